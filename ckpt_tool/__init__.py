@@ -1,0 +1,59 @@
+"""Show, compare and map neural-network checkpoints: the library's door, and the map of its code.
+
+    cli        what a user types: one file per command, no decisions
+    report     a value in; text or JSON out
+    api        opens files and calls the packages below, in order
+    training   load into a live module, freeze what arrived, parameter groups
+    engine     runs a plan: byte ranges where nothing changes, torch where ops compute; atomic writing
+    mapping    YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem
+    diff       Catalog × Catalog → Diff
+    ops        what a rule may do to tensors: shapes, inverse, run
+    formats    containers as bytes: torch zip, legacy torch, safetensors, sharded index, key list
+    keys       the language of key names: parse, match, render; many keys → the fewest true patterns
+    torch_bridge, tensors, errors
+
+Each imports only what stands below it. Names are bound on first use, so that `import ckpt_tool` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Catalog": "tensors", "DType": "tensors", "TensorInfo": "tensors",
+    "CkptError": "errors", "FormatError": "errors", "InputError": "errors", "OutputError": "errors", "Problem": "errors",
+    "RuleError": "errors",
+    "Checkpoint": "formats", "open_checkpoint": "formats",
+    "Plan": "mapping", "RuleSet": "mapping", "Step": "mapping",
+    "Diff": "diff",
+    "How": "api", "diff_checkpoints": "api", "load_into": "api", "map_checkpoint": "api", "planned": "api",
+    "LoadReport": "training", "freeze": "training",
+}  # fmt: skip
+
+if TYPE_CHECKING:
+    from ckpt_tool.api import How, diff_checkpoints, load_into, map_checkpoint, planned
+    from ckpt_tool.diff import Diff
+    from ckpt_tool.errors import CkptError, FormatError, InputError, OutputError, Problem, RuleError
+    from ckpt_tool.formats import Checkpoint, open_checkpoint
+    from ckpt_tool.mapping import Plan, RuleSet, Step
+    from ckpt_tool.tensors import Catalog, DType, TensorInfo
+    from ckpt_tool.training import LoadReport, freeze
+
+__all__ = [
+    "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "How", "InputError", "LoadReport", "OutputError",
+    "Plan", "Problem", "RuleError", "RuleSet", "Step", "TensorInfo", "diff_checkpoints", "freeze", "load_into", "map_checkpoint",
+    "open_checkpoint", "planned",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,28 @@
+"""`ckpt` and `python -m ckpt_tool`: runs the command line, and turns errors into one clear text and an exit status."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Exit status 0: the answer is yes, 1: the answer is no, 2: there is no answer."""
+    from ckpt_tool.cli.app import app
+    from ckpt_tool.cli.output import fail
+    from ckpt_tool.errors import CkptError
+
+    try:
+        app(prog_name="ckpt")
+    except CkptError as error:
+        sys.exit(fail(error, sys.argv))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone; what is left unwritten must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        sys.exit(fail(error, sys.argv))
+
+
+if __name__ == "__main__":
+    main()

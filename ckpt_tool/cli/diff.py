@@ -1,0 +1,31 @@
+"""`ckpt diff A B`: are they the same?"""
+
+from typing import Annotated
+
+import typer
+
+from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
+from ckpt_tool.cli.output import NO, YES, show_result, style_of
+
+
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help=f"One side: {CHECKPOINT}.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The other side.")],
+    values: Annotated[bool, typer.Option("--values", help="Compare the values too; NaN equals NaN.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: ColorOption = Color.auto,
+    debug: Debug = False,
+) -> None:
+    """Compare two checkpoints: counts, keys, shapes, dtypes, and on request values. Exit 0 when they are the same."""
+    from ckpt_tool import api
+    from ckpt_tool.report.diff import diff_json, diff_text
+    from ckpt_tool.report.jsons import to_json
+
+    result = api.diff_checkpoints(a, b, values)
+    if json:
+        show_result(to_json(diff_json(result, (a, b), verbose)))
+    elif not quiet:
+        show_result(diff_text(result, (a, b), style_of(color, verbose), api.diff_hints(result, (a, b))))
+    raise typer.Exit(YES if result.identical else NO)

@@ -1,0 +1,69 @@
+"""`ckpt map [A [B]] -o OUT`: do it."""
+
+from typing import Annotated
+
+import typer
+
+from ckpt_tool.cli.options import (
+    ByOption,
+    Color,
+    ColorOption,
+    Debug,
+    Drop,
+    Dtype,
+    ExpectOption,
+    ForceOrder,
+    Inline,
+    Json,
+    Keep,
+    Quiet,
+    Rules,
+    Settings,
+    Source,
+    Target,
+    Verbose,
+    how,
+)
+from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
+
+
+def map_(
+    source: Source = None,
+    target: Target = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="OUT", help="What to write: .safetensors, or .pth .pt .bin .ckpt .pkl.")] = None,
+    rules: Rules = None,
+    inline: Inline = None,
+    drop: Drop = None,
+    keep: Keep = None,
+    by: ByOption = None,
+    settings: Settings = None,
+    dtype: Dtype = None,
+    force_order: ForceOrder = False,
+    expect: ExpectOption = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: ColorOption = Color.auto,
+    debug: Debug = False,
+) -> None:
+    """Map weights from SOURCE onto TARGET's keys and write the result, complete or not at all."""
+    from ckpt_tool import api
+    from ckpt_tool.report.jsons import to_json
+    from ckpt_tool.report.plan import names_of, plan_json, plan_text
+    from ckpt_tool.report.problems import problems_text
+    from ckpt_tool.report.written import written_json, written_text
+
+    style = style_of(color, verbose)
+    with api.planned(source, target, how(rules, inline, drop, keep, by, settings, dtype, force_order, expect)) as work:
+        names = names_of(work.source.path, work.target and work.target.path, work.rules, by and by.value)
+        written = api.write(work, output, force) if work.plan else None
+        if json:
+            report = plan_json(work.plan, names, work.source.catalog, work.target and work.target.catalog, work.problems)
+            show_result(to_json(report | {"output": written_json(written)}))
+        elif not work.plan:
+            say(f"{problems_text(work.problems, style)}\n\nnothing was written")
+        elif written and not quiet:
+            say(plan_text(work.plan, names, style) + "\n")
+            show_result(written_text(written, work.source.extras))
+        raise typer.Exit(YES if written else NO)

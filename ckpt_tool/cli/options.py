@@ -1,0 +1,89 @@
+"""Arguments and options that several commands share, and what they mean."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from ckpt_tool.api import How
+from ckpt_tool.errors import InputError
+from ckpt_tool.tensors import DType
+
+CHECKPOINT = "a checkpoint file or folder, an index.json, a key list (`-`: on stdin); FILE#NAME picks a state dict inside it"
+
+
+class Color(str, Enum):
+    auto = "auto"
+    always = "always"
+    never = "never"
+
+
+class By(str, Enum):
+    name = "name"
+    position = "position"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List every key: fold nothing.")]
+ColorOption = Annotated[Color, typer.Option("--color", help="Whether to colour the text; NO_COLOR is respected.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+Source = Annotated[str | None, typer.Argument(metavar="[SOURCE]", help=f"Where the values come from: {CHECKPOINT}. A rule file may name it.")]
+Target = Annotated[
+    str | None,
+    typer.Argument(metavar="[TARGET]", help="Whose keys, shapes and fresh values it takes: a checkpoint, or `package.module:factory`, which builds the model."),
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option("--rules", "-r", metavar="FILE", help="A rule file, from the working directory or the shipped mappings. Repeatable."),
+]
+Inline = Annotated[list[str] | None, typer.Option("-e", metavar="RULE", help="One rule, 'SOURCE -> TARGET'. Repeatable.")]
+Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="PATTERN", help="Source keys to leave behind. Repeatable.")]
+Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="PATTERN", help="Target keys that keep their values. Repeatable.")]
+ByOption = Annotated[By | None, typer.Option("--by", help="Pair by equal names (the default), or by position.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=NUMBER", help="The number of a rule's parameter. Repeatable.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="WHICH", help="Where dtypes differ: `target` casts, `source` leaves it; BF16, F32 … cast all floats. Default: a problem."),
+]
+ForceOrder = Annotated[bool, typer.Option("--force-order", help="Pair by position though the keys are sorted.")]
+ExpectOption = Annotated[int | None, typer.Option("--expect", metavar="N", help="Refuse unless exactly N target tensors are mapped.")]
+
+
+def how(
+    rules: Sequence[str] | None,
+    inline: Sequence[str] | None,
+    drop: Sequence[str] | None,
+    keep: Sequence[str] | None,
+    by: By | None,
+    settings: Sequence[str] | None,
+    dtype: str | None,
+    force_order: bool,
+    expect: int | None,
+) -> How:
+    """The options as one value. Raises InputError for what can't be understood."""
+    return How(
+        tuple(rules or ()), tuple(inline or ()), tuple(drop or ()), tuple(keep or ()), by.value if by else None,
+        dict(_setting(text) for text in settings or ()), _dtype(dtype), force_order, expect,
+    )  # fmt: skip
+
+
+def _setting(text: str) -> tuple[str, int]:
+    name, equals, number = text.partition("=")
+    if not (name and equals and number.isdecimal()):
+        raise InputError("--set", f"`{text}` is not NAME=NUMBER")
+    return name, int(number)
+
+
+def _dtype(text: str | None) -> "DType | str":
+    if text is None:
+        return "strict"
+    if text.lower() in ("target", "source"):
+        return text.lower()
+    found = next((dtype for dtype in DType if dtype.value == text.upper() and dtype.is_floating), None)
+    if found is None:
+        names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
+        raise InputError("--dtype", f"`{text}` is neither `target`, `source`, nor a floating type ({names})")
+    return found

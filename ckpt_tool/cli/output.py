@@ -1,0 +1,41 @@
+"""Where things are printed: results to stdout, everything said about them to stderr."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ckpt_tool.cli.options import Color
+from ckpt_tool.errors import CkptError, RuleError
+from ckpt_tool.report.problems import error_text
+from ckpt_tool.report.style import Style, safe
+
+YES, NO, NO_ANSWER = 0, 1, 2
+
+
+def style_of(color: Color, verbose: bool) -> Style:
+    wanted = color is Color.always or (color is Color.auto and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    return Style(wanted, not verbose)
+
+
+def say(text: str) -> None:
+    """Something about the result, for people, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def show_result(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def fail(error: Exception, arguments: Sequence[str]) -> int:
+    """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be used."""
+    if "--debug" in arguments:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, CkptError):
+        say(error_text(error, Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))))
+        return NO if isinstance(error, RuleError) else NO_ANSWER
+    files = " ".join(safe(argument) for argument in arguments[1:] if not argument.startswith("-"))
+    say(f"error: {files}: an internal error ({type(error).__name__}: {safe(str(error))[:300]}); please report it, with the output of --debug")
+    return NO_ANSWER

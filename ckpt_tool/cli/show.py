@@ -1,0 +1,33 @@
+"""`ckpt show A`: what is in it?"""
+
+from typing import Annotated
+
+import typer
+
+from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
+from ckpt_tool.cli.output import NO, YES, show_result, style_of
+
+
+def show(
+    path: Annotated[str, typer.Argument(metavar="A", help=f"What to look into: {CHECKPOINT}.")],
+    keys: Annotated[bool, typer.Option("--keys", help="Print a key list: key, dtype and shape, with tabs between.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when unpickling the file would call something.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: ColorOption = Color.auto,
+    debug: Debug = False,
+) -> None:
+    """Show what a checkpoint contains: keys, dtypes, shapes, sizes, and what is no tensor."""
+    from ckpt_tool.formats import format_key_list, open_checkpoint
+    from ckpt_tool.report.jsons import to_json
+    from ckpt_tool.report.show import calls, show_json, show_text
+
+    with open_checkpoint(path) as checkpoint:
+        if json:
+            show_result(to_json(show_json(checkpoint)))
+        elif keys:
+            show_result(format_key_list(checkpoint.catalog).rstrip("\n"))
+        elif not quiet:
+            show_result(show_text(checkpoint, style_of(color, verbose)))
+        raise typer.Exit(NO if strict and calls(checkpoint.extras) else YES)

@@ -1,0 +1,111 @@
+"""Two tensors' values, compared in pieces: equal bytes settle most without arithmetic, torch measures the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isnan, nan, sqrt
+from typing import TYPE_CHECKING, Protocol
+
+from ckpt_tool.tensors import DType
+from ckpt_tool.torch_bridge import to_tensor
+
+if TYPE_CHECKING:
+    import torch
+
+PIECE = 4 << 20
+_UNMEASURED = (DType.F4, DType.F6_E2M3, DType.F6_E3M2)
+"""Types that torch can't calculate with: their bytes are compared, nothing is measured."""
+
+
+class HasChunks(Protocol):
+    def chunks(self, key: str, size: int = ...) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """How two tensors of one shape and dtype differ.
+
+    `changed` of `elements` differ, NaN being equal to NaN and 0 to -0. `max_abs` is the largest difference, NaN where just
+    one side is NaN; sums are in float64, over the elements that are finite on both sides.
+    """
+
+    elements: int
+    changed: int
+    max_abs: float
+    dot: float
+    squares_a: float
+    squares_b: float
+
+    @property
+    def cosine(self) -> float:
+        """Of the angle between the two; NaN where one of them is all zeros."""
+        length = sqrt(self.squares_a) * sqrt(self.squares_b)
+        return self.dot / length if length else nan
+
+    def __add__(self, other: Values) -> Values:
+        return Values(
+            self.elements + other.elements, self.changed + other.changed, _larger(self.max_abs, other.max_abs),
+            self.dot + other.dot, self.squares_a + other.squares_a, self.squares_b + other.squares_b,
+        )  # fmt: skip
+
+
+def _larger(one: float, other: float) -> float:
+    return nan if isnan(one) or isnan(other) else max(one, other)
+
+
+def compare_values(a: HasChunks, b: HasChunks, key: str, dtype: DType) -> Values | None:
+    """How the values of a key differ, or None where they don't. Memory stays at a few pieces, whatever the tensors' size."""
+    if all(ours == theirs for ours, theirs in _pairs(a.chunks(key, PIECE), b.chunks(key, PIECE))):
+        return None
+    if dtype in _UNMEASURED:
+        return Values(1, 1, nan, 0.0, 0.0, 0.0)
+    # The equal pieces before the first difference count too: they are read once more.
+    total = Values(0, 0, 0.0, 0.0, 0.0, 0.0)
+    for ours, theirs in _pairs(a.chunks(key, PIECE), b.chunks(key, PIECE)):
+        total += _measure(ours, theirs, dtype)
+    return total if total.changed else None
+
+
+def _pairs(a: Iterator[bytes], b: Iterator[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Pieces of equal length from both sides, whatever pieces they come in."""
+    ours = theirs = b""
+    while True:
+        ours, theirs = ours or next(a, b""), theirs or next(b, b"")
+        size = min(len(ours), len(theirs))
+        if not size:
+            return
+        yield ours[:size], theirs[:size]
+        ours, theirs = ours[size:], theirs[size:]
+
+
+def _measure(ours: bytes, theirs: bytes, dtype: DType) -> Values:
+    a, b = _as_numbers(ours, dtype), _as_numbers(theirs, dtype)
+    differs = _differs(ours, theirs, a, b, dtype)
+    finite = a.isfinite() & b.isfinite()
+    changed = int(differs.sum())
+    x, y = a.where(finite, 0), b.where(finite, 0)
+    return Values(a.numel(), changed, _max_abs(a, b, differs), float(x @ y), float(x @ x), float(y @ y))
+
+
+def _as_numbers(raw: bytes, dtype: DType) -> torch.Tensor:
+    """Real numbers in float64; a complex number counts as two."""
+    import torch
+
+    tensor = to_tensor(raw, dtype, (len(raw) // dtype.itemsize,))
+    if dtype.is_complex:
+        tensor = torch.view_as_real(tensor.to(torch.complex128)).reshape(-1)
+    return tensor.to(torch.float64)
+
+
+def _differs(ours: bytes, theirs: bytes, a: torch.Tensor, b: torch.Tensor, dtype: DType) -> torch.Tensor:
+    """Which elements differ. 64-bit integers are compared as they are: float64 would round them."""
+    if dtype in (DType.I64, DType.U64):
+        count = (len(ours) // 8,)
+        return to_tensor(ours, DType.I64, count) != to_tensor(theirs, DType.I64, count)
+    return (a != b) & ~(a.isnan() & b.isnan())
+
+
+def _max_abs(a: torch.Tensor, b: torch.Tensor, differs: torch.Tensor) -> float:
+    """NaN where an element is NaN on one side alone, and where infinities of one sign are subtracted."""
+    return float((a - b).abs()[differs].amax()) if differs.any() else 0.0

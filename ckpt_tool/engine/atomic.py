@@ -1,0 +1,129 @@
+"""A file that appears complete or not at all: written under another name beside it, made durable, then renamed."""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ckpt_tool.errors import OutputError
+
+SUFFIX = ".ckpt-tmp"
+
+
+@contextmanager
+def atomic_output(path: str, size: int, replace: bool) -> Iterator[int]:
+    """A file descriptor of `size` bytes to fill; the file takes its name only when the block ends without an exception.
+
+    A symbolic link is followed: what it points at is replaced. Raises OutputError where the file exists and `replace` is
+    False, where it can't be created, and where there is no room; what was there before is then untouched.
+    """
+    final = os.path.realpath(path)
+    mode = _mode_to_keep(path, final, replace)
+    folder, name = os.path.split(final)
+    temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
+    _check_room(path, folder, size)
+    with _plain_errors(path, size):
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    try:
+        with _plain_errors(path, size):
+            if mode is not None:
+                os.fchmod(fd, mode)
+            _allocate(fd, size)
+            yield fd
+            os.fsync(fd)
+            os.close(fd)
+            fd = -1
+            _publish(temporary, final, replace)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    _sync_folder(folder)
+
+
+def _mode_to_keep(path: str, final: str, replace: bool) -> int | None:
+    """The permissions of the file that will be replaced, or None where there is none."""
+    try:
+        status = os.stat(final)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise OutputError(path, _fact(error)) from None
+    if not stat.S_ISREG(status.st_mode):
+        raise OutputError(path, "is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is no regular file")
+    if not replace:
+        raise OutputError(path, "exists already", "`--force` replaces it")
+    return stat.S_IMODE(status.st_mode)
+
+
+def _check_room(path: str, folder: str, size: int) -> None:
+    try:
+        free = os.statvfs(folder)
+    except (OSError, ValueError) as error:
+        raise OutputError(path, _fact(error)) from None
+    available = free.f_bavail * free.f_frsize
+    if size > available:
+        raise OutputError(path, f"needs {size:,} bytes, and {available:,} are free", "nothing was written")
+
+
+def _allocate(fd: int, size: int) -> None:
+    """Claims the room beforehand, so that a full disk is known before the work; not every file system can."""
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+            os.ftruncate(fd, size)
+    else:
+        os.ftruncate(fd, size)
+
+
+def _publish(temporary: str, final: str, replace: bool) -> None:
+    if replace:
+        os.replace(temporary, final)
+        return
+    # A hard link fails where the name has been taken meanwhile; a rename would replace what somebody else just wrote.
+    try:
+        os.link(temporary, final)
+    except FileExistsError:
+        raise OutputError(final, "exists already: it was written by somebody else meanwhile", "`--force` replaces it") from None
+    except OSError:
+        os.replace(temporary, final)  # a file system without hard links
+    else:
+        os.unlink(temporary)
+
+
+def _sync_folder(folder: str) -> None:
+    # Some file systems can't fsync a folder; the rename itself has happened.
+    with suppress(OSError):
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _plain_errors(path: str, size: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(path, _fact(error, size)) from None
+
+
+def _fact(error: OSError | ValueError, size: int = 0) -> str:
+    code = getattr(error, "errno", None)
+    if code in (errno.ENOSPC, errno.EDQUOT):
+        return f"no room for {size:,} bytes: {os.strerror(code).lower()}"
+    if code == errno.EFBIG:
+        return f"{size:,} bytes are more than a file may have here"
+    if isinstance(error, FileNotFoundError):
+        return "its folder does not exist"
+    text = getattr(error, "strerror", None) or str(error)
+    return f"can't be written: {text.lower()}"

@@ -1,0 +1,46 @@
+"""Where everything lies in an output file, known before its first byte is written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ckpt_tool.tensors import TensorInfo
+
+Pieces = list[tuple[int, bytes]]
+"""Contents with the offsets at which they belong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A tensor of the output; `same_as` names an earlier key whose tensor it is, where the format can say so."""
+
+    info: TensorInfo
+    same_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What an output says besides its tensors: safetensors' `__metadata__`, and torch's `_metadata` by module."""
+
+    metadata: Mapping[str, str]
+    versions: Mapping[str, Mapping[str, object]]
+
+
+class Layout(Protocol):
+    """The plan of an output file of `size` bytes.
+
+    `head` is known at once; `tail` needs the CRC-32 of each stored tensor, if `needs_checksums`.
+    """
+
+    size: int
+    needs_checksums: bool
+
+    def offset(self, key: str) -> int: ...
+
+    def head(self) -> Pieces: ...
+
+    def tail(self, checksums: Mapping[str, int]) -> Pieces: ...
+
+
+class MakesLayout(Protocol):
+    def __call__(self, members: Sequence[Member], labels: Labels, name: str) -> Layout: ...

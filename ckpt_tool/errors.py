@@ -1,0 +1,79 @@
+"""What can go wrong, as values with fields; their text is made in one place, `ckpt_tool.report`.
+
+    CkptError                  anything that ckpt_tool raises on purpose
+    ├── InputError             a file, an address or an argument can't be used: there is no answer (exit status 2)
+    │   ├── FormatError        a file that is broken, hostile, or of no known format
+    │   └── RuleFileError      a rule file that can't be read as YAML
+    ├── OutputError            the output can't be written; what was there before is untouched (exit status 2)
+    └── RuleError              the rules, or another way of mapping, don't fit: carries every Problem (exit status 1)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a rule file: 1-based line and column, the length of what is meant, and the line's text to show it in."""
+
+    file: str
+    line: int
+    column: int
+    length: int = 1
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One reason why rules are wrong, or don't fit these checkpoints. `notes` say what to do, or what else is known."""
+
+    code: str
+    message: str
+    where: Location | None = None
+    notes: tuple[str, ...] = ()
+
+
+class CkptError(Exception):
+    """Anything that ckpt_tool raises on purpose."""
+
+
+class InputError(CkptError):
+    """`path` (a file, an address, an argument) can't be used: `fact` says why, `hint` what to do, `place` where in it."""
+
+    def __init__(self, path: str, fact: str, hint: str | None = None, place: str | None = None) -> None:
+        super().__init__(path, fact, hint, place)
+        self.path, self.fact, self.hint, self.place = path, fact, hint, place
+
+    def __str__(self) -> str:
+        place = f": {self.place}" if self.place else ""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.path}{place}: {self.fact}{hint}"
+
+
+class FormatError(InputError):
+    """A file that is broken, hostile, or of no known format."""
+
+
+class RuleFileError(InputError):
+    """A rule file that can't be read as YAML; `path` is file:line:column."""
+
+
+class OutputError(InputError):
+    """The output can't be written; what was there before is untouched."""
+
+
+class RuleError(CkptError):
+    """Rules, names or positions that don't fit; `problems` lists every reason."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        first = self.problems[0]
+        where = f"{first.where}: " if first.where else ""
+        more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+        return f"{where}{first.message}{more}"

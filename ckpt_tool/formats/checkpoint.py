@@ -1,0 +1,113 @@
+"""An open checkpoint: its catalog at once, its tensors' bytes when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ckpt_tool.formats.placement import CHUNK, Extent, Placement, read_view
+from ckpt_tool.tensors import Catalog, TensorInfo
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import torch
+
+    from ckpt_tool.formats.files import SourceFile
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """Something of the file that is no tensor of the state dict: a number, a text, an object whose class was not imported.
+
+    `path` leads to it from the file's root (`optimizer.param_groups`); `kind` is `value`, `container`, `object`, `call`
+    (a pickle would have called `text`), `tensor` (quantised, sparse) or `note`.
+    """
+
+    path: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateDict:
+    """A state dict that was found in a file: `path` leads to it (empty: the file itself is one), `keys` are its tensors."""
+
+    path: str
+    tensors: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a reader of one format returns.
+
+    `placements` says for each key of the catalog where its bytes lie; it is empty where only names and shapes are known.
+    `taken` is the path of the state dict that the catalog describes, out of `state_dicts`; `elsewhere` are the file's other
+    tensors, under their full paths. `metadata` is safetensors' `__metadata__`; `versions` is torch's `state_dict._metadata`.
+    """
+
+    catalog: Catalog
+    placements: Mapping[str, Placement]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    extras: tuple[Extra, ...] = ()
+    state_dicts: tuple[StateDict, ...] = ()
+    taken: str = ""
+    elsewhere: tuple[TensorInfo, ...] = ()
+
+
+class Checkpoint:
+    """An open checkpoint, a context manager. Reading a tensor costs its bytes; everything else was read on opening."""
+
+    def __init__(self, path: str, format: str, contents: Contents, files: tuple[SourceFile, ...] = ()) -> None:
+        self.path, self.format, self.contents, self.files = path, format, contents, files
+        self.catalog: Catalog = contents.catalog
+        self.metadata = contents.metadata
+        self.versions = contents.versions
+        self.extras = contents.extras
+
+    @property
+    def has_values(self) -> bool:
+        """False for a key list, which knows names and shapes alone."""
+        return bool(self.contents.placements) or not self.catalog
+
+    def extent(self, key: str) -> Extent | None:
+        """The byte range that is this tensor as it stands (contiguous, little-endian), or None where its bytes are computed."""
+        placement = self.contents.placements[key]
+        return placement if isinstance(placement, Extent) else None
+
+    def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
+        """The contiguous little-endian bytes of a tensor in pieces. Raises FormatError where a checksum says otherwise."""
+        placement = self.contents.placements[key]
+        if isinstance(placement, Extent):
+            yield from placement.chunks(size)
+        else:
+            info = self.catalog[key]
+            yield read_view(placement, info.dtype, info.shape, self.path)
+
+    def raw(self, key: str) -> bytes:
+        """The contiguous little-endian bytes of a tensor."""
+        return b"".join(self.chunks(key))
+
+    def read(self, key: str) -> torch.Tensor:
+        """The tensor, in its own memory."""
+        from ckpt_tool.torch_bridge import to_tensor
+
+        info = self.catalog[key]
+        return to_tensor(bytearray().join(self.chunks(key)), info.dtype, info.shape)
+
+    def same_storage(self, key: str, other: str) -> bool:
+        """Whether two keys are one tensor: the same bytes of the same storage, seen the same way."""
+        return self.contents.placements[key] == self.contents.placements[other]
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,30 @@
+"""How much a checkpoint may ask of its reader. A file beyond one of these is refused, with the number in the message."""
+
+MiB = 1 << 20
+GiB = 1 << 30
+
+HEADER_BYTES = 100_000_000
+"""A safetensors header; the reference reader's own limit."""
+PICKLE_BYTES = 256 * MiB
+"""One pickle stream: `data.pkl` of a torch file of about four million tensors."""
+PICKLE_OPCODES = 20_000_000
+PICKLE_MEMO = 10_000_000
+PICKLE_LONG_BYTES = 4096
+"""The bytes of one integer (LONG4, LONG, INT)."""
+NESTING = 200
+"""Containers inside containers, while looking for tensors."""
+NODES = 5_000_000
+"""Objects visited while looking for tensors."""
+JSON_DEPTH = 8
+JSON_INTEGER_DIGITS = 20
+DIMENSIONS = 64
+TENSOR_BYTES = 1 << 50
+"""What one tensor may declare; nothing is allocated by a number of the file."""
+INFLATE_RATIO = 200
+"""Inflated bytes for one deflated byte; beyond it a zip member is a bomb."""
+EXPANSION = 64 * MiB
+"""Bytes that a view with overlapping strides may have beyond those of its storage, when its values are asked for."""
+ZIP_ENTRIES = 2_000_000
+CHECK_ON_OPEN = 16 * MiB
+"""Files up to this size have all their checksums verified when they are opened; larger ones as their bytes are read."""
+KEY_LIST_BYTES = 256 * MiB

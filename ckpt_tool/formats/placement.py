@@ -1,0 +1,137 @@
+"""Where the bytes of a tensor lie, and how to get them: whole byte ranges, views with strides, inflated members."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from zlib import crc32
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.limits import EXPANSION, MiB
+from ckpt_tool.tensors import DType, Shape
+
+CHUNK = MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A byte range of a file. `crc32` is that of exactly these bytes, where the container has it."""
+
+    file: SourceFile
+    offset: int
+    length: int
+    crc32: int | None = None
+
+    def read(self) -> bytes:
+        return self.file.read(self.offset, self.length)
+
+    def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
+        """The bytes in pieces, checked against `crc32` at the end. Raises FormatError where they differ."""
+        crc, end = 0, self.offset + self.length
+        for offset in range(self.offset, end, size):
+            chunk = self.file.read(offset, min(size, end - offset))
+            if self.crc32 is not None:
+                crc = crc32(chunk, crc)
+            yield chunk
+        if self.crc32 is not None and crc != self.crc32:
+            raise FormatError(self.file.path, "its bytes don't match their checksum", "download or copy it again", f"byte {self.offset}")
+
+
+@dataclass(frozen=True, slots=True)
+class Inflated:
+    """A small thing that had to be decoded to be read (a deflated zip member, a chunked array): its bytes are held."""
+
+    content: bytes
+
+    def read(self) -> bytes:
+        return self.content
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A tensor that is not one contiguous little-endian byte range of its storage.
+
+    `offset` and `stride` count elements of `dtype`; strides are not negative. `swapped` marks big-endian components;
+    `conjugate` and `negative` are torch's lazy bits, whose effect is not in the stored bytes.
+    """
+
+    storage: Extent | Inflated
+    offset: int
+    stride: tuple[int, ...]
+    swapped: bool = False
+    conjugate: bool = False
+    negative: bool = False
+
+
+Placement = Extent | View
+
+
+def read_view(view: View, dtype: DType, shape: Shape, path: str) -> bytes:
+    """The contiguous little-endian bytes of a view. Raises FormatError for one that expands without bound."""
+    storage, size = view.storage.read(), dtype.itemsize
+    if prod(shape) * size > len(storage) + EXPANSION:
+        raise FormatError(path, f"a tensor of {prod(shape)} elements is a view of {len(storage)} bytes", "its values can't be listed")
+    gathered = _gather(memoryview(storage), view.offset, shape, view.stride, size)
+    if view.swapped:
+        gathered = _swap(gathered, size // 2 if dtype.is_complex else size)
+    if view.conjugate or view.negative:
+        gathered = _flip_signs(gathered, dtype, view)
+    return gathered
+
+
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+def _gather(storage: memoryview, offset: int, shape: Shape, stride: tuple[int, ...], size: int) -> bytes:
+    """The elements of a strided view in C order. Elements of 16 bytes are read as two of 8 along a new last dimension."""
+    if prod(shape) == 0:
+        return b""
+    if size not in _CODES:
+        return _gather(storage, offset * 2, (*shape, 2), (*(2 * s for s in stride), 1), size // 2)
+    elements = storage[: len(storage) // size * size].cast(_CODES[size])
+    shape, stride = _fuse(shape, stride)
+    *outer, count = shape
+    step = stride[-1]
+    starts = [offset]
+    for extent, jump in zip(outer, stride[:-1], strict=True):
+        starts = [start + i * jump for start in starts for i in range(extent)]
+    if step == 0:
+        return b"".join(elements[start : start + 1].tobytes() * count for start in starts)
+    return b"".join(elements[start : start + (count - 1) * step + 1 : step].tobytes() for start in starts)
+
+
+def _fuse(shape: Shape, stride: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """The same view with dimensions of 1 left out and neighbours that step evenly made one, so that runs are long."""
+    shapes, strides = [1], [1]
+    for extent, step in zip(shape, stride, strict=True):
+        if extent == 1:
+            continue
+        if shapes[-1] == 1:
+            shapes[-1], strides[-1] = extent, step
+        elif strides[-1] == extent * step:
+            shapes[-1], strides[-1] = shapes[-1] * extent, step
+        else:
+            shapes.append(extent)
+            strides.append(step)
+    return shapes, strides
+
+
+def _swap(raw: bytes, size: int) -> bytes:
+    swapped = bytearray(raw)
+    for lane in range(size):
+        swapped[lane::size] = raw[size - 1 - lane :: size]
+    return bytes(swapped)
+
+
+def _flip_signs(raw: bytes, dtype: DType, view: View) -> bytes:
+    """Conjugates or negates floating-point bytes by their sign bits, as torch does on reading its lazy bits."""
+    component = dtype.itemsize // 2 if dtype.is_complex else dtype.itemsize
+    flipped, table = bytearray(raw), bytes(value ^ 0x80 for value in range(256))
+    lanes = set()
+    if view.negative:
+        lanes ^= set(range(component - 1, dtype.itemsize, component))
+    if view.conjugate and dtype.is_complex:
+        lanes ^= {dtype.itemsize - 1}
+    for lane in lanes:
+        flipped[lane :: dtype.itemsize] = flipped[lane :: dtype.itemsize].translate(table)
+    return bytes(flipped)

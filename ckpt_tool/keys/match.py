@@ -1,0 +1,129 @@
+"""Matching keys against patterns, one at a time or many patterns at once, and rendering patterns back into keys."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from ckpt_tool.keys.affine import Bounds, solve, unsolvable
+from ckpt_tool.keys.pattern import Choice, Number, Pattern, PatternError, Rest, Star, Text
+
+Binding = dict[str, int | str]
+"""What each hole stood for: a number by its name, a choice or table by the index of its word, stars and rests by their text."""
+
+_NUMBER = "(0|[1-9][0-9]{0,17})"
+
+
+class Matcher:
+    """One pattern, ready to match.
+
+    The regular expression is generated from the parsed pattern: its only loops are runs of digits, one name, and one rest,
+    so a match takes at most the square of the key's length. No text of the user is read as a regular expression.
+    """
+
+    __slots__ = ("_bounds", "_indices", "_regex", "expression", "groups", "pattern")
+
+    def __init__(self, pattern: Pattern, bounds: Bounds | None = None) -> None:
+        """`bounds` adds ranges of numbers that were given elsewhere in the rule. Raises PatternError for insoluble numbers."""
+        self.pattern = pattern
+        self._bounds = {**(bounds or {}), **pattern.bounds}
+        affines = [token.affine for token in pattern.tokens if isinstance(token, Number)]
+        if (culprit := unsolvable(affines, self._bounds)) is not None:
+            start, end = pattern.span(Number(culprit))
+            message = f"`{{{culprit}}}` can't be worked out backwards; bound all its numbers but one, as in `{{j=0..2}}`"
+            raise PatternError(message, start, end - start)
+        self._indices = {t.id: {word: i for i, word in enumerate(t.words)} for t in pattern.tokens if isinstance(t, Choice)}
+        self.expression = "".join(_expression(token, len(pattern.tokens)) for token in pattern.tokens)
+        self.groups = len(pattern.holes)
+        self._regex: re.Pattern[str] | None = None
+
+    def match(self, key: str) -> Binding | None:
+        """What the holes stand for if the whole key matches, else None."""
+        if self._regex is None:
+            self._regex = re.compile(self.expression, re.DOTALL)
+        found = self._regex.fullmatch(key)
+        return self.decode(found.groups()) if found else None
+
+    def decode(self, texts: Sequence[str]) -> Binding | None:
+        """The binding for the texts of the holes, or None where the numbers have no solution."""
+        binding: Binding = {}
+        equations = []
+        for hole, text in zip(self.pattern.holes, texts, strict=True):
+            if isinstance(hole, Number):
+                equations.append((hole.affine, int(text)))
+            elif isinstance(hole, Choice):
+                binding[hole.id] = self._indices[hole.id][text]
+            else:
+                binding[hole.id] = text
+        if equations:
+            numbers = solve(equations, self._bounds)
+            if numbers is None:
+                return None
+            binding.update(numbers)
+        return binding
+
+
+def _expression(token: Text | Star | Rest | Number | Choice, tokens: int) -> str:
+    match token:
+        case Text(text):
+            return re.escape(text)
+        case Star():
+            return r"([^.]+)"
+        case Rest():
+            # Alone, `**` means every key, the empty one included.
+            return r"(.+)" if tokens > 1 else r"(.*)"
+        case Number():
+            return _NUMBER
+        case Choice(words=words):
+            # Where several words fit, the longest is tried first.
+            return f"({'|'.join(re.escape(word) for word in sorted(words, key=len, reverse=True))})"
+
+
+class PatternSet:
+    """Several patterns in order of precedence; the first that matches a key takes it."""
+
+    __slots__ = ("_all", "_outer", "matchers")
+
+    def __init__(self, matchers: Sequence[Matcher]) -> None:
+        self.matchers = tuple(matchers)
+        self._outer: dict[int, int] = {}
+        group = 1
+        for i, matcher in enumerate(self.matchers):
+            self._outer[group] = i
+            group += 1 + matcher.groups
+        alternatives = "|".join(f"({matcher.expression})" for matcher in self.matchers)
+        self._all = re.compile(alternatives, re.DOTALL) if self.matchers else None
+
+    def first(self, key: str) -> tuple[int, Binding] | None:
+        """The index of the first pattern that matches, with its binding."""
+        found = self._all.fullmatch(key) if self._all else None
+        if not found or not found.lastindex:
+            return None
+        # The group around an alternative closes after those inside it, so it is the last one.
+        group = found.lastindex
+        i = self._outer[group]
+        binding = self.matchers[i].decode(found.groups()[group : group + self.matchers[i].groups])
+        if binding is not None:
+            return i, binding
+        return next(((j, b) for j in range(i + 1, len(self.matchers)) if (b := self.matchers[j].match(key)) is not None), None)
+
+    def all(self, key: str) -> list[int]:
+        """The indices of all patterns that match."""
+        return [i for i, matcher in enumerate(self.matchers) if matcher.match(key) is not None]
+
+
+def render(pattern: Pattern, binding: Mapping[str, int | str]) -> str:
+    """The key that a pattern gives for a binding. Raises ValueError where a number would be negative."""
+    parts = []
+    for token in pattern.tokens:
+        match token:
+            case Text(text):
+                parts.append(text)
+            case Choice(id=hole, words=words):
+                parts.append(words[int(binding[hole])])
+            case Number(affine):
+                number = affine.value(binding)  # type: ignore[arg-type]
+                if number < 0:
+                    raise ValueError(f"`{{{affine}}}` would be {number}")
+                parts.append(str(number))
+            case Star(hole) | Rest(hole):
+                parts.append(str(binding[hole]))
+    return "".join(parts)

@@ -1,0 +1,89 @@
+"""The balance law: which holes of two patterns belong together, and which stand on one side only."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from ckpt_tool.keys.pattern import Choice, Number, Pattern, PatternError, Rest, Star
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """A source and a target pattern whose holes are paired: holes that belong together have one id.
+
+    `source_only` and `target_only` are the ids that stand on one side alone, from the left.
+    """
+
+    source: Pattern
+    target: Pattern
+    source_only: tuple[str, ...]
+    target_only: tuple[str, ...]
+
+
+def pair(source: Pattern, target: Pattern) -> Pairing:
+    """Pairs stars from the left, numbers, rests, tables and named choices by name, other choices in order and by length.
+
+    Raises PatternError, with a place in the target's text, for holes that could be paired in two ways.
+    """
+    renamed = _with_choice_ids(target, dict(_paired_choices(source, target)))
+    source_ids, target_ids = _ids(source), _ids(renamed)
+    return Pairing(
+        source,
+        renamed,
+        tuple(hole for hole in source_ids if hole not in target_ids),
+        tuple(hole for hole in target_ids if hole not in source_ids),
+    )
+
+
+def _ids(pattern: Pattern) -> tuple[str, ...]:
+    """The ids of a pattern's holes, each once, from the left; a sum of numbers counts as its names."""
+    found: list[str] = []
+    for token in pattern.tokens:
+        match token:
+            case Star(hole) | Rest(hole) | Choice(id=hole):
+                found.append(hole)
+            case Number(affine):
+                found.extend(affine.names)
+    return tuple(dict.fromkeys(found))
+
+
+def _paired_choices(source: Pattern, target: Pattern) -> Iterator[tuple[str, str]]:
+    """Pairs of a target choice's id and the source's that it belongs to."""
+    ours = [token for token in source.tokens if isinstance(token, Choice)]
+    theirs = [token for token in target.tokens if isinstance(token, Choice)]
+    names = {token.id for token in ours} & {token.id for token in theirs if token.id[0] != "{"}
+    for choice in theirs:
+        if choice.id in names:
+            yield choice.id, choice.id
+            _check_lengths(next(token for token in ours if token.id == choice.id), choice, target)
+    left = [token for token in ours if token.id not in names]
+    right = [token for token in theirs if token.id not in names]
+    for one, other in _in_order(left, right, target):
+        _check_lengths(one, other, target)
+        yield other.id, one.id
+
+
+def _in_order(ours: list[Choice], theirs: list[Choice], target: Pattern) -> list[tuple[Choice, Choice]]:
+    """The only way to pair the shorter list with a part of the longer one, in order and by length."""
+    if len(ours) == len(theirs):
+        return list(zip(ours, theirs, strict=True))
+    short, long = sorted((ours, theirs), key=len)
+    ways = [way for way in combinations(long, len(short)) if all(len(a.words) == len(b.words) for a, b in zip(short, way, strict=True))]
+    if len(ways) > 1 and theirs:
+        start, end = target.span(theirs[0])
+        raise PatternError("the choices can be paired in several ways; name them, as in `{p=gate,up}`", start, end - start)
+    pairs = zip(short, ways[0], strict=True) if ways else zip((), (), strict=True)
+    return [(a, b) if short is ours else (b, a) for a, b in pairs]
+
+
+def _check_lengths(one: Choice, other: Choice, target: Pattern) -> None:
+    if len(one.words) != len(other.words):
+        start, end = target.span(other)
+        message = f"a choice of {len(other.words)} words can't be paired with one of {len(one.words)} (`{one.words[0]}`, …)"
+        raise PatternError(message, start, end - start)
+
+
+def _with_choice_ids(target: Pattern, ids: dict[str, str]) -> Pattern:
+    """The target with its paired choices under the source's ids, and the others under ids that the source hasn't."""
+    fresh = {t.id: ids.get(t.id, f"{t.id}→" if t.id[0] == "{" else t.id) for t in target.tokens if isinstance(t, Choice)}
+    return replace(target, tokens=tuple(replace(t, id=fresh[t.id]) if isinstance(t, Choice) else t for t in target.tokens))

@@ -1,0 +1,62 @@
+"""Which rule takes which source key: drops first, then the first rule that matches."""
+
+from dataclasses import dataclass
+
+from ckpt_tool.keys import Binding, PatternSet
+from ckpt_tool.mapping.rules import RuleSet
+from ckpt_tool.tensors import Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A source key taken by a rule: by its pattern number `side`, whose holes stand for `binding`."""
+
+    key: str
+    side: int
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What became of every source key. `by_rule[i]` are the claims of rule i, `dropped[i]` the keys of the i-th drop pattern."""
+
+    by_rule: tuple[tuple[Claim, ...], ...]
+    dropped: tuple[tuple[str, ...], ...]
+    unnamed: tuple[str, ...]
+    prefixes: dict[str, str]
+    """The prefix that `strip:` took off, for the keys that had one."""
+
+
+def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
+    """Takes each source key once."""
+    owners = [(rule, side) for rule, each in enumerate(rules.rules) for side in range(len(each.matchers))]
+    takers = PatternSet([matcher for rule in rules.rules for matcher in rule.matchers])
+    droppers = PatternSet([selector.matcher for selector in rules.drop])
+    by_rule: list[list[Claim]] = [[] for _ in rules.rules]
+    dropped: list[list[str]] = [[] for _ in rules.drop]
+    unnamed: list[str] = []
+    prefixes: dict[str, str] = {}
+    for key in source:
+        name = _strip(key, rules.strip, prefixes)
+        if drop := droppers.first(name):
+            dropped[drop[0]].append(key)
+        elif taken := takers.first(name):
+            rule, side = owners[taken[0]]
+            by_rule[rule].append(Claim(key, side, taken[1]))
+        else:
+            unnamed.append(key)
+    return Claims(tuple(map(tuple, by_rule)), tuple(map(tuple, dropped)), tuple(unnamed), prefixes)
+
+
+def _strip(key: str, prefixes: tuple[str, ...], found: dict[str, str]) -> str:
+    """The key without the prefixes of `strip:`, each taken off at most once per pass until none fits."""
+    name = key
+    for _ in range(len(key)):
+        prefix = next((prefix for prefix in prefixes if prefix and name.startswith(prefix)), None)
+        if prefix is None:
+            break
+        name = name[len(prefix) :]
+    if name != key:
+        found[key] = key[: len(key) - len(name)]
+    return name
+

@@ -1,0 +1,31 @@
+"""What can be said of rules before there is a target, or without any checkpoint."""
+
+from collections.abc import Mapping
+
+from ckpt_tool.errors import Problem
+from ckpt_tool.mapping.assign import assign_rules
+from ckpt_tool.mapping.coverage import check_collisions, check_rules_of_use, check_unnamed
+from ckpt_tool.mapping.name_tests import check_tests
+from ckpt_tool.mapping.params import bind_params, resolve_params
+from ckpt_tool.mapping.rules import RuleSet
+from ckpt_tool.mapping.steps import build_steps
+from ckpt_tool.tensors import Catalog
+
+
+def check_rules(
+    rules: RuleSet, source: Catalog | None = None, settings: Mapping[str, int] | None = None, config: Mapping[str, object] | None = None
+) -> list[Problem]:
+    """Problems of the rules by themselves, and with a source those of its keys; for a target too, compile a plan."""
+    if source is None:
+        return list(check_tests(rules))
+    numbers, problems = resolve_params(rules, settings or {}, config or {}, source)
+    if problems:
+        return problems
+    bound = bind_params(rules, numbers)
+    claims = assign_rules(bound, source)
+    steps, problems = build_steps(bound, claims, source, None)
+    problems += check_tests(bound)
+    problems += check_rules_of_use(bound, claims, source)
+    problems += check_collisions(steps)
+    problems += check_unnamed(bound, claims.unnamed, (), source, None)
+    return problems

@@ -1,0 +1,76 @@
+"""A rule set and two catalogs into a complete plan, or every reason why not."""
+
+from collections.abc import Mapping
+
+from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.mapping.assign import assign_rules
+from ckpt_tool.mapping.coverage import (
+    check_collisions,
+    check_dead_keeps,
+    check_expect,
+    check_outputs,
+    check_rules_of_use,
+    check_unnamed,
+    kept_keys,
+)
+from ckpt_tool.mapping.dtypes import DTypePolicy, with_dtypes
+from ckpt_tool.mapping.name_tests import check_tests
+from ckpt_tool.mapping.params import bind_params, resolve_params
+from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.mapping.rules import RuleSet
+from ckpt_tool.mapping.steps import build_steps
+from ckpt_tool.ops import OpError
+from ckpt_tool.tensors import Catalog
+
+
+def compile_plan(
+    rules: RuleSet,
+    source: Catalog,
+    target: Catalog | None = None,
+    settings: Mapping[str, int] | None = None,
+    config: Mapping[str, object] | None = None,
+    dtypes: DTypePolicy = "strict",
+) -> Plan:
+    """The plan that the rules make for these catalogs. Raises RuleError with every problem.
+
+    `settings` and `config` give the numbers of parameters.
+    """
+    numbers, problems = resolve_params(rules, settings or {}, config or {}, source)
+    if problems:
+        raise RuleError(problems)
+    try:
+        bound = bind_params(rules, numbers)
+    except (OpError, ValueError) as error:
+        raise RuleError([Problem("bad-param", str(error), rules.where)]) from None
+    claims = assign_rules(bound, source)
+    steps, problems = build_steps(bound, claims, source, target)
+    problems += check_tests(bound)
+    problems += check_rules_of_use(bound, claims, source)
+    problems += check_collisions(steps)
+    kept, unkept = kept_keys(bound, steps, target)
+    problems += check_unnamed(bound, claims.unnamed, unkept, source, target)
+    problems += check_dead_keeps(bound, kept, target)
+    dropped = {key for keys in claims.dropped for key in keys} | set(claims.unnamed)
+    plan = Plan(tuple(steps), tuple(key for key in source if key in dropped), tuple(kept), source, target)
+    plan = checked(plan, dtypes, problems)
+    if unmet := list(check_expect(bound, plan)):
+        raise RuleError(unmet)
+    return plan
+
+
+def checked(plan: Plan, dtypes: DTypePolicy, problems: list[Problem]) -> Plan:
+    """A drafted plan, with the casts that are asked for, once its outputs fit the target. Raises RuleError."""
+    if not any(problem.code in ("collision", "bad-op") for problem in problems):
+        plan = with_dtypes(plan, dtypes)
+        if plan.target is not None:
+            faults = check_outputs(plan, plan.target)
+            problems += [fault for fault in faults if fault.code != "dtype" or dtypes == "strict"]
+    if problems:
+        raise RuleError(sorted(problems, key=_place))
+    return plan
+
+
+def _place(problem: Problem) -> tuple[str, int, int]:
+    """In the order of the files' lines; problems without a place come last."""
+    where = problem.where
+    return (where.file, where.line, where.column) if where else ("\uffff", 0, 0)

@@ -1,0 +1,174 @@
+"""The whole accounting: every key of both sides once, every shape and dtype right, every rule of use."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from ckpt_tool.errors import Location, Problem
+from ckpt_tool.keys import PatternSet, fold, nearest
+from ckpt_tool.keys.pattern import Choice
+from ckpt_tool.mapping.assign import Claim, Claims
+from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.mapping.rules import Rule, RuleSet, part_of
+from ckpt_tool.mapping.wrappers import wrapper_prefix
+from ckpt_tool.tensors import Catalog, DType, Shape, shape_text
+
+MOST_PATTERNS = 12
+"""Patterns of unnamed keys that are listed; the others are counted."""
+
+
+def kept_keys(rules: RuleSet, steps: Iterable[Step], target: Catalog | None) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The target keys that no step produces: those that are kept, with the index of the keep pattern, and those unnamed.
+
+    The index is -1 where `rest:` keeps them.
+    """
+    produced = {key for step in steps for key in step.outputs}
+    keepers = PatternSet([selector.matcher for selector in rules.keep])
+    kept: dict[str, int] = {}
+    unnamed: list[str] = []
+    for key in target or ():
+        if key in produced:
+            continue
+        if keeper := keepers.first(key):
+            kept[key] = keeper[0]
+        elif rules.rest_target == "keep":
+            kept[key] = -1
+        else:
+            unnamed.append(key)
+    return kept, tuple(unnamed)
+
+
+def check_rules_of_use(rules: RuleSet, claims: Claims, source: Catalog) -> Iterator[Problem]:
+    """Rules and drops that take nothing, and words of choices that stand for nothing."""
+    prefix = wrapper_prefix(source)
+    hint = (f'every key of the source begins with `{prefix}`: add `strip: ["{prefix}"]`',) if prefix and not claims.prefixes else ()
+    for rule, taken in zip(rules.rules, claims.by_rule, strict=True):
+        if taken:
+            yield from _dead_words(rule, taken)
+        elif not rule.is_optional:
+            yield _dead_rule(rules, rule, claims, source, hint)
+    for selector, keys in zip(rules.drop, claims.dropped, strict=True):
+        if not keys:
+            notes = _nearest_note(selector.pattern.text, source)
+            yield Problem("dead-rule", f"`{selector.pattern}` drops nothing: no key of the source matches it", selector.where, notes)
+
+
+def _dead_rule(rules: RuleSet, rule: Rule, claims: Claims, source: Catalog, hint: tuple[str, ...]) -> Problem:
+    pattern, where = rule.sources[0].pattern, rule.sources[0].where
+    key = next((key for key in source if _matches(rule, key, claims)), None)
+    if key is None:
+        return Problem("dead-rule", f"`{pattern}` matches no key of the source", where, hint or _nearest_note(pattern.text, source))
+    taker = next((other for other, taken in zip(rules.rules, claims.by_rule, strict=True) if any(c.key == key for c in taken)), None)
+    by = f"line {taker.where.line} (`{taker.text}`)" if taker else "`drop:`"
+    return Problem("shadowed-rule", f"`{pattern}` gets no key: `{key}` is taken by {by}", where)
+
+
+def _matches(rule: Rule, key: str, claims: Claims) -> bool:
+    name = key.removeprefix(claims.prefixes.get(key, ""))
+    return any(matcher.match(name) is not None for matcher in rule.matchers)
+
+
+def _dead_words(rule: Rule, taken: Sequence[Claim]) -> Iterator[Problem]:
+    """Words of a written choice that stand for no key: half a group, or a typo. Tables may hold words to spare."""
+    for number, side in enumerate(rule.sources):
+        for token in side.pattern.tokens:
+            if not isinstance(token, Choice) or token.is_table or rule.is_optional:
+                continue
+            used = {claim.binding[token.id] for claim in taken if claim.side == number}
+            dead = [word for index, word in enumerate(token.words) if used and index not in used]
+            if dead:
+                start, end = side.pattern.span(token)
+                words = ", ".join(f"`{word}`" for word in dead)
+                message = f"{words} of `{side.pattern.text[start:end]}` matches no key of the source"
+                yield Problem("dead-word", message, part_of(side.where, side.pattern, start, end))
+
+
+def _nearest_note(pattern: str, keys: Iterable[str]) -> tuple[str, ...]:
+    near = nearest(pattern, keys)
+    return (f"nearest key: {near}",) if near else ()
+
+
+def check_unnamed(rules: RuleSet, source_keys: Sequence[str], target_keys: Sequence[str], source: Catalog, target: Catalog | None) -> Iterator[Problem]:
+    """Keys of either side that nothing names, folded."""
+    if source_keys and rules.rest_source != "drop":
+        yield from _unnamed(source_keys, source, rules.where, "unmapped-source", "of the source", "neither mapped nor dropped", "drop")
+    if target_keys and target is not None:
+        yield from _unnamed(target_keys, target, rules.where, "unmapped-target", "of the target", "neither mapped nor kept", "keep")
+
+
+def _unnamed(keys: Sequence[str], catalog: Catalog, where: Location, code: str, side: str, fact: str, section: str) -> Iterator[Problem]:
+    folds = fold(dict.fromkeys(keys), catalog)
+    for i, one in enumerate(folds[:MOST_PATTERNS]):
+        count = f"{len(one.keys)} keys" if len(one.keys) > 1 else "1 key"
+        hidden = len(folds) - MOST_PATTERNS
+        more = (f"{hidden} more patterns like this",) if hidden > 0 and i == MOST_PATTERNS - 1 else ()
+        notes = (f"add `{one.pattern}` under `{section}:` if that is meant", *more)
+        yield Problem(code, f"`{one.pattern}`: {count} {side} {'are' if len(one.keys) > 1 else 'is'} {fact}", where, notes)
+
+
+def check_dead_keeps(rules: RuleSet, kept: dict[str, int], target: Catalog | None) -> Iterator[Problem]:
+    used = set(kept.values())
+    for index, selector in enumerate(rules.keep):
+        if target is None or index in used or selector.pattern.text == "**":
+            continue
+        if any(selector.matcher.match(key) is not None for key in target):
+            message = f"`{selector.pattern}` keeps nothing: all that it matches get a value or are kept by an earlier line"
+            yield Problem("dead-rule", message, selector.where)
+        else:
+            notes = _nearest_note(selector.pattern.text, target)
+            yield Problem("dead-rule", f"`{selector.pattern}` keeps nothing: no key of the target matches it", selector.where, notes)
+
+
+def check_collisions(steps: Sequence[Step]) -> Iterator[Problem]:
+    """Target keys with two producers; both sources and both rules are named."""
+    producers: dict[str, Step] = {}
+    reported: set[tuple[int, int]] = set()
+    for step in steps:
+        for key in step.outputs:
+            first = producers.setdefault(key, step)
+            pair = (id(first.origin.rule), id(step.origin.rule))
+            if first is not step and pair not in reported:
+                reported.add(pair)
+                yield _collision(key, first, step)
+
+
+def _collision(key: str, first: Step, second: Step) -> Problem:
+    places = [f"`{step.inputs[0]}` by line {step.origin.line} (`{step.origin.rule.text}`)" for step in (first, second) if step.origin.rule]
+    where = second.origin.rule.targets[0].where if second.origin.rule else None
+    return Problem("collision", f"`{key}` would get two values: from `{first.inputs[0]}` and from `{second.inputs[0]}`", where, tuple(places))
+
+
+def check_outputs(plan: Plan, target: Catalog) -> Iterator[Problem]:
+    """Keys that the target doesn't have, and shapes and dtypes that it has otherwise; one problem a rule and kind."""
+    found: dict[tuple[str, int], list[tuple[str, Step, str]]] = defaultdict(list)
+    for key, (step, info) in plan.producers.items():
+        fault = _fault(key, info.dtype, info.shape, target)
+        if fault:
+            found[(fault[0], id(step.origin.rule))].append((key, step, fault[1]))
+    for (code, _), faults in found.items():
+        key, step, message = faults[0]
+        notes = list(_nearest_note(key, target)) if code == "unknown-target" else []
+        if code == "dtype":
+            notes.append("say `cast:` in the rule, or `--dtype target` to cast and `--dtype source` to leave it as it is")
+        if len(faults) > 1:
+            notes.append(f"{len(faults)} keys in all")
+        yield Problem(code, message, step.origin.rule.targets[0].where if step.origin.rule else None, tuple(notes))
+
+
+def _fault(key: str, dtype: DType, shape: Shape, target: Catalog) -> tuple[str, str] | None:
+    if key not in target:
+        return "unknown-target", f"`{key}` is not a key of the target"
+    wanted = target[key]
+    if wanted.shape != shape:
+        return "shape", f"`{key}` would get {shape_text(shape)}, the target has {shape_text(wanted.shape)}"
+    if wanted.dtype is not dtype:
+        return "dtype", f"`{key}` would get {dtype.value}, the target has {wanted.dtype.value}"
+    return None
+
+
+def check_expect(rules: RuleSet, plan: Plan) -> Iterator[Problem]:
+    for name, count in plan.counts.items():
+        wanted = getattr(rules.expect, name) if rules.expect else None
+        if rules.expect and wanted is not None and wanted != count:
+            yield Problem("expect", f"{count} {name}, but {wanted} are expected", rules.expect.where)
+
+

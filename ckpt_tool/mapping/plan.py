@@ -1,0 +1,94 @@
+"""A plan: for each target key where its value comes from and through which ops. Pure data, checked before a byte moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from ckpt_tool.ops import Form, infer_chain
+from ckpt_tool.tensors import Catalog, DType, TensorInfo
+
+if TYPE_CHECKING:
+    from ckpt_tool.mapping.rules import Rule
+    from ckpt_tool.ops import Op
+
+By = Literal["rule", "name", "position", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Why a step exists: the rule that drafted it, or the way of pairing."""
+
+    by: By
+    rule: Rule | None = None
+
+    @property
+    def file(self) -> str | None:
+        return self.rule.where.file if self.rule else None
+
+    @property
+    def line(self) -> int | None:
+        return self.rule.where.line if self.rule else None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Source keys that become target keys through ops, run in order on a list of tensors; no ops: one key moves as it is."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    ops: tuple[Op, ...]
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of every key of both sides. `notes` say in words what a reader should know besides.
+
+    `source` and `target` are the catalogs that the plan was made for; without a target nothing is kept.
+    `dtype`, where given, is what every floating-point tensor of the output becomes, mapped or kept.
+    """
+
+    steps: tuple[Step, ...]
+    dropped: tuple[str, ...]
+    kept: tuple[str, ...]
+    source: Catalog
+    target: Catalog | None
+    notes: tuple[str, ...] = field(default=())
+    dtype: DType | None = None
+
+    @cached_property
+    def producers(self) -> dict[str, tuple[Step, TensorInfo]]:
+        """The step that produces each target key, and the tensor that it gives."""
+        found: dict[str, tuple[Step, TensorInfo]] = {}
+        for step in self.steps:
+            if not step.ops:
+                moved = self.source[step.inputs[0]]
+                found[step.outputs[0]] = (step, TensorInfo(step.outputs[0], moved.dtype, moved.shape))
+                continue
+            for key, form in zip(step.outputs, step_forms(step, self.source), strict=True):
+                found[key] = (step, TensorInfo(key, form.dtype, form.shape))
+        return found
+
+    @cached_property
+    def outputs(self) -> Catalog:
+        """The tensors that result, in the target's order; without a target, in the order of the steps."""
+        produced = {key: info for key, (_, info) in self.producers.items()}
+        if self.target is None:
+            return Catalog(self._cast(info) for info in produced.values())
+        return Catalog(self._cast(produced.get(key, info)) for key, info in self.target.items())
+
+    def _cast(self, info: TensorInfo) -> TensorInfo:
+        if self.dtype is None or not info.dtype.is_floating:
+            return info
+        return replace(info, dtype=self.dtype)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"mapped": len(self.producers), "kept": len(self.kept), "dropped": len(self.dropped)}
+
+
+def step_forms(step: Step, source: Catalog) -> tuple[Form, ...]:
+    """The dtype and shape of each output of a step. Raises OpError where the ops don't fit."""
+    return infer_chain(step.ops, [Form(source[key].dtype, source[key].shape) for key in step.inputs])

@@ -1,0 +1,233 @@
+"""One rule from its YAML: `SOURCE -> TARGET`, `SOURCE -> TARGET: OPS`, or `{from: [...], to: [...], ops: ...}`."""
+
+from dataclasses import dataclass, field
+
+from ckpt_tool.errors import Location, Problem
+from ckpt_tool.keys import Matcher, Pattern, PatternError, pair, parse, with_numbers
+from ckpt_tool.keys.pattern import Choice, Number, Rest, Star
+from ckpt_tool.mapping.rules import Rule, Selector, Side, part_of
+from ckpt_tool.mapping.yaml_nodes import QUOTES, Mapping, Node, Scalar, Sequence
+from ckpt_tool.ops import Op, OpError, parse_ops
+
+
+@dataclass(slots=True)
+class Reading:
+    """What the reader of one rule needs to know of its file, and the problems found so far."""
+
+    tables: dict[str, dict[str, str]] = field(default_factory=dict)
+    params: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, code: str, message: str, where: Location, *notes: str) -> None:
+        self.problems.append(Problem(code, message, where, notes))
+
+    def words(self, is_source: bool) -> dict[str, tuple[str, ...]]:
+        """Each table's words on one side; rows pair by their place."""
+        return {name: tuple(rows if is_source else rows.values()) for name, rows in self.tables.items()}
+
+
+def read_selector(reading: Reading, scalar: Scalar, is_source: bool) -> Selector | None:
+    """A pattern of `drop:` or `keep:`."""
+    pattern = _pattern(reading, scalar, 0, scalar.text, is_source)
+    matcher = _matcher(reading, scalar, 0, pattern, {}) if pattern else None
+    return Selector(pattern, matcher, scalar.where) if pattern and matcher else None
+
+
+def read_rule(reading: Reading, node: Node) -> Rule | None:
+    """The rule, or None after adding what is wrong with it to `reading.problems`."""
+    if isinstance(node, Scalar):
+        return _short(reading, node, ())
+    if isinstance(node, Mapping) and {"from", "to"} & {key.text for key, _ in node.entries}:
+        return _long(reading, node)
+    if isinstance(node, Mapping) and len(node.entries) == 1 and "->" in node.entries[0][0].text:
+        head, ops = node.entries[0]
+        parsed = _ops(reading, ops)
+        return None if parsed is None else _short(reading, head, parsed)
+    reading.add("bad-rule", "a rule reads `SOURCE -> TARGET` or `SOURCE -> TARGET: OPS`", node.where, QUOTES)
+    return None
+
+
+def _short(reading: Reading, scalar: Scalar, ops: tuple[Op, ...]) -> Rule | None:
+    parts = _split_at_arrow(scalar.text)
+    if parts is None:
+        reading.add("bad-rule", "a rule reads `SOURCE -> TARGET`, with one arrow", scalar.where)
+        return None
+    (source, start), (target, target_start) = parts
+    return _rule(reading, scalar.text, [(scalar, start, source)], [(scalar, target_start, target)], ops, scalar.where)
+
+
+def _split_at_arrow(text: str) -> tuple[tuple[str, int], tuple[str, int]] | None:
+    if text.count("->") != 1:
+        return None
+    left, right = text.split("->")
+    source, target = _strip_right(left).lstrip(), _strip_right(right).lstrip()
+    return (source, len(left) - len(left.lstrip())), (target, len(left) + 2 + len(right) - len(right.lstrip()))
+
+
+def _strip_right(text: str) -> str:
+    """Without spaces at the end, but for one that is escaped."""
+    stripped = text.rstrip()
+    return stripped + " " if stripped.endswith("\\") and len(stripped) < len(text) else stripped
+
+
+def _long(reading: Reading, node: Mapping) -> Rule | None:
+    unknown = [key for key, _ in node.entries if key.text not in ("from", "to", "ops")]
+    if unknown or node.get("from") is None or node.get("to") is None:
+        reading.add("bad-rule", "the long form of a rule has `from:`, `to:` and `ops:`", unknown[0].where if unknown else node.where)
+        return None
+    ops = _ops(reading, node.get("ops"))
+    sides = [_patterns_of(reading, node.get(name)) for name in ("from", "to")]
+    if ops is None or not all(sides):
+        return None
+    text = " + ".join(s.text for s in sides[0]) + " -> " + " + ".join(s.text for s in sides[1])
+    sources, targets = ([(scalar, 0, scalar.text) for scalar in side] for side in sides)
+    return _rule(reading, text, sources, targets, ops, node.where)
+
+
+def _patterns_of(reading: Reading, node: Node | None) -> list[Scalar]:
+    items = node.items if isinstance(node, Sequence) else (node,)
+    texts = [item for item in items if isinstance(item, Scalar)]
+    if node and (len(texts) < len(items) or not texts):
+        reading.add("bad-rule", "`from:` and `to:` are patterns or lists of patterns", node.where, QUOTES)
+        return []
+    return texts
+
+
+def _ops(reading: Reading, node: Node | None) -> tuple[Op, ...] | None:
+    if node is None:
+        return ()
+    try:
+        return parse_ops(_plain(node))
+    except OpError as error:
+        reading.add("bad-op", str(error), node.where)
+        return None
+
+
+def _plain(node: Node) -> object:
+    """The node as plain data: whole numbers and decimal fractions become numbers, everything else stays a text."""
+    if isinstance(node, Sequence):
+        return [_plain(item) for item in node.items]
+    if isinstance(node, Mapping):
+        return {key.text: _plain(value) for key, value in node.entries}
+    if node.is_quoted:
+        return node.text
+    if node.text in ("true", "false"):
+        return node.text == "true"
+    for number in (int, float):
+        try:
+            return number(node.text) if node.text.isascii() and "_" not in node.text else node.text
+        except ValueError:
+            continue
+    return node.text
+
+
+Part = tuple[Scalar, int, str]
+"""A pattern's text and where it begins in the text of a scalar."""
+
+
+def _rule(reading: Reading, text: str, sources: list[Part], targets: list[Part], ops: tuple[Op, ...], where: Location) -> Rule | None:
+    ours = [_pattern(reading, *part, is_source=True) for part in sources]
+    theirs = [_pattern(reading, *part, is_source=False) for part in targets]
+    if None in ours or None in theirs:
+        return None
+    paired = _pair_all(reading, [p for p in ours if p], [p for p in theirs if p], targets)
+    if paired is None:
+        return None
+    source_sides, target_sides, carried = paired
+    bounds = {name: numbers for pattern in (*ours, *theirs) if pattern for name, numbers in pattern.bounds.items()}
+    matchers = [_matcher(reading, scalar, start, p, bounds) for (scalar, start, _), p in zip(sources, source_sides, strict=True)]
+    if None in matchers:
+        return None
+    rule = Rule(
+        text,
+        tuple(_side(part, p, {*carried, *reading.params}) for part, p in zip(sources, source_sides, strict=True)),
+        tuple(_side(part, p, {*carried, *reading.params}) for part, p in zip(targets, target_sides, strict=True)),
+        ops, tuple(m for m in matchers if m), carried, where,
+    )  # fmt: skip
+    return rule if _is_balanced(reading, rule) else None
+
+
+def _pair_all(reading: Reading, ours: list[Pattern], theirs: list[Pattern], parts: list[Part]) -> tuple[list[Pattern], list[Pattern], tuple[str, ...]] | None:
+    """Every target's holes under the ids of the first source; carried is what all patterns have."""
+    targets = []
+    for pattern, (scalar, start, _) in zip(theirs, parts, strict=True):
+        try:
+            targets.append(pair(ours[0], pattern).target)
+        except PatternError as error:
+            reading.add("unbalanced", error.message, scalar.at(start + error.start, error.length))
+            return None
+    try:
+        sources = [ours[0], *(pair(ours[0], other).target for other in ours[1:])]
+    except PatternError as error:
+        reading.add("unbalanced", error.message, parts[0][0].where)
+        return None
+    everywhere = [set(_hole_ids(pattern)) for pattern in (*sources, *targets)]
+    carried = tuple(hole for hole in _hole_ids(sources[0]) if all(hole in ids for ids in everywhere) and hole not in reading.params)
+    return sources, targets, carried
+
+
+def _hole_ids(pattern: Pattern) -> tuple[str, ...]:
+    ids: list[str] = []
+    for hole in pattern.holes:
+        ids.extend(hole.affine.names if isinstance(hole, Number) else (hole.id,))
+    return tuple(dict.fromkeys(ids))
+
+
+def _side(part: Part, pattern: Pattern, known: set[str]) -> Side:
+    scalar, start, text = part
+    return Side(pattern, scalar.at(start, len(text)), tuple(hole for hole in _hole_ids(pattern) if hole not in known))
+
+
+def _is_balanced(reading: Reading, rule: Rule) -> bool:
+    """Adds *the* error of this language: a hole on one side only, without an op that collects or produces it."""
+    collects, produces = sum(op.collects for op in rule.ops), sum(op.produces for op in rule.ops)
+    before = len(reading.problems)
+    for side in rule.sources:
+        if stray := [hole for hole in side.only if _is_text_hole(side.pattern, hole)] or list(side.only)[: len(side.only) - collects]:
+            _add_unbalanced(reading, side, stray[0], "source", "collected by an op (`concat`, `stack`)")
+    for side in rule.targets:
+        if stray := [hole for hole in side.only if _is_text_hole(side.pattern, hole)] or list(side.only)[produces:]:
+            _add_unbalanced(reading, side, stray[0], "target", "produced by an op (`split`, `unstack`, `copy`)")
+    if len(reading.problems) == before and not rule.ops and (len(rule.sources) > 1 or len(rule.targets) > 1):
+        reading.add("unbalanced", "several patterns on one side need `ops:` that join or part the tensors", rule.where)
+    return len(reading.problems) == before
+
+
+def _is_text_hole(pattern: Pattern, hole: str) -> bool:
+    return any(isinstance(token, Star | Rest) and token.id == hole for token in pattern.tokens)
+
+
+def _add_unbalanced(reading: Reading, side: Side, hole: str, name: str, remedy: str) -> None:
+    token, (start, end) = next((t, s) for t, s in zip(side.pattern.tokens, side.pattern.spans, strict=True) if hole in _ids_of(t))
+    where = part_of(side.where, side.pattern, start, end)
+    text = side.pattern.text[start:end]
+    if isinstance(token, Star | Rest):
+        message = f"`{text}` stands in the {name} only; what it matches has no place on the other side"
+    else:
+        message = f"`{text}` stands in the {name} only; it must be {remedy} or stand on both sides"
+    reading.add("unbalanced", message, where)
+
+
+def _ids_of(token: object) -> tuple[str, ...]:
+    if isinstance(token, Number):
+        return token.affine.names
+    return (token.id,) if isinstance(token, Star | Rest | Choice) else ()
+
+
+def _pattern(reading: Reading, scalar: Scalar, start: int, text: str, is_source: bool) -> Pattern | None:
+    try:
+        return parse(text, reading.words(is_source))
+    except PatternError as error:
+        reading.add("bad-pattern", error.message, scalar.at(start + error.start, error.length))
+        return None
+
+
+def _matcher(reading: Reading, scalar: Scalar, start: int, pattern: Pattern, bounds: dict[str, range]) -> Matcher | None:
+    """A matcher of the pattern; parameters, whose numbers are known only for a given checkpoint, count as 1."""
+    try:
+        return Matcher(with_numbers(pattern, dict.fromkeys(reading.params, 1)), bounds)
+    except PatternError as error:
+        reading.add("bad-pattern", error.message, scalar.at(start + error.start, error.length))
+        return None
+
+

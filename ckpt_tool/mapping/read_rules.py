@@ -1,0 +1,328 @@
+"""Rule files into rule sets. Everything that is wrong in a file is gathered, each with its place, and raised at once."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence as SequenceOf
+from dataclasses import dataclass, field, replace
+
+from ckpt_tool.errors import InputError, Location, Problem, RuleError
+from ckpt_tool.keys import nearest
+from ckpt_tool.mapping.read_rule import Reading, read_rule, read_selector
+from ckpt_tool.mapping.rules import Expect, NameTest, Param, Rule, RuleSet, Selector
+from ckpt_tool.mapping.yaml_nodes import Mapping, Node, Scalar, Sequence, Source, read_yaml
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What has been read so far; becomes a RuleSet when there are no problems."""
+
+    reading: Reading
+    files: list[str] = field(default_factory=list)
+    rules: list[Rule] = field(default_factory=list)
+    drop: list[Selector] = field(default_factory=list)
+    keep: list[Selector] = field(default_factory=list)
+    tests: list[NameTest] = field(default_factory=list)
+    params: list[Param] = field(default_factory=list)
+    strip: list[str] = field(default_factory=list)
+    unwrap: list[str] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    rest: dict[str, str] = field(default_factory=dict)
+    expect: Expect | None = None
+    where: Location | None = None
+
+
+def read_rule_files(paths: SequenceOf[str], resolve: Callable[[str, str], str] | None = None) -> RuleSet:
+    """The rules of several files, in order, as one set. `resolve(file, path)` says how a path inside a file is opened.
+
+    Raises InputError or RuleFileError for what can't be read, RuleError with every problem of what was.
+    """
+    draft = _Draft(Reading())
+    for path in paths:
+        _read_file(draft, path, (), resolve or (lambda _, inner: inner))
+    return _finish(draft)
+
+
+def read_inline_rules(rules: Iterable[str], drop: Iterable[str] = (), keep: Iterable[str] = ()) -> RuleSet:
+    """Rules from the command line: one text each, `'SOURCE -> TARGET'` or `'SOURCE -> TARGET: OPS'`."""
+    draft = _Draft(Reading(), files=["-e"])
+    for option, texts, read in (("-e", rules, _inline_rule), ("--drop", drop, _inline_drop), ("--keep", keep, _inline_keep)):
+        for number, text in enumerate(texts):
+            source = Source(option, ("",) * number + (text,))
+            read(draft, Scalar(text, number, 0, False, source))
+    draft.where = draft.where or Location("-e", 1, 1)
+    return _finish(draft)
+
+
+def _inline_rule(draft: _Draft, scalar: Scalar) -> None:
+    draft.where = draft.where or scalar.where
+    arrow = scalar.text.find("->")
+    colon = scalar.text.find(": ", arrow)
+    if arrow < 0 or colon < 0:
+        _append(draft.rules, read_rule(draft.reading, scalar))
+        return
+    ops = read_yaml(scalar.text[colon + 1 :], f"-e {scalar.text!r}")
+    head = replace(scalar, text=scalar.text[:colon])
+    _append(draft.rules, read_rule(draft.reading, Mapping(((head, ops or replace(scalar, text="")),), scalar.line, 0, False, scalar.source)))
+
+
+def _inline_drop(draft: _Draft, scalar: Scalar) -> None:
+    _append(draft.drop, read_selector(draft.reading, scalar, is_source=True))
+
+
+def _inline_keep(draft: _Draft, scalar: Scalar) -> None:
+    _append(draft.keep, read_selector(draft.reading, scalar, is_source=False))
+
+
+def join(first: RuleSet, second: RuleSet) -> RuleSet:
+    """The rules of both, those of `first` taking precedence."""
+    return replace(
+        first,
+        files=first.files + second.files, rules=first.rules + second.rules,
+        drop=first.drop + second.drop, keep=first.keep + second.keep, params=first.params + second.params,
+    )  # fmt: skip
+
+
+def _append(items: list, item: object | None) -> None:  # type: ignore[type-arg]
+    if item is not None:
+        items.append(item)
+
+
+def _finish(draft: _Draft) -> RuleSet:
+    if draft.reading.problems:
+        raise RuleError(draft.reading.problems)
+    rest, texts = draft.rest, draft.texts
+    return RuleSet(
+        tuple(draft.files), tuple(draft.rules), draft.where or Location(draft.files[0] if draft.files else "-e", 1, 1),
+        about=texts.get("about", ""), source=texts.get("source"), target=texts.get("target"), output=texts.get("output"),
+        drop=tuple(draft.drop), keep=tuple(draft.keep),
+        rest_source="drop" if rest.get("source") == "drop" else "problem",
+        rest_target="keep" if rest.get("target") == "keep" else "problem",
+        expect=draft.expect, tests=tuple(draft.tests), tables=dict(draft.reading.tables), params=tuple(draft.params),
+        strip=tuple(draft.strip), unwrap=tuple(draft.unwrap),
+    )  # fmt: skip
+
+
+def _read_file(draft: _Draft, path: str, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
+    text = _text_of(path)
+    draft.files.append(path)
+    root = read_yaml(text, path)
+    source = Source(path, tuple(text.splitlines()))
+    if not isinstance(root, Mapping):
+        where = root.where if root else source.at(0, 0)
+        draft.reading.add("no-rules", "a rule file is a mapping with `rules:`", where)
+        return
+    if draft.where is None:
+        draft.where = next((key.where for key, _ in root.entries if key.text == "rules"), root.where)
+    # What rules refer to is read before them, wherever it stands in the file.
+    first = ("tables", "params")
+    for key, node in sorted(root.entries, key=lambda entry: entry[0].text not in first):
+        if key.text == "include":
+            continue
+        read = SECTIONS.get(key.text)
+        if read is None:
+            near = nearest(key.text, (*SECTIONS, "include"))
+            draft.reading.add("unknown-section", f"`{key.text}` is no section of a rule file", key.where, *_did_you_mean(near))
+        else:
+            read(draft, node, lambda inner: resolve(path, inner))
+    included = root.get("include")
+    if included is not None:
+        _include(draft, included, (*including, path), resolve)
+
+
+def _text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"is no text: byte {error.start} is not UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise InputError(path, getattr(error, "strerror", None) and error.strerror.lower() or str(error)) from None  # type: ignore[union-attr]
+
+
+def _include(draft: _Draft, node: Node, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
+    for item in _texts(draft, node, "include"):
+        name = os.path.normpath(item.text)
+        if os.path.isabs(name) or name.split(os.sep)[0] == ".." or "\0" in name:
+            draft.reading.add("bad-include", f"`{item.text}` leaves the folder of the rule file", item.where)
+            continue
+        path = os.path.join(os.path.dirname(including[-1]), name)
+        if os.path.realpath(path) in map(os.path.realpath, including):
+            draft.reading.add("include-cycle", f"`{item.text}` includes itself", item.where)
+        elif not os.path.isfile(path):
+            draft.reading.add("bad-include", f"`{item.text}`: no such file", item.where)
+        else:
+            _read_file(draft, path, including, resolve)
+
+
+def _did_you_mean(near: str | None) -> tuple[str, ...]:
+    return (f"did you mean `{near}`?",) if near else ()
+
+
+Resolve = Callable[[str], str]
+
+
+def _read_rules(draft: _Draft, node: Node, _: Resolve) -> None:
+    for item in _items(draft, node, "rules"):
+        _append(draft.rules, read_rule(draft.reading, item))
+
+
+def _read_optional(draft: _Draft, node: Node, _: Resolve) -> None:
+    for item in _items(draft, node, "optional"):
+        rule = read_rule(draft.reading, item)
+        _append(draft.rules, rule and replace(rule, is_optional=True))
+
+
+def _read_drop(draft: _Draft, node: Node, _: Resolve) -> None:
+    for item in _texts(draft, node, "drop"):
+        _inline_drop(draft, item)
+
+
+def _read_keep(draft: _Draft, node: Node, _: Resolve) -> None:
+    for item in _texts(draft, node, "keep"):
+        _inline_keep(draft, item)
+
+
+def _read_rest(draft: _Draft, node: Node, _: Resolve) -> None:
+    allowed = {"source": ("drop", "problem"), "target": ("keep", "problem")}
+    for key, value in _entries(draft, node, "rest"):
+        words = allowed.get(key.text)
+        if words is None or not isinstance(value, Scalar) or value.text not in words:
+            where = key.where if words is None else value.where
+            draft.reading.add("bad-rest", "`rest:` says `source: drop` or `target: keep`, nothing else", where)
+        else:
+            draft.rest[key.text] = value.text
+
+
+def _read_expect(draft: _Draft, node: Node, _: Resolve) -> None:
+    counts: dict[str, int] = {}
+    for key, value in _entries(draft, node, "expect"):
+        number = _integer(value)
+        if key.text not in ("mapped", "kept", "dropped") or number is None:
+            draft.reading.add("bad-expect", "`expect:` takes numbers for `mapped`, `kept` and `dropped`", key.where)
+        else:
+            counts[key.text] = number
+    draft.expect = Expect(counts.get("mapped"), counts.get("kept"), counts.get("dropped"), node.where)
+
+
+def _read_tests(draft: _Draft, node: Node, _: Resolve) -> None:
+    for key, value in _entries(draft, node, "tests"):
+        if isinstance(value, Scalar):
+            targets = () if value.text in ("", "~", "null") and not value.is_quoted else (value.text,)
+        else:
+            targets = tuple(item.text for item in _texts(draft, value, "tests"))
+        draft.tests.append(NameTest(key.text, targets, value.where if isinstance(value, Scalar) and targets else key.where))
+
+
+def _read_tables(draft: _Draft, node: Node, _: Resolve) -> None:
+    for key, value in _entries(draft, node, "tables"):
+        rows: dict[str, str] = {}
+        for left, right in _entries(draft, value, "a table"):
+            if not isinstance(right, Scalar):
+                draft.reading.add("bad-table", "a table gives one text for each text", right.where)
+            elif right.text in rows.values():
+                first = next(word for word in rows if rows[word] == right.text)
+                message = f"`{right.text}` stands for `{first}` and for `{left.text}`; a table is one-to-one"
+                draft.reading.add("bad-table", message, right.where)
+            else:
+                rows[left.text] = right.text
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.text) or not rows:
+            draft.reading.add("bad-table", "a table has a name of letters and digits, and at least one row", key.where)
+        draft.reading.tables[key.text] = rows
+
+
+def _read_params(draft: _Draft, node: Node, _: Resolve) -> None:
+    for key, value in _entries(draft, node, "params"):
+        if (number := _integer(value)) is not None:
+            draft.params.append(Param(key.text, key.where, default=number))
+        elif isinstance(value, Mapping) and (param := _param(draft, key, value)):
+            draft.params.append(param)
+        else:
+            message = f"`{key.text}` is a number, or has `from:` (a key of config.json), `dim: [KEY, 0]` or `default:`"
+            draft.reading.add("bad-param", message, key.where)
+        draft.reading.params.add(key.text)
+
+
+def _param(draft: _Draft, name: Scalar, node: Mapping) -> Param | None:
+    if {key.text for key, _ in node.entries} - {"from", "dim", "default"} or not node.entries:
+        return None
+    source, dim, default = node.get("from"), node.get("dim"), node.get("default")
+    keys = tuple(item.text for item in _texts(draft, source, "from")) if isinstance(source, Sequence) else ()
+    if isinstance(source, Scalar):
+        keys = (source.text,)
+    dimension = None
+    if dim is not None:
+        items = dim.items if isinstance(dim, Sequence) else ()
+        if len(items) != 2 or not isinstance(items[0], Scalar) or (axis := _integer(items[1])) is None:
+            return None
+        dimension = (items[0].text, axis)
+    number = _integer(default) if default is not None else None
+    return None if default is not None and number is None else Param(name.text, name.where, keys, dimension, number)
+
+
+def _read_strip(draft: _Draft, node: Node, _: Resolve) -> None:
+    draft.strip.extend(item.text for item in _texts(draft, node, "strip"))
+
+
+def _read_unwrap(draft: _Draft, node: Node, _: Resolve) -> None:
+    draft.unwrap.extend(item.text for item in _texts(draft, node, "unwrap"))
+
+
+def _text_reader(section: str) -> Callable[[_Draft, Node, Resolve], None]:
+    def read(draft: _Draft, node: Node, resolve: Resolve) -> None:
+        if isinstance(node, Scalar):
+            draft.texts.setdefault(section, node.text if section == "about" else resolve(node.text))
+        else:
+            draft.reading.add("bad-section", f"`{section}:` is a text", node.where)
+
+    return read
+
+
+SECTIONS: dict[str, Callable[[_Draft, Node, Resolve], None]] = {
+    "about": _text_reader("about"),
+    "source": _text_reader("source"),
+    "target": _text_reader("target"),
+    "output": _text_reader("output"),
+    "rules": _read_rules,
+    "optional": _read_optional,
+    "drop": _read_drop,
+    "keep": _read_keep,
+    "rest": _read_rest,
+    "expect": _read_expect,
+    "tests": _read_tests,
+    "tables": _read_tables,
+    "params": _read_params,
+    "strip": _read_strip,
+    "unwrap": _read_unwrap,
+}
+
+
+def _integer(node: Node) -> int | None:
+    return int(node.text) if isinstance(node, Scalar) and not node.is_quoted and _INTEGER.fullmatch(node.text) else None
+
+
+def _items(draft: _Draft, node: Node, section: str) -> tuple[Node, ...]:
+    if isinstance(node, Sequence):
+        return node.items
+    if not (isinstance(node, Scalar) and node.text in ("", "~", "null")):
+        draft.reading.add("bad-section", f"`{section}:` is a list", node.where)
+    return ()
+
+
+def _texts(draft: _Draft, node: Node, section: str) -> list[Scalar]:
+    texts = []
+    for item in _items(draft, node, section):
+        if isinstance(item, Scalar):
+            texts.append(item)
+        else:
+            note = "a text that begins with `{`, or contains `{` inside `[…]`, needs quotes"
+            draft.reading.problems.append(Problem("bad-section", f"`{section}:` is a list of texts", item.where, (note,)))
+    return texts
+
+
+def _entries(draft: _Draft, node: Node, section: str) -> tuple[tuple[Scalar, Node], ...]:
+    if isinstance(node, Mapping):
+        return node.entries
+    draft.reading.add("bad-section", f"`{section}` is a mapping", node.where)
+    return ()

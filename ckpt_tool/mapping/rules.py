@@ -1,0 +1,107 @@
+"""Rules as values: what a rule file says, every part with its place in the file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ckpt_tool.errors import Location
+from ckpt_tool.keys import Matcher, Pattern
+from ckpt_tool.ops import Op
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """A pattern of keys to drop or to keep."""
+
+    pattern: Pattern
+    matcher: Matcher
+    where: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One pattern of a rule, source or target, with its place; its holes carry the ids that pairing gave them."""
+
+    pattern: Pattern
+    where: Location
+    only: tuple[str, ...]
+    """The ids of the holes that no pattern of the other side has, from the left."""
+
+
+def part_of(where: Location, pattern: Pattern, start: int, end: int) -> Location:
+    """The place of characters `start` to `end` of a pattern; of the whole pattern where it isn't written out in the file."""
+    if where.length != len(pattern.text):
+        return where
+    return Location(where.file, where.line, where.column + start, end - start, where.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`sources -> targets: ops`. Mostly one of each; `carried` are the ids of the holes that both sides have."""
+
+    text: str
+    sources: tuple[Side, ...]
+    targets: tuple[Side, ...]
+    ops: tuple[Op, ...]
+    matchers: tuple[Matcher, ...]
+    carried: tuple[str, ...]
+    where: Location
+    is_optional: bool = False
+
+    @property
+    def is_rename(self) -> bool:
+        """Whether each source key becomes one target key, unchanged."""
+        return not self.ops and len(self.sources) == len(self.targets) == 1 and not self.sources[0].only and not self.targets[0].only
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A number that rules may name. It comes from `--set`, the config file's `config_key`, the shape of a key, or `default`."""
+
+    name: str
+    where: Location
+    config_keys: tuple[str, ...] = ()
+    dimension: tuple[str, int] | None = None
+    default: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """How many tensors must be mapped, kept and dropped; None where any number will do."""
+
+    mapped: int | None
+    kept: int | None
+    dropped: int | None
+    where: Location
+
+
+@dataclass(frozen=True, slots=True)
+class NameTest:
+    """A source key and the target keys that it must reach; none when it must be dropped."""
+
+    source: str
+    targets: tuple[str, ...]
+    where: Location
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """A rule file, or several, read and understood. Paths are as the command should open them."""
+
+    files: tuple[str, ...]
+    rules: tuple[Rule, ...]
+    where: Location
+    about: str = ""
+    source: str | None = None
+    target: str | None = None
+    output: str | None = None
+    drop: tuple[Selector, ...] = ()
+    keep: tuple[Selector, ...] = ()
+    rest_source: Literal["problem", "drop"] = "problem"
+    rest_target: Literal["problem", "keep"] = "problem"
+    expect: Expect | None = None
+    tests: tuple[NameTest, ...] = ()
+    tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    params: tuple[Param, ...] = ()
+    strip: tuple[str, ...] = ()
+    unwrap: tuple[str, ...] = ()

@@ -1,0 +1,175 @@
+"""YAML as a strict subset, with every scalar's text, line and column kept.
+
+Texts stay texts: `no`, `1:30` and `0777` are never turned into something else. Anchors, aliases, merge keys, tags, duplicate
+keys, several documents, and depth or size beyond the limits are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import yaml
+
+from ckpt_tool.errors import Location, RuleFileError
+
+RULE_FILE_BYTES = 4 << 20
+RULE_FILE_DEPTH = 20
+RULE_FILE_NODES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A rule file's name and its lines, for locations."""
+
+    file: str
+    lines: tuple[str, ...]
+
+    def at(self, line: int, column: int, length: int = 1) -> Location:
+        """A location from 0-based line and column."""
+        text = self.lines[line] if line < len(self.lines) else ""
+        return Location(self.file, line + 1, column + 1, max(length, 1), text)
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    text: str
+    line: int
+    column: int
+    is_quoted: bool
+    source: Source
+
+    @property
+    def where(self) -> Location:
+        return self.at(0, len(self.text))
+
+    def at(self, start: int, length: int) -> Location:
+        """The place of a part of the text; of the whole scalar where its characters don't stand in the file as they are."""
+        line = self.source.lines[self.line] if self.line < len(self.source.lines) else ""
+        first = self.column + self.is_quoted
+        if line[first : first + len(self.text)] == self.text:
+            return self.source.at(self.line, first + start, length)
+        return self.source.at(self.line, self.column, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    items: tuple[Node, ...]
+    line: int
+    column: int
+    is_flow: bool
+    source: Source
+
+    @property
+    def where(self) -> Location:
+        return self.source.at(self.line, self.column)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    entries: tuple[tuple[Scalar, Node], ...]
+    line: int
+    column: int
+    is_flow: bool
+    source: Source
+
+    @property
+    def where(self) -> Location:
+        return self.source.at(self.line, self.column)
+
+    def get(self, name: str) -> Node | None:
+        return next((value for key, value in self.entries if key.text == name), None)
+
+
+Node = Scalar | Sequence | Mapping
+
+QUOTES = "a text that begins with `*`, `{` or `&`, or that stands inside `[…]`, needs quotes"
+
+
+def read_yaml(text: str, file: str) -> Node | None:
+    """The document as nodes, or None for an empty one. Raises RuleFileError with file:line:column."""
+    if len(text) > RULE_FILE_BYTES:
+        raise RuleFileError(file, f"a rule file of {len(text):,} characters; at most {RULE_FILE_BYTES:,} are read")
+    source = Source(file, tuple(text.splitlines()))
+    try:
+        return _document(_events(text), source)
+    except yaml.YAMLError as error:
+        raise _as_rule_file_error(error, source) from None
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    yield from yaml.parse(text, Loader=loader)
+
+
+def _document(events: Iterator[yaml.Event], source: Source) -> Node | None:
+    """Builds the nodes without recursion: a stack of open collections, each with the children that it has so far."""
+    stack: list[tuple[yaml.Event, list[Node]]] = []
+    root: list[Node] = []
+    documents = count = 0
+    for event in events:
+        count += 1
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise _refused(event, source, "a second document")
+        elif isinstance(event, yaml.AliasEvent):
+            raise _refused(event, source, "an alias", QUOTES)
+        elif isinstance(event, yaml.NodeEvent):
+            _check_node(event, source, len(stack), count)
+        siblings = stack[-1][1] if stack else root
+        if isinstance(event, yaml.ScalarEvent):
+            mark = event.start_mark
+            siblings.append(Scalar(event.value, mark.line, mark.column, event.style in ("'", '"'), source))
+        elif isinstance(event, yaml.CollectionStartEvent):
+            stack.append((event, []))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            start, children = stack.pop()
+            (stack[-1][1] if stack else root).append(_collection(start, children, source))
+    return root[0] if root else None
+
+
+def _check_node(event: yaml.NodeEvent, source: Source, depth: int, count: int) -> None:
+    if event.anchor is not None:
+        raise _refused(event, source, "an anchor", QUOTES)
+    if getattr(event, "tag", None) is not None:
+        raise _refused(event, source, f"the tag `{event.tag}`")  # type: ignore[attr-defined]
+    if depth > RULE_FILE_DEPTH or count > RULE_FILE_NODES:
+        raise _refused(event, source, f"more than {RULE_FILE_DEPTH} levels" if depth > RULE_FILE_DEPTH else f"more than {RULE_FILE_NODES:,} nodes")
+
+
+def _collection(start: yaml.Event, children: list[Node], source: Source) -> Node:
+    mark, is_flow = start.start_mark, bool(start.flow_style)  # type: ignore[attr-defined]
+    if isinstance(start, yaml.SequenceStartEvent):
+        return Sequence(tuple(children), mark.line, mark.column, is_flow, source)
+    entries: list[tuple[Scalar, Node]] = []
+    seen: set[str] = set()
+    for key, value in zip(children[::2], children[1::2], strict=True):
+        if not isinstance(key, Scalar):
+            raise _error(key.where, "a key that is not a text", QUOTES)
+        if key.text in seen:
+            raise _error(key.where, f"`{key.text}` stands twice in one mapping")
+        if key.text == "<<" and not key.is_quoted:
+            raise _error(key.where, "a merge key is not allowed in a rule file")
+        seen.add(key.text)
+        entries.append((key, value))
+    return Mapping(tuple(entries), mark.line, mark.column, is_flow, source)
+
+
+def _refused(event: yaml.Event, source: Source, what: str, hint: str | None = None) -> RuleFileError:
+    mark = event.start_mark
+    return _error(source.at(mark.line, mark.column), f"{what} is not allowed in a rule file", hint)
+
+
+def _error(where: Location, fact: str, hint: str | None = None) -> RuleFileError:
+    return RuleFileError(str(where), fact, hint)
+
+
+def _as_rule_file_error(error: yaml.YAMLError, source: Source) -> RuleFileError:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    fact = getattr(error, "problem", None) or str(getattr(error, "reason", "")) or "no YAML"
+    if mark is None:
+        return RuleFileError(source.file, f"is no YAML: {fact}")
+    line = source.lines[mark.line].strip() if mark.line < len(source.lines) else ""
+    is_unquoted = "*" in line or "{" in line or "[" in line
+    return _error(source.at(mark.line, mark.column), f"is no YAML: {fact}", QUOTES if is_unquoted else None)

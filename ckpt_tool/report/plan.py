@@ -1,0 +1,173 @@
+"""A plan as people and machines read it, and what one key has to do with it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.errors import InputError, Problem
+from ckpt_tool.keys import Fold, fold, nearest
+from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.mapping.rules import RuleSet
+from ckpt_tool.ops import ops_argument
+from ckpt_tool.report.problems import problem_json
+from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
+from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
+
+MOST_FOLDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNames:
+    """What the two sides and the rules are called; `rules` is empty for other ways of mapping."""
+
+    source: str
+    target: str | None
+    rules: tuple[str, ...] = ()
+    by: str = "rules"
+
+
+def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
+    """The two sides, a line for each rule or fold with its tensors, what is dropped and kept, the closing count."""
+    blocks = [_sides(plan, names), "\n".join(_mapped(plan, style)), "\n".join(_rest(plan, style))]
+    blocks.append("\n".join(f"note: {safe(note)}" for note in plan.notes))
+    return "\n\n".join([block for block in blocks if block] + [closing_line(plan)])
+
+
+def closing_line(plan: Plan) -> str:
+    counts = plan.counts
+    return f"{counts['mapped']:,} mapped, {counts['kept']:,} kept, {counts['dropped']:,} dropped; every key of both sides is accounted for"
+
+
+def _sides(plan: Plan, names: PlanNames) -> str:
+    rows = [_side_row("from", names.source, plan.source)]
+    if plan.target is not None and names.target:
+        rows.append(_side_row("into", names.target, plan.target))
+    how = ", ".join(names.rules) or f"by {names.by}"
+    rules = len({step.origin.rule.where for step in plan.steps if step.origin.rule})
+    rows.append(["rules" if names.rules else "how", safe(how), str(rules) if names.rules else "", ""])
+    return "\n".join(columns(rows, "llrr"))
+
+
+def _side_row(word: str, name: str, catalog: Catalog) -> list[str]:
+    return [word, safe(name), plural(len(catalog), "tensor"), size_text(catalog.nbytes)]
+
+
+def _mapped(plan: Plan, style: Style) -> list[str]:
+    if not style.is_folded:
+        rows = [[str(step.origin.line or ""), _arrow(step)] for step in plan.steps]
+        return columns(rows, "rl")
+    by_rule: dict[int, list[Step]] = {}
+    for step in plan.steps:
+        by_rule.setdefault(id(step.origin.rule), []).append(step)
+    rows = []
+    for steps in by_rule.values():
+        rule = steps[0].origin.rule
+        count = str(sum(len(step.outputs) for step in steps))
+        if rule:
+            rows.append([f"{rule.where.line}", safe(rule.text.replace("->", "→")) + _ops_text(rule.ops), count])
+        else:
+            rows.extend(["", safe(one.pattern), str(len(one.keys))] for one in _folds([key for s in steps for key in s.outputs], plan.target))
+    return columns([["line", "", "tensors"], *rows] if any(row[0] for row in rows) else [["", "", "tensors"], *rows], "rlr")
+
+
+def _folds(keys: Sequence[str], catalog: Catalog | None) -> list[Fold]:
+    return fold(dict.fromkeys(keys), catalog or ())
+
+
+def _ops_text(ops: Sequence[object]) -> str:
+    return f": {_compact(ops_argument(tuple(ops)))}" if ops else ""  # type: ignore[arg-type]
+
+
+def _compact(argument: object) -> str:
+    if isinstance(argument, Mapping):
+        return ", ".join(f"{name}: {_compact(value)}" for name, value in argument.items())
+    if isinstance(argument, list | tuple):
+        return f"[{', '.join(map(_compact, argument))}]"
+    return str(argument)
+
+
+def _rest(plan: Plan, style: Style) -> list[str]:
+    rows = []
+    for word, keys, catalog in (("drop", plan.dropped, plan.source), ("keep", plan.kept, plan.target)):
+        if keys:
+            rows.append([word, _patterns(keys, catalog, style), str(len(keys))])
+    return columns(rows, "llr")
+
+
+def _patterns(keys: Sequence[str], catalog: Catalog | None, style: Style) -> str:
+    folds = fold(dict.fromkeys(keys), catalog or ()) if style.is_folded else []
+    texts = [one.pattern for one in folds[:MOST_FOLDS]] if style.is_folded else list(keys)
+    hidden = len(folds) - MOST_FOLDS
+    return "  ".join(map(safe, texts)) + (f"  and {hidden} more patterns" if hidden > 0 else "")
+
+
+def _arrow(step: Step) -> str:
+    ours, theirs = (" + ".join(map(safe, keys)) for keys in (step.inputs, step.outputs))
+    return f"{ours} → {theirs}{_ops_text(step.ops)}"
+
+
+def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:
+    """What becomes of a key, of either side; no lines for a key that neither side has."""
+    lines = []
+    if plan.target is not None and key in plan.target:
+        lines.append(_why_target(plan, key))
+    for step in plan.steps:
+        if key in step.inputs:
+            lines.append(f"source {_described(plan.source[key])} goes to {', '.join(map(safe, step.outputs))}{_because(step)}")
+    if key in plan.dropped:
+        lines.append(f"source {_described(plan.source[key])} is dropped")
+    return lines
+
+
+def _why_target(plan: Plan, key: str) -> str:
+    assert plan.target is not None
+    described = f"target {_described(plan.target[key])}"
+    if key not in plan.producers:
+        return f"{described} keeps its own value"
+    step, _ = plan.producers[key]
+    return f"{described} comes from {' + '.join(map(safe, step.inputs))}{_ops_text(step.ops)}{_because(step)}"
+
+
+def _because(step: Step) -> str:
+    if step.origin.rule:
+        where = step.origin.rule.where
+        return f", by {safe(where.file)}:{where.line} `{safe(step.origin.rule.text)}`"
+    return f", by {step.origin.by}"
+
+
+def _described(info: TensorInfo) -> str:
+    return f"{safe(info.key)} ({info.dtype.value} {shape_text(info.shape)})"
+
+
+def plan_json(plan: Plan | None, names: PlanNames, source: Catalog, target: Catalog | None, problems: Sequence[Problem] = ()) -> dict[str, object]:
+    """The contract's JSON; without a plan, the problems that stand in its way."""
+    return {
+        "schema": 1,
+        "source": _side_json(names.source, source),
+        "target": _side_json(names.target or "", target) if target is not None else None,
+        "steps": [_step_json(step) for step in plan.steps] if plan else [],
+        "dropped": list(plan.dropped) if plan else [],
+        "kept": list(plan.kept) if plan else [],
+        "counts": plan.counts if plan else {"mapped": 0, "kept": 0, "dropped": 0},
+        "problems": [problem_json(problem) for problem in problems],
+        "notes": list(plan.notes) if plan else [],
+    }
+
+
+def _side_json(path: str, catalog: Catalog) -> dict[str, object]:
+    return {"path": path, "tensors": len(catalog), "bytes": catalog.nbytes}
+
+
+def _step_json(step: Step) -> dict[str, object]:
+    origin = {"by": step.origin.by, "file": step.origin.file, "line": step.origin.line}
+    ops = ops_argument(step.ops) if step.ops else []
+    return {"inputs": list(step.inputs), "outputs": list(step.outputs), "ops": ops if isinstance(ops, list) else [ops], "origin": origin}
+
+
+def names_of(source: str, target: str | None, rules: RuleSet | None, by: str | None = None) -> PlanNames:
+    return PlanNames(source, target, rules.files if rules else (), by or "name")
+
+
+def unknown_key(plan: Plan, key: str) -> InputError:
+    """The error of a question about a key that neither side has."""
+    near = nearest(key, [*plan.source, *(plan.target or ())])
+    return InputError("--why", f"`{key}` is a key of neither side", f"nearest key: {near}" if near else None)

@@ -1,0 +1,71 @@
+"""Problems and errors as people read them: the fact, the place in its line, what to do."""
+
+from collections.abc import Iterable
+
+from ckpt_tool.errors import CkptError, InputError, Problem, RuleError
+from ckpt_tool.report.style import PLAIN, Style, plural, safe
+
+
+def error_text(error: CkptError, style: Style = PLAIN) -> str:
+    """Any of our errors: a line for what can't be used, a block for each problem of rules."""
+    if isinstance(error, RuleError):
+        return problems_text(error.problems, style)
+    if isinstance(error, InputError):
+        place = f": {safe(error.place)}" if error.place else ""
+        hint = f"; {safe(error.hint)}" if error.hint else ""
+        return f"{style.paint('error', 'red')}: {safe(error.path)}{place}: {safe(error.fact)}{hint}"
+    return f"{style.paint('error', 'red')}: {safe(str(error))}"
+
+
+def problems_text(problems: Iterable[Problem], style: Style = PLAIN) -> str:
+    listed = list(problems)
+    blocks = [_block(problem, style) for problem in listed]
+    if len(listed) > 1:
+        blocks.append(f"{len(listed)} problems")
+    return "\n\n".join(blocks)
+
+
+def concise_text(problem: Problem) -> str:
+    """One line a problem, for editors: `file:line:column: code: message`."""
+    where = f"{safe(str(problem.where))}: " if problem.where else ""
+    return f"{where}{problem.code}: {safe(problem.message)}"
+
+
+def _block(problem: Problem, style: Style) -> str:
+    lines = [f"{style.paint(f'error[{problem.code}]', 'red')}: {safe(problem.message)}"]
+    where, margin = problem.where, " "
+    if where:
+        margin = " " * (len(str(where.line)) + 1)
+        lines.append(f"{margin[:-1]}{style.paint('-->', 'blue')} {safe(str(where))}")
+        if where.text:
+            lines += _excerpt(where.line, where.text, where.column, where.length, margin, style)
+    lines += [f"{margin}{style.paint('=', 'blue')} {safe(note)}" for note in problem.notes]
+    return "\n".join(lines)
+
+
+def _excerpt(line: int, text: str, column: int, length: int, margin: str, style: Style) -> list[str]:
+    bar = style.paint("|", "blue")
+    before = safe(text[: column - 1])
+    marked = safe(text[column - 1 : column - 1 + length])
+    carets = style.paint("^" * max(len(marked), 1), "red")
+    number = style.paint(f"{line:>{len(margin) - 1}}", "blue")
+    return [f"{margin}{bar}", f"{number} {bar} {safe(text)}", f"{margin}{bar} {' ' * len(before)}{carets}"]
+
+
+def problem_json(problem: Problem) -> dict[str, object]:
+    where = problem.where
+    return {
+        "code": problem.code, "message": problem.message, "file": where.file if where else None,
+        "line": where.line if where else None, "column": where.column if where else None, "notes": list(problem.notes),
+    }  # fmt: skip
+
+
+def check_json(rules: str, problems: Iterable[Problem]) -> dict[str, object]:
+    listed = [problem_json(problem) for problem in problems]
+    return {"schema": 1, "rules": rules, "sound": not listed, "problems": listed}
+
+
+def sound_text(name: str, rules: int, tests: int, source: str | None, target: str | None) -> str:
+    against = " and ".join(safe(side) for side in (source, target) if side)
+    scope = f" for {against}" if against else "; no keys were given to check them against"
+    return f"{safe(name)}: {plural(rules, 'rule')}, {plural(tests, 'test')}: sound{scope}"

@@ -1,0 +1,57 @@
+"""The look of our text: colours, sizes, safe names, aligned columns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
+
+_UNSAFE = {
+    **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
+    # Marks that turn the direction of text, and separators of lines: a name must not rearrange what stands around it.
+    **{code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)},
+    **{code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)},
+}  # fmt: skip
+
+
+def safe(text: str) -> str:
+    """The text with control characters, terminal escapes and marks of direction written out."""
+    return text if text.isascii() and text.isprintable() else text.translate(_UNSAFE)
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """Whether text is coloured, and whether groups of keys are folded."""
+
+    is_coloured: bool = False
+    is_folded: bool = True
+
+    def paint(self, text: str, colour: str) -> str:
+        return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self.is_coloured and text else text
+
+
+PLAIN = Style()
+
+
+def size_text(nbytes: int) -> str:
+    """Decimal units, as disks and downloads are sold: `102.4 MB`."""
+    value, unit = float(nbytes), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if value < 999.95 or unit == "PB":
+            break
+        value /= 1000
+    return f"{nbytes} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def columns(rows: Sequence[Sequence[str]], align: str) -> list[str]:
+    """Rows as lines of aligned columns; `align` has `l` or `r` for each column."""
+    if not rows:
+        return []
+    from tabulate import tabulate
+
+    sides = ["right" if side == "r" else "left" for side in align]
+    text = tabulate(rows, tablefmt="plain", colalign=sides, disable_numparse=True, preserve_whitespace=True)
+    return [line.rstrip() for line in text.splitlines()]

@@ -1,0 +1,32 @@
+"""What was written, as people and machines read it."""
+
+from collections.abc import Sequence
+
+from ckpt_tool.engine import Written
+from ckpt_tool.formats import Extra
+from ckpt_tool.report.style import plural, safe, size_text
+
+MOST_NAMES = 6
+
+
+def written_text(written: Written, left_behind: Sequence[Extra]) -> str:
+    """What a file has not room for, then the closing line."""
+    lines = []
+    if written.ties and written.format == "safetensors":
+        names = ", ".join(f"{safe(key)} = {safe(other)}" for key, other in written.ties[:MOST_NAMES])
+        lines.append(f"note: safetensors has no shared tensors; these are written twice: {names}" + _more(written.ties))
+    if left_behind:
+        names = ", ".join(safe(extra.path) or "(the file)" for extra in left_behind[:MOST_NAMES])
+        lines.append(f"note: what is no tensor stays behind: {names}" + _more(left_behind))
+    return "\n".join([*lines, f"wrote {safe(written.path)}: {plural(written.tensors, 'tensor')}, {size_text(written.nbytes)}"])
+
+
+def _more(names: Sequence[object]) -> str:
+    return f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+
+
+def written_json(written: Written | None) -> dict[str, object] | None:
+    if written is None:
+        return None
+    ties = [{"key": key, "shares": other} for key, other in written.ties]
+    return {"path": written.path, "format": written.format, "tensors": written.tensors, "bytes": written.nbytes, "ties": ties}

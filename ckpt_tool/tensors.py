@@ -1,0 +1,127 @@
+"""What a checkpoint contains, as plain values: element types, tensors by key, and catalogs of them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+
+
+class DType(Enum):
+    """An element type under its safetensors name; `bits` is the size of one element.
+
+    The names of the first group are safetensors' own (its README and `tensor.rs`). The second group exists in torch alone.
+    """
+
+    F64 = "F64"
+    F32 = "F32"
+    F16 = "F16"
+    BF16 = "BF16"
+    F8_E4M3 = "F8_E4M3"
+    F8_E5M2 = "F8_E5M2"
+    F8_E8M0 = "F8_E8M0"
+    F8_E4M3FNUZ = "F8_E4M3FNUZ"
+    F8_E5M2FNUZ = "F8_E5M2FNUZ"
+    F6_E2M3 = "F6_E2M3"
+    F6_E3M2 = "F6_E3M2"
+    F4 = "F4"
+    I64 = "I64"
+    I32 = "I32"
+    I16 = "I16"
+    I8 = "I8"
+    U64 = "U64"
+    U32 = "U32"
+    U16 = "U16"
+    U8 = "U8"
+    BOOL = "BOOL"
+    C64 = "C64"
+
+    C128 = "C128"
+    C32 = "C32"
+
+    @property
+    def bits(self) -> int:
+        return _BITS[self]
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element; 0 for the types below a byte (F4, F6), which only have a size as whole tensors."""
+        return _BITS[self] // 8
+
+    @property
+    def is_floating(self) -> bool:
+        return self.value[0] in "FB" and self is not DType.BOOL
+
+    @property
+    def is_complex(self) -> bool:
+        return self.value[0] == "C"
+
+
+_BITS = {
+    DType.F64: 64, DType.F32: 32, DType.F16: 16, DType.BF16: 16,
+    DType.F8_E4M3: 8, DType.F8_E5M2: 8, DType.F8_E8M0: 8, DType.F8_E4M3FNUZ: 8, DType.F8_E5M2FNUZ: 8,
+    DType.F6_E2M3: 6, DType.F6_E3M2: 6, DType.F4: 4,
+    DType.I64: 64, DType.I32: 32, DType.I16: 16, DType.I8: 8,
+    DType.U64: 64, DType.U32: 32, DType.U16: 16, DType.U8: 8, DType.BOOL: 8,
+    DType.C64: 64, DType.C128: 128, DType.C32: 32,
+}  # fmt: skip
+
+Shape = tuple[int, ...]
+
+
+def nbytes_of(dtype: DType, shape: Shape) -> int:
+    """Bytes of a contiguous tensor. Types below a byte are packed without padding between elements."""
+    return (prod(shape) * _BITS[dtype] + 7) // 8
+
+
+def shape_text(shape: Shape) -> str:
+    """A shape for people: `64×3×7×7`, or `scalar`."""
+    return "×".join(map(str, shape)) or "scalar"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One tensor of a checkpoint, without its values.
+
+    `shares` names the first key of the checkpoint that lies in the same storage (a tied weight, or another view), or is None.
+    """
+
+    key: str
+    dtype: DType
+    shape: Shape
+    shares: str | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return nbytes_of(self.dtype, self.shape)
+
+
+class Catalog(Mapping[str, TensorInfo]):
+    """The tensors of a checkpoint by key, in the order in which the checkpoint has them.
+
+    `is_ordered` tells whether that order is the order of the modules that wrote it; it is False where a writer sorted the keys.
+    """
+
+    __slots__ = ("_by_key", "is_ordered")
+
+    def __init__(self, tensors: Iterable[TensorInfo], is_ordered: bool = True) -> None:
+        self._by_key = {tensor.key: tensor for tensor in tensors}
+        self.is_ordered = is_ordered
+
+    def __getitem__(self, key: str) -> TensorInfo:
+        return self._by_key[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_key)
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
+
+    def __repr__(self) -> str:
+        return f"Catalog({len(self)} tensors, {self.nbytes} bytes)"
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self._by_key.values())

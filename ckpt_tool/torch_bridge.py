@@ -1,0 +1,93 @@
+"""Between our values and torch's: the dtype table, bytes to tensors and back. The one module that knows torch's types."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+from ckpt_tool.tensors import DType, Shape, TensorInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+TORCH_NAMES: dict[DType, str] = {
+    DType.F64: "float64", DType.F32: "float32", DType.F16: "float16", DType.BF16: "bfloat16",
+    DType.F8_E4M3: "float8_e4m3fn", DType.F8_E5M2: "float8_e5m2", DType.F8_E8M0: "float8_e8m0fnu",
+    DType.F8_E4M3FNUZ: "float8_e4m3fnuz", DType.F8_E5M2FNUZ: "float8_e5m2fnuz", DType.F4: "float4_e2m1fn_x2",
+    DType.I64: "int64", DType.I32: "int32", DType.I16: "int16", DType.I8: "int8",
+    DType.U64: "uint64", DType.U32: "uint32", DType.U16: "uint16", DType.U8: "uint8", DType.BOOL: "bool",
+    DType.C64: "complex64", DType.C128: "complex128", DType.C32: "complex32",
+}  # fmt: skip
+"""torch's attribute name of each element type; F6 has none, and `float4_e2m1fn_x2` packs two F4 elements."""
+
+DTYPES = {name: dtype for dtype, name in TORCH_NAMES.items()}
+
+
+def packed_shape(dtype: DType, shape: Shape) -> Shape:
+    """The shape that torch gives a tensor: its F4 type holds two elements, so the last dimension is halved."""
+    if dtype is not DType.F4:
+        return shape
+    if not shape or shape[-1] % 2:
+        raise ValueError(f"torch can't hold F4 of shape {list(shape)}: two elements share a byte along the last dimension")
+    return (*shape[:-1], shape[-1] // 2)
+
+
+def unpacked_shape(dtype: DType, torch_shape: Shape) -> Shape:
+    """The number of elements along each dimension: the inverse of `packed_shape`, and safetensors' way of counting."""
+    return (*torch_shape[:-1], torch_shape[-1] * 2) if dtype is DType.F4 and torch_shape else torch_shape
+
+
+def torch_dtype(dtype: DType) -> torch.dtype:
+    import torch
+
+    name = TORCH_NAMES.get(dtype)
+    if name is None or not hasattr(torch, name):
+        raise ValueError(f"torch {torch.__version__} has no type for {dtype.value}")
+    return getattr(torch, name)
+
+
+def to_tensor(raw: bytes | bytearray | memoryview, dtype: DType, shape: Shape) -> torch.Tensor:
+    """A tensor of its own memory, from contiguous little-endian bytes."""
+    import torch
+
+    torch_shape = packed_shape(dtype, shape)
+    if not raw:
+        return torch.empty(torch_shape, dtype=torch_dtype(dtype))
+    writable = raw if isinstance(raw, bytearray) else bytearray(raw)
+    flat = torch.frombuffer(writable, dtype=torch.uint8)
+    return flat.view(torch_dtype(dtype)).reshape(torch_shape)
+
+
+def to_bytes(tensor: torch.Tensor) -> memoryview:
+    """The contiguous little-endian bytes of a tensor, in C order."""
+    import torch
+
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    flat = plain.reshape(-1).view(torch.uint8)
+    # Not flat.numpy(): torch runs without numpy. The array keeps the tensor, whose memory it shows, alive.
+    window = (ctypes.c_ubyte * flat.numel()).from_address(flat.data_ptr()) if flat.numel() else (ctypes.c_ubyte * 0)()
+    window.tensor = flat  # type: ignore[attr-defined]
+    return memoryview(window).cast("B")
+
+
+def tensor_info(key: str, tensor: torch.Tensor, shares: str | None = None) -> TensorInfo:
+    """What a catalog says of a live tensor. Raises ValueError where it has no plain bytes (sparse, quantised)."""
+    import torch
+
+    dtype = DTYPES.get(str(tensor.dtype).removeprefix("torch."))
+    if dtype is None or tensor.layout is not torch.strided:
+        raise ValueError(f"`{key}` is a {tensor.layout} tensor of {tensor.dtype}, which has no plain bytes")
+    return TensorInfo(key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), shares)
+
+
+def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
+    """What a catalog says of a state dict; tensors that lie in one storage name the first of them in `shares`."""
+    first: dict[tuple[str, int], str] = {}
+    infos = []
+    for key, tensor in tensors.items():
+        pointer = tensor.untyped_storage().data_ptr() if tensor.device.type != "meta" else 0
+        owner = first.setdefault((str(tensor.device), pointer), key) if pointer else key
+        infos.append(tensor_info(key, tensor, None if owner == key else owner))
+    return infos
