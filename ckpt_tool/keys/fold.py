@@ -48,7 +48,7 @@ def _whole_branches(labels: Mapping[str, Hashable], others: Iterable[str]) -> li
         _plant(tree, key)
     foreign = {prefix for key in others if key not in labels for prefix in _prefixes(key)}
     boxes: list[_Box] = []
-    _collect(tree, "", labels, foreign, boxes)
+    _collect(tree, labels, foreign, boxes)
     return boxes
 
 
@@ -73,7 +73,7 @@ def _prefixes(key: str) -> Iterable[str]:
     yield ""
 
 
-def _collect(root: dict[str, object], _: str, labels: Mapping[str, Hashable], foreign: set[str], boxes: list[_Box]) -> None:
+def _collect(root: dict[str, object], labels: Mapping[str, Hashable], foreign: set[str], boxes: list[_Box]) -> None:
     """Walks the tree without recursion (keys of strangers may be deep), children before their parents."""
     order: list[tuple[dict[str, object], str]] = [(root, "")]
     for node, prefix in order:
@@ -92,8 +92,9 @@ def _as_branch(prefix: str, boxes: list[_Box], foreign: set[str]) -> list[_Box]:
     if prefix in foreign or len({box.label for box in boxes}) > 1 or sum(len(box.keys) for box in boxes) < 2:
         return boxes
     keys = [key for box in boxes for key in box.keys]
-    is_flat = prefix and all("." not in key[len(prefix) :] for key in keys)
-    end = _CHILDREN if is_flat and all(key != prefix for key in keys) else _SUBTREE
+    if prefix and prefix in keys:
+        return boxes  # an empty name, which no star stands for
+    end = _CHILDREN if prefix and all("." not in key[len(prefix) :] for key in keys) else _SUBTREE
     return [_Box((*_singletons(prefix), frozenset((f"\0{end}",))), boxes[0].label, keys)]
 
 

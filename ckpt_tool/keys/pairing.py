@@ -25,6 +25,7 @@ def pair(source: Pattern, target: Pattern) -> Pairing:
 
     Raises PatternError, with a place in the target's text, for holes that could be paired in two ways.
     """
+    target = _with_named_holes(target, source)
     renamed = _with_choice_ids(target, dict(_paired_choices(source, target)))
     source_ids, target_ids = _ids(source), _ids(renamed)
     return Pairing(
@@ -33,6 +34,12 @@ def pair(source: Pattern, target: Pattern) -> Pairing:
         tuple(hole for hole in source_ids if hole not in target_ids),
         tuple(hole for hole in target_ids if hole not in source_ids),
     )
+
+
+def _with_named_holes(target: Pattern, source: Pattern) -> Pattern:
+    """The target with `{r}` and `{p}` standing for the source's `{r=**}` and `{p=gate,up}`."""
+    named = {token.id: token for token in source.tokens if isinstance(token, Rest | Choice)}
+    return replace(target, tokens=tuple(named.get(str(t.affine), t) if isinstance(t, Number) else t for t in target.tokens))
 
 
 def _ids(pattern: Pattern) -> tuple[str, ...]:

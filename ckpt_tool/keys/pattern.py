@@ -225,9 +225,9 @@ def _words(body: str, start: int, length: int) -> tuple[str, ...]:
 
 def _check(pattern: Pattern) -> None:
     """Refuses what could be read in two ways, or would take more than linear time to match."""
-    rests = [token for token in pattern.tokens if isinstance(token, Rest)]
+    rests = [span for token, span in zip(pattern.tokens, pattern.spans, strict=True) if isinstance(token, Rest)]
     if len(rests) > 1:
-        raise PatternError("`**` stands at most once in a pattern", pattern.spans[pattern.tokens.index(rests[1])][0], 2)
+        raise PatternError("`**` stands at most once in a pattern", rests[1][0], rests[1][1] - rests[1][0])
     ids = [token.id for token in pattern.tokens if isinstance(token, Rest | Choice)]
     for token, (start, end) in zip(pattern.tokens, pattern.spans, strict=True):
         if isinstance(token, Rest | Choice) and (ids.count(token.id) > 1 or token.id in pattern.numbers):

@@ -70,7 +70,8 @@ def checked(plan: Plan, dtypes: DTypePolicy, problems: list[Problem]) -> Plan:
     return plan
 
 
-def _place(problem: Problem) -> tuple[str, int, int]:
-    """In the order of the files' lines; problems without a place come last."""
+def _place(problem: Problem) -> tuple[bool, str, int, int]:
+    """In the order of the files' lines; keys that nothing names come last, for a fault in a rule explains most of them."""
     where = problem.where
-    return (where.file, where.line, where.column) if where else ("\uffff", 0, 0)
+    is_consequence = problem.code in ("unmapped-source", "unmapped-target")
+    return (is_consequence, where.file, where.line, where.column) if where else (is_consequence, "", 0, 0)

@@ -10,7 +10,7 @@ from ckpt_tool.mapping.assign import Claim, Claims
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import Rule, RuleSet, part_of
 from ckpt_tool.mapping.wrappers import wrapper_prefix
-from ckpt_tool.tensors import Catalog, DType, Shape, shape_text
+from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo, shape_text
 
 MOST_PATTERNS = 12
 """Patterns of unnamed keys that are listed; the others are counted."""
@@ -88,21 +88,28 @@ def _nearest_note(pattern: str, keys: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_unnamed(rules: RuleSet, source_keys: Sequence[str], target_keys: Sequence[str], source: Catalog, target: Catalog | None) -> Iterator[Problem]:
-    """Keys of either side that nothing names, folded."""
+    """Keys of either side that nothing names: one problem a side, its keys folded."""
     if source_keys and rules.rest_source != "drop":
-        yield from _unnamed(source_keys, source, rules.where, "unmapped-source", "of the source", "neither mapped nor dropped", "drop")
+        near = nearest(source_keys[0], target_keys)
+        yield _unnamed(source_keys, source, rules.where, ("unmapped-source", "source", "drop", "target"), near)
     if target_keys and target is not None:
-        yield from _unnamed(target_keys, target, rules.where, "unmapped-target", "of the target", "neither mapped nor kept", "keep")
+        near = nearest(target_keys[0], source_keys)
+        yield _unnamed(target_keys, target, rules.where, ("unmapped-target", "target", "keep", "source"), near)
 
 
-def _unnamed(keys: Sequence[str], catalog: Catalog, where: Location, code: str, side: str, fact: str, section: str) -> Iterator[Problem]:
+def _unnamed(keys: Sequence[str], catalog: Catalog, where: Location, words: tuple[str, str, str, str], near: str | None) -> Problem:
+    code, side, section, other = words
     folds = fold(dict.fromkeys(keys), catalog)
-    for i, one in enumerate(folds[:MOST_PATTERNS]):
-        count = f"{len(one.keys)} keys" if len(one.keys) > 1 else "1 key"
-        hidden = len(folds) - MOST_PATTERNS
-        more = (f"{hidden} more patterns like this",) if hidden > 0 and i == MOST_PATTERNS - 1 else ()
-        notes = (f"add `{one.pattern}` under `{section}:` if that is meant", *more)
-        yield Problem(code, f"`{one.pattern}`: {count} {side} {'are' if len(one.keys) > 1 else 'is'} {fact}", where, notes)
+    verb = {"drop": "dropped", "keep": "kept"}[section]
+    fact = f"{'is' if len(keys) == 1 else 'are'} neither mapped nor {verb}"
+    names = f"`{folds[0].pattern}`: " if len(folds) == 1 else ""
+    notes = [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MOST_PATTERNS]] if len(folds) > 1 else []
+    if len(folds) > MOST_PATTERNS:
+        notes.append(f"{len(folds) - MOST_PATTERNS} more patterns")
+    notes.append(f"list what is meant to be {verb} under `{section}:`")
+    if near:
+        notes.append(f"nearest key of the {other} that is left over, for `{keys[0]}`: {near}")
+    return Problem(code, f"{names}{len(keys)} key{'s' if len(keys) > 1 else ''} of the {side} {fact}", where, tuple(notes))
 
 
 def check_dead_keeps(rules: RuleSet, kept: dict[str, int], target: Catalog | None) -> Iterator[Problem]:
@@ -146,12 +153,17 @@ def check_outputs(plan: Plan, target: Catalog) -> Iterator[Problem]:
             found[(fault[0], id(step.origin.rule))].append((key, step, fault[1]))
     for (code, _), faults in found.items():
         key, step, message = faults[0]
-        notes = list(_nearest_note(key, target)) if code == "unknown-target" else []
+        notes = list(_nearest_of_shape(plan.producers[key][1], target)) if code == "unknown-target" else []
         if code == "dtype":
             notes.append("say `cast:` in the rule, or `--dtype target` to cast and `--dtype source` to leave it as it is")
         if len(faults) > 1:
             notes.append(f"{len(faults)} keys in all")
         yield Problem(code, message, step.origin.rule.targets[0].where if step.origin.rule else None, tuple(notes))
+
+
+def _nearest_of_shape(info: TensorInfo, target: Catalog) -> tuple[str, ...]:
+    """The nearest key that the tensor would fit; any nearest key where it fits none."""
+    return _nearest_note(info.key, [key for key in target if target[key].shape == info.shape]) or _nearest_note(info.key, target)
 
 
 def _fault(key: str, dtype: DType, shape: Shape, target: Catalog) -> tuple[str, str] | None:

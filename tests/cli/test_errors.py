@@ -1,0 +1,102 @@
+"""Bad input: one clear line on stderr that names the file, exit status 2, nothing lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from running import ckpt
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.save({"a.weight": torch.randn(4, 3), "a.bias": torch.randn(4)}, tmp_path / "good.pth")
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "folder").mkdir()
+    whole = (tmp_path / "good.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.pth").write_text("import antigravity\n")
+    return tmp_path
+
+
+BAD = [
+    ("show missing.pth", "missing.pth: no such file"),
+    ("show folder", "folder: is a folder without"),
+    ("show empty.pth", "empty.pth: is empty"),
+    ("show cut.pth", "cut.pth: "),
+    ("show text.pth", "text.pth: is a text file"),
+    ("diff good.pth missing.pth", "missing.pth: no such file"),
+    ("diff good.pth cut.pth --json", "cut.pth: "),
+    ("map good.pth good.pth -o folder", "folder: its name does not tell the format"),
+    ("map good.pth good.pth -o out.xyz", "out.xyz: its name does not tell the format to write"),
+    ("map good.pth good.pth -o none/out.pth", "none/out.pth: its folder does not exist"),
+    ("map good.pth good.pth -o good.pth", "good.pth: is one of the inputs"),
+    ("map good.pth good.pth -o good.pth --force", "good.pth: is one of the inputs"),
+    ("map good.pth good.pth -o text.pth", "text.pth: exists already; `--force` replaces it"),
+    ("map good.pth good.pth", "-o: no output is given"),
+    ("map", "source: no source is given"),
+    ("map good.pth -o out.pth", "target: no target is given"),
+    ("map good.pth good.pth --rules missing.yaml -o out.pth", "missing.yaml: no such file"),
+    ("map good.pth good.pth -o out.pth --dtype F33", "--dtype: `F33` is neither"),
+    ("map good.pth good.pth -o out.pth --set a", "--set: `a` is not NAME=NUMBER"),
+    ("plan good.pth good.pth --why b.weight", "--why: `b.weight` is a key of neither side; nearest key: a.weight"),
+    ("map good.pth nowhere.mod:f -o out.pth", "nowhere.mod:f: can't be imported"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_input_is_one_clear_line(folder, arguments, message):
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    ran = ckpt(*arguments.split(), cwd=folder)
+    assert ran.status == 2
+    assert ran.err.startswith(f"error: {message}")
+    assert len(ran.err.splitlines()) == 1
+    assert ran.out == ""
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_unknown_option_exits_2(folder):
+    ran = ckpt("diff", "--nope", "a", "b", cwd=folder)
+    assert (ran.status, "--nope" in ran.err) == (2, True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_unwritable_output(folder):
+    (folder / "folder").chmod(0o500)
+    assert ckpt("map", "good.pth", "good.pth", "-o", "folder/out.pth", cwd=folder).status == 2
+
+
+def test_output_in_a_place_that_takes_no_files():
+    ran = ckpt("map", "/dev/null", "/dev/null", "-o", "/proc/out.pth")
+    assert (ran.status, len(ran.err.splitlines())) == (2, 1)
+
+
+def test_debug_shows_the_traceback(folder):
+    assert "Traceback" in ckpt("show", "missing.pth", "--debug", cwd=folder).err
+
+
+def test_terminal_escapes_in_keys_are_written_out(tmp_path):
+    torch.save({"a\x1b[31m.w": torch.zeros(2), "b\u202e": torch.zeros(3)}, tmp_path / "x.pth")
+    for arguments in (["show"], ["show", "-v"], ["show", "--json"], ["show", "--keys"]):
+        ran = ckpt(*arguments, tmp_path / "x.pth")
+        assert "\x1b" not in ran.out + ran.err
+        assert "\u202e" not in ran.out + ran.err
+    assert "a\\x1b[31m.w" in ckpt("show", "-v", tmp_path / "x.pth").out
+
+
+def test_interrupt_leaves_no_half_file(tmp_path):
+    torch.save({f"w{i}": torch.randn(1 << 20) for i in range(64)}, tmp_path / "a.pth")
+    command = [sys.executable, "-m", "ckpt_tool", "map", "a.pth", "a.pth", "-o", "out.safetensors"]
+    for delay in (0.05, 0.2, 0.3, 0.4):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names in ({"a.pth"}, {"a.pth", "out.safetensors"})
+        if "out.safetensors" in names:
+            assert ckpt("diff", "a.pth", "out.safetensors", "--values", cwd=tmp_path).status == 0
+            (tmp_path / "out.safetensors").unlink()

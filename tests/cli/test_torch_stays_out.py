@@ -1,0 +1,45 @@
+"""What only looks, plans or renames never imports torch (or numpy)."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROBE = """
+import sys
+sys.argv = ["ckpt", *sys.argv[1:]]
+from ckpt_tool.__main__ import main
+try:
+    main()
+except SystemExit as end:
+    loaded = sorted({"torch", "numpy", "einops", "rich"} & set(sys.modules))
+    print("loaded:", loaded, end.code, file=sys.stderr)
+"""
+
+COMMANDS = [
+    ("show resnet50.pth", 0),
+    ("show resnet50.pth --json", 0),
+    ("diff resnet50.pth detector.pth", 1),
+    ("diff resnet50.pth resnet50.pth --values", 0),
+    ("check resnet50_to_yolo.yaml resnet50.pth detector.pth", 0),
+    ("plan --rules resnet50_to_yolo.yaml", 0),
+    ("plan resnet50.pth detector.pth --by position", 0),
+    ("map --rules resnet50_to_yolo.yaml -o {out}/a.pth", 0),
+    ("map --rules resnet50_to_yolo.yaml -o {out}/a.safetensors", 0),
+    ("map resnet50.pth detector.pth --by position -o {out}/a.pth", 0),
+]
+
+
+def run(arguments, cwd):
+    return subprocess.run([sys.executable, "-c", PROBE, *arguments.split()], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("arguments", "status"), COMMANDS)
+def test_torch_stays_out(story, tmp_path, arguments, status):
+    ran = run(arguments.format(out=tmp_path), story)
+    assert ran.stderr.splitlines()[-1] == f"loaded: [] {status}"
+
+
+def test_the_probe_would_notice_torch(story, tmp_path):
+    ran = run(f"map resnet50.pth detector.pth --by position --dtype BF16 -o {tmp_path}/a.pth", story)
+    assert "'torch'" in ran.stderr.splitlines()[-1]

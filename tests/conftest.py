@@ -1,0 +1,30 @@
+"""What all tests share: torchvision on any build of torch, catalogs from literals, models with seeded values."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def torchvision():
+    from seeded import import_torchvision
+
+    return import_torchvision()
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory, torchvision):
+    """A folder with the story's inputs: resnet50.pth (320 keys) and detector.pth (384), seeded; read-only by agreement."""
+    import torch
+    from detector import Detector
+    from seeded import fill_with_seeded_values
+
+    folder = tmp_path_factory.mktemp("story")
+    torch.save(fill_with_seeded_values(torchvision.models.resnet50(), 1).state_dict(), folder / "resnet50.pth")
+    torch.save(fill_with_seeded_values(Detector(), 2).state_dict(), folder / "detector.pth")
+    return folder

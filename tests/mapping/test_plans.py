@@ -1,0 +1,145 @@
+"""Plans: what rules, names and positions make of two catalogs."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from literals import catalog, pairs, rules
+
+from ckpt_tool.errors import RuleError
+from ckpt_tool.keys import quote
+from ckpt_tool.mapping import compile_plan, plan_by_name, plan_by_position, prefix_rule, read_inline_rules, read_rule_files
+
+
+def inline(*texts, **options):
+    return read_inline_rules(texts, **options)
+
+
+def test_a_swap_is_two_rules():
+    both = catalog("a.w 2", "b.w 2")
+    assert pairs(compile_plan(inline("a.* -> b.*", "b.* -> a.*"), both, both)) == {"b.w": ("a.w",), "a.w": ("b.w",)}
+
+
+def test_rules_never_see_each_others_output():
+    plan = compile_plan(inline("a -> b", "b -> c"), catalog("a 1", "b 1"), catalog("b 1", "c 1"))
+    assert pairs(plan) == {"b": ("a",), "c": ("b",)}
+
+
+def test_numbers_choices_tables_and_rests(tmp_path):
+    text = """\
+tables: {block: {ln_1: norm1, mlp.c_fc: mlp.fc1}}
+rules:
+  - h.{i}.{block}.* -> blocks.{i+1}.{block}.*
+  - "{r=**}.attn.{q,k}.w -> enc.{r}.self.{query,key}.w"
+  - input.{3*b+j+1}.** -> down.{b}.res.{j=0..1}.**
+  - layer{1..2}.x -> stage{0..1}.x
+"""
+    source = catalog("h.0.ln_1.w 2", "h.3.mlp.c_fc.b 2", "m.n.attn.q.w 2", "m.n.attn.k.w 2", "input.5.a.b 2", "layer1.x 1", "layer2.x 1")
+    assert pairs(compile_plan(rules(tmp_path, text), source)) == {
+        "blocks.1.norm1.w": ("h.0.ln_1.w",),
+        "blocks.4.mlp.fc1.b": ("h.3.mlp.c_fc.b",),
+        "enc.m.n.self.query.w": ("m.n.attn.q.w",),
+        "enc.m.n.self.key.w": ("m.n.attn.k.w",),
+        "down.1.res.1.a.b": ("input.5.a.b",),
+        "stage0.x": ("layer1.x",),
+        "stage1.x": ("layer2.x",),
+    }
+
+
+def test_copy_gives_one_tensor_several_keys(tmp_path):
+    text = "rules:\n  - emb.w -> {enc,dec}.w: copy\n"
+    plan = compile_plan(rules(tmp_path, text), catalog("emb.w 2x3"), catalog("enc.w 2x3", "dec.w 2x3"))
+    assert pairs(plan) == {"enc.w": ("emb.w",), "dec.w": ("emb.w",)}
+    assert len(plan.steps) == 1
+    long = "rules:\n  - {from: emb.w, to: [enc.w, dec.w], ops: copy}\n"
+    assert pairs(compile_plan(rules(tmp_path, long), catalog("emb.w 2x3"))) == pairs(plan)
+
+
+def test_optional_rules_may_match_nothing(tmp_path):
+    text = "rules: [a.* -> b.*]\noptional: [x.* -> y.*]\n"
+    assert pairs(compile_plan(rules(tmp_path, text), catalog("a.w 2"))) == {"b.w": ("a.w",)}
+    assert pairs(compile_plan(rules(tmp_path, text), catalog("a.w 2", "x.w 2"))) == {"b.w": ("a.w",), "y.w": ("x.w",)}
+
+
+def test_rest_is_looseness_written_down(tmp_path):
+    text = "rules: [a.* -> b.*]\nrest: {source: drop, target: keep}\n"
+    plan = compile_plan(rules(tmp_path, text), catalog("a.w 2", "c.w 2"), catalog("b.w 2", "d.w 2"))
+    assert (plan.dropped, plan.kept) == (("c.w",), ("d.w",))
+
+
+def test_parameters_stand_in_names(tmp_path):
+    text = "params: {n: {dim: [size, 0]}}\nrules: ['a.{i} -> b.{n-1-i}', size -> size]\n"
+    plan = compile_plan(rules(tmp_path, text), catalog("a.0 1", "a.1 1", "size 2"))
+    assert pairs(plan) == {"b.1": ("a.0",), "b.0": ("a.1",), "size": ("size",)}
+
+
+def test_included_rules_come_after_those_that_include_them(tmp_path):
+    (tmp_path / "common.yaml").write_text("rules: [a.* -> b.*]\ndrop: [z]\n")
+    plan = compile_plan(rules(tmp_path, "include: [common.yaml]\nrules: [a.w -> c.w]\n"), catalog("a.w 1", "a.b 1", "z 1"))
+    assert pairs(plan) == {"c.w": ("a.w",), "b.b": ("a.b",)}
+
+
+def test_several_rule_files_are_one_set(tmp_path):
+    for name, rule in (("one", "a.w -> c.w"), ("two", "a.* -> b.*")):
+        (tmp_path / f"{name}.yaml").write_text(f"rules: [{rule}]\n")
+    rule_set = read_rule_files([str(tmp_path / "one.yaml"), str(tmp_path / "two.yaml")])
+    assert pairs(compile_plan(rule_set, catalog("a.w 1", "a.b 1"))) == {"c.w": ("a.w",), "b.b": ("a.b",)}
+
+
+def test_by_name_keeps_other_shapes_fresh_and_names_them():
+    plan = plan_by_name(catalog("a.w 2", "fc.w 10x2"), catalog("a.w 2", "fc.w 3x2", "x 1"))
+    assert pairs(plan) == {"a.w": ("a.w",)}
+    assert (plan.dropped, plan.kept) == (("fc.w",), ("fc.w", "x"))
+    assert plan.notes == ("`fc.w` stays fresh: the source has 10×2, the target 3×2",)
+
+
+def test_by_name_leaves_a_wrappers_prefix_out_and_says_so():
+    plan = plan_by_name(catalog("module.a.w 2", "module.b.w 2"), catalog("a.w 2", "b.w 2"))
+    assert pairs(plan) == {"a.w": ("module.a.w",), "b.w": ("module.b.w",)}
+    assert plan.notes == ("every key of the source begins with `module.` (DataParallel or DistributedDataParallel); paired without it",)
+    assert pairs(plan_by_name(catalog("a.w 2"), catalog("_orig_mod.module.a.w 2"))) == {"_orig_mod.module.a.w": ("a.w",)}
+
+
+def test_by_name_with_nothing_in_common_shows_the_rule_that_would_help():
+    with pytest.raises(RuleError) as caught:
+        plan_by_name(catalog("a.w 2", "b.w 3"), catalog("net.a.w 2", "net.b.w 3", "head 1"))
+    assert caught.value.problems[0].notes == ("all 2 keys that pair do so after -e '** -> net.**'",)
+    assert prefix_rule(catalog("x.a.w 2", "x.b.w 3"), catalog("y.a.w 2", "y.b.w 3")) == ("x.** -> y.**", 2)
+
+
+def test_by_name_refuses_another_dtype():
+    with pytest.raises(RuleError) as caught:
+        plan_by_name(catalog("a.w 2 F16"), catalog("a.w 2"))
+    assert caught.value.problems[0].code == "dtype"
+    plan = plan_by_name(catalog("a.w 2 F16"), catalog("a.w 2"), "target")
+    assert plan.outputs["a.w"].dtype.value == "F32"
+
+
+def test_by_position_stops_at_the_first_disagreement_and_says_where():
+    plan = plan_by_position(catalog("a 2", "b 3", "c 4", "d 5"), catalog("x 2", "y 3", "z 9", "u 5"))
+    assert pairs(plan) == {"x": ("a",), "y": ("b",)}
+    assert (plan.dropped, plan.kept) == (("c", "d"), ("z", "u"))
+    assert plan.notes == ("stopped after 2: `c` has 4, `z` has 9",)
+
+
+def test_by_position_refuses_sorted_keys():
+    unordered = catalog("a 2", "b 3", is_ordered=False)
+    with pytest.raises(RuleError, match="the keys of the source are sorted"):
+        plan_by_position(unordered, catalog("x 2"))
+    assert pairs(plan_by_position(unordered, catalog("x 2"), force_order=True)) == {"x": ("a",)}
+
+
+def test_by_position_with_nothing_in_common():
+    with pytest.raises(RuleError, match="the first keys disagree: `a` has 2, `x` has 3"):
+        plan_by_position(catalog("a 2"), catalog("x 3"))
+
+
+key_sets = st.lists(st.text("ab.*{}01", min_size=1, max_size=6), unique=True, min_size=1, max_size=8)
+
+
+@given(key_sets, st.randoms())
+def test_any_renaming_written_out_in_full_is_carried_out_exactly(keys, random):
+    targets = keys[:]
+    random.shuffle(targets)
+    texts = [f"{quote(key)} -> {quote(target)}" for key, target in zip(keys, targets, strict=True)]
+    both = catalog(*(f"{key} 2" for key in keys if key.strip()))
+    assert pairs(compile_plan(inline(*texts), both, both)) == {target: (key,) for key, target in zip(keys, targets, strict=True)}

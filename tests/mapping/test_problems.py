@@ -1,0 +1,192 @@
+"""Each problem of rules: one rule text, its code, line and column, the exact message."""
+
+import pytest
+from literals import catalog, facts, problems, rules
+
+from ckpt_tool.errors import RuleError, RuleFileError
+
+SOURCE = catalog("conv1.weight 4x3", "bn.weight 4", "bn.bias 4", "fc.weight 10x4")
+TARGET = catalog("stem.0.weight 4x3", "stem.1.weight 4", "stem.1.bias 4", "head.weight 2x4")
+SOUND = """\
+rules:
+  - conv1.* -> stem.0.*
+  - bn.* -> stem.1.*
+drop:
+  - fc.*
+keep:
+  - head.*
+"""
+
+
+def found(tmp_path, old, new, text=SOUND):
+    assert old in text
+    return facts(problems(tmp_path, text.replace(old, new), SOURCE, TARGET))
+
+
+def test_sound_rules_have_no_problems(tmp_path):
+    assert problems(tmp_path, SOUND, SOURCE, TARGET) == []
+
+
+def test_rule_that_matches_nothing(tmp_path):
+    assert found(tmp_path, "- bn.*", "- bm.*")[0] == ("dead-rule", "3:5", "`bm.*` matches no key of the source")
+
+
+def test_drop_that_matches_nothing(tmp_path):
+    assert found(tmp_path, "- fc.*", "- fc.*\n  - gc.*") == [("dead-rule", "6:5", "`gc.*` drops nothing: no key of the source matches it")]
+
+
+def test_keep_that_matches_nothing(tmp_path):
+    assert found(tmp_path, "- head.*", "- head.*\n  - neck.*") == [("dead-rule", "8:5", "`neck.*` keeps nothing: no key of the target matches it")]
+
+
+def test_keep_of_keys_that_all_get_values(tmp_path):
+    message = "`stem.0.*` keeps nothing: all that it matches get a value or are kept by an earlier line"
+    assert found(tmp_path, "- head.*", "- head.*\n  - stem.0.*") == [("dead-rule", "8:5", message)]
+
+
+def test_shadowed_rule_names_the_rule_that_takes_its_keys(tmp_path):
+    text = found(tmp_path, "  - bn.* -> stem.1.*\n", "  - bn.* -> stem.1.*\n  - bn.weight -> stem.1.weight\n")
+    assert text == [("shadowed-rule", "4:5", "`bn.weight` gets no key: `bn.weight` is taken by line 3 (`bn.* -> stem.1.*`)")]
+
+
+def test_two_sources_onto_one_target_name_both(tmp_path):
+    text = SOUND.replace("drop:\n  - fc.*\n", "  - fc.* -> stem.0.*\n")
+    collision = next(p for p in problems(tmp_path, text, SOURCE, TARGET) if p.code == "collision")
+    assert facts([collision]) == [("collision", "4:13", "`stem.0.weight` would get two values: from `conv1.weight` and from `fc.weight`")]
+    assert collision.notes == ("`conv1.weight` by line 2 (`conv1.* -> stem.0.*`)", "`fc.weight` by line 4 (`fc.* -> stem.0.*`)")
+
+
+def test_source_key_that_nothing_names(tmp_path):
+    assert found(tmp_path, "  - fc.*\n", "") == [("unmapped-source", "1:1", "`fc.weight`: 1 key of the source is neither mapped nor dropped")]
+
+
+def test_target_key_that_nothing_names(tmp_path):
+    assert found(tmp_path, "  - head.*\n", "") == [("unmapped-target", "1:1", "`head.weight`: 1 key of the target is neither mapped nor kept")]
+
+
+def test_misspelt_target_names_the_nearest_key(tmp_path):
+    first, *rest = problems(tmp_path, SOUND.replace("stem.1", "stem.l"), SOURCE, TARGET)
+    assert facts([first]) == [("unknown-target", "3:13", "`stem.l.weight` is not a key of the target")]
+    assert first.notes == ("nearest key: stem.1.weight", "2 keys in all")
+    assert [problem.code for problem in rest] == ["unmapped-target"]
+
+
+def test_wrong_shape_gives_both(tmp_path):
+    text = "rules: [conv1.* -> head.*]\nrest: {source: drop, target: keep}\n"
+    assert facts(problems(tmp_path, text, SOURCE, TARGET)) == [("shape", "1:20", "`head.weight` would get 4×3, the target has 2×4")]
+
+
+def test_wrong_dtype_gives_both(tmp_path):
+    half = catalog("a.w 2 F16")
+    (problem,) = problems(tmp_path, "rules: [a.* -> b.*]", half, catalog("b.w 2"))
+    assert facts([problem]) == [("dtype", "1:16", "`b.w` would get F16, the target has F32")]
+    assert problems(tmp_path, "rules: [a.* -> b.*]", half, catalog("b.w 2"), dtypes="source") == []
+
+
+def test_word_of_a_choice_that_stands_for_nothing(tmp_path):
+    source, target = catalog("a.q.w 2", "a.k.w 2"), catalog("b.q.w 2", "b.k.w 2", "b.v.w 2")
+    text = 'rules:\n  - "a.{q,k,v}.w -> b.{q,k,v}.w"\n'
+    assert facts(problems(tmp_path, text, source, target)) == [
+        ("dead-word", "2:8", "`v` of `{q,k,v}` matches no key of the source"),
+        ("unmapped-target", "1:1", "`b.v.w`: 1 key of the target is neither mapped nor kept"),
+    ]
+
+
+def test_number_below_zero(tmp_path):
+    text = "rules:\n  - a.{i}.w -> b.{i-1}.w\n"
+    assert facts(problems(tmp_path, text, catalog("a.0.w 2"), None)) == [("bad-number", "2:16", "`{i-1}` would be -1 for `a.0.w`")]
+
+
+def test_expectation_that_is_not_met(tmp_path):
+    text = SOUND + "expect: {mapped: 4, kept: 1}\n"
+    assert facts(problems(tmp_path, text, SOURCE, TARGET)) == [("expect", "8:9", "3 mapped, but 4 are expected")]
+
+
+def test_name_tests_are_checked_without_a_checkpoint(tmp_path):
+    text = SOUND + "tests:\n  conv1.weight: stem.1.weight\n  fc.weight: null\n  x.y: z\n"
+    assert facts(problems(tmp_path, text, SOURCE, TARGET)) == [
+        ("test", "9:17", "`conv1.weight` becomes `stem.0.weight`; the test wants `stem.1.weight`"),
+        ("test", "11:8", "`x.y` is matched by no rule; the test wants `z`"),
+    ]
+
+
+def test_wrapper_prefix_is_named_but_never_stripped_silently(tmp_path):
+    wrapped = catalog("module.a.w 2", "module.b.w 2")
+    first = problems(tmp_path, "rules: [a.* -> a.*, b.* -> b.*]", wrapped)[0]
+    assert first.notes == ('every key of the source begins with `module.`: add `strip: ["module."]`',)
+    assert problems(tmp_path, 'rules: [a.* -> a.*, b.* -> b.*]\nstrip: ["module."]', wrapped) == []
+
+
+def test_parameter_without_a_number(tmp_path):
+    text = "params:\n  depth: {from: num_layers, dim: [x.w, 3]}\nrules:\n  - a.{i}.w -> b.{depth-i}.w\n"
+    (problem,) = problems(tmp_path, text, catalog("a.1.w 2"), None)
+    assert facts([problem]) == [("unset-param", "2:3", "`depth` has no number")]
+    notes = "give it by `--set depth=…` or `num_layers` in the config.json beside the source"
+    assert problem.notes == (notes, "`x.w` is no key of the source")
+    assert problems(tmp_path, text, catalog("a.1.w 2"), None, settings={"depth": 5}) == []
+    assert problems(tmp_path, text, catalog("a.1.w 2"), None, config={"num_layers": 5}) == []
+    (unknown,) = problems(tmp_path, text, catalog("a.1.w 2"), None, settings={"depth": 5, "dept": 1})
+    assert (unknown.code, unknown.notes) == ("unknown-param", ("did you mean `depth`?",))
+
+
+MALFORMED = [
+    ("rules:\n  - a.{b.c -> d\n", "bad-pattern", "2:7", "`{` is not closed"),
+    ("rules:\n  - a.* -> b.{q}}\n", "bad-pattern", "2:17", "`}` without `{`; write `\\}` for the character"),
+    ("rules:\n  - a.*\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
+    ("rules:\n  - a -> b -> c\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
+    ("rules:\n  - a.*.w -> b.w\n", "unbalanced", "2:7", "`*` stands in the source only; what it matches has no place on the other side"),
+    ("rules:\n  - a.{i}.w -> b.w\n", "unbalanced", "2:7", "`{i}` stands in the source only; it must be collected by an op (`concat`, `stack`) or stand on both sides"),
+    ("rules:\n  - a.w -> b.{i}.w\n", "unbalanced", "2:14", "`{i}` stands in the target only; it must be produced by an op (`split`, `unstack`, `copy`) or stand on both sides"),
+    ("rules:\n  - 'a.{q,k} -> b.{x,y,z}'\n", "unbalanced", "2:19", "a choice of 3 words can't be paired with one of 2 (`q`, …)"),
+    ("rulez: []\n", "unknown-section", "1:1", "`rulez` is no section of a rule file"),
+    ("rules: {a: b}\n", "bad-section", "1:8", "`rules:` is a list"),
+    ("rules:\n  - [a, b]\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET` or `SOURCE -> TARGET: OPS`"),
+    ("rest: {source: keep}\n", "bad-rest", "1:16", "`rest:` says `source: drop` or `target: keep`, nothing else"),
+    ("expect: {mapped: many}\n", "bad-expect", "1:10", "`expect:` takes numbers for `mapped`, `kept` and `dropped`"),
+    ("tables: {t: {a: x, b: x}}\n", "bad-table", "1:23", "`x` stands for `a` and for `b`; a table is one-to-one"),
+    ("params: {n: {of: x}}\n", "bad-param", "1:10", "`n` is a number, or has `from:` (a key of config.json), `dim: [KEY, 0]` or `default:`"),
+    ("drop: [{q: k}]\n", "bad-section", "1:8", "`drop:` is a list of texts"),
+    ("include: [../x.yaml]\n", "bad-include", "1:11", "`../x.yaml` leaves the folder of the rule file"),
+    ("include: [none.yaml]\n", "bad-include", "1:11", "`none.yaml`: no such file"),
+    ("include: [rules.yaml]\n", "include-cycle", "1:11", "`rules.yaml` includes itself"),
+    ("- a -> b\n", "no-rules", "1:1", "a rule file is a mapping with `rules:`"),
+]
+
+
+@pytest.mark.parametrize(("text", "code", "place", "message"), MALFORMED)
+def test_malformed_rules_say_where_and_what(tmp_path, text, code, place, message):
+    with pytest.raises(RuleError) as caught:
+        rules(tmp_path, text)
+    assert facts(caught.value.problems) == [(code, place, message)]
+
+
+def test_all_problems_of_a_file_are_listed_at_once(tmp_path):
+    with pytest.raises(RuleError) as caught:
+        rules(tmp_path, "rulez: []\nrules:\n  - a.{b -> c\n  - a\n")
+    assert [problem.code for problem in caught.value.problems] == ["unknown-section", "bad-pattern", "bad-rule"]
+
+
+NOT_YAML = [
+    ("rules:\n  - *x -> y\n", "2:5", "an alias is not allowed in a rule file"),
+    ("rules: &x []\n", "1:8", "an anchor is not allowed in a rule file"),
+    ("rules: !!python/object:os.system x\n", "1:8", "the tag `tag:yaml.org,2002:python/object:os.system` is not allowed in a rule file"),
+    ("rules: []\nrules: []\n", "2:1", "`rules` stands twice in one mapping"),
+    ("a: {<<: b}\n", "1:5", "a merge key is not allowed in a rule file"),
+    ("a: 1\n---\nb: 2\n", "2:1", "a second document is not allowed in a rule file"),
+    ("? [a]\n: b\n", "1:3", "a key that is not a text"),
+    ("[" * 30, "1:22", "more than 20 levels is not allowed in a rule file"),
+    ("a: [\n", "2:1", "is no YAML: did not find expected node content"),
+]
+
+
+@pytest.mark.parametrize(("text", "place", "fact"), NOT_YAML)
+def test_what_is_no_plain_yaml_is_refused(tmp_path, text, place, fact):
+    with pytest.raises(RuleFileError) as caught:
+        rules(tmp_path, text)
+    assert caught.value.path == f"{tmp_path}/rules.yaml:{place}"
+    assert caught.value.fact == fact
+
+
+def test_yaml_texts_stay_texts(tmp_path):
+    found = rules(tmp_path, "tables: {t: {no: off, 0777: 1:30}}\nrules: ['a.{t} -> b.{t}']\n")
+    assert found.tables == {"t": {"no": "off", "0777": "1:30"}}

@@ -1,0 +1,42 @@
+"""Imports run downwards only, and packages on one line don't know each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+LAYERS = """
+cli
+report
+api
+training
+engine | align
+mapping | diff
+ops | formats | keys
+torch_bridge
+tensors
+errors
+"""
+
+PACKAGE = Path(__file__).parent.parent / "ckpt_tool"
+RANKS = {name.strip(): rank for rank, line in enumerate(LAYERS.split("\n")) for name in line.split("|") if name.strip()}
+
+
+def imported_parts(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ckpt_tool":
+            yield from [node.module.split(".")[1]] if "." in node.module else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            yield from [alias.name.split(".")[1] for alias in node.names if alias.name.startswith("ckpt_tool.")]
+
+
+@pytest.mark.parametrize("path", [p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.stem in RANKS], ids=str)
+def test_imports_run_downwards(path):
+    home = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    above = [part for part in imported_parts(path) if part in RANKS and part != home and RANKS[part] <= RANKS[home]]
+    assert not above, f"{path.relative_to(PACKAGE)} imports {above}"
+
+
+def test_files_hold_one_idea():
+    long = {str(p.relative_to(PACKAGE)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 360}
+    assert not long
