@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tensors import DType, Shape, TensorInfo
@@ -62,6 +61,8 @@ def to_tensor(raw: bytes | bytearray | memoryview, dtype: DType, shape: Shape) -
 
 def to_bytes(tensor: torch.Tensor) -> memoryview:
     """The contiguous little-endian bytes of a tensor, in C order."""
+    import ctypes
+
     import torch
 
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()

@@ -29,11 +29,13 @@ class Labels:
 class Layout(Protocol):
     """The plan of an output file of `size` bytes.
 
-    `head` is known at once; `tail` needs the CRC-32 of each stored tensor, if `needs_checksums`.
+    `head` is known at once; `tail` needs the CRC-32 of each stored tensor, if `needs_checksums`. `shares_tensors` tells
+    whether members that are one tensor are stored once.
     """
 
     size: int
     needs_checksums: bool
+    shares_tensors: bool
 
     def offset(self, key: str) -> int: ...
 

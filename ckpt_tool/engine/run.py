@@ -168,14 +168,14 @@ def _fill(
     members: Sequence[Member],
     origins: Mapping[str, _Origin],
 ) -> None:
-    stored = {member.info.key: member.info for member in members if member.same_as is None}
+    stored = {m.info.key for m in members if m.same_as is None or not layout.shares_tensors}
     checksums: dict[str, int] = {}
     for offset, content in layout.head():
         write_at(fd, content, offset)
     moves = [(key, origin) for key, origin in origins.items() if key in stored]
     for key, origin in sorted(moves, key=lambda move: _place(move[1])):
         checksums[key] = _move(fd, layout, key, origin)
-    _compute(fd, layout, plan, source, target, stored.keys() - origins.keys(), checksums)
+    _compute(fd, layout, plan, source, target, stored - origins.keys(), checksums)
     for offset, content in layout.tail(checksums):
         write_at(fd, content, offset)
 

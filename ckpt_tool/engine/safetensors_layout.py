@@ -16,6 +16,7 @@ class SafetensorsLayout:
     """Header and data in the order of the members. The format knows no shared tensors: each member has its own bytes."""
 
     needs_checksums = False
+    shares_tensors = False
 
     def __init__(self, members: Sequence[Member], labels: Labels, name: str) -> None:
         header: dict[str, object] = {"__metadata__": dict(labels.metadata)} if labels.metadata else {}

@@ -42,6 +42,7 @@ class TorchLayout:
     """An OrderedDict of tensors; members that are one tensor share a storage, as they do in torch."""
 
     needs_checksums = True
+    shares_tensors = True
 
     def __init__(self, members: Sequence[Member], labels: Labels, name: str) -> None:
         self._numbers: dict[str, int] = {}

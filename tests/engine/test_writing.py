@@ -1,0 +1,183 @@
+"""What the engine writes: torch and safetensors read it, bit for bit, in order, with ties and metadata."""
+
+import zipfile
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ckpt_tool import How, RuleError, map_checkpoint, open_checkpoint
+from ckpt_tool.errors import FormatError, OutputError
+
+DTYPES = [
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu,
+    torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32,
+    torch.uint16, torch.uint8, torch.bool, torch.complex64,
+]  # fmt: skip
+RENAME = How(inline=("** -> new.**",))
+
+
+def bits(tensor):
+    return tensor.contiguous().reshape(-1).view(torch.uint8).tolist()
+
+
+def random_tensor(dtype, shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    size = torch.empty((), dtype=dtype).element_size()
+    count = torch.Size(shape).numel() * size
+    raw = torch.randint(0, 2 if dtype is torch.bool else 256, (count,), dtype=torch.uint8, generator=generator)
+    return raw.view(dtype).reshape(shape) if count else torch.empty(shape, dtype=dtype)
+
+
+def save(tensors, path):
+    save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+
+
+def load(path):
+    return load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+
+
+shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(DTYPES), shapes), max_size=6), st.sampled_from([".pth", ".safetensors"]), st.sampled_from([".pth", ".safetensors"]))
+def test_every_dtype_and_shape_survives_every_way(tmp_path, tensors, source_suffix, output_suffix):
+    state = {f"t{i}.w": random_tensor(dtype, shape, i) for i, (dtype, shape) in enumerate(tensors)}
+    source, output = tmp_path / f"in{source_suffix}", tmp_path / f"out{output_suffix}"
+    save(state, source)
+    if not state:
+        return
+    map_checkpoint(str(source), None, str(output), RENAME, force=True)
+    mapped = load(output)
+    assert set(mapped) == {f"new.{key}" for key in state}
+    for key, tensor in state.items():
+        other = mapped[f"new.{key}"]
+        assert (other.dtype, other.shape, bits(other)) == (tensor.dtype, tensor.shape, bits(tensor))
+
+
+def test_a_written_pth_is_what_torch_would_have_written(tmp_path):
+    state = {"a.weight": torch.randn(3, 5), "a.bias": torch.randn(5), "n": torch.tensor(3)}
+    torch.save(state, tmp_path / "in.pth")
+    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), How(inline=("** -> **",)))
+    for options in ({}, {"mmap": True}, {"weights_only": False}):
+        loaded = torch.load(tmp_path / "out.pth", **{"weights_only": True, **options})
+        assert list(loaded) == list(state)
+        assert all(torch.equal(loaded[key], state[key]) for key in state)
+    archive = zipfile.ZipFile(tmp_path / "out.pth")
+    assert archive.testzip() is None
+    assert {name.split("/")[0] for name in archive.namelist()} == {"out"}
+    with archive.open("out/data.pkl") as pickle:
+        assert pickle.read(2) == b"\x80\x02"
+
+
+def test_storages_begin_at_multiples_of_64(tmp_path):
+    torch.save({f"t{i}": torch.randn(i + 1) for i in range(9)}, tmp_path / "in.pth")
+    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), RENAME)
+    with open_checkpoint(str(tmp_path / "out.pth")) as checkpoint:
+        assert all(checkpoint.extent(key).offset % 64 == 0 for key in checkpoint.catalog)
+
+
+def test_output_has_the_targets_order(tmp_path):
+    torch.save({"a": torch.ones(2), "b": torch.ones(3)}, tmp_path / "in.pth")
+    torch.save({"z": torch.zeros(1), "b": torch.zeros(3), "a": torch.zeros(2)}, tmp_path / "target.pth")
+    for name in ("out.pth", "out.safetensors"):
+        map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / name))
+        assert list(load(tmp_path / name)) == ["z", "b", "a"]
+
+
+def test_ties_are_kept_in_pth_and_told_for_safetensors(tmp_path):
+    shared = torch.randn(4, 3)
+    torch.save({"emb.w": shared, "head.w": shared, "part.w": shared[1:]}, tmp_path / "in.pth")
+    written = map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), RENAME)
+    loaded = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert loaded["new.emb.w"].data_ptr() == loaded["new.head.w"].data_ptr()
+    assert torch.equal(loaded["new.part.w"], shared[1:])
+    assert written.ties == (("new.head.w", "new.emb.w"),)
+    told = map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.safetensors"), RENAME)
+    assert told.ties == written.ties
+    assert torch.equal(load(tmp_path / "out.safetensors")["new.head.w"], shared)
+
+
+def test_copy_ties_its_keys_in_pth(tmp_path):
+    torch.save({"emb.w": torch.randn(4, 3)}, tmp_path / "in.pth")
+    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), How(inline=("emb.w -> {enc,dec}.w: copy",)))
+    loaded = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert loaded["enc.w"].data_ptr() == loaded["dec.w"].data_ptr()
+
+
+def test_views_are_written_as_they_are_seen(tmp_path):
+    base = torch.randn(6, 8)
+    state = {"t": base.t(), "s": base[::2, 1:7:3], "e": torch.randn(1).expand(3, 2), "c": torch.randn(3, dtype=torch.complex64).conj()}
+    torch.save(state, tmp_path / "in.pth")
+    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), RENAME)
+    loaded = torch.load(tmp_path / "out.pth", weights_only=True)
+    for key, tensor in state.items():
+        assert torch.equal(loaded[f"new.{key}"], tensor), key
+
+
+def test_metadata_is_kept(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "in.safetensors", {"format": "pt", "license": "x"})
+    map_checkpoint(str(tmp_path / "in.safetensors"), None, str(tmp_path / "out.safetensors"), RENAME)
+    assert safe_open(tmp_path / "out.safetensors", "pt").metadata() == {"format": "pt", "license": "x"}
+
+
+def test_module_versions_follow_their_modules(tmp_path):
+    old, new = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2)), torch.nn.Module()
+    new.stem, new.head = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2)), torch.nn.BatchNorm2d(3)
+    torch.save(old.state_dict(), tmp_path / "in.pth")
+    torch.save(new.state_dict(), tmp_path / "target.pth")
+    how = How(inline=("** -> stem.**",), keep=("head.*",))
+    map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / "out.pth"), how)
+    loaded = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert loaded._metadata == new.state_dict()._metadata
+    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "alone.pth"), How(inline=("** -> stem.**",)))
+    alone = torch.load(tmp_path / "alone.pth", weights_only=True)
+    assert alone._metadata == {"stem": {"version": 1}, "stem.0": {"version": 1}, "stem.1": {"version": 2}}
+
+
+def test_dtype_of_the_whole_output(tmp_path):
+    torch.save({"a": torch.randn(3), "n": torch.tensor(1)}, tmp_path / "in.pth")
+    torch.save({"a": torch.randn(3), "n": torch.tensor(2), "h": torch.randn(2)}, tmp_path / "target.pth")
+    paths = [str(tmp_path / name) for name in ("in.pth", "target.pth", "out.safetensors")]
+    from ckpt_tool import DType
+
+    map_checkpoint(*paths, How(dtypes=DType.BF16))
+    loaded = load(tmp_path / "out.safetensors")
+    assert [t.dtype for t in loaded.values()] == [torch.bfloat16, torch.int64, torch.bfloat16]
+    assert torch.equal(loaded["a"], torch.load(paths[0])["a"].bfloat16())
+
+
+def test_a_dtype_is_never_changed_without_being_told(tmp_path):
+    torch.save({"a": torch.randn(3).half()}, tmp_path / "in.pth")
+    torch.save({"a": torch.randn(3)}, tmp_path / "target.pth")
+    paths = [str(tmp_path / name) for name in ("in.pth", "target.pth", "out.pth")]
+    with pytest.raises(RuleError, match="would get F16, the target has F32"):
+        map_checkpoint(*paths)
+    map_checkpoint(*paths, How(dtypes="source"))
+    assert load(tmp_path / "out.pth")["a"].dtype is torch.float16
+    map_checkpoint(*paths, How(dtypes="target"), force=True)
+    assert load(tmp_path / "out.pth")["a"].dtype is torch.float32
+
+
+def test_flipped_bit_in_a_source_is_noticed_where_its_checksum_would_be_lost(tmp_path):
+    torch.save({"a": torch.randn(1 << 22), "b": torch.randn(1 << 20)}, tmp_path / "in.pth")
+    raw = bytearray((tmp_path / "in.pth").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "in.pth").write_bytes(raw)
+    with pytest.raises(FormatError, match="checksum"):
+        map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.safetensors"), RENAME)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_what_the_format_cannot_say_is_refused(tmp_path):
+    torch.save({"a": torch.randn(2, dtype=torch.complex128)}, tmp_path / "in.pth")
+    with pytest.raises(OutputError, match="C128, which safetensors has no name for"):
+        map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.safetensors"), RENAME)
+    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), RENAME)
+    torch.save({"a": torch.randn(2)}, tmp_path / "in.pth")
+    with pytest.raises(OutputError, match="__metadata__"):
+        map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "x.safetensors"), How(inline=("a -> __metadata__",)))

@@ -1,0 +1,165 @@
+"""Checkpoints in training scripts: what is loaded, what is frozen, which group a parameter is in."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from seeded import fill_with_seeded_values
+from torch import nn
+
+import ckpt_tool
+from ckpt_tool import How, InputError, RuleError
+
+
+def net(classes=3, seed=0, width=4):
+    layers = [nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)]
+    return fill_with_seeded_values(nn.Sequential(*layers), seed)
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "source.pth"
+    torch.save(net(classes=10, seed=1).state_dict(), path)
+    return str(path)
+
+
+def equal_keys(model, path):
+    saved = torch.load(path, weights_only=True)
+    return {key for key, value in model.state_dict().items() if key in saved and torch.equal(value, saved[key])}
+
+
+def test_report_names_every_key(source):
+    model = net()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    report = ckpt_tool.load_into(model, source)
+    assert report.loaded == ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked")
+    assert report.fresh == report.dropped == ("5.weight", "5.bias")
+    assert equal_keys(model, source) == set(report.loaded)
+    assert all(torch.equal(model.state_dict()[key], before[key]) for key in report.fresh)
+    assert str(report).splitlines() == [
+        "7 loaded, 2 kept fresh, 2 dropped",
+        "note: `5.weight` stays fresh: the source has 10×4, the target 3×4",
+        "note: `5.bias` stays fresh: the source has 10, the target 3",
+    ]
+
+
+def test_rules_and_ways_are_those_of_the_command_line(source, tmp_path):
+    (tmp_path / "rules.yaml").write_text("rules: ['0.* -> 0.*', '1.* -> 1.*']\ndrop: ['5.*']\nkeep: ['5.*']\n")
+    assert len(ckpt_tool.load_into(net(), source, rules=str(tmp_path / "rules.yaml")).loaded) == 7
+    assert len(ckpt_tool.load_into(net(), source, by="position").loaded) == 7
+    assert len(ckpt_tool.load_into(net(), source, how=How(inline=("0.* -> 0.*",), drop=("1.*", "5.*"), keep=("**",))).loaded) == 2
+
+
+def test_what_does_not_fit_raises_before_anything_is_loaded(source):
+    model = net()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(RuleError, match="neither mapped nor dropped"):
+        ckpt_tool.load_into(model, source, how=How(inline=("0.* -> 0.*",)))
+    with pytest.raises(RuleError, match="7 mapped, but 9 are expected"):
+        ckpt_tool.load_into(model, source, how=How(expect=9))
+    with pytest.raises(InputError, match="no such file"):
+        ckpt_tool.load_into(model, source + "x")
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_another_dtype_is_loaded_only_when_told(source):
+    with pytest.raises(RuleError, match="would get F32, the target has BF16"):
+        ckpt_tool.load_into(net().bfloat16(), source)
+    model = net().bfloat16()
+    ckpt_tool.load_into(model, source, how=How(dtypes="target"))
+    assert torch.equal(model[0].weight, torch.load(source)["0.weight"].bfloat16())
+
+
+def test_a_state_dict_in_memory_is_a_source():
+    donor, model = net(seed=5), net(seed=6)
+    assert len(ckpt_tool.load_into(model, donor.state_dict()).loaded) == 9
+    assert torch.equal(model[5].weight, donor[5].weight)
+
+
+def test_wrapped_models_count_by_their_inner_keys(source):
+    for wrap in (nn.DataParallel, torch.compile, lambda m: torch.compile(nn.DataParallel(m))):
+        inner = net()
+        report = ckpt_tool.load_into(wrap(inner), source)
+        assert len(report.loaded) == 7
+        assert equal_keys(inner, source) == set(report.loaded)
+        assert len(report.freeze(wrap(inner)).parameters) == 4
+
+
+def test_distributed_data_parallel(source, tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    try:
+        inner = net()
+        assert len(ckpt_tool.load_into(nn.parallel.DistributedDataParallel(inner), source).loaded) == 7
+        assert len(equal_keys(inner, source)) == 7
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_model_on_the_meta_device_gets_real_tensors(source):
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    how = How(inline=("0.* -> 0.*", "1.* -> 1.*"), drop=("5.*",))
+    report = ckpt_tool.load_into(model, source, how=how)
+    assert not any(value.is_meta for value in model.state_dict().values())
+    assert equal_keys(model, source) == set(report.loaded)
+
+
+def train_a_step(model, optimizer=None):
+    optimizer = optimizer or torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    model.train()
+    model(torch.randn(4, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+
+
+def test_frozen_is_exactly_what_was_loaded_running_statistics_too(source):
+    model = net()
+    report = ckpt_tool.load_into(model, source)
+    frozen = report.freeze(model)
+    assert frozen.parameters == ("0.weight", "0.bias", "1.weight", "1.bias")
+    assert frozen.modules == ("1",)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    train_a_step(model)
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert moved == set(report.fresh)
+    assert (model.training, model[0].training, model[1].training) == (True, True, False)
+
+
+def test_frozen_statistics_survive_copies_and_pickles(source):
+    model = net()
+    ckpt_tool.load_into(model, source).freeze(model)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        before = twin[1].running_mean.clone()
+        train_a_step(twin)
+        assert torch.equal(twin[1].running_mean, before)
+    assert model[1].training is False
+
+
+def test_unfrozen_statistics_move(source):
+    model = net()
+    before = ckpt_tool.load_into(model, source) and model[1].running_mean.clone()
+    train_a_step(model)
+    assert not torch.equal(model[1].running_mean, before)
+
+
+def test_freeze_by_count_and_by_pattern():
+    assert ckpt_tool.freeze(net(), first=6).parameters == ("0.weight", "0.bias", "1.weight", "1.bias")
+    assert ckpt_tool.freeze(net(), first=2).modules == ()
+    assert ckpt_tool.freeze(net(), "5.*", "0.weight").parameters == ("5.weight", "5.bias", "0.weight")
+    with pytest.raises(RuleError, match=r"`5.weigth` matches no key of the model"):
+        ckpt_tool.freeze(net(), "5.weigth")
+    with pytest.raises(ValueError, match="first=10, but the model has 9 keys"):
+        ckpt_tool.freeze(net(), first=10)
+    with pytest.raises(ValueError, match="one of the two"):
+        ckpt_tool.freeze(net())
+
+
+def test_parameter_groups_have_each_trainable_parameter_once(source):
+    model = net()
+    model.add_module("tied", model[5])
+    report = ckpt_tool.load_into(model, source, how=How(inline=("0.* -> 0.*", "1.* -> 1.*"), drop=("5.*",), keep=("5.*", "tied.*")))
+    groups = report.parameter_groups(model, lr=1e-3, loaded_lr=1e-5)
+    assert [(g["group"], g["lr"], len(g["params"])) for g in groups] == [("fresh", 1e-3, 2), ("loaded", 1e-5, 4)]
+    train_a_step(model.__class__(*list(model)[:6]), torch.optim.Adam(groups))
+    report.freeze(model)
+    assert [g["group"] for g in report.parameter_groups(model, lr=1e-3, loaded_lr=1e-5)] == ["fresh"]
