@@ -14,16 +14,19 @@ from typing import TYPE_CHECKING, Literal
 from ckpt_tool.diff import Diff, compare_values, diff_catalogs
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.tensors import DType
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ckpt_tool.engine import Written
     from ckpt_tool.engine.run import TensorSource
-    from ckpt_tool.mapping import DTypePolicy, Plan, RuleSet
+    from ckpt_tool.mapping import Plan, RuleSet
     from ckpt_tool.tensors import Catalog
     from ckpt_tool.training import LoadReport
 
+DTypePolicy = Literal["strict", "target", "source"] | DType
+"""What happens where dtypes differ: see `ckpt_tool.mapping.dtypes`."""
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -55,6 +58,14 @@ class Planned:
     rules: RuleSet | None
     plan: Plan | None
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def target_path(self) -> str | None:
+        return self.target.path if self.target else None
+
+    @property
+    def target_catalog(self) -> Catalog | None:
+        return self.target.catalog if self.target else None
 
     def checked(self) -> Plan:
         """The plan. Raises RuleError where there are problems."""
@@ -145,7 +156,8 @@ def planned(source: str | None, target: str | None, how: How) -> Iterator[Planne
     for rules that can't be understood; what doesn't fit is in `problems`.
     """
     rules = read_rules(how)
-    source, target = source or (rules and rules.source), target or (rules and rules.target)
+    if rules:
+        source, target = source or rules.source, target or rules.target
     if source is None:
         raise InputError("source", "no source is given, and no rule file names one", "ckpt map SOURCE TARGET, or `source:` in the rules")
     with ExitStack() as stack:
@@ -243,7 +255,7 @@ def write(work: Planned, output: str | None, force: bool = False) -> Written:
     from ckpt_tool.engine import write_checkpoint
 
     plan = work.checked()
-    path = output or (work.rules and work.rules.output)
+    path = output or (work.rules.output if work.rules else None)
     if not path:
         raise InputError("-o", "no output is given, and no rule file names one")
     if plan.kept and work.target is not None and not getattr(work.target, "has_values", True):
@@ -288,5 +300,3 @@ def map_checkpoint(source: str | None, target: str | None, output: str | None, h
     """Maps `source` onto `target`'s keys and writes `output`: the one-call form of `ckpt map`."""
     with planned(source, target, how or How()) as work:
         return write(work, output, force)
-
-

@@ -46,9 +46,7 @@ class Detector(nn.Module):
 
     def __init__(self, blocks: tuple[int, ...] = (3, 4, 6, 3), outputs: int = 30) -> None:
         super().__init__()
-        self.layer0 = nn.Sequential(
-            nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
-        )
+        self.layer0 = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1))
         channels = 64
         for stage, count in enumerate(blocks, start=1):
             planes = 64 * 2 ** (stage - 1)

@@ -1,6 +1,6 @@
 """Fine-tuning: a ResNet-18 of 1000 classes, saved as `{'model_state_dict': …}`, becomes one of 2 classes.
 
-    python examples/finetune_resnet18.py [FOLDER]
+python examples/finetune_resnet18.py [FOLDER]
 """
 
 import sys

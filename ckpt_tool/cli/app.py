@@ -4,7 +4,11 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli import check, diff, map, plan, show
+from ckpt_tool.cli.check import check
+from ckpt_tool.cli.diff import diff
+from ckpt_tool.cli.map import map_
+from ckpt_tool.cli.plan import plan
+from ckpt_tool.cli.show import show
 
 app = typer.Typer(
     help="Show, compare and map neural-network checkpoints. Nothing in a file is ever executed.",
@@ -15,11 +19,11 @@ app = typer.Typer(
     epilog="Exit status: 0 the answer is yes, 1 the answer is no, 2 there is no answer.",
 )
 
-app.command("show")(show.show)
-app.command("diff")(diff.diff)
-app.command("check")(check.check)
-app.command("plan")(plan.plan)
-app.command("map")(map.map_)
+app.command("show")(show)
+app.command("diff")(diff)
+app.command("check")(check)
+app.command("plan")(plan)
+app.command("map")(map_)
 
 
 def _print_version(wanted: bool) -> None:

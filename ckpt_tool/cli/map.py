@@ -30,7 +30,9 @@ from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 def map_(
     source: Source = None,
     target: Target = None,
-    output: Annotated[str | None, typer.Option("--output", "-o", metavar="OUT", help="What to write: .safetensors, or .pth .pt .bin .ckpt .pkl.")] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="OUT", help="What to write: .safetensors, or .pth .pt .bin .ckpt .pkl.")
+    ] = None,
     rules: Rules = None,
     inline: Inline = None,
     drop: Drop = None,
@@ -56,10 +58,10 @@ def map_(
 
     style = style_of(color, verbose)
     with api.planned(source, target, how(rules, inline, drop, keep, by, settings, dtype, force_order, expect)) as work:
-        names = names_of(work.source.path, work.target and work.target.path, work.rules, by and by.value)
+        names = names_of(work.source.path, work.target_path, work.rules, by and by.value)
         written = api.write(work, output, force) if work.plan else None
         if json:
-            report = plan_json(work.plan, names, work.source.catalog, work.target and work.target.catalog, work.problems)
+            report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)
             show_result(to_json(report | {"output": written_json(written)}))
         elif not work.plan:
             say(f"{problems_text(work.problems, style)}\n\nnothing was written")

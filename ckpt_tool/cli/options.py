@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.api import How
+from ckpt_tool.api import DTypePolicy, How
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import DType
 
@@ -30,10 +30,15 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List every key: 
 ColorOption = Annotated[Color, typer.Option("--color", help="Whether to colour the text; NO_COLOR is respected.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
-Source = Annotated[str | None, typer.Argument(metavar="[SOURCE]", help=f"Where the values come from: {CHECKPOINT}. A rule file may name it.")]
+Source = Annotated[
+    str | None, typer.Argument(metavar="[SOURCE]", help=f"Where the values come from: {CHECKPOINT}. A rule file may name it.")
+]
 Target = Annotated[
     str | None,
-    typer.Argument(metavar="[TARGET]", help="Whose keys, shapes and fresh values it takes: a checkpoint, or `package.module:factory`, which builds the model."),
+    typer.Argument(
+        metavar="[TARGET]",
+        help="Whose keys, shapes and fresh values it takes: a checkpoint, or `package.module:factory`, which builds the model.",
+    ),
 ]
 Rules = Annotated[
     list[str] | None,
@@ -46,7 +51,11 @@ ByOption = Annotated[By | None, typer.Option("--by", help="Pair by equal names (
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=NUMBER", help="The number of a rule's parameter. Repeatable.")]
 Dtype = Annotated[
     str | None,
-    typer.Option("--dtype", metavar="WHICH", help="Where dtypes differ: `target` casts, `source` leaves it; BF16, F32 … cast all floats. Default: a problem."),
+    typer.Option(
+        "--dtype",
+        metavar="WHICH",
+        help="Where dtypes differ: `target` casts, `source` leaves it; BF16, F32 … cast all floats. Default: a problem.",
+    ),
 ]
 ForceOrder = Annotated[bool, typer.Option("--force-order", help="Pair by position though the keys are sorted.")]
 ExpectOption = Annotated[int | None, typer.Option("--expect", metavar="N", help="Refuse unless exactly N target tensors are mapped.")]
@@ -77,11 +86,13 @@ def _setting(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def _dtype(text: str | None) -> "DType | str":
+def _dtype(text: str | None) -> DTypePolicy:
     if text is None:
         return "strict"
-    if text.lower() in ("target", "source"):
-        return text.lower()
+    if text.lower() == "target":
+        return "target"
+    if text.lower() == "source":
+        return "source"
     found = next((dtype for dtype in DType if dtype.value == text.upper() and dtype.is_floating), None)
     if found is None:
         names = " ".join(dtype.value for dtype in DType if dtype.is_floating)

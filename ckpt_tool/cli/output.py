@@ -37,5 +37,7 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
         say(error_text(error, Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))))
         return NO if isinstance(error, RuleError) else NO_ANSWER
     files = " ".join(safe(argument) for argument in arguments[1:] if not argument.startswith("-"))
-    say(f"error: {files}: an internal error ({type(error).__name__}: {safe(str(error))[:300]}); please report it, with the output of --debug")
+    say(
+        f"error: {files}: an internal error ({type(error).__name__}: {safe(str(error))[:300]}); please report it with the output of --debug"
+    )
     return NO_ANSWER

@@ -54,9 +54,9 @@ def plan(
 
     style = style_of(color, verbose)
     with api.planned(source, target, how(rules, inline, drop, keep, by, settings, dtype, force_order, expect)) as work:
-        names = names_of(work.source.path, work.target and work.target.path, work.rules, by and by.value)
+        names = names_of(work.source.path, work.target_path, work.rules, by and by.value)
         if json:
-            show_result(to_json(plan_json(work.plan, names, work.source.catalog, work.target and work.target.catalog, work.problems)))
+            show_result(to_json(plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)))
         elif work.plan is None:
             say(problems_text(work.problems, style))
         elif why:

@@ -44,11 +44,9 @@ def _put_tensor(writer: "_Writer", member: Member, record: int) -> None:
     writer.parts.append(b"(")
     writer.put("storage")
     writer.get_global(*(("torch", storage) if storage else ("torch.storage", "UntypedStorage")))
-    for value in (str(record), "cpu", count):
-        writer.put(value)
+    writer.put_all(str(record), "cpu", count)
     writer.parts.append(b"tQ")
-    for value in (0, shape, _contiguous_stride(shape), False):
-        writer.put(value)
+    writer.put_all(0, shape, _contiguous_stride(shape), False)
     writer.reduce_global("collections", "OrderedDict", ())
     if not storage:
         writer.get_global("torch", TORCH_NAMES[info.dtype])
@@ -83,6 +81,10 @@ class _Writer:
         self.parts: list[bytes] = []
         self._memo: dict[object, int] = {}
 
+    def put_all(self, *values: object) -> None:
+        for value in values:
+            self.put(value)
+
     def put(self, value: object) -> None:
         """Pushes None, a bool, an int, a float, a text, or a tuple of these. Raises TypeError for anything else."""
         if value is None or isinstance(value, bool):
@@ -103,8 +105,7 @@ class _Writer:
         short = {0: b")", 1: b"\x85", 2: b"\x86", 3: b"\x87"}.get(len(values))
         if short is None:
             self.parts.append(b"(")
-        for value in values:
-            self.put(value)
+        self.put_all(*values)
         self.parts.append(short or b"t")
 
     def get_global(self, module: str, name: str) -> None:

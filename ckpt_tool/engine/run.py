@@ -207,7 +207,13 @@ def _write_chunks(fd: int, offset: int, chunks: Iterator[bytes], needs_checksum:
 
 
 def _compute(
-    fd: int, layout: Layout, plan: Plan, source: TensorSource, target: TensorSource | None, computed: Iterable[str], checksums: dict[str, int]
+    fd: int,
+    layout: Layout,
+    plan: Plan,
+    source: TensorSource,
+    target: TensorSource | None,
+    computed: Iterable[str],
+    checksums: dict[str, int],
 ) -> None:
     """Runs the steps with ops one at a time, and casts what would else have moved as it is."""
     wanted = set(computed)

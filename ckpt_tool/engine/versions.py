@@ -13,7 +13,7 @@ def renamed_versions(plan: Plan, source: Versions, target: Versions) -> Versions
     A module that holds tensors takes the entry of the module that they came from; the modules around it follow as long as
     their last names agree.
     """
-    renamed = {module: entry for module, entry in target.items()}
+    renamed = dict(target)
     for step in plan.steps:
         for output in step.outputs:
             _carry(renamed, source, _parent(step.inputs[0]) if step.inputs else None, _parent(output), not target)

@@ -137,7 +137,7 @@ def _is_number(token: str) -> bool:
 
 def _merge(boxes: list[_Box]) -> list[_Box]:
     """Joins boxes that differ in one coordinate, numbers first and from the right, until none do."""
-    groups: dict[tuple[Hashable, ...], list[_Box]] = defaultdict(list)
+    groups: dict[tuple[Hashable, tuple[str, ...]], list[_Box]] = defaultdict(list)
     for box in boxes:
         kinds = tuple("#" if _is_number(next(iter(c))) else "." if c == {"."} else "a" for c in box.coordinates)
         groups[(box.label, kinds)].append(box)
@@ -147,7 +147,7 @@ def _merge(boxes: list[_Box]) -> list[_Box]:
     return merged
 
 
-def _merge_alike(boxes: list[_Box], kinds: tuple[Hashable, ...]) -> list[_Box]:
+def _merge_alike(boxes: list[_Box], kinds: tuple[str, ...]) -> list[_Box]:
     axes = [i for i in reversed(range(len(kinds))) if kinds[i] == "#"] + [i for i in reversed(range(len(kinds))) if kinds[i] == "a"]
     before = len(boxes) + 1
     while len(boxes) < before:

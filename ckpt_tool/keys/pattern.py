@@ -1,8 +1,8 @@
 """Patterns of keys: `layer{s}.{b}.conv{n}.*`, `blocks.{i}.{q,k,v}.weight`, `module.**`.
 
-    key   = ( text | "*" | "**" | "{" hole "}" )+     whole keys, always anchored; `\\` takes the next character as it is
-    *     one name between dots        **   one or more names, at most once
-    hole  = number  {i} {2*i+1} {j=0..2}  |  choice  {q,k,v} {1..4} {p=gate,up}  |  table  {block}  |  rest  {r=**}
+key   = ( text | "*" | "**" | "{" hole "}" )+     whole keys, always anchored; `\\` takes the next character as it is
+*     one name between dots        **   one or more names, at most once
+hole  = number  {i} {2*i+1} {j=0..2}  |  choice  {q,k,v} {1..4} {p=gate,up}  |  table  {block}  |  rest  {r=**}
 """
 
 import re
@@ -270,7 +270,8 @@ def _starts_with_digit(token: Token | None) -> bool:
 
 def _overlapping(words: tuple[str, ...]) -> int:
     """How many words of a choice can begin to match at one place: the longest run in which each begins the next."""
-    longest, run = 1, []
+    longest = 1
+    run: list[str] = []
     for word in sorted(words):
         while run and not word.startswith(run[-1]):
             run.pop()

@@ -59,4 +59,3 @@ def _strip(key: str, prefixes: tuple[str, ...], found: dict[str, str]) -> str:
     if name != key:
         found[key] = key[: len(key) - len(name)]
     return name
-

@@ -87,7 +87,9 @@ def _nearest_note(pattern: str, keys: Iterable[str]) -> tuple[str, ...]:
     return (f"nearest key: {near}",) if near else ()
 
 
-def check_unnamed(rules: RuleSet, source_keys: Sequence[str], target_keys: Sequence[str], source: Catalog, target: Catalog | None) -> Iterator[Problem]:
+def check_unnamed(
+    rules: RuleSet, source_keys: Sequence[str], target_keys: Sequence[str], source: Catalog, target: Catalog | None
+) -> Iterator[Problem]:
     """Keys of either side that nothing names: one problem a side, its keys folded."""
     if source_keys and rules.rest_source != "drop":
         near = nearest(source_keys[0], target_keys)
@@ -141,7 +143,9 @@ def check_collisions(steps: Sequence[Step]) -> Iterator[Problem]:
 def _collision(key: str, first: Step, second: Step) -> Problem:
     places = [f"`{step.inputs[0]}` by line {step.origin.line} (`{step.origin.rule.text}`)" for step in (first, second) if step.origin.rule]
     where = second.origin.rule.targets[0].where if second.origin.rule else None
-    return Problem("collision", f"`{key}` would get two values: from `{first.inputs[0]}` and from `{second.inputs[0]}`", where, tuple(places))
+    return Problem(
+        "collision", f"`{key}` would get two values: from `{first.inputs[0]}` and from `{second.inputs[0]}`", where, tuple(places)
+    )
 
 
 def check_outputs(plan: Plan, target: Catalog) -> Iterator[Problem]:
@@ -182,5 +186,3 @@ def check_expect(rules: RuleSet, plan: Plan) -> Iterator[Problem]:
         wanted = getattr(rules.expect, name) if rules.expect else None
         if rules.expect and wanted is not None and wanted != count:
             yield Problem("expect", f"{count} {name}, but {wanted} are expected", rules.expect.where)
-
-

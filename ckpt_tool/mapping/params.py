@@ -28,7 +28,9 @@ def read_config(folder: str) -> dict[str, object]:
     return config if isinstance(config, dict) else {}
 
 
-def resolve_params(rules: RuleSet, settings: Mapping[str, int], config: Mapping[str, object], source: Catalog) -> tuple[dict[str, int], list[Problem]]:
+def resolve_params(
+    rules: RuleSet, settings: Mapping[str, int], config: Mapping[str, object], source: Catalog
+) -> tuple[dict[str, int], list[Problem]]:
     """The number of each declared parameter, and a problem for each that has none."""
     numbers: dict[str, int] = {}
     problems: list[Problem] = []

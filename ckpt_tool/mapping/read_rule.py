@@ -147,7 +147,9 @@ def _rule(reading: Reading, text: str, sources: list[Part], targets: list[Part],
     return rule if _is_balanced(reading, rule) else None
 
 
-def _pair_all(reading: Reading, ours: list[Pattern], theirs: list[Pattern], parts: list[Part]) -> tuple[list[Pattern], list[Pattern], tuple[str, ...]] | None:
+def _pair_all(
+    reading: Reading, ours: list[Pattern], theirs: list[Pattern], parts: list[Part]
+) -> tuple[list[Pattern], list[Pattern], tuple[str, ...]] | None:
     """Every target's holes under the ids of the first source; carried is what all patterns have."""
     targets = []
     for pattern, (scalar, start, _) in zip(theirs, parts, strict=True):
@@ -229,5 +231,3 @@ def _matcher(reading: Reading, scalar: Scalar, start: int, pattern: Pattern, bou
     except PatternError as error:
         reading.add("bad-pattern", error.message, scalar.at(start + error.start, error.length))
         return None
-
-

@@ -2,8 +2,10 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence as SequenceOf
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from ckpt_tool.errors import InputError, Location, Problem, RuleError
 from ckpt_tool.keys import nearest
@@ -11,6 +13,7 @@ from ckpt_tool.mapping.read_rule import Reading, read_rule, read_selector
 from ckpt_tool.mapping.rules import Expect, NameTest, Param, Rule, RuleSet, Selector
 from ckpt_tool.mapping.yaml_nodes import Mapping, Node, Scalar, Sequence, Source, read_yaml
 
+T = TypeVar("T")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
@@ -64,7 +67,9 @@ def _inline_rule(draft: _Draft, scalar: Scalar) -> None:
         return
     ops = read_yaml(scalar.text[colon + 1 :], f"-e {scalar.text!r}")
     head = replace(scalar, text=scalar.text[:colon])
-    _append(draft.rules, read_rule(draft.reading, Mapping(((head, ops or replace(scalar, text="")),), scalar.line, 0, False, scalar.source)))
+    _append(
+        draft.rules, read_rule(draft.reading, Mapping(((head, ops or replace(scalar, text="")),), scalar.line, 0, False, scalar.source))
+    )
 
 
 def _inline_drop(draft: _Draft, scalar: Scalar) -> None:
@@ -84,7 +89,7 @@ def join(first: RuleSet, second: RuleSet) -> RuleSet:
     )  # fmt: skip
 
 
-def _append(items: list, item: object | None) -> None:  # type: ignore[type-arg]
+def _append(items: list[T], item: T | None) -> None:
     if item is not None:
         items.append(item)
 
@@ -138,7 +143,7 @@ def _text_of(path: str) -> str:
     except UnicodeDecodeError as error:
         raise InputError(path, f"is no text: byte {error.start} is not UTF-8") from None
     except (OSError, ValueError) as error:
-        raise InputError(path, getattr(error, "strerror", None) and error.strerror.lower() or str(error)) from None  # type: ignore[union-attr]
+        raise InputError(path, (getattr(error, "strerror", None) or str(error)).lower()) from None
 
 
 def _include(draft: _Draft, node: Node, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
@@ -208,10 +213,9 @@ def _read_expect(draft: _Draft, node: Node, _: Resolve) -> None:
 
 def _read_tests(draft: _Draft, node: Node, _: Resolve) -> None:
     for key, value in _entries(draft, node, "tests"):
-        if isinstance(value, Scalar):
-            targets = () if value.text in ("", "~", "null") and not value.is_quoted else (value.text,)
-        else:
-            targets = tuple(item.text for item in _texts(draft, value, "tests"))
+        is_nothing = isinstance(value, Scalar) and value.text in ("", "~", "null") and not value.is_quoted
+        texts = [] if is_nothing else [value] if isinstance(value, Scalar) else _texts(draft, value, "tests")
+        targets = tuple(item.text for item in texts)
         draft.tests.append(NameTest(key.text, targets, value.where if isinstance(value, Scalar) and targets else key.where))
 
 

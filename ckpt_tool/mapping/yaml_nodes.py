@@ -106,9 +106,8 @@ def _document(events: Iterator[yaml.Event], source: Source) -> Node | None:
     """Builds the nodes without recursion: a stack of open collections, each with the children that it has so far."""
     stack: list[tuple[yaml.Event, list[Node]]] = []
     root: list[Node] = []
-    documents = count = 0
-    for event in events:
-        count += 1
+    documents = 0
+    for count, event in enumerate(events):
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
@@ -119,8 +118,7 @@ def _document(events: Iterator[yaml.Event], source: Source) -> Node | None:
             _check_node(event, source, len(stack), count)
         siblings = stack[-1][1] if stack else root
         if isinstance(event, yaml.ScalarEvent):
-            mark = event.start_mark
-            siblings.append(Scalar(event.value, mark.line, mark.column, event.style in ("'", '"'), source))
+            siblings.append(Scalar(event.value, *_place(event), event.style in ("'", '"'), source))
         elif isinstance(event, yaml.CollectionStartEvent):
             stack.append((event, []))
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -132,16 +130,18 @@ def _document(events: Iterator[yaml.Event], source: Source) -> Node | None:
 def _check_node(event: yaml.NodeEvent, source: Source, depth: int, count: int) -> None:
     if event.anchor is not None:
         raise _refused(event, source, "an anchor", QUOTES)
-    if getattr(event, "tag", None) is not None:
-        raise _refused(event, source, f"the tag `{event.tag}`")  # type: ignore[attr-defined]
-    if depth > RULE_FILE_DEPTH or count > RULE_FILE_NODES:
-        raise _refused(event, source, f"more than {RULE_FILE_DEPTH} levels" if depth > RULE_FILE_DEPTH else f"more than {RULE_FILE_NODES:,} nodes")
+    if (tag := getattr(event, "tag", None)) is not None:
+        raise _refused(event, source, f"the tag `{tag}`")
+    if depth > RULE_FILE_DEPTH:
+        raise _refused(event, source, f"more than {RULE_FILE_DEPTH} levels")
+    if count > RULE_FILE_NODES:
+        raise _refused(event, source, f"more than {RULE_FILE_NODES:,} nodes")
 
 
 def _collection(start: yaml.Event, children: list[Node], source: Source) -> Node:
-    mark, is_flow = start.start_mark, bool(start.flow_style)  # type: ignore[attr-defined]
+    is_flow = bool(getattr(start, "flow_style", False))
     if isinstance(start, yaml.SequenceStartEvent):
-        return Sequence(tuple(children), mark.line, mark.column, is_flow, source)
+        return Sequence(tuple(children), *_place(start), is_flow, source)
     entries: list[tuple[Scalar, Node]] = []
     seen: set[str] = set()
     for key, value in zip(children[::2], children[1::2], strict=True):
@@ -153,12 +153,17 @@ def _collection(start: yaml.Event, children: list[Node], source: Source) -> Node
             raise _error(key.where, "a merge key is not allowed in a rule file")
         seen.add(key.text)
         entries.append((key, value))
-    return Mapping(tuple(entries), mark.line, mark.column, is_flow, source)
+    return Mapping(tuple(entries), *_place(start), is_flow, source)
+
+
+def _place(event: yaml.Event) -> tuple[int, int]:
+    """The 0-based line and column of an event."""
+    mark = event.start_mark
+    return (mark.line, mark.column) if mark else (0, 0)
 
 
 def _refused(event: yaml.Event, source: Source, what: str, hint: str | None = None) -> RuleFileError:
-    mark = event.start_mark
-    return _error(source.at(mark.line, mark.column), f"{what} is not allowed in a rule file", hint)
+    return _error(source.at(*_place(event)), f"{what} is not allowed in a rule file", hint)
 
 
 def _error(where: Location, fact: str, hint: str | None = None) -> RuleFileError:

@@ -65,7 +65,9 @@ def _mapped(plan: Plan, style: Style) -> list[str]:
         if rule:
             rows.append([f"{rule.where.line}", safe(rule.text.replace("->", "→")) + _ops_text(rule.ops), count])
         else:
-            rows.extend(["", safe(one.pattern), str(len(one.keys))] for one in _folds([key for s in steps for key in s.outputs], plan.target))
+            rows.extend(
+                ["", safe(one.pattern), str(len(one.keys))] for one in _folds([key for s in steps for key in s.outputs], plan.target)
+            )
     return columns([["line", "", "tensors"], *rows] if any(row[0] for row in rows) else [["", "", "tensors"], *rows], "rlr")
 
 
@@ -138,7 +140,9 @@ def _described(info: TensorInfo) -> str:
     return f"{safe(info.key)} ({info.dtype.value} {shape_text(info.shape)})"
 
 
-def plan_json(plan: Plan | None, names: PlanNames, source: Catalog, target: Catalog | None, problems: Sequence[Problem] = ()) -> dict[str, object]:
+def plan_json(
+    plan: Plan | None, names: PlanNames, source: Catalog, target: Catalog | None, problems: Sequence[Problem] = ()
+) -> dict[str, object]:
     """The contract's JSON; without a plan, the problems that stand in its way."""
     return {
         "schema": 1,

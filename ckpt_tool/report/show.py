@@ -30,7 +30,9 @@ def _tensors(catalog: Catalog, style: Style) -> list[str]:
     for pattern, infos in _folded(catalog, style):
         tied = f"= {safe(infos[0].shares)}" if len(infos) == 1 and infos[0].shares else ""
         count = str(len(infos)) if len(infos) > 1 else ""
-        rows.append([f"  {safe(pattern)}", count, infos[0].dtype.value, shape_text(infos[0].shape), size_text(sum(i.nbytes for i in infos)), tied])
+        rows.append(
+            [f"  {safe(pattern)}", count, infos[0].dtype.value, shape_text(infos[0].shape), size_text(sum(i.nbytes for i in infos)), tied]
+        )
     return columns(rows, "lrllrl")
 
 

@@ -12,9 +12,14 @@ from ckpt_tool.engine.copying import write_at
 from ckpt_tool.errors import OutputError
 
 
-def write(path, content=b"new", replace=False):
+def write(path, content=b"new", replace=False, then=lambda: None):
     with atomic_output(str(path), len(content), replace) as fd:
         write_at(fd, content, 0)
+        then()
+
+
+def _raise(error):
+    raise error
 
 
 def names(folder):
@@ -52,9 +57,8 @@ def test_a_link_is_followed(tmp_path):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_leaves_what_was_there(tmp_path, error):
     (tmp_path / "out").write_bytes(b"old")
-    with pytest.raises(error), atomic_output(str(tmp_path / "out"), 3, True) as fd:
-        write_at(fd, b"ne", 0)
-        raise error
+    with pytest.raises(error):
+        write(tmp_path / "out", replace=True, then=lambda: _raise(error))
     assert (tmp_path / "out").read_bytes() == b"old"
     assert names(tmp_path) == ["out"]
 
@@ -74,17 +78,17 @@ def test_a_failing_system_call_leaves_what_was_there_and_is_named(tmp_path, monk
 
 
 def test_too_little_room_is_known_before_anything_is_written(tmp_path):
-    with pytest.raises(OutputError, match=r"needs 1,152,921,504,606,846,976 bytes, and .* are free; nothing was written"), atomic_output(
-        str(tmp_path / "out"), 1 << 60, False
+    with (
+        pytest.raises(OutputError, match=r"needs 1,152,921,504,606,846,976 bytes, and .* are free; nothing was written"),
+        atomic_output(str(tmp_path / "out"), 1 << 60, False),
     ):
         raise AssertionError("not reached")
     assert names(tmp_path) == []
 
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path):
-    with pytest.raises(OutputError, match="written by somebody else meanwhile"), atomic_output(str(tmp_path / "out"), 3, False) as fd:
-        write_at(fd, b"new", 0)
-        (tmp_path / "out").write_bytes(b"theirs")
+    with pytest.raises(OutputError, match="written by somebody else meanwhile"):
+        write(tmp_path / "out", then=lambda: (tmp_path / "out").write_bytes(b"theirs"))
     assert (tmp_path / "out").read_bytes() == b"theirs"
     assert names(tmp_path) == ["out"]
 

@@ -44,7 +44,11 @@ shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.sampled_from(DTYPES), shapes), max_size=6), st.sampled_from([".pth", ".safetensors"]), st.sampled_from([".pth", ".safetensors"]))
+@given(
+    st.lists(st.tuples(st.sampled_from(DTYPES), shapes), max_size=6),
+    st.sampled_from([".pth", ".safetensors"]),
+    st.sampled_from([".pth", ".safetensors"]),
+)
 def test_every_dtype_and_shape_survives_every_way(tmp_path, tensors, source_suffix, output_suffix):
     state = {f"t{i}.w": random_tensor(dtype, shape, i) for i, (dtype, shape) in enumerate(tensors)}
     source, output = tmp_path / f"in{source_suffix}", tmp_path / f"out{output_suffix}"

@@ -36,7 +36,9 @@ def test_drop_that_matches_nothing(tmp_path):
 
 
 def test_keep_that_matches_nothing(tmp_path):
-    assert found(tmp_path, "- head.*", "- head.*\n  - neck.*") == [("dead-rule", "8:5", "`neck.*` keeps nothing: no key of the target matches it")]
+    assert found(tmp_path, "- head.*", "- head.*\n  - neck.*") == [
+        ("dead-rule", "8:5", "`neck.*` keeps nothing: no key of the target matches it")
+    ]
 
 
 def test_keep_of_keys_that_all_get_values(tmp_path):
@@ -57,11 +59,15 @@ def test_two_sources_onto_one_target_name_both(tmp_path):
 
 
 def test_source_key_that_nothing_names(tmp_path):
-    assert found(tmp_path, "  - fc.*\n", "") == [("unmapped-source", "1:1", "`fc.weight`: 1 key of the source is neither mapped nor dropped")]
+    assert found(tmp_path, "  - fc.*\n", "") == [
+        ("unmapped-source", "1:1", "`fc.weight`: 1 key of the source is neither mapped nor dropped")
+    ]
 
 
 def test_target_key_that_nothing_names(tmp_path):
-    assert found(tmp_path, "  - head.*\n", "") == [("unmapped-target", "1:1", "`head.weight`: 1 key of the target is neither mapped nor kept")]
+    assert found(tmp_path, "  - head.*\n", "") == [
+        ("unmapped-target", "1:1", "`head.weight`: 1 key of the target is neither mapped nor kept")
+    ]
 
 
 def test_misspelt_target_names_the_nearest_key(tmp_path):
@@ -135,8 +141,18 @@ MALFORMED = [
     ("rules:\n  - a.*\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
     ("rules:\n  - a -> b -> c\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
     ("rules:\n  - a.*.w -> b.w\n", "unbalanced", "2:7", "`*` stands in the source only; what it matches has no place on the other side"),
-    ("rules:\n  - a.{i}.w -> b.w\n", "unbalanced", "2:7", "`{i}` stands in the source only; it must be collected by an op (`concat`, `stack`) or stand on both sides"),
-    ("rules:\n  - a.w -> b.{i}.w\n", "unbalanced", "2:14", "`{i}` stands in the target only; it must be produced by an op (`split`, `unstack`, `copy`) or stand on both sides"),
+    (
+        "rules:\n  - a.{i}.w -> b.w\n",
+        "unbalanced",
+        "2:7",
+        "`{i}` stands in the source only; it must be collected by an op (`concat`, `stack`) or stand on both sides",
+    ),
+    (
+        "rules:\n  - a.w -> b.{i}.w\n",
+        "unbalanced",
+        "2:14",
+        "`{i}` stands in the target only; it must be produced by an op (`split`, `unstack`, `copy`) or stand on both sides",
+    ),
     ("rules:\n  - 'a.{q,k} -> b.{x,y,z}'\n", "unbalanced", "2:19", "a choice of 3 words can't be paired with one of 2 (`q`, …)"),
     ("rulez: []\n", "unknown-section", "1:1", "`rulez` is no section of a rule file"),
     ("rules: {a: b}\n", "bad-section", "1:8", "`rules:` is a list"),
@@ -144,7 +160,12 @@ MALFORMED = [
     ("rest: {source: keep}\n", "bad-rest", "1:16", "`rest:` says `source: drop` or `target: keep`, nothing else"),
     ("expect: {mapped: many}\n", "bad-expect", "1:10", "`expect:` takes numbers for `mapped`, `kept` and `dropped`"),
     ("tables: {t: {a: x, b: x}}\n", "bad-table", "1:23", "`x` stands for `a` and for `b`; a table is one-to-one"),
-    ("params: {n: {of: x}}\n", "bad-param", "1:10", "`n` is a number, or has `from:` (a key of config.json), `dim: [KEY, 0]` or `default:`"),
+    (
+        "params: {n: {of: x}}\n",
+        "bad-param",
+        "1:10",
+        "`n` is a number, or has `from:` (a key of config.json), `dim: [KEY, 0]` or `default:`",
+    ),
     ("drop: [{q: k}]\n", "bad-section", "1:8", "`drop:` is a list of texts"),
     ("include: [../x.yaml]\n", "bad-include", "1:11", "`../x.yaml` leaves the folder of the rule file"),
     ("include: [none.yaml]\n", "bad-include", "1:11", "`none.yaml`: no such file"),
