@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -91,17 +92,19 @@ def diff_open(ours: Checkpoint, theirs: Checkpoint, values: bool = False) -> Dif
 
 def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
     """What to try where little pairs by name: the prefix that explains it, or a draft of the rules."""
-    from ckpt_tool.mapping import prefix_rule
+    from ckpt_tool.mapping import equal_positions, prefix_rule
 
     counts = result.counts
     if not (counts["only_a"] and counts["only_b"]) or 2 * (counts["same"] + counts["value"]) > min(len(result.a), len(result.b)):
         return []
-    rule = prefix_rule(result.a, result.b)
-    if rule is None:
+    if rule := prefix_rule(result.a, result.b):
+        text, count = rule
+        which = f"all {count} keys" if count == len(result.a) else f"{count} keys"
+        return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
+    count = equal_positions(result.a, result.b)
+    if 2 * count < min(len(result.a), len(result.b)):
         return []
-    text, count = rule
-    which = f"all {count} keys" if count == len(result.a) else f"{count} keys"
-    return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
+    return [f"the first {count} tensors have equal shapes, one by one: ckpt plan {shlex.join(names)} --by position"]
 
 
 def read_rules(how: How) -> RuleSet | None:

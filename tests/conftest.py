@@ -28,3 +28,20 @@ def story(tmp_path_factory, torchvision):
     torch.save(fill_with_seeded_values(torchvision.models.resnet50(), 1).state_dict(), folder / "resnet50.pth")
     torch.save(fill_with_seeded_values(Detector(), 2).state_dict(), folder / "detector.pth")
     return folder
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-golden", action="store_true", help="rewrite the reports in tests/golden/ instead of comparing them")
+
+
+@pytest.fixture
+def golden(request):
+    """`golden(name, text)`: the text is that of tests/golden/name."""
+
+    def compare(name, text):
+        path = ROOT / "tests" / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.write_text(text + "\n")
+        assert text + "\n" == path.read_text()
+
+    return compare

@@ -39,7 +39,7 @@ def _tensors(catalog: Catalog, style: Style) -> list[str]:
 def _folded(catalog: Catalog, style: Style) -> list[tuple[str, list[TensorInfo]]]:
     if not style.is_folded:
         return [(key, [info]) for key, info in catalog.items()]
-    folds = fold({key: (info.dtype, info.shape, info.shares) for key, info in catalog.items()})
+    folds = fold({key: (info.dtype, info.shape, info.shares is None) for key, info in catalog.items()})
     return [(one.keys[0] if len(one.keys) == 1 else one.pattern, [catalog[key] for key in one.keys]) for one in folds]
 
 

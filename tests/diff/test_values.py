@@ -1,0 +1,80 @@
+"""Values: equal bytes are equal, NaN equals NaN, and what differs is measured as torch would."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from running import ckpt
+
+from ckpt_tool.diff import compare_values, values
+from ckpt_tool.torch_bridge import DTYPES, to_bytes
+
+
+class Side:
+    """One tensor under the key `x`, in pieces of a size of its own."""
+
+    def __init__(self, tensor, piece=1 << 20):
+        self.raw, self.piece = bytes(to_bytes(tensor)), piece
+
+    def chunks(self, key, size=0):
+        yield from (self.raw[i : i + self.piece] for i in range(0, len(self.raw), self.piece))
+
+
+def compare(a, b, piece=1 << 20):
+    return compare_values(Side(a, piece), Side(b, 64), "x", DTYPES[str(a.dtype).removeprefix("torch.")])
+
+
+def test_equal_bytes_are_equal_nan_too():
+    tensor = torch.tensor([1.0, math.nan, math.inf])
+    assert compare(tensor, tensor.clone()) is None
+
+
+def test_nan_equals_nan_of_other_bits_and_zero_equals_minus_zero():
+    a = torch.tensor([0x7FC00000, 0], dtype=torch.int32).view(torch.float32)
+    b = torch.tensor([0x7FC00001, -(1 << 31)], dtype=torch.int32).view(torch.float32)
+    assert compare(a, b) is None
+
+
+def test_one_sided_nan_is_a_difference():
+    found = compare(torch.tensor([1.0, math.nan]), torch.tensor([1.0, 2.0]))
+    assert (found.changed, found.elements, math.isnan(found.max_abs)) == (1, 2, True)
+
+
+def test_large_integers_are_compared_exactly():
+    found = compare(torch.tensor([2**62]), torch.tensor([2**62 + 1]))
+    assert found.changed == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn]), st.integers(1, 300), st.integers(0, 9))
+def test_statistics_are_those_of_float64(dtype, count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    a, b = (torch.randn(count, generator=generator).to(dtype) for _ in range(2))
+    found = compare(a, b, piece=48)
+    x, y = a.double(), b.double()
+    if torch.equal(x, y):
+        assert found is None
+        return
+    assert found.max_abs == (x - y).abs().max().item()
+    assert found.changed == int((x != y).sum())
+    if x.any() and y.any():
+        assert found.cosine == pytest.approx(torch.nn.functional.cosine_similarity(x, y, dim=0).item(), abs=1e-9)
+
+
+def test_memory_does_not_grow_with_the_tensor(monkeypatch):
+    largest = []
+    real = values._measure
+    monkeypatch.setattr(values, "_measure", lambda ours, theirs, dtype: largest.append(len(ours)) or real(ours, theirs, dtype))
+    compare(torch.zeros(1 << 20), torch.ones(1 << 20))
+    assert max(largest) <= 1 << 20
+
+
+def test_exit_status_and_counts(tmp_path):
+    torch.save({"a": torch.ones(2), "b": torch.tensor([math.nan]), "c": torch.ones(3)}, tmp_path / "a.pth")
+    torch.save({"a": torch.ones(2), "b": torch.tensor([math.nan]), "c": torch.zeros(3)}, tmp_path / "b.pth")
+    assert ckpt("diff", "a.pth", "a.pth", "--values", cwd=tmp_path).status == 0
+    assert ckpt("diff", "a.pth", "b.pth", cwd=tmp_path).status == 0
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path)
+    assert (ran.status, ran.out.splitlines()[-1]) == (1, "2 same, 1 differ")

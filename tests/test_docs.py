@@ -1,0 +1,78 @@
+"""What README and docs show is true: the rule files of docs/rules.md work, the commands of the README exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+from literals import catalog, pairs, rules
+
+from ckpt_tool.mapping import compile_plan
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = dict(re.findall(r"```yaml\n# example: (\w+)\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL))
+
+CASES = {
+    "prefix": (
+        ["module.backbone.a.w 2", "module.head.w 2"],
+        ["encoder.a.w 2", "decoder.w 2"],
+        {"encoder.a.w": ("module.backbone.a.w",)},
+    ),
+    "layers": (
+        ["patch_embed.proj.bias 4", "blocks.3.norm1.bias 4", "blocks.3.norm2.bias 4", "blocks.3.mlp.fc1.bias 4", "blocks.3.mlp.fc2.bias 4"],
+        None,
+        {
+            "encoder.layer.3.layernorm_before.bias": ("blocks.3.norm1.bias",),
+            "encoder.layer.3.layernorm_after.bias": ("blocks.3.norm2.bias",),
+            "encoder.layer.3.mlp.0.bias": ("blocks.3.mlp.fc1.bias",),
+            "encoder.layer.3.mlp.2.bias": ("blocks.3.mlp.fc2.bias",),
+            "embeddings.projection.bias": ("patch_embed.proj.bias",),
+        },
+    ),
+    "copy": (["shared.weight 2"], None, {"encoder.embed.weight": ("shared.weight",), "decoder.embed.weight": ("shared.weight",)}),
+    "swap": (["left.a 2", "right.a 2"], ["left.a 2", "right.a 2"], {"right.a": ("left.a",), "left.a": ("right.a",)}),
+    "tables": (
+        ["h.0.ln_1.w 2", "h.2.mlp.c_proj.w 2", "layer_scale 3"],
+        None,
+        {"blocks.2.norm1.w": ("h.0.ln_1.w",), "blocks.0.mlp.fc2.w": ("h.2.mlp.c_proj.w",), "scale": ("layer_scale",)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_example_of_the_rule_docs_does_what_it_says(tmp_path, name):
+    source, target, expected = CASES[name]
+    plan = compile_plan(rules(tmp_path, EXAMPLES[name]), catalog(*source), catalog(*target) if target else None)
+    assert pairs(plan) == expected
+
+
+def test_every_example_is_tried():
+    assert set(EXAMPLES) == {*CASES, "job"}
+
+
+def test_the_whole_job_of_the_rule_docs_runs(story, tmp_path):
+    import shutil
+
+    from running import ckpt
+
+    for name in ("resnet50.pth", "detector.pth"):
+        shutil.copy(story / name, tmp_path)
+    (tmp_path / "job.yaml").write_text(EXAMPLES["job"])
+    assert ckpt("map", "--rules", "job.yaml", cwd=tmp_path).status == 0
+
+
+def test_commands_and_options_that_the_readme_names_exist():
+    from running import ckpt
+
+    readme = (ROOT / "README.md").read_text()
+    for command in sorted(set(re.findall(r"`?ckpt (\w+) ", readme))):
+        usage = ckpt(command, "--help")
+        assert usage.status == 0, command
+    options = ckpt("map", "--help").out + ckpt("diff", "--help").out + ckpt("show", "--help").out + ckpt("plan", "--help").out
+    for option in sorted(set(re.findall(r"(?<![-\w])--[a-z][a-z-]*", re.sub(r"```\npython3.*?```", "", readme, flags=re.DOTALL)))):
+        assert option in options, option
+
+
+def test_the_package_names_no_private_place():
+    for path in ROOT.glob("**/*.md"):
+        if ".venv" not in path.parts:
+            assert not re.search(r"(?<![\w.])/(work|root|home)/", path.read_text()), path
