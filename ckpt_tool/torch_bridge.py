@@ -44,7 +44,8 @@ def torch_dtype(dtype: DType) -> torch.dtype:
     name = TORCH_NAMES.get(dtype)
     if name is None or not hasattr(torch, name):
         raise ValueError(f"torch {torch.__version__} has no type for {dtype.value}")
-    return getattr(torch, name)
+    found: torch.dtype = getattr(torch, name)
+    return found
 
 
 def to_tensor(raw: bytes | bytearray | memoryview, dtype: DType, shape: Shape) -> torch.Tensor:
@@ -66,7 +67,8 @@ def to_bytes(tensor: torch.Tensor) -> memoryview:
     import torch
 
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    flat = plain.reshape(-1).view(torch.uint8)
+    # Not reshape(-1): it keeps the odd stride of a single element, which can't be viewed as bytes.
+    flat = plain.as_strided((plain.numel(),), (1,)).view(torch.uint8)
     # Not flat.numpy(): torch runs without numpy. The array keeps the tensor, whose memory it shows, alive.
     window = (ctypes.c_ubyte * flat.numel()).from_address(flat.data_ptr()) if flat.numel() else (ctypes.c_ubyte * 0)()
     window.tensor = flat  # type: ignore[attr-defined]

@@ -1,0 +1,152 @@
+"""What every op can say of itself without data, and what it does to tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ckpt_tool.tensors import DType, Shape, shape_text
+
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Self
+
+Verdict = Literal["exact", "exact with a check", "numeric", "lossy"]
+
+
+class OpError(ValueError):
+    """An op that can't be understood, or that doesn't fit the tensors it is given; the caller knows the place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Dtype and shape of a tensor inside a chain of ops, without data."""
+
+    dtype: DType
+    shape: Shape
+
+    def __str__(self) -> str:
+        return f"{self.dtype.value} {shape_text(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """The ops that undo another, or none where something is lost; `why` says what the verdict rests on."""
+
+    ops: tuple[Op, ...]
+    verdict: Verdict
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One op: a list of tensors in, a list of tensors out.
+
+    An op that `collects` makes each run of `parts` tensors one (all of them where `parts` is None); one that `produces`
+    makes each tensor into `parts` consecutive ones. Any other op works on each tensor by itself.
+    """
+
+    name: ClassVar[str]
+    collects: ClassVar[bool] = False
+    produces: ClassVar[bool] = False
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        """From plain data, as it stands in a rule. Raises OpError."""
+        raise NotImplementedError
+
+    def argument(self) -> object:
+        """Plain data from which `parse` makes this op again; None for an op without argument."""
+        return None
+
+    def parameters(self) -> frozenset[str]:
+        """Names of rule parameters that stand where a number is expected."""
+        return frozenset()
+
+    def bind(self, values: Mapping[str, int]) -> Self:
+        """The op with those names replaced by their numbers."""
+        return self
+
+    def with_parts(self, parts: int) -> Self:
+        """The op for groups of this many tensors; an op that neither collects nor produces stays as it is."""
+        return self
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        """The forms that result. Raises OpError for tensors that don't fit."""
+        raise NotImplementedError
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        raise NotImplementedError
+
+    def invert(self) -> Inverse:
+        """What undoes the op, as far as can be told without the tensors' forms."""
+        return Inverse((), "lossy", f"`{self.name}` can't be undone")
+
+    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+        """What undoes the op for tensors of these forms."""
+        return self.invert()
+
+
+def whole(value: object, op: str, field: str) -> int | str:
+    """A number, or the name of a parameter."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.isidentifier():
+        return value
+    raise OpError(f"`{op}`: `{field}` is a whole number or the name of a parameter, not {value!r}")
+
+
+def number(value: object, op: str, field: str) -> int:
+    """A plain whole number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise OpError(f"`{op}`: `{field}` is a whole number, not {value!r}")
+
+
+def fields(argument: object, op: str, allowed: Iterable[str], main: str | None = None) -> dict[str, object]:
+    """The argument as a mapping of known fields; a bare value is that of the field `main`."""
+    names = tuple(allowed)
+    if not isinstance(argument, Mapping):
+        if main is None:
+            raise OpError(f"`{op}` has {', '.join(f'`{name}`' for name in names)}, as a mapping")
+        return {} if argument is None else {main: argument}
+    unknown = [str(name) for name in argument if name not in names]
+    if unknown:
+        raise OpError(f"`{op}` has no `{unknown[0]}`; it has {', '.join(f'`{name}`' for name in names)}")
+    return {str(name): value for name, value in argument.items()}
+
+
+def axis_of(dim: int, rank: int, op: str) -> int:
+    """The dimension counted from the front. Raises OpError for one that isn't there."""
+    if not -rank <= dim < rank:
+        raise OpError(f"`{op}` along dimension {dim} of a tensor that has {rank}")
+    return dim % rank
+
+
+def axis_word(axis: int) -> str:
+    """What the elements along a dimension are called in messages."""
+    return ("rows", "columns")[axis] if axis < 2 else f"along dimension {axis}"
+
+
+def runs(count: int, parts: int | None, op: str) -> int:
+    """How many tensors make one; they must come out even."""
+    size = count if parts is None else parts
+    if not size or count % size:
+        raise OpError(f"`{op}` takes {size} tensors at a time, and there are {count}")
+    return size
+
+
+def resolved(value: int | str, op: str) -> int:
+    """A number that was bound. Raises OpError for a parameter that was not."""
+    if isinstance(value, str):
+        raise OpError(f"`{op}`: the parameter `{value}` has no number")
+    return value
+
+
+def bound(value: int | str, values: Mapping[str, int]) -> int | str:
+    return values.get(value, value) if isinstance(value, str) else value
+
+
+def names_in(*values: object) -> frozenset[str]:
+    return frozenset(value for value in values if isinstance(value, str))
