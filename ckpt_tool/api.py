@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from ckpt_tool.diff import Diff, compare_values, diff_catalogs
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.keys.relations import equal_positions, prefix_rule
 from ckpt_tool.tensors import DType
 
 if TYPE_CHECKING:
@@ -92,8 +93,6 @@ def diff_open(ours: Checkpoint, theirs: Checkpoint, values: bool = False) -> Dif
 
 def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
     """What to try where little pairs by name: the prefix that explains it, or a draft of the rules."""
-    from ckpt_tool.mapping import equal_positions, prefix_rule
-
     counts = result.counts
     if not (counts["only_a"] and counts["only_b"]) or 2 * (counts["same"] + counts["value"]) > min(len(result.a), len(result.b)):
         return []
@@ -101,7 +100,7 @@ def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
         text, count = rule
         which = f"all {count} keys" if count == len(result.a) else f"{count} keys"
         return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
-    count = equal_positions(result.a, result.b)
+    count = equal_positions(result.a, result.b) if result.a.is_ordered and result.b.is_ordered else 0
     if 2 * count < min(len(result.a), len(result.b)):
         return []
     return [f"the first {count} tensors have equal shapes, one by one: ckpt plan {shlex.join(names)} --by position"]

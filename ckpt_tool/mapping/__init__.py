@@ -1,7 +1,7 @@
 """Rules, names and positions into plans: YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem."""
 
-from ckpt_tool.mapping.by_name import plan_by_name, prefix_rule
-from ckpt_tool.mapping.by_position import equal_positions, plan_by_position
+from ckpt_tool.mapping.by_name import plan_by_name
+from ckpt_tool.mapping.by_position import plan_by_position
 from ckpt_tool.mapping.check import check_rules
 from ckpt_tool.mapping.compile import compile_plan
 from ckpt_tool.mapping.dtypes import DTypePolicy
@@ -11,6 +11,6 @@ from ckpt_tool.mapping.read_rules import join, read_inline_rules, read_rule_file
 from ckpt_tool.mapping.rules import Rule, RuleSet
 
 __all__ = [
-    "DTypePolicy", "Origin", "Plan", "Rule", "RuleSet", "Step", "check_rules", "compile_plan", "equal_positions", "join", "plan_by_name",
-    "plan_by_position", "prefix_rule", "read_config", "read_inline_rules", "read_rule_files",
+    "DTypePolicy", "Origin", "Plan", "Rule", "RuleSet", "Step", "check_rules", "compile_plan", "join", "plan_by_name",
+    "plan_by_position", "read_config", "read_inline_rules", "read_rule_files",
 ]  # fmt: skip

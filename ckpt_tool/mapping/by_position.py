@@ -1,6 +1,7 @@
 """A plan by position: the i-th key of the source to the i-th of the target, while their shapes agree."""
 
 from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.keys.relations import equal_positions
 from ckpt_tool.mapping.compile import checked
 from ckpt_tool.mapping.dtypes import DTypePolicy
 from ckpt_tool.mapping.plan import Origin, Plan, Step
@@ -16,24 +17,13 @@ def plan_by_position(source: Catalog, target: Catalog, dtypes: DTypePolicy = "st
     if problems:
         raise RuleError(problems)
     pairs = list(zip(source, target, strict=False))
-    count = _equal(source, target)
+    count = equal_positions(source, target)
     if not count:
         raise RuleError([_nothing(source, target)])
     origin = Origin("position")
     steps = tuple(Step((key,), (other,), (), origin) for key, other in pairs[:count])
     plan = Plan(steps, tuple(source)[count:], tuple(target)[count:], source, target, _notes(pairs, count, source, target))
     return checked(plan, dtypes, [])
-
-
-def equal_positions(source: Catalog, target: Catalog) -> int:
-    """How many tensors from the first on have equal shapes; 0 where a side's keys are sorted."""
-    return _equal(source, target) if source.is_ordered and target.is_ordered else 0
-
-
-def _equal(source: Catalog, target: Catalog) -> int:
-    pairs = zip(source.values(), target.values(), strict=False)
-    differ = (i for i, (ours, theirs) in enumerate(pairs) if ours.shape != theirs.shape)
-    return next(differ, min(len(source), len(target)))
 
 
 def _notes(pairs: list[tuple[str, str]], count: int, source: Catalog, target: Catalog) -> tuple[str, ...]:

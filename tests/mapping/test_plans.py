@@ -7,7 +7,8 @@ from literals import catalog, pairs, rules
 
 from ckpt_tool.errors import RuleError
 from ckpt_tool.keys import quote
-from ckpt_tool.mapping import compile_plan, plan_by_name, plan_by_position, prefix_rule, read_inline_rules, read_rule_files
+from ckpt_tool.keys.relations import prefix_rule
+from ckpt_tool.mapping import compile_plan, plan_by_name, plan_by_position, read_inline_rules, read_rule_files
 
 
 def inline(*texts, **options):
