@@ -100,7 +100,8 @@ class Checkpoint:
 
     def same_storage(self, key: str, other: str) -> bool:
         """Whether two keys are one tensor: the same bytes of the same storage, seen the same way."""
-        return self.contents.placements[key] == self.contents.placements[other]
+        ours, theirs, placements = self.catalog[key], self.catalog[other], self.contents.placements
+        return (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape) and placements[key] == placements[other]
 
     def close(self) -> None:
         for file in self.files:

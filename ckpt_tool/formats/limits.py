@@ -8,14 +8,16 @@ HEADER_BYTES = 100_000_000
 PICKLE_BYTES = 256 * MiB
 """One pickle stream: `data.pkl` of a torch file of about four million tensors."""
 PICKLE_OPCODES = 20_000_000
-PICKLE_MEMO = 10_000_000
 PICKLE_LONG_BYTES = 4096
 """The bytes of one integer (LONG4, LONG, INT)."""
 NESTING = 200
 """Containers inside containers, while looking for tensors."""
-NODES = 5_000_000
+NODES = 2_000_000
 """Objects visited while looking for tensors."""
-JSON_DEPTH = 8
+LISTINGS = 50
+"""How often the containers of a file may be listed on average, each time under another path; more is a bomb of references."""
+EXTRAS = 1000
+"""Things besides the tensors that are listed one by one."""
 JSON_INTEGER_DIGITS = 20
 DIMENSIONS = 64
 TENSOR_BYTES = 1 << 50
@@ -28,3 +30,5 @@ ZIP_ENTRIES = 2_000_000
 CHECK_ON_OPEN = 16 * MiB
 """Files up to this size have all their checksums verified when they are opened; larger ones as their bytes are read."""
 KEY_LIST_BYTES = 256 * MiB
+OPEN_SHARDS = 200
+"""Files of one checkpoint that stay open; the others are opened again when they are read."""

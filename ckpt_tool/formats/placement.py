@@ -1,14 +1,17 @@
 """Where the bytes of a tensor lie, and how to get them: whole byte ranges, views with strides, inflated members."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import Literal
 from zlib import crc32
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import EXPANSION, MiB
 from ckpt_tool.tensors import DType, Shape
+from ckpt_tool.torch_bridge import packed_shape
 
 CHUNK = MiB
 
@@ -23,7 +26,8 @@ class Extent:
     crc32: int | None = None
 
     def read(self) -> bytes:
-        return self.file.read(self.offset, self.length)
+        """All of it, checked against `crc32`."""
+        return b"".join(self.chunks(max(self.length, 1)))
 
     def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
         """The bytes in pieces, checked against `crc32` at the end. Raises FormatError where they differ."""
@@ -34,17 +38,47 @@ class Extent:
                 crc = crc32(chunk, crc)
             yield chunk
         if self.crc32 is not None and crc != self.crc32:
-            raise FormatError(self.file.path, "its bytes don't match their checksum", "download or copy it again", f"byte {self.offset}")
+            raise FormatError(self.file.path, "its bytes don't match their checksum", AGAIN, f"byte {self.offset}")
 
 
 @dataclass(frozen=True, slots=True)
 class Inflated:
-    """A small thing that had to be decoded to be read (a deflated zip member, a chunked array): its bytes are held."""
+    """Bytes that had to be decoded to be read (an array inside a pickle): they are held."""
 
     content: bytes
 
+    @property
+    def length(self) -> int:
+        return len(self.content)
+
     def read(self) -> bytes:
         return self.content
+
+
+@dataclass(frozen=True, slots=True)
+class Deflated:
+    """A compressed member of a zip archive, inflated each time that it is read; `length` is its size then."""
+
+    file: SourceFile
+    offset: int
+    stored: int
+    length: int
+    crc32: int | None = None
+
+    def read(self) -> bytes:
+        """Raises FormatError where it is no deflate stream of exactly `length` bytes, or its checksum differs."""
+        inflater = zlib.decompressobj(-15)
+        try:
+            content = inflater.decompress(self.file.read(self.offset, self.stored), self.length + 1)
+        except zlib.error:
+            content = b""
+        is_whole = len(content) == self.length and (inflater.eof or not self.length) and not inflater.unused_data
+        if not is_whole or (self.crc32 is not None and crc32(content) != self.crc32):
+            raise FormatError(self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}")
+        return content
+
+
+Storage = Extent | Inflated | Deflated
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +86,17 @@ class View:
     """A tensor that is not one contiguous little-endian byte range of its storage.
 
     `offset` and `stride` count elements of `dtype`; strides are not negative. `swapped` marks big-endian components;
-    `conjugate` and `negative` are torch's lazy bits, whose effect is not in the stored bytes.
+    `conjugate` and `negative` are torch's lazy bits, whose effect is not in the stored bytes. `skip` bytes of the storage come
+    before its first element (an array's header).
     """
 
-    storage: Extent | Inflated
+    storage: Storage
     offset: int
     stride: tuple[int, ...]
     swapped: bool = False
     conjugate: bool = False
     negative: bool = False
+    skip: int = 0
 
 
 Placement = Extent | View
@@ -68,7 +104,9 @@ Placement = Extent | View
 
 def read_view(view: View, dtype: DType, shape: Shape, path: str) -> bytes:
     """The contiguous little-endian bytes of a view. Raises FormatError for one that expands without bound."""
-    storage, size = view.storage.read(), dtype.itemsize
+    if dtype is DType.F4:
+        dtype, shape = DType.U8, packed_shape(dtype, shape)
+    storage, size = view.storage.read()[view.skip :], dtype.itemsize
     if prod(shape) * size > len(storage) + EXPANSION:
         raise FormatError(path, f"a tensor of {prod(shape)} elements is a view of {len(storage)} bytes", "its values can't be listed")
     gathered = _gather(memoryview(storage), view.offset, shape, view.stride, size)
@@ -79,7 +117,7 @@ def read_view(view: View, dtype: DType, shape: Shape, path: str) -> bytes:
     return gathered
 
 
-_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_CODES: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 def _gather(storage: memoryview, offset: int, shape: Shape, stride: tuple[int, ...], size: int) -> bytes:
@@ -89,11 +127,9 @@ def _gather(storage: memoryview, offset: int, shape: Shape, stride: tuple[int, .
     if size not in _CODES:
         return _gather(storage, offset * 2, (*shape, 2), (*(2 * s for s in stride), 1), size // 2)
     elements = storage[: len(storage) // size * size].cast(_CODES[size])
-    shape, stride = _fuse(shape, stride)
-    *outer, count = shape
-    step = stride[-1]
+    (*outer, count), (*jumps, step) = _fuse(shape, stride)
     starts = [offset]
-    for extent, jump in zip(outer, stride[:-1], strict=True):
+    for extent, jump in zip(outer, jumps, strict=True):
         starts = [start + i * jump for start in starts for i in range(extent)]
     if step == 0:
         return b"".join(elements[start : start + 1].tobytes() * count for start in starts)
@@ -127,7 +163,7 @@ def _flip_signs(raw: bytes, dtype: DType, view: View) -> bytes:
     """Conjugates or negates floating-point bytes by their sign bits, as torch does on reading its lazy bits."""
     component = dtype.itemsize // 2 if dtype.is_complex else dtype.itemsize
     flipped, table = bytearray(raw), bytes(value ^ 0x80 for value in range(256))
-    lanes = set()
+    lanes: set[int] = set()
     if view.negative:
         lanes ^= set(range(component - 1, dtype.itemsize, component))
     if view.conjugate and dtype.is_complex:

@@ -1,0 +1,25 @@
+"""Containers of tensors as bytes: what is in them, and where; nothing of them is executed, and no tensor is read on opening.
+
+    opening, table        a path → a format → an open Checkpoint
+    folders, index        Hugging Face's folders and sharded models
+    safetensors, strict_json, key_list, npz, npy, gguf
+    torch_zip, zip_directory, torchscript, legacy_stream, legacy_tar, plain_pickle
+    pickle_machine, pickle_opcodes, pickle_calls, pickle_arrays → pickle_values      a pickle as data
+    pickle_graph, state_dicts, pickled, tensor_layout                                which tensors, and which state dict
+    checkpoint, placement, files, limits, ordering, foreign
+"""
+
+from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, StateDict
+from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.opening import open_checkpoint
+from ckpt_tool.formats.placement import Extent, View
+from ckpt_tool.tensors import Catalog
+
+__all__ = ["Checkpoint", "Contents", "Extent", "Extra", "SourceFile", "StateDict", "View", "format_key_list", "open_checkpoint"]
+
+
+def format_key_list(catalog: Catalog) -> str:
+    """A catalog as text, one tensor a line: key, dtype and shape with tabs between."""
+    from ckpt_tool.formats.key_list import format_key_list as format_lines
+
+    return format_lines(catalog)

@@ -1,0 +1,159 @@
+"""torch.save's tar archives of 0.1.9 and before: the members `pickle`, `tensors` and `storages`, read where they lie.
+
+`storages` is a count, then for each a pickle of (key, location, class), 8 bytes of element count and the bytes; then a pickle of
+views (key, key of the whole, first element, elements). `tensors` is a count, then for each a pickle of (key, storage key, class),
+4 bytes of dimensions, 4 of nothing, sizes, strides and offset as 8 bytes each. `pickle` refers to tensors by their keys.
+"""
+
+from __future__ import annotations
+
+from struct import unpack
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.checkpoint import Contents
+from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.legacy_stream import Stream
+from ckpt_tool.formats.limits import DIMENSIONS
+from ckpt_tool.formats.pickle_calls import make_storage
+from ckpt_tool.formats.pickle_values import PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.pickled import pickled_contents
+from ckpt_tool.formats.placement import Extent, Storage
+
+BLOCK = 512
+_FILE_KINDS, _EXTENDED_KINDS = b"0\0", b"xg"
+_MEMBERS = ("storages", "tensors", "pickle")
+
+
+def read(file: SourceFile, wanted: str) -> Contents:
+    """Raises FormatError for a tar archive of anything else, for links, and for what is cut."""
+    members = _find_members(file)
+    missing = [name for name in _MEMBERS if name not in members]
+    if missing:
+        raise FormatError(file.path, f"is a tar archive without `{missing[0]}`, so not one of torch's", "unpack it first")
+    storages, extents = _read_storages(file, Stream(file, *members["storages"]))
+    tensors = _read_tensors(file, Stream(file, *members["tensors"]), storages)
+    stream = Stream(file, *members["pickle"])
+
+    def find(identity: object) -> object:
+        if type(identity) is tuple and identity:
+            return identity[0]  # a class, with the text of its source
+        key = int(identity) if isinstance(identity, str) and identity.isdigit() and len(identity) < 20 else identity
+        if type(key) is not int or not (key in tensors or key in storages):
+            raise PickleFault("refers to a tensor that the archive does not have")
+        return tensors[key] if key in tensors else storages[key]
+
+    def locate(storage: StorageRef) -> Storage:
+        return extents[storage.key]
+
+    value = stream.load("pickle", find)
+    return pickled_contents(value, file.path, wanted, locate, stream.calls)
+
+
+def _find_members(file: SourceFile) -> dict[str, tuple[int, int]]:
+    """First byte and the byte after the last of each regular member."""
+    members: dict[str, tuple[int, int]] = {}
+    at = 0
+    while at + BLOCK <= file.size:
+        header = file.read(at, BLOCK)
+        if not header.strip(b"\0"):
+            break
+        name, size = header[:100].rstrip(b"\0").decode("latin-1").removeprefix("./"), _octal(file, header[124:136])
+        if _octal(file, header[148:156]) != sum(header[:148]) + 8 * 32 + sum(header[156:]):
+            raise FormatError(file.path, f"the tar header at byte {at} is damaged", AGAIN)
+        start, kind = at + BLOCK, header[156:157]
+        if start + size > file.size:
+            raise FormatError(file.path, f"is cut off inside `{name}`", AGAIN)
+        if kind in _EXTENDED_KINDS:
+            _check_extended(file, file.read(start, min(size, 1 << 16)))
+        elif kind not in _FILE_KINDS and name in _MEMBERS:
+            raise FormatError(file.path, f"`{name}` is a link or a device in its tar archive")
+        elif name in members:
+            raise FormatError(file.path, f"two members of the tar archive are named `{name}`")
+        else:
+            members[name] = start, start + size
+        at = start + -(-size // BLOCK) * BLOCK
+    return members
+
+
+def _octal(file: SourceFile, field: bytes) -> int:
+    digits = field.strip(b" \0")
+    if not all(48 <= digit < 56 for digit in digits):
+        raise FormatError(file.path, "its tar header has a number that is none", AGAIN)
+    return int(digits or b"0", 8)
+
+
+def _check_extended(file: SourceFile, records: bytes) -> None:
+    """Extended headers may give times and owners; torch's never rename or resize a member."""
+    if any(word in records for word in (b" path=", b" size=", b" linkpath=")):
+        raise FormatError(file.path, "its tar archive renames members in extended headers, which torch's never do")
+
+
+def _read_storages(file: SourceFile, stream: Stream) -> tuple[dict[int, StorageRef], dict[str, Extent]]:
+    storages: dict[int, StorageRef] = {}
+    extents: dict[str, Extent] = {}
+    for _ in range(_count(file, stream)):
+        fields = stream.load("a storage")
+        if type(fields) is not tuple or len(fields) != 3 or type(fields[0]) is not int or fields[0] in storages:
+            raise FormatError(file.path, "describes a storage as torch.save never does")
+        key, _, kind = fields
+        (count,) = unpack("<q", _take(file, stream, 8))
+        storage = _storage(file, kind, str(key), count)
+        extents[storage.key] = Extent(file, stream.pos, count * storage.itemsize)
+        stream.pos += extents[storage.key].length
+        if stream.pos > stream.end:
+            raise FormatError(file.path, f"is cut off inside the storage {key}", AGAIN)
+        storages[key] = storage
+    _add_views(file, stream.load("the views"), storages, extents)
+    return storages, extents
+
+
+def _add_views(file: SourceFile, views: object, storages: dict[int, StorageRef], extents: dict[str, Extent]) -> None:
+    for view in views if isinstance(views, list) else []:
+        if type(view) is not tuple or len(view) != 4 or not all(type(number) is int for number in view):
+            raise FormatError(file.path, "describes a view of a storage as torch.save never does")
+        key, root, start, count = view
+        whole = storages.get(root)
+        if whole is None or key in storages or start < 0 or count < 0 or start + count > whole.count:
+            raise FormatError(file.path, "has a view outside of its storage")
+        storages[key] = StorageRef(str(key), whole.type_name, whole.dtype, whole.itemsize, count)
+        base, size = extents[whole.key], whole.itemsize
+        extents[str(key)] = Extent(file, base.offset + start * size, count * size)
+
+
+def _read_tensors(file: SourceFile, stream: Stream, storages: dict[int, StorageRef]) -> dict[int, TensorRef]:
+    tensors: dict[int, TensorRef] = {}
+    for _ in range(_count(file, stream)):
+        fields = stream.load("a tensor")
+        if type(fields) is not tuple or len(fields) != 3 or type(fields[0]) is not int or fields[0] in tensors:
+            raise FormatError(file.path, "describes a tensor as torch.save never does")
+        key, owner, _ = fields
+        storage = storages.get(owner) if type(owner) is int else None
+        if storage is None or storage.dtype is None:
+            raise FormatError(file.path, "has a tensor in a storage that the archive does not have")
+        (rank,) = unpack("<i", _take(file, stream, 8)[:4])
+        if not 0 <= rank <= DIMENSIONS:
+            raise FormatError(file.path, f"has a tensor of {rank} dimensions; at most {DIMENSIONS} are read")
+        numbers = unpack(f"<{2 * rank + 1}q", _take(file, stream, 16 * rank + 8))
+        tensors[key] = TensorRef(storage, storage.dtype, numbers[:rank], numbers[rank:-1], numbers[-1])
+    return tensors
+
+
+def _count(file: SourceFile, stream: Stream) -> int:
+    count = stream.load("a count")
+    if type(count) is not int or not 0 <= count <= stream.end - stream.pos:
+        raise FormatError(file.path, "announces more than it can hold")
+    return count
+
+
+def _take(file: SourceFile, stream: Stream, size: int) -> bytes:
+    if stream.pos + size > stream.end:
+        raise FormatError(file.path, "is cut off", AGAIN)
+    stream.pos += size
+    return file.read(stream.pos - size, size)
+
+
+def _storage(file: SourceFile, kind: object, key: str, count: int) -> StorageRef:
+    try:
+        return make_storage(kind, key, count)
+    except PickleFault as fault:
+        raise FormatError(file.path, str(fault)) from None

@@ -1,0 +1,66 @@
+"""numpy's `.npy`: a magic number, a header that is a Python dict as text, the array's bytes. The text is matched, never evaluated."""
+
+from __future__ import annotations
+
+import re
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.checkpoint import Contents, Extra
+from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.pickle_arrays import element_type
+from ckpt_tool.formats.placement import Extent, Placement, Storage, View
+from ckpt_tool.formats.tensor_layout import contiguous_stride
+from ckpt_tool.tensors import Catalog, Shape, TensorInfo, nbytes_of
+
+MAGIC = b"\x93NUMPY"
+HEADER_BYTES = 10_000
+"""numpy's own limit for a header."""
+_HEADER = re.compile(
+    rb"\{'descr': ('[<>|=]?[A-Za-z][0-9]*'|\[.*\]), 'fortran_order': (True|False), 'shape': \(((?:[0-9]{1,18},? ?)*)\), ?\} *\n?"
+)
+
+
+def read(file: SourceFile, wanted: str) -> Contents:
+    """One array, whose key is empty as a lone tensor's in a torch file is."""
+    found = read_array(Extent(file, 0, file.size), "", file.path)
+    if isinstance(found, Extra):
+        return Contents(Catalog([]), {}, extras=(found,))
+    info, placement = found
+    return Contents(Catalog([info]), {"": placement})
+
+
+def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Placement] | Extra:
+    """An array with its bytes; texts, dates and structures are only named. Raises FormatError, also for arrays of objects."""
+    raw = storage.file.read(storage.offset, min(storage.length, HEADER_BYTES + 12)) if isinstance(storage, Extent) else storage.read()
+    type_text, is_fortran, shape, start = _parse_header(raw, key, path)
+    if "O" in type_text:
+        raise FormatError(path, f"`{key}` is an array of Python objects", "such arrays are pickles that run on loading")
+    kind = element_type(type_text)
+    if kind is None:
+        return Extra(key, "tensor", f"array {type_text} {'x'.join(map(str, shape))}")
+    dtype, is_swapped = kind
+    have, need = storage.length - start, nbytes_of(dtype, shape)
+    if have != need:
+        raise FormatError(path, f"`{key}` has {have} bytes where {need} are needed", AGAIN)
+    stride = contiguous_stride(shape[::-1])[::-1] if is_fortran else contiguous_stride(shape)
+    info = TensorInfo(key, dtype, shape)
+    if isinstance(storage, Extent):
+        part = Extent(storage.file, storage.offset + start, storage.length - start)
+        return info, part if not is_swapped and (not is_fortran or len(shape) < 2) else View(part, 0, stride, is_swapped)
+    return info, View(storage, 0, stride, is_swapped, skip=start)
+
+
+def _parse_header(raw: bytes, key: str, path: str) -> tuple[str, bool, Shape, int]:
+    """(type, is Fortran order, shape, where the bytes begin)."""
+    wide = raw[6:7] in (b"\2", b"\3")
+    start = 12 if wide else 10
+    if raw[:6] != MAGIC or len(raw) < start or raw[6] not in (1, 2, 3):
+        raise FormatError(path, f"`{key}` is no array of numpy")
+    length = int.from_bytes(raw[8:start], "little")
+    found = _HEADER.fullmatch(raw[start : start + length]) if length <= min(HEADER_BYTES, len(raw) - start) else None
+    if found is None:
+        raise FormatError(path, f"the header of the array `{key}` is not as numpy writes it")
+    shape = tuple(int(size) for size in found[3].replace(b" ", b"").split(b",") if size)
+    if len(shape) > 64:
+        raise FormatError(path, f"`{key}` has {len(shape)} dimensions")
+    return found[1].decode("latin-1").strip("'"), found[2] == b"True", shape, start + length

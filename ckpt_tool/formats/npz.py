@@ -1,0 +1,31 @@
+"""numpy's `.npz`: a zip archive of `.npy` members, which savez stores as they are and savez_compressed deflates."""
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.checkpoint import Contents, Extra
+from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.limits import CHECK_ON_OPEN
+from ckpt_tool.formats.npy import read_array
+from ckpt_tool.formats.ordering import are_in_module_order
+from ckpt_tool.formats.placement import Placement
+from ckpt_tool.formats.zip_directory import read_directory
+from ckpt_tool.tensors import Catalog, TensorInfo
+
+
+def read(file: SourceFile, wanted: str) -> Contents:
+    """Raises FormatError for members that are no arrays, and for arrays of objects, which are pickles."""
+    archive = read_directory(file)
+    if file.size <= CHECK_ON_OPEN:
+        archive.check()
+    infos: list[TensorInfo] = []
+    placements: dict[str, Placement] = {}
+    extras = [Extra("", "note", note) for note in archive.notes]
+    for member in archive.members.values():
+        if not member.name.endswith(".npy"):
+            raise FormatError(file.path, f"has the member `{member.name}` among its arrays")
+        found = read_array(archive.placement(member), member.name.removesuffix(".npy"), file.path)
+        if isinstance(found, Extra):
+            extras.append(found)
+        else:
+            infos.append(found[0])
+            placements[found[0].key] = found[1]
+    return Contents(Catalog(infos, are_in_module_order([info.key for info in infos])), placements, extras=tuple(extras))

@@ -1,0 +1,105 @@
+"""Opens whatever a path means: a file of any format, a folder, an index, a key list, a state dict inside of a file."""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+
+from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.formats.checkpoint import Checkpoint, Contents
+from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.limits import KEY_LIST_BYTES
+from ckpt_tool.formats.table import FORMATS, HEAD
+
+STDIN = "-"
+
+
+def open_checkpoint(path: str) -> Checkpoint:
+    """The checkpoint at `path`: `run.pth`, a folder, `model.safetensors.index.json`, a key list, `-` for one on stdin.
+
+    `run.pth#ema` takes the state dict of that name inside the file. Reads what describes the tensors, not their values.
+    Raises InputError where there is no such thing, FormatError where it is broken or of no known format.
+    """
+    path = os.fspath(path)
+    if path == STDIN:
+        from ckpt_tool.formats.key_list import read_key_list
+
+        return Checkpoint(path, "key list", read_key_list(sys.stdin.buffer, "standard input"))
+    location, wanted = split_fragment(path)
+    if _is_folder(location):
+        from ckpt_tool.formats.folders import find_checkpoint
+
+        location = find_checkpoint(location)
+    file = SourceFile(location)
+    try:
+        with _collector_paused():
+            return _open_file(file, path, wanted)
+    except BaseException:
+        file.close()
+        raise
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Opening makes many small objects that stay, and no cycles: looking for cycles among them would double its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def split_fragment(path: str) -> tuple[str, str]:
+    """`run.pth#ema` as `run.pth` and `ema`; a file that really has such a name is meant as a whole."""
+    location, mark, wanted = path.rpartition("#")
+    if not mark or not location or os.path.lexists(path):
+        return path, ""
+    return location, wanted
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False  # opening it says why
+
+
+def _open_file(file: SourceFile, path: str, wanted: str) -> Checkpoint:
+    if not file.size:
+        raise FormatError(file.path, "is empty (zero bytes)", AGAIN)
+    head = file.read(0, min(file.size, HEAD))
+    for format in FORMATS:
+        if format.recognise(head, file.size):
+            contents = format.read(file, wanted)
+            _refuse_unused(contents, path, wanted)
+            return Checkpoint(path, format.name, contents, (file,))
+    return _open_text(file, head, path, wanted)
+
+
+def _open_text(file: SourceFile, head: bytes, path: str, wanted: str) -> Checkpoint:
+    """Key lists and indexes, which no first bytes tell; or the refusal that says what the file is."""
+    from ckpt_tool.formats.foreign import refuse_foreign, unknown_format
+    from ckpt_tool.formats.index import is_index, open_index
+    from ckpt_tool.formats.key_list import is_key_list, read_key_list
+
+    if is_index(file, head):
+        return open_index(file, path, wanted)
+    refuse_foreign(file, head)
+    if not is_key_list(file.path, head):
+        raise unknown_format(file, head)
+    contents = read_key_list(BytesIO(file.read(0, min(file.size, KEY_LIST_BYTES + 1))), file.path)
+    _refuse_unused(contents, path, wanted)
+    return Checkpoint(path, "key list", contents, (file,))
+
+
+def _refuse_unused(contents: Contents, path: str, wanted: str) -> None:
+    """Formats that hold a single state dict have no names for it."""
+    if wanted and contents.taken != wanted:
+        raise InputError(path, f"no state dict in the file is named `{wanted}`", "it holds one, which has no name")

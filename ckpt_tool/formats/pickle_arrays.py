@@ -1,0 +1,80 @@
+"""numpy's arrays, dtypes and scalars as their pickles describe them, without numpy."""
+
+from __future__ import annotations
+
+import struct
+
+from ckpt_tool.formats.limits import DIMENSIONS
+from ckpt_tool.formats.pickle_values import ArrayRef, ArrayType, PickleFault
+from ckpt_tool.tensors import DType
+
+ARRAY_TYPES = {
+    "f8": DType.F64, "f4": DType.F32, "f2": DType.F16, "i8": DType.I64, "i4": DType.I32, "i2": DType.I16, "i1": DType.I8,
+    "u8": DType.U64, "u4": DType.U32, "u2": DType.U16, "u1": DType.U8, "b1": DType.BOOL, "c8": DType.C64, "c16": DType.C128,
+}  # fmt: skip
+"""numpy's names of element types, without their byte order."""
+
+_SCALARS = {
+    "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?",
+}  # fmt: skip
+
+
+def make_type(args: tuple[object, ...]) -> object:
+    """`numpy.dtype('f8', False, True)`; the byte order comes with its state."""
+    return ArrayType(args[0]) if args and type(args[0]) is str else ArrayType("")
+
+
+def give_type_state(target: ArrayType, state: tuple[object, ...]) -> None:
+    """The state is (version, byte order, subarray, names, fields, size, alignment, flags)."""
+    order, structure = state[1:2], state[2:5]
+    if any(part is not None for part in structure):
+        target.text = ""
+    elif order and order[0] in ("<", ">", "|", "="):
+        target.text = f"{order[0]}{target.text.lstrip('<>|=')}"
+
+
+def make_array(args: tuple[object, ...]) -> object:
+    return ArrayRef()
+
+
+def give_array_state(target: ArrayRef, state: tuple[object, ...]) -> None:
+    """The state is (version, shape, dtype, is Fortran order, content)."""
+    _, shape, kind, is_fortran, content = state if len(state) == 5 else (0, *state)
+    fill_array(target, shape, kind, bool(is_fortran), content)
+
+
+def fill_array(target: ArrayRef, shape: object, kind: object, is_fortran: bool, content: object) -> None:
+    if type(shape) is not tuple or len(shape) > DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
+        raise PickleFault("has an array of an impossible shape")
+    target.shape, target.is_fortran = shape, is_fortran
+    target.type_text = kind.text if type(kind) is ArrayType else ""
+    if isinstance(content, bytes):
+        target.content = content
+    elif isinstance(content, list):
+        target.objects = tuple(content)
+
+
+def make_from_buffer(args: tuple[object, ...]) -> object:
+    """`numpy._core.numeric._frombuffer(content, dtype, shape, order)`: how protocol 5 writes arrays."""
+    content, kind, shape, order, *_ = args
+    array = ArrayRef()
+    fill_array(array, shape, kind, order == "F", content)
+    return array
+
+
+def make_scalar(args: tuple[object, ...]) -> object:
+    """`numpy.core.multiarray.scalar(dtype, content)` as a Python number, or an array without dimensions."""
+    kind, content = args
+    if type(kind) is ArrayType and isinstance(content, bytes):
+        name = kind.text.lstrip("<>|=")
+        code = _SCALARS.get(name)
+        if code and struct.calcsize(code) == len(content):
+            return struct.unpack((">" if kind.text[:1] == ">" else "<") + code, content)[0]
+        return ArrayRef(kind.text, (), False, content)
+    return ArrayRef()
+
+
+def element_type(type_text: str) -> tuple[DType, bool] | None:
+    """The element type of numpy's text, and whether its bytes are big-endian; None for texts, dates, objects, structures."""
+    dtype = ARRAY_TYPES.get(type_text.lstrip("<>|="))
+    return (dtype, type_text[:1] == ">" and dtype.itemsize > 1) if dtype else None

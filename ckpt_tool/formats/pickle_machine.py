@@ -1,0 +1,156 @@
+"""A pickle read as data: a machine that never imports and never calls, and describes what the stream would have made.
+
+Opcodes are those of CPython's `pickletools`, protocols 0 to 5. Unknown names become `Global`, what they would have been called
+with becomes `Opaque`; the few calls in `pickle_calls.KNOWN` are described as what they make.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from struct import Struct
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.files import AGAIN
+from ckpt_tool.formats.limits import PICKLE_OPCODES
+from ckpt_tool.formats.pickle_calls import KNOWN
+from ckpt_tool.formats.pickle_opcodes import OPCODES
+from ckpt_tool.formats.pickle_values import Global, Opaque, PickleFault
+
+Persistent = Callable[[object], object]
+
+(MARK, STOP, BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET, TUPLE, TUPLE1, TUPLE2, TUPLE3, EMPTY_TUPLE, BININT, BININT1, BININT2,
+ BINUNICODE, SHORT_BINUNICODE, BINPERSID, REDUCE, NEWFALSE, NEWTRUE, NONE) = b"(.qr\x94hjt\x85\x86\x87)JKMX\x8cQR\x89\x88N"  # fmt: skip
+
+_u32 = Struct("<I").unpack_from
+_i32 = Struct("<i").unpack_from
+
+
+def refuse_persistent(identity: object) -> object:
+    raise PickleFault("refers to something outside the pickle")
+
+
+class PickleMachine:
+    """One run over one pickle. `calls` gathers the names of what unpickling would have called, in the order of the calls."""
+
+    __slots__ = ("calls", "data", "end", "globals", "marks", "memo", "persistent", "pos", "stack")
+
+    def __init__(self, data: bytes, start: int = 0, persistent: Persistent = refuse_persistent) -> None:
+        self.data, self.pos, self.end = data, start, len(data)
+        self.persistent = persistent
+        self.stack: list[object] = []
+        self.marks: list[list[object]] = []
+        self.memo: dict[int, object] = {}
+        self.globals: dict[tuple[str, str], Global] = {}
+        self.calls: dict[str, None] = {}
+
+    def load(self, path: str, place: str) -> object:
+        """The object that the pickle describes; `pos` is then the byte after it. Raises FormatError."""
+        try:
+            return self._run()
+        except PickleFault as fault:
+            fact = str(fault)
+        except KeyError as error:
+            fact = f"refers to memo {error}, which holds nothing"
+        except (IndexError, struct.error):
+            fact = "ends in the middle" if self.pos > self.end - 9 else "takes from an empty stack"
+        except UnicodeDecodeError:
+            fact = "has a text that is not UTF-8"
+        raise FormatError(path, f"its pickle {fact}", AGAIN, f"{place}, byte {self.pos}")
+
+    def find_global(self, module: str, name: str) -> Global:
+        """What a name stands for: always the same object, so that it can be a dict key."""
+        found = self.globals.get((module, name))
+        if found is None:
+            found = self.globals[module, name] = Global(module, name, KNOWN.get((module, name)))
+        return found
+
+    def call(self, callee: object, args: object) -> object:
+        """A description of what calling would make."""
+        if type(args) is not tuple:
+            raise PickleFault("calls something with arguments that are no tuple")
+        if type(callee) is Global and callee.known is not None:
+            try:
+                made = callee.known(args)
+            except (ValueError, TypeError, AttributeError, OverflowError):
+                raise PickleFault(f"calls {callee.full_name} with arguments that don't fit") from None
+            if made is not NotImplemented:
+                return made
+        made = Opaque(callee, args)
+        self.note_call(made.type_name)
+        return made
+
+    def note_call(self, name: str) -> None:
+        self.calls[name] = None
+
+    def _run(self) -> object:
+        """The hot loop: the opcodes that torch.save writes for each tensor, most frequent first; `OPCODES` has the others."""
+        data, pos, memo, stack, marks, persistent = self.data, self.pos, self.memo, self.stack, self.marks, self.persistent
+        call = self.call
+        try:
+            for _ in range(PICKLE_OPCODES):
+                op = data[pos]
+                pos += 1
+                if op == LONG_BINPUT:
+                    memo[_u32(data, pos)[0]] = stack[-1]
+                    pos += 4
+                elif op == BINGET:
+                    stack.append(memo[data[pos]])
+                    pos += 1
+                elif op == BININT1:
+                    stack.append(data[pos])
+                    pos += 1
+                elif op == MARK:
+                    marks.append(stack)
+                    stack = []
+                elif op == TUPLE:
+                    items = tuple(stack)
+                    stack = marks.pop()
+                    stack.append(items)
+                elif op == BINUNICODE:
+                    size = _u32(data, pos)[0]
+                    pos += 4 + size
+                    if pos > self.end:
+                        raise PickleFault(f"declares {size} bytes where fewer are left")
+                    stack.append(data[pos - size : pos].decode("utf-8", "surrogatepass"))
+                elif op == REDUCE:
+                    args = stack.pop()
+                    stack[-1] = call(stack[-1], args)
+                elif op == BINPERSID:
+                    stack[-1] = persistent(stack[-1])
+                elif op == BINPUT:
+                    memo[data[pos]] = stack[-1]
+                    pos += 1
+                elif op == TUPLE1:
+                    stack[-1] = (stack[-1],)
+                elif op == TUPLE2:
+                    last = stack.pop()
+                    stack[-1] = (stack[-1], last)
+                elif op == EMPTY_TUPLE:
+                    stack.append(())
+                elif op == NEWFALSE:
+                    stack.append(False)
+                elif op == BININT2:
+                    stack.append(data[pos] | data[pos + 1] << 8)
+                    pos += 2
+                elif op == LONG_BINGET:
+                    stack.append(memo[_u32(data, pos)[0]])
+                    pos += 4
+                elif op == MEMOIZE:
+                    memo[len(memo)] = stack[-1]
+                elif op == BININT:
+                    stack.append(_i32(data, pos)[0])
+                    pos += 4
+                elif op == STOP:
+                    self.pos = pos
+                    return stack.pop()
+                else:
+                    self.pos, self.stack = pos, stack
+                    other = OPCODES.get(op)
+                    if other is None:
+                        raise PickleFault(f"has the unknown opcode {op:#04x}")
+                    other(self)
+                    pos, stack = self.pos, self.stack
+            raise PickleFault(f"has more than {PICKLE_OPCODES} opcodes")
+        finally:
+            self.pos = max(self.pos, pos)

@@ -1,0 +1,121 @@
+"""What the pickle machine makes: plain containers, descriptions of tensors and storages, and inert stand-ins for all else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ckpt_tool.tensors import DType, Shape
+
+
+class PickleFault(Exception):
+    """Something that no pickle of a checkpoint has; the machine adds where."""
+
+
+@dataclass(slots=True, eq=False)
+class Global:
+    """A name that a pickle would have imported. It is only a name here; `known` describes what calling it would make."""
+
+    module: str
+    name: str
+    known: Callable[[tuple[object, ...]], object] | None = None
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(slots=True, eq=False)
+class Opaque:
+    """An object of a class that was not imported: what it would have been made from, and what it was then given."""
+
+    callee: object
+    args: tuple[object, ...] = ()
+    state: object = None
+    items: dict[object, object] = field(default_factory=dict)
+    appended: list[object] = field(default_factory=list)
+
+    @property
+    def type_name(self) -> str:
+        """The name of its class or function; of nested calls, the innermost."""
+        callee = self.callee
+        while type(callee) is Opaque:
+            callee = callee.callee
+        return callee.full_name if type(callee) is Global else f"a {type(callee).__name__}"
+
+
+class ObjectDict(dict[object, object]):
+    """A dict that also carries attributes, as an OrderedDict with `_metadata` does."""
+
+    __slots__ = ("_attributes",)
+
+    @property
+    def attributes(self) -> dict[object, object]:
+        return getattr(self, "_attributes", {})
+
+    def give_attributes(self, attributes: dict[object, object]) -> None:
+        self._attributes = self.attributes | attributes
+
+
+@dataclass(slots=True, eq=False)
+class Bag:
+    """A set. Its members are never hashed: their hashes and comparisons could be made to take forever."""
+
+    members: list[object]
+
+
+@dataclass(slots=True, eq=False)
+class OddKey:
+    """A dict key whose hash a file could choose (a tuple, a huge integer): it is compared by identity."""
+
+    value: object
+
+
+@dataclass(slots=True, eq=False)
+class StorageRef:
+    """A storage of `count` elements. `dtype` is None for untyped ones, which count bytes, and for quantised ones."""
+
+    key: str
+    type_name: str
+    dtype: DType | None
+    itemsize: int
+    count: int
+    start: int = 0
+    """Of a storage that is a view of another (torch before 0.4): the first element."""
+
+
+@dataclass(slots=True, eq=False)
+class TensorRef:
+    """A strided tensor in a storage. `shape` and `stride` are as the file has them: unchecked, torch's way of counting F4."""
+
+    storage: StorageRef
+    dtype: DType
+    shape: object
+    stride: object
+    offset: object
+    conjugate: bool = False
+    negative: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class OddTensor:
+    """A tensor that is no strided view of plain elements: quantised, sparse, nested, or without data."""
+
+    text: str
+    parts: tuple[object, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class ArrayType:
+    """A numpy dtype by numpy's own text (`<f4`), or an empty text where it is a structure."""
+
+    text: str
+
+
+@dataclass(slots=True, eq=False)
+class ArrayRef:
+    """A numpy array; its content comes with its state. An array of objects has `objects` instead of bytes."""
+
+    type_text: str = ""
+    shape: Shape = ()
+    is_fortran: bool = False
+    content: bytes = b""
+    objects: tuple[object, ...] = ()

@@ -1,0 +1,25 @@
+"""A bare pickle, as Paddle, detectron2 and `pickle.dump` write it: arrays of numpy inside the pickle itself."""
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.checkpoint import Contents
+from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.limits import PICKLE_BYTES
+from ckpt_tool.formats.pickle_machine import PickleMachine
+from ckpt_tool.formats.pickle_values import StorageRef
+from ckpt_tool.formats.pickled import pickled_contents
+from ckpt_tool.formats.placement import Storage
+
+
+def read(file: SourceFile, wanted: str) -> Contents:
+    """Raises FormatError for a damaged pickle, and for one that is longer than a pickle of ours may be."""
+    if file.size > PICKLE_BYTES:
+        raise FormatError(file.path, f"is a pickle of {file.size} bytes; at most {PICKLE_BYTES} are read")
+    machine = PickleMachine(file.read(0, file.size))
+    value = machine.load(file.path, "the pickle")
+    after = file.size - machine.pos
+    notes = [f"{after} bytes follow the pickle"] if after else []
+
+    def locate(storage: StorageRef) -> Storage:
+        raise FormatError(file.path, "refers to a storage outside of the pickle")
+
+    return pickled_contents(value, file.path, wanted, locate, machine.calls, notes=notes)

@@ -1,0 +1,69 @@
+"""The formats, in the order in which they are tried: how each is recognised by its first bytes, and which module reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ckpt_tool.formats.limits import HEADER_BYTES
+
+if TYPE_CHECKING:
+    from ckpt_tool.formats.checkpoint import Contents
+    from ckpt_tool.formats.files import SourceFile
+
+HEAD = 512
+"""The bytes that recognising looks at."""
+LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
+"""The first number of torch's legacy stream, 0x1950a86a20f9469cfc6c, after the pickle's protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One container. `module` has `read(file, wanted) -> Contents`; it is imported when a file of the format is met."""
+
+    name: str
+    recognise: Callable[[bytes, int], bool]
+    module: str
+
+    def read(self, file: SourceFile, wanted: str) -> Contents:
+        contents: Contents = import_module(f"ckpt_tool.formats.{self.module}").read(file, wanted)
+        return contents
+
+
+def is_safetensors(head: bytes, size: int) -> bool:
+    """The length may have any first byte, so that this is asked before all other signatures."""
+    length = int.from_bytes(head[:8], "little")
+    return head[8:9] == b"{" and length <= HEADER_BYTES and 8 + length <= size
+
+
+def is_legacy_stream(head: bytes, size: int) -> bool:
+    return LEGACY_MAGIC in head[:32] or head.startswith((b"\x80\x02\x8a\x0a", b"\x80\x04\x95\x0d\0\0\0\0\0\0\0\x8a\x0a"))
+
+
+def is_pickle(head: bytes, size: int) -> bool:
+    """By the protocol's number, or by how pickles of protocol 0 begin with a dict, a list or an array."""
+    return (head[:1] == b"\x80" and head[1:2] <= b"\x05") or head.startswith((b"(dp", b"(lp", b"ccollections\n", b"ccopy_reg\n", b"cnumpy"))
+
+
+def is_npz(head: bytes, size: int) -> bool:
+    """A zip archive whose first member is an array of numpy; its name is in the first local header."""
+    return head[:4] == b"PK\3\4" and head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith(b".npy")
+
+
+def starts_with(*signatures: bytes) -> Callable[[bytes, int], bool]:
+    return lambda head, size: head.startswith(signatures)
+
+
+FORMATS = (
+    Format("safetensors", is_safetensors, "safetensors"),
+    Format("npz", is_npz, "npz"),
+    Format("torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_zip"),
+    Format("gguf", starts_with(b"GGUF"), "gguf"),
+    Format("npy", starts_with(b"\x93NUMPY"), "npy"),
+    Format("torch tar", lambda head, size: head[257:262] == b"ustar", "legacy_tar"),
+    Format("torch legacy", is_legacy_stream, "legacy_stream"),
+    Format("pickle", is_pickle, "plain_pickle"),
+)
+"""Never by suffix: files are renamed by people and by malware alike."""

@@ -1,0 +1,116 @@
+"""torch.save's zip archives (torch 1.6 and later), and TorchScript's.
+
+A member `R/data.pkl` describes the object; the storages are the members `R/data/0`, `R/data/1`, ..., stored as they are, so that
+a tensor is a byte range of the file. `R` is the name of the file when it was saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.checkpoint import Contents
+from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES
+from ckpt_tool.formats.pickle_calls import make_storage
+from ckpt_tool.formats.pickle_machine import PickleMachine
+from ckpt_tool.formats.pickle_values import PickleFault, StorageRef
+from ckpt_tool.formats.pickled import pickled_contents
+from ckpt_tool.formats.placement import Storage
+from ckpt_tool.formats.zip_directory import Archive, read_directory
+
+
+def read(file: SourceFile, wanted: str) -> Contents:
+    """Raises FormatError for what is no checkpoint of torch, or a damaged one."""
+    return read_archive(read_directory(file), wanted)
+
+
+def read_archive(archive: Archive, wanted: str) -> Contents:
+    file = archive.file
+    root = _root(archive)
+    is_big_endian = _read_control_records(archive, root)
+    if file.size <= CHECK_ON_OPEN:
+        archive.check()
+    machine = PickleMachine(archive.read(f"{root}/data.pkl", PICKLE_BYTES), persistent=storage_ids())
+    value = machine.load(file.path, "data.pkl")
+    notes = list(archive.notes)
+    if f"{root}/constants.pkl" in archive.members:
+        from ckpt_tool.formats.torchscript import as_modules
+
+        value = as_modules(value, archive, root)
+        notes.append("a TorchScript program; only its weights were read")
+        machine.calls.clear()
+    return pickled_contents(value, file.path, wanted, _locator(archive, root), machine.calls, is_big_endian, notes)
+
+
+def _root(archive: Archive) -> str:
+    """The folder that every member is in. Raises FormatError where there is none, or no pickle in it."""
+    path, names = archive.file.path, list(archive.members)
+    root = names[0].split("/")[0]
+    if f"{root}/data.pkl" not in archive.members:
+        raise _no_checkpoint(path, names)
+    stray = next((name for name in names if not name.startswith(f"{root}/")), None)
+    if stray:
+        raise FormatError(path, f"its zip archive has `{stray}` outside of `{root}/`, which torch.save never writes")
+    return root
+
+
+def _no_checkpoint(path: str, names: list[str]) -> FormatError:
+    if "model.weights.h5" in names:
+        return FormatError(path, "is a Keras file (.keras)", "convert it with Keras: `model.save_weights` and numpy.savez")
+    if "[Content_Types].xml" in names:
+        return FormatError(path, "is an office document, not a checkpoint")
+    return FormatError(path, "is a zip archive, but no checkpoint: it has no data.pkl", "if a checkpoint is inside, unpack it")
+
+
+def _read_control_records(archive: Archive, root: str) -> bool:
+    """Whether storages are big-endian. Raises FormatError for a version or byte order that torch does not have."""
+    path = archive.file.path
+    version = archive.read(f"{root}/version", 100).strip() if f"{root}/version" in archive.members else b""
+    if not version.isdigit() or not 1 <= int(version[:9]) <= 10:
+        raise FormatError(path, f"its `version` record is {version[:20]!r}; torch writes a number from 1 to 10")
+    order = archive.read(f"{root}/byteorder", 100) if f"{root}/byteorder" in archive.members else b"little"
+    if order not in (b"little", b"big"):
+        raise FormatError(path, f"its `byteorder` record is {order[:20]!r}, not `little` or `big`")
+    return order == b"big"
+
+
+def storage_ids() -> Callable[[object], StorageRef]:
+    """What turns the pickle's persistent ids into storages: ('storage', class, key, location, number of elements)."""
+    known: dict[tuple[object, str, object], StorageRef] = {}
+
+    def find(identity: object) -> StorageRef:
+        if type(identity) is not tuple or len(identity) != 5 or identity[0] != "storage":
+            raise PickleFault("refers to something outside that is no storage")
+        _, kind, key, _, count = identity
+        if type(key) is not str or not (key.isascii() and key.isdigit() and len(key) < 20):
+            raise PickleFault("names a storage as torch.save never does")
+        name = (kind, key, count)
+        found = known.get(name)
+        if found is None:
+            found = known[name] = make_storage(kind, key, count)
+        return found
+
+    return find
+
+
+def _locator(archive: Archive, root: str) -> Callable[[StorageRef], Storage]:
+    """Where a storage's bytes are. Raises FormatError where it is missing or of another size than the pickle says."""
+    path, members = archive.file.path, archive.members
+    found: dict[str, Storage] = {}
+
+    def locate(storage: StorageRef) -> Storage:
+        placement = found.get(storage.key)
+        if placement is None:
+            member = members.get(f"{root}/data/{storage.key}")
+            if member is None:
+                raise FormatError(path, f"the storage `data/{storage.key}` is missing", AGAIN)
+            placement = found[storage.key] = archive.placement(member)
+        if placement.length != storage.count * storage.itemsize:
+            expected = storage.count * storage.itemsize
+            raise FormatError(path, f"the storage `data/{storage.key}` has {placement.length} bytes; the pickle says {expected}")
+        return placement
+
+    return locate
+
+

@@ -1,0 +1,211 @@
+"""A zip archive's members and where their bytes lie, read strictly: what two readers could understand differently is refused."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from struct import Struct, unpack_from
+from zlib import crc32
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.limits import INFLATE_RATIO, ZIP_ENTRIES, MiB
+from ckpt_tool.formats.placement import Deflated, Extent
+
+END, END64, LOCATOR64, CENTRAL, LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
+_CENTRAL = Struct("<4s2x2xHH4xIIIHHH2x2x4xI")
+_LOCAL = Struct("<4s2xHH4xIIIHH")
+_ALLOWED_FLAGS = 0x080E
+"""Deflate's level (bits 1 and 2), data descriptor (3), UTF-8 names (11); others mean encryption, patches, hidden headers."""
+STORED, DEFLATED = 0, 8
+FULL32 = 0xFFFFFFFF
+
+
+@dataclass(slots=True)
+class Member:
+    """One entry: where its header is, where its bytes are, and what the directory says of them. `crc32` is None where not computed."""
+
+    name: str
+    method: int
+    crc32: int | None
+    stored: int
+    size: int
+    header: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The members by name, in the directory's order; `notes` say what is odd about the file and yet harmless."""
+
+    file: SourceFile
+    members: dict[str, Member]
+    notes: tuple[str, ...] = ()
+
+    def placement(self, member: Member) -> Extent | Deflated:
+        if member.method == STORED:
+            return Extent(self.file, member.offset, member.size, member.crc32)
+        return Deflated(self.file, member.offset, member.stored, member.size, member.crc32)
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The whole member, checked. Raises FormatError for one beyond `limit` bytes."""
+        member = self.members[name]
+        if member.size > limit:
+            raise FormatError(self.file.path, f"`{name}` has {member.size} bytes; at most {limit} are read")
+        return self.placement(member).read()
+
+    def check(self) -> None:
+        """Reads every member of a small file against its checksum."""
+        whole = memoryview(self.file.read(0, self.file.size))
+        for member in self.members.values():
+            if member.method == DEFLATED:
+                self.placement(member).read()
+            elif member.crc32 is not None and crc32(whole[member.offset : member.offset + member.size]) != member.crc32:
+                raise FormatError(self.file.path, f"the bytes of `{member.name}` don't match their checksum", AGAIN)
+
+
+def read_directory(file: SourceFile) -> Archive:
+    """Raises FormatError for what is damaged, encrypted, ambiguous or inflates without bound."""
+    end, count, size, start, notes = _find_end(file)
+    if count > ZIP_ENTRIES or count * _CENTRAL.size > size:
+        raise FormatError(file.path, f"its zip directory declares {count} entries in {size} bytes", AGAIN)
+    if start + size > end:
+        raise FormatError(file.path, "its zip directory does not lie inside the file", AGAIN)
+    members = _read_central(file, file.read(start, size), count)
+    if not members:
+        raise FormatError(file.path, "is an empty zip archive")
+    _read_locals(file, members)
+    _check_overlaps(file, members, start)
+    if all(member.crc32 == 0 for member in members if member.size):
+        # torch.serialization.set_crc32_options(False) writes zeros everywhere.
+        for member in members:
+            member.crc32 = None
+    return Archive(file, {member.name: member for member in members}, notes)
+
+
+def _find_end(file: SourceFile) -> tuple[int, int, int, int, tuple[str, ...]]:
+    """(where the directory must have ended, number of entries, bytes and offset of the directory, notes)."""
+    tail_start = max(0, file.size - 22 - 0xFFFF)
+    tail = file.read(tail_start, file.size - tail_start)
+    at = tail.rfind(END)
+    if at < 0 or len(tail) - at < 22:
+        raise FormatError(file.path, "is cut off: a zip archive without its directory at the end", AGAIN)
+    disk, first_disk, here, count, size, start, comment = unpack_from("<4xHHHHIIH", tail, at)
+    end = tail_start + at
+    if disk or first_disk or here != count:
+        raise FormatError(file.path, "is one part of a zip archive of several files")
+    after = len(tail) - at - 22 - comment
+    if after < 0:
+        raise FormatError(file.path, "is cut off inside the zip archive's comment", AGAIN)
+    notes = (f"{after} bytes follow the zip archive",) if after else ()
+    if at >= 20 and tail[at - 20 : at - 16] == LOCATOR64:
+        end, count, size, start = _read_end64(file, end - 20)
+    elif count == 0xFFFF or FULL32 in (size, start):
+        raise FormatError(file.path, "its zip64 directory is missing")
+    return end, count, size, start, notes
+
+
+def _read_end64(file: SourceFile, locator: int) -> tuple[int, int, int, int]:
+    disk, at, disks = unpack_from("<4xIQI", file.read(locator, 20))
+    if disk or disks > 1 or at + 56 > locator:
+        raise FormatError(file.path, "its zip64 end record does not lie inside the file", AGAIN)
+    magic, disk, first_disk, here, count, size, start = unpack_from("<4s8x4xIIQQQQ", file.read(at, 56))
+    if magic != END64 or disk or first_disk or here != count:
+        raise FormatError(file.path, "its zip64 end record is damaged", AGAIN)
+    return at, count, size, start
+
+
+def _read_central(file: SourceFile, raw: bytes, count: int) -> list[Member]:
+    members, at, seen = [], 0, set()
+    for _ in range(count):
+        if at + _CENTRAL.size > len(raw):
+            raise FormatError(file.path, f"its zip directory ends before the {count} entries it declares", AGAIN)
+        magic, flags, method, crc, stored, size, name_length, extra_length, comment, header = _CENTRAL.unpack_from(raw, at)
+        at += _CENTRAL.size
+        if magic != CENTRAL or at + name_length + extra_length + comment > len(raw):
+            raise FormatError(file.path, "its zip directory is damaged", AGAIN)
+        name = _name(file, raw[at : at + name_length])
+        if FULL32 in (stored, size, header):
+            size, stored, header = _wide_sizes(file, name, raw[at + name_length : at + name_length + extra_length], size, stored, header)
+        at += name_length + extra_length + comment
+        folded = name.casefold()
+        if folded in seen:
+            raise FormatError(file.path, f"two members of the zip archive are named `{name}`", "which of them counts is not defined")
+        seen.add(folded)
+        member = Member(name, method, crc, stored, size, header)
+        if flags & ~_ALLOWED_FLAGS or method or stored != size:
+            _check_method(file, member, flags)
+        members.append(member)
+    if at != len(raw):
+        raise FormatError(file.path, f"its zip directory has {len(raw) - at} bytes more than its {count} entries")
+    return members
+
+
+def _name(file: SourceFile, raw: bytes) -> str:
+    try:
+        name = raw.decode()
+    except UnicodeDecodeError:
+        raise FormatError(file.path, "has a member in its zip archive whose name is not UTF-8") from None
+    if not name or "\0" in name:
+        raise FormatError(file.path, "has a member in its zip archive with an impossible name")
+    return name
+
+
+def _check_method(file: SourceFile, member: Member, flags: int) -> None:
+    if flags & ~_ALLOWED_FLAGS:
+        raise FormatError(file.path, f"`{member.name}` is encrypted, or of an unknown kind (flags {flags:#06x})")
+    if member.method not in (STORED, DEFLATED):
+        raise FormatError(file.path, f"`{member.name}` is compressed by method {member.method}, which torch does not read")
+    if member.method == STORED and member.stored != member.size:
+        raise FormatError(file.path, f"`{member.name}` is stored as it is, yet in {member.stored} instead of {member.size} bytes")
+    if member.method == DEFLATED and member.size > MiB and member.size > INFLATE_RATIO * member.stored:
+        raise FormatError(file.path, f"`{member.name}` inflates from {member.stored} to {member.size} bytes", "no real checkpoint does")
+
+
+def _wide_sizes(file: SourceFile, name: str, extra: bytes, *narrow: int) -> list[int]:
+    """Sizes and offset with those that are all ones taken from the zip64 extra field, in the field's order."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = unpack_from("<HH", extra, at)
+        if kind == 1:
+            wide = [number for (number,) in Struct("<Q").iter_unpack(extra[at + 4 : at + 4 + length // 8 * 8])]
+            if len(wide) >= narrow.count(FULL32):
+                return [wide.pop(0) if number == FULL32 else number for number in narrow]
+        at += 4 + length
+    raise FormatError(file.path, f"the zip64 sizes of `{name}` are missing")
+
+
+def _read_locals(file: SourceFile, members: list[Member]) -> None:
+    """Finds where each member's bytes begin: only the local header knows, whose padding differs from the directory's."""
+    fd, pread, size = file.fd, os.pread, _LOCAL.size
+    for member in members:
+        name = member.name.encode()
+        raw = pread(fd, size + len(name), member.header) if member.header < file.size else b""
+        if len(raw) < size + len(name):
+            raise FormatError(file.path, f"`{member.name}` does not lie inside the file", AGAIN)
+        magic, flags, method, crc, stored, full, name_length, extra_length = _LOCAL.unpack_from(raw)
+        if magic != LOCAL or name_length != len(name) or raw[size:] != name or method != member.method:
+            raise FormatError(file.path, f"the zip directory and the file disagree about `{member.name}`")
+        if flags & ~_ALLOWED_FLAGS:
+            _check_method(file, member, flags)
+        if not flags & 8 or crc or stored or full:
+            _check_numbers(file, member, flags, crc, stored, full)
+        member.offset = member.header + size + name_length + extra_length
+
+
+def _check_numbers(file: SourceFile, member: Member, flags: int, crc: int, stored: int, full: int) -> None:
+    """A local header has the directory's numbers; zeros where a descriptor follows, all ones where they are wider."""
+    free = {FULL32} | ({0} if flags & 8 else set())
+    agrees = crc == member.crc32 or (flags & 8 and crc == 0)
+    if not agrees or (stored != member.stored and stored not in free) or (full != member.size and full not in free):
+        raise FormatError(file.path, f"the zip directory and the file disagree about the bytes of `{member.name}`")
+
+
+def _check_overlaps(file: SourceFile, members: list[Member], directory: int) -> None:
+    end, last = 0, ""
+    for member in sorted(members, key=lambda one: one.header):
+        if member.header < end:
+            raise FormatError(file.path, f"`{member.name}` and `{last}` lie over each other in the zip archive")
+        end, last = member.offset + member.stored, member.name
+    if end > directory:
+        raise FormatError(file.path, f"`{last}` does not lie before the zip directory", AGAIN)

@@ -1,0 +1,168 @@
+"""npz, npy, GGUF; files that are no checkpoints; and that none of it needs torch or numpy."""
+
+import gzip
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.tensors import DType
+from tests.formats.oracles import assert_agrees
+
+ARRAYS = {
+    "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "big": np.array([1, 2, 3], ">i4"),
+    "scalar": np.array(7),
+    "truth": np.array([True, False]),
+    "complex": np.array([1 + 2j], ">c16"),
+}
+TENSORS = {key: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for key, array in ARRAYS.items()}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_arrays_of_numpy_are_tensors(tmp_path: Path, save) -> None:
+    save(tmp_path / "a.npz", **ARRAYS)
+    assert_agrees(tmp_path / "a.npz", TENSORS)
+
+
+@pytest.mark.parametrize("key", ARRAYS)
+def test_a_lone_array_has_an_empty_key(tmp_path: Path, key: str) -> None:
+    np.save(tmp_path / "a.npy", ARRAYS[key])
+    assert_agrees(tmp_path / "a.npy", {"": TENSORS[key]})
+
+
+def test_texts_are_extras_and_objects_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", w=np.ones(2), names=np.array(["a", "bc"]))
+    with open_checkpoint(str(tmp_path / "a.npz")) as checkpoint:
+        assert [(extra.path, extra.kind, extra.text) for extra in checkpoint.extras] == [("names", "tensor", "array <U2 2")]
+    np.savez(tmp_path / "b.npz", w=np.array([{}], dtype=object))
+    with pytest.raises(FormatError, match="`w` is an array of Python objects"):
+        open_checkpoint(str(tmp_path / "b.npz"))
+
+
+def gguf(path: Path, pairs: bytes = b"", count: int = 0, tensors: tuple[tuple[str, tuple[int, ...], int, int], ...] = (), data: bytes = b"") -> str:
+    raw = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), count) + pairs
+    for name, sizes, kind, offset in tensors:
+        raw += struct.pack("<Q", len(name)) + name.encode() + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, offset)
+    path.write_bytes(raw + bytes(-len(raw) % 32) + data)
+    return str(path)
+
+
+def pair(name: str, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", kind) + value
+
+
+def test_gguf_gives_plain_tensors_names_quantised_ones_and_shows_its_values(tmp_path: Path) -> None:
+    pairs = pair("general.name", 8, struct.pack("<Q", 2) + b"me") + pair("sizes", 9, struct.pack("<IQ3i", 5, 3, 1, 2, 3))
+    path = gguf(tmp_path / "a.gguf", pairs, 2, (("w", (3, 2), 0, 0), ("q", (32,), 8, 32)), bytes(range(24)) + bytes(42))
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.catalog["w"].shape == (2, 3)
+        assert checkpoint.raw("w") == bytes(range(24))
+        assert [(extra.path, extra.text) for extra in checkpoint.extras] == [("q", "quantised Q8_0 32")]
+        assert checkpoint.metadata == {"general.name": "me", "sizes": "3 values: 1, 2, 3"}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "tensors", "fact"),
+    [
+        (pair("a", 77, b""), (), "has a value of the unknown type 77"),
+        (pair("a", 8, struct.pack("<Q", 1 << 62)), (), "announces 4611686018427387904 things"),
+        (pair("general.alignment", 4, struct.pack("<I", 7)), (), "aligns its tensors to 7 bytes"),
+        (pair("a", 9, struct.pack("<IQ", 9, 1) * 20), (), "unknown type 9"),
+        (pair("a", 4, bytes(4)), (("w", (8,), 0, 0), ("w", (8,), 0, 32)), "has the tensor `w` twice"),
+        (pair("a", 4, bytes(4)), (("w", (16,), 0, 0), ("v", (8,), 0, 32)), "lies over another tensor"),
+        (pair("a", 4, bytes(4)), (("w", (999,), 0, 0),), "is cut off"),
+        (pair("a", 4, bytes(4)), (("w", (8,), 0, 5),), "is not aligned to 32"),
+        (pair("a", 4, bytes(4)), (("w", (8,), 99, 0),), "has the unknown type 99"),
+    ],
+)
+def test_lies_in_gguf_are_errors(tmp_path: Path, pairs: bytes, tensors: tuple, fact: str) -> None:
+    with pytest.raises(FormatError, match=fact):
+        open_checkpoint(gguf(tmp_path / "a.gguf", pairs, 1, tensors, bytes(64)))
+
+
+FOREIGN = {
+    "an empty file": (b"", "is empty"),
+    "a gzip file": (gzip.compress(b"a" * 100), "gzip"),
+    "a 7z archive": (b"7z\xbc\xaf\x27\x1c" + bytes(40), "7z archive"),
+    "a zstd file": (b"\x28\xb5\x2f\xfd" + bytes(40), "zstd"),
+    "a web page": (b"\n<!DOCTYPE html><html>404</html>", "web page"),
+    "a git-lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "git-lfs pointer"),
+    "an error message": (json.dumps({"error": "not found"}).encode(), "an error message in JSON"),
+    "other JSON": (json.dumps({"a": 1}).encode(), "no index of a checkpoint"),
+    "an HDF5 file": (b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5"),
+    "msgpack": (b"\x81\xa6params\x80" + bytes(40), "msgpack"),
+    "zeros": (bytes(1000), "nothing but zeros"),
+    "an ONNX model": (b"\x08\x08\x12\x07pytorch" + bytes(40), "ONNX"),
+    "a safetensors file without most of its header": (b"\xff\0\0\0\0\0\0\0{" + bytes(40), "declares a safetensors header of 255 bytes"),
+    "anything": (b"\x01\x02\x03\x04" * 20, "of no format that is known here"),
+}
+
+
+@pytest.mark.parametrize(("raw", "fact"), FOREIGN.values(), ids=list(FOREIGN))
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ""])
+def test_files_that_are_no_checkpoints_are_named(tmp_path: Path, raw: bytes, fact: str, suffix: str) -> None:
+    (tmp_path / f"a{suffix}").write_bytes(raw)
+    with pytest.raises(FormatError, match=fact):
+        open_checkpoint(str(tmp_path / f"a{suffix}"))
+
+
+def test_an_archive_without_a_checkpoint_is_named(tmp_path: Path) -> None:
+    import zipfile
+
+    for name, fact in {"model.weights.h5": "Keras", "[Content_Types].xml": "office document", "a/b.txt": "no data.pkl"}.items():
+        with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+            archive.writestr(name, "x")
+        with pytest.raises(FormatError, match=fact):
+            open_checkpoint(str(tmp_path / "a.pth"))
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        open_checkpoint(str(tmp_path / "none.pth"))
+    with pytest.raises(InputError, match="is a device, not a file"):
+        open_checkpoint("/dev/zero")
+    with pytest.raises(InputError):
+        open_checkpoint("a\0b")
+
+
+def test_a_distributed_checkpoint_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".metadata").write_bytes(b"\x80\x04.")
+    with pytest.raises(FormatError, match="DCP"):
+        open_checkpoint(str(tmp_path))
+
+
+OPEN_ALL = """
+import sys
+from ckpt_tool.formats import open_checkpoint
+light = set(sys.modules)
+for path in sys.argv[1:]:
+    with open_checkpoint(path) as checkpoint:
+        for key in checkpoint.catalog:
+            checkpoint.raw(key)
+print(sorted({"torch", "numpy", "zipfile", "tarfile", "pickle", "json"} & light), sorted({"torch", "numpy", "zipfile", "tarfile", "pickle"} & set(sys.modules)))
+"""
+
+
+def test_opening_files_of_every_format_needs_neither_torch_nor_numpy(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(3).conj()}, tmp_path / "a.pth")
+    torch.save({"w": torch.ones(2, 3).t()}, tmp_path / "b.pth", _use_new_zipfile_serialization=False)
+    np.savez_compressed(tmp_path / "c.npz", **ARRAYS)
+    gguf(tmp_path / "d.gguf", tensors=(("w", (2,), 0, 0),), data=bytes(8))
+    paths = [str(path) for path in tmp_path.iterdir()]
+    done = subprocess.run([sys.executable, "-c", OPEN_ALL, *paths], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert done.stdout == "[] []\n"
+
+
+def test_gguf_tensors_have_our_types(tmp_path: Path) -> None:
+    path = gguf(tmp_path / "a.gguf", tensors=(("w", (2,), 30, 0),), data=bytes(4))
+    with open_checkpoint(path) as checkpoint:
+        assert checkpoint.catalog["w"].dtype is DType.BF16

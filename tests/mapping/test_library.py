@@ -1,0 +1,56 @@
+"""The shipped mappings: each reproduces real conversions, bit for bit, and names no single layer."""
+
+import re
+
+import pytest
+import torch
+from conftest import ROOT
+from truths import FOLDER, Truth, expected, random_tensors, read_truth
+
+from ckpt_tool.api import find_rules
+from ckpt_tool.mapping import compile_plan, read_rule_files
+from ckpt_tool.ops import run_chain
+
+PROOFS = sorted(FOLDER.glob("*.json.gz"))
+
+
+def plan_of(truth: Truth):
+    rule_set = read_rule_files([find_rules(name) for name in truth.proof["rules"]])
+    return compile_plan(rule_set, truth.source, truth.target, truth.proof.get("set"), truth.proof.get("config"))
+
+
+@pytest.mark.parametrize("path", PROOFS, ids=lambda path: path.name.removesuffix(".json.gz"))
+def test_mapping_reproduces_a_real_conversion(path):
+    truth = read_truth(path)
+    plan = plan_of(truth)
+    assert set(plan.kept) == truth.fresh
+    assert set(plan.dropped) == truth.unused
+    source = random_tensors(truth.source, 1)
+    for step in plan.steps:
+        for key, value in zip(step.outputs, run_chain(step.ops, [source[each] for each in step.inputs]), strict=True):
+            entry = truth.entries[key]
+            if entry["op"] == "computed":
+                continue
+            assert torch.equal(value, expected(entry, source, tuple(truth.target[key].shape))), key
+
+
+def mapping_files():
+    return sorted((ROOT / "mappings").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", mapping_files(), ids=lambda path: path.stem)
+def test_mapping_says_what_it_is_and_where_its_truth_comes_from(path):
+    text = path.read_text()
+    rule_set = read_rule_files([str(path)])
+    assert rule_set.about
+    assert text.startswith("# "), "a comment on top says where the truth comes from"
+    assert rule_set.tests, "at least one test by names"
+    assert rule_set.expect is None, "counts depend on the model's size"
+
+
+@pytest.mark.parametrize("path", mapping_files(), ids=lambda path: path.stem)
+def test_mapping_lists_no_single_layers(path):
+    """A rule file stays the same for a deeper model: no rule has the number of a layer among many."""
+    for rule in read_rule_files([str(path)]).rules:
+        numbered = [token for side in rule.sources for token in re.findall(r"(?:^|\.)(\d+)(?=\.)", side.pattern.text)]
+        assert all(int(number) < 10 for number in numbered), rule.text
