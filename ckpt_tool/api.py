@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -114,7 +114,13 @@ def read_rules(how: How) -> RuleSet | None:
     if not how.rules:
         return inline
     rules = read_rule_files([find_rules(name) for name in how.rules], _beside)
+    rules = replace(rules, files=tuple(_shown(path) for path in rules.files))
     return join(rules, inline) if inline else rules
+
+
+def _shown(path: str) -> str:
+    """What a rule file is called in a report: a shipped one not by its place in the installation."""
+    return f"mappings/{Path(path).name}" if Path(path).parent in mapping_folders() else path
 
 
 def find_rules(name: str) -> str:

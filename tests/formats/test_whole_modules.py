@@ -116,10 +116,9 @@ def test_a_compiled_module_keeps_the_prefix_of_its_wrapper(tmp_path: Path) -> No
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:convnext_atto", "torchvision:mobilenet_v3_small", "torchvision:shufflenet_v2_x0_5"])
 def test_models_of_libraries_give_their_state_dict(tmp_path: Path, torchvision, name: str) -> None:
+    import timm
+
     library, model_name = name.split(":")
-    if library == "timm":
-        model = pytest.importorskip("timm").create_model(model_name)
-    else:
-        model = torchvision.models.get_model(model_name)
+    model = timm.create_model(model_name) if library == "timm" else torchvision.models.get_model(model_name)
     torch.save(model, tmp_path / "a.pth")
     assert_agrees(tmp_path / "a.pth", model.state_dict())
