@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from ckpt_tool.keys.affine import Bounds, solve, unsolvable
-from ckpt_tool.keys.pattern import Choice, Number, Pattern, PatternError, Rest, Star, Text
+from ckpt_tool.keys.affine import Affine, Bounds, solve, unsolvable
+from ckpt_tool.keys.pattern import Choice, Hole, Number, Pattern, PatternError, Rest, Star, Text, Token
 
 Binding = dict[str, int | str]
 """What each hole stood for: a number by its name, a choice or table by the index of its word, stars and rests by their text."""
@@ -19,7 +19,7 @@ class Matcher:
     so a match takes at most the square of the key's length. No text of the user is read as a regular expression.
     """
 
-    __slots__ = ("_bounds", "_indices", "_regex", "expression", "groups", "pattern")
+    __slots__ = ("_bounds", "_plain_numbers", "_readers", "_regex", "expression", "groups", "pattern")
 
     def __init__(self, pattern: Pattern, bounds: Bounds | None = None) -> None:
         """`bounds` adds ranges of numbers that were given elsewhere in the rule. Raises PatternError for insoluble numbers."""
@@ -30,10 +30,20 @@ class Matcher:
             start, end = pattern.span(Number(culprit))
             message = f"`{{{culprit}}}` can't be worked out backwards; bound all its numbers but one, as in `{{j=0..2}}`"
             raise PatternError(message, start, end - start)
-        self._indices = {t.id: {word: i for i, word in enumerate(t.words)} for t in pattern.tokens if isinstance(t, Choice)}
+        self._plain_numbers = _plain_numbers(pattern, self._bounds)
+        self._readers = tuple(self._reader(hole) for hole in pattern.holes)
         self.expression = "".join(_expression(token, len(pattern.tokens)) for token in pattern.tokens)
         self.groups = len(pattern.holes)
         self._regex: re.Pattern[str] | None = None
+
+    def _reader(self, hole: Hole) -> tuple[str, dict[str, int] | None, Affine | None]:
+        """How a hole's text is read: its id, and the places of its words or the sum to be solved."""
+        if isinstance(hole, Choice):
+            return hole.id, {word: i for i, word in enumerate(hole.words)}, None
+        if isinstance(hole, Number):
+            name = hole.affine.names[0]
+            return name, None, None if name in self._plain_numbers else hole.affine
+        return hole.id, None, None
 
     def match(self, key: str) -> Binding | None:
         """What the holes stand for if the whole key matches, else None."""
@@ -46,19 +56,29 @@ class Matcher:
         """The binding for the texts of the holes, or None where the numbers have no solution."""
         binding: Binding = {}
         equations = []
-        for hole, text in zip(self.pattern.holes, texts, strict=True):
-            if isinstance(hole, Number):
-                equations.append((hole.affine, int(text)))
-            elif isinstance(hole, Choice):
-                binding[hole.id] = self._indices[hole.id][text]
+        for (id, words, affine), text in zip(self._readers, texts, strict=True):
+            if words is not None:
+                binding[id] = words[text]
+            elif affine is not None:
+                equations.append((affine, int(text)))
+            elif id in self._plain_numbers:
+                binding[id] = int(text)
             else:
-                binding[hole.id] = text
+                binding[id] = text
         if equations:
             numbers = solve(equations, self._bounds)
             if numbers is None:
                 return None
             binding.update(numbers)
         return binding
+
+
+def _plain_numbers(pattern: Pattern, bounds: Bounds) -> frozenset[str]:
+    """Numbers that stand once, by themselves and without bounds: their text is their value, nothing is to be solved."""
+    affines = [token.affine for token in pattern.tokens if isinstance(token, Number)]
+    names = [name for affine in affines for name in affine.names]
+    plain = {affine.names[0] for affine in affines if affine.constant == 0 and affine.terms == ((affine.names[0], 1),)}
+    return frozenset(name for name in plain if names.count(name) == 1 and name not in bounds)
 
 
 def _expression(token: Text | Star | Rest | Number | Choice, tokens: int) -> str:
@@ -110,20 +130,53 @@ class PatternSet:
         return [i for i, matcher in enumerate(self.matchers) if matcher.match(key) is not None]
 
 
+class Renderer:
+    """One pattern, ready to give keys for bindings."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, pattern: Pattern) -> None:
+        self._parts = tuple(_part(token) for token in pattern.tokens)
+
+    def __call__(self, binding: Mapping[str, int | str]) -> str:
+        """The key for a binding. Raises ValueError where a number would be negative."""
+        parts = []
+        for text, id, words, affine in self._parts:
+            if id is None:
+                parts.append(text)
+            elif words is not None:
+                parts.append(words[binding[id]])  # type: ignore[index]
+            elif affine is not None:
+                parts.append(_number(affine, binding))
+            else:
+                parts.append(str(binding[id]))
+        return "".join(parts)
+
+
+_Part = tuple[str, str | None, tuple[str, ...] | None, Affine | None]
+"""A token's text, or the id of what stands for it with its words or its sum."""
+
+
+def _part(token: Token) -> _Part:
+    match token:
+        case Text(text):
+            return text, None, None, None
+        case Choice(id=id, words=words):
+            return "", id, words, None
+        case Number(affine):
+            is_plain = affine == Affine(((affine.names[0], 1),))
+            return "", affine.names[0], None, None if is_plain else affine
+        case Star(id) | Rest(id):
+            return "", id, None, None
+
+
+def _number(affine: Affine, binding: Mapping[str, int | str]) -> str:
+    number = affine.value(binding)  # type: ignore[arg-type]
+    if number < 0:
+        raise ValueError(f"`{{{affine}}}` would be {number}")
+    return str(number)
+
+
 def render(pattern: Pattern, binding: Mapping[str, int | str]) -> str:
     """The key that a pattern gives for a binding. Raises ValueError where a number would be negative."""
-    parts = []
-    for token in pattern.tokens:
-        match token:
-            case Text(text):
-                parts.append(text)
-            case Choice(id=hole, words=words):
-                parts.append(words[int(binding[hole])])
-            case Number(affine):
-                number = affine.value(binding)  # type: ignore[arg-type]
-                if number < 0:
-                    raise ValueError(f"`{{{affine}}}` would be {number}")
-                parts.append(str(number))
-            case Star(hole) | Rest(hole):
-                parts.append(str(binding[hole]))
-    return "".join(parts)
+    return Renderer(pattern)(binding)

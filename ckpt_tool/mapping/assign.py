@@ -50,6 +50,8 @@ def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
 
 def _strip(key: str, prefixes: tuple[str, ...], found: dict[str, str]) -> str:
     """The key without the prefixes of `strip:`, each taken off at most once per pass until none fits."""
+    if not prefixes:
+        return key
     name = key
     for _ in range(len(key)):
         prefix = next((prefix for prefix in prefixes if prefix and name.startswith(prefix)), None)

@@ -7,7 +7,7 @@ from itertools import product
 from math import prod
 
 from ckpt_tool.errors import Problem
-from ckpt_tool.keys import Binding, render
+from ckpt_tool.keys import Binding, Renderer, render
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.assign import Claim, Claims
 from ckpt_tool.mapping.plan import Origin, Step
@@ -49,10 +49,10 @@ def _shorten(problems: list[Problem], start: int) -> None:
 
 
 def _add_renames(building: _Building, rule: Rule, claims: Sequence[Claim]) -> None:
-    origin, pattern = Origin("rule", rule), rule.targets[0].pattern
+    origin, render_target = Origin("rule", rule), Renderer(rule.targets[0].pattern)
     for claim in claims:
         try:
-            output = render(pattern, claim.binding)
+            output = render_target(claim.binding)
             if rule.ops:
                 info = building.source[claim.key]
                 infer_chain(rule.ops, [Form(info.dtype, info.shape)])
