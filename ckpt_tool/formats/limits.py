@@ -6,8 +6,15 @@ GiB = 1 << 30
 HEADER_BYTES = 100_000_000
 """A safetensors header; the reference reader's own limit."""
 PICKLE_BYTES = 256 * MiB
-"""One pickle stream: `data.pkl` of a torch file of about four million tensors."""
-PICKLE_OPCODES = 20_000_000
+"""One pickle stream."""
+PICKLE_OPCODES = 12_000_000
+"""About 35 describe a tensor."""
+PICKLE_VALUES = 4_000_000
+"""Values on the machine's stack or in its memo; about 12 of a tensor stay in the memo."""
+PICKLE_CONTAINERS = 2_000_000
+"""Lists, dicts, sets and objects of unknown classes."""
+PICKLE_MARKS = 100_000
+"""Open marks: containers inside containers, of which no writer opens more than a few hundred."""
 PICKLE_LONG_BYTES = 4096
 """The bytes of one integer (LONG4, LONG, INT)."""
 NESTING = 200

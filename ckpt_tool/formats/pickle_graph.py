@@ -115,7 +115,7 @@ def holders(root: object) -> tuple[set[int], bool]:
     Each object is looked at once; the ids are good as long as `root` lives.
     """
     has_torch = type(root) is TensorRef
-    parents: dict[int, list[int]] = {id(root): []}
+    parents: dict[int, int | list[int]] = {id(root): []}
     pending, found = [root], [id(root)] if type(root) in TENSOR_TYPES else []
     while pending:
         value = pending.pop()
@@ -128,24 +128,32 @@ def holders(root: object) -> tuple[set[int], bool]:
             elif kind not in _LEAVES:
                 if kind in TENSOR_TYPES:
                     found.append(me)
-                known = parents.get(id(child))
-                if known is not None:
-                    known.append(me)
-                else:
-                    parents[id(child)] = [me]
+                if id(child) not in parents:
                     pending.append(child)
+                _add_parent(parents, id(child), me)
         if len(parents) > NODES:
             raise PickleFault(f"holds more than {NODES} objects")
     return _with_ancestors(found, parents), has_torch
 
 
-def _with_ancestors(found: list[int], parents: dict[int, list[int]]) -> set[int]:
+def _add_parent(parents: dict[int, int | list[int]], child: int, parent: int) -> None:
+    """Most objects have a single parent, for which a list would be too much."""
+    known = parents.setdefault(child, parent)
+    if isinstance(known, list):
+        if not known or known[-1] != parent:
+            known.append(parent)
+    elif known != parent:
+        parents[child] = [known, parent]
+
+
+def _with_ancestors(found: list[int], parents: dict[int, int | list[int]]) -> set[int]:
     holding: set[int] = set()
     while found:
         node = found.pop()
         if node not in holding:
             holding.add(node)
-            found += parents[node]
+            known = parents[node]
+            found += known if isinstance(known, list) else [known]
     return holding
 
 

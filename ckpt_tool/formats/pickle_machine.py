@@ -12,7 +12,7 @@ from struct import Struct
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import AGAIN
-from ckpt_tool.formats.limits import PICKLE_OPCODES
+from ckpt_tool.formats.limits import PICKLE_CONTAINERS, PICKLE_MARKS, PICKLE_OPCODES, PICKLE_VALUES
 from ckpt_tool.formats.pickle_calls import KNOWN
 from ckpt_tool.formats.pickle_opcodes import OPCODES
 from ckpt_tool.formats.pickle_values import Global, Opaque, PickleFault
@@ -22,6 +22,8 @@ Persistent = Callable[[object], object]
 (MARK, STOP, BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET, TUPLE, TUPLE1, TUPLE2, TUPLE3, EMPTY_TUPLE, BININT, BININT1, BININT2,
  BINUNICODE, SHORT_BINUNICODE, BINPERSID, REDUCE, NEWFALSE, NEWTRUE, NONE) = b"(.qr\x94hjt\x85\x86\x87)JKMX\x8cQR\x89\x88N"  # fmt: skip
 
+STRIDE = 50_000
+"""Opcodes between two looks at how much the machine holds."""
 _u32 = Struct("<I").unpack_from
 _i32 = Struct("<i").unpack_from
 
@@ -33,7 +35,7 @@ def refuse_persistent(identity: object) -> object:
 class PickleMachine:
     """One run over one pickle. `calls` gathers the names of what unpickling would have called, in the order of the calls."""
 
-    __slots__ = ("calls", "data", "end", "globals", "marks", "memo", "persistent", "pos", "stack")
+    __slots__ = ("calls", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack")
 
     def __init__(self, data: bytes, start: int = 0, persistent: Persistent = refuse_persistent) -> None:
         self.data, self.pos, self.end = data, start, len(data)
@@ -43,11 +45,14 @@ class PickleMachine:
         self.memo: dict[int, object] = {}
         self.globals: dict[tuple[str, str], Global] = {}
         self.calls: dict[str, None] = {}
+        self.made = 0
 
     def load(self, path: str, place: str) -> object:
         """The object that the pickle describes; `pos` is then the byte after it. Raises FormatError."""
         try:
-            return self._run()
+            value = self._run()
+            self.memo.clear()
+            return value
         except PickleFault as fault:
             fact = str(fault)
         except KeyError as error:
@@ -62,6 +67,7 @@ class PickleMachine:
         """What a name stands for: always the same object, so that it can be a dict key."""
         found = self.globals.get((module, name))
         if found is None:
+            self.made += 1
             found = self.globals[module, name] = Global(module, name, KNOWN.get((module, name)))
         return found
 
@@ -76,6 +82,7 @@ class PickleMachine:
                 raise PickleFault(f"calls {callee.full_name} with arguments that don't fit") from None
             if made is not NotImplemented:
                 return made
+        self.made += 1
         made = Opaque(callee, args)
         self.note_call(made.type_name)
         return made
@@ -83,74 +90,80 @@ class PickleMachine:
     def note_call(self, name: str) -> None:
         self.calls[name] = None
 
+    def _check_size(self, values: int, marks: int) -> None:
+        if values > PICKLE_VALUES or marks > PICKLE_MARKS or self.made > PICKLE_CONTAINERS:
+            raise PickleFault(f"makes {values} values and {self.made} containers; {PICKLE_VALUES} and {PICKLE_CONTAINERS} are the most")
+
     def _run(self) -> object:
         """The hot loop: the opcodes that torch.save writes for each tensor, most frequent first; `OPCODES` has the others."""
         data, pos, memo, stack, marks, persistent = self.data, self.pos, self.memo, self.stack, self.marks, self.persistent
         call = self.call
         try:
-            for _ in range(PICKLE_OPCODES):
-                op = data[pos]
-                pos += 1
-                if op == LONG_BINPUT:
-                    memo[_u32(data, pos)[0]] = stack[-1]
-                    pos += 4
-                elif op == BINGET:
-                    stack.append(memo[data[pos]])
+            for _ in range(PICKLE_OPCODES // STRIDE):
+                for _ in range(STRIDE):
+                    op = data[pos]
                     pos += 1
-                elif op == BININT1:
-                    stack.append(data[pos])
-                    pos += 1
-                elif op == MARK:
-                    marks.append(stack)
-                    stack = []
-                elif op == TUPLE:
-                    items = tuple(stack)
-                    stack = marks.pop()
-                    stack.append(items)
-                elif op == BINUNICODE:
-                    size = _u32(data, pos)[0]
-                    pos += 4 + size
-                    if pos > self.end:
-                        raise PickleFault(f"declares {size} bytes where fewer are left")
-                    stack.append(data[pos - size : pos].decode("utf-8", "surrogatepass"))
-                elif op == REDUCE:
-                    args = stack.pop()
-                    stack[-1] = call(stack[-1], args)
-                elif op == BINPERSID:
-                    stack[-1] = persistent(stack[-1])
-                elif op == BINPUT:
-                    memo[data[pos]] = stack[-1]
-                    pos += 1
-                elif op == TUPLE1:
-                    stack[-1] = (stack[-1],)
-                elif op == TUPLE2:
-                    last = stack.pop()
-                    stack[-1] = (stack[-1], last)
-                elif op == EMPTY_TUPLE:
-                    stack.append(())
-                elif op == NEWFALSE:
-                    stack.append(False)
-                elif op == BININT2:
-                    stack.append(data[pos] | data[pos + 1] << 8)
-                    pos += 2
-                elif op == LONG_BINGET:
-                    stack.append(memo[_u32(data, pos)[0]])
-                    pos += 4
-                elif op == MEMOIZE:
-                    memo[len(memo)] = stack[-1]
-                elif op == BININT:
-                    stack.append(_i32(data, pos)[0])
-                    pos += 4
-                elif op == STOP:
-                    self.pos = pos
-                    return stack.pop()
-                else:
-                    self.pos, self.stack = pos, stack
-                    other = OPCODES.get(op)
-                    if other is None:
-                        raise PickleFault(f"has the unknown opcode {op:#04x}")
-                    other(self)
-                    pos, stack = self.pos, self.stack
+                    if op == LONG_BINPUT:
+                        memo[_u32(data, pos)[0]] = stack[-1]
+                        pos += 4
+                    elif op == BINGET:
+                        stack.append(memo[data[pos]])
+                        pos += 1
+                    elif op == BININT1:
+                        stack.append(data[pos])
+                        pos += 1
+                    elif op == MARK:
+                        marks.append(stack)
+                        stack = []
+                    elif op == TUPLE:
+                        items = tuple(stack)
+                        stack = marks.pop()
+                        stack.append(items)
+                    elif op == BINUNICODE:
+                        size = _u32(data, pos)[0]
+                        pos += 4 + size
+                        if pos > self.end:
+                            raise PickleFault(f"declares {size} bytes where fewer are left")
+                        stack.append(data[pos - size : pos].decode("utf-8", "surrogatepass"))
+                    elif op == REDUCE:
+                        args = stack.pop()
+                        stack[-1] = call(stack[-1], args)
+                    elif op == BINPERSID:
+                        stack[-1] = persistent(stack[-1])
+                    elif op == BINPUT:
+                        memo[data[pos]] = stack[-1]
+                        pos += 1
+                    elif op == TUPLE1:
+                        stack[-1] = (stack[-1],)
+                    elif op == TUPLE2:
+                        last = stack.pop()
+                        stack[-1] = (stack[-1], last)
+                    elif op == EMPTY_TUPLE:
+                        stack.append(())
+                    elif op == NEWFALSE:
+                        stack.append(False)
+                    elif op == BININT2:
+                        stack.append(data[pos] | data[pos + 1] << 8)
+                        pos += 2
+                    elif op == LONG_BINGET:
+                        stack.append(memo[_u32(data, pos)[0]])
+                        pos += 4
+                    elif op == MEMOIZE:
+                        memo[len(memo)] = stack[-1]
+                    elif op == BININT:
+                        stack.append(_i32(data, pos)[0])
+                        pos += 4
+                    elif op == STOP:
+                        self.pos = pos
+                        return stack.pop()
+                    else:
+                        self.pos, self.stack = pos, stack
+                        other = OPCODES.get(op)
+                        if other is None:
+                            raise PickleFault(f"has the unknown opcode {op:#04x}")
+                        other(self)
+                        pos, stack = self.pos, self.stack
+                self._check_size(len(stack) + len(memo), len(marks))
             raise PickleFault(f"has more than {PICKLE_OPCODES} opcodes")
         finally:
             self.pos = max(self.pos, pos)

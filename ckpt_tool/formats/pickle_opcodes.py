@@ -47,7 +47,11 @@ def push(value: object) -> Callable[[Machine], None]:
 
 
 def push_new(make: Callable[[], object]) -> Callable[[Machine], None]:
-    return lambda m: m.stack.append(make())
+    def push_made(m: Machine) -> None:
+        m.made += 1
+        m.stack.append(make())
+
+    return push_made
 
 
 def push_sized(layout: str, decode: Callable[[bytes], object]) -> Callable[[Machine], None]:

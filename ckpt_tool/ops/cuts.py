@@ -186,7 +186,15 @@ class Index(Op):
         if sorted(self.order) != list(range(len(self.order))):
             return Inverse((), "lossy", "`index` leaves places out, or has them twice")
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return Inverse((Index(self.dim, tuple(back)),), "exact", "if no place beyond the list was left out")
+        return Inverse((Index(self.dim, tuple(back)),), "exact with a check", "there must be no place beyond the list")
+
+    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+        inverse = self.invert()
+        if not isinstance(self.order, tuple) or not inverse.ops:
+            return inverse
+        if any(form.shape[self.dim] > len(self.order) for form in inputs):
+            return Inverse((), "lossy", "`index` leaves places out")
+        return Inverse(inverse.ops, "exact")
 
 
 @dataclass(frozen=True, slots=True)

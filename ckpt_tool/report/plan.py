@@ -43,7 +43,7 @@ def _sides(plan: Plan, names: PlanNames) -> str:
         rows.append(_side_row("into", names.target, plan.target))
     how = ", ".join(names.rules) or f"by {names.by}"
     rules = len({step.origin.rule.where for step in plan.steps if step.origin.rule})
-    rows.append(["rules" if names.rules else "how", safe(how), str(rules) if names.rules else "", ""])
+    rows.append(["rules" if names.rules else "how", safe(how), plural(rules, "rule") if names.rules else "", ""])
     return "\n".join(columns(rows, "llrr"))
 
 
