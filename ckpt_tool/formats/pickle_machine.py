@@ -19,8 +19,8 @@ from ckpt_tool.formats.pickle_values import Global, Opaque, PickleFault
 
 Persistent = Callable[[object], object]
 
-(MARK, STOP, BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET, TUPLE, TUPLE1, TUPLE2, TUPLE3, EMPTY_TUPLE, BININT, BININT1, BININT2,
- BINUNICODE, SHORT_BINUNICODE, BINPERSID, REDUCE, NEWFALSE, NEWTRUE, NONE) = b"(.qr\x94hjt\x85\x86\x87)JKMX\x8cQR\x89\x88N"  # fmt: skip
+(MARK, STOP, BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET, TUPLE, TUPLE1, TUPLE2, EMPTY_TUPLE,
+ BININT, BININT1, BININT2, BINUNICODE, BINPERSID, REDUCE, NEWFALSE) = b"(.qr\x94hjt\x85\x86)JKMXQR\x89"  # fmt: skip
 
 STRIDE = 50_000
 """Opcodes between two looks at how much the machine holds."""
@@ -78,7 +78,7 @@ class PickleMachine:
         if type(callee) is Global and callee.known is not None:
             try:
                 made = callee.known(args)
-            except (ValueError, TypeError, AttributeError, OverflowError):
+            except (ValueError, TypeError, IndexError, AttributeError, OverflowError):
                 raise PickleFault(f"calls {callee.full_name} with arguments that don't fit") from None
             if made is not NotImplemented:
                 return made

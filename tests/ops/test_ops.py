@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ckpt_tool.ops import OPS, Form, OpError, infer_chain, invert_chain, ops_argument, parse_ops, run_chain
 from ckpt_tool.ops.numbers import losses
 from ckpt_tool.tensors import DType
-from ckpt_tool.torch_bridge import DTYPES
+from ckpt_tool.torch_bridge import DTYPES, to_bytes
 
 DTYPE_CHOICES = [
     torch.float32,
@@ -37,7 +37,7 @@ def made(dtype, shape, seed=0):
 
 
 def raw(tensor):
-    return tensor.contiguous().reshape(-1).view(torch.uint8).tolist() if tensor.numel() else []
+    return bytes(to_bytes(tensor))
 
 
 def same(one, other):
