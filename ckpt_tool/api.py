@@ -21,8 +21,8 @@ from ckpt_tool.tensors import DType
 if TYPE_CHECKING:
     from torch import nn
 
-    from ckpt_tool.engine import Written
-    from ckpt_tool.engine.run import TensorSource
+    from ckpt_tool.engine import Mismatch, Written
+    from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import Plan, RuleSet
     from ckpt_tool.tensors import Catalog
     from ckpt_tool.training import LoadReport
@@ -227,6 +227,18 @@ def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: H
         notes = tuple(plan.notes)
         raise RuleError([Problem("expect", f"{mapped} mapped, but {how.expect} are expected", None, notes)])
     return plan
+
+
+def verify(work: Planned, output: str) -> tuple[Mismatch, ...]:
+    """The keys of a written checkpoint that are not what the plan says. Raises RuleError where there is no plan."""
+    from ckpt_tool.engine import verify_output
+
+    plan = work.checked()
+    with open_checkpoint(output) as written:
+        for side in (written, work.source, *((work.target,) if work.target else ())):
+            if not getattr(side, "has_values", True):
+                raise InputError(side.path, "is a key list: it has no values to compare", "give a checkpoint")
+        return verify_output(plan, work.source, work.target, written)
 
 
 @dataclass(frozen=True, slots=True)

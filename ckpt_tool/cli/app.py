@@ -9,6 +9,7 @@ from ckpt_tool.cli.diff import diff
 from ckpt_tool.cli.map import map_
 from ckpt_tool.cli.plan import plan
 from ckpt_tool.cli.show import show
+from ckpt_tool.cli.verify import verify
 
 app = typer.Typer(
     help="Show, compare and map neural-network checkpoints. Nothing in a file is ever executed.",
@@ -24,6 +25,7 @@ app.command("diff")(diff)
 app.command("check")(check)
 app.command("plan")(plan)
 app.command("map")(map_)
+app.command("verify")(verify)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.atomic import atomic_output
 from ckpt_tool.engine.copying import checksum, copy_extent, write_at
 from ckpt_tool.engine.layout import Labels, Layout, Member
 from ckpt_tool.engine.safetensors_layout import SafetensorsLayout
+from ckpt_tool.engine.sources import Origin, TensorSource, computed_tensors, moved_tensors
 from ckpt_tool.engine.torch_layout import TorchLayout
 from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.errors import FormatError, OutputError
-from ckpt_tool.ops import run_chain
-from ckpt_tool.tensors import Catalog, DType, TensorInfo
-from ckpt_tool.torch_bridge import to_bytes, to_tensor, torch_dtype
+from ckpt_tool.tensors import Catalog, TensorInfo
 
 if TYPE_CHECKING:
-    import torch
-
-    from ckpt_tool.formats import Extent, SourceFile
-    from ckpt_tool.mapping.plan import Plan, Step
+    from ckpt_tool.mapping.plan import Plan
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 MAKERS: dict[str, tuple[str, type[SafetensorsLayout] | type[TorchLayout]]] = {
     ".safetensors": ("safetensors", SafetensorsLayout),
     **dict.fromkeys(TORCH_SUFFIXES, ("torch", TorchLayout)),
 }
-
-
-class TensorSource(Protocol):
-    """What the engine needs of an open checkpoint, on disk or in memory."""
-
-    path: str
-    catalog: Catalog
-    metadata: Mapping[str, str]
-    files: tuple[SourceFile, ...]
-
-    @property
-    def versions(self) -> Mapping[str, Mapping[str, object]]: ...
-
-    def extent(self, key: str) -> Extent | None: ...
-
-    def chunks(self, key: str) -> Iterator[bytes]: ...
-
-    def same_storage(self, key: str, other: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +36,6 @@ class Written:
     tensors: int
     nbytes: int
     ties: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Origin:
-    """Where an output tensor's bytes come from when they move as they are."""
-
-    checkpoint: TensorSource
-    key: str
 
 
 def output_format(path: str) -> str:
@@ -85,7 +54,7 @@ def write_checkpoint(plan: Plan, source: TensorSource, target: TensorSource | No
     """
     output_format(path)
     _refuse_inputs(path, source, target)
-    origins = _origins(plan, source, target)
+    origins = moved_tensors(plan, source, target)
     members = _members(plan.outputs, origins)
     ties = tuple((member.info.key, member.same_as) for member in members if member.same_as)
     kind, maker = MAKERS[os.path.splitext(path)[1].lower()]
@@ -114,25 +83,7 @@ def _check_unchanged(*inputs: TensorSource | None) -> None:
                 raise FormatError(file.path, "changed while it was read", "nothing was written; try again")
 
 
-def _origins(plan: Plan, source: TensorSource, target: TensorSource | None) -> dict[str, _Origin]:
-    """The tensors that move unchanged, by output key; what ops compute is not among them."""
-    origins = {}
-    for step in plan.steps:
-        if all(op.name == "copy" for op in step.ops):
-            origins.update({output: _Origin(source, step.inputs[0]) for output in step.outputs})
-    if target is not None:
-        origins.update({key: _Origin(target, key) for key in plan.kept})
-    if plan.dtype is None:
-        return origins
-    return {key: origin for key, origin in origins.items() if not _casts(plan, origin)}
-
-
-def _casts(plan: Plan, origin: _Origin) -> bool:
-    given = origin.checkpoint.catalog[origin.key].dtype
-    return given.is_floating and given is not plan.dtype
-
-
-def _members(outputs: Catalog, origins: Mapping[str, _Origin]) -> list[Member]:
+def _members(outputs: Catalog, origins: Mapping[str, Origin]) -> list[Member]:
     """The output's tensors; one that is, bit for bit and by storage, an earlier one says so."""
     owners: dict[tuple[int, str], list[tuple[str, str]]] = {}
     members = []
@@ -148,7 +99,7 @@ def _members(outputs: Catalog, origins: Mapping[str, _Origin]) -> list[Member]:
     return members
 
 
-def _is_same(origin: _Origin, other: str) -> bool:
+def _is_same(origin: Origin, other: str) -> bool:
     return origin.key == other or origin.checkpoint.same_storage(origin.key, other)
 
 
@@ -166,7 +117,7 @@ def _fill(
     source: TensorSource,
     target: TensorSource | None,
     members: Sequence[Member],
-    origins: Mapping[str, _Origin],
+    origins: Mapping[str, Origin],
 ) -> None:
     stored = {m.info.key for m in members if m.same_as is None or not layout.shares_tensors}
     checksums: dict[str, int] = {}
@@ -175,17 +126,19 @@ def _fill(
     moves = [(key, origin) for key, origin in origins.items() if key in stored]
     for key, origin in sorted(moves, key=lambda move: _place(move[1])):
         checksums[key] = _move(fd, layout, key, origin)
-    _compute(fd, layout, plan, source, target, stored - origins.keys(), checksums)
+    for key, computed in computed_tensors(plan, source, target, stored - origins.keys()):
+        write_at(fd, computed, layout.offset(key))
+        checksums[key] = checksum(computed) if layout.needs_checksums else 0
     for offset, content in layout.tail(checksums):
         write_at(fd, content, offset)
 
 
-def _place(origin: _Origin) -> tuple[str, int]:
+def _place(origin: Origin) -> tuple[str, int]:
     extent = origin.checkpoint.extent(origin.key)
     return (extent.file.path, extent.offset) if extent else (origin.checkpoint.path, -1)
 
 
-def _move(fd: int, layout: Layout, key: str, origin: _Origin) -> int:
+def _move(fd: int, layout: Layout, key: str, origin: Origin) -> int:
     """Copies one tensor's bytes and gives their CRC-32, where the layout needs it.
 
     A checksum that the source has is carried over to a container that stores it, and verified where it would be lost.
@@ -204,38 +157,3 @@ def _write_chunks(fd: int, offset: int, chunks: Iterator[bytes], needs_checksum:
         offset += len(chunk)
         crc = checksum(chunk, crc) if needs_checksum else 0
     return crc
-
-
-def _compute(
-    fd: int,
-    layout: Layout,
-    plan: Plan,
-    source: TensorSource,
-    target: TensorSource | None,
-    computed: Iterable[str],
-    checksums: dict[str, int],
-) -> None:
-    """Runs the steps with ops one at a time, and casts what would else have moved as it is."""
-    wanted = set(computed)
-    steps = [step for step in plan.steps if wanted.intersection(step.outputs)]
-    kept = [key for key in plan.kept if key in wanted]
-    for results in chain((_run_step(step, source) for step in steps), (_read(key, target) for key in kept if target)):
-        for key, tensor in results:
-            if key in wanted:
-                content = to_bytes(_cast(tensor, plan.dtype))
-                write_at(fd, content, layout.offset(key))
-                checksums[key] = checksum(content) if layout.needs_checksums else 0
-
-
-def _run_step(step: Step, source: TensorSource) -> Iterator[tuple[str, torch.Tensor]]:
-    inputs = [tensor for key in step.inputs for _, tensor in _read(key, source)]
-    yield from zip(step.outputs, run_chain(step.ops, inputs), strict=True)
-
-
-def _read(key: str, checkpoint: TensorSource) -> Iterator[tuple[str, torch.Tensor]]:
-    info = checkpoint.catalog[key]
-    yield key, to_tensor(bytearray().join(checkpoint.chunks(key)), info.dtype, info.shape)
-
-
-def _cast(tensor: torch.Tensor, dtype: DType | None) -> torch.Tensor:
-    return tensor.to(torch_dtype(dtype)) if dtype is not None and tensor.is_floating_point() else tensor

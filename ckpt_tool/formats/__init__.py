@@ -4,7 +4,7 @@
     folders, index        Hugging Face's folders and sharded models
     safetensors, strict_json, key_list, npz, npy, gguf
     torch_zip, zip_directory, torchscript, legacy_stream, legacy_tar, plain_pickle
-    pickle_machine, pickle_opcodes, pickle_calls, pickle_arrays → pickle_values      a pickle as data
+    pickle_machine, pickle_opcodes, pickle_literals, pickle_calls, pickle_arrays, nested_storage → pickle_values      a pickle as data
     pickle_graph, state_dicts, pickled, tensor_layout                                which tensors, and which state dict
     checkpoint, placement, files, limits, ordering, foreign
 """

@@ -192,6 +192,20 @@ def first(args: Args) -> object:
     return args[0]
 
 
+def storage_from_bytes(args: Args) -> object:
+    """`torch.storage._load_from_bytes(stream)`: a storage that `pickle.dump` wrote. Another stream than torch's stays a call."""
+    from ckpt_tool.formats.nested_storage import read_nested_storage
+
+    found = read_nested_storage(args[0]) if isinstance(args[0], bytes) else None
+    if found is None or found[0] not in _SIZES:
+        return NotImplemented
+    name, count, content = found
+    dtype, itemsize = _SIZES[name]
+    made = StorageRef("", name, dtype, itemsize, count, content=content)
+    made.key = f"inside {id(made)}"
+    return made if len(content) == count * itemsize else NotImplemented
+
+
 def size(args: Args) -> object:
     return tuple(args[0]) if args and isinstance(args[0], list | tuple) else () if not args else NotImplemented
 
@@ -230,6 +244,7 @@ KNOWN: dict[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): rebuild_from_array,
     ("torch._utils", "_rebuild_xla_tensor"): rebuild_from_array,
     ("torch.serialization", "_get_layout"): first,
+    ("torch.storage", "_load_from_bytes"): storage_from_bytes,
     ("torch", "Size"): size,
     ("torch", "device"): device,
     ("collections", "OrderedDict"): ordered_dict,

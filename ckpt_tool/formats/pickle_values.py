@@ -80,6 +80,8 @@ class StorageRef:
     count: int
     start: int = 0
     """Of a storage that is a view of another (torch before 0.4): the first element."""
+    content: bytes | None = None
+    """The bytes of a storage that is inside the pickle."""
 
 
 @dataclass(slots=True, eq=False)

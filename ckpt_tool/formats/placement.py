@@ -41,11 +41,17 @@ class Extent:
             raise FormatError(self.file.path, "its bytes don't match their checksum", AGAIN, f"byte {self.offset}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Inflated:
-    """Bytes that had to be decoded to be read (an array inside a pickle): they are held."""
+    """Bytes that had to be decoded to be read (an array inside a pickle): they are held. Equal where they are the same object."""
 
     content: bytes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Inflated) and self.content is other.content
+
+    def __hash__(self) -> int:
+        return id(self.content)
 
     @property
     def length(self) -> int:

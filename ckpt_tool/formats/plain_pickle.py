@@ -1,4 +1,4 @@
-"""A bare pickle, as Paddle, detectron2 and `pickle.dump` write it: arrays of numpy inside the pickle itself."""
+"""A bare pickle, as Paddle, detectron2 and `pickle.dump` write it: arrays and storages inside the pickle itself."""
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents

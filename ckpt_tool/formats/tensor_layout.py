@@ -22,7 +22,8 @@ def lay_out(tensor: TensorRef, key: str, path: str, locate: Locate, is_big_endia
     """What the catalog says of a tensor, and where its bytes lie. Raises FormatError for a tensor outside its storage."""
     dtype, shape, stride, offset = tensor.dtype, tensor.shape, tensor.stride, tensor.offset
     numel, last, is_contiguous = _measure(shape, stride, offset, key, path)
-    storage = locate(tensor.storage)
+    content = tensor.storage.content
+    storage = locate(tensor.storage) if content is None else Inflated(content)
     size = dtype.itemsize or 1  # torch's F4 type counts bytes, which hold two elements each
     start, end = (offset * size, (last + 1) * size) if numel else (0, 0)  # type: ignore[operator]
     if end > storage.length:

@@ -70,7 +70,9 @@ def test_inline_rules_may_have_ops(folder):
 
 
 def test_a_group_that_is_not_whole_is_refused(folder):
-    torch.save({f"h.0.{n}.w": torch.ones(2, 2) for n in ("q", "k")} | {f"h.1.{n}.w": torch.ones(2, 2) for n in ("q", "k", "v")}, folder / "w.pth")
+    torch.save(
+        {f"h.0.{n}.w": torch.ones(2, 2) for n in ("q", "k")} | {f"h.1.{n}.w": torch.ones(2, 2) for n in ("q", "k", "v")}, folder / "w.pth"
+    )
     ran = ckpt("map", "w.pth", "-e", "h.{i}.{q,k,v}.w -> h.{i}.qkv.w: {concat: 0}", "-o", "o.pth", cwd=folder)
     assert (ran.status, "`h.0.v.w` is missing from its group" in ran.err, (folder / "o.pth").exists()) == (1, True, False)
 
@@ -82,7 +84,10 @@ def test_sharded_folders_and_indexes_are_read(folder):
     shards.mkdir()
     save_file({"a.w": torch.ones(2)}, shards / "model-00001-of-00002.safetensors")
     save_file({"b.w": torch.ones(3)}, shards / "model-00002-of-00002.safetensors")
-    index = {"metadata": {"total_size": 20}, "weight_map": {"a.w": "model-00001-of-00002.safetensors", "b.w": "model-00002-of-00002.safetensors"}}
+    index = {
+        "metadata": {"total_size": 20},
+        "weight_map": {"a.w": "model-00001-of-00002.safetensors", "b.w": "model-00002-of-00002.safetensors"},
+    }
     (shards / "model.safetensors.index.json").write_text(json.dumps(index))
     assert ckpt("map", "sharded", "target.pth", "-r", "rules.yaml", "-o", "a.pth", cwd=folder).status == 0
     assert values(folder, "a.pth") == [[1, 1], [1, 1, 1]]

@@ -182,3 +182,18 @@ def test_a_memo_index_of_four_billion_costs_nothing() -> None:
 
 def test_deep_nesting_needs_no_recursion() -> None:
     assert load(b"]" * 100_001 + b"a" * 100_000 + b".")
+
+
+@pytest.mark.parametrize(
+    ("raw", "fact"),
+    [
+        (b"]" * 3_000_000 + b".", "makes 2050000 values and 2050000 containers"),
+        (b"N" + b"2" * 5_000_000 + b".", "makes 4050000 values and 0 containers"),
+        (b"(" * 500_000 + b".", "containers; 4000000 and 2000000 are the most"),
+        (b"N0" * 7_000_000 + b"N.", "has more than 12000000 opcodes"),
+    ],
+    ids=["containers", "values", "marks", "opcodes"],
+)
+def test_a_pickle_that_asks_for_too_much_is_refused_before_it_gets_it(raw: bytes, fact: str) -> None:
+    with pytest.raises(FormatError, match=fact):
+        load(raw)

@@ -1,6 +1,7 @@
 """Pickled modules give their state dict though their classes can't be imported."""
 
 import importlib
+import pickle
 import sys
 from pathlib import Path
 
@@ -122,3 +123,30 @@ def test_models_of_libraries_give_their_state_dict(tmp_path: Path, torchvision, 
     model = timm.create_model(model_name) if library == "timm" else torchvision.models.get_model(model_name)
     torch.save(model, tmp_path / "a.pth")
     assert_agrees(tmp_path / "a.pth", model.state_dict())
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+def test_what_pickle_itself_wrote_holds_its_storages_inside(tmp_path: Path, protocol: int) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(300, 300))
+    model[2].weight.data = model[2].weight.data.t()
+    for value in (model, model.state_dict()):
+        (tmp_path / "a.pkl").write_bytes(pickle.dumps(value, protocol))
+        assert_agrees(tmp_path / "a.pkl", model.state_dict())
+    with open_checkpoint(str(tmp_path / "a.pkl")) as checkpoint:
+        assert [extra.text for extra in checkpoint.extras if extra.kind == "call"] == []
+
+
+def test_a_stream_inside_that_torch_did_not_write_is_only_named(tmp_path: Path) -> None:
+    raw = pickle.dumps({"w": torch.ones(2)}, 3)
+    (tmp_path / "a.pkl").write_bytes(raw.replace(b"FloatStorage", b"EvilsStorage"))
+    with open_checkpoint(str(tmp_path / "a.pkl")) as checkpoint:
+        assert list(checkpoint.catalog) == []
+        assert [extra.text for extra in checkpoint.extras if extra.kind == "call"] == ["torch.storage._load_from_bytes"]
+
+
+def test_equal_tensors_inside_a_pickle_are_not_taken_for_tied_ones(tmp_path: Path) -> None:
+    weight = torch.ones(2)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": weight, "b": torch.ones(2), "c": weight}))
+    with open_checkpoint(str(tmp_path / "a.pkl")) as checkpoint:
+        assert [info.shares for info in checkpoint.catalog.values()] == [None, None, "a"]
+        assert (checkpoint.same_storage("a", "b"), checkpoint.same_storage("a", "c")) == (False, True)

@@ -1,0 +1,88 @@
+"""Where the bytes of each output tensor come from: moved as they are, or computed by a step's ops."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ckpt_tool.ops import run_chain
+from ckpt_tool.tensors import Catalog, DType
+from ckpt_tool.torch_bridge import to_bytes, to_tensor, torch_dtype
+
+if TYPE_CHECKING:
+    import torch
+
+    from ckpt_tool.formats import Extent, SourceFile
+    from ckpt_tool.mapping.plan import Plan, Step
+
+
+class TensorSource(Protocol):
+    """What the engine needs of an open checkpoint, on disk or in memory."""
+
+    path: str
+    catalog: Catalog
+    metadata: Mapping[str, str]
+    files: tuple[SourceFile, ...]
+
+    @property
+    def versions(self) -> Mapping[str, Mapping[str, object]]: ...
+
+    def extent(self, key: str) -> Extent | None: ...
+
+    def chunks(self, key: str) -> Iterator[bytes]: ...
+
+    def same_storage(self, key: str, other: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an output tensor's bytes come from when they move as they are."""
+
+    checkpoint: TensorSource
+    key: str
+
+
+def moved_tensors(plan: Plan, source: TensorSource, target: TensorSource | None) -> dict[str, Origin]:
+    """The tensors that move unchanged, by output key; what ops compute is not among them."""
+    origins = {}
+    for step in plan.steps:
+        if all(op.name == "copy" for op in step.ops):
+            origins.update({output: Origin(source, step.inputs[0]) for output in step.outputs})
+    if target is not None:
+        origins.update({key: Origin(target, key) for key in plan.kept})
+    if plan.dtype is None:
+        return origins
+    return {key: origin for key, origin in origins.items() if not _casts(plan, origin)}
+
+
+def _casts(plan: Plan, origin: Origin) -> bool:
+    given = origin.checkpoint.catalog[origin.key].dtype
+    return given.is_floating and given is not plan.dtype
+
+
+def computed_tensors(
+    plan: Plan, source: TensorSource, target: TensorSource | None, wanted: Collection[str]
+) -> Iterator[tuple[str, memoryview]]:
+    """The keys among `wanted` that are computed, with their bytes, step by step: one step's tensors are in memory at a time."""
+    for step in plan.steps:
+        if any(key in wanted for key in step.outputs):
+            for key, tensor in zip(step.outputs, _results(step, source), strict=True):
+                if key in wanted:
+                    yield key, to_bytes(_cast(tensor, plan.dtype))
+    for key in plan.kept:
+        if key in wanted and target is not None:
+            yield key, to_bytes(_cast(_tensor(key, target), plan.dtype))
+
+
+def _results(step: Step, source: TensorSource) -> list[torch.Tensor]:
+    return run_chain(step.ops, [_tensor(key, source) for key in step.inputs])
+
+
+def _tensor(key: str, checkpoint: TensorSource) -> torch.Tensor:
+    info = checkpoint.catalog[key]
+    return to_tensor(bytearray().join(checkpoint.chunks(key)), info.dtype, info.shape)
+
+
+def _cast(tensor: torch.Tensor, dtype: DType | None) -> torch.Tensor:
+    return tensor.to(torch_dtype(dtype)) if dtype is not None and tensor.is_floating_point() else tensor

@@ -1,0 +1,62 @@
+"""`ckpt verify`: what was written is proved, and what is wrong is named with its place."""
+
+import json
+
+import pytest
+import torch
+from running import ckpt
+from safetensors.torch import load_file, save_file
+
+RULES = ("-e", "{q,k}.w -> qk.w: {concat: 0}", "-e", "n -> n", "-e", "b -> b")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.save({"q.w": torch.randn(3, 4), "k.w": torch.randn(3, 4), "n": torch.tensor(3), "b": torch.randn(2, 3, 4)}, tmp_path / "in.pth")
+    assert ckpt("map", "in.pth", *RULES, "-o", "out.safetensors", cwd=tmp_path).status == 0
+    return tmp_path
+
+
+def verify(folder, *more):
+    return ckpt("verify", "out.safetensors", "in.pth", *RULES, *more, cwd=folder)
+
+
+def change(folder, **changes):
+    tensors = load_file(folder / "out.safetensors")
+    save_file({key: value for key, value in (tensors | changes).items() if value is not None}, folder / "out.safetensors")
+
+
+def test_what_was_written_is_what_the_plan_says(folder):
+    ran = verify(folder)
+    assert (ran.status, ran.out) == (0, "out.safetensors is what the plan says, bit for bit: 3 tensors\n")
+
+
+def test_the_first_wrong_tensor_is_named_with_its_place(folder):
+    wrong = load_file(folder / "out.safetensors")
+    wrong["b"][1, 2, 3] += 1
+    wrong["qk.w"][4, 0] = -wrong["qk.w"][4, 0]
+    change(folder, **wrong)
+    ran = verify(folder)
+    assert ran.status == 1
+    assert ran.out.splitlines() == [
+        "qk.w first differs at [4, 0]",
+        "b first differs at [1, 2, 3]",
+        "out.safetensors is not what the plan says: 2 wrong keys",
+    ]
+
+
+def test_missing_unexpected_and_other_forms_are_named(folder):
+    change(folder, n=None, x=torch.ones(1), b=torch.ones(2, 3))
+    report = json.loads(verify(folder, "--json").out)
+    assert report["verified"] is False
+    assert {each["key"]: each["fact"] for each in report["mismatches"]} == {
+        "n": "is missing",
+        "x": "is not in the plan",
+        "b": "has 2×3, the plan says 2×3×4",
+    }
+
+
+def test_rules_that_do_not_fit_prove_nothing(folder):
+    ran = ckpt("verify", "out.safetensors", "in.pth", "-e", "zz -> n", cwd=folder)
+    assert (ran.status, "dead-rule" in ran.err) == (1, True)
+    assert ckpt("verify", "none.pth", "in.pth", *RULES, cwd=folder).status == 2
