@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ckpt_tool.engine import Mismatch, Written
     from ckpt_tool.engine.sources import TensorSource
-    from ckpt_tool.mapping import Plan, RuleSet
+    from ckpt_tool.mapping import InvertedRules, Plan, RuleSet
     from ckpt_tool.tensors import Catalog
     from ckpt_tool.training import LoadReport
 
@@ -248,6 +248,32 @@ class Checked:
     problems: tuple[Problem, ...]
     rules: int = 0
     tests: int = 0
+
+
+def invert(source: str | None, target: str | None, how: How) -> InvertedRules:
+    """The inverse of a rule file; with both sides' keys, sizes that the rules alone don't tell come from them.
+
+    Raises RuleError for rules that are not sound.
+    """
+    from ckpt_tool.mapping import invert_rules
+
+    if source is None:
+        rules = read_rules(how)
+        assert rules is not None
+        return invert_rules(rules)
+    with planned(source, target, how) as work:
+        assert work.rules is not None
+        return invert_rules(work.rules, work.checked())
+
+
+def write_text(path: str, text: str, force: bool = False) -> None:
+    """Writes a small text file, complete or not at all. Raises OutputError."""
+    from ckpt_tool.engine.atomic import atomic_output
+    from ckpt_tool.engine.copying import write_at
+
+    content = text.encode()
+    with atomic_output(path, len(content), force) as fd:
+        write_at(fd, content, 0)
 
 
 def check(name: str, source: str | None, target: str | None, how: How) -> Checked:

@@ -28,6 +28,21 @@ CASES = {
             "embeddings.projection.bias": ("patch_embed.proj.bias",),
         },
     ),
+    "ops": (
+        [
+            "blocks.0.qkv.bias 6",
+            "h.0.c_attn.weight 3x4",
+            "wq.weight 8x2",
+            *(f"experts.{e}.{w}.weight 2x3" for e in (0, 1) for w in ("w1", "w3")),
+        ],
+        None,
+        {
+            **{f"layer.0.{part}.bias": ("blocks.0.qkv.bias",) for part in "qkv"},
+            "h.0.proj.weight": ("h.0.c_attn.weight",),
+            "q_proj.weight": ("wq.weight",),
+            "experts.gate_up_proj": tuple(f"experts.{e}.{w}.weight" for e in (0, 1) for w in ("w1", "w3")),
+        },
+    ),
     "copy": (["shared.weight 2"], None, {"encoder.embed.weight": ("shared.weight",), "decoder.embed.weight": ("shared.weight",)}),
     "swap": (["left.a 2", "right.a 2"], ["left.a 2", "right.a 2"], {"right.a": ("left.a",), "left.a": ("right.a",)}),
     "tables": (
@@ -41,7 +56,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_example_of_the_rule_docs_does_what_it_says(tmp_path, name):
     source, target, expected = CASES[name]
-    plan = compile_plan(rules(tmp_path, EXAMPLES[name]), catalog(*source), catalog(*target) if target else None)
+    settings = {"heads": 2} if "heads" in EXAMPLES[name] else None
+    plan = compile_plan(rules(tmp_path, EXAMPLES[name]), catalog(*source), catalog(*target) if target else None, settings)
     assert pairs(plan) == expected
 
 

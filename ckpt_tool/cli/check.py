@@ -13,6 +13,9 @@ def check(
     source: Annotated[str | None, typer.Argument(metavar="[A]", help=f"The source's keys: {CHECKPOINT}.")] = None,
     target: Annotated[str | None, typer.Argument(metavar="[B]", help="The target's keys.")] = None,
     settings: Settings = None,
+    invert: Annotated[bool, typer.Option("--invert", help="Turn the rules round: from the target back to the source.")] = False,
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Where the inverse goes; else stdout.")] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
     concise: Annotated[bool, typer.Option("--concise", help="One line a problem, for editors.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -21,10 +24,24 @@ def check(
 ) -> None:
     """Check rules by themselves and their `tests:`, and with key lists or checkpoints everything else. Writes nothing."""
     from ckpt_tool import api
+    from ckpt_tool.report.inverse import inverse_json, inverse_text
     from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.problems import check_json, concise_text, problems_text, sound_text
 
-    result = api.check(rules, source, target, how((rules,), None, None, None, None, settings, None, False, None))
+    way = how((rules,), None, None, None, None, settings, None, False, None)
+    if invert:
+        turned = api.invert(source, target, way)
+        if json:
+            show_result(to_json(inverse_json(turned)))
+        else:
+            say(inverse_text(turned))
+        if turned.yaml and output:
+            api.write_text(output, turned.yaml, force)
+            say(f"wrote {output}")
+        elif turned.yaml and not json:
+            show_result(turned.yaml.rstrip("\n"))
+        raise typer.Exit(YES if turned.yaml else NO)
+    result = api.check(rules, source, target, way)
     if json:
         show_result(to_json(check_json(rules, result.problems)))
     elif concise:

@@ -1,0 +1,27 @@
+"""Patterns back into text, so that a pattern that was paired, bound or turned round can stand in a rule again."""
+
+from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star, Text, Token, quote
+
+
+def write(pattern: Pattern) -> str:
+    """A text that parses to the same pattern; each bound is written once, where its number stands alone."""
+    pending = dict(pattern.bounds)
+    return "".join(_token(token, pending) for token in pattern.tokens)
+
+
+def _token(token: Token, pending: dict[str, range]) -> str:
+    match token:
+        case Text(text):
+            return quote(text)
+        case Star():
+            return "*"
+        case Rest(id):
+            return "**" if id == "**" else f"{{{id}=**}}"
+        case Number(affine):
+            bounds = pending.pop(str(affine), None)
+            return f"{{{affine}}}" if bounds is None else f"{{{affine}={bounds.start}..{bounds.stop - 1}}}"
+        case Choice(id, words, is_table):
+            if is_table:
+                return f"{{{id}}}"
+            listed = ",".join(word.replace("\\", "\\\\").replace(",", "\\,").replace("}", "\\}") for word in words)
+            return f"{{{listed}}}" if id.startswith("{") else f"{{{id}={listed}}}"

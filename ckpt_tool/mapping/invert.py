@@ -1,0 +1,137 @@
+"""Rules turned round: what maps the target back onto the source, with a verdict for each rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.errors import Location
+from ckpt_tool.keys import Matcher, PatternError
+from ckpt_tool.keys.write import write
+from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.mapping.rules import Param, Rule, RuleSet, Selector
+from ckpt_tool.ops import Form, Inverse, Op, invert_chain, ops_argument
+
+
+@dataclass(frozen=True, slots=True)
+class InvertedRule:
+    """A rule and what undoes it: `text` is its line in YAML, or None where it can't be turned round, and `why` says why."""
+
+    rule: Rule
+    text: str | None
+    verdict: str
+    why: str
+
+    @property
+    def where(self) -> Location:
+        return self.rule.where
+
+
+@dataclass(frozen=True, slots=True)
+class InvertedRules:
+    """The inverse of a rule set; `yaml` is a rule file, or None where some rule can't be turned round."""
+
+    rules: tuple[InvertedRule, ...]
+    yaml: str | None
+
+
+def invert_rules(rules: RuleSet, plan: Plan | None = None) -> InvertedRules:
+    """The inverse rules. A plan that was made of them tells the sizes that the rules alone don't."""
+    inverted = tuple(_inverted(rule, _inverse(rule, plan)) for rule in rules.rules)
+    is_whole = all(each.text is not None for each in inverted)
+    return InvertedRules(inverted, _document(rules, inverted) if is_whole else None)
+
+
+def _inverse(rule: Rule, plan: Plan | None) -> Inverse:
+    if plan is None:
+        return invert_chain(rule.ops)
+    steps = [step for step in plan.steps if step.origin.rule and step.origin.rule.where == rule.where]
+    found = [invert_chain(step.ops, [Form(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]) for step in steps]
+    if not found:
+        return invert_chain(rule.ops)
+    general = invert_chain(rule.ops)
+    if len({each.ops for each in found}) == 1:
+        return found[0] if not general.ops or general.verdict != "exact" else general
+    return (
+        general
+        if general.ops
+        else Inverse((), found[0].verdict, "the rule's tensors need different inverses; turn round a plan of one of them")
+    )
+
+
+def _inverted(rule: Rule, inverse: Inverse) -> InvertedRule:
+    fault = _unmatchable(rule)
+    if fault or (rule.ops and not inverse.ops):
+        return InvertedRule(rule, None, inverse.verdict, fault or inverse.why)
+    return InvertedRule(rule, _line(rule, inverse.ops), inverse.verdict, inverse.why)
+
+
+def _unmatchable(rule: Rule) -> str | None:
+    """Why the target's patterns can't be matched, or None where they can."""
+    bounds = {name: span for side in (*rule.sources, *rule.targets) for name, span in side.pattern.bounds.items()}
+    for side in rule.targets:
+        try:
+            Matcher(side.pattern, bounds)
+        except PatternError as error:
+            return error.message
+    return None
+
+
+def _line(rule: Rule, ops: Sequence[Op]) -> str:
+    sources, targets = ([write(side.pattern) for side in sides] for sides in (rule.targets, rule.sources))
+    argument = ops_argument(ops)
+    if len(sources) > 1 or len(targets) > 1:
+        return _flow({"from": sources, "to": targets, "ops": argument})
+    head = f"{sources[0]} -> {targets[0]}"
+    return _scalar(head) if not ops else f"{_scalar(head)}: {_flow(argument[0] if len(argument) == 1 else argument)}"
+
+
+def _document(rules: RuleSet, inverted: Sequence[InvertedRule]) -> str:
+    parts = [
+        f"# The inverse of {', '.join(rules.files)}",
+        f"about: {_scalar(f'inverse of: {rules.about}' if rules.about else 'inverse rules')}",
+    ]
+    if rules.params:
+        parts += ["params:", *(f"  {param.name}: {_flow(_param(param))}" for param in rules.params)]
+    if rules.tables:
+        parts += ["tables:", *(f"  {name}: {_flow({right: left for left, right in rows.items()})}" for name, rows in rules.tables.items())]
+    parts += _section("rules", [each for each in inverted if not each.rule.is_optional])
+    parts += _section("optional", [each for each in inverted if each.rule.is_optional])
+    parts += _patterns("drop", rules.keep) + _patterns("keep", rules.drop)
+    rest = {"source": "drop"} if rules.rest_target == "keep" else {}
+    rest |= {"target": "keep"} if rules.rest_source == "drop" else {}
+    parts += [f"rest: {_flow(rest)}"] if rest else []
+    swapped = {test.targets[0]: test.source for test in rules.tests if len(test.targets) == 1}
+    parts += ["tests:", *(f"  {_scalar(source)}: {_scalar(target)}" for source, target in swapped.items())] if swapped else []
+    return "\n".join(parts) + "\n"
+
+
+def _section(name: str, inverted: Sequence[InvertedRule]) -> list[str]:
+    return [f"{name}:", *(f"  - {each.text}" for each in inverted)] if inverted else []
+
+
+def _patterns(name: str, selectors: Sequence[Selector]) -> list[str]:
+    return [f"{name}:", *(f"  - {_scalar(selector.pattern.text)}" for selector in selectors)] if selectors else []
+
+
+def _param(param: Param) -> dict[str, object]:
+    """A parameter without the shapes that it is taken from: these are the old source's."""
+    return {"from": list(param.config_keys), "default": param.default} if param.default is not None else {"from": list(param.config_keys)}
+
+
+def _scalar(text: str) -> str:
+    """A plain YAML scalar where that is safe, else a quoted one."""
+    is_plain = text[:1].isalnum() and not any(mark in text for mark in (": ", " #", "\\", '"', "\n")) and not text.endswith(":")
+    return text if is_plain and text.isprintable() and text == text.strip() else json.dumps(text, ensure_ascii=False)
+
+
+def _flow(value: object) -> str:
+    """A value in YAML's flow style; a bare name stays bare."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_flow(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if isinstance(value, str) and not value.replace("_", "").isalnum():
+        return json.dumps(value, ensure_ascii=False)
+    return str(value).lower() if isinstance(value, bool) else str(value)

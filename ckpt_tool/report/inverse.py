@@ -1,0 +1,25 @@
+"""Inverse rules as people and machines read them: a verdict for each rule."""
+
+from ckpt_tool.mapping import InvertedRules
+from ckpt_tool.report.style import columns, plural, safe
+
+
+def inverse_text(inverted: InvertedRules) -> str:
+    """A line for each rule that is more than a rename, and the conclusion."""
+    notable = [each for each in inverted.rules if each.verdict != "exact" or each.text is None]
+    rows = [[f"line {each.where.line}", safe(each.rule.text), each.verdict if each.text else "none", safe(each.why)] for each in notable]
+    exact = len(inverted.rules) - len(notable)
+    lines = columns(rows, "llll")
+    if inverted.yaml is None:
+        stuck = sum(each.text is None for each in inverted.rules)
+        return "\n".join([*lines, f"{plural(stuck, 'rule')} can't be turned round; {exact} could, exactly"])
+    others = f", {len(notable)} with the verdicts above" if notable else ""
+    return "\n".join([*lines, f"{plural(exact, 'rule')} turned round exactly{others}"])
+
+
+def inverse_json(inverted: InvertedRules) -> dict[str, object]:
+    rules = [
+        {"line": each.where.line, "rule": each.rule.text, "inverse": each.text, "verdict": each.verdict, "why": each.why}
+        for each in inverted.rules
+    ]
+    return {"schema": 1, "rules": rules, "yaml": inverted.yaml}
