@@ -43,6 +43,11 @@ CASES = {
             "experts.gate_up_proj": tuple(f"experts.{e}.{w}.weight" for e in (0, 1) for w in ("w1", "w3")),
         },
     ),
+    "layouts": (
+        ["body.x 2", "fc.w 3", "patch.weight 4x3x1x1"],
+        ["net.x 2", "classifier.w 3", "patch.linear.weight 4x3"],
+        {"net.x": ("body.x",), "classifier.w": ("fc.w",), "patch.linear.weight": ("patch.weight",)},
+    ),
     "copy": (["shared.weight 2"], None, {"encoder.embed.weight": ("shared.weight",), "decoder.embed.weight": ("shared.weight",)}),
     "swap": (["left.a 2", "right.a 2"], ["left.a 2", "right.a 2"], {"right.a": ("left.a",), "left.a": ("right.a",)}),
     "tables": (

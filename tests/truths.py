@@ -32,7 +32,9 @@ def read_truth(path: Path) -> Truth:
     job = json.loads(gzip.decompress(path.read_bytes()))
     entries = {entry["target"]: entry for entry in job["truth"]}
     sides = (_catalog(job["source"]), _catalog(job["target"]))
-    return Truth(path.name.removesuffix(".json.gz"), *sides, entries, frozenset(job["fresh"]), frozenset(job["unused"]), job.get("proof", {}))
+    return Truth(
+        path.name.removesuffix(".json.gz"), *sides, entries, frozenset(job["fresh"]), frozenset(job["unused"]), job.get("proof", {})
+    )
 
 
 def _catalog(entries: list[dict]) -> Catalog:

@@ -74,7 +74,7 @@ def _open(path: str) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        raise InputError(path, _open_fact(error)) from None
+        raise InputError(path, _open_fact(error), _open_hint(path)) from None
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
@@ -92,6 +92,10 @@ def _open_fact(error: OSError | ValueError) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error)
+
+
+def _open_hint(path: str) -> str | None:
+    return "addresses are not opened; download the file first" if "://" in path else None
 
 
 def _kind(mode: int) -> str:

@@ -37,7 +37,9 @@ def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
     unnamed: list[str] = []
     prefixes: dict[str, str] = {}
     for key in source:
-        name = _strip(key, rules.strip, prefixes)
+        name = strip_prefixes(key, rules.strip)
+        if name != key:
+            prefixes[key] = key.removesuffix(name)
         if drop := droppers.first(name):
             dropped[drop[0]].append(key)
         elif taken := takers.first(name):
@@ -48,16 +50,9 @@ def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
     return Claims(tuple(map(tuple, by_rule)), tuple(map(tuple, dropped)), tuple(unnamed), prefixes)
 
 
-def _strip(key: str, prefixes: tuple[str, ...], found: dict[str, str]) -> str:
-    """The key without the prefixes of `strip:`, each taken off at most once per pass until none fits."""
-    if not prefixes:
-        return key
+def strip_prefixes(key: str, prefixes: tuple[str, ...]) -> str:
+    """The key without the prefixes of `strip:`, taken off until none fits."""
     name = key
-    for _ in range(len(key)):
-        prefix = next((prefix for prefix in prefixes if prefix and name.startswith(prefix)), None)
-        if prefix is None:
-            break
+    while prefix := next((prefix for prefix in prefixes if prefix and name.startswith(prefix)), None):
         name = name[len(prefix) :]
-    if name != key:
-        found[key] = key[: len(key) - len(name)]
     return name

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from ckpt_tool.errors import Problem
 from ckpt_tool.mapping.assign import assign_rules
+from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.coverage import check_collisions, check_rules_of_use, check_unnamed
 from ckpt_tool.mapping.name_tests import check_tests
 from ckpt_tool.mapping.params import bind_params, resolve_params
@@ -18,6 +19,7 @@ def check_rules(
     """Problems of the rules by themselves, and with a source those of its keys; for a target too, compile a plan."""
     if source is None:
         return list(check_tests(rules))
+    rules = with_blocks(rules, source)
     numbers, problems = resolve_params(rules, settings or {}, config or {}, source)
     if problems:
         return problems

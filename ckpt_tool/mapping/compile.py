@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.mapping.assign import assign_rules
+from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.coverage import (
     check_collisions,
     check_dead_keeps,
@@ -35,6 +36,7 @@ def compile_plan(
 
     `settings` and `config` give the numbers of parameters.
     """
+    rules = with_blocks(rules, source)
     numbers, problems = resolve_params(rules, settings or {}, config or {}, source)
     if problems:
         raise RuleError(problems)

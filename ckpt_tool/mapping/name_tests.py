@@ -7,13 +7,15 @@ from ckpt_tool.errors import Problem
 from ckpt_tool.keys import render
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.assign import Claim, assign_rules
+from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.rules import NameTest, Rule, RuleSet, Side
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 
 def check_tests(rules: RuleSet) -> Iterator[Problem]:
-    """A problem for each test whose source key goes elsewhere than it says."""
+    """A problem for each test whose source key goes elsewhere than it says; `when:` looks at the keys that the tests name."""
     names = Catalog(TensorInfo(test.source, DType.F32, ()) for test in rules.tests)
+    rules = with_blocks(rules, names)
     claims = assign_rules(rules, names)
     reached = {claim.key: targets_of(rule, claim) for rule, taken in zip(rules.rules, claims.by_rule, strict=True) for claim in taken}
     dropped = {key for keys in claims.dropped for key in keys}

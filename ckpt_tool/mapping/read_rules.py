@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from ckpt_tool.errors import InputError, Location, Problem, RuleError
 from ckpt_tool.keys import nearest
+from ckpt_tool.mapping.read_condition import read_condition
 from ckpt_tool.mapping.read_rule import Reading, read_rule, read_selector
-from ckpt_tool.mapping.rules import Expect, NameTest, Param, Rule, RuleSet, Selector
+from ckpt_tool.mapping.rules import Block, Condition, Expect, NameTest, Param, Rule, RuleSet, Selector
 from ckpt_tool.mapping.yaml_nodes import Mapping, Node, Scalar, Sequence, Source, read_yaml
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ class _Draft:
     keep: list[Selector] = field(default_factory=list)
     tests: list[NameTest] = field(default_factory=list)
     params: list[Param] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     strip: list[str] = field(default_factory=list)
     unwrap: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
@@ -105,7 +107,7 @@ def _finish(draft: _Draft) -> RuleSet:
         rest_source="drop" if rest.get("source") == "drop" else "problem",
         rest_target="keep" if rest.get("target") == "keep" else "problem",
         expect=draft.expect, tests=tuple(draft.tests), tables=dict(draft.reading.tables), params=tuple(draft.params),
-        strip=tuple(draft.strip), unwrap=tuple(draft.unwrap),
+        blocks=tuple(draft.blocks), strip=tuple(draft.strip), unwrap=tuple(draft.unwrap),
     )  # fmt: skip
 
 
@@ -273,6 +275,23 @@ def _read_unwrap(draft: _Draft, node: Node, _: Resolve) -> None:
     draft.unwrap.extend(item.text for item in _texts(draft, node, "unwrap"))
 
 
+def _read_when(draft: _Draft, node: Node, resolve: Resolve) -> None:
+    for item in _items(draft, node, "when"):
+        inner = _Draft(draft.reading)
+        conditions: list[Condition] = []
+        for key, value in _entries(draft, item, "a block of `when`"):
+            if key.text in BLOCK_SECTIONS:
+                SECTIONS[key.text](inner, value, resolve)
+            else:
+                _append(conditions, read_condition(draft.reading, key, value))
+        if not conditions:
+            draft.reading.add("bad-when", "a block of `when:` has a condition: `has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`", item.where)
+        draft.blocks.append(Block(tuple(conditions), tuple(inner.rules), tuple(inner.drop), tuple(inner.keep), item.where))
+
+
+BLOCK_SECTIONS = ("rules", "optional", "drop", "keep")
+
+
 def _text_reader(section: str) -> Callable[[_Draft, Node, Resolve], None]:
     def read(draft: _Draft, node: Node, resolve: Resolve) -> None:
         if isinstance(node, Scalar):
@@ -297,6 +316,7 @@ SECTIONS: dict[str, Callable[[_Draft, Node, Resolve], None]] = {
     "tests": _read_tests,
     "tables": _read_tables,
     "params": _read_params,
+    "when": _read_when,
     "strip": _read_strip,
     "unwrap": _read_unwrap,
 }

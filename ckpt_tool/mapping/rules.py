@@ -85,6 +85,30 @@ class NameTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that is true of a source's keys or headers, or not; never of values.
+
+    `kind` is `has` or `lacks` (a key that `matcher` matches), or `ndim`, `shape`, `dtype` (of the keys that it matches).
+    """
+
+    kind: str
+    matcher: Matcher
+    wanted: object
+    where: Location
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rules for a source of which all `conditions` hold."""
+
+    conditions: tuple[Condition, ...]
+    rules: tuple[Rule, ...]
+    drop: tuple[Selector, ...]
+    keep: tuple[Selector, ...]
+    where: Location
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSet:
     """A rule file, or several, read and understood. Paths are as the command should open them."""
 
@@ -103,5 +127,6 @@ class RuleSet:
     tests: tuple[NameTest, ...] = ()
     tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     params: tuple[Param, ...] = ()
+    blocks: tuple[Block, ...] = ()
     strip: tuple[str, ...] = ()
     unwrap: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ def folder(tmp_path):
 
 BAD = [
     ("show missing.pth", "missing.pth: no such file"),
+    ("show https://example.org/a.pth", "https://example.org/a.pth: no such file; addresses are not opened; download the file first"),
     ("show folder", "folder: is a folder without"),
     ("show empty.pth", "empty.pth: is empty"),
     ("show cut.pth", "cut.pth: "),

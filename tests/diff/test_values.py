@@ -48,7 +48,11 @@ def test_large_integers_are_compared_exactly():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn]), st.integers(1, 300), st.integers(0, 9))
+@given(
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn]),
+    st.integers(1, 300),
+    st.integers(0, 9),
+)
 def test_statistics_are_those_of_float64(dtype, count, seed):
     generator = torch.Generator().manual_seed(seed)
     a, b = (torch.randn(count, generator=generator).to(dtype) for _ in range(2))

@@ -69,7 +69,9 @@ def test_a_tensor_that_the_index_does_not_list_is_named(tmp_path: Path) -> None:
     save_file({"a": A, "stray": B}, tmp_path / "one.safetensors")
     with open_checkpoint(path) as checkpoint:
         assert list(checkpoint.catalog) == ["b", "a"]
-        assert [(extra.path, extra.text) for extra in checkpoint.extras] == [("stray", "F32 in one.safetensors, which the index does not list")]
+        assert [(extra.path, extra.text) for extra in checkpoint.extras] == [
+            ("stray", "F32 in one.safetensors, which the index does not list")
+        ]
 
 
 @pytest.mark.parametrize("name", ["../one.safetensors", "/etc/passwd", "sub/one.safetensors", "", ".", "..", "a\0b", "C:one", "..\\one"])
@@ -95,7 +97,9 @@ def test_a_tensor_in_two_shards_is_an_error(tmp_path: Path) -> None:
         open_checkpoint(path)
 
 
-@pytest.mark.parametrize("text", ['{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "x", "a": "y"}}', '{"weight_map"', "[1]"])
+@pytest.mark.parametrize(
+    "text", ['{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "x", "a": "y"}}', '{"weight_map"', "[1]"]
+)
 def test_an_index_of_another_shape_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(FormatError):

@@ -32,7 +32,10 @@ def test_a_key_list_has_no_values(tmp_path: Path) -> None:
     with open_checkpoint(str(tmp_path / "keys.txt")) as checkpoint:
         assert checkpoint.format == "key list"
         assert not checkpoint.has_values
-        assert list(checkpoint.catalog.values()) == [TensorInfo("conv.weight", DType.F32, (64, 3, 7, 7)), TensorInfo("steps", DType.I64, ())]
+        assert list(checkpoint.catalog.values()) == [
+            TensorInfo("conv.weight", DType.F32, (64, 3, 7, 7)),
+            TensorInfo("steps", DType.I64, ()),
+        ]
 
 
 def test_a_dash_is_a_key_list_on_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,9 @@ def test_texts_are_extras_and_objects_are_refused(tmp_path: Path) -> None:
         open_checkpoint(str(tmp_path / "b.npz"))
 
 
-def gguf(path: Path, pairs: bytes = b"", count: int = 0, tensors: tuple[tuple[str, tuple[int, ...], int, int], ...] = (), data: bytes = b"") -> str:
+def gguf(
+    path: Path, pairs: bytes = b"", count: int = 0, tensors: tuple[tuple[str, tuple[int, ...], int, int], ...] = (), data: bytes = b""
+) -> str:
     raw = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), count) + pairs
     for name, sizes, kind, offset in tensors:
         raw += struct.pack("<Q", len(name)) + name.encode() + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, offset)
@@ -158,7 +160,9 @@ def test_opening_files_of_every_format_needs_neither_torch_nor_numpy(tmp_path: P
     np.savez_compressed(tmp_path / "c.npz", **ARRAYS)
     gguf(tmp_path / "d.gguf", tensors=(("w", (2,), 0, 0),), data=bytes(8))
     paths = [str(path) for path in tmp_path.iterdir()]
-    done = subprocess.run([sys.executable, "-c", OPEN_ALL, *paths], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_ALL, *paths], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
     assert done.stdout == "[] []\n"
 
 

@@ -26,7 +26,9 @@ def calls(raw: bytes) -> list[str]:
 
 SCALARS = st.none() | st.booleans() | st.integers(-(1 << 80), 1 << 80) | st.floats(allow_nan=False) | st.text() | st.binary()
 KEYS = st.text() | st.integers(-(1 << 50), 1 << 50) | st.binary() | st.booleans() | st.none()
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.tuples(inner, inner, inner, inner) | st.dictionaries(KEYS, inner), max_leaves=20)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.tuples(inner, inner, inner, inner) | st.dictionaries(KEYS, inner), max_leaves=20
+)
 
 
 @given(value=VALUES, protocol=st.integers(0, 5))
@@ -72,7 +74,9 @@ def test_attributes_of_an_ordered_dict_are_kept() -> None:
 
 
 @pytest.mark.parametrize("protocol", range(2, 6))
-@pytest.mark.parametrize("array", [np.arange(6.0).reshape(2, 3), np.asfortranarray(np.eye(2)), np.array([1, 2], ">i4"), np.array(True)], ids=str)
+@pytest.mark.parametrize(
+    "array", [np.arange(6.0).reshape(2, 3), np.asfortranarray(np.eye(2)), np.array([1, 2], ">i4"), np.array(True)], ids=str
+)
 def test_arrays_of_numpy_keep_their_bytes(array: np.ndarray, protocol: int) -> None:
     read = load(pickle.dumps(array, protocol))
     assert isinstance(read, ArrayRef)

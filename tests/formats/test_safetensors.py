@@ -16,7 +16,10 @@ from tests.formats.oracles import assert_same_tensor, filled
 STORABLE = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint16, torch.bool, torch.complex64]
 STORABLE += [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.float4_e2m1fn_x2]
 TENSORS = st.builds(
-    lambda dtype, shape, seed: filled(dtype, *shape, seed=seed), st.sampled_from(STORABLE), st.lists(st.integers(0, 3), min_size=1, max_size=4), st.integers(0, 99)
+    lambda dtype, shape, seed: filled(dtype, *shape, seed=seed),
+    st.sampled_from(STORABLE),
+    st.lists(st.integers(0, 3), min_size=1, max_size=4),
+    st.integers(0, 99),
 )
 
 
@@ -50,7 +53,9 @@ def test_the_order_of_the_header_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_writers_own_order_is_not_that_of_modules(tmp_path: Path) -> None:
-    save_file({"b.weight": torch.ones(2), "a.steps": torch.ones(1, dtype=torch.int64), "a.half": torch.ones(1).half()}, tmp_path / "a.safetensors")
+    save_file(
+        {"b.weight": torch.ones(2), "a.steps": torch.ones(1, dtype=torch.int64), "a.half": torch.ones(1).half()}, tmp_path / "a.safetensors"
+    )
     with open_checkpoint(str(tmp_path / "a.safetensors")) as checkpoint:
         assert not checkpoint.catalog.is_ordered
 

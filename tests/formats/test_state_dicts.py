@@ -34,7 +34,11 @@ CASES: dict[str, tuple[object, str, list[str]]] = {
     "an average beside the weights": ({"state_dict_ema": model("e"), "state_dict": model()}, "state_dict", ["w", "b"]),
     "only an average": ({"ema": model("e"), "epoch": 1}, "ema", ["e"]),
     "params and their average": ({"params_ema": model("e"), "params": model()}, "params", ["w", "b"]),
-    "a well-known name inside of another": ({"checkpoint": {"model": model(), "cfg": {}}, "other": model("x")}, "checkpoint.model", ["w", "b"]),
+    "a well-known name inside of another": (
+        {"checkpoint": {"model": model(), "cfg": {}}, "other": model("x")},
+        "checkpoint.model",
+        ["w", "b"],
+    ),
     "two levels of well-known names": ({"model": {"state_dict": model(), "lr": 1}}, "model.state_dict", ["w", "b"]),
     "the only mapping of tensors": ({"foo": model(), "epoch": 1}, "foo", ["w", "b"]),
     "the only one, deep inside": ({"foo": {"bar": model()}}, "foo.bar", ["w", "b"]),
@@ -42,7 +46,11 @@ CASES: dict[str, tuple[object, str, list[str]]] = {
     "several beside an optimizer": ({"a": model("w"), "b": model("w"), "optim": ADAM}, "", ["a.w", "b.w"]),
     "an optimizer by its shape": ({"a": model("w"), "o": ADAM}, "a", ["w"]),
     "nested mappings": ({"encoder": {"w": T()}, "w": T(), "v": T()}, "", ["encoder.w", "w", "v"]),
-    "nested mappings under a well-known name": ({"model": {"encoder": {"w": T()}, "decoder": {"w": T()}}}, "model", ["encoder.w", "decoder.w"]),
+    "nested mappings under a well-known name": (
+        {"model": {"encoder": {"w": T()}, "decoder": {"w": T()}}},
+        "model",
+        ["encoder.w", "decoder.w"],
+    ),
     "tensors beside an optimizer": ({"w": T(), "b": T(), "optimizer": ADAM}, "", ["w", "b"]),
     "few tensors beside a model": ({"model": model("a", "b", "c"), "loss": T(), "grid": T()}, "model", ["a", "b", "c"]),
     "a GAN": ({"generator": model("g"), "discriminator": model("d")}, "generator", ["g"]),
@@ -153,4 +161,6 @@ def test_arrays_are_extras_beside_tensors_and_tensors_where_there_are_none(tmp_p
     with opened(tmp_path, {"model": {"t": T()}, "mean": arrays["w"]}) as checkpoint:
         assert [(extra.path, extra.kind, extra.text) for extra in checkpoint.extras] == [("mean", "tensor", "array <f4 2×3")]
     (tmp_path / "a.pdparams").write_bytes(pickle.dumps(arrays, 2))
-    assert_agrees(tmp_path / "a.pdparams", {key: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for key, array in arrays.items()})
+    assert_agrees(
+        tmp_path / "a.pdparams", {key: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for key, array in arrays.items()}
+    )

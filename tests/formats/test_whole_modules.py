@@ -66,7 +66,9 @@ def forget(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("kind", ["Net", "Kept"])
 @pytest.mark.parametrize("is_zip", [True, False])
-@pytest.mark.parametrize("wrap", [lambda m: m, torch.nn.DataParallel, torch.optim.swa_utils.AveragedModel], ids=["bare", "parallel", "averaged"])
+@pytest.mark.parametrize(
+    "wrap", [lambda m: m, torch.nn.DataParallel, torch.optim.swa_utils.AveragedModel], ids=["bare", "parallel", "averaged"]
+)
 def test_a_module_of_a_lost_class_gives_its_state_dict(tmp_path: Path, foreign, kind: str, is_zip: bool, wrap) -> None:
     model = wrap(getattr(foreign, kind)())
     torch.save(model, tmp_path / "a.pth", _use_new_zipfile_serialization=is_zip)
@@ -115,7 +117,9 @@ def test_a_compiled_module_keeps_the_prefix_of_its_wrapper(tmp_path: Path) -> No
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224", "timm:convnext_atto", "torchvision:mobilenet_v3_small", "torchvision:shufflenet_v2_x0_5"])
+@pytest.mark.parametrize(
+    "name", ["timm:vit_tiny_patch16_224", "timm:convnext_atto", "torchvision:mobilenet_v3_small", "torchvision:shufflenet_v2_x0_5"]
+)
 def test_models_of_libraries_give_their_state_dict(tmp_path: Path, torchvision, name: str) -> None:
     import timm
 

@@ -58,7 +58,9 @@ def records(**changed: bytes | None) -> dict[str, bytes]:
     return {name: content for name, content in found.items() if changed.get(name, b"") is not None}
 
 
-def tensor_pickle(key: object = "0", count: object = 4, offset: object = 0, size: object = (4,), stride: object = (1,), kind: str = "FloatStorage") -> bytes:
+def tensor_pickle(
+    key: object = "0", count: object = 4, offset: object = 0, size: object = (4,), stride: object = (1,), kind: str = "FloatStorage"
+) -> bytes:
     """The pickle of {'w': tensor} with these numbers."""
     plain = lambda value: pickle.dumps(value, 2)[2:-1]  # noqa: E731
     identity = b"(" + plain("storage") + f"ctorch\n{kind}\n".encode() + plain(key) + plain("cpu") + plain(count) + b"tQ"
@@ -76,7 +78,11 @@ def must_refuse() -> Iterator[tuple[str, bytes]]:
 
 
 def _cut_files() -> Iterator[tuple[str, bytes]]:
-    for name, raw in {"zip.pth": torch_file(), "legacy.pth": torch_file(_use_new_zipfile_serialization=False), "a.safetensors": save({"w": W})}.items():
+    for name, raw in {
+        "zip.pth": torch_file(),
+        "legacy.pth": torch_file(_use_new_zipfile_serialization=False),
+        "a.safetensors": save({"w": W}),
+    }.items():
         for size in range(0, len(raw), max(1, len(raw) // 40)):
             yield f"cut-{size}-{name}", raw[:size]
 
@@ -182,7 +188,10 @@ def must_read() -> Iterator[tuple[str, bytes]]:
     """Each holds the tensor `w` of four floats."""
     yield "plain zip.pth", archive(records())
     yield "deflated.pth", archive(records(), zipfile.ZIP_DEFLATED)
-    yield "old.pth", archive(records(**{"byteorder": None, ".format_version": None, ".storage_alignment": None, ".data/serialization_id": None}))
+    yield (
+        "old.pth",
+        archive(records(**{"byteorder": None, ".format_version": None, ".storage_alignment": None, ".data/serialization_id": None})),
+    )
     yield "comment.pth", archive(records())[:-2] + b"\x03\0abc"
     yield "other root.pth", archive(records(), root="model.v1")
     yield "by hand.pth", archive({**records(), "data.pkl": tensor_pickle()})

@@ -79,6 +79,28 @@ def test_included_rules_come_after_those_that_include_them(tmp_path):
     assert pairs(plan) == {"c.w": ("a.w",), "b.b": ("a.b",)}
 
 
+WHEN = """\
+rules: [a.* -> b.*]
+when:
+  - {has: old.*, rules: [old.* -> new.*]}
+  - {lacks: old.*, drop: [extra]}
+  - {dtype: [a.w, F16], rules: [a.w -> half.w]}
+  - {shape: [a.w, [~, 3]], ndim: [a.w, 2], rules: [a.w -> wide.w]}
+"""
+CHOSEN = [
+    (["a.w 2", "old.x 1"], {"b.w", "new.x"}, 0),
+    (["a.w 2", "extra 1"], {"b.w"}, 1),
+    (["a.w 2 F16", "a.b 2", "extra 1"], {"half.w", "b.b"}, 1),
+    (["a.w 5x3", "a.b 2", "extra 1"], {"wide.w", "b.b"}, 1),
+]
+
+
+@pytest.mark.parametrize(("keys", "outputs", "dropped"), CHOSEN)
+def test_blocks_count_where_their_conditions_hold(tmp_path, keys, outputs, dropped):
+    plan = compile_plan(rules(tmp_path, WHEN), catalog(*keys))
+    assert (set(plan.outputs), len(plan.dropped)) == (outputs, dropped)
+
+
 def test_several_rule_files_are_one_set(tmp_path):
     for name, rule in (("one", "a.w -> c.w"), ("two", "a.* -> b.*")):
         (tmp_path / f"{name}.yaml").write_text(f"rules: [{rule}]\n")

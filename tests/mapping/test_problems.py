@@ -136,6 +136,15 @@ def test_parameter_without_a_number(tmp_path):
 
 
 MALFORMED = [
+    (
+        "when: [{rules: [a -> b]}]\n",
+        "bad-when",
+        "1:8",
+        "a block of `when:` has a condition: `has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`",
+    ),
+    ("when: [{has: a, hass: b}]\n", "bad-when", "1:17", "`hass` is no condition; there are `has:`, `lacks:`, `ndim:`, `shape:`, `dtype:`"),
+    ("when: [{has: a, ndim: [a, x]}]\n", "bad-when", "1:27", "`ndim:` of a key is a number"),
+    ("when: [{has: a, shape: a}]\n", "bad-when", "1:24", "`shape:` takes a key and what it must be"),
     ("rules:\n  - a.{b.c -> d\n", "bad-pattern", "2:7", "`{` is not closed"),
     ("rules:\n  - a.* -> b.{q}}\n", "bad-pattern", "2:17", "`}` without `{`; write `\\}` for the character"),
     ("rules:\n  - a.*\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),

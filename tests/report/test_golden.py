@@ -101,7 +101,10 @@ def test_show(golden, tmp_path):
     shared = torch.zeros(4, 2)
     state = {"emb.w": shared, "head.w": shared, "n": torch.tensor(1), **{f"h.{i}.w": torch.zeros(3, 3) for i in range(4)}}
     path = tmp_path / "run.pth"
-    torch.save({"epoch": 3, "model": state, "ema": dict(state), "optimizer": {"state": {0: {"exp_avg": torch.zeros(4, 2)}}, "param_groups": []}}, path)
+    torch.save(
+        {"epoch": 3, "model": state, "ema": dict(state), "optimizer": {"state": {0: {"exp_avg": torch.zeros(4, 2)}}, "param_groups": []}},
+        path,
+    )
     with open_checkpoint(str(path)) as checkpoint:
         golden("show.txt", show_text(checkpoint).replace(str(tmp_path), "."))
         report = json.loads(to_json(show_json(checkpoint)))
