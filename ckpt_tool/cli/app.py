@@ -7,6 +7,7 @@ import typer
 from ckpt_tool.cli.check import check
 from ckpt_tool.cli.diff import diff
 from ckpt_tool.cli.map import map_
+from ckpt_tool.cli.mappings import mappings
 from ckpt_tool.cli.plan import plan
 from ckpt_tool.cli.show import show
 from ckpt_tool.cli.verify import verify
@@ -26,6 +27,7 @@ app.command("check")(check)
 app.command("plan")(plan)
 app.command("map")(map_)
 app.command("verify")(verify)
+app.command("mappings")(mappings)
 
 
 def _print_version(wanted: bool) -> None:

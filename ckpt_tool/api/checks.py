@@ -1,0 +1,107 @@
+"""Rule files looked at: checked, turned round, matched with a pair of checkpoints."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.how import How
+from ckpt_tool.api.plans import draft_open, open_source, open_target, planned
+from ckpt_tool.api.rule_files import beside, find_shipped, read_rules, shipped_mappings
+from ckpt_tool.errors import InputError, Problem, RuleError
+from ckpt_tool.formats import Checkpoint, open_checkpoint
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.mapping import InvertedRules, RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check found; `rules` and `tests` count what was read."""
+
+    problems: tuple[Problem, ...]
+    rules: int = 0
+    tests: int = 0
+
+
+def check(name: str, source: str | None, target: str | None, how: How) -> Checked:
+    """The problems of a rule file: by itself, with a source's keys, or with both sides'. Raises InputError."""
+    from ckpt_tool.mapping import check_rules, read_config
+
+    try:
+        rules = read_rules(how)
+    except RuleError as error:
+        return Checked(error.problems)
+    assert rules is not None
+    counts = len(rules.rules), len(rules.tests)
+    if source and target:
+        with planned(source, target, how) as work:
+            return Checked(work.problems, *counts)
+    if source:
+        with open_source(source, rules.unwrap) as ours:
+            config = read_config(os.path.dirname(source) or ".")
+            return Checked(tuple(check_rules(rules, ours.catalog, how.settings, config)), *counts)
+    return Checked(tuple(check_rules(rules)), *counts)
+
+
+def invert(source: str | None, target: str | None, how: How) -> InvertedRules:
+    """The inverse of a rule file; with both sides' keys, sizes that the rules alone don't tell come from them.
+
+    Raises RuleError for rules that are not sound.
+    """
+    from ckpt_tool.mapping import invert_rules
+
+    if source is None:
+        rules = read_rules(how)
+        assert rules is not None
+        return invert_rules(rules)
+    with planned(source, target, how) as work:
+        assert work.rules is not None
+        return invert_rules(work.rules, work.checked())
+
+
+def write_text(path: str, text: str, force: bool = False) -> None:
+    """Writes a small text file, complete or not at all. Raises OutputError."""
+    from ckpt_tool.engine.atomic import atomic_output
+    from ckpt_tool.engine.copying import write_at
+
+    content = text.encode()
+    with atomic_output(path, len(content), force) as fd:
+        write_at(fd, content, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedMapping:
+    """A shipped rule file; for a pair that it accounts for, how many tensors it maps, keeps and drops."""
+
+    name: str
+    path: str
+    about: str
+    counts: dict[str, int] | None = None
+
+
+def mappings(source: str | None, target: str | None, how: How) -> list[ShippedMapping]:
+    """The shipped mappings; for a pair, those that account for every key of both sides, the ones that map most first."""
+    from ckpt_tool.mapping import read_rule_files
+
+    if (source is None) is not (target is None):
+        raise InputError("mappings", "takes a source and a target, or neither")
+    sets = {name: read_rule_files([find_shipped(name)], beside) for name in shipped_mappings()}
+    listed = [ShippedMapping(name, find_shipped(name), rules.about) for name, rules in sets.items()]
+    if source is None or target is None:
+        return listed
+    with open_checkpoint(source) as ours, open_target(target) as theirs:
+        fitting = [(each, _counts_for(sets[each.name], ours, theirs, how)) for each in listed]
+    found = [replace(each, counts=counts) for each, counts in fitting if counts]
+    return sorted(found, key=lambda each: -(each.counts or {})["mapped"])
+
+
+def _counts_for(rules: RuleSet, source: Checkpoint, target: TensorSource, how: How) -> dict[str, int] | None:
+    declared = {param.name for param in rules.params}
+    settings = {name: number for name, number in how.settings.items() if name in declared}
+    try:
+        return draft_open(source, target, rules, replace(how, settings=settings)).counts
+    except RuleError:
+        return None

@@ -1,0 +1,38 @@
+"""Two checkpoints compared, and what to try where little pairs."""
+
+import shlex
+
+from ckpt_tool.diff import Diff, compare_values, diff_catalogs
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.keys.relations import equal_positions, prefix_rule
+
+
+def diff_checkpoints(a: str, b: str, values: bool = False) -> Diff:
+    """The difference of two checkpoints, any formats; with `values`, of their tensors' values too."""
+    with open_checkpoint(a) as ours, open_checkpoint(b) as theirs:
+        return diff_open(ours, theirs, values)
+
+
+def diff_open(ours: Checkpoint, theirs: Checkpoint, values: bool = False) -> Diff:
+    if not values:
+        return diff_catalogs(ours.catalog, theirs.catalog)
+    for side in (ours, theirs):
+        if not side.has_values:
+            raise InputError(side.path, "is a key list, which has no values to compare")
+    return diff_catalogs(ours.catalog, theirs.catalog, lambda key: compare_values(ours, theirs, key, ours.catalog[key].dtype))
+
+
+def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
+    """What to try where little pairs by name: the prefix that explains it, or a draft of the rules."""
+    counts = result.counts
+    if not (counts["only_a"] and counts["only_b"]) or 2 * (counts["same"] + counts["value"]) > min(len(result.a), len(result.b)):
+        return []
+    if rule := prefix_rule(result.a, result.b):
+        text, count = rule
+        which = f"all {count} keys" if count == len(result.a) else f"{count} keys"
+        return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
+    count = equal_positions(result.a, result.b) if result.a.is_ordered and result.b.is_ordered else 0
+    if 2 * count < min(len(result.a), len(result.b)):
+        return []
+    return [f"the first {count} tensors have equal shapes, one by one: ckpt plan {shlex.join(names)} --by position"]

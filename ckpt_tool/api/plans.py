@@ -1,0 +1,186 @@
+"""Both sides opened, the plan drafted, and what becomes of it: written, loaded, verified."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ckpt_tool.api.how import How
+from ckpt_tool.api.rule_files import FACTORY, read_rules
+from ckpt_tool.errors import InputError, Problem, RuleError
+from ckpt_tool.formats import Checkpoint, open_checkpoint
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ckpt_tool.engine import Mismatch, Written
+    from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.mapping import Plan, RuleSet
+    from ckpt_tool.tensors import Catalog
+    from ckpt_tool.training import LoadReport
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with the open checkpoints it is for. `problems` are the reasons why there is none."""
+
+    source: Checkpoint
+    target: TensorSource | None
+    rules: RuleSet | None
+    plan: Plan | None
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def target_path(self) -> str | None:
+        return self.target.path if self.target else None
+
+    @property
+    def target_catalog(self) -> Catalog | None:
+        return self.target.catalog if self.target else None
+
+    def checked(self) -> Plan:
+        """The plan. Raises RuleError where there are problems."""
+        if self.plan is None:
+            raise RuleError(self.problems)
+        return self.plan
+
+
+@contextmanager
+def planned(source: str | None, target: str | None, how: How) -> Iterator[Planned]:
+    """Opens both sides and drafts the plan; the checkpoints stay open inside the block.
+
+    `source` and `target` may be left out where a rule file names them. Raises InputError for what can't be used, RuleError
+    for rules that can't be understood; what doesn't fit is in `problems`.
+    """
+    rules = read_rules(how)
+    if rules:
+        source, target = source or rules.source, target or rules.target
+    if source is None:
+        raise InputError("source", "no source is given, and no rule file names one", "ckpt map SOURCE TARGET, or `source:` in the rules")
+    with ExitStack() as stack:
+        ours = stack.enter_context(open_source(source, rules.unwrap if rules else ()))
+        theirs = stack.enter_context(open_target(target)) if target else None
+        try:
+            plan = draft_open(ours, theirs, rules, how)
+        except RuleError as error:
+            yield Planned(ours, theirs, rules, None, error.problems)
+        else:
+            yield Planned(ours, theirs, rules, plan)
+
+
+def open_source(path: str, unwrap: Sequence[str]) -> Checkpoint:
+    """The source; of several state dicts in it, the first that `unwrap:` names."""
+    checkpoint = open_checkpoint(path)
+    found = {state_dict.path for state_dict in checkpoint.contents.state_dicts}
+    wanted = next((name for name in unwrap if name in found), None)
+    if wanted is None or wanted == checkpoint.contents.taken or "#" in path:
+        return checkpoint
+    checkpoint.close()
+    return open_checkpoint(f"{path}#{wanted}")
+
+
+@contextmanager
+def open_target(path: str) -> Iterator[TensorSource]:
+    """A checkpoint, or the state of the model that `package.module:factory` builds."""
+    if FACTORY.fullmatch(path) and not os.path.exists(path):
+        from ckpt_tool.training.live import LiveState, build_model
+
+        sys.path.insert(0, os.getcwd())
+        yield LiveState(path, build_model(path).state_dict())
+    else:
+        with open_checkpoint(path) as checkpoint:
+            yield checkpoint
+
+
+def draft_open(source: Checkpoint, target: TensorSource | None, rules: RuleSet | None, how: How) -> Plan:
+    return draft(source.catalog, target.catalog if target else None, rules, how, os.path.dirname(source.path) or ".")
+
+
+def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: How, folder: str | None = None) -> Plan:
+    """The plan for two catalogs; `folder` is where a config.json may give the numbers of parameters. Raises RuleError."""
+    from ckpt_tool.mapping import compile_plan, plan_by_name, plan_by_position, read_config
+
+    if rules is not None:
+        if how.by:
+            raise InputError("--by", "rules and another way of mapping exclude each other")
+        config = read_config(folder) if folder and rules.params else {}
+        plan = compile_plan(rules, source, target, how.settings, config, how.dtypes)
+    elif target is None:
+        raise InputError("target", "no target is given", "mapping without rules needs one")
+    elif how.by == "position":
+        plan = plan_by_position(source, target, how.dtypes, how.force_order)
+    else:
+        plan = plan_by_name(source, target, how.dtypes)
+    mapped = plan.counts["mapped"]
+    if how.expect is not None and mapped != how.expect:
+        notes = tuple(plan.notes)
+        raise RuleError([Problem("expect", f"{mapped} mapped, but {how.expect} are expected", None, notes)])
+    return plan
+
+
+def write(work: Planned, output: str | None, force: bool = False) -> Written:
+    """Writes what a plan says. Raises RuleError for its problems, OutputError for what can't be written."""
+    from ckpt_tool.engine import write_checkpoint
+
+    plan = work.checked()
+    path = output or (work.rules.output if work.rules else None)
+    if not path:
+        raise InputError("-o", "no output is given, and no rule file names one")
+    if plan.kept and work.target is not None and not getattr(work.target, "has_values", True):
+        raise InputError(work.target.path, "is a key list: it has no values for the keys that are kept", "give a checkpoint")
+    if plan.steps and not work.source.has_values:
+        raise InputError(work.source.path, "is a key list: it has no values to map", "give a checkpoint")
+    return write_checkpoint(plan, work.source, work.target, path, force)
+
+
+def verify(work: Planned, output: str) -> tuple[Mismatch, ...]:
+    """The keys of a written checkpoint that are not what the plan says. Raises RuleError where there is no plan."""
+    from ckpt_tool.engine import verify_output
+
+    plan = work.checked()
+    with open_checkpoint(output) as written:
+        for side in (written, work.source, *((work.target,) if work.target else ())):
+            if not getattr(side, "has_values", True):
+                raise InputError(side.path, "is a key list: it has no values to compare", "give a checkpoint")
+        return verify_output(plan, work.source, work.target, written)
+
+
+def load_into(
+    model: nn.Module,
+    source: str | Checkpoint | Mapping[str, object],
+    *,
+    rules: str | Sequence[str] | None = None,
+    by: Literal["name", "position"] | None = None,
+    how: How | None = None,
+) -> LoadReport:
+    """Loads a checkpoint, or a state dict, into a live model, and reports what was loaded, kept fresh and dropped.
+
+    `rules` names one rule file or several; `by` pairs by name (the default) or position; `how` says everything at once.
+    The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
+    Raises RuleError with every problem before anything is loaded, InputError for what can't be used.
+    """
+    from ckpt_tool.training import LiveState, load_plan, unwrapped
+
+    way = how or How((rules,) if isinstance(rules, str) else tuple(rules or ()), by=by)
+    rule_set = read_rules(way)
+    module = unwrapped(model)
+    target = LiveState(type(module).__name__, module.state_dict())
+    with ExitStack() as stack:
+        if isinstance(source, str | os.PathLike):
+            ours = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))
+        else:
+            ours = source if isinstance(source, Checkpoint) else LiveState("the state dict", source)  # type: ignore[assignment]
+        if not ours.has_values:
+            raise InputError(ours.path, "is a key list: it has no values to load", "give a checkpoint")
+        folder = os.path.dirname(ours.path) or "." if isinstance(source, str) else None
+        return load_plan(draft(ours.catalog, target.catalog, rule_set, way, folder), ours, module)
+
+
+def map_checkpoint(source: str | None, target: str | None, output: str | None, how: How | None = None, force: bool = False) -> Written:
+    """Maps `source` onto `target`'s keys and writes `output`: the one-call form of `ckpt map`."""
+    with planned(source, target, how or How()) as work:
+        return write(work, output, force)

@@ -1,0 +1,73 @@
+"""Where rule files are: given by the user, or shipped with the package."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.how import How
+from ckpt_tool.errors import InputError
+
+if TYPE_CHECKING:
+    from ckpt_tool.mapping import RuleSet
+
+FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""A target that is built by a function: `package.module:factory`."""
+
+
+def read_rules(how: How) -> RuleSet | None:
+    """The rules that `how` names, files before inline ones; None where it names none."""
+    from ckpt_tool.mapping import join, read_inline_rules, read_rule_files
+
+    inline = read_inline_rules(how.inline, how.drop, how.keep) if how.inline or how.drop or how.keep else None
+    if not how.rules:
+        return inline
+    rules = read_rule_files([find_rules(name) for name in how.rules], beside)
+    rules = replace(rules, files=tuple(_shown(path) for path in rules.files))
+    return join(rules, inline) if inline else rules
+
+
+def _shown(path: str) -> str:
+    """What a rule file is called in a report: a shipped one not by its place in the installation."""
+    return f"mappings/{Path(path).name}" if Path(path).parent in mapping_folders() else path
+
+
+def find_rules(name: str) -> str:
+    """The path of a rule file: as it is given, else among the shipped mappings. Raises InputError."""
+    if os.path.exists(name):
+        return name
+    for folder in mapping_folders():
+        for candidate in (folder / name, folder / f"{name}.yaml"):
+            if candidate.is_file() and os.sep not in name:
+                return str(candidate)
+    from ckpt_tool.keys import nearest
+
+    near = nearest(name, shipped_mappings())
+    raise InputError(name, "no such file, and no shipped mapping has that name", f"did you mean {near}?" if near else None)
+
+
+def mapping_folders() -> list[Path]:
+    """Where the shipped mappings are: inside the installed package, or beside it in a checkout of the project."""
+    here = Path(__file__).parent.parent
+    return [folder for folder in (here / "mappings", here.parent / "mappings") if folder.is_dir()]
+
+
+def shipped_mappings() -> list[str]:
+    return sorted({path.name for folder in mapping_folders() for path in folder.glob("*.yaml")})
+
+
+def find_shipped(name: str) -> str:
+    """The path of a shipped mapping."""
+    return next(str(folder / name) for folder in mapping_folders() if (folder / name).is_file())
+
+
+def beside(rule_file: str, path: str) -> str:
+    """A path in a rule file is meant from its folder; in a shipped mapping, from the working directory."""
+    if os.path.isabs(path) or "://" in path or FACTORY.fullmatch(path) or path == "-":
+        return path
+    if Path(rule_file).parent in mapping_folders():
+        return path
+    return os.path.join(os.path.dirname(rule_file), path)

@@ -1,0 +1,22 @@
+"""The shipped mappings as people and machines read them."""
+
+from collections.abc import Sequence
+
+from ckpt_tool.api import ShippedMapping
+from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe
+
+
+def mappings_text(found: Sequence[ShippedMapping], style: Style = PLAIN) -> str:
+    """A line for each mapping: its name, what it is about, and for a pair how many tensors it maps, keeps and drops."""
+    if not found:
+        return "no shipped mapping accounts for these two"
+    rows = [[f"{safe(each.name)}", safe(each.about), _counts(each)] for each in found]
+    return "\n".join([*columns(rows, "lll"), style.paint(plural(len(found), "mapping"), "dim")])
+
+
+def _counts(each: ShippedMapping) -> str:
+    return ", ".join(f"{count:,} {word}" for word, count in (each.counts or {}).items())
+
+
+def mappings_json(found: Sequence[ShippedMapping]) -> dict[str, object]:
+    return {"schema": 1, "mappings": [{"name": each.name, "path": each.path, "about": each.about, "counts": each.counts} for each in found]}

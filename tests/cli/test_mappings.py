@@ -1,0 +1,25 @@
+"""`ckpt mappings`: what is shipped, and what fits a pair."""
+
+import json
+
+from conftest import ROOT
+from running import ckpt
+
+
+def test_all_shipped_mappings_are_listed():
+    ran = ckpt("mappings")
+    names = [path.name for path in sorted((ROOT / "mappings").glob("*.yaml"))]
+    assert (ran.status, [line.split()[0] for line in ran.out.splitlines()[:-1]]) == (0, names)
+
+
+def test_the_mapping_that_accounts_for_a_pair_is_found(story):
+    found = json.loads(ckpt("mappings", "resnet50.pth", "detector.pth", "--json", cwd=story).out)["mappings"]
+    assert found[0]["name"] == "resnet50_to_yolo.yaml"
+    assert found[0]["counts"] == {"mapped": 318, "kept": 66, "dropped": 2}
+
+
+def test_a_pair_that_nothing_accounts_for(story, tmp_path):
+    (tmp_path / "keys.txt").write_text("nothing.like.it\tF32\t3\n")
+    ran = ckpt("mappings", tmp_path / "keys.txt", "detector.pth", cwd=story)
+    assert (ran.status, ran.out) == (1, "no shipped mapping accounts for these two\n")
+    assert ckpt("mappings", "resnet50.pth", cwd=story).status == 2
