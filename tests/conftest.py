@@ -18,6 +18,14 @@ def torchvision():
 
 
 @pytest.fixture(scope="session")
+def timm(torchvision):
+    """timm, which imports torchvision: that must have been made importable before."""
+    import timm
+
+    return timm
+
+
+@pytest.fixture(scope="session")
 def story(tmp_path_factory, torchvision):
     """A folder with the story's inputs: resnet50.pth (320 keys) and detector.pth (384), seeded; read-only by agreement."""
     import torch

@@ -48,6 +48,11 @@ CASES = {
         ["net.x 2", "classifier.w 3", "patch.linear.weight 4x3"],
         {"net.x": ("body.x",), "classifier.w": ("fc.w",), "patch.linear.weight": ("patch.weight",)},
     ),
+    "fit": (
+        ["head.weight 1000x4", "pos_embed 1x197x4", "patch_embed.weight 4x3x16x16", "aux.w 3"],
+        ["head.weight 10x4", "pos_embed 1x577x4", "patch_embed.weight 4x1x16x16", "aux.w 4"],
+        {key: (key,) for key in ("head.weight", "pos_embed", "patch_embed.weight")},
+    ),
     "copy": (["shared.weight 2"], None, {"encoder.embed.weight": ("shared.weight",), "decoder.embed.weight": ("shared.weight",)}),
     "swap": (["left.a 2", "right.a 2"], ["left.a 2", "right.a 2"], {"right.a": ("left.a",), "left.a": ("right.a",)}),
     "tables": (

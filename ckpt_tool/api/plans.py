@@ -130,7 +130,8 @@ def write(work: Planned, output: str | None, force: bool = False) -> Written:
     path = output or (work.rules.output if work.rules else None)
     if not path:
         raise InputError("-o", "no output is given, and no rule file names one")
-    if plan.kept and work.target is not None and not getattr(work.target, "has_values", True):
+    needs_target = plan.kept or any(getattr(op, "needs_target", False) for step in plan.steps for op in step.ops)
+    if needs_target and work.target is not None and not getattr(work.target, "has_values", True):
         raise InputError(work.target.path, "is a key list: it has no values for the keys that are kept", "give a checkpoint")
     if plan.steps and not work.source.has_values:
         raise InputError(work.source.path, "is a key list: it has no values to map", "give a checkpoint")

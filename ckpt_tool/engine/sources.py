@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ckpt_tool.ops import run_chain
+from ckpt_tool.ops import run_step
 from ckpt_tool.tensors import Catalog, DType
 from ckpt_tool.torch_bridge import to_bytes, to_tensor, torch_dtype
 
@@ -67,7 +67,7 @@ def computed_tensors(
     """The keys among `wanted` that are computed, with their bytes, step by step: one step's tensors are in memory at a time."""
     for step in plan.steps:
         if any(key in wanted for key in step.outputs):
-            for key, tensor in zip(step.outputs, _results(step, source), strict=True):
+            for key, tensor in zip(step.outputs, _results(step, source, target), strict=True):
                 if key in wanted:
                     yield key, to_bytes(_cast(tensor, plan.dtype))
     for key in plan.kept:
@@ -75,8 +75,9 @@ def computed_tensors(
             yield key, to_bytes(_cast(_tensor(key, target), plan.dtype))
 
 
-def _results(step: Step, source: TensorSource) -> list[torch.Tensor]:
-    return run_chain(step.ops, [_tensor(key, source) for key in step.inputs])
+def _results(step: Step, source: TensorSource, target: TensorSource | None) -> list[torch.Tensor]:
+    own = (lambda: _tensor(step.outputs[0], target)) if target is not None else None
+    return run_step(step.ops, [_tensor(key, source) for key in step.inputs], own)
 
 
 def _tensor(key: str, checkpoint: TensorSource) -> torch.Tensor:

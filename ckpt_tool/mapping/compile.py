@@ -15,6 +15,7 @@ from ckpt_tool.mapping.coverage import (
     kept_keys,
 )
 from ckpt_tool.mapping.dtypes import DTypePolicy, with_dtypes
+from ckpt_tool.mapping.fitting import fit_steps
 from ckpt_tool.mapping.name_tests import check_tests
 from ckpt_tool.mapping.params import bind_params, resolve_params
 from ckpt_tool.mapping.plan import Plan
@@ -49,11 +50,15 @@ def compile_plan(
     problems += check_tests(bound)
     problems += check_rules_of_use(bound, claims, source)
     problems += check_collisions(steps)
+    fitted = fit_steps(bound, steps, source, target)
+    problems += fitted.problems
     kept, unkept = kept_keys(bound, steps, target)
     problems += check_unnamed(bound, claims.unnamed, unkept, source, target)
     problems += check_dead_keeps(bound, kept, target)
-    dropped = {key for keys in claims.dropped for key in keys} | set(claims.unnamed)
-    plan = Plan(tuple(steps), tuple(key for key in source if key in dropped), tuple(kept), source, target)
+    dropped = {key for keys in claims.dropped for key in keys} | set(claims.unnamed) | set(fitted.left)
+    keeping = {*kept, *fitted.fresh}
+    kept_in_order = tuple(key for key in target or () if key in keeping)
+    plan = Plan(tuple(fitted.steps), tuple(key for key in source if key in dropped), kept_in_order, source, target, tuple(fitted.notes))
     plan = checked(plan, dtypes, problems)
     if unmet := list(check_expect(bound, plan)):
         raise RuleError(unmet)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import Matcher, Pattern, PatternError, pair, parse, with_numbers
 from ckpt_tool.keys.pattern import Choice, Number, Rest, Star
-from ckpt_tool.mapping.rules import Rule, Selector, Side, part_of
+from ckpt_tool.mapping.rules import FitRule, Rule, Selector, Side, part_of
 from ckpt_tool.mapping.yaml_nodes import QUOTES, Mapping, Node, Scalar, Sequence
 from ckpt_tool.ops import Op, OpError, parse_ops
+from ckpt_tool.ops.fit import parse_fit
 
 
 @dataclass(slots=True)
@@ -31,6 +32,17 @@ def read_selector(reading: Reading, scalar: Scalar, is_source: bool) -> Selector
     pattern = _pattern(reading, scalar, 0, scalar.text, is_source)
     matcher = _matcher(reading, scalar, 0, pattern, {}) if pattern else None
     return Selector(pattern, matcher, scalar.where) if pattern and matcher else None
+
+
+def read_fit(reading: Reading, scalar: Scalar, node: Node) -> FitRule | None:
+    """A line of `fit:`, `TARGET PATTERN: FIT`."""
+    selector = read_selector(reading, scalar, is_source=False)
+    try:
+        fit = parse_fit(_plain(node))
+    except OpError as error:
+        reading.add("bad-op", str(error), node.where)
+        return None
+    return FitRule(selector, fit) if selector else None
 
 
 def read_rule(reading: Reading, node: Node) -> Rule | None:

@@ -10,8 +10,8 @@ from typing import TypeVar
 from ckpt_tool.errors import InputError, Location, Problem, RuleError
 from ckpt_tool.keys import nearest
 from ckpt_tool.mapping.read_condition import read_condition
-from ckpt_tool.mapping.read_rule import Reading, read_rule, read_selector
-from ckpt_tool.mapping.rules import Block, Condition, Expect, NameTest, Param, Rule, RuleSet, Selector
+from ckpt_tool.mapping.read_rule import Reading, read_fit, read_rule, read_selector
+from ckpt_tool.mapping.rules import Block, Condition, Expect, FitRule, NameTest, Param, Rule, RuleSet, Selector
 from ckpt_tool.mapping.yaml_nodes import Mapping, Node, Scalar, Sequence, Source, read_yaml
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class _Draft:
     tests: list[NameTest] = field(default_factory=list)
     params: list[Param] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
+    fits: list[FitRule] = field(default_factory=list)
     strip: list[str] = field(default_factory=list)
     unwrap: list[str] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
@@ -107,7 +108,7 @@ def _finish(draft: _Draft) -> RuleSet:
         rest_source="drop" if rest.get("source") == "drop" else "problem",
         rest_target="keep" if rest.get("target") == "keep" else "problem",
         expect=draft.expect, tests=tuple(draft.tests), tables=dict(draft.reading.tables), params=tuple(draft.params),
-        blocks=tuple(draft.blocks), strip=tuple(draft.strip), unwrap=tuple(draft.unwrap),
+        blocks=tuple(draft.blocks), fits=tuple(draft.fits), strip=tuple(draft.strip), unwrap=tuple(draft.unwrap),
     )  # fmt: skip
 
 
@@ -289,6 +290,13 @@ def _read_when(draft: _Draft, node: Node, resolve: Resolve) -> None:
         draft.blocks.append(Block(tuple(conditions), tuple(inner.rules), tuple(inner.drop), tuple(inner.keep), item.where))
 
 
+def _read_fit(draft: _Draft, node: Node, _: Resolve) -> None:
+    items = node.items if isinstance(node, Sequence) else (node,)
+    for item in items:
+        for key, value in _entries(draft, item, "a line of `fit`"):
+            _append(draft.fits, read_fit(draft.reading, key, value))
+
+
 BLOCK_SECTIONS = ("rules", "optional", "drop", "keep")
 
 
@@ -317,6 +325,7 @@ SECTIONS: dict[str, Callable[[_Draft, Node, Resolve], None]] = {
     "tables": _read_tables,
     "params": _read_params,
     "when": _read_when,
+    "fit": _read_fit,
     "strip": _read_strip,
     "unwrap": _read_unwrap,
 }

@@ -7,6 +7,7 @@ from typing import Literal
 from ckpt_tool.errors import Location
 from ckpt_tool.keys import Matcher, Pattern
 from ckpt_tool.ops import Op
+from ckpt_tool.ops.fit import Fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,14 @@ class NameTest:
 
 
 @dataclass(frozen=True, slots=True)
+class FitRule:
+    """A line of `fit:`: target keys that may be adapted to the target's shape, and how."""
+
+    selector: Selector
+    fit: Fit
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """Something that is true of a source's keys or headers, or not; never of values.
 
@@ -128,5 +137,6 @@ class RuleSet:
     tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     params: tuple[Param, ...] = ()
     blocks: tuple[Block, ...] = ()
+    fits: tuple[FitRule, ...] = ()
     strip: tuple[str, ...] = ()
     unwrap: tuple[str, ...] = ()

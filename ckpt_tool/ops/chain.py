@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, get_args
 
 from ckpt_tool.ops.cuts import Index, Pad, Repeat, Slice
@@ -77,6 +77,15 @@ def run_chain(ops: Sequence[Op], tensors: Sequence[torch.Tensor]) -> list[torch.
     for op in ops:
         result = op.run(result)
     return result
+
+
+def run_step(ops: Sequence[Op], tensors: Sequence[torch.Tensor], target: Callable[[], torch.Tensor] | None = None) -> list[torch.Tensor]:
+    """A step's ops; `target` gives the target's own tensor to a fit that takes what the source lacks from it."""
+    if not ops or not getattr(ops[-1], "needs_target", False):
+        return run_chain(ops, tensors)
+    if target is None:
+        raise OpError(f"`{ops[-1].name}` needs the target's values")
+    return ops[-1].run([*run_chain(ops[:-1], tensors), target()])
 
 
 def invert_chain(ops: Sequence[Op], forms: Sequence[Form] | None = None) -> Inverse:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.ops import run_chain
+from ckpt_tool.ops import run_step
 from ckpt_tool.torch_bridge import to_tensor
 from ckpt_tool.training.freezing import Frozen, freeze_keys
 from ckpt_tool.training.live import unwrapped
@@ -78,17 +78,17 @@ def load_plan(plan: Plan, source: Checkpoint | LiveState, module: nn.Module) -> 
     state = module.state_dict(keep_vars=True)
     with torch.no_grad():
         for step in plan.steps:
-            for key, tensor in zip(step.outputs, _values(step, source), strict=True):
+            for key, tensor in zip(step.outputs, _values(step, source, state), strict=True):
                 _assign(module, key, state[key], tensor)
     return LoadReport(plan, tuple(plan.producers), plan.kept, plan.dropped)
 
 
-def _values(step: Step, source: Checkpoint | LiveState) -> list[torch.Tensor]:
+def _values(step: Step, source: Checkpoint | LiveState, state: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
     inputs = []
     for key in step.inputs:
         info = source.catalog[key]
         inputs.append(to_tensor(bytearray().join(source.chunks(key)), info.dtype, info.shape))
-    return run_chain(step.ops, inputs)
+    return run_step(step.ops, inputs, lambda: state[step.outputs[0]].cpu())
 
 
 def _assign(module: nn.Module, key: str, current: torch.Tensor, value: torch.Tensor) -> None:

@@ -120,9 +120,7 @@ def test_a_compiled_module_keeps_the_prefix_of_its_wrapper(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "name", ["timm:vit_tiny_patch16_224", "timm:convnext_atto", "torchvision:mobilenet_v3_small", "torchvision:shufflenet_v2_x0_5"]
 )
-def test_models_of_libraries_give_their_state_dict(tmp_path: Path, torchvision, name: str) -> None:
-    import timm
-
+def test_models_of_libraries_give_their_state_dict(tmp_path: Path, torchvision, timm, name: str) -> None:
     library, model_name = name.split(":")
     model = timm.create_model(model_name) if library == "timm" else torchvision.models.get_model(model_name)
     torch.save(model, tmp_path / "a.pth")

@@ -1,0 +1,71 @@
+"""`fit:`: tensors whose shape is not the target's are adapted, where a line says so, and every one is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ckpt_tool.errors import Problem
+from ckpt_tool.mapping.plan import Step, step_forms
+from ckpt_tool.mapping.rules import FitRule, RuleSet
+from ckpt_tool.ops import Form, OpError
+from ckpt_tool.ops.fit import Fresh
+from ckpt_tool.tensors import Catalog, shape_text
+
+
+@dataclass(slots=True)
+class Fitted:
+    """The steps after fitting. `fresh` are target keys that keep their value, `left` the source keys that are not used for it."""
+
+    steps: list[Step] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def fit_steps(rules: RuleSet, steps: Sequence[Step], source: Catalog, target: Catalog | None) -> Fitted:
+    """Adapts the outputs whose shape differs from the target's and that a line of `fit:` names."""
+    fitted = Fitted()
+    for step in steps:
+        rule = _rule_for(rules.fits, step, source, target)
+        if rule is None or target is None:
+            fitted.steps.append(step)
+        else:
+            _fit(fitted, rule, step, source, target)
+    if target is not None:
+        fitted.problems += [_dead(rule) for rule in rules.fits if not any(rule.selector.matcher.match(key) is not None for key in target)]
+    return fitted
+
+
+def _rule_for(fits: Sequence[FitRule], step: Step, source: Catalog, target: Catalog | None) -> FitRule | None:
+    if target is None or not fits or len(step.outputs) != 1 or step.outputs[0] not in target:
+        return None
+    key = step.outputs[0]
+    (form,) = step_forms(step, source)
+    if form.shape == target[key].shape:
+        return None
+    return next((rule for rule in fits if rule.selector.matcher.match(key) is not None), None)
+
+
+def _fit(fitted: Fitted, rule: FitRule, step: Step, source: Catalog, target: Catalog) -> None:
+    key, (form,) = step.outputs[0], step_forms(step, source)
+    wanted = target[key].shape
+    sizes = f"{shape_text(form.shape)} → {shape_text(wanted)}"
+    if isinstance(rule.fit, Fresh):
+        fitted.fresh.append(key)
+        fitted.left.extend(step.inputs)
+        fitted.notes.append(f"`{key}` stays fresh: {sizes}")
+        return
+    fit = rule.fit.with_form(Form(form.dtype, wanted))
+    try:
+        fit.infer([form])
+    except OpError as error:
+        fitted.problems.append(Problem("bad-fit", str(error), rule.selector.where, (f"for `{key}`",)))
+        return
+    fitted.steps.append(replace(step, ops=(*step.ops, fit)))
+    fitted.notes.append(f"`{key}` is fitted by `{fit.name}`, which is not exact: {sizes}")
+
+
+def _dead(rule: FitRule) -> Problem:
+    return Problem("dead-rule", f"`{rule.selector.pattern}` fits nothing: no key of the target matches it", rule.selector.where)

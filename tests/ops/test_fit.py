@@ -1,0 +1,156 @@
+"""Fits: equal to timm's own results, to float rounding; and what they refuse."""
+
+import pytest
+import torch
+from literals import catalog, facts, problems, rules
+
+from ckpt_tool import How, load_into
+from ckpt_tool.mapping import compile_plan
+from ckpt_tool.ops import Form, OpError, run_step
+from ckpt_tool.ops.fit import parse_fit
+from ckpt_tool.tensors import DType
+
+
+def fitted(argument, source, shape, target=None):
+    fit = parse_fit(argument).with_form(Form(DType.F32, shape))
+    fit.infer([Form(DType.F32, tuple(source.shape))])
+    (result,) = run_step([fit], [source], (lambda: target) if target is not None else None)
+    assert result.shape == shape
+    return result
+
+
+def close(one, other):
+    return torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def made(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("count", "new", "prefix"), [(197, 577, 1), (577, 197, 1), (196, 256, 0), (1374, 261, 5)])
+def test_position_tables_are_resized_as_timm_does(timm, count, new, prefix):
+    table, side = made(1, count, 8), round((new - prefix) ** 0.5)
+    expected = timm.layers.resample_abs_pos_embed(table, [side, side], num_prefix_tokens=prefix)
+    assert close(fitted({"resize_grid": {"prefix": prefix}}, table, (1, new, 8)), expected)
+    if (count, new) != (1374, 261):
+        assert close(fitted("resize_grid", table, (1, new, 8)), expected)
+
+
+def test_position_tables_of_any_grid(timm):
+    table = made(1, 1 + 6 * 8, 4)
+    expected = timm.layers.resample_abs_pos_embed(table, [9, 5], old_size=[6, 8], num_prefix_tokens=1)
+    fit = {"resize_grid": {"prefix": 1, "grid": [6, 8], "new_grid": [9, 5]}}
+    assert close(fitted(fit, table, (1, 46, 4)), expected)
+    assert close(fitted(fit, table[0], (46, 4)), expected[0])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("old", "new", "extra"), [(7, 12, 0), (14, 7, 0), (14, 24, 3)])
+def test_relative_position_tables_are_resized_as_timm_does(timm, old, new, extra):
+    table = made((2 * old - 1) ** 2 + extra, 3)
+    shape = ((2 * new - 1) ** 2 + extra, 3)
+    expected = timm.layers.resize_rel_pos_bias_table(table, (new, new), shape)
+    assert close(fitted({"resize_bias": {"extra": extra}}, table, shape), expected)
+
+
+@pytest.mark.parametrize("new", [(8, 8), (32, 32), (14, 20)])
+def test_patch_kernels_are_resized_as_timm_does(timm, new):
+    kernel = made(6, 3, 16, 16)
+    assert close(fitted("resize_patch", kernel, (6, 3, *new)), timm.layers.resample_patch_embed(kernel, list(new)))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6, 7])
+def test_input_channels_are_adapted_as_timm_does(timm, channels):
+    kernel = made(5, 3, 7, 7)
+    assert torch.equal(fitted("input_channels", kernel, (5, channels, 7, 7)), timm.models.adapt_input_conv(channels, kernel))
+
+
+@pytest.mark.parametrize("rows", [3, 12])
+def test_rows_that_both_have_are_the_sources(rows):
+    source, target = made(8, 4), made(rows, 4) + 100
+    result = fitted("rows", source, (rows, 4), target)
+    assert torch.equal(result[:8], source[:rows])
+    assert torch.equal(result[8:], target[8:])
+
+
+REFUSED = [
+    ("resize_grid", (1, 197, 8), (1, 577, 9), "`resize_grid` of 1×197×8 to 1×577×9: only the number of positions may differ"),
+    (
+        "resize_grid",
+        (1, 200, 8),
+        (1, 578, 8),
+        "`resize_grid` of 200 positions to 578: no number of prefix tokens leaves a grid on both sides; give `prefix`, `grid`, `new_grid`",
+    ),
+    ("resize_bias", (50, 3), (49, 3), "`resize_bias` of 50×3 to 49×3: rows are (2h-1)² and `extra`, heads the same"),
+    ("resize_patch", (6, 3, 16, 16), (6, 1, 16, 16), "`resize_patch` of 6×3×16×16 to 6×1×16×16: only height and width may differ"),
+    ("input_channels", (6, 3, 7, 7), (6, 3, 5, 5), "`input_channels` of 6×3×7×7 to 6×3×5×5: only dimension 1 may differ"),
+    ("rows", (6, 3), (6, 4), "`rows` of 6×3 to 6×4: only dimension 0 may differ"),
+]
+
+
+@pytest.mark.parametrize(("argument", "source", "target", "message"), REFUSED)
+def test_what_does_not_fit_is_refused(argument, source, target, message):
+    with pytest.raises(OpError) as caught:
+        parse_fit(argument).with_form(Form(DType.F32, target)).infer([Form(DType.F32, source)])
+    assert str(caught.value) == message
+
+
+TEXT = """\
+rules: ["** -> **"]
+fit:
+  - head.*: rows
+  - pos: {resize_grid: {prefix: 1}}
+  - extra.w: fresh
+"""
+SOURCE = catalog("pos 1x17x4", "head.w 10x4", "extra.w 5", "same 2")
+TARGET = catalog("pos 1x65x4", "head.w 12x4", "extra.w 6", "same 2")
+
+
+def test_fits_count_only_where_shapes_differ_and_each_is_told(tmp_path):
+    plan = compile_plan(rules(tmp_path, TEXT), SOURCE, TARGET)
+    assert {key: [op.name for op in step.ops] for step in plan.steps for key in step.outputs} == {
+        "pos": ["resize_grid"],
+        "head.w": ["rows"],
+        "same": [],
+    }
+    assert (plan.kept, plan.dropped) == (("extra.w",), ("extra.w",))
+    assert plan.notes == (
+        "`pos` is fitted by `resize_grid`, which is not exact: 1×17×4 → 1×65×4",
+        "`head.w` is fitted by `rows`, which is not exact: 10×4 → 12×4",
+        "`extra.w` stays fresh: 5 → 6",
+    )
+    assert all(not step.ops for step in compile_plan(rules(tmp_path, TEXT), SOURCE, SOURCE).steps)
+
+
+def test_fits_that_do_not_fit_are_problems(tmp_path):
+    text = 'rules: ["** -> **"]\nfit: [{pos: rows}, {none.*: fresh}]\n'
+    found = facts(problems(tmp_path, text, catalog("pos 1x17x4"), catalog("pos 1x65x4")))
+    assert found[:2] == [
+        ("bad-fit", "2:8", "`rows` of 1×17×4 to 1×65×4: only dimension 0 may differ"),
+        ("dead-rule", "2:21", "`none.*` fits nothing: no key of the target matches it"),
+    ]
+
+
+def test_fits_load_into_a_live_model(tmp_path):
+    (tmp_path / "r.yaml").write_text('rules: ["** -> **"]\nfit: {weight: rows, bias: fresh}\n')
+    source, model = torch.nn.Linear(3, 4), torch.nn.Linear(3, 6)
+    fresh = model.weight.detach().clone()
+    report = load_into(model, source.state_dict(), how=How(rules=(str(tmp_path / "r.yaml"),)))
+    assert (report.loaded, report.fresh) == (("weight",), ("bias",))
+    assert torch.equal(model.weight[:4], source.weight)
+    assert torch.equal(model.weight[4:], fresh[4:])
+
+
+def test_fits_are_written(timm, tmp_path):
+    from ckpt_tool import map_checkpoint
+
+    (tmp_path / "r.yaml").write_text(TEXT)
+    values = {"pos": made(1, 17, 4), "head.w": made(10, 4), "extra.w": made(5), "same": made(2)}
+    fresh = {"pos": made(1, 65, 4), "head.w": made(12, 4), "extra.w": made(6), "same": made(2) + 1}
+    torch.save(values, tmp_path / "a.pth")
+    torch.save(fresh, tmp_path / "b.pth")
+    map_checkpoint(str(tmp_path / "a.pth"), str(tmp_path / "b.pth"), str(tmp_path / "c.pth"), How(rules=(str(tmp_path / "r.yaml"),)))
+    mapped = torch.load(tmp_path / "c.pth")
+    assert close(mapped["pos"], timm.layers.resample_abs_pos_embed(values["pos"], [8, 8], num_prefix_tokens=1))
+    assert torch.equal(mapped["head.w"], torch.cat([values["head.w"], fresh["head.w"][10:]]))
+    assert torch.equal(mapped["extra.w"], fresh["extra.w"])
