@@ -25,6 +25,7 @@ class Truth:
     entries: dict[str, dict]
     fresh: frozenset[str]
     unused: frozenset[str]
+    tied: frozenset[str]
     proof: dict
 
 
@@ -32,9 +33,9 @@ def read_truth(path: Path) -> Truth:
     job = json.loads(gzip.decompress(path.read_bytes()))
     entries = {entry["target"]: entry for entry in job["truth"]}
     sides = (_catalog(job["source"]), _catalog(job["target"]))
-    return Truth(
-        path.name.removesuffix(".json.gz"), *sides, entries, frozenset(job["fresh"]), frozenset(job["unused"]), job.get("proof", {})
-    )
+    tied = frozenset(key for group in job.get("source_ties", ()) for key in group)
+    fresh, unused = frozenset(job["fresh"]), frozenset(job["unused"])
+    return Truth(path.name.removesuffix(".json.gz"), *sides, entries, fresh, unused, tied, job["proof"])
 
 
 def _catalog(entries: list[dict]) -> Catalog:

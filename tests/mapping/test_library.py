@@ -24,7 +24,8 @@ def test_mapping_reproduces_a_real_conversion(path):
     truth = read_truth(path)
     plan = plan_of(truth)
     assert set(plan.kept) == truth.fresh
-    assert set(plan.dropped) == truth.unused
+    # A key that is tied to another may be left behind: the truth counts the tensor as used.
+    assert set(plan.dropped) - truth.tied == truth.unused - truth.tied
     source = random_tensors(truth.source, 1)
     for step in plan.steps:
         for key, value in zip(step.outputs, run_chain(step.ops, [source[each] for each in step.inputs]), strict=True):
