@@ -25,17 +25,26 @@ class Truth:
     entries: dict[str, dict]
     fresh: frozenset[str]
     unused: frozenset[str]
-    tied: frozenset[str]
+    ties: tuple[tuple[str, ...], ...]
     proof: dict
+
+    @property
+    def tied(self) -> frozenset[str]:
+        return frozenset(key for group in self.ties for key in group)
+
+    def source_values(self) -> dict[str, torch.Tensor]:
+        """Random tensors for the source; keys that are tied have one."""
+        values = random_tensors(self.source, 1)
+        return values | {key: values[group[0]] for group in self.ties for key in group}
 
 
 def read_truth(path: Path) -> Truth:
     job = json.loads(gzip.decompress(path.read_bytes()))
     entries = {entry["target"]: entry for entry in job["truth"]}
     sides = (_catalog(job["source"]), _catalog(job["target"]))
-    tied = frozenset(key for group in job.get("source_ties", ()) for key in group)
+    ties = tuple(tuple(group) for group in job.get("source_ties", ()))
     fresh, unused = frozenset(job["fresh"]), frozenset(job["unused"])
-    return Truth(path.name.removesuffix(".json.gz"), *sides, entries, fresh, unused, tied, job["proof"])
+    return Truth(path.name.removesuffix(".json.gz"), *sides, entries, fresh, unused, ties, job["proof"])
 
 
 def _catalog(entries: list[dict]) -> Catalog:

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 from conftest import ROOT
-from truths import FOLDER, Truth, expected, random_tensors, read_truth
+from truths import FOLDER, Truth, expected, read_truth
 
 from ckpt_tool.api import find_rules
 from ckpt_tool.mapping import compile_plan, read_rule_files
@@ -26,7 +26,7 @@ def test_mapping_reproduces_a_real_conversion(path):
     assert set(plan.kept) == truth.fresh
     # A key that is tied to another may be left behind: the truth counts the tensor as used.
     assert set(plan.dropped) - truth.tied == truth.unused - truth.tied
-    source = random_tensors(truth.source, 1)
+    source = truth.source_values()
     for step in plan.steps:
         for key, value in zip(step.outputs, run_chain(step.ops, [source[each] for each in step.inputs]), strict=True):
             entry = truth.entries[key]
