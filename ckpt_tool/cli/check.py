@@ -28,7 +28,7 @@ def check(
     from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.problems import check_json, concise_text, problems_text, sound_text
 
-    way = how((rules,), None, None, None, None, settings, None, False, None)
+    way = how([rules], settings=settings)
     if invert:
         turned = api.invert(source, target, way)
         if json:

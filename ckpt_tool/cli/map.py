@@ -4,44 +4,19 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli.options import (
-    ByOption,
-    Color,
-    ColorOption,
-    Debug,
-    Drop,
-    Dtype,
-    ExpectOption,
-    ForceOrder,
-    Inline,
-    Json,
-    Keep,
-    Quiet,
-    Rules,
-    Settings,
-    Source,
-    Target,
-    Verbose,
-    how,
-)
+from ckpt_tool.api import How
+from ckpt_tool.cli.options import Color, ColorOption, Debug, Json, Quiet, Source, Target, Verbose, takes_how
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 
 
+@takes_how
 def map_(
+    way: How,
     source: Source = None,
     target: Target = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="OUT", help="What to write: .safetensors, or .pth .pt .bin .ckpt .pkl.")
     ] = None,
-    rules: Rules = None,
-    inline: Inline = None,
-    drop: Drop = None,
-    keep: Keep = None,
-    by: ByOption = None,
-    settings: Settings = None,
-    dtype: Dtype = None,
-    force_order: ForceOrder = False,
-    expect: ExpectOption = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -57,8 +32,8 @@ def map_(
     from ckpt_tool.report.written import written_json, written_text
 
     style = style_of(color, verbose)
-    with api.planned(source, target, how(rules, inline, drop, keep, by, settings, dtype, force_order, expect)) as work:
-        names = names_of(work.source.path, work.target_path, work.rules, by and by.value)
+    with api.planned(source, target, way) as work:
+        names = names_of(work.source.path, work.target_path, work.rules, way.by)
         written = api.write(work, output, force) if work.plan else None
         if json:
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)

@@ -22,7 +22,7 @@ def mappings(
     from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.mappings import mappings_json, mappings_text
 
-    found = api.mappings(source, target, how(None, None, None, None, None, settings, None, False, None))
+    found = api.mappings(source, target, how(settings=settings))
     if json:
         show_result(to_json(mappings_json(found)))
     elif not quiet:

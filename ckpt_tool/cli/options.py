@@ -1,7 +1,8 @@
 """Arguments and options that several commands share, and what they mean."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from enum import Enum
+from inspect import Parameter, Signature, signature
 from typing import Annotated
 
 import typer
@@ -62,21 +63,36 @@ ExpectOption = Annotated[int | None, typer.Option("--expect", metavar="N", help=
 
 
 def how(
-    rules: Sequence[str] | None,
-    inline: Sequence[str] | None,
-    drop: Sequence[str] | None,
-    keep: Sequence[str] | None,
-    by: By | None,
-    settings: Sequence[str] | None,
-    dtype: str | None,
-    force_order: bool,
-    expect: int | None,
+    rules: Rules = None,
+    inline: Inline = None,
+    drop: Drop = None,
+    keep: Keep = None,
+    by: ByOption = None,
+    settings: Settings = None,
+    dtype: Dtype = None,
+    force_order: ForceOrder = False,
+    expect: ExpectOption = None,
 ) -> How:
-    """The options as one value. Raises InputError for what can't be understood."""
+    """The options that say how to map, as one value. Raises InputError for what can't be understood."""
     return How(
         tuple(rules or ()), tuple(inline or ()), tuple(drop or ()), tuple(keep or ()), by.value if by else None,
         dict(_setting(text) for text in settings or ()), _dtype(dtype), force_order, expect,
     )  # fmt: skip
+
+
+def takes_how(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameter `way` is made of the options of `how`, which stand in its usage behind its own."""
+    own, options = signature(command).parameters, signature(how).parameters
+
+    def run(**given: object) -> None:
+        way = how(**{name: given.pop(name) for name in options})  # type: ignore[arg-type]
+        command(way=way, **given)
+
+    parameters = [*(parameter for name, parameter in own.items() if name != "way"), *options.values()]
+    run.__signature__ = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    run.__doc__ = command.__doc__
+    return run
 
 
 def _setting(text: str) -> tuple[str, int]:

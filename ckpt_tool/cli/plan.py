@@ -4,41 +4,16 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli.options import (
-    ByOption,
-    Color,
-    ColorOption,
-    Debug,
-    Drop,
-    Dtype,
-    ExpectOption,
-    ForceOrder,
-    Inline,
-    Json,
-    Keep,
-    Quiet,
-    Rules,
-    Settings,
-    Source,
-    Target,
-    Verbose,
-    how,
-)
+from ckpt_tool.api import How
+from ckpt_tool.cli.options import Color, ColorOption, Debug, Json, Quiet, Source, Target, Verbose, takes_how
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 
 
+@takes_how
 def plan(
+    way: How,
     source: Source = None,
     target: Target = None,
-    rules: Rules = None,
-    inline: Inline = None,
-    drop: Drop = None,
-    keep: Keep = None,
-    by: ByOption = None,
-    settings: Settings = None,
-    dtype: Dtype = None,
-    force_order: ForceOrder = False,
-    expect: ExpectOption = None,
     why: Annotated[list[str] | None, typer.Option("--why", metavar="KEY", help="Say what becomes of one key. Repeatable.")] = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -53,8 +28,8 @@ def plan(
     from ckpt_tool.report.problems import problems_text
 
     style = style_of(color, verbose)
-    with api.planned(source, target, how(rules, inline, drop, keep, by, settings, dtype, force_order, expect)) as work:
-        names = names_of(work.source.path, work.target_path, work.rules, by and by.value)
+    with api.planned(source, target, way) as work:
+        names = names_of(work.source.path, work.target_path, work.rules, way.by)
         if json:
             show_result(to_json(plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)))
         elif work.plan is None:

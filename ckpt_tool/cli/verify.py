@@ -4,43 +4,17 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli.options import (
-    CHECKPOINT,
-    ByOption,
-    Color,
-    ColorOption,
-    Debug,
-    Drop,
-    Dtype,
-    ExpectOption,
-    ForceOrder,
-    Inline,
-    Json,
-    Keep,
-    Quiet,
-    Rules,
-    Settings,
-    Source,
-    Target,
-    Verbose,
-    how,
-)
+from ckpt_tool.api import How
+from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Source, Target, Verbose, takes_how
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 
 
+@takes_how
 def verify(
+    way: How,
     output: Annotated[str, typer.Argument(metavar="OUT", help=f"The checkpoint that was written: {CHECKPOINT}.")],
     source: Source = None,
     target: Target = None,
-    rules: Rules = None,
-    inline: Inline = None,
-    drop: Drop = None,
-    keep: Keep = None,
-    by: ByOption = None,
-    settings: Settings = None,
-    dtype: Dtype = None,
-    force_order: ForceOrder = False,
-    expect: ExpectOption = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -53,7 +27,7 @@ def verify(
     from ckpt_tool.report.problems import problems_text
     from ckpt_tool.report.verified import verified_json, verified_text
 
-    with api.planned(source, target, how(rules, inline, drop, keep, by, settings, dtype, force_order, expect)) as work:
+    with api.planned(source, target, way) as work:
         mismatches = api.verify(work, output) if work.plan else ()
         if json:
             show_result(to_json(verified_json(output, work.plan, mismatches, work.problems)))

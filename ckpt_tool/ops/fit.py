@@ -265,6 +265,10 @@ class Fresh(Fit):
     """The target keeps its own value; what would have come is left behind."""
 
     name: ClassVar[str] = "fresh"
+    needs_target: ClassVar[bool] = True
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [inputs[-1]]
 
 
 FITS: dict[str, type[Fit]] = {

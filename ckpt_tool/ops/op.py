@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -40,7 +41,7 @@ class Inverse:
 
 
 @dataclass(frozen=True, slots=True)
-class Op:
+class Op(ABC):
     """One op: a list of tensors in, a list of tensors out.
 
     An op that `collects` makes each run of `parts` tensors one (all of them where `parts` is None); one that `produces`
@@ -52,9 +53,9 @@ class Op:
     produces: ClassVar[bool] = False
 
     @classmethod
+    @abstractmethod
     def parse(cls, argument: object) -> Self:
         """From plain data, as it stands in a rule. Raises OpError."""
-        raise NotImplementedError
 
     def argument(self) -> object:
         """Plain data from which `parse` makes this op again; None for an op without argument."""
@@ -72,12 +73,13 @@ class Op:
         """The op for groups of this many tensors; an op that neither collects nor produces stays as it is."""
         return self
 
+    @abstractmethod
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         """The forms that result. Raises OpError for tensors that don't fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        raise NotImplementedError
+        """The tensors that result, on the CPU; their forms are those that `infer` gives."""
 
     def invert(self) -> Inverse:
         """What undoes the op, as far as can be told without the tensors' forms."""
