@@ -33,11 +33,9 @@ def _without(shape: Shape, axis: int) -> Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Concat(Op):
-    """Tensors one after the other along a dimension."""
+class Along(Op):
+    """What joins or parts tensors along a dimension, so many at a time."""
 
-    name: ClassVar[str] = "concat"
-    collects: ClassVar[bool] = True
     dim: int = 0
     parts: int | None = None
 
@@ -50,6 +48,14 @@ class Concat(Op):
 
     def with_parts(self, parts: int) -> Self:
         return replace(self, parts=parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Concat(Along):
+    """Tensors one after the other along a dimension."""
+
+    name: ClassVar[str] = "concat"
+    collects: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         return tuple(self._joined(group) for group in _groups(inputs, self.parts, self.name))
@@ -146,23 +152,11 @@ class Split(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Stack(Op):
+class Stack(Along):
     """Tensors of one shape along a new dimension."""
 
     name: ClassVar[str] = "stack"
     collects: ClassVar[bool] = True
-    dim: int = 0
-    parts: int | None = None
-
-    @classmethod
-    def parse(cls, argument: object) -> Self:
-        return cls(_dim(argument, cls.name))
-
-    def argument(self) -> object:
-        return self.dim
-
-    def with_parts(self, parts: int) -> Self:
-        return replace(self, parts=parts)
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         return tuple(self._stacked(group) for group in _groups(inputs, self.parts, self.name))
@@ -185,23 +179,11 @@ class Stack(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Unstack(Op):
+class Unstack(Along):
     """A tensor as its slices along a dimension, which goes."""
 
     name: ClassVar[str] = "unstack"
     produces: ClassVar[bool] = True
-    dim: int = 0
-    parts: int | None = None
-
-    @classmethod
-    def parse(cls, argument: object) -> Self:
-        return cls(_dim(argument, cls.name))
-
-    def argument(self) -> object:
-        return self.dim
-
-    def with_parts(self, parts: int) -> Self:
-        return replace(self, parts=parts)
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         return tuple(part for form in inputs for part in self._slices(form))
@@ -221,21 +203,27 @@ class Unstack(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Copy(Op):
-    """One tensor under several keys; they stay tied where the format can say so."""
+class Alike(Op):
+    """What makes several equal tensors of one, or one of several: it has no argument."""
 
-    name: ClassVar[str] = "copy"
-    produces: ClassVar[bool] = True
     parts: int | None = None
 
     @classmethod
     def parse(cls, argument: object) -> Self:
         if argument is not None:
-            raise OpError("`copy` has no argument")
+            raise OpError(f"`{cls.name}` has no argument")
         return cls()
 
     def with_parts(self, parts: int) -> Self:
         return replace(self, parts=parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy(Alike):
+    """One tensor under several keys; they stay tied where the format can say so."""
+
+    name: ClassVar[str] = "copy"
+    produces: ClassVar[bool] = True
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         return tuple(form for form in inputs for _ in range(self.parts or 1))
@@ -248,21 +236,11 @@ class Copy(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Same(Op):
+class Same(Alike):
     """Several tensors that must be equal, bit for bit, as one: undoes `copy`."""
 
     name: ClassVar[str] = "same"
     collects: ClassVar[bool] = True
-    parts: int | None = None
-
-    @classmethod
-    def parse(cls, argument: object) -> Self:
-        if argument is not None:
-            raise OpError("`same` has no argument")
-        return cls()
-
-    def with_parts(self, parts: int) -> Self:
-        return replace(self, parts=parts)
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         groups = _groups(inputs, self.parts, self.name)
