@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ckpt_tool.ops import run_step
+from ckpt_tool.mapping.apply import apply_step
 from ckpt_tool.tensors import Catalog, DType
 from ckpt_tool.torch_bridge import to_bytes, to_tensor, torch_dtype
 
@@ -77,7 +77,7 @@ def computed_tensors(
 
 def _results(step: Step, source: TensorSource, target: TensorSource | None) -> list[torch.Tensor]:
     own = (lambda: _tensor(step.outputs[0], target)) if target is not None else None
-    return run_step(step.ops, [_tensor(key, source) for key in step.inputs], own)
+    return apply_step(step, [_tensor(key, source) for key in step.inputs], own)
 
 
 def _tensor(key: str, checkpoint: TensorSource) -> torch.Tensor:

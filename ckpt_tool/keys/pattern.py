@@ -2,12 +2,12 @@
 
 key   = ( text | "*" | "**" | "{" hole "}" )+     whole keys, always anchored; `\\` takes the next character as it is
 *     one name between dots        **   one or more names, at most once
-hole  = number  {i} {2*i+1} {j=0..2}  |  choice  {q,k,v} {1..4} {p=gate,up}  |  table  {block}  |  rest  {r=**}
+hole  = number  {i} {2*i+1} {j=0..2} {j=0..depth-1}  |  choice  {q,k,v} {1..4} {p=gate,up}  |  table  {block}  |  rest  {r=**}
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from ckpt_tool.keys.affine import Affine, parse_affine
@@ -17,6 +17,7 @@ Tables = Mapping[str, tuple[str, ...]]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RANGE = re.compile(r"([0-9]{1,6})\.\.([0-9]{1,6})")
+_INTEGER = re.compile(r"[0-9]{1,6}")
 MOST_WORDS = 10_000
 MOST_READINGS = 64
 """How many ways a pattern's choices may begin to match alike (`{a,aa}{a,aa}…`), so that matching stays linear."""
@@ -69,12 +70,16 @@ Token = Text | Hole
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A parsed pattern. `spans` gives each token's place in `text`; `bounds` the ranges that its numbers were given."""
+    """A parsed pattern. `spans` gives each token's place in `text`; `bounds` the ranges that its numbers were given.
+
+    `open_bounds` are the ranges, as first and last number, whose ends name parameters; `with_numbers` closes them.
+    """
 
     text: str
     tokens: tuple[Token, ...]
     spans: tuple[tuple[int, int], ...]
     bounds: Mapping[str, range]
+    open_bounds: Mapping[str, tuple[Affine, Affine]] = field(default_factory=dict)
 
     @property
     def holes(self) -> tuple[Hole, ...]:
@@ -102,21 +107,30 @@ def parse(text: str, tables: Tables | None = None) -> Pattern:
     """A pattern from its text; `tables` holds the words of this side of each table. Raises PatternError."""
     tokens: list[Token] = []
     spans: list[tuple[int, int]] = []
-    bounds: dict[str, range] = {}
+    bounds: dict[str, Bound] = {}
     for start, end, raw in _lex(text):
         token = _token(raw, start, tokens, tables or {}, bounds)
         tokens.append(token)
         spans.append((start, end))
-    pattern = Pattern(text, tuple(tokens), tuple(spans), bounds)
+    closed = {name: bound for name, bound in bounds.items() if isinstance(bound, range)}
+    still_open = {name: bound for name, bound in bounds.items() if not isinstance(bound, range)}
+    pattern = Pattern(text, tuple(tokens), tuple(spans), closed, still_open)
     _check(pattern)
     return pattern
 
 
 def with_numbers(pattern: Pattern, numbers: Mapping[str, int]) -> Pattern:
     """The pattern with some of its names replaced by their numbers."""
-    if not set(pattern.numbers) & set(numbers):
+    if not pattern.open_bounds and not set(pattern.numbers) & set(numbers):
         return pattern
-    return replace(pattern, tokens=tuple(_with_numbers(token, numbers) for token in pattern.tokens))
+    closing = {name: ends for name, ends in pattern.open_bounds.items() if all(n in numbers for end in ends for n in end.names)}
+    closed = {name: range(first.value(numbers), last.value(numbers) + 1) for name, (first, last) in closing.items()}
+    return replace(
+        pattern,
+        tokens=tuple(_with_numbers(token, numbers) for token in pattern.tokens),
+        bounds={**pattern.bounds, **closed},
+        open_bounds={name: ends for name, ends in pattern.open_bounds.items() if name not in closed},
+    )
 
 
 def _with_numbers(token: Token, numbers: Mapping[str, int]) -> Token:
@@ -167,7 +181,10 @@ def _unescape(raw: str) -> str:
     return re.sub(r"\\(.)", r"\1", raw, flags=re.DOTALL)
 
 
-def _token(raw: str, start: int, before: list[Token], tables: Tables, bounds: dict[str, range]) -> Token:
+Bound = range | tuple[Affine, Affine]
+
+
+def _token(raw: str, start: int, before: list[Token], tables: Tables, bounds: dict[str, Bound]) -> Token:
     if raw == "**":
         return Rest("**")
     if raw == "*":
@@ -177,7 +194,7 @@ def _token(raw: str, start: int, before: list[Token], tables: Tables, bounds: di
     return _hole(raw[1:-1].strip(), start, len(raw), before, tables, bounds)
 
 
-def _hole(body: str, start: int, length: int, before: list[Token], tables: Tables, bounds: dict[str, range]) -> Token:
+def _hole(body: str, start: int, length: int, before: list[Token], tables: Tables, bounds: dict[str, Bound]) -> Token:
     name, equals, value = body.partition("=")
     name, value = name.strip(), value.strip()
     if not equals:
@@ -186,12 +203,20 @@ def _hole(body: str, start: int, length: int, before: list[Token], tables: Table
         raise PatternError(f"`{name}` is not a name", start, length)
     if value == "**":
         return Rest(name)
-    if found := _RANGE.fullmatch(value):
-        numbers = range(int(found[1]), int(found[2]) + 1)
-        if not numbers or bounds.setdefault(name, numbers) != numbers:
-            raise PatternError(f"`{value}` bounds nothing" if not numbers else f"`{name}` is bounded twice", start, length)
+    if (bound := _bound(value)) is not None:
+        if not bound or bounds.setdefault(name, bound) != bound:
+            raise PatternError(f"`{value}` bounds nothing" if not bound else f"`{name}` is bounded twice", start, length)
         return Number(Affine(((name, 1),)))
     return Choice(name, _words(value, start, length))
+
+
+def _bound(text: str) -> Bound | None:
+    """`0..2` or `0..depth-1` as a range or its ends; None for a text that is neither."""
+    if found := _RANGE.fullmatch(text):
+        return range(int(found[1]), int(found[2]) + 1)
+    first, dots, last = text.partition("..")
+    ends = [Affine((), int(end)) if _INTEGER.fullmatch(end) else parse_affine(end) for end in (first.strip(), last.strip())]
+    return (ends[0], ends[1]) if dots and ends[0] and ends[1] else None
 
 
 def _unnamed_hole(body: str, start: int, length: int, before: list[Token], tables: Tables) -> Token:

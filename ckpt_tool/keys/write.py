@@ -5,11 +5,12 @@ from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star, Text, To
 
 def write(pattern: Pattern) -> str:
     """A text that parses to the same pattern; each bound is written once, where its number stands alone."""
-    pending = dict(pattern.bounds)
+    pending = {name: f"{numbers.start}..{numbers.stop - 1}" for name, numbers in pattern.bounds.items()}
+    pending |= {name: f"{first}..{last}" for name, (first, last) in pattern.open_bounds.items()}
     return "".join(_token(token, pending) for token in pattern.tokens)
 
 
-def _token(token: Token, pending: dict[str, range]) -> str:
+def _token(token: Token, pending: dict[str, str]) -> str:
     match token:
         case Text(text):
             return quote(text)
@@ -19,7 +20,7 @@ def _token(token: Token, pending: dict[str, range]) -> str:
             return "**" if id == "**" else f"{{{id}=**}}"
         case Number(affine):
             bounds = pending.pop(str(affine), None)
-            return f"{{{affine}}}" if bounds is None else f"{{{affine}={bounds.start}..{bounds.stop - 1}}}"
+            return f"{{{affine}}}" if bounds is None else f"{{{affine}={bounds}}}"
         case Choice(id, words, is_table):
             if is_table:
                 return f"{{{id}}}"

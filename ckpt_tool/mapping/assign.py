@@ -28,9 +28,11 @@ class Claims:
 
 
 def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
-    """Takes each source key once."""
-    owners = [(rule, side) for rule, each in enumerate(rules.rules) for side in range(len(each.matchers))]
-    takers = PatternSet([matcher for rule in rules.rules for matcher in rule.matchers])
+    """Takes each source key once, but for rules of `also:`, which may read what others take."""
+    sides = [(rule, side) for rule, each in enumerate(rules.rules) for side in range(len(each.sources))]
+    owners = [(rule, side) for rule, side in sides if not rules.rules[rule].is_extra]
+    readers = [(rule, side) for rule, side in sides if rules.rules[rule].is_extra]
+    takers = PatternSet([rules.rules[rule].matchers[side] for rule, side in owners])
     droppers = PatternSet([selector.matcher for selector in rules.drop])
     by_rule: list[list[Claim]] = [[] for _ in rules.rules]
     dropped: list[list[str]] = [[] for _ in rules.drop]
@@ -42,10 +44,17 @@ def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
             prefixes[key] = key.removesuffix(name)
         if drop := droppers.first(name):
             dropped[drop[0]].append(key)
-        elif taken := takers.first(name):
+            continue
+        taken = takers.first(name)
+        if taken:
             rule, side = owners[taken[0]]
             by_rule[rule].append(Claim(key, side, taken[1]))
-        else:
+        is_read = False
+        for rule, side in readers:
+            if (binding := rules.rules[rule].matchers[side].match(name)) is not None:
+                by_rule[rule].append(Claim(key, side, binding))
+                is_read = True
+        if not taken and not is_read:
             unnamed.append(key)
     return Claims(tuple(map(tuple, by_rule)), tuple(map(tuple, dropped)), tuple(unnamed), prefixes)
 

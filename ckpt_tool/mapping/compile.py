@@ -21,7 +21,6 @@ from ckpt_tool.mapping.params import bind_params, resolve_params
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.mapping.steps import build_steps
-from ckpt_tool.ops import OpError
 from ckpt_tool.tensors import Catalog
 
 
@@ -38,13 +37,10 @@ def compile_plan(
     `settings` and `config` give the numbers of parameters.
     """
     rules = with_blocks(rules, source)
-    numbers, problems = resolve_params(rules, settings or {}, config or {}, source)
+    numbers, problems = resolve_params(rules, settings or {}, config or {}, source, target)
     if problems:
         raise RuleError(problems)
-    try:
-        bound = bind_params(rules, numbers)
-    except (OpError, ValueError) as error:
-        raise RuleError([Problem("bad-param", str(error), rules.where)]) from None
+    bound = bind_params(rules, numbers)
     claims = assign_rules(bound, source)
     steps, problems = build_steps(bound, claims, source, target)
     problems += check_tests(bound)

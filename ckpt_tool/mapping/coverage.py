@@ -44,7 +44,7 @@ def check_rules_of_use(rules: RuleSet, claims: Claims, source: Catalog) -> Itera
     for rule, taken in zip(rules.rules, claims.by_rule, strict=True):
         if taken:
             yield from _dead_words(rule, taken)
-        elif not rule.is_optional:
+        elif rule.sources and not rule.is_optional:
             yield _dead_rule(rules, rule, claims, source, hint)
     for selector, keys in zip(rules.drop, claims.dropped, strict=True):
         if not keys:
@@ -141,11 +141,15 @@ def check_collisions(steps: Sequence[Step]) -> Iterator[Problem]:
 
 
 def _collision(key: str, first: Step, second: Step) -> Problem:
-    places = [f"`{step.inputs[0]}` by line {step.origin.line} (`{step.origin.rule.text}`)" for step in (first, second) if step.origin.rule]
+    places = [f"{_origin_of(step)} by line {step.origin.line} (`{step.origin.rule.text}`)" for step in (first, second) if step.origin.rule]
     where = second.origin.rule.targets[0].where if second.origin.rule else None
     return Problem(
-        "collision", f"`{key}` would get two values: from `{first.inputs[0]}` and from `{second.inputs[0]}`", where, tuple(places)
+        "collision", f"`{key}` would get two values: from {_origin_of(first)} and from {_origin_of(second)}", where, tuple(places)
     )
+
+
+def _origin_of(step: Step) -> str:
+    return f"`{step.inputs[0]}`" if step.inputs else f"`{step.ops[0].name}`"
 
 
 def check_outputs(plan: Plan, target: Catalog) -> Iterator[Problem]:

@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.errors import Location
-from ckpt_tool.keys import Matcher, PatternError
+from ckpt_tool.keys import Matcher, PatternError, with_numbers
 from ckpt_tool.keys.write import write
+from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.plan import Plan
-from ckpt_tool.mapping.rules import Param, Rule, RuleSet, Selector
+from ckpt_tool.mapping.rules import Param, Rule, RuleSet
 from ckpt_tool.ops import Form, Inverse, Op, invert_chain, ops_argument
 
 
 @dataclass(frozen=True, slots=True)
 class InvertedRule:
-    """A rule and what undoes it: `text` is its line in YAML, or None where it can't be turned round, and `why` says why."""
+    """A rule and what undoes it: `text` is its line in YAML, or None where it can't be turned round, and `why` says why.
+
+    A rule without a source is undone by dropping what it made: its text is empty.
+    """
 
     rule: Rule
     text: str | None
@@ -38,7 +42,12 @@ class InvertedRules:
 
 def invert_rules(rules: RuleSet, plan: Plan | None = None) -> InvertedRules:
     """The inverse rules. A plan that was made of them tells the sizes that the rules alone don't."""
-    inverted = tuple(_inverted(rule, _inverse(rule, plan)) for rule in rules.rules)
+    unchosen = tuple(rule for block in rules.blocks for rule in block.rules) if plan is None else ()
+    rules = with_blocks(rules, plan.source) if plan else rules
+    stand_ins = dict.fromkeys((param.name for param in rules.params), 1)
+    inverted = tuple(_inverted(rule, _inverse(rule, plan), stand_ins) for rule in rules.rules)
+    why = "a source's headers choose among the blocks of `when:`; name one"
+    inverted += tuple(InvertedRule(rule, None, "lossy", why) for rule in unchosen)
     is_whole = all(each.text is not None for each in inverted)
     return InvertedRules(inverted, _document(rules, inverted) if is_whole else None)
 
@@ -60,19 +69,25 @@ def _inverse(rule: Rule, plan: Plan | None) -> Inverse:
     )
 
 
-def _inverted(rule: Rule, inverse: Inverse) -> InvertedRule:
-    fault = _unmatchable(rule)
+def _inverted(rule: Rule, inverse: Inverse, stand_ins: Mapping[str, int]) -> InvertedRule:
+    if rule.is_extra:
+        return InvertedRule(rule, None, "lossy", "it reads keys that other rules take")
+    if not rule.sources:
+        return InvertedRule(rule, "", "exact", "what it makes is dropped on the way back")
+    fault = _unmatchable(rule, stand_ins)
     if fault or (rule.ops and not inverse.ops):
         return InvertedRule(rule, None, inverse.verdict, fault or inverse.why)
     return InvertedRule(rule, _line(rule, inverse.ops), inverse.verdict, inverse.why)
 
 
-def _unmatchable(rule: Rule) -> str | None:
-    """Why the target's patterns can't be matched, or None where they can."""
-    bounds = {name: span for side in (*rule.sources, *rule.targets) for name, span in side.pattern.bounds.items()}
-    for side in rule.targets:
+def _unmatchable(rule: Rule, stand_ins: Mapping[str, int]) -> str | None:
+    """Why the target's patterns can't be matched, or None where they can; parameters count as 1."""
+    targets = [with_numbers(side.pattern, stand_ins) for side in rule.targets]
+    patterns = (*(with_numbers(side.pattern, stand_ins) for side in rule.sources), *targets)
+    bounds = {name: span for pattern in patterns for name, span in pattern.bounds.items()}
+    for target in targets:
         try:
-            Matcher(side.pattern, bounds)
+            Matcher(target, bounds)
         except PatternError as error:
             return error.message
     return None
@@ -96,9 +111,12 @@ def _document(rules: RuleSet, inverted: Sequence[InvertedRule]) -> str:
         parts += ["params:", *(f"  {param.name}: {_flow(_param(param))}" for param in rules.params)]
     if rules.tables:
         parts += ["tables:", *(f"  {name}: {_flow({right: left for left, right in rows.items()})}" for name, rows in rules.tables.items())]
-    parts += _section("rules", [each for each in inverted if not each.rule.is_optional])
-    parts += _section("optional", [each for each in inverted if each.rule.is_optional])
-    parts += _patterns("drop", rules.keep) + _patterns("keep", rules.drop)
+    turned = [each for each in inverted if each.text]
+    parts += _section("rules", [each for each in turned if not each.rule.is_optional])
+    parts += _section("optional", [each for each in turned if each.rule.is_optional])
+    made = [write(side.pattern) for each in inverted if not each.text for side in each.rule.targets]
+    parts += _patterns("drop", [*(selector.pattern.text for selector in rules.keep), *made])
+    parts += _patterns("keep", [selector.pattern.text for selector in rules.drop])
     rest = {"source": "drop"} if rules.rest_target == "keep" else {}
     rest |= {"target": "keep"} if rules.rest_source == "drop" else {}
     parts += [f"rest: {_flow(rest)}"] if rest else []
@@ -111,13 +129,17 @@ def _section(name: str, inverted: Sequence[InvertedRule]) -> list[str]:
     return [f"{name}:", *(f"  - {each.text}" for each in inverted)] if inverted else []
 
 
-def _patterns(name: str, selectors: Sequence[Selector]) -> list[str]:
-    return [f"{name}:", *(f"  - {_scalar(selector.pattern.text)}" for selector in selectors)] if selectors else []
+def _patterns(name: str, patterns: Sequence[str]) -> list[str]:
+    return [f"{name}:", *(f"  - {_scalar(pattern)}" for pattern in patterns)] if patterns else []
 
 
 def _param(param: Param) -> dict[str, object]:
-    """A parameter without the shapes that it is taken from: these are the old source's."""
-    return {"from": list(param.config_keys), "default": param.default} if param.default is not None else {"from": list(param.config_keys)}
+    """A parameter that looks at the other side: what was the source's is the target's now."""
+    given: dict[str, object] = {"from": list(param.config_keys)} if param.config_keys else {}
+    given |= {"dim": list(param.dimension)} if param.dimension else {}
+    given |= {"count": write(param.count.pattern)} if param.count else {}
+    given |= {"of": "source" if param.of_target else "target"} if param.dimension or param.count else {}
+    return given | ({"default": param.default} if param.default is not None else {})
 
 
 def _scalar(text: str) -> str:

@@ -1,15 +1,17 @@
 """The numbers that rules may name: from `--set`, a config file, a shape, or a default. Never guessed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
-from ckpt_tool.errors import InputError, Problem
-from ckpt_tool.keys import Matcher, Pattern, nearest, with_numbers
+from ckpt_tool.errors import InputError, Problem, RuleError
+from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, with_numbers
+from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.rules import Param, Rule, RuleSet, Selector, Side
-from ckpt_tool.ops import Op
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.ops import Op, OpError
+from ckpt_tool.tensors import Catalog, TensorInfo
 
 CONFIG_BYTES = 16 << 20
 
@@ -29,15 +31,17 @@ def read_config(folder: str) -> dict[str, object]:
 
 
 def resolve_params(
-    rules: RuleSet, settings: Mapping[str, int], config: Mapping[str, object], source: Catalog
+    rules: RuleSet, settings: Mapping[str, int], config: Mapping[str, object], source: Catalog, target: Catalog | None = None
 ) -> tuple[dict[str, int], list[Problem]]:
     """The number of each declared parameter, and a problem for each that has none."""
     numbers: dict[str, int] = {}
     problems: list[Problem] = []
+    names = {strip_prefixes(key, rules.strip): info for key, info in source.items()}
     for param in rules.params:
-        number = _number(param, settings, config, source)
+        catalog = dict(target or {}) if param.of_target else names
+        number = _number(param, settings, config, catalog)
         if number is None:
-            problems.append(_unresolved(param, source))
+            problems.append(_unresolved(param, catalog))
         else:
             numbers[param.name] = number
     for name in settings:
@@ -48,7 +52,7 @@ def resolve_params(
     return numbers, problems
 
 
-def _number(param: Param, settings: Mapping[str, int], config: Mapping[str, object], source: Catalog) -> int | None:
+def _number(param: Param, settings: Mapping[str, int], config: Mapping[str, object], catalog: Mapping[str, TensorInfo]) -> int | None:
     if param.name in settings:
         return settings[param.name]
     for key in param.config_keys:
@@ -57,9 +61,11 @@ def _number(param: Param, settings: Mapping[str, int], config: Mapping[str, obje
             return found
     if param.dimension:
         key, axis = param.dimension
-        shape = source[key].shape if key in source else ()
+        shape = catalog[key].shape if key in catalog else ()
         if -len(shape) <= axis < len(shape):
             return shape[axis]
+    if param.count and (count := sum(param.count.match(key) is not None for key in catalog)):
+        return count
     return param.default
 
 
@@ -70,33 +76,52 @@ def _config_value(config: Mapping[str, object], key: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _unresolved(param: Param, source: Catalog) -> Problem:
+def _unresolved(param: Param, catalog: Mapping[str, TensorInfo]) -> Problem:
     ways = [f"`--set {param.name}=…`"]
     ways += [f"`{key}` in the config.json beside the source" for key in param.config_keys]
     notes = [f"give it by {' or '.join(ways)}"]
+    side = "target" if param.of_target else "source"
     if param.dimension:
         key, axis = param.dimension
-        has = f"has no dimension {axis}" if key in source else "is no key of the source"
+        has = f"has no dimension {axis}" if key in catalog else f"is no key of the {side}"
         notes.append(f"`{key}` {has}")
+    if param.count:
+        notes.append(f"`{param.count.pattern}` matches no key of the {side}")
     return Problem("unset-param", f"`{param.name}` has no number", param.where, tuple(notes))
 
 
+Part = TypeVar("Part", Rule, Selector)
+
+
 def bind_params(rules: RuleSet, numbers: Mapping[str, int]) -> RuleSet:
-    """The rules with their parameters replaced by numbers, in patterns and in ops. Raises OpError."""
+    """The rules with their parameters replaced by numbers, in patterns and in ops. Raises RuleError."""
     if not rules.params:
         return rules
-    return replace(
-        rules,
-        rules=tuple(_bind_rule(rule, numbers) for rule in rules.rules),
-        drop=tuple(_bind_selector(selector, numbers) for selector in rules.drop),
-        keep=tuple(_bind_selector(selector, numbers) for selector in rules.keep),
-    )
+    problems: list[Problem] = []
+
+    def bind(parts: Iterable[Part], bound: Callable[[Part, Mapping[str, int]], Part]) -> tuple[Part, ...]:
+        found = []
+        for part in parts:
+            try:
+                found.append(bound(part, numbers))
+            except (OpError, PatternError) as error:
+                problems.append(Problem("bad-param", str(error), part.where, (_given(numbers),)))
+        return tuple(found)
+
+    bound_rules, drop, keep = bind(rules.rules, _bind_rule), bind(rules.drop, _bind_selector), bind(rules.keep, _bind_selector)
+    if problems:
+        raise RuleError(problems)
+    return replace(rules, rules=bound_rules, drop=drop, keep=keep)
+
+
+def _given(numbers: Mapping[str, int]) -> str:
+    return f"with {', '.join(f'{name} = {number}' for name, number in numbers.items())}"
 
 
 def _bind_rule(rule: Rule, numbers: Mapping[str, int]) -> Rule:
     sources, targets = (tuple(_bind_side(side, numbers) for side in sides) for sides in (rule.sources, rule.targets))
     bounds = {name: span for side in (*sources, *targets) for name, span in side.pattern.bounds.items()}
-    matchers = tuple(Matcher(side.pattern, bounds) for side in sources)
+    matchers = tuple(Matcher(side.pattern, bounds) for side in sources or targets)
     return replace(rule, sources=sources, targets=targets, matchers=matchers, ops=tuple(_bind_op(op, numbers) for op in rule.ops))
 
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from ckpt_tool.errors import Location, Problem
-from ckpt_tool.keys import Matcher, Pattern, PatternError, pair, parse, with_numbers
+from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, pair, parse, with_numbers
 from ckpt_tool.keys.pattern import Choice, Number, Rest, Star
 from ckpt_tool.mapping.rules import FitRule, Rule, Selector, Side, part_of
 from ckpt_tool.mapping.yaml_nodes import QUOTES, Mapping, Node, Scalar, Sequence
-from ckpt_tool.ops import Op, OpError, parse_ops
+from ckpt_tool.ops import Each, Op, OpError, parse_ops
 from ckpt_tool.ops.fit import parse_fit
 
 
@@ -65,7 +65,11 @@ def _short(reading: Reading, scalar: Scalar, ops: tuple[Op, ...]) -> Rule | None
         reading.add("bad-rule", "a rule reads `SOURCE -> TARGET`, with one arrow", scalar.where)
         return None
     (source, start), (target, target_start) = parts
-    return _rule(reading, scalar.text, [(scalar, start, source)], [(scalar, target_start, target)], ops, scalar.where)
+    if not target:
+        reading.add("bad-rule", "nothing stands right of the arrow; what is to be left behind is listed under `drop:`", scalar.where)
+        return None
+    sources = [(scalar, start, source)] if source else []
+    return _rule(reading, scalar.text, sources, [(scalar, target_start, target)], ops, scalar.where)
 
 
 def _split_at_arrow(text: str) -> tuple[tuple[str, int], tuple[str, int]] | None:
@@ -89,19 +93,21 @@ def _long(reading: Reading, node: Mapping) -> Rule | None:
         return None
     ops = _ops(reading, node.get("ops"))
     sides = [_patterns_of(reading, node.get(name)) for name in ("from", "to")]
-    if ops is None or not all(sides):
+    if sides[1] == []:
+        reading.add("bad-rule", "`to:` names no target; what is to be left behind is listed under `drop:`", node.where)
+    if ops is None or sides[0] is None or not sides[1]:
         return None
-    text = " + ".join(s.text for s in sides[0]) + " -> " + " + ".join(s.text for s in sides[1])
-    sources, targets = ([(scalar, 0, scalar.text) for scalar in side] for side in sides)
+    text = f"{' + '.join(s.text for s in sides[0])} -> {' + '.join(s.text for s in sides[1])}".lstrip()
+    sources, targets = ([(scalar, 0, scalar.text) for scalar in side] for side in (sides[0], sides[1]))
     return _rule(reading, text, sources, targets, ops, node.where)
 
 
-def _patterns_of(reading: Reading, node: Node | None) -> list[Scalar]:
+def _patterns_of(reading: Reading, node: Node | None) -> list[Scalar] | None:
     items = node.items if isinstance(node, Sequence) else (node,)
     texts = [item for item in items if isinstance(item, Scalar)]
-    if node and (len(texts) < len(items) or not texts):
-        reading.add("bad-rule", "`from:` and `to:` are patterns or lists of patterns", node.where, QUOTES)
-        return []
+    if len(texts) < len(items):
+        reading.add("bad-rule", "`from:` and `to:` are patterns or lists of patterns", node.where if node else Location("", 1, 1), QUOTES)
+        return None
     return texts
 
 
@@ -146,8 +152,11 @@ def _rule(reading: Reading, text: str, sources: list[Part], targets: list[Part],
     if paired is None:
         return None
     source_sides, target_sides, carried = paired
-    bounds = {name: numbers for pattern in (*ours, *theirs) if pattern for name, numbers in pattern.bounds.items()}
-    matchers = [_matcher(reading, scalar, start, p, bounds) for (scalar, start, _), p in zip(sources, source_sides, strict=True)]
+    stand_ins = dict.fromkeys(reading.params, 1)
+    bounds = {name: numbers for pattern in (*ours, *theirs) if pattern for name, numbers in with_numbers(pattern, stand_ins).bounds.items()}
+    # A rule without a source is matched against the target's keys.
+    parts = zip(sources, source_sides, strict=True) if sources else zip(targets, target_sides, strict=True)
+    matchers = [_matcher(reading, scalar, start, p, bounds) for (scalar, start, _), p in parts]
     if None in matchers:
         return None
     rule = Rule(
@@ -156,13 +165,44 @@ def _rule(reading: Reading, text: str, sources: list[Part], targets: list[Part],
         tuple(_side(part, p, {*carried, *reading.params}) for part, p in zip(targets, target_sides, strict=True)),
         ops, tuple(m for m in matchers if m), carried, where,
     )  # fmt: skip
-    return rule if _is_balanced(reading, rule) else None
+    is_sound = _is_initialized(reading, rule) if _needs_init(rule) else _is_balanced(reading, rule)
+    return rule if is_sound and _knows_its_words(reading, rule) else None
+
+
+def _needs_init(rule: Rule) -> bool:
+    return not rule.sources or any(op.name == "init" for op in rule.ops)
+
+
+def _is_initialized(reading: Reading, rule: Rule) -> bool:
+    """Adds a problem for a rule without a source that doesn't say what its tensors are, or for an `init` with a source."""
+    if rule.sources:
+        reading.add("bad-rule", "`init` makes a tensor that has no source; such a rule reads `-> TARGET: {init: zeros}`", rule.where)
+    elif not rule.ops or rule.ops[0].name != "init" or any(op.collects or op.produces for op in rule.ops):
+        reading.add("bad-rule", "a rule without a source begins with `init`, as in `-> TARGET: {init: zeros}`", rule.where)
+    else:
+        return True
+    return False
+
+
+def _knows_its_words(reading: Reading, rule: Rule) -> bool:
+    """Adds a problem for each word of `each:` that nothing in the rule is called."""
+    sides = (*rule.sources, *rule.targets)
+    words = {word for side in sides for token in side.pattern.tokens if isinstance(token, Choice) for word in token.words}
+    words |= {side.pattern.text for side in sides}
+    strange = [word for op in rule.ops if isinstance(op, Each) for word, _ in op.chains if word not in words]
+    for word in strange:
+        near = nearest(word, words)
+        message = f"`each`: `{word}` is neither a word of a choice in the rule nor one of its patterns"
+        reading.add("bad-op", message, rule.where, *((f"did you mean `{near}`?",) if near else ()))
+    return not strange
 
 
 def _pair_all(
     reading: Reading, ours: list[Pattern], theirs: list[Pattern], parts: list[Part]
 ) -> tuple[list[Pattern], list[Pattern], tuple[str, ...]] | None:
     """Every target's holes under the ids of the first source; carried is what all patterns have."""
+    if not ours:
+        return [], theirs, ()
     targets = []
     for pattern, (scalar, start, _) in zip(theirs, parts, strict=True):
         try:
@@ -230,10 +270,14 @@ def _ids_of(token: object) -> tuple[str, ...]:
 
 def _pattern(reading: Reading, scalar: Scalar, start: int, text: str, is_source: bool) -> Pattern | None:
     try:
-        return parse(text, reading.words(is_source))
+        pattern = parse(text, reading.words(is_source))
     except PatternError as error:
         reading.add("bad-pattern", error.message, scalar.at(start + error.start, error.length))
         return None
+    strange = [name for ends in pattern.open_bounds.values() for end in ends for name in end.names if name not in reading.params]
+    if strange:
+        reading.add("bad-pattern", f"`{strange[0]}` bounds a number and is declared under no `params:`", scalar.at(start, len(text)))
+    return None if strange else pattern
 
 
 def _matcher(reading: Reading, scalar: Scalar, start: int, pattern: Pattern, bounds: dict[str, range]) -> Matcher | None:

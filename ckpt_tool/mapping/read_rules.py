@@ -182,6 +182,14 @@ def _read_optional(draft: _Draft, node: Node, _: Resolve) -> None:
         _append(draft.rules, rule and replace(rule, is_optional=True))
 
 
+def _read_also(draft: _Draft, node: Node, _: Resolve) -> None:
+    for item in _items(draft, node, "also"):
+        rule = read_rule(draft.reading, item)
+        if rule and not rule.sources:
+            draft.reading.add("bad-rule", "a rule of `also:` has a source, which other rules may take", rule.where)
+        _append(draft.rules, rule and replace(rule, is_extra=True))
+
+
 def _read_drop(draft: _Draft, node: Node, _: Resolve) -> None:
     for item in _texts(draft, node, "drop"):
         _inline_drop(draft, item)
@@ -246,15 +254,17 @@ def _read_params(draft: _Draft, node: Node, _: Resolve) -> None:
         elif isinstance(value, Mapping) and (param := _param(draft, key, value)):
             draft.params.append(param)
         else:
-            message = f"`{key.text}` is a number, or has `from:` (a key of config.json), `dim: [KEY, 0]` or `default:`"
+            message = f"`{key.text}` is a number, or has `from:` (a key of config.json), `dim: [KEY, 0]`, `count: PATTERN` or `default:`"
             draft.reading.add("bad-param", message, key.where)
         draft.reading.params.add(key.text)
 
 
 def _param(draft: _Draft, name: Scalar, node: Mapping) -> Param | None:
-    if {key.text for key, _ in node.entries} - {"from", "dim", "default"} or not node.entries:
+    if {key.text for key, _ in node.entries} - {"from", "dim", "default", "count", "of"} or not node.entries:
         return None
-    source, dim, default = node.get("from"), node.get("dim"), node.get("default")
+    source, dim, default, side = node.get("from"), node.get("dim"), node.get("default"), node.get("of")
+    if side is not None and not (isinstance(side, Scalar) and side.text in ("source", "target")):
+        return None
     keys = tuple(item.text for item in _texts(draft, source, "from")) if isinstance(source, Sequence) else ()
     if isinstance(source, Scalar):
         keys = (source.text,)
@@ -265,7 +275,12 @@ def _param(draft: _Draft, name: Scalar, node: Mapping) -> Param | None:
             return None
         dimension = (items[0].text, axis)
     number = _integer(default) if default is not None else None
-    return None if default is not None and number is None else Param(name.text, name.where, keys, dimension, number)
+    counted = node.get("count")
+    is_target = isinstance(side, Scalar) and side.text == "target"
+    selector = read_selector(draft.reading, counted, not is_target) if isinstance(counted, Scalar) else None
+    if (default is not None and number is None) or (counted is not None and selector is None):
+        return None
+    return Param(name.text, name.where, keys, dimension, number, selector.matcher if selector else None, is_target)
 
 
 def _read_strip(draft: _Draft, node: Node, _: Resolve) -> None:
@@ -297,7 +312,7 @@ def _read_fit(draft: _Draft, node: Node, _: Resolve) -> None:
             _append(draft.fits, read_fit(draft.reading, key, value))
 
 
-BLOCK_SECTIONS = ("rules", "optional", "drop", "keep")
+BLOCK_SECTIONS = ("rules", "optional", "also", "drop", "keep")
 
 
 def _text_reader(section: str) -> Callable[[_Draft, Node, Resolve], None]:
@@ -317,6 +332,7 @@ SECTIONS: dict[str, Callable[[_Draft, Node, Resolve], None]] = {
     "output": _text_reader("output"),
     "rules": _read_rules,
     "optional": _read_optional,
+    "also": _read_also,
     "drop": _read_drop,
     "keep": _read_keep,
     "rest": _read_rest,

@@ -38,7 +38,11 @@ def part_of(where: Location, pattern: Pattern, start: int, end: int) -> Location
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`sources -> targets: ops`. Mostly one of each; `carried` are the ids of the holes that both sides have."""
+    """`sources -> targets: ops`. Mostly one of each; `carried` are the ids of the holes that both sides have.
+
+    `matchers` are those of the sources; of the targets for a rule without a source. An `is_extra` rule reads source keys
+    that others take.
+    """
 
     text: str
     sources: tuple[Side, ...]
@@ -48,6 +52,7 @@ class Rule:
     carried: tuple[str, ...]
     where: Location
     is_optional: bool = False
+    is_extra: bool = False
 
     @property
     def is_rename(self) -> bool:
@@ -57,13 +62,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A number that rules may name. It comes from `--set`, the config file's `config_key`, the shape of a key, or `default`."""
+    """A number that rules may name. It comes from `--set`, the config file's `config_key`, the catalogs, or `default`.
+
+    From the catalog of the source, or of the target where `of_target`: the `dimension` of a key, or how many keys `count` matches.
+    """
 
     name: str
     where: Location
     config_keys: tuple[str, ...] = ()
     dimension: tuple[str, int] | None = None
     default: int | None = None
+    count: Matcher | None = None
+    of_target: bool = False
 
 
 @dataclass(frozen=True, slots=True)

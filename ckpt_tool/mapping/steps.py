@@ -1,18 +1,19 @@
 """Claims into steps: renames one by one; rules that collect or produce by complete groups."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from math import prod
 
 from ckpt_tool.errors import Problem
 from ckpt_tool.keys import Binding, Renderer, render
-from ckpt_tool.keys.pattern import Choice
+from ckpt_tool.keys.pattern import Choice, Rest, Star
 from ckpt_tool.mapping.assign import Claim, Claims
+from ckpt_tool.mapping.parts import with_parts, with_target_sizes, with_words, words_of
 from ckpt_tool.mapping.plan import Origin, Step
 from ckpt_tool.mapping.rules import Rule, RuleSet, Side
-from ckpt_tool.ops import Form, Op, OpError, infer_chain
+from ckpt_tool.ops import Form, Init, OpError, infer_chain
 from ckpt_tool.tensors import Catalog
 
 MOST_PER_RULE = 3
@@ -32,12 +33,49 @@ def build_steps(rules: RuleSet, claims: Claims, source: Catalog, target: Catalog
     building = _Building(source, target)
     for rule, taken in zip(rules.rules, claims.by_rule, strict=True):
         before = len(building.problems)
-        if any(side.only for side in (*rule.sources, *rule.targets)) or len(rule.sources) + len(rule.targets) > 2:
+        if not rule.sources:
+            _add_initialized(building, rule)
+        elif any(side.only for side in (*rule.sources, *rule.targets)) or len(rule.sources) + len(rule.targets) > 2:
             _add_groups(building, rule, taken)
         else:
             _add_renames(building, rule, taken)
         _shorten(building.problems, before)
     return building.steps, building.problems
+
+
+def _add_initialized(building: _Building, rule: Rule) -> None:
+    """A step for each target key that a rule without a source matches."""
+    keys = _initialized_keys(rule, building.target)
+    if not keys and not (rule.is_optional and building.target is not None):
+        side = rule.targets[0]
+        message = f"`{side.pattern}` matches no key of the target"
+        if building.target is None:
+            message = f"only a target can tell which keys `{side.pattern}` stands for"
+        building.problems.append(Problem("dead-rule", message, side.where))
+    for key in keys:
+        info = building.target.get(key) if building.target is not None else None
+        ops = tuple(op.with_form(Form(info.dtype, info.shape)) if isinstance(op, Init) and info else op for op in rule.ops)
+        try:
+            infer_chain(ops, [])
+        except OpError as error:
+            building.problems.append(_op_problem(rule, error, [key]))
+        else:
+            building.steps.append(Step((), (key,), ops, Origin("rule", rule)))
+
+
+def _initialized_keys(rule: Rule, target: Catalog | None) -> list[str]:
+    """The target's keys that the rule's patterns match; without a target, those that the patterns alone spell out."""
+    if target is not None:
+        return [key for key in target if any(matcher.match(key) is not None for matcher in rule.matchers)]
+    keys: list[str] = []
+    for side in rule.targets:
+        if any(isinstance(token, Star | Rest) for token in side.pattern.tokens):
+            return []
+        domains = [_target_domains(side)]
+        if None in domains[0].values():
+            return []
+        keys.extend(_outputs(rule, domains, {}))
+    return keys
 
 
 def _shorten(problems: list[Problem], start: int) -> None:
@@ -53,15 +91,17 @@ def _add_renames(building: _Building, rule: Rule, claims: Sequence[Claim]) -> No
     for claim in claims:
         try:
             output = render_target(claim.binding)
-            if rule.ops:
-                info = building.source[claim.key]
-                infer_chain(rule.ops, [Form(info.dtype, info.shape)])
+            ops = rule.ops
+            if ops:
+                info, words = building.source[claim.key], words_of(rule.sources[0], claim.binding)
+                ops = with_words(ops, [words], [words | words_of(rule.targets[0], claim.binding)])
+                infer_chain(ops, [Form(info.dtype, info.shape)])
         except OpError as error:
             building.problems.append(_op_problem(rule, error, [claim.key]))
         except ValueError as error:
             building.problems.append(Problem("bad-number", f"{error} for `{claim.key}`", rule.targets[0].where))
         else:
-            building.steps.append(Step((claim.key,), (output,), rule.ops, origin))
+            building.steps.append(Step((claim.key,), (output,), ops, origin))
 
 
 def _op_problem(rule: Rule, error: OpError, keys: Sequence[str]) -> Problem:
@@ -74,22 +114,22 @@ def _add_groups(building: _Building, rule: Rule, claims: Sequence[Claim]) -> Non
         groups[tuple(claim.binding[hole] for hole in rule.carried)].append(claim)
     for members in groups.values():
         inputs, sizes = _inputs(building, rule, members)
-        if inputs is not None:
-            _add_group(building, rule, inputs, sizes, members[0].binding)
+        if inputs:
+            _add_group(building, rule, inputs, sizes)
 
 
 Domains = dict[str, range]
 
 
-def _inputs(building: _Building, rule: Rule, members: list[Claim]) -> tuple[tuple[str, ...] | None, list[int]]:
-    """The keys of a group in order, with the sizes of the dimensions that they span; None after adding what is missing."""
+def _inputs(building: _Building, rule: Rule, members: list[Claim]) -> tuple[tuple[Claim, ...], list[int]]:
+    """The keys of a group in order, with the sizes of the dimensions that they span; none after adding what is missing."""
     by_place: dict[tuple[object, ...], Claim] = {}
     for claim in members:
         place = (claim.side, *(claim.binding[hole] for hole in rule.sources[claim.side].only))
         if place in by_place:
             message = f"`{by_place[place].key}` and `{claim.key}` stand for the same part of one group"
             building.problems.append(Problem("collision", message, rule.sources[claim.side].where))
-            return None, []
+            return (), []
         by_place[place] = claim
     places: list[tuple[object, ...]] = []
     sizes: list[int] = []
@@ -100,8 +140,8 @@ def _inputs(building: _Building, rule: Rule, members: list[Claim]) -> tuple[tupl
     missing = [place for place in places if place not in by_place]
     if missing:
         building.problems.append(_incomplete(rule, members, missing))
-        return None, []
-    return tuple(by_place[place].key for place in places), [len(rule.sources), *sizes] if len(rule.sources) > 1 else sizes
+        return (), []
+    return tuple(by_place[place] for place in places), [len(rule.sources), *sizes] if len(rule.sources) > 1 else sizes
 
 
 def _domains(side: Side, bindings: list[Binding]) -> Domains:
@@ -123,16 +163,20 @@ def _incomplete(rule: Rule, members: list[Claim], missing: list[tuple[object, ..
     return Problem("incomplete-group", f"`{absent}` is missing from its group", side.where, (note,))
 
 
-def _add_group(building: _Building, rule: Rule, inputs: tuple[str, ...], sizes: list[int], binding: Binding) -> None:
+def _add_group(building: _Building, rule: Rule, members: tuple[Claim, ...], sizes: list[int]) -> None:
+    inputs, binding = tuple(claim.key for claim in members), members[0].binding
     domains = [_target_domains(side) for side in rule.targets]
     counts = [len(domain) if domain is not None else None for domain in domains[0].values()]
     if len(rule.targets) > 1:
         counts.insert(0, len(rule.targets))
     forms = [Form(building.source[key].dtype, building.source[key].shape) for key in inputs]
     try:
-        ops = _with_parts(rule.ops, sizes, counts)
+        ops = with_parts(rule.ops, sizes, counts)
+        ops = with_words(
+            ops, [words_of(rule.sources[claim.side], claim.binding) for claim in members], _output_words(rule, binding, domains)
+        )
         if None not in counts:
-            ops = _with_target_sizes(ops, forms, _outputs(rule, domains, binding), building.target)
+            ops = with_target_sizes(ops, forms, _outputs(rule, domains, binding), building.target)
         results = infer_chain(ops, forms)
         outputs = _outputs(rule, [_completed(each, len(results), len(rule.targets)) for each in domains], binding)
         if len(outputs) != len(results):
@@ -158,36 +202,15 @@ def _completed(domains: Mapping[str, range | None], results: int, targets: int) 
 
 
 def _outputs(rule: Rule, domains: Sequence[Mapping[str, range | None]], binding: Binding) -> tuple[str, ...]:
-    outputs = []
+    return tuple(render(side.pattern, values) for side, values in _bindings(rule, domains, binding))
+
+
+def _output_words(rule: Rule, binding: Binding, domains: Sequence[Mapping[str, range | None]]) -> list[frozenset[str]]:
+    return [words_of(side, values) for side, values in _bindings(rule, domains, binding)]
+
+
+def _bindings(rule: Rule, domains: Sequence[Mapping[str, range | None]], binding: Binding) -> Iterator[tuple[Side, Binding]]:
+    """Each target's pattern with what its holes stand for, in order."""
     for side, each in zip(rule.targets, domains, strict=True):
         for values in product(*(domain or range(0) for domain in each.values())):
-            outputs.append(render(side.pattern, {**binding, **dict(zip(each, values, strict=True))}))
-    return tuple(outputs)
-
-
-def _with_parts(ops: Sequence[Op], sizes: Sequence[int], counts: Sequence[int | None]) -> tuple[Op, ...]:
-    """Collecting ops take the source's dimensions from the right, producing ops the target's from the left."""
-    inward, outward = list(sizes), list(counts)
-    filled = []
-    for op in ops:
-        if op.collects and inward:
-            op = op.with_parts(inward.pop())
-        elif op.produces and outward and (count := outward.pop(0)) is not None:
-            op = op.with_parts(count)
-        filled.append(op)
-    return tuple(filled)
-
-
-def _with_target_sizes(ops: tuple[Op, ...], forms: Sequence[Form], outputs: Sequence[str], target: Catalog | None) -> tuple[Op, ...]:
-    """A final `split` without sizes takes them from the target's shapes; equal parts where the target doesn't tell."""
-    if not ops or target is None or ops[-1].name != "split" or getattr(ops[-1], "sizes", None) is not None:
-        return ops
-    parts, dim = getattr(ops[-1], "parts", None), getattr(ops[-1], "dim", 0)
-    shapes = [target[key].shape for key in outputs[:parts] if key in target]
-    before = infer_chain(ops[:-1], forms)[0].shape
-    if len(shapes) != parts or any(not -len(shape) <= dim < len(shape) for shape in (*shapes, before)):
-        return ops
-    sizes = tuple(shape[dim] for shape in shapes)
-    if sum(sizes) != before[dim]:
-        return ops
-    return (*ops[:-1], ops[-1].with_sizes(sizes))  # type: ignore[attr-defined]
+            yield side, {**binding, **dict(zip(each, values, strict=True))}

@@ -1,23 +1,95 @@
-"""Several ops in a row: parsed from a rule, inferred, run, inverted."""
+"""Several ops in a row, for all tensors or for some of them: parsed from a rule, inferred, run, inverted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, get_args
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, get_args
 
 from ckpt_tool.ops.cuts import Index, Pad, Repeat, Slice
 from ckpt_tool.ops.joins import Concat, Copy, Same, Split, Stack, Unstack
 from ckpt_tool.ops.numbers import Affine, Cast, Init, Mean, Sum, Unary, WeightNorm
-from ckpt_tool.ops.op import Form, Inverse, Op, OpError, Verdict
+from ckpt_tool.ops.op import Form, Inverse, Labels, Op, OpError, Verdict
 from ckpt_tool.ops.shuffles import Rearrange, Reshape, Transpose
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, slots=True)
+class Each(Op):
+    """Ops for some of the tensors only: for those that a word of a choice, or one of the rule's patterns, stands for.
+
+    `labels` are the words of each tensor, `mixed` those that stand for parts of one only; the rule's group gives them.
+    """
+
+    name: ClassVar[str] = "each"
+    chains: tuple[tuple[str, tuple[Op, ...]], ...] = ()
+    labels: Labels | None = None
+    mixed: frozenset[str] = frozenset()
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        if not isinstance(argument, Mapping) or not argument:
+            raise OpError("`each` gives ops for words, as in `{q: transpose}`")
+        chains = tuple((str(word), parse_ops(ops)) for word, ops in argument.items())
+        if stray := [op.name for _, ops in chains for op in ops if op.collects or op.produces or isinstance(op, Each)]:
+            raise OpError(f"`each`: `{stray[0]}` can't stand inside; it works on several tensors")
+        return cls(chains)
+
+    def argument(self) -> object:
+        plain = {word: ops_argument(ops) for word, ops in self.chains}
+        return {word: ops[0] if len(ops) == 1 else ops for word, ops in plain.items()}
+
+    def parameters(self) -> frozenset[str]:
+        return frozenset(name for _, ops in self.chains for op in ops for name in op.parameters())
+
+    def bind(self, values: Mapping[str, int]) -> Self:
+        return replace(self, chains=tuple((word, tuple(op.bind(values) for op in ops)) for word, ops in self.chains))
+
+    def with_labels(self, labels: Labels, mixed: frozenset[str]) -> Self:
+        return replace(self, labels=labels, mixed=mixed)
+
+    def _chain(self, index: int) -> tuple[Op, ...]:
+        """The ops for the tensor at this place: none where no word is its own."""
+        labels = self.labels[index] if self.labels and index < len(self.labels) else frozenset()
+        found = [(word, ops) for word, ops in self.chains if word in labels]
+        if len(found) > 1:
+            raise OpError(f"`each`: `{found[0][0]}` and `{found[1][0]}` stand for one tensor")
+        return found[0][1] if found else ()
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        if self.labels is None or len(self.labels) != len(inputs):
+            raise OpError("`each` does not know which tensor a word stands for; it stands beside the choice's own op")
+        if stray := [word for word, _ in self.chains if word in self.mixed]:
+            raise OpError(f"`each`: `{stray[0]}` is a part of a tensor here; put it before the op that joins, or after the one that parts")
+        return tuple(form for index, given in enumerate(inputs) for form in infer_chain(self._chain(index), [given]))
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [result for index, tensor in enumerate(inputs) for result in run_chain(self._chain(index), [tensor])]
+
+    def invert(self) -> Inverse:
+        return self._inverted({word: invert_chain(ops) for word, ops in self.chains})
+
+    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+        first = {word: i for word, _ in self.chains for i in reversed(range(len(inputs))) if self.labels and word in self.labels[i]}
+        return self._inverted(
+            {word: invert_chain(ops, [inputs[first[word]]]) if word in first else invert_chain(ops) for word, ops in self.chains}
+        )
+
+    def _inverted(self, inverses: Mapping[str, Inverse]) -> Inverse:
+        weakest = _weakest(list(inverses.values()))
+        if any(not each.ops for each in inverses.values()):
+            return Inverse((), weakest.verdict, weakest.why)
+        return Inverse((replace(self, chains=tuple((word, each.ops) for word, each in inverses.items())),), weakest.verdict, weakest.why)
+
 
 OPS: dict[str, type[Op]] = {
     "transpose": Transpose, "rearrange": Rearrange, "reshape": Reshape,
     "concat": Concat, "split": Split, "stack": Stack, "unstack": Unstack, "copy": Copy, "same": Same,
     "slice": Slice, "pad": Pad, "index": Index, "repeat": Repeat,
+    "each": Each,
     "cast": Cast, "affine": Affine, "unary": Unary, "sum": Sum, "mean": Mean, "weight_norm": WeightNorm, "init": Init,
 }  # fmt: skip
 """All ops, by the names that rules use."""
@@ -37,7 +109,7 @@ def parse_ops(argument: object) -> tuple[Op, ...]:
     if not names:
         return (_class(str(next(iter(argument)))).parse(None),)
     (name,) = names
-    if len(argument) == 1:
+    if len(argument) == 1 or name == "each":
         return (OPS[name].parse(argument[name]),)
     others = {str(key): value for key, value in argument.items() if key != name}
     main = {"rearrange": "pattern", "unary": "function", "init": "kind"}.get(name, "dim")
@@ -97,8 +169,13 @@ def invert_chain(ops: Sequence[Op], forms: Sequence[Form] | None = None) -> Inve
     for op in ops:
         inverses.append(op.invert() if forms is None else op.invert_for(forms))
         forms = None if forms is None else op.infer(forms)
-    weakest = max(inverses, key=lambda each: get_args(Verdict).index(each.verdict), default=Inverse((), "exact"))
-    why = "; ".join(dict.fromkeys(each.why for each in inverses if each.why))
+    weakest = _weakest(inverses)
     if any(not each.ops for each in inverses):
-        return Inverse((), weakest.verdict, why)
-    return Inverse(tuple(op for each in reversed(inverses) for op in each.ops), weakest.verdict, why)
+        return weakest
+    return replace(weakest, ops=tuple(op for each in reversed(inverses) for op in each.ops))
+
+
+def _weakest(inverses: Sequence[Inverse]) -> Inverse:
+    """The worst verdict, with every reason, and no ops."""
+    weakest = max(inverses, key=lambda each: get_args(Verdict).index(each.verdict), default=Inverse((), "exact"))
+    return Inverse((), weakest.verdict, "; ".join(dict.fromkeys(each.why for each in inverses if each.why)))

@@ -55,7 +55,7 @@ class Concat(Along):
     """Tensors one after the other along a dimension."""
 
     name: ClassVar[str] = "concat"
-    collects: ClassVar[bool] = True
+    collects = True
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         return tuple(self._joined(group) for group in _groups(inputs, self.parts, self.name))
@@ -90,7 +90,7 @@ class Split(Op):
     """A tensor in parts along a dimension: of the given sizes, of the target's, or equal ones."""
 
     name: ClassVar[str] = "split"
-    produces: ClassVar[bool] = True
+    produces = True
     dim: int = 0
     sizes: tuple[int | str, ...] | None = None
     parts: int | None = None
@@ -156,7 +156,7 @@ class Stack(Along):
     """Tensors of one shape along a new dimension."""
 
     name: ClassVar[str] = "stack"
-    collects: ClassVar[bool] = True
+    collects = True
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         return tuple(self._stacked(group) for group in _groups(inputs, self.parts, self.name))
@@ -183,7 +183,7 @@ class Unstack(Along):
     """A tensor as its slices along a dimension, which goes."""
 
     name: ClassVar[str] = "unstack"
-    produces: ClassVar[bool] = True
+    produces = True
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         return tuple(part for form in inputs for part in self._slices(form))
@@ -223,7 +223,7 @@ class Copy(Alike):
     """One tensor under several keys; they stay tied where the format can say so."""
 
     name: ClassVar[str] = "copy"
-    produces: ClassVar[bool] = True
+    produces = True
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         return tuple(form for form in inputs for _ in range(self.parts or 1))
@@ -240,7 +240,7 @@ class Same(Alike):
     """Several tensors that must be equal, bit for bit, as one: undoes `copy`."""
 
     name: ClassVar[str] = "same"
-    collects: ClassVar[bool] = True
+    collects = True
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         groups = _groups(inputs, self.parts, self.name)
@@ -256,7 +256,7 @@ class Same(Alike):
         groups = [inputs[i : i + size] for i in range(0, len(inputs), size)]
         for group in groups:
             if any(to_bytes(tensor) != to_bytes(group[0]) for tensor in group[1:]):
-                raise OpError("`same`: the tensors differ")
+                raise OpError("tensors that must be the same differ")
         return [group[0] for group in groups]
 
     def invert(self) -> Inverse:

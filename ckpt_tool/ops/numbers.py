@@ -203,11 +203,14 @@ class Sum(Op):
     """Tensors added up element by element; with `dim`, each tensor added up along a dimension."""
 
     name: ClassVar[str] = "sum"
-    collects: ClassVar[bool] = True
     dim: int | None = None
     keep: bool = False
     compute: DType | None = None
     parts: int | None = None
+
+    @property
+    def collects(self) -> bool:
+        return self.dim is None
 
     @classmethod
     def parse(cls, argument: object) -> Self:
@@ -274,7 +277,7 @@ class WeightNorm(Op):
     """
 
     name: ClassVar[str] = "weight_norm"
-    collects: ClassVar[bool] = True
+    collects = True
     dim: int = 0
 
     @classmethod
@@ -283,6 +286,9 @@ class WeightNorm(Op):
 
     def argument(self) -> object:
         return self.dim
+
+    def taken(self, count: int) -> int:
+        return 2
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         runs(len(inputs), 2, self.name)

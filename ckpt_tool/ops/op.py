@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Verdict = Literal["exact", "exact with a check", "numeric", "lossy"]
+Labels = tuple[frozenset[str], ...]
+"""For each tensor inside a chain, the words of choices and the patterns that it stands for."""
 
 
 class OpError(ValueError):
@@ -49,8 +51,6 @@ class Op(ABC):
     """
 
     name: ClassVar[str]
-    collects: ClassVar[bool] = False
-    produces: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -69,8 +69,26 @@ class Op(ABC):
         """The op with those names replaced by their numbers."""
         return self
 
+    @property
+    def collects(self) -> bool:
+        """Whether it makes several tensors one."""
+        return False
+
+    @property
+    def produces(self) -> bool:
+        """Whether it makes one tensor several."""
+        return False
+
+    def taken(self, count: int) -> int:
+        """How many of `count` tensors an op that collects makes one."""
+        return getattr(self, "parts", None) or count
+
     def with_parts(self, parts: int) -> Self:
         """The op for groups of this many tensors; an op that neither collects nor produces stays as it is."""
+        return self
+
+    def with_labels(self, labels: Labels, mixed: frozenset[str]) -> Self:
+        """The op for tensors that stand for these words, `mixed` for parts of one; an op that treats all alike stays as it is."""
         return self
 
     @abstractmethod

@@ -6,8 +6,8 @@ from ckpt_tool.report.style import columns, plural, safe
 
 def inverse_text(inverted: InvertedRules) -> str:
     """A line for each rule that is more than a rename, and the conclusion."""
-    notable = [each for each in inverted.rules if each.verdict != "exact" or each.text is None]
-    rows = [[f"line {each.where.line}", safe(each.rule.text), each.verdict if each.text else "none", safe(each.why)] for each in notable]
+    notable = [each for each in inverted.rules if each.verdict != "exact" or not each.text]
+    rows = [[f"line {each.where.line}", safe(each.rule.text), "none" if each.text is None else each.verdict, safe(each.why)] for each in notable]
     exact = len(inverted.rules) - len(notable)
     lines = columns(rows, "llll")
     if inverted.yaml is None:
@@ -19,7 +19,7 @@ def inverse_text(inverted: InvertedRules) -> str:
 
 def inverse_json(inverted: InvertedRules) -> dict[str, object]:
     rules = [
-        {"line": each.where.line, "rule": each.rule.text, "inverse": each.text, "verdict": each.verdict, "why": each.why}
+        {"line": each.where.line, "rule": each.rule.text, "inverse": each.text or None, "verdict": each.verdict, "why": each.why}
         for each in inverted.rules
     ]
     return {"schema": 1, "rules": rules, "yaml": inverted.yaml}

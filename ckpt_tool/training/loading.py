@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from ckpt_tool.mapping.apply import apply_step
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.ops import run_step
 from ckpt_tool.torch_bridge import to_tensor
 from ckpt_tool.training.freezing import Frozen, freeze_keys
 from ckpt_tool.training.live import unwrapped
@@ -70,8 +70,8 @@ def _parameters(module: nn.Module) -> Iterator[tuple[list[str], nn.Parameter]]:
 def load_plan(plan: Plan, source: Checkpoint | LiveState, module: nn.Module) -> LoadReport:
     """Copies what the plan says into the module's own tensors, on their devices; tensors on the meta device are replaced.
 
-    One group of tensors is in memory at a time. A source that turns out to be broken half-way raises FormatError and leaves
-    what was copied before.
+    One group of tensors is in memory at a time. A source that turns out to be broken half-way raises FormatError, and values
+    that a rule forbids raise RuleError; both leave what was copied before.
     """
     import torch
 
@@ -88,7 +88,7 @@ def _values(step: Step, source: Checkpoint | LiveState, state: Mapping[str, torc
     for key in step.inputs:
         info = source.catalog[key]
         inputs.append(to_tensor(bytearray().join(source.chunks(key)), info.dtype, info.shape))
-    return run_step(step.ops, inputs, lambda: state[step.outputs[0]].cpu())
+    return apply_step(step, inputs, lambda: state[step.outputs[0]].cpu())
 
 
 def _assign(module: nn.Module, key: str, current: torch.Tensor, value: torch.Tensor) -> None:

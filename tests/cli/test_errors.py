@@ -101,3 +101,11 @@ def test_interrupt_leaves_no_half_file(tmp_path):
         if "out.safetensors" in names:
             assert ckpt("diff", "a.pth", "out.safetensors", "--values", cwd=tmp_path).status == 0
             (tmp_path / "out.safetensors").unlink()
+
+
+def test_values_that_a_rule_forbids_are_a_problem_and_nothing_is_written(tmp_path):
+    torch.save({"a": torch.ones(2), "b": torch.zeros(2)}, tmp_path / "in.pth")
+    (tmp_path / "rules.yaml").write_text("rules:\n  - '{a,b} -> c': same\n")
+    ran = ckpt("map", "in.pth", "--rules", "rules.yaml", "-o", "out.pth", cwd=tmp_path)
+    assert (ran.status, "tensors that must be the same differ: `a` and `b`" in ran.err, "rules.yaml:2:6" in ran.err) == (1, True, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.pth", "rules.yaml"]
