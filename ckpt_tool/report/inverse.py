@@ -7,7 +7,10 @@ from ckpt_tool.report.style import columns, plural, safe
 def inverse_text(inverted: InvertedRules) -> str:
     """A line for each rule that is more than a rename, and the conclusion."""
     notable = [each for each in inverted.rules if each.verdict != "exact" or not each.text]
-    rows = [[f"line {each.where.line}", safe(each.rule.text), "none" if each.text is None else each.verdict, safe(each.why)] for each in notable]
+    verdicts = ["none" if each.text is None else each.verdict for each in notable]
+    rows = [
+        [f"line {each.where.line}", safe(each.rule.text), verdict, safe(each.why)] for each, verdict in zip(notable, verdicts, strict=True)
+    ]
     exact = len(inverted.rules) - len(notable)
     lines = columns(rows, "llll")
     if inverted.yaml is None:

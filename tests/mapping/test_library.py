@@ -35,6 +35,24 @@ def test_mapping_reproduces_a_real_conversion(path):
             assert torch.equal(value, expected(entry, source, tuple(truth.target[key].shape))), key
 
 
+def test_dinov2_at_another_image_size_is_what_timm_makes_of_it(timm):
+    """Resized positions, and the class token with its own position added: to float rounding."""
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    truth = read_truth(FOLDER / "timm_dinov2_reg4_resize.json.gz")
+    plan, source = plan_of(truth), truth.source_values()
+    found = {
+        key: value
+        for step in plan.steps
+        for key, value in zip(step.outputs, run_chain(step.ops, [source[each] for each in step.inputs]), strict=True)
+    }
+    model = timm.create_model("vit_small_patch14_reg4_dinov2", img_size=224, num_classes=0)
+    wanted = checkpoint_filter_fn(dict(source), model)
+    assert set(wanted) == set(found)
+    for key, value in wanted.items():
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6, msg=key)
+
+
 def mapping_files():
     return sorted((ROOT / "mappings").glob("*.yaml"))
 
