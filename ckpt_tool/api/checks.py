@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,31 +18,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check found; `rules` and `tests` count what was read."""
+    """What a check found; `rules` and `tests` count what was read. `notes` are worth a look and no fault."""
 
     problems: tuple[Problem, ...]
     rules: int = 0
     tests: int = 0
+    notes: tuple[Problem, ...] = ()
 
 
 def check(name: str, source: str | None, target: str | None, how: How) -> Checked:
     """The problems of a rule file: by itself, with a source's keys, or with both sides'. Raises InputError."""
-    from ckpt_tool.mapping import check_rules, read_config
+    from ckpt_tool.mapping import check_rules, find_notes, read_config
 
     try:
         rules = read_rules(how)
     except RuleError as error:
         return Checked(error.problems)
     assert rules is not None
-    counts = len(rules.rules), len(rules.tests)
+    found = len(rules.rules), len(rules.tests), tuple(find_notes(rules))
     if source and target:
         with planned(source, target, how) as work:
-            return Checked(work.problems, *counts)
+            return Checked(work.problems, *found)
     if source:
         with open_source(source, rules.unwrap) as ours:
-            config = read_config(os.path.dirname(source) or ".")
-            return Checked(tuple(check_rules(rules, ours.catalog, how.settings, config)), *counts)
-    return Checked(tuple(check_rules(rules)), *counts)
+            config = read_config(source)
+            return Checked(tuple(check_rules(rules, ours.catalog, how.settings, config)), *found)
+    return Checked(tuple(check_rules(rules)), *found)
 
 
 def invert(source: str | None, target: str | None, how: How) -> InvertedRules:

@@ -97,17 +97,17 @@ def open_target(path: str) -> Iterator[TensorSource]:
 
 
 def draft_open(source: Checkpoint, target: TensorSource | None, rules: RuleSet | None, how: How) -> Plan:
-    return draft(source.catalog, target.catalog if target else None, rules, how, os.path.dirname(source.path) or ".")
+    return draft(source.catalog, target.catalog if target else None, rules, how, source.path)
 
 
-def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: How, folder: str | None = None) -> Plan:
-    """The plan for two catalogs; `folder` is where a config.json may give the numbers of parameters. Raises RuleError."""
+def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: How, path: str | None = None) -> Plan:
+    """The plan for two catalogs; a config.json beside the source's `path` may give the numbers of parameters. Raises RuleError."""
     from ckpt_tool.mapping import compile_plan, plan_by_name, plan_by_position, read_config
 
     if rules is not None:
         if how.by:
             raise InputError("--by", "rules and another way of mapping exclude each other")
-        config = read_config(folder) if folder and rules.params else {}
+        config = read_config(path) if path and rules.params else {}
         plan = compile_plan(rules, source, target, how.settings, config, how.dtypes)
     elif target is None:
         raise InputError("target", "no target is given", "mapping without rules needs one")
@@ -177,8 +177,8 @@ def load_into(
             ours = source if isinstance(source, Checkpoint) else LiveState("the state dict", source)  # type: ignore[assignment]
         if not ours.has_values:
             raise InputError(ours.path, "is a key list: it has no values to load", "give a checkpoint")
-        folder = os.path.dirname(ours.path) or "." if isinstance(source, str) else None
-        return load_plan(draft(ours.catalog, target.catalog, rule_set, way, folder), ours, module)
+        path = None if isinstance(source, Mapping) else ours.path
+        return load_plan(draft(ours.catalog, target.catalog, rule_set, way, path), ours, module)
 
 
 def map_checkpoint(source: str | None, target: str | None, output: str | None, how: How | None = None, force: bool = False) -> Written:

@@ -1,11 +1,18 @@
 """`ckpt check RULES [A [B]]`: are the rules sound, for these keys?"""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Settings, how
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
+
+if TYPE_CHECKING:
+    from ckpt_tool.api import Checked
+    from ckpt_tool.mapping import InvertedRules
+    from ckpt_tool.report.style import Style
 
 
 def check(
@@ -24,31 +31,55 @@ def check(
 ) -> None:
     """Check rules by themselves and their `tests:`, and with key lists or checkpoints everything else. Writes nothing."""
     from ckpt_tool import api
-    from ckpt_tool.report.inverse import inverse_json, inverse_text
-    from ckpt_tool.report.jsons import to_json
-    from ckpt_tool.report.problems import check_json, concise_text, problems_text, sound_text
 
     way = how([rules], settings=settings)
     if invert:
-        turned = api.invert(source, target, way)
-        if json:
-            show_result(to_json(inverse_json(turned)))
-        else:
-            say(inverse_text(turned))
-        if turned.yaml and output:
-            api.write_text(output, turned.yaml, force)
-            say(f"wrote {output}")
-        elif turned.yaml and not json:
-            show_result(turned.yaml.rstrip("\n"))
-        raise typer.Exit(YES if turned.yaml else NO)
+        raise typer.Exit(_show_inverse(api.invert(source, target, way), output, force, json))
     result = api.check(rules, source, target, way)
     if json:
-        show_result(to_json(check_json(rules, result.problems)))
+        from ckpt_tool.report.jsons import to_json
+        from ckpt_tool.report.problems import check_json
+
+        show_result(to_json(check_json(rules, result.problems, result.notes)))
     elif concise:
-        for problem in result.problems:
-            show_result(concise_text(problem))
-    elif result.problems:
-        say(problems_text(result.problems, style_of(color, False)))
-    elif not quiet:
-        show_result(sound_text(rules, result.rules, result.tests, source, target))
+        _show_lines(result)
+    else:
+        _show_blocks(result, rules, (source, target), style_of(color, False), quiet)
     raise typer.Exit(NO if result.problems else YES)
+
+
+def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: bool) -> int:
+    from ckpt_tool import api
+    from ckpt_tool.report.inverse import inverse_json, inverse_text
+    from ckpt_tool.report.jsons import to_json
+
+    if json:
+        show_result(to_json(inverse_json(turned)))
+    else:
+        say(inverse_text(turned))
+    if turned.yaml and output:
+        api.write_text(output, turned.yaml, force)
+        say(f"wrote {output}")
+    elif turned.yaml and not json:
+        show_result(turned.yaml.rstrip("\n"))
+    return YES if turned.yaml else NO
+
+
+def _show_lines(result: Checked) -> None:
+    from ckpt_tool.report.problems import concise_text
+
+    for problem in result.problems:
+        show_result(concise_text(problem))
+    for note in result.notes:
+        show_result(concise_text(note, is_note=True))
+
+
+def _show_blocks(result: Checked, rules: str, sides: tuple[str | None, str | None], style: Style, quiet: bool) -> None:
+    from ckpt_tool.report.problems import notes_text, problems_text, sound_text
+
+    if result.notes and not quiet:
+        say(notes_text(result.notes, style) + "\n")
+    if result.problems:
+        say(problems_text(result.problems, style))
+    elif not quiet:
+        show_result(sound_text(rules, result.rules, result.tests, *sides))

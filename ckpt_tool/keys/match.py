@@ -19,18 +19,18 @@ class Matcher:
     so a match takes at most the square of the key's length. No text of the user is read as a regular expression.
     """
 
-    __slots__ = ("_bounds", "_plain_numbers", "_readers", "_regex", "expression", "groups", "pattern")
+    __slots__ = ("_plain_numbers", "_readers", "_regex", "bounds", "expression", "groups", "pattern")
 
     def __init__(self, pattern: Pattern, bounds: Bounds | None = None) -> None:
         """`bounds` adds ranges of numbers that were given elsewhere in the rule. Raises PatternError for insoluble numbers."""
         self.pattern = pattern
-        self._bounds = {**(bounds or {}), **pattern.bounds}
+        self.bounds = {**(bounds or {}), **pattern.bounds}
         affines = [token.affine for token in pattern.tokens if isinstance(token, Number)]
-        if (culprit := unsolvable(affines, self._bounds)) is not None:
+        if (culprit := unsolvable(affines, self.bounds)) is not None:
             start, end = pattern.span(Number(culprit))
             message = f"`{{{culprit}}}` can't be worked out backwards; bound all its numbers but one, as in `{{j=0..2}}`"
             raise PatternError(message, start, end - start)
-        self._plain_numbers = _plain_numbers(pattern, self._bounds)
+        self._plain_numbers = _plain_numbers(pattern, self.bounds)
         self._readers = tuple(self._reader(hole) for hole in pattern.holes)
         self.expression = "".join(_expression(token, len(pattern.tokens)) for token in pattern.tokens)
         self.groups = len(pattern.holes)
@@ -66,7 +66,7 @@ class Matcher:
             else:
                 binding[id] = text
         if equations:
-            numbers = solve(equations, self._bounds)
+            numbers = solve(equations, self.bounds)
             if numbers is None:
                 return None
             binding.update(numbers)

@@ -1,5 +1,6 @@
 """Rules, names and positions into plans: YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem."""
 
+from ckpt_tool.mapping.analysis import find_notes
 from ckpt_tool.mapping.by_name import plan_by_name
 from ckpt_tool.mapping.by_position import plan_by_position
 from ckpt_tool.mapping.check import check_rules
@@ -13,5 +14,5 @@ from ckpt_tool.mapping.rules import Rule, RuleSet
 
 __all__ = [
     "DTypePolicy", "InvertedRule", "InvertedRules", "Origin", "Plan", "Rule", "RuleSet", "Step", "check_rules", "compile_plan",
-    "invert_rules", "join", "plan_by_name", "plan_by_position", "read_config", "read_inline_rules", "read_rule_files",
+    "find_notes", "invert_rules", "join", "plan_by_name", "plan_by_position", "read_config", "read_inline_rules", "read_rule_files",
 ]  # fmt: skip

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from ckpt_tool.errors import Problem
+from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.mapping.analysis import find_problems
 from ckpt_tool.mapping.assign import assign_rules
 from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.coverage import check_collisions, check_rules_of_use, check_unnamed
@@ -18,15 +19,18 @@ def check_rules(
 ) -> list[Problem]:
     """Problems of the rules by themselves, and with a source those of its keys; for a target too, compile a plan."""
     if source is None:
-        return list(check_tests(rules))
-    rules = with_blocks(rules, source)
+        return [*find_problems(rules), *check_tests(rules)]
+    whole, rules = rules, with_blocks(rules, source)
     numbers, problems = resolve_params(rules, settings or {}, config or {}, source)
     if problems:
         return problems
-    bound = bind_params(rules, numbers)
+    try:
+        bound = bind_params(rules, numbers)
+    except RuleError as error:
+        return list(error.problems)
     claims = assign_rules(bound, source)
     steps, problems = build_steps(bound, claims, source, None)
-    problems += check_tests(bound)
+    problems += check_tests(whole, numbers)
     problems += check_rules_of_use(bound, claims, source)
     problems += check_collisions(steps)
     problems += check_unnamed(bound, claims.unnamed, (), source, None)

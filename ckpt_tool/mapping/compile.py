@@ -36,14 +36,14 @@ def compile_plan(
 
     `settings` and `config` give the numbers of parameters.
     """
-    rules = with_blocks(rules, source)
+    whole, rules = rules, with_blocks(rules, source)
     numbers, problems = resolve_params(rules, settings or {}, config or {}, source, target)
     if problems:
         raise RuleError(problems)
     bound = bind_params(rules, numbers)
     claims = assign_rules(bound, source)
     steps, problems = build_steps(bound, claims, source, target)
-    problems += check_tests(bound)
+    problems += check_tests(whole, numbers)
     problems += check_rules_of_use(bound, claims, source)
     problems += check_collisions(steps)
     fitted = fit_steps(bound, steps, source, target)

@@ -47,7 +47,7 @@ def check_rules_of_use(rules: RuleSet, claims: Claims, source: Catalog) -> Itera
         elif rule.sources and not rule.is_optional:
             yield _dead_rule(rules, rule, claims, source, hint)
     for selector, keys in zip(rules.drop, claims.dropped, strict=True):
-        if not keys:
+        if not keys and not selector.is_optional:
             notes = _nearest_note(selector.pattern.text, source)
             yield Problem("dead-rule", f"`{selector.pattern}` drops nothing: no key of the source matches it", selector.where, notes)
 
@@ -117,7 +117,7 @@ def _unnamed(keys: Sequence[str], catalog: Catalog, where: Location, words: tupl
 def check_dead_keeps(rules: RuleSet, kept: dict[str, int], target: Catalog | None) -> Iterator[Problem]:
     used = set(kept.values())
     for index, selector in enumerate(rules.keep):
-        if target is None or index in used or selector.pattern.text == "**":
+        if target is None or index in used or selector.is_optional or selector.pattern.text == "**":
             continue
         if any(selector.matcher.match(key) is not None for key in target):
             message = f"`{selector.pattern}` keeps nothing: all that it matches get a value or are kept by an earlier line"

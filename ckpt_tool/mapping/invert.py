@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ckpt_tool.errors import Location
 from ckpt_tool.keys import Matcher, PatternError, with_numbers
 from ckpt_tool.keys.write import write
+from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.rules import Param, Rule, RuleSet
@@ -112,21 +113,28 @@ def _document(rules: RuleSet, inverted: Sequence[InvertedRule]) -> str:
     if rules.tables:
         parts += ["tables:", *(f"  {name}: {_flow({right: left for left, right in rows.items()})}" for name, rows in rules.tables.items())]
     turned = [each for each in inverted if each.text]
-    parts += _section("rules", [each for each in turned if not each.rule.is_optional])
-    parts += _section("optional", [each for each in turned if each.rule.is_optional])
+    parts += _section("rules", [str(each.text) for each in turned if not each.rule.is_optional])
+    maybe = [f"{{{verb}: {json.dumps(pattern, ensure_ascii=False)}}}" for verb, pattern in _optional_patterns(rules)]
+    parts += _section("optional", [*(str(each.text) for each in turned if each.rule.is_optional), *maybe])
     made = [write(side.pattern) for each in inverted if not each.text for side in each.rule.targets]
-    parts += _patterns("drop", [*(selector.pattern.text for selector in rules.keep), *made])
-    parts += _patterns("keep", [selector.pattern.text for selector in rules.drop])
+    parts += _patterns("drop", [*(selector.pattern.text for selector in rules.keep if not selector.is_optional), *made])
+    parts += _patterns("keep", [selector.pattern.text for selector in rules.drop if not selector.is_optional])
     rest = {"source": "drop"} if rules.rest_target == "keep" else {}
     rest |= {"target": "keep"} if rules.rest_source == "drop" else {}
     parts += [f"rest: {_flow(rest)}"] if rest else []
-    swapped = {test.targets[0]: test.source for test in rules.tests if len(test.targets) == 1}
+    swapped = {test.targets[0]: strip_prefixes(test.source, rules.strip) for test in rules.tests if len(test.targets) == 1}
     parts += ["tests:", *(f"  {_scalar(source)}: {_scalar(target)}" for source, target in swapped.items())] if swapped else []
     return "\n".join(parts) + "\n"
 
 
-def _section(name: str, inverted: Sequence[InvertedRule]) -> list[str]:
-    return [f"{name}:", *(f"  - {each.text}" for each in inverted)] if inverted else []
+def _section(name: str, lines: Sequence[str]) -> list[str]:
+    return [f"{name}:", *(f"  - {line}" for line in lines)] if lines else []
+
+
+def _optional_patterns(rules: RuleSet) -> list[tuple[str, str]]:
+    """What may be kept on the way there may be dropped on the way back, and the other way round."""
+    keeps = [("drop", selector.pattern.text) for selector in rules.keep if selector.is_optional]
+    return keeps + [("keep", selector.pattern.text) for selector in rules.drop if selector.is_optional]
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> list[str]:
@@ -139,6 +147,7 @@ def _param(param: Param) -> dict[str, object]:
     given |= {"dim": list(param.dimension)} if param.dimension else {}
     given |= {"count": write(param.count.pattern)} if param.count else {}
     given |= {"of": "source" if param.of_target else "target"} if param.dimension or param.count else {}
+    given |= {"value": param.formula.text} if param.formula else {}
     return given | ({"default": param.default} if param.default is not None else {})
 
 

@@ -1,23 +1,32 @@
 """The `tests:` of a rule file: names alone, checked without any checkpoint."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 from ckpt_tool.errors import Problem
-from ckpt_tool.keys import render
+from ckpt_tool.keys import Matcher, PatternError, render
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.assign import Claim, assign_rules
 from ckpt_tool.mapping.blocks import with_blocks
+from ckpt_tool.mapping.params import bind_params
 from ckpt_tool.mapping.rules import NameTest, Rule, RuleSet, Side
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 
-def check_tests(rules: RuleSet) -> Iterator[Problem]:
-    """A problem for each test whose source key goes elsewhere than it says; `when:` looks at the keys that the tests name."""
+def check_tests(rules: RuleSet, numbers: Mapping[str, int] | None = None) -> Iterator[Problem]:
+    """A problem for each test whose source key goes elsewhere than it says; `when:` looks at the keys that the tests name.
+
+    Without the `numbers` of parameters, each counts as 1, and tests of rules that name one can only be checked with a source.
+    """
     names = Catalog(TensorInfo(test.source, DType.F32, ()) for test in rules.tests)
     rules = with_blocks(rules, names)
+    rules = bind_params(rules, numbers) if numbers else rules
     claims = assign_rules(rules, names)
-    reached = {claim.key: targets_of(rule, claim) for rule, taken in zip(rules.rules, claims.by_rule, strict=True) for claim in taken}
+    reached: dict[str, list[tuple[Rule, Claim]]] = defaultdict(list)
+    for rule, taken in zip(rules.rules, claims.by_rule, strict=True):
+        for claim in taken:
+            reached[claim.key].append((rule, claim))
     dropped = {key for keys in claims.dropped for key in keys}
     if rules.rest_source == "drop":
         dropped |= set(claims.unnamed)
@@ -27,15 +36,27 @@ def check_tests(rules: RuleSet) -> Iterator[Problem]:
             yield Problem("test", f"`{test.source}` {fault}", test.where)
 
 
-def _fault(test: NameTest, reached: tuple[str, ...] | None, is_dropped: bool) -> str | None:
+def _fault(test: NameTest, reached: Sequence[tuple[Rule, Claim]] | None, is_dropped: bool) -> str | None:
     wanted = " and ".join(f"`{target}`" for target in test.targets) or "to be dropped"
     if is_dropped:
         return f"is dropped; the test wants {wanted}" if test.targets else None
-    if reached is None:
+    if not reached:
         return f"is matched by no rule; the test wants {wanted}"
-    if test.targets and all(target in reached for target in test.targets):
+    if test.targets and all(any(_reaches(rule, claim, target) for rule, claim in reached) for target in test.targets):
         return None
-    return f"becomes `{reached[0]}`; the test wants {wanted}"
+    return f"becomes `{targets_of(*reached[0])[0]}`; the test wants {wanted}"
+
+
+def _reaches(rule: Rule, claim: Claim, target: str) -> bool:
+    """Whether a source key has a part in a target key: what the holes of both sides stand for is the same."""
+    for side in rule.targets:
+        try:
+            binding = Matcher(side.pattern, rule.matchers[0].bounds).match(target)
+        except PatternError:
+            return target in targets_of(rule, claim)
+        if binding is not None and all(claim.binding.get(hole, value) == value for hole, value in binding.items()):
+            return True
+    return False
 
 
 def targets_of(rule: Rule, claim: Claim) -> tuple[str, ...]:

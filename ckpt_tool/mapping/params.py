@@ -9,6 +9,7 @@ from typing import TypeVar
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, with_numbers
 from ckpt_tool.mapping.assign import strip_prefixes
+from ckpt_tool.mapping.formulas import FormulaError
 from ckpt_tool.mapping.rules import Param, Rule, RuleSet, Selector, Side
 from ckpt_tool.ops import Op, OpError
 from ckpt_tool.tensors import Catalog, TensorInfo
@@ -16,9 +17,10 @@ from ckpt_tool.tensors import Catalog, TensorInfo
 CONFIG_BYTES = 16 << 20
 
 
-def read_config(folder: str) -> dict[str, object]:
-    """The config.json of a folder, or nothing where there is none. Raises InputError for one that is no JSON object."""
-    path = Path(folder) / "config.json"
+def read_config(checkpoint: str) -> dict[str, object]:
+    """The config.json beside a checkpoint file, or in its folder; nothing where there is none. Raises InputError for no JSON."""
+    place = Path(checkpoint.partition("#")[0])
+    path = (place if place.is_dir() else place.parent) / "config.json"
     if not path.is_file():
         return {}
     try:
@@ -39,7 +41,11 @@ def resolve_params(
     names = {strip_prefixes(key, rules.strip): info for key, info in source.items()}
     for param in rules.params:
         catalog = dict(target or {}) if param.of_target else names
-        number = _number(param, settings, config, catalog)
+        try:
+            number = _number(param, settings, config, catalog, numbers)
+        except FormulaError as error:
+            problems.append(Problem("unset-param", f"`{param.name}` has no number: {error}", param.where))
+            continue
         if number is None:
             problems.append(_unresolved(param, catalog))
         else:
@@ -52,7 +58,14 @@ def resolve_params(
     return numbers, problems
 
 
-def _number(param: Param, settings: Mapping[str, int], config: Mapping[str, object], catalog: Mapping[str, TensorInfo]) -> int | None:
+def _number(
+    param: Param,
+    settings: Mapping[str, int],
+    config: Mapping[str, object],
+    catalog: Mapping[str, TensorInfo],
+    known: Mapping[str, int],
+) -> int | None:
+    """The number, from the first place that has it. Raises FormulaError for a formula without a whole value."""
     if param.name in settings:
         return settings[param.name]
     for key in param.config_keys:
@@ -66,6 +79,8 @@ def _number(param: Param, settings: Mapping[str, int], config: Mapping[str, obje
             return shape[axis]
     if param.count and (count := sum(param.count.match(key) is not None for key in catalog)):
         return count
+    if param.formula and all(name in known for name in param.formula.names):
+        return param.formula.value(known)
     return param.default
 
 
@@ -87,6 +102,8 @@ def _unresolved(param: Param, catalog: Mapping[str, TensorInfo]) -> Problem:
         notes.append(f"`{key}` {has}")
     if param.count:
         notes.append(f"`{param.count.pattern}` matches no key of the {side}")
+    if param.formula:
+        notes.append(f"`{param.formula.text}` needs params that have no number themselves")
     return Problem("unset-param", f"`{param.name}` has no number", param.where, tuple(notes))
 
 

@@ -10,12 +10,12 @@ from typing import TypeVar
 from ckpt_tool.errors import InputError, Location, Problem, RuleError
 from ckpt_tool.keys import nearest
 from ckpt_tool.mapping.read_condition import read_condition
+from ckpt_tool.mapping.read_param import integer, read_param
 from ckpt_tool.mapping.read_rule import Reading, read_fit, read_rule, read_selector
 from ckpt_tool.mapping.rules import Block, Condition, Expect, FitRule, NameTest, Param, Rule, RuleSet, Selector
 from ckpt_tool.mapping.yaml_nodes import Mapping, Node, Scalar, Sequence, Source, read_yaml
 
 T = TypeVar("T")
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
 @dataclass(slots=True)
@@ -33,6 +33,7 @@ class _Draft:
     fits: list[FitRule] = field(default_factory=list)
     strip: list[str] = field(default_factory=list)
     unwrap: list[str] = field(default_factory=list)
+    table_places: dict[str, Location] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     rest: dict[str, str] = field(default_factory=dict)
     expect: Expect | None = None
@@ -107,7 +108,8 @@ def _finish(draft: _Draft) -> RuleSet:
         drop=tuple(draft.drop), keep=tuple(draft.keep),
         rest_source="drop" if rest.get("source") == "drop" else "problem",
         rest_target="keep" if rest.get("target") == "keep" else "problem",
-        expect=draft.expect, tests=tuple(draft.tests), tables=dict(draft.reading.tables), params=tuple(draft.params),
+        expect=draft.expect, tests=tuple(draft.tests), params=tuple(draft.params),
+        tables=dict(draft.reading.tables), table_places=draft.table_places,
         blocks=tuple(draft.blocks), fits=tuple(draft.fits), strip=tuple(draft.strip), unwrap=tuple(draft.unwrap),
     )  # fmt: skip
 
@@ -177,7 +179,13 @@ def _read_rules(draft: _Draft, node: Node, _: Resolve) -> None:
 
 
 def _read_optional(draft: _Draft, node: Node, _: Resolve) -> None:
+    """Rules that may match nothing, and `{drop: PATTERN}` and `{keep: PATTERN}`, which may too."""
     for item in _items(draft, node, "optional"):
+        name, value = item.entries[0] if isinstance(item, Mapping) and len(item.entries) == 1 else (None, None)
+        if name and name.text in ("drop", "keep") and isinstance(value, Scalar):
+            selector = read_selector(draft.reading, value, is_source=name.text == "drop")
+            _append(draft.drop if name.text == "drop" else draft.keep, selector and replace(selector, is_optional=True))
+            continue
         rule = read_rule(draft.reading, item)
         _append(draft.rules, rule and replace(rule, is_optional=True))
 
@@ -214,7 +222,7 @@ def _read_rest(draft: _Draft, node: Node, _: Resolve) -> None:
 def _read_expect(draft: _Draft, node: Node, _: Resolve) -> None:
     counts: dict[str, int] = {}
     for key, value in _entries(draft, node, "expect"):
-        number = _integer(value)
+        number = integer(value)
         if key.text not in ("mapped", "kept", "dropped") or number is None:
             draft.reading.add("bad-expect", "`expect:` takes numbers for `mapped`, `kept` and `dropped`", key.where)
         else:
@@ -245,42 +253,13 @@ def _read_tables(draft: _Draft, node: Node, _: Resolve) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.text) or not rows:
             draft.reading.add("bad-table", "a table has a name of letters and digits, and at least one row", key.where)
         draft.reading.tables[key.text] = rows
+        draft.table_places[key.text] = key.where
 
 
 def _read_params(draft: _Draft, node: Node, _: Resolve) -> None:
     for key, value in _entries(draft, node, "params"):
-        if (number := _integer(value)) is not None:
-            draft.params.append(Param(key.text, key.where, default=number))
-        elif isinstance(value, Mapping) and (param := _param(draft, key, value)):
-            draft.params.append(param)
-        else:
-            message = f"`{key.text}` is a number, or has `from:` (a key of config.json), `dim: [KEY, 0]`, `count: PATTERN` or `default:`"
-            draft.reading.add("bad-param", message, key.where)
+        _append(draft.params, read_param(draft.reading, key, value))
         draft.reading.params.add(key.text)
-
-
-def _param(draft: _Draft, name: Scalar, node: Mapping) -> Param | None:
-    if {key.text for key, _ in node.entries} - {"from", "dim", "default", "count", "of"} or not node.entries:
-        return None
-    source, dim, default, side = node.get("from"), node.get("dim"), node.get("default"), node.get("of")
-    if side is not None and not (isinstance(side, Scalar) and side.text in ("source", "target")):
-        return None
-    keys = tuple(item.text for item in _texts(draft, source, "from")) if isinstance(source, Sequence) else ()
-    if isinstance(source, Scalar):
-        keys = (source.text,)
-    dimension = None
-    if dim is not None:
-        items = dim.items if isinstance(dim, Sequence) else ()
-        if len(items) != 2 or not isinstance(items[0], Scalar) or (axis := _integer(items[1])) is None:
-            return None
-        dimension = (items[0].text, axis)
-    number = _integer(default) if default is not None else None
-    counted = node.get("count")
-    is_target = isinstance(side, Scalar) and side.text == "target"
-    selector = read_selector(draft.reading, counted, not is_target) if isinstance(counted, Scalar) else None
-    if (default is not None and number is None) or (counted is not None and selector is None):
-        return None
-    return Param(name.text, name.where, keys, dimension, number, selector.matcher if selector else None, is_target)
 
 
 def _read_strip(draft: _Draft, node: Node, _: Resolve) -> None:
@@ -345,10 +324,6 @@ SECTIONS: dict[str, Callable[[_Draft, Node, Resolve], None]] = {
     "strip": _read_strip,
     "unwrap": _read_unwrap,
 }
-
-
-def _integer(node: Node) -> int | None:
-    return int(node.text) if isinstance(node, Scalar) and not node.is_quoted and _INTEGER.fullmatch(node.text) else None
 
 
 def _items(draft: _Draft, node: Node, section: str) -> tuple[Node, ...]:

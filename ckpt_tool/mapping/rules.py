@@ -6,17 +6,19 @@ from typing import Literal
 
 from ckpt_tool.errors import Location
 from ckpt_tool.keys import Matcher, Pattern
+from ckpt_tool.mapping.formulas import Formula
 from ckpt_tool.ops import Op
 from ckpt_tool.ops.fit import Fit
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A pattern of keys to drop or to keep."""
+    """A pattern of keys to drop or to keep; an optional one may match nothing."""
 
     pattern: Pattern
     matcher: Matcher
     where: Location
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A number that rules may name. It comes from `--set`, the config file's `config_key`, the catalogs, or `default`.
+    """A number that rules may name. It comes from `--set`, the config file, the catalogs, a `formula` of others, or `default`.
 
     From the catalog of the source, or of the target where `of_target`: the `dimension` of a key, or how many keys `count` matches.
     """
@@ -74,6 +76,7 @@ class Param:
     default: int | None = None
     count: Matcher | None = None
     of_target: bool = False
+    formula: Formula | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ class RuleSet:
     expect: Expect | None = None
     tests: tuple[NameTest, ...] = ()
     tables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    table_places: Mapping[str, Location] = field(default_factory=dict)
     params: tuple[Param, ...] = ()
     blocks: tuple[Block, ...] = ()
     fits: tuple[FitRule, ...] = ()

@@ -25,14 +25,19 @@ def problems_text(problems: Iterable[Problem], style: Style = PLAIN) -> str:
     return "\n\n".join(blocks)
 
 
-def concise_text(problem: Problem) -> str:
-    """One line a problem, for editors: `file:line:column: code: message`."""
+def notes_text(notes: Iterable[Problem], style: Style = PLAIN) -> str:
+    """What is no fault and still worth a look, like problems but for the word."""
+    return "\n\n".join(_block(note, style, "note", "yellow") for note in notes)
+
+
+def concise_text(problem: Problem, is_note: bool = False) -> str:
+    """One line a problem, for editors: `file:line:column: code: message`; a note says so before its code."""
     where = f"{safe(str(problem.where))}: " if problem.where else ""
-    return f"{where}{problem.code}: {safe(problem.message)}"
+    return f"{where}{'note: ' if is_note else ''}{problem.code}: {safe(problem.message)}"
 
 
-def _block(problem: Problem, style: Style) -> str:
-    lines = [f"{style.paint(f'error[{problem.code}]', 'red')}: {safe(problem.message)}"]
+def _block(problem: Problem, style: Style, word: str = "error", color: str = "red") -> str:
+    lines = [f"{style.paint(f'{word}[{problem.code}]', color)}: {safe(problem.message)}"]
     where, margin = problem.where, " "
     if where:
         margin = " " * (len(str(where.line)) + 1)
@@ -60,9 +65,9 @@ def problem_json(problem: Problem) -> dict[str, object]:
     }  # fmt: skip
 
 
-def check_json(rules: str, problems: Iterable[Problem]) -> dict[str, object]:
+def check_json(rules: str, problems: Iterable[Problem], notes: Iterable[Problem] = ()) -> dict[str, object]:
     listed = [problem_json(problem) for problem in problems]
-    return {"schema": 1, "rules": rules, "sound": not listed, "problems": listed}
+    return {"schema": 1, "rules": rules, "sound": not listed, "problems": listed, "notes": [problem_json(note) for note in notes]}
 
 
 def sound_text(name: str, rules: int, tests: int, source: str | None, target: str | None) -> str:

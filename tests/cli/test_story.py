@@ -87,7 +87,7 @@ def test_plan_says_why(story):
     ran = ckpt("plan", "--rules", "resnet50_to_yolo.yaml", "--why", "layer1.0.bottleneck.6.weight", "--why", "fc.bias", cwd=story)
     first, second = ran.out.splitlines()
     assert first.startswith("target layer1.0.bottleneck.6.weight (F32 256×64×1×1) comes from layer1.0.conv3.weight, by ")
-    assert first.endswith("resnet50_to_yolo.yaml:12 `layer{s}.{b}.conv{n}.* -> layer{s}.{b}.bottleneck.{3*n-3}.*`")
+    assert first.endswith("resnet50_to_yolo.yaml:13 `layer{s}.{b}.conv{n}.* -> layer{s}.{b}.bottleneck.{3*n-3}.*`")
     assert second == "source fc.bias (F32 1000) is dropped"
 
 
@@ -97,7 +97,7 @@ def test_plan_as_json_lists_each_step(story):
     assert report["counts"] == {"mapped": 318, "kept": 66, "dropped": 2}
     assert report["steps"][0]["inputs"] == ["conv1.weight"]
     assert report["steps"][0]["origin"]["by"] == "rule"
-    assert report["steps"][0]["origin"]["line"] == 10
+    assert report["steps"][0]["origin"]["line"] == 11
 
 
 def test_a_wrong_count_is_refused_and_nothing_is_written(folder):

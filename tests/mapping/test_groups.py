@@ -229,3 +229,26 @@ def test_tensors_that_must_be_the_same_are_compared_at_run_time(tmp_path):
     with pytest.raises(RuleError) as caught:
         apply_step(step, [torch.ones(2), torch.zeros(2)])
     assert facts(caught.value.problems) == [("values", "2:6", "tensors that must be the same differ: `a` and `b`")]
+
+
+def test_drops_and_keeps_that_may_match_nothing(tmp_path):
+    text = "rules: [a -> a]\noptional:\n  - x.* -> y.*\n  - drop: '**.steps'\n  - keep: head.*\n"
+    rule_set = rules(tmp_path, text)
+    assert compile_plan(rule_set, catalog("a 1"), catalog("a 1")).counts == {"mapped": 1, "kept": 0, "dropped": 0}
+    plan = compile_plan(rule_set, catalog("a 1", "bn.steps -"), catalog("a 1", "head.w 2"))
+    assert (plan.dropped, plan.kept) == (("bn.steps",), ("head.w",))
+    back = compile_plan(rules(tmp_path, invert_rules(rule_set).yaml), plan.target, plan.source)
+    assert (back.dropped, back.kept) == (("head.w",), ("bn.steps",))
+
+
+def test_name_tests_of_a_block_hold_whatever_the_source_is(tmp_path):
+    text = "rules: [w -> w]\nwhen:\n  - has: n\n    drop: [n]\ntests: {n: null, w: w}\n"
+    assert problems(tmp_path, text, catalog("w 1")) == []
+
+
+def test_name_tests_of_parted_tensors_may_name_any_part(tmp_path):
+    text = "rules:\n  - e.{i} -> e.{i}.{e}.{gate,up}: [{unstack: 0}, {split: 0}]\ntests: {e.3: e.3.12.up}\n"
+    assert problems(tmp_path, text, catalog("e.0 2x4")) == []
+    assert [p.message for p in problems(tmp_path, text.replace("e.3.12.up}", "e.4.12.up}"), catalog("e.0 2x4"))] == [
+        "`e.3` becomes `e.3.0.gate`; the test wants `e.4.12.up`"
+    ]

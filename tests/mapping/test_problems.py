@@ -173,7 +173,7 @@ MALFORMED = [
         "params: {n: {of: x}}\n",
         "bad-param",
         "1:10",
-        "`n` is a number, or has `from:` (a key of config.json), `dim: [KEY, 0]`, `count: PATTERN` or `default:`",
+        "`n` is a number, or has `from:` (a key of config.json), `dim: [KEY, 0]`, `count: PATTERN`, `value: FORMULA` or `default:`",
     ),
     ("drop: [{q: k}]\n", "bad-section", "1:8", "`drop:` is a list of texts"),
     ("include: [../x.yaml]\n", "bad-include", "1:11", "`../x.yaml` leaves the folder of the rule file"),

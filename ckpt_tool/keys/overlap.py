@@ -1,0 +1,221 @@
+"""What two patterns have in common, told from the patterns alone: a key that both match, or that one matches all of the other's.
+
+Each pattern is a small automaton over characters. Numbers that depend on each other are taken by examples, so an answer of
+"no" may be wrong for them; a key that is given is always one that both match.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, product
+
+from ckpt_tool.keys.affine import Affine
+from ckpt_tool.keys.match import Matcher
+from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, Text, Token
+
+MOST_STATES = 20_000
+"""Pairs of states that are looked at before giving up."""
+EXAMPLES = 12
+"""Numbers without bounds are tried from 0 up to this many."""
+_FIRST_SYMBOL = 0xF0000
+"""A plane for private use: no key has these characters."""
+TRIES = 6
+"""Ways to reach one pair of states: another way may give other numbers."""
+
+Characters = tuple[bool, frozenset[str]]
+"""These characters, or all but these."""
+
+_Form = tuple[int, int]
+_PLAIN: _Form = (1, 0)
+_DIGITS = frozenset("0123456789")
+_NAME: Characters = (False, frozenset("."))
+_ANY: Characters = (False, frozenset())
+
+
+class _Automaton:
+    """States are numbers, 0 the first and `last` the only one that accepts; `edges` without characters cost nothing.
+
+    With `symbols`, a number such as `{2*s+1}` is one character that stands for all its values.
+    """
+
+    def __init__(self, matcher: Matcher, symbols: Mapping[_Form, str] | None = None) -> None:
+        self.edges: list[list[tuple[Characters | None, int]]] = [[]]
+        self.last = 0
+        self.symbols = symbols or {}
+        for token in matcher.pattern.tokens:
+            self._add(token, matcher)
+
+    def _state(self) -> int:
+        self.edges.append([])
+        return len(self.edges) - 1
+
+    def _edge(self, start: int, characters: Characters | None, end: int) -> None:
+        self.edges[start].append((characters, end))
+
+    def _add(self, token: Token, matcher: Matcher) -> None:
+        match token:
+            case Text(text):
+                self._words([text])
+            case Star():
+                self._loop(_NAME)
+            case Rest():
+                self._loop(_ANY, may_be_empty=len(matcher.pattern.tokens) == 1)
+            case Choice(words=words):
+                self._words(words)
+            case Number(affine):
+                form = _form(affine, matcher)
+                if form == _PLAIN:
+                    self._number()
+                elif form is not None and form in self.symbols:
+                    self._words([self.symbols[form]])
+                else:
+                    self._words(map(str, _values(affine, matcher)))
+
+    def _words(self, words: Iterable[str]) -> None:
+        start, end = self.last, self._state()
+        for word in words:
+            current = start
+            for character in word:
+                following = self._state()
+                self._edge(current, (True, frozenset(character)), following)
+                current = following
+            self._edge(current, None, end)
+        self.last = end
+
+    def _loop(self, characters: Characters, may_be_empty: bool = False) -> None:
+        start, end = self.last, self._state()
+        self._edge(start, characters, end)
+        self._edge(end, characters, end)
+        if may_be_empty:
+            self._edge(start, None, end)
+        self.last = end
+
+    def _number(self) -> None:
+        start, more, end = self.last, self._state(), self._state()
+        self._edge(start, (True, frozenset("0")), end)
+        self._edge(start, (True, _DIGITS - {"0"}), more)
+        self._edge(more, (True, _DIGITS), more)
+        self._edge(more, None, end)
+        self._edge(start, (True, frozenset(self.symbols.values())), end)
+        self.last = end
+
+    def closure(self, states: Iterable[int]) -> frozenset[int]:
+        """These states and those that cost nothing from them."""
+        found, pending = set(states), list(states)
+        while pending:
+            for characters, end in self.edges[pending.pop()]:
+                if characters is None and end not in found:
+                    found.add(end)
+                    pending.append(end)
+        return frozenset(found)
+
+    def steps(self, states: Iterable[int], character: str) -> frozenset[int]:
+        ends = [
+            end for state in states for characters, end in self.edges[state] if characters is not None and _contains(characters, character)
+        ]
+        return self.closure(ends)
+
+    def mentioned(self) -> frozenset[str]:
+        return frozenset(chain.from_iterable(characters[1] for edges in self.edges for characters, _ in edges if characters))
+
+
+def _contains(characters: Characters, character: str) -> bool:
+    return (character in characters[1]) is characters[0]
+
+
+def _form(affine: Affine, matcher: Matcher) -> _Form | None:
+    """Factor and constant of a sum of one name without bounds; None for any other."""
+    if len(affine.terms) != 1 or affine.names[0] in matcher.bounds:
+        return None
+    return affine.terms[0][1], affine.constant
+
+
+def _values(affine: Affine, matcher: Matcher) -> list[int]:
+    """Numbers that a sum can be, none negative: all of them where its names are bounded, else the first ones."""
+    domains = [matcher.bounds.get(name, range(EXAMPLES)) for name in affine.names]
+    tried = (affine.value(dict(zip(affine.names, numbers, strict=True))) for numbers in product(*domains))
+    return sorted({value for value in tried if value >= 0})
+
+
+def _alphabet(one: _Automaton, other: _Automaton) -> list[str]:
+    """Every character that makes a difference, letters before digits, and one that stands for all others."""
+    mentioned = one.mentioned() | other.mentioned() | {"."}
+    spare = next(character for character in "xyzw_" + "".join(map(chr, range(0x100, 0x1000))) if character not in mentioned)
+    return [spare, *sorted(mentioned, key=lambda character: (character in _DIGITS, character))]
+
+
+def common_key(one: Matcher, other: Matcher) -> str | None:
+    """A short key that both match; None where there is none, or none was found."""
+    if not _may_meet(one, other):
+        return None
+    for key in _common(_Automaton(one), _Automaton(other)):
+        if one.match(key) is not None and other.match(key) is not None:
+            return key
+    return None
+
+
+def _may_meet(one: Matcher, other: Matcher) -> bool:
+    """Whether the texts that the patterns begin with, and those that they end with, go together."""
+    ends = [[_text(matcher.pattern.tokens, place) for matcher in (one, other)] for place in (0, -1)]
+    (first, second), (third, fourth) = ends
+    starts_alike = first.startswith(second) or second.startswith(first)
+    return starts_alike and (third.endswith(fourth) or fourth.endswith(third))
+
+
+def _text(tokens: Sequence[Token], place: int) -> str:
+    token = tokens[place] if tokens else None
+    return token.text if isinstance(token, Text) else ""
+
+
+def _common(one: _Automaton, other: _Automaton) -> Iterator[str]:
+    alphabet = _alphabet(one, other)
+    pending = deque([("", one.closure([0]), other.closure([0]))])
+    visits: dict[tuple[frozenset[int], frozenset[int]], int] = {}
+    while pending and len(visits) < MOST_STATES:
+        key, ours, theirs = pending.popleft()
+        if one.last in ours and other.last in theirs:
+            yield key
+        for character in alphabet:
+            after = one.steps(ours, character), other.steps(theirs, character)
+            if after[0] and after[1] and visits.get(after, 0) < TRIES:
+                visits[after] = visits.get(after, 0) + 1
+                pending.append((key + character, *after))
+
+
+def covers(one: Matcher, other: Matcher) -> bool:
+    """Whether `one` matches every key that `other` matches; False also where that can't be told."""
+    ours, theirs = _affines(one), _affines(other)
+    if not _may_meet(one, other):
+        return False
+    names = [name for affine in ours for name in affine.names]
+    if len(set(names)) < len(names) or not all(_is_whole(affine, matcher) for matcher in (one, other) for affine in _affines(matcher)):
+        return False
+    forms = {form for affine in theirs if (form := _form(affine, other)) is not None} - {_PLAIN}
+    symbols = {form: chr(_FIRST_SYMBOL + i) for i, form in enumerate(sorted(forms))}
+    wide, narrow = _Automaton(one, symbols), _Automaton(other, symbols)
+    alphabet = _alphabet(wide, narrow)
+    pending = deque([(narrow.closure([0]), wide.closure([0]))])
+    seen = set(pending)
+    while pending:
+        inside, around = pending.popleft()
+        if (narrow.last in inside and wide.last not in around) or len(seen) > MOST_STATES:
+            return False
+        for character in alphabet:
+            after = narrow.steps(inside, character), wide.steps(around, character)
+            if after[0] and after not in seen:
+                seen.add(after)
+                pending.append(after)
+    return True
+
+
+def _affines(matcher: Matcher) -> list[Affine]:
+    return [token.affine for token in matcher.pattern.tokens if isinstance(token, Number)]
+
+
+def _is_whole(affine: Affine, matcher: Matcher) -> bool:
+    """Whether an automaton knows all values of a sum: it has one name, or all its names are bounded."""
+    return len(affine.terms) == 1 or all(name in matcher.bounds for name in affine.names)
+
+
+def can_match(matcher: Matcher) -> bool:
+    """Whether any key matches: some numbers are never negative."""
+    return all(_values(token.affine, matcher) for token in matcher.pattern.tokens if isinstance(token, Number))

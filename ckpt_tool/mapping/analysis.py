@@ -1,0 +1,180 @@
+"""What rules alone tell, without any checkpoint: rules that can never get a key, and what a reader should know besides."""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations, islice, product
+
+from ckpt_tool.errors import Location, Problem
+from ckpt_tool.keys import Matcher, PatternError, render
+from ckpt_tool.keys.overlap import can_match, common_key, covers
+from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star
+from ckpt_tool.mapping.rules import Rule, RuleSet, Selector
+
+MOST_BINDINGS = 2_000
+"""Examples of numbers and words that are tried for one rule."""
+
+
+def find_problems(rules: RuleSet) -> Iterator[Problem]:
+    """Rules that can never get a key: drops or earlier rules take all that they match, or nothing can match them."""
+    params = {param.name for param in rules.params}
+    for listed, drop in _variants(rules):
+        takers = [rule for rule in listed if not rule.is_extra and rule.sources]
+        for index, rule in enumerate(takers):
+            for number, matcher in enumerate(rule.matchers):
+                if not _names(matcher.pattern) & params:
+                    yield from _never(rule, number, [*drop, *takers[:index]], params)
+        for index, selector in enumerate(drop):
+            yield from _never_drops(selector, drop[:index])
+
+
+def _variants(rules: RuleSet) -> Iterator[tuple[tuple[Rule, ...], tuple[Selector, ...]]]:
+    """The rules and drops that stand together: the plain ones, and each block of `when:` before them."""
+    yield rules.rules, rules.drop
+    for block in rules.blocks:
+        yield (*block.rules, *rules.rules), (*block.drop, *rules.drop)
+
+
+def _never(rule: Rule, number: int, before: Sequence[Rule | Selector], params: set[str]) -> Iterator[Problem]:
+    matcher, where = rule.matchers[number], rule.sources[number].where
+    if not can_match(matcher):
+        yield Problem("dead-rule", f"`{matcher.pattern}` can never match: its numbers would be negative", where)
+        return
+    for taker in before:
+        for other in taker.matchers if isinstance(taker, Rule) else (taker.matcher,):
+            if not _names(other.pattern) & params and covers(other, matcher):
+                by = f"line {taker.where.line} (`{_text(taker)}`)"
+                yield Problem("shadowed-rule", f"`{matcher.pattern}` can never get a key: {by} takes all that it matches", where)
+                return
+
+
+def _never_drops(selector: Selector, before: Sequence[Selector]) -> Iterator[Problem]:
+    for other in before:
+        if covers(other.matcher, selector.matcher):
+            message = f"`{selector.pattern}` can never drop a key: line {other.where.line} (`{other.pattern}`) drops all that it matches"
+            yield Problem("shadowed-rule", message, selector.where)
+            return
+
+
+def _text(taker: Rule | Selector) -> str:
+    return taker.text if isinstance(taker, Rule) else f"drop: {taker.pattern}"
+
+
+def find_notes(rules: RuleSet) -> Iterator[Problem]:
+    """What is allowed and still worth a look: order that decides, two ways to one key, params and tables that nothing uses."""
+    params = {param.name for param in rules.params}
+    fixed = [rule for rule in rules.rules if not any(_names(side.pattern) & params for side in (*rule.sources, *rule.targets))]
+    for one, other in combinations(fixed, 2):
+        yield from _overlap(one, other)
+    renames = [rule for rule in fixed if rule.is_rename]
+    for rule in renames:
+        yield from _two_to_one(rule)
+    for one, other in combinations(renames, 2):
+        yield from _same_target(renames, one, other)
+    yield from _unused(rules)
+
+
+def _overlap(one: Rule, other: Rule) -> Iterator[Problem]:
+    """A note where two rules want one key and neither is the other's exception."""
+    if one.is_extra or other.is_extra:
+        return
+    for ours, (number, theirs) in product(one.matchers[: len(one.sources)], enumerate(other.matchers[: len(other.sources)])):
+        key = common_key(ours, theirs)
+        if key is not None and not covers(theirs, ours) and not covers(ours, theirs):
+            message = f"`{theirs.pattern}` shares keys with line {one.where.line} (`{one.text}`), which takes them: `{key}` is one"
+            yield Problem("overlap", message, other.sources[number].where)
+            return
+
+
+def _two_to_one(rule: Rule) -> Iterator[Problem]:
+    """A note where two source keys of one rule become one target key."""
+    target = rule.targets[0].pattern
+    try:
+        Matcher(target, rule.matchers[0].bounds)
+    except PatternError:
+        seen: dict[str, str] = {}
+        for binding in islice(_bindings(rule.sources[0].pattern, rule.matchers[0]), MOST_BINDINGS):
+            key, output = render(rule.sources[0].pattern, binding), _rendered(target, binding)
+            if output is not None and seen.setdefault(output, key) != key:
+                message = f"`{seen[output]}` and `{key}` would both become `{output}`"
+                yield Problem("two-to-one", message, rule.targets[0].where)
+                return
+
+
+def _bindings(pattern: Pattern, matcher: Matcher) -> Iterator[dict[str, int | str]]:
+    """Examples of what the holes of a pattern can stand for."""
+    domains: dict[str, Sequence[int | str]] = {}
+    for token in pattern.tokens:
+        match token:
+            case Number(affine):
+                domains.update({name: matcher.bounds.get(name, range(5)) for name in affine.names})
+            case Choice(id=id, words=words):
+                domains[id] = range(len(words))
+            case Star(id) | Rest(id):
+                domains[id] = ("x",)
+            case _:
+                pass
+    for values in product(*domains.values()):
+        yield dict(zip(domains, values, strict=True))
+
+
+def _rendered(pattern: Pattern, binding: dict[str, int | str]) -> str | None:
+    try:
+        return render(pattern, binding)
+    except ValueError:
+        return None
+
+
+def _same_target(rules: Sequence[Rule], one: Rule, other: Rule) -> Iterator[Problem]:
+    """A note where two rules give one target key, for source keys that each of them would get."""
+    if one.is_optional or other.is_optional or covers(one.matchers[0], other.matchers[0]) or covers(other.matchers[0], one.matchers[0]):
+        return
+    ours, theirs = _target_matcher(one), _target_matcher(other)
+    key = common_key(ours, theirs) if ours and theirs else None
+    if ours is None or theirs is None or key is None:
+        return
+    first, second = _source_of(one, ours, key), _source_of(other, theirs, key)
+    if _taker(rules, first) is one and _taker(rules, second) is other:
+        message = f"`{key}` can come from `{second}` and, by line {one.where.line}, from `{first}`; a source with both is refused"
+        yield Problem("two-to-one", message, other.targets[0].where)
+
+
+def _source_of(rule: Rule, target: Matcher, key: str) -> str | None:
+    return _rendered(rule.sources[0].pattern, target.match(key) or {})
+
+
+def _taker(rules: Sequence[Rule], key: str | None) -> Rule | None:
+    """The first rule that matches a source key."""
+    return next((rule for rule in rules if key is not None and rule.matchers[0].match(key) is not None), None)
+
+
+def _target_matcher(rule: Rule) -> Matcher | None:
+    try:
+        return Matcher(rule.targets[0].pattern, rule.matchers[0].bounds)
+    except PatternError:
+        return None
+
+
+def _unused(rules: RuleSet) -> Iterator[Problem]:
+    every = (*rules.rules, *(rule for block in rules.blocks for rule in block.rules))
+    patterns = [side.pattern for rule in every for side in (*rule.sources, *rule.targets)]
+    patterns += [selector.pattern for selector in (*rules.drop, *rules.keep)]
+    patterns += [selector.pattern for block in rules.blocks for selector in (*block.drop, *block.keep)]
+    patterns += [fit.selector.pattern for fit in rules.fits]
+    patterns += [condition.matcher.pattern for block in rules.blocks for condition in block.conditions]
+    named = {name for pattern in patterns for name in _names(pattern)}
+    named |= {name for rule in every for op in rule.ops for name in op.parameters()}
+    tables = {token.id for pattern in patterns for token in pattern.tokens if isinstance(token, Choice) and token.is_table}
+    for param in rules.params:
+        if param.name not in named:
+            yield _unused_name("param", param.name, param.where)
+    for name, where in rules.table_places.items():
+        if name not in tables:
+            yield _unused_name("table", name, where)
+
+
+def _unused_name(kind: str, name: str, where: Location) -> Problem:
+    return Problem(f"unused-{kind}", f"no rule names the {kind} `{name}`", where)
+
+
+def _names(pattern: Pattern) -> set[str]:
+    """The names of a pattern's numbers, and those that bound them."""
+    return {*pattern.numbers, *(name for ends in pattern.open_bounds.values() for end in ends for name in end.names)}

@@ -1,0 +1,99 @@
+"""Numbers that rules may name: where they come from, and formulas of them."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from literals import catalog, facts, problems, rules
+from running import ckpt
+from safetensors.torch import load_file, save_file
+
+from ckpt_tool.errors import RuleError
+from ckpt_tool.mapping.formulas import FormulaError, parse_formula
+from ckpt_tool.mapping.params import resolve_params
+
+
+def resolved(folder, text, source=(), target=(), settings=None, config=None):
+    numbers, found = resolve_params(rules(folder, text), settings or {}, config or {}, catalog(*source), catalog(*target))
+    assert not found
+    return numbers
+
+
+def test_numbers_come_from_the_first_place_that_has_them(tmp_path):
+    text = "params: {n: {from: [a.b, c], dim: [w, 1], default: 9}}\nrules: [a -> b]\n"
+    assert resolved(tmp_path, text) == {"n": 9}
+    assert resolved(tmp_path, text, ["w 2x7"]) == {"n": 7}
+    assert resolved(tmp_path, text, ["w 2x7"], config={"c": 6}) == {"n": 6}
+    assert resolved(tmp_path, text, ["w 2x7"], config={"c": 6, "a": {"b": 5}}) == {"n": 5}
+    assert resolved(tmp_path, text, settings={"n": 4}, config={"c": 6}) == {"n": 4}
+
+
+def test_either_side_tells_sizes_and_counts(tmp_path):
+    text = "params: {d: {dim: [w, 0], of: target}, n: {count: 'b.*.w'}, m: {count: 'b.*.w', of: target}}\nrules: [a -> b]\n"
+    assert resolved(tmp_path, text, ["b.0.w 1", "b.1.w 1"], ["w 3", "b.0.w 1"]) == {"d": 3, "n": 2, "m": 1}
+
+
+def test_names_are_looked_up_without_stripped_prefixes(tmp_path):
+    text = "strip: ['module.']\nparams: {d: {dim: [w, 0]}, n: {count: 'b.*'}}\nrules: [a -> b]\n"
+    assert resolved(tmp_path, text, ["module.w 3", "module.b.0 1"]) == {"d": 3, "n": 1}
+
+
+def test_formulas_of_numbers_above(tmp_path):
+    text = "params: {heads: 8, groups: {from: kv}, each: {value: heads / groups}, rows: {value: (each + 2) * groups}}\nrules: [a -> b]\n"
+    assert resolved(tmp_path, text, config={"kv": 2}) == {"heads": 8, "groups": 2, "each": 4, "rows": 12}
+
+
+def test_a_number_that_only_the_command_line_gives(tmp_path):
+    text = "params: {n: ~}\nrules: [a -> b]\n"
+    assert resolved(tmp_path, text, settings={"n": 3}) == {"n": 3}
+    (problem,) = problems(tmp_path, text, catalog("a 1"))
+    assert (problem.message, problem.notes) == ("`n` has no number", ("give it by `--set n=…`",))
+
+
+def test_a_formula_without_a_whole_value(tmp_path):
+    text = "params: {heads: 71, groups: 8, each: {value: heads / groups}}\nrules: [a -> b]\n"
+    assert facts(problems(tmp_path, text, catalog("a 1"))) == [
+        ("unset-param", "1:32", "`each` has no number: `heads / groups`: 8 does not divide 71")
+    ]
+
+
+UNREADABLE = [
+    ("params: {n: {value: m * 2}}\n", "1:21", "`n` needs `m`, which is not declared above it"),
+    ("params: {n: {value: '2 ** 3'}}\n", "1:22", "`2 ** 3` is no formula: names, whole numbers, + - * / and brackets"),
+    ("params: {n: {value: __import__('os')}}\n", "1:21", "`__import__('os')` is no formula: names, whole numbers, + - * / and brackets"),
+    ("params: {n: {value: (1 + 2}}\n", "1:21", "`(1 + 2` is no formula: names, whole numbers, + - * / and brackets"),
+]
+
+
+@pytest.mark.parametrize(("text", "place", "message"), UNREADABLE, ids=[row[2][:30] for row in UNREADABLE])
+def test_formulas_that_cannot_be_read(tmp_path, text, place, message):
+    with pytest.raises(RuleError) as caught:
+        rules(tmp_path, text)
+    assert facts(caught.value.problems) == [("bad-param", place, message)]
+
+
+terms = st.recursive(
+    st.integers(0, 50).map(str), lambda inner: st.tuples(inner, st.sampled_from("+-*"), inner).map("({0[0]} {0[1]} {0[2]})".format)
+)
+
+
+@given(terms, st.sampled_from("+-*"), terms)
+def test_formulas_are_arithmetic(one, sign, other):
+    text = f"{one} {sign} {other}"
+    assert parse_formula(text).value({}) == eval(text)
+
+
+def test_formulas_of_absurd_length_are_refused():
+    with pytest.raises(FormulaError):
+        parse_formula("+".join("1" * 200))
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/", "folder/model.safetensors"])
+def test_a_config_lies_beside_the_file_or_in_the_folder(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    save_file({"w": torch.arange(8.0).reshape(4, 2)}, tmp_path / "folder" / "model.safetensors")
+    (tmp_path / "folder" / "config.json").write_text('{"heads": 2}')
+    (tmp_path / "rules.yaml").write_text("params: {h: {from: heads}}\nrules:\n  - w -> w: {rearrange: '(h p) c -> (p h) c', h: h}\n")
+    ran = ckpt("map", name, "--rules", "rules.yaml", "-o", "out.safetensors", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert load_file(tmp_path / "out.safetensors")["w"].tolist() == [[0, 1], [4, 5], [2, 3], [6, 7]]
