@@ -13,7 +13,8 @@ from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.rules import Param, Rule, RuleSet
-from ckpt_tool.ops import Form, Inverse, Op, invert_chain, ops_argument
+from ckpt_tool.mapping.write_rules import flow, rule_line, scalar
+from ckpt_tool.ops import Form, Inverse, invert_chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,12 @@ def _inverted(rule: Rule, inverse: Inverse, stand_ins: Mapping[str, int]) -> Inv
     fault = _unmatchable(rule, stand_ins)
     if fault or (rule.ops and not inverse.ops):
         return InvertedRule(rule, None, inverse.verdict, fault or inverse.why)
-    return InvertedRule(rule, _line(rule, inverse.ops), inverse.verdict, inverse.why)
+    return InvertedRule(
+        rule,
+        rule_line([write(side.pattern) for side in rule.targets], [write(side.pattern) for side in rule.sources], inverse.ops),
+        inverse.verdict,
+        inverse.why,
+    )
 
 
 def _unmatchable(rule: Rule, stand_ins: Mapping[str, int]) -> str | None:
@@ -94,24 +100,15 @@ def _unmatchable(rule: Rule, stand_ins: Mapping[str, int]) -> str | None:
     return None
 
 
-def _line(rule: Rule, ops: Sequence[Op]) -> str:
-    sources, targets = ([write(side.pattern) for side in sides] for sides in (rule.targets, rule.sources))
-    argument = ops_argument(ops)
-    if len(sources) > 1 or len(targets) > 1:
-        return _flow({"from": sources, "to": targets, "ops": argument})
-    head = f"{sources[0]} -> {targets[0]}"
-    return _scalar(head) if not ops else f"{_scalar(head)}: {_flow(argument[0] if len(argument) == 1 else argument)}"
-
-
 def _document(rules: RuleSet, inverted: Sequence[InvertedRule]) -> str:
     parts = [
         f"# The inverse of {', '.join(rules.files)}",
-        f"about: {_scalar(f'inverse of: {rules.about}' if rules.about else 'inverse rules')}",
+        f"about: {scalar(f'inverse of: {rules.about}' if rules.about else 'inverse rules')}",
     ]
     if rules.params:
-        parts += ["params:", *(f"  {param.name}: {_flow(_param(param))}" for param in rules.params)]
+        parts += ["params:", *(f"  {param.name}: {flow(_param(param))}" for param in rules.params)]
     if rules.tables:
-        parts += ["tables:", *(f"  {name}: {_flow({right: left for left, right in rows.items()})}" for name, rows in rules.tables.items())]
+        parts += ["tables:", *(f"  {name}: {flow({right: left for left, right in rows.items()})}" for name, rows in rules.tables.items())]
     turned = [each for each in inverted if each.text]
     parts += _section("rules", [str(each.text) for each in turned if not each.rule.is_optional])
     maybe = [f"{{{verb}: {json.dumps(pattern, ensure_ascii=False)}}}" for verb, pattern in _optional_patterns(rules)]
@@ -121,9 +118,9 @@ def _document(rules: RuleSet, inverted: Sequence[InvertedRule]) -> str:
     parts += _patterns("keep", [selector.pattern.text for selector in rules.drop if not selector.is_optional])
     rest = {"source": "drop"} if rules.rest_target == "keep" else {}
     rest |= {"target": "keep"} if rules.rest_source == "drop" else {}
-    parts += [f"rest: {_flow(rest)}"] if rest else []
+    parts += [f"rest: {flow(rest)}"] if rest else []
     swapped = {test.targets[0]: strip_prefixes(test.source, rules.strip) for test in rules.tests if len(test.targets) == 1}
-    parts += ["tests:", *(f"  {_scalar(source)}: {_scalar(target)}" for source, target in swapped.items())] if swapped else []
+    parts += ["tests:", *(f"  {scalar(source)}: {scalar(target)}" for source, target in swapped.items())] if swapped else []
     return "\n".join(parts) + "\n"
 
 
@@ -138,7 +135,7 @@ def _optional_patterns(rules: RuleSet) -> list[tuple[str, str]]:
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> list[str]:
-    return [f"{name}:", *(f"  - {_scalar(pattern)}" for pattern in patterns)] if patterns else []
+    return [f"{name}:", *(f"  - {scalar(pattern)}" for pattern in patterns)] if patterns else []
 
 
 def _param(param: Param) -> dict[str, object]:
@@ -149,20 +146,3 @@ def _param(param: Param) -> dict[str, object]:
     given |= {"of": "source" if param.of_target else "target"} if param.dimension or param.count else {}
     given |= {"value": param.formula.text} if param.formula else {}
     return given | ({"default": param.default} if param.default is not None else {})
-
-
-def _scalar(text: str) -> str:
-    """A plain YAML scalar where that is safe, else a quoted one."""
-    is_plain = text[:1].isalnum() and not any(mark in text for mark in (": ", " #", "\\", '"', "\n")) and not text.endswith(":")
-    return text if is_plain and text.isprintable() and text == text.strip() else json.dumps(text, ensure_ascii=False)
-
-
-def _flow(value: object) -> str:
-    """A value in YAML's flow style; a bare name stays bare."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_flow(key)}: {_flow(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
-    if isinstance(value, str) and not value.replace("_", "").isalnum():
-        return json.dumps(value, ensure_ascii=False)
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -72,9 +72,11 @@ def test_formulas_that_cannot_be_read(tmp_path, text, place, message):
     assert facts(caught.value.problems) == [("bad-param", place, message)]
 
 
-terms = st.recursive(
-    st.integers(0, 50).map(str), lambda inner: st.tuples(inner, st.sampled_from("+-*"), inner).map("({0[0]} {0[1]} {0[2]})".format)
-)
+def bracketed(inner):
+    return st.tuples(inner, st.sampled_from("+-*"), inner).map("({0[0]} {0[1]} {0[2]})".format)
+
+
+terms = st.recursive(st.integers(0, 50).map(str), bracketed, max_leaves=8)
 
 
 @given(terms, st.sampled_from("+-*"), terms)

@@ -1,0 +1,121 @@
+"""Pairs into the fewest rules: numbers become holes, what only a path changes becomes one rule for the path, words become choices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ckpt_tool.align.choices import merge_choices, merge_slots
+from ckpt_tool.align.numbers import Draft, abstract
+from ckpt_tool.align.pairs import Pair
+from ckpt_tool.keys import parse
+from ckpt_tool.mapping.write_rules import rule_line
+
+Names = tuple[str, ...]
+"""The names of a pattern's text, between its dots."""
+
+MOST_CANDIDATES = 4
+PRICE_OF_EVERYTHING = 2.5
+"""How many rules `** -> **` must save to be worth it: it takes keys that nobody saw."""
+
+
+def draft_rules(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[str]:
+    """Lines of YAML, in order of precedence, that map the pairs of one source. Nothing is verified: compile a plan for that.
+
+    `source_keys` are all keys of the source, also those that are in no pair.
+    """
+    keys = list(source_keys)
+    renames = abstract([pair for pair in pairs if pair.is_rename], keys)
+    others = abstract([pair for pair in pairs if not pair.is_rename], keys)
+    lines = [rule_line(draft.sources, draft.targets, draft.ops) for draft in merge_slots(others, keys)]
+    return lines + [rule_line([source], [target]) for source, target in merge_choices(list(_paths(renames)))]
+
+
+@dataclass(slots=True)
+class _Node:
+    """A place in the tree of source patterns. `leaves` are the renames below it, `own` the one that ends here."""
+
+    path: Names
+    children: dict[str, _Node] = field(default_factory=dict)
+    leaves: list[tuple[Names, Names]] = field(default_factory=list)
+    own: Names | None = None
+
+
+Move = tuple[Names, Names]
+"""A path that becomes another, with all that is below."""
+
+
+def _paths(renames: Sequence[Draft]) -> Iterator[tuple[str, str]]:
+    """The fewest `path.** -> other.**` and single keys that say all renames; exceptions come before what they except."""
+    root = _Node(())
+    for draft in renames:
+        _insert(root, tuple(draft.sources[0].split(".")), tuple(draft.targets[0].split(".")))
+    yield from _Router().rules(root, None)
+
+
+def _insert(root: _Node, source: Names, target: Names) -> None:
+    node = root
+    node.leaves.append((source, target))
+    for depth, name in enumerate(source, 1):
+        node = node.children.setdefault(name, _Node(source[:depth]))
+        node.leaves.append((source, target))
+    node.own = target
+
+
+class _Router:
+    """Chooses, for each path, whether it has a rule of its own or follows that of a path above it: as few rules as possible.
+
+    The same choice as in the smallest routing table (Draves and others, "Constructing optimal IP routing tables", 1999).
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Names, Move | None], tuple[float, Move | None]] = {}
+
+    def rules(self, node: _Node, above: Move | None) -> Iterator[tuple[str, str]]:
+        _, own = self._best(node, above)
+        active = own or above
+        # A written number is an exception from a hole beside it.
+        for child in sorted(node.children.values(), key=lambda child: "{" in child.path[-1]):
+            yield from self.rules(child, active)
+        if node.own is not None and not _explains(above, node.path, node.own):
+            yield ".".join(node.path), ".".join(node.own)
+        if own:
+            yield ".".join((*own[0], "**")), ".".join((*own[1], "**"))
+
+    def _best(self, node: _Node, above: Move | None) -> tuple[float, Move | None]:
+        """The number of rules for all below a path, and its own rule if that makes fewer. A longer path counts a little less."""
+        known = self._known.get((node.path, above))
+        if known is None:
+            here = 1.0 if node.own is not None and not _explains(above, node.path, node.own) else 0.0
+            ways: list[tuple[float, Move | None]] = [(here + self._below(node, above), None)]
+            for move in _candidates(node):
+                price = 1 - 0.001 * len(node.path) if node.path else PRICE_OF_EVERYTHING
+                ways.append((here + price + self._below(node, move), move))
+            known = min(ways, key=lambda way: way[0])
+            self._known[node.path, above] = known
+        return known
+
+    def _below(self, node: _Node, move: Move | None) -> float:
+        return sum(self._best(child, move)[0] for child in node.children.values())
+
+
+def _explains(move: Move | None, source: Names, target: Names) -> bool:
+    return move is not None and len(source) > len(move[0]) and target == (*move[1], *source[len(move[0]) :])
+
+
+def _candidates(node: _Node) -> list[Move]:
+    """What this path becomes in most renames below it."""
+    found: Counter[Names] = Counter()
+    depth = len(node.path)
+    for source, target in node.leaves:
+        rest = source[depth:]
+        if rest and len(target) >= len(rest) and target[len(target) - len(rest) :] == rest:
+            found[target[: len(target) - len(rest)]] += 1
+    balanced = [path for path, _ in found.most_common(MOST_CANDIDATES) if _holes(path) == _holes(node.path)]
+    return [(node.path, path) for path in balanced]
+
+
+def _holes(path: Names) -> set[str]:
+    """The names of the numbers in a path."""
+    return {name for part in path for name in parse(part).numbers}

@@ -1,0 +1,193 @@
+"""Pairs of keys into pattern texts: which numbers are holes, and how the target's depend on the source's."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ckpt_tool.align.pairs import Pair, Slot
+from ckpt_tool.keys import quote
+from ckpt_tool.keys.affine import Affine
+from ckpt_tool.ops import Each, Op
+
+_NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
+_NAMES = "ijklmnopqrstuvwxyzabcdfgh"
+_COLLECTED = "e"
+
+Texts = tuple[str, ...]
+"""What stands around the numbers of a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A rule in the making: a pattern's text for each slot. `keys` gives the first key of each slot, of one of its pairs."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    ops: tuple[Op, ...]
+    keys: tuple[str, ...]
+
+
+def split_numbers(key: str) -> tuple[Texts, tuple[int, ...]]:
+    """The texts around a key's numbers, and the numbers."""
+    parts = _NUMBER.split(key)
+    return tuple(parts[::2]), tuple(int(part) for part in parts[1::2])
+
+
+def abstract(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[Draft]:
+    """Pairs that differ in numbers only, as one; a number that has one value in all keys of the source stays as it is."""
+    values: dict[Texts, set[int]] = defaultdict(set)
+    for key in source_keys:
+        texts, numbers = split_numbers(key)
+        for place, number in enumerate(numbers):
+            values[texts[: place + 1]].add(number)
+    groups: dict[object, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        groups[_kind(pair)].append(pair)
+    return [draft for group in groups.values() for draft in _Group(group, values).drafts(frozenset())]
+
+
+def _kind(pair: Pair) -> object:
+    """What pairs have in common that differ in numbers only; the words of `each` are known by their place."""
+    sides = tuple(tuple((split_numbers(slot[0])[0], len(slot) > 1) for slot in slots) for slots in (pair.sources, pair.targets))
+    places = {slot[0]: str(place) for place, slot in enumerate((*pair.sources, *pair.targets))}
+    return sides, tuple(with_words(op, places) for op in pair.ops)
+
+
+def with_words(op: Op, words: Mapping[str, str]) -> Op:
+    """An op whose `each` has other words; any other op as it is."""
+    return replace(op, chains=tuple((words.get(word, word), chain) for word, chain in op.chains)) if isinstance(op, Each) else op
+
+
+Place = tuple[int, int]
+"""A number of a source slot: which slot, and which of its numbers."""
+
+
+class _Group:
+    """Pairs of one kind."""
+
+    def __init__(self, pairs: Sequence[Pair], values: Mapping[Texts, set[int]]) -> None:
+        self._pairs, self._values = pairs, values
+        self._last_holes: Mapping[Place, str] = {}
+        first = pairs[0]
+        self._texts = [split_numbers(slot[0])[0] for slot in first.sources]
+        self._target_texts = [split_numbers(slot[0])[0] for slot in first.targets]
+
+    def drafts(self, literal: frozenset[Place]) -> list[Draft]:
+        """The drafts with these numbers written out, and more of them where the target's don't follow from the others."""
+        drafted, strays = self._draft(literal)
+        if drafted is not None:
+            return [drafted]
+        ways = [self._split(place, literal) for place in strays]
+        return min(ways, key=len) if ways else [each for pair in self._pairs for each in _Group([pair], {}).drafts(literal)]
+
+    def _split(self, place: Place, literal: frozenset[Place]) -> list[Draft]:
+        """The drafts of the pairs that agree in one number, for each of its values."""
+        parts: dict[int, list[Pair]] = defaultdict(list)
+        for pair in self._pairs:
+            parts[split_numbers(pair.sources[place[0]][0])[1][place[1]]].append(pair)
+        return [draft for part in parts.values() for draft in _Group(part, self._values).drafts(literal | {place})]
+
+    def _draft(self, literal: frozenset[Place]) -> tuple[Draft | None, list[Place]]:
+        """A draft, or the numbers that may have to be written out: those that the target doesn't have."""
+        holes = self._last_holes = self._holes(literal)
+        columns = {name: self._column(place) for place, name in reversed(holes.items()) if name != _COLLECTED}
+        targets: list[str] = []
+        used: set[str] = set()
+        is_solved = True
+        for slot, texts in enumerate(self._target_texts):
+            shown = []
+            for place in range(len(texts) - 1):
+                hole = self._target_number(slot, place, columns, used)
+                is_solved = is_solved and hole is not None
+                shown.append(hole or "")
+            targets.append(_pattern(texts, shown))
+        strays = [place for place, name in holes.items() if name != _COLLECTED and name not in used]
+        if not is_solved or strays:
+            return None, strays or [place for place, name in holes.items() if name != _COLLECTED]
+        sources = tuple(_pattern(texts, self._source_numbers(slot, texts, holes)) for slot, texts in enumerate(self._texts))
+        pair = self._pairs[0]
+        return Draft(sources, tuple(targets), pair.ops, tuple(slot[0] for slot in (*pair.sources, *pair.targets))), []
+
+    def _column(self, place: Place) -> list[int]:
+        return [split_numbers(pair.sources[place[0]][0])[1][place[1]] for pair in self._pairs]
+
+    def _holes(self, literal: frozenset[Place]) -> dict[Place, str]:
+        """A name for each number of the sources that is a hole; equal columns of different slots have one name."""
+        holes: dict[Place, str] = {}
+        names = iter(_NAMES)
+        known: list[tuple[int, list[int], str]] = []
+        for slot, texts in enumerate(self._texts):
+            for number in range(len(texts) - 1):
+                place = (slot, number)
+                if _varies(self._pairs[0].sources[slot], number):
+                    holes[place] = _COLLECTED
+                    continue
+                column = self._column(place)
+                if place in literal or (len(self._values.get(texts[: number + 1], ())) <= 1 and len(set(column)) == 1):
+                    continue
+                name = next((name for at, other, name in known if at != slot and other == column), None) or next(names)
+                known.append((slot, column, name))
+                holes[place] = name
+        return holes
+
+    def _source_numbers(self, slot: int, texts: Texts, holes: Mapping[Place, str]) -> list[str]:
+        numbers = split_numbers(self._pairs[0].sources[slot][0])[1]
+        return [f"{{{holes[slot, place]}}}" if (slot, place) in holes else str(numbers[place]) for place in range(len(texts) - 1)]
+
+    def _target_number(self, slot: int, place: int, columns: Mapping[str, Sequence[int]], used: set[str]) -> str | None:
+        """A target number as a hole or written out; None where it doesn't follow from the source's."""
+        if _varies(self._pairs[0].targets[slot], place):
+            return f"{{{_COLLECTED}}}"
+        wanted = [split_numbers(pair.targets[slot][0])[1][place] for pair in self._pairs]
+        for name, column in sorted(columns.items(), key=lambda item: (item[0] in used, _NAMES.index(item[0]))):
+            if list(column) == wanted and (len(set(wanted)) > 1 or not self._belongs_elsewhere(wanted[0], slot, place, name)):
+                used.add(name)
+                return f"{{{name}}}"
+        if len(set(wanted)) == 1:
+            return str(wanted[0])
+        for name, column in columns.items():
+            if (affine := _line(name, column, wanted)) is not None:
+                used.add(name)
+                return f"{{{affine}}}"
+        return None
+
+
+    def _belongs_elsewhere(self, number: int, slot: int, place: int, name: str) -> bool:
+        """Whether a number that is one in all pairs follows, somewhere else in the target, the name that it follows in the source."""
+        before = {_last_name(self._texts[at][spot]) for (at, spot), hole in self._last_holes.items() if hole == name}
+        texts = self._target_texts[slot]
+        numbers = split_numbers(self._pairs[0].targets[slot][0])[1]
+        fitting = [spot for spot in range(len(numbers)) if numbers[spot] == number and _last_name(texts[spot]) in before]
+        return bool(fitting) and place not in fitting
+
+
+def _last_name(text: str) -> str:
+    return text.rstrip(".").rpartition(".")[2]
+
+
+def _varies(slot: Slot, place: int) -> bool:
+    return len({split_numbers(key)[1][place] for key in slot}) > 1
+
+
+def _line(name: str, column: Sequence[int], wanted: Sequence[int]) -> Affine | None:
+    """The sum `a*name + c` that gives all wanted numbers, if there is one."""
+    pairs = sorted(set(zip(column, wanted, strict=True)))
+    if len({x for x, _ in pairs}) < 2:
+        return None
+    (x0, y0), (x1, y1) = pairs[0], pairs[1]
+    factor, rest = divmod(y1 - y0, x1 - x0) if x1 != x0 else (0, 1)
+    if rest or not factor:
+        return None
+    constant = y0 - factor * x0
+    return Affine(((name, factor),), constant) if all(factor * x + constant == y for x, y in pairs) else None
+
+
+def _pattern(texts: Texts, holes: Sequence[str]) -> str:
+    return "".join(_alternate([quote(text) for text in texts], holes))
+
+
+def _alternate(texts: Sequence[str], holes: Sequence[str]) -> Iterator[str]:
+    for text, hole in zip(texts, [*holes, ""], strict=True):
+        yield text
+        yield hole

@@ -1,0 +1,32 @@
+"""Rules as lines of YAML: what the reader of rule files reads back as the same rule."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from ckpt_tool.ops import Op, ops_argument
+
+
+def rule_line(sources: Sequence[str], targets: Sequence[str], ops: Sequence[Op] = ()) -> str:
+    """One rule from the texts of its patterns: the short form for one pattern on each side, else the long one."""
+    argument = ops_argument(ops)
+    if len(sources) != 1 or len(targets) != 1:
+        return flow({"from": sources, "to": targets, "ops": argument})
+    head = f"{sources[0]} -> {targets[0]}"
+    return scalar(head) if not ops else f"{scalar(head)}: {flow(argument[0] if len(argument) == 1 else argument)}"
+
+
+def scalar(text: str) -> str:
+    """A plain YAML scalar where that is safe, else a quoted one."""
+    is_plain = text[:1].isalnum() and not any(mark in text for mark in (": ", " #", "\\", '"', "\n")) and not text.endswith(":")
+    return text if is_plain and text.isprintable() and text == text.strip() else json.dumps(text, ensure_ascii=False)
+
+
+def flow(value: object) -> str:
+    """A value in YAML's flow style; a bare name stays bare."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(key)}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(flow(item) for item in value) + "]"
+    if isinstance(value, str) and not value.replace("_", "").isalnum():
+        return json.dumps(value, ensure_ascii=False)
+    return str(value).lower() if isinstance(value, bool) else str(value)
