@@ -9,7 +9,7 @@ LAYERS = """
 cli
 report
 api
-training
+training | importing
 engine | align
 mapping | diff
 ops | formats | keys

@@ -13,6 +13,7 @@ from ckpt_tool.formats import Checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
     from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.importing.transformers import Imported
     from ckpt_tool.mapping import InvertedRules, RuleSet
 
 
@@ -105,3 +106,10 @@ def _counts_for(rules: RuleSet, source: Checkpoint, target: TensorSource, how: H
         return draft_open(source, target, rules, replace(how, settings=settings)).counts
     except RuleError:
         return None
+
+
+def import_mapping(model_type: str) -> Imported:
+    """A rule file out of the installed transformers' table of conversions. Raises InputError."""
+    from ckpt_tool.importing import transformers
+
+    return transformers.import_mapping(model_type)

@@ -71,3 +71,8 @@ def beside(rule_file: str, path: str) -> str:
     if Path(rule_file).parent in mapping_folders():
         return path
     return os.path.join(os.path.dirname(rule_file), path)
+
+
+def rules_schema() -> str:
+    """The JSON Schema of rule files, which lies beside the shipped mappings."""
+    return next(path for folder in mapping_folders() if (path := folder / "rules.schema.json").is_file()).read_text(encoding="utf-8")

@@ -9,10 +9,11 @@ from ckpt_tool.mapping.dtypes import DTypePolicy
 from ckpt_tool.mapping.invert import InvertedRule, InvertedRules, invert_rules
 from ckpt_tool.mapping.params import read_config
 from ckpt_tool.mapping.plan import Origin, Plan, Step
-from ckpt_tool.mapping.read_rules import join, read_inline_rules, read_rule_files
+from ckpt_tool.mapping.read_rules import join, read_inline_rules, read_rule_files, read_rule_text
 from ckpt_tool.mapping.rules import Rule, RuleSet
 
 __all__ = [
     "DTypePolicy", "InvertedRule", "InvertedRules", "Origin", "Plan", "Rule", "RuleSet", "Step", "check_rules", "compile_plan",
     "find_notes", "invert_rules", "join", "plan_by_name", "plan_by_position", "read_config", "read_inline_rules", "read_rule_files",
+    "read_rule_text",
 ]  # fmt: skip

@@ -51,6 +51,13 @@ def read_rule_files(paths: SequenceOf[str], resolve: Callable[[str, str], str] |
     return _finish(draft)
 
 
+def read_rule_text(text: str, name: str) -> RuleSet:
+    """The rules of a rule file's text; `name` stands for the file in problems. Raises as `read_rule_files` does."""
+    draft = _Draft(Reading())
+    _read_text(draft, text, name, (), lambda _, inner: inner)
+    return _finish(draft)
+
+
 def read_inline_rules(rules: Iterable[str], drop: Iterable[str] = (), keep: Iterable[str] = ()) -> RuleSet:
     """Rules from the command line: one text each, `'SOURCE -> TARGET'` or `'SOURCE -> TARGET: OPS'`."""
     draft = _Draft(Reading(), files=["-e"])
@@ -115,7 +122,10 @@ def _finish(draft: _Draft) -> RuleSet:
 
 
 def _read_file(draft: _Draft, path: str, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
-    text = _text_of(path)
+    _read_text(draft, _text_of(path), path, including, resolve)
+
+
+def _read_text(draft: _Draft, text: str, path: str, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
     draft.files.append(path)
     root = read_yaml(text, path)
     source = Source(path, tuple(text.splitlines()))

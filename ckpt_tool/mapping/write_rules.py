@@ -7,10 +7,11 @@ from ckpt_tool.ops import Op, ops_argument
 
 
 def rule_line(sources: Sequence[str], targets: Sequence[str], ops: Sequence[Op] = ()) -> str:
-    """One rule from the texts of its patterns: the short form for one pattern on each side, else the long one."""
+    """One rule from the texts of its patterns: the short form for one pattern on each side, else the long one, on three lines."""
     argument = ops_argument(ops)
     if len(sources) != 1 or len(targets) != 1:
-        return flow({"from": sources, "to": targets, "ops": argument})
+        parts = {"from": sources, "to": targets, "ops": argument}
+        return "\n    ".join(f"{name}: {flow(part[0] if len(part) == 1 else part)}" for name, part in parts.items())
     head = f"{sources[0]} -> {targets[0]}"
     return scalar(head) if not ops else f"{scalar(head)}: {flow(argument[0] if len(argument) == 1 else argument)}"
 

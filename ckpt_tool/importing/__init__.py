@@ -1,0 +1,1 @@
+"""Conversions that other libraries keep as tables, as rule files."""

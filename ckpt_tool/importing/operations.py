@@ -1,0 +1,127 @@
+"""transformers' conversion operations as ops of a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+from ckpt_tool.ops import Op, parse_ops
+from ckpt_tool.tensors import Shape
+
+_AXES = "abcdfg"
+
+
+class Unsayable(Exception):
+    """An operation that no op says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Ops, and the parameters that they name with the config key of each."""
+
+    ops: tuple[Op, ...]
+    params: dict[str, str]
+
+
+@dataclass(slots=True)
+class _Context:
+    """What an operation may look at: the patterns of its converter, the keys, the shapes that arrive, and the model."""
+
+    names: list[str]
+    keys: list[str]
+    targets: Sequence[str]
+    shape: Shape
+    model: Any
+    params: dict[str, str] = field(default_factory=dict)
+
+
+def say_operations(
+    operations: Sequence[Any],
+    source_patterns: Sequence[str],
+    target_patterns: Sequence[str],
+    targets: Sequence[str],
+    slots: Sequence[Sequence[str]],
+    shapes: Sequence[Shape],
+    model: Any,
+) -> Said:
+    """The ops of a converter, in its order. Raises Unsayable for an operation that has none."""
+    context = _Context(list(source_patterns), [slot[0] for slot in slots], targets, shapes[0], model)
+    said: list[object] = []
+    for operation in operations:
+        say = OPERATIONS.get(type(operation).__name__)
+        if say is None:
+            raise Unsayable(f"{type(operation).__name__} of transformers")
+        said.extend(say(operation, context))
+        if type(operation).__name__ in ("Chunk", "Split"):
+            context.names, context.keys = list(target_patterns), list(targets)
+    return Said(parse_ops(said) if said else (), context.params)
+
+
+def _joined(name: str) -> Callable[[Any, _Context], list[object]]:
+    def say(operation: Any, context: _Context) -> list[object]:
+        return [{name: operation.dim}]
+
+    return say
+
+
+def _transpose(operation: Any, context: _Context) -> list[object]:
+    if operation.check_dims and len(context.targets) == 1:
+        wanted = tuple(context.model.get_parameter(context.targets[0]).shape)
+        if wanted == context.shape:
+            return []
+    return [{"transpose": [operation.dim0, operation.dim1]}]
+
+
+def _interleave(operation: Any, context: _Context) -> list[object]:
+    dim = operation.dim % len(context.shape)
+    before = " ".join(_AXES[:dim])
+    pair = ("(two n)", "(n two)") if operation.inverse else ("(n two)", "(two n)")
+    return [{"rearrange": f"{before} {pair[0]} ... -> {before} {pair[1]} ...".strip().replace("->  ", "-> "), "two": 2}]
+
+
+def _permute(operation: Any, context: _Context) -> list[object]:
+    """Rotary pairs side by side, or apart: of all tensors, or of those whose names hold a word."""
+    config, key = context.model.config, "num_attention_heads"
+    if operation.subconfig_key is not None and hasattr(config, operation.subconfig_key):
+        config, key = getattr(config, operation.subconfig_key), f"{operation.subconfig_key}.{key}"
+    heads: object = "heads" if hasattr(config, "num_attention_heads") else 1
+    if heads == "heads":
+        context.params["heads"] = key
+    pair = ("(heads two pair)", "(heads pair two)") if operation.inverse else ("(heads pair two)", "(heads two pair)")
+    said = {"rearrange": f"{pair[0]} ... -> {pair[1]} ...", "heads": heads, "two": 2}
+    if operation.permute_layer_names is None:
+        return [said]
+    chosen = [
+        key for name, key in zip(context.names, context.keys, strict=True) if any(word in name for word in operation.permute_layer_names)
+    ]
+    if len(chosen) == len(context.keys):
+        return [said]
+    return [{"each": dict.fromkeys(chosen, said)}] if chosen else []
+
+
+def _flattened(operation: Any, context: _Context) -> list[object]:
+    return [{"rearrange": "o i t h w -> o (i t h w)"}] if len(context.shape) == 5 else []
+
+
+def _unflattened(operation: Any, context: _Context) -> list[object]:
+    t, h, w = operation.kernel_size
+    if context.shape[-1] != operation.in_channels * prod(operation.kernel_size):
+        raise Unsayable("LinearToConv3d of transformers for another size")
+    return [{"rearrange": "o (i t h w) -> o i t h w", "i": operation.in_channels, "t": t, "h": h, "w": w}]
+
+
+OPERATIONS: dict[str, Callable[[Any, _Context], list[object]]] = {
+    "Chunk": _joined("split"),
+    "Split": _joined("split"),
+    "Concatenate": _joined("concat"),
+    "MergeModulelist": _joined("stack"),
+    "SplitModulelist": _joined("unstack"),
+    "Transpose": _transpose,
+    "Interleave": _interleave,
+    "PermuteForRope": _permute,
+    "Conv3dToLinear": _flattened,
+    "LinearToConv3d": _unflattened,
+}
+"""What each of transformers' operations is called here; others have no word."""

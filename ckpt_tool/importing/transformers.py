@@ -1,0 +1,242 @@
+"""transformers' table of checkpoint conversions (since version 5) as a rule file, one model type at a time.
+
+transformers renames keys by a sequence of regular expressions and converts tensors by a closed set of operations
+(`transformers.conversion_mapping`, `transformers.core_model_loading`). What these do to the keys of one model, built without
+memory for its tensors, is observed key by key; the rules are drafted from that and checked by the planner.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ckpt_tool.align import Pair, draft_rules
+from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.importing.operations import Unsayable, say_operations
+from ckpt_tool.keys import fold, nearest
+from ckpt_tool.mapping import compile_plan, read_rule_text
+from ckpt_tool.mapping.write_rules import flow, scalar
+from ckpt_tool.tensors import Catalog, TensorInfo
+from ckpt_tool.torch_bridge import DTYPES
+
+if TYPE_CHECKING:
+    import torch
+
+HEADS = (
+    "CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ", "IMAGE_CLASSIFICATION",
+    "OBJECT_DETECTION", "SEMANTIC_SEGMENTATION", "UNIVERSAL_SEGMENTATION", "VIDEO_CLASSIFICATION", "CTC", "MASKED_LM", "PRETRAINING",
+)  # fmt: skip
+"""transformers' tables of architectures with heads, in the order in which one is looked for; else the bare model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A rule file's text, and what it can't say: a line for each operation, with how many target tensors it makes."""
+
+    yaml: str
+    architecture: str
+    rules: int
+    unsaid: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Traced:
+    """What transformers does to one model's checkpoint: catalogs of both sides, and the pairs."""
+
+    source: Catalog
+    target: Catalog
+    pairs: list[Pair] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    unsaid: dict[str, int] = field(default_factory=dict)
+
+
+def import_mapping(model_type: str) -> Imported:
+    """The rule file for `MODEL_TYPE` or `MODEL_TYPE:ARCHITECTURE`, for files as `save_pretrained` writes them.
+
+    Raises InputError where transformers isn't installed, doesn't know the type, or can't build it.
+    """
+    model = _build(model_type)
+    traced = trace(model)
+    lines = draft_rules(traced.pairs, list(traced.source))
+    text = _document(model_type, model, traced, lines)
+    return Imported(text, type(model).__name__, len(lines), tuple(_unsaid(traced, text)))
+
+
+def _build(model_type: str) -> Any:
+    """A model of this type without memory for its tensors."""
+    import torch
+
+    name, _, architecture = model_type.partition(":")
+    auto = _transformers("transformers.models.auto.configuration_auto", name)
+    if name not in auto.CONFIG_MAPPING_NAMES:
+        near = nearest(name, auto.CONFIG_MAPPING_NAMES)
+        raise InputError(name, "is no model type of the installed transformers", f"did you mean {near}?" if near else None)
+    found = _architecture(name, architecture)
+    try:
+        with torch.device("meta"):
+            return found(auto.AutoConfig.for_model(name)).eval()
+    except Exception as error:
+        raise InputError(model_type, f"transformers can't build {found.__name__} from its default configuration: {error}") from None
+
+
+def _transformers(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise InputError(name, "transformers is not installed, or older than version 5", "pip install 'transformers>=5'") from None
+
+
+def _architecture(name: str, wanted: str) -> Any:
+    """The class to build: the one that is asked for, else the first with a head, else the bare model."""
+    import transformers
+
+    tables = _transformers("transformers.models.auto.modeling_auto", name)
+    if wanted and not hasattr(transformers, wanted):
+        raise InputError(wanted, "is no architecture of the installed transformers")
+    names = [wanted] if wanted else []
+    for table in (*(f"MODEL_FOR_{head}_MAPPING_NAMES" for head in HEADS), "MODEL_MAPPING_NAMES"):
+        found = getattr(tables, table, {}).get(name)
+        names.extend([found] if isinstance(found, str) else list(found or ()))
+    if not names:
+        raise InputError(name, "transformers has no model of this type")
+    try:
+        return getattr(transformers, names[0])
+    except Exception as error:
+        raise InputError(name, f"transformers can't import {names[0]}: {error.__cause__ or error}") from None
+
+
+def trace(model: Any) -> Traced:
+    """What transformers' loader does to a file that its `save_pretrained` wrote of this model; tensors may be without memory."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
+        WeightConverter,
+        WeightRenaming,
+        dot_natural_key,
+        rename_source_key,
+        revert_weight_conversion,
+    )
+
+    state, ties = _untied(model)
+    stored = revert_weight_conversion(model, dict(state))
+    transforms = get_model_conversion_mapping(model, add_legacy=False)
+    renamings = [each for each in transforms if isinstance(each, WeightRenaming)]
+    converters = [each for each in transforms if isinstance(each, WeightConverter)]
+    traced = Traced(_catalog(stored), _catalog(model.state_dict()))
+    groups: dict[str, dict[str, list[str]]] = {}
+    for key in sorted(stored, key=dot_natural_key):
+        name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
+        if name not in state and key in state:
+            name, pattern = key, None
+        if pattern is None:
+            traced.pairs.append(_tied(Pair(((key,),), ((name,),)), ties))
+        else:
+            groups.setdefault(name, {}).setdefault(pattern, []).append(key)
+    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
+    for name, collected in groups.items():
+        _add_converted(traced, model, by_pattern[next(iter(collected))], name, collected, stored, ties)
+    return traced
+
+
+def _untied(model: Any) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
+    """The model's tensors without those that are tied to another, and the tied keys by the key that a file keeps."""
+    state = model.state_dict(keep_vars=True)
+    listed = set(getattr(model, "all_tied_weights_keys", None) or ())
+    first: dict[int, str] = {}
+    for key in sorted(state, key=lambda key: key in listed):
+        first.setdefault(id(state[key]), key)
+    kept = set(first.values())
+    ties: dict[str, list[str]] = {}
+    for key, tensor in state.items():
+        if key not in kept:
+            ties.setdefault(first[id(tensor)], []).append(key)
+    return {key: tensor.detach() for key, tensor in state.items() if key in kept}, ties
+
+
+def _catalog(tensors: Mapping[str, torch.Tensor]) -> Catalog:
+    return Catalog(TensorInfo(key, DTYPES[str(each.dtype).removeprefix("torch.")], tuple(each.shape)) for key, each in tensors.items())
+
+
+def _tied(pair: Pair, ties: Mapping[str, list[str]]) -> Pair:
+    """A rename whose target is tied to others gives them a copy."""
+    from ckpt_tool.ops import parse_ops
+
+    others = ties.get(pair.targets[0][0], ())
+    return Pair(pair.sources, (*pair.targets, *((key,) for key in others)), parse_ops("copy")) if others else pair
+
+
+def _add_converted(
+    traced: Traced,
+    model: Any,
+    converter: Any,
+    name: str,
+    collected: Mapping[str, list[str]],
+    stored: Mapping[str, torch.Tensor],
+    ties: Mapping[str, list[str]],
+) -> None:
+    """The pair of one use of a converter: its own `convert` tells the target keys."""
+    from copy import deepcopy
+
+    running = deepcopy(converter)
+    for pattern, keys in collected.items():
+        for key in keys:
+            running.add_tensor(name, key, pattern, stored[key])
+    results = running.convert(name, model=model, config=model.config)
+    targets = [key for key in results if key in traced.target]
+    patterns = [pattern for pattern in converter.source_patterns if pattern in collected]
+    slots = tuple(tuple(collected[pattern]) for pattern in patterns)
+    shapes = [tuple(stored[key].shape) for slot in slots for key in slot]
+    try:
+        said = say_operations(converter.operations, patterns, converter.target_patterns, targets, slots, shapes, model)
+        if len(targets) < len(results) or any(key in ties for key in targets):
+            raise Unsayable("targets that the model doesn't have, or that are tied")
+    except Unsayable as error:
+        traced.unsaid[str(error)] = traced.unsaid.get(str(error), 0) + len(targets)
+        return
+    traced.params |= said.params
+    traced.pairs.append(Pair(slots, tuple((key,) for key in targets), said.ops))
+
+
+def _document(model_type: str, model: Any, traced: Traced, lines: list[str]) -> str:
+    import transformers
+
+    architecture = type(model).__name__
+    parts = [
+        f"# Written by `ckpt mappings --from transformers {model_type}` out of the table of transformers {transformers.__version__}.",
+        "# The source is a file as `save_pretrained` writes it, the target the model's own state dict.",
+        f"about: {scalar(f'{model_type} as files hold it -> {architecture} of transformers 5')}",
+    ]
+    if traced.params:
+        parts += ["params:", *(f"  {name}: {{from: {key}}}" for name, key in traced.params.items())]
+    parts += ["rules:", *(f"  - {line}" for line in lines)]
+    named = {key for pair in traced.pairs for slot in pair.sources for key in slot}
+    made = {key for pair in traced.pairs for slot in pair.targets for key in slot}
+    parts += _section("drop", [key for key in traced.source if key not in named], traced.source)
+    parts += _section("keep", [key for key in traced.target if key not in made], traced.target)
+    notable = [pair for pair in traced.pairs if pair.sources[0][0] != pair.targets[0][0]] or traced.pairs
+    tests = {pair.sources[0][-1]: pair.targets[0][-1] for pair in (notable[0], notable[-1])} if notable else {}
+    parts += ["tests:", *(f"  {scalar(source)}: {flow(target)}" for source, target in tests.items())] if tests else []
+    parts += [f"# It can't say: {what} ({count} tensors)" for what, count in traced.unsaid.items()]
+    return "\n".join(parts) + "\n"
+
+
+def _section(name: str, keys: list[str], catalog: Catalog) -> list[str]:
+    return [f"{name}:", *(f"  - {scalar(each.pattern)}" for each in fold(dict.fromkeys(keys), catalog))] if keys else []
+
+
+def _unsaid(traced: Traced, text: str) -> Iterator[str]:
+    """What is missing from the rules: operations that can't be said, and every pair that the plan has otherwise."""
+    yield from (f"{what} ({count} tensors)" for what, count in traced.unsaid.items())
+    settings = dict.fromkeys(traced.params, 1)
+    try:
+        plan = compile_plan(read_rule_text(text, "the rules"), traced.source, None, settings)
+    except RuleError as error:
+        yield from (problem.message for problem in error.problems)
+        return
+    planned = {key: set(step.inputs) for step in plan.steps for key in step.outputs}
+    for pair in traced.pairs:
+        sources = {key for slot in pair.sources for key in slot}
+        for slot in pair.targets:
+            if any(planned.get(key) != sources for key in slot):
+                yield f"`{slot[0]}` would come from {sorted(planned.get(slot[0], ())) or 'nothing'}, and comes from {sorted(sources)[:3]}"
