@@ -9,10 +9,15 @@ model with random values is saved by `save_pretrained`; the rules map that file,
 
 import contextlib
 import json
+import resource
 import signal
 import sys
 import tempfile
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +27,9 @@ from seeded import fill_with_seeded_values, import_torchvision  # noqa: E402
 
 SECONDS = 120
 """A model type that takes longer is given up."""
+GIGABYTES = 12
+"""Address space of a process that proves; each proves a few types."""
+MOST_PARAMETERS = 100_000_000
 
 TINY = {
     "vocab_size": 160, "hidden_size": 64, "d_model": 64, "n_embd": 64, "dim": 64, "embed_dim": 64, "encoder_hidden_size": 64,
@@ -32,37 +40,43 @@ TINY = {
     "num_encoder_layers": 2, "num_decoder_layers": 2, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4,
     "moe_num_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "q_lora_rank": 24, "kv_lora_rank": 16,
     "qk_nope_head_dim": 12, "qk_rope_head_dim": 8, "v_head_dim": 12, "max_position_embeddings": 64, "projection_dim": 64,
-    "first_k_dense_replace": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "image_token_id": 3, "video_token_id": 4, "audio_token_id": 5,
+    "first_k_dense_replace": 1, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "image_token_id": 3, "video_token_id": 4,
+    "audio_token_id": 5,
 }  # fmt: skip
 """Small sizes by the names that configurations use; a size that is smaller already stays."""
-TIED_TO_WIDTH = {"head_dim": 16}
+DEPTHS = {name for name in TINY if "layers" in name or name in ("n_layer", "depth")}
+SHRINKINGS = (set(TINY), set(TINY) - DEPTHS, DEPTHS | {"vocab_size"}, set())
+"""Which sizes are made small: all, or fewer where a configuration needs some of them to fit each other."""
 
 
-def shrink(config):
+def shrink(config, names):
     """A configuration's sizes made tiny, those of its parts too."""
     from transformers import PretrainedConfig
 
     for name, value in list(vars(config).items()):
         if isinstance(value, PretrainedConfig):
-            shrink(value)
-        elif isinstance(value, int) and not isinstance(value, bool) and name in {**TINY, **TIED_TO_WIDTH}:
+            shrink(value, names)
+        elif isinstance(value, int) and not isinstance(value, bool) and name in names:
             with contextlib.suppress(Exception):
-                setattr(config, name, min(value, {**TINY, **TIED_TO_WIDTH}[name]))
-        elif isinstance(value, list) and len(value) > 8 and name in ("layer_types", "mlp_layer_types"):
+                setattr(config, name, min(value, TINY[name]))
+        elif isinstance(value, list) and name in ("layer_types", "mlp_layer_types") and "num_hidden_layers" in names:
             setattr(config, name, value[:3])
     return config
 
 
-def tiny_model(model_type):
+def tiny_model(model_type, names):
+    import torch
     from transformers import AutoConfig
 
-    from ckpt_tool.importing.transformers import _architecture
+    from ckpt_tool.importing.transformers import architecture_of
 
-    config = shrink(AutoConfig.for_model(model_type))
-    model = _architecture(model_type, "")(config).eval()
-    if sum(parameter.numel() for parameter in model.parameters()) > 60_000_000:
+    config = shrink(AutoConfig.for_model(model_type), names)
+    build = architecture_of(model_type, "")
+    with torch.device("meta"):
+        size = sum(parameter.numel() for parameter in build(config).parameters())
+    if size > MOST_PARAMETERS:
         raise RuntimeError("its tiny configuration is not tiny")
-    return fill_with_seeded_values(model, 1)
+    return fill_with_seeded_values(build(config).eval(), 1)
 
 
 def run(plan, values):
@@ -76,24 +90,27 @@ def run(plan, values):
     }
 
 
-def prove(model_type, folder):
-    """The verdicts of one type: whether the rules reproduce the loader, and whether their inverse leads back."""
+def prove(model_type, folder, names=SHRINKINGS[0]):
+    """The verdicts of one type: whether the rules reproduce the loader, and whether their inverse leads back.
+
+    Rules for what the tiny model doesn't have (experts, say, where its few layers are dense) may match nothing.
+    """
     import torch
 
     from ckpt_tool import open_checkpoint
-    from ckpt_tool.importing.transformers import _catalog, import_mapping
+    from ckpt_tool.importing.transformers import catalog_of, import_mapping
     from ckpt_tool.mapping import compile_plan, invert_rules, read_config, read_rule_text
 
     imported = import_mapping(model_type)
-    model = tiny_model(model_type)
+    model = tiny_model(model_type, names)
     model.save_pretrained(folder)
     loaded = type(model).from_pretrained(folder).state_dict()
     with open_checkpoint(str(folder)) as stored:
         source = {key: torch.frombuffer(bytearray().join(stored.chunks(key)), dtype=torch.uint8) for key in stored.catalog}
         values = {key: _tensor(raw, stored.catalog[key]) for key, raw in source.items()}
         catalog = stored.catalog
-    rules = read_rule_text(imported.yaml, model_type)
-    plan = compile_plan(rules, catalog, _catalog(loaded), None, read_config(str(folder)))
+    rules = lenient(read_rule_text(imported.yaml, model_type))
+    plan = compile_plan(rules, catalog, catalog_of(loaded), None, read_config(str(folder)))
     result = run(plan, values)
     wrong = [key for key in loaded if key not in plan.kept and not same(result.get(key), loaded[key])]
     forth = verdict(wrong) if wrong or not imported.unsaid else f"unsaid: {imported.unsaid[0]}"
@@ -101,10 +118,14 @@ def prove(model_type, folder):
     if turned.yaml is None:
         back = "no inverse: " + next((each.why for each in turned.rules if each.text is None), "")
     else:
-        inverse = read_rule_text(turned.yaml, "inverse")
-        returned = run(compile_plan(inverse, _catalog(loaded), catalog, None, read_config(str(folder))), loaded)
+        inverse = lenient(read_rule_text(turned.yaml, "inverse"))
+        returned = run(compile_plan(inverse, catalog_of(loaded), catalog, None, read_config(str(folder))), loaded)
         back = verdict([key for key in catalog if key not in plan.dropped and not same(returned.get(key), values[key])])
     return {"rules": imported.rules, "tensors": len(loaded), "architecture": imported.architecture, "forth": forth, "back": back}
+
+
+def lenient(rules):
+    return replace(rules, rules=tuple(replace(rule, is_optional=True) for rule in rules.rules))
 
 
 def verdict(wrong):
@@ -129,26 +150,31 @@ def same(one, other):
 
 
 def model_types():
-    """Every model type for which transformers converts something."""
+    """Every model type that transformers can build."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return sorted(CONFIG_MAPPING_NAMES)
+
+
+def is_converted(model_type):
+    """Whether transformers converts something of this type."""
     import torch
     from transformers import AutoConfig
     from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     from ckpt_tool.errors import InputError
-    from ckpt_tool.importing.transformers import _architecture
+    from ckpt_tool.importing.transformers import architecture_of
 
-    for name in sorted(CONFIG_MAPPING_NAMES):
+    for names in SHRINKINGS:
         try:
-            with torch.device("meta"), _time_limit(SECONDS):
-                model = _architecture(name, "")(shrink(AutoConfig.for_model(name)))
+            with torch.device("meta"):
+                model = architecture_of(model_type, "")(shrink(AutoConfig.for_model(model_type), names))
         except InputError:
+            return False
+        except Exception:
             continue
-        except Exception as error:
-            print(f"- {name}: {type(error).__name__}: {str(error)[:100]}", file=sys.stderr)
-            continue
-        if get_model_conversion_mapping(model, add_legacy=False):
-            yield name
+        return bool(get_model_conversion_mapping(model, add_legacy=False))
+    return False
 
 
 @contextlib.contextmanager
@@ -166,12 +192,45 @@ def _time_limit(seconds):
 
 
 def outcome(model_type):
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with _time_limit(SECONDS):
-                return prove(model_type, Path(folder))
-        except Exception as error:
-            return {"forth": f"not proved: {type(error).__name__}: {' '.join(str(error).split())[:160]}", "back": ""}
+    """What became of a type, or None where transformers has nothing to convert; runs in a process of its own."""
+    found = None
+    with contextlib.suppress(TimeoutError), _time_limit(SECONDS):
+        if not is_converted(model_type):
+            return None
+        for names in SHRINKINGS:
+            with tempfile.TemporaryDirectory() as folder:
+                try:
+                    return prove(model_type, Path(folder), names)
+                except TimeoutError:
+                    raise
+                except Exception as error:
+                    found = found or f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+    return {"forth": f"not proved: {found or f'more than {SECONDS} s'}", "back": ""}
+
+
+def prepare():
+    resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
+    warnings.simplefilter("ignore")
+    import_torchvision()
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def outcomes_of(names):
+    """Each type with its outcome; a type whose process dies is told, and the others go on."""
+    pending = list(names)
+    while pending:
+        with ProcessPoolExecutor(1, get_context("spawn"), prepare) as pool:
+            for _ in range(min(30, len(pending))):
+                try:
+                    yield pending[0], pool.submit(outcome, pending[0]).result(timeout=4 * SECONDS)
+                except BrokenProcessPool:
+                    yield pending[0], {"forth": "not proved: its process died", "back": ""}
+                    pending.pop(0)
+                    break
+                pending.pop(0)
 
 
 def table(outcomes):
@@ -185,18 +244,14 @@ def table(outcomes):
 
 
 def main(arguments):
-    warnings.simplefilter("ignore")
-    import_torchvision()
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     target = arguments.pop(arguments.index("--json") + 1) if "--json" in arguments else None
-    names = [each for each in arguments if each != "--json"] or list(model_types())
+    names = [each for each in arguments if each != "--json"] or model_types()
     outcomes = {}
-    for name in names:
-        outcomes[name] = outcome(name)
-        print(f"{name}: {outcomes[name]['forth']} / {outcomes[name]['back']}", file=sys.stderr, flush=True)
+    for name, found in outcomes_of(names):
+        if found is None:
+            continue
+        outcomes[name] = found
+        print(f"{name}: {found['forth']} / {found['back']}", file=sys.stderr, flush=True)
         if target:
             Path(target).write_text(json.dumps(outcomes, indent=1))
     print(table(outcomes))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ckpt_tool.align.choices import merge_choices, merge_slots
 from ckpt_tool.align.numbers import Draft, abstract
+from ckpt_tool.align.order import in_order
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.keys import parse
 from ckpt_tool.mapping.write_rules import rule_line
@@ -29,7 +30,8 @@ def draft_rules(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[str]:
     renames = abstract([pair for pair in pairs if pair.is_rename], keys)
     others = abstract([pair for pair in pairs if not pair.is_rename], keys)
     lines = [rule_line(draft.sources, draft.targets, draft.ops) for draft in merge_slots(others, keys)]
-    return lines + [rule_line([source], [target]) for source, target in merge_choices(list(_paths(renames)))]
+    wanted = {pair.sources[0][0]: pair.targets[0][0] for pair in pairs if pair.is_rename}
+    return lines + [rule_line([source], [target]) for source, target in in_order(merge_choices(list(_paths(renames))), wanted)]
 
 
 @dataclass(slots=True)

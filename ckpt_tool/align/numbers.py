@@ -66,8 +66,8 @@ Place = tuple[int, int]
 class _Group:
     """Pairs of one kind."""
 
-    def __init__(self, pairs: Sequence[Pair], values: Mapping[Texts, set[int]]) -> None:
-        self._pairs, self._values = pairs, values
+    def __init__(self, pairs: Sequence[Pair], values: Mapping[Texts, set[int]], is_part: bool = False) -> None:
+        self._pairs, self._values, self._is_part = pairs, values, is_part
         self._last_holes: Mapping[Place, str] = {}
         first = pairs[0]
         self._texts = [split_numbers(slot[0])[0] for slot in first.sources]
@@ -86,7 +86,7 @@ class _Group:
         parts: dict[int, list[Pair]] = defaultdict(list)
         for pair in self._pairs:
             parts[split_numbers(pair.sources[place[0]][0])[1][place[1]]].append(pair)
-        return [draft for part in parts.values() for draft in _Group(part, self._values).drafts(literal | {place})]
+        return [draft for part in parts.values() for draft in _Group(part, self._values, is_part=True).drafts(literal | {place})]
 
     def _draft(self, literal: frozenset[Place]) -> tuple[Draft | None, list[Place]]:
         """A draft, or the numbers that may have to be written out: those that the target doesn't have."""
@@ -141,7 +141,7 @@ class _Group:
             return f"{{{_COLLECTED}}}"
         wanted = [split_numbers(pair.targets[slot][0])[1][place] for pair in self._pairs]
         for name, column in sorted(columns.items(), key=lambda item: (item[0] in used, _NAMES.index(item[0]))):
-            if list(column) == wanted and (len(set(wanted)) > 1 or not self._belongs_elsewhere(wanted[0], slot, place, name)):
+            if list(column) == wanted and (len(set(wanted)) > 1 or self._follows(wanted[0], slot, place, name)):
                 used.add(name)
                 return f"{{{name}}}"
         if len(set(wanted)) == 1:
@@ -152,14 +152,16 @@ class _Group:
                 return f"{{{affine}}}"
         return None
 
+    def _follows(self, number: int, slot: int, place: int, name: str) -> bool:
+        """Whether a number that is one in all pairs is the source's of this name, rather than the same by chance.
 
-    def _belongs_elsewhere(self, number: int, slot: int, place: int, name: str) -> bool:
-        """Whether a number that is one in all pairs follows, somewhere else in the target, the name that it follows in the source."""
+        It is where it follows the same word on both sides; else where no other place does, and the pairs weren't chosen for it.
+        """
         before = {_last_name(self._texts[at][spot]) for (at, spot), hole in self._last_holes.items() if hole == name}
         texts = self._target_texts[slot]
         numbers = split_numbers(self._pairs[0].targets[slot][0])[1]
         fitting = [spot for spot in range(len(numbers)) if numbers[spot] == number and _last_name(texts[spot]) in before]
-        return bool(fitting) and place not in fitting
+        return place in fitting if fitting else not self._is_part
 
 
 def _last_name(text: str) -> str:

@@ -73,7 +73,7 @@ def _build(model_type: str) -> Any:
     if name not in auto.CONFIG_MAPPING_NAMES:
         near = nearest(name, auto.CONFIG_MAPPING_NAMES)
         raise InputError(name, "is no model type of the installed transformers", f"did you mean {near}?" if near else None)
-    found = _architecture(name, architecture)
+    found = architecture_of(name, architecture)
     try:
         with torch.device("meta"):
             return found(auto.AutoConfig.for_model(name)).eval()
@@ -88,7 +88,7 @@ def _transformers(module: str, name: str) -> Any:
         raise InputError(name, "transformers is not installed, or older than version 5", "pip install 'transformers>=5'") from None
 
 
-def _architecture(name: str, wanted: str) -> Any:
+def architecture_of(name: str, wanted: str) -> Any:
     """The class to build: the one that is asked for, else the first with a head, else the bare model."""
     import transformers
 
@@ -123,7 +123,7 @@ def trace(model: Any) -> Traced:
     transforms = get_model_conversion_mapping(model, add_legacy=False)
     renamings = [each for each in transforms if isinstance(each, WeightRenaming)]
     converters = [each for each in transforms if isinstance(each, WeightConverter)]
-    traced = Traced(_catalog(stored), _catalog(model.state_dict()))
+    traced = Traced(catalog_of(stored), catalog_of(model.state_dict()))
     groups: dict[str, dict[str, list[str]]] = {}
     for key in sorted(stored, key=dot_natural_key):
         name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
@@ -154,7 +154,7 @@ def _untied(model: Any) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
     return {key: tensor.detach() for key, tensor in state.items() if key in kept}, ties
 
 
-def _catalog(tensors: Mapping[str, torch.Tensor]) -> Catalog:
+def catalog_of(tensors: Mapping[str, torch.Tensor]) -> Catalog:
     return Catalog(TensorInfo(key, DTYPES[str(each.dtype).removeprefix("torch.")], tuple(each.shape)) for key, each in tensors.items())
 
 

@@ -1,6 +1,7 @@
 """A rule set and two catalogs into a complete plan, or every reason why not."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.mapping.assign import assign_rules
@@ -14,7 +15,7 @@ from ckpt_tool.mapping.coverage import (
     check_unnamed,
     kept_keys,
 )
-from ckpt_tool.mapping.dtypes import DTypePolicy, with_dtypes
+from ckpt_tool.mapping.dtypes import DTypePolicy, cast_notes, with_dtypes
 from ckpt_tool.mapping.fitting import fit_steps
 from ckpt_tool.mapping.name_tests import check_tests
 from ckpt_tool.mapping.params import bind_params, resolve_params
@@ -70,7 +71,7 @@ def checked(plan: Plan, dtypes: DTypePolicy, problems: list[Problem]) -> Plan:
             problems += [fault for fault in faults if fault.code != "dtype" or dtypes == "strict"]
     if problems:
         raise RuleError(sorted(problems, key=_place))
-    return plan
+    return replace(plan, notes=(*plan.notes, *cast_notes(plan)))
 
 
 def _place(problem: Problem) -> tuple[bool, str, int, int]:

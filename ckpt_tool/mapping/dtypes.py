@@ -1,10 +1,12 @@
 """What happens where a source and a target disagree on the dtype: a problem, unless somebody says otherwise."""
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.ops import OPS, Op
+from ckpt_tool.ops import OPS, Cast, Each, Form, Op, losses
 from ckpt_tool.tensors import Catalog, DType
 
 DTypePolicy = Literal["strict", "target", "source"] | DType
@@ -27,6 +29,36 @@ def _cast_to_target(step: Step, plan: Plan, target: Catalog) -> Step:
         return step
     ((given, wanted),) = pairs
     return step if given is wanted else replace(step, ops=(*step.ops, cast_op(wanted)))
+
+
+def cast_notes(plan: Plan) -> tuple[str, ...]:
+    """A line for each kind of cast in a plan: how many tensors, and what they lose."""
+    kinds: Counter[tuple[DType, DType]] = Counter()
+    for step in plan.steps:
+        if step.ops:
+            forms = [Form(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]
+            kinds.update(_casts(step.ops, forms))
+    if plan.dtype is not None:
+        given = [info.dtype for _, info in plan.producers.values()] + [plan.target[key].dtype for key in plan.kept if plan.target]
+        kinds.update((dtype, plan.dtype) for dtype in given if dtype.is_floating)
+    return tuple(_cast_note(given, wanted, count) for (given, wanted), count in kinds.items() if given is not wanted)
+
+
+def _casts(ops: Sequence[Op], forms: Sequence[Form]) -> Iterator[tuple[DType, DType]]:
+    """What goes into each `cast` of a chain, and what comes out: one for each tensor."""
+    for op in ops:
+        results = op.infer(forms)
+        if isinstance(op, Cast):
+            yield from ((given.dtype, wanted.dtype) for given, wanted in zip(forms, results, strict=True))
+        elif isinstance(op, Each):
+            for index, form in enumerate(forms):
+                yield from _casts(op.chain(index), [form])
+        forms = results
+
+
+def _cast_note(given: DType, wanted: DType, count: int) -> str:
+    tensors = f"{count:,} tensor{'s are' if count > 1 else ' is'} cast"
+    return f"{tensors}: {losses(given, wanted) or f'{given.value} to {wanted.value} loses nothing'}"
 
 
 def cast_op(dtype: DType) -> Op:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import Location
-from ckpt_tool.keys import Matcher, PatternError, with_numbers
+from ckpt_tool.keys import PatternError
+from ckpt_tool.keys.overlap import common_key
 from ckpt_tool.keys.write import write
 from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.blocks import with_blocks
+from ckpt_tool.mapping.inverse_order import order_of_inverses, target_matchers
+from ckpt_tool.mapping.name_tests import check_tests
 from ckpt_tool.mapping.plan import Plan
-from ckpt_tool.mapping.rules import Param, Rule, RuleSet
+from ckpt_tool.mapping.read_rules import read_rule_text
+from ckpt_tool.mapping.rules import NameTest, Param, Rule, RuleSet, Selector
 from ckpt_tool.mapping.write_rules import flow, rule_line, scalar
 from ckpt_tool.ops import Form, Inverse, invert_chain
 
@@ -50,8 +54,21 @@ def invert_rules(rules: RuleSet, plan: Plan | None = None) -> InvertedRules:
     inverted = tuple(_inverted(rule, _inverse(rule, plan), stand_ins) for rule in rules.rules)
     why = "a source's headers choose among the blocks of `when:`; name one"
     inverted += tuple(InvertedRule(rule, None, "lossy", why) for rule in unchosen)
-    is_whole = all(each.text is not None for each in inverted)
-    return InvertedRules(inverted, _document(rules, inverted) if is_whole else None)
+    if any(each.text is None for each in inverted):
+        return InvertedRules(inverted, None)
+    inverted, order = _one_way_back(inverted, stand_ins)
+    return InvertedRules(inverted, _document(rules, inverted, order, stand_ins))
+
+
+def _one_way_back(inverted: tuple[InvertedRule, ...], stand_ins: Mapping[str, int]) -> tuple[tuple[InvertedRule, ...], list[InvertedRule]]:
+    """The inverses, those left out whose targets another rule has all of; and those that have a text, in their order."""
+    turned = [each for each in inverted if each.text]
+    order, twins = order_of_inverses([each.rule for each in turned], stand_ins)
+    for number, other in twins.items():
+        why = f"line {turned[other].where.line} has the same targets, and leads back to its own sources"
+        turned[number] = replace(turned[number], text="", verdict="lossy", why=why)
+    by_place = {id(each.rule): each for each in turned}
+    return tuple(by_place.get(id(each.rule), each) for each in inverted), [turned[number] for number in order]
 
 
 def _inverse(rule: Rule, plan: Plan | None) -> Inverse:
@@ -88,19 +105,15 @@ def _inverted(rule: Rule, inverse: Inverse, stand_ins: Mapping[str, int]) -> Inv
 
 
 def _unmatchable(rule: Rule, stand_ins: Mapping[str, int]) -> str | None:
-    """Why the target's patterns can't be matched, or None where they can; parameters count as 1."""
-    targets = [with_numbers(side.pattern, stand_ins) for side in rule.targets]
-    patterns = (*(with_numbers(side.pattern, stand_ins) for side in rule.sources), *targets)
-    bounds = {name: span for pattern in patterns for name, span in pattern.bounds.items()}
-    for target in targets:
-        try:
-            Matcher(target, bounds)
-        except PatternError as error:
-            return error.message
+    """Why the target's patterns can't be matched, or None where they can."""
+    try:
+        target_matchers(rule, stand_ins)
+    except PatternError as error:
+        return error.message
     return None
 
 
-def _document(rules: RuleSet, inverted: Sequence[InvertedRule]) -> str:
+def _document(rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[InvertedRule], stand_ins: Mapping[str, int]) -> str:
     parts = [
         f"# The inverse of {', '.join(rules.files)}",
         f"about: {scalar(f'inverse of: {rules.about}' if rules.about else 'inverse rules')}",
@@ -109,19 +122,45 @@ def _document(rules: RuleSet, inverted: Sequence[InvertedRule]) -> str:
         parts += ["params:", *(f"  {param.name}: {flow(_param(param))}" for param in rules.params)]
     if rules.tables:
         parts += ["tables:", *(f"  {name}: {flow({right: left for left, right in rows.items()})}" for name, rows in rules.tables.items())]
-    turned = [each for each in inverted if each.text]
-    parts += _section("rules", [str(each.text) for each in turned if not each.rule.is_optional])
     maybe = [f"{{{verb}: {json.dumps(pattern, ensure_ascii=False)}}}" for verb, pattern in _optional_patterns(rules)]
-    parts += _section("optional", [*(str(each.text) for each in turned if each.rule.is_optional), *maybe])
-    made = [write(side.pattern) for each in inverted if not each.text for side in each.rule.targets]
-    parts += _patterns("drop", [*(selector.pattern.text for selector in rules.keep if not selector.is_optional), *made])
+    for name, texts in _sections(order):
+        parts += _section(name, [*texts, *(maybe if name == "optional" else ())])
+    parts += _section("optional", maybe) if not any(each.rule.is_optional for each in order) else []
+    made = [write(side.pattern) for each in inverted if not each.rule.sources for side in each.rule.targets]
+    kept = [selector for selector in rules.keep if not selector.is_optional]
+    mixed = [selector for selector in kept if _is_produced(selector, order, stand_ins)]
+    parts += _patterns("drop", [*(selector.pattern.text for selector in kept if selector not in mixed), *made])
     parts += _patterns("keep", [selector.pattern.text for selector in rules.drop if not selector.is_optional])
-    rest = {"source": "drop"} if rules.rest_target == "keep" else {}
+    rest = {"source": "drop"} if rules.rest_target == "keep" or mixed else {}
     rest |= {"target": "keep"} if rules.rest_source == "drop" else {}
     parts += [f"rest: {flow(rest)}"] if rest else []
+    text = "\n".join(parts) + "\n"
+    tests = [f"  {scalar(test.source)}: {scalar(test.targets[0])}" for test in _swapped_tests(rules, text)]
+    return text + "".join(f"{line}\n" for line in (["tests:", *tests] if tests else []))
+
+
+def _swapped_tests(rules: RuleSet, text: str) -> list[NameTest]:
+    """The tests by names turned round, but for those of a source that the inverse leaves aside for its twin."""
+    inverse = read_rule_text(text, "the inverse")
     swapped = {test.targets[0]: strip_prefixes(test.source, rules.strip) for test in rules.tests if len(test.targets) == 1}
-    parts += ["tests:", *(f"  {scalar(source)}: {scalar(target)}" for source, target in swapped.items())] if swapped else []
-    return "\n".join(parts) + "\n"
+    tests = [NameTest(source, (target,), inverse.where) for source, target in swapped.items()]
+    return [test for test in tests if not list(check_tests(replace(inverse, tests=(test,))))]
+
+
+def _sections(order: Sequence[InvertedRule]) -> list[tuple[str, list[str]]]:
+    """`rules:` and `optional:` as their order asks; all are optional where neither can come first as a whole."""
+    kinds = [each.rule.is_optional for each in order]
+    parts = {kind: [str(each.text) for each in order if each.rule.is_optional is kind] for kind in (False, True)}
+    if kinds == sorted(kinds):
+        return [("rules", parts[False]), ("optional", parts[True])]
+    if kinds == sorted(kinds, reverse=True):
+        return [("optional", parts[True]), ("rules", parts[False])]
+    return [("optional", [str(each.text) for each in order])]
+
+
+def _is_produced(selector: Selector, order: Sequence[InvertedRule], stand_ins: Mapping[str, int]) -> bool:
+    """Whether a rule gives values to some of the keys that a pattern of `keep:` names."""
+    return any(common_key(selector.matcher, matcher) for each in order for matcher in target_matchers(each.rule, stand_ins))
 
 
 def _section(name: str, lines: Sequence[str]) -> list[str]:

@@ -51,7 +51,7 @@ class Each(Op):
     def with_labels(self, labels: Labels, mixed: frozenset[str]) -> Self:
         return replace(self, labels=labels, mixed=mixed)
 
-    def _chain(self, index: int) -> tuple[Op, ...]:
+    def chain(self, index: int) -> tuple[Op, ...]:
         """The ops for the tensor at this place: none where no word is its own."""
         labels = self.labels[index] if self.labels and index < len(self.labels) else frozenset()
         found = [(word, ops) for word, ops in self.chains if word in labels]
@@ -64,10 +64,10 @@ class Each(Op):
             raise OpError("`each` does not know which tensor a word stands for; it stands beside the choice's own op")
         if stray := [word for word, _ in self.chains if word in self.mixed]:
             raise OpError(f"`each`: `{stray[0]}` is a part of a tensor here; put it before the op that joins, or after the one that parts")
-        return tuple(form for index, given in enumerate(inputs) for form in infer_chain(self._chain(index), [given]))
+        return tuple(form for index, given in enumerate(inputs) for form in infer_chain(self.chain(index), [given]))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [result for index, tensor in enumerate(inputs) for result in run_chain(self._chain(index), [tensor])]
+        return [result for index, tensor in enumerate(inputs) for result in run_chain(self.chain(index), [tensor])]
 
     def invert(self) -> Inverse:
         return self._inverted({word: invert_chain(ops) for word, ops in self.chains})

@@ -10,7 +10,7 @@ from running import ckpt
 
 from ckpt_tool.keys import Matcher, parse
 from ckpt_tool.keys.write import write
-from ckpt_tool.mapping import compile_plan, invert_rules
+from ckpt_tool.mapping import check_rules, compile_plan, invert_rules
 from ckpt_tool.ops import run_chain
 
 EXACT = [
@@ -115,7 +115,7 @@ def test_every_inverse_of_a_shipped_mapping_is_sound(path, tmp_path):
 
     turned = invert_rules(read_rule_files([str(path)]))
     if turned.yaml:
-        rules(tmp_path, turned.yaml)
+        assert check_rules(rules(tmp_path, turned.yaml)) == []
     else:
         assert any(each.why for each in turned.rules if each.text is None)
 

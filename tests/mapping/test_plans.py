@@ -9,6 +9,7 @@ from ckpt_tool.errors import RuleError
 from ckpt_tool.keys import quote
 from ckpt_tool.keys.relations import prefix_rule
 from ckpt_tool.mapping import compile_plan, plan_by_name, plan_by_position, read_inline_rules, read_rule_files
+from ckpt_tool.tensors import DType
 
 
 def inline(*texts, **options):
@@ -166,3 +167,14 @@ def test_any_renaming_written_out_in_full_is_carried_out_exactly(keys, random):
     texts = [f"{quote(key)} -> {quote(target)}" for key, target in zip(keys, targets, strict=True)]
     both = catalog(*(f"{key} 2" for key in keys if key.strip()))
     assert pairs(compile_plan(inline(*texts), both, both)) == {target: (key,) for key, target in zip(keys, targets, strict=True)}
+
+
+def test_casts_say_what_they_lose(tmp_path):
+    text = "rules:\n  - a.* -> a.*: {cast: BF16}\n  - 'b.{q,k} -> b.{q,k}': {each: {q: {cast: F64}}}\n  - c -> c\n"
+    source = catalog("a.w 2", "a.b 2", "b.q 2", "b.k 2", "c 2")
+    assert compile_plan(rules(tmp_path, text), source).notes == (
+        "2 tensors are cast: F32 to BF16 keeps 8 of 24 significand bits",
+        "1 tensor is cast: F32 to F64 loses nothing",
+    )
+    notes = compile_plan(inline("** -> **"), catalog("a 2", "n 2 I64"), None, dtypes=DType.F16).notes
+    assert notes == ("1 tensor is cast: F32 to F16 keeps 11 of 24 significand bits and overflows above 65504",)

@@ -1,0 +1,58 @@
+"""Rules out of transformers' table: what its own loader does, bit for bit, both ways; `benchmarks/transformers_table.py` tries all types."""
+
+import sys
+
+import pytest
+from conftest import ROOT
+
+from ckpt_tool import api
+from ckpt_tool.errors import InputError
+from ckpt_tool.mapping import read_rule_text
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+TYPES = ["mixtral", "deepseek_v3", "vit", "llava", "gpt_oss", "dinov2", "kimi_k25", "timesfm2_5", "nomic_bert"]
+
+
+@pytest.fixture(scope="module")
+def table(torchvision):
+    import transformers
+    import transformers_table
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return transformers_table
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("model_type", TYPES)
+def test_rules_do_what_the_loader_does_and_lead_back(table, tmp_path, model_type):
+    proved = table.prove(model_type, tmp_path)
+    assert (proved["forth"], proved["back"]) == ("exact", "exact")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_rules_are_few_readable_and_checked(table):
+    imported = api.import_mapping("mixtral")
+    assert imported.architecture == "MixtralForCausalLM"
+    assert imported.unsaid == ()
+    assert "  - model.layers.{i}.block_sparse_moe.gate.** -> model.layers.{i}.mlp.gate.**\n" in imported.yaml
+    rule_set = read_rule_text(imported.yaml, "imported.yaml")
+    assert len(rule_set.rules) == imported.rules == 5
+    assert rule_set.tests
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_cannot_be_said_is_named(table):
+    imported = api.import_mapping("ernie4_5_vl_moe")
+    assert imported.unsaid
+    assert "ErnieFuseAndSplitTextVisionExperts of transformers" in imported.unsaid[0]
+    assert "# It can't say: ErnieFuseAndSplitTextVisionExperts" in imported.yaml
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_unknown_type_is_an_error_with_a_hint(table):
+    with pytest.raises(InputError, match="mixtrl: is no model type of the installed transformers; did you mean mixtral"):
+        api.import_mapping("mixtrl")
+    with pytest.raises(InputError, match="Nothing: is no architecture"):
+        api.import_mapping("mixtral:Nothing")
