@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import Location
-from ckpt_tool.keys import PatternError
+from ckpt_tool.keys import Matcher, PatternError, render
 from ckpt_tool.keys.overlap import common_key
 from ckpt_tool.keys.write import write
 from ckpt_tool.mapping.assign import strip_prefixes
@@ -116,7 +116,7 @@ def _unmatchable(rule: Rule, stand_ins: Mapping[str, int]) -> str | None:
 def _document(rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[InvertedRule], stand_ins: Mapping[str, int]) -> str:
     parts = [
         f"# The inverse of {', '.join(rules.files)}",
-        f"about: {scalar(f'inverse of: {rules.about}' if rules.about else 'inverse rules')}",
+        f"about: {scalar(_swapped(rules.about))}",
     ]
     if rules.params:
         parts += ["params:", *(f"  {param.name}: {flow(_param(param))}" for param in rules.params)]
@@ -128,7 +128,7 @@ def _document(rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[
     parts += _section("optional", maybe) if not any(each.rule.is_optional for each in order) else []
     made = [write(side.pattern) for each in inverted if not each.rule.sources for side in each.rule.targets]
     kept = [selector for selector in rules.keep if not selector.is_optional]
-    mixed = [selector for selector in kept if _is_produced(selector, order, stand_ins)]
+    mixed = [selector for selector in kept if _is_produced(selector, order, rules.drop, stand_ins)]
     parts += _patterns("drop", [*(selector.pattern.text for selector in kept if selector not in mixed), *made])
     parts += _patterns("keep", [selector.pattern.text for selector in rules.drop if not selector.is_optional])
     rest = {"source": "drop"} if rules.rest_target == "keep" or mixed else {}
@@ -137,6 +137,12 @@ def _document(rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[
     text = "\n".join(parts) + "\n"
     tests = [f"  {scalar(test.source)}: {scalar(test.targets[0])}" for test in _swapped_tests(rules, text)]
     return text + "".join(f"{line}\n" for line in (["tests:", *tests] if tests else []))
+
+
+def _swapped(about: str) -> str:
+    """`B -> A` for `A -> B`."""
+    source, arrow, target = about.partition(" -> ")
+    return f"{target} -> {source}" if arrow and " -> " not in target else f"inverse of: {about}" if about else "inverse rules"
 
 
 def _swapped_tests(rules: RuleSet, text: str) -> list[NameTest]:
@@ -158,9 +164,22 @@ def _sections(order: Sequence[InvertedRule]) -> list[tuple[str, list[str]]]:
     return [("optional", [str(each.text) for each in order])]
 
 
-def _is_produced(selector: Selector, order: Sequence[InvertedRule], stand_ins: Mapping[str, int]) -> bool:
+def _is_produced(selector: Selector, order: Sequence[InvertedRule], drop: Sequence[Selector], stand_ins: Mapping[str, int]) -> bool:
     """Whether a rule gives values to some of the keys that a pattern of `keep:` names."""
-    return any(common_key(selector.matcher, matcher) for each in order for matcher in target_matchers(each.rule, stand_ins))
+    for each in order:
+        for matcher in target_matchers(each.rule, stand_ins):
+            key = common_key(selector.matcher, matcher)
+            if key is not None and not _comes_from_dropped(each.rule, matcher, key, drop):
+                return True
+    return False
+
+
+def _comes_from_dropped(rule: Rule, target: Matcher, key: str, drop: Sequence[Selector]) -> bool:
+    """Whether a rename would have to take the key from one that is left behind."""
+    if not rule.is_rename:
+        return False
+    source = render(rule.sources[0].pattern, target.match(key) or {})
+    return any(selector.matcher.match(source) is not None for selector in drop)
 
 
 def _section(name: str, lines: Sequence[str]) -> list[str]:

@@ -26,8 +26,8 @@ def table(torchvision):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("model_type", TYPES)
-def test_rules_do_what_the_loader_does_and_lead_back(table, tmp_path, model_type):
-    proved = table.prove(model_type, tmp_path)
+def test_rules_do_what_the_loader_does_and_lead_back(table, model_type):
+    proved = table.outcome(model_type)
     assert (proved["forth"], proved["back"]) == ("exact", "exact")
 
 
