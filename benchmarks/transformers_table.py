@@ -9,6 +9,7 @@ model with random values is saved by `save_pretrained`; the rules map that file,
 
 import contextlib
 import json
+import os
 import resource
 import signal
 import sys
@@ -209,6 +210,7 @@ def outcome(model_type):
 
 
 def prepare():
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # transformers prints while it is imported; stdout is the table's
     resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
     warnings.simplefilter("ignore")
     import_torchvision()

@@ -9,7 +9,8 @@ from literals import catalog, pairs, rules
 from ckpt_tool.mapping import compile_plan
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = dict(re.findall(r"```yaml\n# example: (\w+)\n(.*?)```", (ROOT / "docs" / "rules.md").read_text(), re.DOTALL))
+TEXTS = "".join((ROOT / "docs" / name).read_text() for name in ("rules.md", "cookbook.md"))
+EXAMPLES = dict(re.findall(r"```yaml\n# example: (\w+)\n(.*?)```", TEXTS, re.DOTALL))
 
 CASES = {
     "prefix": (
@@ -43,6 +44,71 @@ CASES = {
             "experts.gate_up_proj": tuple(f"experts.{e}.{w}.weight" for e in (0, 1) for w in ("w1", "w3")),
         },
     ),
+    "each": (
+        ["blocks.0.wqkv.weight 12x2", "attn.q_bias 4", "attn.v_bias 4"],
+        None,
+        {**{f"layers.0.{part}_proj.weight": ("blocks.0.wqkv.weight",) for part in "qkv"}, "attn.qkv.bias": ("attn.q_bias", "attn.v_bias")},
+    ),
+    "init": (
+        ["w 2"],
+        ["w 2", "blocks.0.scale 3", "blocks.1.scale 3", "position_ids 1x8 I64"],
+        {"w": ("w",), "blocks.0.scale": (), "blocks.1.scale": (), "position_ids": ()},
+    ),
+    "also": (
+        ["cls_token 1x1x4", "pos_embed 1x5x4"],
+        ["cls_token 1x1x4", "pos_embed 1x4x4"],
+        {"pos_embed": ("pos_embed",), "cls_token": ("cls_token", "pos_embed")},
+    ),
+    "stages": (
+        ["blocks.0.w 2", "blocks.1.w 2", "blocks.2.w 2"],
+        ["stages.0.blocks.0.w 2", "stages.1.blocks.0.w 2", "stages.1.blocks.1.w 2"],
+        {"stages.0.blocks.0.w": ("blocks.0.w",), "stages.1.blocks.0.w": ("blocks.1.w",), "stages.1.blocks.1.w": ("blocks.2.w",)},
+    ),
+    "strip": (["module._orig_mod.a.w 2"], ["a.w 2"], {"a.w": ("module._orig_mod.a.w",)}),
+    "classes": (["fc.weight 1000x4", "layer1.w 2"], ["fc.weight 10x4", "layer1.w 2"], {"layer1.w": ("layer1.w",)}),
+    "image": (
+        ["pos_embed 1x197x4", "a.relative_position_bias_table 169x3", "patch_embed.proj.weight 4x3x16x16"],
+        ["pos_embed 1x577x4", "a.relative_position_bias_table 529x3", "patch_embed.proj.weight 4x3x14x14"],
+        {key: (key,) for key in ("pos_embed", "a.relative_position_bias_table", "patch_embed.proj.weight")},
+    ),
+    "qkv": (
+        ["blocks.0.attn.qkv.bias 6", "blocks.0.attn.proj.bias 2"],
+        None,
+        {
+            **{f"layer.0.attention.{part}.bias": ("blocks.0.attn.qkv.bias",) for part in ("query", "key", "value")},
+            "layer.0.attention.dense.bias": ("blocks.0.attn.proj.bias",),
+        },
+    ),
+    "heads": (["h.0.query_key_value.weight 12x4"], None, {f"h.0.{part}_proj.weight": ("h.0.query_key_value.weight",) for part in "qkv"}),
+    "rotary": (
+        ["layers.0.wq.weight 8x4", "layers.0.wk.weight 4x4", "layers.0.wv.weight 4x4"],
+        None,
+        {f"layers.0.{part}_proj.weight": (f"layers.0.w{part}.weight",) for part in "qkv"},
+    ),
+    "experts": (
+        [f"layers.0.mlp.experts.{e}.{part}_proj.weight 2x2" for e in (0, 1) for part in ("gate", "up", "down")] + ["layers.0.norm 2"],
+        None,
+        {
+            "layers.0.mlp.experts.gate_up_proj": tuple(f"layers.0.mlp.experts.{e}.{part}_proj.weight" for e in (0, 1) for part in ("gate", "up")),
+            "layers.0.mlp.experts.down_proj": tuple(f"layers.0.mlp.experts.{e}.down_proj.weight" for e in (0, 1)),
+            "layers.0.norm": ("layers.0.norm",),
+        },
+    ),
+    "tied": (
+        ["embed.weight 8x2", "layers.0.w 2"],
+        ["embed.weight 8x2", "lm_head.weight 8x2", "layers.0.w 2"],
+        {"embed.weight": ("embed.weight",), "lm_head.weight": ("embed.weight",), "layers.0.w": ("layers.0.w",)},
+    ),
+    "towers": (
+        ["visual.a.w 2"],
+        ["left.a.w 2", "right.a.w 2", "fusion.w 3"],
+        {"left.a.w": ("visual.a.w",), "right.a.w": ("visual.a.w",)},
+    ),
+    "old": (
+        ["a.LayerNorm.gamma 2", "a.LayerNorm.beta 2", "a.position_ids 1x4 I64", "b.w 2"],
+        ["a.LayerNorm.weight 2", "a.LayerNorm.bias 2", "b.w 2"],
+        {"a.LayerNorm.weight": ("a.LayerNorm.gamma",), "a.LayerNorm.bias": ("a.LayerNorm.beta",), "b.w": ("b.w",)},
+    ),
     "layouts": (
         ["body.x 2", "fc.w 3", "patch.weight 4x3x1x1"],
         ["net.x 2", "classifier.w 3", "patch.linear.weight 4x3"],
@@ -66,7 +132,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_example_of_the_rule_docs_does_what_it_says(tmp_path, name):
     source, target, expected = CASES[name]
-    settings = {"heads": 2} if "heads" in EXAMPLES[name] else None
+    settings = {number: 2 for number in ("heads", "kv_heads") if f"{number}:" in EXAMPLES[name]}
     plan = compile_plan(rules(tmp_path, EXAMPLES[name]), catalog(*source), catalog(*target) if target else None, settings)
     assert pairs(plan) == expected
 
@@ -93,7 +159,7 @@ def test_commands_and_options_that_the_readme_names_exist():
     for command in sorted(set(re.findall(r"`?ckpt (\w+) ", readme))):
         usage = ckpt(command, "--help")
         assert usage.status == 0, command
-    options = ckpt("map", "--help").out + ckpt("diff", "--help").out + ckpt("show", "--help").out + ckpt("plan", "--help").out
+    options = "".join(ckpt(command, "--help").out for command in ("map", "diff", "show", "plan", "check", "mappings"))
     for option in sorted(set(re.findall(r"(?<![-\w])--[a-z][a-z-]*", re.sub(r"```\npython3.*?```", "", readme, flags=re.DOTALL)))):
         assert option in options, option
 

@@ -1,7 +1,8 @@
 """Matching keys against patterns, one at a time or many patterns at once, and rendering patterns back into keys."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 from ckpt_tool.keys.affine import Affine, Bounds, solve, unsolvable
 from ckpt_tool.keys.pattern import Choice, Hole, Number, Pattern, PatternError, Rest, Star, Text, Token
@@ -19,7 +20,7 @@ class Matcher:
     so a match takes at most the square of the key's length. No text of the user is read as a regular expression.
     """
 
-    __slots__ = ("_plain_numbers", "_readers", "_regex", "bounds", "expression", "groups", "pattern")
+    __slots__ = ("_plain_numbers", "_readers", "_regex", "bounds", "expression", "pattern")
 
     def __init__(self, pattern: Pattern, bounds: Bounds | None = None) -> None:
         """`bounds` adds ranges of numbers that were given elsewhere in the rule. Raises PatternError for insoluble numbers."""
@@ -33,7 +34,6 @@ class Matcher:
         self._plain_numbers = _plain_numbers(pattern, self.bounds)
         self._readers = tuple(self._reader(hole) for hole in pattern.holes)
         self.expression = "".join(_expression(token, len(pattern.tokens)) for token in pattern.tokens)
-        self.groups = len(pattern.holes)
         self._regex: re.Pattern[str] | None = None
 
     def _reader(self, hole: Hole) -> tuple[str, dict[str, int] | None, Affine | None]:
@@ -100,16 +100,17 @@ def _expression(token: Text | Star | Rest | Number | Choice, tokens: int) -> str
 class PatternSet:
     """Several patterns in order of precedence; the first that matches a key takes it."""
 
-    __slots__ = ("_all", "_outer", "matchers")
+    __slots__ = ("_all", "_order", "matchers")
 
     def __init__(self, matchers: Sequence[Matcher]) -> None:
         self.matchers = tuple(matchers)
-        self._outer: dict[int, int] = {}
-        group = 1
-        for i, matcher in enumerate(self.matchers):
-            self._outer[group] = i
-            group += 1 + matcher.groups
-        alternatives = "|".join(f"({matcher.expression})" for matcher in self.matchers)
+        self._order: list[int] = []
+        heads = [_head(matcher.pattern) for matcher in self.matchers]
+        shapes = [
+            (text, "".join(_shape(token, len(matcher.pattern.tokens)) for token in rest), i)
+            for i, (matcher, (text, rest)) in enumerate(zip(self.matchers, heads, strict=True))
+        ]
+        alternatives = "|".join(_alternatives(shapes, self._order))
         self._all = re.compile(alternatives, re.DOTALL) if self.matchers else None
 
     def first(self, key: str) -> tuple[int, Binding] | None:
@@ -117,17 +118,50 @@ class PatternSet:
         found = self._all.fullmatch(key) if self._all else None
         if not found or not found.lastindex:
             return None
-        # The group around an alternative closes after those inside it, so it is the last one.
-        group = found.lastindex
-        i = self._outer[group]
-        binding = self.matchers[i].decode(found.groups()[group : group + self.matchers[i].groups])
-        if binding is not None:
-            return i, binding
-        return next(((j, b) for j in range(i + 1, len(self.matchers)) if (b := self.matchers[j].match(key)) is not None), None)
+        first = self._order[found.lastindex - 1]
+        for i in range(first, len(self.matchers)):
+            if (binding := self.matchers[i].match(key)) is not None:
+                return i, binding
+        return None
 
     def all(self, key: str) -> list[int]:
         """The indices of all patterns that match."""
         return [i for i, matcher in enumerate(self.matchers) if matcher.match(key) is not None]
+
+
+def _head(pattern: Pattern) -> tuple[str, tuple[Token, ...]]:
+    """The text that a pattern begins with, and the tokens behind it."""
+    first = pattern.tokens[0] if pattern.tokens else Text("")
+    return (first.text, pattern.tokens[1:]) if isinstance(first, Text) else ("", pattern.tokens)
+
+
+def _shape(token: Token, tokens: int) -> str:
+    """The expression of a token without a group of its own."""
+    expression = _expression(token, tokens)
+    return expression if isinstance(token, Text) else f"(?:{expression[1:]}"
+
+
+def _alternatives(shapes: Sequence[tuple[str, str, int]], order: list[int]) -> Iterator[str]:
+    """A group for each shape (text, the rest, number), in order; neighbours share what their texts begin with.
+
+    `order` gets the number of each group.
+    """
+    for character, run in groupby(shapes, key=lambda shape: shape[0][:1]):
+        members = list(run)
+        if len(members) == 1 or not character:
+            for text, rest, number in members:
+                order.append(number)
+                yield f"({re.escape(text)}{rest})"
+            continue
+        shared = _shared_start([text for text, _, _ in members])
+        inner = "|".join(_alternatives([(text[len(shared) :], rest, number) for text, rest, number in members], order))
+        yield f"{re.escape(shared)}(?:{inner})"
+
+
+def _shared_start(texts: Sequence[str]) -> str:
+    """What all texts begin with."""
+    first, last = min(texts), max(texts)
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))]
 
 
 class Renderer:

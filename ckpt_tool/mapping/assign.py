@@ -39,7 +39,7 @@ def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
     unnamed: list[str] = []
     prefixes: dict[str, str] = {}
     for key in source:
-        name = strip_prefixes(key, rules.strip)
+        name = strip_prefixes(key, rules.strip) if rules.strip else key
         if name != key:
             prefixes[key] = key.removesuffix(name)
         if drop := droppers.first(name):

@@ -38,7 +38,7 @@ def resolve_params(
     """The number of each declared parameter, and a problem for each that has none."""
     numbers: dict[str, int] = {}
     problems: list[Problem] = []
-    names = {strip_prefixes(key, rules.strip): info for key, info in source.items()}
+    names = {strip_prefixes(key, rules.strip): info for key, info in source.items()} if rules.params else {}
     for param in rules.params:
         catalog = dict(target or {}) if param.of_target else names
         try:

@@ -1,12 +1,12 @@
 """One rule from its YAML: `SOURCE -> TARGET`, `SOURCE -> TARGET: OPS`, or `{from: [...], to: [...], ops: ...}`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, pair, parse, with_numbers
 from ckpt_tool.keys.pattern import Choice, Number, Rest, Star
 from ckpt_tool.mapping.rules import FitRule, Rule, Selector, Side, part_of
-from ckpt_tool.mapping.yaml_nodes import QUOTES, Mapping, Node, Scalar, Sequence
+from ckpt_tool.mapping.yaml_nodes import QUOTES, Mapping, Node, Scalar, Sequence, read_yaml
 from ckpt_tool.ops import Each, Op, OpError, parse_ops
 from ckpt_tool.ops.fit import parse_fit
 
@@ -48,6 +48,8 @@ def read_fit(reading: Reading, scalar: Scalar, node: Node) -> FitRule | None:
 def read_rule(reading: Reading, node: Node) -> Rule | None:
     """The rule, or None after adding what is wrong with it to `reading.problems`."""
     if isinstance(node, Scalar):
+        node = _with_ops(node)
+    if isinstance(node, Scalar):
         return _short(reading, node, ())
     if isinstance(node, Mapping) and {"from", "to"} & {key.text for key, _ in node.entries}:
         return _long(reading, node)
@@ -57,6 +59,16 @@ def read_rule(reading: Reading, node: Node) -> Rule | None:
         return None if parsed is None else _short(reading, head, parsed)
     reading.add("bad-rule", "a rule reads `SOURCE -> TARGET` or `SOURCE -> TARGET: OPS`", node.where, QUOTES)
     return None
+
+
+def _with_ops(scalar: Scalar) -> Node:
+    """`'SOURCE -> TARGET: OPS'` in quotes, or on the command line, as the mapping that it would be without them."""
+    colon = scalar.text.find(": ", max(scalar.text.find("->"), 0))
+    if colon < 0:
+        return scalar
+    ops = read_yaml(scalar.text[colon + 1 :], f"{scalar.source.file} {scalar.text!r}")
+    head = replace(scalar, text=scalar.text[:colon])
+    return Mapping(((head, ops or replace(scalar, text="")),), scalar.line, scalar.column, False, scalar.source)
 
 
 def _short(reading: Reading, scalar: Scalar, ops: tuple[Op, ...]) -> Rule | None:

@@ -71,16 +71,7 @@ def read_inline_rules(rules: Iterable[str], drop: Iterable[str] = (), keep: Iter
 
 def _inline_rule(draft: _Draft, scalar: Scalar) -> None:
     draft.where = draft.where or scalar.where
-    arrow = scalar.text.find("->")
-    colon = scalar.text.find(": ", arrow)
-    if arrow < 0 or colon < 0:
-        _append(draft.rules, read_rule(draft.reading, scalar))
-        return
-    ops = read_yaml(scalar.text[colon + 1 :], f"-e {scalar.text!r}")
-    head = replace(scalar, text=scalar.text[:colon])
-    _append(
-        draft.rules, read_rule(draft.reading, Mapping(((head, ops or replace(scalar, text="")),), scalar.line, 0, False, scalar.source))
-    )
+    _append(draft.rules, read_rule(draft.reading, scalar))
 
 
 def _inline_drop(draft: _Draft, scalar: Scalar) -> None:
@@ -220,7 +211,7 @@ def _read_keep(draft: _Draft, node: Node, _: Resolve) -> None:
 
 def _read_rest(draft: _Draft, node: Node, _: Resolve) -> None:
     allowed = {"source": ("drop", "problem"), "target": ("keep", "problem")}
-    for key, value in _entries(draft, node, "rest"):
+    for key, value in _entries(draft, node, "`rest:`"):
         words = allowed.get(key.text)
         if words is None or not isinstance(value, Scalar) or value.text not in words:
             where = key.where if words is None else value.where
@@ -231,7 +222,7 @@ def _read_rest(draft: _Draft, node: Node, _: Resolve) -> None:
 
 def _read_expect(draft: _Draft, node: Node, _: Resolve) -> None:
     counts: dict[str, int] = {}
-    for key, value in _entries(draft, node, "expect"):
+    for key, value in _entries(draft, node, "`expect:`"):
         number = integer(value)
         if key.text not in ("mapped", "kept", "dropped") or number is None:
             draft.reading.add("bad-expect", "`expect:` takes numbers for `mapped`, `kept` and `dropped`", key.where)
@@ -241,7 +232,7 @@ def _read_expect(draft: _Draft, node: Node, _: Resolve) -> None:
 
 
 def _read_tests(draft: _Draft, node: Node, _: Resolve) -> None:
-    for key, value in _entries(draft, node, "tests"):
+    for key, value in _entries(draft, node, "`tests:`"):
         is_nothing = isinstance(value, Scalar) and value.text in ("", "~", "null") and not value.is_quoted
         texts = [] if is_nothing else [value] if isinstance(value, Scalar) else _texts(draft, value, "tests")
         targets = tuple(item.text for item in texts)
@@ -249,9 +240,10 @@ def _read_tests(draft: _Draft, node: Node, _: Resolve) -> None:
 
 
 def _read_tables(draft: _Draft, node: Node, _: Resolve) -> None:
-    for key, value in _entries(draft, node, "tables"):
+    for key, value in _entries(draft, node, "`tables:`"):
         rows: dict[str, str] = {}
-        for left, right in _entries(draft, value, "a table"):
+        before = len(draft.reading.problems)
+        for left, right in _entries(draft, value, "a table of `tables:`"):
             if not isinstance(right, Scalar):
                 draft.reading.add("bad-table", "a table gives one text for each text", right.where)
             elif right.text in rows.values():
@@ -260,14 +252,14 @@ def _read_tables(draft: _Draft, node: Node, _: Resolve) -> None:
                 draft.reading.add("bad-table", message, right.where)
             else:
                 rows[left.text] = right.text
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.text) or not rows:
+        if len(draft.reading.problems) == before and (not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.text) or not rows):
             draft.reading.add("bad-table", "a table has a name of letters and digits, and at least one row", key.where)
         draft.reading.tables[key.text] = rows
         draft.table_places[key.text] = key.where
 
 
 def _read_params(draft: _Draft, node: Node, _: Resolve) -> None:
-    for key, value in _entries(draft, node, "params"):
+    for key, value in _entries(draft, node, "`params:`"):
         _append(draft.params, read_param(draft.reading, key, value))
         draft.reading.params.add(key.text)
 
@@ -284,12 +276,13 @@ def _read_when(draft: _Draft, node: Node, resolve: Resolve) -> None:
     for item in _items(draft, node, "when"):
         inner = _Draft(draft.reading)
         conditions: list[Condition] = []
-        for key, value in _entries(draft, item, "a block of `when`"):
+        before = len(draft.reading.problems)
+        for key, value in _entries(draft, item, "a block of `when:`"):
             if key.text in BLOCK_SECTIONS:
                 SECTIONS[key.text](inner, value, resolve)
             else:
                 _append(conditions, read_condition(draft.reading, key, value))
-        if not conditions:
+        if not conditions and len(draft.reading.problems) == before:
             draft.reading.add("bad-when", "a block of `when:` has a condition: `has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`", item.where)
         draft.blocks.append(Block(tuple(conditions), tuple(inner.rules), tuple(inner.drop), tuple(inner.keep), item.where))
 
@@ -297,7 +290,7 @@ def _read_when(draft: _Draft, node: Node, resolve: Resolve) -> None:
 def _read_fit(draft: _Draft, node: Node, _: Resolve) -> None:
     items = node.items if isinstance(node, Sequence) else (node,)
     for item in items:
-        for key, value in _entries(draft, item, "a line of `fit`"):
+        for key, value in _entries(draft, item, "a line of `fit:`"):
             _append(draft.fits, read_fit(draft.reading, key, value))
 
 
@@ -358,5 +351,5 @@ def _texts(draft: _Draft, node: Node, section: str) -> list[Scalar]:
 def _entries(draft: _Draft, node: Node, section: str) -> tuple[tuple[Scalar, Node], ...]:
     if isinstance(node, Mapping):
         return node.entries
-    draft.reading.add("bad-section", f"`{section}` is a mapping", node.where)
+    draft.reading.add("bad-section", f"{section} is a mapping", node.where)
     return ()

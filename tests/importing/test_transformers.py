@@ -11,7 +11,7 @@ from ckpt_tool.mapping import read_rule_text
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-TYPES = ["mixtral", "deepseek_v3", "vit", "llava", "gpt_oss", "dinov2", "kimi_k25", "timesfm2_5", "nomic_bert"]
+TYPES = ["mixtral", "deepseek_v3", "vit", "llava", "qwen3_moe", "dinov2", "kimi_k25", "timesfm2_5", "nomic_bert"]
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,13 @@
 """Each problem of rules: one rule text, its code, line and column, the exact message."""
 
+import re
+
 import pytest
+from conftest import ROOT
 from literals import catalog, facts, problems, rules
 
 from ckpt_tool.errors import RuleError, RuleFileError
+from ckpt_tool.mapping import plan_by_name, plan_by_position
 
 SOURCE = catalog("conv1.weight 4x3", "bn.weight 4", "bn.bias 4", "fc.weight 10x4")
 TARGET = catalog("stem.0.weight 4x3", "stem.1.weight 4", "stem.1.bias 4", "head.weight 2x4")
@@ -220,3 +224,72 @@ def test_what_is_no_plain_yaml_is_refused(tmp_path, text, place, fact):
 def test_yaml_texts_stay_texts(tmp_path):
     found = rules(tmp_path, "tables: {t: {no: off, 0777: 1:30}}\nrules: ['a.{t} -> b.{t}']\n")
     assert found.tables == {"t": {"no": "off", "0777": "1:30"}}
+
+
+UNREADABLE = [
+    ("rules:\n  - {from: [[a]], to: b}\n", "bad-rule", "2:12", "`from:` and `to:` are patterns or lists of patterns"),
+    ("rules:\n  - {from: a, too: b}\n", "bad-rule", "2:15", "the long form of a rule has `from:`, `to:` and `ops:`"),
+    ("rules:\n  - {from: [a, b], to: c}\n", "unbalanced", "2:5", "several patterns on one side need `ops:` that join or part the tensors"),
+    ("tables: {t: {a: [b]}}\n", "bad-table", "1:17", "a table gives one text for each text"),
+    ("tables: {a-b: {a: b}}\n", "bad-table", "1:10", "a table has a name of letters and digits, and at least one row"),
+    ("tables: {t: {}}\n", "bad-table", "1:10", "a table has a name of letters and digits, and at least one row"),
+    ("tables: [a]\n", "bad-section", "1:9", "`tables:` is a mapping"),
+    ("tables: {t: a}\n", "bad-section", "1:13", "a table of `tables:` is a mapping"),
+    ("when:\n  - rules: [a -> b]\n", "bad-when", "2:5", "a block of `when:` has a condition: `has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`"),
+    ("when:\n  - ndim: [a, x]\n", "bad-when", "2:15", "`ndim:` of a key is a number"),
+    ("when:\n  - ndim: a\n", "bad-when", "2:11", "`ndim:` takes a key and what it must be"),
+    ("when:\n  - has: [a, b]\n", "bad-when", "2:10", "`has:` takes a key"),
+    ("when:\n  - hat: a\n", "bad-when", "2:5", "`hat` is no condition; there are `has:`, `lacks:`, `ndim:`, `shape:`, `dtype:`"),
+    ("when:\n  - shape: [a, 3]\n", "bad-when", "2:16", "`shape:` of a key is a list of sizes, `~` for any"),
+    ("when:\n  - dtype: [a, F33]\n", "bad-when", "2:16", "`dtype:` of a key is a dtype such as BF16"),
+    ("source: [a]\n", "bad-section", "1:9", "`source:` is a text"),
+    ("expect: 3\n", "bad-section", "1:9", "`expect:` is a mapping"),
+    ("fit: [a]\n", "bad-section", "1:7", "a line of `fit:` is a mapping"),
+    ("fit: {a: stretch}\n", "bad-op", "1:10", "`stretch` is no fit; there are resize_grid, resize_bias, resize_patch, input_channels, rows, fresh"),
+    ("rules:\n  - a -> b: {split: {dim: x}}\n", "bad-op", "2:13", "`split`: `dim` is a whole number, not 'x'"),
+    ("rules:\n  - a -> b: {rearrange: 'a b -> b'}\n", "bad-op", "2:13", "`a` stands on one side of `a b -> b` only"),
+    ("optional:\n  - drop: 'a{'\n", "bad-pattern", "2:13", "`{` is not closed"),
+]
+
+
+@pytest.mark.parametrize(("text", "code", "place", "message"), UNREADABLE, ids=[row[3][:50] for row in UNREADABLE])
+def test_what_cannot_be_understood_says_where_and_what(tmp_path, text, code, place, message):
+    with pytest.raises(RuleError) as caught:
+        rules(tmp_path, text)
+    assert facts(caught.value.problems) == [(code, place, message)]
+
+
+def test_groups_and_numbers_that_do_not_come_out(tmp_path):
+    source = catalog("l.0.q 4", "l.0.k 4", "l.1.q 4", "e.0.w 2", "e.2.w 2", "a.5 2")
+    text = "rules:\n  - 'l.{i}.{q,k} -> m.{i}': {concat: 0}\n  - e.{e}.w -> e.w: {stack: 0}\n  - a.{i} -> b.{i-9}\n"
+    assert facts(problems(tmp_path, text, source)) == [
+        ("incomplete-group", "2:6", "`l.1.k` is missing from its group"),
+        ("incomplete-group", "3:5", "`e.1.w` is missing from its group"),
+        ("bad-number", "4:14", "`{i-9}` would be -4 for `a.5`"),
+    ]
+
+
+def test_a_rule_in_quotes_may_hold_its_ops(tmp_path):
+    assert problems(tmp_path, "rules: ['a.{q,k} -> b: {concat: 0}']\n", catalog("a.q 4", "a.k 4")) == []
+
+
+NO_PAIRS = [
+    (plan_by_name, catalog("a 2"), catalog("b 2"), "nothing-pairs", "no key of the source is a key of the target with the same shape"),
+    (plan_by_position, catalog("a 2"), catalog("b 3"), "nothing-pairs", "the first keys disagree: `a` has 2, `b` has 3"),
+    (plan_by_position, catalog("a 2", is_ordered=False), catalog("b 2"), "unordered", "the keys of the source are sorted, so their positions mean nothing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("way", "source", "target", "code", "message"), NO_PAIRS, ids=[row[3] for row in NO_PAIRS])
+def test_other_ways_of_pairing_say_why_nothing_pairs(way, source, target, code, message):
+    with pytest.raises(RuleError) as caught:
+        way(source, target)
+    assert facts(caught.value.problems) == [(code, "", message)]
+
+
+def test_every_code_of_a_problem_has_a_test():
+    package, tests = ROOT / "ckpt_tool", ROOT / "tests"
+    code = re.compile(r"""(?:Problem\(|\.add\()\s*"([a-z-]+)\"""")
+    codes = {found for path in package.rglob("*.py") for found in code.findall(path.read_text())}
+    texts = "".join(path.read_text() for path in tests.rglob("*.py"))
+    assert not {each for each in codes if f'"{each}"' not in texts}
