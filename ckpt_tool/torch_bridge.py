@@ -60,6 +60,14 @@ def to_tensor(raw: bytes | bytearray | memoryview, dtype: DType, shape: Shape) -
     return flat.view(torch_dtype(dtype)).reshape(torch_shape)
 
 
+def shown(raw: bytes | memoryview, dtype: DType) -> torch.Tensor:
+    """The numbers of contiguous little-endian bytes, one after the other; only to be read, and only while the bytes are there."""
+    import torch
+
+    writable = bytearray(raw) if isinstance(raw, bytes) or raw.readonly else raw
+    return torch.frombuffer(writable, dtype=torch.uint8).view(torch_dtype(dtype))
+
+
 def to_bytes(tensor: torch.Tensor) -> memoryview:
     """The contiguous little-endian bytes of a tensor, in C order."""
     import ctypes

@@ -2,22 +2,29 @@
 
 import errno
 import os
+from dataclasses import replace
 from zlib import crc32
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats import Extent
 
-PIECE = 1 << 20
 _CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 
 
 def copy_extent(extent: Extent, fd: int, offset: int) -> None:
     """Copies a byte range without looking at it. Raises FormatError where the source ends before it."""
-    done = _copy_in_kernel(extent, fd, offset)
-    while done < extent.length:
-        piece = extent.file.read(extent.offset + done, min(PIECE, extent.length - done))
-        write_at(fd, piece, offset + done)
-        done += len(piece)
+    if _copy_in_kernel(extent, fd, offset) < extent.length:
+        copy_checked(replace(extent, crc32=None), fd, offset, False)
+
+
+def copy_checked(extent: Extent, fd: int, offset: int, needs_checksum: bool) -> int:
+    """Copies a byte range, checked against the checksum that it has; gives the CRC-32 where it is needed, else 0."""
+    crc = 0
+    for piece in extent.pieces():
+        write_at(fd, piece, offset)
+        offset += len(piece)
+        crc = crc32(piece, crc) if needs_checksum else 0
+    return crc
 
 
 def _copy_in_kernel(extent: Extent, fd: int, offset: int) -> int:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.atomic import atomic_output
-from ckpt_tool.engine.copying import checksum, copy_extent, write_at
+from ckpt_tool.engine.copying import checksum, copy_checked, copy_extent, write_at
 from ckpt_tool.engine.layout import Labels, Layout, Member
 from ckpt_tool.engine.safetensors_layout import SafetensorsLayout
 from ckpt_tool.engine.sources import Origin, TensorSource, computed_tensors, moved_tensors
@@ -147,6 +147,8 @@ def _move(fd: int, layout: Layout, key: str, origin: Origin) -> int:
     if extent and (extent.crc32 is None) is not layout.needs_checksums:
         copy_extent(extent, fd, offset)
         return extent.crc32 or 0
+    if extent:
+        return copy_checked(extent, fd, offset, layout.needs_checksums)
     return _write_chunks(fd, offset, origin.checkpoint.chunks(origin.key), layout.needs_checksums)
 
 

@@ -51,6 +51,16 @@ class SourceFile:
             offset, length = offset + len(part), length - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fills a buffer with the bytes from `offset` on. Raises FormatError where the file ends before them."""
+        if offset + len(buffer) > self.size:
+            raise truncated(self.path, offset + len(buffer), self.size)
+        while buffer:
+            count = os.preadv(self.fd, [buffer], offset)
+            if not count:
+                raise FormatError(self.path, "was cut while being read", "somebody else is writing to it")
+            buffer, offset = buffer[count:], offset + count
+
     def has_changed(self) -> bool:
         status = os.fstat(self.fd)
         return self.stamp != _stamp(status)

@@ -1,5 +1,7 @@
 """Where the bytes of a tensor lie, and how to get them: whole byte ranges, views with strides, inflated members."""
 
+from __future__ import annotations
+
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from ckpt_tool.tensors import DType, Shape
 from ckpt_tool.torch_bridge import packed_shape
 
 CHUNK = MiB
+PIECE = MiB // 4
+"""What is read at a time where bytes are only passed on: it stays in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,34 @@ class Extent:
             yield chunk
         if self.crc32 is not None and crc != self.crc32:
             raise FormatError(self.file.path, "its bytes don't match their checksum", AGAIN, f"byte {self.offset}")
+
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The bytes in one buffer that is filled again and again: each piece is good until the next. Checked as `chunks` is."""
+        buffer = memoryview(bytearray(min(self.length, PIECE)))
+        crc, end = 0, self.offset + self.length
+        for offset in range(self.offset, end, PIECE):
+            piece = buffer[: min(PIECE, end - offset)]
+            self.file.read_into(piece, offset)
+            if self.crc32 is not None:
+                crc = crc32(piece, crc)
+            yield piece
+        if self.crc32 is not None and crc != self.crc32:
+            raise FormatError(self.file.path, "its bytes don't match their checksum", AGAIN, f"byte {self.offset}")
+
+    def equals(self, other: Extent) -> bool:
+        """Whether two byte ranges hold the same. Raises FormatError where a checksum is wrong."""
+        if self.length != other.length:
+            return False
+        return all(_are_equal(ours, theirs) for ours, theirs in zip(self.pieces(), other.pieces(), strict=True))
+
+
+def _are_equal(ours: memoryview, theirs: memoryview) -> bool:
+    """Byte arrays compare at the speed of memory, memoryviews element by element."""
+    one, other, size = ours.obj, theirs.obj, len(ours)
+    assert isinstance(one, bytearray)
+    assert isinstance(other, bytearray)
+    return one == other if size == len(one) == len(other) else one[:size] == other[:size]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

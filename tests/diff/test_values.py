@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from running import ckpt
+from safetensors.torch import save_file
 
+from ckpt_tool import open_checkpoint
 from ckpt_tool.diff import compare_values, values
 from ckpt_tool.torch_bridge import DTYPES, to_bytes
 
@@ -17,6 +19,9 @@ class Side:
 
     def __init__(self, tensor, piece=1 << 20):
         self.raw, self.piece = bytes(to_bytes(tensor)), piece
+
+    def extent(self, key):
+        """No byte range of a file."""
 
     def chunks(self, key, size=0):
         yield from (self.raw[i : i + self.piece] for i in range(0, len(self.raw), self.piece))
@@ -82,3 +87,21 @@ def test_exit_status_and_counts(tmp_path):
     assert ckpt("diff", "a.pth", "b.pth", cwd=tmp_path).status == 0
     ran = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path)
     assert (ran.status, ran.out.splitlines()[-1]) == (1, "2 same, 1 differ")
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 200_000), st.sampled_from([torch.float32, torch.bfloat16, torch.float64]), st.sampled_from([".safetensors", ".pth"]))
+def test_files_are_measured_as_tensors_are(tmp_path, size, dtype, suffix):
+    a, b = torch.randn(size).to(dtype), torch.randn(size).to(dtype)
+    for name, tensor in (("a", a), ("b", b)):
+        state = {"x": tensor}
+        save_file(state, tmp_path / f"{name}{suffix}") if suffix == ".safetensors" else torch.save(state, tmp_path / f"{name}{suffix}")
+    with open_checkpoint(str(tmp_path / f"a{suffix}")) as one, open_checkpoint(str(tmp_path / f"b{suffix}")) as other:
+        found = compare_values(one, other, "x", one.catalog["x"].dtype)
+        assert compare_values(one, one, "x", one.catalog["x"].dtype) is None
+    wanted = compare(a, b)
+    if wanted is None:
+        assert found is None
+    else:
+        assert (found.elements, found.changed, found.max_abs) == (wanted.elements, wanted.changed, wanted.max_abs)
+        assert found.dot == pytest.approx(wanted.dot)
