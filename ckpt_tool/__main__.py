@@ -1,11 +1,14 @@
 """`ckpt` and `python -m ckpt_tool`: runs the command line, and turns errors into one clear text and an exit status."""
 
+import gc
 import os
 import sys
 
 
 def main() -> None:
     """Exit status 0: the answer is yes, 1: the answer is no, 2: there is no answer."""
+    # A command makes many values and no cycles to speak of; it ends before collecting would pay.
+    gc.disable()
     from ckpt_tool.cli.app import app
     from ckpt_tool.cli.output import fail
     from ckpt_tool.errors import CkptError

@@ -1,9 +1,12 @@
 """What a checkpoint contains, as plain values: element types, tensors by key, and catalogs of them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class DType(Enum):
@@ -37,6 +40,9 @@ class DType(Enum):
 
     C128 = "C128"
     C32 = "C32"
+
+    # There is one object for each: Enum's own hash, of the name, costs a call.
+    __hash__ = object.__hash__
 
     @property
     def bits(self) -> int:
@@ -101,10 +107,11 @@ class Catalog(Mapping[str, TensorInfo]):
     `is_ordered` tells whether that order is the order of the modules that wrote it; it is False where a writer sorted the keys.
     """
 
-    __slots__ = ("_by_key", "is_ordered")
+    __slots__ = ("_by_key", "_nbytes", "is_ordered")
 
     def __init__(self, tensors: Iterable[TensorInfo], is_ordered: bool = True) -> None:
         self._by_key = {tensor.key: tensor for tensor in tensors}
+        self._nbytes: int | None = None
         self.is_ordered = is_ordered
 
     def __getitem__(self, key: str) -> TensorInfo:
@@ -119,9 +126,20 @@ class Catalog(Mapping[str, TensorInfo]):
     def __contains__(self, key: object) -> bool:
         return key in self._by_key
 
+    def get(self, key: str, default: T | None = None) -> TensorInfo | T | None:  # type: ignore[override]
+        return self._by_key.get(key, default)
+
+    def items(self) -> ItemsView[str, TensorInfo]:
+        return self._by_key.items()
+
+    def values(self) -> ValuesView[TensorInfo]:
+        return self._by_key.values()
+
     def __repr__(self) -> str:
         return f"Catalog({len(self)} tensors, {self.nbytes} bytes)"
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self._by_key.values())
+        if self._nbytes is None:
+            self._nbytes = sum([nbytes_of(tensor.dtype, tensor.shape) for tensor in self._by_key.values()])
+        return self._nbytes

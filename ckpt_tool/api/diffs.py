@@ -2,7 +2,7 @@
 
 import shlex
 
-from ckpt_tool.diff import Diff, compare_values, diff_catalogs
+from ckpt_tool.diff import Diff, compare_all, diff_catalogs
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
@@ -20,7 +20,7 @@ def diff_open(ours: Checkpoint, theirs: Checkpoint, values: bool = False) -> Dif
     for side in (ours, theirs):
         if not side.has_values:
             raise InputError(side.path, "is a key list, which has no values to compare")
-    return diff_catalogs(ours.catalog, theirs.catalog, lambda key: compare_values(ours, theirs, key, ours.catalog[key].dtype))
+    return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare_all(ours, theirs, keys))
 
 
 def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:

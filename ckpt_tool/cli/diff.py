@@ -1,5 +1,6 @@
 """`ckpt diff A B`: are they the same?"""
 
+import os
 from typing import Annotated
 
 import typer
@@ -19,6 +20,9 @@ def diff(
     debug: Debug = False,
 ) -> None:
     """Compare two checkpoints: counts, keys, shapes, dtypes, and on request values. Exit 0 when they are the same."""
+    if values:
+        # Keys are compared side by side, one on each processor; torch's own threads would only be in the way.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     from ckpt_tool import api
     from ckpt_tool.report.diff import diff_json, diff_text
     from ckpt_tool.report.jsons import to_json

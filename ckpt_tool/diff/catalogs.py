@@ -1,7 +1,7 @@
 """Two catalogs, key by key."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -29,40 +29,57 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """Every key of both catalogs once: those of `a` in its order, then those that only `b` has.
+    """Two catalogs and every key that isn't the same in both: those of `a` in its order, then those that only `b` has.
 
-    `compared_values` tells whether `same` means equal values too, or only equal shapes and dtypes.
+    `compared_values` tells whether what isn't a change has equal values too, or only equal shapes and dtypes.
     """
 
     a: Catalog
     b: Catalog
-    entries: tuple[Entry, ...]
+    changes: tuple[Entry, ...]
     compared_values: bool = False
 
     @property
+    def entries(self) -> tuple[Entry, ...]:
+        """Every key once, those that are the same too."""
+        changed = {entry.key: entry for entry in self.changes}
+        ours = [changed.get(key) or Entry("same", info, self.b[key]) for key, info in self.a.items()]
+        return (*ours, *(entry for entry in self.changes if entry.a is None))
+
+    @property
     def counts(self) -> dict[str, int]:
-        found = Counter(entry.kind for entry in self.entries)
+        found = Counter(entry.kind for entry in self.changes)
+        found["same"] = len(self.a) - sum(entry.a is not None for entry in self.changes)
         return {kind: found[kind] for kind in get_args(Kind)}
 
     @property
     def identical(self) -> bool:
-        return all(entry.kind == "same" for entry in self.entries)
+        return not self.changes
 
 
-def diff_catalogs(a: Catalog, b: Catalog, compare: Callable[[str], Values | None] | None = None) -> Diff:
-    """The difference of two catalogs; `compare` tells for a key of equal shape and dtype how its values differ, if they do."""
-    entries = [_entry(info, b, compare) for info in a.values()]
-    entries += [Entry("only_b", None, info) for key, info in b.items() if key not in a]
-    return Diff(a, b, tuple(entries), compare is not None)
+Compare = Callable[[Sequence[str]], Iterable[Values | None]]
+"""How the values of keys of equal shape and dtype differ, if they do, one after the other."""
 
 
-def _entry(info: TensorInfo, b: Catalog, compare: Callable[[str], Values | None] | None) -> Entry:
-    if info.key not in b:
-        return Entry("only_a", info, None)
-    other = b[info.key]
-    if info.shape != other.shape:
-        return Entry("shape", info, other)
-    if info.dtype is not other.dtype:
-        return Entry("dtype", info, other)
-    values = compare(info.key) if compare else None
-    return Entry("value" if values else "same", info, other, values)
+def diff_catalogs(a: Catalog, b: Catalog, compare: Compare | None = None) -> Diff:
+    """The difference of two catalogs, and of their values where there is something to `compare` them."""
+    changed: dict[str, Entry] = {}
+    alike = []
+    for key, info in a.items() if compare or a is not b else ():
+        other = b.get(key)
+        if other is not None and (other is info or (info.shape == other.shape and info.dtype is other.dtype)):
+            alike.append(key)
+        else:
+            changed[key] = Entry(_kind(info, other), info, other)
+    for key, values in zip(alike, compare(alike), strict=True) if compare else ():
+        if values:
+            changed[key] = Entry("value", a[key], b[key], values)
+    ours = [changed[key] for key in a if key in changed] if changed else []
+    theirs = [Entry("only_b", None, info) for key, info in b.items() if key not in a] if a is not b else []
+    return Diff(a, b, (*ours, *theirs), compare is not None)
+
+
+def _kind(info: TensorInfo, other: TensorInfo | None) -> Kind:
+    if other is None:
+        return "only_a"
+    return "shape" if info.shape != other.shape else "dtype"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import isfinite, isnan, nan, sqrt
 from typing import TYPE_CHECKING, Protocol
 
-from ckpt_tool.tensors import DType
+from ckpt_tool.tensors import Catalog, DType
 from ckpt_tool.torch_bridge import shown, to_tensor
 
 if TYPE_CHECKING:
@@ -17,13 +18,17 @@ if TYPE_CHECKING:
 
 Bytes = bytes | memoryview
 
+WORKERS = 2
+BLOCK = 1 << 15
+"""Elements that are measured at a time: no more than torch gives to one thread, for there is a worker on each processor."""
 PIECE = 256 << 10
-"""A piece of each side, as float64 too, stays in the processor's cache."""
 _UNMEASURED = (DType.F4, DType.F6_E2M3, DType.F6_E3M2)
 """Types that torch can't calculate with: their bytes are compared, nothing is measured."""
 
 
 class HasValues(Protocol):
+    catalog: Catalog
+
     def extent(self, key: str) -> Extent | None: ...
 
     def chunks(self, key: str, size: int = ...) -> Iterator[bytes]: ...
@@ -71,9 +76,17 @@ def compare_values(a: HasValues, b: HasValues, key: str, dtype: DType) -> Values
     # The equal pieces before the first difference count too: they are read once more.
     total = Values(0, 0, 0.0, 0.0, 0.0, 0.0)
     pieces = zip(ours.pieces(), theirs.pieces(), strict=True) if ours and theirs else _chunk_pairs(a, b, key)
+    block = BLOCK * dtype.itemsize
     for one, other in pieces:
-        total += _measure(one, other, dtype)
+        for start in range(0, len(one), block):
+            total += _measure(one[start : start + block], other[start : start + block], dtype)
     return total if total.changed else None
+
+
+def compare_all(a: HasValues, b: HasValues, keys: Sequence[str]) -> Iterator[Values | None]:
+    """How the values of each key differ, in the keys' order; two are compared at a time, each on a processor of its own."""
+    with ThreadPoolExecutor(WORKERS) as workers:
+        yield from workers.map(lambda key: compare_values(a, b, key, a.catalog[key].dtype), keys)
 
 
 def _chunk_pairs(a: HasValues, b: HasValues, key: str) -> Iterator[tuple[Bytes, Bytes]]:

@@ -5,7 +5,9 @@ The facts are those of the format's README and of its reference reader, `tensor.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 from ckpt_tool.errors import FormatError
@@ -17,63 +19,109 @@ from ckpt_tool.formats.placement import Extent
 from ckpt_tool.formats.strict_json import JsonFault, parse_json
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
+_BITS = {dtype: dtype.bits for dtype in DType}
 _TYPES = {dtype.value: dtype for dtype in DType if dtype not in (DType.C128, DType.C32)}
 MOST = 1 << 63
-Entry = tuple[TensorInfo, int, int]
+
+
+class HeaderFault(ValueError):
+    """What is wrong with a header, and what to do."""
+
+    def __init__(self, fact: str, hint: str | None = AGAIN) -> None:
+        super().__init__(fact)
+        self.fact, self.hint = fact, hint
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header that was read: `ranges` are first byte and byte after the last, by key, counted from the end of the header."""
+
+    catalog: Catalog
+    ranges: Mapping[str, tuple[int, int]]
+    metadata: Mapping[str, str]
+    end: int
+
+
+class Extents(Mapping[str, Extent]):
+    """Where the tensors of one file lie; an extent is made when it is asked for."""
+
+    __slots__ = ("_file", "_ranges", "_start")
+
+    def __init__(self, file: SourceFile, start: int, ranges: Mapping[str, tuple[int, int]]) -> None:
+        self._file, self._start, self._ranges = file, start, ranges
+
+    def __getitem__(self, key: str) -> Extent:
+        begin, end = self._ranges[key]
+        return Extent(self._file, self._start + begin, end - begin)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ranges)
+
+    def __len__(self) -> int:
+        return len(self._ranges)
 
 
 def read(file: SourceFile, wanted: str = "") -> Contents:
     """Raises FormatError for whatever the format forbids: names twice, holes, overlaps, bytes that belong to no tensor."""
-    header, start = _read_header(file)
-    metadata = _metadata(file, header.pop("__metadata__", None))
-    entries = [_entry(file, key, fields) for key, fields in header.items()]
-    _check_tiling(file, entries, start)
-    infos = [info for info, _, _ in entries]
-    placements = {info.key: Extent(file, start + begin, end - begin) for info, begin, end in entries}
-    return Contents(Catalog(infos, not is_writer_order(infos)), placements, metadata)
-
-
-def _read_header(file: SourceFile) -> tuple[dict[str, object], int]:
     length = int.from_bytes(file.read(0, 8), "little")
     if length > HEADER_BYTES:
         raise FormatError(file.path, f"declares a header of {length} bytes; at most {HEADER_BYTES} are allowed")
-    raw = file.read(8, length)
-    if raw[:1] != b"{":
-        raise FormatError(file.path, "its header does not begin with `{`", "is it a safetensors file?")
     try:
-        header = parse_json(raw)
+        header = read_header(file.read(8, length))
+    except HeaderFault as fault:
+        raise FormatError(file.path, fault.fact, fault.hint) from None
+    start, size = 8 + length, file.size - 8 - length
+    if header.end > size:
+        raise truncated(file.path, start + header.end, file.size)
+    if header.end < size:
+        raise FormatError(file.path, f"has {size - header.end} bytes after its last tensor")
+    return Contents(header.catalog, Extents(file, start, header.ranges), header.metadata)
+
+
+@lru_cache(maxsize=1)
+def read_header(raw: bytes) -> Header:
+    """Raises HeaderFault. The last header is remembered: two checkpoints of one model, or what a map wrote, often have the same."""
+    if raw[:1] != b"{":
+        raise HeaderFault("its header does not begin with `{`", "is it a safetensors file?")
+    try:
+        fields = parse_json(raw)
     except JsonFault as fault:
-        raise FormatError(file.path, f"its header {fault}", AGAIN) from None
-    if not isinstance(header, dict):
-        raise FormatError(file.path, "its header is no JSON object")
-    return header, 8 + length
+        raise HeaderFault(f"its header {fault}") from None
+    if not isinstance(fields, dict):
+        raise HeaderFault("its header is no JSON object", None)
+    metadata = _metadata(fields.pop("__metadata__", None))
+    infos, ranges = [], {}
+    for key, entry in fields.items():
+        info, ranges[key] = _entry(key, entry)
+        infos.append(info)
+    return Header(Catalog(infos, not is_writer_order(infos)), ranges, metadata, _check_tiling(ranges))
 
 
-def _metadata(file: SourceFile, value: object) -> dict[str, str]:
+def _metadata(value: object) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise FormatError(file.path, "its `__metadata__` is no mapping of texts to texts")
+        raise HeaderFault("its `__metadata__` is no mapping of texts to texts", None)
     return value
 
 
-def _entry(file: SourceFile, key: str, fields: object) -> Entry:
-    """A tensor with its first byte and the byte after its last, counted from the end of the header."""
+def _entry(key: str, fields: object) -> tuple[TensorInfo, tuple[int, int]]:
+    """A tensor with its first byte and the byte after its last."""
     if not isinstance(fields, dict):
-        raise _fault(file, key, "is no JSON object")
+        raise _fault(key, "is no JSON object")
     try:
         dtype, shape, offsets = _TYPES[fields["dtype"]], fields["shape"], fields["data_offsets"]
     except (KeyError, TypeError):
-        raise _fault(file, key, f"has no {_missing(fields)}") from None
+        raise _fault(key, f"has no {_missing(fields)}") from None
     if not _are_counts(shape) or len(shape) > DIMENSIONS:
-        raise _fault(file, key, f"has a shape that is no list of at most {DIMENSIONS} sizes")
+        raise _fault(key, f"has a shape that is no list of at most {DIMENSIONS} sizes")
     if not _are_counts(offsets) or len(offsets) != 2:
-        raise _fault(file, key, "has `data_offsets` that are no two numbers")
+        raise _fault(key, "has `data_offsets` that are no two numbers")
     begin, end = offsets
-    bits = prod(shape) * dtype.bits
+    bits = prod(shape) * _BITS[dtype]
     if bits % 8 or end - begin != bits // 8:
-        raise _fault(file, key, f"has {end - begin} bytes where {dtype.value} {shape[:8]} needs {bits / 8:.14g}")
-    return TensorInfo(key, dtype, tuple(shape)), begin, end
+        raise _fault(key, f"has {end - begin} bytes where {dtype.value} {shape[:8]} needs {bits / 8:.14g}")
+    return TensorInfo(key, dtype, tuple(shape)), (begin, end)
 
 
 def _are_counts(value: object) -> bool:
@@ -90,21 +138,15 @@ def _missing(fields: dict[str, object]) -> str:
     return f"`{absent[0]}`" if absent else f"known dtype: {str(fields['dtype'])[:40]!r}"
 
 
-def _check_tiling(file: SourceFile, entries: list[Entry], start: int) -> None:
-    """Tensors must cover every byte after the header once, so that a file can't hide anything between them."""
-    ranges = sorted([(begin, end, info.key) for info, begin, end in entries])
-    size = file.size - start
-    for (_, end, _), (begin, _, key) in pairwise([(0, 0, ""), *ranges]):
-        if begin != end:
-            raise _fault(file, key, f"begins at byte {begin}, but the tensor before it ends at {end}")
-    end = ranges[-1][1] if ranges else 0
-    if end > size:
-        raise truncated(file.path, start + end, file.size)
-    if end < size:
-        raise FormatError(file.path, f"has {size - end} bytes after its last tensor")
+def _check_tiling(ranges: Mapping[str, tuple[int, int]]) -> int:
+    """Tensors must cover every byte after the header once, so that a file can't hide anything between them; where the last ends."""
+    before = 0
+    for begin, end, key in sorted([(begin, end, key) for key, (begin, end) in ranges.items()]):
+        if begin != before:
+            raise _fault(key, f"begins at byte {begin}, but the tensor before it ends at {before}")
+        before = end
+    return before
 
 
-def _fault(file: SourceFile, key: str, fact: str) -> FormatError:
-    return FormatError(file.path, f"`{key[:200]}` {fact}", AGAIN)
-
-
+def _fault(key: str, fact: str) -> HeaderFault:
+    return HeaderFault(f"`{key[:200]}` {fact}")

@@ -31,16 +31,29 @@ def read_archive(archive: Archive, wanted: str) -> Contents:
     is_big_endian = _read_control_records(archive, root)
     if file.size <= CHECK_ON_OPEN:
         archive.check()
-    machine = PickleMachine(archive.read(f"{root}/data.pkl", PICKLE_BYTES), persistent=storage_ids())
-    value = machine.load(file.path, "data.pkl")
+    value, calls = _load(archive.read(f"{root}/data.pkl", PICKLE_BYTES), file.path)
     notes = list(archive.notes)
     if f"{root}/constants.pkl" in archive.members:
         from ckpt_tool.formats.torchscript import as_modules
 
         value = as_modules(value, archive, root)
         notes.append("a TorchScript program; only its weights were read")
-        machine.calls.clear()
-    return pickled_contents(value, file.path, wanted, _locator(archive, root), machine.calls, is_big_endian, notes)
+        calls = ()
+    return pickled_contents(value, file.path, wanted, _locator(archive, root), calls, is_big_endian, notes)
+
+
+_last: list[tuple[bytes, object, tuple[str, ...]]] = []
+"""The last pickle with what it describes: two checkpoints of one model often differ in their storages alone."""
+
+
+def _load(data: bytes, path: str) -> tuple[object, tuple[str, ...]]:
+    """What a pickle describes, and the calls that it asks for. Raises FormatError."""
+    if not _last or _last[0][0] != data:
+        _last.clear()
+        machine = PickleMachine(data, persistent=storage_ids())
+        value = machine.load(path, "data.pkl")
+        _last.append((data, value, tuple(machine.calls)))
+    return _last[0][1], _last[0][2]
 
 
 def _root(archive: Archive) -> str:

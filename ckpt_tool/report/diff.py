@@ -30,7 +30,7 @@ def _header(diff: Diff, names: tuple[str, str], style: Style) -> str:
 
 
 def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str:
-    entries = {entry.key: entry for entry in diff.entries if entry.kind == kind}
+    entries = {entry.key: entry for entry in (diff.entries if kind == "same" else diff.changes) if entry.kind == kind}
     if not entries:
         return ""
     sign, colour = SIGNS.get(kind, ("~", "yellow") if kind != "same" else (" ", "dim"))
@@ -98,7 +98,7 @@ def _closing(diff: Diff) -> str:
 
 def diff_json(diff: Diff, names: tuple[str, str], verbose: bool = False) -> dict[str, object]:
     """The contract's JSON; `same` entries are listed with `verbose` only."""
-    entries = [_entry_json(entry) for entry in diff.entries if verbose or entry.kind != "same"]
+    entries = [_entry_json(entry) for entry in (diff.entries if verbose else diff.changes)]
     return {
         "schema": 1, "a": _side_json(names[0], diff.a), "b": _side_json(names[1], diff.b), "identical": diff.identical,
         "counts": diff.counts, "entries": entries,

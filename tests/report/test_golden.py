@@ -34,8 +34,8 @@ def test_diff_of_equal_sides(golden):
 
 
 def test_diff_with_values(golden):
-    def compare(key):
-        return Values(32, 16, 0.5, 30.0, 32.0, 32.0) if "conv" in key else None
+    def compare(keys):
+        return [Values(32, 16, 0.5, 30.0, 32.0, 32.0) if "conv" in key else None for key in keys]
 
     golden("diff_values.txt", diff_text(diff_catalogs(A, A, compare), ("a.pth", "b.pth")))
 
