@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.atomic import atomic_output
-from ckpt_tool.engine.copying import checksum, copy_checked, copy_extent, write_at
+from ckpt_tool.engine.copying import write_at
 from ckpt_tool.engine.layout import Labels, Layout, Member
+from ckpt_tool.engine.moving import move_tensor
 from ckpt_tool.engine.safetensors_layout import SafetensorsLayout
 from ckpt_tool.engine.sources import Origin, TensorSource, computed_tensors, moved_tensors
 from ckpt_tool.engine.torch_layout import TorchLayout
@@ -120,15 +121,16 @@ def _fill(
     origins: Mapping[str, Origin],
 ) -> None:
     stored = {m.info.key for m in members if m.same_as is None or not layout.shares_tensors}
-    checksums: dict[str, int] = {}
     for offset, content in layout.head():
         write_at(fd, content, offset)
-    moves = [(key, origin) for key, origin in origins.items() if key in stored]
-    for key, origin in sorted(moves, key=lambda move: _place(move[1])):
-        checksums[key] = _move(fd, layout, key, origin)
-    for key, computed in computed_tensors(plan, source, target, stored - origins.keys()):
-        write_at(fd, computed, layout.offset(key))
-        checksums[key] = checksum(computed) if layout.needs_checksums else 0
+    moves = sorted([(key, origin) for key, origin in origins.items() if key in stored], key=lambda move: _place(move[1]))
+    left = stored - origins.keys()
+    if left:
+        from ckpt_tool.engine.writer import fill_side_by_side
+
+        checksums = fill_side_by_side(fd, layout, moves, computed_tensors(plan, source, target, left))
+    else:
+        checksums = {key: move_tensor(fd, layout, key, origin) for key, origin in moves}
     for offset, content in layout.tail(checksums):
         write_at(fd, content, offset)
 
@@ -136,26 +138,3 @@ def _fill(
 def _place(origin: Origin) -> tuple[str, int]:
     extent = origin.checkpoint.extent(origin.key)
     return (extent.file.path, extent.offset) if extent else (origin.checkpoint.path, -1)
-
-
-def _move(fd: int, layout: Layout, key: str, origin: Origin) -> int:
-    """Copies one tensor's bytes and gives their CRC-32, where the layout needs it.
-
-    A checksum that the source has is carried over to a container that stores it, and verified where it would be lost.
-    """
-    extent, offset = origin.checkpoint.extent(origin.key), layout.offset(key)
-    if extent and (extent.crc32 is None) is not layout.needs_checksums:
-        copy_extent(extent, fd, offset)
-        return extent.crc32 or 0
-    if extent:
-        return copy_checked(extent, fd, offset, layout.needs_checksums)
-    return _write_chunks(fd, offset, origin.checkpoint.chunks(origin.key), layout.needs_checksums)
-
-
-def _write_chunks(fd: int, offset: int, chunks: Iterator[bytes], needs_checksum: bool) -> int:
-    crc = 0
-    for chunk in chunks:
-        write_at(fd, chunk, offset)
-        offset += len(chunk)
-        crc = checksum(chunk, crc) if needs_checksum else 0
-    return crc

@@ -81,8 +81,9 @@ def _results(step: Step, source: TensorSource, target: TensorSource | None) -> l
 
 
 def _tensor(key: str, checkpoint: TensorSource) -> torch.Tensor:
-    info = checkpoint.catalog[key]
-    return to_tensor(bytearray().join(checkpoint.chunks(key)), info.dtype, info.shape)
+    info, extent = checkpoint.catalog[key], checkpoint.extent(key)
+    content = extent.read_all() if extent else bytearray().join(checkpoint.chunks(key))
+    return to_tensor(content, info.dtype, info.shape)
 
 
 def _cast(tensor: torch.Tensor, dtype: DType | None) -> torch.Tensor:

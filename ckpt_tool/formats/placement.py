@@ -16,6 +16,7 @@ from ckpt_tool.tensors import DType, Shape
 from ckpt_tool.torch_bridge import packed_shape
 
 CHUNK = MiB
+READ_AT_ONCE = MiB
 PIECE = MiB // 4
 """What is read at a time where bytes are only passed on: it stays in the processor's cache."""
 
@@ -57,6 +58,16 @@ class Extent:
             yield piece
         if self.crc32 is not None and crc != self.crc32:
             raise FormatError(self.file.path, "its bytes don't match their checksum", AGAIN, f"byte {self.offset}")
+
+    def read_all(self) -> bytearray:
+        """All of it in memory of its own. Checked as `chunks` is."""
+        content = bytearray(self.length)
+        view = memoryview(content)
+        for offset in range(0, self.length, READ_AT_ONCE):
+            self.file.read_into(view[offset : offset + READ_AT_ONCE], self.offset + offset)
+        if self.crc32 is not None and crc32(content) != self.crc32:
+            raise FormatError(self.file.path, "its bytes don't match their checksum", AGAIN, f"byte {self.offset}")
+        return content
 
     def equals(self, other: Extent) -> bool:
         """Whether two byte ranges hold the same. Raises FormatError where a checksum is wrong."""

@@ -1,0 +1,49 @@
+"""Writing on a thread of its own while the next tensors are read and computed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from ckpt_tool.engine.copying import checksum, write_at
+from ckpt_tool.engine.moving import move_tensor
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine.layout import Layout
+    from ckpt_tool.engine.sources import Origin
+
+MOST_WAITING = 2
+"""Tensors that wait to be written, so that memory stays at a few."""
+
+
+def fill_side_by_side(
+    fd: int, layout: Layout, moves: Sequence[tuple[str, Origin]], computed: Iterable[tuple[str, memoryview]]
+) -> dict[str, int]:
+    """Writes what moves, and what is computed meanwhile; gives the checksums. Raises what went wrong on either thread."""
+    checksums: dict[str, int] = {}
+
+    def move_all() -> None:
+        checksums.update({key: move_tensor(fd, layout, key, origin) for key, origin in moves})
+
+    def write(key: str, content: memoryview) -> Callable[[], None]:
+        def run() -> None:
+            write_at(fd, content, layout.offset(key))
+            checksums[key] = checksum(content) if layout.needs_checksums else 0
+
+        return run
+
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            waiting.append(thread.submit(move_all))
+            for key, content in computed:
+                while len(waiting) >= MOST_WAITING:
+                    waiting.popleft().result()
+                waiting.append(thread.submit(write(key, content)))
+            for each in waiting:
+                each.result()
+        finally:
+            thread.shutdown(cancel_futures=True)
+    return checksums
