@@ -17,7 +17,7 @@ from ckpt_tool.formats import Checkpoint, open_checkpoint
 if TYPE_CHECKING:
     from torch import nn
 
-    from ckpt_tool.engine import Mismatch, Written
+    from ckpt_tool.engine import Mismatch, Tell, Written
     from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import Plan, RuleSet
     from ckpt_tool.tensors import Catalog
@@ -122,9 +122,14 @@ def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: H
     return plan
 
 
-def write(work: Planned, output: str | None, force: bool = False) -> Written:
-    """Writes what a plan says. Raises RuleError for its problems, OutputError for what can't be written."""
-    from ckpt_tool.engine import write_checkpoint
+def write(
+    work: Planned, output: str | None, force: bool = False, shard_bytes: int | None = None, tell: Tell | None = None
+) -> Written:
+    """Writes what a plan says; with `shard_bytes` to a folder of files of at most so many bytes. `tell` hears of the bytes written.
+
+    Raises RuleError for its problems, OutputError for what can't be written.
+    """
+    from ckpt_tool.engine import write_checkpoint, write_sharded
 
     plan = work.checked()
     path = output or (work.rules.output if work.rules else None)
@@ -135,7 +140,9 @@ def write(work: Planned, output: str | None, force: bool = False) -> Written:
         raise InputError(work.target.path, "is a key list: it has no values for the keys that are kept", "give a checkpoint")
     if plan.steps and not work.source.has_values:
         raise InputError(work.source.path, "is a key list: it has no values to map", "give a checkpoint")
-    return write_checkpoint(plan, work.source, work.target, path, force)
+    if shard_bytes is not None:
+        return write_sharded(plan, work.source, work.target, path, shard_bytes, force, tell)
+    return write_checkpoint(plan, work.source, work.target, path, force, tell)
 
 
 def verify(work: Planned, output: str) -> tuple[Mismatch, ...]:
@@ -181,7 +188,14 @@ def load_into(
         return load_plan(draft(ours.catalog, target.catalog, rule_set, way, path), ours, module)
 
 
-def map_checkpoint(source: str | None, target: str | None, output: str | None, how: How | None = None, force: bool = False) -> Written:
+def map_checkpoint(
+    source: str | None,
+    target: str | None,
+    output: str | None,
+    how: How | None = None,
+    force: bool = False,
+    shard_bytes: int | None = None,
+) -> Written:
     """Maps `source` onto `target`'s keys and writes `output`: the one-call form of `ckpt map`."""
     with planned(source, target, how or How()) as work:
-        return write(work, output, force)
+        return write(work, output, force, shard_bytes)

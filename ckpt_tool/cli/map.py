@@ -7,6 +7,8 @@ import typer
 from ckpt_tool.api import How
 from ckpt_tool.cli.options import Color, ColorOption, Debug, Json, Quiet, Source, Target, Verbose, takes_how
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
+from ckpt_tool.cli.progress import Progress
+from ckpt_tool.errors import InputError
 
 
 @takes_how
@@ -16,6 +18,9 @@ def map_(
     target: Target = None,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="OUT", help="What to write: .safetensors, or .pth .pt .bin .ckpt .pkl.")
+    ] = None,
+    shards: Annotated[
+        str | None, typer.Option("--max-shard-size", metavar="SIZE", help="OUT is a folder of safetensors files of at most this, 5GB say.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
     json: Json = False,
@@ -34,7 +39,8 @@ def map_(
     style = style_of(color, verbose)
     with api.planned(source, target, way) as work:
         names = names_of(work.source.path, work.target_path, work.rules, way.by)
-        written = api.write(work, output, force) if work.plan else None
+        with Progress(work.plan.outputs.nbytes if work.plan else 0, not (quiet or json)) as progress:
+            written = api.write(work, output, force, size_of(shards), progress) if work.plan else None
         if json:
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)
             show_result(to_json(report | {"output": written_json(written)}))
@@ -44,3 +50,17 @@ def map_(
             say(plan_text(work.plan, names, style) + "\n")
             show_result(written_text(written, work.source.extras))
         raise typer.Exit(YES if written else NO)
+
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+
+
+def size_of(text: str | None) -> int | None:
+    """Bytes of `5GB` or `512MiB`; None for nothing."""
+    if text is None:
+        return None
+    digits = text.rstrip("BbKkMmGgTtIi ")
+    unit = UNITS.get(text[len(digits) :].strip().upper())
+    if not digits.isdecimal() or unit is None or not int(digits):
+        raise InputError("--max-shard-size", f"`{text}` is no size", "say 5GB, 500MB or 512MiB")
+    return int(digits) * unit

@@ -1,10 +1,19 @@
 """One tensor's bytes from where they lie to where they belong, unchanged."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ckpt_tool.engine.copying import checksum, copy_checked, copy_extent, write_at
 from ckpt_tool.engine.layout import Layout
 from ckpt_tool.engine.sources import Origin
+
+
+def move_tensors(fd: int, layout: Layout, moves: Sequence[tuple[str, Origin]], done: Callable[[str], None]) -> dict[str, int]:
+    """Copies tensors one after the other; gives their checksums, and tells of each that is done."""
+    checksums = {}
+    for key, origin in moves:
+        checksums[key] = move_tensor(fd, layout, key, origin)
+        done(key)
+    return checksums
 
 
 def move_tensor(fd: int, layout: Layout, key: str, origin: Origin) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.atomic import atomic_output
 from ckpt_tool.engine.copying import write_at
 from ckpt_tool.engine.layout import Labels, Layout, Member
-from ckpt_tool.engine.moving import move_tensor
+from ckpt_tool.engine.moving import move_tensors
 from ckpt_tool.engine.safetensors_layout import SafetensorsLayout
 from ckpt_tool.engine.sources import Origin, TensorSource, computed_tensors, moved_tensors
 from ckpt_tool.engine.torch_layout import TorchLayout
@@ -30,13 +30,17 @@ MAKERS: dict[str, tuple[str, type[SafetensorsLayout] | type[TorchLayout]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The checkpoint that was written. `ties` are keys that share a tensor, with the key that they share it with."""
+    """The checkpoint that was written. `ties` are keys that share a tensor, with the key that they share it with.
+
+    `shards` are the names of the files in the folder `path`; none for a single file.
+    """
 
     path: str
     format: str
     tensors: int
     nbytes: int
     ties: tuple[tuple[str, str], ...]
+    shards: tuple[str, ...] = ()
 
 
 def output_format(path: str) -> str:
@@ -47,21 +51,40 @@ def output_format(path: str) -> str:
     return MAKERS[suffix][0]
 
 
-def write_checkpoint(plan: Plan, source: TensorSource, target: TensorSource | None, path: str, replace: bool = False) -> Written:
-    """Writes what the plan says to `path`, complete or not at all.
+Tell = Callable[[int], None]
+"""Is told how many bytes more have been written, maybe from another thread."""
+
+
+def write_checkpoint(
+    plan: Plan, source: TensorSource, target: TensorSource | None, path: str, replace: bool = False, tell: Tell | None = None
+) -> Written:
+    """Writes what the plan says to `path`, complete or not at all; `tell` hears of each tensor that was.
 
     Costs one pass over the bytes that move; the largest group of tensors that an op works on is in memory at a time.
     Raises OutputError, and FormatError for a source that is broken, or changes while it is read.
     """
     output_format(path)
+    return write_members(plan, source, target, path, plan.outputs, replace, tell)
+
+
+def write_members(
+    plan: Plan,
+    source: TensorSource,
+    target: TensorSource | None,
+    path: str,
+    outputs: Catalog,
+    replace: bool = False,
+    tell: Tell | None = None,
+) -> Written:
+    """Writes some of the plan's outputs, or all of them, to one file; raises as `write_checkpoint` does."""
     _refuse_inputs(path, source, target)
-    origins = moved_tensors(plan, source, target)
-    members = _members(plan.outputs, origins)
+    origins = {key: origin for key, origin in moved_tensors(plan, source, target).items() if key in outputs}
+    members = _members(outputs, origins)
     ties = tuple((member.info.key, member.same_as) for member in members if member.same_as)
     kind, maker = MAKERS[os.path.splitext(path)[1].lower()]
     layout = maker(members, _labels(plan, source, target, kind), path)
     with atomic_output(path, layout.size, replace) as fd:
-        _fill(fd, layout, plan, source, target, members, origins)
+        _fill(fd, layout, plan, source, target, members, origins, tell or (lambda nbytes: None))
         _check_unchanged(source, target)
     return Written(path, kind, len(members), layout.size, ties)
 
@@ -119,7 +142,9 @@ def _fill(
     target: TensorSource | None,
     members: Sequence[Member],
     origins: Mapping[str, Origin],
+    tell: Tell,
 ) -> None:
+    sizes = {member.info.key: member.info.nbytes for member in members}
     stored = {m.info.key for m in members if m.same_as is None or not layout.shares_tensors}
     for offset, content in layout.head():
         write_at(fd, content, offset)
@@ -128,9 +153,9 @@ def _fill(
     if left:
         from ckpt_tool.engine.writer import fill_side_by_side
 
-        checksums = fill_side_by_side(fd, layout, moves, computed_tensors(plan, source, target, left))
+        checksums = fill_side_by_side(fd, layout, moves, computed_tensors(plan, source, target, left), lambda key: tell(sizes[key]))
     else:
-        checksums = {key: move_tensor(fd, layout, key, origin) for key, origin in moves}
+        checksums = move_tensors(fd, layout, moves, lambda key: tell(sizes[key]))
     for offset, content in layout.tail(checksums):
         write_at(fd, content, offset)
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.copying import checksum, write_at
-from ckpt_tool.engine.moving import move_tensor
+from ckpt_tool.engine.moving import move_tensors
 
 if TYPE_CHECKING:
     from ckpt_tool.engine.layout import Layout
@@ -19,18 +19,23 @@ MOST_WAITING = 2
 
 
 def fill_side_by_side(
-    fd: int, layout: Layout, moves: Sequence[tuple[str, Origin]], computed: Iterable[tuple[str, memoryview]]
+    fd: int,
+    layout: Layout,
+    moves: Sequence[tuple[str, Origin]],
+    computed: Iterable[tuple[str, memoryview]],
+    done: Callable[[str], None],
 ) -> dict[str, int]:
     """Writes what moves, and what is computed meanwhile; gives the checksums. Raises what went wrong on either thread."""
     checksums: dict[str, int] = {}
 
     def move_all() -> None:
-        checksums.update({key: move_tensor(fd, layout, key, origin) for key, origin in moves})
+        checksums.update(move_tensors(fd, layout, moves, done))
 
     def write(key: str, content: memoryview) -> Callable[[], None]:
         def run() -> None:
             write_at(fd, content, layout.offset(key))
             checksums[key] = checksum(content) if layout.needs_checksums else 0
+            done(key)
 
         return run
 
