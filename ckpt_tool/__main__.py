@@ -1,7 +1,9 @@
 """`ckpt` and `python -m ckpt_tool`: runs the command line, and turns errors into one clear text and an exit status."""
 
 import os
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> None:
@@ -10,6 +12,9 @@ def main() -> None:
     from ckpt_tool.cli.output import fail
     from ckpt_tool.errors import CkptError
 
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, _stop)
     try:
         app(prog_name="ckpt")
     except CkptError as error:
@@ -22,6 +27,11 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:
         sys.exit(fail(error, sys.argv))
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Ends as an exception does, so that what is half written is removed."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,12 @@
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from ckpt_tool.engine.temporary import create_temporary, remove_strays
 from ckpt_tool.errors import OutputError
-
-SUFFIX = ".ckpt-tmp"
 
 
 @contextmanager
@@ -17,15 +15,16 @@ def atomic_output(path: str, size: int, replace: bool) -> Iterator[int]:
     """A file descriptor of `size` bytes to fill; the file takes its name only when the block ends without an exception.
 
     A symbolic link is followed: what it points at is replaced. Raises OutputError where the file exists and `replace` is
-    False, where it can't be created, and where there is no room; what was there before is then untouched.
+    False, where it can't be created, and where there is no room; what was there before is then untouched. What writers that
+    were killed left in the folder is removed first.
     """
     final = os.path.realpath(path)
     mode = _mode_to_keep(path, final, replace)
     folder, name = os.path.split(final)
-    temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
+    remove_strays(folder)
     _check_room(path, folder, size)
     with _plain_errors(path, size):
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        temporary, fd = create_temporary(folder, name)
     try:
         with _plain_errors(path, size):
             if mode is not None:
@@ -33,16 +32,14 @@ def atomic_output(path: str, size: int, replace: bool) -> Iterator[int]:
             _allocate(fd, size)
             yield fd
             os.fsync(fd)
-            os.close(fd)
-            fd = -1
+            # Still open, and so still locked: nobody takes it for a stray before it has its name.
             _publish(temporary, final, replace)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
         raise
     finally:
-        if fd >= 0:
-            os.close(fd)
+        os.close(fd)
     _sync_folder(folder)
 
 
