@@ -122,8 +122,11 @@ def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: H
     return plan
 
 
-def write(work: Planned, output: str | None, force: bool = False) -> Written:
-    """Writes what a plan says. Raises RuleError for its problems, OutputError for what can't be written."""
+def write(work: Planned, output: str | None, force: bool = False, checksum: bool = False) -> Written:
+    """Writes what a plan says; `checksum` asks for the SHA-256 of the output.
+
+    Raises RuleError for the plan's problems, OutputError for what can't be written.
+    """
     from ckpt_tool.engine import write_checkpoint
 
     plan = work.checked()
@@ -135,7 +138,7 @@ def write(work: Planned, output: str | None, force: bool = False) -> Written:
         raise InputError(work.target.path, "is a key list: it has no values for the keys that are kept", "give a checkpoint")
     if plan.steps and not work.source.has_values:
         raise InputError(work.source.path, "is a key list: it has no values to map", "give a checkpoint")
-    return write_checkpoint(plan, work.source, work.target, path, force)
+    return write_checkpoint(plan, work.source, work.target, path, force, checksum)
 
 
 def verify(work: Planned, output: str) -> tuple[Mismatch, ...]:

@@ -18,6 +18,7 @@ def map_(
         str | None, typer.Option("--output", "-o", metavar="OUT", help="What to write: .safetensors, or .pth .pt .bin .ckpt .pkl.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
+    checksum: Annotated[bool, typer.Option("--checksum", help="Print the SHA-256 of the output, to compare it later.")] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -34,7 +35,7 @@ def map_(
     style = style_of(color, verbose)
     with api.planned(source, target, way) as work:
         names = names_of(work.source.path, work.target_path, work.rules, way.by)
-        written = api.write(work, output, force) if work.plan else None
+        written = api.write(work, output, force, checksum) if work.plan else None
         if json:
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)
             show_result(to_json(report | {"output": written_json(written)}))

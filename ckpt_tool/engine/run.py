@@ -15,6 +15,7 @@ from ckpt_tool.engine.sources import Origin, TensorSource, computed_tensors, mov
 from ckpt_tool.engine.torch_layout import TorchLayout
 from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.errors import FormatError, OutputError
+from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 if TYPE_CHECKING:
@@ -29,13 +30,17 @@ MAKERS: dict[str, tuple[str, type[SafetensorsLayout] | type[TorchLayout]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The checkpoint that was written. `ties` are keys that share a tensor, with the key that they share it with."""
+    """The checkpoint that was written. `ties` are keys that share a tensor, with the key that they share it with.
+
+    `sha256` is that of the file, where it was asked for.
+    """
 
     path: str
     format: str
     tensors: int
     nbytes: int
     ties: tuple[tuple[str, str], ...]
+    sha256: str | None = None
 
 
 def output_format(path: str) -> str:
@@ -46,8 +51,10 @@ def output_format(path: str) -> str:
     return MAKERS[suffix][0]
 
 
-def write_checkpoint(plan: Plan, source: TensorSource, target: TensorSource | None, path: str, replace: bool = False) -> Written:
-    """Writes what the plan says to `path`, complete or not at all.
+def write_checkpoint(
+    plan: Plan, source: TensorSource, target: TensorSource | None, path: str, replace: bool = False, checksum: bool = False
+) -> Written:
+    """Writes what the plan says to `path`, complete or not at all; with `checksum`, what was written is read again for its SHA-256.
 
     Costs one pass over the bytes that move; the largest group of tensors that an op works on is in memory at a time.
     Raises OutputError, and FormatError for a source that is broken, or changes while it is read.
@@ -62,7 +69,8 @@ def write_checkpoint(plan: Plan, source: TensorSource, target: TensorSource | No
     with atomic_output(path, layout.size, replace) as fd:
         _fill(fd, layout, plan, source, target, members, origins)
         _check_unchanged(source, target)
-    return Written(path, kind, len(members), layout.size, ties)
+        digest = sha256_of(fd, layout.size, path) if checksum else None
+    return Written(path, kind, len(members), layout.size, ties, digest)
 
 
 def _refuse_inputs(path: str, *inputs: TensorSource | None) -> None:

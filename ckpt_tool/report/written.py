@@ -18,6 +18,8 @@ def written_text(written: Written, left_behind: Sequence[Extra]) -> str:
     if left_behind:
         names = ", ".join(safe(extra.path) or "(the file)" for extra in left_behind[:MOST_NAMES])
         lines.append(f"note: what is no tensor stays behind: {names}" + _more(left_behind))
+    if written.sha256:
+        lines.append(f"sha256 {written.sha256}")
     return "\n".join([*lines, f"wrote {safe(written.path)}: {plural(written.tensors, 'tensor')}, {size_text(written.nbytes)}"])
 
 
@@ -29,4 +31,5 @@ def written_json(written: Written | None) -> dict[str, object] | None:
     if written is None:
         return None
     ties = [{"key": key, "shares": other} for key, other in written.ties]
-    return {"path": written.path, "format": written.format, "tensors": written.tensors, "bytes": written.nbytes, "ties": ties}
+    report = {"path": written.path, "format": written.format, "tensors": written.tensors, "bytes": written.nbytes, "ties": ties}
+    return report | ({"sha256": written.sha256} if written.sha256 else {})

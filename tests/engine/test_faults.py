@@ -158,7 +158,7 @@ def test_a_folder_that_goes_away_is_named(small_and_large, tmp_path, monkeypatch
             path.unlink()
         (tmp_path / "there").rmdir()
 
-    with pytest.raises(CkptError, match="there/out.pth: its folder"):
+    with pytest.raises(CkptError, match=r"there/out\.pth: its folder"):
         mapped_while(monkeypatch, remove_folder, small_and_large[1], tmp_path / "there" / "out.pth")
 
 
