@@ -58,7 +58,7 @@ def planned(source: str | None, target: str | None, how: How) -> Iterator[Planne
     """
     rules = read_rules(how)
     if rules:
-        source, target = source or rules.source, target or rules.target
+        source, target = source or rules.source, target or _target_of(rules)
     if source is None:
         raise InputError("source", "no source is given, and no rule file names one", "ckpt map SOURCE TARGET, or `source:` in the rules")
     with ExitStack() as stack:
@@ -70,6 +70,14 @@ def planned(source: str | None, target: str | None, how: How) -> Iterator[Planne
             yield Planned(ours, theirs, rules, None, error.problems)
         else:
             yield Planned(ours, theirs, rules, plan)
+
+
+def _target_of(rules: RuleSet) -> str | None:
+    """The target that a rule file names. Raises InputError for a factory: what is read runs nothing, what the user types may."""
+    if rules.target and FACTORY.fullmatch(rules.target) and not os.path.exists(rules.target):
+        hint = "if you trust it, name the target on the command line"
+        raise InputError(rules.files[0], f"names code for its target, `{rules.target}`, and a rule file runs nothing", hint)
+    return rules.target
 
 
 def open_source(path: str, unwrap: Sequence[str]) -> Checkpoint:

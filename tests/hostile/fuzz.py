@@ -9,6 +9,7 @@ terminal, a misreading. Each is written to --keep (`fuzz_findings/`), once for e
 """
 
 import argparse
+import faulthandler
 import resource
 import signal
 import sys
@@ -23,7 +24,7 @@ from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from tests.hostile.fuzz_targets import TARGETS, Target  # noqa: E402
+from tests.hostile.fuzz_targets import TARGETS, Target
 
 SECONDS, MEMORY = 10, 600 << 20
 
@@ -41,7 +42,7 @@ def inputs(target: Target, chance: Random) -> Iterator[bytes]:
         for _ in range(chance.choice((1, 1, 1, 2))):
             try:
                 raw = chance.choice(target.changes)(raw, made, chance)
-            except Exception:  # noqa: BLE001, a change that expects a valid input got one that was changed before
+            except Exception:
                 break
         yield raw
 
@@ -54,7 +55,7 @@ def try_input(target: Target, raw: bytes, folder: Path) -> BaseException | None:
         target.check(raw, folder / "input.bin")
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001, everything else is a finding
+    except BaseException as error:
         return error
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -87,6 +88,8 @@ def fuzz(name: str, seconds: float, keep: Path, seed: int) -> int:
             start = time.monotonic()
             if start > end:
                 break
+            # What hangs inside of a C function is not reached by signals: the process ends, and the input stays in `folder`.
+            faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
             error = try_input(target, raw, Path(folder))
             count, slowest = count + 1, max(slowest, time.monotonic() - start)
             if error is not None and (place := place_of(error)) not in found:
@@ -95,6 +98,7 @@ def fuzz(name: str, seconds: float, keep: Path, seed: int) -> int:
                 path = keep / f"{name}-{sha256(raw).hexdigest()[:8]}"
                 path.write_bytes(raw)
                 print(f"{name}: {place}: {str(error)[:200]!r}; kept as {path}", flush=True)
+    faulthandler.cancel_dump_traceback_later()
     print(f"{name}: {count:,} inputs, the slowest {slowest:.2f} s, {len(found)} findings", flush=True)
     return len(found)
 

@@ -129,7 +129,7 @@ def check_against_torch(raw: bytes, path: Path) -> None:
         warnings.simplefilter("ignore")
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # noqa: BLE001, torch's errors are of all kinds
+        except Exception:
             return check_file(raw, path)
     theirs = dict(_tensors(loaded, ""))
     with suppress(InputError), open_checkpoint(str(path)) as checkpoint:
@@ -205,7 +205,9 @@ def _change_member(raw: bytes, others: list[bytes], chance: Random) -> bytes:
     change = change_opcodes if name.endswith(".pkl") and chance.random() < 0.7 else change_bytes
     members[name] = change(members[name], [content for content in members.values() if content], chance)
     if chance.random() < 0.1:
-        members[chance.choice(("data/1", "x", "data.pkl ", "Data/0", "../a", "version", "constants.pkl", "byteorder", ".data/x"))] = members.pop(name)
+        members[chance.choice(("data/1", "x", "data.pkl ", "Data/0", "../a", "version", "constants.pkl", "byteorder", ".data/x"))] = (
+            members.pop(name)
+        )
     return seeds.repacked(members, chance.random() < 0.2)
 
 

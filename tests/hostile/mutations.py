@@ -4,9 +4,33 @@ import json
 import pickletools
 import re
 import struct
+from contextlib import suppress
+from itertools import pairwise
 from random import Random
 
-NUMBERS = (0, 1, 2, 7, 8, 63, 64, 65, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
+NUMBERS = (
+    0,
+    1,
+    2,
+    7,
+    8,
+    63,
+    64,
+    65,
+    127,
+    128,
+    255,
+    256,
+    0x7FFF,
+    0xFFFF,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    1 << 40,
+    (1 << 63) - 1,
+    1 << 63,
+    (1 << 64) - 1,
+)
 WORDS = (
     b"", b"-1", b"0", b"1e9", b"1.5", b"true", b"null", b"NaN", b"[]", b"{}", b"99999999999999999999", b"\x00", b"\x1b[31m", b"\xff", b"..", b"/",
     b"\\", b'"', b"'", b"\n", b"\t", b"*", b"**", b"{", b"}", b"{n}", b"{n=0..9}", b"->", b": ", b"- ", b"&a", b"*a", b"!!python/object", b"\xe2\x80\xae",
@@ -73,7 +97,17 @@ def _random_opcode(chance: Random) -> bytes:
     argument = b""
     if one.arg is not None:
         number = chance.choice(NUMBERS) if chance.random() < 0.3 else chance.randrange(8)
-        text = chance.choice((b"a", b"torch\nFloatStorage\n", b"collections\nOrderedDict\n", b"torch._utils\n_rebuild_tensor_v2\n", b"1\n", b"'x'\n", b"0x1\n"))
+        text = chance.choice(
+            (
+                b"a",
+                b"torch\nFloatStorage\n",
+                b"collections\nOrderedDict\n",
+                b"torch._utils\n_rebuild_tensor_v2\n",
+                b"1\n",
+                b"'x'\n",
+                b"0x1\n",
+            )
+        )
         width = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}.get(one.arg.n)
         argument = struct.pack(width, number & ((1 << 8 * one.arg.n) - 1)) if width else text
         if not width and one.arg.n in (-3, -4, -5, -2):
@@ -84,12 +118,10 @@ def _random_opcode(chance: Random) -> bytes:
 def _opcodes(raw: bytes) -> list[bytes]:
     """The opcodes of a pickle with their arguments, as far as it can be followed; what comes after them as one."""
     ends = [0]
-    try:
+    with suppress(Exception):  # whatever pickletools says of what was broken
         ends += [place for _, _, place in pickletools.genops(raw) if place]
-    except Exception:  # noqa: BLE001, S110 (whatever pickletools says of what was broken)
-        pass
     ends.append(len(raw))
-    return [raw[start:end] for start, end in zip(ends, ends[1:], strict=False) if end > start]
+    return [raw[start:end] for start, end in pairwise(ends) if end > start]
 
 
 def change_header(raw: bytes, others: list[bytes], chance: Random) -> bytes:
@@ -110,7 +142,9 @@ def change_fields(raw: bytes, others: list[bytes], chance: Random) -> bytes:
     for entry in header.values():
         for name in list(entry):
             if chance.random() < 0.3:
-                entry[name] = chance.choice((None, [], [0], [-1], [0, 4], [1.5], [True], "F32", "F4", "C64", 3, {}, [1 << 63, 0], [1 << 32, 1 << 32]))
+                entry[name] = chance.choice(
+                    (None, [], [0], [-1], [0, 4], [1.5], [True], "F32", "F4", "C64", 3, {}, [1 << 63, 0], [1 << 32, 1 << 32])
+                )
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + raw[8 + size :]
 

@@ -6,6 +6,7 @@ import json
 import pickle
 import struct
 import tarfile
+import warnings
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -18,13 +19,26 @@ from tests.hostile.broken_files import PAYLOADS, archive, bombs, must_read, reco
 
 ROOT = Path(__file__).parent.parent.parent
 W = torch.arange(6.0).reshape(2, 3)
+
+
+def _quantised() -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.quantize_per_tensor(W, 0.1, 0, torch.qint8)
+
+
 STORAGES = {
     "plain": {"w": W},
     "tied": {"a": W, "b": W, "c": W[1:], "t": W.t()},
     "types": {str(d): torch.ones(3).to(d) for d in (torch.float16, torch.bfloat16, torch.int8, torch.float8_e5m2, torch.complex64)},
     "odd": {"empty": torch.zeros(0, 3), "scalar": torch.tensor(1.0), "flat": torch.zeros(1).expand(4)},
-    "training": {"state_dict": OrderedDict(w=W), "optimizer": {"state": {0: {"step": 1, "exp_avg": W}}}, "epoch": 3, "names": ["a", b"b", None]},
-    "sparse": {"s": torch.eye(3).to_sparse(), "q": torch.quantize_per_tensor(W, 0.1, 0, torch.qint8)},
+    "training": {
+        "state_dict": OrderedDict(w=W),
+        "optimizer": {"state": {0: {"step": 1, "exp_avg": W}}},
+        "epoch": 3,
+        "names": ["a", b"b", None],
+    },
+    "sparse": {"s": torch.eye(3).to_sparse(), "q": _quantised()},
 }
 
 
@@ -43,7 +57,14 @@ def legacy() -> list[bytes]:
 
 
 def pickles() -> list[bytes]:
-    values = [{"w": np.ones(3)}, [1, 2.5, "a", b"b", None, (1 << 70)], {"a": {"b": [{}]}}, OrderedDict(a={1, 2}), np.float64(1), bytearray(5)]
+    values = [
+        {"w": np.ones(3)},
+        [1, 2.5, "a", b"b", None, (1 << 70)],
+        {"a": {"b": [{}]}},
+        OrderedDict(a={1, 2}),
+        np.float64(1),
+        bytearray(5),
+    ]
     made = [pickle.dumps(value, protocol) for value in values for protocol in (0, 2, 4, 5)]
     members = [dict(_members(torch_file(value)))["data.pkl"] for value in STORAGES.values()]
     return made + members + [tensor_pickle()] + [payload("m") for payload in PAYLOADS.values()]
