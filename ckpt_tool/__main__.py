@@ -9,13 +9,14 @@ from types import FrameType
 def main() -> None:
     """Exit status 0: the answer is yes, 1: the answer is no, 2: there is no answer."""
     from ckpt_tool.cli.app import app
-    from ckpt_tool.cli.output import fail
+    from ckpt_tool.cli.output import check_options, fail
     from ckpt_tool.errors import CkptError
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, _stop)
     try:
+        check_options(sys.argv[1:])
         app(prog_name="ckpt")
     except CkptError as error:
         sys.exit(fail(error, sys.argv))
