@@ -2,7 +2,9 @@
 
 import gc
 import os
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> None:
@@ -10,10 +12,14 @@ def main() -> None:
     # A command makes many values and no cycles to speak of; it ends before collecting would pay.
     gc.disable()
     from ckpt_tool.cli.app import app
-    from ckpt_tool.cli.output import fail
+    from ckpt_tool.cli.output import check_options, fail
     from ckpt_tool.errors import CkptError
 
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+            signal.signal(number, _stop)
     try:
+        check_options(sys.argv[1:])
         app(prog_name="ckpt")
     except CkptError as error:
         sys.exit(fail(error, sys.argv))
@@ -25,6 +31,11 @@ def main() -> None:
         sys.exit(0)
     except Exception as error:
         sys.exit(fail(error, sys.argv))
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Ends as an exception does, so that what is half written is removed."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +17,7 @@ from ckpt_tool.formats import Checkpoint, open_checkpoint
 if TYPE_CHECKING:
     from torch import nn
 
-    from ckpt_tool.engine import Mismatch, Tell, Written
+    from ckpt_tool.engine import Mismatch, Written
     from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import Plan, RuleSet
     from ckpt_tool.tensors import Catalog
@@ -58,7 +58,7 @@ def planned(source: str | None, target: str | None, how: How) -> Iterator[Planne
     """
     rules = read_rules(how)
     if rules:
-        source, target = source or rules.source, target or rules.target
+        source, target = source or rules.source, target or _target_of(rules)
     if source is None:
         raise InputError("source", "no source is given, and no rule file names one", "ckpt map SOURCE TARGET, or `source:` in the rules")
     with ExitStack() as stack:
@@ -70,6 +70,14 @@ def planned(source: str | None, target: str | None, how: How) -> Iterator[Planne
             yield Planned(ours, theirs, rules, None, error.problems)
         else:
             yield Planned(ours, theirs, rules, plan)
+
+
+def _target_of(rules: RuleSet) -> str | None:
+    """The target that a rule file names. Raises InputError for a factory: what is read runs nothing, what the user types may."""
+    if rules.target and FACTORY.fullmatch(rules.target) and not os.path.exists(rules.target):
+        hint = "if you trust it, name the target on the command line"
+        raise InputError(rules.files[0], f"names code for its target, `{rules.target}`, and a rule file runs nothing", hint)
+    return rules.target
 
 
 def open_source(path: str, unwrap: Sequence[str]) -> Checkpoint:
@@ -123,13 +131,19 @@ def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: H
 
 
 def write(
-    work: Planned, output: str | None, force: bool = False, shard_bytes: int | None = None, tell: Tell | None = None
+    work: Planned,
+    output: str | None,
+    force: bool = False,
+    checksum: bool = False,
+    shard_bytes: int | None = None,
+    tell: Callable[[int], None] = lambda nbytes: None,
 ) -> Written:
-    """Writes what a plan says; with `shard_bytes` to a folder of files of at most so many bytes. `tell` hears of the bytes written.
+    """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so many bytes.
 
-    Raises RuleError for its problems, OutputError for what can't be written.
+    `checksum` asks for the SHA-256 of what is written; `tell` hears how many bytes were. Raises RuleError for the plan's
+    problems, OutputError for what can't be written.
     """
-    from ckpt_tool.engine import write_checkpoint, write_sharded
+    from ckpt_tool.engine import Job, write_checkpoint, write_sharded
 
     plan = work.checked()
     path = output or (work.rules.output if work.rules else None)
@@ -140,9 +154,8 @@ def write(
         raise InputError(work.target.path, "is a key list: it has no values for the keys that are kept", "give a checkpoint")
     if plan.steps and not work.source.has_values:
         raise InputError(work.source.path, "is a key list: it has no values to map", "give a checkpoint")
-    if shard_bytes is not None:
-        return write_sharded(plan, work.source, work.target, path, shard_bytes, force, tell)
-    return write_checkpoint(plan, work.source, work.target, path, force, tell)
+    job = Job(plan, work.source, work.target, force, checksum, tell)
+    return write_checkpoint(job, path) if shard_bytes is None else write_sharded(job, path, shard_bytes)
 
 
 def verify(work: Planned, output: str) -> tuple[Mismatch, ...]:
@@ -198,4 +211,4 @@ def map_checkpoint(
 ) -> Written:
     """Maps `source` onto `target`'s keys and writes `output`: the one-call form of `ckpt map`."""
     with planned(source, target, how or How()) as work:
-        return write(work, output, force, shard_bytes)
+        return write(work, output, force, shard_bytes=shard_bytes)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ckpt_tool.cli.options import Color
-from ckpt_tool.errors import CkptError, RuleError
+from ckpt_tool.errors import CkptError, InputError, RuleError
 from ckpt_tool.report.problems import error_text
 from ckpt_tool.report.style import Style, safe
 
@@ -25,6 +25,13 @@ def say(text: str) -> None:
 def show_result(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def check_options(arguments: Sequence[str]) -> None:
+    """Raises InputError for an option with control characters: the command line's parser would print it as it is."""
+    for name in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
+        if name != safe(name):
+            raise InputError(name, "is no option")
 
 
 def fail(error: Exception, arguments: Sequence[str]) -> int:

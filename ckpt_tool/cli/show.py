@@ -11,6 +11,7 @@ from ckpt_tool.cli.output import NO, YES, show_result, style_of
 def show(
     path: Annotated[str, typer.Argument(metavar="A", help=f"What to look into: {CHECKPOINT}.")],
     keys: Annotated[bool, typer.Option("--keys", help="Print a key list: key, dtype and shape, with tabs between.")] = False,
+    checksum: Annotated[bool, typer.Option("--checksum", help="Print the SHA-256 of each of its files, as sha256sum does.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when unpickling the file would call something.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -21,11 +22,14 @@ def show(
     """Show what a checkpoint contains: keys, dtypes, shapes, sizes, and what is no tensor."""
     from ckpt_tool.formats import format_key_list, open_checkpoint
     from ckpt_tool.report.jsons import to_json
-    from ckpt_tool.report.show import calls, show_json, show_text
+    from ckpt_tool.report.show import calls, checksums_text, show_json, show_text
 
     with open_checkpoint(path) as checkpoint:
+        sums = checkpoint.checksums() if checksum else {}
         if json:
-            show_result(to_json(show_json(checkpoint)))
+            show_result(to_json(show_json(checkpoint) | ({"sha256": sums} if checksum else {})))
+        elif checksum:
+            show_result(checksums_text(sums))
         elif keys:
             show_result(format_key_list(checkpoint.catalog).rstrip("\n"))
         elif not quiet:

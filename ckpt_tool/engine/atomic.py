@@ -2,14 +2,12 @@
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from ckpt_tool.engine.temporary import create_temporary, remove_strays
 from ckpt_tool.errors import OutputError
-
-SUFFIX = ".ckpt-tmp"
 
 
 @contextmanager
@@ -17,33 +15,32 @@ def atomic_output(path: str, size: int, replace: bool) -> Iterator[int]:
     """A file descriptor of `size` bytes to fill; the file takes its name only when the block ends without an exception.
 
     A symbolic link is followed: what it points at is replaced. Raises OutputError where the file exists and `replace` is
-    False, where it can't be created, and where there is no room; what was there before is then untouched.
+    False, where it can't be created, and where there is no room; what was there before is then untouched. What writers that
+    were killed left in the folder is removed first.
     """
     final = os.path.realpath(path)
     mode = _mode_to_keep(path, final, replace)
     folder, name = os.path.split(final)
-    temporary = os.path.join(folder, f".{name[:200]}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
-    _check_room(path, folder, size)
-    with _plain_errors(path, size):
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0), 0o666)
+    remove_strays(folder)
+    check_room(path, folder, size)
+    with plain_errors(path, size):
+        temporary, fd = create_temporary(folder, name)
     try:
-        with _plain_errors(path, size):
+        with plain_errors(path, size):
             if mode is not None:
                 os.fchmod(fd, mode)
-            _allocate(fd, size)
+            allocate(fd, size)
             yield fd
             os.fsync(fd)
-            os.close(fd)
-            fd = -1
+            # Still open, and so still locked: nobody takes it for a stray before it has its name.
             _publish(temporary, final, replace)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
         raise
     finally:
-        if fd >= 0:
-            os.close(fd)
-    _sync_folder(folder)
+        os.close(fd)
+    sync_folder(folder)
 
 
 def _mode_to_keep(path: str, final: str, replace: bool) -> int | None:
@@ -61,7 +58,8 @@ def _mode_to_keep(path: str, final: str, replace: bool) -> int | None:
     return stat.S_IMODE(status.st_mode)
 
 
-def _check_room(path: str, folder: str, size: int) -> None:
+def check_room(path: str, folder: str, size: int) -> None:
+    """Raises OutputError where a file system has less than `size` bytes free."""
     try:
         free = os.statvfs(folder)
     except (OSError, ValueError) as error:
@@ -71,7 +69,7 @@ def _check_room(path: str, folder: str, size: int) -> None:
         raise OutputError(path, f"needs {size:,} bytes, and {available:,} are free", "nothing was written")
 
 
-def _allocate(fd: int, size: int) -> None:
+def allocate(fd: int, size: int) -> None:
     """Claims the room beforehand, so that a full disk is known before the work; not every file system can."""
     if size and hasattr(os, "posix_fallocate"):
         try:
@@ -99,7 +97,8 @@ def _publish(temporary: str, final: str, replace: bool) -> None:
         os.unlink(temporary)
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
+    """Makes the names in a folder durable."""
     # Some file systems can't fsync a folder; the rename itself has happened.
     with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)
@@ -110,7 +109,8 @@ def _sync_folder(folder: str) -> None:
 
 
 @contextmanager
-def _plain_errors(path: str, size: int) -> Iterator[None]:
+def plain_errors(path: str, size: int) -> Iterator[None]:
+    """Turns the system's errors into OutputError, in words."""
     try:
         yield
     except OSError as error:

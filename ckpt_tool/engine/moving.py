@@ -1,26 +1,36 @@
 """One tensor's bytes from where they lie to where they belong, unchanged."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from ckpt_tool.engine.copying import checksum, copy_checked, copy_extent, write_at
 from ckpt_tool.engine.layout import Layout
 from ckpt_tool.engine.sources import Origin
 
 
-def move_tensors(fd: int, layout: Layout, moves: Sequence[tuple[str, Origin]], done: Callable[[str], None]) -> dict[str, int]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An open file that a tensor belongs to, and where everything lies in it."""
+
+    fd: int
+    layout: Layout
+
+
+def move_tensors(places: Mapping[str, Place], moves: Sequence[tuple[str, Origin]], done: Callable[[str], None]) -> dict[str, int]:
     """Copies tensors one after the other; gives their checksums, and tells of each that is done."""
     checksums = {}
     for key, origin in moves:
-        checksums[key] = move_tensor(fd, layout, key, origin)
+        checksums[key] = move_tensor(places[key], key, origin)
         done(key)
     return checksums
 
 
-def move_tensor(fd: int, layout: Layout, key: str, origin: Origin) -> int:
+def move_tensor(place: Place, key: str, origin: Origin) -> int:
     """Copies one tensor's bytes and gives their CRC-32, where the layout needs it.
 
     A checksum that the source has is carried over to a container that stores it, and verified where it would be lost.
     """
+    fd, layout = place.fd, place.layout
     extent, offset = origin.checkpoint.extent(origin.key), layout.offset(key)
     if extent and (extent.crc32 is None) is not layout.needs_checksums:
         copy_extent(extent, fd, offset)

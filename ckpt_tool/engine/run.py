@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ckpt_tool.engine.atomic import atomic_output
-from ckpt_tool.engine.copying import write_at
-from ckpt_tool.engine.layout import Labels, Layout, Member
-from ckpt_tool.engine.moving import move_tensors
+from ckpt_tool.engine.filling import Job, OutputFile, fill
+from ckpt_tool.engine.layout import Labels, Member
 from ckpt_tool.engine.safetensors_layout import SafetensorsLayout
-from ckpt_tool.engine.sources import Origin, TensorSource, computed_tensors, moved_tensors
+from ckpt_tool.engine.sources import Origin, moved_tensors
 from ckpt_tool.engine.torch_layout import TorchLayout
 from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.errors import FormatError, OutputError
+from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import Catalog, TensorInfo
-
-if TYPE_CHECKING:
-    from ckpt_tool.mapping.plan import Plan
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 MAKERS: dict[str, tuple[str, type[SafetensorsLayout] | type[TorchLayout]]] = {
@@ -32,7 +28,8 @@ MAKERS: dict[str, tuple[str, type[SafetensorsLayout] | type[TorchLayout]]] = {
 class Written:
     """The checkpoint that was written. `ties` are keys that share a tensor, with the key that they share it with.
 
-    `shards` are the names of the files in the folder `path`; none for a single file.
+    `sha256` has the digest of each file by its name, where that was asked for; `shards` are the names of the files in the
+    folder `path`, none for a single file.
     """
 
     path: str
@@ -40,68 +37,57 @@ class Written:
     tensors: int
     nbytes: int
     ties: tuple[tuple[str, str], ...]
+    sha256: Mapping[str, str] = field(default_factory=dict)
     shards: tuple[str, ...] = ()
 
 
 def output_format(path: str) -> str:
-    """`safetensors` or `torch`, by the output's name. Raises OutputError for a name that tells neither."""
+    """`torch` or `safetensors`, by the name's end. Raises OutputError."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in MAKERS:
-        raise OutputError(path, "its name does not tell the format to write", f"end it in .safetensors or {' '.join(TORCH_SUFFIXES)}")
+        raise OutputError(path, "its name does not tell the format", f"end it in one of {' '.join(MAKERS)}")
     return MAKERS[suffix][0]
 
 
-Tell = Callable[[int], None]
-"""Is told how many bytes more have been written, maybe from another thread."""
-
-
-def write_checkpoint(
-    plan: Plan, source: TensorSource, target: TensorSource | None, path: str, replace: bool = False, tell: Tell | None = None
-) -> Written:
-    """Writes what the plan says to `path`, complete or not at all; `tell` hears of each tensor that was.
+def write_checkpoint(job: Job, path: str) -> Written:
+    """Writes what the plan says to `path`, complete or not at all.
 
     Costs one pass over the bytes that move; the largest group of tensors that an op works on is in memory at a time.
     Raises OutputError, and FormatError for a source that is broken, or changes while it is read.
     """
     output_format(path)
-    return write_members(plan, source, target, path, plan.outputs, replace, tell)
+    refuse_inputs(path, job)
+    origins = moved_tensors(job.plan, job.source, job.target)
+    file = lay_out(job, path, job.plan.outputs, origins)
+    with atomic_output(path, file.layout.size, job.replace) as fd:
+        fill(job, origins, [(fd, file)])
+        check_unchanged(job)
+        sums = {os.path.basename(path): sha256_of(fd, file.layout.size, path)} if job.checksum else {}
+    return Written(path, file.format, len(file.members), file.layout.size, file.ties, sums)
 
 
-def write_members(
-    plan: Plan,
-    source: TensorSource,
-    target: TensorSource | None,
-    path: str,
-    outputs: Catalog,
-    replace: bool = False,
-    tell: Tell | None = None,
-) -> Written:
-    """Writes some of the plan's outputs, or all of them, to one file; raises as `write_checkpoint` does."""
-    _refuse_inputs(path, source, target)
-    origins = {key: origin for key, origin in moved_tensors(plan, source, target).items() if key in outputs}
+def lay_out(job: Job, path: str, outputs: Catalog, origins: Mapping[str, Origin]) -> OutputFile:
+    """Where some of the plan's outputs, or all of them, lie in one file. Raises OutputError for what the format can't hold."""
     members = _members(outputs, origins)
-    ties = tuple((member.info.key, member.same_as) for member in members if member.same_as)
     kind, maker = MAKERS[os.path.splitext(path)[1].lower()]
-    layout = maker(members, _labels(plan, source, target, kind), path)
-    with atomic_output(path, layout.size, replace) as fd:
-        _fill(fd, layout, plan, source, target, members, origins, tell or (lambda nbytes: None))
-        _check_unchanged(source, target)
-    return Written(path, kind, len(members), layout.size, ties)
+    return OutputFile(kind, members, maker(members, _labels(job, kind), path))
 
 
-def _refuse_inputs(path: str, *inputs: TensorSource | None) -> None:
+def refuse_inputs(path: str, job: Job) -> None:
+    """Raises OutputError where the output is one of the files that are read."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
         return
-    for checkpoint in inputs:
+    for checkpoint in (job.source, job.target):
         for file in checkpoint.files if checkpoint else ():
             if (status.st_dev, status.st_ino) == file.stamp[:2]:
                 raise OutputError(path, "is one of the inputs", "give the output another name")
 
 
-def _check_unchanged(*inputs: TensorSource | None) -> None:
-    for checkpoint in inputs:
+def check_unchanged(job: Job) -> None:
+    """Raises FormatError where what was read is no longer what was opened."""
+    for checkpoint in (job.source, job.target):
         for file in checkpoint.files if checkpoint else ():
             if file.has_changed():
                 raise FormatError(file.path, "changed while it was read", "nothing was written; try again")
@@ -127,39 +113,9 @@ def _is_same(origin: Origin, other: str) -> bool:
     return origin.key == other or origin.checkpoint.same_storage(origin.key, other)
 
 
-def _labels(plan: Plan, source: TensorSource, target: TensorSource | None, kind: str) -> Labels:
+def _labels(job: Job, kind: str) -> Labels:
+    source, target = job.source, job.target
     metadata = {**(target.metadata if target else {}), **source.metadata}
     if kind == "safetensors":
         metadata.setdefault("format", "pt")
-    return Labels(metadata, renamed_versions(plan, source.versions, target.versions if target else {}))
-
-
-def _fill(
-    fd: int,
-    layout: Layout,
-    plan: Plan,
-    source: TensorSource,
-    target: TensorSource | None,
-    members: Sequence[Member],
-    origins: Mapping[str, Origin],
-    tell: Tell,
-) -> None:
-    sizes = {member.info.key: member.info.nbytes for member in members}
-    stored = {m.info.key for m in members if m.same_as is None or not layout.shares_tensors}
-    for offset, content in layout.head():
-        write_at(fd, content, offset)
-    moves = sorted([(key, origin) for key, origin in origins.items() if key in stored], key=lambda move: _place(move[1]))
-    left = stored - origins.keys()
-    if left:
-        from ckpt_tool.engine.writer import fill_side_by_side
-
-        checksums = fill_side_by_side(fd, layout, moves, computed_tensors(plan, source, target, left), lambda key: tell(sizes[key]))
-    else:
-        checksums = move_tensors(fd, layout, moves, lambda key: tell(sizes[key]))
-    for offset, content in layout.tail(checksums):
-        write_at(fd, content, offset)
-
-
-def _place(origin: Origin) -> tuple[str, int]:
-    extent = origin.checkpoint.extent(origin.key)
-    return (extent.file.path, extent.offset) if extent else (origin.checkpoint.path, -1)
+    return Labels(metadata, renamed_versions(job.plan, source.versions, target.versions if target else {}))

@@ -1,43 +1,54 @@
-"""An output of several files, as the hub has them: `model-00001-of-00003.safetensors`, …, and an index, which is written last."""
+"""An output of several files, as the hub has them: `model-00001-of-00003.safetensors`, …, and an index."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
-from ckpt_tool.engine.atomic import atomic_output
+from ckpt_tool.engine.atomic_folder import atomic_folder, new_file
 from ckpt_tool.engine.copying import write_at
-from ckpt_tool.engine.run import Tell, Written, write_members
+from ckpt_tool.engine.filling import Job, OutputFile, fill
+from ckpt_tool.engine.run import Written, check_unchanged, lay_out, refuse_inputs
+from ckpt_tool.engine.sources import Origin, moved_tensors
 from ckpt_tool.errors import OutputError
+from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import Catalog, TensorInfo
 
-if TYPE_CHECKING:
-    from ckpt_tool.engine.sources import TensorSource
-    from ckpt_tool.mapping.plan import Plan
-
 INDEX = "model.safetensors.index.json"
+OWN = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+"""The names of the files that are a checkpoint's, and that one in their place replaces."""
 
 
-def write_sharded(
-    plan: Plan, source: TensorSource, target: TensorSource | None, folder: str, most: int, replace: bool = False, tell: Tell | None = None
-) -> Written:
+def write_sharded(job: Job, folder: str, most: int) -> Written:
     """Writes what the plan says to safetensors files of at most `most` bytes of tensors each, in a folder.
 
-    Each file is complete or absent, and the index comes last: without it the folder is no checkpoint. A tensor that is larger
-    than `most` has a file of its own. Raises OutputError, and what `write_checkpoint` raises.
+    The folder gets all of them at once, or stays as it is; its other files stay. A tensor that is larger than `most` has a
+    file of its own. Raises OutputError, and what `write_checkpoint` raises.
     """
-    parts = list(_parts(plan.outputs, most))
+    parts = list(_parts(job.plan.outputs, most))
     names = [f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)]
-    _make_folder(folder, [*names, INDEX], replace)
-    written = [
-        write_members(plan, source, target, os.path.join(folder, name), Catalog(part), replace, tell)
-        for name, part in zip(names, parts, strict=True)
-    ]
-    _write_index(folder, dict(zip(names, parts, strict=True)), replace)
-    ties = tuple(tie for each in written for tie in each.ties)
-    return Written(folder, "safetensors", len(plan.outputs), sum(each.nbytes for each in written), ties, tuple(names))
+    _check_folder(folder, job)
+    origins = moved_tensors(job.plan, job.source, job.target)
+    files = {name: lay_out(job, os.path.join(folder, name), Catalog(part), origins) for name, part in zip(names, parts, strict=True)}
+    index = _index(dict(zip(names, parts, strict=True)))
+    size = sum(file.layout.size for file in files.values())
+    with atomic_folder(folder, size + len(index), OWN) as stage:
+        sums = _write_files(job, stage, files, origins)
+        with new_file(os.path.join(stage, INDEX), len(index)) as fd:
+            write_at(fd, index, 0)
+        check_unchanged(job)
+    ties = tuple(tie for file in files.values() for tie in file.ties)
+    return Written(folder, "safetensors", len(job.plan.outputs), size, ties, sums, tuple(names))
+
+
+def _write_files(job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, Origin]) -> dict[str, str]:
+    with ExitStack() as stack:
+        fds = [stack.enter_context(new_file(os.path.join(stage, name), file.layout.size)) for name, file in files.items()]
+        fill(job, origins, list(zip(fds, files.values(), strict=True)))
+        return {name: sha256_of(fd, files[name].layout.size, name) for name, fd in zip(files, fds, strict=True)} if job.checksum else {}
 
 
 def _parts(outputs: Catalog, most: int) -> Iterator[list[TensorInfo]]:
@@ -53,26 +64,24 @@ def _parts(outputs: Catalog, most: int) -> Iterator[list[TensorInfo]]:
     yield part
 
 
-def _make_folder(folder: str, names: list[str], replace: bool) -> None:
-    """Raises OutputError where something is there already; files of other names stay untouched."""
+def _check_folder(folder: str, job: Job) -> None:
+    """Raises OutputError where the folder can't take the checkpoint: it holds one, or an input, or what would be mixed up with it."""
     try:
-        os.makedirs(folder, exist_ok=True)
         there = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise OutputError(folder, f"can't be made: {(error.strerror or str(error)).lower()}") from None
-    taken = [name for name in there if name in names or name.endswith((".safetensors", ".index.json"))]
-    if taken and not replace:
-        raise OutputError(folder, f"holds `{taken[0]}` already", "`--force` replaces files of the same names")
-    if stray := [name for name in taken if name not in names]:
+    for name in there:
+        refuse_inputs(os.path.join(folder, name), job)
+    taken = [name for name in there if name.endswith((".safetensors", ".index.json"))]
+    if stray := [name for name in taken if not OWN.fullmatch(name)]:
         raise OutputError(folder, f"holds `{stray[0]}`, which would be taken for a part of this checkpoint", "give another folder")
-    if replace and INDEX in there:
-        # Until the new index is written, nothing says that old and new files belong together.
-        os.unlink(os.path.join(folder, INDEX))
+    if taken and not job.replace:
+        raise OutputError(folder, f"holds `{taken[0]}` already", "`--force` replaces the checkpoint in it")
 
 
-def _write_index(folder: str, parts: dict[str, list[TensorInfo]], replace: bool) -> None:
+def _index(parts: Mapping[str, Sequence[TensorInfo]]) -> bytes:
     total = sum(info.nbytes for part in parts.values() for info in part)
     weight_map = {info.key: name for name, part in parts.items() for info in part}
-    content = json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2, ensure_ascii=False).encode() + b"\n"
-    with atomic_output(os.path.join(folder, INDEX), len(content), replace) as fd:
-        write_at(fd, content, 0)
+    return json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2, ensure_ascii=False).encode() + b"\n"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.copying import checksum, write_at
-from ckpt_tool.engine.moving import move_tensors
+from ckpt_tool.engine.moving import Place, move_tensors
 
 if TYPE_CHECKING:
-    from ckpt_tool.engine.layout import Layout
     from ckpt_tool.engine.sources import Origin
 
 MOST_WAITING = 2
@@ -19,8 +18,7 @@ MOST_WAITING = 2
 
 
 def fill_side_by_side(
-    fd: int,
-    layout: Layout,
+    places: Mapping[str, Place],
     moves: Sequence[tuple[str, Origin]],
     computed: Iterable[tuple[str, memoryview]],
     done: Callable[[str], None],
@@ -29,12 +27,13 @@ def fill_side_by_side(
     checksums: dict[str, int] = {}
 
     def move_all() -> None:
-        checksums.update(move_tensors(fd, layout, moves, done))
+        checksums.update(move_tensors(places, moves, done))
 
     def write(key: str, content: memoryview) -> Callable[[], None]:
         def run() -> None:
-            write_at(fd, content, layout.offset(key))
-            checksums[key] = checksum(content) if layout.needs_checksums else 0
+            place = places[key]
+            write_at(place.fd, content, place.layout.offset(key))
+            checksums[key] = checksum(content) if place.layout.needs_checksums else 0
             done(key)
 
         return run

@@ -2,12 +2,14 @@
 
 import os
 import stat
+from hashlib import sha256
 from types import TracebackType
 
 from ckpt_tool.errors import FormatError, InputError
 
 AGAIN = "download or copy it again"
 """What helps against most broken files."""
+PIECE = 1 << 20
 
 
 class SourceFile:
@@ -61,6 +63,10 @@ class SourceFile:
                 raise FormatError(self.path, "was cut while being read", "somebody else is writing to it")
             buffer, offset = buffer[count:], offset + count
 
+    def sha256(self) -> str:
+        """The SHA-256 of the whole file in hex."""
+        return sha256_of(self.fd, self.size, self.path)
+
     def has_changed(self) -> bool:
         status = os.fstat(self.fd)
         return self.stamp != _stamp(status)
@@ -73,6 +79,18 @@ class SourceFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def sha256_of(fd: int, size: int, path: str) -> str:
+    """The SHA-256 of a file of `size` bytes in hex, read in pieces. Raises FormatError where it ends before them."""
+    digest, done = sha256(), 0
+    while done < size:
+        piece = os.pread(fd, min(PIECE, size - done), done)
+        if not piece:
+            raise FormatError(path, "was cut while being read", "somebody else is writing to it")
+        digest.update(piece)
+        done += len(piece)
+    return digest.hexdigest()
 
 
 def truncated(path: str, needed: int, size: int) -> FormatError:

@@ -16,7 +16,8 @@ MAGIC = b"\x93NUMPY"
 HEADER_BYTES = 10_000
 """numpy's own limit for a header."""
 _HEADER = re.compile(
-    rb"\{'descr': ('[<>|=]?[A-Za-z][0-9]*'|\[.*\]), 'fortran_order': (True|False), 'shape': \(((?:[0-9]{1,18},? ?)*)\), ?\} *\n?"
+    rb"\{'descr': ('[<>|=]?[A-Za-z][0-9]*'|\[.*\]), 'fortran_order': (True|False), "
+    rb"'shape': \(((?:[0-9]{1,18}, ?)*(?:[0-9]{1,18})?)\), ?\} *\n?"
 )
 
 

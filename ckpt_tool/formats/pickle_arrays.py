@@ -39,7 +39,9 @@ def make_array(args: tuple[object, ...]) -> object:
 
 def give_array_state(target: ArrayRef, state: tuple[object, ...]) -> None:
     """The state is (version, shape, dtype, is Fortran order, content)."""
-    _, shape, kind, is_fortran, content = state if len(state) == 5 else (0, *state)
+    if len(state) not in (4, 5):
+        raise PickleFault("has an array as numpy never writes it")
+    shape, kind, is_fortran, content = state[-4:]
     fill_array(target, shape, kind, bool(is_fortran), content)
 
 

@@ -14,7 +14,7 @@ from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES
 from ckpt_tool.formats.pickle_calls import make_storage
 from ckpt_tool.formats.pickle_machine import PickleMachine
-from ckpt_tool.formats.pickle_values import PickleFault, StorageRef
+from ckpt_tool.formats.pickle_values import Global, PickleFault, StorageRef
 from ckpt_tool.formats.pickled import pickled_contents
 from ckpt_tool.formats.placement import Storage
 from ckpt_tool.formats.zip_directory import Archive, read_directory
@@ -90,7 +90,7 @@ def _read_control_records(archive: Archive, root: str) -> bool:
 
 def storage_ids() -> Callable[[object], StorageRef]:
     """What turns the pickle's persistent ids into storages: ('storage', class, key, location, number of elements)."""
-    known: dict[tuple[object, str, object], StorageRef] = {}
+    known: dict[tuple[Global, str, int], StorageRef] = {}
 
     def find(identity: object) -> StorageRef:
         if type(identity) is not tuple or len(identity) != 5 or identity[0] != "storage":
@@ -98,6 +98,8 @@ def storage_ids() -> Callable[[object], StorageRef]:
         _, kind, key, _, count = identity
         if type(key) is not str or not (key.isascii() and key.isdigit() and len(key) < 20):
             raise PickleFault("names a storage as torch.save never does")
+        if type(kind) is not Global or type(count) is not int:
+            return make_storage(kind, key, count)  # which refuses them: their hash could cost anything
         name = (kind, key, count)
         found = known.get(name)
         if found is None:
@@ -125,5 +127,3 @@ def _locator(archive: Archive, root: str) -> Callable[[StorageRef], Storage]:
         return placement
 
     return locate
-
-

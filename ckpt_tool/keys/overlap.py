@@ -6,13 +6,16 @@ Each pattern is a small automaton over characters. Numbers that depend on each o
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, product
+from itertools import chain, islice, product
+from math import prod
 
 from ckpt_tool.keys.affine import Affine
 from ckpt_tool.keys.match import Matcher
 from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, Text, Token
 
 MOST_STATES = 20_000
+MOST_VALUES = 4096
+"""Values of a sum, and words of the choices of two patterns, that are looked at."""
 """Pairs of states that are looked at before giving up."""
 EXAMPLES = 12
 """Numbers without bounds are tried from 0 up to this many."""
@@ -132,7 +135,7 @@ def _form(affine: Affine, matcher: Matcher) -> _Form | None:
 def _values(affine: Affine, matcher: Matcher) -> list[int]:
     """Numbers that a sum can be, none negative: all of them where its names are bounded, else the first ones."""
     domains = [matcher.bounds.get(name, range(EXAMPLES)) for name in affine.names]
-    tried = (affine.value(dict(zip(affine.names, numbers, strict=True))) for numbers in product(*domains))
+    tried = (affine.value(dict(zip(affine.names, numbers, strict=True))) for numbers in islice(product(*domains), MOST_VALUES))
     return sorted({value for value in tried if value >= 0})
 
 
@@ -154,11 +157,17 @@ def common_key(one: Matcher, other: Matcher) -> str | None:
 
 
 def _may_meet(one: Matcher, other: Matcher) -> bool:
-    """Whether the texts that the patterns begin with, and those that they end with, go together."""
+    """Whether the texts that the patterns begin with, and those that they end with, go together; False where it costs too much to look."""
+    if _words_of(one) + _words_of(other) > MOST_VALUES:
+        return False
     ends = [[_text(matcher.pattern.tokens, place) for matcher in (one, other)] for place in (0, -1)]
     (first, second), (third, fourth) = ends
     starts_alike = first.startswith(second) or second.startswith(first)
     return starts_alike and (third.endswith(fourth) or fourth.endswith(third))
+
+
+def _words_of(matcher: Matcher) -> int:
+    return sum(len(token.words) for token in matcher.pattern.tokens if isinstance(token, Choice))
 
 
 def _text(tokens: Sequence[Token], place: int) -> str:
@@ -213,9 +222,24 @@ def _affines(matcher: Matcher) -> list[Affine]:
 
 def _is_whole(affine: Affine, matcher: Matcher) -> bool:
     """Whether an automaton knows all values of a sum: it has one name, or all its names are bounded."""
-    return len(affine.terms) == 1 or all(name in matcher.bounds for name in affine.names)
+    if any(name not in matcher.bounds for name in affine.names):
+        return len(affine.terms) == 1
+    return prod(len(matcher.bounds[name]) for name in affine.names) <= MOST_VALUES
 
 
 def can_match(matcher: Matcher) -> bool:
     """Whether any key matches: some numbers are never negative."""
-    return all(_values(token.affine, matcher) for token in matcher.pattern.tokens if isinstance(token, Number))
+    return all(_can_be_positive(affine, matcher) for affine in _affines(matcher))
+
+
+def _can_be_positive(affine: Affine, matcher: Matcher) -> bool:
+    """Whether the largest value of a sum is not negative."""
+    largest = affine.constant
+    for name, factor in affine.terms:
+        numbers = matcher.bounds.get(name)
+        if numbers is None and factor > 0:
+            return True
+        if numbers is not None and not numbers:
+            return False
+        largest += factor * (0 if numbers is None else numbers[-1] if factor > 0 else numbers[0])
+    return largest >= 0

@@ -18,7 +18,10 @@ Tables = Mapping[str, tuple[str, ...]]
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RANGE = re.compile(r"([0-9]{1,6})\.\.([0-9]{1,6})")
 _INTEGER = re.compile(r"[0-9]{1,6}")
+MOST_CHARACTERS = 10_000
+MOST_HOLES = 100
 MOST_WORDS = 10_000
+"""Words of one choice, numbers between two bounds, and twice as many words in a pattern."""
 MOST_READINGS = 64
 """How many ways a pattern's choices may begin to match alike (`{a,aa}{a,aa}…`), so that matching stays linear."""
 
@@ -105,12 +108,18 @@ def quote(key: str) -> str:
 
 def parse(text: str, tables: Tables | None = None) -> Pattern:
     """A pattern from its text; `tables` holds the words of this side of each table. Raises PatternError."""
+    if len(text) > MOST_CHARACTERS:
+        raise PatternError(f"a pattern of {len(text):,} characters; at most {MOST_CHARACTERS:,} are read", 0)
     tokens: list[Token] = []
     spans: list[tuple[int, int]] = []
     bounds: dict[str, Bound] = {}
+    words = 0
     for start, end, raw in _lex(text):
         token = _token(raw, start, tokens, tables or {}, bounds)
         tokens.append(token)
+        words += len(token.words) if isinstance(token, Choice) else 0
+        if words > 2 * MOST_WORDS or len(tokens) > 2 * MOST_HOLES:
+            raise PatternError(f"a pattern of more than {2 * MOST_WORDS:,} words, or {2 * MOST_HOLES} parts", start, end - start)
         spans.append((start, end))
     closed = {name: bound for name, bound in bounds.items() if isinstance(bound, range)}
     still_open = {name: bound for name, bound in bounds.items() if not isinstance(bound, range)}
@@ -204,6 +213,8 @@ def _hole(body: str, start: int, length: int, before: list[Token], tables: Table
     if value == "**":
         return Rest(name)
     if (bound := _bound(value)) is not None:
+        if isinstance(bound, range) and len(bound) > MOST_WORDS:
+            raise PatternError(f"`{value}` has more than {MOST_WORDS:,} numbers", start, length)
         if not bound or bounds.setdefault(name, bound) != bound:
             raise PatternError(f"`{value}` bounds nothing" if not bound else f"`{name}` is bounded twice", start, length)
         return Number(Affine(((name, 1),)))
@@ -242,6 +253,8 @@ def _words(body: str, start: int, length: int) -> tuple[str, ...]:
             raise PatternError("an empty word in a choice" if not word else "`*` inside a choice", start, length)
         else:
             words.append(_unescape(word))
+        if len(words) > MOST_WORDS:
+            raise PatternError(f"a choice of more than {MOST_WORDS:,} words", start, length)
     if len(set(words)) < len(words):
         twice = next(word for word in words if words.count(word) > 1)
         raise PatternError(f"`{twice}` stands twice in one choice", start, length)

@@ -11,6 +11,8 @@ from ckpt_tool.mapping.rules import Rule, RuleSet, Selector
 
 MOST_BINDINGS = 2_000
 """Examples of numbers and words that are tried for one rule."""
+MOST_COMPARED = 500
+"""Rules and drops up to this number are compared, each with each."""
 
 
 def find_problems(rules: RuleSet) -> Iterator[Problem]:
@@ -18,12 +20,18 @@ def find_problems(rules: RuleSet) -> Iterator[Problem]:
     params = {param.name for param in rules.params}
     for listed, drop in _variants(rules):
         takers = [rule for rule in listed if not rule.is_extra and rule.sources]
+        if _are_many(rules):
+            drop, takers = (), []
         for index, rule in enumerate(takers):
             for number, matcher in enumerate(rule.matchers):
                 if not _names(matcher.pattern) & params:
                     yield from _never(rule, number, [*drop, *takers[:index]], params)
         for index, selector in enumerate(drop):
             yield from _never_drops(selector, drop[:index])
+
+
+def _are_many(rules: RuleSet) -> bool:
+    return len(rules.rules) + len(rules.drop) + sum(len(block.rules) + len(block.drop) for block in rules.blocks) > MOST_COMPARED
 
 
 def _variants(rules: RuleSet) -> Iterator[tuple[tuple[Rule, ...], tuple[Selector, ...]]]:
@@ -60,6 +68,10 @@ def _text(taker: Rule | Selector) -> str:
 
 def find_notes(rules: RuleSet) -> Iterator[Problem]:
     """What is allowed and still worth a look: order that decides, two ways to one key, params and tables that nothing uses."""
+    yield from _unused(rules)
+    if _are_many(rules):
+        yield Problem("not-compared", f"more than {MOST_COMPARED} rules and drops: they were not compared with each other", rules.where)
+        return
     params = {param.name for param in rules.params}
     fixed = [rule for rule in rules.rules if not any(_names(side.pattern) & params for side in (*rule.sources, *rule.targets))]
     for one, other in combinations(fixed, 2):
@@ -69,7 +81,6 @@ def find_notes(rules: RuleSet) -> Iterator[Problem]:
         yield from _two_to_one(rule)
     for one, other in combinations(renames, 2):
         yield from _same_target(renames, one, other)
-    yield from _unused(rules)
 
 
 def _overlap(one: Rule, other: Rule) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import islice, product
 
 from ckpt_tool.errors import Problem
 from ckpt_tool.keys import Matcher, PatternError, render
@@ -12,6 +12,9 @@ from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.params import bind_params
 from ckpt_tool.mapping.rules import NameTest, Rule, RuleSet, Side
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
+
+MOST_TRIED = 100_000
+"""Target keys of one group that are looked through for the one that a test names."""
 
 
 def check_tests(rules: RuleSet, numbers: Mapping[str, int] | None = None) -> Iterator[Problem]:
@@ -44,7 +47,10 @@ def _fault(test: NameTest, reached: Sequence[tuple[Rule, Claim]] | None, is_drop
         return f"is matched by no rule; the test wants {wanted}"
     if test.targets and all(any(_reaches(rule, claim, target) for rule, claim in reached) for target in test.targets):
         return None
-    return f"becomes `{targets_of(*reached[0])[0]}`; the test wants {wanted}"
+    try:
+        return f"becomes `{next(targets_of(*reached[0]))}`; the test wants {wanted}"
+    except (ValueError, StopIteration) as error:
+        return f"becomes nothing, {error or 'as nothing is left of its group'}; the test wants {wanted}"
 
 
 def _reaches(rule: Rule, claim: Claim, target: str) -> bool:
@@ -53,15 +59,22 @@ def _reaches(rule: Rule, claim: Claim, target: str) -> bool:
         try:
             binding = Matcher(side.pattern, rule.matchers[0].bounds).match(target)
         except PatternError:
-            return target in targets_of(rule, claim)
+            return _is_among(target, targets_of(rule, claim))
         if binding is not None and all(claim.binding.get(hole, value) == value for hole, value in binding.items()):
             return True
     return False
 
 
-def targets_of(rule: Rule, claim: Claim) -> tuple[str, ...]:
-    """The target keys that one source key has a part in; numbers that only the ops can tell are taken as 0."""
-    return tuple(
+def _is_among(target: str, keys: Iterator[str]) -> bool:
+    try:
+        return target in islice(keys, MOST_TRIED)
+    except ValueError:  # a number would be negative
+        return False
+
+
+def targets_of(rule: Rule, claim: Claim) -> Iterator[str]:
+    """The target keys that one source key has a part in; numbers that only the ops can tell are taken as 0. Raises ValueError."""
+    return (
         render(side.pattern, {**claim.binding, **dict(zip(side.only, values, strict=True))})
         for side in rule.targets
         for values in product(*(_values(side, hole) for hole in side.only))

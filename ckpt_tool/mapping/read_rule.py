@@ -10,6 +10,11 @@ from ckpt_tool.mapping.yaml_nodes import QUOTES, Mapping, Node, Scalar, Sequence
 from ckpt_tool.ops import Each, Op, OpError, parse_ops
 from ckpt_tool.ops.fit import parse_fit
 
+MOST_WORDS = 500_000
+"""Words of all choices of a set of rules; a table counts each time that it is named."""
+COST_OF_A_RANGE = 3_000
+"""What a pattern counts that names ranges and could not be read."""
+
 
 @dataclass(slots=True)
 class Reading:
@@ -18,13 +23,19 @@ class Reading:
     tables: dict[str, dict[str, str]] = field(default_factory=dict)
     params: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    spent: int = 0
+    _words: dict[bool, tuple[int, dict[str, tuple[str, ...]]]] = field(default_factory=dict)
 
     def add(self, code: str, message: str, where: Location, *notes: str) -> None:
         self.problems.append(Problem(code, message, where, notes))
 
     def words(self, is_source: bool) -> dict[str, tuple[str, ...]]:
         """Each table's words on one side; rows pair by their place."""
-        return {name: tuple(rows if is_source else rows.values()) for name, rows in self.tables.items()}
+        count, words = self._words.get(is_source, (0, {}))
+        if count != len(self.tables):
+            words = {name: tuple(rows if is_source else rows.values()) for name, rows in self.tables.items()}
+            self._words[is_source] = len(self.tables), words
+        return words
 
 
 def read_selector(reading: Reading, scalar: Scalar, is_source: bool) -> Selector | None:
@@ -281,11 +292,17 @@ def _ids_of(token: object) -> tuple[str, ...]:
 
 
 def _pattern(reading: Reading, scalar: Scalar, start: int, text: str, is_source: bool) -> Pattern | None:
+    if reading.spent > MOST_WORDS:
+        return None
     try:
         pattern = parse(text, reading.words(is_source))
     except PatternError as error:
+        reading.spent += COST_OF_A_RANGE * (".." in text)
         reading.add("bad-pattern", error.message, scalar.at(start + error.start, error.length))
         return None
+    reading.spent += sum(len(token.words) for token in pattern.tokens if isinstance(token, Choice))
+    if reading.spent > MOST_WORDS:
+        reading.add("too-many-words", f"the choices of all rules have more than {MOST_WORDS:,} words", scalar.where)
     strange = [name for ends in pattern.open_bounds.values() for end in ends for name in end.names if name not in reading.params]
     if strange:
         reading.add("bad-pattern", f"`{strange[0]}` bounds a number and is declared under no `params:`", scalar.at(start, len(text)))

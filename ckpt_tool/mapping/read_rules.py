@@ -8,14 +8,18 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ckpt_tool.errors import InputError, Location, Problem, RuleError
+from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.keys import nearest
 from ckpt_tool.mapping.read_condition import read_condition
 from ckpt_tool.mapping.read_param import integer, read_param
 from ckpt_tool.mapping.read_rule import Reading, read_fit, read_rule, read_selector
 from ckpt_tool.mapping.rules import Block, Condition, Expect, FitRule, NameTest, Param, Rule, RuleSet, Selector
-from ckpt_tool.mapping.yaml_nodes import Mapping, Node, Scalar, Sequence, Source, read_yaml
+from ckpt_tool.mapping.yaml_nodes import RULE_FILE_BYTES, Mapping, Node, Scalar, Sequence, Source, read_yaml
 
 T = TypeVar("T")
+MOST_RULES, MOST_BLOCKS = 20_000, 500
+MOST_FILES = 100
+"""Rule files that one may include, itself among them; a file counts each time."""
 
 
 @dataclass(slots=True)
@@ -143,13 +147,14 @@ def _read_text(draft: _Draft, text: str, path: str, including: tuple[str, ...], 
 
 
 def _text_of(path: str) -> str:
+    with SourceFile(path) as file:
+        if file.size > RULE_FILE_BYTES:
+            raise InputError(path, f"is no rule file: it has {file.size:,} bytes; at most {RULE_FILE_BYTES:,} are read")
+        raw = file.read(0, file.size)
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        return raw.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise InputError(path, f"is no text: byte {error.start} is not UTF-8") from None
-    except (OSError, ValueError) as error:
-        raise InputError(path, (getattr(error, "strerror", None) or str(error)).lower()) from None
 
 
 def _include(draft: _Draft, node: Node, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
@@ -163,8 +168,19 @@ def _include(draft: _Draft, node: Node, including: tuple[str, ...], resolve: Cal
             draft.reading.add("include-cycle", f"`{item.text}` includes itself", item.where)
         elif not os.path.isfile(path):
             draft.reading.add("bad-include", f"`{item.text}`: no such file", item.where)
+        elif not _is_beside(path, including[-1]):
+            draft.reading.add("bad-include", f"`{item.text}` is a link that leaves the folder of the rule file", item.where)
+        elif len(draft.files) >= MOST_FILES:
+            draft.reading.add("bad-include", f"more than {MOST_FILES} files are included", item.where)
+            return
         else:
             _read_file(draft, path, including, resolve)
+
+
+def _is_beside(path: str, including: str) -> bool:
+    """Whether a file lies in or below the folder of another; by their real places too, for files that are all links elsewhere."""
+    real, folders = os.path.realpath(path), (os.path.realpath(os.path.dirname(including)), os.path.dirname(os.path.realpath(including)))
+    return any(os.path.commonpath([real, folder]) == folder for folder in folders)
 
 
 def _did_you_mean(near: str | None) -> tuple[str, ...]:
@@ -242,16 +258,16 @@ def _read_tests(draft: _Draft, node: Node, _: Resolve) -> None:
 def _read_tables(draft: _Draft, node: Node, _: Resolve) -> None:
     for key, value in _entries(draft, node, "`tables:`"):
         rows: dict[str, str] = {}
+        firsts: dict[str, str] = {}
         before = len(draft.reading.problems)
         for left, right in _entries(draft, value, "a table of `tables:`"):
             if not isinstance(right, Scalar):
                 draft.reading.add("bad-table", "a table gives one text for each text", right.where)
-            elif right.text in rows.values():
-                first = next(word for word in rows if rows[word] == right.text)
-                message = f"`{right.text}` stands for `{first}` and for `{left.text}`; a table is one-to-one"
+            elif right.text in firsts:
+                message = f"`{right.text}` stands for `{firsts[right.text]}` and for `{left.text}`; a table is one-to-one"
                 draft.reading.add("bad-table", message, right.where)
             else:
-                rows[left.text] = right.text
+                rows[left.text], firsts[right.text] = right.text, left.text
         if len(draft.reading.problems) == before and (not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.text) or not rows):
             draft.reading.add("bad-table", "a table has a name of letters and digits, and at least one row", key.where)
         draft.reading.tables[key.text] = rows
@@ -331,6 +347,10 @@ SECTIONS: dict[str, Callable[[_Draft, Node, Resolve], None]] = {
 
 def _items(draft: _Draft, node: Node, section: str) -> tuple[Node, ...]:
     if isinstance(node, Sequence):
+        most = MOST_BLOCKS if section == "when" else MOST_RULES
+        if len(node.items) > most:
+            draft.reading.add("too-many-rules", f"more than {most:,} lines in `{section}:`", node.items[most].where)
+            return ()
         return node.items
     if not (isinstance(node, Scalar) and node.text in ("", "~", "null")):
         draft.reading.add("bad-section", f"`{section}:` is a list", node.where)

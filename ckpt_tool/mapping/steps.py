@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice
 from math import prod
 
 from ckpt_tool.errors import Problem
@@ -16,6 +16,8 @@ from ckpt_tool.mapping.rules import Rule, RuleSet, Side
 from ckpt_tool.ops import Form, Init, OpError, infer_chain
 from ckpt_tool.tensors import Catalog
 
+MOST_OUTPUTS = 100_000
+"""Keys that one group of tensors may become."""
 MOST_PER_RULE = 3
 """Problems of one kind that are listed for one rule; the others are counted."""
 
@@ -133,15 +135,28 @@ def _inputs(building: _Building, rule: Rule, members: list[Claim]) -> tuple[tupl
         by_place[place] = claim
     places: list[tuple[object, ...]] = []
     sizes: list[int] = []
+    count = 0
     for number, side in enumerate(rule.sources):
         domains = _domains(side, [claim.binding for claim in members if claim.side == number])
         sizes = [len(domain) for domain in domains.values()]
-        places.extend((number, *values) for values in product(*domains.values()))
-    missing = [place for place in places if place not in by_place]
+        count += prod(sizes)
+        # One place more than there are keys is enough to know one that is missing.
+        places.extend((number, *values) for values in islice(_places(tuple(domains.values())), len(by_place) + 1))
+    missing = next((place for place in places if place not in by_place), None)
     if missing:
-        building.problems.append(_incomplete(rule, members, missing))
+        building.problems.append(_incomplete(rule, members, missing, count - len(by_place)))
         return (), []
     return tuple(by_place[place] for place in places), [len(rule.sources), *sizes] if len(rule.sources) > 1 else sizes
+
+
+def _places(domains: Sequence[range]) -> Iterator[tuple[int, ...]]:
+    """One number of each in all ways, as `product` gives them; which would hold them all at once, however many there are."""
+    if not domains:
+        yield ()
+    elif all(domains):
+        for number in domains[0]:
+            for others in _places(domains[1:]):
+                yield number, *others
 
 
 def _domains(side: Side, bindings: list[Binding]) -> Domains:
@@ -154,12 +169,12 @@ def _domains(side: Side, bindings: list[Binding]) -> Domains:
     }
 
 
-def _incomplete(rule: Rule, members: list[Claim], missing: list[tuple[object, ...]]) -> Problem:
-    side_number, *values = missing[0]
+def _incomplete(rule: Rule, members: list[Claim], missing: tuple[object, ...], count: int) -> Problem:
+    side_number, *values = missing
     side = rule.sources[int(side_number)]  # type: ignore[call-overload]
     binding = {**members[0].binding, **dict(zip(side.only, values, strict=True))}
     absent = render(side.pattern, binding)  # type: ignore[arg-type]
-    note = f"`{members[0].key}` is there" + (f"; {len(missing)} keys of the group are missing" if len(missing) > 1 else "")
+    note = f"`{members[0].key}` is there" + (f"; {count} keys of the group are missing" if count > 1 else "")
     return Problem("incomplete-group", f"`{absent}` is missing from its group", side.where, (note,))
 
 
@@ -212,5 +227,8 @@ def _output_words(rule: Rule, binding: Binding, domains: Sequence[Mapping[str, r
 def _bindings(rule: Rule, domains: Sequence[Mapping[str, range | None]], binding: Binding) -> Iterator[tuple[Side, Binding]]:
     """Each target's pattern with what its holes stand for, in order."""
     for side, each in zip(rule.targets, domains, strict=True):
-        for values in product(*(domain or range(0) for domain in each.values())):
+        known = [domain or range(0) for domain in each.values()]
+        if prod(map(len, known)) > MOST_OUTPUTS:
+            raise OpError(f"`{side.pattern}` stands for more than {MOST_OUTPUTS:,} keys")
+        for values in _places(known):
             yield side, {**binding, **dict(zip(each, values, strict=True))}

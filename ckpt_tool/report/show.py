@@ -1,5 +1,7 @@
 """What a checkpoint contains, as people and machines read it."""
 
+from collections.abc import Mapping
+
 from ckpt_tool.formats import Checkpoint, Extra
 from ckpt_tool.keys import fold
 from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
@@ -81,6 +83,11 @@ def _closing(checkpoint: Checkpoint) -> str:
     catalog, others = checkpoint.catalog, checkpoint.contents.elsewhere
     text = f"{plural(len(catalog), 'tensor')}, {size_text(catalog.nbytes)}"
     return text + (f", and {plural(len(others), 'tensor')} elsewhere in the file" if others else "")
+
+
+def checksums_text(sums: Mapping[str, str]) -> str:
+    """As sha256sum prints them, so that `sha256sum --check` understands it."""
+    return "\n".join(f"{digest}  {safe(path)}" for path, digest in sums.items())
 
 
 def show_json(checkpoint: Checkpoint) -> dict[str, object]:

@@ -18,6 +18,7 @@ def written_text(written: Written, left_behind: Sequence[Extra]) -> str:
     if left_behind:
         names = ", ".join(safe(extra.path) or "(the file)" for extra in left_behind[:MOST_NAMES])
         lines.append(f"note: what is no tensor stays behind: {names}" + _more(left_behind))
+    lines += [f"{digest}  {safe(name)}" for name, digest in written.sha256.items()]
     files = f" in {plural(len(written.shards), 'file')}" if written.shards else ""
     return "\n".join([*lines, f"wrote {safe(written.path)}: {plural(written.tensors, 'tensor')}, {size_text(written.nbytes)}{files}"])
 
@@ -30,6 +31,6 @@ def written_json(written: Written | None) -> dict[str, object] | None:
     if written is None:
         return None
     ties = [{"key": key, "shares": other} for key, other in written.ties]
-    return {"path": written.path, "format": written.format, "tensors": written.tensors, "bytes": written.nbytes, "ties": ties} | (
-        {"shards": list(written.shards)} if written.shards else {}
-    )
+    report = {"path": written.path, "format": written.format, "tensors": written.tensors, "bytes": written.nbytes, "ties": ties}
+    more = {"shards": list(written.shards), "sha256": dict(written.sha256)}
+    return report | {name: value for name, value in more.items() if value}

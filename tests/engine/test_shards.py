@@ -1,6 +1,7 @@
 """Sharded outputs: the files that transformers would write, an index last, each complete or absent."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from ckpt_tool import How, map_checkpoint, open_checkpoint
 from ckpt_tool.cli.map import size_of
-from ckpt_tool.errors import InputError, OutputError
+from ckpt_tool.errors import FormatError, InputError, OutputError
 
 RENAME = How(inline=("** -> net.**",))
 
@@ -50,9 +51,46 @@ def test_a_folder_that_holds_a_checkpoint_is_replaced_only_by_force(tmp_path, so
     map_checkpoint(*arguments, shard_bytes=800)
     with pytest.raises(OutputError, match="already"):
         map_checkpoint(*arguments, shard_bytes=800)
-    map_checkpoint(*arguments, force=True, shard_bytes=800)
-    with pytest.raises(OutputError, match="would be taken for a part"):
-        map_checkpoint(*arguments, force=True, shard_bytes=400)
+    (tmp_path / "out" / "tokenizer.json").write_text("{}")
+    map_checkpoint(*arguments, force=True, shard_bytes=400)
+    assert sorted(os.listdir(tmp_path / "out")) == sorted(
+        [f"model-{n:05d}-of-00005.safetensors" for n in range(1, 6)] + ["model.safetensors.index.json", "tokenizer.json"]
+    )
+    assert sorted(os.listdir(tmp_path)) == ["in.safetensors", "out"]
+
+
+def test_nothing_in_a_folder_is_lost_or_mixed_up(tmp_path, source):
+    (tmp_path / "out").mkdir()
+    save_file({"x": torch.ones(1)}, tmp_path / "out" / "adapter.safetensors")
+    for path, text in (
+        ("out", "holds `adapter.safetensors`"),
+        ("in.safetensors", "can't be made"),
+        ("none/out", "its folder does not exist"),
+    ):
+        with pytest.raises(OutputError, match=text):
+            map_checkpoint(str(tmp_path / "in.safetensors"), None, str(tmp_path / path), RENAME, force=True, shard_bytes=400)
+    assert sorted(os.listdir(tmp_path)) == ["in.safetensors", "out"]
+    os.rename(tmp_path / "out" / "adapter.safetensors", tmp_path / "out" / "model.safetensors")
+    with pytest.raises(OutputError, match="is one of the inputs"):
+        map_checkpoint(str(tmp_path / "out" / "model.safetensors"), None, str(tmp_path / "out"), RENAME, force=True, shard_bytes=400)
+    (tmp_path / "out" / "original").mkdir()
+    with pytest.raises(OutputError, match="holds a folder, `original`"):
+        map_checkpoint(str(tmp_path / "in.safetensors"), None, str(tmp_path / "out"), RENAME, force=True, shard_bytes=400)
+
+
+def test_a_folder_stays_as_it_is_where_the_source_breaks(tmp_path, source):
+    out = str(tmp_path / "out")
+    map_checkpoint(str(tmp_path / "in.safetensors"), None, out, RENAME, shard_bytes=800)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    torch.save({"a": torch.randn(1000), "b": torch.randn(1000)}, tmp_path / "broken.pth")
+    content = bytearray((tmp_path / "broken.pth").read_bytes())
+    with open_checkpoint(str(tmp_path / "broken.pth")) as opened:
+        content[opened.extent("b").offset] ^= 1
+    (tmp_path / "broken.pth").write_bytes(content)
+    with pytest.raises(FormatError):
+        map_checkpoint(str(tmp_path / "broken.pth"), None, out, RENAME, force=True, shard_bytes=5000)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert sorted(os.listdir(tmp_path)) == ["broken.pth", "in.safetensors", "out"]
 
 
 def test_the_command_takes_a_size_and_says_how_many_files(tmp_path, source):

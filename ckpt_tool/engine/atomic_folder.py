@@ -1,0 +1,93 @@
+"""A folder that gets all of its new files at once: they are made in a folder beside it, which then takes its place."""
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ckpt_tool.engine.atomic import allocate, check_room, plain_errors, sync_folder
+from ckpt_tool.engine.temporary import create_temporary_folder, remove_strays
+from ckpt_tool.errors import OutputError
+
+_HERE = -100  # AT_FDCWD
+_EXCHANGE = 2  # RENAME_EXCHANGE, see renameat2(2)
+
+
+@contextmanager
+def atomic_folder(path: str, size: int, own: re.Pattern[str]) -> Iterator[str]:
+    """A folder to make files in, of `size` bytes in all; it becomes the folder `path` when the block ends without an exception.
+
+    A folder that is there already is replaced in one step: files whose names match `own` go, the others stay. Raises
+    OutputError where that can't be done; what was there before is then untouched.
+    """
+    final = os.path.realpath(path)
+    parent, name = os.path.split(final)
+    _check(path, final, parent)
+    remove_strays(parent)
+    check_room(path, parent, size)
+    with plain_errors(path, size):
+        stage, lock = create_temporary_folder(parent, name)
+    try:
+        with plain_errors(path, size):
+            yield stage
+            sync_folder(stage)
+            _publish(path, stage, final, own)
+        sync_folder(parent)
+    finally:
+        # What was replaced, or what was not finished; or nothing.
+        shutil.rmtree(stage, ignore_errors=True)
+        os.close(lock)
+
+
+@contextmanager
+def new_file(path: str, size: int) -> Iterator[int]:
+    """The descriptor of a new file of `size` bytes, durable when the block ends."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        allocate(fd, size)
+        yield fd
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _check(path: str, final: str, parent: str) -> None:
+    if not os.path.isdir(parent):
+        raise OutputError(path, "its folder does not exist")
+    if not os.path.lexists(final):
+        return
+    if not os.path.isdir(final):
+        raise OutputError(path, "is a file, not a folder")
+    if os.stat(final).st_dev != os.stat(parent).st_dev:
+        raise OutputError(path, "is where a file system is mounted", "give a folder in it")
+    with os.scandir(final) as entries:
+        folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    if folders:
+        raise OutputError(path, f"holds a folder, `{folders[0]}`", "give a folder of its own")
+
+
+def _publish(path: str, stage: str, final: str, own: re.Pattern[str]) -> None:
+    if not os.path.isdir(final) or not os.listdir(final):
+        try:
+            os.rename(stage, final)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise OutputError(path, "exists already: it was written by somebody else meanwhile", "`--force` replaces it") from None
+        return
+    os.chmod(stage, os.stat(final).st_mode & 0o7777)
+    for name in os.listdir(final):
+        if not own.fullmatch(name):
+            os.link(os.path.join(final, name), os.path.join(stage, name), follow_symlinks=False)
+    sync_folder(stage)
+    if not _exchange(stage, final):
+        raise OutputError(path, "can't be replaced in one step on this file system", "move it away first")
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Lets two folders take each other's place; False where the system or the file system can't."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    return rename is not None and not rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)

@@ -1,0 +1,83 @@
+"""One pass over the source that fills the output's files, as many as there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt_tool.engine.copying import write_at
+from ckpt_tool.engine.layout import Layout, Member
+from ckpt_tool.engine.moving import Place, move_tensors
+from ckpt_tool.engine.sources import Origin, TensorSource, computed_tensors
+
+if TYPE_CHECKING:
+    from ckpt_tool.mapping.plan import Plan
+
+Tell = Callable[[int], None]
+"""Is told how many bytes more have been written, maybe from another thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A plan with what it reads, and how its output is to be written.
+
+    `replace` allows to replace a file that exists; `checksum` asks for the SHA-256 of what was written, which is read again
+    for it; `tell` hears of each tensor that was written.
+    """
+
+    plan: Plan
+    source: TensorSource
+    target: TensorSource | None = None
+    replace: bool = False
+    checksum: bool = False
+    tell: Tell = lambda nbytes: None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """What lies where in a file that is to be written."""
+
+    format: str
+    members: Sequence[Member]
+    layout: Layout
+
+    @property
+    def ties(self) -> tuple[tuple[str, str], ...]:
+        """The keys that share a tensor, with the key that they share it with."""
+        return tuple((member.info.key, member.same_as) for member in self.members if member.same_as)
+
+    @property
+    def stored(self) -> list[str]:
+        return [member.info.key for member in self.members if member.same_as is None or not self.layout.shares_tensors]
+
+
+def fill(job: Job, origins: Mapping[str, Origin], files: Sequence[tuple[int, OutputFile]]) -> None:
+    """Fills open files: what moves in the order in which it lies in the source, what is computed meanwhile.
+
+    Raises what reading, the ops and writing raise.
+    """
+    places = {key: Place(fd, file.layout) for fd, file in files for key in file.stored}
+    sizes = {member.info.key: member.info.nbytes for _, file in files for member in file.members}
+    for fd, file in files:
+        for offset, content in file.layout.head():
+            write_at(fd, content, offset)
+    checksums = _fill_tensors(job, origins, places, lambda key: job.tell(sizes[key]))
+    for fd, file in files:
+        for offset, content in file.layout.tail(checksums):
+            write_at(fd, content, offset)
+
+
+def _fill_tensors(job: Job, origins: Mapping[str, Origin], places: Mapping[str, Place], done: Callable[[str], None]) -> dict[str, int]:
+    moves = sorted([(key, origin) for key, origin in origins.items() if key in places], key=lambda move: _order(move[1]))
+    left = places.keys() - origins.keys()
+    if not left:
+        return move_tensors(places, moves, done)
+    from ckpt_tool.engine.writer import fill_side_by_side
+
+    return fill_side_by_side(places, moves, computed_tensors(job.plan, job.source, job.target, left), done)
+
+
+def _order(origin: Origin) -> tuple[str, int]:
+    extent = origin.checkpoint.extent(origin.key)
+    return (extent.file.path, extent.offset) if extent else (origin.checkpoint.path, -1)

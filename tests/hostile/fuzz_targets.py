@@ -1,0 +1,230 @@
+"""What is fuzzed: for each parser its inputs, the ways to change them, and what must hold of whatever comes out."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from ckpt_tool.errors import CkptError, InputError, RuleError
+from ckpt_tool.formats import format_key_list, open_checkpoint
+from ckpt_tool.formats.checkpoint import Checkpoint
+from ckpt_tool.keys import Matcher, PatternError, Renderer, parse
+from ckpt_tool.mapping import compile_plan
+from ckpt_tool.mapping.read_rules import read_rule_text
+from ckpt_tool.report.jsons import to_json
+from ckpt_tool.report.plan import PlanNames, plan_text
+from ckpt_tool.report.problems import error_text
+from ckpt_tool.report.show import show_json, show_text
+from ckpt_tool.report.style import Style, safe
+from ckpt_tool.tensors import Catalog, DType, TensorInfo
+from ckpt_tool.torch_bridge import tensor_info, to_bytes
+from tests.hostile import seeds
+from tests.hostile.broken_files import torch_file
+from tests.hostile.mutations import change_bytes, change_fields, change_header, change_opcodes, change_words
+
+Change = Callable[[bytes, list[bytes], Random], bytes]
+MOST_BYTES = 1 << 20
+"""Larger tensors are listed, but their bytes not asked for."""
+
+
+class Misread(Exception):
+    """We and the reference both read a file, and differ."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """`seeds` makes the inputs, `changes` are tried in turn by chance, `check` raises for what must not be."""
+
+    seeds: Callable[[], list[bytes]]
+    changes: tuple[Change, ...]
+    check: Callable[[bytes, Path], None]
+
+
+def check_file(raw: bytes, path: Path) -> None:
+    """Read, or refused with one line; whatever is shown is fit for a terminal."""
+    path.write_bytes(raw)
+    with suppress(InputError), _reading(str(path)) as checkpoint:
+        read_all(checkpoint)
+
+
+class _reading:  # noqa: N801, a context manager
+    """An open checkpoint; an error of ours is checked for its text and passed on."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> Checkpoint:
+        try:
+            self.checkpoint = open_checkpoint(self.path)
+        except InputError as error:
+            check_error(error)
+            raise
+        return self.checkpoint
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.checkpoint.close()
+        if isinstance(error, CkptError):
+            check_error(error)
+
+
+def read_all(checkpoint: Checkpoint) -> None:
+    check_shown(show_text(checkpoint, Style(is_folded=False)))
+    check_shown(show_text(checkpoint))
+    json.loads(to_json(show_json(checkpoint)))
+    listed = format_key_list(checkpoint.catalog)
+    check_shown(listed.replace("\t", " "))
+    for key, info in checkpoint.catalog.items():
+        if checkpoint.has_values and info.nbytes < MOST_BYTES:
+            assert len(checkpoint.raw(key)) == info.nbytes, key
+
+
+def check_shown(text: str) -> None:
+    assert all(safe(line) == line for line in text.split("\n")), "a control character would reach the terminal"
+
+
+def check_error(error: CkptError) -> None:
+    text = error_text(error)
+    check_shown(text)
+    assert isinstance(error, RuleError) or "\n" not in text, "an error of several lines"
+    assert isinstance(error, RuleError) or len(text) < 2000, "an error that is too long"
+
+
+def check_pickle(raw: bytes, path: Path) -> None:
+    check_file(raw, path)
+    check_file(seeds.with_pickle(raw), path)
+
+
+def check_index(raw: bytes, path: Path) -> None:
+    for name, content in (("a.safetensors", save({"a": seeds.W})), ("b.bin", torch_file({"b": seeds.W}))):
+        if not (path.parent / name).exists():
+            (path.parent / name).write_bytes(content)
+    check_file(raw, path.with_name("model.safetensors.index.json"))
+
+
+def check_against_safetensors(raw: bytes, path: Path) -> None:
+    path.write_bytes(raw)
+    try:
+        with safe_open(path, "pt") as opened:
+            theirs = {key: opened.get_tensor(key) for key in opened.keys() if opened.get_slice(key).get_dtype()}  # noqa: SIM118
+    except (SafetensorError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError, MemoryError):
+        return check_file(raw, path)
+    with suppress(InputError), open_checkpoint(str(path)) as checkpoint:
+        if set(checkpoint.catalog) != set(theirs):
+            raise Misread(f"keys {list(checkpoint.catalog)} and {list(theirs)}")
+        for key, tensor in theirs.items():
+            _compare(checkpoint, key, tensor)
+    return None
+
+
+def check_against_torch(raw: bytes, path: Path) -> None:
+    path.write_bytes(raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:
+            return check_file(raw, path)
+    theirs = dict(_tensors(loaded, ""))
+    with suppress(InputError), open_checkpoint(str(path)) as checkpoint:
+        prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
+        for key in checkpoint.catalog:
+            if checkpoint.catalog[key].nbytes < MOST_BYTES and prefix + key in theirs:
+                _compare(checkpoint, key, theirs[prefix + key])
+            elif prefix + key not in theirs:
+                raise Misread(f"`{key}` is none of {list(theirs)[:20]}")
+        ours = {prefix + key for key in checkpoint.catalog} | {info.key for info in checkpoint.contents.elsewhere}
+        lost = theirs.keys() - ours - {extra.path for extra in checkpoint.extras}
+        if lost:
+            raise Misread(f"torch has {sorted(lost)[:20]}, which we don't")
+    return None
+
+
+def _tensors(value: object, path: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors of what torch loaded under dotted paths; nothing where its keys are no texts, or cycles make it endless."""
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif path.count(".") < 20 and isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, child in items:
+            yield from _tensors(child, f"{path}.{key}" if path else str(key))
+
+
+def _compare(checkpoint: Checkpoint, key: str, tensor: torch.Tensor) -> None:
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        raise Misread(f"`{key}` is {tensor.layout}")
+    info, wanted = checkpoint.catalog[key], tensor_info(key, tensor)
+    if (info.dtype, info.shape) != (wanted.dtype, wanted.shape):
+        raise Misread(f"`{key}` is {info.dtype} {info.shape}, not {wanted.dtype} {wanted.shape}")
+    if info.nbytes < MOST_BYTES and checkpoint.raw(key) != bytes(to_bytes(tensor)):
+        raise Misread(f"the bytes of `{key}` differ")
+
+
+CATALOG = Catalog(
+    TensorInfo(key, DType.F32, (4, 4))
+    for key in ("layer1.0.conv1.weight", "layer1.0.bn1.weight", "fc.weight", "fc.bias", "blocks.0.attn.qkv.weight", "module.x", "a1.2", "x.q.w", "é")
+)  # fmt: skip
+
+
+def check_rules(raw: bytes, path: Path) -> None:
+    """Rules are read and compiled, or refused; the same for each as a file on the disk."""
+    try:
+        rules = read_rule_text(raw.decode("utf-8", "replace"), "rules.yaml")
+        plan = compile_plan(rules, CATALOG)
+        check_shown(plan_text(plan, PlanNames("a", None, rules.files)))
+    except CkptError as error:
+        check_error(error)
+
+
+def check_pattern(raw: bytes, path: Path) -> None:
+    source, _, target = raw.decode("utf-8", "replace").partition(" -> ")
+    for side in (source, target):
+        try:
+            pattern = parse(side, {"t": ("a", "b")})
+            matcher = Matcher(pattern)
+        except PatternError:
+            continue
+        for key in (*CATALOG, "a.1" * 100, "." * 300, "1" * 300, ""):
+            binding = matcher.match(key)
+            if binding is not None and Renderer(pattern)(binding) != key:
+                raise Misread(f"{side!r} matches {key!r} and renders {Renderer(pattern)(binding)!r}")
+    check_rules(f"rules:\n  - {json.dumps(source)}: {json.dumps(target)}\n".encode(), path)
+    check_rules(b"rules:\n  - " + raw + b"\n", path)
+
+
+def _change_member(raw: bytes, others: list[bytes], chance: Random) -> bytes:
+    """A torch zip with one member changed and all checksums right; or, where it is none any more, with changed bytes."""
+    members = seeds.members_of(raw)
+    name = chance.choice(list(members))
+    change = change_opcodes if name.endswith(".pkl") and chance.random() < 0.7 else change_bytes
+    members[name] = change(members[name], [content for content in members.values() if content], chance)
+    if chance.random() < 0.1:
+        members[chance.choice(("data/1", "x", "data.pkl ", "Data/0", "../a", "version", "constants.pkl", "byteorder", ".data/x"))] = (
+            members.pop(name)
+        )
+    return seeds.repacked(members, chance.random() < 0.2)
+
+
+TARGETS = {
+    "safetensors": Target(seeds.safetensors, (change_bytes, change_header, change_fields), check_file),
+    "safetensors-oracle": Target(seeds.safetensors, (change_bytes, change_header, change_fields), check_against_safetensors),
+    "zip": Target(seeds.torch_zip, (change_bytes, _change_member), check_file),
+    "torch-oracle": Target(lambda: seeds.torch_zip() + seeds.legacy(), (change_bytes,), check_against_torch),
+    "member-oracle": Target(seeds.torch_zip, (_change_member,), check_against_torch),
+    "pickle": Target(lambda: seeds.pickles() + seeds.bad_pickles(), (change_bytes, change_opcodes, change_opcodes), check_pickle),
+    "legacy": Target(seeds.legacy, (change_bytes, change_opcodes), check_file),
+    "tar": Target(seeds.tars, (change_bytes,), check_file),
+    "arrays": Target(seeds.arrays, (change_bytes,), check_file),
+    "gguf": Target(seeds.gguf, (change_bytes,), check_file),
+    "index": Target(seeds.indexes, (change_bytes, change_words), check_index),
+    "key-list": Target(seeds.key_lists, (change_bytes, change_words), check_file),
+    "junk": Target(lambda: seeds.junk() + seeds.key_lists() + seeds.gguf()[:1], (change_bytes,), check_file),
+    "rules": Target(seeds.rule_files, (change_words, change_words, change_bytes), check_rules),
+    "patterns": Target(seeds.patterns, (change_words, change_bytes), check_pattern),
+}

@@ -1,0 +1,51 @@
+"""A short run of each fuzz target, always the same, and everything that longer runs found."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.hostile.fuzz import inputs, try_input
+from tests.hostile.fuzz_targets import TARGETS
+from tests.hostile.seeds import archive, records, with_pickle
+
+INPUTS = 150
+FOUND = {
+    "the class of a storage that can't be hashed": ("zip", with_pickle(b"\x80\x02(X\x07\0\0\0storage}X\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ.")),
+    "the class of a storage whose hash takes for ever": (
+        "zip", with_pickle(b"\x80\x02(X\x07\0\0\0storageK\x01" + b"2\x86" * 200 + b"X\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ."),
+    ),
+    "a state of an array in too many parts": ("pickle", b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K\x01K\x01K\x01K\x01K\x01tb."),
+    "a shape that can be split in many ways": (
+        "arrays", b"\x93NUMPY\x01\0v\0{'descr': '<U2', 'fortran_order': False, 'shape': (" + b"9" * 40 + b"),se,  }" + b" " * 30,
+    ),
+    "a test whose number would be negative": ("rules", b"rules: ['layer{n}.0.** -> x.{n-9}.**']\ntests: {layer1.0.w: x.1.w}\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.filterwarnings("ignore")
+def test_changed_inputs_break_no_promise(tmp_path: Path, name: str) -> None:
+    """Nothing but errors of ours, in time; safetensors and torch.load read what we read, bit for bit."""
+    made = inputs(TARGETS[name], Random(1))
+    for _ in range(INPUTS):
+        raw = next(made)
+        error = try_input(TARGETS[name], raw, tmp_path)
+        if error is not None:
+            (tmp_path / "finding").write_bytes(raw)
+            raise AssertionError(f"fuzz.py {name} --replay {tmp_path}/finding") from error
+
+
+@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.filterwarnings("ignore")
+def test_what_was_found_once_stays_mended(tmp_path: Path, name: str) -> None:
+    target, raw = FOUND[name]
+    assert try_input(TARGETS[target], raw, tmp_path) is None
+
+
+def test_the_fuzzer_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ckpt_tool.formats import torch_zip
+
+    monkeypatch.setattr(torch_zip, "read_archive", lambda *_: {}["a fault"])
+    error = try_input(TARGETS["zip"], archive(records()), tmp_path)
+    assert isinstance(error, KeyError)
