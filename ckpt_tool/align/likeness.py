@@ -1,0 +1,134 @@
+"""How alike the units of two catalogs are: by words, by numbers, and by what their neighbours have found."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from math import log
+
+from ckpt_tool.align.units import Names, Unit, likeness, plain
+
+FOREIGN = 0.2
+"""What a word counts that the other side doesn't know at all: it can't speak against a pair."""
+
+Cell = tuple[int, int]
+
+
+def candidates(source: Sequence[Unit], target: Sequence[Unit]) -> dict[Cell, float]:
+    """The pairs of units whose tensors may be the same, by place, with how well these go together."""
+    known: dict[object, list[int]] = defaultdict(list)
+    for unit in target:
+        known[unit.form].append(unit.place)
+    by_leaf: dict[object, list[object]] = defaultdict(list)
+    for form in known:
+        for _, shape in form:  # type: ignore[attr-defined]
+            by_leaf[plain(shape)].append(form)
+    goes = cache(lambda form: _goes(form, by_leaf))
+    return {(unit.place, place): how for unit in source for form, how in goes(unit.form) for place in known[form]}
+
+
+def _goes(form: object, by_leaf: Mapping[object, Sequence[object]]) -> list[tuple[object, float]]:
+    others = dict.fromkeys(other for _, shape in form for other in by_leaf.get(plain(shape), ()))  # type: ignore[attr-defined]
+    return [(other, how) for other in others if (how := likeness(form, other)) > 0]  # type: ignore[arg-type]
+
+
+class Words:
+    """The words of two catalogs, rare ones first; comparisons of equal sets of words are made once."""
+
+    def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
+        ours, theirs = (Counter(word for unit in side for word in unit.words) for side in (source, target))
+        total = len(source) + len(target) + 1
+        self._weights = {word: log(1 + total / (1 + ours[word] + theirs[word])) for word in ours | theirs}
+        for word in ours.keys() ^ theirs.keys():
+            self._weights[word] *= FOREIGN
+        self.shared = cache(self._shared)
+
+    def _shared(self, a: frozenset[str], b: frozenset[str], near_a: frozenset[str], near_b: frozenset[str]) -> float:
+        near = near_a | near_b
+        both = sum(self._weight(word, near) for word in a & b)
+        only = sum(self._weight(word, near) for word in a ^ b)
+        return both / (both + only) if both else 0.0
+
+    def _weight(self, word: str, near: frozenset[str]) -> float:
+        return self._weights[word] * (2.0 if word in near else 1.0)
+
+    def of(self, a: Unit, b: Unit) -> float:
+        return self.shared(a.words, b.words, a.near, b.near)
+
+
+def numbers_alike(a: Unit, b: Unit) -> float:
+    """How far the numbers of two units agree: place by place; where one has more of them, by the turn among all of a kind."""
+    if len(a.ranks) != len(b.ranks):
+        if a.turn == b.turn and a.turn[1] > 1:
+            return 0.9
+        return 0.6 if a.ranks and b.ranks and _is_part(a.ranks, b.ranks) else 0.3
+    return _ranks_alike(a.ranks, b.ranks)
+
+
+def _is_part(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether the shorter one's numbers stand in the longer one, in order."""
+    short, rest = min(a, b, key=len), iter(max(a, b, key=len))
+    return all(number in rest for number in short)
+
+
+@cache
+def _ranks_alike(a: tuple[int, ...], b: tuple[int, ...]) -> float:
+    if not a:
+        return 0.5
+    if a == b:
+        return 1.0
+    return 0.7 * sum(x == y for x, y in zip(a, b, strict=True)) / len(a) + (0.1 if a[-1] == b[-1] else 0.0)
+
+
+class Votes:
+    """What pairs of units say of their surroundings: how far two paths contain the same."""
+
+    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell], rarity: tuple[Sequence[float], Sequence[float]]) -> None:
+        self._sizes = [_sizes(side, rare) for side, rare in zip((source, target), rarity, strict=True)]
+        self._found: dict[tuple[Names, Names], float] = defaultdict(float)
+        for a, b in pairs:
+            weight = min(rarity[0][a], rarity[1][b])
+            for ours in _above(source[a].names):
+                for theirs in _above(target[b].names):
+                    self._found[ours, theirs] += weight
+        self.of = cache(self._of)
+
+    def _of(self, ours: Names, theirs: Names) -> float:
+        """For two units' names: the mean, over the paths above the one, of the best agreement with a path above the other."""
+        return (self._one_way(ours, theirs, False) + self._one_way(theirs, ours, True)) / 2
+
+    def _one_way(self, ours: Names, theirs: Names, is_turned: bool) -> float:
+        paths, others = _above((*ours, "")), _above((*theirs, ""))
+        if not paths:
+            return 0.0
+        best = [max((self._agreement(path, other, is_turned) for other in others), default=0.0) for path in paths]
+        weights = [1.0 + place for place in range(len(best))]
+        return sum(w * b for w, b in zip(weights, best, strict=True)) / sum(weights)
+
+    def _agreement(self, path: Names, other: Names, is_turned: bool) -> float:
+        ours, theirs = (other, path) if is_turned else (path, other)
+        found = self._found.get((ours, theirs), 0.0)
+        return found / (self._sizes[0][ours] + self._sizes[1][theirs] - found) if found else 0.0
+
+
+def _sizes(units: Sequence[Unit], rarity: Sequence[float]) -> dict[Names, float]:
+    sizes: dict[Names, float] = defaultdict(float)
+    for unit in units:
+        for path in _above(unit.names):
+            sizes[path] += rarity[unit.place]
+    return sizes
+
+
+def rarity_of(cells: Iterable[Cell], counts: tuple[int, int]) -> tuple[list[float], list[float]]:
+    """How much a unit's pair says: less where it could have many partners."""
+    partners = ([0] * counts[0], [0] * counts[1])
+    for i, j in cells:
+        partners[0][i] += 1
+        partners[1][j] += 1
+    ours, theirs = ([1 / count if count else 0.02 for count in side] for side in partners)
+    return ours, theirs
+
+
+def _above(names: Names) -> list[Names]:
+    return [names[:depth] for depth in range(1, len(names))]

@@ -1,0 +1,162 @@
+"""Units paired with units: the clearest first, each pair a vote for those around it; what stays unclear is left open."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.align.hints import Hints
+from ckpt_tool.align.likeness import Cell, Votes, Words, candidates, numbers_alike, rarity_of
+from ckpt_tool.align.direction import turned
+from ckpt_tool.align.sequence import on_common_path
+from ckpt_tool.align.units import Unit
+
+ROUNDS = 4
+WORDS, NUMBERS, VOTES, ORDER = 1.0, 0.6, 1.6, 0.5
+MARGINS = (0.5, 0.3, 0.2, 0.12, 0.06)
+LEAST = 0.35
+"""The evidence besides shapes that a pair needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Two units that belong together, by place; `margin` is how far the next best pair of either is behind."""
+
+    source: int
+    target: int
+    margin: float
+    words: float
+    votes: float
+    order: float
+    forms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """What was decided, and for each undecided unit of the source the targets that it may be."""
+
+    found: tuple[Match, ...]
+    open: Mapping[int, tuple[int, ...]]
+
+
+class Matching:
+    """The evidence for each pair of units, and what follows from it. `hints` are pairs that a person gave."""
+
+    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], is_ordered: bool, hints: Sequence[Cell] = ()) -> None:
+        target, self.undirected = turned(source, target)
+        self.source, self.target = source, target
+        self.forms = candidates(source, target)
+        words = Words(source, target)
+        self.words = {(i, j): words.of(source[i], target[j]) for i, j in self.forms}
+        self.order: Mapping[Cell, float] = {}
+        if is_ordered:
+            self.order = on_common_path(source, target, {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()})
+        told = Hints(source, target, hints)
+        self.base = {cell: self._base(cell, how) + told.of(source[cell[0]], target[cell[1]]) for cell, how in self.forms.items()}
+        self.hinted = {cell for cell in self.forms if hints and told.of(source[cell[0]], target[cell[1]]) > 0}
+        self.rarity = rarity_of(self.forms, (len(source), len(target)))
+        self.votes = Votes(source, target, (), self.rarity)
+        self.usual_words = 0.0
+        self.beside: set[Cell] = set()
+
+    def _base(self, cell: Cell, how: float) -> float:
+        numbers = numbers_alike(self.source[cell[0]], self.target[cell[1]])
+        return how + WORDS * self.words[cell] + NUMBERS * numbers + ORDER * self.order.get(cell, 0.0) * (1 - self.words[cell])
+
+    def _scores(self) -> dict[Cell, float]:
+        of, source, target = self.votes.of, self.source, self.target
+        return {(i, j): base + VOTES * of(source[i].parent, target[j].parent) for (i, j), base in self.base.items()}
+
+    def run(self) -> Matches:
+        pairs: list[Cell] = []
+        for _ in range(ROUNDS):
+            pairs = _greedy(self._scores())
+            self.votes = Votes(self.source, self.target, pairs, self.rarity)
+        words = sorted(self.words[pair] for pair in pairs)
+        self.usual_words = words[len(words) // 2] if words else 0.0
+        self.beside = {(i + step, j + step) for i, j in pairs for step in (-1, 1)} if self.order else set()
+        return self._decided(self._scores())
+
+    def _decided(self, scores: dict[Cell, float]) -> Matches:
+        rows: dict[int, dict[int, float]] = defaultdict(dict)
+        columns: dict[int, dict[int, float]] = defaultdict(dict)
+        for (i, j), score in scores.items():
+            rows[i][j] = columns[j][i] = score
+        found: list[Match] = []
+        for margin in MARGINS:
+            while clear := _clear(rows, columns, margin):
+                for i, j, lead in clear:
+                    if (match := self._match((i, j), lead)) is not None:
+                        found.append(match)
+                        _take(rows, columns, i, j)
+                    else:
+                        _forget(rows, columns, i, j)
+        return Matches(tuple(found), {i: tuple(row) for i, row in rows.items() if row})
+
+    def _match(self, cell: Cell, lead: float) -> Match | None:
+        votes = self.votes.of(self.source[cell[0]].parent, self.target[cell[1]].parent)
+        words, order = self.words[cell], self.order.get(cell, 0.0)
+        is_poor = max(words, votes, order) < LEAST or cell in self.undirected or self._is_odd(cell, words, votes)
+        if is_poor and cell not in self.hinted:
+            return None
+        return Match(*cell, lead, words, votes, order, self.forms[cell])
+
+
+    def _is_odd(self, cell: Cell, words: float, votes: float) -> bool:
+        """Whether a pair has much less in common than the others of these files, and isn't the only one of its shapes."""
+        if self.rarity[0][cell[0]] == self.rarity[1][cell[1]] == 1 and any(len(shape) > 1 for _, shape in self.source[cell[0]].form):
+            return False
+        if cell in self.beside and self.order.get(cell, 0.0) == 1.0:
+            return False
+        return words < 0.5 * self.usual_words and votes < 0.6
+
+
+def _greedy(scores: Mapping[Cell, float]) -> list[Cell]:
+    """One partner for each, the best first."""
+    pairs: list[Cell] = []
+    ours: set[int] = set()
+    theirs: set[int] = set()
+    for i, j in sorted(scores, key=lambda cell: -scores[cell]):
+        if i not in ours and j not in theirs:
+            pairs.append((i, j))
+            ours.add(i)
+            theirs.add(j)
+    return pairs
+
+
+def _clear(rows: Mapping[int, Mapping[int, float]], columns: Mapping[int, Mapping[int, float]], margin: float) -> list[tuple[int, int, float]]:
+    """The pairs that lead by a margin on both sides."""
+    found = []
+    for i, row in rows.items():
+        if not row:
+            continue
+        j, lead = _best(row)
+        if lead >= margin and columns[j]:
+            back, other = _best(columns[j])
+            if back == i and other >= margin:
+                found.append((i, j, min(lead, other)))
+    return found
+
+
+def _best(row: Mapping[int, float]) -> tuple[int, float]:
+    """The best place, and how far it leads."""
+    best, second, where = float("-inf"), float("-inf"), -1
+    for place, score in row.items():
+        if score > best:
+            best, second, where = score, best, place
+        elif score > second:
+            second = score
+    return where, min(9.0, best - second)
+
+
+def _take(rows: dict[int, dict[int, float]], columns: dict[int, dict[int, float]], i: int, j: int) -> None:
+    for other in rows.pop(i, {}):
+        columns[other].pop(i, None)
+    for other in columns.pop(j, {}):
+        rows[other].pop(j, None)
+
+
+def _forget(rows: dict[int, dict[int, float]], columns: dict[int, dict[int, float]], i: int, j: int) -> None:
+    rows[i].pop(j, None)
+    columns[j].pop(i, None)
