@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ckpt_tool.align.composites import Composite, Rest, composites
 from ckpt_tool.align.depth import uncertain_depths
@@ -12,6 +13,7 @@ from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
 from ckpt_tool.align.units import Unit, units_of
+from ckpt_tool.align.words import common_path
 from ckpt_tool.formats.ordering import is_sorted
 from ckpt_tool.tensors import Catalog, shape_text
 
@@ -58,7 +60,7 @@ class _Aligning:
     def __init__(self, source: Catalog, target: Catalog, hints: Sequence[Hint]) -> None:
         self.source, self.target = source, target
         self.units = (units_of(source), units_of(target))
-        is_ordered = all(side.is_ordered and not is_sorted(list(side)) for side in (source, target))
+        is_ordered = all(_tells_order(side) for side in (source, target))
         self.matching = Matching(*self.units, is_ordered, self._hinted(hints))
         self.hints = hints
 
@@ -68,6 +70,7 @@ class _Aligning:
 
     def run(self) -> Alignment:
         matches = self.matching.run()
+        rotary = is_rotary_unknown(self.source, self.target)
         doubtful = uncertain_depths(self.units, matches, self._hinted(self.hints))
         sure = [match for match in matches.found if (match.source, match.target) not in doubtful]
         copies: dict[str, tuple[str, Match]] = {}
@@ -76,8 +79,9 @@ class _Aligning:
             for role, key in _shared(ours, theirs):
                 copies[theirs.keys[role]] = (key, match)
         pairs = list(self._copied(copies))
-        pairs += self._leaves(pairs, sure)
         pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
+        pairs += self._leaves(pairs, sure)
+        pairs = [_doubted(each) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
         return self._result(pairs, matches, doubtful)
 
     def _copied(self, copies: Mapping[str, tuple[str, Match]]) -> Iterator[Aligned]:
@@ -143,6 +147,13 @@ class _Aligning:
         yield Ambiguous(tuple(a), tuple(b), "equal blocks, more of them on one side", f"{a[0]} -> {b[0]}")
 
 
+def _tells_order(catalog: Catalog) -> bool:
+    """Whether the keys stand as modules do: not sorted, and those of one module side by side."""
+    owners = [key.rpartition(".")[0] for key in catalog]
+    starts = sum(owner != before for owner, before in zip(owners, ["\n", *owners[:-1]], strict=True))
+    return catalog.is_ordered and not is_sorted(list(catalog)) and starts < 1.1 * len(set(owners)) + 2
+
+
 def _fitting(key: str, others: Sequence[str], source: Catalog, target: Catalog) -> str:
     return next((other for other in others if target[other].shape == source[key].shape), others[0])
 
@@ -154,13 +165,28 @@ def _shared(ours: Unit, theirs: Unit) -> list[tuple[str, str]]:
     return [(role, key) for role, key in ours.keys.items() if role in theirs.keys]
 
 
+_ROTARY = re.compile(r"\.[qk]\.weight$")
+
+
+def is_rotary_unknown(source: Catalog, target: Catalog) -> bool:
+    """Whether one side is of a family that interleaves rotary halves (Meta's, torchtune's) and the other one that doesn't."""
+    sides = [{name for key in side for name in key.split(".")} for side in (source, target)]
+    if any(common_path(key).endswith(".q.bias") for key in source):
+        return False
+    return any("tok_embeddings" in a and "embed_tokens" in b and "q_proj" in b for a, b in (sides, sides[::-1]))
+
+
+def _doubted(each: Aligned) -> Aligned:
+    return replace(each, confidence=0.5, evidence=f"{each.evidence}; but the rotary halves may be interleaved on one side")
+
+
 def confidence_of(match: Match) -> float:
     """How often pairs with such evidence are right, by what real conversions showed; docs/align.md has the table."""
     support = 0.5 * match.words + 0.4 * match.votes + 0.1 * match.order
     if match.margin < 0.2:
-        return 0.95 if support > 0.8 else 0.75
+        return 0.95 if support > 0.8 else 0.92 if match.order == 1.0 and match.votes > 0.5 else 0.75
     if match.margin < 0.35:
-        return 0.97 if support > 0.6 else 0.85
+        return 0.97 if support > 0.6 else 0.93
     return 0.99 if support > 0.4 else 0.95
 
 

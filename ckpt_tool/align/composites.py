@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.units import Names, Unit
@@ -48,7 +49,7 @@ def composites(source: Rest, target: Rest, rate: Rate) -> list[Composite]:
         return rate(theirs, ours)
 
     found = [*_fused(source, target, rate, is_split=True), *_fused(target, source, back, is_split=False)]
-    found += [*_stacked(source, target, rate), *_normalised(source, target, rate)]
+    found += [*_stacked(source, target, back), *_normalised(source, target, back)]
     return found
 
 
@@ -89,10 +90,15 @@ def _fusion(key: str, parts: Sequence[str], catalog: Catalog, is_split: bool) ->
 
 def _nearest(path: Names, others: Sequence[Names], rate: Rate) -> Names | None:
     """The path that clearly agrees best with this one."""
-    rated = sorted(((rate((*path, ""), (*other, "")), other) for other in others), reverse=True)
-    if not rated or rated[0][0] < 0.3 or (len(rated) > 1 and rated[0][0] - rated[1][0] < 0.03):
+    rated = sorted(((rate((*path, ""), (*other, "")) + 0.05 * _shared_end(path, other), other) for other in others), reverse=True)
+    if not rated or rated[0][0] < 0.08 or (len(rated) > 1 and rated[0][0] - rated[1][0] < 0.03):
         return None
     return rated[0][1]
+
+
+def _shared_end(a: Names, b: Names) -> int:
+    pairs = zip(reversed(a), reversed(b), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _stacked(source: Rest, target: Rest, rate: Rate) -> Iterator[Composite]:

@@ -53,11 +53,11 @@ def _runs(units: Sequence[Unit]) -> dict[Place, Blocks]:
 
 def _partners(met: Counter[tuple[Place, Place]]) -> list[tuple[Place, Place]]:
     """For each place of the source the one of the target that it shares most pairs with."""
-    best: dict[Place, tuple[int, Place]] = {}
+    best: dict[Place, tuple[int, int, Place]] = {}
     for (ours, theirs), count in met.items():
-        if count > best.get(ours, (0, theirs))[0]:
-            best[ours] = (count, theirs)
-    return [(ours, theirs) for ours, (_, theirs) in best.items()]
+        if (count, len(theirs[0])) > best.get(ours, (0, 0, theirs))[:2]:
+            best[ours] = (count, len(theirs[0]), theirs)
+    return [(ours, theirs) for ours, (_, _, theirs) in best.items()]
 
 
 def _has_most(ours: Place, theirs: Place, met: Counter[tuple[Place, Place]], runs: tuple[dict[Place, Blocks], dict[Place, Blocks]]) -> bool:

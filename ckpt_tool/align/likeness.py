@@ -66,6 +66,18 @@ def numbers_alike(a: Unit, b: Unit) -> float:
     return _ranks_alike(a.ranks, b.ranks)
 
 
+_OPPOSED = tuple(
+    frozenset(words.split())
+    for words in ("q k v o qkv kv", "gate up down", "encoder decoder", "h w", "in out", "left right", "text visual", "mean var", "qnorm knorm")
+)
+
+
+@cache
+def are_opposed(a: frozenset[str], b: frozenset[str]) -> bool:
+    """Whether two sets of words have unlike ones of which a thing can only be one: `q` and `k`."""
+    return any(a & words and b & words and not a & b & words for words in _OPPOSED)
+
+
 def _is_part(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     """Whether the shorter one's numbers stand in the longer one, in order."""
     short, rest = min(a, b, key=len), iter(max(a, b, key=len))
@@ -79,6 +91,35 @@ def _ranks_alike(a: tuple[int, ...], b: tuple[int, ...]) -> float:
     if a == b:
         return 1.0
     return 0.7 * sum(x == y for x, y in zip(a, b, strict=True)) / len(a) + (0.1 if a[-1] == b[-1] else 0.0)
+
+
+class Structures:
+    """How far the modules that two units are part of hold tensors of the same shapes."""
+
+    def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
+        self._sides = (_contents(source), _contents(target))
+        self._alike = cache(self._compare)
+
+    def of(self, a: Unit, b: Unit) -> float:
+        ours, theirs = (_family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True))
+        return self._alike(ours, theirs) if ours and theirs else 0.0
+
+    def _compare(self, ours: Names, theirs: Names) -> float:
+        a, b = self._sides[0][ours], self._sides[1][theirs]
+        return (a & b).total() / (a | b).total()
+
+
+def _contents(units: Sequence[Unit]) -> dict[Names, Counter[object]]:
+    found: dict[Names, Counter[object]] = defaultdict(Counter)
+    for unit in units:
+        for path in _above(unit.names):
+            found[path][unit.form] += 1
+    return found
+
+
+def _family(names: Names, contents: Mapping[Names, Counter[object]]) -> Names:
+    """The smallest module around a unit that holds some more."""
+    return next((path for path in reversed(_above(names)) if contents[path].total() > 2), ())
 
 
 class Votes:

@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.align.hints import Hints
-from ckpt_tool.align.likeness import Cell, Votes, Words, candidates, numbers_alike, rarity_of
+from ckpt_tool.align.likeness import Cell, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
 from ckpt_tool.align.direction import turned
 from ckpt_tool.align.sequence import on_common_path
 from ckpt_tool.align.units import Unit
 
-ROUNDS = 4
+RAREST_FIRST = (0.15, 0.05, 0.0, 0.0)
+"""The rarity from which on pairs have a vote, round by round: shapes that few units have come first."""
 WORDS, NUMBERS, VOTES, ORDER = 1.0, 0.6, 1.6, 0.5
+CLASH, STRUCTURE = 0.7, 0.6
 MARGINS = (0.5, 0.3, 0.2, 0.12, 0.06)
+NEAR = 0.3
+"""How far behind the best one a partner may be to count as possible."""
 LEAST = 0.35
 """The evidence besides shapes that a pair needs."""
 
@@ -52,6 +56,8 @@ class Matching:
         self.order: Mapping[Cell, float] = {}
         if is_ordered:
             self.order = on_common_path(source, target, {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()})
+        self.known = _best_words(self.words)
+        self.structures = Structures(source, target)
         told = Hints(source, target, hints)
         self.base = {cell: self._base(cell, how) + told.of(source[cell[0]], target[cell[1]]) for cell, how in self.forms.items()}
         self.hinted = {cell for cell in self.forms if hints and told.of(source[cell[0]], target[cell[1]]) > 0}
@@ -61,8 +67,11 @@ class Matching:
         self.beside: set[Cell] = set()
 
     def _base(self, cell: Cell, how: float) -> float:
-        numbers = numbers_alike(self.source[cell[0]], self.target[cell[1]])
-        return how + WORDS * self.words[cell] + NUMBERS * numbers + ORDER * self.order.get(cell, 0.0) * (1 - self.words[cell])
+        ours, theirs = self.source[cell[0]], self.target[cell[1]]
+        # Where words tell, the order needn't.
+        doubt = 1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]])
+        clash = CLASH if are_opposed(ours.words, theirs.words) else 0.0
+        return how + WORDS * self.words[cell] + NUMBERS * numbers_alike(ours, theirs) + ORDER * doubt * self.order.get(cell, 0.0) - clash + STRUCTURE * self.structures.of(ours, theirs)
 
     def _scores(self) -> dict[Cell, float]:
         of, source, target = self.votes.of, self.source, self.target
@@ -70,9 +79,10 @@ class Matching:
 
     def run(self) -> Matches:
         pairs: list[Cell] = []
-        for _ in range(ROUNDS):
+        for rare in RAREST_FIRST:
             pairs = _greedy(self._scores())
-            self.votes = Votes(self.source, self.target, pairs, self.rarity)
+            heard = [(i, j) for i, j in pairs if min(self.rarity[0][i], self.rarity[1][j]) >= rare]
+            self.votes = Votes(self.source, self.target, heard, self.rarity)
         words = sorted(self.words[pair] for pair in pairs)
         self.usual_words = words[len(words) // 2] if words else 0.0
         self.beside = {(i + step, j + step) for i, j in pairs for step in (-1, 1)} if self.order else set()
@@ -92,24 +102,38 @@ class Matching:
                         _take(rows, columns, i, j)
                     else:
                         _forget(rows, columns, i, j)
-        return Matches(tuple(found), {i: tuple(row) for i, row in rows.items() if row})
+        return Matches(tuple(found), {i: _near_best(row) for i, row in rows.items() if row})
 
     def _match(self, cell: Cell, lead: float) -> Match | None:
         votes = self.votes.of(self.source[cell[0]].parent, self.target[cell[1]].parent)
         words, order = self.words[cell], self.order.get(cell, 0.0)
-        is_poor = max(words, votes, order) < LEAST or cell in self.undirected or self._is_odd(cell, words, votes)
+        is_poor = (max(words, votes, order) < LEAST and not self._is_only(cell)) or cell in self.undirected or self._is_odd(cell, words, votes)
         if is_poor and cell not in self.hinted:
             return None
         return Match(*cell, lead, words, votes, order, self.forms[cell])
 
 
+    def _is_only(self, cell: Cell) -> bool:
+        """Whether no other unit has such shapes, on either side, and these are more than a length."""
+        is_alone = self.rarity[0][cell[0]] == self.rarity[1][cell[1]] == 1
+        return is_alone and any(len(shape) > 1 for _, shape in self.source[cell[0]].form)
+
     def _is_odd(self, cell: Cell, words: float, votes: float) -> bool:
         """Whether a pair has much less in common than the others of these files, and isn't the only one of its shapes."""
-        if self.rarity[0][cell[0]] == self.rarity[1][cell[1]] == 1 and any(len(shape) > 1 for _, shape in self.source[cell[0]].form):
+        if self._is_only(cell):
             return False
         if cell in self.beside and self.order.get(cell, 0.0) == 1.0:
             return False
         return words < 0.5 * self.usual_words and votes < 0.6
+
+
+def _best_words(words: Mapping[Cell, float]) -> tuple[dict[int, float], dict[int, float]]:
+    """How well the words of each unit agree with those of its best partner."""
+    best: tuple[dict[int, float], dict[int, float]] = ({}, {})
+    for cell, score in words.items():
+        for side, place in zip(best, cell, strict=True):
+            side[place] = max(side.get(place, 0.0), score)
+    return best
 
 
 def _greedy(scores: Mapping[Cell, float]) -> list[Cell]:
@@ -148,6 +172,11 @@ def _best(row: Mapping[int, float]) -> tuple[int, float]:
         elif score > second:
             second = score
     return where, min(9.0, best - second)
+
+
+def _near_best(row: Mapping[int, float]) -> tuple[int, ...]:
+    best = max(row.values())
+    return tuple(place for place, score in row.items() if score > best - NEAR)
 
 
 def _take(rows: dict[int, dict[int, float]], columns: dict[int, dict[int, float]], i: int, j: int) -> None:

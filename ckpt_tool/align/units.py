@@ -38,13 +38,15 @@ def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
     """The units of a catalog in its order, or of some of its keys."""
     groups = _grouped(catalog, list(catalog if keys is None else keys))
     siblings = _siblings(groups)
+    kinds = _alike(groups)
     found = []
     for place, (names, roles) in enumerate(groups.items()):
         form = tuple(sorted((role, catalog[key].shape) for role, key in roles.items()))
         own = [_own_words(next(iter(roles.values())), names, siblings)]
         near = frozenset(word for name in names[-2:] for word in words_of(name)).union(*own)
         words = frozenset(word for name in names for word in words_of(name)).union(*own)
-        found.append(Unit(place, names, roles, form, words, near, *_ranks(names, siblings)))
+        alike = kinds[names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)]
+        found.append(Unit(place, names, roles, form, words, near, *_ranks(names, siblings, alike)))
     return _with_turns(found)
 
 
@@ -91,12 +93,25 @@ def _siblings(groups: Iterable[Names]) -> dict[tuple[Names, str], dict[int, int]
     return {place: {number: rank for rank, number in enumerate(sorted(found))} for place, found in numbers.items()}
 
 
-def _ranks(names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+def _alike(groups: Mapping[Names, Mapping[str, str]]) -> dict[object, list[int]]:
+    """The numbers of modules side by side that have tensors of the same roles: convolutions count apart from norms."""
+    found: dict[object, list[int]] = defaultdict(list)
+    for names, roles in groups.items():
+        if numbered := stem_and_number(names[-1]):
+            found[names[:-1], numbered[0], frozenset(roles)].append(numbered[1])
+    return found
+
+
+def _ranks(
+    names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]], alike: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[bool, ...]]:
     """The places of the numbered names that have siblings, and for each name whether it is one of them."""
     ranks: list[int | None] = []
     for depth, name in enumerate(names):
         found = stem_and_number(name)
         known = siblings[names[:depth], found[0]] if found else {}
+        if found and depth == len(names) - 1:
+            known = {number: rank for rank, number in enumerate(sorted(alike))}
         ranks.append(known[found[1]] if found and len(known) > 1 else None)
     return tuple(rank for rank in ranks if rank is not None), tuple(rank is not None for rank in ranks)
 

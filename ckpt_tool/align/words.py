@@ -36,9 +36,12 @@ _PHRASES = [
     (r"\.mlp\.(layers\.1|layers\.3|fc_out|c_proj|lin2|linear2|linear_2|3|2|dense_4h_to_h|dense2|ff1|fc_2)(?=\.)", ".mlp.fc2"),
     (r"\.(fc1|lin1|linear1|linear_1)(?=\.)", ".fc1"),
     (r"\.(fc2|lin2|linear2|linear_2)(?=\.)", ".fc2"),
+    (r"\.(wo|wqkv)(?=\.[^.]*$)", lambda m: ".attn.o" if m[1] == "wo" else ".attn.qkv"),
     (r"\.w(q|k|v|o|kv)_([ab])(?=\.)", r".\1_\2_proj"),
     (r"\.(wkv)(?=\.)", ".kv_proj"),
-    (r"\.(w1|gate_proj|wgate|gate_up)(?=\.)", ".gate"),
+    (r"\.(w12|weights_in|gate_up_proj)(?=\.|$)", ".gate_up"),
+    (r"\.weights_out(?=\.)", ".down"),
+    (r"\.(w1|gate_proj|wgate)(?=\.)", ".gate"),
     (r"\.(w3|up_proj)(?=\.)", ".up"),
     (r"\.(w2|down_proj)(?=\.)", ".down"),
     # Normalisation.
