@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 
 from ckpt_tool.align.composites import Composite, Rest, composites
 from ckpt_tool.align.depth import uncertain_depths
+from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
 from ckpt_tool.align.units import Unit, units_of
+from ckpt_tool.align.towers import uncertain_towers
 from ckpt_tool.align.words import common_path
 from ckpt_tool.formats.ordering import is_sorted
 from ckpt_tool.tensors import Catalog, shape_text
@@ -71,7 +73,9 @@ class _Aligning:
     def run(self) -> Alignment:
         matches = self.matching.run()
         rotary = is_rotary_unknown(self.source, self.target)
-        doubtful = uncertain_depths(self.units, matches, self._hinted(self.hints))
+        hinted = self._hinted(self.hints)
+        depths, towers = uncertain_depths(self.units, matches, hinted), uncertain_towers(self.units, matches, hinted)
+        doubtful = depths | towers
         sure = [match for match in matches.found if (match.source, match.target) not in doubtful]
         copies: dict[str, tuple[str, Match]] = {}
         for match in sure:
@@ -82,7 +86,7 @@ class _Aligning:
         pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
         pairs += self._leaves(pairs, sure)
         pairs = [_doubted(each) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
-        return self._result(pairs, matches, doubtful)
+        return self._result(pairs, matches, (depths, towers))
 
     def _copied(self, copies: Mapping[str, tuple[str, Match]]) -> Iterator[Aligned]:
         ops = reforms({key: origin for key, (origin, _) in copies.items()}, self.source, self.target)
@@ -119,9 +123,9 @@ class _Aligning:
         sides = (Rest(self.source, ours, self.units[0]), Rest(self.target, theirs, self.units[1]))
         return composites(*sides, self.matching.votes.of)
 
-    def _result(self, pairs: list[Aligned], matches: Matches, doubtful: set[tuple[int, int]]) -> Alignment:
+    def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell]]) -> Alignment:
         ours, theirs = self._left(pairs)
-        groups = [*self._open(matches, ours, theirs), *self._doubtful(doubtful)]
+        groups = [*self._open(matches, ours, theirs), *self._doubtful(doubtful[0], _DEPTHS), *self._doubtful(doubtful[1] - doubtful[0], _TOWERS)]
         order = {key: place for place, key in enumerate(self.target)}
         pairs.sort(key=lambda each: order[each.pair.targets[0][0]])
         in_order = (tuple(key for key in self.source if key in ours), tuple(key for key in self.target if key in theirs))
@@ -139,12 +143,16 @@ class _Aligning:
                 shape = shape_text(self.source[a[0]].shape)
                 yield Ambiguous(a, b, f"equal shapes ({shape}) under names that don't tell them apart", f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}")
 
-    def _doubtful(self, doubtful: set[tuple[int, int]]) -> Iterator[Ambiguous]:
+    def _doubtful(self, doubtful: set[Cell], reason: str) -> Iterator[Ambiguous]:
         if not doubtful:
             return
         a = [key for i, _ in sorted(doubtful) for key in self.units[0][i].keys.values()]
         b = [key for _, j in sorted(doubtful) for key in self.units[1][j].keys.values()]
-        yield Ambiguous(tuple(a), tuple(b), "equal blocks, more of them on one side", f"{a[0]} -> {b[0]}")
+        yield Ambiguous(tuple(a), tuple(b), reason, f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}")
+
+
+_DEPTHS = "equal blocks, more of them on one side: which are the extra ones, nothing tells"
+_TOWERS = "equal parts side by side, whose names don't tell which is which"
 
 
 def _tells_order(catalog: Catalog) -> bool:

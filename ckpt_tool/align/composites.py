@@ -91,7 +91,7 @@ def _fusion(key: str, parts: Sequence[str], catalog: Catalog, is_split: bool) ->
 def _nearest(path: Names, others: Sequence[Names], rate: Rate) -> Names | None:
     """The path that clearly agrees best with this one."""
     rated = sorted(((rate((*path, ""), (*other, "")) + 0.05 * _shared_end(path, other), other) for other in others), reverse=True)
-    if not rated or rated[0][0] < 0.08 or (len(rated) > 1 and rated[0][0] - rated[1][0] < 0.03):
+    if not rated or rated[0][0] < 0.05 or (len(rated) > 1 and rated[0][0] - rated[1][0] < 0.03):
         return None
     return rated[0][1]
 

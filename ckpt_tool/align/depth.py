@@ -52,12 +52,16 @@ def _runs(units: Sequence[Unit]) -> dict[Place, Blocks]:
 
 
 def _partners(met: Counter[tuple[Place, Place]]) -> list[tuple[Place, Place]]:
-    """For each place of the source the one of the target that it shares most pairs with."""
-    best: dict[Place, tuple[int, int, Place]] = {}
+    """For each place of the source the innermost one of the target that it shares most pairs with."""
+    most: Counter[Place] = Counter()
+    for (ours, _), count in met.items():
+        most[ours] = max(most[ours], count)
+    best: dict[Place, Place] = {}
     for (ours, theirs), count in met.items():
-        if (count, len(theirs[0])) > best.get(ours, (0, 0, theirs))[:2]:
-            best[ours] = (count, len(theirs[0]), theirs)
-    return [(ours, theirs) for ours, (_, _, theirs) in best.items()]
+        is_nested = ours not in best or len(theirs[0]) > len(best[ours][0])
+        if count >= 0.7 * most[ours] and is_nested:
+            best[ours] = theirs
+    return list(best.items())
 
 
 def _has_most(ours: Place, theirs: Place, met: Counter[tuple[Place, Place]], runs: tuple[dict[Place, Blocks], dict[Place, Blocks]]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from math import log
 
-from ckpt_tool.align.units import Names, Unit, likeness, plain
+from ckpt_tool.align.units import Names, Spot, Unit, likeness, plain
 
 FOREIGN = 0.2
 """What a word counts that the other side doesn't know at all: it can't speak against a pair."""
@@ -63,7 +63,16 @@ def numbers_alike(a: Unit, b: Unit) -> float:
         if a.turn == b.turn and a.turn[1] > 1:
             return 0.9
         return 0.6 if a.ranks and b.ranks and _is_part(a.ranks, b.ranks) else 0.3
-    return _ranks_alike(a.ranks, b.ranks)
+    if not a.ranks:
+        return 0.5
+    same = [_is_same(*each) for each in zip(a.ranks, b.ranks, a.spots, b.spots, strict=True)]
+    return 1.0 if all(same) else 0.7 * sum(same) / len(same) + (0.1 if same[-1] else 0.0)
+
+
+def _is_same(rank: int, other: int, ours: Spot, theirs: Spot) -> bool:
+    """Whether two numbers mean one place: by value under one stem, where the ones are among the others; else by rank."""
+    is_one = ours[0] == theirs[0] != "" and (ours[2] <= theirs[2] or theirs[2] <= ours[2])
+    return ours[1] == theirs[1] if is_one else rank == other
 
 
 _OPPOSED = tuple(
@@ -84,25 +93,36 @@ def _is_part(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return all(number in rest for number in short)
 
 
-@cache
-def _ranks_alike(a: tuple[int, ...], b: tuple[int, ...]) -> float:
-    if not a:
-        return 0.5
-    if a == b:
-        return 1.0
-    return 0.7 * sum(x == y for x, y in zip(a, b, strict=True)) / len(a) + (0.1 if a[-1] == b[-1] else 0.0)
-
-
 class Structures:
     """How far the modules that two units are part of hold tensors of the same shapes."""
 
     def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
         self._sides = (_contents(source), _contents(target))
-        self._alike = cache(self._compare)
+        self._counts = (len(source), len(target))
+        self._parents = {unit.parent for unit in target if any(self._is_part(path, 1) for path in _above((*unit.parent, "")))}
+        self._nearest: dict[Names, float] = {}
+        self._alike, self._around = cache(self._compare), cache(self._best_around)
 
     def of(self, a: Unit, b: Unit) -> float:
         ours, theirs = (_family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True))
         return self._alike(ours, theirs) if ours and theirs else 0.0
+
+    def around(self, a: Unit, b: Unit) -> float:
+        """The best agreement of modules around them that are neither tiny nor nearly everything; 1 where there are none."""
+        return self._around(a.parent, b.parent)
+
+    def nearest(self, a: Unit) -> float:
+        """The best agreement of modules around a unit with any module."""
+        if a.parent not in self._nearest:
+            self._nearest[a.parent] = max((self._around(a.parent, parent) for parent in self._parents), default=0.0)
+        return self._nearest[a.parent]
+
+    def _best_around(self, ours: Names, theirs: Names) -> float:
+        paths, others = ([path for path in _above((*names, "")) if self._is_part(path, side)] for names, side in ((ours, 0), (theirs, 1)))
+        return max((self._alike(path, other) for path in paths for other in others), default=1.0)
+
+    def _is_part(self, path: Names, side: int) -> bool:
+        return 2 < self._sides[side][path].total() < 0.5 * self._counts[side]
 
     def _compare(self, ours: Names, theirs: Names) -> float:
         a, b = self._sides[0][ours], self._sides[1][theirs]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from ckpt_tool.align.hints import Hints
 from ckpt_tool.align.likeness import Cell, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
 from ckpt_tool.align.direction import turned
 from ckpt_tool.align.sequence import on_common_path
-from ckpt_tool.align.units import Unit
+from ckpt_tool.align.units import Names, Unit
 
 RAREST_FIRST = (0.15, 0.05, 0.0, 0.0)
 """The rarity from which on pairs have a vote, round by round: shapes that few units have come first."""
@@ -51,8 +51,8 @@ class Matching:
         target, self.undirected = turned(source, target)
         self.source, self.target = source, target
         self.forms = candidates(source, target)
-        words = Words(source, target)
-        self.words = {(i, j): words.of(source[i], target[j]) for i, j in self.forms}
+        self.shared = Words(source, target)
+        self.words = {(i, j): self.shared.of(source[i], target[j]) for i, j in self.forms}
         self.order: Mapping[Cell, float] = {}
         if is_ordered:
             self.order = on_common_path(source, target, {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()})
@@ -65,6 +65,8 @@ class Matching:
         self.votes = Votes(source, target, (), self.rarity)
         self.usual_words = 0.0
         self.beside: set[Cell] = set()
+        self.siblings: Counter[tuple[Names, Names]] = Counter()
+        self._namesakes: dict[tuple[int, int], float] = {}
 
     def _base(self, cell: Cell, how: float) -> float:
         ours, theirs = self.source[cell[0]], self.target[cell[1]]
@@ -97,18 +99,23 @@ class Matching:
         for margin in MARGINS:
             while clear := _clear(rows, columns, margin):
                 for i, j, lead in clear:
-                    if (match := self._match((i, j), lead)) is not None:
+                    is_last = len(rows[i]) == len(columns[j]) == 1 and self._has_paired_siblings(i, j)
+                    if (match := self._match((i, j), lead, is_last)) is not None:
                         found.append(match)
+                        self.siblings[self.source[i].parent, self.target[j].parent] += 1
                         _take(rows, columns, i, j)
                     else:
                         _forget(rows, columns, i, j)
         return Matches(tuple(found), {i: _near_best(row) for i, row in rows.items() if row})
 
-    def _match(self, cell: Cell, lead: float) -> Match | None:
+    def _has_paired_siblings(self, i: int, j: int) -> bool:
+        return self.siblings[self.source[i].parent, self.target[j].parent] > 0 and len(self.source[i].form) > 2
+
+    def _match(self, cell: Cell, lead: float, is_last: bool) -> Match | None:
         votes = self.votes.of(self.source[cell[0]].parent, self.target[cell[1]].parent)
         words, order = self.words[cell], self.order.get(cell, 0.0)
         is_poor = (max(words, votes, order) < LEAST and not self._is_only(cell)) or cell in self.undirected or self._is_odd(cell, words, votes)
-        if is_poor and cell not in self.hinted:
+        if is_poor and not is_last and cell not in self.hinted:
             return None
         return Match(*cell, lead, words, votes, order, self.forms[cell])
 
@@ -122,9 +129,33 @@ class Matching:
         """Whether a pair has much less in common than the others of these files, and isn't the only one of its shapes."""
         if self._is_only(cell):
             return False
-        if cell in self.beside and self.order.get(cell, 0.0) == 1.0:
+        ours, theirs = self.source[cell[0]], self.target[cell[1]]
+        if votes < 0.4 and words < 1 and self.structures.around(ours, theirs) < 0.45:
+            is_elsewhere = self.structures.nearest(ours) >= 0.45
+            if is_elsewhere or (ours.ranks and theirs.ranks and numbers_alike(ours, theirs) < 1.0):
+                return True
+        better = self._names(ours, theirs) + 0.25
+        is_numbered = bool(ours.ranks and theirs.ranks)
+        if is_numbered and max(words, votes) < 0.6 and self._namesake(cell[0], 0) > better and self._namesake(cell[1], 1) > better:
+            return True
+        if self.order.get(cell, 0.0) == 1.0 and (cell in self.beside or (len(ours.ranks) > 1 and numbers_alike(ours, theirs) == 1.0)):
             return False
         return words < 0.5 * self.usual_words and votes < 0.6
+
+
+    def _names(self, ours: Unit, theirs: Unit) -> float:
+        return WORDS * self.shared.of(ours, theirs) + NUMBERS * numbers_alike(ours, theirs)
+
+    def _namesake(self, place: int, side: int) -> float:
+        """How well the names of a unit agree with those of any unit of other shapes that has the same roles."""
+        if (place, side) not in self._namesakes:
+            sides = (self.source, self.target)
+            unit = sides[side][place]
+            kind = [(role, len(shape)) for role, shape in unit.form]
+            others = [each for each in sides[1 - side] if [(role, len(shape)) for role, shape in each.form] == kind and each.form != unit.form]
+            rated = (self._names(unit, each) if side == 0 else self._names(each, unit) for each in others)
+            self._namesakes[place, side] = max(rated, default=0.0)
+        return self._namesakes[place, side]
 
 
 def _best_words(words: Mapping[Cell, float]) -> tuple[dict[int, float], dict[int, float]]:

@@ -11,6 +11,7 @@ from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, split_role
 from ckpt_tool.tensors import Catalog, Shape
 
 Names = tuple[str, ...]
+Spot = tuple[str, int, frozenset[int]]
 Form = tuple[tuple[str, Shape], ...]
 
 
@@ -26,6 +27,8 @@ class Unit:
     near: frozenset[str]
     ranks: tuple[int, ...]
     ranked: tuple[bool, ...]
+    spots: tuple[Spot, ...]
+    """For each rank the stem, the number itself, and the numbers of all siblings."""
     turn: tuple[int, int] = (0, 1)
     """Its place among the units that differ from it in numbers only, and how many these are."""
 
@@ -104,16 +107,21 @@ def _alike(groups: Mapping[Names, Mapping[str, str]]) -> dict[object, list[int]]
 
 def _ranks(
     names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]], alike: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[bool, ...]]:
-    """The places of the numbered names that have siblings, and for each name whether it is one of them."""
-    ranks: list[int | None] = []
+) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[Spot, ...]]:
+    """The places of the numbered names that have siblings; for each name whether it is one of them; and what they are."""
+    ranks: list[int] = []
+    ranked: list[bool] = []
+    spots: list[Spot] = []
     for depth, name in enumerate(names):
         found = stem_and_number(name)
         known = siblings[names[:depth], found[0]] if found else {}
         if found and depth == len(names) - 1:
             known = {number: rank for rank, number in enumerate(sorted(alike))}
-        ranks.append(known[found[1]] if found and len(known) > 1 else None)
-    return tuple(rank for rank in ranks if rank is not None), tuple(rank is not None for rank in ranks)
+        ranked.append(len(known) > 1)
+        if found and len(known) > 1:
+            ranks.append(known[found[1]])
+            spots.append((found[0], found[1], frozenset(known)))
+    return tuple(ranks), tuple(ranked), tuple(spots)
 
 
 def plain(shape: Shape) -> Shape:
