@@ -55,6 +55,15 @@ def _squeezed(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
 
 
+def _ones(ours: Shape, theirs: Shape) -> str:
+    """The pattern that adds and takes away ones: `a b -> a b 1 1`."""
+    sides = []
+    for shape in (ours, theirs):
+        names = iter("abcdefghijklmnop")
+        sides.append(" ".join("1" if size == 1 else next(names) for size in shape))
+    return " -> ".join(sides)
+
+
 def _ops(ours: Shape, theirs: Shape, turn: str | None) -> tuple[Op, ...] | None:
     ops: list[object] = []
     shape = ours
@@ -64,5 +73,5 @@ def _ops(ours: Shape, theirs: Shape, turn: str | None) -> tuple[Op, ...] | None:
     if shape == theirs:
         return parse_ops(ops)
     if _squeezed(shape) == _squeezed(theirs) and prod(shape) == prod(theirs):
-        return parse_ops([*ops, {"reshape": list(theirs)}])
+        return parse_ops([*ops, {"rearrange": _ones(shape, theirs)}])
     return None

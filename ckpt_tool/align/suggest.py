@@ -41,6 +41,11 @@ class Suggestion:
     min_confidence: float
 
     @property
+    def is_complete(self) -> bool:
+        """Whether something aligns, and nothing is left to a person."""
+        return self.plan is not None and not self.alignment.ambiguous
+
+    @property
     def text(self) -> str:
         """The rule file."""
         lines = ["# Drafted from names and shapes; a comment tells how sure each rule is. Read them before use.", "rules:"]
