@@ -125,7 +125,11 @@ class _Aligning:
 
     def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell]]) -> Alignment:
         ours, theirs = self._left(pairs)
-        groups = [*self._open(matches, ours, theirs), *self._doubtful(doubtful[0], _DEPTHS), *self._doubtful(doubtful[1] - doubtful[0], _TOWERS)]
+        groups = [
+            *self._open(matches, ours, theirs),
+            *self._doubtful(doubtful[0], _DEPTHS),
+            *self._doubtful(doubtful[1] - doubtful[0], _TOWERS),
+        ]
         order = {key: place for place, key in enumerate(self.target)}
         pairs.sort(key=lambda each: order[each.pair.targets[0][0]])
         in_order = (tuple(key for key in self.source if key in ours), tuple(key for key in self.target if key in theirs))
@@ -141,7 +145,12 @@ class _Aligning:
             b = tuple(key for place in others for key in self.units[1][place].keys.values() if key in theirs)
             if a and b and (len(places) > 1 or len(others) > 1):
                 shape = shape_text(self.source[a[0]].shape)
-                yield Ambiguous(a, b, f"equal shapes ({shape}) under names that don't tell them apart", f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}")
+                yield Ambiguous(
+                    a,
+                    b,
+                    f"equal shapes ({shape}) under names that don't tell them apart",
+                    f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}",
+                )
 
     def _doubtful(self, doubtful: set[Cell], reason: str) -> Iterator[Ambiguous]:
         if not doubtful:

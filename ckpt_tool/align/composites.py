@@ -63,7 +63,11 @@ def _fused(whole: Rest, parts: Rest, rate: Rate, is_split: bool) -> Iterator[Com
             continue
         families = [parent for parent, units in by_parent.items() if all(word in units for word in words)]
         for role, key in whole.left(unit).items():
-            fitting = [parent for parent in families if _makes(whole.catalog, key, [parts.left(by_parent[parent][word]).get(role) for word in words], parts.catalog)]
+            fitting = [
+                parent
+                for parent in families
+                if _makes(whole.catalog, key, [parts.left(by_parent[parent][word]).get(role) for word in words], parts.catalog)
+            ]
             parent = _nearest(unit.parent, fitting, rate)
             if parent is not None:
                 yield _fusion(key, [by_parent[parent][word].keys[role] for word in words], parts.catalog, is_split)
@@ -90,7 +94,7 @@ def _fusion(key: str, parts: Sequence[str], catalog: Catalog, is_split: bool) ->
 
 def _nearest(path: Names, others: Sequence[Names], rate: Rate) -> Names | None:
     """The path that clearly agrees best with this one."""
-    rated = sorted(((rate((*path, ""), (*other, "")) + 0.05 * _shared_end(path, other), other) for other in others), reverse=True)
+    rated = sorted(((rate(path, other) + 0.05 * _shared_end(path, other), other) for other in others), reverse=True)
     if not rated or rated[0][0] < 0.05 or (len(rated) > 1 and rated[0][0] - rated[1][0] < 0.03):
         return None
     return rated[0][1]
@@ -133,7 +137,9 @@ def _experts(rest: Rest) -> dict[Names, dict[str, dict[int, str]]]:
     return found
 
 
-def _slots(name: str, shape: tuple[int, ...], kinds: Mapping[str, Mapping[int, str]], catalog: Catalog) -> tuple[tuple[str, ...], ...] | None:
+def _slots(
+    name: str, shape: tuple[int, ...], kinds: Mapping[str, Mapping[int, str]], catalog: Catalog
+) -> tuple[tuple[str, ...], ...] | None:
     """The keys to stack for a tensor of all experts: those of one kind, or of gate and up."""
     words = set(words_of(name)) | set(name.split("_"))
     wanted = ("gate", "up") if {"gate", "up"} <= words else tuple(word for word in ("down", "gate", "up") if word in words)[:1]
@@ -158,7 +164,9 @@ def _normalised(source: Rest, target: Rest, rate: Rate) -> Iterator[Composite]:
         if stem is not None:
             g, v = (ours[*stem, leaf].keys["weight"] for leaf in ("weight_g", "weight_v"))
             if {g, v} <= source.keys:
-                yield Composite(Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})), 0.95, "a length and a direction make a weight")
+                yield Composite(
+                    Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})), 0.95, "a length and a direction make a weight"
+                )
 
 
 def _shape(units: Mapping[Names, Unit], stem: Names, catalog: Catalog) -> tuple[int, ...]:

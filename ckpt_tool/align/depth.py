@@ -11,12 +11,13 @@ Place = tuple[Names, str]
 Blocks = dict[int, Counter[object]]
 
 
-def uncertain_depths(units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+def uncertain_depths(
+    units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]
+) -> set[tuple[int, int]]:
     """The pairs of units inside equal blocks that are more on one side, unless every name is the same or a hint is given."""
     met: Counter[tuple[Place, Place]] = Counter()
     for match in matches.found:
-        ours, theirs = units[0][match.source], units[1][match.target]
-        met.update((a, b) for a, _ in _numbered(ours.names) for b, _ in _numbered(theirs.names))
+        met.update(_places(units[0][match.source], units[1][match.target]))
     runs = (_runs(units[0]), _runs(units[1]))
     hinted = {pair for i, j in hints for pair in _places(units[0][i], units[1][j])}
     doubtful: set[tuple[int, int]] = set()
@@ -81,8 +82,9 @@ def _unequal(ours: Blocks, theirs: Blocks) -> tuple[set[int], set[int]]:
     return {number for each in unlike for number in each[0]}, {number for each in unlike for number in each[1]}
 
 
-def _number(names: Names, place: Place) -> int | None:
-    return next((number for other, number in _numbered(names) if other == place), None)
+def _number(names: Names, place: Place) -> int:
+    """The number that a path has at a place; -1 where it doesn't pass there."""
+    return next((number for other, number in _numbered(names) if other == place), -1)
 
 
 def _same_keys(a: Unit, b: Unit) -> bool:

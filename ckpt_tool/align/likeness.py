@@ -77,7 +77,17 @@ def _is_same(rank: int, other: int, ours: Spot, theirs: Spot) -> bool:
 
 _OPPOSED = tuple(
     frozenset(words.split())
-    for words in ("q k v o qkv kv", "gate up down", "encoder decoder", "h w", "in out", "left right", "text visual", "mean var", "qnorm knorm")
+    for words in (
+        "q k v o qkv kv",
+        "gate up down",
+        "encoder decoder",
+        "h w",
+        "in out",
+        "left right",
+        "text visual",
+        "mean var",
+        "qnorm knorm",
+    )
 )
 
 
@@ -89,7 +99,7 @@ def are_opposed(a: frozenset[str], b: frozenset[str]) -> bool:
 
 def _is_part(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     """Whether the shorter one's numbers stand in the longer one, in order."""
-    short, rest = min(a, b, key=len), iter(max(a, b, key=len))
+    short, rest = (a, iter(b)) if len(a) < len(b) else (b, iter(a))
     return all(number in rest for number in short)
 
 
@@ -145,7 +155,9 @@ def _family(names: Names, contents: Mapping[Names, Counter[object]]) -> Names:
 class Votes:
     """What pairs of units say of their surroundings: how far two paths contain the same."""
 
-    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell], rarity: tuple[Sequence[float], Sequence[float]]) -> None:
+    def __init__(
+        self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell], rarity: tuple[Sequence[float], Sequence[float]]
+    ) -> None:
         self._sizes = [_sizes(side, rare) for side, rare in zip((source, target), rarity, strict=True)]
         self._found: dict[tuple[Names, Names], float] = defaultdict(float)
         for a, b in pairs:
@@ -154,23 +166,35 @@ class Votes:
                 for theirs in _above(target[b].names):
                     self._found[ours, theirs] += weight
         self.of = cache(self._of)
+        self._best = (cache(self._best_of_ours), cache(self._best_of_theirs))
+        self._sums = (cache(lambda path, other: self._sum(path, other, 0)), cache(lambda path, other: self._sum(path, other, 1)))
 
     def _of(self, ours: Names, theirs: Names) -> float:
-        """For two units' names: the mean, over the paths above the one, of the best agreement with a path above the other."""
-        return (self._one_way(ours, theirs, False) + self._one_way(theirs, ours, True)) / 2
-
-    def _one_way(self, ours: Names, theirs: Names, is_turned: bool) -> float:
-        paths, others = _above((*ours, "")), _above((*theirs, ""))
-        if not paths:
+        """For the modules that own two units: the mean, over the paths to the one, of the best agreement with a path to the other."""
+        if not ours or not theirs:
             return 0.0
-        best = [max((self._agreement(path, other, is_turned) for other in others), default=0.0) for path in paths]
-        weights = [1.0 + place for place in range(len(best))]
-        return sum(w * b for w, b in zip(weights, best, strict=True)) / sum(weights)
+        return (self._sums[0](ours, theirs) / _weight(ours) + self._sums[1](theirs, ours) / _weight(theirs)) / 2
 
-    def _agreement(self, path: Names, other: Names, is_turned: bool) -> float:
-        ours, theirs = (other, path) if is_turned else (path, other)
+    def _sum(self, path: Names, other: Names, side: int) -> float:
+        """Over a path and all above it, the best agreements with the other path and those above it; longer paths count more."""
+        above = self._sums[side](path[:-1], other) if len(path) > 1 else 0.0
+        return above + len(path) * self._best[side](path, other)
+
+    def _best_of_ours(self, path: Names, other: Names) -> float:
+        found = self._agreement(path, other)
+        return max(found, self._best[0](path, other[:-1])) if len(other) > 1 else found
+
+    def _best_of_theirs(self, path: Names, other: Names) -> float:
+        found = self._agreement(other, path)
+        return max(found, self._best[1](path, other[:-1])) if len(other) > 1 else found
+
+    def _agreement(self, ours: Names, theirs: Names) -> float:
         found = self._found.get((ours, theirs), 0.0)
         return found / (self._sizes[0][ours] + self._sizes[1][theirs] - found) if found else 0.0
+
+
+def _weight(path: Names) -> float:
+    return len(path) * (len(path) + 1) / 2
 
 
 def _sizes(units: Sequence[Unit], rarity: Sequence[float]) -> dict[Names, float]:

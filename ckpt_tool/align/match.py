@@ -73,7 +73,14 @@ class Matching:
         # Where words tell, the order needn't.
         doubt = 1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]])
         clash = CLASH if are_opposed(ours.words, theirs.words) else 0.0
-        return how + WORDS * self.words[cell] + NUMBERS * numbers_alike(ours, theirs) + ORDER * doubt * self.order.get(cell, 0.0) - clash + STRUCTURE * self.structures.of(ours, theirs)
+        return (
+            how
+            + WORDS * self.words[cell]
+            + NUMBERS * numbers_alike(ours, theirs)
+            + ORDER * doubt * self.order.get(cell, 0.0)
+            - clash
+            + STRUCTURE * self.structures.of(ours, theirs)
+        )
 
     def _scores(self) -> dict[Cell, float]:
         of, source, target = self.votes.of, self.source, self.target
@@ -114,11 +121,12 @@ class Matching:
     def _match(self, cell: Cell, lead: float, is_last: bool) -> Match | None:
         votes = self.votes.of(self.source[cell[0]].parent, self.target[cell[1]].parent)
         words, order = self.words[cell], self.order.get(cell, 0.0)
-        is_poor = (max(words, votes, order) < LEAST and not self._is_only(cell)) or cell in self.undirected or self._is_odd(cell, words, votes)
+        is_poor = (
+            (max(words, votes, order) < LEAST and not self._is_only(cell)) or cell in self.undirected or self._is_odd(cell, words, votes)
+        )
         if is_poor and not is_last and cell not in self.hinted:
             return None
         return Match(*cell, lead, words, votes, order, self.forms[cell])
-
 
     def _is_only(self, cell: Cell) -> bool:
         """Whether no other unit has such shapes, on either side, and these are more than a length."""
@@ -142,7 +150,6 @@ class Matching:
             return False
         return words < 0.5 * self.usual_words and votes < 0.6
 
-
     def _names(self, ours: Unit, theirs: Unit) -> float:
         return WORDS * self.shared.of(ours, theirs) + NUMBERS * numbers_alike(ours, theirs)
 
@@ -152,7 +159,9 @@ class Matching:
             sides = (self.source, self.target)
             unit = sides[side][place]
             kind = [(role, len(shape)) for role, shape in unit.form]
-            others = [each for each in sides[1 - side] if [(role, len(shape)) for role, shape in each.form] == kind and each.form != unit.form]
+            others = [
+                each for each in sides[1 - side] if [(role, len(shape)) for role, shape in each.form] == kind and each.form != unit.form
+            ]
             rated = (self._names(unit, each) if side == 0 else self._names(each, unit) for each in others)
             self._namesakes[place, side] = max(rated, default=0.0)
         return self._namesakes[place, side]
@@ -180,7 +189,9 @@ def _greedy(scores: Mapping[Cell, float]) -> list[Cell]:
     return pairs
 
 
-def _clear(rows: Mapping[int, Mapping[int, float]], columns: Mapping[int, Mapping[int, float]], margin: float) -> list[tuple[int, int, float]]:
+def _clear(
+    rows: Mapping[int, Mapping[int, float]], columns: Mapping[int, Mapping[int, float]], margin: float
+) -> list[tuple[int, int, float]]:
     """The pairs that lead by a margin on both sides."""
     found = []
     for i, row in rows.items():

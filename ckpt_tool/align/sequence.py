@@ -20,7 +20,11 @@ def on_common_path(source: Sequence[Unit], target: Sequence[Unit], scores: Mappi
     turned = {(len(source) - 1 - i, len(target) - 1 - j): score for (i, j), score in scores.items()}
     backward = _lengths(len(source), len(target), turned)
     best = forward[-1][-1]
-    on = [(i, j) for (i, j), score in scores.items() if forward[i][j] + score + backward[len(source) - 1 - i][len(target) - 1 - j] > best - _EQUAL]
+    on = [
+        (i, j)
+        for (i, j), score in scores.items()
+        if forward[i][j] + score + backward[len(source) - 1 - i][len(target) - 1 - j] > best - _EQUAL
+    ]
     return _with_runs(source, target, on, scores)
 
 

@@ -88,7 +88,16 @@ def plan_by_alignment(
     """
     found = suggest(source, target, hints, min_confidence, dtypes)
     if found.plan is None:
-        raise RuleError([Problem("nothing-pairs", f"nothing aligns with a confidence of {min_confidence:g}", None, ("ckpt suggest tells what is ambiguous",))])
+        raise RuleError(
+            [
+                Problem(
+                    "nothing-pairs",
+                    f"nothing aligns with a confidence of {min_confidence:g}",
+                    None,
+                    ("ckpt suggest tells what is ambiguous",),
+                )
+            ]
+        )
     origin = Origin("auto")
     notes = [f"ambiguous: {group.reason}; ckpt suggest --hint '{group.hint}'" for group in found.alignment.ambiguous[:MOST_NOTES]]
     unsure = sum(each.confidence < min_confidence for each in found.alignment.pairs)

@@ -10,7 +10,9 @@ from ckpt_tool.align.words import stem_and_number, words_of
 LEAST_UNITS = 3
 
 
-def uncertain_towers(units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+def uncertain_towers(
+    units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]
+) -> set[tuple[int, int]]:
     """The pairs of units inside equal subtrees whose names have nothing in common that the others' haven't."""
     partners = _partners(units, matches)
     hinted = {path for i, _ in hints for path in _above(units[0][i].names)}

@@ -1,13 +1,13 @@
 """Key names in the field's common words: `attention.self.query` and `attn.wq` both end in `attn.q`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _TOKEN = re.compile(r"[a-z]+|\d+")
 
-_PHRASES = [
+_PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     # Wrappers of a tensor, then of a module.
     (r"\.parametrizations\.weight\.original0$", ".weight_g"),
     (r"\.parametrizations\.weight\.original1$", ".weight_v"),

@@ -9,7 +9,10 @@ MOST_SHOWN = 12
 def suggestion_said(found: Suggestion) -> str:
     """What is left to a person, and the counts."""
     ambiguous = found.alignment.ambiguous
-    lines = [f"ambiguous: {len(each.sources)} and {plural(len(each.targets), 'key')}, {safe(each.reason)}\nhint: --hint '{safe(each.hint)}'" for each in ambiguous[:MOST_SHOWN]]
+    lines = [
+        f"ambiguous: {len(each.sources)} and {plural(len(each.targets), 'key')}, {safe(each.reason)}\nhint: --hint '{safe(each.hint)}'"
+        for each in ambiguous[:MOST_SHOWN]
+    ]
     if len(ambiguous) > MOST_SHOWN:
         lines.append(f"{len(ambiguous) - MOST_SHOWN} more ambiguous groups")
     unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
@@ -17,7 +20,10 @@ def suggestion_said(found: Suggestion) -> str:
         lines.append(f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; --min-confidence says what a pair needs")
     mapped = found.plan.counts["mapped"] if found.plan else 0
     counts = [f"{mapped:,} mapped by {plural(len(found.rules), 'rule')}"]
-    counts += [f"{len(found.alignment.unpaired_target):,} of the target without a source", f"{len(found.alignment.unpaired_source):,} of the source unused"]
+    counts += [
+        f"{len(found.alignment.unpaired_target):,} of the target without a source",
+        f"{len(found.alignment.unpaired_source):,} of the source unused",
+    ]
     return "\n".join([*lines, ", ".join(counts)])
 
 

@@ -145,7 +145,14 @@ def transformer() -> Variant:
                 source.append(TensorInfo(f"layers.{block}.{name}.{leaf}", DType.F32, shape))
                 target.append(TensorInfo(f"trunk.{block}.{other}.{leaf}", DType.F32, shape))
                 (unknown if name in names else known)[f"trunk.{block}.{other}.{leaf}"] = f"layers.{block}.{name}.{leaf}"
-    return Variant("a transformer's q, k, v, o", Catalog(source), Catalog(target), known, unknown, ("layers.0.attn.q_proj.weight", "trunk.0.mix.a.weight"))
+    return Variant(
+        "a transformer's q, k, v, o",
+        Catalog(source),
+        Catalog(target),
+        known,
+        unknown,
+        ("layers.0.attn.q_proj.weight", "trunk.0.mix.a.weight"),
+    )
 
 
 _MAKERS = (as_it_is, shuffled, opaque, flat, deeper, shallower, two_towers, four_channels, wider, transformer)
