@@ -1,6 +1,11 @@
 """What belongs to what, and the fewest rules that say it."""
 
+from ckpt_tool.align.alignment import Aligned, Alignment, Ambiguous, align
 from ckpt_tool.align.draft import draft_rules
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.suggest import MIN_CONFIDENCE, Suggested, Suggestion, plan_by_alignment, suggest
 
-__all__ = ["Pair", "draft_rules"]
+__all__ = [
+    "MIN_CONFIDENCE", "Aligned", "Alignment", "Ambiguous", "Pair", "Suggested", "Suggestion", "align", "draft_rules",
+    "plan_by_alignment", "suggest",
+]  # fmt: skip

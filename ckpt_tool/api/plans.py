@@ -119,6 +119,11 @@ def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: H
         plan = compile_plan(rules, source, target, how.settings, config, how.dtypes)
     elif target is None:
         raise InputError("target", "no target is given", "mapping without rules needs one")
+    elif how.by == "auto":
+        from ckpt_tool.align import MIN_CONFIDENCE, plan_by_alignment
+
+        least = MIN_CONFIDENCE if how.min_confidence is None else how.min_confidence
+        plan = plan_by_alignment(source, target, how.dtypes, least)
     elif how.by == "position":
         plan = plan_by_position(source, target, how.dtypes, how.force_order)
     else:
@@ -175,12 +180,12 @@ def load_into(
     source: str | Checkpoint | Mapping[str, object],
     *,
     rules: str | Sequence[str] | None = None,
-    by: Literal["name", "position"] | None = None,
+    by: Literal["name", "position", "auto"] | None = None,
     how: How | None = None,
 ) -> LoadReport:
     """Loads a checkpoint, or a state dict, into a live model, and reports what was loaded, kept fresh and dropped.
 
-    `rules` names one rule file or several; `by` pairs by name (the default) or position; `how` says everything at once.
+    `rules` names one rule file or several; `by` pairs by name (the default), position or alignment (auto); `how` says everything at once.
     The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
     Raises RuleError with every problem before anything is loaded, InputError for what can't be used.
     """

@@ -10,6 +10,7 @@ from ckpt_tool.cli.map import map_
 from ckpt_tool.cli.mappings import mappings
 from ckpt_tool.cli.plan import plan
 from ckpt_tool.cli.show import show
+from ckpt_tool.cli.suggest import suggest
 from ckpt_tool.cli.verify import verify
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command("show")(show)
 app.command("diff")(diff)
 app.command("check")(check)
+app.command("suggest")(suggest)
 app.command("plan")(plan)
 app.command("map")(map_)
 app.command("verify")(verify)

@@ -23,6 +23,7 @@ class Color(str, Enum):
 class By(str, Enum):
     name = "name"
     position = "position"
+    auto = "auto"
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -48,7 +49,7 @@ Rules = Annotated[
 Inline = Annotated[list[str] | None, typer.Option("-e", metavar="RULE", help="One rule, 'SOURCE -> TARGET'. Repeatable.")]
 Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="PATTERN", help="Source keys to leave behind. Repeatable.")]
 Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="PATTERN", help="Target keys that keep their values. Repeatable.")]
-ByOption = Annotated[By | None, typer.Option("--by", help="Pair by equal names (the default), or by position.")]
+ByOption = Annotated[By | None, typer.Option("--by", help="Pair by equal names (the default), by position, or by alignment.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=NUMBER", help="The number of a rule's parameter. Repeatable.")]
 Dtype = Annotated[
     str | None,
@@ -59,6 +60,9 @@ Dtype = Annotated[
     ),
 ]
 ForceOrder = Annotated[bool, typer.Option("--force-order", help="Pair by position though the keys are sorted.")]
+MinConfidence = Annotated[
+    float | None, typer.Option("--min-confidence", metavar="P", help="What a pair by alignment needs, 0 to 1. Default: 0.9.")
+]
 ExpectOption = Annotated[int | None, typer.Option("--expect", metavar="N", help="Refuse unless exactly N target tensors are mapped.")]
 
 
@@ -72,11 +76,13 @@ def how(
     dtype: Dtype = None,
     force_order: ForceOrder = False,
     expect: ExpectOption = None,
+    min_confidence: MinConfidence = None,
 ) -> How:
     """The options that say how to map, as one value. Raises InputError for what can't be understood."""
     return How(
         tuple(rules or ()), tuple(inline or ()), tuple(drop or ()), tuple(keep or ()), by.value if by else None,
         dict(_setting(text) for text in settings or ()), _dtype(dtype), force_order, expect,
+        checked_confidence(min_confidence),
     )  # fmt: skip
 
 
@@ -100,6 +106,12 @@ def _setting(text: str) -> tuple[str, int]:
     if not (name and equals and number.isdecimal()):
         raise InputError("--set", f"`{text}` is not NAME=NUMBER")
     return name, int(number)
+
+
+def checked_confidence(given: float | None) -> float | None:
+    if given is not None and not 0 <= given <= 1:
+        raise InputError("--min-confidence", f"{given:g} is not between 0 and 1")
+    return given
 
 
 def _dtype(text: str | None) -> DTypePolicy:

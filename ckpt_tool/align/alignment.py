@@ -1,0 +1,218 @@
+"""Which tensors of two catalogs belong together, how sure that is and why; and what nobody could know."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ckpt_tool.align.composites import Composite, Rest, composites
+from ckpt_tool.align.depth import uncertain_depths
+from ckpt_tool.align.likeness import Cell
+from ckpt_tool.align.match import Match, Matches, Matching
+from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.reforms import reforms
+from ckpt_tool.align.units import Unit, units_of
+from ckpt_tool.align.towers import uncertain_towers
+from ckpt_tool.align.words import common_path
+from ckpt_tool.formats.ordering import is_sorted
+from ckpt_tool.tensors import Catalog, shape_text
+
+Hint = tuple[str, str]
+"""A source key and the target key that it becomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """A pair, how likely it is right (0 to 1), and what speaks for it."""
+
+    pair: Pair
+    confidence: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Keys of equal shape that names and shapes can't tell apart; one pair of `hint`, chosen by a person, settles them."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    pairs: tuple[Aligned, ...]
+    ambiguous: tuple[Ambiguous, ...]
+    unpaired_source: tuple[str, ...]
+    unpaired_target: tuple[str, ...]
+
+    def at_least(self, confidence: float) -> tuple[Pair, ...]:
+        return tuple(each.pair for each in self.pairs if each.confidence >= confidence)
+
+
+def align(source: Catalog, target: Catalog, hints: Sequence[Hint] = ()) -> Alignment:
+    """Pairs by names and shapes, the clearest first; what can't be decided is listed, not guessed."""
+    return _Aligning(source, target, hints).run()
+
+
+class _Aligning:
+    def __init__(self, source: Catalog, target: Catalog, hints: Sequence[Hint]) -> None:
+        self.source, self.target = source, target
+        self.units = (units_of(source), units_of(target))
+        is_ordered = all(_tells_order(side) for side in (source, target))
+        self.matching = Matching(*self.units, is_ordered, self._hinted(hints))
+        self.hints = hints
+
+    def _hinted(self, hints: Sequence[Hint]) -> list[tuple[int, int]]:
+        ours, theirs = ({key: unit.place for unit in side for key in unit.keys.values()} for side in self.units)
+        return [(ours[a], theirs[b]) for a, b in hints if a in ours and b in theirs]
+
+    def run(self) -> Alignment:
+        matches = self.matching.run()
+        rotary = is_rotary_unknown(self.source, self.target)
+        hinted = self._hinted(self.hints)
+        depths, towers = uncertain_depths(self.units, matches, hinted), uncertain_towers(self.units, matches, hinted)
+        doubtful = depths | towers
+        sure = [match for match in matches.found if (match.source, match.target) not in doubtful]
+        copies: dict[str, tuple[str, Match]] = {}
+        for match in sure:
+            ours, theirs = self.units[0][match.source], self.units[1][match.target]
+            for role, key in _shared(ours, theirs):
+                copies[theirs.keys[role]] = (key, match)
+        pairs = list(self._copied(copies))
+        pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
+        pairs += self._leaves(pairs, sure)
+        pairs = [_doubted(each) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
+        return self._result(pairs, matches, (depths, towers))
+
+    def _copied(self, copies: Mapping[str, tuple[str, Match]]) -> Iterator[Aligned]:
+        ops = reforms({key: origin for key, (origin, _) in copies.items()}, self.source, self.target)
+        for key, (origin, match) in copies.items():
+            if key in ops:
+                yield Aligned(Pair(((origin,),), ((key,),), ops[key]), confidence_of(match), evidence_of(match))
+
+    def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
+        """Single tensors that are left over inside modules that belong together."""
+        ours, theirs = self._left(pairs)
+        found = []
+        for match in matches:
+            a = [key for key in self._inside(0, match.source) if key in ours]
+            b = [key for key in self._inside(1, match.target) if key in theirs]
+            fitting = [(x, y) for x in a for y in b if self.source[x].shape == self.target[y].shape]
+            if len(fitting) == 1 and confidence_of(match) >= 0.9:
+                (x, y) = fitting[0]
+                found.append(Aligned(Pair(((x,),), ((y,),)), 0.92, "all that is left in modules that belong together"))
+                ours, theirs = ours - {x}, theirs - {y}
+        return found
+
+    def _inside(self, side: int, place: int) -> list[str]:
+        """The keys of a unit and of those below it."""
+        names = self.units[side][place].names
+        return [key for unit in self.units[side] if unit.names[: len(names)] == names for key in unit.keys.values()]
+
+    def _left(self, pairs: Sequence[Aligned]) -> tuple[frozenset[str], frozenset[str]]:
+        taken = {key for each in pairs for slot in each.pair.sources for key in slot}
+        made = {key for each in pairs for slot in each.pair.targets for key in slot}
+        return frozenset(key for key in self.source if key not in taken), frozenset(key for key in self.target if key not in made)
+
+    def _composites(self, pairs: Sequence[Aligned]) -> list[Composite]:
+        ours, theirs = self._left(pairs)
+        sides = (Rest(self.source, ours, self.units[0]), Rest(self.target, theirs, self.units[1]))
+        return composites(*sides, self.matching.votes.of)
+
+    def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell]]) -> Alignment:
+        ours, theirs = self._left(pairs)
+        groups = [
+            *self._open(matches, ours, theirs),
+            *self._doubtful(doubtful[0], _DEPTHS),
+            *self._doubtful(doubtful[1] - doubtful[0], _TOWERS),
+        ]
+        order = {key: place for place, key in enumerate(self.target)}
+        pairs.sort(key=lambda each: order[each.pair.targets[0][0]])
+        in_order = (tuple(key for key in self.source if key in ours), tuple(key for key in self.target if key in theirs))
+        return Alignment(tuple(pairs), tuple(groups), *in_order)
+
+    def _open(self, matches: Matches, ours: frozenset[str], theirs: frozenset[str]) -> Iterator[Ambiguous]:
+        """Undecided units by what they may be, those that differ in numbers only together."""
+        sets: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for place, others in matches.open.items():
+            sets[others].append(place)
+        for others, places in sets.items():
+            a = tuple(key for place in places for key in self.units[0][place].keys.values() if key in ours)
+            b = tuple(key for place in others for key in self.units[1][place].keys.values() if key in theirs)
+            if a and b and (len(places) > 1 or len(others) > 1):
+                shape = shape_text(self.source[a[0]].shape)
+                yield Ambiguous(
+                    a,
+                    b,
+                    f"equal shapes ({shape}) under names that don't tell them apart",
+                    f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}",
+                )
+
+    def _doubtful(self, doubtful: set[Cell], reason: str) -> Iterator[Ambiguous]:
+        if not doubtful:
+            return
+        a = [key for i, _ in sorted(doubtful) for key in self.units[0][i].keys.values()]
+        b = [key for _, j in sorted(doubtful) for key in self.units[1][j].keys.values()]
+        yield Ambiguous(tuple(a), tuple(b), reason, f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}")
+
+
+_DEPTHS = "equal blocks, more of them on one side: which are the extra ones, nothing tells"
+_TOWERS = "equal parts side by side, whose names don't tell which is which"
+
+
+def _tells_order(catalog: Catalog) -> bool:
+    """Whether the keys stand as modules do: not sorted, and those of one module side by side."""
+    owners = [key.rpartition(".")[0] for key in catalog]
+    starts = sum(owner != before for owner, before in zip(owners, ["\n", *owners[:-1]], strict=True))
+    return catalog.is_ordered and not is_sorted(list(catalog)) and starts < 1.1 * len(set(owners)) + 2
+
+
+def _fitting(key: str, others: Sequence[str], source: Catalog, target: Catalog) -> str:
+    return next((other for other in others if target[other].shape == source[key].shape), others[0])
+
+
+def _shared(ours: Unit, theirs: Unit) -> list[tuple[str, str]]:
+    """Roles that two units share, with the source's key; two single tensors share theirs whatever they are called."""
+    if len(ours.keys) == len(theirs.keys) == 1:
+        return [(next(iter(theirs.keys)), next(iter(ours.keys.values())))]
+    return [(role, key) for role, key in ours.keys.items() if role in theirs.keys]
+
+
+_ROTARY = re.compile(r"\.[qk]\.weight$")
+
+
+def is_rotary_unknown(source: Catalog, target: Catalog) -> bool:
+    """Whether one side is of a family that interleaves rotary halves (Meta's, torchtune's) and the other one that doesn't."""
+    sides = [{name for key in side for name in key.split(".")} for side in (source, target)]
+    if any(common_path(key).endswith(".q.bias") for key in source):
+        return False
+    return any("tok_embeddings" in a and "embed_tokens" in b and "q_proj" in b for a, b in (sides, sides[::-1]))
+
+
+def _doubted(each: Aligned) -> Aligned:
+    return replace(each, confidence=0.5, evidence=f"{each.evidence}; but the rotary halves may be interleaved on one side")
+
+
+def confidence_of(match: Match) -> float:
+    """How often pairs with such evidence are right, by what real conversions showed; docs/align.md has the table."""
+    support = 0.5 * match.words + 0.4 * match.votes + 0.1 * match.order
+    if match.margin < 0.2:
+        return 0.95 if support > 0.8 else 0.92 if match.order == 1.0 and match.votes > 0.5 else 0.75
+    if match.margin < 0.35:
+        return 0.97 if support > 0.6 else 0.93
+    return 0.99 if support > 0.4 else 0.95
+
+
+def evidence_of(match: Match) -> str:
+    said = []
+    if match.words >= 0.5:
+        said.append("names agree" if match.words > 0.8 else "names agree in part")
+    if match.votes >= 0.5:
+        said.append("what stands around is paired likewise")
+    if match.order >= 0.9:
+        said.append("the order agrees")
+    return ", ".join(["shapes agree", *said])

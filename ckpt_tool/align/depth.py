@@ -1,0 +1,91 @@
+"""Repeated blocks of which one side has more: which of them are the extra ones, nothing tells."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+
+from ckpt_tool.align.match import Matches
+from ckpt_tool.align.units import Names, Unit
+from ckpt_tool.align.words import stem_and_number
+
+Place = tuple[Names, str]
+Blocks = dict[int, Counter[object]]
+
+
+def uncertain_depths(
+    units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]
+) -> set[tuple[int, int]]:
+    """The pairs of units inside equal blocks that are more on one side, unless every name is the same or a hint is given."""
+    met: Counter[tuple[Place, Place]] = Counter()
+    for match in matches.found:
+        met.update(_places(units[0][match.source], units[1][match.target]))
+    runs = (_runs(units[0]), _runs(units[1]))
+    hinted = {pair for i, j in hints for pair in _places(units[0][i], units[1][j])}
+    doubtful: set[tuple[int, int]] = set()
+    for ours, theirs in _partners(met):
+        if (ours, theirs) not in hinted and _has_most(ours, theirs, met, runs):
+            unequal = _unequal(runs[0][ours], runs[1][theirs])
+            doubtful |= {
+                (match.source, match.target)
+                for match in matches.found
+                if _number(units[0][match.source].names, ours) in unequal[0]
+                and _number(units[1][match.target].names, theirs) in unequal[1]
+                and not _same_keys(units[0][match.source], units[1][match.target])
+            }
+    return doubtful
+
+
+def _places(a: Unit, b: Unit) -> Iterator[tuple[Place, Place]]:
+    for ours, _ in _numbered(a.names):
+        for theirs, _ in _numbered(b.names):
+            yield ours, theirs
+
+
+def _numbered(names: Names) -> list[tuple[Place, int]]:
+    return [((names[:depth], found[0]), found[1]) for depth, name in enumerate(names) if (found := stem_and_number(name))]
+
+
+def _runs(units: Sequence[Unit]) -> dict[Place, Blocks]:
+    runs: dict[Place, Blocks] = defaultdict(lambda: defaultdict(Counter))
+    for unit in units:
+        for place, number in _numbered(unit.names):
+            runs[place][number].update(unit.form)
+    return runs
+
+
+def _partners(met: Counter[tuple[Place, Place]]) -> list[tuple[Place, Place]]:
+    """For each place of the source the innermost one of the target that it shares most pairs with."""
+    most: Counter[Place] = Counter()
+    for (ours, _), count in met.items():
+        most[ours] = max(most[ours], count)
+    best: dict[Place, Place] = {}
+    for (ours, theirs), count in met.items():
+        is_nested = ours not in best or len(theirs[0]) > len(best[ours][0])
+        if count >= 0.7 * most[ours] and is_nested:
+            best[ours] = theirs
+    return list(best.items())
+
+
+def _has_most(ours: Place, theirs: Place, met: Counter[tuple[Place, Place]], runs: tuple[dict[Place, Blocks], dict[Place, Blocks]]) -> bool:
+    """Whether blocks there are whole modules, several on both sides, and unlike in number."""
+    a, b = runs[0][ours], runs[1][theirs]
+    sizes = [sum(block.values()) for block in (*a.values(), *b.values())]
+    return len(a) != len(b) and min(len(a), len(b)) > 1 and sum(sizes) / len(sizes) > 4
+
+
+def _unequal(ours: Blocks, theirs: Blocks) -> tuple[set[int], set[int]]:
+    """The numbers of those blocks of each side that are of a kind which the other has another number of."""
+    kinds: dict[object, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
+    for side, blocks in enumerate((ours, theirs)):
+        for number, block in blocks.items():
+            kinds[frozenset(block.items())][side].add(number)
+    unlike = [each for each in kinds.values() if each[0] and each[1] and len(each[0]) != len(each[1])]
+    return {number for each in unlike for number in each[0]}, {number for each in unlike for number in each[1]}
+
+
+def _number(names: Names, place: Place) -> int:
+    """The number that a path has at a place; -1 where it doesn't pass there."""
+    return next((number for other, number in _numbered(names) if other == place), -1)
+
+
+def _same_keys(a: Unit, b: Unit) -> bool:
+    return set(a.keys.values()) == set(b.keys.values())

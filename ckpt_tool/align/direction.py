@@ -1,0 +1,103 @@
+"""Sequences of blocks that two libraries count from opposite ends, as decoders are, and those where nothing tells."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ckpt_tool.align.units import Names, Unit, plain
+from ckpt_tool.align.words import stem_and_number, words_of
+
+_EITHER_WAY = frozenset({"up", "ups", "neck", "fusion", "refinenet", "refine", "fpn", "pyramid", "lateral", "scratch", "reassemble"})
+"""Where levels are counted from the coarse or from the fine end, as the author likes."""
+
+Place = tuple[Names, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    place: Place
+    numbers: tuple[int, ...]
+    blocks: tuple[Counter[object], ...]
+
+    @property
+    def whole(self) -> Counter[object]:
+        return sum(self.blocks, Counter())
+
+
+def turned(source: Sequence[Unit], target: Sequence[Unit]) -> tuple[list[Unit], set[tuple[int, int]]]:
+    """The target's units with numbers as the source counts them, and the pairs of units whose direction nothing tells."""
+    theirs: dict[object, list[_Run]] = defaultdict(list)
+    for run in _runs(target):
+        theirs[len(run.numbers)].append(run)
+    units, unknown = list(target), set()
+    for run in _runs(source):
+        other = _counterpart(run, theirs[len(run.numbers)])
+        if other is None:
+            continue
+        same, back = _agreement(run.blocks, other.blocks), _agreement(run.blocks, other.blocks[::-1])
+        if back > same + 0.05 * len(run.numbers):
+            units = [_reversed(unit, other) for unit in units]
+        elif back > same - 0.05 and _may_be_either(run.place, other.place):
+            unknown |= {(a.place, b.place) for a in source for b in target if _is_under(a, run.place) and _is_under(b, other.place)}
+    return units, unknown
+
+
+def _runs(units: Sequence[Unit]) -> list[_Run]:
+    blocks: dict[Place, dict[int, Counter[object]]] = defaultdict(lambda: defaultdict(Counter))
+    for unit in units:
+        for depth, name in enumerate(unit.names):
+            if found := stem_and_number(name):
+                blocks[unit.names[:depth], found[0]][found[1]].update((role, plain(shape)) for role, shape in unit.form)
+    runs = []
+    for place, found_blocks in blocks.items():
+        numbers = sorted(found_blocks)
+        if len(numbers) > 1 and min(sum(block.values()) for block in found_blocks.values()) > 3:
+            runs.append(_Run(place, tuple(numbers), tuple(found_blocks[number] for number in numbers)))
+    return runs
+
+
+def _counterpart(run: _Run, others: Sequence[_Run]) -> _Run | None:
+    """The run of as many blocks with most of the same tensors; words decide between equal ones."""
+    words = _words(run.place)
+    rated = [(round(_alike(run.whole, other.whole), 2), len(words & _words(other.place)), -place) for place, other in enumerate(others)]
+    best = max(rated, default=(0.0, 0, 0))
+    return others[-best[2]] if best[0] > 0.6 else None
+
+
+def _alike(a: Counter[object], b: Counter[object]) -> float:
+    return (a & b).total() / max(1, (a | b).total())
+
+
+def _agreement(ours: Sequence[Counter[object]], theirs: Sequence[Counter[object]]) -> float:
+    return sum(_alike(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _words(place: Place) -> set[str]:
+    return {word for name in (*place[0], place[1]) for word in words_of(name)}
+
+
+def _may_be_either(ours: Place, theirs: Place) -> bool:
+    words = {word for place in (ours, theirs) for name in (*place[0][-1:], place[1]) for word in words_of(name)}
+    return bool(words & _EITHER_WAY) and set(words_of(ours[1])) != set(words_of(theirs[1]))
+
+
+def _is_under(unit: Unit, place: Place) -> bool:
+    depth = len(place[0])
+    found = stem_and_number(unit.names[depth]) if len(unit.names) > depth and unit.names[:depth] == place[0] else None
+    return found is not None and found[0] == place[1]
+
+
+def _reversed(unit: Unit, run: _Run) -> Unit:
+    if not _is_under(unit, run.place):
+        return unit
+    depth, ranks = len(run.place[0]), list(unit.ranks)
+    spot = _numbers_before(unit, depth)
+    if len(unit.ranks) <= spot:
+        return unit
+    ranks[spot] = len(run.numbers) - 1 - ranks[spot]
+    return replace(unit, ranks=tuple(ranks))
+
+
+def _numbers_before(unit: Unit, depth: int) -> int:
+    """How many of a unit's ranks belong to names before this depth."""
+    return sum(is_ranked for is_ranked in unit.ranked[:depth])

@@ -1,0 +1,37 @@
+"""What a person says of one pair, for all pairs that it settles: the same names in other blocks, and what lies beside it."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from ckpt_tool.align.units import Names, Unit
+from ckpt_tool.align.words import stem_and_number
+
+SAME_NAMES, SAME_PLACE = 3.0, 1.0
+
+
+class Hints:
+    """How much the hints speak for a pair of units."""
+
+    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], hints: Sequence[tuple[int, int]]) -> None:
+        pairs = [(source[i].names, target[j].names) for i, j in hints]
+        self._kinds = {(_kind(a), _kind(b)) for a, b in pairs}
+        self._places = [place for a, b in pairs if (place := _differing(a, b))]
+
+    def of(self, a: Unit, b: Unit) -> float:
+        if not self._kinds:
+            return 0.0
+        said = SAME_NAMES if (_kind(a.names), _kind(b.names)) in self._kinds else 0.0
+        is_there = any(a.names[: len(x)] == x and b.names[: len(y)] == y for x, y in self._places)
+        return said + (SAME_PLACE if is_there else 0.0)
+
+
+def _kind(names: Names) -> Names:
+    """Names with their numbers left open."""
+    return tuple(f"{found[0]}#" if (found := stem_and_number(name)) else name for name in names)
+
+
+def _differing(a: Names, b: Names) -> tuple[Names, Names] | None:
+    """The paths above what both names end in."""
+    shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(a[::-1], b[::-1], strict=False))))
+    ours, theirs = a[: len(a) - shared], b[: len(b) - shared]
+    return (ours, theirs) if ours and theirs and shared else None

@@ -1,0 +1,219 @@
+"""How alike the units of two catalogs are: by words, by numbers, and by what their neighbours have found."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from math import log
+
+from ckpt_tool.align.units import Names, Spot, Unit, likeness, plain
+
+FOREIGN = 0.2
+"""What a word counts that the other side doesn't know at all: it can't speak against a pair."""
+
+Cell = tuple[int, int]
+
+
+def candidates(source: Sequence[Unit], target: Sequence[Unit]) -> dict[Cell, float]:
+    """The pairs of units whose tensors may be the same, by place, with how well these go together."""
+    known: dict[object, list[int]] = defaultdict(list)
+    for unit in target:
+        known[unit.form].append(unit.place)
+    by_leaf: dict[object, list[object]] = defaultdict(list)
+    for form in known:
+        for _, shape in form:  # type: ignore[attr-defined]
+            by_leaf[plain(shape)].append(form)
+    goes = cache(lambda form: _goes(form, by_leaf))
+    return {(unit.place, place): how for unit in source for form, how in goes(unit.form) for place in known[form]}
+
+
+def _goes(form: object, by_leaf: Mapping[object, Sequence[object]]) -> list[tuple[object, float]]:
+    others = dict.fromkeys(other for _, shape in form for other in by_leaf.get(plain(shape), ()))  # type: ignore[attr-defined]
+    return [(other, how) for other in others if (how := likeness(form, other)) > 0]  # type: ignore[arg-type]
+
+
+class Words:
+    """The words of two catalogs, rare ones first; comparisons of equal sets of words are made once."""
+
+    def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
+        ours, theirs = (Counter(word for unit in side for word in unit.words) for side in (source, target))
+        total = len(source) + len(target) + 1
+        self._weights = {word: log(1 + total / (1 + ours[word] + theirs[word])) for word in ours | theirs}
+        for word in ours.keys() ^ theirs.keys():
+            self._weights[word] *= FOREIGN
+        self.shared = cache(self._shared)
+
+    def _shared(self, a: frozenset[str], b: frozenset[str], near_a: frozenset[str], near_b: frozenset[str]) -> float:
+        near = near_a | near_b
+        both = sum(self._weight(word, near) for word in a & b)
+        only = sum(self._weight(word, near) for word in a ^ b)
+        return both / (both + only) if both else 0.0
+
+    def _weight(self, word: str, near: frozenset[str]) -> float:
+        return self._weights[word] * (2.0 if word in near else 1.0)
+
+    def of(self, a: Unit, b: Unit) -> float:
+        return self.shared(a.words, b.words, a.near, b.near)
+
+
+def numbers_alike(a: Unit, b: Unit) -> float:
+    """How far the numbers of two units agree: place by place; where one has more of them, by the turn among all of a kind."""
+    if len(a.ranks) != len(b.ranks):
+        if a.turn == b.turn and a.turn[1] > 1:
+            return 0.9
+        return 0.6 if a.ranks and b.ranks and _is_part(a.ranks, b.ranks) else 0.3
+    if not a.ranks:
+        return 0.5
+    same = [_is_same(*each) for each in zip(a.ranks, b.ranks, a.spots, b.spots, strict=True)]
+    return 1.0 if all(same) else 0.7 * sum(same) / len(same) + (0.1 if same[-1] else 0.0)
+
+
+def _is_same(rank: int, other: int, ours: Spot, theirs: Spot) -> bool:
+    """Whether two numbers mean one place: by value under one stem, where the ones are among the others; else by rank."""
+    is_one = ours[0] == theirs[0] != "" and (ours[2] <= theirs[2] or theirs[2] <= ours[2])
+    return ours[1] == theirs[1] if is_one else rank == other
+
+
+_OPPOSED = tuple(
+    frozenset(words.split())
+    for words in (
+        "q k v o qkv kv",
+        "gate up down",
+        "encoder decoder",
+        "h w",
+        "in out",
+        "left right",
+        "text visual",
+        "mean var",
+        "qnorm knorm",
+    )
+)
+
+
+@cache
+def are_opposed(a: frozenset[str], b: frozenset[str]) -> bool:
+    """Whether two sets of words have unlike ones of which a thing can only be one: `q` and `k`."""
+    return any(a & words and b & words and not a & b & words for words in _OPPOSED)
+
+
+def _is_part(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether the shorter one's numbers stand in the longer one, in order."""
+    short, rest = (a, iter(b)) if len(a) < len(b) else (b, iter(a))
+    return all(number in rest for number in short)
+
+
+class Structures:
+    """How far the modules that two units are part of hold tensors of the same shapes."""
+
+    def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
+        self._sides = (_contents(source), _contents(target))
+        self._counts = (len(source), len(target))
+        self._parents = {unit.parent for unit in target if any(self._is_part(path, 1) for path in _above((*unit.parent, "")))}
+        self._nearest: dict[Names, float] = {}
+        self._alike, self._around = cache(self._compare), cache(self._best_around)
+
+    def of(self, a: Unit, b: Unit) -> float:
+        ours, theirs = (_family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True))
+        return self._alike(ours, theirs) if ours and theirs else 0.0
+
+    def around(self, a: Unit, b: Unit) -> float:
+        """The best agreement of modules around them that are neither tiny nor nearly everything; 1 where there are none."""
+        return self._around(a.parent, b.parent)
+
+    def nearest(self, a: Unit) -> float:
+        """The best agreement of modules around a unit with any module."""
+        if a.parent not in self._nearest:
+            self._nearest[a.parent] = max((self._around(a.parent, parent) for parent in self._parents), default=0.0)
+        return self._nearest[a.parent]
+
+    def _best_around(self, ours: Names, theirs: Names) -> float:
+        paths, others = ([path for path in _above((*names, "")) if self._is_part(path, side)] for names, side in ((ours, 0), (theirs, 1)))
+        return max((self._alike(path, other) for path in paths for other in others), default=1.0)
+
+    def _is_part(self, path: Names, side: int) -> bool:
+        return 2 < self._sides[side][path].total() < 0.5 * self._counts[side]
+
+    def _compare(self, ours: Names, theirs: Names) -> float:
+        a, b = self._sides[0][ours], self._sides[1][theirs]
+        return (a & b).total() / (a | b).total()
+
+
+def _contents(units: Sequence[Unit]) -> dict[Names, Counter[object]]:
+    found: dict[Names, Counter[object]] = defaultdict(Counter)
+    for unit in units:
+        for path in _above(unit.names):
+            found[path][unit.form] += 1
+    return found
+
+
+def _family(names: Names, contents: Mapping[Names, Counter[object]]) -> Names:
+    """The smallest module around a unit that holds some more."""
+    return next((path for path in reversed(_above(names)) if contents[path].total() > 2), ())
+
+
+class Votes:
+    """What pairs of units say of their surroundings: how far two paths contain the same."""
+
+    def __init__(
+        self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell], rarity: tuple[Sequence[float], Sequence[float]]
+    ) -> None:
+        self._sizes = [_sizes(side, rare) for side, rare in zip((source, target), rarity, strict=True)]
+        self._found: dict[tuple[Names, Names], float] = defaultdict(float)
+        for a, b in pairs:
+            weight = min(rarity[0][a], rarity[1][b])
+            for ours in _above(source[a].names):
+                for theirs in _above(target[b].names):
+                    self._found[ours, theirs] += weight
+        self.of = cache(self._of)
+        self._best = (cache(self._best_of_ours), cache(self._best_of_theirs))
+        self._sums = (cache(lambda path, other: self._sum(path, other, 0)), cache(lambda path, other: self._sum(path, other, 1)))
+
+    def _of(self, ours: Names, theirs: Names) -> float:
+        """For the modules that own two units: the mean, over the paths to the one, of the best agreement with a path to the other."""
+        if not ours or not theirs:
+            return 0.0
+        return (self._sums[0](ours, theirs) / _weight(ours) + self._sums[1](theirs, ours) / _weight(theirs)) / 2
+
+    def _sum(self, path: Names, other: Names, side: int) -> float:
+        """Over a path and all above it, the best agreements with the other path and those above it; longer paths count more."""
+        above = self._sums[side](path[:-1], other) if len(path) > 1 else 0.0
+        return above + len(path) * self._best[side](path, other)
+
+    def _best_of_ours(self, path: Names, other: Names) -> float:
+        found = self._agreement(path, other)
+        return max(found, self._best[0](path, other[:-1])) if len(other) > 1 else found
+
+    def _best_of_theirs(self, path: Names, other: Names) -> float:
+        found = self._agreement(other, path)
+        return max(found, self._best[1](path, other[:-1])) if len(other) > 1 else found
+
+    def _agreement(self, ours: Names, theirs: Names) -> float:
+        found = self._found.get((ours, theirs), 0.0)
+        return found / (self._sizes[0][ours] + self._sizes[1][theirs] - found) if found else 0.0
+
+
+def _weight(path: Names) -> float:
+    return len(path) * (len(path) + 1) / 2
+
+
+def _sizes(units: Sequence[Unit], rarity: Sequence[float]) -> dict[Names, float]:
+    sizes: dict[Names, float] = defaultdict(float)
+    for unit in units:
+        for path in _above(unit.names):
+            sizes[path] += rarity[unit.place]
+    return sizes
+
+
+def rarity_of(cells: Iterable[Cell], counts: tuple[int, int]) -> tuple[list[float], list[float]]:
+    """How much a unit's pair says: less where it could have many partners."""
+    partners = ([0] * counts[0], [0] * counts[1])
+    for i, j in cells:
+        partners[0][i] += 1
+        partners[1][j] += 1
+    ours, theirs = ([1 / count if count else 0.02 for count in side] for side in partners)
+    return ours, theirs
+
+
+def _above(names: Names) -> list[Names]:
+    return [names[:depth] for depth in range(1, len(names))]

@@ -1,0 +1,233 @@
+"""Units paired with units: the clearest first, each pair a vote for those around it; what stays unclear is left open."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.align.hints import Hints
+from ckpt_tool.align.likeness import Cell, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
+from ckpt_tool.align.direction import turned
+from ckpt_tool.align.sequence import on_common_path
+from ckpt_tool.align.units import Names, Unit
+
+RAREST_FIRST = (0.15, 0.05, 0.0, 0.0)
+"""The rarity from which on pairs have a vote, round by round: shapes that few units have come first."""
+WORDS, NUMBERS, VOTES, ORDER = 1.0, 0.6, 1.6, 0.5
+CLASH, STRUCTURE = 0.7, 0.6
+MARGINS = (0.5, 0.3, 0.2, 0.12, 0.06)
+NEAR = 0.3
+"""How far behind the best one a partner may be to count as possible."""
+LEAST = 0.35
+"""The evidence besides shapes that a pair needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Two units that belong together, by place; `margin` is how far the next best pair of either is behind."""
+
+    source: int
+    target: int
+    margin: float
+    words: float
+    votes: float
+    order: float
+    forms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """What was decided, and for each undecided unit of the source the targets that it may be."""
+
+    found: tuple[Match, ...]
+    open: Mapping[int, tuple[int, ...]]
+
+
+class Matching:
+    """The evidence for each pair of units, and what follows from it. `hints` are pairs that a person gave."""
+
+    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], is_ordered: bool, hints: Sequence[Cell] = ()) -> None:
+        target, self.undirected = turned(source, target)
+        self.source, self.target = source, target
+        self.forms = candidates(source, target)
+        self.shared = Words(source, target)
+        self.words = {(i, j): self.shared.of(source[i], target[j]) for i, j in self.forms}
+        self.order: Mapping[Cell, float] = {}
+        if is_ordered:
+            self.order = on_common_path(source, target, {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()})
+        self.known = _best_words(self.words)
+        self.structures = Structures(source, target)
+        told = Hints(source, target, hints)
+        self.base = {cell: self._base(cell, how) + told.of(source[cell[0]], target[cell[1]]) for cell, how in self.forms.items()}
+        self.hinted = {cell for cell in self.forms if hints and told.of(source[cell[0]], target[cell[1]]) > 0}
+        self.rarity = rarity_of(self.forms, (len(source), len(target)))
+        self.votes = Votes(source, target, (), self.rarity)
+        self.usual_words = 0.0
+        self.beside: set[Cell] = set()
+        self.siblings: Counter[tuple[Names, Names]] = Counter()
+        self._namesakes: dict[tuple[int, int], float] = {}
+
+    def _base(self, cell: Cell, how: float) -> float:
+        ours, theirs = self.source[cell[0]], self.target[cell[1]]
+        # Where words tell, the order needn't.
+        doubt = 1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]])
+        clash = CLASH if are_opposed(ours.words, theirs.words) else 0.0
+        return (
+            how
+            + WORDS * self.words[cell]
+            + NUMBERS * numbers_alike(ours, theirs)
+            + ORDER * doubt * self.order.get(cell, 0.0)
+            - clash
+            + STRUCTURE * self.structures.of(ours, theirs)
+        )
+
+    def _scores(self) -> dict[Cell, float]:
+        of, source, target = self.votes.of, self.source, self.target
+        return {(i, j): base + VOTES * of(source[i].parent, target[j].parent) for (i, j), base in self.base.items()}
+
+    def run(self) -> Matches:
+        pairs: list[Cell] = []
+        for rare in RAREST_FIRST:
+            pairs = _greedy(self._scores())
+            heard = [(i, j) for i, j in pairs if min(self.rarity[0][i], self.rarity[1][j]) >= rare]
+            self.votes = Votes(self.source, self.target, heard, self.rarity)
+        words = sorted(self.words[pair] for pair in pairs)
+        self.usual_words = words[len(words) // 2] if words else 0.0
+        self.beside = {(i + step, j + step) for i, j in pairs for step in (-1, 1)} if self.order else set()
+        return self._decided(self._scores())
+
+    def _decided(self, scores: dict[Cell, float]) -> Matches:
+        rows: dict[int, dict[int, float]] = defaultdict(dict)
+        columns: dict[int, dict[int, float]] = defaultdict(dict)
+        for (i, j), score in scores.items():
+            rows[i][j] = columns[j][i] = score
+        found: list[Match] = []
+        for margin in MARGINS:
+            while clear := _clear(rows, columns, margin):
+                for i, j, lead in clear:
+                    is_last = len(rows[i]) == len(columns[j]) == 1 and self._has_paired_siblings(i, j)
+                    if (match := self._match((i, j), lead, is_last)) is not None:
+                        found.append(match)
+                        self.siblings[self.source[i].parent, self.target[j].parent] += 1
+                        _take(rows, columns, i, j)
+                    else:
+                        _forget(rows, columns, i, j)
+        return Matches(tuple(found), {i: _near_best(row) for i, row in rows.items() if row})
+
+    def _has_paired_siblings(self, i: int, j: int) -> bool:
+        return self.siblings[self.source[i].parent, self.target[j].parent] > 0 and len(self.source[i].form) > 2
+
+    def _match(self, cell: Cell, lead: float, is_last: bool) -> Match | None:
+        votes = self.votes.of(self.source[cell[0]].parent, self.target[cell[1]].parent)
+        words, order = self.words[cell], self.order.get(cell, 0.0)
+        is_poor = (
+            (max(words, votes, order) < LEAST and not self._is_only(cell)) or cell in self.undirected or self._is_odd(cell, words, votes)
+        )
+        if is_poor and not is_last and cell not in self.hinted:
+            return None
+        return Match(*cell, lead, words, votes, order, self.forms[cell])
+
+    def _is_only(self, cell: Cell) -> bool:
+        """Whether no other unit has such shapes, on either side, and these are more than a length."""
+        is_alone = self.rarity[0][cell[0]] == self.rarity[1][cell[1]] == 1
+        return is_alone and any(len(shape) > 1 for _, shape in self.source[cell[0]].form)
+
+    def _is_odd(self, cell: Cell, words: float, votes: float) -> bool:
+        """Whether a pair has much less in common than the others of these files, and isn't the only one of its shapes."""
+        if self._is_only(cell):
+            return False
+        ours, theirs = self.source[cell[0]], self.target[cell[1]]
+        if votes < 0.4 and words < 1 and self.structures.around(ours, theirs) < 0.45:
+            is_elsewhere = self.structures.nearest(ours) >= 0.45
+            if is_elsewhere or (ours.ranks and theirs.ranks and numbers_alike(ours, theirs) < 1.0):
+                return True
+        better = self._names(ours, theirs) + 0.25
+        is_numbered = bool(ours.ranks and theirs.ranks)
+        if is_numbered and max(words, votes) < 0.6 and self._namesake(cell[0], 0) > better and self._namesake(cell[1], 1) > better:
+            return True
+        if self.order.get(cell, 0.0) == 1.0 and (cell in self.beside or (len(ours.ranks) > 1 and numbers_alike(ours, theirs) == 1.0)):
+            return False
+        return words < 0.5 * self.usual_words and votes < 0.6
+
+    def _names(self, ours: Unit, theirs: Unit) -> float:
+        return WORDS * self.shared.of(ours, theirs) + NUMBERS * numbers_alike(ours, theirs)
+
+    def _namesake(self, place: int, side: int) -> float:
+        """How well the names of a unit agree with those of any unit of other shapes that has the same roles."""
+        if (place, side) not in self._namesakes:
+            sides = (self.source, self.target)
+            unit = sides[side][place]
+            kind = [(role, len(shape)) for role, shape in unit.form]
+            others = [
+                each for each in sides[1 - side] if [(role, len(shape)) for role, shape in each.form] == kind and each.form != unit.form
+            ]
+            rated = (self._names(unit, each) if side == 0 else self._names(each, unit) for each in others)
+            self._namesakes[place, side] = max(rated, default=0.0)
+        return self._namesakes[place, side]
+
+
+def _best_words(words: Mapping[Cell, float]) -> tuple[dict[int, float], dict[int, float]]:
+    """How well the words of each unit agree with those of its best partner."""
+    best: tuple[dict[int, float], dict[int, float]] = ({}, {})
+    for cell, score in words.items():
+        for side, place in zip(best, cell, strict=True):
+            side[place] = max(side.get(place, 0.0), score)
+    return best
+
+
+def _greedy(scores: Mapping[Cell, float]) -> list[Cell]:
+    """One partner for each, the best first."""
+    pairs: list[Cell] = []
+    ours: set[int] = set()
+    theirs: set[int] = set()
+    for i, j in sorted(scores, key=lambda cell: -scores[cell]):
+        if i not in ours and j not in theirs:
+            pairs.append((i, j))
+            ours.add(i)
+            theirs.add(j)
+    return pairs
+
+
+def _clear(
+    rows: Mapping[int, Mapping[int, float]], columns: Mapping[int, Mapping[int, float]], margin: float
+) -> list[tuple[int, int, float]]:
+    """The pairs that lead by a margin on both sides."""
+    found = []
+    for i, row in rows.items():
+        if not row:
+            continue
+        j, lead = _best(row)
+        if lead >= margin and columns[j]:
+            back, other = _best(columns[j])
+            if back == i and other >= margin:
+                found.append((i, j, min(lead, other)))
+    return found
+
+
+def _best(row: Mapping[int, float]) -> tuple[int, float]:
+    """The best place, and how far it leads."""
+    best, second, where = float("-inf"), float("-inf"), -1
+    for place, score in row.items():
+        if score > best:
+            best, second, where = score, best, place
+        elif score > second:
+            second = score
+    return where, min(9.0, best - second)
+
+
+def _near_best(row: Mapping[int, float]) -> tuple[int, ...]:
+    best = max(row.values())
+    return tuple(place for place, score in row.items() if score > best - NEAR)
+
+
+def _take(rows: dict[int, dict[int, float]], columns: dict[int, dict[int, float]], i: int, j: int) -> None:
+    for other in rows.pop(i, {}):
+        columns[other].pop(i, None)
+    for other in columns.pop(j, {}):
+        rows[other].pop(j, None)
+
+
+def _forget(rows: dict[int, dict[int, float]], columns: dict[int, dict[int, float]], i: int, j: int) -> None:
+    rows[i].pop(j, None)
+    columns[j].pop(i, None)

@@ -1,0 +1,73 @@
+"""Order as evidence: which units stand on the best common path through two sequences, and which only on one of several."""
+
+from collections.abc import Mapping, Sequence
+
+from ckpt_tool.align.likeness import Cell
+from ckpt_tool.align.units import Unit
+
+MOST_CELLS = 500_000
+_EQUAL = 1e-6
+
+
+def on_common_path(source: Sequence[Unit], target: Sequence[Unit], scores: Mapping[Cell, float]) -> dict[Cell, float]:
+    """1 for each pair that every best common subsequence has, a half for those that only some have.
+
+    Equal matrices in a row (q, k, v, o) count as one: nothing says that two libraries list them in one order.
+    """
+    if not source or not target or len(source) * len(target) > MOST_CELLS:
+        return {}
+    forward = _lengths(len(source), len(target), scores)
+    turned = {(len(source) - 1 - i, len(target) - 1 - j): score for (i, j), score in scores.items()}
+    backward = _lengths(len(source), len(target), turned)
+    best = forward[-1][-1]
+    on = [
+        (i, j)
+        for (i, j), score in scores.items()
+        if forward[i][j] + score + backward[len(source) - 1 - i][len(target) - 1 - j] > best - _EQUAL
+    ]
+    return _with_runs(source, target, on, scores)
+
+
+def _lengths(rows: int, columns: int, scores: Mapping[Cell, float]) -> list[list[float]]:
+    """The best sums over the first i and the first j units."""
+    by_row: dict[int, dict[int, float]] = {}
+    for (i, j), score in scores.items():
+        by_row.setdefault(i, {})[j] = score
+    table = [[0.0] * (columns + 1)]
+    for i in range(rows):
+        above, found, row, last = table[-1], by_row.get(i, {}), [0.0], 0.0
+        for j in range(columns):
+            last = max(last, above[j + 1], above[j] + found[j] if j in found else 0.0)
+            row.append(last)
+        table.append(row)
+    return table
+
+
+def _with_runs(source: Sequence[Unit], target: Sequence[Unit], on: Sequence[Cell], scores: Mapping[Cell, float]) -> dict[Cell, float]:
+    ours, theirs = _runs(source), _runs(target)
+    met: dict[int, set[int]] = {}
+    for i, j in on:
+        met.setdefault(ours[i], set()).add(theirs[j])
+    met_by: dict[int, set[int]] = {}
+    for run, others in met.items():
+        for other in others:
+            met_by.setdefault(other, set()).add(run)
+    found = {}
+    for i, j in scores:
+        if theirs[j] in met.get(ours[i], ()):
+            found[i, j] = 1.0 if len(met[ours[i]]) == len(met_by[theirs[j]]) == 1 else 0.5
+    return found
+
+
+def _runs(units: Sequence[Unit]) -> list[int]:
+    """For each unit the number of its run: equal matrices side by side are one."""
+    runs: list[int] = []
+    for place, unit in enumerate(units):
+        before = units[place - 1] if place else None
+        is_same = before is not None and before.form == unit.form and _is_matrix(unit)
+        runs.append(runs[-1] if is_same else place)
+    return runs
+
+
+def _is_matrix(unit: Unit) -> bool:
+    return all(len(shape) == 2 for role, shape in unit.form if role == "weight")

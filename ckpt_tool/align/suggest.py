@@ -1,0 +1,194 @@
+"""A rule file drafted from what aligns: the fewest rules that say exactly the pairs, each with how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ckpt_tool.align.alignment import Aligned, Alignment, Hint, align
+from ckpt_tool.align.draft import draft_rules
+from ckpt_tool.align.pairs import Pair
+from ckpt_tool.errors import InputError, Problem, RuleError
+from ckpt_tool.keys import fold, quote
+from ckpt_tool.mapping import DTypePolicy, Origin, Plan, compile_plan, read_rule_text
+from ckpt_tool.mapping.write_rules import rule_line, scalar
+from ckpt_tool.tensors import Catalog
+
+MIN_CONFIDENCE = 0.9
+MOST_KEYS = 2000
+"""Unpaired keys of one side that are folded; the folding of more takes long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """One drafted rule: its line of YAML, how many target tensors it makes, the least confidence among them, and why."""
+
+    line: str
+    tensors: int
+    confidence: float
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """Rules for two catalogs, and the plan that they make; `plan` is None where nothing aligns."""
+
+    alignment: Alignment
+    rules: tuple[Suggested, ...]
+    drop: tuple[str, ...]
+    keep: tuple[str, ...]
+    plan: Plan | None
+    min_confidence: float
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether something aligns, and nothing is left to a person."""
+        return self.plan is not None and not self.alignment.ambiguous
+
+    @property
+    def text(self) -> str:
+        """The rule file."""
+        lines = ["# Drafted from names and shapes; a comment tells how sure each rule is. Read them before use.", "rules:"]
+        for rule in self.rules:
+            count = f"{rule.tensors} tensor{'s' if rule.tensors != 1 else ''}"
+            lines += [f"  # {rule.confidence:.2f}, {count}: {rule.evidence}", f"  - {rule.line}"]
+        for name, patterns, why in (("drop", self.drop, "no tensor of the target"), ("keep", self.keep, "nothing of the source goes here")):
+            if patterns:
+                lines += [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
+        return "\n".join([*lines, *self._open()]) + "\n"
+
+    def _open(self) -> list[str]:
+        """What is left to a person, as comments."""
+        lines = []
+        for group in self.alignment.ambiguous:
+            lines.append(f"# ambiguous: {len(group.sources)} and {len(group.targets)} keys, {group.reason}; --hint '{group.hint}'")
+        return lines
+
+
+def suggest(
+    source: Catalog, target: Catalog, hints: Sequence[Hint] = (), min_confidence: float = MIN_CONFIDENCE, dtypes: DTypePolicy = "target"
+) -> Suggestion:
+    """Drafts rules for what aligns with this confidence. The planner has confirmed that they say exactly these pairs."""
+    alignment = align(source, target, _checked(hints, source, target))
+    pairs = alignment.at_least(min_confidence)
+    drop = _unpaired(source, (key for pair in pairs for slot in pair.sources for key in slot))
+    keep = _unpaired(target, (key for pair in pairs for slot in pair.targets for key in slot))
+    if not pairs:
+        return Suggestion(alignment, (), drop, keep, None, min_confidence)
+    lines, plan = _verified(pairs, source, target, drop, keep, dtypes)
+    return Suggestion(alignment, _explained(lines, plan, alignment), drop, keep, plan, min_confidence)
+
+
+def plan_by_alignment(
+    source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict", min_confidence: float = MIN_CONFIDENCE, hints: Sequence[Hint] = ()
+) -> Plan:
+    """A plan of the pairs that align with this confidence; the rest is kept and dropped, and its notes name what is ambiguous.
+
+    Raises RuleError when nothing aligns.
+    """
+    found = suggest(source, target, hints, min_confidence, dtypes)
+    if found.plan is None:
+        raise RuleError(
+            [
+                Problem(
+                    "nothing-pairs",
+                    f"nothing aligns with a confidence of {min_confidence:g}",
+                    None,
+                    ("ckpt suggest tells what is ambiguous",),
+                )
+            ]
+        )
+    origin = Origin("auto")
+    notes = [f"ambiguous: {group.reason}; ckpt suggest --hint '{group.hint}'" for group in found.alignment.ambiguous[:MOST_NOTES]]
+    unsure = sum(each.confidence < min_confidence for each in found.alignment.pairs)
+    if unsure:
+        notes.append(f"{unsure} pairs are less sure than {min_confidence:g} and were left out")
+    steps = tuple(replace(step, origin=origin) for step in found.plan.steps)
+    return replace(found.plan, steps=steps, notes=(*found.plan.notes, *notes))
+
+
+MOST_NOTES = 5
+
+
+def _checked(hints: Sequence[Hint], source: Catalog, target: Catalog) -> Sequence[Hint]:
+    for hint in hints:
+        for key, side, catalog in zip(hint, ("source", "target"), (source, target), strict=True):
+            if key not in catalog:
+                raise InputError("--hint", f"`{key}` is no key of the {side}")
+    return hints
+
+
+def _unpaired(catalog: Catalog, paired: Iterable[str]) -> tuple[str, ...]:
+    taken = set(paired)
+    left = [key for key in catalog if key not in taken]
+    if len(left) > MOST_KEYS:
+        return tuple(quote(key) for key in left)
+    return tuple(one.pattern for one in fold(dict.fromkeys(left), catalog))
+
+
+def _verified(
+    pairs: Sequence[Pair], source: Catalog, target: Catalog, drop: Sequence[str], keep: Sequence[str], dtypes: DTypePolicy
+) -> tuple[list[str], Plan]:
+    """Lines of rules, and their plan, which has exactly the pairs; where a short draft hasn't, a line for each pair."""
+    drafts = [draft_rules(pairs, source), _written_out(pairs)]
+    for lines in drafts[:-1]:
+        try:
+            plan = _plan(lines, source, target, drop, keep, dtypes)
+        except RuleError:
+            continue
+        if _says(plan) == _wanted(pairs):
+            return lines, plan
+    return drafts[-1], _plan(drafts[-1], source, target, drop, keep, dtypes)
+
+
+def _written_out(pairs: Sequence[Pair]) -> list[str]:
+    return [
+        rule_line([quote(key) for slot in pair.sources for key in slot], [quote(key) for slot in pair.targets for key in slot], pair.ops)
+        for pair in pairs
+    ]
+
+
+def _plan(lines: Sequence[str], source: Catalog, target: Catalog, drop: Sequence[str], keep: Sequence[str], dtypes: DTypePolicy) -> Plan:
+    return compile_plan(read_rule_text(rules_text(lines, drop, keep), "drafted"), source, target, dtypes=dtypes)
+
+
+def rules_text(lines: Sequence[str], drop: Sequence[str], keep: Sequence[str]) -> str:
+    """A rule file without comments: rule number n begins on the line that `_starts` gives for it."""
+    text = ["rules:", *(f"  - {line}" for line in lines)]
+    for name, patterns in (("drop", drop), ("keep", keep)):
+        if patterns:
+            text += [f"{name}:", *(f"  - {scalar(pattern)}" for pattern in patterns)]
+    return "\n".join(text) + "\n"
+
+
+def _says(plan: Plan) -> dict[tuple[str, ...], tuple[str, ...]]:
+    return {step.outputs: step.inputs for step in plan.steps}
+
+
+def _wanted(pairs: Sequence[Pair]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    return {tuple(key for slot in pair.targets for key in slot): tuple(key for slot in pair.sources for key in slot) for pair in pairs}
+
+
+def _explained(lines: Sequence[str], plan: Plan, alignment: Alignment) -> tuple[Suggested, ...]:
+    """Each line with the least sure pair that it stands for."""
+    known = {slot[0]: each for each in alignment.pairs for slot in each.pair.targets}
+    starts = _starts(lines)
+    by_line: dict[int, list[str]] = {}
+    for step in plan.steps:
+        by_line.setdefault(step.origin.line or 0, []).extend(step.outputs)
+    return tuple(_suggested(line, by_line.get(start, []), known) for line, start in zip(lines, starts, strict=True))
+
+
+def _starts(lines: Sequence[str]) -> list[int]:
+    """The line numbers, in the rule file, at which the rules begin."""
+    starts, number = [], 2
+    for line in lines:
+        starts.append(number)
+        number += line.count("\n") + 1
+    return starts
+
+
+def _suggested(line: str, keys: Sequence[str], known: Mapping[str, Aligned]) -> Suggested:
+    found = [known[key] for key in keys if key in known]
+    least = min(found, key=lambda each: each.confidence, default=None)
+    return Suggested(line, len(keys), least.confidence if least else 0.0, least.evidence if least else "")

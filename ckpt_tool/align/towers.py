@@ -1,0 +1,74 @@
+"""Equal subtrees side by side, such as two towers: which is which, only their names can tell."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from ckpt_tool.align.match import Matches
+from ckpt_tool.align.units import Names, Unit
+from ckpt_tool.align.words import stem_and_number, words_of
+
+LEAST_UNITS = 3
+
+
+def uncertain_towers(
+    units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]
+) -> set[tuple[int, int]]:
+    """The pairs of units inside equal subtrees whose names have nothing in common that the others' haven't."""
+    partners = _partners(units, matches)
+    hinted = {path for i, _ in hints for path in _above(units[0][i].names)}
+    doubtful: list[Names] = []
+    for group in _equal_siblings(units[0]):
+        told = [path for path in group if path in partners and _is_told(path, partners[path], group, partners)]
+        if len(told) < len(group) - 1 and not hinted.intersection(group):
+            doubtful += [path for path in group if path not in told]
+    found = set()
+    for match in matches.found:
+        names = units[0][match.source].names
+        if any(names[: len(path)] == path for path in doubtful):
+            found.add((match.source, match.target))
+    return found
+
+
+def _above(names: Names) -> list[Names]:
+    return [names[:depth] for depth in range(1, len(names))]
+
+
+def _partners(units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches) -> dict[Names, Names]:
+    """For each path of the source the outermost path of the target that has all of its pairs."""
+    met: dict[Names, Counter[Names]] = defaultdict(Counter)
+    for match in matches.found:
+        theirs = _above(units[1][match.target].names)
+        for path in _above(units[0][match.source].names):
+            met[path].update(theirs)
+    sizes = Counter(path for match in matches.found for path in _above(units[1][match.target].names))
+    partners = {}
+    for path, counts in met.items():
+        if not counts:
+            continue
+        most = max(counts.values())
+        partners[path] = min((other for other, count in counts.items() if count == most), key=lambda other: (sizes[other], len(other)))
+    return partners
+
+
+def _equal_siblings(units: Sequence[Unit]) -> list[list[Names]]:
+    """Groups of subtrees that stand side by side and hold the same, without those that are numbered."""
+    contents: dict[Names, Counter[object]] = defaultdict(Counter)
+    for unit in units:
+        for path in _above(unit.names):
+            contents[path][unit.names[len(path) :], unit.form] += 1
+    groups: dict[object, list[Names]] = defaultdict(list)
+    for path, content in contents.items():
+        if content.total() >= LEAST_UNITS and stem_and_number(path[-1]) is None:
+            groups[path[:-1], frozenset(content.items())].append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _is_told(path: Names, other: Names, group: Sequence[Names], partners: Mapping[Names, Names]) -> bool:
+    """Whether a path shares a word with its partner that no other path of the group shares with it, nor it with theirs."""
+    shared = _words(path) & _words(other)
+    rivals = [(each, partners[each]) for each in group if each != path and each in partners]
+    return bool(shared - {word for each, theirs in rivals for word in _words(each) | _words(theirs)})
+
+
+def _words(path: Names) -> set[str]:
+    return {word for name in path for word in words_of(name)}

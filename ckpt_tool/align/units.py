@@ -1,0 +1,145 @@
+"""A catalog as units: a module's own tensors, which move together, under their names in common words."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, split_role, stem_and_number, words_of
+from ckpt_tool.tensors import Catalog, Shape
+
+Names = tuple[str, ...]
+Spot = tuple[str, int, frozenset[int]]
+Form = tuple[tuple[str, Shape], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The tensors of one module by role. `ranks` are the places of its numbered names among their siblings."""
+
+    place: int
+    names: Names
+    keys: Mapping[str, str]
+    form: Form
+    words: frozenset[str]
+    near: frozenset[str]
+    ranks: tuple[int, ...]
+    ranked: tuple[bool, ...]
+    spots: tuple[Spot, ...]
+    """For each rank the stem, the number itself, and the numbers of all siblings."""
+    turn: tuple[int, int] = (0, 1)
+    """Its place among the units that differ from it in numbers only, and how many these are."""
+
+    @property
+    def parent(self) -> Names:
+        return self.names[:-1]
+
+
+def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
+    """The units of a catalog in its order, or of some of its keys."""
+    groups = _grouped(catalog, list(catalog if keys is None else keys))
+    siblings = _siblings(groups)
+    kinds = _alike(groups)
+    found = []
+    for place, (names, roles) in enumerate(groups.items()):
+        form = tuple(sorted((role, catalog[key].shape) for role, key in roles.items()))
+        own = [_own_words(next(iter(roles.values())), names, siblings)]
+        near = frozenset(word for name in names[-2:] for word in words_of(name)).union(*own)
+        words = frozenset(word for name in names for word in words_of(name)).union(*own)
+        alike = kinds[names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)]
+        found.append(Unit(place, names, roles, form, words, near, *_ranks(names, siblings, alike)))
+    return _with_turns(found)
+
+
+def _with_turns(units: Sequence[Unit]) -> list[Unit]:
+    groups: dict[object, list[tuple[list[int], int]]] = defaultdict(list)
+    for unit in units:
+        found = [stem_and_number(name) for name in unit.names]
+        kind = tuple(each[0] if each else name for each, name in zip(found, unit.names, strict=True))
+        groups[kind].append(([each[1] for each in found if each], unit.place))
+    turns = {place: (turn, len(group)) for group in groups.values() for turn, (_, place) in enumerate(sorted(group))}
+    return [replace(unit, turn=turns[unit.place]) for unit in units]
+
+
+def _own_words(key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> frozenset[str]:
+    """Names as they are written, those without a number of a sequence, and the last name with its place: `norm#0`."""
+    whole = {f"={name}" for name in re.split(r"[./]", key)[:-1] if not name.isdigit()}
+    if (found := stem_and_number(names[-1])) and found[0] and len(known := siblings[names[:-1], found[0]]) > 1:
+        whole.add(f"{found[0]}#{known[found[1]]}")
+    return frozenset(whole)
+
+
+def _grouped(catalog: Catalog, keys: list[str]) -> dict[Names, dict[str, str]]:
+    groups: dict[Names, dict[str, str]] = {}
+    replacements = dialect(keys)
+    for key in keys:
+        path = common_path(key)
+        for text, replacement in replacements:
+            path = path.replace(text, replacement)
+        names, role = split_role(path)
+        roles = groups.setdefault(names, {})
+        if (role or WEIGHT) in roles:
+            roles = groups.setdefault((*key.split("."), "~"), {})
+        roles[role or WEIGHT] = key
+    return groups
+
+
+def _siblings(groups: Iterable[Names]) -> dict[tuple[Names, str], dict[int, int]]:
+    """For each parent and stem, the place of every number among those that stand there."""
+    numbers: dict[tuple[Names, str], set[int]] = defaultdict(set)
+    for names in groups:
+        for depth, name in enumerate(names):
+            if found := stem_and_number(name):
+                numbers[names[:depth], found[0]].add(found[1])
+    return {place: {number: rank for rank, number in enumerate(sorted(found))} for place, found in numbers.items()}
+
+
+def _alike(groups: Mapping[Names, Mapping[str, str]]) -> dict[object, list[int]]:
+    """The numbers of modules side by side that have tensors of the same roles: convolutions count apart from norms."""
+    found: dict[object, list[int]] = defaultdict(list)
+    for names, roles in groups.items():
+        if numbered := stem_and_number(names[-1]):
+            found[names[:-1], numbered[0], frozenset(roles)].append(numbered[1])
+    return found
+
+
+def _ranks(
+    names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]], alike: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[Spot, ...]]:
+    """The places of the numbered names that have siblings; for each name whether it is one of them; and what they are."""
+    ranks: list[int] = []
+    ranked: list[bool] = []
+    spots: list[Spot] = []
+    for depth, name in enumerate(names):
+        found = stem_and_number(name)
+        known = siblings[names[:depth], found[0]] if found else {}
+        if found and depth == len(names) - 1:
+            known = {number: rank for rank, number in enumerate(sorted(alike))}
+        ranked.append(len(known) > 1)
+        if found and len(known) > 1:
+            ranks.append(known[found[1]])
+            spots.append((found[0], found[1], frozenset(known)))
+    return tuple(ranks), tuple(ranked), tuple(spots)
+
+
+def plain(shape: Shape) -> Shape:
+    """A shape without its ones, in order of size: what reshaping and transposing keep."""
+    return tuple(sorted(size for size in shape if size != 1))
+
+
+def likeness(ours: Form, theirs: Form) -> float:
+    """How well two modules' tensors go together: 1 where they are the same, 0 where they can't be one module."""
+    a, b = dict(ours), dict(theirs)
+    shared = a.keys() & b.keys()
+    if not shared:
+        return 0.4 if len(a) == len(b) == 1 and set(a.values()) == set(b.values()) else 0.0
+    exact = sum(a[role] == b[role] for role in shared)
+    if any(plain(a[role]) != plain(b[role]) for role in shared):
+        return 0.0
+    only = {role for role in a.keys() ^ b.keys() if role != "count"}
+    if "mean" in only:
+        return 0.0
+    lack = 0.15 * len(only - {BIAS}) + 0.1 * (BIAS in only)
+    return max(0.05, (1.0 if exact == len(shared) else 0.7) - lack)

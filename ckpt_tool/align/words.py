@@ -1,0 +1,144 @@
+"""Key names in the field's common words: `attention.self.query` and `attn.wq` both end in `attn.q`."""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_TOKEN = re.compile(r"[a-z]+|\d+")
+
+_PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
+    # Wrappers of a tensor, then of a module.
+    (r"\.parametrizations\.weight\.original0$", ".weight_g"),
+    (r"\.parametrizations\.weight\.original1$", ".weight_v"),
+    (r"^(module\.|_orig_mod\.|ema_model\.)+", ""),
+    # Attention.
+    (r"\.(attention|crossattention)\.self\.", r".\1."),
+    (r"\.attention\.attention\.", ".attention."),
+    (r"\.(attention|attn)\.output\.(dense|layer_?norm)", lambda m: ".attention.o" if m[2] == "dense" else ".norm1"),
+    (r"\.(self_attention|self_attn|attention|attn|mha|sa)(?=\.)", ".attn"),
+    (r"\.(crossattention|cross_attn|encoder_attn|encoder_decoder_attention|multihead_attn)(?=\.)", ".cross.attn"),
+    (r"\.(to_out\.0|to_out|out_proj|output_proj|out_project|wo|o_proj|dense|c_proj|proj|projection)(?=\.[^.]*$)(?<=attn\.o_proj)", ".o"),
+    (r"\.attn\.(to_out\.0|to_out|out_proj|output_proj|out|wo|o_proj|dense|c_proj|proj|projection)(?=\.)", ".attn.o"),
+    (r"\.proj_out_attn(?=\.)|\.proj_attn(?=\.)", ".attn.o"),
+    (r"[._](query_proj|query|q_proj|to_q|q_lin|wq|linear_q)(?=[._])", ".q"),
+    (r"[._](key_proj|key|k_proj|to_k|k_lin|wk|linear_k)(?=[._])", ".k"),
+    (r"[._](value_proj|value|v_proj|to_v|v_lin|wv|linear_v)(?=[._])", ".v"),
+    (r"[._](query_key_value|qkv_proj|wqkv|c_attn|in_proj|qkv_linear|to_qkv)(?=[._])", ".qkv"),
+    (r"\.q_norm(?=\.)|\.query_norm(?=\.)", ".qnorm"),
+    (r"\.k_norm(?=\.)|\.key_norm(?=\.)", ".knorm"),
+    # Feed-forward.
+    (r"\.intermediate\.dense(?=\.)", ".mlp.fc1"),
+    (r"(?<!attn)\.output\.dense(?=\.)", ".mlp.fc2"),
+    (r"(?<!attn)\.output\.layer_?norm(?=\.)", ".norm2"),
+    (r"\.(feed_forward|feedforward|ffn|ff)(?=\.)", ".mlp"),
+    (r"\.mlp\.(layers\.0|fc_in|c_fc|lin1|linear1|linear_1|wi|0|dense_h_to_4h|dense1|ff0|fc_1)(?=\.)", ".mlp.fc1"),
+    (r"\.mlp\.(layers\.1|layers\.3|fc_out|c_proj|lin2|linear2|linear_2|3|2|dense_4h_to_h|dense2|ff1|fc_2)(?=\.)", ".mlp.fc2"),
+    (r"\.(fc1|lin1|linear1|linear_1)(?=\.)", ".fc1"),
+    (r"\.(fc2|lin2|linear2|linear_2)(?=\.)", ".fc2"),
+    (r"\.(wo|wqkv)(?=\.[^.]*$)", lambda m: ".attn.o" if m[1] == "wo" else ".attn.qkv"),
+    (r"\.w(q|k|v|o|kv)_([ab])(?=\.)", r".\1_\2_proj"),
+    (r"\.(wkv)(?=\.)", ".kv_proj"),
+    (r"\.(w12|weights_in|gate_up_proj)(?=\.|$)", ".gate_up"),
+    (r"\.weights_out(?=\.)", ".down"),
+    (r"\.(w1|gate_proj|wgate)(?=\.)", ".gate"),
+    (r"\.(w3|up_proj)(?=\.)", ".up"),
+    (r"\.(w2|down_proj)(?=\.)", ".down"),
+    # Normalisation.
+    (r"layer_norm", "layernorm"),
+    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_1|ln1|layernorm1|sa_norm|sa_layer_norm|norm_1)(?=\.)", ".norm1"),
+    (r"\.(layernorm_after|ffn_norm|mlp_norm|ln_2|ln2|layernorm2|final_layernorm|output_layernorm|norm_2)(?=\.)", ".norm2"),
+    (r"\.pre_feedforward_layernorm(?=\.)", ".norm2"),
+    (r"\.(post_attention_layernorm|sa_scale|post_attention_norm)(?=\.)", ".postattn_norm"),
+    (r"\.(post_feedforward_layernorm|post_mlp_layernorm|mlp_scale|post_mlp_norm)(?=\.)", ".postmlp_norm"),
+    (r"(batch_?norm|group_?norm|layernorm|norm|bn|ln|gn)(?=[\d._])", "norm"),
+    # Embeddings.
+    (r"\.(embeddings\.patch_embeddings\.projection|embeddings\.patch_embeddings|patch_embeddings\.projection|patch_embed\.proj)(?=\.)", ".patch"),
+    (r"\.(word_embeddings|embed_tokens|tok_embeddings|token_embedding|wte|embed_in|word_embedding)(?=\.)", ".embed.token"),
+    (r"\.(position_embeddings|position_embedding|pos_embed|pos_embedding|positional_embedding|wpe|position_encodings)(?=\.|$)", ".embed.position"),
+    (r"\.token_type_embeddings(?=\.)", ".embed.type"),
+    (r"\.(cls_token|class_token|class_embedding|cls_tok)(?=\.|$)", ".cls"),
+    # Convolutional networks.
+    (r"\.(downsampling_layer|downsample_layers|downsampling|downsample|shortcut|skip_connection)(?=[._])", ".downsample"),
+    (r"\.(layer_scale_parameter|layer_scale_1|layer_scale1|ls1|gamma_1|lambda_1|layerscale_1)(?=\.|$)", ".scale1"),
+    (r"\.(layer_scale_2|layer_scale2|ls2|gamma_2|lambda_2)(?=\.|$)", ".scale2"),
+]  # fmt: skip
+_RULES = [(re.compile(pattern), replacement) for pattern, replacement in _PHRASES]
+
+_SYNONYMS = {
+    "attention": "attn", "embeddings": "embed", "embedding": "embed", "emb": "embed", "embedder": "embed", "embed": "embed",
+    "layers": "block", "layer": "block", "blocks": "block", "h": "block", "stages": "stage", "res": "stage", "convolution": "conv",
+    "c": "conv", "dwconv": "dw", "depthwise": "dw", "dense": "fc", "linear": "fc", "lin": "fc", "proj": "project", "projection": "project",
+    "normalization": "norm", "layernorm": "norm", "rmsnorm": "norm", "head": "head", "classifier": "head", "heads": "head",
+    "decoder": "decoder", "encoder": "encoder", "feedforward": "mlp", "ffn": "mlp", "reduction": "reduce", "squeeze": "reduce",
+    "excitation": "expand", "positional": "position", "pos": "position", "rel": "relative", "rpb": "relative", "tok": "token",
+    "sampling": "sample", "vision": "visual", "transitions": "transition", "gating": "gate", "router": "gate", "up": "up",
+    "features": "features", "msa": "attn", "module": "", "model": "", "pointwise": "pw", "pwconv": "pw",
+}  # fmt: skip
+
+WEIGHT, BIAS = "weight", "bias"
+_ROLES = {
+    "weight": WEIGHT, "kernel": WEIGHT, "scale": WEIGHT, "gamma": WEIGHT, "embedding": WEIGHT, "w": WEIGHT,
+    "bias": BIAS, "beta": BIAS, "b": BIAS, "offset": BIAS,
+    "lambda1": WEIGHT, "running_mean": "mean", "moving_mean": "mean", "mean": "mean", "running_var": "var", "moving_variance": "var", "var": "var",
+    "num_batches_tracked": "count",
+}  # fmt: skip
+_TAILS = (("_weight", WEIGHT), ("_bias", BIAS))
+
+
+def dialect(keys: Iterable[str]) -> list[tuple[str, str]]:
+    """What some names mean only because of the others: replacements in common paths."""
+    names = {name for key in keys for name in key.split(".")}
+    found: list[tuple[str, str]] = []
+    if names & {"post_attention_layernorm", "post_attention_norm"} and not names & _SECOND_OF_FOUR:
+        # Llama's second norm; without one before it, it is a first, as in BERT.
+        after = ("norm2", "norm3") if names & _FIRST_NORMS else ("norm1", "norm2")
+        found += [("postattn_norm", after[0]), ("postmlp_norm", after[1])]
+    if {"fc_1", "fc_2", "proj"} <= names and not names & {"fc1", "fc2"}:
+        # litgpt's gated feed-forward.
+        found += [(".mlp.fc1", ".mlp.gate"), (".mlp.fc2", ".mlp.up"), (".mlp.proj", ".mlp.down")]
+    if {"fc0", "fc1"} <= names and "fc2" not in names:
+        found += [(".mlp.fc2", ".mlp.fc2"), (".fc1", ".fc2"), (".mlp.fc0", ".mlp.fc1")]
+    if {"fc11", "fc12", "fc2"} <= names:
+        # flash-attn's: the second is the gate.
+        found += [(".fc11", ".up"), (".fc12", ".gate"), (".fc2", ".down")]
+    return found
+
+
+_SECOND_OF_FOUR = {"pre_feedforward_layernorm", "norm_2", "ln_2", "norm2", "mlp_norm", "ffn_norm"}
+_FIRST_NORMS = {"input_layernorm", "norm1", "ln_1", "norm_1", "attention_norm"}
+
+
+@cache
+def common_path(key: str) -> str:
+    """The key's names in common words, still with dots between them."""
+    text = "." + _CAMEL.sub("_", key.replace("/", ".")).lower()
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text.strip(".")
+
+
+def split_role(path: str) -> tuple[tuple[str, ...], str | None]:
+    """The names of the module that owns a tensor, and the tensor's role in it; None where its name is no known role."""
+    names = tuple(path.split("."))
+    leaf = names[-1]
+    if leaf in _ROLES and len(names) > 1:
+        return names[:-1], _ROLES[leaf]
+    for tail, role in _TAILS:
+        if leaf.endswith(tail) and len(leaf) > len(tail):
+            return (*names[:-1], leaf.removesuffix(tail)), role
+    return names, None
+
+
+@cache
+def words_of(name: str) -> tuple[str, ...]:
+    """The words of one name, without its numbers."""
+    found = (_SYNONYMS.get(token, token) for token in _TOKEN.findall(name) if not token.isdigit())
+    return tuple(word for word in found if word)
+
+
+@cache
+def stem_and_number(name: str) -> tuple[str, int] | None:
+    """What stands before the last number of a name, and the number: `layer3` is `layer` and 3."""
+    found = re.fullmatch(r"(.*?)_?(\d{1,6})", name)
+    return (found[1], int(found[2])) if found else None

@@ -1,0 +1,23 @@
+"""Rules drafted for two checkpoints."""
+
+from collections.abc import Sequence
+
+from ckpt_tool.align import MIN_CONFIDENCE, Suggestion, suggest
+from ckpt_tool.api.plans import open_target
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats import open_checkpoint
+
+
+def suggest_rules(source: str, target: str, hints: Sequence[str] = (), min_confidence: float | None = None) -> Suggestion:
+    """The fewest rules for what aligns between two checkpoints, by names and shapes. `hints` are pairs: `source key -> target key`."""
+    pairs = [_hint(text) for text in hints]
+    least = MIN_CONFIDENCE if min_confidence is None else min_confidence
+    with open_checkpoint(source) as ours, open_target(target) as theirs:
+        return suggest(ours.catalog, theirs.catalog, pairs, least)
+
+
+def _hint(text: str) -> tuple[str, str]:
+    source, arrow, target = (part.strip() for part in text.partition("->"))
+    if not (source and arrow and target):
+        raise InputError("--hint", f"`{text}` is not 'SOURCE KEY -> TARGET KEY'")
+    return source, target

@@ -1,0 +1,38 @@
+"""`ckpt suggest A B`: which rules would map A onto B?"""
+
+from typing import Annotated
+
+import typer
+
+from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet, checked_confidence
+from ckpt_tool.cli.output import NO, YES, say, show_result
+
+
+def suggest(
+    source: Annotated[str, typer.Argument(metavar="A", help=f"Where the values come from: {CHECKPOINT}.")],
+    target: Annotated[str, typer.Argument(metavar="B", help="The target: a checkpoint, or `package.module:factory`.")],
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Where the rule file goes; else stdout.")] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
+    hint: Annotated[
+        list[str] | None, typer.Option("--hint", metavar="'KEY -> KEY'", help="A pair that you know; it settles all blocks. Repeatable.")
+    ] = None,
+    min_confidence: MinConfidence = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Draft the fewest rules for A and B, with how sure each is; what nobody could know is listed. Exit 0 when nothing is ambiguous."""
+    from ckpt_tool import api
+    from ckpt_tool.report.jsons import to_json
+    from ckpt_tool.report.suggestion import suggestion_json, suggestion_said
+
+    found = api.suggest_rules(source, target, hint or (), checked_confidence(min_confidence))
+    if output is not None:
+        api.write_text(output, found.text, force)
+    if json:
+        show_result(to_json(suggestion_json(found, (source, target))))
+    elif output is None and not quiet:
+        show_result(found.text.rstrip("\n"))
+    if not quiet and not json:
+        say(suggestion_said(found))
+    raise typer.Exit(YES if found.is_complete else NO)

@@ -1,0 +1,45 @@
+"""Drafted rules as people and machines read them."""
+
+from ckpt_tool.align import Suggestion
+from ckpt_tool.report.style import plural, safe
+
+MOST_SHOWN = 12
+
+
+def suggestion_said(found: Suggestion) -> str:
+    """What is left to a person, and the counts."""
+    ambiguous = found.alignment.ambiguous
+    lines = [
+        f"ambiguous: {len(each.sources)} and {plural(len(each.targets), 'key')}, {safe(each.reason)}\nhint: --hint '{safe(each.hint)}'"
+        for each in ambiguous[:MOST_SHOWN]
+    ]
+    if len(ambiguous) > MOST_SHOWN:
+        lines.append(f"{len(ambiguous) - MOST_SHOWN} more ambiguous groups")
+    unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
+    if unsure:
+        lines.append(f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; --min-confidence says what a pair needs")
+    mapped = found.plan.counts["mapped"] if found.plan else 0
+    counts = [f"{mapped:,} mapped by {plural(len(found.rules), 'rule')}"]
+    counts += [
+        f"{len(found.alignment.unpaired_target):,} of the target without a source",
+        f"{len(found.alignment.unpaired_source):,} of the source unused",
+    ]
+    return "\n".join([*lines, ", ".join(counts)])
+
+
+def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, object]:
+    return {
+        "schema": 1, "source": names[0], "target": names[1],
+        "rules": [{"rule": each.line, "tensors": each.tensors, "confidence": each.confidence, "evidence": each.evidence} for each in found.rules],
+        "drop": list(found.drop), "keep": list(found.keep),
+        "pairs": [
+            {"sources": [key for slot in each.pair.sources for key in slot], "targets": [key for slot in each.pair.targets for key in slot],
+             "confidence": each.confidence, "evidence": each.evidence}
+            for each in found.alignment.pairs
+        ],
+        "ambiguous": [
+            {"sources": list(each.sources), "targets": list(each.targets), "reason": each.reason, "hint": each.hint}
+            for each in found.alignment.ambiguous
+        ],
+        "unpaired_source": list(found.alignment.unpaired_source), "unpaired_target": list(found.alignment.unpaired_target),
+    }  # fmt: skip
