@@ -45,7 +45,7 @@ def output_format(path: str) -> str:
     """`torch` or `safetensors`, by the name's end. Raises OutputError."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in MAKERS:
-        raise OutputError(path, "its name does not tell the format", f"end it in one of {' '.join(MAKERS)}")
+        raise OutputError(path, "its name does not tell the format to write", f"end it in one of {' '.join(MAKERS)}")
     return MAKERS[suffix][0]
 
 
