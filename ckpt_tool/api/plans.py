@@ -142,10 +142,12 @@ def write(
     checksum: bool = False,
     shard_bytes: int | None = None,
     tell: Callable[[int], None] = lambda nbytes: None,
+    jobs: int | None = None,
 ) -> Written:
     """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so many bytes.
 
-    `checksum` asks for the SHA-256 of what is written; `tell` hears how many bytes were. Raises RuleError for the plan's
+    `checksum` asks for the SHA-256 of what is written; `tell` hears how many bytes were; `jobs` threads
+    copy at a time. Raises RuleError for the plan's
     problems, OutputError for what can't be written.
     """
     from ckpt_tool.engine import Job, write_checkpoint, write_sharded
@@ -159,7 +161,7 @@ def write(
         raise InputError(work.target.path, "is a key list: it has no values for the keys that are kept", "give a checkpoint")
     if plan.steps and not work.source.has_values:
         raise InputError(work.source.path, "is a key list: it has no values to map", "give a checkpoint")
-    job = Job(plan, work.source, work.target, force, checksum, tell)
+    job = Job(plan, work.source, work.target, force, checksum, tell, jobs)
     return write_checkpoint(job, path) if shard_bytes is None else write_sharded(job, path, shard_bytes)
 
 

@@ -22,6 +22,9 @@ def map_(
     shards: Annotated[
         str | None, typer.Option("--max-shard-size", metavar="SIZE", help="OUT is a folder of safetensors files of at most this, 5GB say.")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Copy so many tensors at a time; by default one for each processor, up to 4.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
     checksum: Annotated[bool, typer.Option("--checksum", help="Print the SHA-256 of the output, to compare it later.")] = False,
     json: Json = False,
@@ -41,7 +44,7 @@ def map_(
     with api.planned(source, target, way) as work:
         names = names_of(work.source.path, work.target_path, work.rules, way.by)
         with Progress(work.plan.outputs.nbytes if work.plan else 0, not (quiet or json)) as progress:
-            written = api.write(work, output, force, checksum, size_of(shards), progress) if work.plan else None
+            written = api.write(work, output, force, checksum, size_of(shards), progress, jobs) if work.plan else None
         if json:
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)
             show_result(to_json(report | {"output": written_json(written)}))

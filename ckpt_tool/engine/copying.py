@@ -2,28 +2,32 @@
 
 import errno
 import os
-from dataclasses import replace
-from zlib import crc32
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats import Extent
+from ckpt_tool.formats.crc import Buffer, crc32
 
 _CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 
 
 def copy_extent(extent: Extent, fd: int, offset: int) -> None:
-    """Copies a byte range without looking at it. Raises FormatError where the source ends before it."""
-    if _copy_in_kernel(extent, fd, offset) < extent.length:
-        copy_checked(replace(extent, crc32=None), fd, offset, False)
+    """Copies a byte range without looking at it. Raises FormatError where the source ends before it.
 
-
-def copy_checked(extent: Extent, fd: int, offset: int, needs_checksum: bool) -> int:
-    """Copies a byte range, checked against the checksum that it has; gives the CRC-32 where it is needed, else 0."""
-    crc = 0
-    for piece in extent.pieces():
+    The kernel copies, or lets both files share the blocks where the file system can; else the bytes pass through a buffer.
+    """
+    if _copy_in_kernel(extent, fd, offset) == extent.length:
+        return
+    for piece in extent.unchecked().pieces():
         write_at(fd, piece, offset)
         offset += len(piece)
-        crc = crc32(piece, crc) if needs_checksum else 0
+
+
+def checksum_of(extent: Extent) -> int:
+    """The CRC-32 of a byte range. Raises FormatError where it is not the one that the container has."""
+    crc = 0
+    for piece in extent.unchecked().pieces():
+        crc = crc32(piece, crc)
+    extent.check(crc)
     return crc
 
 
@@ -49,12 +53,8 @@ WRITTEN_AT_ONCE = 1 << 20
 """Larger writes take three times as long on some file systems."""
 
 
-def write_at(fd: int, content: bytes | memoryview, offset: int) -> None:
+def write_at(fd: int, content: Buffer, offset: int) -> None:
     view = memoryview(content)
     while view:
         count = os.pwrite(fd, view[:WRITTEN_AT_ONCE], offset)
         view, offset = view[count:], offset + count
-
-
-def checksum(content: bytes | memoryview, start: int = 0) -> int:
-    return crc32(content, start)

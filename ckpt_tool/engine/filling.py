@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ class Job:
     """A plan with what it reads, and how its output is to be written.
 
     `replace` allows to replace a file that exists; `checksum` asks for the SHA-256 of what was written, which is read again
-    for it; `tell` hears of each tensor that was written.
+    for it; `tell` hears of each tensor that was written. `jobs` threads copy at a time, by default one for each processor,
+    and at most four.
     """
 
     plan: Plan
@@ -32,6 +34,7 @@ class Job:
     replace: bool = False
     checksum: bool = False
     tell: Tell = lambda nbytes: None
+    jobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def _fill_tensors(job: Job, origins: Mapping[str, Origin], places: Mapping[str, 
     moves = sorted([(key, origin) for key, origin in origins.items() if key in places], key=lambda move: _order(move[1]))
     left = places.keys() - origins.keys()
     if not left:
-        return move_tensors(places, moves, done)
+        return move_tensors(places, moves, done, job.jobs or min(len(os.sched_getaffinity(0)), 4))
     from ckpt_tool.engine.writer import fill_side_by_side
 
     return fill_side_by_side(places, moves, computed_tensors(job.plan, job.source, job.target, left), done)

@@ -1,11 +1,18 @@
-"""One tensor's bytes from where they lie to where they belong, unchanged."""
+"""Tensors' bytes from where they lie to where they belong, unchanged: what lies side by side is moved as one range."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
-from ckpt_tool.engine.copying import checksum, copy_checked, copy_extent, write_at
+from ckpt_tool.engine.copying import checksum_of, copy_extent, write_at
 from ckpt_tool.engine.layout import Layout
 from ckpt_tool.engine.sources import Origin
+from ckpt_tool.formats import Extent
+from ckpt_tool.formats.crc import crc32
+
+BATCH = 64 << 20
+"""Bytes that a thread moves at a time, unless one tensor has more."""
+Move = tuple[str, Origin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,34 +23,99 @@ class Place:
     layout: Layout
 
 
-def move_tensors(places: Mapping[str, Place], moves: Sequence[tuple[str, Origin]], done: Callable[[str], None]) -> dict[str, int]:
-    """Copies tensors one after the other; gives their checksums, and tells of each that is done."""
-    checksums = {}
-    for key, origin in moves:
-        checksums[key] = move_tensor(places[key], key, origin)
-        done(key)
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A byte range of the source that goes to one place as a whole, with the keys of the tensors in it."""
+
+    extent: Extent
+    fd: int
+    offset: int
+    keys: tuple[str, ...]
+    needs_checksum: bool
+
+    def meets(self, other: "Run") -> bool:
+        """Whether the other one goes on where this one ends, on both sides, and nobody asks for the checksum of either."""
+        ours, theirs = self.extent, other.extent
+        if ours.file is not theirs.file or self.fd != other.fd or self.needs_checksum or (ours.crc32, theirs.crc32) != (None, None):
+            return False
+        return theirs.offset - ours.offset == other.offset - self.offset == ours.length
+
+    def with_next(self, other: "Run") -> "Run":
+        return replace(self, extent=replace(self.extent, length=self.extent.length + other.extent.length), keys=self.keys + other.keys)
+
+
+def move_tensors(places: Mapping[str, Place], moves: Sequence[Move], done: Callable[[str], None], jobs: int = 1) -> dict[str, int]:
+    """Copies tensors, `jobs` at a time; gives their checksums, and tells of each that is done. Raises FormatError for a wrong checksum."""
+    checksums: dict[str, int] = {}
+    if jobs == 1:
+        for batch in _batches(moves):
+            checksums |= _move_batch(places, batch, done)
+        return checksums
+    with ThreadPoolExecutor(jobs) as threads:
+        for sums in threads.map(lambda batch: _move_batch(places, batch, done), _batches(moves)):
+            checksums |= sums
     return checksums
 
 
-def move_tensor(place: Place, key: str, origin: Origin) -> int:
-    """Copies one tensor's bytes and gives their CRC-32, where the layout needs it.
+def _batches(moves: Sequence[Move]) -> Iterator[list[Move]]:
+    batch: list[Move] = []
+    size = 0
+    for key, origin in moves:
+        nbytes = origin.checkpoint.catalog[origin.key].nbytes
+        if batch and size + nbytes > BATCH:
+            yield batch
+            batch, size = [], 0
+        batch.append((key, origin))
+        size += nbytes
+    if batch:
+        yield batch
+
+
+def _move_batch(places: Mapping[str, Place], batch: Sequence[Move], done: Callable[[str], None]) -> dict[str, int]:
+    checksums: dict[str, int] = {}
+    for run in _runs(places, batch):
+        checksums |= dict.fromkeys(run.keys, copy_run(run))
+        for key in run.keys:
+            done(key)
+    for key, origin in batch:
+        if origin.checkpoint.extent(origin.key) is None:
+            checksums[key] = _write_chunks(places[key], places[key].layout.offset(key), origin.checkpoint.chunks(origin.key))
+            done(key)
+    return checksums
+
+
+def _runs(places: Mapping[str, Place], batch: Sequence[Move]) -> Iterator[Run]:
+    last: Run | None = None
+    for key, origin in batch:
+        extent, place = origin.checkpoint.extent(origin.key), places[key]
+        if extent is None:
+            continue
+        run = Run(extent, place.fd, place.layout.offset(key), (key,), place.layout.needs_checksums)
+        if last is not None and last.meets(run):
+            last = last.with_next(run)
+        else:
+            if last is not None:
+                yield last
+            last = run
+    if last is not None:
+        yield last
+
+
+def copy_run(run: Run) -> int:
+    """Copies a byte range and gives its CRC-32, 0 where nobody needs it.
 
     A checksum that the source has is carried over to a container that stores it, and verified where it would be lost.
     """
-    fd, layout = place.fd, place.layout
-    extent, offset = origin.checkpoint.extent(origin.key), layout.offset(key)
-    if extent and (extent.crc32 is None) is not layout.needs_checksums:
-        copy_extent(extent, fd, offset)
-        return extent.crc32 or 0
-    if extent:
-        return copy_checked(extent, fd, offset, layout.needs_checksums)
-    return _write_chunks(fd, offset, origin.checkpoint.chunks(origin.key), layout.needs_checksums)
+    copy_extent(run.extent, run.fd, run.offset)
+    if (run.extent.crc32 is None) is not run.needs_checksum:
+        return run.extent.crc32 or 0
+    return checksum_of(run.extent)
 
 
-def _write_chunks(fd: int, offset: int, chunks: Iterator[bytes], needs_checksum: bool) -> int:
+def _write_chunks(place: Place, offset: int, chunks: Iterator[bytes]) -> int:
     crc = 0
     for chunk in chunks:
-        write_at(fd, chunk, offset)
+        write_at(place.fd, chunk, offset)
         offset += len(chunk)
-        crc = checksum(chunk, crc) if needs_checksum else 0
+        crc = crc32(chunk, crc) if place.layout.needs_checksums else 0
     return crc

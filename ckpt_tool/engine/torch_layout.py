@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import pack
 
-from ckpt_tool.engine.copying import checksum
 from ckpt_tool.engine.layout import Labels, Member, Pieces
 from ckpt_tool.engine.pickle_writer import state_dict_pickle
 from ckpt_tool.errors import OutputError
+from ckpt_tool.formats.crc import crc32
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import packed_shape
 
@@ -88,8 +88,8 @@ class TorchLayout:
 
     def tail(self, checksums: Mapping[str, int]) -> Pieces:
         storages = [checksums[key] for key in self._keys]
-        first = [checksum(record.content or b"") for record in self._records[: self._first]]
-        last = checksum(self._records[-1].content or b"")
+        first = [crc32(record.content or b"") for record in self._records[: self._first]]
+        last = crc32(self._records[-1].content or b"")
         pieces: Pieces = []
         central = []
         for record, crc in zip(self._records, (*first, *storages, last), strict=True):

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from ckpt_tool.engine.copying import checksum, write_at
+from ckpt_tool.engine.copying import write_at
 from ckpt_tool.engine.moving import Place, move_tensors
+from ckpt_tool.formats.crc import crc32
 
 if TYPE_CHECKING:
     from ckpt_tool.engine.sources import Origin
@@ -33,7 +34,7 @@ def fill_side_by_side(
         def run() -> None:
             place = places[key]
             write_at(place.fd, content, place.layout.offset(key))
-            checksums[key] = checksum(content) if place.layout.needs_checksums else 0
+            checksums[key] = crc32(content) if place.layout.needs_checksums else 0
             done(key)
 
         return run

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from struct import Struct, unpack_from
-from zlib import crc32
 
 from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.crc import crc32
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import INFLATE_RATIO, ZIP_ENTRIES, MiB
 from ckpt_tool.formats.placement import Deflated, Extent

@@ -76,15 +76,16 @@ def test_a_limit_of_file_sizes_leaves_what_was_there(small_and_large, tmp_path):
 
 def mapped_while(monkeypatch, happens, source, out):
     """Maps, and lets `happens` happen when half of the tensors are written."""
-    real, moved = moving.move_tensor, []
+    real, moved = moving.copy_run, []
 
     def move(*arguments):
-        moved.append(arguments[1])
+        moved.append(arguments)
         if len(moved) == 8:
             happens()
         return real(*arguments)
 
-    monkeypatch.setattr(moving, "move_tensor", move)
+    monkeypatch.setattr(moving, "copy_run", move)
+    monkeypatch.setattr(moving, "BATCH", 1)
     map_checkpoint(str(source), str(source), str(out))
 
 
@@ -166,7 +167,7 @@ def test_a_folder_that_goes_away_is_named(small_and_large, tmp_path, monkeypatch
 def test_a_writer_that_is_stopped_cleans_up(small_and_large, tmp_path, signal, status):
     code = (
         "import os, signal, ckpt_tool.__main__\nfrom ckpt_tool.engine import moving\n"
-        f"moving.move_tensor = lambda *_: os.kill(os.getpid(), signal.{signal})\nckpt_tool.__main__.main()"
+        f"moving.copy_run = lambda *_: os.kill(os.getpid(), signal.{signal})\nckpt_tool.__main__.main()"
     )
     large = small_and_large[1]
     command = [sys.executable, "-c", code, "map", large, large, "-o", tmp_path / "out.safetensors"]
