@@ -3,12 +3,12 @@
 from ckpt_tool.api.checks import Checked, ShippedMapping, check, import_mapping, invert, mappings, write_text
 from ckpt_tool.api.diffs import diff_checkpoints, diff_hints
 from ckpt_tool.api.how import DTypePolicy, How
-from ckpt_tool.api.plans import Planned, draft, load_into, map_checkpoint, open_target, planned, verify, write
+from ckpt_tool.api.plans import Planned, draft, load_into, map_checkpoint, open_target, planned, rename, verify, write
 from ckpt_tool.api.rule_files import find_rules, mapping_folders, read_rules, rules_schema, shipped_mappings
 from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
     "Checked", "DTypePolicy", "How", "Planned", "ShippedMapping", "check", "diff_checkpoints", "diff_hints", "draft", "find_rules",
     "import_mapping", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings", "open_target", "planned", "read_rules",
-    "rules_schema", "shipped_mappings", "suggest_rules", "verify", "write", "write_text",
+    "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "write", "write_text",
 ]  # fmt: skip

@@ -50,10 +50,11 @@ class Planned:
 
 
 @contextmanager
-def planned(source: str | None, target: str | None, how: How) -> Iterator[Planned]:
+def planned(source: str | None, target: str | None, how: How, in_place: bool = False) -> Iterator[Planned]:
     """Opens both sides and drafts the plan; the checkpoints stay open inside the block.
 
-    `source` and `target` may be left out where a rule file names them. Raises InputError for what can't be used, RuleError
+    `source` and `target` may be left out where a rule file names them. `in_place` restores a source whose renaming in place was
+    stopped before it is opened. Raises InputError for what can't be used, RuleError
     for rules that can't be understood; what doesn't fit is in `problems`.
     """
     rules = read_rules(how)
@@ -61,6 +62,10 @@ def planned(source: str | None, target: str | None, how: How) -> Iterator[Planne
         source, target = source or rules.source, target or _target_of(rules)
     if source is None:
         raise InputError("source", "no source is given, and no rule file names one", "ckpt map SOURCE TARGET, or `source:` in the rules")
+    if in_place:
+        from ckpt_tool.engine import restore
+
+        restore(source)
     with ExitStack() as stack:
         ours = stack.enter_context(open_source(source, rules.unwrap if rules else ()))
         theirs = stack.enter_context(open_target(target)) if target else None
@@ -163,6 +168,13 @@ def write(
         raise InputError(work.source.path, "is a key list: it has no values to map", "give a checkpoint")
     job = Job(plan, work.source, work.target, force, checksum, tell, jobs)
     return write_checkpoint(job, path) if shard_bytes is None else write_sharded(job, path, shard_bytes)
+
+
+def rename(work: Planned) -> Written:
+    """Gives the source's tensors their new names in its own file. Raises RuleError and OutputError, and leaves the file as it was."""
+    from ckpt_tool.engine import Job, rename_in_place
+
+    return rename_in_place(Job(work.checked(), work.source), work.source)
 
 
 def verify(work: Planned, output: str) -> tuple[Mismatch, ...]:

@@ -25,6 +25,7 @@ def map_(
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Copy so many tensors at a time; by default one for each processor, up to 4.")
     ] = None,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Rename the tensors of SOURCE itself, at once at any size: no -o.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
     checksum: Annotated[bool, typer.Option("--checksum", help="Print the SHA-256 of the output, to compare it later.")] = False,
     json: Json = False,
@@ -41,10 +42,15 @@ def map_(
     from ckpt_tool.report.written import written_json, written_text
 
     style = style_of(color, verbose)
-    with api.planned(source, target, way) as work:
+    if in_place and (output or shards):
+        raise InputError("--in-place", "writes no other file", "leave out -o and --max-shard-size")
+    with api.planned(source, target, way, in_place) as work:
         names = names_of(work.source.path, work.target_path, work.rules, way.by)
         with Progress(work.plan.outputs.nbytes if work.plan else 0, not (quiet or json)) as progress:
-            written = api.write(work, output, force, checksum, size_of(shards), progress, jobs) if work.plan else None
+            if in_place:
+                written = api.rename(work) if work.plan else None
+            else:
+                written = api.write(work, output, force, checksum, size_of(shards), progress, jobs) if work.plan else None
         if json:
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)
             show_result(to_json(report | {"output": written_json(written)}))

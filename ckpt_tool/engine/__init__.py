@@ -1,8 +1,20 @@
 """Runs a plan: byte ranges where nothing changes, torch where ops compute; the output is complete or absent."""
 
 from ckpt_tool.engine.filling import Job
+from ckpt_tool.engine.in_place import rename_in_place
+from ckpt_tool.engine.journal import restore
 from ckpt_tool.engine.run import Written, output_format, write_checkpoint
 from ckpt_tool.engine.shards import write_sharded
 from ckpt_tool.engine.verify import Mismatch, verify_output
 
-__all__ = ["Job", "Mismatch", "Written", "output_format", "verify_output", "write_checkpoint", "write_sharded"]
+__all__ = [
+    "Job",
+    "Mismatch",
+    "Written",
+    "output_format",
+    "rename_in_place",
+    "restore",
+    "verify_output",
+    "write_checkpoint",
+    "write_sharded",
+]

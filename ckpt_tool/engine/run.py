@@ -29,7 +29,7 @@ class Written:
     """The checkpoint that was written. `ties` are keys that share a tensor, with the key that they share it with.
 
     `sha256` has the digest of each file by its name, where that was asked for; `shards` are the names of the files in the
-    folder `path`, none for a single file.
+    folder `path`, none for a single file. `in_place` tells that the file was there before and got new names.
     """
 
     path: str
@@ -39,6 +39,7 @@ class Written:
     ties: tuple[tuple[str, str], ...]
     sha256: Mapping[str, str] = field(default_factory=dict)
     shards: tuple[str, ...] = ()
+    in_place: bool = False
 
 
 def output_format(path: str) -> str:
@@ -70,7 +71,7 @@ def lay_out(job: Job, path: str, outputs: Catalog, origins: Mapping[str, Origin]
     """Where some of the plan's outputs, or all of them, lie in one file. Raises OutputError for what the format can't hold."""
     members = _members(outputs, origins)
     kind, maker = MAKERS[os.path.splitext(path)[1].lower()]
-    return OutputFile(kind, members, maker(members, _labels(job, kind), path))
+    return OutputFile(kind, members, maker(members, labels(job, kind), path))
 
 
 def refuse_inputs(path: str, job: Job) -> None:
@@ -113,7 +114,8 @@ def _is_same(origin: Origin, other: str) -> bool:
     return origin.key == other or origin.checkpoint.same_storage(origin.key, other)
 
 
-def _labels(job: Job, kind: str) -> Labels:
+def labels(job: Job, kind: str) -> Labels:
+    """What the output says besides its tensors: the target's texts and versions, and over them the source's."""
     source, target = job.source, job.target
     metadata = {**(target.metadata if target else {}), **source.metadata}
     if kind == "safetensors":

@@ -21,7 +21,9 @@ _FLAGS = 0x0808  # bit 3: sizes follow the data; bit 11: names are UTF-8
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class Record:
+    """A member of the archive: where its header and its data begin, and its content, unless that is a tensor's."""
+
     name: bytes
     size: int
     header: int
@@ -55,7 +57,7 @@ class TorchLayout:
             else:
                 self._numbers[member.info.key] = self._numbers[member.same_as]
         self._root = (os.path.basename(name).rsplit(".", 1)[0] or "archive").encode("utf-8", "replace")
-        self._records: list[_Record] = []
+        self._records: list[Record] = []
         self._add(b"data.pkl", state_dict_pickle(members, self._numbers, labels.versions))
         self._add(b".format_version", b"1")
         self._add(b".storage_alignment", str(ALIGNMENT).encode())
@@ -73,17 +75,14 @@ class TorchLayout:
         return self._records[-1].end if self._records else 0
 
     def _add(self, name: bytes, content: bytes | None, size: int = 0) -> None:
-        """Places the next record so that its data begins at a multiple of 64; the `FB` extra field fills the gap."""
-        full, header = self._root + b"/" + name, self._end
         size = len(content) if content is not None else size
-        least = header + 30 + len(full) + len(_zip64(size, header)) + 4
-        self._records.append(_Record(full, size, header, least + (-least % ALIGNMENT), content))
+        self._records.append(placed(self._root + b"/" + name, self._end, size, content))
 
     def offset(self, key: str) -> int:
         return self._records[self._first + self._numbers[key]].start
 
     def head(self) -> Pieces:
-        pieces = [(record.header, _local_header(record)) for record in self._records]
+        pieces = [(record.header, local_header(record)) for record in self._records]
         return pieces + [(record.start, record.content) for record in self._records if record.content]
 
     def tail(self, checksums: Mapping[str, int]) -> Pieces:
@@ -93,17 +92,20 @@ class TorchLayout:
         pieces: Pieces = []
         central = []
         for record, crc in zip(self._records, (*first, *storages, last), strict=True):
-            pieces.append((record.start + record.size, _descriptor(record, crc)))
-            central.append(_central_header(record, crc))
-        return [*pieces, (self._directory, b"".join(central) + self._end_records(sum(map(len, central))))]
+            pieces.append((record.start + record.size, descriptor(record, crc)))
+            central.append(central_header(record, crc))
+        return [*pieces, (self._directory, b"".join(central) + end_records(len(central), sum(map(len, central)), self._directory))]
 
-    def _end_records(self, size: int) -> bytes:
-        """The zip64 end record and its locator, which torch always writes, and the classic end record."""
-        count, start = len(self._records), self._directory
-        zip64 = pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, count, count, size, start)
-        locator = pack("<IIQI", 0x07064B50, 0, start + size, 1)
-        classic = pack("<IHHHHIIH", 0x06054B50, 0, 0, min(count, 0xFFFF), min(count, 0xFFFF), min(size, _MAX32), min(start, _MAX32), 0)
-        return zip64 + locator + classic
+
+def end_records(count: int, size: int, start: int) -> bytes:
+    """What ends an archive of `count` members whose directory has `size` bytes from `start` on.
+
+    The zip64 end record and its locator, which torch always writes, and the classic end record.
+    """
+    zip64 = pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, count, count, size, start)
+    locator = pack("<IIQI", 0x07064B50, 0, start + size, 1)
+    classic = pack("<IHHHHIIH", 0x06054B50, 0, 0, min(count, 0xFFFF), min(count, 0xFFFF), min(size, _MAX32), min(start, _MAX32), 0)
+    return zip64 + locator + classic
 
 
 def _check(member: Member, name: str) -> None:
@@ -126,22 +128,31 @@ def _zip64(size: int, header: int) -> bytes:
     return pack("<HH", 1, len(fields)) + fields if fields else b""
 
 
-def _local_header(record: _Record) -> bytes:
+def placed(name: bytes, header: int, size: int, content: bytes | None = None) -> Record:
+    """A record whose data begins at a multiple of 64; the `FB` extra field fills the gap."""
+    least = header + 30 + len(name) + len(_zip64(size, header)) + 4
+    return Record(name, size, header, least + (-least % ALIGNMENT), content)
+
+
+def local_header(record: Record) -> bytes:
+    """The header before the data; sizes and checksum follow the data."""
     extra = _zip64(record.size, record.header)
     padding = record.start - record.header - 30 - len(record.name) - len(extra) - 4
     extra += b"FB" + pack("<H", padding) + b"Z" * padding
     return pack("<IHHHHHIIIHH", 0x04034B50, 0, _FLAGS, 0, 0, 0, 0, 0, 0, len(record.name), len(extra)) + record.name + extra
 
 
-def _descriptor(record: _Record, crc: int) -> bytes:
+def descriptor(record: Record, crc: int) -> bytes:
+    """What follows the data."""
     return pack("<IIQQ" if record.is_large else "<IIII", 0x08074B50, crc, record.size, record.size)
 
 
-def _central_size(record: _Record) -> int:
+def _central_size(record: Record) -> int:
     return 46 + len(record.name) + len(_zip64(record.size, record.header))
 
 
-def _central_header(record: _Record, crc: int) -> bytes:
+def central_header(record: Record, crc: int) -> bytes:
+    """The record's entry in the directory."""
     size, header, extra = min(record.size, _MAX32), min(record.header, _MAX32), _zip64(record.size, record.header)
     fixed = pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 0, 0, _FLAGS, 0, 0, 0, crc, size, size, len(record.name), len(extra), 0, 0, 0, 0, header)
     return fixed + record.name + extra

@@ -6,7 +6,7 @@
     torch_zip, zip_directory, torchscript, legacy_stream, legacy_tar, plain_pickle
     pickle_machine, pickle_opcodes, pickle_literals, pickle_calls, pickle_arrays, nested_storage → pickle_values      a pickle as data
     pickle_graph, state_dicts, pickled, tensor_layout                                which tensors, and which state dict
-    checkpoint, placement, files, limits, ordering, foreign
+    checkpoint, placement, files, journal, crc, limits, ordering, foreign
 """
 
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, StateDict

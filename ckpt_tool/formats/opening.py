@@ -13,6 +13,7 @@ from io import BytesIO
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.journal import refuse_half_changed
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.table import FORMATS, HEAD
 
@@ -35,6 +36,7 @@ def open_checkpoint(path: str) -> Checkpoint:
         from ckpt_tool.formats.folders import find_checkpoint
 
         location = find_checkpoint(location)
+    refuse_half_changed(location)
     file = SourceFile(location)
     try:
         with _collector_paused():

@@ -83,6 +83,18 @@ def read_directory(file: SourceFile) -> Archive:
     return Archive(file, {member.name: member for member in members}, notes)
 
 
+def raw_entries(file: SourceFile) -> dict[str, bytes]:
+    """The directory's entries as they stand, by the members' names, of an archive that `read_directory` accepts."""
+    _, count, size, start, _ = _find_end(file)
+    raw, at, entries = file.read(start, size), 0, {}
+    for _ in range(count):
+        name, extra, comment = unpack_from("<28xHHH", raw, at)
+        length = _CENTRAL.size + name + extra + comment
+        entries[raw[at + _CENTRAL.size : at + _CENTRAL.size + name].decode()] = raw[at : at + length]
+        at += length
+    return entries
+
+
 def _find_end(file: SourceFile) -> tuple[int, int, int, int, tuple[str, ...]]:
     """(where the directory must have ended, number of entries, bytes and offset of the directory, notes)."""
     tail_start = max(0, file.size - 22 - 0xFFFF)

@@ -20,6 +20,8 @@ def written_text(written: Written, left_behind: Sequence[Extra]) -> str:
         lines.append(f"note: what is no tensor stays behind: {names}" + _more(left_behind))
     lines += [f"{digest}  {safe(name)}" for name, digest in written.sha256.items()]
     files = f" in {plural(len(written.shards), 'file')}" if written.shards else ""
+    if written.in_place:
+        return "\n".join([*lines, f"renamed {plural(written.tensors, 'tensor')} in {safe(written.path)}, in place"])
     return "\n".join([*lines, f"wrote {safe(written.path)}: {plural(written.tensors, 'tensor')}, {size_text(written.nbytes)}{files}"])
 
 
@@ -32,5 +34,5 @@ def written_json(written: Written | None) -> dict[str, object] | None:
         return None
     ties = [{"key": key, "shares": other} for key, other in written.ties]
     report = {"path": written.path, "format": written.format, "tensors": written.tensors, "bytes": written.nbytes, "ties": ties}
-    more = {"shards": list(written.shards), "sha256": dict(written.sha256)}
+    more = {"shards": list(written.shards), "sha256": dict(written.sha256), "in_place": written.in_place}
     return report | {name: value for name, value in more.items() if value}

@@ -1,0 +1,41 @@
+"""Renames in place, and kills itself at the N-th change of the file system, for `test_in_place.py`.
+
+renamer_to_kill.py N FILE PREFIX        odd steps die before a change, even ones after it
+"""
+
+import itertools
+import os
+import signal
+import sys
+
+from ckpt_tool.api import How, planned, rename
+from ckpt_tool.engine import journal
+
+
+def kill_at(step: int) -> None:
+    count = itertools.count(1)
+
+    def dying(real):
+        def call(*arguments, **options):
+            _die_if(next(count) == step)
+            made = real(*arguments, **options)
+            _die_if(next(count) == step)
+            return made
+
+        return call
+
+    for name in ("open", "pwrite", "fsync", "unlink", "ftruncate"):
+        setattr(os, name, dying(getattr(os, name)))
+    journal._fallocate = dying(journal._fallocate)
+
+
+def _die_if(is_time: bool) -> None:
+    if is_time:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    steps, path, prefix = sys.argv[1:]
+    with planned(path, None, How(inline=(f"** -> {prefix}**",)), in_place=True) as work:
+        kill_at(int(steps))
+        rename(work)
