@@ -1,15 +1,22 @@
 """Rules drafted for two checkpoints."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-from ckpt_tool.align import MIN_CONFIDENCE, Suggestion, suggest
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from ckpt_tool.api.plans import open_target
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import open_checkpoint
 
+if TYPE_CHECKING:
+    from ckpt_tool.align import Suggestion
+
 
 def suggest_rules(source: str, target: str, hints: Sequence[str] = (), min_confidence: float | None = None) -> Suggestion:
     """The fewest rules for what aligns between two checkpoints, by names and shapes. `hints` are pairs: `source key -> target key`."""
+    from ckpt_tool.align import MIN_CONFIDENCE, suggest
+
     pairs = [_hint(text) for text in hints]
     least = MIN_CONFIDENCE if min_confidence is None else min_confidence
     with open_checkpoint(source) as ours, open_target(target) as theirs:

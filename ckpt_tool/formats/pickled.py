@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ckpt_tool.errors import FormatError
@@ -12,9 +12,8 @@ from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.formats.pickle_arrays import element_type
 from ckpt_tool.formats.pickle_graph import TENSOR_TYPES, children, describe, holders, module_children, module_leftovers, unwrap
 from ckpt_tool.formats.pickle_values import ArrayRef, Opaque, PickleFault, TensorRef
-from ckpt_tool.formats.placement import Placement
 from ckpt_tool.formats.state_dicts import Place, choose, find_state_dicts, is_bookkeeping, look_up, versions_of
-from ckpt_tool.formats.tensor_layout import Locate, lay_out, lay_out_array
+from ckpt_tool.formats.tensor_layout import Locate, Measured, lay_out, measure
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 Dense = TensorRef | ArrayRef
@@ -87,14 +86,37 @@ class Listing:
 
 
 def pickled_contents(
-    root: object, path: str, wanted: str, locate: Locate, calls: Iterable[str] = (), is_big_endian: bool = False, notes: Iterable[str] = ()
+    root: object,
+    path: str,
+    wanted: str,
+    locate: Locate,
+    calls: Iterable[str] = (),
+    is_big_endian: bool = False,
+    notes: Iterable[str] = (),
+    known: dict[str, Described] | None = None,
 ) -> Contents:
-    """What a pickle's root object contains. Raises FormatError for tensors that can't be, InputError for an unknown `wanted`."""
-    try:
-        listing, places = _list(root, path, wanted)
-    except PickleFault as fault:
-        raise FormatError(path, f"its pickle {fault}") from None
-    return _contents(listing, places, path, locate, is_big_endian, [*_call_extras(calls), *_note_extras(notes)])
+    """What a pickle's root object contains. Raises FormatError for tensors that can't be, InputError for an unknown `wanted`.
+
+    `known` remembers what the object says by itself, for files that have the same pickle.
+    """
+    known = {} if known is None else known
+    described = known.get(wanted)
+    if described is None:
+        try:
+            listing, places = _list(root, path, wanted)
+        except PickleFault as fault:
+            raise FormatError(path, f"its pickle {fault}") from None
+        described = known[wanted] = _describe(listing, places, path)
+    measured = described.measured
+    placements = {key: lay_out(measured[id(tensor)], path, locate, is_big_endian) for key, tensor in described.listing.inside}
+    for _, tensor in described.listing.elsewhere:
+        lay_out(measured[id(tensor)], path, locate, is_big_endian)
+    extras = [*described.listing.extras, *described.root_extras, *_call_extras(calls), *_note_extras(notes)]
+    taken = described.listing.taken
+    return Contents(
+        described.catalog, placements, {}, versions_of(taken.value), bounded(extras),
+        described.state_dicts, taken.text, described.elsewhere,
+    )  # fmt: skip
 
 
 def _list(root: object, path: str, wanted: str) -> tuple[Listing, list[tuple[Place, Listing]]]:
@@ -120,51 +142,48 @@ def _list_place(place: Place, whole: Listing) -> Listing:
     return listing
 
 
-def _contents(
-    listing: Listing, places: list[tuple[Place, Listing]], path: str, locate: Locate, is_big_endian: bool, extras: list[Extra]
-) -> Contents:
-    layout = Layout(path, locate, is_big_endian)
-    infos, elsewhere = layout.add_all(listing.inside), layout.add_all(listing.elsewhere)
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What the pickle says by itself, wherever the bytes lie; `measured` has each tensor by its id."""
+
+    listing: Listing
+    catalog: Catalog
+    elsewhere: tuple[TensorInfo, ...]
+    state_dicts: tuple[StateDict, ...]
+    root_extras: tuple[Extra, ...]
+    measured: Mapping[int, Measured]
+
+
+def _describe(listing: Listing, places: list[tuple[Place, Listing]], path: str) -> Described:
+    tensors = Tensors(path)
+    infos, elsewhere = tensors.add_all(listing.inside), tensors.add_all(listing.elsewhere)
     if len({info.key for info in infos}) < len(infos):
         raise FormatError(path, f"two tensors of its state dict are named `{_first_repeated(infos)}`")
     catalog = Catalog(infos, are_in_module_order([info.key for info in infos]))
-    if not catalog and elsewhere == [] and isinstance(listing.taken.value, Opaque):
-        extras = [Extra("", "object", describe(listing.taken.value)), *extras]
-    state_dicts = tuple(StateDict(place.text, len(one.inside), layout.nbytes(one.inside)) for place, one in places if one.inside)
-    placements = {info.key: layout.placements[id(tensor)] for info, (_, tensor) in zip(infos, listing.inside, strict=True)}
-    return Contents(
-        catalog, placements, {}, versions_of(listing.taken.value), bounded([*listing.extras, *extras]),
-        state_dicts, listing.taken.text, tuple(elsewhere),
-    )  # fmt: skip
+    is_odd = not catalog and not elsewhere and isinstance(listing.taken.value, Opaque)
+    extras = (Extra("", "object", describe(listing.taken.value)),) if is_odd else ()
+    state_dicts = tuple(StateDict(place.text, len(one.inside), tensors.nbytes(one.inside)) for place, one in places if one.inside)
+    return Described(listing, catalog, tuple(elsewhere), state_dicts, extras, tensors.measured)
 
 
 @dataclass(slots=True)
-class Layout:
-    """The tensors of one file, laid out once each; `owners` has the first key of each storage."""
+class Tensors:
+    """The tensors of one pickle, measured once each; `owners` has the first key of each storage."""
 
     path: str
-    locate: Locate
-    is_big_endian: bool
-    placements: dict[int, Placement] = field(default_factory=dict)
-    infos: dict[int, TensorInfo] = field(default_factory=dict)
+    measured: dict[int, Measured] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
 
     def add_all(self, tensors: list[tuple[str, Dense]]) -> list[TensorInfo]:
         """What the catalog says of tensors, in their order."""
         listed = []
         for key, tensor in tensors:
-            info = self.infos.get(id(tensor)) or self._lay_out(key, tensor)
-            shares = self._owner(key, tensor)
+            one = self.measured.get(id(tensor))
+            if one is None:
+                one = self.measured[id(tensor)] = measure(tensor, key, self.path)
+            info, shares = one.info, self._owner(key, tensor)
             listed.append(info if info.key == key and shares is None else TensorInfo(key, info.dtype, info.shape, shares))
         return listed
-
-    def _lay_out(self, key: str, tensor: Dense) -> TensorInfo:
-        if isinstance(tensor, TensorRef):
-            info, placement = lay_out(tensor, key, self.path, self.locate, self.is_big_endian)
-        else:
-            info, placement = lay_out_array(tensor, key, self.path)
-        self.infos[id(tensor)], self.placements[id(tensor)] = info, placement
-        return info
 
     def _owner(self, key: str, tensor: Dense) -> str | None:
         storage = tensor.storage.key if type(tensor) is TensorRef else f"array {id(tensor)}"
@@ -172,7 +191,7 @@ class Layout:
         return None if owner == key else owner
 
     def nbytes(self, tensors: list[tuple[str, Dense]]) -> int:
-        return sum(self.infos[id(tensor)].nbytes for _, tensor in tensors)
+        return sum(self.measured[id(tensor)].info.nbytes for _, tensor in tensors)
 
 
 def _first_repeated(infos: list[TensorInfo]) -> str:

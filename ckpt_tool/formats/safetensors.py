@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
@@ -118,7 +117,9 @@ def _entry(key: str, fields: object) -> tuple[TensorInfo, tuple[int, int]]:
     if not _are_counts(offsets) or len(offsets) != 2:
         raise _fault(key, "has `data_offsets` that are no two numbers")
     begin, end = offsets
-    bits = prod(shape) * _BITS[dtype]
+    bits = _BITS[dtype]
+    for extent in shape:
+        bits *= extent
     if bits % 8 or end - begin != bits // 8:
         raise _fault(key, f"has {end - begin} bytes where {dtype.value} {shape[:8]} needs {bits / 8:.14g}")
     return TensorInfo(key, dtype, tuple(shape)), (begin, end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ AVERAGED = (
 """Averaged weights: taken where a file has no others."""
 _RANKS = {name: rank for rank, name in enumerate((*WELL_KNOWN, *AVERAGED))}
 
-BOOKKEEPING = ("optim", "sched", "scaler", "rng", "random_state", "callbacks", "loops", "sampler", "dataloader", "hooks")
+BOOKKEEPING = re.compile("optim|sched|scaler|rng|random_state|callbacks|loops|sampler|dataloader|hooks", re.IGNORECASE | re.ASCII)
 """A name that contains one of these holds the state of training, not of a model."""
 _COUNTERS = frozenset(("step", "steps", "global_step", "epoch", "epochs", "iter", "iteration", "iterations", "best", "loss", "n_averaged"))
 
@@ -42,8 +43,7 @@ def is_bookkeeping(name: str, value: object) -> bool:
     """Whether this is the state of an optimizer, a scheduler, a random generator: tensors, but no weights."""
     if isinstance(value, dict) and "param_groups" in value and "state" in value:
         return True
-    lowered = name.lower()
-    return any(part in lowered for part in BOOKKEEPING)
+    return BOOKKEEPING.search(name) is not None
 
 
 def find_state_dicts(root: object, holding: set[int]) -> list[Place]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 
 from ckpt_tool.errors import FormatError
@@ -18,26 +19,59 @@ MOST = 1 << 63
 Locate = Callable[[StorageRef], Storage]
 
 
-def lay_out(tensor: TensorRef, key: str, path: str, locate: Locate, is_big_endian: bool = False) -> tuple[TensorInfo, Placement]:
-    """What the catalog says of a tensor, and where its bytes lie. Raises FormatError for a tensor outside its storage."""
-    dtype, shape, stride, offset = tensor.dtype, tensor.shape, tensor.stride, tensor.offset
-    numel, last, is_contiguous = _measure(shape, stride, offset, key, path)
-    content = tensor.storage.content
-    storage = locate(tensor.storage) if content is None else Inflated(content)
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A tensor by its description alone: what the catalog says of it, and which bytes of its storage it needs.
+
+    `tensor` is None for an array, whose bytes are inside the pickle: `placement` says where.
+    """
+
+    info: TensorInfo
+    tensor: TensorRef | None
+    start: int = 0
+    end: int = 0
+    is_contiguous: bool = False
+    placement: Placement | None = None
+
+
+def measure(tensor: TensorRef | ArrayRef, key: str, path: str) -> Measured:
+    """Raises FormatError for a tensor that can't be."""
+    if type(tensor) is ArrayRef:
+        return _measure_array(tensor, key, path)
+    assert type(tensor) is TensorRef
+    dtype, shape, offset = tensor.dtype, tensor.shape, tensor.offset
+    numel, last, is_contiguous = _measure(shape, tensor.stride, offset, key, path)
     size = dtype.itemsize or 1  # torch's F4 type counts bytes, which hold two elements each
-    start, end = (offset * size, (last + 1) * size) if numel else (0, 0)  # type: ignore[operator]
-    if end > storage.length:
-        raise FormatError(path, f"needs {end} bytes of a storage that has {storage.length}", None, _name(key))
     if numel * size > TENSOR_BYTES:
         raise FormatError(path, f"declares a tensor of {numel} elements", None, _name(key))
     info = TensorInfo(key, dtype, unpacked_shape(dtype, shape) if dtype is DType.F4 else shape)  # type: ignore[arg-type]
-    is_swapped = is_big_endian and size > 1
+    if not numel:
+        return Measured(info, tensor, 0, 0, True)
+    is_plain = is_contiguous and not (tensor.conjugate or tensor.negative)
+    return Measured(info, tensor, offset * size, (last + 1) * size, is_plain)  # type: ignore[operator]
+
+
+def lay_out(measured: Measured, path: str, locate: Locate, is_big_endian: bool = False) -> Placement:
+    """Where a tensor's bytes lie in a file. Raises FormatError for a tensor outside its storage."""
+    tensor, end = measured.tensor, measured.end
+    if tensor is None:
+        assert measured.placement is not None
+        return measured.placement
+    content = tensor.storage.content
+    storage = locate(tensor.storage) if content is None else Inflated(content)
+    if end > storage.length:
+        raise FormatError(path, f"needs {end} bytes of a storage that has {storage.length}", None, _name(measured.info.key))
+    is_swapped = is_big_endian and tensor.dtype.itemsize > 1
     if type(storage) is not Extent:
-        return info, View(storage, offset, stride, is_swapped, tensor.conjugate, tensor.negative)  # type: ignore[arg-type]
-    part = narrow(storage, start, end)
-    if not numel or (is_contiguous and not (is_swapped or tensor.conjugate or tensor.negative)):
-        return info, part
-    return info, View(part, 0, stride, is_swapped, tensor.conjugate, tensor.negative)  # type: ignore[arg-type]
+        return _view(tensor, storage, tensor.offset, is_swapped)
+    part = narrow(storage, measured.start, end)
+    if not end or (measured.is_contiguous and not is_swapped):
+        return part
+    return _view(tensor, part, 0, is_swapped)
+
+
+def _view(tensor: TensorRef, storage: Storage, offset: object, is_swapped: bool) -> View:
+    return View(storage, offset, tensor.stride, is_swapped, tensor.conjugate, tensor.negative)  # type: ignore[arg-type]
 
 
 def _measure(shape: object, stride: object, offset: object, key: str, path: str) -> tuple[int, int, bool]:
@@ -58,7 +92,7 @@ def _measure(shape: object, stride: object, offset: object, key: str, path: str)
     return numel, last, is_contiguous
 
 
-def lay_out_array(array: ArrayRef, key: str, path: str) -> tuple[TensorInfo, Placement]:
+def _measure_array(array: ArrayRef, key: str, path: str) -> Measured:
     """The same for a numpy array, whose bytes are inside the pickle."""
     kind = element_type(array.type_text)
     if kind is None:
@@ -67,7 +101,7 @@ def lay_out_array(array: ArrayRef, key: str, path: str) -> tuple[TensorInfo, Pla
     if nbytes_of(dtype, array.shape) != len(array.content):
         raise FormatError(path, f"has an array of {array.type_text} with {len(array.content)} bytes", None, _name(key))
     stride = contiguous_stride(array.shape[::-1])[::-1] if array.is_fortran else contiguous_stride(array.shape)
-    return TensorInfo(key, dtype, array.shape), View(Inflated(array.content), 0, stride, is_swapped)
+    return Measured(TensorInfo(key, dtype, array.shape), None, placement=View(Inflated(array.content), 0, stride, is_swapped))
 
 
 def narrow(storage: Extent, start: int, end: int) -> Extent:

@@ -15,7 +15,7 @@ from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES
 from ckpt_tool.formats.pickle_calls import make_storage
 from ckpt_tool.formats.pickle_machine import PickleMachine
 from ckpt_tool.formats.pickle_values import Global, PickleFault, StorageRef
-from ckpt_tool.formats.pickled import pickled_contents
+from ckpt_tool.formats.pickled import Described, pickled_contents
 from ckpt_tool.formats.placement import Storage
 from ckpt_tool.formats.zip_directory import Archive, read_directory
 
@@ -31,29 +31,30 @@ def read_archive(archive: Archive, wanted: str) -> Contents:
     is_big_endian = _read_control_records(archive, root)
     if file.size <= CHECK_ON_OPEN:
         archive.check()
-    value, calls = _load(archive.read(f"{root}/data.pkl", PICKLE_BYTES), file.path)
+    value, calls, known = _load(archive.read(f"{root}/data.pkl", PICKLE_BYTES), file.path)
     notes = list(archive.notes)
     if f"{root}/constants.pkl" in archive.members:
         from ckpt_tool.formats.torchscript import as_modules
 
         value = as_modules(value, archive, root)
         notes.append("a TorchScript program; only its weights were read")
-        calls = ()
-    return pickled_contents(value, file.path, wanted, _locator(archive, root), calls, is_big_endian, notes)
+        calls, known = (), {}
+    return pickled_contents(value, file.path, wanted, _locator(archive, root), calls, is_big_endian, notes, known)
 
 
-_last: list[tuple[bytes, object, tuple[str, ...]]] = []
+Loaded = tuple[object, tuple[str, ...], dict[str, Described]]
+_last: list[tuple[bytes, Loaded]] = []
 """The last pickle with what it describes: two checkpoints of one model often differ in their storages alone."""
 
 
-def _load(data: bytes, path: str) -> tuple[object, tuple[str, ...]]:
-    """What a pickle describes, and the calls that it asks for. Raises FormatError."""
+def _load(data: bytes, path: str) -> Loaded:
+    """What a pickle describes, the calls that it asks for, and what is known of it by now. Raises FormatError."""
     if not _last or _last[0][0] != data:
         _last.clear()
         machine = PickleMachine(data, persistent=storage_ids())
         value = machine.load(path, "data.pkl")
-        _last.append((data, value, tuple(machine.calls)))
-    return _last[0][1], _last[0][2]
+        _last.append((data, (value, tuple(machine.calls), {})))
+    return _last[0][1]
 
 
 def _root(archive: Archive) -> str:

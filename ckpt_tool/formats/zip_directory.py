@@ -18,6 +18,8 @@ _LOCAL = Struct("<4s2xHH4xIIIHH")
 _ALLOWED_FLAGS = 0x080E
 """Deflate's level (bits 1 and 2), data descriptor (3), UTF-8 names (11); others mean encryption, patches, hidden headers."""
 STORED, DEFLATED = 0, 8
+WINDOW, DENSE = 64 << 10, 4 << 10
+"""What is read at a time of an archive whose members have fewer bytes than `DENSE` on average."""
 FULL32 = 0xFFFFFFFF
 
 
@@ -190,9 +192,16 @@ def _wide_sizes(file: SourceFile, name: str, extra: bytes, *narrow: int) -> list
 def _read_locals(file: SourceFile, members: list[Member]) -> None:
     """Finds where each member's bytes begin: only the local header knows, whose padding differs from the directory's."""
     fd, pread, size = file.fd, os.pread, _LOCAL.size
+    # Of small members many headers come with one read.
+    ahead = WINDOW if file.size < DENSE * len(members) else 0
+    window, start = b"", 0
     for member in members:
         name = member.name.encode()
-        raw = pread(fd, size + len(name), member.header) if member.header < file.size else b""
+        at = member.header - start
+        if at < 0 or at + size + len(name) > len(window):
+            start, at = member.header, 0
+            window = pread(fd, size + len(name) + ahead, start) if start < file.size else b""
+        raw = window[at : at + size + len(name)]
         if len(raw) < size + len(name):
             raise FormatError(file.path, f"`{member.name}` does not lie inside the file", AGAIN)
         magic, flags, method, crc, stored, full, name_length, extra_length = _LOCAL.unpack_from(raw)
