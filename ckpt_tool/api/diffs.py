@@ -2,7 +2,7 @@
 
 import shlex
 
-from ckpt_tool.diff import Diff, compare_all, diff_catalogs
+from ckpt_tool.diff import Diff, compare_all, compare_digests, diff_catalogs
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
@@ -18,9 +18,10 @@ def diff_open(ours: Checkpoint, theirs: Checkpoint, values: bool = False) -> Dif
     if not values:
         return diff_catalogs(ours.catalog, theirs.catalog)
     for side in (ours, theirs):
-        if not side.has_values:
-            raise InputError(side.path, "is a key list, which has no values to compare")
-    return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare_all(ours, theirs, keys))
+        if not side.has_digests:
+            raise InputError(side.path, "is a key list, which has no values to compare", "`ckpt show --digests` writes one that has digests")
+    compare = compare_all if ours.has_values and theirs.has_values else compare_digests
+    return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare(ours, theirs, keys))
 
 
 def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:

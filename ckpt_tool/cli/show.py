@@ -6,11 +6,13 @@ import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
 from ckpt_tool.cli.output import NO, YES, show_result, style_of
+from ckpt_tool.errors import InputError
 
 
 def show(
     path: Annotated[str, typer.Argument(metavar="A", help=f"What to look into: {CHECKPOINT}.")],
     keys: Annotated[bool, typer.Option("--keys", help="Print a key list: key, dtype and shape, with tabs between.")] = False,
+    digests: Annotated[bool, typer.Option("--digests", help="Print a key list with the digest of each tensor's values.")] = False,
     checksum: Annotated[bool, typer.Option("--checksum", help="Print the SHA-256 of each of its files, as sha256sum does.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when unpickling the file would call something.")] = False,
     json: Json = False,
@@ -30,8 +32,10 @@ def show(
             show_result(to_json(show_json(checkpoint) | ({"sha256": sums} if checksum else {})))
         elif checksum:
             show_result(checksums_text(sums))
-        elif keys:
-            show_result(format_key_list(checkpoint.catalog).rstrip("\n"))
+        elif keys or digests:
+            if digests and not checkpoint.has_digests:
+                raise InputError(checkpoint.path, "is a key list without digests: it has no values")
+            show_result(format_key_list(checkpoint.catalog, checkpoint.digest if digests else None).rstrip("\n"))
         elif not quiet:
             show_result(show_text(checkpoint, style_of(color, verbose)))
         raise typer.Exit(NO if strict and calls(checkpoint.extras) else YES)

@@ -34,6 +34,10 @@ class HasValues(Protocol):
     def chunks(self, key: str, size: int = ...) -> Iterator[bytes]: ...
 
 
+class HasDigests(Protocol):
+    def digest(self, key: str) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Values:
     """How two tensors of one shape and dtype differ.
@@ -62,6 +66,10 @@ class Values:
         )  # fmt: skip
 
 
+UNMEASURED = Values(0, 0, nan, 0.0, 0.0, 0.0)
+"""They differ; how, is not known."""
+
+
 def _larger(one: float, other: float) -> float:
     return nan if isnan(one) or isnan(other) else max(one, other)
 
@@ -72,7 +80,7 @@ def compare_values(a: HasValues, b: HasValues, key: str, dtype: DType) -> Values
     if ours.equals(theirs) if ours and theirs else all(one == other for one, other in _chunk_pairs(a, b, key)):
         return None
     if dtype in _UNMEASURED:
-        return Values(1, 1, nan, 0.0, 0.0, 0.0)
+        return UNMEASURED
     # The equal pieces before the first difference count too: they are read once more.
     total = Values(0, 0, 0.0, 0.0, 0.0, 0.0)
     pieces = zip(ours.pieces(), theirs.pieces(), strict=True) if ours and theirs else _chunk_pairs(a, b, key)
@@ -87,6 +95,12 @@ def compare_all(a: HasValues, b: HasValues, keys: Sequence[str]) -> Iterator[Val
     """How the values of each key differ, in the keys' order; two are compared at a time, each on a processor of its own."""
     with ThreadPoolExecutor(WORKERS) as workers:
         yield from workers.map(lambda key: compare_values(a, b, key, a.catalog[key].dtype), keys)
+
+
+def compare_digests(a: HasDigests, b: HasDigests, keys: Sequence[str]) -> Iterator[Values | None]:
+    """The same where one side has digests alone: whether the values of each key differ, and nothing of how."""
+    with ThreadPoolExecutor(WORKERS) as workers:
+        yield from workers.map(lambda key: None if a.digest(key) == b.digest(key) else UNMEASURED, keys)
 
 
 def _chunk_pairs(a: HasValues, b: HasValues, key: str) -> Iterator[tuple[Bytes, Bytes]]:

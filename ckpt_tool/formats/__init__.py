@@ -6,8 +6,10 @@
     torch_zip, zip_directory, torchscript, legacy_stream, legacy_tar, plain_pickle
     pickle_machine, pickle_opcodes, pickle_literals, pickle_calls, pickle_arrays, nested_storage → pickle_values      a pickle as data
     pickle_graph, state_dicts, pickled, tensor_layout                                which tensors, and which state dict
-    checkpoint, placement, files, journal, crc, limits, ordering, foreign
+    checkpoint, placement, files, journal, crc, digests, limits, ordering, foreign
 """
+
+from collections.abc import Callable
 
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, StateDict
 from ckpt_tool.formats.files import SourceFile
@@ -18,8 +20,8 @@ from ckpt_tool.tensors import Catalog
 __all__ = ["Checkpoint", "Contents", "Extent", "Extra", "SourceFile", "StateDict", "View", "format_key_list", "open_checkpoint"]
 
 
-def format_key_list(catalog: Catalog) -> str:
-    """A catalog as text, one tensor a line: key, dtype and shape with tabs between."""
+def format_key_list(catalog: Catalog, digest: Callable[[str], str] | None = None) -> str:
+    """A catalog as text, one tensor a line: key, dtype and shape with tabs between, and where it is asked for a digest."""
     from ckpt_tool.formats.key_list import format_key_list as format_lines
 
-    return format_lines(catalog)
+    return format_lines(catalog, digest)

@@ -46,6 +46,7 @@ class Contents:
     `placements` says for each key of the catalog where its bytes lie; it is empty where only names and shapes are known.
     `taken` is the path of the state dict that the catalog describes, out of `state_dicts`; `elsewhere` are the file's other
     tensors, under their full paths. `metadata` is safetensors' `__metadata__`; `versions` is torch's `state_dict._metadata`.
+    `digests` are those of tensors' values, which a key list may have.
     """
 
     catalog: Catalog
@@ -56,6 +57,7 @@ class Contents:
     state_dicts: tuple[StateDict, ...] = ()
     taken: str = ""
     elsewhere: tuple[TensorInfo, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 class Checkpoint:
@@ -97,6 +99,21 @@ class Checkpoint:
 
         info = self.catalog[key]
         return to_tensor(bytearray().join(self.chunks(key)), info.dtype, info.shape)
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether the values can be told apart: they are there, or their digests are."""
+        return self.has_values or self.contents.digests.keys() >= self.catalog.keys()
+
+    def digest(self, key: str) -> str:
+        """The digest of a tensor's values: noted, or computed from its bytes. Raises FormatError where a checksum says otherwise."""
+        from ckpt_tool.formats.digests import digest_of
+
+        noted = self.contents.digests.get(key)
+        if noted is not None:
+            return noted
+        extent = self.extent(key)
+        return digest_of(extent.pieces() if extent else self.chunks(key))
 
     def same_storage(self, key: str, other: str) -> bool:
         """Whether two keys are one tensor: the same bytes of the same storage, seen the same way."""

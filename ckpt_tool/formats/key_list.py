@@ -1,16 +1,19 @@
 """Key lists: text, one tensor a line, `key<TAB>dtype<TAB>shape`, where a shape is `64x3x7x7` or `scalar`.
 
-A key with control characters, or that begins with a quote, stands as a JSON string.
+A key with control characters, or that begins with a quote, stands as a JSON string. A fourth column may have the digest of the
+tensor's values.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import BinaryIO
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
+from ckpt_tool.formats.digests import PREFIX
 from ckpt_tool.formats.limits import DIMENSIONS, KEY_LIST_BYTES
 from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo
@@ -23,6 +26,7 @@ CHECKPOINT_SUFFIXES = (
 NEWLINE = "\n"
 _CONTROL = re.compile(rb"[^\t\n\r\x20-\xff]")
 _SIZE = re.compile(r"[0-9]{1,18}")
+_DIGEST = re.compile(re.escape(PREFIX) + "[0-9a-f]{64}")
 _TYPES = {dtype.value: dtype for dtype in DType}
 
 
@@ -31,12 +35,16 @@ def is_key_list(path: str, head: bytes) -> bool:
     return not _CONTROL.search(head) and not path.lower().endswith(CHECKPOINT_SUFFIXES)
 
 
-def format_key_list(catalog: Catalog) -> str:
+def format_key_list(catalog: Catalog, digest: Callable[[str], str] | None = None) -> str:
     """
     >>> format_key_list(Catalog([TensorInfo("conv1.weight", DType.F32, (64, 3, 7, 7)), TensorInfo("steps", DType.I64, ())]))
     'conv1.weight\\tF32\\t64x3x7x7\\nsteps\\tI64\\tscalar\\n'
     """
-    return "".join([f"{_quoted(info.key)}\t{info.dtype.value}\t{_sizes(info.shape)}\n" for info in catalog.values()])
+    return "".join([f"{_line(info)}\t{digest(info.key)}\n" if digest else f"{_line(info)}\n" for info in catalog.values()])
+
+
+def _line(info: TensorInfo) -> str:
+    return f"{_quoted(info.key)}\t{info.dtype.value}\t{_sizes(info.shape)}"
 
 
 def _sizes(shape: Shape) -> str:
@@ -58,25 +66,29 @@ def read_key_list(stream: BinaryIO, path: str) -> Contents:
         place = f"line {raw[: error.start].decode().count(NEWLINE) + 1}"
         raise FormatError(path, "is not UTF-8", "is it a key list?", place) from None
     infos: dict[str, TensorInfo] = {}
+    digests: dict[str, str] = {}
     for number, line in enumerate(text.split(NEWLINE), 1):
         if line.strip():
-            info = _read_line(line.removesuffix("\r"), path, f"line {number}")
+            info, digest = _read_line(line.removesuffix("\r"), path, f"line {number}")
             if info.key in infos:
                 raise FormatError(path, f"`{info.key}` is listed twice", None, f"line {number}")
             infos[info.key] = info
+            digests |= {info.key: digest} if digest else {}
     if not infos:
         raise FormatError(path, "has no line of a key list", "`ckpt show --keys` writes one")
-    return Contents(Catalog(infos.values(), are_in_module_order(list(infos))), {})
+    return Contents(Catalog(infos.values(), are_in_module_order(list(infos))), {}, digests=digests)
 
 
-def _read_line(line: str, path: str, place: str) -> TensorInfo:
+def _read_line(line: str, path: str, place: str) -> tuple[TensorInfo, str | None]:
     fields = line.split("\t")
-    if len(fields) != 3:
+    if len(fields) not in (3, 4):
         raise FormatError(path, f"`{line[:80]}` is not key, dtype and shape with tabs between", "`ckpt show --keys` writes those", place)
-    key, dtype, shape = fields
+    key, dtype, shape, *digest = fields
     if dtype not in _TYPES:
         raise FormatError(path, f"`{dtype[:40]}` is no dtype", f"one of {' '.join(_TYPES)}", place)
-    return TensorInfo(_unquoted(key, path, place), _TYPES[dtype], _shape(shape, path, place))
+    if digest and not _DIGEST.fullmatch(digest[0]):
+        raise FormatError(path, f"`{digest[0][:80]}` is no digest", "`ckpt show --digests` writes those", place)
+    return TensorInfo(_unquoted(key, path, place), _TYPES[dtype], _shape(shape, path, place)), digest[0] if digest else None
 
 
 def _unquoted(key: str, path: str, place: str) -> str:

@@ -71,6 +71,8 @@ def _row(sign: str, pattern: str, entries: list[Entry], kind: str) -> list[str]:
 
 
 def _value_cells(values: Values) -> list[str]:
+    if not values.elements:
+        return ["not measured", "", ""]
     return [f"{values.max_abs:.1e}", f"{values.cosine:.4f}", f"{values.changed / values.elements:.1%}"]
 
 
