@@ -47,7 +47,7 @@ def paths_in(folder: Path) -> dict[str, str]:
     names = (
         "resnet50.pth", "resnet50_other.pth", "detector.pth", "big.pth", "big2.pth", "big.safetensors", "big2.safetensors",
         "big_copy.safetensors", "sharded", "sharded2", "many.pth", "many2.pth", "many.safetensors", "many2.safetensors",
-        "llama.safetensors", "heavy.yaml", "fifty.yaml",
+        "llama.safetensors", "place.pth", "place.safetensors", "place_small.pth", "place_small.safetensors", "heavy.yaml", "fifty.yaml",
     )  # fmt: skip
     paths = {name: str(folder / name) for name in names}
     paths |= {"resnet50": paths["resnet50.pth"], "resnet50_other": paths["resnet50_other.pth"], "detector": paths["detector.pth"]}
@@ -87,6 +87,11 @@ def _make_all(paths: dict[str, str], size: int) -> None:
         torch.save(many, paths[f"many{suffix}.pth"])
         save_file(many, paths[f"many{suffix}.safetensors"])
     shutil.copyfile(paths["big.safetensors"], paths["big_copy.safetensors"])
+    # What is renamed in place is nobody else's input.
+    for suffix in (".pth", ".safetensors"):
+        shutil.copyfile(paths[f"big{suffix}"], paths[f"place{suffix}"])
+    shutil.copyfile(paths["resnet50"], paths["place_small.pth"])
+    save_file(torch.load(paths["resnet50"], weights_only=True), paths["place_small.safetensors"])
     save_file(_llama(size), paths["llama.safetensors"])
     Path(paths["heavy.yaml"]).write_text(HEAVY)
     others = "".join(f"  - model.layers.{{i}}.other{n}.{{j}}.* -> x.{{i}}.other{n}.{{j}}.*\n" for n in range(49))

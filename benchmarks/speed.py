@@ -6,6 +6,7 @@ result, bit by bit, once. Nothing here is a test: a figure that is missed is pri
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -119,6 +120,10 @@ def rows(folder: Path, size: int) -> list[Row]:
     def copy(source: str, suffix: str) -> list[str]:
         return shell(f"cp -r {source} {out}{suffix} && sync {out}{suffix if not os.path.isdir(source) else suffix + '/*'}")
 
+    def there_and_back(path: str) -> list[str]:
+        rename = " ".join([*CKPT, "map", "-q", "--in-place", path])
+        return shell(f"{rename} -e '** -> net.**' && {rename} -e 'net.** -> **'")
+
     def mapped(source: str, suffix: str, *more: str) -> list[str]:
         return [*CKPT, "map", source, "-o", f"{out}{suffix}", "-f", *(more or rename)]
 
@@ -140,13 +145,37 @@ def rows(folder: Path, size: int) -> list[Row]:
         Row("rename safetensors → safetensors, against cp + sync", mapped(safe[0], ".safetensors"), copy(safe[0], ".safetensors"), 1.1, 80, few, f"{out}.safetensors"),
         Row("rename .pth → .pth, against cp + sync", mapped(pth[0], ".pth"), copy(pth[0], ".pth"), 1.1, 80, few, f"{out}.pth"),
         Row("rename sharded → safetensors, against cp + sync", mapped(shards[0], ".safetensors"), copy(safe[0], ".safetensors"), 1.1, 80, few, f"{out}.safetensors"),
+        Row("rename sharded → sharded, against cp + sync", mapped(shards[0], "_sharded", *rename, "--max-shard-size", str(-(-size // 4))), copy(shards[0], "_sharded"), 1.1, 80, few, f"{out}_sharded"),
         Row(".pth → safetensors, against cp + sync", mapped(pth[0], ".safetensors"), copy(safe[0], ".safetensors"), 1.3, 80, few, f"{out}.safetensors"),
         Row("safetensors → .pth, against cp + sync", mapped(safe[0], ".pth"), copy(pth[0], ".pth"), 1.3, 80, few, f"{out}.pth"),
+        *[
+            Row(f"rename {kind} in place, against the same of {small_name}", there_and_back(large), there_and_back(few_bytes), 1.3, 80)
+            for kind, large, few_bytes, small_name in (
+                (".pth", paths["place.pth"], paths["place_small.pth"], "the ResNet-50"),
+                ("safetensors", paths["place.safetensors"], paths["place_small.safetensors"], "the ResNet-50"),
+            )
+        ],
         Row("320 → 384 keys, against load, load_state_dict, save in torch", [*CKPT, "map", r50, detector, "-r", "resnet50_to_yolo.yaml", "-o", f"{out}.pth", "-f"], naive, 0.15, output=f"{out}.pth"),
         Row("ops on every matrix, bf16, against cp + sync", mapped(paths["llama.safetensors"], ".safetensors", "-r", heavy, "--set", "heads=8"), copy(paths["llama.safetensors"], ".safetensors"), 2.0, None, few, f"{out}.safetensors"),
         Row("diff --values of equal files, against cmp", [*CKPT, "diff", "--values", safe[0], paths["big_copy.safetensors"]], ["cmp", safe[0], paths["big_copy.safetensors"]], 1.2, 400, few),
         Row("diff --values, all different, against cmp of equal files", [*CKPT, "diff", "--values", *safe], ["cmp", safe[0], paths["big_copy.safetensors"]], 3.0, 400, few, statuses=differ),
+        *peer_rows(paths, out, few),
         Row("planning 100,000 keys × 50 rules, against `import torch`", [*CKPT, "plan", paths["many.safetensors"], "-r", paths["fifty.yaml"], "-q"], import_torch, 1.0, 300),
+    ]  # fmt: skip
+
+
+def peer_rows(paths: dict[str, str], out: str, runs: int) -> list[Row]:
+    """The same jobs by sft-cli (https://pypi.org/project/sft-cli), where it is installed. No limit: to be ahead is the least."""
+    if importlib.util.find_spec("sft") is None:
+        return []
+    sft = python("from sft.cli import _entry; _entry()")
+    a, b = paths["big.safetensors"], paths["big2.safetensors"]
+    renamed = f"{out}.safetensors"
+    return [
+        Row("diff of two big safetensors, against sft diff", [*CKPT, "diff", a, b], [*sft, "diff", a, b], 1.0, runs=runs, statuses=(0, 1)),
+        Row("diff --values, all different, against sft diff --delta", [*CKPT, "diff", "--values", a, b], [*sft, "diff", "--delta", a, b], 1.0, runs=3, statuses=(0, 1)),
+        Row("rename safetensors, against sft rename", [*CKPT, "map", a, "-e", "** -> net.**", "-o", renamed, "-f"], [*sft, "rename", a, "--sub", "^", "--sub", "net.", "-o", renamed], 1.0, runs=3, output=renamed),
+        Row(".pth → safetensors, against sft convert", [*CKPT, "map", paths["big.pth"], "-e", "** -> **", "-o", renamed, "-f"], [*sft, "convert", paths["big.pth"], "-o", renamed], 1.0, runs=3, output=renamed),
     ]  # fmt: skip
 
 

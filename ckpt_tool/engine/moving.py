@@ -23,25 +23,23 @@ class Place:
     layout: Layout
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """A byte range of the source that goes to one place as a whole, with the keys of the tensors in it."""
 
     extent: Extent
     fd: int
     offset: int
-    keys: tuple[str, ...]
     needs_checksum: bool
+    length: int
+    keys: list[str]
 
-    def meets(self, other: "Run") -> bool:
-        """Whether the other one goes on where this one ends, on both sides, and nobody asks for the checksum of either."""
-        ours, theirs = self.extent, other.extent
-        if ours.file is not theirs.file or self.fd != other.fd or self.needs_checksum or (ours.crc32, theirs.crc32) != (None, None):
+    def takes(self, extent: Extent, place: Place, offset: int) -> bool:
+        """Whether a tensor goes on where this range ends, on both sides, and nobody asks for the checksum of either."""
+        ours = self.extent
+        if ours.file is not extent.file or self.fd != place.fd or self.needs_checksum or (ours.crc32, extent.crc32) != (None, None):
             return False
-        return theirs.offset - ours.offset == other.offset - self.offset == ours.length
-
-    def with_next(self, other: "Run") -> "Run":
-        return replace(self, extent=replace(self.extent, length=self.extent.length + other.extent.length), keys=self.keys + other.keys)
+        return extent.offset - ours.offset == offset - self.offset == self.length
 
 
 def move_tensors(places: Mapping[str, Place], moves: Sequence[Move], done: Callable[[str], None], jobs: int = 1) -> dict[str, int]:
@@ -85,20 +83,21 @@ def _move_batch(places: Mapping[str, Place], batch: Sequence[Move], done: Callab
 
 
 def _runs(places: Mapping[str, Place], batch: Sequence[Move]) -> Iterator[Run]:
-    last: Run | None = None
+    run: Run | None = None
     for key, origin in batch:
         extent, place = origin.checkpoint.extent(origin.key), places[key]
         if extent is None:
             continue
-        run = Run(extent, place.fd, place.layout.offset(key), (key,), place.layout.needs_checksums)
-        if last is not None and last.meets(run):
-            last = last.with_next(run)
-        else:
-            if last is not None:
-                yield last
-            last = run
-    if last is not None:
-        yield last
+        offset = place.layout.offset(key)
+        if run is not None and run.takes(extent, place, offset):
+            run.length += extent.length
+            run.keys.append(key)
+            continue
+        if run is not None:
+            yield run
+        run = Run(extent, place.fd, offset, place.layout.needs_checksums, extent.length, [key])
+    if run is not None:
+        yield run
 
 
 def copy_run(run: Run) -> int:
@@ -106,7 +105,8 @@ def copy_run(run: Run) -> int:
 
     A checksum that the source has is carried over to a container that stores it, and verified where it would be lost.
     """
-    copy_extent(run.extent, run.fd, run.offset)
+    whole = run.extent if len(run.keys) == 1 else replace(run.extent, length=run.length)
+    copy_extent(whole, run.fd, run.offset)
     if (run.extent.crc32 is None) is not run.needs_checksum:
         return run.extent.crc32 or 0
     return checksum_of(run.extent)

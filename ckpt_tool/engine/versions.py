@@ -13,6 +13,8 @@ def renamed_versions(plan: Plan, source: Versions, target: Versions) -> Versions
     A module that holds tensors takes the entry of the module that they came from; the modules around it follow as long as
     their last names agree.
     """
+    if not source and not target:
+        return {}
     renamed = dict(target)
     for step in plan.steps:
         for output in step.outputs:
