@@ -42,7 +42,7 @@ def show(path: str, folder: str, report: int) -> None:
     seen: list[str] = []
     out = os.open(os.devnull, os.O_WRONLY)
     os.dup2(out, 1)
-    error = tempfile.TemporaryFile()
+    error = tempfile.TemporaryFile()  # noqa: SIM115, the process ends with it
     os.dup2(error.fileno(), 2)
     sys.argv = ["ckpt", "show", "--json", "--", path]
     status: object = 0

@@ -14,9 +14,11 @@ from safetensors.torch import save_file
 
 from ckpt_tool import open_checkpoint
 from ckpt_tool.errors import InputError
-from tests.hostile.fuzz_targets import read_all
+from tests.hostile.fuzz_targets import check_against_torch, read_all
 from tests.hostile.promises import check_error
+from tests.hostile.variants_pickle import pickle_variants
 from tests.hostile.variants_safetensors import Variant, safetensors_variants
+from tests.hostile.variants_zip import zip_variants
 
 SECONDS, MEMORY = 10, 600 << 20
 
@@ -34,7 +36,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 WARM: list[Path] = []
-KINDS = {"safetensors": safetensors_variants}
+KINDS = {"safetensors": safetensors_variants, "zip": zip_variants, "pickle": pickle_variants}
 
 
 def shown(folder: Path, names: Iterable[str]) -> dict[str, dict]:
@@ -52,7 +54,7 @@ def shown(folder: Path, names: Iterable[str]) -> dict[str, dict]:
 
 def faults(name: str, verdict: str, got: dict) -> list[str]:
     """What is wrong with what a file got."""
-    wrong = [f"{got['status']}, not what is right for `{verdict}`"] if got["status"] not in {"refuse": (2,), "read": (0,)}.get(verdict, (0, 2)) else []
+    wrong = [f"{got['status']}, not what is right for `{verdict}`"] if got["status"] not in {"refuse": (2,), "read": (0,), "no tensor": (0, 2)}.get(verdict, (0, 2)) else []
     if got["status"] == 2 and (got["error"].count("\n") != 1 or len(got["error"]) > 2000 or "internal error" in got["error"] or name[:60] not in got["error"]):
         wrong.append(f"no clear line: {got['error'][-300:]!r}")
     if got["seen"]:
@@ -64,6 +66,7 @@ def faults(name: str, verdict: str, got: dict) -> list[str]:
 
 def check_all(tmp_path: Path, variants: Iterable[Variant]) -> None:
     """Each as `ckpt show` would open it, in this process: the promises of `fuzz_targets.check_file`, and the verdict."""
+    wrong: list[str] = []
     for name, raw, verdict in variants:
         path = tmp_path / name.replace("/", "_")
         path.write_bytes(raw)
@@ -73,13 +76,16 @@ def check_all(tmp_path: Path, variants: Iterable[Variant]) -> None:
                 read_all(checkpoint)
                 if verdict == "read":
                     assert torch.equal(checkpoint.read("w"), torch.arange(4.0)), name
+                if checkpoint.format != "safetensors":
+                    check_against_torch(raw, path)
+                got = "no tensor" if not checkpoint.catalog and verdict == "no tensor" else got
         except InputError as error:
             check_error(error)
-            assert str(error).startswith(str(path)), name
-            got = "refuse"
-        assert verdict in (got, "either"), name
+            got = "refuse" if str(error).startswith(str(path)) else f"an error that does not name the file: {error}"
+        wrong += [] if verdict in (got, "either") or (verdict == "no tensor" and got == "refuse") else [f"{name}: {got}"]
         assert time.monotonic() - start < SECONDS, name
         path.unlink()
+    assert wrong == []
 
 
 def check_commands(tmp_path: Path, variants: Iterable[Variant]) -> None:
