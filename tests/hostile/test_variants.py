@@ -76,7 +76,7 @@ def check_all(tmp_path: Path, variants: Iterable[Variant]) -> None:
                 read_all(checkpoint)
                 if verdict == "read":
                     assert torch.equal(checkpoint.read("w"), torch.arange(4.0)), name
-                if checkpoint.format != "safetensors":
+                if checkpoint.format != "safetensors" and not name.startswith("bombs"):
                     check_against_torch(raw, path)
                 got = "no tensor" if not checkpoint.catalog and verdict == "no tensor" else got
         except InputError as error:

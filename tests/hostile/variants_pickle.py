@@ -41,7 +41,7 @@ def pickle_variants() -> Iterator[Variant]:
     for made in (_opcodes_alone, _opcodes_inside, _arguments, _bombs, _calls, _names, _identities, _geometry, _forms):
         for name, raw, verdict in made():
             yield f"{made.__name__[1:]}-{name}.pth", archive({**records(), "data.pkl": raw}), verdict
-            if made not in (_opcodes_inside, _geometry):
+            if made not in (_opcodes_inside, _bombs, _geometry):
                 yield f"{made.__name__[1:]}-{name}.pkl", raw, "either"
 
 
