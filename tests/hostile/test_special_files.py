@@ -93,12 +93,22 @@ def _loop(path: Path) -> None:
     path.with_name(path.name + "2").symlink_to(path.name)
 
 
+def _link_to_fifo(path: Path) -> None:
+    os.mkfifo(f"{path}.fifo")
+    path.symlink_to(f"{path}.fifo")
+
+
+def _through_a_file(path: Path) -> None:
+    path.with_suffix(".x").touch()
+    path.symlink_to(f"{path.stem}.x/y")
+
+
 SPECIAL: dict[str, Callable[[Path], None]] = {
     "fifo": os.mkfifo, "socket": _socket, "folder": os.mkdir, "loop": _loop, "dangling": lambda path: path.symlink_to("nowhere"),
-    "itself": lambda path: path.symlink_to(path.name), "link to a fifo": lambda path: (os.mkfifo(f"{path}.fifo"), path.symlink_to(f"{path}.fifo")) and None,
+    "itself": lambda path: path.symlink_to(path.name), "link to a fifo": _link_to_fifo,
     "zero": lambda path: path.symlink_to("/dev/zero"), "null": lambda path: path.symlink_to("/dev/null"), "full": lambda path: path.symlink_to("/dev/full"),
     "random": lambda path: path.symlink_to("/dev/urandom"), "terminal": lambda path: path.symlink_to("/dev/tty"), "memory": lambda path: path.symlink_to("/proc/self/mem"),
-    "maps": lambda path: path.symlink_to("/proc/self/maps"), "empty": Path.touch, "through a file": lambda path: (path.with_suffix(".x").touch(), path.symlink_to(f"{path.stem}.x/y")) and None,
+    "maps": lambda path: path.symlink_to("/proc/self/maps"), "empty": Path.touch, "through a file": _through_a_file,
 }  # fmt: skip
 
 
