@@ -1,6 +1,6 @@
 """Shows files as `ckpt show` does, each in a process of its own that is watched, for `test_variants.py`.
 
-show_each.py FOLDER       reads names of files in FOLDER, a line each; prints for each a line of JSON: status, stderr, seconds, peak
+show_each.py FOLDER       reads names of files in FOLDER, a line each; prints for each a line of JSON: status, stderr, seconds of work, peak
                           memory in bytes, and what happened that may not happen: a file opened elsewhere, a process, a foreign import
 
 A forked child has everything imported already, so it is quick, and what it opens or imports is the file's doing.
@@ -12,9 +12,9 @@ import resource
 import signal
 import sys
 import tempfile
-import time
 
-SECONDS = 10
+MOST_SECONDS = 120
+"""After which a child that waits is ended."""
 HARMLESS = tuple(os.path.realpath(path) for path in {*sys.path[1:], sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)} if path)
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "socket.connect", "socket.getaddrinfo", "os.remove",
              "os.rename", "os.mkdir", "os.symlink", "os.link", "pickle.find_class", "ctypes.dlopen", "webbrowser.open", "urllib.Request")  # fmt: skip
@@ -46,7 +46,7 @@ def show(path: str, folder: str, report: int) -> None:
     os.dup2(error.fileno(), 2)
     sys.argv = ["ckpt", "show", "--json", "--", path]
     status: object = 0
-    signal.alarm(2 * SECONDS)
+    signal.alarm(MOST_SECONDS)
     watch(folder, seen)
     try:
         main()
@@ -63,7 +63,6 @@ def show(path: str, folder: str, report: int) -> None:
 
 def show_in_child(path: str, folder: str) -> dict[str, object]:
     reading, writing = os.pipe()
-    start = time.monotonic()
     child = os.fork()
     if not child:
         os.close(reading)
@@ -73,7 +72,7 @@ def show_in_child(path: str, folder: str) -> dict[str, object]:
         said = report.read()
     _, status, usage = os.wait4(child, 0)
     found: dict[str, object] = json.loads(said) if said else {"status": f"died: {os.waitstatus_to_exitcode(status)}", "error": "", "seen": []}
-    return {**found, "seconds": time.monotonic() - start, "memory": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
+    return {**found, "seconds": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
 
 
 def import_everything() -> None:
