@@ -11,7 +11,7 @@ from ckpt_tool.align.pairs import Pair
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping import DTypePolicy, Origin, Plan, compile_plan, read_rule_text
-from ckpt_tool.mapping.write_rules import rule_line, scalar
+from ckpt_tool.mapping.write_rules import escaped, rule_line, scalar
 from ckpt_tool.tensors import Catalog
 
 MIN_CONFIDENCE = 0.9
@@ -51,7 +51,7 @@ class Suggestion:
         lines = ["# Drafted from names and shapes; a comment tells how sure each rule is. Read them before use.", "rules:"]
         for rule in self.rules:
             count = f"{rule.tensors} tensor{'s' if rule.tensors != 1 else ''}"
-            lines += [f"  # {rule.confidence:.2f}, {count}: {rule.evidence}", f"  - {rule.line}"]
+            lines += [f"  # {rule.confidence:.2f}, {count}: {escaped(rule.evidence)}", f"  - {rule.line}"]
         for name, patterns, why in (("drop", self.drop, "no tensor of the target"), ("keep", self.keep, "nothing of the source goes here")):
             if patterns:
                 lines += [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
@@ -61,7 +61,7 @@ class Suggestion:
         """What is left to a person, as comments."""
         lines = []
         for group in self.alignment.ambiguous:
-            lines.append(f"# ambiguous: {len(group.sources)} and {len(group.targets)} keys, {group.reason}; --hint '{group.hint}'")
+            lines.append(f"# ambiguous: {len(group.sources)} and {len(group.targets)} keys, {escaped(group.reason)}; --hint '{escaped(group.hint)}'")
         return lines
 
 
@@ -69,6 +69,7 @@ def suggest(
     source: Catalog, target: Catalog, hints: Sequence[Hint] = (), min_confidence: float = MIN_CONFIDENCE, dtypes: DTypePolicy = "target"
 ) -> Suggestion:
     """Drafts rules for what aligns with this confidence. The planner has confirmed that they say exactly these pairs."""
+    _check_texts(source, target)
     alignment = align(source, target, _checked(hints, source, target))
     pairs = alignment.at_least(min_confidence)
     drop = _unpaired(source, (key for pair in pairs for slot in pair.sources for key in slot))
@@ -108,6 +109,14 @@ def plan_by_alignment(
 
 
 MOST_NOTES = 5
+
+
+def _check_texts(source: Catalog, target: Catalog) -> None:
+    """Raises InputError for a key that no rule file can hold."""
+    for side, catalog in (("source", source), ("target", target)):
+        for key in catalog:
+            if not key.isascii() and any("\ud800" <= mark <= "\udfff" for mark in key):
+                raise InputError(f"the {side}", f"`{key}` has half of a surrogate pair, which no rule file can hold")
 
 
 def _checked(hints: Sequence[Hint], source: Catalog, target: Catalog) -> Sequence[Hint]:

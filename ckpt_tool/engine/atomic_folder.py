@@ -17,11 +17,11 @@ _EXCHANGE = 2  # RENAME_EXCHANGE, see renameat2(2)
 
 
 @contextmanager
-def atomic_folder(path: str, size: int, own: re.Pattern[str]) -> Iterator[str]:
+def atomic_folder(path: str, size: int, own: re.Pattern[str], replace: bool) -> Iterator[str]:
     """A folder to make files in, of `size` bytes in all; it becomes the folder `path` when the block ends without an exception.
 
-    A folder that is there already is replaced in one step: files whose names match `own` go, the others stay. Raises
-    OutputError where that can't be done; what was there before is then untouched.
+    A folder that is there already is replaced in one step: files whose names match `own` go, which needs `replace`, the
+    others stay. Raises OutputError where that can't be done; what was there before is then untouched.
     """
     final = os.path.realpath(path)
     parent, name = os.path.split(final)
@@ -34,7 +34,7 @@ def atomic_folder(path: str, size: int, own: re.Pattern[str]) -> Iterator[str]:
         with plain_errors(path, size):
             yield stage
             sync_folder(stage)
-            _publish(path, stage, final, own)
+            _publish(path, stage, final, own, replace)
         sync_folder(parent)
     finally:
         # What was replaced, or what was not finished; or nothing.
@@ -61,6 +61,8 @@ def _check(path: str, final: str, parent: str) -> None:
         return
     if not os.path.isdir(final):
         raise OutputError(path, "is a file, not a folder")
+    if os.path.samestat(os.stat(final), os.stat(os.curdir)):
+        raise OutputError(path, "is the folder that this runs in, and would be another one afterwards", "run it from elsewhere")
     if os.stat(final).st_dev != os.stat(parent).st_dev:
         raise OutputError(path, "is where a file system is mounted", "give a folder in it")
     with os.scandir(final) as entries:
@@ -69,22 +71,42 @@ def _check(path: str, final: str, parent: str) -> None:
         raise OutputError(path, f"holds a folder, `{folders[0]}`", "give a folder of its own")
 
 
-def _publish(path: str, stage: str, final: str, own: re.Pattern[str]) -> None:
+def _publish(path: str, stage: str, final: str, own: re.Pattern[str], replace: bool) -> None:
     if not os.path.isdir(final) or not os.listdir(final):
         try:
             os.rename(stage, final)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            raise OutputError(path, "exists already: it was written by somebody else meanwhile", "`--force` replaces it") from None
+            raise _taken_meanwhile(path) from None
         return
     os.chmod(stage, os.stat(final).st_mode & 0o7777)
-    for name in os.listdir(final):
-        if not own.fullmatch(name):
-            os.link(os.path.join(final, name), os.path.join(stage, name), follow_symlinks=False)
+    for name in _others(final, own):
+        os.link(os.path.join(final, name), os.path.join(stage, name), follow_symlinks=False)
     sync_folder(stage)
     if not _exchange(stage, final):
         raise OutputError(path, "can't be replaced in one step on this file system", "move it away first")
+    # From here on `stage` is what was replaced.
+    if not replace and len(_others(stage, own)) < len(os.listdir(stage)):
+        _exchange(stage, final)
+        raise _taken_meanwhile(path)
+    _bring_what_came_meanwhile(stage, final, own)
+
+
+def _others(folder: str, own: re.Pattern[str]) -> list[str]:
+    return [name for name in os.listdir(folder) if not own.fullmatch(name)]
+
+
+def _taken_meanwhile(path: str) -> OutputError:
+    return OutputError(path, "exists already: it was written by somebody else meanwhile", "`--force` replaces it")
+
+
+def _bring_what_came_meanwhile(old: str, new: str, own: re.Pattern[str]) -> None:
+    """Moves the files that somebody else made, or made anew, in a folder between the look at it and its replacement."""
+    for name in _others(old, own):
+        there, here = os.path.join(old, name), os.path.join(new, name)
+        if not os.path.lexists(here) or not os.path.samestat(os.lstat(there), os.lstat(here)):
+            os.replace(there, here)
 
 
 def _exchange(one: str, other: str) -> bool:

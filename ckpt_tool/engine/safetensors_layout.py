@@ -49,5 +49,7 @@ class SafetensorsLayout:
 def _check(key: str, dtype: DType, name: str) -> None:
     if key == "__metadata__":
         raise OutputError(name, "`__metadata__` can't be the key of a tensor in safetensors", "write a .pth, or rename it")
+    if not key.isascii() and any("\ud800" <= mark <= "\udfff" for mark in key):
+        raise OutputError(name, f"`{key}` has half of a surrogate pair, which is no text in safetensors", "write a .pth, or rename it")
     if dtype in FOREIGN:
         raise OutputError(name, f"`{key}` is {dtype.value}, which safetensors has no name for", "write a .pth, or cast it")

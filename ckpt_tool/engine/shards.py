@@ -35,7 +35,7 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
     files = {name: lay_out(job, os.path.join(folder, name), Catalog(part), origins) for name, part in zip(names, parts, strict=True)}
     index = _index(dict(zip(names, parts, strict=True)))
     size = sum(file.layout.size for file in files.values())
-    with atomic_folder(folder, size + len(index), OWN) as stage:
+    with atomic_folder(folder, size + len(index), OWN, job.replace) as stage:
         sums = _write_files(job, stage, files, origins)
         with new_file(os.path.join(stage, INDEX), len(index)) as fd:
             write_at(fd, index, 0)

@@ -3,6 +3,7 @@
 import os
 
 from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.formats.key_list import CHECKPOINT_SUFFIXES
 
 STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_model")
 """Names that Hugging Face's libraries give to weights."""
@@ -40,5 +41,10 @@ def _nothing(folder: str, names: set[str]) -> InputError:
             return FormatError(folder, fact, hint)
     if any(name.endswith(".distcp") for name in names):
         return FormatError(folder, "holds the data of a distributed checkpoint (DCP) without its `.metadata`", "copy the whole folder")
+    some = sorted(name for name in names if name.lower().endswith(CHECKPOINT_SUFFIXES) or name.endswith(".ckpt.index"))
+    if some:
+        more = f" and {len(some) - 3} more" if len(some) > 3 else ""
+        fact = f"is a folder without a checkpoint of a usual name, but with {', '.join(some[:3])}{more}"
+        return InputError(folder, fact, "name one of them")
     known = " or ".join(f"{stem}.safetensors" for stem in STEMS[:1])
     return InputError(folder, f"is a folder without a checkpoint of a usual name ({known}, an *.index.json, ...)", "name the file itself")

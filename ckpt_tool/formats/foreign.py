@@ -1,7 +1,12 @@
 """Files that are no checkpoints of a format read here: what each is, and what to do about it."""
 
+import re
+
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import SourceFile
+
+AGAIN = "download the checkpoint again"
+HDF5 = b"\x89HDF\r\n\x1a\n"
 
 SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "is a git-lfs pointer: the weights themselves were not downloaded", "git lfs pull"),
@@ -11,20 +16,21 @@ SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\x28\xb5\x2f\xfd", "is compressed by zstd", "unzstd it first"),
     (b"BZh", "is compressed by bzip2", "bunzip2 it first"),
     (b"Rar!", "is a rar archive", "unpack it first"),
-    (b"\x89HDF\r\n\x1a\n", "is an HDF5 file (Keras .h5)", "convert it with h5py and numpy.savez"),
+    (HDF5, "is an HDF5 file (Keras .h5)", "convert it with h5py and numpy.savez"),
     (b"%PDF", "is a PDF document", "download the checkpoint again"),
-    (b"\x08\x03\x12", "looks like an ONNX model", "convert its initializers with the onnx package"),
-    (b"\x08\x04\x12", "looks like an ONNX model", "convert its initializers with the onnx package"),
-    (b"\x08\x05\x12", "looks like an ONNX model", "convert its initializers with the onnx package"),
-    (b"\x08\x06\x12", "looks like an ONNX model", "convert its initializers with the onnx package"),
-    (b"\x08\x07\x12", "looks like an ONNX model", "convert its initializers with the onnx package"),
-    (b"\x08\x08\x12", "looks like an ONNX model", "convert its initializers with the onnx package"),
+    (b"\x89PNG", "is an image", AGAIN),
+    (b"lmgg", "is an old GGML file", "convert it to GGUF with llama.cpp"),
+    (b"fmgg", "is an old GGML file", "convert it to GGUF with llama.cpp"),
+    (b"tjgg", "is an old GGML file", "convert it to GGUF with llama.cpp"),
+    (b"\x08\x01\x12", "looks like a TensorFlow SavedModel", "convert it with tensorflow and numpy.savez"),
 )
 """First bytes, what the file is, what to do."""
 
 TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
 """The last bytes of a LevelDB table, which TensorFlow's `.index` files are."""
-AGAIN = "download the checkpoint again"
+_ONNX_FIELDS = b"\x12\x1a\x22\x2a\x3a\x42"
+"""What may follow the version in an ONNX model: its producer, domain, notes, graph or operators."""
+_PART_OF_TENSORFLOW = re.compile(r"\.data-[0-9]{5}-of-[0-9]{5}")
 
 
 def refuse_foreign(file: SourceFile, head: bytes) -> None:
@@ -38,19 +44,36 @@ def refuse_foreign(file: SourceFile, head: bytes) -> None:
     if start.startswith((b"{", b"[")):
         is_error = b'"error"' in start or b'"message"' in start
         raise FormatError(file.path, "is an error message in JSON" if is_error else "is JSON, but no index of a checkpoint", AGAIN)
-    if file.size >= 48 and file.read(file.size - 8, 8) == TABLE_MAGIC:
-        raise FormatError(file.path, "is the index of a TensorFlow checkpoint", "convert it with tensorflow and numpy.savez")
-    if 0x80 < head[0] <= 0x8F or head[:1] in b"\xde\xdf":
-        raise FormatError(file.path, "looks like msgpack (a Flax checkpoint)", "convert it with flax and safetensors")
+    _refuse_models(file, head)
     _refuse_cut_safetensors(file, head)
     if not _is_zero(head):
         return
     raise FormatError(file.path, "begins with nothing but zeros", "the download or the disk lost its bytes: " + AGAIN)
 
 
+def _refuse_models(file: SourceFile, head: bytes) -> None:
+    """The kinds of models that more than their first bytes tell."""
+    head = head.ljust(16, b"\0")
+    if file.size >= 48 and file.read(file.size - 8, 8) == TABLE_MAGIC:
+        raise FormatError(file.path, "is the index of a TensorFlow checkpoint", "convert it with tensorflow and numpy.savez")
+    if head[4:8] == b"TFL3":
+        raise FormatError(file.path, "is a TensorFlow Lite model", "convert the model that it was made from")
+    if file.size >= 520 and file.read(512, 8) == HDF5:
+        raise FormatError(file.path, "is an HDF5 file (Keras .h5)", "convert it with h5py and numpy.savez")
+    if (0x80 < head[0] <= 0x8F and 0xA0 <= head[1] <= 0xDA) or head[:1] in b"\xde\xdf":
+        raise FormatError(file.path, "looks like msgpack (a Flax checkpoint)", "convert it with flax and safetensors")
+    if head[:1] == b"\x08" and 3 <= head[1] < 32 and head[2] in _ONNX_FIELDS:
+        producer = head[4 : 4 + head[3]] if head[2] == 0x12 else b""
+        if all(0x20 <= byte < 0x7F for byte in producer):
+            raise FormatError(file.path, "looks like an ONNX model", "convert its initializers with the onnx package")
+        raise FormatError(file.path, "looks like a Core ML model", "convert the model that it was made from")
+
+
 def _refuse_cut_safetensors(file: SourceFile, head: bytes) -> None:
     """A file that begins like safetensors, but whose header would be longer than the file, or than headers may be."""
     length = int.from_bytes(head[:8], "little")
+    if head[8:9] in b" \t\r\n" and head[8:].lstrip()[:1] == b"{" and 8 + length <= file.size:
+        raise FormatError(file.path, "begins its safetensors header with white space, where the format has `{`")
     if head[8:9] == b"{":
         raise FormatError(file.path, f"declares a safetensors header of {length} bytes, and has {file.size - 8} after it", AGAIN)
 
@@ -63,4 +86,6 @@ def unknown_format(file: SourceFile, head: bytes) -> FormatError:
     """The error of a file that nothing here knows: a text is told as one."""
     if all(byte >= 0x20 or byte in b"\t\r\n" for byte in head):
         return FormatError(file.path, "is a text file, not a checkpoint", "a key list has lines of `key<TAB>dtype<TAB>shape`")
+    if _PART_OF_TENSORFLOW.search(file.path):
+        return FormatError(file.path, "is named like the data of a TensorFlow checkpoint", "convert it with tensorflow and numpy.savez")
     return FormatError(file.path, "is of no format that is known here", "its first bytes are " + head[:8].hex(" "))

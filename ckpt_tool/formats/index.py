@@ -71,7 +71,7 @@ def _check_names(file: SourceFile, names: list[str]) -> None:
     folder = os.path.dirname(file.path)
     missing = [name for name in names if not os.path.lexists(os.path.join(folder, name))]
     if missing:
-        some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        some = ", ".join(name[:200] for name in missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise FormatError(file.path, f"{len(missing)} of its {len(names)} shards are missing: {some}", "download them")
 
 

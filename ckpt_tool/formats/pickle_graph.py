@@ -201,7 +201,7 @@ def _describe_container(value: object, depth: int) -> str:
         left, right, parts = f"{value.type_name}(", ")", (f"{key_text(key)}={_describe(one, depth - 1)}" for key, one in named.items())
     else:
         members = value.members if isinstance(value, Bag) else value
-        left, right = ("[", "]") if isinstance(value, list) else ("(", ")")
+        left, right = ("[", "]") if isinstance(value, list) else ("(", ",)" if isinstance(value, tuple) and len(value) == 1 else ")")
         parts = (_describe(one, depth - 1) for one in members) if isinstance(members, list | tuple) else iter(())
     if depth <= 0:
         return f"{left}…{right}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from struct import unpack_from
 from typing import TYPE_CHECKING
@@ -11,6 +12,10 @@ from ckpt_tool.formats.pickle_values import Bag, PickleFault
 
 if TYPE_CHECKING:
     from ckpt_tool.formats.pickle_machine import PickleMachine as Machine
+
+
+_ESCAPE = re.compile(rb"\\(?:[\\'\"abfnrtv]|x[0-9A-Fa-f]{2}|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7]))")
+_INTEGER = re.compile(rb"\s*[+-]?[0-9]+\s*")
 
 
 def proto(m: Machine) -> None:
@@ -87,7 +92,7 @@ def integer_line(m: Machine) -> None:
         m.stack.append(line == b"01")
         return
     digits = line.rstrip(b"L")
-    if len(digits) > PICKLE_LONG_BYTES or not digits.strip().lstrip(b"+-").isdigit():
+    if len(digits) > PICKLE_LONG_BYTES or not _INTEGER.fullmatch(digits):
         raise PickleFault("has an integer that is none" if len(digits) < 100 else f"has an integer of {len(digits)} digits")
     m.stack.append(int(digits))
 
@@ -103,10 +108,10 @@ def string_line(m: Machine) -> None:
     line = take_line(m).strip()
     if len(line) < 2 or line[:1] not in b"'\"" or line[-1:] != line[:1]:
         raise PickleFault("has a text without quotes")
-    try:
-        m.stack.append(python2_text(line[1:-1].decode("unicode_escape").encode("latin-1")))
-    except UnicodeError:
-        raise PickleFault("has a text that can't be decoded") from None
+    inner = line[1:-1]
+    if b"\\" in _ESCAPE.sub(b"", inner):
+        raise PickleFault("has a text with an escape that Python 2 does not write")
+    m.stack.append(python2_text(inner.decode("unicode_escape").encode("latin-1")))
 
 
 def unicode_line(m: Machine) -> None:

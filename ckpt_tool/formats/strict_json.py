@@ -7,6 +7,7 @@ from typing import NoReturn
 from ckpt_tool.formats.limits import JSON_INTEGER_DIGITS
 
 _LONG = re.compile(rb"[0-9]{%d}" % (JSON_INTEGER_DIGITS + 1))
+_ZERO_BELOW = re.compile(rb"[\[,:]\s*-0")
 
 
 class JsonFault(ValueError):
@@ -17,10 +18,10 @@ def parse_json(raw: bytes) -> object:
     """Raises JsonFault: no UTF-8, a name twice, numbers that are no integers of at most 20 digits, too deep, half a surrogate pair."""
     try:
         text = raw.decode()
-        if (value := _plain(text)) is not None:
+        if not _has_zero_below(raw) and (value := _plain(text)) is not None:
             return value
-        # Looking at each number costs a call each; a text without long runs of digits needs no look.
-        integer = _integer if _LONG.search(raw) else int
+        # Looking at each number costs a call each; a text without long runs of digits or `-0` needs no look.
+        integer = _integer if _LONG.search(raw) or _has_zero_below(raw) else int
         value = json.loads(text, object_pairs_hook=_object, parse_int=integer, parse_constant=_no_number)
         if "\\u" in text:
             _check_surrogates(value)
@@ -33,6 +34,10 @@ def parse_json(raw: bytes) -> object:
         raise JsonFault("is nested too deep") from None
     except json.JSONDecodeError as error:
         raise JsonFault(f"is no JSON: {error.msg.lower()} at character {error.pos}") from None
+
+
+def _has_zero_below(raw: bytes) -> bool:
+    return b"-0" in raw and _ZERO_BELOW.search(raw) is not None
 
 
 def _plain(text: str) -> dict[str, object] | None:
@@ -74,6 +79,8 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _integer(digits: str) -> int:
     if len(digits) > JSON_INTEGER_DIGITS:
         raise JsonFault(f"has a number of {len(digits)} digits")
+    if digits == "-0":
+        raise JsonFault("has -0, which is no integer to some readers")
     return int(digits)
 
 

@@ -9,7 +9,8 @@ from ckpt_tool.ops import Op, ops_argument
 def rule_line(sources: Sequence[str], targets: Sequence[str], ops: Sequence[Op] = ()) -> str:
     """One rule from the texts of its patterns: the short form for one pattern on each side, else the long one, on three lines."""
     argument = ops_argument(ops)
-    if len(sources) != 1 or len(targets) != 1:
+    # In the short form, what follows a colon and a space would be read as ops.
+    if len(sources) != 1 or len(targets) != 1 or ": " in f"{sources[0]} {targets[0]}":
         parts = {"from": sources, "to": targets, "ops": argument}
         return "\n    ".join(f"{name}: {flow(part[0] if len(part) == 1 else part)}" for name, part in parts.items())
     head = f"{sources[0]} -> {targets[0]}"
@@ -19,7 +20,20 @@ def rule_line(sources: Sequence[str], targets: Sequence[str], ops: Sequence[Op] 
 def scalar(text: str) -> str:
     """A plain YAML scalar where that is safe, else a quoted one."""
     is_plain = text[:1].isalnum() and not any(mark in text for mark in (": ", " #", "\\", '"', "\n")) and not text.endswith(":")
-    return text if is_plain and text.isprintable() and text == text.strip() else json.dumps(text, ensure_ascii=False)
+    return text if is_plain and text.isprintable() and text == text.strip() else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    return escaped(json.dumps(text, ensure_ascii=False))
+
+
+def escaped(text: str) -> str:
+    """The text with what can't be printed written as YAML has it between quotes: fit for a terminal, and for a comment."""
+    return text if text.isprintable() else "".join([mark if mark.isprintable() else _escape(ord(mark)) for mark in text])
+
+
+def _escape(code: int) -> str:
+    return f"\\x{code:02x}" if code < 1 << 8 else f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
 
 
 def flow(value: object) -> str:
@@ -29,5 +43,5 @@ def flow(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(flow(item) for item in value) + "]"
     if isinstance(value, str) and not value.replace("_", "").isalnum():
-        return json.dumps(value, ensure_ascii=False)
+        return _quoted(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

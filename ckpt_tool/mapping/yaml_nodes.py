@@ -92,7 +92,10 @@ def read_yaml(text: str, file: str) -> Node | None:
         raise RuleFileError(file, f"a rule file of {len(text):,} characters; at most {RULE_FILE_BYTES:,} are read")
     source = Source(file, tuple(text.splitlines()))
     try:
+        text.encode()
         return _document(_events(text), source)
+    except UnicodeEncodeError:
+        raise RuleFileError(file, "has half of a surrogate pair in a text, which YAML can't hold") from None
     except yaml.YAMLError as error:
         raise _as_rule_file_error(error, source) from None
 

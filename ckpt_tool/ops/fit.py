@@ -280,6 +280,8 @@ FITS: dict[str, type[Fit]] = {
 
 def parse_fit(argument: object) -> Fit:
     """A fit from a rule: its name, or its name with an argument. Raises OpError."""
+    if not isinstance(argument, str | Mapping):
+        raise OpError("a fit is a name, or a name with an argument")
     given = argument if isinstance(argument, Mapping) else {argument: None}
     name = str(next(iter(given), None))
     if len(given) != 1 or name not in FITS:

@@ -43,20 +43,22 @@ def small_and_large(tmp_path):
 
 @pytest.mark.skipif(not can_mount(), reason="no file system may be mounted here")
 @pytest.mark.parametrize(
-    ("early", "fact"),
+    ("name", "early", "fact"),
     [
-        ("yes", "/out.safetensors: needs 8,389,784 bytes, and * are free; nothing was written"),
-        ("no", "/out.safetensors: no room for 8,389,784 bytes: no space left on device"),
+        ("out.safetensors", "yes", "/out.safetensors: needs 8,389,784 bytes, and * are free; nothing was written"),
+        ("out.safetensors", "no", "/out.safetensors: no room for 8,389,784 bytes: no space left on device"),
+        ("out", "yes", "/out: needs 8,39*,*** bytes, and * are free; nothing was written"),
+        ("out", "no", "/out: no room for 8,39*,*** bytes: no space left on device"),
     ],
 )
-def test_a_full_disk_leaves_what_was_there(small_and_large, tmp_path, early, fact):
+def test_a_full_disk_leaves_what_was_there(small_and_large, tmp_path, name, early, fact):
     (tmp_path / "disk").mkdir()
     script = [sys.executable, str(Path(__file__).parent / "on_a_small_disk.py")]
-    ran = subprocess.run([*NAMESPACE, *script, tmp_path / "disk", *small_and_large, early], capture_output=True, text=True, check=False)
+    ran = subprocess.run([*NAMESPACE, *script, tmp_path / "disk", *small_and_large, name, early], capture_output=True, text=True, check=False)
     assert ran.stderr == ""
     happened = json.loads(ran.stdout)
     assert fnmatch(happened["error"], fact)
-    assert (happened["is_old"], happened["names"]) == (True, ["out.safetensors"])
+    assert (happened["is_old"], happened["names"]) == (True, [name])
 
 
 def test_a_limit_of_file_sizes_leaves_what_was_there(small_and_large, tmp_path):

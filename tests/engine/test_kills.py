@@ -1,6 +1,7 @@
 """A writer that is killed leaves the old file or the new one, whole, and the next run removes what it left lying about."""
 
 import fcntl
+import itertools
 import os
 import random
 import signal
@@ -65,21 +66,32 @@ def kill_soon(command, delay):
     assert process.returncode == -signal.SIGKILL
 
 
+def steps(out, source):
+    """Writes `source` to `out` again and again, killed one change of the file system later each time; says after each how it ended."""
+    command = [*WRITER, "steps", str(out), str(source)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for step in itertools.count(1):
+            process.stdin.write(f"{step}\n")
+            process.stdin.flush()
+            status = int(process.stdout.readline())
+            assert status in (0, -signal.SIGKILL)
+            yield status == 0
+            if status == 0:
+                break
+
+
 def test_a_kill_before_and_after_every_change_of_the_file_system(sources, tmp_path):
     out, source = tmp_path / "out.safetensors", sources / "small.safetensors"
     save_file({"w": torch.ones(3), "v": torch.ones(2)}, source, {"format": "pt"})
     save_file({"w": torch.zeros(9)}, sources / "old.safetensors")
     old, new, seen = (sources / "old.safetensors").read_bytes(), source.read_bytes(), []
-    for step in range(1, 100):
-        out.write_bytes(old)
-        status = subprocess.run([*WRITER, "step", str(step), str(out), str(source)], check=False).returncode
+    out.write_bytes(old)
+    for _ in steps(out, source):
         seen.append(out.read_bytes())
         assert seen[-1] in (old, new)
         map_checkpoint(str(source), str(source), str(out), force=True)
         assert names(tmp_path) == ["out.safetensors"]
-        if status == 0:
-            break
-        assert status == -signal.SIGKILL
+        out.write_bytes(old)
     turn = seen.index(new)
     assert (seen[:turn], seen[turn:]) == ([old] * turn, [new] * (len(seen) - turn))
     assert turn > 10

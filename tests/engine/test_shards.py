@@ -110,3 +110,20 @@ def test_sizes(text, size):
 def test_no_sizes(text):
     with pytest.raises(InputError, match="is no size"):
         size_of(text)
+
+
+@pytest.mark.parametrize("output", ["model", "link", "model/.", "twins"])
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_a_folder_that_is_read_is_never_written(tmp_path, source, output, role):
+    single, folder = str(tmp_path / "in.safetensors"), str(tmp_path / "model")
+    map_checkpoint(single, None, folder, RENAME, shard_bytes=800)
+    (tmp_path / "link").symlink_to("model")
+    (tmp_path / "twins").mkdir()
+    for path in (tmp_path / "model").glob("*.safetensors"):
+        os.link(path, tmp_path / "twins" / path.name)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+    sides = (folder, None, How(inline=("net.** -> **",))) if role == "source" else (single, folder, RENAME)
+    with pytest.raises(OutputError, match=r"model-00001-of-00003\.safetensors: is one of the inputs"):
+        map_checkpoint(*sides[:2], str(tmp_path / output), sides[2], force=True, shard_bytes=400)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+    assert sorted(os.listdir(tmp_path)) == ["in.safetensors", "link", "model", "twins"]

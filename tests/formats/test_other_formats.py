@@ -104,6 +104,17 @@ FOREIGN = {
     "msgpack": (b"\x81\xa6params\x80" + bytes(40), "msgpack"),
     "zeros": (bytes(1000), "nothing but zeros"),
     "an ONNX model": (b"\x08\x08\x12\x07pytorch" + bytes(40), "ONNX"),
+    "an ONNX model without a producer": (b"\x08\x0a:\x20" + bytes(40), "ONNX"),
+    "a Core ML model": (b"\x08\x05\x12\x80\x01\x0a" + bytes(40), "Core ML"),
+    "a SavedModel": (b"\x08\x01\x12\xa0\x04\x0a" + bytes(40), "TensorFlow SavedModel"),
+    "a TensorFlow Lite model": (b"\x1c\0\0\0TFL3" + bytes(40), "TensorFlow Lite"),
+    "an HDF5 file behind other bytes": (bytes(512) + b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5"),
+    "an old GGML file": (b"tjgg" + bytes(40), "old GGML"),
+    "an image": (b"\x89PNG\r\n\x1a\n" + bytes(40), "image"),
+    "the start of a model": (b"\x08\x03", "of no format that is known here|is a text file"),
+    "white space first": (
+        b"\x40" + bytes(7) + b' {"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(64) + bytes(4), "begins its safetensors header with white space",
+    ),
     "a safetensors file without most of its header": (b"\xff\0\0\0\0\0\0\0{" + bytes(40), "declares a safetensors header of 255 bytes"),
     "anything": (b"\x01\x02\x03\x04" * 20, "of no format that is known here"),
 }
@@ -170,3 +181,15 @@ def test_gguf_tensors_have_our_types(tmp_path: Path) -> None:
     path = gguf(tmp_path / "a.gguf", tensors=(("w", (2,), 30, 0),), data=bytes(4))
     with open_checkpoint(path) as checkpoint:
         assert checkpoint.catalog["w"].dtype is DType.BF16
+
+
+def test_a_folder_of_other_kinds_names_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "flax_model.msgpack").write_bytes(b"\x81\xa6params\x80")
+    with pytest.raises(InputError, match=r"without a checkpoint of a usual name, but with flax_model\.msgpack; name one of them"):
+        open_checkpoint(str(tmp_path))
+
+
+def test_the_data_of_a_tensorflow_checkpoint_is_told_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt.data-00000-of-00001").write_bytes(b"\x01\x02\x03\x04" * 20)
+    with pytest.raises(FormatError, match="data of a TensorFlow checkpoint"):
+        open_checkpoint(str(tmp_path / "model.ckpt.data-00000-of-00001"))

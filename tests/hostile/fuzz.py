@@ -3,6 +3,7 @@
     python tests/hostile/fuzz.py --minutes 60 all             every target, an hour each
     python tests/hostile/fuzz.py --minutes 5 pickle zip       these two
     python tests/hostile/fuzz.py pickle --replay FILE         one input again, with its traceback
+    python tests/hostile/fuzz_guided.py pickle --minutes 60   guided by what each input reaches; needs `pip install atheris`
 
 A finding is any exception that is none of ours, more than 10 seconds, more than 600 MB, a control character that would reach the
 terminal, a misreading. Each is written to --keep (`fuzz_findings/`), once for each place in the code.
@@ -79,28 +80,43 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
 
 
+class Findings:
+    """The tally of one target: each place in the code that broke a promise is told and kept once."""
+
+    def __init__(self, name: str, keep: Path, folder: Path) -> None:
+        self.name, self.keep, self.folder = name, keep, folder
+        self.found: set[str] = set()
+        self.count, self.slowest = 0, 0.0
+
+    def try_input(self, raw: bytes) -> None:
+        # What hangs inside of a C function is not reached by signals: the process ends, and the input stays in `folder`.
+        faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
+        start = time.monotonic()
+        error = try_input(TARGETS[self.name], raw, self.folder)
+        self.count, self.slowest = self.count + 1, max(self.slowest, time.monotonic() - start)
+        faulthandler.cancel_dump_traceback_later()
+        if error is not None and (place := place_of(error)) not in self.found:
+            self.found.add(place)
+            self.keep.mkdir(parents=True, exist_ok=True)
+            path = self.keep / f"{self.name}-{sha256(raw).hexdigest()[:8]}"
+            path.write_bytes(raw)
+            print(f"{self.name}: {place}: {str(error)[:200]!r}; kept as {path}", flush=True)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.count:,} inputs, the slowest {self.slowest:.2f} s, {len(self.found)} findings"
+
+
 def fuzz(name: str, seconds: float, keep: Path, seed: int) -> int:
     """Runs one target; gives the number of findings."""
-    target, found, count, slowest = TARGETS[name], set(), 0, 0.0
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
-        for raw in inputs(target, Random(seed)):
-            start = time.monotonic()
-            if start > end:
+        findings = Findings(name, keep, Path(folder))
+        for raw in inputs(TARGETS[name], Random(seed)):
+            if time.monotonic() > end:
                 break
-            # What hangs inside of a C function is not reached by signals: the process ends, and the input stays in `folder`.
-            faulthandler.dump_traceback_later(6 * SECONDS, exit=True)
-            error = try_input(target, raw, Path(folder))
-            count, slowest = count + 1, max(slowest, time.monotonic() - start)
-            if error is not None and (place := place_of(error)) not in found:
-                found.add(place)
-                keep.mkdir(parents=True, exist_ok=True)
-                path = keep / f"{name}-{sha256(raw).hexdigest()[:8]}"
-                path.write_bytes(raw)
-                print(f"{name}: {place}: {str(error)[:200]!r}; kept as {path}", flush=True)
-    faulthandler.cancel_dump_traceback_later()
-    print(f"{name}: {count:,} inputs, the slowest {slowest:.2f} s, {len(found)} findings", flush=True)
-    return len(found)
+            findings.try_input(raw)
+    print(findings, flush=True)
+    return len(findings.found)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -12,30 +13,28 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ckpt_tool.errors import CkptError, InputError, RuleError
+from ckpt_tool.errors import CkptError, InputError
 from ckpt_tool.formats import format_key_list, open_checkpoint
 from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.keys import Matcher, PatternError, Renderer, parse
-from ckpt_tool.mapping import compile_plan
+from ckpt_tool.mapping import check_rules as analyse_rules
+from ckpt_tool.mapping import compile_plan, find_notes, invert_rules
 from ckpt_tool.mapping.read_rules import read_rule_text
 from ckpt_tool.report.jsons import to_json
 from ckpt_tool.report.plan import PlanNames, plan_text
-from ckpt_tool.report.problems import error_text
+from ckpt_tool.report.problems import notes_text
 from ckpt_tool.report.show import show_json, show_text
-from ckpt_tool.report.style import Style, safe
-from ckpt_tool.tensors import Catalog, DType, TensorInfo
+from ckpt_tool.report.style import Style
 from ckpt_tool.torch_bridge import tensor_info, to_bytes
 from tests.hostile import seeds
 from tests.hostile.broken_files import torch_file
+from tests.hostile.fuzz_names import catalog_pairs, check_catalogs, check_formula, check_params, formulas, params
 from tests.hostile.mutations import change_bytes, change_fields, change_header, change_opcodes, change_words
+from tests.hostile.promises import CATALOG, Misread, check_error, check_shown
 
 Change = Callable[[bytes, list[bytes], Random], bytes]
 MOST_BYTES = 1 << 20
 """Larger tensors are listed, but their bytes not asked for."""
-
-
-class Misread(Exception):
-    """We and the reference both read a file, and differ."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +82,6 @@ def read_all(checkpoint: Checkpoint) -> None:
     for key, info in checkpoint.catalog.items():
         if checkpoint.has_values and info.nbytes < MOST_BYTES:
             assert len(checkpoint.raw(key)) == info.nbytes, key
-
-
-def check_shown(text: str) -> None:
-    assert all(safe(line) == line for line in text.split("\n")), "a control character would reach the terminal"
-
-
-def check_error(error: CkptError) -> None:
-    text = error_text(error)
-    check_shown(text)
-    assert isinstance(error, RuleError) or "\n" not in text, "an error of several lines"
-    assert isinstance(error, RuleError) or len(text) < 2000, "an error that is too long"
 
 
 def check_pickle(raw: bytes, path: Path) -> None:
@@ -166,18 +154,14 @@ def _compare(checkpoint: Checkpoint, key: str, tensor: torch.Tensor) -> None:
         raise Misread(f"the bytes of `{key}` differ")
 
 
-CATALOG = Catalog(
-    TensorInfo(key, DType.F32, (4, 4))
-    for key in ("layer1.0.conv1.weight", "layer1.0.bn1.weight", "fc.weight", "fc.bias", "blocks.0.attn.qkv.weight", "module.x", "a1.2", "x.q.w", "é")
-)  # fmt: skip
-
-
 def check_rules(raw: bytes, path: Path) -> None:
-    """Rules are read and compiled, or refused; the same for each as a file on the disk."""
+    """Rules are read, looked over, compiled and turned round, or refused; the same for each as a file on the disk."""
     try:
         rules = read_rule_text(raw.decode("utf-8", "replace"), "rules.yaml")
+        check_shown(notes_text([*islice(find_notes(rules), 100), *analyse_rules(rules, CATALOG)]))
         plan = compile_plan(rules, CATALOG)
         check_shown(plan_text(plan, PlanNames("a", None, rules.files)))
+        invert_rules(rules, plan)
     except CkptError as error:
         check_error(error)
 
@@ -227,4 +211,8 @@ TARGETS = {
     "junk": Target(lambda: seeds.junk() + seeds.key_lists() + seeds.gguf()[:1], (change_bytes,), check_file),
     "rules": Target(seeds.rule_files, (change_words, change_words, change_bytes), check_rules),
     "patterns": Target(seeds.patterns, (change_words, change_bytes), check_pattern),
+    "formulas": Target(formulas, (change_words, change_bytes), check_formula),
+    "params": Target(params, (change_words, change_bytes), check_params),
+    "catalogs": Target(catalog_pairs, (change_words, change_words, change_bytes), check_catalogs),
+    "torchscript": Target(seeds.torchscript, (_change_member, change_bytes), check_file),
 }

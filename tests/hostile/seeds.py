@@ -52,6 +52,12 @@ def torch_zip() -> list[bytes]:
     return [torch_file(value) for value in STORAGES.values()] + [raw for name, raw in must_read() if name.endswith(".pth")]
 
 
+def torchscript() -> list[bytes]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [torch.jit.script(module).save_to_buffer() for module in (torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.BatchNorm1d(2)))]
+
+
 def legacy() -> list[bytes]:
     return [torch_file(value, _use_new_zipfile_serialization=False) for name, value in STORAGES.items() if name != "sparse"]
 
