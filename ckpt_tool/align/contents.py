@@ -13,6 +13,8 @@ from ckpt_tool.tensors import Catalog, DType, Shape
 if TYPE_CHECKING:
     import torch
 
+NO_KERNEL = 32
+"""The last dimension from which on three dimensions are matrices, stacked, and no convolution's kernel along a line."""
 TELLING = 16
 """Bytes below which equal content may be chance."""
 
@@ -64,6 +66,13 @@ def _is_one(piece: bytes, element: bytes) -> bool:
     return head == element * (len(head) // len(element)) and piece == element * (len(piece) // len(element))
 
 
+def digest_of(tensor: torch.Tensor) -> bytes:
+    """The digest that `content_of` gives a tensor's bytes."""
+    from ckpt_tool.torch_bridge import to_bytes
+
+    return blake2b(to_bytes(tensor), digest_size=32).digest()
+
+
 def read_as(checkpoint: HasValues, key: str, dtype: DType) -> torch.Tensor:
     """A tensor, as another dtype where its own differs."""
     from ckpt_tool.torch_bridge import to_tensor, torch_dtype
@@ -80,8 +89,8 @@ def elements_of(tensor: torch.Tensor) -> int:
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
     if whole is None:
         return 0
-    total = 0
-    for part in tensor.contiguous().reshape(-1).view(whole).split(1 << 20):
+    total, parts = 0, max(1, tensor.numel() >> 20)
+    for part in tensor.contiguous().reshape(-1).view(whole).tensor_split(parts):
         mixed = part.to(torch.int64) * -7046029254386353131
         mixed = (mixed ^ (mixed >> 29)) * -4658895280553007687
         total += int((mixed ^ (mixed >> 32)).sum())
@@ -118,4 +127,4 @@ def rows_of(tensor: torch.Tensor, is_turned: bool) -> list[bytes]:
 
 def has_blocks(plain: Shape) -> bool:
     """Whether a tensor's rows are those of its last dimension: of a matrix, or of matrices stacked; a kernel's are all that one output has."""
-    return len(plain) == 2 or (len(plain) == 3 and plain[-1] >= 8)
+    return len(plain) == 2 or (len(plain) == 3 and plain[-1] >= NO_KERNEL)

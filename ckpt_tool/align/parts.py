@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ckpt_tool.align.contents import plain_shape
 from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.align.rowmaps import row_ops, runs_of
 from ckpt_tool.align.shapes import Plain, closed, is_stack, opened, reshaped, simplified, turn_of
-from ckpt_tool.align.contents import plain_shape
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, Shape
 
@@ -138,7 +138,11 @@ class _Group:
             return None
         slots = _slots(keys)
         sizes = [len(spans[slot[0]]) for slot in slots or ()]
-        if slots is None or any(len(slot) != plain[0] for slot in slots) or sum(map(len, spans.values())) != _rows(plain, self.turns.source):
+        if (
+            slots is None
+            or any(len(slot) != plain[0] for slot in slots)
+            or sum(map(len, spans.values())) != _rows(plain, self.turns.source)
+        ):
             return None
         ops = reshaped(self.shapes[origin], plain) + (turn_of(plain) if self.turns.source else [])
         ops += [_split_op(sizes, 1)] if len(slots) > 1 else []
@@ -231,16 +235,18 @@ _NUMBER = re.compile(r"\d+")
 
 def _slots(keys: Sequence[str]) -> tuple[Slot, ...] | None:
     """Keys by kind, if the kinds take turns: gate 0, up 0, gate 1, up 1. A kind's keys differ in one number, which counts up."""
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for key in keys:
-        kinds[_NUMBER.sub("#", key)].append(key)
-    order = [_NUMBER.sub("#", key) for key in keys]
-    if order != list(kinds) * (len(keys) // len(kinds)) or any(not _counts_up(slot) for slot in kinds.values()):
-        return None
-    return tuple(tuple(slot) for slot in kinds.values())
+    for place in range(len(_NUMBER.findall(keys[0]))):
+        kinds: dict[str, list[str]] = defaultdict(list)
+        for key in keys:
+            kinds[_without_number(key, place)].append(key)
+        order = [_without_number(key, place) for key in keys]
+        if len(kinds) < len(keys) and order == list(kinds) * (len(keys) // len(kinds)):
+            slots = tuple(tuple(slot) for slot in kinds.values())
+            if all(_is_in_order([int(_NUMBER.findall(key)[place]) for key in slot]) for slot in slots):
+                return slots
+    return None
 
 
-def _counts_up(slot: Sequence[str]) -> bool:
-    columns = list(zip(*([int(number) for number in _NUMBER.findall(key)] for key in slot), strict=True))
-    varying = [column for column in columns if len(set(column)) > 1]
-    return len(varying) == 1 and _is_in_order(varying[0])
+def _without_number(key: str, place: int) -> str:
+    found = list(_NUMBER.finditer(key))
+    return f"{key[: found[place].start()]}#{key[found[place].end() :]}" if place < len(found) else key

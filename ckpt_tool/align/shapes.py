@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
-
 from ckpt_tool.align.contents import has_blocks, plain_shape
 from ckpt_tool.tensors import Shape
 
@@ -41,7 +38,8 @@ def opened(shape: Shape, is_turned: bool) -> tuple[Plain, Shape]:
 
 def closed(shape: Shape, is_turned: bool) -> Plain:
     """The ops that undo `opened` for a tensor of this shape."""
-    ops, plain = [], plain_shape(shape)
+    ops: Plain = []
+    plain = plain_shape(shape)
     if not is_turned and not is_stack(plain):
         return []
     if is_stack(plain):
@@ -77,7 +75,3 @@ def simplified(ops: Plain) -> Plain:
         if name in ("split", "slice") and isinstance(argument, dict):
             return [{name: {**argument, "dim": 1}}]
     return ops
-
-
-def elements(shapes: Sequence[Shape]) -> int:
-    return sum(map(prod, shapes))

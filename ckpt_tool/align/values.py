@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import permutations
+from math import prod
+from typing import TYPE_CHECKING
 
 from ckpt_tool.align.alignment import Aligned, Alignment, Ambiguous, Hint, align
-from ckpt_tool.align.contents import Content, HasValues, cast_content, content_of, elements_of, plain_shape, read_as
+from ckpt_tool.align.contents import Content, HasValues, cast_content, content_of, digest_of, elements_of, plain_shape, read_as
 from ckpt_tool.align.follow import followers
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.proof import is_proved
 from ckpt_tool.align.rows import TURNS, RowFinder, are_castable, parts_of_vectors
 from ckpt_tool.align.shapes import Plain, reshaped
 from ckpt_tool.align.surroundings import settled_by_surroundings
-from ckpt_tool.ops import parse_ops
-from ckpt_tool.tensors import Catalog, DType, Shape
+from ckpt_tool.ops import OpError, parse_ops, run_chain
+from ckpt_tool.tensors import DType, Shape
 
-EQUAL = "equal values"
+if TYPE_CHECKING:
+    import torch
+
+EQUAL, DIFFERENT = "equal values", "the values differ"
+SURE, UNSURE = 0.9, 0.85
+MOST = 0.9
+"""The share of pairs by name that must have equal values for the others to be doubted."""
 Kind = tuple[DType, bytes]
 """A dtype and the digest of what is held in it."""
 
@@ -35,19 +44,19 @@ class _Comparing:
     hints: Sequence[Hint]
 
     def __post_init__(self) -> None:
-        self.ours = {key: content_of(self.source, key) for key in self.source.catalog}
-        self.theirs = {key: content_of(self.target, key) for key in self.target.catalog}
+        self.ours, self.theirs = _contents(self.source), _contents(self.target)
         self.pairs: list[Aligned] = []
         self.left_source = dict.fromkeys(self.source.catalog)
         self.left_target = dict.fromkeys(self.target.catalog)
         self.kinds = self._kinds()
+        self.telling = {kind for key, kind in self.kinds[1].items() if self.theirs[key].tells}
 
     def run(self) -> Alignment:
         self._whole()
         if self._telling_left():
             self._rearranged()
-            self._in_parts()
             self._normalised()
+            self._in_parts()
         self._around()
         self._copies()
         named = align(self.source.catalog, self.target.catalog, self.hints)
@@ -85,7 +94,7 @@ class _Comparing:
     def _whole(self) -> None:
         """Tensors of the same bytes that are the only ones of their content on both sides."""
         for kind, (ours, theirs) in self._by_kind(*self.kinds).items():
-            if len(ours) == len(theirs) == 1 and self._tells(kind):
+            if len(ours) == len(theirs) == 1 and kind in self.telling:
                 self._take(self._copy(ours[0], theirs[0]))
 
     def _by_kind(self, ours: Mapping[str, Kind], theirs: Mapping[str, Kind]) -> dict[Kind, tuple[list[str], list[str]]]:
@@ -94,9 +103,6 @@ class _Comparing:
             for key, kind in kinds.items():
                 found[kind][side].append(key)
         return found
-
-    def _tells(self, kind: Kind) -> bool:
-        return any(self.theirs[key].tells for key, each in self.kinds[1].items() if each == kind)
 
     def _copy(self, origin: str, key: str, ops: Plain | None = None) -> Pair:
         shapes = (self.source.catalog[origin].shape, self.target.catalog[key].shape)
@@ -117,7 +123,7 @@ class _Comparing:
         for key in self._open(1):
             info = self.target.catalog[key]
             if len(plain_shape(info.shape)) > 1:
-                theirs[info.dtype, _count(info.shape)].append(key)
+                theirs[info.dtype, prod(info.shape)].append(key)
         for (dtype, count), keys in theirs.items():
             ours = [key for key in self._open(0) if self._is_like(key, dtype, count)]
             if not ours:
@@ -133,7 +139,7 @@ class _Comparing:
 
     def _is_like(self, key: str, dtype: DType, count: int) -> bool:
         info = self.source.catalog[key]
-        return _count(info.shape) == count and len(plain_shape(info.shape)) > 1 and are_castable(info.dtype, dtype)
+        return prod(info.shape) == count and len(plain_shape(info.shape)) > 1 and are_castable(info.dtype, dtype)
 
     def _turned(self, origin: str, key: str) -> Plain | None:
         """The ops that put a tensor's dimensions in the other's order, if that makes it equal."""
@@ -170,15 +176,20 @@ class _Comparing:
 
     def _normalised(self) -> None:
         """Weights that the source holds as a length and a direction."""
+        found = {self.kinds[1][key]: key for key in self._open(1)}
         for g, v in _lengths(self.left_source):
-            shape = self.source.catalog[v].shape
-            fitting = [key for key in self._open(1) if self.target.catalog[key].shape == shape]
-            if fitting and (key := self._folded(g, v, fitting)):
-                self._take(Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})))
+            key = found.get((self.source.catalog[v].dtype, self._folded(g, v)))
+            if key is not None:
+                self._prove(Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})))
 
-    def _folded(self, g: str, v: str, keys: Sequence[str]) -> str | None:
-        pairs = (Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})) for key in keys)
-        return next((pair.targets[0][0] for pair in pairs if is_proved(pair, self.source, self.target)), None)
+    def _folded(self, g: str, v: str) -> bytes:
+        """The digest of the weight that a length and a direction make; empty where they make none."""
+        tensors = [read_as(self.source, key, self.source.catalog[key].dtype) for key in (g, v)]
+        try:
+            (weight,) = run_chain(parse_ops({"weight_norm": 0}), tensors)
+        except (OpError, RuntimeError):
+            return b""
+        return digest_of(weight)
 
     def _around(self) -> None:
         """Contents that stand in several places."""
@@ -191,11 +202,13 @@ class _Comparing:
                 telling.add(label)
                 for side, slots in zip(labels, (each.pair.sources, each.pair.targets), strict=True):
                     side.update({key: label for slot in slots for key in slot})
-        left = self._by_kind(*({key: self.kinds[side][key] for key in keys} for side, keys in enumerate((self.left_source, self.left_target))))
+        left = self._by_kind(
+            *({key: self.kinds[side][key] for key in keys} for side, keys in enumerate((self.left_source, self.left_target)))
+        )
         for kind, (ours, theirs) in left.items():
             if ours and theirs:
                 label = numbers.setdefault(kind, len(numbers))
-                telling |= {label} if self._tells(kind) else set()
+                telling |= {label} if kind in self.telling else set()
                 labels[0].update(dict.fromkeys(ours, label))
                 labels[1].update(dict.fromkeys(theirs, label))
         catalogs = (self.source.catalog, self.target.catalog)
@@ -220,9 +233,18 @@ class _Comparing:
                     del self.left_target[other]
 
     def _by_name(self, named: Alignment) -> None:
-        """What has no equal is paired by names and shapes."""
+        """What has no equal is paired by names and shapes; not for sure where nearly all that they pair has its equal there."""
+        sure = [each.pair for each in named.pairs if each.confidence >= SURE]
+        found = {(each.pair.sources, each.pair.targets) for each in self.pairs}
+        is_decided = sum((pair.sources, pair.targets) in found for pair in sure) > MOST * len(sure)
         for each in named.pairs:
-            self._take(each.pair, each.confidence, f"{each.evidence}; the values differ")
+            if not is_decided or self._are_equal(each.pair):
+                self._take(each.pair, each.confidence, f"{each.evidence}; {EQUAL if self._are_equal(each.pair) else DIFFERENT}")
+            else:
+                self._take(each.pair, min(each.confidence, UNSURE), f"{each.evidence}; {DIFFERENT}, where nearly all others are equal")
+
+    def _are_equal(self, pair: Pair) -> bool:
+        return pair.is_rename and self.kinds[0][pair.sources[0][0]] == self.kinds[1][pair.targets[0][0]]
 
     def _result(self, named: Alignment) -> Alignment:
         order = {key: place for place, key in enumerate(self.target.catalog)}
@@ -238,16 +260,16 @@ class _Comparing:
 
 
 MOST_DIMENSIONS = 5
+READERS = 2
 
 
-def _count(shape: Shape) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+def _contents(side: HasValues) -> dict[str, Content]:
+    """What every key holds; two are read at a time, for digests leave Python to others."""
+    with ThreadPoolExecutor(READERS) as readers:
+        return dict(zip(side.catalog, readers.map(lambda key: content_of(side, key), side.catalog), strict=True))
 
 
-def _bits(tensor):  # type: ignore[no-untyped-def]
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """The elements as integers, so that NaN equals itself."""
     import torch
 

@@ -5,8 +5,8 @@ import re
 import torch
 from truths import Truth, expected, random_tensors
 
-from ckpt_tool.tensors import Catalog, DType, TensorInfo
-from ckpt_tool.torch_bridge import tensor_infos, to_bytes, torch_dtype
+from ckpt_tool.tensors import Catalog
+from ckpt_tool.torch_bridge import tensor_infos, to_bytes
 
 _NORM = re.compile(r"(norm|bn|ln|gn|gamma|beta)", re.IGNORECASE)
 
