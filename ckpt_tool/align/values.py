@@ -48,16 +48,19 @@ class _Comparing:
         self.pairs: list[Aligned] = []
         self.left_source = dict.fromkeys(self.source.catalog)
         self.left_target = dict.fromkeys(self.target.catalog)
+        self.is_settled = False
         self.kinds = self._kinds()
         self.telling = {kind for key, kind in self.kinds[1].items() if self.theirs[key].tells}
 
     def run(self) -> Alignment:
         self._whole()
         if self._telling_left():
-            self._rearranged()
             self._normalised()
+            self._rearranged()
             self._in_parts()
         self._around()
+        self.is_settled = True
+        self._rearranged()
         self._copies()
         named = align(self.source.catalog, self.target.catalog, self.hints)
         self._by_name(named)
@@ -112,10 +115,11 @@ class _Comparing:
         return bool(self._open(0)) and bool(self._open(1))
 
     def _open(self, side: int) -> list[str]:
-        """Keys that are not paired and whose content is nowhere else."""
+        """Keys that are not paired and whose content is nowhere on the other side; of the source also what is left of equal ones in the end."""
         left, contents, others = ((self.left_source, self.ours, 1), (self.left_target, self.theirs, 0))[side]
         known = set(self.kinds[others].values())
-        return [key for key in left if contents[key].tells and self.kinds[side][key] not in known]
+        is_any = self.is_settled and side == 0
+        return [key for key in left if contents[key].tells and (is_any or self.kinds[side][key] not in known)]
 
     def _rearranged(self) -> None:
         """Tensors of the same elements in another order of dimensions."""
@@ -282,9 +286,17 @@ def _permuting(ours: Shape, theirs: Shape, order: Sequence[int]) -> Plain:
     plain = plain_shape(ours)
     if ours == plain and len(ours) == len(theirs) == 2:
         return ["transpose"]
+    for usual in _USUAL.get(len(ours), ()) if len(ours) == len(theirs) else ():
+        long = [axis for axis in usual if ours[axis] != 1]
+        if tuple(ours[axis] for axis in usual) == theirs and [sorted(long).index(axis) for axis in long] == list(order):
+            return [{"rearrange": f"{' '.join('abcd'[: len(ours)])} -> {' '.join('abcd'[axis] for axis in usual)}"}]
     names = "abcdefgh"[: len(plain)]
     left, right = iter(names), iter(names[axis] for axis in order)
     return [{"rearrange": f"{_dims(ours, left)} -> {_dims(theirs, right)}"}]
+
+
+_USUAL = {3: ((2, 1, 0),), 4: ((2, 3, 1, 0), (3, 2, 0, 1))}
+"""Orders between torch and JAX or TensorFlow: a kernel of one element goes as the others do."""
 
 
 def _dims(shape: Shape, names: Iterator[str]) -> str:

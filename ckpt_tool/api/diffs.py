@@ -1,11 +1,19 @@
 """Two checkpoints compared, and what to try where little pairs."""
 
 import shlex
+from typing import Protocol, TypeVar
 
 from ckpt_tool.diff import Diff, compare_all, diff_catalogs
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
+
+
+class HasPath(Protocol):
+    path: str
+
+
+Side = TypeVar("Side", bound=HasPath)
 
 
 def diff_checkpoints(a: str, b: str, values: bool = False) -> Diff:
@@ -17,10 +25,15 @@ def diff_checkpoints(a: str, b: str, values: bool = False) -> Diff:
 def diff_open(ours: Checkpoint, theirs: Checkpoint, values: bool = False) -> Diff:
     if not values:
         return diff_catalogs(ours.catalog, theirs.catalog)
-    for side in (ours, theirs):
-        if not side.has_values:
-            raise InputError(side.path, "is a key list, which has no values to compare")
+    ours, theirs = with_values(ours), with_values(theirs)
     return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare_all(ours, theirs, keys))
+
+
+def with_values(side: Side) -> Side:
+    """The checkpoint. Raises InputError for a key list."""
+    if not getattr(side, "has_values", True):
+        raise InputError(side.path, "is a key list, which has no values to compare", "give a checkpoint")
+    return side
 
 
 def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:

@@ -2,17 +2,25 @@
 
 from collections.abc import Sequence
 
-from ckpt_tool.align import MIN_CONFIDENCE, Suggestion, suggest
+from ckpt_tool.align import MIN_CONFIDENCE, Suggestion, suggest, suggest_by_values
+from ckpt_tool.api.diffs import with_values
 from ckpt_tool.api.plans import open_target
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import open_checkpoint
 
 
-def suggest_rules(source: str, target: str, hints: Sequence[str] = (), min_confidence: float | None = None) -> Suggestion:
-    """The fewest rules for what aligns between two checkpoints, by names and shapes. `hints` are pairs: `source key -> target key`."""
+def suggest_rules(
+    source: str, target: str, hints: Sequence[str] = (), min_confidence: float | None = None, values: bool = False
+) -> Suggestion:
+    """The fewest rules for what aligns between two checkpoints, by names and shapes, and with `values` by what tensors hold.
+
+    `hints` are pairs: `source key -> target key`.
+    """
     pairs = [_hint(text) for text in hints]
     least = MIN_CONFIDENCE if min_confidence is None else min_confidence
     with open_checkpoint(source) as ours, open_target(target) as theirs:
+        if values:
+            return suggest_by_values(with_values(ours), with_values(theirs), pairs, least)
         return suggest(ours.catalog, theirs.catalog, pairs, least)
 
 
