@@ -16,9 +16,16 @@ class HasPath(Protocol):
 Side = TypeVar("Side", bound=HasPath)
 
 
-def diff_checkpoints(a: str, b: str, values: bool = False) -> Diff:
-    """The difference of two checkpoints, any formats; with `values`, of their tensors' values too."""
+def diff_checkpoints(a: str, b: str, values: bool = False, renames: bool = False) -> Diff:
+    """The difference of two checkpoints, any formats; with `values`, of their tensors' values too.
+
+    With `renames`, keys that only one side has are paired by alignment; with values as well, every tensor by what it holds.
+    """
     with open_checkpoint(a) as ours, open_checkpoint(b) as theirs:
+        if renames:
+            from ckpt_tool.api.renames import diff_by_alignment
+
+            return diff_by_alignment(ours, theirs, values)
         return diff_open(ours, theirs, values)
 
 
