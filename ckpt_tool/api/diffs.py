@@ -44,6 +44,13 @@ def with_values(side: Side) -> Side:
 
 
 def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
+    """What explains the differences, and what to try."""
+    from ckpt_tool.api.misfits import misfit_hints
+
+    return [] if result.identical else [*misfit_hints(result), *_relation_hints(result, names)]
+
+
+def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
     """What to try where little pairs by name: the prefix that explains it, or a draft of the rules."""
     counts = result.counts
     if not (counts["only_a"] and counts["only_b"]) or 2 * (counts["same"] + counts["value"]) > min(len(result.a), len(result.b)):

@@ -53,8 +53,9 @@ def _counterpart(key: str, each: Aligned) -> Counterpart:
     from ckpt_tool.align.values import EQUAL
 
     ops = [op for op in each.pair.ops if op.name != "copy"]
-    how = ", ".join(flow(op) for op in ops_argument(ops))
-    return Counterpart(key, each.confidence, each.evidence, how, EQUAL in each.evidence)
+    plain = ops_argument(ops)
+    how = ", ".join(flow(op) for op in plain)
+    return Counterpart(key, each.confidence, each.evidence, how, EQUAL in each.evidence, tuple(plain))
 
 
 @dataclass

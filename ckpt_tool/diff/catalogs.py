@@ -15,7 +15,8 @@ Kind = Literal["same", "value", "dtype", "shape", "only_a", "only_b", "renamed"]
 class Entry:
     """One key: what each side has of it, and how. `values` are there where the values were compared and differ.
 
-    A renamed one has two names, how sure that is (0 to 1) and why. `how` are the ops that lead from the one to the other.
+    A renamed one has two names, how sure that is (0 to 1) and why. `how` are the ops that lead from the one to the other,
+    as text and as plain data.
     """
 
     kind: Kind
@@ -25,6 +26,7 @@ class Entry:
     confidence: float | None = None
     evidence: str = ""
     how: str = ""
+    plain_ops: tuple[object, ...] = ()
 
     @property
     def key(self) -> str:

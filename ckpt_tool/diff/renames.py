@@ -21,6 +21,7 @@ class Counterpart:
     evidence: str = ""
     how: str = ""
     is_equal: bool = False
+    plain_ops: tuple[object, ...] = ()
 
 
 def diff_renamed(a: Catalog, b: Catalog, counterparts: Mapping[str, Counterpart], compare: Compare | None = None) -> Diff:
@@ -44,10 +45,10 @@ def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry
         return Entry("only_a", a[key], None)
     info = b[other.key]
     if other.key != key:
-        return Entry("renamed", a[key], info, None, other.confidence, other.evidence, other.how)
+        return Entry("renamed", a[key], info, None, other.confidence, other.evidence, other.how, other.plain_ops)
     if (a[key].shape, a[key].dtype) != (info.shape, info.dtype):
-        return Entry(kind_of(a[key], info), a[key], info, None, None, other.evidence, other.how)
-    return Entry("value", a[key], info, None, None, other.evidence, other.how) if other.how else None
+        return Entry(kind_of(a[key], info), a[key], info, None, None, other.evidence, other.how, other.plain_ops)
+    return Entry("value", a[key], info, None, None, other.evidence, other.how, other.plain_ops) if other.how else None
 
 
 def _is_alike(key: str, other: Counterpart, a: Catalog, b: Catalog) -> bool:

@@ -20,7 +20,7 @@ def diff_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN, hints: S
     sections.insert(4, renamed_section(diff, style))
     if not style.is_folded:
         sections.insert(1, _section(diff, "same", names, style))
-    sections += ["\n".join(f"hint: {hint}" for hint in hints)]
+    sections += ["\n".join(f"hint: {safe(hint)}" for hint in hints)]
     return "\n\n".join([section for section in sections if section] + [_closing(diff)])
 
 

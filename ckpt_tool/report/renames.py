@@ -8,7 +8,7 @@ from functools import reduce
 from operator import add
 
 from ckpt_tool.diff import Diff, Entry
-from ckpt_tool.keys import fold
+from ckpt_tool.keys import fold, quote
 from ckpt_tool.report.style import Style, columns, safe
 
 _NUMBER = re.compile(r"\d+")
@@ -41,9 +41,20 @@ def _groups(entries: Sequence[Entry], diff: Diff) -> Iterator[tuple[str, str, li
         group = [known[key] for key in one.keys]
         folded = {each.keys: each.pattern for each in fold({key_b(entry): None for entry in group}, diff.b)}
         if len(folded) == 1 and len(group) > 1:
-            yield one.pattern, next(iter(folded.values())), group
+            yield _spelt(one.pattern, one.keys), _spelt(*next((pattern, keys) for keys, pattern in folded.items())), group
         else:
             yield from ((key_a(entry), key_b(entry), [entry]) for entry in group)
+
+
+def _spelt(pattern: str, keys: Sequence[str]) -> str:
+    """A pattern; for everything, what all keys begin with."""
+    if pattern != "**":
+        return pattern
+    shared = 0
+    names = [key.split(".")[:-1] for key in keys]
+    while all(len(each) > shared and each[shared] == names[0][shared] for each in names):
+        shared += 1
+    return ".".join([*(quote(name) for name in names[0][:shared]), pattern])
 
 
 def _label(entry: Entry) -> object:
