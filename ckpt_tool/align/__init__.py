@@ -3,9 +3,9 @@
 from ckpt_tool.align.alignment import Aligned, Alignment, Ambiguous, align
 from ckpt_tool.align.draft import draft_rules
 from ckpt_tool.align.pairs import Pair
-from ckpt_tool.align.suggest import MIN_CONFIDENCE, Suggested, Suggestion, plan_by_alignment, suggest
+from ckpt_tool.align.suggest import MIN_CONFIDENCE, Suggested, Suggestion, plan_by_alignment, suggest, suggest_by_values
 
 __all__ = [
     "MIN_CONFIDENCE", "Aligned", "Alignment", "Ambiguous", "Pair", "Suggested", "Suggestion", "align", "draft_rules",
-    "plan_by_alignment", "suggest",
+    "plan_by_alignment", "suggest", "suggest_by_values",
 ]  # fmt: skip

@@ -13,8 +13,8 @@ from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
-from ckpt_tool.align.units import Unit, units_of
 from ckpt_tool.align.towers import uncertain_towers
+from ckpt_tool.align.units import Unit, units_of
 from ckpt_tool.align.words import common_path
 from ckpt_tool.formats.ordering import is_sorted
 from ckpt_tool.tensors import Catalog, shape_text
@@ -167,7 +167,7 @@ _TOWERS = "equal parts side by side, whose names don't tell which is which"
 def _tells_order(catalog: Catalog) -> bool:
     """Whether the keys stand as modules do: not sorted, and those of one module side by side."""
     owners = [key.rpartition(".")[0] for key in catalog]
-    starts = sum(owner != before for owner, before in zip(owners, ["\n", *owners[:-1]], strict=True))
+    starts = sum(owner != before for owner, before in zip(owners, ["\n", *owners], strict=False))
     return catalog.is_ordered and not is_sorted(list(catalog)) and starts < 1.1 * len(set(owners)) + 2
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckpt_tool.align.alignment import Aligned, Alignment, Hint, align
+from ckpt_tool.align.contents import HasValues
 from ckpt_tool.align.draft import draft_rules
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.errors import InputError, Problem, RuleError
@@ -39,6 +40,7 @@ class Suggestion:
     keep: tuple[str, ...]
     plan: Plan | None
     min_confidence: float
+    basis: str = "names and shapes"
 
     @property
     def is_complete(self) -> bool:
@@ -48,7 +50,7 @@ class Suggestion:
     @property
     def text(self) -> str:
         """The rule file."""
-        lines = ["# Drafted from names and shapes; a comment tells how sure each rule is. Read them before use.", "rules:"]
+        lines = [f"# Drafted from {self.basis}; a comment tells how sure each rule is. Read them before use.", "rules:"]
         for rule in self.rules:
             count = f"{rule.tensors} tensor{'s' if rule.tensors != 1 else ''}"
             lines += [f"  # {rule.confidence:.2f}, {count}: {escaped(rule.evidence)}", f"  - {rule.line}"]
@@ -69,8 +71,22 @@ def suggest(
     source: Catalog, target: Catalog, hints: Sequence[Hint] = (), min_confidence: float = MIN_CONFIDENCE, dtypes: DTypePolicy = "target"
 ) -> Suggestion:
     """Drafts rules for what aligns with this confidence. The planner has confirmed that they say exactly these pairs."""
+    return suggest_for(align(source, target, _checked(hints, source, target)), source, target, min_confidence, dtypes)
+
+
+def suggest_by_values(
+    source: HasValues, target: HasValues, hints: Sequence[Hint] = (), min_confidence: float = MIN_CONFIDENCE, dtypes: DTypePolicy = "target"
+) -> Suggestion:
+    """As `suggest`, for pairs whose tensors hold the same; costs reading both sides."""
+    from ckpt_tool.align.values import align_values
+
+    alignment = align_values(source, target, _checked(hints, source.catalog, target.catalog))
+    return replace(suggest_for(alignment, source.catalog, target.catalog, min_confidence, dtypes), basis="values, names and shapes")
+
+
+def suggest_for(alignment: Alignment, source: Catalog, target: Catalog, min_confidence: float, dtypes: DTypePolicy) -> Suggestion:
+    """Rules for what aligns with this confidence."""
     _check_texts(source, target)
-    alignment = align(source, target, _checked(hints, source, target))
     pairs = alignment.at_least(min_confidence)
     drop = _unpaired(source, (key for pair in pairs for slot in pair.sources for key in slot))
     keep = _unpaired(target, (key for pair in pairs for slot in pair.targets for key in slot))

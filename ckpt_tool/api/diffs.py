@@ -1,6 +1,7 @@
 """Two checkpoints compared, and what to try where little pairs."""
 
 import shlex
+from typing import Protocol, TypeVar
 
 from ckpt_tool.diff import Diff, compare_all, compare_digests, diff_catalogs
 from ckpt_tool.errors import InputError
@@ -8,9 +9,23 @@ from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
 
 
-def diff_checkpoints(a: str, b: str, values: bool = False) -> Diff:
-    """The difference of two checkpoints, any formats; with `values`, of their tensors' values too."""
+class HasPath(Protocol):
+    path: str
+
+
+Side = TypeVar("Side", bound=HasPath)
+
+
+def diff_checkpoints(a: str, b: str, values: bool = False, renames: bool = False) -> Diff:
+    """The difference of two checkpoints, any formats; with `values`, of their tensors' values too.
+
+    With `renames`, keys that only one side has are paired by alignment; with values as well, every tensor by what it holds.
+    """
     with open_checkpoint(a) as ours, open_checkpoint(b) as theirs:
+        if renames:
+            from ckpt_tool.api.renames import diff_by_alignment
+
+            return diff_by_alignment(ours, theirs, values)
         return diff_open(ours, theirs, values)
 
 
@@ -24,7 +39,21 @@ def diff_open(ours: Checkpoint, theirs: Checkpoint, values: bool = False) -> Dif
     return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare(ours, theirs, keys))
 
 
+def with_values(side: Side) -> Side:
+    """The checkpoint. Raises InputError for a key list."""
+    if not getattr(side, "has_values", True):
+        raise InputError(side.path, "is a key list, which has no values to compare", "give a checkpoint")
+    return side
+
+
 def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
+    """What explains the differences, and what to try."""
+    from ckpt_tool.api.misfits import misfit_hints
+
+    return [] if result.identical else [*misfit_hints(result), *_relation_hints(result, names)]
+
+
+def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
     """What to try where little pairs by name: the prefix that explains it, or a draft of the rules."""
     counts = result.counts
     if not (counts["only_a"] and counts["only_b"]) or 2 * (counts["same"] + counts["value"]) > min(len(result.a), len(result.b)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ckpt_tool.api.diffs import with_values
 from ckpt_tool.api.plans import open_target
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import open_checkpoint
@@ -13,13 +14,20 @@ if TYPE_CHECKING:
     from ckpt_tool.align import Suggestion
 
 
-def suggest_rules(source: str, target: str, hints: Sequence[str] = (), min_confidence: float | None = None) -> Suggestion:
-    """The fewest rules for what aligns between two checkpoints, by names and shapes. `hints` are pairs: `source key -> target key`."""
-    from ckpt_tool.align import MIN_CONFIDENCE, suggest
+def suggest_rules(
+    source: str, target: str, hints: Sequence[str] = (), min_confidence: float | None = None, values: bool = False
+) -> Suggestion:
+    """The fewest rules for what aligns between two checkpoints, by names and shapes, and with `values` by what tensors hold.
+
+    `hints` are pairs: `source key -> target key`.
+    """
+    from ckpt_tool.align import MIN_CONFIDENCE, suggest, suggest_by_values
 
     pairs = [_hint(text) for text in hints]
     least = MIN_CONFIDENCE if min_confidence is None else min_confidence
     with open_checkpoint(source) as ours, open_target(target) as theirs:
+        if values:
+            return suggest_by_values(with_values(ours), with_values(theirs), pairs, least)
         return suggest(ours.catalog, theirs.catalog, pairs, least)
 
 

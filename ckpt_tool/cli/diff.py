@@ -13,6 +13,9 @@ def diff(
     a: Annotated[str, typer.Argument(metavar="A", help=f"One side: {CHECKPOINT}.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other side.")],
     values: Annotated[bool, typer.Option("--values", help="Compare the values too; NaN equals NaN.")] = False,
+    renames: Annotated[
+        bool, typer.Option("--renames", help="Find tensors that have another name: by names and shapes, with --values by what they hold.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -27,7 +30,7 @@ def diff(
     from ckpt_tool.report.diff import diff_json, diff_text
     from ckpt_tool.report.jsons import to_json
 
-    result = api.diff_checkpoints(a, b, values)
+    result = api.diff_checkpoints(a, b, values, renames)
     if json:
         show_result(to_json(diff_json(result, (a, b), verbose)))
     elif not quiet:

@@ -16,6 +16,7 @@ def suggest(
     hint: Annotated[
         list[str] | None, typer.Option("--hint", metavar="'KEY -> KEY'", help="A pair that you know; it settles all blocks. Repeatable.")
     ] = None,
+    values: Annotated[bool, typer.Option("--values", help="Pair by equal values first: both sides hold the same tensors.")] = False,
     min_confidence: MinConfidence = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -26,7 +27,7 @@ def suggest(
     from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.suggestion import suggestion_json, suggestion_said
 
-    found = api.suggest_rules(source, target, hint or (), checked_confidence(min_confidence))
+    found = api.suggest_rules(source, target, hint or (), checked_confidence(min_confidence), values)
     if output is not None:
         api.write_text(output, found.text, force)
     if json:

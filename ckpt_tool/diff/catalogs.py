@@ -13,12 +13,20 @@ Kind = Literal["same", "value", "dtype", "shape", "only_a", "only_b", "renamed"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key: what each side has of it, and how. `values` are there where the values were compared and differ."""
+    """One key: what each side has of it, and how. `values` are there where the values were compared and differ.
+
+    A renamed one has two names, how sure that is (0 to 1) and why. `how` are the ops that lead from the one to the other,
+    as text and as plain data.
+    """
 
     kind: Kind
     a: TensorInfo | None
     b: TensorInfo | None
     values: Values | None = None
+    confidence: float | None = None
+    evidence: str = ""
+    how: str = ""
+    plain_ops: tuple[object, ...] = ()
 
     @property
     def key(self) -> str:
@@ -42,7 +50,7 @@ class Diff:
     @property
     def entries(self) -> tuple[Entry, ...]:
         """Every key once, those that are the same too."""
-        changed = {entry.key: entry for entry in self.changes}
+        changed = {entry.key: entry for entry in self.changes if entry.a is not None}
         ours = [changed.get(key) or Entry("same", info, self.b[key]) for key, info in self.a.items()]
         return (*ours, *(entry for entry in self.changes if entry.a is None))
 
@@ -70,7 +78,7 @@ def diff_catalogs(a: Catalog, b: Catalog, compare: Compare | None = None) -> Dif
         if other is not None and (other is info or (info.shape == other.shape and info.dtype is other.dtype)):
             alike.append(key)
         else:
-            changed[key] = Entry(_kind(info, other), info, other)
+            changed[key] = Entry(kind_of(info, other), info, other)
     for key, values in zip(alike, compare(alike), strict=True) if compare else ():
         if values:
             changed[key] = Entry("value", a[key], b[key], values)
@@ -79,7 +87,8 @@ def diff_catalogs(a: Catalog, b: Catalog, compare: Compare | None = None) -> Dif
     return Diff(a, b, (*ours, *theirs), compare is not None)
 
 
-def _kind(info: TensorInfo, other: TensorInfo | None) -> Kind:
+def kind_of(info: TensorInfo, other: TensorInfo | None) -> Kind:
+    """What differs of a key that isn't the same in both."""
     if other is None:
         return "only_a"
     return "shape" if info.shape != other.shape else "dtype"

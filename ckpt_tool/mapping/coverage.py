@@ -7,6 +7,7 @@ from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import PatternSet, fold, nearest
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.assign import Claim, Claims
+from ckpt_tool.mapping.misfits import fit_note
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import Rule, RuleSet, part_of
 from ckpt_tool.mapping.wrappers import wrapper_prefix
@@ -162,6 +163,8 @@ def check_outputs(plan: Plan, target: Catalog) -> Iterator[Problem]:
     for (code, _), faults in found.items():
         key, step, message = faults[0]
         notes = list(_nearest_of_shape(plan.producers[key][1], target)) if code == "unknown-target" else []
+        if code == "shape":
+            notes += fit_note(key, plan.producers[key][1].shape, target[key].shape)
         if code == "dtype":
             notes.append("say `cast:` in the rule, or `--dtype target` to cast and `--dtype source` to leave it as it is")
         if len(faults) > 1:

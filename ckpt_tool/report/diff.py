@@ -6,6 +6,7 @@ from operator import add
 
 from ckpt_tool.diff import Diff, Entry, Values
 from ckpt_tool.keys import fold
+from ckpt_tool.report.renames import renamed_section
 from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
@@ -16,9 +17,10 @@ def diff_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN, hints: S
     """Header, one section a kind, the closing count; `names` are what the two sides are called."""
     sections = [_header(diff, names, style)]
     sections += [_section(diff, kind, names, style) for kind in ("shape", "dtype", "value", "only_a", "only_b")]
+    sections.insert(4, renamed_section(diff, style))
     if not style.is_folded:
         sections.insert(1, _section(diff, "same", names, style))
-    sections += ["\n".join(f"hint: {hint}" for hint in hints)]
+    sections += ["\n".join(f"hint: {safe(hint)}" for hint in hints)]
     return "\n\n".join([section for section in sections if section] + [_closing(diff)])
 
 
@@ -91,7 +93,7 @@ def _what(entries: list[Entry]) -> str:
 def _closing(diff: Diff) -> str:
     counts = diff.counts
     differ = counts["value"] + counts["shape"] + counts["dtype"]
-    parts = [(counts["same"], "same"), (differ, "differ"), (counts["only_a"], "removed"), (counts["only_b"], "added")]
+    parts = [(counts["same"], "same"), (counts["renamed"], "renamed"), (differ, "differ"), (counts["only_a"], "removed"), (counts["only_b"], "added")]
     text = ", ".join(f"{count:,} {word}" for count, word in parts if count or word == "same")
     if diff.identical:
         return f"{text}: identical" if diff.compared_values else f"{text}: the same keys, shapes and dtypes"
@@ -113,6 +115,10 @@ def _side_json(path: str, catalog: Catalog) -> dict[str, object]:
 
 def _entry_json(entry: Entry) -> dict[str, object]:
     found: dict[str, object] = {"kind": entry.kind, "a": _info_json(entry.a), "b": _info_json(entry.b)}
+    if entry.confidence is not None:
+        found |= {"confidence": entry.confidence, "evidence": entry.evidence}
+    if entry.how:
+        found["how"] = entry.how
     if entry.values:
         values = entry.values
         found |= {"elements": values.elements, "changed": values.changed, "max_abs": values.max_abs, "cosine": values.cosine}

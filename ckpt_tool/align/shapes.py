@@ -1,0 +1,77 @@
+"""Ops that only change a tensor's shape: ones added and taken away, rows laid open along dimension 0 and put back."""
+
+from __future__ import annotations
+
+from ckpt_tool.align.contents import has_blocks, plain_shape
+from ckpt_tool.tensors import Shape
+
+Plain = list[object]
+"""Ops as plain data, as a rule has them."""
+
+
+def reshaped(ours: Shape, theirs: Shape) -> Plain:
+    """The ops from a shape to another of as many elements, in the same order."""
+    if ours == theirs:
+        return []
+    if plain_shape(ours) == plain_shape(theirs):
+        return [{"rearrange": f"{_axes(ours)} -> {_axes(theirs)}"}]
+    return [{"reshape": list(theirs)}]
+
+
+def _axes(shape: Shape) -> str:
+    names = iter("abcdefghijklmnop")
+    return " ".join("1" if size == 1 else next(names) for size in shape) or "1"
+
+
+def opened(shape: Shape, is_turned: bool) -> tuple[Plain, Shape]:
+    """The ops after which a tensor's rows lie along dimension 0 (turned: its columns), and the shape then."""
+    plain = plain_shape(shape)
+    if not is_turned and not is_stack(plain) and shape[0] == plain[0]:
+        return [], shape
+    ops, turned = reshaped(shape, plain), plain
+    if is_turned:
+        ops, turned = [*ops, *_turn(plain)], _turned(plain)
+    if is_stack(plain):
+        ops, turned = [*ops, {"rearrange": "e r c -> (e r) c"}], (turned[0] * turned[1], turned[2])
+    return ops, turned
+
+
+def closed(shape: Shape, is_turned: bool) -> Plain:
+    """The ops that undo `opened` for a tensor of this shape."""
+    ops: Plain = []
+    plain = plain_shape(shape)
+    if not is_turned and not is_stack(plain):
+        return []
+    if is_stack(plain):
+        ops.append({"rearrange": "(e r) c -> e r c", "e": plain[0]})
+    if is_turned:
+        ops += _turn(_turned(plain))
+    return [*ops, *reshaped(plain, shape)]
+
+
+def turn_of(shape: Shape) -> Plain:
+    return _turn(plain_shape(shape))
+
+
+def is_stack(plain: Shape) -> bool:
+    """Whether it is matrices, stacked."""
+    return len(plain) == 3 and has_blocks(plain)
+
+
+def _turn(plain: Shape) -> Plain:
+    return ["transpose"] if len(plain) == 2 or is_stack(plain) else [{"transpose": [0, 1]}]
+
+
+def _turned(plain: Shape) -> Shape:
+    return (plain[0], plain[2], plain[1]) if is_stack(plain) else (plain[1], plain[0], *plain[2:])
+
+
+def simplified(ops: Plain) -> Plain:
+    """Ops without what undoes itself: turned, cut along dimension 0 and turned back is cut along dimension 1."""
+    if len(ops) == 3 and ops[0] == ops[2] in ("transpose", {"transpose": [0, 1]}) and isinstance(ops[1], dict):
+        ((name, argument),) = list(ops[1].items()) if len(ops[1]) == 1 else [("", None)]
+        if name in ("split", "concat") and argument == 0:
+            return [{name: 1}]
+        if name in ("split", "slice") and isinstance(argument, dict):
+            return [{name: {**argument, "dim": 1}}]
+    return ops

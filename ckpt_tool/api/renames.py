@@ -1,0 +1,79 @@
+"""Two checkpoints compared by what belongs together rather than by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt_tool.align import MIN_CONFIDENCE, Aligned, align
+from ckpt_tool.api.diffs import with_values
+from ckpt_tool.diff import Counterpart, Diff, Values, compare_all, diff_renamed
+from ckpt_tool.mapping.write_rules import flow
+from ckpt_tool.ops import ops_argument
+
+if TYPE_CHECKING:
+    from ckpt_tool.formats import Checkpoint, Extent
+    from ckpt_tool.tensors import Catalog
+
+
+def diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, values: bool) -> Diff:
+    """The difference of two checkpoints whose tensors may have other names: found by names and shapes, or by values."""
+    if not values:
+        return diff_renamed(ours.catalog, theirs.catalog, _by_names(ours.catalog, theirs.catalog))
+    from ckpt_tool.align.values import align_values
+
+    found = _by_values(align_values(with_values(ours), with_values(theirs)).pairs)
+    names = {key: other.key for key, other in found.items()}
+    return diff_renamed(ours.catalog, theirs.catalog, found, lambda keys: _compared(ours, theirs, names, keys))
+
+
+def _by_names(a: Catalog, b: Catalog) -> dict[str, Counterpart]:
+    """For keys that only one side has; where all keys of one side are on the other, nothing has another name."""
+    if all(key in b for key in a) or all(key in a for key in b):
+        return {}
+    pairs = ((_single(each), each) for each in align(a, b).pairs if each.confidence >= MIN_CONFIDENCE)
+    return {pair[0]: _counterpart(pair[1], each) for pair, each in pairs if pair and pair[0] not in b and pair[1] not in a}
+
+
+def _by_values(pairs: Sequence[Aligned]) -> dict[str, Counterpart]:
+    singles = ((_single(each), each) for each in pairs if each.confidence >= MIN_CONFIDENCE)
+    return {pair[0]: _counterpart(pair[1], each) for pair, each in singles if pair}
+
+
+def _single(each: Aligned) -> tuple[str, str] | None:
+    """The two keys of a pair; of a tensor that several keys hold, the one that keeps its name, or the first."""
+    sources, targets = ([key for slot in side for key in slot] for side in (each.pair.sources, each.pair.targets))
+    if len(sources) != 1 or (len(targets) > 1 and [op.name for op in each.pair.ops] != ["copy"]):
+        return None
+    return sources[0], sources[0] if sources[0] in targets else targets[0]
+
+
+def _counterpart(key: str, each: Aligned) -> Counterpart:
+    from ckpt_tool.align.values import EQUAL
+
+    ops = [op for op in each.pair.ops if op.name != "copy"]
+    plain = ops_argument(ops)
+    how = ", ".join(flow(op) for op in plain)
+    return Counterpart(key, each.confidence, each.evidence, how, EQUAL in each.evidence, tuple(plain))
+
+
+@dataclass
+class _Renamed:
+    """A checkpoint whose keys have the other side's names."""
+
+    checkpoint: Checkpoint
+    names: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        self.catalog = self.checkpoint.catalog
+
+    def extent(self, key: str) -> Extent | None:
+        return self.checkpoint.extent(self.names.get(key, key))
+
+    def chunks(self, key: str, size: int = 1 << 20) -> Iterator[bytes]:
+        return self.checkpoint.chunks(self.names.get(key, key), size)
+
+
+def _compared(ours: Checkpoint, theirs: Checkpoint, names: Mapping[str, str], keys: Sequence[str]) -> Iterator[Values | None]:
+    return compare_all(ours, _Renamed(theirs, names), keys)
