@@ -48,9 +48,13 @@ def with_values(side: Side) -> Side:
 
 def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
     """What explains the differences, and what to try."""
-    from ckpt_tool.api.misfits import misfit_hints
+    explained: list[str] = []
+    # What explains shapes and values takes long to import: not for keys alone.
+    if any(entry.kind in ("shape", "value") or entry.how for entry in result.changes):
+        from ckpt_tool.api.misfits import misfit_hints
 
-    return [] if result.identical else [*misfit_hints(result), *_relation_hints(result, names)]
+        explained = misfit_hints(result)
+    return [*explained, *_relation_hints(result, names)]
 
 
 def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:

@@ -26,10 +26,12 @@ def misfit_hints(diff: Diff) -> list[str]:
 
 def _twins(diff: Diff) -> Iterator[str]:
     """Tensors that are equal but for their layout, with the rule that changes it."""
+    twins = [entry for entry in diff.changes if entry.plain_ops and entry.kind != "renamed"]
+    if not twins:
+        return
     from ckpt_tool.align import Pair, draft_rules
     from ckpt_tool.ops import parse_ops
 
-    twins = [entry for entry in diff.changes if entry.plain_ops and entry.kind != "renamed"]
     by_ops: dict[str, list[Entry]] = defaultdict(list)
     for entry in twins:
         by_ops[entry.how].append(entry)
