@@ -159,8 +159,10 @@ def test_commands_and_options_that_the_readme_names_exist():
     for command in sorted(set(re.findall(r"`?ckpt (\w+) ", readme))):
         usage = ckpt(command, "--help")
         assert usage.status == 0, command
-    options = "".join(ckpt(command, "--help").out for command in ("map", "diff", "show", "plan", "check", "mappings"))
-    for option in sorted(set(re.findall(r"(?<![-\w])--[a-z][a-z-]*", re.sub(r"```\npython3.*?```", "", readme, flags=re.DOTALL)))):
+    options = "".join(ckpt(command, "--help").out for command in ("map", "diff", "show", "plan", "check", "mappings", "suggest", "verify"))
+    texts = readme + "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("checkpoints", "cookbook", "rules", "training"))
+    texts = re.sub(r"```\npython3.*?```|`sha256sum [^`]*`", "", texts, flags=re.DOTALL)
+    for option in sorted(set(re.findall(r"(?<![-\w])--[a-z][a-z-]*", texts))):
         assert option in options, option
 
 

@@ -17,13 +17,22 @@ def map_(
     source: Source = None,
     target: Target = None,
     output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="OUT", help="What to write: .safetensors, or .pth .pt .bin .ckpt .pkl.")
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="What to write: .safetensors, or .pth .pt .bin .ckpt .pkl; a folder with --max-shard-size.",
+        ),
     ] = None,
     shards: Annotated[
         str | None, typer.Option("--max-shard-size", metavar="SIZE", help="OUT is a folder of safetensors files of at most this, 5GB say.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Copy so many tensors at a time; by default one for each processor, up to 4.")
+        int | None,
+        typer.Option(
+            "--jobs", "-j", min=1, metavar="N", help="Copy so many tensors at a time; by default one for each processor, up to 4."
+        ),
     ] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Rename the tensors of SOURCE itself, at once at any size: no -o.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
