@@ -80,6 +80,6 @@ def size_of(text: str | None) -> int | None:
         return None
     digits = text.rstrip("BbKkMmGgTtIi ")
     unit = UNITS.get(text[len(digits) :].strip().upper())
-    if not digits.isdecimal() or unit is None or not int(digits):
+    if not digits.isdecimal() or len(digits) > 18 or unit is None or not int(digits):
         raise InputError("--max-shard-size", f"`{text}` is no size", "say 5GB, 500MB or 512MiB")
     return int(digits) * unit

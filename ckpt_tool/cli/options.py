@@ -103,7 +103,7 @@ def takes_how(command: Callable[..., None]) -> Callable[..., None]:
 
 def _setting(text: str) -> tuple[str, int]:
     name, equals, number = text.partition("=")
-    if not (name and equals and number.isdecimal()):
+    if not (name and equals and number.isdecimal() and len(number) <= 18):
         raise InputError("--set", f"`{text}` is not NAME=NUMBER")
     return name, int(number)
 

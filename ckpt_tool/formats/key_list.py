@@ -14,7 +14,7 @@ from typing import BinaryIO
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.digests import PREFIX
-from ckpt_tool.formats.limits import DIMENSIONS, KEY_LIST_BYTES
+from ckpt_tool.formats.limits import DIMENSIONS, KEY_LIST_BYTES, KEY_LIST_LINES
 from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo
 
@@ -60,6 +60,8 @@ def read_key_list(stream: BinaryIO, path: str) -> Contents:
     raw = stream.read(KEY_LIST_BYTES + 1)
     if len(raw) > KEY_LIST_BYTES:
         raise FormatError(path, f"is longer than the {KEY_LIST_BYTES} bytes that a key list may have")
+    if (lines := raw.count(b"\n")) > KEY_LIST_LINES:
+        raise FormatError(path, f"has {lines} lines; at most {KEY_LIST_LINES} are read")
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:

@@ -26,6 +26,8 @@ LISTINGS = 50
 EXTRAS = 1000
 """Things besides the tensors that are listed one by one."""
 JSON_INTEGER_DIGITS = 20
+JSON_MARKS = 4_000_000
+"""Commas, colons and brackets in one JSON text; a safetensors header has about 12 a tensor, an index 2."""
 DIMENSIONS = 64
 TENSOR_BYTES = 1 << 50
 """What one tensor may declare; nothing is allocated by a number of the file."""
@@ -37,5 +39,6 @@ ZIP_ENTRIES = 2_000_000
 CHECK_ON_OPEN = 16 * MiB
 """Files up to this size have all their checksums verified when they are opened; larger ones as their bytes are read."""
 KEY_LIST_BYTES = 256 * MiB
+KEY_LIST_LINES = 500_000
 OPEN_SHARDS = 200
 """Files of one checkpoint that stay open; the others are opened again when they are read."""

@@ -210,6 +210,8 @@ def _note_extras(notes: Iterable[str]) -> list[Extra]:
 def bounded(extras: list[Extra]) -> tuple[Extra, ...]:
     """The extras, the many of a kind cut short with a note that counts the others. Calls are kept before all else."""
     extras.sort(key=lambda extra: extra.kind != "call")
+    if (calls := sum(extra.kind == "call" for extra in extras)) > EXTRAS:
+        extras[EXTRAS - 1 : calls] = [Extra("", "call", f"… and {calls - EXTRAS + 1} more")]
     if len(extras) <= EXTRAS:
         return tuple(extras)
     return (*extras[:EXTRAS], Extra("", "note", f"{len(extras) - EXTRAS} more things besides the tensors are not listed"))

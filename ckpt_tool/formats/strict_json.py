@@ -4,7 +4,7 @@ import json
 import re
 from typing import NoReturn
 
-from ckpt_tool.formats.limits import JSON_INTEGER_DIGITS
+from ckpt_tool.formats.limits import JSON_INTEGER_DIGITS, JSON_MARKS
 
 _LONG = re.compile(rb"[0-9]{%d}" % (JSON_INTEGER_DIGITS + 1))
 _ZERO_BELOW = re.compile(rb"[\[,:]\s*-0")
@@ -16,6 +16,9 @@ class JsonFault(ValueError):
 
 def parse_json(raw: bytes) -> object:
     """Raises JsonFault: no UTF-8, a name twice, numbers that are no integers of at most 20 digits, too deep, half a surrogate pair."""
+    # What each mark makes takes a hundred times its room.
+    if len(raw) > JSON_MARKS and (marks := sum(raw.count(mark) for mark in (b",", b":", b"[", b"{"))) > JSON_MARKS:
+        raise JsonFault(f"has {marks} commas, colons and brackets; at most {JSON_MARKS} are read")
     try:
         text = raw.decode()
         if not _has_zero_below(raw) and (value := _plain(text)) is not None:

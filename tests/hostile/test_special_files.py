@@ -71,6 +71,14 @@ def test_broken_indexes_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, list(BAD_TEXTS))
 
 
+def test_descriptions_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    header = b'{"a":[' + b"[]," * 4_000_000 + b"[]]}"
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    (tmp_path / "keys.tsv").write_text("a\tF32\t1\n" * 500_001)
+    index_text(tmp_path / "model", '{"weight_map":{' + ",".join(f'"{i:x}":"a"' for i in range(2_000_000)) + "}}")
+    refused(tmp_path, ["a.safetensors", "keys.tsv", "model"])
+
+
 def test_a_key_that_the_index_does_not_list_is_told_and_not_taken(tmp_path: Path) -> None:
     index_text(tmp_path / "model", '{"weight_map":{"w":"a.safetensors","v":"b.safetensors"}}')
     ran = ckpt("show", tmp_path / "model", "--json")
