@@ -53,7 +53,7 @@ def cast_content(checkpoint: HasValues, key: str, dtype: DType) -> Content:
 def _content(pieces: Iterator[bytes], dtype: DType, nbytes: int) -> Content:
     digest, size = blake2b(digest_size=32), dtype.itemsize or 1
     first, differs = b"", False
-    for piece in pieces:
+    for piece in filter(None, pieces):
         digest.update(piece)
         first = first or piece[:size]
         differs = differs or not _is_one(piece, first)

@@ -143,7 +143,8 @@ class _Comparing:
 
     def _is_like(self, key: str, dtype: DType, count: int) -> bool:
         info = self.source.catalog[key]
-        return prod(info.shape) == count and len(plain_shape(info.shape)) > 1 and are_castable(info.dtype, dtype)
+        is_matrix = len(plain_shape(info.shape)) > 1 and dtype.itemsize > 0
+        return is_matrix and prod(info.shape) == count and are_castable(info.dtype, dtype)
 
     def _turned(self, origin: str, key: str) -> Plain | None:
         """The ops that put a tensor's dimensions in the other's order, if that makes it equal."""
