@@ -147,7 +147,10 @@ def test_empty_sides_have_no_pairs():
 
 
 def test_tensors_that_settle_at_once_are_read_once():
-    source, target = InMemory({f"a.{i}": seeded(8, 8, seed=i) for i in range(5)}), InMemory({f"b.{i}": seeded(8, 8, seed=i) for i in range(5)})
+    source, target = (
+        InMemory({f"a.{i}": seeded(8, 8, seed=i) for i in range(5)}),
+        InMemory({f"b.{i}": seeded(8, 8, seed=i) for i in range(5)}),
+    )
     align_values(source, target)
     assert set(source.reads.values()) == set(target.reads.values()) == {1}
 
