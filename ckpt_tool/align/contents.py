@@ -1,4 +1,4 @@
-"""What tensors hold, told by digests: of all their bytes, of their bytes as another dtype, of their elements in any order, of their rows."""
+"""What tensors hold, told by digests: of all bytes, of them as another dtype, of the elements in any order, of rows."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def cast_content(checkpoint: HasValues, key: str, dtype: DType) -> Content:
 def _content(pieces: Iterator[bytes], dtype: DType, nbytes: int) -> Content:
     digest, size = blake2b(digest_size=32), dtype.itemsize or 1
     first, differs = b"", False
-    for piece in pieces:
+    for piece in filter(None, pieces):
         digest.update(piece)
         first = first or piece[:size]
         differs = differs or not _is_one(piece, first)
@@ -126,5 +126,5 @@ def rows_of(tensor: torch.Tensor, is_turned: bool) -> list[bytes]:
 
 
 def has_blocks(plain: Shape) -> bool:
-    """Whether a tensor's rows are those of its last dimension: of a matrix, or of matrices stacked; a kernel's are all that one output has."""
+    """Whether a tensor's rows lie along its last dimension, as a matrix's or stacked ones' do; a kernel's are all that one output has."""
     return len(plain) == 2 or (len(plain) == 3 and plain[-1] >= NO_KERNEL)

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ckpt_tool.align.contents import plain_shape
 from ckpt_tool.align.pairs import Pair, Slot
@@ -211,7 +212,7 @@ def _is_whole(rows: Sequence[int]) -> bool:
 
 
 def _is_in_order(rows: Sequence[int]) -> bool:
-    return all(a < b for a, b in zip(rows, rows[1:], strict=False))
+    return all(a < b for a, b in pairwise(rows))
 
 
 def _rows(plain: Shape, is_turned: bool) -> int:

@@ -115,7 +115,7 @@ class _Comparing:
         return bool(self._open(0)) and bool(self._open(1))
 
     def _open(self, side: int) -> list[str]:
-        """Keys that are not paired and whose content is nowhere on the other side; of the source also what is left of equal ones in the end."""
+        """Keys that aren't paired, of content that the other side hasn't; of the source, in the end, also what is left of equal ones."""
         left, contents, others = ((self.left_source, self.ours, 1), (self.left_target, self.theirs, 0))[side]
         known = set(self.kinds[others].values())
         is_any = self.is_settled and side == 0
@@ -143,7 +143,8 @@ class _Comparing:
 
     def _is_like(self, key: str, dtype: DType, count: int) -> bool:
         info = self.source.catalog[key]
-        return prod(info.shape) == count and len(plain_shape(info.shape)) > 1 and are_castable(info.dtype, dtype)
+        is_matrix = len(plain_shape(info.shape)) > 1 and dtype.itemsize > 0
+        return is_matrix and prod(info.shape) == count and are_castable(info.dtype, dtype)
 
     def _turned(self, origin: str, key: str) -> Plain | None:
         """The ops that put a tensor's dimensions in the other's order, if that makes it equal."""

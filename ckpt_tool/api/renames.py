@@ -38,7 +38,9 @@ def _by_names(a: Catalog, b: Catalog) -> dict[str, Counterpart]:
 
 def _by_values(pairs: Sequence[Aligned]) -> dict[str, Counterpart]:
     singles = ((_single(each), each) for each in pairs if each.confidence >= MIN_CONFIDENCE)
-    return {pair[0]: _counterpart(pair[1], each) for pair, each in singles if pair}
+    found = {pair[0]: _counterpart(pair[1], each) for pair, each in singles if pair}
+    # What keeps its name and is not equal is compared by name, whatever ops shapes suggest.
+    return {key: other for key, other in found.items() if other.is_equal or other.key != key}
 
 
 def _single(each: Aligned) -> tuple[str, str] | None:

@@ -29,7 +29,7 @@ def diff_renamed(a: Catalog, b: Catalog, counterparts: Mapping[str, Counterpart]
     taken = {other.key for other in counterparts.values()}
     partners = {key: counterparts.get(key) or Counterpart(key) for key in a if key in counterparts or (key in b and key not in taken)}
     changed = {key: _entry(key, a, b, partners.get(key)) for key in a}
-    alike = [key for key, other in partners.items() if not other.is_equal and _is_alike(key, other, a, b)]
+    alike = [key for key, other in partners.items() if _is_measured(key, other, a, b)]
     for key, values in zip(alike, compare(alike), strict=True) if compare else ():
         if values:
             entry = changed[key] or Entry("value", a[key], b[partners[key].key])
@@ -51,5 +51,8 @@ def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry
     return Entry("value", a[key], info, None, None, other.evidence, other.how, other.plain_ops) if other.how else None
 
 
-def _is_alike(key: str, other: Counterpart, a: Catalog, b: Catalog) -> bool:
-    return not other.how and (a[key].shape, a[key].dtype) == (b[other.key].shape, b[other.key].dtype)
+def _is_measured(key: str, other: Counterpart, a: Catalog, b: Catalog) -> bool:
+    """Whether values are compared: of one shape and dtype, not known to be equal as they are, and not under another name through ops."""
+    if (a[key].shape, a[key].dtype) != (b[other.key].shape, b[other.key].dtype):
+        return False
+    return other.key == key if other.how else not other.is_equal

@@ -93,8 +93,8 @@ def _what(entries: list[Entry]) -> str:
 def _closing(diff: Diff) -> str:
     counts = diff.counts
     differ = counts["value"] + counts["shape"] + counts["dtype"]
-    parts = [(counts["same"], "same"), (counts["renamed"], "renamed"), (differ, "differ"), (counts["only_a"], "removed"), (counts["only_b"], "added")]
-    text = ", ".join(f"{count:,} {word}" for count, word in parts if count or word == "same")
+    told = {"same": counts["same"], "renamed": counts["renamed"], "differ": differ, "removed": counts["only_a"], "added": counts["only_b"]}
+    text = ", ".join(f"{count:,} {word}" for word, count in told.items() if count or word == "same")
     if diff.identical:
         return f"{text}: identical" if diff.compared_values else f"{text}: the same keys, shapes and dtypes"
     return text

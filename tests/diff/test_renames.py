@@ -37,6 +37,7 @@ def folder(tmp_path_factory):
         "wrapped": {"module." + key.replace("attn", "self_attention"): tensor for key, tensor in base.items()},
         "tuned": {key.replace("head", "lm_head"): tensor + 1e-3 for key, tensor in base.items()},
         "turned": {key: tensor.t().contiguous() if "mlp" in key else tensor for key, tensor in base.items()},
+        "square": {key: tensor.t().contiguous() if "attn" in key else tensor for key, tensor in base.items()},
         "cast": {"model." + key: tensor.bfloat16() for key, tensor in base.items()},
     }
     for name, tensors in saved.items():
@@ -87,6 +88,15 @@ def test_transposed_twins_are_told_with_the_rule_that_makes_them_equal(folder, t
     done = ckpt("map", "base.pth", "turned.pth", "-e", rule, "-e", "** -> **", "-o", tmp_path / "out.pth", cwd=folder)
     assert (done.status, done.err) == (0, done.err)
     assert ckpt("diff", tmp_path / "out.pth", "turned.pth", "--values", cwd=folder).status == 0
+
+
+def test_square_matrices_that_are_turned_are_measured_and_told(folder):
+    ran = ckpt("diff", "base.pth", "square.pth", "--values", "--renames", cwd=folder)
+    assert ran.out.splitlines()[-1] == "38 same, 12 differ"
+    assert "hint: 12 tensors are equal after -e 'layers.{i}.attn.weight -> layers.{i}.attn.weight: transpose'" in ran.out.splitlines()
+    found = json.loads(ckpt("diff", "base.pth", "square.pth", "--values", "--renames", "--json", cwd=folder).out)
+    assert {(entry["kind"], entry["how"]) for entry in found["entries"]} == {("value", "transpose")}
+    assert all(entry["max_abs"] > 0 for entry in found["entries"])
 
 
 def test_equal_checkpoints_are_the_same(folder):

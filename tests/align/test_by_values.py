@@ -121,8 +121,36 @@ def test_nan_is_equal_to_itself():
     assert aligned({"a": odd}, {"p": odd.t().contiguous()}) == {"p": ("a", ["transpose"])}
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float64, torch.float16, torch.float8_e4m3fn, torch.int64, torch.int8, torch.uint8, torch.uint16, torch.bool, torch.complex64],
+    ids=str,
+)
+def test_any_dtype_is_turned_and_split(dtype):
+    generator = torch.Generator().manual_seed(0)
+    bits = torch.randint(0, 2 if dtype is torch.bool else 100, (24, 8 * dtype.itemsize), generator=generator, dtype=torch.uint8)
+    whole = bits.view(dtype) if dtype is not torch.bool else bits.bool()
+    raw = whole.view(torch.uint8).reshape(24, 8, -1)
+    parts = [part.reshape(8, -1).contiguous().view(dtype) for part in raw.split(8)]
+    turned = raw.transpose(0, 1).reshape(8, -1).contiguous().view(dtype)
+    assert aligned({"a": whole}, {"p": turned}) == {"p": ("a", ["transpose"])}
+    assert aligned({"a": whole}, dict(zip("pqr", parts, strict=True))) == {"p q r": ("a", [{"split": 0}])}
+
+
+def test_empty_tensors_and_scalars_are_no_trouble():
+    found = aligned({"a": torch.empty(0, 5), "b": torch.tensor(3), "w": W}, {"a": torch.empty(0, 5), "b": torch.tensor(3), "w": W})
+    assert found["w"] == ("w", [])
+
+
+def test_empty_sides_have_no_pairs():
+    assert aligned({}, {"a": W}) == aligned({"a": W}, {}) == aligned({}, {}) == {}
+
+
 def test_tensors_that_settle_at_once_are_read_once():
-    source, target = InMemory({f"a.{i}": seeded(8, 8, seed=i) for i in range(5)}), InMemory({f"b.{i}": seeded(8, 8, seed=i) for i in range(5)})
+    source, target = (
+        InMemory({f"a.{i}": seeded(8, 8, seed=i) for i in range(5)}),
+        InMemory({f"b.{i}": seeded(8, 8, seed=i) for i in range(5)}),
+    )
     align_values(source, target)
     assert set(source.reads.values()) == set(target.reads.values()) == {1}
 
