@@ -13,8 +13,8 @@ from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
-from ckpt_tool.align.units import Unit, units_of
 from ckpt_tool.align.towers import uncertain_towers
+from ckpt_tool.align.units import Unit, units_of
 from ckpt_tool.align.words import common_path
 from ckpt_tool.formats.ordering import is_sorted
 from ckpt_tool.tensors import Catalog, shape_text

@@ -162,7 +162,7 @@ def _normalised(source: Rest, target: Rest, rate: Rate) -> Iterator[Composite]:
         fitting = [stem for stem in stems if _shape(ours, stem, source.catalog) == target.catalog[key].shape]
         stem = _nearest(unit.names, fitting, rate)
         if stem is not None:
-            g, v = (ours[*stem, leaf].keys["weight"] for leaf in ("weight_g", "weight_v"))
+            g, v = (ours[(*stem, leaf)].keys["weight"] for leaf in ("weight_g", "weight_v"))
             if {g, v} <= source.keys:
                 yield Composite(
                     Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})), 0.95, "a length and a direction make a weight"
@@ -170,4 +170,4 @@ def _normalised(source: Rest, target: Rest, rate: Rate) -> Iterator[Composite]:
 
 
 def _shape(units: Mapping[Names, Unit], stem: Names, catalog: Catalog) -> tuple[int, ...]:
-    return catalog[units[*stem, "weight_v"].keys["weight"]].shape
+    return catalog[units[(*stem, "weight_v")].keys["weight"]].shape

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ckpt_tool.align.direction import turned
 from ckpt_tool.align.hints import Hints
 from ckpt_tool.align.likeness import Cell, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
-from ckpt_tool.align.direction import turned
 from ckpt_tool.align.sequence import on_common_path
 from ckpt_tool.align.units import Names, Unit
 

@@ -53,9 +53,9 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.(post_feedforward_layernorm|post_mlp_layernorm|mlp_scale|post_mlp_norm)(?=\.)", ".postmlp_norm"),
     (r"(batch_?norm|group_?norm|layernorm|norm|bn|ln|gn)(?=[\d._])", "norm"),
     # Embeddings.
-    (r"\.(embeddings\.patch_embeddings\.projection|embeddings\.patch_embeddings|patch_embeddings\.projection|patch_embed\.proj)(?=\.)", ".patch"),
+    (r"\.(embeddings\.)?(patch_embeddings\.projection|patch_embeddings|patch_embed\.proj)(?=\.)", ".patch"),
     (r"\.(word_embeddings|embed_tokens|tok_embeddings|token_embedding|wte|embed_in|word_embedding)(?=\.)", ".embed.token"),
-    (r"\.(position_embeddings|position_embedding|pos_embed|pos_embedding|positional_embedding|wpe|position_encodings)(?=\.|$)", ".embed.position"),
+    (r"\.(position_embeddings?|pos_embed|pos_embedding|positional_embedding|wpe|position_encodings)(?=\.|$)", ".embed.position"),
     (r"\.token_type_embeddings(?=\.)", ".embed.type"),
     (r"\.(cls_token|class_token|class_embedding|cls_tok)(?=\.|$)", ".cls"),
     # Convolutional networks.
@@ -80,8 +80,8 @@ WEIGHT, BIAS = "weight", "bias"
 _ROLES = {
     "weight": WEIGHT, "kernel": WEIGHT, "scale": WEIGHT, "gamma": WEIGHT, "embedding": WEIGHT, "w": WEIGHT,
     "bias": BIAS, "beta": BIAS, "b": BIAS, "offset": BIAS,
-    "lambda1": WEIGHT, "running_mean": "mean", "moving_mean": "mean", "mean": "mean", "running_var": "var", "moving_variance": "var", "var": "var",
-    "num_batches_tracked": "count",
+    "lambda1": WEIGHT, "running_mean": "mean", "moving_mean": "mean", "mean": "mean", "running_var": "var", "moving_variance": "var",
+    "var": "var", "num_batches_tracked": "count",
 }  # fmt: skip
 _TAILS = (("_weight", WEIGHT), ("_bias", BIAS))
 

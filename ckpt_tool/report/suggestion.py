@@ -30,7 +30,9 @@ def suggestion_said(found: Suggestion) -> str:
 def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, object]:
     return {
         "schema": 1, "source": names[0], "target": names[1],
-        "rules": [{"rule": each.line, "tensors": each.tensors, "confidence": each.confidence, "evidence": each.evidence} for each in found.rules],
+        "rules": [
+            {"rule": each.line, "tensors": each.tensors, "confidence": each.confidence, "evidence": each.evidence} for each in found.rules
+        ],
         "drop": list(found.drop), "keep": list(found.keep),
         "pairs": [
             {"sources": [key for slot in each.pair.sources for key in slot], "targets": [key for slot in each.pair.targets for key in slot],
