@@ -18,7 +18,10 @@ from truths import Truth, read_truth  # noqa: E402
 from ckpt_tool.align import Pair  # noqa: E402
 from ckpt_tool.errors import RuleError  # noqa: E402
 from ckpt_tool.mapping import Plan, compile_plan, invert_rules, read_rule_files, read_rule_text  # noqa: E402
+from ckpt_tool.ops import OPS  # noqa: E402
 from ckpt_tool.tensors import Catalog  # noqa: E402
+
+Copy = OPS["copy"]
 
 MOST_KEYS = 6000
 FAMILIES = ("mapping", "turned", "transformers")
@@ -68,8 +71,8 @@ def truth_of(name: str, source: Catalog, target: Catalog, pairs: list[Pair]) -> 
     for pair in pairs:
         for slot in pair.targets:
             for key in slot:
-                entry = {"op": "copy", "sources": [pair.sources[0][0]], "args": {}} if pair.is_rename else {"op": "pair", "pair": pair}
-                entries[key] = entry
+                is_copy = len(pair.sources) == len(pair.sources[0]) == 1 and all(isinstance(op, Copy) for op in pair.ops)
+                entries[key] = {"op": "copy", "sources": [pair.sources[0][0]], "args": {}} if is_copy else {"op": "pair", "pair": pair}
     return Truth(name, source, target, entries, frozenset(), frozenset(), (), {})
 
 

@@ -72,18 +72,32 @@ def _own_words(key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapp
 
 
 def _grouped(catalog: Catalog, keys: list[str]) -> dict[Names, dict[str, str]]:
+    """Keys by module and role; modules that the common words make one, though they hold the same roles, keep their own names."""
+    found = [(key, *_placed(key, replacements)) for replacements in [dialect(keys)] for key in keys]
+    owners: dict[tuple[Names, str], set[str]] = defaultdict(set)
+    for key, names, role in found:
+        owners[names, role].add(_module(key))
+    mixed = {names for (names, _), modules in owners.items() if len(modules) > 1}
     groups: dict[Names, dict[str, str]] = {}
-    replacements = dialect(keys)
-    for key in keys:
-        path = common_path(key)
-        for text, replacement in replacements:
-            path = path.replace(text, replacement)
-        names, role = split_role(path)
-        roles = groups.setdefault(names, {})
-        if (role or WEIGHT) in roles:
+    for key, names, role in found:
+        own = (*names[:-1], _module(key).rpartition(".")[2].lower()) if names in mixed else names
+        roles = groups.setdefault(own, {})
+        if role in roles:
             roles = groups.setdefault((*key.split("."), "~"), {})
-        roles[role or WEIGHT] = key
+        roles[role] = key
     return groups
+
+
+def _placed(key: str, replacements: Sequence[tuple[str, str]]) -> tuple[Names, str]:
+    path = common_path(key)
+    for text, replacement in replacements:
+        path = path.replace(text, replacement)
+    names, role = split_role(path)
+    return names, role or WEIGHT
+
+
+def _module(key: str) -> str:
+    return key.replace("/", ".").rpartition(".")[0]
 
 
 def _siblings(groups: Iterable[Names]) -> dict[tuple[Names, str], dict[int, int]]:
