@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, split_role, stem_and_number, words_of
+from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, places_of_norms, split_role, stem_and_number, words_of
 from ckpt_tool.tensors import Catalog, Shape
 
 Names = tuple[str, ...]
@@ -73,7 +73,8 @@ def _own_words(key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapp
 
 def _grouped(catalog: Catalog, keys: list[str]) -> dict[Names, dict[str, str]]:
     """Keys by module and role; modules that the common words make one, though they hold the same roles, keep their own names."""
-    found = [(key, *_placed(key, replacements)) for replacements in [dialect(keys)] for key in keys]
+    replacements = dialect(keys)
+    found = _with_norms([(key, *_placed(key, replacements)) for key in keys])
     owners: dict[tuple[Names, str], set[str]] = defaultdict(set)
     for key, names, role in found:
         owners[names, role].add(_module(key))
@@ -94,6 +95,15 @@ def _placed(key: str, replacements: Sequence[tuple[str, str]]) -> tuple[Names, s
         path = path.replace(text, replacement)
     names, role = split_role(path)
     return names, role or WEIGHT
+
+
+def _with_norms(found: Sequence[tuple[str, Names, str]]) -> list[tuple[str, Names, str]]:
+    """The same with each block's norms called by their place."""
+    children: dict[Names, set[str]] = defaultdict(set)
+    for _, names, _ in found:
+        children[names[:-1]].add(names[-1])
+    places = {parent: places_of_norms(siblings) for parent, siblings in children.items()}
+    return [(key, (*names[:-1], places[names[:-1]].get(names[-1], names[-1])), role) for key, names, role in found]
 
 
 def _module(key: str) -> str:

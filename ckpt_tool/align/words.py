@@ -1,7 +1,7 @@
 """Key names in the field's common words: `attention.self.query` and `attn.wq` both end in `attn.q`."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import cache
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -46,8 +46,11 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.(w2|down_proj)(?=\.)", ".down"),
     # Normalisation.
     (r"layer_norm", "layernorm"),
-    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_1|ln1|layernorm1|sa_norm|sa_layer_norm|norm_1)(?=\.)", ".norm1"),
-    (r"\.(layernorm_after|ffn_norm|mlp_norm|ln_2|ln2|layernorm2|final_layernorm|output_layernorm|norm_2)(?=\.)", ".norm2"),
+    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_1|ln1|layernorm1|sa_norm|sa_layernorm|norm_1|attn_ln)(?=\.)", ".norm1"),
+    (r"\.(self_attn_layernorm|self_attn_norm|self_attention_norm|attention_layernorm|attn_layernorm|norm_attn)(?=\.)", ".norm1"),
+    (r"\.(encoder_attn_layernorm|cross_attn_layernorm|cross_attn_ln|cross_attn_norm|cross_attention_norm)(?=\.)", ".crossattn_norm"),
+    (r"\.(layernorm_after|ffn_norm|mlp_norm|ln_2|ln2|layernorm2|output_layernorm|norm_2|mlp_ln|ffn_layernorm|mlp_layernorm)(?=\.)", ".norm2"),
+    (r"(?<=\d)\.final_layernorm(?=\.)", ".norm2"),
     (r"\.pre_feedforward_layernorm(?=\.)", ".norm2"),
     (r"\.(post_attention_layernorm|sa_scale|post_attention_norm)(?=\.)", ".postattn_norm"),
     (r"\.(post_feedforward_layernorm|post_mlp_layernorm|mlp_scale|post_mlp_norm)(?=\.)", ".postmlp_norm"),
@@ -73,7 +76,7 @@ _SYNONYMS = {
     "decoder": "decoder", "encoder": "encoder", "feedforward": "mlp", "ffn": "mlp", "reduction": "reduce", "squeeze": "reduce",
     "excitation": "expand", "positional": "position", "pos": "position", "rel": "relative", "rpb": "relative", "tok": "token",
     "sampling": "sample", "vision": "visual", "transitions": "transition", "gating": "gate", "router": "gate", "up": "up",
-    "features": "features", "msa": "attn", "module": "", "model": "", "pointwise": "pw", "pwconv": "pw",
+    "features": "features", "dist": "distillation", "distilled": "distillation", "cls": "cls", "msa": "attn", "module": "", "model": "", "pointwise": "pw", "pwconv": "pw",
 }  # fmt: skip
 
 WEIGHT, BIAS = "weight", "bias"
@@ -90,10 +93,6 @@ def dialect(keys: Iterable[str]) -> list[tuple[str, str]]:
     """What some names mean only because of the others: replacements in common paths."""
     names = {name for key in keys for name in key.split(".")}
     found: list[tuple[str, str]] = []
-    if names & {"post_attention_layernorm", "post_attention_norm"} and not names & _SECOND_OF_FOUR:
-        # Llama's second norm; without one before it, it is a first, as in BERT.
-        after = ("norm2", "norm3") if names & _FIRST_NORMS else ("norm1", "norm2")
-        found += [("postattn_norm", after[0]), ("postmlp_norm", after[1])]
     if {"fc_1", "fc_2", "proj"} <= names and not names & {"fc1", "fc2"}:
         # litgpt's gated feed-forward.
         found += [(".mlp.fc1", ".mlp.gate"), (".mlp.fc2", ".mlp.up"), (".mlp.proj", ".mlp.down")]
@@ -105,8 +104,15 @@ def dialect(keys: Iterable[str]) -> list[tuple[str, str]]:
     return found
 
 
-_SECOND_OF_FOUR = {"pre_feedforward_layernorm", "norm_2", "ln_2", "norm2", "mlp_norm", "ffn_norm"}
-_FIRST_NORMS = {"input_layernorm", "norm1", "ln_1", "norm_1", "attention_norm"}
+def places_of_norms(siblings: Container[str]) -> dict[str, str]:
+    """Which norm of a block a name means by what stands beside it: Llama's second is `post_attention_layernorm`, Gemma's is not."""
+    if "crossattn_norm" in siblings:
+        return {"crossattn_norm": "norm2", "norm2": "norm3"}
+    if "norm2" in siblings:
+        return {}
+    # Without one before it, a norm after attention is the first, as in BERT.
+    after = ("norm2", "norm3") if "norm1" in siblings else ("norm1", "norm2")
+    return {"postattn_norm": after[0], "postmlp_norm": after[1]}
 
 
 @cache
