@@ -6,6 +6,7 @@ shipped mappings that tests/mapping proves, in full size and sorted as safetenso
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +22,7 @@ from ckpt_tool.mapping import Plan, compile_plan, invert_rules, read_rule_files,
 from ckpt_tool.ops import OPS  # noqa: E402
 from ckpt_tool.tensors import Catalog  # noqa: E402
 
-Copy = OPS["copy"]
+Copy, Same = OPS["copy"], OPS["same"]
 
 MOST_KEYS = 6000
 FAMILIES = ("mapping", "turned", "transformers")
@@ -66,14 +67,18 @@ def jobs(families: tuple[str, ...] = FAMILIES) -> Iterator[Truth]:
 
 
 def truth_of(name: str, source: Catalog, target: Catalog, pairs: list[Pair]) -> Truth:
-    """Pairs as a truth; those that aren't renames are judged by what they make."""
-    entries = {}
+    """Pairs as a truth; those that neither rename nor copy are judged by what they make. Copies of one tensor share its storage."""
+    entries, first = {}, {}
+    ties = [tuple(key for slot in pair.sources for key in slot) for pair in pairs if any(isinstance(op, Same) for op in pair.ops)]
     for pair in pairs:
-        for slot in pair.targets:
-            for key in slot:
-                is_copy = len(pair.sources) == len(pair.sources[0]) == 1 and all(isinstance(op, Copy) for op in pair.ops)
-                entries[key] = {"op": "copy", "sources": [pair.sources[0][0]], "args": {}} if is_copy else {"op": "pair", "pair": pair}
-    return Truth(name, source, target, entries, frozenset(), frozenset(), (), {})
+        targets = [key for slot in pair.targets for key in slot]
+        if all(isinstance(op, Copy | Same) for op in pair.ops):
+            entries |= {key: {"op": "copy", "sources": [pair.sources[0][0]], "args": {}} for key in targets}
+            first |= {key: targets[0] for key in targets[1:]}
+        else:
+            entries |= {key: {"op": "pair", "pair": pair} for key in targets}
+    tied = Catalog([replace(target[key], shares=first.get(key)) for key in target], target.is_ordered)
+    return Truth(name, source, tied, entries, frozenset(), frozenset(), tuple(ties), {})
 
 
 def of_plan(name: str, plan: Plan) -> Truth:

@@ -17,6 +17,7 @@ from ckpt_tool.align.towers import uncertain_towers
 from ckpt_tool.align.units import Unit, units_of
 from ckpt_tool.align.words import common_path
 from ckpt_tool.formats.ordering import is_sorted
+from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, shape_text
 
 Hint = tuple[str, str]
@@ -85,14 +86,17 @@ class _Aligning:
         pairs = list(self._copied(copies))
         pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
         pairs += self._leaves(pairs, sure)
-        pairs = [_doubted(each) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
+        halves = "but the rotary halves may be interleaved on one side"
+        pairs = [_doubted(each, halves) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
+        pairs = list(self._with_ties(pairs))
         return self._result(pairs, matches, (depths, towers))
 
     def _copied(self, copies: Mapping[str, tuple[str, Match]]) -> Iterator[Aligned]:
-        ops = reforms({key: origin for key, (origin, _) in copies.items()}, self.source, self.target)
+        ops, unsure = reforms({key: origin for key, (origin, _) in copies.items()}, self.source, self.target)
         for key, (origin, match) in copies.items():
             if key in ops:
-                yield Aligned(Pair(((origin,),), ((key,),), ops[key]), confidence_of(match), evidence_of(match))
+                found = Aligned(Pair(((origin,),), ((key,),), ops[key]), confidence_of(match), evidence_of(match))
+                yield _doubted(found, "but square: it may be transposed") if key in unsure else found
 
     def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
         """Single tensors that are left over inside modules that belong together."""
@@ -112,6 +116,23 @@ class _Aligning:
         """The keys of a unit and of those below it."""
         names = self.units[side][place].names
         return [key for unit in self.units[side] if unit.names[: len(names)] == names for key in unit.keys.values()]
+
+    def _with_ties(self, pairs: Sequence[Aligned]) -> Iterator[Aligned]:
+        """The pairs, with target tensors that lie in a paired one's storage as copies of it."""
+        _, left = self._left(pairs)
+        ties: dict[str, list[str]] = defaultdict(list)
+        for key in self.target:
+            ties[self.target[key].shares or key].append(key)
+        for each in pairs:
+            first = each.pair.targets[0][0]
+            others = [key for key in ties[self.target[first].shares or first] if key in left] if each.pair.is_rename else []
+            others = [key for key in others if self.target[key].shape == self.target[first].shape]
+            if others:
+                targets = ((first,), *((key,) for key in others))
+                yield replace(each, pair=Pair(each.pair.sources, targets, parse_ops("copy")), evidence=f"{each.evidence}, tied in the target")
+                left = left - set(others)
+            else:
+                yield each
 
     def _left(self, pairs: Sequence[Aligned]) -> tuple[frozenset[str], frozenset[str]]:
         taken = {key for each in pairs for slot in each.pair.sources for key in slot}
@@ -193,8 +214,8 @@ def is_rotary_unknown(source: Catalog, target: Catalog) -> bool:
     return any("tok_embeddings" in a and "embed_tokens" in b and "q_proj" in b for a, b in (sides, sides[::-1]))
 
 
-def _doubted(each: Aligned) -> Aligned:
-    return replace(each, confidence=0.5, evidence=f"{each.evidence}; but the rotary halves may be interleaved on one side")
+def _doubted(each: Aligned, why: str) -> Aligned:
+    return replace(each, confidence=0.5, evidence=f"{each.evidence}; {why}")
 
 
 def confidence_of(match: Match) -> float:
