@@ -85,8 +85,15 @@ def of_plan(name: str, plan: Plan) -> Truth:
     """What a plan says, with a target whose keys are sorted."""
     made = plan.outputs if plan.target is None else plan.target
     target = Catalog([made[key] for key in sorted(made)])
+    return of_steps(name, plan.source, target, plan)
+
+
+def of_steps(name: str, source: Catalog, target: Catalog, plan: Plan) -> Truth:
     pairs = [Pair(tuple((key,) for key in step.inputs), tuple((key,) for key in step.outputs), step.ops) for step in plan.steps]
-    return truth_of(name, plan.source, target, pairs)
+    truth = truth_of(name, source, target, pairs)
+    steps = {key: step for step in plan.steps for key in step.outputs}
+    entries = {key: {**entry, "step": steps[key]} for key, entry in truth.entries.items()}
+    return replace(truth, entries=entries)
 
 
 def _by_mapping() -> Iterator[Truth]:
@@ -120,8 +127,7 @@ def turned(truth: Truth, rules=None, numbers=None) -> Truth | None:
     except RuleError as error:
         print(f"{truth.name}: no way back: {str(error)[:200]}", file=sys.stderr)
         return None
-    pairs = [Pair(tuple((key,) for key in step.inputs), tuple((key,) for key in step.outputs), step.ops) for step in plan.steps]
-    return truth_of(f"{truth.name}, back", truth.target, truth.source, pairs)
+    return of_steps(f"{truth.name}, back", truth.target, truth.source, plan)
 
 
 def _built(name: str):

@@ -81,7 +81,7 @@ class Judge:
     def _is_expected(self, key: str, entry: dict, made: torch.Tensor) -> bool:
         shape = self.truth.target[key].shape
         if entry["op"] == "pair":
-            step = self._step(entry["pair"])
+            step = entry.get("step") or self._step(entry["pair"])
             results = apply_step(step, [self._value(each) for each in step.inputs])
             wanted = results[step.outputs.index(key)]
         else:
