@@ -222,7 +222,7 @@ def confidence_of(match: Match) -> float:
     """How often pairs with such evidence are right, by what real conversions showed; docs/align.md has the table."""
     support = 0.5 * match.words + 0.4 * match.votes + 0.1 * match.order
     if match.margin < 0.2:
-        return 0.95 if support > 0.8 else 0.92 if match.order == 1.0 and match.votes > 0.5 else 0.75
+        return 0.95 if support > 0.8 else 0.75
     if match.margin < 0.35:
         return 0.97 if support > 0.6 else 0.93
     return 0.99 if support > 0.4 else 0.95

@@ -14,7 +14,7 @@ from ckpt_tool.align.words import common_path, words_of
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog
 
-_FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "gate_up": ("gate", "up")}
+_FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "gate_up": ("gate", "up"), "up_gate": ("up", "gate")}
 _UNKNOWN_ORDER = re.compile(r"(^|\.)(query_key_value|wqkv)(?=\.|$)")
 """Names whose rows are interleaved by head, or by rotary pairs, in some libraries."""
 _EXPERT = re.compile(r"(?<=\.experts\.)\d+(?=\.)")

@@ -62,11 +62,20 @@ def numbers_alike(a: Unit, b: Unit) -> float:
     if len(a.ranks) != len(b.ranks):
         if a.turn == b.turn and a.turn[1] > 1:
             return 0.9
+        inside, others = (_outer(each) for each in (a, b))
+        if inside and len(inside) == len(others):
+            return 0.85 if all(_is_same(x[0], y[0], x[1], y[1]) for x, y in zip(inside, others, strict=True)) else 0.2
         return 0.6 if a.ranks and b.ranks and _is_part(a.ranks, b.ranks) else 0.3
     if not a.ranks:
         return 0.5
     same = [_is_same(*each) for each in zip(a.ranks, b.ranks, a.spots, b.spots, strict=True)]
     return 1.0 if all(same) else 0.7 * sum(same) / len(same) + (0.1 if same[-1] else 0.0)
+
+
+def _outer(unit: Unit) -> list[tuple[int, Spot]]:
+    """The ranks of the blocks around a unit, without its own number."""
+    found = list(zip(unit.ranks, unit.spots, strict=True))
+    return found[:-1] if unit.ranked[-1] else found
 
 
 def _is_same(rank: int, other: int, ours: Spot, theirs: Spot) -> bool:
