@@ -74,7 +74,7 @@ def truth_of(name: str, source: Catalog, target: Catalog, pairs: list[Pair]) -> 
         targets = [key for slot in pair.targets for key in slot]
         if all(isinstance(op, Copy | Same) for op in pair.ops):
             entries |= {key: {"op": "copy", "sources": [pair.sources[0][0]], "args": {}} for key in targets}
-            first |= {key: targets[0] for key in targets[1:]}
+            first |= dict.fromkeys(targets[1:], targets[0])
         else:
             entries |= {key: {"op": "pair", "pair": pair} for key in targets}
     tied = Catalog([replace(target[key], shares=first.get(key)) for key in target], target.is_ordered)

@@ -129,7 +129,8 @@ class _Aligning:
             others = [key for key in others if self.target[key].shape == self.target[first].shape]
             if others:
                 targets = ((first,), *((key,) for key in others))
-                yield replace(each, pair=Pair(each.pair.sources, targets, parse_ops("copy")), evidence=f"{each.evidence}, tied in the target")
+                pair = Pair(each.pair.sources, targets, parse_ops("copy"))
+                yield replace(each, pair=pair, evidence=f"{each.evidence}, tied in the target")
                 left = left - set(others)
             else:
                 yield each

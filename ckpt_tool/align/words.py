@@ -47,10 +47,12 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.(w2|down_proj)(?=\.)", ".down"),
     # Normalisation.
     (r"layer_norm", "layernorm"),
-    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_1|ln1|layernorm1|sa_norm|sa_layernorm|norm_1|attn_ln)(?=\.)", ".norm1"),
+    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_?1|layernorm1|norm_1|attn_ln)(?=\.)", ".norm1"),
+    (r"\.(sa_norm|sa_layernorm)(?=\.)", ".norm1"),
     (r"\.(self_attn_layernorm|self_attn_norm|self_attention_norm|attention_layernorm|attn_layernorm|norm_attn)(?=\.)", ".norm1"),
     (r"\.(encoder_attn_layernorm|cross_attn_layernorm|cross_attn_ln|cross_attn_norm|cross_attention_norm)(?=\.)", ".crossattn_norm"),
-    (r"\.(layernorm_after|ffn_norm|ff_norm|mlp_norm|ln_2|ln2|layernorm2|output_layernorm|norm_2|mlp_ln|ffn_layernorm|mlp_layernorm)(?=\.)", ".norm2"),
+    (r"\.(layernorm_after|ffn_norm|ff_norm|mlp_norm|ln_?2|layernorm2|output_layernorm|norm_2)(?=\.)", ".norm2"),
+    (r"\.(mlp_ln|ffn_layernorm|mlp_layernorm)(?=\.)", ".norm2"),
     (r"(?<=\d)\.final_layernorm(?=\.)", ".norm2"),
     (r"\.pre_feedforward_layernorm(?=\.)", ".norm2"),
     (r"\.(post_attention_layernorm|sa_scale|post_attention_norm)(?=\.)", ".postattn_norm"),
@@ -77,7 +79,7 @@ _SYNONYMS = {
     "decoder": "decoder", "encoder": "encoder", "feedforward": "mlp", "ffn": "mlp", "reduction": "reduce", "squeeze": "reduce",
     "excitation": "expand", "positional": "position", "pos": "position", "rel": "relative", "rpb": "relative", "tok": "token",
     "sampling": "sample", "vision": "visual", "transitions": "transition", "gating": "gate", "router": "gate", "up": "up",
-    "features": "features", "dist": "distillation", "distilled": "distillation", "cls": "cls", "msa": "attn", "module": "", "model": "", "pointwise": "pw", "pwconv": "pw",
+    "dist": "distillation", "distilled": "distillation", "msa": "attn", "module": "", "model": "", "pointwise": "pw", "pwconv": "pw",
 }  # fmt: skip
 
 WEIGHT, BIAS = "weight", "bias"

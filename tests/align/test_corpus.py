@@ -8,7 +8,7 @@ from truths import read_truth
 
 from ckpt_tool.align import MIN_CONFIDENCE, align, suggest
 from ckpt_tool.mapping import compile_plan, read_rule_files, read_rule_text
-from ckpt_tool.tensors import Catalog, TensorInfo
+from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 MAPPINGS = TUNED[0].parent.parent.parent / "mappings"
 
@@ -65,10 +65,8 @@ def test_the_rules_are_as_few_as_those_written_by_hand(drafted):
     assert statistics.median(ratios) <= 1.5
 
 
-def layers(count, names, stem, width=8):
+def layers(count, names, stem):
     shapes = {"q": (8, 8), "k": (4, 8), "v": (4, 8), "o": (8, 8), "n1": (8,), "n2": (8,), "gate": (12, 8), "up": (12, 8), "down": (8, 12)}
-    from ckpt_tool.tensors import DType
-
     keys = [(f"{stem}.{i}.{names[part]}.weight", shape) for i in range(count) for part, shape in shapes.items()]
     return Catalog([TensorInfo(key, DType.F32, shape) for key, shape in keys])
 
@@ -88,5 +86,7 @@ def test_rules_drafted_from_two_layers_are_right_for_twenty_four():
     assert small.is_complete
     large = layers(24, LLAMA, "model.layers"), layers(24, OTHER, "blocks")
     plan = compile_plan(read_rule_text(small.text, "drafted"), *large)
-    assert [(step.inputs, step.outputs) for step in plan.steps] == [((a,), (b,)) for a, b in zip(*large, strict=True)]
-    assert align(*large).at_least(MIN_CONFIDENCE)
+    assert {step.outputs: step.inputs for step in plan.steps} == {(b,): (a,) for a, b in zip(*large, strict=True)}
+    assert [(pair.sources, pair.targets) for pair in align(*large).at_least(MIN_CONFIDENCE)] == [
+        (((a,),), ((b,),)) for a, b in zip(*large, strict=True)
+    ]
