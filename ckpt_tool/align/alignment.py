@@ -14,7 +14,7 @@ from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
 from ckpt_tool.align.towers import uncertain_towers
-from ckpt_tool.align.units import Unit, units_of
+from ckpt_tool.align.units import Names, Unit, units_of
 from ckpt_tool.align.words import common_path
 from ckpt_tool.formats.ordering import is_sorted
 from ckpt_tool.ops import parse_ops
@@ -100,22 +100,29 @@ class _Aligning:
 
     def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
         """Single tensors that are left over inside modules that belong together."""
-        ours, theirs = self._left(pairs)
+        inside = [self._inside(side, left) for side, left in enumerate(self._left(pairs))]
+        taken: set[str] = set()
         found = []
-        for match in matches:
-            a = [key for key in self._inside(0, match.source) if key in ours]
-            b = [key for key in self._inside(1, match.target) if key in theirs]
+        for match in matches if all(inside) else ():
+            a, b = (
+                [key for key in keys.get(units[place].names, ()) if key not in taken]
+                for keys, units, place in zip(inside, self.units, (match.source, match.target), strict=True)
+            )
             fitting = [(x, y) for x in a for y in b if self.source[x].shape == self.target[y].shape]
             if len(fitting) == 1 and confidence_of(match) >= 0.9:
                 (x, y) = fitting[0]
                 found.append(Aligned(Pair(((x,),), ((y,),)), 0.92, "all that is left in modules that belong together"))
-                ours, theirs = ours - {x}, theirs - {y}
+                taken |= {x, y}
         return found
 
-    def _inside(self, side: int, place: int) -> list[str]:
-        """The keys of a unit and of those below it."""
-        names = self.units[side][place].names
-        return [key for unit in self.units[side] if unit.names[: len(names)] == names for key in unit.keys.values()]
+    def _inside(self, side: int, left: frozenset[str]) -> dict[Names, list[str]]:
+        """The keys that are left in and below each unit's path."""
+        found: dict[Names, list[str]] = defaultdict(list)
+        for unit in self.units[side]:
+            keys = [key for key in unit.keys.values() if key in left]
+            for depth in range(1, len(unit.names) + 1) if keys else ():
+                found[unit.names[:depth]] += keys
+        return found
 
     def _with_ties(self, pairs: Sequence[Aligned]) -> Iterator[Aligned]:
         """The pairs, with target tensors that lie in a paired one's storage as copies of it."""

@@ -56,11 +56,14 @@ def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
 def _with_turns(units: Sequence[Unit]) -> list[Unit]:
     groups: dict[object, list[tuple[list[int], int]]] = defaultdict(list)
     for unit in units:
-        found = [stem_and_number(name) for name in unit.names]
-        kind = tuple(each[0] if each else name for each, name in zip(found, unit.names, strict=True))
-        groups[kind].append(([each[1] for each in found if each], unit.place))
+        groups[kind_of(unit.names)].append(([each[1] for name in unit.names if (each := stem_and_number(name))], unit.place))
     turns = {place: (turn, len(group)) for group in groups.values() for turn, (_, place) in enumerate(sorted(group))}
     return [replace(unit, turn=turns[unit.place]) for unit in units]
+
+
+def kind_of(names: Names) -> Names:
+    """Names without their numbers."""
+    return tuple(found[0] if (found := stem_and_number(name)) else name for name in names)
 
 
 def _own_words(key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> frozenset[str]:
