@@ -41,15 +41,15 @@ def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
     """The units of a catalog in its order, or of some of its keys."""
     groups = _grouped(catalog, list(catalog if keys is None else keys))
     siblings = _siblings(groups)
-    kinds = _alike(groups)
+    kinds, ranks = _alike(groups), _Ranks(siblings)
     found = []
     for place, (names, roles) in enumerate(groups.items()):
         form = tuple(sorted((role, catalog[key].shape) for role, key in roles.items()))
         own = [_own_words(next(iter(roles.values())), names, siblings)]
         near = frozenset(word for name in names[-2:] for word in words_of(name)).union(*own)
         words = frozenset(word for name in names for word in words_of(name)).union(*own)
-        alike = kinds[names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)]
-        found.append(Unit(place, names, roles, form, words, near, *_ranks(names, siblings, alike)))
+        alike = kinds.get((names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)), {})
+        found.append(Unit(place, names, roles, form, words, near, *ranks.of(names, alike)))
     return _with_turns(found)
 
 
@@ -123,32 +123,38 @@ def _siblings(groups: Iterable[Names]) -> dict[tuple[Names, str], dict[int, int]
     return {place: {number: rank for rank, number in enumerate(sorted(found))} for place, found in numbers.items()}
 
 
-def _alike(groups: Mapping[Names, Mapping[str, str]]) -> dict[object, list[int]]:
-    """The numbers of modules side by side that have tensors of the same roles: convolutions count apart from norms."""
+def _alike(groups: Mapping[Names, Mapping[str, str]]) -> dict[object, Mapping[int, int]]:
+    """The same for modules side by side that have tensors of the same roles: convolutions count apart from norms."""
     found: dict[object, list[int]] = defaultdict(list)
     for names, roles in groups.items():
         if numbered := stem_and_number(names[-1]):
             found[names[:-1], numbered[0], frozenset(roles)].append(numbered[1])
-    return found
+    return {kind: {number: rank for rank, number in enumerate(sorted(numbers))} for kind, numbers in found.items()}
 
 
-def _ranks(
-    names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]], alike: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[Spot, ...]]:
-    """The places of the numbered names that have siblings; for each name whether it is one of them; and what they are."""
-    ranks: list[int] = []
-    ranked: list[bool] = []
-    spots: list[Spot] = []
-    for depth, name in enumerate(names):
-        found = stem_and_number(name)
-        known = siblings[names[:depth], found[0]] if found else {}
-        if found and depth == len(names) - 1:
-            known = {number: rank for rank, number in enumerate(sorted(alike))}
-        ranked.append(len(known) > 1)
-        if found and len(known) > 1:
-            ranks.append(known[found[1]])
-            spots.append((found[0], found[1], frozenset(known)))
-    return tuple(ranks), tuple(ranked), tuple(spots)
+class _Ranks:
+    """The places of numbered names among their siblings. Sets of siblings are made once."""
+
+    def __init__(self, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> None:
+        self._siblings = siblings
+        self._sets: dict[int, frozenset[int]] = {}
+
+    def of(self, names: Names, alike: Mapping[int, int]) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[Spot, ...]]:
+        """The places of the numbered names that have siblings; for each name whether it is one of them; and what they are."""
+        ranks: list[int] = []
+        ranked: list[bool] = []
+        spots: list[Spot] = []
+        for depth, name in enumerate(names):
+            found = stem_and_number(name)
+            known = alike if depth == len(names) - 1 else self._siblings[names[:depth], found[0]] if found else {}
+            is_one = found is not None and len(known) > 1
+            ranked.append(is_one)
+            if found and is_one:
+                ranks.append(known[found[1]])
+                if id(known) not in self._sets:
+                    self._sets[id(known)] = frozenset(known)
+                spots.append((found[0], found[1], self._sets[id(known)]))
+        return tuple(ranks), tuple(ranked), tuple(spots)
 
 
 def plain(shape: Shape) -> Shape:
