@@ -184,7 +184,7 @@ def layers(count: int, name: str, experts: int = 0) -> Iterator[TensorInfo]:
                 yield TensorInfo(f"{stem}.{layer}.{inside}.{word}.weight", DType.F32, shape)
 
 
-SIZES = {"1,000 keys": (111, 0), "1,000 keys, experts": (2, 165), "10,000 keys, experts": (10, 331)}
+SIZES = {"1,000 keys": (111, 0), "1,000 keys, experts": (2, 165), "50,000 keys, experts": (50, 331)}
 
 
 def speed() -> tuple[str, object]:
