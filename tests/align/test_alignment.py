@@ -60,9 +60,7 @@ def test_one_hint_settles_all_blocks(name):
 
 def test_a_hint_for_each_of_four_equal_matrices_settles_all_layers():
     variant = VARIANTS["a transformer's q, k, v, o"]
-    hints = [
-        (origin, key) for key, origin in variant.unknown.items() if key.startswith("trunk.0.") and key.endswith(".weight")
-    ]
+    hints = [(origin, key) for key, origin in variant.unknown.items() if key.startswith("trunk.0.") and key.endswith(".weight")]
     assert len(hints) == 4
     assert sources(align(variant.source, variant.target, hints)) == variant.known | variant.unknown
 
