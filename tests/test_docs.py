@@ -152,6 +152,43 @@ def test_the_whole_job_of_the_rule_docs_runs(story, tmp_path):
     assert ckpt("map", "--rules", "job.yaml", cwd=tmp_path).status == 0
 
 
+def picture(name, command):
+    """What a text shows under `$ command`."""
+    text = (ROOT / name).read_text()
+    return re.search(rf"```\n\$ {re.escape(command)}\n(.*?)```", text, re.DOTALL)[1]
+
+
+def test_the_readmes_draft_of_rules_is_what_is_printed(story):
+    from running import ckpt
+
+    ran = ckpt("suggest", "resnet50.pth", "detector.pth", cwd=story)
+    assert f"{ran.out}\n{ran.err}" == picture("README.md", "ckpt suggest resnet50.pth detector.pth")
+
+
+def test_the_draft_of_docs_align_is_what_is_printed(tmp_path):
+    from running import ckpt
+
+    for stem, file, head in (("layers", "small", "head.weight F32 5x8"), ("blocks", "other", "classifier.weight F32 3x8")):
+        parts = ("fc1.weight F32 32x8", "fc2.weight F32 8x32", "norm.weight F32 8", "norm.bias F32 8")
+        lines = [*(f"{stem}.{i}.{part}" for i in range(2) for part in parts), head]
+        (tmp_path / f"{file}.txt").write_text("".join("\t".join(line.split()) + "\n" for line in lines))
+    ran = ckpt("suggest", "small.txt", "other.txt", cwd=tmp_path)
+    assert ran.out == picture("docs/align.md", "ckpt suggest small.txt other.txt")
+
+
+def test_the_hint_of_docs_align_settles_a_matrix_in_all_blocks():
+    from ckpt_tool.align import align
+
+    hint = picture("docs/align.md", "ckpt suggest ours.txt theirs.txt --hint 'layers.0.attn.q_proj.weight -> trunk.0.mix.a.weight'")
+    assert hint == ""
+    ours = catalog(*(f"layers.{i}.attn.{name}_proj.weight 8x8" for i in range(3) for name in "qkvo"))
+    theirs = catalog(*(f"trunk.{i}.mix.{name}.weight 8x8" for i in range(3) for name in "abcd"))
+    found = align(ours, theirs, [("layers.0.attn.q_proj.weight", "trunk.0.mix.a.weight")]).at_least(0.9)
+    assert {pair.targets: pair.sources for pair in found} == {
+        ((f"trunk.{i}.mix.a.weight",),): ((f"layers.{i}.attn.q_proj.weight",),) for i in range(3)
+    }
+
+
 def test_commands_and_options_that_the_readme_names_exist():
     from running import ckpt
 
@@ -160,7 +197,7 @@ def test_commands_and_options_that_the_readme_names_exist():
         usage = ckpt(command, "--help")
         assert usage.status == 0, command
     options = "".join(ckpt(command, "--help").out for command in ("map", "diff", "show", "plan", "check", "mappings", "suggest", "verify"))
-    texts = readme + "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("checkpoints", "cookbook", "rules", "training"))
+    texts = readme + "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("align", "checkpoints", "compare", "cookbook", "rules", "training"))
     texts = re.sub(r"```\npython3.*?```|`sha256sum [^`]*`", "", texts, flags=re.DOTALL)
     for option in sorted(set(re.findall(r"(?<![-\w])--[a-z][a-z-]*", texts))):
         assert option in options, option

@@ -14,9 +14,10 @@ from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
 from ckpt_tool.align.towers import uncertain_towers
-from ckpt_tool.align.units import Unit, units_of
+from ckpt_tool.align.units import Names, Unit, units_of
 from ckpt_tool.align.words import common_path
 from ckpt_tool.formats.ordering import is_sorted
+from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, shape_text
 
 Hint = tuple[str, str]
@@ -85,33 +86,61 @@ class _Aligning:
         pairs = list(self._copied(copies))
         pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
         pairs += self._leaves(pairs, sure)
-        pairs = [_doubted(each) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
+        halves = "but the rotary halves may be interleaved on one side"
+        pairs = [_doubted(each, halves) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
+        pairs = list(self._with_ties(pairs))
         return self._result(pairs, matches, (depths, towers))
 
     def _copied(self, copies: Mapping[str, tuple[str, Match]]) -> Iterator[Aligned]:
-        ops = reforms({key: origin for key, (origin, _) in copies.items()}, self.source, self.target)
+        ops, unsure = reforms({key: origin for key, (origin, _) in copies.items()}, self.source, self.target)
         for key, (origin, match) in copies.items():
             if key in ops:
-                yield Aligned(Pair(((origin,),), ((key,),), ops[key]), confidence_of(match), evidence_of(match))
+                found = Aligned(Pair(((origin,),), ((key,),), ops[key]), confidence_of(match), evidence_of(match))
+                yield _doubted(found, "but square: it may be transposed") if key in unsure else found
 
     def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
         """Single tensors that are left over inside modules that belong together."""
-        ours, theirs = self._left(pairs)
+        inside = [self._inside(side, left) for side, left in enumerate(self._left(pairs))]
+        taken: set[str] = set()
         found = []
-        for match in matches:
-            a = [key for key in self._inside(0, match.source) if key in ours]
-            b = [key for key in self._inside(1, match.target) if key in theirs]
+        for match in matches if all(inside) else ():
+            a, b = (
+                [key for key in keys.get(units[place].names, ()) if key not in taken]
+                for keys, units, place in zip(inside, self.units, (match.source, match.target), strict=True)
+            )
             fitting = [(x, y) for x in a for y in b if self.source[x].shape == self.target[y].shape]
             if len(fitting) == 1 and confidence_of(match) >= 0.9:
                 (x, y) = fitting[0]
                 found.append(Aligned(Pair(((x,),), ((y,),)), 0.92, "all that is left in modules that belong together"))
-                ours, theirs = ours - {x}, theirs - {y}
+                taken |= {x, y}
         return found
 
-    def _inside(self, side: int, place: int) -> list[str]:
-        """The keys of a unit and of those below it."""
-        names = self.units[side][place].names
-        return [key for unit in self.units[side] if unit.names[: len(names)] == names for key in unit.keys.values()]
+    def _inside(self, side: int, left: frozenset[str]) -> dict[Names, list[str]]:
+        """The keys that are left in and below each unit's path."""
+        found: dict[Names, list[str]] = defaultdict(list)
+        for unit in self.units[side]:
+            keys = [key for key in unit.keys.values() if key in left]
+            for depth in range(1, len(unit.names) + 1) if keys else ():
+                found[unit.names[:depth]] += keys
+        return found
+
+    def _with_ties(self, pairs: Sequence[Aligned]) -> Iterator[Aligned]:
+        """The pairs, with target tensors that lie in a paired one's storage as copies of it."""
+        _, left = self._left(pairs)
+        ties: dict[str, list[str]] = defaultdict(list)
+        for key in self.target:
+            ties[self.target[key].shares or key].append(key)
+        for each in pairs:
+            first = each.pair.targets[0][0]
+            others = [key for key in ties[self.target[first].shares or first] if key in left] if each.pair.is_rename else []
+            others = [key for key in others if self.target[key].shape == self.target[first].shape]
+            if others:
+                targets = ((first,), *((key,) for key in others))
+                pair = Pair(each.pair.sources, targets, parse_ops("copy"))
+                yield replace(each, pair=pair, evidence=f"{each.evidence}, tied in the target")
+                left = left - set(others)
+            else:
+                yield each
 
     def _left(self, pairs: Sequence[Aligned]) -> tuple[frozenset[str], frozenset[str]]:
         taken = {key for each in pairs for slot in each.pair.sources for key in slot}
@@ -193,15 +222,15 @@ def is_rotary_unknown(source: Catalog, target: Catalog) -> bool:
     return any("tok_embeddings" in a and "embed_tokens" in b and "q_proj" in b for a, b in (sides, sides[::-1]))
 
 
-def _doubted(each: Aligned) -> Aligned:
-    return replace(each, confidence=0.5, evidence=f"{each.evidence}; but the rotary halves may be interleaved on one side")
+def _doubted(each: Aligned, why: str) -> Aligned:
+    return replace(each, confidence=0.5, evidence=f"{each.evidence}; {why}")
 
 
 def confidence_of(match: Match) -> float:
     """How often pairs with such evidence are right, by what real conversions showed; docs/align.md has the table."""
     support = 0.5 * match.words + 0.4 * match.votes + 0.1 * match.order
     if match.margin < 0.2:
-        return 0.95 if support > 0.8 else 0.92 if match.order == 1.0 and match.votes > 0.5 else 0.75
+        return 0.95 if support > 0.8 else 0.75
     if match.margin < 0.35:
         return 0.97 if support > 0.6 else 0.93
     return 0.99 if support > 0.4 else 0.95

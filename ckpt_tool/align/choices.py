@@ -129,8 +129,9 @@ def _short(draft: Draft) -> Draft:
     """Several patterns of one key each as one with a choice; the words of `each` follow."""
     words = dict(zip(draft.keys, (*draft.sources, *draft.targets), strict=True))
     sides = []
+    is_collected = any("{e}" in pattern for pattern in draft.sources)
     for patterns in (draft.sources, draft.targets):
-        found = _as_choice(patterns) if len(patterns) > 1 and "{e}" not in "".join((*draft.sources, *draft.targets)) else None
+        found = _as_choice(patterns) if len(patterns) > 1 and not is_collected else None
         if found is None:
             sides.append(patterns)
             continue

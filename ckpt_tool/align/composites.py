@@ -14,7 +14,7 @@ from ckpt_tool.align.words import common_path, words_of
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog
 
-_FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "gate_up": ("gate", "up")}
+_FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "gate_up": ("gate", "up"), "up_gate": ("up", "gate")}
 _UNKNOWN_ORDER = re.compile(r"(^|\.)(query_key_value|wqkv)(?=\.|$)")
 """Names whose rows are interleaved by head, or by rotary pairs, in some libraries."""
 _EXPERT = re.compile(r"(?<=\.experts\.)\d+(?=\.)")
@@ -49,28 +49,39 @@ def composites(source: Rest, target: Rest, rate: Rate) -> list[Composite]:
         return rate(theirs, ours)
 
     found = [*_fused(source, target, rate, is_split=True), *_fused(target, source, back, is_split=False)]
-    found += [*_stacked(source, target, back), *_normalised(source, target, back)]
-    return found
+    found += [*_stacked(source, target, back, is_split=False), *_stacked(target, source, rate, is_split=True)]
+    return [*found, *_normalised(source, target, back)]
 
 
 def _fused(whole: Rest, parts: Rest, rate: Rate, is_split: bool) -> Iterator[Composite]:
-    by_parent: dict[Names, dict[str, Unit]] = defaultdict(dict)
-    for unit in parts.units:
-        by_parent[unit.parent][unit.names[-1]] = unit
+    families = _families(parts.units)
     for unit in whole.units:
-        words = _FUSED.get(unit.names[-1])
-        if words is None or any(_UNKNOWN_ORDER.search(key) for key in unit.keys.values()):
+        known = families.get(unit.names[-1], {})
+        if not known or any(_UNKNOWN_ORDER.search(key) for key in unit.keys.values()):
             continue
-        families = [parent for parent, units in by_parent.items() if all(word in units for word in words)]
         for role, key in whole.left(unit).items():
-            fitting = [
-                parent
-                for parent in families
-                if _makes(whole.catalog, key, [parts.left(by_parent[parent][word]).get(role) for word in words], parts.catalog)
-            ]
+            keys = {parent: [parts.left(part).get(role) for part in family] for parent, family in known.items()}
+            fitting = [parent for parent in keys if _makes(whole.catalog, key, keys[parent], parts.catalog)]
             parent = _nearest(unit.parent, fitting, rate)
             if parent is not None:
-                yield _fusion(key, [by_parent[parent][word].keys[role] for word in words], parts.catalog, is_split)
+                yield _fusion(key, [part.keys[role] for part in known[parent]], parts.catalog, is_split)
+
+
+def _families(units: Sequence[Unit]) -> dict[str, dict[Names, list[Unit]]]:
+    """For each name of a whole the modules that would make it, by their parent: q, k and v make `qkv`; q_conv and so on `conv`."""
+    by_parent: dict[Names, dict[str, Unit]] = defaultdict(dict)
+    for unit in units:
+        by_parent[unit.parent][unit.names[-1]] = unit
+    found: dict[str, dict[Names, list[Unit]]] = defaultdict(dict)
+    for parent, children in by_parent.items():
+        for whole, words in _FUSED.items():
+            for name in [name for name in children if words[0] in name.split("_")]:
+                names = ["_".join(word if each == words[0] else each for each in name.split("_")) for word in words]
+                if all(each in children for each in names):
+                    rest = "_".join(each for each in name.split("_") if each != words[0])
+                    family = [children[each] for each in names]
+                    found |= {text: {**found[text], parent: family} for text in ((rest, f"{whole}_{rest}") if rest else (whole,))}
+    return found
 
 
 def _makes(catalog: Catalog, key: str, parts: Sequence[str | None], others: Catalog) -> bool:
@@ -105,19 +116,23 @@ def _shared_end(a: Names, b: Names) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _stacked(source: Rest, target: Rest, rate: Rate) -> Iterator[Composite]:
-    families = _experts(source)
-    for unit in target.units:
-        for key in target.left(unit).values():
-            shape = target.catalog[key].shape
-            above = {family[0]: family[1] for family in families.items() if len(family[1]) and len(shape) == 3}
-            parent = _nearest(_expert_path(unit.names), list(above), rate)
-            if parent is None:
-                continue
-            slots = _slots(unit.names[-1], shape, above[parent], source.catalog)
+def _stacked(parts: Rest, whole: Rest, rate: Rate, is_split: bool) -> Iterator[Composite]:
+    """Tensors of all experts, with those of each: `rate` takes a path to the whole, then one to the parts."""
+    families = _experts(parts)
+    for unit in whole.units if families else ():
+        for key in whole.left(unit).values():
+            shape = whole.catalog[key].shape
+            parent = _nearest(_expert_path(unit.names), list(families), rate) if len(shape) == 3 else None
+            slots = _slots(unit.names[-1], shape, families[parent], parts.catalog) if parent is not None else None
             if slots is not None:
-                ops = [{"stack": 0}] if len(slots) == 1 else [{"stack": 0}, {"concat": 1}]
-                yield Composite(Pair(slots, ((key,),), parse_ops(ops)), 0.95, f"{shape[0]} experts of these shapes, by their words")
+                evidence = f"{shape[0]} experts of these shapes, by their words"
+                yield Composite(_stack(key, slots, is_split), 0.95, evidence)
+
+
+def _stack(key: str, slots: tuple[tuple[str, ...], ...], is_split: bool) -> Pair:
+    if is_split:
+        return Pair(((key,),), slots, parse_ops([{"unstack": 0}] if len(slots) == 1 else [{"unstack": 0}, {"split": 0}]))
+    return Pair(slots, ((key,),), parse_ops([{"stack": 0}] if len(slots) == 1 else [{"stack": 0}, {"concat": 1}]))
 
 
 def _expert_path(names: Names) -> Names:
@@ -162,7 +177,7 @@ def _normalised(source: Rest, target: Rest, rate: Rate) -> Iterator[Composite]:
         fitting = [stem for stem in stems if _shape(ours, stem, source.catalog) == target.catalog[key].shape]
         stem = _nearest(unit.names, fitting, rate)
         if stem is not None:
-            g, v = (ours[*stem, leaf].keys["weight"] for leaf in ("weight_g", "weight_v"))
+            g, v = (ours[(*stem, leaf)].keys["weight"] for leaf in ("weight_g", "weight_v"))
             if {g, v} <= source.keys:
                 yield Composite(
                     Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})), 0.95, "a length and a direction make a weight"
@@ -170,4 +185,4 @@ def _normalised(source: Rest, target: Rest, rate: Rate) -> Iterator[Composite]:
 
 
 def _shape(units: Mapping[Names, Unit], stem: Names, catalog: Catalog) -> tuple[int, ...]:
-    return catalog[units[*stem, "weight_v"].keys["weight"]].shape
+    return catalog[units[(*stem, "weight_v")].keys["weight"]].shape

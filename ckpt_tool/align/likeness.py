@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from math import log
 
-from ckpt_tool.align.units import Names, Spot, Unit, likeness, plain
+from ckpt_tool.align.units import Form, Names, Spot, Unit, kind_of, likeness, plain
 
 FOREIGN = 0.2
 """What a word counts that the other side doesn't know at all: it can't speak against a pair."""
@@ -15,22 +15,60 @@ FOREIGN = 0.2
 Cell = tuple[int, int]
 
 
+MOST_CELLS = 8_000
+"""Pairs of units of two forms that are all compared; of more, only those that stand at one place among their kind."""
+MOST_ALIKE = 24
+
+
 def candidates(source: Sequence[Unit], target: Sequence[Unit]) -> dict[Cell, float]:
     """The pairs of units whose tensors may be the same, by place, with how well these go together."""
-    known: dict[object, list[int]] = defaultdict(list)
+    known: dict[Form, list[Unit]] = defaultdict(list)
     for unit in target:
-        known[unit.form].append(unit.place)
-    by_leaf: dict[object, list[object]] = defaultdict(list)
+        known[unit.form].append(unit)
+    by_leaf: dict[object, list[Form]] = defaultdict(list)
     for form in known:
-        for _, shape in form:  # type: ignore[attr-defined]
+        for _, shape in form:
             by_leaf[plain(shape)].append(form)
     goes = cache(lambda form: _goes(form, by_leaf))
-    return {(unit.place, place): how for unit in source for form, how in goes(unit.form) for place in known[form]}
+    places = cache(lambda form: _Places(known[form]))
+    counts = Counter(unit.form for unit in source)
+    found: dict[Cell, float] = {}
+    for unit in source:
+        for form, how in goes(unit.form):
+            is_many = counts[unit.form] * len(known[form]) > MOST_CELLS
+            for other in places(form).like(unit) if is_many else known[form]:
+                found[unit.place, other.place] = how
+    return found
 
 
-def _goes(form: object, by_leaf: Mapping[object, Sequence[object]]) -> list[tuple[object, float]]:
-    others = dict.fromkeys(other for _, shape in form for other in by_leaf.get(plain(shape), ()))  # type: ignore[attr-defined]
-    return [(other, how) for other in others if (how := likeness(form, other)) > 0]  # type: ignore[arg-type]
+class _Places:
+    """Units of one form by their place among those that differ from them in numbers only."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        kinds: dict[Names, list[Unit]] = defaultdict(list)
+        for unit in units:
+            kinds[kind_of(unit.names)].append(unit)
+        self._small = [unit for kind in kinds.values() if len(kind) <= MOST_ALIKE for unit in kind]
+        self._by_ranks: dict[object, list[Unit]] = defaultdict(list)
+        self._by_blocks: dict[object, list[Unit]] = defaultdict(list)
+        self._by_turn: dict[object, list[Unit]] = defaultdict(list)
+        for kind in kinds.values():
+            for unit in kind if len(kind) > MOST_ALIKE else ():
+                self._by_ranks[unit.ranks].append(unit)
+                self._by_blocks[tuple(rank for rank, _ in _outer(unit))].append(unit)
+                self._by_turn[unit.turn].append(unit)
+
+    def like(self, unit: Unit) -> list[Unit]:
+        found = {other.place: other for other in self._by_ranks.get(unit.ranks, ())}
+        found |= {other.place: other for other in self._by_turn.get(unit.turn, ())}
+        beside = self._by_blocks.get(tuple(rank for rank, _ in _outer(unit)), ())
+        found |= {other.place: other for other in (beside if len(beside) <= MOST_ALIKE else ())}
+        return [*self._small, *found.values()]
+
+
+def _goes(form: Form, by_leaf: Mapping[object, Sequence[Form]]) -> list[tuple[Form, float]]:
+    others = dict.fromkeys(other for _, shape in form for other in by_leaf.get(plain(shape), ()))
+    return [(other, how) for other in others if (how := likeness(form, other)) > 0]
 
 
 class Words:
@@ -62,11 +100,20 @@ def numbers_alike(a: Unit, b: Unit) -> float:
     if len(a.ranks) != len(b.ranks):
         if a.turn == b.turn and a.turn[1] > 1:
             return 0.9
+        inside, others = (_outer(each) for each in (a, b))
+        if inside and len(inside) == len(others):
+            return 0.85 if all(_is_same(x[0], y[0], x[1], y[1]) for x, y in zip(inside, others, strict=True)) else 0.2
         return 0.6 if a.ranks and b.ranks and _is_part(a.ranks, b.ranks) else 0.3
     if not a.ranks:
         return 0.5
     same = [_is_same(*each) for each in zip(a.ranks, b.ranks, a.spots, b.spots, strict=True)]
     return 1.0 if all(same) else 0.7 * sum(same) / len(same) + (0.1 if same[-1] else 0.0)
+
+
+def _outer(unit: Unit) -> list[tuple[int, Spot]]:
+    """The ranks of the blocks around a unit, without its own number."""
+    found = list(zip(unit.ranks, unit.spots, strict=True))
+    return found[:-1] if unit.ranked[-1] else found
 
 
 def _is_same(rank: int, other: int, ours: Spot, theirs: Spot) -> bool:

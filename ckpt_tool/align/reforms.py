@@ -1,5 +1,6 @@
 """How a tensor of one shape becomes one of another: not at all, with or without ones, transposed. Decided for all leaves of a kind."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -12,39 +13,78 @@ _ORDERS = {"transpose": (1, 0), "a b c -> c b a": (2, 1, 0), "o i h w -> h w i o
 
 Copies = Mapping[str, str]
 """Source keys by target key."""
+Kind = tuple[str, str, int]
+"""Keys of both sides without their numbers, and the source's rank."""
 
 
-def reforms(copies: Copies, source: Catalog, target: Catalog) -> dict[str, tuple[Op, ...]]:
-    """The ops for each target key; those that no op leads to are left out.
+def reforms(copies: Copies, source: Catalog, target: Catalog) -> tuple[dict[str, tuple[Op, ...]], set[str]]:
+    """The ops for each target key, those that no op leads to left out; and the keys of which it isn't sure.
 
-    A square matrix says nothing of whether it is transposed: the others of its kind do. A kind is the last names of both keys.
+    A square matrix says nothing of whether it is transposed: the others around it do, then all others of the file.
     """
-    kinds: dict[object, list[str]] = defaultdict(list)
+    kinds: dict[Kind, list[str]] = defaultdict(list)
     for key, origin in copies.items():
-        kinds[_last(origin), _last(key), len(source[origin].shape)].append(key)
+        kinds[_numberless(origin), _numberless(key), len(source[origin].shape)].append(key)
+    turns = {kind: _turns([(source[copies[key]].shape, target[key].shape) for key in keys]) for kind, keys in kinds.items()}
     found: dict[str, tuple[Op, ...]] = {}
-    for keys in kinds.values():
-        shapes = [(source[copies[key]].shape, target[key].shape) for key in keys]
-        turn = _permutation(shapes)
-        for key, (ours, theirs) in zip(keys, shapes, strict=True):
-            ops = _ops(ours, theirs, turn)
+    unsure: set[str] = set()
+    for kind, keys in kinds.items():
+        turn, is_sure = _chosen(kind, turns)
+        for key in keys:
+            ops = _ops(source[copies[key]].shape, target[key].shape, turn)
             if ops is not None:
                 found[key] = ops
-    return found
+            if not is_sure:
+                unsure.add(key)
+    return found, unsure
 
 
-def _last(key: str) -> str:
-    return key.replace("/", ".").rpartition(".")[2]
+def _numberless(key: str) -> str:
+    return re.sub(r"\d+", "#", key.replace("/", "."))
 
 
-def _permutation(shapes: Sequence[tuple[Shape, Shape]]) -> str | None:
-    """The permutation that all of a kind go through, if some of them need one."""
+def _chosen(kind: Kind, turns: Mapping[Kind, Sequence[str | None]]) -> tuple[str | None, bool]:
+    """What a kind goes through: what its shapes say; else what all kinds around it do, or all of the file; and whether that is sure."""
+    if len(turns[kind]) == 1:
+        return turns[kind][0], True
+    told = {other: ways[0] for other, ways in turns.items() if len(ways) == 1 and other[2] == kind[2] and not _is_table(other)}
+    around = {turn for other, turn in told.items() if _parents(other) == _parents(kind)}
+    alike = {turn for other, turn in told.items() if _leaves(other) == _leaves(kind)}
+    for said in (around, alike):
+        if len(said) == 1 and (turn := next(iter(said))) in turns[kind]:
+            return turn, True
+    if _leaves(kind) == ("weight", "kernel") or _leaves(kind) == ("kernel", "weight"):
+        return turns[kind][-1], True
+    return turns[kind][0], kind[2] != 2 or _leaves(kind)[0] == _leaves(kind)[1] or _is_table(kind)
+
+
+def _is_table(kind: Kind) -> bool:
+    """Embeddings are never transposed."""
+    return any(word in key for key in kind[:2] for word in ("embed", "token", "position", "pos_", "wte", "wpe", "table"))
+
+
+def _parents(kind: Kind) -> tuple[str, str]:
+    """The blocks that two modules stand in: what is before the last number."""
+    return kind[0].rpartition("#")[0], kind[1].rpartition("#")[0]
+
+
+def _leaves(kind: Kind) -> tuple[str, ...]:
+    last = (key.rpartition(".")[2] for key in kind[:2])
+    return tuple(leaf if leaf in ("weight", "kernel", "bias", "embedding", "scale") else "bare" for leaf in last)
+
+
+def _turns(shapes: Sequence[tuple[Shape, Shape]]) -> list[str | None]:
+    """The permutations that all of a kind may go through; None: none is needed."""
+    found: list[str | None] = []
     if all(_squeezed(ours) == _squeezed(theirs) for ours, theirs in shapes):
-        return None
+        found.append(None)
+        if len(shapes[0][0]) != 2 or len(shapes[0][1]) != 2 or any(1 in ours for ours, _ in shapes):
+            return found
     for text in _PERMUTED.get(len(shapes[0][0]), ()):
         if all(_squeezed(_permuted(ours, text)) == _squeezed(theirs) for ours, theirs in shapes):
-            return text
-    return None
+            found.append(text)
+            break
+    return found or [None]
 
 
 def _permuted(shape: Shape, text: str) -> Shape:

@@ -64,7 +64,9 @@ def _equal_siblings(units: Sequence[Unit]) -> list[list[Names]]:
 
 
 def _is_told(path: Names, other: Names, group: Sequence[Names], partners: Mapping[Names, Names]) -> bool:
-    """Whether a path shares a word with its partner that no other path of the group shares with it, nor it with theirs."""
+    """Whether a path has its partner's name, or shares a word with it that no other path of the group does, nor it with theirs."""
+    if path[-1] == other[-1] and all(each[-1] != path[-1] for each in group if each != path):
+        return True
     shared = _words(path) & _words(other)
     rivals = [(each, partners[each]) for each in group if each != path and each in partners]
     return bool(shared - {word for each, theirs in rivals for word in _words(each) | _words(theirs)})

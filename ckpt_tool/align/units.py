@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, split_role, stem_and_number, words_of
+from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, places_of_norms, split_role, stem_and_number, words_of
 from ckpt_tool.tensors import Catalog, Shape
 
 Names = tuple[str, ...]
@@ -41,26 +41,29 @@ def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
     """The units of a catalog in its order, or of some of its keys."""
     groups = _grouped(catalog, list(catalog if keys is None else keys))
     siblings = _siblings(groups)
-    kinds = _alike(groups)
+    kinds, ranks = _alike(groups), _Ranks(siblings)
     found = []
     for place, (names, roles) in enumerate(groups.items()):
         form = tuple(sorted((role, catalog[key].shape) for role, key in roles.items()))
         own = [_own_words(next(iter(roles.values())), names, siblings)]
         near = frozenset(word for name in names[-2:] for word in words_of(name)).union(*own)
         words = frozenset(word for name in names for word in words_of(name)).union(*own)
-        alike = kinds[names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)]
-        found.append(Unit(place, names, roles, form, words, near, *_ranks(names, siblings, alike)))
+        alike = kinds.get((names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)), {})
+        found.append(Unit(place, names, roles, form, words, near, *ranks.of(names, alike)))
     return _with_turns(found)
 
 
 def _with_turns(units: Sequence[Unit]) -> list[Unit]:
     groups: dict[object, list[tuple[list[int], int]]] = defaultdict(list)
     for unit in units:
-        found = [stem_and_number(name) for name in unit.names]
-        kind = tuple(each[0] if each else name for each, name in zip(found, unit.names, strict=True))
-        groups[kind].append(([each[1] for each in found if each], unit.place))
+        groups[kind_of(unit.names)].append(([each[1] for name in unit.names if (each := stem_and_number(name))], unit.place))
     turns = {place: (turn, len(group)) for group in groups.values() for turn, (_, place) in enumerate(sorted(group))}
     return [replace(unit, turn=turns[unit.place]) for unit in units]
+
+
+def kind_of(names: Names) -> Names:
+    """Names without their numbers."""
+    return tuple(found[0] if (found := stem_and_number(name)) else name for name in names)
 
 
 def _own_words(key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> frozenset[str]:
@@ -72,18 +75,42 @@ def _own_words(key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapp
 
 
 def _grouped(catalog: Catalog, keys: list[str]) -> dict[Names, dict[str, str]]:
-    groups: dict[Names, dict[str, str]] = {}
+    """Keys by module and role; modules that the common words make one, though they hold the same roles, keep their own names."""
     replacements = dialect(keys)
-    for key in keys:
-        path = common_path(key)
-        for text, replacement in replacements:
-            path = path.replace(text, replacement)
-        names, role = split_role(path)
-        roles = groups.setdefault(names, {})
-        if (role or WEIGHT) in roles:
+    found = _with_norms([(key, *_placed(key, replacements)) for key in keys])
+    owners: dict[tuple[Names, str], set[str]] = defaultdict(set)
+    for key, names, role in found:
+        owners[names, role].add(_module(key))
+    mixed = {names for (names, _), modules in owners.items() if len(modules) > 1}
+    groups: dict[Names, dict[str, str]] = {}
+    for key, names, role in found:
+        own = (*names[:-1], _module(key).rpartition(".")[2].lower()) if names in mixed else names
+        roles = groups.setdefault(own, {})
+        if role in roles:
             roles = groups.setdefault((*key.split("."), "~"), {})
-        roles[role or WEIGHT] = key
+        roles[role] = key
     return groups
+
+
+def _placed(key: str, replacements: Sequence[tuple[str, str]]) -> tuple[Names, str]:
+    path = common_path(key)
+    for text, replacement in replacements:
+        path = path.replace(text, replacement)
+    names, role = split_role(path)
+    return names, role or WEIGHT
+
+
+def _with_norms(found: Sequence[tuple[str, Names, str]]) -> list[tuple[str, Names, str]]:
+    """The same with each block's norms called by their place."""
+    children: dict[Names, set[str]] = defaultdict(set)
+    for _, names, _ in found:
+        children[names[:-1]].add(names[-1])
+    places = {parent: places_of_norms(siblings) for parent, siblings in children.items()}
+    return [(key, (*names[:-1], places[names[:-1]].get(names[-1], names[-1])), role) for key, names, role in found]
+
+
+def _module(key: str) -> str:
+    return key.replace("/", ".").rpartition(".")[0]
 
 
 def _siblings(groups: Iterable[Names]) -> dict[tuple[Names, str], dict[int, int]]:
@@ -96,32 +123,38 @@ def _siblings(groups: Iterable[Names]) -> dict[tuple[Names, str], dict[int, int]
     return {place: {number: rank for rank, number in enumerate(sorted(found))} for place, found in numbers.items()}
 
 
-def _alike(groups: Mapping[Names, Mapping[str, str]]) -> dict[object, list[int]]:
-    """The numbers of modules side by side that have tensors of the same roles: convolutions count apart from norms."""
+def _alike(groups: Mapping[Names, Mapping[str, str]]) -> dict[object, Mapping[int, int]]:
+    """The same for modules side by side that have tensors of the same roles: convolutions count apart from norms."""
     found: dict[object, list[int]] = defaultdict(list)
     for names, roles in groups.items():
         if numbered := stem_and_number(names[-1]):
             found[names[:-1], numbered[0], frozenset(roles)].append(numbered[1])
-    return found
+    return {kind: {number: rank for rank, number in enumerate(sorted(numbers))} for kind, numbers in found.items()}
 
 
-def _ranks(
-    names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]], alike: Sequence[int]
-) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[Spot, ...]]:
-    """The places of the numbered names that have siblings; for each name whether it is one of them; and what they are."""
-    ranks: list[int] = []
-    ranked: list[bool] = []
-    spots: list[Spot] = []
-    for depth, name in enumerate(names):
-        found = stem_and_number(name)
-        known = siblings[names[:depth], found[0]] if found else {}
-        if found and depth == len(names) - 1:
-            known = {number: rank for rank, number in enumerate(sorted(alike))}
-        ranked.append(len(known) > 1)
-        if found and len(known) > 1:
-            ranks.append(known[found[1]])
-            spots.append((found[0], found[1], frozenset(known)))
-    return tuple(ranks), tuple(ranked), tuple(spots)
+class _Ranks:
+    """The places of numbered names among their siblings. Sets of siblings are made once."""
+
+    def __init__(self, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> None:
+        self._siblings = siblings
+        self._sets: dict[int, frozenset[int]] = {}
+
+    def of(self, names: Names, alike: Mapping[int, int]) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[Spot, ...]]:
+        """The places of the numbered names that have siblings; for each name whether it is one of them; and what they are."""
+        ranks: list[int] = []
+        ranked: list[bool] = []
+        spots: list[Spot] = []
+        for depth, name in enumerate(names):
+            found = stem_and_number(name)
+            known = alike if depth == len(names) - 1 else self._siblings[names[:depth], found[0]] if found else {}
+            is_one = found is not None and len(known) > 1
+            ranked.append(is_one)
+            if found and is_one:
+                ranks.append(known[found[1]])
+                if id(known) not in self._sets:
+                    self._sets[id(known)] = frozenset(known)
+                spots.append((found[0], found[1], self._sets[id(known)]))
+        return tuple(ranks), tuple(ranked), tuple(spots)
 
 
 def plain(shape: Shape) -> Shape:

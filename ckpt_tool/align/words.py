@@ -1,7 +1,7 @@
 """Key names in the field's common words: `attention.self.query` and `attn.wq` both end in `attn.q`."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import cache
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -16,17 +16,17 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.(attention|crossattention)\.self\.", r".\1."),
     (r"\.attention\.attention\.", ".attention."),
     (r"\.(attention|attn)\.output\.(dense|layer_?norm)", lambda m: ".attention.o" if m[2] == "dense" else ".norm1"),
-    (r"\.(self_attention|self_attn|attention|attn|mha|sa)(?=\.)", ".attn"),
+    (r"\.(self_attention|self_attn|attention|attn|mha|sa|mixer)(?=\.)", ".attn"),
     (r"\.(crossattention|cross_attn|encoder_attn|encoder_decoder_attention|multihead_attn)(?=\.)", ".cross.attn"),
     (r"\.(to_out\.0|to_out|out_proj|output_proj|out_project|wo|o_proj|dense|c_proj|proj|projection)(?=\.[^.]*$)(?<=attn\.o_proj)", ".o"),
-    (r"\.attn\.(to_out\.0|to_out|out_proj|output_proj|out|wo|o_proj|dense|c_proj|proj|projection)(?=\.)", ".attn.o"),
+    (r"\.attn\.(to_out\.0|to_out|out_proj|output_proj|attn_out|out|wo|o_proj|dense|c_proj|proj|projection)(?=\.)", ".attn.o"),
     (r"\.proj_out_attn(?=\.)|\.proj_attn(?=\.)", ".attn.o"),
     (r"[._](query_proj|query|q_proj|to_q|q_lin|wq|linear_q)(?=[._])", ".q"),
     (r"[._](key_proj|key|k_proj|to_k|k_lin|wk|linear_k)(?=[._])", ".k"),
     (r"[._](value_proj|value|v_proj|to_v|v_lin|wv|linear_v)(?=[._])", ".v"),
     (r"[._](query_key_value|qkv_proj|wqkv|c_attn|in_proj|qkv_linear|to_qkv)(?=[._])", ".qkv"),
-    (r"\.q_norm(?=\.)|\.query_norm(?=\.)", ".qnorm"),
-    (r"\.k_norm(?=\.)|\.key_norm(?=\.)", ".knorm"),
+    (r"\.(q|query)_(layer_?)?norm(?=\.)", ".qnorm"),
+    (r"\.(k|key)_(layer_?)?norm(?=\.)", ".knorm"),
     # Feed-forward.
     (r"\.intermediate\.dense(?=\.)", ".mlp.fc1"),
     (r"(?<!attn)\.output\.dense(?=\.)", ".mlp.fc2"),
@@ -40,22 +40,28 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.w(q|k|v|o|kv)_([ab])(?=\.)", r".\1_\2_proj"),
     (r"\.(wkv)(?=\.)", ".kv_proj"),
     (r"\.(w12|weights_in|gate_up_proj)(?=\.|$)", ".gate_up"),
+    (r"\.up_gate_proj(?=\.|$)", ".up_gate"),
     (r"\.weights_out(?=\.)", ".down"),
     (r"\.(w1|gate_proj|wgate)(?=\.)", ".gate"),
     (r"\.(w3|up_proj)(?=\.)", ".up"),
     (r"\.(w2|down_proj)(?=\.)", ".down"),
     # Normalisation.
     (r"layer_norm", "layernorm"),
-    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_1|ln1|layernorm1|sa_norm|sa_layer_norm|norm_1)(?=\.)", ".norm1"),
-    (r"\.(layernorm_after|ffn_norm|mlp_norm|ln_2|ln2|layernorm2|final_layernorm|output_layernorm|norm_2)(?=\.)", ".norm2"),
+    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_?1|layernorm1|norm_1|attn_ln)(?=\.)", ".norm1"),
+    (r"\.(sa_norm|sa_layernorm)(?=\.)", ".norm1"),
+    (r"\.(self_attn_layernorm|self_attn_norm|self_attention_norm|attention_layernorm|attn_layernorm|norm_attn)(?=\.)", ".norm1"),
+    (r"\.(encoder_attn_layernorm|cross_attn_layernorm|cross_attn_ln|cross_attn_norm|cross_attention_norm)(?=\.)", ".crossattn_norm"),
+    (r"\.(layernorm_after|ffn_norm|ff_norm|mlp_norm|ln_?2|layernorm2|output_layernorm|norm_2)(?=\.)", ".norm2"),
+    (r"\.(mlp_ln|ffn_layernorm|mlp_layernorm)(?=\.)", ".norm2"),
+    (r"(?<=\d)\.final_layernorm(?=\.)", ".norm2"),
     (r"\.pre_feedforward_layernorm(?=\.)", ".norm2"),
     (r"\.(post_attention_layernorm|sa_scale|post_attention_norm)(?=\.)", ".postattn_norm"),
     (r"\.(post_feedforward_layernorm|post_mlp_layernorm|mlp_scale|post_mlp_norm)(?=\.)", ".postmlp_norm"),
     (r"(batch_?norm|group_?norm|layernorm|norm|bn|ln|gn)(?=[\d._])", "norm"),
     # Embeddings.
-    (r"\.(embeddings\.patch_embeddings\.projection|embeddings\.patch_embeddings|patch_embeddings\.projection|patch_embed\.proj)(?=\.)", ".patch"),
+    (r"\.(embeddings\.)?(patch_embeddings\.projection|patch_embeddings|patch_embed\.proj)(?=\.)", ".patch"),
     (r"\.(word_embeddings|embed_tokens|tok_embeddings|token_embedding|wte|embed_in|word_embedding)(?=\.)", ".embed.token"),
-    (r"\.(position_embeddings|position_embedding|pos_embed|pos_embedding|positional_embedding|wpe|position_encodings)(?=\.|$)", ".embed.position"),
+    (r"\.(position_embeddings?|pos_embed|pos_embedding|positional_embedding|wpe|position_encodings)(?=\.|$)", ".embed.position"),
     (r"\.token_type_embeddings(?=\.)", ".embed.type"),
     (r"\.(cls_token|class_token|class_embedding|cls_tok)(?=\.|$)", ".cls"),
     # Convolutional networks.
@@ -73,15 +79,15 @@ _SYNONYMS = {
     "decoder": "decoder", "encoder": "encoder", "feedforward": "mlp", "ffn": "mlp", "reduction": "reduce", "squeeze": "reduce",
     "excitation": "expand", "positional": "position", "pos": "position", "rel": "relative", "rpb": "relative", "tok": "token",
     "sampling": "sample", "vision": "visual", "transitions": "transition", "gating": "gate", "router": "gate", "up": "up",
-    "features": "features", "msa": "attn", "module": "", "model": "", "pointwise": "pw", "pwconv": "pw",
+    "dist": "distillation", "distilled": "distillation", "msa": "attn", "module": "", "model": "", "pointwise": "pw", "pwconv": "pw",
 }  # fmt: skip
 
 WEIGHT, BIAS = "weight", "bias"
 _ROLES = {
     "weight": WEIGHT, "kernel": WEIGHT, "scale": WEIGHT, "gamma": WEIGHT, "embedding": WEIGHT, "w": WEIGHT,
     "bias": BIAS, "beta": BIAS, "b": BIAS, "offset": BIAS,
-    "lambda1": WEIGHT, "running_mean": "mean", "moving_mean": "mean", "mean": "mean", "running_var": "var", "moving_variance": "var", "var": "var",
-    "num_batches_tracked": "count",
+    "lambda1": WEIGHT, "running_mean": "mean", "moving_mean": "mean", "mean": "mean", "running_var": "var", "moving_variance": "var",
+    "var": "var", "num_batches_tracked": "count",
 }  # fmt: skip
 _TAILS = (("_weight", WEIGHT), ("_bias", BIAS))
 
@@ -90,10 +96,6 @@ def dialect(keys: Iterable[str]) -> list[tuple[str, str]]:
     """What some names mean only because of the others: replacements in common paths."""
     names = {name for key in keys for name in key.split(".")}
     found: list[tuple[str, str]] = []
-    if names & {"post_attention_layernorm", "post_attention_norm"} and not names & _SECOND_OF_FOUR:
-        # Llama's second norm; without one before it, it is a first, as in BERT.
-        after = ("norm2", "norm3") if names & _FIRST_NORMS else ("norm1", "norm2")
-        found += [("postattn_norm", after[0]), ("postmlp_norm", after[1])]
     if {"fc_1", "fc_2", "proj"} <= names and not names & {"fc1", "fc2"}:
         # litgpt's gated feed-forward.
         found += [(".mlp.fc1", ".mlp.gate"), (".mlp.fc2", ".mlp.up"), (".mlp.proj", ".mlp.down")]
@@ -105,8 +107,15 @@ def dialect(keys: Iterable[str]) -> list[tuple[str, str]]:
     return found
 
 
-_SECOND_OF_FOUR = {"pre_feedforward_layernorm", "norm_2", "ln_2", "norm2", "mlp_norm", "ffn_norm"}
-_FIRST_NORMS = {"input_layernorm", "norm1", "ln_1", "norm_1", "attention_norm"}
+def places_of_norms(siblings: Container[str]) -> dict[str, str]:
+    """Which norm of a block a name means by what stands beside it: Llama's second is `post_attention_layernorm`, Gemma's is not."""
+    if "crossattn_norm" in siblings:
+        return {"crossattn_norm": "norm2", "norm2": "norm3"}
+    if "norm2" in siblings:
+        return {}
+    # Without one before it, a norm after attention is the first, as in BERT.
+    after = ("norm2", "norm3") if "norm1" in siblings else ("norm1", "norm2")
+    return {"postattn_norm": after[0], "postmlp_norm": after[1]}
 
 
 @cache

@@ -1,6 +1,7 @@
 """Drafted rules as people and machines read them."""
 
-from ckpt_tool.align import Suggestion
+from ckpt_tool.align import Aligned, Suggestion
+from ckpt_tool.ops import ops_argument
 from ckpt_tool.report.style import plural, safe
 
 MOST_SHOWN = 12
@@ -28,18 +29,26 @@ def suggestion_said(found: Suggestion) -> str:
 
 
 def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, object]:
+    drafted = [
+        {"rule": each.line, "tensors": each.tensors, "confidence": each.confidence, "evidence": each.evidence} for each in found.rules
+    ]
+    ambiguous = [
+        {"sources": list(each.sources), "targets": list(each.targets), "reason": each.reason, "hint": each.hint}
+        for each in found.alignment.ambiguous
+    ]
     return {
-        "schema": 1, "source": names[0], "target": names[1],
-        "rules": [{"rule": each.line, "tensors": each.tensors, "confidence": each.confidence, "evidence": each.evidence} for each in found.rules],
-        "drop": list(found.drop), "keep": list(found.keep),
-        "pairs": [
-            {"sources": [key for slot in each.pair.sources for key in slot], "targets": [key for slot in each.pair.targets for key in slot],
-             "confidence": each.confidence, "evidence": each.evidence}
-            for each in found.alignment.pairs
-        ],
-        "ambiguous": [
-            {"sources": list(each.sources), "targets": list(each.targets), "reason": each.reason, "hint": each.hint}
-            for each in found.alignment.ambiguous
-        ],
-        "unpaired_source": list(found.alignment.unpaired_source), "unpaired_target": list(found.alignment.unpaired_target),
+        "schema": 1, "source": names[0], "target": names[1], "min_confidence": found.min_confidence,
+        "pairs": [_pair(each) for each in found.alignment.pairs], "ambiguous": ambiguous,
+        "fresh": list(found.alignment.unpaired_target), "unused": list(found.alignment.unpaired_source),
+        "drafted": drafted, "drop": list(found.drop), "keep": list(found.keep), "rules": found.text,
     }  # fmt: skip
+
+
+def _pair(each: Aligned) -> dict[str, object]:
+    return {
+        "sources": [key for slot in each.pair.sources for key in slot],
+        "targets": [key for slot in each.pair.targets for key in slot],
+        "ops": ops_argument(each.pair.ops),
+        "confidence": each.confidence,
+        "evidence": each.evidence,
+    }

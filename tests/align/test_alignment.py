@@ -1,0 +1,151 @@
+"""Hard variants of one job: nothing wrong, all that can be known, and the rest listed with a hint that settles it."""
+
+import pytest
+from literals import catalog
+from variants import variants
+
+from ckpt_tool.align import MIN_CONFIDENCE, align
+from ckpt_tool.errors import InputError
+from ckpt_tool.tensors import Catalog, TensorInfo
+
+VARIANTS = {variant.name: variant for variant in variants()}
+NOT_ALL = {"another width"}
+"""Where a part of what could be known is left out."""
+
+
+def sources(found):
+    return {pair.targets[0][0]: pair.sources[0][0] for pair in found.at_least(MIN_CONFIDENCE)}
+
+
+@pytest.fixture(scope="module")
+def aligned():
+    return {name: align(variant.source, variant.target) for name, variant in VARIANTS.items()}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_nothing_is_wrong_and_no_head_is_overwritten(aligned, name):
+    truth = VARIANTS[name].known | VARIANTS[name].unknown
+    assert {key: origin for key, origin in sources(aligned[name]).items() if truth.get(key) != origin} == {}
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in NOT_ALL])
+def test_what_can_be_known_is_found(aligned, name):
+    assert sources(aligned[name]) == VARIANTS[name].known
+
+
+@pytest.mark.parametrize("name", NOT_ALL)
+def test_a_third_of_another_width_is_found(aligned, name):
+    assert len(sources(aligned[name])) >= len(VARIANTS[name].known) // 3
+
+
+UNKNOWN = [name for name, variant in VARIANTS.items() if variant.unknown]
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_nobody_could_know_is_listed_with_a_hint(aligned, name):
+    listed = {key for group in aligned[name].ambiguous for key in group.targets}
+    assert listed >= VARIANTS[name].unknown.keys()
+    for group in aligned[name].ambiguous:
+        source, target = group.hint.split(" -> ")
+        assert source in group.sources
+        assert target in group.targets
+        assert VARIANTS[name].source[source].shape == VARIANTS[name].target[target].shape
+
+
+@pytest.mark.parametrize("name", [name for name in UNKNOWN if "transformer" not in name])
+def test_one_hint_settles_all_blocks(name):
+    variant = VARIANTS[name]
+    assert sources(align(variant.source, variant.target, [variant.hint])) == variant.known | variant.unknown
+
+
+def test_a_hint_for_each_of_four_equal_matrices_settles_all_layers():
+    variant = VARIANTS["a transformer's q, k, v, o"]
+    hints = [(origin, key) for key, origin in variant.unknown.items() if key.startswith("trunk.0.") and key.endswith(".weight")]
+    assert len(hints) == 4
+    assert sources(align(variant.source, variant.target, hints)) == variant.known | variant.unknown
+
+
+def renamed(found):
+    return {key: pair.sources[0][0] for pair in found.at_least(MIN_CONFIDENCE) for slot in pair.targets for key in slot}
+
+
+NORMS = [
+    (("self_attn_layer_norm", "final_layer_norm"), ("attn_ln", "mlp_ln")),
+    (("input_layernorm", "post_attention_layernorm"), ("attention_norm", "ffn_norm")),
+    (("norm1", "norm2", "norm3"), ("self_attn_layer_norm", "encoder_attn_layer_norm", "final_layer_norm")),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), NORMS, ids=[" ".join(theirs) for _, theirs in NORMS])
+def test_norms_of_a_block_go_by_their_place(ours, theirs):
+    def block(names, stem):
+        return [f"{stem}.{i}.{each} {shape}" for i in range(2) for each, shape in names]
+
+    def side(norms, stem):
+        parts = [(f"{norm}.{leaf}", "8") for norm in norms for leaf in ("weight", "bias")]
+        return catalog(*block([*parts, ("mlp.fc1.weight", "32x8"), ("mlp.fc2.weight", "8x32")], stem))
+
+    found = renamed(align(side(ours, "layers"), side(theirs, "blocks")))
+    for one, other in zip(ours, theirs, strict=True):
+        assert found[f"blocks.1.{other}.bias"] == f"layers.1.{one}.bias"
+
+
+def test_a_tensor_tied_to_another_in_the_target_is_a_copy():
+    source = catalog("embed.weight 50x8", "layers.0.fc1.weight 32x8", "layers.0.fc2.weight 8x32")
+    head = TensorInfo("lm_head.weight", source["embed.weight"].dtype, (50, 8), shares="model.embed.weight")
+    target = Catalog([TensorInfo(f"model.{key}", info.dtype, info.shape) for key, info in source.items()] + [head])
+    found = align(source, target)
+    assert renamed(found)["lm_head.weight"] == "embed.weight"
+    assert renamed(align(source, Catalog([*list(target.values())[:-1], TensorInfo("lm_head.weight", head.dtype, (50, 8))]))).keys() == {
+        f"model.{key}" for key in source
+    }
+
+
+def linears(turned):
+    shapes = {"attn.o_proj": (8, 8), "mlp.fc1": (32, 8), "mlp.fc2": (8, 32)}
+    keys = [(f"h.{i}.{name}.weight", shape) for i in range(2) for name, shape in shapes.items()]
+    return catalog(*(f"{key} {'x'.join(map(str, shape[::-1] if turned else shape))}" for key, shape in keys), "wte.weight 50x8")
+
+
+def test_square_matrices_are_transposed_where_those_around_them_are():
+    found = {pair.targets[0][0]: [op.name for op in pair.ops] for pair in align(linears(True), linears(False)).at_least(MIN_CONFIDENCE)}
+    assert found == {key: [] if key == "wte.weight" else ["transpose"] for key in linears(False)}
+
+
+def test_a_square_matrix_that_is_no_modules_weight_may_be_transposed():
+    found = align(catalog("text_projection 8x8", "ln.weight 8"), catalog("text_projection.weight 8x8", "ln.weight 8"))
+    assert [each.confidence for each in found.pairs if each.pair.targets == (("text_projection.weight",),)] == [0.5]
+
+
+def experts(stacked):
+    shapes = {"gate_proj": "6x4", "up_proj": "6x4", "down_proj": "4x6"}
+    if stacked:
+        return catalog("layers.0.mlp.experts.gate_up_proj 3x12x4", "layers.0.mlp.experts.down_proj 3x4x6", "layers.0.norm.weight 4")
+    return catalog(
+        *(f"layers.0.mlp.experts.{e}.{name}.weight {shape}" for e in range(3) for name, shape in shapes.items()), "layers.0.norm.weight 4"
+    )
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_experts_are_stacked_and_taken_apart(stacked):
+    found = align(experts(not stacked), experts(stacked)).at_least(MIN_CONFIDENCE)
+    assert {key for pair in found for slot in pair.targets for key in slot} == set(experts(stacked))
+
+
+def test_modules_with_names_of_one_meaning_stay_apart():
+    keys = ["0.conv.norm.weight 8", "0.conv.norm.bias 8", "0.conv.batch_norm.weight 8", "0.conv.batch_norm.bias 8", "0.fc.weight 4x8"]
+    source = catalog(*(f"layers.{key}" for key in keys))
+    target = catalog(*(f"model.layers.{key}" for key in keys))
+    assert renamed(align(source, target)) == {f"model.{key}": key for key in source}
+
+
+def test_a_hint_for_no_key_is_an_error():
+    from ckpt_tool.align import suggest
+
+    with pytest.raises(InputError, match="`nope` is no key of the source"):
+        suggest(catalog("a.weight 2"), catalog("b.weight 2"), [("nope", "b.weight")])
+
+
+def test_nothing_that_fits_is_nothing_paired():
+    found = align(catalog("a.weight 2x3"), catalog("b.weight 5x7"))
+    assert (found.pairs, found.unpaired_source, found.unpaired_target) == ((), ("a.weight",), ("b.weight",))

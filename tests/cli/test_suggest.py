@@ -1,0 +1,186 @@
+"""`ckpt suggest` and `--by auto` as a user meets them: what is printed, written and refused."""
+
+import json
+
+import pytest
+import torch
+from running import ckpt
+
+from ckpt_tool import How, load_into, map_checkpoint, open_checkpoint, planned
+
+SMALL = """\
+# Drafted from names and shapes; a comment tells how sure each rule is. Read them before use.
+rules:
+  # 0.99, 8 tensors: shapes agree, names agree, what stands around is paired likewise, the order agrees
+  - layers.{i}.** -> blocks.{i}.**
+drop:  # no tensor of the target
+  - head.weight
+keep:  # nothing of the source goes here
+  - classifier.weight
+"""
+
+
+def key_list(path, *lines):
+    path.write_text("".join("\t".join(line.split()) + "\n" for line in lines))
+    return path
+
+
+def small(folder, stem, head, names=("fc1", "fc2")):
+    shapes = zip(names, ("32x8", "8x32"), strict=True)
+    found = [f"{stem}.{i}.{name}.weight F32 {shape}" for i, (name, shape) in [(i, each) for each in list(shapes) for i in range(2)]]
+    return key_list(
+        folder / f"{stem}.txt", *found, *(f"{stem}.{i}.norm.{leaf} F32 8" for i in range(2) for leaf in ("weight", "bias")), head
+    )
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return small(tmp_path, "layers", "head.weight F32 5x8"), small(tmp_path, "blocks", "classifier.weight F32 3x8")
+
+
+def test_rules_are_printed_with_comments(pair, tmp_path):
+    ran = ckpt("suggest", *pair)
+    assert ran.out == SMALL
+    assert ran.err == "8 mapped by 1 rule, 1 of the target without a source, 1 of the source unused\n"
+    assert ran.status == 0
+
+
+def test_the_printed_rules_are_a_rule_file_that_plans_the_same(pair, tmp_path):
+    (tmp_path / "rules.yaml").write_text(ckpt("suggest", *pair).out)
+    planned = json.loads(ckpt("plan", *pair, "--rules", "rules.yaml", "--json", cwd=tmp_path).out)
+    assert planned["counts"] == {"mapped": 8, "kept": 1, "dropped": 1}
+
+
+def test_json_is_the_contract(pair):
+    found = json.loads(ckpt("suggest", *pair, "--json").out)
+    assert {"schema", "source", "target", "pairs", "ambiguous", "fresh", "unused", "rules"} <= found.keys()
+    assert found["schema"] == 1
+    assert found["fresh"] == ["classifier.weight"]
+    assert found["unused"] == ["head.weight"]
+    assert found["rules"] == SMALL
+    assert found["ambiguous"] == []
+    assert len(found["pairs"]) == 8
+    assert found["pairs"][0] == {
+        "sources": ["layers.0.fc1.weight"], "targets": ["blocks.0.fc1.weight"], "ops": [], "confidence": 0.99,
+        "evidence": found["pairs"][0]["evidence"],
+    }  # fmt: skip
+
+
+def test_rules_go_to_a_file_that_is_not_overwritten(pair, tmp_path):
+    path = tmp_path / "out.yaml"
+    first = ckpt("suggest", *pair, "-o", path)
+    assert (first.status, first.out, path.read_text()) == (0, "", SMALL)
+    path.write_text("mine")
+    again = ckpt("suggest", *pair, "-o", path)
+    assert again.status == 2
+    assert str(path) in again.err
+    assert path.read_text() == "mine"
+    assert ckpt("suggest", *pair, "-o", path, "--force").status == 0
+    assert path.read_text() == SMALL
+
+
+def opaque(folder):
+    ours = [f"layers.{i}.attn.{name}_proj.weight F32 8x8" for i in range(2) for name in "qkvo"]
+    theirs = [f"trunk.{i}.mix.{name}.weight F32 8x8" for i in range(2) for name in "abcd"]
+    norms = [[f"{stem}.{i}.norm.weight F32 8" for i in range(2)] for stem in ("layers", "trunk")]
+    return key_list(folder / "ours.txt", *ours, *norms[0]), key_list(folder / "theirs.txt", *theirs, *norms[1])
+
+
+def test_what_nobody_could_know_is_said_with_a_hint_to_paste(tmp_path):
+    ran = ckpt("suggest", *opaque(tmp_path))
+    assert ran.status == 1
+    hint = next(line for line in ran.err.splitlines() if line.startswith("hint: --hint "))
+    source, target = hint.removeprefix("hint: --hint ").strip("'").split(" -> ")
+    assert source.startswith("layers.")
+    assert target.startswith("trunk.")
+    assert "# ambiguous:" in ran.out
+
+
+def test_hints_settle_what_is_ambiguous(tmp_path):
+    said = [f"layers.0.attn.{ours}_proj.weight -> trunk.0.mix.{theirs}.weight" for ours, theirs in zip("qkvo", "abcd", strict=True)]
+    ran = ckpt("suggest", *opaque(tmp_path), *(word for hint in said for word in ("--hint", hint)))
+    assert (ran.status, "ambiguous" in ran.out + ran.err) == (0, False)
+    assert ran.err.startswith("10 mapped")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--hint", "nope"], "--hint: `nope` is not 'SOURCE KEY -> TARGET KEY'"),
+        (["--hint", "nope -> blocks.0.fc1.weight"], "--hint: `nope` is no key of the source"),
+        (["--hint", "layers.0.fc1.weight -> nope"], "--hint: `nope` is no key of the target"),
+        (["--min-confidence", "2"], "--min-confidence"),
+    ],
+)
+def test_what_makes_no_sense_is_an_error_of_one_line(pair, arguments, message):
+    ran = ckpt("suggest", *pair, *arguments)
+    assert ran.status == 2
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_file_that_is_not_there_is_an_error(pair, tmp_path):
+    assert ckpt("suggest", tmp_path / "nothing.pth", pair[1]).status == 2
+
+
+def test_where_nothing_pairs_the_answer_is_no(tmp_path):
+    a, b = key_list(tmp_path / "a.txt", "x.weight F32 2x3"), key_list(tmp_path / "b.txt", "y.weight F32 5x7")
+    assert ckpt("suggest", a, b).status == 1
+    ran = ckpt("plan", a, b, "--by", "auto")
+    assert ran.status == 1
+    assert "nothing aligns with a confidence of 0.9" in ran.err + ran.out
+
+
+def rotary(folder):
+    shapes = {"q": "8x8", "k": "4x8", "v": "4x8", "o": "8x8"}
+    ours = [f"model.layers.{i}.self_attn.{name}_proj.weight F32 {shape}" for i in range(2) for name, shape in shapes.items()]
+    theirs = [f"layers.{i}.attention.w{name}.weight F32 {shape}" for i in range(2) for name, shape in shapes.items()]
+    head = ["tok_embeddings.weight F32 50x8"], ["model.embed_tokens.weight F32 50x8"]
+    return key_list(folder / "meta.txt", *theirs, *head[0]), key_list(folder / "hf.txt", *ours, *head[1])
+
+
+def test_pairs_that_are_not_sure_enough_are_left_out_and_counted(tmp_path):
+    sides = rotary(tmp_path)
+    ran = ckpt("suggest", *sides)
+    assert "wq" not in ran.out.split("drop:")[0]
+    assert "4 pairs below 0.9 left out; --min-confidence says what a pair needs" in ran.err
+    line = "- layers.{i}.attention.{wq,wk,wv,wo}.** -> model.layers.{i}.self_attn.{q,k,v,o}_proj.**"
+    assert line in ckpt("suggest", *sides, "--min-confidence", "0.4").out
+
+
+@pytest.fixture
+def files(tmp_path):
+    ours = {f"layers.{i}.fc.weight": torch.full((4, 3), float(i)) for i in range(3)}
+    theirs = {f"model.blocks.{i}.fc.weight": torch.zeros(4, 3) for i in range(3)} | {"head.weight": torch.ones(2, 4)}
+    torch.save(ours, tmp_path / "a.pth")
+    torch.save(theirs, tmp_path / "b.pth")
+    return str(tmp_path / "a.pth"), str(tmp_path / "b.pth"), str(tmp_path / "out.pth")
+
+
+def test_map_by_auto_writes_what_aligns_and_keeps_the_rest(files):
+    ran = ckpt("map", files[0], files[1], "--by", "auto", "-o", files[2], "--json")
+    assert ran.status == 0, ran.err
+    found = torch.load(files[2])
+    assert [found[f"model.blocks.{i}.fc.weight"][0, 0].item() for i in range(3)] == [0.0, 1.0, 2.0]
+    assert found["head.weight"].eq(1).all()
+    steps = json.loads(ran.out)["steps"]
+    assert {step["origin"]["by"] for step in steps} == {"auto"}
+
+
+def test_the_library_does_the_same(files):
+    with planned(files[0], files[1], How(by="auto")) as work:
+        assert work.plan.counts == {"mapped": 3, "kept": 1, "dropped": 0}
+    map_checkpoint(*files, How(by="auto", min_confidence=0.95))
+    with open_checkpoint(files[2]) as written:
+        assert len(written.catalog) == 4
+
+
+def test_load_into_by_auto(files):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList(torch.nn.ModuleDict({"fc": torch.nn.Linear(3, 4, bias=False)}) for _ in range(3))
+
+    net = Net()
+    load_into(net, files[0], by="auto")
+    assert [block["fc"].weight[0, 0].item() for block in net.blocks] == [0.0, 1.0, 2.0]
