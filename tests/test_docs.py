@@ -197,8 +197,10 @@ def test_commands_and_options_that_the_readme_names_exist():
         usage = ckpt(command, "--help")
         assert usage.status == 0, command
     options = "".join(ckpt(command, "--help").out for command in ("map", "diff", "show", "plan", "check", "mappings", "suggest", "verify"))
-    texts = readme + "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("align", "checkpoints", "compare", "cookbook", "rules", "training"))
-    texts = re.sub(r"```\npython3.*?```|`sha256sum [^`]*`", "", texts, flags=re.DOTALL)
+    options += "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
+    names = ("align", "checkpoints", "compare", "cookbook", "rules", "training")
+    texts = readme + "".join((ROOT / "docs" / f"{name}.md").read_text() for name in names)
+    texts = re.sub(r"```\npython3.*?```|`(sha256sum|python benchmarks)[^`]*`", "", texts, flags=re.DOTALL)
     for option in sorted(set(re.findall(r"(?<![-\w])--[a-z][a-z-]*", texts))):
         assert option in options, option
 

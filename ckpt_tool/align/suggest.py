@@ -61,10 +61,10 @@ class Suggestion:
 
     def _open(self) -> list[str]:
         """What is left to a person, as comments."""
-        lines = []
-        for group in self.alignment.ambiguous:
-            lines.append(f"# ambiguous: {len(group.sources)} and {len(group.targets)} keys, {escaped(group.reason)}; --hint '{escaped(group.hint)}'")
-        return lines
+        return [
+            f"# ambiguous: {len(group.sources)} and {len(group.targets)} keys, {escaped(group.reason)}; --hint '{escaped(group.hint)}'"
+            for group in self.alignment.ambiguous
+        ]
 
 
 def suggest(

@@ -34,7 +34,8 @@ def diff_open(ours: Checkpoint, theirs: Checkpoint, values: bool = False) -> Dif
         return diff_catalogs(ours.catalog, theirs.catalog)
     for side in (ours, theirs):
         if not side.has_digests:
-            raise InputError(side.path, "is a key list, which has no values to compare", "`ckpt show --digests` writes one that has digests")
+            hint = "`ckpt show --digests` writes one that has digests"
+            raise InputError(side.path, "is a key list, which has no values to compare", hint)
     compare = compare_all if ours.has_values and theirs.has_values else compare_digests
     return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare(ours, theirs, keys))
 

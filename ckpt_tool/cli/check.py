@@ -52,6 +52,7 @@ def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: 
     from ckpt_tool import api
     from ckpt_tool.report.inverse import inverse_json, inverse_text
     from ckpt_tool.report.jsons import to_json
+    from ckpt_tool.report.style import safe
 
     if json:
         show_result(to_json(inverse_json(turned)))
@@ -59,7 +60,7 @@ def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: 
         say(inverse_text(turned))
     if turned.yaml and output:
         api.write_text(output, turned.yaml, force)
-        say(f"wrote {output}")
+        say(f"wrote {safe(output)}")
     elif turned.yaml and not json:
         show_result(turned.yaml.rstrip("\n"))
     return YES if turned.yaml else NO
