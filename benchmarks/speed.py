@@ -105,7 +105,7 @@ def rows(folder: Path, size: int) -> list[Row]:
     # In a process of its own: a child counts the memory that its parent had at most.
     subprocess.run([PYTHON, str(Path(__file__).parent / "inputs.py"), str(folder), str(size)], check=True, env=ENVIRONMENT)
     paths = inputs.paths_in(folder)
-    few = 5 if size > 1 << 30 else 7
+    few = 3 if size > 1 << 30 else 7
     r50, other, detector = paths["resnet50"], paths["resnet50_other"], paths["detector"]
     out = str(folder / "out")
     small = [*CKPT, "diff", r50, other]

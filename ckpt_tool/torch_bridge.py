@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import mmap
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tensors import DType, Shape, TensorInfo
@@ -48,14 +49,14 @@ def torch_dtype(dtype: DType) -> torch.dtype:
     return found
 
 
-def to_tensor(raw: bytes | bytearray | memoryview, dtype: DType, shape: Shape) -> torch.Tensor:
+def to_tensor(raw: bytes | bytearray | memoryview | mmap, dtype: DType, shape: Shape) -> torch.Tensor:
     """A tensor of its own memory, from contiguous little-endian bytes."""
     import torch
 
     torch_shape = packed_shape(dtype, shape)
-    if not raw:
+    if not len(raw):
         return torch.empty(torch_shape, dtype=torch_dtype(dtype))
-    writable = raw if isinstance(raw, bytearray) else bytearray(raw)
+    writable = raw if isinstance(raw, bytearray | mmap) else bytearray(raw)
     flat = torch.frombuffer(writable, dtype=torch.uint8)
     return flat.view(torch_dtype(dtype)).reshape(torch_shape)
 

@@ -1,5 +1,6 @@
 """`ckpt map [A [B]] -o OUT`: do it."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -44,6 +45,8 @@ def map_(
     debug: Debug = False,
 ) -> None:
     """Map weights from SOURCE onto TARGET's keys and write the result, complete or not at all."""
+    # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more than most ops.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from ckpt_tool import api
     from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.plan import names_of, plan_json, plan_text

@@ -2,11 +2,12 @@
 
 import ctypes
 import errno
+import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ckpt_tool.engine.atomic import allocate, check_room, plain_errors, sync_folder
 from ckpt_tool.engine.temporary import create_temporary_folder, remove_strays
@@ -80,6 +81,13 @@ def _publish(path: str, stage: str, final: str, own: re.Pattern[str], replace: b
                 raise
             raise _taken_meanwhile(path) from None
         return
+    with _alone_in(final):
+        _replace(path, stage, final, own, replace)
+
+
+def _replace(path: str, stage: str, final: str, own: re.Pattern[str], replace: bool) -> None:
+    if not replace and _has_own(final, own):
+        raise _taken_meanwhile(path)
     os.chmod(stage, os.stat(final).st_mode & 0o7777)
     for name in _others(final, own):
         os.link(os.path.join(final, name), os.path.join(stage, name), follow_symlinks=False)
@@ -87,10 +95,30 @@ def _publish(path: str, stage: str, final: str, own: re.Pattern[str], replace: b
     if not _exchange(stage, final):
         raise OutputError(path, "can't be replaced in one step on this file system", "move it away first")
     # From here on `stage` is what was replaced.
-    if not replace and len(_others(stage, own)) < len(os.listdir(stage)):
+    if not replace and _has_own(stage, own):
         _exchange(stage, final)
         raise _taken_meanwhile(path)
     _bring_what_came_meanwhile(stage, final, own)
+
+
+@contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """Holds a folder's lock: of several writers one after the other looks into it and replaces it."""
+    while True:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.path.samestat(os.fstat(fd), os.stat(folder)):
+            break
+        os.close(fd)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _has_own(folder: str, own: re.Pattern[str]) -> bool:
+    return any(own.fullmatch(name) for name in os.listdir(folder))
 
 
 def _others(folder: str, own: re.Pattern[str]) -> list[str]:

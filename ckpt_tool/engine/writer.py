@@ -14,7 +14,7 @@ from ckpt_tool.formats.crc import crc32
 if TYPE_CHECKING:
     from ckpt_tool.engine.sources import Origin
 
-MOST_WAITING = 2
+MOST_WAITING = 1
 """Tensors that wait to be written, so that memory stays at a few."""
 
 
