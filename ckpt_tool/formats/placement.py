@@ -68,7 +68,7 @@ class Extent:
         for offset in range(0, self.length, READ_AT_ONCE):
             self.file.read_into(view[offset : offset + READ_AT_ONCE], self.offset + offset)
         if self.crc32 is not None:
-            self.check(crc32(content))
+            self.check(crc32(memoryview(content)))
         return content
 
     def check(self, crc: int) -> None:
