@@ -14,12 +14,12 @@ from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.limits import DIMENSIONS, HEADER_BYTES
 from ckpt_tool.formats.ordering import is_writer_order
+from ckpt_tool.formats.plain_header import TYPES, Tensors, read_plain
 from ckpt_tool.formats.placement import Extent
-from ckpt_tool.formats.strict_json import JsonFault, parse_json
+from ckpt_tool.formats.strict_json import JsonFault, check_marks, parse_json
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 _BITS = {dtype: dtype.bits for dtype in DType}
-_TYPES = {dtype.value: dtype for dtype in DType if dtype not in (DType.C128, DType.C32)}
 MOST = 1 << 63
 
 
@@ -83,9 +83,20 @@ def read_header(raw: bytes) -> Header:
     if raw[:1] != b"{":
         raise HeaderFault("its header does not begin with `{`", "is it a safetensors file?")
     try:
-        fields = parse_json(raw)
+        metadata, (infos, ranges) = _read_plain(raw) or _read_strictly(raw)
     except JsonFault as fault:
         raise HeaderFault(f"its header {fault}") from None
+    return Header(Catalog(infos, not is_writer_order(infos)), ranges, metadata, _check_tiling(ranges))
+
+
+def _read_plain(raw: bytes) -> tuple[dict[str, str], Tensors] | None:
+    check_marks(raw)
+    found = read_plain(raw)
+    return (_metadata(parse_json(found[0].encode())), found[1]) if found else None
+
+
+def _read_strictly(raw: bytes) -> tuple[dict[str, str], Tensors]:
+    fields = parse_json(raw)
     if not isinstance(fields, dict):
         raise HeaderFault("its header is no JSON object", None)
     metadata = _metadata(fields.pop("__metadata__", None))
@@ -93,7 +104,7 @@ def read_header(raw: bytes) -> Header:
     for key, entry in fields.items():
         info, ranges[key] = _entry(key, entry)
         infos.append(info)
-    return Header(Catalog(infos, not is_writer_order(infos)), ranges, metadata, _check_tiling(ranges))
+    return metadata, (infos, ranges)
 
 
 def _metadata(value: object) -> dict[str, str]:
@@ -109,7 +120,7 @@ def _entry(key: str, fields: object) -> tuple[TensorInfo, tuple[int, int]]:
     if not isinstance(fields, dict):
         raise _fault(key, "is no JSON object")
     try:
-        dtype, shape, offsets = _TYPES[fields["dtype"]], fields["shape"], fields["data_offsets"]
+        dtype, shape, offsets = TYPES[fields["dtype"]], fields["shape"], fields["data_offsets"]
     except (KeyError, TypeError):
         raise _fault(key, f"has no {_missing(fields)}") from None
     if not _are_counts(shape) or len(shape) > DIMENSIONS:
@@ -141,6 +152,10 @@ def _missing(fields: dict[str, object]) -> str:
 
 def _check_tiling(ranges: Mapping[str, tuple[int, int]]) -> int:
     """Tensors must cover every byte after the header once, so that a file can't hide anything between them; where the last ends."""
+    in_order = list(ranges.values())
+    ends = [0, *(end for _, end in in_order)]
+    if [begin for begin, _ in in_order] == ends[:-1]:
+        return ends[-1]
     before = 0
     for begin, end, key in sorted([(begin, end, key) for key, (begin, end) in ranges.items()]):
         if begin != before:
