@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -79,7 +80,7 @@ def planned(source: str | None, target: str | None, how: How, in_place: bool = F
 
 def _target_of(rules: RuleSet) -> str | None:
     """The target that a rule file names. Raises InputError for a factory: what is read runs nothing, what the user types may."""
-    if rules.target and FACTORY.fullmatch(rules.target) and not os.path.exists(rules.target):
+    if rules.target and re.fullmatch(FACTORY, rules.target) and not os.path.exists(rules.target):
         hint = "if you trust it, name the target on the command line"
         raise InputError(rules.files[0], f"names code for its target, `{rules.target}`, and a rule file runs nothing", hint)
     return rules.target
@@ -99,7 +100,7 @@ def open_source(path: str, unwrap: Sequence[str]) -> Checkpoint:
 @contextmanager
 def open_target(path: str) -> Iterator[TensorSource]:
     """A checkpoint, or the state of the model that `package.module:factory` builds."""
-    if FACTORY.fullmatch(path) and not os.path.exists(path):
+    if re.fullmatch(FACTORY, path) and not os.path.exists(path):
         from ckpt_tool.training.live import LiveState, build_model
 
         sys.path.insert(0, os.getcwd())

@@ -14,7 +14,7 @@ from ckpt_tool.errors import InputError
 if TYPE_CHECKING:
     from ckpt_tool.mapping import RuleSet
 
-FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+FACTORY = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 """A target that is built by a function: `package.module:factory`."""
 
 
@@ -66,7 +66,7 @@ def find_shipped(name: str) -> str:
 
 def beside(rule_file: str, path: str) -> str:
     """A path in a rule file is meant from its folder; in a shipped mapping, from the working directory."""
-    if os.path.isabs(path) or "://" in path or FACTORY.fullmatch(path) or path == "-":
+    if os.path.isabs(path) or "://" in path or re.fullmatch(FACTORY, path) or path == "-":
         return path
     if Path(rule_file).parent in mapping_folders():
         return path

@@ -28,10 +28,11 @@ def diff(
         os.environ.setdefault("OMP_NUM_THREADS", "1")
     from ckpt_tool import api
     from ckpt_tool.report.diff import diff_json, diff_text
-    from ckpt_tool.report.jsons import to_json
 
     result = api.diff_checkpoints(a, b, values, renames)
     if json:
+        from ckpt_tool.report.jsons import to_json
+
         show_result(to_json(diff_json(result, (a, b), verbose)))
     elif not quiet:
         show_result(diff_text(result, (a, b), style_of(color, verbose), api.diff_hints(result, (a, b))))

@@ -48,7 +48,6 @@ def map_(
     # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more than most ops.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from ckpt_tool import api
-    from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.plan import names_of, plan_json, plan_text
     from ckpt_tool.report.problems import problems_text
     from ckpt_tool.report.written import written_json, written_text
@@ -65,6 +64,8 @@ def map_(
                 written = api.write(work, output, force, checksum, size_of(shards), progress, jobs) if work.plan else None
         if json:
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)
+            from ckpt_tool.report.jsons import to_json
+
             show_result(to_json(report | {"output": written_json(written)}))
         elif not work.plan:
             say(f"{problems_text(work.problems, style)}\n\nnothing was written")

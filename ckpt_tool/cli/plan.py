@@ -23,7 +23,6 @@ def plan(
 ) -> None:
     """Say what becomes of every key of both sides, or list every reason why it can't be done. Writes nothing."""
     from ckpt_tool import api
-    from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.plan import names_of, plan_json, plan_text, unknown_key, why_text
     from ckpt_tool.report.problems import problems_text
 
@@ -31,6 +30,8 @@ def plan(
     with api.planned(source, target, way) as work:
         names = names_of(work.source.path, work.target_path, work.rules, way.by)
         if json:
+            from ckpt_tool.report.jsons import to_json
+
             show_result(to_json(plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)))
         elif work.plan is None:
             say(problems_text(work.problems, style))

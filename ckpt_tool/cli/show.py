@@ -23,12 +23,13 @@ def show(
 ) -> None:
     """Show what a checkpoint contains: keys, dtypes, shapes, sizes, and what is no tensor."""
     from ckpt_tool.formats import format_key_list, open_checkpoint
-    from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.show import calls, checksums_text, show_json, show_text
 
     with open_checkpoint(path) as checkpoint:
         sums = checkpoint.checksums() if checksum else {}
         if json:
+            from ckpt_tool.report.jsons import to_json
+
             show_result(to_json(show_json(checkpoint) | ({"sha256": sums} if checksum else {})))
         elif checksum:
             show_result(checksums_text(sums))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import isfinite, isnan, nan, sqrt
 from typing import TYPE_CHECKING, Protocol
@@ -93,12 +92,16 @@ def compare_values(a: HasValues, b: HasValues, key: str, dtype: DType) -> Values
 
 def compare_all(a: HasValues, b: HasValues, keys: Sequence[str]) -> Iterator[Values | None]:
     """How the values of each key differ, in the keys' order; two are compared at a time, each on a processor of its own."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(WORKERS) as workers:
         yield from workers.map(lambda key: compare_values(a, b, key, a.catalog[key].dtype), keys)
 
 
 def compare_digests(a: HasDigests, b: HasDigests, keys: Sequence[str]) -> Iterator[Values | None]:
     """The same where one side has digests alone: whether the values of each key differ, and nothing of how."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(WORKERS) as workers:
         yield from workers.map(lambda key: None if a.digest(key) == b.digest(key) else UNMEASURED, keys)
 

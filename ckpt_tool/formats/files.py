@@ -2,7 +2,6 @@
 
 import os
 import stat
-from hashlib import sha256
 from types import TracebackType
 
 from ckpt_tool.errors import FormatError, InputError
@@ -83,6 +82,8 @@ class SourceFile:
 
 def sha256_of(fd: int, size: int, path: str) -> str:
     """The SHA-256 of a file of `size` bytes in hex, read in pieces. Raises FormatError where it ends before them."""
+    from hashlib import sha256  # loads OpenSSL
+
     digest, done = sha256(), 0
     while done < size:
         piece = os.pread(fd, min(PIECE, size - done), done)

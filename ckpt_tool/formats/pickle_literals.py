@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from ckpt_tool.formats.pickle_machine import PickleMachine as Machine
 
 
-_ESCAPE = re.compile(rb"\\(?:[\\'\"abfnrtv]|x[0-9A-Fa-f]{2}|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7]))")
-_INTEGER = re.compile(rb"\s*[+-]?[0-9]+\s*")
+_ESCAPE = rb"\\(?:[\\'\"abfnrtv]|x[0-9A-Fa-f]{2}|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7]))"
+_INTEGER = rb"\s*[+-]?[0-9]+\s*"
 
 
 def proto(m: Machine) -> None:
@@ -92,7 +92,7 @@ def integer_line(m: Machine) -> None:
         m.stack.append(line == b"01")
         return
     digits = line.rstrip(b"L")
-    if len(digits) > PICKLE_LONG_BYTES or not _INTEGER.fullmatch(digits):
+    if len(digits) > PICKLE_LONG_BYTES or not re.fullmatch(_INTEGER, digits):
         raise PickleFault("has an integer that is none" if len(digits) < 100 else f"has an integer of {len(digits)} digits")
     m.stack.append(int(digits))
 
@@ -109,7 +109,7 @@ def string_line(m: Machine) -> None:
     if len(line) < 2 or line[:1] not in b"'\"" or line[-1:] != line[:1]:
         raise PickleFault("has a text without quotes")
     inner = line[1:-1]
-    if b"\\" in _ESCAPE.sub(b"", inner):
+    if b"\\" in re.sub(_ESCAPE, b"", inner):
         raise PickleFault("has a text with an escape that Python 2 does not write")
     m.stack.append(python2_text(inner.decode("unicode_escape").encode("latin-1")))
 

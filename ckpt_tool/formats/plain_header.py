@@ -45,14 +45,14 @@ def read_plain(raw: bytes) -> tuple[str, Tensors] | None:
 
 
 def _tensors(keys: Iterable[str], kinds: tuple[str, ...], begins: list[int], ends: list[int]) -> Tensors | None:
-    known = {kind: _kind(kind) for kind in set(kinds)}
-    if None in known.values():
+    known = {kind: found for kind in set(kinds) if (found := _kind(kind))}
+    if len(known) < len(set(kinds)):
         return None
     each = [known[kind] for kind in kinds]
     if [size for _, _, size in each] != list(map(sub, ends, begins)):
         return None
-    infos = [TensorInfo(key, dtype, shape) for key, (dtype, shape, _) in zip(keys, each)]
-    ranges = dict(zip(keys, zip(begins, ends)))
+    infos = [TensorInfo(key, dtype, shape) for key, (dtype, shape, _) in zip(keys, each, strict=True)]
+    ranges = dict(zip(keys, zip(begins, ends, strict=True), strict=True))
     if len(ranges) != len(infos) or "__metadata__" in ranges:
         return None
     return infos, ranges

@@ -14,8 +14,8 @@ from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.limits import DIMENSIONS, HEADER_BYTES
 from ckpt_tool.formats.ordering import is_writer_order
-from ckpt_tool.formats.plain_header import TYPES, Tensors, read_plain
 from ckpt_tool.formats.placement import Extent
+from ckpt_tool.formats.plain_header import TYPES, Tensors, read_plain
 from ckpt_tool.formats.strict_json import JsonFault, check_marks, parse_json
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
-_TERM = re.compile(r"([+-]?)(?:(?:([0-9]{1,9})\*)?([A-Za-z_][A-Za-z0-9_]*)(?:\*([0-9]{1,9}))?|([0-9]{1,9}))")
+_TERM = r"([+-]?)(?:(?:([0-9]{1,9})\*)?([A-Za-z_][A-Za-z0-9_]*)(?:\*([0-9]{1,9}))?|([0-9]{1,9}))"
 
 Bounds = Mapping[str, range]
 MOST_ENUMERATED = 4096
@@ -42,7 +42,7 @@ def parse_affine(text: str) -> Affine | None:
     factors: dict[str, int] = {}
     constant, position, compact = 0, 0, text.replace(" ", "")
     while position < len(compact):
-        found = _TERM.match(compact, position)
+        found = re.compile(_TERM).match(compact, position)
         if not found or (position and not found[1]):
             return None
         sign, before, name, after, number = found.groups()

@@ -15,9 +15,9 @@ from ckpt_tool.keys.affine import Affine, parse_affine
 Tables = Mapping[str, tuple[str, ...]]
 """The words of one side of each table, by the table's name."""
 
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RANGE = re.compile(r"([0-9]{1,6})\.\.([0-9]{1,6})")
-_INTEGER = re.compile(r"[0-9]{1,6}")
+NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_RANGE = r"([0-9]{1,6})\.\.([0-9]{1,6})"
+_INTEGER = r"[0-9]{1,6}"
 MOST_CHARACTERS = 10_000
 MOST_HOLES = 100
 MOST_WORDS = 10_000
@@ -208,7 +208,7 @@ def _hole(body: str, start: int, length: int, before: list[Token], tables: Table
     name, value = name.strip(), value.strip()
     if not equals:
         return _unnamed_hole(body, start, length, before, tables)
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise PatternError(f"`{name}` is not a name", start, length)
     if value == "**":
         return Rest(name)
@@ -223,10 +223,10 @@ def _hole(body: str, start: int, length: int, before: list[Token], tables: Table
 
 def _bound(text: str) -> Bound | None:
     """`0..2` or `0..depth-1` as a range or its ends; None for a text that is neither."""
-    if found := _RANGE.fullmatch(text):
+    if found := re.fullmatch(_RANGE, text):
         return range(int(found[1]), int(found[2]) + 1)
     first, dots, last = text.partition("..")
-    ends = [Affine((), int(end)) if _INTEGER.fullmatch(end) else parse_affine(end) for end in (first.strip(), last.strip())]
+    ends = [Affine((), int(end)) if re.fullmatch(_INTEGER, end) else parse_affine(end) for end in (first.strip(), last.strip())]
     return (ends[0], ends[1]) if dots and ends[0] and ends[1] else None
 
 
@@ -240,12 +240,12 @@ def _unnamed_hole(body: str, start: int, length: int, before: list[Token], table
 
 
 def _words(body: str, start: int, length: int) -> tuple[str, ...]:
-    if "," not in body and not _RANGE.fullmatch(body):
+    if "," not in body and not re.fullmatch(_RANGE, body):
         raise PatternError(f"`{{{body}}}` is neither a number, nor a choice (`{{q,k,v}}`), nor a table that is declared", start, length)
     words: list[str] = []
     for part in re.split(r"(?<!\\),", body):
         word = part.strip()
-        if found := _RANGE.fullmatch(word):
+        if found := re.fullmatch(_RANGE, word):
             if int(found[2]) - int(found[1]) >= MOST_WORDS:
                 raise PatternError(f"`{word}` has more than {MOST_WORDS:,} words", start, length)
             words.extend(str(number) for number in range(int(found[1]), int(found[2]) + 1))

@@ -48,10 +48,6 @@ def plural(count: int, noun: str) -> str:
 
 def columns(rows: Sequence[Sequence[str]], align: str) -> list[str]:
     """Rows as lines of aligned columns; `align` has `l` or `r` for each column."""
-    if not rows:
-        return []
-    from tabulate import tabulate
-
-    sides = ["right" if side == "r" else "left" for side in align]
-    text = tabulate(rows, tablefmt="plain", colalign=sides, disable_numparse=True, preserve_whitespace=True)
-    return [line.rstrip() for line in text.splitlines()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    pads = [str.rjust if side == "r" else str.ljust for side in align]
+    return ["  ".join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)).rstrip() for row in rows]
