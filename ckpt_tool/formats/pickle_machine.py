@@ -15,6 +15,7 @@ from ckpt_tool.formats.files import AGAIN
 from ckpt_tool.formats.limits import PICKLE_CONTAINERS, PICKLE_MARKS, PICKLE_OPCODES, PICKLE_VALUES
 from ckpt_tool.formats.pickle_calls import KNOWN
 from ckpt_tool.formats.pickle_opcodes import OPCODES
+from ckpt_tool.formats.pickle_tensors import OPCODES_OF_A_TENSOR, TensorReader
 from ckpt_tool.formats.pickle_values import Global, Opaque, PickleFault
 
 Persistent = Callable[[object], object]
@@ -24,6 +25,7 @@ Persistent = Callable[[object], object]
 
 STRIDE = 50_000
 """Opcodes between two looks at how much the machine holds."""
+_TWO_MARKS = b"(("
 _u32 = Struct("<I").unpack_from
 _i32 = Struct("<i").unpack_from
 
@@ -32,25 +34,38 @@ def refuse_persistent(identity: object) -> object:
     raise PickleFault("refers to something outside the pickle")
 
 
+class _NeedsMemo(Exception):
+    """The stream numbers its memo in a way for which nothing may be missing."""
+
+
 class PickleMachine:
     """One run over one pickle. `calls` gathers the names of what unpickling would have called, in the order of the calls."""
 
-    __slots__ = ("calls", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack")
+    __slots__ = ("calls", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack", "start", "tensors")
 
     def __init__(self, data: bytes, start: int = 0, persistent: Persistent = refuse_persistent) -> None:
-        self.data, self.pos, self.end = data, start, len(data)
+        self.data, self.start, self.end = data, start, len(data)
         self.persistent = persistent
+        self._reset()
+
+    def _reset(self, *, in_steps: bool = True) -> None:
+        self.pos = self.start
         self.stack: list[object] = []
         self.marks: list[list[object]] = []
         self.memo: dict[int, object] = {}
         self.globals: dict[tuple[str, str], Global] = {}
         self.calls: dict[str, None] = {}
         self.made = 0
+        self.tensors = TensorReader(self.data, self.memo, self.persistent) if in_steps else None
 
     def load(self, path: str, place: str) -> object:
         """The object that the pickle describes; `pos` is then the byte after it. Raises FormatError."""
         try:
-            value = self._run()
+            try:
+                value = self._run()
+            except _NeedsMemo:
+                self._reset(in_steps=False)
+                value = self._run()
             self.memo.clear()
             return value
         except PickleFault as fault:
@@ -87,6 +102,11 @@ class PickleMachine:
         self.note_call(made.type_name)
         return made
 
+    def need_whole_memo(self) -> None:
+        """Begins again with every single opcode, if the memo lacks something."""
+        if self.tensors and self.tensors.has_skipped:
+            raise _NeedsMemo
+
     def note_call(self, name: str) -> None:
         self.calls[name] = None
 
@@ -97,7 +117,7 @@ class PickleMachine:
     def _run(self) -> object:
         """The hot loop: the opcodes that torch.save writes for each tensor, most frequent first; `OPCODES` has the others."""
         data, pos, memo, stack, marks, persistent = self.data, self.pos, self.memo, self.stack, self.marks, self.persistent
-        call = self.call
+        call, tensors = self.call, self.tensors
         try:
             for _ in range(PICKLE_OPCODES // STRIDE):
                 for _ in range(STRIDE):
@@ -107,8 +127,13 @@ class PickleMachine:
                         memo[_u32(data, pos)[0]] = stack[-1]
                         pos += 4
                     elif op == BINGET:
-                        stack.append(memo[data[pos]])
-                        pos += 1
+                        if data[pos + 1 : pos + 3] == _TWO_MARKS and tensors and (after := tensors.read(pos - 1, stack)) >= pos:
+                            pos = after
+                            if tensors.taken > PICKLE_OPCODES // OPCODES_OF_A_TENSOR:
+                                raise PickleFault(f"has more than {PICKLE_OPCODES} opcodes")
+                        else:
+                            stack.append(memo[data[pos]])
+                            pos += 1
                     elif op == BININT1:
                         stack.append(data[pos])
                         pos += 1
@@ -149,6 +174,7 @@ class PickleMachine:
                         stack.append(memo[_u32(data, pos)[0]])
                         pos += 4
                     elif op == MEMOIZE:
+                        self.need_whole_memo()
                         memo[len(memo)] = stack[-1]
                     elif op == BININT:
                         stack.append(_i32(data, pos)[0])

@@ -28,6 +28,7 @@ SMALL_INTEGER = 1 << 60
 
 
 def get(m: Machine) -> None:
+    m.need_whole_memo()
     m.stack.append(m.memo[memo_number(m)])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ckpt_tool.errors import FormatError
@@ -11,10 +11,11 @@ from ckpt_tool.formats.limits import EXTRAS, LISTINGS, NESTING
 from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.formats.pickle_arrays import element_type
 from ckpt_tool.formats.pickle_graph import TENSOR_TYPES, children, describe, holders, module_children, module_leftovers, unwrap
-from ckpt_tool.formats.pickle_values import ArrayRef, Opaque, PickleFault, TensorRef
+from ckpt_tool.formats.pickle_values import ArrayRef, Opaque, PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.placement import Placement
 from ckpt_tool.formats.state_dicts import Place, choose, find_state_dicts, is_bookkeeping, look_up, versions_of
-from ckpt_tool.formats.tensor_layout import Locate, Measured, lay_out, measure
-from ckpt_tool.tensors import Catalog, TensorInfo
+from ckpt_tool.formats.tensor_layout import Extents, Locate, Measured, check_inside, lay_out, measure
+from ckpt_tool.tensors import Catalog, TensorInfo, nbytes_of
 
 Dense = TensorRef | ArrayRef
 
@@ -94,10 +95,12 @@ def pickled_contents(
     is_big_endian: bool = False,
     notes: Iterable[str] = (),
     known: dict[str, Described] | None = None,
+    size_of: Callable[[StorageRef], int] | None = None,
 ) -> Contents:
     """What a pickle's root object contains. Raises FormatError for tensors that can't be, InputError for an unknown `wanted`.
 
-    `known` remembers what the object says by itself, for files that have the same pickle.
+    `known` remembers what the object says by itself, for files that have the same pickle. `size_of` gives the bytes of a storage,
+    where that takes less than to locate it.
     """
     known = {} if known is None else known
     described = known.get(wanted)
@@ -107,10 +110,10 @@ def pickled_contents(
         except PickleFault as fault:
             raise FormatError(path, f"its pickle {fault}") from None
         described = known[wanted] = _describe(listing, places, path)
-    measured = described.measured
-    placements = {key: lay_out(measured[id(tensor)], path, locate, is_big_endian) for key, tensor in described.listing.inside}
-    for _, tensor in described.listing.elsewhere:
-        lay_out(measured[id(tensor)], path, locate, is_big_endian)
+    length = size_of or (lambda storage: locate(storage).length)
+    for one in described.measured.values():
+        check_inside(one, path, length)
+    placements = Placements(described.inside, lambda one: lay_out(one, path, locate, is_big_endian))
     extras = [*described.listing.extras, *described.root_extras, *_call_extras(calls), *_note_extras(notes)]
     taken = described.listing.taken
     return Contents(
@@ -152,6 +155,7 @@ class Described:
     state_dicts: tuple[StateDict, ...]
     root_extras: tuple[Extra, ...]
     measured: Mapping[int, Measured]
+    inside: Mapping[str, Measured]
 
 
 def _describe(listing: Listing, places: list[tuple[Place, Listing]], path: str) -> Described:
@@ -163,7 +167,26 @@ def _describe(listing: Listing, places: list[tuple[Place, Listing]], path: str) 
     is_odd = not catalog and not elsewhere and isinstance(listing.taken.value, Opaque)
     extras = (Extra("", "object", describe(listing.taken.value)),) if is_odd else ()
     state_dicts = tuple(StateDict(place.text, len(one.inside), tensors.nbytes(one.inside)) for place, one in places if one.inside)
-    return Described(listing, catalog, tuple(elsewhere), state_dicts, extras, tensors.measured)
+    inside = {key: tensors.measured[id(tensor)] for key, tensor in listing.inside}
+    return Described(listing, catalog, tuple(elsewhere), state_dicts, extras, tensors.measured, inside)
+
+
+class Placements(Mapping[str, Placement]):
+    """Where the tensors of a pickle lie; a placement is made when it is asked for."""
+
+    __slots__ = ("_lay_out", "_tensors")
+
+    def __init__(self, tensors: Mapping[str, Measured], lay_out: Callable[[Measured], Placement]) -> None:
+        self._tensors, self._lay_out = tensors, lay_out
+
+    def __getitem__(self, key: str) -> Placement:
+        return self._lay_out(self._tensors[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 @dataclass(slots=True)
@@ -173,6 +196,7 @@ class Tensors:
     path: str
     measured: dict[int, Measured] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
+    known: Extents = field(default_factory=dict)
 
     def add_all(self, tensors: list[tuple[str, Dense]]) -> list[TensorInfo]:
         """What the catalog says of tensors, in their order."""
@@ -180,18 +204,16 @@ class Tensors:
         for key, tensor in tensors:
             one = self.measured.get(id(tensor))
             if one is None:
-                one = self.measured[id(tensor)] = measure(tensor, key, self.path)
-            info, shares = one.info, self._owner(key, tensor)
-            listed.append(info if info.key == key and shares is None else TensorInfo(key, info.dtype, info.shape, shares))
+                one = self.measured[id(tensor)] = measure(tensor, key, self.path, self.known)
+            info = one.info
+            storage = tensor.storage.key if type(tensor) is TensorRef else f"array {id(tensor)}"
+            owner = self.owners.setdefault(storage, key)
+            listed.append(info if info.key == key == owner else TensorInfo(key, info.dtype, info.shape, None if owner == key else owner))
         return listed
 
-    def _owner(self, key: str, tensor: Dense) -> str | None:
-        storage = tensor.storage.key if type(tensor) is TensorRef else f"array {id(tensor)}"
-        owner = self.owners.setdefault(storage, key)
-        return None if owner == key else owner
-
     def nbytes(self, tensors: list[tuple[str, Dense]]) -> int:
-        return sum(self.measured[id(tensor)].info.nbytes for _, tensor in tensors)
+        infos = [self.measured[id(tensor)].info for _, tensor in tensors]
+        return sum([nbytes_of(info.dtype, info.shape) for info in infos])
 
 
 def _first_repeated(infos: list[TensorInfo]) -> str:

@@ -19,7 +19,7 @@ MOST = 1 << 63
 Locate = Callable[[StorageRef], Storage]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Measured:
     """A tensor by its description alone: what the catalog says of it, and which bytes of its storage it needs.
 
@@ -34,16 +34,24 @@ class Measured:
     placement: Placement | None = None
 
 
-def measure(tensor: TensorRef | ArrayRef, key: str, path: str) -> Measured:
-    """Raises FormatError for a tensor that can't be."""
+Extents = dict[tuple[int, int, object, DType], tuple[int, int, bool]]
+"""What was measured of a shape and a stride (by the objects' ids), an offset and an element type."""
+
+
+def measure(tensor: TensorRef | ArrayRef, key: str, path: str, known: Extents) -> Measured:
+    """Raises FormatError for a tensor that can't be. `known` is good as long as the tensors live."""
     if type(tensor) is ArrayRef:
         return _measure_array(tensor, key, path)
     assert type(tensor) is TensorRef
     dtype, shape, offset = tensor.dtype, tensor.shape, tensor.offset
-    numel, last, is_contiguous = _measure(shape, tensor.stride, offset, key, path)
     size = dtype.itemsize or 1  # torch's F4 type counts bytes, which hold two elements each
-    if numel * size > TENSOR_BYTES:
-        raise FormatError(path, f"declares a tensor of {numel} elements", None, _name(key))
+    found = known.get((id(shape), id(tensor.stride), offset, dtype)) if type(offset) is int else None
+    if found is None:
+        found = _measure(shape, tensor.stride, offset, key, path)
+        if found[0] * size > TENSOR_BYTES:
+            raise FormatError(path, f"declares a tensor of {found[0]} elements", None, _name(key))
+        known[id(shape), id(tensor.stride), offset, dtype] = found
+    numel, last, is_contiguous = found
     info = TensorInfo(key, dtype, unpacked_shape(dtype, shape) if dtype is DType.F4 else shape)  # type: ignore[arg-type]
     if not numel:
         return Measured(info, tensor, 0, 0, True)
@@ -51,16 +59,24 @@ def measure(tensor: TensorRef | ArrayRef, key: str, path: str) -> Measured:
     return Measured(info, tensor, offset * size, (last + 1) * size, is_plain)  # type: ignore[operator]
 
 
+def check_inside(measured: Measured, path: str, size_of: Callable[[StorageRef], int]) -> None:
+    """Raises FormatError for a tensor outside its storage."""
+    if measured.tensor is None:
+        return
+    storage = measured.tensor.storage
+    length = size_of(storage) if storage.content is None else len(storage.content)
+    if measured.end > length:
+        raise FormatError(path, f"needs {measured.end} bytes of a storage that has {length}", None, _name(measured.info.key))
+
+
 def lay_out(measured: Measured, path: str, locate: Locate, is_big_endian: bool = False) -> Placement:
-    """Where a tensor's bytes lie in a file. Raises FormatError for a tensor outside its storage."""
+    """Where the bytes of a tensor inside its storage lie in a file."""
     tensor, end = measured.tensor, measured.end
     if tensor is None:
         assert measured.placement is not None
         return measured.placement
     content = tensor.storage.content
     storage = locate(tensor.storage) if content is None else Inflated(content)
-    if end > storage.length:
-        raise FormatError(path, f"needs {end} bytes of a storage that has {storage.length}", None, _name(measured.info.key))
     is_swapped = is_big_endian and tensor.dtype.itemsize > 1
     if type(storage) is not Extent:
         return _view(tensor, storage, tensor.offset, is_swapped)

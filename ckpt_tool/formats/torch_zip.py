@@ -39,7 +39,8 @@ def read_archive(archive: Archive, wanted: str) -> Contents:
         value = as_modules(value, archive, root)
         notes.append("a TorchScript program; only its weights were read")
         calls, known = (), {}
-    return pickled_contents(value, file.path, wanted, _locator(archive, root), calls, is_big_endian, notes, known)
+    storages = Storages(archive, root)
+    return pickled_contents(value, file.path, wanted, storages.locate, calls, is_big_endian, notes, known, storages.size_of)
 
 
 Loaded = tuple[object, tuple[str, ...], dict[str, Described]]
@@ -110,21 +111,27 @@ def storage_ids() -> Callable[[object], StorageRef]:
     return find
 
 
-def _locator(archive: Archive, root: str) -> Callable[[StorageRef], Storage]:
-    """Where a storage's bytes are. Raises FormatError where it is missing or of another size than the pickle says."""
-    path, members = archive.file.path, archive.members
-    found: dict[str, Storage] = {}
+class Storages:
+    """The storages of one archive. Raises FormatError for one that is missing, or of another size than the pickle says."""
 
-    def locate(storage: StorageRef) -> Storage:
-        placement = found.get(storage.key)
-        if placement is None:
-            member = members.get(f"{root}/data/{storage.key}")
-            if member is None:
-                raise FormatError(path, f"the storage `data/{storage.key}` is missing", AGAIN)
-            placement = found[storage.key] = archive.placement(member)
-        if placement.length != storage.count * storage.itemsize:
+    def __init__(self, archive: Archive, root: str) -> None:
+        self.archive, self.folder = archive, f"{root}/data/"
+        self.found: dict[str, Storage] = {}
+
+    def size_of(self, storage: StorageRef) -> int:
+        """Its bytes."""
+        member = self.archive.members.get(self.folder + storage.key)
+        if member is None:
+            raise FormatError(self.archive.file.path, f"the storage `data/{storage.key}` is missing", AGAIN)
+        if member.size != storage.count * storage.itemsize:
             expected = storage.count * storage.itemsize
-            raise FormatError(path, f"the storage `data/{storage.key}` has {placement.length} bytes; the pickle says {expected}")
-        return placement
+            fact = f"the storage `data/{storage.key}` has {member.size} bytes; the pickle says {expected}"
+            raise FormatError(self.archive.file.path, fact)
+        return member.size
 
-    return locate
+    def locate(self, storage: StorageRef) -> Storage:
+        """Where it lies; the same object each time."""
+        self.size_of(storage)
+        if storage.key not in self.found:
+            self.found[storage.key] = self.archive.placement(self.archive.members[self.folder + storage.key])
+        return self.found[storage.key]

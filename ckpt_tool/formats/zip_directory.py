@@ -130,29 +130,36 @@ def _read_end64(file: SourceFile, locator: int) -> tuple[int, int, int, int]:
 
 
 def _read_central(file: SourceFile, raw: bytes, count: int) -> list[Member]:
-    members, at, seen = [], 0, set()
+    members, at, end, unpack, fixed = [], 0, len(raw), _CENTRAL.unpack_from, _CENTRAL.size
     for _ in range(count):
-        if at + _CENTRAL.size > len(raw):
+        if at + fixed > end:
             raise FormatError(file.path, f"its zip directory ends before the {count} entries it declares", AGAIN)
-        magic, flags, method, crc, stored, size, name_length, extra_length, comment, header = _CENTRAL.unpack_from(raw, at)
-        at += _CENTRAL.size
-        if magic != CENTRAL or at + name_length + extra_length + comment > len(raw):
+        magic, flags, method, crc, stored, size, name_length, extra_length, comment, header = unpack(raw, at)
+        start = at + fixed
+        extra = start + name_length
+        at = extra + extra_length + comment
+        if magic != CENTRAL or at > end:
             raise FormatError(file.path, "its zip directory is damaged", AGAIN)
-        name = _name(file, raw[at : at + name_length])
-        if FULL32 in (stored, size, header):
-            size, stored, header = _wide_sizes(file, name, raw[at + name_length : at + name_length + extra_length], size, stored, header)
-        at += name_length + extra_length + comment
-        folded = name.casefold()
-        if folded in seen:
-            raise FormatError(file.path, f"two members of the zip archive are named `{name}`", "which of them counts is not defined")
-        seen.add(folded)
+        name = _name(file, raw[start:extra])
+        if size == FULL32 or stored == FULL32 or header == FULL32:
+            size, stored, header = _wide_sizes(file, name, raw[extra : extra + extra_length], size, stored, header)
         member = Member(name, method, crc, stored, size, header)
         if flags & ~_ALLOWED_FLAGS or method or stored != size:
             _check_method(file, member, flags)
         members.append(member)
-    if at != len(raw):
-        raise FormatError(file.path, f"its zip directory has {len(raw) - at} bytes more than its {count} entries")
+    if at != end:
+        raise FormatError(file.path, f"its zip directory has {end - at} bytes more than its {count} entries")
+    _check_names(file, [member.name for member in members])
     return members
+
+
+def _check_names(file: SourceFile, names: list[str]) -> None:
+    """No two that a file system could take for the same."""
+    folded = [name.casefold() for name in names]
+    if len(set(folded)) < len(folded):
+        seen: set[str] = set()
+        twice = next(name for name, one in zip(names, folded, strict=True) if one in seen or seen.add(one))  # type: ignore[func-returns-value]
+        raise FormatError(file.path, f"two members of the zip archive are named `{twice}`", "which of them counts is not defined")
 
 
 def _name(file: SourceFile, raw: bytes) -> str:
