@@ -10,26 +10,16 @@
     ops        what a rule may do to tensors: shapes, inverse, run
     formats    containers as bytes: torch zip, legacy torch, safetensors, sharded index, key list
     keys       the language of key names: parse, match, render; many keys → the fewest true patterns
-    torch_bridge, tensors, errors
+    torch_bridge, tensors, errors, lazy
 
 Each imports only what stands below it. Names are bound on first use, so that `import ckpt_tool` costs nothing.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from ckpt_tool.lazy import bind_on_use
 
-_HOMES = {
-    "Catalog": "tensors", "DType": "tensors", "TensorInfo": "tensors",
-    "CkptError": "errors", "FormatError": "errors", "InputError": "errors", "OutputError": "errors", "Problem": "errors",
-    "RuleError": "errors",
-    "Checkpoint": "formats", "open_checkpoint": "formats",
-    "Plan": "mapping", "RuleSet": "mapping", "Step": "mapping",
-    "Diff": "diff",
-    "How": "api", "diff_checkpoints": "api", "load_into": "api", "map_checkpoint": "api", "planned": "api",
-    "LoadReport": "training", "freeze": "training",
-}  # fmt: skip
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ckpt_tool.api import How, diff_checkpoints, load_into, map_checkpoint, planned
@@ -47,12 +37,15 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = bind_on_use(__name__, {
+    "tensors": "Catalog DType TensorInfo",
+    "errors": "CkptError FormatError InputError OutputError Problem RuleError",
+    "formats": "Checkpoint open_checkpoint",
+    "mapping": "Plan RuleSet Step",
+    "diff": "Diff",
+    "api": "How diff_checkpoints load_into map_checkpoint planned",
+    "training": "LoadReport freeze",
+})  # fmt: skip
 
 
 def __dir__() -> list[str]:

@@ -1,20 +1,26 @@
 """Runs a plan: byte ranges where nothing changes, torch where ops compute; the output is complete or absent."""
 
-from ckpt_tool.engine.filling import Job
-from ckpt_tool.engine.in_place import rename_in_place
-from ckpt_tool.engine.journal import restore
-from ckpt_tool.engine.run import Written, output_format, write_checkpoint
-from ckpt_tool.engine.shards import write_sharded
-from ckpt_tool.engine.verify import Mismatch, verify_output
+from typing import TYPE_CHECKING
+
+from ckpt_tool.lazy import bind_on_use
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine.filling import Job
+    from ckpt_tool.engine.in_place import rename_in_place
+    from ckpt_tool.engine.journal import restore
+    from ckpt_tool.engine.run import Written, output_format, write_checkpoint
+    from ckpt_tool.engine.shards import write_sharded
+    from ckpt_tool.engine.verify import Mismatch, verify_output
 
 __all__ = [
-    "Job",
-    "Mismatch",
-    "Written",
-    "output_format",
-    "rename_in_place",
-    "restore",
-    "verify_output",
-    "write_checkpoint",
-    "write_sharded",
-]
+    "Job", "Mismatch", "Written", "output_format", "rename_in_place", "restore", "verify_output", "write_checkpoint", "write_sharded",
+]  # fmt: skip
+
+__getattr__ = bind_on_use(__name__, {
+    "filling": "Job",
+    "in_place": "rename_in_place",
+    "journal": "restore",
+    "run": "Written output_format write_checkpoint",
+    "shards": "write_sharded",
+    "verify": "Mismatch verify_output",
+})  # fmt: skip

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import re
-import secrets
 import shutil
 import stat
 import time
@@ -38,7 +37,7 @@ def create_temporary_folder(folder: str, name: str) -> tuple[str, int]:
 def _create(folder: str, name: str, make: Callable[[str], int], remove: Callable[[str], None]) -> tuple[str, int]:
     start = os.fsencode(name)[:120].decode(errors="ignore")
     while True:
-        path = os.path.join(folder, f".{start}.{_host()}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
+        path = os.path.join(folder, f".{start}.{_host()}.{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}")
         fd = make(path)
         if _lock(fd) is not False and _is_at(fd, path):
             return path, fd

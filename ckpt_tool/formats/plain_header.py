@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from operator import sub
 
-from ckpt_tool.formats.limits import DIMENSIONS
+from ckpt_tool.formats.limits import DIMENSIONS, JSON_MARKS
 from ckpt_tool.tensors import DType, Shape, TensorInfo
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,17})"
@@ -18,6 +18,8 @@ _TENSOR = re.compile(
     re.DOTALL,
 )
 """One tensor with the comma after it; whatever isn't one is taken by the last group, up to the end."""
+MARKS_OF_A_TENSOR = 12
+"""Commas, colons and brackets."""
 TYPES = {dtype.value: dtype for dtype in DType if dtype not in (DType.C128, DType.C32)}
 
 Tensors = tuple[list[TensorInfo], dict[str, tuple[int, int]]]
@@ -28,6 +30,8 @@ def read_plain(raw: bytes) -> tuple[str, Tensors] | None:
 
     What is wrong with a header is for the strict reader to say: here all must fit.
     """
+    if raw.count(b"{") * MARKS_OF_A_TENSOR > JSON_MARKS:
+        return None
     try:
         text = raw.decode().rstrip(" ")
     except UnicodeDecodeError:

@@ -16,7 +16,7 @@ from ckpt_tool.formats.limits import DIMENSIONS, HEADER_BYTES
 from ckpt_tool.formats.ordering import is_writer_order
 from ckpt_tool.formats.placement import Extent
 from ckpt_tool.formats.plain_header import TYPES, Tensors, read_plain
-from ckpt_tool.formats.strict_json import JsonFault, check_marks, parse_json
+from ckpt_tool.formats.strict_json import JsonFault, parse_json
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 _BITS = {dtype: dtype.bits for dtype in DType}
@@ -90,7 +90,6 @@ def read_header(raw: bytes) -> Header:
 
 
 def _read_plain(raw: bytes) -> tuple[dict[str, str], Tensors] | None:
-    check_marks(raw)
     found = read_plain(raw)
     return (_metadata(parse_json(found[0].encode())), found[1]) if found else None
 

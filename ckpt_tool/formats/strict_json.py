@@ -16,7 +16,9 @@ class JsonFault(ValueError):
 
 def parse_json(raw: bytes) -> object:
     """Raises JsonFault: no UTF-8, a name twice, numbers that are no integers of at most 20 digits, too deep, half a surrogate pair."""
-    check_marks(raw)
+    # What each mark makes takes a hundred times its room.
+    if len(raw) > JSON_MARKS and (marks := sum(raw.count(mark) for mark in (b",", b":", b"[", b"{"))) > JSON_MARKS:
+        raise JsonFault(f"has {marks} commas, colons and brackets; at most {JSON_MARKS} are read")
     try:
         text = raw.decode()
         if not _has_zero_below(raw) and (value := _plain(text)) is not None:
@@ -35,12 +37,6 @@ def parse_json(raw: bytes) -> object:
         raise JsonFault("is nested too deep") from None
     except json.JSONDecodeError as error:
         raise JsonFault(f"is no JSON: {error.msg.lower()} at character {error.pos}") from None
-
-
-def check_marks(raw: bytes) -> None:
-    """Raises JsonFault for too many values: what each mark makes takes a hundred times its room."""
-    if len(raw) > JSON_MARKS and (marks := sum(raw.count(mark) for mark in (b",", b":", b"[", b"{"))) > JSON_MARKS:
-        raise JsonFault(f"has {marks} commas, colons and brackets; at most {JSON_MARKS} are read")
 
 
 def _has_zero_below(raw: bytes) -> bool:

@@ -1,19 +1,38 @@
 """Rules, names and positions into plans: YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem."""
 
-from ckpt_tool.mapping.analysis import find_notes
-from ckpt_tool.mapping.by_name import plan_by_name
-from ckpt_tool.mapping.by_position import plan_by_position
-from ckpt_tool.mapping.check import check_rules
-from ckpt_tool.mapping.compile import compile_plan
-from ckpt_tool.mapping.dtypes import DTypePolicy
-from ckpt_tool.mapping.invert import InvertedRule, InvertedRules, invert_rules
-from ckpt_tool.mapping.params import read_config
-from ckpt_tool.mapping.plan import Origin, Plan, Step
-from ckpt_tool.mapping.read_rules import join, read_inline_rules, read_rule_files, read_rule_text
-from ckpt_tool.mapping.rules import Rule, RuleSet
+from typing import TYPE_CHECKING
+
+from ckpt_tool.lazy import bind_on_use
+
+if TYPE_CHECKING:
+    from ckpt_tool.mapping.analysis import find_notes
+    from ckpt_tool.mapping.by_name import plan_by_name
+    from ckpt_tool.mapping.by_position import plan_by_position
+    from ckpt_tool.mapping.check import check_rules
+    from ckpt_tool.mapping.compile import compile_plan
+    from ckpt_tool.mapping.dtypes import DTypePolicy
+    from ckpt_tool.mapping.invert import InvertedRule, InvertedRules, invert_rules
+    from ckpt_tool.mapping.params import read_config
+    from ckpt_tool.mapping.plan import Origin, Plan, Step
+    from ckpt_tool.mapping.read_rules import join, read_inline_rules, read_rule_files, read_rule_text
+    from ckpt_tool.mapping.rules import Rule, RuleSet
 
 __all__ = [
     "DTypePolicy", "InvertedRule", "InvertedRules", "Origin", "Plan", "Rule", "RuleSet", "Step", "check_rules", "compile_plan",
     "find_notes", "invert_rules", "join", "plan_by_name", "plan_by_position", "read_config", "read_inline_rules", "read_rule_files",
     "read_rule_text",
 ]  # fmt: skip
+
+__getattr__ = bind_on_use(__name__, {
+    "analysis": "find_notes",
+    "by_name": "plan_by_name",
+    "by_position": "plan_by_position",
+    "check": "check_rules",
+    "compile": "compile_plan",
+    "dtypes": "DTypePolicy",
+    "invert": "InvertedRule InvertedRules invert_rules",
+    "params": "read_config",
+    "plan": "Origin Plan Step",
+    "read_rules": "join read_inline_rules read_rule_files read_rule_text",
+    "rules": "Rule RuleSet",
+})  # fmt: skip
