@@ -156,7 +156,7 @@ def write(
     copy at a time. Raises RuleError for the plan's
     problems, OutputError for what can't be written.
     """
-    from ckpt_tool.engine import Job, write_checkpoint, write_sharded
+    from ckpt_tool.engine import Job, write_checkpoint
 
     plan = work.checked()
     path = output or (work.rules.output if work.rules else None)
@@ -168,7 +168,11 @@ def write(
     if plan.steps and not work.source.has_values:
         raise InputError(work.source.path, "is a key list: it has no values to map", "give a checkpoint")
     job = Job(plan, work.source, work.target, force, checksum, tell, jobs)
-    return write_checkpoint(job, path) if shard_bytes is None else write_sharded(job, path, shard_bytes)
+    if shard_bytes is None:
+        return write_checkpoint(job, path)
+    from ckpt_tool.engine import write_sharded
+
+    return write_sharded(job, path, shard_bytes)
 
 
 def rename(work: Planned) -> Written:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from operator import sub
 
 from ckpt_tool.formats.limits import DIMENSIONS, JSON_MARKS
 from ckpt_tool.tensors import DType, Shape, TensorInfo
 
-_NUMBER = r"(?:0|[1-9][0-9]{0,17})"
-_TEXT = r'[^"\\\x00-\x1f]*'
 _METADATA = re.compile(r'\{"__metadata__":(\{[^{}\\]*\})')
 _TENSOR = re.compile(
-    rf'"({_TEXT})":\{{"dtype":"([A-Z0-9_]+","shape":\[(?:{_NUMBER}(?:,{_NUMBER})*)?)\],'
-    rf'"data_offsets":\[({_NUMBER}),({_NUMBER})\]\}}(?:,|\Z)|(.+)',
-    re.DOTALL,
+    r'"([^"\\\x00-\x1f]*)":\{"dtype":"([A-Z0-9_]+","shape":\[[0-9,]*)\],"data_offsets":\[([0-9]{1,18}),([0-9]{1,18})\]\}(?:,|\Z)'
 )
-"""One tensor with the comma after it; whatever isn't one is taken by the last group, up to the end."""
+"""One tensor with the comma after it."""
+_KIND = re.compile(r'([A-Z0-9_]+)","shape":\[((?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?')
 MARKS_OF_A_TENSOR = 12
 """Commas, colons and brackets."""
 TYPES = {dtype.value: dtype for dtype in DType if dtype not in (DType.C128, DType.C32)}
@@ -40,35 +36,38 @@ def read_plain(raw: bytes) -> tuple[str, Tensors] | None:
     start = metadata.end() if metadata else 0
     if text[start : start + 1] != (",{"[not metadata]) or not text.endswith("]}}"):
         return None
-    found = _TENSOR.findall(text[start + 1 : -1])
-    if found[-1][4]:
+    parts = _TENSOR.split(text[start + 1 : -1])
+    if any(parts[::5]):  # what lies between two tensors
         return None
-    keys, kinds, begins, ends, _ = zip(*found, strict=True)
-    tensors = _tensors(keys, kinds, list(map(int, begins)), list(map(int, ends)))
+    tensors = _tensors(parts[1::5], parts[2::5], parts[3::5], parts[4::5])
     return (metadata[1] if metadata else "{}", tensors) if tensors else None
 
 
-def _tensors(keys: Iterable[str], kinds: tuple[str, ...], begins: list[int], ends: list[int]) -> Tensors | None:
+def _tensors(keys: list[str], kinds: list[str], begins: list[str], ends: list[str]) -> Tensors | None:
     known = {kind: found for kind in set(kinds) if (found := _kind(kind))}
-    if len(known) < len(set(kinds)):
+    if len(known) < len(set(kinds)) or _has_leading_zero(begins) or _has_leading_zero(ends):
         return None
-    each = [known[kind] for kind in kinds]
-    if [size for _, _, size in each] != list(map(sub, ends, begins)):
+    each, firsts, lasts = [known[kind] for kind in kinds], list(map(int, begins)), list(map(int, ends))
+    if [size for _, _, size in each] != list(map(sub, lasts, firsts)):
         return None
     infos = [TensorInfo(key, dtype, shape) for key, (dtype, shape, _) in zip(keys, each, strict=True)]
-    ranges = dict(zip(keys, zip(begins, ends, strict=True), strict=True))
+    ranges = dict(zip(keys, zip(firsts, lasts, strict=True), strict=True))
     if len(ranges) != len(infos) or "__metadata__" in ranges:
         return None
     return infos, ranges
 
 
+def _has_leading_zero(numbers: list[str]) -> bool:
+    return "0" in {number[0] for number in numbers} and any(number[0] == "0" != number for number in numbers)
+
+
 def _kind(text: str) -> tuple[DType, Shape, int] | None:
     """`F32","shape":[2,3` as element type, shape and bytes."""
-    name, sizes = text.split('","shape":[')
-    dtype, shape = TYPES.get(name), tuple(map(int, sizes.split(","))) if sizes else ()
-    if dtype is None or len(shape) > DIMENSIONS:
+    found = _KIND.fullmatch(text)
+    if found is None or (dtype := TYPES.get(found[1])) is None:
         return None
+    shape = tuple(map(int, found[2].split(","))) if found[2] else ()
     bits = dtype.bits
     for extent in shape:
         bits *= extent
-    return None if bits % 8 else (dtype, shape, bits // 8)
+    return None if bits % 8 or len(shape) > DIMENSIONS else (dtype, shape, bits // 8)
