@@ -6,98 +6,17 @@ result, bit by bit, once. Nothing here is a test: a figure that is missed is pri
 """
 
 import argparse
-import importlib.util
 import json
 import os
-import shutil
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import inputs
-
-PYTHON = sys.executable
-CKPT = [PYTHON, "-m", "ckpt_tool"]
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-"""Python keeps compiled modules, as it does wherever a package was installed."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A job: our command, its yardstick, the most that their ratio may be, and the most memory in MB."""
-
-    name: str
-    ours: list[str]
-    yardstick: list[str]
-    limit: float
-    memory: int | None = None
-    runs: int = 7
-    output: str | None = None
-    check: Callable[[], None] | None = None
-    statuses: tuple[int, ...] = (0,)
-
-
-@dataclass
-class Measured:
-    ours: list[float] = field(default_factory=list)
-    yardstick: list[float] = field(default_factory=list)
-    memory: int = 0
-
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.ours) / statistics.median(self.yardstick)
-
-
-def run(command: list[str], statuses: tuple[int, ...]) -> tuple[float, int]:
-    """Seconds and peak memory in MB of a process. Raises RuntimeError with what it said where it fails."""
-    with open(os.devnull, "wb") as nothing:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=nothing, stderr=subprocess.PIPE, env=ENVIRONMENT)
-        said = process.stderr.read() if process.stderr else b""
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in statuses:
-        raise RuntimeError(f"{' '.join(command)}: exit status {process.returncode}: {said.decode(errors='replace')[-500:]}")
-    return seconds, usage.ru_maxrss // 1024
-
-
-def measure(row: Row) -> Measured:
-    """Both sides by turns; the first turn warms caches and is not counted."""
-    measured = Measured()
-    for turn in range(row.runs + 1):
-        for side, command in (("ours", row.ours), ("yardstick", row.yardstick)):
-            if row.output and Path(row.output).exists():
-                remove(row.output)
-            os.sync()
-            seconds, memory = run(command, row.statuses if side == "ours" or command[:4] == [*CKPT, "diff"] else (0,))
-            if side == "ours":
-                measured.memory = max(measured.memory, memory)
-                if turn == 0 and row.check:
-                    row.check()
-            if turn:
-                getattr(measured, side).append(seconds)
-    if row.output and Path(row.output).exists():
-        remove(row.output)
-    return measured
-
-
-def remove(path: str) -> None:
-    shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
-
-
-def python(code: str) -> list[str]:
-    return [PYTHON, "-c", code]
-
-
-def shell(command: str) -> list[str]:
-    return ["bash", "-c", command]
+from peers import peer_rows
+from timing import CKPT, ENVIRONMENT, PYTHON, Measured, Row, measure, python, shell
 
 
 def rows(folder: Path, size: int) -> list[Row]:
@@ -159,23 +78,8 @@ def rows(folder: Path, size: int) -> list[Row]:
         Row("ops on every matrix, bf16, against cp + sync", mapped(paths["llama.safetensors"], ".safetensors", "-r", heavy, "--set", "heads=8"), copy(paths["llama.safetensors"], ".safetensors"), 2.0, None, few, f"{out}.safetensors"),
         Row("diff --values of equal files, against cmp", [*CKPT, "diff", "--values", safe[0], paths["big_copy.safetensors"]], ["cmp", safe[0], paths["big_copy.safetensors"]], 1.2, 400, few),
         Row("diff --values, all different, against cmp of equal files", [*CKPT, "diff", "--values", *safe], ["cmp", safe[0], paths["big_copy.safetensors"]], 3.0, 400, few, statuses=differ),
-        *peer_rows(paths, out, few),
+        *peer_rows(paths, out, folder, size),
         Row("planning 100,000 keys × 50 rules, against `import torch`", [*CKPT, "plan", paths["many.safetensors"], "-r", paths["fifty.yaml"], "-q"], import_torch, 1.0, 300),
-    ]  # fmt: skip
-
-
-def peer_rows(paths: dict[str, str], out: str, runs: int) -> list[Row]:
-    """The same jobs by sft-cli (https://pypi.org/project/sft-cli), where it is installed. No limit: to be ahead is the least."""
-    if importlib.util.find_spec("sft") is None:
-        return []
-    sft = python("from sft.cli import _entry; _entry()")
-    a, b = paths["big.safetensors"], paths["big2.safetensors"]
-    renamed = f"{out}.safetensors"
-    return [
-        Row("diff of two big safetensors, against sft diff", [*CKPT, "diff", a, b], [*sft, "diff", a, b], 1.0, runs=runs, statuses=(0, 1)),
-        Row("diff --values, all different, against sft diff --delta", [*CKPT, "diff", "--values", a, b], [*sft, "diff", "--delta", a, b], 1.0, runs=3, statuses=(0, 1)),
-        Row("rename safetensors, against sft rename", [*CKPT, "map", a, "-e", "** -> net.**", "-o", renamed, "-f"], [*sft, "rename", a, "--sub", "^", "--sub", "net.", "-o", renamed], 1.0, runs=3, output=renamed),
-        Row(".pth → safetensors, against sft convert", [*CKPT, "map", paths["big.pth"], "-e", "** -> **", "-o", renamed, "-f"], [*sft, "convert", paths["big.pth"], "-o", renamed], 1.0, runs=3, output=renamed),
     ]  # fmt: skip
 
 

@@ -24,8 +24,9 @@ def diff(
 ) -> None:
     """Compare two checkpoints: counts, keys, shapes, dtypes, and on request values. Exit 0 when they are the same."""
     if values:
-        # Keys are compared side by side, one on each processor; torch's own threads would only be in the way.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        # Keys are compared side by side, one on each processor; more threads of numpy and torch would only be in the way.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
     from ckpt_tool import api
     from ckpt_tool.report.diff import diff_json, diff_text
 

@@ -1,8 +1,9 @@
 """What differs between two checkpoints: keys, shapes, dtypes, and on request values."""
 
 from ckpt_tool.diff.catalogs import Diff, Entry, Kind, diff_catalogs
+from ckpt_tool.diff.measure import Values
 from ckpt_tool.diff.renames import Counterpart, diff_renamed
-from ckpt_tool.diff.values import Values, compare_all, compare_digests, compare_values
+from ckpt_tool.diff.values import compare_all, compare_digests, compare_values
 
 __all__ = [
     "Counterpart", "Diff", "Entry", "Kind", "Values", "compare_all", "compare_digests", "compare_values", "diff_catalogs", "diff_renamed",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from ckpt_tool.diff.values import Values
+from ckpt_tool.diff.measure import Values
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 Kind = Literal["same", "value", "dtype", "shape", "only_a", "only_b", "renamed"]

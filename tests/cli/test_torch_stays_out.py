@@ -47,6 +47,14 @@ def test_torch_stays_out(story, tmp_path, arguments, status):
     assert ran.stderr.splitlines()[-1] == f"loaded: [] {status}"
 
 
+def test_values_that_differ_are_measured_without_torch(tmp_path):
+    import torch
+
+    for name, value in (("a", 0.0), ("b", 1.0)):
+        torch.save({"x": torch.full((3,), value), "y": torch.full((3,), value).bfloat16()}, tmp_path / f"{name}.pth")
+    assert run("diff a.pth b.pth --values", tmp_path).stderr.splitlines()[-1] == "loaded: ['numpy'] 1"
+
+
 def test_the_probe_would_notice_torch(story, tmp_path):
     ran = run(f"map resnet50.pth detector.pth --by position --dtype BF16 -o {tmp_path}/a.pth", story)
     assert "'torch'" in ran.stderr.splitlines()[-1]

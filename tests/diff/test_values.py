@@ -54,7 +54,7 @@ def test_large_integers_are_compared_exactly():
 
 @settings(deadline=None, max_examples=40)
 @given(
-    st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn]),
+    st.sampled_from([torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2, torch.int32, torch.uint8, torch.bool]),
     st.integers(1, 300),
     st.integers(0, 9),
 )
@@ -72,10 +72,24 @@ def test_statistics_are_those_of_float64(dtype, count, seed):
         assert found.cosine == pytest.approx(torch.nn.functional.cosine_similarity(x, y, dim=0).item(), abs=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+def test_what_is_not_finite_is_left_out_of_sums(dtype):
+    a = torch.tensor([math.inf, 1.0, 2.0, math.nan, -math.inf], dtype=dtype)
+    b = torch.tensor([math.inf, 3.0, -math.inf, math.nan, math.inf], dtype=dtype)
+    found = compare(a, b)
+    assert (found.elements, found.changed, found.dot, found.squares_a, found.squares_b) == (5, 3, 3.0, 1.0, 9.0)
+    assert found.max_abs == math.inf
+
+
+def test_complex_numbers_count_as_two():
+    found = compare(torch.tensor([1 + 2j, 0j]), torch.tensor([1 + 3j, 0j]))
+    assert (found.elements, found.changed, found.max_abs, found.dot) == (4, 1, 1.0, 7.0)
+
+
 def test_memory_does_not_grow_with_the_tensor(monkeypatch):
     largest = []
-    real = values._measure
-    monkeypatch.setattr(values, "_measure", lambda ours, theirs, dtype: largest.append(len(ours)) or real(ours, theirs, dtype))
+    real = values.measure
+    monkeypatch.setattr(values, "measure", lambda ours, theirs, dtype: largest.append(len(ours)) or real(ours, theirs, dtype))
     compare(torch.zeros(1 << 20), torch.ones(1 << 20))
     assert max(largest) <= 1 << 20
 
