@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from ckpt_tool.engine.copying import checksum_of, copy_extent, write_at
+from ckpt_tool.engine.copying import checksum_of, copy_extent, start_writing, write_at
 from ckpt_tool.engine.layout import Layout
 from ckpt_tool.engine.sources import Origin
 from ckpt_tool.formats import Extent
@@ -12,6 +12,7 @@ from ckpt_tool.formats.crc import crc32
 
 BATCH = 64 << 20
 """Bytes that a thread moves at a time, unless one tensor has more."""
+WORTH_STARTING = 16 << 20
 Move = tuple[str, Origin]
 
 
@@ -107,6 +108,8 @@ def copy_run(run: Run) -> int:
     """
     whole = run.extent if len(run.keys) == 1 else replace(run.extent, length=run.length)
     copy_extent(whole, run.fd, run.offset)
+    if whole.length >= WORTH_STARTING:
+        start_writing(run.fd, run.offset, whole.length)
     if (run.extent.crc32 is None) is not run.needs_checksum:
         return run.extent.crc32 or 0
     return checksum_of(run.extent)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from ckpt_tool.engine.copying import write_at
+from ckpt_tool.engine.copying import start_writing, write_at
 from ckpt_tool.engine.moving import Place, move_tensors
 from ckpt_tool.formats.crc import crc32
 
@@ -34,6 +34,7 @@ def fill_side_by_side(
         def run() -> None:
             place = places[key]
             write_at(place.fd, content, place.layout.offset(key))
+            start_writing(place.fd, place.layout.offset(key), len(content))
             checksums[key] = crc32(content) if place.layout.needs_checksums else 0
             done(key)
 
