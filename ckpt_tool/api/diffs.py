@@ -8,6 +8,8 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
 
+MOST_RULES = 5
+
 
 class HasPath(Protocol):
     path: str
@@ -55,7 +57,8 @@ def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
         from ckpt_tool.api.misfits import misfit_hints
 
         explained = misfit_hints(result)
-    return [*explained, *_relation_hints(result, names)]
+    regrouped = [f"joined on one side, apart on the other: -e {shlex.quote(rule)}" for rule in result.regrouped[:MOST_RULES]]
+    return [*explained, *regrouped, *_relation_hints(result, names)]
 
 
 def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from ckpt_tool.align import MIN_CONFIDENCE, Aligned, align
+from ckpt_tool.align import MIN_CONFIDENCE, Aligned, align, draft_rules
 from ckpt_tool.api.diffs import with_values
 from ckpt_tool.diff import Counterpart, Diff, Values, compare_all, diff_renamed
 from ckpt_tool.mapping.write_rules import flow
@@ -20,19 +21,38 @@ if TYPE_CHECKING:
 def diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, values: bool) -> Diff:
     """The difference of two checkpoints whose tensors may have other names: found by names and shapes, or by values."""
     if not values:
-        return diff_renamed(ours.catalog, theirs.catalog, _by_names(ours.catalog, theirs.catalog))
+        pairs = _pairs_by_names(ours.catalog, theirs.catalog)
+        return _with_regrouped(diff_renamed(ours.catalog, theirs.catalog, _by_names(pairs, ours.catalog, theirs.catalog)), pairs)
     from ckpt_tool.align.values import align_values
 
-    found = _by_values(align_values(with_values(ours), with_values(theirs)).pairs)
+    pairs = align_values(with_values(ours), with_values(theirs)).pairs
+    found = _by_values(pairs)
     names = {key: other.key for key, other in found.items()}
-    return diff_renamed(ours.catalog, theirs.catalog, found, lambda keys: _compared(ours, theirs, names, keys))
+    result = diff_renamed(ours.catalog, theirs.catalog, found, lambda keys: _compared(ours, theirs, names, keys))
+    return _with_regrouped(result, pairs)
 
 
-def _by_names(a: Catalog, b: Catalog) -> dict[str, Counterpart]:
-    """For keys that only one side has; where all keys of one side are on the other, nothing has another name."""
+def _with_regrouped(result: Diff, pairs: Sequence[Aligned]) -> Diff:
+    """The difference with rules for what one side has joined and the other apart."""
+    ours = {entry.a.key for entry in result.changes if entry.a and entry.kind == "only_a"}
+    theirs = {entry.b.key for entry in result.changes if entry.b and entry.kind == "only_b"}
+    many = [
+        each.pair for each in pairs
+        if each.confidence >= MIN_CONFIDENCE and ours.issuperset(chain(*each.pair.sources)) and theirs.issuperset(chain(*each.pair.targets))
+    ]  # fmt: skip
+    return replace(result, regrouped=tuple(draft_rules(many, result.a))) if many else result
+
+
+def _pairs_by_names(a: Catalog, b: Catalog) -> Sequence[Aligned]:
+    """Where all keys of one side are on the other, nothing has another name."""
     if all(key in b for key in a) or all(key in a for key in b):
-        return {}
-    pairs = ((_single(each), each) for each in align(a, b).pairs if each.confidence >= MIN_CONFIDENCE)
+        return ()
+    return align(a, b).pairs
+
+
+def _by_names(aligned: Sequence[Aligned], a: Catalog, b: Catalog) -> dict[str, Counterpart]:
+    """For keys that only one side has."""
+    pairs = ((_single(each), each) for each in aligned if each.confidence >= MIN_CONFIDENCE)
     return {pair[0]: _counterpart(pair[1], each) for pair, each in pairs if pair and pair[0] not in b and pair[1] not in a}
 
 

@@ -39,13 +39,15 @@ class Entry:
 class Diff:
     """Two catalogs and every key that isn't the same in both: those of `a` in its order, then those that only `b` has.
 
-    `compared_values` tells whether what isn't a change has equal values too, or only equal shapes and dtypes.
+    `compared_values` tells whether what isn't a change has equal values too, or only equal shapes and dtypes. `regrouped` are rules
+    for tensors that one side has joined and the other apart; these are changes all the same.
     """
 
     a: Catalog
     b: Catalog
     changes: tuple[Entry, ...]
     compared_values: bool = False
+    regrouped: tuple[str, ...] = ()
 
     @property
     def entries(self) -> tuple[Entry, ...]:

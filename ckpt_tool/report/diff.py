@@ -103,10 +103,11 @@ def _closing(diff: Diff) -> str:
 def diff_json(diff: Diff, names: tuple[str, str], verbose: bool = False) -> dict[str, object]:
     """The contract's JSON; `same` entries are listed with `verbose` only."""
     entries = [_entry_json(entry) for entry in (diff.entries if verbose else diff.changes)]
-    return {
+    found = {
         "schema": 1, "a": _side_json(names[0], diff.a), "b": _side_json(names[1], diff.b), "identical": diff.identical,
         "counts": diff.counts, "entries": entries,
     }  # fmt: skip
+    return found | ({"regrouped": list(diff.regrouped)} if diff.regrouped else {})
 
 
 def _side_json(path: str, catalog: Catalog) -> dict[str, object]:

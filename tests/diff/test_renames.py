@@ -38,6 +38,8 @@ def folder(tmp_path_factory):
         "tuned": {key.replace("head", "lm_head"): tensor + 1e-3 for key, tensor in base.items()},
         "turned": {key: tensor.t().contiguous() if "mlp" in key else tensor for key, tensor in base.items()},
         "square": {key: tensor.t().contiguous() if "attn" in key else tensor for key, tensor in base.items()},
+        "apart": {key: tensor for key, tensor in base.items() if "attn" not in key}
+        | {f"layers.{i}.attn.{n}.weight": base[f"layers.{i}.attn.weight"].chunk(2)[n] for i in range(12) for n in range(2)},
         "cast": {"model." + key: tensor.bfloat16() for key, tensor in base.items()},
     }
     for name, tensors in saved.items():
@@ -65,6 +67,16 @@ def test_an_inserted_block_is_shown_as_inserted(folder):
 def test_without_values_equal_names_stay_together(folder):
     ran = ckpt("diff", "base.pth", "longer.pth", "--renames", cwd=folder)
     assert lines(ran) == ["+ layers.12.** 4 1.7 kB"]
+
+
+def test_what_is_joined_on_one_side_comes_with_the_rule_that_takes_it_apart(folder, tmp_path):
+    flags = ("--renames", "--values")
+    ran = ckpt("diff", "base.pth", "apart.pth", *flags, cwd=folder)
+    (rule,) = [line.split("-e ")[1].strip("'") for line in ran.out.splitlines() if line.startswith("hint: joined")]
+    assert ran.out.splitlines()[-1] == "38 same, 12 removed, 24 added"
+    assert ckpt("map", "base.pth", "-e", rule, "-e", "** -> **", "-o", str(tmp_path / "out.pth"), cwd=folder).status == 0
+    assert ckpt("diff", str(tmp_path / "out.pth"), "apart.pth", "--values", cwd=folder).status == 0
+    assert json.loads(ckpt("diff", "base.pth", "apart.pth", "--json", *flags, cwd=folder).out)["regrouped"] == [rule]
 
 
 def test_renamed_tensors_whose_values_differ_are_measured(folder):
