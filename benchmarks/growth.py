@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from speed import CKPT, ENVIRONMENT, PYTHON, run
+from timing import CKPT, ENVIRONMENT, PYTHON, run
 
 MEGABYTES = (10, 100, 1000, 4000, 8000)
 KEYS = (100, 1000, 10_000, 100_000)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ckpt_tool.cli.options import Color
-from ckpt_tool.errors import CkptError, InputError, RuleError
+from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.report.problems import error_text
 from ckpt_tool.report.style import Style, safe
 
@@ -23,8 +23,13 @@ def say(text: str) -> None:
 
 
 def show_result(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError("standard output", error.strerror or str(error)) from None
 
 
 def check_options(arguments: Sequence[str]) -> None:
