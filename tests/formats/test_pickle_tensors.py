@@ -1,25 +1,13 @@
 """Tensors that are taken out of a pickle in one step are those that its single opcodes describe."""
 
-import io
-import zipfile
-from dataclasses import fields, is_dataclass
-
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.pickle_machine import PickleMachine
-from ckpt_tool.formats.torch_zip import storage_ids
+from tests.hostile.fuzz_shortcuts import described, pickle_of
 
 DTYPES = (torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.complex64)
 SHAPES = ((), (1,), (0, 2), (3, 300), (2, 1, 2), (1, 1, 1, 70_000), (2, 2, 1, 1, 1))
-
-
-def pickle_of(state: object, protocol: int = 2) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer, pickle_protocol=protocol)
-    return zipfile.ZipFile(buffer).read("archive/data.pkl")
 
 
 def state_dict(count: int, draw: st.DrawFn) -> dict[str, object]:
@@ -40,35 +28,12 @@ def state_dict(count: int, draw: st.DrawFn) -> dict[str, object]:
     return made
 
 
-def flat(value: object) -> object:
-    """A value as plain data; what is the same object twice stays told apart by its content alone."""
-    if is_dataclass(value):
-        return (type(value).__name__, *(flat(getattr(value, field.name)) for field in fields(value)))
-    if isinstance(value, dict):
-        return (type(value).__name__, [(flat(key), flat(one)) for key, one in value.items()])
-    if isinstance(value, list | tuple):
-        return (type(value).__name__, [flat(one) for one in value])
-    return (type(value).__name__, repr(value))
-
-
-def read(data: bytes, *, in_steps: bool) -> tuple[object, bool]:
-    """What the pickle describes, or that it is refused; and whether steps were taken."""
-    machine = PickleMachine(data, persistent=storage_ids())
-    if not in_steps:
-        machine.tensors = None
-    try:
-        value = flat(machine.load("file", "data.pkl"))
-    except FormatError:
-        value = "refused"
-    return (value, sorted(machine.calls), machine.pos if value != "refused" else 0), bool(machine.tensors and machine.tensors.has_skipped)
-
-
 @given(st.data(), st.sampled_from((2, 2, 2, 3, 4, 5)))
 @settings(max_examples=40)
 def test_steps_and_single_opcodes_agree(data: st.DataObject, protocol: int) -> None:
     whole = pickle_of(data.draw(st.composite(lambda draw: state_dict(50, draw))()), protocol)
     for raw in (whole, *(data.draw(changed(whole)) for _ in range(6))):
-        assert read(raw, in_steps=True)[0] == read(raw, in_steps=False)[0]
+        assert described(raw, in_steps=True)[0] == described(raw, in_steps=False)[0]
 
 
 @st.composite
@@ -86,12 +51,12 @@ def changed(draw: st.DrawFn, raw: bytes) -> bytes:
 
 def test_a_plain_state_dict_is_read_in_steps() -> None:
     raw = pickle_of({f"layers.{index}.weight": torch.zeros(2, 3) for index in range(100)})
-    assert read(raw, in_steps=True)[1]
+    assert described(raw, in_steps=True)[1]
 
 
 def test_a_memo_that_is_asked_by_another_way_is_made_whole() -> None:
     raw = pickle_of({f"layers.{index}.weight": torch.zeros(2, 3) for index in range(100)})
     for question in (b"g600\n", b"\x94j\x58\x02\0\0"):
         asking = raw[:-2] + b"X\x01\0\0\0z" + question + raw[-2:]
-        assert read(asking, in_steps=True)[0] == read(asking, in_steps=False)[0]
-        assert read(asking, in_steps=True)[0][0] != "refused"
+        assert described(asking, in_steps=True)[0] == described(asking, in_steps=False)[0]
+        assert described(asking, in_steps=True)[0] != "refused"

@@ -29,6 +29,7 @@ from ckpt_tool.torch_bridge import tensor_info, to_bytes
 from tests.hostile import seeds
 from tests.hostile.broken_files import torch_file
 from tests.hostile.fuzz_names import catalog_pairs, check_catalogs, check_formula, check_params, formulas, params
+from tests.hostile.fuzz_shortcuts import check_header, check_steps, headers, state_dicts
 from tests.hostile.mutations import change_bytes, change_fields, change_header, change_opcodes, change_words
 from tests.hostile.promises import CATALOG, Misread, check_error, check_shown
 
@@ -214,5 +215,7 @@ TARGETS = {
     "formulas": Target(formulas, (change_words, change_bytes), check_formula),
     "params": Target(params, (change_words, change_bytes), check_params),
     "catalogs": Target(catalog_pairs, (change_words, change_words, change_bytes), check_catalogs),
+    "steps": Target(state_dicts, (change_bytes, change_opcodes), check_steps),
+    "plain-header": Target(headers, (change_bytes, change_words), check_header),
     "torchscript": Target(seeds.torchscript, (_change_member, change_bytes), check_file),
 }
