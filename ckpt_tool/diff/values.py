@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Bytes = bytes | memoryview
 
 WORKERS = 2
-BLOCK = 1 << 15
-"""Elements that are measured at a time: they stay in the processor's cache."""
+BLOCK = 1 << 14
+"""Elements that are measured at a time: they stay in the processor's cache, and larger arrays would be mapped anew each time."""
 PIECE = 256 << 10
 _UNMEASURED = (DType.F4, DType.F6_E2M3, DType.F6_E3M2)
 """Types that nothing here can calculate with: their bytes are compared, nothing is measured."""
