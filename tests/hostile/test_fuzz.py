@@ -25,6 +25,8 @@ FOUND = {
     "a key with a direction mark in drafted rules": ("catalogs", "\u202ea\tF32\t4x2\n\n----\nb\tF32\t4x2\n".encode()),
     "a key with a colon in drafted rules": ("catalogs", b'"a: x\\n"\tF32\t4x2\n\n----\n"a: x\\n"\tF32\t4x2\n'),
     "half of a surrogate pair": ("catalogs", b'"\\ud800"\tF32\t4x2\n\n----\n"\\ud800"\tF32\t4x2\n'),
+    "names of attributes that are objects with such names": ("pickle", b"\x80\x02cx\ny\n)\x81q\0}(" + b"h\0" * 40 + b"ub."),
+    "a set in objects as names of their attributes": ("pickle", b"\x80\x02\x8fcx\ny\n)\x81q\0}(" + b"h\0" * 6 + b"ub.0"),
     "a test whose number would be negative": ("rules", b"rules: ['layer{n}.0.** -> x.{n-9}.**']\ntests: {layer1.0.w: x.1.w}\n"),
 }  # fmt: skip
 
