@@ -93,9 +93,8 @@ def _opaque_children(value: Opaque) -> Iterator[tuple[str, object]]:
             yield "state", state
     yield from children(value.items)
     yield from children(value.appended)
-    for part in (value.callee, *value.args):
-        if type(part) not in _LEAVES:
-            yield "args", part
+    parts = [part for part in (value.callee, *value.args) if type(part) not in _LEAVES]
+    yield from (("args" if len(parts) == 1 else f"args.{number}", part) for number, part in enumerate(parts))
 
 
 def key_text(key: object) -> str:

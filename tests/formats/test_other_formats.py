@@ -84,11 +84,22 @@ def test_gguf_gives_plain_tensors_names_quantised_ones_and_shows_its_values(tmp_
         (pair("a", 4, bytes(4)), (("w", (999,), 0, 0),), "is cut off"),
         (pair("a", 4, bytes(4)), (("w", (8,), 0, 5),), "is not aligned to 32"),
         (pair("a", 4, bytes(4)), (("w", (8,), 99, 0),), "has the unknown type 99"),
+        (pair("a", 4, bytes(4)), (("q", (64,), 8, 0),), "is cut off: 4 bytes of at least"),
+        (pair("a", 4, bytes(4)), (("q", (32,), 8, 0), ("w", (2,), 0, 32)), "`w` lies over another tensor"),
+        (pair("a", 4, bytes(4)), (("q", (48,), 2, 0),), "`q` is Q4_0 48, whose rows are no blocks of 32"),
+        (pair("a", 4, bytes(4)), (("q", (32,), 2, 0), ("q", (8,), 0, 32)), "has the tensor `q` twice"),
     ],
 )
 def test_lies_in_gguf_are_errors(tmp_path: Path, pairs: bytes, tensors: tuple, fact: str) -> None:
     with pytest.raises(FormatError, match=fact):
         open_checkpoint(gguf(tmp_path / "a.gguf", pairs, 1, tensors, bytes(64)))
+
+
+def test_gguf_of_other_machines_is_told(tmp_path: Path) -> None:
+    for version, fact in ((b"\0\0\0\3", "is GGUF for machines whose numbers are big-endian"), (b"\1\0\0\0", "is GGUF of version 1; 2 and 3 are read")):
+        (tmp_path / "a.gguf").write_bytes(b"GGUF" + version + bytes(100))
+        with pytest.raises(FormatError, match=fact):
+            open_checkpoint(str(tmp_path / "a.gguf"))
 
 
 FOREIGN = {
