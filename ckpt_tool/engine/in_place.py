@@ -11,7 +11,7 @@ from ckpt_tool.engine.journal import change_in_place
 from ckpt_tool.engine.renamed import renamed_archive, renamed_header
 from ckpt_tool.engine.run import Written, check_unchanged, labels
 from ckpt_tool.engine.sources import moved_tensors
-from ckpt_tool.errors import OutputError
+from ckpt_tool.errors import FormatError, OutputError
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
@@ -30,9 +30,15 @@ def rename_in_place(job: Job, source: Checkpoint) -> Written:
     _check_file(source)
     kind, changed = CHANGERS[source.format]
     change = changed(source, {origins[key]: key for key in job.plan.outputs}, labels(job, kind))
-    check_unchanged(job)
-    size = change_in_place(source.files[0].path, change)
+    size = change_in_place(source.files[0].path, change, lambda status: _check_is_read(job, source, status))
     return Written(source.path, kind, len(origins), size, (), in_place=True)
+
+
+def _check_is_read(job: Job, source: Checkpoint, status: os.stat_result) -> None:
+    """Raises FormatError where the file is another than the one that was read, or has changed since then."""
+    check_unchanged(job)
+    if (status.st_dev, status.st_ino) != source.files[0].stamp[:2]:
+        raise FormatError(source.path, "was replaced by another one while it was read", "nothing was written; try again")
 
 
 def _check_plan(job: Job, source: Checkpoint, origins: dict[str, str]) -> None:

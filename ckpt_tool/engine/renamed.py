@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ckpt_tool.engine.journal import Change
+from ckpt_tool.engine.journal import BLOCK, Change
 from ckpt_tool.engine.layout import Labels, Member
 from ckpt_tool.engine.pickle_writer import state_dict_pickle
 from ckpt_tool.engine.torch_layout import central_header, descriptor, end_records, local_header, placed
@@ -18,9 +18,6 @@ from ckpt_tool.tensors import TensorInfo
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
-
-BLOCK = 4096
-"""Bytes are inserted into a file in whole blocks; those of common file systems divide this."""
 
 
 def renamed_header(source: Checkpoint, names: Mapping[str, str], labels: Labels) -> Change:

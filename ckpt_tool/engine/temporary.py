@@ -38,7 +38,13 @@ def _create(folder: str, name: str, make: Callable[[str], int], remove: Callable
     start = os.fsencode(name)[:120].decode(errors="ignore")
     while True:
         path = os.path.join(folder, f".{start}.{_host()}.{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}")
-        fd = make(path)
+        try:
+            fd = make(path)
+        except FileNotFoundError:
+            # A folder that somebody took for a stray in the moment before it was opened.
+            if os.path.isdir(folder):
+                continue
+            raise
         if _lock(fd) is not False and _is_at(fd, path):
             return path, fd
         # Somebody took it for a stray in the moment before it was locked.

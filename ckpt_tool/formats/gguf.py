@@ -18,11 +18,14 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _TEXT, _ARRAY = 8, 9
 _TYPES = {0: DType.F32, 1: DType.F16, 24: DType.I8, 25: DType.I16, 26: DType.I32, 27: DType.I64, 28: DType.F64, 30: DType.BF16}
 _QUANTISED = {
-    2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K",
-    15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS",
-    29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
+    2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36),
+    10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210),
+    15: ("Q8_K", 256, 292), 16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136), 29: ("IQ1_M", 256, 56),
+    31: ("Q4_0_4_4", 32, 18), 32: ("Q4_0_4_8", 32, 18), 33: ("Q4_0_8_8", 32, 18), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66),
+    36: ("IQ4_NL_4_4", 32, 18), 37: ("IQ4_NL_4_8", 32, 18), 38: ("IQ4_NL_8_8", 32, 18), 39: ("MXFP4", 32, 17), 40: ("NVFP4", 64, 36),
 }  # fmt: skip
-"""ggml's types in blocks, by their numbers in ggml.h."""
+"""ggml's types in blocks, by their numbers in ggml.h: their names, the elements and the bytes of a block."""
 NESTED_ARRAYS = 4
 SHOWN = 8
 
@@ -63,7 +66,9 @@ class _Cursor:
 def read(file: SourceFile, wanted: str) -> Contents:
     """Tensors of plain elements; those in quantised blocks are extras. Raises FormatError."""
     cursor = _Cursor(file)
-    version = cursor.number("I")
+    version = int(cursor.number("I"))
+    if version in (2 << 24, 3 << 24):
+        raise FormatError(file.path, "is GGUF for machines whose numbers are big-endian, which is not read")
     if version not in (2, 3):
         raise FormatError(file.path, f"is GGUF of version {version}; 2 and 3 are read")
     tensors, pairs = cursor.count(each=24), cursor.count(each=12)
@@ -127,38 +132,46 @@ def _read_tensor(cursor: _Cursor) -> Header:
 
 
 def _contents(file: SourceFile, values: dict[str, object], headers: list[Header], start: int, alignment: int) -> Contents:
-    infos: dict[str, TensorInfo] = {}
-    placements: dict[str, Extent] = {}
+    infos: list[TensorInfo] = []
+    extents: dict[str, Extent] = {}
     extras = []
-    seen: set[str] = set()
     for name, shape, kind, offset in headers:
-        if name in seen:
+        if name in extents:
             raise FormatError(file.path, f"has the tensor `{name[:100]}` twice")
-        seen.add(name)
         if offset % alignment:
             raise FormatError(file.path, f"`{name[:100]}` begins at byte {offset}, which is not aligned to {alignment}")
         if kind in _TYPES:
-            infos[name] = TensorInfo(name, _TYPES[kind], shape)
-            placements[name] = _extent(file, infos[name], start + offset)
-        elif kind in _QUANTISED:
-            extras.append(Extra(name, "tensor", f"quantised {_QUANTISED[kind]} {shape_text(shape)}"))
+            infos.append(TensorInfo(name, _TYPES[kind], shape))
+            size = nbytes_of(_TYPES[kind], shape)
         else:
-            raise FormatError(file.path, f"`{name[:100]}` has the unknown type {kind}")
-    _check_overlaps(file, placements)
+            size = _size_in_blocks(file, name, shape, kind)
+            extras.append(Extra(name, "tensor", f"quantised {_QUANTISED[kind][0]} {shape_text(shape)}"))
+        extents[name] = _extent(file, size, start + offset)
+    _check_overlaps(file, extents)
+    placements = {info.key: extents[info.key] for info in infos}
     metadata = {name: str(value)[:10_000] for name, value in values.items()}
-    return Contents(Catalog(infos.values(), are_in_module_order(list(infos))), placements, metadata, extras=tuple(extras))
+    return Contents(Catalog(infos, are_in_module_order(list(placements))), placements, metadata, extras=tuple(extras))
 
 
-def _extent(file: SourceFile, info: TensorInfo, offset: int) -> Extent:
-    size = nbytes_of(info.dtype, info.shape)
+def _size_in_blocks(file: SourceFile, name: str, shape: tuple[int, ...], kind: int) -> int:
+    """The bytes of a quantised tensor, whose rows are whole blocks."""
+    if kind not in _QUANTISED:
+        raise FormatError(file.path, f"`{name[:100]}` has the unknown type {kind}")
+    text, elements, size = _QUANTISED[kind]
+    if not shape or shape[-1] % elements:
+        raise FormatError(file.path, f"`{name[:100]}` is {text} {shape_text(shape)}, whose rows are no blocks of {elements}")
+    return prod(shape) // elements * size
+
+
+def _extent(file: SourceFile, size: int, offset: int) -> Extent:
     if offset + size > file.size:
         raise truncated(file.path, offset + size, file.size)
     return Extent(file, offset, size)
 
 
-def _check_overlaps(file: SourceFile, placements: dict[str, Extent]) -> None:
+def _check_overlaps(file: SourceFile, extents: dict[str, Extent]) -> None:
     end = 0
-    for name, extent in sorted(placements.items(), key=lambda item: item[1].offset):
+    for name, extent in sorted(extents.items(), key=lambda item: item[1].offset):
         if extent.length and extent.offset < end:
             raise FormatError(file.path, f"`{name[:100]}` lies over another tensor")
         end = max(end, extent.offset + extent.length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import permutations
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents, Extra
@@ -15,10 +16,15 @@ from ckpt_tool.tensors import Catalog, Shape, TensorInfo, nbytes_of
 MAGIC = b"\x93NUMPY"
 HEADER_BYTES = 10_000
 """numpy's own limit for a header."""
-_HEADER = re.compile(
-    rb"\{'descr': ('[<>|=]?[A-Za-z][0-9]*'|\[.*\]), 'fortran_order': (True|False), "
-    rb"'shape': \(((?:[0-9]{1,18}, ?)*(?:[0-9]{1,18})?)\), ?\} *\n?"
+_FIELDS = (
+    rb"(?P<key>['\"])descr(?P=key) *: *(?:(?P<quote>['\"])(?P<type>[<>|=]?[A-Za-z][0-9]*(?:\[[0-9A-Za-z]+\])?)(?P=quote)|(?P<structure>\[.*\]))",
+    rb"(?P<mark>['\"])fortran_order(?P=mark) *: *(?P<is_fortran>True|False)",
+    rb"(?P<sign>['\"])shape(?P=sign) *: *\((?P<shape>[0-9L, ]*)\)",
 )
+_HEADERS = [re.compile(rb"\{ *" + rb" *, *".join(fields) + rb" *(?:, *)?\}[ \n]*") for fields in permutations(_FIELDS)]
+"""numpy writes the fields in this order, and reads them in any, in both quotes, and Python 2's long numbers."""
+_OBJECTS = re.compile(r"(?:^|['\"])[<>|=]?O[0-9]*(?:$|['\"])")
+_SIZE = re.compile(rb"[0-9]{1,18}L?")
 
 
 def read(file: SourceFile, wanted: str) -> Contents:
@@ -34,7 +40,7 @@ def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Place
     """An array with its bytes; texts, dates and structures are only named. Raises FormatError, also for arrays of objects."""
     raw = storage.file.read(storage.offset, min(storage.length, HEADER_BYTES + 12)) if isinstance(storage, Extent) else storage.read()
     type_text, is_fortran, shape, start = _parse_header(raw, key, path)
-    if "O" in type_text:
+    if _OBJECTS.search(type_text):
         raise FormatError(path, f"`{key}` is an array of Python objects", "such arrays are pickles that run on loading")
     kind = element_type(type_text)
     if kind is None:
@@ -58,10 +64,19 @@ def _parse_header(raw: bytes, key: str, path: str) -> tuple[str, bool, Shape, in
     if raw[:6] != MAGIC or len(raw) < start or raw[6] not in (1, 2, 3):
         raise FormatError(path, f"`{key}` is no array of numpy")
     length = int.from_bytes(raw[8:start], "little")
-    found = _HEADER.fullmatch(raw[start : start + length]) if length <= min(HEADER_BYTES, len(raw) - start) else None
-    if found is None:
+    text = raw[start : start + length] if length <= min(HEADER_BYTES, len(raw) - start) else b""
+    found = next(filter(None, (header.fullmatch(text) for header in _HEADERS)), None)
+    shape = _shape(found["shape"]) if found else None
+    if found is None or shape is None:
         raise FormatError(path, f"the header of the array `{key}` is not as numpy writes it")
-    shape = tuple(int(size) for size in found[3].replace(b" ", b"").split(b",") if size)
     if len(shape) > 64:
         raise FormatError(path, f"`{key}` has {len(shape)} dimensions")
-    return found[1].decode("latin-1").strip("'"), found[2] == b"True", shape, start + length
+    return (found["type"] or found["structure"]).decode("latin-1"), found["is_fortran"] == b"True", shape, start + length
+
+
+def _shape(text: bytes) -> Shape | None:
+    """The sizes of a tuple that is written out; None for what is none."""
+    sizes = [size.strip(b" ") for size in text.split(b",")]
+    if not sizes[-1]:
+        sizes.pop()
+    return tuple(int(size.rstrip(b"L")) for size in sizes) if all(_SIZE.fullmatch(size) for size in sizes) else None

@@ -93,9 +93,8 @@ def _opaque_children(value: Opaque) -> Iterator[tuple[str, object]]:
             yield "state", state
     yield from children(value.items)
     yield from children(value.appended)
-    for part in (value.callee, *value.args):
-        if type(part) not in _LEAVES:
-            yield "args", part
+    parts = [part for part in (value.callee, *value.args) if type(part) not in _LEAVES]
+    yield from (("args" if len(parts) == 1 else f"args.{number}", part) for number, part in enumerate(parts))
 
 
 def key_text(key: object) -> str:
@@ -197,8 +196,8 @@ def _describe_container(value: object, depth: int) -> str:
     if isinstance(value, dict):
         left, right, parts = "{", "}", (f"{_describe(key, 0)}: {_describe(one, depth - 1)}" for key, one in value.items())
     elif isinstance(value, Opaque):
-        named = {**value.state} if isinstance(value.state, dict) else {}
-        left, right, parts = f"{value.type_name}(", ")", (f"{key_text(key)}={_describe(one, depth - 1)}" for key, one in named.items())
+        named: dict[object, object] = value.state if isinstance(value.state, dict) else {}
+        left, right, parts = f"{value.type_name}(", ")", (f"{_attribute(key)}={_describe(one, depth - 1)}" for key, one in named.items())
     else:
         members = value.members if isinstance(value, Bag) else value
         left, right = ("[", "]") if isinstance(value, list) else ("(", ",)" if isinstance(value, tuple) and len(value) == 1 else ")")
@@ -212,6 +211,11 @@ def _describe_container(value: object, depth: int) -> str:
             break
         shown.append(part)
     return f"{left}{', '.join(shown)}{right}"
+
+
+def _attribute(name: object) -> str:
+    # Whatever it is, it is not looked into: names in names of names have no end.
+    return name[:200] if isinstance(name, str) else _describe(name, 0)
 
 
 def _describe_tensor(value: TensorRef | OddTensor | ArrayRef | StorageRef | ArrayType) -> str:

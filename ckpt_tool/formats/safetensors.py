@@ -130,9 +130,21 @@ def _entry(key: str, fields: object) -> tuple[TensorInfo, tuple[int, int]]:
     bits = _BITS[dtype]
     for extent in shape:
         bits *= extent
+    if not bits and _overflows(shape):
+        raise _fault(key, f"has 2**64 elements or more before a size of 0: {shape[:8]}")
     if bits % 8 or end - begin != bits // 8:
         raise _fault(key, f"has {end - begin} bytes where {dtype.value} {shape[:8]} needs {bits / 8:.14g}")
     return TensorInfo(key, dtype, tuple(shape)), (begin, end)
+
+
+def _overflows(shape: list[int]) -> bool:
+    """Whether the count of elements passes 64 bits on the way to 0, where other readers stop."""
+    count = 1
+    for extent in shape:
+        count *= extent
+        if count >= 1 << 64:
+            return True
+    return False
 
 
 def _are_counts(value: object) -> bool:

@@ -17,6 +17,7 @@ HEAD = 512
 """The bytes that recognising looks at."""
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 """The first number of torch's legacy stream, 0x1950a86a20f9469cfc6c, after the pickle's protocol."""
+_OLD_PICKLES = (b"(dp", b"(lp", b"}q\0", b"]q\0", b"ccollections\n", b"ccopy_reg\n", b"cnumpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ def is_legacy_stream(head: bytes, size: int) -> bool:
 
 
 def is_pickle(head: bytes, size: int) -> bool:
-    """By the protocol's number, or by how pickles of protocol 0 begin with a dict, a list or an array."""
-    return (head[:1] == b"\x80" and head[1:2] <= b"\x05") or head.startswith((b"(dp", b"(lp", b"ccollections\n", b"ccopy_reg\n", b"cnumpy"))
+    """By the protocol's number, or by how pickles of protocols 0 and 1 begin with a dict, a list or an array."""
+    return (head[:1] == b"\x80" and head[1:2] <= b"\x05") or head.startswith(_OLD_PICKLES)
 
 
 def is_npz(head: bytes, size: int) -> bool:

@@ -13,10 +13,11 @@ from ckpt_tool.formats.limits import INFLATE_RATIO, ZIP_ENTRIES, MiB
 from ckpt_tool.formats.placement import Deflated, Extent
 
 END, END64, LOCATOR64, CENTRAL, LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
-_CENTRAL = Struct("<4s2x2xHH4xIIIHHH2x2x4xI")
+_CENTRAL = Struct("<4s2x2xHH4xIIIHHH2x2xII")
 _LOCAL = Struct("<4s2xHH4xIIIHH")
 _ALLOWED_FLAGS = 0x080E
 """Deflate's level (bits 1 and 2), data descriptor (3), UTF-8 names (11); others mean encryption, patches, hidden headers."""
+_FOLDER = 0x10
 STORED, DEFLATED = 0, 8
 WINDOW, DENSE = 64 << 10, 4 << 10
 """What is read at a time of an archive whose members have fewer bytes than `DENSE` on average."""
@@ -134,7 +135,7 @@ def _read_central(file: SourceFile, raw: bytes, count: int) -> list[Member]:
     for _ in range(count):
         if at + fixed > end:
             raise FormatError(file.path, f"its zip directory ends before the {count} entries it declares", AGAIN)
-        magic, flags, method, crc, stored, size, name_length, extra_length, comment, header = unpack(raw, at)
+        magic, flags, method, crc, stored, size, name_length, extra_length, comment, attributes, header = unpack(raw, at)
         start = at + fixed
         extra = start + name_length
         at = extra + extra_length + comment
@@ -146,6 +147,8 @@ def _read_central(file: SourceFile, raw: bytes, count: int) -> list[Member]:
         member = Member(name, method, crc, stored, size, header)
         if flags & ~_ALLOWED_FLAGS or method or stored != size:
             _check_method(file, member, flags)
+        if attributes & _FOLDER and size:
+            raise FormatError(file.path, f"`{name}` has bytes, yet is marked as a folder, which readers take for empty", AGAIN)
         members.append(member)
     if at != end:
         raise FormatError(file.path, f"its zip directory has {end - at} bytes more than its {count} entries")

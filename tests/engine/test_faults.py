@@ -49,6 +49,7 @@ def small_and_large(tmp_path):
         ("out.safetensors", "no", "/out.safetensors: no room for 8,389,784 bytes: no space left on device"),
         ("out", "yes", "/out: needs 8,39*,*** bytes, and * are free; nothing was written"),
         ("out", "no", "/out: no room for 8,39*,*** bytes: no space left on device"),
+        ("out.pth", "in place", "/out.pth: no room for *,*** bytes: no space left on device"),
     ],
 )
 def test_a_full_disk_leaves_what_was_there(small_and_large, tmp_path, name, early, fact):

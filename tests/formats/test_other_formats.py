@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pickle
 import struct
 import subprocess
 import sys
@@ -48,6 +49,59 @@ def test_texts_are_extras_and_objects_are_refused(tmp_path: Path) -> None:
         open_checkpoint(str(tmp_path / "b.npz"))
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': True, 'shape': (2L, 3L), }",
+        "{'shape': (2, 3), 'fortran_order': True, 'descr': '<f8'}",
+        '{"descr": "<f8", "fortran_order": True, "shape": (2, 3)}',
+        "{'descr':'<f8','shape':(2,3,),'fortran_order':True,}",
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Reading:UserWarning")
+def test_headers_of_other_writers_are_read_as_numpy_reads_them(tmp_path: Path, header: str) -> None:
+    text = header.encode() + b" " * 7 + b"\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + np.arange(6.0).tobytes())
+    with open_checkpoint(str(tmp_path / "a.npy")) as checkpoint:
+        assert np.array_equal(checkpoint.read("").numpy(), np.load(tmp_path / "a.npy", max_header_size=10_000))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False}", "{'descr': '<f8', 'fortran_order': False, 'shape': (1 2)}", "{'descr': '<f8', 'fortran_order': 0, 'shape': (2,)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-2,)}", "{'descr': '<f8', 'fortran_order': False, 'shape': (,)}", "{'descr': '<f8', 'fortran_order': False, 'shape': [2]}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), 'shape': (3,)}", "{'descr': '<f8', 'descr': '<f8', 'shape': (2,)}", "{'descr': f(), 'fortran_order': False, 'shape': (2,)}",
+        "{'descr\": '<f8', 'fortran_order': False, 'shape': (2,)}", "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), 'more': 1}", "{}", "", "(" * 9000, " " * 9000,
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2,)" + " " * 9000, "{'descr': " + "[" * 9000, "{'descr': '<f8', 'fortran_order': False, 'shape': (" + "9" * 40 + ",)}",
+    ],
+)  # fmt: skip
+def test_other_headers_are_refused(tmp_path: Path, header: str) -> None:
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode() + bytes(16))
+    with pytest.raises(FormatError, match="the header of the array `` is not as numpy writes it"):
+        open_checkpoint(str(tmp_path / "a.npy"))
+
+
+def test_dates_and_structures_are_named_and_only_objects_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", t=np.array(["2020"], "M8[s]"), s=np.zeros(2, [("Offset", "<f4"), ("o", "<i8")]))
+    np.savez(tmp_path / "b.npz", s=np.zeros(2, [("x", "O")]))
+    with open_checkpoint(str(tmp_path / "a.npz")) as checkpoint:
+        texts = [extra.text for extra in checkpoint.extras]
+    assert texts == ["array <M8[s] 1", "array [('Offset', '<f4'), ('o', '<i8')] 2"]
+    with pytest.raises(FormatError, match="`s` is an array of Python objects"):
+        open_checkpoint(str(tmp_path / "b.npz"))
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_every_protocol_are_read(tmp_path: Path, protocol: int) -> None:
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.asfortranarray(np.arange(6, dtype=">i2").reshape(2, 3))}
+    for name, value in (("dict", arrays), ("list", [*arrays.values()]), ("array", arrays["a"])):
+        (tmp_path / name).write_bytes(pickle.dumps(value, protocol))
+        with open_checkpoint(str(tmp_path / name)) as checkpoint:
+            wanted = value if name == "dict" else dict(enumerate(value)) if name == "list" else {"": value}
+            assert {key: checkpoint.read(key).tolist() for key in checkpoint.catalog} == {str(key): array.tolist() for key, array in wanted.items()}
+
+
 def gguf(
     path: Path, pairs: bytes = b"", count: int = 0, tensors: tuple[tuple[str, tuple[int, ...], int, int], ...] = (), data: bytes = b""
 ) -> str:
@@ -84,11 +138,22 @@ def test_gguf_gives_plain_tensors_names_quantised_ones_and_shows_its_values(tmp_
         (pair("a", 4, bytes(4)), (("w", (999,), 0, 0),), "is cut off"),
         (pair("a", 4, bytes(4)), (("w", (8,), 0, 5),), "is not aligned to 32"),
         (pair("a", 4, bytes(4)), (("w", (8,), 99, 0),), "has the unknown type 99"),
+        (pair("a", 4, bytes(4)), (("q", (64,), 8, 0),), "is cut off: 4 bytes of at least"),
+        (pair("a", 4, bytes(4)), (("q", (32,), 8, 0), ("w", (2,), 0, 32)), "`w` lies over another tensor"),
+        (pair("a", 4, bytes(4)), (("q", (48,), 2, 0),), "`q` is Q4_0 48, whose rows are no blocks of 32"),
+        (pair("a", 4, bytes(4)), (("q", (32,), 2, 0), ("q", (8,), 0, 32)), "has the tensor `q` twice"),
     ],
 )
 def test_lies_in_gguf_are_errors(tmp_path: Path, pairs: bytes, tensors: tuple, fact: str) -> None:
     with pytest.raises(FormatError, match=fact):
         open_checkpoint(gguf(tmp_path / "a.gguf", pairs, 1, tensors, bytes(64)))
+
+
+def test_gguf_of_other_machines_is_told(tmp_path: Path) -> None:
+    for version, fact in ((b"\0\0\0\3", "is GGUF for machines whose numbers are big-endian"), (b"\1\0\0\0", "is GGUF of version 1; 2 and 3 are read")):
+        (tmp_path / "a.gguf").write_bytes(b"GGUF" + version + bytes(100))
+        with pytest.raises(FormatError, match=fact):
+            open_checkpoint(str(tmp_path / "a.gguf"))
 
 
 FOREIGN = {

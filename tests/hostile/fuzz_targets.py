@@ -16,6 +16,7 @@ from safetensors.torch import save
 from ckpt_tool.errors import CkptError, InputError
 from ckpt_tool.formats import format_key_list, open_checkpoint
 from ckpt_tool.formats.checkpoint import Checkpoint
+from ckpt_tool.formats.pickle_calls import size_text
 from ckpt_tool.keys import Matcher, PatternError, Renderer, parse
 from ckpt_tool.mapping import check_rules as analyse_rules
 from ckpt_tool.mapping import compile_plan, find_notes, invert_rules
@@ -142,7 +143,14 @@ def _tensors(value: object, path: str) -> Iterator[tuple[str, torch.Tensor]]:
     elif path.count(".") < 20 and isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, child in items:
-            yield from _tensors(child, f"{path}.{key}" if path else str(key))
+            name = describe(key) if isinstance(key, torch.Tensor) else str(key)
+            yield from _tensors(child, f"{path}.{name}" if path else name)
+
+
+def describe(tensor: torch.Tensor) -> str:
+    """The name that a tensor has where it is the key of another."""
+    info = tensor_info("", tensor)
+    return f"tensor {info.dtype.value} {size_text(info.shape)}"
 
 
 def _compare(checkpoint: Checkpoint, key: str, tensor: torch.Tensor) -> None:

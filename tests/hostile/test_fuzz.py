@@ -8,6 +8,7 @@ import pytest
 from tests.hostile.fuzz import inputs, try_input
 from tests.hostile.fuzz_targets import TARGETS
 from tests.hostile.seeds import archive, records, with_pickle
+from tests.hostile.variants_zip import build, with_entry
 
 INPUTS = 150
 FOUND = {
@@ -25,6 +26,11 @@ FOUND = {
     "a key with a direction mark in drafted rules": ("catalogs", "\u202ea\tF32\t4x2\n\n----\nb\tF32\t4x2\n".encode()),
     "a key with a colon in drafted rules": ("catalogs", b'"a: x\\n"\tF32\t4x2\n\n----\n"a: x\\n"\tF32\t4x2\n'),
     "half of a surrogate pair": ("catalogs", b'"\\ud800"\tF32\t4x2\n\n----\n"\\ud800"\tF32\t4x2\n'),
+    "names of attributes that are objects with such names": ("pickle", b"\x80\x02cx\ny\n)\x81q\0}(" + b"h\0" * 40 + b"ub."),
+    "a set in objects as names of their attributes": ("pickle", b"\x80\x02\x8fcx\ny\n)\x81q\0}(" + b"h\0" * 6 + b"ub.0"),
+    "a storage that is marked as a folder, for which torch gives memory as it finds it": (
+        "member-oracle", build(with_entry("data/0", central={"external": 0xFFFF0000 | 0x10})),
+    ),
     "a test whose number would be negative": ("rules", b"rules: ['layer{n}.0.** -> x.{n-9}.**']\ntests: {layer1.0.w: x.1.w}\n"),
 }  # fmt: skip
 

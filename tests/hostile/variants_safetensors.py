@@ -72,6 +72,8 @@ def _places() -> Iterator[Variant]:
     yield "hole between", tensors(("F32", "[1]", 0, 4), ("F32", "[2]", 8, 16)), "refuse"
     yield "hole last", tensors(("F32", "[3]", 0, 12)), "refuse"
     yield "hole of a byte", tensors(("U8", "[7]", 0, 7), ("U8", "[8]", 8, 16)), "refuse"
+    yield "more elements than can be counted, times 0", tensors(("F32", "[4]", 0, 16), ("F32", "[4294967296,4294967296,0]", 16, 16)), "refuse"
+    yield "0 times more elements than can be counted", tensors(("F32", "[4]", 0, 16), ("F32", "[0,4294967296,4294967296]", 16, 16)), "either"
     yield "no tensor, data", pack("{}", bytes(16)), "refuse"
     yield "data missing", tensors(("F32", "[4]", 0, 16), size=0), "refuse"
     yield "a byte missing", tensors(("F32", "[4]", 0, 16), size=15), "refuse"

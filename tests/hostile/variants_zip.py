@@ -43,9 +43,9 @@ def build(members: list[Entry], prefix: bytes = b"", tail: bytes = b"", comment:
         lengths = (said.get("names", len(name)), said.get("extras", len(one.extra)))
         out += struct.pack("<4sHHHHHIIIHH", b"PK\3\4", 20, said["flags"], said["method"], 0, 0, said["crc"], said["stored"], said["size"], *lengths)
         out += name + one.extra + raw + one.descriptor
-        said = {**true, "header": start, "disk": 0, "comment": 0, **(one.central or {})}
+        said = {**true, "header": start, "disk": 0, "comment": 0, "external": 0, **(one.central or {})}
         head = (20, 20, said["flags"], said["method"], 0, 0, said["crc"], said["stored"], said["size"], len(one.name), len(one.central_extra))
-        central += struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", *head, said["comment"], said["disk"], 0, 0, said["header"]) + one.name + one.central_extra
+        central += struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", *head, said["comment"], said["disk"], 0, said["external"], said["header"]) + one.name + one.central_extra
     start = len(out) + len(between)
     numbers = {"disk": 0, "first": 0, "here": len(members), "count": len(members), "size": len(central), "start": start, "length": len(comment)} | end
     return bytes(out + between + central) + tail + struct.pack("<4sHHHHIIH", b"PK\5\6", *numbers.values()) + comment
@@ -128,6 +128,9 @@ def _kinds() -> Iterator[Variant]:
     for flags in range(16):
         verdict = "refuse" if 1 << flags not in (2, 4, 8, 16, 1 << 11) and (flags not in (1, 2, 3, 11)) else "either"
         yield f"flag {flags}", build(with_entry("data/0", local={"flags": 1 << flags}, central={"flags": 1 << flags})), verdict
+    for member, external in (("data/0", 0x10), ("data.pkl", 0x10), ("data/0", 0xFFFFFFFF), ("data/0", 0x41ED0010)):
+        yield f"marked as a folder {external:#x} {member}", build(with_entry(member, central={"external": external})), "refuse"
+    yield "marked read only, hidden, a link", build(with_entry("data/0", central={"external": 0xA1FF0027})), "read"
     for method in (1, 2, 6, 7, 9, 10, 12, 14, 18, 93, 95, 96, 97, 98, 99, 0xFFFF):
         for member in ("data/0", "data.pkl"):
             yield f"method {method} {member}", build(with_entry(member, local={"method": method}, central={"method": method})), "refuse"
