@@ -29,7 +29,7 @@ def state_dict(count: int, draw: st.DrawFn) -> dict[str, object]:
 
 
 @given(st.data(), st.sampled_from((2, 2, 2, 3, 4, 5)))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_steps_and_single_opcodes_agree(data: st.DataObject, protocol: int) -> None:
     whole = pickle_of(data.draw(st.composite(lambda draw: state_dict(50, draw))()), protocol)
     for raw in (whole, *(data.draw(changed(whole)) for _ in range(6))):
