@@ -95,7 +95,8 @@ def _reversed(unit: Unit, run: _Run) -> Unit:
     if len(unit.ranks) <= spot:
         return unit
     ranks[spot] = len(run.numbers) - 1 - ranks[spot]
-    return replace(unit, ranks=tuple(ranks))
+    spots = [("", *each[1:]) if place == spot else each for place, each in enumerate(unit.spots)]
+    return replace(unit, ranks=tuple(ranks), spots=tuple(spots))
 
 
 def _numbers_before(unit: Unit, depth: int) -> int:
