@@ -13,6 +13,7 @@ from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
+from ckpt_tool.align.remaining import remaining
 from ckpt_tool.align.towers import uncertain_towers
 from ckpt_tool.align.units import Names, Unit, units_of
 from ckpt_tool.align.words import common_path
@@ -86,6 +87,7 @@ class _Aligning:
         pairs = list(self._copied(copies))
         pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
         pairs += self._leaves(pairs, sure)
+        pairs += self._remaining(pairs)
         halves = "but the rotary halves may be interleaved on one side"
         pairs = [_doubted(each, halves) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
         pairs = list(self._with_ties(pairs))
@@ -113,6 +115,16 @@ class _Aligning:
                 (x, y) = fitting[0]
                 found.append(Aligned(Pair(((x,),), ((y,),)), 0.92, "all that is left in modules that belong together"))
                 taken |= {x, y}
+        return found
+
+    def _remaining(self, pairs: Sequence[Aligned]) -> list[Aligned]:
+        """Modules of which only one is left on each side."""
+        found = []
+        for i, j in remaining(self.units, self._left(pairs), self.matching.forms, frozenset()):
+            ours, theirs = self.units[0][i], self.units[1][j]
+            for role, key in _shared(ours, theirs):
+                if self.source[key].shape == self.target[theirs.keys[role]].shape:
+                    found.append(Aligned(Pair(((key,),), ((theirs.keys[role],),)), 0.93, "nothing else is left that fits, names agree in part"))
         return found
 
     def _inside(self, side: int, left: frozenset[str]) -> dict[Names, list[str]]:

@@ -80,7 +80,7 @@ def _families(units: Sequence[Unit]) -> dict[str, dict[Names, list[Unit]]]:
                 if all(each in children for each in names):
                     rest = "_".join(each for each in name.split("_") if each != words[0])
                     family = [children[each] for each in names]
-                    found |= {text: {**found[text], parent: family} for text in ((rest, f"{whole}_{rest}") if rest else (whole,))}
+                    found |= {text: {parent: family, **found[text]} for text in ((rest, f"{whole}_{rest}") if rest else (whole,))}
     return found
 
 

@@ -12,19 +12,28 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.parametrizations\.weight\.original0$", ".weight_g"),
     (r"\.parametrizations\.weight\.original1$", ".weight_v"),
     (r"^(module\.|_orig_mod\.|ema_model\.)+", ""),
+    # The head over a vocabulary.
+    (r"^(\.[a-z_]+)?\.(embed_out|unembed|output|output_layer|output_projection|proj_out|to_logits)"
+     r"(?=\.(weight|bias)$)", r"\1.lm_head"),
+    # Lists of parts side by side for blocks: attn_layers.0, norm_layers_1.0.
+    (r"\.(attn|ffn|norm)_layers(?:_(\d))?\.(\d+)(?=\.)", lambda m: f".layers.{m[3]}.{m[1]}{m[2] or ''}"),
     # Attention.
+    (r"\.sa_(?=[qkvo])", ".self_attn."),
+    (r"\.ca_(?=[qkvo])", ".cross_attn."),
+    (r"\.([qkv])(?=(content|pos)_)", r".\1_"),
     (r"\.(attention|crossattention)\.self\.", r".\1."),
     (r"\.attention\.attention\.", ".attention."),
     (r"\.(attention|attn)\.output\.(dense|layer_?norm)", lambda m: ".attention.o" if m[2] == "dense" else ".norm1"),
-    (r"\.(self_attention|self_attn|attention|attn|mha|sa|mixer)(?=\.)", ".attn"),
+    (r"\.(self_attention|self_attn|attention|attn|mha|sa|mixer)(\.w_msa)?(?=\.)", ".attn"),
     (r"\.(crossattention|cross_attn|encoder_attn|encoder_decoder_attention|multihead_attn)(?=\.)", ".cross.attn"),
     (r"\.(to_out\.0|to_out|out_proj|output_proj|out_project|wo|o_proj|dense|c_proj|proj|projection)(?=\.[^.]*$)(?<=attn\.o_proj)", ".o"),
-    (r"\.attn\.(to_out\.0|to_out|out_proj|output_proj|attn_out|out|wo|o_proj|dense|c_proj|proj|projection)(?=\.)", ".attn.o"),
+    (r"\.attn\.(to_out\.0|to_out|out_proj|output_proj|attn_out|out|wo|o_proj|dense|c_proj|proj|projection|linear_out|out_projection)(?=\.)",
+     ".attn.o"),
     (r"\.proj_out_attn(?=\.)|\.proj_attn(?=\.)", ".attn.o"),
-    (r"[._](query_proj|query|q_proj|to_q|q_lin|wq|linear_q)(?=[._])", ".q"),
-    (r"[._](key_proj|key|k_proj|to_k|k_lin|wk|linear_k)(?=[._])", ".k"),
-    (r"[._](value_proj|value|v_proj|to_v|v_lin|wv|linear_v)(?=[._])", ".v"),
-    (r"[._](query_key_value|qkv_proj|wqkv|c_attn|in_proj|qkv_linear|to_qkv)(?=[._])", ".qkv"),
+    (r"[._](query_proj|query|q_proj|to_q|q_lin|wq|linear_q|query_net|query_projection)(?=[._])", ".q"),
+    (r"[._](key_proj|key|k_proj|to_k|k_lin|wk|linear_k|key_net|key_projection)(?=[._])", ".k"),
+    (r"[._](value_proj|value|v_proj|to_v|v_lin|wv|linear_v|value_net|value_projection)(?=[._])", ".v"),
+    (r"[._](query_key_value|qkv_proj|wqkv|c_attn|in_proj|qkv_linear|to_qkv|att_proj|attn_proj)(?=[._])", ".qkv"),
     (r"\.(q|query)_(layer_?)?norm(?=\.)", ".qnorm"),
     (r"\.(k|key)_(layer_?)?norm(?=\.)", ".knorm"),
     # Feed-forward.
@@ -111,8 +120,10 @@ def places_of_norms(siblings: Container[str]) -> dict[str, str]:
     """Which norm of a block a name means by what stands beside it: Llama's second is `post_attention_layernorm`, Gemma's is not."""
     if "crossattn_norm" in siblings:
         return {"crossattn_norm": "norm2", "norm2": "norm3"}
+    if "norm2" in siblings and "norm1" in siblings and "postattn_norm" in siblings and "postmlp_norm" not in siblings:
+        return {"postattn_norm": "norm2", "norm2": "norm3"}
     if "norm2" in siblings:
-        return {}
+        return {"norm": "norm1"} if "norm1" not in siblings else {}
     # Without one before it, a norm after attention is the first, as in BERT.
     after = ("norm2", "norm3") if "norm1" in siblings else ("norm1", "norm2")
     return {"postattn_norm": after[0], "postmlp_norm": after[1]}
