@@ -87,7 +87,7 @@ class _Aligning:
         pairs = list(self._copied(copies))
         pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
         pairs += self._leaves(pairs, sure)
-        pairs += self._remaining(pairs)
+        pairs += self._remaining(pairs, sure)
         halves = "but the rotary halves may be interleaved on one side"
         pairs = [_doubted(each, halves) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
         pairs = list(self._with_ties(pairs))
@@ -117,10 +117,11 @@ class _Aligning:
                 taken |= {x, y}
         return found
 
-    def _remaining(self, pairs: Sequence[Aligned]) -> list[Aligned]:
+    def _remaining(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
         """Modules of which only one is left on each side."""
         found = []
-        for i, j in remaining(self.units, self._left(pairs), self.matching.forms, frozenset()):
+        paired = [(match.source, match.target) for match in matches]
+        for i, j in remaining(self.units, self._left(pairs), self.matching.forms, paired):
             ours, theirs = self.units[0][i], self.units[1][j]
             for role, key in _shared(ours, theirs):
                 if self.source[key].shape == self.target[theirs.keys[role]].shape:
