@@ -15,6 +15,7 @@ from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
 from ckpt_tool.align.remaining import remaining
 from ckpt_tool.align.towers import uncertain_towers
+from ckpt_tool.align.trust import confidences, evidence_of
 from ckpt_tool.align.units import Names, Unit, units_of
 from ckpt_tool.align.words import common_path
 from ckpt_tool.formats.ordering import is_sorted
@@ -67,6 +68,7 @@ class _Aligning:
         is_ordered = all(_tells_order(side) for side in (source, target))
         self.matching = Matching(*self.units, is_ordered, self._hinted(hints))
         self.hints = hints
+        self.trust: dict[Cell, float] = {}
 
     def _hinted(self, hints: Sequence[Hint]) -> list[tuple[int, int]]:
         ours, theirs = ({key: unit.place for unit in side for key in unit.keys.values()} for side in self.units)
@@ -79,6 +81,7 @@ class _Aligning:
         depths, towers = uncertain_depths(self.units, matches, hinted), uncertain_towers(self.units, matches, hinted)
         doubtful = depths | towers
         sure = [match for match in matches.found if (match.source, match.target) not in doubtful]
+        self.trust = confidences(self.units, sure)
         copies: dict[str, tuple[str, Match]] = {}
         for match in sure:
             ours, theirs = self.units[0][match.source], self.units[1][match.target]
@@ -97,7 +100,7 @@ class _Aligning:
         ops, unsure = reforms({key: origin for key, (origin, _) in copies.items()}, self.source, self.target)
         for key, (origin, match) in copies.items():
             if key in ops:
-                found = Aligned(Pair(((origin,),), ((key,),), ops[key]), confidence_of(match), evidence_of(match))
+                found = Aligned(Pair(((origin,),), ((key,),), ops[key]), self.trust[match.source, match.target], evidence_of(match))
                 yield _doubted(found, "but square: it may be transposed") if key in unsure else found
 
     def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
@@ -111,7 +114,7 @@ class _Aligning:
                 for keys, units, place in zip(inside, self.units, (match.source, match.target), strict=True)
             )
             fitting = [(x, y) for x in a for y in b if self.source[x].shape == self.target[y].shape]
-            if len(fitting) == 1 and confidence_of(match) >= 0.9:
+            if len(fitting) == 1 and self.trust[match.source, match.target] >= 0.9:
                 (x, y) = fitting[0]
                 found.append(Aligned(Pair(((x,),), ((y,),)), 0.92, "all that is left in modules that belong together"))
                 taken |= {x, y}
@@ -237,24 +240,3 @@ def is_rotary_unknown(source: Catalog, target: Catalog) -> bool:
 
 def _doubted(each: Aligned, why: str) -> Aligned:
     return replace(each, confidence=0.5, evidence=f"{each.evidence}; {why}")
-
-
-def confidence_of(match: Match) -> float:
-    """How often pairs with such evidence are right, by what real conversions showed; docs/align.md has the table."""
-    support = 0.5 * match.words + 0.4 * match.votes + 0.1 * match.order
-    if match.margin < 0.2:
-        return 0.95 if support > 0.8 else 0.75
-    if match.margin < 0.35:
-        return 0.97 if support > 0.6 else 0.93
-    return 0.99 if support > 0.4 else 0.95
-
-
-def evidence_of(match: Match) -> str:
-    said = []
-    if match.words >= 0.5:
-        said.append("names agree" if match.words > 0.8 else "names agree in part")
-    if match.votes >= 0.5:
-        said.append("what stands around is paired likewise")
-    if match.order >= 0.9:
-        said.append("the order agrees")
-    return ", ".join(["shapes agree", *said])
