@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.composites import Composite, Rest, composites
+from ckpt_tool.align.composites import composites
 from ckpt_tool.align.depth import uncertain_depths
+from ckpt_tool.align.fusions import Composite, Rest
 from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.pairs import Pair
