@@ -48,14 +48,17 @@ class Matching:
     """The evidence for each pair of units, and what follows from it. `hints` are pairs that a person gave."""
 
     def __init__(self, source: Sequence[Unit], target: Sequence[Unit], is_ordered: bool, hints: Sequence[Cell] = ()) -> None:
+        in_file_order = target
         target, self.undirected = turned(source, target)
+        backwards = {unit.place for unit, before in zip(target, in_file_order, strict=True) if unit is not before}
         self.source, self.target = source, target
         self.forms = candidates(source, target)
         self.shared = Words(source, target)
         self.words = {(i, j): self.shared.of(source[i], target[j]) for i, j in self.forms}
         self.order: Mapping[Cell, float] = {}
         if is_ordered:
-            self.order = on_common_path(source, target, {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()})
+            scores = {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()}
+            self.order = {cell: how for cell, how in on_common_path(source, target, scores).items() if cell[1] not in backwards}
         self.known = _best_words(self.words)
         self.structures = Structures(source, target)
         told = Hints(source, target, hints)

@@ -18,6 +18,9 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     # Lists of parts side by side for blocks: attn_layers.0, norm_layers_1.0.
     (r"\.(attn|ffn|norm)_layers(?:_(\d))?\.(\d+)(?=\.)", lambda m: f".layers.{m[3]}.{m[1]}{m[2] or ''}"),
     # Attention.
+    # NeMo's transformer: with attention to an encoder, its feed-forward is the third.
+    (r"\.(first|second)_sub_layer(?=\.(query|key|value|out)_)", lambda m: ".self_attn" if m[1] == "first" else ".cross_attn"),
+    (r"\.(second|third)_sub_layer(?=\.dense_)", ".mlp"),
     (r"\.sa_(?=[qkvo])", ".self_attn."),
     (r"\.ca_(?=[qkvo])", ".cross_attn."),
     (r"\.([qkv])(?=(content|pos)_)", r".\1_"),
@@ -41,8 +44,8 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<!attn)\.output\.dense(?=\.)", ".mlp.fc2"),
     (r"(?<!attn)\.output\.layer_?norm(?=\.)", ".norm2"),
     (r"\.(feed_forward|feedforward|ffn|ff)(?=\.)", ".mlp"),
-    (r"\.mlp\.(layers\.0|fc_in|c_fc|lin1|linear1|linear_1|wi|0|dense_h_to_4h|dense1|ff0|fc_1)(?=\.)", ".mlp.fc1"),
-    (r"\.mlp\.(layers\.1|layers\.3|fc_out|c_proj|lin2|linear2|linear_2|3|2|dense_4h_to_h|dense2|ff1|fc_2)(?=\.)", ".mlp.fc2"),
+    (r"\.mlp\.(layers\.0|fc_in|c_fc|lin1|linear1|linear_1|wi|0|dense_h_to_4h|dense1|ff0|fc_1|dense_in)(?=\.)", ".mlp.fc1"),
+    (r"\.mlp\.(layers\.1|layers\.3|fc_out|c_proj|lin2|linear2|linear_2|3|2|dense_4h_to_h|dense2|ff1|fc_2|dense_out)(?=\.)", ".mlp.fc2"),
     (r"\.(fc1|lin1|linear1|linear_1)(?=\.)", ".fc1"),
     (r"\.(fc2|lin2|linear2|linear_2)(?=\.)", ".fc2"),
     (r"\.(wo|wqkv)(?=\.[^.]*$)", lambda m: ".attn.o" if m[1] == "wo" else ".attn.qkv"),
