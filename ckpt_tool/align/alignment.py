@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ckpt_tool.align.composites import composites
 from ckpt_tool.align.depth import uncertain_depths
-from ckpt_tool.align.fusions import Composite, Rest
+from ckpt_tool.align.fusions import Composite, Rest, is_order_unknown
 from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.pairs import Pair
@@ -102,7 +102,8 @@ class _Aligning:
         for key, (origin, match) in copies.items():
             if key in ops:
                 found = Aligned(Pair(((origin,),), ((key,),), ops[key]), self.trust[match.source, match.target], evidence_of(match))
-                yield _doubted(found, "but square: it may be transposed") if key in unsure else found
+                found = _doubted(found, "but square: it may be transposed") if key in unsure else found
+                yield _doubted(found, "but its rows may be in another order") if is_order_unknown(origin, key) else found
 
     def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
         """Single tensors that are left over inside modules that belong together."""

@@ -21,6 +21,11 @@ _LETTERS = re.compile(r"[a-z]*(qkv|kqv|vkq)[a-z]*")
 _UNKNOWN_ORDER = re.compile(r"(^|\.)(query_key_value|wqkv)(?=\.|$)")
 """Names whose rows are interleaved by head, or by rotary pairs, in some libraries."""
 
+def is_order_unknown(source: str, target: str) -> bool:
+    """Whether one of two fused tensors has its rows in an order that its name doesn't tell."""
+    return bool(_UNKNOWN_ORDER.search(source)) != bool(_UNKNOWN_ORDER.search(target))
+
+
 Rate = Callable[[Names, Names], float]
 """How far two paths contain the same."""
 Family = Sequence[Unit]

@@ -39,6 +39,8 @@ def _numbers(names: Names) -> list[int]:
 
 def confidence_of(match: Match) -> float:
     """How often pairs with such evidence are right, by what real conversions showed; docs/align.md has the table."""
+    if match.exchange < (0.3 if match.words >= 0.5 else 0.4):
+        return 0.75
     support = 0.5 * match.words + 0.4 * match.votes + 0.1 * match.order
     if match.margin < 0.2:
         return 0.95 if support > 0.8 else 0.75
