@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckpt_tool.align.composites import composites
@@ -12,6 +12,7 @@ from ckpt_tool.align.depth import uncertain_depths
 from ckpt_tool.align.fusions import Composite, Rest, is_order_unknown
 from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matches, Matching
+from ckpt_tool.align.outlines import by_outlines
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
 from ckpt_tool.align.remaining import remaining
@@ -48,10 +49,13 @@ class Ambiguous:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
+    """`misfits` are source and target keys that have the same place, but other shapes; they are among the unpaired ones."""
+
     pairs: tuple[Aligned, ...]
     ambiguous: tuple[Ambiguous, ...]
     unpaired_source: tuple[str, ...]
     unpaired_target: tuple[str, ...]
+    misfits: tuple[tuple[str, str], ...] = ()
 
     def at_least(self, confidence: float) -> tuple[Pair, ...]:
         return tuple(each.pair for each in self.pairs if each.confidence >= confidence)
@@ -66,8 +70,9 @@ class _Aligning:
     def __init__(self, source: Catalog, target: Catalog, hints: Sequence[Hint]) -> None:
         self.source, self.target = source, target
         self.units = (units_of(source), units_of(target))
-        is_ordered = all(_tells_order(side) for side in (source, target))
-        self.matching = Matching(*self.units, is_ordered, self._hinted(hints))
+        self.is_ordered = all(_tells_order(side) for side in (source, target))
+        self.matching = Matching(*self.units, self.is_ordered, self._hinted(hints))
+        self.misfits: list[tuple[str, str]] = []
         self.hints = hints
         self.trust: dict[Cell, float] = {}
 
@@ -92,6 +97,7 @@ class _Aligning:
         pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
         pairs += self._leaves(pairs, sure)
         pairs += self._remaining(pairs, sure)
+        pairs += self._by_outlines(pairs, matches, doubtful)
         halves = "but the rotary halves may be interleaved on one side"
         pairs = [_doubted(each, halves) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
         pairs = list(self._with_ties(pairs))
@@ -131,6 +137,25 @@ class _Aligning:
             for role, key in _shared(ours, theirs):
                 if self.source[key].shape == self.target[theirs.keys[role]].shape:
                     found.append(Aligned(Pair(((key,),), ((theirs.keys[role],),)), 0.93, "nothing else is left that fits, names agree in part"))
+        return found
+
+    def _by_outlines(self, pairs: Sequence[Aligned], matches: Matches, doubtful: Collection[Cell]) -> list[Aligned]:
+        """Modules that belong together though shapes around them differ; those whose own do are misfits."""
+        left = self._left(pairs)
+        free = [{unit.place for unit in side if all(key in keys for key in unit.keys.values())} for side, keys in zip(self.units, left, strict=True)]
+        for i, j in doubtful:
+            free[0].discard(i)
+            free[1].discard(j)
+        found = []
+        paired = [(match.source, match.target) for match in matches.found]
+        for match, confidence in by_outlines(self.units, (free[0], free[1]), paired, self.is_ordered):
+            ours, theirs = self.units[0][match.source], self.units[1][match.target]
+            for role, key in _shared(ours, theirs):
+                other = theirs.keys[role]
+                if ours.form != theirs.form:
+                    self.misfits.append((key, other))
+                elif confidence >= 0.9:
+                    found.append(Aligned(Pair(((key,),), ((other,),)), 0.93, f"{evidence_of(match)}, in another width"))
         return found
 
     def _inside(self, side: int, left: frozenset[str]) -> dict[Names, list[str]]:
@@ -180,7 +205,7 @@ class _Aligning:
         order = {key: place for place, key in enumerate(self.target)}
         pairs.sort(key=lambda each: order[each.pair.targets[0][0]])
         in_order = (tuple(key for key in self.source if key in ours), tuple(key for key in self.target if key in theirs))
-        return Alignment(tuple(pairs), tuple(groups), *in_order)
+        return Alignment(tuple(pairs), tuple(groups), *in_order, tuple(self.misfits))
 
     def _open(self, matches: Matches, ours: frozenset[str], theirs: frozenset[str]) -> Iterator[Ambiguous]:
         """Undecided units by what they may be, those that differ in numbers only together."""
