@@ -198,7 +198,7 @@ class _Aligning:
     def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell]]) -> Alignment:
         ours, theirs = self._left(pairs)
         groups = [
-            *self._open(matches, ours, theirs),
+            *self._open(matches, ours - {a for a, _ in self.misfits}, theirs - {b for _, b in self.misfits}),
             *self._doubtful(doubtful[0], _DEPTHS),
             *self._doubtful(doubtful[1] - doubtful[0], _TOWERS),
         ]
