@@ -182,7 +182,7 @@ def _verified(
     pairs: Sequence[Pair], source: Catalog, target: Catalog, drop: Sequence[str], keep: Sequence[str], dtypes: DTypePolicy
 ) -> tuple[list[str], Plan]:
     """Lines of rules, and their plan, which has exactly the pairs; where a short draft hasn't, a line for each pair."""
-    drafts = [draft_rules(pairs, source), _written_out(pairs)]
+    drafts = [draft_rules(pairs, source), _written_out(pairs, source)]
     for lines in drafts[:-1]:
         try:
             plan = _plan(lines, source, target, drop, keep, dtypes)
@@ -193,11 +193,17 @@ def _verified(
     return drafts[-1], _plan(drafts[-1], source, target, drop, keep, dtypes)
 
 
-def _written_out(pairs: Sequence[Pair]) -> list[str]:
-    return [
-        rule_line([quote(key) for slot in pair.sources for key in slot], [quote(key) for slot in pair.targets for key in slot], pair.ops)
-        for pair in pairs
-    ]
+def _written_out(pairs: Sequence[Pair], source: Catalog) -> list[str]:
+    """A line for each pair, without numbers left open but for those of keys that are collected."""
+    return [line for pair in pairs for line in ([_as_it_is(pair)] if _has_single_keys(pair) else draft_rules([pair], source))]
+
+
+def _has_single_keys(pair: Pair) -> bool:
+    return all(len(slot) == 1 for slot in (*pair.sources, *pair.targets))
+
+
+def _as_it_is(pair: Pair) -> str:
+    return rule_line([quote(key) for (key,) in pair.sources], [quote(key) for (key,) in pair.targets], pair.ops)
 
 
 def _plan(lines: Sequence[str], source: Catalog, target: Catalog, drop: Sequence[str], keep: Sequence[str], dtypes: DTypePolicy) -> Plan:
