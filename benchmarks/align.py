@@ -3,7 +3,8 @@
     python benchmarks/align.py [--unseen] [--json FILE]
 
 A pair is right when its source keys and its ops are right, judged by the values that they make; an abstention counts as a miss.
-weightbridge and lit-wsl are measured too where they can be imported. `--unseen` adds jobs outside tests/proofs, which need timm, torchvision and transformers and take some minutes.
+weightbridge and lit-wsl are measured too where they can be imported. `--unseen` adds jobs outside tests/proofs, which need timm,
+torchvision and transformers and take some minutes.
 """
 
 import argparse
@@ -81,6 +82,8 @@ def by_alignment(source: Catalog, target: Catalog) -> list[Pair]:
 BASELINES: dict[str, Way] = {
     "exact name": by_name, "position, i-th to i-th": by_position, "`--by position`": by_our_position, "longest common suffix": by_suffix,
 }  # fmt: skip
+
+
 def by_peer(peer: Peer) -> Way:
     """What another tool pairs; a pair of other shapes is a reshape."""
 

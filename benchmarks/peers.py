@@ -51,7 +51,9 @@ def by_weightbridge(source: Shapes, target: Shapes) -> dict[str, str]:
     keys = list(source)
     ours = {key: numpy.broadcast_to(numpy.float32(place), source[key]) for place, key in enumerate(keys)}
     theirs = {key: numpy.broadcast_to(numpy.float32(-1), shape) for key, shape in target.items()}
-    made = weightbridge.adapt(ours, theirs, in_separator=".", out_separator=".", ignore_unmatched_inputs=True, ignore_unmatched_outputs=True)
+    made = weightbridge.adapt(
+        ours, theirs, in_separator=".", out_separator=".", ignore_unmatched_inputs=True, ignore_unmatched_outputs=True
+    )
     found = {key: int(numpy.asarray(value).reshape(-1)[0]) for key, value in made.items() if numpy.size(value)}
     return {key: keys[place] for key, place in found.items() if place >= 0}
 

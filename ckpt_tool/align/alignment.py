@@ -136,13 +136,18 @@ class _Aligning:
             ours, theirs = self.units[0][i], self.units[1][j]
             for role, key in _shared(ours, theirs):
                 if self.source[key].shape == self.target[theirs.keys[role]].shape:
-                    found.append(Aligned(Pair(((key,),), ((theirs.keys[role],),)), 0.93, "nothing else is left that fits, names agree in part"))
+                    found.append(
+                        Aligned(Pair(((key,),), ((theirs.keys[role],),)), 0.93, "nothing else is left that fits, names agree in part")
+                    )
         return found
 
     def _by_outlines(self, pairs: Sequence[Aligned], matches: Matches, doubtful: Collection[Cell]) -> list[Aligned]:
         """Modules that belong together though shapes around them differ; those whose own do are misfits."""
         left = self._left(pairs)
-        free = [{unit.place for unit in side if all(key in keys for key in unit.keys.values())} for side, keys in zip(self.units, left, strict=True)]
+        free = [
+            {unit.place for unit in side if all(key in keys for key in unit.keys.values())}
+            for side, keys in zip(self.units, left, strict=True)
+        ]
         for i, j in doubtful:
             free[0].discard(i)
             free[1].discard(j)

@@ -21,6 +21,7 @@ _LETTERS = re.compile(r"[a-z]*(qkv|kqv|vkq)[a-z]*")
 _UNKNOWN_ORDER = re.compile(r"(^|\.)(query_key_value|wqkv)(?=\.|$)")
 """Names whose rows are interleaved by head, or by rotary pairs, in some libraries."""
 
+
 def is_order_unknown(source: str, target: str) -> bool:
     """Whether one of two fused tensors has its rows in an order that its name doesn't tell."""
     return bool(_UNKNOWN_ORDER.search(source)) != bool(_UNKNOWN_ORDER.search(target))
@@ -97,9 +98,11 @@ class _Families:
 
     def _spelled(self, name: str) -> dict[Names, Family]:
         word = next((word for word in name.split("_") if _LETTERS.fullmatch(word) and len(set(word)) == len(word) > 3), "")
-        found = {}
+        found: dict[Names, Family] = {}
         for parent, children in self._by_parent.items() if word else ():
-            meant = [[unit for name, unit in children.items() if name == letter or name.split("_")[0].startswith(letter)] for letter in word]
+            meant = [
+                [unit for name, unit in children.items() if name == letter or name.split("_")[0].startswith(letter)] for letter in word
+            ]
             if all(len(units) == 1 for units in meant):
                 found[parent] = [units[0] for units in meant]
         return found

@@ -32,7 +32,9 @@ def _outlined(shape: Shape) -> Shape:
     return tuple(size if size <= LARGEST_KERNEL and len(shape) > 2 else ANY for size in shape)
 
 
-def by_outlines(units: Sides, left: tuple[Collection[int], Collection[int]], paired: Collection[Cell], is_ordered: bool) -> list[tuple[Match, float]]:
+def by_outlines(
+    units: Sides, left: tuple[Collection[int], Collection[int]], paired: Collection[Cell], is_ordered: bool
+) -> list[tuple[Match, float]]:
     """Units of these places that belong together whatever their sizes, with how sure that is, if those that are paired already do too."""
     forms = [{outline(units[side][place].form) for place in places} for side, places in enumerate(left)]
     if not forms[0] & forms[1] or max(map(len, units)) > MOST_UNITS:

@@ -18,7 +18,9 @@ _COMMON = frozenset({"fc", "conv", "project", "norm", "block", "stage", "weight"
 """Words that say what kind of module it is, not which."""
 
 
-def remaining(units: Sides, left: tuple[Collection[str], Collection[str]], forms: Mapping[Cell, float], paired: Collection[Cell]) -> list[Cell]:
+def remaining(
+    units: Sides, left: tuple[Collection[str], Collection[str]], forms: Mapping[Cell, float], paired: Collection[Cell]
+) -> list[Cell]:
     """Pairs of units that are left, fit each other alone, and share a word, stand at one place, or have a vocabulary's shape."""
     free = [{unit.place for unit in side if all(key in keys for key in unit.keys.values())} for side, keys in zip(units, left, strict=True)]
     if min(len(places) / max(1, len(side)) for places, side in zip(free, units, strict=True)) > MOST_LEFT:

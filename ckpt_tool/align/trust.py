@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match
@@ -14,7 +15,7 @@ Sides = tuple[Sequence[Unit], Sequence[Unit]]
 
 
 def confidences(units: Sides, matches: Sequence[Match]) -> dict[Cell, float]:
-    """How sure each match is by itself, by keys that are the same on both sides, and by what its siblings in other blocks are paired with."""
+    """How sure each match is: by itself, by keys that are the same, and by what its siblings in other blocks are paired with."""
     found = {(match.source, match.target): confidence_of(match) for match in matches}
     groups: dict[tuple[Names, Names], list[Cell]] = defaultdict(list)
     for i, j in found:
@@ -30,7 +31,7 @@ def confidences(units: Sides, matches: Sequence[Match]) -> dict[Cell, float]:
 
 def _in_one_order(units: Sides, group: Sequence[Cell]) -> bool:
     numbers = sorted((_numbers(units[0][i].names), _numbers(units[1][j].names)) for i, j in group)
-    return all(a[1] < b[1] for a, b in zip(numbers, numbers[1:], strict=False))
+    return all(a[1] < b[1] for a, b in pairwise(numbers))
 
 
 def _numbers(names: Names) -> list[int]:
