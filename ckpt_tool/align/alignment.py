@@ -16,6 +16,7 @@ from ckpt_tool.align.outlines import by_outlines
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
 from ckpt_tool.align.remaining import remaining
+from ckpt_tool.align.sequels import sequels
 from ckpt_tool.align.towers import uncertain_towers
 from ckpt_tool.align.trust import confidences, evidence_of
 from ckpt_tool.align.units import Names, Unit, units_of
@@ -94,6 +95,7 @@ class _Aligning:
             for role, key in _shared(ours, theirs):
                 copies[theirs.keys[role]] = (key, match)
         pairs = list(self._copied(copies))
+        pairs += self._sequels(pairs, sure, doubtful)
         pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
         pairs += self._leaves(pairs, sure)
         pairs += self._remaining(pairs, sure)
@@ -128,6 +130,27 @@ class _Aligning:
                 taken |= {x, y}
         return found
 
+    def _sequels(self, pairs: Sequence[Aligned], matches: Sequence[Match], doubtful: Collection[Cell]) -> Iterator[Aligned]:
+        """Modules that are left in sequences whose other members are paired."""
+        free = self._free(pairs, doubtful)
+        paired = [cell for match in matches if self.trust[cell := (match.source, match.target)] >= 0.9]
+        copies: dict[str, str] = {}
+        for i, j in sequels(self.units, free, self.matching.forms, paired):
+            ours, theirs = self.units[0][i], self.units[1][j]
+            copies |= {theirs.keys[role]: key for role, key in _shared(ours, theirs)}
+        ops, unsure = reforms(copies, self.source, self.target)
+        for key, origin in copies.items():
+            if key in ops and key not in unsure and not is_order_unknown(origin, key):
+                yield Aligned(Pair(((origin,),), ((key,),), ops[key]), 0.93, "the others of its sequence are paired likewise")
+
+    def _free(self, pairs: Sequence[Aligned], doubtful: Collection[Cell]) -> tuple[set[int], set[int]]:
+        """The places of units that are in no pair, and of which nothing is doubtful."""
+        ours, theirs = (
+            {unit.place for unit in side if all(key in keys for key in unit.keys.values())}
+            for side, keys in zip(self.units, self._left(pairs), strict=True)
+        )
+        return ours - {i for i, _ in doubtful}, theirs - {j for _, j in doubtful}
+
     def _remaining(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
         """Modules of which only one is left on each side."""
         found = []
@@ -143,17 +166,10 @@ class _Aligning:
 
     def _by_outlines(self, pairs: Sequence[Aligned], matches: Matches, doubtful: Collection[Cell]) -> list[Aligned]:
         """Modules that belong together though shapes around them differ; those whose own do are misfits."""
-        left = self._left(pairs)
-        free = [
-            {unit.place for unit in side if all(key in keys for key in unit.keys.values())}
-            for side, keys in zip(self.units, left, strict=True)
-        ]
-        for i, j in doubtful:
-            free[0].discard(i)
-            free[1].discard(j)
+        free = self._free(pairs, doubtful)
         found = []
         paired = [(match.source, match.target) for match in matches.found]
-        for match, confidence in by_outlines(self.units, (free[0], free[1]), paired, self.is_ordered):
+        for match, confidence in by_outlines(self.units, free, paired, self.is_ordered):
             ours, theirs = self.units[0][match.source], self.units[1][match.target]
             for role, key in _shared(ours, theirs):
                 other = theirs.keys[role]

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match
-from ckpt_tool.align.units import Names, Unit, kind_of
+from ckpt_tool.align.units import Names, Unit, pattern_of
 from ckpt_tool.align.words import stem_and_number
 
 SAME_KEYS, AS_ITS_SIBLINGS = 0.97, 0.93
@@ -22,7 +22,7 @@ def confidences(units: Sides, matches: Sequence[Match]) -> dict[Cell, float]:
         ours, theirs = units[0][i], units[1][j]
         if ours.keys.values() and set(ours.keys.values()) == set(theirs.keys.values()):
             found[i, j] = max(found[i, j], SAME_KEYS)
-        groups[kind_of(ours.names), kind_of(theirs.names)].append((i, j))
+        groups[pattern_of(ours.names), pattern_of(theirs.names)].append((i, j))
     for group in groups.values():
         if 2 * sum(found[cell] >= AS_ITS_SIBLINGS for cell in group) >= len(group) and _in_one_order(units, group):
             found |= {cell: max(found[cell], AS_ITS_SIBLINGS) for cell in group}

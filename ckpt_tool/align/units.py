@@ -66,6 +66,11 @@ def kind_of(names: Names) -> Names:
     return tuple(found[0] if (found := stem_and_number(name)) else name for name in names)
 
 
+def pattern_of(names: Names) -> Names:
+    """Names with their numbers left open."""
+    return tuple(f"{found[0]}#" if (found := stem_and_number(name)) else name for name in names)
+
+
 def _own_words(key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> frozenset[str]:
     """Names as they are written, those without a number of a sequence, and the last name with its place: `norm#0`."""
     whole = {f"={name}" for name in re.split(r"[./]", key)[:-1] if not name.isdigit()}

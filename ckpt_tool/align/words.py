@@ -13,7 +13,7 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.parametrizations\.weight\.original1$", ".weight_v"),
     (r"^(module\.|_orig_mod\.|ema_model\.)+", ""),
     # The head over a vocabulary.
-    (r"^(\.[a-z_]+)?\.(embed_out|unembed|output|output_layer|output_projection|proj_out|to_logits)"
+    (r"^((?:\.[a-z_]+){0,2})\.(embed_out|unembed|output|output_layer|output_projection|proj_out|to_logits)"
      r"(?=\.(weight|bias)$)", r"\1.lm_head"),
     # Lists of parts side by side for blocks: attn_layers.0, norm_layers_1.0.
     (r"\.(attn|ffn|norm)_layers(?:_(\d))?\.(\d+)(?=\.)", lambda m: f".layers.{m[3]}.{m[1]}{m[2] or ''}"),
