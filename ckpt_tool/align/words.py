@@ -12,6 +12,8 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.parametrizations\.weight\.original0$", ".weight_g"),
     (r"\.parametrizations\.weight\.original1$", ".weight_v"),
     (r"^(module\.|_orig_mod\.|ema_model\.)+", ""),
+    # Flax keeps the running statistics of a module in a collection of their own.
+    (r"^\.(params|batch_stats)(?=\.)", ""),
     # The head over a vocabulary.
     (r"^((?:\.[a-z_]+){0,2})\.(embed_out|unembed|output|output_layer|output_projection|proj_out|to_logits)"
      r"(?=\.(weight|bias)$)", r"\1.lm_head"),
@@ -59,12 +61,12 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.(w2|down_proj)(?=\.)", ".down"),
     # Normalisation.
     (r"layer_norm", "layernorm"),
-    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_?1|layernorm1|norm_1|attn_ln)(?=\.)", ".norm1"),
+    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_?1|layernorm1|norm_1|attn_ln|ln_attn)(?=\.)", ".norm1"),
     (r"\.(sa_norm|sa_layernorm)(?=\.)", ".norm1"),
     (r"\.(self_attn_layernorm|self_attn_norm|self_attention_norm|attention_layernorm|attn_layernorm|norm_attn)(?=\.)", ".norm1"),
     (r"\.(encoder_attn_layernorm|cross_attn_layernorm|cross_attn_ln|cross_attn_norm|cross_attention_norm)(?=\.)", ".crossattn_norm"),
     (r"\.(layernorm_after|ffn_norm|ff_norm|mlp_norm|ln_?2|layernorm2|output_layernorm|norm_2)(?=\.)", ".norm2"),
-    (r"\.(mlp_ln|ffn_layernorm|mlp_layernorm)(?=\.)", ".norm2"),
+    (r"\.(mlp_ln|ln_mlp|ln_ffn|norm_mlp|norm_ffn|ffn_layernorm|mlp_layernorm)(?=\.)", ".norm2"),
     (r"(?<=\d)\.final_layernorm(?=\.)", ".norm2"),
     (r"\.pre_feedforward_layernorm(?=\.)", ".norm2"),
     (r"\.(post_attention_layernorm|sa_scale|post_attention_norm)(?=\.)", ".postattn_norm"),
