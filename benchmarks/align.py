@@ -3,11 +3,11 @@
     python benchmarks/align.py [--unseen] [--json FILE]
 
 A pair is right when its source keys and its ops are right, judged by the values that they make; an abstention counts as a miss.
-`--unseen` adds jobs outside tests/proofs, which need timm, torchvision and transformers and take some minutes.
+weightbridge and lit-wsl are measured too where they can be imported. `--unseen` adds jobs outside tests/proofs, which need timm,
+torchvision and transformers and take some minutes.
 """
 
 import argparse
-import importlib.util
 import json
 import statistics
 import sys
@@ -19,12 +19,14 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "align"), str(ROOT / "examples"), str(Path(__file__).parent)]
 
 from judging import HELD_OUT, TUNED, Judge, Score  # noqa: E402
+from peers import SECONDS, WAYS, Peer  # noqa: E402
 from truths import Truth, read_truth  # noqa: E402
 from variants import Variant, variants  # noqa: E402
 
 from ckpt_tool.align import MIN_CONFIDENCE, Alignment, Pair, align, suggest  # noqa: E402
 from ckpt_tool.errors import RuleError  # noqa: E402
 from ckpt_tool.mapping import Plan, plan_by_name, plan_by_position, read_rule_files  # noqa: E402
+from ckpt_tool.ops import parse_ops  # noqa: E402
 from ckpt_tool.tensors import Catalog, DType, TensorInfo  # noqa: E402
 
 Way = Callable[[Catalog, Catalog], list[Pair]]
@@ -80,8 +82,33 @@ def by_alignment(source: Catalog, target: Catalog) -> list[Pair]:
 BASELINES: dict[str, Way] = {
     "exact name": by_name, "position, i-th to i-th": by_position, "`--by position`": by_our_position, "longest common suffix": by_suffix,
 }  # fmt: skip
-OTHERS = ("weightbridge", "lit_wsl")
-"""Other tools, whose figures were measured elsewhere; what is not installed is not run here."""
+
+
+def by_peer(peer: Peer) -> Way:
+    """What another tool pairs; a pair of other shapes is a reshape."""
+
+    def way(source: Catalog, target: Catalog) -> list[Pair]:
+        sides = [{key: info.shape for key, info in side.items()} for side in (source, target)]
+        return [_reshaped(origin, key, source, target) for key, origin in peer.pairs(*sides).items()]
+
+    return way
+
+
+def _reshaped(origin: str, key: str, source: Catalog, target: Catalog) -> Pair:
+    shape = target[key].shape
+    ops = () if source[origin].shape == shape else parse_ops({"reshape": list(shape)})
+    return Pair(((origin,),), ((key,),), ops)
+
+
+def peers() -> list[Peer]:
+    return [peer for peer in map(Peer, WAYS) if peer.is_there]
+
+
+def notes(found: Iterable[Peer]) -> str:
+    """How often the tools took too long or refused; and which are not there."""
+    lines = [f"{each.name}: {each.timeouts} jobs took more than {SECONDS} s, {each.refusals} it refused as a whole." for each in found]
+    missing = [name for name in WAYS if name not in {each.name for each in found}]
+    return "\n\n" + "\n".join([*lines, *(f"{name} can't be imported, so it was not run." for name in missing)])
 
 
 def mean(numbers: Iterable[float]) -> float:
@@ -109,19 +136,18 @@ def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def corpus(parts: dict[str, list[Truth]]) -> tuple[str, object]:
-    """Recall and precision of each way on each part."""
-    found = {
-        part: {name: measured(truths, way) for name, way in {**BASELINES, "alignment": by_alignment}.items()}
-        for part, truths in parts.items()
-    }
+    """Recall and precision of each way on each part; of other tools on the first two, the real conversions of tests/proofs."""
+    others = peers()
+    ways = {**BASELINES, "alignment": by_alignment}
+    found = {part: {name: measured(truths, way) for name, way in ways.items()} for part, truths in parts.items()}
+    for part in list(parts)[:2]:
+        found[part] |= {each.name: measured(parts[part], by_peer(each)) for each in others}
     rows = [
         (part, name, f"{each['recall']:.3f}", f"{each['precision']:.4f}", f"{each['perfect']} of {each['jobs']}", each["wrong"])
         for part, ways in found.items()
         for name, each in ways.items()
     ]
-    missing = [name for name in OTHERS if importlib.util.find_spec(name) is None]
-    note = f"\n\nNot installed here, so not run: {', '.join(missing)}." if missing else ""
-    return table(("part", "way", "recall", "precision", "perfect", "wrong"), rows) + note, found
+    return table(("part", "way", "recall", "precision", "perfect", "wrong"), rows) + notes(others), found
 
 
 def reliability(truths: Iterable[Truth]) -> tuple[str, object]:
@@ -165,6 +191,18 @@ def sources_of(found: Alignment) -> dict[str, str]:
 def hard_variants() -> tuple[str, object]:
     rows = [tried(variant) for variant in variants()]
     return table(rows[0], (row.values() for row in rows)), rows
+
+
+def peers_on_variants() -> tuple[str, object]:
+    others, rows = peers(), []
+    for variant in variants():
+        truth = variant.known | variant.unknown
+        for each in others:
+            shapes = [{key: info.shape for key, info in side.items()} for side in (variant.source, variant.target)]
+            found = each.pairs(*shapes)
+            right = sum(truth.get(key) == origin for key, origin in found.items())
+            rows.append((variant.name, each.name, len(truth), right, len(found) - right))
+    return table(("variant", "tool", "pairs", "right", "wrong"), rows) + notes(others), rows
 
 
 def layers(count: int, name: str, experts: int = 0) -> Iterator[TensorInfo]:
@@ -243,6 +281,7 @@ def main() -> None:
         "Real conversions by names and shapes": lambda: corpus(parts),
         "How sure, and how often right": lambda: reliability(every),
         "Ten variants of the ResNet-50 to detector job": hard_variants,
+        "Other tools on them": peers_on_variants,
         "Rules drafted and written by hand": lambda: rule_counts(proved),
         "Speed": speed,
     }

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.composites import Composite, Rest, composites
+from ckpt_tool.align.composites import composites
 from ckpt_tool.align.depth import uncertain_depths
+from ckpt_tool.align.fusions import Composite, Rest, is_order_unknown
 from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matches, Matching
+from ckpt_tool.align.outlines import by_outlines
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import reforms
+from ckpt_tool.align.remaining import remaining
+from ckpt_tool.align.sequels import sequels
 from ckpt_tool.align.towers import uncertain_towers
+from ckpt_tool.align.trust import confidences, evidence_of
 from ckpt_tool.align.units import Names, Unit, units_of
 from ckpt_tool.align.words import common_path
 from ckpt_tool.formats.ordering import is_sorted
@@ -45,10 +50,13 @@ class Ambiguous:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
+    """`misfits` are source and target keys that have the same place, but other shapes; they are among the unpaired ones."""
+
     pairs: tuple[Aligned, ...]
     ambiguous: tuple[Ambiguous, ...]
     unpaired_source: tuple[str, ...]
     unpaired_target: tuple[str, ...]
+    misfits: tuple[tuple[str, str], ...] = ()
 
     def at_least(self, confidence: float) -> tuple[Pair, ...]:
         return tuple(each.pair for each in self.pairs if each.confidence >= confidence)
@@ -63,9 +71,11 @@ class _Aligning:
     def __init__(self, source: Catalog, target: Catalog, hints: Sequence[Hint]) -> None:
         self.source, self.target = source, target
         self.units = (units_of(source), units_of(target))
-        is_ordered = all(_tells_order(side) for side in (source, target))
-        self.matching = Matching(*self.units, is_ordered, self._hinted(hints))
+        self.is_ordered = all(_tells_order(side) for side in (source, target))
+        self.matching = Matching(*self.units, self.is_ordered, self._hinted(hints))
+        self.misfits: list[tuple[str, str]] = []
         self.hints = hints
+        self.trust: dict[Cell, float] = {}
 
     def _hinted(self, hints: Sequence[Hint]) -> list[tuple[int, int]]:
         ours, theirs = ({key: unit.place for unit in side for key in unit.keys.values()} for side in self.units)
@@ -78,14 +88,18 @@ class _Aligning:
         depths, towers = uncertain_depths(self.units, matches, hinted), uncertain_towers(self.units, matches, hinted)
         doubtful = depths | towers
         sure = [match for match in matches.found if (match.source, match.target) not in doubtful]
+        self.trust = confidences(self.units, sure)
         copies: dict[str, tuple[str, Match]] = {}
         for match in sure:
             ours, theirs = self.units[0][match.source], self.units[1][match.target]
             for role, key in _shared(ours, theirs):
                 copies[theirs.keys[role]] = (key, match)
         pairs = list(self._copied(copies))
+        pairs += self._sequels(pairs, sure, doubtful)
         pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
         pairs += self._leaves(pairs, sure)
+        pairs += self._remaining(pairs, sure)
+        pairs += self._by_outlines(pairs, matches, doubtful)
         halves = "but the rotary halves may be interleaved on one side"
         pairs = [_doubted(each, halves) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
         pairs = list(self._with_ties(pairs))
@@ -95,8 +109,9 @@ class _Aligning:
         ops, unsure = reforms({key: origin for key, (origin, _) in copies.items()}, self.source, self.target)
         for key, (origin, match) in copies.items():
             if key in ops:
-                found = Aligned(Pair(((origin,),), ((key,),), ops[key]), confidence_of(match), evidence_of(match))
-                yield _doubted(found, "but square: it may be transposed") if key in unsure else found
+                found = Aligned(Pair(((origin,),), ((key,),), ops[key]), self.trust[match.source, match.target], evidence_of(match))
+                found = _doubted(found, "but square: it may be transposed") if key in unsure else found
+                yield _doubted(found, "but its rows may be in another order") if is_order_unknown(origin, key) else found
 
     def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
         """Single tensors that are left over inside modules that belong together."""
@@ -109,10 +124,59 @@ class _Aligning:
                 for keys, units, place in zip(inside, self.units, (match.source, match.target), strict=True)
             )
             fitting = [(x, y) for x in a for y in b if self.source[x].shape == self.target[y].shape]
-            if len(fitting) == 1 and confidence_of(match) >= 0.9:
+            if len(fitting) == 1 and self.trust[match.source, match.target] >= 0.9:
                 (x, y) = fitting[0]
                 found.append(Aligned(Pair(((x,),), ((y,),)), 0.92, "all that is left in modules that belong together"))
                 taken |= {x, y}
+        return found
+
+    def _sequels(self, pairs: Sequence[Aligned], matches: Sequence[Match], doubtful: Collection[Cell]) -> Iterator[Aligned]:
+        """Modules that are left in sequences whose other members are paired."""
+        free = self._free(pairs, doubtful)
+        paired = [cell for match in matches if self.trust[cell := (match.source, match.target)] >= 0.9]
+        copies: dict[str, str] = {}
+        for i, j in sequels(self.units, free, self.matching.forms, paired):
+            ours, theirs = self.units[0][i], self.units[1][j]
+            copies |= {theirs.keys[role]: key for role, key in _shared(ours, theirs)}
+        ops, unsure = reforms(copies, self.source, self.target)
+        for key, origin in copies.items():
+            if key in ops and key not in unsure and not is_order_unknown(origin, key):
+                yield Aligned(Pair(((origin,),), ((key,),), ops[key]), 0.93, "the others of its sequence are paired likewise")
+
+    def _free(self, pairs: Sequence[Aligned], doubtful: Collection[Cell]) -> tuple[set[int], set[int]]:
+        """The places of units that are in no pair, and of which nothing is doubtful."""
+        ours, theirs = (
+            {unit.place for unit in side if all(key in keys for key in unit.keys.values())}
+            for side, keys in zip(self.units, self._left(pairs), strict=True)
+        )
+        return ours - {i for i, _ in doubtful}, theirs - {j for _, j in doubtful}
+
+    def _remaining(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
+        """Modules of which only one is left on each side."""
+        found = []
+        paired = [(match.source, match.target) for match in matches]
+        for i, j in remaining(self.units, self._left(pairs), self.matching.forms, paired):
+            ours, theirs = self.units[0][i], self.units[1][j]
+            for role, key in _shared(ours, theirs):
+                if self.source[key].shape == self.target[theirs.keys[role]].shape:
+                    found.append(
+                        Aligned(Pair(((key,),), ((theirs.keys[role],),)), 0.93, "nothing else is left that fits, names agree in part")
+                    )
+        return found
+
+    def _by_outlines(self, pairs: Sequence[Aligned], matches: Matches, doubtful: Collection[Cell]) -> list[Aligned]:
+        """Modules that belong together though shapes around them differ; those whose own do are misfits."""
+        free = self._free(pairs, doubtful)
+        found = []
+        paired = [(match.source, match.target) for match in matches.found]
+        for match, confidence in by_outlines(self.units, free, paired, self.is_ordered):
+            ours, theirs = self.units[0][match.source], self.units[1][match.target]
+            for role, key in _shared(ours, theirs):
+                other = theirs.keys[role]
+                if ours.form != theirs.form:
+                    self.misfits.append((key, other))
+                elif confidence >= 0.9:
+                    found.append(Aligned(Pair(((key,),), ((other,),)), 0.93, f"{evidence_of(match)}, in another width"))
         return found
 
     def _inside(self, side: int, left: frozenset[str]) -> dict[Names, list[str]]:
@@ -155,14 +219,14 @@ class _Aligning:
     def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell]]) -> Alignment:
         ours, theirs = self._left(pairs)
         groups = [
-            *self._open(matches, ours, theirs),
+            *self._open(matches, ours - {a for a, _ in self.misfits}, theirs - {b for _, b in self.misfits}),
             *self._doubtful(doubtful[0], _DEPTHS),
             *self._doubtful(doubtful[1] - doubtful[0], _TOWERS),
         ]
         order = {key: place for place, key in enumerate(self.target)}
         pairs.sort(key=lambda each: order[each.pair.targets[0][0]])
         in_order = (tuple(key for key in self.source if key in ours), tuple(key for key in self.target if key in theirs))
-        return Alignment(tuple(pairs), tuple(groups), *in_order)
+        return Alignment(tuple(pairs), tuple(groups), *in_order, tuple(self.misfits))
 
     def _open(self, matches: Matches, ours: frozenset[str], theirs: frozenset[str]) -> Iterator[Ambiguous]:
         """Undecided units by what they may be, those that differ in numbers only together."""
@@ -224,24 +288,3 @@ def is_rotary_unknown(source: Catalog, target: Catalog) -> bool:
 
 def _doubted(each: Aligned, why: str) -> Aligned:
     return replace(each, confidence=0.5, evidence=f"{each.evidence}; {why}")
-
-
-def confidence_of(match: Match) -> float:
-    """How often pairs with such evidence are right, by what real conversions showed; docs/align.md has the table."""
-    support = 0.5 * match.words + 0.4 * match.votes + 0.1 * match.order
-    if match.margin < 0.2:
-        return 0.95 if support > 0.8 else 0.75
-    if match.margin < 0.35:
-        return 0.97 if support > 0.6 else 0.93
-    return 0.99 if support > 0.4 else 0.95
-
-
-def evidence_of(match: Match) -> str:
-    said = []
-    if match.words >= 0.5:
-        said.append("names agree" if match.words > 0.8 else "names agree in part")
-    if match.votes >= 0.5:
-        said.append("what stands around is paired likewise")
-    if match.order >= 0.9:
-        said.append("the order agrees")
-    return ", ".join(["shapes agree", *said])

@@ -10,6 +10,9 @@ from ckpt_tool.align.words import stem_and_number, words_of
 _EITHER_WAY = frozenset({"up", "ups", "neck", "fusion", "refinenet", "refine", "fpn", "pyramid", "lateral", "scratch", "reassemble"})
 """Where levels are counted from the coarse or from the fine end, as the author likes."""
 
+_COUNTED_BACK = (("refinenet", "fusion"),)
+"""MiDaS's refinenet1 is the finest level; where fusion layers are a list, the coarsest comes first."""
+
 Place = tuple[Names, str]
 
 
@@ -35,7 +38,7 @@ def turned(source: Sequence[Unit], target: Sequence[Unit]) -> tuple[list[Unit], 
         if other is None:
             continue
         same, back = _agreement(run.blocks, other.blocks), _agreement(run.blocks, other.blocks[::-1])
-        if back > same + 0.05 * len(run.numbers):
+        if back > same + 0.05 * len(run.numbers) or (back > same - 0.05 and _are_counted_back(run.place, other.place)):
             units = [_reversed(unit, other) for unit in units]
         elif back > same - 0.05 and _may_be_either(run.place, other.place):
             unknown |= {(a.place, b.place) for a in source for b in target if _is_under(a, run.place) and _is_under(b, other.place)}
@@ -81,6 +84,11 @@ def _may_be_either(ours: Place, theirs: Place) -> bool:
     return bool(words & _EITHER_WAY) and set(words_of(ours[1])) != set(words_of(theirs[1]))
 
 
+def _are_counted_back(ours: Place, theirs: Place) -> bool:
+    words = (_words(ours), _words(theirs))
+    return any((a in words[0] and b in words[1]) or (b in words[0] and a in words[1]) for a, b in _COUNTED_BACK)
+
+
 def _is_under(unit: Unit, place: Place) -> bool:
     depth = len(place[0])
     found = stem_and_number(unit.names[depth]) if len(unit.names) > depth and unit.names[:depth] == place[0] else None
@@ -95,7 +103,8 @@ def _reversed(unit: Unit, run: _Run) -> Unit:
     if len(unit.ranks) <= spot:
         return unit
     ranks[spot] = len(run.numbers) - 1 - ranks[spot]
-    return replace(unit, ranks=tuple(ranks))
+    spots = [("", *each[1:]) if place == spot else each for place, each in enumerate(unit.spots)]
+    return replace(unit, ranks=tuple(ranks), spots=tuple(spots))
 
 
 def _numbers_before(unit: Unit, depth: int) -> int:

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from itertools import takewhile
 
-from ckpt_tool.align.units import Names, Unit
-from ckpt_tool.align.words import stem_and_number
+from ckpt_tool.align.units import Names, Unit, pattern_of
 
 SAME_NAMES, SAME_PLACE = 3.0, 1.0
 
@@ -14,20 +13,15 @@ class Hints:
 
     def __init__(self, source: Sequence[Unit], target: Sequence[Unit], hints: Sequence[tuple[int, int]]) -> None:
         pairs = [(source[i].names, target[j].names) for i, j in hints]
-        self._kinds = {(_kind(a), _kind(b)) for a, b in pairs}
+        self._kinds = {(pattern_of(a), pattern_of(b)) for a, b in pairs}
         self._places = [place for a, b in pairs if (place := _differing(a, b))]
 
     def of(self, a: Unit, b: Unit) -> float:
         if not self._kinds:
             return 0.0
-        said = SAME_NAMES if (_kind(a.names), _kind(b.names)) in self._kinds else 0.0
+        said = SAME_NAMES if (pattern_of(a.names), pattern_of(b.names)) in self._kinds else 0.0
         is_there = any(a.names[: len(x)] == x and b.names[: len(y)] == y for x, y in self._places)
         return said + (SAME_PLACE if is_there else 0.0)
-
-
-def _kind(names: Names) -> Names:
-    """Names with their numbers left open."""
-    return tuple(f"{found[0]}#" if (found := stem_and_number(name)) else name for name in names)
 
 
 def _differing(a: Names, b: Names) -> tuple[Names, Names] | None:

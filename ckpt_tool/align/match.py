@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 from ckpt_tool.align.direction import turned
 from ckpt_tool.align.hints import Hints
 from ckpt_tool.align.likeness import Cell, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
 from ckpt_tool.align.sequence import on_common_path
 from ckpt_tool.align.units import Names, Unit
+from ckpt_tool.align.words import stem_and_number
 
 RAREST_FIRST = (0.15, 0.05, 0.0, 0.0)
 """The rarity from which on pairs have a vote, round by round: shapes that few units have come first."""
@@ -19,6 +21,8 @@ CLASH, STRUCTURE = 0.7, 0.6
 MARGINS = (0.5, 0.3, 0.2, 0.12, 0.06)
 NEAR = 0.3
 """How far behind the best one a partner may be to count as possible."""
+MOST_EXCHANGED = 200
+"""Pairs of one block that are all compared; more of them have no numbers, and their names tell."""
 LEAST = 0.35
 """The evidence besides shapes that a pair needs."""
 
@@ -34,6 +38,8 @@ class Match:
     votes: float
     order: float
     forms: float
+    exchange: float = 9.0
+    """How much worse it would be to exchange partners with another pair of the same block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +50,40 @@ class Matches:
     open: Mapping[int, tuple[int, ...]]
 
 
+def with_exchanges(found: Sequence[Match], scores: Mapping[Cell, float], source: Sequence[Unit], target: Sequence[Unit]) -> list[Match]:
+    groups: dict[object, list[Cell]] = defaultdict(list)
+    for match in found:
+        groups["source", _block(source[match.source].names)].append((match.source, match.target))
+        groups["target", _block(target[match.target].names)].append((match.source, match.target))
+    least: dict[Cell, float] = {}
+    for group in groups.values():
+        for (i, j), (x, y) in combinations(group if len(group) <= MOST_EXCHANGED else (), 2):
+            if (i, y) in scores and (x, j) in scores:
+                loss = scores[i, j] + scores[x, y] - scores[i, y] - scores[x, j]
+                least |= {cell: min(loss, least.get(cell, loss)) for cell in ((i, j), (x, y))}
+    return [replace(match, exchange=least.get((match.source, match.target), match.exchange)) for match in found]
+
+
+def _block(names: Names) -> Names:
+    """A path as far as its last number."""
+    return names[: max((depth + 1 for depth, name in enumerate(names) if stem_and_number(name)), default=0)]
+
+
 class Matching:
     """The evidence for each pair of units, and what follows from it. `hints` are pairs that a person gave."""
 
     def __init__(self, source: Sequence[Unit], target: Sequence[Unit], is_ordered: bool, hints: Sequence[Cell] = ()) -> None:
+        in_file_order = target
         target, self.undirected = turned(source, target)
+        backwards = {unit.place for unit, before in zip(target, in_file_order, strict=True) if unit is not before}
         self.source, self.target = source, target
         self.forms = candidates(source, target)
         self.shared = Words(source, target)
         self.words = {(i, j): self.shared.of(source[i], target[j]) for i, j in self.forms}
         self.order: Mapping[Cell, float] = {}
         if is_ordered:
-            self.order = on_common_path(source, target, {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()})
+            scores = {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()}
+            self.order = {cell: how for cell, how in on_common_path(source, target, scores).items() if cell[1] not in backwards}
         self.known = _best_words(self.words)
         self.structures = Structures(source, target)
         told = Hints(source, target, hints)
@@ -113,6 +141,7 @@ class Matching:
                         _take(rows, columns, i, j)
                     else:
                         _forget(rows, columns, i, j)
+        found = with_exchanges(found, scores, self.source, self.target)
         return Matches(tuple(found), {i: _near_best(row) for i, row in rows.items() if row})
 
     def _has_paired_siblings(self, i: int, j: int) -> bool:

@@ -11,8 +11,12 @@ from ckpt_tool.keys.affine import Affine
 from ckpt_tool.ops import Each, Op
 
 _NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
-_NAMES = "ijklmnopqrstuvwxyzabcdfgh"
+_LETTERS = "ijklmnopqrstuvwxyzabcdfgh"
+_NAMES = [*_LETTERS, *(first + second for first in _LETTERS for second in _LETTERS)]
 _COLLECTED = "e"
+
+MOST_STRAYS = 4
+"""Numbers that the target doesn't have, of which all ways to write some out are tried."""
 
 Texts = tuple[str, ...]
 """What stands around the numbers of a key."""
@@ -78,8 +82,16 @@ class _Group:
         drafted, strays = self._draft(literal)
         if drafted is not None:
             return [drafted]
+        if len(strays) > MOST_STRAYS:
+            return self._drafts_without(strays, literal)
         ways = [self._split(place, literal) for place in strays]
         return min(ways, key=len) if ways else [each for pair in self._pairs for each in _Group([pair], {}).drafts(literal)]
+
+    def _drafts_without(self, strays: Sequence[Place], literal: frozenset[Place]) -> list[Draft]:
+        """The drafts with many numbers written out: those that are one in all pairs at once, else that of fewest values."""
+        values = {place: len(set(self._column(place))) for place in strays}
+        fixed = frozenset(place for place, count in values.items() if count == 1)
+        return self.drafts(literal | fixed) if fixed else self._split(min(strays, key=values.__getitem__), literal)
 
     def _split(self, place: Place, literal: frozenset[Place]) -> list[Draft]:
         """The drafts of the pairs that agree in one number, for each of its values."""
@@ -126,7 +138,9 @@ class _Group:
                 column = self._column(place)
                 if place in literal or (len(self._values.get(texts[: number + 1], ())) <= 1 and len(set(column)) == 1):
                     continue
-                name = next((name for at, other, name in known if at != slot and other == column), None) or next(names)
+                name = next((name for at, other, name in known if at != slot and other == column), None) or next(names, None)
+                if name is None:
+                    continue
                 known.append((slot, column, name))
                 holes[place] = name
         return holes

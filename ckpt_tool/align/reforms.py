@@ -24,7 +24,7 @@ def reforms(copies: Copies, source: Catalog, target: Catalog) -> tuple[dict[str,
     """
     kinds: dict[Kind, list[str]] = defaultdict(list)
     for key, origin in copies.items():
-        kinds[_numberless(origin), _numberless(key), len(source[origin].shape)].append(key)
+        kinds[numberless(origin), numberless(key), len(source[origin].shape)].append(key)
     turns = {kind: _turns([(source[copies[key]].shape, target[key].shape) for key in keys]) for kind, keys in kinds.items()}
     found: dict[str, tuple[Op, ...]] = {}
     unsure: set[str] = set()
@@ -39,7 +39,7 @@ def reforms(copies: Copies, source: Catalog, target: Catalog) -> tuple[dict[str,
     return found, unsure
 
 
-def _numberless(key: str) -> str:
+def numberless(key: str) -> str:
     return re.sub(r"\d+", "#", key.replace("/", "."))
 
 

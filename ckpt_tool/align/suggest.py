@@ -9,13 +9,18 @@ from ckpt_tool.align.alignment import Aligned, Alignment, Hint, align
 from ckpt_tool.align.contents import HasValues
 from ckpt_tool.align.draft import draft_rules
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.reforms import numberless
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping import DTypePolicy, Origin, Plan, compile_plan, read_rule_text
+from ckpt_tool.mapping.misfits import fit_note
 from ckpt_tool.mapping.write_rules import escaped, rule_line, scalar
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, shape_text
 
 MIN_CONFIDENCE = 0.9
+MOST_MISFITS = 20
+FEW_MISFITS = 4
+"""Kinds of tensors with another shape that a `fit:` may adapt; where more have, the networks differ in width."""
 MOST_KEYS = 2000
 """Unpaired keys of one side that are folded; the folding of more takes long."""
 
@@ -41,6 +46,8 @@ class Suggestion:
     plan: Plan | None
     min_confidence: float
     basis: str = "names and shapes"
+    misfits: tuple[str, ...] = ()
+    """What belongs together but for its shape, in words: rules that would map it, with the shapes of one of their pairs."""
 
     @property
     def is_complete(self) -> bool:
@@ -57,7 +64,7 @@ class Suggestion:
         for name, patterns, why in (("drop", self.drop, "no tensor of the target"), ("keep", self.keep, "nothing of the source goes here")):
             if patterns:
                 lines += [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
-        return "\n".join([*lines, *self._open()]) + "\n"
+        return "\n".join([*lines, *(f"# {escaped(line)}" for line in self.misfits), *self._open()]) + "\n"
 
     def _open(self) -> list[str]:
         """What is left to a person, as comments."""
@@ -90,10 +97,30 @@ def suggest_for(alignment: Alignment, source: Catalog, target: Catalog, min_conf
     pairs = alignment.at_least(min_confidence)
     drop = _unpaired(source, (key for pair in pairs for slot in pair.sources for key in slot))
     keep = _unpaired(target, (key for pair in pairs for slot in pair.targets for key in slot))
+    misfits = _misfits(alignment.misfits, source, target)
     if not pairs:
-        return Suggestion(alignment, (), drop, keep, None, min_confidence)
+        return Suggestion(alignment, (), drop, keep, None, min_confidence, misfits=misfits)
     lines, plan = _verified(pairs, source, target, drop, keep, dtypes)
-    return Suggestion(alignment, _explained(lines, plan, alignment), drop, keep, plan, min_confidence)
+    return Suggestion(alignment, _explained(lines, plan, alignment), drop, keep, plan, min_confidence, misfits=misfits)
+
+
+def _misfits(found: Sequence[tuple[str, str]], source: Catalog, target: Catalog) -> tuple[str, ...]:
+    """A line for each kind of key that has its place on both sides, but another shape."""
+    unlike = [(a, b) for a, b in found if source[a].shape != target[b].shape]
+    kinds: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for a, b in unlike:
+        kinds.setdefault((numberless(a), numberless(b)), []).append((a, b))
+    lines = [_misfit(pairs, source, target, len(kinds) <= FEW_MISFITS) for pairs in kinds.values()]
+    more = [f"{len(lines) - MOST_MISFITS} more kinds of tensors have another shape"] if len(lines) > MOST_MISFITS else []
+    return (*lines[:MOST_MISFITS], *more)
+
+
+def _misfit(pairs: Sequence[tuple[str, str]], source: Catalog, target: Catalog, is_rare: bool) -> str:
+    a, b = pairs[0]
+    shapes = (source[a].shape, target[b].shape)
+    many = f", and {len(pairs) - 1} like it" if len(pairs) > 1 else ""
+    notes = fit_note(b, *shapes) if is_rare else []
+    return "; ".join([f"same place, another shape: {a} -> {b}, {shape_text(shapes[0])} and {shape_text(shapes[1])}{many}", *notes])
 
 
 def plan_by_alignment(
@@ -155,7 +182,7 @@ def _verified(
     pairs: Sequence[Pair], source: Catalog, target: Catalog, drop: Sequence[str], keep: Sequence[str], dtypes: DTypePolicy
 ) -> tuple[list[str], Plan]:
     """Lines of rules, and their plan, which has exactly the pairs; where a short draft hasn't, a line for each pair."""
-    drafts = [draft_rules(pairs, source), _written_out(pairs)]
+    drafts = [draft_rules(pairs, source), _written_out(pairs, source)]
     for lines in drafts[:-1]:
         try:
             plan = _plan(lines, source, target, drop, keep, dtypes)
@@ -166,11 +193,17 @@ def _verified(
     return drafts[-1], _plan(drafts[-1], source, target, drop, keep, dtypes)
 
 
-def _written_out(pairs: Sequence[Pair]) -> list[str]:
-    return [
-        rule_line([quote(key) for slot in pair.sources for key in slot], [quote(key) for slot in pair.targets for key in slot], pair.ops)
-        for pair in pairs
-    ]
+def _written_out(pairs: Sequence[Pair], source: Catalog) -> list[str]:
+    """A line for each pair, without numbers left open but for those of keys that are collected."""
+    return [line for pair in pairs for line in ([_as_it_is(pair)] if _has_single_keys(pair) else draft_rules([pair], source))]
+
+
+def _has_single_keys(pair: Pair) -> bool:
+    return all(len(slot) == 1 for slot in (*pair.sources, *pair.targets))
+
+
+def _as_it_is(pair: Pair) -> str:
+    return rule_line([quote(key) for (key,) in pair.sources], [quote(key) for (key,) in pair.targets], pair.ops)
 
 
 def _plan(lines: Sequence[str], source: Catalog, target: Catalog, drop: Sequence[str], keep: Sequence[str], dtypes: DTypePolicy) -> Plan:

@@ -28,7 +28,7 @@ class Unit:
     ranks: tuple[int, ...]
     ranked: tuple[bool, ...]
     spots: tuple[Spot, ...]
-    """For each rank the stem, the number itself, and the numbers of all siblings."""
+    """For each rank the stem (of a bare number, the name before it), the number itself, and the numbers of all siblings."""
     turn: tuple[int, int] = (0, 1)
     """Its place among the units that differ from it in numbers only, and how many these are."""
 
@@ -64,6 +64,11 @@ def _with_turns(units: Sequence[Unit]) -> list[Unit]:
 def kind_of(names: Names) -> Names:
     """Names without their numbers."""
     return tuple(found[0] if (found := stem_and_number(name)) else name for name in names)
+
+
+def pattern_of(names: Names) -> Names:
+    """Names with their numbers left open."""
+    return tuple(f"{found[0]}#" if (found := stem_and_number(name)) else name for name in names)
 
 
 def _own_words(key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> frozenset[str]:
@@ -153,8 +158,12 @@ class _Ranks:
                 ranks.append(known[found[1]])
                 if id(known) not in self._sets:
                     self._sets[id(known)] = frozenset(known)
-                spots.append((found[0], found[1], self._sets[id(known)]))
+                spots.append((found[0] or _container(names[:depth]), found[1], self._sets[id(known)]))
         return tuple(ranks), tuple(ranked), tuple(spots)
+
+
+def _container(names: Names) -> str:
+    return f"{names[-1]}." if names and stem_and_number(names[-1]) is None else ""
 
 
 def plain(shape: Shape) -> Shape:
@@ -172,6 +181,9 @@ def likeness(ours: Form, theirs: Form) -> float:
     if any(plain(a[role]) != plain(b[role]) for role in shared):
         return 0.0
     only = {role for role in a.keys() ^ b.keys() if role != "count"}
+    if BIAS in only and WEIGHT in shared and 1 in (ranks := {len(a[WEIGHT]), len(b[WEIGHT])}) and len(ranks) > 1:
+        # A norm has a bias or not; a token that is a parameter of its own is no norm.
+        return 0.0
     if "mean" in only:
         return 0.0
     lack = 0.15 * len(only - {BIAS}) + 0.1 * (BIAS in only)

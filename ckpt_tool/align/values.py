@@ -254,7 +254,9 @@ class _Comparing:
     def _result(self, named: Alignment) -> Alignment:
         order = {key: place for place, key in enumerate(self.target.catalog)}
         pairs = sorted(self.pairs, key=lambda each: order[each.pair.targets[0][0]])
-        return Alignment(tuple(pairs), tuple(self._still_open(named.ambiguous)), tuple(self.left_source), tuple(self.left_target))
+        misfits = tuple((a, b) for a, b in named.misfits if a in self.left_source and b in self.left_target)
+        open_groups = tuple(self._still_open(named.ambiguous))
+        return Alignment(tuple(pairs), open_groups, tuple(self.left_source), tuple(self.left_target), misfits)
 
     def _still_open(self, groups: Iterable[Ambiguous]) -> Iterator[Ambiguous]:
         for group in groups:

@@ -12,19 +12,33 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.parametrizations\.weight\.original0$", ".weight_g"),
     (r"\.parametrizations\.weight\.original1$", ".weight_v"),
     (r"^(module\.|_orig_mod\.|ema_model\.)+", ""),
+    # Flax keeps the running statistics of a module in a collection of their own.
+    (r"^\.(params|batch_stats)(?=\.)", ""),
+    # The head over a vocabulary.
+    (r"^((?:\.[a-z_]+){0,2})\.(embed_out|unembed|output|output_layer|output_projection|proj_out|to_logits)"
+     r"(?=\.(weight|bias)$)", r"\1.lm_head"),
+    # Lists of parts side by side for blocks: attn_layers.0, norm_layers_1.0.
+    (r"\.(attn|ffn|norm)_layers(?:_(\d))?\.(\d+)(?=\.)", lambda m: f".layers.{m[3]}.{m[1]}{m[2] or ''}"),
     # Attention.
+    # NeMo's transformer: with attention to an encoder, its feed-forward is the third.
+    (r"\.(first|second)_sub_layer(?=\.(query|key|value|out)_)", lambda m: ".self_attn" if m[1] == "first" else ".cross_attn"),
+    (r"\.(second|third)_sub_layer(?=\.dense_)", ".mlp"),
+    (r"\.sa_(?=[qkvo])", ".self_attn."),
+    (r"\.ca_(?=[qkvo])", ".cross_attn."),
+    (r"\.([qkv])(?=(content|pos)_)", r".\1_"),
     (r"\.(attention|crossattention)\.self\.", r".\1."),
     (r"\.attention\.attention\.", ".attention."),
     (r"\.(attention|attn)\.output\.(dense|layer_?norm)", lambda m: ".attention.o" if m[2] == "dense" else ".norm1"),
-    (r"\.(self_attention|self_attn|attention|attn|mha|sa|mixer)(?=\.)", ".attn"),
+    (r"\.(self_attention|self_attn|attention|attn|mha|sa|mixer)(\.w_msa)?(?=\.)", ".attn"),
     (r"\.(crossattention|cross_attn|encoder_attn|encoder_decoder_attention|multihead_attn)(?=\.)", ".cross.attn"),
     (r"\.(to_out\.0|to_out|out_proj|output_proj|out_project|wo|o_proj|dense|c_proj|proj|projection)(?=\.[^.]*$)(?<=attn\.o_proj)", ".o"),
-    (r"\.attn\.(to_out\.0|to_out|out_proj|output_proj|attn_out|out|wo|o_proj|dense|c_proj|proj|projection)(?=\.)", ".attn.o"),
+    (r"\.attn\.(to_out\.0|to_out|out_proj|output_proj|attn_out|out|wo|o_proj|dense|c_proj|proj|projection|linear_out|out_projection)(?=\.)",
+     ".attn.o"),
     (r"\.proj_out_attn(?=\.)|\.proj_attn(?=\.)", ".attn.o"),
-    (r"[._](query_proj|query|q_proj|to_q|q_lin|wq|linear_q)(?=[._])", ".q"),
-    (r"[._](key_proj|key|k_proj|to_k|k_lin|wk|linear_k)(?=[._])", ".k"),
-    (r"[._](value_proj|value|v_proj|to_v|v_lin|wv|linear_v)(?=[._])", ".v"),
-    (r"[._](query_key_value|qkv_proj|wqkv|c_attn|in_proj|qkv_linear|to_qkv)(?=[._])", ".qkv"),
+    (r"[._](query_proj|query|q_proj|to_q|q_lin|wq|linear_q|query_net|query_projection)(?=[._])", ".q"),
+    (r"[._](key_proj|key|k_proj|to_k|k_lin|wk|linear_k|key_net|key_projection)(?=[._])", ".k"),
+    (r"[._](value_proj|value|v_proj|to_v|v_lin|wv|linear_v|value_net|value_projection)(?=[._])", ".v"),
+    (r"[._](query_key_value|qkv_proj|wqkv|c_attn|in_proj|qkv_linear|to_qkv|att_proj|attn_proj)(?=[._])", ".qkv"),
     (r"\.(q|query)_(layer_?)?norm(?=\.)", ".qnorm"),
     (r"\.(k|key)_(layer_?)?norm(?=\.)", ".knorm"),
     # Feed-forward.
@@ -32,8 +46,8 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"(?<!attn)\.output\.dense(?=\.)", ".mlp.fc2"),
     (r"(?<!attn)\.output\.layer_?norm(?=\.)", ".norm2"),
     (r"\.(feed_forward|feedforward|ffn|ff)(?=\.)", ".mlp"),
-    (r"\.mlp\.(layers\.0|fc_in|c_fc|lin1|linear1|linear_1|wi|0|dense_h_to_4h|dense1|ff0|fc_1)(?=\.)", ".mlp.fc1"),
-    (r"\.mlp\.(layers\.1|layers\.3|fc_out|c_proj|lin2|linear2|linear_2|3|2|dense_4h_to_h|dense2|ff1|fc_2)(?=\.)", ".mlp.fc2"),
+    (r"\.mlp\.(layers\.0|fc_in|c_fc|lin1|linear1|linear_1|wi|0|dense_h_to_4h|dense1|ff0|fc_1|dense_in)(?=\.)", ".mlp.fc1"),
+    (r"\.mlp\.(layers\.1|layers\.3|fc_out|c_proj|lin2|linear2|linear_2|3|2|dense_4h_to_h|dense2|ff1|fc_2|dense_out)(?=\.)", ".mlp.fc2"),
     (r"\.(fc1|lin1|linear1|linear_1)(?=\.)", ".fc1"),
     (r"\.(fc2|lin2|linear2|linear_2)(?=\.)", ".fc2"),
     (r"\.(wo|wqkv)(?=\.[^.]*$)", lambda m: ".attn.o" if m[1] == "wo" else ".attn.qkv"),
@@ -47,12 +61,12 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.(w2|down_proj)(?=\.)", ".down"),
     # Normalisation.
     (r"layer_norm", "layernorm"),
-    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_?1|layernorm1|norm_1|attn_ln)(?=\.)", ".norm1"),
+    (r"\.(layernorm_before|input_layernorm|attention_norm|attn_norm|ln_?1|layernorm1|norm_1|attn_ln|ln_attn)(?=\.)", ".norm1"),
     (r"\.(sa_norm|sa_layernorm)(?=\.)", ".norm1"),
     (r"\.(self_attn_layernorm|self_attn_norm|self_attention_norm|attention_layernorm|attn_layernorm|norm_attn)(?=\.)", ".norm1"),
     (r"\.(encoder_attn_layernorm|cross_attn_layernorm|cross_attn_ln|cross_attn_norm|cross_attention_norm)(?=\.)", ".crossattn_norm"),
     (r"\.(layernorm_after|ffn_norm|ff_norm|mlp_norm|ln_?2|layernorm2|output_layernorm|norm_2)(?=\.)", ".norm2"),
-    (r"\.(mlp_ln|ffn_layernorm|mlp_layernorm)(?=\.)", ".norm2"),
+    (r"\.(mlp_ln|ln_mlp|ln_ffn|norm_mlp|norm_ffn|ffn_layernorm|mlp_layernorm)(?=\.)", ".norm2"),
     (r"(?<=\d)\.final_layernorm(?=\.)", ".norm2"),
     (r"\.pre_feedforward_layernorm(?=\.)", ".norm2"),
     (r"\.(post_attention_layernorm|sa_scale|post_attention_norm)(?=\.)", ".postattn_norm"),
@@ -111,8 +125,10 @@ def places_of_norms(siblings: Container[str]) -> dict[str, str]:
     """Which norm of a block a name means by what stands beside it: Llama's second is `post_attention_layernorm`, Gemma's is not."""
     if "crossattn_norm" in siblings:
         return {"crossattn_norm": "norm2", "norm2": "norm3"}
+    if "norm2" in siblings and "norm1" in siblings and "postattn_norm" in siblings and "postmlp_norm" not in siblings:
+        return {"postattn_norm": "norm2", "norm2": "norm3"}
     if "norm2" in siblings:
-        return {}
+        return {"norm": "norm1"} if "norm1" not in siblings else {}
     # Without one before it, a norm after attention is the first, as in BERT.
     after = ("norm2", "norm3") if "norm1" in siblings else ("norm1", "norm2")
     return {"postattn_norm": after[0], "postmlp_norm": after[1]}

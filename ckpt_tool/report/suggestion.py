@@ -16,6 +16,9 @@ def suggestion_said(found: Suggestion) -> str:
     ]
     if len(ambiguous) > MOST_SHOWN:
         lines.append(f"{len(ambiguous) - MOST_SHOWN} more ambiguous groups")
+    lines += [safe(line) for line in found.misfits[:MOST_SHOWN]]
+    if len(found.misfits) > MOST_SHOWN:
+        lines.append(f"{len(found.misfits) - MOST_SHOWN} more kinds of tensors have another shape")
     unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
     if unsure:
         lines.append(f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; --min-confidence says what a pair needs")
@@ -39,6 +42,7 @@ def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, obje
     return {
         "schema": 1, "source": names[0], "target": names[1], "min_confidence": found.min_confidence,
         "pairs": [_pair(each) for each in found.alignment.pairs], "ambiguous": ambiguous,
+        "misfits": [{"source": a, "target": b} for a, b in found.alignment.misfits],
         "fresh": list(found.alignment.unpaired_target), "unused": list(found.alignment.unpaired_source),
         "drafted": drafted, "drop": list(found.drop), "keep": list(found.keep), "rules": found.text,
     }  # fmt: skip

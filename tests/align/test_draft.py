@@ -115,3 +115,23 @@ def test_rules_say_the_renames_of_real_conversions(path):
 def test_proofs_are_there():
     assert len(PROOFS) >= 64
     assert all(json.loads(gzip.decompress(path.read_bytes()))["truth"] for path in PROOFS[:2])
+
+
+@pytest.mark.parametrize("count", [12, 300])
+def test_pairs_of_very_many_keys_are_written_out_at_once(count):
+    found = [
+        Pair(tuple((f"a.{i}.b.{i * k % 7}.w{i}",) for i in range(count)), ((f"{name}.w",),), parse_ops({"concat": 0}))
+        for name, k in (("x", 1), ("y", 3))
+    ]
+    lines = draft_rules(found, [slot[0] for pair in found for slot in pair.sources])
+    assert len(lines) == 2
+
+
+def test_keys_that_are_collected_stay_together_in_a_rule_for_one_pair(tmp_path):
+    from ckpt_tool.align.suggest import _written_out
+
+    experts = catalog(*(f"m.{e}.{word} 2x3" for e in range(3) for word in ("gate", "up")))
+    slots = tuple(tuple(f"m.{e}.{word}" for e in range(3)) for word in ("gate", "up"))
+    (line,) = _written_out([Pair(slots, (("all",),), parse_ops([{"stack": 0}, {"concat": 1}]))], experts)
+    (step,) = compile_plan(rules(tmp_path, f"rules:\n  - {line}\n"), experts, catalog("all 3x4x3")).steps
+    assert step.inputs == tuple(key for slot in slots for key in slot)

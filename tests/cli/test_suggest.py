@@ -8,16 +8,20 @@ from running import ckpt
 
 from ckpt_tool import How, load_into, map_checkpoint, open_checkpoint, planned
 
-SMALL = """\
+MISFIT = (
+    "same place, another shape: head.weight -> classifier.weight, 5×8 and 3×8; another number of rows (classes, words)? "
+    '`fit: [{"classifier.weight": rows}]` in a rule file adapts it\n'
+)
+SMALL = f"""\
 # Drafted from names and shapes; a comment tells how sure each rule is. Read them before use.
 rules:
   # 0.99, 8 tensors: shapes agree, names agree, what stands around is paired likewise, the order agrees
-  - layers.{i}.** -> blocks.{i}.**
+  - layers.{{i}}.** -> blocks.{{i}}.**
 drop:  # no tensor of the target
   - head.weight
 keep:  # nothing of the source goes here
   - classifier.weight
-"""
+# {MISFIT}"""
 
 
 def key_list(path, *lines):
@@ -41,7 +45,7 @@ def pair(tmp_path):
 def test_rules_are_printed_with_comments(pair, tmp_path):
     ran = ckpt("suggest", *pair)
     assert ran.out == SMALL
-    assert ran.err == "8 mapped by 1 rule, 1 of the target without a source, 1 of the source unused\n"
+    assert ran.err == MISFIT + "8 mapped by 1 rule, 1 of the target without a source, 1 of the source unused\n"
     assert ran.status == 0
 
 
@@ -59,6 +63,7 @@ def test_json_is_the_contract(pair):
     assert found["unused"] == ["head.weight"]
     assert found["rules"] == SMALL
     assert found["ambiguous"] == []
+    assert found["misfits"] == [{"source": "head.weight", "target": "classifier.weight"}]
     assert len(found["pairs"]) == 8
     assert found["pairs"][0] == {
         "sources": ["layers.0.fc1.weight"], "targets": ["blocks.0.fc1.weight"], "ops": [], "confidence": 0.99,

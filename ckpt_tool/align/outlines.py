@@ -1,0 +1,94 @@
+"""What belongs together by names, structure and order where sizes differ: the same network in another width, a head for other classes."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import product
+
+from ckpt_tool.align.likeness import Cell
+from ckpt_tool.align.match import Match, Matching
+from ckpt_tool.align.trust import confidences
+from ckpt_tool.align.units import Form, Names, Unit
+from ckpt_tool.tensors import Shape
+
+MOST_UNITS = 3000
+LARGEST_KERNEL = 11
+"""Sizes up to this one tell what kind of module it is; of larger ones any may differ."""
+ANY = 64
+LEAST_AGREEMENT = 0.95
+LEAST_VOTES = 0.5
+
+SIZES = 0.3
+"""What sizes that are the same count."""
+
+Sides = tuple[Sequence[Unit], Sequence[Unit]]
+
+
+def outline(form: Form) -> Form:
+    return tuple((role, _outlined(shape)) for role, shape in form)
+
+
+def _outlined(shape: Shape) -> Shape:
+    return tuple(size if size <= LARGEST_KERNEL and len(shape) > 2 else ANY for size in shape)
+
+
+def by_outlines(
+    units: Sides, left: tuple[Collection[int], Collection[int]], paired: Collection[Cell], is_ordered: bool
+) -> list[tuple[Match, float]]:
+    """Units of these places that belong together whatever their sizes, with how sure that is, if those that are paired already do too."""
+    forms = [{outline(units[side][place].form) for place in places} for side, places in enumerate(left)]
+    if not forms[0] & forms[1] or max(map(len, units)) > MOST_UNITS:
+        return []
+    plain = [[replace(unit, form=outline(unit.form)) for unit in side] for side in units]
+    matching = Matching(plain[0], plain[1], is_ordered)
+    partners = _partners(units, paired)
+    matching.base = {
+        (i, j): score + SIZES * _same_sizes(units[0][i].form, units[1][j].form)
+        for (i, j), score in matching.base.items()
+        if _is_allowed(units[0][i].names, units[1][j].names, partners)
+    }
+    matches = matching.run().found
+    trust = confidences(units, matches)
+    known, seen = dict(paired), {match.source: match.target for match in matches}
+    both = known.keys() & seen.keys()
+    if not both or sum(known[i] == seen[i] for i in both) < LEAST_AGREEMENT * len(both):
+        return []
+    return [
+        (match, trust[match.source, match.target])
+        for match in matches
+        if match.source in left[0] and match.target in left[1] and max(match.votes, match.words) >= LEAST_VOTES
+    ]
+
+
+def _same_sizes(ours: Form, theirs: Form) -> float:
+    pairs = [(a, b) for (_, x), (_, y) in zip(ours, theirs, strict=False) for a, b in zip(x, y, strict=False)]
+    return sum(a == b for a, b in pairs) / max(1, len(pairs))
+
+
+def _partners(units: Sides, paired: Collection[Cell]) -> tuple[dict[Names, Names], dict[Names, Names]]:
+    """For each path of a side that several pairs tell of the outermost path of the other side that has them all, if it has no others."""
+    met: Counter[tuple[Names, Names]] = Counter()
+    sizes: tuple[Counter[Names], Counter[Names]] = (Counter(), Counter())
+    for i, j in paired:
+        ours, theirs = _above(units[0][i].names), _above(units[1][j].names)
+        met.update(product(ours, theirs))
+        sizes[0].update(ours)
+        sizes[1].update(theirs)
+    found: tuple[dict[Names, Names], dict[Names, Names]] = ({}, {})
+    for (a, b), count in met.items():
+        if count > 1 and count == sizes[0][a] == sizes[1][b]:
+            found[0][a] = min(b, found[0].get(a, b), key=len)
+            found[1][b] = min(a, found[1].get(b, a), key=len)
+    return found
+
+
+def _is_allowed(ours: Names, theirs: Names, partners: tuple[dict[Names, Names], dict[Names, Names]]) -> bool:
+    """Whether a pair of units lies in modules that are partners, as far as these have any."""
+    for names, other, known in ((ours, theirs, partners[0]), (theirs, ours, partners[1])):
+        if any(other[: len(known[path])] != known[path] for path in _above(names) if path in known):
+            return False
+    return True
+
+
+def _above(names: Names) -> list[Names]:
+    return [names[:depth] for depth in range(1, len(names))]

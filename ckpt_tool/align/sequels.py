@@ -1,0 +1,74 @@
+"""Members of a sequence that are left, where the others tell which number becomes which."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from ckpt_tool.align.likeness import Cell
+from ckpt_tool.align.units import Names, Unit, pattern_of
+from ckpt_tool.align.words import stem_and_number
+
+Sides = tuple[Sequence[Unit], Sequence[Unit]]
+Numbers = tuple[int, ...]
+
+
+def sequels(units: Sides, free: tuple[Collection[int], Collection[int]], forms: Mapping[Cell, float], paired: Iterable[Cell]) -> list[Cell]:
+    """Pairs of free units that stand to each other as at least two paired ones of the same names without numbers do."""
+    kinds = [_Kinds(side) for side in units]
+    met: dict[tuple[Names, Names], list[Cell]] = defaultdict(list)
+    partners: tuple[dict[Names, set[Names]], dict[Names, set[Names]]] = (defaultdict(set), defaultdict(set))
+    for i, j in paired:
+        a, b = pattern_of(units[0][i].names), pattern_of(units[1][j].names)
+        met[a, b].append((i, j))
+        partners[0][a].add(b)
+        partners[1][b].add(a)
+    found = []
+    for (a, b), cells in met.items():
+        if len(cells) < 2 or len(partners[0][a]) > 1 or len(partners[1][b]) > 1:
+            continue
+        step = _step([(kinds[0].numbers[i], kinds[1].numbers[j]) for i, j in cells])
+        places = {kinds[1].numbers[j]: j for j in kinds[1].members[b] if j in free[1]}
+        for i in kinds[0].members[a] if step and places else ():
+            j = places.get(_moved(kinds[0].numbers[i], step)) if i in free[0] else None
+            if j is not None and (i, j) in forms:
+                found.append((i, j))
+    return found
+
+
+class _Kinds:
+    """The units of one side by their names without numbers, with the numbers that vary among these."""
+
+    def __init__(self, units: Sequence[Unit]) -> None:
+        self.members: dict[Names, list[int]] = defaultdict(list)
+        for unit in units:
+            self.members[pattern_of(unit.names)].append(unit.place)
+        self.numbers: dict[int, Numbers] = {}
+        for places in self.members.values():
+            every = [_numbers(units[place].names) for place in places]
+            varying = [spot for spot, column in enumerate(zip(*every, strict=True)) if len(set(column)) > 1]
+            self.numbers |= {place: tuple(numbers[spot] for spot in varying) for place, numbers in zip(places, every, strict=True)}
+
+
+def _numbers(names: Names) -> list[int]:
+    return [found[1] for name in names if (found := stem_and_number(name))]
+
+
+Step = tuple[tuple[int, int], ...]
+"""For each number what it is multiplied with, 1 or -1, and what is added."""
+
+
+def _step(pairs: Sequence[tuple[Numbers, Numbers]]) -> Step:
+    """How all of these numbers become those; empty where no one step does it."""
+    if len({len(side) for pair in pairs for side in pair}) != 1:
+        return ()
+    steps = []
+    for column in range(len(pairs[0][0])):
+        ways = [(sign, {b[column] - sign * a[column] for a, b in pairs}) for sign in (1, -1)]
+        fitting = [(sign, next(iter(rests))) for sign, rests in ways if len(rests) == 1]
+        if len({a[column] for a, _ in pairs}) < 2 or not fitting:
+            return ()
+        steps.append(fitting[0])
+    return tuple(steps)
+
+
+def _moved(numbers: Numbers, step: Step) -> Numbers:
+    return tuple(sign * number + rest for number, (sign, rest) in zip(numbers, step, strict=True))
