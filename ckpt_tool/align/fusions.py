@@ -138,12 +138,17 @@ def _without_keys(key: str, unit: Unit, whole: Rest, parts: Rest, rate: Rate) ->
     parent = nearest(unit.parent, fitting, rate)
     if parent is not None:
         targets = tuple((modules[parent][name].keys[BIAS],) for name in ("q", "v"))
-        yield Composite(Pair(((key,),), targets, _OUTER_THIRDS), 0.93, "the first and the last third of the rows; keys have no bias")
+        yield Composite(
+            Pair(((key,),), targets, parse_ops(_OUTER_THIRDS)), 0.93, "the first and the last third of the rows; keys have no bias"
+        )
 
 
-_OUTER_THIRDS = parse_ops(
-    [{"rearrange": "(p n) -> p n", "p": 3}, {"slice": {"dim": 0, "start": 0, "step": 2}}, {"rearrange": "p n -> (p n)"}, {"split": 0}]
-)
+_OUTER_THIRDS: list[object] = [
+    {"rearrange": "(p n) -> p n", "p": 3},
+    {"slice": {"dim": 0, "start": 0, "step": 2}},
+    {"rearrange": "p n -> (p n)"},
+    {"split": 0},
+]
 
 
 def _are_thirds(units: Iterable[Unit], parts: Rest, size: int) -> bool:
