@@ -136,10 +136,19 @@ def _without_keys(key: str, unit: Unit, whole: Rest, parts: Rest, rate: Rate) ->
     size = whole.catalog[key].shape[0]
     fitting = [parent for parent, found in modules.items() if found.keys() == {"q", "v"} and _are_thirds(found.values(), parts, size)]
     parent = nearest(unit.parent, fitting, rate)
-    for name, start in (("q", 0), ("v", size - size // 3)) if parent is not None else ():
-        ops = parse_ops({"slice": {"dim": 0, "start": start, "stop": start + size // 3}})
-        found = modules[parent or ()][name].keys[BIAS]
-        yield Composite(Pair(((key,),), ((found,),), ops), 0.93, "a third of the rows; keys have no bias")
+    if parent is not None:
+        targets = tuple((modules[parent][name].keys[BIAS],) for name in ("q", "v"))
+        yield Composite(
+            Pair(((key,),), targets, parse_ops(_OUTER_THIRDS)), 0.93, "the first and the last third of the rows; keys have no bias"
+        )
+
+
+_OUTER_THIRDS: list[object] = [
+    {"rearrange": "(p n) -> p n", "p": 3},
+    {"slice": {"dim": 0, "start": 0, "step": 2}},
+    {"rearrange": "p n -> (p n)"},
+    {"split": 0},
+]
 
 
 def _are_thirds(units: Iterable[Unit], parts: Rest, size: int) -> bool:

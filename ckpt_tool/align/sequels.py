@@ -28,9 +28,9 @@ def sequels(units: Sides, free: tuple[Collection[int], Collection[int]], forms: 
         step = _step([(kinds[0].numbers[i], kinds[1].numbers[j]) for i, j in cells])
         places = {kinds[1].numbers[j]: j for j in kinds[1].members[b] if j in free[1]}
         for i in kinds[0].members[a] if step and places else ():
-            j = places.get(_moved(kinds[0].numbers[i], step)) if i in free[0] else None
-            if j is not None and (i, j) in forms:
-                found.append((i, j))
+            other = places.get(_moved(kinds[0].numbers[i], step)) if i in free[0] else None
+            if other is not None and (i, other) in forms:
+                found.append((i, other))
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ckpt_tool.align.alignment import Aligned, Alignment, Hint, align
 from ckpt_tool.align.contents import HasValues
 from ckpt_tool.align.draft import draft_rules
-from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.align.reforms import numberless
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import fold, quote
@@ -182,7 +182,7 @@ def _verified(
     pairs: Sequence[Pair], source: Catalog, target: Catalog, drop: Sequence[str], keep: Sequence[str], dtypes: DTypePolicy
 ) -> tuple[list[str], Plan]:
     """Lines of rules, and their plan, which has exactly the pairs; where a short draft hasn't, a line for each pair."""
-    drafts = [draft_rules(pairs, source), _written_out(pairs, source)]
+    drafts = [draft_rules(pairs, source), _written_out(pairs)]
     for lines in drafts[:-1]:
         try:
             plan = _plan(lines, source, target, drop, keep, dtypes)
@@ -193,9 +193,13 @@ def _verified(
     return drafts[-1], _plan(drafts[-1], source, target, drop, keep, dtypes)
 
 
-def _written_out(pairs: Sequence[Pair], source: Catalog) -> list[str]:
+def _written_out(pairs: Sequence[Pair]) -> list[str]:
     """A line for each pair, without numbers left open but for those of keys that are collected."""
-    return [line for pair in pairs for line in ([_as_it_is(pair)] if _has_single_keys(pair) else draft_rules([pair], source))]
+    return [line for pair in pairs for line in ([_as_it_is(pair)] if _has_single_keys(pair) else draft_rules([pair], _keys(pair.sources)))]
+
+
+def _keys(slots: Iterable[Slot]) -> list[str]:
+    return [key for slot in slots for key in slot]
 
 
 def _has_single_keys(pair: Pair) -> bool:
@@ -219,12 +223,16 @@ def rules_text(lines: Sequence[str], drop: Sequence[str], keep: Sequence[str]) -
     return "\n".join(text) + "\n"
 
 
-def _says(plan: Plan) -> dict[tuple[str, ...], tuple[str, ...]]:
-    return {step.outputs: step.inputs for step in plan.steps}
+Said = dict[frozenset[str], frozenset[str]]
+"""Source keys by target keys. Collected keys have no order of their own: experts by kind, or the kinds of each expert."""
 
 
-def _wanted(pairs: Sequence[Pair]) -> dict[tuple[str, ...], tuple[str, ...]]:
-    return {tuple(key for slot in pair.targets for key in slot): tuple(key for slot in pair.sources for key in slot) for pair in pairs}
+def _says(plan: Plan) -> Said:
+    return {frozenset(step.outputs): frozenset(step.inputs) for step in plan.steps}
+
+
+def _wanted(pairs: Sequence[Pair]) -> Said:
+    return {frozenset(_keys(pair.targets)): frozenset(_keys(pair.sources)) for pair in pairs}
 
 
 def _explained(lines: Sequence[str], plan: Plan, alignment: Alignment) -> tuple[Suggested, ...]:

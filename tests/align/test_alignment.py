@@ -34,8 +34,63 @@ def test_what_can_be_known_is_found(aligned, name):
 
 
 @pytest.mark.parametrize("name", NOT_ALL)
-def test_a_third_of_another_width_is_found(aligned, name):
-    assert len(sources(aligned[name])) >= len(VARIANTS[name].known) // 3
+def test_most_of_another_width_is_found_and_the_rest_is_listed(aligned, name):
+    variant, found = VARIANTS[name], aligned[name]
+    assert len(sources(found)) >= 0.7 * len(variant.known)
+    truth = VARIANTS["as it is"].known
+    misfits = {target: source for source, target in found.misfits}
+    assert {key: origin for key, origin in misfits.items() if truth.get(key) != origin} == {}
+    listed = {key for group in found.ambiguous for key in group.targets}
+    assert truth.keys() <= sources(found).keys() | misfits.keys() | listed
+
+
+def test_a_head_for_other_classes_is_a_misfit():
+    found = align(catalog("a.weight 8x4", "b.weight 4x8", "head.weight 5x8"), catalog("a.weight 8x4", "b.weight 4x8", "head.weight 3x8"))
+    assert found.misfits == (("head.weight", "head.weight"),)
+    assert found.unpaired_target == ("head.weight",)
+
+
+def blocks(*lines):
+    return catalog(*(line.replace("#", str(i)) for i in range(3) for line in lines), "embed.weight 50x8")
+
+
+FUSED = [
+    ("h.#.gqkv_proj.weight 32x8", [f"h.#.{name}_proj.weight 8x8" for name in ("gate", "q", "k", "v")]),
+    ("h.#.att_proj.weight 24x8", [f"h.#.{name}_proj.weight 8x8" for name in "qkv"]),
+    ("h.#.mix.weight 24x8", [f"h.#.{name}_proj.weight 8x8" for name in "qkv"]),
+]
+
+
+@pytest.mark.parametrize(("whole", "parts"), FUSED, ids=[whole for whole, _ in FUSED])
+def test_fused_projections_are_taken_apart_in_the_order_of_their_name(whole, parts):
+    rest = ("h.#.norm.weight 8", "h.#.fc1.weight 16x8", "h.#.fc2.weight 8x16")
+    found = align(blocks(whole, *rest), blocks(*parts, *rest)).at_least(MIN_CONFIDENCE)
+    (first,) = (pair for pair in found if pair.sources[0][0] == whole.split(" ")[0].replace("#", "0"))
+    assert [slot[0] for slot in first.targets] == [part.split(" ")[0].replace("#", "0") for part in parts]
+
+
+def test_rows_of_a_fused_tensor_whose_name_does_not_tell_their_order_are_not_sure():
+    rest = ("h.#.norm.weight 8", "h.#.fc1.weight 16x8", "h.#.fc2.weight 8x16")
+    found = align(blocks("h.#.query_key_value.weight 24x8", *rest), blocks("h.#.qkv.weight 24x8", *rest))
+    assert {each.confidence for each in found.pairs if "qkv" in each.pair.targets[0][0]} == {0.5}
+
+
+def test_what_remains_alone_on_both_sides_belongs_together():
+    inner = ("h.#.fc1.weight 16x8", "h.#.fc2.weight 8x16", "h.#.fc1.bias 16")
+    found = align(
+        Catalog([*blocks(*inner).values(), *catalog("ln_f.weight 8").values()]),
+        Catalog([*blocks(*inner).values(), *catalog("norm.weight 8").values()]),
+    )
+    assert renamed(found)["norm.weight"] == "ln_f.weight"
+
+
+def test_flax_keeps_statistics_in_a_collection_of_their_own():
+    parts = [("scale", "weight"), ("bias", "bias"), ("mean", "running_mean"), ("var", "running_var")]
+    source = catalog(*(f"{'params' if ours in ('scale', 'bias') else 'batch_stats'}/stem/bn/{ours} 8" for ours, _ in parts))
+    target = catalog(*(f"stem.bn.{theirs} 8" for _, theirs in parts), "stem.bn.num_batches_tracked -")
+    assert renamed(align(source, target)) == {
+        f"stem.bn.{theirs}": f"{'params' if ours in ('scale', 'bias') else 'batch_stats'}/stem/bn/{ours}" for ours, theirs in parts
+    }
 
 
 UNKNOWN = [name for name, variant in VARIANTS.items() if variant.unknown]

@@ -132,6 +132,6 @@ def test_keys_that_are_collected_stay_together_in_a_rule_for_one_pair(tmp_path):
 
     experts = catalog(*(f"m.{e}.{word} 2x3" for e in range(3) for word in ("gate", "up")))
     slots = tuple(tuple(f"m.{e}.{word}" for e in range(3)) for word in ("gate", "up"))
-    (line,) = _written_out([Pair(slots, (("all",),), parse_ops([{"stack": 0}, {"concat": 1}]))], experts)
+    (line,) = _written_out([Pair(slots, (("all",),), parse_ops([{"stack": 0}, {"concat": 1}]))])
     (step,) = compile_plan(rules(tmp_path, f"rules:\n  - {line}\n"), experts, catalog("all 3x4x3")).steps
     assert step.inputs == tuple(key for slot in slots for key in slot)
