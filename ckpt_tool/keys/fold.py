@@ -225,10 +225,13 @@ def _render(coordinates: Sequence[frozenset[str]]) -> str:
     return "".join(_render_values(values) for values in coordinates)
 
 
+_quoted = lru_cache(maxsize=1 << 12)(quote)
+
+
 def _render_values(values: frozenset[str]) -> str:
     if len(values) == 1:
         (value,) = values
-        return value[1:] if value[:1] == "\0" else quote(value)
+        return value[1:] if value[:1] == "\0" else _quoted(value)
     if all(_is_number(value) for value in values):
         return f"{{{_ranges(sorted(map(int, values)))}}}"
     return f"{{{','.join(sorted(values))}}}"
