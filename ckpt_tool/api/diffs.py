@@ -3,6 +3,7 @@
 import shlex
 from typing import Protocol, TypeVar
 
+from ckpt_tool.api.long_names import check_names
 from ckpt_tool.diff import Diff, compare_all, compare_digests, diff_catalogs
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -24,6 +25,8 @@ def diff_checkpoints(a: str, b: str, values: bool = False, renames: bool = False
     With `renames`, keys that only one side has are paired by alignment; with values as well, every tensor by what it holds.
     """
     with open_checkpoint(a) as ours, open_checkpoint(b) as theirs:
+        check_names(ours.path, ours.catalog)
+        check_names(theirs.path, theirs.catalog)
         if renames:
             from ckpt_tool.api.renames import diff_by_alignment
 

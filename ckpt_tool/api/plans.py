@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ckpt_tool.api.how import How
+from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.rule_files import FACTORY, read_rules
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -70,6 +71,9 @@ def planned(source: str | None, target: str | None, how: How, in_place: bool = F
     with ExitStack() as stack:
         ours = stack.enter_context(open_source(source, rules.unwrap if rules else ()))
         theirs = stack.enter_context(open_target(target)) if target else None
+        if target and theirs:
+            check_names(source, ours.catalog)
+            check_names(target, theirs.catalog)
         try:
             plan = draft_open(ours, theirs, rules, how)
         except RuleError as error:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.diffs import with_values
+from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.plans import open_target
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import open_checkpoint
@@ -26,6 +27,8 @@ def suggest_rules(
     pairs = [_hint(text) for text in hints]
     least = MIN_CONFIDENCE if min_confidence is None else min_confidence
     with open_checkpoint(source) as ours, open_target(target) as theirs:
+        check_names(source, ours.catalog)
+        check_names(target, theirs.catalog)
         if values:
             return suggest_by_values(with_values(ours), with_values(theirs), pairs, least)
         return suggest(ours.catalog, theirs.catalog, pairs, least)

@@ -171,7 +171,9 @@ def _take_back(fd: int, path: str, noted: _Noted | None) -> None:
 
 def _is_as_left(fd: int, noted: _Noted, is_inserted: bool) -> bool:
     """Whether each byte where the change was is the old one or the new one, and nothing else was added to the file."""
-    room, old, new = (noted.insert, bytes(noted.insert) + noted.old, noted.new) if is_inserted else (0, noted.old, noted.new[noted.insert :])
+    room, old, new = (
+        (noted.insert, bytes(noted.insert) + noted.old, noted.new) if is_inserted else (0, noted.old, noted.new[noted.insert :])
+    )
     if not noted.size + room <= os.fstat(fd).st_size <= max(noted.size + room, noted.offset + len(new)):
         return False
     now = os.pread(fd, len(new), noted.offset)

@@ -17,7 +17,8 @@ MAGIC = b"\x93NUMPY"
 HEADER_BYTES = 10_000
 """numpy's own limit for a header."""
 _FIELDS = (
-    rb"(?P<key>['\"])descr(?P=key) *: *(?:(?P<quote>['\"])(?P<type>[<>|=]?[A-Za-z][0-9]*(?:\[[0-9A-Za-z]+\])?)(?P=quote)|(?P<structure>\[.*\]))",
+    rb"(?P<key>['\"])descr(?P=key) *: *"
+    rb"(?:(?P<quote>['\"])(?P<type>[<>|=]?[A-Za-z][0-9]*(?:\[[0-9A-Za-z]+\])?)(?P=quote)|(?P<structure>\[.*\]))",
     rb"(?P<mark>['\"])fortran_order(?P=mark) *: *(?P<is_fortran>True|False)",
     rb"(?P<sign>['\"])shape(?P=sign) *: *\((?P<shape>[0-9L, ]*)\)",
 )

@@ -231,5 +231,3 @@ def _describe_tensor(value: TensorRef | OddTensor | ArrayRef | StorageRef | Arra
         case StorageRef():
             return f"{value.type_name} of {value.count} elements"
     return f"dtype {value.text}"
-
-

@@ -1,8 +1,10 @@
 """Many keys as few patterns: each pattern matches exactly the keys that it stands for, and no other key that exists."""
 
+import re
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ckpt_tool.keys.pattern import quote
 
@@ -10,7 +12,18 @@ MOST_WORDS = 6
 MOST_CHARACTERS = 72
 """A choice of words stays readable up to so many words and characters."""
 
+MOST_ROOM = 120_000_000
+"""Characters of names, and of the branches of their tree, that are folded; a few hundred thousand usual keys have so many."""
+MOST_TOKENS = 5_000_000
+"""Parts of names in all; 330,000 usual keys have so many."""
+MOST_WORK = 30_000_000
+"""Boxes of one form times the square of their tokens: beyond it they are not compared."""
+_BRANCH = 200
+"""What a branch takes besides its name."""
+
 _SUBTREE, _CHILDREN = "**", "*"
+_NAMES = re.compile(r"\.|[^.]+", re.DOTALL)
+_PARTS = re.compile(r"[0-9]+|[^0-9]+", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +38,13 @@ def fold(labels: Mapping[str, Hashable], others: Iterable[str] = ()) -> list[Fol
     """Folds the keys of `labels`, never two of different labels into one pattern.
 
     `others` are the keys that no pattern may match. The folds come in the order of their first keys, and each key is in one.
+    Names that are too many and too long to be looked through stand for themselves.
     """
     order = {key: i for i, key in enumerate(labels)}
-    boxes = _merge(_whole_branches(labels, others))
+    branches = _whole_branches(labels, others)
+    if branches is None:
+        return [Fold(quote(key), (key,)) for key in labels]
+    boxes = _merge(branches)
     folds = [Fold(_render(box.coordinates), tuple(sorted(box.keys, key=order.__getitem__))) for box in boxes]
     return sorted(folds, key=lambda one: order[one.keys[0]])
 
@@ -41,55 +58,76 @@ class _Box:
     keys: list[str]
 
 
-def _whole_branches(labels: Mapping[str, Hashable], others: Iterable[str]) -> list[_Box]:
-    """The keys as boxes of one; where all keys below a name have one label, a single box with `*` or `**` at its end."""
-    tree: dict[str, object] = {}
+def _whole_branches(labels: Mapping[str, Hashable], others: Iterable[str]) -> list[_Box] | None:
+    """The keys as boxes of one; where all keys below a name have one label, a single box with `*` or `**` at its end.
+
+    None where that would take more than the memory that a few hundred thousand usual names take.
+    """
+    tree: _Tree = {}
+    room = MOST_ROOM
     for key in labels:
-        _plant(tree, key)
-    foreign = {prefix for key in others if key not in labels for prefix in _prefixes(key)}
-    boxes: list[_Box] = []
-    _collect(tree, labels, foreign, boxes)
-    return boxes
+        room -= _plant(tree, key, room)
+        if room < 0:
+            return None
+    foreign = {id(node) for key in others if key not in labels for node in _above(tree, key)}
+    return _collect(tree, labels, foreign)
 
 
 _LEAF = object()
+_Tree = dict[str, object]
 
 
-def _plant(tree: dict[str, object], key: str) -> None:
-    node = tree
-    *path, leaf = key.split(".")
-    for name in path:
-        below = node.setdefault(f"{name}.", {})
+def _plant(tree: _Tree, key: str, room: int) -> int:
+    """Adds a key to the tree; gives what that took, the characters of new branches' names, as far as there is room."""
+    node, end, taken = tree, key.find("."), len(key)
+    start = 0
+    while end >= 0 and taken <= room:
+        name = key[start : end + 1]
+        below = node.get(name)
+        if below is None:
+            below = node[name] = {}
+            taken += end + _BRANCH
         assert isinstance(below, dict)
-        node = below
-    node[leaf] = _LEAF
+        node, start, end = below, end + 1, key.find(".", end + 1)
+    node[key[start:]] = _LEAF
+    return taken
 
 
-def _prefixes(key: str) -> Iterable[str]:
-    position = key.find(".")
-    while position >= 0:
-        yield key[: position + 1]
-        position = key.find(".", position + 1)
-    yield ""
+def _above(tree: _Tree, key: str) -> Iterator[_Tree]:
+    """The branches of the tree that a key would be in."""
+    node, start, end = tree, 0, key.find(".")
+    while True:
+        yield node
+        below = node.get(key[start : end + 1]) if end >= 0 else None
+        if not isinstance(below, dict):
+            return
+        node, start, end = below, end + 1, key.find(".", end + 1)
 
 
-def _collect(root: dict[str, object], labels: Mapping[str, Hashable], foreign: set[str], boxes: list[_Box]) -> None:
+def _collect(root: _Tree, labels: Mapping[str, Hashable], foreign: set[int]) -> list[_Box] | None:
     """Walks the tree without recursion (keys of strangers may be deep), children before their parents."""
-    order: list[tuple[dict[str, object], str]] = [(root, "")]
+    order: list[tuple[_Tree, str]] = [(root, "")]
     for node, prefix in order:
         order.extend((below, prefix + name) for name, below in node.items() if isinstance(below, dict))
     found: dict[str, list[_Box]] = {}
+    tokens = 0
     for node, prefix in reversed(order):
         mine: list[_Box] = []
         for name, below in node.items():
             key = prefix + name
-            mine.extend(found.pop(key) if isinstance(below, dict) else [_Box(_singletons(key), labels[key], [key])])
-        found[prefix] = _as_branch(prefix, mine, foreign)
-    boxes.extend(found[""])
+            if isinstance(below, dict):
+                mine.extend(found.pop(key))
+            else:
+                mine.append(_Box(_singletons(key), labels[key], [key]))
+                tokens += len(mine[-1].coordinates)
+        if tokens > MOST_TOKENS:
+            return None
+        found[prefix] = mine if id(node) in foreign else _as_branch(prefix, mine)
+    return found[""]
 
 
-def _as_branch(prefix: str, boxes: list[_Box], foreign: set[str]) -> list[_Box]:
-    if prefix in foreign or len({box.label for box in boxes}) > 1 or sum(len(box.keys) for box in boxes) < 2:
+def _as_branch(prefix: str, boxes: list[_Box]) -> list[_Box]:
+    if any(box.label != boxes[0].label for box in boxes) or sum(len(box.keys) for box in boxes) < 2:
         return boxes
     keys = [key for box in boxes for key in box.keys]
     if prefix and prefix in keys:
@@ -99,36 +137,30 @@ def _as_branch(prefix: str, boxes: list[_Box], foreign: set[str]) -> list[_Box]:
 
 
 def _singletons(key: str) -> tuple[frozenset[str], ...]:
-    return tuple(frozenset((token,)) for token in _tokens(key))
+    return tuple([token for name in _NAMES.findall(key) for token in _tokens(name)])
 
 
-def _tokens(key: str) -> list[str]:
+@lru_cache(maxsize=1 << 12)
+def _tokens(name: str) -> tuple[frozenset[str], ...]:
     """Dots, whole numbers without leading zeros, and the texts between them: joined again they are the key."""
-    tokens: list[str] = []
-    for i, name in enumerate(key.split(".")):
-        if i:
-            tokens.append(".")
-        tokens.extend(_split_numbers(name))
-    return tokens
+    tokens = [name] if name == "." else _split_numbers(name)
+    return tuple([_singleton(token) for token in tokens])
+
+
+@lru_cache(maxsize=1 << 12)
+def _singleton(token: str) -> frozenset[str]:
+    return frozenset((token,))
 
 
 def _split_numbers(name: str) -> list[str]:
     """`conv12a` as `conv`, `12`, `a`: digits at the end of a word count as a number, those with a leading zero as text."""
-    parts: list[str] = []
-    for character in name:
-        is_digit = "0" <= character <= "9"
-        if parts and is_digit == parts[-1][-1].isdecimal():
-            parts[-1] += character
-        else:
-            parts.append(character)
     merged: list[str] = []
-    for part in parts:
-        is_text = not part.isdecimal() or (part[0] == "0" and len(part) > 1)
-        if merged and is_text and not _is_number(merged[-1]):
+    for part in _PARTS.findall(name):
+        if merged and not _is_number(part) and not _is_number(merged[-1]):
             merged[-1] += part
         else:
             merged.append(part)
-    return merged or [""]
+    return merged
 
 
 def _is_number(token: str) -> bool:
@@ -137,17 +169,26 @@ def _is_number(token: str) -> bool:
 
 def _merge(boxes: list[_Box]) -> list[_Box]:
     """Joins boxes that differ in one coordinate, numbers first and from the right, until none do."""
-    groups: dict[tuple[Hashable, tuple[str, ...]], list[_Box]] = defaultdict(list)
+    by_label: dict[Hashable, list[_Box]] = defaultdict(list)
     for box in boxes:
-        kinds = tuple("#" if _is_number(next(iter(c))) else "." if c == {"."} else "a" for c in box.coordinates)
-        groups[(box.label, kinds)].append(box)
+        by_label[box.label].append(box)
     merged: list[_Box] = []
-    for (_, kinds), group in groups.items():
-        merged.extend(_merge_alike(group, kinds))
+    for alike in by_label.values():
+        groups: dict[tuple[str, ...], list[_Box]] = defaultdict(list)
+        for box in alike:
+            groups[_kinds(box) if len(alike) > 1 else ()].append(box)
+        for kinds, group in groups.items():
+            merged.extend(_merge_alike(group, kinds))
     return merged
 
 
+def _kinds(box: _Box) -> tuple[str, ...]:
+    return tuple(["#" if _is_number(next(iter(c))) else "." if c == {"."} else "a" for c in box.coordinates])
+
+
 def _merge_alike(boxes: list[_Box], kinds: tuple[str, ...]) -> list[_Box]:
+    if len(boxes) < 2 or len(boxes) * len(kinds) ** 2 > MOST_WORK:
+        return boxes
     axes = [i for i in reversed(range(len(kinds))) if kinds[i] == "#"] + [i for i in reversed(range(len(kinds))) if kinds[i] == "a"]
     before = len(boxes) + 1
     while len(boxes) < before:
@@ -184,10 +225,13 @@ def _render(coordinates: Sequence[frozenset[str]]) -> str:
     return "".join(_render_values(values) for values in coordinates)
 
 
+_quoted = lru_cache(maxsize=1 << 12)(quote)
+
+
 def _render_values(values: frozenset[str]) -> str:
     if len(values) == 1:
         (value,) = values
-        return value[1:] if value[:1] == "\0" else quote(value)
+        return value[1:] if value[:1] == "\0" else _quoted(value)
     if all(_is_number(value) for value in values):
         return f"{{{_ranges(sorted(map(int, values)))}}}"
     return f"{{{','.join(sorted(values))}}}"

@@ -30,6 +30,8 @@ class Style:
 
 
 PLAIN = Style()
+WIDEST = 200
+"""Characters of a cell for which others make room."""
 
 
 def size_text(nbytes: int) -> str:
@@ -47,7 +49,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], align: str) -> list[str]:
-    """Rows as lines of aligned columns; `align` has `l` or `r` for each column."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Rows as lines of aligned columns; `align` has `l` or `r` for each column. Very long cells stand out of line."""
+    widths = [max((len(cell) for cell in column if len(cell) <= WIDEST), default=0) for column in zip(*rows, strict=True)]
     pads = [str.rjust if side == "r" else str.ljust for side in align]
-    return ["  ".join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)).rstrip() for row in rows]
+    return ["  ".join([pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)]).rstrip() for row in rows]

@@ -1,5 +1,6 @@
 """A writer of a folder that is killed leaves the old checkpoint or the new one, whole, and the next run removes what it left."""
 
+import os
 import random
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 from writer_to_kill import SHARD_BYTES
 
 from ckpt_tool.api import map_checkpoint
-from ckpt_tool.engine import atomic_folder
+from ckpt_tool.engine import atomic_folder, temporary
 from ckpt_tool.engine.shards import OWN
 from ckpt_tool.errors import OutputError
 from tests.engine.test_kills import WRITER, kill_soon, names, steps
@@ -133,6 +134,24 @@ def happens_before_the_exchange(monkeypatch, happens):
         return real(one, other)
 
     monkeypatch.setattr(atomic_folder, "_exchange", exchange)
+
+
+def test_a_folder_that_is_taken_for_a_stray_before_it_is_opened_is_made_again(tmp_path, monkeypatch):
+    real, removed = os.mkdir, []
+
+    def mkdir_and_lose(path, *arguments, **options):
+        real(path, *arguments, **options)
+        if not removed:
+            removed.append(path)
+            temporary.remove_strays(str(tmp_path))
+            assert not os.path.exists(path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_and_lose)
+    made(tmp_path / "out")
+    assert removed
+    assert names(tmp_path) == ["out"]
+    with pytest.raises(OutputError, match="its folder does not exist"):
+        made(tmp_path / "none" / "out")
 
 
 @pytest.mark.parametrize("moment", ["while it is filled", "at the last moment"])

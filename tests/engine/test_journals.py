@@ -31,7 +31,9 @@ def file(tmp_path):
 
 def forge(file, old=b"", new=b"", begin=None, **numbers):
     """A journal whose checksum is right."""
-    said = {"inode": file.stat().st_ino, "size": len(CONTENT), "insert": 0, "offset": 0, "old": len(old)} | numbers.pop("said", {}) | numbers
+    said = (
+        {"inode": file.stat().st_ino, "size": len(CONTENT), "insert": 0, "offset": 0, "old": len(old)} | numbers.pop("said", {}) | numbers
+    )
     record = (json.dumps(said) if begin is None else begin).encode() + b"\n" + old + new
     return b"%08x\n" % binascii.crc32(record) + record
 
@@ -50,7 +52,10 @@ OTHERS = [
 
 @pytest.mark.parametrize(
     ("fields", "fact"),
-    [*((fields, "is no journal of a renaming") for fields in NO_JOURNALS), *((fields, "is not what renaming it in place left") for fields in OTHERS)],
+    [
+        *((fields, "is no journal of a renaming") for fields in NO_JOURNALS),
+        *((fields, "is not what renaming it in place left") for fields in OTHERS),
+    ],
     ids=str,
 )
 def test_a_forged_journal_changes_nothing(file, fields, fact):
@@ -62,7 +67,9 @@ def test_a_forged_journal_changes_nothing(file, fields, fact):
     assert sorted(os.listdir(file.parent)) == [".a.safetensors.ckpt-journal", "a.safetensors"]
 
 
-@pytest.mark.parametrize("content", [b"", b"junk", b"00000001\n", b"x" * 5000, b"\0" * 9, None], ids=["empty", "junk", "cut", "long", "zeros", "old"])
+@pytest.mark.parametrize(
+    "content", [b"", b"junk", b"00000001\n", b"x" * 5000, b"\0" * 9, None], ids=["empty", "junk", "cut", "long", "zeros", "old"]
+)
 def test_a_journal_that_was_not_finished_says_that_nothing_was_changed(file, content):
     made = forge(file, b"{}", b"[]", inode=1) if content is None else content
     file.with_name(".a.safetensors.ckpt-journal").write_bytes(made)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from tests.hostile.broken_files import torch_file
 from tests.hostile.variants_safetensors import Variant
 
 MAGIC, FLOATS = 0x1950A86A20F9469CFC6C, struct.pack("<4f", 0, 1, 2, 3)
