@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import prod
 from operator import sub
 
 from ckpt_tool.formats.limits import DIMENSIONS, JSON_MARKS
@@ -16,6 +17,8 @@ _TENSOR = re.compile(
 _KIND = re.compile(r'([A-Z0-9_]+)","shape":\[((?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?')
 MARKS_OF_A_TENSOR = 12
 """Commas, colons and brackets."""
+MOST_BEFORE_ZERO = 1 << 60
+"""Elements of a tensor that has none, but for a size of 0."""
 TYPES = {dtype.value: dtype for dtype in DType if dtype not in (DType.C128, DType.C32)}
 
 Tensors = tuple[list[TensorInfo], dict[str, tuple[int, int]]]
@@ -70,4 +73,5 @@ def _kind(text: str) -> tuple[DType, Shape, int] | None:
     bits = dtype.bits
     for extent in shape:
         bits *= extent
-    return None if bits % 8 or len(shape) > DIMENSIONS else (dtype, shape, bits // 8)
+    is_odd = bits % 8 or len(shape) > DIMENSIONS or (not bits and prod(filter(None, shape)) >= MOST_BEFORE_ZERO)
+    return None if is_odd else (dtype, shape, bits // 8)

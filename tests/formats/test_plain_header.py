@@ -63,6 +63,11 @@ def test_a_header_that_is_not_plain_is_read_strictly() -> None:
     assert read_header(spaced).catalog["a"].shape == (2,)
 
 
+def test_a_count_that_overflows_before_a_size_of_zero_is_left_to_the_strict_reader() -> None:
+    assert read_plain(b'{"a":{"dtype":"F32","shape":[4611686018427387904,4,0],"data_offsets":[0,0]}}') is None
+    assert read_plain(b'{"a":{"dtype":"F32","shape":[4,0,70000],"data_offsets":[0,0]}}') is not None
+
+
 def test_a_name_twice_is_never_read() -> None:
     entry = b'"a":{"dtype":"U8","shape":[],"data_offsets":[%d,%d]}'
     assert read_plain(b"{" + entry % (0, 1) + b"," + entry % (1, 2) + b"}") is None
