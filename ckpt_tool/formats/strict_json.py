@@ -25,7 +25,7 @@ def parse_json(raw: bytes) -> object:
             return value
         # Looking at each number costs a call each; a text without long runs of digits or `-0` needs no look.
         integer = _integer if _LONG.search(raw) or _has_zero_below(raw) else int
-        value = json.loads(text, object_pairs_hook=_object, parse_int=integer, parse_constant=_no_number)
+        value = json.loads(text, object_pairs_hook=object_of, parse_int=integer, parse_constant=_no_number)
         if "\\u" in text:
             _check_surrogates(value)
         return value
@@ -70,7 +70,8 @@ def _plain(text: str) -> dict[str, object] | None:
     return value if 2 * texts == text.count('"') else None
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Raises JsonFault for a name that stands twice."""
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ckpt_tool.errors import InputError, Problem, RuleError
+from ckpt_tool.formats.strict_json import JsonFault, object_of
 from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, with_numbers
 from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.formulas import FormulaError
@@ -26,7 +27,9 @@ def read_config(checkpoint: str) -> dict[str, object]:
     try:
         if path.stat().st_size > CONFIG_BYTES:
             raise InputError(str(path), f"is larger than {CONFIG_BYTES:,} bytes")
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=object_of)
+    except JsonFault as fault:
+        raise InputError(str(path), str(fault)) from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(str(path), f"is no JSON: {error}") from None
     return config if isinstance(config, dict) else {}

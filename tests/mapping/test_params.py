@@ -8,9 +8,9 @@ from literals import catalog, facts, problems, rules
 from running import ckpt
 from safetensors.torch import load_file, save_file
 
-from ckpt_tool.errors import RuleError
+from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.mapping.formulas import FormulaError, parse_formula
-from ckpt_tool.mapping.params import resolve_params
+from ckpt_tool.mapping.params import read_config, resolve_params
 
 
 def resolved(folder, text, source=(), target=(), settings=None, config=None):
@@ -99,3 +99,11 @@ def test_a_config_lies_beside_the_file_or_in_the_folder(tmp_path, name):
     ran = ckpt("map", name, "--rules", "rules.yaml", "-o", "out.safetensors", cwd=tmp_path)
     assert ran.status == 0, ran.err
     assert load_file(tmp_path / "out.safetensors")["w"].tolist() == [[0, 1], [4, 5], [2, 3], [6, 7]]
+
+
+def test_a_config_that_says_a_number_twice_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"rope": [0.0, Infinity], "heads": 2, "heads": 4}')
+    with pytest.raises(InputError, match="has the name 'heads' twice"):
+        read_config(str(tmp_path / "model.safetensors"))
+    (tmp_path / "config.json").write_text('{"rope": [0.0, Infinity], "eps": 1e-05, "heads": 2}')
+    assert read_config(str(tmp_path / "model.safetensors"))["heads"] == 2
