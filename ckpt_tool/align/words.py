@@ -66,7 +66,7 @@ _PHRASES: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
     (r"\.(self_attn_layernorm|self_attn_norm|self_attention_norm|attention_layernorm|attn_layernorm|norm_attn)(?=\.)", ".norm1"),
     (r"\.(encoder_attn_layernorm|cross_attn_layernorm|cross_attn_ln|cross_attn_norm|cross_attention_norm)(?=\.)", ".crossattn_norm"),
     (r"\.(layernorm_after|ffn_norm|ff_norm|mlp_norm|ln_?2|layernorm2|output_layernorm|norm_2)(?=\.)", ".norm2"),
-    (r"\.(mlp_ln|ln_mlp|ln_ffn|norm_mlp|norm_ffn|ffn_layernorm|mlp_layernorm)(?=\.)", ".norm2"),
+    (r"\.(mlp_ln|ln_mlp|ln_ffn|norm_mlp|norm_ffn|ffn_layernorm|mlp_layernorm|feed_?forward_(layer)?norm|ff_layernorm)(?=\.)", ".norm2"),
     (r"(?<=\d)\.final_layernorm(?=\.)", ".norm2"),
     (r"\.pre_feedforward_layernorm(?=\.)", ".norm2"),
     (r"\.(post_attention_layernorm|sa_scale|post_attention_norm)(?=\.)", ".postattn_norm"),
