@@ -117,7 +117,10 @@ def four_channels() -> Variant:
 
 
 def wider() -> Variant:
-    """The inner width is doubled: what keeps its shape can be paired, as the ends of the blocks do."""
+    """The inner width is doubled: what keeps its shape can be paired, as the ends of the blocks do.
+
+    The counter of a norm whose weights don't fit has no place: it would count for values that stayed behind.
+    """
     source, target, pairs = _job()
     inner = (".bottleneck.0.", ".bottleneck.1.", ".bottleneck.3.", ".bottleneck.4.", ".bottleneck.6.")
 
@@ -128,7 +131,9 @@ def wider() -> Variant:
         return tuple(size * 2 if place in places else size for place, size in enumerate(old))
 
     changed = Catalog([TensorInfo(key, i.dtype, shape(key, i.shape)) for key, i in target.items()])
-    return Variant("another width", source, changed, {k: o for k, o in pairs.items() if changed[k].shape == source[o].shape})
+    known = {key: origin for key, origin in pairs.items() if changed[key].shape == source[origin].shape}
+    counters = {key for key in known if key.endswith("num_batches_tracked") and key.replace("num_batches_tracked", "weight") not in known}
+    return Variant("another width", source, changed, {key: origin for key, origin in known.items() if key not in counters})
 
 
 def transformer() -> Variant:
