@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "align"), str(ROOT / "examples"), str(Path(__file__).parent)]
 
+from align_peers import SECONDS, WAYS, Peer  # noqa: E402
 from judging import HELD_OUT, TUNED, Judge, Score  # noqa: E402
-from peers import SECONDS, WAYS, Peer  # noqa: E402
 from truths import Truth, read_truth  # noqa: E402
 from variants import Variant, variants  # noqa: E402
 

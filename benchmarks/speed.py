@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import inputs
-from other_tools import peer_rows
+from speed_peers import peer_rows
 from timing import CKPT, ENVIRONMENT, PYTHON, Measured, Row, measure, python, shell
 
 

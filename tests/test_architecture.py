@@ -1,6 +1,7 @@
 """Imports run downwards only, and packages on one line don't know each other."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ def test_imports_run_downwards(path):
     home = path.relative_to(PACKAGE).with_suffix("").parts[0]
     above = [part for part in imported_parts(path) if part in RANKS and part != home and RANKS[part] <= RANKS[home]]
     assert not above, f"{path.relative_to(PACKAGE)} imports {above}"
+
+
+@pytest.mark.parametrize("name", ["ckpt_tool", "ckpt_tool.api", "ckpt_tool.engine", "ckpt_tool.mapping"])
+def test_packages_that_bind_names_on_use_offer_all_that_they_list(name):
+    package = import_module(name)
+    assert [each for each in package.__all__ if not hasattr(package, each)] == []
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        package.nothing  # noqa: B018
 
 
 def test_files_hold_one_idea():

@@ -156,9 +156,8 @@ def write(
 ) -> Written:
     """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so many bytes.
 
-    `checksum` asks for the SHA-256 of what is written; `tell` hears how many bytes were; `jobs` threads
-    copy at a time. Raises RuleError for the plan's
-    problems, OutputError for what can't be written.
+    `checksum` asks for the SHA-256 of what is written; `tell` hears how many bytes were; `jobs` threads copy at a time.
+    Raises RuleError for the plan's problems, OutputError for what can't be written.
     """
     from ckpt_tool.engine import Job, write_checkpoint
 

@@ -14,7 +14,7 @@ from ckpt_tool.formats.pickle_graph import TENSOR_TYPES, children, describe, hol
 from ckpt_tool.formats.pickle_values import ArrayRef, Opaque, PickleFault, StorageRef, TensorRef
 from ckpt_tool.formats.placement import Placement
 from ckpt_tool.formats.state_dicts import Place, choose, find_state_dicts, is_bookkeeping, look_up, versions_of
-from ckpt_tool.formats.tensor_layout import Extents, Locate, Measured, check_inside, lay_out, measure
+from ckpt_tool.formats.tensor_layout import KnownExtents, Locate, Measured, check_inside, lay_out, measure
 from ckpt_tool.tensors import Catalog, TensorInfo, nbytes_of
 
 Dense = TensorRef | ArrayRef
@@ -196,7 +196,7 @@ class Tensors:
     path: str
     measured: dict[int, Measured] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
-    known: Extents = field(default_factory=dict)
+    known: KnownExtents = field(default_factory=dict)
 
     def add_all(self, tensors: list[tuple[str, Dense]]) -> list[TensorInfo]:
         """What the catalog says of tensors, in their order."""

@@ -34,11 +34,11 @@ class Measured:
     placement: Placement | None = None
 
 
-Extents = dict[tuple[int, int, object, DType], tuple[int, int, bool]]
+KnownExtents = dict[tuple[int, int, object, DType], tuple[int, int, bool]]
 """What was measured of a shape and a stride (by the objects' ids), an offset and an element type."""
 
 
-def measure(tensor: TensorRef | ArrayRef, key: str, path: str, known: Extents) -> Measured:
+def measure(tensor: TensorRef | ArrayRef, key: str, path: str, known: KnownExtents) -> Measured:
     """Raises FormatError for a tensor that can't be. `known` is good as long as the tensors live."""
     if type(tensor) is ArrayRef:
         return _measure_array(tensor, key, path)

@@ -1,6 +1,6 @@
 """What other tools pair by names and shapes: weightbridge and lit-wsl, each job in a process of its own with a time limit.
 
-`python benchmarks/peers.py NAME` reads two lists of keys and shapes as JSON and prints the target keys with their source keys.
+`python benchmarks/align_peers.py NAME` reads two lists of keys and shapes as JSON and prints the target keys with their source keys.
 """
 
 import contextlib
