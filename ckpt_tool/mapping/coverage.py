@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import takewhile
 
 from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import PatternSet, fold, nearest
@@ -84,8 +85,16 @@ def _dead_words(rule: Rule, taken: Sequence[Claim]) -> Iterator[Problem]:
 
 
 def _nearest_note(pattern: str, keys: Iterable[str]) -> tuple[str, ...]:
-    near = nearest(pattern, keys)
-    return (f"nearest key: {near}",) if near else ()
+    names = pattern.split(".")
+    plain = list(takewhile(lambda name: not set(name) & set("*{"), names))
+    if not plain or len(plain) == len(names):
+        near = nearest(pattern, keys)
+        return (f"nearest key: {near}",) if near else ()
+    # What stands before the first wildcard is a path, of which there are fewer than keys.
+    paths = dict.fromkeys(".".join(key.split(".")[: len(plain)]) for key in keys)
+    path = ".".join(plain)
+    near = None if path in paths else nearest(path, paths)
+    return (f"nearest path: {near}",) if near else ()
 
 
 def check_unnamed(

@@ -81,6 +81,13 @@ def test_misspelt_target_names_the_nearest_key(tmp_path):
     assert [problem.code for problem in rest] == ["unmapped-target"]
 
 
+def test_a_misspelt_path_of_a_pattern_names_the_nearest_path(tmp_path):
+    source = catalog("trunk_output.block1.0.weight 2", "trunk_output.block1.1.weight 2", "stem.weight 2")
+    first, *_ = problems(tmp_path, "rules:\n  - trunk_outpt.block1.** -> x.**\n", source, None)
+    assert facts([first]) == [("dead-rule", "2:5", "`trunk_outpt.block1.**` matches no key of the source")]
+    assert first.notes == ("nearest path: trunk_output.block1",)
+
+
 def test_wrong_shape_gives_both(tmp_path):
     text = "rules: [conv1.* -> head.*]\nrest: {source: drop, target: keep}\n"
     assert facts(problems(tmp_path, text, SOURCE, TARGET)) == [("shape", "1:20", "`head.weight` would get 4×3, the target has 2×4")]
