@@ -1,4 +1,4 @@
-"""Jobs with known truth that are not in tests/proofs: what `benchmarks/align.py --unseen` measures. Nothing was tuned to single ones.
+"""Jobs with known truth that are not in tests/proofs: what `benchmarks/align.py --unseen` measures. Of some of them errors were looked at.
 
 Three kinds: conversions of model types that transformers' own loader does, observed key by key; models of other libraries by the
 shipped mappings that tests/mapping proves, in full size and sorted as safetensors files are; and jobs of tests/proofs turned round.
