@@ -14,9 +14,9 @@ from ckpt_tool.keys.match import Matcher
 from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, Text, Token
 
 MOST_STATES = 20_000
+"""Pairs of states that are looked at before giving up."""
 MOST_VALUES = 4096
 """Values of a sum, and words of the choices of two patterns, that are looked at."""
-"""Pairs of states that are looked at before giving up."""
 EXAMPLES = 12
 """Numbers without bounds are tried from 0 up to this many."""
 _FIRST_SYMBOL = 0xF0000
@@ -44,6 +44,7 @@ class _Automaton:
         self.edges: list[list[tuple[Characters | None, int]]] = [[]]
         self.last = 0
         self.symbols = symbols or {}
+        self.known: dict[frozenset[int], Mapping[str, frozenset[int]]] = {}
         for token in matcher.pattern.tokens:
             self._add(token, matcher)
 
@@ -111,11 +112,15 @@ class _Automaton:
                     pending.append(end)
         return frozenset(found)
 
-    def steps(self, states: Iterable[int], character: str) -> frozenset[int]:
-        ends = [
-            end for state in states for characters, end in self.edges[state] if characters is not None and _contains(characters, character)
-        ]
-        return self.closure(ends)
+    def steps(self, states: frozenset[int], alphabet: Sequence[str]) -> Mapping[str, frozenset[int]]:
+        """Where each character leads from these states, in the alphabet's order, without those that lead nowhere."""
+        if (found := self.known.get(states)) is None:
+            edges = [(characters, end) for state in states for characters, end in self.edges[state] if characters is not None]
+            named = frozenset(chain.from_iterable(characters[1] for characters, _ in edges))
+            tried = alphabet if any(not is_these for (is_these, _), _ in edges) else [each for each in alphabet if each in named]
+            ends = {each: [end for characters, end in edges if _contains(characters, each)] for each in tried}
+            found = self.known[states] = {each: self.closure(reached) for each, reached in ends.items() if reached}
+        return found
 
     def mentioned(self) -> frozenset[str]:
         return frozenset(chain.from_iterable(characters[1] for edges in self.edges for characters, _ in edges if characters))
@@ -183,9 +188,10 @@ def _common(one: _Automaton, other: _Automaton) -> Iterator[str]:
         key, ours, theirs = pending.popleft()
         if one.last in ours and other.last in theirs:
             yield key
-        for character in alphabet:
-            after = one.steps(ours, character), other.steps(theirs, character)
-            if after[0] and after[1] and visits.get(after, 0) < TRIES:
+        others = other.steps(theirs, alphabet)
+        for character, ahead in one.steps(ours, alphabet).items():
+            after = ahead, others.get(character, frozenset())
+            if after[1] and visits.get(after, 0) < TRIES:
                 visits[after] = visits.get(after, 0) + 1
                 pending.append((key + character, *after))
 
@@ -208,9 +214,10 @@ def covers(one: Matcher, other: Matcher) -> bool:
         inside, around = pending.popleft()
         if (narrow.last in inside and wide.last not in around) or len(seen) > MOST_STATES:
             return False
-        for character in alphabet:
-            after = narrow.steps(inside, character), wide.steps(around, character)
-            if after[0] and after not in seen:
+        outer = wide.steps(around, alphabet)
+        for character, ahead in narrow.steps(inside, alphabet).items():
+            after = ahead, outer.get(character, frozenset())
+            if after not in seen:
                 seen.add(after)
                 pending.append(after)
     return True
