@@ -3,6 +3,7 @@
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from math import prod
 from typing import TypeVar
 
@@ -79,6 +80,7 @@ def nbytes_of(dtype: DType, shape: Shape) -> int:
     return (prod(shape) * _BITS[dtype] + 7) // 8
 
 
+@lru_cache(maxsize=1 << 12)
 def shape_text(shape: Shape) -> str:
     """A shape for people: `64×3×7×7`, or `scalar`."""
     return "×".join(map(str, shape)) or "scalar"

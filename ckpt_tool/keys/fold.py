@@ -12,10 +12,12 @@ MOST_WORDS = 6
 MOST_CHARACTERS = 72
 """A choice of words stays readable up to so many words and characters."""
 
-MOST_ROOM = 120_000_000
+MOST_ROOM = 80_000_000
 """Characters of names, and of the branches of their tree, that are folded; a few hundred thousand usual keys have so many."""
 MOST_TOKENS = 5_000_000
 """Parts of names in all; 330,000 usual keys have so many."""
+MOST_FORMS = 20_000
+"""Different names, but for their numbers, that are looked through for patterns; nobody reads more, and no network has a tenth of them."""
 MOST_WORK = 30_000_000
 """Boxes of one form times the square of their tokens: beyond it they are not compared."""
 _BRANCH = 200
@@ -23,6 +25,8 @@ _BRANCH = 200
 
 _SUBTREE, _CHILDREN = "**", "*"
 _NAMES = re.compile(r"\.|[^.]+", re.DOTALL)
+_TOKENS = re.compile(r"\.|[0-9]+|[^.0-9]+")
+_NUMBERS = re.compile("[0-9]+")
 _PARTS = re.compile(r"[0-9]+|[^0-9]+", re.DOTALL)
 
 
@@ -38,28 +42,32 @@ def fold(labels: Mapping[str, Hashable], others: Iterable[str] = ()) -> list[Fol
     """Folds the keys of `labels`, never two of different labels into one pattern.
 
     `others` are the keys that no pattern may match. The folds come in the order of their first keys, and each key is in one.
-    Names that are too many and too long to be looked through stand for themselves.
+    Names that are too many and too long, or too different, to be looked through stand for themselves.
     """
     order = {key: i for i, key in enumerate(labels)}
     branches = _whole_branches(labels, others)
     if branches is None:
         return [Fold(quote(key), (key,)) for key in labels]
-    boxes = _merge(branches)
-    folds = [Fold(_render(box.coordinates), tuple(sorted(box.keys, key=order.__getitem__))) for box in boxes]
+    if _are_alike(branches):
+        found = [(_render(box.coordinates), box.keys) for box in _merge([_box(branch) for branch in branches])]
+    else:
+        found = [(quote(branch.name) + branch.end, branch.keys) for branch in branches]
+    folds = [Fold(pattern, tuple(sorted(keys, key=order.__getitem__))) for pattern, keys in found]
     return sorted(folds, key=lambda one: order[one.keys[0]])
 
 
 @dataclass(slots=True)
-class _Box:
-    """The product of one set of values for each token; `keys` are exactly its members."""
+class _Branch:
+    """One key, or all the keys below a name, which then `end`s in `*` or `**`."""
 
-    coordinates: tuple[frozenset[str], ...]
+    name: str
+    end: str
     label: Hashable
     keys: list[str]
 
 
-def _whole_branches(labels: Mapping[str, Hashable], others: Iterable[str]) -> list[_Box] | None:
-    """The keys as boxes of one; where all keys below a name have one label, a single box with `*` or `**` at its end.
+def _whole_branches(labels: Mapping[str, Hashable], others: Iterable[str]) -> list[_Branch] | None:
+    """The keys; where all keys below a name have one label, that name alone.
 
     None where that would take more than the memory that a few hundred thousand usual names take.
     """
@@ -71,6 +79,18 @@ def _whole_branches(labels: Mapping[str, Hashable], others: Iterable[str]) -> li
             return None
     foreign = {id(node) for key in others if key not in labels for node in _above(tree, key)}
     return _collect(tree, labels, foreign)
+
+
+def _are_alike(branches: list[_Branch]) -> bool:
+    """Whether the names are few but for their numbers, and their parts are."""
+    if sum(len(_TOKENS.findall(branch.name)) for branch in branches) > MOST_TOKENS:
+        return False
+    forms: set[tuple[str, str, Hashable]] = set()
+    for branch in branches:
+        forms.add((_NUMBERS.sub("0", branch.name), branch.end, branch.label))
+        if len(forms) > MOST_FORMS:
+            return False
+    return True
 
 
 _LEAF = object()
@@ -104,36 +124,46 @@ def _above(tree: _Tree, key: str) -> Iterator[_Tree]:
         node, start, end = below, end + 1, key.find(".", end + 1)
 
 
-def _collect(root: _Tree, labels: Mapping[str, Hashable], foreign: set[int]) -> list[_Box] | None:
+def _collect(root: _Tree, labels: Mapping[str, Hashable], foreign: set[int]) -> list[_Branch]:
     """Walks the tree without recursion (keys of strangers may be deep), children before their parents."""
     order: list[tuple[_Tree, str]] = [(root, "")]
     for node, prefix in order:
         order.extend((below, prefix + name) for name, below in node.items() if isinstance(below, dict))
-    found: dict[str, list[_Box]] = {}
-    tokens = 0
+    found: dict[str, list[_Branch]] = {}
     for node, prefix in reversed(order):
-        mine: list[_Box] = []
+        mine: list[_Branch] = []
         for name, below in node.items():
             key = prefix + name
             if isinstance(below, dict):
                 mine.extend(found.pop(key))
             else:
-                mine.append(_Box(_singletons(key), labels[key], [key]))
-                tokens += len(mine[-1].coordinates)
-        if tokens > MOST_TOKENS:
-            return None
+                mine.append(_Branch(key, "", labels[key], [key]))
         found[prefix] = mine if id(node) in foreign else _as_branch(prefix, mine)
     return found[""]
 
 
-def _as_branch(prefix: str, boxes: list[_Box]) -> list[_Box]:
-    if any(box.label != boxes[0].label for box in boxes) or sum(len(box.keys) for box in boxes) < 2:
-        return boxes
-    keys = [key for box in boxes for key in box.keys]
+def _as_branch(prefix: str, branches: list[_Branch]) -> list[_Branch]:
+    if any(branch.label != branches[0].label for branch in branches) or sum(len(branch.keys) for branch in branches) < 2:
+        return branches
+    keys = [key for branch in branches for key in branch.keys]
     if prefix and prefix in keys:
-        return boxes  # an empty name, which no star stands for
+        return branches  # an empty name, which no star stands for
     end = _CHILDREN if prefix and all("." not in key[len(prefix) :] for key in keys) else _SUBTREE
-    return [_Box((*_singletons(prefix), frozenset((f"\0{end}",))), boxes[0].label, keys)]
+    return [_Branch(prefix, end, branches[0].label, keys)]
+
+
+@dataclass(slots=True)
+class _Box:
+    """The product of one set of values for each token; `keys` are exactly its members."""
+
+    coordinates: tuple[frozenset[str], ...]
+    label: Hashable
+    keys: list[str]
+
+
+def _box(branch: _Branch) -> _Box:
+    end = (frozenset(("\0" + branch.end,)),) if branch.end else ()
+    return _Box((*_singletons(branch.name), *end), branch.label, branch.keys)
 
 
 def _singletons(key: str) -> tuple[frozenset[str], ...]:

@@ -100,8 +100,13 @@ class Pattern:
         return self.text
 
 
+_SPECIAL = re.compile(r"[\\*{}]|->|^ | $")
+
+
 def quote(key: str) -> str:
     """The pattern that matches exactly this key."""
+    if not _SPECIAL.search(key):
+        return key
     escaped = re.sub(r"([\\*{}])", r"\\\1", key).replace("->", "-\\>")
     return re.sub(r"^ | $", r"\\ ", escaped)
 

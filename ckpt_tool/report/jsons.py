@@ -5,7 +5,10 @@ from math import isfinite
 
 
 def to_json(value: object) -> str:
-    return json.dumps(_finite(value))
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value))
 
 
 def _finite(value: object) -> object:

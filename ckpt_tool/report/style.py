@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 
@@ -34,6 +35,7 @@ WIDEST = 200
 """Characters of a cell for which others make room."""
 
 
+@lru_cache(maxsize=1 << 12)
 def size_text(nbytes: int) -> str:
     """Decimal units, as disks and downloads are sold: `102.4 MB`."""
     value, unit = float(nbytes), "B"
