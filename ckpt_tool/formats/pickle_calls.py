@@ -133,7 +133,7 @@ def rebuild_from_array(args: Args) -> object:
 
 def size_text(size: object) -> str:
     is_shape = type(size) is tuple and len(size) <= 64 and all(type(one) is int and abs(one) < 1 << 63 for one in size)
-    return shape_text(size) if is_shape else "of an unknown shape"  # type: ignore[arg-type]
+    return shape_text(size) if is_shape else "of an unknown shape"
 
 
 def legacy_tensor(name: str) -> Call:
