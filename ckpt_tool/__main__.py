@@ -30,12 +30,13 @@ def main() -> None:
     # A command makes many values and no cycles to speak of; it ends before collecting would pay.
     gc.disable()
     from ckpt_tool.cli.app import app
-    from ckpt_tool.cli.output import check_options, fail
+    from ckpt_tool.cli.output import check_options, fail, write_what_can_be_written
     from ckpt_tool.errors import CkptError
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, _stop)
+    write_what_can_be_written()
     try:
         check_options(sys.argv[1:])
         app(prog_name="ckpt")

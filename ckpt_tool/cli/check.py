@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Settings, how
-from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, say, show_file, show_result, style_of
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Checked
@@ -62,7 +62,7 @@ def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: 
         api.write_text(output, turned.yaml, force)
         say(f"wrote {safe(output)}")
     elif turned.yaml and not json:
-        show_result(turned.yaml.rstrip("\n"))
+        show_file(turned.yaml)
     return YES if turned.yaml else NO
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Settings, how
-from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, say, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
 
 
@@ -36,7 +36,7 @@ def mappings(
     from ckpt_tool import api
 
     if schema:
-        show_result(api.rules_schema().rstrip("\n"))
+        show_file(api.rules_schema())
         raise typer.Exit(YES)
     if library is not None:
         raise typer.Exit(_import(library, source, output, force))
@@ -60,7 +60,7 @@ def _import(library: Library, model_type: str | None, output: str | None, force:
     if output:
         api.write_text(output, imported.yaml, force)
     else:
-        show_result(imported.yaml.rstrip("\n"))
+        show_file(imported.yaml)
     for line in imported.unsaid:
         say(f"can't say: {line}")
     where = f"wrote {output}: " if output else ""

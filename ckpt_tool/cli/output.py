@@ -1,8 +1,10 @@
 """Where things are printed: results to stdout, everything said about them to stderr."""
 
+import codecs
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from ckpt_tool.cli.options import Color
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
@@ -10,6 +12,22 @@ from ckpt_tool.report.problems import error_text
 from ckpt_tool.report.style import Style, safe
 
 YES, NO, NO_ANSWER = 0, 1, 2
+_PLAIN = {"×": "x", "→": "->", "…": "...", "·": "*", "─": "-", "│": "|", "├": "|", "└": "`", "²": "^2", "Δ": "delta"}
+
+
+def write_what_can_be_written() -> None:
+    """Terminals that are not UTF-8 get the nearest plain characters, and the rest as Python escapes."""
+    codecs.register_error("ckpt_plain", _in_plain_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="ckpt_plain")
+
+
+def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    left = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in left), error.end
 
 
 def style_of(color: Color, verbose: bool) -> Style:
@@ -30,6 +48,13 @@ def show_result(text: str) -> None:
         raise
     except OSError as error:
         raise OutputError("standard output", error.strerror or str(error)) from None
+
+
+def show_file(text: str) -> None:
+    """Prints the content of a file, a key list or rules: UTF-8 whatever the terminal is, so that it can be kept and read again."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    show_result(text.rstrip("\n"))
 
 
 def check_options(arguments: Sequence[str]) -> None:

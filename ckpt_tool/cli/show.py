@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
-from ckpt_tool.cli.output import NO, YES, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
 
 
@@ -32,11 +32,11 @@ def show(
 
             show_result(to_json(show_json(checkpoint) | ({"sha256": sums} if checksum else {})))
         elif checksum:
-            show_result(checksums_text(sums))
+            show_file(checksums_text(sums))
         elif keys or digests:
             if digests and not checkpoint.has_digests:
                 raise InputError(checkpoint.path, "is a key list without digests: it has no values")
-            show_result(format_key_list(checkpoint.catalog, checkpoint.digest if digests else None).rstrip("\n"))
+            show_file(format_key_list(checkpoint.catalog, checkpoint.digest if digests else None))
         elif not quiet:
             show_result(show_text(checkpoint, style_of(color, verbose)))
         raise typer.Exit(NO if strict and calls(checkpoint.extras) else YES)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet, checked_confidence
-from ckpt_tool.cli.output import NO, YES, say, show_result
+from ckpt_tool.cli.output import NO, YES, say, show_file, show_result
 
 
 def suggest(
@@ -33,7 +33,7 @@ def suggest(
     if json:
         show_result(to_json(suggestion_json(found, (source, target))))
     elif output is None and not quiet:
-        show_result(found.text.rstrip("\n"))
+        show_file(found.text)
     if not quiet and not json:
         say(suggestion_said(found))
     raise typer.Exit(YES if found.is_complete else NO)

@@ -99,11 +99,15 @@ def truncated(path: str, needed: int, size: int) -> FormatError:
     return FormatError(path, f"is cut off: {needed - size} bytes of at least {needed} are missing", AGAIN)
 
 
+MOST_NEIGHBOURS = 2000
+"""Names in a folder that a misspelt one is compared with."""
+
+
 def _open(path: str) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        raise InputError(path, _open_fact(error), _open_hint(path)) from None
+        raise InputError(path, _open_fact(error), _open_hint(path, error)) from None
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
@@ -123,8 +127,20 @@ def _open_fact(error: OSError | ValueError) -> str:
     return str(error)
 
 
-def _open_hint(path: str) -> str | None:
-    return "addresses are not opened; download the file first" if "://" in path else None
+def _open_hint(path: str, error: OSError | ValueError) -> str | None:
+    if "://" in path:
+        return "addresses are not opened; download the file first"
+    if not isinstance(error, FileNotFoundError):
+        return None
+    folder, name = os.path.split(path)
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:
+        return "its folder does not exist"
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, names, 1) if len(names) < MOST_NEIGHBOURS else []
+    return f"did you mean {os.path.join(folder, near[0])}?" if near else None
 
 
 def _kind(mode: int) -> str:

@@ -24,6 +24,9 @@ def folder(tmp_path):
 
 BAD = [
     ("show missing.pth", "missing.pth: no such file"),
+    ("show godo.pth", "godo.pth: no such file; did you mean good.pth?"),
+    ("diff good.pth ./folder/../cu.pth", "./folder/../cu.pth: no such file; did you mean ./folder/../cut.pth?"),
+    ("show nowhere/good.pth", "nowhere/good.pth: no such file; its folder does not exist"),
     ("show https://example.org/a.pth", "https://example.org/a.pth: no such file; addresses are not opened; download the file first"),
     ("show folder", "folder: is a folder without"),
     ("show empty.pth", "empty.pth: is empty"),
@@ -57,6 +60,20 @@ def test_bad_input_is_one_clear_line(folder, arguments, message):
     assert len(ran.err.splitlines()) == 1
     assert ran.out == ""
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_a_terminal_that_is_not_utf_8_gets_the_nearest_characters(folder):
+    torch.save({"größe.weight": torch.randn(4, 3)}, folder / "wide.pth")
+    for encoding, name in (("ascii", r"gr\xf6\xdfe.weight"), ("latin-1", "größe.weight")):
+        command = [sys.executable, "-m", "ckpt_tool", "show", "wide.pth"]
+        ran = subprocess.run(command, cwd=folder, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, check=True)
+        assert [name, "F32", "4x3", "48", "B"] in [line.split() for line in ran.stdout.decode(encoding).splitlines()]
+
+
+def test_key_lists_and_rules_are_utf_8_on_any_terminal(folder):
+    torch.save({"größe.weight": torch.randn(4, 3)}, folder / "wide.pth")
+    for command in ("show --keys wide.pth", "suggest wide.pth wide.pth"):
+        assert "größe" in ckpt(*command.split(), cwd=folder, env={"PYTHONIOENCODING": "ascii"}).out
 
 
 def test_unknown_option_exits_2(folder):
