@@ -64,10 +64,10 @@ def test_bad_input_is_one_clear_line(folder, arguments, message):
 
 def test_a_terminal_that_is_not_utf_8_gets_the_nearest_characters(folder):
     torch.save({"größe.weight": torch.randn(4, 3)}, folder / "wide.pth")
-    for encoding, name in (("ascii", r"gr\xf6\xdfe.weight"), ("latin-1", "größe.weight")):
+    for encoding, name, shape in (("ascii", r"gr\xf6\xdfe.weight", "4x3"), ("latin-1", "größe.weight", "4×3")):
         command = [sys.executable, "-m", "ckpt_tool", "show", "wide.pth"]
         ran = subprocess.run(command, cwd=folder, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, check=True)
-        assert [name, "F32", "4x3", "48", "B"] in [line.split() for line in ran.stdout.decode(encoding).splitlines()]
+        assert [name, "F32", shape, "48", "B"] in [line.split() for line in ran.stdout.decode(encoding).splitlines()]
 
 
 def test_key_lists_and_rules_are_utf_8_on_any_terminal(folder):
