@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
-from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.limits import PICKLE_BYTES
 from ckpt_tool.formats.pickle_calls import make_storage
 from ckpt_tool.formats.pickle_machine import Persistent, PickleMachine, refuse_persistent
@@ -94,16 +94,18 @@ def _view(kind: object, root: StorageRef, view: object) -> StorageRef:
 def _find_storages(file: SourceFile, pos: int, keys: list[str], roots: dict[str, StorageRef]) -> tuple[dict[str, Extent], int]:
     """The bytes of each storage, and where the last ends; where one begins is known only after the count before it."""
     extents: dict[str, Extent] = {}
+    stray = next((key for key in keys if key not in roots), None)
+    if stray is not None:
+        raise FormatError(file.path, f"has the storage {stray[:40]}, which the object does not use")
+    needed = pos + sum(8 + roots[key].count * roots[key].itemsize for key in keys)
+    if needed > file.size:
+        raise truncated(file.path, needed, file.size)
     for key in keys:
-        if key not in roots:
-            raise FormatError(file.path, f"has the storage {key[:40]}, which the object does not use")
         count = int.from_bytes(file.read(pos, 8), "little", signed=True)
         if count != roots[key].count:
             raise FormatError(file.path, f"the storage {key} has {count} elements; the pickle says {roots[key].count}")
         extents[key] = Extent(file, pos + 8, count * roots[key].itemsize)
         pos += 8 + extents[key].length
-        if pos > file.size:
-            raise FormatError(file.path, f"is cut off inside the storage {key}", AGAIN)
     return extents, pos
 
 

@@ -11,7 +11,7 @@ from struct import unpack
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
-from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.legacy_stream import Stream
 from ckpt_tool.formats.limits import DIMENSIONS
 from ckpt_tool.formats.pickle_calls import make_storage
@@ -62,7 +62,7 @@ def _find_members(file: SourceFile) -> dict[str, tuple[int, int]]:
             raise FormatError(file.path, f"the tar header at byte {at} is damaged", AGAIN)
         start, kind = at + BLOCK, header[156:157]
         if start + size > file.size:
-            raise FormatError(file.path, f"is cut off inside `{name}`", AGAIN)
+            raise truncated(file.path, start + size, file.size)
         if kind in _EXTENDED_KINDS:
             _check_extended(file, file.read(start, min(size, 1 << 16)))
         elif kind not in _FILE_KINDS and name in _MEMBERS:

@@ -73,7 +73,7 @@ class PickleMachine:
         except KeyError as error:
             fact = f"refers to memo {error}, which holds nothing"
         except (IndexError, struct.error):
-            fact = "ends in the middle" if self.pos > self.end - 9 else "takes from an empty stack"
+            fact = "is cut off" if self.pos > self.end - 9 else "takes from an empty stack"
         except UnicodeDecodeError:
             fact = "has a text that is not UTF-8"
         raise FormatError(path, f"its pickle {fact}", AGAIN, f"{place}, byte {self.pos}")

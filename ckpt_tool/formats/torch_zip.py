@@ -17,12 +17,18 @@ from ckpt_tool.formats.pickle_machine import PickleMachine
 from ckpt_tool.formats.pickle_values import Global, PickleFault, StorageRef
 from ckpt_tool.formats.pickled import Described, pickled_contents
 from ckpt_tool.formats.placement import Storage
-from ckpt_tool.formats.zip_directory import Archive, read_directory
+from ckpt_tool.formats.zip_directory import Archive, CutOff, read_directory
 
 
 def read(file: SourceFile, wanted: str) -> Contents:
     """Raises FormatError for what is no checkpoint of torch, or a damaged one."""
-    return read_archive(read_directory(file), wanted)
+    try:
+        archive = read_directory(file)
+    except CutOff as error:
+        from ckpt_tool.formats.cut_archive import with_what_is_missing
+
+        raise with_what_is_missing(error, file, storage_ids()) from None
+    return read_archive(archive, wanted)
 
 
 def read_archive(archive: Archive, wanted: str) -> Contents:

@@ -15,6 +15,7 @@ from ckpt_tool.formats.placement import Deflated, Extent
 END, END64, LOCATOR64, CENTRAL, LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
 _CENTRAL = Struct("<4s2x2xHH4xIIIHHH2x2xII")
 _LOCAL = Struct("<4s2xHH4xIIIHH")
+LOCAL_BYTES = _LOCAL.size
 _ALLOWED_FLAGS = 0x080E
 """Deflate's level (bits 1 and 2), data descriptor (3), UTF-8 names (11); others mean encryption, patches, hidden headers."""
 _FOLDER = 0x10
@@ -22,6 +23,10 @@ STORED, DEFLATED = 0, 8
 WINDOW, DENSE = 64 << 10, 4 << 10
 """What is read at a time of an archive whose members have fewer bytes than `DENSE` on average."""
 FULL32 = 0xFFFFFFFF
+
+
+class CutOff(FormatError):
+    """An archive without its end."""
 
 
 @dataclass(slots=True)
@@ -98,13 +103,24 @@ def raw_entries(file: SourceFile) -> dict[str, bytes]:
     return entries
 
 
+def first_member(file: SourceFile) -> tuple[str, int]:
+    """The name of the archive's first member and where its bytes begin, without a directory; an empty name where there is none."""
+    if file.size < LOCAL_BYTES:
+        return "", 0
+    signature, *_, name, extra = _LOCAL.unpack(file.read(0, LOCAL_BYTES))
+    start = LOCAL_BYTES + name + extra
+    if signature != LOCAL or start > file.size:
+        return "", 0
+    return file.read(LOCAL_BYTES, name).decode("utf-8", "replace"), start
+
+
 def _find_end(file: SourceFile) -> tuple[int, int, int, int, tuple[str, ...]]:
     """(where the directory must have ended, number of entries, bytes and offset of the directory, notes)."""
     tail_start = max(0, file.size - 22 - 0xFFFF)
     tail = file.read(tail_start, file.size - tail_start)
     at = tail.rfind(END)
     if at < 0 or len(tail) - at < 22:
-        raise FormatError(file.path, "is cut off: a zip archive without its directory at the end", AGAIN)
+        raise CutOff(file.path, "is cut off: a zip archive without its directory at the end", AGAIN)
     disk, first_disk, here, count, size, start, comment = unpack_from("<4xHHHHIIH", tail, at)
     end = tail_start + at
     if disk or first_disk or here != count:

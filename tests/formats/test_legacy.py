@@ -119,7 +119,7 @@ def test_the_tar_archives_of_the_first_torch_are_read(tmp_path: Path) -> None:
     ("members", "fact"),
     [
         ({"storages": dumps(10**9)}, "announces more than it can hold"),
-        ({"storages": STORAGES[:60]}, "ends in the middle|cut off"),
+        ({"storages": STORAGES[:60]}, "is cut off"),
         ({"storages": dumps(0, [])}, "in a storage that the archive does not have"),
         ({"tensors": dumps(0)}, "refers to a tensor that the archive does not have"),
         ({"tensors": dumps(1, (1, 7, 0)) + struct.pack("<ii", 99, 0)}, "has a tensor of 99 dimensions"),

@@ -145,11 +145,11 @@ def test_a_name_is_one_object() -> None:
 
 
 BROKEN = {
-    b"": "ends in the middle",
-    b"\x80\x02": "ends in the middle",
+    b"": "is cut off",
+    b"\x80\x02": "is cut off",
     b"\x80\x63.": "is of protocol 99; 5 is the newest",
-    b".": "takes from an empty stack|ends in the middle",
-    b"N0.": "takes from an empty stack|ends in the middle",
+    b".": "takes from an empty stack|is cut off",
+    b"N0.": "takes from an empty stack|is cut off",
     b"h\x07.": "refers to memo 7, which holds nothing",
     b"gabc\n.": "numbers its memo with what is no number",
     b"cos\nsystem": "has a line without an end",

@@ -1,5 +1,6 @@
 """torch.save's zip archives agree with torch.load, bit for bit; odd tensors are named; damage is refused."""
 
+import re
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -210,3 +211,25 @@ def test_a_torchscript_file_has_the_state_dict_of_its_module(tmp_path: Path, is_
     module = torch.jit.trace(Net().eval(), torch.zeros(1, 2)) if is_traced else torch.jit.script(Net())
     module.save(str(tmp_path / "a.pt"))
     assert_agrees(tmp_path / "a.pt", module.state_dict())
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.98])
+def test_a_download_that_broke_off_is_told_with_what_is_missing(tmp_path: Path, is_zip: bool, share: float) -> None:
+    torch.save({f"layers.{i}.weight": torch.zeros(100, 1000) for i in range(20)}, tmp_path / "a.pth", _use_new_zipfile_serialization=is_zip)
+    whole = (tmp_path / "a.pth").read_bytes()
+    (tmp_path / "cut.pth").write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(FormatError, match=r"is cut off: [0-9]+ bytes of at least [0-9]+ are missing") as raised:
+        open_checkpoint(str(tmp_path / "cut.pth"))
+    missing, needed = map(int, re.findall("[0-9]+", raised.value.fact))
+    assert 0.98 * len(whole) < needed <= len(whole)
+    assert missing == needed - int(len(whole) * share)
+
+
+def test_an_archive_that_broke_off_at_its_end_or_in_its_pickle_is_told_without_a_number(tmp_path: Path) -> None:
+    torch.save({f"layers.{i}.weight": torch.zeros(3) for i in range(20)}, tmp_path / "a.pth")
+    whole = (tmp_path / "a.pth").read_bytes()
+    for end in (10, 40, 700, len(whole) - 30):
+        (tmp_path / "cut.pth").write_bytes(whole[:end])
+        with pytest.raises(FormatError, match="is cut off: a zip archive without its directory at the end; download"):
+            open_checkpoint(str(tmp_path / "cut.pth"))
