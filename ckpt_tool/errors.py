@@ -73,7 +73,15 @@ class RuleError(CkptError):
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        first = self.problems[0]
-        where = f"{first.where}: " if first.where else ""
-        more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
-        return f"{where}{first.message}{more}"
+        lines = [line for problem in self.problems[:MOST_TOLD] for line in _lines(problem)]
+        more = len(self.problems) - MOST_TOLD
+        return "\n".join([*lines, f"and {more} more problems"] if more > 0 else lines)
+
+
+MOST_TOLD = 10
+"""Problems that an exception's text has; `problems` has all."""
+
+
+def _lines(problem: Problem) -> list[str]:
+    where = f"{problem.where}: " if problem.where else ""
+    return [f"{where}{problem.message}", *(f"  = {note}" for note in problem.notes)]

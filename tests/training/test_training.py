@@ -63,6 +63,15 @@ def test_what_does_not_fit_raises_before_anything_is_loaded(source):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+def test_what_is_raised_says_every_reason_with_what_to_do(source):
+    with pytest.raises(RuleError) as raised:
+        ckpt_tool.load_into(net(), source, how=How(inline=("0.* -> 0.*", "1.wieght -> 1.weight"), drop=("5.*", "1.*"), keep=("5.*", "1.*")))
+    assert str(raised.value).splitlines() == ["-e:2:1: `1.wieght` matches no key of the source", "  = nearest key: 1.weight"]
+    with pytest.raises(RuleError) as raised:
+        ckpt_tool.load_into(net(), source, how=How(inline=tuple(f"a{i} -> b{i}" for i in range(12)), drop=("**",), keep=("**",)))
+    assert str(raised.value).splitlines()[-1] == "and 2 more problems"
+
+
 def test_another_dtype_is_loaded_only_when_told(source):
     with pytest.raises(RuleError, match="would get F32, the target has BF16"):
         ckpt_tool.load_into(net().bfloat16(), source)
