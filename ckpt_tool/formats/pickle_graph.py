@@ -169,7 +169,11 @@ def _parts(value: object) -> Iterable[object]:
     return value.objects if type(value) is ArrayRef else ()
 
 
-def describe(value: object, most: int = 200) -> str:
+MOST_DESCRIBED = 200
+"""Characters of a description; what would stand behind them is not looked at."""
+
+
+def describe(value: object, most: int = MOST_DESCRIBED) -> str:
     """A short text for people: numbers, texts and small containers as Python writes them, objects by their class."""
     text = _describe(value, 3)
     return text if len(text) <= most else text[: most - 1] + "…"
@@ -177,7 +181,7 @@ def describe(value: object, most: int = 200) -> str:
 
 def _describe(value: object, depth: int) -> str:
     if isinstance(value, str | bytes):
-        return repr(value[:200])
+        return repr(value[:MOST_DESCRIBED])
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if abs(value) < 1 << 200 else f"an integer of {value.bit_length()} bits"
     if isinstance(value, float | complex | bool | None):
@@ -205,17 +209,19 @@ def _describe_container(value: object, depth: int) -> str:
     if depth <= 0:
         return f"{left}…{right}"
     shown: list[str] = []
+    room = MOST_DESCRIBED
     for part in parts:
-        if len(shown) == 12:
+        if len(shown) == 12 or room < 0:
             shown.append("…")
             break
         shown.append(part)
+        room -= len(part)
     return f"{left}{', '.join(shown)}{right}"
 
 
 def _attribute(name: object) -> str:
     # Whatever it is, it is not looked into: names in names of names have no end.
-    return name[:200] if isinstance(name, str) else _describe(name, 0)
+    return name[:MOST_DESCRIBED] if isinstance(name, str) else _describe(name, 0)
 
 
 def _describe_tensor(value: TensorRef | OddTensor | ArrayRef | StorageRef | ArrayType) -> str:
