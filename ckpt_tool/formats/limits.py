@@ -32,7 +32,9 @@ DIMENSIONS = 64
 TENSOR_BYTES = 1 << 50
 """What one tensor may declare; nothing is allocated by a number of the file."""
 INFLATE_RATIO = 200
-"""Inflated bytes for one deflated byte; beyond it a zip member is a bomb."""
+"""Inflated bytes for one deflated byte, beyond which a zip member holds next to nothing."""
+INFLATED_BYTES = 64 * MiB
+"""What all members of an archive together may inflate to that are beyond that ratio: masks and zeros of a real model, but no bomb."""
 EXPANSION = 64 * MiB
 """Bytes that a view with overlapping strides may have beyond those of its storage, when its values are asked for."""
 ZIP_ENTRIES = 2_000_000

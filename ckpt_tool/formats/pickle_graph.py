@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from ckpt_tool.formats.limits import NODES
 from ckpt_tool.formats.pickle_values import ArrayRef, ArrayType, Bag, Global, OddKey, OddTensor, Opaque, PickleFault, StorageRef, TensorRef
@@ -101,8 +102,9 @@ def key_text(key: object) -> str:
     """A dict key as a part of a tensor's key."""
     if isinstance(key, str):
         return key
-    if isinstance(key, bytes) and key.isascii():
-        return key.decode()
+    if isinstance(key, bytes):
+        with suppress(UnicodeDecodeError):
+            return key.decode()
     if type(key) in (int, bool, float):
         return str(key)
     return describe(key.value if type(key) is OddKey else key, 60)
