@@ -85,6 +85,18 @@ def children(value: object) -> Iterable[tuple[str, object]]:
     return _opaque_children(value) if type(value) is Opaque else ()
 
 
+def containers(value: object) -> Iterator[dict[object, object] | list[object] | tuple[object, ...]]:
+    """Whatever is gone through when the children of a value are listed; objects may share them."""
+    if isinstance(value, dict | list | tuple):
+        yield value
+    elif type(value) is Bag:
+        yield value.members
+    elif type(value) is Opaque:
+        state = module_state(value) or {}
+        parts = value.state if type(value.state) is tuple else (value.state,)
+        yield from (one for one in (value.args, parts, *parts, *state.values()) if isinstance(one, dict | list | tuple))
+
+
 def _opaque_children(value: Opaque) -> Iterator[tuple[str, object]]:
     states = value.state if type(value.state) is tuple else (value.state,)
     for state in states:
