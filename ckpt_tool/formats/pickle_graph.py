@@ -92,9 +92,10 @@ def containers(value: object) -> Iterator[dict[object, object] | list[object] | 
     elif type(value) is Bag:
         yield value.members
     elif type(value) is Opaque:
-        state = module_state(value) or {}
+        state = module_state(value)
         parts = value.state if type(value.state) is tuple else (value.state,)
-        yield from (one for one in (value.args, parts, *parts, *state.values()) if isinstance(one, dict | list | tuple))
+        parts = (state["_parameters"], state.get("_buffers"), state["_modules"], state) if state else (value.args, parts, *parts)
+        yield from (one for one in parts if isinstance(one, dict | list | tuple))
 
 
 def _opaque_children(value: Opaque) -> Iterator[tuple[str, object]]:

@@ -31,11 +31,13 @@ class Again:
 
     def note(self, value: object, prefix: int) -> None:
         """`prefix` is the length of what the names of the members begin with."""
-        for container in containers(value):
-            if id(container) in self.containers:
-                self.members += len(container)
-            self.containers.add(id(container))
-            self.characters += prefix * len(container)
+        seen = self.containers
+        for container in (value,) if type(value) is dict else containers(value):
+            size, me = len(container), id(container)
+            if me in seen:
+                self.members += size
+            seen.add(me)
+            self.characters += prefix * size
         if self.members > LISTED_AGAIN:
             raise PickleFault("refers to the same objects over and over")
         if self.characters > NAME_CHARACTERS:

@@ -107,7 +107,8 @@ def storage_ids() -> Callable[[object], StorageRef]:
         found = known.get(name)
         if found is None:
             found = known[name] = make_storage(kind, key, count)
-            if not is_same_storage(by_key.setdefault(key, found), found):
+            first = by_key.setdefault(key, found)
+            if first is not found and not is_same_storage(first, found):
                 raise PickleFault(f"has two different storages of the key {key}")
         return found
 

@@ -80,9 +80,10 @@ def read_directory(file: SourceFile) -> Archive:
     _read_locals(file, members)
     _check_overlaps(file, members, start)
     # torch.serialization.set_crc32_options(False) writes zeros everywhere.
-    are_all_zero = all(member.crc32 == 0 for member in members if member.size)
-    for member in members:
-        if are_all_zero or (member.crc32 == 0 and member.size and _has_no_checksum(file, member)):
+    zeros = [member for member in members if not member.crc32 and member.size]
+    are_all_zero = bool(zeros) and len(zeros) == sum(member.size > 0 for member in members)
+    for member in zeros:
+        if are_all_zero or _has_no_checksum(file, member):
             member.crc32 = None
     return Archive(file, {member.name: member for member in members}, notes)
 
@@ -215,7 +216,7 @@ def _read_locals(file: SourceFile, members: list[Member]) -> None:
     ahead = WINDOW if file.size < DENSE * len(members) else 0
     window, start = b"", 0
     for member in members:
-        name = name_bytes(member.name)
+        name = member.name.encode("utf-8", "surrogateescape")
         at = member.header - start
         if at < 0 or at + size + len(name) > len(window):
             start, at = member.header, 0
