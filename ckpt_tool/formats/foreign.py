@@ -10,6 +10,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 
 SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "is a git-lfs pointer: the weights themselves were not downloaded", "git lfs pull"),
+    (b"PK\7\x08", "is a part of a split zip archive", "join its parts: `zip -s 0 PARTS.zip --out WHOLE.zip`"),
     (b"\x1f\x8b", "is compressed by gzip", "gunzip it first"),
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it first"),
     (b"\xfd7zXZ\0", "is compressed by xz", "unxz it first"),

@@ -10,7 +10,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.limits import PICKLE_BYTES
-from ckpt_tool.formats.pickle_calls import make_storage
+from ckpt_tool.formats.pickle_calls import is_same_storage, make_storage
 from ckpt_tool.formats.pickle_machine import Persistent, PickleMachine, refuse_persistent
 from ckpt_tool.formats.pickle_values import PickleFault, StorageRef
 from ckpt_tool.formats.pickled import pickled_contents
@@ -75,10 +75,13 @@ class LegacyStorages:
         _, kind, key, _, count, *view = identity if len(identity) > 4 else (*identity, None)
         if identity[0] != "storage" or type(key) is not str or len(key) > 100:
             raise PickleFault("names a storage as torch.save never does")
-        root = self.roots.get(key) or make_storage(kind, key, count)
-        if root.count != count or self.roots.setdefault(key, root).dtype is not make_storage(kind, key, count).dtype:
+        found = make_storage(kind, key, count)
+        root = self.roots.setdefault(key, found)
+        if not is_same_storage(root, found):
             raise PickleFault(f"has two different storages of the key {key}")
-        return root if not view or view[0] is None else _view(kind, root, view[0])
+        if not view or view[0] is None:
+            return root if root.type_name == found.type_name else found
+        return _view(kind, root, view[0])
 
 
 def _view(kind: object, root: StorageRef, view: object) -> StorageRef:

@@ -13,6 +13,13 @@ PICKLE_VALUES = 4_000_000
 """Values on the machine's stack or in its memo; about 12 of a tensor stay in the memo."""
 PICKLE_CONTAINERS = 2_000_000
 """Lists, dicts, sets and objects of unknown classes."""
+PICKLE_COPIED = 256 * MiB
+"""What calls and states may copy of what was there before: a byte for each of a text, `ENTRY` for each member of a container."""
+ENTRY = 128
+LISTED_AGAIN = 500_000
+"""Members of containers that were listed before: of modules that share others, and of state dicts inside of others."""
+NAME_CHARACTERS = 64 * MiB
+"""What the names of a pickle's tensors repeat of the names of what they are in."""
 PICKLE_MARKS = 100_000
 """Open marks: containers inside containers, of which no writer opens more than a few hundred."""
 PICKLE_LONG_BYTES = 4096
@@ -32,7 +39,9 @@ DIMENSIONS = 64
 TENSOR_BYTES = 1 << 50
 """What one tensor may declare; nothing is allocated by a number of the file."""
 INFLATE_RATIO = 200
-"""Inflated bytes for one deflated byte; beyond it a zip member is a bomb."""
+"""Inflated bytes for one deflated byte, beyond which a zip member holds next to nothing."""
+INFLATED_BYTES = 48 * MiB
+"""What all members of an archive together may inflate to that are beyond that ratio: masks and zeros of a real model, but no bomb."""
 EXPANSION = 64 * MiB
 """Bytes that a view with overlapping strides may have beyond those of its storage, when its values are asked for."""
 ZIP_ENTRIES = 2_000_000

@@ -50,10 +50,18 @@ def fill_array(target: ArrayRef, shape: object, kind: object, is_fortran: bool, 
         raise PickleFault("has an array of an impossible shape")
     target.shape, target.is_fortran = shape, is_fortran
     target.type_text = kind.text if type(kind) is ArrayType else ""
-    if isinstance(content, bytes):
-        target.content = content
+    if isinstance(content, bytes | str):
+        target.content = as_bytes(content)
     elif isinstance(content, list):
         target.objects = tuple(content)
+
+
+def as_bytes(content: bytes | str) -> bytes:
+    """Bytes of an array, which Python 2 wrote as a text: numpy takes them by their numbers too."""
+    try:
+        return content.encode("latin-1") if isinstance(content, str) else content
+    except UnicodeEncodeError:
+        raise PickleFault("has an array whose content is a text") from None
 
 
 def make_from_buffer(args: tuple[object, ...]) -> object:
@@ -67,6 +75,8 @@ def make_from_buffer(args: tuple[object, ...]) -> object:
 def make_scalar(args: tuple[object, ...]) -> object:
     """`numpy.core.multiarray.scalar(dtype, content)` as a Python number, or an array without dimensions."""
     kind, content = args
+    if isinstance(content, str):
+        content = as_bytes(content)
     if type(kind) is ArrayType and isinstance(content, bytes):
         name = kind.text.lstrip("<>|=")
         code = _SCALARS.get(name)

@@ -31,6 +31,10 @@ _SIZES: dict[str, tuple[DType | None, int]] = {
 _STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage", "torch.xpu", "torch.npu", "torch.hpu", "torch.mtia", "torch.sparse")
 MOST_ELEMENTS = 1 << 60
 
+_NEGATED = frozenset((
+    DType.F64, DType.F32, DType.F16, DType.BF16, DType.C128, DType.C64, DType.C32, DType.I64, DType.I32, DType.I16, DType.I8, DType.U8,
+))  # fmt: skip
+
 NOTHING = StorageRef("", "", None, 1, 0)
 
 
@@ -42,6 +46,12 @@ def make_storage(kind: object, key: str, count: object, start: int = 0) -> Stora
         raise PickleFault("has a storage of a type that torch does not have")
     dtype, size = _SIZES[kind.name]
     return StorageRef(key, kind.name, dtype, size, count, start)
+
+
+def is_same_storage(one: StorageRef, other: StorageRef) -> bool:
+    """Whether two persistent ids of one key mean the same. Untyped storages are of bytes, which torch also knows as a type."""
+    kinds = {"ByteStorage" if ref.type_name == "UntypedStorage" else ref.type_name for ref in (one, other)}
+    return len(kinds) == 1 and one.count == other.count
 
 
 def rebuild_tensor(args: Args) -> object:
@@ -81,6 +91,8 @@ def torch_type_name(kind: object) -> str:
 def with_lazy_bits(tensor: TensorRef, bits: object) -> TensorRef:
     if isinstance(bits, dict):
         tensor.conjugate, tensor.negative = bits.get("conj") is True, bits.get("neg") is True
+    if tensor.negative and tensor.dtype not in _NEGATED:
+        raise PickleFault(f"has a negative view of {tensor.dtype.value}, which torch can't negate")
     return tensor
 
 
@@ -225,6 +237,11 @@ TENSOR_CALLS: tuple[Call, ...] = (
     rebuild_wrapper,
 )  # fmt: skip
 
+COPYING: frozenset[Call | None] = frozenset((
+    ordered_dict, default_dict, encode, plain_bytes, bag, size, storage_from_bytes, make_scalar, make_from_buffer,
+))  # fmt: skip
+"""Those that make something anew of all that they are given."""
+
 KNOWN: dict[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_tensor"): rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
@@ -233,6 +250,7 @@ KNOWN: dict[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_parameter_with_state"): rebuild_parameter,
     ("torch.nn.parameter", "Parameter"): rebuild_parameter,
     ("torch.nn.parameter", "Buffer"): rebuild_parameter,
+    ("torch.autograd.variable", "Variable"): rebuild_parameter,
     ("torch._tensor", "_rebuild_from_type_v2"): rebuild_from_type,
     ("torch._utils", "_rebuild_qtensor"): rebuild_quantised,
     ("torch._utils", "_rebuild_sparse_tensor"): rebuild_sparse,

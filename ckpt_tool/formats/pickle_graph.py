@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from ckpt_tool.formats.limits import NODES
 from ckpt_tool.formats.pickle_values import ArrayRef, ArrayType, Bag, Global, OddKey, OddTensor, Opaque, PickleFault, StorageRef, TensorRef
@@ -84,6 +85,19 @@ def children(value: object) -> Iterable[tuple[str, object]]:
     return _opaque_children(value) if type(value) is Opaque else ()
 
 
+def containers(value: object) -> Iterator[dict[object, object] | list[object] | tuple[object, ...]]:
+    """Whatever is gone through when the children of a value are listed; objects may share them."""
+    if isinstance(value, dict | list | tuple):
+        yield value
+    elif type(value) is Bag:
+        yield value.members
+    elif type(value) is Opaque:
+        state = module_state(value)
+        parts = value.state if type(value.state) is tuple else (value.state,)
+        parts = (state["_parameters"], state.get("_buffers"), state["_modules"], state) if state else (value.args, parts, *parts)
+        yield from (one for one in parts if isinstance(one, dict | list | tuple))
+
+
 def _opaque_children(value: Opaque) -> Iterator[tuple[str, object]]:
     states = value.state if type(value.state) is tuple else (value.state,)
     for state in states:
@@ -101,8 +115,9 @@ def key_text(key: object) -> str:
     """A dict key as a part of a tensor's key."""
     if isinstance(key, str):
         return key
-    if isinstance(key, bytes) and key.isascii():
-        return key.decode()
+    if isinstance(key, bytes):
+        with suppress(UnicodeDecodeError):
+            return key.decode()
     if type(key) in (int, bool, float):
         return str(key)
     return describe(key.value if type(key) is OddKey else key, 60)

@@ -7,13 +7,13 @@ with becomes `Opaque`; the few calls in `pickle_calls.KNOWN` are described as wh
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from struct import Struct
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import AGAIN
-from ckpt_tool.formats.limits import PICKLE_CONTAINERS, PICKLE_MARKS, PICKLE_OPCODES, PICKLE_VALUES
-from ckpt_tool.formats.pickle_calls import KNOWN
+from ckpt_tool.formats.limits import ENTRY, PICKLE_CONTAINERS, PICKLE_COPIED, PICKLE_MARKS, PICKLE_OPCODES, PICKLE_VALUES
+from ckpt_tool.formats.pickle_calls import COPYING, KNOWN
 from ckpt_tool.formats.pickle_opcodes import OPCODES
 from ckpt_tool.formats.pickle_tensors import OPCODES_OF_A_TENSOR, TensorReader
 from ckpt_tool.formats.pickle_values import Global, Opaque, PickleFault
@@ -41,7 +41,7 @@ class _NeedsMemo(Exception):
 class PickleMachine:
     """One run over one pickle. `calls` gathers the names of what unpickling would have called, in the order of the calls."""
 
-    __slots__ = ("calls", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack", "start", "tensors")
+    __slots__ = ("calls", "copied", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack", "start", "tensors")
 
     def __init__(self, data: bytes, start: int = 0, persistent: Persistent = refuse_persistent) -> None:
         self.data, self.start, self.end = data, start, len(data)
@@ -56,6 +56,7 @@ class PickleMachine:
         self.globals: dict[tuple[str, str], Global] = {}
         self.calls: dict[str, None] = {}
         self.made = 0
+        self.copied = 0
         self.tensors = TensorReader(self.data, self.memo, self.persistent) if in_steps else None
 
     def load(self, path: str, place: str) -> object:
@@ -91,16 +92,29 @@ class PickleMachine:
         if type(args) is not tuple:
             raise PickleFault("calls something with arguments that are no tuple")
         if type(callee) is Global and callee.known is not None:
+            if callee.known in COPYING:
+                self.count_copies(args)
             try:
                 made = callee.known(args)
             except (ValueError, TypeError, IndexError, AttributeError, OverflowError):
                 raise PickleFault(f"calls {callee.full_name} with arguments that don't fit") from None
             if made is not NotImplemented:
                 return made
-        self.made += 1
+        self.made += 2  # it holds a dict and a list
+        self.count_copies((args,))
         made = Opaque(callee, args)
         self.note_call(made.type_name)
         return made
+
+    def count_copies(self, values: Iterable[object]) -> None:
+        """Notes that all of these will be copied, or gone through, once more: a few bytes could ask for gigabytes and hours that way."""
+        for value in values:
+            if isinstance(value, str | bytes):
+                self.copied += len(value)
+            elif isinstance(value, list | tuple | dict):
+                self.copied += ENTRY * len(value)
+        if self.copied > PICKLE_COPIED:
+            raise PickleFault("copies the same things over and over")
 
     def need_whole_memo(self) -> None:
         """Begins again with every single opcode, if the memo lacks something."""

@@ -183,13 +183,18 @@ def persistent_line(m: Machine) -> None:
 def build(m: Machine) -> None:
     state = m.stack.pop()
     target = m.stack[-1]
+    m.count_copies((state,))
+    parts = state if type(state) is tuple else (state,)
     if type(target) is Opaque:
+        m.count_copies((target.state, *parts))
         give_state(target, state)
     elif type(target) is ObjectDict:
-        for part in state if type(state) is tuple else (state,):
+        for part in parts:
             if isinstance(part, dict):
+                m.count_copies((target.attributes, part))
                 target.give_attributes(part)
     elif isinstance(target, TensorRef | ArrayRef | ArrayType):
+        m.count_copies(part for part in parts if not isinstance(part, bytes))
         give_known_state(target, state)
     elif type(target) is Global:
         m.note_call(f"{target.full_name}.__setstate__")

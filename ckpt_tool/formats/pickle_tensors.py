@@ -13,11 +13,13 @@ from struct import Struct
 from ckpt_tool.formats.pickle_calls import ordered_dict, rebuild_tensor
 from ckpt_tool.formats.pickle_values import Global, StorageRef, TensorRef
 
+_PUT = rb"r((?!.\0\0\0).{4})"
+"""Numbers below 256, which BINGET could ask for, are left to the machine; CPython writes them with BINPUT."""
 _INTEGER = rb"K.|M..|J...[\0-\x7f]|\x8a\x05....[\0-\x7f]"
-_TUPLE = rb"(\)|(?:%(n)s)(?:\x85|(?:%(n)s)(?:\x86|(?:%(n)s)\x87))|\((?:%(n)s){4,8}t)(?:r(.{4}))?" % {b"n": _INTEGER}
+_TUPLE = rb"(\)|(?:%(n)s)(?:\x85|(?:%(n)s)(?:\x86|(?:%(n)s)\x87))|\((?:%(n)s){4,8}t)(?:%(p)s)?" % {b"n": _INTEGER, b"p": _PUT}
 _TENSOR = re.compile(
-    rb"h(.)\(\(h(.)h(.)X(.)\0\0\0([0-9]{1,19})r(.{4})h(.)(%(n)s)tr(.{4})Q(%(n)s)%(t)s%(t)s[\x88\x89]h(.)\)Rr(.{4})tr(.{4})Rr(.{4})"
-    % {b"n": _INTEGER, b"t": _TUPLE},
+    rb"h(.)\(\(h(.)h(.)X(.)\0\0\0([0-9]{1,19})%(p)sh(.)(%(n)s)t%(p)sQ(%(n)s)%(t)s%(t)s[\x88\x89]h(.)\)R%(p)st%(p)sR%(p)s"
+    % {b"n": _INTEGER, b"t": _TUPLE, b"p": _PUT},
     re.DOTALL,
 )
 """rebuild((("storage", type, key, location, count), offset, shape, stride, requires_grad, OrderedDict())), all parts put into the memo."""
@@ -95,7 +97,7 @@ class TensorReader:
             return 0
         size: int = _u32(data, position + 1)[0]
         end = position + 5 + size
-        if data[end : end + 1] != b"r" or len(put := data[end + 1 : end + 5]) < 4 or put in asked:
+        if data[end : end + 1] != b"r" or len(put := data[end + 1 : end + 5]) < 4 or put in asked or put[1:] == b"\0\0\0":
             return 0
         stack.append(data[position + 5 : end].decode("utf-8", "surrogatepass"))
         return end + 5

@@ -32,13 +32,16 @@ class Opaque:
     state: object = None
     items: dict[object, object] = field(default_factory=dict)
     appended: list[object] = field(default_factory=list)
+    innermost: object = field(init=False)
+    """Of nested calls, what is called first. Each call notes it, for to look for it each time would take squared time."""
+
+    def __post_init__(self) -> None:
+        self.innermost = self.callee.innermost if type(self.callee) is Opaque else self.callee
 
     @property
     def type_name(self) -> str:
         """The name of its class or function; of nested calls, the innermost."""
-        callee = self.callee
-        while type(callee) is Opaque:
-            callee = callee.callee
+        callee = self.innermost
         return callee.full_name if type(callee) is Global else f"a {type(callee).__name__}"
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents, Extra, StateDict
-from ckpt_tool.formats.limits import EXTRAS, LISTINGS, NESTING
+from ckpt_tool.formats.limits import EXTRAS, LISTED_AGAIN, LISTINGS, NAME_CHARACTERS, NESTING
 from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.formats.pickle_arrays import element_type
-from ckpt_tool.formats.pickle_graph import TENSOR_TYPES, children, describe, holders, module_children, module_leftovers, unwrap
+from ckpt_tool.formats.pickle_graph import TENSOR_TYPES, children, containers, describe, holders, module_children, module_leftovers, unwrap
 from ckpt_tool.formats.pickle_values import ArrayRef, Opaque, PickleFault, StorageRef, TensorRef
 from ckpt_tool.formats.placement import Placement
 from ckpt_tool.formats.state_dicts import Place, choose, find_state_dicts, is_bookkeeping, look_up, versions_of
@@ -18,6 +18,30 @@ from ckpt_tool.formats.tensor_layout import KnownExtents, Locate, Measured, chec
 from ckpt_tool.tensors import Catalog, TensorInfo, nbytes_of
 
 Dense = TensorRef | ArrayRef
+
+
+@dataclass(slots=True)
+class Again:
+    """What all listings of a file cost: the containers that were listed by now, how many members were listed more than once, and the
+    characters that names repeat of the names above them."""
+
+    containers: set[int] = field(default_factory=set)
+    members: int = 0
+    characters: int = 0
+
+    def note(self, value: object, prefix: int) -> None:
+        """`prefix` is the length of what the names of the members begin with."""
+        seen = self.containers
+        for container in (value,) if type(value) is dict else containers(value):
+            size, me = len(container), id(container)
+            if me in seen:
+                self.members += size
+            seen.add(me)
+            self.characters += prefix * size
+        if self.members > LISTED_AGAIN:
+            raise PickleFault("refers to the same objects over and over")
+        if self.characters > NAME_CHARACTERS:
+            raise PickleFault("has too many tensors under too long names")
 
 
 @dataclass(slots=True)
@@ -31,6 +55,7 @@ class Listing:
     elsewhere: list[tuple[str, Dense]] = field(default_factory=list)
     extras: list[Extra] = field(default_factory=list)
     listed: int = 0
+    again: Again = field(default_factory=Again)
 
     def add_all(self, value: object, path: str, key: str | None, depth: int = 0) -> None:
         """Lists what a container holds. `path` and `key` are what its members' names are appended to; no key: elsewhere."""
@@ -40,6 +65,7 @@ class Listing:
         members = module_children(value)
         if members is not None:
             self._add_leftovers(value, path)
+        self.again.note(value, len(path) + len(key or ""))
         for name, child in members or children(value):
             self.add(name, child, path, key, depth)
 
@@ -140,7 +166,7 @@ def _list(root: object, path: str, wanted: str) -> tuple[Listing, list[tuple[Pla
 def _list_place(place: Place, whole: Listing) -> Listing:
     if place is whole.taken:
         return whole
-    listing = Listing(Place((), place.value), whole.holding, whole.are_arrays_tensors)
+    listing = Listing(Place((), place.value), whole.holding, whole.are_arrays_tensors, again=whole.again)
     listing.add_all(place.value, "", "")
     return listing
 

@@ -230,7 +230,9 @@ def _swap(raw: bytes, size: int) -> bytes:
 
 
 def _flip_signs(raw: bytes, dtype: DType, view: View) -> bytes:
-    """Conjugates or negates floating-point bytes by their sign bits, as torch does on reading its lazy bits."""
+    """Conjugates or negates as torch does on reading its lazy bits: floating-point numbers by their sign bits."""
+    if not (dtype.is_floating or dtype.is_complex):
+        return _negate_integers(raw, dtype.itemsize) if view.negative else raw
     component = dtype.itemsize // 2 if dtype.is_complex else dtype.itemsize
     flipped, table = bytearray(raw), bytes(value ^ 0x80 for value in range(256))
     lanes: set[int] = set()
@@ -241,3 +243,10 @@ def _flip_signs(raw: bytes, dtype: DType, view: View) -> bytes:
     for lane in lanes:
         flipped[lane :: dtype.itemsize] = flipped[lane :: dtype.itemsize].translate(table)
     return bytes(flipped)
+
+
+def _negate_integers(raw: bytes, size: int) -> bytes:
+    """0 minus each integer, without those bits that don't fit, as torch does."""
+    whole = 1 << 8 * size
+    numbers = (int.from_bytes(raw[start : start + size], "little") for start in range(0, len(raw), size))
+    return b"".join((-number % whole).to_bytes(size, "little") for number in numbers)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.limits import NESTING
+from ckpt_tool.formats.limits import NESTING, NODES
 from ckpt_tool.formats.pickle_graph import TENSOR_TYPES, children, module_children, module_state, unwrap
-from ckpt_tool.formats.pickle_values import Opaque
+from ckpt_tool.formats.pickle_values import Opaque, PickleFault
 
 WELL_KNOWN = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params", "parameters", "generator",
@@ -52,10 +52,10 @@ def _names_bookkeeping(text: str) -> bool:
 
 def find_state_dicts(root: object, holding: set[int]) -> list[Place]:
     """Modules, and mappings and lists of tensors, outermost first; nothing inside of one of them unless it has a telling name."""
-    return list(_scan((), unwrap(root), holding, {}))
+    return list(_scan((), unwrap(root), TensorCounts(holding), {}))
 
 
-def _scan(path: tuple[str, ...], value: object, holding: set[int], seen: dict[int, None]) -> Iterator[Place]:
+def _scan(path: tuple[str, ...], value: object, counts: TensorCounts, seen: dict[int, None]) -> Iterator[Place]:
     if id(value) in seen or len(path) > NESTING:
         return
     seen[id(value)] = None
@@ -66,34 +66,45 @@ def _scan(path: tuple[str, ...], value: object, holding: set[int], seen: dict[in
     for name, child in children(value):
         if type(child) in TENSOR_TYPES:
             tensors.append(name)
-        elif id(child) in holding and not is_bookkeeping(name, child):
+        elif id(child) in counts.holding and not is_bookkeeping(name, child):
             inside.append((name, unwrap(child)))
     # Most have no such name: one search in all of them is ten times faster than one in each.
     is_any_odd = _names_bookkeeping("\n".join(tensors))
     direct = sum(not (name in _COUNTERS or (is_any_odd and _names_bookkeeping(name))) for name in tensors)
     telling = [child for name, child in inside if name in _RANKS]
     is_telling = bool(path) and path[-1] in _RANKS and len(telling) < len(inside)
-    if is_telling or direct > max((tensor_count(child, holding) for child in telling), default=0):
+    if is_telling or direct > max((counts.of(child) for child in telling), default=0):
         yield Place(path, value)
         return
     for name, child in inside:
-        yield from _scan((*path, name), child, holding, seen)
+        yield from _scan((*path, name), child, counts, seen)
 
 
-def tensor_count(value: object, holding: set[int]) -> int:
-    """The number of different tensors in a value, at any depth."""
-    pending, seen = [value], set()
-    count = 0
-    while pending:
-        one = pending.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        if type(one) in TENSOR_TYPES:
-            count += 1
-        elif id(one) in holding:
-            pending += [child for _, child in (module_children(one) or children(one))]
-    return count
+@dataclass(slots=True)
+class TensorCounts:
+    """Counts the different tensors in values, at any depth; `looked_at` bounds what a file of shared objects may cost."""
+
+    holding: set[int]
+    looked_at: int = 0
+
+    def of(self, value: object) -> int:
+        """Raises PickleFault."""
+        pending, seen = [value], set()
+        count = 0
+        while pending:
+            one = pending.pop()
+            if id(one) in seen:
+                continue
+            seen.add(id(one))
+            if type(one) in TENSOR_TYPES:
+                count += 1
+            elif id(one) in self.holding:
+                inside = [child for _, child in (module_children(one) or children(one))]
+                pending += inside
+                self.looked_at += len(inside)
+                if self.looked_at > NODES:
+                    raise PickleFault("refers to the same objects over and over")
+        return count
 
 
 def choose(places: list[Place], root: object) -> Place:

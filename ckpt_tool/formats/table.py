@@ -17,7 +17,9 @@ HEAD = 512
 """The bytes that recognising looks at."""
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
 """The first number of torch's legacy stream, 0x1950a86a20f9469cfc6c, after the pickle's protocol."""
-_OLD_PICKLES = (b"(dp", b"(lp", b"}q\0", b"]q\0", b"ccollections\n", b"ccopy_reg\n", b"cnumpy")
+_LEGACY_MAGIC_TEXT = b"L%dL\n" % int.from_bytes(LEGACY_MAGIC[2:], "little")
+"""The same in the pickles of protocol 1."""
+_OLD_PICKLES = (b"(dp", b"(lp", b"}q\0", b"]q\0", b"}q\1", b"]q\1", b"ccollections\n", b"ccopy_reg\n", b"ccopyreg\n", b"cnumpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ def is_safetensors(head: bytes, size: int) -> bool:
 
 
 def is_legacy_stream(head: bytes, size: int) -> bool:
-    return LEGACY_MAGIC in head[:32] or head.startswith((b"\x80\x02\x8a\x0a", b"\x80\x04\x95\x0d\0\0\0\0\0\0\0\x8a\x0a"))
+    starts = (b"\x80\x02\x8a\x0a", b"\x80\x04\x95\x0d\0\0\0\0\0\0\0\x8a\x0a", _LEGACY_MAGIC_TEXT)
+    return LEGACY_MAGIC in head[:32] or head.startswith(starts)
 
 
 def is_pickle(head: bytes, size: int) -> bool:
@@ -53,6 +56,18 @@ def is_npz(head: bytes, size: int) -> bool:
     return head[:4] == b"PK\3\4" and head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith(b".npy")
 
 
+def is_tar(head: bytes, size: int) -> bool:
+    """By the mark in its first header; a pickle that has these letters there is none, as the header's checksum tells."""
+    if head[257:262] != b"ustar":
+        return False
+    return not (is_legacy_stream(head, size) or is_pickle(head, size)) or tar_checksum(head) == head[148:156].strip(b" \0").lstrip(b"0")
+
+
+def tar_checksum(header: bytes) -> bytes:
+    """The sum of a header's bytes in octal digits, with blanks in the place where it stands."""
+    return b"%o" % (sum(header[:148]) + 8 * 32 + sum(header[156:512]))
+
+
 def starts_with(*signatures: bytes) -> Callable[[bytes, int], bool]:
     return lambda head, size: head.startswith(signatures)
 
@@ -63,7 +78,7 @@ FORMATS = (
     Format("torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_zip"),
     Format("gguf", starts_with(b"GGUF"), "gguf"),
     Format("npy", starts_with(b"\x93NUMPY"), "npy"),
-    Format("torch tar", lambda head, size: head[257:262] == b"ustar", "legacy_tar"),
+    Format("torch tar", is_tar, "legacy_tar"),
     Format("torch legacy", is_legacy_stream, "legacy_stream"),
     Format("pickle", is_pickle, "plain_pickle"),
 )

@@ -12,7 +12,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES
-from ckpt_tool.formats.pickle_calls import make_storage
+from ckpt_tool.formats.pickle_calls import is_same_storage, make_storage
 from ckpt_tool.formats.pickle_machine import PickleMachine
 from ckpt_tool.formats.pickle_values import Global, PickleFault, StorageRef
 from ckpt_tool.formats.pickled import Described, pickled_contents
@@ -99,6 +99,7 @@ def _read_control_records(archive: Archive, root: str) -> bool:
 def storage_ids() -> Callable[[object], StorageRef]:
     """What turns the pickle's persistent ids into storages: ('storage', class, key, location, number of elements)."""
     known: dict[tuple[Global, str, int], StorageRef] = {}
+    by_key: dict[str, StorageRef] = {}
 
     def find(identity: object) -> StorageRef:
         if type(identity) is not tuple or len(identity) != 5 or identity[0] != "storage":
@@ -112,6 +113,9 @@ def storage_ids() -> Callable[[object], StorageRef]:
         found = known.get(name)
         if found is None:
             found = known[name] = make_storage(kind, key, count)
+            first = by_key.setdefault(key, found)
+            if first is not found and not is_same_storage(first, found):
+                raise PickleFault(f"has two different storages of the key {key}")
         return found
 
     return find

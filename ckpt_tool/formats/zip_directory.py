@@ -9,10 +9,10 @@ from struct import Struct, unpack_from
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.crc import crc32
 from ckpt_tool.formats.files import AGAIN, SourceFile
-from ckpt_tool.formats.limits import INFLATE_RATIO, ZIP_ENTRIES, MiB
+from ckpt_tool.formats.limits import INFLATE_RATIO, INFLATED_BYTES, ZIP_ENTRIES
 from ckpt_tool.formats.placement import Deflated, Extent
 
-END, END64, LOCATOR64, CENTRAL, LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
+END, END64, LOCATOR64, CENTRAL, LOCAL, DESCRIPTOR = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4", b"PK\7\x08"
 _CENTRAL = Struct("<4s2x2xHH4xIIIHHH2x2xII")
 _LOCAL = Struct("<4s2xHH4xIIIHH")
 LOCAL_BYTES = _LOCAL.size
@@ -84,9 +84,11 @@ def read_directory(file: SourceFile) -> Archive:
         raise FormatError(file.path, "is an empty zip archive")
     _read_locals(file, members)
     _check_overlaps(file, members, start)
-    if all(member.crc32 == 0 for member in members if member.size):
-        # torch.serialization.set_crc32_options(False) writes zeros everywhere.
-        for member in members:
+    # torch.serialization.set_crc32_options(False) writes zeros everywhere.
+    zeros = [member for member in members if not member.crc32 and member.size]
+    are_all_zero = bool(zeros) and len(zeros) == sum(member.size > 0 for member in members)
+    for member in zeros:
+        if are_all_zero or _has_no_checksum(file, member):
             member.crc32 = None
     return Archive(file, {member.name: member for member in members}, notes)
 
@@ -98,7 +100,7 @@ def raw_entries(file: SourceFile) -> dict[str, bytes]:
     for _ in range(count):
         name, extra, comment = unpack_from("<28xHHH", raw, at)
         length = _CENTRAL.size + name + extra + comment
-        entries[raw[at + _CENTRAL.size : at + _CENTRAL.size + name].decode()] = raw[at : at + length]
+        entries[raw[at + _CENTRAL.size : at + _CENTRAL.size + name].decode("utf-8", "surrogateescape")] = raw[at : at + length]
         at += length
     return entries
 
@@ -169,6 +171,7 @@ def _read_central(file: SourceFile, raw: bytes, count: int) -> list[Member]:
     if at != end:
         raise FormatError(file.path, f"its zip directory has {end - at} bytes more than its {count} entries")
     _check_names(file, [member.name for member in members])
+    _check_inflation(file, members)
     return members
 
 
@@ -181,11 +184,20 @@ def _check_names(file: SourceFile, names: list[str]) -> None:
         raise FormatError(file.path, f"two members of the zip archive are named `{twice}`", "which of them counts is not defined")
 
 
+def _check_inflation(file: SourceFile, members: list[Member]) -> None:
+    bombs = [member for member in members if member.method == DEFLATED and member.size > INFLATE_RATIO * member.stored]
+    if sum(member.size for member in bombs) > INFLATED_BYTES:
+        most = max(bombs, key=lambda member: member.size)
+        raise FormatError(file.path, f"`{most.name}` inflates from {most.stored} to {most.size} bytes", "no real checkpoint does")
+
+
+def name_bytes(name: str) -> bytes:
+    """A member's name as the archive has it. Some zip programs write other encodings than UTF-8, which is no matter to a folder's name."""
+    return name.encode("utf-8", "surrogateescape")
+
+
 def _name(file: SourceFile, raw: bytes) -> str:
-    try:
-        name = raw.decode()
-    except UnicodeDecodeError:
-        raise FormatError(file.path, "has a member in its zip archive whose name is not UTF-8") from None
+    name = raw.decode("utf-8", "surrogateescape")
     if not name or "\0" in name:
         raise FormatError(file.path, "has a member in its zip archive with an impossible name")
     return name
@@ -198,8 +210,6 @@ def _check_method(file: SourceFile, member: Member, flags: int) -> None:
         raise FormatError(file.path, f"`{member.name}` is compressed by method {member.method}, which torch does not read")
     if member.method == STORED and member.stored != member.size:
         raise FormatError(file.path, f"`{member.name}` is stored as it is, yet in {member.stored} instead of {member.size} bytes")
-    if member.method == DEFLATED and member.size > MiB and member.size > INFLATE_RATIO * member.stored:
-        raise FormatError(file.path, f"`{member.name}` inflates from {member.stored} to {member.size} bytes", "no real checkpoint does")
 
 
 def _wide_sizes(file: SourceFile, name: str, extra: bytes, *narrow: int) -> list[int]:
@@ -222,7 +232,7 @@ def _read_locals(file: SourceFile, members: list[Member]) -> None:
     ahead = WINDOW if file.size < DENSE * len(members) else 0
     window, start = b"", 0
     for member in members:
-        name = member.name.encode()
+        name = member.name.encode("utf-8", "surrogateescape")
         at = member.header - start
         if at < 0 or at + size + len(name) > len(window):
             start, at = member.header, 0
@@ -246,6 +256,12 @@ def _check_numbers(file: SourceFile, member: Member, flags: int, crc: int, store
     agrees = crc == member.crc32 or (flags & 8 and crc == 0)
     if not agrees or (stored != member.stored and stored not in free) or (full != member.size and full not in free):
         raise FormatError(file.path, f"the zip directory and the file disagree about the bytes of `{member.name}`")
+
+
+def _has_no_checksum(file: SourceFile, member: Member) -> bool:
+    """Whether the descriptor behind a member says zero too: torch.serialization.skip_data leaves room for bytes that come later."""
+    at = member.offset + member.stored
+    return at + 8 <= file.size and file.read(at, 8) == DESCRIPTOR + bytes(4)
 
 
 def _check_overlaps(file: SourceFile, members: list[Member], directory: int) -> None:
