@@ -42,6 +42,8 @@ EXPANSION = 64 * MiB
 ZIP_ENTRIES = 2_000_000
 CHECK_ON_OPEN = 16 * MiB
 """Files up to this size have all their checksums verified when they are opened; larger ones as their bytes are read."""
+INFLATE_ON_OPEN = 128 * MiB
+"""What is inflated for that."""
 KEY_LIST_BYTES = 256 * MiB
 KEY_LIST_LINES = 500_000
 OPEN_SHARDS = 200

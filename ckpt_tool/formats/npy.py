@@ -9,7 +9,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.pickle_arrays import element_type
-from ckpt_tool.formats.placement import Extent, Placement, Storage, View
+from ckpt_tool.formats.placement import Deflated, Extent, Placement, Storage, View
 from ckpt_tool.formats.tensor_layout import contiguous_stride
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, nbytes_of
 
@@ -39,7 +39,7 @@ def read(file: SourceFile, wanted: str) -> Contents:
 
 def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Placement] | Extra:
     """An array with its bytes; texts, dates and structures are only named. Raises FormatError, also for arrays of objects."""
-    raw = storage.file.read(storage.offset, min(storage.length, HEADER_BYTES + 12)) if isinstance(storage, Extent) else storage.read()
+    raw = _head(storage)
     named = f"`{key}`" if key else "the file"
     type_text, is_fortran, shape, start = _parse_header(raw, storage.length, named, path)
     if _OBJECTS.search(type_text):
@@ -59,6 +59,13 @@ def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Place
         part = Extent(storage.file, storage.offset + start, storage.length - start)
         return info, part if not is_swapped and (not is_fortran or len(shape) < 2) else View(part, 0, stride, is_swapped)
     return info, View(storage, 0, stride, is_swapped, skip=start)
+
+
+def _head(storage: Storage) -> bytes:
+    """As much as a header may have."""
+    if isinstance(storage, Extent):
+        return storage.file.read(storage.offset, min(storage.length, HEADER_BYTES + 12))
+    return storage.head(HEADER_BYTES + 12) if isinstance(storage, Deflated) else storage.read()
 
 
 def _parse_header(raw: bytes, size: int, named: str, path: str) -> tuple[str, bool, Shape, int]:

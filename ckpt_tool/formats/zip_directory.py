@@ -9,7 +9,7 @@ from struct import Struct, unpack_from
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.crc import crc32
 from ckpt_tool.formats.files import AGAIN, SourceFile
-from ckpt_tool.formats.limits import INFLATE_RATIO, ZIP_ENTRIES, MiB
+from ckpt_tool.formats.limits import INFLATE_ON_OPEN, INFLATE_RATIO, ZIP_ENTRIES, MiB
 from ckpt_tool.formats.placement import Deflated, Extent
 
 END, END64, LOCATOR64, CENTRAL, LOCAL = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4"
@@ -58,11 +58,14 @@ class Archive:
         return self.placement(member).read()
 
     def check(self) -> None:
-        """Reads every member of a small file against its checksum."""
+        """Reads every member of a small file against its checksum; what inflates to more than that later, as it is read."""
         whole = memoryview(self.file.read(0, self.file.size))
+        inflated = 0
         for member in self.members.values():
             if member.method == DEFLATED:
-                self.placement(member).read()
+                inflated += member.size
+                if inflated <= INFLATE_ON_OPEN:
+                    self.placement(member).read()
             elif member.crc32 is not None and crc32(whole[member.offset : member.offset + member.size]) != member.crc32:
                 raise FormatError(self.file.path, f"the bytes of `{member.name}` don't match their checksum", AGAIN)
 
