@@ -42,7 +42,7 @@ def test_long_names_are_shown_and_mapped_and_not_compared(tmp_path: Path, name: 
     for option in ("--quiet", "-v", "--json", "--keys"):
         ran = ckpt_in_bounds("show", ours, option, cwd=tmp_path)
         assert (ran.returncode, ran.stderr) == (0, "")
-    for command in ("diff", "suggest", "plan"):
+    for command in ("diff", "suggest", "plan", "mappings"):
         ran = ckpt_in_bounds(command, theirs, ours, cwd=tmp_path)
         assert (ran.returncode, ran.stderr.count("\n"), len(ran.stderr) < 500) == (2, 1, True)
         assert "error: a.safetensors: has a name of " in ran.stderr
