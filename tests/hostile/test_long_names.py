@@ -29,6 +29,19 @@ NAMES = {
 }
 
 
+def test_numbers_of_thousands_of_digits_are_names_like_others(tmp_path: Path) -> None:
+    numbers = ["9" * 30, "9" * 5000, "8" * 5000, "1234567", "1234568", "01", "\u0661"]
+    ours = write(tmp_path / "a.safetensors", [f"model.experts.{one}.w" for one in numbers])
+    theirs = write(tmp_path / "b.safetensors", [f"model.experts.{one}.w2" for one in numbers])
+    (tmp_path / "r.yaml").write_text(f"rules:\n  - from: ['**']\n    to: ['**']\n    when: {{shape: [a, [{'9' * 5000}]]}}\n")
+    commands = [
+        ["diff", ours, theirs, "--renames"], ["suggest", ours, theirs], ["plan", ours, "-e", "model.experts.{i}.w -> x.{i}"], ["plan", ours, "-r", "r.yaml"],
+    ]  # fmt: skip
+    for command in commands:
+        ran = ckpt_in_bounds(*command, cwd=tmp_path)
+        assert (ran.returncode in (0, 1), "internal error" in ran.stderr, "Traceback" in ran.stderr) == (True, False, False), command
+
+
 def ckpt_in_bounds(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ckpt_tool", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
