@@ -43,7 +43,7 @@ def check(name: str, source: str | None, target: str | None, how: How) -> Checke
             return Checked(work.problems, *found)
     if source:
         with open_source(source, rules.unwrap) as ours:
-            config = read_config(source)
+            config = read_config(source) if rules.params else {}
             return Checked(tuple(check_rules(rules, ours.catalog, how.settings, config)), *found)
     return Checked(tuple(check_rules(rules)), *found)
 
