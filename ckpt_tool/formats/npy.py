@@ -40,7 +40,7 @@ def read(file: SourceFile, wanted: str) -> Contents:
 def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Placement] | Extra:
     """An array with its bytes; texts, dates and structures are only named. Raises FormatError, also for arrays of objects."""
     raw = _head(storage)
-    named = f"`{key}`" if key else "the file"
+    named = f"`{key[:200]}`" if key else "the file"
     type_text, is_fortran, shape, start = _parse_header(raw, storage.length, named, path)
     if _OBJECTS.search(type_text):
         raise FormatError(path, f"{named} is an array of Python objects", "such arrays are pickles that run on loading")

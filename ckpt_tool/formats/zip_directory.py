@@ -54,7 +54,7 @@ class Archive:
         """The whole member, checked. Raises FormatError for one beyond `limit` bytes."""
         member = self.members[name]
         if member.size > limit:
-            raise FormatError(self.file.path, f"`{name}` has {member.size} bytes; at most {limit} are read")
+            raise FormatError(self.file.path, f"`{name[:200]}` has {member.size} bytes; at most {limit} are read")
         return self.placement(member).read()
 
     def check(self) -> None:
@@ -67,7 +67,7 @@ class Archive:
                 if inflated <= INFLATE_ON_OPEN:
                     self.placement(member).read()
             elif member.crc32 is not None and crc32(whole[member.offset : member.offset + member.size]) != member.crc32:
-                raise FormatError(self.file.path, f"the bytes of `{member.name}` don't match their checksum", AGAIN)
+                raise FormatError(self.file.path, f"the bytes of `{member.name[:200]}` don't match their checksum", AGAIN)
 
 
 def read_directory(file: SourceFile) -> Archive:
@@ -151,7 +151,7 @@ def _read_central(file: SourceFile, raw: bytes, count: int) -> list[Member]:
         if flags & ~_ALLOWED_FLAGS or method or stored != size:
             _check_method(file, member, flags)
         if attributes & _FOLDER and size:
-            raise FormatError(file.path, f"`{name}` has bytes, yet is marked as a folder, which readers take for empty", AGAIN)
+            raise FormatError(file.path, f"`{name[:200]}` has bytes, yet is marked as a folder, which readers take for empty", AGAIN)
         members.append(member)
     if at != end:
         raise FormatError(file.path, f"its zip directory has {end - at} bytes more than its {count} entries")
@@ -165,7 +165,7 @@ def _check_names(file: SourceFile, names: list[str]) -> None:
     if len(set(folded)) < len(folded):
         seen: set[str] = set()
         twice = next(name for name, one in zip(names, folded, strict=True) if one in seen or seen.add(one))  # type: ignore[func-returns-value]
-        raise FormatError(file.path, f"two members of the zip archive are named `{twice}`", "which of them counts is not defined")
+        raise FormatError(file.path, f"two members of the zip archive are named `{twice[:200]}`", "which of them counts is not defined")
 
 
 def _name(file: SourceFile, raw: bytes) -> str:
@@ -180,13 +180,15 @@ def _name(file: SourceFile, raw: bytes) -> str:
 
 def _check_method(file: SourceFile, member: Member, flags: int) -> None:
     if flags & ~_ALLOWED_FLAGS:
-        raise FormatError(file.path, f"`{member.name}` is encrypted, or of an unknown kind (flags {flags:#06x})")
+        raise FormatError(file.path, f"`{member.name[:200]}` is encrypted, or of an unknown kind (flags {flags:#06x})")
     if member.method not in (STORED, DEFLATED):
-        raise FormatError(file.path, f"`{member.name}` is compressed by method {member.method}, which torch does not read")
+        raise FormatError(file.path, f"`{member.name[:200]}` is compressed by method {member.method}, which torch does not read")
     if member.method == STORED and member.stored != member.size:
-        raise FormatError(file.path, f"`{member.name}` is stored as it is, yet in {member.stored} instead of {member.size} bytes")
+        raise FormatError(file.path, f"`{member.name[:200]}` is stored as it is, yet in {member.stored} instead of {member.size} bytes")
     if member.method == DEFLATED and member.size > MiB and member.size > INFLATE_RATIO * member.stored:
-        raise FormatError(file.path, f"`{member.name}` inflates from {member.stored} to {member.size} bytes", "no real checkpoint does")
+        raise FormatError(
+            file.path, f"`{member.name[:200]}` inflates from {member.stored} to {member.size} bytes", "no real checkpoint does"
+        )
 
 
 def _wide_sizes(file: SourceFile, name: str, extra: bytes, *narrow: int) -> list[int]:
@@ -199,7 +201,7 @@ def _wide_sizes(file: SourceFile, name: str, extra: bytes, *narrow: int) -> list
             if len(wide) >= narrow.count(FULL32):
                 return [wide.pop(0) if number == FULL32 else number for number in narrow]
         at += 4 + length
-    raise FormatError(file.path, f"the zip64 sizes of `{name}` are missing")
+    raise FormatError(file.path, f"the zip64 sizes of `{name[:200]}` are missing")
 
 
 def _read_locals(file: SourceFile, members: list[Member]) -> None:
@@ -216,10 +218,10 @@ def _read_locals(file: SourceFile, members: list[Member]) -> None:
             window = pread(fd, size + len(name) + ahead, start) if start < file.size else b""
         raw = window[at : at + size + len(name)]
         if len(raw) < size + len(name):
-            raise FormatError(file.path, f"`{member.name}` does not lie inside the file", AGAIN)
+            raise FormatError(file.path, f"`{member.name[:200]}` does not lie inside the file", AGAIN)
         magic, flags, method, crc, stored, full, name_length, extra_length = _LOCAL.unpack_from(raw)
         if magic != LOCAL or name_length != len(name) or raw[size:] != name or method != member.method:
-            raise FormatError(file.path, f"the zip directory and the file disagree about `{member.name}`")
+            raise FormatError(file.path, f"the zip directory and the file disagree about `{member.name[:200]}`")
         if flags & ~_ALLOWED_FLAGS:
             _check_method(file, member, flags)
         if not flags & 8 or crc or stored or full:
@@ -232,14 +234,14 @@ def _check_numbers(file: SourceFile, member: Member, flags: int, crc: int, store
     free = {FULL32} | ({0} if flags & 8 else set())
     agrees = crc == member.crc32 or (flags & 8 and crc == 0)
     if not agrees or (stored != member.stored and stored not in free) or (full != member.size and full not in free):
-        raise FormatError(file.path, f"the zip directory and the file disagree about the bytes of `{member.name}`")
+        raise FormatError(file.path, f"the zip directory and the file disagree about the bytes of `{member.name[:200]}`")
 
 
 def _check_overlaps(file: SourceFile, members: list[Member], directory: int) -> None:
     end, last = 0, ""
     for member in sorted(members, key=lambda one: one.header):
         if member.header < end:
-            raise FormatError(file.path, f"`{member.name}` and `{last}` lie over each other in the zip archive")
+            raise FormatError(file.path, f"`{member.name[:200]}` and `{last[:200]}` lie over each other in the zip archive")
         end, last = member.offset + member.stored, member.name
     if end > directory:
-        raise FormatError(file.path, f"`{last}` does not lie before the zip directory", AGAIN)
+        raise FormatError(file.path, f"`{last[:200]}` does not lie before the zip directory", AGAIN)
