@@ -17,6 +17,8 @@ def run() -> NoReturn:
         status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
+    except KeyboardInterrupt:  # before the command has begun
+        status = 130
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

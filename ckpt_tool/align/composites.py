@@ -13,7 +13,7 @@ from ckpt_tool.align.words import common_path, words_of
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog
 
-_EXPERT = re.compile(r"(?<=\.experts\.)\d+(?=\.)")
+_EXPERT = re.compile(r"(?<=\.experts\.)[0-9]{1,9}(?=\.)")
 
 
 def composites(source: Rest, target: Rest, rate: Rate) -> list[Composite]:

@@ -231,7 +231,7 @@ def _for_each(chains: Mapping[str, Plain]) -> Plain:
     return [{"each": {key: ops for key, ops in chains.items() if ops}}]
 
 
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
 
 
 def _slots(keys: Sequence[str]) -> tuple[Slot, ...] | None:

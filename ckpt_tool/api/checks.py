@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.how import How
+from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.plans import draft_open, open_source, open_target, planned
 from ckpt_tool.api.rule_files import beside, find_shipped, read_rules, shipped_mappings
 from ckpt_tool.errors import InputError, Problem, RuleError
@@ -42,7 +43,7 @@ def check(name: str, source: str | None, target: str | None, how: How) -> Checke
             return Checked(work.problems, *found)
     if source:
         with open_source(source, rules.unwrap) as ours:
-            config = read_config(source)
+            config = read_config(source) if rules.params else {}
             return Checked(tuple(check_rules(rules, ours.catalog, how.settings, config)), *found)
     return Checked(tuple(check_rules(rules)), *found)
 
@@ -94,6 +95,8 @@ def mappings(source: str | None, target: str | None, how: How) -> list[ShippedMa
     if source is None or target is None:
         return listed
     with open_checkpoint(source) as ours, open_target(target) as theirs:
+        check_names(source, ours.catalog)
+        check_names(target, theirs.catalog)
         fitting = [(each, _counts_for(sets[each.name], ours, theirs, how)) for each in listed]
     found = [replace(each, counts=counts) for each, counts in fitting if counts]
     return sorted(found, key=lambda each: -(each.counts or {})["mapped"])

@@ -77,6 +77,8 @@ def restore(path: str) -> bool:
     journal = "" if "\0" in path else journal_of(path)
     if not journal or not os.path.lexists(journal):
         return False
+    if os.path.islink(journal) or os.path.isdir(journal):
+        raise _no_journal(path)
     with plain_errors(path, 0), _locked(path, os.open(journal, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)) as held:
         if not _is_at(held, journal):
             return False  # its process has finished meanwhile

@@ -1,10 +1,12 @@
 """A regular file, open for reading: exact reads, and no surprises from pipes, devices or folders."""
 
+import errno
 import os
 import stat
 from types import TracebackType
 
 from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.formats.limits import TENSOR_BYTES
 
 AGAIN = "download or copy it again"
 """What helps against most broken files."""
@@ -96,6 +98,8 @@ def sha256_of(fd: int, size: int, path: str) -> str:
 
 def truncated(path: str, needed: int, size: int) -> FormatError:
     """The error of a file that ends too early: how much is missing is what tells a broken download."""
+    if needed > TENSOR_BYTES:
+        return FormatError(path, f"points to byte {needed} of {size}: no download has so many", AGAIN)
     return FormatError(path, f"is cut off: {needed - size} bytes of at least {needed} are missing", AGAIN)
 
 
@@ -107,7 +111,7 @@ def _open(path: str) -> int:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
-        raise InputError(path, _open_fact(error), _open_hint(path, error)) from None
+        raise _unopened(path, error) from None
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
@@ -119,19 +123,26 @@ def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _open_fact(error: OSError | ValueError) -> str:
+def _unopened(path: str, error: OSError | ValueError) -> InputError:
     if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return str(error)
+        return _missing(path)
+    if getattr(error, "errno", None) == errno.ENXIO:  # sockets, and devices that aren't there
+        return InputError(path, f"is {_kind(os.stat(path).st_mode)}, not a file")
+    return InputError(path, (getattr(error, "strerror", None) or str(error)).lower())
 
 
-def _open_hint(path: str, error: OSError | ValueError) -> str | None:
+def _missing(path: str) -> InputError:
     if "://" in path:
-        return "addresses are not opened; download the file first"
-    if not isinstance(error, FileNotFoundError):
-        return None
+        return InputError(path, "no such file", "addresses are not opened; download the file first")
+    if not os.path.islink(path):
+        return InputError(path, "no such file", _nearest(path))
+    place = os.readlink(path)
+    hint = "git annex get" if "annex/objects/" in place else AGAIN
+    return InputError(path, f"is a link to {place[:200]}, where nothing is", hint)
+
+
+def _nearest(path: str) -> str | None:
+    """What was probably meant."""
     folder, name = os.path.split(path)
     try:
         names = os.listdir(folder or ".")

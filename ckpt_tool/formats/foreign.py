@@ -1,15 +1,22 @@
 """Files that are no checkpoints of a format read here: what each is, and what to do about it."""
 
 import re
+from codecs import BOM_UTF8
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.key_list import is_named_checkpoint
+from ckpt_tool.formats.limits import HEADER_BYTES
 
 AGAIN = "download the checkpoint again"
+NO_WEIGHTS = "is a {} pointer: the weights themselves were not downloaded"
 HDF5 = b"\x89HDF\r\n\x1a\n"
+WIDE_TEXT, AS_UTF8 = "is a text in UTF-16, or no text", "save it as UTF-8"
 
 SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "is a git-lfs pointer: the weights themselves were not downloaded", "git lfs pull"),
+    (b"version https://git-lfs", NO_WEIGHTS.format("git-lfs"), "git lfs pull"),
+    (b"version https://hawser", NO_WEIGHTS.format("git-lfs"), "git lfs pull"),
+    (b"/annex/objects/", NO_WEIGHTS.format("git-annex"), "git annex get"),
     (b"PK\7\x08", "is a part of a split zip archive", "join its parts: `zip -s 0 PARTS.zip --out WHOLE.zip`"),
     (b"\x1f\x8b", "is compressed by gzip", "gunzip it first"),
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it first"),
@@ -18,8 +25,16 @@ SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"BZh", "is compressed by bzip2", "bunzip2 it first"),
     (b"Rar!", "is a rar archive", "unpack it first"),
     (HDF5, "is an HDF5 file (Keras .h5)", "convert it with h5py and numpy.savez"),
-    (b"%PDF", "is a PDF document", "download the checkpoint again"),
+    (b"\x04\x22\x4d\x18", "is compressed by lz4", "unlz4 it first"),
+    (b"\x5d\0\0\x80\0", "is compressed by lzma", "unlzma it first"),
+    (b"\x1f\x9d", "is compressed by compress", "uncompress it first"),
+    (b"%PDF", "is a PDF document", AGAIN),
     (b"\x89PNG", "is an image", AGAIN),
+    (b"\xff\xd8\xff", "is an image", AGAIN),
+    (b"GIF8", "is an image", AGAIN),
+    (b"HTTP/1.", "begins with the server's answer, before the checkpoint or instead of it", AGAIN),
+    (b"\xff\xfe", WIDE_TEXT, AS_UTF8),
+    (b"\xfe\xff", WIDE_TEXT, AS_UTF8),
     (b"lmgg", "is an old GGML file", "convert it to GGUF with llama.cpp"),
     (b"fmgg", "is an old GGML file", "convert it to GGUF with llama.cpp"),
     (b"tjgg", "is an old GGML file", "convert it to GGUF with llama.cpp"),
@@ -31,23 +46,32 @@ TABLE_MAGIC = bytes.fromhex("57fb808b247547db")
 """The last bytes of a LevelDB table, which TensorFlow's `.index` files are."""
 _ONNX_FIELDS = b"\x12\x1a\x22\x2a\x3a\x42"
 """What may follow the version in an ONNX model: its producer, domain, notes, graph or operators."""
+_HDF5_PLACES = [1 << power for power in range(9, 21)]
+"""Where HDF5 may begin behind bytes of its user's."""
 _PART_OF_TENSORFLOW = re.compile(r"\.data-[0-9]{5}-of-[0-9]{5}")
 
 
 def refuse_foreign(file: SourceFile, head: bytes) -> None:
     """Raises FormatError for a file of a known kind that holds no readable checkpoint."""
+    if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") <= HEADER_BYTES:
+        _refuse_cut_safetensors(file, head)  # its first bytes, a number, may be those of anything
+    text = head.removeprefix(BOM_UTF8)
     for signature, fact, hint in SIGNATURES:
-        if head.startswith(signature):
+        if text.startswith(signature):
             raise FormatError(file.path, fact, hint)
-    start = head.lstrip()[:200].lower()
+    start = text.lstrip()[:200].lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<")):
         raise FormatError(file.path, "is a web page or XML text, not a checkpoint", AGAIN)
     if start.startswith((b"{", b"[")):
-        is_error = b'"error"' in start or b'"message"' in start
-        raise FormatError(file.path, "is an error message in JSON" if is_error else "is JSON, but no index of a checkpoint", AGAIN)
+        if b'"error"' in start or b'"message"' in start:
+            raise FormatError(file.path, "is an error message in JSON", AGAIN)
+        hint = "name the file with the weights, or its *.index.json" if file.path.endswith(".json") else AGAIN
+        raise FormatError(file.path, "is JSON, but no index of a checkpoint", hint)
+    if b".git/annex/objects/" in start:
+        raise FormatError(file.path, NO_WEIGHTS.format("git-annex"), "git annex get")
     _refuse_models(file, head)
     _refuse_cut_safetensors(file, head)
-    if not _is_zero(head):
+    if not _is_zero(head) or _PART_OF_TENSORFLOW.search(file.path):
         return
     raise FormatError(file.path, "begins with nothing but zeros", "the download or the disk lost its bytes: " + AGAIN)
 
@@ -59,7 +83,7 @@ def _refuse_models(file: SourceFile, head: bytes) -> None:
         raise FormatError(file.path, "is the index of a TensorFlow checkpoint", "convert it with tensorflow and numpy.savez")
     if head[4:8] == b"TFL3":
         raise FormatError(file.path, "is a TensorFlow Lite model", "convert the model that it was made from")
-    if file.size >= 520 and file.read(512, 8) == HDF5:
+    if any(file.size >= place + 8 and file.read(place, 8) == HDF5 for place in _HDF5_PLACES):
         raise FormatError(file.path, "is an HDF5 file (Keras .h5)", "convert it with h5py and numpy.savez")
     if (0x80 < head[0] <= 0x8F and 0xA0 <= head[1] <= 0xDA) or head[:1] in b"\xde\xdf":
         raise FormatError(file.path, "looks like msgpack (a Flax checkpoint)", "convert it with flax and safetensors")
@@ -85,8 +109,16 @@ def _is_zero(head: bytes) -> bool:
 
 def unknown_format(file: SourceFile, head: bytes) -> FormatError:
     """The error of a file that nothing here knows: a text is told as one."""
-    if all(byte >= 0x20 or byte in b"\t\r\n" for byte in head):
-        return FormatError(file.path, "is a text file, not a checkpoint", "a key list has lines of `key<TAB>dtype<TAB>shape`")
+    if text := _text_of(head):
+        hint = AGAIN if is_named_checkpoint(file.path) else "a key list has lines of `key<TAB>dtype<TAB>shape`"
+        return FormatError(file.path, f"is a text file, not a checkpoint: it begins `{text[:60]}`", hint)
     if _PART_OF_TENSORFLOW.search(file.path):
         return FormatError(file.path, "is named like the data of a TensorFlow checkpoint", "convert it with tensorflow and numpy.savez")
     return FormatError(file.path, "is of no format that is known here", "its first bytes are " + head[:8].hex(" "))
+
+
+def _text_of(head: bytes) -> str:
+    """The first line of a text in UTF-8; nothing for what is none."""
+    text = head.decode(errors="ignore")
+    is_text = len(text.encode()) > len(head) - 4 and all(character >= " " or character in "\t\r\n" for character in text)
+    return (text.strip() or text).partition("\n")[0].rstrip("\r") if is_text else ""

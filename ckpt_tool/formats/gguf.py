@@ -9,12 +9,13 @@ from struct import Struct
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import SourceFile, truncated
-from ckpt_tool.formats.limits import HEADER_BYTES, TENSOR_BYTES
+from ckpt_tool.formats.limits import GGUF_PAIRS, GGUF_TENSORS, GGUF_VALUES, HEADER_BYTES, TENSOR_BYTES
 from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.formats.placement import Extent
 from ckpt_tool.tensors import Catalog, DType, TensorInfo, nbytes_of, shape_text
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_LAYOUTS = {code: Struct("<" + code) for code in "BbHhIif?Qqd"}
 _TEXT, _ARRAY = 8, 9
 _TYPES = {0: DType.F32, 1: DType.F16, 24: DType.I8, 25: DType.I16, 26: DType.I32, 27: DType.I64, 28: DType.F64, 30: DType.BF16}
 _QUANTISED = {
@@ -34,11 +35,11 @@ class _Cursor:
     """A place in the header's bytes. Reading past their end raises FormatError."""
 
     def __init__(self, file: SourceFile) -> None:
-        self.file, self.pos = file, 4
+        self.file, self.pos, self.values = file, 4, 0
         self.raw = file.read(0, min(file.size, HEADER_BYTES))
 
     def number(self, code: str) -> int | float | bool:
-        layout = Struct("<" + code)
+        layout = _LAYOUTS[code]
         try:
             (value,) = layout.unpack_from(self.raw, self.pos)
         except struct.error:
@@ -49,10 +50,18 @@ class _Cursor:
     def count(self, code: str = "Q", each: int = 1) -> int:
         """A number of things of which each takes at least `each` bytes of what is left."""
         value = int(self.number(code))
-        if value * each > len(self.raw) - self.pos:
-            left = len(self.raw) - self.pos
+        left = len(self.raw) - self.pos
+        if left < value * each <= HEADER_BYTES:
+            raise truncated(self.file.path, self.pos + value * each, len(self.raw))
+        if value * each > left:
             raise FormatError(self.file.path, f"announces {value} things where {left} bytes are left", None, f"byte {self.pos}")
         return value
+
+    def count_values(self, more: int) -> None:
+        """Raises FormatError where the header has more values than are read."""
+        self.values += more
+        if self.values > GGUF_VALUES:
+            raise FormatError(self.file.path, f"has more than {GGUF_VALUES} values in its header")
 
     def text(self) -> str:
         size = self.count()
@@ -76,6 +85,8 @@ def read(file: SourceFile, wanted: str) -> Contents:
     alignment = values.get("general.alignment", 32)
     if type(alignment) is not int or not 8 <= alignment <= 1 << 20 or alignment % 8:
         raise FormatError(file.path, f"aligns its tensors to {alignment} bytes")
+    if tensors > GGUF_TENSORS:
+        raise FormatError(file.path, f"has {tensors} tensors; at most {GGUF_TENSORS} are read")
     headers = [_read_tensor(cursor) for _ in range(tensors)]
     start = -(-cursor.pos // alignment) * alignment
     return _contents(file, values, headers, start, alignment)
@@ -83,6 +94,8 @@ def read(file: SourceFile, wanted: str) -> Contents:
 
 def _read_values(cursor: _Cursor, pairs: int) -> dict[str, object]:
     values: dict[str, object] = {}
+    if pairs > GGUF_PAIRS:
+        raise FormatError(cursor.file.path, f"has {pairs} values by name; at most {GGUF_PAIRS} are read")
     for _ in range(pairs):
         name = cursor.text()
         if name in values:
@@ -100,9 +113,10 @@ def _read_value(cursor: _Cursor, kind: int, depth: int) -> object:
     if kind != _ARRAY or depth > NESTED_ARRAYS:
         raise FormatError(cursor.file.path, f"has a value of the unknown type {kind}", None, f"byte {cursor.pos}")
     inner = int(cursor.number("I"))
-    size = Struct(f"<{_SCALARS[inner]}").size if inner in _SCALARS else 8
+    size = _LAYOUTS[_SCALARS[inner]].size if inner in _SCALARS else 8
     count = cursor.count(each=size)
     if inner not in _SCALARS:
+        cursor.count_values(count)
         return _Array(count, [_read_value(cursor, inner, depth + 1) for _ in range(count)][:SHOWN])
     start = cursor.pos
     shown = [cursor.number(_SCALARS[inner]) for _ in range(min(count, SHOWN))]

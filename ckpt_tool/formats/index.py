@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from codecs import BOM_UTF8
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
@@ -20,7 +21,9 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def is_index(file: SourceFile, head: bytes) -> bool:
-    return head.lstrip()[:1] == b"{" and (file.path.endswith(".index.json") or b'"weight_map"' in file.read(0, min(file.size, 1 << 16)))
+    if head.removeprefix(BOM_UTF8).lstrip()[:1] != b"{":
+        return False
+    return file.path.endswith(".index.json") or b'"weight_map"' in file.read(0, min(file.size, 1 << 16))
 
 
 def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:

@@ -32,7 +32,11 @@ _TYPES = {dtype.value: dtype for dtype in DType}
 
 def is_key_list(path: str, head: bytes) -> bool:
     """Whether a file can be a key list: text, and not named like a checkpoint."""
-    return not _CONTROL.search(head) and not path.lower().endswith(CHECKPOINT_SUFFIXES)
+    return not _CONTROL.search(head) and not is_named_checkpoint(path)
+
+
+def is_named_checkpoint(path: str) -> bool:
+    return path.lower().endswith(CHECKPOINT_SUFFIXES)
 
 
 def format_key_list(catalog: Catalog, digest: Callable[[str], str] | None = None) -> str:
@@ -63,9 +67,9 @@ def read_key_list(stream: BinaryIO, path: str) -> Contents:
     if (lines := raw.count(b"\n")) > KEY_LIST_LINES:
         raise FormatError(path, f"has {lines} lines; at most {KEY_LIST_LINES} are read")
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")  # editors put a mark before a text that is no part of it
     except UnicodeDecodeError as error:
-        place = f"line {raw[: error.start].decode().count(NEWLINE) + 1}"
+        place = f"line {raw[: error.start].count(NEWLINE.encode()) + 1}"
         raise FormatError(path, "is not UTF-8", "is it a key list?", place) from None
     infos: dict[str, TensorInfo] = {}
     digests: dict[str, str] = {}
@@ -112,5 +116,3 @@ def _shape(text: str, path: str, place: str) -> Shape:
     if len(sizes) > DIMENSIONS or not all(_SIZE.fullmatch(size) for size in sizes):
         raise FormatError(path, f"`{text[:40]}` is no shape", "like 64x3x7x7, or scalar", place)
     return tuple(map(int, sizes))
-
-

@@ -35,6 +35,10 @@ EXTRAS = 1000
 JSON_INTEGER_DIGITS = 20
 JSON_MARKS = 4_000_000
 """Commas, colons and brackets in one JSON text; a safetensors header has about 12 a tensor, an index 2."""
+GGUF_VALUES = 3_000_000
+"""Texts and arrays in the arrays of a GGUF file's header; a large vocabulary with its merges has a million."""
+GGUF_PAIRS = 50_000
+GGUF_TENSORS = 300_000
 DIMENSIONS = 64
 TENSOR_BYTES = 1 << 50
 """What one tensor may declare; nothing is allocated by a number of the file."""
@@ -47,6 +51,8 @@ EXPANSION = 64 * MiB
 ZIP_ENTRIES = 2_000_000
 CHECK_ON_OPEN = 16 * MiB
 """Files up to this size have all their checksums verified when they are opened; larger ones as their bytes are read."""
+INFLATE_ON_OPEN = 128 * MiB
+"""What is inflated for that."""
 KEY_LIST_BYTES = 256 * MiB
 KEY_LIST_LINES = 500_000
 OPEN_SHARDS = 200

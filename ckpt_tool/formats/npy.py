@@ -7,9 +7,9 @@ from itertools import permutations
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents, Extra
-from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.pickle_arrays import element_type
-from ckpt_tool.formats.placement import Extent, Placement, Storage, View
+from ckpt_tool.formats.placement import Deflated, Extent, Placement, Storage, View
 from ckpt_tool.formats.tensor_layout import contiguous_stride
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, nbytes_of
 
@@ -39,17 +39,20 @@ def read(file: SourceFile, wanted: str) -> Contents:
 
 def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Placement] | Extra:
     """An array with its bytes; texts, dates and structures are only named. Raises FormatError, also for arrays of objects."""
-    raw = storage.file.read(storage.offset, min(storage.length, HEADER_BYTES + 12)) if isinstance(storage, Extent) else storage.read()
-    type_text, is_fortran, shape, start = _parse_header(raw, key, path)
+    raw = _head(storage)
+    named = f"`{key[:200]}`" if key else "the file"
+    type_text, is_fortran, shape, start = _parse_header(raw, storage.length, named, path)
     if _OBJECTS.search(type_text):
-        raise FormatError(path, f"`{key}` is an array of Python objects", "such arrays are pickles that run on loading")
+        raise FormatError(path, f"{named} is an array of Python objects", "such arrays are pickles that run on loading")
     kind = element_type(type_text)
     if kind is None:
         return Extra(key, "tensor", f"array {type_text} {'x'.join(map(str, shape))}")
     dtype, is_swapped = kind
     have, need = storage.length - start, nbytes_of(dtype, shape)
+    if have < need and not key:
+        raise truncated(path, start + need, storage.length)
     if have != need:
-        raise FormatError(path, f"`{key}` has {have} bytes where {need} are needed", AGAIN)
+        raise FormatError(path, f"{named} has {have} bytes where {need} are needed", AGAIN)
     stride = contiguous_stride(shape[::-1])[::-1] if is_fortran else contiguous_stride(shape)
     info = TensorInfo(key, dtype, shape)
     if isinstance(storage, Extent):
@@ -58,26 +61,37 @@ def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Place
     return info, View(storage, 0, stride, is_swapped, skip=start)
 
 
-def _parse_header(raw: bytes, key: str, path: str) -> tuple[str, bool, Shape, int]:
+def _head(storage: Storage) -> bytes:
+    """As much as a header may have."""
+    if isinstance(storage, Extent):
+        return storage.file.read(storage.offset, min(storage.length, HEADER_BYTES + 12))
+    return storage.head(HEADER_BYTES + 12) if isinstance(storage, Deflated) else storage.read()
+
+
+def _parse_header(raw: bytes, size: int, named: str, path: str) -> tuple[str, bool, Shape, int]:
     """(type, is Fortran order, shape, where the bytes begin)."""
     wide = raw[6:7] in (b"\2", b"\3")
     start = 12 if wide else 10
     if raw[:6] != MAGIC or len(raw) < start or raw[6] not in (1, 2, 3):
-        raise FormatError(path, f"`{key}` is no array of numpy")
+        raise FormatError(path, f"{named} is no array of numpy, or cut off", AGAIN)
     length = int.from_bytes(raw[8:start], "little")
+    if size < start + length:
+        raise FormatError(path, f"{named} is cut off inside its header, {start + length - size} bytes of which are missing", AGAIN)
     text = raw[start : start + length] if length <= min(HEADER_BYTES, len(raw) - start) else b""
     found = next(filter(None, (header.fullmatch(text) for header in _HEADERS)), None)
     shape = _shape(found["shape"]) if found else None
     if found is None or shape is None:
-        raise FormatError(path, f"the header of the array `{key}` is not as numpy writes it")
+        raise FormatError(path, f"the header of {named} is not as numpy writes it")
     if len(shape) > 64:
-        raise FormatError(path, f"`{key}` has {len(shape)} dimensions")
+        raise FormatError(path, f"{named} has {len(shape)} dimensions")
     return (found["type"] or found["structure"]).decode("latin-1"), found["is_fortran"] == b"True", shape, start + length
 
 
 def _shape(text: bytes) -> Shape | None:
-    """The sizes of a tuple that is written out; None for what is none."""
+    """The sizes of a tuple that is written out; None for what is none: one size alone needs its comma."""
     sizes = [size.strip(b" ") for size in text.split(b",")]
     if not sizes[-1]:
         sizes.pop()
+    elif len(sizes) == 1:
+        return None
     return tuple(int(size.rstrip(b"L")) for size in sizes) if all(_SIZE.fullmatch(size) for size in sizes) else None

@@ -21,9 +21,9 @@ def read(file: SourceFile, wanted: str) -> Contents:
     extras = [Extra("", "note", note) for note in archive.notes]
     for member in archive.members.values():
         if not member.name.endswith(".npy"):
-            raise FormatError(file.path, f"has the member `{member.name}` among its arrays")
+            raise FormatError(file.path, f"has the member `{member.name[:200]}` among its arrays")
         if any("\udc80" <= letter <= "\udcff" for letter in member.name):
-            raise FormatError(file.path, f"the name of its member `{member.name}` is not UTF-8")
+            raise FormatError(file.path, f"the name of its member `{member.name[:200]}` is not UTF-8")
         found = read_array(archive.placement(member), member.name.removesuffix(".npy"), file.path)
         if isinstance(found, Extra):
             extras.append(found)

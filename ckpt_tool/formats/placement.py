@@ -147,6 +147,13 @@ class Deflated:
             raise FormatError(self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}")
         return content
 
+    def head(self, length: int) -> bytes:
+        """Its first bytes, unchecked, without inflating the others; fewer where it ends before or is damaged."""
+        try:
+            return zlib.decompressobj(-15).decompress(self.file.read(self.offset, min(self.stored, length + CHUNK)), length)
+        except zlib.error:
+            return b""
+
 
 Storage = Extent | Inflated | Deflated
 

@@ -36,6 +36,8 @@ def parse_json(raw: bytes) -> object:
     except RecursionError:
         raise JsonFault("is nested too deep") from None
     except json.JSONDecodeError as error:
+        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
+            raise JsonFault(f"is no whole JSON: it ends in the middle, after {len(text)} characters") from None
         raise JsonFault(f"is no JSON: {error.msg.lower()} at character {error.pos}") from None
 
 

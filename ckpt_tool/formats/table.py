@@ -52,8 +52,12 @@ def is_pickle(head: bytes, size: int) -> bool:
 
 
 def is_npz(head: bytes, size: int) -> bool:
-    """A zip archive whose first member is an array of numpy; its name is in the first local header."""
-    return head[:4] == b"PK\3\4" and head[30 : 30 + int.from_bytes(head[26:28], "little")].endswith(b".npy")
+    """A zip archive whose first member is an array of numpy; its name is in the first local header.
+
+    A name that goes on behind the head is no member of torch's: those begin with the name of a file.
+    """
+    end = 30 + int.from_bytes(head[26:28], "little")
+    return head[:4] == b"PK\3\4" and (end > HEAD or head[30:end].endswith(b".npy"))
 
 
 def is_tar(head: bytes, size: int) -> bool:

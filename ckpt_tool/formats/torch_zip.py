@@ -72,7 +72,7 @@ def _root(archive: Archive) -> str:
         raise _no_checkpoint(path, names)
     stray = next((name for name in names if not name.startswith(f"{root}/")), None)
     if stray:
-        raise FormatError(path, f"its zip archive has `{stray}` outside of `{root}/`, which torch.save never writes")
+        raise FormatError(path, f"its zip archive has `{stray[:200]}` outside of `{root[:200]}/`, which torch.save never writes")
     return root
 
 

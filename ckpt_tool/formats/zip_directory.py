@@ -9,7 +9,7 @@ from struct import Struct, unpack_from
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.crc import crc32
 from ckpt_tool.formats.files import AGAIN, SourceFile
-from ckpt_tool.formats.limits import INFLATE_RATIO, INFLATED_BYTES, ZIP_ENTRIES
+from ckpt_tool.formats.limits import INFLATE_ON_OPEN, INFLATE_RATIO, INFLATED_BYTES, ZIP_ENTRIES
 from ckpt_tool.formats.placement import Deflated, Extent
 
 END, END64, LOCATOR64, CENTRAL, LOCAL, DESCRIPTOR = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4", b"PK\7\x08"
@@ -59,17 +59,20 @@ class Archive:
         """The whole member, checked. Raises FormatError for one beyond `limit` bytes."""
         member = self.members[name]
         if member.size > limit:
-            raise FormatError(self.file.path, f"`{name}` has {member.size} bytes; at most {limit} are read")
+            raise FormatError(self.file.path, f"`{name[:200]}` has {member.size} bytes; at most {limit} are read")
         return self.placement(member).read()
 
     def check(self) -> None:
-        """Reads every member of a small file against its checksum."""
+        """Reads every member of a small file against its checksum; what inflates to more than that later, as it is read."""
         whole = memoryview(self.file.read(0, self.file.size))
+        inflated = 0
         for member in self.members.values():
             if member.method == DEFLATED:
-                self.placement(member).read()
+                inflated += member.size
+                if inflated <= INFLATE_ON_OPEN:
+                    self.placement(member).read()
             elif member.crc32 is not None and crc32(whole[member.offset : member.offset + member.size]) != member.crc32:
-                raise FormatError(self.file.path, f"the bytes of `{member.name}` don't match their checksum", AGAIN)
+                raise FormatError(self.file.path, f"the bytes of `{member.name[:200]}` don't match their checksum", AGAIN)
 
 
 def read_directory(file: SourceFile) -> Archive:
@@ -166,7 +169,7 @@ def _read_central(file: SourceFile, raw: bytes, count: int) -> list[Member]:
         if flags & ~_ALLOWED_FLAGS or method or stored != size:
             _check_method(file, member, flags)
         if attributes & _FOLDER and size:
-            raise FormatError(file.path, f"`{name}` has bytes, yet is marked as a folder, which readers take for empty", AGAIN)
+            raise FormatError(file.path, f"`{name[:200]}` has bytes, yet is marked as a folder, which readers take for empty", AGAIN)
         members.append(member)
     if at != end:
         raise FormatError(file.path, f"its zip directory has {end - at} bytes more than its {count} entries")
@@ -181,14 +184,14 @@ def _check_names(file: SourceFile, names: list[str]) -> None:
     if len(set(folded)) < len(folded):
         seen: set[str] = set()
         twice = next(name for name, one in zip(names, folded, strict=True) if one in seen or seen.add(one))  # type: ignore[func-returns-value]
-        raise FormatError(file.path, f"two members of the zip archive are named `{twice}`", "which of them counts is not defined")
+        raise FormatError(file.path, f"two members of the zip archive are named `{twice[:200]}`", "which of them counts is not defined")
 
 
 def _check_inflation(file: SourceFile, members: list[Member]) -> None:
     bombs = [member for member in members if member.method == DEFLATED and member.size > INFLATE_RATIO * member.stored]
     if sum(member.size for member in bombs) > INFLATED_BYTES:
         most = max(bombs, key=lambda member: member.size)
-        raise FormatError(file.path, f"`{most.name}` inflates from {most.stored} to {most.size} bytes", "no real checkpoint does")
+        raise FormatError(file.path, f"`{most.name[:200]}` inflates from {most.stored} to {most.size} bytes", "no real checkpoint does")
 
 
 def name_bytes(name: str) -> bytes:
@@ -205,11 +208,11 @@ def _name(file: SourceFile, raw: bytes) -> str:
 
 def _check_method(file: SourceFile, member: Member, flags: int) -> None:
     if flags & ~_ALLOWED_FLAGS:
-        raise FormatError(file.path, f"`{member.name}` is encrypted, or of an unknown kind (flags {flags:#06x})")
+        raise FormatError(file.path, f"`{member.name[:200]}` is encrypted, or of an unknown kind (flags {flags:#06x})")
     if member.method not in (STORED, DEFLATED):
-        raise FormatError(file.path, f"`{member.name}` is compressed by method {member.method}, which torch does not read")
+        raise FormatError(file.path, f"`{member.name[:200]}` is compressed by method {member.method}, which torch does not read")
     if member.method == STORED and member.stored != member.size:
-        raise FormatError(file.path, f"`{member.name}` is stored as it is, yet in {member.stored} instead of {member.size} bytes")
+        raise FormatError(file.path, f"`{member.name[:200]}` is stored as it is, yet in {member.stored} instead of {member.size} bytes")
 
 
 def _wide_sizes(file: SourceFile, name: str, extra: bytes, *narrow: int) -> list[int]:
@@ -222,7 +225,7 @@ def _wide_sizes(file: SourceFile, name: str, extra: bytes, *narrow: int) -> list
             if len(wide) >= narrow.count(FULL32):
                 return [wide.pop(0) if number == FULL32 else number for number in narrow]
         at += 4 + length
-    raise FormatError(file.path, f"the zip64 sizes of `{name}` are missing")
+    raise FormatError(file.path, f"the zip64 sizes of `{name[:200]}` are missing")
 
 
 def _read_locals(file: SourceFile, members: list[Member]) -> None:
@@ -239,10 +242,10 @@ def _read_locals(file: SourceFile, members: list[Member]) -> None:
             window = pread(fd, size + len(name) + ahead, start) if start < file.size else b""
         raw = window[at : at + size + len(name)]
         if len(raw) < size + len(name):
-            raise FormatError(file.path, f"`{member.name}` does not lie inside the file", AGAIN)
+            raise FormatError(file.path, f"`{member.name[:200]}` does not lie inside the file", AGAIN)
         magic, flags, method, crc, stored, full, name_length, extra_length = _LOCAL.unpack_from(raw)
         if magic != LOCAL or name_length != len(name) or raw[size:] != name or method != member.method:
-            raise FormatError(file.path, f"the zip directory and the file disagree about `{member.name}`")
+            raise FormatError(file.path, f"the zip directory and the file disagree about `{member.name[:200]}`")
         if flags & ~_ALLOWED_FLAGS:
             _check_method(file, member, flags)
         if not flags & 8 or crc or stored or full:
@@ -255,7 +258,7 @@ def _check_numbers(file: SourceFile, member: Member, flags: int, crc: int, store
     free = {FULL32} | ({0} if flags & 8 else set())
     agrees = crc == member.crc32 or (flags & 8 and crc == 0)
     if not agrees or (stored != member.stored and stored not in free) or (full != member.size and full not in free):
-        raise FormatError(file.path, f"the zip directory and the file disagree about the bytes of `{member.name}`")
+        raise FormatError(file.path, f"the zip directory and the file disagree about the bytes of `{member.name[:200]}`")
 
 
 def _has_no_checksum(file: SourceFile, member: Member) -> bool:
@@ -268,7 +271,7 @@ def _check_overlaps(file: SourceFile, members: list[Member], directory: int) -> 
     end, last = 0, ""
     for member in sorted(members, key=lambda one: one.header):
         if member.header < end:
-            raise FormatError(file.path, f"`{member.name}` and `{last}` lie over each other in the zip archive")
+            raise FormatError(file.path, f"`{member.name[:200]}` and `{last[:200]}` lie over each other in the zip archive")
         end, last = member.offset + member.stored, member.name
     if end > directory:
-        raise FormatError(file.path, f"`{last}` does not lie before the zip directory", AGAIN)
+        raise FormatError(file.path, f"`{last[:200]}` does not lie before the zip directory", AGAIN)

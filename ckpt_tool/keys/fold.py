@@ -194,7 +194,8 @@ def _split_numbers(name: str) -> list[str]:
 
 
 def _is_number(token: str) -> bool:
-    return token.isascii() and token.isdecimal() and (token == "0" or token[0] != "0")
+    """Whether patterns read it as one."""
+    return len(token) <= 6 and token.isascii() and token.isdecimal() and (token == "0" or token[0] != "0")
 
 
 def _merge(boxes: list[_Box]) -> list[_Box]:

@@ -16,6 +16,8 @@ from ckpt_tool.ops import Op, OpError
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 CONFIG_BYTES = 16 << 20
+MOST = 10**18
+"""Numbers of parameters are below this."""
 
 
 def read_config(checkpoint: str) -> dict[str, object]:
@@ -46,6 +48,8 @@ def resolve_params(
         catalog = dict(target or {}) if param.of_target else names
         try:
             number = _number(param, settings, config, catalog, numbers)
+            if number is not None and abs(number) >= MOST:
+                raise FormulaError("what it is given has more than 18 digits")
         except FormulaError as error:
             problems.append(Problem("unset-param", f"`{param.name}` has no number: {error}", param.where))
             continue

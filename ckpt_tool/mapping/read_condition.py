@@ -1,10 +1,13 @@
 """One condition of a `when:` block from its YAML, as `has: KEY`, `ndim: [KEY, 2]`, `shape: [KEY, [1, ~]]`, `dtype: [KEY, BF16]`."""
 
+import re
+
 from ckpt_tool.mapping.read_rule import Reading, read_selector
 from ckpt_tool.mapping.rules import Condition
 from ckpt_tool.mapping.yaml_nodes import Node, Scalar, Sequence
 from ckpt_tool.tensors import DType
 
+_SIZE = re.compile("[0-9]{1,18}")
 KINDS = ("has", "lacks", "ndim", "shape", "dtype")
 
 
@@ -33,9 +36,9 @@ def _wanted(kind: str, node: Node) -> object:
         return True
     if kind == "shape" and isinstance(node, Sequence):
         sizes = [item.text if isinstance(item, Scalar) else "" for item in node.items]
-        is_shape = all(size in ("~", "null") or size.isdecimal() for size in sizes)
+        is_shape = all(size in ("~", "null") or _SIZE.fullmatch(size) for size in sizes)
         return tuple(None if size in ("~", "null") else int(size) for size in sizes) if is_shape else None
-    if kind == "ndim" and isinstance(node, Scalar) and node.text.isdecimal():
+    if kind == "ndim" and isinstance(node, Scalar) and _SIZE.fullmatch(node.text):
         return int(node.text)
     if kind == "dtype" and isinstance(node, Scalar):
         return next((dtype for dtype in DType if dtype.value == node.text.upper()), None)

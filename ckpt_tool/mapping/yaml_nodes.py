@@ -178,6 +178,7 @@ def _as_rule_file_error(error: yaml.YAMLError, source: Source) -> RuleFileError:
     fact = getattr(error, "problem", None) or str(getattr(error, "reason", "")) or "no YAML"
     if mark is None:
         return RuleFileError(source.file, f"is no YAML: {fact}")
-    line = source.lines[mark.line].strip() if mark.line < len(source.lines) else ""
+    line = source.lines[mark.line] if mark.line < len(source.lines) else ""
     is_unquoted = "*" in line or "{" in line or "[" in line
-    return _error(source.at(mark.line, mark.column), f"is no YAML: {fact}", QUOTES if is_unquoted else None)
+    hint = "indent with spaces: YAML has no tabs" if line[mark.column : mark.column + 1] == "\t" else QUOTES if is_unquoted else None
+    return _error(source.at(mark.line, mark.column), f"is no YAML: {fact}", hint)

@@ -106,7 +106,10 @@ class Pad(Op):
         return replace(self, before=bound(self.before, values), after=bound(self.after, values))
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
-        added = resolved(self.before, self.name) + resolved(self.after, self.name)
+        before, after = resolved(self.before, self.name), resolved(self.after, self.name)
+        if before < 0 or after < 0:
+            raise OpError(f"`pad` by {min(before, after)}; `before` and `after` are at least 0")
+        added = before + after
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
         return tuple(_with_size(form, axis, form.shape[axis] + added) for form, axis in zip(inputs, axes, strict=True))
 
@@ -224,6 +227,8 @@ class Repeat(Op):
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         times = resolved(self.times, self.name)
+        if times < 1:
+            raise OpError(f"`repeat` {times} times; `times` is at least 1")
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
         return tuple(_with_size(form, axis, form.shape[axis] * times) for form, axis in zip(inputs, axes, strict=True))
 

@@ -217,6 +217,8 @@ class Reshape(Op):
 
     def _shape(self, shape: Shape) -> Shape:
         sizes = [resolved(size, self.name) for size in self.shape]
+        if min(sizes, default=0) < -1 or sizes.count(-1) > 1:
+            raise OpError(f"`reshape` to {'×'.join(map(str, sizes))}; sizes are at least 0, and one at most is -1")
         known, count = prod(size for size in sizes if size != -1), prod(shape)
         if -1 in sizes and known and not count % known:
             return tuple(count // known if size == -1 else size for size in sizes)

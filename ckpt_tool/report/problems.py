@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from ckpt_tool.errors import CkptError, InputError, Problem, RuleError
 from ckpt_tool.report.style import PLAIN, Style, plural, safe
 
+LONG_LINE = 400
+"""Characters of a rule file's line that are shown at most."""
+
 
 def error_text(error: CkptError, style: Style = PLAIN) -> str:
     """Any of our errors: a line for what can't be used, a block for each problem of rules."""
@@ -49,12 +52,24 @@ def _block(problem: Problem, style: Style, word: str = "error", color: str = "re
 
 
 def _excerpt(line: int, text: str, column: int, length: int, margin: str, style: Style) -> list[str]:
+    text, column, length = _clipped(text, column, length)
     bar = style.paint("|", "blue")
     before = safe(text[: column - 1])
     marked = safe(text[column - 1 : column - 1 + length])
     carets = style.paint("^" * max(len(marked), 1), "red")
     number = style.paint(f"{line:>{len(margin) - 1}}", "blue")
     return [f"{margin}{bar}", f"{number} {bar} {safe(text)}", f"{margin}{bar} {' ' * len(before)}{carets}"]
+
+
+def _clipped(text: str, column: int, length: int) -> tuple[str, int, int]:
+    """What of a long line is shown, with the place in it."""
+    if len(text) <= LONG_LINE:
+        return text, column, length
+    start = max(0, column - 1 - LONG_LINE // 4)
+    shown = text[start : start + LONG_LINE]
+    begin, end = "…" if start else "", "…" if start + LONG_LINE < len(text) else ""
+    column += len(begin) - start
+    return f"{begin}{shown}{end}", column, min(length, len(begin) + len(shown) - column + 1)
 
 
 def problem_json(problem: Problem) -> dict[str, object]:

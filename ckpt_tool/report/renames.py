@@ -11,7 +11,7 @@ from ckpt_tool.diff import Diff, Entry
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.report.style import Style, columns, safe
 
-_NUMBER = re.compile(r"\d+")
+_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
 
 
 def renamed_section(diff: Diff, style: Style) -> str:

@@ -126,3 +126,9 @@ def test_values_that_a_rule_forbids_are_a_problem_and_nothing_is_written(tmp_pat
     ran = ckpt("map", "in.pth", "--rules", "rules.yaml", "-o", "out.pth", cwd=tmp_path)
     assert (ran.status, "tensors that must be the same differ: `a` and `b`" in ran.err, "rules.yaml:2:6" in ran.err) == (1, True, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.pth", "rules.yaml"]
+
+
+def test_an_interrupt_before_the_command_has_begun_leaves_no_traceback():
+    program = "import ckpt_tool.__main__ as m\ndef main(): raise KeyboardInterrupt\nm.main = main\nm.run()"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (ran.returncode, ran.stderr) == (130, b"")

@@ -91,7 +91,7 @@ def test_a_journal_that_is_none_is_told_and_stays(file, kind, tmp_path):
     make[kind]()
     ran = ckpt("map", file, "--in-place", "-e", "* -> x.*")
     assert (ran.status, ran.err.count("\n"), "Traceback" in ran.err) == (2, 1, False)
-    assert ran.err.startswith(f"error: {file}: ")
+    assert ran.err.startswith(f"error: {file}: `.a.safetensors.ckpt-journal` beside it is no journal of a renaming in place")
     assert file.read_bytes() == CONTENT
     assert there.exists()
 

@@ -73,3 +73,9 @@ def test_sorted_keys_are_not_in_module_order(tmp_path: Path) -> None:
     (tmp_path / "keys.txt").write_text("a.bias\tF32\t2\na.weight\tF32\t2\n")
     with open_checkpoint(str(tmp_path / "keys.txt")) as checkpoint:
         assert not checkpoint.catalog.is_ordered
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    (tmp_path / "keys.txt").write_bytes(b"\xef\xbb\xbfconv1.weight\tF32\t3\r\nbn\tF32\t3\r\n")
+    with open_checkpoint(str(tmp_path / "keys.txt")) as checkpoint:
+        assert list(checkpoint.catalog) == ["conv1.weight", "bn"]

@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import os
 import pickle
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 import torch
 
 from ckpt_tool.errors import FormatError, InputError
-from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.formats import open_checkpoint, zip_directory
 from ckpt_tool.tensors import DType
 from tests.formats.oracles import assert_agrees
 
@@ -38,6 +40,21 @@ def test_arrays_of_numpy_are_tensors(tmp_path: Path, save) -> None:
 def test_a_lone_array_has_an_empty_key(tmp_path: Path, key: str) -> None:
     np.save(tmp_path / "a.npy", ARRAYS[key])
     assert_agrees(tmp_path / "a.npy", {"": TENSORS[key]})
+
+
+def test_what_inflates_beyond_the_limit_is_checked_only_as_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(1000), b=np.arange(1000.0))
+    raw = bytearray((tmp_path / "a.npz").read_bytes())
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        raw[archive.filelist[1].header_offset + archive.filelist[1].compress_size] ^= 1
+    (tmp_path / "a.npz").write_bytes(raw)
+    with pytest.raises(FormatError, match="a compressed member is damaged"):
+        open_checkpoint(str(tmp_path / "a.npz"))
+    monkeypatch.setattr(zip_directory, "INFLATE_ON_OPEN", 10_000)
+    with open_checkpoint(str(tmp_path / "a.npz")) as checkpoint:
+        assert checkpoint.raw("a") == bytes(8000)
+        with pytest.raises(FormatError, match="a compressed member is damaged"):
+            checkpoint.raw("b")
 
 
 def test_texts_are_extras_and_objects_are_refused(tmp_path: Path) -> None:
@@ -70,7 +87,7 @@ def test_headers_of_other_writers_are_read_as_numpy_reads_them(tmp_path: Path, h
     "header",
     [
         "{'descr': '<f8', 'fortran_order': False}", "{'descr': '<f8', 'fortran_order': False, 'shape': (1 2)}", "{'descr': '<f8', 'fortran_order': 0, 'shape': (2,)}",
-        "{'descr': '<f8', 'fortran_order': False, 'shape': (-2,)}", "{'descr': '<f8', 'fortran_order': False, 'shape': (,)}", "{'descr': '<f8', 'fortran_order': False, 'shape': [2]}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-2,)}", "{'descr': '<f8', 'fortran_order': False, 'shape': (,)}", "{'descr': '<f8', 'fortran_order': False, 'shape': [2]}", "{'descr': '<f8', 'fortran_order': False, 'shape': (2)}",
         "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), 'shape': (3,)}", "{'descr': '<f8', 'descr': '<f8', 'shape': (2,)}", "{'descr': f(), 'fortran_order': False, 'shape': (2,)}",
         "{'descr\": '<f8', 'fortran_order': False, 'shape': (2,)}", "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), 'more': 1}", "{}", "", "(" * 9000, " " * 9000,
         "{'descr': '<f8', 'fortran_order': False, 'shape': (2,)" + " " * 9000, "{'descr': " + "[" * 9000, "{'descr': '<f8', 'fortran_order': False, 'shape': (" + "9" * 40 + ",)}",
@@ -78,7 +95,7 @@ def test_headers_of_other_writers_are_read_as_numpy_reads_them(tmp_path: Path, h
 )  # fmt: skip
 def test_other_headers_are_refused(tmp_path: Path, header: str) -> None:
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode() + bytes(16))
-    with pytest.raises(FormatError, match="the header of the array `` is not as numpy writes it"):
+    with pytest.raises(FormatError, match="the header of the file is not as numpy writes it"):
         open_checkpoint(str(tmp_path / "a.npy"))
 
 
@@ -99,7 +116,9 @@ def test_pickles_of_every_protocol_are_read(tmp_path: Path, protocol: int) -> No
         (tmp_path / name).write_bytes(pickle.dumps(value, protocol))
         with open_checkpoint(str(tmp_path / name)) as checkpoint:
             wanted = value if name == "dict" else dict(enumerate(value)) if name == "list" else {"": value}
-            assert {key: checkpoint.read(key).tolist() for key in checkpoint.catalog} == {str(key): array.tolist() for key, array in wanted.items()}
+            assert {key: checkpoint.read(key).tolist() for key in checkpoint.catalog} == {
+                str(key): array.tolist() for key, array in wanted.items()
+            }
 
 
 def gguf(
@@ -150,7 +169,10 @@ def test_lies_in_gguf_are_errors(tmp_path: Path, pairs: bytes, tensors: tuple, f
 
 
 def test_gguf_of_other_machines_is_told(tmp_path: Path) -> None:
-    for version, fact in ((b"\0\0\0\3", "is GGUF for machines whose numbers are big-endian"), (b"\1\0\0\0", "is GGUF of version 1; 2 and 3 are read")):
+    for version, fact in (
+        (b"\0\0\0\3", "is GGUF for machines whose numbers are big-endian"),
+        (b"\1\0\0\0", "is GGUF of version 1; 2 and 3 are read"),
+    ):
         (tmp_path / "a.gguf").write_bytes(b"GGUF" + version + bytes(100))
         with pytest.raises(FormatError, match=fact):
             open_checkpoint(str(tmp_path / "a.gguf"))
@@ -168,6 +190,20 @@ FOREIGN = {
     "an HDF5 file": (b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5"),
     "msgpack": (b"\x81\xa6params\x80" + bytes(40), "msgpack"),
     "zeros": (bytes(1000), "nothing but zeros"),
+    "a git-lfs pointer behind a mark": (b"\xef\xbb\xbfversion https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
+    "a git-annex pointer": (b"/annex/objects/SHA256E-s5--00.pth\n", "git-annex pointer.*; git annex get"),
+    "a copied git-annex link": (b"../.git/annex/objects/Xx/Yy/SHA256E-s5--00.pth/SHA256E-s5--00.pth", "git-annex pointer"),
+    "a web page behind a mark": (b"\xef\xbb\xbf<!DOCTYPE html>", "web page"),
+    "a server's answer": (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(40), "begins with the server's answer"),
+    "a text of other letters": ("conv\tF32\t3".encode("utf-16"), "UTF-16.*; save it as UTF-8"),
+    "a photograph": (b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(40), "is an image"),
+    "an lz4 file": (b"\x04\x22\x4d\x18" + bytes(40), "lz4"),
+    "an HDF5 file far behind other bytes": (bytes(2048) + b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5"),
+    "safetensors that begin as gzip does": (
+        struct.pack("<Q", 0x8B1F) + b'{"w":' + bytes(40),
+        "declares a safetensors header of 35615 bytes",
+    ),
+    "high bytes": (b"\xf0\xff" * 50, "of no format that is known here|is not UTF-8"),
     "an ONNX model": (b"\x08\x08\x12\x07pytorch" + bytes(40), "ONNX"),
     "an ONNX model without a producer": (b"\x08\x0a:\x20" + bytes(40), "ONNX"),
     "a Core ML model": (b"\x08\x05\x12\x80\x01\x0a" + bytes(40), "Core ML"),
@@ -178,7 +214,8 @@ FOREIGN = {
     "an image": (b"\x89PNG\r\n\x1a\n" + bytes(40), "image"),
     "the start of a model": (b"\x08\x03", "of no format that is known here|is a text file"),
     "white space first": (
-        b"\x40" + bytes(7) + b' {"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(64) + bytes(4), "begins its safetensors header with white space",
+        b"\x40" + bytes(7) + b' {"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(64) + bytes(4),
+        "begins its safetensors header with white space",
     ),
     "a safetensors file without most of its header": (b"\xff\0\0\0\0\0\0\0{" + bytes(40), "declares a safetensors header of 255 bytes"),
     "anything": (b"\x01\x02\x03\x04" * 20, "of no format that is known here"),
@@ -193,9 +230,63 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path: Path, raw: bytes, fac
         open_checkpoint(str(tmp_path / f"a{suffix}"))
 
 
-def test_an_archive_without_a_checkpoint_is_named(tmp_path: Path) -> None:
-    import zipfile
+def test_a_text_is_told_with_its_beginning(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"Entry not found\n\x1b")
+    (tmp_path / "b.safetensors").write_bytes(b"\n Access to the model is restricted.\r\nLog in.")
+    with pytest.raises(FormatError, match="is of no format"):
+        open_checkpoint(str(tmp_path / "a.safetensors"))
+    with pytest.raises(FormatError, match=r"it begins `Access to the model is restricted\.`; download the checkpoint again"):
+        open_checkpoint(str(tmp_path / "b.safetensors"))
 
+
+def test_a_link_to_nothing_is_told_from_a_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").symlink_to("../blobs/0123")
+    (tmp_path / "b.pth").symlink_to(".git/annex/objects/Xx/Yy/SHA256E-s5--00.pth")
+    with pytest.raises(InputError, match=r"a\.pth: is a link to \.\./blobs/0123, where nothing is; download"):
+        open_checkpoint(str(tmp_path / "a.pth"))
+    with pytest.raises(InputError, match="where nothing is; git annex get"):
+        open_checkpoint(str(tmp_path / "b.pth"))
+
+
+def test_an_array_is_told_to_be_cut_off_with_what_is_missing(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(6.0))
+    whole = (tmp_path / "a.npy").read_bytes()
+    for end, fact in (
+        (50, "is cut off inside its header, 78 bytes"),
+        (128, "is cut off: 48 bytes of at least 176"),
+        (175, "is cut off: 1 bytes"),
+    ):
+        (tmp_path / "b.npy").write_bytes(whole[:end])
+        with pytest.raises(FormatError, match=fact):
+            open_checkpoint(str(tmp_path / "b.npy"))
+
+
+def test_gguf_is_told_to_be_cut_off_wherever_it_ends(tmp_path: Path) -> None:
+    path = gguf(tmp_path / "a.gguf", pair("general.name", 8, struct.pack("<Q", 2) + b"me"), 1, (("w", (3, 2), 0, 0),), bytes(24))
+    whole = (tmp_path / "a.gguf").read_bytes()
+    for end in range(4, len(whole)):
+        (tmp_path / "a.gguf").write_bytes(whole[:end])
+        with pytest.raises(FormatError, match=r"is cut off: \d+ bytes of at least \d+ are missing"):
+            open_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "fact"),
+    [
+        (struct.pack("<IQQ", 3, 0, 60_000), "has 60000 values by name; at most 50000 are read"),
+        (struct.pack("<IQQ", 3, 310_000, 0), "has 310000 tensors; at most 300000 are read"),
+        (struct.pack("<IQQ", 3, 0, 1) + pair("a", 9, struct.pack("<IQ", 8, 3_100_000)), "has more than 3000000 values in its header"),
+        (struct.pack("<IQQ", 3, 0, 1) + pair("a", 9, struct.pack("<IQ", 9, 3_100_000)), "has more than 3000000 values in its header"),
+    ],
+)
+def test_gguf_of_more_values_than_can_soon_be_read_is_refused(tmp_path: Path, head: bytes, fact: str) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + head)
+    os.truncate(tmp_path / "a.gguf", 26_000_000)
+    with pytest.raises(FormatError, match=fact):
+        open_checkpoint(str(tmp_path / "a.gguf"))
+
+
+def test_an_archive_without_a_checkpoint_is_named(tmp_path: Path) -> None:
     for name, fact in {"model.weights.h5": "Keras", "[Content_Types].xml": "office document", "a/b.txt": "no data.pkl"}.items():
         with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
             archive.writestr(name, "x")

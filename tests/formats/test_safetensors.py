@@ -110,7 +110,8 @@ TEXTS = {
     "deep nesting": ('{"w":' + "[" * 100_000, "is nested too deep"),
     "half of a pair": ('{"\\ud800":' + ENTRY + "}", "half of a surrogate pair"),
     "zeros after the JSON": ('{"w":' + ENTRY + "}\0\0", "is no JSON"),
-    "cut JSON": ('{"w":', "is no JSON"),
+    "cut JSON": ('{"w":', "is no whole JSON: it ends in the middle, after 5 characters"),
+    "a cut name": ('{"w', "is no whole JSON: it ends in the middle, after 3 characters"),
 }
 
 

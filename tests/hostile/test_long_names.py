@@ -29,6 +29,19 @@ NAMES = {
 }
 
 
+def test_numbers_of_thousands_of_digits_are_names_like_others(tmp_path: Path) -> None:
+    numbers = ["9" * 30, "9" * 5000, "8" * 5000, "1234567", "1234568", "01", "\u0661"]
+    ours = write(tmp_path / "a.safetensors", [f"model.experts.{one}.w" for one in numbers])
+    theirs = write(tmp_path / "b.safetensors", [f"model.experts.{one}.w2" for one in numbers])
+    (tmp_path / "r.yaml").write_text(f"rules:\n  - from: ['**']\n    to: ['**']\n    when: {{shape: [a, [{'9' * 5000}]]}}\n")
+    commands = [
+        ["diff", ours, theirs, "--renames"], ["suggest", ours, theirs], ["plan", ours, "-e", "model.experts.{i}.w -> x.{i}"], ["plan", ours, "-r", "r.yaml"],
+    ]  # fmt: skip
+    for command in commands:
+        ran = ckpt_in_bounds(*command, cwd=tmp_path)
+        assert (ran.returncode in (0, 1), "internal error" in ran.stderr, "Traceback" in ran.stderr) == (True, False, False), command
+
+
 def ckpt_in_bounds(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "ckpt_tool", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
@@ -42,7 +55,7 @@ def test_long_names_are_shown_and_mapped_and_not_compared(tmp_path: Path, name: 
     for option in ("--quiet", "-v", "--json", "--keys"):
         ran = ckpt_in_bounds("show", ours, option, cwd=tmp_path)
         assert (ran.returncode, ran.stderr) == (0, "")
-    for command in ("diff", "suggest", "plan"):
+    for command in ("diff", "suggest", "plan", "mappings"):
         ran = ckpt_in_bounds(command, theirs, ours, cwd=tmp_path)
         assert (ran.returncode, ran.stderr.count("\n"), len(ran.stderr) < 500) == (2, 1, True)
         assert "error: a.safetensors: has a name of " in ran.stderr

@@ -153,7 +153,7 @@ def _npy() -> Iterator[Variant]:
         yield f"header of {length}", npy(USUAL, length=length), "either" if length == len(USUAL) - 1 else "refuse"
     for length in (0xFFFFFFFF, 1 << 31, 10_001):
         yield f"wide header of {length}", npy(USUAL, version=b"\2\0", length=length), "refuse"
-    for number, shape in enumerate(("(3,)", "(5,)", "(-4,)", "(4.0,)", "('4',)", "(True,)", "(None,)", "4", "[4]", "(4, 0, 9)", "(1,) * 4", "(__import__('os').system('x'),)", "(" + "1," * 65 + ")",
+    for number, shape in enumerate(("(3,)", "(5,)", "(-4,)", "(4.0,)", "('4',)", "(True,)", "(None,)", "4", "(4)", "[4]", "(4, 0, 9)", "(1,) * 4", "(__import__('os').system('x'),)", "(" + "1," * 65 + ")",
         "(" + "9" * 18 + ",)", "(" + "9" * 400 + ",)", "(0x4,)", "(4_0,)", "(4,,)", "(,4)", "(٤,)".encode().decode("latin-1"), "(1e1,)", "((4,),)", "(" * 900)):  # fmt: skip
         yield f"shape {number}", npy(USUAL.replace("(4,)", shape)), "refuse"
     for number, kind in enumerate(("O", "|O", "|O8", "<f3", "<f", "f4f4", "", "<f4'", "\x1b[2J", "V" + "9" * 400, "<M8[ns]", "<f1" + "0" * 300, ">f4", "|f4", "=f4", "<i4", "float32", "<x4")):
@@ -165,7 +165,7 @@ def _npy() -> Iterator[Variant]:
     yield "bytes behind", npy(USUAL, FLOATS + b"x"), "refuse"
 
 
-def npz(members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+def npz(members: dict[str | zipfile.ZipInfo, bytes] | dict[str, bytes] | dict[zipfile.ZipInfo, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", method) as archive:
         for name, content in members.items():
@@ -184,6 +184,8 @@ def _npz() -> Iterator[Variant]:
         yield f"name {number}", npz({name: usual, "w.npy": usual}), "refuse" if name == "W.npy" else "either"
     for number, name in enumerate(("w.txt", "data.pkl", "archive/data.pkl", "x.NPY", "npy")):
         yield f"another member {number}", npz({"w.npy": usual, name: b"\x80\x02cbait\nrun\n)R."}), "refuse"
+    for name, raw in _npz_of_other_writers(usual):
+        yield name, raw, "read"
     objects = io.BytesIO()
     np.save(objects, np.array([{"a": 1}], dtype=object))
     yield "objects", npz({"w.npy": objects.getvalue()}), "refuse"
@@ -194,6 +196,31 @@ def _npz() -> Iterator[Variant]:
         yield f"cut at {end}", whole[:end], "refuse"
     at = whole.index(FLOATS)
     yield "a flipped bit", whole[: at + 5] + b"\xff" + whole[at + 6 :], "refuse"
+
+
+def _npz_of_other_writers(usual: bytes) -> Iterator[tuple[str, bytes]]:
+    """Archives as Python's zipfile writes them when it is asked to."""
+    for name, fields in {
+        "a comment on a member": {"comment": b"x" * 1000}, "of DOS": {"create_system": 0}, "with rights": {"external_attr": 0o100644 << 16},
+        "with a time": {"extra": b"UT\5\0\1\0\0\0\0"}, "read-only": {"external_attr": 1},
+    }.items():  # fmt: skip
+        info = zipfile.ZipInfo("w.npy")
+        for field, value in fields.items():
+            setattr(info, field, value)
+        yield name, npz({info: usual})
+    yield "a name longer than what is looked at first", npz({"k" * 60_000 + ".npy": usual, "w.npy": usual})
+    out = io.BytesIO(npz({"w.npy": usual}))
+    with zipfile.ZipFile(out, "a") as archive:
+        archive.comment = b"x" * 1000
+        with archive.open("v.npy", "w", force_zip64=True) as member:
+            member.write(usual)
+    yield "another member put behind", out.getvalue()
+    stream = io.BytesIO()
+    stream.seekable = lambda: False  # type: ignore[method-assign]
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("w.npy", usual)
+        archive.writestr("v.npy", usual, zipfile.ZIP_DEFLATED)
+    yield "written to a pipe", stream.getvalue()
 
 
 def text(value: bytes) -> bytes:
@@ -216,6 +243,12 @@ def _gguf() -> Iterator[Variant]:
     whole = gguf(pairs=pairs)
     yield "as it should be", whole, "read"
     yield "version 2", gguf(version=2), "read"
+    kinds = [text(f"kind {kind}".encode()) + struct.pack("<I", kind) + b"\xff" * size for kind, size in ((0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (5, 4), (6, 4), (7, 1), (10, 8), (11, 8), (12, 8))]
+    yield "values of every kind", gguf(pairs=tuple(kinds)), "read"
+    yield "bytes between", gguf((gguf_tensor(offset=64),), content=bytes(64) + FLOATS), "read"
+    yield "in another order", gguf((gguf_tensor(b"v", offset=32), gguf_tensor()), content=FLOATS + bytes(16) + FLOATS), "read"
+    yield "a number", gguf((gguf_tensor(), gguf_tensor(b"n", sizes=(), offset=32)), content=FLOATS + bytes(16) + FLOATS[:4]), "read"
+    yield "an array of three million texts", gguf(pairs=(text(b"a") + struct.pack("<IIQ", 9, 8, 3_000_001) + bytes(24_000_008),)), "refuse"
     for end in range(4, len(whole)):
         yield f"cut at {end}", whole[:end], "refuse"
     for version in (0, 1, 4, 99, 2 << 24, 3 << 24, 0xFFFFFFFF):

@@ -37,6 +37,11 @@ def test_leading_zeros_are_no_numbers():
     assert sorted(folded(["x.01", "x.02"], ["x.03"])) == [("x.{01,02}", 2)]
 
 
+def test_numbers_that_patterns_do_not_read_are_words():
+    others = ["x.9999997"]
+    assert sorted(folded(["x.9999998", "x.9999999"], others)) == [("x.{9999998,9999999}", 2)]
+
+
 def test_everything_folds_to_one_star():
     assert folded(["a", "b.c"]) == [("**", 2)]
 

@@ -107,3 +107,35 @@ def test_a_config_that_says_a_number_twice_is_refused(tmp_path):
         read_config(str(tmp_path / "model.safetensors"))
     (tmp_path / "config.json").write_text('{"rope": [0.0, Infinity], "eps": 1e-05, "heads": 2}')
     assert read_config(str(tmp_path / "model.safetensors"))["heads"] == 2
+
+
+@pytest.mark.parametrize("config", [{"n": 10**18}, {"n": -(10**4000)}])
+def test_a_number_of_very_many_digits_is_none(tmp_path, config):
+    for text in ("params: {n: {from: n}}\nrules: []\n", "params: {m: {from: n, default: 3}, n: {value: m*m*m*m}}\nrules: []\n"):
+        _, found = resolve_params(rules(tmp_path, text), {}, config, catalog(), None)
+        assert found[0].code == "unset-param"
+        assert found[0].message.endswith("has no number: what it is given has more than 18 digits")
+
+
+@pytest.mark.parametrize(
+    ("ops", "number", "fact"),
+    [
+        ("{repeat: 0, times: n}", -5, "`repeat` -5 times; `times` is at least 1"),
+        ("{repeat: 0, times: n}", 0, "`repeat` 0 times; `times` is at least 1"),
+        ("{pad: 0, after: n}", -5, "`pad` by -5; `before` and `after` are at least 0"),
+        ("{reshape: [n, n]}", -2, "`reshape` to -2×-2; sizes are at least 0, and one at most is -1"),
+        ("{reshape: [n, n]}", -1, "`reshape` to -1×-1; sizes are at least 0, and one at most is -1"),
+    ],
+)
+def test_what_an_op_can_not_do_with_a_number_is_known_beforehand(tmp_path, ops, number, fact):
+    text = f"params: {{n: {number}}}\nrules:\n  - w -> w: {ops}\n"
+    (problem,) = problems(tmp_path, text, catalog("w 4x1"))
+    assert problem.message.startswith(fact)
+
+
+def test_a_broken_config_does_not_matter_to_rules_without_numbers(tmp_path):
+    save_file({"w": torch.ones(2)}, tmp_path / "a.safetensors")
+    (tmp_path / "config.json").write_text("{")
+    (tmp_path / "r.yaml").write_text("rules:\n  - w -> v\n")
+    for command in (("check", "r.yaml", "a.safetensors"), ("plan", "a.safetensors", "-r", "r.yaml")):
+        assert ckpt(*command, cwd=tmp_path).status == 0

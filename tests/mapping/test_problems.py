@@ -300,3 +300,8 @@ def test_every_code_of_a_problem_has_a_test():
     codes = {found for path in package.rglob("*.py") for found in code.findall(path.read_text())}
     texts = "".join(path.read_text() for path in tests.rglob("*.py"))
     assert not {each for each in codes if f'"{each}"' not in texts}
+
+
+def test_a_tab_is_named_as_one(tmp_path) -> None:
+    with pytest.raises(RuleFileError, match=r"rules\.yaml:2:1: is no YAML: .*; indent with spaces: YAML has no tabs"):
+        rules(tmp_path, "rules:\n\t- a -> b\n")

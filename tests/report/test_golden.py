@@ -2,11 +2,12 @@
 
 import json
 
+import pytest
 import torch
 from literals import catalog, rules
 
 from ckpt_tool.diff import Diff, Entry, Values, diff_catalogs
-from ckpt_tool.errors import RuleError
+from ckpt_tool.errors import Location, Problem, RuleError
 from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.mapping import compile_plan, plan_by_name
 from ckpt_tool.report.diff import diff_json, diff_text
@@ -121,6 +122,15 @@ def test_colour_is_only_paint():
     import re
 
     assert re.sub(r"\x1b\[\d+m", "", painted) == diff_text(diff, ("a", "b"))
+
+
+@pytest.mark.parametrize(("column", "length", "marked"), [(1, 3, "abc"), (500, 5, "xxxxx"), (99_998, 3, "end"), (4, 99_000, "x" * 397)])
+def test_of_a_very_long_line_the_place_is_shown(column, length, marked):
+    line = "abc" + "x" * 99_994 + "end"
+    *_, shown, carets = problems_text([Problem("bad", "it is", Location("a.yaml", 1, column, length, line))]).split("\n")
+    assert len(shown) < 420
+    begin, end = carets.index("^"), carets.rindex("^") + 1
+    assert shown[begin:end] == marked
 
 
 def test_sizes_and_safe_text():
