@@ -13,7 +13,7 @@ from ckpt_tool.engine.torch_layout import central_header, descriptor, end_record
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.crc import crc32
 from ckpt_tool.formats.limits import HEADER_BYTES
-from ckpt_tool.formats.zip_directory import name_bytes, raw_entries, read_directory
+from ckpt_tool.formats.zip_directory import raw_entries, read_directory
 from ckpt_tool.tensors import TensorInfo
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def renamed_archive(source: Checkpoint, names: Mapping[str, str], labels: Labels
         storages[new] = record.removeprefix(prefix)
         members.append(Member(TensorInfo(new, info.dtype, info.shape)))
     name = f"{root}/data.pkl"
-    return _appended(file.size, name_bytes(name), state_dict_pickle(members, storages, labels.versions), raw_entries(file) | {name: b""})
+    if any("\udc80" <= letter <= "\udcff" for letter in root):
+        raise OutputError(source.path, "the folder in its zip archive is named in another encoding than UTF-8", "write a new file with -o")
+    return _appended(file.size, name.encode(), state_dict_pickle(members, storages, labels.versions), raw_entries(file) | {name: b""})
 
 
 def _appended(end: int, name: bytes, content: bytes, entries: Mapping[str, bytes]) -> Change:

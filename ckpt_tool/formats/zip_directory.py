@@ -18,6 +18,7 @@ _LOCAL = Struct("<4s2xHH4xIIIHH")
 LOCAL_BYTES = _LOCAL.size
 _ALLOWED_FLAGS = 0x080E
 """Deflate's level (bits 1 and 2), data descriptor (3), UTF-8 names (11); others mean encryption, patches, hidden headers."""
+_IS_UTF8 = 0x800
 _FOLDER = 0x10
 STORED, DEFLATED = 0, 8
 WINDOW, DENSE = 64 << 10, 4 << 10
@@ -162,7 +163,7 @@ def _read_central(file: SourceFile, raw: bytes, count: int) -> list[Member]:
         at = extra + extra_length + comment
         if magic != CENTRAL or at > end:
             raise FormatError(file.path, "its zip directory is damaged", AGAIN)
-        name = _name(file, raw[start:extra])
+        name = _name(file, raw[start:extra], flags)
         if size == FULL32 or stored == FULL32 or header == FULL32:
             size, stored, header = _wide_sizes(file, name, raw[extra : extra + extra_length], size, stored, header)
         member = Member(name, method, crc, stored, size, header)
@@ -194,13 +195,11 @@ def _check_inflation(file: SourceFile, members: list[Member]) -> None:
         raise FormatError(file.path, f"`{most.name[:200]}` inflates from {most.stored} to {most.size} bytes", "no real checkpoint does")
 
 
-def name_bytes(name: str) -> bytes:
-    """A member's name as the archive has it. Some zip programs write other encodings than UTF-8, which is no matter to a folder's name."""
-    return name.encode("utf-8", "surrogateescape")
-
-
-def _name(file: SourceFile, raw: bytes) -> str:
+def _name(file: SourceFile, raw: bytes, flags: int) -> str:
+    """Zip programs that don't write UTF-8 say so: what encoding it is doesn't matter for a folder's name."""
     name = raw.decode("utf-8", "surrogateescape")
+    if flags & _IS_UTF8 and not name.isascii() and name != raw.decode("utf-8", "replace"):
+        raise FormatError(file.path, "has a member in its zip archive whose name is not UTF-8, though it says so")
     if not name or "\0" in name:
         raise FormatError(file.path, "has a member in its zip archive with an impossible name")
     return name

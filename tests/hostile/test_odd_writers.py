@@ -91,8 +91,13 @@ def test_masks_and_zeros_may_be_deflated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", [b"arch\x82ve", b"\xff\xfe\xfd\xfc\xfb\xfa\xf9"])
 def test_the_folder_of_an_archive_may_be_named_in_any_encoding(tmp_path: Path, folder: bytes) -> None:
-    path = put(tmp_path, torch_file({"w": W}).replace(b"archive/", folder + b"/"))
+    path = put(tmp_path, archive(records() | {"data/0": W.numpy().tobytes()}).replace(b"archive/", folder + b"/"))
     assert_agrees(path, torch.load(path, weights_only=True))
+
+
+def test_a_name_that_says_that_it_is_utf_8_must_be(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="not UTF-8, though it says so"):
+        open_checkpoint(put(tmp_path, torch_file({"w": W}).replace(b"archive/", b"arch\xffve/")))
 
 
 def test_a_legacy_stream_in_pickles_of_protocol_1(tmp_path: Path) -> None:

@@ -114,7 +114,9 @@ def _names() -> Iterator[Variant]:
         yield f"twin last-{number}", build([*entries(), Entry(name, payload)]), verdict
         yield f"twin first-{number}", build([Entry(name, payload), *entries()]), verdict
     for number, name in enumerate((b"archive/a\0b", b"", b"archive/\xff", b"archive/\xc0\x80", b"archive/\xed\xa0\x80")):
-        yield f"no name-{number}", build([*entries(), Entry(name, b"x")]), "refuse"
+        says_utf8 = {"flags": 0x800}
+        yield f"no name-{number}", build([*entries(), Entry(name, b"x", local=says_utf8, central=says_utf8)]), "refuse"
+        yield f"another encoding-{number}", build([*entries(), Entry(name, b"x")]), "refuse" if number < 2 else "read"
     for number, name in enumerate((b"../x", b"/etc/passwd", b"archive/../../x", b"archive\\data.pkl", b"other/data.pkl", b"data.pkl", b"archive/", b"archive",
         b"archive/data/../data.pkl", b"archive//data.pkl", b"./archive/data.pkl", b"archive/data.pkl/", b"archive/data.pkl ", b"archive/\x1b[2J", b"\xef\xbb\xbfarchive/x",
         "archive/\u202ex".encode(), b"archive/" + b"a" * 60_000, b"C:\\x", b"archive/code/x.py", b"archive/constants.pkl", b"a.npy")):  # fmt: skip
