@@ -160,5 +160,3 @@ def versions_of(value: object) -> dict[str, dict[str, object]]:
 
 def _plain(entry: dict[object, object]) -> dict[str, object]:
     return {name: value for name, value in entry.items() if type(name) is str and isinstance(value, int | float | str | None)}
-
-
