@@ -4,7 +4,7 @@ import re
 from codecs import BOM_UTF8
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.files import SourceFile, truncated
 from ckpt_tool.formats.key_list import is_named_checkpoint
 from ckpt_tool.formats.limits import HEADER_BYTES
 
@@ -99,6 +99,11 @@ def _refuse_cut_safetensors(file: SourceFile, head: bytes) -> None:
     length = int.from_bytes(head[:8], "little")
     if head[8:9] in b" \t\r\n" and head[8:].lstrip()[:1] == b"{" and 8 + length <= file.size:
         raise FormatError(file.path, "begins its safetensors header with white space, where the format has `{`")
+    is_named = len(head) <= 8 and file.path.endswith(".safetensors")
+    if is_named and (len(head) < 8 or length <= HEADER_BYTES):
+        raise truncated(file.path, 8 + max(length if len(head) == 8 else 0, len("{}")), file.size)
+    if head[8:9] == b"{" and length <= HEADER_BYTES:
+        raise truncated(file.path, 8 + length, file.size)
     if head[8:9] == b"{":
         raise FormatError(file.path, f"declares a safetensors header of {length} bytes, and has {file.size - 8} after it", AGAIN)
 
