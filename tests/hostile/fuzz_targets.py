@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
+from types import FunctionType
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -143,8 +144,14 @@ def _tensors(value: object, path: str) -> Iterator[tuple[str, torch.Tensor]]:
     elif path.count(".") < 20 and isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, child in items:
-            name = describe(key) if isinstance(key, torch.Tensor) else str(key)
-            yield from _tensors(child, f"{path}.{name}" if path else name)
+            yield from _tensors(child, f"{path}.{_key_text(key)}" if path else _key_text(key))
+
+
+def _key_text(key: object) -> str:
+    """Keys that are no texts, as this project calls them."""
+    if isinstance(key, torch.Tensor):
+        return describe(key)
+    return f"{key.__module__}.{key.__qualname__}" if isinstance(key, FunctionType | type) else str(key)
 
 
 def describe(tensor: torch.Tensor) -> str:
