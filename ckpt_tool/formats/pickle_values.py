@@ -33,7 +33,7 @@ class Opaque:
     items: dict[object, object] = field(default_factory=dict)
     appended: list[object] = field(default_factory=list)
     innermost: object = field(init=False)
-    """Of nested calls, what is called first. Each call notes it, for to look for it each time would take squared time."""
+    """Of nested calls, what is called first. Each call notes it: to look for it each time would take squared time."""
 
     def __post_init__(self) -> None:
         self.innermost = self.callee.innermost if type(self.callee) is Opaque else self.callee
