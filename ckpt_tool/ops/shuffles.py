@@ -76,6 +76,8 @@ class Rearrange(Op):
         if not isinstance(pattern, str) or pattern.count("->") != 1:
             raise OpError('`rearrange` is a pattern with one arrow, as in `"a b -> b a"`, and lengths of its axes')
         left, right = _sides(pattern)
+        if left.has_non_unitary_anonymous_axes or right.has_non_unitary_anonymous_axes:
+            raise OpError(f"an axis of `{pattern}` is a number; name it, and give its length beside the pattern")
         if odd := sorted(left.identifiers ^ right.identifiers):
             raise OpError(f"`{_shown(odd[0])}` stands on one side of `{pattern}` only")
         lengths = tuple(Length(axis, whole(value, cls.name, axis), str(value)) for axis, value in given.items())

@@ -31,6 +31,7 @@ FOUND = {
     "a storage that is marked as a folder, for which torch gives memory as it finds it": (
         "member-oracle", build(with_entry("data/0", central={"external": 0xFFFF0000 | 0x10})),
     ),
+    "an axis that is a number": ("rules", b"rules:\n - a -> b: {rearrange: '(h 9) d -> h d', h: 2}\n"),
     "a test whose number would be negative": ("rules", b"rules: ['layer{n}.0.** -> x.{n-9}.**']\ntests: {layer1.0.w: x.1.w}\n"),
 }  # fmt: skip
 
