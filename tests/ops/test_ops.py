@@ -216,7 +216,7 @@ REFUSED = [
     ({"split": {"dims": 0}}, [], "`split` has no `dims`; it has `dim`, `sizes`"),
     ({"concat": "x"}, [], "`concat`: `dim` is a whole number, not 'x'"),
     ({"rearrange": "a b -> b c"}, [], "`a` stands on one side of `a b -> b c` only"),
-    ({"rearrange": "(h 2) d -> h 2 d"}, [], "an axis of `(h 2) d -> h 2 d` is a number; name it, and give its length"),
+    ({"rearrange": "(h 2) d -> h 2 d"}, [], "an axis of `(h 2) d -> h 2 d` is a number; name it, and give its length beside the pattern"),
     ({"rearrange": "a b -> b a", "c": 2}, [], "`c` is no axis of `a b -> b a`"),
     ({"rearrange": "(a b) -> a b"}, [(6,)], "the lengths of `a` and `b` can't both be worked out; give one"),
     ({"rearrange": "(h d) -> h d", "h": 32}, [(100,)], "32 h do not divide 100 rows (100)"),
