@@ -37,14 +37,15 @@ def read_archive(archive: Archive, wanted: str) -> Contents:
     is_big_endian = _read_control_records(archive, root)
     if file.size <= CHECK_ON_OPEN:
         archive.check()
-    value, calls, known = _load(archive.read(f"{root}/data.pkl", PICKLE_BYTES), file.path)
-    notes = list(archive.notes)
+    data, notes = archive.read(f"{root}/data.pkl", PICKLE_BYTES), list(archive.notes)
     if f"{root}/constants.pkl" in archive.members:
         from ckpt_tool.formats.torchscript import as_modules
 
-        value = as_modules(value, archive, root)
+        described: Loaded = as_modules(_describe(data, file.path)[0], archive, root), (), {}
         notes.append("a TorchScript program; only its weights were read")
-        calls, known = (), {}
+    else:
+        described = _load(data, file.path)
+    value, calls, known = described
     storages = Storages(archive, root)
     return pickled_contents(value, file.path, wanted, storages.locate, calls, is_big_endian, notes, known, storages.size_of)
 
@@ -55,13 +56,18 @@ _last: list[tuple[bytes, Loaded]] = []
 
 
 def _load(data: bytes, path: str) -> Loaded:
-    """What a pickle describes, the calls that it asks for, and what is known of it by now. Raises FormatError."""
+    """The same objects for the same pickle: nobody may change them."""
     if not _last or _last[0][0] != data:
         _last.clear()
-        machine = PickleMachine(data, persistent=storage_ids())
-        value = machine.load(path, "data.pkl")
-        _last.append((data, (value, tuple(machine.calls), {})))
+        _last.append((data, _describe(data, path)))
     return _last[0][1]
+
+
+def _describe(data: bytes, path: str) -> Loaded:
+    """What a pickle describes, the calls that it asks for, and what is known of it by now. Raises FormatError."""
+    machine = PickleMachine(data, persistent=storage_ids())
+    value = machine.load(path, "data.pkl")
+    return value, tuple(machine.calls), {}
 
 
 def _root(archive: Archive) -> str:

@@ -16,8 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
-from ckpt_tool import open_checkpoint
+from ckpt_tool import diff_checkpoints, open_checkpoint
 from tests.formats.oracles import assert_same_tensor, every_dtype, filled
+from tests.hostile import seeds
 from tests.hostile.broken_files import torch_file
 from tests.hostile.fuzz_targets import _tensors
 from tests.hostile.seeds import members_of
@@ -204,3 +205,25 @@ def test_big_endian_files_are_swapped(path: Path, dtype: torch.dtype) -> None:
         for name, content in {**members, "byteorder": b"big", "data/0": swapped}.items():
             made.writestr(f"archive/{name}", content)
     assert_agrees_with_torch(path, out.getvalue())
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch_zip", "torchscript", "legacy", "tars", "arrays", "gguf"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_file_is_read_the_same_when_one_like_it_was_read_before(tmp_path: Path, kind: str) -> None:
+    """What is remembered of one file must be right for the next."""
+    for number, raw in enumerate(getattr(seeds, kind)()):
+        contents = []
+        for name in ("first", "second", "third"):
+            (tmp_path / f"{name}-{number}").write_bytes(raw)
+            with open_checkpoint(str(tmp_path / f"{name}-{number}")) as checkpoint:
+                values = {key: bytes(checkpoint.raw(key)) for key in checkpoint.catalog}
+                contents.append((list(checkpoint.catalog.items()), values, checkpoint.extras, checkpoint.metadata))
+        assert contents[0] == contents[1] == contents[2]
+
+
+def test_two_checkpoints_of_one_torchscript_program_are_the_same(tmp_path: Path) -> None:
+    for name in ("a.pt", "b.pt"):
+        (tmp_path / name).write_bytes(seeds.torchscript()[0])
+    result = diff_checkpoints(str(tmp_path / "a.pt"), str(tmp_path / "b.pt"))
+    assert result.identical
+    assert result.counts["same"] > 0
