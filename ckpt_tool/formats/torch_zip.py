@@ -85,6 +85,8 @@ def _root(archive: Archive) -> str:
 def _no_checkpoint(path: str, names: list[str]) -> FormatError:
     if "model.weights.h5" in names:
         return FormatError(path, "is a Keras file (.keras)", "convert it with Keras: `model.save_weights` and numpy.savez")
+    if any(name.endswith("/archive_format") for name in names):
+        return FormatError(path, "is a program of torch.export (.pt2)", "save the state_dict of what torch.export.load gives")
     if "[Content_Types].xml" in names:
         return FormatError(path, "is an office document, not a checkpoint")
     return FormatError(path, "is a zip archive, but no checkpoint: it has no data.pkl", "if a checkpoint is inside, unpack it")

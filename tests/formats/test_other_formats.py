@@ -287,7 +287,7 @@ def test_gguf_of_more_values_than_can_soon_be_read_is_refused(tmp_path: Path, he
 
 
 def test_an_archive_without_a_checkpoint_is_named(tmp_path: Path) -> None:
-    for name, fact in {"model.weights.h5": "Keras", "[Content_Types].xml": "office document", "a/b.txt": "no data.pkl"}.items():
+    for name, fact in {"model.weights.h5": "Keras", "[Content_Types].xml": "office document", "a/archive_format": "torch.export", "a/b.txt": "no data.pkl"}.items():
         with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
             archive.writestr(name, "x")
         with pytest.raises(FormatError, match=fact):
