@@ -1,18 +1,26 @@
 """Names that are too long to look for others like them."""
 
+import re
 from collections.abc import Iterable
 
 from ckpt_tool.errors import InputError
 
-LONGEST, MOST_PARTS = 10_000, 200
-"""Characters of a name, and parts of it between dots, that are compared with others."""
+LONGEST, MOST_PARTS, MOST_NUMBERS = 10_000, 64, 40
+"""Characters of a name, parts of it between dots, and numbers in it, that are compared with others."""
+_NUMBERS = re.compile("[0-9]+")
 
 
 def check_names(path: str, names: Iterable[str]) -> None:
     """Raises InputError for names that nothing is known to have: looking for what is like them would take very long."""
     for name in names:
-        if len(name) > LONGEST or (len(name) > MOST_PARTS and name.count(".") >= MOST_PARTS):
-            fact = f"has a name of {len(name):,} characters in {name.count('.') + 1:,} parts, `{name[:40]}…`"
-            raise InputError(
-                path, fact, f"names of up to {LONGEST:,} characters in {MOST_PARTS} parts are compared; `ckpt map -e` gives others"
+        if len(name) > MOST_NUMBERS and _is_too_long(name):
+            fact = (
+                f"has a name of {len(name):,} characters in {name.count('.') + 1:,} parts with {len(_NUMBERS.findall(name)):,} numbers, "
+                f"`{name[:40]}…`"
             )
+            limits = f"names of up to {LONGEST:,} characters in {MOST_PARTS} parts with {MOST_NUMBERS} numbers are compared"
+            raise InputError(path, fact, f"{limits}; `ckpt map -e` gives others")
+
+
+def _is_too_long(name: str) -> bool:
+    return len(name) > LONGEST or name.count(".") >= MOST_PARTS or len(_NUMBERS.findall(name)) > MOST_NUMBERS

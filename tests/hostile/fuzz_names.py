@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ckpt_tool.align import suggest
 from ckpt_tool.api.diffs import diff_hints
+from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.suggestions import _hint
 from ckpt_tool.diff import diff_catalogs
 from ckpt_tool.errors import CkptError
@@ -55,6 +56,8 @@ def check_catalogs(raw: bytes, path: Path) -> None:
     try:
         ours, theirs = (read_key_list(BytesIO(part), "keys.tsv").catalog for part in parts[:2])
         hints = [_hint(line) for line in parts[2].decode("utf-8", "replace").split("\n") if line]
+        for catalog in (ours, theirs):
+            check_names("keys.tsv", catalog)
     except CkptError as error:
         return check_error(error)
     for catalog in (ours, theirs):

@@ -25,6 +25,8 @@ NAMES = {
     "long": ["k" * 1_000_000, *(f"a{i}.x{i * i}.w" for i in range(3000))],
     "in parts": [".".join("a" * 300_000), ".".join("b" * 300_000)],
     "numbers": ["1" * 300_000, "a." + ".".join(map(str, range(60_000)))],
+    "numbers in one part": ["w" + "1b" * 41, "w" + "2b" * 41],
+    "a few parts too many": [".".join("a" * 65), ".".join("b" * 65)],
     "braces": ["{" * 300_000, "*" * 300_000, "." * 300_000],
 }
 
