@@ -13,7 +13,7 @@ _NUMBERS = re.compile("[0-9]+")
 def check_names(path: str, names: Iterable[str]) -> None:
     """Raises InputError for names that nothing is known to have: looking for what is like them would take very long."""
     for name in names:
-        if len(name) > MOST_NUMBERS and _is_too_long(name):
+        if len(name) >= MOST_PARTS and _is_too_long(name):
             fact = (
                 f"has a name of {len(name):,} characters in {name.count('.') + 1:,} parts with {len(_NUMBERS.findall(name)):,} numbers, "
                 f"`{name[:40]}…`"
@@ -23,4 +23,6 @@ def check_names(path: str, names: Iterable[str]) -> None:
 
 
 def _is_too_long(name: str) -> bool:
-    return len(name) > LONGEST or name.count(".") >= MOST_PARTS or len(_NUMBERS.findall(name)) > MOST_NUMBERS
+    # Between two numbers stands a character at least: hardly any name needs to be looked through for them.
+    has_many = len(name) > 2 * MOST_NUMBERS and len(_NUMBERS.findall(name)) > MOST_NUMBERS
+    return has_many or len(name) > LONGEST or name.count(".") >= MOST_PARTS

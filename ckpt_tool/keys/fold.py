@@ -26,7 +26,7 @@ _BRANCH = 200
 _SUBTREE, _CHILDREN = "**", "*"
 _NAMES = re.compile(r"\.|[^.]+", re.DOTALL)
 _TOKENS = re.compile(r"\.|[0-9]+|[^.0-9]+")
-_NUMBERS = re.compile("[0-9]+")
+_NO_DIGITS = str.maketrans("", "", "0123456789")
 _PARTS = re.compile(r"[0-9]+|[^0-9]+", re.DOTALL)
 
 
@@ -82,12 +82,16 @@ def _whole_branches(labels: Mapping[str, Hashable], others: Iterable[str]) -> li
 
 
 def _are_alike(branches: list[_Branch]) -> bool:
-    """Whether the names are few but for their numbers, and their parts are."""
-    if sum(len(_TOKENS.findall(branch.name)) for branch in branches) > MOST_TOKENS:
+    """Whether the names are few but for their digits, and their parts are."""
+    # A part has a character at least: most checkpoints need no counting.
+    is_long = sum(len(branch.name) for branch in branches) > MOST_TOKENS
+    if is_long and sum(len(_TOKENS.findall(branch.name)) for branch in branches) > MOST_TOKENS:
         return False
+    if len(branches) <= MOST_FORMS:
+        return True
     forms: set[tuple[str, str, Hashable]] = set()
     for branch in branches:
-        forms.add((_NUMBERS.sub("0", branch.name), branch.end, branch.label))
+        forms.add((branch.name.translate(_NO_DIGITS), branch.end, branch.label))
         if len(forms) > MOST_FORMS:
             return False
     return True
