@@ -67,8 +67,8 @@ def kind_of(names: Names) -> Names:
 
 
 def pattern_of(names: Names) -> Names:
-    """Names with their numbers left open."""
-    return tuple(f"{found[0]}#" if (found := stem_and_number(name)) else name for name in names)
+    """Names with their numbers left open: a dot, which no name has, stands for each."""
+    return tuple(f"{found[0]}." if (found := stem_and_number(name)) else name for name in names)
 
 
 def _own_words(key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> frozenset[str]:

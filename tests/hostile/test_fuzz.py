@@ -25,6 +25,10 @@ FOUND = {
     "a fit that is a list": ("rules", b"rules: ['** -> **']\nfit:\n fit:\n  - pos_embed: resize_grid\n"),
     "a key with a direction mark in drafted rules": ("catalogs", "\u202ea\tF32\t4x2\n\n----\nb\tF32\t4x2\n".encode()),
     "a key with a colon in drafted rules": ("catalogs", b'"a: x\\n"\tF32\t4x2\n\n----\n"a: x\\n"\tF32\t4x2\n'),
+    "a name where others have numbers that says so": (
+        "catalogs", b"\n".join(b"l.%s.q\tF32\t8x8" % name for name in (b"0", b"1", b"2")) + b"\n\n----\n" +
+        b"\n".join(b"l.%s.q\tF32\t8x8" % name for name in (b"0", b"1", b"#")) + b"\n",
+    ),
     "half of a surrogate pair": ("catalogs", b'"\\ud800"\tF32\t4x2\n\n----\n"\\ud800"\tF32\t4x2\n'),
     "names of attributes that are objects with such names": ("pickle", b"\x80\x02cx\ny\n)\x81q\0}(" + b"h\0" * 40 + b"ub."),
     "a set in objects as names of their attributes": ("pickle", b"\x80\x02\x8fcx\ny\n)\x81q\0}(" + b"h\0" * 6 + b"ub.0"),
@@ -32,6 +36,7 @@ FOUND = {
         "member-oracle", build(with_entry("data/0", central={"external": 0xFFFF0000 | 0x10})),
     ),
     "an axis that is a number": ("rules", b"rules:\n - a -> b: {rearrange: '(h 9) d -> h d', h: 2}\n"),
+    "ops of a very long rule that are no YAML": ("rules", b"rules: ['" + b"a" * 4000 + b" -> b: [']"),
     "a test whose number would be negative": ("rules", b"rules: ['layer{n}.0.** -> x.{n-9}.**']\ntests: {layer1.0.w: x.1.w}\n"),
 }  # fmt: skip
 
