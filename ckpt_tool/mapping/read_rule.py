@@ -74,10 +74,12 @@ def read_rule(reading: Reading, node: Node) -> Rule | None:
 
 def _with_ops(scalar: Scalar) -> Node:
     """`'SOURCE -> TARGET: OPS'` in quotes, or on the command line, as the mapping that it would be without them."""
-    colon = scalar.text.find(": ", max(scalar.text.find("->"), 0))
-    if colon < 0:
+    arrow = scalar.text.find("->")
+    colon = scalar.text.find(": ", arrow)
+    if arrow < 0 or colon < 0:
         return scalar
-    ops = read_yaml(scalar.text[colon + 1 :], f"{scalar.source.file} {scalar.text!r}")
+    rule = repr(scalar.text)
+    ops = read_yaml(scalar.text[colon + 1 :], f"{scalar.source.file} {rule if len(rule) <= 400 else rule[:400] + '…'}")
     head = replace(scalar, text=scalar.text[:colon])
     return Mapping(((head, ops or replace(scalar, text="")),), scalar.line, scalar.column, False, scalar.source)
 

@@ -159,6 +159,7 @@ MALFORMED = [
     ("rules:\n  - a.{b.c -> d\n", "bad-pattern", "2:7", "`{` is not closed"),
     ("rules:\n  - a.* -> b.{q}}\n", "bad-pattern", "2:17", "`}` without `{`; write `\\}` for the character"),
     ("rules:\n  - a.*\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
+    ("rules:\n  - 'a.*: ['\n", "bad-rule", "2:6", "a rule reads `SOURCE -> TARGET`, with one arrow"),
     ("rules:\n  - a -> b -> c\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
     ("rules:\n  - a.*.w -> b.w\n", "unbalanced", "2:7", "`*` stands in the source only; what it matches has no place on the other side"),
     (
