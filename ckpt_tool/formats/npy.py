@@ -46,7 +46,8 @@ def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Place
         raise FormatError(path, f"{named} is an array of Python objects", "such arrays are pickles that run on loading")
     kind = element_type(type_text)
     if kind is None:
-        return Extra(key, "tensor", f"array {type_text} {'x'.join(map(str, shape))}")
+        lost = "; as numpy writes bfloat16 and the like, whose names it loses" if type_text.lstrip("<>|=") in ("V1", "V2") else ""
+        return Extra(key, "tensor", f"array {type_text} {'×'.join(map(str, shape))}{lost}")
     dtype, is_swapped = kind
     have, need = storage.length - start, nbytes_of(dtype, shape)
     if have < need and not key:

@@ -5,23 +5,31 @@ from __future__ import annotations
 import struct
 
 from ckpt_tool.formats.limits import DIMENSIONS
-from ckpt_tool.formats.pickle_values import ArrayRef, ArrayType, PickleFault
+from ckpt_tool.formats.pickle_values import ArrayRef, ArrayType, Global, PickleFault
 from ckpt_tool.tensors import DType
 
 ARRAY_TYPES = {
     "f8": DType.F64, "f4": DType.F32, "f2": DType.F16, "i8": DType.I64, "i4": DType.I32, "i2": DType.I16, "i1": DType.I8,
     "u8": DType.U64, "u4": DType.U32, "u2": DType.U16, "u1": DType.U8, "b1": DType.BOOL, "c8": DType.C64, "c16": DType.C128,
+    "bfloat16": DType.BF16, "float8_e4m3fn": DType.F8_E4M3, "float8_e5m2": DType.F8_E5M2, "float8_e8m0fnu": DType.F8_E8M0,
+    "float8_e4m3fnuz": DType.F8_E4M3FNUZ, "float8_e5m2fnuz": DType.F8_E5M2FNUZ,
 }  # fmt: skip
-"""numpy's names of element types, without their byte order."""
+"""numpy's names of element types, without their byte order, and those that ml_dtypes adds (jax's arrays have them)."""
 
 _SCALARS = {
     "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?",
 }  # fmt: skip
 
+_EXTENSIONS = ("ml_dtypes", "jaxlib.xla_extension")
+"""Modules whose classes are element types; jaxlib had them before ml_dtypes did."""
+
 
 def make_type(args: tuple[object, ...]) -> object:
-    """`numpy.dtype('f8', False, True)`; the byte order comes with its state."""
-    return ArrayType(args[0]) if args and type(args[0]) is str else ArrayType("")
+    """`numpy.dtype('f8', False, True)` or `numpy.dtype(ml_dtypes.bfloat16, False, True)`; the byte order comes with its state."""
+    named = args[0] if args else None
+    if type(named) is Global:
+        return ArrayType(named.name if named.module in _EXTENSIONS and named.name in ARRAY_TYPES else named.full_name)
+    return ArrayType(named if type(named) is str else "")
 
 
 def give_type_state(target: ArrayType, state: tuple[object, ...]) -> None:
@@ -29,7 +37,7 @@ def give_type_state(target: ArrayType, state: tuple[object, ...]) -> None:
     order, structure = state[1:2], state[2:5]
     if any(part is not None for part in structure):
         target.text = ""
-    elif order and order[0] in ("<", ">", "|", "="):
+    elif "." not in target.text and order and order[0] in ("<", ">", "|", "="):
         target.text = f"{order[0]}{target.text.lstrip('<>|=')}"
 
 

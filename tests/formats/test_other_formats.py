@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -34,6 +35,43 @@ TENSORS = {key: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) fo
 def test_arrays_of_numpy_are_tensors(tmp_path: Path, save) -> None:
     save(tmp_path / "a.npz", **ARRAYS)
     assert_agrees(tmp_path / "a.npz", TENSORS)
+
+
+EXTENSIONS = {
+    "bfloat16": (DType.BF16, torch.bfloat16),
+    "float8_e4m3fn": (DType.F8_E4M3, torch.float8_e4m3fn),
+    "float8_e4m3fnuz": (DType.F8_E4M3FNUZ, torch.float8_e4m3fnuz),
+    "float8_e5m2": (DType.F8_E5M2, torch.float8_e5m2),
+    "float8_e5m2fnuz": (DType.F8_E5M2FNUZ, torch.float8_e5m2fnuz),
+    "float8_e8m0fnu": (DType.F8_E8M0, torch.float8_e8m0fnu),
+}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_a_pickle_of_jax_arrays_has_their_types(tmp_path: Path, name: str, protocol: int) -> None:
+    array = np.arange(1, 13).reshape(3, 4).astype(getattr(ml_dtypes, name))
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"encoder": {"w": array}, "decoder": {"t": array.T}}, protocol))
+    dtype, theirs = EXTENSIONS[name]
+    with open_checkpoint(str(tmp_path / "a.pkl")) as checkpoint:
+        assert [(info.key, info.dtype, info.shape) for info in checkpoint.catalog.values()] == [
+            ("encoder.w", dtype, (3, 4)), ("decoder.t", dtype, (4, 3)),
+        ]  # fmt: skip
+        w, t = (torch.frombuffer(bytearray(checkpoint.raw(key)), dtype=theirs).float() for key in checkpoint.catalog)
+    assert torch.equal(w, torch.from_numpy(array.astype(np.float32)).flatten())
+    assert torch.equal(t, torch.from_numpy(array.T.astype(np.float32)).flatten())
+
+
+def test_types_that_no_tensor_has_here_are_named(tmp_path: Path) -> None:
+    """ml_dtypes' int4 has a byte for each element; its bfloat16 loses its name in a `.npy`."""
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"w": np.zeros(3, ml_dtypes.int4)}))
+    np.save(tmp_path / "a.npy", np.zeros((2, 3), ml_dtypes.bfloat16))
+    texts = []
+    for name in ("a.pkl", "a.npy"):
+        with open_checkpoint(str(tmp_path / name)) as checkpoint:
+            assert not checkpoint.catalog
+            texts += [extra.text for extra in checkpoint.extras]
+    assert texts == ["array ml_dtypes.int4 3", "array <V2 2×3; as numpy writes bfloat16 and the like, whose names it loses"]
 
 
 @pytest.mark.parametrize("key", ARRAYS)
