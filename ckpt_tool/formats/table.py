@@ -61,10 +61,10 @@ def is_npz(head: bytes, size: int) -> bool:
 
 
 def is_tar(head: bytes, size: int) -> bool:
-    """By the mark in its first header; a pickle that has these letters there is none, as the header's checksum tells."""
-    if head[257:262] != b"ustar":
-        return False
-    return not (is_legacy_stream(head, size) or is_pickle(head, size)) or tar_checksum(head) == head[148:156].strip(b" \0").lstrip(b"0")
+    """By its first header's checksum, as tarfile does; by the mark of the newer tars alone where nothing else begins like this."""
+    if len(head) == HEAD and tar_checksum(head) == head[148:156].strip(b" \0").lstrip(b"0"):
+        return True
+    return head[257:262] == b"ustar" and not (is_legacy_stream(head, size) or is_pickle(head, size))
 
 
 def tar_checksum(header: bytes) -> bytes:

@@ -115,6 +115,26 @@ def test_the_tar_archives_of_the_first_torch_are_read(tmp_path: Path) -> None:
     assert_agrees(tar(tmp_path / "a.pth"), {"w": torch.tensor([[2.0, 3.0]]), "n": torch.tensor(9)})
 
 
+def test_tar_archives_that_were_packed_again_are_read(tmp_path: Path) -> None:
+    """`tar -cf` puts `./` before names and a folder first; the oldest tars have no mark of their kind."""
+    with tarfile.open(tar(tmp_path / "a.pth")) as archive, tarfile.open(tmp_path / "b.pth", "w:", format=tarfile.GNU_FORMAT) as again:
+        folder = tarfile.TarInfo("./")
+        folder.type = tarfile.DIRTYPE
+        again.addfile(folder)
+        for member in archive:
+            again.addfile(member.replace(name=f"./{member.name}", deep=False), archive.extractfile(member))
+    raw = bytearray((tmp_path / "b.pth").read_bytes())
+    at = 0
+    while raw[at : at + 100].strip(b"\0"):
+        raw[at + 257 : at + 265] = bytes(8)
+        raw[at + 148 : at + 156] = b" " * 8
+        raw[at + 148 : at + 156] = b"%06o\0 " % sum(raw[at : at + 512])
+        at += 512 + -(-int(raw[at + 124 : at + 135], 8) // 512) * 512
+    (tmp_path / "c.pth").write_bytes(raw)
+    for name in ("b.pth", "c.pth"):
+        assert_agrees(tmp_path / name, {"w": torch.tensor([[2.0, 3.0]]), "n": torch.tensor(9)})
+
+
 @pytest.mark.parametrize(
     ("members", "fact"),
     [
