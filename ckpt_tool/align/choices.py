@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 from ckpt_tool.align.numbers import Draft, with_words
-from ckpt_tool.keys import Matcher, PatternError, parse
+from ckpt_tool.keys import Matcher, PatternError, can_be_word, parse
 
 MOST_WORDS = 12
 """A choice of more words is hard to read."""
@@ -53,7 +53,7 @@ def _differ(rename: Rename, names: tuple[list[str], list[str]], spots: tuple[int
     """Whether a rename has these names but for one on each side, without a hole there."""
     ours = (rename[0].split("."), rename[1].split("."))
     for mine, theirs, at in zip(ours, names, spots, strict=True):
-        if len(mine) != len(theirs) or any(mine[i] != theirs[i] for i in range(len(mine)) if i != at) or set(mine[at]) & set("{}*\\,"):
+        if len(mine) != len(theirs) or any(mine[i] != theirs[i] for i in range(len(mine)) if i != at) or not can_be_word(mine[at]):
             return False
     return True
 
@@ -108,7 +108,7 @@ def _merge_leaves(drafts: Sequence[Draft], keys: Sequence[str]) -> list[Draft]:
         leaves = {pattern.rpartition(".")[2] for pattern in patterns}
         stems = tuple(pattern.rpartition(".")[0] for pattern in patterns)
         places = {key: str(place) for place, key in enumerate(draft.keys)}
-        is_leaf = len(leaves) == 1 and all(stems) and not set(next(iter(leaves))) & set("{}*")
+        is_leaf = len(leaves) == 1 and all(stems) and can_be_word(next(iter(leaves)))
         kind = (stems, len(draft.sources), tuple(with_words(op, places) for op in draft.ops)) if is_leaf else id(draft)
         groups[kind].append(draft)
     return [_with_star(group, keys) if len(group) > 1 else group[0] for group in groups.values()]
@@ -147,7 +147,7 @@ def _as_choice(patterns: Sequence[str]) -> tuple[str, list[str]] | None:
     if len({len(each) for each in names}) > 1:
         return None
     spots = [spot for spot in range(len(names[0])) if len({each[spot] for each in names}) > 1]
-    if len(spots) != 1 or any(set(each[spots[0]]) & set("{}*\\,") for each in names):
+    if len(spots) != 1 or not all(can_be_word(each[spots[0]]) for each in names):
         return None
     words = [each[spots[0]] for each in names]
     text = ".".join((*names[0][: spots[0]], choice(words), *names[0][spots[0] + 1 :]))

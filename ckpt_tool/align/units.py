@@ -92,7 +92,7 @@ def _grouped(catalog: Catalog, keys: list[str]) -> dict[Names, dict[str, str]]:
         own = (*names[:-1], _module(key).rpartition(".")[2].lower()) if names in mixed else names
         roles = groups.setdefault(own, {})
         if role in roles:
-            roles = groups.setdefault((*key.split("."), "~"), {})
+            roles = groups.setdefault((*key.split("."), "."), {})
         roles[role] = key
     return groups
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ckpt_tool.keys.pattern import quote
+from ckpt_tool.keys.pattern import can_be_word, quote
 
 MOST_WORDS = 6
 MOST_CHARACTERS = 72
@@ -166,7 +166,7 @@ class _Box:
 
 
 def _box(branch: _Branch) -> _Box:
-    end = (frozenset(("\0" + branch.end,)),) if branch.end else ()
+    end = (frozenset(("." + branch.end,)),) if branch.end else ()  # no token of a key has a dot and more
     return _Box((*_singletons(branch.name), *end), branch.label, branch.keys)
 
 
@@ -252,7 +252,7 @@ def _makes_a_choice(words: Sequence[str]) -> bool:
     return (
         len(words) <= MOST_WORDS
         and sum(map(len, words)) <= MOST_CHARACTERS
-        and all(word and word[0] != "\0" and not set(word) & set("\\*{},>") and word == word.strip() for word in words)
+        and all(word[0] != "." and can_be_word(word) for word in words)
     )
 
 
@@ -266,7 +266,7 @@ _quoted = lru_cache(maxsize=1 << 12)(quote)
 def _render_values(values: frozenset[str]) -> str:
     if len(values) == 1:
         (value,) = values
-        return value[1:] if value[:1] == "\0" else _quoted(value)
+        return value[1:] if value[:1] == "." and value != "." else _quoted(value)
     if all(_is_number(value) for value in values):
         return f"{{{_ranges(sorted(map(int, values)))}}}"
     return f"{{{','.join(sorted(values))}}}"

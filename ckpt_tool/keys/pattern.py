@@ -100,7 +100,8 @@ class Pattern:
         return self.text
 
 
-_SPECIAL = re.compile(r"[\\*{}]|->|^ | $")
+_NO_WORD = re.compile(r"[\\*{},=>\s]|\.\.")
+_SPECIAL = re.compile(r"[\\*{}]|->|\A\s|\s\Z")
 
 
 def quote(key: str) -> str:
@@ -108,7 +109,25 @@ def quote(key: str) -> str:
     if not _SPECIAL.search(key):
         return key
     escaped = re.sub(r"([\\*{}])", r"\\\1", key).replace("->", "-\\>")
-    return re.sub(r"^ | $", r"\\ ", escaped)
+    return re.sub(r"(\A\s|\s\Z)", r"\\\1", escaped)
+
+
+def trim(text: str) -> str:
+    """Without white space around it, but for one at the end that is escaped."""
+    stripped = text.rstrip()
+    is_escaped = (len(stripped) - len(stripped.rstrip("\\"))) % 2
+    return text[: len(stripped) + is_escaped].lstrip()
+
+
+def can_be_word(text: str) -> bool:
+    """Whether a part of a pattern can stand in a choice as it is, `{q,k,v}`, and mean the same."""
+    return bool(text) and not _NO_WORD.search(text)
+
+
+def quote_word(word: str) -> str:
+    """The text that stands for a word in a choice."""
+    escaped = re.sub(r"([\\*{},=]|\A\s|\s\Z)", r"\\\1", word).replace("->", "-\\>")
+    return f"\\{escaped}" if re.fullmatch(_RANGE, word) else escaped
 
 
 def parse(text: str, tables: Tables | None = None) -> Pattern:
@@ -191,6 +210,20 @@ def _closing(text: str, start: int) -> int:
     return position
 
 
+def _parts(text: str, mark: str, most: int | None = None) -> list[str]:
+    """What stands between the marks that are not escaped, at most so many parts, without white space around each."""
+    if mark not in text:
+        return [trim(text)]
+    parts: list[str] = []
+    begin = position = 0
+    while position < len(text) and len(parts) + 1 != most:
+        if text[position] == mark:
+            parts.append(text[begin:position])
+            begin = position + 1
+        position += 2 if text[position] == "\\" else 1
+    return [trim(part) for part in (*parts, text[begin:])]
+
+
 def _unescape(raw: str) -> str:
     return re.sub(r"\\(.)", r"\1", raw, flags=re.DOTALL)
 
@@ -205,14 +238,14 @@ def _token(raw: str, start: int, before: list[Token], tables: Tables, bounds: di
         return Star(f"*{sum(isinstance(token, Star) for token in before)}")
     if raw[0] != "{":
         return Text(_unescape(raw))
-    return _hole(raw[1:-1].strip(), start, len(raw), before, tables, bounds)
+    return _hole(trim(raw[1:-1]), start, len(raw), before, tables, bounds)
 
 
 def _hole(body: str, start: int, length: int, before: list[Token], tables: Tables, bounds: dict[str, Bound]) -> Token:
-    name, equals, value = body.partition("=")
-    name, value = name.strip(), value.strip()
-    if not equals:
+    name, *values = _parts(body, "=", most=2)
+    if not values:
         return _unnamed_hole(body, start, length, before, tables)
+    value = values[0]
     if not re.fullmatch(NAME, name):
         raise PatternError(f"`{name}` is not a name", start, length)
     if value == "**":
@@ -245,16 +278,16 @@ def _unnamed_hole(body: str, start: int, length: int, before: list[Token], table
 
 
 def _words(body: str, start: int, length: int) -> tuple[str, ...]:
-    if "," not in body and not re.fullmatch(_RANGE, body):
+    parts = _parts(body, ",")
+    if len(parts) == 1 and not re.fullmatch(_RANGE, body):
         raise PatternError(f"`{{{body}}}` is neither a number, nor a choice (`{{q,k,v}}`), nor a table that is declared", start, length)
     words: list[str] = []
-    for part in re.split(r"(?<!\\),", body):
-        word = part.strip()
+    for word in parts:
         if found := re.fullmatch(_RANGE, word):
             if int(found[2]) - int(found[1]) >= MOST_WORDS:
                 raise PatternError(f"`{word}` has more than {MOST_WORDS:,} words", start, length)
             words.extend(str(number) for number in range(int(found[1]), int(found[2]) + 1))
-        elif not word or "*" in word.replace("\\*", ""):
+        elif not word or len(_parts(word, "*")) > 1:
             raise PatternError("an empty word in a choice" if not word else "`*` inside a choice", start, length)
         else:
             words.append(_unescape(word))

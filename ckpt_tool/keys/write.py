@@ -1,6 +1,8 @@
 """Patterns back into text, so that a pattern that was paired, bound or turned round can stand in a rule again."""
 
-from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star, Text, Token, quote
+from collections.abc import Sequence
+
+from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star, Text, Token, quote, quote_word
 
 
 def write(pattern: Pattern) -> str:
@@ -24,5 +26,9 @@ def _token(token: Token, pending: dict[str, str]) -> str:
         case Choice(id, words, is_table):
             if is_table:
                 return f"{{{id}}}"
-            listed = ",".join(word.replace("\\", "\\\\").replace(",", "\\,").replace("}", "\\}") for word in words)
-            return f"{{{listed}}}" if id.startswith("{") else f"{{{id}={listed}}}"
+            return f"{{{_listed(words)}}}" if id.startswith("{") else f"{{{id}={_listed(words)}}}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Words as a choice has them; one alone is a number, which only a range says so."""
+    return f"{words[0]}..{words[0]}" if len(words) == 1 else ",".join(map(quote_word, words))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -40,10 +39,14 @@ class InvertedRule:
 
 @dataclass(frozen=True, slots=True)
 class InvertedRules:
-    """The inverse of a rule set; `yaml` is a rule file, or None where some rule can't be turned round."""
+    """The inverse of a rule set; `yaml` is a rule file, or None where some rule can't be turned round.
+
+    `stripped` are the prefixes that the rules take off keys: which key had which is lost, so that none is put back.
+    """
 
     rules: tuple[InvertedRule, ...]
     yaml: str | None
+    stripped: tuple[str, ...] = ()
 
 
 def invert_rules(rules: RuleSet, plan: Plan | None = None) -> InvertedRules:
@@ -55,9 +58,9 @@ def invert_rules(rules: RuleSet, plan: Plan | None = None) -> InvertedRules:
     why = "a source's headers choose among the blocks of `when:`; name one"
     inverted += tuple(InvertedRule(rule, None, "lossy", why) for rule in unchosen)
     if any(each.text is None for each in inverted):
-        return InvertedRules(inverted, None)
+        return InvertedRules(inverted, None, rules.strip)
     inverted, order = _one_way_back(inverted, stand_ins)
-    return InvertedRules(inverted, _document(rules, inverted, order, stand_ins))
+    return InvertedRules(inverted, _document(rules, inverted, order, stand_ins), rules.strip)
 
 
 def _one_way_back(inverted: tuple[InvertedRule, ...], stand_ins: Mapping[str, int]) -> tuple[tuple[InvertedRule, ...], list[InvertedRule]]:
@@ -122,7 +125,7 @@ def _document(rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[
         parts += ["params:", *(f"  {param.name}: {flow(_param(param))}" for param in rules.params)]
     if rules.tables:
         parts += ["tables:", *(f"  {name}: {flow({right: left for left, right in rows.items()})}" for name, rows in rules.tables.items())]
-    maybe = [f"{{{verb}: {json.dumps(pattern, ensure_ascii=False)}}}" for verb, pattern in _optional_patterns(rules)]
+    maybe = [flow({verb: pattern}) for verb, pattern in _optional_patterns(rules)]
     for name, texts in _sections(order):
         parts += _section(name, [*texts, *(maybe if name == "optional" else ())])
     parts += _section("optional", maybe) if not any(each.rule.is_optional for each in order) else []

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, pair, parse, with_numbers
-from ckpt_tool.keys.pattern import Choice, Number, Rest, Star
+from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, trim
 from ckpt_tool.mapping.rules import FitRule, Rule, Selector, Side, part_of
 from ckpt_tool.mapping.yaml_nodes import QUOTES, Mapping, Node, Scalar, Sequence, read_yaml
 from ckpt_tool.ops import Each, Op, OpError, parse_ops
@@ -101,14 +101,7 @@ def _split_at_arrow(text: str) -> tuple[tuple[str, int], tuple[str, int]] | None
     if text.count("->") != 1:
         return None
     left, right = text.split("->")
-    source, target = _strip_right(left).lstrip(), _strip_right(right).lstrip()
-    return (source, len(left) - len(left.lstrip())), (target, len(left) + 2 + len(right) - len(right.lstrip()))
-
-
-def _strip_right(text: str) -> str:
-    """Without spaces at the end, but for one that is escaped."""
-    stripped = text.rstrip()
-    return stripped + " " if stripped.endswith("\\") and len(stripped) < len(text) else stripped
+    return (trim(left), len(left) - len(left.lstrip())), (trim(right), len(left) + 2 + len(right) - len(right.lstrip()))
 
 
 def _long(reading: Reading, node: Mapping) -> Rule | None:

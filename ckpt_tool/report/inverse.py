@@ -13,6 +13,8 @@ def inverse_text(inverted: InvertedRules) -> str:
     ]
     exact = len(inverted.rules) - len(notable)
     lines = columns(rows, "llll")
+    if inverted.stripped:
+        lines.append(f"what `strip:` takes off is not put back: {', '.join(map(safe, inverted.stripped))}")
     if inverted.yaml is None:
         stuck = sum(each.text is None for each in inverted.rules)
         return "\n".join([*lines, f"{plural(stuck, 'rule')} can't be turned round; {exact} could, exactly"])
@@ -25,4 +27,4 @@ def inverse_json(inverted: InvertedRules) -> dict[str, object]:
         {"line": each.where.line, "rule": each.rule.text, "inverse": each.text or None, "verdict": each.verdict, "why": each.why}
         for each in inverted.rules
     ]
-    return {"schema": 1, "rules": rules, "yaml": inverted.yaml}
+    return {"schema": 1, "rules": rules, "yaml": inverted.yaml, "stripped": list(inverted.stripped)}

@@ -14,7 +14,8 @@ from ckpt_tool.api.suggestions import _hint
 from ckpt_tool.diff import diff_catalogs
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats.key_list import format_key_list, read_key_list
-from ckpt_tool.mapping import compile_plan, plan_by_name, plan_by_position, read_config, read_rule_text
+from ckpt_tool.keys import Matcher, fold, parse
+from ckpt_tool.mapping import Plan, compile_plan, plan_by_name, plan_by_position, read_config, read_rule_text
 from ckpt_tool.mapping.formulas import FormulaError, parse_formula
 from ckpt_tool.report.diff import diff_text
 from ckpt_tool.report.jsons import to_json
@@ -34,8 +35,13 @@ def catalog_pairs() -> list[bytes]:
     ours = "".join(block.format("layers", i, name) for i in range(3) for name in ("q", "k", "out")) + "emb\tF32\t9x8\n"
     theirs = "".join(block.format("h", i, name) for i in range(3) for name in ("attn.query", "attn.key", "attn.o")) + "wte\tF32\t9x8\n"
     fused = "".join(f"h.{i}.qkv.weight\tF32\t24x8\nh.{i}.qkv.bias\tF32\t24\n" for i in range(3))
+    odd = "".join(f"module.{i}.{name}\tF32\t{i + 2}x3\n" for i in range(3) for name in ("a=b.w", "c=d.w", "x,y.#.w", "{p}. *", "->.q\\"))
+    even = "".join(f"net.b{2 * i + 1}.{name}\tF32\t3x{i + 2}\n" for i in range(3) for name in ("a.w", "c.w", "x.w", "p.w", "q.w"))
     hint = "layers.0.q.weight -> h.0.attn.key.weight"
-    return [CUT.join(part.encode() for part in parts) for parts in ((ours, theirs, hint), (ours, ours, ""), (ours, fused, ""), (theirs, ours, ""))]
+    return [
+        CUT.join(part.encode() for part in parts)
+        for parts in ((ours, theirs, hint), (ours, ours, ""), (ours, fused, ""), (theirs, ours, ""), (odd, even, ""))
+    ]
 
 
 def formulas() -> list[bytes]:
@@ -73,6 +79,11 @@ def check_catalogs(raw: bytes, path: Path) -> None:
 
 def _check_diff(ours: Catalog, theirs: Catalog) -> None:
     found = diff_catalogs(ours, theirs)
+    keys = dict.fromkeys([*ours, *theirs])
+    for one in fold(dict.fromkeys(theirs), keys):
+        matcher = Matcher(parse(one.pattern))
+        if {key for key in keys if matcher.match(key) is not None} != set(one.keys):
+            raise Misread(f"{one.pattern!r} stands for {one.keys}, and matches others")
     check_shown(diff_text(found, ("a", "b"), hints=diff_hints(found, ("a", "b"))))
     check_shown(diff_text(found, ("a", "b"), Style(is_folded=False)))
 
@@ -87,9 +98,13 @@ def _check_suggestion(ours: Catalog, theirs: Catalog, hints: list[tuple[str, str
     if found.plan is not None:
         check_shown(found.text)
         again = compile_plan(read_rule_text(found.text, "suggested.yaml"), ours, theirs, dtypes="target")
-        if {step.outputs for step in again.steps} != {step.outputs for step in found.plan.steps}:
+        if _ways(again) != _ways(found.plan):
             raise Misread("the rules that were drafted make another plan than was said")
     return None
+
+
+def _ways(plan: Plan) -> set[tuple[tuple[str, ...], tuple[str, ...], str]]:
+    return {(step.inputs, step.outputs, repr(step.ops)) for step in plan.steps}
 
 
 def check_formula(raw: bytes, path: Path) -> None:
@@ -101,7 +116,9 @@ def check_formula(raw: bytes, path: Path) -> None:
         value = formula.value(NUMBERS)
     except FormulaError:
         return
-    exact = " ".join(f"Fraction({int(NUMBERS.get(token, token))})" if re.fullmatch(r"\w+", token, re.A) else token for token in formula.tokens)
+    exact = " ".join(
+        f"Fraction({int(NUMBERS.get(token, token))})" if re.fullmatch(r"\w+", token, re.A) else token for token in formula.tokens
+    )
     if value != eval(exact, {"Fraction": Fraction}):
         raise Misread(f"{formula.text!r} is not {value}")
 
@@ -111,6 +128,10 @@ def check_params(raw: bytes, path: Path) -> None:
     (path.parent / "config.json").write_bytes(config)
     try:
         read = read_config(str(path.parent / "model.safetensors"))
-        check_shown(plan_text(compile_plan(read_rule_text(rules.decode("utf-8", "replace"), "r.yaml"), CATALOG, None, {}, read), PlanNames("a", None, ())))
+        check_shown(
+            plan_text(
+                compile_plan(read_rule_text(rules.decode("utf-8", "replace"), "r.yaml"), CATALOG, None, {}, read), PlanNames("a", None, ())
+            )
+        )
     except CkptError as error:
         check_error(error)

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from random import Random
 from types import FunctionType
@@ -18,22 +17,17 @@ from ckpt_tool.errors import CkptError, InputError
 from ckpt_tool.formats import format_key_list, open_checkpoint
 from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.pickle_calls import size_text
-from ckpt_tool.keys import Matcher, PatternError, Renderer, parse
-from ckpt_tool.mapping import check_rules as analyse_rules
-from ckpt_tool.mapping import compile_plan, find_notes, invert_rules
-from ckpt_tool.mapping.read_rules import read_rule_text
 from ckpt_tool.report.jsons import to_json
-from ckpt_tool.report.plan import PlanNames, plan_text
-from ckpt_tool.report.problems import notes_text
 from ckpt_tool.report.show import show_json, show_text
 from ckpt_tool.report.style import Style
 from ckpt_tool.torch_bridge import tensor_info, to_bytes
 from tests.hostile import seeds
 from tests.hostile.broken_files import torch_file
 from tests.hostile.fuzz_names import catalog_pairs, check_catalogs, check_formula, check_params, formulas, params
+from tests.hostile.fuzz_rules import check_pattern, check_rules
 from tests.hostile.fuzz_shortcuts import check_header, check_steps, headers, state_dicts
 from tests.hostile.mutations import change_bytes, change_fields, change_header, change_opcodes, change_words
-from tests.hostile.promises import CATALOG, Misread, check_error, check_shown
+from tests.hostile.promises import Misread, check_error, check_shown
 
 Change = Callable[[bytes, list[bytes], Random], bytes]
 MOST_BYTES = 1 << 20
@@ -168,34 +162,6 @@ def _compare(checkpoint: Checkpoint, key: str, tensor: torch.Tensor) -> None:
         raise Misread(f"`{key}` is {info.dtype} {info.shape}, not {wanted.dtype} {wanted.shape}")
     if info.nbytes < MOST_BYTES and checkpoint.raw(key) != bytes(to_bytes(tensor)):
         raise Misread(f"the bytes of `{key}` differ")
-
-
-def check_rules(raw: bytes, path: Path) -> None:
-    """Rules are read, looked over, compiled and turned round, or refused; the same for each as a file on the disk."""
-    try:
-        rules = read_rule_text(raw.decode("utf-8", "replace"), "rules.yaml")
-        check_shown(notes_text([*islice(find_notes(rules), 100), *analyse_rules(rules, CATALOG)]))
-        plan = compile_plan(rules, CATALOG)
-        check_shown(plan_text(plan, PlanNames("a", None, rules.files)))
-        invert_rules(rules, plan)
-    except CkptError as error:
-        check_error(error)
-
-
-def check_pattern(raw: bytes, path: Path) -> None:
-    source, _, target = raw.decode("utf-8", "replace").partition(" -> ")
-    for side in (source, target):
-        try:
-            pattern = parse(side, {"t": ("a", "b")})
-            matcher = Matcher(pattern)
-        except PatternError:
-            continue
-        for key in (*CATALOG, "a.1" * 100, "." * 300, "1" * 300, ""):
-            binding = matcher.match(key)
-            if binding is not None and Renderer(pattern)(binding) != key:
-                raise Misread(f"{side!r} matches {key!r} and renders {Renderer(pattern)(binding)!r}")
-    check_rules(f"rules:\n  - {json.dumps(source)}: {json.dumps(target)}\n".encode(), path)
-    check_rules(b"rules:\n  - " + raw + b"\n", path)
 
 
 def _change_member(raw: bytes, others: list[bytes], chance: Random) -> bytes:

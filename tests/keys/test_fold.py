@@ -46,7 +46,7 @@ def test_everything_folds_to_one_star():
     assert folded(["a", "b.c"]) == [("**", 2)]
 
 
-key_names = st.sampled_from(["a", "b", "0", "1", "2", "10", "01", "conv1", "conv2", "w", "", "*", "{x}", "q,k", "->", " "])
+key_names = st.sampled_from(["a", "b", "0", "1", "2", "10", "01", "conv1", "conv2", "w", "", "*", "{x}", "q,k", "->", " ", "a=b", "\0*", "#", "\n", "x\\"])
 key_sets = st.sets(st.lists(key_names, min_size=1, max_size=4).map(".".join), min_size=1, max_size=40)
 
 

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt_tool.keys import Matcher, PatternError, PatternSet, nearest, pair, parse, quote, render
+from ckpt_tool.keys.pattern import quote_word
+from ckpt_tool.keys.write import write
 
 MATCHES = [
     ("a.b", "a.b", {}),
@@ -130,6 +132,22 @@ def test_quoted_key_matches_itself_alone(key):
     assert pattern.holes == ()
     assert Matcher(pattern).match(key) == {}
     assert Matcher(pattern).match(key + "x") is None
+
+
+texts = st.text(st.sampled_from("ab1.*{}\\->,:= \t\n\u3000") | st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
+
+
+@given(st.lists(texts, min_size=2, max_size=4, unique=True), st.sampled_from(["", "p="]))
+def test_words_of_a_choice_may_be_any_text(words, name):
+    pattern = parse(f"a.{{{name}{','.join(map(quote_word, words))}}}.b")
+    assert [hole.words for hole in pattern.holes] == [tuple(words)]
+    assert parse(write(pattern)).holes == pattern.holes
+
+
+def test_marks_of_a_choice_are_escaped_one_by_one():
+    assert parse(r"{a\\,b}").holes[0].words == ("a\\", "b")
+    assert parse(r"{a\=b, c\ }").holes[0].words == ("a=b", "c ")
+    assert parse(r"{1..1}").holes[0].words == parse(write(parse("{1..1}"))).holes[0].words == ("1",)
 
 
 names = st.sampled_from(["a", "conv", "bn", "q", "k", "w1"])

@@ -1,5 +1,7 @@
 """Inverse rules: what they say, and that they lead back."""
 
+import json
+
 import pytest
 import torch
 from conftest import ROOT
@@ -95,6 +97,13 @@ def test_what_is_lost_is_said_and_nothing_is_written(tmp_path):
     assert "what `slice` leaves out is lost" in ran.err
     assert "1 rule can't be turned round; 1 could, exactly" in ran.err
     assert not (tmp_path / "back.yaml").exists()
+
+
+def test_prefixes_that_were_taken_off_are_not_put_back_and_said(tmp_path):
+    (tmp_path / "r.yaml").write_text("strip: [module.]\nrules: [a.w -> b.w]\n")
+    ran = ckpt("check", "r.yaml", "--invert", "--json", cwd=tmp_path)
+    assert json.loads(ran.out)["stripped"] == ["module."]
+    assert "what `strip:` takes off is not put back: module." in ckpt("check", "r.yaml", "--invert", "-o", "back.yaml", cwd=tmp_path).err
 
 
 def test_a_concrete_plan_knows_sizes_that_the_rule_does_not(tmp_path):
