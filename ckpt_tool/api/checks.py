@@ -30,6 +30,7 @@ class Checked:
 
 def check(name: str, source: str | None, target: str | None, how: How) -> Checked:
     """The problems of a rule file: by itself, with a source's keys, or with both sides'. Raises InputError."""
+    from ckpt_tool.keys.overlap import Effort
     from ckpt_tool.mapping import check_rules, find_notes, read_config
 
     try:
@@ -37,7 +38,9 @@ def check(name: str, source: str | None, target: str | None, how: How) -> Checke
     except RuleError as error:
         return Checked(error.problems)
     assert rules is not None
-    found = len(rules.rules), len(rules.tests), tuple(find_notes(rules))
+    effort = Effort()
+    problems = [] if source else check_rules(rules, effort=effort)
+    found = len(rules.rules), len(rules.tests), tuple(find_notes(rules, effort))
     if source and target:
         with planned(source, target, how) as work:
             return Checked(work.problems, *found)
@@ -45,7 +48,7 @@ def check(name: str, source: str | None, target: str | None, how: How) -> Checke
         with open_source(source, rules.unwrap) as ours:
             config = read_config(source) if rules.params else {}
             return Checked(tuple(check_rules(rules, ours.catalog, how.settings, config)), *found)
-    return Checked(tuple(check_rules(rules)), *found)
+    return Checked(tuple(problems), *found)
 
 
 def invert(source: str | None, target: str | None, how: How) -> InvertedRules:

@@ -20,7 +20,7 @@ class Matcher:
     so a match takes at most the square of the key's length. No text of the user is read as a regular expression.
     """
 
-    __slots__ = ("_plain_numbers", "_readers", "_regex", "bounds", "expression", "pattern")
+    __slots__ = ("__weakref__", "_plain_numbers", "_readers", "_regex", "bounds", "expression", "pattern")
 
     def __init__(self, pattern: Pattern, bounds: Bounds | None = None) -> None:
         """`bounds` adds ranges of numbers that were given elsewhere in the rule. Raises PatternError for insoluble numbers."""

@@ -1,17 +1,20 @@
 """What two patterns have in common, told from the patterns alone: a key that both match, or that one matches all of the other's.
 
 Each pattern is a small automaton over characters. Numbers that depend on each other are taken by examples, so an answer of
-"no" may be wrong for them; a key that is given is always one that both match.
+"no" may be wrong for them; a key that is given is always one that both match. What all comparisons of one rule set may cost is
+limited: patterns can be made whose automata have very many states.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice, product
 from math import prod
+from weakref import WeakKeyDictionary
 
 from ckpt_tool.keys.affine import Affine
 from ckpt_tool.keys.match import Matcher
-from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, Text, Token
+from ckpt_tool.keys.pattern import Choice, Hole, Number, Rest, Star, Text, Token
 
 MOST_STATES = 20_000
 """Pairs of states that are looked at before giving up."""
@@ -23,6 +26,27 @@ _FIRST_SYMBOL = 0xF0000
 """A plane for private use: no key has these characters."""
 TRIES = 6
 """Ways to reach one pair of states: another way may give other numbers."""
+
+MOST_EFFORT = 6_000_000
+"""Characters that are tried in all comparisons together: some seconds. 500 rules take half of it, the longest shipped mapping 2 %."""
+
+
+class TooMuchToCompare(Exception):
+    """Comparing patterns would take longer than it may."""
+
+
+class Effort:
+    """What comparisons may still cost."""
+
+    def __init__(self, most: int = MOST_EFFORT) -> None:
+        self.left = most
+
+    def spend(self, characters: int) -> None:
+        """Raises TooMuchToCompare, and so does every later call."""
+        self.left -= characters
+        if self.left < 0:
+            raise TooMuchToCompare
+
 
 Characters = tuple[bool, frozenset[str]]
 """These characters, or all but these."""
@@ -40,13 +64,16 @@ class _Automaton:
     With `symbols`, a number such as `{2*s+1}` is one character that stands for all its values.
     """
 
-    def __init__(self, matcher: Matcher, symbols: Mapping[_Form, str] | None = None) -> None:
+    def __init__(self, matcher: Matcher, effort: Effort, symbols: Mapping[_Form, str] | None = None) -> None:
         self.edges: list[list[tuple[Characters | None, int]]] = [[]]
         self.last = 0
         self.symbols = symbols or {}
         self.known: dict[frozenset[int], Mapping[str, frozenset[int]]] = {}
+        self.effort = effort
         for token in matcher.pattern.tokens:
+            before = len(self.edges)
             self._add(token, matcher)
+            effort.spend(len(self.edges) - before)
 
     def _state(self) -> int:
         self.edges.append([])
@@ -118,6 +145,7 @@ class _Automaton:
             edges = [(characters, end) for state in states for characters, end in self.edges[state] if characters is not None]
             named = frozenset(chain.from_iterable(characters[1] for characters, _ in edges))
             tried = alphabet if any(not is_these for (is_these, _), _ in edges) else [each for each in alphabet if each in named]
+            self.effort.spend(len(states) + len(edges) * len(tried))
             ends = {each: [end for characters, end in edges if _contains(characters, each)] for each in tried}
             found = self.known[states] = {each: self.closure(reached) for each, reached in ends.items() if reached}
         return found
@@ -151,36 +179,94 @@ def _alphabet(one: _Automaton, other: _Automaton) -> list[str]:
     return [spare, *sorted(mentioned, key=lambda character: (character in _DIGITS, character))]
 
 
-def common_key(one: Matcher, other: Matcher) -> str | None:
-    """A short key that both match; None where there is none, or none was found."""
-    if not _may_meet(one, other):
+def common_key(one: Matcher, other: Matcher, effort: Effort | None = None) -> str | None:
+    """A short key that both match; None where there is none, or none was found. Raises TooMuchToCompare."""
+    effort = effort or Effort()
+    if not _may_meet(one, other, effort):
         return None
-    for key in _common(_Automaton(one), _Automaton(other)):
+    for key in _common(_Automaton(one, effort), _Automaton(other, effort), effort):
         if one.match(key) is not None and other.match(key) is not None:
             return key
     return None
 
 
-def _may_meet(one: Matcher, other: Matcher) -> bool:
-    """Whether the texts that the patterns begin with, and those that they end with, go together; False where it costs too much to look."""
+def _may_meet(one: Matcher, other: Matcher, effort: Effort) -> bool:
+    """Whether the names that the patterns' texts tell go together; False where it costs too much to look."""
+    effort.spend(4)
     if _words_of(one) + _words_of(other) > MOST_VALUES:
         return False
-    ends = [[_text(matcher.pattern.tokens, place) for matcher in (one, other)] for place in (0, -1)]
-    (first, second), (third, fourth) = ends
-    starts_alike = first.startswith(second) or second.startswith(first)
-    return starts_alike and (third.endswith(fourth) or fourth.endswith(third))
+    ours, theirs = _outline(one), _outline(other)
+    if ours.is_whole and theirs.is_whole and len(ours.front) != len(theirs.front):
+        return False
+    return all(map(_go_together, ours.front, theirs.front)) and all(map(_go_together, ours.back, theirs.back))
+
+
+_Name = tuple[str, str, bool]
+"""What a name begins with and ends with, and whether that is the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """What a pattern's text tells of the names of its keys, up to the first hole that may stand for several names.
+
+    `back` is the same from the back, with the letters turned round; `is_whole` says that there is no such hole.
+    """
+
+    front: tuple[_Name, ...]
+    back: tuple[_Name, ...]
+    is_whole: bool
+
+
+_OUTLINES: WeakKeyDictionary[Matcher, _Outline] = WeakKeyDictionary()
+
+
+def _outline(matcher: Matcher) -> _Outline:
+    if (found := _OUTLINES.get(matcher)) is None:
+        parts = [token.text if isinstance(token, Text) else _may_have_dots(token) for token in matcher.pattern.tokens]
+        front, is_whole = _names(parts)
+        back, _ = _names([part[::-1] if isinstance(part, str) else part for part in reversed(parts)])
+        found = _OUTLINES[matcher] = _Outline(front, back, is_whole)
+    return found
+
+
+def _may_have_dots(hole: Hole) -> bool:
+    return isinstance(hole, Rest) or (isinstance(hole, Choice) and any("." in word for word in hole.words))
+
+
+def _names(parts: Iterable[str | bool]) -> tuple[tuple[_Name, ...], bool]:
+    """The names that texts and holes make, and whether that is all; True is a hole that may have dots."""
+    names: list[_Name] = []
+    begin, end = "", None
+    for part in parts:
+        if part is True:
+            return (*names, (begin, "", False)), False
+        if part is False:
+            end = ""
+            continue
+        first, *others = str(part).split(".")
+        begin, end = (begin + first, None) if end is None else (begin, end + first)
+        for text in others:
+            names.append((begin, begin if end is None else end, end is None))
+            begin, end = text, None
+    return (*names, (begin, begin if end is None else end, end is None)), True
+
+
+def _go_together(one: _Name, other: _Name) -> bool:
+    """Whether one name can be both."""
+    if one[2] and other[2]:
+        return one[0] == other[0]
+    if one[2] or other[2]:
+        text, (begin, end, _) = (one[0], other) if one[2] else (other[0], one)
+        return len(begin) + len(end) <= len(text) and text.startswith(begin) and text.endswith(end)
+    begins, ends = one[0].startswith(other[0]) or other[0].startswith(one[0]), one[1].endswith(other[1]) or other[1].endswith(one[1])
+    return begins and ends
 
 
 def _words_of(matcher: Matcher) -> int:
     return sum(len(token.words) for token in matcher.pattern.tokens if isinstance(token, Choice))
 
 
-def _text(tokens: Sequence[Token], place: int) -> str:
-    token = tokens[place] if tokens else None
-    return token.text if isinstance(token, Text) else ""
-
-
-def _common(one: _Automaton, other: _Automaton) -> Iterator[str]:
+def _common(one: _Automaton, other: _Automaton, effort: Effort) -> Iterator[str]:
     alphabet = _alphabet(one, other)
     pending = deque([("", one.closure([0]), other.closure([0]))])
     visits: dict[tuple[frozenset[int], frozenset[int]], int] = {}
@@ -189,6 +275,7 @@ def _common(one: _Automaton, other: _Automaton) -> Iterator[str]:
         if one.last in ours and other.last in theirs:
             yield key
         others = other.steps(theirs, alphabet)
+        effort.spend(1 + len(others))
         for character, ahead in one.steps(ours, alphabet).items():
             after = ahead, others.get(character, frozenset())
             if after[1] and visits.get(after, 0) < TRIES:
@@ -196,17 +283,18 @@ def _common(one: _Automaton, other: _Automaton) -> Iterator[str]:
                 pending.append((key + character, *after))
 
 
-def covers(one: Matcher, other: Matcher) -> bool:
-    """Whether `one` matches every key that `other` matches; False also where that can't be told."""
+def covers(one: Matcher, other: Matcher, effort: Effort | None = None) -> bool:
+    """Whether `one` matches every key that `other` matches; False also where that can't be told. Raises TooMuchToCompare."""
+    effort = effort or Effort()
     ours, theirs = _affines(one), _affines(other)
-    if not _may_meet(one, other):
+    if not _may_meet(one, other, effort):
         return False
     names = [name for affine in ours for name in affine.names]
     if len(set(names)) < len(names) or not all(_is_whole(affine, matcher) for matcher in (one, other) for affine in _affines(matcher)):
         return False
     forms = {form for affine in theirs if (form := _form(affine, other)) is not None} - {_PLAIN}
     symbols = {form: chr(_FIRST_SYMBOL + i) for i, form in enumerate(sorted(forms))}
-    wide, narrow = _Automaton(one, symbols), _Automaton(other, symbols)
+    wide, narrow = _Automaton(one, effort, symbols), _Automaton(other, effort, symbols)
     alphabet = _alphabet(wide, narrow)
     pending = deque([(narrow.closure([0]), wide.closure([0]))])
     seen = set(pending)
@@ -215,6 +303,7 @@ def covers(one: Matcher, other: Matcher) -> bool:
         if (narrow.last in inside and wide.last not in around) or len(seen) > MOST_STATES:
             return False
         outer = wide.steps(around, alphabet)
+        effort.spend(1 + len(outer))
         for character, ahead in narrow.steps(inside, alphabet).items():
             after = ahead, outer.get(character, frozenset())
             if after not in seen:

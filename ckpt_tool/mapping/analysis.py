@@ -1,11 +1,12 @@
 """What rules alone tell, without any checkpoint: rules that can never get a key, and what a reader should know besides."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import combinations, islice, product
 
 from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import Matcher, PatternError, render
-from ckpt_tool.keys.overlap import can_match, common_key, covers
+from ckpt_tool.keys.overlap import Effort, TooMuchToCompare, can_match, common_key, covers
 from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star
 from ckpt_tool.mapping.rules import Rule, RuleSet, Selector
 
@@ -15,8 +16,16 @@ MOST_COMPARED = 500
 """Rules and drops up to this number are compared, each with each."""
 
 
-def find_problems(rules: RuleSet) -> Iterator[Problem]:
-    """Rules that can never get a key: drops or earlier rules take all that they match, or nothing can match them."""
+def find_problems(rules: RuleSet, effort: Effort | None = None) -> Iterator[Problem]:
+    """Rules that can never get a key: drops or earlier rules take all that they match, or nothing can match them.
+
+    Where comparing costs more than `effort`, those that were found by then; the notes say so.
+    """
+    with suppress(TooMuchToCompare):
+        yield from _shadowed(rules, effort or Effort())
+
+
+def _shadowed(rules: RuleSet, effort: Effort) -> Iterator[Problem]:
     params = {param.name for param in rules.params}
     for listed, drop in _variants(rules):
         takers = [rule for rule in listed if not rule.is_extra and rule.sources]
@@ -25,9 +34,9 @@ def find_problems(rules: RuleSet) -> Iterator[Problem]:
         for index, rule in enumerate(takers):
             for number, matcher in enumerate(rule.matchers):
                 if not _names(matcher.pattern) & params:
-                    yield from _never(rule, number, [*drop, *takers[:index]], params)
+                    yield from _never(rule, number, [*drop, *takers[:index]], params, effort)
         for index, selector in enumerate(drop):
-            yield from _never_drops(selector, drop[:index])
+            yield from _never_drops(selector, drop[:index], effort)
 
 
 def _are_many(rules: RuleSet) -> bool:
@@ -41,22 +50,22 @@ def _variants(rules: RuleSet) -> Iterator[tuple[tuple[Rule, ...], tuple[Selector
         yield (*block.rules, *rules.rules), (*block.drop, *rules.drop)
 
 
-def _never(rule: Rule, number: int, before: Sequence[Rule | Selector], params: set[str]) -> Iterator[Problem]:
+def _never(rule: Rule, number: int, before: Sequence[Rule | Selector], params: set[str], effort: Effort) -> Iterator[Problem]:
     matcher, where = rule.matchers[number], rule.sources[number].where
     if not can_match(matcher):
         yield Problem("dead-rule", f"`{matcher.pattern}` can never match: its numbers would be negative", where)
         return
     for taker in before:
         for other in taker.matchers if isinstance(taker, Rule) else (taker.matcher,):
-            if not _names(other.pattern) & params and covers(other, matcher):
+            if not _names(other.pattern) & params and covers(other, matcher, effort):
                 by = f"line {taker.where.line} (`{_text(taker)}`)"
                 yield Problem("shadowed-rule", f"`{matcher.pattern}` can never get a key: {by} takes all that it matches", where)
                 return
 
 
-def _never_drops(selector: Selector, before: Sequence[Selector]) -> Iterator[Problem]:
+def _never_drops(selector: Selector, before: Sequence[Selector], effort: Effort) -> Iterator[Problem]:
     for other in before:
-        if covers(other.matcher, selector.matcher):
+        if covers(other.matcher, selector.matcher, effort):
             message = f"`{selector.pattern}` can never drop a key: line {other.where.line} (`{other.pattern}`) drops all that it matches"
             yield Problem("shadowed-rule", message, selector.where)
             return
@@ -66,30 +75,43 @@ def _text(taker: Rule | Selector) -> str:
     return taker.text if isinstance(taker, Rule) else f"drop: {taker.pattern}"
 
 
-def find_notes(rules: RuleSet) -> Iterator[Problem]:
-    """What is allowed and still worth a look: order that decides, two ways to one key, params and tables that nothing uses."""
+def find_notes(rules: RuleSet, effort: Effort | None = None) -> Iterator[Problem]:
+    """What is allowed and still worth a look: order that decides, two ways to one key, params and tables that nothing uses.
+
+    The last note says where comparing rules was ended, because they are too many or it would cost more than `effort`.
+    """
     yield from _unused(rules)
     if _are_many(rules):
         yield Problem("not-compared", f"more than {MOST_COMPARED} rules and drops: they were not compared with each other", rules.where)
         return
+    try:
+        yield from _compared(rules, effort or Effort())
+    except TooMuchToCompare:
+        message = "comparing the rules with each other takes too long: not all that is to be said of them was found"
+        yield Problem("not-compared", message, rules.where)
+
+
+def _compared(rules: RuleSet, effort: Effort) -> Iterator[Problem]:
     params = {param.name for param in rules.params}
     fixed = [rule for rule in rules.rules if not any(_names(side.pattern) & params for side in (*rule.sources, *rule.targets))]
     for one, other in combinations(fixed, 2):
-        yield from _overlap(one, other)
+        yield from _overlap(one, other, effort)
     renames = [rule for rule in fixed if rule.is_rename]
     for rule in renames:
         yield from _two_to_one(rule)
-    for one, other in combinations(renames, 2):
-        yield from _same_target(renames, one, other)
+    targets = [_target_matcher(rule) for rule in renames]
+    for (one, ours), (other, theirs) in combinations(zip(renames, targets, strict=True), 2):
+        if ours and theirs:
+            yield from _same_target(renames, (one, ours), (other, theirs), effort)
 
 
-def _overlap(one: Rule, other: Rule) -> Iterator[Problem]:
+def _overlap(one: Rule, other: Rule, effort: Effort) -> Iterator[Problem]:
     """A note where two rules want one key and neither is the other's exception."""
     if one.is_extra or other.is_extra:
         return
     for ours, (number, theirs) in product(one.matchers[: len(one.sources)], enumerate(other.matchers[: len(other.sources)])):
-        key = common_key(ours, theirs)
-        if key is not None and not covers(theirs, ours) and not covers(ours, theirs):
+        key = common_key(ours, theirs, effort)
+        if key is not None and not covers(theirs, ours, effort) and not covers(ours, theirs, effort):
             message = f"`{theirs.pattern}` shares keys with line {one.where.line} (`{one.text}`), which takes them: `{key}` is one"
             yield Problem("overlap", message, other.sources[number].where)
             return
@@ -134,17 +156,19 @@ def _rendered(pattern: Pattern, binding: dict[str, int | str]) -> str | None:
         return None
 
 
-def _same_target(rules: Sequence[Rule], one: Rule, other: Rule) -> Iterator[Problem]:
-    """A note where two rules give one target key, for source keys that each of them would get."""
-    if one.is_optional or other.is_optional or covers(one.matchers[0], other.matchers[0]) or covers(other.matchers[0], one.matchers[0]):
+def _same_target(rules: Sequence[Rule], first: tuple[Rule, Matcher], second: tuple[Rule, Matcher], effort: Effort) -> Iterator[Problem]:
+    """A note where two rules, each with the matcher of its target, give one key, for source keys that each of them would get."""
+    (one, ours), (other, theirs) = first, second
+    sources = one.matchers[0], other.matchers[0]
+    if one.is_optional or other.is_optional or covers(*sources, effort) or covers(*sources[::-1], effort):
         return
-    ours, theirs = _target_matcher(one), _target_matcher(other)
-    key = common_key(ours, theirs) if ours and theirs else None
-    if ours is None or theirs is None or key is None:
+    key = common_key(ours, theirs, effort)
+    if key is None:
         return
-    first, second = _source_of(one, ours, key), _source_of(other, theirs, key)
-    if _taker(rules, first) is one and _taker(rules, second) is other:
-        message = f"`{key}` can come from `{second}` and, by line {one.where.line}, from `{first}`; a source with both is refused"
+    effort.spend(len(rules) * len(key))
+    origins = _source_of(one, ours, key), _source_of(other, theirs, key)
+    if _taker(rules, origins[0]) is one and _taker(rules, origins[1]) is other:
+        message = f"`{key}` can come from `{origins[1]}` and, by line {one.where.line}, from `{origins[0]}`; a source with both is refused"
         yield Problem("two-to-one", message, other.targets[0].where)
 
 

@@ -1,6 +1,9 @@
 """What can be said of rules before there is a target, or without any checkpoint."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.mapping.analysis import find_problems
@@ -13,13 +16,23 @@ from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.mapping.steps import build_steps
 from ckpt_tool.tensors import Catalog
 
+if TYPE_CHECKING:
+    from ckpt_tool.keys.overlap import Effort
+
 
 def check_rules(
-    rules: RuleSet, source: Catalog | None = None, settings: Mapping[str, int] | None = None, config: Mapping[str, object] | None = None
+    rules: RuleSet,
+    source: Catalog | None = None,
+    settings: Mapping[str, int] | None = None,
+    config: Mapping[str, object] | None = None,
+    effort: Effort | None = None,
 ) -> list[Problem]:
-    """Problems of the rules by themselves, and with a source those of its keys; for a target too, compile a plan."""
+    """Problems of the rules by themselves, and with a source those of its keys; for a target too, compile a plan.
+
+    What comparing rules costs comes out of `effort`.
+    """
     if source is None:
-        return [*find_problems(rules), *check_tests(rules)]
+        return [*find_problems(rules, effort), *check_tests(rules)]
     whole, rules = rules, with_blocks(rules, source)
     numbers, problems = resolve_params(rules, settings or {}, config or {}, source)
     if problems:

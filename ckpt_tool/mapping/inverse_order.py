@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ckpt_tool.keys import Matcher, with_numbers
-from ckpt_tool.keys.overlap import covers
+from ckpt_tool.keys.overlap import Effort, covers
 from ckpt_tool.mapping.rules import Rule
 
 
@@ -14,10 +14,10 @@ def target_matchers(rule: Rule, stand_ins: Mapping[str, int]) -> list[Matcher]:
     return [Matcher(pattern, bounds) for pattern in sides[len(rule.sources) :]]
 
 
-def order_of_inverses(rules: Sequence[Rule], stand_ins: Mapping[str, int]) -> tuple[list[int], dict[int, int]]:
+def order_of_inverses(rules: Sequence[Rule], stand_ins: Mapping[str, int], effort: Effort) -> tuple[list[int], dict[int, int]]:
     """The order in which to match the rules' targets; and, for rules whose targets another rule has all of, that rule's number.
 
-    Rules that name parameters stay where they are: what they match can't be told.
+    Rules that name parameters stay where they are: what they match can't be told. Raises TooMuchToCompare.
     """
     fixed = [index for index, rule in enumerate(rules) if not _names_params(rule, stand_ins)]
     matchers = {index: target_matchers(rules[index], stand_ins) for index in fixed}
@@ -25,14 +25,15 @@ def order_of_inverses(rules: Sequence[Rule], stand_ins: Mapping[str, int]) -> tu
     twins: dict[int, int] = {}
     for one in fixed:
         for other in fixed:
-            if one != other and _covers(matchers[one], matchers[other]):
-                if not _covers(matchers[other], matchers[one]):
+            if one != other and _covers(matchers[one], matchers[other], effort):
+                if not _covers(matchers[other], matchers[one], effort):
                     behind[one].add(other)
                 elif one < other:
                     twins.setdefault(other, one)
-    order: list[int] = []
+    order: dict[int, None] = {}
     while len(order) < len(rules):
-        order.append(next(index for index in range(len(rules)) if index not in order and not behind[index] - set(order)))
+        effort.spend(len(rules))
+        order[next(index for index in range(len(rules)) if index not in order and behind[index] <= order.keys())] = None
     return [index for index in order if index not in twins], twins
 
 
@@ -43,6 +44,6 @@ def _names_params(rule: Rule, stand_ins: Mapping[str, int]) -> bool:
     return bool(names & set(stand_ins))
 
 
-def _covers(ours: Sequence[Matcher], theirs: Sequence[Matcher]) -> bool:
+def _covers(ours: Sequence[Matcher], theirs: Sequence[Matcher], effort: Effort) -> bool:
     """Whether every key of one rule's targets is one of the other's."""
-    return all(any(covers(one, other) for one in ours) for other in theirs)
+    return all(any(covers(one, other, effort) for one in ours) for other in theirs)

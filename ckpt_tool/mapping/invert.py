@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.errors import Location
+from ckpt_tool.errors import Location, Problem, RuleError
 from ckpt_tool.keys import Matcher, PatternError, render
-from ckpt_tool.keys.overlap import common_key
+from ckpt_tool.keys.overlap import Effort, TooMuchToCompare, common_key
 from ckpt_tool.keys.write import write
 from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.inverse_order import order_of_inverses, target_matchers
 from ckpt_tool.mapping.name_tests import check_tests
-from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.read_rules import read_rule_text
 from ckpt_tool.mapping.rules import NameTest, Param, Rule, RuleSet, Selector
 from ckpt_tool.mapping.write_rules import flow, rule_line, scalar
@@ -50,23 +51,34 @@ class InvertedRules:
 
 
 def invert_rules(rules: RuleSet, plan: Plan | None = None) -> InvertedRules:
-    """The inverse rules. A plan that was made of them tells the sizes that the rules alone don't."""
+    """The inverse rules. A plan that was made of them tells the sizes that the rules alone don't. Raises RuleError."""
     unchosen = tuple(rule for block in rules.blocks for rule in block.rules) if plan is None else ()
     rules = with_blocks(rules, plan.source) if plan else rules
     stand_ins = dict.fromkeys((param.name for param in rules.params), 1)
-    inverted = tuple(_inverted(rule, _inverse(rule, plan), stand_ins) for rule in rules.rules)
+    steps: dict[Location, list[Step]] = defaultdict(list)
+    for step in plan.steps if plan else ():
+        if step.origin.rule:
+            steps[step.origin.rule.where].append(step)
+    inverted = tuple(_inverted(rule, _inverse(rule, steps[rule.where], plan), stand_ins) for rule in rules.rules)
     why = "a source's headers choose among the blocks of `when:`; name one"
     inverted += tuple(InvertedRule(rule, None, "lossy", why) for rule in unchosen)
     if any(each.text is None for each in inverted):
         return InvertedRules(inverted, None, rules.strip)
-    inverted, order = _one_way_back(inverted, stand_ins)
-    return InvertedRules(inverted, _document(rules, inverted, order, stand_ins), rules.strip)
+    effort = Effort()
+    try:
+        inverted, order = _one_way_back(inverted, stand_ins, effort)
+        return InvertedRules(inverted, _document(rules, inverted, order, stand_ins, effort), rules.strip)
+    except TooMuchToCompare:
+        message = "to order these rules for the way back takes too long: they are too many, or too alike"
+        raise RuleError([Problem("not-compared", message, rules.where)]) from None
 
 
-def _one_way_back(inverted: tuple[InvertedRule, ...], stand_ins: Mapping[str, int]) -> tuple[tuple[InvertedRule, ...], list[InvertedRule]]:
+def _one_way_back(
+    inverted: tuple[InvertedRule, ...], stand_ins: Mapping[str, int], effort: Effort
+) -> tuple[tuple[InvertedRule, ...], list[InvertedRule]]:
     """The inverses, those left out whose targets another rule has all of; and those that have a text, in their order."""
     turned = [each for each in inverted if each.text]
-    order, twins = order_of_inverses([each.rule for each in turned], stand_ins)
+    order, twins = order_of_inverses([each.rule for each in turned], stand_ins, effort)
     for number, other in twins.items():
         why = f"line {turned[other].where.line} has the same targets, and leads back to its own sources"
         turned[number] = replace(turned[number], text="", verdict="lossy", why=why)
@@ -74,10 +86,10 @@ def _one_way_back(inverted: tuple[InvertedRule, ...], stand_ins: Mapping[str, in
     return tuple(by_place.get(id(each.rule), each) for each in inverted), [turned[number] for number in order]
 
 
-def _inverse(rule: Rule, plan: Plan | None) -> Inverse:
+def _inverse(rule: Rule, steps: Sequence[Step], plan: Plan | None) -> Inverse:
+    """The inverse of a rule's ops; a plan knows the shapes that its steps meet."""
     if plan is None:
         return invert_chain(rule.ops)
-    steps = [step for step in plan.steps if step.origin.rule and step.origin.rule.where == rule.where]
     found = [invert_chain(step.ops, [Form(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]) for step in steps]
     if not found:
         return invert_chain(rule.ops)
@@ -116,7 +128,9 @@ def _unmatchable(rule: Rule, stand_ins: Mapping[str, int]) -> str | None:
     return None
 
 
-def _document(rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[InvertedRule], stand_ins: Mapping[str, int]) -> str:
+def _document(
+    rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[InvertedRule], stand_ins: Mapping[str, int], effort: Effort
+) -> str:
     parts = [
         f"# The inverse of {', '.join(rules.files)}",
         f"about: {scalar(_swapped(rules.about))}",
@@ -131,7 +145,7 @@ def _document(rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[
     parts += _section("optional", maybe) if not any(each.rule.is_optional for each in order) else []
     made = [write(side.pattern) for each in inverted if not each.rule.sources for side in each.rule.targets]
     kept = [selector for selector in rules.keep if not selector.is_optional]
-    mixed = [selector for selector in kept if _is_produced(selector, order, rules.drop, stand_ins)]
+    mixed = [selector for selector in kept if _is_produced(selector, order, rules.drop, stand_ins, effort)]
     parts += _patterns("drop", [*(selector.pattern.text for selector in kept if selector not in mixed), *made])
     parts += _patterns("keep", [selector.pattern.text for selector in rules.drop if not selector.is_optional])
     rest = {"source": "drop"} if rules.rest_target == "keep" or mixed else {}
@@ -167,11 +181,13 @@ def _sections(order: Sequence[InvertedRule]) -> list[tuple[str, list[str]]]:
     return [("optional", [str(each.text) for each in order])]
 
 
-def _is_produced(selector: Selector, order: Sequence[InvertedRule], drop: Sequence[Selector], stand_ins: Mapping[str, int]) -> bool:
+def _is_produced(
+    selector: Selector, order: Sequence[InvertedRule], drop: Sequence[Selector], stand_ins: Mapping[str, int], effort: Effort
+) -> bool:
     """Whether a rule gives values to some of the keys that a pattern of `keep:` names."""
     for each in order:
         for matcher in target_matchers(each.rule, stand_ins):
-            key = common_key(selector.matcher, matcher)
+            key = common_key(selector.matcher, matcher, effort)
             if key is not None and not _comes_from_dropped(each.rule, matcher, key, drop):
                 return True
     return False

@@ -12,7 +12,8 @@ from running import ckpt
 
 from ckpt_tool.errors import CkptError, InputError, RuleError, RuleFileError
 from ckpt_tool.keys import Matcher, PatternError, parse
-from ckpt_tool.mapping import compile_plan, find_notes, read_rule_files
+from ckpt_tool.keys.overlap import Effort
+from ckpt_tool.mapping import check_rules, compile_plan, find_notes, invert_rules, read_rule_files
 from ckpt_tool.mapping.analysis import MOST_COMPARED
 from ckpt_tool.mapping.read_rules import MOST_FILES
 
@@ -216,3 +217,14 @@ def test_deep_and_large_yaml_is_refused_with_its_place(tmp_path):
         rules(tmp_path, "rules: " + "[" * 30 + "]" * 30)
     with pytest.raises(RuleFileError, match="more than 200,000 nodes"):
         rules(tmp_path, "rules: [" + "a," * 300_000 + "]")
+
+
+def test_rules_whose_comparison_would_not_end_are_not_compared(tmp_path, monkeypatch):
+    lines = (f"a.*.{{q{i}x,k,v}}{{i}}.*b{i % 7}.{{n}}.*.**.*.z -> b.*.{{q{i}x,k,v}}{{i}}.*b{i % 7}.{{n}}.*.**.*.z" for i in range(100))
+    made = rules(tmp_path, "rules:\n" + "".join(f"  - {line}\n" for line in lines))
+    effort = Effort(100_000)
+    assert check_rules(made, effort=effort) == []
+    assert [note.code for note in find_notes(made, effort)] == ["not-compared"]
+    monkeypatch.setattr("ckpt_tool.mapping.invert.Effort", lambda: Effort(100_000))
+    with pytest.raises(RuleError, match="to order these rules for the way back takes too long"):
+        invert_rules(made)

@@ -19,7 +19,7 @@ def test_a_rule_for_two_keys(a: str, b: str, chain) -> None:
     (rule,) = read_rule_text(f"rules:\n  - {line}\n", "rules.yaml").rules
     assert rule.ops == chain
     assert [matcher.match(a) for matcher in rule.matchers] == [{}]
-    assert [side.pattern for side in rule.targets] == [read_rule_text(f"keep: [{scalar(quote(b))}]", "keep.yaml").keep[0].pattern]
+    assert [side.pattern for side in rule.targets] == [read_rule_text(f"keep:\n  - {scalar(quote(b))}\n", "keep.yaml").keep[0].pattern]
 
 
 @given(keys, keys)
