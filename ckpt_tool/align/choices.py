@@ -1,7 +1,7 @@
 """Rules that differ in one name into one rule with a choice, `{q,k,v}`."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -26,14 +26,30 @@ def merge_choices(renames: Sequence[Rename]) -> list[Rename]:
 
 def _mergeable(renames: Sequence[Rename]) -> tuple[list[int], Rename] | None:
     """The first renames that can be one, with what they become."""
-    for place, (source, target) in enumerate(renames):
-        names = (source.split("."), target.split("."))
-        for spots in product(range(len(names[0])), range(len(names[1]))):
-            alike = [i for i in range(place, len(renames)) if _differ(renames[i], names, spots)]
-            merged = _merged([renames[i] for i in alike], spots) if 1 < len(alike) <= MOST_WORDS else None
-            if merged and not _has_exceptions(renames, alike):
-                return alike, merged
+    alike: dict[object, list[int]] = defaultdict(list)
+    for place, rename in enumerate(renames):
+        for spots in _spots(rename):
+            alike[_without(rename, spots)].append(place)
+    for place, rename in enumerate(renames):
+        for spots in _spots(rename):
+            group = alike[_without(rename, spots)]
+            if len(group) > 1:
+                places = group[group.index(place) :]
+                merged = _merged([renames[i] for i in places], spots) if 1 < len(places) <= MOST_WORDS else None
+                if merged and not _has_exceptions(renames, places):
+                    return places, merged
     return None
+
+
+def _spots(rename: Rename) -> Iterator[tuple[int, int]]:
+    """The places of a name on each side that can be a word of a choice."""
+    ours, theirs = ([at for at, name in enumerate(side.split(".")) if can_be_word(name)] for side in rename)
+    return product(ours, theirs)
+
+
+def _without(rename: Rename, spots: tuple[int, int]) -> object:
+    """The names of both sides but for one of each."""
+    return tuple((*names[:at], None, *names[at + 1 :]) for names, at in zip((side.split(".") for side in rename), spots, strict=True))
 
 
 def _merged(renames: Sequence[Rename], spots: tuple[int, int]) -> Rename | None:
@@ -47,15 +63,6 @@ def _merged(renames: Sequence[Rename], spots: tuple[int, int]) -> Rename | None:
             return None
         sides.append(text)
     return sides[0], sides[1]
-
-
-def _differ(rename: Rename, names: tuple[list[str], list[str]], spots: tuple[int, int]) -> bool:
-    """Whether a rename has these names but for one on each side, without a hole there."""
-    ours = (rename[0].split("."), rename[1].split("."))
-    for mine, theirs, at in zip(ours, names, spots, strict=True):
-        if len(mine) != len(theirs) or any(mine[i] != theirs[i] for i in range(len(mine)) if i != at) or not can_be_word(mine[at]):
-            return False
-    return True
 
 
 def _has_exceptions(renames: Sequence[Rename], places: Sequence[int]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ckpt_tool.align.choices import merge_choices, merge_slots
 from ckpt_tool.align.numbers import Draft, abstract
@@ -73,6 +74,7 @@ class _Router:
 
     def __init__(self) -> None:
         self._known: dict[tuple[Names, Move | None], tuple[float, Move | None]] = {}
+        self._moves: dict[Names, list[Move]] = {}
 
     def rules(self, node: _Node, above: Move | None) -> Iterator[tuple[str, str]]:
         _, own = self._best(node, above)
@@ -91,12 +93,17 @@ class _Router:
         if known is None:
             here = 1.0 if node.own is not None and not _explains(above, node.path, node.own) else 0.0
             ways: list[tuple[float, Move | None]] = [(here + self._below(node, above), None)]
-            for move in _candidates(node):
+            for move in self._candidates(node):
                 price = 1 - 0.001 * len(node.path) if node.path else PRICE_OF_EVERYTHING
                 ways.append((here + price + self._below(node, move), move))
             known = min(ways, key=lambda way: way[0])
             self._known[node.path, above] = known
         return known
+
+    def _candidates(self, node: _Node) -> list[Move]:
+        if (found := self._moves.get(node.path)) is None:
+            found = self._moves[node.path] = _candidates(node)
+        return found
 
     def _below(self, node: _Node, move: Move | None) -> float:
         return sum(self._best(child, move)[0] for child in node.children.values())
@@ -120,4 +127,9 @@ def _candidates(node: _Node) -> list[Move]:
 
 def _holes(path: Names) -> set[str]:
     """The names of the numbers in a path."""
-    return {name for part in path for name in parse(part).numbers}
+    return {name for part in path for name in _numbers(part)}
+
+
+@lru_cache(maxsize=1 << 12)
+def _numbers(part: str) -> tuple[str, ...]:
+    return parse(part).numbers

@@ -8,6 +8,7 @@ from functools import cache
 from math import log
 
 from ckpt_tool.align.units import Form, Names, Spot, Unit, kind_of, likeness, plain
+from ckpt_tool.errors import InputError
 
 FOREIGN = 0.2
 """What a word counts that the other side doesn't know at all: it can't speak against a pair."""
@@ -18,10 +19,15 @@ Cell = tuple[int, int]
 MOST_CELLS = 8_000
 """Pairs of units of two forms that are all compared; of more, only those that stand at one place among their kind."""
 MOST_ALIKE = 24
+MOST_PAIRS, PAIRS_OF_EACH = 250_000, 20
+"""Pairs of units that are compared at all: some seconds; in large files so many for each unit. Real conversions have 5 to 60 for each."""
 
 
 def candidates(source: Sequence[Unit], target: Sequence[Unit]) -> dict[Cell, float]:
-    """The pairs of units whose tensors may be the same, by place, with how well these go together."""
+    """The pairs of units whose tensors may be the same, by place, with how well these go together.
+
+    Raises InputError where hundreds of modules have the same shapes, and names without numbers that would tell them apart.
+    """
     known: dict[Form, list[Unit]] = defaultdict(list)
     for unit in target:
         known[unit.form].append(unit)
@@ -33,7 +39,11 @@ def candidates(source: Sequence[Unit], target: Sequence[Unit]) -> dict[Cell, flo
     places = cache(lambda form: _Places(known[form]))
     counts = Counter(unit.form for unit in source)
     found: dict[Cell, float] = {}
+    most = max(MOST_PAIRS, PAIRS_OF_EACH * (len(source) + len(target)))
     for unit in source:
+        if len(found) > most:
+            fact = f"more than {most:,} pairs of modules with the same shapes, whose names have no numbers that tell them apart"
+            raise InputError("the source and the target", f"have {fact}", "write rules, or try `--by position`")
         for form, how in goes(unit.form):
             is_many = counts[unit.form] * len(known[form]) > MOST_CELLS
             for other in places(form).like(unit) if is_many else known[form]:
@@ -199,56 +209,89 @@ def _family(names: Names, contents: Mapping[Names, Counter[object]]) -> Names:
     return next((path for path in reversed(_above(names)) if contents[path].total() > 2), ())
 
 
+class _Paths:
+    """The paths of one side by number: to compare numbers costs less than to compare names."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Names, int] = {}
+        self.chains: list[tuple[int, ...]] = []
+        """For each path those above it, the outermost first, and itself."""
+
+    def number(self, names: Names) -> int:
+        found = self._numbers.get(names)
+        if found is None:
+            above = self.chains[self.number(names[:-1])] if len(names) > 1 else ()
+            found = self._numbers[names] = len(self.chains)
+            self.chains.append((*above, found))
+        return found
+
+    def chain(self, names: Names) -> tuple[int, ...]:
+        return self.chains[self.number(names)] if names else ()
+
+
 class Votes:
     """What pairs of units say of their surroundings: how far two paths contain the same."""
 
     def __init__(
         self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell], rarity: tuple[Sequence[float], Sequence[float]]
     ) -> None:
-        self._sizes = [_sizes(side, rare) for side, rare in zip((source, target), rarity, strict=True)]
-        self._found: dict[tuple[Names, Names], float] = defaultdict(float)
+        self._paths = (_Paths(), _Paths())
+        sides = zip(self._paths, (source, target), strict=True)
+        chains = [[paths.chain(unit.parent) for unit in side] for paths, side in sides]
+        self._sizes = [_sizes(side, rare) for side, rare in zip(chains, rarity, strict=True)]
+        # For each path of one side the weights of those of the other.
+        self._found: tuple[dict[int, dict[int, float]], dict[int, dict[int, float]]] = (defaultdict(dict), defaultdict(dict))
         for a, b in pairs:
             weight = min(rarity[0][a], rarity[1][b])
-            for ours in _above(source[a].names):
-                for theirs in _above(target[b].names):
-                    self._found[ours, theirs] += weight
+            for ours in chains[0][a]:
+                row = self._found[0][ours]
+                for theirs in chains[1][b]:
+                    row[theirs] = self._found[1][theirs][ours] = row.get(theirs, 0.0) + weight
         self.of = cache(self._of)
-        self._best = (cache(self._best_of_ours), cache(self._best_of_theirs))
-        self._sums = (cache(lambda path, other: self._sum(path, other, 0)), cache(lambda path, other: self._sum(path, other, 1)))
+        self._best: tuple[dict[Cell, float], dict[Cell, float]] = ({}, {})
+        self._sums: tuple[dict[Cell, float], dict[Cell, float]] = ({}, {})
 
     def _of(self, ours: Names, theirs: Names) -> float:
         """For the modules that own two units: the mean, over the paths to the one, of the best agreement with a path to the other."""
-        if not ours or not theirs:
-            return 0.0
-        return (self._sums[0](ours, theirs) / _weight(ours) + self._sums[1](theirs, ours) / _weight(theirs)) / 2
+        a, b = self._paths[0].chain(ours), self._paths[1].chain(theirs)
+        if not a or not b or b[0] not in self._found[0].get(a[0], ()):
+            return 0.0  # a pair that speaks for two paths speaks for all above them too
+        return (self._sum(a, b, 0) / _weight(ours) + self._sum(b, a, 1) / _weight(theirs)) / 2
 
-    def _sum(self, path: Names, other: Names, side: int) -> float:
+    def _sum(self, chain: Sequence[int], other: Sequence[int], side: int) -> float:
         """Over a path and all above it, the best agreements with the other path and those above it; longer paths count more."""
-        above = self._sums[side](path[:-1], other) if len(path) > 1 else 0.0
-        return above + len(path) * self._best[side](path, other)
+        known, whole = self._sums[side], other[-1]
+        depth = next((depth for depth in range(len(chain), 0, -1) if (chain[depth - 1], whole) in known), 0)
+        total = known[chain[depth - 1], whole] if depth else 0.0
+        for path in chain[depth:]:
+            depth += 1
+            total += depth * self._best_of(path, other, side)
+            known[path, whole] = total
+        return total
 
-    def _best_of_ours(self, path: Names, other: Names) -> float:
-        found = self._agreement(path, other)
-        return max(found, self._best[0](path, other[:-1])) if len(other) > 1 else found
-
-    def _best_of_theirs(self, path: Names, other: Names) -> float:
-        found = self._agreement(other, path)
-        return max(found, self._best[1](path, other[:-1])) if len(other) > 1 else found
-
-    def _agreement(self, ours: Names, theirs: Names) -> float:
-        found = self._found.get((ours, theirs), 0.0)
-        return found / (self._sizes[0][ours] + self._sizes[1][theirs] - found) if found else 0.0
+    def _best_of(self, path: int, other: Sequence[int], side: int) -> float:
+        """The best agreement of a path with another and those above that."""
+        best = self._best[side].get((path, other[-1]))
+        if best is None:
+            best, row, size, sizes = 0.0, self._found[side].get(path, {}), self._sizes[side][path], self._sizes[1 - side]
+            for each in other:
+                found = row.get(each)
+                if not found:
+                    break  # what lies deeper has none either
+                best = max(best, found / (size + sizes[each] - found))
+            self._best[side][path, other[-1]] = best
+        return best
 
 
 def _weight(path: Names) -> float:
     return len(path) * (len(path) + 1) / 2
 
 
-def _sizes(units: Sequence[Unit], rarity: Sequence[float]) -> dict[Names, float]:
-    sizes: dict[Names, float] = defaultdict(float)
-    for unit in units:
-        for path in _above(unit.names):
-            sizes[path] += rarity[unit.place]
+def _sizes(chains: Sequence[Sequence[int]], rarity: Sequence[float]) -> dict[int, float]:
+    sizes: dict[int, float] = defaultdict(float)
+    for place, chain in enumerate(chains):
+        for path in chain:
+            sizes[path] += rarity[place]
     return sizes
 
 

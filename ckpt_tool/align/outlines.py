@@ -9,6 +9,7 @@ from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matching
 from ckpt_tool.align.trust import confidences
 from ckpt_tool.align.units import Form, Names, Unit
+from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import Shape
 
 MOST_UNITS = 3000
@@ -40,7 +41,10 @@ def by_outlines(
     if not forms[0] & forms[1] or max(map(len, units)) > MOST_UNITS:
         return []
     plain = [[replace(unit, form=outline(unit.form)) for unit in side] for side in units]
-    matching = Matching(plain[0], plain[1], is_ordered)
+    try:
+        matching = Matching(plain[0], plain[1], is_ordered)
+    except InputError:
+        return []  # too many are alike when sizes don't count
     partners = _partners(units, paired)
     matching.base = {
         (i, j): score + SIZES * _same_sizes(units[0][i].form, units[1][j].form)

@@ -6,7 +6,7 @@ from variants import variants
 
 from ckpt_tool.align import MIN_CONFIDENCE, align
 from ckpt_tool.errors import InputError
-from ckpt_tool.tensors import Catalog, TensorInfo
+from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 VARIANTS = {variant.name: variant for variant in variants()}
 NOT_ALL = {"another width"}
@@ -204,3 +204,19 @@ def test_a_hint_for_no_key_is_an_error():
 def test_nothing_that_fits_is_nothing_paired():
     found = align(catalog("a.weight 2x3"), catalog("b.weight 5x7"))
     assert (found.pairs, found.unpaired_source, found.unpaired_target) == ((), ("a.weight",), ("b.weight",))
+
+
+def odd_names(count, shape):
+    """Names of letters alone, of which none is like another."""
+    words = ("".join(chr(97 + i // 26**place % 26) for place in range(3)) for i in range(count))
+    return Catalog(TensorInfo(f"{word}.weight", DType.F32, shape(i)) for i, word in enumerate(words))
+
+
+def test_very_many_modules_of_one_shape_without_numbers_are_refused():
+    with pytest.raises(InputError, match="more than 250,000 pairs of modules with the same shapes"):
+        align(odd_names(600, lambda i: (3, 3)), odd_names(600, lambda i: (3, 3)))
+
+
+def test_many_modules_that_are_alike_but_for_their_sizes_are_left_open():
+    found = align(odd_names(600, lambda i: (100 + i, 50)), odd_names(600, lambda i: (900 + i, 50)))
+    assert sources(found) == {}
