@@ -1,7 +1,8 @@
 """Matching keys against patterns, one at a time or many patterns at once, and rendering patterns back into keys."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from ckpt_tool.keys.affine import Affine, Bounds, solve, unsolvable
@@ -10,6 +11,8 @@ from ckpt_tool.keys.pattern import Choice, Hole, Number, Pattern, PatternError, 
 Binding = dict[str, int | str]
 """What each hole stood for: a number by its name, a choice or table by the index of its word, stars and rests by their text."""
 
+MOST_TOGETHER = 100
+"""Patterns that are one regular expression, which tries them one by one; more are found by the text that they begin with."""
 _NUMBER = "(0|[1-9][0-9]{0,17})"
 
 
@@ -100,12 +103,19 @@ def _expression(token: Text | Star | Rest | Number | Choice, tokens: int) -> str
 class PatternSet:
     """Several patterns in order of precedence; the first that matches a key takes it."""
 
-    __slots__ = ("_all", "_order", "matchers")
+    __slots__ = ("_all", "_by_head", "_lengths", "_order", "matchers")
 
     def __init__(self, matchers: Sequence[Matcher]) -> None:
         self.matchers = tuple(matchers)
         self._order: list[int] = []
+        self._by_head: dict[str, list[int]] = defaultdict(list)
+        self._all: re.Pattern[str] | None = None
         heads = [_head(matcher.pattern) for matcher in self.matchers]
+        if len(heads) > MOST_TOGETHER:
+            for i, (text, _) in enumerate(heads):
+                self._by_head[text].append(i)
+            self._lengths = sorted({len(text) for text in self._by_head})
+            return
         shapes = [
             (text, "".join(_shape(token, len(matcher.pattern.tokens)) for token in rest), i)
             for i, (matcher, (text, rest)) in enumerate(zip(self.matchers, heads, strict=True))
@@ -115,11 +125,16 @@ class PatternSet:
 
     def first(self, key: str) -> tuple[int, Binding] | None:
         """The index of the first pattern that matches, with its binding."""
+        if self._by_head:
+            heads = (key[:length] for length in self._lengths if length <= len(key))
+            return self._first_of(sorted(i for head in heads for i in self._by_head.get(head, ())), key)
         found = self._all.fullmatch(key) if self._all else None
         if not found or not found.lastindex:
             return None
-        first = self._order[found.lastindex - 1]
-        for i in range(first, len(self.matchers)):
+        return self._first_of(range(self._order[found.lastindex - 1], len(self.matchers)), key)
+
+    def _first_of(self, places: Iterable[int], key: str) -> tuple[int, Binding] | None:
+        for i in places:
             if (binding := self.matchers[i].match(key)) is not None:
                 return i, binding
         return None

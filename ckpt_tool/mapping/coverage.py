@@ -16,6 +16,8 @@ from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo, shape_text
 
 MOST_PATTERNS = 12
 """Patterns of unnamed keys that are listed; the others are counted."""
+MOST_EXPLAINED, MOST_COMPARED = 100, 1_000_000
+"""Patterns that no key fits for which it is said why, and keys that these are compared with."""
 
 
 def kept_keys(rules: RuleSet, steps: Iterable[Step], target: Catalog | None) -> tuple[dict[str, int], tuple[str, ...]]:
@@ -43,19 +45,33 @@ def check_rules_of_use(rules: RuleSet, claims: Claims, source: Catalog) -> Itera
     """Rules and drops that take nothing, and words of choices that stand for nothing."""
     prefix = wrapper_prefix(source)
     hint = (f'every key of the source begins with `{prefix}`: add `strip: ["{prefix}"]`',) if prefix and not claims.prefixes else ()
+    patience = _Patience(len(source))
     for rule, taken in zip(rules.rules, claims.by_rule, strict=True):
         if taken:
             yield from _dead_words(rule, taken)
         elif rule.sources and not rule.is_optional:
-            yield _dead_rule(rules, rule, claims, source, hint)
+            yield _dead_rule(rules, rule, claims, source, hint, patience)
     for selector, keys in zip(rules.drop, claims.dropped, strict=True):
         if not keys and not selector.is_optional:
-            notes = _nearest_note(selector.pattern.text, source)
+            notes = _nearest_note(selector.pattern.text, source) if patience.has_more() else ()
             yield Problem("dead-rule", f"`{selector.pattern}` drops nothing: no key of the source matches it", selector.where, notes)
 
 
-def _dead_rule(rules: RuleSet, rule: Rule, claims: Claims, source: Catalog, hint: tuple[str, ...]) -> Problem:
+class _Patience:
+    """How many patterns without a key are explained: each is compared with all keys, and nobody reads hundreds of explanations."""
+
+    def __init__(self, keys: int) -> None:
+        self._left = min(MOST_EXPLAINED, max(1, MOST_COMPARED // max(1, keys)))
+
+    def has_more(self) -> bool:
+        self._left -= 1
+        return self._left >= 0
+
+
+def _dead_rule(rules: RuleSet, rule: Rule, claims: Claims, source: Catalog, hint: tuple[str, ...], patience: _Patience) -> Problem:
     pattern, where = rule.sources[0].pattern, rule.sources[0].where
+    if not patience.has_more():
+        return Problem("dead-rule", f"`{pattern}` gets no key of the source", where, hint)
     key = next((key for key in source if _matches(rule, key, claims)), None)
     if key is None:
         return Problem("dead-rule", f"`{pattern}` matches no key of the source", where, hint or _nearest_note(pattern.text, source))
@@ -126,10 +142,13 @@ def _unnamed(keys: Sequence[str], catalog: Catalog, where: Location, words: tupl
 
 def check_dead_keeps(rules: RuleSet, kept: dict[str, int], target: Catalog | None) -> Iterator[Problem]:
     used = set(kept.values())
+    patience = _Patience(len(target or ()))
     for index, selector in enumerate(rules.keep):
         if target is None or index in used or selector.is_optional or selector.pattern.text == "**":
             continue
-        if any(selector.matcher.match(key) is not None for key in target):
+        if not patience.has_more():
+            yield Problem("dead-rule", f"`{selector.pattern}` keeps nothing", selector.where)
+        elif any(selector.matcher.match(key) is not None for key in target):
             message = f"`{selector.pattern}` keeps nothing: all that it matches get a value or are kept by an earlier line"
             yield Problem("dead-rule", message, selector.where)
         else:

@@ -228,3 +228,10 @@ def test_rules_whose_comparison_would_not_end_are_not_compared(tmp_path, monkeyp
     monkeypatch.setattr("ckpt_tool.mapping.invert.Effort", lambda: Effort(100_000))
     with pytest.raises(RuleError, match="to order these rules for the way back takes too long"):
         invert_rules(made)
+
+
+def test_only_so_many_rules_without_a_key_are_explained(tmp_path):
+    text = "rules:\n  - fc.* -> fc.*\n  - layer1.** -> layer1.**\n" + "".join(f"  - layer1.0.weights{i} -> a{i}\n" for i in range(300))
+    found = problems(tmp_path, text, KEYS)
+    assert [problem.code for problem in found] == ["dead-rule"] * 300
+    assert [bool(problem.notes) for problem in found] == [True] * 100 + [False] * 200

@@ -1,10 +1,13 @@
 """Patterns: what they match, what they render, what is refused."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt_tool.keys import Matcher, PatternError, PatternSet, nearest, pair, parse, quote, render
+from ckpt_tool.keys.match import MOST_TOGETHER
 from ckpt_tool.keys.pattern import quote_word
 from ckpt_tool.keys.write import write
 
@@ -160,6 +163,21 @@ def test_rendering_a_match_gives_the_key(parts, names):
     binding = Matcher(pattern).match(key)
     if binding is not None:
         assert render(pattern, binding) == key
+
+
+@given(
+    st.lists(st.lists(holes, min_size=1, max_size=3).map(".".join), min_size=1, max_size=8),
+    st.lists(st.sampled_from(["q", "3", "a", "conv2", "bn7", "x", "0"]), max_size=4).map(".".join),
+)
+def test_few_and_many_patterns_take_a_key_alike(texts, key):
+    """Many patterns are found by what they begin with; few are one regular expression."""
+    matchers = []
+    for text in texts:
+        with suppress(PatternError):
+            matchers.append(Matcher(parse(text)))
+    many = [*matchers, *(Matcher(parse(f"other.{i}.{'x' * (i % 7)}")) for i in range(MOST_TOGETHER))]
+    expected = next(((i, binding) for i, each in enumerate(matchers) if (binding := each.match(key)) is not None), None)
+    assert PatternSet(matchers).first(key) == PatternSet(many).first(key) == expected
 
 
 PAIRINGS = [
