@@ -210,3 +210,7 @@ def test_nearest_key():
     keys = ["layer1.0.bottleneck.0.weight", "layer1.0.shortcut.0.weight", "conv_end.weight"]
     assert nearest("layer1.0.botleneck.0.weight", keys) == "layer1.0.bottleneck.0.weight"
     assert nearest("zzz", keys) is None
+
+
+def test_endless_keys_are_not_compared_letter_by_letter():
+    assert nearest("a" * 3000 + "b", ["a" * 3000 + "c"]) is None
