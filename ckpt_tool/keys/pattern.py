@@ -286,6 +286,8 @@ def _words(body: str, start: int, length: int) -> tuple[str, ...]:
         if found := re.fullmatch(_RANGE, word):
             if int(found[2]) - int(found[1]) >= MOST_WORDS:
                 raise PatternError(f"`{word}` has more than {MOST_WORDS:,} words", start, length)
+            if int(found[2]) < int(found[1]):
+                raise PatternError(f"`{word}` has no number: the smaller one comes first", start, length)
             words.extend(str(number) for number in range(int(found[1]), int(found[2]) + 1))
         elif not word or len(_parts(word, "*")) > 1:
             raise PatternError("an empty word in a choice" if not word else "`*` inside a choice", start, length)

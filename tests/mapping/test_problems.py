@@ -160,6 +160,7 @@ MALFORMED = [
     ("rules:\n  - a.* -> b.{q}}\n", "bad-pattern", "2:17", "`}` without `{`; write `\\}` for the character"),
     ("rules:\n  - a.*\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
     ("rules:\n  - 'a.*: ['\n", "bad-rule", "2:6", "a rule reads `SOURCE -> TARGET`, with one arrow"),
+    ("rules:\n  - 'a.{q,5..3} -> b'\n", "bad-pattern", "2:8", "`5..3` has no number: the smaller one comes first"),
     ("rules:\n  - a -> b -> c\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
     ("rules:\n  - a.*.w -> b.w\n", "unbalanced", "2:7", "`*` stands in the source only; what it matches has no place on the other side"),
     (
