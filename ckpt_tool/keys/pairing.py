@@ -27,6 +27,7 @@ def pair(source: Pattern, target: Pattern) -> Pairing:
     """
     target = _with_named_holes(target, source)
     renamed = _with_choice_ids(target, dict(_paired_choices(source, target)))
+    _check_kinds(source, renamed)
     source_ids, target_ids = _ids(source), _ids(renamed)
     return Pairing(
         source,
@@ -52,6 +53,19 @@ def _ids(pattern: Pattern) -> tuple[str, ...]:
             case Number(affine):
                 found.extend(affine.names)
     return tuple(dict.fromkeys(found))
+
+
+_KINDS = {Star: "a star", Rest: "a `**`", Choice: "a choice", Number: "a number"}
+
+
+def _check_kinds(source: Pattern, target: Pattern) -> None:
+    """Refuses one name for two things: a number can't choose a word, nor a choice be counted with."""
+    kinds = {name: type(token) for token in source.holes for name in _ids(replace(source, tokens=(token,)))}
+    for token, (start, end) in zip(target.tokens, target.spans, strict=True):
+        for name in _ids(replace(target, tokens=(token,))):
+            if kinds.get(name, type(token)) is not type(token):
+                message = f"`{name}` is {_KINDS[kinds[name]]} in the source and {_KINDS[type(token)]} in the target"
+                raise PatternError(message, start, end - start)
 
 
 def _paired_choices(source: Pattern, target: Pattern) -> Iterator[tuple[str, str]]:

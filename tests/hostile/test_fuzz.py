@@ -29,6 +29,7 @@ FOUND = {
         "catalogs", b"\n".join(b"l.%s.q\tF32\t8x8" % name for name in (b"0", b"1", b"2")) + b"\n\n----\n" +
         b"\n".join(b"l.%s.q\tF32\t8x8" % name for name in (b"0", b"1", b"#")) + b"\n",
     ),
+    "a number that chooses a word": ("patterns", b"?na{i=.,3}{j=0..2} ->i+jna{i=.,3}- {j=0.,2}"),
     "a choice of no words": ("patterns", b"{ 5..3}"),
     "half of a surrogate pair": ("catalogs", b'"\\ud800"\tF32\t4x2\n\n----\n"\\ud800"\tF32\t4x2\n'),
     "names of attributes that are objects with such names": ("pickle", b"\x80\x02cx\ny\n)\x81q\0}(" + b"h\0" * 40 + b"ub."),

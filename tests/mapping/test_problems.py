@@ -161,6 +161,8 @@ MALFORMED = [
     ("rules:\n  - a.*\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
     ("rules:\n  - 'a.*: ['\n", "bad-rule", "2:6", "a rule reads `SOURCE -> TARGET`, with one arrow"),
     ("rules:\n  - 'a.{q,5..3} -> b'\n", "bad-pattern", "2:8", "`5..3` has no number: the smaller one comes first"),
+    ("rules:\n  - 'a{j=0..2} -> b{j=x,y}'\n", "unbalanced", "2:20", "`j` is a number in the source and a choice in the target"),
+    ("rules:\n  - 'a.{i=x,y} -> b.{i+1}'\n", "unbalanced", "2:21", "`i` is a choice in the source and a number in the target"),
     ("rules:\n  - a -> b -> c\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
     ("rules:\n  - a.*.w -> b.w\n", "unbalanced", "2:7", "`*` stands in the source only; what it matches has no place on the other side"),
     (
