@@ -30,7 +30,7 @@ class Checked:
 
 def check(name: str, source: str | None, target: str | None, how: How) -> Checked:
     """The problems of a rule file: by itself, with a source's keys, or with both sides'. Raises InputError."""
-    from ckpt_tool.keys.overlap import Effort
+    from ckpt_tool.keys.effort import Effort
     from ckpt_tool.mapping import check_rules, find_notes, read_config
 
     try:

@@ -5,7 +5,8 @@ from ckpt_tool.keys.fold import Fold, fold
 from ckpt_tool.keys.match import Binding, Matcher, PatternSet, Renderer, render
 from ckpt_tool.keys.nearest import nearest
 from ckpt_tool.keys.pairing import Pairing, pair
-from ckpt_tool.keys.pattern import Choice, Hole, Number, Pattern, PatternError, Rest, Star, Text, can_be_word, parse, quote, with_numbers
+from ckpt_tool.keys.pattern import Choice, Hole, Number, Pattern, PatternError, Rest, Star, Text, parse, with_numbers
+from ckpt_tool.keys.quoting import can_be_word, quote
 
 __all__ = [
     "Affine", "Binding", "Choice", "Fold", "Hole", "Matcher", "Number", "Pairing", "Pattern", "PatternError", "PatternSet", "Renderer",

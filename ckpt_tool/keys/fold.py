@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ckpt_tool.keys.pattern import can_be_word, quote
+from ckpt_tool.keys.quoting import can_be_word, quote
 
 MOST_WORDS = 6
 MOST_CHARACTERS = 72

@@ -7,14 +7,14 @@ limited: patterns can be made whose automata have very many states.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice, product
 from math import prod
-from weakref import WeakKeyDictionary
 
 from ckpt_tool.keys.affine import Affine
+from ckpt_tool.keys.effort import Effort
 from ckpt_tool.keys.match import Matcher
-from ckpt_tool.keys.pattern import Choice, Hole, Number, Rest, Star, Text, Token
+from ckpt_tool.keys.outline import may_share_keys
+from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, Text, Token
 
 MOST_STATES = 20_000
 """Pairs of states that are looked at before giving up."""
@@ -26,27 +26,6 @@ _FIRST_SYMBOL = 0xF0000
 """A plane for private use: no key has these characters."""
 TRIES = 6
 """Ways to reach one pair of states: another way may give other numbers."""
-
-MOST_EFFORT = 6_000_000
-"""Characters that are tried in all comparisons together: some seconds. 500 rules take half of it, the longest shipped mapping 2 %."""
-
-
-class TooMuchToCompare(Exception):
-    """Comparing patterns would take longer than it may."""
-
-
-class Effort:
-    """What comparisons may still cost."""
-
-    def __init__(self, most: int = MOST_EFFORT) -> None:
-        self.left = most
-
-    def spend(self, characters: int) -> None:
-        """Raises TooMuchToCompare, and so does every later call."""
-        self.left -= characters
-        if self.left < 0:
-            raise TooMuchToCompare
-
 
 Characters = tuple[bool, frozenset[str]]
 """These characters, or all but these."""
@@ -182,7 +161,7 @@ def _alphabet(one: _Automaton, other: _Automaton) -> list[str]:
 def common_key(one: Matcher, other: Matcher, effort: Effort | None = None) -> str | None:
     """A short key that both match; None where there is none, or none was found. Raises TooMuchToCompare."""
     effort = effort or Effort()
-    if not _may_meet(one, other, effort):
+    if not _is_worth_a_look(one, other, effort):
         return None
     for key in _common(_Automaton(one, effort), _Automaton(other, effort), effort):
         if one.match(key) is not None and other.match(key) is not None:
@@ -190,76 +169,10 @@ def common_key(one: Matcher, other: Matcher, effort: Effort | None = None) -> st
     return None
 
 
-def _may_meet(one: Matcher, other: Matcher, effort: Effort) -> bool:
-    """Whether the names that the patterns' texts tell go together; False where it costs too much to look."""
+def _is_worth_a_look(one: Matcher, other: Matcher, effort: Effort) -> bool:
+    """Whether two patterns may have a key in common, and it doesn't cost too much to look for one."""
     effort.spend(4)
-    if _words_of(one) + _words_of(other) > MOST_VALUES:
-        return False
-    ours, theirs = _outline(one), _outline(other)
-    if ours.is_whole and theirs.is_whole and len(ours.front) != len(theirs.front):
-        return False
-    return all(map(_go_together, ours.front, theirs.front)) and all(map(_go_together, ours.back, theirs.back))
-
-
-_Name = tuple[str, str, bool]
-"""What a name begins with and ends with, and whether that is the name."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Outline:
-    """What a pattern's text tells of the names of its keys, up to the first hole that may stand for several names.
-
-    `back` is the same from the back, with the letters turned round; `is_whole` says that there is no such hole.
-    """
-
-    front: tuple[_Name, ...]
-    back: tuple[_Name, ...]
-    is_whole: bool
-
-
-_OUTLINES: WeakKeyDictionary[Matcher, _Outline] = WeakKeyDictionary()
-
-
-def _outline(matcher: Matcher) -> _Outline:
-    if (found := _OUTLINES.get(matcher)) is None:
-        parts = [token.text if isinstance(token, Text) else _may_have_dots(token) for token in matcher.pattern.tokens]
-        front, is_whole = _names(parts)
-        back, _ = _names([part[::-1] if isinstance(part, str) else part for part in reversed(parts)])
-        found = _OUTLINES[matcher] = _Outline(front, back, is_whole)
-    return found
-
-
-def _may_have_dots(hole: Hole) -> bool:
-    return isinstance(hole, Rest) or (isinstance(hole, Choice) and any("." in word for word in hole.words))
-
-
-def _names(parts: Iterable[str | bool]) -> tuple[tuple[_Name, ...], bool]:
-    """The names that texts and holes make, and whether that is all; True is a hole that may have dots."""
-    names: list[_Name] = []
-    begin, end = "", None
-    for part in parts:
-        if part is True:
-            return (*names, (begin, "", False)), False
-        if part is False:
-            end = ""
-            continue
-        first, *others = str(part).split(".")
-        begin, end = (begin + first, None) if end is None else (begin, end + first)
-        for text in others:
-            names.append((begin, begin if end is None else end, end is None))
-            begin, end = text, None
-    return (*names, (begin, begin if end is None else end, end is None)), True
-
-
-def _go_together(one: _Name, other: _Name) -> bool:
-    """Whether one name can be both."""
-    if one[2] and other[2]:
-        return one[0] == other[0]
-    if one[2] or other[2]:
-        text, (begin, end, _) = (one[0], other) if one[2] else (other[0], one)
-        return len(begin) + len(end) <= len(text) and text.startswith(begin) and text.endswith(end)
-    begins, ends = one[0].startswith(other[0]) or other[0].startswith(one[0]), one[1].endswith(other[1]) or other[1].endswith(one[1])
-    return begins and ends
+    return _words_of(one) + _words_of(other) <= MOST_VALUES and may_share_keys(one, other)
 
 
 def _words_of(matcher: Matcher) -> int:
@@ -287,7 +200,7 @@ def covers(one: Matcher, other: Matcher, effort: Effort | None = None) -> bool:
     """Whether `one` matches every key that `other` matches; False also where that can't be told. Raises TooMuchToCompare."""
     effort = effort or Effort()
     ours, theirs = _affines(one), _affines(other)
-    if not _may_meet(one, other, effort):
+    if not _is_worth_a_look(one, other, effort):
         return False
     names = [name for affine in ours for name in affine.names]
     if len(set(names)) < len(names) or not all(_is_whole(affine, matcher) for matcher in (one, other) for affine in _affines(matcher)):

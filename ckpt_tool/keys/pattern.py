@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from ckpt_tool.keys.affine import Affine, parse_affine
+from ckpt_tool.keys.quoting import RANGE, split_at, trim, unescape
 
 Tables = Mapping[str, tuple[str, ...]]
 """The words of one side of each table, by the table's name."""
 
 NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-_RANGE = r"([0-9]{1,6})\.\.([0-9]{1,6})"
 _INTEGER = r"[0-9]{1,6}"
 MOST_CHARACTERS = 10_000
 MOST_HOLES = 100
@@ -100,36 +100,6 @@ class Pattern:
         return self.text
 
 
-_NO_WORD = re.compile(r"[\\*{},=>\s]|\.\.")
-_SPECIAL = re.compile(r"[\\*{}]|->|\A\s|\s\Z")
-
-
-def quote(key: str) -> str:
-    """The pattern that matches exactly this key."""
-    if not _SPECIAL.search(key):
-        return key
-    escaped = re.sub(r"([\\*{}])", r"\\\1", key).replace("->", "-\\>")
-    return re.sub(r"(\A\s|\s\Z)", r"\\\1", escaped)
-
-
-def trim(text: str) -> str:
-    """Without white space around it, but for one at the end that is escaped."""
-    stripped = text.rstrip()
-    is_escaped = (len(stripped) - len(stripped.rstrip("\\"))) % 2
-    return text[: len(stripped) + is_escaped].lstrip()
-
-
-def can_be_word(text: str) -> bool:
-    """Whether a part of a pattern can stand in a choice as it is, `{q,k,v}`, and mean the same."""
-    return bool(text) and not _NO_WORD.search(text)
-
-
-def quote_word(word: str) -> str:
-    """The text that stands for a word in a choice."""
-    escaped = re.sub(r"([\\*{},=]|\A\s|\s\Z)", r"\\\1", word).replace("->", "-\\>")
-    return f"\\{escaped}" if re.fullmatch(_RANGE, word) else escaped
-
-
 def parse(text: str, tables: Tables | None = None) -> Pattern:
     """A pattern from its text; `tables` holds the words of this side of each table. Raises PatternError."""
     if len(text) > MOST_CHARACTERS:
@@ -210,24 +180,6 @@ def _closing(text: str, start: int) -> int:
     return position
 
 
-def _parts(text: str, mark: str, most: int | None = None) -> list[str]:
-    """What stands between the marks that are not escaped, at most so many parts, without white space around each."""
-    if mark not in text:
-        return [trim(text)]
-    parts: list[str] = []
-    begin = position = 0
-    while position < len(text) and len(parts) + 1 != most:
-        if text[position] == mark:
-            parts.append(text[begin:position])
-            begin = position + 1
-        position += 2 if text[position] == "\\" else 1
-    return [trim(part) for part in (*parts, text[begin:])]
-
-
-def _unescape(raw: str) -> str:
-    return re.sub(r"\\(.)", r"\1", raw, flags=re.DOTALL)
-
-
 Bound = range | tuple[Affine, Affine]
 
 
@@ -237,12 +189,12 @@ def _token(raw: str, start: int, before: list[Token], tables: Tables, bounds: di
     if raw == "*":
         return Star(f"*{sum(isinstance(token, Star) for token in before)}")
     if raw[0] != "{":
-        return Text(_unescape(raw))
+        return Text(unescape(raw))
     return _hole(trim(raw[1:-1]), start, len(raw), before, tables, bounds)
 
 
 def _hole(body: str, start: int, length: int, before: list[Token], tables: Tables, bounds: dict[str, Bound]) -> Token:
-    name, *values = _parts(body, "=", most=2)
+    name, *values = split_at(body, "=", most=2)
     if not values:
         return _unnamed_hole(body, start, length, before, tables)
     value = values[0]
@@ -261,7 +213,7 @@ def _hole(body: str, start: int, length: int, before: list[Token], tables: Table
 
 def _bound(text: str) -> Bound | None:
     """`0..2` or `0..depth-1` as a range or its ends; None for a text that is neither."""
-    if found := re.fullmatch(_RANGE, text):
+    if found := re.fullmatch(RANGE, text):
         return range(int(found[1]), int(found[2]) + 1)
     first, dots, last = text.partition("..")
     ends = [Affine((), int(end)) if re.fullmatch(_INTEGER, end) else parse_affine(end) for end in (first.strip(), last.strip())]
@@ -278,21 +230,21 @@ def _unnamed_hole(body: str, start: int, length: int, before: list[Token], table
 
 
 def _words(body: str, start: int, length: int) -> tuple[str, ...]:
-    parts = _parts(body, ",")
-    if len(parts) == 1 and not re.fullmatch(_RANGE, body):
+    parts = split_at(body, ",")
+    if len(parts) == 1 and not re.fullmatch(RANGE, body):
         raise PatternError(f"`{{{body}}}` is neither a number, nor a choice (`{{q,k,v}}`), nor a table that is declared", start, length)
     words: list[str] = []
     for word in parts:
-        if found := re.fullmatch(_RANGE, word):
+        if found := re.fullmatch(RANGE, word):
             if int(found[2]) - int(found[1]) >= MOST_WORDS:
                 raise PatternError(f"`{word}` has more than {MOST_WORDS:,} words", start, length)
             if int(found[2]) < int(found[1]):
                 raise PatternError(f"`{word}` has no number: the smaller one comes first", start, length)
             words.extend(str(number) for number in range(int(found[1]), int(found[2]) + 1))
-        elif not word or len(_parts(word, "*")) > 1:
+        elif not word or len(split_at(word, "*")) > 1:
             raise PatternError("an empty word in a choice" if not word else "`*` inside a choice", start, length)
         else:
-            words.append(_unescape(word))
+            words.append(unescape(word))
         if len(words) > MOST_WORDS:
             raise PatternError(f"a choice of more than {MOST_WORDS:,} words", start, length)
     if len(set(words)) < len(words):

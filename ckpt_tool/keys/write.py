@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star, Text, Token, quote, quote_word
+from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star, Text, Token
+from ckpt_tool.keys.quoting import quote, quote_word
 
 
 def write(pattern: Pattern) -> str:

@@ -6,7 +6,8 @@ from itertools import combinations, islice, product
 
 from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import Matcher, PatternError, render
-from ckpt_tool.keys.overlap import Effort, TooMuchToCompare, can_match, common_key, covers
+from ckpt_tool.keys.effort import Effort, TooMuchToCompare
+from ckpt_tool.keys.overlap import can_match, common_key, covers
 from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star
 from ckpt_tool.mapping.rules import Rule, RuleSet, Selector
 

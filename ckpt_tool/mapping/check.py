@@ -17,7 +17,7 @@ from ckpt_tool.mapping.steps import build_steps
 from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:
-    from ckpt_tool.keys.overlap import Effort
+    from ckpt_tool.keys.effort import Effort
 
 
 def check_rules(

@@ -37,7 +37,7 @@ def compile_plan(
 
     `settings` and `config` give the numbers of parameters.
     """
-    whole, (bound, numbers) = rules, _bound(rules, source, target, settings, config)
+    whole, (bound, numbers) = rules, _bound(rules, source, target, settings or {}, config or {})
     claims = assign_rules(bound, source)
     steps, problems = build_steps(bound, claims, source, target)
     problems += check_tests(whole, numbers)
@@ -58,24 +58,18 @@ def compile_plan(
     return plan
 
 
-def names_all(
-    rules: RuleSet,
-    source: Catalog,
-    target: Catalog | None = None,
-    settings: Mapping[str, int] | None = None,
-    config: Mapping[str, object] | None = None,
-) -> bool:
+def names_all(rules: RuleSet, source: Catalog, target: Catalog, settings: Mapping[str, int], config: Mapping[str, object]) -> bool:
     """Whether the rules have something to say of every key of a source; where not, no plan can be made. Raises RuleError."""
     bound, _ = _bound(rules, source, target, settings, config)
     return bound.rest_source == "drop" or not assign_rules(bound, source).unnamed
 
 
 def _bound(
-    rules: RuleSet, source: Catalog, target: Catalog | None, settings: Mapping[str, int] | None, config: Mapping[str, object] | None
+    rules: RuleSet, source: Catalog, target: Catalog | None, settings: Mapping[str, int], config: Mapping[str, object]
 ) -> tuple[RuleSet, Mapping[str, int]]:
     """The rules with the blocks that a source chooses and the numbers of parameters; and these. Raises RuleError."""
     rules = with_blocks(rules, source)
-    numbers, problems = resolve_params(rules, settings or {}, config or {}, source, target)
+    numbers, problems = resolve_params(rules, settings, config, source, target)
     if problems:
         raise RuleError(problems)
     return bind_params(rules, numbers), numbers

@@ -53,7 +53,7 @@ def check_rules_of_use(rules: RuleSet, claims: Claims, source: Catalog) -> Itera
             yield _dead_rule(rules, rule, claims, source, hint, patience)
     for selector, keys in zip(rules.drop, claims.dropped, strict=True):
         if not keys and not selector.is_optional:
-            notes = _nearest_note(selector.pattern.text, source) if patience.has_more() else ()
+            notes = _nearest_note(selector.pattern.text, source) if patience.takes_another() else ()
             yield Problem("dead-rule", f"`{selector.pattern}` drops nothing: no key of the source matches it", selector.where, notes)
 
 
@@ -63,14 +63,14 @@ class _Patience:
     def __init__(self, keys: int) -> None:
         self._left = min(MOST_EXPLAINED, max(1, MOST_COMPARED // max(1, keys)))
 
-    def has_more(self) -> bool:
+    def takes_another(self) -> bool:
         self._left -= 1
         return self._left >= 0
 
 
 def _dead_rule(rules: RuleSet, rule: Rule, claims: Claims, source: Catalog, hint: tuple[str, ...], patience: _Patience) -> Problem:
     pattern, where = rule.sources[0].pattern, rule.sources[0].where
-    if not patience.has_more():
+    if not patience.takes_another():
         return Problem("dead-rule", f"`{pattern}` gets no key of the source", where, hint)
     key = next((key for key in source if _matches(rule, key, claims)), None)
     if key is None:
@@ -146,7 +146,7 @@ def check_dead_keeps(rules: RuleSet, kept: dict[str, int], target: Catalog | Non
     for index, selector in enumerate(rules.keep):
         if target is None or index in used or selector.is_optional or selector.pattern.text == "**":
             continue
-        if not patience.has_more():
+        if not patience.takes_another():
             yield Problem("dead-rule", f"`{selector.pattern}` keeps nothing", selector.where)
         elif any(selector.matcher.match(key) is not None for key in target):
             message = f"`{selector.pattern}` keeps nothing: all that it matches get a value or are kept by an earlier line"

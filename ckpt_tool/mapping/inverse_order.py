@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from ckpt_tool.keys import Matcher, with_numbers
-from ckpt_tool.keys.overlap import Effort, covers
+from ckpt_tool.keys.effort import Effort
+from ckpt_tool.keys.overlap import covers
 from ckpt_tool.mapping.rules import Rule
 
 

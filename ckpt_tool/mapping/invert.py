@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import Location, Problem, RuleError
 from ckpt_tool.keys import Matcher, PatternError, render
-from ckpt_tool.keys.overlap import Effort, TooMuchToCompare, common_key
+from ckpt_tool.keys.effort import Effort, TooMuchToCompare
+from ckpt_tool.keys.overlap import common_key
 from ckpt_tool.keys.write import write
 from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.blocks import with_blocks

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 
 from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, pair, parse, with_numbers
-from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, trim
+from ckpt_tool.keys.pattern import Choice, Number, Rest, Star
+from ckpt_tool.keys.quoting import trim
 from ckpt_tool.mapping.rules import FitRule, Rule, Selector, Side, part_of
 from ckpt_tool.mapping.yaml_nodes import QUOTES, Mapping, Node, Scalar, Sequence, read_yaml
 from ckpt_tool.ops import Each, Op, OpError, parse_ops

@@ -1,8 +1,9 @@
 """What a rule may do to tensors: each op knows its result's shape without data, what undoes it, and how to run."""
 
+from ckpt_tool.ops.casts import Cast, losses
 from ckpt_tool.ops.chain import OPS, Each, infer_chain, invert_chain, ops_argument, parse_ops, run_chain, run_step
 from ckpt_tool.ops.joins import Split
-from ckpt_tool.ops.numbers import Cast, Init, losses
+from ckpt_tool.ops.numbers import Init
 from ckpt_tool.ops.op import Form, Inverse, Labels, Op, OpError
 
 __all__ = [

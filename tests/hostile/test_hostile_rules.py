@@ -12,7 +12,7 @@ from running import ckpt
 
 from ckpt_tool.errors import CkptError, InputError, RuleError, RuleFileError
 from ckpt_tool.keys import Matcher, PatternError, parse
-from ckpt_tool.keys.overlap import Effort
+from ckpt_tool.keys.effort import Effort
 from ckpt_tool.mapping import check_rules, compile_plan, find_notes, invert_rules, read_rule_files
 from ckpt_tool.mapping.analysis import MOST_COMPARED
 from ckpt_tool.mapping.read_rules import MOST_FILES

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ckpt_tool.keys import Matcher, PatternError, PatternSet, nearest, pair, parse, quote, render
 from ckpt_tool.keys.match import MOST_TOGETHER
-from ckpt_tool.keys.pattern import quote_word
+from ckpt_tool.keys.quoting import quote_word
 from ckpt_tool.keys.write import write
 
 MATCHES = [

@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT
 
 from ckpt_tool.mapping.read_param import FIELDS
-from ckpt_tool.mapping.read_rules import SECTIONS
+from ckpt_tool.mapping.read_sections import SECTIONS
 from ckpt_tool.ops import OPS
 from ckpt_tool.ops.fit import FITS
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckpt_tool.ops import OPS, Form, OpError, infer_chain, invert_chain, ops_argument, parse_ops, run_chain
-from ckpt_tool.ops.numbers import losses
+from ckpt_tool.ops.casts import losses
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import DTYPES, to_bytes
 

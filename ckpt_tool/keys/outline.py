@@ -1,0 +1,87 @@
+"""What a pattern's text alone tells of the names of its keys: enough to see that most pairs of patterns have no key in common."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from ckpt_tool.keys.match import Matcher
+from ckpt_tool.keys.pattern import Choice, Hole, Rest, Text
+
+
+class _Name(NamedTuple):
+    """What a name begins with and ends with; of a name that is known both are all of it."""
+
+    begin: str
+    end: str
+    is_known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """What a pattern's text tells of the names of its keys, up to the first hole that may stand for several names.
+
+    `back` is the same from the back, with the letters turned round; `is_whole` says that there is no such hole.
+    """
+
+    front: tuple[_Name, ...]
+    back: tuple[_Name, ...]
+    is_whole: bool
+
+
+_OUTLINES: WeakKeyDictionary[Matcher, _Outline] = WeakKeyDictionary()
+
+
+def may_share_keys(one: Matcher, other: Matcher) -> bool:
+    """Whether the names that the patterns' texts tell go together; where not, no key matches both."""
+    ours, theirs = _outline(one), _outline(other)
+    if ours.is_whole and theirs.is_whole and len(ours.front) != len(theirs.front):
+        return False
+    return all(map(_go_together, ours.front, theirs.front)) and all(map(_go_together, ours.back, theirs.back))
+
+
+def _outline(matcher: Matcher) -> _Outline:
+    if (found := _OUTLINES.get(matcher)) is None:
+        parts = [token.text if isinstance(token, Text) else _may_have_dots(token) for token in matcher.pattern.tokens]
+        front, is_whole = _names(parts)
+        back, _ = _names([part[::-1] if isinstance(part, str) else part for part in reversed(parts)])
+        found = _OUTLINES[matcher] = _Outline(front, back, is_whole)
+    return found
+
+
+def _may_have_dots(hole: Hole) -> bool:
+    return isinstance(hole, Rest) or (isinstance(hole, Choice) and any("." in word for word in hole.words))
+
+
+def _names(parts: Iterable[str | bool]) -> tuple[tuple[_Name, ...], bool]:
+    """The names that texts and holes make, and whether that is all; True is a hole that may have dots."""
+    names: list[_Name] = []
+    begin, end = "", None
+    for part in parts:
+        if part is True:
+            return (*names, _Name(begin, "", False)), False
+        if part is False:
+            end = ""
+            continue
+        first, *others = str(part).split(".")
+        begin, end = (begin + first, None) if end is None else (begin, end + first)
+        for text in others:
+            names.append(_name(begin, end))
+            begin, end = text, None
+    return (*names, _name(begin, end)), True
+
+
+def _name(begin: str, end: str | None) -> _Name:
+    return _Name(begin, begin, True) if end is None else _Name(begin, end, False)
+
+
+def _go_together(one: _Name, other: _Name) -> bool:
+    """Whether one name can be both."""
+    if one.is_known and other.is_known:
+        return one.begin == other.begin
+    if one.is_known or other.is_known:
+        known, partly = (one.begin, other) if one.is_known else (other.begin, one)
+        is_long_enough = len(partly.begin) + len(partly.end) <= len(known)
+        return is_long_enough and known.startswith(partly.begin) and known.endswith(partly.end)
+    begins = one.begin.startswith(other.begin) or other.begin.startswith(one.begin)
+    return begins and (one.end.endswith(other.end) or other.end.endswith(one.end))
