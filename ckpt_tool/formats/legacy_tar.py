@@ -11,22 +11,21 @@ from struct import unpack
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
-from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
+from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.legacy_stream import Stream
 from ckpt_tool.formats.limits import DIMENSIONS
 from ckpt_tool.formats.pickle_calls import make_storage
 from ckpt_tool.formats.pickle_values import PickleFault, StorageRef, TensorRef
 from ckpt_tool.formats.pickled import pickled_contents
 from ckpt_tool.formats.placement import Extent, Storage
+from ckpt_tool.formats.tar_directory import read_members
 
-BLOCK = 512
-_FILE_KINDS, _EXTENDED_KINDS = b"0\0", b"xg"
 _MEMBERS = ("storages", "tensors", "pickle")
 
 
 def read(file: SourceFile, wanted: str) -> Contents:
     """Raises FormatError for a tar archive of anything else, for links, and for what is cut."""
-    members = _find_members(file)
+    members = read_members(file)
     missing = [name for name in _MEMBERS if name not in members]
     if missing:
         raise FormatError(file.path, f"is a tar archive without `{missing[0]}`, so not one of torch's", "unpack it first")
@@ -47,45 +46,6 @@ def read(file: SourceFile, wanted: str) -> Contents:
 
     value = stream.load("pickle", find)
     return pickled_contents(value, file.path, wanted, locate, stream.calls)
-
-
-def _find_members(file: SourceFile) -> dict[str, tuple[int, int]]:
-    """First byte and the byte after the last of each regular member."""
-    members: dict[str, tuple[int, int]] = {}
-    at = 0
-    while at + BLOCK <= file.size:
-        header = file.read(at, BLOCK)
-        if not header.strip(b"\0"):
-            break
-        name, size = header[:100].rstrip(b"\0").decode("latin-1").removeprefix("./"), _octal(file, header[124:136])
-        if _octal(file, header[148:156]) != sum(header[:148]) + 8 * 32 + sum(header[156:]):
-            raise FormatError(file.path, f"the tar header at byte {at} is damaged", AGAIN)
-        start, kind = at + BLOCK, header[156:157]
-        if start + size > file.size:
-            raise truncated(file.path, start + size, file.size)
-        if kind in _EXTENDED_KINDS:
-            _check_extended(file, file.read(start, min(size, 1 << 16)))
-        elif kind not in _FILE_KINDS and name in _MEMBERS:
-            raise FormatError(file.path, f"`{name}` is a link or a device in its tar archive")
-        elif name in members:
-            raise FormatError(file.path, f"two members of the tar archive are named `{name}`")
-        else:
-            members[name] = start, start + size
-        at = start + -(-size // BLOCK) * BLOCK
-    return members
-
-
-def _octal(file: SourceFile, field: bytes) -> int:
-    digits = field.strip(b" \0")
-    if not all(48 <= digit < 56 for digit in digits):
-        raise FormatError(file.path, "its tar header has a number that is none", AGAIN)
-    return int(digits or b"0", 8)
-
-
-def _check_extended(file: SourceFile, records: bytes) -> None:
-    """Extended headers may give times and owners; torch's never rename or resize a member."""
-    if any(word in records for word in (b" path=", b" size=", b" linkpath=")):
-        raise FormatError(file.path, "its tar archive renames members in extended headers, which torch's never do")
 
 
 def _read_storages(file: SourceFile, stream: Stream) -> tuple[dict[int, StorageRef], dict[str, Extent]]:

@@ -83,6 +83,10 @@ def read_directory(file: SourceFile) -> Archive:
         raise FormatError(file.path, f"its zip directory declares {count} entries in {size} bytes", AGAIN)
     if start + size > end:
         raise FormatError(file.path, "its zip directory does not lie inside the file", AGAIN)
+    if start + size < end:
+        # zipfile and unzip take the last of two archives; miniz, and so torch, reads the directory of the first at that place.
+        fact = f"{end - start - size} bytes lie between its zip directory and its end, as in several archives one behind the other"
+        raise FormatError(file.path, fact, "readers differ in which of them counts; of a distributed checkpoint (.distcp) name the folder")
     members = _read_central(file, file.read(start, size), count)
     if not members:
         raise FormatError(file.path, "is an empty zip archive")

@@ -1,6 +1,7 @@
 """What is fuzzed: for each parser its inputs, the ways to change them, and what must hold of whatever comes out."""
 
 import json
+import tarfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -9,6 +10,7 @@ from io import BytesIO
 from pathlib import Path
 from random import Random
 from types import FunctionType
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 import torch
@@ -18,7 +20,10 @@ from safetensors.torch import save
 from ckpt_tool.errors import CkptError, InputError
 from ckpt_tool.formats import format_key_list, open_checkpoint
 from ckpt_tool.formats.checkpoint import Checkpoint
+from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.pickle_calls import size_text
+from ckpt_tool.formats.tar_directory import read_members
+from ckpt_tool.formats.zip_directory import read_directory
 from ckpt_tool.report.jsons import to_json
 from ckpt_tool.report.show import show_json, show_text
 from ckpt_tool.report.style import Style
@@ -81,6 +86,44 @@ def read_all(checkpoint: Checkpoint) -> None:
     for key, info in checkpoint.catalog.items():
         if checkpoint.has_values and info.nbytes < MOST_BYTES:
             assert len(checkpoint.raw(key)) == info.nbytes, key
+
+
+def check_zip(raw: bytes, path: Path) -> None:
+    """Whoever reads the archive otherwise finds the same members in it."""
+    check_file(raw, path)
+    try:
+        with SourceFile(str(path)) as file:
+            archive = read_directory(file)
+            ours = {name: archive.read(name, MOST_BYTES) for name in archive.members}
+    except InputError:
+        return
+    try:
+        with ZipFile(path) as theirs:
+            if ours != {_name_in_zip(info): theirs.read(info) for info in theirs.infolist()}:
+                raise Misread("zipfile reads other members")
+    except (BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise Misread(f"zipfile: {error}") from error
+
+
+def _name_in_zip(info: ZipInfo) -> str:
+    """zipfile takes names that don't say they are UTF-8 for those of an old computer."""
+    return info.filename if info.flag_bits & 0x800 else info.orig_filename.encode("cp437").decode("utf-8", "surrogateescape")
+
+
+def check_tar(raw: bytes, path: Path) -> None:
+    """tarfile finds the same files in it."""
+    check_file(raw, path)
+    try:
+        with SourceFile(str(path)) as file:
+            ours = {name: raw[start:end] for name, (start, end) in read_members(file).items()}
+    except InputError:
+        return
+    if not ours:
+        return
+    with tarfile.open(path, "r:") as theirs:
+        files = {one.name.removeprefix("./"): theirs.extractfile(one).read() for one in theirs if one.isfile()}
+    if ours != {name.encode("utf-8", "surrogateescape").decode("latin-1"): content for name, content in files.items()}:
+        raise Misread(f"tarfile reads {list(files)}, not {list(ours)}")
 
 
 def check_pickle(raw: bytes, path: Path) -> None:
@@ -201,12 +244,12 @@ def _change_member(raw: bytes, others: list[bytes], chance: Random) -> bytes:
 TARGETS = {
     "safetensors": Target(seeds.safetensors, (change_bytes, change_header, change_fields), check_file),
     "safetensors-oracle": Target(seeds.safetensors, (change_bytes, change_header, change_fields), check_against_safetensors),
-    "zip": Target(seeds.torch_zip, (change_bytes, _change_member), check_file),
+    "zip": Target(seeds.torch_zip, (change_bytes, _change_member), check_zip),
     "torch-oracle": Target(lambda: seeds.torch_zip() + seeds.legacy(), (change_bytes,), check_against_torch),
     "member-oracle": Target(seeds.torch_zip, (_change_member,), check_against_torch),
     "pickle": Target(lambda: seeds.pickles() + seeds.bad_pickles(), (change_bytes, change_opcodes, change_opcodes), check_pickle),
-    "legacy": Target(seeds.legacy, (change_bytes, change_opcodes), check_file),
-    "tar": Target(seeds.tars, (change_bytes,), check_file),
+    "legacy": Target(seeds.legacy, (change_bytes, change_opcodes), check_against_torch),
+    "tar": Target(seeds.tars, (change_bytes,), check_tar),
     "arrays": Target(seeds.arrays, (change_bytes,), check_against_numpy),
     "gguf": Target(seeds.gguf, (change_bytes,), check_file),
     "index": Target(seeds.indexes, (change_bytes, change_words), check_index),

@@ -107,6 +107,16 @@ def _tar() -> Iterator[Variant]:
             yield f"{member} is of type {kind.decode()}", tar(usual, {member: {"type": kind, "linkname": "/etc/passwd", "size": 0}}), "refuse"
     for number, pax in enumerate(({"path": "pickle"}, {"size": "3"}, {"linkpath": "/etc/passwd"}, {"path": "../../x"})):
         yield f"renamed {number}", tar(usual, pax=pax), "refuse"
+    for number, pax in enumerate(({"GNU.sparse.major": "1", "GNU.sparse.name": "x"}, {"GNU.sparse.size": "3"}, {"comment": "x" * 70_000 + " path=x"})):
+        yield f"made otherwise {number}", tar(usual, pax=pax), "refuse"
+    hidden = tar_members(count=0)[3][1]
+    for number, name in enumerate(("storages\0x", "storages\0", "./storages")):
+        yield f"hidden {number}", tar([*usual, (name, hidden)]), "refuse"
+    for kind in (tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE):
+        yield f"headers in the bytes of type {kind.decode()}", tar([("x", tar([("storages", hidden)])), *usual], {"x": {"type": kind}}), "refuse"
+    yield "headers in the bytes of an old folder", tar([("x/", tar([("storages", hidden)])), *usual], {"x/": {"type": tarfile.AREGTYPE}}), "refuse"
+    for name in ("x/" * 60 + "storages", "x" * 120):
+        yield f"a name of {len(name)} letters", tar([*usual[:3], (name, usual[3][1])], form=tarfile.USTAR_FORMAT if "/" in name else tarfile.GNU_FORMAT), "refuse"
     for number, name in enumerate(("../x", "/etc/passwd", "a" * 300, "\x1b[2J", "é", "pickle/", "PICKLE", "./pickle.txt", "C:\\x")):
         yield f"beside it {number}", tar([*usual, (name, b"x")]), "either"
     for number in range(1, 4):

@@ -217,6 +217,8 @@ def _surroundings() -> Iterator[Variant]:
     yield "prefix, offsets wrong", b"#!/bin/sh\n" + whole, "refuse"
     yield "bytes after it", whole + b"junk", "either"
     yield "zeros after it", whole + bytes(512), "either"
-    yield "two archives", whole + whole, "either"
+    other = build(with_entry("data/0", content=bytes(24)))
+    yield "two archives", whole + whole, "refuse"
+    yield "two archives of the same sizes", whole + other, "refuse"
     yield "gap before the directory", build(entries(), between=b"gap"), "either"
     yield "safetensors before it", b"\x10\0\0\0\0\0\0\0{}" + bytes(14) + whole, "refuse"
