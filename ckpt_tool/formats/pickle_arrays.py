@@ -34,11 +34,15 @@ def make_type(args: tuple[object, ...]) -> object:
 
 def give_type_state(target: ArrayType, state: tuple[object, ...]) -> None:
     """The state is (version, byte order, subarray, names, fields, size, alignment, flags)."""
-    order, structure = state[1:2], state[2:5]
+    if target.is_taken:
+        raise PickleFault("changes the type of elements of an array that is made already")
+    if len(state) < 5 or state[1] not in ("<", ">", "|", "="):
+        raise PickleFault("has a type of elements as numpy never writes it")
+    order, structure = state[1], state[2:5]
     if any(part is not None for part in structure):
         target.text = ""
-    elif "." not in target.text and order and order[0] in ("<", ">", "|", "="):
-        target.text = f"{order[0]}{target.text.lstrip('<>|=')}"
+    elif "." not in target.text:
+        target.text = f"{order}{target.text.lstrip('<>|=')}"
 
 
 def make_array(args: tuple[object, ...]) -> object:
@@ -57,11 +61,19 @@ def fill_array(target: ArrayRef, shape: object, kind: object, is_fortran: bool, 
     if type(shape) is not tuple or len(shape) > DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
         raise PickleFault("has an array of an impossible shape")
     target.shape, target.is_fortran = shape, is_fortran
-    target.type_text = kind.text if type(kind) is ArrayType else ""
+    target.type_text = _take(kind)
     if isinstance(content, bytes | str):
         target.content = as_bytes(content)
     elif isinstance(content, list):
         target.objects = tuple(content)
+
+
+def _take(kind: object) -> str:
+    """numpy's text of a type, which nothing may change from now on."""
+    if type(kind) is not ArrayType:
+        return ""
+    kind.is_taken = True
+    return kind.text
 
 
 def as_bytes(content: bytes | str) -> bytes:
@@ -86,11 +98,11 @@ def make_scalar(args: tuple[object, ...]) -> object:
     if isinstance(content, str):
         content = as_bytes(content)
     if type(kind) is ArrayType and isinstance(content, bytes):
-        name = kind.text.lstrip("<>|=")
-        code = _SCALARS.get(name)
+        text = _take(kind)
+        code = _SCALARS.get(text.lstrip("<>|="))
         if code and struct.calcsize(code) == len(content):
-            return struct.unpack((">" if kind.text[:1] == ">" else "<") + code, content)[0]
-        return ArrayRef(kind.text, (), False, content)
+            return struct.unpack((">" if text[:1] == ">" else "<") + code, content)[0]
+        return ArrayRef(text, (), False, content)
     return ArrayRef()
 
 

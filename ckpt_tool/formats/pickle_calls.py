@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ckpt_tool.formats.pickle_arrays import make_array, make_from_buffer, make_scalar, make_type
-from ckpt_tool.formats.pickle_values import Bag, Global, ObjectDict, OddTensor, Opaque, PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.pickle_arrays import element_type, make_array, make_from_buffer, make_scalar, make_type
+from ckpt_tool.formats.pickle_graph import describe
+from ckpt_tool.formats.pickle_values import ArrayRef, Bag, Global, ObjectDict, OddTensor, Opaque, PickleFault, StorageRef, TensorRef
 from ckpt_tool.tensors import DType, shape_text
 from ckpt_tool.torch_bridge import DTYPES
 
@@ -139,8 +140,19 @@ def rebuild_wrapper(args: Args) -> object:
 
 
 def rebuild_from_array(args: Args) -> object:
-    """(array or tensor, dtype, device, requires_grad): tensors of XLA and other devices."""
-    return args[0]
+    """(array or tensor, dtype, device, requires_grad): tensors of XLA and other devices; torch casts them to the dtype.
+
+    Before torch 1.12 those of BF16 were arrays of F32 (torch/_tensor.py, `_reduce_ex_internal`).
+    """
+    data, kind = args[:2]
+    wanted = DTYPES.get(torch_type_name(kind))
+    if isinstance(data, ArrayRef):
+        given, _ = element_type(data.type_text) or (None, False)
+    elif isinstance(data, TensorRef):
+        given = data.dtype
+    else:
+        return data
+    return data if given and given is wanted else OddTensor(f"{describe(data)}, which becomes {torch_type_name(kind)} on loading")
 
 
 def size_text(size: object) -> str:

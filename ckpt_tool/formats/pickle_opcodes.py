@@ -213,6 +213,8 @@ def give_known_state(target: TensorRef | ArrayRef | ArrayType, state: object) ->
     from ckpt_tool.formats.pickle_arrays import give_array_state, give_type_state
 
     if type(state) is not tuple:
+        if type(target) is not TensorRef:
+            raise PickleFault("gives an array a state that numpy never writes")
         return  # attributes of a Parameter
     if type(target) is ArrayRef:
         give_array_state(target, state)

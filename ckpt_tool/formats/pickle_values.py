@@ -110,9 +110,10 @@ class OddTensor:
 
 @dataclass(slots=True, eq=False)
 class ArrayType:
-    """A numpy dtype by numpy's own text (`<f4`), or an empty text where it is a structure."""
+    """A numpy dtype by numpy's own text (`<f4`), or an empty text where it is a structure. Once an array has it, it is fixed."""
 
     text: str
+    is_taken: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -76,6 +76,17 @@ def pickles() -> list[bytes]:
     return made + members + [tensor_pickle()] + [payload("m") for payload in PAYLOADS.values()]
 
 
+def pickled_arrays() -> list[bytes]:
+    a = np.arange(6, dtype=np.float32).reshape(2, 3)
+    values = [
+        {"a": a, "t": a.T, "big": a.astype(">f8"), "view": a[:, ::2], "again": a},
+        [a.astype(kind) for kind in ("f2", "i1", "u8", "?", "c16")],
+        {"n": {"zero": np.zeros((0, 3)), "none": np.ones(()), "b": np.array(["x"])}, "s": np.float32(2)},
+        (a.astype("V4"), np.datetime64("2020")),
+    ]
+    return [pickle.dumps(value, protocol) for value in values for protocol in range(6)]
+
+
 def tars() -> list[bytes]:
     dumps = lambda *values: b"".join(pickle.dumps(value, 2) for value in values)  # noqa: E731
     storages = dumps(1, (7, "cpu", torch.FloatStorage)) + struct.pack("<q4f", 4, 0, 1, 2, 3) + dumps([(5, 7, 1, 3)])

@@ -20,7 +20,7 @@ from ckpt_tool import diff_checkpoints, open_checkpoint
 from tests.formats.oracles import assert_same_tensor, every_dtype, filled
 from tests.hostile import seeds
 from tests.hostile.broken_files import torch_file
-from tests.hostile.fuzz_targets import _tensors
+from tests.hostile.fuzz_oracles import tensors_of
 from tests.hostile.seeds import members_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support")
@@ -78,7 +78,7 @@ def assert_agrees_with_torch(path: Path, raw: bytes) -> None:
     path.write_bytes(raw)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = dict(_tensors(torch.load(path, weights_only=False), ""))
+        theirs = dict(tensors_of(torch.load(path, weights_only=False), ""))
     with open_checkpoint(str(path)) as checkpoint:
         inside = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
         for key in checkpoint.catalog:

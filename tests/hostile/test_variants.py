@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from ckpt_tool import open_checkpoint
 from ckpt_tool.errors import InputError
-from tests.hostile.fuzz_targets import check_against_torch, read_all
+from tests.hostile.fuzz_files import read_all
+from tests.hostile.fuzz_oracles import check_against_torch
 from tests.hostile.promises import check_error
 from tests.hostile.variants_others import other_variants
 from tests.hostile.variants_pickle import pickle_variants
@@ -70,7 +71,7 @@ def is_bomb(variant: Variant) -> bool:
 
 
 def check_all(tmp_path: Path, variants: Iterable[Variant]) -> None:
-    """Each as `ckpt show` would open it, in this process: the promises of `fuzz_targets.check_file`, and the verdict."""
+    """Each as `ckpt show` would open it, in this process: the promises of `fuzz_files.check_file`, and the verdict."""
     wrong: list[str] = []
     for name, raw, verdict in filterfalse(is_bomb, variants):
         path = tmp_path / name.replace("/", "_")

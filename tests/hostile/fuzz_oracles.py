@@ -1,0 +1,243 @@
+"""Other readers as oracles: a file that they read is read the same, or refused."""
+
+import codecs
+import pickle
+import tarfile
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import suppress
+from io import BytesIO
+from itertools import islice
+from math import prod
+from pathlib import Path
+from types import FunctionType
+from zipfile import BadZipFile, ZipFile, ZipInfo
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.formats.checkpoint import Checkpoint
+from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.pickle_calls import size_text
+from ckpt_tool.formats.tar_directory import read_members
+from ckpt_tool.formats.zip_directory import read_directory
+from ckpt_tool.torch_bridge import tensor_info, to_bytes
+from tests.hostile.fuzz_files import MOST_BYTES, check_file
+from tests.hostile.promises import Misread
+
+MOST_ARRAYS = 200
+
+
+def check_against_safetensors(raw: bytes, path: Path) -> None:
+    path.write_bytes(raw)
+    try:
+        with safe_open(path, "pt") as opened:
+            theirs = {key: opened.get_tensor(key) for key in opened.keys() if opened.get_slice(key).get_dtype()}  # noqa: SIM118
+    except (SafetensorError, RuntimeError, TypeError, ValueError, AttributeError, OverflowError, MemoryError):
+        return check_file(raw, path)
+    with suppress(InputError), open_checkpoint(str(path)) as checkpoint:
+        if set(checkpoint.catalog) != set(theirs):
+            raise Misread(f"keys {list(checkpoint.catalog)} and {list(theirs)}")
+        for key, tensor in theirs.items():
+            compare(checkpoint, key, tensor)
+    return None
+
+
+def check_against_torch(raw: bytes, path: Path) -> None:
+    path.write_bytes(raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception:
+            return check_file(raw, path)
+    theirs = dict(tensors_of(loaded, ""))
+    with suppress(InputError), open_checkpoint(str(path)) as checkpoint:
+        prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
+        for key in checkpoint.catalog:
+            if checkpoint.catalog[key].nbytes < MOST_BYTES and prefix + key in theirs:
+                compare(checkpoint, key, theirs[prefix + key])
+            elif prefix + key not in theirs:
+                raise Misread(f"`{key}` is none of {list(theirs)[:20]}")
+        ours = {prefix + key for key in checkpoint.catalog} | {info.key for info in checkpoint.contents.elsewhere}
+        lost = theirs.keys() - ours - {extra.path for extra in checkpoint.extras}
+        if lost:
+            raise Misread(f"torch has {sorted(lost)[:20]}, which we don't")
+    return None
+
+
+def check_against_numpy(raw: bytes, path: Path) -> None:
+    path.write_bytes(raw)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            loaded = np.load(BytesIO(raw), allow_pickle=False)
+            theirs = {"": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+        except Exception:
+            return check_file(raw, path)
+    with suppress(InputError), open_checkpoint(str(path)) as checkpoint:
+        lost = theirs.keys() - set(checkpoint.catalog) - {extra.path for extra in checkpoint.extras}
+        if lost or set(checkpoint.catalog) - theirs.keys():
+            raise Misread(f"keys {list(checkpoint.catalog)} and {list(theirs)}")
+        for key in checkpoint.catalog:
+            array = theirs[key]
+            compare(checkpoint, key, torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C")))
+    return None
+
+
+def tensors_of(value: object, path: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors of what torch loaded under dotted paths; nothing where its keys are no texts, or cycles make it endless."""
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif path.count(".") < 20 and isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, child in items:
+            yield from tensors_of(child, f"{path}.{_key_text(key)}" if path else _key_text(key))
+
+
+def _key_text(key: object) -> str:
+    """Keys that are no texts, as this project calls them."""
+    if isinstance(key, torch.Tensor):
+        return describe(key)
+    return f"{key.__module__}.{key.__qualname__}" if isinstance(key, FunctionType | type) else str(key)
+
+
+def describe(tensor: torch.Tensor) -> str:
+    """The name that a tensor has where it is the key of another."""
+    info = tensor_info("", tensor)
+    return f"tensor {info.dtype.value} {size_text(info.shape)}"
+
+
+def compare(checkpoint: Checkpoint, key: str, tensor: torch.Tensor) -> None:
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        raise Misread(f"`{key}` is {tensor.layout}")
+    info, wanted = checkpoint.catalog[key], tensor_info(key, tensor)
+    if (info.dtype, info.shape) != (wanted.dtype, wanted.shape):
+        raise Misread(f"`{key}` is {info.dtype} {info.shape}, not {wanted.dtype} {wanted.shape}")
+    if info.nbytes < MOST_BYTES and checkpoint.raw(key) != bytes(to_bytes(tensor)):
+        raise Misread(f"the bytes of `{key}` differ")
+
+
+def check_against_zipfile(raw: bytes, path: Path) -> None:
+    """Whoever reads the archive otherwise finds the same members in it."""
+    check_file(raw, path)
+    try:
+        with SourceFile(str(path)) as file:
+            archive = read_directory(file)
+            ours = {name: archive.read(name, MOST_BYTES) for name in archive.members}
+    except InputError:
+        return
+    try:
+        with ZipFile(path) as theirs:
+            if ours != {_name_in_zip(info): theirs.read(info) for info in theirs.infolist()}:
+                raise Misread("zipfile reads other members")
+    except (BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise Misread(f"zipfile: {error}") from error
+
+
+def _name_in_zip(info: ZipInfo) -> str:
+    """zipfile takes names that don't say they are UTF-8 for those of an old computer."""
+    return info.filename if info.flag_bits & 0x800 else info.orig_filename.encode("cp437").decode("utf-8", "surrogateescape")
+
+
+def check_against_tarfile(raw: bytes, path: Path) -> None:
+    """tarfile finds the same files in it."""
+    check_file(raw, path)
+    try:
+        with SourceFile(str(path)) as file:
+            ours = {name: raw[start:end] for name, (start, end) in read_members(file).items()}
+    except InputError:
+        return
+    if not ours:
+        return
+    with tarfile.open(path, "r:") as theirs:
+        files = {one.name.removeprefix("./"): theirs.extractfile(one).read() for one in theirs if one.isfile()}
+    if ours != {name.encode("utf-8", "surrogateescape").decode("latin-1"): content for name, content in files.items()}:
+        raise Misread(f"tarfile reads {list(files)}, not {list(ours)}")
+
+
+class _Type:
+    """numpy's dtype, with a state that numpy writes; of others numpy can't be asked: it crashes."""
+
+    def __init__(self, text: str, align: bool, copy: bool) -> None:
+        self.dtype = np.dtype(text)
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        version, order, *structure, size, alignment, flags = state
+        if version not in (3, 4) or structure != [None] * 3 or (size, alignment, flags) != (-1, -1, 0):
+            raise ValueError
+        self.dtype = np.dtype(self.dtype.newbyteorder(order))
+
+
+class _Array:
+    """numpy's array."""
+
+    def __init__(self, *made: object) -> None:
+        self.made = np.empty(0)
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        _, shape, kind, is_fortran, content = state
+        self.made = _made(content.encode("latin-1") if isinstance(content, str) else content, kind, shape, "F" if is_fortran else "C")
+
+
+def _from_buffer(content: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> _Array:
+    array = _Array()
+    array.made = _made(content, kind, shape, order)
+    return array
+
+
+def _made(content: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> np.ndarray:
+    if len(content) != prod(shape) * kind.dtype.itemsize or kind.dtype.hasobject:
+        raise ValueError
+    return np.ndarray(shape, kind.dtype, content, order=order)
+
+
+class _ArraysAlone(pickle._Unpickler):
+    """Python's unpickler with numpy's functions for arrays and nothing else."""
+
+    def find_class(self, module: str, name: str) -> object:
+        made = {("_codecs", "encode"): codecs.encode, ("collections", "OrderedDict"): OrderedDict}
+        made |= {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): _Type}
+        for package in ("numpy.core", "numpy._core"):
+            made |= {(f"{package}.multiarray", "_reconstruct"): _Array, (f"{package}.numeric", "_frombuffer"): _from_buffer}
+            made[f"{package}.multiarray", "scalar"] = lambda kind, content: None
+        return made[module, name]
+
+
+def check_against_unpickler(raw: bytes, path: Path) -> None:
+    """Arrays that Python's unpickler and numpy make are the tensors."""
+    check_file(raw, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = _ArraysAlone(BytesIO(raw), encoding="latin1").load()
+            theirs = dict(islice(_arrays(loaded, ""), MOST_ARRAYS))
+    except Exception:
+        return
+    if len(theirs) == MOST_ARRAYS:
+        return
+    with suppress(InputError), open_checkpoint(str(path)) as checkpoint:
+        prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
+        for key in checkpoint.catalog:
+            if prefix + key not in theirs:
+                raise Misread(f"`{key}` is none of {list(theirs)[:20]}")
+            array = theirs[prefix + key]
+            compare(checkpoint, key, torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C")))
+        ours = {prefix + key for key in checkpoint.catalog} | {info.key for info in checkpoint.contents.elsewhere}
+        lost = theirs.keys() - ours - {extra.path for extra in checkpoint.extras}
+        if lost:
+            raise Misread(f"numpy has {sorted(lost)[:20]}, which we don't")
+
+
+def _arrays(value: object, path: str) -> Iterator[tuple[str, np.ndarray]]:
+    if isinstance(value, _Array):
+        yield path, value.made
+    elif path.count(".") < 6 and isinstance(value, dict | list | tuple):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            if type(key) not in (str, int):
+                raise ValueError("what such a key is called is ours to say")
+            yield from _arrays(child, f"{path}.{key}" if path else str(key))
