@@ -128,8 +128,8 @@ def _find_end(file: SourceFile) -> tuple[int, int, int, int, tuple[str, ...]]:
     """(where the directory must have ended, number of entries, bytes and offset of the directory, notes)."""
     tail_start = max(0, file.size - 22 - 0xFFFF)
     tail = file.read(tail_start, file.size - tail_start)
-    at = tail.rfind(END)
-    if at < 0 or len(tail) - at < 22:
+    at = tail.rfind(END, 0, max(0, len(tail) - 22 + len(END)))  # a comment may have these letters too
+    if at < 0:
         raise CutOff(file.path, "is cut off: a zip archive without its directory at the end", AGAIN)
     disk, first_disk, here, count, size, start, comment = unpack_from("<4xHHHHIIH", tail, at)
     end = tail_start + at

@@ -211,6 +211,7 @@ def _surroundings() -> Iterator[Variant]:
     yield "as it should be", whole, "read"
     yield "comment", build(entries(), comment=b"about"), "read"
     yield "the largest comment", build(entries(), comment=b"x" * 0xFFFF), "read"
+    yield "the letters of an end in the comment", build(entries(), comment=b"PK\5\6"), "read"
     yield "an end in the comment", build(entries(), comment=b"PK\5\6" + bytes(18)), "either"
     yield "an archive in the comment", build(entries(), comment=build([Entry(b"archive/data.pkl", b"\x80\x02cbait\nrun\n)R.")])[:0xFFFF]), "either"
     yield "prefix, offsets right", build(entries(), prefix=b"junk"), "either"
