@@ -1,8 +1,10 @@
 """A bare pickle, as Paddle, detectron2 and `pickle.dump` write it: arrays and storages inside the pickle itself."""
 
 from ckpt_tool.errors import FormatError
+from ckpt_tool.formats import legacy_stream
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.legacy_stream import MAGIC
 from ckpt_tool.formats.limits import PICKLE_BYTES
 from ckpt_tool.formats.pickle_machine import PickleMachine
 from ckpt_tool.formats.pickle_values import StorageRef
@@ -16,6 +18,8 @@ def read(file: SourceFile, wanted: str) -> Contents:
         raise FormatError(file.path, f"is a pickle of {file.size} bytes; at most {PICKLE_BYTES} are read")
     machine = PickleMachine(file.read(0, file.size))
     value = machine.load(file.path, "the pickle")
+    if value == MAGIC and type(value) is int:  # written in other opcodes than torch's, which torch doesn't mind
+        return legacy_stream.read(file, wanted)
     after = file.size - machine.pos
     notes = [f"{after} bytes follow the pickle"] if after else []
 

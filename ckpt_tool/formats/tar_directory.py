@@ -9,6 +9,11 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 
 BLOCK = 512
+_SIZE, _CHECKSUM = slice(124, 136), slice(148, 156)
+_OTHER_NUMBERS = tuple(slice(*ends) for ends in ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345)))
+"""Mode, owner, group, time, and a device's: nothing that matters, but a reader may end the archive where one of them is none."""
+_BINARY = (b"\x80", b"\xff")
+"""How GNU tar marks numbers too large for octal digits."""
 _FILES, _FOLDER, _EXTENDED = b"0\0", b"5", b"xg"
 _MOST_EXTENDED = 64 << 10
 _DECISIVE = (b" path=", b" linkpath=", b" size=", b" GNU.sparse.", b" SCHILY.realsize=")
@@ -26,9 +31,11 @@ def read_members(file: SourceFile) -> dict[str, tuple[int, int]]:
         header = file.read(at, BLOCK)
         if not header.strip(b"\0"):
             break
-        if _number(file, header[148:156]) != sum(header[:148]) + 8 * 32 + sum(header[156:]):
+        checksum, size = _number(header[_CHECKSUM]), _number(header[_SIZE])
+        are_numbers = all(header[place][:1] in _BINARY or _number(header[place]) is not None for place in _OTHER_NUMBERS)
+        if size is None or not are_numbers or checksum != sum(header[:148]) + 8 * 32 + sum(header[156:]):
             raise FormatError(file.path, f"the tar header at byte {at} is damaged", AGAIN)
-        name, size, start, kind = _name(file, header), _number(file, header[124:136]), at + BLOCK, header[156:157]
+        name, start, kind = _name(file, header), at + BLOCK, header[156:157]
         following = start + -(-size // BLOCK) * BLOCK
         if following > file.size:
             raise truncated(file.path, following, file.size)
@@ -52,11 +59,10 @@ def _name(file: SourceFile, header: bytes) -> str:
     return header[:100].partition(b"\0")[0].decode("latin-1").removeprefix("./")
 
 
-def _number(file: SourceFile, field: bytes) -> int:
-    digits = field.strip(b" \0")
-    if not all(48 <= digit < 56 for digit in digits):
-        raise FormatError(file.path, "its tar header has a number that is none", AGAIN)
-    return int(digits or b"0", 8)
+def _number(field: bytes) -> int | None:
+    """Octal digits up to a NUL; None for anything else."""
+    digits = field.partition(b"\0")[0].strip(b" ")
+    return int(digits or b"0", 8) if all(48 <= digit < 56 for digit in digits) else None
 
 
 def _check_extended(file: SourceFile, start: int, size: int) -> None:

@@ -1,15 +1,11 @@
 """Other readers as oracles: a file that they read is read the same, or refused."""
 
-import codecs
-import pickle
 import tarfile
 import warnings
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from itertools import islice
-from math import prod
 from pathlib import Path
 from types import FunctionType
 from zipfile import BadZipFile, ZipFile, ZipInfo
@@ -27,6 +23,7 @@ from ckpt_tool.formats.tar_directory import read_members
 from ckpt_tool.formats.zip_directory import read_directory
 from ckpt_tool.torch_bridge import tensor_info, to_bytes
 from tests.hostile.fuzz_files import MOST_BYTES, check_file
+from tests.hostile.fuzz_unpicklers import Array, ArraysAlone, TensorsAlone
 from tests.hostile.promises import Misread
 
 MOST_ARRAYS = 200
@@ -47,12 +44,20 @@ def check_against_safetensors(raw: bytes, path: Path) -> None:
     return None
 
 
+def _loaded(path: Path) -> object:
+    """What torch reads: as it would for a stranger's file, or what it would not, protocol 4 say, with Python's unpickler for tensors alone."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=TensorsAlone)
+
+
 def check_against_torch(raw: bytes, path: Path) -> None:
     path.write_bytes(raw)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = _loaded(path)
         except Exception:
             return check_file(raw, path)
     theirs = dict(tensors_of(loaded, ""))
@@ -142,8 +147,8 @@ def _name_in_zip(info: ZipInfo) -> str:
 
 
 def check_against_tarfile(raw: bytes, path: Path) -> None:
-    """tarfile finds the same files in it."""
-    check_file(raw, path)
+    """tarfile finds the same files in it, and torch the same tensors."""
+    check_against_torch(raw, path)
     try:
         with SourceFile(str(path)) as file:
             ours = {name: raw[start:end] for name, (start, end) in read_members(file).items()}
@@ -157,61 +162,13 @@ def check_against_tarfile(raw: bytes, path: Path) -> None:
         raise Misread(f"tarfile reads {list(files)}, not {list(ours)}")
 
 
-class _Type:
-    """numpy's dtype, with a state that numpy writes; of others numpy can't be asked: it crashes."""
-
-    def __init__(self, text: str, align: bool, copy: bool) -> None:
-        self.dtype = np.dtype(text)
-
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        version, order, *structure, size, alignment, flags = state
-        if version not in (3, 4) or structure != [None] * 3 or (size, alignment, flags) != (-1, -1, 0):
-            raise ValueError
-        self.dtype = np.dtype(self.dtype.newbyteorder(order))
-
-
-class _Array:
-    """numpy's array."""
-
-    def __init__(self, *made: object) -> None:
-        self.made = np.empty(0)
-
-    def __setstate__(self, state: tuple[object, ...]) -> None:
-        _, shape, kind, is_fortran, content = state
-        self.made = _made(content.encode("latin-1") if isinstance(content, str) else content, kind, shape, "F" if is_fortran else "C")
-
-
-def _from_buffer(content: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> _Array:
-    array = _Array()
-    array.made = _made(content, kind, shape, order)
-    return array
-
-
-def _made(content: bytes, kind: _Type, shape: tuple[int, ...], order: str) -> np.ndarray:
-    if len(content) != prod(shape) * kind.dtype.itemsize or kind.dtype.hasobject:
-        raise ValueError
-    return np.ndarray(shape, kind.dtype, content, order=order)
-
-
-class _ArraysAlone(pickle._Unpickler):
-    """Python's unpickler with numpy's functions for arrays and nothing else."""
-
-    def find_class(self, module: str, name: str) -> object:
-        made = {("_codecs", "encode"): codecs.encode, ("collections", "OrderedDict"): OrderedDict}
-        made |= {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): _Type}
-        for package in ("numpy.core", "numpy._core"):
-            made |= {(f"{package}.multiarray", "_reconstruct"): _Array, (f"{package}.numeric", "_frombuffer"): _from_buffer}
-            made[f"{package}.multiarray", "scalar"] = lambda kind, content: None
-        return made[module, name]
-
-
 def check_against_unpickler(raw: bytes, path: Path) -> None:
     """Arrays that Python's unpickler and numpy make are the tensors."""
     check_file(raw, path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded = _ArraysAlone(BytesIO(raw), encoding="latin1").load()
+            loaded = ArraysAlone(BytesIO(raw), encoding="latin1").load()
             theirs = dict(islice(_arrays(loaded, ""), MOST_ARRAYS))
     except Exception:
         return
@@ -231,7 +188,7 @@ def check_against_unpickler(raw: bytes, path: Path) -> None:
 
 
 def _arrays(value: object, path: str) -> Iterator[tuple[str, np.ndarray]]:
-    if isinstance(value, _Array):
+    if isinstance(value, Array):
         yield path, value.made
     elif path.count(".") < 6 and isinstance(value, dict | list | tuple):
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):

@@ -64,6 +64,9 @@ def _legacy() -> Iterator[Variant]:
     for number, identity in enumerate((plain("module") + b"cbait\nrun\n" + plain("bait.py") + plain("open('marker', 'w')"), plain("module"), plain("storage"), plain("tensor") + plain("7"))):
         yield f"identity {number}", legacy(value=tensor(identity=b"(" + identity + b"tQ")), "refuse"
     yield "a module's source", legacy(value=HEAD + b"(" + plain("module") + b"cbait\nrun\n" + plain("b.py") + plain("import bait") + b"tQ)R."), "either"
+    magic, after = whole[:15], whole[15:]
+    for number, start in enumerate((b"\x80\x02" * 40 + magic, b"N0" * 200 + magic, b"\x80\x02L119547037146038801333356L\n.", b"\x80\x03" + b"K\x01K\x0200" * 9 + magic)):
+        yield f"the magic number in other opcodes {number}", start + after, "refuse" if number == 1 else "read"
     for number, tail in enumerate((b"x", bytes(1000), whole, b"\x80\x02cbait\nrun\n)R.")):
         yield f"tail {number}", legacy(tail=tail), "either"
 
@@ -92,6 +95,12 @@ def tar(members: Members, change: dict[str, dict[str, object]] | None = None, fo
     return out.getvalue()
 
 
+def resealed(raw: bytes, at: int, field: bytes) -> bytes:
+    """A tar archive with another field in its first header, whose checksum is right."""
+    header = raw[:at] + field + raw[at + len(field) : 148] + b" " * 8 + raw[156:512] if at < 148 else raw[:148] + b" " * 8 + raw[156:at] + field + raw[at + len(field) : 512]
+    return header[:148] + b"%06o\0 " % sum(header) + header[156:] + raw[512:]
+
+
 def _tar() -> Iterator[Variant]:
     usual = tar_members()
     whole = tar(usual)
@@ -115,6 +124,10 @@ def _tar() -> Iterator[Variant]:
     for kind in (tarfile.DIRTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE):
         yield f"headers in the bytes of type {kind.decode()}", tar([("x", tar([("storages", hidden)])), *usual], {"x": {"type": kind}}), "refuse"
     yield "headers in the bytes of an old folder", tar([("x/", tar([("storages", hidden)])), *usual], {"x/": {"type": tarfile.AREGTYPE}}), "refuse"
+    for number, (at, field) in enumerate(((148, b"\0" + whole[148:155]), (100, b"none    "), (136, b"0000000000x\0"), (337, b"9"), (124, b"\x80" + bytes(9) + b"\4"))):
+        yield f"a number that is none {number}", resealed(whole, at, field) if at != 148 else whole[:at] + field + whole[at + 8 :], "refuse"
+    for at, field in ((108, b"\x80" + bytes(6) + b"\1"), (136, b"\xff" * 12)):
+        yield f"a large number at {at}", resealed(whole, at, field), "read"
     for name in ("x/" * 60 + "storages", "x" * 120):
         yield f"a name of {len(name)} letters", tar([*usual[:3], (name, usual[3][1])], form=tarfile.USTAR_FORMAT if "/" in name else tarfile.GNU_FORMAT), "refuse"
     for number, name in enumerate(("../x", "/etc/passwd", "a" * 300, "\x1b[2J", "é", "pickle/", "PICKLE", "./pickle.txt", "C:\\x")):
