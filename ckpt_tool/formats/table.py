@@ -36,9 +36,9 @@ class Format:
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
-    """The length may have any first byte, so that this is asked before all other signatures."""
+    """The length may have any first byte, so that this is asked before all other signatures; but for the zip's, which torch goes by."""
     length = int.from_bytes(head[:8], "little")
-    return head[8:9] == b"{" and length <= HEADER_BYTES and 8 + length <= size
+    return not head.startswith(b"PK\3\4") and head[8:9] == b"{" and length <= HEADER_BYTES and 8 + length <= size
 
 
 def is_legacy_stream(head: bytes, size: int) -> bool:

@@ -1,12 +1,14 @@
 """safetensors files agree with the reference reader, and what the format forbids is refused."""
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ckpt_tool.errors import FormatError, InputError
@@ -131,3 +133,14 @@ def test_a_file_with_a_hash_mark_in_its_name_is_meant_as_a_whole(tmp_path: Path)
     path = write(tmp_path / "a.safetensors#model", {"w": W}, bytes(4))
     with open_checkpoint(path) as checkpoint:
         assert list(checkpoint.catalog) == ["w"]
+
+
+def test_a_file_that_begins_as_a_zip_is_none(tmp_path: Path) -> None:
+    """A header of 67 MB whose length has the letters of a zip: torch would look for an archive in it."""
+    length = int.from_bytes(b"PK\3\4", "little")
+    with open(tmp_path / "a.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", length) + b'{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(length) + b"\7")
+    with safe_open(tmp_path / "a.safetensors", "pt") as theirs:
+        assert theirs.get_tensor("w") == 7
+    with pytest.raises(FormatError, match="a zip archive"):
+        open_checkpoint(str(tmp_path / "a.safetensors")).close()
