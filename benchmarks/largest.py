@@ -20,7 +20,7 @@ from random import Random
 
 from timing import CKPT, ENVIRONMENT
 
-TENSORS = 330_000
+TENSORS, TORCH_TENSORS = 330_000, 250_000
 SECONDS, MEMORY = 10, 600
 LETTERS = "abcdefghijklmnopqrstuvwxyz_0123456789"
 
@@ -49,9 +49,9 @@ def write_torch(path: Path, zipped: bool) -> None:
     """Views of one storage: what takes the fewest bytes for a tensor."""
     import torch
 
-    values = torch.zeros(TENSORS)
+    values = torch.zeros(TORCH_TENSORS)
     keys = names(1, 8)
-    torch.save({next(keys): values[i : i + 1] for i in range(TENSORS)}, path, _use_new_zipfile_serialization=zipped)
+    torch.save({next(keys): values[i : i + 1] for i in range(TORCH_TENSORS)}, path, _use_new_zipfile_serialization=zipped)
 
 
 def write_npz(path: Path) -> None:
@@ -60,8 +60,41 @@ def write_npz(path: Path) -> None:
     array = io.BytesIO()
     np.save(array, np.zeros(1, np.float32))
     with zipfile.ZipFile(path, "w") as archive:
-        for _, key in zip(range(200_000), names(1, 8), strict=False):
+        for _, key in zip(range(100_000), names(1, 8), strict=False):
             archive.writestr(f"{key}.npy", array.getvalue())
+
+
+def write_entries(path: Path) -> None:
+    """As many members as an archive may have, of which the pickle names none."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02}.")
+        archive.writestr("a/version", b"3\n")
+        for number in range(599_000):
+            archive.writestr(f"a/{number}", b"")
+
+
+def write_texts(path: Path) -> None:
+    """A bare pickle of as many texts as its memory lets through."""
+    texts = b"".join(b"X\5\0\0\0%05x" % i for i in range(1_000_000))
+    path.write_bytes(b"\x80\x04](" + (b"](" + texts + b"e") * 5 + b"e.")
+
+
+def write_arrays(path: Path) -> None:
+    """A bare pickle that is nearly all bytes."""
+    import pickle
+
+    import numpy as np
+
+    path.write_bytes(pickle.dumps({"w": np.zeros(250_000_000, np.uint8)}, 4))
+
+
+def write_opcodes(path: Path) -> None:
+    """As many opcodes as a pickle may have, of the slowest."""
+    path.write_bytes(b"\x80\x04" + b"(S'a'\nl0" * 2_200_000 + b"N.")
+
+
+def write_long_lines(path: Path) -> None:
+    path.write_text("".join(f"{i:08d}{'k' * 118}\tF32\t1x2\n" for i in range(480_000)))
 
 
 def write_key_list(path: Path) -> None:
@@ -80,7 +113,12 @@ FILES: dict[str, Callable[[Path], None]] = {
     "views.pth": lambda path: write_torch(path, True),
     "views, old format.pth": lambda path: write_torch(path, False),
     "arrays.npz": write_npz,
+    "members.pth": write_entries,
+    "texts.pkl": write_texts,
+    "bytes.pkl": write_arrays,
+    "opcodes.pkl": write_opcodes,
     "key list.txt": write_key_list,
+    "key list of long names.txt": write_long_lines,
 }
 
 

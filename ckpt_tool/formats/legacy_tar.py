@@ -13,7 +13,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.legacy_stream import Stream
-from ckpt_tool.formats.limits import DIMENSIONS
+from ckpt_tool.formats.limits import DIMENSIONS, TAR_RECORDS
 from ckpt_tool.formats.pickle_calls import make_storage
 from ckpt_tool.formats.pickle_values import PickleFault, StorageRef, TensorRef
 from ckpt_tool.formats.pickled import pickled_contents
@@ -102,6 +102,8 @@ def _count(file: SourceFile, stream: Stream) -> int:
     count = stream.load("a count")
     if type(count) is not int or not 0 <= count <= stream.end - stream.pos:
         raise FormatError(file.path, "announces more than it can hold")
+    if count > TAR_RECORDS:
+        raise FormatError(file.path, f"has {count:,} storages or tensors; at most {TAR_RECORDS:,} are read")
     return count
 
 

@@ -7,8 +7,10 @@ HEADER_BYTES = 100_000_000
 """A safetensors header; the reference reader's own limit."""
 PICKLE_BYTES = 256 * MiB
 """One pickle stream."""
-PICKLE_OPCODES = 12_000_000
+PICKLE_OPCODES = 9_000_000
 """About 35 describe a tensor."""
+PICKLE_MEMORY, OBJECT_BYTES = 512 * MiB, 80
+"""What a pickle may take: its own bytes, those that were copied from it, and so many for each object that it made."""
 PICKLE_VALUES = 4_000_000
 """Values on the machine's stack or in its memo; about 12 of a tensor stay in the memo."""
 PICKLE_CONTAINERS = 2_000_000
@@ -48,12 +50,19 @@ INFLATED_BYTES = 48 * MiB
 """What all members of an archive together may inflate to that are beyond that ratio: masks and zeros of a real model, but no bomb."""
 EXPANSION = 64 * MiB
 """Bytes that a view with overlapping strides may have beyond those of its storage, when its values are asked for."""
-ZIP_ENTRIES = 2_000_000
+ZIP_ENTRIES = 600_000
+ZIP_DIRECTORY_BYTES = 96 * MiB
+NPZ_ARRAYS = 100_000
+CODE_BYTES = 32 * MiB
+"""The code of all classes of a TorchScript program."""
+TAR_MEMBERS = 1000
+TAR_RECORDS = 200_000
+"""Storages, and tensors, of torch's tar archives; models of that time had hundreds."""
 CHECK_ON_OPEN = 16 * MiB
 """Files up to this size have all their checksums verified when they are opened; larger ones as their bytes are read."""
 INFLATE_ON_OPEN = 128 * MiB
 """What is inflated for that."""
-KEY_LIST_BYTES = 256 * MiB
+KEY_LIST_BYTES = 64 * MiB
 KEY_LIST_LINES = 500_000
 OPEN_SHARDS = 200
 """Files of one checkpoint that stay open; the others are opened again when they are read."""

@@ -3,7 +3,7 @@
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import SourceFile
-from ckpt_tool.formats.limits import CHECK_ON_OPEN
+from ckpt_tool.formats.limits import CHECK_ON_OPEN, NPZ_ARRAYS
 from ckpt_tool.formats.npy import read_array
 from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.formats.placement import Placement
@@ -14,6 +14,8 @@ from ckpt_tool.tensors import Catalog, TensorInfo
 def read(file: SourceFile, wanted: str) -> Contents:
     """Raises FormatError for members that are no arrays, and for arrays of objects, which are pickles."""
     archive = read_directory(file)
+    if len(archive.members) > NPZ_ARRAYS:
+        raise FormatError(file.path, f"has {len(archive.members):,} arrays; at most {NPZ_ARRAYS:,} are read")
     if file.size <= CHECK_ON_OPEN:
         archive.check()
     infos: list[TensorInfo] = []

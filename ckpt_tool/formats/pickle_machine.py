@@ -7,16 +7,26 @@ with becomes `Opaque`; the few calls in `pickle_calls.KNOWN` are described as wh
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Iterable
 from struct import Struct
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import AGAIN
-from ckpt_tool.formats.limits import ENTRY, PICKLE_CONTAINERS, PICKLE_COPIED, PICKLE_MARKS, PICKLE_OPCODES, PICKLE_VALUES
+from ckpt_tool.formats.limits import (
+    ENTRY,
+    OBJECT_BYTES,
+    PICKLE_CONTAINERS,
+    PICKLE_COPIED,
+    PICKLE_MARKS,
+    PICKLE_MEMORY,
+    PICKLE_OPCODES,
+    PICKLE_VALUES,
+)
 from ckpt_tool.formats.pickle_calls import COPYING, KNOWN
 from ckpt_tool.formats.pickle_opcodes import OPCODES
 from ckpt_tool.formats.pickle_tensors import OPCODES_OF_A_TENSOR, TensorReader
-from ckpt_tool.formats.pickle_values import Global, Opaque, PickleFault
+from ckpt_tool.formats.pickle_values import Global, Opaque, PickleFault, PickleTooLarge
 
 Persistent = Callable[[object], object]
 
@@ -41,7 +51,9 @@ class _NeedsMemo(Exception):
 class PickleMachine:
     """One run over one pickle. `calls` gathers the names of what unpickling would have called, in the order of the calls."""
 
-    __slots__ = ("calls", "copied", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack", "start", "tensors")
+    __slots__ = (
+        "blocks", "calls", "copied", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack", "start", "tensors",
+    )  # fmt: skip
 
     def __init__(self, data: bytes, start: int = 0, persistent: Persistent = refuse_persistent) -> None:
         self.data, self.start, self.end = data, start, len(data)
@@ -57,6 +69,7 @@ class PickleMachine:
         self.calls: dict[str, None] = {}
         self.made = 0
         self.copied = 0
+        self.blocks = sys.getallocatedblocks()
         self.tensors = TensorReader(self.data, self.memo, self.persistent) if in_steps else None
 
     def load(self, path: str, place: str) -> object:
@@ -69,6 +82,8 @@ class PickleMachine:
                 value = self._run()
             self.memo.clear()
             return value
+        except PickleTooLarge as fault:
+            raise FormatError(path, f"its pickle {fault}", None, f"{place}, byte {self.pos}") from None
         except PickleFault as fault:
             fact = str(fault)
         except KeyError as error:
@@ -124,9 +139,14 @@ class PickleMachine:
     def note_call(self, name: str) -> None:
         self.calls[name] = None
 
-    def _check_size(self, values: int, marks: int) -> None:
+    def _check_size(self, values: int, marks: int, read: int) -> None:
+        """`read` is how many of its bytes were read by now."""
+        memory = len(self.data) + read + OBJECT_BYTES * (sys.getallocatedblocks() - self.blocks)
+        if memory > PICKLE_MEMORY:
+            raise PickleTooLarge(f"takes more than {PICKLE_MEMORY >> 20} MB of memory")
         if values > PICKLE_VALUES or marks > PICKLE_MARKS or self.made > PICKLE_CONTAINERS:
-            raise PickleFault(f"makes {values} values and {self.made} containers; {PICKLE_VALUES} and {PICKLE_CONTAINERS} are the most")
+            most = f"{PICKLE_VALUES:,} and {PICKLE_CONTAINERS:,} are the most"
+            raise PickleTooLarge(f"makes {values:,} values and {self.made:,} containers; {most}")
 
     def _run(self) -> object:
         """The hot loop: the opcodes that torch.save writes for each tensor, most frequent first; `OPCODES` has the others."""
@@ -144,7 +164,7 @@ class PickleMachine:
                         if data[pos + 1 : pos + 3] == _TWO_MARKS and tensors and (after := tensors.read(pos - 1, stack)) >= pos:
                             pos = after
                             if tensors.taken > PICKLE_OPCODES // OPCODES_OF_A_TENSOR:
-                                raise PickleFault(f"has more than {PICKLE_OPCODES} opcodes")
+                                raise PickleTooLarge(f"has more than {PICKLE_OPCODES:,} opcodes")
                         else:
                             stack.append(memo[data[pos]])
                             pos += 1
@@ -203,7 +223,7 @@ class PickleMachine:
                             raise PickleFault(f"has the unknown opcode {op:#04x}")
                         other(self)
                         pos, stack = self.pos, self.stack
-                self._check_size(len(stack) + len(memo), len(marks))
-            raise PickleFault(f"has more than {PICKLE_OPCODES} opcodes")
+                self._check_size(len(stack) + len(memo), len(marks), pos - self.start)
+            raise PickleTooLarge(f"has more than {PICKLE_OPCODES:,} opcodes")
         finally:
             self.pos = max(self.pos, pos)

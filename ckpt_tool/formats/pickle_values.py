@@ -10,6 +10,10 @@ class PickleFault(Exception):
     """Something that no pickle of a checkpoint has; the machine adds where."""
 
 
+class PickleTooLarge(PickleFault):
+    """A pickle asks for more than a reader gives."""
+
+
 @dataclass(slots=True, eq=False)
 class Global:
     """A name that a pickle would have imported. It is only a name here; `known` describes what calling it would make."""

@@ -54,6 +54,7 @@ class Listing:
     inside: list[tuple[str, Dense]] = field(default_factory=list)
     elsewhere: list[tuple[str, Dense]] = field(default_factory=list)
     extras: list[Extra] = field(default_factory=list)
+    unlisted: int = 0
     listed: int = 0
     again: Again = field(default_factory=Again)
 
@@ -98,18 +99,25 @@ class Listing:
             else:
                 self.inside.append((key, child))
         else:
-            self.extras.append(Extra(path, "tensor", describe(child)))
+            self._add_extra(path, "tensor", child)
 
     def _add_leftovers(self, module: object, path: str) -> None:
         """Tensors of a module that its `state_dict()` leaves out are no tensors of the checkpoint; they are named all the same."""
         for name, child in module_leftovers(module):
             if type(child) in TENSOR_TYPES or id(child) in self.holding:
                 kind = "tensor" if type(child) in TENSOR_TYPES else "container"
-                self.extras.append(Extra(path + name, kind, f"{describe(child)}, not in the module's state dict"))
+                self._add_extra(path + name, kind, child, ", not in the module's state dict")
 
     def note(self, path: str, value: object) -> None:
         kind = "object" if type(value) is Opaque else "container" if isinstance(value, dict | list | tuple) and value else "value"
-        self.extras.append(Extra(path, kind, describe(value)))
+        self._add_extra(path, kind, value)
+
+    def _add_extra(self, path: str, kind: str, value: object, remark: str = "") -> None:
+        """The first ones; others are counted."""
+        if len(self.extras) < EXTRAS:
+            self.extras.append(Extra(path, kind, f"{describe(value)}{remark}"))
+        else:
+            self.unlisted += 1
 
 
 def pickled_contents(
@@ -143,7 +151,7 @@ def pickled_contents(
     extras = [*described.listing.extras, *described.root_extras, *_call_extras(calls), *_note_extras(notes)]
     taken = described.listing.taken
     return Contents(
-        described.catalog, placements, {}, versions_of(taken.value), bounded(extras),
+        described.catalog, placements, {}, versions_of(taken.value), bounded(extras, described.listing.unlisted),
         described.state_dicts, taken.text, described.elsewhere,
     )  # fmt: skip
 
@@ -255,11 +263,11 @@ def _note_extras(notes: Iterable[str]) -> list[Extra]:
     return [Extra("", "note", note) for note in notes]
 
 
-def bounded(extras: list[Extra]) -> tuple[Extra, ...]:
-    """The extras, the many of a kind cut short with a note that counts the others. Calls are kept before all else."""
+def bounded(extras: list[Extra], unlisted: int) -> tuple[Extra, ...]:
+    """The extras, the many of a kind cut short with a note that counts the others, too. Calls are kept before all else."""
     extras.sort(key=lambda extra: extra.kind != "call")
     if (calls := sum(extra.kind == "call" for extra in extras)) > EXTRAS:
         extras[EXTRAS - 1 : calls] = [Extra("", "call", f"… and {calls - EXTRAS + 1} more")]
-    if len(extras) <= EXTRAS:
-        return tuple(extras)
-    return (*extras[:EXTRAS], Extra("", "note", f"{len(extras) - EXTRAS} more things besides the tensors are not listed"))
+    unlisted += max(0, len(extras) - EXTRAS)
+    more = (Extra("", "note", f"{unlisted} more things besides the tensors are not listed"),) if unlisted else ()
+    return (*extras[:EXTRAS], *more)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
+from ckpt_tool.formats.limits import TAR_MEMBERS
 
 BLOCK = 512
 _SIZE, _CHECKSUM = slice(124, 136), slice(148, 156)
@@ -26,7 +27,7 @@ def read_members(file: SourceFile) -> dict[str, tuple[int, int]]:
     Raises FormatError for what is cut or damaged, and for what torch never wrote: links, sparse files, names in two places.
     """
     members: dict[str, tuple[int, int]] = {}
-    at = 0
+    at = count = 0
     while at + BLOCK <= file.size:
         header = file.read(at, BLOCK)
         if not header.strip(b"\0"):
@@ -39,6 +40,9 @@ def read_members(file: SourceFile) -> dict[str, tuple[int, int]]:
         following = start + -(-size // BLOCK) * BLOCK
         if following > file.size:
             raise truncated(file.path, following, file.size)
+        count += 1
+        if count > TAR_MEMBERS:
+            raise FormatError(file.path, f"is a tar archive of more than {TAR_MEMBERS:,} members; torch's have four")
         if kind in _EXTENDED:
             _check_extended(file, start, size)
         elif kind in _FILES and not name.endswith("/"):

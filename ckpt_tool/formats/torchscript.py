@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 
-from ckpt_tool.formats.limits import MiB
+from ckpt_tool.formats.limits import CODE_BYTES
 from ckpt_tool.formats.pickle_values import Global, Opaque
 from ckpt_tool.formats.zip_directory import Archive
 
-CODE_BYTES = 16 * MiB
 _CLASS = re.compile(r"^class ([^\s(]+)\(Module\):\n  __parameters__ = \[(.*)\]\n  __buffers__ = \[(.*)\]\n", re.MULTILINE)
 _NAME = re.compile(r'"((?:[^"\\]|\\.)*)"')
 Classes = dict[str, tuple[frozenset[str], frozenset[str]]]
@@ -20,7 +19,7 @@ Classes = dict[str, tuple[frozenset[str], frozenset[str]]]
 
 def as_modules(root: object, archive: Archive, folder: str) -> object:
     """The same objects, with the attributes of each module sorted into parameters, buffers, submodules and others."""
-    files: dict[str, Classes] = {}
+    code = _Code(archive, folder)
     pending, seen = [root], {id(root)}
     while pending:
         value = pending.pop()
@@ -29,13 +28,13 @@ def as_modules(root: object, archive: Archive, folder: str) -> object:
         children = [child for child in value.state.values() if type(child) is Opaque and id(child) not in seen]
         seen.update(map(id, children))
         pending += children
-        _sort_attributes(value, archive, folder, files)
+        _sort_attributes(value, code)
     return root
 
 
-def _sort_attributes(module: Opaque, archive: Archive, folder: str, files: dict[str, Classes]) -> None:
+def _sort_attributes(module: Opaque, code: _Code) -> None:
     attributes = module.state
-    names = _names(module.callee, archive, folder, files)
+    names = code.names_of(module.callee)
     if not isinstance(attributes, dict) or names is None:
         return
     parameters, buffers = names
@@ -49,14 +48,23 @@ def _sort_attributes(module: Opaque, archive: Archive, folder: str, files: dict[
     }
 
 
-def _names(callee: object, archive: Archive, folder: str, files: dict[str, Classes]) -> tuple[frozenset[str], frozenset[str]] | None:
-    """The parameters and buffers of a class, or None where its code does not tell."""
-    if type(callee) is not Global:
-        return None
-    path = f"{folder}/code/{callee.module.replace('.', '/')}.py"
-    if path not in files:
-        files[path] = _classes(archive.read(path, CODE_BYTES)) if path in archive.members else {}
-    return files[path].get(callee.name)
+class _Code:
+    """The code of a program's classes, each file of it read once, and no more than `CODE_BYTES` of all."""
+
+    def __init__(self, archive: Archive, folder: str) -> None:
+        self._archive, self._folder, self._left = archive, folder, CODE_BYTES
+        self._files: dict[str, Classes] = {}
+
+    def names_of(self, callee: object) -> tuple[frozenset[str], frozenset[str]] | None:
+        """The parameters and buffers of a class, or None where its code does not tell. Raises FormatError for too much code."""
+        if type(callee) is not Global:
+            return None
+        path = f"{self._folder}/code/{callee.module.replace('.', '/')}.py"
+        if path not in self._files:
+            code = self._archive.read(path, self._left) if path in self._archive.members else b""
+            self._left -= len(code)
+            self._files[path] = _classes(code)
+        return self._files[path].get(callee.name)
 
 
 def _classes(code: bytes) -> Classes:

@@ -9,7 +9,7 @@ from struct import Struct, unpack_from
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.crc import crc32
 from ckpt_tool.formats.files import AGAIN, SourceFile
-from ckpt_tool.formats.limits import INFLATE_ON_OPEN, INFLATE_RATIO, INFLATED_BYTES, ZIP_ENTRIES
+from ckpt_tool.formats.limits import INFLATE_ON_OPEN, INFLATE_RATIO, INFLATED_BYTES, ZIP_DIRECTORY_BYTES, ZIP_ENTRIES
 from ckpt_tool.formats.placement import Deflated, Extent
 
 END, END64, LOCATOR64, CENTRAL, LOCAL, DESCRIPTOR = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4", b"PK\7\x08"
@@ -79,7 +79,7 @@ class Archive:
 def read_directory(file: SourceFile) -> Archive:
     """Raises FormatError for what is damaged, encrypted, ambiguous or inflates without bound."""
     end, count, size, start, notes = _find_end(file)
-    if count > ZIP_ENTRIES or count * _CENTRAL.size > size:
+    if count > ZIP_ENTRIES or count * _CENTRAL.size > size or size > ZIP_DIRECTORY_BYTES:
         raise FormatError(file.path, f"its zip directory declares {count} entries in {size} bytes", AGAIN)
     if start + size > end:
         raise FormatError(file.path, "its zip directory does not lie inside the file", AGAIN)
@@ -214,6 +214,8 @@ def _check_method(file: SourceFile, member: Member, flags: int) -> None:
         raise FormatError(file.path, f"`{member.name[:200]}` is encrypted, or of an unknown kind (flags {flags:#06x})")
     if member.method not in (STORED, DEFLATED):
         raise FormatError(file.path, f"`{member.name[:200]}` is compressed by method {member.method}, which torch does not read")
+    if member.method == DEFLATED and member.stored > 2 * member.size + WINDOW:
+        raise FormatError(file.path, f"`{member.name[:200]}` is compressed from {member.size} to {member.stored} bytes, as nobody does")
     if member.method == STORED and member.stored != member.size:
         raise FormatError(file.path, f"`{member.name[:200]}` is stored as it is, yet in {member.stored} instead of {member.size} bytes")
 
