@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 from mmap import mmap
-from typing import Literal
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.crc import crc32
@@ -181,79 +180,29 @@ Placement = Extent | View
 
 def read_view(view: View, dtype: DType, shape: Shape, path: str) -> bytes:
     """The contiguous little-endian bytes of a view. Raises FormatError for one that expands without bound."""
+    import numpy as np
+
     if dtype is DType.F4:
         dtype, shape = DType.U8, packed_shape(dtype, shape)
-    storage, size = view.storage.read()[view.skip :], dtype.itemsize
-    if prod(shape) * size > len(storage) + EXPANSION:
+    storage, size = view.storage.read(), dtype.itemsize
+    if prod(shape) * size > len(storage) - view.skip + EXPANSION:
         raise FormatError(path, f"a tensor of {prod(shape)} elements is a view of {len(storage)} bytes", "its values can't be listed")
-    gathered = _gather(memoryview(storage), view.offset, shape, view.stride, size)
-    if view.swapped:
-        gathered = _swap(gathered, size // 2 if dtype.is_complex else size)
-    if view.conjugate or view.negative:
-        gathered = _flip_signs(gathered, dtype, view)
-    return gathered
-
-
-_CODES: dict[int, Literal["B", "H", "I", "Q"]] = {1: "B", 2: "H", 4: "I", 8: "Q"}
-
-
-def _gather(storage: memoryview, offset: int, shape: Shape, stride: tuple[int, ...], size: int) -> bytes:
-    """The elements of a strided view in C order. Elements of 16 bytes are read as two of 8 along a new last dimension."""
-    if prod(shape) == 0:
+    if not prod(shape):
         return b""
-    if size not in _CODES:
-        return _gather(storage, offset * 2, (*shape, 2), (*(2 * s for s in stride), 1), size // 2)
-    elements = storage[: len(storage) // size * size].cast(_CODES[size])
-    (*outer, count), (*jumps, step) = _fuse(shape, stride)
-    starts = [offset]
-    for extent, jump in zip(outer, jumps, strict=True):
-        starts = [start + i * jump for start in starts for i in range(extent)]
-    if step == 0:
-        return b"".join(elements[start : start + 1].tobytes() * count for start in starts)
-    return b"".join(elements[start : start + (count - 1) * step + 1 : step].tobytes() for start in starts)
-
-
-def _fuse(shape: Shape, stride: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    """The same view with dimensions of 1 left out and neighbours that step evenly made one, so that runs are long."""
-    shapes, strides = [1], [1]
-    for extent, step in zip(shape, stride, strict=True):
-        if extent == 1:
-            continue
-        if shapes[-1] == 1:
-            shapes[-1], strides[-1] = extent, step
-        elif strides[-1] == extent * step:
-            shapes[-1], strides[-1] = shapes[-1] * extent, step
-        else:
-            shapes.append(extent)
-            strides.append(step)
-    return shapes, strides
-
-
-def _swap(raw: bytes, size: int) -> bytes:
-    swapped = bytearray(raw)
-    for lane in range(size):
-        swapped[lane::size] = raw[size - 1 - lane :: size]
-    return bytes(swapped)
-
-
-def _flip_signs(raw: bytes, dtype: DType, view: View) -> bytes:
-    """Conjugates or negates as torch does on reading its lazy bits: floating-point numbers by their sign bits."""
-    if not (dtype.is_floating or dtype.is_complex):
-        return _negate_integers(raw, dtype.itemsize) if view.negative else raw
-    component = dtype.itemsize // 2 if dtype.is_complex else dtype.itemsize
-    flipped, table = bytearray(raw), bytes(value ^ 0x80 for value in range(256))
-    lanes: set[int] = set()
+    part = size // 2 if dtype.is_complex else size
+    # Dimensions of 1 are left out: numpy has no more than 32, or 64.
+    steps = [(extent, step * size) for extent, step in zip(shape, view.stride, strict=True) if extent != 1] + [(size // part, part)]
+    stored = np.ndarray(
+        [extent for extent, _ in steps], f"{'>' if view.swapped else '<'}u{part}", storage,
+        view.skip + view.offset * size, [step for _, step in steps],
+    )  # fmt: skip
+    numbers = stored.astype(f"<u{part}", order="C")
+    if view.negative and not (dtype.is_floating or dtype.is_complex):
+        np.negative(numbers, out=numbers)
+        return numbers.tobytes()
+    sign = numbers.dtype.type(1 << (8 * part - 1))
     if view.negative:
-        lanes ^= set(range(component - 1, dtype.itemsize, component))
+        numbers ^= sign
     if view.conjugate and dtype.is_complex:
-        lanes ^= {dtype.itemsize - 1}
-    for lane in lanes:
-        flipped[lane :: dtype.itemsize] = flipped[lane :: dtype.itemsize].translate(table)
-    return bytes(flipped)
-
-
-def _negate_integers(raw: bytes, size: int) -> bytes:
-    """0 minus each integer, without those bits that don't fit, as torch does."""
-    whole = 1 << 8 * size
-    numbers = (int.from_bytes(raw[start : start + size], "little") for start in range(0, len(raw), size))
-    return b"".join((-number % whole).to_bytes(size, "little") for number in numbers)
+        numbers[..., 1] ^= sign
+    return numbers.tobytes()
