@@ -3,6 +3,7 @@
 import codecs
 import pickle
 from collections import OrderedDict
+from collections.abc import Callable
 from math import prod
 from typing import IO
 
@@ -16,7 +17,27 @@ SAFE |= {("torch", name): object for name in vars(torch) if name.endswith("Tenso
 """Those of tensors' classes are named in tar archives, and not called."""
 
 
-class _Tensors(pickle._Unpickler):
+def _with_plain_keys(opcode: bytes, keys: slice) -> Callable[[pickle._Unpickler], None]:
+    """What an opcode does, where the keys at these places of the stack are texts and numbers: tuples of tuples take ages to hash."""
+
+    def load(self: pickle._Unpickler) -> None:
+        if any(type(key) not in (str, int) for key in self.stack[keys]):
+            raise ValueError("a key of another kind")
+        pickle._Unpickler.dispatch[opcode[0]](self)
+
+    return load
+
+
+class _Plain(pickle._Unpickler):
+    """Without sets: calling None is an error."""
+
+    dispatch = pickle._Unpickler.dispatch | {
+        b"s"[0]: _with_plain_keys(b"s", slice(-2, -1)), b"u"[0]: _with_plain_keys(b"u", slice(0, None, 2)),
+        b"d"[0]: _with_plain_keys(b"d", slice(0, None, 2)), 0x8F: None, 0x90: None, 0x91: None,
+    }  # fmt: skip
+
+
+class _Tensors(_Plain):
     """Python's unpickler with torch's functions for tensors and nothing else."""
 
     def find_class(self, module: str, name: str) -> object:
@@ -69,7 +90,7 @@ def _made(content: bytes, kind: ArrayType, shape: tuple[int, ...], order: str) -
     return np.ndarray(shape, kind.dtype, content, order=order)
 
 
-class ArraysAlone(pickle._Unpickler):
+class ArraysAlone(_Plain):
     """Python's unpickler with numpy's functions for arrays and nothing else."""
 
     def find_class(self, module: str, name: str) -> object:
