@@ -84,9 +84,7 @@ def read_directory(file: SourceFile) -> Archive:
     if start + size > end:
         raise FormatError(file.path, "its zip directory does not lie inside the file", AGAIN)
     if start + size < end:
-        # zipfile and unzip take the last of two archives; miniz, and so torch, reads the directory of the first at that place.
-        fact = f"{end - start - size} bytes lie between its zip directory and its end, as in several archives one behind the other"
-        raise FormatError(file.path, fact, "readers differ in which of them counts; of a distributed checkpoint (.distcp) name the folder")
+        raise _is_several(file, end - start - size)
     members = _read_central(file, file.read(start, size), count)
     if not members:
         raise FormatError(file.path, "is an empty zip archive")
@@ -140,10 +138,19 @@ def _find_end(file: SourceFile) -> tuple[int, int, int, int, tuple[str, ...]]:
         raise FormatError(file.path, "is cut off inside the zip archive's comment", AGAIN)
     notes = (f"{after} bytes follow the zip archive",) if after else ()
     if at >= 20 and tail[at - 20 : at - 16] == LOCATOR64:
+        narrow = (count, 0xFFFF), (size, FULL32), (start, FULL32)
         end, count, size, start = _read_end64(file, end - 20)
+        if any(said not in (number, full) for (said, full), number in zip(narrow, (count, size, start), strict=True)):
+            raise FormatError(file.path, "its two zip end records contradict each other", "readers differ in which of them counts")
     elif count == 0xFFFF or FULL32 in (size, start):
         raise FormatError(file.path, "its zip64 directory is missing")
     return end, count, size, start, notes
+
+
+def _is_several(file: SourceFile, gap: int) -> FormatError:
+    """zipfile and unzip take the last of two archives; miniz, and so torch, what stands at the last one's places in the whole file."""
+    fact = f"{gap} bytes lie between its zip directory and its end, as in several archives one behind the other"
+    return FormatError(file.path, fact, "readers differ in which of them counts; of a distributed checkpoint (.distcp) name the folder")
 
 
 def _read_end64(file: SourceFile, locator: int) -> tuple[int, int, int, int]:
@@ -153,6 +160,8 @@ def _read_end64(file: SourceFile, locator: int) -> tuple[int, int, int, int]:
     magic, disk, first_disk, here, count, size, start = unpack_from("<4s8x4xIIQQQQ", file.read(at, 56))
     if magic != END64 or disk or first_disk or here != count:
         raise FormatError(file.path, "its zip64 end record is damaged", AGAIN)
+    if at + 56 != locator:
+        raise _is_several(file, locator - at - 56)
     return at, count, size, start
 
 

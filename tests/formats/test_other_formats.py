@@ -1,6 +1,7 @@
 """npz, npy, GGUF; files that are no checkpoints; and that none of it needs torch or numpy."""
 
 import gzip
+import io
 import json
 import os
 import pickle
@@ -345,6 +346,19 @@ def test_a_distributed_checkpoint_is_named(tmp_path: Path) -> None:
     (tmp_path / ".metadata").write_bytes(b"\x80\x04.")
     with pytest.raises(FormatError, match="DCP"):
         open_checkpoint(str(tmp_path))
+
+
+def test_a_file_of_a_distributed_checkpoint_is_several_archives(tmp_path: Path) -> None:
+    """torch.load takes the first of two tensors that were saved alike, zipfile the second."""
+    parts = []
+    for value in (1.0, 2.0):
+        buffer = io.BytesIO()
+        torch.save(torch.full((2,), value), buffer)
+        parts.append(buffer.getvalue())
+    (tmp_path / "__0_0.distcp").write_bytes(b"".join(parts))
+    assert torch.load(tmp_path / "__0_0.distcp").tolist() == [1, 1]
+    with pytest.raises(FormatError, match="several archives one behind the other"):
+        open_checkpoint(str(tmp_path / "__0_0.distcp"))
 
 
 OPEN_ALL = """

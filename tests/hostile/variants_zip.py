@@ -176,6 +176,13 @@ def _zip64() -> Iterator[Variant]:
     wide = {"here": 0xFFFF, "count": 0xFFFF, "size": 0xFFFFFFFF, "start": 0xFFFFFFFF}
     yield "all wide", build(entries(), tail=end(), **wide), "either"
     yield "missing", build(entries(), **wide), "refuse"
+    yield "as torch writes it", build(entries(), tail=end()), "read"
+    for name, value in (("start", 0), ("start", start + 1), ("size", directory - 46), ("count", count - 1)):
+        yield f"contradicted {name} {value}", build(entries(), tail=end(), **{name: value} | ({"here": value} if name == "count" else {})), "refuse"
+    yield "extensible data", build(entries(), tail=end(length=52)[:56] + bytes(8) + end(length=52)[56:]), "refuse"
+    for other in (plain, build(with_entry("data/0", content=bytes(24)))):
+        whole, second = (one[: one.rindex(b"PK\5\6")] + end() + one[one.rindex(b"PK\5\6") :] for one in (plain, other))
+        yield f"two archives, {other == plain}", whole + second, "refuse"
     for name, value in (("start", 1 << 63), ("start", (1 << 64) - 1), ("size", 1 << 63), ("size", (1 << 64) - 1), ("count", 1 << 63), ("here", 0), ("disk", 1), ("first", 1),
         ("at", 1 << 63), ("at", 0), ("at", start), ("at", (1 << 64) - 1), ("disks", 9), ("locator_disk", 1), ("count", 0), ("count", count - 1), ("start", start + 1)):  # fmt: skip
         yield f"{name} {value}", build(entries(), tail=end(**{name: value}), **wide), "refuse"
