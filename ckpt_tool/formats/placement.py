@@ -140,8 +140,8 @@ class Deflated:
         try:
             content = inflater.decompress(self.file.read(self.offset, self.stored), self.length + 1)
         except zlib.error:
-            content = b""
-        is_whole = len(content) == self.length and (inflater.eof or not self.length) and not inflater.unused_data
+            raise FormatError(self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}") from None
+        is_whole = len(content) == self.length and (inflater.eof or not self.stored) and not inflater.unused_data
         if not is_whole or (self.crc32 is not None and crc32(content) != self.crc32):
             raise FormatError(self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}")
         return content

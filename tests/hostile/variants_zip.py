@@ -217,6 +217,8 @@ def _surroundings() -> Iterator[Variant]:
     whole = build(entries())
     yield "as it should be", whole, "read"
     yield "comment", build(entries(), comment=b"about"), "read"
+    nothing = Entry(b"archive/nothing", b"", 8, raw=b"\x07junk")
+    yield "an empty member of junk", build([*entries(), nothing]), "refuse"
     yield "the largest comment", build(entries(), comment=b"x" * 0xFFFF), "read"
     yield "the letters of an end in the comment", build(entries(), comment=b"PK\5\6"), "read"
     yield "an end in the comment", build(entries(), comment=b"PK\5\6" + bytes(18)), "either"
