@@ -60,19 +60,22 @@ def check_against_torch(raw: bytes, path: Path) -> None:
             loaded = _loaded(path)
         except Exception:
             return check_file(raw, path)
-    theirs = dict(tensors_of(loaded, ""))
+    return _check_all(path, dict(tensors_of(loaded, "")))
+
+
+def _check_all(path: Path, theirs: dict[str, torch.Tensor]) -> None:
+    """Where we read the file too, all of their tensors, by path, are ours or named, and ours are theirs."""
     with suppress(InputError), open_checkpoint(str(path)) as checkpoint:
         prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
         for key in checkpoint.catalog:
-            if checkpoint.catalog[key].nbytes < MOST_BYTES and prefix + key in theirs:
-                compare(checkpoint, key, theirs[prefix + key])
-            elif prefix + key not in theirs:
+            if prefix + key not in theirs:
                 raise Misread(f"`{key}` is none of {list(theirs)[:20]}")
+            if checkpoint.catalog[key].nbytes < MOST_BYTES:
+                compare(checkpoint, key, theirs[prefix + key])
         ours = {prefix + key for key in checkpoint.catalog} | {info.key for info in checkpoint.contents.elsewhere}
         lost = theirs.keys() - ours - {extra.path for extra in checkpoint.extras}
         if lost:
-            raise Misread(f"torch has {sorted(lost)[:20]}, which we don't")
-    return None
+            raise Misread(f"they have {sorted(lost)[:20]}, which we don't")
 
 
 def check_against_numpy(raw: bytes, path: Path) -> None:
@@ -89,9 +92,14 @@ def check_against_numpy(raw: bytes, path: Path) -> None:
         if lost or set(checkpoint.catalog) - theirs.keys():
             raise Misread(f"keys {list(checkpoint.catalog)} and {list(theirs)}")
         for key in checkpoint.catalog:
-            array = theirs[key]
-            compare(checkpoint, key, torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C")))
+            compare(checkpoint, key, _as_tensor(theirs[key]))
     return None
+
+
+def _as_tensor(array: np.ndarray) -> torch.Tensor | np.ndarray:
+    """Texts, dates and structures stay what they are: they are no tensors of ours either."""
+    is_number = array.dtype.kind in "biufc"
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C")) if is_number and array.dtype.itemsize <= 16 else array
 
 
 def tensors_of(value: object, path: str) -> Iterator[tuple[str, torch.Tensor]]:
@@ -172,24 +180,14 @@ def check_against_unpickler(raw: bytes, path: Path) -> None:
             theirs = dict(islice(_arrays(loaded, ""), MOST_ARRAYS))
     except Exception:
         return
-    if len(theirs) == MOST_ARRAYS:
-        return
-    with suppress(InputError), open_checkpoint(str(path)) as checkpoint:
-        prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
-        for key in checkpoint.catalog:
-            if prefix + key not in theirs:
-                raise Misread(f"`{key}` is none of {list(theirs)[:20]}")
-            array = theirs[prefix + key]
-            compare(checkpoint, key, torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C")))
-        ours = {prefix + key for key in checkpoint.catalog} | {info.key for info in checkpoint.contents.elsewhere}
-        lost = theirs.keys() - ours - {extra.path for extra in checkpoint.extras}
-        if lost:
-            raise Misread(f"numpy has {sorted(lost)[:20]}, which we don't")
+    if len(theirs) < MOST_ARRAYS:
+        _check_all(path, theirs)
 
 
-def _arrays(value: object, path: str) -> Iterator[tuple[str, np.ndarray]]:
+def _arrays(value: object, path: str) -> Iterator[tuple[str, torch.Tensor | np.ndarray]]:
+    """All arrays under dotted paths, as tensors where torch has their type."""
     if isinstance(value, Array):
-        yield path, value.made
+        yield path, _as_tensor(value.made)
     elif path.count(".") < 6 and isinstance(value, dict | list | tuple):
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):
             if type(key) not in (str, int):
