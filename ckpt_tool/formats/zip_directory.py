@@ -79,10 +79,13 @@ class Archive:
 def read_directory(file: SourceFile) -> Archive:
     """Raises FormatError for what is damaged, encrypted, ambiguous or inflates without bound."""
     end, count, size, start, notes = _find_end(file)
-    if count > ZIP_ENTRIES or count * _CENTRAL.size > size or size > ZIP_DIRECTORY_BYTES:
+    if count * _CENTRAL.size > size:
         raise FormatError(file.path, f"its zip directory declares {count} entries in {size} bytes", AGAIN)
     if start + size > end:
         raise FormatError(file.path, "its zip directory does not lie inside the file", AGAIN)
+    if count > ZIP_ENTRIES or size > ZIP_DIRECTORY_BYTES:
+        most = f"at most {ZIP_ENTRIES:,} entries in {ZIP_DIRECTORY_BYTES >> 20} MB are read"
+        raise FormatError(file.path, f"its zip directory declares {count:,} entries in {size:,} bytes; {most}")
     if start + size < end:
         raise _is_several(file, end - start - size)
     members = _read_central(file, file.read(start, size), count)
