@@ -107,14 +107,14 @@ def mappings(source: str | None, target: str | None, how: How) -> list[ShippedMa
 
 def _counts_for(rules: RuleSet, source: Checkpoint, target: TensorSource, how: How) -> dict[str, int] | None:
     from ckpt_tool.mapping import read_config
-    from ckpt_tool.mapping.compile import names_all
+    from ckpt_tool.mapping.compile import may_fit
 
     declared = {param.name for param in rules.params}
     settings = {name: number for name, number in how.settings.items() if name in declared}
     config = read_config(source.path) if rules.params else {}
     try:
         # To say what is wrong with rules that don't fit costs much more than to see that they don't.
-        if not names_all(rules, source.catalog, target.catalog, settings, config):
+        if not may_fit(rules, source.catalog, target.catalog, settings, config):
             return None
         return draft_open(source, target, rules, replace(how, settings=settings)).counts
     except RuleError:

@@ -1,10 +1,11 @@
 """Which rule takes which source key: drops first, then the first rule that matches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ckpt_tool.keys import Binding, PatternSet
 from ckpt_tool.mapping.rules import RuleSet
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, TensorInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +66,8 @@ def strip_prefixes(key: str, prefixes: tuple[str, ...]) -> str:
     while prefix := next((prefix for prefix in prefixes if prefix and name.startswith(prefix)), None):
         name = name[len(prefix) :]
     return name
+
+
+def names_of(source: Catalog, prefixes: tuple[str, ...]) -> Mapping[str, TensorInfo]:
+    """The tensors by the names that patterns see."""
+    return {strip_prefixes(key, prefixes): info for key, info in source.items()} if prefixes else source

@@ -1,8 +1,10 @@
 """`when:` blocks: rules for files that come in several layouts, chosen by what their headers say."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 
-from ckpt_tool.mapping.assign import strip_prefixes
+from ckpt_tool.mapping.assign import names_of
 from ckpt_tool.mapping.rules import Condition, RuleSet
 from ckpt_tool.tensors import Catalog, TensorInfo
 
@@ -11,7 +13,7 @@ def with_blocks(rules: RuleSet, source: Catalog) -> RuleSet:
     """The rules for this source: those of all blocks whose conditions hold, before the others."""
     if not rules.blocks:
         return rules
-    names = {strip_prefixes(key, rules.strip): info for key, info in source.items()}
+    names = names_of(source, rules.strip)
     chosen = [block for block in rules.blocks if all(_holds(condition, names) for condition in block.conditions)]
     return replace(
         rules,
@@ -22,19 +24,22 @@ def with_blocks(rules: RuleSet, source: Catalog) -> RuleSet:
     )
 
 
-def _holds(condition: Condition, names: dict[str, TensorInfo]) -> bool:
-    matching = [info for name, info in names.items() if condition.matcher.match(name) is not None]
+def _holds(condition: Condition, names: Mapping[str, TensorInfo]) -> bool:
+    matching = (info for name, info in names.items() if condition.matcher.match(name) is not None)
+    first = next(matching, None)
+    if first is None or condition.kind in ("has", "lacks"):
+        return (first is None) is (condition.kind == "lacks")
+    return all(_is_as_wanted(info, condition) for info in chain([first], matching))
+
+
+def _is_as_wanted(info: TensorInfo, condition: Condition) -> bool:
     match condition.kind:
-        case "has":
-            return bool(matching)
-        case "lacks":
-            return not matching
         case "ndim":
-            return bool(matching) and all(len(info.shape) == condition.wanted for info in matching)
+            return len(info.shape) == condition.wanted
         case "dtype":
-            return bool(matching) and all(info.dtype is condition.wanted for info in matching)
+            return info.dtype is condition.wanted
         case _:
-            return bool(matching) and all(_has_shape(info, condition.wanted) for info in matching)
+            return _has_shape(info, condition.wanted)
 
 
 def _has_shape(info: TensorInfo, wanted: object) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import islice
 
 from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.mapping.assign import assign_rules
@@ -23,6 +24,9 @@ from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.mapping.steps import build_steps
 from ckpt_tool.tensors import Catalog
+
+FEW_KEYS = 64
+"""Keys of the source that tell most rules that are not for it."""
 
 
 def compile_plan(
@@ -58,10 +62,19 @@ def compile_plan(
     return plan
 
 
-def names_all(rules: RuleSet, source: Catalog, target: Catalog, settings: Mapping[str, int], config: Mapping[str, object]) -> bool:
-    """Whether the rules have something to say of every key of a source; where not, no plan can be made. Raises RuleError."""
+def may_fit(rules: RuleSet, source: Catalog, target: Catalog, settings: Mapping[str, int], config: Mapping[str, object]) -> bool:
+    """Whether the rules name every key of both sides; where not, no plan can be made, and this says so without saying why.
+
+    Raises RuleError.
+    """
     bound, _ = _bound(rules, source, target, settings, config)
-    return bound.rest_source == "drop" or not assign_rules(bound, source).unnamed
+    for keys in (Catalog(islice(source.values(), FEW_KEYS)), source):
+        claims = assign_rules(bound, keys)
+        if claims.unnamed and bound.rest_source != "drop":
+            return False
+    steps, problems = build_steps(bound, claims, source, target)
+    _, unkept = kept_keys(bound, steps, target)
+    return not problems and not unkept and all(key in target for step in steps for key in step.outputs)
 
 
 def _bound(

@@ -11,6 +11,7 @@ from truths import FOLDER, Truth, expected, random_tensors, read_truth
 
 from ckpt_tool.api import find_rules
 from ckpt_tool.mapping import compile_plan, invert_rules, read_rule_files
+from ckpt_tool.mapping.compile import may_fit
 from ckpt_tool.ops import run_chain
 
 PROOFS = sorted(FOLDER.glob("*.json.gz"))
@@ -27,7 +28,9 @@ def results(plan, source):
 
 def plan_of(truth: Truth):
     rule_set = read_rule_files([find_rules(name) for name in truth.proof["rules"]])
-    return compile_plan(rule_set, truth.source, truth.target, truth.proof.get("set"), truth.proof.get("config"))
+    settings, config = truth.proof.get("set", {}), truth.proof.get("config", {})
+    assert may_fit(rule_set, truth.source, truth.target, settings, config), "the quick look of `ckpt mappings`"
+    return compile_plan(rule_set, truth.source, truth.target, settings, config)
 
 
 @pytest.mark.parametrize("path", PROOFS, ids=lambda path: path.name.removesuffix(".json.gz"))
