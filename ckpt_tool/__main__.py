@@ -11,6 +11,7 @@ from typing import NoReturn
 def run() -> NoReturn:
     """The process `ckpt`. It ends without taking apart what the command made, which can take longer than making it."""
     status = 0
+    _open_closed_streams()
     try:
         main()
     except SystemExit as end:
@@ -25,6 +26,20 @@ def run() -> NoReturn:
         except OSError:
             status = status or 2
     os._exit(status)
+
+
+def _open_closed_streams() -> None:
+    """Gives standard streams that are closed their numbers back, before the first file that is opened gets one of them.
+
+    As GNU's tools do: there is nothing to read, a result can't be printed and is told so, and messages go nowhere.
+    """
+    for number, (name, mode) in enumerate((("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, mode)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
 
 
 def main() -> None:

@@ -3,7 +3,9 @@
 import codecs
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 
 from ckpt_tool.cli.options import Color
@@ -36,8 +38,9 @@ def style_of(color: Color, verbose: bool) -> Style:
 
 
 def say(text: str) -> None:
-    """Something about the result, for people, on stderr."""
-    print(text, file=sys.stderr)
+    """Something about the result, for people, on stderr; where that takes no more, there is nobody to tell."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def show_result(text: str) -> None:
@@ -67,9 +70,9 @@ def check_options(arguments: Sequence[str]) -> None:
 def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be used."""
     if "--debug" in arguments:
-        import traceback
-
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)).rstrip("\n"))
+    if isinstance(error, OSError) and _is_of_parser(error):
+        error = OutputError("standard output", error.strerror or str(error))
     if isinstance(error, CkptError):
         say(error_text(error, Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))))
         return NO if isinstance(error, RuleError) else NO_ANSWER
@@ -78,3 +81,9 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
         f"error: {files}: an internal error ({type(error).__name__}: {safe(str(error))[:300]}); please report it with the output of --debug"
     )
     return NO_ANSWER
+
+
+def _is_of_parser(error: OSError) -> bool:
+    """Whether it is the command line's parser that could not print something, a help text."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").partition(".")[0] in ("click", "typer")
