@@ -2,8 +2,10 @@
 
 import gc
 import os
+import resource
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -12,6 +14,7 @@ def run() -> NoReturn:
     """The process `ckpt`. It ends without taking apart what the command made, which can take longer than making it."""
     status = 0
     _open_closed_streams()
+    _allow_many_files()
     try:
         main()
     except SystemExit as end:
@@ -26,6 +29,19 @@ def run() -> NoReturn:
         except OSError:
             status = status or 2
     os._exit(status)
+
+
+MOST_FILES = 10_240
+"""Descriptors that are asked for: what macOS gives at most, and several times the shards of the largest models."""
+
+
+def _allow_many_files() -> None:
+    """Raises the process's own limit of open files towards the system's, as Go's runtime does: two sharded models have hundreds."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _open_closed_streams() -> None:

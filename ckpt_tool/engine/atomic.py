@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from ckpt_tool.engine.temporary import create_temporary, remove_strays
 from ckpt_tool.errors import OutputError
+from ckpt_tool.formats.files import MORE_FILES
 
 
 @contextmanager
@@ -114,7 +115,7 @@ def plain_errors(path: str, size: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(path, _fact(error, size)) from None
+        raise OutputError(path, _fact(error, size), MORE_FILES if error.errno == errno.EMFILE else None) from None
 
 
 def _fact(error: OSError | ValueError, size: int = 0) -> str:

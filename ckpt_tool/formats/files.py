@@ -10,6 +10,7 @@ from ckpt_tool.formats.limits import TENSOR_BYTES
 
 AGAIN = "download or copy it again"
 """What helps against most broken files."""
+MORE_FILES = "let this shell open more: ulimit -n 10000"
 PIECE = 1 << 20
 
 
@@ -128,7 +129,8 @@ def _unopened(path: str, error: OSError | ValueError) -> InputError:
         return _missing(path)
     if getattr(error, "errno", None) == errno.ENXIO:  # sockets, and devices that aren't there
         return InputError(path, f"is {_kind(os.stat(path).st_mode)}, not a file")
-    return InputError(path, (getattr(error, "strerror", None) or str(error)).lower())
+    hint = MORE_FILES if getattr(error, "errno", None) == errno.EMFILE else None
+    return InputError(path, (getattr(error, "strerror", None) or str(error)).lower(), hint)
 
 
 def _missing(path: str) -> InputError:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -99,6 +102,37 @@ def test_the_command_takes_a_size_and_says_how_many_files(tmp_path, source):
     assert ckpt("diff", "out", "out", cwd=tmp_path).status == 0
     ran = ckpt("map", "in.safetensors", "-e", "** -> net.**", "-o", "out2", "--max-shard-size", "big", cwd=tmp_path)
     assert (ran.status, ran.err) == (2, "error: --max-shard-size: `big` is no size; say 5GB, 500MB or 512MiB\n")
+
+
+MAPPED = 'map many -e "** -> m.**" -o out --max-shard-size 4B > printed'
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A checkpoint of 80 shards."""
+    (tmp_path / "many").mkdir()
+    weight_map = {f"{number}.w": f"{number}.safetensors" for number in range(80)}
+    for number, (key, name) in enumerate(weight_map.items()):
+        save_file({key: torch.tensor([float(number)])}, tmp_path / "many" / name)
+    (tmp_path / "many" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return tmp_path
+
+
+def in_shell(line, cwd):
+    return subprocess.run(["sh", "-c", line, sys.executable], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_more_files_than_a_shell_lets_open_at_first_are_read_and_written(many):
+    ran = in_shell(f'ulimit -S -n 64 && "$0" -m ckpt_tool {MAPPED} && "$0" -m ckpt_tool verify out many -e "** -> m.**"', many)
+    assert (ran.returncode, ran.stdout) == (0, "out is what the plan says, bit for bit: 80 tensors\n")
+    assert (many / "printed").read_text().endswith("wrote out: 80 tensors, 8.6 kB in 80 files\n")
+
+
+def test_more_files_than_may_be_open_are_an_error_that_says_so(many):
+    ran = in_shell(f'ulimit -n 64 && "$0" -m ckpt_tool {MAPPED}', many)
+    assert ran.returncode == 2
+    assert re.fullmatch(r"error: many/\d+\.safetensors: too many open files; let this shell open more: ulimit -n 10000\n", ran.stderr)
+    assert sorted(path.name for path in many.iterdir()) == ["many", "printed"]
 
 
 @pytest.mark.parametrize(("text", "size"), [("5GB", 5 * 10**9), ("512MiB", 512 << 20), ("1000", 1000), ("2 kb", 2000)])
