@@ -82,6 +82,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
+        if isinstance(error, MemoryError) and "--debug" not in sys.argv:
+            error.__traceback__ = None  # with it goes what has filled the memory
         sys.exit(fail(error, sys.argv))
 
 

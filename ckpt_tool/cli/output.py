@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 
+from ckpt_tool.cli.mishaps import mishap
 from ckpt_tool.cli.options import Color
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.report.problems import error_text
@@ -71,19 +72,12 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be used."""
     if "--debug" in arguments:
         say("".join(traceback.format_exception(error)).rstrip("\n"))
-    if isinstance(error, OSError) and _is_of_parser(error):
-        error = OutputError("standard output", error.strerror or str(error))
-    if isinstance(error, CkptError):
-        say(error_text(error, Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))))
-        return NO if isinstance(error, RuleError) else NO_ANSWER
+    told = error if isinstance(error, CkptError) else mishap(error)
+    if told is not None:
+        say(error_text(told, Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))))
+        return NO if isinstance(told, RuleError) else NO_ANSWER
     files = " ".join(safe(argument) for argument in arguments[1:] if not argument.startswith("-"))
     say(
         f"error: {files}: an internal error ({type(error).__name__}: {safe(str(error))[:300]}); please report it with the output of --debug"
     )
     return NO_ANSWER
-
-
-def _is_of_parser(error: OSError) -> bool:
-    """Whether it is the command line's parser that could not print something, a help text."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").partition(".")[0] in ("click", "typer")

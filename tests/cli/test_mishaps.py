@@ -1,0 +1,41 @@
+"""A process that runs out of memory, whose folder is gone, whose packages are broken: told as what it is, in one line."""
+
+import subprocess
+import sys
+from random import Random
+
+import pytest
+import torch
+
+
+def in_shell(line, cwd):
+    return subprocess.run(["sh", "-c", line, sys.executable], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of a process's memory")
+def test_too_little_memory(tmp_path):
+    chance = Random(0)
+    for name in "ab":
+        keys = (f"{chance.random()}.{chance.random()}" for _ in range(60_000))
+        (tmp_path / f"{name}.txt").write_text("".join(f"{key}\tF32\t3\n" for key in keys))
+    ran = in_shell('ulimit -v 100000; "$0" -m ckpt_tool diff a.txt b.txt', tmp_path)
+    fact = "there is not enough of it for this; a process may have less than the machine: ulimit -v"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", f"error: memory: {fact}\n")
+
+
+@pytest.mark.parametrize("command", ["map ../a.pth ../a.pth -o b.pth", "map ../a.pth ../a.pth -o b --max-shard-size 1MB", "suggest ../a.pth ../a.pth -o r.yaml"])
+def test_a_folder_that_is_gone(tmp_path, command):
+    torch.save({"a.w": torch.ones(1)}, tmp_path / "a.pth")
+    (tmp_path / "gone").mkdir()
+    ran = in_shell(f'cd gone && rmdir ../gone && "$0" -m ckpt_tool {command.replace("..", str(tmp_path))}', tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1] == "error: the folder that this runs in: does not exist any more; cd to another one"
+
+
+def test_a_package_that_is_broken(tmp_path):
+    torch.save({"a.w": torch.ones(1)}, tmp_path / "a.pth")
+    (tmp_path / "torch.py").write_text("import libtorch_that_is_nowhere\n")
+    ran = in_shell('"$0" -m ckpt_tool map a.pth a.pth --dtype BF16 -o b.pth', tmp_path)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1] == "error: a package: can't be imported: No module named 'libtorch_that_is_nowhere'; install it anew"
+    assert not (tmp_path / "b.pth").exists()
