@@ -41,7 +41,7 @@ def find_rules(name: str) -> str:
         return name
     for folder in mapping_folders():
         for candidate in (folder / name, folder / f"{name}.yaml"):
-            if candidate.is_file() and os.sep not in name:
+            if os.path.isfile(candidate) and os.sep not in name:
                 return str(candidate)
     from ckpt_tool.keys import nearest
 
@@ -52,7 +52,7 @@ def find_rules(name: str) -> str:
 def mapping_folders() -> list[Path]:
     """Where the shipped mappings are: inside the installed package, or beside it in a checkout of the project."""
     here = Path(__file__).parent.parent
-    return [folder for folder in (here / "mappings", here.parent / "mappings") if folder.is_dir()]
+    return [folder for folder in (here / "mappings", here.parent / "mappings") if os.path.isdir(folder)]
 
 
 def shipped_mappings() -> list[str]:
@@ -61,7 +61,7 @@ def shipped_mappings() -> list[str]:
 
 def find_shipped(name: str) -> str:
     """The path of a shipped mapping."""
-    return next(str(folder / name) for folder in mapping_folders() if (folder / name).is_file())
+    return next(str(folder / name) for folder in mapping_folders() if os.path.isfile(folder / name))
 
 
 def beside(rule_file: str, path: str) -> str:
@@ -75,4 +75,4 @@ def beside(rule_file: str, path: str) -> str:
 
 def rules_schema() -> str:
     """The JSON Schema of rule files, which lies beside the shipped mappings."""
-    return next(path for folder in mapping_folders() if (path := folder / "rules.schema.json").is_file()).read_text(encoding="utf-8")
+    return next(path for folder in mapping_folders() if os.path.isfile(path := folder / "rules.schema.json")).read_text(encoding="utf-8")

@@ -40,7 +40,8 @@ def atomic_output(path: str, size: int, replace: bool) -> Iterator[int]:
             os.unlink(temporary)
         raise
     finally:
-        os.close(fd)
+        with suppress(OSError):  # what was written is durable already
+            os.close(fd)
     sync_folder(folder)
 
 
@@ -95,7 +96,8 @@ def _publish(temporary: str, final: str, replace: bool) -> None:
     except OSError:
         os.replace(temporary, final)  # a file system without hard links
     else:
-        os.unlink(temporary)
+        with suppress(OSError):  # the file has its name; the next run removes the other
+            os.unlink(temporary)
 
 
 def sync_folder(folder: str) -> None:

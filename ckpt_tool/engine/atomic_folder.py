@@ -26,7 +26,8 @@ def atomic_folder(path: str, size: int, own: re.Pattern[str], replace: bool) -> 
     """
     final = os.path.realpath(path)
     parent, name = os.path.split(final)
-    _check(path, final, parent)
+    with plain_errors(path, size):
+        _check(path, final, parent)
     remove_strays(parent)
     check_room(path, parent, size)
     with plain_errors(path, size):
@@ -39,8 +40,10 @@ def atomic_folder(path: str, size: int, own: re.Pattern[str], replace: bool) -> 
         sync_folder(parent)
     finally:
         # What was replaced, or what was not finished; or nothing.
-        shutil.rmtree(stage, ignore_errors=True)
-        os.close(lock)
+        with suppress(OSError):
+            shutil.rmtree(stage, ignore_errors=True)
+        with suppress(OSError):
+            os.close(lock)
 
 
 @contextmanager
@@ -106,15 +109,14 @@ def _alone_in(folder: str) -> Iterator[None]:
     """Holds a folder's lock: of several writers one after the other looks into it and replaces it."""
     while True:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.path.samestat(os.fstat(fd), os.stat(folder)):
-            break
-        os.close(fd)
-    try:
-        yield
-    finally:
-        os.close(fd)
+        try:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(fd), os.stat(folder)):
+                yield
+                return
+        finally:
+            os.close(fd)
 
 
 def _has_own(folder: str, own: re.Pattern[str]) -> bool:

@@ -8,7 +8,8 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats import Extent
 from ckpt_tool.formats.crc import Buffer, crc32
 
-_CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
+_CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.EIO)
+"""Errors after which the bytes pass through a buffer; with those of a disk this tells which file's it is."""
 
 
 def copy_extent(extent: Extent, fd: int, offset: int) -> None:
@@ -41,7 +42,7 @@ def _copy_in_kernel(extent: Extent, fd: int, offset: int) -> int:
         try:
             count = os.copy_file_range(extent.file.fd, fd, extent.length - done, extent.offset + done, offset + done)
         except OSError as error:
-            if done or error.errno not in _CANNOT:
+            if error.errno not in _CANNOT:
                 raise
             return 0
         if not count:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from ckpt_tool.engine.atomic import plain_errors
 from ckpt_tool.engine.filling import Job
 from ckpt_tool.engine.journal import change_in_place
 from ckpt_tool.engine.renamed import renamed_archive, renamed_header
@@ -63,5 +64,7 @@ def _check_file(source: Checkpoint) -> None:
     if others or contents.taken:
         name = others[0] if others else contents.taken
         raise OutputError(path, f"holds more than one state dict's tensors, and `{name}` would be lost", "write a new file with -o")
-    if os.stat(source.files[0].path).st_nlink > 1:
+    with plain_errors(path, 0):
+        names = os.stat(source.files[0].path).st_nlink
+    if names > 1:
         raise OutputError(path, "has a second name, a hard link, that would change too", "write a new file with -o")

@@ -53,7 +53,7 @@ def change_in_place(path: str, change: Change, check: Callable[[os.stat_result],
     whose process was killed. `check` is asked when nobody else can change the file in place any more. Raises OutputError; the
     file is then as it was.
     """
-    with _journal(path) as journal, plain_errors(path, len(change.content)):
+    with plain_errors(path, len(change.content)), _journal(path) as journal:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             check(os.fstat(fd))
@@ -96,20 +96,26 @@ def restore(path: str) -> bool:
 def _journal(path: str) -> Iterator[int]:
     """The descriptor of a new journal, which is gone when the block ends."""
     journal = journal_of(path)
-    with plain_errors(path, 0):
-        try:
-            fd = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            raise _by_another(path) from None
+    try:
+        fd = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise _by_another(path) from None
     with _locked(path, fd):
         if not _is_at(fd, journal):
             raise _by_another(path)  # who took the empty journal for one that was left behind
         try:
             yield fd
-        finally:
+        except BaseException:
             with suppress(OSError):
                 os.unlink(journal)
-            sync_folder(os.path.dirname(journal))
+            raise
+        try:
+            os.unlink(journal)
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            fact = f"has its new names, but `{os.path.basename(journal)}` beside it can't be removed: {why}"
+            raise OutputError(path, fact, "the same command, once again, takes them back and begins anew") from None
+        sync_folder(os.path.dirname(journal))
 
 
 @contextmanager

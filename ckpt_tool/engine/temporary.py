@@ -45,12 +45,17 @@ def _create(folder: str, name: str, make: Callable[[str], int], remove: Callable
             if os.path.isdir(folder):
                 continue
             raise
-        if _lock(fd) is not False and _is_at(fd, path):
+        is_held = False
+        try:
+            is_held = _lock(fd) is not False and _is_at(fd, path)
+        finally:
+            # Where not, somebody took it for a stray in the moment before it was locked.
+            if not is_held:
+                os.close(fd)
+                with suppress(OSError):
+                    remove(path)
+        if is_held:
             return path, fd
-        # Somebody took it for a stray in the moment before it was locked.
-        os.close(fd)
-        with suppress(OSError):
-            remove(path)
 
 
 def remove_strays(folder: str) -> None:

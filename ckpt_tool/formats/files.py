@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from contextlib import suppress
 from types import TracebackType
 
 from ckpt_tool.errors import FormatError, InputError
@@ -22,8 +23,7 @@ class SourceFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises InputError for what can't be opened or is no regular file; a pipe without a writer doesn't block."""
         self.path = os.fspath(path)
-        self._fd = _open(self.path)
-        status = os.fstat(self._fd)
+        self._fd, status = _open(self.path)
         self.size = status.st_size
         self.stamp = _stamp(status)
 
@@ -31,24 +31,25 @@ class SourceFile:
     def fd(self) -> int:
         """The descriptor; opened again if it was released. Raises FormatError where the file is another one by then."""
         if self._fd < 0:
-            self._fd = _open(self.path)
-            if self.has_changed():
+            self._fd, status = _open(self.path)
+            if self.stamp != _stamp(status):
                 raise FormatError(self.path, "was changed while it was being read", "somebody else is writing to it")
         return self._fd
 
     def release(self) -> None:
         """Closes the file until it is read again, so that many can be held."""
         if self._fd >= 0:
-            os.close(self._fd)
+            with suppress(OSError):
+                os.close(self._fd)
             self._fd = -1
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly these bytes. Raises FormatError where the file ends before them."""
+        """Exactly these bytes. Raises FormatError where the file ends before them, InputError where they can't be read."""
         if offset < 0 or length < 0 or offset + length > self.size:
             raise truncated(self.path, offset + length, self.size)
         fd, parts = self.fd, []
         while length:
-            part = os.pread(fd, length, offset)
+            part = read_at(fd, length, offset, self.path)
             if not part:
                 raise FormatError(self.path, "was cut while being read", "somebody else is writing to it")
             parts.append(part)
@@ -56,11 +57,14 @@ class SourceFile:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fills a buffer with the bytes from `offset` on. Raises FormatError where the file ends before them."""
+        """Fills a buffer with the bytes from `offset` on. Raises what `read` raises."""
         if offset + len(buffer) > self.size:
             raise truncated(self.path, offset + len(buffer), self.size)
         while buffer:
-            count = os.preadv(self.fd, [buffer], offset)
+            try:
+                count = os.preadv(self.fd, [buffer], offset)
+            except OSError as error:
+                raise _unread(self.path, error) from None
             if not count:
                 raise FormatError(self.path, "was cut while being read", "somebody else is writing to it")
             buffer, offset = buffer[count:], offset + count
@@ -70,8 +74,7 @@ class SourceFile:
         return sha256_of(self.fd, self.size, self.path)
 
     def has_changed(self) -> bool:
-        status = os.fstat(self.fd)
-        return self.stamp != _stamp(status)
+        return self.stamp != _stamp(_status(self.fd, self.path))
 
     def close(self) -> None:
         self.release()
@@ -89,12 +92,25 @@ def sha256_of(fd: int, size: int, path: str) -> str:
 
     digest, done = sha256(), 0
     while done < size:
-        piece = os.pread(fd, min(PIECE, size - done), done)
+        piece = read_at(fd, min(PIECE, size - done), done, path)
         if not piece:
             raise FormatError(path, "was cut while being read", "somebody else is writing to it")
         digest.update(piece)
         done += len(piece)
     return digest.hexdigest()
+
+
+def read_at(fd: int, length: int, offset: int, path: str) -> bytes:
+    """At most so many bytes, none at the end. Raises InputError where the system can't read them."""
+    try:
+        return os.pread(fd, length, offset)
+    except OSError as error:
+        raise _unread(path, error) from None
+
+
+def _unread(path: str, error: OSError) -> InputError:
+    """The error of a disk or a network that fails."""
+    return InputError(path, f"can't be read: {(error.strerror or str(error)).lower()}", "its disk, or the way to it, fails")
 
 
 def truncated(path: str, needed: int, size: int) -> FormatError:
@@ -108,16 +124,26 @@ MOST_NEIGHBOURS = 2000
 """Names in a folder that a misspelt one is compared with."""
 
 
-def _open(path: str) -> int:
+def _open(path: str) -> tuple[int, os.stat_result]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise _unopened(path, error) from None
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
+    try:
+        status = _status(fd, path)
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(path, f"is {_kind(status.st_mode)}, not a file")
+    except InputError:
         os.close(fd)
-        raise InputError(path, f"is {_kind(status.st_mode)}, not a file")
-    return fd
+        raise
+    return fd, status
+
+
+def _status(fd: int, path: str) -> os.stat_result:
+    try:
+        return os.fstat(fd)
+    except OSError as error:
+        raise _unread(path, error) from None
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -1,6 +1,7 @@
 """The numbers that rules may name: from `--set`, a config file, a shape, or a default. Never guessed."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,8 @@ MOST = 10**18
 def read_config(checkpoint: str) -> dict[str, object]:
     """The config.json beside a checkpoint file, or in its folder; nothing where there is none. Raises InputError for no JSON."""
     place = Path(checkpoint.partition("#")[0])
-    path = (place if place.is_dir() else place.parent) / "config.json"
-    if not path.is_file():
+    path = (place if os.path.isdir(place) else place.parent) / "config.json"
+    if not os.path.isfile(path):
         return {}
     try:
         if path.stat().st_size > CONFIG_BYTES:
