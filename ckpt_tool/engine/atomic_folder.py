@@ -40,10 +40,12 @@ def atomic_folder(path: str, size: int, own: re.Pattern[str], replace: bool) -> 
         sync_folder(parent)
     finally:
         # What was replaced, or what was not finished; or nothing.
-        with suppress(OSError):
-            shutil.rmtree(stage, ignore_errors=True)
-        with suppress(OSError):
-            os.close(lock)
+        try:
+            with suppress(OSError):
+                shutil.rmtree(stage, ignore_errors=True)
+        finally:
+            with suppress(OSError):
+                os.close(lock)
 
 
 @contextmanager
