@@ -7,7 +7,7 @@ from struct import Struct, unpack_from
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.crc import crc32
-from ckpt_tool.formats.files import AGAIN, SourceFile, read_at
+from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import INFLATE_ON_OPEN, INFLATE_RATIO, INFLATED_BYTES, ZIP_DIRECTORY_BYTES, ZIP_ENTRIES
 from ckpt_tool.formats.placement import Deflated, Extent
 
@@ -246,7 +246,7 @@ def _wide_sizes(file: SourceFile, name: str, extra: bytes, *narrow: int) -> list
 
 def _read_locals(file: SourceFile, members: list[Member]) -> None:
     """Finds where each member's bytes begin: only the local header knows, whose padding differs from the directory's."""
-    fd, size = file.fd, _LOCAL.size
+    size = _LOCAL.size
     # Of small members many headers come with one read.
     ahead = WINDOW if file.size < DENSE * len(members) else 0
     window, start = b"", 0
@@ -255,7 +255,7 @@ def _read_locals(file: SourceFile, members: list[Member]) -> None:
         at = member.header - start
         if at < 0 or at + size + len(name) > len(window):
             start, at = member.header, 0
-            window = read_at(fd, size + len(name) + ahead, start, file.path) if start < file.size else b""
+            window = file.read(start, min(size + len(name) + ahead, file.size - start)) if start < file.size else b""
         raw = window[at : at + size + len(name)]
         if len(raw) < size + len(name):
             raise FormatError(file.path, f"`{member.name[:200]}` does not lie inside the file", AGAIN)

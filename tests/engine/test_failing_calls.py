@@ -137,3 +137,22 @@ def test_a_call_of_the_system_that_fails_or_is_interrupted(name, ending, folder,
             run(command, monkeypatch, capsys)
             assert contents(folder) == after
     assert number > 9
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_reads_and_writes_in_small_pieces(name, folder, monkeypatch, capsys):
+    """The system may do less than it is asked for, as it does beyond 2 GB."""
+    if "--force" not in COMMANDS[name]:
+        (folder / "o.pth").unlink()
+    before = contents(folder)
+    status, _ = run(COMMANDS[name], monkeypatch, capsys)
+    after = contents(folder)
+    put_back(folder, before)
+    pread, preadv, pwrite, copied = os.pread, os.preadv, os.pwrite, getattr(os, "copy_file_range", None)
+    monkeypatch.setattr(os, "pread", lambda fd, length, offset: pread(fd, min(length, 7), offset))
+    monkeypatch.setattr(os, "preadv", lambda fd, buffers, offset: preadv(fd, [buffers[0][:7]], offset))
+    monkeypatch.setattr(os, "pwrite", lambda fd, content, offset: pwrite(fd, memoryview(content)[:7], offset))
+    if copied:
+        monkeypatch.setattr(os, "copy_file_range", lambda source, fd, length, *places: copied(source, fd, min(length, 7), *places))
+    assert run(COMMANDS[name], monkeypatch, capsys)[0] == status
+    assert contents(folder) == after
