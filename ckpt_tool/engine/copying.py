@@ -8,8 +8,8 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats import Extent
 from ckpt_tool.formats.crc import Buffer, crc32
 
-_CANNOT = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF, errno.EIO)
-"""Errors after which the bytes pass through a buffer; with those of a disk this tells which file's it is."""
+_OF_THE_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""After any other error the bytes pass through a buffer: most say that the kernel can't copy these, else it is seen which file fails."""
 
 
 def copy_extent(extent: Extent, fd: int, offset: int) -> None:
@@ -42,7 +42,7 @@ def _copy_in_kernel(extent: Extent, fd: int, offset: int) -> int:
         try:
             count = os.copy_file_range(extent.file.fd, fd, extent.length - done, extent.offset + done, offset + done)
         except OSError as error:
-            if error.errno not in _CANNOT:
+            if error.errno in _OF_THE_OUTPUT:
                 raise
             return 0
         if not count:
