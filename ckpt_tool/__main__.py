@@ -49,13 +49,10 @@ def _open_closed_streams() -> None:
 
     As GNU's tools do: there is nothing to read, a result can't be printed and is told so, and messages go nowhere.
     """
-    for number, (name, mode) in enumerate((("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))):
+    for name, mode in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
-            opened = os.open(os.devnull, mode)
-            if opened != number:
-                os.dup2(opened, number)
-                os.close(opened)
-            setattr(sys, name, open(number, "w" if number else "r"))  # noqa: SIM115
+            # The lowest number that is free, which is the stream's own.
+            setattr(sys, name, open(os.open(os.devnull, mode), "r" if name == "stdin" else "w"))  # noqa: SIM115
 
 
 def main() -> None:
