@@ -1,4 +1,4 @@
-"""What can befall a process whatever it does: its memory, its folder, its output or a package fails it. Told as what it is."""
+"""What can fail a process whatever it does: its memory, its threads, its folder, its output or a package. Told as what it is."""
 
 import os
 import traceback
@@ -10,6 +10,8 @@ def mishap(error: Exception) -> CkptError | None:
     """The error in words; None for what is a fault of ours."""
     if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
         return InputError("memory", "there is not enough of it for this", "a process may have less than the machine: ulimit -v")
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return InputError("threads", "no more can be started", "the system gives this user, or this container, few: ulimit -u")
     if isinstance(error, ImportError) and error.name and not error.name.startswith("ckpt_tool"):
         return InputError("a package", f"can't be imported: {error}", "install it anew")
     if isinstance(error, FileNotFoundError) and _has_no_folder():

@@ -39,3 +39,18 @@ def test_a_package_that_is_broken(tmp_path):
     assert ran.returncode == 2
     assert ran.stderr.splitlines()[-1] == "error: a package: can't be imported: No module named 'libtorch_that_is_nowhere'; install it anew"
     assert not (tmp_path / "b.pth").exists()
+
+
+def test_no_more_threads(tmp_path):
+    torch.save({"a.w": torch.ones(1)}, tmp_path / "a.pth")
+    program = (
+        "import sys, threading, ckpt_tool.__main__ as m\n"
+        "def start(thread): raise RuntimeError(\"can't start new thread\")\n"
+        "threading.Thread.start = start\n"
+        "m.run()\n"
+    )
+    command = [sys.executable, "-c", program, "map", "a.pth", "a.pth", "--dtype", "BF16", "-o", "b.pth"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines()[-1].startswith("error: threads: no more can be started; ")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pth"]
