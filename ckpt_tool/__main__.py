@@ -9,6 +9,9 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
+MOST_FILES = 10_240
+"""Descriptors that are asked for: what macOS gives at most, and several times the shards of the largest models."""
+
 
 def run() -> NoReturn:
     """The process `ckpt`. It ends without taking apart what the command made, which can take longer than making it."""
@@ -29,10 +32,6 @@ def run() -> NoReturn:
         except OSError:
             status = status or 2
     os._exit(status)
-
-
-MOST_FILES = 10_240
-"""Descriptors that are asked for: what macOS gives at most, and several times the shards of the largest models."""
 
 
 def _allow_many_files() -> None:
