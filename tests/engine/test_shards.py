@@ -3,12 +3,10 @@
 import json
 import os
 import re
-import subprocess
-import sys
 
 import pytest
 import torch
-from running import ckpt
+from running import ckpt, in_shell
 from safetensors.torch import load_file, save_file
 
 from ckpt_tool import How, map_checkpoint, open_checkpoint
@@ -118,20 +116,17 @@ def many(tmp_path):
     return tmp_path
 
 
-def in_shell(line, cwd):
-    return subprocess.run(["sh", "-c", line, sys.executable], cwd=cwd, capture_output=True, text=True, check=False)
-
 
 def test_more_files_than_a_shell_lets_open_at_first_are_read_and_written(many):
     ran = in_shell(f'ulimit -S -n 64 && "$0" -m ckpt_tool {MAPPED} && "$0" -m ckpt_tool verify out many -e "** -> m.**"', many)
-    assert (ran.returncode, ran.stdout) == (0, "out is what the plan says, bit for bit: 80 tensors\n")
+    assert (ran.status, ran.out) == (0, "out is what the plan says, bit for bit: 80 tensors\n")
     assert (many / "printed").read_text().endswith("wrote out: 80 tensors, 8.6 kB in 80 files\n")
 
 
 def test_more_files_than_may_be_open_are_an_error_that_says_so(many):
     ran = in_shell(f'ulimit -n 64 && "$0" -m ckpt_tool {MAPPED}', many)
-    assert ran.returncode == 2
-    assert re.fullmatch(r"error: many/\d+\.safetensors: too many open files; let this shell open more: ulimit -n 10000\n", ran.stderr)
+    assert ran.status == 2
+    assert re.fullmatch(r"error: many/\d+\.safetensors: too many open files; let this shell open more: ulimit -n 10000\n", ran.err)
     assert sorted(path.name for path in many.iterdir()) == ["many", "printed"]
 
 
