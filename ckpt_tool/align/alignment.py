@@ -21,12 +21,16 @@ from ckpt_tool.align.towers import uncertain_towers
 from ckpt_tool.align.trust import confidences, evidence_of
 from ckpt_tool.align.units import Names, Unit, units_of
 from ckpt_tool.align.words import common_path
+from ckpt_tool.errors import InputError
 from ckpt_tool.formats.ordering import is_sorted
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, shape_text
 
 Hint = tuple[str, str]
 """A source key and the target key that it becomes."""
+
+MOST_KINDS = 50_000
+"""Names of one side that differ in more than numbers: some seconds; no network has a tenth of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,14 @@ class Alignment:
 
 
 def align(source: Catalog, target: Catalog, hints: Sequence[Hint] = ()) -> Alignment:
-    """Pairs by names and shapes, the clearest first; what can't be decided is listed, not guessed."""
+    """Pairs by names and shapes, the clearest first; what can't be decided is listed, not guessed.
+
+    Raises InputError where names are too many and too different to be compared.
+    """
+    for side, catalog in (("source", source), ("target", target)):
+        if len(catalog) > MOST_KINDS and len({key.translate(_NO_DIGITS) for key in catalog}) > MOST_KINDS:
+            fact = f"has more than {MOST_KINDS:,} names that differ by more than their numbers"
+            raise InputError(f"the {side}", fact, "write rules, or try `--by position`")
     return _Aligning(source, target, hints).run()
 
 
@@ -253,6 +264,7 @@ class _Aligning:
         yield Ambiguous(tuple(a), tuple(b), reason, f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}")
 
 
+_NO_DIGITS = str.maketrans("", "", "0123456789")
 _DEPTHS = "equal blocks, more of them on one side: which are the extra ones, nothing tells"
 _TOWERS = "equal parts side by side, whose names don't tell which is which"
 

@@ -217,6 +217,13 @@ def test_very_many_modules_of_one_shape_without_numbers_are_refused():
         align(odd_names(600, lambda i: (3, 3)), odd_names(600, lambda i: (3, 3)))
 
 
+def test_more_names_without_numbers_than_any_network_has_are_refused_at_once():
+    words = ("".join(chr(97 + i // 26**place % 26) for place in range(4)) for i in range(50_001))
+    many = Catalog(TensorInfo(word, DType.F32, (3, 3)) for word in words)
+    with pytest.raises(InputError, match="the target: has more than 50,000 names that differ by more than their numbers"):
+        align(catalog("a.weight 2"), many)
+
+
 def test_many_modules_that_are_alike_but_for_their_sizes_are_left_open():
     found = align(odd_names(600, lambda i: (100 + i, 50)), odd_names(600, lambda i: (900 + i, 50)))
     assert sources(found) == {}
