@@ -9,12 +9,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ckpt_tool.engine.atomic import allocate, check_room, plain_errors, sync_folder
+from ckpt_tool.engine.atomic import allocate, check_room, plain_errors, sync, sync_folder
 from ckpt_tool.engine.temporary import create_temporary_folder, remove_strays
 from ckpt_tool.errors import OutputError
 
 _HERE = -100  # AT_FDCWD
-_EXCHANGE = 2  # RENAME_EXCHANGE, see renameat2(2)
+_EXCHANGE = 2  # RENAME_EXCHANGE, see renameat2(2) of Linux
+_SWAP = 2  # RENAME_SWAP, see renamex_np(2) of macOS
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def new_file(path: str, size: int) -> Iterator[int]:
     try:
         allocate(fd, size)
         yield fd
-        os.fsync(fd)
+        sync(fd)
     finally:
         os.close(fd)
 
@@ -143,5 +144,7 @@ def _bring_what_came_meanwhile(old: str, new: str, own: re.Pattern[str]) -> None
 
 def _exchange(one: str, other: str) -> bool:
     """Lets two folders take each other's place; False where the system or the file system can't."""
-    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    return rename is not None and not rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)
+    system, names = ctypes.CDLL(None, use_errno=True), (os.fsencode(one), os.fsencode(other))
+    if hasattr(system, "renameat2"):
+        return not system.renameat2(_HERE, names[0], _HERE, names[1], _EXCHANGE)
+    return hasattr(system, "renamex_np") and not system.renamex_np(*names, _SWAP)

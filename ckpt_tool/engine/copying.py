@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from contextlib import suppress
 
 from ckpt_tool.errors import FormatError
@@ -56,7 +57,7 @@ def start_writing(fd: int, offset: int, length: int) -> None:
 
     Linux starts to write dirty pages back when it is told that nobody needs them soon, see posix_fadvise(2).
     """
-    if hasattr(os, "posix_fadvise"):
+    if sys.platform == "linux":
         with suppress(OSError):
             os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
 

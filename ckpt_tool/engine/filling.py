@@ -75,10 +75,15 @@ def _fill_tensors(job: Job, origins: Mapping[str, Origin], places: Mapping[str, 
     moves = sorted([(key, origin) for key, origin in origins.items() if key in places], key=lambda move: _order(move[1]))
     left = places.keys() - origins.keys()
     if not left:
-        return move_tensors(places, moves, done, job.jobs or min(len(os.sched_getaffinity(0)), 4))
+        return move_tensors(places, moves, done, job.jobs or min(_processors(), 4))
     from ckpt_tool.engine.writer import fill_side_by_side
 
     return fill_side_by_side(places, moves, computed_tensors(job.plan, job.source, job.target, left), done)
+
+
+def _processors() -> int:
+    """Those that this process may use; macOS can't give a process a part of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _order(origin: Origin) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from ckpt_tool.engine.atomic import plain_errors, sync_folder
+from ckpt_tool.engine.atomic import plain_errors, sync, sync_folder
 from ckpt_tool.engine.copying import write_at
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.journal import journal_of
@@ -151,7 +151,7 @@ def _note(journal: int, fd: int, path: str, change: Change) -> None:
     if len(record) > MOST:
         raise OutputError(path, f"{len(record):,} bytes of it would change; in place at most {MOST:,} do", "write a new file with -o")
     write_at(journal, b"%08x\n" % binascii.crc32(record) + record, 0)
-    os.fsync(journal)
+    sync(journal)
 
 
 def _apply(fd: int, path: str, change: Change) -> None:
@@ -159,7 +159,7 @@ def _apply(fd: int, path: str, change: Change) -> None:
         hint = "give shorter names, or write a new file with -o"
         raise OutputError(path, "its new header needs more room, which this file system can't insert", hint)
     write_at(fd, change.content, change.offset)
-    os.fsync(fd)
+    sync(fd)
 
 
 def _take_back(fd: int, path: str, noted: _Noted | None) -> None:
@@ -174,7 +174,7 @@ def _take_back(fd: int, path: str, noted: _Noted | None) -> None:
         raise OutputError(path, "can't be restored: this file system can't remove the bytes that were put in")
     write_at(fd, noted.old, noted.offset)
     os.ftruncate(fd, noted.size)
-    os.fsync(fd)
+    sync(fd)
 
 
 def _is_as_left(fd: int, noted: _Noted, is_inserted: bool) -> bool:

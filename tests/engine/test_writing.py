@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 
 from ckpt_tool import How, RuleError, map_checkpoint, open_checkpoint
 from ckpt_tool.errors import FormatError, OutputError
+from tests.formats.oracles import every_dtype
 
-DTYPES = [
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu,
-    torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32,
-    torch.uint16, torch.uint8, torch.bool, torch.complex64,
-]  # fmt: skip
+DTYPES = every_dtype(
+    "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float8_e4m3fnuz",
+    "float8_e5m2fnuz", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool", "complex64",
+)  # fmt: skip
 RENAME = How(inline=("** -> new.**",))
 
 

@@ -39,21 +39,21 @@ def test_arrays_of_numpy_are_tensors(tmp_path: Path, save) -> None:
 
 
 EXTENSIONS = {
-    "bfloat16": (DType.BF16, torch.bfloat16),
-    "float8_e4m3fn": (DType.F8_E4M3, torch.float8_e4m3fn),
-    "float8_e4m3fnuz": (DType.F8_E4M3FNUZ, torch.float8_e4m3fnuz),
-    "float8_e5m2": (DType.F8_E5M2, torch.float8_e5m2),
-    "float8_e5m2fnuz": (DType.F8_E5M2FNUZ, torch.float8_e5m2fnuz),
-    "float8_e8m0fnu": (DType.F8_E8M0, torch.float8_e8m0fnu),
+    "bfloat16": DType.BF16,
+    "float8_e4m3fn": DType.F8_E4M3,
+    "float8_e4m3fnuz": DType.F8_E4M3FNUZ,
+    "float8_e5m2": DType.F8_E5M2,
+    "float8_e5m2fnuz": DType.F8_E5M2FNUZ,
+    "float8_e8m0fnu": DType.F8_E8M0,
 }
 
 
 @pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("name", EXTENSIONS)
+@pytest.mark.parametrize("name", [name for name in EXTENSIONS if hasattr(torch, name)])
 def test_a_pickle_of_jax_arrays_has_their_types(tmp_path: Path, name: str, protocol: int) -> None:
     array = np.arange(1, 13).reshape(3, 4).astype(getattr(ml_dtypes, name))
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"encoder": {"w": array}, "decoder": {"t": array.T}}, protocol))
-    dtype, theirs = EXTENSIONS[name]
+    dtype, theirs = EXTENSIONS[name], getattr(torch, name)
     with open_checkpoint(str(tmp_path / "a.pkl")) as checkpoint:
         assert [(info.key, info.dtype, info.shape) for info in checkpoint.catalog.values()] == [
             ("encoder.w", dtype, (3, 4)), ("decoder.t", dtype, (4, 3)),

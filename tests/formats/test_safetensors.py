@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import open_checkpoint
-from tests.formats.oracles import assert_same_tensor, filled
+from tests.formats.oracles import assert_same_tensor, every_dtype, filled
 
 STORABLE = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int8, torch.uint16, torch.bool, torch.complex64]
-STORABLE += [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu, torch.float4_e2m1fn_x2]
+STORABLE += every_dtype("float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float4_e2m1fn_x2")
 TENSORS = st.builds(
     lambda dtype, shape, seed: filled(dtype, *shape, seed=seed),
     st.sampled_from(STORABLE),

@@ -22,7 +22,7 @@ from tests.formats.oracles import assert_agrees, every_dtype, filled
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_every_dtype_is_read_as_torch_reads_it(tmp_path: Path, dtype: torch.dtype, is_zip: bool) -> None:
     tensors = {"matrix": filled(dtype, 3, 4), "turned": filled(dtype, 2, 3).t(), "empty": filled(dtype, 0, 2)}
-    if dtype is not torch.float4_e2m1fn_x2:
+    if "float4" not in str(dtype):
         tensors["scalar"] = filled(dtype)
     torch.save(tensors, tmp_path / "a.pth", _use_new_zipfile_serialization=is_zip)
     # torch itself can't load its newer types from a legacy stream, which it does write.

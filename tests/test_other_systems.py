@@ -1,0 +1,44 @@
+"""What Linux has and macOS has not: nothing may need it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parent.parent
+LINUX_ALONE = ["sched_getaffinity", "copy_file_range", "posix_fallocate", "posix_fadvise", "memfd_create", "splice"]
+WITHOUT = f"""
+import os, sys
+for name in {LINUX_ALONE}:
+    if hasattr(os, name):
+        delattr(os, name)
+sys.argv[0] = "ckpt"
+from ckpt_tool.__main__ import run
+run()
+"""
+
+
+def test_names_that_macos_lacks_are_not_used_unasked(tmp_path):
+    command = [sys.executable, "-m", "mypy", "--platform", "darwin", "--cache-dir", str(tmp_path)]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("output", ["out.pth", "out.safetensors", "out"])
+@pytest.mark.parametrize("jobs", [[], ["--jobs", "3"]])
+def test_a_checkpoint_is_mapped_without_the_calls_of_linux(tmp_path, output, jobs):
+    tensors = {f"{i}.weight": torch.randn(100, 100) for i in range(9)}
+    torch.save(tensors, tmp_path / "in.pth")
+    size = ["--max-shard-size", "100KB"] if output == "out" else []
+    command = [sys.executable, "-c", WITHOUT, "map", "in.pth", "-e", "** -> net.**", "-o", output, *size, *jobs]
+    for force in ([], ["--force"]):
+        ran = subprocess.run([*command, *force], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        shards = sorted((tmp_path / "out").glob("*.safetensors")) if output == "out" else [tmp_path / output]
+        written = [torch.load(shard) if shard.suffix == ".pth" else load_file(shard) for shard in shards]
+        found = {key: tensor for each in written for key, tensor in each.items()}
+        assert found.keys() == {f"net.{key}" for key in tensors}
+        assert all(torch.equal(found[f"net.{key}"], tensor) for key, tensor in tensors.items())
