@@ -77,7 +77,7 @@ def truth_of(name: str, source: Catalog, target: Catalog, pairs: list[Pair]) -> 
             first |= dict.fromkeys(targets[1:], targets[0])
         else:
             entries |= {key: {"op": "pair", "pair": pair} for key in targets}
-    tied = Catalog([replace(target[key], shares=first.get(key)) for key in target], target.is_ordered)
+    tied = Catalog([replace(target[key], shares=first.get(key), same_as=first.get(key)) for key in target], target.is_ordered)
     return Truth(name, source, tied, entries, frozenset(), frozenset(), tuple(ties), {})
 
 

@@ -90,13 +90,15 @@ def shape_text(shape: Shape) -> str:
 class TensorInfo:
     """One tensor of a checkpoint, without its values.
 
-    `shares` names the first key of the checkpoint that lies in the same storage (a tied weight, or another view), or is None.
+    `shares` names the first key of the checkpoint that lies in the same storage (a tied weight, or another view), or is None;
+    `same_as` the first key that is this very tensor, the same bytes of that storage seen the same way (a tied weight alone).
     """
 
     key: str
     dtype: DType
     shape: Shape
     shares: str | None = None
+    same_as: str | None = None
 
     @property
     def nbytes(self) -> int:

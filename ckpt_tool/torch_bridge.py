@@ -84,22 +84,49 @@ def to_bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(window).cast("B")
 
 
-def tensor_info(key: str, tensor: torch.Tensor, shares: str | None = None) -> TensorInfo:
+def tensor_info(key: str, tensor: torch.Tensor, shares: str | None = None, same_as: str | None = None) -> TensorInfo:
     """What a catalog says of a live tensor. Raises ValueError where it has no plain bytes (sparse, quantised)."""
     import torch
 
     dtype = DTYPES.get(str(tensor.dtype).removeprefix("torch."))
     if dtype is None or tensor.layout is not torch.strided:
         raise ValueError(f"`{key}` is a {tensor.layout} tensor of {tensor.dtype}, which has no plain bytes")
-    return TensorInfo(key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), shares)
+    return TensorInfo(key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), shares, same_as)
 
 
 def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
-    """What a catalog says of a state dict; tensors that lie in one storage name the first of them in `shares`."""
-    first: dict[tuple[str, int], str] = {}
+    """What a catalog says of a state dict; tensors that lie in one storage, or are one, name the first of them."""
+    first: dict[object, str] = {}
     infos = []
     for key, tensor in tensors.items():
-        pointer = tensor.untyped_storage().data_ptr() if tensor.device.type != "meta" else 0
-        owner = first.setdefault((str(tensor.device), pointer), key) if pointer else key
-        infos.append(tensor_info(key, tensor, None if owner == key else owner))
+        memory = memory_of(tensor)
+        owner = first.setdefault(memory, key) if memory else key
+        twin = first.setdefault((memory, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype), key) if memory else key
+        infos.append(tensor_info(key, tensor, None if owner == key else owner, None if twin == key else twin))
     return infos
+
+
+def memory_of(tensor: torch.Tensor) -> object:
+    """What two tensors have in common that lie in one storage; None for a tensor without any memory.
+
+    On the meta device a tensor has no memory, and is the same as itself alone.
+    """
+    if tensor.device.type == "meta":
+        return "meta", id(tensor)
+    pointer = local_part(tensor).untyped_storage().data_ptr()
+    return (str(tensor.device), pointer) if pointer else None
+
+
+def is_distributed(tensor: torch.Tensor) -> bool:
+    """Whether a tensor lies in parts on several processes: a DTensor, as FSDP2 and tensor parallelism make them."""
+    return hasattr(tensor, "device_mesh")
+
+
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """The part of a tensor that this process has; of most tensors that is all of it."""
+    return tensor.to_local() if is_distributed(tensor) else tensor  # type: ignore[attr-defined]
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with all of its parts, which all processes must ask for together."""
+    return tensor.full_tensor() if is_distributed(tensor) else tensor  # type: ignore[attr-defined]

@@ -35,7 +35,8 @@ def test_bytes_keep_their_tensor_alive():
 
 def test_every_type_of_torch_has_its_name():
     for name, dtype in DTYPES.items():
-        assert str(torch_dtype(dtype)) == f"torch.{name}"
+        if hasattr(torch, name):  # the last ones came with torch 2.7 and 2.8
+            assert str(torch_dtype(dtype)) == f"torch.{name}"
     with pytest.raises(ValueError, match="has no type for F6_E2M3"):
         torch_dtype(DType.F6_E2M3)
 

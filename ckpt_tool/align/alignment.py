@@ -200,15 +200,14 @@ class _Aligning:
         return found
 
     def _with_ties(self, pairs: Sequence[Aligned]) -> Iterator[Aligned]:
-        """The pairs, with target tensors that lie in a paired one's storage as copies of it."""
+        """The pairs, with target tensors that are a paired one under another name as copies of it."""
         _, left = self._left(pairs)
         ties: dict[str, list[str]] = defaultdict(list)
         for key in self.target:
-            ties[self.target[key].shares or key].append(key)
+            ties[self.target[key].same_as or key].append(key)
         for each in pairs:
             first = each.pair.targets[0][0]
-            others = [key for key in ties[self.target[first].shares or first] if key in left] if each.pair.is_rename else []
-            others = [key for key in others if self.target[key].shape == self.target[first].shape]
+            others = [key for key in ties[self.target[first].same_as or first] if key in left] if each.pair.is_rename else []
             if others:
                 targets = ((first,), *((key,) for key in others))
                 pair = Pair(each.pair.sources, targets, parse_ops("copy"))

@@ -1,5 +1,6 @@
 """Two checkpoints compared, and what to try where little pairs."""
 
+import os
 import shlex
 from typing import Protocol, TypeVar
 
@@ -19,7 +20,7 @@ class HasPath(Protocol):
 Side = TypeVar("Side", bound=HasPath)
 
 
-def diff_checkpoints(a: str, b: str, values: bool = False, renames: bool = False) -> Diff:
+def diff_checkpoints(a: str | os.PathLike[str], b: str | os.PathLike[str], values: bool = False, renames: bool = False) -> Diff:
     """The difference of two checkpoints, any formats; with `values`, of their tensors' values too.
 
     With `renames`, keys that only one side has are paired by alignment; with values as well, every tensor by what it holds.

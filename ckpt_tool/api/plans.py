@@ -7,10 +7,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from ckpt_tool.api.how import How
+from ckpt_tool.api.how import How, Way
 from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.rule_files import FACTORY, read_rules
 from ckpt_tool.errors import InputError, Problem, RuleError
@@ -52,7 +52,9 @@ class Planned:
 
 
 @contextmanager
-def planned(source: str | None, target: str | None, how: How, in_place: bool = False) -> Iterator[Planned]:
+def planned(
+    source: str | os.PathLike[str] | None, target: str | os.PathLike[str] | None, how: How, in_place: bool = False
+) -> Iterator[Planned]:
     """Opens both sides and drafts the plan; the checkpoints stay open inside the block.
 
     `source` and `target` may be left out where a rule file names them. `in_place` restores a source whose renaming in place was
@@ -60,6 +62,7 @@ def planned(source: str | None, target: str | None, how: How, in_place: bool = F
     for rules that can't be understood; what doesn't fit is in `problems`.
     """
     rules = read_rules(how)
+    source, target = _path(source), _path(target)
     if rules:
         source, target = source or rules.source, target or _target_of(rules)
     if source is None:
@@ -80,6 +83,10 @@ def planned(source: str | None, target: str | None, how: How, in_place: bool = F
             yield Planned(ours, theirs, rules, None, error.problems)
         else:
             yield Planned(ours, theirs, rules, plan)
+
+
+def _path(given: str | os.PathLike[str] | None) -> str | None:
+    return None if given is None else os.fspath(given)
 
 
 def _target_of(rules: RuleSet) -> str | None:
@@ -147,7 +154,7 @@ def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: H
 
 def write(
     work: Planned,
-    output: str | None,
+    output: str | os.PathLike[str] | None,
     force: bool = False,
     checksum: bool = False,
     shard_bytes: int | None = None,
@@ -162,7 +169,7 @@ def write(
     from ckpt_tool.engine import Job, write_checkpoint
 
     plan = work.checked()
-    path = output or (work.rules.output if work.rules else None)
+    path = _path(output) or (work.rules.output if work.rules else None)
     if not path:
         raise InputError("-o", "no output is given, and no rule file names one")
     needs_target = plan.kept or any(getattr(op, "needs_target", False) for step in plan.steps for op in step.ops)
@@ -199,39 +206,67 @@ def verify(work: Planned, output: str) -> tuple[Mismatch, ...]:
 
 def load_into(
     model: nn.Module,
-    source: str | Checkpoint | Mapping[str, object],
+    source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
     *,
-    rules: str | Sequence[str] | None = None,
-    by: Literal["name", "position", "auto"] | None = None,
+    rules: str | os.PathLike[str] | Sequence[str] | None = None,
+    by: Way | None = None,
     how: How | None = None,
 ) -> LoadReport:
-    """Loads a checkpoint, or a state dict, into a live model, and reports what was loaded, kept fresh and dropped.
+    """Loads a checkpoint, a state dict or another module into a live model, and reports what was loaded, kept fresh and dropped.
 
-    `rules` names one rule file or several; `by` pairs by name (the default), position or alignment (auto); `how` says everything at once.
+    `rules` names one rule file or several; `by` pairs by name (the default), position or alignment (auto); `how` says everything else.
     The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
     Raises RuleError with every problem before anything is loaded, InputError for what can't be used.
     """
-    from ckpt_tool.training import LiveState, load_plan, unwrapped
+    from ckpt_tool.training import LiveState, load_plan, state_dict_of, unwrapped
 
-    way = how or How((rules,) if isinstance(rules, str) else tuple(rules or ()), by=by)
+    way = _joined(how or How(), How(rules or (), by=by))  # type: ignore[arg-type]
     rule_set = read_rules(way)
     module = unwrapped(model)
-    target = LiveState(type(module).__name__, module.state_dict())
+    target = LiveState(type(module).__name__, module.state_dict(keep_vars=True))
     with ExitStack() as stack:
+        ours: Checkpoint | LiveState
         if isinstance(source, str | os.PathLike):
             ours = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))
         else:
-            ours = source if isinstance(source, Checkpoint) else LiveState("the state dict", source)  # type: ignore[assignment]
+            ours = source if isinstance(source, Checkpoint) else LiveState("the state dict", state_dict_of(source))
         if not ours.has_values:
             raise InputError(ours.path, "is a key list: it has no values to load", "give a checkpoint")
-        path = None if isinstance(source, Mapping) else ours.path
-        return load_plan(draft(ours.catalog, target.catalog, rule_set, way, path), ours, module)
+        path, others = (None, ours.others) if isinstance(ours, LiveState) else (ours.path, ())
+        plan = draft(ours.catalog, target.catalog, rule_set, way, path)
+        _check_dtypes(plan, target.catalog)
+        return load_plan(plan, ours, module, _notes_on_others(others))
+
+
+def _joined(how: How, more: How) -> How:
+    """The same with rules and a way that were given beside it. Raises InputError where both say something."""
+    for name in ("rules", "by"):
+        if getattr(how, name) and getattr(more, name):
+            raise InputError(name, "is given twice, by itself and in `how`")
+    return replace(how, rules=how.rules or more.rules, by=how.by or more.by)
+
+
+def _check_dtypes(plan: Plan, target: Catalog) -> None:
+    """Raises RuleError where a plan asks for other types than a live model has: it keeps its own."""
+    odd = [key for key in plan.producers if plan.outputs[key].dtype is not target[key].dtype]
+    if odd:
+        one = plan.outputs[odd[0]].dtype.value
+        message = f"`{odd[0]}` would become {one}, and a live model keeps its own types, here {target[odd[0]].dtype.value}"
+        raise RuleError([Problem("dtype", message, None, ("`dtypes=\"target\"` casts", f"{len(odd)} keys in all"))])
+
+
+def _notes_on_others(keys: Sequence[str]) -> list[str]:
+    """What is said of a state dict's keys that are no weights."""
+    if not keys:
+        return []
+    count = "1 key of the source is no tensor" if len(keys) == 1 else f"{len(keys)} keys of the source are no tensors"
+    return [f"{count} of weights: {', '.join(f'`{key}`' for key in keys[:3])}{' …' if len(keys) > 3 else ''}"]
 
 
 def map_checkpoint(
-    source: str | None,
-    target: str | None,
-    output: str | None,
+    source: str | os.PathLike[str] | None,
+    target: str | os.PathLike[str] | None,
+    output: str | os.PathLike[str] | None,
     how: How | None = None,
     force: bool = False,
     shard_bytes: int | None = None,

@@ -22,6 +22,9 @@ def read_rules(how: How) -> RuleSet | None:
     """The rules that `how` names, files before inline ones; None where it names none."""
     from ckpt_tool.mapping import join, read_inline_rules, read_rule_files
 
+    if not (how.rules or how.inline) and (how.drop or how.keep):
+        option = "--drop" if how.drop else "--keep"
+        raise InputError(option, "says what rules leave, and there are none", "`-e '** -> **'` maps what has equal names")
     inline = read_inline_rules(how.inline, how.drop, how.keep) if how.inline or how.drop or how.keep else None
     if not how.rules:
         return inline

@@ -20,7 +20,7 @@ from ckpt_tool.formats.table import FORMATS, HEAD
 STDIN = "-"
 
 
-def open_checkpoint(path: str) -> Checkpoint:
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint at `path`: `run.pth`, a folder, `model.safetensors.index.json`, a key list, `-` for one on stdin.
 
     `run.pth#ema` takes the state dict of that name inside the file. Reads what describes the tensors, not their values.

@@ -225,11 +225,12 @@ class Placements(Mapping[str, Placement]):
 
 @dataclass(slots=True)
 class Tensors:
-    """The tensors of one pickle, measured once each; `owners` has the first key of each storage."""
+    """The tensors of one pickle, measured once each; `owners` has the first tensor of each storage, `seen` the others' first keys."""
 
     path: str
     measured: dict[int, Measured] = field(default_factory=dict)
-    owners: dict[str, str] = field(default_factory=dict)
+    owners: dict[str, tuple[str, Dense]] = field(default_factory=dict)
+    seen: dict[object, str] = field(default_factory=dict)
     known: KnownExtents = field(default_factory=dict)
 
     def add_all(self, tensors: list[tuple[str, Dense]]) -> list[TensorInfo]:
@@ -241,13 +242,30 @@ class Tensors:
                 one = self.measured[id(tensor)] = measure(tensor, key, self.path, self.known)
             info = one.info
             storage = tensor.storage.key if type(tensor) is TensorRef else f"array {id(tensor)}"
-            owner = self.owners.setdefault(storage, key)
-            listed.append(info if info.key == key == owner else TensorInfo(key, info.dtype, info.shape, None if owner == key else owner))
+            owner, first = self.owners.setdefault(storage, (key, tensor))
+            if owner == key:
+                listed.append(info if info.key == key else TensorInfo(key, info.dtype, info.shape))
+            else:
+                listed.append(TensorInfo(key, info.dtype, info.shape, owner, self._first(key, tensor, owner, first)))
         return listed
+
+    def _first(self, key: str, tensor: Dense, owner: str, first: Dense) -> str | None:
+        """The first key that is this very tensor, other than its own."""
+        if tensor is first or (type(tensor) is TensorRef and type(first) is TensorRef and _seen_as(tensor) == _seen_as(first)):
+            return owner
+        if type(tensor) is not TensorRef:
+            return None
+        found = self.seen.setdefault((owner, _seen_as(tensor)), key)
+        return None if found == key else found
 
     def nbytes(self, tensors: list[tuple[str, Dense]]) -> int:
         infos = [self.measured[id(tensor)].info for _, tensor in tensors]
         return sum([nbytes_of(info.dtype, info.shape) for info in infos])
+
+
+def _seen_as(tensor: TensorRef) -> tuple[object, ...]:
+    """How a tensor looks at its storage."""
+    return tensor.dtype, tensor.shape, tensor.stride, tensor.offset, tensor.conjugate, tensor.negative
 
 
 def _first_repeated(infos: list[TensorInfo]) -> str:

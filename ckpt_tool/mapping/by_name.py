@@ -5,7 +5,9 @@ from ckpt_tool.keys.relations import prefix_rule
 from ckpt_tool.mapping.compile import checked
 from ckpt_tool.mapping.dtypes import DTypePolicy
 from ckpt_tool.mapping.plan import Origin, Plan, Step
+from ckpt_tool.mapping.ties import tied_with
 from ckpt_tool.mapping.wrappers import wrapper_names, wrapper_prefix
+from ckpt_tool.ops import Copy
 from ckpt_tool.tensors import Catalog, shape_text
 
 MOST_NOTES = 20
@@ -14,7 +16,8 @@ MOST_NOTES = 20
 def plan_by_name(source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict") -> Plan:
     """Pairs keys that are equal, or equal without a wrapper's prefix, when their shapes are too.
 
-    A key whose shape differs keeps the target's value and is named in the plan's notes, as is a prefix that was left out.
+    A key whose shape differs keeps the target's value and is named in the plan's notes, as is a prefix that was left out. A key
+    that the source lacks, but that is one tensor with another key of the target, gets what that one gets.
     Raises RuleError when nothing pairs.
     """
     names, notes = _without_wrappers(source, target)
@@ -30,10 +33,20 @@ def plan_by_name(source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict
     if not matched:
         raise RuleError([nothing_pairs(source, target)])
     origin, taken = Origin("name"), set(matched.values())
-    steps = tuple(Step((name,), (key,), (), origin) for key, name in matched.items())
+    tied = tied_with(target, matched, target.keys() - pairs.keys())
+    followers = [(key, other) for key, others in tied.items() for other in others]
+    notes += [f"`{other}` is tied to `{key}` in the target, and gets the same" for key, other in followers[:MOST_NOTES]]
+    if len(followers) > MOST_NOTES:
+        notes.append(f"{len(followers) - MOST_NOTES} more get the same as what they are tied to in the target")
+    steps = tuple(_step(name, (key, *tied.get(key, ())), origin) for key, name in matched.items())
     dropped = tuple(key for key in source if key not in taken)
-    kept = tuple(key for key in target if key not in matched)
+    made = {key for step in steps for key in step.outputs}
+    kept = tuple(key for key in target if key not in made)
     return checked(Plan(steps, dropped, kept, source, target, tuple(notes)), dtypes, [])
+
+
+def _step(name: str, keys: tuple[str, ...], origin: Origin) -> Step:
+    return Step((name,), keys, (Copy(len(keys)),) if len(keys) > 1 else (), origin)
 
 
 def _without_wrappers(source: Catalog, target: Catalog) -> tuple[dict[str, str], list[str]]:

@@ -23,6 +23,7 @@ from ckpt_tool.mapping.params import bind_params, resolve_params
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.mapping.steps import build_steps
+from ckpt_tool.mapping.ties import tie_notes
 from ckpt_tool.tensors import Catalog
 
 FEW_KEYS = 64
@@ -97,7 +98,7 @@ def checked(plan: Plan, dtypes: DTypePolicy, problems: list[Problem]) -> Plan:
             problems += [fault for fault in faults if fault.code != "dtype" or dtypes == "strict"]
     if problems:
         raise RuleError(sorted(problems, key=_place))
-    return replace(plan, notes=(*plan.notes, *cast_notes(plan)))
+    return replace(plan, notes=(*plan.notes, *tie_notes(plan), *cast_notes(plan)))
 
 
 def _place(problem: Problem) -> tuple[bool, str, int, int]:

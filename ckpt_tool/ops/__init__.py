@@ -2,11 +2,11 @@
 
 from ckpt_tool.ops.casts import Cast, losses
 from ckpt_tool.ops.chain import OPS, Each, infer_chain, invert_chain, ops_argument, parse_ops, run_chain, run_step
-from ckpt_tool.ops.joins import Split
+from ckpt_tool.ops.joins import Copy, Split
 from ckpt_tool.ops.numbers import Init
 from ckpt_tool.ops.op import Form, Inverse, Labels, Op, OpError
 
 __all__ = [
-    "OPS", "Cast", "Each", "Form", "Init", "Inverse", "Labels", "Op", "OpError", "Split", "infer_chain", "invert_chain", "losses",
+    "OPS", "Cast", "Copy", "Each", "Form", "Init", "Inverse", "Labels", "Op", "OpError", "Split", "infer_chain", "invert_chain", "losses",
     "ops_argument", "parse_ops", "run_chain", "run_step",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import Catalog
-from ckpt_tool.torch_bridge import tensor_infos, to_bytes
+from ckpt_tool.torch_bridge import tensor_infos, to_bytes, whole
 
 if TYPE_CHECKING:
     import torch
@@ -16,17 +16,30 @@ if TYPE_CHECKING:
 
     from ckpt_tool.formats import Extent, SourceFile
 
+EXTRA_STATE = "_extra_state"
+"""What a module's own `get_extra_state` gives, see `nn.Module`: no weight, and only the module's code knows what to do with it."""
+
 
 class LiveState:
-    """A state dict in memory, with what the engine asks of an open checkpoint. Raises ValueError for sparse tensors."""
+    """A state dict in memory, with what the engine asks of an open checkpoint.
+
+    `others` are its keys that are no tensors, or no weights. Raises InputError for tensors without plain bytes: sparse ones,
+    quantised ones, and those of lazy modules, which have no shape yet.
+    """
 
     has_values = True
     files: tuple[SourceFile, ...] = ()
 
     def __init__(self, path: str, state_dict: Mapping[str, object]) -> None:
         self.path = path
-        self._tensors: dict[str, torch.Tensor] = {key: value for key, value in state_dict.items() if _is_tensor(value)}  # type: ignore[misc]
-        self.catalog = Catalog(tensor_infos(self._tensors))
+        self._tensors: dict[str, torch.Tensor] = {key: value for key, value in state_dict.items() if _is_weight(key, value)}  # type: ignore[misc]
+        self.others = tuple(str(key) for key in state_dict if key not in self._tensors)
+        for key, tensor in self._tensors.items():
+            _check_shape(path, key, tensor)
+        try:
+            self.catalog = Catalog(tensor_infos(self._tensors))
+        except ValueError as error:
+            raise InputError(path, str(error)) from None
         self.metadata: Mapping[str, str] = {}
         self.versions: Mapping[str, Mapping[str, object]] = getattr(state_dict, "_metadata", {})
 
@@ -34,17 +47,50 @@ class LiveState:
         return None
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        yield bytes(to_bytes(self._tensors[key]))
+        tensor = self._tensors[key]
+        if tensor.is_meta:
+            raise InputError(self.path, f"`{key}` is on the meta device, and has no values")
+        yield bytes(to_bytes(whole(tensor)))
 
     def same_storage(self, key: str, other: str) -> bool:
-        ours, theirs = self._tensors[key], self._tensors[other]
-        return ours.data_ptr() == theirs.data_ptr() and ours.shape == theirs.shape and ours.stride() == theirs.stride()
+        return (self.catalog[key].same_as or key) == (self.catalog[other].same_as or other)
 
 
-def _is_tensor(value: object) -> bool:
+def _is_weight(key: object, value: object) -> bool:
     import torch
 
-    return isinstance(value, torch.Tensor)
+    return isinstance(key, str) and isinstance(value, torch.Tensor) and key.rpartition(".")[2] != EXTRA_STATE
+
+
+def _check_shape(path: str, key: str, tensor: torch.Tensor) -> None:
+    from torch.nn.parameter import is_lazy
+
+    if is_lazy(tensor):
+        raise InputError(path, f"`{key}` has no shape yet: its module is lazy", "run a batch through the model first")
+
+
+def state_dict_of(source: object) -> Mapping[str, object]:
+    """The state dict that is meant by a state dict or a module. Raises InputError for anything else, and says where one is."""
+    from torch import nn
+
+    if isinstance(source, nn.Module):
+        return unwrapped(source).state_dict()
+    if not isinstance(source, Mapping):
+        raise InputError("source", f"is a {type(source).__name__}", "give a path, a state dict or a module")
+    if source and not any(_is_weight(key, value) for key, value in source.items()):
+        inside = [name for name, value in source.items() if _holds_weights(value)]
+        hint = f"give `source[{inside[0]!r}]`" if inside else None
+        known = f", but {', '.join(f'`{name}`' for name in inside[:9])} {'has' if len(inside) == 1 else 'have'}" if inside else ""
+        raise InputError("the state dict", f"has no tensors itself{known}", hint)
+    return source
+
+
+def _holds_weights(value: object) -> bool:
+    from torch import nn
+
+    if isinstance(value, Mapping):
+        return any(_is_weight(key, inner) for key, inner in value.items())
+    return isinstance(value, nn.Module)
 
 
 def build_model(factory: str) -> nn.Module:
@@ -67,6 +113,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     from torch import nn
     from torch.nn.parallel import DistributedDataParallel
 
+    if not isinstance(model, nn.Module):
+        raise InputError("model", f"is a {type(model).__name__}, not an nn.Module")
     while True:
         if isinstance(model, nn.DataParallel | DistributedDataParallel):
             model = model.module

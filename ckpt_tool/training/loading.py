@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.mapping.apply import apply_step
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.torch_bridge import to_tensor
+from ckpt_tool.mapping.ties import tied_with, ties, value_of
+from ckpt_tool.tensors import Catalog
+from ckpt_tool.torch_bridge import to_bytes, to_tensor, whole
+from ckpt_tool.training.filling import Tensors
 from ckpt_tool.training.freezing import Frozen, freeze_keys
 from ckpt_tool.training.live import unwrapped
 
@@ -32,17 +36,18 @@ class ParameterGroup(TypedDict):
 class LoadReport:
     """What became of every key: `loaded` and `fresh` are the model's keys, `dropped` the source's.
 
-    `print(report)` gives the counts; `report.plan` has where each tensor came from.
+    `print(report)` gives the counts and the notes; `report.plan` has where each tensor came from.
     """
 
     plan: Plan
     loaded: tuple[str, ...]
     fresh: tuple[str, ...]
     dropped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         line = f"{len(self.loaded)} loaded, {len(self.fresh)} kept fresh, {len(self.dropped)} dropped"
-        return "\n".join([line, *(f"note: {note}" for note in self.plan.notes)])
+        return "\n".join([line, *(f"note: {note}" for note in (*self.plan.notes, *self.notes))])
 
     def freeze(self, model: nn.Module) -> Frozen:
         """Freezes exactly what was loaded, running statistics too; `model.train()` doesn't thaw them."""
@@ -67,37 +72,68 @@ def _parameters(module: nn.Module) -> Iterator[tuple[list[str], nn.Parameter]]:
     yield from names.values()
 
 
-def load_plan(plan: Plan, source: Checkpoint | LiveState, module: nn.Module) -> LoadReport:
+def load_plan(plan: Plan, source: Checkpoint | LiveState, module: nn.Module, notes: Sequence[str] = ()) -> LoadReport:
     """Copies what the plan says into the module's own tensors, on their devices; tensors on the meta device are replaced.
 
-    One group of tensors is in memory at a time. A source that turns out to be broken half-way raises FormatError, and values
+    One group of tensors is in memory at a time. Raises InputError for tensors that can't be filled, RuleError where tied tensors would
+    get different values, both before anything is copied. A source that turns out to be broken half-way raises FormatError, and values
     that a rule forbids raise RuleError; both leave what was copied before.
     """
     import torch
 
-    state = module.state_dict(keep_vars=True)
+    tensors = Tensors(module)
+    tensors.check(plan.producers)
     with torch.no_grad():
+        _check_ties(plan, source, tensors)
         for step in plan.steps:
-            for key, tensor in zip(step.outputs, _values(step, source, state), strict=True):
-                _assign(module, key, state[key], tensor)
-    return LoadReport(plan, tuple(plan.producers), plan.kept, plan.dropped)
+            for key, tensor in zip(step.outputs, _values(step, source, tensors), strict=True):
+                tensors.fill(key, tensor)
+    tied = _tied_to_loaded(plan)
+    fresh = tuple(key for key in plan.kept if key not in tied)
+    notes = [*notes, *(f"`{key}` is tied to `{other}`, and was loaded with it" for key, other in tied.items())]
+    return LoadReport(plan, (*plan.producers, *tied), fresh, plan.dropped, (*notes, *_without_values(module, fresh)))
 
 
-def _values(step: Step, source: Checkpoint | LiveState, state: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+def _values(step: Step, source: Checkpoint | LiveState, tensors: Tensors) -> list[torch.Tensor]:
     inputs = []
     for key in step.inputs:
         info = source.catalog[key]
         inputs.append(to_tensor(bytearray().join(source.chunks(key)), info.dtype, info.shape))
-    return apply_step(step, inputs, lambda: state[step.outputs[0]].cpu())
+    return apply_step(step, inputs, lambda: whole(tensors[step.outputs[0]]).cpu())
 
 
-def _assign(module: nn.Module, key: str, current: torch.Tensor, value: torch.Tensor) -> None:
-    if not current.is_meta:
-        current.copy_(value)
-        return
-    from torch import nn
+def _check_ties(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors) -> None:
+    """Raises RuleError where several keys of the model are one tensor, and would get different values."""
+    problems = []
+    for group in ties(plan.target or Catalog([])).values():
+        first, *others = [key for key in group if key in plan.producers] or [""]
+        for key in others:
+            if value_of(plan, key) == value_of(plan, first):
+                continue
+            one, other = (_value(plan, each, source, tensors) for each in (first, key))
+            if to_bytes(one) != to_bytes(other):
+                message = f"`{first}` and `{key}` are one tensor of the model, and would get different values"
+                problems.append(Problem("collision", message, None, ("drop the source of one of them, and keep its key",)))
+    if problems:
+        raise RuleError(problems)
 
-    path, _, name = key.rpartition(".")
-    owner = module.get_submodule(path)
-    is_parameter = isinstance(current, nn.Parameter)
-    setattr(owner, name, nn.Parameter(value.to(current.dtype), requires_grad=current.requires_grad) if is_parameter else value)
+
+def _value(plan: Plan, key: str, source: Checkpoint | LiveState, tensors: Tensors) -> torch.Tensor:
+    step = plan.producers[key][0]
+    return _values(step, source, tensors)[step.outputs.index(key)].to(tensors[key].dtype)
+
+
+def _tied_to_loaded(plan: Plan) -> dict[str, str]:
+    """Keys that the plan keeps, but that are one tensor of the model with one that was loaded."""
+    target = plan.target or Catalog([])
+    return {key: first for first, keys in tied_with(target, plan.producers, plan.kept).items() for key in keys}
+
+
+def _without_values(module: nn.Module, fresh: Sequence[str]) -> list[str]:
+    """What is to be said of fresh tensors that have no memory yet."""
+    state = module.state_dict(keep_vars=True)
+    empty = [key for key in fresh if getattr(state[key], "is_meta", False)]
+    if not empty:
+        return []
+    some = ", ".join(f"`{key}`" for key in empty[:3]) + (" …" if len(empty) > 3 else "")
+    return [f"{len(empty)} fresh {'tensor is' if len(empty) == 1 else 'tensors are'} on the meta device, without any values: {some}"]

@@ -147,7 +147,7 @@ def test_norms_of_a_block_go_by_their_place(ours, theirs):
 
 def test_a_tensor_tied_to_another_in_the_target_is_a_copy():
     source = catalog("embed.weight 50x8", "layers.0.fc1.weight 32x8", "layers.0.fc2.weight 8x32")
-    head = TensorInfo("lm_head.weight", source["embed.weight"].dtype, (50, 8), shares="model.embed.weight")
+    head = TensorInfo("lm_head.weight", source["embed.weight"].dtype, (50, 8), "model.embed.weight", "model.embed.weight")
     target = Catalog([TensorInfo(f"model.{key}", info.dtype, info.shape) for key, info in source.items()] + [head])
     found = align(source, target)
     assert renamed(found)["lm_head.weight"] == "embed.weight"

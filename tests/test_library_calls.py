@@ -1,0 +1,59 @@
+"""The library as scripts call it: paths of any kind, one text for a tuple of one, and no argument that is passed over."""
+
+import pytest
+import torch
+from torch import nn
+
+import ckpt_tool
+from ckpt_tool import How, InputError, RuleError
+from tests.running import ckpt
+
+
+@pytest.fixture
+def files(tmp_path):
+    torch.save({"a.weight": torch.randn(3, 2), "a.bias": torch.randn(3), "fc.weight": torch.randn(9, 3)}, tmp_path / "source.pth")
+    torch.save(nn.Linear(2, 3).state_dict(), tmp_path / "target.pth")
+    (tmp_path / "rules.yaml").write_text("rules: ['a.* -> *']\ndrop: ['fc.*']\n")
+    return tmp_path
+
+
+def test_paths_are_taken_wherever_texts_are(files):
+    how = How(rules=files / "rules.yaml")
+    ckpt_tool.map_checkpoint(files / "source.pth", files / "target.pth", files / "out.pth", how)
+    with ckpt_tool.open_checkpoint(files / "out.pth") as written:
+        assert list(written.catalog) == ["weight", "bias"]
+    assert ckpt_tool.diff_checkpoints(files / "out.pth", files / "out.pth").identical
+    assert len(ckpt_tool.load_into(nn.Linear(2, 3), files / "source.pth", rules=files / "rules.yaml").loaded) == 2
+
+
+def test_one_text_is_a_tuple_of_one():
+    how = How(rules="r.yaml", inline="a -> b", drop="fc.*", keep=["head.*"])
+    assert (how.rules, how.inline, how.drop, how.keep) == (("r.yaml",), ("a -> b",), ("fc.*",), ("head.*",))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"by": "magic"}, "`magic` is no way of mapping; it is one of name, position, auto"), ({"dtypes": "bf16"}, "`bf16` means nothing")],
+)
+def test_what_means_nothing_is_refused(wrong, message):
+    with pytest.raises(InputError, match=message):
+        How(**wrong)
+
+
+def test_rules_beside_how_are_not_passed_over(files):
+    source, rules = files / "source.pth", files / "rules.yaml"
+    report = ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, how=How(expect=2))
+    assert len(report.loaded) == 2
+    with pytest.raises(RuleError, match="2 mapped, but 3 are expected"):
+        ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, how=How(expect=3))
+    with pytest.raises(InputError, match="rules: is given twice"):
+        ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, how=How(rules=rules))
+    with pytest.raises(RuleError, match="no key of the source"):
+        ckpt_tool.load_into(nn.Linear(2, 3), source, by="name", how=How(expect=2))
+
+
+def test_what_rules_leave_needs_rules(files):
+    for option in ("--keep", "--drop"):
+        ran = ckpt("map", "source.pth", "target.pth", option, "fc.*", "-o", "x.pth", cwd=files)
+        assert (ran.status, ran.out) == (2, "")
+        assert ran.err == f"error: {option}: says what rules leave, and there are none; `-e '** -> **'` maps what has equal names\n"

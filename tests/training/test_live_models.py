@@ -1,0 +1,189 @@
+"""Live models that are not plain: what can't be filled is refused before anything is loaded, and nothing is said that isn't so."""
+
+import pytest
+import torch
+from seeded import fill_with_seeded_values
+from torch import nn
+
+import ckpt_tool
+from ckpt_tool import How, InputError, RuleError
+from tests.training.sharded import on_two_processes
+
+
+def linear(seed=0):
+    return fill_with_seeded_values(nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 3)), seed)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(6, 4)
+        self.body = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 6, bias=False)
+        self.head.weight = self.embed.weight
+
+
+def tied_source(**others):
+    return {"embed.weight": torch.randn(6, 4), "body.weight": torch.randn(4, 4), "body.bias": torch.randn(4), **others}
+
+
+def refused(model, source, match, **options):
+    before = {key: value.clone() for key, value in model.state_dict().items() if not torch.nn.parameter.is_lazy(value)}
+    with pytest.raises((InputError, RuleError), match=match):
+        ckpt_tool.load_into(model, source, **options)
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+
+
+def test_tied_weights_are_loaded_by_one_of_their_names():
+    model, source = Tied(), tied_source()
+    report = ckpt_tool.load_into(model, source)
+    assert (set(report.loaded), report.fresh) == ({"embed.weight", "head.weight", "body.weight", "body.bias"}, ())
+    assert torch.equal(model.head.weight, source["embed.weight"])
+    assert model.head.weight is model.embed.weight
+
+
+def test_what_is_kept_by_a_rule_but_tied_is_not_called_fresh():
+    model, source = Tied(), tied_source()
+    report = ckpt_tool.load_into(model, source, how=How(inline=("** -> **",), keep=("head.weight",)))
+    assert report.fresh == ()
+    assert "`head.weight` is tied to `embed.weight`, and was loaded with it" in report.notes
+    assert len(report.parameter_groups(model, lr=1, loaded_lr=1)) == 1
+
+
+def test_tied_weights_get_one_value():
+    same = tied_source()
+    ckpt_tool.load_into(Tied(), {**same, "head.weight": same["embed.weight"].clone()})
+    refused(Tied(), tied_source(**{"head.weight": torch.randn(6, 4)}), "are one tensor of the model, and would get different values")
+
+
+def test_ties_survive_the_meta_device():
+    with torch.device("meta"):
+        model = Tied()
+    source = tied_source()
+    ckpt_tool.load_into(model, source)
+    assert model.head.weight is model.embed.weight
+    assert torch.equal(model.head.weight, source["embed.weight"])
+
+
+def test_fresh_tensors_without_values_are_told():
+    with torch.device("meta"):
+        model = linear()
+    report = ckpt_tool.load_into(model, {"0.weight": torch.randn(3, 5), "0.bias": torch.randn(3)})
+    assert str(report).splitlines()[-1] == "note: 2 fresh tensors are on the meta device, without any values: `1.weight`, `1.bias`"
+
+
+def test_lazy_modules_are_refused():
+    refused(nn.Sequential(nn.LazyLinear(3)), {"0.weight": torch.randn(3, 5)}, "`0.weight` has no shape yet: its module is lazy")
+    refused(linear(), nn.Sequential(nn.LazyLinear(3)), "the state dict: `0.weight` has no shape yet")
+
+
+def test_tensors_of_inference_mode_are_refused_outside_of_it():
+    with torch.inference_mode():
+        model = linear()
+    refused(model, linear(1), "`0.weight` was made in inference mode")
+    with torch.inference_mode():
+        assert len(ckpt_tool.load_into(model, linear(1)).loaded) == 4
+
+
+def test_expanded_buffers_are_refused():
+    model = linear()
+    model.register_buffer("scale", torch.zeros(1).expand(4))
+    refused(model, {**linear(1).state_dict(), "scale": torch.arange(4.0)}, "`scale` is an expanded tensor")
+
+
+class Doubling(nn.Linear):
+    """Its state dict has copies, as those of quantised and sharded modules do."""
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars):
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[prefix + "weight"] = self.weight * 2
+
+
+def test_tensors_that_are_made_for_the_state_dict_are_refused():
+    refused(Doubling(5, 3), nn.Linear(5, 3), "`weight` is made anew whenever the state dict is asked for")
+    report = ckpt_tool.load_into(Doubling(5, 3), {"bias": torch.randn(3)})
+    assert (report.loaded, report.fresh) == (("bias",), ("weight",))
+
+
+def test_a_live_model_keeps_its_types():
+    refused(linear().half(), linear(1), "would become F32, and a live model keeps its own types, here F16", how=How(dtypes="source"))
+    refused(linear(), linear(1), "would become BF16", how=How(dtypes=ckpt_tool.DType.BF16))
+    model = linear().half()
+    ckpt_tool.load_into(model, linear(1), how=How(dtypes="target"))
+    assert torch.equal(model[0].weight, linear(1)[0].weight.half())
+
+
+def test_extra_states_are_left_alone_and_told():
+    class Counting(nn.Linear):
+        state: object = torch.tensor(1)
+
+        def get_extra_state(self):
+            return self.state
+
+        def set_extra_state(self, state):
+            raise AssertionError("code that a file's bytes were handed to")
+
+    model, source = Counting(5, 3), Counting(5, 3)
+    report = ckpt_tool.load_into(model, source)
+    assert (report.loaded, report.notes) == (("weight", "bias"), ("1 key of the source is no tensor of weights: `_extra_state`",))
+
+
+def test_a_module_is_a_source():
+    model = linear()
+    assert len(ckpt_tool.load_into(model, nn.DataParallel(linear(1))).loaded) == 4
+    assert torch.equal(model[1].weight, linear(1)[1].weight)
+
+
+def test_what_is_no_state_dict_is_told_with_where_one_is():
+    inside = {"epoch": 3, "state_dict": linear(1).state_dict(), "ema": linear(2)}
+    refused(linear(), inside, r"has no tensors itself, but `state_dict`, `ema` have; give `source\['state_dict'\]`")
+    refused(linear(), [1], "source: is a list; give a path, a state dict or a module")
+    with pytest.raises(InputError, match=r"model: is a str, not an nn\.Module"):
+        ckpt_tool.load_into("resnet50.pth", linear())
+
+
+def test_what_is_no_tensor_is_told():
+    report = ckpt_tool.load_into(linear(), {**linear(1).state_dict(), "epoch": 3, "loss": 0.5})
+    assert report.notes == ("2 keys of the source are no tensors of weights: `epoch`, `loss`",)
+
+
+def load_sharded(rank):
+    """Loads into a model of FSDP2, on the CPU or from the meta device; gives what arrived."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    found = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            model = nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 3))
+        mesh = init_device_mesh("cpu", (2,))
+        for layer in model:
+            fully_shard(layer, mesh=mesh)
+        report = ckpt_tool.load_into(fully_shard(model, mesh=mesh), linear(1))
+        whole = {key: value.full_tensor() for key, value in model.state_dict().items()}
+        found.append((len(report.loaded), all(torch.equal(value, whole[key]) for key, value in linear(1).state_dict().items())))
+        plain = linear()
+        ckpt_tool.load_into(plain, model)
+        found.append(all(torch.equal(value, whole[key]) for key, value in plain.state_dict().items()))
+    return found
+
+
+def refuse_flattened(rank):
+    """FSDP's older way gathers its tensors for the state dict."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    model = FullyShardedDataParallel(linear(), device_id=torch.device("cpu"), use_orig_params=True)
+    try:
+        ckpt_tool.load_into(model, linear(1))
+    except InputError as error:
+        return str(error)
+    return "loaded"
+
+
+def test_a_model_that_is_sharded_over_processes_is_loaded(tmp_path):
+    assert on_two_processes(load_sharded, tmp_path) == [[(4, True), True, (4, True), True]] * 2
+
+
+def test_a_model_whose_state_dict_is_gathered_is_refused(tmp_path):
+    for told in on_two_processes(refuse_flattened, tmp_path):
+        assert "load before the model is sharded" in told
