@@ -42,7 +42,7 @@ class Step:
     origin: Origin
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What becomes of every key of both sides. `notes` say in words what a reader should know besides.
 
@@ -57,6 +57,9 @@ class Plan:
     target: Catalog | None
     notes: tuple[str, ...] = field(default=())
     dtype: DType | None = None
+
+    def __repr__(self) -> str:
+        return f"Plan({', '.join(f'{count} {kind}' for kind, count in self.counts.items())})"
 
     @cached_property
     def producers(self) -> dict[str, tuple[Step, TensorInfo]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.mapping.apply import apply_step
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.ties import tied_with, ties, value_of
@@ -32,7 +32,7 @@ class ParameterGroup(TypedDict):
     group: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadReport:
     """What became of every key: `loaded` and `fresh` are the model's keys, `dropped` the source's.
 
@@ -45,23 +45,43 @@ class LoadReport:
     dropped: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"LoadReport({self._counts()})"
+
     def __str__(self) -> str:
-        line = f"{len(self.loaded)} loaded, {len(self.fresh)} kept fresh, {len(self.dropped)} dropped"
-        return "\n".join([line, *(f"note: {note}" for note in (*self.plan.notes, *self.notes))])
+        return "\n".join([self._counts(), *(f"note: {note}" for note in (*self.plan.notes, *self.notes))])
+
+    def _counts(self) -> str:
+        return f"{len(self.loaded)} loaded, {len(self.fresh)} kept fresh, {len(self.dropped)} dropped"
 
     def freeze(self, model: nn.Module) -> Frozen:
-        """Freezes exactly what was loaded, running statistics too; `model.train()` doesn't thaw them."""
-        return freeze_keys(unwrapped(model), self.loaded)
+        """Freezes exactly what was loaded, running statistics too; `model.train()` doesn't thaw them.
+
+        Raises InputError for another model than the one that was loaded into.
+        """
+        return freeze_keys(self._own(model), self.loaded)
 
     def parameter_groups(self, model: nn.Module, lr: float, loaded_lr: float) -> list[ParameterGroup]:
-        """The trainable parameters, each once: fresh ones with `lr`, loaded ones with `loaded_lr`; empty groups are left out."""
+        """The trainable parameters, each once: fresh ones with `lr`, loaded ones with `loaded_lr`; empty groups are left out.
+
+        Raises InputError for another model than the one that was loaded into.
+        """
         loaded = set(self.loaded)
         groups: dict[str, list[nn.Parameter]] = {"fresh": [], "loaded": []}
-        for names, parameter in _parameters(unwrapped(model)):
+        for names, parameter in _parameters(self._own(model)):
             if parameter.requires_grad:
                 groups["loaded" if loaded.intersection(names) else "fresh"].append(parameter)
         rates = {"fresh": lr, "loaded": loaded_lr}
         return [{"params": params, "lr": rates[name], "group": name} for name, params in groups.items() if params]
+
+
+    def _own(self, model: nn.Module) -> nn.Module:
+        module = unwrapped(model)
+        known = module.state_dict(keep_vars=True)
+        missing = next((key for key in self.loaded if key not in known), None)
+        if missing is not None:
+            raise InputError(type(module).__name__, f"has no key `{missing}`", "give the model that was loaded into")
+        return module
 
 
 def _parameters(module: nn.Module) -> Iterator[tuple[list[str], nn.Parameter]]:

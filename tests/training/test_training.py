@@ -172,3 +172,15 @@ def test_parameter_groups_have_each_trainable_parameter_once(source):
     train_a_step(model.__class__(*list(model)[:6]), torch.optim.Adam(groups))
     report.freeze(model)
     assert [g["group"] for g in report.parameter_groups(model, lr=1e-3, loaded_lr=1e-5)] == ["fresh"]
+
+
+def test_a_report_is_of_one_model(source):
+    model = net()
+    report = ckpt_tool.load_into(model, source)
+    assert repr(report) == "LoadReport(7 loaded, 2 kept fresh, 2 dropped)"
+    assert repr(report.plan) == "Plan(7 mapped, 2 kept, 2 dropped)"
+    for other in (nn.Sequential(model), model[0]):
+        with pytest.raises(InputError, match=r"has no key `.*`; give the model that was loaded into"):
+            report.freeze(other)
+        with pytest.raises(InputError, match="give the model that was loaded into"):
+            report.parameter_groups(other, lr=1, loaded_lr=1)
