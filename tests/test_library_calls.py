@@ -33,7 +33,14 @@ def test_one_text_is_a_tuple_of_one():
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"by": "magic"}, "`magic` is no way of mapping; it is one of name, position, auto"), ({"dtypes": "bf16"}, "`bf16` means nothing")],
+    [
+        ({"by": "magic"}, "`magic` is no way of mapping; it is one of name, position, auto"),
+        ({"dtypes": "bf16"}, "`bf16` means nothing"),
+        ({"expect": "7"}, "expect: '7' is no number"),
+        ({"expect": -1}, "expect: -1 is no number"),
+        ({"settings": {"heads": 1.5}}, r"heads: 1\.5 is no number"),
+        ({"min_confidence": 7}, "7 is not between 0 and 1"),
+    ],
 )
 def test_what_means_nothing_is_refused(wrong, message):
     with pytest.raises(InputError, match=message):
@@ -57,3 +64,21 @@ def test_what_rules_leave_needs_rules(files):
         ran = ckpt("map", "source.pth", "target.pth", option, "fc.*", "-o", "x.pth", cwd=files)
         assert (ran.status, ran.out) == (2, "")
         assert ran.err == f"error: {option}: says what rules leave, and there are none; `-e '** -> **'` maps what has equal names\n"
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_shards_have_a_size(files, size):
+    with pytest.raises(InputError, match="is no size for a file"):
+        ckpt_tool.map_checkpoint(files / "source.pth", files / "target.pth", files / "out", How(rules=files / "rules.yaml"), shard_bytes=size)
+    assert not (files / "out").exists()
+
+
+def test_patterns_to_freeze_are_texts():
+    for wrong in ({"patterns": (["a.*"],)}, {"patterns": (), "first": 2.5}):
+        with pytest.raises(ValueError, match="patterns are texts"):
+            ckpt_tool.freeze(nn.Linear(2, 3), *wrong.pop("patterns"), **wrong)
+
+
+def test_arrays_are_told_from_tensors():
+    with pytest.raises(InputError, match="the state dict: has no tensors: `weight` is a ndarray"):
+        ckpt_tool.load_into(nn.Linear(2, 3), {"weight": torch.zeros(3, 2).numpy()})

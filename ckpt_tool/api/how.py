@@ -41,9 +41,19 @@ class How:
             raise InputError("by", f"`{self.by}` is no way of mapping", f"it is one of {', '.join(get_args(Way))}")
         if not isinstance(self.dtypes, DType) and self.dtypes not in ("strict", "target", "source"):
             raise InputError("dtypes", f"`{self.dtypes}` means nothing", "say `target`, `source`, `strict` or a ckpt_tool.DType")
+        for name, number in {"expect": self.expect, **self.settings}.items():
+            if number is not None and (type(number) is not int or number < 0):
+                raise InputError(name, f"{number!r} is no number of the kind 0, 1, 2, …")
+        check_confidence(self.min_confidence)
 
 
 def _texts(given: object) -> tuple[str, ...]:
     """Texts and paths as a tuple, also where one stands alone."""
     each = (given,) if isinstance(given, str | os.PathLike) else tuple(given or ())  # type: ignore[arg-type]
     return tuple(os.fspath(one) for one in each)
+
+
+def check_confidence(given: float | None) -> None:
+    """Raises InputError for what is no confidence."""
+    if given is not None and not 0 <= given <= 1:
+        raise InputError("--min-confidence", f"{given:g} is not between 0 and 1")

@@ -180,6 +180,8 @@ def write(
     job = Job(plan, work.source, work.target, force, checksum, tell, jobs)
     if shard_bytes is None:
         return write_checkpoint(job, path)
+    if shard_bytes < 1:
+        raise InputError("shard_bytes", f"{shard_bytes} is no size for a file", "give bytes, 5_000_000_000 say")
     from ckpt_tool.engine import write_sharded
 
     return write_sharded(job, path, shard_bytes)

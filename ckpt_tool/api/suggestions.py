@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.diffs import with_values
+from ckpt_tool.api.how import check_confidence
 from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.plans import open_target
 from ckpt_tool.errors import InputError
@@ -24,6 +25,7 @@ def suggest_rules(
     """
     from ckpt_tool.align import MIN_CONFIDENCE, suggest, suggest_by_values
 
+    check_confidence(min_confidence)
     pairs = [_hint(text) for text in hints]
     least = MIN_CONFIDENCE if min_confidence is None else min_confidence
     with open_checkpoint(source) as ours, open_target(target) as theirs:

@@ -82,7 +82,7 @@ def how(
     return How(
         tuple(rules or ()), tuple(inline or ()), tuple(drop or ()), tuple(keep or ()), by.value if by else None,
         dict(_setting(text) for text in settings or ()), _dtype(dtype), force_order, expect,
-        checked_confidence(min_confidence),
+        min_confidence,
     )  # fmt: skip
 
 
@@ -106,12 +106,6 @@ def _setting(text: str) -> tuple[str, int]:
     if not (name and equals and number.isdecimal() and len(number) <= 18):
         raise InputError("--set", f"`{text}` is not NAME=NUMBER")
     return name, int(number)
-
-
-def checked_confidence(given: float | None) -> float | None:
-    if given is not None and not 0 <= given <= 1:
-        raise InputError("--min-confidence", f"{given:g} is not between 0 and 1")
-    return given
 
 
 def _dtype(text: str | None) -> DTypePolicy:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet, checked_confidence
+from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet
 from ckpt_tool.cli.output import NO, YES, say, show_file, show_result
 
 
@@ -27,7 +27,7 @@ def suggest(
     from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.suggestion import suggestion_json, suggestion_said
 
-    found = api.suggest_rules(source, target, hint or (), checked_confidence(min_confidence), values)
+    found = api.suggest_rules(source, target, hint or (), min_confidence, values)
     if output is not None:
         api.write_text(output, found.text, force)
     if json:

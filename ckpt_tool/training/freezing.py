@@ -33,6 +33,8 @@ def freeze(model: nn.Module, *patterns: str, first: int | None = None) -> Frozen
     """
     module = unwrapped(model)
     keys = list(module.state_dict())
+    if any(not isinstance(pattern, str) for pattern in patterns) or not isinstance(first, int | None):
+        raise ValueError("freeze(model, 'backbone.**', 'neck.*'): patterns are texts, one after the other; `first` is an integer")
     if bool(patterns) is (first is not None):
         raise ValueError("freeze(model, 'backbone.**') or freeze(model, first=100), one of the two")
     if first is not None:

@@ -79,9 +79,11 @@ def state_dict_of(source: object) -> Mapping[str, object]:
         raise InputError("source", f"is a {type(source).__name__}", "give a path, a state dict or a module")
     if source and not any(_is_weight(key, value) for key, value in source.items()):
         inside = [name for name, value in source.items() if _holds_weights(value)]
-        hint = f"give `source[{inside[0]!r}]`" if inside else None
-        known = f", but {', '.join(f'`{name}`' for name in inside[:9])} {'has' if len(inside) == 1 else 'have'}" if inside else ""
-        raise InputError("the state dict", f"has no tensors itself{known}", hint)
+        if not inside:
+            key, value = next(iter(source.items()))
+            raise InputError("the state dict", f"has no tensors: `{key}` is a {type(value).__name__}")
+        known = f"{', '.join(f'`{name}`' for name in inside[:9])} {'has' if len(inside) == 1 else 'have'}"
+        raise InputError("the state dict", f"has no tensors itself, but {known}", f"give `source[{inside[0]!r}]`")
     return source
 
 
