@@ -71,7 +71,7 @@ def map_(
             say(f"{problems_text(work.problems, style)}\n\nnothing was written")
         elif written and not quiet:
             say(plan_text(work.plan, names, style) + "\n")
-            show_result(written_text(written, work.source.extras))
+            show_result(written_text(written, work.source.extras, getattr(work.target, "extras", ())))
         raise typer.Exit(YES if written else NO)
 
 

@@ -9,15 +9,16 @@ from ckpt_tool.report.style import plural, safe, size_text
 MOST_NAMES = 6
 
 
-def written_text(written: Written, left_behind: Sequence[Extra]) -> str:
-    """What a file has not room for, then the closing line."""
+def written_text(written: Written, left_behind: Sequence[Extra], of_target: Sequence[Extra] = ()) -> str:
+    """What a file has not room for, what of the source and of the target is no tensor, then the closing line."""
     lines = []
     if written.ties and written.format == "safetensors":
         names = ", ".join(f"{safe(key)} = {safe(other)}" for key, other in written.ties[:MOST_NAMES])
         lines.append(f"note: safetensors has no shared tensors; these are written twice: {names}" + _more(written.ties))
-    if left_behind:
-        names = ", ".join(safe(extra.path) or "(the file)" for extra in left_behind[:MOST_NAMES])
-        lines.append(f"note: what is no tensor stays behind: {names}" + _more(left_behind))
+    for extras, what in ((left_behind, "what is no tensor"), (of_target, "what is no tensor of the target")):
+        if extras:
+            names = ", ".join(safe(extra.path) or "(the file)" for extra in extras[:MOST_NAMES])
+            lines.append(f"note: {what} stays behind: {names}" + _more(extras))
     lines += [f"{digest}  {safe(name)}" for name, digest in written.sha256.items()]
     files = f" in {plural(len(written.shards), 'file')}" if written.shards else ""
     if written.in_place:

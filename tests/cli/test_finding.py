@@ -44,6 +44,12 @@ def test_what_is_no_tensor_is_said_to_stay_behind(folder):
     assert "note: what is no tensor stays behind: epoch" in ran.out
 
 
+def test_so_is_what_is_no_tensor_of_the_target(folder):
+    torch.save({**torch.load(folder / "target.pth"), "_extra_state": {"steps": 3}}, folder / "target.pth")
+    ran = ckpt("map", "run.pth", "target.pth", "-r", "rules.yaml", "-o", "a.pth", cwd=folder)
+    assert "note: what is no tensor of the target stays behind: _extra_state" in ran.out
+
+
 def test_a_parameter_comes_from_the_command_line_or_the_config_beside_the_source(tmp_path):
     torch.save({"a.0.w": torch.ones(2), "a.1.w": torch.zeros(2)}, tmp_path / "in.pth")
     (tmp_path / "rules.yaml").write_text("params: {n: {from: layers}}\nrules: ['a.{i}.w -> b.{n-1-i}.w']\n")
