@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import Matcher, PatternError, nearest, parse
-from ckpt_tool.training.live import unwrapped
+from ckpt_tool.training.live import EXTRA_STATE, unwrapped
 
 if TYPE_CHECKING:
     from torch import nn
@@ -57,15 +57,32 @@ def _matching(pattern: str, keys: list[str]) -> list[str]:
 
 
 def freeze_keys(module: nn.Module, keys: Iterable[str]) -> Frozen:
-    """Freezes exactly these keys of a module's state dict."""
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    wanted = list(keys)
-    frozen = [key for key in wanted if key in parameters]
+    """Freezes exactly these keys of a module's state dict. Raises InputError for one that stands for no parameter and no buffer.
+
+    Nothing is frozen then.
+    """
+    from torch.jit import ScriptModule
+
+    state = module.state_dict(keep_vars=True)
+    # By the tensors themselves: a state dict may have other names for them than the modules.
+    parameters = {id(parameter): parameter for parameter in module.parameters()}
+    buffers = {
+        id(buffer): (path, name) for path, owner in module.named_modules() for name, buffer in owner._buffers.items() if buffer is not None
+    }
+    wanted = [(key, id(state[key])) for key in keys if key.rpartition(".")[2] != EXTRA_STATE]
+    for key, tensor in wanted:
+        if tensor not in parameters and tensor not in buffers:
+            raise InputError(type(module).__name__, f"`{key}` can't be frozen: the state dict has a tensor of its own for it")
+    found = (buffers[tensor] for _, tensor in wanted if tensor in buffers)
+    modules = dict(module.named_modules())
+    owners = {path: modules[path] for path, name in found if name.startswith("running_")}
+    if script := next((path for path, owner in owners.items() if isinstance(owner, ScriptModule)), None):
+        raise InputError(type(module).__name__, f"`{script}` is TorchScript, whose statistics can't be held", "freeze, then script")
+    frozen = [key for key, tensor in wanted if tensor in parameters]
     for key in frozen:
-        parameters[key].requires_grad_(False)
-    owners = dict.fromkeys(path for path, _, name in (key.rpartition(".") for key in wanted) if name.startswith("running_"))
-    for path in owners:
-        _hold_statistics(module.get_submodule(path))
+        parameters[id(state[key])].requires_grad_(False)
+    for owner in owners.values():
+        _hold_statistics(owner)
     return Frozen(tuple(frozen), tuple(owners))
 
 

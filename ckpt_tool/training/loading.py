@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -66,11 +66,13 @@ class LoadReport:
 
         Raises InputError for another model than the one that was loaded into.
         """
-        loaded = set(self.loaded)
+        module = self._own(model)
+        state = module.state_dict(keep_vars=True)
+        loaded = {id(state[key]) for key in self.loaded}
         groups: dict[str, list[nn.Parameter]] = {"fresh": [], "loaded": []}
-        for names, parameter in _parameters(self._own(model)):
+        for parameter in module.parameters():  # each once, however many names it has
             if parameter.requires_grad:
-                groups["loaded" if loaded.intersection(names) else "fresh"].append(parameter)
+                groups["loaded" if id(parameter) in loaded else "fresh"].append(parameter)
         rates = {"fresh": lr, "loaded": loaded_lr}
         return [{"params": params, "lr": rates[name], "group": name} for name, params in groups.items() if params]
 
@@ -82,14 +84,6 @@ class LoadReport:
         if missing is not None:
             raise InputError(type(module).__name__, f"has no key `{missing}`", "give the model that was loaded into")
         return module
-
-
-def _parameters(module: nn.Module) -> Iterator[tuple[list[str], nn.Parameter]]:
-    """Each parameter once, with all names that it has: tied weights have several."""
-    names: dict[int, tuple[list[str], nn.Parameter]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), ([], parameter))[0].append(name)
-    yield from names.values()
 
 
 def load_plan(plan: Plan, source: Checkpoint | LiveState, module: nn.Module, notes: Sequence[str] = ()) -> LoadReport:

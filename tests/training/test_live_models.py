@@ -126,6 +126,7 @@ def test_extra_states_are_left_alone_and_told():
     model, source = Counting(5, 3), Counting(5, 3)
     report = ckpt_tool.load_into(model, source)
     assert (report.loaded, report.notes) == (("weight", "bias"), ("1 key of the source is no tensor of weights: `_extra_state`",))
+    assert ckpt_tool.freeze(model, "**").parameters == ("weight", "bias")
 
 
 def test_a_module_is_a_source():
@@ -147,6 +148,36 @@ def test_what_is_no_tensor_is_told():
     assert report.notes == ("2 keys of the source are no tensors of weights: `epoch`, `loss`",)
 
 
+def test_a_model_that_gives_its_keys_other_names_is_frozen_all_the_same():
+    model = nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3))
+    model._register_state_dict_hook(lambda own, state, *_: type(state)((f"backbone.{key}", value) for key, value in state.items()))
+    source = {key: torch.randn_like(value) for key, value in model.state_dict().items() if value.is_floating_point()}
+    report = ckpt_tool.load_into(model, source)
+    assert len(report.loaded) == 6
+    assert [group["group"] for group in report.parameter_groups(model, lr=1, loaded_lr=1)] == ["loaded"]
+    frozen = report.freeze(model)
+    assert (len(frozen.parameters), frozen.modules) == (4, ("1",))
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_sparse_tensors_are_refused():
+    model = nn.Linear(3, 3)
+    model.register_buffer("odd", torch.eye(3).to_sparse())
+    with pytest.raises(InputError, match=r"`odd` is a torch\.sparse_coo tensor of torch\.float32, which has no plain bytes"):
+        ckpt_tool.load_into(model, nn.Linear(3, 3))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_scripted_models_are_loaded_and_frozen_but_for_statistics():
+    model = torch.jit.script(nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3)))
+    report = ckpt_tool.load_into(model, fill_with_seeded_values(nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3)), 1))
+    assert len(report.loaded) == 7
+    with pytest.raises(InputError, match="`1` is TorchScript, whose statistics can't be held; freeze, then script"):
+        report.freeze(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert ckpt_tool.freeze(model, "0.*").parameters == ("0.weight", "0.bias")
+
+
 def load_sharded(rank):
     """Loads into a model of FSDP2, on the CPU or from the meta device; gives what arrived."""
     from torch.distributed.device_mesh import init_device_mesh
@@ -160,6 +191,7 @@ def load_sharded(rank):
         for layer in model:
             fully_shard(layer, mesh=mesh)
         report = ckpt_tool.load_into(fully_shard(model, mesh=mesh), linear(1))
+        assert len(report.parameter_groups(model, lr=1, loaded_lr=1)[0]["params"]) == len(report.freeze(model).parameters) == 4
         whole = {key: value.full_tensor() for key, value in model.state_dict().items()}
         found.append((len(report.loaded), all(torch.equal(value, whole[key]) for key, value in linear(1).state_dict().items())))
         plain = linear()
