@@ -112,10 +112,11 @@ def memory_of(tensor: torch.Tensor) -> object:
     On the meta device a tensor has no memory, and is the same as itself alone.
     """
     import torch
+    from torch.nn.parameter import is_lazy
 
     if tensor.device.type == "meta":
         return "meta", id(tensor)
-    if tensor.layout is not torch.strided:
+    if is_lazy(tensor) or tensor.layout is not torch.strided:
         return None
     pointer = local_part(tensor).untyped_storage().data_ptr()
     return (str(tensor.device), pointer) if pointer else None

@@ -220,7 +220,7 @@ def load_into(
     The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
     Raises RuleError with every problem before anything is loaded, InputError for what can't be used.
     """
-    from ckpt_tool.training import LiveState, load_plan, state_dict_of, unwrapped
+    from ckpt_tool.training import LiveState, apart_from, load_plan, state_dict_of, unwrapped
 
     way = _joined(how or How(), How(rules or (), by=by))  # type: ignore[arg-type]
     rule_set = read_rules(way)
@@ -231,7 +231,7 @@ def load_into(
         if isinstance(source, str | os.PathLike):
             ours = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))
         else:
-            ours = source if isinstance(source, Checkpoint) else LiveState("the state dict", state_dict_of(source))
+            ours = source if isinstance(source, Checkpoint) else LiveState("the state dict", apart_from(module, state_dict_of(source)))
         if not ours.has_values:
             raise InputError(ours.path, "is a key list: it has no values to load", "give a checkpoint")
         path, others = (None, ours.others) if isinstance(ours, LiveState) else (ours.path, ())

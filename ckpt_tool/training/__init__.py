@@ -1,7 +1,7 @@
 """Checkpoints in training scripts: load into a live module, freeze what arrived, group parameters for the optimizer."""
 
 from ckpt_tool.training.freezing import Frozen, freeze
-from ckpt_tool.training.live import LiveState, build_model, state_dict_of, unwrapped
+from ckpt_tool.training.live import LiveState, apart_from, build_model, state_dict_of, unwrapped
 from ckpt_tool.training.loading import LoadReport, load_plan
 
-__all__ = ["Frozen", "LiveState", "LoadReport", "build_model", "freeze", "load_plan", "state_dict_of", "unwrapped"]
+__all__ = ["Frozen", "LiveState", "LoadReport", "apart_from", "build_model", "freeze", "load_plan", "state_dict_of", "unwrapped"]

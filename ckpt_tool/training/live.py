@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import Catalog
-from ckpt_tool.torch_bridge import tensor_infos, to_bytes, whole
+from ckpt_tool.torch_bridge import memory_of, tensor_infos, to_bytes, whole
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +85,16 @@ def state_dict_of(source: object) -> Mapping[str, object]:
         known = f"{', '.join(f'`{name}`' for name in inside[:9])} {'has' if len(inside) == 1 else 'have'}"
         raise InputError("the state dict", f"has no tensors itself, but {known}", f"give `source[{inside[0]!r}]`")
     return source
+
+
+def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[str, object]:
+    """A state dict with copies of those tensors that lie in a module's memory, so that they stay as they are while it is filled."""
+    from torch import Tensor
+
+    own = {memory_of(tensor) for tensor in (*module.parameters(), *module.buffers())} - {None}
+    return {
+        key: value.detach().clone() if isinstance(value, Tensor) and memory_of(value) in own else value for key, value in state_dict.items()
+    }
 
 
 def _holds_weights(value: object) -> bool:

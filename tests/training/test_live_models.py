@@ -135,6 +135,14 @@ def test_a_module_is_a_source():
     assert torch.equal(model[1].weight, linear(1)[1].weight)
 
 
+def test_a_model_can_be_rearranged_from_itself():
+    model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(4)))
+    fill_with_seeded_values(model, 1)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    ckpt_tool.load_into(model, model, how=How(inline="{i}.* -> {3-i}.*"))
+    assert all(torch.equal(value, before[f"{3 - int(key[0])}{key[1:]}"]) for key, value in model.state_dict().items())
+
+
 def test_what_is_no_state_dict_is_told_with_where_one_is():
     inside = {"epoch": 3, "state_dict": linear(1).state_dict(), "ema": linear(2)}
     refused(linear(), inside, r"has no tensors itself, but `state_dict`, `ema` have; give `source\['state_dict'\]`")
