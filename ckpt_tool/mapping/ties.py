@@ -12,12 +12,12 @@ MOST_NOTES = 20
 
 
 def ties(catalog: Catalog) -> dict[str, list[str]]:
-    """Groups of keys that are one tensor, by the first of each."""
+    """Groups of keys that are one tensor, by what their `same_as` names, which may be a tensor of the file that is not in the catalog."""
     groups: dict[str, list[str]] = defaultdict(list)
     for key, info in catalog.items():
-        if info.same_as is not None and info.same_as in catalog:
+        if info.same_as is not None:
             groups[info.same_as].append(key)
-    return {first: [first, *others] for first, others in groups.items()}
+    return {first: [first, *others] if first in catalog else others for first, others in groups.items()}
 
 
 def tied_with(catalog: Catalog, mapped: Iterable[str], free: Iterable[str]) -> dict[str, list[str]]:

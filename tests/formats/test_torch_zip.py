@@ -14,6 +14,7 @@ from torch.serialization import set_crc32_options
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats import Extent, open_checkpoint
 from ckpt_tool.formats.placement import Deflated, View
+from ckpt_tool.torch_bridge import tensor_infos
 from tests.formats.oracles import assert_agrees, every_dtype, filled
 
 
@@ -73,6 +74,23 @@ def test_tied_tensors_and_views_name_the_first_key_of_their_storage(tmp_path: Pa
         assert {key: info.shares for key, info in checkpoint.catalog.items()} == {"a": None, "b": "a", "c": "a", "d": None}
         assert checkpoint.same_storage("a", "b")
         assert not checkpoint.same_storage("a", "c")
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 2), st.booleans()), min_size=1, max_size=8), st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_one_tensor_under_several_names_is_told_from_other_views(tmp_path: Path, views: list[tuple[int, int, bool]], is_zip: bool) -> None:
+    storage = torch.arange(20.0)
+    tensors = {
+        f"v{i}": storage.as_strided((2, 3), (1, 2) if turned else (3, step), offset) for i, (offset, step, turned) in enumerate(views)
+    }
+    torch.save(tensors, tmp_path / "a.pth", _use_new_zipfile_serialization=is_zip)
+    first: dict[object, str] = {}
+    live = {info.key: info.same_as for info in tensor_infos(tensors)}
+    with open_checkpoint(str(tmp_path / "a.pth")) as checkpoint:
+        for key, tensor in tensors.items():
+            owner = first.setdefault((tensor.storage_offset(), tensor.stride()), key)
+            assert checkpoint.catalog[key].same_as == live[key] == (None if owner == key else owner)
+            assert owner == key or checkpoint.same_storage(key, owner)
 
 
 def test_a_view_of_all_bytes_in_another_shape_is_not_the_same_tensor(tmp_path: Path) -> None:
