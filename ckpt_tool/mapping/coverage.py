@@ -2,15 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import takewhile
+from dataclasses import replace
+from itertools import islice, takewhile
 
 from ckpt_tool.errors import Location, Problem
-from ckpt_tool.keys import PatternSet, fold, nearest
+from ckpt_tool.keys import PatternSet, fold, nearest, quote
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.assign import Claim, Claims
 from ckpt_tool.mapping.misfits import fit_note
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import Rule, RuleSet, part_of
+from ckpt_tool.mapping.ties import tied_with
 from ckpt_tool.mapping.wrappers import wrapper_prefix
 from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo, shape_text
 
@@ -122,7 +124,16 @@ def check_unnamed(
         yield _unnamed(source_keys, source, rules.where, ("unmapped-source", "source", "drop", "target"), near)
     if target_keys and target is not None:
         near = nearest(target_keys[0], source_keys)
-        yield _unnamed(target_keys, target, rules.where, ("unmapped-target", "target", "keep", "source"), near)
+        problem = _unnamed(target_keys, target, rules.where, ("unmapped-target", "target", "keep", "source"), near)
+        yield replace(problem, notes=(*problem.notes, *_tie_hint(target_keys, target)))
+
+
+def _tie_hint(keys: Sequence[str], target: Catalog) -> Iterator[str]:
+    """What to do about keys that are one tensor with others, which rules did name."""
+    unnamed = frozenset(keys)
+    tied = tied_with(target, (key for key in target if key not in unnamed), unnamed)
+    for key, others in islice(tied.items(), 1):
+        yield f"`{others[0]}` is tied to `{key}` in the target: a rule for both ends in `-> {{{quote(key)},{quote(others[0])}}}: copy`"
 
 
 def _unnamed(keys: Sequence[str], catalog: Catalog, where: Location, words: tuple[str, str, str, str], near: str | None) -> Problem:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ckpt_tool import How, map_checkpoint, open_checkpoint
+from ckpt_tool import How, RuleError, map_checkpoint, open_checkpoint
 from ckpt_tool.mapping import compile_plan, plan_by_name, read_inline_rules
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
@@ -76,6 +76,18 @@ def test_rules_that_take_ties_apart_are_told(tmp_path, tied):
         )
         same = Catalog([TensorInfo("w", DType.F32, (8, 4)), TensorInfo("h", DType.F32, (8, 4), "w", "w")])
         assert compile_plan(read_inline_rules(["w -> embed.weight", "h -> head.weight"], keep=["**"]), same, target.catalog).notes == ()
+
+
+def test_a_tied_key_that_nothing_names_is_told_with_the_rule_for_both(tmp_path, tied):
+    torch.save({"w": torch.randn(8, 4)}, tmp_path / "source.pth")
+    ways = [str(tmp_path / "source.pth"), tied, str(tmp_path / "out.pth")]
+    with pytest.raises(RuleError) as raised:
+        map_checkpoint(*ways, How(inline="w -> embed.weight", keep=("norm.*", "view.*")))
+    note = "`head.weight` is tied to `embed.weight` in the target: a rule for both ends in `-> {embed.weight,head.weight}: copy`"
+    assert raised.value.problems[0].notes[-1] == note
+    map_checkpoint(*ways, How(inline="w -> {embed.weight,head.weight}: copy", keep=("norm.*", "view.*")))
+    out = torch.load(tmp_path / "out.pth")
+    assert out["head.weight"].data_ptr() == out["embed.weight"].data_ptr()
 
 
 def test_many_ties_are_counted():
