@@ -96,22 +96,17 @@ def check_unchanged(job: Job) -> None:
 
 def _members(outputs: Catalog, origins: Mapping[str, Origin]) -> list[Member]:
     """The output's tensors; one that is, bit for bit and by storage, an earlier one says so."""
-    owners: dict[tuple[int, str], list[tuple[str, str]]] = {}
+    owners: dict[tuple[int, str], str] = {}
     members = []
     for key, info in outputs.items():
         origin = origins.get(key)
         same_as = None
         if origin is not None:
-            first = origin.checkpoint.catalog[origin.key].shares or origin.key
-            group = owners.setdefault((id(origin.checkpoint), first), [])
-            same_as = next((other for other, theirs in group if _is_same(origin, theirs)), None)
-            group.append((key, origin.key))
+            first = origin.checkpoint.catalog[origin.key].same_as or origin.key
+            owner = owners.setdefault((id(origin.checkpoint), first), key)
+            same_as = owner if owner != key else None
         members.append(Member(TensorInfo(key, info.dtype, info.shape), same_as))
     return members
-
-
-def _is_same(origin: Origin, other: str) -> bool:
-    return origin.key == other or origin.checkpoint.same_storage(origin.key, other)
 
 
 def labels(job: Job, kind: str) -> Labels:

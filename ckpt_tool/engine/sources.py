@@ -32,8 +32,6 @@ class TensorSource(Protocol):
 
     def chunks(self, key: str) -> Iterator[bytes]: ...
 
-    def same_storage(self, key: str, other: str) -> bool: ...
-
 
 @dataclass(frozen=True, slots=True)
 class Origin:

@@ -115,11 +115,6 @@ class Checkpoint:
         extent = self.extent(key)
         return digest_of(extent.pieces() if extent else self.chunks(key))
 
-    def same_storage(self, key: str, other: str) -> bool:
-        """Whether two keys are one tensor: the same bytes of the same storage, seen the same way."""
-        ours, theirs, placements = self.catalog[key], self.catalog[other], self.contents.placements
-        return (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape) and placements[key] == placements[other]
-
     def checksums(self) -> dict[str, str]:
         """The SHA-256 of each file by its path, the one that was opened first. Costs reading them all."""
         return {file.path: file.sha256() for file in self.files}

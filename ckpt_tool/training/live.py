@@ -52,9 +52,6 @@ class LiveState:
             raise InputError(self.path, f"`{key}` is on the meta device, and has no values")
         yield bytes(to_bytes(whole(tensor)))
 
-    def same_storage(self, key: str, other: str) -> bool:
-        return (self.catalog[key].same_as or key) == (self.catalog[other].same_as or other)
-
 
 def _is_weight(key: object, value: object) -> bool:
     import torch

@@ -4,8 +4,9 @@ import struct
 from pathlib import Path
 
 import pytest
+import torch
 
-from ckpt_tool import FormatError, open_checkpoint
+from ckpt_tool import FormatError, How, map_checkpoint, open_checkpoint
 from tests.hostile.broken_files import archive, records, tensor_pickle
 
 TENSOR = tensor_pickle()[len(b"\x80\x02}X\x01\0\0\0w") : -2]
@@ -63,6 +64,14 @@ def test_calls_of_calls_cost_as_much_as_calls(tmp_path: Path) -> None:
     path.write_bytes(archive(records() | {"data.pkl": b"\x80\x02cx\ny\n" + b")R" * 100_000 + b"."}))
     with open_checkpoint(path) as checkpoint:
         assert [extra.text for extra in checkpoint.extras if extra.kind == "call"] == ["x.y"]
+
+
+@pytest.mark.parametrize("output", ["out.pth", "out.safetensors"])
+def test_many_views_of_one_storage_are_mapped_in_linear_time(tmp_path: Path, output: str) -> None:
+    storage = torch.zeros(30_100)
+    torch.save({f"a.{i}": storage[i : i + 5] for i in range(30_000)}, tmp_path / "a.pth")
+    # Compared with each other they would take an hour.
+    assert map_checkpoint(tmp_path / "a.pth", None, tmp_path / output, How(inline="a.{i} -> b.{i}")).tensors == 30_000
 
 
 def test_what_a_model_really_shares_is_read(tmp_path: Path) -> None:
