@@ -58,13 +58,17 @@ class _Comparing:
             self._normalised()
             self._rearranged()
             self._in_parts()
-        self._around()
+        if self._is_any_left():
+            self._around()
         self.is_settled = True
         self._rearranged()
         self._copies()
-        named = align(self.source.catalog, self.target.catalog, self.hints)
+        named = align(self.source.catalog, self.target.catalog, self.hints) if self._is_any_left() else Alignment((), (), (), ())
         self._by_name(named)
         return self._result(named)
+
+    def _is_any_left(self) -> bool:
+        return bool(self.left_source and self.left_target)
 
     def _kinds(self) -> tuple[dict[str, Kind], dict[str, Kind]]:
         """What keys hold; a source key's in the dtype of the target where only there it has an equal."""
