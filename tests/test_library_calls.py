@@ -69,7 +69,9 @@ def test_what_rules_leave_needs_rules(files):
 @pytest.mark.parametrize("size", [0, -3])
 def test_shards_have_a_size(files, size):
     with pytest.raises(InputError, match="is no size for a file"):
-        ckpt_tool.map_checkpoint(files / "source.pth", files / "target.pth", files / "out", How(rules=files / "rules.yaml"), shard_bytes=size)
+        ckpt_tool.map_checkpoint(
+            files / "source.pth", files / "target.pth", files / "out", How(rules=files / "rules.yaml"), shard_bytes=size
+        )
     assert not (files / "out").exists()
 
 

@@ -254,7 +254,7 @@ def _check_dtypes(plan: Plan, target: Catalog) -> None:
     if odd:
         one = plan.outputs[odd[0]].dtype.value
         message = f"`{odd[0]}` would become {one}, and a live model keeps its own types, here {target[odd[0]].dtype.value}"
-        raise RuleError([Problem("dtype", message, None, ("`dtypes=\"target\"` casts", f"{len(odd)} keys in all"))])
+        raise RuleError([Problem("dtype", message, None, ('`dtypes="target"` casts', f"{len(odd)} keys in all"))])
 
 
 def _notes_on_others(keys: Sequence[str]) -> list[str]:

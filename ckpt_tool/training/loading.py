@@ -76,7 +76,6 @@ class LoadReport:
         rates = {"fresh": lr, "loaded": loaded_lr}
         return [{"params": params, "lr": rates[name], "group": name} for name, params in groups.items() if params]
 
-
     def _own(self, model: nn.Module) -> nn.Module:
         module = unwrapped(model)
         known = module.state_dict(keep_vars=True)
