@@ -229,6 +229,7 @@ class _Comparing:
     def _copies(self) -> None:
         """Targets that hold what a source key gives another target already: tied weights that are stored twice."""
         by_kind = self._by_kind(*self.kinds)
+        order = {key: place for place, key in enumerate(self.target.catalog)}
         for place, each in enumerate(self.pairs):
             if not each.pair.is_rename or not self.theirs[key := each.pair.targets[0][0]].tells:
                 continue
@@ -236,7 +237,7 @@ class _Comparing:
             more = [other for other in theirs if other in self.left_target]
             same_shape = all(self.target.catalog[other].shape == self.target.catalog[key].shape for other in more)
             if more and same_shape and not any(other in self.left_source for other in ours):
-                slots = tuple((other,) for other in sorted((key, *more), key=list(self.target.catalog).index))
+                slots = tuple((other,) for other in sorted((key, *more), key=order.__getitem__))
                 self.pairs[place] = replace(each, pair=Pair(each.pair.sources, slots, parse_ops("copy")))
                 for other in more:
                     del self.left_target[other]
