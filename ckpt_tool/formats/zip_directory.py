@@ -236,6 +236,8 @@ def _wide_sizes(file: SourceFile, name: str, extra: bytes, *narrow: int) -> list
     at = 0
     while at + 4 <= len(extra):
         kind, length = unpack_from("<HH", extra, at)
+        if at + 4 + length > len(extra):
+            break
         if kind == 1:
             wide = [number for (number,) in Struct("<Q").iter_unpack(extra[at + 4 : at + 4 + length // 8 * 8])]
             if len(wide) >= narrow.count(FULL32):

@@ -190,7 +190,8 @@ def _zip64() -> Iterator[Variant]:
     narrow = {"size": 0xFFFFFFFF, "stored": 0xFFFFFFFF}
     for name, extra, verdict in (
         ("right", struct.pack("<HHQQ", 1, 16, size, size), "either"), ("none", b"", "refuse"), ("short", struct.pack("<HHQ", 1, 8, size), "refuse"),
-        ("huge", struct.pack("<HHQQ", 1, 16, 1 << 63, 1 << 63), "refuse"), ("longer than there is", struct.pack("<HHQQ", 1, 0xFFFF, size, size), "either"),
+        ("huge", struct.pack("<HHQQ", 1, 16, 1 << 63, 1 << 63), "refuse"), ("longer than there is", struct.pack("<HHQQ", 1, 0xFFFF, size, size), "refuse"),
+        ("cut inside a number", struct.pack("<HHQQ", 1, 34, size, size) + b"half", "refuse"), ("of half a number more", struct.pack("<HHQQI", 1, 20, size, size, 0), "either"),
         ("wrong", struct.pack("<HHQQ", 1, 16, size - 4, size - 4), "refuse"), ("of another kind", struct.pack("<HHQQ", 2, 16, size, size), "refuse"),
         ("twice", struct.pack("<HHQQ", 1, 16, size, size) + struct.pack("<HHQQ", 1, 16, 4, 4), "either"),
     ):  # fmt: skip
