@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from codecs import BOM_UTF8
+from dataclasses import replace
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
@@ -106,15 +107,24 @@ def _no_shard(shard: SourceFile, head: bytes) -> FormatError:
 def _join(file: SourceFile, weight_map: dict[str, str], shards: dict[str, Contents], total: object) -> Contents:
     infos: list[TensorInfo] = []
     placements: dict[str, Placement] = {}
+    tied = {name for name, contents in shards.items() if any(info.shares for info in contents.catalog.values())}
+    first: dict[tuple[str, str, str], str] = {}
     for key, name in weight_map.items():
         info = shards[name].catalog.get(key)
         if info is None:
             raise FormatError(file.path, f"says that `{key[:200]}` is in {name}, but it is not", "index and shards don't belong together")
-        infos.append(info)
+        infos.append(_named_anew(info, name, first) if name in tied else info)
         placements[key] = shards[name].placements[key]
     unlisted = _unlisted(file, weight_map, shards)
     catalog = Catalog(infos, are_in_module_order(list(weight_map)))
     return Contents(catalog, placements, _metadata(shards), {}, (*_size_note(catalog, total), *unlisted))
+
+
+def _named_anew(info: TensorInfo, shard: str, first: dict[tuple[str, str, str], str]) -> TensorInfo:
+    """A tensor that names the first of its like in the index, which may leave out the shard's first one, or list it later."""
+    shares = first.setdefault((shard, "storage", info.shares or info.key), info.key)
+    same_as = first.setdefault((shard, "tensor", info.same_as or info.key), info.key)
+    return replace(info, shares=None if shares == info.key else shares, same_as=None if same_as == info.key else same_as)
 
 
 def _unlisted(file: SourceFile, weight_map: dict[str, str], shards: dict[str, Contents]) -> list[Extra]:

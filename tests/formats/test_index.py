@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ckpt_tool import How, map_checkpoint
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import index, open_checkpoint
 from tests.formats.oracles import assert_agrees
@@ -131,3 +132,20 @@ def test_a_folder_with_several_checkpoints_names_them(tmp_path: Path) -> None:
 def test_a_folder_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder without a checkpoint"):
         open_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize("output", ["out.pth", "out.safetensors"])
+def test_ties_are_those_of_the_index_and_never_between_shards(tmp_path: Path, output: str) -> None:
+    """Both shards tie tensors to one that the index leaves out, under one name, and one lists them in another order."""
+    tensors = {}
+    for name, keys in {"1.bin": "adc", "2.bin": "b"}.items():
+        weight = torch.randn(4)
+        torch.save({"x": weight, **dict.fromkeys(keys, weight)}, tmp_path / name)
+        tensors |= dict.fromkeys(keys, weight)
+    weight_map = {"d": "1.bin", "b": "2.bin", "c": "1.bin", "a": "1.bin"}
+    (tmp_path / "m.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    with open_checkpoint(tmp_path / "m.index.json") as checkpoint:
+        found = {key: (info.shares, info.same_as) for key, info in checkpoint.catalog.items()}
+    assert found == {"d": (None, None), "b": (None, None), "c": ("d", "d"), "a": ("d", "d")}
+    map_checkpoint(tmp_path / "m.index.json", None, tmp_path / output, How(inline="** -> new.**"))
+    assert_agrees(tmp_path / output, {f"new.{key}": tensors[key] for key in weight_map})
