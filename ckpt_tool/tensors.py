@@ -105,18 +105,35 @@ class TensorInfo:
         return nbytes_of(self.dtype, self.shape)
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableTensor:
+    """A tensor that a checkpoint names but whose values can't be read: quantised, sparse, a part of a distributed one.
+
+    `kind` is one or two words for all of its like (`quantised`, `sparse`, `DTensor`), `text` says the rest. `shape` is None where
+    the file doesn't tell it.
+    """
+
+    key: str
+    kind: str
+    shape: Shape | None = None
+    text: str = ""
+
+
 class Catalog(Mapping[str, TensorInfo]):
     """The tensors of a checkpoint by key, in the order in which the checkpoint has them.
 
     `is_ordered` tells whether that order is the order of the modules that wrote it; it is False where a writer sorted the keys.
+    `unreadable` are keys of the same state dict whose values can't be read. They are keys like others to whoever accounts for
+    keys, and no members of the mapping.
     """
 
-    __slots__ = ("_by_key", "_nbytes", "is_ordered")
+    __slots__ = ("_by_key", "_nbytes", "is_ordered", "unreadable")
 
-    def __init__(self, tensors: Iterable[TensorInfo], is_ordered: bool = True) -> None:
+    def __init__(self, tensors: Iterable[TensorInfo], is_ordered: bool = True, unreadable: Iterable[UnreadableTensor] = ()) -> None:
         self._by_key = {tensor.key: tensor for tensor in tensors}
         self._nbytes: int | None = None
         self.is_ordered = is_ordered
+        self.unreadable: Mapping[str, UnreadableTensor] = {tensor.key: tensor for tensor in unreadable}
 
     def __getitem__(self, key: str) -> TensorInfo:
         return self._by_key[key]

@@ -40,13 +40,28 @@ class StateDict:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftBehind:
+    """What a file holds outside the state dict that is taken: `path` leads to it, with its tensors and their bytes.
+
+    `kind` is `optimizer`, `averaged weights`, `state dict`, `tensors` or `values` (numbers and texts, no tensors).
+    """
+
+    path: str
+    kind: str
+    tensors: int = 0
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What a reader of one format returns.
 
     `placements` says for each key of the catalog where its bytes lie; it is empty where only names and shapes are known.
     `taken` is the path of the state dict that the catalog describes, out of `state_dicts`; `elsewhere` are the file's other
     tensors, under their full paths. `metadata` is safetensors' `__metadata__`; `versions` is torch's `state_dict._metadata`.
-    `digests` are those of tensors' values, which a key list may have.
+    `digests` are those of tensors' values, which a key list may have. `rivals` are the paths of state dicts that are equally
+    likely meant, so that none is taken; `left_behind` sums up what is outside the one that is taken. `layout` says in one sentence
+    what kind of file this is, where it is no whole model: a rank's part, an adapter, quantised weights; and what makes a whole of it.
     """
 
     catalog: Catalog
@@ -58,6 +73,9 @@ class Contents:
     taken: str = ""
     elsewhere: tuple[TensorInfo, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
+    rivals: tuple[str, ...] = ()
+    left_behind: tuple[LeftBehind, ...] = ()
+    layout: str = ""
 
 
 class Checkpoint:
