@@ -10,7 +10,7 @@ LAYERS = """
 cli
 report
 api
-training | importing
+training | importing | advising
 engine | align
 mapping | diff
 ops | formats | keys

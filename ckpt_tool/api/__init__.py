@@ -7,22 +7,31 @@ from ckpt_tool.lazy import bind_on_use
 if TYPE_CHECKING:
     from ckpt_tool.api.checks import Checked, ShippedMapping, check, import_mapping, invert, mappings, write_text
     from ckpt_tool.api.diffs import diff_checkpoints, diff_hints
+    from ckpt_tool.api.drafting import draft
     from ckpt_tool.api.how import DTypePolicy, How
-    from ckpt_tool.api.plans import Planned, draft, load_into, map_checkpoint, open_target, planned, rename, verify, write
+    from ckpt_tool.api.loading import load_into
+    from ckpt_tool.api.next_step import next_command
+    from ckpt_tool.api.plans import Planned, map_checkpoint, planned, rename, verify, write
     from ckpt_tool.api.rule_files import find_rules, mapping_folders, read_rules, rules_schema, shipped_mappings
+    from ckpt_tool.api.sides import open_target
     from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
-    "Checked", "DTypePolicy", "How", "Planned", "ShippedMapping", "check", "diff_checkpoints", "diff_hints", "draft", "find_rules",
-    "import_mapping", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings", "open_target", "planned", "read_rules",
-    "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "write", "write_text",
+    "Checked", "DTypePolicy", "How", "Planned", "ShippedMapping", "check", "diff_checkpoints", "diff_hints", "draft",
+    "find_rules", "import_mapping", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings", "next_command",
+    "open_target", "planned", "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "write",
+    "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
     "checks": "Checked ShippedMapping check import_mapping invert mappings write_text",
     "diffs": "diff_checkpoints diff_hints",
+    "drafting": "draft",
     "how": "DTypePolicy How",
-    "plans": "Planned draft load_into map_checkpoint open_target planned rename verify write",
+    "loading": "load_into",
+    "next_step": "next_command",
+    "plans": "Planned map_checkpoint planned rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",
+    "sides": "open_target",
     "suggestions": "suggest_rules",
 })  # fmt: skip

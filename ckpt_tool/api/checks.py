@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.how import How
 from ckpt_tool.api.long_names import check_names
-from ckpt_tool.api.plans import draft_open, open_source, open_target, planned
+from ckpt_tool.api.plans import planned
 from ckpt_tool.api.rule_files import beside, find_shipped, read_rules, shipped_mappings
+from ckpt_tool.api.sides import open_source, open_target
 from ckpt_tool.errors import InputError, Problem, RuleError
-from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats import open_checkpoint
 
 if TYPE_CHECKING:
     from ckpt_tool.engine.sources import TensorSource
@@ -105,7 +107,16 @@ def mappings(source: str | None, target: str | None, how: How) -> list[ShippedMa
     return sorted(found, key=lambda each: -(each.counts or {})["mapped"])
 
 
-def _counts_for(rules: RuleSet, source: Checkpoint, target: TensorSource, how: How) -> dict[str, int] | None:
+def fitting_mappings(source: TensorSource, target: TensorSource, how: How) -> list[str]:
+    """The names of the shipped mappings that account for every key of two open sides, the ones that map most first."""
+    from ckpt_tool.mapping import read_rule_files
+
+    sets = ((name, read_rule_files([find_shipped(name)], beside)) for name in shipped_mappings())
+    found = [(name, counts) for name, rules in sets if (counts := _counts_for(rules, source, target, how))]
+    return [name for name, counts in sorted(found, key=lambda each: -each[1]["mapped"])]
+
+
+def _counts_for(rules: RuleSet, source: TensorSource, target: TensorSource, how: How) -> dict[str, int] | None:
     from ckpt_tool.mapping import read_config
     from ckpt_tool.mapping.compile import may_fit
 

@@ -49,7 +49,7 @@ def map_(
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from ckpt_tool import api
     from ckpt_tool.report.plan import names_of, plan_json, plan_text
-    from ckpt_tool.report.problems import problems_text
+    from ckpt_tool.report.problems import refusal_text
     from ckpt_tool.report.written import written_json, written_text
 
     style = style_of(color, verbose)
@@ -62,17 +62,25 @@ def map_(
                 written = api.rename(work) if work.plan else None
             else:
                 written = api.write(work, output, force, checksum, size_of(shards), progress, jobs) if work.plan else None
+        next_ = None if written else api.next_command(work, way, "map", *_output_words(output, shards, in_place, force))
         if json:
-            report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)
+            report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
             from ckpt_tool.report.jsons import to_json
 
-            show_result(to_json(report | {"output": written_json(written)}))
+            show_result(to_json(report | {"output": written_json(written), "next": next_}))
         elif not work.plan:
-            say(f"{problems_text(work.problems, style)}\n\nnothing was written")
+            say(refusal_text(work.problems, work.tally, next_, style, "nothing was written"))
         elif written and not quiet:
             say(plan_text(work.plan, names, style) + "\n")
             show_result(written_text(written, work.source.extras, getattr(work.target, "extras", ())))
         raise typer.Exit(YES if written else NO)
+
+
+def _output_words(output: str | None, shards: str | None, in_place: bool, force: bool) -> list[str]:
+    """The options that say where the output goes, for another command."""
+    words = ["-o", output] if output else []
+    words += ["--max-shard-size", shards] if shards else []
+    return words + ["--in-place"] * in_place + ["--force"] * force
 
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ckpt_tool.errors import CkptError, InputError, Problem, RuleError
+from ckpt_tool.errors import CkptError, InputError, Problem, RuleError, Tally
 from ckpt_tool.report.style import PLAIN, Style, plural, safe
 
 LONG_LINE = 400
@@ -26,6 +26,17 @@ def problems_text(problems: Iterable[Problem], style: Style = PLAIN) -> str:
     if len(listed) > 1:
         blocks.append(f"{len(listed)} problems")
     return "\n\n".join(blocks)
+
+
+def refusal_text(problems: Iterable[Problem], tally: Tally | None, next: str | None, style: Style = PLAIN, conclusion: str = "") -> str:
+    """Every problem, how far it would have come, what did not happen, and the command to go on with."""
+    closing = "; ".join(text for text in (str(tally) if tally else "", conclusion) if text)
+    return "\n\n".join(text for text in (problems_text(problems, style), closing, next_line(next)) if text)
+
+
+def next_line(next: str | None) -> str:
+    """The line with the command to go on with; nothing where there is none."""
+    return f"next: {safe(next)}" if next else ""
 
 
 def notes_text(notes: Iterable[Problem], style: Style = PLAIN) -> str:

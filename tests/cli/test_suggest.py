@@ -1,12 +1,13 @@
 """`ckpt suggest` and `--by auto` as a user meets them: what is printed, written and refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from running import ckpt
 
-from ckpt_tool import How, load_into, map_checkpoint, open_checkpoint, planned
+from ckpt_tool import How, RuleError, load_into, map_checkpoint, open_checkpoint, planned
 
 MISFIT = (
     "same place, another shape: head.weight -> classifier.weight, 5×8 and 3×8; another number of rows (classes, words)? "
@@ -162,8 +163,12 @@ def files(tmp_path):
     return str(tmp_path / "a.pth"), str(tmp_path / "b.pth"), str(tmp_path / "out.pth")
 
 
-def test_map_by_auto_writes_what_aligns_and_keeps_the_rest(files):
-    ran = ckpt("map", files[0], files[1], "--by", "auto", "-o", files[2], "--json")
+def test_map_by_auto_writes_what_aligns_and_keeps_what_was_named(files):
+    refused = ckpt("map", files[0], files[1], "--by", "auto", "-o", files[2])
+    assert refused.status == 1
+    assert "`head.weight`: 1 key of the target is neither mapped nor kept" in refused.err
+    assert not Path(files[2]).exists()
+    ran = ckpt("map", files[0], files[1], "--by", "auto", "--keep", "head.*", "-o", files[2], "--json")
     assert ran.status == 0, ran.err
     found = torch.load(files[2])
     assert [found[f"model.blocks.{i}.fc.weight"][0, 0].item() for i in range(3)] == [0.0, 1.0, 2.0]
@@ -173,9 +178,12 @@ def test_map_by_auto_writes_what_aligns_and_keeps_the_rest(files):
 
 
 def test_the_library_does_the_same(files):
-    with planned(files[0], files[1], How(by="auto")) as work:
+    with planned(files[0], files[1], How(by="auto", partial=True)) as work:
         assert work.plan.counts == {"mapped": 3, "kept": 1, "dropped": 0}
-    map_checkpoint(*files, How(by="auto", min_confidence=0.95))
+    with pytest.raises(RuleError) as refused:
+        map_checkpoint(*files, How(by="auto", min_confidence=0.95))
+    assert refused.value.next == {"by": "auto", "min_confidence": 0.95, "keep": ["head.weight"]}
+    map_checkpoint(*files, How(**refused.value.next))
     with open_checkpoint(files[2]) as written:
         assert len(written.catalog) == 4
 

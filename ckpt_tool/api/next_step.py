@@ -1,0 +1,202 @@
+"""The way on from what was refused: a command that was tried, in memory, before it is proposed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.drafting import draft
+from ckpt_tool.api.how import How, options_of
+from ckpt_tool.api.rule_files import read_named, read_rules
+from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.formats import Checkpoint
+from ckpt_tool.formats.opening import STDIN
+from ckpt_tool.tensors import DType
+
+if TYPE_CHECKING:
+    from ckpt_tool.api.plans import Planned
+    from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.mapping import Plan
+    from ckpt_tool.mapping.rules import Selector
+
+MOST_PATTERNS = 16
+"""Patterns of keys that one command names; nobody reads more."""
+
+
+def next_command(work: Planned, how: How, verb: str, *more: str) -> str | None:
+    """The command to go on with after a refusal: the same, in a way that goes through; else a look at what stands in the way.
+
+    `more` are words that it ends with. None where nothing more can be said: a side that came from stdin can't be read again.
+    """
+    sides = [work.source.path, *([work.target_path] if work.target_path else [])]
+    if STDIN in sides:
+        return None
+    if work.target is None:
+        return command("show", *sides)
+    trying = Trying(work.source, work.target, how)
+    best = trying.best()
+    if best is not None:
+        return command(verb, *sides, *arguments(best.how), *more)
+    return command("suggest" if trying.aligns else "diff", *sides)
+
+
+def with_next(error: RuleError, source: TensorSource, target: TensorSource | None, how: How) -> RuleError:
+    """The error of a library's call, with keyword arguments with which it goes through, where some are known."""
+    best = Trying(source, target, how).best() if target is not None else None
+    return RuleError(error.problems, error.tally, options_of(best.how) if best else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A way of mapping that goes through: how many tensors it maps, the numbers in tensors that stay fresh, the keys that it names."""
+
+    how: How
+    mapped: int
+    fresh: int
+    named: int
+
+
+class Trying:
+    """Tries ways of mapping for two open sides. Costs an alignment at most, and what reading the shipped mappings takes."""
+
+    def __init__(self, source: TensorSource, target: TensorSource, how: How) -> None:
+        self._source, self._target, self._how = source, target, how
+        self._least: int | None = None
+        self._aligns = False
+
+    def best(self) -> Attempt | None:
+        """The way that leaves least fresh; None where none is safe, or one that isn't would leave less."""
+        found: list[Attempt] = []
+        for how in self._ways():
+            if any(not attempt.fresh for attempt in found):
+                break
+            found += self._attempt(how)
+        as_many = [attempt for attempt in found if self._how.expect in (None, attempt.mapped)]
+        best = min(as_many, key=lambda attempt: (attempt.fresh, attempt.named), default=None)
+        return best if best and (self._least is None or best.fresh <= self._least) else None
+
+    @property
+    def aligns(self) -> bool:
+        """Whether a look at an alignment shows something."""
+        return self._aligns or bool(self._how.rules or self._how.inline)
+
+    def _ways(self) -> Iterator[How]:
+        """The asked one first, then what may account for more. Rules that a person wrote are completed, never replaced."""
+        asked = replace(self._how, expect=None, partial=False)
+        yield asked
+        if asked.rules or asked.inline:
+            return
+        plain = replace(asked, settings={})
+        yield from (replace(plain, by=by) for by in (None, "auto") if (by or "name") != (asked.by or "name"))
+        yield from self._by_prefixes(plain)
+        yield from (replace(plain, by=None, rules=(name,), settings=asked.settings) for name in self._shipped(asked))
+
+    def _by_prefixes(self, plain: How) -> Iterator[How]:
+        from ckpt_tool.advising import patterns_of, prefixes, without_place
+
+        source, target = self._source.catalog, self._target.catalog
+        for prefix in prefixes(source, target):
+            drop = patterns_of(without_place(prefix, source, target), source)
+            yield replace(plain, by=None, inline=(f"{prefix.strip}** -> {prefix.add}**",), drop=(*plain.drop, *drop))
+
+    def _shipped(self, how: How) -> Iterator[str]:
+        from ckpt_tool.api.checks import fitting_mappings
+
+        yield from fitting_mappings(self._source, self._target, How(settings=how.settings, dtypes=how.dtypes))
+
+    def _attempt(self, how: How) -> Iterator[Attempt]:
+        try:
+            yield from self._completed(how)
+        except RuleError as error:
+            codes = {problem.code for problem in error.problems}
+            if codes == {"dtype"} and how.dtypes == "strict":
+                yield from self._attempt(replace(how, dtypes="target"))
+        except InputError:
+            return
+
+    def _completed(self, how: How) -> Iterator[Attempt]:
+        """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't fit."""
+        from ckpt_tool.advising import Leftovers, judge, patterns_of
+
+        plan = self._draft(replace(how, partial=True))
+        self._note(plan, how)
+        named = read_named(self._how)
+        left = [key for key in plan.dropped if not _is_named(key, named.drop)]
+        fresh = [key for key in plan.kept if not _is_named(key, named.keep)]
+        if not (left or fresh) or (how.by != "auto" and self._goes_through(how)):
+            yield Attempt(how, plan.counts["mapped"], _fresh(plan), 0)
+            return
+        leftovers = Leftovers(self._source.catalog, self._target.catalog, plan.steps, left, fresh, self._name_of(), self._value_of())
+        if not judge(leftovers).is_safe:
+            return
+        drop, keep = patterns_of(left, self._source.catalog), patterns_of(fresh, self._target.catalog)
+        if len(drop) + len(keep) <= MOST_PATTERNS:
+            completed = replace(how, drop=(*self._how.drop, *drop), keep=(*self._how.keep, *keep))
+            again = self._draft(completed)
+            if again.producers.keys() == plan.producers.keys():
+                yield Attempt(completed, again.counts["mapped"], _fresh(again), len(left) + len(fresh))
+
+    def _draft(self, how: How) -> Plan:
+        path = self._source.path if isinstance(self._source, Checkpoint) else None
+        return draft(self._source.catalog, self._target.catalog, read_rules(how), how, path)
+
+    def _goes_through(self, how: How) -> bool:
+        try:
+            self._draft(how)
+        except RuleError as error:
+            if all(problem.code in ("unmapped-source", "unmapped-target") for problem in error.problems):
+                return False
+            raise
+        return True
+
+    def _note(self, plan: Plan, how: How) -> None:
+        self._aligns = self._aligns or how.by == "auto"
+        if how.by != "position":  # which counts what is left of the shapes, whatever they are of
+            self._least = min(_fresh(plan), self._least if self._least is not None else _fresh(plan))
+
+    def _name_of(self) -> Callable[[str], str | None]:
+        from ckpt_tool.mapping.by_name import name_keys
+
+        return name_keys(self._source.catalog, self._target.catalog).name_of
+
+    def _value_of(self) -> Callable[[str], float] | None:
+        if not getattr(self._source, "has_values", True):
+            return None
+        return lambda key: _number(self._source, key)
+
+
+def _number(source: TensorSource, key: str) -> float:
+    from ckpt_tool.torch_bridge import to_tensor
+
+    info = source.catalog[key]
+    return float(to_tensor(bytearray().join(source.chunks(key)), info.dtype, info.shape).item())
+
+
+def _fresh(plan: Plan) -> int:
+    return sum(prod(plan.target[key].shape) for key in plan.kept) if plan.target else 0
+
+
+def _is_named(key: str, selectors: Sequence[Selector]) -> bool:
+    return any(selector.matcher.match(key) is not None for selector in selectors)
+
+
+def arguments(how: How) -> list[str]:
+    """The options of a command that map in this way."""
+    words = [word for name in how.rules for word in ("--rules", name)]
+    for option, texts in (("-e", how.inline), ("--drop", how.drop), ("--keep", how.keep)):
+        words += [word for text in texts for word in (option, text)]
+    words += [word for name, number in how.settings.items() for word in ("--set", f"{name}={number}")]
+    words += ["--by", how.by] if how.by else []
+    words += ["--dtype", how.dtypes.value if isinstance(how.dtypes, DType) else how.dtypes] if how.dtypes != "strict" else []
+    words += ["--force-order"] if how.force_order else []
+    words += ["--expect", str(how.expect)] if how.expect is not None else []
+    words += ["--min-confidence", f"{how.min_confidence:g}"] if how.min_confidence is not None else []
+    return words + (["--partial"] if how.partial else [])
+
+
+def command(verb: str, *words: str) -> str:
+    """A line that a shell takes as it stands."""
+    return shlex.join(["ckpt", verb, *words])

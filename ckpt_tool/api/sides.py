@@ -1,0 +1,54 @@
+"""The two sides of a mapping, opened: the source's state dict, and the target, which may be a model that a factory builds."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.rule_files import FACTORY
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats import Checkpoint, open_checkpoint
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.mapping import RuleSet
+
+
+def open_source(path: str, unwrap: Sequence[str]) -> Checkpoint:
+    """The source; of several state dicts in it, the first that `unwrap:` names."""
+    checkpoint = open_checkpoint(path)
+    found = {state_dict.path for state_dict in checkpoint.contents.state_dicts}
+    wanted = next((name for name in unwrap if name in found), None)
+    if wanted is None or wanted == checkpoint.contents.taken or "#" in path:
+        return checkpoint
+    checkpoint.close()
+    return open_checkpoint(f"{path}#{wanted}")
+
+
+@contextmanager
+def open_target(path: str) -> Iterator[TensorSource]:
+    """A checkpoint, or the state of the model that `package.module:factory` builds."""
+    if re.fullmatch(FACTORY, path) and not os.path.exists(path):
+        from ckpt_tool.training.live import LiveState, build_model
+
+        sys.path.insert(0, os.getcwd())
+        yield LiveState(path, build_model(path).state_dict())
+    else:
+        with open_checkpoint(path) as checkpoint:
+            yield checkpoint
+
+
+def target_of(rules: RuleSet) -> str | None:
+    """The target that a rule file names. Raises InputError for a factory: what is read runs nothing, what the user types may."""
+    if rules.target and re.fullmatch(FACTORY, rules.target) and not os.path.exists(rules.target):
+        hint = "if you trust it, name the target on the command line"
+        raise InputError(rules.files[0], f"names code for its target, `{rules.target}`, and a rule file runs nothing", hint)
+    return rules.target
+
+
+def path_of(given: str | os.PathLike[str] | None) -> str | None:
+    return None if given is None else os.fspath(given)
