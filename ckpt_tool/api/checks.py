@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.how import How
-from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.plans import planned
-from ckpt_tool.api.rule_files import beside, find_shipped, read_rules, shipped_mappings
-from ckpt_tool.api.sides import open_source, open_target
-from ckpt_tool.errors import InputError, Problem, RuleError
-from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.api.rule_files import read_rules
+from ckpt_tool.api.sides import open_source
+from ckpt_tool.errors import Problem, RuleError
 
 if TYPE_CHECKING:
-    from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.importing.transformers import Imported
-    from ckpt_tool.mapping import InvertedRules, RuleSet
+    from ckpt_tool.mapping import InvertedRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,59 +73,6 @@ def write_text(path: str, text: str, force: bool = False) -> None:
     content = text.encode()
     with atomic_output(path, len(content), force) as fd:
         write_at(fd, content, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class ShippedMapping:
-    """A shipped rule file; for a pair that it accounts for, how many tensors it maps, keeps and drops."""
-
-    name: str
-    path: str
-    about: str
-    counts: dict[str, int] | None = None
-
-
-def mappings(source: str | None, target: str | None, how: How) -> list[ShippedMapping]:
-    """The shipped mappings; for a pair, those that account for every key of both sides, the ones that map most first."""
-    from ckpt_tool.mapping import read_rule_files
-
-    if (source is None) is not (target is None):
-        raise InputError("mappings", "takes a source and a target, or neither")
-    sets = {name: read_rule_files([find_shipped(name)], beside) for name in shipped_mappings()}
-    listed = [ShippedMapping(name, find_shipped(name), rules.about) for name, rules in sets.items()]
-    if source is None or target is None:
-        return listed
-    with open_checkpoint(source) as ours, open_target(target) as theirs:
-        check_names(source, ours.catalog)
-        check_names(target, theirs.catalog)
-        fitting = [(each, _counts_for(sets[each.name], ours, theirs, how)) for each in listed]
-    found = [replace(each, counts=counts) for each, counts in fitting if counts]
-    return sorted(found, key=lambda each: -(each.counts or {})["mapped"])
-
-
-def fitting_mappings(source: TensorSource, target: TensorSource, how: How) -> list[str]:
-    """The names of the shipped mappings that account for every key of two open sides, the ones that map most first."""
-    from ckpt_tool.mapping import read_rule_files
-
-    sets = ((name, read_rule_files([find_shipped(name)], beside)) for name in shipped_mappings())
-    found = [(name, counts) for name, rules in sets if (counts := _counts_for(rules, source, target, how))]
-    return [name for name, counts in sorted(found, key=lambda each: -each[1]["mapped"])]
-
-
-def _counts_for(rules: RuleSet, source: TensorSource, target: TensorSource, how: How) -> dict[str, int] | None:
-    from ckpt_tool.mapping import read_config
-    from ckpt_tool.mapping.compile import may_fit
-
-    declared = {param.name for param in rules.params}
-    settings = {name: number for name, number in how.settings.items() if name in declared}
-    config = read_config(source.path) if rules.params else {}
-    try:
-        # To say what is wrong with rules that don't fit costs much more than to see that they don't.
-        if not may_fit(rules, source.catalog, target.catalog, settings, config):
-            return None
-        return draft_open(source, target, rules, replace(how, settings=settings)).counts
-    except RuleError:
-        return None
 
 
 def import_mapping(model_type: str) -> Imported:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.how import How
 from ckpt_tool.api.rule_files import read_named
 from ckpt_tool.errors import InputError, Problem, RuleError, Tally
+from ckpt_tool.formats import Checkpoint
 
 if TYPE_CHECKING:
     from ckpt_tool.engine.sources import TensorSource
@@ -16,11 +18,29 @@ if TYPE_CHECKING:
 
 
 def draft_open(source: TensorSource, target: TensorSource | None, rules: RuleSet | None, how: How) -> Plan:
-    return draft(source.catalog, target.catalog if target else None, rules, how, source.path)
+    paths = (path_of_config(source), path_of_config(target))
+    return draft(source.catalog, target.catalog if target else None, rules, how, *paths)
 
 
-def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: How, path: str | None = None) -> Plan:
-    """The plan for two catalogs; a config.json beside the source's `path` may give the numbers of parameters.
+def path_of_config(side: TensorSource | None) -> str | None:
+    """The path beside which a config may lie; None for what is no file."""
+    return side.path if isinstance(side, Checkpoint) else None
+
+
+def config_of(paths: Sequence[str | None]) -> dict[str, object]:
+    """What the configs beside the two sides say; where both say something, the first one counts."""
+    from ckpt_tool.mapping import read_config
+
+    found: dict[str, object] = {}
+    for path in paths:
+        found = {**(read_config(path) if path else {}), **found}
+    return found
+
+
+def draft(
+    source: Catalog, target: Catalog | None, rules: RuleSet | None, how: How, path: str | None = None, target_path: str | None = None
+) -> Plan:
+    """The plan for two catalogs; a config.json beside the source's `path`, or the target's, may give the numbers of parameters.
 
     Every key of both sides is mapped, or named by `how` or the rules; `how.partial`, or a number that is expected, names the rest.
     Raises RuleError with every reason why there is no plan.
@@ -28,7 +48,7 @@ def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: H
     if rules is not None:
         if how.by:
             raise InputError("--by", "rules and another way of mapping exclude each other")
-        plan = _by_rules(_with_rest(rules, how), source, target, how, path)
+        plan = _by_rules(_with_rest(rules, how), source, target, how, [path, target_path])
     elif target is None:
         raise InputError("target", "no target is given", "mapping without rules needs one; `-e '** -> **'` maps everything as it is")
     else:
@@ -40,10 +60,10 @@ def draft(source: Catalog, target: Catalog | None, rules: RuleSet | None, how: H
     return plan
 
 
-def _by_rules(rules: RuleSet, source: Catalog, target: Catalog | None, how: How, path: str | None) -> Plan:
-    from ckpt_tool.mapping import compile_plan, read_config
+def _by_rules(rules: RuleSet, source: Catalog, target: Catalog | None, how: How, paths: Sequence[str | None]) -> Plan:
+    from ckpt_tool.mapping import compile_plan
 
-    config = read_config(path) if path and rules.params else {}
+    config = config_of(paths) if rules.params else {}
     return compile_plan(rules, source, target, how.settings, config, how.dtypes)
 
 

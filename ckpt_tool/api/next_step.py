@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.drafting import draft
+from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.how import How, options_of
 from ckpt_tool.api.rule_files import read_named, read_rules
 from ckpt_tool.errors import InputError, RuleError
-from ckpt_tool.formats import Checkpoint
 from ckpt_tool.formats.opening import STDIN
 from ckpt_tool.tensors import DType
 
 if TYPE_CHECKING:
     from ckpt_tool.api.plans import Planned
+    from ckpt_tool.api.shipped import ShippedMapping
     from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import Plan
     from ckpt_tool.mapping.rules import Selector
@@ -26,21 +26,35 @@ MOST_PATTERNS = 16
 """Patterns of keys that one command names; nobody reads more."""
 
 
-def next_command(work: Planned, how: How, verb: str, *more: str) -> str | None:
-    """The command to go on with after a refusal: the same, in a way that goes through; else a look at what stands in the way.
+@dataclass(frozen=True, slots=True)
+class WayOn:
+    """The command to go on with, that was tried, and what else is known of a way; both may be missing."""
 
-    `more` are words that it ends with. None where nothing more can be said: a side that came from stdin can't be read again.
+    command: str | None = None
+    hint: str = ""
+
+
+def way_on(work: Planned, how: How, verb: str, *more: str) -> WayOn:
+    """The way on after a refusal: the same command in a way that goes through; else a look at what stands in the way.
+
+    `more` are words that the command ends with. A side that came from stdin can't be read again: then there is none.
     """
     sides = [work.source.path, *([work.target_path] if work.target_path else [])]
     if STDIN in sides:
-        return None
+        return WayOn()
     if work.target is None:
-        return command("show", *sides)
+        return WayOn(command("show", *sides))
     trying = Trying(work.source, work.target, how)
-    best = trying.best()
-    if best is not None:
-        return command(verb, *sides, *arguments(best.how), *more)
-    return command("suggest" if trying.aligns else "diff", *sides)
+    if best := trying.best():
+        return WayOn(command(verb, *sides, *arguments(best.how), *more))
+    return WayOn(command("suggest" if trying.aligns else "diff", *sides), _numbers_hint(trying.lacking))
+
+
+def _numbers_hint(lacking: Sequence[ShippedMapping]) -> str:
+    if not lacking:
+        return ""
+    numbers = " and ".join(f"--set {name}=…" for name in lacking[0].needs)
+    return f"{lacking[0].name} maps these two as soon as it has its numbers: `{numbers}`"
 
 
 def with_next(error: RuleError, source: TensorSource, target: TensorSource | None, how: How) -> RuleError:
@@ -66,6 +80,7 @@ class Trying:
         self._source, self._target, self._how = source, target, how
         self._least: int | None = None
         self._aligns = False
+        self.lacking: list[ShippedMapping] = []
 
     def best(self) -> Attempt | None:
         """The way that leaves least fresh; None where none is safe, or one that isn't would leave less."""
@@ -103,9 +118,13 @@ class Trying:
             yield replace(plain, by=None, inline=(f"{prefix.strip}** -> {prefix.add}**",), drop=(*plain.drop, *drop))
 
     def _shipped(self, how: How) -> Iterator[str]:
-        from ckpt_tool.api.checks import fitting_mappings
+        from ckpt_tool.api.shipped import fitting_mappings
 
-        yield from fitting_mappings(self._source, self._target, How(settings=how.settings, dtypes=how.dtypes))
+        for each in fitting_mappings(self._source, self._target, How(settings=how.settings, dtypes=how.dtypes)):
+            if each.needs:
+                self.lacking.append(each)
+            else:
+                yield each.name
 
     def _attempt(self, how: How) -> Iterator[Attempt]:
         try:
@@ -140,8 +159,7 @@ class Trying:
                 yield Attempt(completed, again.counts["mapped"], _fresh(again), len(left) + len(fresh))
 
     def _draft(self, how: How) -> Plan:
-        path = self._source.path if isinstance(self._source, Checkpoint) else None
-        return draft(self._source.catalog, self._target.catalog, read_rules(how), how, path)
+        return draft_open(self._source, self._target, read_rules(how), how)
 
     def _goes_through(self, how: How) -> bool:
         try:

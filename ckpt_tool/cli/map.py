@@ -62,14 +62,14 @@ def map_(
                 written = api.rename(work) if work.plan else None
             else:
                 written = api.write(work, output, force, checksum, size_of(shards), progress, jobs) if work.plan else None
-        next_ = None if written else api.next_command(work, way, "map", *_output_words(output, shards, in_place, force))
+        onwards = api.WayOn() if written else api.way_on(work, way, "map", *_output_words(output, shards, in_place, force))
         if json:
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
             from ckpt_tool.report.jsons import to_json
 
-            show_result(to_json(report | {"output": written_json(written), "next": next_}))
+            show_result(to_json(report | {"output": written_json(written), "next": onwards.command}))
         elif not work.plan:
-            say(refusal_text(work.problems, work.tally, next_, style, "nothing was written"))
+            say(refusal_text(work.problems, work.tally, onwards, style, "nothing was written"))
         elif written and not quiet:
             say(plan_text(work.plan, names, style) + "\n")
             show_result(written_text(written, work.source.extras, getattr(work.target, "extras", ())))

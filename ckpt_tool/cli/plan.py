@@ -29,14 +29,14 @@ def plan(
     style = style_of(color, verbose)
     with api.planned(source, target, way) as work:
         names = names_of(work.source.path, work.target_path, work.rules, way.by)
-        next_ = None if work.plan else api.next_command(work, way, "plan")
+        onwards = api.WayOn() if work.plan else api.way_on(work, way, "plan")
         if json:
             from ckpt_tool.report.jsons import to_json
 
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
-            show_result(to_json(report | {"next": next_}))
+            show_result(to_json(report | {"next": onwards.command}))
         elif work.plan is None:
-            say(refusal_text(work.problems, work.tally, next_, style))
+            say(refusal_text(work.problems, work.tally, onwards, style))
         elif why:
             for key in why:
                 lines = why_text(work.plan, key)

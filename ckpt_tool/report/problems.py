@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ckpt_tool.api import WayOn
 from ckpt_tool.errors import CkptError, InputError, Problem, RuleError, Tally
 from ckpt_tool.report.style import PLAIN, Style, plural, safe
 
@@ -28,15 +29,16 @@ def problems_text(problems: Iterable[Problem], style: Style = PLAIN) -> str:
     return "\n\n".join(blocks)
 
 
-def refusal_text(problems: Iterable[Problem], tally: Tally | None, next: str | None, style: Style = PLAIN, conclusion: str = "") -> str:
+def refusal_text(problems: Iterable[Problem], tally: Tally | None, onwards: WayOn, style: Style = PLAIN, conclusion: str = "") -> str:
     """Every problem, how far it would have come, what did not happen, and the command to go on with."""
     closing = "; ".join(text for text in (str(tally) if tally else "", conclusion) if text)
-    return "\n\n".join(text for text in (problems_text(problems, style), closing, next_line(next)) if text)
+    return "\n\n".join(text for text in (problems_text(problems, style), closing, way_on_text(onwards)) if text)
 
 
-def next_line(next: str | None) -> str:
-    """The line with the command to go on with; nothing where there is none."""
-    return f"next: {safe(next)}" if next else ""
+def way_on_text(onwards: WayOn) -> str:
+    """What is known of a way on, the command on the last line; nothing where there is none."""
+    hint = f"hint: {safe(onwards.hint)}" if onwards.hint else ""
+    return "\n".join(line for line in (hint, f"next: {safe(onwards.command)}" if onwards.command else "") if line)
 
 
 def notes_text(notes: Iterable[Problem], style: Style = PLAIN) -> str:
