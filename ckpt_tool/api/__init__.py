@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ckpt_tool.api.plans import Planned, map_checkpoint, planned, rename, verify, write
     from ckpt_tool.api.rule_files import find_rules, mapping_folders, read_rules, rules_schema, shipped_mappings
     from ckpt_tool.api.shipped import ShippedMapping, mappings
-    from ckpt_tool.api.sides import open_target
+    from ckpt_tool.api.sides import files_read, open_target
     from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "diff_checkpoints",
     "diff_hints",
     "draft",
-    "find_rules",
+    "files_read", "find_rules",
     "import_mapping",
     "invert",
     "load_into",
@@ -58,6 +58,6 @@ __getattr__ = bind_on_use(__name__, {
     "plans": "Planned map_checkpoint planned rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",
     "shipped": "ShippedMapping mappings",
-    "sides": "open_target",
+    "sides": "files_read open_target",
     "suggestions": "suggest_rules",
 })  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,11 +66,13 @@ def invert(source: str | None, target: str | None, how: How) -> InvertedRules:
         return invert_rules(work.rules, work.checked())
 
 
-def write_text(path: str, text: str, force: bool = False) -> None:
-    """Writes a small text file, complete or not at all. Raises OutputError."""
+def write_text(path: str, text: str, force: bool = False, inputs: Iterable[str] = ()) -> None:
+    """Writes a small text file, complete or not at all, and never in the place of one of the inputs. Raises OutputError."""
     from ckpt_tool.engine.atomic import atomic_output
     from ckpt_tool.engine.copying import write_at
+    from ckpt_tool.engine.inputs import refuse_input
 
+    refuse_input(path, inputs)
     content = text.encode()
     with atomic_output(path, len(content), force) as fd:
         write_at(fd, content, 0)

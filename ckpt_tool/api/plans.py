@@ -13,7 +13,7 @@ from ckpt_tool.api.how import How
 from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.next_step import with_next
 from ckpt_tool.api.rule_files import read_rules
-from ckpt_tool.api.sides import open_source, open_target, path_of, target_of
+from ckpt_tool.api.sides import files_read, open_source, open_target, path_of, target_of
 from ckpt_tool.errors import InputError, Problem, RuleError, Tally
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 
@@ -109,7 +109,8 @@ def write(
         raise InputError(work.target.path, "is a key list: it has no values for the keys that are kept", "give a checkpoint")
     if plan.steps and not work.source.has_values:
         raise InputError(work.source.path, "is a key list: it has no values to map", "give a checkpoint")
-    job = Job(plan, work.source, work.target, force, checksum, tell, jobs)
+    others = tuple(files_read([work.source.path, work.target_path], work.rules)) if force else ()
+    job = Job(plan, work.source, work.target, force, checksum, tell, jobs, others)
     if shard_bytes is None:
         return write_checkpoint(job, path)
     if shard_bytes < 1:

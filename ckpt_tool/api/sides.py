@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.rule_files import FACTORY
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats.opening import STDIN, split_fragment
+from ckpt_tool.mapping.params import CONFIG_NAMES
 
 if TYPE_CHECKING:
     from ckpt_tool.engine.sources import TensorSource
@@ -48,6 +50,20 @@ def target_of(rules: RuleSet) -> str | None:
         hint = "if you trust it, name the target on the command line"
         raise InputError(rules.files[0], f"names code for its target, `{rules.target}`, and a rule file runs nothing", hint)
     return rules.target
+
+
+def files_read(sides: Iterable[str | None], rules: RuleSet | None = None) -> list[str]:
+    """Every file that a command reads: those of its checkpoints, the configs beside them, and the rule files."""
+    found = list(rules.paths) if rules else []
+    for side in sides:
+        if side is None or side == STDIN or re.fullmatch(FACTORY, side):
+            continue
+        with open_checkpoint(side) as checkpoint:
+            found += [file.path for file in checkpoint.files]
+        place = split_fragment(side)[0]
+        folder = place if os.path.isdir(place) else os.path.dirname(place)
+        found += [os.path.join(folder, name) for name in CONFIG_NAMES]
+    return found
 
 
 def path_of(given: str | os.PathLike[str] | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,7 +35,8 @@ def check(
 
     way = how([rules], settings=settings)
     if invert:
-        raise typer.Exit(_show_inverse(api.invert(source, target, way), output, force, json))
+        inputs = api.files_read([source, target], api.read_rules(way)) if output else []
+        raise typer.Exit(_show_inverse(api.invert(source, target, way), output, force, json, inputs))
     result = api.check(rules, source, target, way)
     if json:
         from ckpt_tool.report.jsons import to_json
@@ -48,7 +50,7 @@ def check(
     raise typer.Exit(NO if result.problems else YES)
 
 
-def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: bool) -> int:
+def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: bool, inputs: Sequence[str]) -> int:
     from ckpt_tool import api
     from ckpt_tool.report.inverse import inverse_json, inverse_text
     from ckpt_tool.report.jsons import to_json
@@ -59,7 +61,7 @@ def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: 
     else:
         say(inverse_text(turned))
     if turned.yaml and output:
-        api.write_text(output, turned.yaml, force)
+        api.write_text(output, turned.yaml, force, inputs)
         say(f"wrote {safe(output)}")
     elif turned.yaml and not json:
         show_file(turned.yaml)

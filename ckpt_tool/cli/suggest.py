@@ -29,7 +29,7 @@ def suggest(
 
     found = api.suggest_rules(source, target, hint or (), min_confidence, values)
     if output is not None:
-        api.write_text(output, found.text, force)
+        api.write_text(output, found.text, force, api.files_read([source, target]))
     if json:
         show_result(to_json(suggestion_json(found, (source, target))))
     elif output is None and not quiet:
