@@ -6,7 +6,7 @@ from ckpt_tool.lazy import bind_on_use
 
 if TYPE_CHECKING:
     from ckpt_tool.api.checks import Checked, check, import_mapping, invert, write_text
-    from ckpt_tool.api.diffs import diff_checkpoints, diff_hints
+    from ckpt_tool.api.diffs import Comparison, diff_checkpoints, diff_hints
     from ckpt_tool.api.drafting import draft
     from ckpt_tool.api.how import DTypePolicy, How
     from ckpt_tool.api.loading import load_into
@@ -18,39 +18,15 @@ if TYPE_CHECKING:
     from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
-    "Checked",
-    "DTypePolicy",
-    "How",
-    "Planned",
-    "ShippedMapping",
-    "WayOn",
-    "check",
-    "diff_checkpoints",
-    "diff_hints",
-    "draft",
-    "files_read", "find_rules",
-    "import_mapping",
-    "invert",
-    "load_into",
-    "map_checkpoint",
-    "mapping_folders",
-    "mappings",
-    "open_target",
-    "planned",
-    "read_rules",
-    "rename",
-    "rules_schema",
-    "shipped_mappings",
-    "suggest_rules",
-    "verify",
-    "way_on",
-    "write",
-    "write_text",
+    "Checked", "Comparison", "DTypePolicy", "How", "Planned", "ShippedMapping", "WayOn", "check", "diff_checkpoints",
+    "diff_hints", "draft", "files_read", "find_rules", "import_mapping", "invert", "load_into", "map_checkpoint",
+    "mapping_folders", "mappings", "open_target", "planned", "read_rules", "rename", "rules_schema", "shipped_mappings",
+    "suggest_rules", "verify", "way_on", "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
     "checks": "Checked check import_mapping invert write_text",
-    "diffs": "diff_checkpoints diff_hints",
+    "diffs": "Comparison diff_checkpoints diff_hints",
     "drafting": "draft",
     "how": "DTypePolicy How",
     "loading": "load_into",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.formats.placement import CHUNK, Extent, Placement, read_view
@@ -87,6 +87,15 @@ class Checkpoint:
         self.metadata = contents.metadata
         self.versions = contents.versions
         self.extras = contents.extras
+
+    def only(self, keys: Collection[str]) -> Checkpoint:
+        """The same open checkpoint with these keys alone."""
+        catalog = Catalog(
+            (info for key, info in self.catalog.items() if key in keys),
+            self.catalog.is_ordered,
+            (one for key, one in self.catalog.unreadable.items() if key in keys),
+        )
+        return Checkpoint(self.path, self.format, replace(self.contents, catalog=catalog), self.files)
 
     @property
     def has_values(self) -> bool:

@@ -48,7 +48,7 @@ def test_diff_verbose(golden):
 
 def test_diff_json_keeps_the_contract():
     report = json.loads(to_json(diff_json(diff_catalogs(A, B), ("a", "b"))))
-    assert list(report) == ["schema", "a", "b", "identical", "counts", "entries"]
+    assert list(report) == ["schema", "a", "b", "identical", "counts", "entries", "differs", "equal", "uncompared"]
     assert report["a"] == {"path": "a", "tensors": 22, "bytes": A.nbytes}
     assert list(report["counts"]) == ["same", "value", "dtype", "shape", "only_a", "only_b", "renamed"]
     assert {entry["kind"] for entry in report["entries"]} == {"dtype", "shape", "only_a", "only_b"}
