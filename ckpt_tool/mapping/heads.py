@@ -41,12 +41,17 @@ def are_heads(misfits: Iterable[Misfit]) -> bool:
     False
     """
     listed = list(misfits)
-    if not all(each.differs_in_rows and not _VOCABULARY.search(each.target) for each in listed):
+    if not all(each.differs_in_rows and not is_vocabulary(each.target) for each in listed):
         return False
     modules: dict[str, list[Misfit]] = defaultdict(list)
     for each in listed:
         modules[each.target.rpartition(".")[0]].append(each)
     return all(_is_head(path, found) for path, found in modules.items())
+
+
+def is_vocabulary(key: str) -> bool:
+    """Whether a name says that a row means a word, a position or a query."""
+    return _VOCABULARY.search(key) is not None
 
 
 def _is_head(path: str, found: list[Misfit]) -> bool:
