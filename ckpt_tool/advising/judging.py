@@ -15,8 +15,8 @@ from ckpt_tool.mapping.plan import Step
 from ckpt_tool.mapping.scales import scale_of
 from ckpt_tool.tensors import Catalog, Shape
 
-LEAST_USED = 0.8
-"""The share of the source's keys that must be mapped, or may be dropped as heads and buffers, in the module that the mapped ones are in."""
+LEAST_USED = 0.6
+"""The share of the source's keys, in the module that all mapped ones are in, that must be mapped where something stays fresh."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def judge(leftovers: Leftovers) -> Judgement:
     structure are never left by half: which of them would be meant, nothing tells.
     """
     source, target = _Unused(leftovers), _New(leftovers)
-    doubts = [*_unreadable(leftovers), *source.doubts(), *target.doubts(), *_too_little(leftovers, source)]
+    doubts = [*_unreadable(leftovers), *source.doubts(), *target.doubts()]
+    doubts += _too_little(leftovers, source) if target.parts else ()
     return Judgement(tuple(leftovers.left), tuple(leftovers.fresh), tuple(dict.fromkeys(doubts)))
 
 
@@ -78,7 +79,7 @@ def _unreadable(leftovers: Leftovers) -> Iterator[str]:
 def _too_little(leftovers: Leftovers, unused: _Unused) -> Iterator[str]:
     """A pairing that takes little of where it takes anything is no sign that the two networks have to do with each other."""
     inside = [key for key in leftovers.source if is_below(key, unused.root)]
-    known = sum(key in leftovers.taken or key in unused.harmless or key in unused.heads for key in inside)
+    known = sum(key in leftovers.taken or key in unused.harmless for key in inside)
     if known < LEAST_USED * len(inside):
         yield f"only {known} of {len(inside)} keys of the source are used"
 
@@ -98,7 +99,6 @@ class _Unused:
         rest = [key for key in leftovers.left if key not in self.harmless]
         self.parts, self.halves = whole_parts(rest, taken)
         self._used = {path for key in taken for path in paths_above(key)}
-        self.heads = {key for part in self.parts if not list(self._faults(part)) for key in part.keys}
 
     def _is_copy(self, key: str, flats: dict[str, str]) -> bool:
         """Whether this is an average of a tensor that is taken, by its name and shape."""
@@ -132,7 +132,7 @@ class _Unused:
             yield f"`{part.path}` is a part of the weights beside it"
         if scale := next((key for key in self._all.taken if scale_of(key, part.keys)), None):
             yield f"`{part.path}` belongs to `{scale}`"
-        if not is_below(part.path, self.root):
+        if not is_below(part.path, self.root) or all(key in self._source.unreadable for key in part.keys):
             return
         if any(self._is_alike(part, other) for other in siblings_of(part, list(self._all.taken))):
             yield f"`{part.path}` is one of several equal blocks, of which others are mapped"
