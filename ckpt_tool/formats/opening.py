@@ -50,7 +50,8 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def _collector_paused() -> Iterator[None]:
     """Opening makes many small objects that stay, and no cycles: looking for cycles among them would double its time."""
     was_enabled = gc.isenabled()
-    gc.disable()
+    if was_enabled:  # else another thread has paused it, and may go on before this one does
+        gc.disable()
     try:
         yield
     finally:

@@ -250,3 +250,6 @@ OPCODES: dict[int, Callable[[Machine], None]] = LITERALS | {
     ord("P"): persistent_line, ord("b"): build, 0x97: read_only, 0x98: read_only,
 }  # fmt: skip
 """By opcode. EXT1 to EXT4 are missing on purpose: what they mean is registered in the process that wrote the file."""
+
+MAKING_NOTHING = frozenset(b"N\x88\x80\x95012gpaesub\x90")
+"""Of these, the opcodes that make no new object."""

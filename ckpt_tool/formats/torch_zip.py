@@ -51,16 +51,17 @@ def read_archive(archive: Archive, wanted: str) -> Contents:
 
 
 Loaded = tuple[object, tuple[str, ...], dict[str, Described]]
-_last: list[tuple[bytes, Loaded]] = []
-"""The last pickle with what it describes: two checkpoints of one model often differ in their storages alone."""
+_last: tuple[bytes, Loaded] | None = None
+"""The last pickle with what it describes: two checkpoints of one model often differ in their storages alone. Any thread may replace it."""
 
 
 def _load(data: bytes, path: str) -> Loaded:
     """The same objects for the same pickle: nobody may change them."""
-    if not _last or _last[0][0] != data:
-        _last.clear()
-        _last.append((data, _describe(data, path)))
-    return _last[0][1]
+    global _last
+    last = _last
+    if last is None or last[0] != data:
+        last = _last = data, _describe(data, path)
+    return last[1]
 
 
 def _describe(data: bytes, path: str) -> Loaded:
