@@ -10,7 +10,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.limits import PICKLE_BYTES
-from ckpt_tool.formats.pickle_calls import is_same_storage, make_storage
+from ckpt_tool.formats.pickle_calls import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle_machine import Persistent, PickleMachine, refuse_persistent
 from ckpt_tool.formats.pickle_values import PickleFault, StorageRef
 from ckpt_tool.formats.pickled import pickled_contents
@@ -72,9 +72,10 @@ class LegacyStorages:
             raise PickleFault("refers to something outside that is no storage")
         if identity[0] == "module" and len(identity) == 4:
             return identity[1]  # with it come the file name and the text of the class's source, which nothing needs
-        _, kind, key, _, count, *view = identity if len(identity) > 4 else (*identity, None)
+        _, kind, key, place, count, *view = identity if len(identity) > 4 else (*identity, None)
         if identity[0] != "storage" or type(key) is not str or len(key) > 100:
             raise PickleFault("names a storage as torch.save never does")
+        check_location(place)
         found = make_storage(kind, key, count)
         root = self.roots.setdefault(key, found)
         if not is_same_storage(root, found):

@@ -14,7 +14,7 @@ from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.legacy_stream import Stream
 from ckpt_tool.formats.limits import DIMENSIONS, TAR_RECORDS
-from ckpt_tool.formats.pickle_calls import make_storage
+from ckpt_tool.formats.pickle_calls import check_location, make_storage
 from ckpt_tool.formats.pickle_values import PickleFault, StorageRef, TensorRef
 from ckpt_tool.formats.pickled import pickled_contents
 from ckpt_tool.formats.placement import Extent, Storage
@@ -55,9 +55,9 @@ def _read_storages(file: SourceFile, stream: Stream) -> tuple[dict[int, StorageR
         fields = stream.load("a storage")
         if type(fields) is not tuple or len(fields) != 3 or type(fields[0]) is not int or fields[0] in storages:
             raise FormatError(file.path, "describes a storage as torch.save never does")
-        key, _, kind = fields
+        key, place, kind = fields
         (count,) = unpack("<q", _take(file, stream, 8))
-        storage = _storage(file, kind, str(key), count)
+        storage = _storage(file, kind, str(key), count, place)
         extents[storage.key] = Extent(file, stream.pos, count * storage.itemsize)
         stream.pos += extents[storage.key].length
         if stream.pos > stream.end:
@@ -114,8 +114,9 @@ def _take(file: SourceFile, stream: Stream, size: int) -> bytes:
     return file.read(stream.pos - size, size)
 
 
-def _storage(file: SourceFile, kind: object, key: str, count: int) -> StorageRef:
+def _storage(file: SourceFile, kind: object, key: str, count: int, place: object) -> StorageRef:
     try:
+        check_location(place)
         return make_storage(kind, key, count)
     except PickleFault as fault:
         raise FormatError(file.path, str(fault)) from None

@@ -128,7 +128,7 @@ def holders(root: object) -> tuple[set[int], bool]:
 
     Each object is looked at once; the ids are good as long as `root` lives.
     """
-    has_torch = type(root) is TensorRef
+    has_torch = type(root) in (TensorRef, OddTensor)
     parents: dict[int, int | list[int]] = {id(root): []}
     pending, found = [root], [id(root)] if type(root) in TENSOR_TYPES else []
     while pending:
@@ -141,6 +141,7 @@ def holders(root: object) -> tuple[set[int], bool]:
                 found.append(me)
             elif kind not in _LEAVES:
                 if kind in TENSOR_TYPES:
+                    has_torch = has_torch or kind is OddTensor
                     found.append(me)
                 if id(child) not in parents:
                     pending.append(child)
@@ -240,7 +241,7 @@ def _attribute(name: object) -> str:
 
 
 def _describe_tensor(value: TensorRef | OddTensor | ArrayRef | StorageRef | ArrayType) -> str:
-    from ckpt_tool.formats.pickle_calls import size_text
+    from ckpt_tool.formats.odd_tensors import size_text
 
     match value:
         case TensorRef():

@@ -93,7 +93,11 @@ class StorageRef:
 
 @dataclass(slots=True, eq=False)
 class TensorRef:
-    """A strided tensor in a storage. `shape` and `stride` are as the file has them: unchecked, torch's way of counting F4."""
+    """A strided tensor in a storage. `shape` and `stride` are as the file has them: unchecked, torch's way of counting F4.
+
+    `takes` says what state BUILD may still give it: none (an empty text), `flags` (a Parameter's) or `place` (a tensor of torch 0.3).
+    `attributes` are the Python attributes that it was given.
+    """
 
     storage: StorageRef
     dtype: DType
@@ -102,14 +106,22 @@ class TensorRef:
     offset: object
     conjugate: bool = False
     negative: bool = False
+    takes: str = ""
+    attributes: tuple[dict[object, object], ...] = ()
 
 
 @dataclass(slots=True, eq=False)
 class OddTensor:
-    """A tensor that is no strided view of plain elements: quantised, sparse, nested, or without data."""
+    """A tensor that is no strided view of plain elements; `inside` is what it is made of, `shape` what the file says, unchecked.
 
+    `kind` and `text` are those of `UnreadableTensor`.
+    """
+
+    kind: str
     text: str
-    parts: tuple[object, ...] = ()
+    shape: object = None
+    inside: tuple[object, ...] = ()
+    takes: str = ""
 
 
 @dataclass(slots=True, eq=False)

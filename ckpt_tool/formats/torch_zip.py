@@ -12,7 +12,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES
-from ckpt_tool.formats.pickle_calls import is_same_storage, make_storage
+from ckpt_tool.formats.pickle_calls import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle_machine import PickleMachine
 from ckpt_tool.formats.pickle_values import Global, PickleFault, StorageRef
 from ckpt_tool.formats.pickled import Described, pickled_contents
@@ -109,13 +109,17 @@ def storage_ids() -> Callable[[object], StorageRef]:
     """What turns the pickle's persistent ids into storages: ('storage', class, key, location, number of elements)."""
     known: dict[tuple[Global, str, int], StorageRef] = {}
     by_key: dict[str, StorageRef] = {}
+    places: set[str] = set()
 
     def find(identity: object) -> StorageRef:
         if type(identity) is not tuple or len(identity) != 5 or identity[0] != "storage":
             raise PickleFault("refers to something outside that is no storage")
-        _, kind, key, _, count = identity
+        _, kind, key, place, count = identity
         if type(key) is not str or not (key.isascii() and key.isdigit() and len(key) < 20):
             raise PickleFault("names a storage as torch.save never does")
+        if type(place) is not str or place not in places:
+            check_location(place)
+            places.add(str(place))
         if type(kind) is not Global or type(count) is not int:
             return make_storage(kind, key, count)  # which refuses them: their hash could cost anything
         name = (kind, key, count)
