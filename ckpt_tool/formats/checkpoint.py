@@ -22,7 +22,7 @@ class Extra:
     """Something of the file that is no tensor of the state dict: a number, a text, an object whose class was not imported.
 
     `path` leads to it from the file's root (`optimizer.param_groups`); `kind` is `value`, `container`, `object`, `call`
-    (a pickle would have called `text`), `tensor` (quantised, sparse) or `note`.
+    (a pickle would have called `text`), `import` (it would have imported it), `tensor` (quantised, sparse) or `note`.
     """
 
     path: str

@@ -29,8 +29,10 @@ def read(file: SourceFile, wanted: str) -> Contents:
     missing = [name for name in _MEMBERS if name not in members]
     if missing:
         raise FormatError(file.path, f"is a tar archive without `{missing[0]}`, so not one of torch's", "unpack it first")
-    storages, extents = _read_storages(file, Stream(file, *members["storages"]))
-    tensors = _read_tensors(file, Stream(file, *members["tensors"]), storages)
+    described = [Stream(file, *members[name]) for name in ("storages", "tensors")]
+    storages, extents = _read_storages(file, described[0])
+    tensors = _read_tensors(file, described[1], storages)
+    asked = described[0].asked.and_also(described[1].asked)
     stream = Stream(file, *members["pickle"])
 
     def find(identity: object) -> object:
@@ -45,7 +47,7 @@ def read(file: SourceFile, wanted: str) -> Contents:
         return extents[storage.key]
 
     value = stream.load("pickle", find)
-    return pickled_contents(value, file.path, wanted, locate, stream.calls)
+    return pickled_contents(value, file.path, wanted, locate, asked.and_also(stream.asked))
 
 
 def _read_storages(file: SourceFile, stream: Stream) -> tuple[dict[int, StorageRef], dict[str, Extent]]:

@@ -20,7 +20,7 @@ _SCALARS = {
     "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?",
 }  # fmt: skip
 
-_EXTENSIONS = ("ml_dtypes", "jaxlib.xla_extension")
+EXTENSIONS = ("ml_dtypes", "jaxlib.xla_extension")
 """Modules whose classes are element types; jaxlib had them before ml_dtypes did."""
 
 
@@ -28,7 +28,7 @@ def make_type(args: tuple[object, ...]) -> object:
     """`numpy.dtype('f8', False, True)` or `numpy.dtype(ml_dtypes.bfloat16, False, True)`; the byte order comes with its state."""
     named = args[0] if args else None
     if type(named) is Global:
-        return ArrayType(named.name if named.module in _EXTENSIONS and named.name in ARRAY_TYPES else named.full_name)
+        return ArrayType(named.name if named.module in EXTENSIONS and named.name in ARRAY_TYPES else named.full_name)
     return ArrayType(named if type(named) is str else "")
 
 

@@ -39,11 +39,11 @@ ODD_STORAGE_SIZES = {
 }  # fmt: skip
 """Bytes of one element of the storage classes that have no element type of ours."""
 
-_SIZES: dict[str, tuple[DType | None, int]] = {
+STORAGE_SIZES: dict[str, tuple[DType | None, int]] = {
     **{name: (dtype, dtype.itemsize) for name, dtype in STORAGE_TYPES.items()},
     **{name: (None, size) for name, size in ODD_STORAGE_SIZES.items()},
 }
-_STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage", "torch.xpu", "torch.npu", "torch.hpu", "torch.mtia", "torch.sparse")
+STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage", "torch.xpu", "torch.npu", "torch.hpu", "torch.mtia", "torch.sparse")
 MOST_ELEMENTS = 1 << 60
 _LOCATION = re.compile(
     "(?:cpu|cuda|mps|xpu|hpu|mtia|xla|ipu|maia|hip|npu|mlu|musa|gcu|sdaa|dipu|privateuseone|lazy|fpga|ort|ve|vulkan|opencl|mkldnn|ideep)"
@@ -56,9 +56,9 @@ def make_storage(kind: object, key: str, count: object, start: int = 0) -> Stora
     """What a persistent id stands for. Raises PickleFault."""
     if type(count) is not int or not 0 <= count < MOST_ELEMENTS:
         raise PickleFault(f"has a storage of {count if type(count) is int and abs(count) < 1 << 200 else 'impossibly many'} elements")
-    if type(kind) is not Global or kind.module not in _STORAGE_MODULES or kind.name not in _SIZES:
+    if type(kind) is not Global or kind.module not in STORAGE_MODULES or kind.name not in STORAGE_SIZES:
         raise PickleFault("has a storage of a type that torch does not have")
-    dtype, size = _SIZES[kind.name]
+    dtype, size = STORAGE_SIZES[kind.name]
     return StorageRef(key, kind.name, dtype, size, count, start)
 
 
@@ -259,10 +259,11 @@ def storage_from_bytes(args: Args) -> object:
     from ckpt_tool.formats.nested_storage import read_nested_storage
 
     found = read_nested_storage(args[0]) if isinstance(args[0], bytes) else None
-    if found is None or found[0] not in _SIZES:
+    if found is None or found[0] not in STORAGE_SIZES:
         return NotImplemented
-    name, count, content = found
-    dtype, itemsize = _SIZES[name]
+    name, place, count, content = found
+    check_location(place)
+    dtype, itemsize = STORAGE_SIZES[name]
     made = StorageRef("", name, dtype, itemsize, count, content=content)
     made.key = f"inside {id(made)}"
     return made if len(content) == count * itemsize else NotImplemented

@@ -23,9 +23,10 @@ from ckpt_tool.formats.limits import (
     PICKLE_VALUES,
 )
 from ckpt_tool.formats.pickle_calls import COPYING, KNOWN
+from ckpt_tool.formats.pickle_names import is_listed
 from ckpt_tool.formats.pickle_opcodes import MAKING_NOTHING, OPCODES
 from ckpt_tool.formats.pickle_tensors import OPCODES_OF_A_TENSOR, TensorReader
-from ckpt_tool.formats.pickle_values import Global, Opaque, PickleFault, PickleTooLarge
+from ckpt_tool.formats.pickle_values import Asked, Global, Opaque, PickleFault, PickleTooLarge
 
 Persistent = Callable[[object], object]
 
@@ -93,6 +94,12 @@ class PickleMachine:
         except UnicodeDecodeError:
             fact = "has a text that is not UTF-8"
         raise FormatError(path, f"its pickle {fact}", AGAIN, f"{place}, byte {self.pos}")
+
+    @property
+    def asked(self) -> Asked:
+        """What the pickle asked for by now."""
+        foreign = dict.fromkeys(found.full_name for found in self.globals.values() if not is_listed(found))
+        return Asked(tuple(self.calls), tuple(name for name in foreign if name not in self.calls))
 
     def find_global(self, module: str, name: str) -> Global:
         """What a name stands for: always the same object, so that it can be a dict key."""

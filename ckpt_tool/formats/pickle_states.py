@@ -15,12 +15,13 @@ _NEGATED = frozenset((
     DType.F64, DType.F32, DType.F16, DType.BF16, DType.C128, DType.C64, DType.C32, DType.I64, DType.I32, DType.I16, DType.I8, DType.U8,
 ))  # fmt: skip
 
-DESCRIPTORS = frozenset(
-    """H T _backward_hooks _base _cdata _grad _grad_fn _has_symbolic_sizes_strides _post_accumulate_grad_hooks
-    _python_dispatch _version data device dtype grad grad_dtype grad_fn imag is_cpu is_cuda is_ipu is_leaf is_maia is_meta
-    is_mkldnn is_mps is_mtia is_nested is_quantized is_sparse is_sparse_csr is_vulkan is_xla is_xpu itemsize layout mH mT name names
-    nbytes ndim output_nr real requires_grad retains_grad shape volatile""".split()
-)
+DESCRIPTORS = frozenset((
+    "H", "T", "_backward_hooks", "_base", "_cdata", "_grad", "_grad_fn", "_has_symbolic_sizes_strides", "_post_accumulate_grad_hooks",
+    "_python_dispatch", "_version", "data", "device", "dtype", "grad", "grad_dtype", "grad_fn", "imag", "is_cpu", "is_cuda", "is_ipu",
+    "is_leaf", "is_maia", "is_meta", "is_mkldnn", "is_mps", "is_mtia", "is_nested", "is_quantized", "is_sparse", "is_sparse_csr",
+    "is_vulkan", "is_xla", "is_xpu", "itemsize", "layout", "mH", "mT", "name", "names", "nbytes", "ndim", "output_nr", "real",
+    "requires_grad", "retains_grad", "shape", "volatile",
+))  # fmt: skip
 """Attributes of torch.Tensor that are assigned to, not kept: setting one may change the tensor, or is refused by torch."""
 
 
@@ -69,7 +70,7 @@ def with_attributes(made: object, state: object) -> object:
             raise PickleFault("gives a tensor a state that torch never writes")
         for name in part:
             check_attribute(name)
-    return replace(made, attributes=(*made.attributes, *given)) if type(made) is TensorRef and given else made  # type: ignore[arg-type]
+    return replace(made, attributes=(*made.attributes, *given)) if type(made) is TensorRef and given else made
 
 
 def has_plain_attributes(state: object) -> bool:

@@ -79,13 +79,17 @@ class TensorReader:
         if self.asked is None or not self.asked.isdisjoint((put0, put1, put2, put3, put4, put5, put6)) or length[0] != len(key):
             return None
         rebuild, hook = memo[call[0]], memo[hooks[0]]
-        if type(rebuild) is not Global or rebuild.known is not rebuild_tensor_v2 or type(hook) is not Global or hook.known is not ordered_dict:
+        if type(rebuild) is not Global or rebuild.known is not rebuild_tensor_v2:
+            return None
+        if type(hook) is not Global or hook.known is not ordered_dict:
             return None
         for raw in (count, offset, shape, stride):
             if raw not in numbers:
                 numbers[raw] = _integers(raw)
         made = self.persistent((memo[storage[0]], memo[kind[0]], key.decode(), memo[location[0]], numbers[count][0]))
-        if type(made) is not StorageRef or made.dtype is None or (flag == NEWTRUE and not (made.dtype.is_floating or made.dtype.is_complex)):
+        if type(made) is not StorageRef or made.dtype is None:
+            return None
+        if flag == NEWTRUE and not (made.dtype.is_floating or made.dtype.is_complex):
             return None
         self.has_skipped = True
         return TensorRef(made, made.dtype, numbers[shape], numbers[stride], numbers[offset][0])

@@ -27,6 +27,19 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What unpickling would have done besides making tensors: the names that it would have called, and others that it would have imported.
+    """
+
+    calls: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+
+    def and_also(self, other: "Asked") -> "Asked":
+        calls = dict.fromkeys((*self.calls, *other.calls))
+        return Asked(tuple(calls), tuple(name for name in dict.fromkeys((*self.imports, *other.imports)) if name not in calls))
+
+
 @dataclass(slots=True, eq=False)
 class Opaque:
     """An object of a class that was not imported: what it would have been made from, and what it was then given."""

@@ -11,13 +11,14 @@ from ckpt_tool.formats.limits import EXTRAS, LISTED_AGAIN, LISTINGS, NAME_CHARAC
 from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.formats.pickle_arrays import element_type
 from ckpt_tool.formats.pickle_graph import TENSOR_TYPES, children, containers, describe, holders, module_children, module_leftovers, unwrap
-from ckpt_tool.formats.pickle_values import ArrayRef, Opaque, PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.pickle_values import ArrayRef, Asked, Opaque, PickleFault, StorageRef, TensorRef
 from ckpt_tool.formats.placement import Placement
 from ckpt_tool.formats.state_dicts import Place, choose, find_state_dicts, is_bookkeeping, look_up, versions_of
 from ckpt_tool.formats.tensor_layout import KnownExtents, Locate, Measured, check_inside, lay_out, measure
 from ckpt_tool.tensors import Catalog, TensorInfo, nbytes_of
 
 Dense = TensorRef | ArrayRef
+_NOTHING = Asked()
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ def pickled_contents(
     path: str,
     wanted: str,
     locate: Locate,
-    calls: Iterable[str] = (),
+    asked: Asked = _NOTHING,
     is_big_endian: bool = False,
     notes: Iterable[str] = (),
     known: dict[str, Described] | None = None,
@@ -148,7 +149,7 @@ def pickled_contents(
     for one in described.measured.values():
         check_inside(one, path, length)
     placements = Placements(described.inside, lambda one: lay_out(one, path, locate, is_big_endian))
-    extras = [*described.listing.extras, *described.root_extras, *_call_extras(calls), *_note_extras(notes)]
+    extras = [*described.listing.extras, *described.root_extras, *_asked_extras(asked), *_note_extras(notes)]
     taken = described.listing.taken
     return Contents(
         described.catalog, placements, {}, versions_of(taken.value), bounded(extras, described.listing.unlisted),
@@ -273,8 +274,8 @@ def _first_repeated(infos: list[TensorInfo]) -> str:
     return next(info.key for info in infos if info.key in seen or seen.add(info.key))  # type: ignore[func-returns-value]
 
 
-def _call_extras(calls: Iterable[str]) -> list[Extra]:
-    return [Extra("", "call", name[:200]) for name in calls]
+def _asked_extras(asked: Asked) -> list[Extra]:
+    return [Extra("", kind, name[:200]) for kind, names in (("call", asked.calls), ("import", asked.imports)) for name in names]
 
 
 def _note_extras(notes: Iterable[str]) -> list[Extra]:
@@ -282,10 +283,10 @@ def _note_extras(notes: Iterable[str]) -> list[Extra]:
 
 
 def bounded(extras: list[Extra], unlisted: int) -> tuple[Extra, ...]:
-    """The extras, the many of a kind cut short with a note that counts the others, too. Calls are kept before all else."""
-    extras.sort(key=lambda extra: extra.kind != "call")
-    if (calls := sum(extra.kind == "call" for extra in extras)) > EXTRAS:
-        extras[EXTRAS - 1 : calls] = [Extra("", "call", f"… and {calls - EXTRAS + 1} more")]
+    """The extras, the many of a kind cut short with a note that counts the others, too. Calls and imports are kept before all else."""
+    extras.sort(key=lambda extra: (extra.kind != "call", extra.kind != "import"))
+    if (asked := sum(extra.kind in ("call", "import") for extra in extras)) > EXTRAS:
+        extras[EXTRAS - 1 : asked] = [Extra("", extras[0].kind, f"… and {asked - EXTRAS + 1} more")]
     unlisted += max(0, len(extras) - EXTRAS)
     more = (Extra("", "note", f"{unlisted} more things besides the tensors are not listed"),) if unlisted else ()
     return (*extras[:EXTRAS], *more)

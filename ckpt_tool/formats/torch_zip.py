@@ -14,7 +14,7 @@ from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES
 from ckpt_tool.formats.pickle_calls import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle_machine import PickleMachine
-from ckpt_tool.formats.pickle_values import Global, PickleFault, StorageRef
+from ckpt_tool.formats.pickle_values import Asked, Global, PickleFault, StorageRef
 from ckpt_tool.formats.pickled import Described, pickled_contents
 from ckpt_tool.formats.placement import Storage
 from ckpt_tool.formats.zip_directory import Archive, CutOff, read_directory
@@ -41,16 +41,16 @@ def read_archive(archive: Archive, wanted: str) -> Contents:
     if f"{root}/constants.pkl" in archive.members:
         from ckpt_tool.formats.torchscript import as_modules
 
-        described: Loaded = as_modules(_describe(data, file.path)[0], archive, root), (), {}
+        described: Loaded = as_modules(_describe(data, file.path)[0], archive, root), Asked(), {}
         notes.append("a TorchScript program; only its weights were read")
     else:
         described = _load(data, file.path)
-    value, calls, known = described
+    value, asked, known = described
     storages = Storages(archive, root)
-    return pickled_contents(value, file.path, wanted, storages.locate, calls, is_big_endian, notes, known, storages.size_of)
+    return pickled_contents(value, file.path, wanted, storages.locate, asked, is_big_endian, notes, known, storages.size_of)
 
 
-Loaded = tuple[object, tuple[str, ...], dict[str, Described]]
+Loaded = tuple[object, Asked, dict[str, Described]]
 _last: tuple[bytes, Loaded] | None = None
 """The last pickle with what it describes: two checkpoints of one model often differ in their storages alone. Any thread may replace it."""
 
@@ -65,10 +65,10 @@ def _load(data: bytes, path: str) -> Loaded:
 
 
 def _describe(data: bytes, path: str) -> Loaded:
-    """What a pickle describes, the calls that it asks for, and what is known of it by now. Raises FormatError."""
+    """What a pickle describes, what it asks for, and what is known of it by now. Raises FormatError."""
     machine = PickleMachine(data, persistent=storage_ids())
     value = machine.load(path, "data.pkl")
-    return value, tuple(machine.calls), {}
+    return value, machine.asked, {}
 
 
 def _root(archive: Archive) -> str:

@@ -8,6 +8,7 @@ from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_tex
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 MOST_EXTRAS = 20
+ASKED = ("call", "import")
 
 
 def show_text(checkpoint: Checkpoint, style: Style = PLAIN) -> str:
@@ -58,7 +59,7 @@ def _metadata(checkpoint: Checkpoint) -> str:
 
 
 def _extras(checkpoint: Checkpoint, style: Style) -> str:
-    extras = [extra for extra in checkpoint.extras if extra.kind != "call"]
+    extras = [extra for extra in checkpoint.extras if extra.kind not in ASKED]
     shown = extras if not style.is_folded else extras[:MOST_EXTRAS]
     rows = [[f"  {safe(extra.path)}", extra.kind, safe(extra.text)] for extra in shown]
     if len(extras) > len(shown):
@@ -68,14 +69,15 @@ def _extras(checkpoint: Checkpoint, style: Style) -> str:
 
 def calls(extras: tuple[Extra, ...]) -> list[str]:
     """What unpickling would have called or imported, each once."""
-    return sorted({extra.text for extra in extras if extra.kind == "call"})
+    return sorted({extra.text for extra in extras if extra.kind in ASKED})
 
 
 def _calls(checkpoint: Checkpoint, style: Style) -> str:
     named = calls(checkpoint.extras)
     if not named:
         return ""
-    title = style.paint("warning", "yellow") + ": unpickling this file would call what it names; nothing of it was imported or run"
+    fact = ": unpickling this file would call or import what it names; nothing of it was imported or run"
+    title = style.paint("warning", "yellow") + fact
     return "\n".join([title, *(f"  {safe(name)}" for name in named)])
 
 
