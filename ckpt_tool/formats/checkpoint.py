@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ckpt_tool.errors import InputError
 from ckpt_tool.formats.placement import CHUNK, Extent, Placement, read_view
 from ckpt_tool.tensors import Catalog, TensorInfo
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     import torch
 
     from ckpt_tool.formats.files import SourceFile
+
+
+MOST_RIVALS = 10
+"""State dicts that are named to somebody who is to choose one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,17 @@ class Checkpoint:
     def has_values(self) -> bool:
         """False for a key list, which knows names and shapes alone."""
         return bool(self.contents.placements) or not self.catalog
+
+    def definite(self) -> Checkpoint:
+        """The same, for whoever needs one state dict. Raises InputError where several are equally likely, naming all of them."""
+        rivals = self.contents.rivals
+        if not rivals:
+            return self
+        some = rivals[:MOST_RIVALS]
+        more = f" and {len(rivals) - MOST_RIVALS} more" if len(rivals) > MOST_RIVALS else ""
+        fact = f"holds {len(rivals)} state dicts that are equally likely meant: {', '.join(f'`{name}`' for name in some)}{more}"
+        names = " or ".join(f"{self.path}#{name}" for name in some)
+        raise InputError(self.path, fact, f"name one: {names}; or {self.path}#. for all of it")
 
     def extent(self, key: str) -> Extent | None:
         """The byte range that is this tensor as it stands (contiguous, little-endian), or None where its bytes are computed."""

@@ -31,7 +31,7 @@ def dimensions(size: object) -> Shape | None:
 
 def size_text(size: object) -> str:
     is_shape = type(size) is tuple and len(size) <= 64 and all(type(one) is int and abs(one) < 1 << 63 for one in size)
-    return shape_text(size) if is_shape else "of an unknown shape"  # type: ignore[arg-type]
+    return shape_text(size) if is_shape else "of an unknown shape"
 
 
 def torch_type_name(kind: object) -> str:

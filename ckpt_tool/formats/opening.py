@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from io import BytesIO
 
 from ckpt_tool.errors import FormatError, InputError
-from ckpt_tool.formats.checkpoint import Checkpoint, Contents
+from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.journal import refuse_half_changed
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
@@ -23,7 +23,8 @@ STDIN = "-"
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint at `path`: `run.pth`, a folder, `model.safetensors.index.json`, a key list, `-` for one on stdin.
 
-    `run.pth#ema` takes the state dict of that name inside the file. Reads what describes the tensors, not their values.
+    `run.pth#ema` takes the state dict of that name inside the file, `run.pth#.` all of the file under its full paths.
+    Reads what describes the tensors, not their values.
     Raises InputError where there is no such thing, FormatError where it is broken or of no known format.
     """
     path = os.fspath(path)
@@ -80,8 +81,9 @@ def _open_file(file: SourceFile, path: str, wanted: str) -> Checkpoint:
     head = file.read(0, min(file.size, HEAD))
     for format in FORMATS:
         if format.recognise(head, file.size):
+            if not format.has_names:
+                _refuse_unused(path, wanted)
             contents = format.read(file, wanted)
-            _refuse_unused(contents, path, wanted)
             return Checkpoint(path, format.name, contents, (file,))
     return _open_text(file, head, path, wanted)
 
@@ -97,12 +99,12 @@ def _open_text(file: SourceFile, head: bytes, path: str, wanted: str) -> Checkpo
     refuse_foreign(file, head)
     if not is_key_list(file.path, head):
         raise unknown_format(file, head)
+    _refuse_unused(path, wanted)
     contents = read_key_list(BytesIO(file.read(0, min(file.size, KEY_LIST_BYTES + 1))), file.path)
-    _refuse_unused(contents, path, wanted)
     return Checkpoint(path, "key list", contents, (file,))
 
 
-def _refuse_unused(contents: Contents, path: str, wanted: str) -> None:
+def _refuse_unused(path: str, wanted: str) -> None:
     """Formats that hold a single state dict have no names for it."""
-    if wanted and contents.taken != wanted:
+    if wanted:
         raise InputError(path, f"no state dict in the file is named `{wanted}`", "it holds one, which has no name")

@@ -20,6 +20,7 @@ _SCALARS = {
     "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?",
 }  # fmt: skip
 
+_TEXTS = ("U", "S", "a", "M", "m")
 EXTENSIONS = ("ml_dtypes", "jaxlib.xla_extension")
 """Modules whose classes are element types; jaxlib had them before ml_dtypes did."""
 
@@ -110,3 +111,8 @@ def element_type(type_text: str) -> tuple[DType, bool] | None:
     """The element type of numpy's text, and whether its bytes are big-endian; None for texts, dates, objects, structures."""
     dtype = ARRAY_TYPES.get(type_text.lstrip("<>|="))
     return (dtype, type_text[:1] == ">" and dtype.itemsize > 1) if dtype else None
+
+
+def is_numeric(array: ArrayRef) -> bool:
+    """Whether an array is one of numbers, of objects or of structures: not a text or a date, and not a scalar of an unknown type."""
+    return array.type_text.lstrip("<>|=")[:1] not in _TEXTS if array.type_text else bool(array.shape)
