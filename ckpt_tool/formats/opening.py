@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint
@@ -16,6 +17,9 @@ from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.journal import refuse_half_changed
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.table import FORMATS, HEAD
+
+if TYPE_CHECKING:
+    from ckpt_tool.formats.numbered import Numbered
 
 STDIN = "-"
 
@@ -36,7 +40,10 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if _is_folder(location):
         from ckpt_tool.formats.folders import find_checkpoint
 
-        location = find_checkpoint(location)
+        found = find_checkpoint(location)
+        if not isinstance(found, str):
+            return _open_shards(location, path, wanted, found)
+        location = found
     refuse_half_changed(location)
     file = SourceFile(location)
     try:
@@ -45,6 +52,14 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except BaseException:
         file.close()
         raise
+
+
+def _open_shards(folder: str, path: str, wanted: str, found: Numbered) -> Checkpoint:
+    from ckpt_tool.formats.numbered import open_numbered
+
+    _refuse_unused(path, wanted)
+    with _collector_paused():
+        return open_numbered(folder, path, found)
 
 
 @contextmanager
