@@ -15,6 +15,7 @@ from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.journal import refuse_half_changed
+from ckpt_tool.formats.layouts import with_layout
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.table import FORMATS, HEAD
 
@@ -99,7 +100,7 @@ def _open_file(file: SourceFile, path: str, wanted: str) -> Checkpoint:
             if not format.has_names:
                 _refuse_unused(path, wanted)
             contents = format.read(file, wanted)
-            return Checkpoint(path, format.name, contents, (file,))
+            return Checkpoint(path, format.name, with_layout(contents, file.path), (file,))
     return _open_text(file, head, path, wanted)
 
 

@@ -115,4 +115,9 @@ def element_type(type_text: str) -> tuple[DType, bool] | None:
 
 def is_numeric(array: ArrayRef) -> bool:
     """Whether an array is one of numbers, of objects or of structures: not a text or a date, and not a scalar of an unknown type."""
-    return array.type_text.lstrip("<>|=")[:1] not in _TEXTS if array.type_text else bool(array.shape)
+    return not is_text(array.type_text) if array.type_text else bool(array.shape)
+
+
+def is_text(type_text: str) -> bool:
+    """Whether numpy's text of a type is that of texts or dates."""
+    return type_text.lstrip("<>|=")[:1] in _TEXTS

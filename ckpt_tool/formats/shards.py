@@ -10,6 +10,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.journal import refuse_half_changed
+from ckpt_tool.formats.layouts import layout_of
 from ckpt_tool.formats.limits import EXTRAS, OPEN_SHARDS
 from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.formats.placement import Placement
@@ -83,6 +84,10 @@ def checkpoint_of(path: str, shards: Shards, contents: Contents, kind: str, inde
     """The open checkpoint; `kind` is what follows the name of its shards' format."""
     is_safe = bool(shards.opened) and next(iter(shards.opened)).endswith(".safetensors")
     files = (*((index,) if index else ()), *shards.files)
+    if shards.opened:
+        file, first = next(iter(shards.opened.values()))
+        sentence = layout_of(replace(contents, metadata={**first.metadata, **contents.metadata}), file.path)
+        contents = replace(contents, layout=sentence)
     return Checkpoint(path, f"{'safetensors' if is_safe else 'torch'} {kind}", contents, files)
 
 
