@@ -109,6 +109,11 @@ class Checkpoint:
         names = " or ".join(f"{self.path}#{name}" for name in some)
         raise InputError(self.path, fact, f"name one: {names}; or {self.path}#. for all of it")
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What unpickling the file would call or import, each once."""
+        return tuple(sorted({extra.text for extra in self.extras if extra.kind in ("call", "import")}))
+
     def extent(self, key: str) -> Extent | None:
         """The byte range that is this tensor as it stands (contiguous, little-endian), or None where its bytes are computed."""
         placement = self.contents.placements[key]

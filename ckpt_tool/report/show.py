@@ -126,18 +126,12 @@ def _extras(checkpoint: Checkpoint, style: Style) -> str:
     return "\n".join(["besides the tensors", *columns(rows, "lll")]) if rows else ""
 
 
-def calls(extras: tuple[Extra, ...]) -> list[str]:
-    """What unpickling would have called or imported, each once."""
-    return sorted({extra.text for extra in extras if extra.kind in ASKED})
-
-
 def _calls(checkpoint: Checkpoint, style: Style) -> str:
-    named = calls(checkpoint.extras)
-    if not named:
+    if not checkpoint.asked:
         return ""
     fact = ": unpickling this file would call or import what it names; nothing of it was imported or run"
     title = style.paint("warning", "yellow") + fact
-    return "\n".join([title, *(f"  {safe(name)}" for name in named)])
+    return "\n".join([title, *(f"  {safe(name)}" for name in checkpoint.asked)])
 
 
 def _closing(checkpoint: Checkpoint) -> str:
