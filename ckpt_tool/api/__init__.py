@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.lazy import bind_on_use
 
 if TYPE_CHECKING:
-    from ckpt_tool.api.checks import Checked, check, import_mapping, invert, write_text
+    from ckpt_tool.api.checks import Checked, asked_by, check, import_mapping, invert, write_text
     from ckpt_tool.api.diffs import Comparison, diff_checkpoints, diff_hints
     from ckpt_tool.api.drafting import draft
     from ckpt_tool.api.how import DTypePolicy, How
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
-    "Checked", "Comparison", "DTypePolicy", "How", "Planned", "ShippedMapping", "WayOn", "check", "diff_checkpoints",
+    "Checked", "Comparison", "DTypePolicy", "How", "Planned", "ShippedMapping", "WayOn", "asked_by", "check", "diff_checkpoints",
     "diff_hints", "draft", "files_read", "find_rules", "import_mapping", "invert", "load_into", "map_checkpoint",
     "mapping_folders", "mappings", "open_target", "planned", "read_rules", "rename", "rules_schema", "shipped_mappings",
     "suggest_rules", "verify", "way_on", "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
-    "checks": "Checked check import_mapping invert write_text",
+    "checks": "Checked asked_by check import_mapping invert write_text",
     "diffs": "Comparison diff_checkpoints diff_hints",
     "drafting": "draft",
     "how": "DTypePolicy How",

@@ -27,6 +27,12 @@ class Checked:
     notes: tuple[Problem, ...] = ()
 
 
+def asked_by(path: str) -> tuple[str, ...]:
+    """What unpickling a checkpoint would call or import besides making its tensors. Raises InputError."""
+    with open_checkpoint(path) as checkpoint:
+        return checkpoint.asked
+
+
 def check(name: str, source: str | None, target: str | None, how: How) -> Checked:
     """The problems of a rule file: by itself, with a source's keys, or with both sides'. Raises InputError."""
     from ckpt_tool.keys.effort import Effort

@@ -14,7 +14,7 @@ def show(
     keys: Annotated[bool, typer.Option("--keys", help="Print a key list: key, dtype and shape, with tabs between.")] = False,
     digests: Annotated[bool, typer.Option("--digests", help="Print a key list with the digest of each tensor's values.")] = False,
     checksum: Annotated[bool, typer.Option("--checksum", help="Print the SHA-256 of each of its files, as sha256sum does.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when unpickling the file would call something.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when unpickling the file would call or import something.")] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -23,7 +23,7 @@ def show(
 ) -> None:
     """Show what a checkpoint contains: keys, dtypes, shapes, sizes, and what is no tensor."""
     from ckpt_tool.formats import format_key_list, open_checkpoint
-    from ckpt_tool.report.show import calls, checksums_text, show_json, show_text
+    from ckpt_tool.report.show import checksums_text, show_json, show_text
 
     with open_checkpoint(path) as checkpoint:
         sums = checkpoint.checksums() if checksum else {}
@@ -39,4 +39,4 @@ def show(
             show_file(format_key_list(checkpoint.catalog, checkpoint.digest if digests else None))
         elif not quiet:
             show_result(show_text(checkpoint, style_of(color, verbose)))
-        raise typer.Exit(NO if strict and calls(checkpoint.extras) else YES)
+        raise typer.Exit(NO if strict and checkpoint.asked else YES)

@@ -1,29 +1,39 @@
 """What a checkpoint contains, as people and machines read it."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from ckpt_tool.formats import Checkpoint, Extra
+from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.keys import fold
 from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
-from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
+from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
 
 MOST_EXTRAS = 20
+MOST_VALUES = 20
+ASKED = ("call", "import")
+_NOUNS = {"DTensor": "DTensor", "ShardedTensor": "ShardedTensor", "array": "array"}
+"""What the kinds of tensors that can't be read are called, where not `KIND tensor`."""
 
 
 def show_text(checkpoint: Checkpoint, style: Style = PLAIN) -> str:
     """Tensors, folded; where the state dict was found, what else the file holds, and what a pickle would have called."""
-    blocks = [_header(checkpoint, style), "\n".join(_tensors(checkpoint.catalog, style)), _elsewhere(checkpoint, style)]
-    blocks += [_metadata(checkpoint), _extras(checkpoint, style), _calls(checkpoint, style)]
+    blocks = [_header(checkpoint, style), "\n".join(_tensors(checkpoint.catalog, style)), unreadable_text(checkpoint.catalog, style)]
+    blocks += [_left_behind(checkpoint, style), _metadata(checkpoint), _extras(checkpoint, style), _calls(checkpoint, style)]
     return "\n\n".join([block for block in blocks if block] + [_closing(checkpoint)])
 
 
 def _header(checkpoint: Checkpoint, style: Style) -> str:
     lines = [style.paint(f"{safe(checkpoint.path)}  ({checkpoint.format})", "bold")]
     contents = checkpoint.contents
-    if contents.taken or len(contents.state_dicts) > 1:
+    if contents.rivals:
+        names = ", ".join(safe(f"#{name}") for name in contents.rivals)
+        lines.append(f"all of the file is shown: it holds {len(contents.rivals)} state dicts that are equally likely meant, {names}")
+    elif contents.taken or len(contents.state_dicts) > 1:
         others = [safe(f"#{found.path}") for found in contents.state_dicts if found.path != contents.taken]
         taken = f"state dict taken: {safe('#' + contents.taken) if contents.taken else 'the file itself'}"
         lines.append(taken + (f"; also here: {', '.join(others)}" if others else ""))
+    if contents.layout:
+        lines.append(safe(contents.layout))
     return "\n".join(lines)
 
 
@@ -45,11 +55,59 @@ def _folded(catalog: Catalog, style: Style) -> list[tuple[str, list[TensorInfo]]
     return [(one.keys[0] if len(one.keys) == 1 else one.pattern, [catalog[key] for key in one.keys]) for one in folds]
 
 
-def _elsewhere(checkpoint: Checkpoint, style: Style) -> str:
-    others = checkpoint.contents.elsewhere
-    if not others:
-        return ""
-    return "\n".join(["tensors elsewhere in the file", *_tensors(Catalog(others), style)])
+def unreadable_text(catalog: Catalog, style: Style = PLAIN) -> str:
+    """What the state dict names and can't be read, by kind, folded."""
+    by_kind: dict[str, list[UnreadableTensor]] = {}
+    for tensor in catalog.unreadable.values():
+        by_kind.setdefault(tensor.kind, []).append(tensor)
+    return "\n\n".join(_unreadable_of(kind, tensors, style) for kind, tensors in by_kind.items())
+
+
+def unreadable_count(kind: str, count: int) -> str:
+    """`3 quantised tensors`, `12 DTensors`."""
+    return plural(count, _NOUNS.get(kind, f"{kind} tensor"))
+
+
+def _unreadable_of(kind: str, tensors: list[UnreadableTensor], style: Style) -> str:
+    rows = [
+        [f"  {safe(pattern)}", str(len(keys)) if len(keys) > 1 else "", _shape(shape), safe(text)]
+        for pattern, keys, shape, text in _folded_unreadable(tensors, style)
+    ]
+    return "\n".join([f"{unreadable_count(kind, len(tensors))} that can't be read", *columns(rows, "lrll")])
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "?" if shape is None else shape_text(shape)
+
+
+def _folded_unreadable(tensors: list[UnreadableTensor], style: Style) -> list[tuple[str, list[str], tuple[int, ...] | None, str]]:
+    if not style.is_folded:
+        return [(tensor.key, [tensor.key], tensor.shape, tensor.text) for tensor in tensors]
+    by_key = {tensor.key: tensor for tensor in tensors}
+    folds = fold({tensor.key: (tensor.shape, tensor.text) for tensor in tensors})
+    return [
+        (keys[0] if len(keys) == 1 else one.pattern, list(keys), by_key[keys[0]].shape, by_key[keys[0]].text)
+        for one in folds
+        for keys in (one.keys,)
+    ]
+
+
+def left_behind_rows(left: Sequence[LeftBehind]) -> list[list[str]]:
+    """What lies outside of the state dict, a row each; what has no tensors, in one."""
+    rows = [[f"  {safe(one.path)}", one.kind, plural(one.tensors, "tensor"), size_text(one.nbytes)] for one in left if one.kind != "values"]
+    names = [safe(one.path) for one in left if one.kind == "values"]
+    more = f" and {len(names) - MOST_VALUES} more" if len(names) > MOST_VALUES else ""
+    return [*rows, [f"  {', '.join(names[:MOST_VALUES])}{more}", "values", "", ""]] if names else rows
+
+
+def _left_behind(checkpoint: Checkpoint, style: Style) -> str:
+    """One line for each thing outside of the state dict; with -v its tensors too."""
+    contents = checkpoint.contents
+    rows = left_behind_rows([one for one in contents.left_behind if one.kind != "values"])
+    lines = ["outside of the state dict", *columns(rows, "llrr")] if rows else []
+    if contents.elsewhere and not style.is_folded:
+        lines += ["tensors elsewhere in the file", *_tensors(Catalog(contents.elsewhere), style)]
+    return "\n".join(lines)
 
 
 def _metadata(checkpoint: Checkpoint) -> str:
@@ -58,7 +116,9 @@ def _metadata(checkpoint: Checkpoint) -> str:
 
 
 def _extras(checkpoint: Checkpoint, style: Style) -> str:
-    extras = [extra for extra in checkpoint.extras if extra.kind != "call"]
+    prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
+    told = {f"{prefix}{key}" for key in checkpoint.catalog.unreadable}
+    extras = [extra for extra in checkpoint.extras if extra.kind not in ASKED and not (extra.kind == "tensor" and extra.path in told)]
     shown = extras if not style.is_folded else extras[:MOST_EXTRAS]
     rows = [[f"  {safe(extra.path)}", extra.kind, safe(extra.text)] for extra in shown]
     if len(extras) > len(shown):
@@ -66,22 +126,19 @@ def _extras(checkpoint: Checkpoint, style: Style) -> str:
     return "\n".join(["besides the tensors", *columns(rows, "lll")]) if rows else ""
 
 
-def calls(extras: tuple[Extra, ...]) -> list[str]:
-    """What unpickling would have called or imported, each once."""
-    return sorted({extra.text for extra in extras if extra.kind == "call"})
-
-
 def _calls(checkpoint: Checkpoint, style: Style) -> str:
-    named = calls(checkpoint.extras)
-    if not named:
+    if not checkpoint.asked:
         return ""
-    title = style.paint("warning", "yellow") + ": unpickling this file would call what it names; nothing of it was imported or run"
-    return "\n".join([title, *(f"  {safe(name)}" for name in named)])
+    fact = ": unpickling this file would call or import what it names; nothing of it was imported or run"
+    title = style.paint("warning", "yellow") + fact
+    return "\n".join([title, *(f"  {safe(name)}" for name in checkpoint.asked)])
 
 
 def _closing(checkpoint: Checkpoint) -> str:
     catalog, others = checkpoint.catalog, checkpoint.contents.elsewhere
-    text = f"{plural(len(catalog), 'tensor')}, {size_text(catalog.nbytes)}"
+    kinds = Counter(tensor.kind for tensor in catalog.unreadable.values())
+    unread = "".join(f", and {unreadable_count(kind, count)} that can't be read" for kind, count in kinds.items())
+    text = f"{plural(len(catalog), 'tensor')}, {size_text(catalog.nbytes)}{unread}"
     return text + (f", and {plural(len(others), 'tensor')} elsewhere in the file" if others else "")
 
 
@@ -106,6 +163,15 @@ def show_json(checkpoint: Checkpoint) -> dict[str, object]:
         "state_dict": contents.taken,
         "state_dicts": [{"path": found.path, "tensors": found.tensors, "bytes": found.nbytes} for found in contents.state_dicts],
         "versions": {module: dict(entry) for module, entry in checkpoint.versions.items()},
+        "unreadable": [
+            {"key": tensor.key, "kind": tensor.kind, "shape": None if tensor.shape is None else list(tensor.shape), "text": tensor.text}
+            for tensor in contents.catalog.unreadable.values()
+        ],
+        "left_behind": [
+            {"path": one.path, "kind": one.kind, "tensors": one.tensors, "bytes": one.nbytes} for one in contents.left_behind
+        ],
+        "rivals": list(contents.rivals),
+        "layout": contents.layout,
     }
 
 
