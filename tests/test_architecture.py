@@ -16,7 +16,7 @@ mapping | diff
 ops | formats | keys
 torch_bridge
 tensors
-errors
+errors | wording
 """
 
 PACKAGE = Path(__file__).parent.parent / "ckpt_tool"

@@ -11,6 +11,7 @@ from ckpt_tool.api.plans import planned
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source
 from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.formats import open_checkpoint
 
 if TYPE_CHECKING:
     from ckpt_tool.importing.transformers import Imported

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft
 from ckpt_tool.api.how import DTypePolicy, How, Way, options_of
+from ckpt_tool.api.left_behind import left_behind_text
 from ckpt_tool.api.next_step import with_next
 from ckpt_tool.api.rule_files import read_rules
-from ckpt_tool.api.sides import open_source
+from ckpt_tool.api.sides import open_source, refuse_rivals
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from ckpt_tool.mapping import Plan
     from ckpt_tool.tensors import Catalog
-    from ckpt_tool.training import LoadReport
+    from ckpt_tool.training import LiveState, LoadReport
 
 
 def load_into(
@@ -68,11 +69,12 @@ def load_into(
             raise InputError(ours.path, "is a key list: it has no values to load", "give a checkpoint")
         path, others = (None, ours.others) if isinstance(ours, LiveState) else (ours.path, ())
         try:
+            refuse_rivals(ours)
             plan = draft(ours.catalog, target.catalog, rule_set, way, path)
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
             raise with_next(error, ours, target, way) from None
-        return load_plan(plan, ours, module, _notes_on_others(others))
+        return load_plan(plan, ours, module, [*_notes_on_others(others), *_notes_on_rest(ours)])
 
 
 def _joined(how: How, more: How) -> How:
@@ -90,6 +92,12 @@ def _check_dtypes(plan: Plan, target: Catalog) -> None:
         one = plan.outputs[odd[0]].dtype.value
         message = f"`{odd[0]}` would become {one}, and a live model keeps its own types, here {target[odd[0]].dtype.value}"
         raise RuleError([Problem("dtype", message, None, ('`dtypes="target"` casts', f"{len(odd)} keys in all"))])
+
+
+def _notes_on_rest(source: Checkpoint | LiveState) -> list[str]:
+    """What of a file stays behind."""
+    text = left_behind_text(source.contents.left_behind) if isinstance(source, Checkpoint) else ""
+    return [text] if text else []
 
 
 def _notes_on_others(keys: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.how import How, options_of
 from ckpt_tool.api.rule_files import read_named, read_rules
 from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import STDIN
 from ckpt_tool.tensors import DType
 
@@ -44,10 +45,27 @@ def way_on(work: Planned, how: How, verb: str, *more: str) -> WayOn:
         return WayOn()
     if work.target is None:
         return WayOn(command("show", *sides))
+    if isinstance(work.source, Checkpoint) and work.source.contents.rivals:
+        chosen = _choose_rival(work.source, work.target, how)
+        return WayOn(command(verb, chosen[0], sides[1], *arguments(chosen[1]), *more) if chosen else command("show", sides[0]))
     trying = Trying(work.source, work.target, how)
     if best := trying.best():
         return WayOn(command(verb, *sides, *arguments(best.how), *more))
     return WayOn(command("suggest" if trying.aligns else "diff", *sides), _numbers_hint(trying.lacking))
+
+
+def _choose_rival(source: Checkpoint, target: TensorSource, how: How) -> tuple[str, How] | None:
+    """The one of several state dicts that fits a target, where no other does as well, with the way in which it is mapped."""
+    found: list[tuple[Attempt, str]] = []
+    for name in source.contents.rivals:
+        path = f"{source.path}#{name}"
+        with open_checkpoint(path) as one:
+            if best := Trying(one, target, how).best():
+                found.append((best, path))
+    found.sort(key=lambda each: each[0].fresh)
+    if not found or (len(found) > 1 and found[0][0].fresh == found[1][0].fresh):
+        return None
+    return found[0][1], found[0][0].how
 
 
 def _numbers_hint(lacking: Sequence[ShippedMapping]) -> str:

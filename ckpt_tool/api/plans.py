@@ -13,9 +13,9 @@ from ckpt_tool.api.how import How
 from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.next_step import with_next
 from ckpt_tool.api.rule_files import read_rules
-from ckpt_tool.api.sides import files_read, open_source, open_target, path_of, target_of
+from ckpt_tool.api.sides import files_read, label_of, open_source, open_target, path_of, refuse_rivals, target_of
 from ckpt_tool.errors import InputError, Problem, RuleError, Tally
-from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats import Checkpoint, LeftBehind, open_checkpoint
 
 if TYPE_CHECKING:
     from ckpt_tool.engine import Mismatch, Written
@@ -40,8 +40,27 @@ class Planned:
         return self.target.path if self.target else None
 
     @property
+    def labels(self) -> tuple[str, str | None]:
+        """What the sides are called, with the state dict that was taken where there are several."""
+        target = label_of(self.target) if isinstance(self.target, Checkpoint) else self.target_path
+        return label_of(self.source), target
+
+    @property
     def target_catalog(self) -> Catalog | None:
         return self.target.catalog if self.target else None
+
+    @property
+    def left_behind(self) -> tuple[tuple[LeftBehind, ...], tuple[LeftBehind, ...]]:
+        """What of the source's file and of the target's is outside of what is taken."""
+        sides = (side.contents.left_behind if isinstance(side, Checkpoint) else () for side in (self.source, self.target))
+        ours, theirs = sides
+        return ours, theirs
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """What kind of files the two sides are, where they are no whole models."""
+        sides = (side for side in (self.source, self.target) if isinstance(side, Checkpoint) and side.contents.layout)
+        return tuple(f"{side.path}: {side.contents.layout}" for side in sides)
 
     def checked(self) -> Plan:
         """The plan. Raises RuleError where there are problems."""
@@ -77,6 +96,8 @@ def planned(
             check_names(source, ours.catalog)
             check_names(target, theirs.catalog)
         try:
+            for side in (ours, theirs):
+                refuse_rivals(side)
             plan = draft_open(ours, theirs, rules, how)
         except RuleError as error:
             yield Planned(ours, theirs, rules, None, error.problems, error.tally)

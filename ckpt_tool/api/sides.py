@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.rule_files import FACTORY
-from ckpt_tool.errors import InputError
+from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import STDIN, split_fragment
 from ckpt_tool.mapping.params import CONFIG_NAMES
@@ -29,6 +29,16 @@ def open_source(path: str, unwrap: Sequence[str]) -> Checkpoint:
         return checkpoint
     checkpoint.close()
     return open_checkpoint(f"{path}#{wanted}")
+
+
+def refuse_rivals(side: object) -> None:
+    """Raises RuleError for a file of several state dicts of which none is meant more than the others: it is never guessed."""
+    if isinstance(side, Checkpoint):
+        try:
+            side.definite()
+        except InputError as error:
+            notes = (error.hint,) if error.hint else ()
+            raise RuleError([Problem("several-state-dicts", f"{error.path} {error.fact}", None, notes)]) from None
 
 
 @contextmanager
@@ -64,6 +74,12 @@ def files_read(sides: Iterable[str | None], rules: RuleSet | None = None) -> lis
         folder = place if os.path.isdir(place) else os.path.dirname(place)
         found += [os.path.join(folder, name) for name in CONFIG_NAMES]
     return found
+
+
+def label_of(side: Checkpoint) -> str:
+    """A checkpoint's path, with the state dict that was taken where there are several."""
+    taken = side.contents.taken
+    return f"{side.path}#{taken}" if taken and len(side.contents.state_dicts) > 1 and "#" not in side.path else side.path
 
 
 def path_of(given: str | os.PathLike[str] | None) -> str | None:

@@ -48,5 +48,5 @@ def diff(
 
         show_result(to_json(diff_json(result, (a, b), verbose)))
     elif not quiet:
-        show_result(diff_text(result, (a, b), style_of(color, verbose), api.diff_hints(result, (a, b))))
+        show_result(diff_text(result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))))
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)

@@ -28,7 +28,7 @@ def plan(
 
     style = style_of(color, verbose)
     with api.planned(source, target, way) as work:
-        names = names_of(work.source.path, work.target_path, work.rules, way.by)
+        names = names_of(*((work.source.path, work.target_path) if json else work.labels), work.rules, way.by)
         onwards = api.WayOn() if work.plan else api.way_on(work, way, "plan")
         if json:
             from ckpt_tool.report.jsons import to_json
@@ -36,7 +36,7 @@ def plan(
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
             show_result(to_json(report | {"next": onwards.command}))
         elif work.plan is None:
-            say(refusal_text(work.problems, work.tally, onwards, style))
+            say(refusal_text(work, onwards, style))
         elif why:
             for key in why:
                 lines = why_text(work.plan, key)

@@ -56,7 +56,8 @@ class Diff:
     `compared_values` tells whether what isn't a change has equal values too, or only equal shapes and dtypes. `equal` are keys whose
     numbers are equal, but not all of their bytes: 0 and -0, NaNs of other bits. `uncompared` are keys that can't be read on a side.
     `regrouped` are rules for tensors that one side has joined and the other apart; these are changes all the same. `beside` is the
-    difference of what lies outside of the state dicts on both sides.
+    difference of what lies outside of the state dicts on both sides. `labels` are what the sides are called, with the name of the state
+    dict that was taken out of several; `notes` say in words what was compared with nothing.
     """
 
     a: Catalog
@@ -67,6 +68,8 @@ class Diff:
     equal: tuple[str, ...] = ()
     uncompared: tuple[Uncompared, ...] = ()
     beside: Diff | None = None
+    labels: tuple[str, str] = ("a", "b")
+    notes: tuple[str, ...] = ()
 
     @property
     def entries(self) -> tuple[Entry, ...]:

@@ -81,6 +81,8 @@ class Contents:
     rivals: tuple[str, ...] = ()
     left_behind: tuple[LeftBehind, ...] = ()
     layout: str = ""
+    beside: Mapping[str, Placement] = field(default_factory=dict)
+    """Where the tensors of `elsewhere` lie."""
 
 
 class Checkpoint:
@@ -92,6 +94,11 @@ class Checkpoint:
         self.metadata = contents.metadata
         self.versions = contents.versions
         self.extras = contents.extras
+
+    def outside(self) -> Checkpoint:
+        """The same open file with the tensors that are outside of the state dict, under their full paths."""
+        readable = [info for info in self.contents.elsewhere if info.key in self.contents.beside]
+        return Checkpoint(self.path, self.format, Contents(Catalog(readable), self.contents.beside), self.files)
 
     def only(self, keys: Collection[str]) -> Checkpoint:
         """The same open checkpoint with these keys alone."""

@@ -50,12 +50,15 @@ def pickled_contents(
     length = size_of or (lambda storage: locate(storage).length)
     for one in described.measured.values():
         check_inside(one, path, length)
-    placements = Placements(described.inside, lambda one: lay_out(one, path, locate, is_big_endian))
+    placements, beside = (
+        Placements(tensors, lambda one: lay_out(one, path, locate, is_big_endian)) for tensors in (described.inside, described.outside)
+    )
     extras = [*described.listing.extras, *_asked_extras(asked), *_notes_on(described.listing), *_note_extras(notes)]
     taken = described.listing.taken
     return Contents(
         described.catalog, placements, {}, versions_of(taken.value), bounded(extras, described.listing.unlisted),
         described.state_dicts, taken.text, described.elsewhere, rivals=described.rivals, left_behind=described.left_behind,
+        beside=beside,
     )  # fmt: skip
 
 
@@ -108,6 +111,7 @@ class Described:
     left_behind: tuple[LeftBehind, ...]
     measured: Mapping[int, Measured]
     inside: Mapping[str, Measured]
+    outside: Mapping[str, Measured]
 
 
 def _describe(listing: Listing, places: list[tuple[Place, Listing]], rivals: tuple[Place, ...], path: str) -> Described:
@@ -129,9 +133,9 @@ def _describe(listing: Listing, places: list[tuple[Place, Listing]], rivals: tup
         for name, group in islice(listing.groups.items(), EXTRAS)
         for count in (len(group.tensors) + group.others,)
     )
-    inside = {key: tensors.measured[id(tensor)] for key, tensor in listing.inside}
+    inside, outside = ({key: tensors.measured[id(tensor)] for key, tensor in each} for each in (listing.inside, listing.elsewhere))
     names = tuple(place.text for place in rivals)
-    return Described(listing, catalog, tuple(elsewhere), state_dicts, names, left_behind, tensors.measured, inside)
+    return Described(listing, catalog, tuple(elsewhere), state_dicts, names, left_behind, tensors.measured, inside, outside)
 
 
 def _unreadable(key: str, tensor: Odd) -> UnreadableTensor:

@@ -17,7 +17,7 @@ def diff_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN, hints: S
     sections = [_header(diff, names, style), *_sections(diff, names, style), _uncompared(diff, names, style)]
     if diff.beside is not None:
         sections += _sections(diff.beside, names, style, "beside the state dict, ")
-    sections += ["\n".join(f"hint: {safe(hint)}" for hint in hints)]
+    sections += ["\n".join([*(f"note: {safe(note)}" for note in diff.notes), *(f"hint: {safe(hint)}" for hint in hints)])]
     return "\n\n".join([section for section in sections if section] + [_closing(diff)])
 
 
@@ -128,14 +128,15 @@ def _closing(diff: Diff) -> str:
     text = ", ".join(f"{count:,} {word}" for word, count in told.items() if count or word == "same")
     if diff.changes and not diff.differs:
         return f"{text}: within the tolerance"
-    if diff.beside is not None and diff.beside.changes:
-        text += f"; {len(diff.beside.changes):,} differ beside the state dict"
+    if diff.beside is not None:
+        what = f"{len(diff.beside.changes):,} differ" if diff.beside.changes else f"{diff.beside.counts['same']:,} the same"
+        text += f"; {what} beside the state dict"
     return text if diff.differs or not diff.is_whole else f"{text}: {_verdict(diff)}"
 
 
 def _verdict(diff: Diff) -> str:
     if not diff.compared_values:
-        return "the same keys, shapes and dtypes"
+        return "the same keys, shapes and dtypes" + ("" if diff.a else "; there is no state dict, and values were not compared")
     if not diff.equal:
         return "identical"
     some = ", ".join(safe(key) for key in diff.equal[:3]) + (" …" if len(diff.equal) > 3 else "")

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from ckpt_tool.api import WayOn
-from ckpt_tool.errors import CkptError, InputError, Problem, RuleError, Tally
+from ckpt_tool.api import Planned, WayOn
+from ckpt_tool.errors import CkptError, InputError, Problem, RuleError
 from ckpt_tool.report.style import PLAIN, Style, plural, safe
 
 LONG_LINE = 400
@@ -29,10 +29,11 @@ def problems_text(problems: Iterable[Problem], style: Style = PLAIN) -> str:
     return "\n\n".join(blocks)
 
 
-def refusal_text(problems: Iterable[Problem], tally: Tally | None, onwards: WayOn, style: Style = PLAIN, conclusion: str = "") -> str:
-    """Every problem, how far it would have come, what did not happen, and the command to go on with."""
-    closing = "; ".join(text for text in (str(tally) if tally else "", conclusion) if text)
-    return "\n\n".join(text for text in (problems_text(problems, style), closing, way_on_text(onwards)) if text)
+def refusal_text(work: Planned, onwards: WayOn, style: Style = PLAIN, conclusion: str = "") -> str:
+    """Every problem, what the files are, how far it would have come, what did not happen, and the command to go on with."""
+    closing = "; ".join(text for text in (str(work.tally) if work.tally else "", conclusion) if text)
+    about = "\n".join(f"{style.paint('note', 'yellow')}: {safe(line)}" for line in work.layouts)
+    return "\n\n".join(text for text in (problems_text(work.problems, style), about, closing, way_on_text(onwards)) if text)
 
 
 def way_on_text(onwards: WayOn) -> str:

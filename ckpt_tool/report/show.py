@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.keys import fold
+from ckpt_tool.report.left_behind import left_behind_json
 from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
 
@@ -167,9 +168,7 @@ def show_json(checkpoint: Checkpoint) -> dict[str, object]:
             {"key": tensor.key, "kind": tensor.kind, "shape": None if tensor.shape is None else list(tensor.shape), "text": tensor.text}
             for tensor in contents.catalog.unreadable.values()
         ],
-        "left_behind": [
-            {"path": one.path, "kind": one.kind, "tensors": one.tensors, "bytes": one.nbytes} for one in contents.left_behind
-        ],
+        "left_behind": left_behind_json(contents.left_behind),
         "rivals": list(contents.rivals),
         "layout": contents.layout,
     }

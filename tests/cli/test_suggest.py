@@ -10,8 +10,8 @@ from running import ckpt
 from ckpt_tool import How, RuleError, load_into, map_checkpoint, open_checkpoint, planned
 
 MISFIT = (
-    "same place, another shape: head.weight -> classifier.weight, 5×8 and 3×8; another number of rows (classes, words)? "
-    '`fit: [{"classifier.weight": rows}]` in a rule file adapts it\n'
+    "same place, another shape: head.weight -> classifier.weight, 5×8 and 3×8; another number of classes? "
+    "`fit: [{\"classifier.weight\": fresh}]` in a rule file keeps the target's\n"
 )
 SMALL = f"""\
 # Drafted from names and shapes; a comment tells how sure each rule is. Read them before use.
