@@ -13,7 +13,7 @@ from ckpt_tool.api.left_behind import left_behind_list
 from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.sides import label_of
 from ckpt_tool.diff import Diff, Tolerance, compare_all, compare_digests, diff_catalogs
-from ckpt_tool.errors import InputError
+from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.keys import Matcher, PatternError, nearest, parse
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
@@ -75,7 +75,8 @@ def diff_checkpoints(
         result = _diff_by_alignment(one, other, how) if how.renames else diff_open(one, other, how)
         beside = _beside(ours, theirs, how)
         notes = tuple(_not_compared(ours, theirs)) if beside is None else ()
-        return replace(result, beside=beside, labels=(label_of(ours), label_of(theirs)), notes=notes)
+        layouts = tuple(f"{side.path}: {side.contents.layout}" for side in (ours, theirs) if side.contents.layout)
+        return replace(result, beside=beside, labels=(label_of(ours), label_of(theirs)), notes=notes, layouts=layouts)
 
 
 def _diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> Diff:
@@ -165,7 +166,18 @@ def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
         text, count = rule
         which = f"all {count} keys" if count == len(result.a) else f"{count} keys"
         return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
-    count = equal_positions(result.a, result.b) if result.a.is_ordered and result.b.is_ordered else 0
-    if 2 * count < min(len(result.a), len(result.b)):
+    if not _pair_by_position(result):
         return []
-    return [f"the first {count} tensors have equal shapes, one by one: ckpt plan {shlex.join(names)} --by position"]
+    return [f"all {len(result.a)} tensors have equal shapes, one by one: ckpt plan {shlex.join(names)} --by position"]
+
+
+def _pair_by_position(result: Diff) -> bool:
+    from ckpt_tool.mapping import plan_by_position
+
+    if equal_positions(result.a, result.b) < max(len(result.a), len(result.b)):
+        return False
+    try:
+        plan_by_position(result.a, result.b)
+    except RuleError:
+        return False
+    return True

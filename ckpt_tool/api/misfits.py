@@ -21,7 +21,8 @@ def misfit_hints(diff: Diff) -> list[str]:
     """One line each for what explains some of the differences."""
     if not diff.changes or len(diff.changes) > MOST_KEYS:
         return []
-    return [*_twins(diff), *_fits(diff), *_half_loaded(diff)]
+    # The parts that two ranks hold are no versions of one tensor.
+    return [*_twins(diff), *_fits(diff), *(() if diff.layouts else _half_loaded(diff))]
 
 
 def _twins(diff: Diff) -> Iterator[str]:

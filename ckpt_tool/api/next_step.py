@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
+from ckpt_tool.api.commands import arguments, command
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.how import How, options_of
 from ckpt_tool.api.rule_files import read_named, read_rules
 from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import STDIN
-from ckpt_tool.tensors import DType
 
 if TYPE_CHECKING:
     from ckpt_tool.api.plans import Planned
@@ -110,6 +109,10 @@ class Trying:
         as_many = [attempt for attempt in found if self._how.expect in (None, attempt.mapped)]
         best = min(as_many, key=lambda attempt: (attempt.fresh, attempt.named), default=None)
         return best if best and (self._least is None or best.fresh <= self._least) else None
+
+    def asked(self) -> Attempt | None:
+        """The way that was asked for, if it is safe, completed with what it leaves."""
+        return next(iter(self._attempt(next(self._ways()))), None)
 
     @property
     def aligns(self) -> bool:
@@ -217,22 +220,3 @@ def _fresh(plan: Plan) -> int:
 
 def _is_named(key: str, selectors: Sequence[Selector]) -> bool:
     return any(selector.matcher.match(key) is not None for selector in selectors)
-
-
-def arguments(how: How) -> list[str]:
-    """The options of a command that map in this way."""
-    words = [word for name in how.rules for word in ("--rules", name)]
-    for option, texts in (("-e", how.inline), ("--drop", how.drop), ("--keep", how.keep)):
-        words += [word for text in texts for word in (option, text)]
-    words += [word for name, number in how.settings.items() for word in ("--set", f"{name}={number}")]
-    words += ["--by", how.by] if how.by else []
-    words += ["--dtype", how.dtypes.value if isinstance(how.dtypes, DType) else how.dtypes] if how.dtypes != "strict" else []
-    words += ["--force-order"] if how.force_order else []
-    words += ["--expect", str(how.expect)] if how.expect is not None else []
-    words += ["--min-confidence", f"{how.min_confidence:g}"] if how.min_confidence is not None else []
-    return words + (["--partial"] if how.partial else [])
-
-
-def command(verb: str, *words: str) -> str:
-    """A line that a shell takes as it stands."""
-    return shlex.join(["ckpt", verb, *words])

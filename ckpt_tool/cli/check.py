@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Settings, how
-from ckpt_tool.cli.output import NO, YES, say, show_file, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result, style_of
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Checked
@@ -42,11 +42,14 @@ def check(
         from ckpt_tool.report.jsons import to_json
         from ckpt_tool.report.problems import check_json
 
-        show_result(to_json(check_json(rules, result.problems, result.notes)))
+        onwards = api.after_check(result.problems, source, target, way)
+        show_result(to_json(check_json(rules, result.problems, result.notes) | {"next": onwards}))
     elif concise:
         _show_lines(result)
     else:
         _show_blocks(result, rules, (source, target), style_of(color, False), quiet)
+        if not quiet:
+            say_next(api.after_check(result.problems, source, target, way))
     raise typer.Exit(NO if result.problems else YES)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
-from ckpt_tool.cli.output import NO, NO_ANSWER, YES, show_result, style_of
+from ckpt_tool.cli.output import NO, NO_ANSWER, YES, say_next, show_result, style_of
 
 
 def diff(
@@ -46,7 +46,8 @@ def diff(
     if json:
         from ckpt_tool.report.jsons import to_json
 
-        show_result(to_json(diff_json(result, (a, b), verbose)))
+        show_result(to_json(diff_json(result, (a, b), verbose) | {"next": api.after_diff(result, (a, b), how)}))
     elif not quiet:
         show_result(diff_text(result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))))
+        say_next(api.after_diff(result, (a, b), how))
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)

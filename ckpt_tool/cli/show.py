@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
-from ckpt_tool.cli.output import NO, YES, show_file, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, say_next, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
 
 
@@ -22,6 +22,7 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Show what a checkpoint contains: keys, dtypes, shapes, sizes, and what is no tensor."""
+    from ckpt_tool import api
     from ckpt_tool.formats import format_key_list, open_checkpoint
     from ckpt_tool.report.show import checksums_text, show_json, show_text
 
@@ -30,7 +31,8 @@ def show(
         if json:
             from ckpt_tool.report.jsons import to_json
 
-            show_result(to_json(show_json(checkpoint) | ({"sha256": sums} if checksum else {})))
+            report = show_json(checkpoint) | ({"sha256": sums} if checksum else {})
+            show_result(to_json(report | {"next": api.after_show(checkpoint)}))
         elif checksum:
             show_file(checksums_text(sums))
         elif keys or digests:
@@ -39,4 +41,5 @@ def show(
             show_file(format_key_list(checkpoint.catalog, checkpoint.digest if digests else None))
         elif not quiet:
             show_result(show_text(checkpoint, style_of(color, verbose)))
+            say_next(api.after_show(checkpoint))
         raise typer.Exit(NO if strict and checkpoint.asked else YES)

@@ -57,7 +57,8 @@ class Diff:
     numbers are equal, but not all of their bytes: 0 and -0, NaNs of other bits. `uncompared` are keys that can't be read on a side.
     `regrouped` are rules for tensors that one side has joined and the other apart; these are changes all the same. `beside` is the
     difference of what lies outside of the state dicts on both sides. `labels` are what the sides are called, with the name of the state
-    dict that was taken out of several; `notes` say in words what was compared with nothing.
+    dict that was taken out of several; `notes` say in words what was compared with nothing, `layouts` what kind of file a side is that
+    holds no whole model.
     """
 
     a: Catalog
@@ -70,6 +71,7 @@ class Diff:
     beside: Diff | None = None
     labels: tuple[str, str] = ("a", "b")
     notes: tuple[str, ...] = ()
+    layouts: tuple[str, ...] = ()
 
     @property
     def entries(self) -> tuple[Entry, ...]:

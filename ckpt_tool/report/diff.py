@@ -17,7 +17,7 @@ def diff_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN, hints: S
     sections = [_header(diff, names, style), *_sections(diff, names, style), _uncompared(diff, names, style)]
     if diff.beside is not None:
         sections += _sections(diff.beside, names, style, "beside the state dict, ")
-    sections += ["\n".join([*(f"note: {safe(note)}" for note in diff.notes), *(f"hint: {safe(hint)}" for hint in hints)])]
+    sections += ["\n".join([*(f"note: {safe(note)}" for note in (*diff.layouts, *diff.notes)), *(f"hint: {safe(hint)}" for hint in hints)])]
     return "\n\n".join([section for section in sections if section] + [_closing(diff)])
 
 

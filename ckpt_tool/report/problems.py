@@ -39,7 +39,11 @@ def refusal_text(work: Planned, onwards: WayOn, style: Style = PLAIN, conclusion
 def way_on_text(onwards: WayOn) -> str:
     """What is known of a way on, the command on the last line; nothing where there is none."""
     hint = f"hint: {safe(onwards.hint)}" if onwards.hint else ""
-    return "\n".join(line for line in (hint, f"next: {safe(onwards.command)}" if onwards.command else "") if line)
+    return "\n".join(line for line in (hint, next_line(onwards.command) if onwards.command else "") if line)
+
+
+def next_line(command: str) -> str:
+    return f"next: {safe(command)}"
 
 
 def notes_text(notes: Iterable[Problem], style: Style = PLAIN) -> str:
