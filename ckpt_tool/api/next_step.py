@@ -107,7 +107,7 @@ class Trying:
                 break
             found += self._attempt(how)
         as_many = [attempt for attempt in found if self._how.expect in (None, attempt.mapped)]
-        best = min(as_many, key=lambda attempt: (attempt.fresh, attempt.named), default=None)
+        best = min(as_many, key=_rank, default=None)
         return best if best and (self._least is None or best.fresh <= self._least) else None
 
     def asked(self) -> Attempt | None:
@@ -212,6 +212,11 @@ def _number(source: TensorSource, key: str) -> float:
 
     info = source.catalog[key]
     return float(to_tensor(bytearray().join(source.chunks(key)), info.dtype, info.shape).item())
+
+
+def _rank(attempt: Attempt) -> tuple[int, bool, int]:
+    """The fewest fresh values first; then equal names before what a mapping or an alignment says; then the fewest keys to name."""
+    return attempt.fresh, bool(attempt.how.rules) or attempt.how.by == "auto", attempt.named
 
 
 def _fresh(plan: Plan) -> int:
