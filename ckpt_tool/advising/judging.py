@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
@@ -44,16 +44,38 @@ class Leftovers:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """A key or a module that may not be left just so, and why; `other` is what it may have to do with. No path: a doubt about the whole."""
+
+    path: str
+    why: str
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """Keys that may be dropped and kept without making a wrong network; `doubts` are why the others may not."""
 
     drop: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = field(default=())
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def is_safe(self) -> bool:
         return not self.doubts
+
+
+def doubts_in_words(doubts: Sequence[Doubt]) -> tuple[str, ...]:
+    """A line for each reason, with the first that it concerns, and how many more."""
+    by_reason: dict[str, list[Doubt]] = defaultdict(list)
+    for doubt in doubts:
+        by_reason[doubt.why].append(doubt)
+    return tuple(_in_words(alike[0], len(alike) - 1) for alike in by_reason.values())
+
+
+def _in_words(doubt: Doubt, more: int) -> str:
+    path, other = (f"`{name}`" if name else "" for name in (doubt.path, doubt.other))
+    return " ".join(word for word in (path, doubt.why, other) if word) + (f", and {more} more" if more else "")
 
 
 def judge(leftovers: Leftovers) -> Judgement:
@@ -70,18 +92,18 @@ def judge(leftovers: Leftovers) -> Judgement:
     return Judgement(tuple(leftovers.left), tuple(leftovers.fresh), tuple(dict.fromkeys(doubts)))
 
 
-def _unreadable(leftovers: Leftovers) -> Iterator[str]:
+def _unreadable(leftovers: Leftovers) -> Iterator[Doubt]:
     for key in leftovers.left:
         if key in leftovers.source.unreadable:
-            yield f"`{key}` can't be read"
+            yield Doubt(key, "can't be read")
 
 
-def _too_little(leftovers: Leftovers, unused: _Unused) -> Iterator[str]:
+def _too_little(leftovers: Leftovers, unused: _Unused) -> Iterator[Doubt]:
     """A pairing that takes little of where it takes anything is no sign that the two networks have to do with each other."""
     inside = [key for key in leftovers.source if is_below(key, unused.root)]
     known = sum(key in leftovers.taken or key in unused.harmless for key in inside)
     if known < LEAST_USED * len(inside):
-        yield f"only {known} of {len(inside)} keys of the source are used"
+        yield Doubt("", f"only {known} of {len(inside)} keys of the source are used")
 
 
 class _Unused:
@@ -118,28 +140,28 @@ class _Unused:
             return False
         return self._all.value_of(key) == self._source[down].shape[0]
 
-    def doubts(self) -> Iterator[str]:
+    def doubts(self) -> Iterator[Doubt]:
         misfits = {source for source, _ in _misfits(self._all)}
         for key in self.halves:
             if key not in misfits and is_below(key, self.root):
-                yield f"`{key}` is left of a module that is mapped"
+                yield Doubt(key, "is left of a module that is mapped")
         for part in self.parts:
             if not misfits.issuperset(part.keys):
                 yield from self._faults(part)
 
-    def _faults(self, part: Part) -> Iterator[str]:
+    def _faults(self, part: Part) -> Iterator[Doubt]:
         if any(changes_a_weight(key) for key in part.keys) and is_below(part.path, self.root):
-            yield f"`{part.path}` is a part of the weights beside it"
+            yield Doubt(part.path, "is a part of the weights beside it")
         if scale := next((key for key in self._all.taken if scale_of(key, part.keys)), None):
-            yield f"`{part.path}` belongs to `{scale}`"
+            yield Doubt(part.path, "belongs to", scale)
         if not is_below(part.path, self.root) or all(key in self._source.unreadable for key in part.keys):
             return
         if any(self._is_alike(part, other) for other in siblings_of(part, list(self._all.taken))):
-            yield f"`{part.path}` is one of several equal blocks, of which others are mapped"
+            yield Doubt(part.path, "is one of several equal blocks, of which others are mapped")
         elif is_in_block(part.path, self._used):
-            yield f"`{part.path}` is left of a block that is mapped"
+            yield Doubt(part.path, "is left of a block that is mapped")
         elif all(len(self._shape(key)) < 2 for key in part.keys):
-            yield f"`{part.path}` has no weights of its own"
+            yield Doubt(part.path, "has no weights of its own")
 
     def _is_alike(self, part: Part, other: str) -> bool:
         shapes = {key: info.shape for key, info in self._source.items()}
@@ -161,39 +183,39 @@ class _New:
         self._used = {path for key in leftovers.made for path in paths_above(key)}
         self._wanted = {key: leftovers.source[key].shape for key in leftovers.left if key in leftovers.source and not is_computed(key)}
 
-    def doubts(self) -> Iterator[str]:
+    def doubts(self) -> Iterator[Doubt]:
         misfits = {target: source for source, target in _misfits(self._all)}
         heads = [Misfit(source, key, self._all.source[source].shape, self._target[key].shape) for key, source in misfits.items()]
         if heads and not are_heads(heads):
-            yield f"`{heads[0].target}` has another shape in the source"
-        yield from (f"`{key}` is missing in a module that is mapped" for key in self.halves if key not in misfits)
+            yield from (Doubt(head.target, "has another shape in the source") for head in heads)
+        yield from (Doubt(key, "is missing in a module that is mapped") for key in self.halves if key not in misfits)
         for part in self.parts:
             if not set(part.keys) <= misfits.keys():
                 yield from self._faults(part)
         yield from self._relatives([key for part in self.parts for key in part.keys if key not in misfits])
 
-    def _faults(self, part: Part) -> Iterator[str]:
+    def _faults(self, part: Part) -> Iterator[Doubt]:
         shapes = {key: info.shape for key, info in self._target.items()}
         mine = contents(part.path, part.keys, shapes) or Counter(shapes[key] for key in part.keys)
         if any(contents(other, self._target, shapes) == mine for other in siblings_of(part, list(self._all.made))):
-            yield f"`{part.path}` is one of several equal blocks, of which others are mapped"
+            yield Doubt(part.path, "is one of several equal blocks, of which others are mapped")
         elif is_in_block(part.path, self._used):
-            yield f"`{part.path}` is missing in a block that is mapped"
+            yield Doubt(part.path, "is missing in a block that is mapped")
         vocabularies = {self._target[key].shape for key in self._all.made if _is_table(key, self._target[key].shape)}
         if any(shape in vocabularies for shape in mine):
-            yield f"`{part.path}` has the shape of an embedding, which it may be tied to"
+            yield Doubt(part.path, "has the shape of an embedding, which it may be tied to")
 
-    def _relatives(self, fresh: Collection[str]) -> Iterator[str]:
+    def _relatives(self, fresh: Collection[str]) -> Iterator[Doubt]:
         """Tensors that are left of the source and could be what is fresh: of equal shapes or sizes, fused, split, or of the same module."""
         matrices = any(len(self._target[key].shape) > 1 for key in fresh)
         left = {key: shape for key, shape in self._wanted.items() if len(shape) > 1 or not matrices}
         wanted = {key: self._target[key].shape for key in fresh if len(self._target[key].shape) > 1 or not matrices}
         ours, theirs = _sizes(left), _sizes(wanted)
         for size in ours.keys() & theirs.keys():
-            yield f"`{ours[size]}` is left, and `{theirs[size]}` could be made of it"
+            yield Doubt(ours[size], "is left, and may make", theirs[size])
         modules = {self._all.name_of(key) or "" for key in self._wanted}
         paths = {name.rpartition(".")[0] for name in modules if "." in name}
-        yield from (f"`{key}` has something in the source under its own name" for key in fresh if key.rpartition(".")[0] in paths)
+        yield from (Doubt(key, "has something in the source under its own name") for key in fresh if key.rpartition(".")[0] in paths)
 
 
 def _is_table(key: str, shape: Shape) -> bool:

@@ -51,11 +51,13 @@ class Suggestion:
     basis: str = "names and shapes"
     misfits: tuple[str, ...] = ()
     """What belongs together but for its shape, in words: rules that would map it, with the shapes of one of their pairs."""
+    doubts: tuple[str, ...] = ()
+    """Why what nothing pairs with can't be dropped and kept just so; then the rule file leaves that to a person too."""
 
     @property
     def is_complete(self) -> bool:
         """Whether something aligns, and nothing is left to a person."""
-        return self.plan is not None and not self.alignment.ambiguous
+        return self.plan is not None and not self.alignment.ambiguous and not self.doubts
 
     @property
     def text(self) -> str:
@@ -66,7 +68,9 @@ class Suggestion:
             lines += [f"  # {rule.confidence:.2f}, {count}: {escaped(rule.evidence)}", f"  - {rule.line}"]
         for name, patterns, why in (("drop", self.drop, "no tensor of the target"), ("keep", self.keep, "nothing of the source goes here")):
             if patterns:
-                lines += [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
+                section = [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
+                lines += [f"# {line}" for line in section] if self.doubts else section
+        lines += [f"# left to you: {escaped(doubt)}" for doubt in self.doubts]
         return "\n".join([*lines, *(f"# {escaped(line)}" for line in self.misfits), *self._open()]) + "\n"
 
     def _open(self) -> list[str]:

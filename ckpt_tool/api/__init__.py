@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ckpt_tool.api.how import DTypePolicy, How
     from ckpt_tool.api.loading import load_into
     from ckpt_tool.api.next_step import WayOn, way_on
-    from ckpt_tool.api.onwards import after_check, after_diff, after_mappings, after_show
+    from ckpt_tool.api.onwards import after_check, after_diff, after_mappings, after_show, after_suggestion
     from ckpt_tool.api.plans import Planned, map_checkpoint, planned, rename, verify, write
     from ckpt_tool.api.rule_files import find_rules, mapping_folders, read_rules, rules_schema, shipped_mappings
     from ckpt_tool.api.shipped import ShippedMapping, mappings
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checked", "Comparison", "DTypePolicy", "How", "Planned", "ShippedMapping", "WayOn", "after_check", "after_diff",
-    "after_mappings", "after_show", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft", "files_read", "find_rules",
-    "import_mapping", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings", "open_target", "planned",
-    "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "way_on", "write", "write_text",
+    "after_mappings", "after_show", "after_suggestion", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
+    "files_read", "find_rules", "import_mapping", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings",
+    "open_target", "planned", "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "way_on",
+    "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
@@ -32,7 +33,7 @@ __getattr__ = bind_on_use(__name__, {
     "how": "DTypePolicy How",
     "loading": "load_into",
     "next_step": "WayOn way_on",
-    "onwards": "after_check after_diff after_mappings after_show",
+    "onwards": "after_check after_diff after_mappings after_show after_suggestion",
     "plans": "Planned map_checkpoint planned rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",
     "shipped": "ShippedMapping mappings",

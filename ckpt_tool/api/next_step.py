@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.commands import arguments, command
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.how import How, options_of
+from ckpt_tool.api.leftovers import leftovers_of
 from ckpt_tool.api.rule_files import read_named, read_rules
 from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -159,7 +160,7 @@ class Trying:
 
     def _completed(self, how: How) -> Iterator[Attempt]:
         """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't fit."""
-        from ckpt_tool.advising import Leftovers, judge, patterns_of
+        from ckpt_tool.advising import judge, patterns_of
 
         plan = self._draft(replace(how, partial=True))
         self._note(plan, how)
@@ -169,8 +170,7 @@ class Trying:
         if not (left or fresh) or (how.by != "auto" and self._goes_through(how)):
             yield Attempt(how, plan.counts["mapped"], _fresh(plan), 0)
             return
-        leftovers = Leftovers(self._source.catalog, self._target.catalog, plan.steps, left, fresh, self._name_of(), self._value_of())
-        if not judge(leftovers).is_safe:
+        if not judge(leftovers_of(plan, self._source, self._target, left, fresh)).is_safe:
             return
         drop, keep = patterns_of(left, self._source.catalog), patterns_of(fresh, self._target.catalog)
         if len(drop) + len(keep) <= MOST_PATTERNS:
@@ -195,23 +195,6 @@ class Trying:
         self._aligns = self._aligns or how.by == "auto"
         if how.by != "position":  # which counts what is left of the shapes, whatever they are of
             self._least = min(_fresh(plan), self._least if self._least is not None else _fresh(plan))
-
-    def _name_of(self) -> Callable[[str], str | None]:
-        from ckpt_tool.mapping.by_name import name_keys
-
-        return name_keys(self._source.catalog, self._target.catalog).name_of
-
-    def _value_of(self) -> Callable[[str], float] | None:
-        if not getattr(self._source, "has_values", True):
-            return None
-        return lambda key: _number(self._source, key)
-
-
-def _number(source: TensorSource, key: str) -> float:
-    from ckpt_tool.torch_bridge import to_tensor
-
-    info = source.catalog[key]
-    return float(to_tensor(bytearray().join(source.chunks(key)), info.dtype, info.shape).item())
 
 
 def _rank(attempt: Attempt) -> tuple[int, bool, int]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.commands import command, is_read_once, map_command
+from ckpt_tool.api.commands import command, free_path, is_read_once, map_command
 from ckpt_tool.api.diffs import Comparison
 from ckpt_tool.api.how import How
 from ckpt_tool.api.next_step import Trying
@@ -15,6 +15,7 @@ from ckpt_tool.errors import CkptError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
+    from ckpt_tool.align import Suggestion
     from ckpt_tool.api.shipped import ShippedMapping
     from ckpt_tool.diff import Diff
     from ckpt_tool.errors import Problem
@@ -64,6 +65,23 @@ def after_check(problems: Sequence[Problem], source: str | None, target: str | N
     if source is None or target is None or is_read_once(source, target):
         return None
     return way_to_map(source, target, how) or (command("suggest", source, target) if problems else None)
+
+
+def after_suggestion(found: Suggestion, names: tuple[str, str], output: str | None, asked: Sequence[str] = ()) -> str | None:
+    """For a draft that is whole, to map with it; else another way to map, or to write it, where it was not, and to look at what is left.
+
+    `asked` are the options that the draft was made with.
+    """
+    if is_read_once(*names):
+        return None
+    if output is not None:
+        by_file = way_to_map(*names, How(rules=(output,))) if found.is_complete else None
+        return by_file or command("check", output, *names)
+    if not asked and (by_itself := way_to_map(*names, How(by="auto") if found.is_complete else How())):
+        return by_itself
+    if found.plan is None:
+        return command("diff", *names)
+    return command("suggest", *names, *asked, "-o", free_path("rules", ".yaml"))
 
 
 def way_to_map(source: str, target: str, how: How, aligning: bool = True) -> str | None:
