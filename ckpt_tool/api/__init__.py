@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
-    "Checked", "DTypePolicy", "How", "Planned", "ShippedMapping", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft", "find_rules",
-    "import_mapping", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings", "open_target", "planned", "read_rules",
-    "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "write", "write_text",
+    "Checked", "DTypePolicy", "How", "Planned", "ShippedMapping", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
+    "find_rules", "import_mapping", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings", "open_target", "planned",
+    "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {

@@ -126,8 +126,9 @@ def _describe(listing: Listing, places: list[tuple[Place, Listing]], rivals: tup
     )
     left_behind = tuple(
         LeftBehind(name, group.kind if count else "values", count, tensors.nbytes(group.tensors))
-        for name, group in islice(listing.groups.items(), EXTRAS)
+        for name, group in listing.groups.items()
         for count in (len(group.tensors) + group.others,)
+        if count or group.has_values
     )
     inside = {key: tensors.measured[id(tensor)] for key, tensor in listing.inside}
     names = tuple(place.text for place in rivals)

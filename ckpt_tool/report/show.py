@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from ckpt_tool.formats import Checkpoint, Extra, LeftBehind
+from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.keys import fold
 from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
