@@ -111,7 +111,7 @@ def test_parts_of_several_processes_are_told_by_their_names(tmp_path: Path, patt
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"w": T}, path)
     assert PARTS[pattern] in layout(path)
-    with pytest.raises(FormatError, match="parts? of|in 2 folders|2 tensor-parallel parts"):
+    with pytest.raises(FormatError, match=r"parts? of|in 2 folders|2 tensor-parallel parts"):
         open_checkpoint(tmp_path / "run")
 
 

@@ -208,7 +208,7 @@ def test_the_state_dict_of_a_model_without_tensors_is_one(tmp_path: Path, value:
 
 def test_a_file_without_tensors_that_would_call_something_is_told_with_it(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R.")
-    with pytest.raises(FormatError, match="unpickling it would call or import os.system"):
+    with pytest.raises(FormatError, match=r"unpickling it would call or import os\.system"):
         open_checkpoint(tmp_path / "a.pkl")
 
 

@@ -15,7 +15,7 @@ from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.formats.pickle_states import DESCRIPTORS
 from tests.formats.pickled_as import FROM_TYPE, UTILS, As, from_type, ours, parameter, theirs, v2, with_state
 
-A, B, I = torch.arange(4.0), torch.full((4,), 66.0), torch.arange(4)
+A, B, N = torch.arange(4.0), torch.full((4,), 66.0), torch.arange(4)
 C = torch.tensor([1 + 2j, 3 + 4j])
 PLACE = (B._typed_storage(), 0, (4,), (1,))
 
@@ -42,8 +42,8 @@ CHANGED = {
     "conjugate of a real one": v2(A, {"conj": True}),
     "conjugate by a text": v2(C, {"conj": "yes"}),
     "negative of a bool": v2(torch.tensor([True]), {"neg": True}),
-    "gradients of integers": v2(I, gradient=True),
-    "gradients of integers, as a parameter": parameter(I, True),
+    "gradients of integers": v2(N, gradient=True),
+    "gradients of integers, as a parameter": parameter(N, True),
     "gradients by a number": v2(A, gradient=1),
     "too few arguments": As(UTILS._rebuild_tensor_v2, (A._typed_storage(), 0, (4,), (1,), False)),
     "too many arguments": As(UTILS._rebuild_tensor, (A._typed_storage(), 0, (4,), (1,), False)),
@@ -52,7 +52,7 @@ CHANGED = {
     "a state that is a list": with_state(A, [1]),
     "names that are numbers": with_state(A, {1: 2}),
     "a class that is none of tensors": from_type(A, {}, torch.Size),
-    "an empty tensor of another type": As(torch.FloatTensor, (), (I._typed_storage(), 0, (4,), (1,))),
+    "an empty tensor of another type": As(torch.FloatTensor, (), (N._typed_storage(), 0, (4,), (1,))),
     "a place twice": As(FROM_TYPE, (torch.Tensor, torch.Tensor, (A,), {"data": B})),
     "on no device": As(UTILS._rebuild_device_tensor_from_cpu_tensor, (A, torch.float32, "meta", False)),
     "a parameter of a dict": parameter({"w": 1}),
@@ -138,7 +138,7 @@ def with_location(folder: Path, place: str, is_zip: bool) -> Path:
 NAMES = st.sampled_from([*sorted(DESCRIPTORS)[:12], "data", "real", "imag", "grad", "tag", "__class__", "tolist", "x"])
 PIECES = st.one_of(
     st.none(), st.booleans(), st.integers(-1, 5), st.just("cpu"), st.just(()), st.just((4,)), st.just((1,)), st.just((2, 2)), st.just([4]),
-    st.just(B), st.just(I), st.just(C), st.just(B._typed_storage()), st.just(OrderedDict()),
+    st.just(B), st.just(N), st.just(C), st.just(B._typed_storage()), st.just(OrderedDict()),
 )  # fmt: skip
 STATES = st.one_of(
     PIECES, st.lists(PIECES, max_size=6).map(tuple), st.dictionaries(NAMES, PIECES, max_size=2),
@@ -150,7 +150,7 @@ BITS = st.dictionaries(st.sampled_from(["conj", "neg", "x"]), st.sampled_from([T
 @st.composite
 def tensors(draw: st.DrawFn) -> object:
     """A tensor as any of torch's functions makes it, a few deep, each with any state."""
-    made: object = draw(st.sampled_from([A, I, C]))
+    made: object = draw(st.sampled_from([A, N, C]))
     for _ in range(draw(st.integers(1, 2))):
         state = draw(st.none() | STATES)
         kind = draw(st.sampled_from(["v2", "parameter", "with_state", "from_type", "class", "empty"]))

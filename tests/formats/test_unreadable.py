@@ -94,7 +94,7 @@ def test_odd_tensors_elsewhere_are_counted(tmp_path: Path) -> None:
 
 def test_keys_that_become_the_same_as_an_odd_one_are_an_error(tmp_path: Path) -> None:
     torch.save({"a": {"b": quantised(MATRIX)}, "a.b": MATRIX}, tmp_path / "a.pth")
-    with pytest.raises(FormatError, match="two tensors of its state dict are named `a.b`"):
+    with pytest.raises(FormatError, match=r"two tensors of its state dict are named `a\.b`"):
         open_checkpoint(tmp_path / "a.pth")
 
 
@@ -114,29 +114,29 @@ def by_rows(pointers: int, indices: int, values: int, size: tuple[int, ...]) -> 
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    I, V, Q = torch.zeros(2, 3, dtype=torch.int64), torch.ones(3), quantised(MATRIX)
+    N, V, Q = torch.zeros(2, 3, dtype=torch.int64), torch.ones(3), quantised(MATRIX)
     LIES = {
         "beyond the storage": qtensor(Q, (2, 4), (4, 1)),
         "a negative stride": qtensor(Q, (2, 3), (-3, 1)),
         "a size that is a text": qtensor(Q, "x", (3, 1)),  # type: ignore[arg-type]
         "a plain storage": qtensor(MATRIX, (2, 3), (3, 1)),
-        "scales along no axis": qtensor(Q, (2, 3), (3, 1), torch.per_channel_affine, V[:2], I[0, :2], 2),
-        "too few scales": qtensor(Q, (2, 3), (3, 1), torch.per_channel_affine, V[:1], I[0, :1], 0),
+        "scales along no axis": qtensor(Q, (2, 3), (3, 1), torch.per_channel_affine, V[:2], N[0, :2], 2),
+        "too few scales": qtensor(Q, (2, 3), (3, 1), torch.per_channel_affine, V[:1], N[0, :1], 0),
         "scales beyond their storage": qtensor(Q, (2, 3), (3, 1), torch.per_channel_affine, As(
-            UTILS._rebuild_tensor_v2, (torch.ones(1)._typed_storage(), 0, (2,), (1,), False, {})), I[0, :2], 0),
+            UTILS._rebuild_tensor_v2, (torch.ones(1)._typed_storage(), 0, (2,), (1,), False, {})), N[0, :2], 0),
         "no scheme": qtensor(Q, (2, 3), (3, 1), 5),
-        "more indices than dimensions": sparse(I, V, (4,)),
-        "more indices than values": sparse(I, torch.ones(2), (4, 4)),
-        "values of another shape": sparse(I[:1], torch.ones(3, 2), (4, 4)),
+        "more indices than dimensions": sparse(N, V, (4,)),
+        "more indices than values": sparse(N, torch.ones(2), (4, 4)),
+        "values of another shape": sparse(N[:1], torch.ones(3, 2), (4, 4)),
         "indices that are floats": sparse(torch.zeros(2, 3), V, (4, 4)),
-        "entries in nothing": sparse(I, V, (0, 4)),
-        "a negative size": sparse(I, V, (-1, 4)),
-        "an unknown layout": sparse(I, V, (4, 4), torch.strided),
+        "entries in nothing": sparse(N, V, (0, 4)),
+        "a negative size": sparse(N, V, (-1, 4)),
+        "an unknown layout": sparse(N, V, (4, 4), torch.strided),
         "too few pointers": by_rows(3, 3, 3, (3, 4)),
         "other indices than values": by_rows(4, 2, 3, (3, 4)),
         "no rows": by_rows(4, 3, 3, (4,)),
-        "sizes for more than there are": As(UTILS._rebuild_nested_tensor, (torch.ones(9), I[:, :2], I[:, :2], I[0])),
-        "strides of another shape": As(UTILS._rebuild_nested_tensor, (torch.ones(9), I, I[:1], I[0, :2])),
+        "sizes for more than there are": As(UTILS._rebuild_nested_tensor, (torch.ones(9), N[:, :2], N[:, :2], N[0])),
+        "strides of another shape": As(UTILS._rebuild_nested_tensor, (torch.ones(9), N, N[:1], N[0, :2])),
         "a stride too many": As(UTILS._rebuild_meta_tensor_no_storage, (torch.float32, (2, 3), (3,), False)),
         "a size below zero": As(UTILS._rebuild_meta_tensor_no_storage, (torch.float32, (-2,), (1,), False)),
     }  # fmt: skip
