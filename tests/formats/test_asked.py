@@ -137,10 +137,14 @@ def test_a_storage_s_own_stream_inside_of_a_pickle_can_hide_nothing(tmp_path: Pa
     size = int.from_bytes(raw[at : at + 4], "little")
     changed = stream[:size].replace(old, new)
     (tmp_path / "a.pkl").write_bytes(raw[:at] + len(changed).to_bytes(4, "little") + changed + stream[size:])
+    assert "torch.storage._load_from_bytes" in told(tmp_path / "a.pkl")
+
+
+def told(path: Path) -> str:
     try:
-        assert "torch.storage._load_from_bytes" in asked(tmp_path / "a.pkl")
+        return " ".join(asked(path))
     except FormatError as error:
-        assert "_load_from_bytes" in str(error)
+        return str(error)
 
 
 @pytest.mark.parametrize("kind", ["alone", "index", "clean"])
