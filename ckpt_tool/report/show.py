@@ -63,7 +63,7 @@ def _folds(catalog: Catalog) -> Sequence[Fold]:
 
 def unreadable_text(catalog: Catalog, style: Style = PLAIN) -> str:
     """What the state dict names and can't be read, by kind, folded."""
-    groups = [(key, (key,)) for key in catalog.unreadable]
+    groups: list[tuple[str, tuple[str, ...]]] = [(key, (key,)) for key in catalog.unreadable]
     if style.is_folded and groups:
         found = [one for one in _folds(catalog) if one.keys[0] in catalog.unreadable]
         groups = [(one.keys[0] if len(one.keys) == 1 else one.pattern, tuple(one.keys)) for one in found]
