@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ckpt_tool.formats.checkpoint import Extra
 from ckpt_tool.formats.limits import EXTRAS, LISTED_AGAIN, LISTINGS, NAME_CHARACTERS, NESTING
@@ -62,12 +63,11 @@ class Group:
     has_values: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(NamedTuple):
     """Where a container stands: what paths and keys of its members begin with (no key: outside of the state dict), and its group.
 
     `is_named` tells whether a member's name may tell that it is a part of training: not inside of a state dict, where a
-    module may be called `sampler` or `hooks`.
+    module may be called `sampler` or `hooks`. (A tuple, since each optimizer's state has thousands.)
     """
 
     path: str = ""
