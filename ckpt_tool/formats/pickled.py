@@ -66,7 +66,7 @@ def _list(root: object, path: str, wanted: str, asked: Asked) -> tuple[Listing, 
     """
     holding, has_torch = holders(root)
     if id(root) not in holding and not _is_empty(root):
-        would = ", ".join((*asked.calls, *asked.imports)[:3])
+        would = ", ".join(name[:60] for name in (*asked.calls, *asked.imports)[:3])
         hint = f"unpickling it would call or import {would}" if would else None
         raise FormatError(path, f"holds no tensor, but {describe(root, 120)}", hint)
     places = find_state_dicts(root, holding) if id(root) in holding else []
