@@ -130,7 +130,7 @@ def _adapter(contents: Contents, names: Names, name: str, path: str) -> str:
         if 2 * count >= len(contents.catalog):
             return f"a {what} adapter {share}, which adds to a base model; merged into that it gives a whole one"
         return f"weights with {what} matrices beside them {share}, which are not merged"
-    if os.path.lexists(os.path.join(os.path.dirname(path), "adapter_config.json")) and name.startswith("adapter_model"):
+    if name.startswith("adapter_model") and os.path.lexists(os.path.join(os.path.dirname(path), "adapter_config.json")):
         return "a PEFT adapter, which adds to a base model (adapter_config.json lies beside it)"
     return ""
 
