@@ -75,7 +75,8 @@ def _rank_part(contents: Contents, names: Names, name: str, path: str) -> str:
     kinds = [tensor.kind for tensor in contents.catalog.unreadable.values()]
     for kind in ("DTensor", "ShardedTensor"):
         if count := kinds.count(kind):
-            return f"a process's part of a model that FSDP or the like has sharded ({count} {kind}s, of which a part is here); {_GATHERED}"
+            some = f"{count} {kind}{'' if count == 1 else 's'}, of which a part is here"
+            return f"a process's part of a model that FSDP or the like has sharded ({some}); {_GATHERED}"
     if "DCP_SHARDING_INFO" in contents.metadata:
         return (
             "a process's part of a distributed checkpoint (DCP_SHARDING_INFO in its metadata); "
@@ -189,4 +190,3 @@ def _torchs(catalog: Catalog, names: Names) -> str:
         classes = sorted({tensor.text.partition(",")[0] for tensor in catalog.unreadable.values() if tensor.kind == "subclass"})
         return f"{count} tensors of classes that can't be read here ({', '.join(classes[:3])}); save plain ones where they were made"
     return ""
-

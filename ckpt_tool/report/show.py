@@ -163,9 +163,7 @@ def show_json(checkpoint: Checkpoint) -> dict[str, object]:
             {"key": tensor.key, "kind": tensor.kind, "shape": None if tensor.shape is None else list(tensor.shape), "text": tensor.text}
             for tensor in contents.catalog.unreadable.values()
         ],
-        "left_behind": [
-            {"path": one.path, "kind": one.kind, "tensors": one.tensors, "bytes": one.nbytes} for one in contents.left_behind
-        ],
+        "left_behind": [{"path": one.path, "kind": one.kind, "tensors": one.tensors, "bytes": one.nbytes} for one in contents.left_behind],
         "rivals": list(contents.rivals),
         "layout": contents.layout,
     }

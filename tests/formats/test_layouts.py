@@ -72,7 +72,7 @@ def test_a_process_s_part_of_a_sharded_model(tmp_path: Path) -> None:
         torch.save({"w": DTensor.from_local(T.clone(), mesh, [Shard(0)], run_check=False), "b": T}, tmp_path / "a.pt")
     finally:
         dist.destroy_process_group()
-    assert "a process's part of a model that FSDP or the like has sharded (1 DTensors" in layout(tmp_path / "a.pt")
+    assert "a process's part of a model that FSDP or the like has sharded (1 DTensor," in layout(tmp_path / "a.pt")
 
 
 def test_metadata_of_a_distributed_checkpoint(tmp_path: Path) -> None:

@@ -233,6 +233,25 @@ def test_the_shard_that_has_all_rows_is_the_whole(tmp_path: Path) -> None:
     assert_agrees(tmp_path / "a.pth", {"w": MATRIX[:1]})
 
 
+def test_a_sharded_tensor_of_fsdp_is_named_so(tmp_path: Path) -> None:
+    from torch.distributed._shard.metadata import ShardMetadata
+    from torch.distributed._shard.sharded_tensor import Shard as LocalShard
+    from torch.distributed._shard.sharded_tensor import ShardedTensor, ShardedTensorMetadata, TensorProperties
+
+    shards = [ShardMetadata([2 * rank, 0], [2, 3], f"rank:{rank}/cpu") for rank in (0, 1)]
+    whole = ShardedTensorMetadata(shards, torch.Size([4, 3]), TensorProperties(dtype=torch.float32))
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        made = ShardedTensor._init_from_local_shards_and_global_metadata([LocalShard(MATRIX, shards[0])], whole)
+        torch.save({"w": made, "b": torch.ones(1)}, tmp_path / "a.pt")
+    finally:
+        dist.destroy_process_group()
+    with open_checkpoint(tmp_path / "a.pt") as checkpoint:
+        assert list(checkpoint.catalog) == ["b"]
+        assert (checkpoint.catalog.unreadable["w"].kind, checkpoint.catalog.unreadable["w"].shape) == ("ShardedTensor", (4, 3))
+        assert "1 ShardedTensor, " in checkpoint.contents.layout
+
+
 def test_structures_of_numpy_and_packed_blocks_of_gguf_are_listed_too(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", w=np.ones(2), s=np.zeros(3, [("a", "<f4")]), t=np.array(["x"]))
     with open_checkpoint(tmp_path / "a.npz") as checkpoint:
