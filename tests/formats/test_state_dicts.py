@@ -1,10 +1,13 @@
 """Which state dict of a file is taken, what its keys are, and that nothing of the file is lost."""
 
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -232,6 +235,42 @@ def test_texts_of_extras_are_short_and_their_number_is_bounded(tmp_path: Path) -
         assert len(checkpoint.extras) == 1001
         assert max(len(extra.text) for extra in checkpoint.extras) <= 200
         assert checkpoint.extras[-1].text == "2001 more things besides the tensors are not listed"
+
+
+WORDS = st.sampled_from(
+    ["model", "state_dict", "ema", "optimizer", "netG", "netD", "student", "teacher", "callbacks", "sampler", "w", "l.0.w", "l.0.b", "x", "state", "epoch"]
+)
+LEAVES = st.sampled_from([0, 1, 2, "x", None])
+NESTED = st.recursive(LEAVES, lambda inner: st.dictionaries(WORDS, inner, max_size=4) | st.lists(inner, max_size=3), max_leaves=14)
+
+
+def planted(value: object) -> object:
+    """The same with tensors for numbers: 0 for a plain one, 1 for a sparse one."""
+    if isinstance(value, dict):
+        return {name: planted(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [planted(one) for one in value]
+    return T() if value == 0 else torch.eye(2).to_sparse() if value == 1 else value
+
+
+def count(value: object) -> int:
+    if isinstance(value, dict | list):
+        return sum(map(count, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, torch.Tensor)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=NESTED)
+def test_every_tensor_of_a_file_is_a_key_or_counted_outside(tmp_path: Path, value: object) -> None:
+    made = planted({"root": value, "more": 0} if not isinstance(value, dict | list) else value)
+    # Keys that become the same are refused, as is a file without tensors.
+    with suppress(FormatError), opened(tmp_path, made) as checkpoint:
+        inside = len(checkpoint.catalog) + len(checkpoint.catalog.unreadable)
+        assert inside + sum(one.tensors for one in checkpoint.contents.left_behind) == count(made)
+        for found in checkpoint.contents.state_dicts:
+            if found.path:
+                with open_checkpoint(f"{checkpoint.path}#{found.path}") as other:
+                    assert len(other.catalog) + len(other.catalog.unreadable) == found.tensors
 
 
 def test_of_very_many_things_outside_the_others_are_summed_up(tmp_path: Path) -> None:
