@@ -21,7 +21,7 @@ _OTHERS = (
 )  # fmt: skip
 _PARTS: tuple[tuple[str, str, str], ...] = (
     (r"(?:bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_(?:model|optim)_states\.pt",
-     "holds a DeepSpeed ZeRO checkpoint of {} files, each a part of what the processes had",
+     "holds a DeepSpeed ZeRO checkpoint, whose files are parts of what the processes had",
      "its zero_to_fp32.py makes one file of full weights: python zero_to_fp32.py FOLDER OUT"),
     (r"mp_rank_\d+_model_states\.pt", "holds DeepSpeed's model states, {} tensor-parallel parts of one model",
      "join them with the library that wrote them; one file is a part: show it by its name"),

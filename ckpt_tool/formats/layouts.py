@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
 
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.tensors import Catalog, DType
@@ -36,25 +35,25 @@ def with_layout(contents: Contents, path: str) -> Contents:
 
 
 class Names:
-    """The keys of a file as one text, in which a search is fast, and the names at the file's top."""
+    """The keys of a file, the last parts of them, of which there are few, and the names at the file's top."""
 
     def __init__(self, contents: Contents) -> None:
-        self.catalog: Catalog = contents.catalog
-        self.text = "\n".join((*contents.catalog, *contents.catalog.unreadable, ""))
+        self.keys = [*contents.catalog, *contents.catalog.unreadable]
+        self.ends = {key.rpartition(".")[2] for key in self.keys}
         self.top = {one.path.rpartition("#")[2] for one in contents.left_behind}
 
     def has(self, *ends: str) -> bool:
         """Whether a key ends so."""
-        return any(f"{end}\n" in self.text for end in ends)
+        return not self.ends.isdisjoint(ends)
 
     def count(self, *parts: str) -> int:
         """How many keys have one of these in them."""
-        return sum(any(part in key for part in parts) for key in self.catalog) if any(part in self.text for part in parts) else 0
+        return sum(any(part in key for part in parts) for key in self.keys)
 
 
 def _placeholders(contents: Contents, names: Names, name: str, path: str) -> str:
     catalog = contents.catalog
-    empty = sum(not prod(info.shape) for info in catalog.values())
+    empty = sum([0 in info.shape for info in catalog.values()])
     if not empty or 2 * empty < len(catalog):
         return ""
     return (
@@ -76,7 +75,8 @@ def _rank_part(contents: Contents, names: Names, name: str, path: str) -> str:
     kinds = [tensor.kind for tensor in contents.catalog.unreadable.values()]
     for kind in ("DTensor", "ShardedTensor"):
         if count := kinds.count(kind):
-            return f"a process's part of a model that FSDP or the like has sharded ({count} {kind}s, of which a part is here); {_GATHERED}"
+            some = f"{count} {kind}{'' if count == 1 else 's'}, of which a part is here"
+            return f"a process's part of a model that FSDP or the like has sharded ({some}); {_GATHERED}"
     if "DCP_SHARDING_INFO" in contents.metadata:
         return (
             "a process's part of a distributed checkpoint (DCP_SHARDING_INFO in its metadata); "
@@ -89,7 +89,7 @@ def _rank_part(contents: Contents, names: Names, name: str, path: str) -> str:
 
 
 def _flat_parameters(contents: Contents, names: Names, name: str, path: str) -> str:
-    if not names.count("._flat_param", "_fpw_module.flat_param", "flat_param_"):
+    if not any(end.startswith(("_flat_param", "flat_param")) for end in names.ends):
         return ""
     return "FSDP1's flat parameters: one tensor holds the weights of a whole module, or of a process's part of it; " + _GATHERED
 
@@ -123,27 +123,27 @@ def _deepspeed(contents: Contents, names: Names, name: str, path: str) -> str:
 
 
 def _adapter(contents: Contents, names: Names, name: str, path: str) -> str:
-    for what, parts in _ADAPTERS.items():
-        count = names.count(*parts)
+    for what, (mark, parts) in _ADAPTERS.items():
+        count = names.count(*parts) if any(mark in key for key in names.keys) else 0
         if not count:
             continue
         share = f"({count} of {len(contents.catalog)} tensors)"
         if 2 * count >= len(contents.catalog):
             return f"a {what} adapter {share}, which adds to a base model; merged into that it gives a whole one"
         return f"weights with {what} matrices beside them {share}, which are not merged"
-    if os.path.lexists(os.path.join(os.path.dirname(path), "adapter_config.json")) and name.startswith("adapter_model"):
+    if name.startswith("adapter_model") and os.path.lexists(os.path.join(os.path.dirname(path), "adapter_config.json")):
         return "a PEFT adapter, which adds to a base model (adapter_config.json lies beside it)"
     return ""
 
 
-_ADAPTERS: Mapping[str, tuple[str, ...]] = {
-    "LoRA": (
+_ADAPTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "LoRA": ("lora", (
         "lora_A", "lora_B", "lora_up", "lora_down", "lora_embedding_", "lora.up.", "lora.down.", "lora_linear_layer", "lora_magnitude",
-    ),
-    "LoHa": ("hada_w1_", "hada_w2_"),
-    "LoKr": ("lokr_w1", "lokr_w2"),
+    )),
+    "LoHa": ("hada_w", ("hada_w1_", "hada_w2_")),
+    "LoKr": ("lokr_w", ("lokr_w1", "lokr_w2")),
 }  # fmt: skip
-"""Parts of names in adapters, by what these are called."""
+"""By what adapters are called: what all of their names have, and the parts that tell them."""
 
 
 def _quantised(contents: Contents, names: Names, name: str, path: str) -> str:
@@ -154,8 +154,8 @@ def _quantised(contents: Contents, names: Names, name: str, path: str) -> str:
 
 
 def _bitsandbytes(catalog: Catalog, names: Names) -> str:
-    found = re.search(r"quant_state\.bitsandbytes__(nf4|fp4)\n", names.text)
-    kind = found[1] if found else "int8" if names.has(".SCB") else "4 bits" if names.has(".absmax") and names.has(".quant_map") else ""
+    found = next((kind for kind in ("nf4", "fp4") if names.has(f"bitsandbytes__{kind}")), "")
+    kind = found or ("int8" if names.has("SCB") else "4 bits" if names.has("absmax") and names.has("quant_map") else "")
     if not kind:
         return ""
     count = names.count(".SCB") if kind == "int8" else sum(key.endswith(".absmax") and ".nested_" not in key for key in catalog)
@@ -163,11 +163,11 @@ def _bitsandbytes(catalog: Catalog, names: Names) -> str:
 
 
 def _gptq(catalog: Catalog, names: Names) -> str:
-    if names.has(".weight_packed"):
+    if names.has("weight_packed"):
         return "weights quantised by compressed-tensors: packed integers with scales, which that library unpacks"
-    if not (names.has(".qweight") and names.has(".scales")):
+    if not (names.has("qweight") and names.has("scales")):
         return ""
-    which = "GPTQ" if names.has(".g_idx") else "GPTQ or AWQ"
+    which = "GPTQ" if names.has("g_idx") else "GPTQ or AWQ"
     count = names.count(".qweight")
     return f"weights quantised as {which} does ({count} of them): packed integers with scales, which its library unpacks"
 
@@ -190,4 +190,3 @@ def _torchs(catalog: Catalog, names: Names) -> str:
         classes = sorted({tensor.text.partition(",")[0] for tensor in catalog.unreadable.values() if tensor.kind == "subclass"})
         return f"{count} tensors of classes that can't be read here ({', '.join(classes[:3])}); save plain ones where they were made"
     return ""
-

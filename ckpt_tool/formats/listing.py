@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ckpt_tool.formats.checkpoint import Extra
 from ckpt_tool.formats.limits import EXTRAS, LISTED_AGAIN, LISTINGS, NAME_CHARACTERS, NESTING
@@ -23,6 +24,8 @@ from ckpt_tool.formats.state_dicts import Place, is_averaged, is_optimizer, name
 
 Dense = TensorRef | ArrayRef
 Odd = OddTensor | ArrayRef
+REST = "…"
+"""The path of all that there are too many of to be named."""
 
 
 @dataclass(slots=True)
@@ -51,19 +54,20 @@ class Again:
 
 @dataclass(slots=True)
 class Group:
-    """One thing outside of the state dict, as a person would name it: its tensors that can be read, and the number of the others."""
+    """One thing outside of the state dict, as a person would name it: its tensors that can be read, the number of the others,
+    and whether it has numbers and texts."""
 
     kind: str
     tensors: list[Dense] = field(default_factory=list)
     others: int = 0
+    has_values: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(NamedTuple):
     """Where a container stands: what paths and keys of its members begin with (no key: outside of the state dict), and its group.
 
     `is_named` tells whether a member's name may tell that it is a part of training: not inside of a state dict, where a
-    module may be called `sampler` or `hooks`.
+    module may be called `sampler` or `hooks`. (A tuple, since each optimizer's state has thousands.)
     """
 
     path: str = ""
@@ -117,13 +121,12 @@ class Listing:
             self.add_all(child, self._inner(name, child, spot))
         elif module_children(child) is None:
             self.note(spot.path + name, child)
-            if not spot.group:
-                self.groups.setdefault(spot.path + name, Group("values"))
+            self._group_at(spot.group or spot.path + name, "values").has_values = True
 
     def _add_tensor(self, name: str, child: Dense, spot: Spot) -> None:
         if spot.key is None:
             self.elsewhere.append((spot.path + name, child))
-            self.groups.setdefault(spot.group or spot.path + name, Group("tensors")).tensors.append(child)
+            self._group_at(spot.group or spot.path + name, "tensors").tensors.append(child)
         else:
             self.inside.append((spot.key + name, child))
 
@@ -138,7 +141,7 @@ class Listing:
         if type(child) is ArrayRef and not is_numeric(child):
             return
         if spot.key is None:
-            self.groups.setdefault(spot.group or spot.path + name, Group("tensors")).others += 1
+            self._group_at(spot.group or spot.path + name, "tensors").others += 1
         else:
             self.odd.append((spot.key + name, child))
 
@@ -169,8 +172,17 @@ class Listing:
         is_known = id(child) in self.places or is_optimizer(child) or names_bookkeeping(name) or is_averaged((name,))
         if group and (not is_known or self.groups[group].kind == "optimizer"):
             return group
-        self.groups.setdefault(path, Group(self._kind(name, child)))
-        return path
+        self._group_at(path, self._kind(name, child))
+        return path if path in self.groups else REST
+
+    def _group_at(self, path: str, kind: str) -> Group:
+        """The group of this path; beyond so many, that of all others."""
+        found = self.groups.get(path)
+        if found is None:
+            if len(self.groups) >= EXTRAS:
+                path, kind = REST, "tensors"
+            found = self.groups.setdefault(path, Group(kind))
+        return found
 
     def _kind(self, name: str, child: object) -> str:
         place = self.places.get(id(child))

@@ -23,7 +23,7 @@ from ckpt_tool.formats.limits import (
     PICKLE_VALUES,
 )
 from ckpt_tool.formats.pickle_calls import COPYING, KNOWN
-from ckpt_tool.formats.pickle_names import is_listed
+from ckpt_tool.formats.pickle_names import is_listed, is_part_of_dtensor
 from ckpt_tool.formats.pickle_opcodes import MAKING_NOTHING, OPCODES
 from ckpt_tool.formats.pickle_tensors import OPCODES_OF_A_TENSOR, TensorReader
 from ckpt_tool.formats.pickle_values import Asked, Global, Opaque, PickleFault, PickleTooLarge
@@ -125,7 +125,8 @@ class PickleMachine:
         self.made += 2  # it holds a dict and a list
         self.count_copies((args,))
         made = Opaque(callee, args)
-        self.note_call(made.type_name)
+        if not is_part_of_dtensor(made.innermost):
+            self.note_call(made.type_name)
         return made
 
     def count_copies(self, values: Iterable[object]) -> None:

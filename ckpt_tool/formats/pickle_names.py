@@ -38,7 +38,14 @@ def is_listed(name: Global) -> bool:
     if module == "torch":
         return name.name in _TORCH
     if module.startswith("torch.distributed."):
-        return f"{module.removeprefix('torch.distributed.')}.{name.name}" in _DISTRIBUTED
+        return is_part_of_dtensor(name)
     if module in EXTENSIONS:
         return name.name.isidentifier()
     return (module == "numpy" and name.name in _NUMPY) or (module == "numpy.dtypes" and name.name.isidentifier())
+
+
+def is_part_of_dtensor(name: object) -> bool:
+    """Whether this is a class whose objects describe a DTensor: making one is nothing to be told."""
+    if type(name) is not Global or not name.module.startswith("torch.distributed."):
+        return False
+    return f"{name.module.removeprefix('torch.distributed.')}.{name.name}" in _DISTRIBUTED

@@ -29,8 +29,7 @@ class Global:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What unpickling would have done besides making tensors: the names that it would have called, and others that it would have imported.
-    """
+    """What unpickling would have done besides making tensors: the names that it would have called, and the others imported."""
 
     calls: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()

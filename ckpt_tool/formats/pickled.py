@@ -69,7 +69,7 @@ def _list(root: object, path: str, wanted: str, asked: Asked) -> tuple[Listing, 
     """
     holding, has_torch = holders(root)
     if id(root) not in holding and not _is_empty(root):
-        would = ", ".join((*asked.calls, *asked.imports)[:3])
+        would = ", ".join(name[:60] for name in (*asked.calls, *asked.imports)[:3])
         hint = f"unpickling it would call or import {would}" if would else None
         raise FormatError(path, f"holds no tensor, but {describe(root, 120)}", hint)
     places = find_state_dicts(root, holding) if id(root) in holding else []
@@ -130,8 +130,9 @@ def _describe(listing: Listing, places: list[tuple[Place, Listing]], rivals: tup
     )
     left_behind = tuple(
         LeftBehind(name, group.kind if count else "values", count, tensors.nbytes(group.tensors))
-        for name, group in islice(listing.groups.items(), EXTRAS)
+        for name, group in listing.groups.items()
         for count in (len(group.tensors) + group.others,)
+        if count or group.has_values
     )
     inside, outside = ({key: tensors.measured[id(tensor)] for key, tensor in each} for each in (listing.inside, listing.elsewhere))
     names = tuple(place.text for place in rivals)

@@ -1,13 +1,13 @@
 """What a checkpoint contains, as people and machines read it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from ckpt_tool.formats import Checkpoint, LeftBehind
-from ckpt_tool.keys import fold
+from ckpt_tool.keys import Fold, fold
 from ckpt_tool.report.left_behind import left_behind_json
 from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
-from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
+from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 MOST_EXTRAS = 20
 MOST_VALUES = 20
@@ -52,16 +52,26 @@ def _tensors(catalog: Catalog, style: Style) -> list[str]:
 def _folded(catalog: Catalog, style: Style) -> list[tuple[str, list[TensorInfo]]]:
     if not style.is_folded:
         return [(key, [info]) for key, info in catalog.items()]
-    folds = fold({key: (info.dtype, info.shape, info.shares is None) for key, info in catalog.items()})
+    folds = [one for one in _folds(catalog) if one.keys[0] in catalog]
     return [(one.keys[0] if len(one.keys) == 1 else one.pattern, [catalog[key] for key in one.keys]) for one in folds]
+
+
+def _folds(catalog: Catalog) -> Sequence[Fold]:
+    """All keys folded, those that can't be read too: a pattern matches its own alone."""
+    readable: dict[str, Hashable] = {key: (info.dtype, info.shape, info.shares is None) for key, info in catalog.items()}
+    return fold(readable | {key: (tensor.kind, tensor.shape, tensor.text) for key, tensor in catalog.unreadable.items()})
 
 
 def unreadable_text(catalog: Catalog, style: Style = PLAIN) -> str:
     """What the state dict names and can't be read, by kind, folded."""
-    by_kind: dict[str, list[UnreadableTensor]] = {}
-    for tensor in catalog.unreadable.values():
-        by_kind.setdefault(tensor.kind, []).append(tensor)
-    return "\n\n".join(_unreadable_of(kind, tensors, style) for kind, tensors in by_kind.items())
+    groups: list[tuple[str, tuple[str, ...]]] = [(key, (key,)) for key in catalog.unreadable]
+    if style.is_folded and groups:
+        found = [one for one in _folds(catalog) if one.keys[0] in catalog.unreadable]
+        groups = [(one.keys[0] if len(one.keys) == 1 else one.pattern, tuple(one.keys)) for one in found]
+    by_kind: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    for pattern, keys in groups:
+        by_kind.setdefault(catalog.unreadable[keys[0]].kind, []).append((pattern, keys))
+    return "\n\n".join(_unreadable_of(kind, rows, catalog) for kind, rows in by_kind.items())
 
 
 def unreadable_count(kind: str, count: int) -> str:
@@ -69,28 +79,14 @@ def unreadable_count(kind: str, count: int) -> str:
     return plural(count, _NOUNS.get(kind, f"{kind} tensor"))
 
 
-def _unreadable_of(kind: str, tensors: list[UnreadableTensor], style: Style) -> str:
-    rows = [
-        [f"  {safe(pattern)}", str(len(keys)) if len(keys) > 1 else "", _shape(shape), safe(text)]
-        for pattern, keys, shape, text in _folded_unreadable(tensors, style)
-    ]
-    return "\n".join([f"{unreadable_count(kind, len(tensors))} that can't be read", *columns(rows, "lrll")])
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "?" if shape is None else shape_text(shape)
-
-
-def _folded_unreadable(tensors: list[UnreadableTensor], style: Style) -> list[tuple[str, list[str], tuple[int, ...] | None, str]]:
-    if not style.is_folded:
-        return [(tensor.key, [tensor.key], tensor.shape, tensor.text) for tensor in tensors]
-    by_key = {tensor.key: tensor for tensor in tensors}
-    folds = fold({tensor.key: (tensor.shape, tensor.text) for tensor in tensors})
-    return [
-        (keys[0] if len(keys) == 1 else one.pattern, list(keys), by_key[keys[0]].shape, by_key[keys[0]].text)
-        for one in folds
-        for keys in (one.keys,)
-    ]
+def _unreadable_of(kind: str, groups: list[tuple[str, tuple[str, ...]]], catalog: Catalog) -> str:
+    rows = []
+    for pattern, keys in groups:
+        first = catalog.unreadable[keys[0]]
+        shape = "?" if first.shape is None else shape_text(first.shape)
+        rows.append([f"  {safe(pattern)}", str(len(keys)) if len(keys) > 1 else "", shape, safe(first.text)])
+    title = f"{unreadable_count(kind, sum(len(keys) for _, keys in groups))} that can't be read"
+    return "\n".join([title, *columns(rows, "lrll")])
 
 
 def left_behind_rows(left: Sequence[LeftBehind]) -> list[list[str]]:
