@@ -220,13 +220,13 @@ def load_into(
     The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
     Raises RuleError with every problem before anything is loaded, InputError for what can't be used.
     """
-    from ckpt_tool.training import LiveState, apart_from, load_plan, state_dict_of, unwrapped
+    from ckpt_tool.training import LiveState, apart_from, load_plan, state_dict_of, together, unwrapped
 
     way = _joined(how or How(), How(rules or (), by=by))  # type: ignore[arg-type]
     rule_set = read_rules(way)
     module = unwrapped(model)
-    target = LiveState(type(module).__name__, module.state_dict(keep_vars=True))
-    with ExitStack() as stack:
+    with together(module) as processes, ExitStack() as stack:
+        target = LiveState(type(module).__name__, module.state_dict(keep_vars=True))
         ours: Checkpoint | LiveState
         if isinstance(source, str | os.PathLike):
             ours = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))
@@ -237,7 +237,7 @@ def load_into(
         path, others = (None, ours.others) if isinstance(ours, LiveState) else (ours.path, ())
         plan = draft(ours.catalog, target.catalog, rule_set, way, path)
         _check_dtypes(plan, target.catalog)
-        return load_plan(plan, ours, module, _notes_on_others(others))
+        return load_plan(plan, ours, module, _notes_on_others(others), processes)
 
 
 def _joined(how: How, more: How) -> How:

@@ -240,6 +240,7 @@ class Same(Alike):
     """Several tensors that must be equal, bit for bit, as one: undoes `copy`."""
 
     name: ClassVar[str] = "same"
+    checks_values: ClassVar[bool] = True
     collects = True
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:

@@ -51,6 +51,8 @@ class Op(ABC):
     """
 
     name: ClassVar[str]
+    checks_values: ClassVar[bool] = False
+    """Whether only the values can tell that the op doesn't fit."""
 
     @classmethod
     @abstractmethod
