@@ -9,6 +9,7 @@ from torch import nn
 
 import ckpt_tool
 from ckpt_tool import How, InputError
+from tests.training.sharded import on_two_processes
 
 BY_NAME = How(inline=("** -> **",))
 
@@ -280,3 +281,24 @@ def test_activation_checkpointing_and_ties_are_seen_through():
     ckpt_tool.load_into(model, source)
     assert equal(model, source)
     assert model[1].scale is model[0]._checkpoint_wrapped_module[0].scale
+
+
+def load_sharded(rank):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    found = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            model = Net()
+        mesh = init_device_mesh("cpu", (2,))
+        fully_shard(model.scale, mesh=mesh)
+        ckpt_tool.load_into(fully_shard(model, mesh=mesh), state())
+        found.append(model.scale.scale.full_tensor().detach())
+    return found
+
+
+def test_the_hooks_of_a_sharded_model_see_whole_tensors(tmp_path):
+    expected = torch.tensor([1.0, 2.0, 4.0]).log()
+    for found in on_two_processes(load_sharded, tmp_path):
+        assert all(torch.equal(value, expected) for value in found)

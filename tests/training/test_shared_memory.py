@@ -107,10 +107,11 @@ def test_what_is_kept_and_lies_in_what_is_loaded_is_told_or_refused():
 
 
 class Conjugates(nn.Module):
-    def __init__(self, values):
+    def __init__(self, values, with_more=False):
         super().__init__()
         self.register_buffer("a", torch.tensor(values))
         self.register_buffer("b", self.a.conj())
+        self.register_buffer("x", torch.zeros(2), persistent=with_more)
 
 
 def test_a_conjugate_is_no_tie(tmp_path):
@@ -160,7 +161,9 @@ def test_on_the_meta_device_what_lies_over_others_is_refused_and_ties_stay():
     with torch.device("meta"):
         overlapping, tied = Overlapping(), pair()
         tied["b"].weight = nn.Parameter(tied["a"].weight.data)
-    with pytest.raises(InputError, match="`flat` lies over other tensors of the model, which can't be kept up where there is no memory yet"):
+    with pytest.raises(
+        InputError, match="`flat` lies over other tensors of the model, which can't be kept up where there is no memory yet"
+    ):
         ckpt_tool.load_into(overlapping, {"flat": torch.ones(6), "part": torch.ones(2)})
     loaded(tied, {"a.weight": torch.ones(3, 3)}, "** -> **", keep=("b.weight",))
     with torch.no_grad():
@@ -175,3 +178,17 @@ def test_buffers_outside_of_the_state_dict_without_values_are_told():
         model.register_buffer("positions", torch.arange(4), persistent=False)
     report = ckpt_tool.load_into(model, pair())
     assert report.notes == ("1 tensor outside of the state dict is on the meta device, without any values: `positions`",)
+
+
+def test_kept_buffers_of_a_factory_are_written_with_their_own_values(tmp_path, monkeypatch):
+    (tmp_path / "conjugate_buffers.py").write_text(
+        "import torch\nfrom tests.training.test_shared_memory import Conjugates\n\n\ndef build():\n    return Conjugates([1 + 2j, 3 + 4j], with_more=True)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    torch.save({"x": torch.ones(2)}, "x.pth")
+    how = How(inline=("x -> x",), keep=("a", "b"))
+    for name in ("kept.pth", "kept.safetensors"):
+        ckpt_tool.map_checkpoint("x.pth", "conjugate_buffers:build", name, how)
+        with ckpt_tool.open_checkpoint(name) as written:
+            assert written.read("a").tolist() == [1 + 2j, 3 + 4j]
+            assert written.read("b").tolist() == [1 - 2j, 3 - 4j]
