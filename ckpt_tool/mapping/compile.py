@@ -16,7 +16,7 @@ from ckpt_tool.mapping.coverage import (
     check_unnamed,
     kept_keys,
 )
-from ckpt_tool.mapping.dtypes import DTypePolicy, cast_notes, with_dtypes
+from ckpt_tool.mapping.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
 from ckpt_tool.mapping.fitting import fit_steps
 from ckpt_tool.mapping.name_tests import check_tests
 from ckpt_tool.mapping.params import bind_params, resolve_params
@@ -93,9 +93,10 @@ def checked(plan: Plan, dtypes: DTypePolicy, problems: list[Problem]) -> Plan:
     """A drafted plan, with the casts that are asked for, once its outputs fit the target. Raises RuleError."""
     if not any(problem.code in ("collision", "bad-op") for problem in problems):
         plan = with_dtypes(plan, dtypes)
+        problems += check_casts(plan)
         if plan.target is not None:
             faults = check_outputs(plan, plan.target)
-            problems += [fault for fault in faults if fault.code != "dtype" or dtypes == "strict"]
+            problems += [fault for fault in faults if fault.code != "dtype" or dtypes in ("strict", "target")]
     if problems:
         raise RuleError(sorted(problems, key=_place))
     return replace(plan, notes=(*plan.notes, *tie_notes(plan), *cast_notes(plan)))
