@@ -57,8 +57,8 @@ def _fit(fitted: Fitted, rule: FitRule, step: Step, source: Catalog, target: Cat
         fitted.left.extend(step.inputs)
         fitted.notes.append(f"`{key}` stays fresh: {sizes}")
         return
-    fit = rule.fit.with_form(Form(form.dtype, wanted))
     try:
+        fit = rule.fit.with_form(Form(form.dtype, wanted)).settled(form.shape)
         fit.infer([form])
     except OpError as error:
         fitted.problems.append(Problem("bad-fit", str(error), rule.selector.where, (f"for `{key}`",)))

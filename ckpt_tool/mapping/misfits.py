@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping.write_rules import flow
 from ckpt_tool.ops import Form, OpError
-from ckpt_tool.ops.fit import FITS
+from ckpt_tool.ops.fit import FITS, ResizeGrid
 from ckpt_tool.tensors import DType, Shape
 
 _POSITIONS = re.compile(r"pos(ition)?(al)?_?(emb|enc|table)", re.IGNORECASE)
@@ -47,12 +47,27 @@ def fit_for(key: str, source: Shape, target: Shape) -> str | None:
 def fit_note(key: str, source: Shape, target: Shape) -> list[str]:
     """What to say of a shape that a `fit:` adapts."""
     name = fit_for(key, source, target)
-    return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file adapts it"] if name else []
+    if name:
+        return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file adapts it"]
+    if prefixes := _other_prefixes(key, source, target):
+        return [f"other tokens before the grid? `fit: {flow([{quote(key): {'resize_grid': prefixes}}])}` in a rule file adapts it"]
+    return []
 
 
-def _fits(name: str, source: Shape, target: Shape) -> bool:
+def _other_prefixes(key: str, source: Shape, target: Shape) -> dict[str, int] | None:
+    """The numbers of tokens before the grids of two position tables, where there is one way to see them."""
+    if not _POSITIONS.search(key) or len(source) != len(target) or len(source) not in (2, 3):
+        return None
+    for pair in ResizeGrid().choices(source, target):
+        prefixes = dict(zip(("prefix", "new_prefix"), pair, strict=True))
+        if len(ResizeGrid().choices(source, target)) == 1 and _fits("resize_grid", source, target, prefixes):
+            return prefixes
+    return None
+
+
+def _fits(name: str, source: Shape, target: Shape, argument: object = None) -> bool:
     try:
-        FITS[name].parse(None).with_form(Form(DType.F32, target)).infer([Form(DType.F32, source)])
+        FITS[name].parse(argument).with_form(Form(DType.F32, target)).infer([Form(DType.F32, source)])
     except OpError:
         return False
     return True
