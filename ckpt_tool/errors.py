@@ -75,7 +75,7 @@ class RuleError(CkptError):
     def __str__(self) -> str:
         lines = [line for problem in self.problems[:MOST_TOLD] for line in _lines(problem)]
         more = len(self.problems) - MOST_TOLD
-        return "\n".join([*lines, f"and {more} more problems"] if more > 0 else lines)
+        return "\n".join([*lines, f"and {more} more problem{'s' if more > 1 else ''}"] if more > 0 else lines)
 
 
 MOST_TOLD = 10

@@ -65,7 +65,9 @@ def _without_wrappers(source: Catalog, target: Catalog) -> tuple[dict[str, str],
 def nothing_pairs(source: Catalog, target: Catalog) -> Problem:
     """The problem that no key of the source is a key of the target, with a rule to try where a prefix explains it."""
     rule = prefix_rule(source, target)
-    notes = [f"all {rule[1]} keys that pair do so after -e '{rule[0]}'"] if rule else []
+    notes = (
+        [f"{f'all {rule[1]} keys that pair do' if rule[1] > 1 else 'the one key that pairs does'} so after -e '{rule[0]}'"] if rule else []
+    )
     if not rule:
         notes = [f"a key of the source: {next(iter(source), '(none)')}", f"a key of the target: {next(iter(target), '(none)')}"]
     return Problem("nothing-pairs", "no key of the source is a key of the target with the same shape", None, tuple(notes))

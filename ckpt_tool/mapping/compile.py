@@ -56,7 +56,8 @@ def compile_plan(
     dropped = {key for keys in claims.dropped for key in keys} | set(claims.unnamed) | set(fitted.left)
     keeping = {*kept, *fitted.fresh}
     kept_in_order = tuple(key for key in target or () if key in keeping)
-    plan = Plan(tuple(fitted.steps), tuple(key for key in source if key in dropped), kept_in_order, source, target, tuple(fitted.notes))
+    notes = tuple(fitted.notes(target))
+    plan = Plan(tuple(fitted.steps), tuple(key for key in source if key in dropped), kept_in_order, source, target, notes)
     plan = checked(plan, dtypes, problems)
     if unmet := list(check_expect(bound, plan)):
         raise RuleError(unmet)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ckpt_tool.ops.bits import moved
 from ckpt_tool.ops.op import Form, Inverse, Op, OpError, axis_of, axis_word, bound, fields, names_in, number, resolved, runs, whole
-from ckpt_tool.tensors import Shape, shape_text
+from ckpt_tool.tensors import Shape, counted, shape_text
 
 if TYPE_CHECKING:
     import torch
@@ -141,7 +141,7 @@ class Split(Op):
 
     def with_parts(self, parts: int) -> Self:
         if self.sizes is not None and len(self.sizes) != parts:
-            raise OpError(f"`split` into {len(self.sizes)} sizes for {parts} keys")
+            raise OpError(f"`split` into {counted(len(self.sizes), 'size')} for {counted(parts, 'key')}")
         return replace(self, parts=parts)
 
     def shortened(self) -> Self:
@@ -166,9 +166,9 @@ class Split(Op):
                 raise OpError(f"the sizes {' + '.join(map(str, sizes))} make {sum(sizes)}, not {length} ({shape_text(shape)})")
             return sizes
         if self.is_as_target:
-            raise OpError("`split` has the target's sizes, and there is no target that tells them; give one, or `sizes: [64, 32]`")
+            raise OpError("`split` has the target's sizes, and there is no target that tells them", "give a target, or `sizes: [64, 32]`")
         if not self.parts:
-            raise OpError("`split` does not know into how many parts")
+            raise OpError("`split` does not know into how many parts", "give `sizes`, or bounds to the number, as in `{i=0..2}`")
         if length % self.parts:
             raise OpError(f"{self.parts} parts do not divide {length} {axis_word(axis)} ({shape_text(shape)})")
         return [length // self.parts] * self.parts
@@ -224,7 +224,7 @@ class Unstack(Along):
         axis = axis_of(self.dim, len(form.shape), self.name)
         length = form.shape[axis]
         if self.parts is not None and self.parts != length:
-            raise OpError(f"`unstack` of {length} {axis_word(axis)} for {self.parts} keys ({shape_text(form.shape)})")
+            raise OpError(f"`unstack` of {length} {axis_word(axis)} for {counted(self.parts, 'key')} ({shape_text(form.shape)})")
         return [Form(form.dtype, _without(form.shape, axis))] * length
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -48,7 +48,8 @@ def _matching(pattern: str, keys: list[str]) -> list[str]:
     try:
         matcher = Matcher(parse(pattern))
     except PatternError as error:
-        raise RuleError([Problem("bad-pattern", f"`{pattern}`: {error.message}")]) from None
+        notes = (error.hint,) if error.hint else ()
+        raise RuleError([Problem("bad-pattern", f"`{pattern}`: {error.message}", None, notes)]) from None
     found = [key for key in keys if matcher.match(key) is not None]
     if not found:
         near = nearest(pattern, keys)

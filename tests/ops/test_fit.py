@@ -229,3 +229,14 @@ def test_a_key_list_as_target_has_no_tokens_to_keep(tmp_path):
 def test_what_is_wrong_with_a_shape_names_the_tokens(tmp_path):
     found = problems(tmp_path, "rules: ['** -> **']\n", catalog("pos_embed 1x197x8"), catalog("pos_embed 1x196x8"))
     assert "other tokens before the grid? `fit: [{pos_embed: {resize_grid: {prefix: 1, new_prefix: 0}}}]` in a rule file adapts it" in found[0].notes
+
+
+def test_many_fitted_tensors_are_told_in_one_line(tmp_path):
+    text = "rules: ['** -> **']\nfit:\n  - '**.table': resize_bias\n  - '**.head.*': fresh\n"
+    source = catalog(*(f"l.{i}.{name}" for i in range(12) for name in ("table 169x3", "head.w 5", "w 2")))
+    target = catalog(*(f"l.{i}.{name}" for i in range(12) for name in (f"table {[529, 729][i > 5]}x3", "head.w 6", "w 2")))
+    assert compile_plan(rules(tmp_path, text), source, target).notes == (
+        "`l.{0..5}.table` (6) are fitted by `resize_bias`, which is not exact: 169×3 → 529×3",
+        "`l.{0..11}.head.w` (12) stay fresh: 5 → 6",
+        "`l.{6..11}.table` (6) are fitted by `resize_bias`, which is not exact: 169×3 → 729×3",
+    )
