@@ -98,12 +98,16 @@ def _for_meta(value: torch.Tensor, like: torch.Tensor, is_own: bool) -> torch.Te
 
 
 def _like(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """A value as the parameter or buffer that stood there, with what others noted on it."""
+    """A value as the parameter or buffer that stood there: of its class, and with what others noted on it."""
+    import torch
     from torch import nn
 
-    new = nn.Parameter(value, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+    if type(tensor) in (torch.Tensor, nn.Parameter) or is_distributed(tensor):
+        new = nn.Parameter(value, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+    else:
+        new = value.as_subclass(type(tensor)).requires_grad_(tensor.requires_grad)
     if not is_distributed(tensor):
-        new.__dict__.update(tensor.__dict__)
+        vars(new).update(vars(tensor))
     return new
 
 

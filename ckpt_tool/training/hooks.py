@@ -139,9 +139,9 @@ class _Part:
         return len(paths) == 1 and len(origins) == len(steps) and all(key == min(paths) + name for name, key in origins)
 
     def refused(self, fact: str) -> InputError:
-        who = f"`{self.path}` ({type(self.module).__name__})" if self.path else "it"
-        hint = "let `load_state_dict` read a file that `ckpt map` has written, or load this module by itself and keep its keys"
-        return InputError(type(self.root).__name__, f"{who} {fact}", hint)
+        who = f"`{self.path}` ({type(self.module).__name__}) " if self.path else ""
+        hint = "let its own `load_state_dict` read the file, or one that `ckpt map` has written, and keep its keys here"
+        return InputError(type(self.root).__name__, f"{who}{fact}", hint)
 
 
 def _loaded(part: _Part, given: Mapping[str, torch.Tensor], versions: Versions) -> Twin:

@@ -99,7 +99,7 @@ def test_values_that_rules_make_in_another_way_are_not_changed_unseen():
         ckpt_tool.load_into(model, given, how=How(inline=("s -> scale.scale", "head.* -> head.*")))
     assert str(raised.value) == (
         "Net: `scale` (Scale) changes `scale.scale` on loading, by code for its own state dicts, and the plan makes it from other names; "
-        "let `load_state_dict` read a file that `ckpt map` has written, or load this module by itself and keep its keys"
+        "let its own `load_state_dict` read the file, or one that `ckpt map` has written, and keep its keys here"
     )
     assert equal(model.scale, Scale())
     assert not torch.equal(model.head.bias, torch.ones(2))
@@ -203,7 +203,7 @@ def test_a_model_with_a_load_state_dict_of_its_own():
     report = ckpt_tool.load_into(model, source)
     assert model.weight.eq(2).all()
     assert report.notes == ("`**` were changed by the module's own load hooks, as by `load_state_dict`",)
-    with pytest.raises(InputError, match="Closed: it can't be loaded: TypeError"):
+    with pytest.raises(InputError, match="Closed: can't be loaded: TypeError"):
         ckpt_tool.load_into(Closed(3, 2), source)
 
 

@@ -49,6 +49,10 @@ def test_on_the_meta_device_as_on_any_each_has_memory_of_its_own(shape, rule, tm
 def test_the_layout_of_a_meta_parameter_and_what_was_noted_on_it_stay():
     with torch.device("meta"):
         model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    class Tagged(nn.Parameter):
+        pass
+
+    model.bias = Tagged(model.bias.data)
     model.weight.rate = 0.1
     model.weight.requires_grad_(False)
     source = nn.Conv2d(3, 4, 3)
@@ -56,6 +60,9 @@ def test_the_layout_of_a_meta_parameter_and_what_was_noted_on_it_stay():
     assert torch.equal(model.weight, source.weight)
     assert model.weight.is_contiguous(memory_format=torch.channels_last)
     assert (model.weight.rate, model.weight.requires_grad, model.bias.requires_grad) == (0.1, False, True)
+    assert (type(model.bias), dict(model.named_parameters()).keys()) == (Tagged, {"weight", "bias"})
+    model(torch.ones(1, 3, 4, 4)).sum().backward()
+    assert model.bias.grad is not None
 
 
 def test_a_model_that_is_loaded_in_inference_mode_can_be_trained():
