@@ -43,7 +43,7 @@ def invert_rules(
     inverted = tuple(_inverted(rule, _inverse(rule, steps[rule.where], plan), stand_ins, prefix or "") for rule in rules.rules)
     why = "a source's headers choose among the blocks of `when:`; name one"
     inverted += tuple(InvertedRule(rule, None, "lossy", why) for rule in unchosen)
-    left = rules.strip if prefix is None else (), tuple(selector.pattern.text for selector in rules.drop)
+    left = rules.strip if prefix is None else (), _dropped(rules, plan)
     effort = Effort()
     try:
         inverted = without_idle(inverted, rules.drop, stand_ins, effort)
@@ -60,6 +60,13 @@ def invert_rules(
         return InvertedRules(with_doubts(rules, inverted, [each.rule for each in order], stand_ins), document, *left, kept)
     inverted = proved(inverted, document, plan, rules.strip if prefix is None else (), settings or {}, config or {})
     return InvertedRules(inverted, None if any(each.text is None for each in inverted) else document, *left)
+
+
+def _dropped(rules: RuleSet, plan: Plan | None) -> tuple[str, ...]:
+    """Patterns of what the rules leave behind: the keys at hand, or what the rules name."""
+    if plan is not None:
+        return tuple(one.pattern for one in fold(dict.fromkeys(plan.dropped), plan.source))
+    return (*(selector.pattern.text for selector in rules.drop), *(("**",) if rules.rest_source == "drop" else ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ def inverse_text(inverted: InvertedRules) -> str:
     if inverted.stripped:
         lines.append(f"what `strip:` takes off is not put back: {', '.join(map(safe, inverted.stripped))}")
     if inverted.dropped:
-        lines.append(f"what `drop:` leaves behind is not put back, but kept from a target: {_some(inverted.dropped)}")
+        lines.append(f"what the rules leave behind is not put back, but kept from a target: {_some(inverted.dropped)}")
     if inverted.kept:
         lines.append(f"the target's own keys come along where a rule matches them: {_some(inverted.kept)}")
     if inverted.yaml is None:

@@ -239,6 +239,13 @@ def test_what_only_the_target_had_is_dropped_on_the_way_back_where_that_can_be_t
     assert dict(compile_plan(rules(tmp_path, turned.yaml), plan.outputs).outputs) == dict(plan.source)
 
 
+def test_what_is_left_behind_is_told_as_the_keys_at_hand_or_as_the_rules_name_it(tmp_path):
+    forward = rules(tmp_path, "rules: ['a.** -> **']\ndrop: ['c.*']\nrest: {source: drop}\n")
+    assert invert_rules(forward).dropped == ("c.*", "**")
+    plan = compile_plan(forward, catalog("a.w 2", "c.x 2", "d.0 2", "d.1 2"))
+    assert invert_rules(forward, plan).dropped == ("c.x", "d.{0..1}")
+
+
 def test_fitted_and_cast_tensors_are_not_called_exact(tmp_path):
     forward = rules(tmp_path, "rules: ['** -> **']\nfit: [{pos_embed: resize_grid}]\n")
     source, target = catalog("pos_embed 1x17x8", "w 2"), catalog("pos_embed 1x37x8", "w 2 F64")
@@ -255,7 +262,7 @@ def test_what_is_left_out_is_said(tmp_path):
     (tmp_path / "r.yaml").write_text("rules: ['a.** -> **']\ndrop: ['c.*']\nkeep: ['b.*']\n")
     ran = ckpt("check", "r.yaml", "--invert", "-o", "back.yaml", cwd=tmp_path)
     assert ran.err.splitlines()[:3] == [
-        "what `drop:` leaves behind is not put back, but kept from a target: c.*",
+        "what the rules leave behind is not put back, but kept from a target: c.*",
         "the target's own keys come along where a rule matches them: b.*",
         "1 rule turned round exactly",
     ]
