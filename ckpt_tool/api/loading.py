@@ -50,7 +50,7 @@ def load_into(
     Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments with which the call goes through,
     where some are known. Raises InputError for what can't be used.
     """
-    from ckpt_tool.training import LiveState, apart_from, load_plan, state_dict_of, unwrapped
+    from ckpt_tool.training import LiveState, apart_from, load_plan, state_dict_of, together, unwrapped
 
     more = How(
         rules or (), (), drop or (), keep or (), by, settings or {}, dtypes or "strict", expect=expect, partial=partial  # type: ignore[arg-type]
@@ -58,8 +58,8 @@ def load_into(
     way = _joined(how or How(), more)
     rule_set = read_rules(way)
     module = unwrapped(model)
-    target = LiveState(type(module).__name__, module.state_dict(keep_vars=True))
-    with ExitStack() as stack:
+    with together(module) as processes, ExitStack() as stack:
+        target = LiveState(type(module).__name__, module.state_dict(keep_vars=True))
         ours: Checkpoint | LiveState
         if isinstance(source, str | os.PathLike):
             ours = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))
@@ -74,7 +74,7 @@ def load_into(
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
             raise with_next(error, ours, target, way) from None
-        return load_plan(plan, ours, module, [*_notes_on_others(others), *_notes_on_rest(ours)])
+        return load_plan(plan, ours, module, [*_notes_on_others(others), *_notes_on_rest(ours)], processes)
 
 
 def _joined(how: How, more: How) -> How:

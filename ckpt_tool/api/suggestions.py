@@ -49,7 +49,10 @@ def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tupl
 
 
 def _hint(text: str) -> tuple[str, str]:
-    source, arrow, target = (part.strip() for part in text.partition("->"))
-    if not (source and arrow and target):
+    from ckpt_tool.keys.quoting import arrows
+
+    found = arrows(text)
+    source, target = (text[: found[0][0]].strip(), text[found[0][1] :].strip()) if found else ("", "")
+    if not (source and target):
         raise InputError("--hint", f"`{text}` is not 'SOURCE KEY -> TARGET KEY'")
     return source, target

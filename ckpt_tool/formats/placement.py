@@ -178,6 +178,11 @@ class View:
 Placement = Extent | View
 
 
+def storage_of(placement: Placement) -> Storage:
+    """What holds the bytes of a tensor, maybe with those of others."""
+    return placement.storage if isinstance(placement, View) else placement
+
+
 def read_view(view: View, dtype: DType, shape: Shape, path: str) -> bytes:
     """The contiguous little-endian bytes of a view. Raises FormatError for one that expands without bound."""
     import numpy as np
