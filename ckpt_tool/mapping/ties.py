@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from ckpt_tool.keys import Fold, fold
 from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.ops import Op
 from ckpt_tool.tensors import Catalog, counted
 
 MOST_NOTES = 20
@@ -65,8 +66,8 @@ def _note(one: Fold, is_kept: bool, other: str) -> str:
     return f"`{one.pattern}` is mapped from elsewhere than `{other}`, which the target ties it to: {end}"
 
 
-def value_of(plan: Plan, key: str) -> object:
-    """Equal for two keys that are sure to get the same value."""
+def value_of(plan: Plan, key: str) -> tuple[tuple[str, ...], tuple[Op, ...], int]:
+    """Equal for two keys that are sure to get the same value, but for what a fit takes from each one's own."""
     step: Step = plan.producers[key][0]
     inputs = tuple(plan.source[name].same_as or name for name in step.inputs)
     is_one_for_all = len(step.outputs) == 1 or any(op.name == "copy" for op in step.ops)
