@@ -127,7 +127,7 @@ def test_what_is_computed_of_tied_tensors_in_one_way_is_tied(tmp_path, rules):
 
 def test_what_is_computed_in_two_ways_is_not_tied(tmp_path):
     torch.save(tied(torch.randn(4, 3)), tmp_path / "in.pth")
-    rules = How(inline=("emb.w -> emb.w: {transpose: [0, 1]}", "head.w -> head.w: {mul: 2}"))
+    rules = How(inline=("emb.w -> emb.w: {transpose: [0, 1]}", "head.w -> head.w: {affine: {scale: 2}}"))
     assert map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), rules).ties == ()
 
 
