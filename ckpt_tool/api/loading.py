@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.drafting import draft
+from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.how import DTypePolicy, How, Way, options_of
 from ckpt_tool.api.left_behind import left_behind_text
 from ckpt_tool.api.next_step import with_next
@@ -67,10 +67,10 @@ def load_into(
         else:
             ours = source if isinstance(source, Checkpoint) else LiveState("the state dict", apart_from(module, state_dict_of(source)))
         with_values(ours, "to load")
-        path, others = (None, ours.others) if isinstance(ours, LiveState) else (ours.path, ())
+        others = ours.others if isinstance(ours, LiveState) else ()
         try:
             refuse_rivals(ours)
-            plan = draft(ours.catalog, target.catalog, rule_set, way, path)
+            plan = draft_open(ours, target, rule_set, way)
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
             raise with_next(error, ours, target, way) from None
