@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from math import log
+from math import fsum, log
 
 from ckpt_tool.align.units import Form, Names, Spot, Unit, kind_of, likeness, plain
 from ckpt_tool.errors import InputError
@@ -93,9 +93,10 @@ class Words:
         self.shared = cache(self._shared)
 
     def _shared(self, a: frozenset[str], b: frozenset[str], near_a: frozenset[str], near_b: frozenset[str]) -> float:
+        # Sets of words have no order of their own: `fsum` gives one sum for every order.
         near = near_a | near_b
-        both = sum(self._weight(word, near) for word in a & b)
-        only = sum(self._weight(word, near) for word in a ^ b)
+        both = fsum(self._weight(word, near) for word in a & b)
+        only = fsum(self._weight(word, near) for word in a ^ b)
         return both / (both + only) if both else 0.0
 
     def _weight(self, word: str, near: frozenset[str]) -> float:

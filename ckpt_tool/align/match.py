@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -70,14 +70,22 @@ def _block(names: Names) -> Names:
 
 
 class Matching:
-    """The evidence for each pair of units, and what follows from it. `hints` are pairs that a person gave."""
+    """The evidence for each pair of units, and what follows from it. `hints` are pairs that a person gave, `fixed` those that names settled."""
 
-    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], is_ordered: bool, hints: Sequence[Cell] = ()) -> None:
+    def __init__(
+        self,
+        source: Sequence[Unit],
+        target: Sequence[Unit],
+        is_ordered: bool,
+        hints: Sequence[Cell] = (),
+        fixed: Collection[Cell] = (),
+    ) -> None:
         in_file_order = target
         target, self.undirected = turned(source, target)
         backwards = {unit.place for unit, before in zip(target, in_file_order, strict=True) if unit is not before}
         self.source, self.target = source, target
-        self.forms = candidates(source, target)
+        self.fixed = set(fixed)
+        self.forms = _forms(source, target, self.fixed)
         self.shared = Words(source, target)
         self.words = {(i, j): self.shared.of(source[i], target[j]) for i, j in self.forms}
         self.order: Mapping[Cell, float] = {}
@@ -153,7 +161,7 @@ class Matching:
         is_poor = (
             (max(words, votes, order) < LEAST and not self._is_only(cell)) or cell in self.undirected or self._is_odd(cell, words, votes)
         )
-        if is_poor and not is_last and cell not in self.hinted:
+        if is_poor and not is_last and cell not in self.hinted and cell not in self.fixed:
             return None
         return Match(*cell, lead, words, votes, order, self.forms[cell])
 
@@ -194,6 +202,13 @@ class Matching:
             rated = (self._names(unit, each) if side == 0 else self._names(each, unit) for each in others)
             self._namesakes[place, side] = max(rated, default=0.0)
         return self._namesakes[place, side]
+
+
+def _forms(source: Sequence[Unit], target: Sequence[Unit], fixed: Collection[Cell]) -> dict[Cell, float]:
+    """How well the tensors of units go together, for those that names settled, and for each two that are free."""
+    taken: tuple[set[int], set[int]] = ({i for i, _ in fixed}, {j for _, j in fixed})
+    free = [[unit for unit in side if unit.place not in places] for side, places in zip((source, target), taken, strict=True)]
+    return dict.fromkeys(sorted(fixed), 1.0) | candidates(free[0], free[1])
 
 
 def _best_words(words: Mapping[Cell, float]) -> tuple[dict[int, float], dict[int, float]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.alignment import Aligned, Alignment, Hint, align
+from ckpt_tool.align.alignment import align
 from ckpt_tool.align.contents import HasValues
 from ckpt_tool.align.draft import draft_rules
+from ckpt_tool.align.findings import Aligned, Alignment, Hint
 from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.align.reforms import numberless
 from ckpt_tool.errors import InputError, Problem, RuleError

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ckpt_tool.align.alignment import Aligned, Hint, align
+from ckpt_tool.align.alignment import align
+from ckpt_tool.align.findings import Aligned, Hint
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
