@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -108,9 +109,13 @@ class Words:
 
 def numbers_alike(a: Unit, b: Unit) -> float:
     """How far the numbers of two units agree: place by place; where one has more of them, by the turn among all of a kind."""
+    if a.turn[1] == b.turn[1] > 1:
+        return 1.0 if a.turn == b.turn else min(0.3, _ranks_alike(a, b))
+    return _ranks_alike(a, b)
+
+
+def _ranks_alike(a: Unit, b: Unit) -> float:
     if len(a.ranks) != len(b.ranks):
-        if a.turn == b.turn and a.turn[1] > 1:
-            return 0.9
         inside, others = (_outer(each) for each in (a, b))
         if inside and len(inside) == len(others):
             return 0.85 if all(_is_same(x[0], y[0], x[1], y[1]) for x, y in zip(inside, others, strict=True)) else 0.2
@@ -208,6 +213,28 @@ def _contents(units: Sequence[Unit]) -> dict[Names, Counter[object]]:
 def _family(names: Names, contents: Mapping[Names, Counter[object]]) -> Names:
     """The smallest module around a unit that holds some more."""
     return next((path for path in reversed(_above(names)) if contents[path].total() > 2), ())
+
+
+class Kinds:
+    """What units that differ in numbers only are paired with: a block's first convolution in the one goes where it goes in the others."""
+
+    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell]) -> None:
+        self._kinds = tuple([numberless(unit.names) for unit in side] for side in (source, target))
+        met = Counter((self._kinds[0][i], self._kinds[1][j]) for i, j in pairs)
+        ours, theirs = Counter[Names](), Counter[Names]()
+        for (a, b), count in met.items():
+            ours[a] += count
+            theirs[b] += count
+        self._shares = {(a, b): count / max(ours[a], theirs[b]) for (a, b), count in met.items()}
+
+    def of(self, i: int, j: int) -> float:
+        """The share of pairs of either kind that are pairs of both."""
+        return self._shares.get((self._kinds[0][i], self._kinds[1][j]), 0.0)
+
+
+@cache
+def numberless(names: Names) -> Names:
+    return tuple(re.sub(r"\d+", "#", name) for name in names)
 
 
 class _Paths:

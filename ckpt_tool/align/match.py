@@ -9,15 +9,14 @@ from itertools import combinations
 
 from ckpt_tool.align.direction import turned
 from ckpt_tool.align.hints import Hints
-from ckpt_tool.align.likeness import Cell, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
-from ckpt_tool.align.sequence import on_common_path
-from ckpt_tool.align.units import Names, Unit
-from ckpt_tool.align.words import stem_and_number
+from ckpt_tool.align.likeness import Cell, Kinds, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
+from ckpt_tool.align.sequence import on_common_path, within_blocks
+from ckpt_tool.align.units import Names, Unit, block_of
 
-RAREST_FIRST = (0.15, 0.05, 0.0, 0.0)
+RAREST_FIRST = (0.9, 0.45, 0.3, 0.15, 0.05, 0.0, 0.0)
 """The rarity from which on pairs have a vote, round by round: shapes that few units have come first."""
 WORDS, NUMBERS, VOTES, ORDER = 1.0, 0.6, 1.6, 0.5
-CLASH, STRUCTURE = 0.7, 0.6
+CLASH, STRUCTURE, KINDS = 0.7, 0.6, 0.8
 MARGINS = (0.5, 0.3, 0.2, 0.12, 0.06)
 NEAR = 0.3
 """How far behind the best one a partner may be to count as possible."""
@@ -53,8 +52,8 @@ class Matches:
 def with_exchanges(found: Sequence[Match], scores: Mapping[Cell, float], source: Sequence[Unit], target: Sequence[Unit]) -> list[Match]:
     groups: dict[object, list[Cell]] = defaultdict(list)
     for match in found:
-        groups["source", _block(source[match.source].names)].append((match.source, match.target))
-        groups["target", _block(target[match.target].names)].append((match.source, match.target))
+        groups["source", block_of(source[match.source].names)].append((match.source, match.target))
+        groups["target", block_of(target[match.target].names)].append((match.source, match.target))
     least: dict[Cell, float] = {}
     for group in groups.values():
         for (i, j), (x, y) in combinations(group if len(group) <= MOST_EXCHANGED else (), 2):
@@ -62,11 +61,6 @@ def with_exchanges(found: Sequence[Match], scores: Mapping[Cell, float], source:
                 loss = scores[i, j] + scores[x, y] - scores[i, y] - scores[x, j]
                 least |= {cell: min(loss, least.get(cell, loss)) for cell in ((i, j), (x, y))}
     return [replace(match, exchange=least.get((match.source, match.target), match.exchange)) for match in found]
-
-
-def _block(names: Names) -> Names:
-    """A path as far as its last number."""
-    return names[: max((depth + 1 for depth, name in enumerate(names) if stem_and_number(name)), default=0)]
 
 
 class Matching:
@@ -82,58 +76,75 @@ class Matching:
     ) -> None:
         in_file_order = target
         target, self.undirected = turned(source, target)
-        backwards = {unit.place for unit, before in zip(target, in_file_order, strict=True) if unit is not before}
+        backwards = {unit.place for unit, before in zip(target, in_file_order, strict=True) if unit.numbers != before.numbers}
         self.source, self.target = source, target
         self.fixed = set(fixed)
         self.forms = _forms(source, target, self.fixed)
         self.shared = Words(source, target)
         self.words = {(i, j): self.shared.of(source[i], target[j]) for i, j in self.forms}
-        self.order: Mapping[Cell, float] = {}
+        self.ordering = {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()}
+        self.is_ordered = is_ordered
+        self.order: dict[Cell, float] = {}
         if is_ordered:
-            scores = {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()}
-            self.order = {cell: how for cell, how in on_common_path(source, target, scores).items() if cell[1] not in backwards}
+            self.order = {cell: how for cell, how in on_common_path(source, target, self.ordering).items() if cell[1] not in backwards}
         self.known = _best_words(self.words)
         self.structures = Structures(source, target)
         told = Hints(source, target, hints)
-        self.base = {cell: self._base(cell, how) + told.of(source[cell[0]], target[cell[1]]) for cell, how in self.forms.items()}
+        self.unordered = {cell: self._unordered(cell, how) + told.of(source[cell[0]], target[cell[1]]) for cell, how in self.forms.items()}
         self.hinted = {cell for cell in self.forms if hints and told.of(source[cell[0]], target[cell[1]]) > 0}
         self.rarity = rarity_of(self.forms, (len(source), len(target)))
         self.votes = Votes(source, target, (), self.rarity)
+        self.kinds = Kinds(source, target, ())
         self.usual_words = 0.0
         self.beside: set[Cell] = set()
         self.siblings: Counter[tuple[Names, Names]] = Counter()
         self._namesakes: dict[tuple[int, int], float] = {}
 
-    def _base(self, cell: Cell, how: float) -> float:
+    def _unordered(self, cell: Cell, how: float) -> float:
+        """What speaks for a pair besides the order and other pairs."""
         ours, theirs = self.source[cell[0]], self.target[cell[1]]
-        # Where words tell, the order needn't.
-        doubt = 1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]])
         clash = CLASH if are_opposed(ours.words, theirs.words) else 0.0
-        return (
-            how
-            + WORDS * self.words[cell]
-            + NUMBERS * numbers_alike(ours, theirs)
-            + ORDER * doubt * self.order.get(cell, 0.0)
-            - clash
-            + STRUCTURE * self.structures.of(ours, theirs)
-        )
+        alike = WORDS * self.words[cell] + NUMBERS * numbers_alike(ours, theirs) + STRUCTURE * self.structures.of(ours, theirs)
+        return how + alike - clash
 
-    def _scores(self) -> dict[Cell, float]:
+    @property
+    def base(self) -> dict[Cell, float]:
+        """What speaks for each pair besides other pairs. Where words tell, the order needn't."""
+        found = dict(self.unordered)
+        for cell, score in self.unordered.items():
+            if how := self.order.get(cell):
+                found[cell] = score + ORDER * how * (1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]]))
+        return found
+
+    def _plain_scores(self) -> dict[Cell, float]:
         of, source, target = self.votes.of, self.source, self.target
         return {(i, j): base + VOTES * of(source[i].parent, target[j].parent) for (i, j), base in self.base.items()}
+
+    def _with_kinds(self, plain: Mapping[Cell, float]) -> dict[Cell, float]:
+        """The scores with what the other blocks say. How sure a pair is doesn't follow from that: it may be the same guess again."""
+        return {(i, j): score + KINDS * self.kinds.of(i, j) for (i, j), score in plain.items()}
 
     def run(self) -> Matches:
         pairs: list[Cell] = []
         for rare in RAREST_FIRST:
-            pairs = _greedy(self._scores())
+            plain = self._plain_scores()
+            pairs = _greedy(self._with_kinds(plain))
             heard = [(i, j) for i, j in pairs if min(self.rarity[0][i], self.rarity[1][j]) >= rare]
             self.votes = Votes(self.source, self.target, heard, self.rarity)
+            self.kinds = Kinds(self.source, self.target, _leading(pairs, plain))
+            if self.is_ordered:
+                self.order |= within_blocks(self.source, self.target, pairs, self.ordering)
         words = sorted(self.words[pair] for pair in pairs)
         self.usual_words = words[len(words) // 2] if words else 0.0
         self.beside = {(i + step, j + step) for i, j in pairs for step in (-1, 1)} if self.order else set()
-        return self._decided(self._scores())
+        plain = self._plain_scores()
+        by_itself = {(match.source, match.target): match.margin for match in self._decided(plain).found}
+        self.siblings.clear()
+        matches = self._decided(self._with_kinds(plain))
+        found = [replace(each, margin=by_itself.get((each.source, each.target), 0.0)) for each in matches.found]
+        return replace(matches, found=tuple(with_exchanges(found, plain, self.source, self.target)))
 
-    def _decided(self, scores: dict[Cell, float]) -> Matches:
+    def _decided(self, scores: Mapping[Cell, float]) -> Matches:
         rows: dict[int, dict[int, float]] = defaultdict(dict)
         columns: dict[int, dict[int, float]] = defaultdict(dict)
         for (i, j), score in scores.items():
@@ -149,7 +160,6 @@ class Matching:
                         _take(rows, columns, i, j)
                     else:
                         _forget(rows, columns, i, j)
-        found = with_exchanges(found, scores, self.source, self.target)
         return Matches(tuple(found), {i: _near_best(row) for i, row in rows.items() if row})
 
     def _has_paired_siblings(self, i: int, j: int) -> bool:
@@ -231,6 +241,19 @@ def _greedy(scores: Mapping[Cell, float]) -> list[Cell]:
             ours.add(i)
             theirs.add(j)
     return pairs
+
+
+def _leading(pairs: Sequence[Cell], scores: Mapping[Cell, float]) -> list[Cell]:
+    """The pairs that are clearly better than any other of one of their two."""
+    best: tuple[dict[int, list[float]], dict[int, list[float]]] = ({}, {})
+    for cell, score in scores.items():
+        for side, place in zip(best, cell, strict=True):
+            side[place] = sorted([*side.get(place, ()), score])[-2:]
+    return [cell for cell in pairs if all(_leads(scores[cell], side[place]) for side, place in zip(best, cell, strict=True))]
+
+
+def _leads(score: float, best: Sequence[float]) -> bool:
+    return score == best[-1] and (len(best) < 2 or score - best[-2] >= MARGINS[-2])
 
 
 def _clear(

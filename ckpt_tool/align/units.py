@@ -11,6 +11,7 @@ from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, places_of_
 from ckpt_tool.tensors import Catalog, Shape
 
 Names = tuple[str, ...]
+Numbers = tuple[int, ...]
 Spot = tuple[str, int, frozenset[int]]
 Form = tuple[tuple[str, Shape], ...]
 
@@ -29,8 +30,10 @@ class Unit:
     ranked: tuple[bool, ...]
     spots: tuple[Spot, ...]
     """For each rank the stem (of a bare number, the name before it), the number itself, and the numbers of all siblings."""
+    numbers: Numbers
+    """Those in its names, as they count; a sequence that the other side counts from its other end is turned round."""
     turn: tuple[int, int] = (0, 1)
-    """Its place among the units that differ from it in numbers only, and how many these are."""
+    """Its place among the units that differ from it in numbers and sizes only, and how many these are."""
 
     @property
     def parent(self) -> Names:
@@ -49,16 +52,26 @@ def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
         near = frozenset(word for name in names[-2:] for word in words_of(name)).union(*own)
         words = frozenset(word for name in names for word in words_of(name)).union(*own)
         alike = kinds.get((names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)), {})
-        found.append(Unit(place, names, roles, form, words, near, *ranks.of(names, alike)))
-    return _with_turns(found)
+        found.append(Unit(place, names, roles, form, words, near, *ranks.of(names, alike), numbers_of(names)))
+    return with_turns(found)
 
 
-def _with_turns(units: Sequence[Unit]) -> list[Unit]:
-    groups: dict[object, list[tuple[list[int], int]]] = defaultdict(list)
-    for unit in units:
-        groups[kind_of(unit.names)].append(([each[1] for name in unit.names if (each := stem_and_number(name))], unit.place))
+def with_turns(units: Sequence[Unit]) -> list[Unit]:
+    """The units with their places among those that differ from them in numbers and sizes only, by the numbers that they count with."""
+    groups: dict[object, list[tuple[Numbers, int]]] = defaultdict(list)
+    for place, unit in enumerate(units):
+        groups[kind_of(unit.names), tuple((role, len(shape)) for role, shape in unit.form)].append((unit.numbers, place))
     turns = {place: (turn, len(group)) for group in groups.values() for turn, (_, place) in enumerate(sorted(group))}
-    return [replace(unit, turn=turns[unit.place]) for unit in units]
+    return [replace(unit, turn=turns[place]) for place, unit in enumerate(units)]
+
+
+def numbers_of(names: Names) -> Numbers:
+    return tuple(found[1] for name in names if (found := stem_and_number(name)))
+
+
+def block_of(names: Names) -> Names:
+    """A path as far as its last number."""
+    return names[: max((depth + 1 for depth, name in enumerate(names) if stem_and_number(name)), default=0)]
 
 
 def kind_of(names: Names) -> Names:

@@ -124,7 +124,7 @@ def dialect(keys: Iterable[str]) -> list[tuple[str, str]]:
 def places_of_norms(siblings: Container[str]) -> dict[str, str]:
     """Which norm of a block a name means by what stands beside it: Llama's second is `post_attention_layernorm`, Gemma's is not."""
     if "crossattn_norm" in siblings:
-        return {"crossattn_norm": "norm2", "norm2": "norm3"}
+        return {"crossattn_norm": "norm2", "norm2": "norm3", **({} if "norm2" in siblings else {"norm": "norm3"})}
     if "norm2" in siblings and "norm1" in siblings and "postattn_norm" in siblings and "postmlp_norm" not in siblings:
         return {"postattn_norm": "norm2", "norm2": "norm3"}
     if "norm2" in siblings:
