@@ -9,6 +9,7 @@ from dataclasses import replace
 from ckpt_tool.align.composites import composites
 from ckpt_tool.align.depth import uncertain_depths
 from ckpt_tool.align.doubts import with_doubts
+from ckpt_tool.align.equals import matched
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
 from ckpt_tool.align.fusions import Composite, Rest, is_order_unknown
 from ckpt_tool.align.likeness import Cell
@@ -60,11 +61,13 @@ class _Aligning:
         return [(ours[a], theirs[b]) for a, b in hints if a in ours and b in theirs]
 
     def run(self) -> Alignment:
-        matches = self.matching.run()
+        matches, exchanges = matched(self.matching)
         hinted = self._hinted(self.hints)
         depths, towers = uncertain_depths(self.units, matches, hinted), uncertain_towers(self.units, matches, hinted)
         depths, towers = depths - self.fixed, towers - self.fixed
-        doubtful = depths | towers
+        equal = {cell for each in exchanges for placed in (each.one, each.other) for cell in placed.cells} - self.fixed
+        equal -= {cell for cell in equal if cell in self.matching.hinted}
+        doubtful = depths | towers | equal
         sure = [match for match in matches.found if (match.source, match.target) not in doubtful]
         self.trust = confidences(self.units, sure)
         pairs = list(self._copied(sure))
@@ -74,7 +77,7 @@ class _Aligning:
         pairs += self._remaining(pairs, sure)
         pairs += self._by_outlines(pairs, matches, doubtful)
         pairs = list(self._with_ties(list(with_doubts(pairs, self.source, self.target))))
-        return self._result(pairs, matches, (depths, towers))
+        return self._result(pairs, matches, (depths, towers, equal - depths - towers))
 
     def _copied(self, matches: Sequence[Match]) -> Iterator[Aligned]:
         """Each tensor of modules that belong together; what has its own name goes by that."""
@@ -194,12 +197,13 @@ class _Aligning:
         sides = (Rest(self.source, ours, self.units[0]), Rest(self.target, theirs, self.units[1]))
         return composites(*sides, self.matching.votes.of)
 
-    def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell]]) -> Alignment:
+    def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell], set[Cell]]) -> Alignment:
         ours, theirs = self._left(pairs)
         groups = [
             *self._open(matches, ours - {a for a, _ in self.misfits}, theirs - {b for _, b in self.misfits}),
             *self._doubtful(doubtful[0], _DEPTHS),
             *self._doubtful(doubtful[1] - doubtful[0], _TOWERS),
+            *self._doubtful(doubtful[2], _EQUAL),
         ]
         order = {key: place for place, key in enumerate(self.target)}
         pairs.sort(key=lambda each: order[each.pair.targets[0][0]])
@@ -233,6 +237,7 @@ class _Aligning:
 
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 _DEPTHS = "equal blocks, more of them on one side: which are the extra ones, nothing tells"
+_EQUAL = "equal blocks that could as well be exchanged"
 _TOWERS = "equal parts side by side, whose names don't tell which is which"
 
 

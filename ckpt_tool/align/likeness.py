@@ -108,9 +108,11 @@ class Words:
 
 
 def numbers_alike(a: Unit, b: Unit) -> float:
-    """How far the numbers of two units agree: place by place; where one has more of them, by the turn among all of a kind."""
+    """How far the numbers of two units agree: by the turn among all of a kind, of themselves or of what is around them; else by each number."""
     if a.turn[1] == b.turn[1] > 1:
         return 1.0 if a.turn == b.turn else min(0.3, _ranks_alike(a, b))
+    if a.outer_turn[1] == b.outer_turn[1] > 1:
+        return 0.8 if a.outer_turn == b.outer_turn else min(0.2, _ranks_alike(a, b))
     return _ranks_alike(a, b)
 
 
@@ -179,6 +181,13 @@ class Structures:
     def of(self, a: Unit, b: Unit) -> float:
         ours, theirs = (_family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True))
         return self._alike(ours, theirs) if ours and theirs else 0.0
+
+    def above(self, ours: Names, theirs: Names) -> float:
+        """The mean, over the modules around two blocks, of how far the best of the other side's holds the same."""
+        a, b = _above(ours), _above(theirs)
+        best = [max(self._alike(path, other) for other in b) for path in a if b]
+        best += [max(self._alike(path, other) for path in a) for other in b if a]
+        return sum(best) / len(best) if best else 0.0
 
     def around(self, a: Unit, b: Unit) -> float:
         """The best agreement of modules around them that are neither tiny nor nearly everything; 1 where there are none."""

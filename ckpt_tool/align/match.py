@@ -52,8 +52,8 @@ class Matches:
 def with_exchanges(found: Sequence[Match], scores: Mapping[Cell, float], source: Sequence[Unit], target: Sequence[Unit]) -> list[Match]:
     groups: dict[object, list[Cell]] = defaultdict(list)
     for match in found:
-        groups["source", block_of(source[match.source].names)].append((match.source, match.target))
-        groups["target", block_of(target[match.target].names)].append((match.source, match.target))
+        groups["source", block_of(source[match.source].parent)].append((match.source, match.target))
+        groups["target", block_of(target[match.target].parent)].append((match.source, match.target))
     least: dict[Cell, float] = {}
     for group in groups.values():
         for (i, j), (x, y) in combinations(group if len(group) <= MOST_EXCHANGED else (), 2):
@@ -87,15 +87,15 @@ class Matching:
         self.order: dict[Cell, float] = {}
         if is_ordered:
             self.order = {cell: how for cell, how in on_common_path(source, target, self.ordering).items() if cell[1] not in backwards}
+        self.global_order = dict(self.order)
         self.known = _best_words(self.words)
         self.structures = Structures(source, target)
         told = Hints(source, target, hints)
         self.unordered = {cell: self._unordered(cell, how) + told.of(source[cell[0]], target[cell[1]]) for cell, how in self.forms.items()}
         self.hinted = {cell for cell in self.forms if hints and told.of(source[cell[0]], target[cell[1]]) > 0}
         self.rarity = rarity_of(self.forms, (len(source), len(target)))
-        self.votes = Votes(source, target, (), self.rarity)
-        self.kinds = Kinds(source, target, ())
         self.usual_words = 0.0
+        self.advised: dict[Cell, float] = {}
         self.beside: set[Cell] = set()
         self.siblings: Counter[tuple[Names, Names]] = Counter()
         self._namesakes: dict[tuple[int, int], float] = {}
@@ -112,9 +112,14 @@ class Matching:
         """What speaks for each pair besides other pairs. Where words tell, the order needn't."""
         found = dict(self.unordered)
         for cell, score in self.unordered.items():
-            if how := self.order.get(cell):
-                found[cell] = score + ORDER * how * (1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]]))
+            if (how := self.order.get(cell, 0.0)) or cell in self.advised:
+                found[cell] = score + self.advised.get(cell, 0.0) + ORDER * how * (1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]]))
         return found
+
+    def anchored(self) -> Votes:
+        """What those pairs alone say that need no others: of shapes that no other unit has, or settled by names."""
+        alone = [cell for cell in self.forms if cell in self.fixed or self.rarity[0][cell[0]] == self.rarity[1][cell[1]] == 1]
+        return Votes(self.source, self.target, alone, self.rarity)
 
     def _plain_scores(self) -> dict[Cell, float]:
         of, source, target = self.votes.of, self.source, self.target
@@ -125,6 +130,8 @@ class Matching:
         return {(i, j): score + KINDS * self.kinds.of(i, j) for (i, j), score in plain.items()}
 
     def run(self) -> Matches:
+        self.order, self.votes = dict(self.global_order), Votes(self.source, self.target, (), self.rarity)
+        self.kinds = Kinds(self.source, self.target, ())
         pairs: list[Cell] = []
         for rare in RAREST_FIRST:
             plain = self._plain_scores()

@@ -37,25 +37,50 @@ class Named:
 
 
 _SEPARATORS = re.compile(r"[._/\-]+")
+_BETWEEN_NUMBERS = re.compile(r"(?<=[0-9])\.(?=[0-9])")
 
-_WAYS: tuple[tuple[Callable[[str], str], bool, float, str], ...] = (
-    (lambda key: key, False, 0.99, "the same name"),
-    (plain_name, False, 0.98, "the same name but for what wraps the tensor"),
-    (lambda key: _SEPARATORS.sub(".", plain_name(key)).lower(), False, 0.98, "the same name but for separators"),
-    (lambda key: _SEPARATORS.sub(".", plain_name(key)).lower(), True, 0.97, "the same name but for separators"),
+
+def _spaced(key: str) -> str:
+    """A key's names in small letters, with one kind of separator."""
+    return _SEPARATORS.sub(".", plain_name(key)).lower()
+
+
+def _joined(end: str) -> str:
+    """The same without separators but for those between two numbers: `norm.1` is `norm1`, and block 1.0 isn't block 10."""
+    return _BETWEEN_NUMBERS.sub("#", end).replace(".", "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How names are written before they are compared, and what of an end is compared; how sure such pairs are, and what is said of them."""
+
+    written: Callable[[str], str]
+    compared: Callable[[str], str]
+    confidence: float
+    evidence: str
+    is_loose: bool = False
+    """Whether nearly all names must be the same this way before any is believed."""
+
+
+_WAYS = (
+    _Way(str, str, 0.99, "the same name"),
+    _Way(plain_name, str, 0.98, "the same name but for what wraps the tensor"),
+    _Way(_spaced, str, 0.98, "the same name but for separators"),
+    _Way(_spaced, _joined, 0.97, "the same name but for separators"),
+    # Latent diffusion keeps an average under names without any dots.
+    _Way(_spaced, lambda end: end.replace(".", ""), 0.97, "the same name but for dots", is_loose=True),
 )
-"""How names are written before they are compared, whether without any separators, how sure the pairs are, and what is said of them."""
 
 
 def same_names(source: Catalog, target: Catalog) -> dict[str, Named]:
     """The pairs by target key, one to one, all of equal shapes; names that could mean two keys are left out."""
     found = {key: Named(key, 0.99, "the same name") for key in target if key in source and source[key].shape == target[key].shape}
-    for written, is_joined, confidence, evidence in _WAYS:
+    for way in _WAYS:
         taken = {each.source for each in found.values()}
-        ours = {key: written(key) for key in source if key not in taken}
-        theirs = {key: written(key) for key in target if key not in found}
-        for heads, cells in _Ends(source, target, ours, theirs, is_joined).pairs():
-            found |= {key: Named(origin, confidence, _said(evidence, heads)) for origin, key in cells}
+        ours = {key: way.written(key) for key in source if key not in taken}
+        theirs = {key: way.written(key) for key in target if key not in found}
+        for heads, cells in _Ends(source, target, ours, theirs, way).pairs():
+            found |= {key: Named(origin, way.confidence, _said(way.evidence, heads)) for origin, key in cells}
     return found
 
 
@@ -64,11 +89,11 @@ def _said(evidence: str, heads: Heads) -> str:
     return f"{evidence} behind {behind}" if behind else evidence
 
 
-def _ends(name: str, is_joined: bool) -> Iterator[tuple[str, str]]:
+def _ends(name: str) -> Iterator[tuple[str, str]]:
     """Each way to cut a name in two after a dot: its head and its end, the longest end first."""
     at = 0
     for _ in range(MOST_HEAD + 1):
-        yield name[:at], name[at:].replace(".", "") if is_joined else name[at:]
+        yield name[:at], name[at:]
         at = name.find(".", at) + 1
         if not at:
             return
@@ -77,18 +102,16 @@ def _ends(name: str, is_joined: bool) -> Iterator[tuple[str, str]]:
 class _Ends:
     """The keys of both sides that nothing has paired yet, by what their names end in."""
 
-    def __init__(
-        self, source: Catalog, target: Catalog, ours: Mapping[str, str], theirs: Mapping[str, str], is_joined: bool
-    ) -> None:
-        self._least = min(len(source), len(target))
-        self._under = [Counter(head for name in side.values() for head, _ in _ends(name, False)) for side in (ours, theirs)]
+    def __init__(self, source: Catalog, target: Catalog, ours: Mapping[str, str], theirs: Mapping[str, str], way: _Way) -> None:
+        self._least, self._way, self._shapes = min(len(source), len(target)), way, source
+        self._under = [Counter(head for name in side.values() for head, _ in _ends(name)) for side in (ours, theirs)]
         self._cells: dict[Heads, list[Cell]] = defaultdict(list)
         known: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for key, name in ours.items():
-            for head, end in _ends(name, is_joined):
-                known[end].append((head, key))
+            for head, end in _ends(name):
+                known[way.compared(end)].append((head, key))
         for key, name in theirs.items():
-            hits = next(((head, found) for head, end in _ends(name, is_joined) if (found := known.get(end))), ("", []))
+            hits = next(((head, found) for head, end in _ends(name) if (found := known.get(way.compared(end)))), ("", []))
             for head, origin in hits[1] if len(hits[1]) <= MOST_ALIKE else ():
                 if source[origin].shape == target[key].shape:
                     self._cells[head, hits[0]].append((origin, key))
@@ -104,7 +127,7 @@ class _Ends:
         for heads in sorted(self._cells, key=lambda heads: (-len(self._cells[heads]), len(heads[0]) + len(heads[1]), heads)):
             cells = [cell for cell in self._cells[heads] if (0, cell[0]) not in taken and (1, cell[1]) not in taken]
             free = [cell for cell in cells if self._is_free(heads, cell, owners, len(cells), taken)]
-            if free and len(free) >= (1 - RIVAL) * len(cells) and self._is_enough(heads, len(free)):
+            if free and len(free) >= (1 - RIVAL) * len(cells) and self._is_enough(heads, free):
                 taken.update((side, key) for cell in free for side, key in enumerate(cell))
                 yield heads, free
 
@@ -118,11 +141,16 @@ class _Ends:
         rivals = {other for other in others if other != heads and len(self._cells[other]) >= RIVAL * count}
         return all(_is_preferred(heads, other) for other in rivals)
 
-    def _is_enough(self, heads: Heads, count: int) -> bool:
-        if not any(heads) or (not all(heads) and count >= OF_THE_FILE * self._least):
+    def _is_enough(self, heads: Heads, cells: Sequence[Cell]) -> bool:
+        count = len(cells)
+        if not any(self._shapes[origin].shape for origin, _ in cells):
+            return False  # counters are everywhere
+        shares = [count / under[head] for head, under in zip(heads, self._under, strict=True) if head or self._way.is_loose]
+        if self._way.is_loose and min(shares) < OF_ITS_OWN:
+            return False
+        if not all(heads) and (count >= OF_THE_FILE * self._least or (not any(heads) and self._way.compared is str)):
             return True
-        shares = [count / under[head] for head, under in zip(heads, self._under, strict=True) if head]
-        return count >= FEW and min(shares, default=1.0) >= OF_ITS_OWN and _may_be_one(*heads)
+        return count >= FEW and any(heads) and min(shares) >= OF_ITS_OWN and _may_be_one(*heads)
 
 
 def _may_be_one(ours: str, theirs: str) -> bool:

@@ -12,6 +12,7 @@ from ckpt_tool.tensors import Catalog, Shape
 
 Names = tuple[str, ...]
 Numbers = tuple[int, ...]
+Turn = tuple[int, int]
 Spot = tuple[str, int, frozenset[int]]
 Form = tuple[tuple[str, Shape], ...]
 
@@ -32,12 +33,18 @@ class Unit:
     """For each rank the stem (of a bare number, the name before it), the number itself, and the numbers of all siblings."""
     numbers: Numbers
     """Those in its names, as they count; a sequence that the other side counts from its other end is turned round."""
-    turn: tuple[int, int] = (0, 1)
+    turn: Turn = (0, 1)
     """Its place among the units that differ from it in numbers and sizes only, and how many these are."""
+    outer_turn: Turn = (0, 1)
+    """The same for the module around it."""
 
     @property
     def parent(self) -> Names:
         return self.names[:-1]
+
+    @property
+    def outer_numbers(self) -> Numbers:
+        return self.numbers[:-1] if stem_and_number(self.names[-1]) else self.numbers
 
 
 def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
@@ -58,11 +65,18 @@ def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
 
 def with_turns(units: Sequence[Unit]) -> list[Unit]:
     """The units with their places among those that differ from them in numbers and sizes only, by the numbers that they count with."""
-    groups: dict[object, list[tuple[Numbers, int]]] = defaultdict(list)
-    for place, unit in enumerate(units):
-        groups[kind_of(unit.names), tuple((role, len(shape)) for role, shape in unit.form)].append((unit.numbers, place))
-    turns = {place: (turn, len(group)) for group in groups.values() for turn, (_, place) in enumerate(sorted(group))}
-    return [replace(unit, turn=turns[place]) for place, unit in enumerate(units)]
+    own = _turns([((kind_of(unit.names), tuple((role, len(shape)) for role, shape in unit.form)), unit.numbers) for unit in units])
+    outer = _turns([(kind_of(unit.parent), unit.outer_numbers) for unit in units])
+    return [replace(unit, turn=turn, outer_turn=around) for unit, turn, around in zip(units, own, outer, strict=True)]
+
+
+def _turns(places: Sequence[tuple[object, Numbers]]) -> list[Turn]:
+    """For each kind and numbers the place of these among all of the kind, and how many there are."""
+    groups: dict[object, set[Numbers]] = defaultdict(set)
+    for kind, numbers in places:
+        groups[kind].add(numbers)
+    order = {kind: {numbers: place for place, numbers in enumerate(sorted(group))} for kind, group in groups.items()}
+    return [(order[kind][numbers], len(order[kind])) for kind, numbers in places]
 
 
 def numbers_of(names: Names) -> Numbers:
