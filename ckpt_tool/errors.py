@@ -8,7 +8,7 @@
     └── RuleError              the rules, or another way of mapping, don't fit: carries every Problem (exit status 1)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -34,6 +34,25 @@ class Problem:
     message: str
     where: Location | None = None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How far a plan that was refused would have come: keys of the target mapped and left fresh, keys of the source left.
+
+    `fresh_elements` are the numbers in the target's fresh tensors, out of `elements` in all.
+    """
+
+    mapped: int
+    fresh: int
+    left: int
+    fresh_elements: int
+    elements: int
+
+    def __str__(self) -> str:
+        share = f" ({100 * self.fresh_elements / self.elements:.1f} % of its elements)" if self.fresh_elements else ""
+        keys = f"{self.fresh:,} of {self.mapped + self.fresh:,} keys of the target would stay fresh{share}"
+        return f"{self.mapped:,} mapped; {keys}; {self.left:,} of the source left over"
 
 
 class CkptError(Exception):
@@ -66,16 +85,22 @@ class OutputError(InputError):
 
 
 class RuleError(CkptError):
-    """Rules, names or positions that don't fit; `problems` lists every reason."""
+    """Rules, names or positions that don't fit; `problems` lists every reason, `tally` how far they would have come.
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
+    `next` are keyword arguments with which the same call goes through, where some are known; they were tried.
+    """
+
+    def __init__(self, problems: Sequence[Problem], tally: Tally | None = None, next: Mapping[str, object] | None = None) -> None:
+        self.problems, self.tally, self.next = tuple(problems), tally, dict(next or {})
         super().__init__(self.problems)
 
     def __str__(self) -> str:
         lines = [line for problem in self.problems[:MOST_TOLD] for line in _lines(problem)]
         more = len(self.problems) - MOST_TOLD
-        return "\n".join([*lines, f"and {more} more problems"] if more > 0 else lines)
+        lines += [f"and {more} more problems"] if more > 0 else []
+        lines += [str(self.tally)] if self.tally else []
+        lines += [f"next: {', '.join(f'{name}={value!r}' for name, value in self.next.items())}"] if self.next else []
+        return "\n".join(lines)
 
 
 MOST_TOLD = 10

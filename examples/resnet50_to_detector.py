@@ -42,7 +42,8 @@ def main(folder: Path) -> None:
     run(folder, "map --rules job.yaml --force --quiet")
     prove_the_files(folder)
     prove_the_training(folder, backbone)
-    print(f"\nThe files are in {folder}. Try there:\n  ckpt diff resnet50.pth detector.pth\n  ckpt map --rules resnet50_to_yolo.yaml")
+    print(f"\nThe files are in {folder}. Try there, after `source .venv/bin/activate`:")
+    print("  ckpt diff resnet50.pth detector.pth\n  ckpt map --rules resnet50_to_yolo.yaml")
 
 
 def build_inputs(folder: Path) -> torch.nn.Module:

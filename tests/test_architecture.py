@@ -10,13 +10,13 @@ LAYERS = """
 cli
 report
 api
-training | importing
+training | importing | advising
 engine | align
 mapping | diff
 ops | formats | keys
 torch_bridge
 tensors
-errors
+errors | wording
 """
 
 PACKAGE = Path(__file__).parent.parent / "ckpt_tool"

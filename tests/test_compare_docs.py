@@ -46,7 +46,8 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize(("command", "shown"), SHOWN, ids=[command for command, _ in SHOWN])
 def test_what_the_docs_show_is_printed(folder, command, shown):
-    assert ckpt(*command.split(), cwd=folder).out == shown
+    ran = ckpt(*command.split(), cwd=folder)
+    assert ran.out + ran.err == shown
 
 
 def test_every_kind_is_shown():

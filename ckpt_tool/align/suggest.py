@@ -13,8 +13,11 @@ from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.align.reforms import numberless
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import fold, quote
-from ckpt_tool.mapping import DTypePolicy, Origin, Plan, compile_plan, read_rule_text
+from ckpt_tool.mapping import DTypePolicy, Origin, Plan, RuleSet, compile_plan, read_rule_text
+from ckpt_tool.mapping.accounting import NOTHING_NAMED, Pairing, account, without_named
+from ckpt_tool.mapping.coverage import tally_of
 from ckpt_tool.mapping.misfits import fit_note
+from ckpt_tool.mapping.unreadable import keys_of
 from ckpt_tool.mapping.write_rules import escaped, rule_line, scalar
 from ckpt_tool.tensors import Catalog, shape_text
 
@@ -49,11 +52,13 @@ class Suggestion:
     basis: str = "names and shapes"
     misfits: tuple[str, ...] = ()
     """What belongs together but for its shape, in words: rules that would map it, with the shapes of one of their pairs."""
+    doubts: tuple[str, ...] = ()
+    """Why what nothing pairs with can't be dropped and kept just so; then the rule file leaves that to a person too."""
 
     @property
     def is_complete(self) -> bool:
         """Whether something aligns, and nothing is left to a person."""
-        return self.plan is not None and not self.alignment.ambiguous
+        return self.plan is not None and not self.alignment.ambiguous and not self.doubts
 
     @property
     def text(self) -> str:
@@ -64,7 +69,9 @@ class Suggestion:
             lines += [f"  # {rule.confidence:.2f}, {count}: {escaped(rule.evidence)}", f"  - {rule.line}"]
         for name, patterns, why in (("drop", self.drop, "no tensor of the target"), ("keep", self.keep, "nothing of the source goes here")):
             if patterns:
-                lines += [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
+                section = [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
+                lines += [f"# {line}" for line in section] if self.doubts else section
+        lines += [f"# left to you: {escaped(doubt)}" for doubt in self.doubts]
         return "\n".join([*lines, *(f"# {escaped(line)}" for line in self.misfits), *self._open()]) + "\n"
 
     def _open(self) -> list[str]:
@@ -125,31 +132,37 @@ def _misfit(pairs: Sequence[tuple[str, str]], source: Catalog, target: Catalog, 
 
 
 def plan_by_alignment(
-    source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict", min_confidence: float = MIN_CONFIDENCE, hints: Sequence[Hint] = ()
+    source: Catalog,
+    target: Catalog,
+    dtypes: DTypePolicy = "strict",
+    min_confidence: float = MIN_CONFIDENCE,
+    named: RuleSet = NOTHING_NAMED,
+    hints: Sequence[Hint] = (),
 ) -> Plan:
-    """A plan of the pairs that align with this confidence; the rest is kept and dropped, and its notes name what is ambiguous.
+    """A plan of the pairs that align with this confidence; keys that are `named`, to be dropped or kept, take no part.
 
-    Raises RuleError when nothing aligns.
+    Raises RuleError when nothing aligns, and for keys that neither align nor are named: these tell what is ambiguous.
     """
-    found = suggest(source, target, hints, min_confidence, dtypes)
+    ours, theirs = without_named(named, source, target)
+    found = suggest(ours, theirs, hints, min_confidence, dtypes)
     if found.plan is None:
-        raise RuleError(
-            [
-                Problem(
-                    "nothing-pairs",
-                    f"nothing aligns with a confidence of {min_confidence:g}",
-                    None,
-                    ("ckpt suggest tells what is ambiguous",),
-                )
-            ]
-        )
+        problem = Problem("nothing-pairs", f"nothing aligns with a confidence of {min_confidence:g}")
+        raise RuleError([problem], tally_of((), theirs, keys_of(ours), target))
     origin = Origin("auto")
-    notes = [f"ambiguous: {group.reason}; ckpt suggest --hint '{group.hint}'" for group in found.alignment.ambiguous[:MOST_NOTES]]
-    unsure = sum(each.confidence < min_confidence for each in found.alignment.pairs)
-    if unsure:
-        notes.append(f"{unsure} pairs are less sure than {min_confidence:g} and were left out")
     steps = tuple(replace(step, origin=origin) for step in found.plan.steps)
-    return replace(found.plan, steps=steps, notes=(*found.plan.notes, *notes))
+    return account(Pairing(steps, (), _remarks(found)), named, source, target, dtypes)
+
+
+def _remarks(found: Suggestion) -> list[str]:
+    """Why keys are left."""
+    groups = found.alignment.ambiguous
+    remarks = [f"ambiguous: {group.reason}; ckpt suggest --hint '{group.hint}'" for group in groups[:MOST_NOTES]]
+    remarks += [f"{len(groups) - MOST_NOTES} more ambiguous groups"] if len(groups) > MOST_NOTES else []
+    unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
+    if unsure:
+        them = "1 pair is" if unsure == 1 else f"{unsure} pairs are"
+        remarks.append(f"{them} less sure than {found.min_confidence:g} and left out")
+    return remarks
 
 
 MOST_NOTES = 5

@@ -5,24 +5,38 @@ from typing import TYPE_CHECKING
 from ckpt_tool.lazy import bind_on_use
 
 if TYPE_CHECKING:
-    from ckpt_tool.api.checks import Checked, ShippedMapping, check, import_mapping, invert, mappings, write_text
-    from ckpt_tool.api.diffs import diff_checkpoints, diff_hints
+    from ckpt_tool.api.checks import Checked, asked_by, check, import_mapping, invert, write_text
+    from ckpt_tool.api.diffs import Comparison, diff_checkpoints, diff_hints
+    from ckpt_tool.api.drafting import draft
     from ckpt_tool.api.how import DTypePolicy, How
-    from ckpt_tool.api.plans import Planned, draft, load_into, map_checkpoint, open_target, planned, rename, verify, write
+    from ckpt_tool.api.loading import load_into
+    from ckpt_tool.api.next_step import WayOn, way_on
+    from ckpt_tool.api.onwards import after_check, after_diff, after_mappings, after_show, after_suggestion
+    from ckpt_tool.api.plans import Planned, map_checkpoint, planned, rename, verify, write
     from ckpt_tool.api.rule_files import find_rules, mapping_folders, read_rules, rules_schema, shipped_mappings
+    from ckpt_tool.api.shipped import ShippedMapping, mappings
+    from ckpt_tool.api.sides import files_read, open_target
     from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
-    "Checked", "DTypePolicy", "How", "Planned", "ShippedMapping", "check", "diff_checkpoints", "diff_hints", "draft", "find_rules",
-    "import_mapping", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings", "open_target", "planned", "read_rules",
-    "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "write", "write_text",
+    "Checked", "Comparison", "DTypePolicy", "How", "Planned", "ShippedMapping", "WayOn", "after_check", "after_diff",
+    "after_mappings", "after_show", "after_suggestion", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
+    "files_read", "find_rules", "import_mapping", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings",
+    "open_target", "planned", "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "way_on",
+    "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
-    "checks": "Checked ShippedMapping check import_mapping invert mappings write_text",
-    "diffs": "diff_checkpoints diff_hints",
+    "checks": "Checked asked_by check import_mapping invert write_text",
+    "diffs": "Comparison diff_checkpoints diff_hints",
+    "drafting": "draft",
     "how": "DTypePolicy How",
-    "plans": "Planned draft load_into map_checkpoint open_target planned rename verify write",
+    "loading": "load_into",
+    "next_step": "WayOn way_on",
+    "onwards": "after_check after_diff after_mappings after_show after_suggestion",
+    "plans": "Planned map_checkpoint planned rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",
+    "shipped": "ShippedMapping mappings",
+    "sides": "files_read open_target",
     "suggestions": "suggest_rules",
 })  # fmt: skip

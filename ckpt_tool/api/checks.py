@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.how import How
-from ckpt_tool.api.long_names import check_names
-from ckpt_tool.api.plans import draft_open, open_source, open_target, planned
-from ckpt_tool.api.rule_files import beside, find_shipped, read_rules, shipped_mappings
-from ckpt_tool.errors import InputError, Problem, RuleError
-from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.api.plans import planned
+from ckpt_tool.api.rule_files import read_rules
+from ckpt_tool.api.sides import open_source
+from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.formats import open_checkpoint
 
 if TYPE_CHECKING:
-    from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.importing.transformers import Imported
-    from ckpt_tool.mapping import InvertedRules, RuleSet
+    from ckpt_tool.mapping import InvertedRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,12 @@ class Checked:
     rules: int = 0
     tests: int = 0
     notes: tuple[Problem, ...] = ()
+
+
+def asked_by(path: str) -> tuple[str, ...]:
+    """What unpickling a checkpoint would call or import besides making its tensors. Raises InputError."""
+    with open_checkpoint(path) as checkpoint:
+        return checkpoint.asked
 
 
 def check(name: str, source: str | None, target: str | None, how: How) -> Checked:
@@ -67,58 +73,16 @@ def invert(source: str | None, target: str | None, how: How) -> InvertedRules:
         return invert_rules(work.rules, work.checked())
 
 
-def write_text(path: str, text: str, force: bool = False) -> None:
-    """Writes a small text file, complete or not at all. Raises OutputError."""
+def write_text(path: str, text: str, force: bool = False, inputs: Iterable[str] = ()) -> None:
+    """Writes a small text file, complete or not at all, and never in the place of one of the inputs. Raises OutputError."""
     from ckpt_tool.engine.atomic import atomic_output
     from ckpt_tool.engine.copying import write_at
+    from ckpt_tool.engine.inputs import refuse_input
 
+    refuse_input(path, inputs)
     content = text.encode()
     with atomic_output(path, len(content), force) as fd:
         write_at(fd, content, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class ShippedMapping:
-    """A shipped rule file; for a pair that it accounts for, how many tensors it maps, keeps and drops."""
-
-    name: str
-    path: str
-    about: str
-    counts: dict[str, int] | None = None
-
-
-def mappings(source: str | None, target: str | None, how: How) -> list[ShippedMapping]:
-    """The shipped mappings; for a pair, those that account for every key of both sides, the ones that map most first."""
-    from ckpt_tool.mapping import read_rule_files
-
-    if (source is None) is not (target is None):
-        raise InputError("mappings", "takes a source and a target, or neither")
-    sets = {name: read_rule_files([find_shipped(name)], beside) for name in shipped_mappings()}
-    listed = [ShippedMapping(name, find_shipped(name), rules.about) for name, rules in sets.items()]
-    if source is None or target is None:
-        return listed
-    with open_checkpoint(source) as ours, open_target(target) as theirs:
-        check_names(source, ours.catalog)
-        check_names(target, theirs.catalog)
-        fitting = [(each, _counts_for(sets[each.name], ours, theirs, how)) for each in listed]
-    found = [replace(each, counts=counts) for each, counts in fitting if counts]
-    return sorted(found, key=lambda each: -(each.counts or {})["mapped"])
-
-
-def _counts_for(rules: RuleSet, source: Checkpoint, target: TensorSource, how: How) -> dict[str, int] | None:
-    from ckpt_tool.mapping import read_config
-    from ckpt_tool.mapping.compile import may_fit
-
-    declared = {param.name for param in rules.params}
-    settings = {name: number for name, number in how.settings.items() if name in declared}
-    config = read_config(source.path) if rules.params else {}
-    try:
-        # To say what is wrong with rules that don't fit costs much more than to see that they don't.
-        if not may_fit(rules, source.catalog, target.catalog, settings, config):
-            return None
-        return draft_open(source, target, rules, replace(how, settings=settings)).counts
-    except RuleError:
-        return None
 
 
 def import_mapping(model_type: str) -> Imported:

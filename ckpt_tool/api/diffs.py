@@ -1,13 +1,21 @@
 """Two checkpoints compared, and what to try where little pairs."""
 
+from __future__ import annotations
+
 import os
 import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Protocol, TypeVar
 
+from ckpt_tool.api.left_behind import left_behind_list
 from ckpt_tool.api.long_names import check_names
-from ckpt_tool.diff import Diff, compare_all, compare_digests, diff_catalogs
-from ckpt_tool.errors import InputError
+from ckpt_tool.api.sides import label_of
+from ckpt_tool.diff import Diff, Tolerance, compare_all, compare_digests, diff_catalogs
+from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.keys import Matcher, PatternError, nearest, parse
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
 
 MOST_RULES = 5
@@ -20,30 +28,114 @@ class HasPath(Protocol):
 Side = TypeVar("Side", bound=HasPath)
 
 
-def diff_checkpoints(a: str | os.PathLike[str], b: str | os.PathLike[str], values: bool = False, renames: bool = False) -> Diff:
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is compared, and what counts as equal.
+
+    `values` asks for the tensors' values; `renames` pairs keys that only one side has by alignment, with values as well every tensor by
+    what it holds. `include` and `exclude` are patterns of keys, of both sides; a text stands for a tuple of one. Values may differ by
+    `atol + rtol * |b|`, as in `torch.isclose`; None: by nothing.
+    """
+
+    values: bool = False
+    renames: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    rtol: float | None = None
+    atol: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("include", "exclude"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
+        for name, number in (("--rtol", self.rtol), ("--atol", self.atol)):
+            if number is not None and not 0 <= number < inf:
+                raise InputError(name, f"{number:g} is no tolerance", "give 0 or more, `1e-5` say")
+            if number is not None and not self.values:
+                raise InputError(name, "says what values may differ by, and none are compared", "add `--values`")
+
+    @property
+    def tolerance(self) -> Tolerance | None:
+        return None if self.rtol is None and self.atol is None else Tolerance(self.rtol or 0.0, self.atol or 0.0)
+
+
+def diff_checkpoints(
+    a: str | os.PathLike[str], b: str | os.PathLike[str], values: bool = False, renames: bool = False, how: Comparison | None = None
+) -> Diff:
     """The difference of two checkpoints, any formats; with `values`, of their tensors' values too.
 
-    With `renames`, keys that only one side has are paired by alignment; with values as well, every tensor by what it holds.
+    With `renames`, keys that only one side has are paired by alignment; with values as well, every tensor by what it holds. `how` says
+    everything else.
     """
+    how = how or Comparison(values, renames)
     with open_checkpoint(a) as ours, open_checkpoint(b) as theirs:
         check_names(ours.path, ours.catalog)
         check_names(theirs.path, theirs.catalog)
-        if renames:
-            from ckpt_tool.api.renames import diff_by_alignment
+        one, other = chosen(ours.definite(), theirs.definite(), how)
+        result = _diff_by_alignment(one, other, how) if how.renames else diff_open(one, other, how)
+        beside = _beside(ours, theirs, how)
+        notes = tuple(_not_compared(ours, theirs)) if beside is None else ()
+        layouts = tuple(f"{side.path}: {side.contents.layout}" for side in (ours, theirs) if side.contents.layout)
+        return replace(result, beside=beside, labels=(label_of(ours), label_of(theirs)), notes=notes, layouts=layouts)
 
-            return diff_by_alignment(ours, theirs, values)
-        return diff_open(ours, theirs, values)
+
+def _diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> Diff:
+    from ckpt_tool.api.renames import diff_by_alignment
+
+    return diff_by_alignment(ours, theirs, how.values)
 
 
-def diff_open(ours: Checkpoint, theirs: Checkpoint, values: bool = False) -> Diff:
-    if not values:
+def _beside(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> Diff | None:
+    """The difference of what both files hold outside of their state dicts; what one has alone has nothing to be compared with."""
+    one, other = ours.outside(), theirs.outside()
+    if how.include or how.exclude or not (one.catalog and other.catalog):
+        return None
+    return diff_open(one, other, how)
+
+
+def _not_compared(*sides: Checkpoint) -> Iterator[str]:
+    """What a side holds outside of its state dict, where that was compared with nothing."""
+    for side in sides:
+        left = [one for one in side.contents.left_behind if one.tensors]
+        if left:
+            yield f"not compared: what is outside of the state dict of {side.path}: {left_behind_list(left)}"
+
+
+def diff_open(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> Diff:
+    if not how.values:
         return diff_catalogs(ours.catalog, theirs.catalog)
     for side in (ours, theirs):
         if not side.has_digests:
             hint = "`ckpt show --digests` writes one that has digests"
             raise InputError(side.path, "is a key list, which has no values to compare", hint)
-    compare = compare_all if ours.has_values and theirs.has_values else compare_digests
-    return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare(ours, theirs, keys))
+    if ours.has_values and theirs.has_values:
+        return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare_all(ours, theirs, keys, how.tolerance))
+    return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare_digests(ours, theirs, keys))
+
+
+def chosen(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> tuple[Checkpoint, Checkpoint]:
+    """Both sides with the keys that are to be compared. Raises InputError for a pattern that matches none."""
+    if not (how.include or how.exclude):
+        return ours, theirs
+    keys = dict.fromkeys(key for side in (ours, theirs) for key in (*side.catalog, *side.catalog.unreadable))
+    wanted = _matching("--include", how.include, keys) if how.include else set(keys)
+    wanted -= _matching("--exclude", how.exclude, keys)
+    return ours.only(wanted), theirs.only(wanted)
+
+
+def _matching(option: str, patterns: Sequence[str], keys: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for pattern in patterns:
+        try:
+            matcher = Matcher(parse(pattern))
+        except PatternError as error:
+            raise InputError(option, f"`{pattern}`: {error.message}") from None
+        matching = {key for key in keys if matcher.match(key) is not None}
+        if not matching:
+            near = nearest(pattern, list(keys))
+            raise InputError(option, f"`{pattern}` matches no key of either side", f"nearest key: {near}" if near else None)
+        found |= matching
+    return found
 
 
 def with_values(side: Side) -> Side:
@@ -74,7 +166,18 @@ def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
         text, count = rule
         which = f"all {count} keys" if count == len(result.a) else f"{count} keys"
         return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
-    count = equal_positions(result.a, result.b) if result.a.is_ordered and result.b.is_ordered else 0
-    if 2 * count < min(len(result.a), len(result.b)):
+    if not _pair_by_position(result):
         return []
-    return [f"the first {count} tensors have equal shapes, one by one: ckpt plan {shlex.join(names)} --by position"]
+    return [f"all {len(result.a)} tensors have equal shapes, one by one: ckpt plan {shlex.join(names)} --by position"]
+
+
+def _pair_by_position(result: Diff) -> bool:
+    from ckpt_tool.mapping import plan_by_position
+
+    if equal_positions(result.a, result.b) < max(len(result.a), len(result.b)):
+        return False
+    try:
+        plan_by_position(result.a, result.b)
+    except RuleError:
+        return False
+    return True

@@ -21,7 +21,8 @@ def misfit_hints(diff: Diff) -> list[str]:
     """One line each for what explains some of the differences."""
     if not diff.changes or len(diff.changes) > MOST_KEYS:
         return []
-    return [*_twins(diff), *_fits(diff), *_half_loaded(diff)]
+    # The parts that two ranks hold are no versions of one tensor.
+    return [*_twins(diff), *_fits(diff), *(() if diff.layouts else _half_loaded(diff))]
 
 
 def _twins(diff: Diff) -> Iterator[str]:
@@ -52,14 +53,14 @@ def _fits(diff: Diff) -> Iterator[str]:
         (each.key, each.a.shape, each.b.shape) for each in diff.changes if each.kind == "shape" and each.a and each.b and not each.how
     ]
     found = [Misfit(key, name) for key, ours, theirs in shapes if (name := fit_for(key, ours, theirs))]
-    if not found:
+    rest = [_patterns([each for each in diff.changes if each.kind == kind], diff) for kind in ("only_a", "only_b")]
+    # Where keys are left on both sides, some may be the same under another name; and what nothing adapts is no small difference.
+    if not found or len(found) < len(shapes) or all(rest):
         return
     lines = fit_lines(found, [*diff.a, *diff.b])
-    reasons = ", ".join(WORDS[name] for name in lines)
-    rest = [_patterns([each for each in diff.changes if each.kind == kind], diff) for kind in ("only_a", "only_b")]
-    more = [Misfit(key, "fresh") for key, ours, theirs in shapes if not fit_for(key, ours, theirs)]
-    text = rule_file({**lines, **fit_lines(more, [*diff.a, *diff.b])}, *rest)
-    yield f"{reasons}? a rule file that adapts a to b (`fresh` instead keeps b's): {text}"
+    if len(lines) <= MOST_PATTERNS:
+        reasons = ", ".join(WORDS[name] for name in lines)
+        yield f"{reasons}? a rule file that adapts a to b: {rule_file(lines, *rest)}"
 
 
 def _patterns(entries: Sequence[Entry], diff: Diff) -> list[str]:

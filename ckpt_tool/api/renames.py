@@ -88,7 +88,8 @@ class _Renamed:
     names: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        self.catalog = self.checkpoint.catalog
+        theirs = self.checkpoint.catalog
+        self.catalog = {**theirs, **{key: theirs[name] for key, name in self.names.items()}}
 
     def extent(self, key: str) -> Extent | None:
         return self.checkpoint.extent(self.names.get(key, key))

@@ -22,15 +22,21 @@ def read_rules(how: How) -> RuleSet | None:
     """The rules that `how` names, files before inline ones; None where it names none."""
     from ckpt_tool.mapping import join, read_inline_rules, read_rule_files
 
-    if not (how.rules or how.inline) and (how.drop or how.keep):
-        option = "--drop" if how.drop else "--keep"
-        raise InputError(option, "says what rules leave, and there are none", "`-e '** -> **'` maps what has equal names")
+    if not how.rules and not how.inline:
+        return None
     inline = read_inline_rules(how.inline, how.drop, how.keep) if how.inline or how.drop or how.keep else None
     if not how.rules:
         return inline
     rules = read_rule_files([find_rules(name) for name in how.rules], beside)
     rules = replace(rules, files=tuple(_shown(path) for path in rules.files))
     return join(rules, inline) if inline else rules
+
+
+def read_named(how: How) -> RuleSet:
+    """The keys that `how` names besides another way of mapping than rules, as a set without rules. Raises RuleError."""
+    from ckpt_tool.mapping import read_inline_rules
+
+    return read_inline_rules((), how.drop, how.keep)
 
 
 def _shown(path: str) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.diffs import with_values
 from ckpt_tool.api.how import check_confidence
 from ckpt_tool.api.long_names import check_names
-from ckpt_tool.api.plans import open_target
+from ckpt_tool.api.sides import open_target
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.formats import Checkpoint, open_checkpoint
 
 if TYPE_CHECKING:
     from ckpt_tool.align import Suggestion
+    from ckpt_tool.engine.sources import TensorSource
 
 
 def suggest_rules(
@@ -32,8 +34,18 @@ def suggest_rules(
         check_names(source, ours.catalog)
         check_names(target, theirs.catalog)
         if values:
-            return suggest_by_values(with_values(ours), with_values(theirs), pairs, least)
-        return suggest(ours.catalog, theirs.catalog, pairs, least)
+            found = suggest_by_values(with_values(ours), with_values(theirs), pairs, least)
+        else:
+            found = suggest(ours.catalog, theirs.catalog, pairs, least)
+        return replace(found, doubts=_doubts(found, ours, theirs))
+
+
+def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tuple[str, ...]:
+    """Why the keys that nothing pairs with are not safely dropped and kept."""
+    from ckpt_tool.advising import doubts_in_words, judge
+    from ckpt_tool.api.leftovers import leftovers_of
+
+    return doubts_in_words(judge(leftovers_of(found.plan, source, target)).doubts) if found.plan else ()
 
 
 def _hint(text: str) -> tuple[str, str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Settings, how
-from ckpt_tool.cli.output import NO, YES, say, show_file, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result, style_of
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Checked
@@ -34,21 +35,25 @@ def check(
 
     way = how([rules], settings=settings)
     if invert:
-        raise typer.Exit(_show_inverse(api.invert(source, target, way), output, force, json))
+        inputs = api.files_read([source, target], api.read_rules(way)) if output else []
+        raise typer.Exit(_show_inverse(api.invert(source, target, way), output, force, json, inputs))
     result = api.check(rules, source, target, way)
     if json:
         from ckpt_tool.report.jsons import to_json
         from ckpt_tool.report.problems import check_json
 
-        show_result(to_json(check_json(rules, result.problems, result.notes)))
+        onwards = api.after_check(result.problems, source, target, way)
+        show_result(to_json(check_json(rules, result.problems, result.notes) | {"next": onwards}))
     elif concise:
         _show_lines(result)
     else:
         _show_blocks(result, rules, (source, target), style_of(color, False), quiet)
+        if not quiet:
+            say_next(api.after_check(result.problems, source, target, way))
     raise typer.Exit(NO if result.problems else YES)
 
 
-def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: bool) -> int:
+def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: bool, inputs: Sequence[str]) -> int:
     from ckpt_tool import api
     from ckpt_tool.report.inverse import inverse_json, inverse_text
     from ckpt_tool.report.jsons import to_json
@@ -59,7 +64,7 @@ def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: 
     else:
         say(inverse_text(turned))
     if turned.yaml and output:
-        api.write_text(output, turned.yaml, force)
+        api.write_text(output, turned.yaml, force, inputs)
         say(f"wrote {safe(output)}")
     elif turned.yaml and not json:
         show_file(turned.yaml)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
-from ckpt_tool.cli.output import NO, YES, show_result, style_of
+from ckpt_tool.cli.output import NO, NO_ANSWER, YES, say_next, show_result, style_of
 
 
 def diff(
@@ -16,13 +16,24 @@ def diff(
     renames: Annotated[
         bool, typer.Option("--renames", help="Find tensors that have another name: by names and shapes, with --values by what they hold.")
     ] = False,
+    rtol: Annotated[
+        float | None, typer.Option("--rtol", metavar="R", help="With --values: |a-b| up to atol + R·|b| counts as the same.")
+    ] = None,
+    atol: Annotated[
+        float | None, typer.Option("--atol", metavar="A", help="With --values: |a-b| up to A + rtol·|b| counts as the same.")
+    ] = None,
+    include: Annotated[list[str] | None, typer.Option("--include", metavar="PATTERN", help="Compare these keys alone. Repeatable.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="Leave these keys out. Repeatable.")] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Compare two checkpoints: counts, keys, shapes, dtypes, and on request values. Exit 0 when they are the same."""
+    """Compare two checkpoints: keys, shapes, dtypes, and on request values.
+
+    Exit 0 when they are the same, 1 when they differ, 2 when nothing differs but not all could be compared.
+    """
     if values:
         # Keys are compared side by side, one on each processor; more threads of numpy and torch would only be in the way.
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -30,11 +41,13 @@ def diff(
     from ckpt_tool import api
     from ckpt_tool.report.diff import diff_json, diff_text
 
-    result = api.diff_checkpoints(a, b, values, renames)
+    how = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
+    result = api.diff_checkpoints(a, b, how=how)
     if json:
         from ckpt_tool.report.jsons import to_json
 
-        show_result(to_json(diff_json(result, (a, b), verbose)))
+        show_result(to_json(diff_json(result, (a, b), verbose) | {"next": api.after_diff(result, (a, b), how)}))
     elif not quiet:
-        show_result(diff_text(result, (a, b), style_of(color, verbose), api.diff_hints(result, (a, b))))
-    raise typer.Exit(YES if result.identical else NO)
+        show_result(diff_text(result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))))
+        say_next(api.after_diff(result, (a, b), how))
+    raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)

@@ -48,31 +48,41 @@ def map_(
     # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more than most ops.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from ckpt_tool import api
+    from ckpt_tool.report.left_behind import left_behind_json
     from ckpt_tool.report.plan import names_of, plan_json, plan_text
-    from ckpt_tool.report.problems import problems_text
+    from ckpt_tool.report.problems import refusal_text
     from ckpt_tool.report.written import written_json, written_text
 
     style = style_of(color, verbose)
     if in_place and (output or shards):
         raise InputError("--in-place", "writes no other file", "leave out -o and --max-shard-size")
     with api.planned(source, target, way, in_place) as work:
-        names = names_of(work.source.path, work.target_path, work.rules, way.by)
+        names = names_of(*((work.source.path, work.target_path) if json else work.labels), work.rules, way.by)
         with Progress(work.plan.outputs.nbytes if work.plan else 0, not (quiet or json)) as progress:
             if in_place:
                 written = api.rename(work) if work.plan else None
             else:
                 written = api.write(work, output, force, checksum, size_of(shards), progress, jobs) if work.plan else None
+        onwards = api.WayOn() if written else api.way_on(work, way, "map", *_output_words(output, shards, in_place, force))
         if json:
-            report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)
+            report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
             from ckpt_tool.report.jsons import to_json
 
-            show_result(to_json(report | {"output": written_json(written)}))
+            report |= {"left_behind": left_behind_json(work.left_behind[0])}
+            show_result(to_json(report | {"output": written_json(written), "next": onwards.command}))
         elif not work.plan:
-            say(f"{problems_text(work.problems, style)}\n\nnothing was written")
+            say(refusal_text(work, onwards, style, "nothing was written"))
         elif written and not quiet:
             say(plan_text(work.plan, names, style) + "\n")
-            show_result(written_text(written, work.source.extras, getattr(work.target, "extras", ())))
+            show_result(written_text(written, *work.left_behind))
         raise typer.Exit(YES if written else NO)
+
+
+def _output_words(output: str | None, shards: str | None, in_place: bool, force: bool) -> list[str]:
+    """The options that say where the output goes, for another command."""
+    words = ["-o", output] if output else []
+    words += ["--max-shard-size", shards] if shards else []
+    return words + ["--in-place"] * in_place + ["--force"] * force
 
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}

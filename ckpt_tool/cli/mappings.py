@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Settings, how
-from ckpt_tool.cli.output import NO, YES, say, show_file, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
 
 
@@ -43,11 +43,14 @@ def mappings(
     from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.mappings import mappings_json, mappings_text
 
-    found = api.mappings(source, target, how(settings=settings))
+    way = how(settings=settings)
+    found = api.mappings(source, target, way)
+    onwards = api.after_mappings(found, source, target, way)
     if json:
-        show_result(to_json(mappings_json(found)))
+        show_result(to_json(mappings_json(found) | {"next": onwards}))
     elif not quiet:
         show_result(mappings_text(found, style_of(color, False)))
+        say_next(onwards)
     raise typer.Exit(YES if found else NO)
 
 

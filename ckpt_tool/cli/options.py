@@ -48,7 +48,7 @@ Rules = Annotated[
 ]
 Inline = Annotated[list[str] | None, typer.Option("-e", metavar="RULE", help="One rule, 'SOURCE -> TARGET'. Repeatable.")]
 Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="PATTERN", help="Source keys to leave behind. Repeatable.")]
-Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="PATTERN", help="Target keys that keep their values. Repeatable.")]
+Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="PATTERN", help="Target keys that keep their fresh values. Repeatable.")]
 ByOption = Annotated[By | None, typer.Option("--by", help="Pair by equal names (the default), by position, or by alignment.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=NUMBER", help="The number of a rule's parameter. Repeatable.")]
 Dtype = Annotated[
@@ -63,7 +63,13 @@ ForceOrder = Annotated[bool, typer.Option("--force-order", help="Pair by positio
 MinConfidence = Annotated[
     float | None, typer.Option("--min-confidence", metavar="P", help="What a pair by alignment needs, 0 to 1. Default: 0.9.")
 ]
-ExpectOption = Annotated[int | None, typer.Option("--expect", metavar="N", help="Refuse unless exactly N target tensors are mapped.")]
+ExpectOption = Annotated[
+    int | None,
+    typer.Option("--expect", metavar="N", help="Refuse unless exactly N target tensors are mapped; the rest of both sides may stay."),
+]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="Map what pairs and leave the rest: `rest: {source: drop, target: keep}` in a rule file.")
+]
 
 
 def how(
@@ -77,12 +83,13 @@ def how(
     force_order: ForceOrder = False,
     expect: ExpectOption = None,
     min_confidence: MinConfidence = None,
+    partial: Partial = False,
 ) -> How:
     """The options that say how to map, as one value. Raises InputError for what can't be understood."""
     return How(
         tuple(rules or ()), tuple(inline or ()), tuple(drop or ()), tuple(keep or ()), by.value if by else None,
         dict(_setting(text) for text in settings or ()), _dtype(dtype), force_order, expect,
-        min_confidence,
+        min_confidence, partial,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from ckpt_tool.cli.mishaps import mishap
 from ckpt_tool.cli.options import Color
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
-from ckpt_tool.report.problems import error_text
+from ckpt_tool.report.problems import error_text, next_line
 from ckpt_tool.report.style import Style, safe
 
 YES, NO, NO_ANSWER = 0, 1, 2
@@ -42,6 +42,12 @@ def say(text: str) -> None:
     """Something about the result, for people, on stderr; where that takes no more, there is nobody to tell."""
     with suppress(OSError):
         print(text, file=sys.stderr)
+
+
+def say_next(command: str | None) -> None:
+    """The command to go on with, on the last line."""
+    if command:
+        say(next_line(command))
 
 
 def show_result(text: str) -> None:

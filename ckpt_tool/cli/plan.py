@@ -24,17 +24,19 @@ def plan(
     """Say what becomes of every key of both sides, or list every reason why it can't be done. Writes nothing."""
     from ckpt_tool import api
     from ckpt_tool.report.plan import names_of, plan_json, plan_text, unknown_key, why_text
-    from ckpt_tool.report.problems import problems_text
+    from ckpt_tool.report.problems import refusal_text
 
     style = style_of(color, verbose)
     with api.planned(source, target, way) as work:
-        names = names_of(work.source.path, work.target_path, work.rules, way.by)
+        names = names_of(*((work.source.path, work.target_path) if json else work.labels), work.rules, way.by)
+        onwards = api.WayOn() if work.plan else api.way_on(work, way, "plan")
         if json:
             from ckpt_tool.report.jsons import to_json
 
-            show_result(to_json(plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems)))
+            report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
+            show_result(to_json(report | {"next": onwards.command}))
         elif work.plan is None:
-            say(problems_text(work.problems, style))
+            say(refusal_text(work, onwards, style))
         elif why:
             for key in why:
                 lines = why_text(work.plan, key)

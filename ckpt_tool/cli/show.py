@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
-from ckpt_tool.cli.output import NO, YES, show_file, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, say_next, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
 
 
@@ -14,7 +14,7 @@ def show(
     keys: Annotated[bool, typer.Option("--keys", help="Print a key list: key, dtype and shape, with tabs between.")] = False,
     digests: Annotated[bool, typer.Option("--digests", help="Print a key list with the digest of each tensor's values.")] = False,
     checksum: Annotated[bool, typer.Option("--checksum", help="Print the SHA-256 of each of its files, as sha256sum does.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when unpickling the file would call something.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when unpickling the file would call or import something.")] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -22,15 +22,17 @@ def show(
     debug: Debug = False,
 ) -> None:
     """Show what a checkpoint contains: keys, dtypes, shapes, sizes, and what is no tensor."""
+    from ckpt_tool import api
     from ckpt_tool.formats import format_key_list, open_checkpoint
-    from ckpt_tool.report.show import calls, checksums_text, show_json, show_text
+    from ckpt_tool.report.show import checksums_text, show_json, show_text
 
     with open_checkpoint(path) as checkpoint:
         sums = checkpoint.checksums() if checksum else {}
         if json:
             from ckpt_tool.report.jsons import to_json
 
-            show_result(to_json(show_json(checkpoint) | ({"sha256": sums} if checksum else {})))
+            report = show_json(checkpoint) | ({"sha256": sums} if checksum else {})
+            show_result(to_json(report | {"next": api.after_show(checkpoint)}))
         elif checksum:
             show_file(checksums_text(sums))
         elif keys or digests:
@@ -39,4 +41,5 @@ def show(
             show_file(format_key_list(checkpoint.catalog, checkpoint.digest if digests else None))
         elif not quiet:
             show_result(show_text(checkpoint, style_of(color, verbose)))
-        raise typer.Exit(NO if strict and calls(checkpoint.extras) else YES)
+            say_next(api.after_show(checkpoint))
+        raise typer.Exit(NO if strict and checkpoint.asked else YES)

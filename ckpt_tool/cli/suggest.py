@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet
-from ckpt_tool.cli.output import NO, YES, say, show_file, show_result
+from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result
 
 
 def suggest(
@@ -29,11 +29,15 @@ def suggest(
 
     found = api.suggest_rules(source, target, hint or (), min_confidence, values)
     if output is not None:
-        api.write_text(output, found.text, force)
+        api.write_text(output, found.text, force, api.files_read([source, target]))
+    asked = [word for text in hint or () for word in ("--hint", text)] + ["--values"] * values
+    asked += ["--min-confidence", f"{min_confidence:g}"] if min_confidence is not None else []
+    onwards = None if quiet and not json else api.after_suggestion(found, (source, target), output, asked)
     if json:
-        show_result(to_json(suggestion_json(found, (source, target))))
+        show_result(to_json(suggestion_json(found, (source, target)) | {"next": onwards}))
     elif output is None and not quiet:
         show_file(found.text)
     if not quiet and not json:
         say(suggestion_said(found))
+        say_next(onwards)
     raise typer.Exit(YES if found.is_complete else NO)

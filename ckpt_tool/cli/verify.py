@@ -25,14 +25,17 @@ def verify(
     from ckpt_tool import api
     from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.problems import problems_text
-    from ckpt_tool.report.verified import verified_json, verified_text
+    from ckpt_tool.report.verified import asked_text, verified_json, verified_text
 
     with api.planned(source, target, way) as work:
         mismatches = api.verify(work, output) if work.plan else ()
+        asked = api.asked_by(output) if work.plan else ()
         if json:
-            show_result(to_json(verified_json(output, work.plan, mismatches, work.problems)))
+            show_result(to_json(verified_json(output, work.plan, mismatches, work.problems, asked)))
         elif not work.plan:
             say(problems_text(work.problems, style_of(color, verbose)))
         elif mismatches or not quiet:
             show_result(verified_text(output, work.plan, mismatches, verbose))
+        if asked and not json:
+            say(asked_text(output, asked))
         raise typer.Exit(YES if work.plan and not mismatches else NO)

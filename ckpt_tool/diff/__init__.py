@@ -1,10 +1,11 @@
 """What differs between two checkpoints: keys, shapes, dtypes, and on request values."""
 
-from ckpt_tool.diff.catalogs import Diff, Entry, Kind, diff_catalogs
-from ckpt_tool.diff.measure import Values
+from ckpt_tool.diff.catalogs import READABLE, Diff, Entry, Kind, Uncompared, diff_catalogs
+from ckpt_tool.diff.measure import Tolerance, Values
 from ckpt_tool.diff.renames import Counterpart, diff_renamed
 from ckpt_tool.diff.values import compare_all, compare_digests, compare_values
 
 __all__ = [
-    "Counterpart", "Diff", "Entry", "Kind", "Values", "compare_all", "compare_digests", "compare_values", "diff_catalogs", "diff_renamed",
+    "READABLE", "Counterpart", "Diff", "Entry", "Kind", "Tolerance", "Uncompared", "Values", "compare_all", "compare_digests",
+    "compare_values", "diff_catalogs", "diff_renamed",
 ]  # fmt: skip

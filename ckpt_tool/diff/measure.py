@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from math import isfinite, isnan, nan, sqrt
 from typing import TYPE_CHECKING
 
+from ckpt_tool.diff.numbers import as_numbers, rounded_to
 from ckpt_tool.tensors import DType
 
 if TYPE_CHECKING:
-    from numpy import bool_, float64
-    from numpy.typing import NDArray
+    from ckpt_tool.diff.numbers import Bytes, Marks, Numbers
 
-    Numbers = NDArray[float64]
-    Marks = NDArray[bool_]
 
-Bytes = bytes | memoryview
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What counts as equal enough: |a - b| up to `atol + rtol * |b|`, as `torch.isclose` has it."""
 
-_NUMPY = {
-    DType.F64: "<f8", DType.F32: "<f4", DType.F16: "<f2", DType.I64: "<i8", DType.I32: "<i4", DType.I16: "<i2", DType.I8: "i1",
-    DType.U64: "<u8", DType.U32: "<u4", DType.U16: "<u2", DType.U8: "u1", DType.BOOL: "?",
-    DType.C128: "<f8", DType.C64: "<f4", DType.C32: "<f2",
-}  # fmt: skip
-"""numpy's names; a complex number counts as two."""
+    rtol: float = 0.0
+    atol: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """How two tensors of one shape and dtype differ.
+    """How two tensors of one shape differ.
 
-    `changed` of `elements` differ, NaN being equal to NaN and 0 to -0. `max_abs` is the largest difference, NaN where just
-    one side is NaN; sums are in float64, over the elements that are finite on both sides.
+    `changed` of `elements` differ, NaN being equal to NaN and 0 to -0; where none do, the bytes differ all the same. `tolerated` of them
+    differ by no more than was asked for. `max_abs` is the largest difference, NaN where just one side is NaN; `max_finite`, the largest
+    of those between finite numbers, is only there where others are not. Sums are in float64, over the elements that are finite on both
+    sides. `nans` and `infs` count what is not finite, on either side. `is_cast` tells that the one is the other cast to its type.
     """
 
     elements: int
@@ -40,6 +37,21 @@ class Values:
     dot: float
     squares_a: float
     squares_b: float
+    tolerated: int = 0
+    max_finite: float | None = None
+    nans: tuple[int, int] = (0, 0)
+    infs: tuple[int, int] = (0, 0)
+    is_cast: bool = False
+
+    @property
+    def beyond(self) -> int:
+        """How many elements differ by more than is tolerated."""
+        return self.changed - self.tolerated
+
+    @property
+    def largest(self) -> float:
+        """The largest difference between finite numbers."""
+        return self.max_abs if self.max_finite is None else self.max_finite
 
     @property
     def cosine(self) -> float:
@@ -51,10 +63,14 @@ class Values:
         return Values(
             self.elements + other.elements, self.changed + other.changed, _larger(self.max_abs, other.max_abs),
             self.dot + other.dot, self.squares_a + other.squares_a, self.squares_b + other.squares_b,
+            self.tolerated + other.tolerated, _largest(self, other),
+            (self.nans[0] + other.nans[0], self.nans[1] + other.nans[1]), (self.infs[0] + other.infs[0], self.infs[1] + other.infs[1]),
+            self.is_cast and other.is_cast,
         )  # fmt: skip
 
 
-UNMEASURED = Values(0, 0, nan, 0.0, 0.0, 0.0)
+NOTHING = Values(0, 0, 0.0, 0.0, 0.0, 0.0, is_cast=True)
+UNMEASURED = Values(0, 0, nan, 0.0, 0.0, 0.0, tolerated=-1)
 """They differ; how, is not known."""
 
 
@@ -62,55 +78,70 @@ def _larger(one: float, other: float) -> float:
     return nan if isnan(one) or isnan(other) else max(one, other)
 
 
-def measure(ours: Bytes, theirs: Bytes, dtype: DType) -> Values:
-    """The contiguous little-endian bytes of as many elements on both sides, compared."""
+def _largest(one: Values, other: Values) -> float | None:
+    return None if one.max_finite is other.max_finite is None else max(one.largest, other.largest)
+
+
+def measure(ours: Bytes, theirs: Bytes, dtype: DType, tolerance: Tolerance | None = None) -> Values:
+    """The contiguous little-endian bytes of as many elements of one type on both sides, compared."""
+    a, b = as_numbers(ours, dtype), as_numbers(theirs, dtype)
+    exact = _integers(ours, theirs) if dtype in (DType.I64, DType.U64) else None
+    return _measured(a, b, tolerance, exact)
+
+
+def measure_across(ours: Bytes, theirs: Bytes, dtypes: tuple[DType, DType], tolerance: Tolerance | None = None) -> Values:
+    """The same where the two have different types: what each element means, and whether the one is the other's cast."""
+    from dataclasses import replace
+
+    a, b = as_numbers(ours, dtypes[0]), as_numbers(theirs, dtypes[1])
+    narrow = 0 if dtypes[0].bits < dtypes[1].bits else 1
+    wide, cast = (b, a) if narrow == 0 else (a, b)
+    rounded = rounded_to(wide, dtypes[narrow])
+    return replace(_measured(a, b, tolerance), is_cast=rounded is not None and not _differs(rounded, cast).any())
+
+
+def _measured(a: Numbers, b: Numbers, tolerance: Tolerance | None, exact: Marks | None = None) -> Values:
+    """`exact` marks what differs, where float64 would not tell."""
     import numpy as np
 
-    a, b = _as_numbers(ours, dtype), _as_numbers(theirs, dtype)
     with np.errstate(all="ignore"):
         squares = float(a @ a), float(b @ b)
-        if all(map(isfinite, squares)) and dtype not in (DType.I64, DType.U64):
-            apart = a - b
-            changed = int(np.count_nonzero(apart))
-            return Values(a.size, changed, float(np.abs(apart, out=apart).max()), float(a @ b), *squares)
-        differs = _differs(ours, theirs, a, b, dtype)
+        if all(map(isfinite, squares)) and exact is None:
+            apart = np.abs(a - b)
+            changed, most = int(np.count_nonzero(apart)), float(apart.max(initial=0.0))
+            return Values(a.size, changed, most, float(a @ b), *squares, _tolerated(apart, b, changed, tolerance))
+        differs = _differs(a, b) if exact is None else exact
         finite = np.isfinite(a) & np.isfinite(b)
         x, y = np.where(finite, a, 0), np.where(finite, b, 0)
-        return Values(a.size, int(differs.sum()), _max_abs(a, b, differs), float(x @ y), float(x @ x), float(y @ y))
+        apart = np.where(differs, np.abs(a - b), 0)
+        most = float(np.abs(x - y).max(initial=0.0))
+        return Values(
+            a.size, int(differs.sum()), float(apart.max(initial=0.0)), float(x @ y), float(x @ x), float(y @ y),
+            _tolerated(apart, b, int(differs.sum()), tolerance), most,
+            (int(np.isnan(a).sum()), int(np.isnan(b).sum())), (int(np.isinf(a).sum()), int(np.isinf(b).sum())),
+        )  # fmt: skip
 
 
-def _as_numbers(raw: Bytes, dtype: DType) -> Numbers:
-    """Real numbers in float64."""
+def _tolerated(apart: Numbers, b: Numbers, changed: int, tolerance: Tolerance | None) -> int:
+    """How many of those that differ are no further apart than is tolerated; what is NaN or infinite on one side never is."""
     import numpy as np
 
-    if dtype is DType.BF16:  # the upper half of a float32
-        wide = np.frombuffer(raw, "<u2").astype("<u4")
-        wide <<= 16
-        return wide.view("<f4").astype(np.float64)
-    if dtype in _NUMPY:
-        return np.frombuffer(raw, _NUMPY[dtype]).astype(np.float64)
-    return np.take(_numbers_of_bytes(dtype), np.frombuffer(raw, "u1"))
+    if tolerance is None or not changed:
+        return 0
+    close = apart <= tolerance.atol + tolerance.rtol * np.where(np.isfinite(b), np.abs(b), 0)
+    return changed - int(np.count_nonzero(~close))
 
 
-@cache
-def _numbers_of_bytes(dtype: DType) -> Numbers:
-    """What each byte means in an 8-bit type that numpy lacks: torch says it."""
+def _integers(ours: Bytes, theirs: Bytes) -> Marks:
+    """Which 64-bit integers differ: as they are, for float64 would round them."""
     import numpy as np
 
-    from ckpt_tool.torch_bridge import shown
+    found: Marks = np.not_equal(np.frombuffer(ours, "<i8"), np.frombuffer(theirs, "<i8"))
+    return found
 
-    return np.array(shown(bytes(range(256)), dtype).double().tolist())
 
-
-def _differs(ours: Bytes, theirs: Bytes, a: Numbers, b: Numbers, dtype: DType) -> Marks:
-    """Which elements differ. 64-bit integers are compared as they are: float64 would round them."""
+def _differs(a: Numbers, b: Numbers) -> Marks:
     import numpy as np
 
-    if dtype in (DType.I64, DType.U64):
-        a, b = np.frombuffer(ours, "<i8"), np.frombuffer(theirs, "<i8")
-    return np.not_equal(a, b) & ~(np.isnan(a) & np.isnan(b))
-
-
-def _max_abs(a: Numbers, b: Numbers, differs: Marks) -> float:
-    """NaN where an element is NaN on one side alone, and where infinities of one sign are subtracted."""
-    return float(abs(a - b)[differs].max()) if differs.any() else 0.0
+    found: Marks = np.not_equal(a, b) & ~(np.isnan(a) & np.isnan(b))
+    return found

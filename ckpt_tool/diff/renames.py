@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from ckpt_tool.diff.catalogs import Compare, Diff, Entry, kind_of
+from ckpt_tool.diff.catalogs import Compare, Diff, Entry, kind_of, uncompared
 from ckpt_tool.tensors import Catalog
 
 
@@ -30,13 +30,17 @@ def diff_renamed(a: Catalog, b: Catalog, counterparts: Mapping[str, Counterpart]
     partners = {key: counterparts.get(key) or Counterpart(key) for key in a if key in counterparts or (key in b and key not in taken)}
     changed = {key: _entry(key, a, b, partners.get(key)) for key in a}
     alike = [key for key, other in partners.items() if _is_measured(key, other, a, b)]
+    equal: list[str] = []
     for key, values in zip(alike, compare(alike), strict=True) if compare else ():
-        if values:
+        if values and (values.changed or values.beyond or changed[key]):
             entry = changed[key] or Entry("value", a[key], b[partners[key].key])
             changed[key] = replace(entry, values=values)
+        elif values:
+            equal.append(key)
     theirs = {other.key for other in partners.values()}
     ours = [entry for entry in changed.values() if entry]
-    return Diff(a, b, (*ours, *(Entry("only_b", None, info) for key, info in b.items() if key not in theirs)), compare is not None)
+    added = [Entry("only_b", None, info) for key, info in b.items() if key not in theirs]
+    return Diff(a, b, (*ours, *added), compare is not None, equal=tuple(equal), uncompared=uncompared(a, b))
 
 
 def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry | None:
@@ -52,7 +56,7 @@ def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry
 
 
 def _is_measured(key: str, other: Counterpart, a: Catalog, b: Catalog) -> bool:
-    """Whether values are compared: of one shape and dtype, not known to be equal as they are, and not under another name through ops."""
-    if (a[key].shape, a[key].dtype) != (b[other.key].shape, b[other.key].dtype):
+    """Whether values are compared: of one shape, not known to be equal as they are, and not under another name through ops."""
+    if a[key].shape != b[other.key].shape:
         return False
     return other.key == key if other.how else not other.is_equal

@@ -7,30 +7,33 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from ckpt_tool.engine.inputs import ANYBODY, keep_owner
 from ckpt_tool.engine.temporary import create_temporary, remove_strays
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.files import MORE_FILES
 
 
 @contextmanager
-def atomic_output(path: str, size: int, replace: bool) -> Iterator[int]:
+def atomic_output(path: str, size: int, replace: bool, mode: int = ANYBODY) -> Iterator[int]:
     """A file descriptor of `size` bytes to fill; the file takes its name only when the block ends without an exception.
 
-    A symbolic link is followed: what it points at is replaced. Raises OutputError where the file exists and `replace` is
+    A symbolic link is followed: what it points at is replaced, and leaves its permissions and its owner to the new one. `mode` are the
+    permissions of a file that was not there before, before the umask. Raises OutputError where the file exists and `replace` is
     False, where it can't be created, and where there is no room; what was there before is then untouched. What writers that
     were killed left in the folder is removed first.
     """
     final = os.path.realpath(path)
-    mode = _mode_to_keep(path, final, replace)
+    before = _status_before(path, final, replace)
     folder, name = os.path.split(final)
     remove_strays(folder)
     check_room(path, folder, size)
     with plain_errors(path, size):
-        temporary, fd = create_temporary(folder, name)
+        temporary, fd = create_temporary(folder, name, mode)
     try:
         with plain_errors(path, size):
-            if mode is not None:
-                os.fchmod(fd, mode)
+            if before is not None:
+                keep_owner(fd, before)
+                os.fchmod(fd, stat.S_IMODE(before.st_mode))  # after the owner, whose change takes some bits away
             allocate(fd, size)
             yield fd
             sync(fd)
@@ -46,8 +49,8 @@ def atomic_output(path: str, size: int, replace: bool) -> Iterator[int]:
     sync_folder(folder)
 
 
-def _mode_to_keep(path: str, final: str, replace: bool) -> int | None:
-    """The permissions of the file that will be replaced, or None where there is none."""
+def _status_before(path: str, final: str, replace: bool) -> os.stat_result | None:
+    """The status of the file that will be replaced, or None where there is none."""
     try:
         status = os.stat(final)
     except FileNotFoundError:
@@ -58,7 +61,7 @@ def _mode_to_keep(path: str, final: str, replace: bool) -> int | None:
         raise OutputError(path, "is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is no regular file")
     if not replace:
         raise OutputError(path, "exists already", "`--force` replaces it")
-    return stat.S_IMODE(status.st_mode)
+    return status
 
 
 def check_room(path: str, folder: str, size: int) -> None:

@@ -6,10 +6,12 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from ckpt_tool.engine.atomic import allocate, check_room, plain_errors, sync, sync_folder
+from ckpt_tool.engine.inputs import ANYBODY
 from ckpt_tool.engine.temporary import create_temporary_folder, remove_strays
 from ckpt_tool.errors import OutputError
 
@@ -50,9 +52,9 @@ def atomic_folder(path: str, size: int, own: re.Pattern[str], replace: bool) -> 
 
 
 @contextmanager
-def new_file(path: str, size: int) -> Iterator[int]:
-    """The descriptor of a new file of `size` bytes, durable when the block ends."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+def new_file(path: str, size: int, mode: int = ANYBODY) -> Iterator[int]:
+    """The descriptor of a new file of `size` bytes, durable when the block ends; `mode` are its permissions before the umask."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         allocate(fd, size)
         yield fd
@@ -81,6 +83,7 @@ def _check(path: str, final: str, parent: str) -> None:
 def _publish(path: str, stage: str, final: str, own: re.Pattern[str], replace: bool) -> None:
     if not os.path.isdir(final) or not os.listdir(final):
         try:
+            _keep_permissions(stage, final)
             os.rename(stage, final)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -94,7 +97,7 @@ def _publish(path: str, stage: str, final: str, own: re.Pattern[str], replace: b
 def _replace(path: str, stage: str, final: str, own: re.Pattern[str], replace: bool) -> None:
     if not replace and _has_own(final, own):
         raise _taken_meanwhile(path)
-    os.chmod(stage, os.stat(final).st_mode & 0o7777)
+    _keep_permissions(stage, final)
     for name in _others(final, own):
         os.link(os.path.join(final, name), os.path.join(stage, name), follow_symlinks=False)
     sync_folder(stage)
@@ -105,6 +108,15 @@ def _replace(path: str, stage: str, final: str, own: re.Pattern[str], replace: b
         _exchange(stage, final)
         raise _taken_meanwhile(path)
     _bring_what_came_meanwhile(stage, final, own)
+
+
+def _keep_permissions(stage: str, final: str) -> None:
+    """Gives the new folder the mode and the owner of the one that it replaces, if there is one."""
+    with suppress(FileNotFoundError):
+        status = os.stat(final)
+        with suppress(OSError):
+            os.chown(stage, status.st_uid, status.st_gid)
+        os.chmod(stage, stat.S_IMODE(status.st_mode))  # after the owner, whose change takes some bits away
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class Job:
 
     `replace` allows to replace a file that exists; `checksum` asks for the SHA-256 of what was written, which is read again
     for it; `tell` hears of each tensor that was written. `jobs` threads copy at a time, by default one for each processor,
-    and at most four.
+    and at most four. `others` are files that were read besides the two checkpoints, such as rules.
     """
 
     plan: Plan
@@ -35,6 +35,7 @@ class Job:
     checksum: bool = False
     tell: Tell = lambda nbytes: None
     jobs: int | None = None
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

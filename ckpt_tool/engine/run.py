@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ckpt_tool.engine.atomic import atomic_output
 from ckpt_tool.engine.filling import Job, OutputFile, fill
+from ckpt_tool.engine.inputs import mode_for, refuse_input
 from ckpt_tool.engine.layout import Labels, Member
 from ckpt_tool.engine.safetensors_layout import SafetensorsLayout
 from ckpt_tool.engine.sources import Origin, moved_tensors
@@ -60,7 +61,7 @@ def write_checkpoint(job: Job, path: str) -> Written:
     refuse_inputs(path, job)
     origins = moved_tensors(job.plan, job.source, job.target)
     file = lay_out(job, path, job.plan.outputs, origins)
-    with atomic_output(path, file.layout.size, job.replace) as fd:
+    with atomic_output(path, file.layout.size, job.replace, mode_for(tensor_files(job))) as fd:
         fill(job, origins, [(fd, file)])
         check_unchanged(job)
         sums = {os.path.basename(path): sha256_of(fd, file.layout.size, path)} if job.checksum else {}
@@ -76,14 +77,12 @@ def lay_out(job: Job, path: str, outputs: Catalog, origins: Mapping[str, Origin]
 
 def refuse_inputs(path: str, job: Job) -> None:
     """Raises OutputError where the output is one of the files that are read."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return
-    for checkpoint in (job.source, job.target):
-        for file in checkpoint.files if checkpoint else ():
-            if (status.st_dev, status.st_ino) == file.stamp[:2]:
-                raise OutputError(path, "is one of the inputs", "give the output another name")
+    refuse_input(path, (*tensor_files(job), *job.others))
+
+
+def tensor_files(job: Job) -> list[str]:
+    """The files that the tensors come from."""
+    return [file.path for checkpoint in (job.source, job.target) for file in (checkpoint.files if checkpoint else ())]
 
 
 def check_unchanged(job: Job) -> None:

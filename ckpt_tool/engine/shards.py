@@ -11,7 +11,8 @@ from contextlib import ExitStack
 from ckpt_tool.engine.atomic_folder import atomic_folder, new_file
 from ckpt_tool.engine.copying import write_at
 from ckpt_tool.engine.filling import Job, OutputFile, fill
-from ckpt_tool.engine.run import Written, check_unchanged, lay_out, refuse_inputs
+from ckpt_tool.engine.inputs import mode_for
+from ckpt_tool.engine.run import Written, check_unchanged, lay_out, refuse_inputs, tensor_files
 from ckpt_tool.engine.sources import Origin, moved_tensors
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.files import sha256_of
@@ -37,7 +38,7 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
     size = sum(file.layout.size for file in files.values())
     with atomic_folder(folder, size + len(index), OWN, job.replace) as stage:
         sums = _write_files(job, stage, files, origins)
-        with new_file(os.path.join(stage, INDEX), len(index)) as fd:
+        with new_file(os.path.join(stage, INDEX), len(index), mode_for(tensor_files(job))) as fd:
             write_at(fd, index, 0)
         check_unchanged(job)
     ties = tuple(tie for file in files.values() for tie in file.ties)
@@ -45,8 +46,9 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
 
 
 def _write_files(job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, Origin]) -> dict[str, str]:
+    mode = mode_for(tensor_files(job))
     with ExitStack() as stack:
-        fds = [stack.enter_context(new_file(os.path.join(stage, name), file.layout.size)) for name, file in files.items()]
+        fds = [stack.enter_context(new_file(os.path.join(stage, name), file.layout.size, mode)) for name, file in files.items()]
         fill(job, origins, list(zip(fds, files.values(), strict=True)))
         return {name: sha256_of(fd, files[name].layout.size, name) for name, fd in zip(files, fds, strict=True)} if job.checksum else {}
 

@@ -16,12 +16,12 @@ _NAME = re.compile(r"\..*\.(?P<host>[A-Za-z0-9-]+)\.[0-9]+-[0-9a-f]{8}" + re.esc
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def create_temporary(folder: str, name: str) -> tuple[str, int]:
+def create_temporary(folder: str, name: str, mode: int = 0o666) -> tuple[str, int]:
     """A new file beside the one to be written, as its path and a descriptor that holds its lock. Raises OSError.
 
     Its name says whose it is, `.NAME.HOST.PID-RANDOM.ckpt-tmp`; the lock says that its writer lives, and ends with it.
     """
-    return _create(folder, name, lambda path: os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666), os.unlink)
+    return _create(folder, name, lambda path: os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, mode), os.unlink)
 
 
 def create_temporary_folder(folder: str, name: str) -> tuple[str, int]:

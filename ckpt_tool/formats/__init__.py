@@ -1,23 +1,28 @@
 """Containers of tensors as bytes: what is in them, and where; nothing of them is executed, and no tensor is read on opening.
 
     opening, table        a path → a format → an open Checkpoint
-    folders, index        Hugging Face's folders and sharded models
+    folders, index, numbered → shards        folders, and models in several files
     safetensors, strict_json, key_list, npz, npy, gguf
     torch_zip, zip_directory, torchscript, legacy_stream, legacy_tar, plain_pickle
-    pickle_machine, pickle_opcodes, pickle_literals, pickle_calls, pickle_arrays, nested_storage → pickle_values      a pickle as data
-    pickle_graph, state_dicts, pickled, tensor_layout                                which tensors, and which state dict
+    pickle_machine, pickle_opcodes, pickle_literals, pickle_names, pickle_calls, pickle_arrays, nested_storage → pickle_values
+                          a pickle as data
+    pickle_states, odd_tensors                            what a pickle may do to a tensor; tensors that can't be read
+    pickle_graph, state_dicts, picking, listing, pickled, tensor_layout        which tensors, and which state dict
+    layouts                                               what kind of file it is where it is no whole model
     checkpoint, placement, files, journal, crc, digests, limits, ordering, foreign
 """
 
 from collections.abc import Callable
 
-from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, StateDict
+from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind, StateDict
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.opening import open_checkpoint
 from ckpt_tool.formats.placement import Extent, View
 from ckpt_tool.tensors import Catalog
 
-__all__ = ["Checkpoint", "Contents", "Extent", "Extra", "SourceFile", "StateDict", "View", "format_key_list", "open_checkpoint"]
+__all__ = [
+    "Checkpoint", "Contents", "Extent", "Extra", "LeftBehind", "SourceFile", "StateDict", "View", "format_key_list", "open_checkpoint",
+]  # fmt: skip
 
 
 def format_key_list(catalog: Catalog, digest: Callable[[str], str] | None = None) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from ckpt_tool.errors import InputError
 from ckpt_tool.formats.placement import CHUNK, Extent, Placement, read_view
 from ckpt_tool.tensors import Catalog, TensorInfo
 
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
     from ckpt_tool.formats.files import SourceFile
 
 
+MOST_RIVALS = 10
+"""State dicts that are named to somebody who is to choose one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extra:
     """Something of the file that is no tensor of the state dict: a number, a text, an object whose class was not imported.
 
     `path` leads to it from the file's root (`optimizer.param_groups`); `kind` is `value`, `container`, `object`, `call`
-    (a pickle would have called `text`), `tensor` (quantised, sparse) or `note`.
+    (a pickle would have called `text`), `import` (it would have imported it), `tensor` (quantised, sparse) or `note`.
     """
 
     path: str
@@ -76,6 +81,8 @@ class Contents:
     rivals: tuple[str, ...] = ()
     left_behind: tuple[LeftBehind, ...] = ()
     layout: str = ""
+    beside: Mapping[str, Placement] = field(default_factory=dict)
+    """Where the tensors of `elsewhere` lie."""
 
 
 class Checkpoint:
@@ -88,10 +95,40 @@ class Checkpoint:
         self.versions = contents.versions
         self.extras = contents.extras
 
+    def outside(self) -> Checkpoint:
+        """The same open file with the tensors that are outside of the state dict, under their full paths."""
+        readable = [info for info in self.contents.elsewhere if info.key in self.contents.beside]
+        return Checkpoint(self.path, self.format, Contents(Catalog(readable), self.contents.beside), self.files)
+
+    def only(self, keys: Collection[str]) -> Checkpoint:
+        """The same open checkpoint with these keys alone."""
+        catalog = Catalog(
+            (info for key, info in self.catalog.items() if key in keys),
+            self.catalog.is_ordered,
+            (one for key, one in self.catalog.unreadable.items() if key in keys),
+        )
+        return Checkpoint(self.path, self.format, replace(self.contents, catalog=catalog), self.files)
+
     @property
     def has_values(self) -> bool:
         """False for a key list, which knows names and shapes alone."""
         return bool(self.contents.placements) or not self.catalog
+
+    def definite(self) -> Checkpoint:
+        """The same, for whoever needs one state dict. Raises InputError where several are equally likely, naming all of them."""
+        rivals = self.contents.rivals
+        if not rivals:
+            return self
+        some = rivals[:MOST_RIVALS]
+        more = f" and {len(rivals) - MOST_RIVALS} more" if len(rivals) > MOST_RIVALS else ""
+        fact = f"holds {len(rivals)} state dicts that are equally likely meant: {', '.join(f'`{name}`' for name in some)}{more}"
+        names = " or ".join(f"{self.path}#{name}" for name in some)
+        raise InputError(self.path, fact, f"name one: {names}; or {self.path}#. for all of it")
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What unpickling the file would call or import, each once."""
+        return tuple(sorted({extra.text for extra in self.extras if extra.kind in ("call", "import")}))
 
     def extent(self, key: str) -> Extent | None:
         """The byte range that is this tensor as it stands (contiguous, little-endian), or None where its bytes are computed."""

@@ -12,7 +12,7 @@ from ckpt_tool.formats.files import SourceFile, truncated
 from ckpt_tool.formats.limits import GGUF_PAIRS, GGUF_TENSORS, GGUF_VALUES, HEADER_BYTES, TENSOR_BYTES
 from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.formats.placement import Extent
-from ckpt_tool.tensors import Catalog, DType, TensorInfo, nbytes_of, shape_text
+from ckpt_tool.tensors import Catalog, DType, TensorInfo, UnreadableTensor, nbytes_of, shape_text
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _LAYOUTS = {code: Struct("<" + code) for code in "BbHhIif?Qqd"}
@@ -148,7 +148,7 @@ def _read_tensor(cursor: _Cursor) -> Header:
 def _contents(file: SourceFile, values: dict[str, object], headers: list[Header], start: int, alignment: int) -> Contents:
     infos: list[TensorInfo] = []
     extents: dict[str, Extent] = {}
-    extras = []
+    unreadable: list[UnreadableTensor] = []
     for name, shape, kind, offset in headers:
         if name in extents:
             raise FormatError(file.path, f"has the tensor `{name[:100]}` twice")
@@ -159,12 +159,13 @@ def _contents(file: SourceFile, values: dict[str, object], headers: list[Header]
             size = nbytes_of(_TYPES[kind], shape)
         else:
             size = _size_in_blocks(file, name, shape, kind)
-            extras.append(Extra(name, "tensor", f"quantised {_QUANTISED[kind][0]} {shape_text(shape)}"))
+            unreadable.append(UnreadableTensor(name, "quantised", shape, f"quantised {_QUANTISED[kind][0]} {shape_text(shape)}"))
         extents[name] = _extent(file, size, start + offset)
     _check_overlaps(file, extents)
     placements = {info.key: extents[info.key] for info in infos}
     metadata = {name: str(value)[:10_000] for name, value in values.items()}
-    return Contents(Catalog(infos, are_in_module_order(list(placements))), placements, metadata, extras=tuple(extras))
+    extras = tuple(Extra(tensor.key, "tensor", tensor.text) for tensor in unreadable)
+    return Contents(Catalog(infos, are_in_module_order(list(placements)), unreadable), placements, metadata, extras=extras)
 
 
 def _size_in_blocks(file: SourceFile, name: str, shape: tuple[int, ...], kind: int) -> int:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import re
 from codecs import BOM_UTF8
-from dataclasses import replace
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
 from ckpt_tool.formats.files import AGAIN, SourceFile
-from ckpt_tool.formats.limits import EXTRAS, HEADER_BYTES, OPEN_SHARDS
-from ckpt_tool.formats.ordering import are_in_module_order
-from ckpt_tool.formats.placement import Placement
+from ckpt_tool.formats.limits import EXTRAS, HEADER_BYTES
+from ckpt_tool.formats.numbered import complete_set, open_numbered
+from ckpt_tool.formats.shards import checkpoint_of, join, open_shards
 from ckpt_tool.formats.strict_json import JsonFault, parse_json
-from ckpt_tool.formats.table import FORMATS, HEAD
-from ckpt_tool.tensors import Catalog, TensorInfo
 
-_SHARD_FORMATS = ("safetensors", "torch zip", "torch legacy")
 _DRIVE = re.compile(r"[A-Za-z]:")
+
+
+class Stale(FormatError):
+    """An index that doesn't belong to the shards that lie beside it."""
 
 
 def is_index(file: SourceFile, head: bytes) -> bool:
@@ -31,26 +31,33 @@ def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:
     """The tensors of all shards, in the order of the `weight_map`. Every shard is opened: only it knows its shapes.
 
     Raises FormatError for a shard that is missing or lies outside of the index's folder, and for a tensor that is not in the
-    shard that the index names, or in two. A tensor that the index does not list is an extra.
+    shard that the index names, or in two. A tensor that the index does not list is an extra. Where all numbered shards are
+    there and the index is another's, they are read without it.
     """
     if wanted:
         raise InputError(path, f"no state dict in an index is named `{wanted}`")
     weight_map, total = _read_index(file)
+    try:
+        return _open_shards(file, path, weight_map, total)
+    except Stale as fault:
+        folder = os.path.dirname(file.path)
+        found = complete_set(folder)
+        if found is None:
+            raise
+        note = f"its index is out of date ({fault.fact}); the {found.count} numbered shards beside it were read without it"
+        return open_numbered(folder, path, found, note)
+
+
+def _open_shards(file: SourceFile, path: str, weight_map: dict[str, str], total: object) -> Checkpoint:
     names = list(dict.fromkeys(weight_map.values()))
     _check_names(file, names)
-    shards: dict[str, tuple[SourceFile, Contents]] = {}
+    shards = open_shards(os.path.dirname(file.path), names, file.path)
     try:
-        for name in names:
-            shards[name] = _open_shard(file, name)
-            if len(shards) > OPEN_SHARDS:
-                shards[name][0].release()
-        contents = _join(file, weight_map, {name: contents for name, (_, contents) in shards.items()}, total)
+        contents = _join(file, weight_map, shards.contents, total)
     except BaseException:
-        for shard, _ in shards.values():
-            shard.close()
+        shards.close()
         raise
-    kind = "safetensors index" if names and names[0].endswith(".safetensors") else "torch index"
-    return Checkpoint(path, kind, contents, (file, *(shard for shard, _ in shards.values())))
+    return checkpoint_of(path, shards, contents, "index", file)
 
 
 def _read_index(file: SourceFile) -> tuple[dict[str, str], object]:
@@ -76,55 +83,16 @@ def _check_names(file: SourceFile, names: list[str]) -> None:
     missing = [name for name in names if not os.path.lexists(os.path.join(folder, name))]
     if missing:
         some = ", ".join(name[:200] for name in missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise FormatError(file.path, f"{len(missing)} of its {len(names)} shards are missing: {some}", "download them")
-
-
-def _open_shard(index: SourceFile, name: str) -> tuple[SourceFile, Contents]:
-    path = os.path.join(os.path.dirname(index.path), name)
-    shard = SourceFile(path)
-    try:
-        head = shard.read(0, min(shard.size, HEAD))
-        format = next((one for one in FORMATS if shard.size and one.recognise(head, shard.size)), None)
-        if format is None or format.name not in _SHARD_FORMATS:
-            raise _no_shard(shard, head)
-        if name.endswith(".safetensors") and format.name != "safetensors":
-            raise FormatError(path, f"is named safetensors, but is a {format.name} file", f"it is a shard of {index.path}")
-        return shard, format.read(shard, "")
-    except BaseException:
-        shard.close()
-        raise
-
-
-def _no_shard(shard: SourceFile, head: bytes) -> FormatError:
-    from ckpt_tool.formats.foreign import refuse_foreign
-
-    if not shard.size:
-        return FormatError(shard.path, "is empty (zero bytes)", AGAIN)
-    refuse_foreign(shard, head)
-    return FormatError(shard.path, "is a shard of no format that is known here", AGAIN)
+        raise Stale(file.path, f"{len(missing)} of its {len(names)} shards are missing: {some}", "download them")
 
 
 def _join(file: SourceFile, weight_map: dict[str, str], shards: dict[str, Contents], total: object) -> Contents:
-    infos: list[TensorInfo] = []
-    placements: dict[str, Placement] = {}
-    tied = {name for name, contents in shards.items() if any(info.shares for info in contents.catalog.values())}
-    first: dict[tuple[str, str, str], str] = {}
     for key, name in weight_map.items():
-        info = shards[name].catalog.get(key)
-        if info is None:
-            raise FormatError(file.path, f"says that `{key[:200]}` is in {name}, but it is not", "index and shards don't belong together")
-        infos.append(_named_anew(info, name, first) if name in tied else info)
-        placements[key] = shards[name].placements[key]
+        if key not in shards[name].catalog and key not in shards[name].catalog.unreadable:
+            raise Stale(file.path, f"says that `{key[:200]}` is in {name}, but it is not", "index and shards don't belong together")
     unlisted = _unlisted(file, weight_map, shards)
-    catalog = Catalog(infos, are_in_module_order(list(weight_map)))
-    return Contents(catalog, placements, _metadata(shards), {}, (*_size_note(catalog, total), *unlisted))
-
-
-def _named_anew(info: TensorInfo, shard: str, first: dict[tuple[str, str, str], str]) -> TensorInfo:
-    """A tensor that names the first of its like in the index, which may leave out the shard's first one, or list it later."""
-    shares = first.setdefault((shard, "storage", info.shares or info.key), info.key)
-    same_as = first.setdefault((shard, "tensor", info.same_as or info.key), info.key)
-    return replace(info, shares=None if shares == info.key else shares, same_as=None if same_as == info.key else same_as)
+    listed = [shards[name].catalog[key].nbytes for key, name in weight_map.items() if key in shards[name].catalog]
+    return join(weight_map, shards, [*_size_note(sum(listed), total), *unlisted])
 
 
 def _unlisted(file: SourceFile, weight_map: dict[str, str], shards: dict[str, Contents]) -> list[Extra]:
@@ -140,15 +108,9 @@ def _unlisted(file: SourceFile, weight_map: dict[str, str], shards: dict[str, Co
     return extras[:EXTRAS] + more
 
 
-def _metadata(shards: dict[str, Contents]) -> dict[str, str]:
-    """What the shards' own metadata say alike."""
-    each = [contents.metadata for contents in shards.values()]
-    return {name: text for name, text in each[0].items() if all(one.get(name) == text for one in each)} if each else {}
-
-
-def _size_note(catalog: Catalog, total: object) -> list[Extra]:
+def _size_note(nbytes: int, total: object) -> list[Extra]:
     """`total_size` is often wrong, or a fraction, and nothing depends on it."""
-    if total is None or total == catalog.nbytes:
+    if total is None or total == nbytes:
         return []
     said = total if isinstance(total, int | float) else "no number"
-    return [Extra("", "note", f"the index says {said} bytes; its tensors have {catalog.nbytes}")]
+    return [Extra("", "note", f"the index says {said} bytes; its tensors have {nbytes}")]

@@ -10,9 +10,9 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.limits import PICKLE_BYTES
-from ckpt_tool.formats.pickle_calls import is_same_storage, make_storage
+from ckpt_tool.formats.pickle_calls import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle_machine import Persistent, PickleMachine, refuse_persistent
-from ckpt_tool.formats.pickle_values import PickleFault, StorageRef
+from ckpt_tool.formats.pickle_values import Asked, PickleFault, StorageRef
 from ckpt_tool.formats.pickled import pickled_contents
 from ckpt_tool.formats.placement import Extent, Storage
 from ckpt_tool.formats.tensor_layout import Locate, narrow
@@ -33,15 +33,15 @@ def read(file: SourceFile, wanted: str) -> Contents:
         raise FormatError(file.path, "its list of storages is no list of different keys", AGAIN)
     extents, end = _find_storages(file, stream.pos, keys, storages.roots)
     notes = [f"{file.size - end} bytes follow the last storage"] if end < file.size else []
-    return pickled_contents(value, file.path, wanted, _locator(file, extents), stream.calls, notes=notes)
+    return pickled_contents(value, file.path, wanted, _locator(file, extents), stream.asked, notes=notes)
 
 
 class Stream:
-    """Pickles one after the other in a file; `calls` gathers what any of them would have called."""
+    """Pickles one after the other in a file; `asked` gathers what any of them asks for."""
 
     def __init__(self, file: SourceFile, pos: int = 0, end: int | None = None) -> None:
         self.file, self.pos, self.end = file, pos, file.size if end is None else end
-        self.calls: dict[str, None] = {}
+        self.asked = Asked()
 
     def load(self, name: str, persistent: Persistent = refuse_persistent) -> object:
         """The next one. Its length is known only when it has been read: it is tried on longer and longer windows."""
@@ -57,7 +57,7 @@ class Stream:
                 window *= 16
                 continue
             self.pos += machine.pos
-            self.calls |= machine.calls
+            self.asked = self.asked.and_also(machine.asked)
             return value
 
 
@@ -72,9 +72,10 @@ class LegacyStorages:
             raise PickleFault("refers to something outside that is no storage")
         if identity[0] == "module" and len(identity) == 4:
             return identity[1]  # with it come the file name and the text of the class's source, which nothing needs
-        _, kind, key, _, count, *view = identity if len(identity) > 4 else (*identity, None)
+        _, kind, key, place, count, *view = identity if len(identity) > 4 else (*identity, None)
         if identity[0] != "storage" or type(key) is not str or len(key) > 100:
             raise PickleFault("names a storage as torch.save never does")
+        check_location(place)
         found = make_storage(kind, key, count)
         root = self.roots.setdefault(key, found)
         if not is_same_storage(root, found):

@@ -14,7 +14,7 @@ from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.legacy_stream import Stream
 from ckpt_tool.formats.limits import DIMENSIONS, TAR_RECORDS
-from ckpt_tool.formats.pickle_calls import make_storage
+from ckpt_tool.formats.pickle_calls import check_location, make_storage
 from ckpt_tool.formats.pickle_values import PickleFault, StorageRef, TensorRef
 from ckpt_tool.formats.pickled import pickled_contents
 from ckpt_tool.formats.placement import Extent, Storage
@@ -29,8 +29,10 @@ def read(file: SourceFile, wanted: str) -> Contents:
     missing = [name for name in _MEMBERS if name not in members]
     if missing:
         raise FormatError(file.path, f"is a tar archive without `{missing[0]}`, so not one of torch's", "unpack it first")
-    storages, extents = _read_storages(file, Stream(file, *members["storages"]))
-    tensors = _read_tensors(file, Stream(file, *members["tensors"]), storages)
+    described = [Stream(file, *members[name]) for name in ("storages", "tensors")]
+    storages, extents = _read_storages(file, described[0])
+    tensors = _read_tensors(file, described[1], storages)
+    asked = described[0].asked.and_also(described[1].asked)
     stream = Stream(file, *members["pickle"])
 
     def find(identity: object) -> object:
@@ -45,7 +47,7 @@ def read(file: SourceFile, wanted: str) -> Contents:
         return extents[storage.key]
 
     value = stream.load("pickle", find)
-    return pickled_contents(value, file.path, wanted, locate, stream.calls)
+    return pickled_contents(value, file.path, wanted, locate, asked.and_also(stream.asked))
 
 
 def _read_storages(file: SourceFile, stream: Stream) -> tuple[dict[int, StorageRef], dict[str, Extent]]:
@@ -55,9 +57,9 @@ def _read_storages(file: SourceFile, stream: Stream) -> tuple[dict[int, StorageR
         fields = stream.load("a storage")
         if type(fields) is not tuple or len(fields) != 3 or type(fields[0]) is not int or fields[0] in storages:
             raise FormatError(file.path, "describes a storage as torch.save never does")
-        key, _, kind = fields
+        key, place, kind = fields
         (count,) = unpack("<q", _take(file, stream, 8))
-        storage = _storage(file, kind, str(key), count)
+        storage = _storage(file, kind, str(key), count, place)
         extents[storage.key] = Extent(file, stream.pos, count * storage.itemsize)
         stream.pos += extents[storage.key].length
         if stream.pos > stream.end:
@@ -114,8 +116,9 @@ def _take(file: SourceFile, stream: Stream, size: int) -> bytes:
     return file.read(stream.pos - size, size)
 
 
-def _storage(file: SourceFile, kind: object, key: str, count: int) -> StorageRef:
+def _storage(file: SourceFile, kind: object, key: str, count: int, place: object) -> StorageRef:
     try:
+        check_location(place)
         return make_storage(kind, key, count)
     except PickleFault as fault:
         raise FormatError(file.path, str(fault)) from None

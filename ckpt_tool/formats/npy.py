@@ -8,10 +8,10 @@ from itertools import permutations
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
-from ckpt_tool.formats.pickle_arrays import element_type
+from ckpt_tool.formats.pickle_arrays import element_type, is_text
 from ckpt_tool.formats.placement import Deflated, Extent, Placement, Storage, View
 from ckpt_tool.formats.tensor_layout import contiguous_stride
-from ckpt_tool.tensors import Catalog, Shape, TensorInfo, nbytes_of
+from ckpt_tool.tensors import Catalog, Shape, TensorInfo, UnreadableTensor, nbytes_of
 
 MAGIC = b"\x93NUMPY"
 HEADER_BYTES = 10_000
@@ -33,12 +33,17 @@ def read(file: SourceFile, wanted: str) -> Contents:
     found = read_array(Extent(file, 0, file.size), "", file.path)
     if isinstance(found, Extra):
         return Contents(Catalog([]), {}, extras=(found,))
+    if isinstance(found, UnreadableTensor):
+        return Contents(Catalog([], unreadable=[found]), {}, extras=(Extra("", "tensor", found.text),))
     info, placement = found
     return Contents(Catalog([info]), {"": placement})
 
 
-def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Placement] | Extra:
-    """An array with its bytes; texts, dates and structures are only named. Raises FormatError, also for arrays of objects."""
+def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Placement] | UnreadableTensor | Extra:
+    """An array with its bytes; texts and dates are only named, and structures are what can't be read.
+
+    Raises FormatError, also for arrays of objects.
+    """
     raw = _head(storage)
     named = f"`{key[:200]}`" if key else "the file"
     type_text, is_fortran, shape, start = _parse_header(raw, storage.length, named, path)
@@ -47,7 +52,8 @@ def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Place
     kind = element_type(type_text)
     if kind is None:
         lost = "; as numpy writes bfloat16 and the like, whose names it loses" if type_text.lstrip("<>|=") in ("V1", "V2") else ""
-        return Extra(key, "tensor", f"array {type_text} {'×'.join(map(str, shape))}{lost}")
+        text = f"array {type_text} {'×'.join(map(str, shape))}{lost}"
+        return Extra(key, "tensor", text) if is_text(type_text) else UnreadableTensor(key, "array", shape, text)
     dtype, is_swapped = kind
     have, need = storage.length - start, nbytes_of(dtype, shape)
     if have < need and not key:

@@ -8,7 +8,7 @@ from ckpt_tool.formats.npy import read_array
 from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.formats.placement import Placement
 from ckpt_tool.formats.zip_directory import read_directory
-from ckpt_tool.tensors import Catalog, TensorInfo
+from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
 
 
 def read(file: SourceFile, wanted: str) -> Contents:
@@ -19,6 +19,7 @@ def read(file: SourceFile, wanted: str) -> Contents:
     if file.size <= CHECK_ON_OPEN:
         archive.check()
     infos: list[TensorInfo] = []
+    unreadable: list[UnreadableTensor] = []
     placements: dict[str, Placement] = {}
     extras = [Extra("", "note", note) for note in archive.notes]
     for member in archive.members.values():
@@ -29,7 +30,10 @@ def read(file: SourceFile, wanted: str) -> Contents:
         found = read_array(archive.placement(member), member.name.removesuffix(".npy"), file.path)
         if isinstance(found, Extra):
             extras.append(found)
+        elif isinstance(found, UnreadableTensor):
+            unreadable.append(found)
+            extras.append(Extra(found.key, "tensor", found.text))
         else:
             infos.append(found[0])
             placements[found[0].key] = found[1]
-    return Contents(Catalog(infos, are_in_module_order([info.key for info in infos])), placements, extras=tuple(extras))
+    return Contents(Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable), placements, extras=tuple(extras))

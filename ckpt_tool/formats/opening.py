@@ -9,13 +9,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import FormatError, InputError
-from ckpt_tool.formats.checkpoint import Checkpoint, Contents
+from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.journal import refuse_half_changed
+from ckpt_tool.formats.layouts import with_layout
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.table import FORMATS, HEAD
+
+if TYPE_CHECKING:
+    from ckpt_tool.formats.numbered import Numbered
 
 STDIN = "-"
 
@@ -23,7 +28,8 @@ STDIN = "-"
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint at `path`: `run.pth`, a folder, `model.safetensors.index.json`, a key list, `-` for one on stdin.
 
-    `run.pth#ema` takes the state dict of that name inside the file. Reads what describes the tensors, not their values.
+    `run.pth#ema` takes the state dict of that name inside the file, `run.pth#.` all of the file under its full paths.
+    Reads what describes the tensors, not their values.
     Raises InputError where there is no such thing, FormatError where it is broken or of no known format.
     """
     path = os.fspath(path)
@@ -35,7 +41,10 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     if _is_folder(location):
         from ckpt_tool.formats.folders import find_checkpoint
 
-        location = find_checkpoint(location)
+        found = find_checkpoint(location)
+        if not isinstance(found, str):
+            return _open_shards(location, path, wanted, found)
+        location = found
     refuse_half_changed(location)
     file = SourceFile(location)
     try:
@@ -46,11 +55,20 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         raise
 
 
+def _open_shards(folder: str, path: str, wanted: str, found: Numbered) -> Checkpoint:
+    from ckpt_tool.formats.numbered import open_numbered
+
+    _refuse_unused(path, wanted)
+    with _collector_paused():
+        return open_numbered(folder, path, found)
+
+
 @contextmanager
 def _collector_paused() -> Iterator[None]:
     """Opening makes many small objects that stay, and no cycles: looking for cycles among them would double its time."""
     was_enabled = gc.isenabled()
-    gc.disable()
+    if was_enabled:  # else another thread has paused it, and may go on before this one does
+        gc.disable()
     try:
         yield
     finally:
@@ -79,9 +97,10 @@ def _open_file(file: SourceFile, path: str, wanted: str) -> Checkpoint:
     head = file.read(0, min(file.size, HEAD))
     for format in FORMATS:
         if format.recognise(head, file.size):
+            if not format.has_names:
+                _refuse_unused(path, wanted)
             contents = format.read(file, wanted)
-            _refuse_unused(contents, path, wanted)
-            return Checkpoint(path, format.name, contents, (file,))
+            return Checkpoint(path, format.name, with_layout(contents, file.path), (file,))
     return _open_text(file, head, path, wanted)
 
 
@@ -96,12 +115,12 @@ def _open_text(file: SourceFile, head: bytes, path: str, wanted: str) -> Checkpo
     refuse_foreign(file, head)
     if not is_key_list(file.path, head):
         raise unknown_format(file, head)
+    _refuse_unused(path, wanted)
     contents = read_key_list(BytesIO(file.read(0, min(file.size, KEY_LIST_BYTES + 1))), file.path)
-    _refuse_unused(contents, path, wanted)
     return Checkpoint(path, "key list", contents, (file,))
 
 
-def _refuse_unused(contents: Contents, path: str, wanted: str) -> None:
+def _refuse_unused(path: str, wanted: str) -> None:
     """Formats that hold a single state dict have no names for it."""
-    if wanted and contents.taken != wanted:
+    if wanted:
         raise InputError(path, f"no state dict in the file is named `{wanted}`", "it holds one, which has no name")

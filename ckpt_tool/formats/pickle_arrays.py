@@ -20,7 +20,8 @@ _SCALARS = {
     "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?",
 }  # fmt: skip
 
-_EXTENSIONS = ("ml_dtypes", "jaxlib.xla_extension")
+_TEXTS = ("U", "S", "a", "M", "m")
+EXTENSIONS = ("ml_dtypes", "jaxlib.xla_extension")
 """Modules whose classes are element types; jaxlib had them before ml_dtypes did."""
 
 
@@ -28,7 +29,7 @@ def make_type(args: tuple[object, ...]) -> object:
     """`numpy.dtype('f8', False, True)` or `numpy.dtype(ml_dtypes.bfloat16, False, True)`; the byte order comes with its state."""
     named = args[0] if args else None
     if type(named) is Global:
-        return ArrayType(named.name if named.module in _EXTENSIONS and named.name in ARRAY_TYPES else named.full_name)
+        return ArrayType(named.name if named.module in EXTENSIONS and named.name in ARRAY_TYPES else named.full_name)
     return ArrayType(named if type(named) is str else "")
 
 
@@ -110,3 +111,13 @@ def element_type(type_text: str) -> tuple[DType, bool] | None:
     """The element type of numpy's text, and whether its bytes are big-endian; None for texts, dates, objects, structures."""
     dtype = ARRAY_TYPES.get(type_text.lstrip("<>|="))
     return (dtype, type_text[:1] == ">" and dtype.itemsize > 1) if dtype else None
+
+
+def is_numeric(array: ArrayRef) -> bool:
+    """Whether an array is one of numbers, of objects or of structures: not a text or a date, and not a scalar of an unknown type."""
+    return not is_text(array.type_text) if array.type_text else bool(array.shape)
+
+
+def is_text(type_text: str) -> bool:
+    """Whether numpy's text of a type is that of texts or dates."""
+    return type_text.lstrip("<>|=")[:1] in _TEXTS

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
+from ckpt_tool.formats.odd_tensors import (
+    of_subclass,
+    rebuild_nested,
+    rebuild_quantised,
+    rebuild_sparse,
+    rebuild_unset,
+    rebuild_without_data,
+    rebuild_wrapper,
+    size_text,
+    torch_type_name,
+)
 from ckpt_tool.formats.pickle_arrays import element_type, make_array, make_from_buffer, make_scalar, make_type
 from ckpt_tool.formats.pickle_graph import describe
+from ckpt_tool.formats.pickle_states import as_parameter, check_gradient, has_plain_attributes, with_attributes, with_lazy_bits
 from ckpt_tool.formats.pickle_values import ArrayRef, Bag, Global, ObjectDict, OddTensor, Opaque, PickleFault, StorageRef, TensorRef
-from ckpt_tool.tensors import DType, shape_text
+from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import DTYPES
 
 Args = tuple[object, ...]
@@ -25,28 +39,35 @@ ODD_STORAGE_SIZES = {
 }  # fmt: skip
 """Bytes of one element of the storage classes that have no element type of ours."""
 
-_SIZES: dict[str, tuple[DType | None, int]] = {
+STORAGE_SIZES: dict[str, tuple[DType | None, int]] = {
     **{name: (dtype, dtype.itemsize) for name, dtype in STORAGE_TYPES.items()},
     **{name: (None, size) for name, size in ODD_STORAGE_SIZES.items()},
 }
-_STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage", "torch.xpu", "torch.npu", "torch.hpu", "torch.mtia", "torch.sparse")
+STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage", "torch.xpu", "torch.npu", "torch.hpu", "torch.mtia", "torch.sparse")
 MOST_ELEMENTS = 1 << 60
-
-_NEGATED = frozenset((
-    DType.F64, DType.F32, DType.F16, DType.BF16, DType.C128, DType.C64, DType.C32, DType.I64, DType.I32, DType.I16, DType.I8, DType.U8,
-))  # fmt: skip
-
-NOTHING = StorageRef("", "", None, 1, 0)
+_LOCATION = re.compile(
+    "(?:cpu|cuda|mps|xpu|hpu|mtia|xla|ipu|maia|hip|npu|mlu|musa|gcu|sdaa|dipu|privateuseone|lazy|fpga|ort|ve|vulkan|opencl|mkldnn|ideep)"
+    "(?::?[0-9]{1,4})?"
+)
+"""Devices that torch has, or that it is built with elsewhere; not `meta`, whose tensors have no values."""
 
 
 def make_storage(kind: object, key: str, count: object, start: int = 0) -> StorageRef:
     """What a persistent id stands for. Raises PickleFault."""
     if type(count) is not int or not 0 <= count < MOST_ELEMENTS:
         raise PickleFault(f"has a storage of {count if type(count) is int and abs(count) < 1 << 200 else 'impossibly many'} elements")
-    if type(kind) is not Global or kind.module not in _STORAGE_MODULES or kind.name not in _SIZES:
+    if type(kind) is not Global or kind.module not in STORAGE_MODULES or kind.name not in STORAGE_SIZES:
         raise PickleFault("has a storage of a type that torch does not have")
-    dtype, size = _SIZES[kind.name]
+    dtype, size = STORAGE_SIZES[kind.name]
     return StorageRef(key, kind.name, dtype, size, count, start)
+
+
+def check_location(place: object) -> None:
+    """Raises PickleFault for a device that torch does not have, and for `meta`, where torch would give no values."""
+    text = place.decode("ascii", "replace") if isinstance(place, bytes) else place
+    if not isinstance(text, str) or not _LOCATION.fullmatch(text):
+        shown = f" `{text[:40]}`" if isinstance(text, str) else ""
+        raise PickleFault(f"has a storage on the device{shown}, where torch has no values")
 
 
 def is_same_storage(one: StorageRef, other: StorageRef) -> bool:
@@ -56,87 +77,90 @@ def is_same_storage(one: StorageRef, other: StorageRef) -> bool:
 
 
 def rebuild_tensor(args: Args) -> object:
-    """(storage, offset, size, stride, requires_grad, hooks[, lazy bits]): `_rebuild_tensor` and `_rebuild_tensor_v2`."""
-    storage, offset, size, stride = args[:4]
+    """`_rebuild_tensor`: (storage, offset, size, stride)."""
+    storage, offset, size, stride = args
     if type(storage) is not StorageRef or storage.dtype is None:
         return without_storage(storage)
-    made = TensorRef(storage, storage.dtype, size, stride, offset)
-    return with_lazy_bits(made, args[6]) if len(args) > 6 else made
+    return TensorRef(storage, storage.dtype, size, stride, offset)
+
+
+def rebuild_tensor_v2(args: Args) -> object:
+    """(storage, offset, size, stride, requires_grad, hooks[, lazy bits])."""
+    flag, _, *bits = args[4:]
+    made = rebuild_tensor(args[:4])
+    return _checked(made, flag, bits)
 
 
 def rebuild_tensor_v3(args: Args) -> object:
     """(untyped storage, offset, size, stride, requires_grad, hooks, dtype[, lazy bits])."""
-    storage, offset, size, stride, _, _, kind = args[:7]
+    storage, offset, size, stride, flag, _, kind, *bits = args
     if type(storage) is not StorageRef:
         return without_storage(storage)
     name = torch_type_name(kind)
     dtype = DTYPES.get(name)
     if dtype is None or (dtype is DType.F4 and size == ()):  # two elements without a dimension to count them in
-        return OddTensor(f"{name} {size_text(size)}")
-    made = TensorRef(storage, dtype, size, stride, offset)
-    return with_lazy_bits(made, args[7]) if len(args) > 7 else made
+        return OddTensor("other", f"{name} {size_text(size)}", size)
+    return _checked(TensorRef(storage, dtype, size, stride, offset), flag, bits)
+
+
+def _checked(made: object, flag: object, bits: list[object]) -> object:
+    """The tensor with its flag and bits looked at, as torch looks at them."""
+    if len(bits) > 1:
+        raise PickleFault("makes a tensor of more than torch does")
+    if type(made) is TensorRef:
+        check_gradient(made.dtype, flag)
+        with_lazy_bits(made, bits[0] if bits else None)
+    return made
 
 
 def without_storage(storage: object) -> object:
     if type(storage) is Opaque:
-        return OddTensor(f"a tensor in what {storage.type_name} would have made")
+        return OddTensor("other", f"a tensor in what {storage.type_name} would have made")
     raise PickleFault("has a tensor without a storage")
 
 
-def torch_type_name(kind: object) -> str:
-    if type(kind) is not Global or kind.module != "torch":
-        raise PickleFault("has a tensor of a type that torch does not have")
-    return kind.name
-
-
-def with_lazy_bits(tensor: TensorRef, bits: object) -> TensorRef:
-    if isinstance(bits, dict):
-        tensor.conjugate, tensor.negative = bits.get("conj") is True, bits.get("neg") is True
-    if tensor.negative and tensor.dtype not in _NEGATED:
-        raise PickleFault(f"has a negative view of {tensor.dtype.value}, which torch can't negate")
-    return tensor
-
-
 def rebuild_parameter(args: Args) -> object:
-    return args[0]
+    """`_rebuild_parameter`: (tensor, requires_grad, hooks)."""
+    data, flag, _ = args
+    return as_parameter(data, flag)
+
+
+def rebuild_parameter_with_state(args: Args) -> object:
+    """(tensor, requires_grad, hooks, attributes)."""
+    return with_attributes(rebuild_parameter(args[:3]), *args[3:])
+
+
+def parameter(args: Args) -> object:
+    """`torch.nn.Parameter()`, or of (tensor[, requires_grad]): the class itself."""
+    if not args:
+        return new_tensor(DType.F32, "flags")
+    data, *flag = args
+    if len(flag) > 1:
+        raise PickleFault("makes a Parameter of more than torch does")
+    return as_parameter(data, flag[0] if flag else True)
+
+
+def variable(args: Args) -> object:
+    """A Variable of torch 0.3, or a Buffer: (tensor, ..)."""
+    return as_parameter(args[0], False)
 
 
 def rebuild_from_type(args: Args) -> object:
-    """(function, type, arguments, state): a tensor of a subclass. What no known function rebuilds stays an object."""
+    """(function, class, arguments, state): a tensor of a subclass, or one with attributes.
+
+    One of a class that is not known is read as plain where it has nothing but plain attributes; else it is only listed.
+    """
     function, kind, inner, state = args
     rebuild = function.known if type(function) is Global else None
-    if rebuild in TENSOR_CALLS and rebuild is not None and type(inner) is tuple:
-        return rebuild(inner)
-    return Opaque(kind, (function, inner), state)
-
-
-def rebuild_quantised(args: Args) -> object:
-    storage, _, size = args[:3]
-    name = storage.type_name.removesuffix("Storage") if type(storage) is StorageRef else "?"
-    return OddTensor(f"quantised {name} {size_text(size)}")
-
-
-def rebuild_sparse(args: Args) -> object:
-    """(layout, (indices, values, size[, coalesced])), or with two index tensors for the compressed layouts."""
-    layout, data = args
-    position = 2 if layout == "torch.sparse_coo" else 3
-    size = data[position] if type(data) is tuple and len(data) > position else None
-    return OddTensor(f"sparse ({layout if type(layout) is str else 'unknown layout'}) {size_text(size)}")
-
-
-def rebuild_without_data(args: Args) -> object:
-    kind, size = args[:2]
-    return OddTensor(f"without data, {torch_type_name(kind)} {size_text(size)}")
-
-
-def rebuild_nested(args: Args) -> object:
-    return OddTensor("nested")
-
-
-def rebuild_wrapper(args: Args) -> object:
-    kind, dtype, size = args[:3]
-    name = kind.full_name if type(kind) is Global else "a subclass"
-    return OddTensor(f"{name}, {torch_type_name(dtype)} {size_text(size)}")
+    if rebuild not in PLAIN_TENSORS or rebuild is None or type(inner) is not tuple:
+        return of_subclass(kind, function, inner, state)
+    made = rebuild(inner)
+    if type(kind) is Global and kind.known in (any_tensor, parameter):
+        flags = replace(made, takes="flags") if type(made) is TensorRef and kind.known is parameter else made
+        return with_attributes(flags, state)
+    if type(made) is not TensorRef or type(kind) is not Global or kind.known is not None:
+        raise PickleFault("makes a tensor of a class that is none of tensors")
+    return with_attributes(made, state) if has_plain_attributes(state) else of_subclass(kind, function, inner, state)
 
 
 def rebuild_from_array(args: Args) -> object:
@@ -144,26 +168,40 @@ def rebuild_from_array(args: Args) -> object:
 
     Before torch 1.12 those of BF16 were arrays of F32 (torch/_tensor.py, `_reduce_ex_internal`).
     """
-    data, kind = args[:2]
+    data, kind, place, flag = args
     wanted = DTYPES.get(torch_type_name(kind))
+    if place == "meta":
+        return OddTensor("meta", f"without data, {describe(data)}")
+    check_location(place)
     if isinstance(data, ArrayRef):
         given, _ = element_type(data.type_text) or (None, False)
     elif isinstance(data, TensorRef):
         given = data.dtype
     else:
         return data
-    return data if given and given is wanted else OddTensor(f"{describe(data)}, which becomes {torch_type_name(kind)} on loading")
-
-
-def size_text(size: object) -> str:
-    is_shape = type(size) is tuple and len(size) <= 64 and all(type(one) is int and abs(one) < 1 << 63 for one in size)
-    return shape_text(size) if is_shape else "of an unknown shape"
+    if wanted:
+        check_gradient(wanted, flag)
+    if given and given is wanted:
+        return replace(data, takes="", attributes=()) if type(data) is TensorRef else data
+    return OddTensor("cast", f"{describe(data)}, which becomes {torch_type_name(kind)} on loading", data.shape, (data,))
 
 
 def legacy_tensor(name: str) -> Call:
-    """`torch.FloatTensor` of torch 0.2 and 0.3: its state follows."""
+    """`torch.FloatTensor` of torch 0.2 and 0.3, whose place follows as its state; of numbers or sizes, a tensor that is not read."""
     dtype = STORAGE_TYPES[name.removesuffix("Tensor") + "Storage"]
-    return lambda args: TensorRef(NOTHING, dtype, (), (), 0) if not args else NotImplemented
+    return lambda args: new_tensor(dtype, "place") if not args else OddTensor("other", f"made by calling torch.{name}", None, args)
+
+
+def any_tensor(args: Args) -> object:
+    """`torch.Tensor`, the class itself."""
+    return new_tensor(DType.F32, "place") if not args else OddTensor("other", "made by calling torch.Tensor", None, args)
+
+
+def new_tensor(dtype: DType, takes: str) -> TensorRef:
+    """A tensor of no element in a storage of its own."""
+    storage = StorageRef("", "", dtype, dtype.itemsize, 0, content=b"")
+    storage.key = f"inside {id(storage)}"
+    return TensorRef(storage, dtype, (0,), (1,), 0, takes=takes)
 
 
 def ordered_dict(args: Args) -> object:
@@ -221,10 +259,11 @@ def storage_from_bytes(args: Args) -> object:
     from ckpt_tool.formats.nested_storage import read_nested_storage
 
     found = read_nested_storage(args[0]) if isinstance(args[0], bytes) else None
-    if found is None or found[0] not in _SIZES:
+    if found is None or found[0] not in STORAGE_SIZES:
         return NotImplemented
-    name, count, content = found
-    dtype, itemsize = _SIZES[name]
+    name, place, count, content = found
+    check_location(place)
+    dtype, itemsize = STORAGE_SIZES[name]
     made = StorageRef("", name, dtype, itemsize, count, content=content)
     made.key = f"inside {id(made)}"
     return made if len(content) == count * itemsize else NotImplemented
@@ -244,10 +283,11 @@ def reconstruct(args: Args) -> object:
     return made if type(kind) is Global and kind.known and (made := kind.known(())) is not NotImplemented else Opaque(kind)
 
 
-TENSOR_CALLS: tuple[Call, ...] = (
-    rebuild_tensor, rebuild_tensor_v3, rebuild_parameter, rebuild_quantised, rebuild_sparse, rebuild_without_data, rebuild_nested,
-    rebuild_wrapper,
-)  # fmt: skip
+PLAIN_TENSORS: frozenset[Call | None] = frozenset((
+    rebuild_tensor, rebuild_tensor_v2, rebuild_tensor_v3, rebuild_parameter, rebuild_parameter_with_state, parameter, rebuild_from_array,
+    rebuild_quantised, rebuild_sparse, rebuild_without_data, rebuild_nested, any_tensor,
+))  # fmt: skip
+"""What makes tensors of torch's own classes."""
 
 COPYING: frozenset[Call | None] = frozenset((
     ordered_dict, default_dict, encode, plain_bytes, bag, size, storage_from_bytes, make_scalar, make_from_buffer,
@@ -256,13 +296,16 @@ COPYING: frozenset[Call | None] = frozenset((
 
 KNOWN: dict[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_tensor"): rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor_v2,
     ("torch._utils", "_rebuild_tensor_v3"): rebuild_tensor_v3,
     ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): rebuild_parameter,
-    ("torch.nn.parameter", "Parameter"): rebuild_parameter,
-    ("torch.nn.parameter", "Buffer"): rebuild_parameter,
-    ("torch.autograd.variable", "Variable"): rebuild_parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): rebuild_parameter_with_state,
+    ("torch.nn.parameter", "Parameter"): parameter,
+    ("torch.nn.parameter", "Buffer"): variable,
+    ("torch.nn.parameter", "UninitializedParameter"): rebuild_unset,
+    ("torch.nn.parameter", "UninitializedBuffer"): rebuild_unset,
+    ("torch.autograd.variable", "Variable"): variable,
+    ("torch", "Tensor"): any_tensor,
     ("torch._tensor", "_rebuild_from_type_v2"): rebuild_from_type,
     ("torch._utils", "_rebuild_qtensor"): rebuild_quantised,
     ("torch._utils", "_rebuild_sparse_tensor"): rebuild_sparse,

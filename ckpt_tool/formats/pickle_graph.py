@@ -67,6 +67,18 @@ def module_leftovers(value: object) -> Iterator[tuple[str, object]]:
             yield name, child
 
 
+def has_renaming_hooks(value: object) -> bool:
+    """Whether a module has hooks that may change what `state_dict()` gives; torch's own add versions alone."""
+    state = module_state(value) or {}
+    hooks = state.get("_state_dict_hooks")
+    return isinstance(hooks, dict) and not all(_is_torchs(hook) for hook in hooks.values())
+
+
+def _is_torchs(hook: object) -> bool:
+    name = hook.type_name if type(hook) is Opaque else hook.full_name if type(hook) is Global else ""
+    return name.startswith("torch.nn.utils.")
+
+
 def _named(mapping: object) -> Iterator[tuple[str, object]]:
     if isinstance(mapping, dict):
         yield from ((key_text(key), child) for key, child in mapping.items() if child is not None)
@@ -128,19 +140,20 @@ def holders(root: object) -> tuple[set[int], bool]:
 
     Each object is looked at once; the ids are good as long as `root` lives.
     """
-    has_torch = type(root) is TensorRef
+    has_torch = type(root) in (TensorRef, OddTensor)
     parents: dict[int, int | list[int]] = {id(root): []}
     pending, found = [root], [id(root)] if type(root) in TENSOR_TYPES else []
     while pending:
         value = pending.pop()
         me = id(value)
-        for child in _parts(value):
+        for child in parts_of(value):
             kind = type(child)
             if kind is TensorRef:
                 has_torch = True
                 found.append(me)
             elif kind not in _LEAVES:
                 if kind in TENSOR_TYPES:
+                    has_torch = has_torch or kind is OddTensor
                     found.append(me)
                 if id(child) not in parents:
                     pending.append(child)
@@ -171,7 +184,7 @@ def _with_ancestors(found: list[int], parents: dict[int, int | list[int]]) -> se
     return holding
 
 
-def _parts(value: object) -> Iterable[object]:
+def parts_of(value: object) -> Iterable[object]:
     """The objects that a value refers to, themselves and not copies, so that their ids last."""
     if isinstance(value, dict):
         return value.values()
@@ -240,7 +253,7 @@ def _attribute(name: object) -> str:
 
 
 def _describe_tensor(value: TensorRef | OddTensor | ArrayRef | StorageRef | ArrayType) -> str:
-    from ckpt_tool.formats.pickle_calls import size_text
+    from ckpt_tool.formats.odd_tensors import size_text
 
     match value:
         case TensorRef():

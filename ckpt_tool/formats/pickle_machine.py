@@ -7,7 +7,6 @@ with becomes `Opaque`; the few calls in `pickle_calls.KNOWN` are described as wh
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Callable, Iterable
 from struct import Struct
 
@@ -24,9 +23,10 @@ from ckpt_tool.formats.limits import (
     PICKLE_VALUES,
 )
 from ckpt_tool.formats.pickle_calls import COPYING, KNOWN
-from ckpt_tool.formats.pickle_opcodes import OPCODES
+from ckpt_tool.formats.pickle_names import is_listed, is_part_of_dtensor
+from ckpt_tool.formats.pickle_opcodes import MAKING_NOTHING, OPCODES
 from ckpt_tool.formats.pickle_tensors import OPCODES_OF_A_TENSOR, TensorReader
-from ckpt_tool.formats.pickle_values import Global, Opaque, PickleFault, PickleTooLarge
+from ckpt_tool.formats.pickle_values import Asked, Global, Opaque, PickleFault, PickleTooLarge
 
 Persistent = Callable[[object], object]
 
@@ -35,6 +35,8 @@ Persistent = Callable[[object], object]
 
 STRIDE = 50_000
 """Opcodes between two looks at how much the machine holds."""
+OBJECTS_OF_A_TENSOR = 6
+"""What stays of a tensor that is read in one step: its name, its reference, its storage with its place in what finds storages."""
 _TWO_MARKS = b"(("
 _u32 = Struct("<I").unpack_from
 _i32 = Struct("<i").unpack_from
@@ -52,7 +54,7 @@ class PickleMachine:
     """One run over one pickle. `calls` gathers the names of what unpickling would have called, in the order of the calls."""
 
     __slots__ = (
-        "blocks", "calls", "copied", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack", "start", "tensors",
+        "calls", "copied", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack", "start", "tensors",
     )  # fmt: skip
 
     def __init__(self, data: bytes, start: int = 0, persistent: Persistent = refuse_persistent) -> None:
@@ -69,7 +71,6 @@ class PickleMachine:
         self.calls: dict[str, None] = {}
         self.made = 0
         self.copied = 0
-        self.blocks = sys.getallocatedblocks()
         self.tensors = TensorReader(self.data, self.memo, self.persistent) if in_steps else None
 
     def load(self, path: str, place: str) -> object:
@@ -93,6 +94,12 @@ class PickleMachine:
         except UnicodeDecodeError:
             fact = "has a text that is not UTF-8"
         raise FormatError(path, f"its pickle {fact}", AGAIN, f"{place}, byte {self.pos}")
+
+    @property
+    def asked(self) -> Asked:
+        """What the pickle asked for by now."""
+        foreign = dict.fromkeys(found.full_name for found in self.globals.values() if not is_listed(found))
+        return Asked(tuple(self.calls), tuple(name for name in foreign if name not in self.calls))
 
     def find_global(self, module: str, name: str) -> Global:
         """What a name stands for: always the same object, so that it can be a dict key."""
@@ -118,7 +125,8 @@ class PickleMachine:
         self.made += 2  # it holds a dict and a list
         self.count_copies((args,))
         made = Opaque(callee, args)
-        self.note_call(made.type_name)
+        if not is_part_of_dtensor(made.innermost):
+            self.note_call(made.type_name)
         return made
 
     def count_copies(self, values: Iterable[object]) -> None:
@@ -139,10 +147,10 @@ class PickleMachine:
     def note_call(self, name: str) -> None:
         self.calls[name] = None
 
-    def _check_size(self, values: int, marks: int, read: int) -> None:
-        """`read` is how many of its bytes were read by now."""
-        memory = len(self.data) + read + OBJECT_BYTES * (sys.getallocatedblocks() - self.blocks)
-        if memory > PICKLE_MEMORY:
+    def _check_size(self, values: int, marks: int, objects: int) -> None:
+        """`objects` is how many small ones were made by now: counted, since what the process has is that of other threads too."""
+        objects += self.made + (OBJECTS_OF_A_TENSOR * self.tensors.taken if self.tensors else 0)
+        if len(self.data) + self.pos - self.start + OBJECT_BYTES * objects > PICKLE_MEMORY:
             raise PickleTooLarge(f"takes more than {PICKLE_MEMORY >> 20} MB of memory")
         if values > PICKLE_VALUES or marks > PICKLE_MARKS or self.made > PICKLE_CONTAINERS:
             most = f"{PICKLE_VALUES:,} and {PICKLE_CONTAINERS:,} are the most"
@@ -151,7 +159,7 @@ class PickleMachine:
     def _run(self) -> object:
         """The hot loop: the opcodes that torch.save writes for each tensor, most frequent first; `OPCODES` has the others."""
         data, pos, memo, stack, marks, persistent = self.data, self.pos, self.memo, self.stack, self.marks, self.persistent
-        call, tensors = self.call, self.tensors
+        call, tensors, objects = self.call, self.tensors, 0
         try:
             for _ in range(PICKLE_OPCODES // STRIDE):
                 for _ in range(STRIDE):
@@ -178,15 +186,18 @@ class PickleMachine:
                         items = tuple(stack)
                         stack = marks.pop()
                         stack.append(items)
+                        objects += 1
                     elif op == BINUNICODE:
                         size = _u32(data, pos)[0]
                         pos += 4 + size
                         if pos > self.end:
                             raise PickleFault(f"declares {size} bytes where fewer are left")
                         stack.append(data[pos - size : pos].decode("utf-8", "surrogatepass"))
+                        objects += 1
                     elif op == REDUCE:
                         args = stack.pop()
                         stack[-1] = call(stack[-1], args)
+                        objects += 1
                     elif op == BINPERSID:
                         stack[-1] = persistent(stack[-1])
                     elif op == BINPUT:
@@ -194,9 +205,11 @@ class PickleMachine:
                         pos += 1
                     elif op == TUPLE1:
                         stack[-1] = (stack[-1],)
+                        objects += 1
                     elif op == TUPLE2:
                         last = stack.pop()
                         stack[-1] = (stack[-1], last)
+                        objects += 1
                     elif op == EMPTY_TUPLE:
                         stack.append(())
                     elif op == NEWFALSE:
@@ -204,6 +217,7 @@ class PickleMachine:
                     elif op == BININT2:
                         stack.append(data[pos] | data[pos + 1] << 8)
                         pos += 2
+                        objects += 1
                     elif op == LONG_BINGET:
                         stack.append(memo[_u32(data, pos)[0]])
                         pos += 4
@@ -213,6 +227,7 @@ class PickleMachine:
                     elif op == BININT:
                         stack.append(_i32(data, pos)[0])
                         pos += 4
+                        objects += 1
                     elif op == STOP:
                         self.pos = pos
                         return stack.pop()
@@ -223,7 +238,9 @@ class PickleMachine:
                             raise PickleFault(f"has the unknown opcode {op:#04x}")
                         other(self)
                         pos, stack = self.pos, self.stack
-                self._check_size(len(stack) + len(memo), len(marks), pos - self.start)
+                        objects += op not in MAKING_NOTHING
+                self.pos = pos
+                self._check_size(len(stack) + len(memo), len(marks), objects)
             raise PickleTooLarge(f"has more than {PICKLE_OPCODES:,} opcodes")
         finally:
             self.pos = max(self.pos, pos)

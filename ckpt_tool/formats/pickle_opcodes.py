@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ckpt_tool.formats.pickle_arrays import give_array_state, give_type_state
 from ckpt_tool.formats.pickle_literals import LITERALS, memo_number, take_line, text
+from ckpt_tool.formats.pickle_states import give_tensor_state
 from ckpt_tool.formats.pickle_values import (
     ArrayRef,
     ArrayType,
@@ -16,13 +19,13 @@ from ckpt_tool.formats.pickle_values import (
     OddTensor,
     Opaque,
     PickleFault,
-    StorageRef,
     TensorRef,
 )
 
 if TYPE_CHECKING:
     from ckpt_tool.formats.pickle_machine import PickleMachine as Machine
 
+_DICT_ATTRIBUTES = frozenset(dir(OrderedDict))
 SMALL_INTEGER = 1 << 60
 """Integers below it hash to themselves; of larger ones a file could choose any number with the same hash."""
 
@@ -192,13 +195,17 @@ def build(m: Machine) -> None:
         for part in parts:
             if isinstance(part, dict):
                 m.count_copies((target.attributes, part))
+                if not _DICT_ATTRIBUTES.isdisjoint(name for name in part if type(name) is str):
+                    raise PickleFault("gives a dict attributes that would hide what is in it")
                 target.give_attributes(part)
-    elif isinstance(target, TensorRef | ArrayRef | ArrayType):
+    elif isinstance(target, ArrayRef | ArrayType):
         m.count_copies(part for part in parts if not isinstance(part, bytes))
-        give_known_state(target, state)
+        give_array(target, state)
+    elif isinstance(target, TensorRef | OddTensor):
+        give_tensor_state(target, state)
     elif type(target) is Global:
         m.note_call(f"{target.full_name}.__setstate__")
-    elif not isinstance(target, OddTensor | StorageRef):
+    else:
         raise PickleFault(f"gives a state to {_kind(target)}")
 
 
@@ -209,21 +216,13 @@ def give_state(target: Opaque, state: object) -> None:
         target.state = state if target.state is None else (target.state, state)
 
 
-def give_known_state(target: TensorRef | ArrayRef | ArrayType, state: object) -> None:
-    from ckpt_tool.formats.pickle_arrays import give_array_state, give_type_state
-
+def give_array(target: ArrayRef | ArrayType, state: object) -> None:
     if type(state) is not tuple:
-        if type(target) is not TensorRef:
-            raise PickleFault("gives an array a state that numpy never writes")
-        return  # attributes of a Parameter
+        raise PickleFault("gives an array a state that numpy never writes")
     if type(target) is ArrayRef:
         give_array_state(target, state)
     elif type(target) is ArrayType:
         give_type_state(target, state)
-    elif type(target) is TensorRef and len(state) >= 4 and type(state[0]) is StorageRef and state[0].dtype:
-        # torch 0.2 and 0.3: torch.FloatTensor, then (storage, offset, size, stride).
-        target.storage, target.dtype = state[0], state[0].dtype
-        target.offset, target.shape, target.stride = state[1:4]
 
 
 def duplicate(m: Machine) -> None:
@@ -250,3 +249,6 @@ OPCODES: dict[int, Callable[[Machine], None]] = LITERALS | {
     ord("P"): persistent_line, ord("b"): build, 0x97: read_only, 0x98: read_only,
 }  # fmt: skip
 """By opcode. EXT1 to EXT4 are missing on purpose: what they mean is registered in the process that wrote the file."""
+
+MAKING_NOTHING = frozenset(b"N\x88\x80\x95012gpaesub\x90")
+"""Of these, the opcodes that make no new object."""

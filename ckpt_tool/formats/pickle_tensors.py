@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from struct import Struct
 
-from ckpt_tool.formats.pickle_calls import ordered_dict, rebuild_tensor
+from ckpt_tool.formats.pickle_calls import ordered_dict, rebuild_tensor_v2
 from ckpt_tool.formats.pickle_values import Global, StorageRef, TensorRef
 
 _PUT = rb"r((?!.\0\0\0).{4})"
@@ -18,14 +18,14 @@ _PUT = rb"r((?!.\0\0\0).{4})"
 _INTEGER = rb"K.|M..|J...[\0-\x7f]|\x8a\x05....[\0-\x7f]"
 _TUPLE = rb"(\)|(?:%(n)s)(?:\x85|(?:%(n)s)(?:\x86|(?:%(n)s)\x87))|\((?:%(n)s){4,8}t)(?:%(p)s)?" % {b"n": _INTEGER, b"p": _PUT}
 _TENSOR = re.compile(
-    rb"h(.)\(\(h(.)h(.)X(.)\0\0\0([0-9]{1,19})%(p)sh(.)(%(n)s)t%(p)sQ(%(n)s)%(t)s%(t)s[\x88\x89]h(.)\)R%(p)st%(p)sR%(p)s"
+    rb"h(.)\(\(h(.)h(.)X(.)\0\0\0([0-9]{1,19})%(p)sh(.)(%(n)s)t%(p)sQ(%(n)s)%(t)s%(t)s([\x88\x89])h(.)\)R%(p)st%(p)sR%(p)s"
     % {b"n": _INTEGER, b"t": _TUPLE, b"p": _PUT},
     re.DOTALL,
 )
 """rebuild((("storage", type, key, location, count), offset, shape, stride, requires_grad, OrderedDict())), all parts put into the memo."""
 _ASKED = re.compile(rb"j(?=(.{4}))", re.DOTALL)
 _INTEGERS = re.compile(_INTEGER, re.DOTALL)
-BINUNICODE = ord("X")
+BINUNICODE, NEWTRUE = ord("X"), b"\x88"
 
 _MOST = 1000
 """Tensors in one go: as many as `torch.save` puts into a dict at a time."""
@@ -74,18 +74,22 @@ class TensorReader:
     def _make(self, parts: tuple[bytes, ...]) -> TensorRef | None:
         """The tensor; None for one that somebody may refer to, or that calls something else."""
         (call, storage, kind, length, key, put0, location, count, put1, offset, shape, put2, stride, put3,
-         hooks, put4, put5, put6) = parts  # fmt: skip
+         flag, hooks, put4, put5, put6) = parts  # fmt: skip
         memo, numbers = self.memo, self.numbers
         if self.asked is None or not self.asked.isdisjoint((put0, put1, put2, put3, put4, put5, put6)) or length[0] != len(key):
             return None
         rebuild, hook = memo[call[0]], memo[hooks[0]]
-        if type(rebuild) is not Global or rebuild.known is not rebuild_tensor or type(hook) is not Global or hook.known is not ordered_dict:
+        if type(rebuild) is not Global or rebuild.known is not rebuild_tensor_v2:
+            return None
+        if type(hook) is not Global or hook.known is not ordered_dict:
             return None
         for raw in (count, offset, shape, stride):
             if raw not in numbers:
                 numbers[raw] = _integers(raw)
         made = self.persistent((memo[storage[0]], memo[kind[0]], key.decode(), memo[location[0]], numbers[count][0]))
         if type(made) is not StorageRef or made.dtype is None:
+            return None
+        if flag == NEWTRUE and not (made.dtype.is_floating or made.dtype.is_complex):
             return None
         self.has_skipped = True
         return TensorRef(made, made.dtype, numbers[shape], numbers[stride], numbers[offset][0])

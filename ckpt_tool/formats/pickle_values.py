@@ -27,6 +27,18 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What unpickling would have done besides making tensors: the names that it would have called, and the others imported."""
+
+    calls: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+
+    def and_also(self, other: "Asked") -> "Asked":
+        calls = dict.fromkeys((*self.calls, *other.calls))
+        return Asked(tuple(calls), tuple(name for name in dict.fromkeys((*self.imports, *other.imports)) if name not in calls))
+
+
 @dataclass(slots=True, eq=False)
 class Opaque:
     """An object of a class that was not imported: what it would have been made from, and what it was then given."""
@@ -93,7 +105,11 @@ class StorageRef:
 
 @dataclass(slots=True, eq=False)
 class TensorRef:
-    """A strided tensor in a storage. `shape` and `stride` are as the file has them: unchecked, torch's way of counting F4."""
+    """A strided tensor in a storage. `shape` and `stride` are as the file has them: unchecked, torch's way of counting F4.
+
+    `takes` says what state BUILD may still give it: none (an empty text), `flags` (a Parameter's) or `place` (a tensor of torch 0.3).
+    `attributes` are the Python attributes that it was given.
+    """
 
     storage: StorageRef
     dtype: DType
@@ -102,14 +118,22 @@ class TensorRef:
     offset: object
     conjugate: bool = False
     negative: bool = False
+    takes: str = ""
+    attributes: tuple[dict[object, object], ...] = ()
 
 
 @dataclass(slots=True, eq=False)
 class OddTensor:
-    """A tensor that is no strided view of plain elements: quantised, sparse, nested, or without data."""
+    """A tensor that is no strided view of plain elements; `inside` is what it is made of, `shape` what the file says, unchecked.
 
+    `kind` and `text` are those of `UnreadableTensor`.
+    """
+
+    kind: str
     text: str
-    parts: tuple[object, ...] = ()
+    shape: object = None
+    inside: tuple[object, ...] = ()
+    takes: str = ""
 
 
 @dataclass(slots=True, eq=False)

@@ -4,120 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.checkpoint import Contents, Extra, StateDict
-from ckpt_tool.formats.limits import EXTRAS, LISTED_AGAIN, LISTINGS, NAME_CHARACTERS, NESTING
+from ckpt_tool.formats.checkpoint import Contents, Extra, LeftBehind, StateDict
+from ckpt_tool.formats.limits import EXTRAS
+from ckpt_tool.formats.listing import Dense, Listing, Odd, Spot
+from ckpt_tool.formats.odd_tensors import dimensions
 from ckpt_tool.formats.ordering import are_in_module_order
-from ckpt_tool.formats.pickle_arrays import element_type
-from ckpt_tool.formats.pickle_graph import TENSOR_TYPES, children, containers, describe, holders, module_children, module_leftovers, unwrap
-from ckpt_tool.formats.pickle_values import ArrayRef, Opaque, PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.picking import choose, look_up
+from ckpt_tool.formats.pickle_graph import TENSOR_TYPES, describe, holders, module_children, parts_of, unwrap
+from ckpt_tool.formats.pickle_values import ArrayRef, Asked, OddTensor, PickleFault, StorageRef, TensorRef
 from ckpt_tool.formats.placement import Placement
-from ckpt_tool.formats.state_dicts import Place, choose, find_state_dicts, is_bookkeeping, look_up, versions_of
+from ckpt_tool.formats.state_dicts import Place, find_state_dicts, versions_of
 from ckpt_tool.formats.tensor_layout import KnownExtents, Locate, Measured, check_inside, lay_out, measure
-from ckpt_tool.tensors import Catalog, TensorInfo, nbytes_of
+from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, nbytes_of
 
-Dense = TensorRef | ArrayRef
-
-
-@dataclass(slots=True)
-class Again:
-    """What all listings of a file cost: the containers that were listed by now, how many members were listed more than once, and the
-    characters that names repeat of the names above them."""
-
-    containers: set[int] = field(default_factory=set)
-    members: int = 0
-    characters: int = 0
-
-    def note(self, value: object, prefix: int) -> None:
-        """`prefix` is the length of what the names of the members begin with."""
-        seen = self.containers
-        for container in (value,) if type(value) is dict else containers(value):
-            size, me = len(container), id(container)
-            if me in seen:
-                self.members += size
-            seen.add(me)
-            self.characters += prefix * size
-        if self.members > LISTED_AGAIN:
-            raise PickleFault("refers to the same objects over and over")
-        if self.characters > NAME_CHARACTERS:
-            raise PickleFault("has too many tensors under too long names")
-
-
-@dataclass(slots=True)
-class Listing:
-    """Everything of a file by its path: the tensors of the state dict by key, the tensors elsewhere, and the rest."""
-
-    taken: Place
-    holding: set[int]
-    are_arrays_tensors: bool
-    inside: list[tuple[str, Dense]] = field(default_factory=list)
-    elsewhere: list[tuple[str, Dense]] = field(default_factory=list)
-    extras: list[Extra] = field(default_factory=list)
-    unlisted: int = 0
-    listed: int = 0
-    again: Again = field(default_factory=Again)
-
-    def add_all(self, value: object, path: str, key: str | None, depth: int = 0) -> None:
-        """Lists what a container holds. `path` and `key` are what its members' names are appended to; no key: elsewhere."""
-        self.listed += 1
-        if self.listed > LISTINGS * len(self.holding) + 1000 or depth > NESTING:
-            raise PickleFault("refers to the same objects over and over")
-        members = module_children(value)
-        if members is not None:
-            self._add_leftovers(value, path)
-        self.again.note(value, len(path) + len(key or ""))
-        for name, child in members or children(value):
-            self.add(name, child, path, key, depth)
-
-    def add(self, name: str, child: object, path: str, key: str | None, depth: int) -> None:
-        if type(child) is TensorRef:
-            if key is None:
-                self.elsewhere.append((path + name, child))
-            else:
-                self.inside.append((key + name, child))
-        elif type(child) in TENSOR_TYPES:
-            self._add_odd(path + name, None if key is None else key + name, child)
-        elif id(child) in self.holding:
-            child = unwrap(child)
-            self.add_all(child, f"{path}{name}.", self._key_inside(name, child, path, key), depth + 1)
-        elif module_children(child) is None:
-            self.note(path + name, child)
-
-    def _key_inside(self, name: str, child: object, path: str, key: str | None) -> str | None:
-        """What the keys in a member start with; None for what lies outside the state dict."""
-        if key is None:
-            is_taken = child is self.taken.value and path + name == self.taken.text
-            return "" if is_taken else None
-        is_model = module_children(child) is not None or not is_bookkeeping(name, child)
-        return f"{key}{name}." if is_model else None
-
-    def _add_odd(self, path: str, key: str | None, child: object) -> None:
-        if type(child) is ArrayRef and self.are_arrays_tensors and element_type(child.type_text):
-            if key is None:
-                self.elsewhere.append((path, child))
-            else:
-                self.inside.append((key, child))
-        else:
-            self._add_extra(path, "tensor", child)
-
-    def _add_leftovers(self, module: object, path: str) -> None:
-        """Tensors of a module that its `state_dict()` leaves out are no tensors of the checkpoint; they are named all the same."""
-        for name, child in module_leftovers(module):
-            if type(child) in TENSOR_TYPES or id(child) in self.holding:
-                kind = "tensor" if type(child) in TENSOR_TYPES else "container"
-                self._add_extra(path + name, kind, child, ", not in the module's state dict")
-
-    def note(self, path: str, value: object) -> None:
-        kind = "object" if type(value) is Opaque else "container" if isinstance(value, dict | list | tuple) and value else "value"
-        self._add_extra(path, kind, value)
-
-    def _add_extra(self, path: str, kind: str, value: object, remark: str = "") -> None:
-        """The first ones; others are counted."""
-        if len(self.extras) < EXTRAS:
-            self.extras.append(Extra(path, kind, f"{describe(value)}{remark}"))
-        else:
-            self.unlisted += 1
+_NOTHING = Asked()
 
 
 def pickled_contents(
@@ -125,7 +28,7 @@ def pickled_contents(
     path: str,
     wanted: str,
     locate: Locate,
-    calls: Iterable[str] = (),
+    asked: Asked = _NOTHING,
     is_big_endian: bool = False,
     notes: Iterable[str] = (),
     known: dict[str, Described] | None = None,
@@ -140,42 +43,59 @@ def pickled_contents(
     described = known.get(wanted)
     if described is None:
         try:
-            listing, places = _list(root, path, wanted)
+            listing, places, rivals = _list(root, path, wanted, asked)
         except PickleFault as fault:
             raise FormatError(path, f"its pickle {fault}") from None
-        described = known[wanted] = _describe(listing, places, path)
+        described = known[wanted] = _describe(listing, places, rivals, path)
     length = size_of or (lambda storage: locate(storage).length)
     for one in described.measured.values():
         check_inside(one, path, length)
-    placements = Placements(described.inside, lambda one: lay_out(one, path, locate, is_big_endian))
-    extras = [*described.listing.extras, *described.root_extras, *_call_extras(calls), *_note_extras(notes)]
+    placements, beside = (
+        Placements(tensors, lambda one: lay_out(one, path, locate, is_big_endian)) for tensors in (described.inside, described.outside)
+    )
+    extras = [*described.listing.extras, *_asked_extras(asked), *_notes_on(described.listing), *_note_extras(notes)]
     taken = described.listing.taken
     return Contents(
         described.catalog, placements, {}, versions_of(taken.value), bounded(extras, described.listing.unlisted),
-        described.state_dicts, taken.text, described.elsewhere,
+        described.state_dicts, taken.text, described.elsewhere, rivals=described.rivals, left_behind=described.left_behind,
+        beside=beside,
     )  # fmt: skip
 
 
-def _list(root: object, path: str, wanted: str) -> tuple[Listing, list[tuple[Place, Listing]]]:
-    """The listing of the whole file, and those of its state dicts."""
+def _list(root: object, path: str, wanted: str, asked: Asked) -> tuple[Listing, list[tuple[Place, Listing]], tuple[Place, ...]]:
+    """The listing of the whole file, those of its state dicts, and which of these are equally likely.
+
+    Raises FormatError for a file without tensors.
+    """
     holding, has_torch = holders(root)
+    if id(root) not in holding and not _is_empty(root):
+        would = ", ".join(name[:60] for name in (*asked.calls, *asked.imports)[:3])
+        hint = f"unpickling it would call or import {would}" if would else None
+        raise FormatError(path, f"holds no tensor, but {describe(root, 120)}", hint)
     places = find_state_dicts(root, holding) if id(root) in holding else []
-    taken = look_up(root, wanted, holding, places, path) if wanted else choose(places, root)
+    taken, rivals = (look_up(root, wanted, holding, places, path), ()) if wanted else choose(places, root)
+    known = {id(place.value): place for place in ((*places, taken) if taken.path else places)}
     if taken.path not in [place.path for place in places]:
         places.insert(0, taken)
-    listing = Listing(taken, holding, not has_torch)
+    listing = Listing(taken, holding, not has_torch, known)
+    key = None if taken.path else ""
     if type(root) in TENSOR_TYPES:
-        listing.add("", root, "", "", 0)
+        listing.add("", root, Spot(key=""))
     else:
-        listing.add_all(unwrap(root), "", None if taken.path else "")
-    return listing, [(place, _list_place(place, listing)) for place in places]
+        listing.add_all(unwrap(root), Spot(key=key))
+    return listing, [(place, _list_place(place, listing)) for place in places], rivals
+
+
+def _is_empty(root: object) -> bool:
+    """Whether this is the state dict of a model without any tensors, or such a model."""
+    return (isinstance(root, dict) and not root) or module_children(unwrap(root)) is not None
 
 
 def _list_place(place: Place, whole: Listing) -> Listing:
     if place is whole.taken:
         return whole
-    listing = Listing(Place((), place.value), whole.holding, whole.are_arrays_tensors, again=whole.again)
-    listing.add_all(place.value, "", "")
+    listing = Listing(Place((), place.value), whole.holding, whole.are_arrays_tensors, {id(place.value): place}, again=whole.again)
+    listing.add_all(place.value, Spot(key="", is_named=False))
     return listing
 
 
@@ -187,22 +107,54 @@ class Described:
     catalog: Catalog
     elsewhere: tuple[TensorInfo, ...]
     state_dicts: tuple[StateDict, ...]
-    root_extras: tuple[Extra, ...]
+    rivals: tuple[str, ...]
+    left_behind: tuple[LeftBehind, ...]
     measured: Mapping[int, Measured]
     inside: Mapping[str, Measured]
+    outside: Mapping[str, Measured]
 
 
-def _describe(listing: Listing, places: list[tuple[Place, Listing]], path: str) -> Described:
+def _describe(listing: Listing, places: list[tuple[Place, Listing]], rivals: tuple[Place, ...], path: str) -> Described:
     tensors = Tensors(path)
     infos, elsewhere = tensors.add_all(listing.inside), tensors.add_all(listing.elsewhere)
-    if len({info.key for info in infos}) < len(infos):
-        raise FormatError(path, f"two tensors of its state dict are named `{_first_repeated(infos)}`")
-    catalog = Catalog(infos, are_in_module_order([info.key for info in infos]))
-    is_odd = not catalog and not elsewhere and isinstance(listing.taken.value, Opaque)
-    extras = (Extra("", "object", describe(listing.taken.value)),) if is_odd else ()
-    state_dicts = tuple(StateDict(place.text, len(one.inside), tensors.nbytes(one.inside)) for place, one in places if one.inside)
-    inside = {key: tensors.measured[id(tensor)] for key, tensor in listing.inside}
-    return Described(listing, catalog, tuple(elsewhere), state_dicts, extras, tensors.measured, inside)
+    tensors.measure_parts(listing.odd_parts)
+    unreadable = [_unreadable(key, tensor) for key, tensor in listing.odd]
+    keys = [*(info.key for info in infos), *(tensor.key for tensor in unreadable)]
+    if len(set(keys)) < len(keys):
+        raise FormatError(path, f"two tensors of its state dict are named `{_first_repeated(keys)}`")
+    catalog = Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable)
+    state_dicts = tuple(
+        StateDict(place.text, len(one.inside) + len(one.odd), tensors.nbytes([tensor for _, tensor in one.inside]))
+        for place, one in places
+        if one.inside or one.odd
+    )
+    left_behind = tuple(
+        LeftBehind(name, group.kind if count else "values", count, tensors.nbytes(group.tensors))
+        for name, group in listing.groups.items()
+        for count in (len(group.tensors) + group.others,)
+        if count or group.has_values
+    )
+    inside, outside = ({key: tensors.measured[id(tensor)] for key, tensor in each} for each in (listing.inside, listing.elsewhere))
+    names = tuple(place.text for place in rivals)
+    return Described(listing, catalog, tuple(elsewhere), state_dicts, names, left_behind, tensors.measured, inside, outside)
+
+
+def _unreadable(key: str, tensor: Odd) -> UnreadableTensor:
+    kind = "array" if type(tensor) is ArrayRef else tensor.kind  # type: ignore[union-attr]
+    return UnreadableTensor(key, kind, dimensions(tensor.shape), describe(tensor))
+
+
+def _notes_on(listing: Listing) -> list[Extra]:
+    """What is said of a pickle's tensors and modules in all."""
+    notes = []
+    if listing.attributed:
+        names = ", ".join(f"`{name[:40]}`" for name in islice(listing.attributed, 8)) + (" …" if len(listing.attributed) > 8 else "")
+        notes.append(Extra("", "note", f"tensors have Python attributes, which are not read: {names}"))
+    if listing.hooked:
+        which = f"`{listing.hooked[0]}`" if listing.hooked[0] else "the module"
+        more = f" and {len(listing.hooked) - 1} more" if len(listing.hooked) > 1 else ""
+        notes.append(Extra("", "note", f"{which}{more} has state-dict hooks, which may change names: its state_dict() may have other keys"))
+    return notes
 
 
 class Placements(Mapping[str, Placement]):
@@ -258,8 +210,25 @@ class Tensors:
         found = self.seen.setdefault((owner, _seen_as(tensor)), key)
         return None if found == key else found
 
-    def nbytes(self, tensors: list[tuple[str, Dense]]) -> int:
-        infos = [self.measured[id(tensor)].info for _, tensor in tensors]
+    def measure_parts(self, odd: list[tuple[str, OddTensor]]) -> None:
+        """Measures the plain tensors that others are made of, so that these are checked as well. Each is looked at once."""
+        seen: set[int] = set()
+        for key, tensor in odd:
+            pending: list[object] = list(tensor.inside)
+            while pending:
+                part = pending.pop()
+                if id(part) in seen:
+                    continue
+                seen.add(id(part))
+                if type(part) is TensorRef:
+                    self.measured.setdefault(id(part), measure(part, key, self.path, self.known))
+                elif type(part) is OddTensor:
+                    pending += part.inside
+                else:
+                    pending += parts_of(part)
+
+    def nbytes(self, tensors: list[Dense]) -> int:
+        infos = [self.measured[id(tensor)].info for tensor in tensors]
         return sum([nbytes_of(info.dtype, info.shape) for info in infos])
 
 
@@ -268,13 +237,13 @@ def _seen_as(tensor: TensorRef) -> tuple[object, ...]:
     return tensor.dtype, tensor.shape, tensor.stride, tensor.offset, tensor.conjugate, tensor.negative
 
 
-def _first_repeated(infos: list[TensorInfo]) -> str:
+def _first_repeated(keys: list[str]) -> str:
     seen: set[str] = set()
-    return next(info.key for info in infos if info.key in seen or seen.add(info.key))  # type: ignore[func-returns-value]
+    return next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
 
 
-def _call_extras(calls: Iterable[str]) -> list[Extra]:
-    return [Extra("", "call", name[:200]) for name in calls]
+def _asked_extras(asked: Asked) -> list[Extra]:
+    return [Extra("", kind, name[:200]) for kind, names in (("call", asked.calls), ("import", asked.imports)) for name in names]
 
 
 def _note_extras(notes: Iterable[str]) -> list[Extra]:
@@ -282,10 +251,10 @@ def _note_extras(notes: Iterable[str]) -> list[Extra]:
 
 
 def bounded(extras: list[Extra], unlisted: int) -> tuple[Extra, ...]:
-    """The extras, the many of a kind cut short with a note that counts the others, too. Calls are kept before all else."""
-    extras.sort(key=lambda extra: extra.kind != "call")
-    if (calls := sum(extra.kind == "call" for extra in extras)) > EXTRAS:
-        extras[EXTRAS - 1 : calls] = [Extra("", "call", f"… and {calls - EXTRAS + 1} more")]
+    """The extras, the many of a kind cut short with a note that counts the others, too. Calls and imports are kept before all else."""
+    extras.sort(key=lambda extra: (extra.kind != "call", extra.kind != "import"))
+    if (asked := sum(extra.kind in ("call", "import") for extra in extras)) > EXTRAS:
+        extras[EXTRAS - 1 : asked] = [Extra("", extras[0].kind, f"… and {asked - EXTRAS + 1} more")]
     unlisted += max(0, len(extras) - EXTRAS)
     more = (Extra("", "note", f"{unlisted} more things besides the tensors are not listed"),) if unlisted else ()
     return (*extras[:EXTRAS], *more)

@@ -26,4 +26,4 @@ def read(file: SourceFile, wanted: str) -> Contents:
     def locate(storage: StorageRef) -> Storage:
         raise FormatError(file.path, "refers to a storage outside of the pickle")
 
-    return pickled_contents(value, file.path, wanted, locate, machine.calls, notes=notes)
+    return pickled_contents(value, file.path, wanted, locate, machine.asked, notes=notes)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ckpt_tool.errors import InputError
 from ckpt_tool.formats.limits import NESTING, NODES
 from ckpt_tool.formats.pickle_graph import TENSOR_TYPES, children, module_children, module_state, unwrap
 from ckpt_tool.formats.pickle_values import Opaque, PickleFault
 
 WELL_KNOWN = (
-    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params", "parameters", "generator",
+    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params", "parameters",
 )  # fmt: skip
 """Where training code puts a model's weights, the most telling name first."""
 AVERAGED = (
@@ -19,7 +19,10 @@ AVERAGED = (
     "g_ema", "averaged_model", "swa_model", "swa_state_dict", "ema_shadow", "shadow_params",
 )  # fmt: skip
 """Averaged weights: taken where a file has no others."""
-_RANKS = {name: rank for rank, name in enumerate((*WELL_KNOWN, *AVERAGED))}
+_LAYERS = ("params", "parameters", "weights")
+_COPIES = frozenset(("ema", "swa", "avg", "average", "averaged", "shadow", "momentum", "target"))
+_WORD = re.compile("[a-z]+")
+RANKS = {name: rank for rank, name in enumerate((*WELL_KNOWN, *AVERAGED))}
 
 BOOKKEEPING = ("optim", "sched", "scaler", "rng", "random_state", "callbacks", "loops", "sampler", "dataloader", "hooks")
 """A name that contains one of these holds the state of training, not of a model."""
@@ -38,21 +41,30 @@ class Place:
         return ".".join(self.path)
 
 
-def is_bookkeeping(name: str, value: object) -> bool:
-    """Whether this is the state of an optimizer, a scheduler, a random generator: tensors, but no weights."""
-    if isinstance(value, dict) and "param_groups" in value and "state" in value:
-        return True
-    return _names_bookkeeping(name)
+def is_optimizer(value: object) -> bool:
+    """Whether this is an optimizer's state, by its form."""
+    return isinstance(value, dict) and "param_groups" in value and "state" in value
 
 
-def _names_bookkeeping(text: str) -> bool:
+def names_bookkeeping(text: str) -> bool:
+    """Whether a name is that of the state of an optimizer, a scheduler, a random generator: tensors, but no weights."""
     lowered = text.lower()
     return any(word in lowered for word in BOOKKEEPING)
+
+
+def is_averaged(path: tuple[str, ...]) -> bool:
+    """Whether names lead to averaged weights, or another copy of the weights that training keeps: momentum, target."""
+    return any(name in AVERAGED or not _COPIES.isdisjoint(_WORD.findall(name.lower())) for name in path)
 
 
 def find_state_dicts(root: object, holding: set[int]) -> list[Place]:
     """Modules, and mappings and lists of tensors, outermost first; nothing inside of one of them unless it has a telling name."""
     return list(_scan((), unwrap(root), TensorCounts(holding), {}))
+
+
+def find_inside(place: Place, counts: TensorCounts) -> list[Place]:
+    """The same for a part of a file."""
+    return list(_scan(place.path, place.value, counts, {}))
 
 
 def _scan(path: tuple[str, ...], value: object, counts: TensorCounts, seen: dict[int, None]) -> Iterator[Place]:
@@ -62,22 +74,30 @@ def _scan(path: tuple[str, ...], value: object, counts: TensorCounts, seen: dict
     if module_children(value) is not None:
         yield Place(path, value)
         return
+    is_known = bool(path) and path[-1] in RANKS
     inside, tensors = [], []
     for name, child in children(value):
         if type(child) in TENSOR_TYPES:
             tensors.append(name)
-        elif id(child) in counts.holding and not is_bookkeeping(name, child):
+        elif id(child) in counts.holding and not is_optimizer(child) and (is_known or not names_bookkeeping(name)):
             inside.append((name, unwrap(child)))
     # Most have no such name: one search in all of them is ten times faster than one in each.
-    is_any_odd = _names_bookkeeping("\n".join(tensors))
-    direct = sum(not (name in _COUNTERS or (is_any_odd and _names_bookkeeping(name))) for name in tensors)
-    telling = [child for name, child in inside if name in _RANKS]
-    is_telling = bool(path) and path[-1] in _RANKS and len(telling) < len(inside)
+    is_any_odd = names_bookkeeping("\n".join(tensors))
+    direct = sum(not (name in _COUNTERS or (is_any_odd and names_bookkeeping(name))) for name in tensors)
+    telling = [child for name, child in inside if name in RANKS]
+    is_telling = is_known and len(telling) < len(inside) and not _are_several(path, value, inside)
     if is_telling or direct > max((counts.of(child) for child in telling), default=0):
         yield Place(path, value)
         return
     for name, child in inside:
         yield from _scan((*path, name), child, counts, seen)
+
+
+def _are_several(path: tuple[str, ...], value: object, inside: list[tuple[str, object]]) -> bool:
+    """Whether this is a list of state dicts, as of a model in two parts; parameters in a list are those of layers."""
+    if path[-1] in _LAYERS or not isinstance(value, list | tuple):
+        return False
+    return all(isinstance(child, dict) or module_state(child) for _, child in inside)
 
 
 @dataclass(slots=True)
@@ -105,48 +125,6 @@ class TensorCounts:
                 if self.looked_at > NODES:
                     raise PickleFault("refers to the same objects over and over")
         return count
-
-
-def choose(places: list[Place], root: object) -> Place:
-    """The weights of the model: by name, else the only ones there are, else everything in the file."""
-    if len(places) == 1:
-        return places[0]
-    ranked = [(rank, place) for place in places if (rank := _rank(place.path)) is not None]
-    if ranked:
-        return min(ranked, key=lambda pair: pair[0])[1]
-    return Place((), unwrap(root))
-
-
-def _rank(path: tuple[str, ...]) -> tuple[bool, int, int] | None:
-    """How telling a path is, smaller is better; averaged weights come after all others, outer names before inner ones."""
-    ranks = [_RANKS[name] for name in path if name in _RANKS]
-    if not ranks:
-        return None
-    return any(name in AVERAGED for name in path), min(ranks), len(path)
-
-
-def look_up(root: object, wanted: str, holding: set[int], places: list[Place], file: str) -> Place:
-    """What `file#wanted` means. Raises InputError that lists the names that exist."""
-    found = _descend((), unwrap(root), wanted, holding)
-    if found is not None:
-        return found
-    names = [place.text for place in places if place.path] or [name for name, child in children(unwrap(root)) if id(child) in holding]
-    known = f"it has {', '.join(f'`{name}`' for name in names[:20])}" if names else "it has no other state dict than the whole of it"
-    raise InputError(f"{file}#{wanted}", f"no state dict in the file is named `{wanted}`", known)
-
-
-def _descend(path: tuple[str, ...], value: object, rest: str, holding: set[int]) -> Place | None:
-    """The object at a dotted path; names may have dots themselves."""
-    if len(path) > NESTING:
-        return None
-    for name, child in module_children(value) or children(value):
-        if id(child) not in holding:
-            continue
-        if name == rest:
-            return Place((*path, name), unwrap(child))
-        if rest.startswith(f"{name}.") and (found := _descend((*path, name), unwrap(child), rest[len(name) + 1 :], holding)):
-            return found
-    return None
 
 
 def versions_of(value: object) -> dict[str, dict[str, object]]:

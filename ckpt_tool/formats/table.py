@@ -24,11 +24,15 @@ _OLD_PICKLES = (b"(dp", b"(lp", b"}q\0", b"]q\0", b"}q\1", b"]q\1", b"ccollectio
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One container. `module` has `read(file, wanted) -> Contents`; it is imported when a file of the format is met."""
+    """One container. `module` has `read(file, wanted) -> Contents`; it is imported when a file of the format is met.
+
+    `has_names` says whether its state dicts may have names, of which one can be `wanted`.
+    """
 
     name: str
     recognise: Callable[[bytes, int], bool]
     module: str
+    has_names: bool = False
 
     def read(self, file: SourceFile, wanted: str) -> Contents:
         contents: Contents = import_module(f"ckpt_tool.formats.{self.module}").read(file, wanted)
@@ -79,11 +83,11 @@ def starts_with(*signatures: bytes) -> Callable[[bytes, int], bool]:
 FORMATS = (
     Format("safetensors", is_safetensors, "safetensors"),
     Format("npz", is_npz, "npz"),
-    Format("torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_zip"),
+    Format("torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_zip", True),
     Format("gguf", starts_with(b"GGUF"), "gguf"),
     Format("npy", starts_with(b"\x93NUMPY"), "npy"),
-    Format("torch tar", is_tar, "legacy_tar"),
-    Format("torch legacy", is_legacy_stream, "legacy_stream"),
-    Format("pickle", is_pickle, "plain_pickle"),
+    Format("torch tar", is_tar, "legacy_tar", True),
+    Format("torch legacy", is_legacy_stream, "legacy_stream", True),
+    Format("pickle", is_pickle, "plain_pickle", True),
 )
 """Never by suffix: files are renamed by people and by malware alike."""

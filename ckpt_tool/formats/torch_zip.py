@@ -12,9 +12,9 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES
-from ckpt_tool.formats.pickle_calls import is_same_storage, make_storage
+from ckpt_tool.formats.pickle_calls import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle_machine import PickleMachine
-from ckpt_tool.formats.pickle_values import Global, PickleFault, StorageRef
+from ckpt_tool.formats.pickle_values import Asked, Global, PickleFault, StorageRef
 from ckpt_tool.formats.pickled import Described, pickled_contents
 from ckpt_tool.formats.placement import Storage
 from ckpt_tool.formats.zip_directory import Archive, CutOff, read_directory
@@ -41,33 +41,34 @@ def read_archive(archive: Archive, wanted: str) -> Contents:
     if f"{root}/constants.pkl" in archive.members:
         from ckpt_tool.formats.torchscript import as_modules
 
-        described: Loaded = as_modules(_describe(data, file.path)[0], archive, root), (), {}
+        described: Loaded = as_modules(_describe(data, file.path)[0], archive, root), Asked(), {}
         notes.append("a TorchScript program; only its weights were read")
     else:
         described = _load(data, file.path)
-    value, calls, known = described
+    value, asked, known = described
     storages = Storages(archive, root)
-    return pickled_contents(value, file.path, wanted, storages.locate, calls, is_big_endian, notes, known, storages.size_of)
+    return pickled_contents(value, file.path, wanted, storages.locate, asked, is_big_endian, notes, known, storages.size_of)
 
 
-Loaded = tuple[object, tuple[str, ...], dict[str, Described]]
-_last: list[tuple[bytes, Loaded]] = []
-"""The last pickle with what it describes: two checkpoints of one model often differ in their storages alone."""
+Loaded = tuple[object, Asked, dict[str, Described]]
+_last: tuple[bytes, Loaded] | None = None
+"""The last pickle with what it describes: two checkpoints of one model often differ in their storages alone. Any thread may replace it."""
 
 
 def _load(data: bytes, path: str) -> Loaded:
     """The same objects for the same pickle: nobody may change them."""
-    if not _last or _last[0][0] != data:
-        _last.clear()
-        _last.append((data, _describe(data, path)))
-    return _last[0][1]
+    global _last
+    last = _last
+    if last is None or last[0] != data:
+        last = _last = data, _describe(data, path)
+    return last[1]
 
 
 def _describe(data: bytes, path: str) -> Loaded:
-    """What a pickle describes, the calls that it asks for, and what is known of it by now. Raises FormatError."""
+    """What a pickle describes, what it asks for, and what is known of it by now. Raises FormatError."""
     machine = PickleMachine(data, persistent=storage_ids())
     value = machine.load(path, "data.pkl")
-    return value, tuple(machine.calls), {}
+    return value, machine.asked, {}
 
 
 def _root(archive: Archive) -> str:
@@ -108,13 +109,17 @@ def storage_ids() -> Callable[[object], StorageRef]:
     """What turns the pickle's persistent ids into storages: ('storage', class, key, location, number of elements)."""
     known: dict[tuple[Global, str, int], StorageRef] = {}
     by_key: dict[str, StorageRef] = {}
+    places: set[str] = set()
 
     def find(identity: object) -> StorageRef:
         if type(identity) is not tuple or len(identity) != 5 or identity[0] != "storage":
             raise PickleFault("refers to something outside that is no storage")
-        _, kind, key, _, count = identity
+        _, kind, key, place, count = identity
         if type(key) is not str or not (key.isascii() and key.isdigit() and len(key) < 20):
             raise PickleFault("names a storage as torch.save never does")
+        if type(place) is not str or place not in places:
+            check_location(place)
+            places.add(str(place))
         if type(kind) is not Global or type(count) is not int:
             return make_storage(kind, key, count)  # which refuses them: their hash could cost anything
         name = (kind, key, count)

@@ -12,7 +12,7 @@ from ckpt_tool.formats.limits import INFLATE_ON_OPEN, INFLATE_RATIO, INFLATED_BY
 from ckpt_tool.formats.placement import Deflated, Extent
 
 END, END64, LOCATOR64, CENTRAL, LOCAL, DESCRIPTOR = b"PK\5\6", b"PK\6\6", b"PK\6\7", b"PK\1\2", b"PK\3\4", b"PK\7\x08"
-_CENTRAL = Struct("<4s2x2xHH4xIIIHHH2x2xII")
+_CENTRAL = Struct("<4s2x2xHH4xIIIHHHH2xII")
 _LOCAL = Struct("<4s2xHH4xIIIHH")
 LOCAL_BYTES = _LOCAL.size
 _ALLOWED_FLAGS = 0x080E
@@ -157,10 +157,10 @@ def _is_several(file: SourceFile, gap: int) -> FormatError:
 
 def _read_end64(file: SourceFile, locator: int) -> tuple[int, int, int, int]:
     disk, at, disks = unpack_from("<4xIQI", file.read(locator, 20))
-    if disk or disks > 1 or at + 56 > locator:
+    if disk or disks != 1 or at + 56 > locator:
         raise FormatError(file.path, "its zip64 end record does not lie inside the file", AGAIN)
-    magic, disk, first_disk, here, count, size, start = unpack_from("<4s8x4xIIQQQQ", file.read(at, 56))
-    if magic != END64 or disk or first_disk or here != count:
+    magic, length, disk, first_disk, here, count, size, start = unpack_from("<4sQ4xIIQQQQ", file.read(at, 56))
+    if magic != END64 or length < 44 or disk or first_disk or here != count:
         raise FormatError(file.path, "its zip64 end record is damaged", AGAIN)
     if at + 56 != locator:
         raise _is_several(file, locator - at - 56)
@@ -172,7 +172,7 @@ def _read_central(file: SourceFile, raw: bytes, count: int) -> list[Member]:
     for _ in range(count):
         if at + fixed > end:
             raise FormatError(file.path, f"its zip directory ends before the {count} entries it declares", AGAIN)
-        magic, flags, method, crc, stored, size, name_length, extra_length, comment, attributes, header = unpack(raw, at)
+        magic, flags, method, crc, stored, size, name_length, extra_length, comment, disk, attributes, header = unpack(raw, at)
         start = at + fixed
         extra = start + name_length
         at = extra + extra_length + comment
@@ -182,6 +182,8 @@ def _read_central(file: SourceFile, raw: bytes, count: int) -> list[Member]:
         if size == FULL32 or stored == FULL32 or header == FULL32:
             size, stored, header = _wide_sizes(file, name, raw[extra : extra + extra_length], size, stored, header)
         member = Member(name, method, crc, stored, size, header)
+        if disk > 1:  # miniz, and so torch, takes 1 for this one too
+            raise FormatError(file.path, f"`{name[:200]}` is in another part of a zip archive of several files", AGAIN)
         if flags & ~_ALLOWED_FLAGS or method or stored != size:
             _check_method(file, member, flags)
         if attributes & _FOLDER and size:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ckpt_tool.keys import Binding, PatternSet
 from ckpt_tool.mapping.rules import RuleSet
+from ckpt_tool.mapping.unreadable import keys_of
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 
@@ -19,13 +20,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What became of every source key. `by_rule[i]` are the claims of rule i, `dropped[i]` the keys of the i-th drop pattern."""
+    """What became of every source key. `by_rule[i]` are the claims of rule i, `dropped[i]` the keys of the i-th drop pattern.
+
+    `unreadable[i]` are keys that rule i would take, but that can't be read.
+    """
 
     by_rule: tuple[tuple[Claim, ...], ...]
     dropped: tuple[tuple[str, ...], ...]
     unnamed: tuple[str, ...]
     prefixes: dict[str, str]
     """The prefix that `strip:` took off, for the keys that had one."""
+    unreadable: tuple[tuple[str, ...], ...] = ()
 
 
 def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
@@ -39,7 +44,7 @@ def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
     dropped: list[list[str]] = [[] for _ in rules.drop]
     unnamed: list[str] = []
     prefixes: dict[str, str] = {}
-    for key in source:
+    for key in keys_of(source):
         name = strip_prefixes(key, rules.strip) if rules.strip else key
         if name != key:
             prefixes[key] = key.removesuffix(name)
@@ -57,7 +62,9 @@ def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
                 is_read = True
         if not taken and not is_read:
             unnamed.append(key)
-    return Claims(tuple(map(tuple, by_rule)), tuple(map(tuple, dropped)), tuple(unnamed), prefixes)
+    unreadable = tuple(tuple(claim.key for claim in taken if claim.key in source.unreadable) for taken in by_rule)
+    readable = tuple(tuple(claim for claim in taken if claim.key not in source.unreadable) for taken in by_rule)
+    return Claims(readable, tuple(map(tuple, dropped)), tuple(unnamed), prefixes, unreadable)
 
 
 def strip_prefixes(key: str, prefixes: tuple[str, ...]) -> str:

@@ -1,65 +1,133 @@
-"""A plan by equal names: the same key, the same shape."""
+"""A plan by equal names: the same key, the same shape, after one prefix that one side has and the other lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.keys import fold
+from ckpt_tool.keys.prefix import Prefix, unique_prefix
 from ckpt_tool.keys.relations import prefix_rule
-from ckpt_tool.mapping.compile import checked
+from ckpt_tool.mapping.accounting import NOTHING_NAMED, Pairing, account, without_named
+from ckpt_tool.mapping.coverage import tally_of
 from ckpt_tool.mapping.dtypes import DTypePolicy
+from ckpt_tool.mapping.heads import Misfit, are_heads
+from ckpt_tool.mapping.misfits import fit_note
 from ckpt_tool.mapping.plan import Origin, Plan, Step
+from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.mapping.ties import tied_with
+from ckpt_tool.mapping.unreadable import keys_of
 from ckpt_tool.mapping.wrappers import wrapper_names, wrapper_prefix
 from ckpt_tool.ops import Copy
 from ckpt_tool.tensors import Catalog, shape_text
 
-MOST_NOTES = 20
+MOST_NOTES = 12
 
 
-def plan_by_name(source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict") -> Plan:
-    """Pairs keys that are equal, or equal without a wrapper's prefix, when their shapes are too.
+def plan_by_name(source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict", named: RuleSet = NOTHING_NAMED) -> Plan:
+    """Pairs keys that are equal, or equal but for a prefix, when their shapes are too.
 
-    A key whose shape differs keeps the target's value and is named in the plan's notes, as is a prefix that was left out. A key
-    that the source lacks, but that is one tensor with another key of the target, gets what that one gets.
-    Raises RuleError when nothing pairs.
+    A key that the source lacks, but that is one tensor with another key of the target, gets what that one gets. Heads for another
+    number of classes stay fresh, if nothing else is left; everything else that pairs with nothing must be `named`.
+    Raises RuleError for keys that are neither mapped nor named, and when nothing pairs.
     """
-    names, notes = _without_wrappers(source, target)
-    pairs = {key: names[key] for key in target if key in names}
-    misfits = [key for key, name in pairs.items() if source[name].shape != target[key].shape]
-    notes += [
-        f"`{key}` stays fresh: the source has {shape_text(source[pairs[key]].shape)}, the target {shape_text(target[key].shape)}"
-        for key in misfits[:MOST_NOTES]
-    ]
-    if len(misfits) > MOST_NOTES:
-        notes.append(f"{len(misfits) - MOST_NOTES} more stay fresh because their shapes differ")
-    matched = {key: name for key, name in pairs.items() if key not in set(misfits)}
-    if not matched:
-        raise RuleError([nothing_pairs(source, target)])
-    origin, taken = Origin("name"), set(matched.values())
-    tied = tied_with(target, matched, target.keys() - pairs.keys())
-    followers = [(key, other) for key, others in tied.items() for other in others]
-    notes += [f"`{other}` is tied to `{key}` in the target, and gets the same" for key, other in followers[:MOST_NOTES]]
-    if len(followers) > MOST_NOTES:
-        notes.append(f"{len(followers) - MOST_NOTES} more get the same as what they are tied to in the target")
-    steps = tuple(_step(name, (key, *tied.get(key, ())), origin) for key, name in matched.items())
-    dropped = tuple(key for key in source if key not in taken)
-    made = {key for step in steps for key in step.outputs}
-    kept = tuple(key for key in target if key not in made)
-    return checked(Plan(steps, dropped, kept, source, target, tuple(notes)), dtypes, [])
+    ours, theirs = without_named(named, source, target)
+    naming = name_keys(ours, theirs)
+    names = {name: key for key in ours if (name := naming.name_of(key)) is not None}
+    pairs = {key: names[key] for key in theirs if key in names}
+    shapes = ((name, key, ours[name].shape, theirs[key].shape) for key, name in pairs.items())
+    misfits = [Misfit(*each) for each in shapes if each[2] != each[3]]
+    for misfit in misfits:
+        del pairs[misfit.target]
+    if not pairs:
+        raise RuleError([nothing_pairs(source, target)], tally_of((), theirs, keys_of(ours), target))
+    steps, tied = _steps(pairs, theirs)
+    heads = ({each.source for each in misfits}, {each.target for each in misfits})
+    are_excused = bool(misfits) and are_heads(misfits) and _is_all(heads, pairs, {*pairs, *tied}, ours, theirs)
+    told = list(_misfit_notes(misfits, theirs))
+    is_told = are_excused or named.rest_target == "keep"
+    notes = [*naming.notes, *(f"{line}; stays fresh" for line in told if is_told), *_tie_notes(tied)]
+    remarks = [] if is_told else [*told, *_fit_notes(misfits)]
+    return account(Pairing(steps, notes, remarks, heads if are_excused else ((), ()), naming.name_of), named, source, target, dtypes)
 
 
-def _step(name: str, keys: tuple[str, ...], origin: Origin) -> Step:
-    return Step((name,), keys, (Copy(len(keys)),) if len(keys) > 1 else (), origin)
+def _is_all(heads: tuple[set[str], set[str]], pairs: Mapping[str, str], made: set[str], source: Catalog, target: Catalog) -> bool:
+    """Whether nothing else is left on either side."""
+    taken = {*pairs.values()}
+    ours = all(key in taken or key in heads[0] for key in keys_of(source))
+    return ours and all(key in made or key in heads[1] for key in target)
 
 
-def _without_wrappers(source: Catalog, target: Catalog) -> tuple[dict[str, str], list[str]]:
-    """The source key for each name as the target would write it, and what is said of prefixes that differ."""
-    ours, theirs = wrapper_prefix(source), wrapper_prefix(target)
+def _steps(pairs: Mapping[str, str], target: Catalog) -> tuple[list[Step], dict[str, str]]:
+    """A step for each source key, and for target keys that are one tensor with a paired one, which that is."""
+    tied = tied_with(target, pairs, target.keys() - pairs.keys())
+    origin = Origin("name")
+    steps = []
+    for key, name in pairs.items():
+        outputs = (key, *tied.get(key, ()))
+        steps.append(Step((name,), outputs, (Copy(len(outputs)),) if len(outputs) > 1 else (), origin))
+    return steps, {other: key for key, others in tied.items() for other in others}
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What the target calls a key of the source, and what is said of prefixes that differ."""
+
+    name_of: Callable[[str], str | None]
+    notes: tuple[str, ...] = ()
+
+
+def name_keys(source: Catalog, target: Catalog) -> Naming:
+    """How the names of two catalogs relate: equal, or equal but for wrappers' prefixes and one other that most keys have."""
+    ours, theirs = wrapper_prefix(keys_of(source)), wrapper_prefix(keys_of(target))
     if ours == theirs:
-        return {key: key for key in source}, []
-    notes = []
-    if ours:
-        notes.append(f"every key of the source begins with `{ours}` ({wrapper_names(ours)}); paired without it")
-    if theirs:
-        notes.append(f"every key of the target begins with `{theirs}` ({wrapper_names(theirs)}); paired without it")
-    return {theirs + key.removeprefix(ours): key for key in source}, notes
+        ours = theirs = ""
+    notes = [
+        f"every key of the {side} begins with `{prefix}` ({wrapper_names(prefix)}); paired without it"
+        for side, prefix in (("source", ours), ("target", theirs)) if prefix
+    ]  # fmt: skip
+    plain = [{key[len(cut) :]: info.shape for key, info in side.items()} for side, cut in ((source, ours), (target, theirs))]
+    prefix = unique_prefix(*plain)
+    return Naming(lambda key: _renamed(key[len(ours) :], prefix, theirs), (*notes, *_prefix_note(prefix, *plain)))
+
+
+def _renamed(key: str, prefix: Prefix, before: str) -> str | None:
+    name = prefix.renamed(key)
+    return None if name is None else before + name
+
+
+def _prefix_note(prefix: Prefix, source: Mapping[str, object], target: Mapping[str, object]) -> Iterator[str]:
+    for text, side, keys in ((prefix.strip, "source", source), (prefix.add, "target", target)):
+        if text:
+            count = sum(key.startswith(text) for key in keys)
+            which = "every key" if count == len(keys) else f"{count:,} of {len(keys):,} keys"
+            begins = "begins" if count == len(keys) else "begin"
+            yield f"{which} of the {side} {begins} with `{text}`; paired without it"
+
+
+def _misfit_notes(misfits: Sequence[Misfit], target: Catalog) -> Iterator[str]:
+    """A line for each pattern of keys whose shapes differ alike."""
+    known = {each.target: each for each in misfits}
+    folds = fold({each.target: (each.source_shape, each.target_shape) for each in misfits}, target)
+    for one in folds[:MOST_NOTES]:
+        first, many = known[one.keys[0]], f" ({len(one.keys)})" if len(one.keys) > 1 else ""
+        name = one.pattern if len(one.keys) > 1 else one.keys[0]
+        yield f"`{name}`{many}: {shape_text(first.source_shape)} in the source, {shape_text(first.target_shape)} in the target"
+    if len(folds) > MOST_NOTES:
+        yield f"{len(folds) - MOST_NOTES} more patterns of keys have another shape in the target"
+
+
+def _fit_notes(misfits: Sequence[Misfit]) -> list[str]:
+    """What adapts the first of them."""
+    return fit_note(misfits[0].target, misfits[0].source_shape, misfits[0].target_shape) if misfits else []
+
+
+def _tie_notes(tied: Mapping[str, str]) -> Iterator[str]:
+    for other, key in list(tied.items())[:MOST_NOTES]:
+        yield f"`{other}` is tied to `{key}` in the target, and gets the same"
+    if len(tied) > MOST_NOTES:
+        yield f"{len(tied) - MOST_NOTES} more get the same as what they are tied to in the target"
 
 
 def nothing_pairs(source: Catalog, target: Catalog) -> Problem:
@@ -67,5 +135,7 @@ def nothing_pairs(source: Catalog, target: Catalog) -> Problem:
     rule = prefix_rule(source, target)
     notes = [f"all {rule[1]} keys that pair do so after -e '{rule[0]}'"] if rule else []
     if not rule:
-        notes = [f"a key of the source: {next(iter(source), '(none)')}", f"a key of the target: {next(iter(target), '(none)')}"]
+        sides = (("source", source), ("target", target))
+        notes = [f"a key of the {side}: {key}" for side, keys in sides for key in keys_of(keys)[:1]]
+        notes += [f"the {side} has no keys" for side, keys in sides if not keys_of(keys)]
     return Problem("nothing-pairs", "no key of the source is a key of the target with the same shape", None, tuple(notes))

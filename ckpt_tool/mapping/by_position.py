@@ -2,28 +2,35 @@
 
 from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.keys.relations import equal_positions
-from ckpt_tool.mapping.compile import checked
+from ckpt_tool.mapping.accounting import NOTHING_NAMED, Pairing, account, without_named
+from ckpt_tool.mapping.coverage import tally_of
 from ckpt_tool.mapping.dtypes import DTypePolicy
 from ckpt_tool.mapping.plan import Origin, Plan, Step
+from ckpt_tool.mapping.rules import RuleSet
+from ckpt_tool.mapping.unreadable import keys_of
 from ckpt_tool.tensors import Catalog, shape_text
 
 
-def plan_by_position(source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict", force_order: bool = False) -> Plan:
+def plan_by_position(
+    source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict", force_order: bool = False, named: RuleSet = NOTHING_NAMED
+) -> Plan:
     """Pairs from the first key on and stops at the first disagreement of shapes, which the plan's notes name.
 
-    Raises RuleError when a side's keys are sorted, so that their order means nothing, unless `force_order`.
+    Keys that are `named`, to be dropped or kept, have no position. Raises RuleError for keys behind the place where it stops that
+    nobody named, and when a side's keys are sorted, so that their order means nothing, unless `force_order`.
     """
     problems = [_unordered(side) for side, catalog in (("source", source), ("target", target)) if not (catalog.is_ordered or force_order)]
     if problems:
         raise RuleError(problems)
-    pairs = list(zip(source, target, strict=False))
-    count = equal_positions(source, target)
+    ours, theirs = without_named(named, source, target)
+    pairs = list(zip(ours, theirs, strict=False))
+    count = equal_positions(ours, theirs)
     if not count:
-        raise RuleError([_nothing(source, target)])
+        raise RuleError([_nothing(ours, theirs)], tally_of((), theirs, keys_of(ours), target))
     origin = Origin("position")
     steps = tuple(Step((key,), (other,), (), origin) for key, other in pairs[:count])
-    plan = Plan(steps, tuple(source)[count:], tuple(target)[count:], source, target, _notes(pairs, count, source, target))
-    return checked(plan, dtypes, [])
+    notes = _notes(pairs, count, ours, theirs)
+    return account(Pairing(steps, notes, notes), named, source, target, dtypes)
 
 
 def _notes(pairs: list[tuple[str, str]], count: int, source: Catalog, target: Catalog) -> tuple[str, ...]:

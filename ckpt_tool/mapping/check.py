@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import Problem, RuleError
@@ -14,6 +15,7 @@ from ckpt_tool.mapping.name_tests import check_tests
 from ckpt_tool.mapping.params import bind_params, resolve_params
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.mapping.steps import build_steps
+from ckpt_tool.mapping.unreadable import check_readable
 from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:
@@ -47,4 +49,5 @@ def check_rules(
     problems += check_rules_of_use(bound, claims, source)
     problems += check_collisions(steps)
     problems += check_unnamed(bound, claims.unnamed, (), source, None)
+    problems += check_readable(source, (), (), None, taken=chain(*claims.unreadable))
     return problems

@@ -1,10 +1,10 @@
 """A rule set and two catalogs into a complete plan, or every reason why not."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 
-from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.errors import Problem, RuleError, Tally
 from ckpt_tool.mapping.assign import assign_rules
 from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.coverage import (
@@ -15,6 +15,7 @@ from ckpt_tool.mapping.coverage import (
     check_rules_of_use,
     check_unnamed,
     kept_keys,
+    tally_of,
 )
 from ckpt_tool.mapping.dtypes import DTypePolicy, cast_notes, with_dtypes
 from ckpt_tool.mapping.fitting import fit_steps
@@ -22,8 +23,10 @@ from ckpt_tool.mapping.name_tests import check_tests
 from ckpt_tool.mapping.params import bind_params, resolve_params
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.rules import RuleSet
+from ckpt_tool.mapping.scales import check_scales
 from ckpt_tool.mapping.steps import build_steps
 from ckpt_tool.mapping.ties import tie_notes
+from ckpt_tool.mapping.unreadable import check_readable, keys_of
 from ckpt_tool.tensors import Catalog
 
 FEW_KEYS = 64
@@ -53,11 +56,15 @@ def compile_plan(
     kept, unkept = kept_keys(bound, steps, target)
     problems += check_unnamed(bound, claims.unnamed, unkept, source, target)
     problems += check_dead_keeps(bound, kept, target)
-    dropped = {key for keys in claims.dropped for key in keys} | set(claims.unnamed) | set(fitted.left)
+    fresh = {*unkept, *(key for key, index in kept.items() if index < 0)}
+    problems += check_readable(source, claims.unnamed, fresh, target, taken=chain(*claims.unreadable))
+    named = frozenset(key for keys in claims.dropped for key in keys)
+    dropped = named | set(claims.unnamed) | set(fitted.left)
     keeping = {*kept, *fitted.fresh}
-    kept_in_order = tuple(key for key in target or () if key in keeping)
-    plan = Plan(tuple(fitted.steps), tuple(key for key in source if key in dropped), kept_in_order, source, target, tuple(fitted.notes))
-    plan = checked(plan, dtypes, problems)
+    in_order = tuple(key for key in keys_of(source) if key in dropped), tuple(key for key in target or () if key in keeping)
+    plan = Plan(tuple(fitted.steps), *in_order, source, target, tuple(fitted.notes))
+    made = {key for step in fitted.steps for key in step.outputs}
+    plan = checked(plan, dtypes, problems, named, tally_of(made, unkept, claims.unnamed, target))
     if unmet := list(check_expect(bound, plan)):
         raise RuleError(unmet)
     return plan
@@ -89,20 +96,26 @@ def _bound(
     return bind_params(rules, numbers), numbers
 
 
-def checked(plan: Plan, dtypes: DTypePolicy, problems: list[Problem]) -> Plan:
-    """A drafted plan, with the casts that are asked for, once its outputs fit the target. Raises RuleError."""
+def checked(
+    plan: Plan, dtypes: DTypePolicy, problems: list[Problem], named: Collection[str] = frozenset(), tally: Tally | None = None
+) -> Plan:
+    """A drafted plan, with the casts that are asked for, once its outputs fit the target. Raises RuleError, which gets the `tally`.
+
+    `named` are the keys of the source that a person left behind by name.
+    """
     if not any(problem.code in ("collision", "bad-op") for problem in problems):
         plan = with_dtypes(plan, dtypes)
+        problems += check_scales(plan, named)
         if plan.target is not None:
             faults = check_outputs(plan, plan.target)
             problems += [fault for fault in faults if fault.code != "dtype" or dtypes == "strict"]
     if problems:
-        raise RuleError(sorted(problems, key=_place))
+        raise RuleError(sorted(problems, key=_place), tally)
     return replace(plan, notes=(*plan.notes, *tie_notes(plan), *cast_notes(plan)))
 
 
 def _place(problem: Problem) -> tuple[bool, str, int, int]:
     """In the order of the files' lines; keys that nothing names come last, for a fault in a rule explains most of them."""
     where = problem.where
-    is_consequence = problem.code in ("unmapped-source", "unmapped-target")
+    is_consequence = problem.code in ("unmapped-source", "unmapped-target", "unreadable")
     return (is_consequence, where.file, where.line, where.column) if where else (is_consequence, "", 0, 0)

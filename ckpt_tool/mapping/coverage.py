@@ -1,18 +1,23 @@
 """The whole accounting: every key of both sides once, every shape and dtype right, every rule of use."""
 
+from __future__ import annotations
+
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
+from math import prod
 
-from ckpt_tool.errors import Location, Problem
+from ckpt_tool.errors import Location, Problem, Tally
 from ckpt_tool.keys import PatternSet, fold, nearest, quote
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.assign import Claim, Claims
 from ckpt_tool.mapping.misfits import fit_note
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import Rule, RuleSet, part_of
+from ckpt_tool.mapping.scales import CODES, scale_of
 from ckpt_tool.mapping.ties import tied_with
+from ckpt_tool.mapping.unreadable import keys_of
 from ckpt_tool.mapping.wrappers import wrapper_prefix
 from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo, shape_text
 
@@ -43,18 +48,36 @@ def kept_keys(rules: RuleSet, steps: Iterable[Step], target: Catalog | None) -> 
     return kept, tuple(unnamed)
 
 
+def tally_of(made: Collection[str], fresh: Collection[str], left: Collection[str], target: Catalog | None) -> Tally | None:
+    """How far it would come; None without a target, or where nothing is left."""
+    if target is None or not (fresh or left):
+        return None
+    elements = {key: prod(info.shape) for key, info in target.items()}
+    mapped = sum(key in elements for key in made)
+    return Tally(mapped, len(fresh), len(left), sum(elements[key] for key in fresh), sum(elements.values()))
+
+
 def check_rules_of_use(rules: RuleSet, claims: Claims, source: Catalog) -> Iterator[Problem]:
     """Rules and drops that take nothing, and words of choices that stand for nothing."""
     prefix = wrapper_prefix(source)
     hint = (f'every key of the source begins with `{prefix}`: add `strip: ["{prefix}"]`',) if prefix and not claims.prefixes else ()
     patience = _Patience(len(source))
-    for rule, taken in zip(rules.rules, claims.by_rule, strict=True):
-        if taken:
+    for rule, taken, unreadable in zip(rules.rules, claims.by_rule, claims.unreadable, strict=True):
+        if taken or unreadable:
             yield from _dead_words(rule, taken)
         elif rule.sources and not rule.is_optional:
             yield _dead_rule(rules, rule, claims, source, hint, patience)
-    for selector, keys in zip(rules.drop, claims.dropped, strict=True):
-        if not keys and not selector.is_optional:
+    yield from _dead_drops(rules, {index for index, keys in enumerate(claims.dropped) if keys}, source, patience)
+
+
+def check_dead_drops(rules: RuleSet, used: Collection[int], source: Catalog) -> Iterator[Problem]:
+    """Drops that take nothing; `used` are the indices of those that do."""
+    return _dead_drops(rules, used, source, _Patience(len(source)))
+
+
+def _dead_drops(rules: RuleSet, used: Collection[int], source: Catalog, patience: _Patience) -> Iterator[Problem]:
+    for index, selector in enumerate(rules.drop):
+        if index not in used and not selector.is_optional:
             notes = _nearest_note(selector.pattern.text, source) if patience.takes_another() else ()
             yield Problem("dead-rule", f"`{selector.pattern}` drops nothing: no key of the source matches it", selector.where, notes)
 
@@ -116,16 +139,23 @@ def _nearest_note(pattern: str, keys: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_unnamed(
-    rules: RuleSet, source_keys: Sequence[str], target_keys: Sequence[str], source: Catalog, target: Catalog | None
+    rules: RuleSet,
+    source_keys: Sequence[str],
+    target_keys: Sequence[str],
+    source: Catalog,
+    target: Catalog | None,
+    remarks: Sequence[str] = (),
 ) -> Iterator[Problem]:
-    """Keys of either side that nothing names: one problem a side, its keys folded."""
+    """Keys of either side that nothing names: one problem a side, its keys folded. `remarks` say what else is known of them."""
+    where = rules.where if rules.rules else None
     if source_keys and rules.rest_source != "drop":
-        near = nearest(source_keys[0], target_keys)
-        yield _unnamed(source_keys, source, rules.where, ("unmapped-source", "source", "drop", "target"), near)
-    if target_keys and target is not None:
-        near = nearest(target_keys[0], source_keys)
-        problem = _unnamed(target_keys, target, rules.where, ("unmapped-target", "target", "keep", "source"), near)
-        yield replace(problem, notes=(*problem.notes, *_tie_hint(target_keys, target)))
+        near = nearest(source_keys[0], target_keys) if where else None
+        problem = _unnamed(source_keys, source, where, ("unmapped-source", "source", "drop", "target"), near)
+        yield problem if target_keys else replace(problem, notes=(*problem.notes, *remarks))
+    if target_keys and target is not None and rules.rest_target != "keep":
+        near = nearest(target_keys[0], source_keys) if where else None
+        problem = _unnamed(target_keys, target, where, ("unmapped-target", "target", "keep", "source"), near)
+        yield replace(problem, notes=(*problem.notes, *_tie_hint(target_keys, target), *remarks))
 
 
 def _tie_hint(keys: Sequence[str], target: Catalog) -> Iterator[str]:
@@ -136,16 +166,20 @@ def _tie_hint(keys: Sequence[str], target: Catalog) -> Iterator[str]:
         yield f"`{others[0]}` is tied to `{key}` in the target: a rule for both ends in `-> {{{quote(key)},{quote(others[0])}}}: copy`"
 
 
-def _unnamed(keys: Sequence[str], catalog: Catalog, where: Location, words: tuple[str, str, str, str], near: str | None) -> Problem:
+def _unnamed(
+    keys: Sequence[str], catalog: Catalog, where: Location | None, words: tuple[str, str, str, str], near: str | None
+) -> Problem:
     code, side, section, other = words
-    folds = fold(dict.fromkeys(keys), catalog)
+    folds = fold(dict.fromkeys(keys), keys_of(catalog))
     verb = {"drop": "dropped", "keep": "kept"}[section]
     fact = f"{'is' if len(keys) == 1 else 'are'} neither mapped nor {verb}"
     names = f"`{folds[0].pattern}`: " if len(folds) == 1 else ""
     notes = [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MOST_PATTERNS]] if len(folds) > 1 else []
     if len(folds) > MOST_PATTERNS:
         notes.append(f"{len(folds) - MOST_PATTERNS} more patterns")
-    notes.append(f"list what is meant to be {verb} under `{section}:`")
+    is_in_file = where is not None and not where.file.startswith("-")
+    on_line = f"`--{section} PATTERN`, or `{section}=` in Python, names what is meant to be {verb}"
+    notes.append(f"list what is meant to be {verb} under `{section}:`" if is_in_file else on_line)
     if near:
         notes.append(f"nearest key of the {other} that is left over, for `{keys[0]}`: {near}")
     return Problem(code, f"{names}{len(keys)} key{'s' if len(keys) > 1 else ''} of the {side} {fact}", where, tuple(notes))
@@ -205,10 +239,18 @@ def check_outputs(plan: Plan, target: Catalog) -> Iterator[Problem]:
         if code == "shape":
             notes += fit_note(key, plan.producers[key][1].shape, target[key].shape)
         if code == "dtype":
-            notes.append("say `cast:` in the rule, or `--dtype target` to cast and `--dtype source` to leave it as it is")
+            notes.append(_dtype_note(step, plan.source))
         if len(faults) > 1:
             notes.append(f"{len(faults)} keys in all")
         yield Problem(code, message, step.origin.rule.targets[0].where if step.origin.rule else None, tuple(notes))
+
+
+def _dtype_note(step: Step, source: Catalog) -> str:
+    """What to do about another dtype."""
+    for key in step.inputs:
+        if source[key].dtype in CODES and (scale := scale_of(key, source)):
+            return f"`{key}` holds codes, and `{scale}` their scale: dequantise first, a cast alone would ignore the scale"
+    return "say `cast:` in the rule, or `--dtype target` to cast and `--dtype source` to leave it as it is"
 
 
 def _nearest_of_shape(info: TensorInfo, target: Catalog) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.keys import fold, quote
+from ckpt_tool.mapping.heads import is_vocabulary
 from ckpt_tool.mapping.write_rules import flow
 from ckpt_tool.ops import Form, OpError
 from ckpt_tool.ops.fit import FITS
@@ -19,8 +20,10 @@ WORDS = {
     "resize_bias": "another window",
     "resize_patch": "another patch size",
     "input_channels": "another number of input channels",
-    "rows": "another number of rows (classes, words)",
+    "rows": "another number of words",
+    "fresh": "another number of classes",
 }
+"""Why a fit is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +42,28 @@ def fit_for(key: str, source: Shape, target: Shape) -> str | None:
         names = ["resize_grid"]
     elif len(source) > 2:
         names = ["input_channels", "resize_patch"] if re.search(r"(^|\.)(conv|patch|stem|embed|0\.)", key) else []
+    elif len(source) in (1, 2):
+        # The first rows of a vocabulary are the same words; the first classes of another classifier mean nothing here.
+        names = ["rows" if is_vocabulary(key) or _is_table(key) else "fresh"]
     else:
-        names = ["rows"] if len(source) in (1, 2) else []
+        names = []
     return next((name for name in names if _fits(name, source, target)), None)
 
 
 def fit_note(key: str, source: Shape, target: Shape) -> list[str]:
     """What to say of a shape that a `fit:` adapts."""
     name = fit_for(key, source, target)
-    return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file adapts it"] if name else []
+    what = "keeps the target's" if name == "fresh" else "adapts it"
+    return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file {what}"] if name else []
+
+
+def _is_table(key: str) -> bool:
+    return any(word in key.lower() for word in ("embed", "emb.", "vocab", "table"))
 
 
 def _fits(name: str, source: Shape, target: Shape) -> bool:
+    if name == "fresh":
+        return len(source) == len(target) and source[1:] == target[1:]
     try:
         FITS[name].parse(None).with_form(Form(DType.F32, target)).infer([Form(DType.F32, source)])
     except OpError:

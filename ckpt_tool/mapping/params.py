@@ -21,11 +21,19 @@ MOST = 10**18
 """Numbers of parameters are below this."""
 
 
+CONFIG_NAMES = ("config.json", "params.json")
+"""What holds the sizes of a network beside its weights: transformers' file, and that of Meta's Llama."""
+
+
 def read_config(checkpoint: str) -> dict[str, object]:
-    """The config.json beside a checkpoint file, or in its folder; nothing where there is none. Raises InputError for no JSON."""
+    """The config.json or params.json beside a checkpoint file, or in its folder; nothing where there is none.
+
+    Raises InputError for what is no JSON.
+    """
     place = Path(checkpoint.partition("#")[0])
-    path = (place if os.path.isdir(place) else place.parent) / "config.json"
-    if not os.path.isfile(path):
+    folder = place if os.path.isdir(place) else place.parent
+    path = next((folder / name for name in CONFIG_NAMES if os.path.isfile(folder / name)), None)
+    if path is None:
         return {}
     try:
         if path.stat().st_size > CONFIG_BYTES:
@@ -49,6 +57,7 @@ def resolve_params(
         catalog = dict(target or {}) if param.of_target else names
         try:
             number = _number(param, settings, config, catalog, numbers)
+            problems += _disagreement(param, number, numbers)
             if number is not None and abs(number) >= MOST:
                 raise FormulaError("what it is given has more than 18 digits")
         except FormulaError as error:
@@ -92,6 +101,20 @@ def _number(
     return param.default
 
 
+def _disagreement(param: Param, number: int | None, known: Mapping[str, int]) -> list[Problem]:
+    """A number that was given, and isn't what the parameter's own formula says."""
+    if number is None or param.formula is None or not all(name in known for name in param.formula.names):
+        return []
+    try:
+        computed: object = param.formula.value(known)
+    except FormulaError as error:
+        computed = error
+    if computed == number:
+        return []
+    fact = f"is {number}, and `{param.formula.text}` gives {computed}" if isinstance(computed, int) else f"is {number}, but {computed}"
+    return [Problem("param-mismatch", f"`{param.name}` {fact}", param.where, (_given(known),))]
+
+
 def _config_value(config: Mapping[str, object], key: str) -> int | None:
     value: object = config
     for name in key.split("."):
@@ -101,7 +124,7 @@ def _config_value(config: Mapping[str, object], key: str) -> int | None:
 
 def _unresolved(param: Param, catalog: Mapping[str, TensorInfo]) -> Problem:
     ways = [f"`--set {param.name}=…`"]
-    ways += [f"`{key}` in the config.json beside the source" for key in param.config_keys]
+    ways += [f"`{key}` in a config.json or params.json beside the source" for key in param.config_keys]
     notes = [f"give it by {' or '.join(ways)}"]
     side = "target" if param.of_target else "source"
     if param.dimension:

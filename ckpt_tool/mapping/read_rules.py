@@ -68,6 +68,7 @@ def _finish(draft: Draft) -> RuleSet:
         expect=draft.expect, tests=tuple(draft.tests), params=tuple(draft.params),
         tables=dict(draft.reading.tables), table_places=draft.table_places,
         blocks=tuple(draft.blocks), fits=tuple(draft.fits), strip=tuple(draft.strip), unwrap=tuple(draft.unwrap),
+        paths=tuple(path for path in draft.files if path != "-e"),
     )  # fmt: skip
 
 

@@ -154,3 +154,5 @@ class RuleSet:
     fits: tuple[FitRule, ...] = ()
     strip: tuple[str, ...] = ()
     unwrap: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    """The files that were read, the included ones too."""

@@ -1,26 +1,23 @@
 """A diff as people and machines read it."""
 
 from collections.abc import Sequence
-from functools import reduce
-from operator import add
 
-from ckpt_tool.diff import Diff, Entry, Values
+from ckpt_tool.diff import READABLE, Diff, Entry, Uncompared
 from ckpt_tool.keys import fold
 from ckpt_tool.report.renames import renamed_section
 from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
+from ckpt_tool.report.values import TITLES, oddities, remark_on, value_cells, worst_first
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 SIGNS = {"only_a": ("-", "red"), "only_b": ("+", "green")}
 
 
 def diff_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN, hints: Sequence[str] = ()) -> str:
-    """Header, one section a kind, the closing count; `names` are what the two sides are called."""
-    sections = [_header(diff, names, style)]
-    sections += [_section(diff, kind, names, style) for kind in ("shape", "dtype", "value", "only_a", "only_b")]
-    sections.insert(4, renamed_section(diff, style))
-    if not style.is_folded:
-        sections.insert(1, _section(diff, "same", names, style))
-    sections += ["\n".join(f"hint: {safe(hint)}" for hint in hints)]
+    """Header, one section a kind, what was not compared, the closing count; `names` are what the two sides are called."""
+    sections = [_header(diff, names, style), *_sections(diff, names, style), _uncompared(diff, names, style)]
+    if diff.beside is not None:
+        sections += _sections(diff.beside, names, style, "beside the state dict, ")
+    sections += ["\n".join([*(f"note: {safe(note)}" for note in (*diff.layouts, *diff.notes)), *(f"hint: {safe(hint)}" for hint in hints)])]
     return "\n\n".join([section for section in sections if section] + [_closing(diff)])
 
 
@@ -31,26 +28,43 @@ def _header(diff: Diff, names: tuple[str, str], style: Style) -> str:
     return "\n".join(style.paint(line, colour) for line, colour in zip(lines, ("red", "green"), strict=True))
 
 
+def _sections(diff: Diff, names: tuple[str, str], style: Style, before: str = "") -> list[str]:
+    sections = [_section(diff, kind, names, style) for kind in ("shape", "dtype", "value", "only_a", "only_b")]
+    sections.insert(3, renamed_section(diff, style))
+    if not style.is_folded:
+        sections.insert(0, _section(diff, "same", names, style))
+    return [before + section for section in sections if section]
+
+
 def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str:
     entries = {entry.key: entry for entry in (diff.entries if kind == "same" else diff.changes) if entry.kind == kind}
     if not entries:
         return ""
     sign, colour = SIGNS.get(kind, ("~", "yellow") if kind != "same" else (" ", "dim"))
     titles = {"value": "values", "only_a": f"only in {safe(names[0])}", "only_b": f"only in {safe(names[1])}"}
-    rows = [_row(sign, pattern, [entries[key] for key in keys], kind) for pattern, keys in _folded(entries, diff, style)]
-    if kind == "value":
-        rows.insert(0, [titles[kind], "", "max |Δ|", "cosine", "changed"])
-    lines = columns(rows, "lrrrr" if kind == "value" else "lrl")
-    if kind == "value":
-        return "\n".join([lines[0], *(style.paint(line, colour) for line in lines[1:])])
-    return "\n".join([titles.get(kind, kind), *(style.paint(line, colour) for line in lines)])
+    groups = [(pattern, [entries[key] for key in keys]) for pattern, keys in _folded(entries, diff, style)]
+    if kind in ("value", "dtype") and diff.compared_values:
+        return _value_section(titles.get(kind, kind), sign, colour, worst_first(groups), names, style)
+    rows = [_row(sign, pattern, group) for pattern, group in groups]
+    return "\n".join([titles.get(kind, kind), *(style.paint(line, colour) for line in columns(rows, "lrl"))])
+
+
+def _value_section(
+    title: str, sign: str, colour: str, groups: Sequence[tuple[str, list[Entry]]], names: tuple[str, str], style: Style
+) -> str:
+    """Groups whose values were measured: of each the worst tensor, with its name."""
+    rows = [[title, "", *TITLES]]
+    rows += [[f"  {sign} {safe(pattern)}", _count(group), *value_cells(group), safe(remark_on(group))] for pattern, group in groups]
+    lines = columns(rows, "lrrrrl")
+    odd = oddities([entry for _, group in groups for entry in group], names)
+    return "\n".join([lines[0], *(style.paint(line, colour) for line in lines[1:]), *(f"  {safe(line)}" for line in odd)])
 
 
 def _folded(entries: dict[str, Entry], diff: Diff, style: Style) -> list[tuple[str, tuple[str, ...]]]:
     """Patterns with their keys; without folding, or for one key, the key as it is."""
     if not style.is_folded:
         return [(key, (key,)) for key in entries]
-    others = [key for catalog in (diff.a, diff.b) for key in catalog]
+    others = [key for catalog in (diff.a, diff.b) for key in (*catalog, *catalog.unreadable)]
     folds = fold({key: _label(entry) for key, entry in entries.items()}, others)
     return [(one.keys[0] if len(one.keys) == 1 else one.pattern, one.keys) for one in folds]
 
@@ -60,22 +74,16 @@ def _label(entry: Entry) -> object:
     if entry.kind == "shape":
         return (entry.a and entry.a.shape, entry.b and entry.b.shape)
     if entry.kind == "dtype":
-        return (entry.a and entry.a.dtype, entry.b and entry.b.dtype)
+        return (entry.a and entry.a.dtype, entry.b and entry.b.dtype, entry.values is not None and entry.values.is_cast)
     return None
 
 
-def _row(sign: str, pattern: str, entries: list[Entry], kind: str) -> list[str]:
-    head = [f"  {sign} {safe(pattern)}", str(len(entries)) if len(entries) > 1 else ""]
-    if kind == "value":
-        values = reduce(add, [entry.values for entry in entries if entry.values])
-        return [*head, *_value_cells(values)]
-    return [*head, _what(entries)]
+def _count(entries: Sequence[Entry]) -> str:
+    return str(len(entries)) if len(entries) > 1 else ""
 
 
-def _value_cells(values: Values) -> list[str]:
-    if not values.elements:
-        return ["not measured", "", ""]
-    return [f"{values.max_abs:.1e}", f"{values.cosine:.4f}", f"{values.changed / values.elements:.1%}"]
+def _row(sign: str, pattern: str, entries: list[Entry]) -> list[str]:
+    return [f"  {sign} {safe(pattern)}", _count(entries), _what(entries)]
 
 
 def _what(entries: list[Entry]) -> str:
@@ -90,23 +98,60 @@ def _what(entries: list[Entry]) -> str:
     return size_text(sum(info.nbytes for info in infos))
 
 
+def _uncompared(diff: Diff, names: tuple[str, str], style: Style) -> str:
+    """Keys that can't be read on a side, folded where they are the same on both."""
+    if not diff.uncompared:
+        return ""
+    known = {one.key: one for one in diff.uncompared}
+    others = [key for catalog in (diff.a, diff.b) for key in (*catalog, *catalog.unreadable)]
+    folds = fold({key: (one.a, one.b) for key, one in known.items()}, others)
+    rows = []
+    for one in folds:
+        name = one.pattern if len(one.keys) > 1 else one.keys[0]
+        rows.append([f"  ? {safe(name)}", str(len(one.keys)) if len(one.keys) > 1 else "", _kinds(known[one.keys[0]], names)])
+    return "\n".join(["not compared", *(style.paint(line, "yellow") for line in columns(rows, "lrl"))])
+
+
+def _kinds(one: Uncompared, names: tuple[str, str]) -> str:
+    if one.a == one.b:
+        return f"{one.a} on both sides"
+    sides = ((safe(name), kind) for name, kind in zip(names, (one.a, one.b), strict=True))
+    said = {None: "missing in", READABLE: "readable in"}
+    return ", ".join(f"{said[kind]} {name}" if kind in said else f"{kind} in {name}" for name, kind in sides)
+
+
 def _closing(diff: Diff) -> str:
     counts = diff.counts
     differ = counts["value"] + counts["shape"] + counts["dtype"]
     told = {"same": counts["same"], "renamed": counts["renamed"], "differ": differ, "removed": counts["only_a"], "added": counts["only_b"]}
+    told["not compared"] = len(diff.uncompared)
     text = ", ".join(f"{count:,} {word}" for word, count in told.items() if count or word == "same")
-    if diff.identical:
-        return f"{text}: identical" if diff.compared_values else f"{text}: the same keys, shapes and dtypes"
-    return text
+    if diff.changes and not diff.differs:
+        return f"{text}: within the tolerance"
+    if diff.beside is not None:
+        what = f"{len(diff.beside.changes):,} differ" if diff.beside.changes else f"{diff.beside.counts['same']:,} the same"
+        text += f"; {what} beside the state dict"
+    return text if diff.differs or not diff.is_whole else f"{text}: {_verdict(diff)}"
+
+
+def _verdict(diff: Diff) -> str:
+    if not diff.compared_values:
+        return "the same keys, shapes and dtypes" + ("" if diff.a else "; there is no state dict, and values were not compared")
+    if not diff.equal:
+        return "identical"
+    some = ", ".join(safe(key) for key in diff.equal[:3]) + (" …" if len(diff.equal) > 3 else "")
+    return f"equal, but not bit for bit: {plural(len(diff.equal), 'tensor')} with 0 for -0 or NaNs of other bits ({some})"
 
 
 def diff_json(diff: Diff, names: tuple[str, str], verbose: bool = False) -> dict[str, object]:
     """The contract's JSON; `same` entries are listed with `verbose` only."""
     entries = [_entry_json(entry) for entry in (diff.entries if verbose else diff.changes)]
-    found = {
+    found: dict[str, object] = {
         "schema": 1, "a": _side_json(names[0], diff.a), "b": _side_json(names[1], diff.b), "identical": diff.identical,
-        "counts": diff.counts, "entries": entries,
+        "counts": diff.counts, "entries": entries, "differs": diff.differs, "equal": list(diff.equal),
+        "uncompared": [{"key": one.key, "a": one.a, "b": one.b} for one in diff.uncompared],
     }  # fmt: skip
+    found |= {"beside": diff_json(diff.beside, names, verbose)} if diff.beside is not None else {}
     return found | ({"regrouped": list(diff.regrouped)} if diff.regrouped else {})
 
 
@@ -123,6 +168,8 @@ def _entry_json(entry: Entry) -> dict[str, object]:
     if entry.values:
         values = entry.values
         found |= {"elements": values.elements, "changed": values.changed, "max_abs": values.max_abs, "cosine": values.cosine}
+        found |= {"beyond": values.beyond, "max_finite": values.largest, "nans": list(values.nans), "infs": list(values.infs)}
+        found |= {"equal_after_cast": values.is_cast} if entry.kind == "dtype" else {}
     return found
 
 

@@ -15,8 +15,14 @@ def mappings_text(found: Sequence[ShippedMapping], style: Style = PLAIN) -> str:
 
 
 def _counts(each: ShippedMapping) -> str:
-    return ", ".join(f"{count:,} {word}" for word, count in (each.counts or {}).items())
+    counts = ", ".join(f"{count:,} {word}" for word, count in (each.counts or {}).items())
+    needs = " and ".join(f"`--set {name}=…`" + (f" ({', '.join(keys)})" if keys else "") for name, keys in each.needs.items())
+    return f"{counts}; needs {needs}" if needs else counts
 
 
 def mappings_json(found: Sequence[ShippedMapping]) -> dict[str, object]:
-    return {"schema": 1, "mappings": [{"name": each.name, "path": each.path, "about": each.about, "counts": each.counts} for each in found]}
+    return {"schema": 1, "mappings": [_mapping_json(each) for each in found]}
+
+
+def _mapping_json(each: ShippedMapping) -> dict[str, object]:
+    return {"name": each.name, "path": each.path, "about": each.about, "counts": each.counts, "needs": dict(each.needs)}

@@ -1,9 +1,9 @@
 """A plan as people and machines read it, and what one key has to do with it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from ckpt_tool.errors import InputError, Problem
+from ckpt_tool.errors import InputError, Problem, Tally
 from ckpt_tool.keys import Fold, fold, nearest
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
@@ -141,9 +141,14 @@ def _described(info: TensorInfo) -> str:
 
 
 def plan_json(
-    plan: Plan | None, names: PlanNames, source: Catalog, target: Catalog | None, problems: Sequence[Problem] = ()
+    plan: Plan | None,
+    names: PlanNames,
+    source: Catalog,
+    target: Catalog | None,
+    problems: Sequence[Problem] = (),
+    tally: Tally | None = None,
 ) -> dict[str, object]:
-    """The contract's JSON; without a plan, the problems that stand in its way."""
+    """The contract's JSON; without a plan, the problems that stand in its way, and how far it would have come."""
     return {
         "schema": 1,
         "source": _side_json(names.source, source),
@@ -154,6 +159,7 @@ def plan_json(
         "counts": plan.counts if plan else {"mapped": 0, "kept": 0, "dropped": 0},
         "problems": [problem_json(problem) for problem in problems],
         "notes": list(plan.notes) if plan else [],
+        "tally": asdict(tally) if tally else None,
     }
 
 

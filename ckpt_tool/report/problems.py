@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from ckpt_tool.api import Planned, WayOn
 from ckpt_tool.errors import CkptError, InputError, Problem, RuleError
 from ckpt_tool.report.style import PLAIN, Style, plural, safe
 
@@ -26,6 +27,23 @@ def problems_text(problems: Iterable[Problem], style: Style = PLAIN) -> str:
     if len(listed) > 1:
         blocks.append(f"{len(listed)} problems")
     return "\n\n".join(blocks)
+
+
+def refusal_text(work: Planned, onwards: WayOn, style: Style = PLAIN, conclusion: str = "") -> str:
+    """Every problem, what the files are, how far it would have come, what did not happen, and the command to go on with."""
+    closing = "; ".join(text for text in (str(work.tally) if work.tally else "", conclusion) if text)
+    about = "\n".join(f"{style.paint('note', 'yellow')}: {safe(line)}" for line in work.layouts)
+    return "\n\n".join(text for text in (problems_text(work.problems, style), about, closing, way_on_text(onwards)) if text)
+
+
+def way_on_text(onwards: WayOn) -> str:
+    """What is known of a way on, the command on the last line; nothing where there is none."""
+    hint = f"hint: {safe(onwards.hint)}" if onwards.hint else ""
+    return "\n".join(line for line in (hint, next_line(onwards.command) if onwards.command else "") if line)
+
+
+def next_line(command: str) -> str:
+    return f"next: {safe(command)}"
 
 
 def notes_text(notes: Iterable[Problem], style: Style = PLAIN) -> str:

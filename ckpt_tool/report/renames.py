@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import reduce
-from operator import add
 
 from ckpt_tool.diff import Diff, Entry
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.report.style import Style, columns, safe
+from ckpt_tool.report.values import remark_on, value_cells
 
 _NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
 
@@ -78,9 +77,9 @@ def _dtypes(entry: Entry) -> str:
 def _remark(group: Sequence[Entry]) -> str:
     """How sure the least sure one is, ops and dtypes between the two, and how far values differ."""
     least = min((entry.confidence for entry in group if entry.confidence is not None), default=1.0)
-    values = [entry.values for entry in group if entry.values]
     parts = [f"{least:.2f}" if least < 1 else "", group[0].how, _dtypes(group[0])]
-    if values:
-        total = reduce(add, values)
-        parts.append(f"max |Δ| {total.max_abs:.1e}, cosine {total.cosine:.4f}")
+    if any(entry.values for entry in group):
+        most, cosine, _ = value_cells(group)
+        parts.append(f"max |Δ| {most}, cosine {cosine}")
+        parts.append(remark_on(group) if len(group) > 1 else "")
     return ", ".join(part for part in parts if part)

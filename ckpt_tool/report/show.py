@@ -1,29 +1,40 @@
 """What a checkpoint contains, as people and machines read it."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 
-from ckpt_tool.formats import Checkpoint, Extra
-from ckpt_tool.keys import fold
+from ckpt_tool.formats import Checkpoint, LeftBehind
+from ckpt_tool.keys import Fold, fold
+from ckpt_tool.report.left_behind import left_behind_json
 from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 MOST_EXTRAS = 20
+MOST_VALUES = 20
+ASKED = ("call", "import")
+_NOUNS = {"DTensor": "DTensor", "ShardedTensor": "ShardedTensor", "array": "array"}
+"""What the kinds of tensors that can't be read are called, where not `KIND tensor`."""
 
 
 def show_text(checkpoint: Checkpoint, style: Style = PLAIN) -> str:
     """Tensors, folded; where the state dict was found, what else the file holds, and what a pickle would have called."""
-    blocks = [_header(checkpoint, style), "\n".join(_tensors(checkpoint.catalog, style)), _elsewhere(checkpoint, style)]
-    blocks += [_metadata(checkpoint), _extras(checkpoint, style), _calls(checkpoint, style)]
+    blocks = [_header(checkpoint, style), "\n".join(_tensors(checkpoint.catalog, style)), unreadable_text(checkpoint.catalog, style)]
+    blocks += [_left_behind(checkpoint, style), _metadata(checkpoint), _extras(checkpoint, style), _calls(checkpoint, style)]
     return "\n\n".join([block for block in blocks if block] + [_closing(checkpoint)])
 
 
 def _header(checkpoint: Checkpoint, style: Style) -> str:
     lines = [style.paint(f"{safe(checkpoint.path)}  ({checkpoint.format})", "bold")]
     contents = checkpoint.contents
-    if contents.taken or len(contents.state_dicts) > 1:
+    if contents.rivals:
+        names = ", ".join(safe(f"#{name}") for name in contents.rivals)
+        lines.append(f"all of the file is shown: it holds {len(contents.rivals)} state dicts that are equally likely meant, {names}")
+    elif contents.taken or len(contents.state_dicts) > 1:
         others = [safe(f"#{found.path}") for found in contents.state_dicts if found.path != contents.taken]
         taken = f"state dict taken: {safe('#' + contents.taken) if contents.taken else 'the file itself'}"
         lines.append(taken + (f"; also here: {', '.join(others)}" if others else ""))
+    if contents.layout:
+        lines.append(safe(contents.layout))
     return "\n".join(lines)
 
 
@@ -41,15 +52,59 @@ def _tensors(catalog: Catalog, style: Style) -> list[str]:
 def _folded(catalog: Catalog, style: Style) -> list[tuple[str, list[TensorInfo]]]:
     if not style.is_folded:
         return [(key, [info]) for key, info in catalog.items()]
-    folds = fold({key: (info.dtype, info.shape, info.shares is None) for key, info in catalog.items()})
+    folds = [one for one in _folds(catalog) if one.keys[0] in catalog]
     return [(one.keys[0] if len(one.keys) == 1 else one.pattern, [catalog[key] for key in one.keys]) for one in folds]
 
 
-def _elsewhere(checkpoint: Checkpoint, style: Style) -> str:
-    others = checkpoint.contents.elsewhere
-    if not others:
-        return ""
-    return "\n".join(["tensors elsewhere in the file", *_tensors(Catalog(others), style)])
+def _folds(catalog: Catalog) -> Sequence[Fold]:
+    """All keys folded, those that can't be read too: a pattern matches its own alone."""
+    readable: dict[str, Hashable] = {key: (info.dtype, info.shape, info.shares is None) for key, info in catalog.items()}
+    return fold(readable | {key: (tensor.kind, tensor.shape, tensor.text) for key, tensor in catalog.unreadable.items()})
+
+
+def unreadable_text(catalog: Catalog, style: Style = PLAIN) -> str:
+    """What the state dict names and can't be read, by kind, folded."""
+    groups: list[tuple[str, tuple[str, ...]]] = [(key, (key,)) for key in catalog.unreadable]
+    if style.is_folded and groups:
+        found = [one for one in _folds(catalog) if one.keys[0] in catalog.unreadable]
+        groups = [(one.keys[0] if len(one.keys) == 1 else one.pattern, tuple(one.keys)) for one in found]
+    by_kind: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    for pattern, keys in groups:
+        by_kind.setdefault(catalog.unreadable[keys[0]].kind, []).append((pattern, keys))
+    return "\n\n".join(_unreadable_of(kind, rows, catalog) for kind, rows in by_kind.items())
+
+
+def unreadable_count(kind: str, count: int) -> str:
+    """`3 quantised tensors`, `12 DTensors`."""
+    return plural(count, _NOUNS.get(kind, f"{kind} tensor"))
+
+
+def _unreadable_of(kind: str, groups: list[tuple[str, tuple[str, ...]]], catalog: Catalog) -> str:
+    rows = []
+    for pattern, keys in groups:
+        first = catalog.unreadable[keys[0]]
+        shape = "?" if first.shape is None else shape_text(first.shape)
+        rows.append([f"  {safe(pattern)}", str(len(keys)) if len(keys) > 1 else "", shape, safe(first.text)])
+    title = f"{unreadable_count(kind, sum(len(keys) for _, keys in groups))} that can't be read"
+    return "\n".join([title, *columns(rows, "lrll")])
+
+
+def left_behind_rows(left: Sequence[LeftBehind]) -> list[list[str]]:
+    """What lies outside of the state dict, a row each; what has no tensors, in one."""
+    rows = [[f"  {safe(one.path)}", one.kind, plural(one.tensors, "tensor"), size_text(one.nbytes)] for one in left if one.kind != "values"]
+    names = [safe(one.path) for one in left if one.kind == "values"]
+    more = f" and {len(names) - MOST_VALUES} more" if len(names) > MOST_VALUES else ""
+    return [*rows, [f"  {', '.join(names[:MOST_VALUES])}{more}", "values", "", ""]] if names else rows
+
+
+def _left_behind(checkpoint: Checkpoint, style: Style) -> str:
+    """One line for each thing outside of the state dict; with -v its tensors too."""
+    contents = checkpoint.contents
+    rows = left_behind_rows([one for one in contents.left_behind if one.kind != "values"])
+    lines = ["outside of the state dict", *columns(rows, "llrr")] if rows else []
+    if contents.elsewhere and not style.is_folded:
+        lines += ["tensors elsewhere in the file", *_tensors(Catalog(contents.elsewhere), style)]
+    return "\n".join(lines)
 
 
 def _metadata(checkpoint: Checkpoint) -> str:
@@ -58,7 +113,9 @@ def _metadata(checkpoint: Checkpoint) -> str:
 
 
 def _extras(checkpoint: Checkpoint, style: Style) -> str:
-    extras = [extra for extra in checkpoint.extras if extra.kind != "call"]
+    prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
+    told = {f"{prefix}{key}" for key in checkpoint.catalog.unreadable}
+    extras = [extra for extra in checkpoint.extras if extra.kind not in ASKED and not (extra.kind == "tensor" and extra.path in told)]
     shown = extras if not style.is_folded else extras[:MOST_EXTRAS]
     rows = [[f"  {safe(extra.path)}", extra.kind, safe(extra.text)] for extra in shown]
     if len(extras) > len(shown):
@@ -66,22 +123,19 @@ def _extras(checkpoint: Checkpoint, style: Style) -> str:
     return "\n".join(["besides the tensors", *columns(rows, "lll")]) if rows else ""
 
 
-def calls(extras: tuple[Extra, ...]) -> list[str]:
-    """What unpickling would have called or imported, each once."""
-    return sorted({extra.text for extra in extras if extra.kind == "call"})
-
-
 def _calls(checkpoint: Checkpoint, style: Style) -> str:
-    named = calls(checkpoint.extras)
-    if not named:
+    if not checkpoint.asked:
         return ""
-    title = style.paint("warning", "yellow") + ": unpickling this file would call what it names; nothing of it was imported or run"
-    return "\n".join([title, *(f"  {safe(name)}" for name in named)])
+    fact = ": unpickling this file would call or import what it names; nothing of it was imported or run"
+    title = style.paint("warning", "yellow") + fact
+    return "\n".join([title, *(f"  {safe(name)}" for name in checkpoint.asked)])
 
 
 def _closing(checkpoint: Checkpoint) -> str:
     catalog, others = checkpoint.catalog, checkpoint.contents.elsewhere
-    text = f"{plural(len(catalog), 'tensor')}, {size_text(catalog.nbytes)}"
+    kinds = Counter(tensor.kind for tensor in catalog.unreadable.values())
+    unread = "".join(f", and {unreadable_count(kind, count)} that can't be read" for kind, count in kinds.items())
+    text = f"{plural(len(catalog), 'tensor')}, {size_text(catalog.nbytes)}{unread}"
     return text + (f", and {plural(len(others), 'tensor')} elsewhere in the file" if others else "")
 
 
@@ -106,6 +160,13 @@ def show_json(checkpoint: Checkpoint) -> dict[str, object]:
         "state_dict": contents.taken,
         "state_dicts": [{"path": found.path, "tensors": found.tensors, "bytes": found.nbytes} for found in contents.state_dicts],
         "versions": {module: dict(entry) for module, entry in checkpoint.versions.items()},
+        "unreadable": [
+            {"key": tensor.key, "kind": tensor.kind, "shape": None if tensor.shape is None else list(tensor.shape), "text": tensor.text}
+            for tensor in contents.catalog.unreadable.values()
+        ],
+        "left_behind": left_behind_json(contents.left_behind),
+        "rivals": list(contents.rivals),
+        "layout": contents.layout,
     }
 
 

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+
+from ckpt_tool.wording import plural, size_text
+
+__all__ = ["PLAIN", "Style", "columns", "plural", "safe", "size_text"]
 
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 
@@ -33,21 +36,6 @@ class Style:
 PLAIN = Style()
 WIDEST = 200
 """Characters of a cell for which others make room."""
-
-
-@lru_cache(maxsize=1 << 12)
-def size_text(nbytes: int) -> str:
-    """Decimal units, as disks and downloads are sold: `102.4 MB`."""
-    value, unit = float(nbytes), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
-        if value < 999.95 or unit == "PB":
-            break
-        value /= 1000
-    return f"{nbytes} B" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def columns(rows: Sequence[Sequence[str]], align: str) -> list[str]:

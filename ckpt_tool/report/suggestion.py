@@ -19,6 +19,9 @@ def suggestion_said(found: Suggestion) -> str:
     lines += [safe(line) for line in found.misfits[:MOST_SHOWN]]
     if len(found.misfits) > MOST_SHOWN:
         lines.append(f"{len(found.misfits) - MOST_SHOWN} more kinds of tensors have another shape")
+    lines += [f"left to you: {safe(doubt)}" for doubt in found.doubts[:MOST_SHOWN]]
+    if len(found.doubts) > MOST_SHOWN:
+        lines.append(f"{len(found.doubts) - MOST_SHOWN} more reasons why not all that is left may be dropped or kept")
     unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
     if unsure:
         lines.append(f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; --min-confidence says what a pair needs")
@@ -44,7 +47,7 @@ def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, obje
         "pairs": [_pair(each) for each in found.alignment.pairs], "ambiguous": ambiguous,
         "misfits": [{"source": a, "target": b} for a, b in found.alignment.misfits],
         "fresh": list(found.alignment.unpaired_target), "unused": list(found.alignment.unpaired_source),
-        "drafted": drafted, "drop": list(found.drop), "keep": list(found.keep), "rules": found.text,
+        "drafted": drafted, "drop": list(found.drop), "keep": list(found.keep), "doubts": list(found.doubts), "rules": found.text,
     }  # fmt: skip
 
 

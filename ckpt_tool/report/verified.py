@@ -22,11 +22,21 @@ def verified_text(path: str, plan: Plan, mismatches: Sequence[Mismatch], verbose
     return f"{safe(path)} is what the plan says, bit for bit: {plural(len(plan.outputs), 'tensor')}"
 
 
-def verified_json(path: str, plan: Plan | None, mismatches: Sequence[Mismatch], problems: Sequence[Problem]) -> dict[str, object]:
+def asked_text(path: str, asked: Sequence[str]) -> str:
+    """That a file holds more than its tensors."""
+    more = f" and {len(asked) - MOST_LINES} more" if len(asked) > MOST_LINES else ""
+    names = ", ".join(safe(name) for name in asked[:MOST_LINES])
+    return f"note: unpickling {safe(path)} would call or import {names}{more}; the tensors alone were compared"
+
+
+def verified_json(
+    path: str, plan: Plan | None, mismatches: Sequence[Mismatch], problems: Sequence[Problem], asked: Sequence[str] = ()
+) -> dict[str, object]:
     return {
         "schema": 1,
         "output": path,
         "verified": plan is not None and not mismatches,
         "mismatches": [{"key": mismatch.key, "fact": mismatch.fact} for mismatch in mismatches],
         "problems": [problem_json(problem) for problem in problems],
+        "asked": list(asked),
     }

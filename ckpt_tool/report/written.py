@@ -3,22 +3,20 @@
 from collections.abc import Sequence
 
 from ckpt_tool.engine import Written
-from ckpt_tool.formats import Extra
+from ckpt_tool.formats import LeftBehind
+from ckpt_tool.report.left_behind import left_behind_note
 from ckpt_tool.report.style import plural, safe, size_text
 
 MOST_NAMES = 6
 
 
-def written_text(written: Written, left_behind: Sequence[Extra], of_target: Sequence[Extra] = ()) -> str:
-    """What a file has not room for, what of the source and of the target is no tensor, then the closing line."""
+def written_text(written: Written, left_behind: Sequence[LeftBehind], of_target: Sequence[LeftBehind] = ()) -> str:
+    """What a file has not room for, what of the source and of the target stays behind, then the closing line."""
     lines = []
     if written.ties and written.format == "safetensors":
         names = ", ".join(f"{safe(key)} = {safe(other)}" for key, other in written.ties[:MOST_NAMES])
         lines.append(f"note: safetensors has no shared tensors; these are written twice: {names}" + _more(written.ties))
-    for extras, what in ((left_behind, "what is no tensor"), (of_target, "what is no tensor of the target")):
-        if extras:
-            names = ", ".join(safe(extra.path) or "(the file)" for extra in extras[:MOST_NAMES])
-            lines.append(f"note: {what} stays behind: {names}" + _more(extras))
+    lines += [note for note in (left_behind_note(left_behind), left_behind_note(of_target, " of the target")) if note]
     lines += [f"{digest}  {safe(name)}" for name, digest in written.sha256.items()]
     files = f" in {plural(len(written.shards), 'file')}" if written.shards else ""
     if written.in_place:

@@ -5,8 +5,9 @@ import torch
 from seeded import fill_with_seeded_values
 from torch import nn
 
-from ckpt_tool import How, load_into, map_checkpoint
+from ckpt_tool import How, RuleError, load_into, map_checkpoint
 from ckpt_tool.mapping import plan_by_name, plan_by_position
+from ckpt_tool.mapping.accounting import A_PART
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.torch_bridge import tensor_infos
 
@@ -35,8 +36,9 @@ def test_every_family_pairs_by_name_but_for_its_head(torchvision, name):
     source, target = (catalog_of(build(torchvision, name, classes, "meta")) for classes in (1000, 10))
     plan = plan_by_name(source, target)
     assert plan.counts == {"mapped": len(target) - HEADS[name], "kept": HEADS[name], "dropped": HEADS[name]}
-    assert len(plan.notes) == HEADS[name]
-    assert plan_by_position(source, target).notes[0].startswith("stopped after ")
+    assert plan.notes
+    assert all(note.endswith("stays fresh") for note in plan.notes)
+    assert plan_by_position(source, target, named=A_PART).notes[0].startswith("stopped after ")
 
 
 def prove_by_name(torchvision, name, folder):
@@ -115,7 +117,10 @@ def test_a_unet_with_other_output_classes():
 def test_a_net_whose_fc_was_replaced_by_a_sequential(torchvision):
     source, model = build(torchvision, "resnet18", 1000), build(torchvision, "resnet18", 10)
     model.fc = nn.Sequential(nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10))
-    report = load(model, source.state_dict())
+    with pytest.raises(RuleError) as refused:
+        load(model, source.state_dict())
+    assert refused.value.next == {"drop": ["fc.*"], "keep": ["fc.**"]}
+    report = load(model, source.state_dict(), **refused.value.next)
     assert (len(report.loaded), report.dropped) == (120, ("fc.weight", "fc.bias"))
     assert report.fresh == ("fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias")
 

@@ -39,15 +39,15 @@ def test_unwrap_in_rules_picks_the_first_state_dict_that_is_there(folder):
     assert values(folder, "a.pth") == [[2, 2], [2, 2, 2]]
 
 
-def test_what_is_no_tensor_is_said_to_stay_behind(folder):
+def test_what_is_outside_of_the_state_dict_is_said_to_stay_behind(folder):
     ran = ckpt("map", "run.pth", "target.pth", "-r", "rules.yaml", "-o", "a.pth", cwd=folder)
-    assert "note: what is no tensor stays behind: epoch" in ran.out
+    assert "note: stays behind: model_ema (averaged weights, 2 tensors, 20 B), values: epoch" in ran.out
 
 
-def test_so_is_what_is_no_tensor_of_the_target(folder):
+def test_so_is_what_the_target_has_outside_of_it(folder):
     torch.save({**torch.load(folder / "target.pth"), "_extra_state": {"steps": 3}}, folder / "target.pth")
     ran = ckpt("map", "run.pth", "target.pth", "-r", "rules.yaml", "-o", "a.pth", cwd=folder)
-    assert "note: what is no tensor of the target stays behind: _extra_state" in ran.out
+    assert "note: stays behind of the target: values: _extra_state" in ran.out
 
 
 def test_a_parameter_comes_from_the_command_line_or_the_config_beside_the_source(tmp_path):

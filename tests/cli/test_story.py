@@ -1,6 +1,7 @@
 """The main job: ResNet-50 (320 keys) into a detector (384 keys), in every way that a user may type it."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -77,7 +78,7 @@ def test_diff_says_320_against_384(story):
 
 
 def test_what_was_written_differs_from_the_target_in_values_alone(folder):
-    ckpt("map", "resnet50.pth", "detector.pth", "--by", "position", "-o", "c.pth", cwd=folder)
+    ckpt("map", "resnet50.pth", "detector.pth", "--by", "position", "--partial", "-o", "c.pth", cwd=folder)
     ran = ckpt("diff", "detector.pth", "c.pth", "--values", "--json", cwd=folder)
     counts = json.loads(ran.out)["counts"]
     assert (ran.status, counts["same"], counts["value"], counts["only_a"], counts["only_b"]) == (1, 66, 318, 0, 0)
@@ -98,6 +99,21 @@ def test_plan_as_json_lists_each_step(story):
     assert report["steps"][0]["inputs"] == ["conv1.weight"]
     assert report["steps"][0]["origin"]["by"] == "rule"
     assert report["steps"][0]["origin"]["line"] == 11
+
+
+def test_a_hurried_map_is_refused_and_says_what_to_type(folder):
+    """No name is equal: nothing is written, and the command that is proposed does the whole job."""
+    ran = ckpt("map", "resnet50.pth", "detector.pth", "-o", "c.pth", cwd=folder)
+    assert (ran.status, ran.out) == (1, "")
+    assert not (folder / "c.pth").exists()
+    assert "0 mapped; 384 of 384 keys of the target would stay fresh (100.0 % of its elements)" in ran.err
+    way = ran.err.splitlines()[-1].removeprefix("next: ")
+    assert way == "ckpt map resnet50.pth detector.pth --rules resnet50_to_yolo.yaml -o c.pth"
+    assert ckpt(*shlex.split(way)[1:], cwd=folder).status == 0
+    prove(folder, "c.pth")
+    report = json.loads(ckpt("plan", "resnet50.pth", "detector.pth", "--by", "name", "--json", cwd=folder).out)
+    assert report["next"] == "ckpt plan resnet50.pth detector.pth --rules resnet50_to_yolo.yaml"
+    assert report["tally"] == {"mapped": 0, "fresh": 384, "left": 320, "fresh_elements": 26_786_424, "elements": 26_786_424}
 
 
 def test_a_wrong_count_is_refused_and_nothing_is_written(folder):

@@ -1,16 +1,17 @@
 """`ckpt suggest` and `--by auto` as a user meets them: what is printed, written and refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from running import ckpt
 
-from ckpt_tool import How, load_into, map_checkpoint, open_checkpoint, planned
+from ckpt_tool import How, RuleError, load_into, map_checkpoint, open_checkpoint, planned
 
 MISFIT = (
-    "same place, another shape: head.weight -> classifier.weight, 5×8 and 3×8; another number of rows (classes, words)? "
-    '`fit: [{"classifier.weight": rows}]` in a rule file adapts it\n'
+    "same place, another shape: head.weight -> classifier.weight, 5×8 and 3×8; another number of classes? "
+    "`fit: [{\"classifier.weight\": fresh}]` in a rule file keeps the target's\n"
 )
 SMALL = f"""\
 # Drafted from names and shapes; a comment tells how sure each rule is. Read them before use.
@@ -45,7 +46,8 @@ def pair(tmp_path):
 def test_rules_are_printed_with_comments(pair, tmp_path):
     ran = ckpt("suggest", *pair)
     assert ran.out == SMALL
-    assert ran.err == MISFIT + "8 mapped by 1 rule, 1 of the target without a source, 1 of the source unused\n"
+    counts = "8 mapped by 1 rule, 1 of the target without a source, 1 of the source unused\n"
+    assert ran.err == f"{MISFIT}{counts}next: ckpt suggest {pair[0]} {pair[1]} -o rules.yaml\n"
     assert ran.status == 0
 
 
@@ -162,8 +164,12 @@ def files(tmp_path):
     return str(tmp_path / "a.pth"), str(tmp_path / "b.pth"), str(tmp_path / "out.pth")
 
 
-def test_map_by_auto_writes_what_aligns_and_keeps_the_rest(files):
-    ran = ckpt("map", files[0], files[1], "--by", "auto", "-o", files[2], "--json")
+def test_map_by_auto_writes_what_aligns_and_keeps_what_was_named(files):
+    refused = ckpt("map", files[0], files[1], "--by", "auto", "-o", files[2])
+    assert refused.status == 1
+    assert "`head.weight`: 1 key of the target is neither mapped nor kept" in refused.err
+    assert not Path(files[2]).exists()
+    ran = ckpt("map", files[0], files[1], "--by", "auto", "--keep", "head.*", "-o", files[2], "--json")
     assert ran.status == 0, ran.err
     found = torch.load(files[2])
     assert [found[f"model.blocks.{i}.fc.weight"][0, 0].item() for i in range(3)] == [0.0, 1.0, 2.0]
@@ -173,9 +179,12 @@ def test_map_by_auto_writes_what_aligns_and_keeps_the_rest(files):
 
 
 def test_the_library_does_the_same(files):
-    with planned(files[0], files[1], How(by="auto")) as work:
+    with planned(files[0], files[1], How(by="auto", partial=True)) as work:
         assert work.plan.counts == {"mapped": 3, "kept": 1, "dropped": 0}
-    map_checkpoint(*files, How(by="auto", min_confidence=0.95))
+    with pytest.raises(RuleError) as refused:
+        map_checkpoint(*files, How(by="auto", min_confidence=0.95))
+    assert refused.value.next == {"by": "auto", "min_confidence": 0.95, "keep": ["head.weight"]}
+    map_checkpoint(*files, How(**refused.value.next))
     with open_checkpoint(files[2]) as written:
         assert len(written.catalog) == 4
 

@@ -19,19 +19,20 @@ A = {
     "pos_embed": seeded(1, 17, 8, seed=1),
     "blocks.0.rel_pos_bias_table": seeded(49, 2, seed=2),
     "blocks.0.weight": seeded(8, 8, seed=3),
+    "embed.weight": seeded(9, 8, seed=6),
     "fc.weight": seeded(10, 8, seed=4),
     "fc.bias": seeded(10, seed=5),
 }
 CASES = [
-    ("classes", {"fc.weight": seeded(4, 8), "fc.bias": seeded(4)}, "another number of rows (classes, words)"),
+    ("classes", {"fc.weight": seeded(4, 8), "fc.bias": seeded(4)}, "another number of classes"),
     ("image size", {"pos_embed": seeded(1, 37, 8)}, "another image size"),
     ("window", {"blocks.0.rel_pos_bias_table": seeded(169, 2)}, "another window"),
     ("channels", {"conv1.weight": seeded(8, 1, 3, 3)}, "another number of input channels"),
     ("patches", {"conv1.weight": seeded(8, 3, 4, 4)}, "another patch size"),
     ("several", {"fc.weight": seeded(12, 8), "fc.bias": seeded(12), "pos_embed": seeded(1, 37, 8)},
-     "another image size, another number of rows (classes, words)"),
-    ("with new keys", {"fc.weight": seeded(4, 8), "fc.bias": seeded(4), "neck.weight": seeded(3)}, "another number of rows (classes, words)"),
-    ("with a tensor that nothing adapts", {"fc.bias": seeded(4), "blocks.0.weight": seeded(3, 5, 7)}, "another number of rows (classes, words)"),
+     "another image size, another number of classes"),
+    ("words", {"embed.weight": seeded(12, 8)}, "another number of words"),
+    ("with new keys", {"fc.weight": seeded(4, 8), "fc.bias": seeded(4), "neck.weight": seeded(3)}, "another number of classes"),
 ]  # fmt: skip
 
 
@@ -40,16 +41,30 @@ def test_the_rule_file_of_the_hint_adapts_the_shapes(tmp_path, changed, reason):
     torch.save(A, tmp_path / "a.pth")
     torch.save(A | changed, tmp_path / "b.pth")
     (hint,) = [line for line in ckpt("diff", "a.pth", "b.pth", cwd=tmp_path).out.splitlines() if line.startswith("hint:")]
-    assert hint.startswith(f"hint: {reason}? a rule file that adapts a to b (`fresh` instead keeps b's): {{rules: ")
-    (tmp_path / "rules.yaml").write_text(hint.partition("b's): ")[2])
+    assert hint.startswith(f"hint: {reason}? a rule file that adapts a to b: {{rules: ")
+    (tmp_path / "rules.yaml").write_text(hint.partition(" a to b: ")[2])
     ran = ckpt("map", "a.pth", "b.pth", "-r", "rules.yaml", "-o", "c.pth", cwd=tmp_path)
     assert (ran.status, ran.err) == (0, ran.err)
     assert ckpt("diff", "b.pth", "c.pth", cwd=tmp_path).status == 0
     with open_checkpoint(str(tmp_path / "c.pth")) as made:
         assert torch.equal(made.read("blocks.0.weight"), (A | changed)["blocks.0.weight"])
         if "fc.weight" in changed:
-            rows = min(len(changed["fc.weight"]), 10)
-            assert torch.equal(made.read("fc.weight")[:rows], A["fc.weight"][:rows])
+            assert torch.equal(made.read("fc.weight"), changed["fc.weight"]), "old classes mean nothing here"
+        if "embed.weight" in changed:
+            assert torch.equal(made.read("embed.weight"), torch.cat([A["embed.weight"], changed["embed.weight"][9:]]))
+
+
+NO_HINT = [
+    ("something that nothing adapts", {"fc.bias": seeded(4), "blocks.0.weight": seeded(3, 5, 7)}, {}),
+    ("what may be renamed", {"fc.weight": seeded(4, 8), "fc.bias": seeded(4), "neck.weight": seeded(3)}, {"nick.weight": seeded(3)}),
+]
+
+
+@pytest.mark.parametrize(("changed", "more"), [case[1:] for case in NO_HINT], ids=[case[0] for case in NO_HINT])
+def test_no_rule_file_is_proposed_where_it_would_keep_fresh_what_is_no_head(tmp_path, changed, more):
+    torch.save(A | more, tmp_path / "a.pth")
+    torch.save(A | changed, tmp_path / "b.pth")
+    assert "rule file" not in ckpt("diff", "a.pth", "b.pth", cwd=tmp_path).out
 
 
 def test_a_checkpoint_that_was_loaded_in_part_is_noticed(tmp_path):
@@ -82,7 +97,7 @@ def test_the_problem_of_a_rule_names_the_fit(tmp_path):
     torch.save(A | {"fc.bias": seeded(4)}, tmp_path / "b.pth")
     ran = ckpt("map", "a.pth", "b.pth", "-e", "** -> **", "-o", "c.pth", cwd=tmp_path)
     assert ran.status == 1
-    note = 'another number of rows (classes, words)? `fit: [{"fc.bias": rows}]` in a rule file adapts it'
+    note = "another number of classes? `fit: [{\"fc.bias\": fresh}]` in a rule file keeps the target's"
     assert note in ran.out + ran.err
     fit = re.search(r"`(fit: .*)`", ran.out + ran.err)[1]
     (tmp_path / "rules.yaml").write_text(f'rules: ["** -> **"]\n{fit}\n')

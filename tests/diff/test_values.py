@@ -1,5 +1,6 @@
 """Values: equal bytes are equal, NaN equals NaN, and what differs is measured as torch would."""
 
+import json
 import math
 
 import pytest
@@ -36,10 +37,25 @@ def test_equal_bytes_are_equal_nan_too():
     assert compare(tensor, tensor.clone()) is None
 
 
-def test_nan_equals_nan_of_other_bits_and_zero_equals_minus_zero():
-    a = torch.tensor([0x7FC00000, 0], dtype=torch.int32).view(torch.float32)
-    b = torch.tensor([0x7FC00001, -(1 << 31)], dtype=torch.int32).view(torch.float32)
-    assert compare(a, b) is None
+EQUAL = [
+    (torch.tensor([0x7FC00000, 0], dtype=torch.int32).view(torch.float32), torch.tensor([0x7FC00001, -(1 << 31)], dtype=torch.int32).view(torch.float32)),
+    (torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0])),
+    (torch.tensor([0, 1], dtype=torch.uint8).view(torch.bool), torch.tensor([0, 2], dtype=torch.uint8).view(torch.bool)),
+]
+
+
+@pytest.mark.parametrize(("a", "b"), EQUAL)
+def test_what_is_equal_but_not_bit_for_bit_is_told_as_that(tmp_path, a, b):
+    """NaN equals NaN of other bits, 0 equals -0, and any byte but 0 is true."""
+    found = compare(a, b)
+    assert (found.changed, found.beyond) == (0, 0)
+    save_file({"x": a, "y": torch.ones(1)}, tmp_path / "a.safetensors")
+    save_file({"x": b, "y": torch.ones(1)}, tmp_path / "b.safetensors")
+    ran = ckpt("diff", "a.safetensors", "b.safetensors", "--values", cwd=tmp_path)
+    assert (ran.status, "identical" in ran.out) == (0, False)
+    assert ran.out.splitlines()[-1] == "2 same: equal, but not bit for bit: 1 tensor with 0 for -0 or NaNs of other bits (x)"
+    report = json.loads(ckpt("diff", "a.safetensors", "b.safetensors", "--values", "--json", cwd=tmp_path).out)
+    assert (report["identical"], report["differs"], report["equal"], report["counts"]["same"]) == (False, False, ["x"], 2)
 
 
 def test_one_sided_nan_is_a_difference():
@@ -89,7 +105,7 @@ def test_complex_numbers_count_as_two():
 def test_memory_does_not_grow_with_the_tensor(monkeypatch):
     largest = []
     real = values.measure
-    monkeypatch.setattr(values, "measure", lambda ours, theirs, dtype: largest.append(len(ours)) or real(ours, theirs, dtype))
+    monkeypatch.setattr(values, "measure", lambda ours, *more: largest.append(len(ours)) or real(ours, *more))
     compare(torch.zeros(1 << 20), torch.ones(1 << 20))
     assert max(largest) <= 1 << 20
 

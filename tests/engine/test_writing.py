@@ -89,7 +89,7 @@ def test_output_has_the_targets_order(tmp_path):
     torch.save({"a": torch.ones(2), "b": torch.ones(3)}, tmp_path / "in.pth")
     torch.save({"z": torch.zeros(1), "b": torch.zeros(3), "a": torch.zeros(2)}, tmp_path / "target.pth")
     for name in ("out.pth", "out.safetensors"):
-        map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / name))
+        map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / name), How(keep="z"))
         assert list(load(tmp_path / name)) == ["z", "b", "a"]
 
 
@@ -149,7 +149,7 @@ def test_dtype_of_the_whole_output(tmp_path):
     paths = [str(tmp_path / name) for name in ("in.pth", "target.pth", "out.safetensors")]
     from ckpt_tool import DType
 
-    map_checkpoint(*paths, How(dtypes=DType.BF16))
+    map_checkpoint(*paths, How(keep="h", dtypes=DType.BF16))
     loaded = load(tmp_path / "out.safetensors")
     assert [t.dtype for t in loaded.values()] == [torch.bfloat16, torch.int64, torch.bfloat16]
     assert torch.equal(loaded["a"], torch.load(paths[0])["a"].bfloat16())

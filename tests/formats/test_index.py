@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from ckpt_tool import How, map_checkpoint
 from ckpt_tool.errors import FormatError, InputError
-from ckpt_tool.formats import index, open_checkpoint
+from ckpt_tool.formats import open_checkpoint, shards
 from tests.formats.oracles import assert_agrees
 
 A, B = torch.arange(3.0), torch.arange(4.0)
@@ -50,7 +50,7 @@ def test_shards_that_are_symbolic_links_are_followed(tmp_path: Path) -> None:
 
 
 def test_more_shards_than_may_stay_open_are_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "OPEN_SHARDS", 0)
+    monkeypatch.setattr(shards, "OPEN_SHARDS", 0)
     path = sharded(tmp_path)
     assert_agrees(path, {"b": B, "a": A})
     with open_checkpoint(path) as checkpoint:

@@ -1,10 +1,13 @@
 """Which state dict of a file is taken, what its keys are, and that nothing of the file is lost."""
 
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -53,13 +56,25 @@ CASES: dict[str, tuple[object, str, list[str]]] = {
     ),
     "tensors beside an optimizer": ({"w": T(), "b": T(), "optimizer": ADAM}, "", ["w", "b"]),
     "few tensors beside a model": ({"model": model("a", "b", "c"), "loss": T(), "grid": T()}, "model", ["a", "b", "c"]),
-    "a GAN": ({"generator": model("g"), "discriminator": model("d")}, "generator", ["g"]),
+    "a generator alone": ({"generator": model("g"), "epoch": 1}, "generator", ["g"]),
+    "a copy beside what it is a copy of": ({"ema": model(), "other": model()}, "other", ["w", "b"]),
+    "an average beside other things": ({"ema": model(), "other": model("x")}, "ema", ["w", "b"]),
+    "a network and its target": ({"online": model(), "target": model()}, "online", ["w", "b"]),
+    "the two parts of a model": ({"encoder": model("l.w"), "decoder": model("k.w")}, "", ["encoder.l.w", "decoder.k.w"]),
+    "layers of the same names": ({"linear": model(), "linear_1": model()}, "", ["linear.w", "linear.b", "linear_1.w", "linear_1.b"]),
+    "a list of one": ({"model": [model()], "epoch": 1}, "model.0", ["w", "b"]),
+    "layers in a list": ({"params": [model(), model()]}, "params", ["0.w", "0.b", "1.w", "1.b"]),
+    "modules that are called as training is": (
+        {"model": {"sampler": model(), "hooks": {"loops": T()}, "enc": {"callbacks": model("w")}}},
+        "model",
+        ["sampler.w", "sampler.b", "hooks.loops", "enc.callbacks.w"],
+    ),
+    "no tensor, and nothing else": ({}, "", []),
     "a list": ([T(), {"x": T()}, (T(),)], "", ["0", "1.x", "2.0"]),
     "numbers as keys": ({0: T(), 1: {2: T()}}, "", ["0", "1.2"]),
     "nothing but an optimizer": ({"optimizer": ADAM}, "", []),
     "a lone tensor": (T(2), "", [""]),
     "an empty name": ({"": T(), "a": {"": T()}}, "", ["", "a."]),
-    "no tensor at all": ({"epoch": 1}, "", []),
 }
 
 
@@ -93,8 +108,111 @@ def test_an_optimizer_can_be_picked_by_its_name(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_lists_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="named `mdoel`; it has `model`, `ema`"):
-        opened(tmp_path, {"model": model(), "ema": model()}, "#mdoel")
+    with pytest.raises(InputError, match=r"named `mdoel`; it has `model` \(2 tensors\), `ema` \(2 tensors\), `optimizer` \(2 tensors\)$"):
+        opened(tmp_path, {"model": model(), "ema": model(), "optimizer": ADAM, "epoch": 1}, "#mdoel")
+
+
+RIVALS: dict[str, tuple[object, list[str]]] = {
+    "a GAN": ({"generator": model("g"), "discriminator": model("d"), "epoch": 1}, ["generator", "discriminator"]),
+    "a GAN's state dicts": ({"netG": {"state_dict": model()}, "netD": {"state_dict": model("x")}}, ["netG.state_dict", "netD.state_dict"]),
+    "one of them under a name of its own": ({"netG": {"state_dict": model()}, "netD": model()}, ["netG.state_dict", "netD"]),
+    "two models": ({"a": {"model": model()}, "b": {"model": model()}}, ["a.model", "b.model"]),
+    "two models of other names": ({"a": {"model": model()}, "b": {"module": model()}}, ["a.model", "b.module"]),
+    "student and teacher": ({"student": model(), "teacher": model(), "optimizer": ADAM}, ["student", "teacher"]),
+    "a GAN with an average": ({"g": model(), "d": model("x"), "g_ema": model()}, ["g", "d"]),
+    "a list of two": ({"model": [model("cnn.w"), model("rnn.w")], "epoch": 1}, ["model.0", "model.1"]),
+    "two networks of the same keys": ({"first": model("l.w", "l.b"), "second": model("l.w", "l.b")}, ["first", "second"]),
+    "source and target": ({"source": model("l.w"), "target": model("l.w")}, ["source", "target"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIVALS)
+def test_none_of_several_that_are_equally_likely_is_taken(tmp_path: Path, name: str) -> None:
+    value, names = RIVALS[name]
+    with opened(tmp_path, value) as checkpoint:
+        assert (checkpoint.contents.rivals, checkpoint.contents.taken) == (tuple(names), "")
+        assert all(any(key.startswith(f"{name}.") for key in checkpoint.catalog) for name in names)
+        with pytest.raises(InputError) as raised:
+            checkpoint.definite()
+        assert all(f"run.pth#{name}" in str(raised.value) for name in names)
+    for wanted in names:
+        with opened(tmp_path, value, f"#{wanted}") as checkpoint:
+            assert checkpoint.definite() is checkpoint
+            assert checkpoint.contents.taken == wanted
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_taken_or_whole_is_definite(tmp_path: Path, name: str) -> None:
+    with opened(tmp_path, CASES[name][0]) as checkpoint:
+        assert checkpoint.definite() is checkpoint
+
+
+def test_all_of_a_file_can_be_asked_for(tmp_path: Path) -> None:
+    with opened(tmp_path, RIVALS["a GAN's state dicts"][0], "#.") as checkpoint:
+        assert list(checkpoint.catalog) == ["netG.state_dict.w", "netG.state_dict.b", "netD.state_dict.x"]
+        assert checkpoint.definite() is checkpoint
+
+
+def test_a_name_may_be_the_last_part_of_a_path_or_an_index(tmp_path: Path) -> None:
+    ema = {"ema": {"state_dict": model("e")}, "timer": {"x": 1}}
+    value = {"netG": {"state_dict": model("g")}, "netD": {"state_dict": model("d"), "n": 1}, "callbacks": ema, "parts": [model("p"), model("q")]}
+    taken = {
+        "#netD": ("netD.state_dict", ["d"]), "#ema": ("callbacks.ema.state_dict", ["e"]), "#callbacks.ema": ("callbacks.ema.state_dict", ["e"]),
+        "#ema.state_dict": ("callbacks.ema.state_dict", ["e"]), "#parts[1]": ("parts.1", ["q"]), "#parts.0": ("parts.0", ["p"]),
+        "#parts": ("parts", ["0.p", "1.q"]),
+    }  # fmt: skip
+    for fragment, (path, keys) in taken.items():
+        with opened(tmp_path, value, fragment) as checkpoint:
+            assert (checkpoint.contents.taken, list(checkpoint.catalog)) == (path, keys)
+    with pytest.raises(InputError, match=r"is the end of 2 names; it has `netG.state_dict` \(1 tensor\), `netD.state_dict` \(1 tensor\)"):
+        opened(tmp_path, {"netG": value["netG"], "netD": value["netD"]}, "#state_dict")
+
+
+def test_what_lies_outside_of_the_state_dict_is_summed_up(tmp_path: Path) -> None:
+    value = {
+        "epoch": 3, "state_dict": model(), "state_dict_ema": model(), "optimizer_states": [ADAM], "hyper_parameters": {"lr": 0.1},
+        "callbacks": {"ema": model("e"), "timer": 1}, "rng": T(), "teacher": {"net": model("a", "b", "c")}, "run": {"note": "x", "grid": [T(2), T(3)]},
+    }  # fmt: skip
+    with opened(tmp_path, value) as checkpoint:
+        assert [(one.path, one.kind, one.tensors, one.nbytes) for one in checkpoint.contents.left_behind] == [
+            ("epoch", "values", 0, 0),
+            ("state_dict_ema", "averaged weights", 2, 8),
+            ("optimizer_states", "optimizer", 2, 8),
+            ("hyper_parameters", "values", 0, 0),
+            ("callbacks", "values", 0, 0),
+            ("callbacks.ema", "averaged weights", 1, 4),
+            ("rng", "tensors", 1, 4),
+            ("teacher.net", "state dict", 3, 12),
+            ("run", "values", 0, 0),
+            ("run.grid", "state dict", 2, 20),
+        ]
+        assert sum(one.tensors for one in checkpoint.contents.left_behind) == len(checkpoint.contents.elsewhere)
+
+
+def test_what_is_skipped_inside_of_a_file_that_is_a_state_dict_is_told(tmp_path: Path) -> None:
+    with opened(tmp_path, {"w": T(), "b": T(), "optimizer": ADAM, "callbacks": {"x": T()}, "step": 3}) as checkpoint:
+        assert list(checkpoint.catalog) == ["w", "b"]
+        assert [(one.path, one.kind, one.tensors) for one in checkpoint.contents.left_behind] == [
+            ("optimizer", "optimizer", 2), ("callbacks", "tensors", 1), ("step", "values", 0),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [5, {"a": 1, "args": "x"}, [], "x", {"state_dict": {}, "epoch": 1}, None], ids=str)
+def test_a_file_without_any_tensor_is_no_checkpoint(tmp_path: Path, value: object) -> None:
+    with pytest.raises(FormatError, match="holds no tensor, but "):
+        opened(tmp_path, value)
+
+
+@pytest.mark.parametrize("value", [{}, torch.nn.ReLU().state_dict(), torch.nn.ReLU()], ids=["a dict", "a state dict", "a module"])
+def test_the_state_dict_of_a_model_without_tensors_is_one(tmp_path: Path, value: object) -> None:
+    with opened(tmp_path, value) as checkpoint:
+        assert not checkpoint.catalog
+
+
+def test_a_file_without_tensors_that_would_call_something_is_told_with_it(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R.")
+    with pytest.raises(FormatError, match=r"unpickling it would call or import os\.system"):
+        open_checkpoint(tmp_path / "a.pkl")
 
 
 @pytest.mark.parametrize("value", [{0: T(), "0": T()}, {"a": {"b": T()}, "a.b": T()}], ids=str)
@@ -117,6 +235,49 @@ def test_texts_of_extras_are_short_and_their_number_is_bounded(tmp_path: Path) -
         assert len(checkpoint.extras) == 1001
         assert max(len(extra.text) for extra in checkpoint.extras) <= 200
         assert checkpoint.extras[-1].text == "2001 more things besides the tensors are not listed"
+
+
+WORDS = st.sampled_from(
+    ["model", "state_dict", "ema", "optimizer", "netG", "netD", "student", "teacher", "callbacks", "sampler", "w", "l.0.w", "l.0.b", "x", "state", "epoch"]
+)
+LEAVES = st.sampled_from([0, 1, 2, "x", None])
+NESTED = st.recursive(LEAVES, lambda inner: st.dictionaries(WORDS, inner, max_size=4) | st.lists(inner, max_size=3), max_leaves=14)
+
+
+def planted(value: object) -> object:
+    """The same with tensors for numbers: 0 for a plain one, 1 for a sparse one."""
+    if isinstance(value, dict):
+        return {name: planted(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [planted(one) for one in value]
+    return T() if value == 0 else torch.eye(2).to_sparse() if value == 1 else value
+
+
+def count(value: object) -> int:
+    if isinstance(value, dict | list):
+        return sum(map(count, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, torch.Tensor)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=NESTED)
+def test_every_tensor_of_a_file_is_a_key_or_counted_outside(tmp_path: Path, value: object) -> None:
+    made = planted({"root": value, "more": 0} if not isinstance(value, dict | list) else value)
+    # Keys that become the same are refused, as is a file without tensors.
+    with suppress(FormatError), opened(tmp_path, made) as checkpoint:
+        inside = len(checkpoint.catalog) + len(checkpoint.catalog.unreadable)
+        assert inside + sum(one.tensors for one in checkpoint.contents.left_behind) == count(made)
+        for found in checkpoint.contents.state_dicts:
+            if found.path:
+                with open_checkpoint(f"{checkpoint.path}#{found.path}") as other:
+                    assert len(other.catalog) + len(other.catalog.unreadable) == found.tensors
+
+
+def test_of_very_many_things_outside_the_others_are_summed_up(tmp_path: Path) -> None:
+    value = {"model": model(), **{f"n{i}": i for i in range(900)}, **{f"t{i}": T() for i in range(300)}}
+    with opened(tmp_path, value, "#model") as checkpoint:
+        left = checkpoint.contents.left_behind
+        assert (len(left), left[-1].path, sum(one.tensors for one in left)) == (1001, "…", 300)
 
 
 def test_a_state_dict_that_two_names_share_is_taken_once(tmp_path: Path) -> None:

@@ -98,6 +98,25 @@ def test_a_part_of_a_module_can_be_named(tmp_path: Path, foreign) -> None:
     assert_agrees(f"{tmp_path / 'a.pth'}#model.blocks.1", model.blocks[1].state_dict())
 
 
+def rename(module: torch.nn.Module, state: dict[str, object], prefix: str, metadata: object) -> None:
+    """A hook that gives a key another name."""
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_hooks_that_may_rename_keys_are_told(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.utils.spectral_norm(torch.nn.Linear(3, 3)), torch.nn.Linear(3, 2))
+    torch.save(model, tmp_path / "a.pth")
+    with open_checkpoint(tmp_path / "a.pth") as checkpoint:
+        assert "hooks" not in " ".join(extra.text for extra in checkpoint.extras if extra.kind == "note")
+    for layer in (model[0], model[2]):
+        layer._register_state_dict_hook(rename)
+    torch.save({"model": model}, tmp_path / "a.pth")
+    with open_checkpoint(tmp_path / "a.pth") as checkpoint:
+        assert [extra.text for extra in checkpoint.extras if extra.kind == "note"] == [
+            "`model.0` and 1 more has state-dict hooks, which may change names: its state_dict() may have other keys"
+        ]
+
+
 def test_the_bound_method_that_was_saved_by_mistake_leads_to_the_module(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 3)
     torch.save(model.state_dict, tmp_path / "a.pth")

@@ -17,11 +17,12 @@ from tests.hostile.fuzz_oracles import (
     check_against_tarfile,
     check_against_torch,
     check_against_unpickler,
+    check_against_weights_only,
     check_against_zipfile,
 )
 from tests.hostile.fuzz_rules import check_pattern, check_rules
 from tests.hostile.fuzz_shortcuts import check_header, check_steps, headers, state_dicts
-from tests.hostile.mutations import change_bytes, change_fields, change_header, change_opcodes, change_words
+from tests.hostile.mutations import change_bytes, change_fields, change_header, change_opcodes, change_states, change_words
 
 Change = Callable[[bytes, list[bytes], Random], bytes]
 
@@ -47,6 +48,16 @@ def check_index(raw: bytes, path: Path) -> None:
     check_file(raw, path.with_name("model.safetensors.index.json"))
 
 
+def _change_state(raw: bytes, others: list[bytes], chance: Random) -> bytes:
+    """A torch file in whose pickle an object is given a state, or another one."""
+    if not raw.startswith(b"PK"):
+        return change_states(raw, others, chance)
+    members = seeds.members_of(raw)
+    pickles = [seeds.members_of(other)["data.pkl"] for other in others if other.startswith(b"PK")]
+    members["data.pkl"] = change_states(members["data.pkl"], pickles, chance)
+    return seeds.repacked(members, False)
+
+
 def _change_member(raw: bytes, others: list[bytes], chance: Random) -> bytes:
     """A torch zip with one member changed and all checksums right; or, where it is none any more, with changed bytes."""
     members = seeds.members_of(raw)
@@ -66,6 +77,7 @@ TARGETS = {
     "zip": Target(seeds.torch_zip, (change_bytes, _change_member), check_against_zipfile),
     "torch-oracle": Target(lambda: seeds.torch_zip() + seeds.legacy(), (change_bytes,), check_against_torch),
     "member-oracle": Target(seeds.torch_zip, (_change_member,), check_against_torch),
+    "states": Target(seeds.states, (_change_state, _change_state, _change_state, _change_member), check_against_weights_only),
     "pickle": Target(lambda: seeds.pickles() + seeds.bad_pickles(), (change_bytes, change_opcodes, change_opcodes), check_pickle),
     "array-pickle": Target(seeds.pickled_arrays, (change_bytes, change_opcodes), check_against_unpickler),
     "legacy": Target(seeds.legacy, (change_bytes, change_opcodes), check_against_torch),

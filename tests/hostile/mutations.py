@@ -92,6 +92,29 @@ def change_opcodes(raw: bytes, others: list[bytes], chance: Random) -> bytes:
     return b"".join(mine)
 
 
+STATES = (
+    b"}", b")", b"N", b"N}\x86", b"}}\x86", b"K\x01", b"\x88", b"\x88\x89}\x87", b"2\x85", b"(2K\0K\x04\x85K\x01\x85t", b"(2N}\x89Nt",
+    *(b"}X" + struct.pack("<I", len(name)) + name + value + b"s" for name in (b"data", b"real", b"imag", b"tag", b"grad", b"__class__", b"conj", b"neg")
+      for value in (b"K\x01", b"\x88", b"\x89", b"h\x00", b"h\x10", b"2")),
+)  # fmt: skip
+"""Opcodes that make a state, some of them of the object on the top of the stack or of the memo."""
+
+
+def change_states(raw: bytes, others: list[bytes], chance: Random) -> bytes:
+    """A pickle in which an object is given a state, or a call's last argument is another state; or with other changes of its opcodes."""
+    mine = _opcodes(raw)
+    made = [at for at, opcode in enumerate(mine) if opcode[:1] in (b"R", b"\x81")]
+    if not made or chance.random() < 0.3:
+        return change_opcodes(raw, others, chance)
+    for _ in range(chance.choice((1, 1, 2))):
+        at, state = chance.choice(made), chance.choice(STATES)
+        if chance.random() < 0.6:
+            mine[at] += state + b"b"
+        elif at > 1:
+            mine[at - chance.choice((1, 1, 2))] += chance.choice((state, state + b"b"))
+    return b"".join(mine)
+
+
 def _random_opcode(chance: Random) -> bytes:
     one = chance.choice(pickletools.opcodes)
     argument = b""
@@ -103,6 +126,11 @@ def _random_opcode(chance: Random) -> bytes:
                 b"torch\nFloatStorage\n",
                 b"collections\nOrderedDict\n",
                 b"torch._utils\n_rebuild_tensor_v2\n",
+                b"torch._utils\n_rebuild_parameter\n",
+                b"torch._utils\n_rebuild_parameter_with_state\n",
+                b"torch._tensor\n_rebuild_from_type_v2\n",
+                b"torch.nn.parameter\nParameter\n",
+                b"torch\nTensor\n",
                 b"1\n",
                 b"'x'\n",
                 b"0x1\n",

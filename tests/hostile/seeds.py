@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from tests.formats.pickled_as import UTILS, As, from_type, parameter, v2, with_state
 from tests.hostile.broken_files import PAYLOADS, archive, bombs, must_read, records, tensor_pickle, torch_file
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,6 +52,24 @@ def safetensors() -> list[bytes]:
 def torch_zip() -> list[bytes]:
     made = [torch_file(value) for value in STORAGES.values()] + [torch_file({"w": W, "t": W.T}, pickle_protocol=number) for number in range(1, 6)]
     return made + [raw for name, raw in must_read() if name.endswith(".pth")]
+
+
+def states() -> list[bytes]:
+    """Files whose tensors have states, attributes, lazy bits, or are made by any of torch's functions."""
+    a, b, c = torch.arange(4.0), torch.full((4,), 66.0), torch.tensor([1 + 2j, 3 + 4j])
+    place = (b._typed_storage(), 0, (4,), (1,))
+    made: list[object] = [
+        with_state(a, {"tag": 1, "more": b}), with_state(a, (None, {"x": 1})), with_state(c, {"imag": torch.ones(2)}), from_type(a, {"data": b}),
+        from_type(a, {"tag": 1}, torch.nn.Parameter), v2(c, {"conj": True, "neg": True}), v2(a, state=place), parameter(a, True),
+        parameter(parameter(a), state=(b, None, OrderedDict(), False, None)), As(torch.FloatTensor, (), place), As(torch.Tensor, ()),
+        As(torch.nn.Parameter, (a,), (True, False, OrderedDict())), As(torch.nn.Parameter, (v2(c, {"conj": True}), False)),
+        As(UTILS._rebuild_tensor_v3, (a.clone().untyped_storage(), 0, (8,), (1,), False, OrderedDict(), torch.bfloat16)),
+        As(UTILS._rebuild_device_tensor_from_cpu_tensor, (a, torch.float32, "cpu", False)), _quantised(), torch.eye(3).to_sparse(),
+        As(UTILS._rebuild_meta_tensor_no_storage, (torch.float32, (2,), (1,), False)), torch.eye(3).to_sparse_csr(),
+    ]  # fmt: skip
+    pairs = [torch_file({"w": one, "a": a, "b": b}) for one in made]
+    shared = [torch_file({"a": a, "p": parameter(a, state=place), "w": with_state(a, {"data": b})})]
+    return pairs + shared + [torch_file({"w": one}, _use_new_zipfile_serialization=False) for one in made[:12]]
 
 
 def torchscript() -> list[bytes]:

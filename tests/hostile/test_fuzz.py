@@ -40,6 +40,8 @@ FOUND = {
     "an axis that is a number": ("rules", b"rules:\n - a -> b: {rearrange: '(h 9) d -> h d', h: 2}\n"),
     "ops of a very long rule that are no YAML": ("rules", b"rules: ['" + b"a" * 4000 + b" -> b: [']"),
     "a test whose number would be negative": ("rules", b"rules: ['layer{n}.0.** -> x.{n-9}.**']\ntests: {layer1.0.w: x.1.w}\n"),
+    "a very long name in a pickle without tensors": ("pickle", b"\x80\x02c" + b"x" * 40 + b"\x01" * 2000 + b"\ny\n)R."),
+    "a state of a tensor that is its own": ("states", with_pickle(b"\x80\x02}X\x01\0\0\0wctorch\nTensor\n)Rq\x01h\x01\x85bs.")),
 }  # fmt: skip
 
 

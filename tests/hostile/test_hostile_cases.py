@@ -11,7 +11,7 @@ import pytest
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import open_checkpoint
 from tests.formats.oracles import assert_same_tensor
-from tests.hostile.broken_files import W, attacks, bombs, must_read, must_refuse
+from tests.hostile.broken_files import PAYLOADS, W, archive, attacks, bombs, must_read, must_refuse, records, tensor_pickle
 
 
 @pytest.mark.parametrize(("name", "raw"), list(must_refuse()), ids=[name for name, _ in must_refuse()])
@@ -58,6 +58,10 @@ def test_a_payload_is_named_as_a_call(tmp_path: Path) -> None:
     for name, raw in attacks("marker"):
         if name in ("attack-reduce.pth", "attack-stack global.pkl"):
             (tmp_path / name).write_bytes(raw)
+            with pytest.raises(FormatError, match=r"holds no tensor, but builtins\.open\(\); unpickling it would call or import builtins\.open"):
+                open_checkpoint(str(tmp_path / name))
+        if name == "attack-reduce.pth":
+            (tmp_path / name).write_bytes(archive(records() | {"data.pkl": b"\x80\x02](" + PAYLOADS["reduce"]("m")[2:-1] + tensor_pickle()[2:-1] + b"e."}))
             with open_checkpoint(str(tmp_path / name)) as checkpoint:
                 assert [extra.text for extra in checkpoint.extras if extra.kind == "call"] == ["builtins.open"]
 

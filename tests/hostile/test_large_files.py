@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats import limits, open_checkpoint
@@ -77,8 +78,8 @@ def test_a_pickle_of_millions_of_small_things_is_refused_before_it_fills_the_mem
 
 
 def test_what_is_not_listed_is_not_described(tmp_path: Path) -> None:
-    (tmp_path / "a.pkl").write_bytes(b"\x80\x04}(" + b"".join(b"J" + struct.pack("<i", i) + b"X\3\0\0\0abc" for i in range(5000)) + b"u.")
-    with open_checkpoint(str(tmp_path / "a.pkl")) as checkpoint:
+    torch.save({"w": torch.ones(1), **dict.fromkeys(range(5000), "abc")}, tmp_path / "a.pth")
+    with open_checkpoint(str(tmp_path / "a.pth")) as checkpoint:
         assert len(checkpoint.extras) == limits.EXTRAS + 1
         assert checkpoint.extras[-1].text == "4000 more things besides the tensors are not listed"
 

@@ -139,3 +139,44 @@ def test_a_broken_config_does_not_matter_to_rules_without_numbers(tmp_path):
     (tmp_path / "r.yaml").write_text("rules:\n  - w -> v\n")
     for command in (("check", "r.yaml", "a.safetensors"), ("plan", "a.safetensors", "-r", "r.yaml")):
         assert ckpt(*command, cwd=tmp_path).status == 0
+
+
+HEADS = """\
+params:
+  q_rows: {dim: [wq, 0]}
+  kv_rows: {dim: [wk, 0]}
+  heads: {from: n_heads}
+  kv_heads: {from: n_kv_heads, value: heads * kv_rows / q_rows}
+rules: [wq -> q, wk -> k]
+"""
+SIDES = ("wq 32x8", "wk 16x8")
+
+
+def test_a_number_is_held_against_its_own_formula(tmp_path):
+    assert resolved(tmp_path, HEADS, SIDES, config={"n_heads": 4, "n_kv_heads": 2})["kv_heads"] == 2
+    assert resolved(tmp_path, HEADS, SIDES, config={"n_heads": 4})["kv_heads"] == 2
+    wrong = problems(tmp_path, HEADS, catalog(*SIDES), settings={"heads": 4, "kv_heads": 4})
+    assert facts(wrong) == [("param-mismatch", "5:3", "`kv_heads` is 4, and `heads * kv_rows / q_rows` gives 2")]
+    wrong = problems(tmp_path, HEADS, catalog(*SIDES), settings={"heads": 3, "kv_heads": 1})
+    assert facts(wrong) == [("param-mismatch", "5:3", "`kv_heads` is 1, but `heads * kv_rows / q_rows`: 32 does not divide 48")]
+
+
+@pytest.mark.parametrize("name", ["config.json", "params.json"])
+def test_the_config_beside_a_checkpoint_may_be_metas(tmp_path, name):
+    (tmp_path / name).write_text('{"n_heads": 4}')
+    assert read_config(str(tmp_path / "consolidated.00.pth")) == {"n_heads": 4}
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 4}')
+    assert read_config(str(tmp_path)) == {"num_attention_heads": 4}
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_the_config_of_either_side_gives_numbers(tmp_path, side):
+    for name in ("source", "target"):
+        (tmp_path / name).mkdir()
+    (tmp_path / side / "config.json").write_text('{"n_heads": 4}')
+    save_file({"wq": torch.randn(32, 8), "wk": torch.randn(16, 8)}, tmp_path / "source/a.safetensors")
+    save_file({"q": torch.randn(32, 8), "k": torch.randn(16, 8)}, tmp_path / "target/b.safetensors")
+    (tmp_path / "r.yaml").write_text(HEADS)
+    assert ckpt("plan", "source/a.safetensors", "target/b.safetensors", "-r", "r.yaml", cwd=tmp_path).status == 0
+    (tmp_path / side / "config.json").unlink()
+    assert "`heads` has no number" in ckpt("plan", "source/a.safetensors", "target/b.safetensors", "-r", "r.yaml", cwd=tmp_path).err

@@ -1,15 +1,18 @@
 """Plans: what rules, names and positions make of two catalogs."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from literals import catalog, pairs, rules
+from literals import catalog, pairs, rules, tensor
 
-from ckpt_tool.errors import RuleError
+from ckpt_tool.errors import RuleError, Tally
 from ckpt_tool.keys import quote
 from ckpt_tool.keys.relations import prefix_rule
 from ckpt_tool.mapping import compile_plan, plan_by_name, plan_by_position, read_inline_rules, read_rule_files
-from ckpt_tool.tensors import DType
+from ckpt_tool.mapping.accounting import A_PART, NOTHING_NAMED
+from ckpt_tool.tensors import Catalog, DType, UnreadableTensor
 
 
 def inline(*texts, **options):
@@ -109,11 +112,59 @@ def test_several_rule_files_are_one_set(tmp_path):
     assert pairs(compile_plan(rule_set, catalog("a.w 1", "a.b 1"))) == {"c.w": ("a.w",), "b.b": ("a.b",)}
 
 
-def test_by_name_keeps_other_shapes_fresh_and_names_them():
-    plan = plan_by_name(catalog("a.w 2", "fc.w 10x2"), catalog("a.w 2", "fc.w 3x2", "x 1"))
+def test_by_name_other_classes_stay_fresh_and_are_told():
+    source, target = catalog("a.w 2", "fc.weight 10x2", "fc.bias 10"), catalog("a.w 2", "fc.weight 3x2", "fc.bias 3")
+    plan = plan_by_name(source, target)
     assert pairs(plan) == {"a.w": ("a.w",)}
-    assert (plan.dropped, plan.kept) == (("fc.w",), ("fc.w", "x"))
-    assert plan.notes == ("`fc.w` stays fresh: the source has 10×2, the target 3×2",)
+    assert plan.dropped == plan.kept == ("fc.weight", "fc.bias")
+    assert plan.notes == (
+        "`fc.weight`: 10×2 in the source, 3×2 in the target; stays fresh",
+        "`fc.bias`: 10 in the source, 3 in the target; stays fresh",
+    )
+
+
+BODY = ("body.weight 4x4", "body.bias 4")
+NO_HEADS = [
+    (["emb.weight 9x4"], ["emb.weight 8x4"]),  # no bias, and no name of a classifier
+    (["lm_head.weight 9x4", "lm_head.bias 9"], ["lm_head.weight 8x4", "lm_head.bias 8"]),
+    (["embed_tokens.weight 9x4", "head.weight 9x4"], ["embed_tokens.weight 8x4", "head.weight 8x4"]),
+    (["fc.weight 9x4"], ["fc.weight 9x5"]),
+    (["fc.weight 9x4", "fc.bias 9"], ["fc.weight 8x4", "fc.bias 7"]),
+    (["norm.weight 9", "norm.bias 9"], ["norm.weight 8", "norm.bias 8"]),
+    (["fc.weight 9x4", "fc.bias 9"], ["fc.weight 8x4", "fc.bias 8", "neck.weight 3x3"]),
+    (["fc.weight 9x4", "fc.bias 9", "aux.weight 3x3"], ["fc.weight 8x4", "fc.bias 8"]),
+]
+
+
+@pytest.mark.parametrize(("source", "target"), NO_HEADS)
+def test_by_name_what_is_no_head_for_other_classes_must_be_named(source, target):
+    sides = catalog(*BODY, *source), catalog(*BODY, *target)
+    with pytest.raises(RuleError) as caught:
+        plan_by_name(*sides)
+    left, fresh = len(source), len(target)
+    assert {problem.code for problem in caught.value.problems} == {"unmapped-source", "unmapped-target"}
+    assert (caught.value.tally.mapped, caught.value.tally.left, caught.value.tally.fresh) == (2, left, fresh)
+    patterns = ([each.split()[0] for each in side] for side in (source, target))
+    plan = plan_by_name(*sides, named=read_inline_rules((), *patterns))
+    assert plan.counts == {"mapped": 2, "kept": fresh, "dropped": left}
+
+
+def test_by_name_what_was_named_takes_no_part():
+    sides = catalog("a.w 2", "b.w 3"), catalog("a.w 2", "b.w 3")
+    named = read_inline_rules((), ["b.*"], ["b.*"])
+    plan = plan_by_name(*sides, named=named)
+    assert (pairs(plan), plan.dropped, plan.kept) == ({"a.w": ("a.w",)}, ("b.w",), ("b.w",))
+    with pytest.raises(RuleError, match=r"`b.w`: 1 key of the target is neither mapped nor kept"):
+        plan_by_name(*sides, named=read_inline_rules((), ["b.*"]))
+    with pytest.raises(RuleError, match=r"`c.\*` drops nothing: no key of the source matches it"):
+        plan_by_name(*sides, named=read_inline_rules((), ["c.*"]))
+
+
+def test_the_tally_counts_the_numbers_that_would_stay_fresh():
+    with pytest.raises(RuleError) as caught:
+        plan_by_name(catalog("a.w 10x10", "x 1"), catalog("a.w 10x10", "b.w 30x10"))
+    assert caught.value.tally == Tally(1, 1, 1, 300, 400)
+    assert str(caught.value.tally) == "1 mapped; 1 of 2 keys of the target would stay fresh (75.0 % of its elements); 1 of the source left over"
 
 
 def test_by_name_leaves_a_wrappers_prefix_out_and_says_so():
@@ -123,11 +174,73 @@ def test_by_name_leaves_a_wrappers_prefix_out_and_says_so():
     assert pairs(plan_by_name(catalog("a.w 2"), catalog("_orig_mod.module.a.w 2"))) == {"_orig_mod.module.a.w": ("a.w",)}
 
 
+PREFIXES = [
+    (["model.net.a.w 2", "model.net.b.w 3"], ["a.w 2", "b.w 3"], {"a.w": "model.net.a.w", "b.w": "model.net.b.w"},
+     "every key of the source begins with `model.net.`; paired without it"),
+    (["a.w 2", "b.w 3"], ["net.a.w 2", "net.b.w 3"], {"net.a.w": "a.w", "net.b.w": "b.w"},
+     "every key of the target begins with `net.`; paired without it"),
+    (["module.net.a.w 2", "module.net.b.w 3"], ["_orig_mod.a.w 2", "_orig_mod.b.w 3"],
+     {"_orig_mod.a.w": "module.net.a.w", "_orig_mod.b.w": "module.net.b.w"}, "every key of the source begins with `net.`; paired without it"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "target", "wanted", "note"), PREFIXES)
+def test_by_name_sees_through_one_prefix_and_says_so(source, target, wanted, note):
+    plan = plan_by_name(catalog(*source), catalog(*target))
+    assert pairs(plan) == {key: (name,) for key, name in wanted.items()}
+    assert plan.notes[-1] == note
+
+
+def test_by_name_of_two_prefixes_none_is_guessed():
+    source = catalog("q.a.w 2", "q.b.w 3", "k.a.w 2", "k.b.w 3")
+    with pytest.raises(RuleError, match="no key of the source is a key of the target"):
+        plan_by_name(source, catalog("a.w 2", "b.w 3"))
+    # Another prefix is clear once the other one is dropped by name.
+    assert len(plan_by_name(source, catalog("a.w 2", "b.w 3"), named=read_inline_rules((), ["k.**"])).steps) == 2
+
+
+def test_by_name_keys_outside_of_the_prefix_are_left():
+    source, target = catalog("net.a.w 2", "net.b.w 3", "steps 1"), catalog("a.w 2", "b.w 3")
+    with pytest.raises(RuleError, match="`steps`: 1 key of the source is neither mapped nor dropped"):
+        plan_by_name(source, target)
+    plan = plan_by_name(source, target, named=A_PART)
+    assert plan.notes == ("2 of 3 keys of the source begin with `net.`; paired without it",)
+
+
 def test_by_name_with_nothing_in_common_shows_the_rule_that_would_help():
     with pytest.raises(RuleError) as caught:
-        plan_by_name(catalog("a.w 2", "b.w 3"), catalog("net.a.w 2", "net.b.w 3", "head 1"))
-    assert caught.value.problems[0].notes == ("all 2 keys that pair do so after -e '** -> net.**'",)
+        plan_by_name(catalog("x.a.w 2", "x.b.w 3"), catalog("y.a.w 2", "y.b.w 3"))
+    assert caught.value.problems[0].notes == ("all 2 keys that pair do so after -e 'x.** -> y.**'",)
     assert prefix_rule(catalog("x.a.w 2", "x.b.w 3"), catalog("y.a.w 2", "y.b.w 3")) == ("x.** -> y.**", 2)
+
+
+UNREADABLE = UnreadableTensor("b.w", "quantised", (3,))
+
+
+def test_what_cant_be_read_is_a_key_like_others():
+    source = Catalog([tensor("a.w 2")], unreadable=[UNREADABLE])
+    with pytest.raises(RuleError, match=r"`b.w` of the source can't be read, though the target has a place for it: 1 quantised") as caught:
+        plan_by_name(source, catalog("a.w 2", "b.w 3"), named=A_PART)
+    assert [problem.code for problem in caught.value.problems] == ["unreadable"]
+    with pytest.raises(RuleError, match=r"`b.w`: 1 key of the source is neither mapped nor dropped"):
+        plan_by_name(source, catalog("a.w 2"))
+    for plan in (
+        plan_by_name(source, catalog("a.w 2"), named=read_inline_rules((), ["b.*"])),
+        plan_by_name(source, catalog("a.w 2"), named=A_PART),
+        compile_plan(inline("a.* -> a.*", drop=["b.*"]), source),
+    ):
+        assert plan.dropped == ("b.w",)
+    with pytest.raises(RuleError, match=r"`b.w` of the source can't be read"):
+        compile_plan(inline("** -> **"), source)
+    with pytest.raises(RuleError, match=r"`b.w` of the source can't be read"):
+        compile_plan(replace(inline("a.* -> a.*"), rest_source="drop", rest_target="keep"), source, catalog("a.w 2", "b.w 3"))
+
+
+def test_what_cant_be_read_of_the_target_cant_be_kept():
+    target = Catalog([tensor("a.w 2")], unreadable=[UNREADABLE])
+    for named in (NOTHING_NAMED, A_PART):
+        with pytest.raises(RuleError, match=r"`b.w` of the target can't be read, and the output would lack it: 1 quantised"):
+            plan_by_name(catalog("a.w 2"), target, named=named)
 
 
 def test_by_name_refuses_another_dtype():
@@ -139,17 +252,25 @@ def test_by_name_refuses_another_dtype():
 
 
 def test_by_position_stops_at_the_first_disagreement_and_says_where():
-    plan = plan_by_position(catalog("a 2", "b 3", "c 4", "d 5"), catalog("x 2", "y 3", "z 9", "u 5"))
-    assert pairs(plan) == {"x": ("a",), "y": ("b",)}
-    assert (plan.dropped, plan.kept) == (("c", "d"), ("z", "u"))
-    assert plan.notes == ("stopped after 2: `c` has 4, `z` has 9",)
+    sides = catalog("a 2", "b 3", "c 4", "d 5"), catalog("x 2", "y 3", "z 9", "u 5")
+    with pytest.raises(RuleError) as caught:
+        plan_by_position(*sides)
+    assert [problem.message for problem in caught.value.problems] == [
+        "`{c,d}`: 2 keys of the source are neither mapped nor dropped", "`{u,z}`: 2 keys of the target are neither mapped nor kept",
+    ]  # fmt: skip
+    assert caught.value.problems[1].notes[-1] == "stopped after 2: `c` has 4, `z` has 9"
+    for named in (A_PART, read_inline_rules((), ["c", "d"], ["z", "u"])):
+        plan = plan_by_position(*sides, named=named)
+        assert pairs(plan) == {"x": ("a",), "y": ("b",)}
+        assert (plan.dropped, plan.kept) == (("c", "d"), ("z", "u"))
+    assert pairs(plan_by_position(*sides, named=read_inline_rules((), ["c"], ["z"]))) == {"x": ("a",), "y": ("b",), "u": ("d",)}
 
 
 def test_by_position_refuses_sorted_keys():
     unordered = catalog("a 2", "b 3", is_ordered=False)
     with pytest.raises(RuleError, match="the keys of the source are sorted"):
-        plan_by_position(unordered, catalog("x 2"))
-    assert pairs(plan_by_position(unordered, catalog("x 2"), force_order=True)) == {"x": ("a",)}
+        plan_by_position(unordered, catalog("x 2", "y 3"))
+    assert pairs(plan_by_position(unordered, catalog("x 2", "y 3"), force_order=True)) == {"x": ("a",), "y": ("b",)}
 
 
 def test_by_position_with_nothing_in_common():

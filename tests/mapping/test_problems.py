@@ -138,7 +138,7 @@ def test_parameter_without_a_number(tmp_path):
     text = "params:\n  depth: {from: num_layers, dim: [x.w, 3]}\nrules:\n  - a.{i}.w -> b.{depth-i}.w\n"
     (problem,) = problems(tmp_path, text, catalog("a.1.w 2"), None)
     assert facts([problem]) == [("unset-param", "2:3", "`depth` has no number")]
-    notes = "give it by `--set depth=…` or `num_layers` in the config.json beside the source"
+    notes = "give it by `--set depth=…` or `num_layers` in a config.json or params.json beside the source"
     assert problem.notes == (notes, "`x.w` is no key of the source")
     assert problems(tmp_path, text, catalog("a.1.w 2"), None, settings={"depth": 5}) == []
     assert problems(tmp_path, text, catalog("a.1.w 2"), None, config={"num_layers": 5}) == []

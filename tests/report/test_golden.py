@@ -10,6 +10,7 @@ from ckpt_tool.diff import Diff, Entry, Values, diff_catalogs
 from ckpt_tool.errors import Location, Problem, RuleError
 from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.mapping import compile_plan, plan_by_name
+from ckpt_tool.mapping.accounting import A_PART
 from ckpt_tool.report.diff import diff_json, diff_text
 from ckpt_tool.report.jsons import to_json
 from ckpt_tool.report.plan import PlanNames, names_of, plan_json, plan_text
@@ -47,7 +48,7 @@ def test_diff_verbose(golden):
 
 def test_diff_json_keeps_the_contract():
     report = json.loads(to_json(diff_json(diff_catalogs(A, B), ("a", "b"))))
-    assert list(report) == ["schema", "a", "b", "identical", "counts", "entries"]
+    assert list(report) == ["schema", "a", "b", "identical", "counts", "entries", "differs", "equal", "uncompared"]
     assert report["a"] == {"path": "a", "tensors": 22, "bytes": A.nbytes}
     assert list(report["counts"]) == ["same", "value", "dtype", "shape", "only_a", "only_b", "renamed"]
     assert {entry["kind"] for entry in report["entries"]} == {"dtype", "shape", "only_a", "only_b"}
@@ -86,7 +87,7 @@ def test_plan_by_rules(golden, tmp_path):
 
 
 def test_plan_by_name(golden):
-    golden("plan_name.txt", plan_text(plan_by_name(A, B, "source"), names_of("a.pth", "b.pth", None)))
+    golden("plan_name.txt", plan_text(plan_by_name(A, B, "source", A_PART), names_of("a.pth", "b.pth", None)))
 
 
 def test_problems(golden, tmp_path):

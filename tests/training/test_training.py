@@ -39,16 +39,33 @@ def test_report_names_every_key(source):
     assert all(torch.equal(model.state_dict()[key], before[key]) for key in report.fresh)
     assert str(report).splitlines() == [
         "7 loaded, 2 kept fresh, 2 dropped",
-        "note: `5.weight` stays fresh: the source has 10×4, the target 3×4",
-        "note: `5.bias` stays fresh: the source has 10, the target 3",
+        "note: `5.weight`: 10×4 in the source, 3×4 in the target; stays fresh",
+        "note: `5.bias`: 10 in the source, 3 in the target; stays fresh",
     ]
 
 
 def test_rules_and_ways_are_those_of_the_command_line(source, tmp_path):
     (tmp_path / "rules.yaml").write_text("rules: ['0.* -> 0.*', '1.* -> 1.*']\ndrop: ['5.*']\nkeep: ['5.*']\n")
     assert len(ckpt_tool.load_into(net(), source, rules=str(tmp_path / "rules.yaml")).loaded) == 7
-    assert len(ckpt_tool.load_into(net(), source, by="position").loaded) == 7
+    assert len(ckpt_tool.load_into(net(), source, by="position", expect=7).loaded) == 7
+    assert len(ckpt_tool.load_into(net(), source, rules=["0.* -> 0.*"], drop=["1.*", "5.*"], keep="**").loaded) == 2
     assert len(ckpt_tool.load_into(net(), source, how=How(inline=("0.* -> 0.*",), drop=("1.*", "5.*"), keep=("**",))).loaded) == 2
+    with pytest.raises(InputError, match="drop: is given twice"):
+        ckpt_tool.load_into(net(), source, drop="1.*", how=How(drop="5.*"))
+
+
+def test_no_exception_means_that_every_key_is_loaded_or_was_named(source):
+    other = nn.Sequential(*net()[:5], nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)))
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    with pytest.raises(RuleError) as raised:
+        ckpt_tool.load_into(other, source)
+    assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+    assert (raised.value.tally.mapped, raised.value.tally.fresh, raised.value.tally.left) == (7, 4, 2)
+    assert raised.value.next == {"drop": ["5.*"], "keep": ["5.**"]}
+    assert str(raised.value).splitlines()[-1] == "next: drop=['5.*'], keep=['5.**']"
+    for way in (raised.value.next, {"partial": True}, {"expect": 7}):
+        report = ckpt_tool.load_into(other, source, **way)
+        assert (len(report.loaded), len(report.fresh), len(report.dropped)) == (7, 4, 2)
 
 
 def test_what_does_not_fit_raises_before_anything_is_loaded(source):

@@ -1,0 +1,63 @@
+"""Tensors that a network does without: counters, buffers that code computes anew, observers, and second copies of the weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+COUNTERS = re.compile(r"(^|\.)num_batches_tracked$")
+"""Of batch norms; torch before 0.4.1 has none, and `nn.BatchNorm2d` begins at 0 without one (torch/nn/modules/batchnorm.py)."""
+
+COMPUTED = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|inv_freq|freqs_cis|freqs|relative_position_index|relative_coords_table|attn_mask|causal_mask|"
+    r"masked_bias|cos_cached|sin_cached|rotary_emb\.\w+|rotary_pos_emb\.\w+)$"
+)
+"""Buffers that modules compute from their sizes."""
+
+OBSERVERS = re.compile(
+    r"(^|\.)(\w*fake_quant\w*|activation_post_process\w*|\w*observer\w*)(\.|$)|(^|\.)(fake_quant_enabled|observer_enabled|total_ops|total_params)$"
+)
+"""What quantisation-aware training notes beside the weights, and what counters of operations do."""
+
+_AVERAGED = re.compile(
+    r"(^|[._])(ema|model_ema|ema_model|averaged|swa|shadow\w*|momentum\w*|encoder_k|key_encoder|target_(encoder|net\w*))(?=[._]|$)"
+)
+"""Names of copies that follow the trained weights: averages, and the slow encoder of MoCo or BYOL."""
+
+_PART_OF_A_WEIGHT = re.compile(
+    r"(^|[._])(modules_to_save|lora_\w+|hada_w\w+|ia3_l\w*|adapter\w*|weight_(orig|mask|g|v|u|packed)|parametrizations|original[01]?)(?=[._]|$)"
+)
+"""Names of what makes another value of the weight beside it: adapters, masks, re-parametrisations."""
+
+_ORIGINAL = re.compile(r"(^|\.)original_module(?=\.)")
+_SAVED = "modules_to_save"
+"""PEFT keeps the module before training beside the trained one (peft/utils/other.py, `ModulesToSaveWrapper`)."""
+
+
+def is_computed(key: str) -> bool:
+    """Whether a module makes this tensor itself, so that it is neither missed nor missing."""
+    return bool(COUNTERS.search(key) or COMPUTED.search(key) or OBSERVERS.search(key))
+
+
+def is_averaged(path: str) -> bool:
+    """Whether a name says that what is below it is a copy of other weights of the same file."""
+    return _AVERAGED.search(path) is not None
+
+
+def changes_a_weight(key: str) -> bool:
+    """Whether a name says that this tensor and others make a weight together, so that it is never left by itself."""
+    return _PART_OF_A_WEIGHT.search(key) is not None
+
+
+def is_untrained(key: str, taken: Collection[str]) -> bool:
+    """Whether this is PEFT's untrained copy of a module whose trained one is taken."""
+    place = _ORIGINAL.search(key)
+    if not place:
+        return False
+    head, tail = key[: place.start()], key[place.end() :]
+    return any(other.startswith(f"{head}.{_SAVED}.") and other.endswith(tail) for other in taken)
+
+
+def flat(key: str) -> str:
+    """A name without what separates its parts: `layer1.0.conv1` and `layer1_0_conv1` are one."""
+    return key.replace(".", "").replace("_", "").lower()

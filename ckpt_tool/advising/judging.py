@@ -1,0 +1,244 @@
+"""Whether the keys that a pairing leaves can be dropped and kept, one side's whole new modules and the other's whole unused ones."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from ckpt_tool.advising.harmless import COUNTERS, changes_a_weight, flat, is_averaged, is_computed, is_untrained
+from ckpt_tool.advising.parts import Part, common_path, contents, is_below, is_in_block, paths_above, siblings_of, whole_parts
+from ckpt_tool.mapping.heads import Misfit, are_heads
+from ckpt_tool.mapping.plan import Step
+from ckpt_tool.mapping.scales import scale_of
+from ckpt_tool.tensors import Catalog, Shape
+
+LEAST_USED = 0.6
+"""The share of the source's keys, in the module that all mapped ones are in, that must be mapped where something stays fresh."""
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What a pairing of two catalogs leaves: `left` of the source and `fresh` of the target, which nobody named.
+
+    `name_of` is what the target calls a key of the source. `value_of` reads a tensor of one number, where there are values.
+    """
+
+    source: Catalog
+    target: Catalog
+    steps: Sequence[Step]
+    left: Sequence[str]
+    fresh: Sequence[str]
+    name_of: Callable[[str], str | None] = str
+    value_of: Callable[[str], float] | None = None
+
+    @cached_property
+    def taken(self) -> dict[str, None]:
+        return dict.fromkeys(key for step in self.steps for key in step.inputs)
+
+    @cached_property
+    def made(self) -> dict[str, None]:
+        return dict.fromkeys(key for step in self.steps for key in step.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A key or a module that may not be left just so, and why; `other` is what it may have to do with. No path: a doubt about the whole."""
+
+    path: str
+    why: str
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Keys that may be dropped and kept without making a wrong network; `doubts` are why the others may not."""
+
+    drop: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def is_safe(self) -> bool:
+        return not self.doubts
+
+
+def doubts_in_words(doubts: Sequence[Doubt]) -> tuple[str, ...]:
+    """A line for each reason, with the first that it concerns, and how many more."""
+    by_reason: dict[str, list[Doubt]] = defaultdict(list)
+    for doubt in doubts:
+        by_reason[doubt.why].append(doubt)
+    return tuple(_in_words(alike[0], len(alike) - 1) for alike in by_reason.values())
+
+
+def _in_words(doubt: Doubt, more: int) -> str:
+    path, other = (f"`{name}`" if name else "" for name in (doubt.path, doubt.other))
+    return " ".join(word for word in (path, doubt.why, other) if word) + (f", and {more} more" if more else "")
+
+
+def judge(leftovers: Leftovers) -> Judgement:
+    """What may be proposed for the keys that are left.
+
+    A target's key may be kept when it belongs to a module that is new as a whole, and nothing that is left of the source could be it:
+    no tensor of its shapes, none that it is made of or is a part of. A source's key may be dropped when it is a buffer that modules
+    compute, a copy of the weights that are taken, or belongs to a whole module that the target has no place for. Numbered blocks of one
+    structure are never left by half: which of them would be meant, nothing tells.
+    """
+    source, target = _Unused(leftovers), _New(leftovers)
+    doubts = [*_unreadable(leftovers), *source.doubts(), *target.doubts()]
+    doubts += _too_little(leftovers, source) if target.parts else ()
+    return Judgement(tuple(leftovers.left), tuple(leftovers.fresh), tuple(dict.fromkeys(doubts)))
+
+
+def _unreadable(leftovers: Leftovers) -> Iterator[Doubt]:
+    for key in leftovers.left:
+        if key in leftovers.source.unreadable:
+            yield Doubt(key, "can't be read")
+
+
+def _too_little(leftovers: Leftovers, unused: _Unused) -> Iterator[Doubt]:
+    """A pairing that takes little of where it takes anything is no sign that the two networks have to do with each other."""
+    inside = [key for key in leftovers.source if is_below(key, unused.root)]
+    known = sum(key in leftovers.taken or key in unused.harmless for key in inside)
+    if known < LEAST_USED * len(inside):
+        yield Doubt("", f"only {known} of {len(inside)} keys of the source are used")
+
+
+class _Unused:
+    """What is left of the source."""
+
+    def __init__(self, leftovers: Leftovers) -> None:
+        self._all, self._source = leftovers, leftovers.source
+        taken = leftovers.taken
+        self.root = common_path(taken)
+        flats = {flat(key): key for key in taken}
+        self.harmless = {
+            key for key in leftovers.left
+            if is_computed(key) or is_untrained(key, taken) or self._is_copy(key, flats) or self._is_plain_alpha(key)
+        }  # fmt: skip
+        rest = [key for key in leftovers.left if key not in self.harmless]
+        self.parts, self.halves = whole_parts(rest, taken)
+        self._used = {path for key in taken for path in paths_above(key)}
+
+    def _is_copy(self, key: str, flats: dict[str, str]) -> bool:
+        """Whether this is an average of a tensor that is taken, by its name and shape."""
+        if not is_averaged(key) or key not in self._source:
+            return False
+        name = flat(key)
+        ends = (flats.get(name[cut:]) for cut in range(1, len(name)))
+        twin = next((other for other in ends if other and self._source[other].shape == self._source[key].shape), None)
+        return twin is not None or not is_below(key, self.root)
+
+    def _is_plain_alpha(self, key: str) -> bool:
+        """Whether this is the `alpha` of a LoRA that is taken, and equal to its rank: then it scales by 1."""
+        stem = key.removesuffix(".alpha")
+        downs = (f"{stem}.{name}.weight" for name in ("lora_down", "lora_A", "lora_A.default"))
+        down = next((name for name in downs if name in self._all.taken), None)
+        if stem == key or down is None or self._all.value_of is None or self._shape(key):
+            return False
+        return self._all.value_of(key) == self._source[down].shape[0]
+
+    def doubts(self) -> Iterator[Doubt]:
+        misfits = {source for source, _ in _misfits(self._all)}
+        for key in self.halves:
+            if key not in misfits and is_below(key, self.root):
+                yield Doubt(key, "is left of a module that is mapped")
+        for part in self.parts:
+            if not misfits.issuperset(part.keys):
+                yield from self._faults(part)
+
+    def _faults(self, part: Part) -> Iterator[Doubt]:
+        if any(changes_a_weight(key) for key in part.keys) and is_below(part.path, self.root):
+            yield Doubt(part.path, "is a part of the weights beside it")
+        if scale := next((key for key in self._all.taken if scale_of(key, part.keys)), None):
+            yield Doubt(part.path, "belongs to", scale)
+        if not is_below(part.path, self.root) or all(key in self._source.unreadable for key in part.keys):
+            return
+        if any(self._is_alike(part, other) for other in siblings_of(part, list(self._all.taken))):
+            yield Doubt(part.path, "is one of several equal blocks, of which others are mapped")
+        elif is_in_block(part.path, self._used):
+            yield Doubt(part.path, "is left of a block that is mapped")
+        elif all(len(self._shape(key)) < 2 for key in part.keys):
+            yield Doubt(part.path, "has no weights of its own")
+
+    def _is_alike(self, part: Part, other: str) -> bool:
+        shapes = {key: info.shape for key, info in self._source.items()}
+        return contents(part.path, part.keys, shapes) == contents(other, self._source, shapes)
+
+    def _shape(self, key: str) -> Shape:
+        return self._source[key].shape if key in self._source else ()
+
+
+class _New:
+    """What is left of the target."""
+
+    def __init__(self, leftovers: Leftovers) -> None:
+        self._all, self._target = leftovers, leftovers.target
+        counted = any(COUNTERS.search(key) for key in leftovers.left)
+        self._computed = {key for key in leftovers.fresh if is_computed(key) and not (counted and COUNTERS.search(key))}
+        rest = [key for key in leftovers.fresh if key not in self._computed]
+        self.parts, self.halves = whole_parts(rest, leftovers.made)
+        self._used = {path for key in leftovers.made for path in paths_above(key)}
+        self._wanted = {key: leftovers.source[key].shape for key in leftovers.left if key in leftovers.source and not is_computed(key)}
+
+    def doubts(self) -> Iterator[Doubt]:
+        misfits = {target: source for source, target in _misfits(self._all)}
+        heads = [Misfit(source, key, self._all.source[source].shape, self._target[key].shape) for key, source in misfits.items()]
+        if heads and not are_heads(heads):
+            yield from (Doubt(head.target, "has another shape in the source") for head in heads)
+        yield from (Doubt(key, "is missing in a module that is mapped") for key in self.halves if key not in misfits)
+        for part in self.parts:
+            if not set(part.keys) <= misfits.keys():
+                yield from self._faults(part)
+        yield from self._relatives([key for part in self.parts for key in part.keys if key not in misfits])
+
+    def _faults(self, part: Part) -> Iterator[Doubt]:
+        shapes = {key: info.shape for key, info in self._target.items()}
+        mine = contents(part.path, part.keys, shapes) or Counter(shapes[key] for key in part.keys)
+        if any(contents(other, self._target, shapes) == mine for other in siblings_of(part, list(self._all.made))):
+            yield Doubt(part.path, "is one of several equal blocks, of which others are mapped")
+        elif is_in_block(part.path, self._used):
+            yield Doubt(part.path, "is missing in a block that is mapped")
+        vocabularies = {self._target[key].shape for key in self._all.made if _is_table(key, self._target[key].shape)}
+        if any(shape in vocabularies for shape in mine):
+            yield Doubt(part.path, "has the shape of an embedding, which it may be tied to")
+
+    def _relatives(self, fresh: Collection[str]) -> Iterator[Doubt]:
+        """Tensors that are left of the source and could be what is fresh: of equal shapes or sizes, fused, split, or of the same module."""
+        matrices = any(len(self._target[key].shape) > 1 for key in fresh)
+        left = {key: shape for key, shape in self._wanted.items() if len(shape) > 1 or not matrices}
+        wanted = {key: self._target[key].shape for key in fresh if len(self._target[key].shape) > 1 or not matrices}
+        ours, theirs = _sizes(left), _sizes(wanted)
+        for size in ours.keys() & theirs.keys():
+            yield Doubt(ours[size], "is left, and may make", theirs[size])
+        modules = {self._all.name_of(key) or "" for key in self._wanted}
+        paths = {name.rpartition(".")[0] for name in modules if "." in name}
+        yield from (Doubt(key, "has something in the source under its own name") for key in fresh if key.rpartition(".")[0] in paths)
+
+
+def _is_table(key: str, shape: Shape) -> bool:
+    return len(shape) == 2 and any(word in key for word in ("embed", "wte", "tok_", "shared", "vocab"))
+
+
+def _sizes(shapes: dict[str, Shape]) -> dict[int, str]:
+    """Numbers of elements, of single tensors and of those together that differ in numbers or in one name, with one that has them."""
+    found = {prod(shape): key for key, shape in shapes.items()}
+    groups: dict[object, list[str]] = defaultdict(list)
+    for key, shape in shapes.items():
+        module, _, leaf = key.rpartition(".")
+        groups["beside", module.rpartition(".")[0], leaf, shape[1:]].append(key)
+        groups["numbered", "".join("#" if mark.isdigit() else mark for mark in key), shape].append(key)
+    for keys in groups.values():
+        found.setdefault(sum(prod(shapes[key]) for key in keys), keys[0])
+    return found
+
+
+def _misfits(leftovers: Leftovers) -> Iterator[tuple[str, str]]:
+    """Keys of the source and of the target that are left, have one name, and other shapes."""
+    fresh = frozenset(leftovers.fresh)
+    for key in leftovers.left:
+        name = leftovers.name_of(key)
+        if name in fresh and key in leftovers.source and leftovers.source[key].shape != leftovers.target[name].shape:
+            yield key, name

@@ -1,0 +1,91 @@
+"""Keys as whole modules: the largest parts of a tree of names of which everything is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from ckpt_tool.tensors import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A module all of whose keys are left."""
+
+    path: str
+    keys: tuple[str, ...]
+
+    @property
+    def parent(self) -> str:
+        return self.path.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+
+def paths_above(key: str) -> Iterator[str]:
+    """The modules that a tensor is in, the outermost first: `a`, `a.b` for `a.b.weight`."""
+    return accumulate(key.split(".")[:-1], lambda path, name: f"{path}.{name}")
+
+
+def whole_parts(left: Iterable[str], others: Iterable[str]) -> tuple[list[Part], list[str]]:
+    """The largest modules that only keys of `left` are in, none of the `others`; and the keys left in modules that the others are in too.
+
+    >>> whole_parts(["neck.a.weight", "neck.b.weight", "fc.bias"], ["fc.weight"])
+    ([Part(path='neck', keys=('neck.a.weight', 'neck.b.weight'))], ['fc.bias'])
+    """
+    used = {path for key in others for path in paths_above(key)}
+    found: dict[str, list[str]] = {}
+    halves = []
+    for key in left:
+        path = next((path for path in paths_above(key) if path not in used), None)
+        if path is None:
+            halves.append(key)
+        else:
+            found.setdefault(path, []).append(key)
+    return [Part(path, tuple(keys)) for path, keys in found.items()], halves
+
+
+def contents(path: str, keys: Iterable[str], shapes: Mapping[str, Shape]) -> Counter[Shape]:
+    """The shapes of what is below a path."""
+    return Counter(shapes[key] for key in keys if key in shapes and key.startswith(f"{path}."))
+
+
+def common_path(keys: Collection[str]) -> str:
+    """The innermost module that all keys are in; empty for the network itself."""
+    names = [key.split(".")[:-1] for key in keys]
+    shared: list[str] = []
+    for level in zip(*names, strict=False):
+        if len(set(level)) > 1:
+            break
+        shared.append(level[0])
+    return ".".join(shared)
+
+
+def is_below(key: str, path: str) -> bool:
+    return not path or key == path or key.startswith(f"{path}.")
+
+
+def numbered(name: str) -> tuple[str, int] | None:
+    """What stands before the number that a name ends in, and the number: `layer3` is `layer` and 3."""
+    stem = name.rstrip("0123456789")
+    return (stem, int(name[len(stem) :])) if stem != name and len(name) - len(stem) < 7 else None
+
+
+def siblings_of(part: Part, keys: Sequence[str]) -> set[str]:
+    """Modules beside a numbered one that differ from it in the number alone."""
+    mine = numbered(part.name)
+    if mine is None:
+        return set()
+    depth = part.path.count(".")
+    beside = {".".join(key.split(".")[: depth + 1]) for key in keys if is_below(key, part.parent) and key.count(".") > depth}
+    return {path for path in beside if path != part.path and (other := numbered(path.rpartition(".")[2])) and other[0] == mine[0]}
+
+
+def is_in_block(path: str, used: Collection[str]) -> bool:
+    """Whether a module lies in a numbered one that others are in too: `layers.3.norm`, `layer1.0.bn1`."""
+    names = path.split(".")[:-1]
+    return any(numbered(name) and ".".join(names[: depth + 1]) in used for depth, name in enumerate(names))

@@ -1,0 +1,93 @@
+"""The plan for two catalogs: by rules, by name, by position or by alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.how import How
+from ckpt_tool.api.rule_files import read_named
+from ckpt_tool.errors import InputError, Problem, RuleError, Tally
+from ckpt_tool.formats import Checkpoint
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.mapping import Plan, RuleSet
+    from ckpt_tool.tensors import Catalog
+
+
+def draft_open(source: TensorSource, target: TensorSource | None, rules: RuleSet | None, how: How) -> Plan:
+    paths = (path_of_config(source), path_of_config(target))
+    return draft(source.catalog, target.catalog if target else None, rules, how, *paths)
+
+
+def path_of_config(side: TensorSource | None) -> str | None:
+    """The path beside which a config may lie; None for what is no file."""
+    return side.path if isinstance(side, Checkpoint) else None
+
+
+def config_of(paths: Sequence[str | None]) -> dict[str, object]:
+    """What the configs beside the two sides say; where both say something, the first one counts."""
+    from ckpt_tool.mapping import read_config
+
+    found: dict[str, object] = {}
+    for path in paths:
+        found = {**(read_config(path) if path else {}), **found}
+    return found
+
+
+def draft(
+    source: Catalog, target: Catalog | None, rules: RuleSet | None, how: How, path: str | None = None, target_path: str | None = None
+) -> Plan:
+    """The plan for two catalogs; a config.json beside the source's `path`, or the target's, may give the numbers of parameters.
+
+    Every key of both sides is mapped, or named by `how` or the rules; `how.partial`, or a number that is expected, names the rest.
+    Raises RuleError with every reason why there is no plan.
+    """
+    if rules is not None:
+        if how.by:
+            raise InputError("--by", "rules and another way of mapping exclude each other")
+        plan = _by_rules(_with_rest(rules, how), source, target, how, [path, target_path])
+    elif target is None:
+        raise InputError("target", "no target is given", "mapping without rules needs one; `-e '** -> **'` maps everything as it is")
+    else:
+        plan = _by_pairing(_with_rest(read_named(how), how), source, target, how)
+    mapped = plan.counts["mapped"]
+    if how.expect is not None and mapped != how.expect:
+        message = f"{mapped} mapped, but {how.expect} are expected"
+        raise RuleError([Problem("expect", message, None, tuple(plan.notes))], _tally(plan))
+    return plan
+
+
+def _by_rules(rules: RuleSet, source: Catalog, target: Catalog | None, how: How, paths: Sequence[str | None]) -> Plan:
+    from ckpt_tool.mapping import compile_plan
+
+    config = config_of(paths) if rules.params else {}
+    return compile_plan(rules, source, target, how.settings, config, how.dtypes)
+
+
+def _by_pairing(named: RuleSet, source: Catalog, target: Catalog, how: How) -> Plan:
+    from ckpt_tool.mapping import plan_by_name, plan_by_position
+
+    if how.by == "auto":
+        from ckpt_tool.align import MIN_CONFIDENCE, plan_by_alignment
+
+        least = MIN_CONFIDENCE if how.min_confidence is None else how.min_confidence
+        return plan_by_alignment(source, target, how.dtypes, least, named)
+    if how.by == "position":
+        return plan_by_position(source, target, how.dtypes, how.force_order, named)
+    return plan_by_name(source, target, how.dtypes, named)
+
+
+def _with_rest(rules: RuleSet, how: How) -> RuleSet:
+    """The rules, or what was named besides another way of mapping; all that nothing names stays, where that is wished."""
+    if not how.partial and how.expect is None:
+        return rules
+    return replace(rules, rest_source="drop", rest_target="keep")
+
+
+def _tally(plan: Plan) -> Tally | None:
+    from ckpt_tool.mapping.coverage import tally_of
+
+    return tally_of(plan.producers, plan.kept, plan.dropped, plan.target)

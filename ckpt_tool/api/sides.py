@@ -1,0 +1,86 @@
+"""The two sides of a mapping, opened: the source's state dict, and the target, which may be a model that a factory builds."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.rule_files import FACTORY
+from ckpt_tool.errors import InputError, Problem, RuleError
+from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats.opening import STDIN, split_fragment
+from ckpt_tool.mapping.params import CONFIG_NAMES
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.mapping import RuleSet
+
+
+def open_source(path: str, unwrap: Sequence[str]) -> Checkpoint:
+    """The source; of several state dicts in it, the first that `unwrap:` names."""
+    checkpoint = open_checkpoint(path)
+    found = {state_dict.path for state_dict in checkpoint.contents.state_dicts}
+    wanted = next((name for name in unwrap if name in found), None)
+    if wanted is None or wanted == checkpoint.contents.taken or "#" in path:
+        return checkpoint
+    checkpoint.close()
+    return open_checkpoint(f"{path}#{wanted}")
+
+
+def refuse_rivals(side: object) -> None:
+    """Raises RuleError for a file of several state dicts of which none is meant more than the others: it is never guessed."""
+    if isinstance(side, Checkpoint):
+        try:
+            side.definite()
+        except InputError as error:
+            notes = (error.hint,) if error.hint else ()
+            raise RuleError([Problem("several-state-dicts", f"{error.path} {error.fact}", None, notes)]) from None
+
+
+@contextmanager
+def open_target(path: str) -> Iterator[TensorSource]:
+    """A checkpoint, or the state of the model that `package.module:factory` builds."""
+    if re.fullmatch(FACTORY, path) and not os.path.exists(path):
+        from ckpt_tool.training.live import LiveState, build_model
+
+        sys.path.insert(0, os.getcwd())
+        yield LiveState(path, build_model(path).state_dict())
+    else:
+        with open_checkpoint(path) as checkpoint:
+            yield checkpoint
+
+
+def target_of(rules: RuleSet) -> str | None:
+    """The target that a rule file names. Raises InputError for a factory: what is read runs nothing, what the user types may."""
+    if rules.target and re.fullmatch(FACTORY, rules.target) and not os.path.exists(rules.target):
+        hint = "if you trust it, name the target on the command line"
+        raise InputError(rules.files[0], f"names code for its target, `{rules.target}`, and a rule file runs nothing", hint)
+    return rules.target
+
+
+def files_read(sides: Iterable[str | None], rules: RuleSet | None = None) -> list[str]:
+    """Every file that a command reads: those of its checkpoints, the configs beside them, and the rule files."""
+    found = list(rules.paths) if rules else []
+    for side in sides:
+        if side is None or side == STDIN or re.fullmatch(FACTORY, side):
+            continue
+        with open_checkpoint(side) as checkpoint:
+            found += [file.path for file in checkpoint.files]
+        place = split_fragment(side)[0]
+        folder = place if os.path.isdir(place) else os.path.dirname(place)
+        found += [os.path.join(folder, name) for name in CONFIG_NAMES]
+    return found
+
+
+def label_of(side: Checkpoint) -> str:
+    """A checkpoint's path, with the state dict that was taken where there are several."""
+    taken = side.contents.taken
+    return f"{side.path}#{taken}" if taken and len(side.contents.state_dicts) > 1 and "#" not in side.path else side.path
+
+
+def path_of(given: str | os.PathLike[str] | None) -> str | None:
+    return None if given is None else os.fspath(given)

@@ -1,0 +1,72 @@
+"""How far values differ, as people read it: of each group the worst tensor, the worst group first, and what is not finite."""
+
+from collections.abc import Sequence
+from math import isnan
+
+from ckpt_tool.diff import Entry, Values
+from ckpt_tool.report.style import plural
+
+TITLES = ("max |Δ|", "cosine", "changed", "")
+"""Of the columns that `value_cells` and `remark_on` fill."""
+MOST_ODD = 8
+
+Group = tuple[str, list[Entry]]
+
+
+def worst_first(groups: Sequence[Group]) -> list[Group]:
+    """The groups, those with the least cosine first."""
+    return sorted(groups, key=lambda group: _badness(_worst(group[1])))
+
+
+def _worst(entries: Sequence[Entry]) -> Entry:
+    return min(entries, key=_badness)
+
+
+def _badness(entry: Entry) -> tuple[float, float]:
+    """Smaller is worse: the cosine, then how far the largest difference is. What was not measured comes last."""
+    values = entry.values
+    if values is None or not values.elements:
+        return 2.0, 0.0
+    # All zeros on a side have no direction: they are as unlike as what is at right angles.
+    return 0.0 if isnan(values.cosine) else values.cosine, -values.largest
+
+
+def value_cells(entries: Sequence[Entry]) -> list[str]:
+    """The largest difference, the least cosine, and the share of numbers that changed, over a group."""
+    measured = [entry.values for entry in entries if entry.values and entry.values.elements]
+    if not measured:
+        return ["not compared" if all(entry.values is None for entry in entries) else "not measured", "", ""]
+    changed = sum(values.changed for values in measured) / sum(values.elements for values in measured)
+    worst = _worst(entries).values
+    cosine = worst.cosine if worst else 1.0
+    return [f"{max(values.largest for values in measured):.1e}", "-" if isnan(cosine) else f"{cosine:.4f}", f"{changed:.1%}"]
+
+
+def remark_on(entries: Sequence[Entry]) -> str:
+    """The two types, whether one is the other's cast, and of several tensors which is the worst."""
+    first = entries[0]
+    parts = []
+    if first.kind == "dtype" and first.a and first.b:
+        parts.append(f"{first.a.dtype.value} → {first.b.dtype.value}")
+        if first.values and first.values.is_cast:
+            narrow = min(first.a.dtype, first.b.dtype, key=lambda dtype: dtype.bits)
+            return f"{parts[0]}, equal after a cast to {narrow.value}"
+    if len(entries) > 1 and any(entry.values and entry.values.elements for entry in entries):
+        parts.append(f"worst: {_worst(entries).key}")
+    return ", ".join(parts)
+
+
+def oddities(entries: Sequence[Entry], names: tuple[str, str]) -> list[str]:
+    """A line for each tensor with numbers that are not finite."""
+    lines = [line for entry in entries if entry.values for line in _odd_lines(entry.key, entry.values, names)]
+    more = len(lines) - MOST_ODD
+    return [*lines[:MOST_ODD], f"and {more} more tensors with NaN or Inf"] if more > 0 else lines
+
+
+def _odd_lines(key: str, values: Values, names: tuple[str, str]) -> list[str]:
+    sides = []
+    for name, nans, infs in zip(names, values.nans, values.infs, strict=True):
+        if nans or infs:
+            counts = [f"{count:,} {word}" for count, word in ((nans, "NaN"), (infs, "Inf")) if count]
+            sides.append(f"{' and '.join(counts)} in {name}")
+    return [f"{key}: {', '.join(sides)} of {plural(values.elements, 'number')}"] if sides else []

@@ -1,0 +1,111 @@
+"""From a hurried `ckpt map a b -o c`, what `next:` says leads to the right file where there is one, and never to a wrong one."""
+
+import json
+import shlex
+
+import pytest
+import torch
+from hurried import SITUATIONS
+from running import ckpt
+
+MOST = 3
+"""Commands that are followed."""
+
+
+def proposed(ran):
+    """The command on the last line of what was said."""
+    lines = ran.err.strip().splitlines()
+    return lines[-1].removeprefix("next: ckpt ") if lines and lines[-1].startswith("next: ckpt ") else None
+
+
+def followed(folder):
+    """The commands from a hurried map on, with their exit statuses."""
+    command, done = "map a.pth b.pth -o c.pth", []
+    for _ in range(MOST + 1):
+        ran = ckpt(*shlex.split(command), cwd=folder)
+        done.append((command, ran.status))
+        command = proposed(ran)
+        if ran.status == 0 or command is None:
+            break
+    return done
+
+
+def is_right(file, truth):
+    found = torch.load(file)
+    return found.keys() == truth.keys() and all(
+        found[key].dtype == value.dtype and torch.equal(found[key], value) for key, value in truth.items()
+    )
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_what_next_says_leads_home(name, torchvision, timm, tmp_path):
+    source, target, truths = SITUATIONS[name](torchvision, timm)
+    torch.save(source, tmp_path / "a.pth")
+    torch.save(target, tmp_path / "b.pth")
+    done = followed(tmp_path)
+    file = tmp_path / "c.pth"
+    if truths:
+        assert done[-1][1] == 0, done
+        assert any(is_right(file, truth) for truth in truths), done
+    else:
+        assert not file.exists(), done
+        assert len(done) > 1, "a refusal says how to go on"
+
+
+@pytest.fixture
+def networks(tmp_path):
+    """A file of two equal networks, one of them alone, and one below a prefix beside a head."""
+    one, other = ({"0.weight": torch.full((2, 3), value), "0.bias": torch.full((2,), value)} for value in (1.0, 2.0))
+    torch.save({"generator": one, "discriminator": other}, tmp_path / "gan.pth")
+    torch.save(other, tmp_path / "one.pth")
+    torch.save({**{f"net.{key}": value for key, value in one.items()}, "head.weight": torch.ones(5, 7)}, tmp_path / "below.pth")
+    return tmp_path
+
+
+def planned(folder, *arguments):
+    ran = ckpt("plan", *arguments, "--json", cwd=folder)
+    return ran.status, json.loads(ran.out)
+
+
+def test_equally_likely_networks_are_never_guessed(networks):
+    status, report = planned(networks, "gan.pth", "one.pth")
+    assert (status, [problem["code"] for problem in report["problems"]]) == (1, ["several-state-dicts"])
+    assert report["next"] == "ckpt show gan.pth"
+    assert ckpt("diff", "gan.pth", "one.pth", cwd=networks).status == 2
+    assert planned(networks, "gan.pth#generator", "one.pth")[0] == 0
+
+
+def test_show_goes_on_with_one_of_them(networks):
+    ran = ckpt("show", "gan.pth", cwd=networks)
+    assert (ran.status, proposed(ran)) == (0, "show 'gan.pth#generator'")
+    assert json.loads(ckpt("show", "gan.pth", "--json", cwd=networks).out)["next"] == "ckpt show 'gan.pth#generator'"
+    assert proposed(ckpt("show", "one.pth", cwd=networks)) is None
+
+
+@pytest.mark.parametrize("line", ["diff one.pth below.pth", "diff one.pth below.pth --renames", "mappings one.pth below.pth"])
+def test_what_looks_goes_on_to_a_map_that_was_tried(networks, line):
+    ran = ckpt(*line.split(), cwd=networks)
+    assert (ran.status, proposed(ran)) == (1, "map one.pth below.pth --keep head.weight -o mapped.pth")
+    assert ckpt(*shlex.split(proposed(ran)), cwd=networks).status == 0
+    assert json.loads(ckpt(*line.split(), "--json", cwd=networks).out)["next"].startswith("ckpt map one.pth below.pth ")
+
+
+def test_an_output_is_proposed_that_is_not_there(networks):
+    (networks / "mapped.pth").write_bytes(b"mine")
+    assert proposed(ckpt("diff", "one.pth", "below.pth", cwd=networks)).endswith("-o mapped_2.pth")
+
+
+def test_what_was_compared_whole_has_no_way_on(networks):
+    assert proposed(ckpt("diff", "one.pth", "gan.pth#generator", "--values", cwd=networks)) is None
+
+
+def test_check_goes_on_with_the_rules_completed(networks):
+    (networks / "rules.yaml").write_text('rules: ["** -> net.**"]\n')
+    ran = ckpt("check", "rules.yaml", "one.pth", "below.pth", cwd=networks)
+    assert (ran.status, proposed(ran)) == (1, "map one.pth below.pth --rules rules.yaml --keep head.weight -o mapped.pth")
+    assert ckpt(*shlex.split(proposed(ran)), cwd=networks).status == 0
+
+
+def test_nothing_is_proposed_for_what_was_piped_in(networks):
+    ran = ckpt("diff", "-", "below.pth", cwd=networks, stdin="0.weight\tF32\t2,3\n")
+    assert proposed(ran) is None

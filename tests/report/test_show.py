@@ -1,0 +1,86 @@
+"""What `show` says of what can't be read, of what stays outside, of files that are no whole model and of state dicts that are equally likely."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.report.jsons import to_json
+from ckpt_tool.report.show import show_json, show_text
+from ckpt_tool.report.style import Style
+
+W = torch.ones(2, 3)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A training checkpoint with everything."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        packed = {f"layers.{i}.weight": torch.quantize_per_tensor(W, 0.1, 0, torch.qint8) for i in range(3)}
+    state = {"b": W, **packed, "adj": torch.eye(3).to_sparse()}
+    optimizer = {"state": {0: {"exp_avg": W}}, "param_groups": []}
+    torch.save({"epoch": 3, "state_dict": state, "ema": {"b": W.clone()}, "optimizer": optimizer, "cfg": {"a": 1}}, tmp_path / "run.pth")
+    return tmp_path / "run.pth"
+
+
+def text(path: Path, is_folded: bool = True) -> str:
+    with open_checkpoint(path) as checkpoint:
+        return show_text(checkpoint, Style(is_folded=is_folded))
+
+
+def test_what_can_not_be_read_is_counted_by_kind_and_folded(run: Path) -> None:
+    lines = text(run).splitlines()
+    at = lines.index("3 quantised tensors that can't be read")
+    assert lines[at + 1].split() == ["layers.**", "3", "2×3", "quantised", "QInt8", "2×3"]
+    at = lines.index("1 sparse tensor that can't be read")
+    assert lines[at + 1].split() == ["adj", "3×3", "sparse", "(torch.sparse_coo)", "3×3"]
+    end = "1 tensor, 24 B, and 3 quantised tensors that can't be read, and 1 sparse tensor that can't be read, and 2 tensors elsewhere in the file"
+    assert lines[-1] == end
+
+
+def test_nothing_is_folded_where_that_is_asked(run: Path) -> None:
+    told = text(run, is_folded=False)
+    assert all(f"layers.{i}.weight" in told for i in range(3))
+    assert "optimizer.state.0.exp_avg" in told
+
+
+def test_what_stays_outside_is_a_line_each(run: Path) -> None:
+    lines = text(run).splitlines()
+    at = lines.index("outside of the state dict")
+    assert [line.split() for line in lines[at + 1 : at + 3]] == [
+        ["ema", "averaged", "weights", "1", "tensor", "24", "B"], ["optimizer", "optimizer", "1", "tensor", "24", "B"],
+    ]  # fmt: skip
+
+
+def test_the_json_has_all_of_it(run: Path) -> None:
+    with open_checkpoint(run) as checkpoint:
+        report = json.loads(to_json(show_json(checkpoint)))
+    assert report["unreadable"][0] == {"key": "layers.0.weight", "kind": "quantised", "shape": [2, 3], "text": "quantised QInt8 2×3"}
+    assert [one["path"] for one in report["left_behind"]] == ["epoch", "ema", "optimizer", "cfg"]
+    assert report["left_behind"][1] == {"path": "ema", "kind": "averaged weights", "tensors": 1, "bytes": 24}
+    assert report["rivals"] == []
+    assert report["layout"].startswith("quantised weights (3 of them)")
+    assert report["tensors"] == len([entry for entry in report["entries"] if "elsewhere" not in entry]) == 1
+
+
+def test_state_dicts_that_are_equally_likely_are_named_over_the_whole_file(tmp_path: Path) -> None:
+    torch.save({"netG": {"state_dict": {"w": W}}, "netD": {"state_dict": {"w": W.clone()}}}, tmp_path / "gan.pth")
+    sentence = "all of the file is shown: it holds 2 state dicts that are equally likely meant, #netG.state_dict, #netD.state_dict"
+    assert text(tmp_path / "gan.pth").splitlines()[1] == sentence
+    with open_checkpoint(tmp_path / "gan.pth") as checkpoint:
+        assert show_json(checkpoint)["rivals"] == ["netG.state_dict", "netD.state_dict"]
+
+
+def test_a_sentence_says_what_kind_of_file_it_is(tmp_path: Path) -> None:
+    torch.save({"q.lora_A.weight": W, "q.lora_B.weight": W.clone()}, tmp_path / "a.pth")
+    assert text(tmp_path / "a.pth").splitlines()[1].startswith("a LoRA adapter (2 of 2 tensors)")
+
+
+def test_no_name_in_a_file_reaches_the_terminal_as_it_is(tmp_path: Path) -> None:
+    evil = {"state_dict": {"\x1b[2J": torch.eye(3).to_sparse(), "w": W}, "\x1bopt": {"x": W, "param_groups": [], "state": {}}}
+    torch.save(evil, tmp_path / "a.pth")
+    assert "\x1b" not in text(tmp_path / "a.pth")
