@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ckpt_tool.align.choices import merge_choices, merge_slots
+from ckpt_tool.align.choices import merge_slots
+from ckpt_tool.align.merging import merge_choices
 from ckpt_tool.align.numbers import Draft, abstract
 from ckpt_tool.align.order import in_order
 from ckpt_tool.align.pairs import Pair
