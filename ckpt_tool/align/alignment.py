@@ -65,8 +65,7 @@ class _Aligning:
         hinted = self._hinted(self.hints)
         depths, towers = uncertain_depths(self.units, matches, hinted), uncertain_towers(self.units, matches, hinted)
         depths, towers = depths - self.fixed, towers - self.fixed
-        equal = {cell for each in exchanges for placed in (each.one, each.other) for cell in placed.cells} - self.fixed
-        equal -= {cell for cell in equal if cell in self.matching.hinted}
+        equal = {cell for each in exchanges if not self.matching.hinted & {*each.cells} for cell in each.cells} - self.fixed
         doubtful = depths | towers | equal
         sure = [match for match in matches.found if (match.source, match.target) not in doubtful]
         self.trust = confidences(self.units, sure)

@@ -108,7 +108,7 @@ class Words:
 
 
 def numbers_alike(a: Unit, b: Unit) -> float:
-    """How far the numbers of two units agree: by the turn among all of a kind, of themselves or of what is around them; else by each number."""
+    """How far numbers agree: by the turn among all of a kind, of the units or of what is around them; else by each number."""
     if a.turn[1] == b.turn[1] > 1:
         return 1.0 if a.turn == b.turn else min(0.3, _ranks_alike(a, b))
     if a.outer_turn[1] == b.outer_turn[1] > 1:

@@ -64,7 +64,7 @@ def with_exchanges(found: Sequence[Match], scores: Mapping[Cell, float], source:
 
 
 class Matching:
-    """The evidence for each pair of units, and what follows from it. `hints` are pairs that a person gave, `fixed` those that names settled."""
+    """The evidence for each pair of units. `hints` are pairs that a person gave, `fixed` those that names settled."""
 
     def __init__(
         self,
@@ -113,7 +113,9 @@ class Matching:
         found = dict(self.unordered)
         for cell, score in self.unordered.items():
             if (how := self.order.get(cell, 0.0)) or cell in self.advised:
-                found[cell] = score + self.advised.get(cell, 0.0) + ORDER * how * (1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]]))
+                found[cell] = (
+                    score + self.advised.get(cell, 0.0) + ORDER * how * (1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]]))
+                )
         return found
 
     def anchored(self) -> Votes:

@@ -30,7 +30,9 @@ def plain_name(key: str) -> str:
     return key
 
 
-_ADAPTER = re.compile(r"\.(lora_A|lora_B|lora_embedding_[AB]|lora_magnitude_vector|hada_w\w+|lokr_w\w+|oft_\w+|ia3_l)(\.[^.]+)?(\.weight)?$")
+_ADAPTER = re.compile(
+    r"\.(lora_A|lora_B|lora_embedding_[AB]|lora_magnitude_vector|hada_w\w+|lokr_w\w+|oft_\w+|ia3_l)(\.[^.]+)?(\.weight)?$"
+)
 _SCALES = ("weight_scale_inv", "weight_scale", "scale_weight", "scales", "qzeros", "SCB", "scale")
 _BESIDE = ("absmax", "quant_state", "quant_map", "nested_absmax")
 
