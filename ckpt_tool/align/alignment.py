@@ -16,6 +16,7 @@ from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.outlines import by_outlines
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.places import Places, without_shifted
 from ckpt_tool.align.reforms import numberless, reforms
 from ckpt_tool.align.remaining import remaining
 from ckpt_tool.align.same_names import Named, same_names
@@ -48,12 +49,14 @@ class _Aligning:
     def __init__(self, source: Catalog, target: Catalog, hints: Sequence[Hint]) -> None:
         self.source, self.target = source, target
         self.hints = hints
-        self.named = _unless_hinted(same_names(source, target), hints)
+        same = same_names(source, target)
         self.units = (units_of(source), units_of(target))
+        self.named = _unless_hinted(without_shifted(same.pairs, self.units), hints)
+        self.places = Places(source, target, same)
         self.fixed = _same_modules(self.units, self.named)
         self.is_ordered = all(_tells_order(side) for side in (source, target))
-        self.matching = Matching(*self.units, self.is_ordered, self._hinted(hints), self.fixed)
-        self.misfits: list[tuple[str, str]] = []
+        self.matching = Matching(*self.units, self.is_ordered, self._hinted(hints), self.fixed, self.places)
+        self.misfits = list(self.places.misfits)
         self.trust: dict[Cell, float] = {}
 
     def _hinted(self, hints: Sequence[Hint]) -> list[tuple[int, int]]:
@@ -96,7 +99,9 @@ class _Aligning:
 
     def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
         """Single tensors that are left over inside modules that belong together."""
-        inside = [self._inside(side, left) for side, left in enumerate(self._left(pairs))]
+        inside = [
+            self._inside(side, left - kept) for side, (left, kept) in enumerate(zip(self._left(pairs), self.places.kept, strict=True))
+        ]
         taken: set[str] = set()
         found = []
         for match in matches if all(inside) else ():
@@ -127,8 +132,8 @@ class _Aligning:
     def _free(self, pairs: Sequence[Aligned], doubtful: Collection[Cell]) -> tuple[set[int], set[int]]:
         """The places of units that are in no pair, and of which nothing is doubtful."""
         ours, theirs = (
-            {unit.place for unit in side if all(key in keys for key in unit.keys.values())}
-            for side, keys in zip(self.units, self._left(pairs), strict=True)
+            {unit.place for unit in side if all(key in keys and key not in kept for key in unit.keys.values())}
+            for side, keys, kept in zip(self.units, self._left(pairs), self.places.kept, strict=True)
         )
         return ours - {i for i, _ in doubtful}, theirs - {j for _, j in doubtful}
 
@@ -198,6 +203,7 @@ class _Aligning:
 
     def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell], set[Cell]]) -> Alignment:
         ours, theirs = self._left(pairs)
+        self.misfits = [(a, b) for a, b in self.misfits if a in ours and b in theirs]
         groups = [
             *self._open(matches, ours - {a for a, _ in self.misfits}, theirs - {b for _, b in self.misfits}),
             *self._doubtful(doubtful[0], _DEPTHS),

@@ -10,6 +10,7 @@ from itertools import combinations
 from ckpt_tool.align.direction import turned
 from ckpt_tool.align.hints import Hints
 from ckpt_tool.align.likeness import Cell, Kinds, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
+from ckpt_tool.align.places import Places
 from ckpt_tool.align.sequence import on_common_path, within_blocks
 from ckpt_tool.align.units import Names, Unit, block_of
 
@@ -73,13 +74,14 @@ class Matching:
         is_ordered: bool,
         hints: Sequence[Cell] = (),
         fixed: Collection[Cell] = (),
+        places: Places | None = None,
     ) -> None:
         in_file_order = target
         target, self.undirected = turned(source, target)
         backwards = {unit.place for unit, before in zip(target, in_file_order, strict=True) if unit.numbers != before.numbers}
         self.source, self.target = source, target
         self.fixed = set(fixed)
-        self.forms = _forms(source, target, self.fixed)
+        self.forms = _forms(source, target, self.fixed, places)
         self.shared = Words(source, target)
         self.words = {(i, j): self.shared.of(source[i], target[j]) for i, j in self.forms}
         self.ordering = {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()}
@@ -223,11 +225,14 @@ class Matching:
         return self._namesakes[place, side]
 
 
-def _forms(source: Sequence[Unit], target: Sequence[Unit], fixed: Collection[Cell]) -> dict[Cell, float]:
-    """How well the tensors of units go together, for those that names settled, and for each two that are free."""
+def _forms(source: Sequence[Unit], target: Sequence[Unit], fixed: Collection[Cell], places: Places | None) -> dict[Cell, float]:
+    """How well the tensors of units go together, for those that names settled, and for each two that are free and not apart."""
     taken: tuple[set[int], set[int]] = ({i for i, _ in fixed}, {j for _, j in fixed})
     free = [[unit for unit in side if unit.place not in places] for side, places in zip((source, target), taken, strict=True)]
-    return dict.fromkeys(sorted(fixed), 1.0) | candidates(free[0], free[1])
+    found = candidates(free[0], free[1])
+    if places is not None:
+        found = {(i, j): how for (i, j), how in found.items() if not places.are_apart(source[i], target[j])}
+    return dict.fromkeys(sorted(fixed), 1.0) | found
 
 
 def _best_words(words: Mapping[Cell, float]) -> tuple[dict[int, float], dict[int, float]]:

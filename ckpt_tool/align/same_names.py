@@ -72,16 +72,27 @@ _WAYS = (
 )
 
 
-def same_names(source: Catalog, target: Catalog) -> dict[str, Named]:
+@dataclass(frozen=True, slots=True)
+class SameNames:
+    """Pairs by target key, and the heads behind which names are the same as they are written."""
+
+    pairs: dict[str, Named]
+    heads: tuple[Heads, ...]
+
+
+def same_names(source: Catalog, target: Catalog) -> SameNames:
     """The pairs by target key, one to one, all of equal shapes; names that could mean two keys are left out."""
     found = {key: Named(key, 0.99, "the same name") for key in target if key in source and source[key].shape == target[key].shape}
+    sure: list[Heads] = []
     for way in _WAYS:
         taken = {each.source for each in found.values()}
         ours = {key: way.written(key) for key in source if key not in taken}
         theirs = {key: way.written(key) for key in target if key not in found}
-        for heads, cells in _Ends(source, target, ours, theirs, way).pairs():
+        known = {(way.written(a), way.written(b)) for a, b in sure}
+        for heads, cells in _Ends(source, target, ours, theirs, way).pairs(known):
             found |= {key: Named(origin, way.confidence, _said(way.evidence, heads)) for origin, key in cells}
-    return found
+            sure += [heads] if way.compared is str and way.written is not _spaced else []
+    return SameNames(found, tuple(sure))
 
 
 def _said(evidence: str, heads: Heads) -> str:
@@ -116,8 +127,8 @@ class _Ends:
                 if source[origin].shape == target[key].shape:
                     self._cells[head, hits[0]].append((origin, key))
 
-    def pairs(self) -> Iterator[tuple[Heads, list[Cell]]]:
-        """The heads that are sure, those that pair most first, with what they pair."""
+    def pairs(self, known: Collection[Heads]) -> Iterator[tuple[Heads, list[Cell]]]:
+        """The heads that are sure, those that pair most first, with what they pair; `known` ones are sure already."""
         owners: dict[tuple[int, str], list[Heads]] = defaultdict(list)
         for heads, cells in self._cells.items():
             for cell in cells:
@@ -127,7 +138,7 @@ class _Ends:
         for heads in sorted(self._cells, key=lambda heads: (-len(self._cells[heads]), len(heads[0]) + len(heads[1]), heads)):
             cells = [cell for cell in self._cells[heads] if (0, cell[0]) not in taken and (1, cell[1]) not in taken]
             free = [cell for cell in cells if self._is_free(heads, cell, owners, len(cells), taken)]
-            if free and len(free) >= (1 - RIVAL) * len(cells) and self._is_enough(heads, free):
+            if free and len(free) >= (1 - RIVAL) * len(cells) and (heads in known or self._is_enough(heads, free)):
                 taken.update((side, key) for cell in free for side, key in enumerate(cell))
                 yield heads, free
 
