@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import SequenceMatcher
 
 from ckpt_tool.align.composites import composites
 from ckpt_tool.align.depth import uncertain_depths
-from ckpt_tool.align.doubts import with_doubts
+from ckpt_tool.align.doubts import is_computed, with_doubts
 from ckpt_tool.align.equals import matched
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
 from ckpt_tool.align.fusions import Composite, Rest, is_order_unknown
@@ -78,8 +80,14 @@ class _Aligning:
         pairs += self._leaves(pairs, sure)
         pairs += self._remaining(pairs, sure)
         pairs += self._by_outlines(pairs, matches, doubtful)
+        pairs = [each for each in pairs if not self._is_computed(each.pair)]
         pairs = list(self._with_ties(list(with_doubts(pairs, self.source, self.target))))
         return self._result(pairs, matches, (depths, towers, equal - depths - towers))
+
+    def _is_computed(self, pair: Pair) -> bool:
+        """Whether a pair is of places that each side counts by itself, under names that differ."""
+        (origin, *_), (key, *_) = pair.sources[0], pair.targets[0]
+        return key not in self.named and is_computed(origin, self.source) and is_computed(key, self.target)
 
     def _copied(self, matches: Sequence[Match]) -> Iterator[Aligned]:
         """Each tensor of modules that belong together; what has its own name goes by that."""
@@ -240,6 +248,8 @@ class _Aligning:
         yield Ambiguous(tuple(a), tuple(b), reason, f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}")
 
 
+_MARKS = re.compile(r"[._/]")
+MOST_NAMES_COMPARED = 200
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 _DEPTHS = "equal blocks, more of them on one side: which are the extra ones, nothing tells"
 _EQUAL = "equal blocks that could as well be exchanged"
@@ -254,7 +264,10 @@ def _tells_order(catalog: Catalog) -> bool:
 
 
 def _fitting(key: str, others: Sequence[str], source: Catalog, target: Catalog) -> str:
-    return next((other for other in others if target[other].shape == source[key].shape), others[0])
+    """The key of the target, of this shape if there is one, whose name is most like this one: of the same block, say."""
+    fitting = [other for other in others if target[other].shape == source[key].shape] or list(others)
+    ours = _MARKS.split(key)
+    return max(fitting[:MOST_NAMES_COMPARED], key=lambda other: SequenceMatcher(None, ours, _MARKS.split(other), autojunk=False).ratio())
 
 
 def _shared(ours: Unit, theirs: Unit) -> list[tuple[str, str]]:

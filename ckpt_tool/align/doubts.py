@@ -25,6 +25,14 @@ def with_doubts(pairs: Iterable[Aligned], source: Catalog, target: Catalog) -> I
         yield each
 
 
+_COMPUTED = re.compile(r"(relative_position_index|relative_position_indices|rel_pos_index|position_ids|attention_bias_idxs)$")
+
+
+def is_computed(key: str, catalog: Catalog) -> bool:
+    """Whether a tensor only counts places: each library computes it in its own way from the sizes, and none takes it from a file."""
+    return not catalog[key].dtype.is_floating and bool(_COMPUTED.search(key))
+
+
 _ROTARY = re.compile(r"\.[qk]\.weight$")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 
+from ckpt_tool.align.reforms import are_straight
 from ckpt_tool.align.same_names import Heads, Named, SameNames
 from ckpt_tool.align.units import Form, Names, Unit, plain
 from ckpt_tool.align.words import stem_and_number
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, Shape
 
 MOST_OF_A_FILE = 0.5
 """The share of a side's keys that must have the same name behind a head for that to say anything of the others."""
@@ -32,13 +33,17 @@ class Places:
         open_cells = [(a, b) for cells in known.values() for a, b in cells if a not in taken and b not in same.pairs]
         self.misfits = [(a, b) for a, b in dict.fromkeys(open_cells) if plain(source[a].shape) != plain(target[b].shape)]
         self.kept = (frozenset(a for a, _ in self.misfits), frozenset(b for _, b in self.misfits))
+        self._are_straight = are_straight(source, target)
         self._covers = [heads for heads in known if any(heads) and not all(heads)]
 
     def are_apart(self, ours: Unit, theirs: Unit) -> bool:
-        """Whether one of two modules has a place of its own, or lies outside of the part that is the whole other side.
+        """Whether one of two modules has a place of its own, would have to be transposed where nothing is, or lies outside.
 
+        Outside is what isn't in the part that is the whole other side.
         What ends a stage here may begin the next one there.
         """
+        if self._are_straight and _is_turned(dict(ours.form), dict(theirs.form)):
+            return True
         if _is_next(ours.names, theirs.names):
             return False
         if any(key in self.kept[0] for key in ours.keys.values()) or any(key in self.kept[1] for key in theirs.keys.values()):
@@ -48,6 +53,12 @@ class Places:
             if not any(key.startswith(head) for key in outer.keys.values()) and not set(inner.names) <= set(outer.names):
                 return True
         return False
+
+
+def _is_turned(ours: Mapping[str, Shape], theirs: Mapping[str, Shape]) -> bool:
+    """Whether a matrix of one module would have to be transposed for the other."""
+    shared = [(ours[role], theirs[role]) for role in ours.keys() & theirs.keys()]
+    return any(len(a) == len(b) == 2 and a != b and a == b[::-1] for a, b in shared)
 
 
 def _is_next(ours: Names, theirs: Names) -> bool:
