@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, places_of_norms, split_role, stem_and_number, words_of
+from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, is_cross_first, places_of_norms, split_role, stem_and_number, words_of
 from ckpt_tool.tensors import Catalog, Shape
 
 Names = tuple[str, ...]
@@ -135,10 +135,16 @@ def _placed(key: str, replacements: Sequence[tuple[str, str]]) -> tuple[Names, s
 def _with_norms(found: Sequence[tuple[str, Names, str]]) -> list[tuple[str, Names, str]]:
     """The same with each block's norms called by their place."""
     children: dict[Names, set[str]] = defaultdict(set)
+    inside: dict[Names, dict[str, None]] = defaultdict(dict)
     for _, names, _ in found:
         children[names[:-1]].add(names[-1])
-    places = {parent: places_of_norms(siblings) for parent, siblings in children.items()}
+        for depth, name in enumerate(names):
+            inside[names[:depth]].setdefault(name)
+    places = {parent: _EXCHANGED if is_cross_first(list(inside[parent])) else places_of_norms(names) for parent, names in children.items()}
     return [(key, (*names[:-1], places[names[:-1]].get(names[-1], names[-1])), role) for key, names, role in found]
+
+
+_EXCHANGED = {"norm1": "norm2", "norm2": "norm1"}
 
 
 def _module(key: str) -> str:

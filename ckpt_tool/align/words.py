@@ -1,7 +1,7 @@
 """Key names in the field's common words: `attention.self.query` and `attn.wq` both end in `attn.q`."""
 
 import re
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import cache
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -119,6 +119,12 @@ def dialect(keys: Iterable[str]) -> list[tuple[str, str]]:
         # flash-attn's: the second is the gate.
         found += [(".fc11", ".up"), (".fc12", ".gate"), (".fc2", ".down")]
     return found
+
+
+def is_cross_first(children: Sequence[str]) -> bool:
+    """Whether a block's first norm stands behind its attention to another sequence, and the second behind that to itself."""
+    order = [children.index(name) for name in ("cross", "norm1", "attn", "norm2") if name in children]
+    return len(order) == 4 and order == sorted(order)
 
 
 def places_of_norms(siblings: Container[str]) -> dict[str, str]:
