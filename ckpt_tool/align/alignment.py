@@ -102,7 +102,7 @@ class _Aligning:
         for key, (origin, confidence, evidence) in found.items():
             if key in ops:
                 each = Aligned(Pair(((origin,),), ((key,),), ops[key]), confidence, evidence)
-                each = each.doubted("but square: it may be transposed") if key in unsure else each
+                each = each.doubted("but square: it may be transposed") if key in unsure and key not in self.named else each
                 yield each.doubted("but its rows may be in another order") if is_order_unknown(origin, key) else each
 
     def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
@@ -151,7 +151,7 @@ class _Aligning:
         paired = [(match.source, match.target) for match in matches]
         for i, j in remaining(self.units, self._left(pairs), self.matching.forms, paired):
             ours, theirs = self.units[0][i], self.units[1][j]
-            for role, key in _shared(ours, theirs):
+            for role, key in _shared(ours, theirs) if not self.places.are_apart(ours, theirs) else ():
                 if self.source[key].shape == self.target[theirs.keys[role]].shape:
                     found.append(
                         Aligned(Pair(((key,),), ((theirs.keys[role],),)), 0.93, "nothing else is left that fits, names agree in part")
@@ -165,7 +165,7 @@ class _Aligning:
         paired = [(match.source, match.target) for match in matches.found]
         for match, confidence in by_outlines(self.units, free, paired, self.is_ordered):
             ours, theirs = self.units[0][match.source], self.units[1][match.target]
-            for role, key in _shared(ours, theirs):
+            for role, key in _shared(ours, theirs) if not self.places.are_apart(ours, theirs) else ():
                 other = theirs.keys[role]
                 if ours.form != theirs.form:
                     self.misfits.append((key, other))

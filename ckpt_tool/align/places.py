@@ -49,8 +49,9 @@ class Places:
         if any(key in self.kept[0] for key in ours.keys.values()) or any(key in self.kept[1] for key in theirs.keys.values()):
             return True
         for heads in self._covers:
-            outer, inner, head = (ours, theirs, heads[0]) if heads[0] else (theirs, ours, heads[1])
-            if not any(key.startswith(head) for key in outer.keys.values()) and not set(inner.names) <= set(outer.names):
+            outer, head = (ours, heads[0]) if heads[0] else (theirs, heads[1])
+            is_outside = not any(key.startswith(head) for key in outer.keys.values())
+            if is_outside and not (set(ours.names) <= set(theirs.names) or set(theirs.names) <= set(ours.names)):
                 return True
         return False
 
