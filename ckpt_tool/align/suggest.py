@@ -193,8 +193,7 @@ def _remarks(found: Suggestion) -> list[str]:
     groups = found.alignment.ambiguous
     remarks = [f"ambiguous: {group.reason}; ckpt suggest --hint '{group.hint}'" for group in groups[:MOST_NOTES]]
     remarks += [f"{len(groups) - MOST_NOTES} more ambiguous groups"] if len(groups) > MOST_NOTES else []
-    unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
-    if unsure:
+    if unsure := len(found.unsure):
         them = "1 pair is" if unsure == 1 else f"{unsure} pairs are"
         remarks.append(f"{them} less sure than {found.min_confidence:g} and left out")
     return remarks
