@@ -42,9 +42,9 @@ class Places:
         Outside is what isn't in the part that is the whole other side.
         What ends a stage here may begin the next one there.
         """
-        if self._are_straight and _is_turned(dict(ours.form), dict(theirs.form)):
+        if self._are_straight and ours.form != theirs.form and _is_turned(dict(ours.form), dict(theirs.form)):
             return True
-        if _is_next(ours.names, theirs.names):
+        if not (self.misfits or self._covers) or _is_next(ours.names, theirs.names):
             return False
         if any(key in self.kept[0] for key in ours.keys.values()) or any(key in self.kept[1] for key in theirs.keys.values()):
             return True
