@@ -72,16 +72,13 @@ class _Blocks:
             for path in _above(unit.names):
                 self.inside[path].append(unit)
         self.groups: dict[object, list[Names]] = defaultdict(list)
+        self._kinds = {path: frozenset((unit.names[len(path) :], unit.form) for unit in found) for path, found in self.inside.items()}
         for path, found in self.inside.items():
             if len(found) >= LEAST_UNITS:
                 self.groups[self.kind(path)].append(path)
 
     def kind(self, path: Names) -> object:
-        return frozenset((unit.names[len(path) :], unit.form) for unit in self.inside[path])
-
-    def equals(self, path: Names) -> Sequence[Names]:
-        """The other blocks that are equal to this one, and lie beside it."""
-        return [other for other in self.groups[self.kind(path)] if not _is_within(path, other)]
+        return self._kinds[path]
 
     def moved(self, unit: Unit, before: Names, after: Names) -> Unit | None:
         """The unit that stands in a block where this one does in another."""
@@ -93,6 +90,7 @@ class _Exchanges:
         self._matching = matching
         self._ours, self._theirs = _Blocks(matching.source), _Blocks(matching.target)
         self._partner = {match.source: match.target for match in matches}
+        self._free: dict[object, list[Names]] = {}
         self._anchors = matching.anchored()
         self._kinds = Kinds(matching.source, matching.target, ())
         self._placed = {path: placed for path in self._open() if (placed := self._place(path)) is not None}
@@ -152,20 +150,23 @@ class _Exchanges:
         for group in self._ours.groups.values():
             placed = [self._placed[path] for path in group if path in self._placed]
             yield from (Exchange(a, b, self._loss(a, b)) for a, b in _compared(placed) if self._are_equal(a, b))
+            free = [path for path in group if path not in self._placed and not self._cells(path)]
             for each in placed:
-                yield from (Exchange(each, other, self._loss(each, other)) for other in self._alone(each, placed))
+                yield from (Exchange(each, other, self._loss(each, other)) for other in self._alone(each, free))
 
-    def _alone(self, placed: Placed, others: Sequence[Placed]) -> Iterator[Placed]:
-        taken = {place.target for place in others}
-        blocks = [path for path in self._ours.equals(placed.source) if not self._cells(path)]
-        places = [path for path in self._theirs.equals(placed.target) if path not in taken]
-        if len(blocks) + len(places) <= MOST_COMPARED:
-            yield from (Placed(path, (), ()) for path in blocks)
-            yield from (Placed((), path, ()) for path in places if not self._is_taken(path))
+    def _alone(self, placed: Placed, free: Sequence[Names]) -> Iterator[Placed]:
+        """The equal blocks and the equal places that are free; of very many none tells anything."""
+        places = self._free_places(self._theirs.kind(placed.target))
+        if len(free) + len(places) <= MOST_COMPARED:
+            yield from (Placed(path, (), ()) for path in free if not _is_within(placed.source, path))
+            yield from (Placed((), path, ()) for path in places if not _is_within(placed.target, path))
 
-    def _is_taken(self, path: Names) -> bool:
-        taken = set(self._partner.values())
-        return any(unit.place in taken for unit in self._theirs.inside[path])
+    def _free_places(self, kind: object) -> Sequence[Names]:
+        if kind not in self._free:
+            taken = set(self._partner.values())
+            group = self._theirs.groups.get(kind, ())
+            self._free[kind] = [path for path in group if not any(unit.place in taken for unit in self._theirs.inside[path])]
+        return self._free[kind]
 
     def _are_equal(self, a: Placed, b: Placed) -> bool:
         is_apart = not _is_within(a.source, b.source) and not _is_within(a.target, b.target)
