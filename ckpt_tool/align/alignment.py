@@ -21,7 +21,7 @@ from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.places import Places, without_shifted
 from ckpt_tool.align.reforms import numberless, reforms
 from ckpt_tool.align.remaining import remaining
-from ckpt_tool.align.same_names import Named, same_names
+from ckpt_tool.align.same_names import Named, SameNames, same_names
 from ckpt_tool.align.sequels import sequels
 from ckpt_tool.align.towers import uncertain_towers
 from ckpt_tool.align.trust import confidences, evidence_of
@@ -35,26 +35,27 @@ MOST_KINDS = 50_000
 """Names of one side that differ in more than numbers: some seconds; no network has a tenth of them."""
 
 
-def align(source: Catalog, target: Catalog, hints: Sequence[Hint] = ()) -> Alignment:
+def align(source: Catalog, target: Catalog, hints: Sequence[Hint] = (), are_names_settled: bool = True) -> Alignment:
     """Pairs by names and shapes, the clearest first; what can't be decided is listed, not guessed.
 
+    Without `are_names_settled` equal names are evidence among others: where values say already which blocks were moved.
     Raises InputError where names are too many and too different to be compared.
     """
     for side, catalog in (("source", source), ("target", target)):
         if len(catalog) > MOST_KINDS and len({key.translate(_NO_DIGITS) for key in catalog}) > MOST_KINDS:
             fact = f"has more than {MOST_KINDS:,} names that differ by more than their numbers"
             raise InputError(f"the {side}", fact, "write rules, or try `--by position`")
-    return _Aligning(source, target, hints).run()
+    return _Aligning(source, target, hints, are_names_settled).run()
 
 
 class _Aligning:
-    def __init__(self, source: Catalog, target: Catalog, hints: Sequence[Hint]) -> None:
+    def __init__(self, source: Catalog, target: Catalog, hints: Sequence[Hint], are_names_settled: bool = True) -> None:
         self.source, self.target = source, target
         self.hints = hints
-        same = same_names(source, target)
+        same = same_names(source, target) if are_names_settled else SameNames({}, ())
         self.units = (units_of(source), units_of(target))
         self.named = _unless_hinted(without_shifted(same.pairs, self.units), hints)
-        self.places = Places(source, target, same)
+        self.places = Places(*((source, target) if are_names_settled else (Catalog(()), Catalog(()))), same)
         self.fixed = _same_modules(self.units, self.named)
         self.is_ordered = all(_tells_order(side) for side in (source, target))
         self.matching = Matching(*self.units, self.is_ordered, self._hinted(hints), self.fixed, self.places)
