@@ -111,16 +111,17 @@ def prove(model_type, folder, names=SHRINKINGS[0]):
         values = {key: _tensor(raw, stored.catalog[key]) for key, raw in source.items()}
         catalog = stored.catalog
     rules = lenient(read_rule_text(imported.yaml, model_type))
-    plan = compile_plan(rules, catalog, catalog_of(loaded), None, read_config(str(folder)))
+    config = read_config(str(folder))
+    plan = compile_plan(rules, catalog, catalog_of(loaded), None, config)
     result = run(plan, values)
     wrong = [key for key in loaded if key not in plan.kept and not same(result.get(key), loaded[key])]
     forth = verdict(wrong) if wrong or not imported.unsaid else f"unsaid: {imported.unsaid[0]}"
-    turned = invert_rules(rules, plan)
+    turned = invert_rules(rules, plan, config=config)
     if turned.yaml is None:
         back = "no inverse: " + next((each.why for each in turned.rules if each.text is None), "")
     else:
         inverse = lenient(read_rule_text(turned.yaml, "inverse"))
-        returned = run(compile_plan(inverse, catalog_of(loaded), catalog, None, read_config(str(folder))), loaded)
+        returned = run(compile_plan(inverse, catalog_of(loaded), catalog, None, config), loaded)
         back = verdict([key for key in catalog if key not in plan.dropped and not same(returned.get(key), values[key])])
     return {"rules": imported.rules, "tensors": len(loaded), "architecture": imported.architecture, "forth": forth, "back": back}
 

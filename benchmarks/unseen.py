@@ -120,7 +120,8 @@ def turned(truth: Truth, rules=None, numbers=None) -> Truth | None:
     numbers = numbers or truth.proof.get("set", {})
     rules = rules or read_rule_files([str(ROOT / "mappings" / name) for name in truth.proof["rules"]])
     try:
-        inverse = invert_rules(rules, compile_plan(rules, truth.source, truth.target, numbers, dtypes="target"))
+        forward = compile_plan(rules, truth.source, truth.target, numbers, dtypes="target")
+        inverse = invert_rules(rules, forward, numbers)
         if inverse.yaml is None:
             return None
         plan = compile_plan(lenient(read_rule_text(inverse.yaml, "inverse")), truth.target, truth.source, numbers, dtypes="target")

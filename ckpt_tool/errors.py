@@ -97,7 +97,7 @@ class RuleError(CkptError):
     def __str__(self) -> str:
         lines = [line for problem in self.problems[:MOST_TOLD] for line in _lines(problem)]
         more = len(self.problems) - MOST_TOLD
-        lines += [f"and {more} more problems"] if more > 0 else []
+        lines += [f"and {more} more problem{'s' if more > 1 else ''}"] if more > 0 else []
         lines += [str(self.tally)] if self.tally else []
         lines += [f"next: {', '.join(f'{name}={value!r}' for name, value in self.next.items())}"] if self.next else []
         return "\n".join(lines)

@@ -86,6 +86,11 @@ def shape_text(shape: Shape) -> str:
     return "×".join(map(str, shape)) or "scalar"
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 key`, `2 keys`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """One tensor of a checkpoint, without its values.

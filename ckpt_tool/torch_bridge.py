@@ -101,25 +101,45 @@ def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
     for key, tensor in tensors.items():
         memory = memory_of(tensor)
         owner = first.setdefault(memory, key) if memory else key
-        twin = first.setdefault((memory, tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype), key) if memory else key
+        twin = first.setdefault(identity_of(tensor), key) if memory else key
         infos.append(tensor_info(key, tensor, None if owner == key else owner, None if twin == key else twin))
     return infos
+
+
+def identity_of(tensor: torch.Tensor) -> object:
+    """What two tensors have in common that are one: the same elements of one storage, seen the same way."""
+    bits = tensor.is_conj(), tensor.is_neg()
+    return memory_of(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype, bits
 
 
 def memory_of(tensor: torch.Tensor) -> object:
     """What two tensors have in common that lie in one storage; None for a tensor without any memory.
 
-    On the meta device a tensor has no memory, and is the same as itself alone.
+    On the meta device storages have no memory, and are still one or another. A wrapper has memory that only its class knows.
     """
     import torch
     from torch.nn.parameter import is_lazy
 
-    if tensor.device.type == "meta":
-        return "meta", id(tensor)
     if is_lazy(tensor) or tensor.layout is not torch.strided:
         return None
-    pointer = local_part(tensor).untyped_storage().data_ptr()
+    local = local_part(tensor)
+    if is_wrapper(local):
+        return "wrapper", id(tensor)
+    storage = local.untyped_storage()
+    if tensor.device.type == "meta":
+        return "meta", storage._cdata
+    pointer = storage.data_ptr()
     return (str(tensor.device), pointer) if pointer else None
+
+
+def is_wrapper(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's class answers torch's calls itself, by tensors that it holds: torchao's quantised ones, say.
+
+    A DTensor is one too; what it holds is its local part.
+    """
+    import torch
+
+    return type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
 
 
 def is_distributed(tensor: torch.Tensor) -> bool:

@@ -91,7 +91,7 @@ def prove_the_training(folder: Path, backbone: torch.nn.Module) -> None:
     prove_equal_features(backbone, model)
 
     print(report.freeze(model))
-    optimizer = torch.optim.Adam(report.parameter_groups(model, lr=1e-3, loaded_lr=1e-5))
+    optimizer = torch.optim.Adam(report.parameter_groups(model, lr=1e-3))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model.train()
     for step in range(3):

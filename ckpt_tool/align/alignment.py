@@ -27,7 +27,7 @@ from ckpt_tool.align.towers import uncertain_towers
 from ckpt_tool.align.trust import confidences, evidence_of
 from ckpt_tool.align.units import Names, Unit, units_of
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.ordering import is_sorted
+from ckpt_tool.formats.key_order import is_sorted
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, shape_text
 

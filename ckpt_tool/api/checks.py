@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.how import How
-from ckpt_tool.api.plans import planned
+from ckpt_tool.api.planning import planned
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source
 from ckpt_tool.errors import Problem, RuleError
@@ -58,11 +58,11 @@ def check(name: str, source: str | None, target: str | None, how: How) -> Checke
 
 
 def invert(source: str | None, target: str | None, how: How) -> InvertedRules:
-    """The inverse of a rule file; with both sides' keys, sizes that the rules alone don't tell come from them.
+    """The inverse of a rule file; with both sides' keys, sizes that the rules alone don't tell come from them, and it is proved on them.
 
     Raises RuleError for rules that are not sound.
     """
-    from ckpt_tool.mapping import invert_rules
+    from ckpt_tool.mapping import invert_rules, read_config
 
     if source is None:
         rules = read_rules(how)
@@ -70,7 +70,8 @@ def invert(source: str | None, target: str | None, how: How) -> InvertedRules:
         return invert_rules(rules)
     with planned(source, target, how) as work:
         assert work.rules is not None
-        return invert_rules(work.rules, work.checked())
+        config = read_config(work.source.path) if work.rules.params else {}
+        return invert_rules(work.rules, work.checked(), how.settings, config)
 
 
 def write_text(path: str, text: str, force: bool = False, inputs: Iterable[str] = ()) -> None:

@@ -11,6 +11,7 @@ from ckpt_tool.api.drafting import draft
 from ckpt_tool.api.how import DTypePolicy, How, Way, options_of
 from ckpt_tool.api.left_behind import left_behind_text
 from ckpt_tool.api.next_step import with_next
+from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source, refuse_rivals
 from ckpt_tool.errors import InputError, Problem, RuleError
@@ -50,7 +51,7 @@ def load_into(
     Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments with which the call goes through,
     where some are known. Raises InputError for what can't be used.
     """
-    from ckpt_tool.training import LiveState, apart_from, load_plan, state_dict_of, unwrapped
+    from ckpt_tool.training import LiveState, apart_from, load_plan, state_dict_of, together, unwrapped
 
     more = How(
         rules or (), (), drop or (), keep or (), by, settings or {}, dtypes or "strict", expect=expect, partial=partial  # type: ignore[arg-type]
@@ -58,15 +59,14 @@ def load_into(
     way = _joined(how or How(), more)
     rule_set = read_rules(way)
     module = unwrapped(model)
-    target = LiveState(type(module).__name__, module.state_dict(keep_vars=True))
-    with ExitStack() as stack:
+    with together(module) as processes, ExitStack() as stack:
+        target = LiveState(type(module).__name__, module.state_dict(keep_vars=True))
         ours: Checkpoint | LiveState
         if isinstance(source, str | os.PathLike):
             ours = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))
         else:
             ours = source if isinstance(source, Checkpoint) else LiveState("the state dict", apart_from(module, state_dict_of(source)))
-        if not ours.has_values:
-            raise InputError(ours.path, "is a key list: it has no values to load", "give a checkpoint")
+        with_values(ours, "to load")
         path, others = (None, ours.others) if isinstance(ours, LiveState) else (ours.path, ())
         try:
             refuse_rivals(ours)
@@ -74,7 +74,7 @@ def load_into(
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
             raise with_next(error, ours, target, way) from None
-        return load_plan(plan, ours, module, [*_notes_on_others(others), *_notes_on_rest(ours)])
+        return load_plan(plan, ours, module, [*_notes_on_others(others), *_notes_on_rest(ours)], processes)
 
 
 def _joined(how: How, more: How) -> How:

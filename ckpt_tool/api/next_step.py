@@ -17,7 +17,7 @@ from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import STDIN
 
 if TYPE_CHECKING:
-    from ckpt_tool.api.plans import Planned
+    from ckpt_tool.api.planning import Planned
     from ckpt_tool.api.shipped import ShippedMapping
     from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import Plan

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.diffs import with_values
 from ckpt_tool.api.how import check_confidence
 from ckpt_tool.api.long_names import check_names
+from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import open_target
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -49,7 +49,10 @@ def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tupl
 
 
 def _hint(text: str) -> tuple[str, str]:
-    source, arrow, target = (part.strip() for part in text.partition("->"))
-    if not (source and arrow and target):
+    from ckpt_tool.keys.quoting import arrows
+
+    found = arrows(text)
+    source, target = (text[: found[0][0]].strip(), text[found[0][1] :].strip()) if found else ("", "")
+    if not (source and target):
         raise InputError("--hint", f"`{text}` is not 'SOURCE KEY -> TARGET KEY'")
     return source, target

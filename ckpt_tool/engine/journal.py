@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ckpt_tool.engine.atomic import plain_errors, sync, sync_folder
 from ckpt_tool.engine.copying import write_at
 from ckpt_tool.errors import OutputError
-from ckpt_tool.formats.journal import journal_of
+from ckpt_tool.formats.sharded.journal import journal_of
 
 _COLLAPSE, _INSERT = 0x08, 0x20  # FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE, see fallocate(2)
 BLOCK = 4096

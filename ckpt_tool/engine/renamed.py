@@ -11,9 +11,9 @@ from ckpt_tool.engine.layout import Labels, Member
 from ckpt_tool.engine.pickle_writer import state_dict_pickle
 from ckpt_tool.engine.torch_layout import central_header, descriptor, end_records, local_header, placed
 from ckpt_tool.errors import OutputError
-from ckpt_tool.formats.crc import crc32
+from ckpt_tool.formats.archives.crc import crc32
+from ckpt_tool.formats.archives.zip_directory import raw_entries, read_directory
 from ckpt_tool.formats.limits import HEADER_BYTES
-from ckpt_tool.formats.zip_directory import raw_entries, read_directory
 from ckpt_tool.tensors import TensorInfo
 
 if TYPE_CHECKING:

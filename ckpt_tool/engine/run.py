@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from ckpt_tool.engine.atomic import atomic_output
 from ckpt_tool.engine.filling import Job, OutputFile, fill
 from ckpt_tool.engine.inputs import mode_for, refuse_input
-from ckpt_tool.engine.layout import Labels, Member
+from ckpt_tool.engine.layout import Labels
 from ckpt_tool.engine.safetensors_layout import SafetensorsLayout
+from ckpt_tool.engine.sharing import members_of
 from ckpt_tool.engine.sources import Origin, moved_tensors
 from ckpt_tool.engine.torch_layout import TorchLayout
 from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.errors import FormatError, OutputError
 from ckpt_tool.formats.files import sha256_of
-from ckpt_tool.tensors import Catalog, TensorInfo
+from ckpt_tool.tensors import Catalog
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
 MAKERS: dict[str, tuple[str, type[SafetensorsLayout] | type[TorchLayout]]] = {
@@ -70,7 +71,7 @@ def write_checkpoint(job: Job, path: str) -> Written:
 
 def lay_out(job: Job, path: str, outputs: Catalog, origins: Mapping[str, Origin]) -> OutputFile:
     """Where some of the plan's outputs, or all of them, lie in one file. Raises OutputError for what the format can't hold."""
-    members = _members(outputs, origins)
+    members = list(members_of(job, outputs, origins))
     kind, maker = MAKERS[os.path.splitext(path)[1].lower()]
     return OutputFile(kind, members, maker(members, labels(job, kind), path))
 
@@ -91,21 +92,6 @@ def check_unchanged(job: Job) -> None:
         for file in checkpoint.files if checkpoint else ():
             if file.has_changed():
                 raise FormatError(file.path, "changed while it was read", "nothing was written; try again")
-
-
-def _members(outputs: Catalog, origins: Mapping[str, Origin]) -> list[Member]:
-    """The output's tensors; one that is, bit for bit and by storage, an earlier one says so."""
-    owners: dict[tuple[int, str], str] = {}
-    members = []
-    for key, info in outputs.items():
-        origin = origins.get(key)
-        same_as = None
-        if origin is not None:
-            first = origin.checkpoint.catalog[origin.key].same_as or origin.key
-            owner = owners.setdefault((id(origin.checkpoint), first), key)
-            same_as = owner if owner != key else None
-        members.append(Member(TensorInfo(key, info.dtype, info.shape), same_as))
-    return members
 
 
 def labels(job: Job, kind: str) -> Labels:

@@ -11,7 +11,7 @@ from struct import pack
 from ckpt_tool.engine.layout import Labels, Member, Pieces
 from ckpt_tool.engine.pickle_writer import state_dict_pickle
 from ckpt_tool.errors import OutputError
-from ckpt_tool.formats.crc import crc32
+from ckpt_tool.formats.archives.crc import crc32
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import packed_shape
 

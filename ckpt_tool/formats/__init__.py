@@ -1,23 +1,21 @@
 """Containers of tensors as bytes: what is in them, and where; nothing of them is executed, and no tensor is read on opening.
 
-    opening, table        a path → a format → an open Checkpoint
-    folders, index, numbered → shards        folders, and models in several files
-    safetensors, strict_json, key_list, npz, npy, gguf
-    torch_zip, zip_directory, torchscript, legacy_stream, legacy_tar, plain_pickle
-    pickle_machine, pickle_opcodes, pickle_literals, pickle_names, pickle_calls, pickle_arrays, nested_storage → pickle_values
-                          a pickle as data
-    pickle_states, odd_tensors                            what a pickle may do to a tensor; tensors that can't be read
-    pickle_graph, state_dicts, picking, listing, pickled, tensor_layout        which tensors, and which state dict
-    layouts                                               what kind of file it is where it is no whole model
-    checkpoint, placement, files, journal, crc, digests, limits, ordering, foreign
+    opening, registry     a path → a format → an open Checkpoint
+    flat_files            a header, then bytes: safetensors, GGUF, numpy's npy and npz
+    torch_files           torch.save's containers, the state dicts in them, where their tensors lie
+    pickle                a pickle as data
+    archives              zip and tar archives
+    sharded               folders, and models in several files
+    layouts, unsupported  what kind of file it is where it is no whole model, or nothing that is read here
+    checkpoint, byte_ranges, files, key_list, digests, limits, strict_json, key_order
 """
 
 from collections.abc import Callable
 
+from ckpt_tool.formats.byte_ranges import Extent, View
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind, StateDict
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.opening import open_checkpoint
-from ckpt_tool.formats.placement import Extent, View
 from ckpt_tool.tensors import Catalog
 
 __all__ = [

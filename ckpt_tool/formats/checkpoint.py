@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.placement import CHUNK, Extent, Placement, read_view
+from ckpt_tool.formats.byte_ranges import CHUNK, Deflated, Extent, Placement, read_view, storage_of
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 if TYPE_CHECKING:
@@ -143,6 +143,15 @@ class Checkpoint:
         else:
             info = self.catalog[key]
             yield read_view(placement, info.dtype, info.shape, self.path)
+
+    def check(self, keys: Iterable[str]) -> None:
+        """Raises FormatError where the bytes of these tensors are not those of their checksums. Costs reading what has one."""
+        for storage in dict.fromkeys(storage_of(self.contents.placements[key]) for key in keys):
+            if isinstance(storage, Extent) and storage.crc32 is not None:
+                for _ in storage.pieces():
+                    pass
+            elif isinstance(storage, Deflated):
+                storage.read()
 
     def raw(self, key: str) -> bytes:
         """The contiguous little-endian bytes of a tensor."""

@@ -14,8 +14,8 @@ from typing import BinaryIO
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.digests import PREFIX
+from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.limits import DIMENSIONS, KEY_LIST_BYTES, KEY_LIST_LINES
-from ckpt_tool.formats.ordering import are_in_module_order
 from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo
 
 CHECKPOINT_SUFFIXES = (

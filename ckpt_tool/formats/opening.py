@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.files import AGAIN, SourceFile
-from ckpt_tool.formats.journal import refuse_half_changed
 from ckpt_tool.formats.layouts import with_layout
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
-from ckpt_tool.formats.table import FORMATS, HEAD
+from ckpt_tool.formats.registry import FORMATS, HEAD
+from ckpt_tool.formats.sharded.journal import refuse_half_changed
 
 if TYPE_CHECKING:
-    from ckpt_tool.formats.numbered import Numbered
+    from ckpt_tool.formats.sharded.numbered import Numbered
 
 STDIN = "-"
 
@@ -39,7 +39,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         return Checkpoint(path, "key list", read_key_list(sys.stdin.buffer, "standard input"))
     location, wanted = split_fragment(path)
     if _is_folder(location):
-        from ckpt_tool.formats.folders import find_checkpoint
+        from ckpt_tool.formats.sharded.folders import find_checkpoint
 
         found = find_checkpoint(location)
         if not isinstance(found, str):
@@ -56,7 +56,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _open_shards(folder: str, path: str, wanted: str, found: Numbered) -> Checkpoint:
-    from ckpt_tool.formats.numbered import open_numbered
+    from ckpt_tool.formats.sharded.numbered import open_numbered
 
     _refuse_unused(path, wanted)
     with _collector_paused():
@@ -106,9 +106,9 @@ def _open_file(file: SourceFile, path: str, wanted: str) -> Checkpoint:
 
 def _open_text(file: SourceFile, head: bytes, path: str, wanted: str) -> Checkpoint:
     """Key lists and indexes, which no first bytes tell; or the refusal that says what the file is."""
-    from ckpt_tool.formats.foreign import refuse_foreign, unknown_format
-    from ckpt_tool.formats.index import is_index, open_index
     from ckpt_tool.formats.key_list import is_key_list, read_key_list
+    from ckpt_tool.formats.sharded.index import is_index, open_index
+    from ckpt_tool.formats.unsupported import refuse_foreign, unknown_format
 
     if is_index(file, head):
         return open_index(file, path, wanted)

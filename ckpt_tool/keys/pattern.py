@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from ckpt_tool.keys.affine import Affine, parse_affine
-from ckpt_tool.keys.quoting import RANGE, split_at, trim, unescape
+from ckpt_tool.keys.quoting import RANGE, split_at, stray_quotation, trim, unescape
 
 Tables = Mapping[str, tuple[str, ...]]
 """The words of one side of each table, by the table's name."""
@@ -27,11 +27,11 @@ MOST_READINGS = 64
 
 
 class PatternError(ValueError):
-    """What is wrong in a pattern: characters `start` to `start + length` of its text."""
+    """What is wrong in a pattern: characters `start` to `start + length` of its text. `hint` says what to write instead."""
 
-    def __init__(self, message: str, start: int, length: int = 1) -> None:
+    def __init__(self, message: str, start: int, length: int = 1, hint: str | None = None) -> None:
         super().__init__(message)
-        self.message, self.start, self.length = message, start, max(length, 1)
+        self.message, self.start, self.length, self.hint = message, start, max(length, 1), hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,7 @@ def parse(text: str, tables: Tables | None = None) -> Pattern:
     """A pattern from its text; `tables` holds the words of this side of each table. Raises PatternError."""
     if len(text) > MOST_CHARACTERS:
         raise PatternError(f"a pattern of {len(text):,} characters; at most {MOST_CHARACTERS:,} are read", 0)
+    _check_quotation(text)
     tokens: list[Token] = []
     spans: list[tuple[int, int]] = []
     bounds: dict[str, Bound] = {}
@@ -120,6 +121,15 @@ def parse(text: str, tables: Tables | None = None) -> Pattern:
     pattern = Pattern(text, tuple(tokens), tuple(spans), closed, still_open)
     _check(pattern)
     return pattern
+
+
+def _check_quotation(text: str, hole: tuple[int, int] | None = None) -> None:
+    """Raises PatternError for a quotation mark at either end of a pattern, or of a word of the hole that begins there and is so long."""
+    place = stray_quotation(text)
+    if place is not None:
+        message = f"the quotation mark `{text[place]}` would become a part of the name"
+        hint = f"leave it out, or put quotation marks around the whole rule; `\\{text[place]}` is the character itself"
+        raise PatternError(message, *(hole or (place, 1)), hint)
 
 
 def with_numbers(pattern: Pattern, numbers: Mapping[str, int]) -> Pattern:
@@ -229,10 +239,17 @@ def _unnamed_hole(body: str, start: int, length: int, before: list[Token], table
     return Choice(f"{{{anonymous}}}", _words(body, start, length))
 
 
+def _instead_of(body: str) -> str | None:
+    """What to write instead of a number that is divided."""
+    found = re.fullmatch(rf"({NAME})\s*//?\s*([0-9]+)", body)
+    return found and f"numbers are only multiplied and added: `{{{found[2]}*{found[1]}}}` on the other side, and `{{{found[1]}}}` here"
+
+
 def _words(body: str, start: int, length: int) -> tuple[str, ...]:
     parts = split_at(body, ",")
     if len(parts) == 1 and not re.fullmatch(RANGE, body):
-        raise PatternError(f"`{{{body}}}` is neither a number, nor a choice (`{{q,k,v}}`), nor a table that is declared", start, length)
+        message = f"`{{{body}}}` is neither a number, nor a choice (`{{q,k,v}}`), nor a table that is declared"
+        raise PatternError(message, start, length, _instead_of(body))
     words: list[str] = []
     for word in parts:
         if found := re.fullmatch(RANGE, word):
@@ -242,14 +259,18 @@ def _words(body: str, start: int, length: int) -> tuple[str, ...]:
                 raise PatternError(f"`{word}` has no number: the smaller one comes first", start, length)
             words.extend(str(number) for number in range(int(found[1]), int(found[2]) + 1))
         elif not word or len(split_at(word, "*")) > 1:
-            raise PatternError("an empty word in a choice" if not word else "`*` inside a choice", start, length)
+            if not word:
+                raise PatternError("an empty word in a choice", start, length, "write two rules, one with the word and one without")
+            raise PatternError("`*` inside a choice", start, length)
         else:
+            _check_quotation(word, (start, length))
             words.append(unescape(word))
         if len(words) > MOST_WORDS:
             raise PatternError(f"a choice of more than {MOST_WORDS:,} words", start, length)
     if len(set(words)) < len(words):
         twice = next(word for word in words if words.count(word) > 1)
-        raise PatternError(f"`{twice}` stands twice in one choice", start, length)
+        hint = "several keys become one by an op that joins, as in `{q,k}.w -> qk.w: {concat: 0}`, and are taken once each"
+        raise PatternError(f"`{twice}` stands twice in one choice", start, length, hint)
     return tuple(words)
 
 

@@ -4,9 +4,13 @@ import re
 
 RANGE = r"([0-9]{1,6})\.\.([0-9]{1,6})"
 """What is read as a range of numbers where a word of a choice may stand."""
-_MARKS = re.compile(r"([\\*{}]|\A\s|\s\Z)")
-_WORD_MARKS = re.compile(r"([\\*{},=]|\A\s|\s\Z)")
-_NO_WORD = re.compile(r"[\\*{},=>\s]|\.\.")
+QUOTATION = "\"'`“”„‘’‚"
+"""Marks that people put around texts; at either end of a pattern or a word they are escaped, for nobody means them there."""
+_ENDS = rf"\A[\s{QUOTATION}]|[\s{QUOTATION}]\Z"
+_MARKS = re.compile(rf"([\\*{{}}→]|{_ENDS})")
+_WORD_MARKS = re.compile(rf"([\\*{{}},=→]|{_ENDS})")
+_NO_WORD = re.compile(rf"[\\*{{}},=>→\s{QUOTATION}]|\.\.")
+_ARROW = re.compile(r"->|(?<!\\)→")
 
 
 def quote(key: str) -> str:
@@ -35,6 +39,20 @@ def trim(text: str) -> str:
     stripped = text.rstrip()
     is_escaped = (len(stripped) - len(stripped.rstrip("\\"))) % 2
     return text[: len(stripped) + is_escaped].lstrip()
+
+
+def stray_quotation(text: str) -> int | None:
+    """The place of a quotation mark at either end that is not escaped, and would become part of a name."""
+    if text[:1] and text[0] in QUOTATION:
+        return 0
+    before = text[:-1]
+    is_escaped = (len(before) - len(before.rstrip("\\"))) % 2
+    return len(text) - 1 if text[-1:] and text[-1] in QUOTATION and not is_escaped else None
+
+
+def arrows(text: str) -> list[tuple[int, int]]:
+    """Where the arrows of a rule begin and end: `->`, or `→` as reports print it."""
+    return [found.span() for found in _ARROW.finditer(text)]
 
 
 def split_at(text: str, mark: str, most: int | None = None) -> list[str]:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping.check import check_rules
     from ckpt_tool.mapping.compile import compile_plan
     from ckpt_tool.mapping.dtypes import DTypePolicy
-    from ckpt_tool.mapping.invert import InvertedRule, InvertedRules, invert_rules
+    from ckpt_tool.mapping.invert import invert_rules
+    from ckpt_tool.mapping.inverted import InvertedRule, InvertedRules
     from ckpt_tool.mapping.params import read_config
     from ckpt_tool.mapping.plan import Origin, Plan, Step
     from ckpt_tool.mapping.read_rules import join, read_inline_rules, read_rule_files, read_rule_text
@@ -30,7 +31,8 @@ __getattr__ = bind_on_use(__name__, {
     "check": "check_rules",
     "compile": "compile_plan",
     "dtypes": "DTypePolicy",
-    "invert": "InvertedRule InvertedRules invert_rules",
+    "invert": "invert_rules",
+    "inverted": "InvertedRule InvertedRules",
     "params": "read_config",
     "plan": "Origin Plan Step",
     "read_rules": "join read_inline_rules read_rule_files read_rule_text",

@@ -133,7 +133,9 @@ def _tie_notes(tied: Mapping[str, str]) -> Iterator[str]:
 def nothing_pairs(source: Catalog, target: Catalog) -> Problem:
     """The problem that no key of the source is a key of the target, with a rule to try where a prefix explains it."""
     rule = prefix_rule(source, target)
-    notes = [f"all {rule[1]} keys that pair do so after -e '{rule[0]}'"] if rule else []
+    notes = (
+        [f"{f'all {rule[1]} keys that pair do' if rule[1] > 1 else 'the one key that pairs does'} so after -e '{rule[0]}'"] if rule else []
+    )
     if not rule:
         sides = (("source", source), ("target", target))
         notes = [f"a key of the {side}: {key}" for side, keys in sides for key in keys_of(keys)[:1]]

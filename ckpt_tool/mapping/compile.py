@@ -17,7 +17,7 @@ from ckpt_tool.mapping.coverage import (
     kept_keys,
     tally_of,
 )
-from ckpt_tool.mapping.dtypes import DTypePolicy, cast_notes, with_dtypes
+from ckpt_tool.mapping.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
 from ckpt_tool.mapping.fitting import fit_steps
 from ckpt_tool.mapping.name_tests import check_tests
 from ckpt_tool.mapping.params import bind_params, resolve_params
@@ -62,7 +62,7 @@ def compile_plan(
     dropped = named | set(claims.unnamed) | set(fitted.left)
     keeping = {*kept, *fitted.fresh}
     in_order = tuple(key for key in keys_of(source) if key in dropped), tuple(key for key in target or () if key in keeping)
-    plan = Plan(tuple(fitted.steps), *in_order, source, target, tuple(fitted.notes))
+    plan = Plan(tuple(fitted.steps), *in_order, source, target, tuple(fitted.notes(target)))
     made = {key for step in fitted.steps for key in step.outputs}
     plan = checked(plan, dtypes, problems, named, tally_of(made, unkept, claims.unnamed, target))
     if unmet := list(check_expect(bound, plan)):
@@ -105,10 +105,10 @@ def checked(
     """
     if not any(problem.code in ("collision", "bad-op") for problem in problems):
         plan = with_dtypes(plan, dtypes)
-        problems += check_scales(plan, named)
+        problems += [*check_scales(plan, named), *check_casts(plan)]
         if plan.target is not None:
             faults = check_outputs(plan, plan.target)
-            problems += [fault for fault in faults if fault.code != "dtype" or dtypes == "strict"]
+            problems += [fault for fault in faults if fault.code != "dtype" or dtypes in ("strict", "target")]
     if problems:
         raise RuleError(sorted(problems, key=_place), tally)
     return replace(plan, notes=(*plan.notes, *tie_notes(plan), *cast_notes(plan)))

@@ -13,13 +13,14 @@ from ckpt_tool.keys import PatternSet, fold, nearest, quote
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.assign import Claim, Claims
 from ckpt_tool.mapping.misfits import fit_note
+from ckpt_tool.mapping.misread import NO_EXPRESSIONS, looks_like_an_expression
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import Rule, RuleSet, part_of
 from ckpt_tool.mapping.scales import CODES, scale_of
 from ckpt_tool.mapping.ties import tied_with
 from ckpt_tool.mapping.unreadable import keys_of
 from ckpt_tool.mapping.wrappers import wrapper_prefix
-from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo, shape_text
+from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo, counted, shape_text
 
 MOST_PATTERNS = 12
 """Patterns of unnamed keys that are listed; the others are counted."""
@@ -99,7 +100,8 @@ def _dead_rule(rules: RuleSet, rule: Rule, claims: Claims, source: Catalog, hint
         return Problem("dead-rule", f"`{pattern}` gets no key of the source", where, hint)
     key = next((key for key in source if _matches(rule, key, claims)), None)
     if key is None:
-        return Problem("dead-rule", f"`{pattern}` matches no key of the source", where, hint or _nearest_note(pattern.text, source))
+        notes = (NO_EXPRESSIONS,) if looks_like_an_expression(pattern.text) else hint or _nearest_note(pattern.text, source)
+        return Problem("dead-rule", f"`{pattern}` matches no key of the source", where, notes)
     taker = next((other for other, taken in zip(rules.rules, claims.by_rule, strict=True) if any(c.key == key for c in taken)), None)
     by = f"line {taker.where.line} (`{taker.text}`)" if taker else "`drop:`"
     return Problem("shadowed-rule", f"`{pattern}` gets no key: `{key}` is taken by {by}", where)
@@ -176,13 +178,13 @@ def _unnamed(
     names = f"`{folds[0].pattern}`: " if len(folds) == 1 else ""
     notes = [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MOST_PATTERNS]] if len(folds) > 1 else []
     if len(folds) > MOST_PATTERNS:
-        notes.append(f"{len(folds) - MOST_PATTERNS} more patterns")
+        notes.append(counted(len(folds) - MOST_PATTERNS, "more pattern"))
     is_in_file = where is not None and not where.file.startswith("-")
     on_line = f"`--{section} PATTERN`, or `{section}=` in Python, names what is meant to be {verb}"
     notes.append(f"list what is meant to be {verb} under `{section}:`" if is_in_file else on_line)
     if near:
         notes.append(f"nearest key of the {other} that is left over, for `{keys[0]}`: {near}")
-    return Problem(code, f"{names}{len(keys)} key{'s' if len(keys) > 1 else ''} of the {side} {fact}", where, tuple(notes))
+    return Problem(code, f"{names}{counted(len(keys), 'key')} of the {side} {fact}", where, tuple(notes))
 
 
 def check_dead_keeps(rules: RuleSet, kept: dict[str, int], target: Catalog | None) -> Iterator[Problem]:

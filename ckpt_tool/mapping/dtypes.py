@@ -5,8 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from ckpt_tool.errors import Problem
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.ops import OPS, Cast, Each, Form, Op, losses
+from ckpt_tool.ops.casts import can_cast
 from ckpt_tool.tensors import Catalog, DType
 
 DTypePolicy = Literal["strict", "target", "source"] | DType
@@ -22,13 +24,25 @@ def with_dtypes(plan: Plan, policy: DTypePolicy) -> Plan:
     return replace(plan, steps=tuple(_cast_to_target(step, plan, plan.target) for step in plan.steps))
 
 
+def check_casts(plan: Plan) -> Iterator[Problem]:
+    """A problem where all floats shall have a type that torch can't cast to, or some can't be cast."""
+    wanted = plan.dtype
+    if wanted is None:
+        return
+    given = {info.dtype for _, info in plan.producers.values()} | {plan.target[key].dtype for key in plan.kept if plan.target}
+    odd = [dtype for dtype in given if dtype.is_floating and dtype is not wanted and not (can_cast(dtype) and can_cast(wanted))]
+    for dtype in sorted(odd, key=lambda dtype: dtype.value):
+        yield Problem("dtype", f"{dtype.value} can't be cast to {wanted.value}: torch calculates with one of them only")
+
+
 def _cast_to_target(step: Step, plan: Plan, target: Catalog) -> Step:
-    """The step with a final cast, where each of its outputs needs the same one."""
+    """The step with a final cast, where each of its outputs needs the same one and torch can make it."""
     pairs = {(plan.producers[key][1].dtype, target[key].dtype) for key in step.outputs if key in target}
     if len(pairs) != 1:
         return step
     ((given, wanted),) = pairs
-    return step if given is wanted else replace(step, ops=(*step.ops, cast_op(wanted)))
+    is_castable = given is not wanted and can_cast(given) and can_cast(wanted)
+    return replace(step, ops=(*step.ops, cast_op(wanted))) if is_castable else step
 
 
 def cast_notes(plan: Plan) -> tuple[str, ...]:

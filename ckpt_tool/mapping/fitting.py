@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ckpt_tool.errors import Problem
+from ckpt_tool.keys import Fold, fold
 from ckpt_tool.mapping.plan import Step, step_forms
 from ckpt_tool.mapping.rules import FitRule, RuleSet
 from ckpt_tool.ops import Form, OpError
@@ -20,8 +21,28 @@ class Fitted:
     steps: list[Step] = field(default_factory=list)
     fresh: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    facts: dict[str, Fact] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+    def notes(self, target: Catalog | None) -> list[str]:
+        """What is said of tensors that were fitted, one line a pattern."""
+        return [_note(one, self.facts[one.keys[0]]) for one in fold(self.facts, target or ())]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What became of a key: the fit by its name, none where it stays fresh, and both shapes."""
+
+    fit: str | None
+    sizes: str
+
+
+def _note(one: Fold, fact: Fact) -> str:
+    is_one = len(one.keys) == 1
+    name = f"`{one.pattern}`" if is_one else f"`{one.pattern}` ({len(one.keys)})"
+    if fact.fit is None:
+        return f"{name} {'stays' if is_one else 'stay'} fresh: {fact.sizes}"
+    return f"{name} {'is' if is_one else 'are'} fitted by `{fact.fit}`, which is not exact: {fact.sizes}"
 
 
 def fit_steps(rules: RuleSet, steps: Sequence[Step], source: Catalog, target: Catalog | None) -> Fitted:
@@ -55,16 +76,16 @@ def _fit(fitted: Fitted, rule: FitRule, step: Step, source: Catalog, target: Cat
     if isinstance(rule.fit, Fresh):
         fitted.fresh.append(key)
         fitted.left.extend(step.inputs)
-        fitted.notes.append(f"`{key}` stays fresh: {sizes}")
+        fitted.facts[key] = Fact(None, sizes)
         return
-    fit = rule.fit.with_form(Form(form.dtype, wanted))
     try:
+        fit = rule.fit.with_form(Form(form.dtype, wanted)).settled(form.shape)
         fit.infer([form])
     except OpError as error:
         fitted.problems.append(Problem("bad-fit", str(error), rule.selector.where, (f"for `{key}`",)))
         return
     fitted.steps.append(replace(step, ops=(*step.ops, fit)))
-    fitted.notes.append(f"`{key}` is fitted by `{fit.name}`, which is not exact: {sizes}")
+    fitted.facts[key] = Fact(fit.name, sizes)
 
 
 def _dead(rule: FitRule) -> Problem:

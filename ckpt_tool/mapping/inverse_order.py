@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from ckpt_tool.keys import Matcher, with_numbers
 from ckpt_tool.keys.effort import Effort
 from ckpt_tool.keys.overlap import covers
-from ckpt_tool.mapping.rules import Rule
+from ckpt_tool.mapping.rules import Rule, Side
 
 
 def target_matchers(rule: Rule, stand_ins: Mapping[str, int]) -> list[Matcher]:
@@ -20,7 +20,7 @@ def order_of_inverses(rules: Sequence[Rule], stand_ins: Mapping[str, int], effor
 
     Rules that name parameters stay where they are: what they match can't be told. Raises TooMuchToCompare.
     """
-    fixed = [index for index, rule in enumerate(rules) if not _names_params(rule, stand_ins)]
+    fixed = [index for index, rule in enumerate(rules) if not names_params(rule.targets, stand_ins)]
     matchers = {index: target_matchers(rules[index], stand_ins) for index in fixed}
     behind: dict[int, set[int]] = {index: set() for index in range(len(rules))}
     twins: dict[int, int] = {}
@@ -38,8 +38,9 @@ def order_of_inverses(rules: Sequence[Rule], stand_ins: Mapping[str, int], effor
     return [index for index in order if index not in twins], twins
 
 
-def _names_params(rule: Rule, stand_ins: Mapping[str, int]) -> bool:
-    patterns = [side.pattern for side in rule.targets]
+def names_params(sides: Sequence[Side], stand_ins: Mapping[str, int]) -> bool:
+    """Whether patterns have numbers of parameters in them: what they match can't be told."""
+    patterns = [side.pattern for side in sides]
     names = {name for pattern in patterns for name in pattern.numbers}
     names |= {name for pattern in patterns for ends in pattern.open_bounds.values() for end in ends for name in end.names}
     return bool(names & set(stand_ins))

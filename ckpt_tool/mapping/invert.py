@@ -7,71 +7,74 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import Location, Problem, RuleError
-from ckpt_tool.keys import Matcher, PatternError, render
+from ckpt_tool.keys import PatternError, fold, quote
 from ckpt_tool.keys.effort import Effort, TooMuchToCompare
-from ckpt_tool.keys.overlap import common_key
 from ckpt_tool.keys.write import write
 from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.blocks import with_blocks
+from ckpt_tool.mapping.inverse_doubts import come_along, common_prefix, with_doubts, without_idle
 from ckpt_tool.mapping.inverse_order import order_of_inverses, target_matchers
+from ckpt_tool.mapping.inverse_proof import proved
+from ckpt_tool.mapping.inverted import InvertedRule, InvertedRules
 from ckpt_tool.mapping.name_tests import check_tests
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.read_rules import read_rule_text
 from ckpt_tool.mapping.rules import NameTest, Param, Rule, RuleSet, Selector
 from ckpt_tool.mapping.write_rules import flow, rule_line, scalar
-from ckpt_tool.ops import Form, Inverse, invert_chain
+from ckpt_tool.ops import Form, Inverse, OpError, infer_chain, invert_chain, ops_argument, weakest
 
 
-@dataclass(frozen=True, slots=True)
-class InvertedRule:
-    """A rule and what undoes it: `text` is its line in YAML, or None where it can't be turned round, and `why` says why.
+def invert_rules(
+    rules: RuleSet, plan: Plan | None = None, settings: Mapping[str, int] | None = None, config: Mapping[str, object] | None = None
+) -> InvertedRules:
+    """The inverse rules. Raises RuleError.
 
-    A rule without a source is undone by dropping what it made: its text is empty.
+    A plan that was made of the rules tells the sizes that they alone don't. With it, "exact" is proved: the way back is planned for
+    what the plan gives, and leads to the source's keys and shapes. `settings` and `config` give the numbers of parameters then.
     """
-
-    rule: Rule
-    text: str | None
-    verdict: str
-    why: str
-
-    @property
-    def where(self) -> Location:
-        return self.rule.where
-
-
-@dataclass(frozen=True, slots=True)
-class InvertedRules:
-    """The inverse of a rule set; `yaml` is a rule file, or None where some rule can't be turned round.
-
-    `stripped` are the prefixes that the rules take off keys: which key had which is lost, so that none is put back.
-    """
-
-    rules: tuple[InvertedRule, ...]
-    yaml: str | None
-    stripped: tuple[str, ...] = ()
-
-
-def invert_rules(rules: RuleSet, plan: Plan | None = None) -> InvertedRules:
-    """The inverse rules. A plan that was made of them tells the sizes that the rules alone don't. Raises RuleError."""
     unchosen = tuple(rule for block in rules.blocks for rule in block.rules) if plan is None else ()
     rules = with_blocks(rules, plan.source) if plan else rules
     stand_ins = dict.fromkeys((param.name for param in rules.params), 1)
+    prefix = common_prefix(rules, plan)
     steps: dict[Location, list[Step]] = defaultdict(list)
     for step in plan.steps if plan else ():
         if step.origin.rule:
             steps[step.origin.rule.where].append(step)
-    inverted = tuple(_inverted(rule, _inverse(rule, steps[rule.where], plan), stand_ins) for rule in rules.rules)
+    inverted = tuple(_inverted(rule, _inverse(rule, steps[rule.where], plan), stand_ins, prefix or "") for rule in rules.rules)
     why = "a source's headers choose among the blocks of `when:`; name one"
     inverted += tuple(InvertedRule(rule, None, "lossy", why) for rule in unchosen)
-    if any(each.text is None for each in inverted):
-        return InvertedRules(inverted, None, rules.strip)
+    left = rules.strip if prefix is None else (), _dropped(rules, plan)
     effort = Effort()
     try:
+        inverted = without_idle(inverted, rules.drop, stand_ins, effort)
+        if any(each.text is None for each in inverted):
+            return InvertedRules(inverted, None, *left)
         inverted, order = _one_way_back(inverted, stand_ins, effort)
-        return InvertedRules(inverted, _document(rules, inverted, order, stand_ins, effort), rules.strip)
+        mixed = come_along(rules, [each.rule for each in order], stand_ins, effort)
+        document = _document(rules, inverted, order, mixed, _Concrete(plan, prefix or ""))
     except TooMuchToCompare:
         message = "to order these rules for the way back takes too long: they are too many, or too alike"
         raise RuleError([Problem("not-compared", message, rules.where)]) from None
+    if plan is None:
+        kept = ("**",) if rules.rest_target == "keep" else tuple(selector.pattern.text for selector in mixed)
+        return InvertedRules(with_doubts(rules, inverted, [each.rule for each in order], stand_ins), document, *left, kept)
+    inverted = proved(inverted, document, plan, rules.strip if prefix is None else (), settings or {}, config or {})
+    return InvertedRules(inverted, None if any(each.text is None for each in inverted) else document, *left)
+
+
+def _dropped(rules: RuleSet, plan: Plan | None) -> tuple[str, ...]:
+    """Patterns of what the rules leave behind: the keys at hand, or what the rules name."""
+    if plan is not None:
+        return tuple(one.pattern for one in fold(dict.fromkeys(plan.dropped), plan.source))
+    return (*(selector.pattern.text for selector in rules.drop), *(("**",) if rules.rest_source == "drop" else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Concrete:
+    """What a plan tells of the way back: the keys that were kept, and the prefix that all keys of the source had."""
+
+    plan: Plan | None
+    prefix: str
 
 
 def _one_way_back(
@@ -88,23 +91,34 @@ def _one_way_back(
 
 
 def _inverse(rule: Rule, steps: Sequence[Step], plan: Plan | None) -> Inverse:
-    """The inverse of a rule's ops; a plan knows the shapes that its steps meet."""
-    if plan is None:
-        return invert_chain(rule.ops)
-    found = [invert_chain(step.ops, [Form(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]) for step in steps]
-    if not found:
-        return invert_chain(rule.ops)
+    """The inverse of a rule's ops: one that serves any sizes, as far as it leads back from those at hand, else one with these sizes."""
     general = invert_chain(rule.ops)
-    if len({each.ops for each in found}) == 1:
-        return found[0] if not general.ops or general.verdict != "exact" else general
-    return (
-        general
-        if general.ops
-        else Inverse((), found[0].verdict, "the rule's tensors need different inverses; turn round a plan of one of them")
-    )
+    if plan is None or not steps:
+        return general
+    found = [_inverse_of(step, plan) for step in steps]
+    worst = weakest([inverse for inverse, _ in found])
+    sized = {str(ops_argument(inverse.ops)): inverse.ops for inverse, _ in found if inverse.ops or not rule.ops}
+    if (general.ops or not rule.ops) and all(serves for _, serves in found):
+        return replace(worst, ops=general.ops)
+    if len(sized) == 1:
+        return replace(worst, ops=next(iter(sized.values())))
+    if general.ops:
+        return replace(weakest([worst, general]), ops=general.ops)
+    return replace(worst, why=worst.why or "the rule's tensors need different inverses; turn round a plan of one of them")
 
 
-def _inverted(rule: Rule, inverse: Inverse, stand_ins: Mapping[str, int]) -> InvertedRule:
+def _inverse_of(step: Step, plan: Plan) -> tuple[Inverse, bool]:
+    """The inverse of a step for its sizes, and whether the one for any sizes leads back from them too."""
+    given = [Form(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]
+    general = invert_chain(step.ops)
+    try:
+        leads_back = list(infer_chain(general.ops, infer_chain(step.ops, given))) == given
+    except OpError:
+        leads_back = False
+    return invert_chain(step.ops, given), leads_back
+
+
+def _inverted(rule: Rule, inverse: Inverse, stand_ins: Mapping[str, int], prefix: str) -> InvertedRule:
     if rule.is_extra:
         return InvertedRule(rule, None, "lossy", "it reads keys that other rules take")
     if not rule.sources:
@@ -112,12 +126,8 @@ def _inverted(rule: Rule, inverse: Inverse, stand_ins: Mapping[str, int]) -> Inv
     fault = _unmatchable(rule, stand_ins)
     if fault or (rule.ops and not inverse.ops):
         return InvertedRule(rule, None, inverse.verdict, fault or inverse.why)
-    return InvertedRule(
-        rule,
-        rule_line([write(side.pattern) for side in rule.targets], [write(side.pattern) for side in rule.sources], inverse.ops),
-        inverse.verdict,
-        inverse.why,
-    )
+    sources = [quote(prefix) + write(side.pattern) for side in rule.sources]
+    return InvertedRule(rule, rule_line([write(side.pattern) for side in rule.targets], sources, inverse.ops), inverse.verdict, inverse.why)
 
 
 def _unmatchable(rule: Rule, stand_ins: Mapping[str, int]) -> str | None:
@@ -130,7 +140,7 @@ def _unmatchable(rule: Rule, stand_ins: Mapping[str, int]) -> str | None:
 
 
 def _document(
-    rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[InvertedRule], stand_ins: Mapping[str, int], effort: Effort
+    rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[InvertedRule], mixed: Sequence[Selector], concrete: _Concrete
 ) -> str:
     parts = [
         f"# The inverse of {', '.join(rules.files)}",
@@ -140,20 +150,22 @@ def _document(
         parts += ["params:", *(f"  {param.name}: {flow(_param(param))}" for param in rules.params)]
     if rules.tables:
         parts += ["tables:", *(f"  {name}: {flow({right: left for left, right in rows.items()})}" for name, rows in rules.tables.items())]
-    maybe = [flow({verb: pattern}) for verb, pattern in _optional_patterns(rules)]
+    maybe = [flow({verb: pattern}) for verb, pattern in _optional_patterns(rules, quote(concrete.prefix))]
     for name, texts in _sections(order):
         parts += _section(name, [*texts, *(maybe if name == "optional" else ())])
     parts += _section("optional", maybe) if not any(each.rule.is_optional for each in order) else []
     made = [write(side.pattern) for each in inverted if not each.rule.sources for side in each.rule.targets]
     kept = [selector for selector in rules.keep if not selector.is_optional]
-    mixed = [selector for selector in kept if _is_produced(selector, order, rules.drop, stand_ins, effort)]
-    parts += _patterns("drop", [*(selector.pattern.text for selector in kept if selector not in mixed), *made])
-    parts += _patterns("keep", [selector.pattern.text for selector in rules.drop if not selector.is_optional])
+    dropped = [selector.pattern.text for selector in kept if selector not in mixed]
+    if concrete.plan and (mixed or rules.rest_target == "keep"):
+        dropped = [one.pattern for one in fold(dict.fromkeys(concrete.plan.kept), concrete.plan.outputs)]
+    parts += _patterns("drop", [*dropped, *made])
+    parts += _patterns("keep", [quote(concrete.prefix) + selector.pattern.text for selector in rules.drop if not selector.is_optional])
     rest = {"source": "drop"} if rules.rest_target == "keep" or mixed else {}
     rest |= {"target": "keep"} if rules.rest_source == "drop" else {}
     parts += [f"rest: {flow(rest)}"] if rest else []
     text = "\n".join(parts) + "\n"
-    tests = [f"  {scalar(test.source)}: {scalar(test.targets[0])}" for test in _swapped_tests(rules, text)]
+    tests = [f"  {scalar(test.source)}: {scalar(test.targets[0])}" for test in _swapped_tests(rules, text, concrete.prefix)]
     return text + "".join(f"{line}\n" for line in (["tests:", *tests] if tests else []))
 
 
@@ -163,10 +175,10 @@ def _swapped(about: str) -> str:
     return f"{target} -> {source}" if arrow and " -> " not in target else f"inverse of: {about}" if about else "inverse rules"
 
 
-def _swapped_tests(rules: RuleSet, text: str) -> list[NameTest]:
+def _swapped_tests(rules: RuleSet, text: str, prefix: str) -> list[NameTest]:
     """The tests by names turned round, but for those of a source that the inverse leaves aside for its twin."""
     inverse = read_rule_text(text, "the inverse")
-    swapped = {test.targets[0]: strip_prefixes(test.source, rules.strip) for test in rules.tests if len(test.targets) == 1}
+    swapped = {test.targets[0]: prefix + strip_prefixes(test.source, rules.strip) for test in rules.tests if len(test.targets) == 1}
     tests = [NameTest(source, (target,), inverse.where) for source, target in swapped.items()]
     return [test for test in tests if not list(check_tests(replace(inverse, tests=(test,))))]
 
@@ -182,34 +194,14 @@ def _sections(order: Sequence[InvertedRule]) -> list[tuple[str, list[str]]]:
     return [("optional", [str(each.text) for each in order])]
 
 
-def _is_produced(
-    selector: Selector, order: Sequence[InvertedRule], drop: Sequence[Selector], stand_ins: Mapping[str, int], effort: Effort
-) -> bool:
-    """Whether a rule gives values to some of the keys that a pattern of `keep:` names."""
-    for each in order:
-        for matcher in target_matchers(each.rule, stand_ins):
-            key = common_key(selector.matcher, matcher, effort)
-            if key is not None and not _comes_from_dropped(each.rule, matcher, key, drop):
-                return True
-    return False
-
-
-def _comes_from_dropped(rule: Rule, target: Matcher, key: str, drop: Sequence[Selector]) -> bool:
-    """Whether a rename would have to take the key from one that is left behind."""
-    if not rule.is_rename:
-        return False
-    source = render(rule.sources[0].pattern, target.match(key) or {})
-    return any(selector.matcher.match(source) is not None for selector in drop)
-
-
 def _section(name: str, lines: Sequence[str]) -> list[str]:
     return [f"{name}:", *(f"  - {line}" for line in lines)] if lines else []
 
 
-def _optional_patterns(rules: RuleSet) -> list[tuple[str, str]]:
+def _optional_patterns(rules: RuleSet, prefix: str) -> list[tuple[str, str]]:
     """What may be kept on the way there may be dropped on the way back, and the other way round."""
     keeps = [("drop", selector.pattern.text) for selector in rules.keep if selector.is_optional]
-    return keeps + [("keep", selector.pattern.text) for selector in rules.drop if selector.is_optional]
+    return keeps + [("keep", prefix + selector.pattern.text) for selector in rules.drop if selector.is_optional]
 
 
 def _patterns(name: str, patterns: Sequence[str]) -> list[str]:

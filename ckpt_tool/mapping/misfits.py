@@ -10,7 +10,7 @@ from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping.heads import is_vocabulary
 from ckpt_tool.mapping.write_rules import flow
 from ckpt_tool.ops import Form, OpError
-from ckpt_tool.ops.fit import FITS
+from ckpt_tool.ops.fit import FITS, ResizeGrid
 from ckpt_tool.tensors import DType, Shape
 
 _POSITIONS = re.compile(r"pos(ition)?(al)?_?(emb|enc|table)", re.IGNORECASE)
@@ -53,19 +53,34 @@ def fit_for(key: str, source: Shape, target: Shape) -> str | None:
 def fit_note(key: str, source: Shape, target: Shape) -> list[str]:
     """What to say of a shape that a `fit:` adapts."""
     name = fit_for(key, source, target)
-    what = "keeps the target's" if name == "fresh" else "adapts it"
-    return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file {what}"] if name else []
+    if name:
+        what = "keeps the target's" if name == "fresh" else "adapts it"
+        return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file {what}"]
+    if prefixes := _other_prefixes(key, source, target):
+        return [f"other tokens before the grid? `fit: {flow([{quote(key): {'resize_grid': prefixes}}])}` in a rule file adapts it"]
+    return []
 
 
 def _is_table(key: str) -> bool:
     return any(word in key.lower() for word in ("embed", "emb.", "vocab", "table"))
 
 
-def _fits(name: str, source: Shape, target: Shape) -> bool:
+def _other_prefixes(key: str, source: Shape, target: Shape) -> dict[str, int] | None:
+    """The numbers of tokens before the grids of two position tables, where there is one way to see them."""
+    if not _POSITIONS.search(key) or len(source) != len(target) or len(source) not in (2, 3):
+        return None
+    for pair in ResizeGrid().choices(source, target):
+        prefixes = dict(zip(("prefix", "new_prefix"), pair, strict=True))
+        if len(ResizeGrid().choices(source, target)) == 1 and _fits("resize_grid", source, target, prefixes):
+            return prefixes
+    return None
+
+
+def _fits(name: str, source: Shape, target: Shape, argument: object = None) -> bool:
     if name == "fresh":
         return len(source) == len(target) and source[1:] == target[1:]
     try:
-        FITS[name].parse(None).with_form(Form(DType.F32, target)).infer([Form(DType.F32, source)])
+        FITS[name].parse(argument).with_form(Form(DType.F32, target)).infer([Form(DType.F32, source)])
     except OpError:
         return False
     return True

@@ -1,12 +1,13 @@
 """A rule's ops for one group of tensors: how many each takes at a time, of which sizes, and which tensor is which word."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ckpt_tool.keys import Binding
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.rules import Side
-from ckpt_tool.ops import Each, Form, Op, Split, infer_chain
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.ops import Each, Form, Op, OpError, Split, infer_chain, invert_chain
+from ckpt_tool.tensors import Catalog, Shape
 
 
 def with_parts(ops: Sequence[Op], sizes: Sequence[int], counts: Sequence[int | None]) -> tuple[Op, ...]:
@@ -27,15 +28,23 @@ def with_target_sizes(ops: tuple[Op, ...], forms: Sequence[Form], outputs: Seque
     last = next((i for i in reversed(range(len(ops))) if ops[i].produces or ops[i].collects), None)
     if last is None or target is None or not isinstance(split := ops[last], Split) or split.sizes is not None:
         return ops
-    parts, dim = split.parts, split.dim
-    shapes = [target[key].shape for key in outputs[:parts] if key in target]
-    before = infer_chain(ops[:last], forms)[0].shape
-    if len(shapes) != parts or any(not -len(shape) <= dim < len(shape) for shape in (*shapes, before)):
+    shapes = _shapes_before(ops[last + 1 :], outputs, target)[: split.parts]
+    whole = infer_chain(ops[:last], forms)[0].shape
+    if len(shapes) != split.parts or any(not -len(shape) <= split.dim < len(shape) for shape in (*shapes, whole)):
         return ops
-    sizes = tuple(shape[dim] for shape in shapes)
-    if sum(sizes) != before[dim]:
+    sizes = tuple(shape[split.dim] for shape in shapes)
+    if sum(sizes) != whole[split.dim]:
         return ops
     return (*ops[:last], split.with_sizes(sizes), *ops[last + 1 :])
+
+
+def _shapes_before(ops: Sequence[Op], outputs: Sequence[str], target: Catalog) -> list[Shape]:
+    """The shapes that the target's tensors have before the last ops of a chain, or as they are where that can't be told."""
+    forms = [Form(target[key].dtype, target[key].shape) for key in outputs if key in target]
+    back = invert_chain(ops)
+    with suppress(OpError):
+        forms = list(infer_chain(back.ops, forms)) if back.ops and len(forms) == len(outputs) else forms
+    return [form.shape for form in forms]
 
 
 Words = tuple[frozenset[str], frozenset[str]]

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, pair, parse, with_numbers
 from ckpt_tool.keys.pattern import Choice, Number, Rest, Star
-from ckpt_tool.keys.quoting import trim
+from ckpt_tool.keys.quoting import arrows, trim
+from ckpt_tool.mapping.misread import NO_EXPRESSIONS, instead_of_node, instead_of_text, looks_like_an_expression
 from ckpt_tool.mapping.rules import FitRule, Rule, Selector, Side, part_of
 from ckpt_tool.mapping.yaml_nodes import QUOTES, Mapping, Node, Scalar, Sequence, read_yaml
 from ckpt_tool.ops import Each, Op, OpError, parse_ops
@@ -65,19 +66,19 @@ def read_rule(reading: Reading, node: Node) -> Rule | None:
         return _short(reading, node, ())
     if isinstance(node, Mapping) and {"from", "to"} & {key.text for key, _ in node.entries}:
         return _long(reading, node)
-    if isinstance(node, Mapping) and len(node.entries) == 1 and "->" in node.entries[0][0].text:
+    if isinstance(node, Mapping) and len(node.entries) == 1 and arrows(node.entries[0][0].text):
         head, ops = node.entries[0]
         parsed = _ops(reading, ops)
         return None if parsed is None else _short(reading, head, parsed)
-    reading.add("bad-rule", "a rule reads `SOURCE -> TARGET` or `SOURCE -> TARGET: OPS`", node.where, QUOTES)
+    reading.add("bad-rule", "a rule reads `SOURCE -> TARGET` or `SOURCE -> TARGET: OPS`", node.where, instead_of_node(node) or QUOTES)
     return None
 
 
 def _with_ops(scalar: Scalar) -> Node:
     """`'SOURCE -> TARGET: OPS'` in quotes, or on the command line, as the mapping that it would be without them."""
-    arrow = scalar.text.find("->")
-    colon = scalar.text.find(": ", arrow)
-    if arrow < 0 or colon < 0:
+    found = arrows(scalar.text)
+    colon = scalar.text.find(": ", found[0][0]) if found else -1
+    if colon < 0:
         return scalar
     rule = repr(scalar.text)
     ops = read_yaml(scalar.text[colon + 1 :], f"{scalar.source.file} {rule if len(rule) <= 400 else rule[:400] + '…'}")
@@ -88,7 +89,8 @@ def _with_ops(scalar: Scalar) -> Node:
 def _short(reading: Reading, scalar: Scalar, ops: tuple[Op, ...]) -> Rule | None:
     parts = _split_at_arrow(scalar.text)
     if parts is None:
-        reading.add("bad-rule", "a rule reads `SOURCE -> TARGET`, with one arrow", scalar.where)
+        way = instead_of_text(scalar.text)
+        reading.add("bad-rule", "a rule reads `SOURCE -> TARGET`, with one arrow", scalar.where, *((way,) if way else ()))
         return None
     (source, start), (target, target_start) = parts
     if not target:
@@ -99,10 +101,12 @@ def _short(reading: Reading, scalar: Scalar, ops: tuple[Op, ...]) -> Rule | None
 
 
 def _split_at_arrow(text: str) -> tuple[tuple[str, int], tuple[str, int]] | None:
-    if text.count("->") != 1:
+    found = arrows(text)
+    if len(found) != 1:
         return None
-    left, right = text.split("->")
-    return (trim(left), len(left) - len(left.lstrip())), (trim(right), len(left) + 2 + len(right) - len(right.lstrip()))
+    ((start, end),) = found
+    left, right = text[:start], text[end:]
+    return (trim(left), len(left) - len(left.lstrip())), (trim(right), end + len(right) - len(right.lstrip()))
 
 
 def _long(reading: Reading, node: Mapping) -> Rule | None:
@@ -131,7 +135,7 @@ def _patterns_of(reading: Reading, node: Node | None) -> list[Scalar] | None:
 
 
 def _ops(reading: Reading, node: Node | None) -> tuple[Op, ...] | None:
-    if node is None:
+    if node is None or (isinstance(node, Scalar) and not node.text and not node.is_quoted):
         return ()
     try:
         return parse_ops(_plain(node))
@@ -278,7 +282,7 @@ def _add_unbalanced(reading: Reading, side: Side, hole: str, name: str, remedy: 
         message = f"`{text}` stands in the {name} only; what it matches has no place on the other side"
     else:
         message = f"`{text}` stands in the {name} only; it must be {remedy} or stand on both sides"
-    reading.add("unbalanced", message, where)
+    reading.add("unbalanced", message, where, *((NO_EXPRESSIONS,) if looks_like_an_expression(side.pattern.text) else ()))
 
 
 def _ids_of(token: object) -> tuple[str, ...]:
@@ -294,7 +298,7 @@ def _pattern(reading: Reading, scalar: Scalar, start: int, text: str, is_source:
         pattern = parse(text, reading.words(is_source))
     except PatternError as error:
         reading.spent += COST_OF_A_RANGE * (".." in text)
-        reading.add("bad-pattern", error.message, scalar.at(start + error.start, error.length))
+        reading.add("bad-pattern", error.message, scalar.at(start + error.start, error.length), *((error.hint,) if error.hint else ()))
         return None
     reading.spent += sum(len(token.words) for token in pattern.tokens if isinstance(token, Choice))
     if reading.spent > MOST_WORDS:

@@ -94,7 +94,8 @@ def _read_text(draft: Draft, text: str, path: str, including: tuple[str, ...], r
         read = SECTIONS.get(key.text)
         if read is None:
             near = nearest(key.text, (*SECTIONS, "include"))
-            draft.reading.add("unknown-section", f"`{key.text}` is no section of a rule file", key.where, *_did_you_mean(near))
+            names = f"the sections are {', '.join((*SECTIONS, 'include'))}"
+            draft.reading.add("unknown-section", f"`{key.text}` is no section of a rule file", key.where, *_did_you_mean(near), names)
         else:
             read(draft, node, lambda inner: resolve(path, inner))
     included = root.get("include")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from ckpt_tool.errors import Location, Problem
+from ckpt_tool.keys.quoting import arrows
 from ckpt_tool.mapping.read_condition import read_condition
 from ckpt_tool.mapping.read_param import integer, read_param
 from ckpt_tool.mapping.read_rule import Reading, read_fit, read_rule, read_selector
@@ -60,13 +61,13 @@ Resolve = Callable[[str], str]
 
 
 def _read_rules(draft: Draft, node: Node, _: Resolve) -> None:
-    for item in _items(draft, node, "rules"):
+    for item in _rule_items(draft, node, "rules"):
         read_mapped(draft, item)
 
 
 def _read_optional(draft: Draft, node: Node, _: Resolve) -> None:
     """Rules that may match nothing, and `{drop: PATTERN}` and `{keep: PATTERN}`, which may too."""
-    for item in _items(draft, node, "optional"):
+    for item in _rule_items(draft, node, "optional"):
         name, value = item.entries[0] if isinstance(item, Mapping) and len(item.entries) == 1 else (None, None)
         if name and name.text in ("drop", "keep") and isinstance(value, Scalar):
             selector = read_selector(draft.reading, value, is_source=name.text == "drop")
@@ -77,7 +78,7 @@ def _read_optional(draft: Draft, node: Node, _: Resolve) -> None:
 
 
 def _read_also(draft: Draft, node: Node, _: Resolve) -> None:
-    for item in _items(draft, node, "also"):
+    for item in _rule_items(draft, node, "also"):
         rule = read_rule(draft.reading, item)
         if rule and not rule.sources:
             draft.reading.add("bad-rule", "a rule of `also:` has a source, which other rules may take", rule.where)
@@ -134,7 +135,8 @@ def _read_tables(draft: Draft, node: Node, _: Resolve) -> None:
                 draft.reading.add("bad-table", "a table gives one text for each text", right.where)
             elif right.text in firsts:
                 message = f"`{right.text}` stands for `{firsts[right.text]}` and for `{left.text}`; a table is one-to-one"
-                draft.reading.add("bad-table", message, right.where)
+                way = "write two rules where a file has one of them; both become one by an op that joins, as in `{a,b} -> c: {concat: 0}`"
+                draft.reading.add("bad-table", message, right.where, way)
             else:
                 rows[left.text], firsts[right.text] = right.text, left.text
         if len(draft.reading.problems) == before and (not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.text) or not rows):
@@ -215,15 +217,31 @@ SECTIONS: dict[str, Callable[[Draft, Node, Resolve], None]] = {
 
 
 def _items(draft: Draft, node: Node, section: str) -> tuple[Node, ...]:
-    if isinstance(node, Sequence):
-        most = MOST_BLOCKS if section == "when" else MOST_RULES
-        if len(node.items) > most:
-            draft.reading.add("too-many-rules", f"more than {most:,} lines in `{section}:`", node.items[most].where)
-            return ()
-        return node.items
-    if not (isinstance(node, Scalar) and node.text in ("", "~", "null")):
+    """The lines of a section; a text alone is a list of one."""
+    if isinstance(node, Scalar) and (section != "when" or node.text in ("", "~", "null")):
+        return () if node.text in ("", "~", "null") else (node,)
+    if not isinstance(node, Sequence):
         draft.reading.add("bad-section", f"`{section}:` is a list", node.where)
-    return ()
+        return ()
+    most = MOST_BLOCKS if section == "when" else MOST_RULES
+    if len(node.items) > most:
+        draft.reading.add("too-many-rules", f"more than {most:,} lines in `{section}:`", node.items[most].where)
+        return ()
+    return node.items
+
+
+def _rule_items(draft: Draft, node: Node, section: str) -> tuple[Node, ...]:
+    """The rules of a section; of a mapping, each entry is one: `SOURCE -> TARGET: OPS` without its dash."""
+    if not isinstance(node, Mapping):
+        return _items(draft, node, section)
+    if node.get("from") or node.get("to"):
+        return (node,)
+    if not any(arrows(name.text) for name, _ in node.entries):
+        way = next((f"write `- {name.text} -> {value.text}`" for name, value in node.entries if isinstance(value, Scalar)), None)
+        draft.reading.add("bad-section", f"`{section}:` is a list", node.where, *((way,) if way else ()))
+        return ()
+    entries = (Mapping((entry,), entry[0].line, entry[0].column, False, node.source) for entry in node.entries)
+    return _items(draft, Sequence(tuple(entries), node.line, node.column, False, node.source), section)
 
 
 def texts_of(draft: Draft, node: Node, section: str) -> list[Scalar]:

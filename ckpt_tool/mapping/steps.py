@@ -14,7 +14,7 @@ from ckpt_tool.mapping.parts import with_parts, with_target_sizes, with_words, w
 from ckpt_tool.mapping.plan import Origin, Step
 from ckpt_tool.mapping.rules import Rule, RuleSet, Side
 from ckpt_tool.ops import Form, Init, OpError, infer_chain
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, counted
 
 MOST_OUTPUTS = 100_000
 """Keys that one group of tensors may become."""
@@ -107,7 +107,8 @@ def _add_renames(building: _Building, rule: Rule, claims: Sequence[Claim]) -> No
 
 
 def _op_problem(rule: Rule, error: OpError, keys: Sequence[str]) -> Problem:
-    return Problem("bad-op", str(error), rule.where, (f"for `{keys[0]}`" + (f" and {len(keys) - 1} more" if len(keys) > 1 else ""),))
+    keyed = f"for `{keys[0]}`" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+    return Problem("bad-op", str(error), rule.where, (keyed, *((error.hint,) if error.hint else ())))
 
 
 def _add_groups(building: _Building, rule: Rule, claims: Sequence[Claim]) -> None:
@@ -195,7 +196,7 @@ def _add_group(building: _Building, rule: Rule, members: tuple[Claim, ...], size
         results = infer_chain(ops, forms)
         outputs = _outputs(rule, [_completed(each, len(results), len(rule.targets)) for each in domains], binding)
         if len(outputs) != len(results):
-            raise OpError(f"the ops give {len(results)} tensors for {len(outputs)} keys")
+            raise OpError(f"the ops give {counted(len(results), 'tensor')} for {counted(len(outputs), 'key')}")
     except OpError as error:
         building.problems.append(_op_problem(rule, error, inputs))
     except ValueError as error:

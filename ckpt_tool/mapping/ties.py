@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from ckpt_tool.keys import Fold, fold
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.ops import Op
+from ckpt_tool.tensors import Catalog, counted
 
 MOST_NOTES = 20
 
@@ -30,29 +32,42 @@ def tied_with(catalog: Catalog, mapped: Iterable[str], free: Iterable[str]) -> d
 
 
 def tie_notes(plan: Plan) -> list[str]:
-    """What is said of keys that are one tensor in the target, and don't get one value."""
-    notes = list(_notes(plan)) if plan.target is not None else []
-    more = len(notes) - MOST_NOTES
-    return [*notes[:MOST_NOTES], f"{more} more tied keys of the target don't get what they are tied to"] if more > 0 else notes
+    """What is said of keys that are one tensor in the target, and don't get one value: one line a pattern."""
+    facts = dict(_facts(plan)) if plan.target is not None else {}
+    folds = fold({key: is_kept for key, (is_kept, _) in facts.items()}, plan.target or ()) if facts else []
+    notes = [_note(one, *facts[one.keys[0]]) for one in folds]
+    more = sum(len(one.keys) for one in folds[MOST_NOTES:])
+    verb, them = ("does", "it") if more == 1 else ("do", "them")
+    ends = f"{counted(more, 'more tied key')} of the target {verb} not get what the target ties {them} to"
+    return [*notes[:MOST_NOTES], ends] if more else notes
 
 
-def _notes(plan: Plan) -> Iterator[str]:
+def _facts(plan: Plan) -> Iterator[tuple[str, tuple[bool, str]]]:
+    """Keys that don't get what they are tied to: whether each is kept, and the first key of its tensor that is mapped."""
     assert plan.target is not None
     kept = frozenset(plan.kept)
     for group in ties(plan.target).values():
         mapped = [key for key in group if key in plan.producers]
-        for key in group if mapped else ():
-            if key in kept:
-                fact = f"`{key}` is kept, but the target ties it to `{mapped[0]}`, which is mapped"
-                yield f"{fact}: a model that ties them has what is loaded last"
-        for key in mapped[1:]:
-            if value_of(plan, key) != value_of(plan, mapped[0]):
-                fact = f"`{key}` is mapped from elsewhere than `{mapped[0]}`, which the target ties it to"
-                yield f"{fact}: a model that ties them has what is loaded last"
+        yield from ((key, (True, mapped[0])) for key in group if mapped and key in kept)
+        yield from ((key, (False, mapped[0])) for key in mapped[1:] if value_of(plan, key) != value_of(plan, mapped[0]))
 
 
-def value_of(plan: Plan, key: str) -> object:
-    """Equal for two keys that are sure to get the same value."""
+def _note(one: Fold, is_kept: bool, other: str) -> str:
+    end = "a model that ties them has what is loaded last"
+    if len(one.keys) > 1:
+        fact = (
+            "are kept, but the target ties them to keys that are mapped"
+            if is_kept
+            else "are mapped from elsewhere than the keys that the target ties them to"
+        )
+        return f"`{one.pattern}` ({len(one.keys)}) {fact}: {end}"
+    if is_kept:
+        return f"`{one.pattern}` is kept, but the target ties it to `{other}`, which is mapped: {end}"
+    return f"`{one.pattern}` is mapped from elsewhere than `{other}`, which the target ties it to: {end}"
+
+
+def value_of(plan: Plan, key: str) -> tuple[tuple[str, ...], tuple[Op, ...], int]:
+    """Equal for two keys that are sure to get the same value, but for what a fit takes from each one's own."""
     step: Step = plan.producers[key][0]
     inputs = tuple(plan.source[name].same_as or name for name in step.inputs)
     is_one_for_all = len(step.outputs) == 1 or any(op.name == "copy" for op in step.ops)

@@ -6,6 +6,7 @@ keys, several documents, and depth or size beyond the limits are refused.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -83,6 +84,7 @@ class Mapping:
 
 Node = Scalar | Sequence | Mapping
 
+HALF_QUOTED = "quotation marks go around the whole rule: `'SOURCE -> TARGET'`"
 QUOTES = "a text that begins with `*`, `{` or `&`, or that stands inside `[…]`, needs quotes"
 
 
@@ -181,4 +183,6 @@ def _as_rule_file_error(error: yaml.YAMLError, source: Source) -> RuleFileError:
     line = source.lines[mark.line] if mark.line < len(source.lines) else ""
     is_unquoted = "*" in line or "{" in line or "[" in line
     hint = "indent with spaces: YAML has no tabs" if line[mark.column : mark.column + 1] == "\t" else QUOTES if is_unquoted else None
+    if re.search(r"""['"]\s*(->|→)""", line):
+        hint = HALF_QUOTED
     return _error(source.at(mark.line, mark.column), f"is no YAML: {fact}", hint)

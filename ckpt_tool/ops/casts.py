@@ -4,25 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import frexp
 from typing import TYPE_CHECKING, ClassVar
 
 from ckpt_tool.ops.op import Form, Inverse, Op, OpError
 from ckpt_tool.tensors import DType
-from ckpt_tool.torch_bridge import DTYPES, torch_dtype
+from ckpt_tool.torch_bridge import DTYPES, TORCH_NAMES, torch_dtype
 
 if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
-SIGNIFICAND_BITS = {
-    DType.F64: 53, DType.F32: 24, DType.BF16: 8, DType.F16: 11, DType.F8_E4M3: 4, DType.F8_E5M2: 3, DType.F8_E4M3FNUZ: 4,
-    DType.F8_E5M2FNUZ: 3, DType.F8_E8M0: 1,
-}  # fmt: skip
-"""Bits of precision, the implicit one included (IEEE 754; OCP 8-bit floating point specification)."""
-LARGEST = {
-    DType.F16: 65504.0, DType.F8_E4M3: 448.0, DType.F8_E5M2: 57344.0, DType.F8_E4M3FNUZ: 240.0, DType.F8_E5M2FNUZ: 57344.0,
-}  # fmt: skip
-_EXPONENT_BITS = {DType.F64: 11, DType.F32: 8, DType.BF16: 8, DType.F16: 5, DType.F8_E4M3: 4, DType.F8_E5M2: 5, DType.F8_E8M0: 8}
+
+@dataclass(frozen=True, slots=True)
+class FloatFormat:
+    """What a type of floating-point numbers can hold: `bits` of precision (the implicit one included), powers of two, special values.
+
+    `smallest` is the exponent of the smallest normal number, and `step` that of the distance of the numbers below it. `nans` is how
+    many NaNs there are, `sign` whether there are negative numbers.
+    """
+
+    bits: int
+    smallest: int
+    step: int
+    largest: float
+    nans: int
+    has_infinity: bool = True
+    has_negative_zero: bool = True
+    has_zero: bool = True
+    sign: bool = True
+
+
+def _ieee(exponent: int, fraction: int) -> FloatFormat:
+    """A type in which the largest exponent is that of infinity and NaNs (IEEE 754)."""
+    bias = (1 << (exponent - 1)) - 1
+    largest = (2 - 2.0**-fraction) * 2.0**bias
+    return FloatFormat(fraction + 1, 1 - bias, 1 - bias - fraction, largest, 2 * ((1 << fraction) - 1))
+
+
+FLOATS = {
+    DType.F64: _ieee(11, 52),
+    DType.F32: _ieee(8, 23),
+    DType.F16: _ieee(5, 10),
+    DType.BF16: _ieee(8, 7),
+    DType.F8_E5M2: _ieee(5, 2),
+    DType.F8_E4M3: FloatFormat(4, -6, -9, 448.0, 2, has_infinity=False),
+    DType.F8_E4M3FNUZ: FloatFormat(4, -7, -10, 240.0, 1, has_infinity=False, has_negative_zero=False),
+    DType.F8_E5M2FNUZ: FloatFormat(3, -15, -17, 57344.0, 1, has_infinity=False, has_negative_zero=False),
+    DType.F8_E8M0: FloatFormat(1, -127, -127, 2.0**127, 1, False, has_negative_zero=False, has_zero=False, sign=False),
+}
+"""IEEE 754; OCP 8-bit floating point specification (E4M3, E5M2), OCP Microscaling (E8M0); arXiv 2206.02915 (FNUZ).
+
+F4 and F6 are missing: torch calculates nothing with them.
+"""
+KEEP_NANS = {(DType.BF16, DType.F32), (DType.F8_E4M3, DType.F32)}
+"""Casts that keep each of several NaNs apart: the one appends zeros, the other has two, one of each sign."""
 
 
 def dtype_named(value: object, op: str) -> DType:
@@ -37,28 +73,67 @@ def dtype_named(value: object, op: str) -> DType:
 
 
 def losses(given: DType, wanted: DType) -> str | None:
-    """What a cast loses, in words; None for one that keeps every value."""
+    """What a cast loses, in words; None for one that keeps every value, NaNs included."""
     if given is wanted:
         return None
-    ours, theirs = SIGNIFICAND_BITS.get(given), SIGNIFICAND_BITS.get(wanted)
-    if ours and theirs:
-        parts = [f"keeps {theirs} of {ours} significand bits"] if theirs < ours else []
-        if wanted in LARGEST and _EXPONENT_BITS.get(given, 0) >= _EXPONENT_BITS.get(wanted, 0):
-            parts.append(f"overflows above {LARGEST[wanted]:g}")
-        return f"{given.value} to {wanted.value} {' and '.join(parts)}" if parts else None
-    if theirs and not given.is_complex:
-        digits = given.bits - (given.value[0] == "I")
-        return None if digits <= theirs else f"{given.value} to {wanted.value} is exact up to 2^{theirs} only"
-    if given is DType.BOOL and not wanted.is_complex:
-        return None
-    if (
-        given.value[0] in "IU"
-        and wanted.value[0] in "IU"
-        and given.bits < wanted.bits
-        and (given.value[0] == "U" or wanted.value[0] == "I")
-    ):
-        return None
-    return f"{given.value} to {wanted.value} can't hold every value"
+    *others, last = _losses(given, wanted) or [""]
+    lost = " and ".join([", ".join(others), last] if others else [last])
+    return f"{given.value} to {wanted.value} {lost}" if lost else None
+
+
+def _losses(given: DType, wanted: DType) -> list[str]:
+    if given.is_complex or wanted.is_complex:
+        if given.is_complex and not wanted.is_complex:
+            return ["drops the imaginary part"]
+        return _losses(PARTS.get(given, given), PARTS[wanted]) if PARTS.get(given, given) is not PARTS[wanted] else []
+    if given in FLOATS and wanted in FLOATS:
+        return _of_floats(FLOATS[given], FLOATS[wanted]) or _of_nans(given, wanted)
+    if wanted in FLOATS:
+        return _of_integers(given, FLOATS[wanted])
+    if given is DType.BOOL or _holds_integers(given, wanted):
+        return []
+    return ["can't hold every value"]
+
+
+PARTS = {DType.C32: DType.F16, DType.C64: DType.F32, DType.C128: DType.F64}
+"""What complex numbers consist of."""
+
+
+def _of_floats(ours: FloatFormat, theirs: FloatFormat) -> list[str]:
+    """What becomes of numbers and infinity. Bits that are lost tell of small numbers too."""
+    is_rounded = theirs.bits < ours.bits
+    parts = [f"keeps {theirs.bits} of {ours.bits} significand bits"] if is_rounded else []
+    if frexp(ours.largest)[1] > frexp(theirs.largest)[1] or (ours.largest > theirs.largest and not is_rounded):
+        parts.append(f"overflows above {theirs.largest:g}")
+    elif ours.has_infinity and not theirs.has_infinity:
+        parts.append("has no infinity")
+    if ours.step < theirs.step and not is_rounded:
+        parts.append(f"loses precision below 2^{theirs.smallest}")
+    if ours.has_zero and not theirs.has_zero:
+        parts.append("has neither 0 nor negative numbers")
+    elif ours.has_negative_zero and not theirs.has_negative_zero:
+        parts.append("has no negative zero")
+    return parts
+
+
+def _of_nans(given: DType, wanted: DType) -> list[str]:
+    """What becomes of NaNs where every number survives: which of several comes out is not the same on every machine."""
+    is_kept = FLOATS[given].nans == 1 or (given, wanted) in KEEP_NANS
+    return [] if is_kept else ["keeps every number, but may give a NaN other bits"]
+
+
+def _of_integers(given: DType, theirs: FloatFormat) -> list[str]:
+    digits = given.bits - (given.value[0] == "I") if given is not DType.BOOL else 1
+    if not theirs.has_zero:
+        return ["has neither 0 nor negative numbers"]
+    if digits <= theirs.bits and 2.0**digits <= theirs.largest:
+        return []
+    return [f"is exact up to 2^{theirs.bits} only"]
+
+
+def _holds_integers(given: DType, wanted: DType) -> bool:
+    is_wider = given.value[0] in "IU" and wanted.value[0] in "IU" and given.bits < wanted.bits
+    return is_wider and (given.value[0] == "U" or wanted.value[0] == "I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +151,13 @@ class Cast(Op):
         return self.dtype.value
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        for form in inputs:
+            if form.dtype is not self.dtype and (odd := next((d for d in (form.dtype, self.dtype) if not can_cast(d)), None)):
+                raise OpError(f"`cast` of {form.dtype.value} to {self.dtype.value}: torch calculates nothing with {odd.value}")
         return tuple(Form(self.dtype, form.shape) for form in inputs)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [tensor.to(torch_dtype(self.dtype)) for tensor in inputs]
-
-    def loses(self, given: DType) -> str | None:
-        return losses(given, self.dtype)
 
     def invert(self) -> Inverse:
         return Inverse((), "numeric", "the inverse needs the source's dtype; an inverse of a concrete plan knows it")
@@ -91,5 +166,17 @@ class Cast(Op):
         given = {form.dtype for form in inputs}
         if len(given) > 1:
             return Inverse((), "lossy", "the tensors have different dtypes")
-        loss = self.loses(next(iter(given)))
-        return Inverse((Cast(given.pop()),), "numeric" if loss else "exact", loss or "")
+        dtype = given.pop()
+        if dtype in FLOATS and self.dtype in FLOATS and not _of_floats(FLOATS[dtype], FLOATS[self.dtype]):
+            is_exact = dtype is self.dtype or FLOATS[dtype].nans == 1
+            return Inverse((Cast(dtype),), *(("exact", "") if is_exact else ("exact with a check", NO_NANS)))
+        loss = losses(dtype, self.dtype)
+        return Inverse((Cast(dtype),), "numeric" if loss else "exact", loss or "")
+
+
+NO_NANS = "every number comes back, a NaN maybe with other bits"
+
+
+def can_cast(dtype: DType) -> bool:
+    """Whether torch converts numbers to and from this type."""
+    return dtype in TORCH_NAMES and dtype is not DType.F4

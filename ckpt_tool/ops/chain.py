@@ -80,10 +80,10 @@ class Each(Op):
         )
 
     def _inverted(self, inverses: Mapping[str, Inverse]) -> Inverse:
-        weakest = _weakest(list(inverses.values()))
+        worst = weakest(list(inverses.values()))
         if any(not each.ops for each in inverses.values()):
-            return Inverse((), weakest.verdict, weakest.why)
-        return Inverse((replace(self, chains=tuple((word, each.ops) for word, each in inverses.items())),), weakest.verdict, weakest.why)
+            return worst
+        return replace(worst, ops=(replace(self, chains=tuple((word, each.ops) for word, each in inverses.items())),))
 
 
 OPS: dict[str, type[Op]] = {
@@ -167,16 +167,25 @@ def invert_chain(ops: Sequence[Op], forms: Sequence[Form] | None = None) -> Inve
     The verdict is that of the weakest link. A link without an inverse leaves the whole without ops.
     """
     inverses: list[Inverse] = []
+    is_last = True
     for op in ops:
-        inverses.append(op.invert() if forms is None else op.invert_for(forms))
+        inverses.append(_of_parts(op.invert() if forms is None else op.invert_for(forms), is_last))
+        is_last = is_last and not op.collects and not op.produces
         forms = None if forms is None else op.infer(forms)
-    weakest = _weakest(inverses)
+    worst = weakest(inverses)
     if any(not each.ops for each in inverses):
-        return weakest
-    return replace(weakest, ops=tuple(op for each in reversed(inverses) for op in each.ops))
+        return worst
+    return replace(worst, ops=tuple(op for each in reversed(inverses) for op in each.ops))
 
 
-def _weakest(inverses: Sequence[Inverse]) -> Inverse:
+def _of_parts(inverse: Inverse, is_last: bool) -> Inverse:
+    """The inverse of one link: of a `split`, only the last one's parts are counted by keys, and have the sizes of the target's."""
+    if not is_last and any(isinstance(op, Split) and op.is_as_target for op in inverse.ops):
+        return Inverse((), inverse.verdict, "the inverse needs the parts' sizes; an inverse of a concrete plan knows them")
+    return replace(inverse, ops=tuple(op.shortened() if isinstance(op, Split) and is_last else op for op in inverse.ops))
+
+
+def weakest(inverses: Sequence[Inverse]) -> Inverse:
     """The worst verdict, with every reason, and no ops."""
-    weakest = max(inverses, key=lambda each: get_args(Verdict).index(each.verdict), default=Inverse((), "exact"))
-    return Inverse((), weakest.verdict, "; ".join(dict.fromkeys(each.why for each in inverses if each.why)))
+    worst = max(inverses, key=lambda each: get_args(Verdict).index(each.verdict), default=Inverse((), "exact"))
+    return Inverse((), worst.verdict, "; ".join(dict.fromkeys(each.why for each in inverses if each.why)))

@@ -96,7 +96,7 @@ class Pad(Op):
         return cls(number(given.get("dim", 0), cls.name, "dim"), sizes[0], sizes[1], value)
 
     def argument(self) -> object:
-        value = {} if self.value == 0 else {"value": self.value}
+        value = {} if str(self.value) in ("0", "0.0") else {"value": self.value}
         return {"dim": self.dim, "before": self.before, "after": self.after, **value}
 
     def parameters(self) -> frozenset[str]:

@@ -28,7 +28,6 @@ class Fit(Op):
     One that `needs_target` gets the target's own tensor beside the source's.
     """
 
-    needs_target: ClassVar[bool] = False
     form: Form | None = None
 
     @classmethod
@@ -37,8 +36,16 @@ class Fit(Op):
             raise OpError(f"`{cls.name}` has no argument")
         return cls()
 
+    @property
+    def needs_target(self) -> bool:
+        return False
+
     def with_form(self, form: Form) -> Self:
         return replace(self, form=form)
+
+    def settled(self, source: Shape) -> Self:
+        """The fit with all numbers that the shape of the source's tensor tells. Raises OpError."""
+        return self
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         if self.form is None or len(inputs) != 1:
@@ -73,51 +80,86 @@ class ResizeGrid(Fit):
 
     The grid is interpolated (bicubic, antialiased), the prefix stays: ViT (arXiv 2010.11929, section 3.2), as timm's
     `resample_abs_pos_embed`. Grids are square, and the prefix what makes them so on both sides, unless they are given.
+    A target with `new_prefix` tokens gets as many of the source's, from the first; what is missing stays its own.
     """
 
     name: ClassVar[str] = "resize_grid"
     prefix: int | None = None
     grid: tuple[int, int] | None = None
     new_grid: tuple[int, int] | None = None
+    new_prefix: int | None = None
 
     @classmethod
     def parse(cls, argument: object) -> Self:
-        given = fields({} if argument is None else argument, cls.name, ("prefix", "grid", "new_grid"))
-        prefix = number(given["prefix"], cls.name, "prefix") if "prefix" in given else None
-        return cls(None, prefix, _sizes(given.get("grid"), cls.name, "grid"), _sizes(given.get("new_grid"), cls.name, "new_grid"))
+        given = fields({} if argument is None else argument, cls.name, ("prefix", "grid", "new_grid", "new_prefix"))
+        counts = {field: number(given[field], cls.name, field) for field in ("prefix", "new_prefix") if field in given}
+        if negative := [field for field, count in counts.items() if count < 0]:
+            raise OpError(f"`resize_grid`: `{negative[0]}` is at least 0")
+        grid, new_grid = (_sizes(given.get(field), cls.name, field) for field in ("grid", "new_grid"))
+        return cls(None, counts.get("prefix"), grid, new_grid, counts.get("new_prefix"))
 
     def argument(self) -> object:
         given = {"prefix": self.prefix, "grid": self.grid and list(self.grid), "new_grid": self.new_grid and list(self.new_grid)}
+        given["new_prefix"] = self.new_prefix
         return {name: value for name, value in given.items() if value is not None} or None
 
-    def check(self, source: Shape, target: Shape) -> None:
-        self._grids(source, target)
+    @property
+    def needs_target(self) -> bool:
+        return self.new_prefix is not None and (self.prefix is None or self.new_prefix > self.prefix)
 
-    def _grids(self, source: Shape, target: Shape) -> tuple[int, tuple[int, int], tuple[int, int]]:
-        """The number of prefix tokens, the source's grid and the target's."""
+    def settled(self, source: Shape) -> Self:
+        prefix, new_prefix = self._prefixes(source, self._target())
+        return replace(self, prefix=prefix, new_prefix=None if new_prefix == prefix else new_prefix)
+
+    def check(self, source: Shape, target: Shape) -> None:
+        self._prefixes(source, target)
+
+    def _prefixes(self, source: Shape, target: Shape) -> tuple[int, int]:
+        """How many tokens stand before the source's grid, and before the target's."""
         if len(source) != len(target) or len(source) not in (2, 3) or source[-1] != target[-1] or (len(source) == 3 and source[0] != 1):
             raise OpError(f"`resize_grid` of {shape_text(source)} to {shape_text(target)}: only the number of positions may differ")
-        count, wanted = source[-2], target[-2]
-        choices = range(MOST_PREFIX_TOKENS + 1) if self.prefix is None else (self.prefix,)
-        fitting = [p for p in choices if _is_grid(count - p, self.grid) and _is_grid(wanted - p, self.new_grid)]
+        fitting = [pair for pair in self.choices(source, target) if self.new_prefix is not None or pair[0] == pair[1]]
         if len(fitting) != 1:
-            reason = "no number of prefix tokens leaves" if not fitting else f"{fitting[0]} and {fitting[1]} prefix tokens both leave"
-            raise OpError(
-                f"`resize_grid` of {count} positions to {wanted}: {reason} a grid on both sides; give `prefix`, `grid`, `new_grid`"
-            )
-        prefix = fitting[0]
-        return prefix, self.grid or _square(count - prefix), self.new_grid or _square(wanted - prefix)
+            raise OpError(f"`resize_grid` of {source[-2]} positions to {target[-2]}: {self._why_not(source, target, fitting)}")
+        return fitting[0]
+
+    def choices(self, source: Shape, target: Shape) -> list[tuple[int, int]]:
+        """All numbers of tokens before the source's and before the target's grid that leave grids, as far as they are not given."""
+        every = range(MOST_PREFIX_TOKENS + 1)
+        ours = [p for p in (every if self.prefix is None else (self.prefix,)) if _is_grid(source[-2] - p, self.grid)]
+        theirs = [p for p in (every if self.new_prefix is None else (self.new_prefix,)) if _is_grid(target[-2] - p, self.new_grid)]
+        return [(prefix, new) for prefix in ours for new in theirs]
+
+    def _why_not(self, source: Shape, target: Shape, fitting: Sequence[tuple[int, int]]) -> str:
+        if fitting:
+            return f"{fitting[0][0]} and {fitting[1][0]} prefix tokens both leave a grid on both sides; give `prefix`, `grid`, `new_grid`"
+        choices = self.choices(source, target)
+        if len(choices) == 1:
+            way = f"`{{prefix: {choices[0][0]}, new_prefix: {choices[0][1]}}}` does"
+        else:
+            way = "give `prefix`, `new_prefix`, `grid`, `new_grid`"
+        return f"no number of prefix tokens leaves a grid on both sides; {way}"
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         import torch
 
-        (table,) = inputs
-        prefix, grid, new_grid = self._grids(tuple(table.shape), self._target())
-        flat = table.reshape(table.shape[-2], table.shape[-1])
-        image = flat[prefix:].float().reshape(1, *grid, -1).permute(0, 3, 1, 2)
+        table = inputs[0]
+        prefix, new_prefix = self._prefixes(tuple(table.shape), self._target())
+        flat = table.reshape(-1, table.shape[-1])
+        tokens = [flat[: min(prefix, new_prefix)]]
+        if new_prefix > prefix:
+            tokens.append(inputs[1].reshape(-1, table.shape[-1])[prefix:new_prefix].to(table.dtype))
+        return [torch.cat([*tokens, self._resized(flat[prefix:], new_prefix)]).reshape(self._target())]
+
+    def _resized(self, positions: torch.Tensor, new_prefix: int) -> torch.Tensor:
+        import torch
+
+        grid, new_grid = self.grid or _square(len(positions)), self.new_grid or _square(self._target()[-2] - new_prefix)
+        if grid == new_grid:
+            return positions
+        image = positions.float().reshape(1, *grid, -1).permute(0, 3, 1, 2)
         resized = torch.nn.functional.interpolate(image, size=new_grid, mode="bicubic", antialias=True)
-        positions = resized.permute(0, 2, 3, 1).reshape(-1, table.shape[-1]).to(table.dtype)
-        return [torch.cat([flat[:prefix], positions]).reshape(self._target())]
+        return resized.permute(0, 2, 3, 1).reshape(-1, positions.shape[-1]).to(positions.dtype)
 
 
 def _square(count: int) -> tuple[int, int]:
@@ -246,7 +288,10 @@ class Rows(Fit):
     """Classes or words: the rows that both have are the source's, the others the target's fresh ones."""
 
     name: ClassVar[str] = "rows"
-    needs_target: ClassVar[bool] = True
+
+    @property
+    def needs_target(self) -> bool:
+        return True
 
     def check(self, source: Shape, target: Shape) -> None:
         if not source or len(source) != len(target) or source[1:] != target[1:]:
@@ -265,7 +310,10 @@ class Fresh(Fit):
     """The target keeps its own value; what would have come is left behind."""
 
     name: ClassVar[str] = "fresh"
-    needs_target: ClassVar[bool] = True
+
+    @property
+    def needs_target(self) -> bool:
+        return True
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [inputs[-1]]

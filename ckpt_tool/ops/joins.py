@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ckpt_tool.ops.bits import moved
 from ckpt_tool.ops.op import Form, Inverse, Op, OpError, axis_of, axis_word, bound, fields, names_in, number, resolved, runs, whole
-from ckpt_tool.tensors import Shape, shape_text
+from ckpt_tool.tensors import Shape, counted, shape_text
 
 if TYPE_CHECKING:
     import torch
@@ -52,10 +52,21 @@ class Along(Op):
 
 @dataclass(frozen=True, slots=True)
 class Concat(Along):
-    """Tensors one after the other along a dimension."""
+    """Tensors one after the other along a dimension; `equal` ones must be of one size, which lets `split` undo it anywhere."""
 
     name: ClassVar[str] = "concat"
     collects = True
+    equal: bool = False
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        given = fields(argument, cls.name, ("dim", "equal"), "dim")
+        if not isinstance(equal := given.get("equal", False), bool):
+            raise OpError("`concat`: `equal` is true or false")
+        return cls(number(given.get("dim", 0), cls.name, "dim"), equal=equal)
+
+    def argument(self) -> object:
+        return {"dim": self.dim, "equal": True} if self.equal else self.dim
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
         return tuple(self._joined(group) for group in _groups(inputs, self.parts, self.name))
@@ -66,6 +77,8 @@ class Concat(Along):
         for form in group:
             if len(form.shape) != len(shape) or _without(form.shape, axis) != _without(shape, axis):
                 raise OpError(f"`concat` along dimension {axis} of {shape_text(shape)} and {shape_text(form.shape)}")
+            if self.equal and form.shape != shape:
+                raise OpError(f"`concat` of equal parts, and they are {shape_text(shape)} and {shape_text(form.shape)}")
         return Form(group[0].dtype, (*shape[:axis], sum(form.shape[axis] for form in group), *shape[axis + 1 :]))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -75,7 +88,9 @@ class Concat(Along):
         return moved(inputs, lambda tensors: [torch.cat(tensors[i : i + size], self.dim) for i in range(0, len(tensors), size)])
 
     def invert(self) -> Inverse:
-        return Inverse((Split(self.dim, None, self.parts),), "exact", "the parts' sizes come from the target")
+        if self.equal:
+            return Inverse((Split(self.dim, None, self.parts),), "exact")
+        return Inverse((Split(self.dim, None, self.parts, is_as_target=True),), "exact with a check", OF_THE_TARGET)
 
     def invert_for(self, inputs: Sequence[Form]) -> Inverse:
         size = runs(len(inputs), self.parts, self.name)
@@ -85,27 +100,38 @@ class Concat(Along):
         return Inverse((Split(self.dim, sizes[0], size),), "exact")
 
 
+OF_THE_TARGET = "the parts are of the target's sizes, so there must be one; a concrete plan knows the sizes"
+
+
 @dataclass(frozen=True, slots=True)
 class Split(Op):
-    """A tensor in parts along a dimension: of the given sizes, of the target's, or equal ones."""
+    """A tensor in parts along a dimension: of the given sizes, of the target's, or equal ones.
+
+    One that `is_as_target` has no other sizes than the target's.
+    """
 
     name: ClassVar[str] = "split"
     produces = True
     dim: int = 0
     sizes: tuple[int | str, ...] | None = None
     parts: int | None = None
+    is_as_target: bool = False
 
     @classmethod
     def parse(cls, argument: object) -> Self:
         given = fields(argument, cls.name, ("dim", "sizes"), "dim")
-        sizes = given.get("sizes")
+        sizes, dim = given.get("sizes"), number(given.get("dim", 0), cls.name, "dim")
+        if sizes == "target":
+            return cls(dim, is_as_target=True)
         if sizes is not None and (not isinstance(sizes, list | tuple) or not sizes):
-            raise OpError("`split`: `sizes` is a list of whole numbers")
+            raise OpError("`split`: `sizes` is a list of whole numbers, or `target`")
         listed = tuple(whole(size, cls.name, "sizes") for size in sizes) if isinstance(sizes, list | tuple) else None
-        return cls(number(given.get("dim", 0), cls.name, "dim"), listed, len(listed) if listed else None)
+        return cls(dim, listed, len(listed) if listed else None)
 
     def argument(self) -> object:
-        return self.dim if self.sizes is None else {"dim": self.dim, "sizes": list(self.sizes)}
+        if self.sizes is not None:
+            return {"dim": self.dim, "sizes": list(self.sizes)}
+        return {"dim": self.dim, "sizes": "target"} if self.is_as_target else self.dim
 
     def parameters(self) -> frozenset[str]:
         return names_in(*(self.sizes or ()))
@@ -115,8 +141,12 @@ class Split(Op):
 
     def with_parts(self, parts: int) -> Self:
         if self.sizes is not None and len(self.sizes) != parts:
-            raise OpError(f"`split` into {len(self.sizes)} sizes for {parts} keys")
+            raise OpError(f"`split` into {counted(len(self.sizes), 'size')} for {counted(parts, 'key')}")
         return replace(self, parts=parts)
+
+    def shortened(self) -> Self:
+        """Without its sizes where they are equal: so many equal parts."""
+        return replace(self, sizes=None) if self.sizes and len(set(self.sizes)) == 1 else self
 
     def with_sizes(self, sizes: Sequence[int]) -> Self:
         return replace(self, sizes=tuple(sizes), parts=len(sizes))
@@ -135,8 +165,10 @@ class Split(Op):
             if sum(sizes) != length or min(sizes) < 0:
                 raise OpError(f"the sizes {' + '.join(map(str, sizes))} make {sum(sizes)}, not {length} ({shape_text(shape)})")
             return sizes
+        if self.is_as_target:
+            raise OpError("`split` has the target's sizes, and there is no target that tells them", "give a target, or `sizes: [64, 32]`")
         if not self.parts:
-            raise OpError("`split` does not know into how many parts")
+            raise OpError("`split` does not know into how many parts", "give `sizes`, or bounds to the number, as in `{i=0..2}`")
         if length % self.parts:
             raise OpError(f"{self.parts} parts do not divide {length} {axis_word(axis)} ({shape_text(shape)})")
         return [length // self.parts] * self.parts
@@ -192,7 +224,7 @@ class Unstack(Along):
         axis = axis_of(self.dim, len(form.shape), self.name)
         length = form.shape[axis]
         if self.parts is not None and self.parts != length:
-            raise OpError(f"`unstack` of {length} {axis_word(axis)} for {self.parts} keys ({shape_text(form.shape)})")
+            raise OpError(f"`unstack` of {length} {axis_word(axis)} for {counted(self.parts, 'key')} ({shape_text(form.shape)})")
         return [Form(form.dtype, _without(form.shape, axis))] * length
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -240,6 +272,7 @@ class Same(Alike):
     """Several tensors that must be equal, bit for bit, as one: undoes `copy`."""
 
     name: ClassVar[str] = "same"
+    checks_values: ClassVar[bool] = True
     collects = True
 
     def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:

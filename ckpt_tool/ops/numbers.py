@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from ckpt_tool.ops.casts import dtype_named
+from ckpt_tool.ops.casts import FLOATS, NO_NANS, dtype_named
 from ckpt_tool.ops.op import Form, Inverse, Op, OpError, axis_of, fields, number, runs
 from ckpt_tool.tensors import DType, Shape, shape_text
 from ckpt_tool.torch_bridge import DTYPES, torch_dtype
@@ -116,7 +116,18 @@ class Unary(Op):
         back = FUNCTIONS[self.function]
         if back is None:
             return Inverse((), "lossy", f"`{self.function}` gives one value for several")
-        return Inverse((replace(self, function=back),), "exact" if self.function == "neg" else "numeric")
+        if self.function == "neg":
+            return Inverse((self,), "exact with a check", f"of floating-point numbers {NO_NANS}; integers may not")
+        return Inverse((replace(self, function=back),), "numeric")
+
+    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+        if self.function != "neg":
+            return self.invert()
+        formats = {form.dtype: FLOATS.get(form.dtype) for form in inputs}
+        if self.compute is not None or not all(each and each.sign for each in formats.values()):
+            return Inverse((self,), "numeric", "not every number of its type, or that it is calculated in, has a negative one")
+        is_exact = all(dtype in (DType.F32, DType.F64) or (each and each.nans == 1) for dtype, each in formats.items())
+        return Inverse((self,), "exact") if is_exact else Inverse((self,), "exact with a check", NO_NANS)
 
 
 @dataclass(frozen=True, slots=True)

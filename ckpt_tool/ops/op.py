@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ckpt_tool.tensors import DType, Shape, shape_text
+from ckpt_tool.tensors import DType, Shape, counted, shape_text
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,11 @@ Labels = tuple[frozenset[str], ...]
 
 
 class OpError(ValueError):
-    """An op that can't be understood, or that doesn't fit the tensors it is given; the caller knows the place."""
+    """An op that can't be understood, or that doesn't fit the tensors it is given; the caller knows the place, `hint` the way out."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Op(ABC):
     """
 
     name: ClassVar[str]
+    checks_values: ClassVar[bool] = False
+    """Whether only the values can tell that the op doesn't fit."""
 
     @classmethod
     @abstractmethod
@@ -153,7 +159,7 @@ def runs(count: int, parts: int | None, op: str) -> int:
     """How many tensors make one; they must come out even."""
     size = count if parts is None else parts
     if not size or count % size:
-        raise OpError(f"`{op}` takes {size} tensors at a time, and there are {count}")
+        raise OpError(f"`{op}` takes {counted(size, 'tensor')} at a time, and there {'is' if count == 1 else 'are'} {count}")
     return size
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.torch_bridge import is_distributed, memory_of
+from ckpt_tool.torch_bridge import identity_of, is_distributed, is_wrapper, local_part, memory_of
 
 if TYPE_CHECKING:
     import torch
@@ -20,15 +20,16 @@ class Tensors:
     def __init__(self, module: nn.Module) -> None:
         self._name = type(module).__name__
         self._by_key: Mapping[str, torch.Tensor] = module.state_dict(keep_vars=True)
-        self._places: dict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
-        """Where a tensor of the meta device is to be replaced: every module and name that has it."""
-        self._memory = set()
+        self._places: dict[object, list[tuple[nn.Module, str]]] = defaultdict(list)
+        """Where a tensor of the meta device is to be replaced: every module and name that has it, or has it as another object."""
+        self._views: dict[object, set[object]] = defaultdict(set)
+        """The ways in which the module's tensors see each storage."""
         for owner in module.modules():
             for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
                 if tensor is not None:
-                    self._memory.add(memory_of(tensor))
+                    self._views[memory_of(tensor)].add(identity_of(tensor))
                     if tensor.is_meta:
-                        self._places[id(tensor)].append((owner, name))
+                        self._places[identity_of(tensor)].append((owner, name))
 
     def __getitem__(self, key: str) -> torch.Tensor:
         return self._by_key[key]
@@ -44,30 +45,70 @@ class Tensors:
     def _obstacle(self, tensor: torch.Tensor) -> tuple[str, str] | None:
         import torch
 
-        if memory_of(tensor) not in self._memory:
+        if is_wrapper(local_part(tensor)):
+            return f"is a {type(tensor).__name__}, which only its own class can fill", "load before the model is quantised or wrapped"
+        if memory_of(tensor) not in self._views:
             fact = "is made anew whenever the state dict is asked for, so that what is written to it is lost"
             return fact, "load before the model is sharded, quantised or wrapped"
         if tensor.is_inference() and not torch.is_inference_mode_enabled():
             return "was made in inference mode, and can't be written", "build the model outside of torch.inference_mode()"
         if not is_distributed(tensor) and any(size > 1 and step == 0 for size, step in zip(tensor.shape, tensor.stride(), strict=True)):
             return "is an expanded tensor, whose elements are one in memory", "give the model a tensor of its own: `.expand(…).clone()`"
+        if tensor.is_meta and len(self._views[memory_of(tensor)]) > 1:
+            fact = "lies over other tensors of the model, which can't be kept up where there is no memory yet"
+            return fact, "build the model on a device, not on meta"
         return None
 
-    def fill(self, key: str, value: torch.Tensor) -> None:
-        """Copies a value into a tensor, on its device; a tensor on the meta device is replaced, tied ones by one."""
-        from torch import nn
+    def fill(self, current: torch.Tensor, value: torch.Tensor, is_own: bool) -> None:
+        """Copies a value into a tensor of the module, on its device; one on the meta device is replaced, tied ones by one.
 
-        current = self._by_key[key]
+        `is_own` says that nothing else has the value's memory, so that it needn't be copied.
+        """
+        import torch
+
+        if current.is_meta:
+            self._replace(current, _for_meta(value, current, is_own))
+            return
         if is_distributed(current):
             value = _in_parts(value.to(current.dtype), current)
-        if not current.is_meta:
+        if current.is_inference():
+            with torch.inference_mode():
+                current.copy_(value)
+        else:
             current.copy_(value)
-            return
-        is_parameter = isinstance(current, nn.Parameter)
-        value = value.to(current.dtype)
-        new = nn.Parameter(value, requires_grad=current.requires_grad) if is_parameter else value
-        for owner, name in self._places[id(current)]:
+
+    def _replace(self, current: torch.Tensor, value: torch.Tensor) -> None:
+        made: dict[int, torch.Tensor] = {}
+        for owner, name in self._places[identity_of(current)]:
+            tensor = getattr(owner, name)
+            new = made.setdefault(id(tensor), _like(tensor, value))
             setattr(owner, name, new)
+
+
+def _for_meta(value: torch.Tensor, like: torch.Tensor, is_own: bool) -> torch.Tensor:
+    """The value as a tensor of the meta device would have it: its dtype, its layout, and memory that is no one else's."""
+    import torch
+
+    value = value.to(like.dtype)
+    if is_distributed(like):
+        return _in_parts(value if is_own else value.clone(memory_format=torch.contiguous_format), like)
+    if is_own and value.stride() == like.stride():
+        return value
+    return torch.empty_like(like, device=value.device).copy_(value)
+
+
+def _like(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """A value as the parameter or buffer that stood there: of its class, and with what others noted on it."""
+    import torch
+    from torch import nn
+
+    if type(tensor) in (torch.Tensor, nn.Parameter) or is_distributed(tensor):
+        new = nn.Parameter(value, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else value
+    else:
+        new = value.as_subclass(type(tensor)).requires_grad_(tensor.requires_grad)
+    if not is_distributed(tensor):
+        vars(new).update(vars(tensor))
+    return new
 
 
 def _in_parts(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import Matcher, PatternError, nearest, parse
+from ckpt_tool.training.holding import hold_in_eval
 from ckpt_tool.training.live import EXTRA_STATE, unwrapped
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ def _matching(pattern: str, keys: list[str]) -> list[str]:
     try:
         matcher = Matcher(parse(pattern))
     except PatternError as error:
-        raise RuleError([Problem("bad-pattern", f"`{pattern}`: {error.message}")]) from None
+        notes = (error.hint,) if error.hint else ()
+        raise RuleError([Problem("bad-pattern", f"`{pattern}`: {error.message}", None, notes)]) from None
     found = [key for key in keys if matcher.match(key) is not None]
     if not found:
         near = nearest(pattern, keys)
@@ -59,7 +60,7 @@ def _matching(pattern: str, keys: list[str]) -> list[str]:
 def freeze_keys(module: nn.Module, keys: Iterable[str]) -> Frozen:
     """Freezes exactly these keys of a module's state dict. Raises InputError for one that stands for no parameter and no buffer.
 
-    Nothing is frozen then.
+    Nothing is frozen then. Gradients of what is frozen go: an optimizer would go on stepping by them.
     """
     from torch.jit import ScriptModule
 
@@ -80,20 +81,7 @@ def freeze_keys(module: nn.Module, keys: Iterable[str]) -> Frozen:
         raise InputError(type(module).__name__, f"`{script}` is TorchScript, whose statistics can't be held", "freeze, then script")
     frozen = [key for key, tensor in wanted if tensor in parameters]
     for key in frozen:
-        parameters[id(state[key])].requires_grad_(False)
+        parameters[id(state[key])].requires_grad_(False).grad = None
     for owner in owners.values():
-        _hold_statistics(owner)
+        hold_in_eval(owner)
     return Frozen(tuple(frozen), tuple(owners))
-
-
-def _hold_statistics(module: nn.Module) -> None:
-    """Keeps a normalisation in eval mode: it uses its running statistics and doesn't update them."""
-    module.train = partial(_train_children, module)  # type: ignore[method-assign]
-    module.training = False
-
-
-def _train_children(module: nn.Module, mode: bool = True) -> nn.Module:
-    module.training = False
-    for child in module.children():
-        child.train(mode)
-    return module

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import Catalog
-from ckpt_tool.torch_bridge import memory_of, tensor_infos, to_bytes, whole
+from ckpt_tool.torch_bridge import is_wrapper, local_part, memory_of, tensor_infos, to_bytes, whole
 
 if TYPE_CHECKING:
     import torch
@@ -47,10 +48,17 @@ class LiveState:
         return None
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        tensor = self._tensors[key]
-        if tensor.is_meta:
-            raise InputError(self.path, f"`{key}` is on the meta device, and has no values")
-        yield bytes(to_bytes(whole(tensor)))
+        self.check((key,))
+        yield bytes(to_bytes(whole(self._tensors[key])))
+
+    def check(self, keys: Iterable[str]) -> None:
+        """Raises InputError for a tensor whose values can't be read."""
+        for key in keys:
+            tensor = self._tensors[key]
+            if tensor.is_meta:
+                raise InputError(self.path, f"`{key}` is on the meta device, and has no values")
+            if is_wrapper(local_part(tensor)):
+                raise InputError(self.path, f"`{key}` is a {type(tensor).__name__}, whose values only its own class can tell")
 
 
 def _is_weight(key: object, value: object) -> bool:
@@ -89,9 +97,12 @@ def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[s
     from torch import Tensor
 
     own = {memory_of(tensor) for tensor in (*module.parameters(), *module.buffers())} - {None}
-    return {
-        key: value.detach().clone() if isinstance(value, Tensor) and memory_of(value) in own else value for key, value in state_dict.items()
-    }
+    apart = OrderedDict(
+        (key, value.detach().clone() if isinstance(value, Tensor) and memory_of(value) in own else value)
+        for key, value in state_dict.items()
+    )
+    apart._metadata = getattr(state_dict, "_metadata", {})  # type: ignore[attr-defined]
+    return apart
 
 
 def _holds_weights(value: object) -> bool:

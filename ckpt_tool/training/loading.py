@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
-from ckpt_tool.errors import InputError, Problem, RuleError
-from ckpt_tool.mapping.apply import apply_step
-from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.mapping.ties import tied_with, ties, value_of
+from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.keys import fold
+from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.mapping.ties import tied_with
 from ckpt_tool.tensors import Catalog
-from ckpt_tool.torch_bridge import to_bytes, to_tensor, whole
 from ckpt_tool.training.filling import Tensors
 from ckpt_tool.training.freezing import Frozen, freeze_keys
+from ckpt_tool.training.hooks import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.live import unwrapped
+from ckpt_tool.training.overlaps import check_overlaps
+from ckpt_tool.training.together import Processes
+from ckpt_tool.training.values import step_values
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from ckpt_tool.formats import Checkpoint
@@ -61,10 +63,11 @@ class LoadReport:
         """
         return freeze_keys(self._own(model), self.loaded)
 
-    def parameter_groups(self, model: nn.Module, lr: float, loaded_lr: float) -> list[ParameterGroup]:
+    def parameter_groups(self, model: nn.Module, lr: float, loaded_lr: float | None = None) -> list[ParameterGroup]:
         """The trainable parameters, each once: fresh ones with `lr`, loaded ones with `loaded_lr`; empty groups are left out.
 
-        Raises InputError for another model than the one that was loaded into.
+        Raises InputError for another model than the one that was loaded into, where `loaded_lr` is for nothing because all that was
+        loaded is frozen, where it is missing, and where nothing is trainable.
         """
         module = self._own(model)
         state = module.state_dict(keep_vars=True)
@@ -73,7 +76,8 @@ class LoadReport:
         for parameter in module.parameters():  # each once, however many names it has
             if parameter.requires_grad:
                 groups["loaded" if id(parameter) in loaded else "fresh"].append(parameter)
-        rates = {"fresh": lr, "loaded": loaded_lr}
+        _check_rates(type(module).__name__, groups, loaded_lr)
+        rates = {"fresh": lr, "loaded": lr if loaded_lr is None else loaded_lr}
         return [{"params": params, "lr": rates[name], "group": name} for name, params in groups.items() if params]
 
     def _own(self, model: nn.Module) -> nn.Module:
@@ -85,68 +89,131 @@ class LoadReport:
         return module
 
 
-def load_plan(plan: Plan, source: Checkpoint | LiveState, module: nn.Module, notes: Sequence[str] = ()) -> LoadReport:
+def _check_rates(name: str, groups: Mapping[str, Sequence[nn.Parameter]], loaded_lr: float | None) -> None:
+    """Raises InputError where a rate is for nothing, or nothing says which rate is meant."""
+    if not any(groups.values()):
+        raise InputError(name, "has no trainable parameter", "freeze less, or there is nothing to train")
+    if loaded_lr is not None and not groups["loaded"]:
+        fact = f"`loaded_lr={loaded_lr:g}` is for nothing: no loaded parameter is trainable"
+        raise InputError(name, fact, "leave it out, or freeze less")
+    if loaded_lr is None and groups["loaded"]:
+        fact = f"{len(groups['loaded'])} of the loaded parameters are trainable, and have no rate"
+        raise InputError(name, fact, "give `loaded_lr`, or freeze them first")
+
+
+def load_plan(
+    plan: Plan,
+    source: Checkpoint | LiveState,
+    module: nn.Module,
+    notes: Sequence[str] = (),
+    processes: Processes | None = None,
+) -> LoadReport:
     """Copies what the plan says into the module's own tensors, on their devices; tensors on the meta device are replaced.
 
-    One group of tensors is in memory at a time. Raises InputError for tensors that can't be filled, RuleError where tied tensors would
-    get different values, both before anything is copied. A source that turns out to be broken half-way raises FormatError, and values
-    that a rule forbids raise RuleError; both leave what was copied before.
+    Everything is checked before: tensors that can't be filled and hooks that fail raise InputError, wrong checksums FormatError,
+    values that a rule forbids or that tied tensors can't have RuleError. One group of tensors is in memory at a time, but for
+    modules with load hooks. `processes` are those that hold parts of the module; all of them must call this.
     """
     import torch
 
+    processes = processes or Processes(module)
     tensors = Tensors(module)
     tensors.check(plan.producers)
-    with torch.no_grad():
-        _check_ties(plan, source, tensors)
-        for step in plan.steps:
-            for key, tensor in zip(step.outputs, _values(step, source, tensors), strict=True):
-                tensors.fill(key, tensor)
-    tied = _tied_to_loaded(plan)
-    fresh = tuple(key for key in plan.kept if key not in tied)
-    notes = [*notes, *(f"`{key}` is tied to `{other}`, and was loaded with it" for key, other in tied.items())]
-    return LoadReport(plan, (*plan.producers, *tied), fresh, plan.dropped, (*notes, *_without_values(module, fresh)))
+    source.check(key for step in plan.steps for key in step.inputs)
+    processes.agree()
+    with torch.inference_mode(False), torch.no_grad():
+        _try_steps(plan, source, tensors)
+        covered = check_overlaps(plan, source, tensors)
+        hooked = run_hooks(module, plan, source, tensors)
+        _check_unchanged(source, "nothing was loaded; try again")
+        processes.go()
+        _fill(plan, source, tensors, hooked)
+    _check_unchanged(source, "what was loaded may be wrong; load again")
+    report = _report(plan, module, notes, covered, hooked)
+    call_post_hooks(module, report.fresh, plan.dropped)
+    return report
 
 
-def _values(step: Step, source: Checkpoint | LiveState, tensors: Tensors) -> list[torch.Tensor]:
-    inputs = []
-    for key in step.inputs:
-        info = source.catalog[key]
-        inputs.append(to_tensor(bytearray().join(source.chunks(key)), info.dtype, info.shape))
-    return apply_step(step, inputs, lambda: whole(tensors[step.outputs[0]]).cpu())
+def _try_steps(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors) -> None:
+    """Runs the steps whose ops look at values, which may forbid them, for nothing but that."""
+    for step in plan.steps:
+        if any(op.checks_values for op in step.ops):
+            step_values(step, source, tensors)
 
 
-def _check_ties(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors) -> None:
-    """Raises RuleError where several keys of the model are one tensor, and would get different values."""
-    problems = []
-    for group in ties(plan.target or Catalog([])).values():
-        first, *others = [key for key in group if key in plan.producers] or [""]
-        for key in others:
-            if value_of(plan, key) == value_of(plan, first):
-                continue
-            one, other = (_value(plan, each, source, tensors) for each in (first, key))
-            if to_bytes(one) != to_bytes(other):
-                message = f"`{first}` and `{key}` are one tensor of the model, and would get different values"
-                problems.append(Problem("collision", message, None, ("drop the source of one of them, and keep its key",)))
-    if problems:
-        raise RuleError(problems)
+def _check_unchanged(source: Checkpoint | LiveState, hint: str) -> None:
+    for file in source.files:
+        if file.has_changed():
+            raise FormatError(file.path, "changed while it was read", hint)
 
 
-def _value(plan: Plan, key: str, source: Checkpoint | LiveState, tensors: Tensors) -> torch.Tensor:
-    step = plan.producers[key][0]
-    return _values(step, source, tensors)[step.outputs.index(key)].to(tensors[key].dtype)
+def _fill(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, hooked: Hooked) -> None:
+    for step in plan.steps:
+        if any(id(tensors[key]) not in hooked.values for key in step.outputs):
+            for key, value in zip(step.outputs, step_values(step, source, tensors), strict=True):
+                if id(tensors[key]) not in hooked.values:
+                    tensors.fill(tensors[key], value, is_own=not step.ops)
+    for tensor, value in hooked.values.values():
+        tensors.fill(tensor, value, is_own=False)
+    for module, name, noted in hooked.attributes:
+        vars(module)[name] = noted
 
 
-def _tied_to_loaded(plan: Plan) -> dict[str, str]:
+def _report(plan: Plan, module: nn.Module, notes: Sequence[str], covered: Mapping[str, str], hooked: Hooked) -> LoadReport:
+    tied = _tied_to(plan, covered)
+    also = dict.fromkeys((*tied, *covered, *hooked.filled))
+    fresh = tuple(key for key in plan.kept if key not in also)
+    told = [
+        *notes,
+        *_loaded_with("is tied to", "are tied to", tied, plan),
+        *_loaded_with("lies in the memory of", "lie in the memory of", covered, plan),
+        *_hook_notes(hooked, plan),
+        *_without_values(module, fresh),
+    ]
+    return LoadReport(plan, (*plan.producers, *also), fresh, plan.dropped, tuple(told))
+
+
+def _tied_to(plan: Plan, covered: Container[str]) -> dict[str, str]:
     """Keys that the plan keeps, but that are one tensor of the model with one that was loaded."""
-    target = plan.target or Catalog([])
-    return {key: first for first, keys in tied_with(target, plan.producers, plan.kept).items() for key in keys}
+    kept = [key for key in plan.kept if key not in covered]
+    loaded = [*plan.producers, *(key for key in plan.kept if key in covered)]
+    return {key: first for first, keys in tied_with(plan.target or Catalog([]), loaded, kept).items() for key in keys}
+
+
+def _loaded_with(is_so: str, are_so: str, others: Mapping[str, str], plan: Plan) -> list[str]:
+    """What is to be said of keys that were loaded with others: one line a pattern."""
+    return [
+        f"`{one.pattern}` {is_so} `{others[one.keys[0]]}`, and was loaded with it"
+        if len(one.keys) == 1
+        else f"`{one.pattern}` ({len(one.keys)}) {are_so} other keys, and were loaded with them"
+        for one in fold(dict.fromkeys(others), plan.target or ())
+    ]
+
+
+def _hook_notes(hooked: Hooked, plan: Plan) -> list[str]:
+    """What is to be said of values that modules' own code has made: one line a pattern."""
+    facts = {"changed by": hooked.changed, "filled by": hooked.filled}
+    return [
+        f"`{one.pattern}` {'was' if len(one.keys) == 1 else 'were'} {fact} the module's own load hooks, as by `load_state_dict`"
+        for fact, keys in facts.items()
+        for one in fold(dict.fromkeys(keys), plan.target or ())
+    ]
 
 
 def _without_values(module: nn.Module, fresh: Sequence[str]) -> list[str]:
-    """What is to be said of fresh tensors that have no memory yet."""
+    """What is to be said of tensors that have no memory yet: fresh ones, and those that no state dict has."""
     state = module.state_dict(keep_vars=True)
-    empty = [key for key in fresh if getattr(state[key], "is_meta", False)]
-    if not empty:
+    known = {id(tensor) for tensor in state.values()}
+    others = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta and id(tensor) not in known]
+    return [
+        *_empty("fresh tensor", [key for key in fresh if getattr(state[key], "is_meta", False)]),
+        *_empty("tensor outside of the state dict", others),
+    ]
+
+
+def _empty(kind: str, keys: Sequence[str]) -> list[str]:
+    if not keys:
         return []
-    some = ", ".join(f"`{key}`" for key in empty[:3]) + (" …" if len(empty) > 3 else "")
-    return [f"{len(empty)} fresh {'tensor is' if len(empty) == 1 else 'tensors are'} on the meta device, without any values: {some}"]
+    some = ", ".join(f"`{key}`" for key in keys[:3]) + (" …" if len(keys) > 3 else "")
+    are = f"{kind} is" if len(keys) == 1 else f"{kind.replace('tensor', 'tensors', 1)} are"
+    return [f"{len(keys)} {are} on the meta device, without any values: {some}"]

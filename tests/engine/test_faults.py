@@ -138,7 +138,7 @@ def shards(folder, count):
 
 @pytest.mark.parametrize("happens", ["vanishes", "is another one"])
 def test_a_shard_that_was_closed_meanwhile_must_be_the_same_when_it_is_read(tmp_path, monkeypatch, happens):
-    monkeypatch.setattr("ckpt_tool.formats.shards.OPEN_SHARDS", 2)
+    monkeypatch.setattr("ckpt_tool.formats.sharded.shards.OPEN_SHARDS", 2)
     shards(tmp_path / "model", 10)
     last = tmp_path / "model" / "model-00009.safetensors"
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ckpt_tool.engine import journal
-from ckpt_tool.formats.journal import journal_of
+from ckpt_tool.formats.sharded.journal import journal_of
 
 KILLED = Path(__file__).parent / "renamer_to_kill.py"
 

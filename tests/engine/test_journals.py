@@ -16,7 +16,7 @@ from ckpt_tool.api import How, planned, rename
 from ckpt_tool.engine import journal
 from ckpt_tool.engine.journal import Change, change_in_place, restore
 from ckpt_tool.errors import CkptError
-from ckpt_tool.formats.journal import journal_of
+from ckpt_tool.formats.sharded.journal import journal_of
 
 CONTENT = save({"a": torch.zeros(40)})
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ckpt_tool import How, RuleError, map_checkpoint, open_checkpoint
+from ckpt_tool import DType, How, RuleError, map_checkpoint, open_checkpoint
 from ckpt_tool.errors import FormatError, OutputError
 from tests.formats.oracles import every_dtype
 
@@ -111,6 +111,38 @@ def test_copy_ties_its_keys_in_pth(tmp_path):
     map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), How(inline=("emb.w -> {enc,dec}.w: copy",)))
     loaded = torch.load(tmp_path / "out.pth", weights_only=True)
     assert loaded["enc.w"].data_ptr() == loaded["dec.w"].data_ptr()
+
+
+def tied(emb, head=None):
+    return {"emb.w": emb, "head.w": emb if head is None else head}
+
+
+@pytest.mark.parametrize("rules", [How(inline=("** -> **: {transpose: [0, 1]}",)), How(inline=("** -> **",), dtypes=DType.BF16)])
+def test_what_is_computed_of_tied_tensors_in_one_way_is_tied(tmp_path, rules):
+    torch.save(tied(torch.randn(4, 3)), tmp_path / "in.pth")
+    written = map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), rules)
+    loaded = torch.load(tmp_path / "out.pth", weights_only=True)
+    assert loaded["emb.w"].data_ptr() == loaded["head.w"].data_ptr()
+    assert written.ties == (("head.w", "emb.w"),)
+
+
+def test_what_is_computed_in_two_ways_is_not_tied(tmp_path):
+    torch.save(tied(torch.randn(4, 3)), tmp_path / "in.pth")
+    rules = How(inline=("emb.w -> emb.w: {transpose: [0, 1]}", "head.w -> head.w: {affine: {scale: 2}}"))
+    assert map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), rules).ties == ()
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_rows_are_tied_where_both_sides_are(tmp_path, is_tied):
+    old, new, head = torch.randn(4, 3), torch.randn(6, 3), torch.randn(6, 3)
+    torch.save(tied(old), tmp_path / "in.pth")
+    torch.save(tied(new, None if is_tied else head), tmp_path / "target.pth")
+    (tmp_path / "rows.yaml").write_text("rules: ['** -> **']\nfit: [{'**': rows}]\n")
+    written = map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / "out.pth"), How(str(tmp_path / "rows.yaml")))
+    assert (written.ties == (("head.w", "emb.w"),)) is is_tied
+    loaded = torch.load(tmp_path / "out.pth", weights_only=True)
+    for key, own in tied(new, None if is_tied else head).items():
+        assert torch.equal(loaded[key], torch.cat([old, own[4:]]))
 
 
 def test_views_are_written_as_they_are_seen(tmp_path):

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from ckpt_tool import How, map_checkpoint
 from ckpt_tool.errors import FormatError, InputError
-from ckpt_tool.formats import open_checkpoint, shards
+from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.formats.sharded import shards
 from tests.formats.oracles import assert_agrees
 
 A, B = torch.arange(3.0), torch.arange(4.0)

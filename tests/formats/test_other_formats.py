@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from ckpt_tool.errors import FormatError, InputError
-from ckpt_tool.formats import open_checkpoint, zip_directory
+from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.formats.archives import zip_directory
 from ckpt_tool.tensors import DType
 from tests.formats.oracles import assert_agrees
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from ckpt_tool.formats.plain_header import read_plain
-from ckpt_tool.formats.safetensors import HeaderFault, _read_plain, _read_strictly, read_header
+from ckpt_tool.formats.flat_files.safetensors import HeaderFault, _read_plain, _read_strictly, read_header
+from ckpt_tool.formats.flat_files.safetensors_header import read_plain
 from ckpt_tool.formats.strict_json import JsonFault
 
 SIZES = {"F32": 4, "BF16": 2, "U8": 1, "F64": 8}

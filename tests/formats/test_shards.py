@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import open_checkpoint
-from ckpt_tool.formats.journal import journal_of
+from ckpt_tool.formats.sharded.journal import journal_of
 from tests.formats.oracles import assert_agrees
 
 A, B = torch.arange(3.0), torch.arange(4.0)

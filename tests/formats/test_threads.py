@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ckpt_tool.formats import open_checkpoint, pickle_machine
-from ckpt_tool.formats.pickle_machine import PickleMachine
+from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.formats.pickle import machine
+from ckpt_tool.formats.pickle.machine import PickleMachine
 
 THREADS, KEYS = 8, 60
 
@@ -76,10 +77,10 @@ def test_a_thread_that_reads_between_two_steps_of_another_gets_its_own(tmp_path:
 
 
 def test_what_other_threads_hold_is_not_counted_against_a_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pickle_machine, "PICKLE_MEMORY", 20_000_000)
+    monkeypatch.setattr(machine, "PICKLE_MEMORY", 20_000_000)
     hoard: list[object] = []
-    machine = PickleMachine(b"]" + b"NQ0" * 60_000 + b".", persistent=lambda _: hoard.extend(object() for _ in range(10)))
-    assert machine.load("a.pkl", "the pickle") == []
+    hungry = PickleMachine(b"]" + b"NQ0" * 60_000 + b".", persistent=lambda _: hoard.extend(object() for _ in range(10)))
+    assert hungry.load("a.pkl", "the pickle") == []
     assert len(hoard) == 600_000
 
 

@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.formats.archives.tar_directory import read_members
+from ckpt_tool.formats.archives.zip_directory import read_directory
 from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.files import SourceFile
-from ckpt_tool.formats.pickle_calls import size_text
-from ckpt_tool.formats.tar_directory import read_members
-from ckpt_tool.formats.zip_directory import read_directory
+from ckpt_tool.formats.pickle.calls import size_text
 from ckpt_tool.torch_bridge import tensor_info, to_bytes
 from tests.hostile.fuzz_files import MOST_BYTES, check_file
 from tests.hostile.fuzz_unpicklers import Array, ArraysAlone, TensorsAlone

@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.pickle_machine import PickleMachine
-from ckpt_tool.formats.safetensors import HeaderFault, _read_plain, _read_strictly
+from ckpt_tool.formats.flat_files.safetensors import HeaderFault, _read_plain, _read_strictly
+from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.strict_json import JsonFault
-from ckpt_tool.formats.torch_zip import storage_ids
+from ckpt_tool.formats.torch_files.zip_archive import storage_ids
 from tests.hostile.promises import Misread
 
 

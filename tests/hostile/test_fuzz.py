@@ -66,8 +66,8 @@ def test_what_was_found_once_stays_mended(tmp_path: Path, name: str) -> None:
 
 
 def test_the_fuzzer_finds_what_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ckpt_tool.formats import torch_zip
+    from ckpt_tool.formats.torch_files import zip_archive
 
-    monkeypatch.setattr(torch_zip, "read_archive", lambda *_: {}["a fault"])
+    monkeypatch.setattr(zip_archive, "read_archive", lambda *_: {}["a fault"])
     error = try_input(TARGETS["zip"], archive(records()), tmp_path)
     assert isinstance(error, KeyError)

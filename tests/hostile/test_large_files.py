@@ -86,7 +86,7 @@ def test_what_is_not_listed_is_not_described(tmp_path: Path) -> None:
 
 def test_more_members_than_anybody_writes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("TAR_MEMBERS", 9), ("ZIP_ENTRIES", 9), ("NPZ_ARRAYS", 2)):
-        for module in ("tar_directory", "zip_directory", "npz"):
+        for module in ("archives.tar_directory", "archives.zip_directory", "flat_files.npz"):
             monkeypatch.setattr(f"ckpt_tool.formats.{module}.{name}", value, raising=False)
     arrays = BytesIO()
     np.savez(arrays, a=1, b=2, c=3)
@@ -102,7 +102,7 @@ def test_more_members_than_anybody_writes_are_refused(tmp_path: Path, monkeypatc
 
 
 def test_the_code_of_a_program_is_bounded_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ckpt_tool.formats.torchscript.CODE_BYTES", 100)
+    monkeypatch.setattr("ckpt_tool.formats.torch_files.torchscript.CODE_BYTES", 100)
     (tmp_path / "a.pt").write_bytes(seeds.torchscript()[1])
     with pytest.raises(FormatError, match="at most 100 are read"):
         open_checkpoint(str(tmp_path / "a.pt")).close()

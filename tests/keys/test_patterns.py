@@ -90,6 +90,38 @@ def test_pattern_is_refused_with_a_place(text, start, message):
     assert (caught.value.start, caught.value.message) == (start, message)
 
 
+QUOTED = [
+    ('"a.w"', 0), ("a.w'", 3), ("`a.*`", 0), ("“a”", 0), ('a.{"q","k"}', 2), ("a.{q,k'}", 2), ('a\\\\"', 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "start"), QUOTED, ids=str)
+def test_quotation_marks_around_a_pattern_or_a_word_are_refused(text, start):
+    with pytest.raises(PatternError, match=r"the quotation mark `.` would become a part of the name") as caught:
+        parse(text)
+    assert caught.value.start == start
+    assert "quotation marks around the whole rule" in caught.value.hint
+
+
+@pytest.mark.parametrize(("text", "key"), [('\\"a\\"', '"a"'), ("params['w']", "params['w']"), ('a.\\"', 'a."'), ('{\\"q\\",k}.w', '"q".w')])
+def test_quotation_marks_that_are_escaped_or_inside_stand_for_themselves(text, key):
+    assert Matcher(parse(text)).match(key) is not None
+
+
+HINTS = [
+    ("{,a}", "write two rules, one with the word and one without"),
+    ("{q,q}", "several keys become one by an op that joins, as in `{q,k}.w -> qk.w: {concat: 0}`, and are taken once each"),
+    ("{n/2}.w", "numbers are only multiplied and added: `{2*n}` on the other side, and `{n}` here"),
+]
+
+
+@pytest.mark.parametrize(("text", "hint"), HINTS)
+def test_the_way_out_is_named(text, hint):
+    with pytest.raises(PatternError) as caught:
+        parse(text)
+    assert caught.value.hint == hint
+
+
 def test_number_that_cannot_be_worked_out_backwards_is_refused():
     with pytest.raises(PatternError, match="can't be worked out backwards"):
         Matcher(parse("{3*b+j}"))

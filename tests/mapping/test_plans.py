@@ -295,7 +295,15 @@ def test_casts_say_what_they_lose(tmp_path):
     source = catalog("a.w 2", "a.b 2", "b.q 2", "b.k 2", "c 2")
     assert compile_plan(rules(tmp_path, text), source).notes == (
         "2 tensors are cast: F32 to BF16 keeps 8 of 24 significand bits",
-        "1 tensor is cast: F32 to F64 loses nothing",
+        "1 tensor is cast: F32 to F64 keeps every number, but may give a NaN other bits",
     )
     notes = compile_plan(inline("** -> **"), catalog("a 2", "n 2 I64"), None, dtypes=DType.F16).notes
     assert notes == ("1 tensor is cast: F32 to F16 keeps 11 of 24 significand bits and overflows above 65504",)
+
+
+def test_types_that_nothing_is_cast_to_are_a_problem_whatever_asks_for_them(tmp_path):
+    both, odd = catalog("a 2x4"), catalog("a 2x4 F4")
+    for source, target, dtypes in ((both, None, DType.F4), (odd, None, DType.BF16), (both, odd, "target"), (odd, both, "target")):
+        with pytest.raises(RuleError) as raised:
+            compile_plan(inline("a -> a"), source, target, dtypes=dtypes)
+        assert [problem.code for problem in raised.value.problems] == ["dtype"]

@@ -8,6 +8,8 @@ from literals import catalog, facts, problems, rules
 
 from ckpt_tool.errors import RuleError, RuleFileError
 from ckpt_tool.mapping import plan_by_name, plan_by_position
+from ckpt_tool.mapping.misread import NO_EXPRESSIONS
+from ckpt_tool.mapping.read_sections import SECTIONS
 
 SOURCE = catalog("conv1.weight 4x3", "bn.weight 4", "bn.bias 4", "fc.weight 10x4")
 TARGET = catalog("stem.0.weight 4x3", "stem.1.weight 4", "stem.1.bias 4", "head.weight 2x4")
@@ -296,6 +298,67 @@ def test_other_ways_of_pairing_say_why_nothing_pairs(way, source, target, code, 
     with pytest.raises(RuleError) as caught:
         way(source, target)
     assert facts(caught.value.problems) == [(code, "", message)]
+
+
+NAMED = [
+    ("rules:\n  - a.w => b.w\n", "write `a.w -> b.w`"),
+    ("rules:\n  - a.w: b.w\n", "write `a.w -> b.w`"),
+    ("rules: {a.w: b.w}\n", "write `- a.w -> b.w`"),
+    ("rules:\n  - a.w = b.w\n", "write `a.w -> b.w`"),
+    ("rules:\n  - s/a/b/\n", "a rule is no substitution but has both names, as in `model.** -> **`; " + NO_EXPRESSIONS),
+    ("rules:\n  - '^model[.]'\n", NO_EXPRESSIONS),
+    ("rules:\n  - 'model.(.*) -> x.**'\n", NO_EXPRESSIONS),
+    ('rules:\n  - mlp.w -> "experts.{e=0..3}.w": copy\n', "leave it out, or put quotation marks around the whole rule; `\\\"` is the character itself"),
+    ("tables: {t: {a: x, b: x}}\n", "write two rules where a file has one of them; both become one by an op that joins, as in `{a,b} -> c: {concat: 0}`"),
+    ("dorp: [a]\n", f"the sections are {', '.join((*SECTIONS, 'include'))}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "way"), NAMED)
+def test_what_is_misread_is_told_with_the_way_to_write_it(tmp_path, text, way):
+    with pytest.raises(RuleError) as caught:
+        rules(tmp_path, text)
+    assert way in caught.value.problems[0].notes
+
+
+def test_a_regular_expression_that_matches_no_key_is_called_one(tmp_path):
+    (problem, *_) = problems(tmp_path, "rules: ['layers.[0-9].w -> x.w']", catalog("layers.0.w 2"))
+    assert (problem.code, problem.notes) == ("dead-rule", (NO_EXPRESSIONS,))
+
+
+def test_parts_without_a_count_name_the_bounds(tmp_path):
+    (problem,) = problems(tmp_path, "rules: ['w -> {i}.w: {split: 0}']", catalog("w 4x2"))
+    assert problem.notes == ("for `w`", "give `sizes`, or bounds to the number, as in `{i=0..2}`")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [("- \"a.w\" -> \"b.w\"", "2:11"), ("- 'a.w' -> b.w", "2:11")]
+)
+def test_a_side_in_quotes_is_no_yaml_and_told_so(tmp_path, text, place):
+    with pytest.raises(RuleFileError) as caught:
+        rules(tmp_path, f"rules:\n  {text}\n")
+    assert caught.value.path.endswith(place)
+    assert caught.value.hint == "quotation marks go around the whole rule: `'SOURCE -> TARGET'`"
+
+
+def test_the_arrow_of_reports_is_read_back(tmp_path):
+    found = rules(tmp_path, "rules:\n  - module.** → net.**\n  - 'q → {a,b}.q': copy\n  - 'k  →  x: transpose'\n  - a\\→b -> c\n")
+    assert [(rule.sources[0].pattern.text, rule.targets[0].pattern.text) for rule in found.rules] == [
+        ("module.**", "net.**"), ("q", "{a,b}.q"), ("k", "x"), ("a\\→b", "c"),
+    ]  # fmt: skip
+    assert found.rules[0].targets[0].where.column == 17
+    assert found.rules[3].matchers[0].match("a→b") is not None
+
+
+def test_a_text_is_a_list_of_one_and_rules_need_no_dashes(tmp_path):
+    plain = rules(tmp_path, "rules:\n  - a.** -> b.**\n  - 'q.w -> k.w': transpose\ndrop: [c.*]\nkeep: [d.*]\nstrip: [module.]\n")
+    short = rules(tmp_path, "rules:\n  a.** -> b.**:\n  q.w -> k.w: transpose\ndrop: c.*\nkeep: d.*\nstrip: module.\n")
+    for one, other in zip(plain.rules, short.rules, strict=True):
+        assert (one.text, one.ops) == (other.text, other.ops)
+    assert [[str(each.pattern) for each in part] for part in (short.drop, short.keep)] == [["c.*"], ["d.*"]]
+    assert short.strip == ("module.",)
+    assert len(rules(tmp_path, "rules: a -> b\n").rules) == 1
+    assert len(rules(tmp_path, "rules: {from: [a, b], to: c, ops: {concat: 0}}\n").rules) == 1
 
 
 def test_every_code_of_a_problem_has_a_test():

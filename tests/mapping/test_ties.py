@@ -96,3 +96,14 @@ def test_many_ties_are_counted():
     target = Catalog([first, *(TensorInfo(f"a.{i}", DType.F32, (2,), "a.0", "a.0") for i in range(1, 101))])
     notes = plan_by_name(Catalog([first]), target).notes
     assert (len(notes), notes[-1]) == (13, "88 more get the same as what they are tied to in the target")
+
+
+def test_many_tied_keys_are_told_in_one_line():
+    target = [TensorInfo(f"a.{i}.w", DType.F32, (2,)) for i in range(30)]
+    target += [TensorInfo(f"b.{i}.w", DType.F32, (2,), f"a.{i}.w", f"a.{i}.w") for i in range(30)]
+    source = Catalog([TensorInfo(f"{side}.{i}.w", DType.F32, (2,)) for side in "ab" for i in range(30)])
+    kept = compile_plan(read_inline_rules(["a.** -> a.**"], drop=["b.**"], keep=["b.**"]), source, Catalog(target))
+    end = "a model that ties them has what is loaded last"
+    assert kept.notes == (f"`b.**` (30) are kept, but the target ties them to keys that are mapped: {end}",)
+    mapped = compile_plan(read_inline_rules(["** -> **"]), source, Catalog(target))
+    assert mapped.notes == (f"`b.**` (30) are mapped from elsewhere than the keys that the target ties them to: {end}",)

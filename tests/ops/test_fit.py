@@ -44,6 +44,38 @@ def test_position_tables_of_any_grid(timm):
     assert close(fitted(fit, table[0], (46, 4)), expected[0])
 
 
+@pytest.mark.parametrize(
+    ("prefix", "new_prefix", "count", "side"), [(1, 0, 197, 14), (0, 1, 196, 14), (1, 2, 197, 24), (5, 1, 201, 7), (2, 0, 198, 16)]
+)
+@pytest.mark.parametrize("rank", [2, 3])
+def test_positions_with_another_number_of_tokens_before_the_grid(timm, prefix, new_prefix, count, side, rank):
+    table, own = made(1, count, 8), made(1, new_prefix + side * side, 8) + 100
+    resized = timm.layers.resample_abs_pos_embed(table, [side, side], num_prefix_tokens=prefix)
+    kept = min(prefix, new_prefix)
+    expected = torch.cat([table[:, :kept], own[:, kept:new_prefix], resized[:, prefix:]], 1)
+    argument = {"resize_grid": {"prefix": prefix, "new_prefix": new_prefix}}
+    tables = [each.reshape(each.shape[3 - rank :]) for each in (table, own, expected)]
+    target = tables[1] if new_prefix > prefix else None
+    result = fitted(argument, tables[0], tuple(tables[2].shape), target)
+    assert close(result, tables[2])
+    if side * side == count - prefix:
+        assert torch.equal(result, tables[2])
+
+
+def test_numbers_that_the_sizes_tell_needn_t_be_given():
+    table = made(1, 197, 8)
+    fit = parse_fit({"resize_grid": {"new_prefix": 0}}).with_form(Form(DType.F32, (1, 256, 8)))
+    assert fit.needs_target
+    settled = fit.settled((1, 197, 8))
+    assert (settled.prefix, settled.new_prefix, settled.needs_target) == (1, 0, False)
+    assert run_step([settled], [table])[0].shape == (1, 256, 8)
+    same = parse_fit("resize_grid").with_form(Form(DType.F32, (1, 257, 8))).settled((1, 197, 8))
+    assert (same.prefix, same.new_prefix, same.needs_target) == (1, None, False)
+    assert parse_fit({"resize_grid": settled.argument()}).argument() == {"prefix": 1, "new_prefix": 0}
+    with pytest.raises(OpError, match="`resize_grid`: `new_prefix` is at least 0"):
+        parse_fit({"resize_grid": {"new_prefix": -1}})
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("old", "new", "extra"), [(7, 12, 0), (14, 7, 0), (14, 24, 3)])
 def test_relative_position_tables_are_resized_as_timm_does(timm, old, new, extra):
@@ -79,7 +111,21 @@ REFUSED = [
         "resize_grid",
         (1, 200, 8),
         (1, 578, 8),
-        "`resize_grid` of 200 positions to 578: no number of prefix tokens leaves a grid on both sides; give `prefix`, `grid`, `new_grid`",
+        "`resize_grid` of 200 positions to 578: no number of prefix tokens leaves a grid on both sides; `{prefix: 4, new_prefix: 2}` does",
+    ),
+    (
+        "resize_grid",
+        (1, 20, 8),
+        (1, 18, 8),
+        "`resize_grid` of 20 positions to 18: no number of prefix tokens leaves a grid on both sides; "
+        "give `prefix`, `new_prefix`, `grid`, `new_grid`",
+    ),
+    (
+        {"resize_grid": {"prefix": 1, "new_prefix": 1}},
+        (1, 197, 8),
+        (1, 196, 8),
+        "`resize_grid` of 197 positions to 196: no number of prefix tokens leaves a grid on both sides; "
+        "give `prefix`, `new_prefix`, `grid`, `new_grid`",
     ),
     ("resize_bias", (50, 3), (49, 3), "`resize_bias` of 50×3 to 49×3: rows are (2h-1)² and `extra`, heads the same"),
     ("resize_patch", (6, 3, 16, 16), (6, 1, 16, 16), "`resize_patch` of 6×3×16×16 to 6×1×16×16: only height and width may differ"),
@@ -154,3 +200,43 @@ def test_fits_are_written(timm, tmp_path):
     assert close(mapped["pos"], timm.layers.resample_abs_pos_embed(values["pos"], [8, 8], num_prefix_tokens=1))
     assert torch.equal(mapped["head.w"], torch.cat([values["head.w"], fresh["head.w"][10:]]))
     assert torch.equal(mapped["extra.w"], fresh["extra.w"])
+
+
+def test_a_class_token_less_or_a_distillation_token_more(tmp_path):
+    rule = {prefix: f"rules: ['** -> **']\nfit: [pos_embed: {{resize_grid: {{prefix: 1, new_prefix: {prefix}}}}}]\n" for prefix in (0, 2)}
+    source = {"pos_embed": made(1, 17, 4), "w": made(2)}
+    for prefix, side in ((0, 4), (2, 5)):
+        (tmp_path / "r.yaml").write_text(rule[prefix])
+        model = torch.nn.ParameterDict({"pos_embed": made(1, prefix + side * side, 4) + 100, "w": made(2)})
+        own = model["pos_embed"].detach().clone()
+        report = load_into(model, source, rules=str(tmp_path / "r.yaml"))
+        assert set(report.loaded) == {"pos_embed", "w"}
+        first = slice(0, 1) if prefix else slice(1, 2)
+        assert torch.equal(model["pos_embed"][:, :1], source["pos_embed"][:, first])
+        assert torch.equal(model["pos_embed"][:, 1:2], own[:, 1:2] if prefix else source["pos_embed"][:, 2:3])
+
+
+def test_a_key_list_as_target_has_no_tokens_to_keep(tmp_path):
+    from ckpt_tool import InputError, map_checkpoint
+
+    torch.save({"pos_embed": made(1, 17, 4)}, tmp_path / "a.pth")
+    (tmp_path / "b.keys").write_text("pos_embed\tF32\t1x18x4\n")
+    (tmp_path / "r.yaml").write_text("rules: ['** -> **']\nfit: [pos_embed: {resize_grid: {prefix: 1, new_prefix: 2}}]\n")
+    with pytest.raises(InputError, match="is a key list"):
+        map_checkpoint(tmp_path / "a.pth", tmp_path / "b.keys", tmp_path / "c.pth", How(str(tmp_path / "r.yaml")))
+
+
+def test_what_is_wrong_with_a_shape_names_the_tokens(tmp_path):
+    found = problems(tmp_path, "rules: ['** -> **']\n", catalog("pos_embed 1x197x8"), catalog("pos_embed 1x196x8"))
+    assert "other tokens before the grid? `fit: [{pos_embed: {resize_grid: {prefix: 1, new_prefix: 0}}}]` in a rule file adapts it" in found[0].notes
+
+
+def test_many_fitted_tensors_are_told_in_one_line(tmp_path):
+    text = "rules: ['** -> **']\nfit:\n  - '**.table': resize_bias\n  - '**.head.*': fresh\n"
+    source = catalog(*(f"l.{i}.{name}" for i in range(12) for name in ("table 169x3", "head.w 5", "w 2")))
+    target = catalog(*(f"l.{i}.{name}" for i in range(12) for name in (f"table {[529, 729][i > 5]}x3", "head.w 6", "w 2")))
+    assert compile_plan(rules(tmp_path, text), source, target).notes == (
+        "`l.{0..5}.table` (6) are fitted by `resize_bias`, which is not exact: 169×3 → 529×3",
+        "`l.{0..11}.head.w` (12) stay fresh: 5 → 6",
+        "`l.{6..11}.table` (6) are fitted by `resize_bias`, which is not exact: 169×3 → 729×3",
+    )

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -161,6 +163,32 @@ def test_frozen_statistics_survive_copies_and_pickles(source):
     assert model[1].training is False
 
 
+def test_frozen_models_are_saved_whole_without_naming_this_package(source, tmp_path):
+    model = net()
+    ckpt_tool.load_into(model, source).freeze(model)
+    torch.save(model, tmp_path / "whole.pth")
+    assert b"ckpt_tool" not in (tmp_path / "whole.pth").read_bytes()
+    reader = "import sys, torch; sys.modules['ckpt_tool'] = None; m = torch.load('whole.pth', weights_only=False); kind = type(m[1])"
+    reader += "; assert kind is torch.nn.BatchNorm2d; before = m[1].running_mean.clone(); m.train(); m(torch.randn(4, 3, 8, 8))"
+    reader += "; assert torch.equal(m[1].running_mean, before) and not m[1].weight.requires_grad"
+    subprocess.run([sys.executable, "-c", reader], cwd=tmp_path, check=True)
+
+
+def test_frozen_normalisations_are_of_their_class_and_can_be_scripted_and_converted():
+    model = nn.Sequential(nn.BatchNorm2d(3, momentum=None), nn.InstanceNorm2d(3, track_running_stats=True))
+    ckpt_tool.freeze(ckpt_tool.freeze(model, "**") and model, "**")
+    assert [type(layer).__name__ for layer in model] == ["BatchNorm2d", "InstanceNorm2d"]
+    assert [isinstance(layer, nn.modules.batchnorm._NormBase) for layer in model] == [True, True]
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    converted = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
+    assert converted[0].momentum == 0
+    for each in (model, copy.deepcopy(model), copy.copy(model), torch.fx.symbolic_trace(model)):
+        each.train()
+        each[0].train() if isinstance(each, nn.Sequential) else None
+        each(torch.randn(4, 3, 8, 8))
+        assert all(torch.equal(value, before[key]) for key, value in each.state_dict().items())
+
+
 def test_unfrozen_statistics_move(source):
     model = net()
     before = ckpt_tool.load_into(model, source) and model[1].running_mean.clone()
@@ -188,7 +216,32 @@ def test_parameter_groups_have_each_trainable_parameter_once(source):
     assert [(g["group"], g["lr"], len(g["params"])) for g in groups] == [("fresh", 1e-3, 2), ("loaded", 1e-5, 4)]
     train_a_step(model.__class__(*list(model)[:6]), torch.optim.Adam(groups))
     report.freeze(model)
-    assert [g["group"] for g in report.parameter_groups(model, lr=1e-3, loaded_lr=1e-5)] == ["fresh"]
+    assert [g["group"] for g in report.parameter_groups(model, lr=1e-3)] == ["fresh"]
+
+
+def test_a_rate_for_nothing_and_parameters_without_a_rate_are_refused(source):
+    model = net()
+    report = ckpt_tool.load_into(model, source)
+    with pytest.raises(InputError, match="4 of the loaded parameters are trainable, and have no rate; give `loaded_lr`, or freeze them first"):
+        report.parameter_groups(model, lr=1e-3)
+    report.freeze(model)
+    with pytest.raises(InputError, match="`loaded_lr=1e-05` is for nothing: no loaded parameter is trainable; leave it out, or freeze less"):
+        report.parameter_groups(model, lr=1e-3, loaded_lr=1e-5)
+    ckpt_tool.freeze(model, "**")
+    with pytest.raises(InputError, match="has no trainable parameter"):
+        report.parameter_groups(model, lr=1e-3)
+
+
+def test_what_is_frozen_after_a_step_stands_still_though_the_optimizer_has_momentum(source):
+    model = net()
+    report = ckpt_tool.load_into(model, source)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    train_a_step(model, optimizer)
+    report.freeze(model)
+    before = model[0].weight.clone()
+    train_a_step(model, optimizer)
+    assert torch.equal(model[0].weight, before)
+    assert model[0].weight.grad is None
 
 
 def test_a_report_is_of_one_model(source):

@@ -1,0 +1,213 @@
+"""Where the bytes of a tensor lie, and how to get them: whole byte ranges, views with strides, inflated members."""
+
+from __future__ import annotations
+
+import mmap as mmap_module
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from math import prod
+from mmap import mmap
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.archives.crc import crc32
+from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.limits import EXPANSION, MiB
+from ckpt_tool.tensors import DType, Shape
+from ckpt_tool.torch_bridge import packed_shape
+
+CHUNK = MiB
+READ_AT_ONCE = MiB
+HUGE = 4 * MiB
+MADV_HUGEPAGE = getattr(mmap_module, "MADV_HUGEPAGE", None)
+PIECE = MiB // 4
+"""What is read at a time where bytes are only passed on: it stays in the processor's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A byte range of a file. `crc32` is that of exactly these bytes, where the container has it."""
+
+    file: SourceFile
+    offset: int
+    length: int
+    crc32: int | None = None
+
+    def read(self) -> bytes:
+        """All of it, checked against `crc32`."""
+        return b"".join(self.chunks(max(self.length, 1)))
+
+    def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
+        """The bytes in pieces, checked against `crc32` at the end. Raises FormatError where they differ."""
+        crc, end = 0, self.offset + self.length
+        for offset in range(self.offset, end, size):
+            chunk = self.file.read(offset, min(size, end - offset))
+            if self.crc32 is not None:
+                crc = crc32(chunk, crc)
+            yield chunk
+        self.check(crc)
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The bytes in one buffer that is filled again and again: each piece is good until the next. Checked as `chunks` is."""
+        buffer = memoryview(bytearray(min(self.length, PIECE)))
+        crc, end = 0, self.offset + self.length
+        for offset in range(self.offset, end, PIECE):
+            piece = buffer[: min(PIECE, end - offset)]
+            self.file.read_into(piece, offset)
+            if self.crc32 is not None:
+                crc = crc32(piece, crc)
+            yield piece
+        self.check(crc)
+
+    def read_all(self) -> bytearray | mmap:
+        """All of it in writable memory of its own. Checked as `chunks` is."""
+        content = _room(self.length)
+        view = memoryview(content)
+        for offset in range(0, self.length, READ_AT_ONCE):
+            self.file.read_into(view[offset : offset + READ_AT_ONCE], self.offset + offset)
+        if self.crc32 is not None:
+            self.check(crc32(memoryview(content)))
+        return content
+
+    def check(self, crc: int) -> None:
+        """Raises FormatError where the bytes' checksum is not the one that the container has."""
+        if self.crc32 is not None and crc != self.crc32:
+            raise FormatError(self.file.path, "its bytes don't match their checksum", AGAIN, f"byte {self.offset}")
+
+    def unchecked(self) -> Extent:
+        """The same bytes for somebody who looks at their checksum himself."""
+        return self if self.crc32 is None else replace(self, crc32=None)
+
+    def equals(self, other: Extent) -> bool:
+        """Whether two byte ranges hold the same. Raises FormatError where a checksum is wrong."""
+        if self.length != other.length:
+            return False
+        return all(_are_equal(ours, theirs) for ours, theirs in zip(self.pieces(), other.pieces(), strict=True))
+
+
+def _room(size: int) -> bytearray | mmap:
+    """Writable memory; a large one in huge pages, since half of the time of reading it would go into its first touch."""
+    if size < HUGE or not hasattr(mmap, "madvise") or MADV_HUGEPAGE is None:
+        return bytearray(size)
+    room = mmap(-1, size)
+    with suppress(OSError):
+        room.madvise(MADV_HUGEPAGE)
+    return room
+
+
+def _are_equal(ours: memoryview, theirs: memoryview) -> bool:
+    """Byte arrays compare at the speed of memory, memoryviews element by element."""
+    one, other, size = ours.obj, theirs.obj, len(ours)
+    assert isinstance(one, bytearray)
+    assert isinstance(other, bytearray)
+    return one == other if size == len(one) == len(other) else one[:size] == other[:size]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inflated:
+    """Bytes that had to be decoded to be read (an array inside a pickle): they are held. Equal where they are the same object."""
+
+    content: bytes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Inflated) and self.content is other.content
+
+    def __hash__(self) -> int:
+        return id(self.content)
+
+    @property
+    def length(self) -> int:
+        return len(self.content)
+
+    def read(self) -> bytes:
+        return self.content
+
+
+@dataclass(frozen=True, slots=True)
+class Deflated:
+    """A compressed member of a zip archive, inflated each time that it is read; `length` is its size then."""
+
+    file: SourceFile
+    offset: int
+    stored: int
+    length: int
+    crc32: int | None = None
+
+    def read(self) -> bytes:
+        """Raises FormatError where it is no deflate stream of exactly `length` bytes, or its checksum differs."""
+        inflater = zlib.decompressobj(-15)
+        try:
+            content = inflater.decompress(self.file.read(self.offset, self.stored), self.length + 1)
+        except zlib.error:
+            raise FormatError(self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}") from None
+        is_whole = len(content) == self.length and (inflater.eof or not self.stored) and not inflater.unused_data
+        if not is_whole or (self.crc32 is not None and crc32(content) != self.crc32):
+            raise FormatError(self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}")
+        return content
+
+    def head(self, length: int) -> bytes:
+        """Its first bytes, unchecked, without inflating the others; fewer where it ends before or is damaged."""
+        try:
+            return zlib.decompressobj(-15).decompress(self.file.read(self.offset, min(self.stored, length + CHUNK)), length)
+        except zlib.error:
+            return b""
+
+
+Storage = Extent | Inflated | Deflated
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A tensor that is not one contiguous little-endian byte range of its storage.
+
+    `offset` and `stride` count elements of `dtype`; strides are not negative. `swapped` marks big-endian components;
+    `conjugate` and `negative` are torch's lazy bits, whose effect is not in the stored bytes. `skip` bytes of the storage come
+    before its first element (an array's header).
+    """
+
+    storage: Storage
+    offset: int
+    stride: tuple[int, ...]
+    swapped: bool = False
+    conjugate: bool = False
+    negative: bool = False
+    skip: int = 0
+
+
+Placement = Extent | View
+
+
+def storage_of(placement: Placement) -> Storage:
+    """What holds the bytes of a tensor, maybe with those of others."""
+    return placement.storage if isinstance(placement, View) else placement
+
+
+def read_view(view: View, dtype: DType, shape: Shape, path: str) -> bytes:
+    """The contiguous little-endian bytes of a view. Raises FormatError for one that expands without bound."""
+    import numpy as np
+
+    if dtype is DType.F4:
+        dtype, shape = DType.U8, packed_shape(dtype, shape)
+    storage, size = view.storage.read(), dtype.itemsize
+    if prod(shape) * size > len(storage) - view.skip + EXPANSION:
+        raise FormatError(path, f"a tensor of {prod(shape)} elements is a view of {len(storage)} bytes", "its values can't be listed")
+    if not prod(shape):
+        return b""
+    part = size // 2 if dtype.is_complex else size
+    # Dimensions of 1 are left out: numpy has no more than 32, or 64.
+    steps = [(extent, step * size) for extent, step in zip(shape, view.stride, strict=True) if extent != 1] + [(size // part, part)]
+    stored = np.ndarray(
+        [extent for extent, _ in steps], f"{'>' if view.swapped else '<'}u{part}", storage,
+        view.skip + view.offset * size, [step for _, step in steps],
+    )  # fmt: skip
+    numbers = stored.astype(f"<u{part}", order="C")
+    if view.negative and not (dtype.is_floating or dtype.is_complex):
+        np.negative(numbers, out=numbers)
+        return numbers.tobytes()
+    sign = numbers.dtype.type(1 << (8 * part - 1))
+    if view.negative:
+        numbers ^= sign
+    if view.conjugate and dtype.is_complex:
+        numbers[..., 1] ^= sign
+    return numbers.tobytes()

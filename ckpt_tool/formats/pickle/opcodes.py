@@ -1,0 +1,229 @@
+"""The pickle opcodes outside the machine's hot loop that put values together, and the table of them all."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from ckpt_tool.formats.pickle.arrays import give_array_state, give_type_state
+from ckpt_tool.formats.pickle.literals import LITERALS, memo_number, take_line, text
+from ckpt_tool.formats.pickle.state import Machine
+from ckpt_tool.formats.pickle.tensor_states import give_tensor_state
+from ckpt_tool.formats.pickle.values import (
+    ArrayRef,
+    ArrayType,
+    Bag,
+    Global,
+    ObjectDict,
+    OddTensor,
+    Opaque,
+    PickleFault,
+    TensorRef,
+    kind_of,
+    set_items,
+)
+
+_DICT_ATTRIBUTES = frozenset(dir(OrderedDict))
+
+
+def get(m: Machine) -> None:
+    m.need_whole_memo()
+    m.stack.append(m.memo[memo_number(m)])
+
+
+def put(m: Machine) -> None:
+    m.memo[memo_number(m)] = m.stack[-1]
+
+
+def pop(m: Machine) -> None:
+    # On an empty stack above a mark, POP takes the mark itself.
+    if m.stack:
+        m.stack.pop()
+    else:
+        m.stack = m.marks.pop()
+
+
+def pop_mark(m: Machine) -> list[object]:
+    """The values above the mark."""
+    values, m.stack = m.stack, m.marks.pop()
+    return values
+
+
+def tuple3(m: Machine) -> None:
+    m.stack[-3:] = [(m.stack[-3], m.stack[-2], m.stack[-1])]
+
+
+def make_list(m: Machine) -> None:
+    values = pop_mark(m)
+    m.stack.append(values)
+
+
+def make_dict(m: Machine) -> None:
+    values = pop_mark(m)
+    made: dict[object, object] = {}
+    set_items(made, values)
+    m.stack.append(made)
+
+
+def make_frozenset(m: Machine) -> None:
+    values = pop_mark(m)
+    m.stack.append(Bag(values))
+
+
+def append(m: Machine) -> None:
+    value = m.stack.pop()
+    extend(m.stack[-1], [value])
+
+
+def appends(m: Machine) -> None:
+    values = pop_mark(m)
+    extend(m.stack[-1], values)
+
+
+def extend(target: object, values: list[object]) -> None:
+    if type(target) is list:
+        target.extend(values)
+    elif type(target) is Opaque:
+        target.appended.extend(values)
+    else:
+        raise PickleFault(f"appends to {kind_of(target)}")
+
+
+def add_items(m: Machine) -> None:
+    values = pop_mark(m)
+    target = m.stack[-1]
+    if type(target) is Bag:
+        target.members.extend(values)
+    else:
+        extend(target, values)
+
+
+def set_item(m: Machine) -> None:
+    value, key = m.stack.pop(), m.stack.pop()
+    assign(m, [key, value])
+
+
+def set_all(m: Machine) -> None:
+    assign(m, pop_mark(m))
+
+
+def assign(m: Machine, values: list[object]) -> None:
+    target = m.stack[-1]
+    if type(target) is dict or type(target) is ObjectDict:
+        set_items(target, values)
+    elif type(target) is Opaque:
+        set_items(target.items, values)
+    elif type(target) is Global:
+        m.note_call(f"{target.full_name}.__setitem__")
+    else:
+        raise PickleFault(f"sets an item of {kind_of(target)}")
+
+
+def global_line(m: Machine) -> None:
+    module, name = take_line(m), take_line(m)
+    m.stack.append(m.find_global(text(module), text(name)))
+
+
+def stack_global(m: Machine) -> None:
+    name, module = m.stack.pop(), m.stack.pop()
+    if type(name) is not str or type(module) is not str:
+        raise PickleFault("names a global with what is no text")
+    m.stack.append(m.find_global(module, name))
+
+
+def instance(m: Machine) -> None:
+    global_line(m)
+    callee = m.stack.pop()
+    args = tuple(pop_mark(m))
+    m.stack.append(m.call(callee, args))
+
+
+def make_object(m: Machine) -> None:
+    values = pop_mark(m)
+    if not values:
+        raise PickleFault("makes an object of no class")
+    m.stack.append(m.call(values[0], tuple(values[1:])))
+
+
+def new_object(m: Machine) -> None:
+    args = m.stack.pop()
+    m.stack[-1] = m.call(m.stack[-1], args)
+
+
+def new_object_ex(m: Machine) -> None:
+    keywords, args = m.stack.pop(), m.stack.pop()
+    made = m.call(m.stack[-1], args)
+    if type(made) is Opaque and isinstance(keywords, dict) and keywords:
+        made.args = (*made.args, keywords)
+    m.stack[-1] = made
+
+
+def persistent_line(m: Machine) -> None:
+    m.stack.append(m.persistent(text(take_line(m))))
+
+
+def build(m: Machine) -> None:
+    state = m.stack.pop()
+    target = m.stack[-1]
+    m.count_copies((state,))
+    parts = state if type(state) is tuple else (state,)
+    if type(target) is Opaque:
+        m.count_copies((target.state, *parts))
+        give_state(target, state)
+    elif type(target) is ObjectDict:
+        for part in parts:
+            if isinstance(part, dict):
+                m.count_copies((target.attributes, part))
+                if not _DICT_ATTRIBUTES.isdisjoint(name for name in part if type(name) is str):
+                    raise PickleFault("gives a dict attributes that would hide what is in it")
+                target.give_attributes(part)
+    elif isinstance(target, ArrayRef | ArrayType):
+        m.count_copies(part for part in parts if not isinstance(part, bytes))
+        give_array(target, state)
+    elif isinstance(target, TensorRef | OddTensor):
+        give_tensor_state(target, state)
+    elif type(target) is Global:
+        m.note_call(f"{target.full_name}.__setstate__")
+    else:
+        raise PickleFault(f"gives a state to {kind_of(target)}")
+
+
+def give_state(target: Opaque, state: object) -> None:
+    if isinstance(target.state, dict) and isinstance(state, dict):
+        target.state = target.state | state
+    else:
+        target.state = state if target.state is None else (target.state, state)
+
+
+def give_array(target: ArrayRef | ArrayType, state: object) -> None:
+    if type(state) is not tuple:
+        raise PickleFault("gives an array a state that numpy never writes")
+    if type(target) is ArrayRef:
+        give_array_state(target, state)
+    elif type(target) is ArrayType:
+        give_type_state(target, state)
+
+
+def duplicate(m: Machine) -> None:
+    m.stack.append(m.stack[-1])
+
+
+def drop_marked(m: Machine) -> None:
+    pop_mark(m)
+
+
+def read_only(m: Machine) -> None:
+    raise PickleFault("uses buffers from outside the file")
+
+
+OPCODES: dict[int, Callable[[Machine], None]] = LITERALS | {
+    ord("0"): pop, ord("1"): drop_marked, ord("2"): duplicate, ord("g"): get, ord("p"): put,
+    0x87: tuple3, ord("l"): make_list, ord("d"): make_dict, 0x91: make_frozenset,
+    ord("a"): append, ord("e"): appends, 0x90: add_items, ord("s"): set_item, ord("u"): set_all,
+    ord("c"): global_line, 0x93: stack_global, ord("i"): instance, ord("o"): make_object, 0x81: new_object, 0x92: new_object_ex,
+    ord("P"): persistent_line, ord("b"): build, 0x97: read_only, 0x98: read_only,
+}  # fmt: skip
+"""By opcode. EXT1 to EXT4 are missing on purpose: what they mean is registered in the process that wrote the file."""
+
+MAKING_NOTHING = frozenset(b"N\x88\x80\x95012gpaesub\x90")
+"""Of these, the opcodes that make no new object."""

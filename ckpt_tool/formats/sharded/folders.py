@@ -1,0 +1,91 @@
+"""A folder as a checkpoint: the index or the one file in it that holds the weights, or its numbered shards."""
+
+import os
+import re
+
+from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.formats.key_list import CHECKPOINT_SUFFIXES
+from ckpt_tool.formats.sharded.numbered import Numbered, numbered_sets
+
+STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_model")
+"""Names that Hugging Face's libraries give to weights."""
+SUFFIXES = (".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin")
+"""In this order: an index stands for all its shards."""
+_OTHERS = (
+    (".metadata", "is a distributed checkpoint of torch (DCP)",
+     "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER OUT.pth"),
+    ("manifest.ocdbt", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
+    ("_METADATA", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
+    ("saved_model.pb", "is a TensorFlow SavedModel", "convert it with tensorflow and numpy.savez"),
+    ("latest", "is a DeepSpeed checkpoint", "convert it with its zero_to_fp32.py, or open the mp_rank_00_model_states.pt inside"),
+)  # fmt: skip
+_PARTS: tuple[tuple[str, str, str], ...] = (
+    (r"(?:bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_(?:model|optim)_states\.pt",
+     "holds a DeepSpeed ZeRO checkpoint, whose files are parts of what the processes had",
+     "its zero_to_fp32.py makes one file of full weights: python zero_to_fp32.py FOLDER OUT"),
+    (r"mp_rank_\d+_model_states\.pt", "holds DeepSpeed's model states, {} tensor-parallel parts of one model",
+     "join them with the library that wrote them; one file is a part: show it by its name"),
+    (r"consolidated\.\d+\.(?:pth|safetensors)", "holds a model in {} tensor-parallel parts, as Meta ships Llama",
+     "transformers' convert_llama_weights_to_hf.py makes a whole of them; one file is a part: show it by its name"),
+    (r".*world_size_\d+_rank_\d+\.(?:pt|pth|bin)", "holds {} parts of a model, each of one process (FSDP)",
+     "gather them with the library that wrote them (verl: `python -m verl.model_merger merge`); one file is a part: show it by its name"),
+    (r"shard-\d+-model-\d+-of-\d+\.safetensors", "holds {} parts of a model, each of one process (a distributed checkpoint, DCP)",
+     "torch.distributed.checkpoint's consolidate_safetensors_files makes a whole of them"),
+    (r"mp_rank_\d+(?:_\d+)?", "holds a Megatron checkpoint in {} folders, each a tensor- or pipeline-parallel part of one model",
+     "convert it with Megatron's tools/checkpoint/convert.py; or show a file in one of them"),
+)  # fmt: skip
+"""How files of several processes are called, what they are, and what makes a whole of them."""
+
+
+def find_checkpoint(folder: str) -> str | Numbered:
+    """The path to open, or the shards. Raises InputError where there is none, or more than one."""
+    try:
+        names = set(os.listdir(folder))
+    except OSError as error:
+        raise InputError(folder, str(error.strerror).lower()) from None
+    indexes = [f"{stem}{suffix}" for suffix in SUFFIXES[:2] for stem in STEMS if f"{stem}{suffix}" in names]
+    indexes += sorted(name for name in names - set(indexes) if name.endswith(SUFFIXES[:2]))
+    found = indexes or [f"{stem}{suffix}" for suffix in SUFFIXES[2:] for stem in STEMS if f"{stem}{suffix}" in names]
+    if len(found) == 1:
+        return os.path.join(folder, found[0])
+    if found:
+        raise InputError(folder, f"is a folder with {len(found)} checkpoints: {', '.join(found[:20])}", "name one of them")
+    _refuse_parts(folder, names)
+    return _numbered(folder, names)
+
+
+def _refuse_parts(folder: str, names: set[str]) -> None:
+    """Raises FormatError for the files of several processes, or for those that only DeepSpeed joins."""
+    for pattern, fact, hint in _PARTS:
+        count = sum(map(bool, map(re.compile(pattern).fullmatch, names)))
+        if count > 1 or (count and "zero" in pattern):
+            raise FormatError(folder, fact.format(count), hint)
+
+
+def _numbered(folder: str, names: set[str]) -> str | Numbered:
+    """The one set of numbered shards, or the only part of a model in one part."""
+    sets = numbered_sets(names)
+    if len(sets) == 1 or (sets and not sets[0].missing and all(one.missing for one in sets[1:])):
+        return sets[0]
+    if sets:
+        names_of = ", ".join(one.names[0] for one in sets[:5])
+        raise InputError(folder, f"is a folder with {len(sets)} sets of numbered shards: {names_of}, …", "keep those of one in it")
+    alone = [name for name in names if re.fullmatch(r"consolidated(?:\.00)?\.(?:pth|safetensors)|mp_rank_00_model_states\.pt", name)]
+    if len(alone) == 1:
+        return os.path.join(folder, alone[0])
+    raise _nothing(folder, names)
+
+
+def _nothing(folder: str, names: set[str]) -> InputError:
+    for name, fact, hint in _OTHERS:
+        if name in names:
+            return FormatError(folder, fact, hint)
+    if any(name.endswith(".distcp") for name in names):
+        return FormatError(folder, "holds the data of a distributed checkpoint (DCP) without its `.metadata`", "copy the whole folder")
+    some = sorted(name for name in names if name.lower().endswith(CHECKPOINT_SUFFIXES) or name.endswith(".ckpt.index"))
+    if some:
+        more = f" and {len(some) - 3} more" if len(some) > 3 else ""
+        fact = f"is a folder without a checkpoint of a usual name, but with {', '.join(some[:3])}{more}"
+        return InputError(folder, fact, "name one of them")
+    known = " or ".join(f"{stem}.safetensors" for stem in STEMS[:1])
+    return InputError(folder, f"is a folder without a checkpoint of a usual name ({known}, an *.index.json, ...)", "name the file itself")

@@ -1,0 +1,159 @@
+"""Several files that are one checkpoint: each is opened, and what they hold is joined. Their files are told by their names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.byte_ranges import Placement
+from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind
+from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.key_order import are_in_module_order
+from ckpt_tool.formats.layouts import layout_of
+from ckpt_tool.formats.limits import EXTRAS, OPEN_SHARDS
+from ckpt_tool.formats.registry import FORMATS, HEAD
+from ckpt_tool.formats.sharded.journal import refuse_half_changed
+from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
+
+_SHARD_FORMATS = ("safetensors", "torch zip", "torch legacy")
+Opened = dict[str, tuple[SourceFile, Contents]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """Open files by name. Whoever can't use them closes them."""
+
+    folder: str
+    opened: Opened
+
+    @property
+    def contents(self) -> dict[str, Contents]:
+        return {name: contents for name, (_, contents) in self.opened.items()}
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        return tuple(file for file, _ in self.opened.values())
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+
+def open_shards(folder: str, names: list[str], whole: str) -> Shards:
+    """Raises FormatError for one that can't be read; `whole` is the path of what they are shards of."""
+    opened: Opened = {}
+    try:
+        for name in names:
+            opened[name] = _open_shard(os.path.join(folder, name), whole)
+            if len(opened) > OPEN_SHARDS:
+                opened[name][0].release()
+    except BaseException:
+        Shards(folder, opened).close()
+        raise
+    return Shards(folder, opened)
+
+
+def _open_shard(path: str, whole: str) -> tuple[SourceFile, Contents]:
+    refuse_half_changed(path)
+    shard = SourceFile(path)
+    try:
+        head = shard.read(0, min(shard.size, HEAD))
+        format = next((one for one in FORMATS if shard.size and one.recognise(head, shard.size)), None)
+        if format is None or format.name not in _SHARD_FORMATS:
+            raise _no_shard(shard, head)
+        if path.endswith(".safetensors") and format.name != "safetensors":
+            raise FormatError(path, f"is named safetensors, but is a {format.name} file", f"it is a shard of {whole}")
+        return shard, format.read(shard, "")
+    except BaseException:
+        shard.close()
+        raise
+
+
+def _no_shard(shard: SourceFile, head: bytes) -> FormatError:
+    from ckpt_tool.formats.unsupported import refuse_foreign
+
+    if not shard.size:
+        return FormatError(shard.path, "is empty (zero bytes)", AGAIN)
+    refuse_foreign(shard, head)
+    return FormatError(shard.path, "is a shard of no format that is known here", AGAIN)
+
+
+def checkpoint_of(path: str, shards: Shards, contents: Contents, kind: str, index: SourceFile | None = None) -> Checkpoint:
+    """The open checkpoint; `kind` is what follows the name of its shards' format."""
+    is_safe = bool(shards.opened) and next(iter(shards.opened)).endswith(".safetensors")
+    files = (*((index,) if index else ()), *shards.files)
+    if shards.opened:
+        file, first = next(iter(shards.opened.values()))
+        sentence = layout_of(replace(contents, metadata={**first.metadata, **contents.metadata}), file.path)
+        contents = replace(contents, layout=sentence)
+    return Checkpoint(path, f"{'safetensors' if is_safe else 'torch'} {kind}", contents, files)
+
+
+def join(places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[Extra]) -> Contents:
+    """The tensors of `places`, in this order, each from the shard that it names; and what the shards hold besides."""
+    infos: list[TensorInfo] = []
+    unreadable: list[UnreadableTensor] = []
+    placements: dict[str, Placement] = {}
+    tied = {name for name, contents in shards.items() if any(info.shares for info in contents.catalog.values())}
+    first: dict[tuple[str, str, str], str] = {}
+    for key, name in places.items():
+        catalog = shards[name].catalog
+        info = catalog.get(key)
+        if info is None:
+            unreadable.append(catalog.unreadable[key])
+        else:
+            infos.append(_named_anew(info, name, first) if name in tied else info)
+            placements[key] = shards[name].placements[key]
+    catalog = Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable)
+    extras = [*_asked(shards), *notes, *(one for name, contents in shards.items() for one in _extras(name, contents))]
+    elsewhere = tuple(replace(info, key=f"{name}#{info.key}") for name, contents in shards.items() for info in contents.elsewhere)
+    return Contents(
+        catalog, placements, _metadata(shards), extras=_bounded(extras), elsewhere=elsewhere, left_behind=_left_behind(places, shards)
+    )
+
+
+def _named_anew(info: TensorInfo, shard: str, first: dict[tuple[str, str, str], str]) -> TensorInfo:
+    """A tensor that names the first of its like in the whole, which may leave out the shard's first one, or list it later."""
+    shares = first.setdefault((shard, "storage", info.shares or info.key), info.key)
+    same_as = first.setdefault((shard, "tensor", info.same_as or info.key), info.key)
+    return replace(info, shares=None if shares == info.key else shares, same_as=None if same_as == info.key else same_as)
+
+
+def _asked(shards: Mapping[str, Contents]) -> Iterator[Extra]:
+    """What unpickling the shards would call or import, each once, with the first shard that asks for it."""
+    told: set[tuple[str, str]] = set()
+    for name, contents in shards.items():
+        for extra in contents.extras:
+            if extra.kind in ("call", "import") and (extra.kind, extra.text) not in told:
+                told.add((extra.kind, extra.text))
+                yield replace(extra, path=name)
+
+
+def _extras(name: str, contents: Contents) -> Iterator[Extra]:
+    for extra in contents.extras:
+        if extra.kind not in ("call", "import"):
+            yield replace(extra, path=f"{name}#{extra.path}" if extra.path else name)
+
+
+def _bounded(extras: list[Extra]) -> tuple[Extra, ...]:
+    more = len(extras) - EXTRAS
+    return (*extras[:EXTRAS], *((Extra("", "note", f"{more} more things of the shards are not listed"),) if more > 0 else ()))
+
+
+def _left_behind(places: Mapping[str, str], shards: Mapping[str, Contents]) -> tuple[LeftBehind, ...]:
+    """What the shards hold outside of their state dicts, and the tensors of these that the whole doesn't list."""
+    found = []
+    for name, contents in shards.items():
+        unlisted = [info for key, info in contents.catalog.items() if key not in places]
+        if unlisted:
+            found.append(LeftBehind(name, "tensors", len(unlisted), sum(info.nbytes for info in unlisted)))
+        found += [replace(one, path=f"{name}#{one.path}") for one in contents.left_behind]
+    return tuple(found)
+
+
+def _metadata(shards: Mapping[str, Contents]) -> dict[str, str]:
+    """What the shards' own metadata say alike."""
+    each = [contents.metadata for contents in shards.values()]
+    return {name: text for name, text in each[0].items() if all(one.get(name) == text for one in each)} if each else {}

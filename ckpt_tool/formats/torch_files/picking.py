@@ -1,0 +1,159 @@
+"""Which of a file's state dicts is meant: by their names, or by the name that was asked for; never one of two that are equally likely."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats.limits import NESTING, NODES
+from ckpt_tool.formats.pickle.graph import children, module_children, unwrap
+from ckpt_tool.formats.pickle.values import PickleFault
+from ckpt_tool.formats.torch_files.state_dicts import RANKS, Place, TensorCounts, find_inside, is_averaged
+
+WHOLE = "."
+"""`FILE#.` means all that a file holds, under its full paths."""
+MOST_NAMES = 20
+_ROLES = frozenset((
+    "g", "d", "gen", "dis", "disc", "generator", "discriminator", "netg", "netd", "critic", "student", "teacher",
+))  # fmt: skip
+"""Words that tell networks apart which are trained against or beside each other."""
+_WORD = re.compile("[a-z]+")
+_INDEX = re.compile(r"\[([0-9]+)\]")
+
+
+def choose(places: list[Place], root: object) -> tuple[Place, tuple[Place, ...]]:
+    """The weights of the model: by name, else the only ones there are, else everything in the file; and those that are equally likely,
+    of which none is taken."""
+    whole = Place((), unwrap(root))
+    if len(places) == 1:
+        return places[0], ()
+    averaged = [place for place in places if _is_copy(place, places)]
+    plain = [place for place in places if place not in averaged]
+    if telling := [place for place in plain if _rank(place)]:
+        best = min(telling, key=_rank)  # type: ignore[arg-type]
+        rivals = tuple(place for place in plain if place is best or _is_rival(best, place))
+        return (whole, rivals) if len(rivals) > 1 else (best, ())
+    known = [place for place in averaged if _rank(place)]
+    if known and not any(_are_alike(ours, theirs) for ours in plain for theirs in averaged):
+        return min(known, key=_rank), ()  # type: ignore[arg-type]
+    left = plain or averaged
+    if len(left) == 1:
+        return left[0], ()
+    return whole, tuple(left) if _are_alternatives(left) else ()
+
+
+def _is_copy(place: Place, places: list[Place]) -> bool:
+    """Whether these are averaged weights or the like. A target beside a source is no copy of it."""
+    if not is_averaged(place.path):
+        return False
+    words = {word for one in places for name in one.path for word in _WORD.findall(name.lower())}
+    return "target" not in _WORD.findall(place.path[-1].lower()) or words.isdisjoint(("source", "src"))
+
+
+def _rank(place: Place) -> tuple[int, int, int] | None:
+    """How telling a path is, smaller is better, outer names before inner ones."""
+    ranks = [RANKS[name] for name in place.path if name in RANKS]
+    return (min(ranks), len(place.path), ranks[-1]) if ranks else None
+
+
+def _is_rival(best: Place, other: Place) -> bool:
+    """Whether another place is as likely: its names tell as much, or it has the same place in another part of the file."""
+    if _has_role(best) and _has_role(other):
+        return True
+    if _rank(other) is None or len(other.path) != len(best.path):
+        return False
+    if _rank(other) == _rank(best):
+        return True
+    return other.path[:-1] != best.path[:-1] and RANKS.keys().isdisjoint((*best.path[:-1], *other.path[:-1]))
+
+
+def _has_role(place: Place) -> bool:
+    return any(not _ROLES.isdisjoint(_WORD.findall(name.lower())) for name in place.path)
+
+
+def _are_alternatives(places: list[Place]) -> bool:
+    """Whether state dicts are several networks, and not the parts of one: by their names, or since two have the same keys."""
+    if sum(map(_has_role, places)) > 1:
+        return True
+    return any(_is_network(one) and _are_alike(one, other) for number, one in enumerate(places) for other in places[:number])
+
+
+def _is_network(place: Place) -> bool:
+    return module_children(place.value) is not None or any("." in key for key in _keys(place))
+
+
+def _keys(place: Place) -> set[str]:
+    return {name for name, _ in (module_children(place.value) or children(place.value))}
+
+
+def _are_alike(one: Place, other: Place) -> bool:
+    """Whether they have most of their keys in common."""
+    ours, theirs = _keys(one), _keys(other)
+    return 2 * len(ours & theirs) > max(len(ours), len(theirs))
+
+
+def look_up(root: object, wanted: str, holding: set[int], places: list[Place], file: str) -> Place:
+    """What `file#wanted` means: a path, or the last part of one. Raises InputError that lists the names that exist."""
+    counts = TensorCounts(holding)
+    if wanted == WHOLE:
+        return Place((), unwrap(root))
+    names = dict.fromkeys((wanted, _INDEX.sub(r".\1", wanted).removeprefix(".")))
+    for name in names:
+        if found := _descend((), unwrap(root), name, holding):
+            return _refined(found, counts)
+    for name in names:
+        ends = [place for place in places if f".{place.text}".endswith(f".{name}")]
+        found_all = ends or [place for place in _walk((), unwrap(root), holding, set()) if place.text.endswith(f".{name}")]
+        if len(found_all) == 1:
+            return _refined(found_all[0], counts)
+        if found_all:
+            raise InputError(f"{file}#{wanted}", f"is the end of {len(found_all)} names", _told(found_all, counts))
+    beside = [Place((name,), child) for name, child in children(unwrap(root)) if id(child) in holding]
+    others = [place for place in beside if not any(one.path[:1] == place.path for one in places)]
+    known = [place for place in (*places, *others) if place.path]
+    hint = _told(known, counts) if known else "it has no other state dict than the whole of it"
+    raise InputError(f"{file}#{wanted}", f"no state dict in the file is named `{wanted}`", hint)
+
+
+def _told(places: list[Place], counts: TensorCounts) -> str:
+    named = [f"`{place.text}` ({_counted(counts.of(place.value))})" for place in places[:MOST_NAMES]]
+    more = f" and {len(places) - MOST_NAMES} more" if len(places) > MOST_NAMES else ""
+    return f"it has {', '.join(named)}{more}"
+
+
+def _counted(count: int) -> str:
+    return f"{count} tensor{'' if count == 1 else 's'}"
+
+
+def _refined(found: Place, counts: TensorCounts) -> Place:
+    """The one state dict inside of what was named that has a telling name; else all of it."""
+    inside = [place for place in find_inside(found, counts) if len(place.path) > len(found.path) and not is_averaged(place.path[-1:])]
+    depth = len(found.path)
+    telling = [place for place in inside if all(name in RANKS for name in place.path[depth:])]
+    return telling[0] if len(telling) == 1 else found
+
+
+def _descend(path: tuple[str, ...], value: object, rest: str, holding: set[int]) -> Place | None:
+    """The object at a dotted path; names may have dots themselves."""
+    if len(path) > NESTING:
+        return None
+    for name, child in module_children(value) or children(value):
+        if id(child) not in holding:
+            continue
+        if name == rest:
+            return Place((*path, name), unwrap(child))
+        if rest.startswith(f"{name}.") and (found := _descend((*path, name), unwrap(child), rest[len(name) + 1 :], holding)):
+            return found
+    return None
+
+
+def _walk(path: tuple[str, ...], value: object, holding: set[int], seen: set[int]) -> Iterator[Place]:
+    """Every container that holds tensors, each once, outermost first."""
+    if len(path) > NESTING or len(seen) > NODES:
+        raise PickleFault("refers to the same objects over and over")
+    seen.add(id(value))
+    for name, child in module_children(value) or children(value):
+        if id(child) in holding and id(child) not in seen:
+            yield Place((*path, name), unwrap(child))
+            yield from _walk((*path, name), unwrap(child), holding, seen)

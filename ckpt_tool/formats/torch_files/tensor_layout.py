@@ -1,0 +1,135 @@
+"""From a tensor's description in a pickle to where its bytes lie, with every number of the file checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.byte_ranges import Extent, Inflated, Placement, Storage, View
+from ckpt_tool.formats.limits import DIMENSIONS, TENSOR_BYTES
+from ckpt_tool.formats.pickle.arrays import element_type
+from ckpt_tool.formats.pickle.values import ArrayRef, StorageRef, TensorRef
+from ckpt_tool.tensors import DType, Shape, TensorInfo, nbytes_of
+from ckpt_tool.torch_bridge import unpacked_shape
+
+MOST = 1 << 63
+"""Sizes and strides are below it, as torch's 64-bit integers are."""
+Locate = Callable[[StorageRef], Storage]
+
+
+@dataclass(slots=True)
+class Measured:
+    """A tensor by its description alone: what the catalog says of it, and which bytes of its storage it needs.
+
+    `tensor` is None for an array, whose bytes are inside the pickle: `placement` says where.
+    """
+
+    info: TensorInfo
+    tensor: TensorRef | None
+    start: int = 0
+    end: int = 0
+    is_contiguous: bool = False
+    placement: Placement | None = None
+
+
+KnownExtents = dict[tuple[int, int, object, DType], tuple[int, int, bool]]
+"""What was measured of a shape and a stride (by the objects' ids), an offset and an element type."""
+
+
+def measure(tensor: TensorRef | ArrayRef, key: str, path: str, known: KnownExtents) -> Measured:
+    """Raises FormatError for a tensor that can't be. `known` is good as long as the tensors live."""
+    if type(tensor) is ArrayRef:
+        return _measure_array(tensor, key, path)
+    assert type(tensor) is TensorRef
+    dtype, shape, offset = tensor.dtype, tensor.shape, tensor.offset
+    size = dtype.itemsize or 1  # torch's F4 type counts bytes, which hold two elements each
+    found = known.get((id(shape), id(tensor.stride), offset, dtype)) if type(offset) is int else None
+    if found is None:
+        found = _measure(shape, tensor.stride, offset, key, path)
+        if found[0] * size > TENSOR_BYTES:
+            raise FormatError(path, f"declares a tensor of {found[0]} elements", None, _name(key))
+        known[id(shape), id(tensor.stride), offset, dtype] = found
+    numel, last, is_contiguous = found
+    info = TensorInfo(key, dtype, unpacked_shape(dtype, shape) if dtype is DType.F4 else shape)  # type: ignore[arg-type]
+    if not numel:
+        return Measured(info, tensor, 0, 0, True)
+    is_plain = is_contiguous and not (tensor.conjugate or tensor.negative)
+    return Measured(info, tensor, offset * size, (last + 1) * size, is_plain)  # type: ignore[operator]
+
+
+def check_inside(measured: Measured, path: str, size_of: Callable[[StorageRef], int]) -> None:
+    """Raises FormatError for a tensor outside its storage."""
+    if measured.tensor is None:
+        return
+    storage = measured.tensor.storage
+    length = size_of(storage) if storage.content is None else len(storage.content)
+    if measured.end > length:
+        raise FormatError(path, f"needs {measured.end} bytes of a storage that has {length}", None, _name(measured.info.key))
+
+
+def lay_out(measured: Measured, path: str, locate: Locate, is_big_endian: bool = False) -> Placement:
+    """Where the bytes of a tensor inside its storage lie in a file."""
+    tensor, end = measured.tensor, measured.end
+    if tensor is None:
+        assert measured.placement is not None
+        return measured.placement
+    content = tensor.storage.content
+    storage = locate(tensor.storage) if content is None else Inflated(content)
+    is_swapped = is_big_endian and tensor.dtype.itemsize > 1
+    if type(storage) is not Extent:
+        return _view(tensor, storage, tensor.offset, is_swapped)
+    part = narrow(storage, measured.start, end)
+    if not end or (measured.is_contiguous and not is_swapped):
+        return part
+    return _view(tensor, part, 0, is_swapped)
+
+
+def _view(tensor: TensorRef, storage: Storage, offset: object, is_swapped: bool) -> View:
+    return View(storage, offset, tensor.stride, is_swapped, tensor.conjugate, tensor.negative)  # type: ignore[arg-type]
+
+
+def _measure(shape: object, stride: object, offset: object, key: str, path: str) -> tuple[int, int, bool]:
+    """(number of elements, index of the last one in the storage, whether they are contiguous). Raises FormatError."""
+    if type(shape) is not tuple or type(stride) is not tuple or len(shape) != len(stride) or type(offset) is not int or offset < 0:
+        raise FormatError(path, "has a tensor with an impossible shape, stride or offset", None, _name(key))
+    if len(shape) > DIMENSIONS:
+        raise FormatError(path, f"has a tensor of {len(shape)} dimensions; at most {DIMENSIONS} are read", None, _name(key))
+    numel, last, is_contiguous = 1, offset, True
+    for extent, step in zip(reversed(shape), reversed(stride), strict=True):
+        if type(extent) is not int or type(step) is not int or extent < 0 or step < 0 or extent >= MOST or step >= MOST:
+            raise FormatError(path, "has a tensor with an impossible shape or stride", None, _name(key))
+        if extent != 1:
+            if step != numel:
+                is_contiguous = False
+            last += (extent - 1) * step
+            numel *= extent
+    return numel, last, is_contiguous
+
+
+def _measure_array(array: ArrayRef, key: str, path: str) -> Measured:
+    """The same for a numpy array, whose bytes are inside the pickle."""
+    kind = element_type(array.type_text)
+    if kind is None:
+        raise FormatError(path, f"has an array of {array.type_text or 'structures'}", None, _name(key))
+    dtype, is_swapped = kind
+    if nbytes_of(dtype, array.shape) != len(array.content):
+        raise FormatError(path, f"has an array of {array.type_text} with {len(array.content)} bytes", None, _name(key))
+    stride = contiguous_stride(array.shape[::-1])[::-1] if array.is_fortran else contiguous_stride(array.shape)
+    return Measured(TensorInfo(key, dtype, array.shape), None, placement=View(Inflated(array.content), 0, stride, is_swapped))
+
+
+def narrow(storage: Extent, start: int, end: int) -> Extent:
+    """A part of a storage; only the whole of it keeps its checksum."""
+    if start == 0 and end == storage.length:
+        return storage
+    return Extent(storage.file, storage.offset + start, end - start)
+
+
+def contiguous_stride(shape: Shape) -> tuple[int, ...]:
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def _name(key: str) -> str:
+    return f"`{key}`"

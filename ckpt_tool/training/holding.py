@@ -1,0 +1,56 @@
+"""Normalisations that stay in eval mode whatever `train()` says, also in deep copies of the model."""
+
+from __future__ import annotations
+
+import copy
+import copyreg
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def hold_in_eval(module: nn.Module) -> None:
+    """Keeps a normalisation in eval mode: it uses its running statistics and doesn't update them.
+
+    Its class becomes one of the same name that `train()` doesn't reach. In a pickle it is of the class that it was, so that nobody
+    needs this package to read it; there it keeps its statistics since the momentum of torch's normalisations is set to 0.
+    """
+    from torch.nn.modules.batchnorm import _NormBase
+
+    if not hasattr(type(module), "_held"):
+        module.__class__ = _held(type(module))  # type: ignore[arg-type]
+    module.training = False
+    if isinstance(module, _NormBase):
+        module.momentum = 0.0
+
+
+class Held:
+    """What a held module's class has before its own."""
+
+    _held: type
+
+    def train(self, mode: bool = True) -> Held:
+        self.training = False
+        for child in self.children():  # type: ignore[attr-defined]
+            child.train(mode)
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> object:
+        """As copy.deepcopy does it, but for the class, which stays."""
+        twin = object.__new__(type(self))
+        memo[id(self)] = twin
+        vars(twin).update(copy.deepcopy(vars(self), memo))
+        return twin
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        # Not copyreg.__newobj__: pickle would ask that the class be this object's own.
+        state = self.__getstate__() if hasattr(self, "__getstate__") else vars(self)
+        return copyreg._reconstructor, (self._held, object, None), state  # type: ignore[attr-defined]
+
+
+@cache
+def _held(kind: type) -> type:
+    names = {"_held": kind, "__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    return type(kind.__name__, (Held, kind), names)
