@@ -66,6 +66,17 @@ def is_idle_adapter(key: str, made: Collection[str]) -> bool:
     return bool(mark) and any(name in made for name in (f"{stem}.weight", f"{stem}.base_layer.weight"))
 
 
+_NETWORK = re.compile(
+    r"(^|[._])(encoder|decoder|generator|discriminator|critic|actor|policy|value|q|qf|teacher|student|query|passage|ctx|context|question|"
+    r"text|vision|visual|image|audio|video|net\w*|backbone|tower|unet|vae|prior|quantizer)(_?(model|encoder|decoder|net|network|tower))?\d*$"
+)
+
+
+def is_network(path: str) -> bool:
+    """Whether a name says that what is below it is a network of its own, which may well repeat the names of another."""
+    return _NETWORK.search(path) is not None
+
+
 def is_averaged(path: str) -> bool:
     """Whether a name says that what is below it is a copy of other weights of the same file."""
     return _AVERAGED.search(path) is not None

@@ -16,10 +16,22 @@ from ckpt_tool.advising.harmless import (
     is_computed,
     is_constant,
     is_idle_adapter,
+    is_network,
     is_untrained,
 )
-from ckpt_tool.advising.parts import Part, common_path, contents, is_below, is_in_block, paths_above, siblings_of, whole_parts
-from ckpt_tool.advising.relatives import Relative, relatives, twins
+from ckpt_tool.advising.parts import (
+    Part,
+    common_path,
+    contents,
+    ends_of,
+    is_below,
+    is_in_block,
+    is_of_a_layer,
+    paths_above,
+    siblings_of,
+    whole_parts,
+)
+from ckpt_tool.advising.relatives import Relative, relatives, structure, twins
 from ckpt_tool.mapping.heads import Misfit, are_heads, is_table, is_vocabulary
 from ckpt_tool.mapping.plan import Step
 from ckpt_tool.mapping.scales import Scales
@@ -151,8 +163,6 @@ class _Unused:
         rest = [key for key in leftovers.left if key not in self.harmless]
         self.parts, self.halves = whole_parts(rest, taken)
         self._used = {path for key in taken for path in paths_above(key)}
-        start = len(self.root) + 1 if self.root else 0
-        self._inside = {key[start:]: self._shape(key) for key in taken}
 
     def _is_copy(self, key: str, flats: dict[str, str]) -> bool:
         """Whether this is an average of a tensor that is taken, by its name and shape."""
@@ -184,7 +194,7 @@ class _Unused:
     def _faults(self, part: Part) -> Iterator[Doubt]:
         if any(changes_a_weight(key) for key in part.keys) and is_below(part.path, self.root):
             yield Doubt(part.path, "is a part of the weights beside it")
-        elif self._mirrors(part):
+        elif not is_network(part.path) and self._mirrors(part):
             yield Doubt(part.path, "has something for the weights that are mapped, under their names")
         scales = Scales(part.keys)
         if key := next((key for key in self._all.taken if scales.of(key)), None):
@@ -195,18 +205,33 @@ class _Unused:
             yield Doubt(part.path, "is one of several equal blocks, of which others are mapped")
         elif is_in_block(part.path, self._used):
             yield Doubt(part.path, "is left of a block that is mapped")
-        elif all(len(self._shape(key)) < 2 for key in part.keys):
+        elif all(len(self._shape(key)) < 2 for key in part.keys) and not self._is_of_another(part):
             yield Doubt(part.path, "has no weights of its own")
+
+    def _is_of_another(self, part: Part) -> bool:
+        """Whether a module is one of several of a name that go together, `decoder_norm` with `decoder_blocks`."""
+        stem, mark, _ = part.name.partition("_")
+        others = (other for other in self.parts if other is not part and other.parent == part.parent)
+        return bool(mark) and any(other.name.startswith(f"{stem}_") and self._has_matrices(other) for other in others)
+
+    def _has_matrices(self, part: Part) -> bool:
+        return any(len(self._shape(key)) > 1 for key in part.keys)
 
     def _mirrors(self, part: Part) -> bool:
         """Whether a tree of its own repeats the names of what is mapped: masks, differences, adapters."""
-        modules = {path for key in self._inside for path in paths_above(key)}
-        return 2 * sum(self._is_mirrored(key, key[len(part.path) + 1 :], modules) for key in part.keys) >= len(part.keys)
+        return 2 * sum(self._is_mirrored(key, key[len(part.path) + 1 :]) for key in part.keys) >= len(part.keys)
 
-    def _is_mirrored(self, key: str, name: str, modules: Collection[str]) -> bool:
+    def _is_mirrored(self, key: str, name: str) -> bool:
         if changes_a_weight(key):
-            return any(path in modules for path in paths_above(name))
-        return len(self._shape(key)) > 0 and self._inside.get(name) == self._shape(key)
+            return any((path, None) in self._ends for path in paths_above(name))
+        return len(self._shape(key)) > 0 and (name, self._shape(key)) in self._ends
+
+    @cached_property
+    def _ends(self) -> set[tuple[str, Shape | None]]:
+        """The ends of the names of what is mapped, with their shapes, and those of the modules without."""
+        tensors = ((end, self._shape(key)) for key in self._all.taken for end in ends_of(key, self.root))
+        modules = {key.rpartition(".")[0] for key in self._all.taken}
+        return {*tensors, *((end, None) for module in modules for end in ends_of(module, self.root))}
 
     def _is_alike(self, part: Part, other: str) -> bool:
         shapes = {key: shape for key, shape in _shapes(self._source).items() if not is_computed(key)}
@@ -249,11 +274,18 @@ class _New:
             yield Doubt(part.path, "is one of several equal blocks, of which others are mapped")
         elif is_in_block(part.path, self._used):
             yield Doubt(part.path, "is missing in a block that is mapped")
-        elif part.is_bare and is_vocabulary(part.path):
+        elif any(self._is_deeper(part, other, shapes) for other in siblings_of(part, list(self._all.made))):
+            yield Doubt(part.path, "is one of several blocks of one kind, of which others are mapped")
+        elif (part.is_bare and is_vocabulary(part.path)) or all(_is_buffer(key, shapes.get(key, (0, 0))) for key in part.keys):
             yield Doubt(part.path, "is missing in the source")
         vocabularies = {self._target[key].shape for key in self._all.made if is_table(key, self._target[key].shape)}
         if any(shape in vocabularies for shape in mine):
             yield Doubt(part.path, "has the shape of an embedding, which it may be tied to")
+
+    def _is_deeper(self, part: Part, other: str, shapes: dict[str, Shape]) -> bool:
+        """Whether a numbered module is another one of a sequence, in another width."""
+        mine = structure(part.path, part.keys, shapes)
+        return bool(mine) and mine == structure(other, shapes, shapes)
 
     def _relatives(self, fresh: Collection[str]) -> Iterator[Doubt]:
         """Tensors that are left of the source and could be what is fresh, and what has the name of a module that is."""
@@ -264,6 +296,11 @@ class _New:
         modules = {self._all.name_of(key) or "" for key in self._wanted}
         paths = {name.rpartition(".")[0] for name in modules if "." in name}
         yield from (Doubt(key, "has something in the source under its own name") for key in fresh if key.rpartition(".")[0] in paths)
+
+
+def _is_buffer(key: str, shape: Shape) -> bool:
+    """Whether a vector is none of those that layers learn."""
+    return len(shape) < 2 and not is_of_a_layer(key.rpartition(".")[2])
 
 
 def _misfits(leftovers: Leftovers) -> Iterator[tuple[str, str]]:

@@ -37,6 +37,12 @@ def paths_above(key: str) -> Iterator[str]:
     return accumulate(key.split(".")[:-1], lambda path, name: f"{path}.{name}")
 
 
+def ends_of(key: str, root: str) -> Iterator[str]:
+    """A name, and its ends that begin inside of a module that it is below: `a.b.c`, `b.c` for `a`."""
+    names = key.split(".")
+    return (".".join(names[start:]) for start in range(root.count(".") + 2 if root else 1))
+
+
 def whole_parts(left: Iterable[str], others: Iterable[str]) -> tuple[list[Part], list[str]]:
     """The largest modules that only keys of `left` are in, none of the `others`; and the keys left in modules that the others are in too.
 
@@ -65,7 +71,12 @@ _OF_A_LAYER = re.compile(r"(weight|bias|running_(mean|var)|num_batches_tracked|g
 def _is_bare(key: str, root: str) -> bool:
     """Whether a key is a parameter of the network itself: directly in the module that holds all others, and named as none of a layer."""
     module, _, leaf = key.rpartition(".")
-    return module == root and not _OF_A_LAYER.match(leaf)
+    return module == root and not is_of_a_layer(leaf)
+
+
+def is_of_a_layer(leaf: str) -> bool:
+    """Whether a last name is one that layers give their tensors."""
+    return _OF_A_LAYER.match(leaf) is not None
 
 
 def contents(path: str, keys: Iterable[str], shapes: Mapping[str, Shape]) -> Counter[Shape]:

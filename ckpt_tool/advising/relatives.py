@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -12,7 +13,8 @@ from ckpt_tool.mapping.heads import is_table, is_vocabulary
 from ckpt_tool.tensors import Shape
 
 Shapes = Mapping[str, Shape]
-LEAST_MATRICES = 3
+_POSITIONS = re.compile(r"(^|[._])pos(ition)?(s|al|_\w+)?([._]|$)")
+LEAST_MATRICES = 2
 """Matrices of a module whose names and ranks, without their sizes, tell what it is."""
 
 
@@ -68,7 +70,7 @@ def _tables(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
 
 
 def _is_table(key: str, shape: Shape) -> bool:
-    return len(shape) > 1 and (is_vocabulary(key) or is_table(key, shape))
+    return len(shape) > 1 and (is_vocabulary(key) or is_table(key, shape) or _POSITIONS.search(key) is not None)
 
 
 def _kernels(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
@@ -86,14 +88,14 @@ def _kernels(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
 
 def twins(ours: Sequence[Part], theirs: Sequence[Part], left: Shapes, fresh: Shapes) -> Iterator[Relative]:
     """Modules of both sides that hold the same names, in another width."""
-    known = {structure: part for part in ours if (structure := _structure(part, left))}
+    known = {found: part for part in ours if (found := structure(part.path, part.keys, left))}
     for part in theirs:
-        other = known.get(_structure(part, fresh))
+        other = known.get(structure(part.path, part.keys, fresh))
         if other is not None:
             yield Relative(other.path, part.path, "may be, in another width,")
 
 
-def _structure(part: Part, shapes: Shapes) -> frozenset[tuple[tuple[str, int], int]]:
-    """The names below a module with their numbers of dimensions; empty where these are too few to tell anything."""
-    found = Counter((key[len(part.path) :], len(shapes[key])) for key in part.keys if key in shapes)
+def structure(path: str, keys: Iterable[str], shapes: Shapes) -> frozenset[tuple[tuple[str, int], int]]:
+    """The names below a module with their numbers of dimensions; empty where too few matrices are there to tell anything."""
+    found = Counter((key[len(path) :], len(shapes[key])) for key in keys if key in shapes and key.startswith(f"{path}."))
     return frozenset(found.items()) if sum(rank > 1 for _, rank in found) >= LEAST_MATRICES else frozenset()

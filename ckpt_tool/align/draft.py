@@ -134,4 +134,4 @@ def _holes(path: Names) -> set[str]:
 
 @lru_cache(maxsize=1 << 12)
 def _numbers(part: str) -> tuple[str, ...]:
-    return parse(part).numbers
+    return parse(part).numbers if "{" in part else ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 
 from ckpt_tool.api.how import How
 from ckpt_tool.formats.opening import STDIN, split_fragment
@@ -13,9 +14,14 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl")
 """Those of the formats that are written."""
 
 
-def command(verb: str, *words: str) -> str:
-    """A line that a shell takes as it stands."""
-    return shlex.join(["ckpt", verb, *words])
+def command(verb: str, paths: Sequence[str], *words: str) -> str | None:
+    """A line that a shell takes as it stands; None where it would hold what a terminal can't show, and nobody can paste.
+
+    >>> command("map", ["-a.pth", "b.pth"], "--drop", "fc.*")
+    "ckpt map ./-a.pth b.pth --drop 'fc.*'"
+    """
+    line = shlex.join(["ckpt", verb, *(f"./{path}" if path.startswith("-") and path != STDIN else path for path in paths), *words])
+    return line if line.isprintable() else None
 
 
 def arguments(how: How) -> list[str]:
@@ -32,9 +38,9 @@ def arguments(how: How) -> list[str]:
     return words + (["--partial"] if how.partial else [])
 
 
-def map_command(source: str, target: str, how: How) -> str:
+def map_command(source: str, target: str, how: How) -> str | None:
     """The command that maps one checkpoint onto another in this way, into a file that isn't there yet."""
-    return command("map", source, target, *arguments(how), "-o", free_path("mapped", suffix_for(target, source)))
+    return command("map", [source, target], *arguments(how), "-o", free_path("mapped", suffix_for(target, source)))
 
 
 def suffix_for(*paths: str) -> str:

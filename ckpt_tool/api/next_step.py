@@ -44,14 +44,15 @@ def way_on(work: Planned, how: How, verb: str, *more: str) -> WayOn:
     if STDIN in sides:
         return WayOn()
     if work.target is None:
-        return WayOn(command("show", *sides))
+        return WayOn(command("show", sides))
     if isinstance(work.source, Checkpoint) and work.source.contents.rivals:
         chosen = _choose_rival(work.source, work.target, how)
-        return WayOn(command(verb, chosen[0], sides[1], *arguments(chosen[1]), *more) if chosen else command("show", sides[0]))
+        chosen_line = command(verb, [chosen[0], sides[1]], *arguments(chosen[1]), *more) if chosen else None
+        return WayOn(chosen_line or command("show", sides[:1]))
     trying = Trying(work.source, work.target, how)
-    if best := trying.best():
-        return WayOn(command(verb, *sides, *arguments(best.how), *more))
-    return WayOn(command("suggest" if trying.aligns else "diff", *sides), _numbers_hint(trying.lacking))
+    if (best := trying.best()) and (line := command(verb, sides, *arguments(best.how), *more)):
+        return WayOn(line)
+    return WayOn(command("suggest" if trying.aligns else "diff", sides), _numbers_hint(trying.lacking))
 
 
 def _choose_rival(source: Checkpoint, target: TensorSource, how: How) -> tuple[str, How] | None:

@@ -33,7 +33,7 @@ def after_show(checkpoint: Checkpoint) -> str | None:
     if not rivals or is_read_once(checkpoint.path):
         return None
     sizes = {found.path: found.nbytes for found in checkpoint.contents.state_dicts}
-    return command("show", f"{checkpoint.path}#{max(rivals, key=lambda name: sizes.get(name, 0))}")
+    return command("show", [f"{checkpoint.path}#{max(rivals, key=lambda name: sizes.get(name, 0))}"])
 
 
 def after_diff(result: Diff, names: tuple[str, str], how: Comparison) -> str | None:
@@ -45,7 +45,7 @@ def after_diff(result: Diff, names: tuple[str, str], how: Comparison) -> str | N
     if found := way_to_map(*names, How(), is_relooked):
         return found
     values = ["--values"] if how.values else []
-    return command("suggest", *names) if is_relooked else command("diff", *names, "--renames", *values)
+    return command("suggest", names) if is_relooked else command("diff", names, "--renames", *values)
 
 
 def after_mappings(found: Sequence[ShippedMapping], source: str | None, target: str | None, how: How) -> str | None:
@@ -54,7 +54,7 @@ def after_mappings(found: Sequence[ShippedMapping], source: str | None, target: 
         return None
     ready = [each.name for each in found if not each.needs]
     if not ready:
-        return None if found else way_to_map(source, target, How(settings=how.settings)) or command("suggest", source, target)
+        return None if found else way_to_map(source, target, How(settings=how.settings)) or command("suggest", [source, target])
     with open_checkpoint(source) as ours, open_target(target) as theirs:
         are_lists = not all(getattr(side, "has_values", True) for side in (ours, theirs))
     return None if are_lists else map_command(source, target, replace(how, rules=(ready[0],)))
@@ -64,7 +64,7 @@ def after_check(problems: Sequence[Problem], source: str | None, target: str | N
     """For rules and a pair: to map with them, completed by what they leave where that is safe, or a draft to compare them with."""
     if source is None or target is None or is_read_once(source, target):
         return None
-    return way_to_map(source, target, how) or (command("suggest", source, target) if problems else None)
+    return way_to_map(source, target, how) or (command("suggest", [source, target]) if problems else None)
 
 
 def after_suggestion(found: Suggestion, names: tuple[str, str], output: str | None, asked: Sequence[str] = ()) -> str | None:
@@ -76,12 +76,12 @@ def after_suggestion(found: Suggestion, names: tuple[str, str], output: str | No
         return None
     if output is not None:
         by_file = way_to_map(*names, How(rules=(output,))) if found.is_complete else None
-        return by_file or command("check", output, *names)
+        return by_file or command("check", [output, *names])
     if not asked and (by_itself := way_to_map(*names, How(by="auto") if found.is_complete else How())):
         return by_itself
     if found.plan is None:
-        return command("diff", *names)
-    return command("suggest", *names, *asked, "-o", free_path("rules", ".yaml"))
+        return command("diff", names)
+    return command("suggest", names, *asked, "-o", free_path("rules", ".yaml"))
 
 
 def way_to_map(source: str, target: str, how: How, aligning: bool = True) -> str | None:

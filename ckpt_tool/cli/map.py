@@ -63,7 +63,8 @@ def map_(
                 written = api.rename(work) if work.plan else None
             else:
                 written = api.write(work, output, force, checksum, size_of(shards), progress, jobs) if work.plan else None
-        onwards = api.WayOn() if written else api.way_on(work, way, "map", *_output_words(output, shards, in_place, force))
+        more = *_output_words(output, shards, in_place, force), *_writing_words(checksum, jobs)
+        onwards = api.WayOn() if written else api.way_on(work, way, "map", *more)
         if json:
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
             from ckpt_tool.report.jsons import to_json
@@ -83,6 +84,11 @@ def _output_words(output: str | None, shards: str | None, in_place: bool, force:
     words = ["-o", output] if output else []
     words += ["--max-shard-size", shards] if shards else []
     return words + ["--in-place"] * in_place + ["--force"] * force
+
+
+def _writing_words(checksum: bool, jobs: int | None) -> list[str]:
+    """The options that say how it is written, for another command."""
+    return ["--checksum"] * checksum + (["--jobs", str(jobs)] if jobs else [])
 
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}

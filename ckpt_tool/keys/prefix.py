@@ -35,7 +35,7 @@ def unique_prefix(source: Mapping[str, Hashable], target: Mapping[str, Hashable]
 def likely_prefixes(source: Mapping[str, Hashable], target: Mapping[str, Hashable]) -> list[Prefix]:
     """The prefixes, an empty one among them, by which more than half as many keys pair as by the best one; the best one first.
 
-    None where that are less than half of the smaller side's keys.
+    None where that are less than half of the smaller side's keys. One by which all of them pair is the only one, if no other does that.
     """
     counts: Counter[Prefix] = Counter()
     counts[Prefix()] = sum(key in target and target[key] == value for key, value in source.items())
@@ -44,7 +44,8 @@ def likely_prefixes(source: Mapping[str, Hashable], target: Mapping[str, Hashabl
     most = max(counts.values())
     if not most or 2 * most < min(len(source), len(target)):
         return []
-    return [prefix for prefix, count in counts.most_common() if 2 * count > most]
+    enough = most if most == min(len(source), len(target)) else most // 2 + 1
+    return [prefix for prefix, count in counts.most_common() if count >= enough]
 
 
 def _found(longer: Mapping[str, Hashable], shorter: Mapping[str, Hashable]) -> Iterator[str]:

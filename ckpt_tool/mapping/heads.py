@@ -17,7 +17,7 @@ _CLASSIFIER = re.compile(
 )
 """Names that alone, without a bias beside them, tell a classifier, wherever in a network it lies."""
 _TABLE = re.compile(r"embed|(^|[._])(emb|wte|tok\w*|word\w*|vocab\w*|shared)([._]|$)", re.IGNORECASE)
-_IN_A_BLOCK = re.compile(r"(^|\.)\w*\d+\.")
+_IN_A_BLOCK = re.compile(r"^(.*?\.)?\w*\d+\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def are_heads(misfits: Iterable[Misfit], source: Catalog, target: Catalog) -> bo
     """Whether these are outputs for other classes: no vocabulary, and nothing of the middle of a network.
 
     They are weights with as many rows as their biases, or weights whose names say so. In a numbered block they must have such a name, or
-    be the last weights of the network.
+    be the last weights of the network, in one block alone.
 
     >>> def catalog(**shapes): return Catalog(TensorInfo(key.replace("_", "."), DType.F32, shape) for key, shape in shapes.items())
     >>> old, new = catalog(fc_weight=(1000, 8), fc_bias=(1000,)), catalog(fc_weight=(10, 8), fc_bias=(10,))
@@ -58,7 +58,8 @@ def are_heads(misfits: Iterable[Misfit], source: Catalog, target: Catalog) -> bo
     for each in listed:
         modules[each.target.rpartition(".")[0]].append(each)
     last = _last_weights({each.target for each in listed}, target)
-    return all(_is_head(path, found, last) for path, found in modules.items())
+    blocks = {block[0] for path in modules if not _CLASSIFIER.search(path) and (block := _IN_A_BLOCK.search(f"{path}."))}
+    return len(blocks) < 2 and all(_is_head(path, found, last) for path, found in modules.items())
 
 
 def _is_tied_by_shape(key: str, catalog: Catalog) -> bool:
@@ -78,7 +79,7 @@ def _last_weights(keys: Collection[str], target: Catalog) -> set[str]:
     for key, info in reversed(list(target.items())):
         if key in keys:
             last.add(key)
-        elif len(info.shape) > 1 and last:
+        elif len(info.shape) > 1:
             break
     return last
 
