@@ -84,6 +84,15 @@ def to_bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(window).cast("B")
 
 
+def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of one dtype hold the same bytes, NaNs and signs of zero too."""
+    import torch
+
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return not one.numel() or torch.equal(shown(to_bytes(one), DType.U8), shown(to_bytes(other), DType.U8))
+
+
 def tensor_info(key: str, tensor: torch.Tensor, shares: str | None = None, same_as: str | None = None) -> TensorInfo:
     """What a catalog says of a live tensor. Raises ValueError where it has no plain bytes (sparse, quantised)."""
     import torch

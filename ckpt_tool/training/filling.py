@@ -24,6 +24,8 @@ class Tensors:
         """Where a tensor of the meta device is to be replaced: every module and name that has it, or has it as another object."""
         self._views: dict[object, set[object]] = defaultdict(set)
         """The ways in which the module's tensors see each storage."""
+        self.replaced: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        """Tensors of the meta device, by their identity, with what stands in their places."""
         for owner in module.modules():
             for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
                 if tensor is not None:
@@ -78,11 +80,11 @@ class Tensors:
             current.copy_(value)
 
     def _replace(self, current: torch.Tensor, value: torch.Tensor) -> None:
-        made: dict[int, torch.Tensor] = {}
         for owner, name in self._places[identity_of(current)]:
             tensor = getattr(owner, name)
-            new = made.setdefault(id(tensor), _like(tensor, value))
-            setattr(owner, name, new)
+            if id(tensor) not in self.replaced:
+                self.replaced[id(tensor)] = tensor, _like(tensor, value)
+            setattr(owner, name, self.replaced[id(tensor)][1])
 
 
 def _for_meta(value: torch.Tensor, like: torch.Tensor, is_own: bool) -> torch.Tensor:

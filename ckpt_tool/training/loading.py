@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -16,6 +17,7 @@ from ckpt_tool.training.freezing import Frozen, freeze_keys
 from ckpt_tool.training.hooks import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.live import unwrapped
 from ckpt_tool.training.overlaps import check_overlaps
+from ckpt_tool.training.snapshots import exchange
 from ckpt_tool.training.together import Processes
 from ckpt_tool.training.values import step_values
 
@@ -121,12 +123,13 @@ def load_plan(
     tensors.check(plan.producers)
     source.check(key for step in plan.steps for key in step.inputs)
     processes.agree()
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), ExitStack() as undo:
         _try_steps(plan, source, tensors)
         covered = check_overlaps(plan, source, tensors)
-        hooked = run_hooks(module, plan, source, tensors)
+        hooked = run_hooks(module, plan, source, tensors, undo)
         _check_unchanged(source, "nothing was loaded; try again")
         processes.go()
+        undo.pop_all()
         _fill(plan, source, tensors, hooked)
     _check_unchanged(source, "what was loaded may be wrong; load again")
     report = _report(plan, module, notes, covered, hooked)
@@ -149,14 +152,14 @@ def _check_unchanged(source: Checkpoint | LiveState, hint: str) -> None:
 
 def _fill(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, hooked: Hooked) -> None:
     for step in plan.steps:
-        if any(id(tensors[key]) not in hooked.values for key in step.outputs):
+        if not all(hooked.has(tensors[key]) for key in step.outputs):
             for key, value in zip(step.outputs, step_values(step, source, tensors), strict=True):
-                if id(tensors[key]) not in hooked.values:
+                if not hooked.has(tensors[key]):
                     tensors.fill(tensors[key], value, is_own=not step.ops)
     for tensor, value in hooked.values.values():
         tensors.fill(tensor, value, is_own=False)
-    for module, name, noted in hooked.attributes:
-        vars(module)[name] = noted
+    for module in hooked.modules:
+        exchange(module, tensors.replaced)
 
 
 def _report(plan: Plan, module: nn.Module, notes: Sequence[str], covered: Mapping[str, str], hooked: Hooked) -> LoadReport:
