@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.errors import InputError
 from ckpt_tool.mapping.plan import Plan
-from ckpt_tool.torch_bridge import identity_of, is_wrapper, memory_of, same_bytes
+from ckpt_tool.torch_bridge import Memory, identity_of, is_wrapper, memory_of, same_bytes
 from ckpt_tool.training.filling import Tensors
 from ckpt_tool.training.snapshots import Snapshot, exchange, held
 from ckpt_tool.training.values import step_values
@@ -39,14 +39,13 @@ class Hooked:
     """What modules with code of their own make of a plan's values.
 
     `in_place` are the identities of tensors that are filled; `values` are others that are to be filled, by identity, with what they
-    get. `changed` are the keys whose values the code changed, `filled` the kept keys that it filled, `modules` those that have run it.
+    get. `changed` are the keys whose values the code changed, `filled` the kept keys that it filled.
     """
 
     values: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
     in_place: set[int] = field(default_factory=set)
     changed: list[str] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
-    modules: list[nn.Module] = field(default_factory=list)
 
     def has(self, tensor: torch.Tensor) -> bool:
         return id(tensor) in self.values or id(tensor) in self.in_place
@@ -75,7 +74,6 @@ def run_hooks(module: nn.Module, plan: Plan, source: Checkpoint | LiveState, ten
             _load(part, slots, given, versions)
             unchanged = {name: value for name, value in given.items() if value._version == before[name]}
             _take(hooked, part, plan, unchanged, slots, snapshot)
-            hooked.modules.append(region)
     return hooked
 
 
@@ -293,18 +291,22 @@ def _put_back(part: _Part, slots: Sequence[_Slot], replaced: Sequence[_Slot]) ->
         assert slot.now is not None
         if owners[id(slot.now)] != id(slot.tensor) or memory_of(slot.now) in own:
             raise part.refused(f"ties `{slot.key}` to another tensor on loading")
-    memories = {memory_of(slot.now): slot.key for slot in replaced if slot.now is not None and memory_of(slot.now)}
+    memories: dict[Memory | None, str] = {
+        memory: slot.key for slot in replaced if slot.now is not None and (memory := memory_of(slot.now))
+    }
     exchange(part.module, known)
     _refuse_views(part, memories, {id(slot.tensor) for slot in slots})
 
 
-def _refuse_views(part: _Part, memories: Mapping[object, str], own: Collection[int]) -> None:
+def _refuse_views(part: _Part, memories: Mapping[Memory | None, str], own: Collection[int]) -> None:
     """What the code has noted of tensors that don't stay would go on showing these."""
     import torch
 
     for each in held(part.module) if memories else ():
-        if isinstance(each, torch.Tensor) and id(each) not in own and (key := memories.get(memory_of(each))):
-            raise part.refused(f"keeps a view of `{key}` on loading, which is replaced where it is on the meta device or in parts")
+        memory = memory_of(each) if isinstance(each, torch.Tensor) and id(each) not in own else None
+        if memory in memories:
+            fact = f"keeps a view of `{memories[memory]}` on loading, which is replaced where it is on the meta device or in parts"
+            raise part.refused(fact)
 
 
 def _has_value(now: torch.Tensor, given: torch.Tensor | None) -> bool:

@@ -12,7 +12,7 @@ from ckpt_tool.keys import fold
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.ties import tied_with
 from ckpt_tool.tensors import Catalog
-from ckpt_tool.training.filling import Tensors
+from ckpt_tool.training.filling import Tensors, has_own_class
 from ckpt_tool.training.freezing import Frozen, freeze_keys
 from ckpt_tool.training.hooks import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.live import unwrapped
@@ -127,10 +127,11 @@ def load_plan(
         _try_steps(plan, source, tensors)
         covered = check_overlaps(plan, source, tensors)
         hooked = run_hooks(module, plan, source, tensors, undo)
+        _fill_own_classes(plan, source, tensors, hooked, undo)
         _check_unchanged(source, "nothing was loaded; try again")
         processes.go()
         undo.pop_all()
-        _fill(plan, source, tensors, hooked)
+        _fill(plan, source, module, tensors, hooked)
     _check_unchanged(source, "what was loaded may be wrong; load again")
     report = _report(plan, module, notes, covered, hooked)
     call_post_hooks(module, report.fresh, plan.dropped)
@@ -150,16 +151,30 @@ def _check_unchanged(source: Checkpoint | LiveState, hint: str) -> None:
             raise FormatError(file.path, "changed while it was read", hint)
 
 
-def _fill(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, hooked: Hooked) -> None:
+def _fill_own_classes(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, hooked: Hooked, undo: ExitStack) -> None:
+    """Fills the tensors whose classes have a say in it, as long as all can be undone. Raises InputError where one refuses."""
+    for tensor, value in hooked.values.values():
+        if has_own_class(tensor):
+            tensors.try_fill(tensor, value, undo)
+            hooked.in_place.add(id(tensor))
+    for step in plan.steps:
+        if any(has_own_class(tensors[key]) for key in step.outputs):
+            for key, value in zip(step.outputs, step_values(step, source, tensors), strict=True):
+                if has_own_class(tensors[key]) and not hooked.has(tensors[key]):
+                    tensors.try_fill(tensors[key], value, undo)
+                    hooked.in_place.add(id(tensors[key]))
+
+
+def _fill(plan: Plan, source: Checkpoint | LiveState, module: nn.Module, tensors: Tensors, hooked: Hooked) -> None:
     for step in plan.steps:
         if not all(hooked.has(tensors[key]) for key in step.outputs):
             for key, value in zip(step.outputs, step_values(step, source, tensors), strict=True):
                 if not hooked.has(tensors[key]):
                     tensors.fill(tensors[key], value, is_own=not step.ops)
     for tensor, value in hooked.values.values():
-        tensors.fill(tensor, value, is_own=False)
-    for module in hooked.modules:
-        exchange(module, tensors.replaced)
+        if id(tensor) not in hooked.in_place:
+            tensors.fill(tensor, value, is_own=False)
+    exchange(module, tensors.replaced)
 
 
 def _report(plan: Plan, module: nn.Module, notes: Sequence[str], covered: Mapping[str, str], hooked: Hooked) -> LoadReport:

@@ -13,7 +13,6 @@ from ckpt_tool.torch_bridge import is_distributed, is_wrapper, local_part, same_
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 Exchange = Mapping[int, tuple[object, object]]
 """By the identity of what is to go: it itself, and what comes in its place."""
@@ -23,26 +22,26 @@ _LEAVES = (str, bytes, int, float, complex, type(None), type, ModuleType, Builti
 
 
 class Snapshot:
-    """The dicts, lists, sets and tensors that a module reaches, with what they hold now; it takes the memory of the tensors once more."""
+    """The dicts, lists, sets and tensors that are reached from here, with what they hold now; the tensors take their memory once more."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, root: object) -> None:
         import torch
 
         self._containers: list[tuple[object, list[object]]] = []
         self._tensors: dict[int, _Kept] = {}
         with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
-            for each in held(module):
+            for each in held(root):
                 if isinstance(each, torch.Tensor):
                     self._tensors[id(each)] = _Kept(each)
                 else:
                     self._containers.append((each, _contents(each)))
 
     def is_written(self, tensor: torch.Tensor) -> bool:
-        """Whether one of the module's tensors was written to, be it with what it had."""
+        """Whether one of the tensors was written to, be it with what it had."""
         return self._tensors[id(tensor)].is_written
 
     def is_changed(self, tensor: torch.Tensor) -> bool:
-        """Whether one of the module's tensors has other values."""
+        """Whether one of the tensors has other values."""
         return self._tensors[id(tensor)].is_changed
 
     def restore(self) -> None:
