@@ -5,10 +5,10 @@ from __future__ import annotations
 from mmap import mmap
 from typing import TYPE_CHECKING
 
-from ckpt_tool.tensors import DType, Shape, TensorInfo
+from ckpt_tool.tensors import DType, Shape, TensorInfo, shape_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import torch
 
@@ -21,6 +21,9 @@ TORCH_NAMES: dict[DType, str] = {
     DType.C64: "complex64", DType.C128: "complex128", DType.C32: "complex32",
 }  # fmt: skip
 """torch's attribute name of each element type; F6 has none, and `float4_e2m1fn_x2` packs two F4 elements."""
+
+Memory = tuple[str, int]
+"""A device and an address on it, or another kind of place and its number."""
 
 DTYPES = {name: dtype for dtype, name in TORCH_NAMES.items()}
 
@@ -84,35 +87,94 @@ def to_bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(window).cast("B")
 
 
-def tensor_info(key: str, tensor: torch.Tensor, shares: str | None = None, same_as: str | None = None) -> TensorInfo:
-    """What a catalog says of a live tensor. Raises ValueError where it has no plain bytes (sparse, quantised)."""
+def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors of one dtype hold the same bytes, NaNs and signs of zero too."""
     import torch
 
-    dtype = DTYPES.get(str(tensor.dtype).removeprefix("torch."))
-    if dtype is None or tensor.layout is not torch.strided:
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return not one.numel() or torch.equal(shown(to_bytes(one), DType.U8), shown(to_bytes(other), DType.U8))
+
+
+def tensor_info(key: str, tensor: torch.Tensor, shares: str | None = None, same_as: str | None = None) -> TensorInfo:
+    """What a catalog says of a live tensor. Raises ValueError where it has no plain bytes (sparse, quantised)."""
+    dtype = DTYPES.get(_type_name(tensor))
+    if dtype is None or odd_kind(tensor):
         raise ValueError(f"`{key}` is a {tensor.layout} tensor of {tensor.dtype}, which has no plain bytes")
     return TensorInfo(key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), shares, same_as)
 
 
 def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
-    """What a catalog says of a state dict; tensors that lie in one storage, or are one, name the first of them."""
+    """What a catalog says of a state dict; tensors that lie in one memory, or are one, name the first of them."""
     first: dict[object, str] = {}
     infos = []
-    for key, tensor in tensors.items():
-        memory = memory_of(tensor)
+    for (key, tensor), memory in zip(tensors.items(), memories(tensors.values()), strict=True):
         owner = first.setdefault(memory, key) if memory else key
         twin = first.setdefault(identity_of(tensor), key) if memory else key
         infos.append(tensor_info(key, tensor, None if owner == key else owner, None if twin == key else twin))
     return infos
 
 
+def odd_kind(tensor: torch.Tensor) -> str:
+    """A word for a tensor without plain bytes, the one that a file's gets; empty for all others."""
+    import torch
+
+    if tensor.is_nested:
+        return "nested"
+    if tensor.layout is not torch.strided:
+        return "sparse"
+    if tensor.is_quantized:
+        return "quantised"
+    return "" if _type_name(tensor) in DTYPES else "of a type that is not known"
+
+
+def odd_info(key: str, tensor: torch.Tensor) -> TensorInfo:
+    """What is said of a tensor without plain bytes that only stays where it is: its elements are those of its sizes."""
+    name = _type_name(tensor)
+    dtype = DTYPES.get(name) or (DType.I8 if name == "qint8" else DType.I32 if name == "qint32" else DType.U8)
+    return TensorInfo(key, dtype, () if tensor.is_nested else tuple(tensor.shape))
+
+
+def odd_text(tensor: torch.Tensor) -> str:
+    """What it is, as it is said of one in a file."""
+    size = "of an unknown shape" if tensor.is_nested else shape_text(tuple(tensor.shape))
+    kind = odd_kind(tensor)
+    return f"sparse ({tensor.layout}) {size}" if kind == "sparse" else f"{kind} {_type_name(tensor)} {size}"
+
+
+def _type_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def identity_of(tensor: torch.Tensor) -> object:
-    """What two tensors have in common that are one: the same elements of one storage, seen the same way."""
-    bits = tensor.is_conj(), tensor.is_neg()
-    return memory_of(tensor), tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype, bits
+    """What two tensors have in common that are one: the same elements of one memory, seen the same way."""
+    memory, start = memory_of(tensor), tensor.storage_offset() * tensor.itemsize
+    place = (memory[0], memory[1] + start) if memory and _has_address(memory) else (memory, start)
+    return place, tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
 
 
-def memory_of(tensor: torch.Tensor) -> object:
+def memories(tensors: Iterable[torch.Tensor]) -> list[Memory | None]:
+    """The memory of each tensor; of storages that lie over each other, as those of numpy's arrays may, the first one's."""
+    known = [(tensor, memory_of(tensor)) for tensor in tensors]
+    ends: dict[Memory, int] = {}
+    for tensor, memory in known:
+        if memory and _has_address(memory):
+            ends[memory] = max(ends.get(memory, 0), memory[1] + local_part(tensor).untyped_storage().nbytes())
+    first: dict[Memory, Memory] = {}
+    owner, reached = ("", 0), 0
+    for memory in sorted(ends):
+        if memory[0] != owner[0] or memory[1] >= reached:
+            owner, reached = memory, 0
+        first[memory] = owner
+        reached = max(reached, ends[memory])
+    return [first.get(memory, memory) if memory else None for _, memory in known]
+
+
+def _has_address(memory: Memory) -> bool:
+    return memory[0] not in ("meta", "wrapper")
+
+
+def memory_of(tensor: torch.Tensor) -> Memory | None:
     """What two tensors have in common that lie in one storage; None for a tensor without any memory.
 
     On the meta device storages have no memory, and are still one or another. A wrapper has memory that only its class knows.
@@ -127,7 +189,7 @@ def memory_of(tensor: torch.Tensor) -> object:
         return "wrapper", id(tensor)
     storage = local.untyped_storage()
     if tensor.device.type == "meta":
-        return "meta", storage._cdata
+        return "meta", int(storage._cdata)
     pointer = storage.data_ptr()
     return (str(tensor.device), pointer) if pointer else None
 

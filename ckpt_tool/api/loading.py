@@ -60,7 +60,7 @@ def load_into(
     rule_set = read_rules(way)
     module = unwrapped(model)
     with together(module) as processes, ExitStack() as stack:
-        target = LiveState(type(module).__name__, module.state_dict(keep_vars=True))
+        target = LiveState(type(module).__name__, module.state_dict(keep_vars=True), is_target=True)
         ours: Checkpoint | LiveState
         if isinstance(source, str | os.PathLike):
             ours = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))

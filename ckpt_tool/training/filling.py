@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.torch_bridge import identity_of, is_distributed, is_wrapper, local_part, memory_of
+from ckpt_tool.torch_bridge import identity_of, is_distributed, is_wrapper, local_part, memory_of, odd_kind
+from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:
     import torch
@@ -24,9 +26,11 @@ class Tensors:
         """Where a tensor of the meta device is to be replaced: every module and name that has it, or has it as another object."""
         self._views: dict[object, set[object]] = defaultdict(set)
         """The ways in which the module's tensors see each storage."""
+        self.replaced: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        """Tensors of the meta device, by their identity, with what stands in their places."""
         for owner in module.modules():
             for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
-                if tensor is not None:
+                if tensor is not None and not odd_kind(tensor):
                     self._views[memory_of(tensor)].add(identity_of(tensor))
                     if tensor.is_meta:
                         self._places[identity_of(tensor)].append((owner, name))
@@ -45,6 +49,8 @@ class Tensors:
     def _obstacle(self, tensor: torch.Tensor) -> tuple[str, str] | None:
         import torch
 
+        if kind := odd_kind(tensor):
+            return f"is {kind}, and can't be filled", "load before the model is made sparse or quantised, or keep it"
         if is_wrapper(local_part(tensor)):
             return f"is a {type(tensor).__name__}, which only its own class can fill", "load before the model is quantised or wrapped"
         if memory_of(tensor) not in self._views:
@@ -77,12 +83,33 @@ class Tensors:
         else:
             current.copy_(value)
 
+    def try_fill(self, current: torch.Tensor, value: torch.Tensor, undo: ExitStack) -> None:
+        """The same for a tensor whose class may refuse it, which raises InputError; `undo` gets what puts everything back."""
+        undo.callback(Snapshot([current]).restore)
+        for owner, name in self._places[identity_of(current)] if current.is_meta else ():
+            undo.callback(setattr, owner, name, getattr(owner, name))
+        try:
+            self.fill(current, value, is_own=False)
+        except Exception as error:
+            key = next(key for key, tensor in self._by_key.items() if tensor is current)
+            fact = f"`{key}` is a {type(current).__name__}, which can't be filled: {type(error).__name__}: {error}"
+            raise InputError(self._name, fact, "keep it, or load before the model has it") from error
+
     def _replace(self, current: torch.Tensor, value: torch.Tensor) -> None:
-        made: dict[int, torch.Tensor] = {}
         for owner, name in self._places[identity_of(current)]:
             tensor = getattr(owner, name)
-            new = made.setdefault(id(tensor), _like(tensor, value))
-            setattr(owner, name, new)
+            if id(tensor) not in self.replaced:
+                self.replaced[id(tensor)] = tensor, _like(tensor, value)
+            setattr(owner, name, self.replaced[id(tensor)][1])
+
+
+def has_own_class(tensor: torch.Tensor) -> bool:
+    """Whether a tensor's class answers torch's functions itself, and so may refuse what is written to it."""
+    import torch
+    from torch import nn
+
+    kinds = (kind for kind in type(tensor).__mro__ if kind not in (torch.Tensor, nn.Parameter, nn.Buffer))
+    return any("__torch_function__" in vars(kind) for kind in kinds) and not is_wrapper(tensor)
 
 
 def _for_meta(value: torch.Tensor, like: torch.Tensor, is_own: bool) -> torch.Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import sys
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,10 @@ def hold_in_eval(module: nn.Module) -> None:
     needs this package to read it; there it keeps its statistics since the momentum of torch's normalisations is set to 0.
     """
     from torch.nn.modules.batchnorm import _NormBase
+    from torch.nn.utils.parametrize import is_parametrized
 
     if not hasattr(type(module), "_held"):
-        module.__class__ = _held(type(module))  # type: ignore[arg-type]
+        module.__class__ = _held_parametrized(module) if is_parametrized(module) else _held(type(module))  # type: ignore[arg-type]
     module.training = False
     if isinstance(module, _NormBase):
         module.momentum = 0.0
@@ -36,6 +39,20 @@ class Held:
         for child in self.children():  # type: ignore[attr-defined]
             child.train(mode)
         return self
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """As ever; but torch's conversion to SyncBatchNorm asks for them when it has made a module of its own, which is held, too."""
+        from torch.nn import SyncBatchNorm
+
+        asking = sys._getframe(1)
+        if asking.f_code is SyncBatchNorm.convert_sync_batchnorm.__code__:
+            hold_in_eval(asking.f_locals["module_output"])
+        return super().named_children()  # type: ignore[misc, no-any-return]
+
+    def __copy__(self) -> object:
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
 
     def __deepcopy__(self, memo: dict[int, object]) -> object:
         """As copy.deepcopy does it, but for the class, which stays."""
@@ -54,3 +71,10 @@ class Held:
 def _held(kind: type) -> type:
     names = {"_held": kind, "__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
     return type(kind.__name__, (Held, kind), names)
+
+
+def _held_parametrized(module: nn.Module) -> type:
+    """torch gives such a module a class of its own, with the parametrizations, whose base it takes back when these are removed."""
+    kind = type(module)
+    names = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    return type(kind.__name__, (_held(kind.__bases__[0]),), names)

@@ -1,13 +1,14 @@
 """Modules that do more on loading than copying: what torch would make of the values, before any is copied.
 
 A module may override `_load_from_state_dict` or have hooks before loading, mostly to read older state dicts. torch itself loads into
-an empty twin of such a module: its code sees the state dict that it would see, and nothing of the module changes.
+such a module, so that its code sees what it would see; a snapshot of the module is put back where anything then stops the load.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING
 from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.errors import InputError
 from ckpt_tool.mapping.plan import Plan
-from ckpt_tool.torch_bridge import identity_of
+from ckpt_tool.torch_bridge import Memory, identity_of, is_wrapper, memory_of, same_bytes
 from ckpt_tool.training.filling import Tensors
-from ckpt_tool.training.twins import Twin, has_loading_code, is_overridden
+from ckpt_tool.training.snapshots import Snapshot, exchange, held
 from ckpt_tool.training.values import step_values
 
 if TYPE_CHECKING:
@@ -37,21 +38,25 @@ OF_NAMES_ALONE = ("torch.distributed.fsdp", "torch.distributed.algorithms._check
 class Hooked:
     """What modules with code of their own make of a plan's values.
 
-    `values` are the tensors that they load, by identity, with what they get; `changed` the keys whose values they changed, and
-    `filled` the kept keys that they filled. `attributes` are what they noted on modules.
+    `in_place` are the identities of tensors that are filled; `values` are others that are to be filled, by identity, with what they
+    get. `changed` are the keys whose values the code changed, `filled` the kept keys that it filled.
     """
 
     values: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    in_place: set[int] = field(default_factory=set)
     changed: list[str] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
-    attributes: list[tuple[nn.Module, str, object]] = field(default_factory=list)
+
+    def has(self, tensor: torch.Tensor) -> bool:
+        return id(tensor) in self.values or id(tensor) in self.in_place
 
 
-def run_hooks(module: nn.Module, plan: Plan, source: Checkpoint | LiveState, tensors: Tensors) -> Hooked:
+def run_hooks(module: nn.Module, plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, undo: ExitStack) -> Hooked:
     """Runs the hooks before loading, and each module's own loading code, where the plan fills something.
 
-    All values of such a module are in memory at once, as torch has them. Raises InputError where its code fails, asks for keys that the
-    plan doesn't give, or changes values that the plan makes in another way than from the module's own names.
+    `undo` gets what puts everything back. All values of such a module are in memory at once, as torch has them, and its former ones
+    too. Raises InputError where its code fails, asks for keys that the plan doesn't give, or changes values that the plan makes in
+    another way than from the module's own names.
     """
     hooked = Hooked()
     keys = {id(tensors[key]): key for key in (*plan.kept, *plan.producers)}
@@ -63,9 +68,12 @@ def run_hooks(module: nn.Module, plan: Plan, source: Checkpoint | LiveState, ten
             versions = renamed_versions(plan, source.versions, {}) if versions is None else versions
             given = part.given(plan, source, tensors)
             before = {name: value._version for name, value in given.items()}
-            twin = _loaded(part, given, versions)
-            unchanged = {name for name, value in given.items() if value._version == before[name]}
-            _take(hooked, part, plan, keys, {name: given[name] for name in unchanged}, twin)
+            slots = part.slots(keys)
+            snapshot = Snapshot(region)
+            undo.callback(snapshot.restore)
+            _load(part, slots, given, versions)
+            unchanged = {name: value for name, value in given.items() if value._version == before[name]}
+            _take(hooked, part, plan, unchanged, slots, snapshot)
     return hooked
 
 
@@ -89,14 +97,43 @@ def _regions(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     outer: str | None = None
     for path, each in module.named_modules():
         is_inside = outer is not None and (not outer or path.startswith(f"{outer}."))
-        if not is_inside and (_may_change_values(each) or (each is module and is_overridden(each, "load_state_dict"))):
+        if not is_inside and (_may_change_values(each) or (each is module and _is_overridden(each, "load_state_dict"))):
             yield path, each
             outer = path
 
 
+def _has_loading_code(module: nn.Module) -> bool:
+    """Whether a module loads its own tensors in another way than torch does."""
+    return _is_overridden(module, "_load_from_state_dict")
+
+
+def _is_overridden(module: nn.Module, name: str) -> bool:
+    from torch import nn
+
+    return getattr(type(module), name) is not getattr(nn.Module, name) or name in vars(module)
+
+
 def _may_change_values(module: nn.Module) -> bool:
     hooks = [getattr(hook, "hook", hook) for hook in module._load_state_dict_pre_hooks.values()]
-    return has_loading_code(module) or any(not str(hook.__module__).startswith(OF_NAMES_ALONE) for hook in hooks)
+    return _has_loading_code(module) or any(not str(hook.__module__).startswith(OF_NAMES_ALONE) for hook in hooks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """A tensor of a module, where it stands, and its key of the state dict, or an empty one."""
+
+    tensors: Mapping[str, torch.Tensor | None]
+    name: str
+    tensor: torch.Tensor
+    key: str
+
+    @property
+    def now(self) -> torch.Tensor | None:
+        return self.tensors.get(self.name)
+
+    @property
+    def is_replaced(self) -> bool:
+        return self.now is not self.tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +154,21 @@ class _Part:
             found = zip(step.outputs, step_values(step, source, tensors), strict=True)
             values.update((key, value) for key, value in found if key in wanted)
         return {name: values[key] for name, key in self.loaded.items()}
+
+    def slots(self, keys: Mapping[int, str]) -> list[_Slot]:
+        """Every tensor of the module."""
+        from torch.jit import ScriptModule
+
+        modules = list(self.module.modules())
+        if any(isinstance(each, ScriptModule) for each in modules):
+            raise self.refused("can't be loaded: it has TorchScript in it")
+        dicts: list[Mapping[str, torch.Tensor | None]] = [tensors for each in modules for tensors in (each._parameters, each._buffers)]
+        return [
+            _Slot(tensors, name, tensor, keys.get(id(tensor), ""))
+            for tensors in dicts
+            for name, tensor in tensors.items()
+            if tensor is not None
+        ]
 
     @property
     def is_whole_norm(self) -> bool:
@@ -144,24 +196,47 @@ class _Part:
         return InputError(type(self.root).__name__, f"{who}{fact}", hint)
 
 
-def _loaded(part: _Part, given: Mapping[str, torch.Tensor], versions: Versions) -> Twin:
-    """A twin of the module, loaded by torch."""
+def _load(part: _Part, slots: Sequence[_Slot], given: Mapping[str, torch.Tensor], versions: Versions) -> None:
+    """Lets torch load the module; tensors that can't be written to as they are, on the meta device or in parts, are replaced by it."""
     from torch import nn
 
     state = OrderedDict(given)
     state._metadata = _own_versions(part, versions)  # type: ignore[attr-defined]
-    is_whole = part.module is part.root and is_overridden(part.module, "load_state_dict")
+    load = part.module.load_state_dict
+    if part.module is not part.root or not _is_overridden(part.module, "load_state_dict"):
+        load = partial(nn.Module.load_state_dict, part.module)
+    options = {"assign": True} if any(slot.tensor.is_meta or is_wrapper(slot.tensor) for slot in slots) else {}
+    parts = _parts_of(part.module)
     try:
-        twin = Twin(part.module, with_copies=is_whole)
-        load = twin.module.load_state_dict if is_whole else partial(nn.Module.load_state_dict, twin.module)
-        result = load(state, strict=False, assign=True)
+        with _without_post_hooks(part.module):
+            result = load(state, strict=False, **options)
     except Exception as error:
         raise part.refused(f"can't be loaded: {type(error).__name__}: {error}") from error
     if asked := [key for key in getattr(result, "missing_keys", ()) if key not in part.keys]:
         raise part.refused(f"asks for `{asked[0]}` on loading, which the plan doesn't give")
-    if twin.has_other_parts:
+    if _parts_of(part.module) != parts:
         raise part.refused("puts other modules into itself on loading")
-    return twin
+
+
+def _parts_of(module: nn.Module) -> list[object]:
+    """All modules, and the names of all tensors, in a module."""
+    modules = module.named_modules(remove_duplicate=False)
+    return [(path, id(each), [*each._parameters], [*each._buffers]) for path, each in modules]
+
+
+@contextmanager
+def _without_post_hooks(module: nn.Module) -> Iterator[None]:
+    """Hooks after loading wait until all of the model is loaded."""
+    waiting = [(each._load_state_dict_post_hooks, dict(each._load_state_dict_post_hooks)) for each in module.modules()]
+    for hooks, _ in waiting:
+        hooks.clear()
+    try:
+        yield
+    finally:
+        for hooks, before in waiting:
+            new = dict(hooks)
+            hooks.clear()
+            hooks.update({**before, **new})
 
 
 def _own_versions(part: _Part, versions: Versions) -> dict[str, dict[str, object]]:
@@ -172,33 +247,69 @@ def _own_versions(part: _Part, versions: Versions) -> dict[str, dict[str, object
     return {f"{path}.".removeprefix(prefix).removesuffix("."): dict(version) for path, version in inside.items()}
 
 
-def _take(hooked: Hooked, part: _Part, plan: Plan, keys: Mapping[int, str], given: Mapping[str, torch.Tensor], twin: Twin) -> None:
-    """Adds what the twin was filled with; `given` are the values that its code has left as they were."""
+def _take(
+    hooked: Hooked, part: _Part, plan: Plan, given: Mapping[str, torch.Tensor], slots: Sequence[_Slot], snapshot: Snapshot
+) -> None:
+    """Adds what the module was filled with; `given` are the values that its code has left as they were."""
     untouched = {key: given.get(name) for name, key in part.loaded.items()}
     changed: list[str] = []
     filled: list[str] = []
-    for slot in twin.slots():
-        key = keys.get(id(slot.tensor), "")
-        if not slot.is_filled:
-            if key in untouched:
-                raise part.refused(f"leaves out `{key}` on loading")
+    replaced: list[_Slot] = []
+    for slot in slots:
+        now = slot.now
+        if slot.is_replaced and not slot.key:
+            continue  # no tensor of the state dict: it is as the code left it
+        if now is None or now.shape != slot.tensor.shape:
+            raise part.refused(f"gives `{slot.key}` another shape on loading")
+        if not slot.is_replaced and not (snapshot.is_written(now) if slot.key in untouched else snapshot.is_changed(now)):
+            if slot.key in untouched:
+                raise part.refused(f"leaves out `{slot.key}` on loading")
             continue
-        if slot.now is None or slot.now.shape != slot.tensor.shape:
-            raise part.refused(f"gives `{key}` another shape on loading")
-        if slot.is_written:
-            raise part.refused(f"has written to `{key}` itself before all was checked")
-        hooked.values[id(slot.tensor)] = slot.tensor, slot.now
-        if key not in untouched:
-            filled.append(key)
-        elif not _is_one(slot.now, untouched[key]):
-            changed.append(key)
-    if (changed or filled) and not part.has_own_names(plan):
+        if slot.is_replaced:
+            replaced.append(slot)
+            hooked.values[id(slot.tensor)] = slot.tensor, now
+        else:
+            hooked.in_place.add(id(slot.tensor))
+        if slot.key not in untouched:
+            filled.append(slot.key)
+        elif not _has_value(now, untouched[slot.key]):
+            changed.append(slot.key)
+    if (changed or [key for key in filled if key]) and not part.has_own_names(plan):
         fact = f"changes `{(changed + filled)[0]}` on loading, by code for its own state dicts, and the plan makes it from other names"
         raise part.refused(fact)
+    _put_back(part, slots, replaced)
     hooked.changed += changed
     hooked.filled += [key for key in filled if key]
-    hooked.attributes += twin.attributes()
 
 
-def _is_one(one: torch.Tensor, other: torch.Tensor | None) -> bool:
-    return other is not None and identity_of(one) == identity_of(other)
+def _put_back(part: _Part, slots: Sequence[_Slot], replaced: Sequence[_Slot]) -> None:
+    """Puts the module's own tensors, which others know, where torch or the code has put others, also where the code has noted these."""
+    known = {id(slot.now): (slot.now, slot.tensor) for slot in replaced}
+    owners = {id(slot.now): id(slot.tensor) for slot in replaced}
+    own = {memory_of(slot.tensor) for slot in slots} - {None}
+    for slot in replaced:
+        assert slot.now is not None
+        if owners[id(slot.now)] != id(slot.tensor) or memory_of(slot.now) in own:
+            raise part.refused(f"ties `{slot.key}` to another tensor on loading")
+    memories: dict[Memory | None, str] = {
+        memory: slot.key for slot in replaced if slot.now is not None and (memory := memory_of(slot.now))
+    }
+    exchange(part.module, known)
+    _refuse_views(part, memories, {id(slot.tensor) for slot in slots})
+
+
+def _refuse_views(part: _Part, memories: Mapping[Memory | None, str], own: Collection[int]) -> None:
+    """What the code has noted of tensors that don't stay would go on showing these."""
+    import torch
+
+    for each in held(part.module) if memories else ():
+        memory = memory_of(each) if isinstance(each, torch.Tensor) and id(each) not in own else None
+        if memory in memories:
+            fact = f"keeps a view of `{memories[memory]}` on loading, which is replaced where it is on the meta device or in parts"
+            raise part.refused(fact)
+
+
+def _has_value(now: torch.Tensor, given: torch.Tensor | None) -> bool:
+    if given is None:
+        return False
+    return identity_of(now) == identity_of(given) or (not is_wrapper(now) and now.dtype == given.dtype and same_bytes(now, given))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.tensors import Catalog
-from ckpt_tool.torch_bridge import is_wrapper, local_part, memory_of, tensor_infos, to_bytes, whole
+from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
+from ckpt_tool.torch_bridge import is_wrapper, local_part, memories, odd_info, odd_kind, odd_text, tensor_infos, to_bytes, whole
 
 if TYPE_CHECKING:
     import torch
@@ -24,23 +25,30 @@ EXTRA_STATE = "_extra_state"
 class LiveState:
     """A state dict in memory, with what the engine asks of an open checkpoint.
 
-    `others` are its keys that are no tensors, or no weights. Raises InputError for tensors without plain bytes: sparse ones,
-    quantised ones, and those of lazy modules, which have no shape yet.
+    `others` are its keys that are no tensors, or no weights. Sparse and quantised tensors and numpy's arrays are `unreadable` in its
+    catalog, as in that of a file; where it `is_target`, which keeps what it isn't given, its tensors are keys like others.
+    Raises InputError for tensors of lazy modules, which have no shape yet.
     """
 
     has_values = True
     files: tuple[SourceFile, ...] = ()
 
-    def __init__(self, path: str, state_dict: Mapping[str, object]) -> None:
+    def __init__(self, path: str, state_dict: Mapping[str, object], is_target: bool = False) -> None:
         self.path = path
-        self._tensors: dict[str, torch.Tensor] = {key: value for key, value in state_dict.items() if _is_weight(key, value)}  # type: ignore[misc]
-        self.others = tuple(str(key) for key in state_dict if key not in self._tensors)
-        for key, tensor in self._tensors.items():
+        weights: dict[str, torch.Tensor] = {key: value for key, value in state_dict.items() if _is_weight(key, value)}  # type: ignore[misc]
+        for key, tensor in weights.items():
             _check_shape(path, key, tensor)
-        try:
-            self.catalog = Catalog(tensor_infos(self._tensors))
-        except ValueError as error:
-            raise InputError(path, str(error)) from None
+        odd = {key: tensor for key, tensor in weights.items() if odd_kind(tensor)}
+        self._tensors = {key: tensor for key, tensor in weights.items() if key not in odd}
+        infos: dict[str, TensorInfo] = {info.key: info for info in tensor_infos(self._tensors)}
+        arrays = {key: value for key, value in state_dict.items() if _is_array(value)}
+        if is_target:
+            infos |= {key: odd_info(key, tensor) for key, tensor in odd.items()}
+            arrays, odd = {}, {}
+        self.others = tuple(str(key) for key in state_dict if key not in weights and key not in arrays)
+        unreadable = [UnreadableTensor(key, odd_kind(tensor), _shape_of(tensor), odd_text(tensor)) for key, tensor in odd.items()]
+        unreadable += [_unreadable_array(key, array) for key, array in arrays.items()]
+        self.catalog = Catalog([infos[key] for key in state_dict if key in infos], unreadable=unreadable)
         self.metadata: Mapping[str, str] = {}
         self.versions: Mapping[str, Mapping[str, object]] = getattr(state_dict, "_metadata", {})
 
@@ -65,6 +73,20 @@ def _is_weight(key: object, value: object) -> bool:
     import torch
 
     return isinstance(key, str) and isinstance(value, torch.Tensor) and key.rpartition(".")[2] != EXTRA_STATE
+
+
+def _is_array(value: object) -> bool:
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def _unreadable_array(key: str, array: object) -> UnreadableTensor:
+    shape = tuple(array.shape)  # type: ignore[attr-defined]
+    return UnreadableTensor(key, "array", shape, f"numpy array {array.dtype} {shape_text(shape)}")  # type: ignore[attr-defined]
+
+
+def _shape_of(tensor: torch.Tensor) -> tuple[int, ...] | None:
+    return None if tensor.is_nested else tuple(tensor.shape)
 
 
 def _check_shape(path: str, key: str, tensor: torch.Tensor) -> None:
@@ -96,11 +118,12 @@ def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[s
     """A state dict with copies of those tensors that lie in a module's memory, so that they stay as they are while it is filled."""
     from torch import Tensor
 
-    own = {memory_of(tensor) for tensor in (*module.parameters(), *module.buffers())} - {None}
-    apart = OrderedDict(
-        (key, value.detach().clone() if isinstance(value, Tensor) and memory_of(value) in own else value)
-        for key, value in state_dict.items()
-    )
+    own = [*module.parameters(), *module.buffers()]
+    given = {key: value for key, value in state_dict.items() if isinstance(value, Tensor)}
+    found = memories([*own, *given.values()])
+    taken = set(found[: len(own)]) - {None}
+    shared = {key for key, memory in zip(given, found[len(own) :], strict=True) if memory in taken}
+    apart = OrderedDict((key, value.detach().clone() if key in shared else value) for key, value in state_dict.items())  # type: ignore[attr-defined]
     apart._metadata = getattr(state_dict, "_metadata", {})  # type: ignore[attr-defined]
     return apart
 

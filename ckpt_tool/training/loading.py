@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
@@ -11,11 +12,12 @@ from ckpt_tool.keys import fold
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.ties import tied_with
 from ckpt_tool.tensors import Catalog
-from ckpt_tool.training.filling import Tensors
+from ckpt_tool.training.filling import Tensors, has_own_class
 from ckpt_tool.training.freezing import Frozen, freeze_keys
 from ckpt_tool.training.hooks import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.live import unwrapped
 from ckpt_tool.training.overlaps import check_overlaps
+from ckpt_tool.training.snapshots import exchange
 from ckpt_tool.training.together import Processes
 from ckpt_tool.training.values import step_values
 
@@ -121,13 +123,15 @@ def load_plan(
     tensors.check(plan.producers)
     source.check(key for step in plan.steps for key in step.inputs)
     processes.agree()
-    with torch.inference_mode(False), torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad(), ExitStack() as undo:
         _try_steps(plan, source, tensors)
         covered = check_overlaps(plan, source, tensors)
-        hooked = run_hooks(module, plan, source, tensors)
+        hooked = run_hooks(module, plan, source, tensors, undo)
+        _fill_own_classes(plan, source, tensors, hooked, undo)
         _check_unchanged(source, "nothing was loaded; try again")
         processes.go()
-        _fill(plan, source, tensors, hooked)
+        undo.pop_all()
+        _fill(plan, source, module, tensors, hooked)
     _check_unchanged(source, "what was loaded may be wrong; load again")
     report = _report(plan, module, notes, covered, hooked)
     call_post_hooks(module, report.fresh, plan.dropped)
@@ -147,16 +151,30 @@ def _check_unchanged(source: Checkpoint | LiveState, hint: str) -> None:
             raise FormatError(file.path, "changed while it was read", hint)
 
 
-def _fill(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, hooked: Hooked) -> None:
+def _fill_own_classes(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, hooked: Hooked, undo: ExitStack) -> None:
+    """Fills the tensors whose classes have a say in it, as long as all can be undone. Raises InputError where one refuses."""
+    for tensor, value in hooked.values.values():
+        if has_own_class(tensor):
+            tensors.try_fill(tensor, value, undo)
+            hooked.in_place.add(id(tensor))
     for step in plan.steps:
-        if any(id(tensors[key]) not in hooked.values for key in step.outputs):
+        if any(has_own_class(tensors[key]) for key in step.outputs):
             for key, value in zip(step.outputs, step_values(step, source, tensors), strict=True):
-                if id(tensors[key]) not in hooked.values:
+                if has_own_class(tensors[key]) and not hooked.has(tensors[key]):
+                    tensors.try_fill(tensors[key], value, undo)
+                    hooked.in_place.add(id(tensors[key]))
+
+
+def _fill(plan: Plan, source: Checkpoint | LiveState, module: nn.Module, tensors: Tensors, hooked: Hooked) -> None:
+    for step in plan.steps:
+        if not all(hooked.has(tensors[key]) for key in step.outputs):
+            for key, value in zip(step.outputs, step_values(step, source, tensors), strict=True):
+                if not hooked.has(tensors[key]):
                     tensors.fill(tensors[key], value, is_own=not step.ops)
     for tensor, value in hooked.values.values():
-        tensors.fill(tensor, value, is_own=False)
-    for module, name, noted in hooked.attributes:
-        vars(module)[name] = noted
+        if id(tensor) not in hooked.in_place:
+            tensors.fill(tensor, value, is_own=False)
+    exchange(module, tensors.replaced)
 
 
 def _report(plan: Plan, module: nn.Module, notes: Sequence[str], covered: Mapping[str, str], hooked: Hooked) -> LoadReport:

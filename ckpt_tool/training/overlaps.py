@@ -6,10 +6,11 @@ Tied keys are one tensor. Others lie over each other: a flat buffer and its slic
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.keys import Fold, fold
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.ties import ties, value_of
 from ckpt_tool.tensors import Catalog
@@ -29,42 +30,72 @@ def check_overlaps(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors)
 
     Raises RuleError where two keys would get values that their common memory can't hold, or a key that is kept would change in part.
     """
-    problems = [_two_values(first, key) for first, key in _unequal_ties(plan, source, tensors)]
+    unequal = dict(_unequal_ties(plan, source, tensors))
     order = {key: place for place, key in enumerate(plan.producers)}
     covered: dict[str, str] = {}
+    lost: dict[str, list[str]] = {}
+    in_part: dict[str, str] = {}
     for group in _overlapping(plan.target or Catalog([]), tensors, order):
         loaded = sorted((key for key in group if key in order), key=order.__getitem__)
-        problems += _lost(plan, source, tensors, loaded)
+        lost.update((key, [other for other in loaded if other != key]) for key in _lost(plan, source, tensors, loaded))
         for key in (key for key in group if loaded and key not in order):
             seen = _marked(loaded, tensors, key)
             if seen.all():
                 covered[key] = loaded[0]
             elif seen.any():
-                problems.append(_changed_in_part(key, loaded[0]))
+                in_part[key] = loaded[0]
+    target = plan.target or Catalog([])
+    problems = [*_two_values(unequal, target), *_overwritten(lost, target), *_changed_in_part(in_part, target)]
     if problems:
         raise RuleError(problems)
     return covered
 
 
-def _two_values(first: str, key: str) -> Problem:
-    message = f"`{first}` and `{key}` are one tensor of the model, and would get different values"
-    return Problem("collision", message, None, ("drop the source of one of them, and keep its key",))
+def _two_values(first: Mapping[str, str], target: Catalog) -> Iterator[Problem]:
+    for one, key in _folded(first, target):
+        message = (
+            f"`{first[key]}` and `{key}` are one tensor of the model, and would get different values"
+            if len(one.keys) == 1
+            else f"`{one.pattern}` ({len(one.keys)}) are one tensor of the model each with another key, and would get different values"
+        )
+        yield Problem("collision", message, None, ("drop the source of one of them, and keep its key",))
 
 
-def _changed_in_part(key: str, loaded: str) -> Problem:
-    message = f"`{key}` would be kept, but a part of it lies in the memory of `{loaded}`, which is loaded"
-    return Problem("collision", message, None, ("load both, or keep both",))
+def _overwritten(others: Mapping[str, Sequence[str]], target: Catalog) -> Iterator[Problem]:
+    for one, key in _folded(others, target):
+        named = ", ".join(f"`{other}`" for other in others[key][:3]) + (" …" if len(others[key]) > 3 else "")
+        message = (
+            f"`{key}` lies in the same memory of the model as {named}, and would not keep the values that it gets"
+            if len(one.keys) == 1
+            else f"`{one.pattern}` ({len(one.keys)}) lie in the same memory of the model as others, and would not keep their values"
+        )
+        yield Problem("collision", message, None, ("load the one, and keep the other",))
+
+
+def _changed_in_part(loaded: Mapping[str, str], target: Catalog) -> Iterator[Problem]:
+    for one, key in _folded(loaded, target):
+        message = (
+            f"`{key}` would be kept, but a part of it lies in the memory of `{loaded[key]}`, which is loaded"
+            if len(one.keys) == 1
+            else f"`{one.pattern}` ({len(one.keys)}) would be kept, but a part of each lies in the memory of others, which are loaded"
+        )
+        yield Problem("collision", message, None, ("load both, or keep both",))
+
+
+def _folded(keys: Iterable[str], target: Catalog) -> list[tuple[Fold, str]]:
+    """The patterns of some keys, each with its first key."""
+    return [(one, one.keys[0]) for one in fold(dict.fromkeys(keys), target)]
 
 
 def _unequal_ties(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors) -> Iterator[tuple[str, str]]:
-    """Pairs of keys that are one tensor of the model, and would get different values."""
+    """Keys that would get another value than one that is the same tensor of the model, with that."""
     for group in ties(plan.target or Catalog([])).values():
         first, *others = [key for key in group if key in plan.producers] or [""]
         for key in others:
             if value_of(plan, key) != value_of(plan, first):
                 one, other = (key_value(plan, each, source, tensors) for each in (first, key))
                 if to_bytes(one) != to_bytes(other):
-                    yield first, key
+                    yield key, first
 
 
 def _overlapping(target: Catalog, tensors: Tensors, loaded: Container[str]) -> Iterator[list[str]]:
@@ -97,48 +128,45 @@ def _runs(keys: Iterable[str], tensors: Tensors) -> Iterator[list[str]]:
 
 
 def _reach(tensor: torch.Tensor) -> tuple[int, int]:
-    """The bytes of its storage from the tensor's first one to behind its last one."""
+    """The addresses of the tensor's first byte and of what is behind its last one."""
     last = sum((int(size) - 1) * int(step) for size, step in zip(tensor.shape, tensor.stride(), strict=True))
-    start = int(tensor.storage_offset()) * tensor.itemsize
+    start = tensor.data_ptr()
     return start, start + (last + 1) * tensor.itemsize
 
 
-def _lost(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, loaded: Sequence[str]) -> list[Problem]:
-    """A problem for each key whose value another one overwrites: tried on memory of the same shape."""
+def _lost(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, loaded: Sequence[str]) -> list[str]:
+    """The keys whose values another one overwrites: tried on memory of the same shape."""
     if len(loaded) < 2:
         return []
-    memory = _memory_for(loaded, tensors)
+    memory = _Memory([tensors[key] for key in loaded])
     for key in loaded:
-        _place(memory, tensors[key]).copy_(_stored(key_value(plan, key, source, tensors), tensors[key]))
-    lost = [key for key in loaded if not _place(memory, tensors[key]).equal(_stored(key_value(plan, key, source, tensors), tensors[key]))]
-    return [_overwritten(key, loaded) for key in lost]
-
-
-def _overwritten(key: str, loaded: Sequence[str]) -> Problem:
-    others = [other for other in loaded if other != key]
-    named = ", ".join(f"`{other}`" for other in others[:3]) + (" …" if len(others) > 3 else "")
-    message = f"`{key}` lies in the same memory of the model as {named}, and would not keep the values that it gets"
-    return Problem("collision", message, None, ("load the one, and keep the other",))
+        memory.place(tensors[key]).copy_(_stored(key_value(plan, key, source, tensors), tensors[key]))
+    return [key for key in loaded if not memory.place(tensors[key]).equal(_stored(key_value(plan, key, source, tensors), tensors[key]))]
 
 
 def _marked(loaded: Sequence[str], tensors: Tensors, key: str) -> torch.Tensor:
     """For each byte of a key's tensor whether one that is loaded has it too."""
-    memory = _memory_for([*loaded, key], tensors)
+    memory = _Memory([tensors[each] for each in (*loaded, key)])
     for each in loaded:
-        _place(memory, tensors[each]).fill_(1)
-    return _place(memory, tensors[key])
+        memory.place(tensors[each]).fill_(1)
+    return memory.place(tensors[key])
 
 
-def _memory_for(keys: Sequence[str], tensors: Tensors) -> torch.Tensor:
-    import torch
+class _Memory:
+    """Memory as that in which some tensors lie, by bytes, to try what becomes of it."""
 
-    return torch.zeros(max(_reach(tensors[key])[1] for key in keys), dtype=torch.uint8)
+    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
+        import torch
 
+        reaches = [_reach(tensor) for tensor in tensors]
+        self._start = min(start for start, _ in reaches)
+        self._bytes = torch.zeros(max(end for _, end in reaches) - self._start, dtype=torch.uint8, device="cpu")
 
-def _place(memory: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """The bytes where a tensor lies, in memory like its own; the last dimension is the bytes of an element."""
-    size = tensor.itemsize
-    return memory.as_strided((*tensor.shape, size), (*(step * size for step in tensor.stride()), 1), tensor.storage_offset() * size)
+    def place(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The bytes where a tensor lies; the last dimension is the bytes of an element."""
+        size = tensor.itemsize
+        steps = *(step * size for step in tensor.stride()), 1
+        return self._bytes.as_strided((*tensor.shape, size), steps, tensor.data_ptr() - self._start)
 
 
 def _stored(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

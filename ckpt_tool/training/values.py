@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 def step_values(step: Step, source: Checkpoint | LiveState, tensors: Tensors) -> list[torch.Tensor]:
     """One tensor for each of the step's outputs, on the CPU. Checksums are not looked at again: `source.check` has done so."""
-    inputs = [_read(key, source) for key in step.inputs]
-    return apply_step(step, inputs, lambda: whole(tensors[step.outputs[0]]).cpu())
+    import torch
+
+    with torch.device("cpu"):  # whatever device new tensors are made on around the call
+        inputs = [_read(key, source) for key in step.inputs]
+        return apply_step(step, inputs, lambda: whole(tensors[step.outputs[0]]).cpu())
 
 
 def key_value(plan: Plan, key: str, source: Checkpoint | LiveState, tensors: Tensors) -> torch.Tensor:

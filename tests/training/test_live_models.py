@@ -168,11 +168,112 @@ def test_a_model_that_gives_its_keys_other_names_is_frozen_all_the_same():
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_sparse_tensors_are_refused():
+def with_sparse():
     model = nn.Linear(3, 3)
     model.register_buffer("odd", torch.eye(3).to_sparse())
-    with pytest.raises(InputError, match=r"`odd` is a torch\.sparse_coo tensor of torch\.float32, which has no plain bytes"):
+    return model
+
+
+def test_a_sparse_buffer_of_the_model_is_kept_like_others_and_cannot_be_filled():
+    source = nn.Linear(3, 3).state_dict()
+    with pytest.raises(RuleError, match="`odd`: 1 key of the target is neither mapped nor kept"):
+        ckpt_tool.load_into(with_sparse(), source)
+    for named in ({"keep": "odd"}, {"partial": True}):
+        model = with_sparse()
+        report = ckpt_tool.load_into(model, source, **named)
+        assert (report.loaded, report.fresh) == (("weight", "bias"), ("odd",))
+        assert torch.equal(model.odd.to_dense(), torch.eye(3))
+        assert torch.equal(model.weight, source["weight"])
+    model, before = with_sparse(), nn.Linear(3, 3)
+    before.load_state_dict({key: value for key, value in model.state_dict().items() if key != "odd"})
+    with pytest.raises(InputError, match="`odd` is sparse, and can't be filled; load before the model is made sparse"):
+        ckpt_tool.load_into(model, {**source, "odd": torch.ones(3, 3)})
+    assert torch.equal(model.weight, before.weight)
+
+
+ODD = {"array": lambda: torch.ones(3, 3).numpy(), "sparse": lambda: torch.eye(3).to_sparse()}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("is_file", [True, False])
+def test_what_cannot_be_read_is_counted_in_memory_as_in_a_file(kind, is_file, tmp_path):
+    def given(state):
+        torch.save(state, tmp_path / "a.pth")
+        return str(tmp_path / "a.pth") if is_file else state
+
+    bias = torch.ones(3)
+    wanted = f"`weight` of the source can't be read, though the target has a place for it: 1 {kind}"
+    refused(nn.Linear(3, 3), given({"weight": ODD[kind](), "bias": bias}), wanted, partial=True)
+    report = ckpt_tool.load_into(nn.Linear(3, 3), given({"weight": ODD[kind](), "bias": bias}), keep="weight", drop="weight")
+    assert (report.loaded, report.fresh, report.dropped) == (("bias",), ("weight",), ("weight",))
+    extra = {**nn.Linear(3, 3).state_dict(), "z": ODD[kind]()}
+    refused(nn.Linear(3, 3), given(extra), "`z`: 1 key of the source is neither mapped nor dropped")
+    for named in ({"drop": "z"}, {"partial": True}):
+        report = ckpt_tool.load_into(nn.Linear(3, 3), given(extra), **named)
+        assert (report.loaded, report.dropped) == (("weight", "bias"), ("z",))
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize")
+def test_quantised_tensors_are_kept_and_dropped_like_others():
+    def quantised():
+        return torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+
+    model = nn.Linear(3, 3)
+    model.register_buffer("q", quantised())
+    report = ckpt_tool.load_into(model, {**nn.Linear(3, 3).state_dict(), "p": quantised()}, keep="q", drop="p")
+    assert (report.fresh, report.dropped) == (("q",), ("p",))
+
+
+class Picky(torch.Tensor):
+    """Refuses to be written."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, arguments=(), options=None):
+        if function is torch.Tensor.copy_:
+            raise RuntimeError("no copy")
+        return super().__torch_function__(function, types, arguments, options or {})
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_tensor_whose_class_refuses_is_found_before_others_are_filled(device):
+    with torch.device(device):
+        model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        model[1].bias = nn.Parameter(torch.zeros(3).as_subclass(Picky))
+    before, bias = list(model.parameters()), model[0].weight.clone()
+    source = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).state_dict()
+    with pytest.raises(InputError, match=r"`1\.bias` is a Picky, which can't be filled: RuntimeError: no copy"):
+        ckpt_tool.load_into(model, source)
+    assert all(one is other for one, other in zip(before, model.parameters(), strict=True))
+    assert device == "meta" or torch.equal(model[0].weight, bias)
+    assert ckpt_tool.load_into(model, source, keep="1.bias", partial=True).fresh == ("1.bias",)
+
+
+def test_several_classes_of_their_own_are_put_back_when_one_refuses():
+    class Willing(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, arguments=(), options=None):
+            return super().__torch_function__(function, types, arguments, options or {})
+
+    model = nn.Linear(3, 3)
+    model.weight = nn.Parameter(torch.zeros(3, 3).as_subclass(Willing))
+    bias, model.bias = model.bias, nn.Parameter(torch.zeros(3).as_subclass(Picky))
+    with pytest.raises(InputError, match="Picky"):
         ckpt_tool.load_into(model, nn.Linear(3, 3))
+    assert not torch.Tensor.any(model.weight.as_subclass(torch.Tensor))
+    model.bias = bias
+    ckpt_tool.load_into(model, {"weight": torch.ones(3, 3), "bias": torch.ones(3)})
+    assert type(model.weight) is Willing
+    assert model.weight.eq(1).all()
+
+
+def test_what_else_knows_a_tensor_of_the_meta_device_knows_the_one_in_its_place():
+    with torch.device("meta"):
+        model = nn.Linear(3, 3)
+    model.all = [model.weight]
+    model.by_name = {"bias": (model.bias,)}
+    ckpt_tool.load_into(model, nn.Linear(3, 3))
+    assert model.all[0] is model.weight
+    assert model.by_name["bias"][0] is model.bias
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")

@@ -302,3 +302,185 @@ def test_the_hooks_of_a_sharded_model_see_whole_tensors(tmp_path):
     expected = torch.tensor([1.0, 2.0, 4.0]).log()
     for found in on_two_processes(load_sharded, tmp_path):
         assert all(torch.equal(value, expected) for value in found)
+
+
+class Hooked(nn.Module):
+    """A hook that does nothing, above whatever is in it."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.register_load_state_dict_pre_hook(lambda *_: None)
+
+
+class OwnRoot(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def load_state_dict(self, *arguments, **options):
+        return super().load_state_dict(*arguments, **options)
+
+
+class OwnLSTM(nn.LSTM):
+    def _load_from_state_dict(self, *arguments):
+        super()._load_from_state_dict(*arguments)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("wrap", [Hooked, OwnRoot])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN, OwnLSTM])
+def test_what_a_recurrent_layer_runs_with_are_its_parameters(kind, wrap, device):
+    source = wrap(kind(2, 3))
+    with torch.device(device):
+        model = wrap(kind(2, 3))
+    inside = list(model.parameters())
+    ckpt_tool.load_into(model, source.state_dict())
+    assert equal(model, source)
+    assert all(one is other for one, other in zip(model.inner._flat_weights, model.parameters(), strict=True))
+    assert device == "meta" or all(one is other for one, other in zip(inside, model.parameters(), strict=True))
+    inputs = torch.ones(4, 1, 2)
+    assert torch.equal(model.inner(inputs)[0], source.inner(inputs)[0])
+    model.inner(inputs)[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+class Refusing(nn.Linear):
+    def _load_from_state_dict(self, *_):
+        raise RuntimeError("no")
+
+
+def refused_after(first, source, match="no"):
+    """Another module refuses when the first has run its code; gives the model."""
+    model = nn.Sequential(first, Refusing(1, 1))
+    values = {**{f"0.{key}": value for key, value in source.items()}, "1.weight": torch.ones(1, 1), "1.bias": torch.ones(1)}
+    with pytest.raises(InputError, match=match):
+        ckpt_tool.load_into(model, values)
+    return model
+
+
+def test_a_recurrent_layer_is_what_it_was_when_another_module_refuses():
+    first = Hooked(nn.LSTM(2, 3))
+    inputs = torch.ones(4, 1, 2)
+    before = first.inner(inputs)[0]
+    refused_after(first, Hooked(nn.LSTM(2, 3)).state_dict())
+    assert torch.equal(first.inner(inputs)[0], before)
+    assert all(one is other for one, other in zip(first.inner._flat_weights, first.parameters(), strict=True))
+
+
+class Noting(nn.Module):
+    """Notes modules and tensors on itself, in all sorts of places."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+        self.order = (self.a, self.b)
+
+    def _load_from_state_dict(self, state, prefix, *others):
+        super()._load_from_state_dict(state, prefix, *others)
+        self.order = (self.b, self.a)
+        self.inside = {"list": [self.a.weight], "set": {self.b}}
+
+    def _noted(self):
+        return (*self.order, self.inside["list"][0], *self.inside["set"])
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_what_a_module_notes_on_itself_is_its_own(device):
+    with torch.device(device):
+        model = nn.Sequential(Noting())
+    ckpt_tool.load_into(model, nn.Sequential(Noting()).state_dict())
+    own = model[0]
+    assert own._noted()[:2] == (own.b, own.a)
+    assert own._noted()[3] is own.b
+    assert own._noted()[2] is own.a.weight
+
+
+class Viewing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(4))
+        self.register_buffer("last", torch.zeros(2), persistent=False)
+
+    def _load_from_state_dict(self, *arguments):
+        super()._load_from_state_dict(*arguments)
+        self.view = self.w.detach()[1:]
+        self.last = self.w.detach()[2:]
+
+
+def test_a_view_that_a_module_notes_shows_its_own_tensor():
+    model = nn.Sequential(Viewing())
+    ckpt_tool.load_into(model, {"0.w": torch.arange(4.0)})
+    with torch.no_grad():
+        model[0].w.add_(1)
+    assert (model[0].view.tolist(), model[0].last.tolist()) == ([2, 3, 4], [3, 4])
+
+
+def test_a_view_of_what_is_replaced_is_refused():
+    with torch.device("meta"):
+        model = nn.Sequential(Viewing())
+    with pytest.raises(InputError, match=r"`0` \(Viewing\) keeps a view of `0.w` on loading, which is replaced where it is on the meta"):
+        ckpt_tool.load_into(model, {"0.w": torch.arange(4.0)})
+    assert model[0].w.is_meta
+    assert not hasattr(model[0], "view")
+
+
+class Renewing(nn.Module):
+    """A hook before loading that makes a buffer anew, and writes to a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(2))
+        self.register_buffer("pos", torch.zeros(3))
+        self.cfg, self.calls, self.found = {"size": 1}, [], torch.zeros(2)
+        self.register_load_state_dict_pre_hook(Renewing.renew)
+        self._register_load_state_dict_pre_hook(self.note)
+
+    @staticmethod
+    def renew(module, state, prefix, *_):
+        module.pos = torch.zeros_like(state[prefix + "pos"])
+        with torch.no_grad():
+            module.w.fill_(7)
+        module.found.data.fill_(7)
+
+    def note(self, *_):
+        self.cfg["size"] = 2
+        self.calls.append(self)
+
+
+def test_hooks_that_write_to_their_module_do_so_as_in_torch():
+    source = {"w": torch.ones(2), "pos": torch.full((3,), 2.0)}
+    ours, theirs = Renewing(), Renewing()
+    before = ours.pos
+    theirs.load_state_dict(source)
+    assert ckpt_tool.load_into(ours, source).notes == ()
+    assert equal(ours, theirs)
+    assert ours.pos is before
+    assert (ours.cfg, ours.calls, ours.found.tolist()) == ({"size": 2}, [ours], [7, 7])
+
+
+def test_what_hooks_have_changed_is_put_back_when_another_module_refuses():
+    first = Renewing()
+    pos, cfg = first.pos, first.cfg
+    refused_after(first, {"w": torch.ones(2), "pos": torch.full((3,), 2.0)})
+    assert first.pos is pos
+    assert (first.w.tolist(), pos.tolist(), first.found.tolist()) == ([0, 0], [0, 0, 0], [0, 0])
+    assert first.cfg is cfg
+    assert (cfg, first.calls) == ({"size": 1}, [])
+    assert first.w.requires_grad
+
+
+def test_what_is_outside_of_the_module_is_put_back_where_its_code_reaches_it():
+    class Parent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("count", torch.zeros(1), persistent=False)
+            self.inner = nn.Linear(1, 1)
+            self.inner._register_load_state_dict_pre_hook(self.note)
+
+        def note(self, *_):
+            self.count += 1
+
+    first = Parent()
+    refused_after(first, first.state_dict())
+    assert first.count.item() == 0

@@ -199,3 +199,75 @@ def test_kept_buffers_of_a_factory_are_written_with_their_own_values(tmp_path, m
         with ckpt_tool.open_checkpoint(name) as written:
             assert written.read("a").tolist() == [1 + 2j, 3 + 4j]
             assert written.read("b").tolist() == [1 - 2j, 3 - 4j]
+
+
+class OfArrays(nn.Module):
+    """Two storages, of which one lies in the other."""
+
+    def __init__(self):
+        super().__init__()
+        array = torch.zeros(8).numpy()
+        self.register_buffer("w", torch.from_numpy(array))
+        self.register_buffer("v", torch.from_numpy(array[4:]))
+
+
+def test_storages_that_lie_over_each_other_are_one_memory():
+    model, w = OfArrays(), torch.arange(8.0)
+    report = loaded(model, {"w": w}, "** -> **", keep=("v",))
+    assert (report.loaded, report.fresh) == (("w", "v"), ())
+    assert report.notes == ("`v` lies in the memory of `w`, and was loaded with it",)
+    with pytest.raises(RuleError, match="`w` would be kept, but a part of it lies in the memory of `v`, which is loaded"):
+        loaded(OfArrays(), {"v": torch.ones(4)}, "** -> **", keep=("w",))
+    with pytest.raises(RuleError, match="`w` lies in the same memory of the model as `v`"):
+        ckpt_tool.load_into(OfArrays(), {"w": w, "v": torch.ones(4)})
+    model = OfArrays()
+    ckpt_tool.load_into(model, {"w": w, "v": w[4:].clone()})
+    assert torch.equal(model.w, w)
+
+
+def test_a_source_that_lies_over_the_model_in_another_storage_stays_as_it_was():
+    array = torch.arange(8.0).numpy()
+    model = nn.Module()
+    model.register_buffer("a", torch.from_numpy(array[:4]))
+    model.register_buffer("b", torch.from_numpy(array[4:]))
+    before = torch.from_numpy(array[1:5]).clone()
+    loaded(model, {"x": torch.from_numpy(array[1:5])}, "x -> {a,b}: copy")
+    assert torch.equal(model.a, before)
+    assert torch.equal(model.b, before)
+
+
+def test_lines_of_shared_memory_are_one_a_pattern():
+    def of(count):
+        return nn.ModuleList([Overlapping() for _ in range(count)])
+
+    def told(source, **options):
+        with pytest.raises(RuleError) as raised:
+            ckpt_tool.load_into(of(30), source, **options)
+        return [line for line in str(raised.value).splitlines() if line.startswith("`")]
+
+    parts = {f"{i}.part": torch.ones(2) for i in range(30)}
+    flats = {f"{i}.flat": torch.zeros(6) for i in range(30)}
+    assert told(parts, keep="*.flat") == [
+        "`{0..29}.flat` (30) would be kept, but a part of each lies in the memory of others, which are loaded",
+    ]
+    assert told(parts | flats) == ["`{0..29}.flat` (30) lie in the same memory of the model as others, and would not keep their values"]
+
+
+def test_ties_that_would_get_two_values_are_one_line_a_pattern():
+    model = nn.ModuleList([pair() for _ in range(30)])
+    for each in model:
+        each["b"].weight = each["a"].weight
+    source = {key: torch.full((3, 3), float(place)) for place, key in enumerate(model.state_dict())}
+    with pytest.raises(RuleError) as raised:
+        ckpt_tool.load_into(model, source)
+    told = "`{0..29}.b.weight` (30) are one tensor of the model each with another key, and would get different values"
+    assert str(raised.value).splitlines()[0] == told
+
+
+def test_a_device_for_new_tensors_around_the_call_is_no_matter():
+    model, flat = Overlapping(), torch.arange(6.0)
+    source = {"flat": flat, "part": flat[2:4].clone()}
+    with torch.device("meta"):
+        report = ckpt_tool.load_into(model, source)
+    assert report.loaded == ("flat", "part")
+    assert torch.equal(model.flat, flat)

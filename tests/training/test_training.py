@@ -189,6 +189,51 @@ def test_frozen_normalisations_are_of_their_class_and_can_be_scripted_and_conver
         assert all(torch.equal(value, before[key]) for key, value in each.state_dict().items())
 
 
+def held_norm():
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    ckpt_tool.freeze(model, "**")
+    return model
+
+
+def test_a_shallow_copy_of_a_frozen_normalisation_is_held():
+    norm = held_norm()[1]
+    twin = copy.copy(norm)
+    assert (type(twin), twin.train().training) == (type(norm), False)
+    assert twin.running_mean is norm.running_mean
+
+
+def test_a_frozen_normalisation_is_held_when_it_becomes_one_of_all_processes():
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(held_norm())
+    assert isinstance(model[1], nn.SyncBatchNorm)
+    assert model.train()[1].training is False
+    assert b"ckpt_tool" not in pickle.dumps(model)
+    inputs = torch.randn(4, 3, 2, 2)
+    assert torch.equal(model(inputs), model.eval()(inputs))
+    assert model[1].running_mean.eq(0).all()
+    assert nn.SyncBatchNorm.convert_sync_batchnorm(net()).train()[1].training is True
+
+
+@pytest.mark.parametrize("is_frozen_first", [True, False])
+def test_parametrizations_of_a_frozen_normalisation_come_and_go(is_frozen_first):
+    from torch.nn.utils import parametrize
+
+    model = nn.Sequential(nn.BatchNorm2d(3))
+    steps = [
+        lambda: ckpt_tool.freeze(model, "**"),
+        lambda: parametrize.register_parametrization(model[0], "weight", nn.Identity()),
+    ]
+    for step in steps if is_frozen_first else steps[::-1]:
+        step()
+    assert model.train()[0].training is False
+    assert copy.deepcopy(model).train()[0].training is False
+    parametrize.register_parametrization(model[0], "bias", nn.Identity())
+    for name in ("weight", "bias"):
+        parametrize.remove_parametrizations(model[0], name)
+        assert model.train()[0].training is False
+    assert type(model[0]).__name__ == "BatchNorm2d"
+    assert b"ckpt_tool" not in pickle.dumps(model)
+
+
 def test_unfrozen_statistics_move(source):
     model = net()
     before = ckpt_tool.load_into(model, source) and model[1].running_mean.clone()

@@ -1,0 +1,210 @@
+"""What a module holds, noted so that it can be put back: code that loads may change any of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from logging import Logger
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING
+
+from ckpt_tool.torch_bridge import is_distributed, is_wrapper, local_part, same_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+Exchange = Mapping[int, tuple[object, object]]
+"""By the identity of what is to go: it itself, and what comes in its place."""
+
+_MUTABLE = (dict, list, set, deque, bytearray)
+_LEAVES = (str, bytes, int, float, complex, type(None), type, ModuleType, BuiltinFunctionType, Logger)
+
+
+class Snapshot:
+    """The dicts, lists, sets and tensors that are reached from here, with what they hold now; the tensors take their memory once more."""
+
+    def __init__(self, root: object) -> None:
+        import torch
+
+        self._containers: list[tuple[object, list[object]]] = []
+        self._tensors: dict[int, _Kept] = {}
+        with torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+            for each in held(root):
+                if isinstance(each, torch.Tensor):
+                    self._tensors[id(each)] = _Kept(each)
+                else:
+                    self._containers.append((each, _contents(each)))
+
+    def is_written(self, tensor: torch.Tensor) -> bool:
+        """Whether one of the tensors was written to, be it with what it had."""
+        return self._tensors[id(tensor)].is_written
+
+    def is_changed(self, tensor: torch.Tensor) -> bool:
+        """Whether one of the tensors has other values."""
+        return self._tensors[id(tensor)].is_changed
+
+    def restore(self) -> None:
+        import torch
+
+        for container, contents in self._containers:
+            _set_contents(container, contents)
+        with torch.inference_mode(False), torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
+            for kept in self._tensors.values():
+                kept.restore()
+
+
+class _Kept:
+    """A tensor with a copy of its values; without one where it has none to lose."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._tensor = tensor
+        self._version = version_of(tensor)
+        self._copy = tensor.detach().clone() if _has_values(tensor) else None
+
+    @property
+    def is_written(self) -> bool:
+        # Not only the version: writing to `.data` doesn't count, nor does anything in inference mode.
+        return self._copy is not None and (version_of(self._tensor) != self._version or self.is_changed)
+
+    @property
+    def is_changed(self) -> bool:
+        if self._copy is None:
+            return False
+        return not same_bytes(self._tensor, self._copy) if _is_plain(self._tensor) else version_of(self._tensor) != self._version
+
+    def restore(self) -> None:
+        import torch
+
+        if self._copy is None or not self.is_changed:
+            return
+        # Not `inference_mode(False)` for the others, which would turn gradients on.
+        with torch.inference_mode() if self._tensor.is_inference() else nullcontext():
+            self._tensor.copy_(self._copy)
+
+
+def held(root: object) -> Iterator[object]:
+    """Each dict, list, set and tensor that is reached from here, once: by attributes, in collections, enclosed in functions."""
+    import torch
+
+    seen: dict[int, object] = {}
+    waiting = [root]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen or isinstance(value, _LEAVES):
+            continue
+        seen[id(value)] = value
+        if isinstance(value, (torch.Tensor, *_MUTABLE)):
+            yield value
+        waiting += _inside(value)
+
+
+def exchange(root: object, known: Exchange) -> None:
+    """Puts others in the place of objects, wherever they are reached from here."""
+    import torch
+
+    for container in list(held(root)) if known else ():
+        if not isinstance(container, torch.Tensor | bytearray):
+            contents = _contents(container)
+            new = [_exchanged(value, known) for value in contents]
+            if any(one is not other for one, other in zip(contents, new, strict=True)):
+                _set_contents(container, new)
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """How often a tensor was written to; tensors of inference mode don't count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _exchanged(value: object, known: Exchange) -> object:
+    if id(value) in known:
+        return known[id(value)][1]
+    if not isinstance(value, tuple | frozenset):
+        return value
+    new = [_exchanged(each, known) for each in value]
+    if all(one is other for one, other in zip(value, new, strict=True)):
+        return value
+    make = getattr(value, "_make", type(value))
+    return make(new)
+
+
+def _inside(value: object) -> Iterable[object]:
+    """What is reached from an object by one step, without running code of its own."""
+    if isinstance(value, dict):
+        yield from list(dict.values(value))
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        yield from list(value)
+    if isinstance(value, MethodType):
+        yield value.__self__
+        yield value.__func__
+    elif isinstance(value, FunctionType):
+        yield from _enclosed(value)
+    else:
+        try:
+            yield object.__getattribute__(value, "__dict__")
+        except AttributeError:
+            return
+
+
+def _enclosed(function: FunctionType) -> Iterator[object]:
+    yield function.__defaults__
+    yield function.__kwdefaults__
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # a variable that has no value yet
+            continue
+
+
+def _contents(container: object) -> list[object]:
+    """What a container holds; a dict's pairs are tuples."""
+    if isinstance(container, dict):
+        return list(dict.items(container))
+    assert isinstance(container, _MUTABLE)
+    return list(container)
+
+
+def _set_contents(container: object, contents: list[object]) -> None:
+    if _are_same(_contents(container), contents):
+        return
+    if isinstance(container, dict):
+        # Not by its own methods, which a class may have overridden, but for an OrderedDict's: it has an order besides.
+        kind = OrderedDict if isinstance(container, OrderedDict) else dict
+        kind.clear(container)
+        for pair in contents:
+            kind.__setitem__(container, *pair)  # type: ignore[misc]
+    elif isinstance(container, set):
+        container.clear()
+        container.update(contents)
+    elif isinstance(container, list | deque | bytearray):
+        container.clear()
+        container.extend(contents)  # type: ignore[arg-type]
+
+
+def _are_same(ours: list[object], theirs: list[object]) -> bool:
+    return len(ours) == len(theirs) and all(
+        one is other or (type(one) is type(other) is tuple and len(one) == len(other) and all(map(_is, one, other)))
+        for one, other in zip(ours, theirs, strict=True)
+    )
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+def _has_values(tensor: torch.Tensor) -> bool:
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    if is_lazy(tensor) or tensor.is_meta:
+        return False
+    if is_wrapper(tensor) or tensor.layout is not torch.strided:
+        return not is_distributed(tensor) or _has_values(local_part(tensor))
+    # Sharding frees the memory of what it has gathered, and leaves the tensor.
+    return not tensor.numel() or tensor.untyped_storage().nbytes() > 0
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    import torch
+
+    return tensor.layout is torch.strided and not is_wrapper(tensor) and not tensor.is_quantized
