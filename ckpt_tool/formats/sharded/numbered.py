@@ -57,7 +57,8 @@ def open_numbered(folder: str, path: str, found: Numbered, note: str = "") -> Ch
     if found.missing or len(found.names) != found.count:
         missing = f": {', '.join(found.missing[:3])}{' …' if len(found.missing) > 3 else ''}" if found.missing else ""
         left = found.count - len(found.names)
-        fact = f"has {len(found.names)} of {counted(found.count, 'numbered shard')}; {left:,} {'is' if left == 1 else 'are'} missing{missing}"
+        are = "is" if left == 1 else "are"
+        fact = f"has {len(found.names)} of {counted(found.count, 'numbered shard')}; {left:,} {are} missing{missing}"
         raise FormatError(folder, fact, "download them")
     shards = open_shards(folder, list(found.names), path)
     try:
