@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from running import ckpt
+from safetensors.torch import save_file
 
 W = torch.arange(4.0)
 
@@ -66,3 +67,16 @@ def test_what_shards_hold_outside_of_their_state_dicts_is_compared(tmp_path):
             torch.save(inside, tmp_path / folder / f"pytorch_model-0000{number}-of-00002.bin")
     ran = ckpt("diff", "a", "b", "--values", cwd=tmp_path)
     assert (ran.status, ran.out.splitlines()[-1]) == (1, "2 same; 2 differ beside the state dict")
+
+
+def test_what_an_index_of_other_names_does_not_list_is_told_or_compared(tmp_path):
+    for folder, value in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / folder).mkdir()
+        save_file({"w": W, "stray": W * value}, tmp_path / folder / "one.safetensors")
+        (tmp_path / folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "one.safetensors"}}))
+    save_file({"w": W}, tmp_path / "plain.safetensors")
+    ran = ckpt("diff", "a", "plain.safetensors", "--values", cwd=tmp_path)
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, "1 same: the same weights, bit for bit")
+    assert "note: only a holds, outside of its state dict: one.safetensors (1 tensor, 16 B)" in ran.out
+    ran = ckpt("diff", "a", "b", "--values", cwd=tmp_path)
+    assert (ran.status, ran.out.splitlines()[-1]) == (1, "1 same; 1 differ beside the state dict")
