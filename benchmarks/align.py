@@ -1,6 +1,7 @@
 """How much of real conversions the alignment finds by names and shapes alone, against simple ways. Prints Markdown.
 
     python benchmarks/align.py [--unseen] [--json FILE]
+    python benchmarks/align.py --seeds 5        only this: whether drafts of all jobs are the same under so many hash seeds
 
 A pair is right when its source keys and its ops are right, judged by the values that they make; an abstention counts as a miss.
 weightbridge and lit-wsl are measured too where they can be imported. `--unseen` adds jobs outside tests/proofs, which need timm,
@@ -9,7 +10,9 @@ torchvision and transformers and take some minutes.
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "align"), str(ROOT / "examples"), str(Path(__file__).parent)]
 
 from align_peers import SECONDS, WAYS, Peer  # noqa: E402
-from judging import HELD_OUT, TUNED, Judge, Score  # noqa: E402
+from judging import HELD_OUT, JOBS, TUNED, Judge, Score  # noqa: E402
 from truths import Truth, read_truth  # noqa: E402
 from variants import Variant, variants  # noqa: E402
 
@@ -264,11 +267,42 @@ def rule_counts(truths: Iterable[Truth]) -> tuple[str, object]:
     return table(("job", "drafted", "by hand", "ratio"), rows) + f"\n\nMedian ratio: {median:.2f}", rows
 
 
+def drafts_under(seed: int) -> dict[str, str]:
+    """The draft of each job of tests/proofs, made by a process of its own that hashes texts with this seed."""
+    environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
+    ran = subprocess.run([sys.executable, __file__, "--drafts"], env=environment, capture_output=True, text=True, check=True)
+    found: dict[str, str] = json.loads(ran.stdout)
+    return found
+
+
+def drafts() -> dict[str, str]:
+    truths = (read_truth(path) for path in JOBS)
+    found = ((truth.name, suggest(truth.source, truth.target)) for truth in truths)
+    return {name: f"{drafted.text}{drafted.alignment}" for name, drafted in found}
+
+
+def compare_seeds(count: int) -> int:
+    """Prints the jobs whose drafts differ; 1 if there are any."""
+    first, *others = (drafts_under(seed) for seed in range(count))
+    differing = sorted(name for name in first if any(other[name] != first[name] for other in others))
+    print(f"{len(differing)} of {len(first)} drafts differ under {count} hash seeds", *differing, sep="\n")
+    return int(bool(differing))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--unseen", action="store_true", help="jobs outside tests/proofs too")
     parser.add_argument("--json", metavar="FILE", help="the same figures for programs")
+    parser.add_argument(
+        "--seeds", type=int, metavar="N", help="compare the drafts of N processes with different hash seeds, and nothing else"
+    )
+    parser.add_argument("--drafts", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.drafts:
+        print(json.dumps(drafts()))
+        return
+    if arguments.seeds:
+        sys.exit(compare_seeds(arguments.seeds))
     parts = {"tuned on": [read_truth(path) for path in TUNED], "held out": [read_truth(path) for path in HELD_OUT]}
     if arguments.unseen:
         import unseen

@@ -1,6 +1,7 @@
 """Imports run downwards only, and packages on one line don't know each other."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -49,3 +50,28 @@ def test_packages_that_bind_names_on_use_offer_all_that_they_list(name):
 def test_files_hold_one_idea():
     long = {str(p.relative_to(PACKAGE)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 350}
     assert not long
+
+
+def module_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def imported_modules(path):
+    """The modules of the package that a file imports anywhere: at the top, in functions, for types alone."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            yield from (full if (full := f"{node.module}.{alias.name}") in MODULES else node.module for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+
+
+def test_files_import_no_circle():
+    imported = {name: set(imported_modules(path)) - {name} for name, path in MODULES.items()}
+    try:
+        TopologicalSorter(imported).prepare()
+    except CycleError as error:
+        raise AssertionError(" imports ".join(reversed(error.args[1]))) from None

@@ -5,17 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from ckpt_tool.tensors import Shape
+
 COUNTERS = re.compile(r"(^|\.)num_batches_tracked$")
 """Of batch norms; torch before 0.4.1 has none, and `nn.BatchNorm2d` begins at 0 without one (torch/nn/modules/batchnorm.py)."""
 
 COMPUTED = re.compile(
-    r"(^|\.)(position_ids|token_type_ids|inv_freq|freqs_cis|freqs|relative_position_index|relative_coords_table|attn_mask|causal_mask|"
+    r"(^|\.)(position_ids|token_type_ids|inv_freq|freqs_cis|relative_position_index|relative_coords_table|attn_mask|causal_mask|"
     r"masked_bias|cos_cached|sin_cached|rotary_emb\.\w+|rotary_pos_emb\.\w+)$"
 )
 """Buffers that modules compute from their sizes."""
 
+CONSTANTS = re.compile(r"(^|\.)(version|_float_tensor|num_updates|pixel_mean|pixel_std|anchor_grid)$")
+"""Buffers without which a network works as well: marks of a version (fairseq), the means of images (detectron2), anchors (YOLOv5)."""
+
+_MASK = re.compile(r"(^|\.)(bias|mask|tril)$")
+
 OBSERVERS = re.compile(
-    r"(^|\.)(\w*fake_quant\w*|activation_post_process\w*|\w*observer\w*)(\.|$)|(^|\.)(fake_quant_enabled|observer_enabled|total_ops|total_params)$"
+    r"(^|\.)(\w*fake_quant\w*|activation_post_process\w*|\w*observer\w*)\.(.*\.)?"
+    r"(min_vals?|max_vals?|scale|zero_point|eps|histogram|averaging_constant|quant_m\w+|ch_axis)$"
+    r"|(^|\.)(fake_quant_enabled|observer_enabled|total_ops|total_params)$"
 )
 """What quantisation-aware training notes beside the weights, and what counters of operations do."""
 
@@ -37,6 +46,24 @@ _SAVED = "modules_to_save"
 def is_computed(key: str) -> bool:
     """Whether a module makes this tensor itself, so that it is neither missed nor missing."""
     return bool(COUNTERS.search(key) or COMPUTED.search(key) or OBSERVERS.search(key))
+
+
+def is_constant(key: str, shape: Shape) -> bool:
+    """Whether a tensor that only the source has holds nothing that was learned: constants, and masks of causal attention.
+
+    GPT-2 calls these `attn.bias`: 1×1×N×N (transformers/models/gpt2/modeling_gpt2.py).
+    """
+    is_mask = len(shape) > 2 and shape[-1] == shape[-2] > 1 == max(shape[:-2]) and _MASK.search(key)
+    return bool(is_mask or CONSTANTS.search(key))
+
+
+def is_idle_adapter(key: str, made: Collection[str]) -> bool:
+    """Whether this is a fresh LoRA of a weight that is mapped: as its second matrix begins at zero, the layer computes what it did.
+
+    peft/tuners/lora/layer.py, `reset_lora_parameters`.
+    """
+    stem, mark, _ = key.partition(".lora_")
+    return bool(mark) and any(name in made for name in (f"{stem}.weight", f"{stem}.base_layer.weight"))
 
 
 def is_averaged(path: str) -> bool:

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from ckpt_tool.advising.harmless import COUNTERS, changes_a_weight, flat, is_averaged, is_computed, is_untrained
+from ckpt_tool.advising.harmless import (
+    COUNTERS,
+    changes_a_weight,
+    flat,
+    is_averaged,
+    is_computed,
+    is_constant,
+    is_idle_adapter,
+    is_untrained,
+)
 from ckpt_tool.advising.parts import Part, common_path, contents, is_below, is_in_block, paths_above, siblings_of, whole_parts
-from ckpt_tool.mapping.heads import Misfit, are_heads
+from ckpt_tool.advising.relatives import Relative, relatives, twins
+from ckpt_tool.mapping.heads import Misfit, are_heads, is_table, is_vocabulary
 from ckpt_tool.mapping.plan import Step
-from ckpt_tool.mapping.scales import scale_of
+from ckpt_tool.mapping.scales import Scales
 from ckpt_tool.tensors import Catalog, Shape
 
 LEAST_USED = 0.6
 """The share of the source's keys, in the module that all mapped ones are in, that must be mapped where something stays fresh."""
+LEAST_OF_A_SIDE = 0.1
+"""The share of the values of one side at least that must be mapped, for the two networks to have to do with each other."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,7 @@ def judge(leftovers: Leftovers) -> Judgement:
     """
     source, target = _Unused(leftovers), _New(leftovers)
     doubts = [*_unreadable(leftovers), *source.doubts(), *target.doubts()]
+    doubts += (_in_doubt(one) for one in twins(source.parts, target.parts, _shapes(leftovers.source), _shapes(leftovers.target)))
     doubts += _too_little(leftovers, source) if target.parts else ()
     return Judgement(tuple(leftovers.left), tuple(leftovers.fresh), tuple(dict.fromkeys(doubts)))
 
@@ -104,6 +117,22 @@ def _too_little(leftovers: Leftovers, unused: _Unused) -> Iterator[Doubt]:
     known = sum(key in leftovers.taken or key in unused.harmless for key in inside)
     if known < LEAST_USED * len(inside):
         yield Doubt("", f"only {known} of {len(inside)} keys of the source are used")
+    shares = _share(leftovers.taken, leftovers.source), _share(leftovers.made, leftovers.target)
+    if max(shares) < LEAST_OF_A_SIDE:
+        yield Doubt("", f"only {shares[0]:.1%} of the source's values are used, for {shares[1]:.1%} of the target's")
+
+
+def _share(keys: Iterable[str], catalog: Catalog) -> float:
+    """The share of a side's values that these keys have."""
+    return sum(prod(catalog[key].shape) for key in keys if key in catalog) / (sum(prod(info.shape) for info in catalog.values()) or 1)
+
+
+def _shapes(catalog: Catalog) -> dict[str, Shape]:
+    return {key: info.shape for key, info in catalog.items()}
+
+
+def _in_doubt(relative: Relative) -> Doubt:
+    return Doubt(relative.source, relative.how, relative.target)
 
 
 class _Unused:
@@ -116,11 +145,14 @@ class _Unused:
         flats = {flat(key): key for key in taken}
         self.harmless = {
             key for key in leftovers.left
-            if is_computed(key) or is_untrained(key, taken) or self._is_copy(key, flats) or self._is_plain_alpha(key)
+            if is_computed(key) or is_constant(key, self._shape(key)) or is_untrained(key, taken)
+            or self._is_copy(key, flats) or self._is_plain_alpha(key)
         }  # fmt: skip
         rest = [key for key in leftovers.left if key not in self.harmless]
         self.parts, self.halves = whole_parts(rest, taken)
         self._used = {path for key in taken for path in paths_above(key)}
+        start = len(self.root) + 1 if self.root else 0
+        self._inside = {key[start:]: self._shape(key) for key in taken}
 
     def _is_copy(self, key: str, flats: dict[str, str]) -> bool:
         """Whether this is an average of a tensor that is taken, by its name and shape."""
@@ -152,8 +184,11 @@ class _Unused:
     def _faults(self, part: Part) -> Iterator[Doubt]:
         if any(changes_a_weight(key) for key in part.keys) and is_below(part.path, self.root):
             yield Doubt(part.path, "is a part of the weights beside it")
-        if scale := next((key for key in self._all.taken if scale_of(key, part.keys)), None):
-            yield Doubt(part.path, "belongs to", scale)
+        elif self._mirrors(part):
+            yield Doubt(part.path, "has something for the weights that are mapped, under their names")
+        scales = Scales(part.keys)
+        if key := next((key for key in self._all.taken if scales.of(key)), None):
+            yield Doubt(part.path, "belongs to", key)
         if not is_below(part.path, self.root) or all(key in self._source.unreadable for key in part.keys):
             return
         if any(self._is_alike(part, other) for other in siblings_of(part, list(self._all.taken))):
@@ -163,8 +198,18 @@ class _Unused:
         elif all(len(self._shape(key)) < 2 for key in part.keys):
             yield Doubt(part.path, "has no weights of its own")
 
+    def _mirrors(self, part: Part) -> bool:
+        """Whether a tree of its own repeats the names of what is mapped: masks, differences, adapters."""
+        modules = {path for key in self._inside for path in paths_above(key)}
+        return 2 * sum(self._is_mirrored(key, key[len(part.path) + 1 :], modules) for key in part.keys) >= len(part.keys)
+
+    def _is_mirrored(self, key: str, name: str, modules: Collection[str]) -> bool:
+        if changes_a_weight(key):
+            return any(path in modules for path in paths_above(name))
+        return len(self._shape(key)) > 0 and self._inside.get(name) == self._shape(key)
+
     def _is_alike(self, part: Part, other: str) -> bool:
-        shapes = {key: info.shape for key, info in self._source.items()}
+        shapes = {key: shape for key, shape in _shapes(self._source).items() if not is_computed(key)}
         return contents(part.path, part.keys, shapes) == contents(other, self._source, shapes)
 
     def _shape(self, key: str) -> Shape:
@@ -177,7 +222,10 @@ class _New:
     def __init__(self, leftovers: Leftovers) -> None:
         self._all, self._target = leftovers, leftovers.target
         counted = any(COUNTERS.search(key) for key in leftovers.left)
-        self._computed = {key for key in leftovers.fresh if is_computed(key) and not (counted and COUNTERS.search(key))}
+        self._computed = {
+            key for key in leftovers.fresh
+            if (is_computed(key) and not (counted and COUNTERS.search(key))) or is_idle_adapter(key, leftovers.made)
+        }  # fmt: skip
         rest = [key for key in leftovers.fresh if key not in self._computed]
         self.parts, self.halves = whole_parts(rest, leftovers.made)
         self._used = {path for key in leftovers.made for path in paths_above(key)}
@@ -186,7 +234,7 @@ class _New:
     def doubts(self) -> Iterator[Doubt]:
         misfits = {target: source for source, target in _misfits(self._all)}
         heads = [Misfit(source, key, self._all.source[source].shape, self._target[key].shape) for key, source in misfits.items()]
-        if heads and not are_heads(heads):
+        if heads and not are_heads(heads, self._all.source, self._target):
             yield from (Doubt(head.target, "has another shape in the source") for head in heads)
         yield from (Doubt(key, "is missing in a module that is mapped") for key in self.halves if key not in misfits)
         for part in self.parts:
@@ -195,44 +243,27 @@ class _New:
         yield from self._relatives([key for part in self.parts for key in part.keys if key not in misfits])
 
     def _faults(self, part: Part) -> Iterator[Doubt]:
-        shapes = {key: info.shape for key, info in self._target.items()}
+        shapes = {key: shape for key, shape in _shapes(self._target).items() if not is_computed(key)}
         mine = contents(part.path, part.keys, shapes) or Counter(shapes[key] for key in part.keys)
         if any(contents(other, self._target, shapes) == mine for other in siblings_of(part, list(self._all.made))):
             yield Doubt(part.path, "is one of several equal blocks, of which others are mapped")
         elif is_in_block(part.path, self._used):
             yield Doubt(part.path, "is missing in a block that is mapped")
-        vocabularies = {self._target[key].shape for key in self._all.made if _is_table(key, self._target[key].shape)}
+        elif part.is_bare and is_vocabulary(part.path):
+            yield Doubt(part.path, "is missing in the source")
+        vocabularies = {self._target[key].shape for key in self._all.made if is_table(key, self._target[key].shape)}
         if any(shape in vocabularies for shape in mine):
             yield Doubt(part.path, "has the shape of an embedding, which it may be tied to")
 
     def _relatives(self, fresh: Collection[str]) -> Iterator[Doubt]:
-        """Tensors that are left of the source and could be what is fresh: of equal shapes or sizes, fused, split, or of the same module."""
+        """Tensors that are left of the source and could be what is fresh, and what has the name of a module that is."""
         matrices = any(len(self._target[key].shape) > 1 for key in fresh)
         left = {key: shape for key, shape in self._wanted.items() if len(shape) > 1 or not matrices}
         wanted = {key: self._target[key].shape for key in fresh if len(self._target[key].shape) > 1 or not matrices}
-        ours, theirs = _sizes(left), _sizes(wanted)
-        for size in ours.keys() & theirs.keys():
-            yield Doubt(ours[size], "is left, and may make", theirs[size])
+        yield from (_in_doubt(one) for one in relatives(left, wanted))
         modules = {self._all.name_of(key) or "" for key in self._wanted}
         paths = {name.rpartition(".")[0] for name in modules if "." in name}
         yield from (Doubt(key, "has something in the source under its own name") for key in fresh if key.rpartition(".")[0] in paths)
-
-
-def _is_table(key: str, shape: Shape) -> bool:
-    return len(shape) == 2 and any(word in key for word in ("embed", "wte", "tok_", "shared", "vocab"))
-
-
-def _sizes(shapes: dict[str, Shape]) -> dict[int, str]:
-    """Numbers of elements, of single tensors and of those together that differ in numbers or in one name, with one that has them."""
-    found = {prod(shape): key for key, shape in shapes.items()}
-    groups: dict[object, list[str]] = defaultdict(list)
-    for key, shape in shapes.items():
-        module, _, leaf = key.rpartition(".")
-        groups["beside", module.rpartition(".")[0], leaf, shape[1:]].append(key)
-        groups["numbered", "".join("#" if mark.isdigit() else mark for mark in key), shape].append(key)
-    for keys in groups.values():
-        found.setdefault(sum(prod(shapes[key]) for key in keys), keys[0])
-    return found
 
 
 def _misfits(leftovers: Leftovers) -> Iterator[tuple[str, str]]:

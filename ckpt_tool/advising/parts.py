@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ class Part:
 
     path: str
     keys: tuple[str, ...]
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it is a parameter of the network itself, as `cls_token` is, and no module."""
+        return self.keys == (self.path,)
 
     @property
     def parent(self) -> str:
@@ -34,19 +40,32 @@ def paths_above(key: str) -> Iterator[str]:
 def whole_parts(left: Iterable[str], others: Iterable[str]) -> tuple[list[Part], list[str]]:
     """The largest modules that only keys of `left` are in, none of the `others`; and the keys left in modules that the others are in too.
 
+    A parameter of the network itself, that is of no layer, counts as a module.
+
     >>> whole_parts(["neck.a.weight", "neck.b.weight", "fc.bias"], ["fc.weight"])
     ([Part(path='neck', keys=('neck.a.weight', 'neck.b.weight'))], ['fc.bias'])
     """
-    used = {path for key in others for path in paths_above(key)}
+    known = list(others)
+    used = {path for key in known for path in paths_above(key)}
+    root = common_path(known)
     found: dict[str, list[str]] = {}
     halves = []
     for key in left:
-        path = next((path for path in paths_above(key) if path not in used), None)
+        path = next((path for path in paths_above(key) if path not in used), key if _is_bare(key, root) else None)
         if path is None:
             halves.append(key)
         else:
             found.setdefault(path, []).append(key)
     return [Part(path, tuple(keys)) for path, keys in found.items()], halves
+
+
+_OF_A_LAYER = re.compile(r"(weight|bias|running_(mean|var)|num_batches_tracked|gamma|beta|kernel|scale|[gvu]|weight_\w+|bias_\w+)$")
+
+
+def _is_bare(key: str, root: str) -> bool:
+    """Whether a key is a parameter of the network itself: directly in the module that holds all others, and named as none of a layer."""
+    module, _, leaf = key.rpartition(".")
+    return module == root and not _OF_A_LAYER.match(leaf)
 
 
 def contents(path: str, keys: Iterable[str], shapes: Mapping[str, Shape]) -> Counter[Shape]:

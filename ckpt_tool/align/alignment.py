@@ -3,89 +3,63 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from difflib import SequenceMatcher
 
 from ckpt_tool.align.composites import composites
 from ckpt_tool.align.depth import uncertain_depths
+from ckpt_tool.align.doubts import is_computed, with_doubts
+from ckpt_tool.align.equals import matched
+from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
 from ckpt_tool.align.fusions import Composite, Rest, is_order_unknown
 from ckpt_tool.align.likeness import Cell
 from ckpt_tool.align.match import Match, Matches, Matching
 from ckpt_tool.align.outlines import by_outlines
 from ckpt_tool.align.pairs import Pair
-from ckpt_tool.align.reforms import reforms
+from ckpt_tool.align.places import Places, without_shifted
+from ckpt_tool.align.reforms import numberless, reforms
 from ckpt_tool.align.remaining import remaining
+from ckpt_tool.align.same_names import Named, SameNames, same_names
 from ckpt_tool.align.sequels import sequels
 from ckpt_tool.align.towers import uncertain_towers
 from ckpt_tool.align.trust import confidences, evidence_of
 from ckpt_tool.align.units import Names, Unit, units_of
-from ckpt_tool.align.words import common_path
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.key_order import is_sorted
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, shape_text
 
-Hint = tuple[str, str]
-"""A source key and the target key that it becomes."""
-
 MOST_KINDS = 50_000
 """Names of one side that differ in more than numbers: some seconds; no network has a tenth of them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Aligned:
-    """A pair, how likely it is right (0 to 1), and what speaks for it."""
-
-    pair: Pair
-    confidence: float
-    evidence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ambiguous:
-    """Keys of equal shape that names and shapes can't tell apart; one pair of `hint`, chosen by a person, settles them."""
-
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    reason: str
-    hint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Alignment:
-    """`misfits` are source and target keys that have the same place, but other shapes; they are among the unpaired ones."""
-
-    pairs: tuple[Aligned, ...]
-    ambiguous: tuple[Ambiguous, ...]
-    unpaired_source: tuple[str, ...]
-    unpaired_target: tuple[str, ...]
-    misfits: tuple[tuple[str, str], ...] = ()
-
-    def at_least(self, confidence: float) -> tuple[Pair, ...]:
-        return tuple(each.pair for each in self.pairs if each.confidence >= confidence)
-
-
-def align(source: Catalog, target: Catalog, hints: Sequence[Hint] = ()) -> Alignment:
+def align(source: Catalog, target: Catalog, hints: Sequence[Hint] = (), are_names_settled: bool = True) -> Alignment:
     """Pairs by names and shapes, the clearest first; what can't be decided is listed, not guessed.
 
+    Without `are_names_settled` equal names are evidence among others: where values say already which blocks were moved.
     Raises InputError where names are too many and too different to be compared.
     """
     for side, catalog in (("source", source), ("target", target)):
         if len(catalog) > MOST_KINDS and len({key.translate(_NO_DIGITS) for key in catalog}) > MOST_KINDS:
             fact = f"has more than {MOST_KINDS:,} names that differ by more than their numbers"
             raise InputError(f"the {side}", fact, "write rules, or try `--by position`")
-    return _Aligning(source, target, hints).run()
+    return _Aligning(source, target, hints, are_names_settled).run()
 
 
 class _Aligning:
-    def __init__(self, source: Catalog, target: Catalog, hints: Sequence[Hint]) -> None:
+    def __init__(self, source: Catalog, target: Catalog, hints: Sequence[Hint], are_names_settled: bool = True) -> None:
         self.source, self.target = source, target
-        self.units = (units_of(source), units_of(target))
-        self.is_ordered = all(_tells_order(side) for side in (source, target))
-        self.matching = Matching(*self.units, self.is_ordered, self._hinted(hints))
-        self.misfits: list[tuple[str, str]] = []
         self.hints = hints
+        same = same_names(source, target) if are_names_settled else SameNames({}, ())
+        self.units = (units_of(source), units_of(target))
+        self.named = _unless_hinted(without_shifted(same.pairs, self.units), hints)
+        self.places = Places(*((source, target) if are_names_settled else (Catalog(()), Catalog(()))), same)
+        self.fixed = _same_modules(self.units, self.named)
+        self.is_ordered = all(_tells_order(side) for side in (source, target))
+        self.matching = Matching(*self.units, self.is_ordered, self._hinted(hints), self.fixed, self.places)
+        self.misfits = list(self.places.misfits)
         self.trust: dict[Cell, float] = {}
 
     def _hinted(self, hints: Sequence[Hint]) -> list[tuple[int, int]]:
@@ -93,40 +67,50 @@ class _Aligning:
         return [(ours[a], theirs[b]) for a, b in hints if a in ours and b in theirs]
 
     def run(self) -> Alignment:
-        matches = self.matching.run()
-        rotary = is_rotary_unknown(self.source, self.target)
+        matches, exchanges = matched(self.matching)
         hinted = self._hinted(self.hints)
         depths, towers = uncertain_depths(self.units, matches, hinted), uncertain_towers(self.units, matches, hinted)
-        doubtful = depths | towers
+        depths, towers = depths - self.fixed, towers - self.fixed
+        equal = {cell for each in exchanges if not self.matching.hinted & {*each.cells} for cell in each.cells} - self.fixed
+        doubtful = depths | towers | equal
         sure = [match for match in matches.found if (match.source, match.target) not in doubtful]
         self.trust = confidences(self.units, sure)
-        copies: dict[str, tuple[str, Match]] = {}
-        for match in sure:
-            ours, theirs = self.units[0][match.source], self.units[1][match.target]
-            for role, key in _shared(ours, theirs):
-                copies[theirs.keys[role]] = (key, match)
-        pairs = list(self._copied(copies))
+        pairs = list(self._copied(sure))
         pairs += self._sequels(pairs, sure, doubtful)
         pairs += [Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)]
         pairs += self._leaves(pairs, sure)
         pairs += self._remaining(pairs, sure)
         pairs += self._by_outlines(pairs, matches, doubtful)
-        halves = "but the rotary halves may be interleaved on one side"
-        pairs = [_doubted(each, halves) if rotary and _ROTARY.search(common_path(each.pair.targets[0][0])) else each for each in pairs]
-        pairs = list(self._with_ties(pairs))
-        return self._result(pairs, matches, (depths, towers))
+        pairs = [each for each in pairs if not self._is_computed(each.pair)]
+        pairs = list(self._with_ties(list(with_doubts(pairs, self.source, self.target))))
+        return self._result(pairs, matches, (depths, towers, equal - depths - towers))
 
-    def _copied(self, copies: Mapping[str, tuple[str, Match]]) -> Iterator[Aligned]:
-        ops, unsure = reforms({key: origin for key, (origin, _) in copies.items()}, self.source, self.target)
-        for key, (origin, match) in copies.items():
+    def _is_computed(self, pair: Pair) -> bool:
+        """Whether a pair is of places that each side counts by itself, under names that differ."""
+        (origin, *_), (key, *_) = pair.sources[0], pair.targets[0]
+        return key not in self.named and is_computed(origin, self.source) and is_computed(key, self.target)
+
+    def _copied(self, matches: Sequence[Match]) -> Iterator[Aligned]:
+        """Each tensor of modules that belong together; what has its own name goes by that."""
+        found = {key: (each.source, each.confidence, each.evidence) for key, each in self.named.items()}
+        taken = {each.source for each in self.named.values()}
+        for match in matches:
+            ours, theirs = self.units[0][match.source], self.units[1][match.target]
+            for role, key in _shared(ours, theirs):
+                if key not in taken and theirs.keys[role] not in self.named:
+                    found[theirs.keys[role]] = (key, self.trust[match.source, match.target], evidence_of(match))
+        ops, unsure = reforms({key: origin for key, (origin, _, _) in found.items()}, self.source, self.target)
+        for key, (origin, confidence, evidence) in found.items():
             if key in ops:
-                found = Aligned(Pair(((origin,),), ((key,),), ops[key]), self.trust[match.source, match.target], evidence_of(match))
-                found = _doubted(found, "but square: it may be transposed") if key in unsure else found
-                yield _doubted(found, "but its rows may be in another order") if is_order_unknown(origin, key) else found
+                each = Aligned(Pair(((origin,),), ((key,),), ops[key]), confidence, evidence)
+                each = each.doubted("but square: it may be transposed") if key in unsure and key not in self.named else each
+                yield each.doubted("but its rows may be in another order") if is_order_unknown(origin, key) else each
 
     def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
         """Single tensors that are left over inside modules that belong together."""
-        inside = [self._inside(side, left) for side, left in enumerate(self._left(pairs))]
+        inside = [
+            self._inside(side, left - kept) for side, (left, kept) in enumerate(zip(self._left(pairs), self.places.kept, strict=True))
+        ]
         taken: set[str] = set()
         found = []
         for match in matches if all(inside) else ():
@@ -157,8 +141,8 @@ class _Aligning:
     def _free(self, pairs: Sequence[Aligned], doubtful: Collection[Cell]) -> tuple[set[int], set[int]]:
         """The places of units that are in no pair, and of which nothing is doubtful."""
         ours, theirs = (
-            {unit.place for unit in side if all(key in keys for key in unit.keys.values())}
-            for side, keys in zip(self.units, self._left(pairs), strict=True)
+            {unit.place for unit in side if all(key in keys and key not in kept for key in unit.keys.values())}
+            for side, keys, kept in zip(self.units, self._left(pairs), self.places.kept, strict=True)
         )
         return ours - {i for i, _ in doubtful}, theirs - {j for _, j in doubtful}
 
@@ -168,7 +152,7 @@ class _Aligning:
         paired = [(match.source, match.target) for match in matches]
         for i, j in remaining(self.units, self._left(pairs), self.matching.forms, paired):
             ours, theirs = self.units[0][i], self.units[1][j]
-            for role, key in _shared(ours, theirs):
+            for role, key in _shared(ours, theirs) if not self.places.are_apart(ours, theirs) else ():
                 if self.source[key].shape == self.target[theirs.keys[role]].shape:
                     found.append(
                         Aligned(Pair(((key,),), ((theirs.keys[role],),)), 0.93, "nothing else is left that fits, names agree in part")
@@ -182,7 +166,7 @@ class _Aligning:
         paired = [(match.source, match.target) for match in matches.found]
         for match, confidence in by_outlines(self.units, free, paired, self.is_ordered):
             ours, theirs = self.units[0][match.source], self.units[1][match.target]
-            for role, key in _shared(ours, theirs):
+            for role, key in _shared(ours, theirs) if not self.places.are_apart(ours, theirs) else ():
                 other = theirs.keys[role]
                 if ours.form != theirs.form:
                     self.misfits.append((key, other))
@@ -226,12 +210,14 @@ class _Aligning:
         sides = (Rest(self.source, ours, self.units[0]), Rest(self.target, theirs, self.units[1]))
         return composites(*sides, self.matching.votes.of)
 
-    def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell]]) -> Alignment:
+    def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell], set[Cell]]) -> Alignment:
         ours, theirs = self._left(pairs)
+        self.misfits = [(a, b) for a, b in self.misfits if a in ours and b in theirs]
         groups = [
             *self._open(matches, ours - {a for a, _ in self.misfits}, theirs - {b for _, b in self.misfits}),
             *self._doubtful(doubtful[0], _DEPTHS),
             *self._doubtful(doubtful[1] - doubtful[0], _TOWERS),
+            *self._doubtful(doubtful[2], _EQUAL),
         ]
         order = {key: place for place, key in enumerate(self.target)}
         pairs.sort(key=lambda each: order[each.pair.targets[0][0]])
@@ -263,8 +249,11 @@ class _Aligning:
         yield Ambiguous(tuple(a), tuple(b), reason, f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}")
 
 
+_MARKS = re.compile(r"[._/]")
+MOST_NAMES_COMPARED = 200
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 _DEPTHS = "equal blocks, more of them on one side: which are the extra ones, nothing tells"
+_EQUAL = "equal blocks that could as well be exchanged"
 _TOWERS = "equal parts side by side, whose names don't tell which is which"
 
 
@@ -276,7 +265,10 @@ def _tells_order(catalog: Catalog) -> bool:
 
 
 def _fitting(key: str, others: Sequence[str], source: Catalog, target: Catalog) -> str:
-    return next((other for other in others if target[other].shape == source[key].shape), others[0])
+    """The key of the target, of this shape if there is one, whose name is most like this one: of the same block, say."""
+    fitting = [other for other in others if target[other].shape == source[key].shape] or list(others)
+    ours = _MARKS.split(key)
+    return max(fitting[:MOST_NAMES_COMPARED], key=lambda other: SequenceMatcher(None, ours, _MARKS.split(other), autojunk=False).ratio())
 
 
 def _shared(ours: Unit, theirs: Unit) -> list[tuple[str, str]]:
@@ -286,16 +278,21 @@ def _shared(ours: Unit, theirs: Unit) -> list[tuple[str, str]]:
     return [(role, key) for role, key in ours.keys.items() if role in theirs.keys]
 
 
-_ROTARY = re.compile(r"\.[qk]\.weight$")
+def _unless_hinted(named: Mapping[str, Named], hints: Sequence[Hint]) -> dict[str, Named]:
+    """The pairs by name without those of keys of which a hint says otherwise, in this block or in another one."""
+    kinds = {(numberless(a), numberless(b)) for a, b in hints}
+    ours, theirs = {a for a, _ in kinds}, {b for _, b in kinds}
+    found = {}
+    for key, each in named.items():
+        kind = (numberless(each.source), numberless(key))
+        if kind in kinds or (kind[0] not in ours and kind[1] not in theirs):
+            found[key] = each
+    return found
 
 
-def is_rotary_unknown(source: Catalog, target: Catalog) -> bool:
-    """Whether one side is of a family that interleaves rotary halves (Meta's, torchtune's) and the other one that doesn't."""
-    sides = [{name for key in side for name in key.split(".")} for side in (source, target)]
-    if any(common_path(key).endswith(".q.bias") for key in source):
-        return False
-    return any("tok_embeddings" in a and "embed_tokens" in b and "q_proj" in b for a, b in (sides, sides[::-1]))
-
-
-def _doubted(each: Aligned, why: str) -> Aligned:
-    return replace(each, confidence=0.5, evidence=f"{each.evidence}; {why}")
+def _same_modules(units: tuple[Sequence[Unit], Sequence[Unit]], named: Mapping[str, Named]) -> set[Cell]:
+    """The modules of which names alone say that they belong together."""
+    places = {key: unit.place for unit in units[0] for key in unit.keys.values()}
+    met = {unit.place: {places[named[key].source] for key in unit.keys.values() if key in named} for unit in units[1]}
+    owners = Counter(place for found in met.values() for place in found)
+    return {(next(iter(found)), place) for place, found in met.items() if len(found) == 1 and owners[next(iter(found))] == 1}

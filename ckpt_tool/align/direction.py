@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.units import Names, Unit, plain
+from ckpt_tool.align.units import Names, Unit, plain, with_turns
 from ckpt_tool.align.words import stem_and_number, words_of
 
 _EITHER_WAY = frozenset({"up", "ups", "neck", "fusion", "refinenet", "refine", "fpn", "pyramid", "lateral", "scratch", "reassemble"})
@@ -42,7 +42,7 @@ def turned(source: Sequence[Unit], target: Sequence[Unit]) -> tuple[list[Unit], 
             units = [_reversed(unit, other) for unit in units]
         elif back > same - 0.05 and _may_be_either(run.place, other.place):
             unknown |= {(a.place, b.place) for a in source for b in target if _is_under(a, run.place) and _is_under(b, other.place)}
-    return units, unknown
+    return with_turns(units), unknown
 
 
 def _runs(units: Sequence[Unit]) -> list[_Run]:
@@ -98,15 +98,12 @@ def _is_under(unit: Unit, place: Place) -> bool:
 def _reversed(unit: Unit, run: _Run) -> Unit:
     if not _is_under(unit, run.place):
         return unit
-    depth, ranks = len(run.place[0]), list(unit.ranks)
-    spot = _numbers_before(unit, depth)
-    if len(unit.ranks) <= spot:
-        return unit
+    depth, ranks, numbers = len(run.place[0]), list(unit.ranks), list(unit.numbers)
+    at = sum(stem_and_number(name) is not None for name in unit.names[:depth])
+    numbers[at] = run.numbers[0] + run.numbers[-1] - numbers[at]
+    spot = sum(unit.ranked[:depth])
+    if len(ranks) <= spot:
+        return replace(unit, numbers=tuple(numbers))
     ranks[spot] = len(run.numbers) - 1 - ranks[spot]
     spots = [("", *each[1:]) if place == spot else each for place, each in enumerate(unit.spots)]
-    return replace(unit, ranks=tuple(ranks), spots=tuple(spots))
-
-
-def _numbers_before(unit: Unit, depth: int) -> int:
-    """How many of a unit's ranks belong to names before this depth."""
-    return sum(is_ranked for is_ranked in unit.ranked[:depth])
+    return replace(unit, ranks=tuple(ranks), spots=tuple(spots), numbers=tuple(numbers))

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ckpt_tool.align.choices import merge_choices, merge_slots
+from ckpt_tool.align.choices import merge_slots
+from ckpt_tool.align.merging import merge_choices
 from ckpt_tool.align.numbers import Draft, abstract
 from ckpt_tool.align.order import in_order
 from ckpt_tool.align.pairs import Pair
@@ -22,17 +23,18 @@ PRICE_OF_EVERYTHING = 2.5
 """How many rules `** -> **` must save to be worth it: it takes keys that nobody saw."""
 
 
-def draft_rules(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[str]:
+def draft_rules(pairs: Sequence[Pair], source_keys: Iterable[str], are_paths_moved: bool = True) -> list[str]:
     """Lines of YAML, in order of precedence, that map the pairs of one source. Nothing is verified: compile a plan for that.
 
-    `source_keys` are all keys of the source, also those that are in no pair.
+    `source_keys` are all keys of the source, also those that are in no pair. Rules for whole paths, `a.** -> b.**`, may take those too.
     """
     keys = list(source_keys)
     renames = abstract([pair for pair in pairs if pair.is_rename], keys)
     others = abstract([pair for pair in pairs if not pair.is_rename], keys)
     lines = [rule_line(draft.sources, draft.targets, draft.ops) for draft in merge_slots(others, keys)]
     wanted = {pair.sources[0][0]: pair.targets[0][0] for pair in pairs if pair.is_rename}
-    return lines + [rule_line([source], [target]) for source, target in in_order(merge_choices(list(_paths(renames))), wanted)]
+    single = list(_paths(renames)) if are_paths_moved else [(draft.sources[0], draft.targets[0]) for draft in renames]
+    return lines + [rule_line([source], [target]) for source, target in in_order(merge_choices(single), wanted)]
 
 
 @dataclass(slots=True)

@@ -16,6 +16,8 @@ from ckpt_tool.tensors import Catalog
 
 _FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "gate_up": ("gate", "up"), "up_gate": ("up", "gate")}
 _PARTS = frozenset(part for parts in _FUSED.values() for part in parts)
+_OTHERS = frozenset(("o", "out", "project", "proj", "out_proj", "dense", "fc1", "fc2", "down"))
+"""Names that mean another matrix of a block than q, k and v."""
 _LETTERS = re.compile(r"[a-z]*(qkv|kqv|vkq)[a-z]*")
 """A name that spells its parts by their first letters: `gqkv` is a gate, then q, k and v."""
 _UNKNOWN_ORDER = re.compile(r"(^|\.)(query_key_value|wqkv)(?=\.|$)")
@@ -55,6 +57,8 @@ class Rest:
 
 def fused(whole: Rest, parts: Rest, rate: Rate, is_split: bool) -> Iterator[Composite]:
     families = _Families(parts.units)
+    # Where q, k and v have homes of their own, nothing beside them is all three unless its name says so.
+    at_home = {(each.parent, role) for each in whole.units if each.names[-1] in _FUSED["qkv"] for role in each.keys}
     for unit in whole.units:
         left = whole.left(unit)
         if not left or any(_UNKNOWN_ORDER.search(key) for key in unit.keys.values()):
@@ -64,7 +68,7 @@ def fused(whole: Rest, parts: Rest, rate: Rate, is_split: bool) -> Iterator[Comp
             keys = {parent: [parts.left(part).get(role) for part in family] for parent, family in known.items()}
             fitting = [parent for parent in keys if _makes(whole.catalog, key, keys[parent], parts.catalog)]
             parent = nearest(unit.parent, fitting, rate)
-            if parent is not None:
+            if parent is not None and (families.are_told(unit.names[-1]) or (unit.parent, role) not in at_home):
                 yield _fusion(key, [part.keys[role] for part in known[parent]], parts.catalog, is_split)
         if is_split and BIAS in left and unit.names[-1] == "qkv":
             yield from _without_keys(left[BIAS], unit, whole, parts, rate)
@@ -82,7 +86,11 @@ class _Families:
     def of(self, name: str) -> Mapping[Names, Family]:
         """The families that make a module of this name, by their parent; one whose name says nothing may be q, k and v."""
         found = self._named.get(name) or self._spelled(name)
-        return found if found or name in _PARTS else self._named.get("qkv", {})
+        return found if found or name in _PARTS or name in _OTHERS else self._named.get("qkv", {})
+
+    def are_told(self, name: str) -> bool:
+        """Whether a name says what it holds."""
+        return bool(self._named.get(name) or self._spelled(name))
 
     def _found(self) -> dict[str, dict[Names, Family]]:
         """q, k and v make `qkv`; q_conv and so on `conv` and `qkv_conv`."""

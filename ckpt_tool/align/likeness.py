@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from math import log
+from math import fsum, log
 
 from ckpt_tool.align.units import Form, Names, Spot, Unit, kind_of, likeness, plain
 from ckpt_tool.errors import InputError
@@ -93,9 +94,10 @@ class Words:
         self.shared = cache(self._shared)
 
     def _shared(self, a: frozenset[str], b: frozenset[str], near_a: frozenset[str], near_b: frozenset[str]) -> float:
+        # Sets of words have no order of their own: `fsum` gives one sum for every order.
         near = near_a | near_b
-        both = sum(self._weight(word, near) for word in a & b)
-        only = sum(self._weight(word, near) for word in a ^ b)
+        both = fsum(self._weight(word, near) for word in a & b)
+        only = fsum(self._weight(word, near) for word in a ^ b)
         return both / (both + only) if both else 0.0
 
     def _weight(self, word: str, near: frozenset[str]) -> float:
@@ -106,10 +108,16 @@ class Words:
 
 
 def numbers_alike(a: Unit, b: Unit) -> float:
-    """How far the numbers of two units agree: place by place; where one has more of them, by the turn among all of a kind."""
+    """How far numbers agree: by the turn among all of a kind, of the units or of what is around them; else by each number."""
+    if a.turn[1] == b.turn[1] > 1:
+        return 1.0 if a.turn == b.turn else min(0.3, _ranks_alike(a, b))
+    if a.outer_turn[1] == b.outer_turn[1] > 1:
+        return 0.8 if a.outer_turn == b.outer_turn else min(0.2, _ranks_alike(a, b))
+    return _ranks_alike(a, b)
+
+
+def _ranks_alike(a: Unit, b: Unit) -> float:
     if len(a.ranks) != len(b.ranks):
-        if a.turn == b.turn and a.turn[1] > 1:
-            return 0.9
         inside, others = (_outer(each) for each in (a, b))
         if inside and len(inside) == len(others):
             return 0.85 if all(_is_same(x[0], y[0], x[1], y[1]) for x, y in zip(inside, others, strict=True)) else 0.2
@@ -174,6 +182,13 @@ class Structures:
         ours, theirs = (_family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True))
         return self._alike(ours, theirs) if ours and theirs else 0.0
 
+    def above(self, ours: Names, theirs: Names) -> float:
+        """The mean, over the modules around two blocks, of how far the best of the other side's holds the same."""
+        a, b = _above(ours), _above(theirs)
+        best = [max(self._alike(path, other) for other in b) for path in a if b]
+        best += [max(self._alike(path, other) for path in a) for other in b if a]
+        return sum(best) / len(best) if best else 0.0
+
     def around(self, a: Unit, b: Unit) -> float:
         """The best agreement of modules around them that are neither tiny nor nearly everything; 1 where there are none."""
         return self._around(a.parent, b.parent)
@@ -207,6 +222,28 @@ def _contents(units: Sequence[Unit]) -> dict[Names, Counter[object]]:
 def _family(names: Names, contents: Mapping[Names, Counter[object]]) -> Names:
     """The smallest module around a unit that holds some more."""
     return next((path for path in reversed(_above(names)) if contents[path].total() > 2), ())
+
+
+class Kinds:
+    """What units that differ in numbers only are paired with: a block's first convolution in the one goes where it goes in the others."""
+
+    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell]) -> None:
+        self._kinds = tuple([numberless(unit.names) for unit in side] for side in (source, target))
+        met = Counter((self._kinds[0][i], self._kinds[1][j]) for i, j in pairs)
+        ours, theirs = Counter[Names](), Counter[Names]()
+        for (a, b), count in met.items():
+            ours[a] += count
+            theirs[b] += count
+        self._shares = {(a, b): count / max(ours[a], theirs[b]) for (a, b), count in met.items()}
+
+    def of(self, i: int, j: int) -> float:
+        """The share of pairs of either kind that are pairs of both."""
+        return self._shares.get((self._kinds[0][i], self._kinds[1][j]), 0.0)
+
+
+@cache
+def numberless(names: Names) -> Names:
+    return tuple(re.sub(r"\d+", "#", name) for name in names)
 
 
 class _Paths:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 from ckpt_tool.align.direction import turned
 from ckpt_tool.align.hints import Hints
-from ckpt_tool.align.likeness import Cell, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
-from ckpt_tool.align.sequence import on_common_path
-from ckpt_tool.align.units import Names, Unit
-from ckpt_tool.align.words import stem_and_number
+from ckpt_tool.align.likeness import Cell, Kinds, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
+from ckpt_tool.align.places import Places
+from ckpt_tool.align.sequence import on_common_path, within_blocks
+from ckpt_tool.align.units import Names, Unit, block_of
 
-RAREST_FIRST = (0.15, 0.05, 0.0, 0.0)
+RAREST_FIRST = (0.9, 0.45, 0.3, 0.15, 0.05, 0.0, 0.0)
 """The rarity from which on pairs have a vote, round by round: shapes that few units have come first."""
 WORDS, NUMBERS, VOTES, ORDER = 1.0, 0.6, 1.6, 0.5
-CLASH, STRUCTURE = 0.7, 0.6
+CLASH, STRUCTURE, KINDS = 0.7, 0.6, 0.8
 MARGINS = (0.5, 0.3, 0.2, 0.12, 0.06)
 NEAR = 0.3
 """How far behind the best one a partner may be to count as possible."""
@@ -53,8 +53,8 @@ class Matches:
 def with_exchanges(found: Sequence[Match], scores: Mapping[Cell, float], source: Sequence[Unit], target: Sequence[Unit]) -> list[Match]:
     groups: dict[object, list[Cell]] = defaultdict(list)
     for match in found:
-        groups["source", _block(source[match.source].names)].append((match.source, match.target))
-        groups["target", _block(target[match.target].names)].append((match.source, match.target))
+        groups["source", block_of(source[match.source].parent)].append((match.source, match.target))
+        groups["target", block_of(target[match.target].parent)].append((match.source, match.target))
     least: dict[Cell, float] = {}
     for group in groups.values():
         for (i, j), (x, y) in combinations(group if len(group) <= MOST_EXCHANGED else (), 2):
@@ -64,68 +64,98 @@ def with_exchanges(found: Sequence[Match], scores: Mapping[Cell, float], source:
     return [replace(match, exchange=least.get((match.source, match.target), match.exchange)) for match in found]
 
 
-def _block(names: Names) -> Names:
-    """A path as far as its last number."""
-    return names[: max((depth + 1 for depth, name in enumerate(names) if stem_and_number(name)), default=0)]
-
-
 class Matching:
-    """The evidence for each pair of units, and what follows from it. `hints` are pairs that a person gave."""
+    """The evidence for each pair of units. `hints` are pairs that a person gave, `fixed` those that names settled."""
 
-    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], is_ordered: bool, hints: Sequence[Cell] = ()) -> None:
+    def __init__(
+        self,
+        source: Sequence[Unit],
+        target: Sequence[Unit],
+        is_ordered: bool,
+        hints: Sequence[Cell] = (),
+        fixed: Collection[Cell] = (),
+        places: Places | None = None,
+    ) -> None:
         in_file_order = target
         target, self.undirected = turned(source, target)
-        backwards = {unit.place for unit, before in zip(target, in_file_order, strict=True) if unit is not before}
+        backwards = {unit.place for unit, before in zip(target, in_file_order, strict=True) if unit.numbers != before.numbers}
         self.source, self.target = source, target
-        self.forms = candidates(source, target)
+        self.fixed = set(fixed)
+        self.forms = _forms(source, target, self.fixed, places)
         self.shared = Words(source, target)
         self.words = {(i, j): self.shared.of(source[i], target[j]) for i, j in self.forms}
-        self.order: Mapping[Cell, float] = {}
+        self.ordering = {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()}
+        self.is_ordered = is_ordered
+        self.order: dict[Cell, float] = {}
         if is_ordered:
-            scores = {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()}
-            self.order = {cell: how for cell, how in on_common_path(source, target, scores).items() if cell[1] not in backwards}
+            self.order = {cell: how for cell, how in on_common_path(source, target, self.ordering).items() if cell[1] not in backwards}
+        self.global_order = dict(self.order)
         self.known = _best_words(self.words)
         self.structures = Structures(source, target)
         told = Hints(source, target, hints)
-        self.base = {cell: self._base(cell, how) + told.of(source[cell[0]], target[cell[1]]) for cell, how in self.forms.items()}
+        self.unordered = {cell: self._unordered(cell, how) + told.of(source[cell[0]], target[cell[1]]) for cell, how in self.forms.items()}
         self.hinted = {cell for cell in self.forms if hints and told.of(source[cell[0]], target[cell[1]]) > 0}
         self.rarity = rarity_of(self.forms, (len(source), len(target)))
-        self.votes = Votes(source, target, (), self.rarity)
         self.usual_words = 0.0
+        self.advised: dict[Cell, float] = {}
         self.beside: set[Cell] = set()
         self.siblings: Counter[tuple[Names, Names]] = Counter()
         self._namesakes: dict[tuple[int, int], float] = {}
 
-    def _base(self, cell: Cell, how: float) -> float:
+    def _unordered(self, cell: Cell, how: float) -> float:
+        """What speaks for a pair besides the order and other pairs."""
         ours, theirs = self.source[cell[0]], self.target[cell[1]]
-        # Where words tell, the order needn't.
-        doubt = 1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]])
         clash = CLASH if are_opposed(ours.words, theirs.words) else 0.0
-        return (
-            how
-            + WORDS * self.words[cell]
-            + NUMBERS * numbers_alike(ours, theirs)
-            + ORDER * doubt * self.order.get(cell, 0.0)
-            - clash
-            + STRUCTURE * self.structures.of(ours, theirs)
-        )
+        alike = WORDS * self.words[cell] + NUMBERS * numbers_alike(ours, theirs) + STRUCTURE * self.structures.of(ours, theirs)
+        return how + alike - clash
 
-    def _scores(self) -> dict[Cell, float]:
+    @property
+    def base(self) -> dict[Cell, float]:
+        """What speaks for each pair besides other pairs. Where words tell, the order needn't."""
+        found = dict(self.unordered)
+        for cell, score in self.unordered.items():
+            if (how := self.order.get(cell, 0.0)) or cell in self.advised:
+                found[cell] = (
+                    score + self.advised.get(cell, 0.0) + ORDER * how * (1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]]))
+                )
+        return found
+
+    def anchored(self) -> Votes:
+        """What those pairs alone say that need no others: of shapes that no other unit has, or settled by names."""
+        alone = [cell for cell in self.forms if cell in self.fixed or self.rarity[0][cell[0]] == self.rarity[1][cell[1]] == 1]
+        return Votes(self.source, self.target, alone, self.rarity)
+
+    def _plain_scores(self) -> dict[Cell, float]:
         of, source, target = self.votes.of, self.source, self.target
         return {(i, j): base + VOTES * of(source[i].parent, target[j].parent) for (i, j), base in self.base.items()}
 
+    def _with_kinds(self, plain: Mapping[Cell, float]) -> dict[Cell, float]:
+        """The scores with what the other blocks say. How sure a pair is doesn't follow from that: it may be the same guess again."""
+        return {(i, j): score + KINDS * self.kinds.of(i, j) for (i, j), score in plain.items()}
+
     def run(self) -> Matches:
+        self.order, self.votes = dict(self.global_order), Votes(self.source, self.target, (), self.rarity)
+        self.kinds = Kinds(self.source, self.target, ())
         pairs: list[Cell] = []
         for rare in RAREST_FIRST:
-            pairs = _greedy(self._scores())
+            plain = self._plain_scores()
+            pairs = _greedy(self._with_kinds(plain))
             heard = [(i, j) for i, j in pairs if min(self.rarity[0][i], self.rarity[1][j]) >= rare]
             self.votes = Votes(self.source, self.target, heard, self.rarity)
+            self.kinds = Kinds(self.source, self.target, _leading(pairs, plain))
+            if self.is_ordered:
+                self.order |= within_blocks(self.source, self.target, pairs, self.ordering)
         words = sorted(self.words[pair] for pair in pairs)
         self.usual_words = words[len(words) // 2] if words else 0.0
         self.beside = {(i + step, j + step) for i, j in pairs for step in (-1, 1)} if self.order else set()
-        return self._decided(self._scores())
+        plain = self._plain_scores()
+        by_itself = {(match.source, match.target): match.margin for match in self._decided(plain).found}
+        self.siblings.clear()
+        matches = self._decided(self._with_kinds(plain))
+        found = [replace(each, margin=by_itself.get((each.source, each.target), 0.0)) for each in matches.found]
+        return replace(matches, found=tuple(with_exchanges(found, plain, self.source, self.target)))
 
-    def _decided(self, scores: dict[Cell, float]) -> Matches:
+    def _decided(self, scores: Mapping[Cell, float]) -> Matches:
         rows: dict[int, dict[int, float]] = defaultdict(dict)
         columns: dict[int, dict[int, float]] = defaultdict(dict)
         for (i, j), score in scores.items():
@@ -141,7 +171,6 @@ class Matching:
                         _take(rows, columns, i, j)
                     else:
                         _forget(rows, columns, i, j)
-        found = with_exchanges(found, scores, self.source, self.target)
         return Matches(tuple(found), {i: _near_best(row) for i, row in rows.items() if row})
 
     def _has_paired_siblings(self, i: int, j: int) -> bool:
@@ -153,7 +182,7 @@ class Matching:
         is_poor = (
             (max(words, votes, order) < LEAST and not self._is_only(cell)) or cell in self.undirected or self._is_odd(cell, words, votes)
         )
-        if is_poor and not is_last and cell not in self.hinted:
+        if is_poor and not is_last and cell not in self.hinted and cell not in self.fixed:
             return None
         return Match(*cell, lead, words, votes, order, self.forms[cell])
 
@@ -196,6 +225,16 @@ class Matching:
         return self._namesakes[place, side]
 
 
+def _forms(source: Sequence[Unit], target: Sequence[Unit], fixed: Collection[Cell], places: Places | None) -> dict[Cell, float]:
+    """How well the tensors of units go together, for those that names settled, and for each two that are free and not apart."""
+    taken: tuple[set[int], set[int]] = ({i for i, _ in fixed}, {j for _, j in fixed})
+    free = [[unit for unit in side if unit.place not in places] for side, places in zip((source, target), taken, strict=True)]
+    found = candidates(free[0], free[1])
+    if places is not None:
+        found = {(i, j): how for (i, j), how in found.items() if not places.are_apart(source[i], target[j])}
+    return dict.fromkeys(sorted(fixed), 1.0) | found
+
+
 def _best_words(words: Mapping[Cell, float]) -> tuple[dict[int, float], dict[int, float]]:
     """How well the words of each unit agree with those of its best partner."""
     best: tuple[dict[int, float], dict[int, float]] = ({}, {})
@@ -216,6 +255,19 @@ def _greedy(scores: Mapping[Cell, float]) -> list[Cell]:
             ours.add(i)
             theirs.add(j)
     return pairs
+
+
+def _leading(pairs: Sequence[Cell], scores: Mapping[Cell, float]) -> list[Cell]:
+    """The pairs that are clearly better than any other of one of their two."""
+    best: tuple[dict[int, list[float]], dict[int, list[float]]] = ({}, {})
+    for cell, score in scores.items():
+        for side, place in zip(best, cell, strict=True):
+            side[place] = sorted([*side.get(place, ()), score])[-2:]
+    return [cell for cell in pairs if all(_leads(scores[cell], side[place]) for side, place in zip(best, cell, strict=True))]
+
+
+def _leads(score: float, best: Sequence[float]) -> bool:
+    return score == best[-1] and (len(best) < 2 or score - best[-2] >= MARGINS[-2])
 
 
 def _clear(

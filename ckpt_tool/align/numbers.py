@@ -179,7 +179,8 @@ class _Group:
 
 
 def _last_name(text: str) -> str:
-    return text.rstrip(".").rpartition(".")[2]
+    """The word before a number, without the mark between them."""
+    return re.split(r"[._]", text.rstrip("._"))[-1]
 
 
 def _varies(slot: Slot, place: int) -> bool:

@@ -46,9 +46,9 @@ def by_outlines(
     except InputError:
         return []  # too many are alike when sizes don't count
     partners = _partners(units, paired)
-    matching.base = {
+    matching.unordered = {
         (i, j): score + SIZES * _same_sizes(units[0][i].form, units[1][j].form)
-        for (i, j), score in matching.base.items()
+        for (i, j), score in matching.unordered.items()
         if _is_allowed(units[0][i].names, units[1][j].names, partners)
     }
     matches = matching.run().found

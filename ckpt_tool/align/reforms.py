@@ -1,7 +1,7 @@
 """How a tensor of one shape becomes one of another: not at all, with or without ones, transposed. Decided for all leaves of a kind."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from math import prod
 
@@ -17,6 +17,26 @@ Kind = tuple[str, str, int]
 """Keys of both sides without their numbers, and the source's rank."""
 
 
+MOST, FEWER = 0.9, 0.67
+"""The share of matrices that have an equal one on the other side, and what share of these may have a transposed one, for `are_straight`."""
+
+
+def are_straight(source: Catalog, target: Catalog) -> bool:
+    """Whether both sides hold the same matrices as they are, and clearly fewer if one side's were transposed."""
+    ours, theirs = (
+        Counter(each.shape for each in side.values() if len(each.shape) == 2 and each.shape[0] != each.shape[1])
+        for side in (source, target)
+    )
+    straight = (ours & theirs).total()
+    turned = (ours & Counter({shape[::-1]: count for shape, count in theirs.items()})).total()
+    is_likely = straight >= max(1, MOST * min(ours.total(), theirs.total())) and turned <= FEWER * straight
+    return is_likely and _has_kernels(source) == _has_kernels(target)
+
+
+def _has_kernels(catalog: Catalog) -> bool:
+    return any(key.endswith(("/kernel", ".kernel")) for key in catalog)
+
+
 def reforms(copies: Copies, source: Catalog, target: Catalog) -> tuple[dict[str, tuple[Op, ...]], set[str]]:
     """The ops for each target key, those that no op leads to left out; and the keys of which it isn't sure.
 
@@ -28,8 +48,9 @@ def reforms(copies: Copies, source: Catalog, target: Catalog) -> tuple[dict[str,
     turns = {kind: _turns([(source[copies[key]].shape, target[key].shape) for key in keys]) for kind, keys in kinds.items()}
     found: dict[str, tuple[Op, ...]] = {}
     unsure: set[str] = set()
+    straight = are_straight(source, target)
     for kind, keys in kinds.items():
-        turn, is_sure = _chosen(kind, turns)
+        turn, is_sure = (None, True) if straight and kind[2] == 2 and None in turns[kind] else _chosen(kind, turns)
         for key in keys:
             ops = _ops(source[copies[key]].shape, target[key].shape, turn)
             if ops is not None:

@@ -1,11 +1,13 @@
 """Order as evidence: which units stand on the best common path through two sequences, and which only on one of several."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from ckpt_tool.align.likeness import Cell
-from ckpt_tool.align.units import Unit
+from ckpt_tool.align.units import Names, Unit, block_of
 
 MOST_CELLS = 500_000
+MOST_OF_A_BLOCK = 0.8
 _EQUAL = 1e-6
 
 
@@ -26,6 +28,27 @@ def on_common_path(source: Sequence[Unit], target: Sequence[Unit], scores: Mappi
         if forward[i][j] + score + backward[len(source) - 1 - i][len(target) - 1 - j] > best - _EQUAL
     ]
     return _with_runs(source, target, on, scores)
+
+
+def within_blocks(source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell], scores: Mapping[Cell, float]) -> dict[Cell, float]:
+    """The same for each two blocks of which nearly all units are paired with each other: nothing that stands around them matters."""
+    blocks = tuple(_blocks(side) for side in (source, target))
+    met = Counter((block_of(source[i].parent), block_of(target[j].parent)) for i, j in pairs)
+    found: dict[Cell, float] = {}
+    for (ours, theirs), count in met.items():
+        a, b = blocks[0][ours], blocks[1][theirs]
+        if ours and theirs and MOST_OF_A_BLOCK * max(len(a), len(b)) <= count and count > 2:
+            known = {(x, y): scores[i, j] for x, i in enumerate(a) for y, j in enumerate(b) if (i, j) in scores}
+            order = on_common_path([source[i] for i in a], [target[j] for j in b], known)
+            found |= {(a[x], b[y]): order.get((x, y), 0.0) for x, y in known}
+    return found
+
+
+def _blocks(units: Sequence[Unit]) -> dict[Names, list[int]]:
+    found: dict[Names, list[int]] = defaultdict(list)
+    for unit in units:
+        found[block_of(unit.parent)].append(unit.place)
+    return found
 
 
 def _lengths(rows: int, columns: int, scores: Mapping[Cell, float]) -> list[list[float]]:

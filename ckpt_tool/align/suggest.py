@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.alignment import Aligned, Alignment, Hint, align
+from ckpt_tool.align.alignment import align
+from ckpt_tool.align.checked import Checked, Setting, checked, keys_in, starts_of
 from ckpt_tool.align.contents import HasValues
-from ckpt_tool.align.draft import draft_rules
-from ckpt_tool.align.pairs import Pair, Slot
+from ckpt_tool.align.findings import Aligned, Alignment, Hint
+from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.reforms import numberless
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import fold, quote
-from ckpt_tool.mapping import DTypePolicy, Origin, Plan, RuleSet, compile_plan, read_rule_text
+from ckpt_tool.mapping import DTypePolicy, Origin, Plan, RuleSet
 from ckpt_tool.mapping.accounting import NOTHING_NAMED, Pairing, account, without_named
 from ckpt_tool.mapping.coverage import tally_of
 from ckpt_tool.mapping.misfits import fit_note
 from ckpt_tool.mapping.unreadable import keys_of
-from ckpt_tool.mapping.write_rules import escaped, rule_line, scalar
+from ckpt_tool.mapping.write_rules import escaped, scalar
 from ckpt_tool.tensors import Catalog, shape_text
 
 MIN_CONFIDENCE = 0.9
@@ -37,6 +38,10 @@ class Suggested:
     confidence: float
     evidence: str
 
+    @property
+    def said(self) -> str:
+        return f"{self.confidence:.2f}, {self.tensors} tensor{'s' if self.tensors != 1 else ''}: {escaped(self.evidence)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
@@ -54,18 +59,28 @@ class Suggestion:
     doubts: tuple[str, ...] = ()
     """Why what nothing pairs with can't be dropped and kept just so; then the rule file leaves that to a person too."""
 
+    unsure_rules: tuple[Suggested, ...] = ()
+    """What would map the pairs that are less sure; the rule file has them as comments, and their keys in no section."""
+
+    @property
+    def unsure(self) -> tuple[Aligned, ...]:
+        """The pairs that are less sure than was asked for."""
+        return self.alignment.below(self.min_confidence)
+
     @property
     def is_complete(self) -> bool:
         """Whether something aligns, and nothing is left to a person."""
-        return self.plan is not None and not self.alignment.ambiguous and not self.doubts
+        return self.plan is not None and not self.alignment.ambiguous and not self.unsure and not self.doubts
 
     @property
     def text(self) -> str:
         """The rule file."""
         lines = [f"# Drafted from {self.basis}; a comment tells how sure each rule is. Read them before use.", "rules:"]
         for rule in self.rules:
-            count = f"{rule.tensors} tensor{'s' if rule.tensors != 1 else ''}"
-            lines += [f"  # {rule.confidence:.2f}, {count}: {escaped(rule.evidence)}", f"  - {rule.line}"]
+            lines += [f"  # {rule.said}", f"  - {rule.line}"]
+        lines += ["# not sure, and in no section: a rule that is right goes above, without its mark"] if self.unsure_rules else []
+        for rule in self.unsure_rules:
+            lines += [f"# {rule.said}", *(f"#  {line}" for line in f" - {rule.line}".split("\n"))]
         for name, patterns, why in (("drop", self.drop, "no tensor of the target"), ("keep", self.keep, "nothing of the source goes here")):
             if patterns:
                 section = [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
@@ -99,16 +114,37 @@ def suggest_by_values(
 
 
 def suggest_for(alignment: Alignment, source: Catalog, target: Catalog, min_confidence: float, dtypes: DTypePolicy) -> Suggestion:
-    """Rules for what aligns with this confidence."""
+    """Rules for what aligns with this confidence. Pairs that the planner refuses are no longer sure."""
     _check_texts(source, target)
     pairs = alignment.at_least(min_confidence)
-    drop = _unpaired(source, (key for pair in pairs for slot in pair.sources for key in slot))
-    keep = _unpaired(target, (key for pair in pairs for slot in pair.targets for key in slot))
+    drop, keep = _left(alignment, 0, source), _left(alignment, 1, target)
     misfits = _misfits(alignment.misfits, source, target)
-    if not pairs:
-        return Suggestion(alignment, (), drop, keep, None, min_confidence, misfits=misfits)
-    lines, plan = _verified(pairs, source, target, drop, keep, dtypes)
-    return Suggestion(alignment, _explained(lines, plan, alignment), drop, keep, plan, min_confidence, misfits=misfits)
+    found = checked(pairs, Setting(source, target, dtypes, drop, keep)) if pairs else Checked((), None)
+    alignment = _without(alignment, found.refused, min_confidence)
+    unsure = checked([each.pair for each in alignment.below(min_confidence)], Setting(source, target, dtypes))
+    return Suggestion(
+        alignment, _explained(found, alignment), drop, keep, found.plan, min_confidence, misfits=misfits,
+        unsure_rules=_explained(unsure, alignment),
+    )  # fmt: skip
+
+
+def _left(alignment: Alignment, side: int, catalog: Catalog) -> tuple[str, ...]:
+    """Patterns for the keys of one side that are in no pair."""
+    return _unpaired(catalog, (key for each in alignment.pairs for key in keys_in((each.pair.sources, each.pair.targets)[side])))
+
+
+def _without(alignment: Alignment, refused: Iterable[tuple[Pair, str]], min_confidence: float) -> Alignment:
+    """The alignment with pairs that the planner refused below what is sure."""
+    reasons = dict(refused)
+    if not reasons:
+        return alignment
+    pairs = (
+        replace(each, confidence=min(0.5, min_confidence / 2), evidence=f"{each.evidence}; but its rule is refused: {reasons[each.pair]}")
+        if each.pair in reasons
+        else each
+        for each in alignment.pairs
+    )
+    return replace(alignment, pairs=tuple(pairs))
 
 
 def _misfits(found: Sequence[tuple[str, str]], source: Catalog, target: Catalog) -> tuple[str, ...]:
@@ -157,8 +193,7 @@ def _remarks(found: Suggestion) -> list[str]:
     groups = found.alignment.ambiguous
     remarks = [f"ambiguous: {group.reason}; ckpt suggest --hint '{group.hint}'" for group in groups[:MOST_NOTES]]
     remarks += [f"{len(groups) - MOST_NOTES} more ambiguous groups"] if len(groups) > MOST_NOTES else []
-    unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
-    if unsure:
+    if unsure := len(found.unsure):
         them = "1 pair is" if unsure == 1 else f"{unsure} pairs are"
         remarks.append(f"{them} less sure than {found.min_confidence:g} and left out")
     return remarks
@@ -191,80 +226,13 @@ def _unpaired(catalog: Catalog, paired: Iterable[str]) -> tuple[str, ...]:
     return tuple(one.pattern for one in fold(dict.fromkeys(left), catalog))
 
 
-def _verified(
-    pairs: Sequence[Pair], source: Catalog, target: Catalog, drop: Sequence[str], keep: Sequence[str], dtypes: DTypePolicy
-) -> tuple[list[str], Plan]:
-    """Lines of rules, and their plan, which has exactly the pairs; where a short draft hasn't, a line for each pair."""
-    drafts = [draft_rules(pairs, source), _written_out(pairs)]
-    for lines in drafts[:-1]:
-        try:
-            plan = _plan(lines, source, target, drop, keep, dtypes)
-        except RuleError:
-            continue
-        if _says(plan) == _wanted(pairs):
-            return lines, plan
-    return drafts[-1], _plan(drafts[-1], source, target, drop, keep, dtypes)
-
-
-def _written_out(pairs: Sequence[Pair]) -> list[str]:
-    """A line for each pair, without numbers left open but for those of keys that are collected."""
-    return [line for pair in pairs for line in ([_as_it_is(pair)] if _has_single_keys(pair) else draft_rules([pair], _keys(pair.sources)))]
-
-
-def _keys(slots: Iterable[Slot]) -> list[str]:
-    return [key for slot in slots for key in slot]
-
-
-def _has_single_keys(pair: Pair) -> bool:
-    return all(len(slot) == 1 for slot in (*pair.sources, *pair.targets))
-
-
-def _as_it_is(pair: Pair) -> str:
-    return rule_line([quote(key) for (key,) in pair.sources], [quote(key) for (key,) in pair.targets], pair.ops)
-
-
-def _plan(lines: Sequence[str], source: Catalog, target: Catalog, drop: Sequence[str], keep: Sequence[str], dtypes: DTypePolicy) -> Plan:
-    return compile_plan(read_rule_text(rules_text(lines, drop, keep), "drafted"), source, target, dtypes=dtypes)
-
-
-def rules_text(lines: Sequence[str], drop: Sequence[str], keep: Sequence[str]) -> str:
-    """A rule file without comments: rule number n begins on the line that `_starts` gives for it."""
-    text = ["rules:", *(f"  - {line}" for line in lines)]
-    for name, patterns in (("drop", drop), ("keep", keep)):
-        if patterns:
-            text += [f"{name}:", *(f"  - {scalar(pattern)}" for pattern in patterns)]
-    return "\n".join(text) + "\n"
-
-
-Said = dict[frozenset[str], frozenset[str]]
-"""Source keys by target keys. Collected keys have no order of their own: experts by kind, or the kinds of each expert."""
-
-
-def _says(plan: Plan) -> Said:
-    return {frozenset(step.outputs): frozenset(step.inputs) for step in plan.steps}
-
-
-def _wanted(pairs: Sequence[Pair]) -> Said:
-    return {frozenset(_keys(pair.targets)): frozenset(_keys(pair.sources)) for pair in pairs}
-
-
-def _explained(lines: Sequence[str], plan: Plan, alignment: Alignment) -> tuple[Suggested, ...]:
+def _explained(found: Checked, alignment: Alignment) -> tuple[Suggested, ...]:
     """Each line with the least sure pair that it stands for."""
     known = {slot[0]: each for each in alignment.pairs for slot in each.pair.targets}
-    starts = _starts(lines)
     by_line: dict[int, list[str]] = {}
-    for step in plan.steps:
+    for step in found.plan.steps if found.plan else ():
         by_line.setdefault(step.origin.line or 0, []).extend(step.outputs)
-    return tuple(_suggested(line, by_line.get(start, []), known) for line, start in zip(lines, starts, strict=True))
-
-
-def _starts(lines: Sequence[str]) -> list[int]:
-    """The line numbers, in the rule file, at which the rules begin."""
-    starts, number = [], 2
-    for line in lines:
-        starts.append(number)
-        number += line.count("\n") + 1
-    return starts
+    return tuple(_suggested(line, by_line.get(start, []), known) for line, start in zip(found.lines, starts_of(found.lines), strict=True))
 
 
 def _suggested(line: str, keys: Sequence[str], known: Mapping[str, Aligned]) -> Suggested:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ckpt_tool.align.alignment import Aligned, Hint, align
+from ckpt_tool.align.alignment import align
+from ckpt_tool.align.findings import Aligned, Hint
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
@@ -27,7 +28,7 @@ def settled_by_surroundings(
     """Pairs of equal content, by what is around them; keys without a label take no part."""
     ours, theirs = (_relabelled(catalog, each, telling) for catalog, each in zip(catalogs, labels, strict=True))
     keys = [{_name(key, catalog): key for key in catalog} for catalog in catalogs]
-    for each in align(ours, theirs, [(_name(a, catalogs[0]), _name(b, catalogs[1])) for a, b in hints]).pairs:
+    for each in align(ours, theirs, [(_name(a, catalogs[0]), _name(b, catalogs[1])) for a, b in hints], are_names_settled=False).pairs:
         if each.pair.is_rename:
             origin, key = keys[0][each.pair.sources[0][0]], keys[1][each.pair.targets[0][0]]
             if labels[0][origin] == labels[1][key]:

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ckpt_tool.align.likeness import Cell
+from ckpt_tool.align.likeness import Cell, numberless
 from ckpt_tool.align.match import Match
-from ckpt_tool.align.units import Names, Unit, pattern_of
+from ckpt_tool.align.units import Names, Unit
 from ckpt_tool.align.words import stem_and_number
 
 SAME_KEYS, AS_ITS_SIBLINGS = 0.97, 0.93
@@ -22,7 +22,7 @@ def confidences(units: Sides, matches: Sequence[Match]) -> dict[Cell, float]:
         ours, theirs = units[0][i], units[1][j]
         if ours.keys.values() and set(ours.keys.values()) == set(theirs.keys.values()):
             found[i, j] = max(found[i, j], SAME_KEYS)
-        groups[pattern_of(ours.names), pattern_of(theirs.names)].append((i, j))
+        groups[numberless(ours.names), numberless(theirs.names)].append((i, j))
     for group in groups.values():
         if 2 * sum(found[cell] >= AS_ITS_SIBLINGS for cell in group) >= len(group) and _in_one_order(units, group):
             found |= {cell: max(found[cell], AS_ITS_SIBLINGS) for cell in group}

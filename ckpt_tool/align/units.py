@@ -7,10 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, places_of_norms, split_role, stem_and_number, words_of
+from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, is_cross_first, places_of_norms, split_role, stem_and_number, words_of
 from ckpt_tool.tensors import Catalog, Shape
 
 Names = tuple[str, ...]
+Numbers = tuple[int, ...]
+Turn = tuple[int, int]
 Spot = tuple[str, int, frozenset[int]]
 Form = tuple[tuple[str, Shape], ...]
 
@@ -29,12 +31,20 @@ class Unit:
     ranked: tuple[bool, ...]
     spots: tuple[Spot, ...]
     """For each rank the stem (of a bare number, the name before it), the number itself, and the numbers of all siblings."""
-    turn: tuple[int, int] = (0, 1)
-    """Its place among the units that differ from it in numbers only, and how many these are."""
+    numbers: Numbers
+    """Those in its names, as they count; a sequence that the other side counts from its other end is turned round."""
+    turn: Turn = (0, 1)
+    """Its place among the units that differ from it in numbers and sizes only, and how many these are."""
+    outer_turn: Turn = (0, 1)
+    """The same for the module around it."""
 
     @property
     def parent(self) -> Names:
         return self.names[:-1]
+
+    @property
+    def outer_numbers(self) -> Numbers:
+        return self.numbers[:-1] if stem_and_number(self.names[-1]) else self.numbers
 
 
 def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
@@ -49,16 +59,33 @@ def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
         near = frozenset(word for name in names[-2:] for word in words_of(name)).union(*own)
         words = frozenset(word for name in names for word in words_of(name)).union(*own)
         alike = kinds.get((names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)), {})
-        found.append(Unit(place, names, roles, form, words, near, *ranks.of(names, alike)))
-    return _with_turns(found)
+        found.append(Unit(place, names, roles, form, words, near, *ranks.of(names, alike), numbers_of(names)))
+    return with_turns(found)
 
 
-def _with_turns(units: Sequence[Unit]) -> list[Unit]:
-    groups: dict[object, list[tuple[list[int], int]]] = defaultdict(list)
-    for unit in units:
-        groups[kind_of(unit.names)].append(([each[1] for name in unit.names if (each := stem_and_number(name))], unit.place))
-    turns = {place: (turn, len(group)) for group in groups.values() for turn, (_, place) in enumerate(sorted(group))}
-    return [replace(unit, turn=turns[unit.place]) for unit in units]
+def with_turns(units: Sequence[Unit]) -> list[Unit]:
+    """The units with their places among those that differ from them in numbers and sizes only, by the numbers that they count with."""
+    own = _turns([((kind_of(unit.names), tuple((role, len(shape)) for role, shape in unit.form)), unit.numbers) for unit in units])
+    outer = _turns([(kind_of(unit.parent), unit.outer_numbers) for unit in units])
+    return [replace(unit, turn=turn, outer_turn=around) for unit, turn, around in zip(units, own, outer, strict=True)]
+
+
+def _turns(places: Sequence[tuple[object, Numbers]]) -> list[Turn]:
+    """For each kind and numbers the place of these among all of the kind, and how many there are."""
+    groups: dict[object, set[Numbers]] = defaultdict(set)
+    for kind, numbers in places:
+        groups[kind].add(numbers)
+    order = {kind: {numbers: place for place, numbers in enumerate(sorted(group))} for kind, group in groups.items()}
+    return [(order[kind][numbers], len(order[kind])) for kind, numbers in places]
+
+
+def numbers_of(names: Names) -> Numbers:
+    return tuple(found[1] for name in names if (found := stem_and_number(name)))
+
+
+def block_of(names: Names) -> Names:
+    """A path as far as its last number."""
+    return names[: max((depth + 1 for depth, name in enumerate(names) if stem_and_number(name)), default=0)]
 
 
 def kind_of(names: Names) -> Names:
@@ -108,10 +135,16 @@ def _placed(key: str, replacements: Sequence[tuple[str, str]]) -> tuple[Names, s
 def _with_norms(found: Sequence[tuple[str, Names, str]]) -> list[tuple[str, Names, str]]:
     """The same with each block's norms called by their place."""
     children: dict[Names, set[str]] = defaultdict(set)
+    inside: dict[Names, dict[str, None]] = defaultdict(dict)
     for _, names, _ in found:
         children[names[:-1]].add(names[-1])
-    places = {parent: places_of_norms(siblings) for parent, siblings in children.items()}
+        for depth, name in enumerate(names):
+            inside[names[:depth]].setdefault(name)
+    places = {parent: _EXCHANGED if is_cross_first(list(inside[parent])) else places_of_norms(names) for parent, names in children.items()}
     return [(key, (*names[:-1], places[names[:-1]].get(names[-1], names[-1])), role) for key, names, role in found]
+
+
+_EXCHANGED = {"norm1": "norm2", "norm2": "norm1"}
 
 
 def _module(key: str) -> str:

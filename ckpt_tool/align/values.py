@@ -10,8 +10,9 @@ from itertools import permutations
 from math import prod
 from typing import TYPE_CHECKING
 
-from ckpt_tool.align.alignment import Aligned, Alignment, Ambiguous, Hint, align
+from ckpt_tool.align.alignment import align
 from ckpt_tool.align.contents import Content, HasValues, cast_content, content_of, digest_of, elements_of, plain_shape, read_as
+from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
 from ckpt_tool.align.follow import followers
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.proof import is_proved

@@ -1,7 +1,7 @@
 """Key names in the field's common words: `attention.self.query` and `attn.wq` both end in `attn.q`."""
 
 import re
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import cache
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -121,10 +121,16 @@ def dialect(keys: Iterable[str]) -> list[tuple[str, str]]:
     return found
 
 
+def is_cross_first(children: Sequence[str]) -> bool:
+    """Whether a block's first norm stands behind its attention to another sequence, and the second behind that to itself."""
+    order = [children.index(name) for name in ("cross", "norm1", "attn", "norm2") if name in children]
+    return len(order) == 4 and order == sorted(order)
+
+
 def places_of_norms(siblings: Container[str]) -> dict[str, str]:
     """Which norm of a block a name means by what stands beside it: Llama's second is `post_attention_layernorm`, Gemma's is not."""
     if "crossattn_norm" in siblings:
-        return {"crossattn_norm": "norm2", "norm2": "norm3"}
+        return {"crossattn_norm": "norm2", "norm2": "norm3", **({} if "norm2" in siblings else {"norm": "norm3"})}
     if "norm2" in siblings and "norm1" in siblings and "postattn_norm" in siblings and "postmlp_norm" not in siblings:
         return {"postattn_norm": "norm2", "norm2": "norm3"}
     if "norm2" in siblings:

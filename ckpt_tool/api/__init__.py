@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from ckpt_tool.api.loading import load_into
     from ckpt_tool.api.next_step import WayOn, way_on
     from ckpt_tool.api.onwards import after_check, after_diff, after_mappings, after_show, after_suggestion
-    from ckpt_tool.api.plans import Planned, map_checkpoint, planned, rename, verify, write
+    from ckpt_tool.api.planning import Planned, planned
+    from ckpt_tool.api.plans import map_checkpoint, rename, verify, write
     from ckpt_tool.api.rule_files import find_rules, mapping_folders, read_rules, rules_schema, shipped_mappings
     from ckpt_tool.api.shipped import ShippedMapping, mappings
     from ckpt_tool.api.sides import files_read, open_target
@@ -34,7 +35,8 @@ __getattr__ = bind_on_use(__name__, {
     "loading": "load_into",
     "next_step": "WayOn way_on",
     "onwards": "after_check after_diff after_mappings after_show after_suggestion",
-    "plans": "Planned map_checkpoint planned rename verify write",
+    "planning": "Planned planned",
+    "plans": "map_checkpoint rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",
     "shipped": "ShippedMapping mappings",
     "sides": "files_read open_target",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.how import How
-from ckpt_tool.api.plans import planned
+from ckpt_tool.api.planning import planned
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source
 from ckpt_tool.errors import Problem, RuleError

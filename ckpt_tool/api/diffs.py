@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Protocol, TypeVar
 
 from ckpt_tool.api.long_names import check_names
 from ckpt_tool.api.outside import outside_of
@@ -19,13 +18,6 @@ from ckpt_tool.keys import Matcher, PatternError, nearest, parse
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
 
 MOST_RULES = 5
-
-
-class HasPath(Protocol):
-    path: str
-
-
-Side = TypeVar("Side", bound=HasPath)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +83,7 @@ def diff_open(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> Diff:
     for side in (ours, theirs):
         if not side.has_digests:
             hint = "`ckpt show --digests` writes one that has digests"
-            raise InputError(side.path, "is a key list, which has no values to compare", hint)
+            raise InputError(side.path, "is a key list: it has no values to compare", hint)
     if ours.has_values and theirs.has_values:
         return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare_all(ours, theirs, keys, how.tolerance))
     return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare_digests(ours, theirs, keys))
@@ -120,13 +112,6 @@ def _matching(option: str, patterns: Sequence[str], keys: Iterable[str]) -> set[
             raise InputError(option, f"`{pattern}` matches no key of either side", f"nearest key: {near}" if near else None)
         found |= matching
     return found
-
-
-def with_values(side: Side) -> Side:
-    """The checkpoint. Raises InputError for a key list."""
-    if not getattr(side, "has_values", True):
-        raise InputError(side.path, "is a key list, which has no values to compare", "give a checkpoint")
-    return side
 
 
 def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 def draft_open(source: TensorSource, target: TensorSource | None, rules: RuleSet | None, how: How) -> Plan:
+    """The plan for two open sides. A head is that of another network only in a whole one: a rank's part has fewer rows everywhere."""
     paths = (path_of_config(source), path_of_config(target))
-    return draft(source.catalog, target.catalog if target else None, rules, how, *paths)
+    is_whole = not any(isinstance(side, Checkpoint) and side.contents.layout for side in (source, target))
+    return draft(source.catalog, target.catalog if target else None, rules, how, *paths, is_whole=is_whole)
 
 
 def path_of_config(side: TensorSource | None) -> str | None:
@@ -38,7 +40,13 @@ def config_of(paths: Sequence[str | None]) -> dict[str, object]:
 
 
 def draft(
-    source: Catalog, target: Catalog | None, rules: RuleSet | None, how: How, path: str | None = None, target_path: str | None = None
+    source: Catalog,
+    target: Catalog | None,
+    rules: RuleSet | None,
+    how: How,
+    path: str | None = None,
+    target_path: str | None = None,
+    is_whole: bool = True,
 ) -> Plan:
     """The plan for two catalogs; a config.json beside the source's `path`, or the target's, may give the numbers of parameters.
 
@@ -52,7 +60,7 @@ def draft(
     elif target is None:
         raise InputError("target", "no target is given", "mapping without rules needs one; `-e '** -> **'` maps everything as it is")
     else:
-        plan = _by_pairing(_with_rest(read_named(how), how), source, target, how)
+        plan = _by_pairing(_with_rest(read_named(how), how), source, target, how, is_whole)
     mapped = plan.counts["mapped"]
     if how.expect is not None and mapped != how.expect:
         message = f"{mapped} mapped, but {how.expect} are expected"
@@ -67,7 +75,7 @@ def _by_rules(rules: RuleSet, source: Catalog, target: Catalog | None, how: How,
     return compile_plan(rules, source, target, how.settings, config, how.dtypes)
 
 
-def _by_pairing(named: RuleSet, source: Catalog, target: Catalog, how: How) -> Plan:
+def _by_pairing(named: RuleSet, source: Catalog, target: Catalog, how: How, is_whole: bool) -> Plan:
     from ckpt_tool.mapping import plan_by_name, plan_by_position
 
     if how.by == "auto":
@@ -77,7 +85,7 @@ def _by_pairing(named: RuleSet, source: Catalog, target: Catalog, how: How) -> P
         return plan_by_alignment(source, target, how.dtypes, least, named)
     if how.by == "position":
         return plan_by_position(source, target, how.dtypes, how.force_order, named)
-    return plan_by_name(source, target, how.dtypes, named)
+    return plan_by_name(source, target, how.dtypes, named, excuses_heads=is_whole)
 
 
 def _with_rest(rules: RuleSet, how: How) -> RuleSet:

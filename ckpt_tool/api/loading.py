@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.drafting import draft
+from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.how import DTypePolicy, How, Way, options_of
 from ckpt_tool.api.left_behind import left_behind_text
 from ckpt_tool.api.next_step import with_next
+from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source, refuse_rivals
 from ckpt_tool.errors import InputError, Problem, RuleError
@@ -65,12 +66,11 @@ def load_into(
             ours = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))
         else:
             ours = source if isinstance(source, Checkpoint) else LiveState("the state dict", apart_from(module, state_dict_of(source)))
-        if not ours.has_values:
-            raise InputError(ours.path, "is a key list: it has no values to load", "give a checkpoint")
-        path, others = (None, ours.others) if isinstance(ours, LiveState) else (ours.path, ())
+        with_values(ours, "to load")
+        others = ours.others if isinstance(ours, LiveState) else ()
         try:
             refuse_rivals(ours)
-            plan = draft(ours.catalog, target.catalog, rule_set, way, path)
+            plan = draft_open(ours, target, rule_set, way)
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
             raise with_next(error, ours, target, way) from None

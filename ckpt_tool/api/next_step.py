@@ -17,7 +17,7 @@ from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import STDIN
 
 if TYPE_CHECKING:
-    from ckpt_tool.api.plans import Planned
+    from ckpt_tool.api.planning import Planned
     from ckpt_tool.api.shipped import ShippedMapping
     from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import Plan
@@ -153,10 +153,19 @@ class Trying:
             yield from self._completed(how)
         except RuleError as error:
             codes = {problem.code for problem in error.problems}
-            if codes == {"dtype"} and how.dtypes == "strict":
-                yield from self._attempt(replace(how, dtypes="target"))
+            if codes == {"dtype"} and how.dtypes == "strict" and self._casts_plainly(cast := replace(how, dtypes="target")):
+                yield from self._attempt(cast)
         except InputError:
             return
+
+    def _casts_plainly(self, how: How) -> bool:
+        from ckpt_tool.advising import are_plain_casts
+
+        beside = self._source.outside().catalog if isinstance(self._source, Checkpoint) else {}
+        try:
+            return are_plain_casts(self._draft(replace(how, partial=True)), [*self._source.catalog, *beside])
+        except RuleError:
+            return False
 
     def _completed(self, how: How) -> Iterator[Attempt]:
         """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't fit."""
@@ -199,7 +208,7 @@ class Trying:
 
 def _rank(attempt: Attempt) -> tuple[int, bool, int]:
     """The fewest fresh values first; then equal names before what a mapping or an alignment says; then the fewest keys to name."""
-    return attempt.fresh, bool(attempt.how.rules) or attempt.how.by == "auto", attempt.named
+    return attempt.fresh, bool(attempt.how.rules) or attempt.how.by in ("auto", "position"), attempt.named
 
 
 def _fresh(plan: Plan) -> int:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.diffs import with_values
 from ckpt_tool.api.how import check_confidence
 from ckpt_tool.api.long_names import check_names
+from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import open_target
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint

@@ -25,11 +25,14 @@ from ckpt_tool.tensors import Catalog, shape_text
 MOST_NOTES = 12
 
 
-def plan_by_name(source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict", named: RuleSet = NOTHING_NAMED) -> Plan:
+def plan_by_name(
+    source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict", named: RuleSet = NOTHING_NAMED, excuses_heads: bool = True
+) -> Plan:
     """Pairs keys that are equal, or equal but for a prefix, when their shapes are too.
 
     A key that the source lacks, but that is one tensor with another key of the target, gets what that one gets. Heads for another
-    number of classes stay fresh, if nothing else is left; everything else that pairs with nothing must be `named`.
+    number of classes stay fresh, if nothing else is left, unless heads are not to be excused; everything else that pairs with nothing
+    must be `named`.
     Raises RuleError for keys that are neither mapped nor named, and when nothing pairs.
     """
     ours, theirs = without_named(named, source, target)
@@ -44,7 +47,8 @@ def plan_by_name(source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict
         raise RuleError([nothing_pairs(source, target)], tally_of((), theirs, keys_of(ours), target))
     steps, tied = _steps(pairs, theirs)
     heads = ({each.source for each in misfits}, {each.target for each in misfits})
-    are_excused = bool(misfits) and are_heads(misfits) and _is_all(heads, pairs, {*pairs, *tied}, ours, theirs)
+    are_excused = bool(misfits) and excuses_heads and _is_all(heads, pairs, {*pairs, *tied}, ours, theirs)
+    are_excused = are_excused and are_heads(misfits, ours, theirs)
     told = list(_misfit_notes(misfits, theirs))
     is_told = are_excused or named.rest_target == "keep"
     notes = [*naming.notes, *(f"{line}; stays fresh" for line in told if is_told), *_tie_notes(tied)]

@@ -250,8 +250,11 @@ def check_outputs(plan: Plan, target: Catalog) -> Iterator[Problem]:
 def _dtype_note(step: Step, source: Catalog) -> str:
     """What to do about another dtype."""
     for key in step.inputs:
-        if source[key].dtype in CODES and (scale := scale_of(key, source)):
+        info = source[key]
+        if info.dtype in CODES and (scale := scale_of(key, source)):
             return f"`{key}` holds codes, and `{scale}` their scale: dequantise first, a cast alone would ignore the scale"
+        if info.dtype in CODES and not info.dtype.is_floating and len(info.shape) > 1:
+            return f"`{key}` holds whole numbers: codes of a quantised weight mean nothing without a scale; `--dtype target` casts them bare"
     return "say `cast:` in the rule, or `--dtype target` to cast and `--dtype source` to leave it as it is"
 
 

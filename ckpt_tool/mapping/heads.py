@@ -2,18 +2,22 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from ckpt_tool.tensors import Shape
+from ckpt_tool.tensors import Catalog, Shape
 
 _VOCABULARY = re.compile(
     r"(^|[._])(lm_head|embed_tokens|tok_embeddings|word_embeddings?|token_embeddings?|wte|wpe|embed_(in|out)|unembed|vocab\w*|shared|"
     r"predictions|position_embeddings?|pos_embed\w*|positional_embedding|relative_position_bias_table|queries|query_embed|prompt\w*)(?=[._]|$)"
 )
 """Names of tables over words, positions and queries: what a row means isn't a class."""
-_CLASSIFIER = re.compile(r"(^|[._])(fc|heads?|classif\w*|cls\w*|class\w*|logits?|linear|score|predictor|output)(?=[._0-9]|$)")
-"""Names that alone, without a bias beside them, tell a classifier."""
+_CLASSIFIER = re.compile(
+    r"(^|[._])(fc|heads?|classif\w*|cls\w*|class\w*|logits?|score|predictor)(?=[._0-9]|$)|(^|\.)(linear|output)(?=[.0-9]|$)"
+)
+"""Names that alone, without a bias beside them, tell a classifier, wherever in a network it lies."""
+_TABLE = re.compile(r"embed|(^|[._])(emb|wte|tok\w*|word\w*|vocab\w*|shared)([._]|$)", re.IGNORECASE)
+_IN_A_BLOCK = re.compile(r"(^|\.)\w*\d+\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,26 +31,56 @@ class Misfit:
 
     @property
     def differs_in_rows(self) -> bool:
-        """Whether only the first dimension differs."""
+        """Whether only the first dimension differs, and is there on both sides: a placeholder of no row is no head."""
         ours, theirs = self.source_shape, self.target_shape
-        return len(ours) == len(theirs) > 0 and ours[1:] == theirs[1:] and ours != theirs
+        return len(ours) == len(theirs) > 0 and ours[1:] == theirs[1:] and ours != theirs and 0 not in (ours[0], theirs[0])
 
 
-def are_heads(misfits: Iterable[Misfit]) -> bool:
-    """Whether these are outputs for other classes: weights with their biases, or weights whose names say so, and no vocabulary.
+def are_heads(misfits: Iterable[Misfit], source: Catalog, target: Catalog) -> bool:
+    """Whether these are outputs for other classes: no vocabulary, and nothing of the middle of a network.
 
-    >>> are_heads([Misfit("fc.weight", "fc.weight", (1000, 8), (10, 8)), Misfit("fc.bias", "fc.bias", (1000,), (10,))])
+    They are weights with as many rows as their biases, or weights whose names say so. In a numbered block they must have such a name, or
+    be the last weights of the network.
+
+    >>> def catalog(**shapes): return Catalog(TensorInfo(key.replace("_", "."), DType.F32, shape) for key, shape in shapes.items())
+    >>> old, new = catalog(fc_weight=(1000, 8), fc_bias=(1000,)), catalog(fc_weight=(10, 8), fc_bias=(10,))
+    >>> are_heads([Misfit(key, key, old[key].shape, new[key].shape) for key in old], old, new)
     True
-    >>> are_heads([Misfit("embed.weight", "embed.weight", (96, 8), (103, 8)), Misfit("head.weight", "head.weight", (96, 8), (103, 8))])
+    >>> are_heads([Misfit("embed.weight", "embed.weight", (96, 8), (103, 8))], old, new)
     False
     """
     listed = list(misfits)
     if not all(each.differs_in_rows and not is_vocabulary(each.target) for each in listed):
         return False
+    if any(_is_tied_by_shape(each.source, source) or _is_tied_by_shape(each.target, target) for each in listed):
+        return False
     modules: dict[str, list[Misfit]] = defaultdict(list)
     for each in listed:
         modules[each.target.rpartition(".")[0]].append(each)
-    return all(_is_head(path, found) for path, found in modules.items())
+    last = _last_weights({each.target for each in listed}, target)
+    return all(_is_head(path, found, last) for path, found in modules.items())
+
+
+def _is_tied_by_shape(key: str, catalog: Catalog) -> bool:
+    """Whether a matrix has the shape of an embedding beside it: its rows are words, whatever its name is."""
+    shape = catalog[key].shape
+    return len(shape) == 2 and any(info.shape == shape and other != key and is_table(other, shape) for other, info in catalog.items())
+
+
+def is_table(key: str, shape: Shape) -> bool:
+    """Whether a name and a shape tell an embedding."""
+    return len(shape) == 2 and _TABLE.search(key) is not None
+
+
+def _last_weights(keys: Collection[str], target: Catalog) -> set[str]:
+    """Those of some keys after which no other weights follow."""
+    last: set[str] = set()
+    for key, info in reversed(list(target.items())):
+        if key in keys:
+            last.add(key)
+        elif len(info.shape) > 1 and last:
+            break
+    return last
 
 
 def is_vocabulary(key: str) -> bool:
@@ -54,8 +88,12 @@ def is_vocabulary(key: str) -> bool:
     return _VOCABULARY.search(key) is not None
 
 
-def _is_head(path: str, found: list[Misfit]) -> bool:
+def _is_head(path: str, found: list[Misfit], last: Collection[str]) -> bool:
     """Whether what differs in one module is a weight with as many rows as its bias, or one under a name that tells."""
     matrices = [each for each in found if len(each.target_shape) > 1]
     rows = {(each.source_shape[0], each.target_shape[0]) for each in found}
-    return bool(matrices) and len(rows) == 1 and (len(found) > len(matrices) or _CLASSIFIER.search(path) is not None)
+    if not matrices or len(rows) != 1:
+        return False
+    if _CLASSIFIER.search(path) is not None:
+        return True
+    return len(found) > len(matrices) and (not _IN_A_BLOCK.search(f"{path}.") or all(each.target in last for each in matrices))

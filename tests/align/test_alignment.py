@@ -214,7 +214,12 @@ def odd_names(count, shape):
 
 def test_very_many_modules_of_one_shape_without_numbers_are_refused():
     with pytest.raises(InputError, match="more than 250,000 pairs of modules with the same shapes"):
-        align(odd_names(600, lambda i: (3, 3)), odd_names(600, lambda i: (3, 3)))
+        align(odd_names(600, lambda i: (3, 3)), odd_names(1200, lambda i: (3, 3) if i >= 600 else (2,)))
+
+
+def test_equal_names_of_very_many_modules_of_one_shape_are_settled():
+    side = odd_names(600, lambda i: (3, 3))
+    assert sources(align(side, side)) == {key: key for key in side}
 
 
 def test_more_names_without_numbers_than_any_network_has_are_refused_at_once():

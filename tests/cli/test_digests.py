@@ -42,7 +42,7 @@ def test_what_is_missing_or_broken_is_said(folder):
     ran = ckpt("diff", "--values", "plain.keys", "a.pth", cwd=folder)
     assert (ran.status, ran.err) == (
         2,
-        "error: plain.keys: is a key list, which has no values to compare; `ckpt show --digests` writes one that has digests\n",
+        "error: plain.keys: is a key list: it has no values to compare; `ckpt show --digests` writes one that has digests\n",
     )
     ran = ckpt("show", "--digests", "plain.keys", cwd=folder)
     assert (ran.status, ran.err) == (2, "error: plain.keys: is a key list without digests: it has no values\n")

@@ -16,7 +16,7 @@ MISFIT = (
 SMALL = f"""\
 # Drafted from names and shapes; a comment tells how sure each rule is. Read them before use.
 rules:
-  # 0.99, 8 tensors: shapes agree, names agree, what stands around is paired likewise, the order agrees
+  # 0.99, 8 tensors: the same name behind `layers.` and `blocks.`
   - layers.{{i}}.** -> blocks.{{i}}.**
 drop:  # no tensor of the target
   - head.weight
@@ -148,10 +148,18 @@ def rotary(folder):
     return key_list(folder / "meta.txt", *theirs, *head[0]), key_list(folder / "hf.txt", *ours, *head[1])
 
 
+def drafted_json(*sides):
+    return json.loads(ckpt("suggest", *sides, "--json").out)
+
+
 def test_pairs_that_are_not_sure_enough_are_left_out_and_counted(tmp_path):
     sides = rotary(tmp_path)
     ran = ckpt("suggest", *sides)
-    assert "wq" not in ran.out.split("drop:")[0]
+    assert ran.status == 1
+    assert not [line for line in ran.out.splitlines() if "wq" in line and not line.startswith("#")]
+    assert "#   - layers.{i}.attention.{wq,wk}.** -> model.layers.{i}.self_attn.{q,k}_proj.**" in ran.out
+    assert not [pattern for section in ("drop", "keep") for pattern in drafted_json(*sides)[section]]
+    assert {each["confidence"] for each in drafted_json(*sides)["pairs"] if "wq" in each["sources"][0]} == {0.5}
     assert "4 pairs below 0.9 left out; --min-confidence says what a pair needs" in ran.err
     line = "- layers.{i}.attention.{wq,wk,wv,wo}.** -> model.layers.{i}.self_attn.{q,k,v,o}_proj.**"
     assert line in ckpt("suggest", *sides, "--min-confidence", "0.4").out

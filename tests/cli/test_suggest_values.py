@@ -39,4 +39,4 @@ def test_evidence_is_equal_values(folder):
 def test_a_key_list_has_no_values(folder):
     (folder / "keys.txt").write_text(ckpt("show", "b.pth", "--keys", cwd=folder).out)
     ran = ckpt("suggest", "a.pth", "keys.txt", "--values", cwd=folder)
-    assert (ran.status, ran.err) == (2, "error: keys.txt: is a key list, which has no values to compare; give a checkpoint\n")
+    assert (ran.status, ran.err) == (2, "error: keys.txt: is a key list: it has no values to compare; give a checkpoint\n")

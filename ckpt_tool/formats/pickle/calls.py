@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from ckpt_tool.formats.pickle.arrays import element_type, make_array, make_from_buffer, make_scalar, make_type
 from ckpt_tool.formats.pickle.graph import describe
+from ckpt_tool.formats.pickle.storages import STORAGE_TYPES, check_location, storage_from_bytes
 from ckpt_tool.formats.pickle.tensor_states import as_parameter, check_gradient, has_plain_attributes, with_attributes, with_lazy_bits
 from ckpt_tool.formats.pickle.unreadable import (
     of_subclass,
@@ -20,61 +20,23 @@ from ckpt_tool.formats.pickle.unreadable import (
     size_text,
     torch_type_name,
 )
-from ckpt_tool.formats.pickle.values import ArrayRef, Bag, Global, ObjectDict, OddTensor, Opaque, PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.pickle.values import (
+    ArrayRef,
+    Bag,
+    Global,
+    ObjectDict,
+    OddTensor,
+    Opaque,
+    PickleFault,
+    StorageRef,
+    TensorRef,
+    set_items,
+)
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import DTYPES
 
 Args = tuple[object, ...]
 Call = Callable[[Args], object]
-
-STORAGE_TYPES = {
-    "DoubleStorage": DType.F64, "FloatStorage": DType.F32, "HalfStorage": DType.F16, "BFloat16Storage": DType.BF16,
-    "LongStorage": DType.I64, "IntStorage": DType.I32, "ShortStorage": DType.I16, "CharStorage": DType.I8,
-    "ByteStorage": DType.U8, "BoolStorage": DType.BOOL, "ComplexDoubleStorage": DType.C128, "ComplexFloatStorage": DType.C64,
-}  # fmt: skip
-"""torch's storage classes and their element types."""
-
-ODD_STORAGE_SIZES = {
-    "QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1, "QUInt2x4Storage": 1, "UntypedStorage": 1,
-}  # fmt: skip
-"""Bytes of one element of the storage classes that have no element type of ours."""
-
-STORAGE_SIZES: dict[str, tuple[DType | None, int]] = {
-    **{name: (dtype, dtype.itemsize) for name, dtype in STORAGE_TYPES.items()},
-    **{name: (None, size) for name, size in ODD_STORAGE_SIZES.items()},
-}
-STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage", "torch.xpu", "torch.npu", "torch.hpu", "torch.mtia", "torch.sparse")
-MOST_ELEMENTS = 1 << 60
-_LOCATION = re.compile(
-    "(?:cpu|cuda|mps|xpu|hpu|mtia|xla|ipu|maia|hip|npu|mlu|musa|gcu|sdaa|dipu|privateuseone|lazy|fpga|ort|ve|vulkan|opencl|mkldnn|ideep)"
-    "(?::?[0-9]{1,4})?"
-)
-"""Devices that torch has, or that it is built with elsewhere; not `meta`, whose tensors have no values."""
-
-
-def make_storage(kind: object, key: str, count: object, start: int = 0) -> StorageRef:
-    """What a persistent id stands for. Raises PickleFault."""
-    if type(count) is not int or not 0 <= count < MOST_ELEMENTS:
-        raise PickleFault(f"has a storage of {count if type(count) is int and abs(count) < 1 << 200 else 'impossibly many'} elements")
-    if type(kind) is not Global or kind.module not in STORAGE_MODULES or kind.name not in STORAGE_SIZES:
-        raise PickleFault("has a storage of a type that torch does not have")
-    dtype, size = STORAGE_SIZES[kind.name]
-    return StorageRef(key, kind.name, dtype, size, count, start)
-
-
-def check_location(place: object) -> None:
-    """Raises PickleFault for a device that torch does not have, and for `meta`, where torch would give no values."""
-    text = place.decode("ascii", "replace") if isinstance(place, bytes) else place
-    if not isinstance(text, str) or not _LOCATION.fullmatch(text):
-        shown = f" `{text[:40]}`" if isinstance(text, str) else ""
-        raise PickleFault(f"has a storage on the device{shown}, where torch has no values")
-
-
-def is_same_storage(one: StorageRef, other: StorageRef) -> bool:
-    """Whether two persistent ids of one key mean the same. Untyped storages are of bytes, which torch also knows as a type."""
-    kinds = {"ByteStorage" if ref.type_name == "UntypedStorage" else ref.type_name for ref in (one, other)}
-    return len(kinds) == 1 and one.count == other.count
-
 
 def rebuild_tensor(args: Args) -> object:
     """`_rebuild_tensor`: (storage, offset, size, stride)."""
@@ -215,8 +177,6 @@ def ordered_dict(args: Args) -> object:
         return made
     if type(pairs) is not list:
         return NotImplemented
-    from ckpt_tool.formats.pickle.opcodes import set_items
-
     for key, value in pairs:
         set_items(made, [key, value])
     return made
@@ -252,21 +212,6 @@ def complex_number(args: Args) -> object:
 
 def first(args: Args) -> object:
     return args[0]
-
-
-def storage_from_bytes(args: Args) -> object:
-    """`torch.storage._load_from_bytes(stream)`: a storage that `pickle.dump` wrote. Another stream than torch's stays a call."""
-    from ckpt_tool.formats.pickle.nested_storage import read_nested_storage
-
-    found = read_nested_storage(args[0]) if isinstance(args[0], bytes) else None
-    if found is None or found[0] not in STORAGE_SIZES:
-        return NotImplemented
-    name, place, count, content = found
-    check_location(place)
-    dtype, itemsize = STORAGE_SIZES[name]
-    made = StorageRef("", name, dtype, itemsize, count, content=content)
-    made.key = f"inside {id(made)}"
-    return made if len(content) == count * itemsize else NotImplemented
 
 
 def size(args: Args) -> object:

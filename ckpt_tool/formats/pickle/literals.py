@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from struct import unpack_from
-from typing import TYPE_CHECKING
 
 from ckpt_tool.formats.limits import PICKLE_LONG_BYTES
+from ckpt_tool.formats.pickle.state import Machine
 from ckpt_tool.formats.pickle.values import Bag, PickleFault
-
-if TYPE_CHECKING:
-    from ckpt_tool.formats.pickle.machine import PickleMachine as Machine
-
 
 _ESCAPE = rb"\\(?:[\\'\"abfnrtv]|x[0-9A-Fa-f]{2}|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7]))"
 _INTEGER = rb"\s*[+-]?[0-9]+\s*"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ckpt_tool.formats.pickle.arrays import give_array_state, give_type_state
 from ckpt_tool.formats.pickle.literals import LITERALS, memo_number, take_line, text
+from ckpt_tool.formats.pickle.state import Machine
 from ckpt_tool.formats.pickle.tensor_states import give_tensor_state
 from ckpt_tool.formats.pickle.values import (
     ArrayRef,
@@ -15,19 +15,15 @@ from ckpt_tool.formats.pickle.values import (
     Bag,
     Global,
     ObjectDict,
-    OddKey,
     OddTensor,
     Opaque,
     PickleFault,
     TensorRef,
+    kind_of,
+    set_items,
 )
 
-if TYPE_CHECKING:
-    from ckpt_tool.formats.pickle.machine import PickleMachine as Machine
-
 _DICT_ATTRIBUTES = frozenset(dir(OrderedDict))
-SMALL_INTEGER = 1 << 60
-"""Integers below it hash to themselves; of larger ones a file could choose any number with the same hash."""
 
 
 def get(m: Machine) -> None:
@@ -90,7 +86,7 @@ def extend(target: object, values: list[object]) -> None:
     elif type(target) is Opaque:
         target.appended.extend(values)
     else:
-        raise PickleFault(f"appends to {_kind(target)}")
+        raise PickleFault(f"appends to {kind_of(target)}")
 
 
 def add_items(m: Machine) -> None:
@@ -120,24 +116,7 @@ def assign(m: Machine, values: list[object]) -> None:
     elif type(target) is Global:
         m.note_call(f"{target.full_name}.__setitem__")
     else:
-        raise PickleFault(f"sets an item of {_kind(target)}")
-
-
-def set_items(target: dict[object, object], values: list[object]) -> None:
-    if len(values) % 2:
-        raise PickleFault("has a key without a value")
-    keys = values[::2]
-    if set(map(type, keys)) != {str}:
-        keys = [key if type(key) is str else plain_key(key) for key in keys]
-    target.update(zip(keys, values[1::2], strict=True))
-
-
-def plain_key(key: object) -> object:
-    """A dict key whose hash and comparison are harmless. Raises PickleFault for what can't be one in Python either."""
-    if isinstance(key, list | dict | ArrayRef):
-        raise PickleFault(f"has {_kind(key)} as a dict key")
-    is_odd = isinstance(key, tuple) or (isinstance(key, int) and abs(key) >= SMALL_INTEGER)
-    return OddKey(key) if is_odd else key
+        raise PickleFault(f"sets an item of {kind_of(target)}")
 
 
 def global_line(m: Machine) -> None:
@@ -206,7 +185,7 @@ def build(m: Machine) -> None:
     elif type(target) is Global:
         m.note_call(f"{target.full_name}.__setstate__")
     else:
-        raise PickleFault(f"gives a state to {_kind(target)}")
+        raise PickleFault(f"gives a state to {kind_of(target)}")
 
 
 def give_state(target: Opaque, state: object) -> None:
@@ -235,10 +214,6 @@ def drop_marked(m: Machine) -> None:
 
 def read_only(m: Machine) -> None:
     raise PickleFault("uses buffers from outside the file")
-
-
-def _kind(value: object) -> str:
-    return f"a {type(value).__name__}"
 
 
 OPCODES: dict[int, Callable[[Machine], None]] = LITERALS | {

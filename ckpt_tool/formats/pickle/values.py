@@ -153,3 +153,30 @@ class ArrayRef:
     is_fortran: bool = False
     content: bytes = b""
     objects: tuple[object, ...] = ()
+
+
+SMALL_INTEGER = 1 << 60
+"""Integers below it hash to themselves; of larger ones a file could choose any number with the same hash."""
+
+
+def set_items(target: dict[object, object], values: list[object]) -> None:
+    """Gives a dict keys and values, which alternate. Raises PickleFault."""
+    if len(values) % 2:
+        raise PickleFault("has a key without a value")
+    keys = values[::2]
+    if set(map(type, keys)) != {str}:
+        keys = [key if type(key) is str else plain_key(key) for key in keys]
+    target.update(zip(keys, values[1::2], strict=True))
+
+
+def plain_key(key: object) -> object:
+    """A dict key whose hash and comparison are harmless. Raises PickleFault for what can't be one in Python either."""
+    if isinstance(key, list | dict | ArrayRef):
+        raise PickleFault(f"has {kind_of(key)} as a dict key")
+    is_odd = isinstance(key, tuple) or (isinstance(key, int) and abs(key) >= SMALL_INTEGER)
+    return OddKey(key) if is_odd else key
+
+
+def kind_of(value: object) -> str:
+    """What a value is, for a message."""
+    return f"a {type(value).__name__}"

@@ -11,8 +11,8 @@ from ckpt_tool.formats.byte_ranges import Extent, Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.limits import PICKLE_BYTES
-from ckpt_tool.formats.pickle.calls import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle.machine import Persistent, PickleMachine, refuse_persistent
+from ckpt_tool.formats.pickle.storages import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle.values import Asked, PickleFault, StorageRef
 from ckpt_tool.formats.torch_files.contents import pickled_contents
 from ckpt_tool.formats.torch_files.tensor_layout import Locate, narrow

@@ -15,7 +15,7 @@ from ckpt_tool.formats.byte_ranges import Extent, Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import DIMENSIONS, TAR_RECORDS
-from ckpt_tool.formats.pickle.calls import check_location, make_storage
+from ckpt_tool.formats.pickle.storages import check_location, make_storage
 from ckpt_tool.formats.pickle.values import PickleFault, StorageRef, TensorRef
 from ckpt_tool.formats.torch_files.contents import pickled_contents
 from ckpt_tool.formats.torch_files.legacy_stream import Stream

@@ -14,8 +14,8 @@ from ckpt_tool.formats.byte_ranges import Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES
-from ckpt_tool.formats.pickle.calls import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle.machine import PickleMachine
+from ckpt_tool.formats.pickle.storages import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle.values import Asked, Global, PickleFault, StorageRef
 from ckpt_tool.formats.torch_files.contents import Described, pickled_contents
 

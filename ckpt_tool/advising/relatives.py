@@ -1,0 +1,99 @@
+"""What is left of a source and could be what is fresh in a target: under another name, fused, split, or in another size."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from ckpt_tool.advising.parts import Part
+from ckpt_tool.mapping.heads import is_table, is_vocabulary
+from ckpt_tool.tensors import Shape
+
+Shapes = Mapping[str, Shape]
+LEAST_MATRICES = 3
+"""Matrices of a module whose names and ranks, without their sizes, tell what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """A key, or a module, of the source that is left, and one of the target that it may be; `how` the one may become the other."""
+
+    source: str
+    target: str
+    how: str
+
+
+def relatives(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
+    """What of the source may be what is fresh: each key of the target at most once for a reason.
+
+    >>> [one.how for one in relatives({"tok_emb.weight": (96, 16)}, {"wte.weight": (103, 16)})]
+    ['may be, with other rows,']
+    """
+    yield from _of_equal_sizes(left, fresh)
+    yield from _tables(left, fresh)
+    yield from _kernels(left, fresh)
+
+
+def _of_equal_sizes(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
+    ours, theirs = _sizes(left), _sizes(fresh)
+    for size in ours.keys() & theirs.keys():
+        yield Relative(ours[size], theirs[size], "is left, and may make")
+
+
+def _sizes(shapes: Shapes) -> dict[int, str]:
+    """Numbers of elements, of single tensors and of those together that could be one, with one that has them.
+
+    Together are those that differ in numbers or in one name, and those of one module that are as long in all but the first dimension.
+    """
+    found = {prod(shape): key for key, shape in shapes.items()}
+    groups: dict[object, list[str]] = defaultdict(list)
+    for key, shape in shapes.items():
+        module, _, leaf = key.rpartition(".")
+        groups["beside", module.rpartition(".")[0], leaf, shape[1:]].append(key)
+        groups["numbered", "".join("#" if mark.isdigit() else mark for mark in key), shape].append(key)
+        groups["inside", module, len(shape), shape].append(key)
+    for keys in groups.values():
+        found.setdefault(sum(prod(shapes[key]) for key in keys), keys[0])
+    return found
+
+
+def _tables(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
+    """Tables over words or positions: which rows they have is another question than what they are."""
+    ours = next((key for key, shape in left.items() if _is_table(key, shape)), None)
+    theirs = next((key for key, shape in fresh.items() if _is_table(key, shape)), None)
+    if ours and theirs:
+        yield Relative(ours, theirs, "may be, with other rows,")
+
+
+def _is_table(key: str, shape: Shape) -> bool:
+    return len(shape) > 1 and (is_vocabulary(key) or is_table(key, shape))
+
+
+def _kernels(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
+    """Kernels of as many outputs: for other numbers of input channels, or of another patch size."""
+    by_rows: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for key, shape in left.items():
+        if len(shape) > 2:
+            by_rows[len(shape), shape[0]].append(key)
+    for key, shape in fresh.items():
+        for other in by_rows.get((len(shape), shape[0]), ()) if len(shape) > 2 else ():
+            if left[other][1] == shape[1] or left[other][2:] == shape[2:]:
+                yield Relative(other, key, "may be, in another size,")
+                break
+
+
+def twins(ours: Sequence[Part], theirs: Sequence[Part], left: Shapes, fresh: Shapes) -> Iterator[Relative]:
+    """Modules of both sides that hold the same names, in another width."""
+    known = {structure: part for part in ours if (structure := _structure(part, left))}
+    for part in theirs:
+        other = known.get(_structure(part, fresh))
+        if other is not None:
+            yield Relative(other.path, part.path, "may be, in another width,")
+
+
+def _structure(part: Part, shapes: Shapes) -> frozenset[tuple[tuple[str, int], int]]:
+    """The names below a module with their numbers of dimensions; empty where these are too few to tell anything."""
+    found = Counter((key[len(part.path) :], len(shapes[key])) for key in part.keys if key in shapes)
+    return frozenset(found.items()) if sum(rank > 1 for _, rank in found) >= LEAST_MATRICES else frozenset()

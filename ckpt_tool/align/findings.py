@@ -1,0 +1,48 @@
+"""What an alignment says: pairs with how sure they are, and what nobody could know."""
+
+from dataclasses import dataclass, replace
+
+from ckpt_tool.align.pairs import Pair
+
+Hint = tuple[str, str]
+"""A source key and the target key that it becomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """A pair, how likely it is right (0 to 1), and what speaks for it."""
+
+    pair: Pair
+    confidence: float
+    evidence: str
+
+    def doubted(self, why: str) -> "Aligned":
+        """The same, no longer sure, with what speaks against it."""
+        return replace(self, confidence=min(self.confidence, 0.5), evidence=f"{self.evidence}; {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Keys of equal shape that names and shapes can't tell apart; one pair of `hint`, chosen by a person, settles them."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """`misfits` are source and target keys that have the same place, but other shapes; they are among the unpaired ones."""
+
+    pairs: tuple[Aligned, ...]
+    ambiguous: tuple[Ambiguous, ...]
+    unpaired_source: tuple[str, ...]
+    unpaired_target: tuple[str, ...]
+    misfits: tuple[tuple[str, str], ...] = ()
+
+    def at_least(self, confidence: float) -> tuple[Pair, ...]:
+        return tuple(each.pair for each in self.pairs if each.confidence >= confidence)
+
+    def below(self, confidence: float) -> tuple[Aligned, ...]:
+        return tuple(each for each in self.pairs if each.confidence < confidence)

@@ -1,0 +1,101 @@
+"""What names that are the same say of those that are not: a name that both sides have keeps its place, whatever its shape."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Mapping, Sequence
+
+from ckpt_tool.align.reforms import are_straight
+from ckpt_tool.align.same_names import Heads, Named, SameNames
+from ckpt_tool.align.units import Form, Names, Unit, plain
+from ckpt_tool.align.words import stem_and_number
+from ckpt_tool.tensors import Catalog, Shape
+
+MOST_OF_A_FILE = 0.5
+"""The share of a side's keys that must have the same name behind a head for that to say anything of the others."""
+EQUAL = 0.25
+"""The share that must have the same shape too."""
+
+
+class Places:
+    """Which keys have their place by name though not by shape, and which modules lie outside of what names cover."""
+
+    def __init__(self, source: Catalog, target: Catalog, same: SameNames) -> None:
+        least = min(len(source), len(target))
+        known: dict[Heads, list[tuple[str, str]]] = {}
+        for heads in dict.fromkeys([("", ""), *same.heads]):
+            moved = ((f"{heads[0]}{key.removeprefix(heads[1])}", key) for key in target if key.startswith(heads[1]))
+            cells = [(origin, key) for origin, key in moved if origin in source]
+            equal = sum(source[a].shape == target[b].shape for a, b in cells)
+            if cells and len(cells) >= MOST_OF_A_FILE * least and equal >= EQUAL * least:
+                known[heads] = cells
+        taken = {each.source for each in same.pairs.values()}
+        open_cells = [(a, b) for cells in known.values() for a, b in cells if a not in taken and b not in same.pairs]
+        self.misfits = [(a, b) for a, b in dict.fromkeys(open_cells) if plain(source[a].shape) != plain(target[b].shape)]
+        self.kept = (frozenset(a for a, _ in self.misfits), frozenset(b for _, b in self.misfits))
+        self._are_straight = are_straight(source, target)
+        self._covers = [heads for heads in known if any(heads) and not all(heads)]
+
+    def are_apart(self, ours: Unit, theirs: Unit) -> bool:
+        """Whether one of two modules has a place of its own, would have to be transposed where nothing is, or lies outside.
+
+        Outside is what isn't in the part that is the whole other side.
+        What ends a stage here may begin the next one there.
+        """
+        if self._are_straight and ours.form != theirs.form and _is_turned(dict(ours.form), dict(theirs.form)):
+            return True
+        if not (self.misfits or self._covers) or _is_next(ours.names, theirs.names):
+            return False
+        if any(key in self.kept[0] for key in ours.keys.values()) or any(key in self.kept[1] for key in theirs.keys.values()):
+            return True
+        for heads in self._covers:
+            outer, head = (ours, heads[0]) if heads[0] else (theirs, heads[1])
+            is_outside = not any(key.startswith(head) for key in outer.keys.values())
+            if is_outside and not (set(ours.names) <= set(theirs.names) or set(theirs.names) <= set(ours.names)):
+                return True
+        return False
+
+
+def _is_turned(ours: Mapping[str, Shape], theirs: Mapping[str, Shape]) -> bool:
+    """Whether a matrix of one module would have to be transposed for the other."""
+    shared = [(ours[role], theirs[role]) for role in ours.keys() & theirs.keys()]
+    return any(len(a) == len(b) == 2 and a != b and a == b[::-1] for a, b in shared)
+
+
+def _is_next(ours: Names, theirs: Names) -> bool:
+    """Whether two modules have the same name in neighbours of one sequence."""
+    differing = [pair for pair in zip(ours[:-1], theirs[:-1], strict=False) if pair[0] != pair[1]]
+    if len(ours) != len(theirs) or ours[-1] != theirs[-1] or len(differing) != 1:
+        return False
+    a, b = (stem_and_number(name) for name in differing[0])
+    return a is not None and b is not None and a[0] == b[0] and abs(a[1] - b[1]) == 1
+
+
+def without_shifted(named: Mapping[str, Named], units: tuple[Sequence[Unit], Sequence[Unit]]) -> dict[str, Named]:
+    """The pairs by name but for members of a sequence that may be other ones: `layers.0` to `2` became `in`, `layers.0` and `out`."""
+    taken = {each.source for each in named.values()}
+    ours, theirs = _Sequences(units[0], taken), _Sequences(units[1], named)
+    shifted = {key for key, each in named.items() if ours.may_be_another(each.source) and theirs.may_be_another(key, is_beside=True)}
+    return {key: each for key, each in named.items() if key not in shifted}
+
+
+class _Sequences:
+    """The modules of one side that are not paired yet, by their form and by what they stand in."""
+
+    def __init__(self, units: Sequence[Unit], paired: Container[str]) -> None:
+        self._form = {key: unit.form for unit in units for key in unit.keys.values()}
+        self._in: dict[tuple[str, Form], int] = defaultdict(int)
+        self._beside: dict[tuple[str, Form], int] = defaultdict(int)
+        for unit in units:
+            if not any(key in paired for key in unit.keys.values()):
+                module = next(iter(unit.keys.values())).rpartition(".")[0]
+                above, _, name = module.rpartition(".")
+                (self._in if name.isdigit() else self._beside)[above, unit.form] += 1
+
+    def may_be_another(self, key: str, is_beside: bool = False) -> bool:
+        """Whether an equal module is free in a member's sequence, or beside its sequence."""
+        sequence, _, number = key.rpartition(".")[0].rpartition(".")
+        around = sequence.rpartition(".")[0]
+        if not number.isdigit():
+            return False
+        return bool(self._beside.get((around, self._form[key])) if is_beside else self._in.get((sequence, self._form[key])))

@@ -1,0 +1,103 @@
+"""Both sides opened, and the plan drafted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.drafting import draft_open
+from ckpt_tool.api.how import How
+from ckpt_tool.api.long_names import check_names
+from ckpt_tool.api.rule_files import read_rules
+from ckpt_tool.api.sides import label_of, open_source, open_target, path_of, refuse_rivals, target_of
+from ckpt_tool.errors import InputError, Problem, RuleError, Tally
+from ckpt_tool.formats import Checkpoint, LeftBehind
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.mapping import Plan, RuleSet
+    from ckpt_tool.tensors import Catalog
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with the open checkpoints it is for. `problems` are the reasons why there is none, `tally` how far it would have come."""
+
+    source: Checkpoint
+    target: TensorSource | None
+    rules: RuleSet | None
+    plan: Plan | None
+    problems: tuple[Problem, ...] = ()
+    tally: Tally | None = None
+
+    @property
+    def target_path(self) -> str | None:
+        return self.target.path if self.target else None
+
+    @property
+    def labels(self) -> tuple[str, str | None]:
+        """What the sides are called, with the state dict that was taken where there are several."""
+        target = label_of(self.target) if isinstance(self.target, Checkpoint) else self.target_path
+        return label_of(self.source), target
+
+    @property
+    def target_catalog(self) -> Catalog | None:
+        return self.target.catalog if self.target else None
+
+    @property
+    def left_behind(self) -> tuple[tuple[LeftBehind, ...], tuple[LeftBehind, ...]]:
+        """What of the source's file and of the target's is outside of what is taken."""
+        sides = (side.contents.left_behind if isinstance(side, Checkpoint) else () for side in (self.source, self.target))
+        ours, theirs = sides
+        return ours, theirs
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """What kind of files the two sides are, where they are no whole models."""
+        sides = (side for side in (self.source, self.target) if isinstance(side, Checkpoint) and side.contents.layout)
+        return tuple(f"{side.path}: {side.contents.layout}" for side in sides)
+
+    def checked(self) -> Plan:
+        """The plan. Raises RuleError where there are problems."""
+        if self.plan is None:
+            raise RuleError(self.problems, self.tally)
+        return self.plan
+
+
+@contextmanager
+def planned(
+    source: str | os.PathLike[str] | None, target: str | os.PathLike[str] | None, how: How, in_place: bool = False
+) -> Iterator[Planned]:
+    """Opens both sides and drafts the plan; the checkpoints stay open inside the block.
+
+    `source` and `target` may be left out where a rule file names them. `in_place` restores a source whose renaming in place was
+    stopped before it is opened. Raises InputError for what can't be used, RuleError
+    for rules that can't be understood; what doesn't fit is in `problems`.
+    """
+    rules = read_rules(how)
+    source, target = path_of(source), path_of(target)
+    if rules:
+        source, target = source or rules.source, target or target_of(rules)
+    if source is None:
+        raise InputError("source", "no source is given, and no rule file names one", "ckpt map SOURCE TARGET, or `source:` in the rules")
+    if in_place:
+        from ckpt_tool.engine import restore
+
+        restore(source)
+    with ExitStack() as stack:
+        ours = stack.enter_context(open_source(source, rules.unwrap if rules else ()))
+        theirs = stack.enter_context(open_target(target)) if target else None
+        if target and theirs:
+            check_names(source, ours.catalog)
+            check_names(target, theirs.catalog)
+        try:
+            for side in (ours, theirs):
+                refuse_rivals(side)
+            plan = draft_open(ours, theirs, rules, how)
+        except RuleError as error:
+            yield Planned(ours, theirs, rules, None, error.problems, error.tally)
+        else:
+            yield Planned(ours, theirs, rules, plan)

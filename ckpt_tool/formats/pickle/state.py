@@ -1,0 +1,30 @@
+"""What the opcodes see of the machine that runs them: its stack, its memo, its place in the stream, and the few things it does for them."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from ckpt_tool.formats.pickle.values import Global
+
+
+class Machine(Protocol):
+    """The state of one run over one pickle. `end` is the length of `data`, `pos` the next byte to be read."""
+
+    data: bytes
+    pos: int
+    end: int
+    stack: list[object]
+    marks: list[list[object]]
+    memo: dict[int, object]
+    made: int
+
+    def persistent(self, identity: object, /) -> object: ...
+
+    def find_global(self, module: str, name: str) -> Global: ...
+
+    def call(self, callee: object, args: object) -> object: ...
+
+    def count_copies(self, values: Iterable[object]) -> None: ...
+
+    def need_whole_memo(self) -> None: ...
+
+    def note_call(self, name: str) -> None: ...
