@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from ckpt_tool.api.left_behind import left_behind_list
 from ckpt_tool.api.long_names import check_names
+from ckpt_tool.api.outside import outside_of
 from ckpt_tool.api.sides import label_of
 from ckpt_tool.diff import Diff, Tolerance, compare_all, compare_digests, diff_catalogs
 from ckpt_tool.errors import InputError, RuleError
@@ -65,8 +65,8 @@ def diff_checkpoints(
         check_names(theirs.path, theirs.catalog)
         one, other = chosen(ours.definite(), theirs.definite(), how)
         result = _diff_by_alignment(one, other, how) if how.renames else diff_open(one, other, how)
-        beside = _beside(ours, theirs, how)
-        notes = tuple(_not_compared(ours, theirs)) if beside is None else ()
+        both, notes = outside_of(ours, theirs, bool(how.include or how.exclude))
+        beside = diff_open(*both, how) if both else None
         layouts = tuple(f"{side.path}: {side.contents.layout}" for side in (ours, theirs) if side.contents.layout)
         return replace(result, beside=beside, labels=(label_of(ours), label_of(theirs)), notes=notes, layouts=layouts)
 
@@ -74,23 +74,7 @@ def diff_checkpoints(
 def _diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> Diff:
     from ckpt_tool.api.renames import diff_by_alignment
 
-    return diff_by_alignment(ours, theirs, how.values)
-
-
-def _beside(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> Diff | None:
-    """The difference of what both files hold outside of their state dicts; what one has alone has nothing to be compared with."""
-    one, other = ours.outside(), theirs.outside()
-    if how.include or how.exclude or not (one.catalog and other.catalog):
-        return None
-    return diff_open(one, other, how)
-
-
-def _not_compared(*sides: Checkpoint) -> Iterator[str]:
-    """What a side holds outside of its state dict, where that was compared with nothing."""
-    for side in sides:
-        left = [one for one in side.contents.left_behind if one.tensors]
-        if left:
-            yield f"not compared: what is outside of the state dict of {side.path}: {left_behind_list(left)}"
+    return diff_by_alignment(ours, theirs, how.values, how.tolerance)
 
 
 def diff_open(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> Diff:

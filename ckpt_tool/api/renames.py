@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.align import MIN_CONFIDENCE, Aligned, align, draft_rules
 from ckpt_tool.api.requirements import with_values
-from ckpt_tool.diff import Counterpart, Diff, Values, compare_all, diff_renamed
+from ckpt_tool.diff import Counterpart, Diff, Tolerance, Values, compare_all, diff_renamed
 from ckpt_tool.mapping.write_rules import flow
 from ckpt_tool.ops import ops_argument
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ckpt_tool.tensors import Catalog
 
 
-def diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, values: bool) -> Diff:
+def diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, values: bool, tolerance: Tolerance | None = None) -> Diff:
     """The difference of two checkpoints whose tensors may have other names: found by names and shapes, or by values."""
     if not values:
         pairs = _pairs_by_names(ours.catalog, theirs.catalog)
@@ -28,7 +28,7 @@ def diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, values: bool) -> Dif
     pairs = align_values(with_values(ours), with_values(theirs)).pairs
     found = _by_values(pairs)
     names = {key: other.key for key, other in found.items()}
-    result = diff_renamed(ours.catalog, theirs.catalog, found, lambda keys: _compared(ours, theirs, names, keys))
+    result = diff_renamed(ours.catalog, theirs.catalog, found, lambda keys: _compared(ours, theirs, names, keys, tolerance))
     return _with_regrouped(result, pairs)
 
 
@@ -98,5 +98,7 @@ class _Renamed:
         return self.checkpoint.chunks(self.names.get(key, key), size)
 
 
-def _compared(ours: Checkpoint, theirs: Checkpoint, names: Mapping[str, str], keys: Sequence[str]) -> Iterator[Values | None]:
-    return compare_all(ours, _Renamed(theirs, names), keys)
+def _compared(
+    ours: Checkpoint, theirs: Checkpoint, names: Mapping[str, str], keys: Sequence[str], tolerance: Tolerance | None
+) -> Iterator[Values | None]:
+    return compare_all(ours, _Renamed(theirs, names), keys, tolerance)

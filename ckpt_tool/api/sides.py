@@ -63,10 +63,13 @@ def target_of(rules: RuleSet) -> str | None:
 
 
 def files_read(sides: Iterable[str | None], rules: RuleSet | None = None) -> list[str]:
-    """Every file that a command reads: those of its checkpoints, the configs beside them, and the rule files."""
+    """Every file that a command reads: those of its checkpoints, the configs beside them, rule files, and the code of a factory."""
     found = list(rules.paths) if rules else []
     for side in sides:
-        if side is None or side == STDIN or re.fullmatch(FACTORY, side):
+        if side is None or side == STDIN:
+            continue
+        if re.fullmatch(FACTORY, side) and not os.path.exists(side):
+            found += _code_of(side.partition(":")[0])
             continue
         with open_checkpoint(side) as checkpoint:
             found += [file.path for file in checkpoint.files]
@@ -74,6 +77,13 @@ def files_read(sides: Iterable[str | None], rules: RuleSet | None = None) -> lis
         folder = place if os.path.isdir(place) else os.path.dirname(place)
         found += [os.path.join(folder, name) for name in CONFIG_NAMES]
     return found
+
+
+def _code_of(module: str) -> list[str]:
+    """The files of a module and of the packages that it is in, as they were imported."""
+    parts = module.split(".")
+    modules = (sys.modules.get(".".join(parts[:count])) for count in range(1, len(parts) + 1))
+    return [file for each in modules if (file := getattr(each, "__file__", None))]
 
 
 def label_of(side: Checkpoint) -> str:

@@ -35,8 +35,9 @@ def check(
 
     way = how([rules], settings=settings)
     if invert:
+        turned = api.invert(source, target, way)  # imports a factory, whose code is read too
         inputs = api.files_read([source, target], api.read_rules(way)) if output else []
-        raise typer.Exit(_show_inverse(api.invert(source, target, way), output, force, json, inputs))
+        raise typer.Exit(_show_inverse(turned, output, force, json, inputs))
     result = api.check(rules, source, target, way)
     if json:
         from ckpt_tool.report.jsons import to_json

@@ -75,7 +75,7 @@ def map_(
             say(refusal_text(work, onwards, style, "nothing was written"))
         elif written and not quiet:
             say(plan_text(work.plan, names, style) + "\n")
-            show_result(written_text(written, *work.left_behind))
+            show_result(written_text(written, *work.left_behind, work.layouts))
         raise typer.Exit(YES if written else NO)
 
 

@@ -89,7 +89,7 @@ class Diff:
     @property
     def identical(self) -> bool:
         """Whether all of both sides was compared, and is the same bit for bit, as far as values were compared."""
-        return not (self.changes or self.equal or self.uncompared) and (self.beside is None or self.beside.identical)
+        return not (self.changes or self.equal or self.uncompared or self.notes) and (self.beside is None or self.beside.identical)
 
     @property
     def differs(self) -> bool:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from ckpt_tool.tensors import DType
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy import bool_, float64
     from numpy.typing import NDArray
 
@@ -50,7 +52,7 @@ def _numbers_of_bytes(dtype: DType) -> Numbers:
     return np.array(shown(bytes(range(256)), dtype).double().tolist())
 
 
-def rounded_to(numbers: Numbers, dtype: DType) -> Numbers | None:
+def rounded_to(numbers: NDArray[Any], dtype: DType) -> Numbers | None:
     """What a cast to a floating-point type leaves of numbers, as torch casts; None for other types.
 
     torch casts by way of float32, and rounds to nearest, ties to even (c10/util/BFloat16.h, Half.h).
@@ -62,7 +64,7 @@ def rounded_to(numbers: Numbers, dtype: DType) -> Numbers | None:
     with np.errstate(all="ignore"):
         single = numbers.astype(np.float32)
         if dtype is DType.F64:
-            return numbers
+            return numbers.astype(np.float64)
         if dtype is DType.F32:
             return single.astype(np.float64)
         if dtype is DType.F16:

@@ -98,6 +98,7 @@ def _replace(path: str, stage: str, final: str, own: re.Pattern[str], replace: b
     if not replace and _has_own(final, own):
         raise _taken_meanwhile(path)
     _keep_permissions(stage, final)
+    _keep_permissions_of_files(stage, final, own)
     for name in _others(final, own):
         os.link(os.path.join(final, name), os.path.join(stage, name), follow_symlinks=False)
     sync_folder(stage)
@@ -117,6 +118,18 @@ def _keep_permissions(stage: str, final: str) -> None:
         with suppress(OSError):
             os.chown(stage, status.st_uid, status.st_gid)
         os.chmod(stage, stat.S_IMODE(status.st_mode))  # after the owner, whose change takes some bits away
+
+
+def _keep_permissions_of_files(stage: str, final: str, own: re.Pattern[str]) -> None:
+    """Gives each new file the mode and the owner of the one that it replaces; one of a new name, those of the first that goes."""
+    before = {name: os.stat(os.path.join(final, name)) for name in sorted(os.listdir(final)) if own.fullmatch(name)}
+    for name in os.listdir(stage):
+        status = before.get(name) or next(iter(before.values()), None)
+        if status is not None:
+            path = os.path.join(stage, name)
+            with suppress(OSError):
+                os.chown(path, status.st_uid, status.st_gid)
+            os.chmod(path, stat.S_IMODE(status.st_mode))
 
 
 @contextmanager

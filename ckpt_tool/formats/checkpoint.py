@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.byte_ranges import CHUNK, Deflated, Extent, Placement, read_view, storage_of
-from ckpt_tool.tensors import Catalog, TensorInfo
+from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -83,6 +83,8 @@ class Contents:
     layout: str = ""
     beside: Mapping[str, Placement] = field(default_factory=dict)
     """Where the tensors of `elsewhere` lie."""
+    unreadable_elsewhere: tuple[UnreadableTensor, ...] = ()
+    """What can't be read outside of the state dict, under its full path."""
 
 
 class Checkpoint:
@@ -98,7 +100,8 @@ class Checkpoint:
     def outside(self) -> Checkpoint:
         """The same open file with the tensors that are outside of the state dict, under their full paths."""
         readable = [info for info in self.contents.elsewhere if info.key in self.contents.beside]
-        return Checkpoint(self.path, self.format, Contents(Catalog(readable), self.contents.beside), self.files)
+        catalog = Catalog(readable, unreadable=self.contents.unreadable_elsewhere)
+        return Checkpoint(self.path, self.format, Contents(catalog, self.contents.beside), self.files)
 
     def only(self, keys: Collection[str]) -> Checkpoint:
         """The same open checkpoint with these keys alone."""

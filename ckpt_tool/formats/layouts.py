@@ -15,7 +15,11 @@ from ckpt_tool.tensors import Catalog, DType
 
 _EIGHT_BITS = frozenset(dtype for dtype in DType if dtype.bits == 8 and dtype is not DType.BOOL)
 _FLOATS = frozenset(dtype for dtype in _EIGHT_BITS if dtype.is_floating)
-_SCALES = ("weight_scale_inv", "weight_scale", "scale_weight", "scale_inv")
+_SCALES = (
+    "{}_scale_inv", "{}_scale", "scale_{}", "{}_scales", "q_scale_{}", "qscale_{}", "{}_qscale", "scale_inv", "scale", "scales", "SCB",
+    "{}.scale", "{}._scale", "{}_quantizer._scale",
+)  # fmt: skip
+"""What the scale of a weight is called in its module: by DeepSeek and transformers, ComfyUI, Mistral, bitsandbytes, modelopt and torch."""
 _GATHERED = "the program that wrote it gathers a whole one (torch's get_model_state_dict with full_state_dict=True), or its library does"
 
 
@@ -30,7 +34,7 @@ def layout_of(contents: Contents, path: str) -> str:
 
 def with_layout(contents: Contents, path: str) -> Contents:
     """The same, with the sentence."""
-    sentence = layout_of(contents, path)
+    sentence = layout_of(contents, path) or _numbered_part(path)
     return replace(contents, layout=sentence) if sentence else contents
 
 
@@ -109,6 +113,14 @@ def _tensor_parallel(contents: Contents, names: Names, name: str, path: str) -> 
     return ""
 
 
+def _numbered_part(path: str) -> str:
+    """`model-00001-of-00002.safetensors`, opened by itself."""
+    found = re.fullmatch(r".*?([0-9]{2,6})-of-([0-9]{2,6})\.(?:safetensors|bin|pth|pt)", os.path.basename(path))
+    if not found or int(found[2]) < 2:
+        return ""
+    return f"by its name shard {int(found[1])} of {int(found[2])}, a part of a model; its folder or its index is the whole"
+
+
 def _count_beside(folder: str, pattern: str) -> int:
     try:
         return sum(map(bool, map(re.compile(pattern).fullmatch, os.listdir(folder))))
@@ -173,13 +185,16 @@ def _gptq(catalog: Catalog, names: Names) -> str:
 
 
 def _eight_bit(catalog: Catalog, names: Names) -> str:
-    if not names.has(*_SCALES):
-        return ""
-    small = [info.dtype for info in catalog.values() if info.dtype in _EIGHT_BITS and len(info.shape) > 1]
+    small = [info.dtype for key, info in catalog.items() if info.dtype in _EIGHT_BITS and len(info.shape) > 1 and _has_scale(key, catalog)]
     if not small:
         return ""
     kind = "FP8" if any(dtype in _FLOATS for dtype in small) else "8-bit integers"
     return f"weights in {kind} ({len(small)} of them), each to be multiplied with the scale that lies beside it"
+
+
+def _has_scale(key: str, catalog: Catalog) -> bool:
+    module, dot, leaf = key.rpartition(".")
+    return any(f"{module}{dot}{name.format(leaf)}" in catalog for name in _SCALES)
 
 
 def _torchs(catalog: Catalog, names: Names) -> str:

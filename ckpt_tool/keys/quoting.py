@@ -24,6 +24,11 @@ def quote_word(word: str) -> str:
     return f"\\{escaped}" if re.fullmatch(RANGE, word) else escaped
 
 
+def quote_marks(text: str) -> str:
+    """The text with a backslash before all but letters, digits and spaces, as it stands in a pattern; before a space that comes first."""
+    return re.sub(r"[^\w\s]|\A\s", r"\\\g<0>", text)
+
+
 def can_be_word(text: str) -> bool:
     """Whether a part of a pattern can stand in a choice as it is, `{q,k,v}`, and mean the same."""
     return bool(text) and not _NO_WORD.search(text)

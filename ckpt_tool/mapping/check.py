@@ -15,7 +15,8 @@ from ckpt_tool.mapping.name_tests import check_tests
 from ckpt_tool.mapping.params import bind_params, resolve_params
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.mapping.steps import build_steps
-from ckpt_tool.mapping.unreadable import check_readable
+from ckpt_tool.mapping.stray_words import check_words
+from ckpt_tool.mapping.unreadable import check_readable, keys_of
 from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def check_rules(
     steps, problems = build_steps(bound, claims, source, None)
     problems += check_tests(whole, numbers)
     problems += check_rules_of_use(bound, claims, source)
+    problems += check_words(bound, keys_of(source))
     problems += check_collisions(steps)
     problems += check_unnamed(bound, claims.unnamed, (), source, None)
     problems += check_readable(source, (), (), None, taken=chain(*claims.unreadable))

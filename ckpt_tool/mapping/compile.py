@@ -25,6 +25,7 @@ from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.mapping.scales import check_scales
 from ckpt_tool.mapping.steps import build_steps
+from ckpt_tool.mapping.stray_words import check_words
 from ckpt_tool.mapping.ties import tie_notes
 from ckpt_tool.mapping.unreadable import check_readable, keys_of
 from ckpt_tool.tensors import Catalog
@@ -48,6 +49,7 @@ def compile_plan(
     whole, (bound, numbers) = rules, _bound(rules, source, target, settings or {}, config or {})
     claims = assign_rules(bound, source)
     steps, problems = build_steps(bound, claims, source, target)
+    problems += check_words(bound, keys_of(source), keys_of(target) if target is not None else ())
     problems += check_tests(whole, numbers)
     problems += check_rules_of_use(bound, claims, source)
     problems += check_collisions(steps)

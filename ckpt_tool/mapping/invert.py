@@ -94,7 +94,7 @@ def _inverse(rule: Rule, steps: Sequence[Step], plan: Plan | None) -> Inverse:
     """The inverse of a rule's ops: one that serves any sizes, as far as it leads back from those at hand, else one with these sizes."""
     general = invert_chain(rule.ops)
     if plan is None or not steps:
-        return general
+        return _shared_parts(rule) or general
     found = [_inverse_of(step, plan) for step in steps]
     worst = weakest([inverse for inverse, _ in found])
     sized = {str(ops_argument(inverse.ops)): inverse.ops for inverse, _ in found if inverse.ops or not rule.ops}
@@ -105,6 +105,16 @@ def _inverse(rule: Rule, steps: Sequence[Step], plan: Plan | None) -> Inverse:
     if general.ops:
         return replace(weakest([worst, general]), ops=general.ops)
     return replace(worst, why=worst.why or "the rule's tensors need different inverses; turn round a plan of one of them")
+
+
+def _shared_parts(rule: Rule) -> Inverse | None:
+    """No inverse where ops that join, or that part, are more than the names that tell how many each takes; None elsewhere."""
+    collects = [op.name for op in rule.ops if op.collects]
+    produces = [op.name for op in rule.ops if op.produces]
+    for names, sides in ((collects, rule.sources), (produces, rule.targets)):
+        if len(names) > len(sides[0].only if sides else ()) + (len(sides) > 1) and len(names) > 1:
+            return Inverse((), "lossy", f"`{names[0]}` and `{names[1]}` share the names of the parts, which don't tell how many each takes")
+    return None
 
 
 def _inverse_of(step: Step, plan: Plan) -> tuple[Inverse, bool]:

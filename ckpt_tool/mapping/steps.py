@@ -97,7 +97,7 @@ def _add_renames(building: _Building, rule: Rule, claims: Sequence[Claim]) -> No
             if ops:
                 info, words = building.source[claim.key], words_of(rule.sources[0], claim.binding)
                 ops = with_words(ops, [words], [words | words_of(rule.targets[0], claim.binding)])
-                infer_chain(ops, [Form(info.dtype, info.shape)])
+                _check_count(len(infer_chain(ops, [Form(info.dtype, info.shape)])), 1)
         except OpError as error:
             building.problems.append(_op_problem(rule, error, [claim.key]))
         except ValueError as error:
@@ -195,14 +195,19 @@ def _add_group(building: _Building, rule: Rule, members: tuple[Claim, ...], size
             ops = with_target_sizes(ops, forms, _outputs(rule, domains, binding), building.target)
         results = infer_chain(ops, forms)
         outputs = _outputs(rule, [_completed(each, len(results), len(rule.targets)) for each in domains], binding)
-        if len(outputs) != len(results):
-            raise OpError(f"the ops give {counted(len(results), 'tensor')} for {counted(len(outputs), 'key')}")
+        _check_count(len(results), len(outputs))
     except OpError as error:
         building.problems.append(_op_problem(rule, error, inputs))
     except ValueError as error:
         building.problems.append(Problem("bad-number", f"{error} for `{inputs[0]}`", rule.targets[0].where))
     else:
         building.steps.append(Step(inputs, outputs, ops, Origin("rule", rule)))
+
+
+def _check_count(results: int, keys: int) -> None:
+    """Raises OpError where the ops give more tensors than there are names for them, or fewer, or none."""
+    if results != keys or not results:
+        raise OpError(f"the ops give {counted(results, 'tensor')} for {counted(keys, 'key')}")
 
 
 def _target_domains(side: Side) -> dict[str, range | None]:

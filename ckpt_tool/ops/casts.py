@@ -85,7 +85,10 @@ def _losses(given: DType, wanted: DType) -> list[str]:
     if given.is_complex or wanted.is_complex:
         if given.is_complex and not wanted.is_complex:
             return ["drops the imaginary part"]
-        return _losses(PARTS.get(given, given), PARTS[wanted]) if PARTS.get(given, given) is not PARTS[wanted] else []
+        part = PARTS.get(given, given)
+        if part is PARTS[wanted]:
+            return [] if part in KEEP_NANS_AS_PARTS else [OTHER_NANS]
+        return _losses(part, PARTS[wanted])
     if given in FLOATS and wanted in FLOATS:
         return _of_floats(FLOATS[given], FLOATS[wanted]) or _of_nans(given, wanted)
     if wanted in FLOATS:
@@ -97,6 +100,9 @@ def _losses(given: DType, wanted: DType) -> list[str]:
 
 PARTS = {DType.C32: DType.F16, DType.C64: DType.F32, DType.C128: DType.F64}
 """What complex numbers consist of."""
+KEEP_NANS_AS_PARTS = (DType.F32, DType.F64)
+"""Types whose NaNs stay as they are as parts of complex numbers, there and back; torch converts F16 to C32 by way of F32."""
+OTHER_NANS = "keeps every number, but may give a NaN other bits"
 
 
 def _of_floats(ours: FloatFormat, theirs: FloatFormat) -> list[str]:
@@ -119,7 +125,7 @@ def _of_floats(ours: FloatFormat, theirs: FloatFormat) -> list[str]:
 def _of_nans(given: DType, wanted: DType) -> list[str]:
     """What becomes of NaNs where every number survives: which of several comes out is not the same on every machine."""
     is_kept = FLOATS[given].nans == 1 or (given, wanted) in KEEP_NANS
-    return [] if is_kept else ["keeps every number, but may give a NaN other bits"]
+    return [] if is_kept else [OTHER_NANS]
 
 
 def _of_integers(given: DType, theirs: FloatFormat) -> list[str]:
@@ -167,8 +173,10 @@ class Cast(Op):
         if len(given) > 1:
             return Inverse((), "lossy", "the tensors have different dtypes")
         dtype = given.pop()
-        if dtype in FLOATS and self.dtype in FLOATS and not _of_floats(FLOATS[dtype], FLOATS[self.dtype]):
-            is_exact = dtype is self.dtype or FLOATS[dtype].nans == 1
+        part, wanted = PARTS.get(dtype, dtype), PARTS.get(self.dtype, self.dtype)
+        drops = dtype.is_complex and not self.dtype.is_complex
+        if part in FLOATS and wanted in FLOATS and not drops and not _of_floats(FLOATS[part], FLOATS[wanted]):
+            is_exact = dtype is self.dtype or FLOATS[part].nans == 1 or (part is wanted and part in KEEP_NANS_AS_PARTS)
             return Inverse((Cast(dtype),), *(("exact", "") if is_exact else ("exact with a check", NO_NANS)))
         loss = losses(dtype, self.dtype)
         return Inverse((Cast(dtype),), "numeric" if loss else "exact", loss or "")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, get_args
 
 from ckpt_tool.ops.casts import Cast
 from ckpt_tool.ops.cuts import Index, Pad, Repeat, Slice
+from ckpt_tool.ops.fit import FITS
 from ckpt_tool.ops.joins import Concat, Copy, Same, Split, Stack, Unstack
 from ckpt_tool.ops.numbers import Affine, Init, Mean, Sum, Unary, WeightNorm
 from ckpt_tool.ops.op import Form, Inverse, Labels, Op, OpError, Verdict
@@ -119,6 +120,8 @@ def parse_ops(argument: object) -> tuple[Op, ...]:
 
 def _class(name: str) -> type[Op]:
     if name not in OPS:
+        if name in FITS:
+            raise OpError(f"`{name}` is no op but a fit, which stands under `fit:`, as in `fit: [{{\"PATTERN OF THE TARGET\": {name}}}]`")
         raise OpError(f"`{name}` is no op; there are {', '.join(OPS)}")
     return OPS[name]
 

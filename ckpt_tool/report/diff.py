@@ -17,6 +17,7 @@ def diff_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN, hints: S
     sections = [_header(diff, names, style), *_sections(diff, names, style), _uncompared(diff, names, style)]
     if diff.beside is not None:
         sections += _sections(diff.beside, names, style, "beside the state dict, ")
+        sections += [f"beside the state dict, {odd}" if (odd := _uncompared(diff.beside, names, style)) else ""]
     sections += ["\n".join([*(f"note: {safe(note)}" for note in (*diff.layouts, *diff.notes)), *(f"hint: {safe(hint)}" for hint in hints)])]
     return "\n\n".join([section for section in sections if section] + [_closing(diff)])
 
@@ -44,19 +45,26 @@ def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str
     titles = {"value": "values", "only_a": f"only in {safe(names[0])}", "only_b": f"only in {safe(names[1])}"}
     groups = [(pattern, [entries[key] for key in keys]) for pattern, keys in _folded(entries, diff, style)]
     if kind in ("value", "dtype") and diff.compared_values:
-        return _value_section(titles.get(kind, kind), sign, colour, worst_first(groups), names, style)
+        keys = _all_keys(diff) if style.is_folded else None
+        return _value_section(titles.get(kind, kind), (sign, colour), worst_first(groups), names, style, keys)
     rows = [_row(sign, pattern, group) for pattern, group in groups]
     return "\n".join([titles.get(kind, kind), *(style.paint(line, colour) for line in columns(rows, "lrl"))])
 
 
 def _value_section(
-    title: str, sign: str, colour: str, groups: Sequence[tuple[str, list[Entry]]], names: tuple[str, str], style: Style
+    title: str,
+    sign_and_colour: tuple[str, str],
+    groups: Sequence[tuple[str, list[Entry]]],
+    names: tuple[str, str],
+    style: Style,
+    keys: Sequence[str] | None,
 ) -> str:
-    """Groups whose values were measured: of each the worst tensor, with its name."""
+    """Groups whose values were measured: of each the worst tensor, with its name. `keys` are all at hand, where they are to be folded."""
+    sign, colour = sign_and_colour
     rows = [[title, "", *TITLES]]
     rows += [[f"  {sign} {safe(pattern)}", _count(group), *value_cells(group), safe(remark_on(group))] for pattern, group in groups]
     lines = columns(rows, "lrrrrl")
-    odd = oddities([entry for _, group in groups for entry in group], names)
+    odd = oddities([entry for _, group in groups for entry in group], names, keys)
     return "\n".join([lines[0], *(style.paint(line, colour) for line in lines[1:]), *(f"  {safe(line)}" for line in odd)])
 
 
@@ -64,9 +72,12 @@ def _folded(entries: dict[str, Entry], diff: Diff, style: Style) -> list[tuple[s
     """Patterns with their keys; without folding, or for one key, the key as it is."""
     if not style.is_folded:
         return [(key, (key,)) for key in entries]
-    others = [key for catalog in (diff.a, diff.b) for key in (*catalog, *catalog.unreadable)]
-    folds = fold({key: _label(entry) for key, entry in entries.items()}, others)
+    folds = fold({key: _label(entry) for key, entry in entries.items()}, _all_keys(diff))
     return [(one.keys[0] if len(one.keys) == 1 else one.pattern, one.keys) for one in folds]
+
+
+def _all_keys(diff: Diff) -> list[str]:
+    return [key for catalog in (diff.a, diff.b) for key in (*catalog, *catalog.unreadable)]
 
 
 def _label(entry: Entry) -> object:
@@ -74,7 +85,7 @@ def _label(entry: Entry) -> object:
     if entry.kind == "shape":
         return (entry.a and entry.a.shape, entry.b and entry.b.shape)
     if entry.kind == "dtype":
-        return (entry.a and entry.a.dtype, entry.b and entry.b.dtype, entry.values is not None and entry.values.is_cast)
+        return (entry.a and entry.a.dtype, entry.b and entry.b.dtype, entry.values.casts if entry.values else None)
     return None
 
 
@@ -103,8 +114,7 @@ def _uncompared(diff: Diff, names: tuple[str, str], style: Style) -> str:
     if not diff.uncompared:
         return ""
     known = {one.key: one for one in diff.uncompared}
-    others = [key for catalog in (diff.a, diff.b) for key in (*catalog, *catalog.unreadable)]
-    folds = fold({key: (one.a, one.b) for key, one in known.items()}, others)
+    folds = fold({key: (one.a, one.b) for key, one in known.items()}, _all_keys(diff))
     rows = []
     for one in folds:
         name = one.pattern if len(one.keys) > 1 else one.keys[0]
@@ -129,16 +139,21 @@ def _closing(diff: Diff) -> str:
     if diff.changes and not diff.differs:
         return f"{text}: within the tolerance"
     if diff.beside is not None:
-        what = f"{len(diff.beside.changes):,} differ" if diff.beside.changes else f"{diff.beside.counts['same']:,} the same"
-        text += f"; {what} beside the state dict"
+        text += f"; {_counts_beside(diff.beside)} beside the state dict"
     return text if diff.differs or not diff.is_whole else f"{text}: {_verdict(diff)}"
+
+
+def _counts_beside(beside: Diff) -> str:
+    differ, odd, same = len(beside.changes), len(beside.uncompared), beside.counts["same"]
+    told = [f"{differ:,} differ"] if differ else [f"{same:,} the same"] if same or not odd else []
+    return ", ".join([*told, *([f"{odd:,} not compared"] if odd else [])])
 
 
 def _verdict(diff: Diff) -> str:
     if not diff.compared_values:
         return "the same keys, shapes and dtypes" + ("" if diff.a else "; there is no state dict, and values were not compared")
     if not diff.equal:
-        return "identical"
+        return "the same weights, bit for bit" if diff.notes else "identical"
     some = ", ".join(safe(key) for key in diff.equal[:3]) + (" …" if len(diff.equal) > 3 else "")
     return f"equal, but not bit for bit: {plural(len(diff.equal), 'tensor')} with 0 for -0 or NaNs of other bits ({some})"
 
@@ -152,6 +167,7 @@ def diff_json(diff: Diff, names: tuple[str, str], verbose: bool = False) -> dict
         "uncompared": [{"key": one.key, "a": one.a, "b": one.b} for one in diff.uncompared],
     }  # fmt: skip
     found |= {"beside": diff_json(diff.beside, names, verbose)} if diff.beside is not None else {}
+    found |= {"notes": list(diff.notes)} if diff.notes else {}
     return found | ({"regrouped": list(diff.regrouped)} if diff.regrouped else {})
 
 

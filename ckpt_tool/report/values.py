@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from math import isnan
 
 from ckpt_tool.diff import Entry, Values
+from ckpt_tool.keys import fold
+from ckpt_tool.keys.fold import Fold
 from ckpt_tool.report.style import plural
 
 TITLES = ("max |Δ|", "cosine", "changed", "")
@@ -49,24 +51,28 @@ def remark_on(entries: Sequence[Entry]) -> str:
     if first.kind == "dtype" and first.a and first.b:
         parts.append(f"{first.a.dtype.value} → {first.b.dtype.value}")
         if first.values and first.values.is_cast:
-            narrow = min(first.a.dtype, first.b.dtype, key=lambda dtype: dtype.bits)
-            return f"{parts[0]}, equal after a cast to {narrow.value}"
+            found = [dtype for dtype, is_cast in zip((first.a.dtype, first.b.dtype), first.values.casts, strict=True) if is_cast]
+            # Numbers that both types hold: the one that has less room, in whatever order the sides stand.
+            return f"{parts[0]}, equal after a cast to {min(found, key=lambda dtype: (dtype.bits, dtype.value)).value}"
     if len(entries) > 1 and any(entry.values and entry.values.elements for entry in entries):
         parts.append(f"worst: {_worst(entries).key}")
     return ", ".join(parts)
 
 
-def oddities(entries: Sequence[Entry], names: tuple[str, str]) -> list[str]:
-    """A line for each tensor with numbers that are not finite."""
-    lines = [line for entry in entries if entry.values for line in _odd_lines(entry.key, entry.values, names)]
-    more = len(lines) - MOST_ODD
-    return [*lines[:MOST_ODD], f"and {more} more tensors with NaN or Inf"] if more > 0 else lines
+def oddities(entries: Sequence[Entry], names: tuple[str, str], others: Sequence[str] | None) -> list[str]:
+    """What is not finite: a line for each pattern of tensors that have as much of it, or of each tensor. `others` are all keys at hand."""
+    told = {entry.key: text for entry in entries if entry.values and (text := _odd_text(entry.values, names))}
+    folds = [Fold(key, (key,)) for key in told] if others is None or not told else fold(told, others)
+    lines = [f"{one.pattern} ({len(one.keys)}): {told[one.keys[0]]} each" if len(one.keys) > 1 else
+             f"{one.keys[0]}: {told[one.keys[0]]}" for one in folds]  # fmt: skip
+    more = sum(len(one.keys) for one in folds[MOST_ODD:])
+    return [*lines[:MOST_ODD], f"and {more} more tensors with NaN or Inf"] if more else lines
 
 
-def _odd_lines(key: str, values: Values, names: tuple[str, str]) -> list[str]:
+def _odd_text(values: Values, names: tuple[str, str]) -> str:
     sides = []
     for name, nans, infs in zip(names, values.nans, values.infs, strict=True):
         if nans or infs:
             counts = [f"{count:,} {word}" for count, word in ((nans, "NaN"), (infs, "Inf")) if count]
             sides.append(f"{' and '.join(counts)} in {name}")
-    return [f"{key}: {', '.join(sides)} of {plural(values.elements, 'number')}"] if sides else []
+    return f"{', '.join(sides)} of {plural(values.elements, 'number')}" if sides else ""

@@ -1,21 +1,24 @@
 """What was written, as people and machines read it."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from ckpt_tool.engine import Written
 from ckpt_tool.formats import LeftBehind
+from ckpt_tool.keys import fold
 from ckpt_tool.report.left_behind import left_behind_note
 from ckpt_tool.report.style import plural, safe, size_text
 
 MOST_NAMES = 6
 
 
-def written_text(written: Written, left_behind: Sequence[LeftBehind], of_target: Sequence[LeftBehind] = ()) -> str:
-    """What a file has not room for, what of the source and of the target stays behind, then the closing line."""
-    lines = []
+def written_text(
+    written: Written, left_behind: Sequence[LeftBehind], of_target: Sequence[LeftBehind] = (), layouts: Sequence[str] = ()
+) -> str:
+    """What kind of files were read, where that is said; what the output has no room for; what stays behind; then the closing line."""
+    lines = [f"note: {safe(layout)}" for layout in layouts]
     if written.ties and written.format == "safetensors":
-        names = ", ".join(f"{safe(key)} = {safe(other)}" for key, other in written.ties[:MOST_NAMES])
-        lines.append(f"note: safetensors has no shared tensors; these are written twice: {names}" + _more(written.ties))
+        lines.append(f"note: safetensors has no shared tensors; these are written twice: {_tied(dict(written.ties))}")
     lines += [note for note in (left_behind_note(left_behind), left_behind_note(of_target, " of the target")) if note]
     lines += [f"{digest}  {safe(name)}" for name, digest in written.sha256.items()]
     files = f" in {plural(len(written.shards), 'file')}" if written.shards else ""
@@ -24,8 +27,20 @@ def written_text(written: Written, left_behind: Sequence[LeftBehind], of_target:
     return "\n".join([*lines, f"wrote {safe(written.path)}: {plural(written.tensors, 'tensor')}, {size_text(written.nbytes)}{files}"])
 
 
-def _more(names: Sequence[object]) -> str:
-    return f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+def _tied(ties: Mapping[str, str]) -> str:
+    """Keys with the one that they share a tensor with, a pattern for those of one form."""
+    folds = fold({key: _form(key) + _form(other) for key, other in ties.items()}, list({*ties, *ties.values()}))
+    texts = []
+    for one in folds[:MOST_NAMES]:
+        others = fold(dict.fromkeys(ties[key] for key in one.keys), list(ties))
+        right = safe(others[0].pattern) if len(others) == 1 else f"{safe(ties[one.keys[0]])} and others"
+        texts.append(f"{safe(one.pattern)} = {right}" + (f" ({len(one.keys)})" if len(one.keys) > 1 else ""))
+    more = sum(len(one.keys) for one in folds[MOST_NAMES:])
+    return ", ".join(texts) + (f" and {more} more" if more else "")
+
+
+def _form(key: str) -> str:
+    return re.sub("[0-9]+", "0", key)
 
 
 def written_json(written: Written | None) -> dict[str, object] | None:

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 import torch
-from running import ckpt
+from running import ckpt, ckpt_process
 from safetensors.torch import save_file
 
 from ckpt_tool.engine.atomic import atomic_output
@@ -105,3 +105,36 @@ def test_the_temporary_file_is_never_more_public_than_the_output(tmp_path):
         assert stat.S_IMODE(os.fstat(fd).st_mode) == 0o600
         os.pwrite(fd, b"abc", 0)
     assert mode_of(tmp_path / "out") == 0o600
+
+
+def test_files_of_a_replaced_folder_keep_modes_and_owners(tmp_path):
+    save_file({"a": torch.ones(4), "b": torch.ones(4)}, tmp_path / "s.safetensors")
+    (tmp_path / "s.safetensors").chmod(0o600)
+    line = ("map", "s.safetensors", "-e", "** -> **", "-o", "out", "-q", "--max-shard-size")
+    assert ckpt(*line, "1GB", cwd=tmp_path).status == 0
+    for path in (tmp_path / "out").iterdir():
+        path.chmod(0o640 if path.suffix == ".json" else 0o604)
+        if os.getuid() == 0:
+            os.chown(path, 1000, 1000)
+    assert ckpt(*line, "16B", "--force", cwd=tmp_path).status == 0
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}
+    assert found == {"model-00001-of-00002.safetensors": 0o604, "model-00002-of-00002.safetensors": 0o604, "model.safetensors.index.json": 0o640}
+    assert os.getuid() or {path.stat().st_uid for path in (tmp_path / "out").iterdir()} == {1000}
+
+
+@pytest.mark.parametrize("line", ["map lin.pth some_factory:make -o link.pth", "suggest lin.pth some_factory:make -o link.pth", "suggest lin.pth some_factory:make -o some_factory.py"])
+def test_the_code_of_a_factory_is_an_input(tmp_path, line):
+    code = "import torch\n\n\ndef make():\n    return torch.nn.Linear(2, 2)\n"
+    (tmp_path / "some_factory.py").write_text(code)
+    os.symlink("some_factory.py", tmp_path / "link.pth")
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "lin.pth")
+    ran = ckpt_process(*line.split(), "--force", cwd=tmp_path)
+    assert (ran.status, "is one of the inputs" in ran.err) == (2, True)
+    assert (tmp_path / "some_factory.py").read_text() == code
+
+
+def test_tensors_that_are_written_twice_take_one_line_a_pattern(tmp_path):
+    weights = [torch.ones(2) * i for i in range(12)]
+    torch.save({**{f"l.{i}.w": w for i, w in enumerate(weights)}, **{f"m.{i}.w": w for i, w in enumerate(weights)}}, tmp_path / "a.pth")
+    ran = ckpt("map", "a.pth", "-e", "** -> **", "-o", "b.safetensors", cwd=tmp_path)
+    assert "note: safetensors has no shared tensors; these are written twice: m.** = l.** (12)\n" in ran.out + ran.err

@@ -90,7 +90,7 @@ def test_what_a_shard_holds_besides_is_carried_along(tmp_path: Path) -> None:
     value = {"model": {"v": W, "s": torch.eye(2).to_sparse()}, "ema": {"v": W}, "optimizer": {"state": {0: {"m": W}}, "param_groups": []}}
     with open_checkpoint(sharded(tmp_path, value, "v")) as checkpoint:
         assert [(one.path, one.kind, one.tensors) for one in checkpoint.contents.left_behind] == [
-            ("two.bin#ema", "averaged weights", 1), ("two.bin#optimizer", "optimizer", 1),
+            ("two.bin", "tensors", 1), ("two.bin#ema", "averaged weights", 1), ("two.bin#optimizer", "optimizer", 1),
         ]  # fmt: skip
         assert [info.key for info in checkpoint.contents.elsewhere] == ["two.bin#ema.v", "two.bin#optimizer.state.0.m"]
         assert not checkpoint.catalog.unreadable

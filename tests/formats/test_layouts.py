@@ -147,3 +147,33 @@ def test_an_adapter_is_told_by_its_config(tmp_path: Path) -> None:
     assert not layout(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
     assert "a PEFT adapter" in layout(tmp_path)
+
+
+@pytest.mark.parametrize("scale", ["q.qscale_weight", "q.weight_scale_inv", "q.weight_scale", "q.scale_weight", "q.scale", "q.weight_quantizer._scale"])
+def test_eight_bits_with_a_scale_of_any_library(tmp_path: Path, scale: str) -> None:
+    save_file({"q.weight": torch.ones(4, 4).to(torch.float8_e4m3fn), scale: torch.ones(1)}, tmp_path / "a.safetensors")
+    assert layout(tmp_path / "a.safetensors").startswith("weights in FP8 (1 of them)")
+
+
+def test_eight_bits_beside_the_scale_of_another_module(tmp_path: Path) -> None:
+    save_file({"q.weight": torch.ones(4, 4, dtype=torch.uint8), "bn.scale": torch.ones(1)}, tmp_path / "a.safetensors")
+    assert layout(tmp_path / "a.safetensors") == ""
+
+
+def test_a_numbered_shard_by_itself_is_called_one(tmp_path: Path) -> None:
+    for name, sentence in (
+        ("model-00001-of-00002.safetensors", "by its name shard 1 of 2, a part of a model; its folder or its index is the whole"),
+        ("model-00001-of-00001.safetensors", ""),
+    ):
+        save_file({"w": T}, tmp_path / name)
+        assert layout(tmp_path / name) == sentence
+
+
+def test_a_whole_file_beside_shards_that_are_all_there_is_not_taken_silently(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "model-00001-of-00002.safetensors"):
+        save_file({name: T}, tmp_path / name)
+    assert layout(tmp_path) == ""
+    save_file({"w": T}, tmp_path / "model-00002-of-00002.safetensors")
+    fact = "is a folder with 2 checkpoints: model.safetensors, and the 2 shards from model-00001-of-00002.safetensors on; name model"
+    with pytest.raises(InputError, match=fact):
+        layout(tmp_path)

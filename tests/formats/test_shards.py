@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from running import ckpt
 from safetensors.torch import save_file
 
 from ckpt_tool.errors import FormatError, InputError
@@ -37,13 +38,13 @@ def test_shards_without_an_index_are_read_together(tmp_path: Path, name: str, st
 def test_a_number_that_is_missing_is_named(tmp_path: Path) -> None:
     numbered(tmp_path)
     (tmp_path / "model-00001-of-00002.safetensors").unlink()
-    with pytest.raises(FormatError, match=r"has 1 of 2 numbered shards; 1 are missing: model-00001-of-00002\.safetensors; download them"):
+    with pytest.raises(FormatError, match=r"has 1 of 2 numbered shards; 1 is missing: model-00001-of-00002\.safetensors; download them"):
         open_checkpoint(tmp_path)
 
 
 def test_a_name_that_declares_millions_of_shards_costs_nothing(tmp_path: Path) -> None:
     save_file({"a": A}, tmp_path / "m-000001-of-999999.safetensors")
-    with pytest.raises(FormatError, match="has 1 of 999999 numbered shards; 999998 are missing"):
+    with pytest.raises(FormatError, match="has 1 of 999,999 numbered shards; 999,998 are missing"):
         open_checkpoint(tmp_path)
 
 
@@ -69,9 +70,11 @@ def index(folder: Path, places: dict[str, str]) -> Path:
 
 
 STALE = {
+    "that leaves out a shard": {"a": "model-00001-of-00002.safetensors"},
+    "that leaves out a tensor": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"},
     "of another number": {"a": "model-00001-of-00003.safetensors", "b": "model-00003-of-00003.safetensors"},
     "with another order": {"a": "model-00002-of-00002.safetensors", "b": "model-00001-of-00002.safetensors"},
-    "with another name": {"a": "model-00001-of-00002.safetensors", "c": "model-00002-of-00002.safetensors"},
+    "with another name": {"a": "model-00001-of-00002.safetensors", "d": "model-00002-of-00002.safetensors"},
 }
 
 
@@ -79,12 +82,39 @@ STALE = {
 @pytest.mark.parametrize("by_folder", [True, False])
 def test_an_index_that_is_out_of_date_is_told_and_left_aside(tmp_path: Path, name: str, by_folder: bool) -> None:
     numbered(tmp_path)
+    save_file({"b": B, "c": A}, tmp_path / "model-00002-of-00002.safetensors")
     path = index(tmp_path, STALE[name])
-    assert_agrees(tmp_path if by_folder else path, {"a": A, "b": B})
+    assert_agrees(tmp_path if by_folder else path, {"a": A, "b": B, "c": A})
     with open_checkpoint(path) as checkpoint:
-        notes = [extra.text for extra in checkpoint.extras if extra.kind == "note"]
-        assert notes[0].startswith("its index is out of date (")
-        assert notes[0].endswith("); the 2 numbered shards beside it were read without it")
+        assert checkpoint.contents.layout.startswith("its index is out of date (")
+        assert checkpoint.contents.layout.endswith("); the 2 numbered shards beside it were read without it")
+
+
+def test_an_index_that_leaves_out_shards_of_a_set_that_is_not_all_there_is_refused(tmp_path: Path) -> None:
+    numbered(tmp_path)
+    path = index(tmp_path, {"a": "model-00001-of-00003.safetensors"})
+    for number in (1, 2):
+        (tmp_path / f"model-0000{number}-of-00002.safetensors").rename(tmp_path / f"model-0000{number}-of-00003.safetensors")
+    with pytest.raises(FormatError, match=r"doesn't name model-00002-of-00003.safetensors, beside those that it names"):
+        open_checkpoint(path)
+
+
+def test_shards_of_another_set_are_none_of_an_index(tmp_path: Path) -> None:
+    numbered(tmp_path)
+    save_file({"x": A}, tmp_path / "other-00001-of-00001.safetensors")
+    path = index(tmp_path, {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"})
+    assert_agrees(path, {"a": A, "b": B})
+    assert_agrees(index(tmp_path, {"a": "model-00001-of-00002.safetensors"}), {"a": A, "b": B})
+
+
+def test_what_an_index_leaves_out_is_said_by_map_and_diff(tmp_path: Path) -> None:
+    numbered(tmp_path)
+    index(tmp_path, {"a": "model-00001-of-00002.safetensors"})
+    out = tmp_path / "out.safetensors"
+    ran = ckpt("map", tmp_path, "-e", "** -> **", "-o", out)
+    assert "its index is out of date (doesn't name model-00002-of-00002.safetensors" in ran.err + ran.out
+    assert_agrees(out, {"a": A, "b": B})
+    assert "note: " + str(tmp_path) + ": its index is out of date" in ckpt("diff", tmp_path, out).out
 
 
 def test_an_index_whose_own_shard_is_missing_is_an_error(tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def test_descriptions_that_would_fill_the_memory_are_refused(tmp_path: Path) -> 
 def test_a_key_that_the_index_does_not_list_is_told_and_not_taken(tmp_path: Path) -> None:
     index_text(tmp_path / "model", '{"weight_map":{"w":"a.safetensors","v":"b.safetensors"}}')
     ran = ckpt("show", tmp_path / "model", "--json")
-    assert [entry["key"] for entry in json.loads(ran.out)["entries"]] == ["w", "v"]
+    entries = json.loads(ran.out)["entries"]
+    assert [(entry["key"], entry.get("elsewhere", False)) for entry in entries] == [("w", False), ("v", False), ("b.safetensors#more", True)]
     assert "which the index does not list" in ran.out
 
 

@@ -320,3 +320,10 @@ def test_a_pattern_that_is_written_out_is_the_same_pattern(parts):
         return
     again = parse(write(pattern))
     assert (again.tokens, again.bounds) == (pattern.tokens, pattern.bounds)
+
+
+@pytest.mark.parametrize("ops", ["[{unstack: 0}, {split: {dim: 0, sizes: [2, 2]}}]", "[{unstack: 0}, {unstack: 0}]"])
+def test_parts_of_two_ops_under_one_name_are_not_turned_round_by_the_rules_alone(tmp_path, ops):
+    turned = invert_rules(rules(tmp_path, f"rules:\n  - 'w -> k.{{i}}': {ops}\n"))
+    assert turned.yaml is None
+    assert turned.rules[0].why.endswith("share the names of the parts, which don't tell how many each takes")

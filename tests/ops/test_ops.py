@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ckpt_tool.ops import OPS, Form, OpError, infer_chain, invert_chain, ops_argument, parse_ops, run_chain
 from ckpt_tool.ops.casts import FLOATS, losses
+from ckpt_tool.ops.fit import FITS
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import DTYPES, TORCH_NAMES, to_bytes
 
@@ -249,6 +250,25 @@ def test_casts_of_integers_that_are_said_to_lose_nothing_lose_nothing(ours, thei
         assert same(values.to(theirs).to(ours), values)
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf", "ignore:Casting complex")
+@pytest.mark.parametrize("ours", FLOAT_TYPES, ids=str)
+@pytest.mark.parametrize("theirs", [torch.complex32, torch.complex64, torch.complex128], ids=str)
+def test_casts_to_complex_numbers_that_are_called_exact_give_back_every_bit(ours, theirs):
+    values = every_value(ours)
+    inverse = invert_chain(parse_ops({"cast": str(theirs).removeprefix("torch.")}), [form(values)])
+    (back,) = run_chain(inverse.ops, [values.to(theirs)])
+    if inverse.verdict == "exact":
+        assert same(back, values)
+    elif inverse.verdict == "exact with a check":
+        assert not changed(values, back).any()
+
+
+def test_a_fit_in_the_place_of_an_op_is_named_with_its_place():
+    for name in FITS:
+        with pytest.raises(OpError, match=f"`{name}` is no op but a fit, which stands under `fit:`, as in"):
+            parse_ops({name: {}})
+
+
 @pytest.mark.parametrize("dtype", FLOAT_TYPES, ids=str)
 def test_negated_twice_is_what_it_was_as_far_as_is_said(dtype):
     values = every_value(dtype)
@@ -279,6 +299,7 @@ LOSSES = [
     (DType.C128, DType.C64, "C128 to C64 keeps 24 of 53 significand bits and overflows above 3.40282e+38"),
     (DType.C64, DType.F32, "C64 to F32 drops the imaginary part"),
     (DType.F32, DType.C64, None),
+    (DType.F16, DType.C32, "F16 to C32 keeps every number, but may give a NaN other bits"),
     (DType.F16, DType.BF16, "F16 to BF16 keeps 8 of 11 significand bits"),
     (DType.U8, DType.I64, None),
     (DType.I64, DType.I32, "I64 to I32 can't hold every value"),

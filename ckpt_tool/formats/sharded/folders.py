@@ -47,11 +47,20 @@ def find_checkpoint(folder: str) -> str | Numbered:
     indexes += sorted(name for name in names - set(indexes) if name.endswith(SUFFIXES[:2]))
     found = indexes or [f"{stem}{suffix}" for suffix in SUFFIXES[2:] for stem in STEMS if f"{stem}{suffix}" in names]
     if len(found) == 1:
+        _refuse_shards_beside(folder, found[0], names)
         return os.path.join(folder, found[0])
     if found:
         raise InputError(folder, f"is a folder with {len(found)} checkpoints: {', '.join(found[:20])}", "name one of them")
     _refuse_parts(folder, names)
     return _numbered(folder, names)
+
+
+def _refuse_shards_beside(folder: str, found: str, names: set[str]) -> None:
+    """Raises InputError for numbered shards that are all there beside a whole file: two checkpoints, and neither is meant more."""
+    sets = [] if found.endswith(SUFFIXES[:2]) else [one for one in numbered_sets(names) if not one.missing]
+    if sets:
+        fact = f"is a folder with {1 + len(sets)} checkpoints: {found}, and the {sets[0].count} shards from {sets[0].names[0]} on"
+        raise InputError(folder, fact, f"name {found}, or move it away")
 
 
 def _refuse_parts(folder: str, names: set[str]) -> None:

@@ -10,9 +10,10 @@ from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import EXTRAS, HEADER_BYTES
-from ckpt_tool.formats.sharded.numbered import complete_set, open_numbered
+from ckpt_tool.formats.sharded.numbered import complete_set, left_out, open_numbered
 from ckpt_tool.formats.sharded.shards import checkpoint_of, join, open_shards
 from ckpt_tool.formats.strict_json import JsonFault, parse_json
+from ckpt_tool.tensors import counted
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -31,8 +32,8 @@ def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:
     """The tensors of all shards, in the order of the `weight_map`. Every shard is opened: only it knows its shapes.
 
     Raises FormatError for a shard that is missing or lies outside of the index's folder, and for a tensor that is not in the
-    shard that the index names, or in two. A tensor that the index does not list is an extra. Where all numbered shards are
-    there and the index is another's, they are read without it.
+    shard that the index names, or in two. Where all numbered shards are there, and the index is another's, or leaves out one of
+    them or of their tensors, they are read without it; of others, a tensor that the index does not list is an extra.
     """
     if wanted:
         raise InputError(path, f"no state dict in an index is named `{wanted}`")
@@ -41,16 +42,20 @@ def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:
         return _open_shards(file, path, weight_map, total)
     except Stale as fault:
         folder = os.path.dirname(file.path)
-        found = complete_set(folder)
+        found = complete_set(folder, set(weight_map.values()))
         if found is None:
             raise
-        note = f"its index is out of date ({fault.fact}); the {found.count} numbered shards beside it were read without it"
+        told = f"{counted(found.count, 'numbered shard')} beside it {'was' if found.count == 1 else 'were'}"
+        note = f"its index is out of date ({fault.fact}); the {told} read without it"
         return open_numbered(folder, path, found, note)
 
 
 def _open_shards(file: SourceFile, path: str, weight_map: dict[str, str], total: object) -> Checkpoint:
     names = list(dict.fromkeys(weight_map.values()))
     _check_names(file, names)
+    if missed := left_out(os.path.dirname(file.path), names):
+        fact = f"doesn't name {missed[0][:200]}{f' and {len(missed) - 1} more' if missed[1:] else ''}, beside those that it names"
+        raise Stale(file.path, fact, "an index names all shards of a set; move the others away, or get the index anew")
     shards = open_shards(os.path.dirname(file.path), names, file.path)
     try:
         contents = _join(file, weight_map, shards.contents, total)
@@ -91,6 +96,8 @@ def _join(file: SourceFile, weight_map: dict[str, str], shards: dict[str, Conten
         if key not in shards[name].catalog and key not in shards[name].catalog.unreadable:
             raise Stale(file.path, f"says that `{key[:200]}` is in {name}, but it is not", "index and shards don't belong together")
     unlisted = _unlisted(file, weight_map, shards)
+    if unlisted and complete_set(os.path.dirname(file.path), shards):
+        raise Stale(file.path, f"doesn't list `{unlisted[0].path[:200]}`, {unlisted[0].text.partition(',')[0]}")
     listed = [shards[name].catalog[key].nbytes for key, name in weight_map.items() if key in shards[name].catalog]
     return join(weight_map, shards, [*_size_note(sum(listed), total), *unlisted])
 
@@ -98,12 +105,13 @@ def _join(file: SourceFile, weight_map: dict[str, str], shards: dict[str, Conten
 def _unlisted(file: SourceFile, weight_map: dict[str, str], shards: dict[str, Contents]) -> list[Extra]:
     extras = []
     for name, contents in shards.items():
-        for key, info in contents.catalog.items():
+        kinds = {key: info.dtype.value for key, info in contents.catalog.items()}
+        for key, kind in (kinds | {key: one.kind for key, one in contents.catalog.unreadable.items()}).items():
             owner = weight_map.get(key)
             if owner is not None and owner != name:
                 raise FormatError(file.path, f"`{key[:200]}` is in two shards, {owner} and {name}", "which of them counts is not defined")
             if owner is None:
-                extras.append(Extra(key, "tensor", f"{info.dtype.value} in {name}, which the index does not list"))
+                extras.append(Extra(key, "tensor", f"{kind} in {name}, which the index does not list"))
     more = [Extra("", "note", f"{len(extras) - EXTRAS} more tensors of the shards are not in the index")] if len(extras) > EXTRAS else []
     return extras[:EXTRAS] + more
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
 from ckpt_tool.formats.sharded.shards import checkpoint_of, join, open_shards
+from ckpt_tool.tensors import counted
 
 _NUMBERED = re.compile(r"(.*?)[-_.]?([0-9]{2,6})-of-([0-9]{2,6})(\.safetensors|\.bin|\.pth|\.pt)", re.DOTALL)
 
@@ -49,19 +50,30 @@ MOST_MISSING = 1000
 
 
 def open_numbered(folder: str, path: str, found: Numbered, note: str = "") -> Checkpoint:
-    """All tensors of the shards. Raises FormatError for a number that is missing, and for a tensor that is in two."""
+    """All tensors of the shards; `note` says why no index counts, where there is one.
+
+    Raises FormatError for a number that is missing, and for a tensor that is in two.
+    """
     if found.missing or len(found.names) != found.count:
         missing = f": {', '.join(found.missing[:3])}{' …' if len(found.missing) > 3 else ''}" if found.missing else ""
-        fact = f"has {len(found.names)} of {found.count} numbered shards; {found.count - len(found.names)} are missing{missing}"
+        left = found.count - len(found.names)
+        are = "is" if left == 1 else "are"
+        fact = f"has {len(found.names)} of {counted(found.count, 'numbered shard')}; {left:,} {are} missing{missing}"
         raise FormatError(folder, fact, "download them")
     shards = open_shards(folder, list(found.names), path)
     try:
-        told = Extra("", "note", note or f"{found.count} numbered shards, which were read without an index")
-        contents = join(_places(folder, shards.contents), shards.contents, [told])
+        told = [] if note else [Extra("", "note", _read_without(found.count))]
+        contents = join(_places(folder, shards.contents), shards.contents, told)
     except BaseException:
         shards.close()
         raise
-    return checkpoint_of(path, shards, contents, "shards")
+    checkpoint = checkpoint_of(path, shards, contents, "shards")
+    checkpoint.contents = replace(checkpoint.contents, layout=checkpoint.contents.layout or note)
+    return checkpoint
+
+
+def _read_without(count: int) -> str:
+    return f"{counted(count, 'numbered shard')}, which {'was' if count == 1 else 'were'} read without an index"
 
 
 def _places(folder: str, shards: dict[str, Contents]) -> dict[str, str]:
@@ -75,11 +87,21 @@ def _places(folder: str, shards: dict[str, Contents]) -> dict[str, str]:
     return places
 
 
-def complete_set(folder: str) -> Numbered | None:
-    """The one set of numbered shards of a folder that is all there."""
+def complete_set(folder: str, listed: Collection[str] = ()) -> Numbered | None:
+    """The one set of numbered shards of a folder that is all there; of several, the one of which some are `listed`."""
+    whole = [found for found in numbered_sets(_names_in(folder)) if not found.missing and len(found.names) == found.count]
+    own = [found for found in whole if not set(listed).isdisjoint(found.names)] or whole
+    return own[0] if len(own) == 1 else None
+
+
+def left_out(folder: str, listed: Collection[str]) -> tuple[str, ...]:
+    """Numbered shards of a folder that are not listed, though others of their set are."""
+    sets = [found.names for found in numbered_sets(_names_in(folder)) if not set(listed).isdisjoint(found.names)]
+    return tuple(name for names in sets for name in names if name not in listed)
+
+
+def _names_in(folder: str) -> list[str]:
     try:
-        names = os.listdir(folder or ".")
+        return os.listdir(folder or ".")
     except OSError:
-        return None
-    whole = [found for found in numbered_sets(names) if not found.missing and len(found.names) == found.count]
-    return whole[0] if len(whole) == 1 else None
+        return []

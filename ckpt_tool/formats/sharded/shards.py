@@ -108,10 +108,47 @@ def join(places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[
             placements[key] = shards[name].placements[key]
     catalog = Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable)
     extras = [*_asked(shards), *notes, *(one for name, contents in shards.items() for one in _extras(name, contents))]
-    elsewhere = tuple(replace(info, key=f"{name}#{info.key}") for name, contents in shards.items() for info in contents.elsewhere)
+    elsewhere = tuple(replace(info, key=f"{name}#{info.key}") for name, contents in shards.items() for info in _elsewhere(contents, places))
+    odd = tuple(replace(one, key=f"{name}#{one.key}") for name, contents in shards.items() for one in _odd_elsewhere(contents, places))
     return Contents(
-        catalog, placements, _metadata(shards), extras=_bounded(extras), elsewhere=elsewhere, left_behind=_left_behind(places, shards)
-    )
+        catalog, placements, _metadata(shards), extras=_bounded(extras), elsewhere=elsewhere, left_behind=_left_behind(places, shards),
+        beside=_Beside(shards), unreadable_elsewhere=odd,
+    )  # fmt: skip
+
+
+def _elsewhere(contents: Contents, places: Mapping[str, str]) -> Iterator[TensorInfo]:
+    """A shard's tensors outside of the whole: outside of its state dict, or not listed by the index."""
+    yield from contents.elsewhere
+    yield from (info for key, info in contents.catalog.items() if key not in places)
+
+
+def _odd_elsewhere(contents: Contents, places: Mapping[str, str]) -> Iterator[UnreadableTensor]:
+    yield from contents.unreadable_elsewhere
+    yield from (one for key, one in contents.catalog.unreadable.items() if key not in places)
+
+
+@dataclass(frozen=True)
+class _Beside(Mapping[str, Placement]):
+    """Where the tensors outside of the whole lie, `SHARD#PATH`; each is located when it is asked for."""
+
+    shards: Mapping[str, Contents]
+
+    def __getitem__(self, key: str) -> Placement:
+        name, mark, path = key.partition("#")
+        if not mark or name not in self.shards:
+            raise KeyError(key)
+        contents = self.shards[name]
+        return contents.beside[path] if path in contents.beside else contents.placements[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{name}#{path}" for name, one in self.shards.items() for path in (*one.beside, *one.placements))
+
+    def __len__(self) -> int:
+        return sum(len(one.beside) + len(one.placements) for one in self.shards.values())
+
+    def __contains__(self, key: object) -> bool:
+        name, mark, path = key.partition("#") if isinstance(key, str) else ("", "", "")
+        return bool(mark) and name in self.shards and (path in self.shards[name].beside or path in self.shards[name].placements)
 
 
 def _named_anew(info: TensorInfo, shard: str, first: dict[tuple[str, str, str], str]) -> TensorInfo:
@@ -147,8 +184,9 @@ def _left_behind(places: Mapping[str, str], shards: Mapping[str, Contents]) -> t
     found = []
     for name, contents in shards.items():
         unlisted = [info for key, info in contents.catalog.items() if key not in places]
-        if unlisted:
-            found.append(LeftBehind(name, "tensors", len(unlisted), sum(info.nbytes for info in unlisted)))
+        count = len(unlisted) + sum(key not in places for key in contents.catalog.unreadable)
+        if count:
+            found.append(LeftBehind(name, "tensors", count, sum(info.nbytes for info in unlisted)))
         found += [replace(one, path=f"{name}#{one.path}") for one in contents.left_behind]
     return tuple(found)
 

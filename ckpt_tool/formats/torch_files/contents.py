@@ -58,7 +58,7 @@ def pickled_contents(
     return Contents(
         described.catalog, placements, {}, versions_of(taken.value), bounded(extras, described.listing.unlisted),
         described.state_dicts, taken.text, described.elsewhere, rivals=described.rivals, left_behind=described.left_behind,
-        beside=beside,
+        beside=beside, unreadable_elsewhere=tuple(_unreadable(key, tensor) for key, tensor in described.listing.odd_elsewhere),
     )  # fmt: skip
 
 

@@ -79,7 +79,10 @@ class Spot(NamedTuple):
 
 @dataclass(slots=True)
 class Listing:
-    """`inside` and `odd` are the tensors of the state dict by key, `elsewhere` the others by path; `odd_parts` all that can't be read."""
+    """`inside` and `odd` are the tensors of the state dict by key, `elsewhere` and `odd_elsewhere` the others by path.
+
+    `odd_parts` are all that can't be read.
+    """
 
     taken: Place
     holding: set[int]
@@ -88,6 +91,7 @@ class Listing:
     inside: list[tuple[str, Dense]] = field(default_factory=list)
     odd: list[tuple[str, Odd]] = field(default_factory=list)
     elsewhere: list[tuple[str, Dense]] = field(default_factory=list)
+    odd_elsewhere: list[tuple[str, Odd]] = field(default_factory=list)
     odd_parts: list[tuple[str, OddTensor]] = field(default_factory=list)
     groups: dict[str, Group] = field(default_factory=dict)
     hooked: list[str] = field(default_factory=list)
@@ -141,6 +145,7 @@ class Listing:
         if type(child) is ArrayRef and not is_numeric(child):
             return
         if spot.key is None:
+            self.odd_elsewhere.append((spot.path + name, child))
             self._group_at(spot.group or spot.path + name, "tensors").others += 1
         else:
             self.odd.append((spot.key + name, child))

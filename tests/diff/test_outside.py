@@ -1,0 +1,82 @@
+"""What lies outside of the state dicts: compared where both sides have it, told where one has, and nothing uncompared called identical."""
+
+import json
+
+import pytest
+import torch
+from running import ckpt
+from safetensors.torch import save_file
+
+W = torch.arange(4.0)
+
+
+def sparse(factor):
+    return (torch.eye(2) * factor).to_sparse()
+
+
+def diffed(folder, a, b, *options):
+    torch.save({"model": {"w": W}, **a}, folder / "a.pth")
+    torch.save({"model": {"w": W}, **b}, folder / "b.pth")
+    return ckpt("diff", "a.pth", "b.pth", *options, cwd=folder)
+
+
+def test_what_cant_be_read_outside_is_named_and_never_identical(tmp_path):
+    ran = diffed(tmp_path, {"optimizer": {"m": sparse(1), "n": W}}, {"optimizer": {"m": sparse(2), "n": W}}, "--values")
+    assert ran.status == 2
+    assert "beside the state dict, not compared\n  ? optimizer.m    sparse on both sides\n" in ran.out
+    assert ran.out.splitlines()[-1] == "1 same; 1 the same, 1 not compared beside the state dict"
+
+
+def test_outside_all_that_cant_be_read_counts(tmp_path):
+    ran = diffed(tmp_path, {"optimizer": {"m": sparse(1)}}, {"optimizer": {"m": torch.eye(2)}}, "--values")
+    assert (ran.status, ran.out.splitlines()[-1]) == (2, "1 same; 1 not compared beside the state dict")
+
+
+M, N = {"optimizer": {"m": W}}, {"ema": {"w": W}}
+
+
+@pytest.mark.parametrize(("a", "b", "told"), [
+    (M, {}, ["only a.pth holds, outside of its state dict: optimizer (1 tensor, 16 B)"]),
+    (M, {**M, **N}, ["only b.pth holds, outside of its state dict: ema (averaged weights, 1 tensor, 16 B)"]),
+    (M, N, ["only a.pth holds, outside of its state dict: optimizer (1 tensor, 16 B)", "only b.pth holds, outside of its state dict: ema (averaged weights, 1 tensor, 16 B)"]),
+])  # fmt: skip
+def test_a_whole_part_that_one_side_has_alone_is_told_and_the_weights_are_the_same(tmp_path, a, b, told):
+    ran = diffed(tmp_path, a, b, "--values")
+    assert ran.status == 0
+    assert [line.removeprefix("note: ") for line in ran.out.splitlines() if line.startswith("note: ")] == told
+    assert ran.out.splitlines()[-1].endswith(": the same weights, bit for bit")
+    report = json.loads(ckpt("diff", "a.pth", "b.pth", "--values", "--json", cwd=tmp_path).out)
+    assert (report["identical"], report["notes"]) == (False, told)
+
+
+def test_a_key_that_one_side_lacks_in_a_part_that_both_have_is_a_difference(tmp_path):
+    ran = diffed(tmp_path, {"optimizer": {"m": W, "n": W}}, M, "--values")
+    assert (ran.status, ran.out.splitlines()[-1]) == (1, "1 same; 1 differ beside the state dict")
+
+
+def test_all_the_same_is_identical(tmp_path):
+    ran = diffed(tmp_path, M, M, "--values")
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, "1 same; 1 the same beside the state dict: identical")
+
+
+def test_what_shards_hold_outside_of_their_state_dicts_is_compared(tmp_path):
+    for folder, value in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / folder).mkdir()
+        for number in (1, 2):
+            inside = {"state_dict": {f"w{number}": W}, "optimizer": {"m": W * value}}
+            torch.save(inside, tmp_path / folder / f"pytorch_model-0000{number}-of-00002.bin")
+    ran = ckpt("diff", "a", "b", "--values", cwd=tmp_path)
+    assert (ran.status, ran.out.splitlines()[-1]) == (1, "2 same; 2 differ beside the state dict")
+
+
+def test_what_an_index_of_other_names_does_not_list_is_told_or_compared(tmp_path):
+    for folder, value in (("a", 1.0), ("b", 2.0)):
+        (tmp_path / folder).mkdir()
+        save_file({"w": W, "stray": W * value}, tmp_path / folder / "one.safetensors")
+        (tmp_path / folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "one.safetensors"}}))
+    save_file({"w": W}, tmp_path / "plain.safetensors")
+    ran = ckpt("diff", "a", "plain.safetensors", "--values", cwd=tmp_path)
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, "1 same: the same weights, bit for bit")
+    assert "note: only a holds, outside of its state dict: one.safetensors (1 tensor, 16 B)" in ran.out
+    ran = ckpt("diff", "a", "b", "--values", cwd=tmp_path)
+    assert (ran.status, ran.out.splitlines()[-1]) == (1, "1 same; 1 differ beside the state dict")
