@@ -112,7 +112,7 @@ def judge(leftovers: Leftovers) -> Judgement:
     """
     source, target = _Unused(leftovers), _New(leftovers)
     doubts = [*_unreadable(leftovers), *source.doubts(), *target.doubts()]
-    doubts += (_in_doubt(one) for one in twins(source.parts, target.parts, _shapes(leftovers.source), _shapes(leftovers.target)))
+    doubts += (_in_doubt(one) for one in twins(source.renamed, target.renamed, _shapes(leftovers.source), _shapes(leftovers.target)))
     doubts += _too_little(leftovers, source) if target.parts else ()
     return Judgement(tuple(leftovers.left), tuple(leftovers.fresh), tuple(dict.fromkeys(doubts)))
 
@@ -163,6 +163,12 @@ class _Unused:
         rest = [key for key in leftovers.left if key not in self.harmless]
         self.parts, self.halves = whole_parts(rest, taken)
         self._used = {path for key in taken for path in paths_above(key)}
+
+    @property
+    def renamed(self) -> list[Part]:
+        """The modules that the target has under no name of theirs."""
+        misfits = {source for source, _ in _misfits(self._all)}
+        return [part for part in self.parts if misfits.isdisjoint(part.keys)]
 
     def _is_copy(self, key: str, flats: dict[str, str]) -> bool:
         """Whether this is an average of a tensor that is taken, by its name and shape."""
@@ -281,6 +287,12 @@ class _New:
         vocabularies = {self._target[key].shape for key in self._all.made if is_table(key, self._target[key].shape)}
         if any(shape in vocabularies for shape in mine):
             yield Doubt(part.path, "has the shape of an embedding, which it may be tied to")
+
+    @property
+    def renamed(self) -> list[Part]:
+        """The modules that the source has under no name of theirs."""
+        misfits = {target for _, target in _misfits(self._all)}
+        return [part for part in self.parts if misfits.isdisjoint(part.keys)]
 
     def _is_deeper(self, part: Part, other: str, shapes: dict[str, Shape]) -> bool:
         """Whether a numbered module is another one of a sequence, in another width."""

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from ckpt_tool.advising.harmless import is_averaged
+from ckpt_tool.advising.parts import paths_above
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.keys.prefix import Prefix, likely_prefixes
 from ckpt_tool.mapping.unreadable import keys_of
@@ -28,7 +29,7 @@ def _leaves_everywhere(keys: Sequence[str], catalog: Catalog) -> list[str]:
     counts = Counter(_leaf(key) for key in keys)
     in_all = Counter(_leaf(key) for key in keys_of(catalog))
     left = frozenset(keys)
-    beside = {key.rpartition(".")[0] for key in keys_of(catalog) if key not in left}
+    beside = {path for key in keys_of(catalog) if key not in left for path in paths_above(key)}
     modules: dict[str, set[str]] = defaultdict(set)
     for key in keys:
         modules[_leaf(key)].add(key.rpartition(".")[0])

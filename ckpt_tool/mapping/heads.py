@@ -52,7 +52,7 @@ def are_heads(misfits: Iterable[Misfit], source: Catalog, target: Catalog) -> bo
     listed = list(misfits)
     if not all(each.differs_in_rows and not is_vocabulary(each.target) for each in listed):
         return False
-    if any(_is_tied_by_shape(each.source, source) or _is_tied_by_shape(each.target, target) for each in listed):
+    if any(_is_tied_by_shape(each.source, source) for each in listed):
         return False
     modules: dict[str, list[Misfit]] = defaultdict(list)
     for each in listed:
@@ -70,7 +70,7 @@ def _is_tied_by_shape(key: str, catalog: Catalog) -> bool:
 
 def is_table(key: str, shape: Shape) -> bool:
     """Whether a name and a shape tell an embedding."""
-    return len(shape) == 2 and _TABLE.search(key) is not None
+    return len(shape) == 2 and _TABLE.search(key) is not None and _CLASSIFIER.search(key) is None
 
 
 def _last_weights(keys: Collection[str], target: Catalog) -> set[str]:

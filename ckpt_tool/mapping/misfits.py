@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.keys import fold, quote
-from ckpt_tool.mapping.heads import is_vocabulary
+from ckpt_tool.mapping.heads import is_table, is_vocabulary
 from ckpt_tool.mapping.write_rules import flow
 from ckpt_tool.ops import Form, OpError
 from ckpt_tool.ops.fit import FITS, ResizeGrid
@@ -44,7 +44,7 @@ def fit_for(key: str, source: Shape, target: Shape) -> str | None:
         names = ["input_channels", "resize_patch"] if re.search(r"(^|\.)(conv|patch|stem|embed|0\.)", key) else []
     elif len(source) in (1, 2):
         # The first rows of a vocabulary are the same words; the first classes of another classifier mean nothing here.
-        names = ["rows" if is_vocabulary(key) or _is_table(key) else "fresh"]
+        names = ["rows" if is_vocabulary(key) or is_table(key, source) else "fresh"]
     else:
         names = []
     return next((name for name in names if _fits(name, source, target)), None)
@@ -59,10 +59,6 @@ def fit_note(key: str, source: Shape, target: Shape) -> list[str]:
     if prefixes := _other_prefixes(key, source, target):
         return [f"other tokens before the grid? `fit: {flow([{quote(key): {'resize_grid': prefixes}}])}` in a rule file adapts it"]
     return []
-
-
-def _is_table(key: str) -> bool:
-    return any(word in key.lower() for word in ("embed", "emb.", "vocab", "table"))
 
 
 def _other_prefixes(key: str, source: Shape, target: Shape) -> dict[str, int] | None:

@@ -3,6 +3,7 @@
 import json
 import re
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -97,7 +98,9 @@ def _check_suggestion(ours: Catalog, theirs: Catalog, hints: list[tuple[str, str
     json.loads(to_json(suggestion_json(found, ("a", "b"))))
     if found.plan is not None:
         check_shown(found.text)
-        again = compile_plan(read_rule_text(found.text, "suggested.yaml"), ours, theirs, dtypes="target")
+        # Pairs that are not sure stand under no section, but as comments: they are left to a person.
+        rules = replace(read_rule_text(found.text, "suggested.yaml"), rest_source="drop", rest_target="keep")
+        again = compile_plan(rules, ours, theirs, dtypes="target")
         if _ways(again) != _ways(found.plan):
             raise Misread("the rules that were drafted make another plan than was said")
     return None
