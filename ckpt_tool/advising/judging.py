@@ -296,8 +296,8 @@ class _New:
 
     def _is_deeper(self, part: Part, other: str, shapes: dict[str, Shape]) -> bool:
         """Whether a numbered module is another one of a sequence, in another width."""
-        mine = structure(part.path, part.keys, shapes)
-        return bool(mine) and mine == structure(other, shapes, shapes)
+        mine = structure(part.path, part.keys, shapes, 1)
+        return bool(mine) and mine == structure(other, shapes, shapes, 1)
 
     def _relatives(self, fresh: Collection[str]) -> Iterator[Doubt]:
         """Tensors that are left of the source and could be what is fresh, and what has the name of a module that is."""

@@ -95,7 +95,7 @@ def twins(ours: Sequence[Part], theirs: Sequence[Part], left: Shapes, fresh: Sha
             yield Relative(other.path, part.path, "may be, in another width,")
 
 
-def structure(path: str, keys: Iterable[str], shapes: Shapes) -> frozenset[tuple[tuple[str, int], int]]:
+def structure(path: str, keys: Iterable[str], shapes: Shapes, least: int = LEAST_MATRICES) -> frozenset[tuple[tuple[str, int], int]]:
     """The names below a module with their numbers of dimensions; empty where too few matrices are there to tell anything."""
     found = Counter((key[len(path) :], len(shapes[key])) for key in keys if key in shapes and key.startswith(f"{path}."))
-    return frozenset(found.items()) if sum(rank > 1 for _, rank in found) >= LEAST_MATRICES else frozenset()
+    return frozenset(found.items()) if sum(rank > 1 for _, rank in found) >= least else frozenset()

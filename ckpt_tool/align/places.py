@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from ckpt_tool.align.reforms import are_straight
 from ckpt_tool.align.same_names import Heads, Named, SameNames
@@ -34,6 +34,8 @@ class Places:
         self.misfits = [(a, b) for a, b in dict.fromkeys(open_cells) if plain(source[a].shape) != plain(target[b].shape)]
         self.kept = (frozenset(a for a, _ in self.misfits), frozenset(b for _, b in self.misfits))
         self._are_straight = are_straight(source, target)
+        unmoved = [key for key in target if key in source and key in same.pairs and same.pairs[key].source == key]
+        self._shared = {path for key in unmoved for path in _above(key)} if len(unmoved) >= MOST_OF_A_FILE * least else set()
         self._covers = [heads for heads in known if any(heads) and not all(heads)]
 
     def are_apart(self, ours: Unit, theirs: Unit) -> bool:
@@ -44,8 +46,10 @@ class Places:
         """
         if self._are_straight and ours.form != theirs.form and _is_turned(dict(ours.form), dict(theirs.form)):
             return True
-        if not (self.misfits or self._covers) or _is_next(ours.names, theirs.names):
+        if not (self.misfits or self._covers or self._shared) or _is_next(ours.names, theirs.names):
             return False
+        if self._shared and self._is_moved(ours.names, theirs.names):
+            return True
         if any(key in self.kept[0] for key in ours.keys.values()) or any(key in self.kept[1] for key in theirs.keys.values()):
             return True
         for heads in self._covers:
@@ -54,6 +58,18 @@ class Places:
             if is_outside and not (set(ours.names) <= set(theirs.names) or set(theirs.names) <= set(ours.names)):
                 return True
         return False
+
+
+    def _is_moved(self, ours: Names, theirs: Names) -> bool:
+        """Whether a module would leave a part that both sides have under one name, or come into one."""
+        depth = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
+        return depth is not None and (ours[: depth + 1] in self._shared or theirs[: depth + 1] in self._shared)
+
+
+def _above(key: str) -> Iterator[Names]:
+    """The paths of the modules that a key is in."""
+    names = tuple(key.split(".")[:-1])
+    return (names[: depth + 1] for depth in range(len(names)))
 
 
 def _is_turned(ours: Mapping[str, Shape], theirs: Mapping[str, Shape]) -> bool:
