@@ -8,24 +8,24 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 
-from ckpt_tool.align.composites import composites
-from ckpt_tool.align.depth import uncertain_depths
-from ckpt_tool.align.doubts import is_computed, with_doubts
-from ckpt_tool.align.equals import matched
+from ckpt_tool.align.completing.composites import composites
+from ckpt_tool.align.completing.fused import Composite, Rest, is_order_unknown
+from ckpt_tool.align.completing.layouts import numberless, reforms
+from ckpt_tool.align.completing.other_widths import by_outlines
+from ckpt_tool.align.completing.remaining import remaining
+from ckpt_tool.align.completing.sequences import sequels
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
-from ckpt_tool.align.fusions import Composite, Rest, is_order_unknown
-from ckpt_tool.align.likeness import Cell
-from ckpt_tool.align.match import Match, Matches, Matching
-from ckpt_tool.align.outlines import by_outlines
+from ckpt_tool.align.matching.confidence import confidences, evidence_of
+from ckpt_tool.align.matching.doubts import is_computed, with_doubts
+from ckpt_tool.align.matching.exchanges import matched
+from ckpt_tool.align.matching.extra_blocks import uncertain_depths
+from ckpt_tool.align.matching.matching import Match, Matches, Matching
+from ckpt_tool.align.matching.similarity import Cell
+from ckpt_tool.align.matching.towers import uncertain_towers
+from ckpt_tool.align.naming.modules import Names, Unit, units_of
+from ckpt_tool.align.naming.places import Places, without_shifted
+from ckpt_tool.align.naming.same_names import Named, SameNames, same_names
 from ckpt_tool.align.pairs import Pair
-from ckpt_tool.align.places import Places, without_shifted
-from ckpt_tool.align.reforms import numberless, reforms
-from ckpt_tool.align.remaining import remaining
-from ckpt_tool.align.same_names import Named, SameNames, same_names
-from ckpt_tool.align.sequels import sequels
-from ckpt_tool.align.towers import uncertain_towers
-from ckpt_tool.align.trust import confidences, evidence_of
-from ckpt_tool.align.units import Names, Unit, units_of
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.key_order import is_sorted
 from ckpt_tool.ops import parse_ops

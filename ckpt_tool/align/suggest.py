@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckpt_tool.align.alignment import align
-from ckpt_tool.align.checked import Checked, Setting, checked, keys_in, starts_of
-from ckpt_tool.align.contents import HasValues
+from ckpt_tool.align.by_values.fingerprints import HasValues
+from ckpt_tool.align.completing.layouts import numberless
+from ckpt_tool.align.drafting.checked import Checked, Setting, checked, keys_in, starts_of
 from ckpt_tool.align.findings import Aligned, Alignment, Hint
 from ckpt_tool.align.pairs import Pair
-from ckpt_tool.align.reforms import numberless
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping import DTypePolicy, Origin, Plan, RuleSet
@@ -107,7 +107,7 @@ def suggest_by_values(
     source: HasValues, target: HasValues, hints: Sequence[Hint] = (), min_confidence: float = MIN_CONFIDENCE, dtypes: DTypePolicy = "target"
 ) -> Suggestion:
     """As `suggest`, for pairs whose tensors hold the same; costs reading both sides."""
-    from ckpt_tool.align.values import align_values
+    from ckpt_tool.align.by_values.values import align_values
 
     alignment = align_values(source, target, _checked(hints, source.catalog, target.catalog))
     return replace(suggest_for(alignment, source.catalog, target.catalog, min_confidence, dtypes), basis="values, names and shapes")

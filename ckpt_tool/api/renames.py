@@ -23,7 +23,7 @@ def diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, values: bool, tolera
     if not values:
         pairs = _pairs_by_names(ours.catalog, theirs.catalog)
         return _with_regrouped(diff_renamed(ours.catalog, theirs.catalog, _by_names(pairs, ours.catalog, theirs.catalog)), pairs)
-    from ckpt_tool.align.values import align_values
+    from ckpt_tool.align.by_values.values import align_values
 
     pairs = align_values(with_values(ours), with_values(theirs)).pairs
     found = _by_values(pairs)
@@ -72,7 +72,7 @@ def _single(each: Aligned) -> tuple[str, str] | None:
 
 
 def _counterpart(key: str, each: Aligned) -> Counterpart:
-    from ckpt_tool.align.values import EQUAL
+    from ckpt_tool.align.by_values.values import EQUAL
 
     ops = [op for op in each.pair.ops if op.name != "copy"]
     plain = ops_argument(ops)

@@ -3,9 +3,9 @@
 from test_alignment import catalog
 
 from ckpt_tool.align import Pair, suggest
-from ckpt_tool.align.checked import Setting, checked
+from ckpt_tool.align.drafting.checked import Setting, checked
+from ckpt_tool.align.drafting.merging import merge_choices
 from ckpt_tool.align.findings import Aligned, Alignment
-from ckpt_tool.align.merging import merge_choices
 from ckpt_tool.align.suggest import suggest_for
 from ckpt_tool.ops import parse_ops
 

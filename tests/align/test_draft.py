@@ -128,7 +128,7 @@ def test_pairs_of_very_many_keys_are_written_out_at_once(count):
 
 
 def test_keys_that_are_collected_stay_together_in_a_rule_for_one_pair(tmp_path):
-    from ckpt_tool.align.checked import written_out
+    from ckpt_tool.align.drafting.checked import written_out
 
     experts = catalog(*(f"m.{e}.{word} 2x3" for e in range(3) for word in ("gate", "up")))
     slots = tuple(tuple(f"m.{e}.{word}" for e in range(3)) for word in ("gate", "up"))

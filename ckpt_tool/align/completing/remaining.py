@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 
-from ckpt_tool.align.likeness import Cell
-from ckpt_tool.align.units import Unit
-from ckpt_tool.align.words import WEIGHT
+from ckpt_tool.align.matching.similarity import Cell
+from ckpt_tool.align.naming.modules import Unit
+from ckpt_tool.align.naming.vocabulary import WEIGHT
 from ckpt_tool.tensors import Shape
 
 Sides = tuple[Sequence[Unit], Sequence[Unit]]

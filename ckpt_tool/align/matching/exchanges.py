@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
-from ckpt_tool.align.likeness import Cell, Kinds, numbers_alike
-from ckpt_tool.align.match import NUMBERS, ORDER, STRUCTURE, VOTES, WORDS, Match, Matches, Matching
-from ckpt_tool.align.units import Names, Unit
+from ckpt_tool.align.matching.matching import NUMBERS, ORDER, STRUCTURE, VOTES, WORDS, Match, Matches, Matching
+from ckpt_tool.align.matching.similarity import Cell, Kinds, numbers_alike
+from ckpt_tool.align.naming.modules import Names, Unit
 
 LEAST_UNITS = 2
 MOST_OF_A_BLOCK = 0.8

@@ -6,10 +6,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from ckpt_tool.align.fusions import Composite, Rate, Rest, fused, nearest
+from ckpt_tool.align.completing.fused import Composite, Rate, Rest, fused, nearest
+from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.naming.vocabulary import common_path, words_of
 from ckpt_tool.align.pairs import Pair
-from ckpt_tool.align.units import Names, Unit
-from ckpt_tool.align.words import common_path, words_of
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog
 

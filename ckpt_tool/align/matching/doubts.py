@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ckpt_tool.align.findings import Aligned
-from ckpt_tool.align.words import common_path
-from ckpt_tool.align.wrappers import States
+from ckpt_tool.align.naming.vocabulary import common_path
+from ckpt_tool.align.naming.wrappers import States
 from ckpt_tool.tensors import Catalog
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ckpt_tool.align.choices import merge_slots
-from ckpt_tool.align.merging import merge_choices
-from ckpt_tool.align.numbers import Draft, abstract
-from ckpt_tool.align.order import in_order
+from ckpt_tool.align.drafting.choices import merge_slots
+from ckpt_tool.align.drafting.merging import merge_choices
+from ckpt_tool.align.drafting.number_patterns import Draft, abstract
+from ckpt_tool.align.drafting.order import in_order
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.keys import parse
 from ckpt_tool.mapping.write_rules import rule_line

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ckpt_tool.align.contents import HasValues, plain_shape, read_as, row_length, rows_of
+from ckpt_tool.align.by_values.fingerprints import HasValues, plain_shape, read_as, row_length, rows_of
+from ckpt_tool.align.by_values.row_groups import Turns, pairs_of_rows
 from ckpt_tool.align.pairs import Pair
-from ckpt_tool.align.parts import Turns, pairs_of_rows
 from ckpt_tool.tensors import DType
 
 Place = tuple[str, int]

@@ -3,8 +3,8 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from ckpt_tool.align.likeness import Cell
-from ckpt_tool.align.units import Names, Unit, block_of
+from ckpt_tool.align.matching.similarity import Cell
+from ckpt_tool.align.naming.modules import Names, Unit, block_of
 
 MOST_CELLS = 500_000
 MOST_OF_A_BLOCK = 0.8

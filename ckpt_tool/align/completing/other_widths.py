@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import product
 
-from ckpt_tool.align.likeness import Cell
-from ckpt_tool.align.match import Match, Matching
-from ckpt_tool.align.trust import confidences
-from ckpt_tool.align.units import Form, Names, Unit
+from ckpt_tool.align.matching.confidence import confidences
+from ckpt_tool.align.matching.matching import Match, Matching
+from ckpt_tool.align.matching.similarity import Cell
+from ckpt_tool.align.naming.modules import Form, Names, Unit
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import Shape
 

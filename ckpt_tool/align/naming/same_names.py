@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ckpt_tool.align.likeness import are_opposed
-from ckpt_tool.align.words import words_of
-from ckpt_tool.align.wrappers import plain_name
+from ckpt_tool.align.matching.similarity import are_opposed
+from ckpt_tool.align.naming.vocabulary import words_of
+from ckpt_tool.align.naming.wrappers import plain_name
 from ckpt_tool.tensors import Catalog
 
 MOST_HEAD = 6

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import takewhile
 
-from ckpt_tool.align.units import Names, Unit, pattern_of
+from ckpt_tool.align.naming.modules import Names, Unit, pattern_of
 
 SAME_NAMES, SAME_PLACE = 3.0, 1.0
 

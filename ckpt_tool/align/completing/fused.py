@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.naming.vocabulary import BIAS
 from ckpt_tool.align.pairs import Pair
-from ckpt_tool.align.units import Names, Unit
-from ckpt_tool.align.words import BIAS
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog
 

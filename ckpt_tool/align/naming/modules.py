@@ -7,7 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.words import BIAS, WEIGHT, common_path, dialect, is_cross_first, places_of_norms, split_role, stem_and_number, words_of
+from ckpt_tool.align.naming.vocabulary import (
+    BIAS,
+    WEIGHT,
+    common_path,
+    dialect,
+    is_cross_first,
+    places_of_norms,
+    split_role,
+    stem_and_number,
+    words_of,
+)
 from ckpt_tool.tensors import Catalog, Shape
 
 Names = tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckpt_tool.align.contents import has_blocks, plain_shape
+from ckpt_tool.align.by_values.fingerprints import has_blocks, plain_shape
 from ckpt_tool.tensors import Shape
 
 Plain = list[object]

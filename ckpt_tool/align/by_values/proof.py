@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ckpt_tool.align.contents import HasValues, read_as
-from ckpt_tool.align.draft import draft_rules
+from ckpt_tool.align.by_values.fingerprints import HasValues, read_as
+from ckpt_tool.align.drafting.draft import draft_rules
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.errors import RuleError
 from ckpt_tool.mapping import compile_plan, read_rule_text

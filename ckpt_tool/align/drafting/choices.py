@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ckpt_tool.align.merging import choice, is_readable
-from ckpt_tool.align.numbers import Draft, with_words
+from ckpt_tool.align.drafting.merging import choice, is_readable
+from ckpt_tool.align.drafting.number_patterns import Draft, with_words
 from ckpt_tool.keys import Matcher, can_be_word, parse
 
 

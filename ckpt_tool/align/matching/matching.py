@@ -7,12 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from ckpt_tool.align.direction import turned
-from ckpt_tool.align.hints import Hints
-from ckpt_tool.align.likeness import Cell, Kinds, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
-from ckpt_tool.align.places import Places
-from ckpt_tool.align.sequence import on_common_path, within_blocks
-from ckpt_tool.align.units import Names, Unit, block_of
+from ckpt_tool.align.matching.direction import turned
+from ckpt_tool.align.matching.hints import Hints
+from ckpt_tool.align.matching.sequence import on_common_path, within_blocks
+from ckpt_tool.align.matching.similarity import Cell, Kinds, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
+from ckpt_tool.align.naming.modules import Names, Unit, block_of
+from ckpt_tool.align.naming.places import Places
 
 RAREST_FIRST = (0.9, 0.45, 0.3, 0.15, 0.05, 0.0, 0.0)
 """The rarity from which on pairs have a vote, round by round: shapes that few units have come first."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
-from ckpt_tool.align.draft import draft_rules
+from ckpt_tool.align.drafting.draft import draft_rules
 from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.errors import RuleError
 from ckpt_tool.keys import quote

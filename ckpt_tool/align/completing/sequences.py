@@ -3,9 +3,9 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from ckpt_tool.align.likeness import Cell
-from ckpt_tool.align.units import Names, Unit, pattern_of
-from ckpt_tool.align.words import stem_and_number
+from ckpt_tool.align.matching.similarity import Cell
+from ckpt_tool.align.naming.modules import Names, Unit, pattern_of
+from ckpt_tool.align.naming.vocabulary import stem_and_number
 
 Sides = tuple[Sequence[Unit], Sequence[Unit]]
 Numbers = tuple[int, ...]

@@ -3,9 +3,9 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from ckpt_tool.align.match import Matches
-from ckpt_tool.align.units import Names, Unit
-from ckpt_tool.align.words import stem_and_number
+from ckpt_tool.align.matching.matching import Matches
+from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.naming.vocabulary import stem_and_number
 
 Place = tuple[Names, str]
 Blocks = dict[int, Counter[object]]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from math import fsum, log
 
-from ckpt_tool.align.units import Form, Names, Spot, Unit, kind_of, likeness, plain
+from ckpt_tool.align.naming.modules import Form, Names, Spot, Unit, kind_of, likeness, plain
 from ckpt_tool.errors import InputError
 
 FOREIGN = 0.2

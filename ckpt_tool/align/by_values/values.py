@@ -11,14 +11,23 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ckpt_tool.align.alignment import align
-from ckpt_tool.align.contents import Content, HasValues, cast_content, content_of, digest_of, elements_of, plain_shape, read_as
+from ckpt_tool.align.by_values.companions import followers
+from ckpt_tool.align.by_values.fingerprints import (
+    Content,
+    HasValues,
+    cast_content,
+    content_of,
+    digest_of,
+    elements_of,
+    plain_shape,
+    read_as,
+)
+from ckpt_tool.align.by_values.proof import is_proved
+from ckpt_tool.align.by_values.reshaping import Plain, reshaped
+from ckpt_tool.align.by_values.rows import TURNS, RowFinder, are_castable, parts_of_vectors
+from ckpt_tool.align.by_values.surroundings import settled_by_surroundings
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
-from ckpt_tool.align.follow import followers
 from ckpt_tool.align.pairs import Pair
-from ckpt_tool.align.proof import is_proved
-from ckpt_tool.align.rows import TURNS, RowFinder, are_castable, parts_of_vectors
-from ckpt_tool.align.shapes import Plain, reshaped
-from ckpt_tool.align.surroundings import settled_by_surroundings
 from ckpt_tool.ops import OpError, parse_ops, run_chain
 from ckpt_tool.tensors import DType, Shape
 

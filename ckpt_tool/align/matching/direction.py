@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.units import Names, Unit, plain, with_turns
-from ckpt_tool.align.words import stem_and_number, words_of
+from ckpt_tool.align.naming.modules import Names, Unit, plain, with_turns
+from ckpt_tool.align.naming.vocabulary import stem_and_number, words_of
 
 _EITHER_WAY = frozenset({"up", "ups", "neck", "fusion", "refinenet", "refine", "fpn", "pyramid", "lateral", "scratch", "reassemble"})
 """Where levels are counted from the coarse or from the fine end, as the author likes."""

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ckpt_tool.align.likeness import Cell, numberless
-from ckpt_tool.align.match import Match
-from ckpt_tool.align.units import Names, Unit
-from ckpt_tool.align.words import stem_and_number
+from ckpt_tool.align.matching.matching import Match
+from ckpt_tool.align.matching.similarity import Cell, numberless
+from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.naming.vocabulary import stem_and_number
 
 SAME_KEYS, AS_ITS_SIBLINGS = 0.97, 0.93
 

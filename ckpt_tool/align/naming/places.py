@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
 
-from ckpt_tool.align.reforms import are_straight
-from ckpt_tool.align.same_names import Heads, Named, SameNames
-from ckpt_tool.align.units import Form, Names, Unit, plain
-from ckpt_tool.align.words import stem_and_number
+from ckpt_tool.align.completing.layouts import are_straight
+from ckpt_tool.align.naming.modules import Form, Names, Unit, plain
+from ckpt_tool.align.naming.same_names import Heads, Named, SameNames
+from ckpt_tool.align.naming.vocabulary import stem_and_number
 from ckpt_tool.tensors import Catalog, Shape
 
 MOST_OF_A_FILE = 0.5

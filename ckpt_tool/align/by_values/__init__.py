@@ -1,0 +1,1 @@
+"""Tensors that belong together by what they hold: equal, cast, transposed, split, joined, stacked."""

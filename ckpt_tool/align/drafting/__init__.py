@@ -1,0 +1,1 @@
+"""The fewest rules that say exactly the pairs that were found."""
