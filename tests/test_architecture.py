@@ -1,6 +1,7 @@
 """Imports run downwards only, and packages on one line don't know each other."""
 
 import ast
+import subprocess
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -75,3 +76,18 @@ def test_files_import_no_circle():
         TopologicalSorter(imported).prepare()
     except CycleError as error:
         raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
+
+
+ROOT_FILES = set(
+    [".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"]
+)
+MAX_BYTES = 1 << 20
+
+
+def test_the_repository_holds_what_it_should_and_nothing_large():
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        pytest.skip("no git checkout")
+    tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {name for name in tracked if "/" not in name} == ROOT_FILES
+    assert [name for name in tracked if (root / name).exists() and (root / name).stat().st_size > MAX_BYTES] == []
