@@ -78,9 +78,7 @@ def test_files_import_no_circle():
         raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
 
 
-ROOT_FILES = set(
-    [".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"]
-)
+ROOT_FILES = {".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"}
 MAX_BYTES = 1 << 20
 
 
