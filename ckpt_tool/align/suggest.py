@@ -73,6 +73,11 @@ class Suggestion:
         return self.plan is not None and not self.alignment.ambiguous and not self.unsure and not self.doubts
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether what is left may not just be dropped and kept: some of it may belong together."""
+        return bool(self.doubts or self.alignment.ambiguous)
+
+    @property
     def text(self) -> str:
         """The rule file."""
         lines = [f"# Drafted from {self.basis}; a comment tells how sure each rule is. Read them before use.", "rules:"]
@@ -84,7 +89,7 @@ class Suggestion:
         for name, patterns, why in (("drop", self.drop, "no tensor of the target"), ("keep", self.keep, "nothing of the source goes here")):
             if patterns:
                 section = [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
-                lines += [f"# {line}" for line in section] if self.doubts else section
+                lines += [f"# {line}" for line in section] if self.is_doubtful else section
         lines += [f"# left to you: {escaped(doubt)}" for doubt in self.doubts]
         return "\n".join([*lines, *(f"# {escaped(line)}" for line in self.misfits), *self._open()]) + "\n"
 

@@ -78,11 +78,12 @@ def load_into(
 
 
 def _joined(how: How, more: How) -> How:
-    """The same with what was given beside it. Raises InputError where both say something."""
+    """The same with what was given beside it. Raises InputError where the two say different things."""
     ours, theirs = options_of(how), options_of(more)
     for name in ours.keys() & theirs.keys():
-        raise InputError(name, "is given twice, by itself and in `how`")
-    return How(**ours, **theirs)  # type: ignore[arg-type]
+        if ours[name] != theirs[name]:
+            raise InputError(name, "is given twice, by itself and in `how`")
+    return How(**{**ours, **theirs})  # type: ignore[arg-type]
 
 
 def _check_dtypes(plan: Plan, target: Catalog) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.commands import arguments, command
+from ckpt_tool.api.commands import arguments, command, free_path, suffix_for
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.how import How, options_of
 from ckpt_tool.api.leftovers import leftovers_of
+from ckpt_tool.api.requirements import has_values
 from ckpt_tool.api.rule_files import read_named, read_rules
 from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -49,10 +50,20 @@ def way_on(work: Planned, how: How, verb: str, *more: str) -> WayOn:
         chosen = _choose_rival(work.source, work.target, how)
         chosen_line = command(verb, [chosen[0], sides[1]], *arguments(chosen[1]), *more) if chosen else None
         return WayOn(chosen_line or command("show", sides[:1]))
+    if isinstance(work.target, Checkpoint) and work.target.contents.rivals:
+        return WayOn(command("show", sides[1:]))
     trying = Trying(work.source, work.target, how)
-    if (best := trying.best()) and (line := command(verb, sides, *arguments(best.how), *more)):
+    if verb == "map" and not ({"-o", "--in-place"} & {*more} or (work.rules and work.rules.output)):
+        more = *more, "-o", free_path("mapped", suffix_for(sides[1], sides[0]))
+    if (best := trying.best()) and (line := command(_verb(verb, work, best), sides, *arguments(best.how), *more)):
         return WayOn(line)
     return WayOn(command("suggest" if trying.aligns else "diff", sides), _numbers_hint(trying.lacking))
+
+
+def _verb(verb: str, work: Planned, best: Attempt) -> str:
+    """The command that can be given in this way: key lists can be planned for, and have nothing to be written."""
+    can_write = has_values(work.source) and (has_values(work.target) or not best.fresh)
+    return verb if can_write else "plan"
 
 
 def _choose_rival(source: Checkpoint, target: TensorSource, how: How) -> tuple[str, How] | None:
@@ -174,6 +185,8 @@ class Trying:
 
         plan = self._draft(replace(how, partial=True))
         self._note(plan, how)
+        if not plan.steps:
+            return
         named = read_named(self._how)
         left = [key for key in plan.dropped if not _is_named(key, named.drop)]
         fresh = [key for key in plan.kept if not _is_named(key, named.keep)]

@@ -75,15 +75,16 @@ class Diff:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """Every key once, those that are the same too."""
+        """Every key that was compared once, those that are the same too."""
         changed = {entry.key: entry for entry in self.changes if entry.a is not None}
-        ours = [changed.get(key) or Entry("same", info, self.b[key]) for key, info in self.a.items()]
+        ours = [changed.get(key) or Entry("same", info, self.b[key]) for key, info in self.a.items() if key in changed or key in self.b]
         return (*ours, *(entry for entry in self.changes if entry.a is None))
 
     @property
     def counts(self) -> dict[str, int]:
         found = Counter(entry.kind for entry in self.changes)
-        found["same"] = len(self.a) - sum(entry.a is not None for entry in self.changes)
+        unread = sum(one.key in self.a for one in self.uncompared)
+        found["same"] = len(self.a) - unread - sum(entry.a is not None for entry in self.changes)
         return {kind: found[kind] for kind in get_args(Kind)}
 
     @property

@@ -13,7 +13,7 @@ _VOCABULARY = re.compile(
 )
 """Names of tables over words, positions and queries: what a row means isn't a class."""
 _CLASSIFIER = re.compile(
-    r"(^|[._])(fc|heads?|classif\w*|cls\w*|class\w*|logits?|score|predictor)(?=[._0-9]|$)|(^|\.)(linear|output)(?=[.0-9]|$)"
+    r"(^|[._])(heads?|classif\w*|cls\w*|class\w*|logits?|score|predictor)(?=[._0-9]|$)|(^|\.)(fc\d*(_\w+)?|linear|output)(?=\.|$)"
 )
 """Names that alone, without a bias beside them, tell a classifier, wherever in a network it lies."""
 _TABLE = re.compile(r"embed|(^|[._])(emb|wte|tok\w*|word\w*|vocab\w*|shared)([._]|$)", re.IGNORECASE)
@@ -39,8 +39,7 @@ class Misfit:
 def are_heads(misfits: Iterable[Misfit], source: Catalog, target: Catalog) -> bool:
     """Whether these are outputs for other classes: no vocabulary, and nothing of the middle of a network.
 
-    They are weights with as many rows as their biases, or weights whose names say so. In a numbered block they must have such a name, or
-    be the last weights of the network, in one block alone.
+    They are weights whose names say so, or with as many rows as their biases and the last weights of the network, in one block alone.
 
     >>> def catalog(**shapes): return Catalog(TensorInfo(key.replace("_", "."), DType.F32, shape) for key, shape in shapes.items())
     >>> old, new = catalog(fc_weight=(1000, 8), fc_bias=(1000,)), catalog(fc_weight=(10, 8), fc_bias=(10,))
@@ -97,4 +96,4 @@ def _is_head(path: str, found: list[Misfit], last: Collection[str]) -> bool:
         return False
     if _CLASSIFIER.search(path) is not None:
         return True
-    return len(found) > len(matrices) and (not _IN_A_BLOCK.search(f"{path}.") or all(each.target in last for each in matrices))
+    return len(found) > len(matrices) and all(each.target in last for each in matrices)

@@ -57,9 +57,18 @@ def invert_rules(
         raise RuleError([Problem("not-compared", message, rules.where)]) from None
     if plan is None:
         kept = ("**",) if rules.rest_target == "keep" else tuple(selector.pattern.text for selector in mixed)
-        return InvertedRules(with_doubts(rules, inverted, [each.rule for each in order], stand_ins), document, *left, kept)
+        doubted = with_doubts(rules, inverted, [each.rule for each in order], stand_ins)
+        return InvertedRules(_with_fits(rules, doubted), document, *left, kept)
     inverted = proved(inverted, document, plan, rules.strip if prefix is None else (), settings or {}, config or {})
     return InvertedRules(inverted, None if any(each.text is None for each in inverted) else document, *left)
+
+
+def _with_fits(rules: RuleSet, inverted: tuple[InvertedRule, ...]) -> tuple[InvertedRule, ...]:
+    """The inverses, none of them exact where a fit may change what a rule makes: without the files nothing tells which."""
+    if not rules.fits:
+        return inverted
+    why = "`fit:` may adapt what it makes, and is not turned round"
+    return tuple(replace(each, verdict="lossy", why=each.why or why) if each.text else each for each in inverted)
 
 
 def _dropped(rules: RuleSet, plan: Plan | None) -> tuple[str, ...]:

@@ -61,15 +61,15 @@ class LoadReport:
     def freeze(self, model: nn.Module) -> Frozen:
         """Freezes exactly what was loaded, running statistics too; `model.train()` doesn't thaw them.
 
-        Raises InputError for another model than the one that was loaded into.
+        Raises InputError for a model that has other keys than the one that was loaded into.
         """
         return freeze_keys(self._own(model), self.loaded)
 
     def parameter_groups(self, model: nn.Module, lr: float, loaded_lr: float | None = None) -> list[ParameterGroup]:
         """The trainable parameters, each once: fresh ones with `lr`, loaded ones with `loaded_lr`; empty groups are left out.
 
-        Raises InputError for another model than the one that was loaded into, where `loaded_lr` is for nothing because all that was
-        loaded is frozen, where it is missing, and where nothing is trainable.
+        Raises InputError for a model that has other keys than the one that was loaded into, where `loaded_lr` is for nothing because all
+        that was loaded is frozen, where it is missing, and where nothing is trainable.
         """
         module = self._own(model)
         state = module.state_dict(keep_vars=True)
@@ -88,6 +88,10 @@ class LoadReport:
         missing = next((key for key in self.loaded if key not in known), None)
         if missing is not None:
             raise InputError(type(module).__name__, f"has no key `{missing}`", "give the model that was loaded into")
+        target = self.plan.target or known
+        strange = next((name for name, _ in module.named_parameters() if name in known and name not in target), None)
+        if strange is not None:
+            raise InputError(type(module).__name__, f"has `{strange}`, which the model that was loaded into has not", "give that one")
         return module
 
 

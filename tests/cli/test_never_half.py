@@ -148,3 +148,17 @@ def test_what_a_terminal_cant_show_is_in_no_command(tmp_path):
     save(tmp_path / "b.pth", body(), 2)
     ran = ckpt("map", "a.pth", "b.pth", "-o", "c.pth", cwd=tmp_path)
     assert "--drop" not in ran.err.splitlines()[-1]
+
+
+def test_a_draft_of_which_nothing_is_known_drops_and_keeps_nothing(tmp_path):
+    save(tmp_path / "a.pth", {f"{side}.{key}": s for side in ("student", "teacher") for key, s in body().items()}, 1)
+    save(tmp_path / "b.pth", body(), 2)
+    assert ckpt("suggest", "a.pth", "b.pth", "-o", "r.yaml", cwd=tmp_path).status == 1
+    assert ckpt("map", "a.pth", "b.pth", "--rules", "r.yaml", "-o", "c.pth", cwd=tmp_path).status == 1
+
+
+def test_next_without_an_output_names_one(tmp_path):
+    save(tmp_path / "a.pth", body() | {"enc.version": (1,)}, 1)
+    save(tmp_path / "b.pth", body(), 2)
+    ran = ckpt("map", "a.pth", "b.pth", cwd=tmp_path)
+    assert ran.err.splitlines()[-1] == "next: ckpt map a.pth b.pth --drop enc.version -o mapped.pth"

@@ -80,3 +80,10 @@ def test_what_an_index_of_other_names_does_not_list_is_told_or_compared(tmp_path
     assert "note: only a holds, outside of its state dict: one.safetensors (1 tensor, 16 B)" in ran.out
     ran = ckpt("diff", "a", "b", "--values", cwd=tmp_path)
     assert (ran.status, ran.out.splitlines()[-1]) == (1, "1 same; 1 differ beside the state dict")
+
+
+def test_what_one_side_cant_read_is_not_counted_as_the_same(tmp_path):
+    torch.save({"a": W, "b": W}, tmp_path / "a.pth")
+    torch.save({"a": sparse(1), "b": W}, tmp_path / "b.pth")
+    for pair in (("a.pth", "b.pth"), ("b.pth", "a.pth")):
+        assert "1 same, 1 not compared" in ckpt("diff", *pair, cwd=tmp_path).out

@@ -299,3 +299,19 @@ def test_a_report_is_of_one_model(source):
             report.freeze(other)
         with pytest.raises(InputError, match="give the model that was loaded into"):
             report.parameter_groups(other, lr=1, loaded_lr=1)
+
+
+def test_a_report_is_for_models_with_its_keys_alone():
+    model = nn.Sequential(nn.Linear(2, 2))
+    report = ckpt_tool.load_into(model, nn.Sequential(nn.Linear(2, 2)).state_dict())
+    with pytest.raises(InputError, match="has `1.weight`, which the model that was loaded into has not"):
+        report.freeze(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
+    assert len(report.freeze(model).parameters) == 2
+
+
+def test_what_next_says_may_be_given_beside_how():
+    source, model = nn.ModuleDict({"a": nn.Linear(2, 2), "old": nn.Linear(3, 3)}), nn.ModuleDict({"a": nn.Linear(2, 2)})
+    how = How(dtypes="target")
+    with pytest.raises(RuleError) as refused:
+        ckpt_tool.load_into(model, source.state_dict(), how=how)
+    assert len(ckpt_tool.load_into(model, source.state_dict(), how=how, **refused.value.next).loaded) == 2
