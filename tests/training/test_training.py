@@ -304,7 +304,7 @@ def test_a_report_is_of_one_model(source):
 def test_a_report_is_for_models_with_its_keys_alone():
     model = nn.Sequential(nn.Linear(2, 2))
     report = ckpt_tool.load_into(model, nn.Sequential(nn.Linear(2, 2)).state_dict())
-    with pytest.raises(InputError, match="has `1.weight`, which the model that was loaded into has not"):
+    with pytest.raises(InputError, match=r"has `1\.weight`, which the model that was loaded into has not"):
         report.freeze(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
     assert len(report.freeze(model).parameters) == 2
 
