@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def draft_open(source: TensorSource, target: TensorSource | None, rules: RuleSet | None, how: How) -> Plan:
     """The plan for two open sides. A head is that of another network only in a whole one: a rank's part has fewer rows everywhere."""
     paths = (path_of_config(source), path_of_config(target))
-    is_whole = not any(isinstance(side, Checkpoint) and side.contents.layout for side in (source, target))
+    is_whole = all(side.contents.is_whole for side in (source, target) if isinstance(side, Checkpoint))
     return draft(source.catalog, target.catalog if target else None, rules, how, *paths, is_whole=is_whole)
 
 

@@ -193,6 +193,8 @@ class Trying:
         if not (left or fresh) or (how.by != "auto" and self._goes_through(how)):
             yield Attempt(how, plan.counts["mapped"], _fresh(plan), 0)
             return
+        if fresh and isinstance(self._source, Checkpoint) and not self._source.contents.is_whole:
+            return
         if not judge(leftovers_of(plan, self._source, self._target, left, fresh)).is_safe:
             return
         drop, keep = patterns_of(left, self._source.catalog), patterns_of(fresh, self._target.catalog)

@@ -67,6 +67,7 @@ class Contents:
     `digests` are those of tensors' values, which a key list may have. `rivals` are the paths of state dicts that are equally
     likely meant, so that none is taken; `left_behind` sums up what is outside the one that is taken. `layout` says in one sentence
     what kind of file this is, where it is no whole model: a rank's part, an adapter, quantised weights; and what makes a whole of it.
+    `is_whole` is False then; where a folder's shards were read in spite of its index, `layout` says that, and it is whole.
     """
 
     catalog: Catalog
@@ -81,6 +82,7 @@ class Contents:
     rivals: tuple[str, ...] = ()
     left_behind: tuple[LeftBehind, ...] = ()
     layout: str = ""
+    is_whole: bool = True
     beside: Mapping[str, Placement] = field(default_factory=dict)
     """Where the tensors of `elsewhere` lie."""
     unreadable_elsewhere: tuple[UnreadableTensor, ...] = ()

@@ -35,7 +35,7 @@ def layout_of(contents: Contents, path: str) -> str:
 def with_layout(contents: Contents, path: str) -> Contents:
     """The same, with the sentence."""
     sentence = layout_of(contents, path) or _numbered_part(path)
-    return replace(contents, layout=sentence) if sentence else contents
+    return replace(contents, layout=sentence, is_whole=False) if sentence else contents
 
 
 class Names:

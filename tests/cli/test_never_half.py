@@ -162,3 +162,10 @@ def test_next_without_an_output_names_one(tmp_path):
     save(tmp_path / "b.pth", body(), 2)
     ran = ckpt("map", "a.pth", "b.pth", cwd=tmp_path)
     assert ran.err.splitlines()[-1] == "next: ckpt map a.pth b.pth --drop enc.version -o mapped.pth"
+
+
+def test_a_part_of_a_model_is_never_completed_with_fresh_values(tmp_path):
+    save(tmp_path / "model-00001-of-00002.pth", WEIGHTS, 1)
+    save(tmp_path / "b.pth", WEIGHTS | linear("head", 3, 16), 2)
+    ran = ckpt("map", "model-00001-of-00002.pth", "b.pth", "-o", "c.pth", cwd=tmp_path)
+    assert (ran.status, ran.err.splitlines()[-1]) == (1, "next: ckpt suggest model-00001-of-00002.pth b.pth")

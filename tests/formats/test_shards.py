@@ -31,7 +31,8 @@ def test_shards_without_an_index_are_read_together(tmp_path: Path, name: str, st
     assert_agrees(tmp_path, {"a": A, "b": B})
     with open_checkpoint(tmp_path) as checkpoint:
         assert checkpoint.format == ("safetensors shards" if name.endswith("safetensors") else "torch shards")
-        assert [(extra.kind, extra.text) for extra in checkpoint.extras] == [("note", "2 numbered shards, which were read without an index")]
+        assert checkpoint.contents.layout == "2 numbered shards, which were read without an index"
+        assert checkpoint.contents.is_whole
         assert len(checkpoint.files) == 2
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
+from ckpt_tool.formats.checkpoint import Checkpoint, Contents
 from ckpt_tool.formats.sharded.shards import checkpoint_of, join, open_shards
 from ckpt_tool.tensors import counted
 
@@ -62,13 +62,12 @@ def open_numbered(folder: str, path: str, found: Numbered, note: str = "") -> Ch
         raise FormatError(folder, fact, "download them")
     shards = open_shards(folder, list(found.names), path)
     try:
-        told = [] if note else [Extra("", "note", _read_without(found.count))]
-        contents = join(_places(folder, shards.contents), shards.contents, told)
+        contents = join(_places(folder, shards.contents), shards.contents, [])
     except BaseException:
         shards.close()
         raise
     checkpoint = checkpoint_of(path, shards, contents, "shards")
-    checkpoint.contents = replace(checkpoint.contents, layout=checkpoint.contents.layout or note)
+    checkpoint.contents = replace(checkpoint.contents, layout=checkpoint.contents.layout or note or _read_without(found.count))
     return checkpoint
 
 

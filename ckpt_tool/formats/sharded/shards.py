@@ -87,7 +87,7 @@ def checkpoint_of(path: str, shards: Shards, contents: Contents, kind: str, inde
     if shards.opened:
         file, first = next(iter(shards.opened.values()))
         sentence = layout_of(replace(contents, metadata={**first.metadata, **contents.metadata}), file.path)
-        contents = replace(contents, layout=sentence)
+        contents = replace(contents, layout=sentence, is_whole=not sentence)
     return Checkpoint(path, f"{'safetensors' if is_safe else 'torch'} {kind}", contents, files)
 
 
