@@ -54,7 +54,7 @@ def test_rules_beside_how_are_not_passed_over(files):
     with pytest.raises(RuleError, match="2 mapped, but 3 are expected"):
         ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, how=How(expect=3))
     with pytest.raises(InputError, match="rules: is given twice"):
-        ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, how=How(rules=rules))
+        ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, how=How(inline=("** -> **",)))
     with pytest.raises(RuleError, match="2 mapped, but 1 are expected"):
         ckpt_tool.load_into(nn.Linear(2, 3), source, by="name", how=How(expect=1))
 

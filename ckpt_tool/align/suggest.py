@@ -73,11 +73,6 @@ class Suggestion:
         return self.plan is not None and not self.alignment.ambiguous and not self.unsure and not self.doubts
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether what is left may not just be dropped and kept: some of it may belong together."""
-        return bool(self.doubts or self.alignment.ambiguous)
-
-    @property
     def text(self) -> str:
         """The rule file."""
         lines = [f"# Drafted from {self.basis}; a comment tells how sure each rule is. Read them before use.", "rules:"]
@@ -89,7 +84,7 @@ class Suggestion:
         for name, patterns, why in (("drop", self.drop, "no tensor of the target"), ("keep", self.keep, "nothing of the source goes here")):
             if patterns:
                 section = [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
-                lines += [f"# {line}" for line in section] if self.is_doubtful else section
+                lines += [f"# {line}" for line in section] if self.doubts else section
         lines += [f"# left to you: {escaped(doubt)}" for doubt in self.doubts]
         return "\n".join([*lines, *(f"# {escaped(line)}" for line in self.misfits), *self._open()]) + "\n"
 
@@ -127,15 +122,18 @@ def suggest_for(alignment: Alignment, source: Catalog, target: Catalog, min_conf
     found = checked(pairs, Setting(source, target, dtypes, drop, keep)) if pairs else Checked((), None)
     alignment = _without(alignment, found.refused, min_confidence)
     unsure = checked([each.pair for each in alignment.below(min_confidence)], Setting(source, target, dtypes))
+    open_targets = {key for group in alignment.ambiguous for key in group.targets}
+    settled = _left(alignment, 1, target, open_targets) if open_targets else keep
     return Suggestion(
-        alignment, _explained(found, alignment), drop, keep, found.plan, min_confidence, misfits=misfits,
+        alignment, _explained(found, alignment), drop, settled, found.plan, min_confidence, misfits=misfits,
         unsure_rules=_explained(unsure, alignment),
     )  # fmt: skip
 
 
-def _left(alignment: Alignment, side: int, catalog: Catalog) -> tuple[str, ...]:
-    """Patterns for the keys of one side that are in no pair."""
-    return _unpaired(catalog, (key for each in alignment.pairs for key in keys_in((each.pair.sources, each.pair.targets)[side])))
+def _left(alignment: Alignment, side: int, catalog: Catalog, others: Iterable[str] = ()) -> tuple[str, ...]:
+    """Patterns for the keys of one side that are in no pair, without some others: what is ambiguous must not stay fresh unnoticed."""
+    paired = (key for each in alignment.pairs for key in keys_in((each.pair.sources, each.pair.targets)[side]))
+    return _unpaired(catalog, (*paired, *others))
 
 
 def _without(alignment: Alignment, refused: Iterable[tuple[Pair, str]], min_confidence: float) -> Alignment:
