@@ -16,6 +16,7 @@ from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping import DTypePolicy, Origin, Plan, RuleSet
 from ckpt_tool.mapping.accounting import NOTHING_NAMED, Pairing, account, without_named
 from ckpt_tool.mapping.coverage import tally_of
+from ckpt_tool.mapping.heads import has_shape_of_a_table
 from ckpt_tool.mapping.misfits import fit_note
 from ckpt_tool.mapping.unreadable import keys_of
 from ckpt_tool.mapping.write_rules import escaped, scalar
@@ -165,7 +166,7 @@ def _misfit(pairs: Sequence[tuple[str, str]], source: Catalog, target: Catalog, 
     a, b = pairs[0]
     shapes = (source[a].shape, target[b].shape)
     many = f", and {len(pairs) - 1} like it" if len(pairs) > 1 else ""
-    notes = fit_note(b, *shapes) if is_rare else []
+    notes = fit_note(b, *shapes, has_shape_of_a_table(a, source)) if is_rare else []
     return "; ".join([f"same place, another shape: {a} -> {b}, {shape_text(shapes[0])} and {shape_text(shapes[1])}{many}", *notes])
 
 

@@ -12,7 +12,7 @@ from ckpt_tool.keys.relations import prefix_rule
 from ckpt_tool.mapping.accounting import NOTHING_NAMED, Pairing, account, without_named
 from ckpt_tool.mapping.coverage import tally_of
 from ckpt_tool.mapping.dtypes import DTypePolicy
-from ckpt_tool.mapping.heads import Misfit, are_heads
+from ckpt_tool.mapping.heads import Misfit, are_heads, has_shape_of_a_table
 from ckpt_tool.mapping.misfits import fit_note
 from ckpt_tool.mapping.plan import Origin, Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
@@ -52,7 +52,7 @@ def plan_by_name(
     told = list(_misfit_notes(misfits, theirs))
     is_told = are_excused or named.rest_target == "keep"
     notes = [*naming.notes, *(f"{line}; stays fresh" for line in told if is_told), *_tie_notes(tied)]
-    remarks = [] if is_told else [*told, *_fit_notes(misfits)]
+    remarks = [] if is_told else [*told, *_fit_notes(misfits, ours)]
     return account(Pairing(steps, notes, remarks, heads if are_excused else ((), ()), naming.name_of), named, source, target, dtypes)
 
 
@@ -122,9 +122,12 @@ def _misfit_notes(misfits: Sequence[Misfit], target: Catalog) -> Iterator[str]:
         yield f"{len(folds) - MOST_NOTES} more patterns of keys have another shape in the target"
 
 
-def _fit_notes(misfits: Sequence[Misfit]) -> list[str]:
+def _fit_notes(misfits: Sequence[Misfit], source: Catalog) -> list[str]:
     """What adapts the first of them."""
-    return fit_note(misfits[0].target, misfits[0].source_shape, misfits[0].target_shape) if misfits else []
+    if not misfits:
+        return []
+    first = misfits[0]
+    return fit_note(first.target, first.source_shape, first.target_shape, has_shape_of_a_table(first.source, source))
 
 
 def _tie_notes(tied: Mapping[str, str]) -> Iterator[str]:

@@ -51,7 +51,7 @@ def are_heads(misfits: Iterable[Misfit], source: Catalog, target: Catalog) -> bo
     listed = list(misfits)
     if not all(each.differs_in_rows and not is_vocabulary(each.target) for each in listed):
         return False
-    if any(_is_tied_by_shape(each.source, source) for each in listed):
+    if any(has_shape_of_a_table(each.source, source) for each in listed):
         return False
     modules: dict[str, list[Misfit]] = defaultdict(list)
     for each in listed:
@@ -61,7 +61,7 @@ def are_heads(misfits: Iterable[Misfit], source: Catalog, target: Catalog) -> bo
     return len(blocks) < 2 and all(_is_head(path, found, last) for path, found in modules.items())
 
 
-def _is_tied_by_shape(key: str, catalog: Catalog) -> bool:
+def has_shape_of_a_table(key: str, catalog: Catalog) -> bool:
     """Whether a matrix has the shape of an embedding beside it: its rows are words, whatever its name is."""
     shape = catalog[key].shape
     return len(shape) == 2 and any(info.shape == shape and other != key and is_table(other, shape) for other, info in catalog.items())

@@ -50,9 +50,10 @@ def fit_for(key: str, source: Shape, target: Shape) -> str | None:
     return next((name for name in names if _fits(name, source, target)), None)
 
 
-def fit_note(key: str, source: Shape, target: Shape) -> list[str]:
-    """What to say of a shape that a `fit:` adapts."""
+def fit_note(key: str, source: Shape, target: Shape, are_words: bool = False) -> list[str]:
+    """What to say of a shape that a `fit:` adapts; `are_words` where its rows are known to be words, whatever its name is."""
     name = fit_for(key, source, target)
+    name = "rows" if are_words and name == "fresh" else name
     if name:
         what = "keeps the target's" if name == "fresh" else "adapts it"
         return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file {what}"]

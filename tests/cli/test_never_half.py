@@ -169,3 +169,12 @@ def test_a_part_of_a_model_is_never_completed_with_fresh_values(tmp_path):
     save(tmp_path / "b.pth", WEIGHTS | linear("head", 3, 16), 2)
     ran = ckpt("map", "model-00001-of-00002.pth", "b.pth", "-o", "c.pth", cwd=tmp_path)
     assert (ran.status, ran.err.splitlines()[-1]) == (1, "next: ckpt suggest model-00001-of-00002.pth b.pth")
+
+
+def test_a_head_over_words_is_hinted_as_words_everywhere(tmp_path):
+    for name, rows in (("a", 96), ("b", 104)):
+        save(tmp_path / f"{name}.pth", body() | {"tok_embeddings.weight": (rows, 16), "output.weight": (rows, 16)}, rows)
+    for verb in ("map", "suggest"):
+        ran = ckpt(verb, "a.pth", "b.pth", *(("-o", "c.pth") if verb == "map" else ()), cwd=tmp_path)
+        assert "another number of classes" not in ran.out + ran.err
+        assert "another number of words" in ran.out + ran.err
