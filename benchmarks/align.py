@@ -29,7 +29,7 @@ from variants import Variant, variants  # noqa: E402
 from ckpt_tool.align import MIN_CONFIDENCE, Alignment, Pair, align, suggest  # noqa: E402
 from ckpt_tool.errors import RuleError  # noqa: E402
 from ckpt_tool.mapping import Plan, plan_by_name, plan_by_position, read_rule_files  # noqa: E402
-from ckpt_tool.mapping.accounting import A_PART  # noqa: E402
+from ckpt_tool.mapping.accounting.account import A_PART  # noqa: E402
 from ckpt_tool.ops import parse_ops  # noqa: E402
 from ckpt_tool.tensors import Catalog, DType, TensorInfo  # noqa: E402
 

@@ -6,7 +6,7 @@
     training   load into a live module, freeze what arrived, parameter groups
     engine     runs a plan: byte ranges where nothing changes, torch where ops compute; atomic writing
     mapping    YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem
-    diff       Catalog × Catalog → Diff
+    comparing  Catalog × Catalog → Diff
     ops        what a rule may do to tensors: shapes, inverse, run
     formats    containers as bytes: torch zip, legacy torch, safetensors, sharded index, key list
     keys       the language of key names: parse, match, render; many keys → the fewest true patterns
@@ -23,7 +23,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from ckpt_tool.api import How, diff_checkpoints, load_into, map_checkpoint, planned
-    from ckpt_tool.diff import Diff
+    from ckpt_tool.comparing import Diff
     from ckpt_tool.errors import CkptError, FormatError, InputError, OutputError, Problem, RuleError
     from ckpt_tool.formats import Checkpoint, open_checkpoint
     from ckpt_tool.mapping import Plan, RuleSet, Step
@@ -42,7 +42,7 @@ __getattr__ = bind_on_use(__name__, {
     "errors": "CkptError FormatError InputError OutputError Problem RuleError",
     "formats": "Checkpoint open_checkpoint",
     "mapping": "Plan RuleSet Step",
-    "diff": "Diff",
+    "comparing": "Diff",
     "api": "How diff_checkpoints load_into map_checkpoint planned",
     "training": "LoadReport freeze",
 })  # fmt: skip

@@ -14,7 +14,7 @@ report
 api
 training | importing | advising
 engine | align
-mapping | diff
+mapping | comparing
 ops | formats | keys
 torch_bridge
 tensors

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from ckpt_tool.mapping.accounting.scales import CODES, Scales
 from ckpt_tool.mapping.plan import Plan
-from ckpt_tool.mapping.scales import CODES, Scales
 from ckpt_tool.tensors import DType
 
 _COMPLEX = frozenset(dtype for dtype in DType if dtype.value.startswith("C"))

@@ -32,9 +32,9 @@ from ckpt_tool.advising.parts import (
     whole_parts,
 )
 from ckpt_tool.advising.relatives import Relative, relatives, structure, twins
-from ckpt_tool.mapping.heads import Misfit, are_heads, is_table, is_vocabulary
+from ckpt_tool.mapping.accounting.heads import Misfit, are_heads, is_table, is_vocabulary
+from ckpt_tool.mapping.accounting.scales import Scales
 from ckpt_tool.mapping.plan import Step
-from ckpt_tool.mapping.scales import Scales
 from ckpt_tool.tensors import Catalog, Shape
 
 LEAST_USED = 0.6

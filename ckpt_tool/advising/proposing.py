@@ -9,7 +9,7 @@ from ckpt_tool.advising.harmless import is_averaged
 from ckpt_tool.advising.parts import paths_above
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.keys.prefix import Prefix, likely_prefixes
-from ckpt_tool.mapping.unreadable import keys_of
+from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.tensors import Catalog
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ckpt_tool.advising.parts import Part
-from ckpt_tool.mapping.heads import is_table, is_vocabulary
+from ckpt_tool.mapping.accounting.heads import is_table, is_vocabulary
 from ckpt_tool.tensors import Shape
 
 Shapes = Mapping[str, Shape]

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 
-from ckpt_tool.align.completing.composites import composites
+from ckpt_tool.align.completing.combined import composites
 from ckpt_tool.align.completing.fused import Composite, Rest, is_order_unknown
 from ckpt_tool.align.completing.layouts import numberless, reforms
 from ckpt_tool.align.completing.other_widths import by_outlines
@@ -17,11 +17,11 @@ from ckpt_tool.align.completing.sequences import sequels
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
 from ckpt_tool.align.matching.confidence import confidences, evidence_of
 from ckpt_tool.align.matching.doubts import is_computed, with_doubts
-from ckpt_tool.align.matching.exchanges import matched
-from ckpt_tool.align.matching.extra_blocks import uncertain_depths
+from ckpt_tool.align.matching.extra_layers import uncertain_depths
+from ckpt_tool.align.matching.interchangeable import matched
 from ckpt_tool.align.matching.matching import Match, Matches, Matching
 from ckpt_tool.align.matching.similarity import Cell
-from ckpt_tool.align.matching.towers import uncertain_towers
+from ckpt_tool.align.matching.twin_branches import uncertain_towers
 from ckpt_tool.align.naming.modules import Names, Unit, units_of
 from ckpt_tool.align.naming.places import Places, without_shifted
 from ckpt_tool.align.naming.same_names import Named, SameNames, same_names

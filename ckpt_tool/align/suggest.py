@@ -14,12 +14,12 @@ from ckpt_tool.align.pairs import Pair
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping import DTypePolicy, Origin, Plan, RuleSet
-from ckpt_tool.mapping.accounting import NOTHING_NAMED, Pairing, account, without_named
-from ckpt_tool.mapping.coverage import tally_of
-from ckpt_tool.mapping.heads import has_shape_of_a_table
-from ckpt_tool.mapping.misfits import fit_note
-from ckpt_tool.mapping.unreadable import keys_of
-from ckpt_tool.mapping.write_rules import escaped, scalar
+from ckpt_tool.mapping.accounting.account import NOTHING_NAMED, Pairing, account, without_named
+from ckpt_tool.mapping.accounting.coverage import tally_of
+from ckpt_tool.mapping.accounting.heads import has_shape_of_a_table
+from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
+from ckpt_tool.mapping.accounting.unreadable import keys_of
+from ckpt_tool.mapping.reading.writing import escaped, scalar
 from ckpt_tool.tensors import Catalog, shape_text
 
 MIN_CONFIDENCE = 0.9

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from ckpt_tool.api.checks import Checked, asked_by, check, import_mapping, invert, write_text
     from ckpt_tool.api.diffs import Comparison, diff_checkpoints, diff_hints
     from ckpt_tool.api.drafting import draft
-    from ckpt_tool.api.how import DTypePolicy, How
     from ckpt_tool.api.loading import load_into
-    from ckpt_tool.api.next_step import WayOn, way_on
-    from ckpt_tool.api.onwards import after_check, after_diff, after_mappings, after_show, after_suggestion
+    from ckpt_tool.api.next_steps.answered import after_check, after_diff, after_mappings, after_show, after_suggestion
+    from ckpt_tool.api.next_steps.refused import WayOn, way_on
+    from ckpt_tool.api.options import DTypePolicy, How
+    from ckpt_tool.api.outputs import map_checkpoint, rename, verify, write
     from ckpt_tool.api.planning import Planned, planned
-    from ckpt_tool.api.plans import map_checkpoint, rename, verify, write
     from ckpt_tool.api.rule_files import find_rules, mapping_folders, read_rules, rules_schema, shipped_mappings
     from ckpt_tool.api.shipped import ShippedMapping, mappings
     from ckpt_tool.api.sides import files_read, open_target
@@ -31,12 +31,12 @@ __getattr__ = bind_on_use(__name__, {
     "checks": "Checked asked_by check import_mapping invert write_text",
     "diffs": "Comparison diff_checkpoints diff_hints",
     "drafting": "draft",
-    "how": "DTypePolicy How",
+    "options": "DTypePolicy How",
     "loading": "load_into",
-    "next_step": "WayOn way_on",
-    "onwards": "after_check after_diff after_mappings after_show after_suggestion",
+    "next_steps.refused": "WayOn way_on",
+    "next_steps.answered": "after_check after_diff after_mappings after_show after_suggestion",
     "planning": "Planned planned",
-    "plans": "map_checkpoint rename verify write",
+    "outputs": "map_checkpoint rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",
     "shipped": "ShippedMapping mappings",
     "sides": "files_read open_target",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.how import How
+from ckpt_tool.api.options import How
 from ckpt_tool.api.planning import planned
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source
@@ -76,8 +76,8 @@ def invert(source: str | None, target: str | None, how: How) -> InvertedRules:
 
 def write_text(path: str, text: str, force: bool = False, inputs: Iterable[str] = ()) -> None:
     """Writes a small text file, complete or not at all, and never in the place of one of the inputs. Raises OutputError."""
-    from ckpt_tool.engine.atomic import atomic_output
     from ckpt_tool.engine.copying import write_at
+    from ckpt_tool.engine.durable.file import atomic_output
     from ckpt_tool.engine.inputs import refuse_input
 
     refuse_input(path, inputs)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
-from ckpt_tool.api.long_names import check_names
-from ckpt_tool.api.outside import outside_of
+from ckpt_tool.api.remarks.long_names import check_names
+from ckpt_tool.api.remarks.outside import outside_of
 from ckpt_tool.api.sides import label_of
-from ckpt_tool.diff import Diff, Tolerance, compare_all, compare_digests, diff_catalogs
+from ckpt_tool.comparing import Diff, Tolerance, compare_all, compare_digests, diff_catalogs
 from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.keys import Matcher, PatternError, nearest, parse
@@ -119,7 +119,7 @@ def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
     explained: list[str] = []
     # What explains shapes and values takes long to import: not for keys alone.
     if any(entry.kind in ("shape", "value") or entry.how for entry in result.changes):
-        from ckpt_tool.api.misfits import misfit_hints
+        from ckpt_tool.api.remarks.shape_mismatches import misfit_hints
 
         explained = misfit_hints(result)
     regrouped = [f"joined on one side, apart on the other: -e {shlex.quote(rule)}" for rule in result.regrouped[:MOST_RULES]]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.how import How
+from ckpt_tool.api.options import How
 from ckpt_tool.api.rule_files import read_named
 from ckpt_tool.errors import InputError, Problem, RuleError, Tally
 from ckpt_tool.formats import Checkpoint
@@ -96,6 +96,6 @@ def _with_rest(rules: RuleSet, how: How) -> RuleSet:
 
 
 def _tally(plan: Plan) -> Tally | None:
-    from ckpt_tool.mapping.coverage import tally_of
+    from ckpt_tool.mapping.accounting.coverage import tally_of
 
     return tally_of(plan.producers, plan.kept, plan.dropped, plan.target)

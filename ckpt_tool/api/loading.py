@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
-from ckpt_tool.api.how import DTypePolicy, How, Way, options_of
-from ckpt_tool.api.left_behind import left_behind_text
-from ckpt_tool.api.next_step import with_next
+from ckpt_tool.api.next_steps.refused import with_next
+from ckpt_tool.api.options import DTypePolicy, How, Way, options_of
+from ckpt_tool.api.remarks.left_behind import left_behind_text
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source, refuse_rivals

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
-from ckpt_tool.api.how import How
-from ckpt_tool.api.long_names import check_names
+from ckpt_tool.api.options import How
+from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import label_of, open_source, open_target, path_of, refuse_rivals, target_of
 from ckpt_tool.errors import InputError, Problem, RuleError, Tally

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.align import MIN_CONFIDENCE, Aligned, align, draft_rules
 from ckpt_tool.api.requirements import with_values
-from ckpt_tool.diff import Counterpart, Diff, Tolerance, Values, compare_all, diff_renamed
-from ckpt_tool.mapping.write_rules import flow
+from ckpt_tool.comparing import Counterpart, Diff, Tolerance, Values, compare_all, diff_renamed
+from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.ops import ops_argument
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.how import How
+from ckpt_tool.api.options import How
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import config_of, draft_open, path_of_config
-from ckpt_tool.api.how import How
-from ckpt_tool.api.long_names import check_names
+from ckpt_tool.api.options import How
+from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.rule_files import beside, find_shipped, shipped_mappings
 from ckpt_tool.api.sides import open_target
 from ckpt_tool.errors import InputError, RuleError

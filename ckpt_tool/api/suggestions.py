@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.how import check_confidence
-from ckpt_tool.api.long_names import check_names
+from ckpt_tool.api.options import check_confidence
+from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import open_target
 from ckpt_tool.errors import InputError
@@ -43,7 +43,7 @@ def suggest_rules(
 def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tuple[str, ...]:
     """Why the keys that nothing pairs with are not safely dropped and kept."""
     from ckpt_tool.advising import doubts_in_words, judge
-    from ckpt_tool.api.leftovers import leftovers_of
+    from ckpt_tool.api.next_steps.leftovers import leftovers_of
 
     return doubts_in_words(judge(leftovers_of(found.plan, source, target)).doubts) if found.plan else ()
 

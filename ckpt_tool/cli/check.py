@@ -13,7 +13,7 @@ from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result,
 if TYPE_CHECKING:
     from ckpt_tool.api import Checked
     from ckpt_tool.mapping import InvertedRules
-    from ckpt_tool.report.style import Style
+    from ckpt_tool.report.parts.style import Style
 
 
 def check(
@@ -40,8 +40,8 @@ def check(
         raise typer.Exit(_show_inverse(turned, output, force, json, inputs))
     result = api.check(rules, source, target, way)
     if json:
-        from ckpt_tool.report.jsons import to_json
-        from ckpt_tool.report.problems import check_json
+        from ckpt_tool.report.parts.json_text import to_json
+        from ckpt_tool.report.parts.problems import check_json
 
         onwards = api.after_check(result.problems, source, target, way)
         show_result(to_json(check_json(rules, result.problems, result.notes) | {"next": onwards}))
@@ -56,9 +56,9 @@ def check(
 
 def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: bool, inputs: Sequence[str]) -> int:
     from ckpt_tool import api
-    from ckpt_tool.report.inverse import inverse_json, inverse_text
-    from ckpt_tool.report.jsons import to_json
-    from ckpt_tool.report.style import safe
+    from ckpt_tool.report.check import inverse_json, inverse_text
+    from ckpt_tool.report.parts.json_text import to_json
+    from ckpt_tool.report.parts.style import safe
 
     if json:
         show_result(to_json(inverse_json(turned)))
@@ -73,7 +73,7 @@ def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: 
 
 
 def _show_lines(result: Checked) -> None:
-    from ckpt_tool.report.problems import concise_text
+    from ckpt_tool.report.parts.problems import concise_text
 
     for problem in result.problems:
         show_result(concise_text(problem))
@@ -82,7 +82,7 @@ def _show_lines(result: Checked) -> None:
 
 
 def _show_blocks(result: Checked, rules: str, sides: tuple[str | None, str | None], style: Style, quiet: bool) -> None:
-    from ckpt_tool.report.problems import notes_text, problems_text, sound_text
+    from ckpt_tool.report.parts.problems import notes_text, problems_text, sound_text
 
     if result.notes and not quiet:
         say(notes_text(result.notes, style) + "\n")

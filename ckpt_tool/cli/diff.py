@@ -44,7 +44,7 @@ def diff(
     how = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
     result = api.diff_checkpoints(a, b, how=how)
     if json:
-        from ckpt_tool.report.jsons import to_json
+        from ckpt_tool.report.parts.json_text import to_json
 
         show_result(to_json(diff_json(result, (a, b), verbose) | {"next": api.after_diff(result, (a, b), how)}))
     elif not quiet:

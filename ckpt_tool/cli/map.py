@@ -48,10 +48,10 @@ def map_(
     # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more than most ops.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from ckpt_tool import api
-    from ckpt_tool.report.left_behind import left_behind_json
+    from ckpt_tool.report.map import written_json, written_text
+    from ckpt_tool.report.parts.left_behind import left_behind_json
+    from ckpt_tool.report.parts.problems import refusal_text
     from ckpt_tool.report.plan import names_of, plan_json, plan_text
-    from ckpt_tool.report.problems import refusal_text
-    from ckpt_tool.report.written import written_json, written_text
 
     style = style_of(color, verbose)
     if in_place and (output or shards):
@@ -67,7 +67,7 @@ def map_(
         onwards = api.WayOn() if written else api.way_on(work, way, "map", *more)
         if json:
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
-            from ckpt_tool.report.jsons import to_json
+            from ckpt_tool.report.parts.json_text import to_json
 
             report |= {"left_behind": left_behind_json(work.left_behind[0])}
             show_result(to_json(report | {"output": written_json(written), "next": onwards.command}))

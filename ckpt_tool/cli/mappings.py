@@ -40,8 +40,8 @@ def mappings(
         raise typer.Exit(YES)
     if library is not None:
         raise typer.Exit(_import(library, source, output, force))
-    from ckpt_tool.report.jsons import to_json
     from ckpt_tool.report.mappings import mappings_json, mappings_text
+    from ckpt_tool.report.parts.json_text import to_json
 
     way = how(settings=settings)
     found = api.mappings(source, target, way)

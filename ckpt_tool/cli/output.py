@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 
-from ckpt_tool.cli.mishaps import mishap
 from ckpt_tool.cli.options import Color
+from ckpt_tool.cli.os_errors import mishap
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
-from ckpt_tool.report.problems import error_text, next_line
-from ckpt_tool.report.style import Style, safe
+from ckpt_tool.report.parts.problems import error_text, next_line
+from ckpt_tool.report.parts.style import Style, safe
 
 YES, NO, NO_ANSWER = 0, 1, 2
 _PLAIN = {"×": "x", "→": "->", "…": "...", "·": "*", "─": "-", "│": "|", "├": "|", "└": "`", "²": "^2", "Δ": "delta"}

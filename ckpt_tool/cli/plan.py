@@ -23,15 +23,15 @@ def plan(
 ) -> None:
     """Say what becomes of every key of both sides, or list every reason why it can't be done. Writes nothing."""
     from ckpt_tool import api
+    from ckpt_tool.report.parts.problems import refusal_text
     from ckpt_tool.report.plan import names_of, plan_json, plan_text, unknown_key, why_text
-    from ckpt_tool.report.problems import refusal_text
 
     style = style_of(color, verbose)
     with api.planned(source, target, way) as work:
         names = names_of(*((work.source.path, work.target_path) if json else work.labels), work.rules, way.by)
         onwards = api.WayOn() if work.plan else api.way_on(work, way, "plan")
         if json:
-            from ckpt_tool.report.jsons import to_json
+            from ckpt_tool.report.parts.json_text import to_json
 
             report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
             show_result(to_json(report | {"next": onwards.command}))

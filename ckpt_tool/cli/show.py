@@ -29,7 +29,7 @@ def show(
     with open_checkpoint(path) as checkpoint:
         sums = checkpoint.checksums() if checksum else {}
         if json:
-            from ckpt_tool.report.jsons import to_json
+            from ckpt_tool.report.parts.json_text import to_json
 
             report = show_json(checkpoint) | ({"sha256": sums} if checksum else {})
             show_result(to_json(report | {"next": api.after_show(checkpoint)}))

@@ -24,8 +24,8 @@ def suggest(
 ) -> None:
     """Draft the fewest rules for A and B, with how sure each is; what nobody could know is listed. Exit 0 when nothing is ambiguous."""
     from ckpt_tool import api
-    from ckpt_tool.report.jsons import to_json
-    from ckpt_tool.report.suggestion import suggestion_json, suggestion_said
+    from ckpt_tool.report.parts.json_text import to_json
+    from ckpt_tool.report.suggest import suggestion_json, suggestion_said
 
     found = api.suggest_rules(source, target, hint or (), min_confidence, values)
     if output is not None:

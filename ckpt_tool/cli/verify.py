@@ -23,9 +23,9 @@ def verify(
 ) -> None:
     """Prove, bit by bit, that a checkpoint is what the plan says; or name the first tensor that isn't, and where it differs."""
     from ckpt_tool import api
-    from ckpt_tool.report.jsons import to_json
-    from ckpt_tool.report.problems import problems_text
-    from ckpt_tool.report.verified import asked_text, verified_json, verified_text
+    from ckpt_tool.report.parts.json_text import to_json
+    from ckpt_tool.report.parts.problems import problems_text
+    from ckpt_tool.report.verify import asked_text, verified_json, verified_text
 
     with api.planned(source, target, way) as work:
         mismatches = api.verify(work, output) if work.plan else ()

@@ -6,8 +6,8 @@ from ckpt_tool.lazy import bind_on_use
 
 if TYPE_CHECKING:
     from ckpt_tool.engine.filling import Job
-    from ckpt_tool.engine.in_place import rename_in_place
-    from ckpt_tool.engine.journal import restore
+    from ckpt_tool.engine.in_place.journal import restore
+    from ckpt_tool.engine.in_place.rename import rename_in_place
     from ckpt_tool.engine.run import Written, output_format, write_checkpoint
     from ckpt_tool.engine.shards import write_sharded
     from ckpt_tool.engine.verify import Mismatch, verify_output
@@ -18,8 +18,8 @@ __all__ = [
 
 __getattr__ = bind_on_use(__name__, {
     "filling": "Job",
-    "in_place": "rename_in_place",
-    "journal": "restore",
+    "in_place.rename": "rename_in_place",
+    "in_place.journal": "restore",
     "run": "Written output_format write_checkpoint",
     "shards": "write_sharded",
     "verify": "Mismatch verify_output",

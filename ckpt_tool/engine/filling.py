@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.copying import write_at
-from ckpt_tool.engine.layout import Layout, Member
+from ckpt_tool.engine.layouts.layout import Layout, Member
 from ckpt_tool.engine.moving import Place, move_tensors
 from ckpt_tool.engine.sources import Origin, TensorSource, computed_tensors
 

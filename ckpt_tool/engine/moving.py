@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from ckpt_tool.engine.copying import checksum_of, copy_extent, start_writing, write_at
-from ckpt_tool.engine.layout import Layout
+from ckpt_tool.engine.layouts.layout import Layout
 from ckpt_tool.engine.sources import Origin
 from ckpt_tool.formats import Extent
 from ckpt_tool.formats.archives.crc import crc32

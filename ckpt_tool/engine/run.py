@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ckpt_tool.engine.atomic import atomic_output
+from ckpt_tool.engine.durable.file import atomic_output
 from ckpt_tool.engine.filling import Job, OutputFile, fill
 from ckpt_tool.engine.inputs import mode_for, refuse_input
-from ckpt_tool.engine.layout import Labels
-from ckpt_tool.engine.safetensors_layout import SafetensorsLayout
+from ckpt_tool.engine.layouts.layout import Labels
+from ckpt_tool.engine.layouts.safetensors import SafetensorsLayout
+from ckpt_tool.engine.layouts.torch_zip import TorchLayout
 from ckpt_tool.engine.sharing import members_of
 from ckpt_tool.engine.sources import Origin, moved_tensors
-from ckpt_tool.engine.torch_layout import TorchLayout
 from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.errors import FormatError, OutputError
 from ckpt_tool.formats.files import sha256_of

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
-from ckpt_tool.engine.atomic_folder import atomic_folder, new_file
 from ckpt_tool.engine.copying import write_at
+from ckpt_tool.engine.durable.folder import atomic_folder, new_file
 from ckpt_tool.engine.filling import Job, OutputFile, fill
 from ckpt_tool.engine.inputs import mode_for
 from ckpt_tool.engine.run import Written, check_unchanged, lay_out, refuse_inputs, tensor_files

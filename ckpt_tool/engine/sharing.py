@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ckpt_tool.engine.layout import Member
-from ckpt_tool.mapping.ties import value_of
+from ckpt_tool.engine.layouts.layout import Member
+from ckpt_tool.mapping.accounting.ties import value_of
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 if TYPE_CHECKING:

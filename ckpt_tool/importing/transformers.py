@@ -17,7 +17,7 @@ from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.importing.operations import Unsayable, say_operations
 from ckpt_tool.keys import fold, nearest
 from ckpt_tool.mapping import compile_plan, read_rule_text
-from ckpt_tool.mapping.write_rules import flow, scalar
+from ckpt_tool.mapping.reading.writing import flow, scalar
 from ckpt_tool.tensors import Catalog, TensorInfo
 from ckpt_tool.torch_bridge import DTYPES
 

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 from ckpt_tool.lazy import bind_on_use
 
 if TYPE_CHECKING:
-    from ckpt_tool.mapping.analysis import find_notes
+    from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
     from ckpt_tool.mapping.by_name import plan_by_name
     from ckpt_tool.mapping.by_position import plan_by_position
-    from ckpt_tool.mapping.check import check_rules
+    from ckpt_tool.mapping.checking.analysis import find_notes
+    from ckpt_tool.mapping.checking.check import check_rules
     from ckpt_tool.mapping.compile import compile_plan
-    from ckpt_tool.mapping.dtypes import DTypePolicy
-    from ckpt_tool.mapping.invert import invert_rules
-    from ckpt_tool.mapping.inverted import InvertedRule, InvertedRules
+    from ckpt_tool.mapping.inverting.invert import invert_rules
+    from ckpt_tool.mapping.inverting.verdicts import InvertedRule, InvertedRules
     from ckpt_tool.mapping.params import read_config
     from ckpt_tool.mapping.plan import Origin, Plan, Step
-    from ckpt_tool.mapping.read_rules import join, read_inline_rules, read_rule_files, read_rule_text
+    from ckpt_tool.mapping.reading.rule_file import join, read_inline_rules, read_rule_files, read_rule_text
     from ckpt_tool.mapping.rules import Rule, RuleSet
 
 __all__ = [
@@ -25,16 +25,16 @@ __all__ = [
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
-    "analysis": "find_notes",
+    "checking.analysis": "find_notes",
     "by_name": "plan_by_name",
     "by_position": "plan_by_position",
-    "check": "check_rules",
+    "checking.check": "check_rules",
     "compile": "compile_plan",
-    "dtypes": "DTypePolicy",
-    "invert": "invert_rules",
-    "inverted": "InvertedRule InvertedRules",
+    "accounting.dtypes": "DTypePolicy",
+    "inverting.invert": "invert_rules",
+    "inverting.verdicts": "InvertedRule InvertedRules",
     "params": "read_config",
     "plan": "Origin Plan Step",
-    "read_rules": "join read_inline_rules read_rule_files read_rule_text",
+    "reading.rule_file": "join read_inline_rules read_rule_files read_rule_text",
     "rules": "Rule RuleSet",
 })  # fmt: skip

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ckpt_tool.keys import Binding, PatternSet
+from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.rules import RuleSet
-from ckpt_tool.mapping.unreadable import keys_of
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 

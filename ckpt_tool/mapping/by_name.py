@@ -9,16 +9,16 @@ from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.keys import fold
 from ckpt_tool.keys.prefix import Prefix, unique_prefix
 from ckpt_tool.keys.relations import prefix_rule
-from ckpt_tool.mapping.accounting import NOTHING_NAMED, Pairing, account, without_named
-from ckpt_tool.mapping.coverage import tally_of
-from ckpt_tool.mapping.dtypes import DTypePolicy
-from ckpt_tool.mapping.heads import Misfit, are_heads, has_shape_of_a_table
-from ckpt_tool.mapping.misfits import fit_note
+from ckpt_tool.mapping.accounting.account import NOTHING_NAMED, Pairing, account, without_named
+from ckpt_tool.mapping.accounting.coverage import tally_of
+from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
+from ckpt_tool.mapping.accounting.heads import Misfit, are_heads, has_shape_of_a_table
+from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
+from ckpt_tool.mapping.accounting.ties import tied_with
+from ckpt_tool.mapping.accounting.unreadable import keys_of
+from ckpt_tool.mapping.accounting.wrappers import wrapper_names, wrapper_prefix
 from ckpt_tool.mapping.plan import Origin, Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
-from ckpt_tool.mapping.ties import tied_with
-from ckpt_tool.mapping.unreadable import keys_of
-from ckpt_tool.mapping.wrappers import wrapper_names, wrapper_prefix
 from ckpt_tool.ops import Copy
 from ckpt_tool.tensors import Catalog, shape_text
 

@@ -2,12 +2,12 @@
 
 from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.keys.relations import equal_positions
-from ckpt_tool.mapping.accounting import NOTHING_NAMED, Pairing, account, without_named
-from ckpt_tool.mapping.coverage import tally_of
-from ckpt_tool.mapping.dtypes import DTypePolicy
+from ckpt_tool.mapping.accounting.account import NOTHING_NAMED, Pairing, account, without_named
+from ckpt_tool.mapping.accounting.coverage import tally_of
+from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
+from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.plan import Origin, Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
-from ckpt_tool.mapping.unreadable import keys_of
 from ckpt_tool.tensors import Catalog, shape_text
 
 

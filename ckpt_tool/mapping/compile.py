@@ -5,9 +5,7 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from ckpt_tool.errors import Problem, RuleError, Tally
-from ckpt_tool.mapping.assign import assign_rules
-from ckpt_tool.mapping.blocks import with_blocks
-from ckpt_tool.mapping.coverage import (
+from ckpt_tool.mapping.accounting.coverage import (
     check_collisions,
     check_dead_keeps,
     check_expect,
@@ -17,17 +15,19 @@ from ckpt_tool.mapping.coverage import (
     kept_keys,
     tally_of,
 )
-from ckpt_tool.mapping.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
-from ckpt_tool.mapping.fitting import fit_steps
-from ckpt_tool.mapping.name_tests import check_tests
+from ckpt_tool.mapping.accounting.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
+from ckpt_tool.mapping.accounting.fitting import fit_steps
+from ckpt_tool.mapping.accounting.scales import check_scales
+from ckpt_tool.mapping.accounting.ties import tie_notes
+from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
+from ckpt_tool.mapping.assign import assign_rules
+from ckpt_tool.mapping.blocks import with_blocks
+from ckpt_tool.mapping.checking.name_tests import check_tests
+from ckpt_tool.mapping.checking.stray_words import check_words
 from ckpt_tool.mapping.params import bind_params, resolve_params
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.rules import RuleSet
-from ckpt_tool.mapping.scales import check_scales
 from ckpt_tool.mapping.steps import build_steps
-from ckpt_tool.mapping.stray_words import check_words
-from ckpt_tool.mapping.ties import tie_notes
-from ckpt_tool.mapping.unreadable import check_readable, keys_of
 from ckpt_tool.tensors import Catalog
 
 FEW_KEYS = 64

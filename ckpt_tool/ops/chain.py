@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, get_args
 
+from ckpt_tool.ops.arithmetic import Affine, Init, Mean, Sum, Unary, WeightNorm
 from ckpt_tool.ops.casts import Cast
-from ckpt_tool.ops.cuts import Index, Pad, Repeat, Slice
+from ckpt_tool.ops.combining import Concat, Copy, Same, Split, Stack, Unstack
 from ckpt_tool.ops.fit import FITS
-from ckpt_tool.ops.joins import Concat, Copy, Same, Split, Stack, Unstack
-from ckpt_tool.ops.numbers import Affine, Init, Mean, Sum, Unary, WeightNorm
 from ckpt_tool.ops.op import Form, Inverse, Labels, Op, OpError, Verdict
-from ckpt_tool.ops.shuffles import Rearrange, Reshape, Transpose
+from ckpt_tool.ops.permuting import Rearrange, Reshape, Transpose
+from ckpt_tool.ops.slicing import Index, Pad, Repeat, Slice
 
 if TYPE_CHECKING:
     import torch

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from ckpt_tool.diff import READABLE, Diff, Entry, Uncompared
+from ckpt_tool.comparing import READABLE, Diff, Entry, Uncompared
 from ckpt_tool.keys import fold
+from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
+from ckpt_tool.report.parts.value_differences import TITLES, oddities, remark_on, value_cells, worst_first
 from ckpt_tool.report.renames import renamed_section
-from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
-from ckpt_tool.report.values import TITLES, oddities, remark_on, value_cells, worst_first
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 SIGNS = {"only_a": ("-", "red"), "only_b": ("+", "green")}

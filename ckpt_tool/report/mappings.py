@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ckpt_tool.api import ShippedMapping
-from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe
+from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe
 
 
 def mappings_text(found: Sequence[ShippedMapping], style: Style = PLAIN) -> str:

@@ -8,8 +8,8 @@ from ckpt_tool.keys import Fold, fold, nearest
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.ops import ops_argument
-from ckpt_tool.report.problems import problem_json
-from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
+from ckpt_tool.report.parts.problems import problem_json
+from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 MOST_FOLDS = 8

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from ckpt_tool.diff import Diff, Entry
+from ckpt_tool.comparing import Diff, Entry
 from ckpt_tool.keys import fold, quote
-from ckpt_tool.report.style import Style, columns, safe
-from ckpt_tool.report.values import remark_on, value_cells
+from ckpt_tool.report.parts.style import Style, columns, safe
+from ckpt_tool.report.parts.value_differences import remark_on, value_cells
 
 _NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
 

@@ -5,8 +5,8 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.keys import Fold, fold
-from ckpt_tool.report.left_behind import left_behind_json
-from ckpt_tool.report.style import PLAIN, Style, columns, plural, safe, size_text
+from ckpt_tool.report.parts.left_behind import left_behind_json
+from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 MOST_EXTRAS = 20

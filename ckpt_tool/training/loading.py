@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.keys import fold
+from ckpt_tool.mapping.accounting.ties import tied_with
 from ckpt_tool.mapping.plan import Plan
-from ckpt_tool.mapping.ties import tied_with
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.training.filling import Tensors, has_own_class
 from ckpt_tool.training.freezing import Frozen, freeze_keys

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.keys import Fold, fold
+from ckpt_tool.mapping.accounting.ties import ties, value_of
 from ckpt_tool.mapping.plan import Plan
-from ckpt_tool.mapping.ties import ties, value_of
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.torch_bridge import identity_of, is_distributed, is_wrapper, to_bytes
 from ckpt_tool.training.filling import Tensors

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from truths import FOLDER, Truth, read_truth
 
-from ckpt_tool.align.by_values.rowmaps import row_ops
+from ckpt_tool.align.by_values.row_ops import row_ops
 from ckpt_tool.align.by_values.values import align_values
 from ckpt_tool.align.suggest import suggest_by_values
 from ckpt_tool.ops import ops_argument, parse_ops, run_chain

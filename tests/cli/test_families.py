@@ -7,7 +7,7 @@ from torch import nn
 
 from ckpt_tool import How, RuleError, load_into, map_checkpoint
 from ckpt_tool.mapping import plan_by_name, plan_by_position
-from ckpt_tool.mapping.accounting import A_PART
+from ckpt_tool.mapping.accounting.account import A_PART
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.torch_bridge import tensor_infos
 

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ckpt_tool.api import How, map_checkpoint, planned, rename
-from ckpt_tool.engine import atomic, atomic_folder
+from ckpt_tool.engine.durable import file as atomic
+from ckpt_tool.engine.durable import folder as atomic_folder
 from ckpt_tool.errors import OutputError
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 
 from ckpt_tool.api import How, planned, rename
-from ckpt_tool.engine import journal
+from ckpt_tool.engine.in_place import journal
 
 
 def kill_at(step: int) -> None:

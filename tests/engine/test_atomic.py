@@ -6,9 +6,9 @@ import stat
 
 import pytest
 
-from ckpt_tool.engine import atomic
-from ckpt_tool.engine.atomic import atomic_output
 from ckpt_tool.engine.copying import write_at
+from ckpt_tool.engine.durable import file as atomic
+from ckpt_tool.engine.durable.file import atomic_output
 from ckpt_tool.errors import OutputError
 
 

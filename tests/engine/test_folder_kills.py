@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from writer_to_kill import SHARD_BYTES
 
 from ckpt_tool.api import map_checkpoint
-from ckpt_tool.engine import atomic_folder, temporary
+from ckpt_tool.engine.durable import folder as atomic_folder
+from ckpt_tool.engine.durable import temporary
 from ckpt_tool.engine.shards import OWN
 from ckpt_tool.errors import OutputError
 from tests.engine.test_kills import WRITER, kill_soon, names, steps

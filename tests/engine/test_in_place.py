@@ -11,7 +11,7 @@ from running import ckpt
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ckpt_tool.engine import journal
+from ckpt_tool.engine.in_place import journal
 from ckpt_tool.formats.sharded.journal import journal_of
 
 KILLED = Path(__file__).parent / "renamer_to_kill.py"

@@ -13,8 +13,8 @@ from running import ckpt
 from safetensors.torch import load_file, save, save_file
 
 from ckpt_tool.api import How, planned, rename
-from ckpt_tool.engine import journal
-from ckpt_tool.engine.journal import Change, change_in_place, restore
+from ckpt_tool.engine.in_place import journal
+from ckpt_tool.engine.in_place.journal import Change, change_in_place, restore
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats.sharded.journal import journal_of
 

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 
 from ckpt_tool.api import map_checkpoint
-from ckpt_tool.engine import temporary
-from ckpt_tool.engine.atomic import atomic_output
 from ckpt_tool.engine.copying import write_at
+from ckpt_tool.engine.durable import temporary
+from ckpt_tool.engine.durable.file import atomic_output
 
 WRITER = [sys.executable, str(Path(__file__).parent / "writer_to_kill.py")]
 

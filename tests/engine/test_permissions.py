@@ -8,7 +8,7 @@ import torch
 from running import ckpt, ckpt_process
 from safetensors.torch import save_file
 
-from ckpt_tool.engine.atomic import atomic_output
+from ckpt_tool.engine.durable.file import atomic_output
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import signal
 import sys
 
 from ckpt_tool.api import map_checkpoint
-from ckpt_tool.engine import atomic_folder
+from ckpt_tool.engine.durable import folder as atomic_folder
 
 CHANGES = (
     "open",

@@ -7,9 +7,9 @@ from pathlib import Path
 from ckpt_tool.errors import CkptError, InputError
 from ckpt_tool.formats import format_key_list, open_checkpoint
 from ckpt_tool.formats.checkpoint import Checkpoint
-from ckpt_tool.report.jsons import to_json
+from ckpt_tool.report.parts.json_text import to_json
+from ckpt_tool.report.parts.style import Style
 from ckpt_tool.report.show import show_json, show_text
-from ckpt_tool.report.style import Style
 from tests.hostile.promises import check_error, check_shown
 
 MOST_BYTES = 1 << 20

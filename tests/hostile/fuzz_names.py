@@ -10,19 +10,19 @@ from pathlib import Path
 
 from ckpt_tool.align import suggest
 from ckpt_tool.api.diffs import diff_hints
-from ckpt_tool.api.long_names import check_names
+from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.suggestions import _hint
-from ckpt_tool.diff import diff_catalogs
+from ckpt_tool.comparing import diff_catalogs
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats.key_list import format_key_list, read_key_list
 from ckpt_tool.keys import Matcher, fold, parse
 from ckpt_tool.mapping import Plan, compile_plan, plan_by_name, plan_by_position, read_config, read_rule_text
 from ckpt_tool.mapping.formulas import FormulaError, parse_formula
 from ckpt_tool.report.diff import diff_text
-from ckpt_tool.report.jsons import to_json
+from ckpt_tool.report.parts.json_text import to_json
+from ckpt_tool.report.parts.style import Style
 from ckpt_tool.report.plan import PlanNames, plan_text
-from ckpt_tool.report.style import Style
-from ckpt_tool.report.suggestion import suggestion_json, suggestion_said
+from ckpt_tool.report.suggest import suggestion_json, suggestion_said
 from ckpt_tool.tensors import Catalog
 from tests.hostile.promises import CATALOG, Misread, check_error, check_shown
 

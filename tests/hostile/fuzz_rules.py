@@ -12,12 +12,12 @@ from ckpt_tool.errors import CkptError
 from ckpt_tool.keys import Choice, Matcher, Number, Pattern, PatternError, Renderer, Rest, Star, parse
 from ckpt_tool.mapping import Plan, RuleSet, compile_plan, find_notes, invert_rules
 from ckpt_tool.mapping import check_rules as analyse_rules
-from ckpt_tool.mapping.invert import InvertedRules
-from ckpt_tool.mapping.read_rules import read_rule_text
+from ckpt_tool.mapping.inverting.invert import InvertedRules
+from ckpt_tool.mapping.reading.rule_file import read_rule_text
 from ckpt_tool.mapping.rules import Rule
 from ckpt_tool.ops import Form, OpError, infer_chain
+from ckpt_tool.report.parts.problems import notes_text
 from ckpt_tool.report.plan import PlanNames, plan_text
-from ckpt_tool.report.problems import notes_text
 from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo
 from tests.hostile.promises import CATALOG, Misread, check_error, check_shown
 

@@ -1,8 +1,8 @@
 """What holds of whatever is shown or said, for any input; and the keys that fuzzed rules are compiled for."""
 
 from ckpt_tool.errors import CkptError, RuleError
-from ckpt_tool.report.problems import error_text
-from ckpt_tool.report.style import safe
+from ckpt_tool.report.parts.problems import error_text
+from ckpt_tool.report.parts.style import safe
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 

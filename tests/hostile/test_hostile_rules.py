@@ -14,8 +14,8 @@ from ckpt_tool.errors import CkptError, InputError, RuleError, RuleFileError
 from ckpt_tool.keys import Matcher, PatternError, parse
 from ckpt_tool.keys.effort import Effort
 from ckpt_tool.mapping import check_rules, compile_plan, find_notes, invert_rules, read_rule_files
-from ckpt_tool.mapping.analysis import MOST_COMPARED
-from ckpt_tool.mapping.read_rules import MOST_FILES
+from ckpt_tool.mapping.checking.analysis import MOST_COMPARED
+from ckpt_tool.mapping.reading.rule_file import MOST_FILES
 
 sre_parse = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
 KEYS = catalog("layer1.0.weight 2", "fc.weight 2")
@@ -225,7 +225,7 @@ def test_rules_whose_comparison_would_not_end_are_not_compared(tmp_path, monkeyp
     effort = Effort(100_000)
     assert check_rules(made, effort=effort) == []
     assert [note.code for note in find_notes(made, effort)] == ["not-compared"]
-    monkeypatch.setattr("ckpt_tool.mapping.invert.Effort", lambda: Effort(100_000))
+    monkeypatch.setattr("ckpt_tool.mapping.inverting.invert.Effort", lambda: Effort(100_000))
     with pytest.raises(RuleError, match="to order these rules for the way back takes too long"):
         invert_rules(made)
 

@@ -8,8 +8,8 @@ from literals import catalog, facts, problems, rules
 
 from ckpt_tool.errors import RuleError, RuleFileError
 from ckpt_tool.mapping import plan_by_name, plan_by_position
-from ckpt_tool.mapping.misread import NO_EXPRESSIONS
-from ckpt_tool.mapping.read_sections import SECTIONS
+from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS
+from ckpt_tool.mapping.reading.sections import SECTIONS
 
 SOURCE = catalog("conv1.weight 4x3", "bn.weight 4", "bn.bias 4", "fc.weight 10x4")
 TARGET = catalog("stem.0.weight 4x3", "stem.1.weight 4", "stem.1.bias 4", "head.weight 2x4")

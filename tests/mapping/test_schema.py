@@ -7,8 +7,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from ckpt_tool.mapping.read_param import FIELDS
-from ckpt_tool.mapping.read_sections import SECTIONS
+from ckpt_tool.mapping.reading.param import FIELDS
+from ckpt_tool.mapping.reading.sections import SECTIONS
 from ckpt_tool.ops import OPS
 from ckpt_tool.ops.fit import FITS
 

@@ -5,7 +5,7 @@ import torch
 
 from ckpt_tool import How, RuleError, map_checkpoint, open_checkpoint
 from ckpt_tool.mapping import compile_plan, plan_by_name, read_inline_rules
-from ckpt_tool.mapping.accounting import A_PART
+from ckpt_tool.mapping.accounting.account import A_PART
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 

@@ -4,8 +4,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ckpt_tool.keys import quote
-from ckpt_tool.mapping.read_rules import read_inline_rules, read_rule_text
-from ckpt_tool.mapping.write_rules import rule_line, scalar
+from ckpt_tool.mapping.reading.rule_file import read_inline_rules, read_rule_text
+from ckpt_tool.mapping.reading.writing import rule_line, scalar
 from ckpt_tool.ops import parse_ops
 
 MARKS = "ab01.*{}\\->,:=#'\"[]|&!%@`~?/ \t\n\r\0\x85\u2028\u3000\u202e\ufeff\x7f\x1b"

@@ -6,17 +6,17 @@ import pytest
 import torch
 from literals import catalog, rules
 
-from ckpt_tool.diff import Diff, Entry, Values, diff_catalogs
+from ckpt_tool.comparing import Diff, Entry, Values, diff_catalogs
 from ckpt_tool.errors import Location, Problem, RuleError
 from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.mapping import compile_plan, plan_by_name
-from ckpt_tool.mapping.accounting import A_PART
+from ckpt_tool.mapping.accounting.account import A_PART
 from ckpt_tool.report.diff import diff_json, diff_text
-from ckpt_tool.report.jsons import to_json
+from ckpt_tool.report.parts.json_text import to_json
+from ckpt_tool.report.parts.problems import concise_text, problems_text
+from ckpt_tool.report.parts.style import Style, safe, size_text
 from ckpt_tool.report.plan import PlanNames, names_of, plan_json, plan_text
-from ckpt_tool.report.problems import concise_text, problems_text
 from ckpt_tool.report.show import show_json, show_text
-from ckpt_tool.report.style import Style, safe, size_text
 
 
 def blocks(*kinds, stages=3):

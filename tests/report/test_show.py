@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ckpt_tool.formats import open_checkpoint
-from ckpt_tool.report.jsons import to_json
+from ckpt_tool.report.parts.json_text import to_json
+from ckpt_tool.report.parts.style import Style
 from ckpt_tool.report.show import show_json, show_text
-from ckpt_tool.report.style import Style
 
 W = torch.ones(2, 3)
 

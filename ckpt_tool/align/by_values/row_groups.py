@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from ckpt_tool.align.by_values.fingerprints import plain_shape
 from ckpt_tool.align.by_values.reshaping import Plain, closed, is_stack, opened, reshaped, simplified, turn_of
-from ckpt_tool.align.by_values.rowmaps import row_ops, runs_of
+from ckpt_tool.align.by_values.row_ops import row_ops, runs_of
 from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, Shape

@@ -24,7 +24,7 @@ from ckpt_tool.align.by_values.fingerprints import (
 )
 from ckpt_tool.align.by_values.proof import is_proved
 from ckpt_tool.align.by_values.reshaping import Plain, reshaped
-from ckpt_tool.align.by_values.rows import TURNS, RowFinder, are_castable, parts_of_vectors
+from ckpt_tool.align.by_values.row_search import TURNS, RowFinder, are_castable, parts_of_vectors
 from ckpt_tool.align.by_values.surroundings import settled_by_surroundings
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
 from ckpt_tool.align.pairs import Pair

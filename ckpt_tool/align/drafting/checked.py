@@ -10,7 +10,7 @@ from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.errors import RuleError
 from ckpt_tool.keys import quote
 from ckpt_tool.mapping import DTypePolicy, Plan, Step, compile_plan, read_rule_text
-from ckpt_tool.mapping.write_rules import rule_line, scalar
+from ckpt_tool.mapping.reading.writing import rule_line, scalar
 from ckpt_tool.tensors import Catalog
 
 MOST_TRIES = 6

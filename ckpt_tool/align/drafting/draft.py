@@ -10,10 +10,10 @@ from functools import lru_cache
 from ckpt_tool.align.drafting.choices import merge_slots
 from ckpt_tool.align.drafting.merging import merge_choices
 from ckpt_tool.align.drafting.number_patterns import Draft, abstract
-from ckpt_tool.align.drafting.order import in_order
+from ckpt_tool.align.drafting.rule_order import in_order
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.keys import parse
-from ckpt_tool.mapping.write_rules import rule_line
+from ckpt_tool.mapping.reading.writing import rule_line
 
 Names = tuple[str, ...]
 """The names of a pattern's text, between its dots."""

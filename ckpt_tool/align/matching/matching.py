@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from ckpt_tool.align.matching.direction import turned
 from ckpt_tool.align.matching.hints import Hints
+from ckpt_tool.align.matching.reversed_order import turned
 from ckpt_tool.align.matching.sequence import on_common_path, within_blocks
 from ckpt_tool.align.matching.similarity import Cell, Kinds, Structures, Votes, Words, are_opposed, candidates, numbers_alike, rarity_of
 from ckpt_tool.align.naming.modules import Names, Unit, block_of

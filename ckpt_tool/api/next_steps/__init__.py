@@ -1,0 +1,1 @@
+"""The command to go on with, tried in memory before it is proposed."""

@@ -1,0 +1,62 @@
+"""Commands as lines that a shell takes as they stand."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+
+from ckpt_tool.api.options import How
+from ckpt_tool.formats.opening import STDIN, split_fragment
+from ckpt_tool.tensors import DType
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl")
+"""Those of the formats that are written."""
+
+
+def command(verb: str, paths: Sequence[str], *words: str) -> str | None:
+    """A line that a shell takes as it stands; None where it would hold what a terminal can't show, and nobody can paste.
+
+    >>> command("map", ["-a.pth", "b.pth"], "--drop", "fc.*")
+    "ckpt map ./-a.pth b.pth --drop 'fc.*'"
+    """
+    line = shlex.join(["ckpt", verb, *(f"./{path}" if path.startswith("-") and path != STDIN else path for path in paths), *words])
+    return line if line.isprintable() else None
+
+
+def arguments(how: How) -> list[str]:
+    """The options of a command that map in this way."""
+    words = [word for name in how.rules for word in ("--rules", name)]
+    for option, texts in (("-e", how.inline), ("--drop", how.drop), ("--keep", how.keep)):
+        words += [word for text in texts for word in (option, text)]
+    words += [word for name, number in how.settings.items() for word in ("--set", f"{name}={number}")]
+    words += ["--by", how.by] if how.by else []
+    words += ["--dtype", how.dtypes.value if isinstance(how.dtypes, DType) else how.dtypes] if how.dtypes != "strict" else []
+    words += ["--force-order"] if how.force_order else []
+    words += ["--expect", str(how.expect)] if how.expect is not None else []
+    words += ["--min-confidence", f"{how.min_confidence:g}"] if how.min_confidence is not None else []
+    return words + (["--partial"] if how.partial else [])
+
+
+def map_command(source: str, target: str, how: How) -> str | None:
+    """The command that maps one checkpoint onto another in this way, into a file that isn't there yet."""
+    return command("map", [source, target], *arguments(how), "-o", free_path("mapped", suffix_for(target, source)))
+
+
+def suffix_for(*paths: str) -> str:
+    """The end of a name that tells the format: that of the first of these files that is written too, else that of safetensors."""
+    ends = (os.path.splitext(split_fragment(path)[0])[1].lower() for path in paths)
+    return next((end for end in ends if end in SUFFIXES), SUFFIXES[0])
+
+
+def free_path(stem: str, suffix: str) -> str:
+    """A name in the working directory that nothing has."""
+    number = 1
+    while os.path.lexists(path := f"{stem}{f'_{number}' if number > 1 else ''}{suffix}"):
+        number += 1
+    return path
+
+
+def is_read_once(*paths: str) -> bool:
+    """Whether one of these is stdin, which another command can't read again."""
+    return STDIN in paths

@@ -1,0 +1,235 @@
+"""The way on from what was refused: a command that was tried, in memory, before it is proposed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.drafting import draft_open
+from ckpt_tool.api.next_steps.commands import arguments, command, free_path, suffix_for
+from ckpt_tool.api.next_steps.leftovers import leftovers_of
+from ckpt_tool.api.options import How, options_of
+from ckpt_tool.api.requirements import has_values
+from ckpt_tool.api.rule_files import read_named, read_rules
+from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats.opening import STDIN
+
+if TYPE_CHECKING:
+    from ckpt_tool.api.planning import Planned
+    from ckpt_tool.api.shipped import ShippedMapping
+    from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.mapping import Plan
+    from ckpt_tool.mapping.rules import Selector
+
+MOST_PATTERNS = 16
+"""Patterns of keys that one command names; nobody reads more."""
+
+
+@dataclass(frozen=True, slots=True)
+class WayOn:
+    """The command to go on with, that was tried, and what else is known of a way; both may be missing."""
+
+    command: str | None = None
+    hint: str = ""
+
+
+def way_on(work: Planned, how: How, verb: str, *more: str) -> WayOn:
+    """The way on after a refusal: the same command in a way that goes through; else a look at what stands in the way.
+
+    `more` are words that the command ends with. A side that came from stdin can't be read again: then there is none.
+    """
+    sides = [work.source.path, *([work.target_path] if work.target_path else [])]
+    if STDIN in sides:
+        return WayOn()
+    if work.target is None:
+        return WayOn(command("show", sides))
+    if isinstance(work.source, Checkpoint) and work.source.contents.rivals:
+        chosen = _choose_rival(work.source, work.target, how)
+        chosen_line = command(verb, [chosen[0], sides[1]], *arguments(chosen[1]), *more) if chosen else None
+        return WayOn(chosen_line or command("show", sides[:1]))
+    if isinstance(work.target, Checkpoint) and work.target.contents.rivals:
+        return WayOn(command("show", sides[1:]))
+    trying = Trying(work.source, work.target, how)
+    if verb == "map" and not ({"-o", "--in-place"} & {*more} or (work.rules and work.rules.output)):
+        more = *more, "-o", free_path("mapped", suffix_for(sides[1], sides[0]))
+    if (best := trying.best()) and (line := command(_verb(verb, work, best), sides, *arguments(best.how), *more)):
+        return WayOn(line)
+    return WayOn(command("suggest" if trying.aligns else "diff", sides), _numbers_hint(trying.lacking))
+
+
+def _verb(verb: str, work: Planned, best: Attempt) -> str:
+    """The command that can be given in this way: key lists can be planned for, and have nothing to be written."""
+    can_write = has_values(work.source) and (has_values(work.target) or not best.fresh)
+    return verb if can_write else "plan"
+
+
+def _choose_rival(source: Checkpoint, target: TensorSource, how: How) -> tuple[str, How] | None:
+    """The one of several state dicts that fits a target, where no other does as well, with the way in which it is mapped."""
+    found: list[tuple[Attempt, str]] = []
+    for name in source.contents.rivals:
+        path = f"{source.path}#{name}"
+        with open_checkpoint(path) as one:
+            if best := Trying(one, target, how).best():
+                found.append((best, path))
+    found.sort(key=lambda each: each[0].fresh)
+    if not found or (len(found) > 1 and found[0][0].fresh == found[1][0].fresh):
+        return None
+    return found[0][1], found[0][0].how
+
+
+def _numbers_hint(lacking: Sequence[ShippedMapping]) -> str:
+    if not lacking:
+        return ""
+    numbers = " and ".join(f"--set {name}=…" for name in lacking[0].needs)
+    return f"{lacking[0].name} maps these two as soon as it has its numbers: `{numbers}`"
+
+
+def with_next(error: RuleError, source: TensorSource, target: TensorSource | None, how: How) -> RuleError:
+    """The error of a library's call, with keyword arguments with which it goes through, where some are known."""
+    best = Trying(source, target, how).best() if target is not None else None
+    return RuleError(error.problems, error.tally, options_of(best.how) if best else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A way of mapping that goes through: how many tensors it maps, the numbers in tensors that stay fresh, the keys that it names."""
+
+    how: How
+    mapped: int
+    fresh: int
+    named: int
+
+
+class Trying:
+    """Tries ways of mapping for two open sides. Costs an alignment at most, and what reading the shipped mappings takes."""
+
+    def __init__(self, source: TensorSource, target: TensorSource, how: How) -> None:
+        self._source, self._target, self._how = source, target, how
+        self._least: int | None = None
+        self._aligns = False
+        self.lacking: list[ShippedMapping] = []
+
+    def best(self) -> Attempt | None:
+        """The way that leaves least fresh; None where none is safe, or one that isn't would leave less."""
+        found: list[Attempt] = []
+        for how in self._ways():
+            if any(not attempt.fresh for attempt in found):
+                break
+            found += self._attempt(how)
+        as_many = [attempt for attempt in found if self._how.expect in (None, attempt.mapped)]
+        best = min(as_many, key=_rank, default=None)
+        return best if best and (self._least is None or best.fresh <= self._least) else None
+
+    def asked(self) -> Attempt | None:
+        """The way that was asked for, if it is safe, completed with what it leaves."""
+        return next(iter(self._attempt(next(self._ways()))), None)
+
+    @property
+    def aligns(self) -> bool:
+        """Whether a look at an alignment shows something."""
+        return self._aligns or bool(self._how.rules or self._how.inline)
+
+    def _ways(self) -> Iterator[How]:
+        """The asked one first, then what may account for more. Rules that a person wrote are completed, never replaced."""
+        asked = replace(self._how, expect=None, partial=False)
+        yield asked
+        if asked.rules or asked.inline:
+            return
+        plain = replace(asked, settings={})
+        yield from (replace(plain, by=by) for by in (None, "auto") if (by or "name") != (asked.by or "name"))
+        yield from self._by_prefixes(plain)
+        yield from (replace(plain, by=None, rules=(name,), settings=asked.settings) for name in self._shipped(asked))
+
+    def _by_prefixes(self, plain: How) -> Iterator[How]:
+        from ckpt_tool.advising import patterns_of, prefixes, without_place
+
+        source, target = self._source.catalog, self._target.catalog
+        for prefix in prefixes(source, target):
+            drop = patterns_of(without_place(prefix, source, target), source)
+            yield replace(plain, by=None, inline=(f"{prefix.strip}** -> {prefix.add}**",), drop=(*plain.drop, *drop))
+
+    def _shipped(self, how: How) -> Iterator[str]:
+        from ckpt_tool.api.shipped import fitting_mappings
+
+        for each in fitting_mappings(self._source, self._target, How(settings=how.settings, dtypes=how.dtypes)):
+            if each.needs:
+                self.lacking.append(each)
+            else:
+                yield each.name
+
+    def _attempt(self, how: How) -> Iterator[Attempt]:
+        try:
+            yield from self._completed(how)
+        except RuleError as error:
+            codes = {problem.code for problem in error.problems}
+            if codes == {"dtype"} and how.dtypes == "strict" and self._casts_plainly(cast := replace(how, dtypes="target")):
+                yield from self._attempt(cast)
+        except InputError:
+            return
+
+    def _casts_plainly(self, how: How) -> bool:
+        from ckpt_tool.advising import are_plain_casts
+
+        beside = self._source.outside().catalog if isinstance(self._source, Checkpoint) else {}
+        try:
+            return are_plain_casts(self._draft(replace(how, partial=True)), [*self._source.catalog, *beside])
+        except RuleError:
+            return False
+
+    def _completed(self, how: How) -> Iterator[Attempt]:
+        """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't fit."""
+        from ckpt_tool.advising import judge, patterns_of
+
+        plan = self._draft(replace(how, partial=True))
+        self._note(plan, how)
+        if not plan.steps:
+            return
+        named = read_named(self._how)
+        left = [key for key in plan.dropped if not _is_named(key, named.drop)]
+        fresh = [key for key in plan.kept if not _is_named(key, named.keep)]
+        if not (left or fresh) or (how.by != "auto" and self._goes_through(how)):
+            yield Attempt(how, plan.counts["mapped"], _fresh(plan), 0)
+            return
+        if fresh and isinstance(self._source, Checkpoint) and not self._source.contents.is_whole:
+            return
+        if not judge(leftovers_of(plan, self._source, self._target, left, fresh)).is_safe:
+            return
+        drop, keep = patterns_of(left, self._source.catalog), patterns_of(fresh, self._target.catalog)
+        if len(drop) + len(keep) <= MOST_PATTERNS:
+            completed = replace(how, drop=(*self._how.drop, *drop), keep=(*self._how.keep, *keep))
+            again = self._draft(completed)
+            if again.producers.keys() == plan.producers.keys():
+                yield Attempt(completed, again.counts["mapped"], _fresh(again), len(left) + len(fresh))
+
+    def _draft(self, how: How) -> Plan:
+        return draft_open(self._source, self._target, read_rules(how), how)
+
+    def _goes_through(self, how: How) -> bool:
+        try:
+            self._draft(how)
+        except RuleError as error:
+            if all(problem.code in ("unmapped-source", "unmapped-target") for problem in error.problems):
+                return False
+            raise
+        return True
+
+    def _note(self, plan: Plan, how: How) -> None:
+        self._aligns = self._aligns or how.by == "auto"
+        if how.by != "position":  # which counts what is left of the shapes, whatever they are of
+            self._least = min(_fresh(plan), self._least if self._least is not None else _fresh(plan))
+
+
+def _rank(attempt: Attempt) -> tuple[int, bool, int]:
+    """The fewest fresh values first; then equal names before what a mapping or an alignment says; then the fewest keys to name."""
+    return attempt.fresh, bool(attempt.how.rules) or attempt.how.by in ("auto", "position"), attempt.named
+
+
+def _fresh(plan: Plan) -> int:
+    return sum(prod(plan.target[key].shape) for key in plan.kept) if plan.target else 0
+
+
+def _is_named(key: str, selectors: Sequence[Selector]) -> bool:
+    return any(selector.matcher.match(key) is not None for selector in selectors)

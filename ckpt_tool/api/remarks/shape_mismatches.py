@@ -1,0 +1,84 @@
+"""What explains tensors that differ, and what to try: shapes that a `fit:` adapts, transposed twins, a checkpoint loaded by half."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from ckpt_tool.comparing import Diff, Entry
+from ckpt_tool.keys import fold
+from ckpt_tool.mapping.accounting.shape_mismatches import WORDS, Misfit, fit_for, fit_lines, rule_file
+
+MOST_KEYS = 2000
+"""Keys that differ, beyond which nothing is explained: the folding of more takes long."""
+UNLIKE = 0.1
+"""The cosine below which two tensors have nothing in common; of random ones with so many elements it is far below."""
+ENOUGH = 1000
+MOST_PATTERNS = 4
+
+
+def misfit_hints(diff: Diff) -> list[str]:
+    """One line each for what explains some of the differences."""
+    if not diff.changes or len(diff.changes) > MOST_KEYS:
+        return []
+    # The parts that two ranks hold are no versions of one tensor.
+    return [*_twins(diff), *_fits(diff), *(() if diff.layouts else _half_loaded(diff))]
+
+
+def _twins(diff: Diff) -> Iterator[str]:
+    """Tensors that are equal but for their layout, with the rule that changes it."""
+    twins = [entry for entry in diff.changes if entry.plain_ops and entry.kind != "renamed"]
+    if not twins:
+        return
+    from ckpt_tool.align import Pair, draft_rules
+    from ckpt_tool.ops import parse_ops
+
+    by_ops: dict[str, list[Entry]] = defaultdict(list)
+    for entry in twins:
+        by_ops[entry.how].append(entry)
+    for entries in by_ops.values():
+        pairs = [Pair(((each.key,),), ((each.key,),), parse_ops(list(each.plain_ops))) for each in entries]
+        lines = [line for line in draft_rules(pairs, diff.a) if line[:1] != '"']
+        if len(lines) == 1:
+            yield f"{_tensors(len(entries))} equal after -e '{lines[0]}'"
+
+
+def _tensors(count: int) -> str:
+    return f"{count} tensors are" if count > 1 else "1 tensor is"
+
+
+def _fits(diff: Diff) -> Iterator[str]:
+    """Shapes that a `fit:` adapts, as a rule file that does it."""
+    shapes = [
+        (each.key, each.a.shape, each.b.shape) for each in diff.changes if each.kind == "shape" and each.a and each.b and not each.how
+    ]
+    found = [Misfit(key, name) for key, ours, theirs in shapes if (name := fit_for(key, ours, theirs))]
+    rest = [_patterns([each for each in diff.changes if each.kind == kind], diff) for kind in ("only_a", "only_b")]
+    # Where keys are left on both sides, some may be the same under another name; and what nothing adapts is no small difference.
+    if not found or len(found) < len(shapes) or all(rest):
+        return
+    lines = fit_lines(found, [*diff.a, *diff.b])
+    if len(lines) <= MOST_PATTERNS:
+        reasons = ", ".join(WORDS[name] for name in lines)
+        yield f"{reasons}? a rule file that adapts a to b: {rule_file(lines, *rest)}"
+
+
+def _patterns(entries: Sequence[Entry], diff: Diff) -> list[str]:
+    return [one.pattern for one in fold({each.key: None for each in entries}, [*diff.a, *diff.b])]
+
+
+def _half_loaded(diff: Diff) -> Iterator[str]:
+    """Equal tensors beside ones of the same name that have nothing in common with the other side's."""
+    same = diff.counts["same"]
+    unlike = [each for each in diff.changes if each.kind == "value" and _is_unlike(each)]
+    if same < 2 or len(unlike) < 2 or not diff.compared_values:
+        return
+    patterns = _patterns(unlike, diff)
+    more = f" and {len(patterns) - MOST_PATTERNS} more patterns" if len(patterns) > MOST_PATTERNS else ""
+    names = "  ".join(patterns[:MOST_PATTERNS])
+    yield f"loaded in part? {same} tensors are equal, but {len(unlike)} have nothing in common (cosine below {UNLIKE:g}): {names}{more}"
+
+
+def _is_unlike(entry: Entry) -> bool:
+    values = entry.values
+    return values is not None and values.elements >= ENOUGH and values.changed > 0.9 * values.elements and abs(values.cosine) < UNLIKE

@@ -1,0 +1,11 @@
+"""What differs between two checkpoints: keys, shapes, dtypes, and on request values."""
+
+from ckpt_tool.comparing.catalogs import READABLE, Diff, Entry, Kind, Uncompared, diff_catalogs
+from ckpt_tool.comparing.measure import Tolerance, Values
+from ckpt_tool.comparing.renames import Counterpart, diff_renamed
+from ckpt_tool.comparing.values import compare_all, compare_digests, compare_values
+
+__all__ = [
+    "READABLE", "Counterpart", "Diff", "Entry", "Kind", "Tolerance", "Uncompared", "Values", "compare_all", "compare_digests",
+    "compare_values", "diff_catalogs", "diff_renamed",
+]  # fmt: skip

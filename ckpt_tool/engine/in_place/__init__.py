@@ -1,0 +1,1 @@
+"""Renaming the tensors of a file inside the file itself."""

@@ -1,0 +1,1 @@
+"""Where everything lies in an output file, one file for each container."""

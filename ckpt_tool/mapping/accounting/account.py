@@ -1,0 +1,78 @@
+"""The one accounting of all ways of mapping: every key of both sides is mapped, or somebody named it, or there is no plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.errors import Location, Problem
+from ckpt_tool.keys import PatternSet
+from ckpt_tool.mapping.accounting.coverage import check_dead_drops, check_dead_keeps, check_unnamed, tally_of
+from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
+from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
+from ckpt_tool.mapping.compile import checked
+from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.mapping.rules import RuleSet, Selector
+from ckpt_tool.tensors import Catalog
+
+NOTHING_NAMED = RuleSet((), (), Location("the command line", 1, 1))
+A_PART = RuleSet((), (), NOTHING_NAMED.where, rest_source="drop", rest_target="keep")
+"""The wish for a part: what nothing pairs stays where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """What a way of mapping found for two catalogs.
+
+    `notes` belong to the plan; `remarks` say why keys are left, where that is no plan. `excused` are keys of the source and of the
+    target that may be left though nobody named them. `name_of` is what the target calls a key of the source, if anything.
+    """
+
+    steps: Sequence[Step]
+    notes: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    excused: tuple[Collection[str], Collection[str]] = ((), ())
+    name_of: Callable[[str], str | None] = str
+
+
+def without_named(named: RuleSet, source: Catalog, target: Catalog) -> tuple[Catalog, Catalog]:
+    """Both sides without the keys that were named: what is left to be paired."""
+    return _without(named.drop, source), _without(named.keep, target)
+
+
+def _without(selectors: Sequence[Selector], catalog: Catalog) -> Catalog:
+    if not selectors:
+        return catalog
+    known = _selected(selectors, keys_of(catalog))
+    readable = (info for key, info in catalog.items() if key not in known)
+    return Catalog(readable, catalog.is_ordered, (one for key, one in catalog.unreadable.items() if key not in known))
+
+
+def _selected(selectors: Sequence[Selector], keys: Sequence[str]) -> dict[str, int]:
+    """The index of the first pattern that names each key that one does."""
+    patterns = PatternSet([selector.matcher for selector in selectors])
+    return {key: found[0] for key in keys if (found := patterns.first(key))}
+
+
+def account(pairing: Pairing, named: RuleSet, source: Catalog, target: Catalog, dtypes: DTypePolicy) -> Plan:
+    """The plan that a pairing makes, once every key of both sides is mapped or named. Raises RuleError with every problem."""
+    taken = {key for step in pairing.steps for key in step.inputs}
+    made = {key for step in pairing.steps for key in step.outputs}
+    dropped, kept = _selected(named.drop, keys_of(source)), _selected(named.keep, list(target))
+    left = [key for key in keys_of(source) if key not in taken and key not in dropped]
+    fresh = [key for key in target if key not in made and key not in kept]
+    open_source = [key for key in left if key not in pairing.excused[0]]
+    open_target = [key for key in fresh if key not in pairing.excused[1]]
+    problems = [*_dead(named, dropped, kept, source, target), *check_readable(source, open_source, {*open_target}, target, pairing.name_of)]
+    problems += check_unnamed(named, open_source, open_target, source, target, pairing.remarks)
+    is_kept, is_dropped = {*fresh, *kept}, {*left, *dropped}
+    plan = Plan(
+        tuple(pairing.steps), tuple(key for key in keys_of(source) if key in is_dropped), tuple(key for key in target if key in is_kept),
+        source, target, tuple(pairing.notes),
+    )  # fmt: skip
+    return checked(plan, dtypes, problems, frozenset(dropped), tally_of(made, open_target, open_source, target))
+
+
+def _dead(named: RuleSet, dropped: dict[str, int], kept: dict[str, int], source: Catalog, target: Catalog) -> Iterator[Problem]:
+    yield from check_dead_drops(named, {*dropped.values()}, source)
+    yield from check_dead_keeps(named, kept, target)

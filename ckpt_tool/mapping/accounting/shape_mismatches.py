@@ -1,0 +1,98 @@
+"""Why two tensors of one name have different shapes, and the `fit:` that adapts the one to the other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.keys import fold, quote
+from ckpt_tool.mapping.accounting.heads import is_table, is_vocabulary
+from ckpt_tool.mapping.reading.writing import flow
+from ckpt_tool.ops import Form, OpError
+from ckpt_tool.ops.fit import FITS, ResizeGrid
+from ckpt_tool.tensors import DType, Shape
+
+_POSITIONS = re.compile(r"pos(ition)?(al)?_?(emb|enc|table)", re.IGNORECASE)
+_RELATIVE = re.compile(r"rel(ative)?_?pos", re.IGNORECASE)
+WORDS = {
+    "resize_grid": "another image size",
+    "resize_bias": "another window",
+    "resize_patch": "another patch size",
+    "input_channels": "another number of input channels",
+    "rows": "another number of words",
+    "fresh": "another number of classes",
+}
+"""Why a fit is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A key whose shape differs, and what adapts it."""
+
+    key: str
+    fit: str
+
+
+def fit_for(key: str, source: Shape, target: Shape) -> str | None:
+    """The fit that makes a tensor the target's shape, by its name and what differs; None where none does."""
+    if _RELATIVE.search(key):
+        names = ["resize_bias"]
+    elif _POSITIONS.search(key):
+        names = ["resize_grid"]
+    elif len(source) > 2:
+        names = ["input_channels", "resize_patch"] if re.search(r"(^|\.)(conv|patch|stem|embed|0\.)", key) else []
+    elif len(source) in (1, 2):
+        # The first rows of a vocabulary are the same words; the first classes of another classifier mean nothing here.
+        names = ["rows" if is_vocabulary(key) or is_table(key, source) else "fresh"]
+    else:
+        names = []
+    return next((name for name in names if _fits(name, source, target)), None)
+
+
+def fit_note(key: str, source: Shape, target: Shape, are_words: bool = False) -> list[str]:
+    """What to say of a shape that a `fit:` adapts; `are_words` where its rows are known to be words, whatever its name is."""
+    name = fit_for(key, source, target)
+    name = "rows" if are_words and name == "fresh" else name
+    if name:
+        what = "keeps the target's" if name == "fresh" else "adapts it"
+        return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file {what}"]
+    if prefixes := _other_prefixes(key, source, target):
+        return [f"other tokens before the grid? `fit: {flow([{quote(key): {'resize_grid': prefixes}}])}` in a rule file adapts it"]
+    return []
+
+
+def _other_prefixes(key: str, source: Shape, target: Shape) -> dict[str, int] | None:
+    """The numbers of tokens before the grids of two position tables, where there is one way to see them."""
+    if not _POSITIONS.search(key) or len(source) != len(target) or len(source) not in (2, 3):
+        return None
+    for pair in ResizeGrid().choices(source, target):
+        prefixes = dict(zip(("prefix", "new_prefix"), pair, strict=True))
+        if len(ResizeGrid().choices(source, target)) == 1 and _fits("resize_grid", source, target, prefixes):
+            return prefixes
+    return None
+
+
+def _fits(name: str, source: Shape, target: Shape, argument: object = None) -> bool:
+    if name == "fresh":
+        return len(source) == len(target) and source[1:] == target[1:]
+    try:
+        FITS[name].parse(argument).with_form(Form(DType.F32, target)).infer([Form(DType.F32, source)])
+    except OpError:
+        return False
+    return True
+
+
+def fit_lines(misfits: Iterable[Misfit], others: Sequence[str]) -> dict[str, list[str]]:
+    """The lines of `fit:` for these keys, by fit; patterns match none of the other keys."""
+    lines: dict[str, list[str]] = {}
+    for one in fold({misfit.key: misfit.fit for misfit in misfits}, others):
+        lines.setdefault(next(m.fit for m in misfits if m.key == one.keys[0]), []).append(one.pattern)
+    return lines
+
+
+def rule_file(fits: Mapping[str, Sequence[str]], drop: Sequence[str] = (), keep: Sequence[str] = ()) -> str:
+    """A whole rule file on one line: everything by name, and these fits."""
+    sections: dict[str, object] = {"rules": ["** -> **"], "drop": list(drop), "keep": list(keep)}
+    sections["fit"] = [{pattern: name} for name, patterns in fits.items() for pattern in patterns]
+    return flow({name: lines for name, lines in sections.items() if lines})

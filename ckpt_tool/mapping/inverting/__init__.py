@@ -1,0 +1,1 @@
+"""Rules into those that lead back, with a verdict for each."""

@@ -1,0 +1,33 @@
+"""What people write where a rule should stand, and what to write instead."""
+
+import re
+
+from ckpt_tool.mapping.reading.yaml_nodes import Mapping, Node, Scalar
+
+_OTHER_ARROWS = re.compile(r"(\S+?)(?:\s*(?:=+>|:=|:\s)\s*|\s+[=:,>]?\s*)(\S+)")
+_SUBSTITUTION = re.compile(r"s([/|#,!]).*\1.*\1[a-z]*")
+_EXPRESSION = re.compile(r"\\[dwsDWSAZb.]|[(][^)]*[)]|\[[^\]]*[-^][^\]]*\]|^\^|\$$|\.[+?]")
+NO_EXPRESSIONS = "patterns are of whole keys, and no regular expressions: `*` is one name, `**` several, `{i}` a number, `{q,k}` a choice"
+
+
+def instead_of_text(text: str) -> str | None:
+    """What to write instead of a text without an arrow, or with several."""
+    if _SUBSTITUTION.fullmatch(text):
+        return f"a rule is no substitution but has both names, as in `model.** -> **`; {NO_EXPRESSIONS}"
+    if (found := _OTHER_ARROWS.fullmatch(text.strip())) and "->" not in text:
+        return f"write `{found[1]} -> {found[2]}`"
+    return NO_EXPRESSIONS if looks_like_an_expression(text) else None
+
+
+def instead_of_node(node: Node) -> str | None:
+    """What to write instead of `{a: b}`, the mapping of one name to another."""
+    if isinstance(node, Mapping) and len(node.entries) == 1:
+        ((name, value),) = node.entries
+        if isinstance(value, Scalar) and value.text:
+            return instead_of_text(name.text) or f"write `{name.text} -> {value.text}`"
+    return None
+
+
+def looks_like_an_expression(text: str) -> bool:
+    """Whether a pattern has marks of a regular expression, which mean nothing here."""
+    return _EXPRESSION.search(text) is not None

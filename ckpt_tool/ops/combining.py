@@ -1,0 +1,296 @@
+"""Several tensors into one and one into several: concat and split, stack and unstack, copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from ckpt_tool.ops.bit_views import moved
+from ckpt_tool.ops.op import Form, Inverse, Op, OpError, axis_of, axis_word, bound, fields, names_in, number, resolved, runs, whole
+from ckpt_tool.tensors import Shape, counted, shape_text
+
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Self
+
+
+def _dim(argument: object, op: str) -> int:
+    return number(fields(argument, op, ("dim",), "dim").get("dim", 0), op, "dim")
+
+
+def _groups(inputs: Sequence[Form], parts: int | None, op: str) -> list[Sequence[Form]]:
+    size = runs(len(inputs), parts, op)
+    groups = [inputs[i : i + size] for i in range(0, len(inputs), size)]
+    for group in groups:
+        if odd := next((form for form in group if form.dtype is not group[0].dtype), None):
+            raise OpError(f"`{op}` of {group[0]} and {odd}: the dtypes differ")
+    return groups
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+@dataclass(frozen=True, slots=True)
+class Along(Op):
+    """What joins or parts tensors along a dimension, so many at a time."""
+
+    dim: int = 0
+    parts: int | None = None
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        return cls(_dim(argument, cls.name))
+
+    def argument(self) -> object:
+        return self.dim
+
+    def with_parts(self, parts: int) -> Self:
+        return replace(self, parts=parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Concat(Along):
+    """Tensors one after the other along a dimension; `equal` ones must be of one size, which lets `split` undo it anywhere."""
+
+    name: ClassVar[str] = "concat"
+    collects = True
+    equal: bool = False
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        given = fields(argument, cls.name, ("dim", "equal"), "dim")
+        if not isinstance(equal := given.get("equal", False), bool):
+            raise OpError("`concat`: `equal` is true or false")
+        return cls(number(given.get("dim", 0), cls.name, "dim"), equal=equal)
+
+    def argument(self) -> object:
+        return {"dim": self.dim, "equal": True} if self.equal else self.dim
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        return tuple(self._joined(group) for group in _groups(inputs, self.parts, self.name))
+
+    def _joined(self, group: Sequence[Form]) -> Form:
+        shape = group[0].shape
+        axis = axis_of(self.dim, len(shape), self.name)
+        for form in group:
+            if len(form.shape) != len(shape) or _without(form.shape, axis) != _without(shape, axis):
+                raise OpError(f"`concat` along dimension {axis} of {shape_text(shape)} and {shape_text(form.shape)}")
+            if self.equal and form.shape != shape:
+                raise OpError(f"`concat` of equal parts, and they are {shape_text(shape)} and {shape_text(form.shape)}")
+        return Form(group[0].dtype, (*shape[:axis], sum(form.shape[axis] for form in group), *shape[axis + 1 :]))
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        import torch
+
+        size = runs(len(inputs), self.parts, self.name)
+        return moved(inputs, lambda tensors: [torch.cat(tensors[i : i + size], self.dim) for i in range(0, len(tensors), size)])
+
+    def invert(self) -> Inverse:
+        if self.equal:
+            return Inverse((Split(self.dim, None, self.parts),), "exact")
+        return Inverse((Split(self.dim, None, self.parts, is_as_target=True),), "exact with a check", OF_THE_TARGET)
+
+    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+        size = runs(len(inputs), self.parts, self.name)
+        sizes = [tuple(form.shape[self.dim] for form in inputs[i : i + size]) for i in range(0, len(inputs), size)]
+        if len(set(sizes)) > 1:
+            return Inverse((), "lossy", "the groups have parts of different sizes")
+        return Inverse((Split(self.dim, sizes[0], size),), "exact")
+
+
+OF_THE_TARGET = "the parts are of the target's sizes, so there must be one; a concrete plan knows the sizes"
+
+
+@dataclass(frozen=True, slots=True)
+class Split(Op):
+    """A tensor in parts along a dimension: of the given sizes, of the target's, or equal ones.
+
+    One that `is_as_target` has no other sizes than the target's.
+    """
+
+    name: ClassVar[str] = "split"
+    produces = True
+    dim: int = 0
+    sizes: tuple[int | str, ...] | None = None
+    parts: int | None = None
+    is_as_target: bool = False
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        given = fields(argument, cls.name, ("dim", "sizes"), "dim")
+        sizes, dim = given.get("sizes"), number(given.get("dim", 0), cls.name, "dim")
+        if sizes == "target":
+            return cls(dim, is_as_target=True)
+        if sizes is not None and (not isinstance(sizes, list | tuple) or not sizes):
+            raise OpError("`split`: `sizes` is a list of whole numbers, or `target`")
+        listed = tuple(whole(size, cls.name, "sizes") for size in sizes) if isinstance(sizes, list | tuple) else None
+        return cls(dim, listed, len(listed) if listed else None)
+
+    def argument(self) -> object:
+        if self.sizes is not None:
+            return {"dim": self.dim, "sizes": list(self.sizes)}
+        return {"dim": self.dim, "sizes": "target"} if self.is_as_target else self.dim
+
+    def parameters(self) -> frozenset[str]:
+        return names_in(*(self.sizes or ()))
+
+    def bind(self, values: Mapping[str, int]) -> Self:
+        return self if self.sizes is None else replace(self, sizes=tuple(bound(size, values) for size in self.sizes))
+
+    def with_parts(self, parts: int) -> Self:
+        if self.sizes is not None and len(self.sizes) != parts:
+            raise OpError(f"`split` into {counted(len(self.sizes), 'size')} for {counted(parts, 'key')}")
+        return replace(self, parts=parts)
+
+    def shortened(self) -> Self:
+        """Without its sizes where they are equal: so many equal parts."""
+        return replace(self, sizes=None) if self.sizes and len(set(self.sizes)) == 1 else self
+
+    def with_sizes(self, sizes: Sequence[int]) -> Self:
+        return replace(self, sizes=tuple(sizes), parts=len(sizes))
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        return tuple(part for form in inputs for part in self._split(form))
+
+    def _split(self, form: Form) -> list[Form]:
+        axis = axis_of(self.dim, len(form.shape), self.name)
+        return [Form(form.dtype, (*form.shape[:axis], size, *form.shape[axis + 1 :])) for size in self._sizes(form.shape, axis)]
+
+    def _sizes(self, shape: Shape, axis: int) -> list[int]:
+        length = shape[axis]
+        if self.sizes is not None:
+            sizes = [resolved(size, self.name) for size in self.sizes]
+            if sum(sizes) != length or min(sizes) < 0:
+                raise OpError(f"the sizes {' + '.join(map(str, sizes))} make {sum(sizes)}, not {length} ({shape_text(shape)})")
+            return sizes
+        if self.is_as_target:
+            raise OpError("`split` has the target's sizes, and there is no target that tells them", "give a target, or `sizes: [64, 32]`")
+        if not self.parts:
+            raise OpError("`split` does not know into how many parts", "give `sizes`, or bounds to the number, as in `{i=0..2}`")
+        if length % self.parts:
+            raise OpError(f"{self.parts} parts do not divide {length} {axis_word(axis)} ({shape_text(shape)})")
+        return [length // self.parts] * self.parts
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        import torch
+
+        sizes = [self._sizes(tuple(tensor.shape), axis_of(self.dim, tensor.dim(), self.name)) for tensor in inputs]
+        return [part for tensor, lengths in zip(inputs, sizes, strict=True) for part in torch.split(tensor, lengths, self.dim)]
+
+    def invert(self) -> Inverse:
+        return Inverse((Concat(self.dim, self.parts),), "exact")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack(Along):
+    """Tensors of one shape along a new dimension."""
+
+    name: ClassVar[str] = "stack"
+    collects = True
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        return tuple(self._stacked(group) for group in _groups(inputs, self.parts, self.name))
+
+    def _stacked(self, group: Sequence[Form]) -> Form:
+        shape = group[0].shape
+        if odd := next((form for form in group if form.shape != shape), None):
+            raise OpError(f"`stack` of {shape_text(shape)} and {shape_text(odd.shape)}: the shapes differ")
+        axis = axis_of(self.dim, len(shape) + 1, self.name)
+        return Form(group[0].dtype, (*shape[:axis], len(group), *shape[axis:]))
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        import torch
+
+        size = runs(len(inputs), self.parts, self.name)
+        return moved(inputs, lambda tensors: [torch.stack(tensors[i : i + size], self.dim) for i in range(0, len(tensors), size)])
+
+    def invert(self) -> Inverse:
+        return Inverse((Unstack(self.dim, self.parts),), "exact")
+
+
+@dataclass(frozen=True, slots=True)
+class Unstack(Along):
+    """A tensor as its slices along a dimension, which goes."""
+
+    name: ClassVar[str] = "unstack"
+    produces = True
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        return tuple(part for form in inputs for part in self._slices(form))
+
+    def _slices(self, form: Form) -> list[Form]:
+        axis = axis_of(self.dim, len(form.shape), self.name)
+        length = form.shape[axis]
+        if self.parts is not None and self.parts != length:
+            raise OpError(f"`unstack` of {length} {axis_word(axis)} for {counted(self.parts, 'key')} ({shape_text(form.shape)})")
+        return [Form(form.dtype, _without(form.shape, axis))] * length
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [part for tensor in inputs for part in tensor.unbind(self.dim)]
+
+    def invert(self) -> Inverse:
+        return Inverse((Stack(self.dim, self.parts),), "exact")
+
+
+@dataclass(frozen=True, slots=True)
+class Alike(Op):
+    """What makes several equal tensors of one, or one of several: it has no argument."""
+
+    parts: int | None = None
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        if argument is not None:
+            raise OpError(f"`{cls.name}` has no argument")
+        return cls()
+
+    def with_parts(self, parts: int) -> Self:
+        return replace(self, parts=parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy(Alike):
+    """One tensor under several keys; they stay tied where the format can say so."""
+
+    name: ClassVar[str] = "copy"
+    produces = True
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        return tuple(form for form in inputs for _ in range(self.parts or 1))
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [tensor for tensor in inputs for _ in range(self.parts or 1)]
+
+    def invert(self) -> Inverse:
+        return Inverse((Same(self.parts),), "exact with a check", "all copies must be equal")
+
+
+@dataclass(frozen=True, slots=True)
+class Same(Alike):
+    """Several tensors that must be equal, bit for bit, as one: undoes `copy`."""
+
+    name: ClassVar[str] = "same"
+    checks_values: ClassVar[bool] = True
+    collects = True
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        groups = _groups(inputs, self.parts, self.name)
+        for group in groups:
+            if odd := next((form for form in group if form.shape != group[0].shape), None):
+                raise OpError(f"`same` of {group[0]} and {odd}")
+        return tuple(group[0] for group in groups)
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        from ckpt_tool.torch_bridge import to_bytes
+
+        size = runs(len(inputs), self.parts, self.name)
+        groups = [inputs[i : i + size] for i in range(0, len(inputs), size)]
+        for group in groups:
+            if any(to_bytes(tensor) != to_bytes(group[0]) for tensor in group[1:]):
+                raise OpError("tensors that must be the same differ")
+        return [group[0] for group in groups]
+
+    def invert(self) -> Inverse:
+        return Inverse((Copy(self.parts),), "exact")

@@ -1,0 +1,247 @@
+"""Parts and repetitions along one dimension: slice, pad, index, repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from ckpt_tool.ops.bit_views import moved
+from ckpt_tool.ops.op import Form, Inverse, Op, OpError, axis_of, axis_word, bound, fields, names_in, number, resolved, whole
+from ckpt_tool.tensors import Shape, shape_text
+
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import Self
+
+
+def _with_size(form: Form, axis: int, size: int) -> Form:
+    return Form(form.dtype, (*form.shape[:axis], size, *form.shape[axis + 1 :]))
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Op):
+    """Elements `start` to `stop` (not included) along a dimension; negative numbers count from the end."""
+
+    name: ClassVar[str] = "slice"
+    dim: int = 0
+    start: int | str = 0
+    stop: int | str | None = None
+    step: int = 1
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        given = fields(argument, cls.name, ("dim", "start", "stop", "step"))
+        step = number(given.get("step", 1), cls.name, "step")
+        if step < 1:
+            raise OpError("`slice`: `step` is at least 1; `index: {dim: 0, order: reverse}` turns round")
+        stop = given.get("stop")
+        return cls(
+            number(given.get("dim", 0), cls.name, "dim"), whole(given.get("start", 0), cls.name, "start"),
+            None if stop is None else whole(stop, cls.name, "stop"), step,
+        )  # fmt: skip
+
+    def argument(self) -> object:
+        stop = {} if self.stop is None else {"stop": self.stop}
+        return {"dim": self.dim, "start": self.start, **stop, **({} if self.step == 1 else {"step": self.step})}
+
+    def parameters(self) -> frozenset[str]:
+        return names_in(self.start, self.stop)
+
+    def bind(self, values: Mapping[str, int]) -> Self:
+        return replace(self, start=bound(self.start, values), stop=None if self.stop is None else bound(self.stop, values))
+
+    def _range(self, shape: Shape, axis: int) -> range:
+        start, length = resolved(self.start, self.name), shape[axis]
+        stop = length if self.stop is None else resolved(self.stop, self.name)
+        if not -length <= start <= length or not -length <= stop <= length:
+            raise OpError(f"`slice` {start} to {stop} of {length} {axis_word(axis)} ({shape_text(shape)})")
+        return range(*slice(start, stop, self.step).indices(length))
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
+        return tuple(_with_size(form, axis, len(self._range(form.shape, axis))) for form, axis in zip(inputs, axes, strict=True))
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        results = []
+        for tensor in inputs:
+            axis = axis_of(self.dim, tensor.dim(), self.name)
+            chosen = self._range(tuple(tensor.shape), axis)
+            results.append(tensor[(slice(None),) * axis + (slice(chosen.start, chosen.stop, chosen.step),)])
+        return results
+
+    def invert(self) -> Inverse:
+        return Inverse((), "lossy", "what `slice` leaves out is lost")
+
+
+@dataclass(frozen=True, slots=True)
+class Pad(Op):
+    """So many elements of one value before and after, along a dimension."""
+
+    name: ClassVar[str] = "pad"
+    dim: int = 0
+    before: int | str = 0
+    after: int | str = 0
+    value: float = 0
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        given = fields(argument, cls.name, ("dim", "before", "after", "value"))
+        value = given.get("value", 0)
+        if not isinstance(value, int | float):
+            raise OpError(f"`pad`: `value` is a number, not {value!r}")
+        sizes = [whole(given.get(side, 0), cls.name, side) for side in ("before", "after")]
+        if any(isinstance(size, int) and size < 0 for size in sizes):
+            raise OpError("`pad` adds; `slice` takes away")
+        return cls(number(given.get("dim", 0), cls.name, "dim"), sizes[0], sizes[1], value)
+
+    def argument(self) -> object:
+        value = {} if str(self.value) in ("0", "0.0") else {"value": self.value}
+        return {"dim": self.dim, "before": self.before, "after": self.after, **value}
+
+    def parameters(self) -> frozenset[str]:
+        return names_in(self.before, self.after)
+
+    def bind(self, values: Mapping[str, int]) -> Self:
+        return replace(self, before=bound(self.before, values), after=bound(self.after, values))
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        before, after = resolved(self.before, self.name), resolved(self.after, self.name)
+        if before < 0 or after < 0:
+            raise OpError(f"`pad` by {min(before, after)}; `before` and `after` are at least 0")
+        added = before + after
+        axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
+        return tuple(_with_size(form, axis, form.shape[axis] + added) for form, axis in zip(inputs, axes, strict=True))
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+
+        return [self._padded(tensor, axis_of(self.dim, tensor.dim(), self.name)) for tensor in inputs]
+
+    def _padded(self, tensor: torch.Tensor, axis: int) -> torch.Tensor:
+        import torch
+
+        fill = torch.tensor(self.value, dtype=torch.float64).to(tensor.dtype).reshape([1] * tensor.dim())
+        sizes = [[resolved(c, self.name) if i == axis else n for i, n in enumerate(tensor.shape)] for c in (self.before, self.after)]
+
+        def joined(parts: list[torch.Tensor]) -> list[torch.Tensor]:
+            return [torch.cat([parts[0].expand(sizes[0]), parts[1], parts[0].expand(sizes[1])], axis)]
+
+        return moved([fill, tensor], joined)[0]
+
+    def invert(self) -> Inverse:
+        if isinstance(self.after, str):
+            return Inverse((), "exact", "the inverse needs the number of its parameter; an inverse of a concrete plan knows it")
+        return Inverse((Slice(self.dim, self.before, -self.after or None),), "exact")
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Op):
+    """Elements along a dimension in another order: a list of places, `reverse`, or a roll by so many."""
+
+    name: ClassVar[str] = "index"
+    dim: int = 0
+    order: tuple[int, ...] | Literal["reverse"] | None = None
+    roll: int = 0
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        given = fields(argument, cls.name, ("dim", "order"))
+        dim, order = number(given.get("dim", 0), cls.name, "dim"), given.get("order")
+        if order == "reverse":
+            return cls(dim, "reverse")
+        if isinstance(order, Mapping) and set(order) == {"roll"}:
+            return cls(dim, None, number(order["roll"], cls.name, "roll"))
+        if not isinstance(order, list | tuple) or not order:
+            raise OpError("`index`: `order` is a list of places, `reverse`, or `{roll: n}`")
+        places = tuple(number(place, cls.name, "order") for place in order)
+        if min(places) < 0:
+            raise OpError("`index`: places count from 0")
+        return cls(dim, places)
+
+    def argument(self) -> object:
+        order: object = {"roll": self.roll} if self.order is None else self.order
+        return {"dim": self.dim, "order": list(order) if isinstance(order, tuple) else order}
+
+    def _places(self, length: int) -> list[int]:
+        if self.order == "reverse":
+            return list(range(length - 1, -1, -1))
+        if self.order is None:
+            return [(place - self.roll) % length for place in range(length)]
+        if max(self.order) >= length:
+            raise OpError(f"`index` has place {max(self.order)}, and there are {length}")
+        return list(self.order)
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
+        return tuple(_with_size(form, axis, len(self._places(form.shape[axis]))) for form, axis in zip(inputs, axes, strict=True))
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        import torch
+
+        places = [torch.tensor(self._places(tensor.shape[self.dim]), dtype=torch.int64) for tensor in inputs]
+        return moved(inputs, lambda tensors: [t.index_select(self.dim, p) for t, p in zip(tensors, places, strict=True)])
+
+    def invert(self) -> Inverse:
+        if self.order == "reverse":
+            return Inverse((self,), "exact")
+        if self.order is None:
+            return Inverse((replace(self, roll=-self.roll),), "exact")
+        if sorted(self.order) != list(range(len(self.order))):
+            return Inverse((), "lossy", "`index` leaves places out, or has them twice")
+        back = sorted(range(len(self.order)), key=self.order.__getitem__)
+        return Inverse((Index(self.dim, tuple(back)),), "exact with a check", "there must be no place beyond the list")
+
+    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+        inverse = self.invert()
+        if not isinstance(self.order, tuple) or not inverse.ops:
+            return inverse
+        if any(form.shape[self.dim] > len(self.order) for form in inputs):
+            return Inverse((), "lossy", "`index` leaves places out")
+        return Inverse(inverse.ops, "exact")
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat(Op):
+    """The tensor so many times in a row along a dimension."""
+
+    name: ClassVar[str] = "repeat"
+    dim: int = 0
+    times: int | str = 1
+
+    @classmethod
+    def parse(cls, argument: object) -> Self:
+        given = fields(argument, cls.name, ("dim", "times"))
+        times = whole(given.get("times", 1), cls.name, "times")
+        if isinstance(times, int) and times < 1:
+            raise OpError("`repeat`: `times` is at least 1")
+        return cls(number(given.get("dim", 0), cls.name, "dim"), times)
+
+    def argument(self) -> object:
+        return {"dim": self.dim, "times": self.times}
+
+    def parameters(self) -> frozenset[str]:
+        return names_in(self.times)
+
+    def bind(self, values: Mapping[str, int]) -> Self:
+        return replace(self, times=bound(self.times, values))
+
+    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+        times = resolved(self.times, self.name)
+        if times < 1:
+            raise OpError(f"`repeat` {times} times; `times` is at least 1")
+        axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
+        return tuple(_with_size(form, axis, form.shape[axis] * times) for form, axis in zip(inputs, axes, strict=True))
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        import torch
+
+        return moved(inputs, lambda tensors: [torch.cat([tensor] * resolved(self.times, self.name), self.dim) for tensor in tensors])
+
+    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+        sizes = {form.shape[self.dim] for form in inputs}
+        if len(sizes) > 1:
+            return Inverse((), "lossy", "the tensors have different sizes")
+        return Inverse((Slice(self.dim, 0, sizes.pop()),), "exact with a check", "all repetitions must be equal")
+
+    def invert(self) -> Inverse:
+        return Inverse((), "exact with a check", "the inverse needs the source's size; an inverse of a concrete plan knows it")

@@ -1,0 +1,47 @@
+"""Inverse rules as people and machines read them: a verdict for each rule."""
+
+from collections.abc import Sequence
+
+from ckpt_tool.mapping import InvertedRules
+from ckpt_tool.report.parts.style import columns, plural, safe
+
+
+def inverse_text(inverted: InvertedRules) -> str:
+    """A line for each rule that is more than a rename, and the conclusion."""
+    notable = [each for each in inverted.rules if each.verdict != "exact" or not each.text]
+    verdicts = ["none" if each.text is None else each.verdict for each in notable]
+    rows = [
+        [f"line {each.where.line}", safe(each.rule.text), verdict, safe(each.why)] for each, verdict in zip(notable, verdicts, strict=True)
+    ]
+    exact = len(inverted.rules) - len(notable)
+    lines = columns(rows, "llll")
+    if inverted.stripped:
+        lines.append(f"what `strip:` takes off is not put back: {', '.join(map(safe, inverted.stripped))}")
+    if inverted.dropped:
+        lines.append(f"what the rules leave behind is not put back, but kept from a target: {_some(inverted.dropped)}")
+    if inverted.kept:
+        lines.append(f"the target's own keys come along where a rule matches them: {_some(inverted.kept)}")
+    if inverted.yaml is None:
+        stuck = sum(each.text is None for each in inverted.rules)
+        return "\n".join([*lines, f"{plural(stuck, 'rule')} can't be turned round; {exact} could, exactly"])
+    others = f", {len(notable)} with the verdicts above" if notable else ""
+    return "\n".join([*lines, f"{plural(exact, 'rule')} turned round exactly{others}"])
+
+
+def _some(patterns: Sequence[str]) -> str:
+    return ", ".join(map(safe, patterns[:6])) + (" …" if len(patterns) > 6 else "")
+
+
+def inverse_json(inverted: InvertedRules) -> dict[str, object]:
+    rules = [
+        {"line": each.where.line, "rule": each.rule.text, "inverse": each.text or None, "verdict": each.verdict, "why": each.why}
+        for each in inverted.rules
+    ]
+    return {
+        "schema": 1,
+        "rules": rules,
+        "yaml": inverted.yaml,
+        "stripped": list(inverted.stripped),
+        "dropped": list(inverted.dropped),
+        "kept": list(inverted.kept),
+    }

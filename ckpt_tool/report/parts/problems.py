@@ -1,0 +1,109 @@
+"""Problems and errors as people read them: the fact, the place in its line, what to do."""
+
+from collections.abc import Iterable
+
+from ckpt_tool.api import Planned, WayOn
+from ckpt_tool.errors import CkptError, InputError, Problem, RuleError
+from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
+
+LONG_LINE = 400
+"""Characters of a rule file's line that are shown at most."""
+
+
+def error_text(error: CkptError, style: Style = PLAIN) -> str:
+    """Any of our errors: a line for what can't be used, a block for each problem of rules."""
+    if isinstance(error, RuleError):
+        return problems_text(error.problems, style)
+    if isinstance(error, InputError):
+        place = f": {safe(error.place)}" if error.place else ""
+        hint = f"; {safe(error.hint)}" if error.hint else ""
+        return f"{style.paint('error', 'red')}: {safe(error.path)}{place}: {safe(error.fact)}{hint}"
+    return f"{style.paint('error', 'red')}: {safe(str(error))}"
+
+
+def problems_text(problems: Iterable[Problem], style: Style = PLAIN) -> str:
+    listed = list(problems)
+    blocks = [_block(problem, style) for problem in listed]
+    if len(listed) > 1:
+        blocks.append(f"{len(listed)} problems")
+    return "\n\n".join(blocks)
+
+
+def refusal_text(work: Planned, onwards: WayOn, style: Style = PLAIN, conclusion: str = "") -> str:
+    """Every problem, what the files are, how far it would have come, what did not happen, and the command to go on with."""
+    closing = "; ".join(text for text in (str(work.tally) if work.tally else "", conclusion) if text)
+    about = "\n".join(f"{style.paint('note', 'yellow')}: {safe(line)}" for line in work.layouts)
+    return "\n\n".join(text for text in (problems_text(work.problems, style), about, closing, way_on_text(onwards)) if text)
+
+
+def way_on_text(onwards: WayOn) -> str:
+    """What is known of a way on, the command on the last line; nothing where there is none."""
+    hint = f"hint: {safe(onwards.hint)}" if onwards.hint else ""
+    return "\n".join(line for line in (hint, next_line(onwards.command) if onwards.command else "") if line)
+
+
+def next_line(command: str) -> str:
+    return f"next: {safe(command)}"
+
+
+def notes_text(notes: Iterable[Problem], style: Style = PLAIN) -> str:
+    """What is no fault and still worth a look, like problems but for the word."""
+    return "\n\n".join(_block(note, style, "note", "yellow") for note in notes)
+
+
+def concise_text(problem: Problem, is_note: bool = False) -> str:
+    """One line a problem, for editors: `file:line:column: code: message`; a note says so before its code."""
+    where = f"{safe(str(problem.where))}: " if problem.where else ""
+    return f"{where}{'note: ' if is_note else ''}{problem.code}: {safe(problem.message)}"
+
+
+def _block(problem: Problem, style: Style, word: str = "error", color: str = "red") -> str:
+    lines = [f"{style.paint(f'{word}[{problem.code}]', color)}: {safe(problem.message)}"]
+    where, margin = problem.where, " "
+    if where:
+        margin = " " * (len(str(where.line)) + 1)
+        lines.append(f"{margin[:-1]}{style.paint('-->', 'blue')} {safe(str(where))}")
+        if where.text:
+            lines += _excerpt(where.line, where.text, where.column, where.length, margin, style)
+    lines += [f"{margin}{style.paint('=', 'blue')} {safe(note)}" for note in problem.notes]
+    return "\n".join(lines)
+
+
+def _excerpt(line: int, text: str, column: int, length: int, margin: str, style: Style) -> list[str]:
+    text, column, length = _clipped(text, column, length)
+    bar = style.paint("|", "blue")
+    before = safe(text[: column - 1])
+    marked = safe(text[column - 1 : column - 1 + length])
+    carets = style.paint("^" * max(len(marked), 1), "red")
+    number = style.paint(f"{line:>{len(margin) - 1}}", "blue")
+    return [f"{margin}{bar}", f"{number} {bar} {safe(text)}", f"{margin}{bar} {' ' * len(before)}{carets}"]
+
+
+def _clipped(text: str, column: int, length: int) -> tuple[str, int, int]:
+    """What of a long line is shown, with the place in it."""
+    if len(text) <= LONG_LINE:
+        return text, column, length
+    start = max(0, column - 1 - LONG_LINE // 4)
+    shown = text[start : start + LONG_LINE]
+    begin, end = "…" if start else "", "…" if start + LONG_LINE < len(text) else ""
+    column += len(begin) - start
+    return f"{begin}{shown}{end}", column, min(length, len(begin) + len(shown) - column + 1)
+
+
+def problem_json(problem: Problem) -> dict[str, object]:
+    where = problem.where
+    return {
+        "code": problem.code, "message": problem.message, "file": where.file if where else None,
+        "line": where.line if where else None, "column": where.column if where else None, "notes": list(problem.notes),
+    }  # fmt: skip
+
+
+def check_json(rules: str, problems: Iterable[Problem], notes: Iterable[Problem] = ()) -> dict[str, object]:
+    listed = [problem_json(problem) for problem in problems]
+    return {"schema": 1, "rules": rules, "sound": not listed, "problems": listed, "notes": [problem_json(note) for note in notes]}
+
+
+def sound_text(name: str, rules: int, tests: int, source: str | None, target: str | None) -> str:
+    against = " and ".join(safe(side) for side in (source, target) if side)
+    scope = f" for {against}" if against else "; no keys were given to check them against"
+    return f"{safe(name)}: {plural(rules, 'rule')}, {plural(tests, 'test')}: sound{scope}"

@@ -1,0 +1,61 @@
+"""Drafted rules as people and machines read them."""
+
+from ckpt_tool.align import Aligned, Suggestion
+from ckpt_tool.ops import ops_argument
+from ckpt_tool.report.parts.style import plural, safe
+
+MOST_SHOWN = 12
+
+
+def suggestion_said(found: Suggestion) -> str:
+    """What is left to a person, and the counts."""
+    ambiguous = found.alignment.ambiguous
+    lines = [
+        f"ambiguous: {len(each.sources)} and {plural(len(each.targets), 'key')}, {safe(each.reason)}\nhint: --hint '{safe(each.hint)}'"
+        for each in ambiguous[:MOST_SHOWN]
+    ]
+    if len(ambiguous) > MOST_SHOWN:
+        lines.append(f"{len(ambiguous) - MOST_SHOWN} more ambiguous groups")
+    lines += [safe(line) for line in found.misfits[:MOST_SHOWN]]
+    if len(found.misfits) > MOST_SHOWN:
+        lines.append(f"{len(found.misfits) - MOST_SHOWN} more kinds of tensors have another shape")
+    lines += [f"left to you: {safe(doubt)}" for doubt in found.doubts[:MOST_SHOWN]]
+    if len(found.doubts) > MOST_SHOWN:
+        lines.append(f"{len(found.doubts) - MOST_SHOWN} more reasons why not all that is left may be dropped or kept")
+    unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
+    if unsure:
+        lines.append(f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; --min-confidence says what a pair needs")
+    mapped = found.plan.counts["mapped"] if found.plan else 0
+    counts = [f"{mapped:,} mapped by {plural(len(found.rules), 'rule')}"]
+    counts += [
+        f"{len(found.alignment.unpaired_target):,} of the target without a source",
+        f"{len(found.alignment.unpaired_source):,} of the source unused",
+    ]
+    return "\n".join([*lines, ", ".join(counts)])
+
+
+def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, object]:
+    drafted = [
+        {"rule": each.line, "tensors": each.tensors, "confidence": each.confidence, "evidence": each.evidence} for each in found.rules
+    ]
+    ambiguous = [
+        {"sources": list(each.sources), "targets": list(each.targets), "reason": each.reason, "hint": each.hint}
+        for each in found.alignment.ambiguous
+    ]
+    return {
+        "schema": 1, "source": names[0], "target": names[1], "min_confidence": found.min_confidence,
+        "pairs": [_pair(each) for each in found.alignment.pairs], "ambiguous": ambiguous,
+        "misfits": [{"source": a, "target": b} for a, b in found.alignment.misfits],
+        "fresh": list(found.alignment.unpaired_target), "unused": list(found.alignment.unpaired_source),
+        "drafted": drafted, "drop": list(found.drop), "keep": list(found.keep), "doubts": list(found.doubts), "rules": found.text,
+    }  # fmt: skip
+
+
+def _pair(each: Aligned) -> dict[str, object]:
+    return {
+        "sources": [key for slot in each.pair.sources for key in slot],
+        "targets": [key for slot in each.pair.targets for key in slot],
+        "ops": ops_argument(each.pair.ops),
+        "confidence": each.confidence,
+        "evidence": each.evidence,
+    }

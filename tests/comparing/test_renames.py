@@ -1,0 +1,157 @@
+"""`ckpt diff --renames`: tensors under other names, an inserted block, transposed and cast twins; what isn't sure isn't claimed."""
+
+import json
+
+import pytest
+import torch
+from literals import catalog
+from running import ckpt
+
+from ckpt_tool.comparing import Counterpart, Values, diff_renamed
+
+
+def block(name, generator):
+    return {
+        f"{name}.attn.weight": torch.randn(16, 16, generator=generator),
+        f"{name}.norm.weight": torch.ones(16),
+        f"{name}.norm.bias": torch.zeros(16),
+        f"{name}.mlp.weight": torch.randn(16, 8, generator=generator),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("renames")
+    generator = torch.Generator().manual_seed(0)
+    base = {"emb.weight": torch.randn(10, 16, generator=generator)}
+    for i in range(12):
+        base |= block(f"layers.{i}", generator)
+    base["head.weight"] = torch.randn(10, 16, generator=generator)
+    longer = {key: tensor for key, tensor in base.items() if key[:7] != "layers." or int(key.split(".")[1]) < 7}
+    longer |= block("layers.7", generator)
+    for i in range(7, 12):
+        longer |= {key.replace(f"layers.{i}.", f"layers.{i + 1}."): base[key] for key in base if key.startswith(f"layers.{i}.")}
+    saved = {
+        "base": base,
+        "longer": longer,
+        "wrapped": {"module." + key.replace("attn", "self_attention"): tensor for key, tensor in base.items()},
+        "tuned": {key.replace("head", "lm_head"): tensor + 1e-3 for key, tensor in base.items()},
+        "turned": {key: tensor.t().contiguous() if "mlp" in key else tensor for key, tensor in base.items()},
+        "square": {key: tensor.t().contiguous() if "attn" in key else tensor for key, tensor in base.items()},
+        "apart": {key: tensor for key, tensor in base.items() if "attn" not in key}
+        | {f"layers.{i}.attn.{n}.weight": base[f"layers.{i}.attn.weight"].chunk(2)[n] for i in range(12) for n in range(2)},
+        "cast": {"model." + key: tensor.bfloat16() for key, tensor in base.items()},
+    }
+    for name, tensors in saved.items():
+        torch.save(tensors, folder / f"{name}.pth")
+    return folder
+
+
+def lines(ran):
+    return [" ".join(line.split()) for line in ran.out.splitlines() if line.startswith("  ")]
+
+
+def test_a_wrapper_is_shown_as_renames(folder):
+    ran = ckpt("diff", "base.pth", "wrapped.pth", "--renames", cwd=folder)
+    assert ran.status == 1
+    assert "> layers.{0..11}.attn.weight → module.layers.{0..11}.self_attention.weight 12 0.99" in lines(ran)
+    assert ran.out.splitlines()[-1] == "0 same, 50 renamed"
+
+
+def test_an_inserted_block_is_shown_as_inserted(folder):
+    ran = ckpt("diff", "base.pth", "longer.pth", "--values", "--renames", cwd=folder)
+    assert lines(ran) == ["> layers.{7..11}.** → layers.{8..12}.** 20 0.99", "+ layers.7.** 4 1.7 kB"]
+    assert ran.out.splitlines()[-1] == "30 same, 20 renamed, 4 added"
+
+
+def test_without_values_equal_names_stay_together(folder):
+    ran = ckpt("diff", "base.pth", "longer.pth", "--renames", cwd=folder)
+    assert lines(ran) == ["+ layers.12.** 4 1.7 kB"]
+
+
+def test_what_is_joined_on_one_side_comes_with_the_rule_that_takes_it_apart(folder, tmp_path):
+    flags = ("--renames", "--values")
+    ran = ckpt("diff", "base.pth", "apart.pth", *flags, cwd=folder)
+    (rule,) = [line.split("-e ")[1].strip("'") for line in ran.out.splitlines() if line.startswith("hint: joined")]
+    assert ran.out.splitlines()[-1] == "38 same, 12 removed, 24 added"
+    assert ckpt("map", "base.pth", "-e", rule, "-e", "** -> **", "-o", str(tmp_path / "out.pth"), cwd=folder).status == 0
+    assert ckpt("diff", str(tmp_path / "out.pth"), "apart.pth", "--values", cwd=folder).status == 0
+    assert json.loads(ckpt("diff", "base.pth", "apart.pth", "--json", *flags, cwd=folder).out)["regrouped"] == [rule]
+
+
+def test_renamed_tensors_whose_values_differ_are_measured(folder):
+    ran = ckpt("diff", "base.pth", "tuned.pth", "--values", "--renames", cwd=folder)
+    assert "> head.weight → lm_head.weight 0.95, max |Δ| 1.0e-03, cosine 1.0000" in lines(ran)
+    assert ran.out.splitlines()[-1] == "0 same, 1 renamed, 49 differ"
+
+
+def test_cast_twins_are_equal_after_the_cast(folder):
+    ran = ckpt("diff", "base.pth", "cast.pth", "--values", "--renames", cwd=folder)
+    assert lines(ran) == ["> ** → model.** 50 0.99, F32 → BF16"]
+    assert ran.out.splitlines()[-1] == "0 same, 50 renamed"
+
+
+def test_transposed_twins_are_told_with_the_rule_that_makes_them_equal(folder, tmp_path):
+    ran = ckpt("diff", "base.pth", "turned.pth", "--values", "--renames", cwd=folder)
+    assert ran.out.splitlines()[-1] == "38 same, 12 differ"
+    hint = "hint: 12 tensors are equal after -e 'layers.{i}.mlp.weight -> layers.{i}.mlp.weight: transpose'"
+    assert hint in ran.out.splitlines()
+    rule = hint.split("'")[1]
+    done = ckpt("map", "base.pth", "turned.pth", "-e", rule, "-e", "** -> **", "-o", tmp_path / "out.pth", cwd=folder)
+    assert (done.status, done.err) == (0, done.err)
+    assert ckpt("diff", tmp_path / "out.pth", "turned.pth", "--values", cwd=folder).status == 0
+
+
+def test_square_matrices_that_are_turned_are_measured_and_told(folder):
+    ran = ckpt("diff", "base.pth", "square.pth", "--values", "--renames", cwd=folder)
+    assert ran.out.splitlines()[-1] == "38 same, 12 differ"
+    assert "hint: 12 tensors are equal after -e 'layers.{i}.attn.weight -> layers.{i}.attn.weight: transpose'" in ran.out.splitlines()
+    found = json.loads(ckpt("diff", "base.pth", "square.pth", "--values", "--renames", "--json", cwd=folder).out)
+    assert {(entry["kind"], entry["how"]) for entry in found["entries"]} == {("value", "transpose")}
+    assert all(entry["max_abs"] > 0 for entry in found["entries"])
+
+
+def test_equal_checkpoints_are_the_same(folder):
+    ran = ckpt("diff", "base.pth", "base.pth", "--values", "--renames", cwd=folder)
+    assert (ran.status, ran.out.splitlines()[-1]) == (0, "50 same: identical")
+
+
+def test_json_has_both_names_confidence_and_evidence(folder):
+    found = json.loads(ckpt("diff", "base.pth", "longer.pth", "--values", "--renames", "--json", cwd=folder).out)
+    assert found["counts"] == {"same": 30, "value": 0, "dtype": 0, "shape": 0, "only_a": 0, "only_b": 4, "renamed": 20}
+    (entry,) = [entry for entry in found["entries"] if entry["a"] and entry["a"]["key"] == "layers.7.attn.weight"]
+    assert entry == {
+        "kind": "renamed",
+        "a": {"key": "layers.7.attn.weight", "dtype": "F32", "shape": [16, 16]},
+        "b": {"key": "layers.8.attn.weight", "dtype": "F32", "shape": [16, 16]},
+        "confidence": 1.0,
+        "evidence": "equal values",
+    }
+
+
+def test_verbose_lists_every_renamed_key(folder):
+    ran = ckpt("diff", "base.pth", "longer.pth", "--values", "--renames", "-v", cwd=folder)
+    assert "> layers.7.mlp.weight → layers.8.mlp.weight" in lines(ran)
+
+
+def test_a_key_may_be_renamed_and_its_name_be_new():
+    a, b = catalog("x 2", "y 3"), catalog("x 3", "z 2")
+    found = diff_renamed(a, b, {"x": Counterpart("z"), "y": Counterpart("x")})
+    assert [(entry.kind, entry.a and entry.a.key, entry.b and entry.b.key) for entry in found.entries] == [
+        ("renamed", "x", "z"),
+        ("renamed", "y", "x"),
+    ]
+    assert found.counts["same"] == 0
+
+
+def test_what_is_known_to_be_equal_is_not_compared():
+    asked = []
+
+    def compare(keys):
+        asked.extend(keys)
+        return [Values(2, 1, 0.5, 1.0, 1.0, 1.0) for _ in keys]
+
+    a, b = catalog("x 2", "y 2", "w 2"), catalog("p 2", "q 2", "w 2")
+    found = diff_renamed(a, b, {"x": Counterpart("p", is_equal=True), "y": Counterpart("q", 0.95)}, compare)
+    assert asked == ["y", "w"]
+    assert [(entry.kind, entry.values is not None) for entry in found.changes] == [("renamed", False), ("renamed", True), ("value", True)]

@@ -1,0 +1,110 @@
+"""What a diff says of tensors that don't fit, and that it helps: each hint is applied."""
+
+import re
+
+import pytest
+import torch
+from running import ckpt
+
+from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.mapping.accounting.shape_mismatches import fit_for
+
+
+def seeded(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+A = {
+    "conv1.weight": seeded(8, 3, 3, 3),
+    "pos_embed": seeded(1, 17, 8, seed=1),
+    "blocks.0.rel_pos_bias_table": seeded(49, 2, seed=2),
+    "blocks.0.weight": seeded(8, 8, seed=3),
+    "embed.weight": seeded(9, 8, seed=6),
+    "fc.weight": seeded(10, 8, seed=4),
+    "fc.bias": seeded(10, seed=5),
+}
+CASES = [
+    ("classes", {"fc.weight": seeded(4, 8), "fc.bias": seeded(4)}, "another number of classes"),
+    ("image size", {"pos_embed": seeded(1, 37, 8)}, "another image size"),
+    ("window", {"blocks.0.rel_pos_bias_table": seeded(169, 2)}, "another window"),
+    ("channels", {"conv1.weight": seeded(8, 1, 3, 3)}, "another number of input channels"),
+    ("patches", {"conv1.weight": seeded(8, 3, 4, 4)}, "another patch size"),
+    ("several", {"fc.weight": seeded(12, 8), "fc.bias": seeded(12), "pos_embed": seeded(1, 37, 8)},
+     "another image size, another number of classes"),
+    ("words", {"embed.weight": seeded(12, 8)}, "another number of words"),
+    ("with new keys", {"fc.weight": seeded(4, 8), "fc.bias": seeded(4), "neck.weight": seeded(3)}, "another number of classes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changed", "reason"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_the_rule_file_of_the_hint_adapts_the_shapes(tmp_path, changed, reason):
+    torch.save(A, tmp_path / "a.pth")
+    torch.save(A | changed, tmp_path / "b.pth")
+    (hint,) = [line for line in ckpt("diff", "a.pth", "b.pth", cwd=tmp_path).out.splitlines() if line.startswith("hint:")]
+    assert hint.startswith(f"hint: {reason}? a rule file that adapts a to b: {{rules: ")
+    (tmp_path / "rules.yaml").write_text(hint.partition(" a to b: ")[2])
+    ran = ckpt("map", "a.pth", "b.pth", "-r", "rules.yaml", "-o", "c.pth", cwd=tmp_path)
+    assert (ran.status, ran.err) == (0, ran.err)
+    assert ckpt("diff", "b.pth", "c.pth", cwd=tmp_path).status == 0
+    with open_checkpoint(str(tmp_path / "c.pth")) as made:
+        assert torch.equal(made.read("blocks.0.weight"), (A | changed)["blocks.0.weight"])
+        if "fc.weight" in changed:
+            assert torch.equal(made.read("fc.weight"), changed["fc.weight"]), "old classes mean nothing here"
+        if "embed.weight" in changed:
+            assert torch.equal(made.read("embed.weight"), torch.cat([A["embed.weight"], changed["embed.weight"][9:]]))
+
+
+NO_HINT = [
+    ("something that nothing adapts", {"fc.bias": seeded(4), "blocks.0.weight": seeded(3, 5, 7)}, {}),
+    ("what may be renamed", {"fc.weight": seeded(4, 8), "fc.bias": seeded(4), "neck.weight": seeded(3)}, {"nick.weight": seeded(3)}),
+]
+
+
+@pytest.mark.parametrize(("changed", "more"), [case[1:] for case in NO_HINT], ids=[case[0] for case in NO_HINT])
+def test_no_rule_file_is_proposed_where_it_would_keep_fresh_what_is_no_head(tmp_path, changed, more):
+    torch.save(A | more, tmp_path / "a.pth")
+    torch.save(A | changed, tmp_path / "b.pth")
+    assert "rule file" not in ckpt("diff", "a.pth", "b.pth", cwd=tmp_path).out
+
+
+def test_a_checkpoint_that_was_loaded_in_part_is_noticed(tmp_path):
+    names = [f"layer{i}.{j}.weight" for i in (1, 2, 3) for j in range(4)]
+    pretrained = {name: seeded(40, 40, seed=i) for i, name in enumerate(names)}
+    loaded = {name: seeded(40, 40, seed=100 + i) if name.startswith("layer3") else pretrained[name] for i, name in enumerate(names)}
+    torch.save(pretrained, tmp_path / "a.pth")
+    torch.save(loaded, tmp_path / "b.pth")
+    out = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out
+    hint = "hint: loaded in part? 8 tensors are equal, but 4 have nothing in common (cosine below 0.1): layer3.**"
+    assert hint in out.splitlines()
+    rule = f"{hint.split()[-1]} -> {hint.split()[-1]}"
+    assert (
+        ckpt("map", "a.pth", "b.pth", "-e", rule, "--keep", "layer{1,2}.**", "--drop", "layer{1,2}.**", "-o", "c.pth", cwd=tmp_path).status
+        == 0
+    )
+    assert ckpt("diff", "a.pth", "c.pth", "--values", cwd=tmp_path).status == 0
+
+
+def test_a_fine_tuned_checkpoint_is_not_called_loaded_in_part(tmp_path):
+    names = [f"layer{i}.weight" for i in range(6)]
+    torch.save({name: seeded(40, 40, seed=i) for i, name in enumerate(names)}, tmp_path / "a.pth")
+    tuned = {name: seeded(40, 40, seed=i) + (1e-2 * seeded(40, 40, seed=9) if i > 2 else 0) for i, name in enumerate(names)}
+    torch.save(tuned, tmp_path / "b.pth")
+    assert "hint" not in ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out
+
+
+def test_the_problem_of_a_rule_names_the_fit(tmp_path):
+    torch.save(A, tmp_path / "a.pth")
+    torch.save(A | {"fc.bias": seeded(4)}, tmp_path / "b.pth")
+    ran = ckpt("map", "a.pth", "b.pth", "-e", "** -> **", "-o", "c.pth", cwd=tmp_path)
+    assert ran.status == 1
+    note = "another number of classes? `fit: [{\"fc.bias\": fresh}]` in a rule file keeps the target's"
+    assert note in ran.out + ran.err
+    fit = re.search(r"`(fit: .*)`", ran.out + ran.err)[1]
+    (tmp_path / "rules.yaml").write_text(f'rules: ["** -> **"]\n{fit}\n')
+    assert ckpt("map", "a.pth", "b.pth", "-r", "rules.yaml", "-o", "c.pth", cwd=tmp_path).status == 0
+
+
+def test_what_nothing_adapts_has_no_fit():
+    assert fit_for("head.weight", (10, 8), (10, 9)) is None
+    assert fit_for("pos_embed", (1, 17, 8), (1, 17, 9)) is None
+    assert fit_for("layer1.mix.weight", (8, 3, 3, 3), (8, 4, 3, 3)) is None
