@@ -33,7 +33,7 @@ from ckpt_tool.mapping.accounting.account import A_PART  # noqa: E402
 from ckpt_tool.ops import parse_ops  # noqa: E402
 from ckpt_tool.tensors import Catalog, DType, TensorInfo  # noqa: E402
 
-Way = Callable[[Catalog, Catalog], list[Pair]]
+Method = Callable[[Catalog, Catalog], list[Pair]]
 
 
 def rename(source: str, target: str) -> Pair:
@@ -83,12 +83,12 @@ def by_alignment(source: Catalog, target: Catalog) -> list[Pair]:
     return list(align(source, target).at_least(MIN_CONFIDENCE))
 
 
-BASELINES: dict[str, Way] = {
+BASELINES: dict[str, Method] = {
     "exact name": by_name, "position, i-th to i-th": by_position, "`--by position`": by_our_position, "longest common suffix": by_suffix,
 }  # fmt: skip
 
 
-def by_peer(peer: Peer) -> Way:
+def by_peer(peer: Peer) -> Method:
     """What another tool pairs; a pair of other shapes is a reshape."""
 
     def way(source: Catalog, target: Catalog) -> list[Pair]:
@@ -129,7 +129,7 @@ def summed_up(scores: list[Score]) -> dict[str, float]:
     }
 
 
-def measured(truths: list[Truth], way: Way) -> dict[str, float]:
+def measured(truths: list[Truth], way: Method) -> dict[str, float]:
     return summed_up([Judge(truth).score(way(truth.source, truth.target)) for truth in truths])
 
 

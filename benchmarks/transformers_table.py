@@ -30,7 +30,7 @@ SECONDS = 120
 """A model type that takes longer is given up."""
 GIGABYTES = 12
 """Address space of a process that proves; each proves a few types."""
-MOST_PARAMETERS = 100_000_000
+MAX_PARAMETERS = 100_000_000
 
 TINY = {
     "vocab_size": 160, "hidden_size": 64, "d_model": 64, "n_embd": 64, "dim": 64, "embed_dim": 64, "encoder_hidden_size": 64,
@@ -75,7 +75,7 @@ def tiny_model(model_type, names):
     build = architecture_of(model_type, "")
     with torch.device("meta"):
         size = sum(parameter.numel() for parameter in build(config).parameters())
-    if size > MOST_PARAMETERS:
+    if size > MAX_PARAMETERS:
         raise RuntimeError("its tiny configuration is not tiny")
     return fill_with_seeded_values(build(config).eval(), 1)
 

@@ -24,7 +24,7 @@ from ckpt_tool.tensors import Catalog  # noqa: E402
 
 Copy, Same = OPS["copy"], OPS["same"]
 
-MOST_KEYS = 6000
+MAX_KEYS = 6000
 FAMILIES = ("mapping", "turned", "transformers")
 
 BY_MAPPING = [
@@ -77,7 +77,7 @@ def truth_of(name: str, source: Catalog, target: Catalog, pairs: list[Pair]) -> 
             first |= dict.fromkeys(targets[1:], targets[0])
         else:
             entries |= {key: {"op": "pair", "pair": pair} for key in targets}
-    tied = Catalog([replace(target[key], shares=first.get(key), same_as=first.get(key)) for key in target], target.is_ordered)
+    tied = Catalog([replace(target[key], shared_storage_with=first.get(key), tied_to=first.get(key)) for key in target], target.is_ordered)
     return Truth(name, source, tied, entries, frozenset(), frozenset(), tuple(ties), {})
 
 
@@ -181,5 +181,5 @@ def _by_transformers() -> Iterator[Truth]:
         except Exception:
             continue
         is_changed = any(not (pair.is_rename and pair.sources == pair.targets) for pair in traced.pairs)
-        if is_changed and not traced.unsaid and len(traced.source) <= MOST_KEYS and len(traced.pairs) > 5:
+        if is_changed and not traced.unsaid and len(traced.source) <= MAX_KEYS and len(traced.pairs) > 5:
             yield truth_of(f"transformers {name}", traced.source, traced.target, traced.pairs)

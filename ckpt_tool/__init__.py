@@ -22,7 +22,7 @@ from ckpt_tool.lazy import bind_on_use
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ckpt_tool.api import How, diff_checkpoints, load_into, map_checkpoint, planned
+    from ckpt_tool.api import MappingOptions, diff_checkpoints, load_into, map_checkpoint, plan_checkpoint
     from ckpt_tool.comparing import Diff
     from ckpt_tool.errors import CkptError, FormatError, InputError, OutputError, Problem, RuleError
     from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -31,9 +31,28 @@ if TYPE_CHECKING:
     from ckpt_tool.training import LoadReport, freeze
 
 __all__ = [
-    "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "How", "InputError", "LoadReport", "OutputError",
-    "Plan", "Problem", "RuleError", "RuleSet", "Step", "TensorInfo", "diff_checkpoints", "freeze", "load_into", "map_checkpoint",
-    "open_checkpoint", "planned",
+    "Catalog",
+    "Checkpoint",
+    "CkptError",
+    "DType",
+    "Diff",
+    "FormatError",
+    "InputError",
+    "LoadReport",
+    "MappingOptions",
+    "OutputError",
+    "Plan",
+    "Problem",
+    "RuleError",
+    "RuleSet",
+    "Step",
+    "TensorInfo",
+    "diff_checkpoints",
+    "freeze",
+    "load_into",
+    "map_checkpoint",
+    "open_checkpoint",
+    "plan_checkpoint",
 ]  # fmt: skip
 
 
@@ -43,7 +62,7 @@ __getattr__ = bind_on_use(__name__, {
     "formats": "Checkpoint open_checkpoint",
     "mapping": "Plan RuleSet Step",
     "comparing": "Diff",
-    "api": "How diff_checkpoints load_into map_checkpoint planned",
+    "api": "MappingOptions diff_checkpoints load_into map_checkpoint plan_checkpoint",
     "training": "LoadReport freeze",
 })  # fmt: skip
 

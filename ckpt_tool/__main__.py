@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-MOST_FILES = 10_240
+MAX_FILES = 10_240
 """Descriptors that are asked for: what macOS gives at most, and several times the shards of the largest models."""
 
 
@@ -37,7 +37,7 @@ def run() -> NoReturn:
 def _allow_many_files() -> None:
     """Raises the process's own limit of open files towards the system's, as Go's runtime does: two sharded models have hundreds."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

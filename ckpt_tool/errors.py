@@ -95,15 +95,15 @@ class RuleError(CkptError):
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        lines = [line for problem in self.problems[:MOST_TOLD] for line in _lines(problem)]
-        more = len(self.problems) - MOST_TOLD
+        lines = [line for problem in self.problems[:MAX_REPORTED] for line in _lines(problem)]
+        more = len(self.problems) - MAX_REPORTED
         lines += [f"and {more} more problem{'s' if more > 1 else ''}"] if more > 0 else []
         lines += [str(self.tally)] if self.tally else []
         lines += [f"next: {', '.join(f'{name}={value!r}' for name, value in self.next.items())}"] if self.next else []
         return "\n".join(lines)
 
 
-MOST_TOLD = 10
+MAX_REPORTED = 10
 """Problems that an exception's text has; `problems` has all."""
 
 

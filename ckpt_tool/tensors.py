@@ -102,8 +102,8 @@ class TensorInfo:
     key: str
     dtype: DType
     shape: Shape
-    shares: str | None = None
-    same_as: str | None = None
+    shared_storage_with: str | None = None
+    tied_to: str | None = None
 
     @property
     def nbytes(self) -> int:

@@ -96,12 +96,12 @@ def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
     return not one.numel() or torch.equal(shown(to_bytes(one), DType.U8), shown(to_bytes(other), DType.U8))
 
 
-def tensor_info(key: str, tensor: torch.Tensor, shares: str | None = None, same_as: str | None = None) -> TensorInfo:
+def tensor_info(key: str, tensor: torch.Tensor, shared_storage_with: str | None = None, tied_to: str | None = None) -> TensorInfo:
     """What a catalog says of a live tensor. Raises ValueError where it has no plain bytes (sparse, quantised)."""
     dtype = DTYPES.get(_type_name(tensor))
     if dtype is None or odd_kind(tensor):
         raise ValueError(f"`{key}` is a {tensor.layout} tensor of {tensor.dtype}, which has no plain bytes")
-    return TensorInfo(key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), shares, same_as)
+    return TensorInfo(key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), shared_storage_with, tied_to)
 
 
 def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
@@ -214,6 +214,6 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to_local() if is_distributed(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
+def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor with all of its parts, which all processes must ask for together."""
     return tensor.full_tensor() if is_distributed(tensor) else tensor  # type: ignore[attr-defined]

@@ -132,8 +132,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_example_of_the_rule_docs_does_what_it_says(tmp_path, name):
     source, target, expected = CASES[name]
-    settings = {number: 2 for number in ("heads", "kv_heads") if f"{number}:" in EXAMPLES[name]}
-    plan = compile_plan(rules(tmp_path, EXAMPLES[name]), catalog(*source), catalog(*target) if target else None, settings)
+    params = {number: 2 for number in ("heads", "kv_heads") if f"{number}:" in EXAMPLES[name]}
+    plan = compile_plan(rules(tmp_path, EXAMPLES[name]), catalog(*source), catalog(*target) if target else None, params)
     assert pairs(plan) == expected
 
 

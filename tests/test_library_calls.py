@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import ckpt_tool
-from ckpt_tool import How, InputError, RuleError
+from ckpt_tool import InputError, MappingOptions, RuleError
 from tests.running import ckpt
 
 
@@ -18,7 +18,7 @@ def files(tmp_path):
 
 
 def test_paths_are_taken_wherever_texts_are(files):
-    how = How(rules=files / "rules.yaml")
+    how = MappingOptions(rules=files / "rules.yaml")
     ckpt_tool.map_checkpoint(files / "source.pth", files / "target.pth", files / "out.pth", how)
     with ckpt_tool.open_checkpoint(files / "out.pth") as written:
         assert list(written.catalog) == ["weight", "bias"]
@@ -27,7 +27,7 @@ def test_paths_are_taken_wherever_texts_are(files):
 
 
 def test_one_text_is_a_tuple_of_one():
-    how = How(rules="r.yaml", inline="a -> b", drop="fc.*", keep=["head.*"])
+    how = MappingOptions(rules="r.yaml", inline="a -> b", drop="fc.*", keep=["head.*"])
     assert (how.rules, how.inline, how.drop, how.keep) == (("r.yaml",), ("a -> b",), ("fc.*",), ("head.*",))
 
 
@@ -38,25 +38,25 @@ def test_one_text_is_a_tuple_of_one():
         ({"dtypes": "bf16"}, "`bf16` means nothing"),
         ({"expect": "7"}, "expect: '7' is no number"),
         ({"expect": -1}, "expect: -1 is no number"),
-        ({"settings": {"heads": 1.5}}, r"heads: 1\.5 is no number"),
+        ({"params": {"heads": 1.5}}, r"heads: 1\.5 is no number"),
         ({"min_confidence": 7}, "7 is not between 0 and 1"),
     ],
 )
 def test_what_means_nothing_is_refused(wrong, message):
     with pytest.raises(InputError, match=message):
-        How(**wrong)
+        MappingOptions(**wrong)
 
 
 def test_rules_beside_how_are_not_passed_over(files):
     source, rules = files / "source.pth", files / "rules.yaml"
-    report = ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, how=How(expect=2))
+    report = ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, options=MappingOptions(expect=2))
     assert len(report.loaded) == 2
     with pytest.raises(RuleError, match="2 mapped, but 3 are expected"):
-        ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, how=How(expect=3))
+        ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, options=MappingOptions(expect=3))
     with pytest.raises(InputError, match="rules: is given twice"):
-        ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, how=How(inline=("** -> **",)))
+        ckpt_tool.load_into(nn.Linear(2, 3), source, rules=rules, options=MappingOptions(inline=("** -> **",)))
     with pytest.raises(RuleError, match="2 mapped, but 1 are expected"):
-        ckpt_tool.load_into(nn.Linear(2, 3), source, by="name", how=How(expect=1))
+        ckpt_tool.load_into(nn.Linear(2, 3), source, by="name", options=MappingOptions(expect=1))
 
 
 @pytest.mark.parametrize("way", ["name", "position", "auto"])
@@ -70,7 +70,7 @@ def test_what_is_dropped_and_kept_goes_with_every_way(files, way):
 def test_shards_have_a_size(files, size):
     with pytest.raises(InputError, match="is no size for a file"):
         ckpt_tool.map_checkpoint(
-            files / "source.pth", files / "target.pth", files / "out", How(rules=files / "rules.yaml"), shard_bytes=size
+            files / "source.pth", files / "target.pth", files / "out", MappingOptions(rules=files / "rules.yaml"), shard_bytes=size
         )
     assert not (files / "out").exists()
 

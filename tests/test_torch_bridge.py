@@ -44,7 +44,7 @@ def test_every_type_of_torch_has_its_name():
 def test_ties_name_their_first_key():
     shared = torch.randn(4)
     infos = tensor_infos({"a": shared, "b": shared[1:], "c": shared.clone()})
-    assert [info.shares for info in infos] == [None, "a", None]
+    assert [info.shared_storage_with for info in infos] == [None, "a", None]
 
 
 def test_a_tensor_without_plain_bytes_is_refused():

@@ -32,14 +32,14 @@ from ckpt_tool.advising.parts import (
     whole_parts,
 )
 from ckpt_tool.advising.relatives import Relative, relatives, structure, twins
-from ckpt_tool.mapping.accounting.heads import Misfit, are_heads, is_table, is_vocabulary
+from ckpt_tool.mapping.accounting.heads import ShapeMismatch, are_heads, is_table, is_vocabulary
 from ckpt_tool.mapping.accounting.scales import Scales
 from ckpt_tool.mapping.plan import Step
 from ckpt_tool.tensors import Catalog, Shape
 
-LEAST_USED = 0.6
+MIN_USED = 0.6
 """The share of the source's keys, in the module that all mapped ones are in, that must be mapped where something stays fresh."""
-LEAST_OF_A_SIDE = 0.1
+MIN_OF_A_SIDE = 0.1
 """The share of the values of one side at least that must be mapped, for the two networks to have to do with each other."""
 
 
@@ -127,10 +127,10 @@ def _too_little(leftovers: Leftovers, unused: _Unused) -> Iterator[Doubt]:
     """A pairing that takes little of where it takes anything is no sign that the two networks have to do with each other."""
     inside = [key for key in leftovers.source if is_below(key, unused.root)]
     known = sum(key in leftovers.taken or key in unused.harmless for key in inside)
-    if known < LEAST_USED * len(inside):
+    if known < MIN_USED * len(inside):
         yield Doubt("", f"only {known} of {len(inside)} keys of the source are used")
     shares = _share(leftovers.taken, leftovers.source), _share(leftovers.made, leftovers.target)
-    if max(shares) < LEAST_OF_A_SIDE:
+    if max(shares) < MIN_OF_A_SIDE:
         yield Doubt("", f"only {shares[0]:.1%} of the source's values are used, for {shares[1]:.1%} of the target's")
 
 
@@ -167,8 +167,8 @@ class _Unused:
     @property
     def renamed(self) -> list[Part]:
         """The modules that the target has under no name of theirs."""
-        misfits = {source for source, _ in _misfits(self._all)}
-        return [part for part in self.parts if misfits.isdisjoint(part.keys)]
+        shape_mismatches = {source for source, _ in _misfits(self._all)}
+        return [part for part in self.parts if shape_mismatches.isdisjoint(part.keys)]
 
     def _is_copy(self, key: str, flats: dict[str, str]) -> bool:
         """Whether this is an average of a tensor that is taken, by its name and shape."""
@@ -189,12 +189,12 @@ class _Unused:
         return self._all.value_of(key) == self._source[down].shape[0]
 
     def doubts(self) -> Iterator[Doubt]:
-        misfits = {source for source, _ in _misfits(self._all)}
+        shape_mismatches = {source for source, _ in _misfits(self._all)}
         for key in self.halves:
-            if key not in misfits and is_below(key, self.root):
+            if key not in shape_mismatches and is_below(key, self.root):
                 yield Doubt(key, "is left of a module that is mapped")
         for part in self.parts:
-            if not misfits.issuperset(part.keys):
+            if not shape_mismatches.issuperset(part.keys):
                 yield from self._faults(part)
 
     def _faults(self, part: Part) -> Iterator[Doubt]:
@@ -263,15 +263,15 @@ class _New:
         self._wanted = {key: leftovers.source[key].shape for key in leftovers.left if key in leftovers.source and not is_computed(key)}
 
     def doubts(self) -> Iterator[Doubt]:
-        misfits = {target: source for source, target in _misfits(self._all)}
-        heads = [Misfit(source, key, self._all.source[source].shape, self._target[key].shape) for key, source in misfits.items()]
+        shape_mismatches = {target: source for source, target in _misfits(self._all)}
+        heads = [ShapeMismatch(source, key, self._all.source[source].shape, self._target[key].shape) for key, source in shape_mismatches.items()]
         if heads and not are_heads(heads, self._all.source, self._target):
             yield from (Doubt(head.target, "has another shape in the source") for head in heads)
-        yield from (Doubt(key, "is missing in a module that is mapped") for key in self.halves if key not in misfits)
+        yield from (Doubt(key, "is missing in a module that is mapped") for key in self.halves if key not in shape_mismatches)
         for part in self.parts:
-            if not set(part.keys) <= misfits.keys():
+            if not set(part.keys) <= shape_mismatches.keys():
                 yield from self._faults(part)
-        yield from self._relatives([key for part in self.parts for key in part.keys if key not in misfits])
+        yield from self._relatives([key for part in self.parts for key in part.keys if key not in shape_mismatches])
 
     def _faults(self, part: Part) -> Iterator[Doubt]:
         shapes = {key: shape for key, shape in _shapes(self._target).items() if not is_computed(key)}
@@ -291,8 +291,8 @@ class _New:
     @property
     def renamed(self) -> list[Part]:
         """The modules that the source has under no name of theirs."""
-        misfits = {target for _, target in _misfits(self._all)}
-        return [part for part in self.parts if misfits.isdisjoint(part.keys)]
+        shape_mismatches = {target for _, target in _misfits(self._all)}
+        return [part for part in self.parts if shape_mismatches.isdisjoint(part.keys)]
 
     def _is_deeper(self, part: Part, other: str, shapes: dict[str, Shape]) -> bool:
         """Whether a numbered module is another one of a sequence, in another width."""

@@ -14,7 +14,7 @@ from ckpt_tool.tensors import Shape
 
 Shapes = Mapping[str, Shape]
 _POSITIONS = re.compile(r"(^|[._])pos(ition)?(s|al|_\w+)?([._]|$)")
-LEAST_MATRICES = 2
+MIN_MATRICES = 2
 """Matrices of a module whose names and ranks, without their sizes, tell what it is."""
 
 
@@ -39,9 +39,9 @@ def relatives(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
 
 
 def _of_equal_sizes(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
-    ours, theirs = _sizes(left), _sizes(fresh)
-    for size in ours.keys() & theirs.keys():
-        yield Relative(ours[size], theirs[size], "is left, and may make")
+    source, target = _sizes(left), _sizes(fresh)
+    for size in source.keys() & target.keys():
+        yield Relative(source[size], target[size], "is left, and may make")
 
 
 def _sizes(shapes: Shapes) -> dict[int, str]:
@@ -63,10 +63,10 @@ def _sizes(shapes: Shapes) -> dict[int, str]:
 
 def _tables(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
     """Tables over words or positions: which rows they have is another question than what they are."""
-    ours = next((key for key, shape in left.items() if _is_table(key, shape)), None)
-    theirs = next((key for key, shape in fresh.items() if _is_table(key, shape)), None)
-    if ours and theirs:
-        yield Relative(ours, theirs, "may be, with other rows,")
+    source = next((key for key, shape in left.items() if _is_table(key, shape)), None)
+    target = next((key for key, shape in fresh.items() if _is_table(key, shape)), None)
+    if source and target:
+        yield Relative(source, target, "may be, with other rows,")
 
 
 def _is_table(key: str, shape: Shape) -> bool:
@@ -86,16 +86,16 @@ def _kernels(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
                 break
 
 
-def twins(ours: Sequence[Part], theirs: Sequence[Part], left: Shapes, fresh: Shapes) -> Iterator[Relative]:
+def twins(source: Sequence[Part], target: Sequence[Part], left: Shapes, fresh: Shapes) -> Iterator[Relative]:
     """Modules of both sides that hold the same names, in another width."""
-    known = {found: part for part in ours if (found := structure(part.path, part.keys, left))}
-    for part in theirs:
+    known = {found: part for part in source if (found := structure(part.path, part.keys, left))}
+    for part in target:
         other = known.get(structure(part.path, part.keys, fresh))
         if other is not None:
             yield Relative(other.path, part.path, "may be, in another width,")
 
 
-def structure(path: str, keys: Iterable[str], shapes: Shapes, least: int = LEAST_MATRICES) -> frozenset[tuple[tuple[str, int], int]]:
+def structure(path: str, keys: Iterable[str], shapes: Shapes, least: int = MIN_MATRICES) -> frozenset[tuple[tuple[str, int], int]]:
     """The names below a module with their numbers of dimensions; empty where too few matrices are there to tell anything."""
     found = Counter((key[len(path) :], len(shapes[key])) for key in keys if key in shapes and key.startswith(f"{path}."))
     return frozenset(found.items()) if sum(rank > 1 for _, rank in found) >= least else frozenset()

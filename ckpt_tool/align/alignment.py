@@ -9,7 +9,7 @@ from dataclasses import replace
 from difflib import SequenceMatcher
 
 from ckpt_tool.align.completing.combined import composites
-from ckpt_tool.align.completing.fused import Composite, Rest, is_order_unknown
+from ckpt_tool.align.completing.fused import Composite, Unpaired, is_order_unknown
 from ckpt_tool.align.completing.layouts import numberless, reforms
 from ckpt_tool.align.completing.other_widths import by_outlines
 from ckpt_tool.align.completing.remaining import remaining
@@ -31,7 +31,7 @@ from ckpt_tool.formats.key_order import is_sorted
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, shape_text
 
-MOST_KINDS = 50_000
+MAX_KINDS = 50_000
 """Names of one side that differ in more than numbers: some seconds; no network has a tenth of them."""
 
 
@@ -42,8 +42,8 @@ def align(source: Catalog, target: Catalog, hints: Sequence[Hint] = (), are_name
     Raises InputError where names are too many and too different to be compared.
     """
     for side, catalog in (("source", source), ("target", target)):
-        if len(catalog) > MOST_KINDS and len({key.translate(_NO_DIGITS) for key in catalog}) > MOST_KINDS:
-            fact = f"has more than {MOST_KINDS:,} names that differ by more than their numbers"
+        if len(catalog) > MAX_KINDS and len({key.translate(_NO_DIGITS) for key in catalog}) > MAX_KINDS:
+            fact = f"has more than {MAX_KINDS:,} names that differ by more than their numbers"
             raise InputError(f"the {side}", fact, "write rules, or try `--by position`")
     return _Aligning(source, target, hints, are_names_settled).run()
 
@@ -59,12 +59,12 @@ class _Aligning:
         self.fixed = _same_modules(self.units, self.named)
         self.is_ordered = all(_tells_order(side) for side in (source, target))
         self.matching = Matching(*self.units, self.is_ordered, self._hinted(hints), self.fixed, self.places)
-        self.misfits = list(self.places.misfits)
+        self.shape_mismatches = list(self.places.shape_mismatches)
         self.trust: dict[Cell, float] = {}
 
     def _hinted(self, hints: Sequence[Hint]) -> list[tuple[int, int]]:
-        ours, theirs = ({key: unit.place for unit in side for key in unit.keys.values()} for side in self.units)
-        return [(ours[a], theirs[b]) for a, b in hints if a in ours and b in theirs]
+        source, target = ({key: unit.place for unit in side for key in unit.keys.values()} for side in self.units)
+        return [(source[a], target[b]) for a, b in hints if a in source and b in target]
 
     def run(self) -> Alignment:
         matches, exchanges = matched(self.matching)
@@ -95,10 +95,10 @@ class _Aligning:
         found = {key: (each.source, each.confidence, each.evidence) for key, each in self.named.items()}
         taken = {each.source for each in self.named.values()}
         for match in matches:
-            ours, theirs = self.units[0][match.source], self.units[1][match.target]
-            for role, key in _shared(ours, theirs):
-                if key not in taken and theirs.keys[role] not in self.named:
-                    found[theirs.keys[role]] = (key, self.trust[match.source, match.target], evidence_of(match))
+            source, target = self.units[0][match.source], self.units[1][match.target]
+            for role, key in _shared(source, target):
+                if key not in taken and target.keys[role] not in self.named:
+                    found[target.keys[role]] = (key, self.trust[match.source, match.target], evidence_of(match))
         ops, unsure = reforms({key: origin for key, (origin, _, _) in found.items()}, self.source, self.target)
         for key, (origin, confidence, evidence) in found.items():
             if key in ops:
@@ -131,8 +131,8 @@ class _Aligning:
         paired = [cell for match in matches if self.trust[cell := (match.source, match.target)] >= 0.9]
         copies: dict[str, str] = {}
         for i, j in sequels(self.units, free, self.matching.forms, paired):
-            ours, theirs = self.units[0][i], self.units[1][j]
-            copies |= {theirs.keys[role]: key for role, key in _shared(ours, theirs)}
+            source, target = self.units[0][i], self.units[1][j]
+            copies |= {target.keys[role]: key for role, key in _shared(source, target)}
         ops, unsure = reforms(copies, self.source, self.target)
         for key, origin in copies.items():
             if key in ops and key not in unsure and not is_order_unknown(origin, key):
@@ -140,22 +140,22 @@ class _Aligning:
 
     def _free(self, pairs: Sequence[Aligned], doubtful: Collection[Cell]) -> tuple[set[int], set[int]]:
         """The places of units that are in no pair, and of which nothing is doubtful."""
-        ours, theirs = (
+        source, target = (
             {unit.place for unit in side if all(key in keys and key not in kept for key in unit.keys.values())}
             for side, keys, kept in zip(self.units, self._left(pairs), self.places.kept, strict=True)
         )
-        return ours - {i for i, _ in doubtful}, theirs - {j for _, j in doubtful}
+        return source - {i for i, _ in doubtful}, target - {j for _, j in doubtful}
 
     def _remaining(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
         """Modules of which only one is left on each side."""
         found = []
         paired = [(match.source, match.target) for match in matches]
         for i, j in remaining(self.units, self._left(pairs), self.matching.forms, paired):
-            ours, theirs = self.units[0][i], self.units[1][j]
-            for role, key in _shared(ours, theirs) if not self.places.are_apart(ours, theirs) else ():
-                if self.source[key].shape == self.target[theirs.keys[role]].shape:
+            source, target = self.units[0][i], self.units[1][j]
+            for role, key in _shared(source, target) if not self.places.are_apart(source, target) else ():
+                if self.source[key].shape == self.target[target.keys[role]].shape:
                     found.append(
-                        Aligned(Pair(((key,),), ((theirs.keys[role],),)), 0.93, "nothing else is left that fits, names agree in part")
+                        Aligned(Pair(((key,),), ((target.keys[role],),)), 0.93, "nothing else is left that fits, names agree in part")
                     )
         return found
 
@@ -165,11 +165,11 @@ class _Aligning:
         found = []
         paired = [(match.source, match.target) for match in matches.found]
         for match, confidence in by_outlines(self.units, free, paired, self.is_ordered):
-            ours, theirs = self.units[0][match.source], self.units[1][match.target]
-            for role, key in _shared(ours, theirs) if not self.places.are_apart(ours, theirs) else ():
-                other = theirs.keys[role]
-                if ours.form != theirs.form:
-                    self.misfits.append((key, other))
+            source, target = self.units[0][match.source], self.units[1][match.target]
+            for role, key in _shared(source, target) if not self.places.are_apart(source, target) else ():
+                other = target.keys[role]
+                if source.form != target.form:
+                    self.shape_mismatches.append((key, other))
                 elif confidence >= 0.9:
                     found.append(Aligned(Pair(((key,),), ((other,),)), 0.93, f"{evidence_of(match)}, in another width"))
         return found
@@ -188,10 +188,10 @@ class _Aligning:
         _, left = self._left(pairs)
         ties: dict[str, list[str]] = defaultdict(list)
         for key in self.target:
-            ties[self.target[key].same_as or key].append(key)
+            ties[self.target[key].tied_to or key].append(key)
         for each in pairs:
             first = each.pair.targets[0][0]
-            others = [key for key in ties[self.target[first].same_as or first] if key in left] if each.pair.is_rename else []
+            others = [key for key in ties[self.target[first].tied_to or first] if key in left] if each.pair.is_rename else []
             if others:
                 targets = ((first,), *((key,) for key in others))
                 pair = Pair(each.pair.sources, targets, parse_ops("copy"))
@@ -206,32 +206,32 @@ class _Aligning:
         return frozenset(key for key in self.source if key not in taken), frozenset(key for key in self.target if key not in made)
 
     def _composites(self, pairs: Sequence[Aligned]) -> list[Composite]:
-        ours, theirs = self._left(pairs)
-        sides = (Rest(self.source, ours, self.units[0]), Rest(self.target, theirs, self.units[1]))
+        source, target = self._left(pairs)
+        sides = (Unpaired(self.source, source, self.units[0]), Unpaired(self.target, target, self.units[1]))
         return composites(*sides, self.matching.votes.of)
 
     def _result(self, pairs: list[Aligned], matches: Matches, doubtful: tuple[set[Cell], set[Cell], set[Cell]]) -> Alignment:
-        ours, theirs = self._left(pairs)
-        self.misfits = [(a, b) for a, b in self.misfits if a in ours and b in theirs]
+        source, target = self._left(pairs)
+        self.shape_mismatches = [(a, b) for a, b in self.shape_mismatches if a in source and b in target]
         groups = [
-            *self._open(matches, ours - {a for a, _ in self.misfits}, theirs - {b for _, b in self.misfits}),
+            *self._open(matches, source - {a for a, _ in self.shape_mismatches}, target - {b for _, b in self.shape_mismatches}),
             *self._doubtful(doubtful[0], _DEPTHS),
             *self._doubtful(doubtful[1] - doubtful[0], _TOWERS),
             *self._doubtful(doubtful[2], _EQUAL),
         ]
         order = {key: place for place, key in enumerate(self.target)}
         pairs.sort(key=lambda each: order[each.pair.targets[0][0]])
-        in_order = (tuple(key for key in self.source if key in ours), tuple(key for key in self.target if key in theirs))
-        return Alignment(tuple(pairs), tuple(groups), *in_order, tuple(self.misfits))
+        in_order = (tuple(key for key in self.source if key in source), tuple(key for key in self.target if key in target))
+        return Alignment(tuple(pairs), tuple(groups), *in_order, tuple(self.shape_mismatches))
 
-    def _open(self, matches: Matches, ours: frozenset[str], theirs: frozenset[str]) -> Iterator[Ambiguous]:
+    def _open(self, matches: Matches, source: frozenset[str], target: frozenset[str]) -> Iterator[Ambiguous]:
         """Undecided units by what they may be, those that differ in numbers only together."""
         sets: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for place, others in matches.open.items():
             sets[others].append(place)
         for others, places in sets.items():
-            a = tuple(key for place in places for key in self.units[0][place].keys.values() if key in ours)
-            b = tuple(key for place in others for key in self.units[1][place].keys.values() if key in theirs)
+            a = tuple(key for place in places for key in self.units[0][place].keys.values() if key in source)
+            b = tuple(key for place in others for key in self.units[1][place].keys.values() if key in target)
             if a and b and (len(places) > 1 or len(others) > 1):
                 shape = shape_text(self.source[a[0]].shape)
                 yield Ambiguous(
@@ -250,7 +250,7 @@ class _Aligning:
 
 
 _MARKS = re.compile(r"[._/]")
-MOST_NAMES_COMPARED = 200
+MAX_NAMES_COMPARED = 200
 _NO_DIGITS = str.maketrans("", "", "0123456789")
 _DEPTHS = "equal blocks, more of them on one side: which are the extra ones, nothing tells"
 _EQUAL = "equal blocks that could as well be exchanged"
@@ -267,25 +267,25 @@ def _tells_order(catalog: Catalog) -> bool:
 def _fitting(key: str, others: Sequence[str], source: Catalog, target: Catalog) -> str:
     """The key of the target, of this shape if there is one, whose name is most like this one: of the same block, say."""
     fitting = [other for other in others if target[other].shape == source[key].shape] or list(others)
-    ours = _MARKS.split(key)
-    return max(fitting[:MOST_NAMES_COMPARED], key=lambda other: SequenceMatcher(None, ours, _MARKS.split(other), autojunk=False).ratio())
+    from_source = _MARKS.split(key)
+    return max(fitting[:MAX_NAMES_COMPARED], key=lambda other: SequenceMatcher(None, from_source, _MARKS.split(other), autojunk=False).ratio())
 
 
-def _shared(ours: Unit, theirs: Unit) -> list[tuple[str, str]]:
+def _shared(source: Unit, target: Unit) -> list[tuple[str, str]]:
     """Roles that two units share, with the source's key; two single tensors share theirs whatever they are called."""
-    if len(ours.keys) == len(theirs.keys) == 1:
-        return [(next(iter(theirs.keys)), next(iter(ours.keys.values())))]
-    return [(role, key) for role, key in ours.keys.items() if role in theirs.keys]
+    if len(source.keys) == len(target.keys) == 1:
+        return [(next(iter(target.keys)), next(iter(source.keys.values())))]
+    return [(role, key) for role, key in source.keys.items() if role in target.keys]
 
 
 def _unless_hinted(named: Mapping[str, Named], hints: Sequence[Hint]) -> dict[str, Named]:
     """The pairs by name without those of keys of which a hint says otherwise, in this block or in another one."""
     kinds = {(numberless(a), numberless(b)) for a, b in hints}
-    ours, theirs = {a for a, _ in kinds}, {b for _, b in kinds}
+    source, target = {a for a, _ in kinds}, {b for _, b in kinds}
     found = {}
     for key, each in named.items():
         kind = (numberless(each.source), numberless(key))
-        if kind in kinds or (kind[0] not in ours and kind[1] not in theirs):
+        if kind in kinds or (kind[0] not in source and kind[1] not in target):
             found[key] = each
     return found
 

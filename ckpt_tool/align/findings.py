@@ -39,7 +39,7 @@ class Alignment:
     ambiguous: tuple[Ambiguous, ...]
     unpaired_source: tuple[str, ...]
     unpaired_target: tuple[str, ...]
-    misfits: tuple[tuple[str, str], ...] = ()
+    shape_mismatches: tuple[tuple[str, str], ...] = ()
 
     def at_least(self, confidence: float) -> tuple[Pair, ...]:
         return tuple(each.pair for each in self.pairs if each.confidence >= confidence)

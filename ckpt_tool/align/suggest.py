@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckpt_tool.align.alignment import align
-from ckpt_tool.align.by_values.fingerprints import HasValues
+from ckpt_tool.align.by_values.fingerprints import DigestedTensors
 from ckpt_tool.align.completing.layouts import numberless
 from ckpt_tool.align.drafting.checked import Checked, Setting, checked, keys_in, starts_of
 from ckpt_tool.align.findings import Aligned, Alignment, Hint
@@ -23,10 +23,10 @@ from ckpt_tool.mapping.reading.writing import escaped, scalar
 from ckpt_tool.tensors import Catalog, shape_text
 
 MIN_CONFIDENCE = 0.9
-MOST_MISFITS = 20
+MAX_SHAPE_MISMATCHES = 20
 FEW_MISFITS = 4
 """Kinds of tensors with another shape that a `fit:` may adapt; where more have, the networks differ in width."""
-MOST_KEYS = 2000
+MAX_KEYS = 2000
 """Unpaired keys of one side that are folded; the folding of more takes long."""
 
 
@@ -55,7 +55,7 @@ class Suggestion:
     plan: Plan | None
     min_confidence: float
     basis: str = "names and shapes"
-    misfits: tuple[str, ...] = ()
+    shape_mismatches: tuple[str, ...] = ()
     """What belongs together but for its shape, in words: rules that would map it, with the shapes of one of their pairs."""
     doubts: tuple[str, ...] = ()
     """Why what nothing pairs with can't be dropped and kept just so; then the rule file leaves that to a person too."""
@@ -87,7 +87,7 @@ class Suggestion:
                 section = [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
                 lines += [f"# {line}" for line in section] if self.doubts else section
         lines += [f"# left to you: {escaped(doubt)}" for doubt in self.doubts]
-        return "\n".join([*lines, *(f"# {escaped(line)}" for line in self.misfits), *self._open()]) + "\n"
+        return "\n".join([*lines, *(f"# {escaped(line)}" for line in self.shape_mismatches), *self._open()]) + "\n"
 
     def _open(self) -> list[str]:
         """What is left to a person, as comments."""
@@ -105,7 +105,7 @@ def suggest(
 
 
 def suggest_by_values(
-    source: HasValues, target: HasValues, hints: Sequence[Hint] = (), min_confidence: float = MIN_CONFIDENCE, dtypes: DTypePolicy = "target"
+    source: DigestedTensors, target: DigestedTensors, hints: Sequence[Hint] = (), min_confidence: float = MIN_CONFIDENCE, dtypes: DTypePolicy = "target"
 ) -> Suggestion:
     """As `suggest`, for pairs whose tensors hold the same; costs reading both sides."""
     from ckpt_tool.align.by_values.values import align_values
@@ -119,14 +119,14 @@ def suggest_for(alignment: Alignment, source: Catalog, target: Catalog, min_conf
     _check_texts(source, target)
     pairs = alignment.at_least(min_confidence)
     drop, keep = _left(alignment, 0, source), _left(alignment, 1, target)
-    misfits = _misfits(alignment.misfits, source, target)
+    shape_mismatches = _misfits(alignment.shape_mismatches, source, target)
     found = checked(pairs, Setting(source, target, dtypes, drop, keep)) if pairs else Checked((), None)
     alignment = _without(alignment, found.refused, min_confidence)
     unsure = checked([each.pair for each in alignment.below(min_confidence)], Setting(source, target, dtypes))
     open_targets = {key for group in alignment.ambiguous for key in group.targets}
     settled = _left(alignment, 1, target, open_targets) if open_targets else keep
     return Suggestion(
-        alignment, _explained(found, alignment), drop, settled, found.plan, min_confidence, misfits=misfits,
+        alignment, _explained(found, alignment), drop, settled, found.plan, min_confidence, shape_mismatches=shape_mismatches,
         unsure_rules=_explained(unsure, alignment),
     )  # fmt: skip
 
@@ -158,8 +158,8 @@ def _misfits(found: Sequence[tuple[str, str]], source: Catalog, target: Catalog)
     for a, b in unlike:
         kinds.setdefault((numberless(a), numberless(b)), []).append((a, b))
     lines = [_misfit(pairs, source, target, len(kinds) <= FEW_MISFITS) for pairs in kinds.values()]
-    more = [f"{len(lines) - MOST_MISFITS} more kinds of tensors have another shape"] if len(lines) > MOST_MISFITS else []
-    return (*lines[:MOST_MISFITS], *more)
+    more = [f"{len(lines) - MAX_SHAPE_MISMATCHES} more kinds of tensors have another shape"] if len(lines) > MAX_SHAPE_MISMATCHES else []
+    return (*lines[:MAX_SHAPE_MISMATCHES], *more)
 
 
 def _misfit(pairs: Sequence[tuple[str, str]], source: Catalog, target: Catalog, is_rare: bool) -> str:
@@ -182,11 +182,11 @@ def plan_by_alignment(
 
     Raises RuleError when nothing aligns, and for keys that neither align nor are named: these tell what is ambiguous.
     """
-    ours, theirs = without_named(named, source, target)
-    found = suggest(ours, theirs, hints, min_confidence, dtypes)
+    from_source, from_target = without_named(named, source, target)
+    found = suggest(from_source, from_target, hints, min_confidence, dtypes)
     if found.plan is None:
         problem = Problem("nothing-pairs", f"nothing aligns with a confidence of {min_confidence:g}")
-        raise RuleError([problem], tally_of((), theirs, keys_of(ours), target))
+        raise RuleError([problem], tally_of((), from_target, keys_of(from_source), target))
     origin = Origin("auto")
     steps = tuple(replace(step, origin=origin) for step in found.plan.steps)
     return account(Pairing(steps, (), _remarks(found)), named, source, target, dtypes)
@@ -195,15 +195,15 @@ def plan_by_alignment(
 def _remarks(found: Suggestion) -> list[str]:
     """Why keys are left."""
     groups = found.alignment.ambiguous
-    remarks = [f"ambiguous: {group.reason}; ckpt suggest --hint '{group.hint}'" for group in groups[:MOST_NOTES]]
-    remarks += [f"{len(groups) - MOST_NOTES} more ambiguous groups"] if len(groups) > MOST_NOTES else []
+    remarks = [f"ambiguous: {group.reason}; ckpt suggest --hint '{group.hint}'" for group in groups[:MAX_NOTES]]
+    remarks += [f"{len(groups) - MAX_NOTES} more ambiguous groups"] if len(groups) > MAX_NOTES else []
     if unsure := len(found.unsure):
         them = "1 pair is" if unsure == 1 else f"{unsure} pairs are"
         remarks.append(f"{them} less sure than {found.min_confidence:g} and left out")
     return remarks
 
 
-MOST_NOTES = 5
+MAX_NOTES = 5
 
 
 def _check_texts(source: Catalog, target: Catalog) -> None:
@@ -225,7 +225,7 @@ def _checked(hints: Sequence[Hint], source: Catalog, target: Catalog) -> Sequenc
 def _unpaired(catalog: Catalog, paired: Iterable[str]) -> tuple[str, ...]:
     taken = set(paired)
     left = [key for key in catalog if key not in taken]
-    if len(left) > MOST_KEYS:
+    if len(left) > MAX_KEYS:
         return tuple(quote(key) for key in left)
     return tuple(one.pattern for one in fold(dict.fromkeys(left), catalog))
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.options import How
-from ckpt_tool.api.planning import planned
+from ckpt_tool.api.options import MappingOptions
+from ckpt_tool.api.planning import plan_checkpoint
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source
 from ckpt_tool.errors import Problem, RuleError
@@ -34,13 +34,13 @@ def asked_by(path: str) -> tuple[str, ...]:
         return checkpoint.asked
 
 
-def check(name: str, source: str | None, target: str | None, how: How) -> Checked:
+def check(name: str, source: str | None, target: str | None, options: MappingOptions) -> Checked:
     """The problems of a rule file: by itself, with a source's keys, or with both sides'. Raises InputError."""
     from ckpt_tool.keys.effort import Effort
     from ckpt_tool.mapping import check_rules, find_notes, read_config
 
     try:
-        rules = read_rules(how)
+        rules = read_rules(options)
     except RuleError as error:
         return Checked(error.problems)
     assert rules is not None
@@ -48,16 +48,16 @@ def check(name: str, source: str | None, target: str | None, how: How) -> Checke
     problems = [] if source else check_rules(rules, effort=effort)
     found = len(rules.rules), len(rules.tests), tuple(find_notes(rules, effort))
     if source and target:
-        with planned(source, target, how) as work:
-            return Checked(work.problems, *found)
+        with plan_checkpoint(source, target, options) as planned:
+            return Checked(planned.problems, *found)
     if source:
-        with open_source(source, rules.unwrap) as ours:
+        with open_source(source, rules.unwrap) as opened_source:
             config = read_config(source) if rules.params else {}
-            return Checked(tuple(check_rules(rules, ours.catalog, how.settings, config)), *found)
+            return Checked(tuple(check_rules(rules, opened_source.catalog, options.params, config)), *found)
     return Checked(tuple(problems), *found)
 
 
-def invert(source: str | None, target: str | None, how: How) -> InvertedRules:
+def invert(source: str | None, target: str | None, options: MappingOptions) -> InvertedRules:
     """The inverse of a rule file; with both sides' keys, sizes that the rules alone don't tell come from them, and it is proved on them.
 
     Raises RuleError for rules that are not sound.
@@ -65,13 +65,13 @@ def invert(source: str | None, target: str | None, how: How) -> InvertedRules:
     from ckpt_tool.mapping import invert_rules, read_config
 
     if source is None:
-        rules = read_rules(how)
+        rules = read_rules(options)
         assert rules is not None
         return invert_rules(rules)
-    with planned(source, target, how) as work:
-        assert work.rules is not None
-        config = read_config(work.source.path) if work.rules.params else {}
-        return invert_rules(work.rules, work.checked(), how.settings, config)
+    with plan_checkpoint(source, target, options) as planned:
+        assert planned.rules is not None
+        config = read_config(planned.source.path) if planned.rules.params else {}
+        return invert_rules(planned.rules, planned.checked(), options.params, config)
 
 
 def write_text(path: str, text: str, force: bool = False, inputs: Iterable[str] = ()) -> None:

@@ -17,7 +17,7 @@ from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.keys import Matcher, PatternError, nearest, parse
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
 
-MOST_RULES = 5
+MAX_RULES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,51 +52,51 @@ class Comparison:
 
 
 def diff_checkpoints(
-    a: str | os.PathLike[str], b: str | os.PathLike[str], values: bool = False, renames: bool = False, how: Comparison | None = None
+    a: str | os.PathLike[str], b: str | os.PathLike[str], values: bool = False, renames: bool = False, options: Comparison | None = None
 ) -> Diff:
     """The difference of two checkpoints, any formats; with `values`, of their tensors' values too.
 
     With `renames`, keys that only one side has are paired by alignment; with values as well, every tensor by what it holds. `how` says
     everything else.
     """
-    how = how or Comparison(values, renames)
-    with open_checkpoint(a) as ours, open_checkpoint(b) as theirs:
-        check_names(ours.path, ours.catalog)
-        check_names(theirs.path, theirs.catalog)
-        one, other = chosen(ours.definite(), theirs.definite(), how)
-        result = _diff_by_alignment(one, other, how) if how.renames else diff_open(one, other, how)
-        both, notes = outside_of(ours, theirs, bool(how.include or how.exclude))
-        beside = diff_open(*both, how) if both else None
-        layouts = tuple(f"{side.path}: {side.contents.layout}" for side in (ours, theirs) if side.contents.layout)
-        return replace(result, beside=beside, labels=(label_of(ours), label_of(theirs)), notes=notes, layouts=layouts)
+    options = options or Comparison(values, renames)
+    with open_checkpoint(a) as source, open_checkpoint(b) as target:
+        check_names(source.path, source.catalog)
+        check_names(target.path, target.catalog)
+        one, other = chosen(source.definite(), target.definite(), options)
+        result = _diff_by_alignment(one, other, options) if options.renames else diff_open(one, other, options)
+        both, notes = outside_of(source, target, bool(options.include or options.exclude))
+        beside = diff_open(*both, options) if both else None
+        layouts = tuple(f"{side.path}: {side.contents.layout}" for side in (source, target) if side.contents.layout)
+        return replace(result, beside=beside, labels=(label_of(source), label_of(target)), notes=notes, layouts=layouts)
 
 
-def _diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> Diff:
+def _diff_by_alignment(source: Checkpoint, target: Checkpoint, options: Comparison) -> Diff:
     from ckpt_tool.api.renames import diff_by_alignment
 
-    return diff_by_alignment(ours, theirs, how.values, how.tolerance)
+    return diff_by_alignment(source, target, options.values, options.tolerance)
 
 
-def diff_open(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> Diff:
-    if not how.values:
-        return diff_catalogs(ours.catalog, theirs.catalog)
-    for side in (ours, theirs):
+def diff_open(source: Checkpoint, target: Checkpoint, options: Comparison) -> Diff:
+    if not options.values:
+        return diff_catalogs(source.catalog, target.catalog)
+    for side in (source, target):
         if not side.has_digests:
             hint = "`ckpt show --digests` writes one that has digests"
             raise InputError(side.path, "is a key list: it has no values to compare", hint)
-    if ours.has_values and theirs.has_values:
-        return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare_all(ours, theirs, keys, how.tolerance))
-    return diff_catalogs(ours.catalog, theirs.catalog, lambda keys: compare_digests(ours, theirs, keys))
+    if source.has_values and target.has_values:
+        return diff_catalogs(source.catalog, target.catalog, lambda keys: compare_all(source, target, keys, options.tolerance))
+    return diff_catalogs(source.catalog, target.catalog, lambda keys: compare_digests(source, target, keys))
 
 
-def chosen(ours: Checkpoint, theirs: Checkpoint, how: Comparison) -> tuple[Checkpoint, Checkpoint]:
+def chosen(source: Checkpoint, target: Checkpoint, options: Comparison) -> tuple[Checkpoint, Checkpoint]:
     """Both sides with the keys that are to be compared. Raises InputError for a pattern that matches none."""
-    if not (how.include or how.exclude):
-        return ours, theirs
-    keys = dict.fromkeys(key for side in (ours, theirs) for key in (*side.catalog, *side.catalog.unreadable))
-    wanted = _matching("--include", how.include, keys) if how.include else set(keys)
-    wanted -= _matching("--exclude", how.exclude, keys)
-    return ours.only(wanted), theirs.only(wanted)
+    if not (options.include or options.exclude):
+        return source, target
+    keys = dict.fromkeys(key for side in (source, target) for key in (*side.catalog, *side.catalog.unreadable))
+    wanted = _matching("--include", options.include, keys) if options.include else set(keys)
+    wanted -= _matching("--exclude", options.exclude, keys)
+    return source.only(wanted), target.only(wanted)
 
 
 def _matching(option: str, patterns: Sequence[str], keys: Iterable[str]) -> set[str]:
@@ -122,7 +122,7 @@ def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
         from ckpt_tool.api.remarks.shape_mismatches import misfit_hints
 
         explained = misfit_hints(result)
-    regrouped = [f"joined on one side, apart on the other: -e {shlex.quote(rule)}" for rule in result.regrouped[:MOST_RULES]]
+    regrouped = [f"joined on one side, apart on the other: -e {shlex.quote(rule)}" for rule in result.regrouped[:MAX_RULES]]
     return [*explained, *regrouped, *_relation_hints(result, names)]
 
 

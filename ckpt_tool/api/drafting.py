@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.options import How
+from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.rule_files import read_named
 from ckpt_tool.errors import InputError, Problem, RuleError, Tally
 from ckpt_tool.formats import Checkpoint
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ckpt_tool.tensors import Catalog
 
 
-def draft_open(source: TensorSource, target: TensorSource | None, rules: RuleSet | None, how: How) -> Plan:
+def draft_open(source: TensorSource, target: TensorSource | None, rules: RuleSet | None, options: MappingOptions) -> Plan:
     """The plan for two open sides. A head is that of another network only in a whole one: a rank's part has fewer rows everywhere."""
     paths = (path_of_config(source), path_of_config(target))
     is_whole = all(side.contents.is_whole for side in (source, target) if isinstance(side, Checkpoint))
-    return draft(source.catalog, target.catalog if target else None, rules, how, *paths, is_whole=is_whole)
+    return draft(source.catalog, target.catalog if target else None, rules, options, *paths, is_whole=is_whole)
 
 
 def path_of_config(side: TensorSource | None) -> str | None:
@@ -43,7 +43,7 @@ def draft(
     source: Catalog,
     target: Catalog | None,
     rules: RuleSet | None,
-    how: How,
+    options: MappingOptions,
     path: str | None = None,
     target_path: str | None = None,
     is_whole: bool = True,
@@ -54,43 +54,43 @@ def draft(
     Raises RuleError with every reason why there is no plan.
     """
     if rules is not None:
-        if how.by:
+        if options.by:
             raise InputError("--by", "rules and another way of mapping exclude each other")
-        plan = _by_rules(_with_rest(rules, how), source, target, how, [path, target_path])
+        plan = _by_rules(_with_rest(rules, options), source, target, options, [path, target_path])
     elif target is None:
         raise InputError("target", "no target is given", "mapping without rules needs one; `-e '** -> **'` maps everything as it is")
     else:
-        plan = _by_pairing(_with_rest(read_named(how), how), source, target, how, is_whole)
+        plan = _by_pairing(_with_rest(read_named(options), options), source, target, options, is_whole)
     mapped = plan.counts["mapped"]
-    if how.expect is not None and mapped != how.expect:
-        message = f"{mapped} mapped, but {how.expect} are expected"
+    if options.expect is not None and mapped != options.expect:
+        message = f"{mapped} mapped, but {options.expect} are expected"
         raise RuleError([Problem("expect", message, None, tuple(plan.notes))], _tally(plan))
     return plan
 
 
-def _by_rules(rules: RuleSet, source: Catalog, target: Catalog | None, how: How, paths: Sequence[str | None]) -> Plan:
+def _by_rules(rules: RuleSet, source: Catalog, target: Catalog | None, options: MappingOptions, paths: Sequence[str | None]) -> Plan:
     from ckpt_tool.mapping import compile_plan
 
     config = config_of(paths) if rules.params else {}
-    return compile_plan(rules, source, target, how.settings, config, how.dtypes)
+    return compile_plan(rules, source, target, options.params, config, options.dtypes)
 
 
-def _by_pairing(named: RuleSet, source: Catalog, target: Catalog, how: How, is_whole: bool) -> Plan:
+def _by_pairing(named: RuleSet, source: Catalog, target: Catalog, options: MappingOptions, is_whole: bool) -> Plan:
     from ckpt_tool.mapping import plan_by_name, plan_by_position
 
-    if how.by == "auto":
+    if options.by == "auto":
         from ckpt_tool.align import MIN_CONFIDENCE, plan_by_alignment
 
-        least = MIN_CONFIDENCE if how.min_confidence is None else how.min_confidence
-        return plan_by_alignment(source, target, how.dtypes, least, named)
-    if how.by == "position":
-        return plan_by_position(source, target, how.dtypes, how.force_order, named)
-    return plan_by_name(source, target, how.dtypes, named, excuses_heads=is_whole)
+        least = MIN_CONFIDENCE if options.min_confidence is None else options.min_confidence
+        return plan_by_alignment(source, target, options.dtypes, least, named)
+    if options.by == "position":
+        return plan_by_position(source, target, options.dtypes, options.force_order, named)
+    return plan_by_name(source, target, options.dtypes, named, excuses_heads=is_whole)
 
 
-def _with_rest(rules: RuleSet, how: How) -> RuleSet:
+def _with_rest(rules: RuleSet, options: MappingOptions) -> RuleSet:
     """The rules, or what was named besides another way of mapping; all that nothing names stays, where that is wished."""
-    if not how.partial and how.expect is None:
+    if not options.partial and options.expect is None:
         return rules
     return replace(rules, rest_source="drop", rest_target="keep")
 

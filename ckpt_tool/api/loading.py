@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.next_steps.refused import with_next
-from ckpt_tool.api.options import DTypePolicy, How, Way, options_of
+from ckpt_tool.api.options import DTypePolicy, MappingOptions, Method, stated
 from ckpt_tool.api.remarks.left_behind import left_behind_text
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.rule_files import read_rules
@@ -30,21 +30,21 @@ def load_into(
     source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
     *,
     rules: str | os.PathLike[str] | Sequence[str] | None = None,
-    by: Way | None = None,
+    by: Method | None = None,
     drop: str | Sequence[str] | None = None,
     keep: str | Sequence[str] | None = None,
     partial: bool = False,
     expect: int | None = None,
     dtypes: DTypePolicy | None = None,
-    settings: Mapping[str, int] | None = None,
-    how: How | None = None,
+    params: Mapping[str, int] | None = None,
+    options: MappingOptions | None = None,
 ) -> LoadReport:
     """Loads a checkpoint, a state dict or another module into a live model, and reports what was loaded, kept fresh and dropped.
 
     `rules` names rule files, or is rules of the form `SOURCE -> TARGET`; `by` pairs by name (the default), position or alignment (auto).
     `drop` and `keep` are patterns of the source's keys to leave behind and of the model's keys that stay fresh; every other key is
     loaded, or there is an error, unless `partial` says that the rest may stay, or `expect` how many keys are loaded, exactly. By name,
-    heads for another number of classes stay fresh by themselves, if nothing else is left. `dtypes`, `settings` and what else there is
+    heads for another number of classes stay fresh by themselves, if nothing else is left. `dtypes`, `params` and what else there is
     are those of `How`, which can be given as a whole.
     The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
 
@@ -53,37 +53,37 @@ def load_into(
     """
     from ckpt_tool.training import LiveState, apart_from, load_plan, state_dict_of, together, unwrapped
 
-    more = How(
-        rules or (), (), drop or (), keep or (), by, settings or {}, dtypes or "strict", expect=expect, partial=partial  # type: ignore[arg-type]
+    more = MappingOptions(
+        rules or (), (), drop or (), keep or (), by, params or {}, dtypes or "strict", expect=expect, partial=partial  # type: ignore[arg-type]
     )  # fmt: skip
-    way = _joined(how or How(), more)
+    way = _joined(options or MappingOptions(), more)
     rule_set = read_rules(way)
     module = unwrapped(model)
     with together(module) as processes, ExitStack() as stack:
         target = LiveState(type(module).__name__, module.state_dict(keep_vars=True), is_target=True)
-        ours: Checkpoint | LiveState
+        opened_source: Checkpoint | LiveState
         if isinstance(source, str | os.PathLike):
-            ours = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))
+            opened_source = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))
         else:
-            ours = source if isinstance(source, Checkpoint) else LiveState("the state dict", apart_from(module, state_dict_of(source)))
-        with_values(ours, "to load")
-        others = ours.others if isinstance(ours, LiveState) else ()
+            opened_source = source if isinstance(source, Checkpoint) else LiveState("the state dict", apart_from(module, state_dict_of(source)))
+        with_values(opened_source, "to load")
+        others = opened_source.others if isinstance(opened_source, LiveState) else ()
         try:
-            refuse_rivals(ours)
-            plan = draft_open(ours, target, rule_set, way)
+            refuse_rivals(opened_source)
+            plan = draft_open(opened_source, target, rule_set, way)
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
-            raise with_next(error, ours, target, way) from None
-        return load_plan(plan, ours, module, [*_notes_on_others(others), *_notes_on_rest(ours)], processes)
+            raise with_next(error, opened_source, target, way) from None
+        return load_plan(plan, opened_source, module, [*_notes_on_others(others), *_notes_on_rest(opened_source)], processes)
 
 
-def _joined(how: How, more: How) -> How:
+def _joined(options: MappingOptions, more: MappingOptions) -> MappingOptions:
     """The same with what was given beside it. Raises InputError where the two say different things."""
-    ours, theirs = options_of(how), options_of(more)
-    for name in ours.keys() & theirs.keys():
-        if ours[name] != theirs[name]:
+    source, target = stated(options), stated(more)
+    for name in source.keys() & target.keys():
+        if source[name] != target[name]:
             raise InputError(name, "is given twice, by itself and in `how`")
-    return How(**{**ours, **theirs})  # type: ignore[arg-type]
+    return MappingOptions(**{**source, **target})  # type: ignore[arg-type]
 
 
 def _check_dtypes(plan: Plan, target: Catalog) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import DType
 
-Way = Literal["name", "position", "auto"]
+Method = Literal["name", "position", "auto"]
 
 ARROWS = (" -> ", " → ")
 """What stands in a rule, and in no name of a file."""
@@ -18,12 +18,12 @@ DTypePolicy = Literal["strict", "target", "source"] | DType
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class MappingOptions:
     """How tensors are mapped: by rule files and inline rules, or `by` name, position or alignment.
 
     `rules` names files, or shipped mappings; texts of the form `SOURCE -> TARGET` among them are rules themselves, as in `inline`.
     `drop` and `keep` are patterns of source keys to leave behind and of target keys that keep their values; every other key must be
-    mapped, unless `partial` says that the rest may stay, or `expect` how many target tensors are mapped, exactly. `settings` are
+    mapped, unless `partial` says that the rest may stay, or `expect` how many target tensors are mapped, exactly. `params` are
     the numbers of parameters (`--set`); `dtypes` says what happens where dtypes differ; `min_confidence` (0 to 1) is what pairs by
     alignment need. A text or a path stands for a tuple of one. Raises InputError for what means nothing.
     """
@@ -32,8 +32,8 @@ class How:
     inline: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
-    by: Way | None = None
-    settings: Mapping[str, int] = field(default_factory=dict)
+    by: Method | None = None
+    params: Mapping[str, int] = field(default_factory=dict)
     dtypes: DTypePolicy = "strict"
     force_order: bool = False
     expect: int | None = None
@@ -46,11 +46,11 @@ class How:
         if written := tuple(text for text in self.rules if any(arrow in text for arrow in ARROWS)):
             object.__setattr__(self, "rules", tuple(text for text in self.rules if text not in written))
             object.__setattr__(self, "inline", (*written, *self.inline))
-        if self.by is not None and self.by not in get_args(Way):
-            raise InputError("by", f"`{self.by}` is no way of mapping", f"it is one of {', '.join(get_args(Way))}")
+        if self.by is not None and self.by not in get_args(Method):
+            raise InputError("by", f"`{self.by}` is no way of mapping", f"it is one of {', '.join(get_args(Method))}")
         if not isinstance(self.dtypes, DType) and self.dtypes not in ("strict", "target", "source"):
             raise InputError("dtypes", f"`{self.dtypes}` means nothing", "say `target`, `source`, `strict` or a ckpt_tool.DType")
-        for name, number in {"expect": self.expect, **self.settings}.items():
+        for name, number in {"expect": self.expect, **self.params}.items():
             if number is not None and (type(number) is not int or number < 0):
                 raise InputError(name, f"{number!r} is no number of the kind 0, 1, 2, …")
         check_confidence(self.min_confidence)
@@ -68,11 +68,11 @@ def check_confidence(given: float | None) -> None:
         raise InputError("--min-confidence", f"{given:g} is not between 0 and 1")
 
 
-def options_of(how: How) -> dict[str, object]:
+def stated(options: MappingOptions) -> dict[str, object]:
     """What of it is not the default, by name; rules all together."""
-    found = {one.name: getattr(how, one.name) for one in fields(how)}
+    found = {one.name: getattr(options, one.name) for one in fields(options)}
     found["rules"] = (*found.pop("rules"), *found.pop("inline"))
-    plain = How()
+    plain = MappingOptions()
     return {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in found.items() if value != getattr(plain, name)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.next_steps.refused import with_next
-from ckpt_tool.api.options import How
-from ckpt_tool.api.planning import Planned, planned
+from ckpt_tool.api.options import MappingOptions
+from ckpt_tool.api.planning import Planned, plan_checkpoint
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
 from ckpt_tool.errors import InputError, RuleError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def write(
-    work: Planned,
+    planned: Planned,
     output: str | os.PathLike[str] | None,
     force: bool = False,
     checksum: bool = False,
@@ -34,17 +34,17 @@ def write(
     """
     from ckpt_tool.engine import Job, write_checkpoint
 
-    plan = work.checked()
-    path = path_of(output) or (work.rules.output if work.rules else None)
+    plan = planned.checked()
+    path = path_of(output) or (planned.rules.output if planned.rules else None)
     if not path:
         raise InputError("-o", "no output is given, and no rule file names one")
     needs_target = plan.kept or any(getattr(op, "needs_target", False) for step in plan.steps for op in step.ops)
-    if needs_target and work.target is not None:
-        with_values(work.target, "for the keys that are kept")
+    if needs_target and planned.target is not None:
+        with_values(planned.target, "for the keys that are kept")
     if plan.steps:
-        with_values(work.source, "to map")
-    others = tuple(files_read([work.source.path, work.target_path], work.rules)) if force else ()
-    job = Job(plan, work.source, work.target, force, checksum, tell, jobs, others)
+        with_values(planned.source, "to map")
+    others = tuple(files_read([planned.source.path, planned.target_path], planned.rules)) if force else ()
+    job = Job(plan, planned.source, planned.target, force, checksum, tell, jobs, others)
     if shard_bytes is None:
         return write_checkpoint(job, path)
     if shard_bytes < 1:
@@ -54,29 +54,29 @@ def write(
     return write_sharded(job, path, shard_bytes)
 
 
-def rename(work: Planned) -> Written:
+def rename(planned: Planned) -> Written:
     """Gives the source's tensors their new names in its own file. Raises RuleError and OutputError, and leaves the file as it was."""
     from ckpt_tool.engine import Job, rename_in_place
 
-    return rename_in_place(Job(work.checked(), work.source), work.source)
+    return rename_in_place(Job(planned.checked(), planned.source), planned.source)
 
 
-def verify(work: Planned, output: str) -> tuple[Mismatch, ...]:
+def verify(planned: Planned, output: str) -> tuple[Mismatch, ...]:
     """The keys of a written checkpoint that are not what the plan says. Raises RuleError where there is no plan."""
     from ckpt_tool.engine import verify_output
 
-    plan = work.checked()
+    plan = planned.checked()
     with open_checkpoint(output) as written:
-        for side in (written, work.source, *((work.target,) if work.target else ())):
+        for side in (written, planned.source, *((planned.target,) if planned.target else ())):
             with_values(side)
-        return verify_output(plan, work.source, work.target, written)
+        return verify_output(plan, planned.source, planned.target, written)
 
 
 def map_checkpoint(
     source: str | os.PathLike[str] | None,
     target: str | os.PathLike[str] | None,
     output: str | os.PathLike[str] | None,
-    how: How | None = None,
+    options: MappingOptions | None = None,
     force: bool = False,
     shard_bytes: int | None = None,
 ) -> Written:
@@ -84,7 +84,7 @@ def map_checkpoint(
 
     Raises RuleError, whose `next` are fields of a `How` with which it goes through, where some are known; OutputError, InputError.
     """
-    with planned(source, target, how or How()) as work:
-        if work.plan is None:
-            raise with_next(RuleError(work.problems, work.tally), work.source, work.target, how or How())
-        return write(work, output, force, shard_bytes=shard_bytes)
+    with plan_checkpoint(source, target, options or MappingOptions()) as planned:
+        if planned.plan is None:
+            raise with_next(RuleError(planned.problems, planned.tally), planned.source, planned.target, options or MappingOptions())
+        return write(planned, output, force, shard_bytes=shard_bytes)

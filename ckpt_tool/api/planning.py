@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
-from ckpt_tool.api.options import How
+from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import label_of, open_source, open_target, path_of, refuse_rivals, target_of
@@ -51,8 +51,8 @@ class Planned:
     def left_behind(self) -> tuple[tuple[LeftBehind, ...], tuple[LeftBehind, ...]]:
         """What of the source's file and of the target's is outside of what is taken."""
         sides = (side.contents.left_behind if isinstance(side, Checkpoint) else () for side in (self.source, self.target))
-        ours, theirs = sides
-        return ours, theirs
+        source, target = sides
+        return source, target
 
     @property
     def layouts(self) -> tuple[str, ...]:
@@ -68,8 +68,8 @@ class Planned:
 
 
 @contextmanager
-def planned(
-    source: str | os.PathLike[str] | None, target: str | os.PathLike[str] | None, how: How, in_place: bool = False
+def plan_checkpoint(
+    source: str | os.PathLike[str] | None, target: str | os.PathLike[str] | None, options: MappingOptions, in_place: bool = False
 ) -> Iterator[Planned]:
     """Opens both sides and drafts the plan; the checkpoints stay open inside the block.
 
@@ -77,7 +77,7 @@ def planned(
     stopped before it is opened. Raises InputError for what can't be used, RuleError
     for rules that can't be understood; what doesn't fit is in `problems`.
     """
-    rules = read_rules(how)
+    rules = read_rules(options)
     source, target = path_of(source), path_of(target)
     if rules:
         source, target = source or rules.source, target or target_of(rules)
@@ -88,16 +88,16 @@ def planned(
 
         restore(source)
     with ExitStack() as stack:
-        ours = stack.enter_context(open_source(source, rules.unwrap if rules else ()))
-        theirs = stack.enter_context(open_target(target)) if target else None
-        if target and theirs:
-            check_names(source, ours.catalog)
-            check_names(target, theirs.catalog)
+        opened_source = stack.enter_context(open_source(source, rules.unwrap if rules else ()))
+        opened_target = stack.enter_context(open_target(target)) if target else None
+        if target and opened_target:
+            check_names(source, opened_source.catalog)
+            check_names(target, opened_target.catalog)
         try:
-            for side in (ours, theirs):
+            for side in (opened_source, opened_target):
                 refuse_rivals(side)
-            plan = draft_open(ours, theirs, rules, how)
+            plan = draft_open(opened_source, opened_target, rules, options)
         except RuleError as error:
-            yield Planned(ours, theirs, rules, None, error.problems, error.tally)
+            yield Planned(opened_source, opened_target, rules, None, error.problems, error.tally)
         else:
-            yield Planned(ours, theirs, rules, plan)
+            yield Planned(opened_source, opened_target, rules, plan)

@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from ckpt_tool.tensors import Catalog
 
 
-def diff_by_alignment(ours: Checkpoint, theirs: Checkpoint, values: bool, tolerance: Tolerance | None = None) -> Diff:
+def diff_by_alignment(source: Checkpoint, target: Checkpoint, values: bool, tolerance: Tolerance | None = None) -> Diff:
     """The difference of two checkpoints whose tensors may have other names: found by names and shapes, or by values."""
     if not values:
-        pairs = _pairs_by_names(ours.catalog, theirs.catalog)
-        return _with_regrouped(diff_renamed(ours.catalog, theirs.catalog, _by_names(pairs, ours.catalog, theirs.catalog)), pairs)
+        pairs = _pairs_by_names(source.catalog, target.catalog)
+        return _with_regrouped(diff_renamed(source.catalog, target.catalog, _by_names(pairs, source.catalog, target.catalog)), pairs)
     from ckpt_tool.align.by_values.values import align_values
 
-    pairs = align_values(with_values(ours), with_values(theirs)).pairs
+    pairs = align_values(with_values(source), with_values(target)).pairs
     found = _by_values(pairs)
     names = {key: other.key for key, other in found.items()}
-    result = diff_renamed(ours.catalog, theirs.catalog, found, lambda keys: _compared(ours, theirs, names, keys, tolerance))
+    result = diff_renamed(source.catalog, target.catalog, found, lambda keys: _compared(source, target, names, keys, tolerance))
     return _with_regrouped(result, pairs)
 
 
 def _with_regrouped(result: Diff, pairs: Sequence[Aligned]) -> Diff:
     """The difference with rules for what one side has joined and the other apart."""
-    ours = {entry.a.key for entry in result.changes if entry.a and entry.kind == "only_a"}
-    theirs = {entry.b.key for entry in result.changes if entry.b and entry.kind == "only_b"}
+    source = {entry.a.key for entry in result.changes if entry.a and entry.kind == "only_a"}
+    target = {entry.b.key for entry in result.changes if entry.b and entry.kind == "only_b"}
     many = [
         each.pair for each in pairs
-        if each.confidence >= MIN_CONFIDENCE and ours.issuperset(chain(*each.pair.sources)) and theirs.issuperset(chain(*each.pair.targets))
+        if each.confidence >= MIN_CONFIDENCE and source.issuperset(chain(*each.pair.sources)) and target.issuperset(chain(*each.pair.targets))
     ]  # fmt: skip
     return replace(result, regrouped=tuple(draft_rules(many, result.a))) if many else result
 
@@ -76,8 +76,8 @@ def _counterpart(key: str, each: Aligned) -> Counterpart:
 
     ops = [op for op in each.pair.ops if op.name != "copy"]
     plain = ops_argument(ops)
-    how = ", ".join(flow(op) for op in plain)
-    return Counterpart(key, each.confidence, each.evidence, how, EQUAL in each.evidence, tuple(plain))
+    options = ", ".join(flow(op) for op in plain)
+    return Counterpart(key, each.confidence, each.evidence, options, EQUAL in each.evidence, tuple(plain))
 
 
 @dataclass
@@ -88,8 +88,8 @@ class _Renamed:
     names: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        theirs = self.checkpoint.catalog
-        self.catalog = {**theirs, **{key: theirs[name] for key, name in self.names.items()}}
+        target = self.checkpoint.catalog
+        self.catalog = {**target, **{key: target[name] for key, name in self.names.items()}}
 
     def extent(self, key: str) -> Extent | None:
         return self.checkpoint.extent(self.names.get(key, key))
@@ -99,6 +99,6 @@ class _Renamed:
 
 
 def _compared(
-    ours: Checkpoint, theirs: Checkpoint, names: Mapping[str, str], keys: Sequence[str], tolerance: Tolerance | None
+    source: Checkpoint, target: Checkpoint, names: Mapping[str, str], keys: Sequence[str], tolerance: Tolerance | None
 ) -> Iterator[Values | None]:
-    return compare_all(ours, _Renamed(theirs, names), keys, tolerance)
+    return compare_all(source, _Renamed(target, names), keys, tolerance)

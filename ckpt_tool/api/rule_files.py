@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckpt_tool.api.options import How
+from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,25 +18,25 @@ FACTORY = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 """A target that is built by a function: `package.module:factory`."""
 
 
-def read_rules(how: How) -> RuleSet | None:
+def read_rules(options: MappingOptions) -> RuleSet | None:
     """The rules that `how` names, files before inline ones; None where it names none."""
     from ckpt_tool.mapping import join, read_inline_rules, read_rule_files
 
-    if not how.rules and not how.inline:
+    if not options.rules and not options.inline:
         return None
-    inline = read_inline_rules(how.inline, how.drop, how.keep) if how.inline or how.drop or how.keep else None
-    if not how.rules:
+    inline = read_inline_rules(options.inline, options.drop, options.keep) if options.inline or options.drop or options.keep else None
+    if not options.rules:
         return inline
-    rules = read_rule_files([find_rules(name) for name in how.rules], beside)
+    rules = read_rule_files([find_rules(name) for name in options.rules], beside)
     rules = replace(rules, files=tuple(_shown(path) for path in rules.files))
     return join(rules, inline) if inline else rules
 
 
-def read_named(how: How) -> RuleSet:
+def read_named(options: MappingOptions) -> RuleSet:
     """The keys that `how` names besides another way of mapping than rules, as a set without rules. Raises RuleError."""
     from ckpt_tool.mapping import read_inline_rules
 
-    return read_inline_rules((), how.drop, how.keep)
+    return read_inline_rules((), options.drop, options.keep)
 
 
 def _shown(path: str) -> str:

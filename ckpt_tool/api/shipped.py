@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import config_of, draft_open, path_of_config
-from ckpt_tool.api.options import How
+from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.rule_files import beside, find_shipped, shipped_mappings
 from ckpt_tool.api.sides import open_target
@@ -36,21 +36,21 @@ class ShippedMapping:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def mappings(source: str | None, target: str | None, how: How) -> list[ShippedMapping]:
+def mappings(source: str | None, target: str | None, options: MappingOptions) -> list[ShippedMapping]:
     """The shipped mappings; for a pair, those that account for every key of both sides, the ones that map most first."""
     if (source is None) is not (target is None):
         raise InputError("mappings", "takes a source and a target, or neither")
     if source is None or target is None:
         return [listed for listed, _ in _all()]
-    with open_checkpoint(source) as ours, open_target(target) as theirs:
-        check_names(source, ours.catalog)
-        check_names(target, theirs.catalog)
-        return fitting_mappings(ours, theirs, how)
+    with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
+        check_names(source, opened_source.catalog)
+        check_names(target, opened_target.catalog)
+        return fitting_mappings(opened_source, opened_target, options)
 
 
-def fitting_mappings(source: TensorSource, target: TensorSource, how: How) -> list[ShippedMapping]:
+def fitting_mappings(source: TensorSource, target: TensorSource, options: MappingOptions) -> list[ShippedMapping]:
     """The shipped mappings that account for every key of two open sides, the ones that map most first; those that need a number last."""
-    found = [fitted for listed, rules in _all() if (fitted := _fitted(listed, rules, source, target, how))]
+    found = [fitted for listed, rules in _all() if (fitted := _fitted(listed, rules, source, target, options))]
     return sorted(found, key=lambda each: (bool(each.needs), -(each.counts or {})["mapped"]))
 
 
@@ -63,40 +63,40 @@ def _all() -> Iterator[tuple[ShippedMapping, RuleSet]]:
         yield ShippedMapping(name, path, rules.about), rules
 
 
-def _fitted(listed: ShippedMapping, rules: RuleSet, source: TensorSource, target: TensorSource, how: How) -> ShippedMapping | None:
+def _fitted(listed: ShippedMapping, rules: RuleSet, source: TensorSource, target: TensorSource, options: MappingOptions) -> ShippedMapping | None:
     """The mapping with what it does for a pair; None where it doesn't account for it."""
     declared = {param.name for param in rules.params}
-    settings = {name: number for name, number in how.settings.items() if name in declared}
+    params = {name: number for name, number in options.params.items() if name in declared}
     try:
-        return replace(listed, counts=_counts(rules, source, target, replace(how, settings=settings)))
+        return replace(listed, counts=_counts(rules, source, target, replace(options, params=params)))
     except RuleError as error:
         if not error.problems or any(problem.code != "unset-param" for problem in error.problems):
             return None
-    needs = _lacking(rules, source, target, settings)
+    needs = _lacking(rules, source, target, params)
     for number in TRIED_NUMBERS:
         try:
-            counts = _counts(rules, source, target, replace(how, settings={**settings, **dict.fromkeys(needs, number)}))
+            counts = _counts(rules, source, target, replace(options, params={**params, **dict.fromkeys(needs, number)}))
         except RuleError:
             continue
         return replace(listed, counts=counts, needs=needs)
     return None
 
 
-def _counts(rules: RuleSet, source: TensorSource, target: TensorSource, how: How) -> dict[str, int]:
+def _counts(rules: RuleSet, source: TensorSource, target: TensorSource, options: MappingOptions) -> dict[str, int]:
     """What the rules do for a pair. Raises RuleError, with no problems where they are not for it."""
     from ckpt_tool.mapping.compile import may_fit
 
     config = config_of([path_of_config(source), path_of_config(target)]) if rules.params else {}
     # To say what is wrong with rules that don't fit costs much more than to see that they don't.
-    if not may_fit(rules, source.catalog, target.catalog, how.settings, config):
+    if not may_fit(rules, source.catalog, target.catalog, options.params, config):
         raise RuleError(())
-    return draft_open(source, target, rules, how).counts
+    return draft_open(source, target, rules, options).counts
 
 
-def _lacking(rules: RuleSet, source: TensorSource, target: TensorSource, settings: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+def _lacking(rules: RuleSet, source: TensorSource, target: TensorSource, params: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
     """The parameters that nothing gives a number, of those that are not worked out of others."""
     from ckpt_tool.mapping.params import resolve_params
 
     config = config_of([path_of_config(source), path_of_config(target)])
-    known, _ = resolve_params(rules, settings, config, source.catalog, target.catalog)
+    known, _ = resolve_params(rules, params, config, source.catalog, target.catalog)
     return {param.name: param.config_keys for param in rules.params if param.name not in known and param.formula is None}

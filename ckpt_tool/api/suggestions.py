@@ -30,14 +30,14 @@ def suggest_rules(
     check_confidence(min_confidence)
     pairs = [_hint(text) for text in hints]
     least = MIN_CONFIDENCE if min_confidence is None else min_confidence
-    with open_checkpoint(source) as ours, open_target(target) as theirs:
-        check_names(source, ours.catalog)
-        check_names(target, theirs.catalog)
+    with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
+        check_names(source, opened_source.catalog)
+        check_names(target, opened_target.catalog)
         if values:
-            found = suggest_by_values(with_values(ours), with_values(theirs), pairs, least)
+            found = suggest_by_values(with_values(opened_source), with_values(opened_target), pairs, least)
         else:
-            found = suggest(ours.catalog, theirs.catalog, pairs, least)
-        return replace(found, doubts=_doubts(found, ours, theirs))
+            found = suggest(opened_source.catalog, opened_target.catalog, pairs, least)
+        return replace(found, doubts=_doubts(found, opened_source, opened_target))
 
 
 def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tuple[str, ...]:

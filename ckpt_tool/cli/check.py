@@ -20,7 +20,7 @@ def check(
     rules: Annotated[str, typer.Argument(metavar="RULES", help="A rule file, from the working directory or the shipped mappings.")],
     source: Annotated[str | None, typer.Argument(metavar="[A]", help=f"The source's keys: {CHECKPOINT}.")] = None,
     target: Annotated[str | None, typer.Argument(metavar="[B]", help="The target's keys.")] = None,
-    settings: Settings = None,
+    params: Settings = None,
     invert: Annotated[bool, typer.Option("--invert", help="Turn the rules round: from the target back to the source.")] = False,
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Where the inverse goes; else stdout.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
@@ -33,7 +33,7 @@ def check(
     """Check rules by themselves and their `tests:`, and with key lists or checkpoints everything else. Writes nothing."""
     from ckpt_tool import api
 
-    way = how([rules], settings=settings)
+    way = how([rules], params=params)
     if invert:
         turned = api.invert(source, target, way)  # imports a factory, whose code is read too
         inputs = api.files_read([source, target], api.read_rules(way)) if output else []

@@ -42,7 +42,7 @@ def diff(
     from ckpt_tool.report.diff import diff_json, diff_text
 
     how = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
-    result = api.diff_checkpoints(a, b, how=how)
+    result = api.diff_checkpoints(a, b, options=how)
     if json:
         from ckpt_tool.report.parts.json_text import to_json
 

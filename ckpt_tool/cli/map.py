@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.api import How
+from ckpt_tool.api import MappingOptions
 from ckpt_tool.cli.options import Color, ColorOption, Debug, Json, Quiet, Source, Target, Verbose, takes_how
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 from ckpt_tool.cli.progress import Progress
@@ -14,7 +14,7 @@ from ckpt_tool.errors import InputError
 
 @takes_how
 def map_(
-    way: How,
+    way: MappingOptions,
     source: Source = None,
     target: Target = None,
     output: Annotated[
@@ -56,26 +56,26 @@ def map_(
     style = style_of(color, verbose)
     if in_place and (output or shards):
         raise InputError("--in-place", "writes no other file", "leave out -o and --max-shard-size")
-    with api.planned(source, target, way, in_place) as work:
-        names = names_of(*((work.source.path, work.target_path) if json else work.labels), work.rules, way.by)
-        with Progress(work.plan.outputs.nbytes if work.plan else 0, not (quiet or json)) as progress:
+    with api.plan_checkpoint(source, target, way, in_place) as planned:
+        names = names_of(*((planned.source.path, planned.target_path) if json else planned.labels), planned.rules, way.by)
+        with Progress(planned.plan.outputs.nbytes if planned.plan else 0, not (quiet or json)) as progress:
             if in_place:
-                written = api.rename(work) if work.plan else None
+                written = api.rename(planned) if planned.plan else None
             else:
-                written = api.write(work, output, force, checksum, size_of(shards), progress, jobs) if work.plan else None
+                written = api.write(planned, output, force, checksum, size_of(shards), progress, jobs) if planned.plan else None
         more = *_output_words(output, shards, in_place, force), *_writing_words(checksum, jobs)
-        onwards = api.WayOn() if written else api.way_on(work, way, "map", *more)
+        onwards = api.WayOn() if written else api.way_on(planned, way, "map", *more)
         if json:
-            report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
+            report = plan_json(planned.plan, names, planned.source.catalog, planned.target_catalog, planned.problems, planned.tally)
             from ckpt_tool.report.parts.json_text import to_json
 
-            report |= {"left_behind": left_behind_json(work.left_behind[0])}
+            report |= {"left_behind": left_behind_json(planned.left_behind[0])}
             show_result(to_json(report | {"output": written_json(written), "next": onwards.command}))
-        elif not work.plan:
-            say(refusal_text(work, onwards, style, "nothing was written"))
+        elif not planned.plan:
+            say(refusal_text(planned, onwards, style, "nothing was written"))
         elif written and not quiet:
-            say(plan_text(work.plan, names, style) + "\n")
-            show_result(written_text(written, *work.left_behind, work.layouts))
+            say(plan_text(planned.plan, names, style) + "\n")
+            show_result(written_text(written, *planned.left_behind, planned.layouts))
         raise typer.Exit(YES if written else NO)
 
 

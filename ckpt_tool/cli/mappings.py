@@ -19,7 +19,7 @@ class Library(str, Enum):
 def mappings(
     source: Annotated[str | None, typer.Argument(metavar="[A]", help=f"The source: {CHECKPOINT}. With --from: a model type.")] = None,
     target: Annotated[str | None, typer.Argument(metavar="[B]", help="The target.")] = None,
-    settings: Settings = None,
+    params: Settings = None,
     library: Annotated[Library | None, typer.Option("--from", help="Write rules out of this library's table, for model type A.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of rule files, for editors.")] = False,
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Where the rule file goes; else stdout.")] = None,
@@ -43,7 +43,7 @@ def mappings(
     from ckpt_tool.report.mappings import mappings_json, mappings_text
     from ckpt_tool.report.parts.json_text import to_json
 
-    way = how(settings=settings)
+    way = how(params=params)
     found = api.mappings(source, target, way)
     onwards = api.after_mappings(found, source, target, way)
     if json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.api import DTypePolicy, How
+from ckpt_tool.api import DTypePolicy, MappingOptions
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import DType
 
@@ -78,17 +78,17 @@ def how(
     drop: Drop = None,
     keep: Keep = None,
     by: ByOption = None,
-    settings: Settings = None,
+    params: Settings = None,
     dtype: Dtype = None,
     force_order: ForceOrder = False,
     expect: ExpectOption = None,
     min_confidence: MinConfidence = None,
     partial: Partial = False,
-) -> How:
+) -> MappingOptions:
     """The options that say how to map, as one value. Raises InputError for what can't be understood."""
-    return How(
+    return MappingOptions(
         tuple(rules or ()), tuple(inline or ()), tuple(drop or ()), tuple(keep or ()), by.value if by else None,
-        dict(_setting(text) for text in settings or ()), _dtype(dtype), force_order, expect,
+        dict(_setting(text) for text in params or ()), _dtype(dtype), force_order, expect,
         min_confidence, partial,
     )  # fmt: skip
 

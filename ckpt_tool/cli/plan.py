@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.api import How
+from ckpt_tool.api import MappingOptions
 from ckpt_tool.cli.options import Color, ColorOption, Debug, Json, Quiet, Source, Target, Verbose, takes_how
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 
 
 @takes_how
 def plan(
-    way: How,
+    way: MappingOptions,
     source: Source = None,
     target: Target = None,
     why: Annotated[list[str] | None, typer.Option("--why", metavar="KEY", help="Say what becomes of one key. Repeatable.")] = None,
@@ -27,22 +27,22 @@ def plan(
     from ckpt_tool.report.plan import names_of, plan_json, plan_text, unknown_key, why_text
 
     style = style_of(color, verbose)
-    with api.planned(source, target, way) as work:
-        names = names_of(*((work.source.path, work.target_path) if json else work.labels), work.rules, way.by)
-        onwards = api.WayOn() if work.plan else api.way_on(work, way, "plan")
+    with api.plan_checkpoint(source, target, way) as planned:
+        names = names_of(*((planned.source.path, planned.target_path) if json else planned.labels), planned.rules, way.by)
+        onwards = api.WayOn() if planned.plan else api.way_on(planned, way, "plan")
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
-            report = plan_json(work.plan, names, work.source.catalog, work.target_catalog, work.problems, work.tally)
+            report = plan_json(planned.plan, names, planned.source.catalog, planned.target_catalog, planned.problems, planned.tally)
             show_result(to_json(report | {"next": onwards.command}))
-        elif work.plan is None:
-            say(refusal_text(work, onwards, style))
+        elif planned.plan is None:
+            say(refusal_text(planned, onwards, style))
         elif why:
             for key in why:
-                lines = why_text(work.plan, key)
+                lines = why_text(planned.plan, key)
                 if not lines:
-                    raise unknown_key(work.plan, key)
+                    raise unknown_key(planned.plan, key)
                 show_result("\n".join(lines))
         elif not quiet:
-            show_result(plan_text(work.plan, names, style))
-        raise typer.Exit(NO if work.plan is None else YES)
+            show_result(plan_text(planned.plan, names, style))
+        raise typer.Exit(NO if planned.plan is None else YES)

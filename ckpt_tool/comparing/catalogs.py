@@ -77,8 +77,8 @@ class Diff:
     def entries(self) -> tuple[Entry, ...]:
         """Every key that was compared once, those that are the same too."""
         changed = {entry.key: entry for entry in self.changes if entry.a is not None}
-        ours = [changed.get(key) or Entry("same", info, self.b[key]) for key, info in self.a.items() if key in changed or key in self.b]
-        return (*ours, *(entry for entry in self.changes if entry.a is None))
+        source = [changed.get(key) or Entry("same", info, self.b[key]) for key, info in self.a.items() if key in changed or key in self.b]
+        return (*source, *(entry for entry in self.changes if entry.a is None))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -128,9 +128,9 @@ def diff_catalogs(a: Catalog, b: Catalog, compare: Compare | None = None) -> Dif
             changed[key] = Entry("value", a[key], b[key], values)
         elif values:
             equal.append(key)
-    ours = [changed[key] for key in a if key in changed] if changed else []
-    theirs = [Entry("only_b", None, info) for key, info in b.items() if key not in a and key not in a.unreadable] if a is not b else []
-    return Diff(a, b, (*ours, *theirs), compare is not None, equal=tuple(equal), uncompared=uncompared(a, b))
+    source = [changed[key] for key in a if key in changed] if changed else []
+    target = [Entry("only_b", None, info) for key, info in b.items() if key not in a and key not in a.unreadable] if a is not b else []
+    return Diff(a, b, (*source, *target), compare is not None, equal=tuple(equal), uncompared=uncompared(a, b))
 
 
 def uncompared(a: Catalog, b: Catalog) -> tuple[Uncompared, ...]:

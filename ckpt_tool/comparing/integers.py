@@ -39,14 +39,14 @@ class Distances:
         return found
 
 
-def distances(ours: Bytes, theirs: Bytes, dtypes: tuple[DType, DType]) -> Distances | None:
+def distances(source: Bytes, target: Bytes, dtypes: tuple[DType, DType]) -> Distances | None:
     """The exact distances, or None for types that float64 holds."""
     import numpy as np
 
     if not any(dtype in WIDE for dtype in dtypes):
         return None
     with np.errstate(all="ignore"):
-        (a, a_negative, a_whole), (b, b_negative, b_whole) = map(_parts, (ours, theirs), dtypes)
+        (a, a_negative, a_whole), (b, b_negative, b_whole) = map(_parts, (source, target), dtypes)
         apart = np.maximum(a, b) - np.minimum(a, b)
         together = a + b  # wraps round beyond 64 bits
         together = np.where(together < a, np.uint64(2**64 - 1), together)

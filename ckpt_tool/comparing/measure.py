@@ -89,17 +89,17 @@ def _largest(one: Values, other: Values) -> float | None:
     return None if one.max_finite is other.max_finite is None else max(one.largest, other.largest)
 
 
-def measure(ours: Bytes, theirs: Bytes, dtype: DType, tolerance: Tolerance | None = None) -> Values:
+def measure(source: Bytes, target: Bytes, dtype: DType, tolerance: Tolerance | None = None) -> Values:
     """The contiguous little-endian bytes of as many elements of one type on both sides, compared."""
-    a, b = as_numbers(ours, dtype), as_numbers(theirs, dtype)
-    return _measured(a, b, tolerance, distances(ours, theirs, (dtype, dtype)))
+    a, b = as_numbers(source, dtype), as_numbers(target, dtype)
+    return _measured(a, b, tolerance, distances(source, target, (dtype, dtype)))
 
 
-def measure_across(ours: Bytes, theirs: Bytes, dtypes: tuple[DType, DType], tolerance: Tolerance | None = None) -> Values:
+def measure_across(source: Bytes, target: Bytes, dtypes: tuple[DType, DType], tolerance: Tolerance | None = None) -> Values:
     """The same where the two have different types: what each element means, and which of the two is the other's cast."""
-    a, b = as_numbers(ours, dtypes[0]), as_numbers(theirs, dtypes[1])
-    casts = _is_cast(a, theirs, dtypes), _is_cast(b, ours, (dtypes[1], dtypes[0]))
-    return replace(_measured(a, b, tolerance, distances(ours, theirs, dtypes)), casts=casts)
+    a, b = as_numbers(source, dtypes[0]), as_numbers(target, dtypes[1])
+    casts = _is_cast(a, target, dtypes), _is_cast(b, source, (dtypes[1], dtypes[0]))
+    return replace(_measured(a, b, tolerance, distances(source, target, dtypes)), casts=casts)
 
 
 def _is_cast(numbers: Numbers, other: Bytes, dtypes: tuple[DType, DType]) -> bool:

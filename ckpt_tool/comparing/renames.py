@@ -37,10 +37,10 @@ def diff_renamed(a: Catalog, b: Catalog, counterparts: Mapping[str, Counterpart]
             changed[key] = replace(entry, values=values)
         elif values:
             equal.append(key)
-    theirs = {other.key for other in partners.values()}
-    ours = [entry for entry in changed.values() if entry]
-    added = [Entry("only_b", None, info) for key, info in b.items() if key not in theirs]
-    return Diff(a, b, (*ours, *added), compare is not None, equal=tuple(equal), uncompared=uncompared(a, b))
+    target = {other.key for other in partners.values()}
+    source = [entry for entry in changed.values() if entry]
+    added = [Entry("only_b", None, info) for key, info in b.items() if key not in target]
+    return Diff(a, b, (*source, *added), compare is not None, equal=tuple(equal), uncompared=uncompared(a, b))
 
 
 def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry | None:

@@ -21,7 +21,7 @@ _UNMEASURED = (DType.F4, DType.F6_E2M3, DType.F6_E3M2)
 """Types that nothing here can calculate with: their bytes are compared, nothing is measured."""
 
 
-class HasValues(Protocol):
+class ComparedTensors(Protocol):
     @property
     def catalog(self) -> Mapping[str, TensorInfo]: ...
 
@@ -34,16 +34,16 @@ class HasDigests(Protocol):
     def digest(self, key: str) -> str: ...
 
 
-def compare_values(a: HasValues, b: HasValues, key: str, dtype: DType, tolerance: Tolerance | None = None) -> Values | None:
+def compare_values(a: ComparedTensors, b: ComparedTensors, key: str, dtype: DType, tolerance: Tolerance | None = None) -> Values | None:
     """How the values of a key differ, or None where all bytes are equal. Memory stays at a few pieces, whatever the tensors' size."""
-    ours, theirs = a.extent(key), b.extent(key)
-    if ours.equals(theirs) if ours and theirs else all(one == other for one, other in _chunk_pairs(a, b, key)):
+    source, target = a.extent(key), b.extent(key)
+    if source.equals(target) if source and target else all(one == other for one, other in _chunk_pairs(a, b, key)):
         return None
     if dtype in _UNMEASURED:
         return UNMEASURED
     # The equal pieces before the first difference count too: they are read once more.
     total = NOTHING
-    pieces = zip(ours.pieces(), theirs.pieces(), strict=True) if ours and theirs else _chunk_pairs(a, b, key)
+    pieces = zip(source.pieces(), target.pieces(), strict=True) if source and target else _chunk_pairs(a, b, key)
     block = BLOCK * dtype.itemsize
     for one, other in pieces:
         for start in range(0, len(one), block):
@@ -56,7 +56,7 @@ def are_comparable(one: DType, other: DType) -> bool:
     return not {one, other} & {*_UNMEASURED} and one.is_complex is other.is_complex
 
 
-def compare_across(a: HasValues, b: HasValues, key: str, tolerance: Tolerance | None = None) -> Values | None:
+def compare_across(a: ComparedTensors, b: ComparedTensors, key: str, tolerance: Tolerance | None = None) -> Values | None:
     """How the numbers of a key differ that has two types; None for types that can't be compared."""
     dtypes = a.catalog[key].dtype, b.catalog[key].dtype
     if not are_comparable(*dtypes):
@@ -67,7 +67,7 @@ def compare_across(a: HasValues, b: HasValues, key: str, tolerance: Tolerance | 
     return total
 
 
-def compare_all(a: HasValues, b: HasValues, keys: Sequence[str], tolerance: Tolerance | None = None) -> Iterator[Values | None]:
+def compare_all(a: ComparedTensors, b: ComparedTensors, keys: Sequence[str], tolerance: Tolerance | None = None) -> Iterator[Values | None]:
     """How the values of each key differ, in the keys' order; two are compared at a time, each on a processor of its own."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -88,7 +88,7 @@ def compare_digests(a: HasDigests, b: HasDigests, keys: Sequence[str]) -> Iterat
         yield from workers.map(lambda key: None if a.digest(key) == b.digest(key) else UNMEASURED, keys)
 
 
-def _element_pairs(a: HasValues, b: HasValues, key: str, dtypes: tuple[DType, DType]) -> Iterator[tuple[Bytes, Bytes]]:
+def _element_pairs(a: ComparedTensors, b: ComparedTensors, key: str, dtypes: tuple[DType, DType]) -> Iterator[tuple[Bytes, Bytes]]:
     """Pieces of equally many elements from both sides, at most a block of each, whatever pieces they come in."""
     sizes = [dtype.itemsize for dtype in dtypes]
     streams = [side.chunks(key, BLOCK * size) for side, size in zip((a, b), sizes, strict=True)]
@@ -104,14 +104,14 @@ def _element_pairs(a: HasValues, b: HasValues, key: str, dtypes: tuple[DType, DT
         left = [part[count * size :] for part, size in zip(left, sizes, strict=True)]
 
 
-def _chunk_pairs(a: HasValues, b: HasValues, key: str) -> Iterator[tuple[Bytes, Bytes]]:
+def _chunk_pairs(a: ComparedTensors, b: ComparedTensors, key: str) -> Iterator[tuple[Bytes, Bytes]]:
     """Pieces of equal length from both sides, whatever pieces they come in."""
     mine, yours = a.chunks(key, PIECE), b.chunks(key, PIECE)
-    ours = theirs = b""
+    source = target = b""
     while True:
-        ours, theirs = ours or next(mine, b""), theirs or next(yours, b"")
-        size = min(len(ours), len(theirs))
+        source, target = source or next(mine, b""), target or next(yours, b"")
+        size = min(len(source), len(target))
         if not size:
             return
-        yield ours[:size], theirs[:size]
-        ours, theirs = ours[size:], theirs[size:]
+        yield source[:size], target[:size]
+        source, target = source[size:], target[size:]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.copying import write_at
-from ckpt_tool.engine.layouts.layout import Layout, Member
-from ckpt_tool.engine.moving import Place, move_tensors
-from ckpt_tool.engine.sources import Origin, TensorSource, computed_tensors
+from ckpt_tool.engine.layouts.layout import Layout, OutputTensor
+from ckpt_tool.engine.moving import OpenOutput, move_tensors
+from ckpt_tool.engine.sources import ByteSource, TensorSource, computed_tensors
 
 if TYPE_CHECKING:
     from ckpt_tool.mapping.plan import Plan
@@ -43,25 +43,25 @@ class OutputFile:
     """What lies where in a file that is to be written."""
 
     format: str
-    members: Sequence[Member]
+    members: Sequence[OutputTensor]
     layout: Layout
 
     @property
     def ties(self) -> tuple[tuple[str, str], ...]:
         """The keys that share a tensor, with the key that they share it with."""
-        return tuple((member.info.key, member.same_as) for member in self.members if member.same_as)
+        return tuple((member.info.key, member.tied_to) for member in self.members if member.tied_to)
 
     @property
     def stored(self) -> list[str]:
-        return [member.info.key for member in self.members if member.same_as is None or not self.layout.shares_tensors]
+        return [member.info.key for member in self.members if member.tied_to is None or not self.layout.shares_tensors]
 
 
-def fill(job: Job, origins: Mapping[str, Origin], files: Sequence[tuple[int, OutputFile]]) -> None:
+def fill(job: Job, origins: Mapping[str, ByteSource], files: Sequence[tuple[int, OutputFile]]) -> None:
     """Fills open files: what moves in the order in which it lies in the source, what is computed meanwhile.
 
     Raises what reading, the ops and writing raise.
     """
-    places = {key: Place(fd, file.layout) for fd, file in files for key in file.stored}
+    places = {key: OpenOutput(fd, file.layout) for fd, file in files for key in file.stored}
     sizes = {member.info.key: member.info.nbytes for _, file in files for member in file.members}
     for fd, file in files:
         for offset, content in file.layout.head():
@@ -72,7 +72,7 @@ def fill(job: Job, origins: Mapping[str, Origin], files: Sequence[tuple[int, Out
             write_at(fd, content, offset)
 
 
-def _fill_tensors(job: Job, origins: Mapping[str, Origin], places: Mapping[str, Place], done: Callable[[str], None]) -> dict[str, int]:
+def _fill_tensors(job: Job, origins: Mapping[str, ByteSource], places: Mapping[str, OpenOutput], done: Callable[[str], None]) -> dict[str, int]:
     moves = sorted([(key, origin) for key, origin in origins.items() if key in places], key=lambda move: _order(move[1]))
     left = places.keys() - origins.keys()
     if not left:
@@ -87,6 +87,6 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _order(origin: Origin) -> tuple[str, int]:
+def _order(origin: ByteSource) -> tuple[str, int]:
     extent = origin.checkpoint.extent(origin.key)
     return (extent.file.path, extent.offset) if extent else (origin.checkpoint.path, -1)

@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 
 from ckpt_tool.engine.copying import checksum_of, copy_extent, start_writing, write_at
 from ckpt_tool.engine.layouts.layout import Layout
-from ckpt_tool.engine.sources import Origin
+from ckpt_tool.engine.sources import ByteSource
 from ckpt_tool.formats import Extent
 from ckpt_tool.formats.archives.crc import crc32
 
 BATCH = 64 << 20
 """Bytes that a thread moves at a time, unless one tensor has more."""
 WORTH_STARTING = 16 << 20
-Move = tuple[str, Origin]
+Move = tuple[str, ByteSource]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class OpenOutput:
     """An open file that a tensor belongs to, and where everything lies in it."""
 
     fd: int
@@ -35,15 +35,15 @@ class Run:
     length: int
     keys: list[str]
 
-    def takes(self, extent: Extent, place: Place, offset: int) -> bool:
+    def takes(self, extent: Extent, place: OpenOutput, offset: int) -> bool:
         """Whether a tensor goes on where this range ends, on both sides, and nobody asks for the checksum of either."""
-        ours = self.extent
-        if ours.file is not extent.file or self.fd != place.fd or self.needs_checksum or (ours.crc32, extent.crc32) != (None, None):
+        source = self.extent
+        if source.file is not extent.file or self.fd != place.fd or self.needs_checksum or (source.crc32, extent.crc32) != (None, None):
             return False
-        return extent.offset - ours.offset == offset - self.offset == self.length
+        return extent.offset - source.offset == offset - self.offset == self.length
 
 
-def move_tensors(places: Mapping[str, Place], moves: Sequence[Move], done: Callable[[str], None], jobs: int = 1) -> dict[str, int]:
+def move_tensors(places: Mapping[str, OpenOutput], moves: Sequence[Move], done: Callable[[str], None], jobs: int = 1) -> dict[str, int]:
     """Copies tensors, `jobs` at a time; gives their checksums, and tells of each that is done. Raises FormatError for a wrong checksum."""
     checksums: dict[str, int] = {}
     if jobs == 1:
@@ -70,7 +70,7 @@ def _batches(moves: Sequence[Move]) -> Iterator[list[Move]]:
         yield batch
 
 
-def _move_batch(places: Mapping[str, Place], batch: Sequence[Move], done: Callable[[str], None]) -> dict[str, int]:
+def _move_batch(places: Mapping[str, OpenOutput], batch: Sequence[Move], done: Callable[[str], None]) -> dict[str, int]:
     checksums: dict[str, int] = {}
     for run in _runs(places, batch):
         checksums |= dict.fromkeys(run.keys, copy_run(run))
@@ -83,7 +83,7 @@ def _move_batch(places: Mapping[str, Place], batch: Sequence[Move], done: Callab
     return checksums
 
 
-def _runs(places: Mapping[str, Place], batch: Sequence[Move]) -> Iterator[Run]:
+def _runs(places: Mapping[str, OpenOutput], batch: Sequence[Move]) -> Iterator[Run]:
     run: Run | None = None
     for key, origin in batch:
         extent, place = origin.checkpoint.extent(origin.key), places[key]
@@ -115,7 +115,7 @@ def copy_run(run: Run) -> int:
     return checksum_of(run.extent)
 
 
-def _write_chunks(place: Place, offset: int, chunks: Iterator[bytes]) -> int:
+def _write_chunks(place: OpenOutput, offset: int, chunks: Iterator[bytes]) -> int:
     crc = 0
     for chunk in chunks:
         write_at(place.fd, chunk, offset)

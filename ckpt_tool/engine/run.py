@@ -13,7 +13,7 @@ from ckpt_tool.engine.layouts.layout import Labels
 from ckpt_tool.engine.layouts.safetensors import SafetensorsLayout
 from ckpt_tool.engine.layouts.torch_zip import TorchLayout
 from ckpt_tool.engine.sharing import members_of
-from ckpt_tool.engine.sources import Origin, moved_tensors
+from ckpt_tool.engine.sources import ByteSource, moved_tensors
 from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.errors import FormatError, OutputError
 from ckpt_tool.formats.files import sha256_of
@@ -69,7 +69,7 @@ def write_checkpoint(job: Job, path: str) -> Written:
     return Written(path, file.format, len(file.members), file.layout.size, file.ties, sums)
 
 
-def lay_out(job: Job, path: str, outputs: Catalog, origins: Mapping[str, Origin]) -> OutputFile:
+def lay_out(job: Job, path: str, outputs: Catalog, origins: Mapping[str, ByteSource]) -> OutputFile:
     """Where some of the plan's outputs, or all of them, lie in one file. Raises OutputError for what the format can't hold."""
     members = list(members_of(job, outputs, origins))
     kind, maker = MAKERS[os.path.splitext(path)[1].lower()]

@@ -13,7 +13,7 @@ from ckpt_tool.engine.durable.folder import atomic_folder, new_file
 from ckpt_tool.engine.filling import Job, OutputFile, fill
 from ckpt_tool.engine.inputs import mode_for
 from ckpt_tool.engine.run import Written, check_unchanged, lay_out, refuse_inputs, tensor_files
-from ckpt_tool.engine.sources import Origin, moved_tensors
+from ckpt_tool.engine.sources import ByteSource, moved_tensors
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import Catalog, TensorInfo
@@ -45,7 +45,7 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
     return Written(folder, "safetensors", len(job.plan.outputs), size, ties, sums, tuple(names))
 
 
-def _write_files(job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, Origin]) -> dict[str, str]:
+def _write_files(job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, ByteSource]) -> dict[str, str]:
     mode = mode_for(tensor_files(job))
     with ExitStack() as stack:
         fds = [stack.enter_context(new_file(os.path.join(stage, name), file.layout.size, mode)) for name, file in files.items()]

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ckpt_tool.engine.layouts.layout import Member
+from ckpt_tool.engine.layouts.layout import OutputTensor
 from ckpt_tool.mapping.accounting.ties import value_of
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 if TYPE_CHECKING:
     from ckpt_tool.engine.filling import Job
-    from ckpt_tool.engine.sources import Origin
+    from ckpt_tool.engine.sources import ByteSource
 
 
-def members_of(job: Job, outputs: Catalog, origins: Mapping[str, Origin]) -> Iterator[Member]:
+def members_of(job: Job, outputs: Catalog, origins: Mapping[str, ByteSource]) -> Iterator[OutputTensor]:
     """The output's tensors in their order; one that is sure to be an earlier one says so."""
     owners: dict[object, list[tuple[object, str]]] = {}
     for key, info in outputs.items():
@@ -23,10 +23,10 @@ def members_of(job: Job, outputs: Catalog, origins: Mapping[str, Origin]) -> Ite
         owner = next((name for other, name in alike if other == way), None)
         if owner is None:
             alike.append((way, key))
-        yield Member(TensorInfo(key, info.dtype, info.shape), owner)
+        yield OutputTensor(TensorInfo(key, info.dtype, info.shape), owner)
 
 
-def _value(job: Job, key: str, origins: Mapping[str, Origin]) -> tuple[object, object]:
+def _value(job: Job, key: str, origins: Mapping[str, ByteSource]) -> tuple[object, object]:
     """Equal for two outputs that are one tensor: what it is made of, and in which way.
 
     A way that needs the target's own tensor gives one value only where this is one, too.
@@ -42,4 +42,4 @@ def _value(job: Job, key: str, origins: Mapping[str, Origin]) -> tuple[object, o
 
 
 def _first(catalog: Catalog | None, key: str) -> str:
-    return (catalog[key].same_as if catalog else None) or key
+    return (catalog[key].tied_to if catalog else None) or key

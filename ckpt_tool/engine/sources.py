@@ -34,27 +34,27 @@ class TensorSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class ByteSource:
     """Where an output tensor's bytes come from when they move as they are."""
 
     checkpoint: TensorSource
     key: str
 
 
-def moved_tensors(plan: Plan, source: TensorSource, target: TensorSource | None) -> dict[str, Origin]:
+def moved_tensors(plan: Plan, source: TensorSource, target: TensorSource | None) -> dict[str, ByteSource]:
     """The tensors that move unchanged, by output key; what ops compute is not among them."""
     origins = {}
     for step in plan.steps:
         if all(op.name == "copy" for op in step.ops):
-            origins.update({output: Origin(source, step.inputs[0]) for output in step.outputs})
+            origins.update({output: ByteSource(source, step.inputs[0]) for output in step.outputs})
     if target is not None:
-        origins.update({key: Origin(target, key) for key in plan.kept})
+        origins.update({key: ByteSource(target, key) for key in plan.kept})
     if plan.dtype is None:
         return origins
     return {key: origin for key, origin in origins.items() if not _casts(plan, origin)}
 
 
-def _casts(plan: Plan, origin: Origin) -> bool:
+def _casts(plan: Plan, origin: ByteSource) -> bool:
     given = origin.checkpoint.catalog[origin.key].dtype
     return given.is_floating and given is not plan.dtype
 

@@ -31,8 +31,8 @@ def verify_output(plan: Plan, source: TensorSource, target: TensorSource | None,
     same_form = [key for key in plan.outputs if key not in found]
     for key in same_form:
         if key in moved:
-            ours = moved[key].checkpoint.chunks(moved[key].key)
-            _note(found, plan.outputs[key], _first_difference(ours, output.chunks(key)))
+            from_source = moved[key].checkpoint.chunks(moved[key].key)
+            _note(found, plan.outputs[key], _first_difference(from_source, output.chunks(key)))
     for key, content in computed_tensors(plan, source, target, {key for key in same_form if key not in moved}):
         _note(found, plan.outputs[key], _first_difference(iter((bytes(content),)), output.chunks(key)))
     order = [*plan.outputs, *(key for key in output.catalog if key not in plan.outputs)]
@@ -68,11 +68,11 @@ def _indices(element: int, shape: Shape) -> list[int]:
     return indices
 
 
-def _first_difference(ours: Iterator[bytes], theirs: Iterator[bytes]) -> int | None:
+def _first_difference(source: Iterator[bytes], target: Iterator[bytes]) -> int | None:
     """The first byte at which two streams of equal length differ, whatever pieces they come in."""
     done, left, right = 0, b"", b""
     while True:
-        left, right = left or next(ours, b""), right or next(theirs, b"")
+        left, right = left or next(source, b""), right or next(target, b"")
         size = min(len(left), len(right))
         if not size:
             return None if not left and not right else done

@@ -22,13 +22,13 @@ def renamed_versions(plan: Plan, source: Versions, target: Versions) -> Versions
     return {module: renamed[module] for module in _in_order(renamed, plan)}
 
 
-def _carry(renamed: dict[str, Mapping[str, object]], source: Versions, ours: str | None, theirs: str, with_owners: bool) -> None:
-    if ours is not None and ours in source:
-        renamed[theirs] = source[ours]
-    while with_owners and ours and theirs and ours.rpartition(".")[2] == theirs.rpartition(".")[2]:
-        ours, theirs = _parent(ours), _parent(theirs)
-        if ours in source:
-            renamed.setdefault(theirs, source[ours])
+def _carry(renamed: dict[str, Mapping[str, object]], source: Versions, from_source: str | None, target: str, with_owners: bool) -> None:
+    if from_source is not None and from_source in source:
+        renamed[target] = source[from_source]
+    while with_owners and from_source and target and from_source.rpartition(".")[2] == target.rpartition(".")[2]:
+        from_source, target = _parent(from_source), _parent(target)
+        if from_source in source:
+            renamed.setdefault(target, source[from_source])
 
 
 def _parent(key: str) -> str:

@@ -8,19 +8,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.copying import start_writing, write_at
-from ckpt_tool.engine.moving import Place, move_tensors
+from ckpt_tool.engine.moving import OpenOutput, move_tensors
 from ckpt_tool.formats.archives.crc import crc32
 
 if TYPE_CHECKING:
-    from ckpt_tool.engine.sources import Origin
+    from ckpt_tool.engine.sources import ByteSource
 
-MOST_WAITING = 1
+MAX_WAITING = 1
 """Tensors that wait to be written, so that memory stays at a few."""
 
 
 def fill_side_by_side(
-    places: Mapping[str, Place],
-    moves: Sequence[tuple[str, Origin]],
+    places: Mapping[str, OpenOutput],
+    moves: Sequence[tuple[str, ByteSource]],
     computed: Iterable[tuple[str, memoryview]],
     done: Callable[[str], None],
 ) -> dict[str, int]:
@@ -45,7 +45,7 @@ def fill_side_by_side(
         try:
             waiting.append(thread.submit(move_all))
             for key, content in computed:
-                while len(waiting) >= MOST_WAITING:
+                while len(waiting) >= MAX_WAITING:
                     waiting.popleft().result()
                 waiting.append(thread.submit(write(key, content)))
             for each in waiting:

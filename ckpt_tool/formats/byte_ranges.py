@@ -83,7 +83,7 @@ class Extent:
         """Whether two byte ranges hold the same. Raises FormatError where a checksum is wrong."""
         if self.length != other.length:
             return False
-        return all(_are_equal(ours, theirs) for ours, theirs in zip(self.pieces(), other.pieces(), strict=True))
+        return all(_are_equal(source, target) for source, target in zip(self.pieces(), other.pieces(), strict=True))
 
 
 def _room(size: int) -> bytearray | mmap:
@@ -96,9 +96,9 @@ def _room(size: int) -> bytearray | mmap:
     return room
 
 
-def _are_equal(ours: memoryview, theirs: memoryview) -> bool:
+def _are_equal(source: memoryview, target: memoryview) -> bool:
     """Byte arrays compare at the speed of memory, memoryviews element by element."""
-    one, other, size = ours.obj, theirs.obj, len(ours)
+    one, other, size = source.obj, target.obj, len(source)
     assert isinstance(one, bytearray)
     assert isinstance(other, bytearray)
     return one == other if size == len(one) == len(other) else one[:size] == other[:size]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ckpt_tool.formats.files import SourceFile
 
 
-MOST_RIVALS = 10
+MAX_RIVALS = 10
 """State dicts that are named to somebody who is to choose one."""
 
 
@@ -124,8 +124,8 @@ class Checkpoint:
         rivals = self.contents.rivals
         if not rivals:
             return self
-        some = rivals[:MOST_RIVALS]
-        more = f" and {len(rivals) - MOST_RIVALS} more" if len(rivals) > MOST_RIVALS else ""
+        some = rivals[:MAX_RIVALS]
+        more = f" and {len(rivals) - MAX_RIVALS} more" if len(rivals) > MAX_RIVALS else ""
         fact = f"holds {len(rivals)} state dicts that are equally likely meant: {', '.join(f'`{name}`' for name in some)}{more}"
         names = " or ".join(f"{self.path}#{name}" for name in some)
         raise InputError(self.path, fact, f"name one: {names}; or {self.path}#. for all of it")

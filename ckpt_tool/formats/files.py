@@ -120,7 +120,7 @@ def truncated(path: str, needed: int, size: int) -> FormatError:
     return FormatError(path, f"is cut off: {needed - size} bytes of at least {needed} are missing", AGAIN)
 
 
-MOST_NEIGHBOURS = 2000
+MAX_NEIGHBOURS = 2000
 """Names in a folder that a misspelt one is compared with."""
 
 
@@ -178,7 +178,7 @@ def _nearest(path: str) -> str | None:
         return "its folder does not exist"
     from difflib import get_close_matches
 
-    near = get_close_matches(name, names, 1) if len(names) < MOST_NEIGHBOURS else []
+    near = get_close_matches(name, names, 1) if len(names) < MAX_NEIGHBOURS else []
     return f"did you mean {os.path.join(folder, near[0])}?" if near else None
 
 

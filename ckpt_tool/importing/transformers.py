@@ -228,9 +228,9 @@ def _section(name: str, keys: list[str], catalog: Catalog) -> list[str]:
 def _unsaid(traced: Traced, text: str) -> Iterator[str]:
     """What is missing from the rules: operations that can't be said, and every pair that the plan has otherwise."""
     yield from (f"{what} ({count} tensors)" for what, count in traced.unsaid.items())
-    settings = dict.fromkeys(traced.params, 1)
+    params = dict.fromkeys(traced.params, 1)
     try:
-        plan = compile_plan(read_rule_text(text, "the rules"), traced.source, None, settings)
+        plan = compile_plan(read_rule_text(text, "the rules"), traced.source, None, params)
     except RuleError as error:
         yield from (problem.message for problem in error.problems)
         return

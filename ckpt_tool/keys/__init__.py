@@ -1,6 +1,6 @@
 """The language of key names: patterns are parsed, matched, paired and rendered; many keys fold into the fewest true patterns."""
 
-from ckpt_tool.keys.affine import Affine
+from ckpt_tool.keys.affine import LinearNumber
 from ckpt_tool.keys.fold import Fold, fold
 from ckpt_tool.keys.match import Binding, Matcher, PatternSet, Renderer, render
 from ckpt_tool.keys.nearest import nearest
@@ -9,6 +9,27 @@ from ckpt_tool.keys.pattern import Choice, Hole, Number, Pattern, PatternError, 
 from ckpt_tool.keys.quoting import can_be_word, quote
 
 __all__ = [
-    "Affine", "Binding", "Choice", "Fold", "Hole", "Matcher", "Number", "Pairing", "Pattern", "PatternError", "PatternSet", "Renderer",
-    "Rest", "Star", "Text", "can_be_word", "fold", "nearest", "pair", "parse", "quote", "render", "with_numbers",
+    "Binding",
+    "Choice",
+    "Fold",
+    "Hole",
+    "LinearNumber",
+    "Matcher",
+    "Number",
+    "Pairing",
+    "Pattern",
+    "PatternError",
+    "PatternSet",
+    "Renderer",
+    "Rest",
+    "Star",
+    "Text",
+    "can_be_word",
+    "fold",
+    "nearest",
+    "pair",
+    "parse",
+    "quote",
+    "render",
+    "with_numbers",
 ]  # fmt: skip

@@ -8,11 +8,11 @@ from itertools import product
 _TERM = r"([+-]?)(?:(?:([0-9]{1,9})\*)?([A-Za-z_][A-Za-z0-9_]*)(?:\*([0-9]{1,9}))?|([0-9]{1,9}))"
 
 Bounds = Mapping[str, range]
-MOST_ENUMERATED = 4096
+MAX_ENUMERATED = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Affine:
+class LinearNumber:
     """`constant` plus each name times its factor; factors are not 0 and the names are sorted."""
 
     terms: tuple[tuple[str, int], ...]
@@ -25,10 +25,10 @@ class Affine:
     def value(self, numbers: Mapping[str, int]) -> int:
         return self.constant + sum(factor * numbers[name] for name, factor in self.terms)
 
-    def bind(self, numbers: Mapping[str, int]) -> "Affine":
+    def bind(self, numbers: Mapping[str, int]) -> "LinearNumber":
         """The same with some names replaced by their numbers."""
         known = sum(factor * numbers[name] for name, factor in self.terms if name in numbers)
-        return Affine(tuple(term for term in self.terms if term[0] not in numbers), self.constant + known)
+        return LinearNumber(tuple(term for term in self.terms if term[0] not in numbers), self.constant + known)
 
     def __str__(self) -> str:
         parts = [f"{'+' if f > 0 else '-'}{'' if abs(f) == 1 else f'{abs(f)}*'}{n}" for n, f in self.terms]
@@ -37,7 +37,7 @@ class Affine:
         return "".join(parts).removeprefix("+")
 
 
-def parse_affine(text: str) -> Affine | None:
+def parse_affine(text: str) -> LinearNumber | None:
     """`3*b+j+1` as a value, or None for text that is no such sum."""
     factors: dict[str, int] = {}
     constant, position, compact = 0, 0, text.replace(" ", "")
@@ -53,10 +53,10 @@ def parse_affine(text: str) -> Affine | None:
             constant += factor * int(number)
         position = found.end()
     terms = tuple(sorted((name, factor) for name, factor in factors.items() if factor))
-    return Affine(terms, constant) if position and terms else None
+    return LinearNumber(terms, constant) if position and terms else None
 
 
-def solve(equations: list[tuple[Affine, int]], bounds: Bounds) -> dict[str, int] | None:
+def solve(equations: list[tuple[LinearNumber, int]], bounds: Bounds) -> dict[str, int] | None:
     """The numbers, none negative, for which each affine sum has its value; None where there are none.
 
     Where a name has bounds, its number lies in them. `unsolvable` tells beforehand whether the answer is always unique.
@@ -96,7 +96,7 @@ class _Anything:
 _ANY = _Anything()
 
 
-def _enumerate(affine: Affine, value: int, known: Mapping[str, int], bounds: Bounds) -> dict[str, int] | None:
+def _enumerate(affine: LinearNumber, value: int, known: Mapping[str, int], bounds: Bounds) -> dict[str, int] | None:
     """Solves one sum of several unknown names by trying those with bounds; at most one of them has none."""
     rest = affine.bind(known)
     free = [term for term in rest.terms if term[0] not in bounds] or [rest.terms[0]]
@@ -110,7 +110,7 @@ def _enumerate(affine: Affine, value: int, known: Mapping[str, int], bounds: Bou
     return None
 
 
-def unsolvable(affines: list[Affine], bounds: Bounds) -> Affine | None:
+def unsolvable(affines: list[LinearNumber], bounds: Bounds) -> LinearNumber | None:
     """The first sum that can't be solved backwards without doubt, or None when all can."""
     known: dict[str, int] = {}
     pending = affines
@@ -126,14 +126,14 @@ def unsolvable(affines: list[Affine], bounds: Bounds) -> Affine | None:
     return None
 
 
-def _has_one_answer(affine: Affine, bounds: Bounds) -> bool:
+def _has_one_answer(affine: LinearNumber, bounds: Bounds) -> bool:
     """Whether no two choices of the numbers give one sum: the bounded parts differ modulo the factor of the free one."""
     free = [(name, factor) for name, factor in affine.terms if name not in bounds]
     bounded = [(bounds[name], factor) for name, factor in affine.terms if name in bounds]
     size = 1
     for numbers, _ in bounded:
         size *= len(numbers)
-    if len(free) > 1 or size > MOST_ENUMERATED:
+    if len(free) > 1 or size > MAX_ENUMERATED:
         return False
     modulus = abs(free[0][1]) if free else None
     sums = [sum(n * f for n, (_, f) in zip(choice, bounded, strict=True)) for choice in product(*(b for b, _ in bounded))]

@@ -1,6 +1,6 @@
 """What comparing patterns with each other may cost: patterns can be made whose comparison would not end."""
 
-MOST_EFFORT = 6_000_000
+MAX_EFFORT = 6_000_000
 """Characters that are tried in all comparisons together: some seconds. 500 rules take half of it, the longest shipped mapping 2 %."""
 
 
@@ -11,7 +11,7 @@ class TooMuchToCompare(Exception):
 class Effort:
     """What comparisons may still cost."""
 
-    def __init__(self, most: int = MOST_EFFORT) -> None:
+    def __init__(self, most: int = MAX_EFFORT) -> None:
         self.left = most
 
     def spend(self, characters: int) -> None:

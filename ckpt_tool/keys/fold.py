@@ -8,17 +8,17 @@ from functools import lru_cache
 
 from ckpt_tool.keys.quoting import can_be_word, quote
 
-MOST_WORDS = 6
-MOST_CHARACTERS = 72
+MAX_WORDS = 6
+MAX_CHARACTERS = 72
 """A choice of words stays readable up to so many words and characters."""
 
-MOST_ROOM = 80_000_000
+MAX_ROOM = 80_000_000
 """Characters of names, and of the branches of their tree, that are folded; a few hundred thousand usual keys have so many."""
-MOST_TOKENS = 5_000_000
+MAX_TOKENS = 5_000_000
 """Parts of names in all; 330,000 usual keys have so many."""
-MOST_FORMS = 20_000
+MAX_FORMS = 20_000
 """Different names, but for their numbers, that are looked through for patterns; nobody reads more, and no network has a tenth of them."""
-MOST_WORK = 30_000_000
+MAX_WORK = 30_000_000
 """Boxes of one form times the square of their tokens: beyond it they are not compared."""
 _BRANCH = 200
 """What a branch takes besides its name."""
@@ -72,7 +72,7 @@ def _whole_branches(labels: Mapping[str, Hashable], others: Iterable[str]) -> li
     None where that would take more than the memory that a few hundred thousand usual names take.
     """
     tree: _Tree = {}
-    room = MOST_ROOM
+    room = MAX_ROOM
     for key in labels:
         room -= _plant(tree, key, room)
         if room < 0:
@@ -84,15 +84,15 @@ def _whole_branches(labels: Mapping[str, Hashable], others: Iterable[str]) -> li
 def _are_alike(branches: list[_Branch]) -> bool:
     """Whether the names are few but for their digits, and their parts are."""
     # A part has a character at least: most checkpoints need no counting.
-    is_long = sum(len(branch.name) for branch in branches) > MOST_TOKENS
-    if is_long and sum(len(_TOKENS.findall(branch.name)) for branch in branches) > MOST_TOKENS:
+    is_long = sum(len(branch.name) for branch in branches) > MAX_TOKENS
+    if is_long and sum(len(_TOKENS.findall(branch.name)) for branch in branches) > MAX_TOKENS:
         return False
-    if len(branches) <= MOST_FORMS:
+    if len(branches) <= MAX_FORMS:
         return True
     forms: set[tuple[str, str, Hashable]] = set()
     for branch in branches:
         forms.add((branch.name.translate(_NO_DIGITS), branch.end, branch.label))
-        if len(forms) > MOST_FORMS:
+        if len(forms) > MAX_FORMS:
             return False
     return True
 
@@ -222,7 +222,7 @@ def _kinds(box: _Box) -> tuple[str, ...]:
 
 
 def _merge_alike(boxes: list[_Box], kinds: tuple[str, ...]) -> list[_Box]:
-    if len(boxes) < 2 or len(boxes) * len(kinds) ** 2 > MOST_WORK:
+    if len(boxes) < 2 or len(boxes) * len(kinds) ** 2 > MAX_WORK:
         return boxes
     axes = [i for i in reversed(range(len(kinds))) if kinds[i] == "#"] + [i for i in reversed(range(len(kinds))) if kinds[i] == "a"]
     before = len(boxes) + 1
@@ -250,8 +250,8 @@ def _join_along(boxes: list[_Box], axis: int, is_number: bool) -> list[_Box]:
 
 def _makes_a_choice(words: Sequence[str]) -> bool:
     return (
-        len(words) <= MOST_WORDS
-        and sum(map(len, words)) <= MOST_CHARACTERS
+        len(words) <= MAX_WORDS
+        and sum(map(len, words)) <= MAX_CHARACTERS
         and all(word[0] != "." and can_be_word(word) for word in words)
     )
 

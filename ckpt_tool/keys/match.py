@@ -5,13 +5,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from ckpt_tool.keys.affine import Affine, Bounds, solve, unsolvable
+from ckpt_tool.keys.affine import Bounds, LinearNumber, solve, unsolvable
 from ckpt_tool.keys.pattern import Choice, Hole, Number, Pattern, PatternError, Rest, Star, Text, Token
 
 Binding = dict[str, int | str]
 """What each hole stood for: a number by its name, a choice or table by the index of its word, stars and rests by their text."""
 
-MOST_TOGETHER = 100
+MAX_TOGETHER = 100
 """Patterns that are one regular expression, which tries them one by one; more are found by the text that they begin with."""
 _NUMBER = "(0|[1-9][0-9]{0,17})"
 
@@ -39,7 +39,7 @@ class Matcher:
         self.expression = "".join(_expression(token, len(pattern.tokens)) for token in pattern.tokens)
         self._regex: re.Pattern[str] | None = None
 
-    def _reader(self, hole: Hole) -> tuple[str, dict[str, int] | None, Affine | None]:
+    def _reader(self, hole: Hole) -> tuple[str, dict[str, int] | None, LinearNumber | None]:
         """How a hole's text is read: its id, and the places of its words or the sum to be solved."""
         if isinstance(hole, Choice):
             return hole.id, {word: i for i, word in enumerate(hole.words)}, None
@@ -111,7 +111,7 @@ class PatternSet:
         self._by_head: dict[str, list[int]] = defaultdict(list)
         self._all: re.Pattern[str] | None = None
         heads = [_head(matcher.pattern) for matcher in self.matchers]
-        if len(heads) > MOST_TOGETHER:
+        if len(heads) > MAX_TOGETHER:
             for i, (text, _) in enumerate(heads):
                 self._by_head[text].append(i)
             self._lengths = sorted({len(text) for text in self._by_head})
@@ -202,7 +202,7 @@ class Renderer:
         return "".join(parts)
 
 
-_Part = tuple[str, str | None, tuple[str, ...] | None, Affine | None]
+_Part = tuple[str, str | None, tuple[str, ...] | None, LinearNumber | None]
 """A token's text, or the id of what stands for it with its words or its sum."""
 
 
@@ -213,13 +213,13 @@ def _part(token: Token) -> _Part:
         case Choice(id=id, words=words):
             return "", id, words, None
         case Number(affine):
-            is_plain = affine == Affine(((affine.names[0], 1),))
+            is_plain = affine == LinearNumber(((affine.names[0], 1),))
             return "", affine.names[0], None, None if is_plain else affine
         case Star(id) | Rest(id):
             return "", id, None, None
 
 
-def _number(affine: Affine, binding: Mapping[str, int | str]) -> str:
+def _number(affine: LinearNumber, binding: Mapping[str, int | str]) -> str:
     number = affine.value(binding)  # type: ignore[arg-type]
     if number < 0:
         raise ValueError(f"`{{{affine}}}` would be {number}")

@@ -34,10 +34,10 @@ _OUTLINES: WeakKeyDictionary[Matcher, _Outline] = WeakKeyDictionary()
 
 def may_share_keys(one: Matcher, other: Matcher) -> bool:
     """Whether the names that the patterns' texts tell go together; where not, no key matches both."""
-    ours, theirs = _outline(one), _outline(other)
-    if ours.is_whole and theirs.is_whole and len(ours.front) != len(theirs.front):
+    source, target = _outline(one), _outline(other)
+    if source.is_whole and target.is_whole and len(source.front) != len(target.front):
         return False
-    return all(map(_go_together, ours.front, theirs.front)) and all(map(_go_together, ours.back, theirs.back))
+    return all(map(_go_together, source.front, target.front)) and all(map(_go_together, source.back, target.back))
 
 
 def _outline(matcher: Matcher) -> _Outline:

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, product
 from math import prod
 
-from ckpt_tool.keys.affine import Affine
+from ckpt_tool.keys.affine import LinearNumber
 from ckpt_tool.keys.effort import Effort
 from ckpt_tool.keys.match import Matcher
 from ckpt_tool.keys.outline import may_share_keys
 from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, Text, Token
 
-MOST_STATES = 20_000
+MAX_STATES = 20_000
 """Pairs of states that are looked at before giving up."""
-MOST_VALUES = 4096
+MAX_VALUES = 4096
 """Values of a sum, and words of the choices of two patterns, that are looked at."""
 EXAMPLES = 12
 """Numbers without bounds are tried from 0 up to this many."""
@@ -137,17 +137,17 @@ def _contains(characters: Characters, character: str) -> bool:
     return (character in characters[1]) is characters[0]
 
 
-def _form(affine: Affine, matcher: Matcher) -> _Form | None:
+def _form(affine: LinearNumber, matcher: Matcher) -> _Form | None:
     """Factor and constant of a sum of one name without bounds; None for any other."""
     if len(affine.terms) != 1 or affine.names[0] in matcher.bounds:
         return None
     return affine.terms[0][1], affine.constant
 
 
-def _values(affine: Affine, matcher: Matcher) -> list[int]:
+def _values(affine: LinearNumber, matcher: Matcher) -> list[int]:
     """Numbers that a sum can be, none negative: all of them where its names are bounded, else the first ones."""
     domains = [matcher.bounds.get(name, range(EXAMPLES)) for name in affine.names]
-    tried = (affine.value(dict(zip(affine.names, numbers, strict=True))) for numbers in islice(product(*domains), MOST_VALUES))
+    tried = (affine.value(dict(zip(affine.names, numbers, strict=True))) for numbers in islice(product(*domains), MAX_VALUES))
     return sorted({value for value in tried if value >= 0})
 
 
@@ -172,7 +172,7 @@ def common_key(one: Matcher, other: Matcher, effort: Effort | None = None) -> st
 def _is_worth_a_look(one: Matcher, other: Matcher, effort: Effort) -> bool:
     """Whether two patterns may have a key in common, and it doesn't cost too much to look for one."""
     effort.spend(4)
-    return _words_of(one) + _words_of(other) <= MOST_VALUES and may_share_keys(one, other)
+    return _words_of(one) + _words_of(other) <= MAX_VALUES and may_share_keys(one, other)
 
 
 def _words_of(matcher: Matcher) -> int:
@@ -183,13 +183,13 @@ def _common(one: _Automaton, other: _Automaton, effort: Effort) -> Iterator[str]
     alphabet = _alphabet(one, other)
     pending = deque([("", one.closure([0]), other.closure([0]))])
     visits: dict[tuple[frozenset[int], frozenset[int]], int] = {}
-    while pending and len(visits) < MOST_STATES:
-        key, ours, theirs = pending.popleft()
-        if one.last in ours and other.last in theirs:
+    while pending and len(visits) < MAX_STATES:
+        key, source, target = pending.popleft()
+        if one.last in source and other.last in target:
             yield key
-        others = other.steps(theirs, alphabet)
+        others = other.steps(target, alphabet)
         effort.spend(1 + len(others))
-        for character, ahead in one.steps(ours, alphabet).items():
+        for character, ahead in one.steps(source, alphabet).items():
             after = ahead, others.get(character, frozenset())
             if after[1] and visits.get(after, 0) < TRIES:
                 visits[after] = visits.get(after, 0) + 1
@@ -199,13 +199,13 @@ def _common(one: _Automaton, other: _Automaton, effort: Effort) -> Iterator[str]
 def covers(one: Matcher, other: Matcher, effort: Effort | None = None) -> bool:
     """Whether `one` matches every key that `other` matches; False also where that can't be told. Raises TooMuchToCompare."""
     effort = effort or Effort()
-    ours, theirs = _affines(one), _affines(other)
+    source, target = _affines(one), _affines(other)
     if not _is_worth_a_look(one, other, effort):
         return False
-    names = [name for affine in ours for name in affine.names]
+    names = [name for affine in source for name in affine.names]
     if len(set(names)) < len(names) or not all(_is_whole(affine, matcher) for matcher in (one, other) for affine in _affines(matcher)):
         return False
-    forms = {form for affine in theirs if (form := _form(affine, other)) is not None} - {_PLAIN}
+    forms = {form for affine in target if (form := _form(affine, other)) is not None} - {_PLAIN}
     symbols = {form: chr(_FIRST_SYMBOL + i) for i, form in enumerate(sorted(forms))}
     wide, narrow = _Automaton(one, effort, symbols), _Automaton(other, effort, symbols)
     alphabet = _alphabet(wide, narrow)
@@ -213,7 +213,7 @@ def covers(one: Matcher, other: Matcher, effort: Effort | None = None) -> bool:
     seen = set(pending)
     while pending:
         inside, around = pending.popleft()
-        if (narrow.last in inside and wide.last not in around) or len(seen) > MOST_STATES:
+        if (narrow.last in inside and wide.last not in around) or len(seen) > MAX_STATES:
             return False
         outer = wide.steps(around, alphabet)
         effort.spend(1 + len(outer))
@@ -225,15 +225,15 @@ def covers(one: Matcher, other: Matcher, effort: Effort | None = None) -> bool:
     return True
 
 
-def _affines(matcher: Matcher) -> list[Affine]:
+def _affines(matcher: Matcher) -> list[LinearNumber]:
     return [token.affine for token in matcher.pattern.tokens if isinstance(token, Number)]
 
 
-def _is_whole(affine: Affine, matcher: Matcher) -> bool:
+def _is_whole(affine: LinearNumber, matcher: Matcher) -> bool:
     """Whether an automaton knows all values of a sum: it has one name, or all its names are bounded."""
     if any(name not in matcher.bounds for name in affine.names):
         return len(affine.terms) == 1
-    return prod(len(matcher.bounds[name]) for name in affine.names) <= MOST_VALUES
+    return prod(len(matcher.bounds[name]) for name in affine.names) <= MAX_VALUES
 
 
 def can_match(matcher: Matcher) -> bool:
@@ -241,7 +241,7 @@ def can_match(matcher: Matcher) -> bool:
     return all(_can_be_positive(affine, matcher) for affine in _affines(matcher))
 
 
-def _can_be_positive(affine: Affine, matcher: Matcher) -> bool:
+def _can_be_positive(affine: LinearNumber, matcher: Matcher) -> bool:
     """Whether the largest value of a sum is not negative."""
     largest = affine.constant
     for name, factor in affine.terms:

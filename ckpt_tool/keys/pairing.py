@@ -70,31 +70,31 @@ def _check_kinds(source: Pattern, target: Pattern) -> None:
 
 def _paired_choices(source: Pattern, target: Pattern) -> Iterator[tuple[str, str]]:
     """Pairs of a target choice's id and the source's that it belongs to."""
-    ours = [token for token in source.tokens if isinstance(token, Choice)]
-    theirs = [token for token in target.tokens if isinstance(token, Choice)]
-    names = {token.id for token in ours} & {token.id for token in theirs if token.id[0] != "{"}
-    for choice in theirs:
+    from_source = [token for token in source.tokens if isinstance(token, Choice)]
+    from_target = [token for token in target.tokens if isinstance(token, Choice)]
+    names = {token.id for token in from_source} & {token.id for token in from_target if token.id[0] != "{"}
+    for choice in from_target:
         if choice.id in names:
             yield choice.id, choice.id
-            _check_lengths(next(token for token in ours if token.id == choice.id), choice, target)
-    left = [token for token in ours if token.id not in names]
-    right = [token for token in theirs if token.id not in names]
+            _check_lengths(next(token for token in from_source if token.id == choice.id), choice, target)
+    left = [token for token in from_source if token.id not in names]
+    right = [token for token in from_target if token.id not in names]
     for one, other in _in_order(left, right, target):
         _check_lengths(one, other, target)
         yield other.id, one.id
 
 
-def _in_order(ours: list[Choice], theirs: list[Choice], target: Pattern) -> list[tuple[Choice, Choice]]:
+def _in_order(source: list[Choice], from_target: list[Choice], target: Pattern) -> list[tuple[Choice, Choice]]:
     """The only way to pair the shorter list with a part of the longer one, in order and by length."""
-    if len(ours) == len(theirs):
-        return list(zip(ours, theirs, strict=True))
-    short, long = sorted((ours, theirs), key=len)
+    if len(source) == len(from_target):
+        return list(zip(source, from_target, strict=True))
+    short, long = sorted((source, from_target), key=len)
     ways = [way for way in combinations(long, len(short)) if all(len(a.words) == len(b.words) for a, b in zip(short, way, strict=True))]
-    if len(ways) > 1 and theirs:
-        start, end = target.span(theirs[0])
+    if len(ways) > 1 and from_target:
+        start, end = target.span(from_target[0])
         raise PatternError("the choices can be paired in several ways; name them, as in `{p=gate,up}`", start, end - start)
     pairs = zip(short, ways[0], strict=True) if ways else zip((), (), strict=True)
-    return [(a, b) if short is ours else (b, a) for a, b in pairs]
+    return [(a, b) if short is source else (b, a) for a, b in pairs]
 
 
 def _check_lengths(one: Choice, other: Choice, target: Pattern) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 
-from ckpt_tool.keys.affine import Affine, parse_affine
+from ckpt_tool.keys.affine import LinearNumber, parse_affine
 from ckpt_tool.keys.quoting import RANGE, split_at, stray_quotation, trim, unescape
 
 Tables = Mapping[str, tuple[str, ...]]
@@ -18,11 +18,11 @@ Tables = Mapping[str, tuple[str, ...]]
 
 NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _INTEGER = r"[0-9]{1,6}"
-MOST_CHARACTERS = 10_000
-MOST_HOLES = 100
-MOST_WORDS = 10_000
+MAX_CHARACTERS = 10_000
+MAX_HOLES = 100
+MAX_WORDS = 10_000
 """Words of one choice, numbers between two bounds, and twice as many words in a pattern."""
-MOST_READINGS = 64
+MAX_READINGS = 64
 """How many ways a pattern's choices may begin to match alike (`{a,aa}{a,aa}…`), so that matching stays linear."""
 
 
@@ -55,7 +55,7 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    affine: Affine
+    affine: LinearNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Pattern:
     tokens: tuple[Token, ...]
     spans: tuple[tuple[int, int], ...]
     bounds: Mapping[str, range]
-    open_bounds: Mapping[str, tuple[Affine, Affine]] = field(default_factory=dict)
+    open_bounds: Mapping[str, tuple[LinearNumber, LinearNumber]] = field(default_factory=dict)
 
     @property
     def holes(self) -> tuple[Hole, ...]:
@@ -102,8 +102,8 @@ class Pattern:
 
 def parse(text: str, tables: Tables | None = None) -> Pattern:
     """A pattern from its text; `tables` holds the words of this side of each table. Raises PatternError."""
-    if len(text) > MOST_CHARACTERS:
-        raise PatternError(f"a pattern of {len(text):,} characters; at most {MOST_CHARACTERS:,} are read", 0)
+    if len(text) > MAX_CHARACTERS:
+        raise PatternError(f"a pattern of {len(text):,} characters; at most {MAX_CHARACTERS:,} are read", 0)
     _check_quotation(text)
     tokens: list[Token] = []
     spans: list[tuple[int, int]] = []
@@ -113,8 +113,8 @@ def parse(text: str, tables: Tables | None = None) -> Pattern:
         token = _token(raw, start, tokens, tables or {}, bounds)
         tokens.append(token)
         words += len(token.words) if isinstance(token, Choice) else 0
-        if words > 2 * MOST_WORDS or len(tokens) > 2 * MOST_HOLES:
-            raise PatternError(f"a pattern of more than {2 * MOST_WORDS:,} words, or {2 * MOST_HOLES} parts", start, end - start)
+        if words > 2 * MAX_WORDS or len(tokens) > 2 * MAX_HOLES:
+            raise PatternError(f"a pattern of more than {2 * MAX_WORDS:,} words, or {2 * MAX_HOLES} parts", start, end - start)
         spans.append((start, end))
     closed = {name: bound for name, bound in bounds.items() if isinstance(bound, range)}
     still_open = {name: bound for name, bound in bounds.items() if not isinstance(bound, range)}
@@ -190,7 +190,7 @@ def _closing(text: str, start: int) -> int:
     return position
 
 
-Bound = range | tuple[Affine, Affine]
+Bound = range | tuple[LinearNumber, LinearNumber]
 
 
 def _token(raw: str, start: int, before: list[Token], tables: Tables, bounds: dict[str, Bound]) -> Token:
@@ -213,11 +213,11 @@ def _hole(body: str, start: int, length: int, before: list[Token], tables: Table
     if value == "**":
         return Rest(name)
     if (bound := _bound(value)) is not None:
-        if isinstance(bound, range) and len(bound) > MOST_WORDS:
-            raise PatternError(f"`{value}` has more than {MOST_WORDS:,} numbers", start, length)
+        if isinstance(bound, range) and len(bound) > MAX_WORDS:
+            raise PatternError(f"`{value}` has more than {MAX_WORDS:,} numbers", start, length)
         if not bound or bounds.setdefault(name, bound) != bound:
             raise PatternError(f"`{value}` bounds nothing" if not bound else f"`{name}` is bounded twice", start, length)
-        return Number(Affine(((name, 1),)))
+        return Number(LinearNumber(((name, 1),)))
     return Choice(name, _words(value, start, length))
 
 
@@ -226,7 +226,7 @@ def _bound(text: str) -> Bound | None:
     if found := re.fullmatch(RANGE, text):
         return range(int(found[1]), int(found[2]) + 1)
     first, dots, last = text.partition("..")
-    ends = [Affine((), int(end)) if re.fullmatch(_INTEGER, end) else parse_affine(end) for end in (first.strip(), last.strip())]
+    ends = [LinearNumber((), int(end)) if re.fullmatch(_INTEGER, end) else parse_affine(end) for end in (first.strip(), last.strip())]
     return (ends[0], ends[1]) if dots and ends[0] and ends[1] else None
 
 
@@ -253,8 +253,8 @@ def _words(body: str, start: int, length: int) -> tuple[str, ...]:
     words: list[str] = []
     for word in parts:
         if found := re.fullmatch(RANGE, word):
-            if int(found[2]) - int(found[1]) >= MOST_WORDS:
-                raise PatternError(f"`{word}` has more than {MOST_WORDS:,} words", start, length)
+            if int(found[2]) - int(found[1]) >= MAX_WORDS:
+                raise PatternError(f"`{word}` has more than {MAX_WORDS:,} words", start, length)
             if int(found[2]) < int(found[1]):
                 raise PatternError(f"`{word}` has no number: the smaller one comes first", start, length)
             words.extend(str(number) for number in range(int(found[1]), int(found[2]) + 1))
@@ -265,8 +265,8 @@ def _words(body: str, start: int, length: int) -> tuple[str, ...]:
         else:
             _check_quotation(word, (start, length))
             words.append(unescape(word))
-        if len(words) > MOST_WORDS:
-            raise PatternError(f"a choice of more than {MOST_WORDS:,} words", start, length)
+        if len(words) > MAX_WORDS:
+            raise PatternError(f"a choice of more than {MAX_WORDS:,} words", start, length)
     if len(set(words)) < len(words):
         twice = next(word for word in words if words.count(word) > 1)
         hint = "several keys become one by an op that joins, as in `{q,k}.w -> qk.w: {concat: 0}`, and are taken once each"
@@ -284,7 +284,7 @@ def _check(pattern: Pattern) -> None:
         if isinstance(token, Rest | Choice) and (ids.count(token.id) > 1 or token.id in pattern.numbers):
             raise PatternError(f"`{token.id}` names two holes", start, end - start)
     _check_neighbours(pattern)
-    if prod(_overlapping(token.words) for token in pattern.tokens if isinstance(token, Choice)) > MOST_READINGS:
+    if prod(_overlapping(token.words) for token in pattern.tokens if isinstance(token, Choice)) > MAX_READINGS:
         raise PatternError("too many choices whose words begin alike", 0, len(pattern.text))
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
-MOST_PARTS = 64
+MAX_PARTS = 64
 """Parts of a name whose beginnings are tried; no module is as deep."""
 
 
@@ -52,7 +52,7 @@ def _found(longer: Mapping[str, Hashable], shorter: Mapping[str, Hashable]) -> I
     """What stands before each end of a longer key that is a key of the other side with the same value."""
     for key, value in longer.items():
         at = key.find(".")
-        for _ in range(MOST_PARTS):
+        for _ in range(MAX_PARTS):
             if at < 0:
                 break
             end = key[at + 1 :]

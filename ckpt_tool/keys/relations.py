@@ -2,7 +2,7 @@
 
 from ckpt_tool.tensors import Catalog
 
-MOST_TRIED = 8
+MAX_TRIED = 8
 
 
 def prefix_rule(source: Catalog, target: Catalog) -> tuple[str, int] | None:
@@ -33,11 +33,11 @@ def _prefix_pairs(source: Catalog, target: Catalog) -> set[tuple[str, str]]:
 
 
 def _with_tail(keys: tuple[str, str]) -> tuple[str, str, str]:
-    ours, theirs = (key.split(".") for key in keys)
+    source, target = (key.split(".") for key in keys)
     shared = 0
-    while shared < min(len(ours), len(theirs)) and ours[-1 - shared] == theirs[-1 - shared]:
+    while shared < min(len(source), len(target)) and source[-1 - shared] == target[-1 - shared]:
         shared += 1
-    return keys[0], keys[1], ".".join(ours[len(ours) - shared :])
+    return keys[0], keys[1], ".".join(source[len(source) - shared :])
 
 
 def _same_endings(source: Catalog, target: Catalog) -> list[tuple[str, str]]:
@@ -46,11 +46,11 @@ def _same_endings(source: Catalog, target: Catalog) -> list[tuple[str, str]]:
     for key, info in target.items():
         by_end.setdefault((*key.split(".")[-2:], info.shape), key)
     ends = {key: (*key.split(".")[-2:], info.shape) for key, info in source.items()}
-    return [(key, by_end[end]) for key, end in ends.items() if end in by_end][:MOST_TRIED]
+    return [(key, by_end[end]) for key, end in ends.items() if end in by_end][:MAX_TRIED]
 
 
 def equal_positions(source: Catalog, target: Catalog) -> int:
     """How many tensors from the first on have equal shapes, one by one."""
     pairs = zip(source.values(), target.values(), strict=False)
-    differ = (i for i, (ours, theirs) in enumerate(pairs) if ours.shape != theirs.shape)
+    differ = (i for i, (from_source, from_target) in enumerate(pairs) if from_source.shape != from_target.shape)
     return next(differ, min(len(source), len(target)))

@@ -12,7 +12,7 @@ from ckpt_tool.keys.relations import prefix_rule
 from ckpt_tool.mapping.accounting.account import NOTHING_NAMED, Pairing, account, without_named
 from ckpt_tool.mapping.accounting.coverage import tally_of
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
-from ckpt_tool.mapping.accounting.heads import Misfit, are_heads, has_shape_of_a_table
+from ckpt_tool.mapping.accounting.heads import ShapeMismatch, are_heads, has_shape_of_a_table
 from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
 from ckpt_tool.mapping.accounting.ties import tied_with
 from ckpt_tool.mapping.accounting.unreadable import keys_of
@@ -22,7 +22,7 @@ from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.ops import Copy
 from ckpt_tool.tensors import Catalog, shape_text
 
-MOST_NOTES = 12
+MAX_NOTES = 12
 
 
 def plan_by_name(
@@ -35,32 +35,32 @@ def plan_by_name(
     must be `named`.
     Raises RuleError for keys that are neither mapped nor named, and when nothing pairs.
     """
-    ours, theirs = without_named(named, source, target)
-    naming = name_keys(ours, theirs)
-    names = {name: key for key in ours if (name := naming.name_of(key)) is not None}
-    pairs = {key: names[key] for key in theirs if key in names}
-    shapes = ((name, key, ours[name].shape, theirs[key].shape) for key, name in pairs.items())
-    misfits = [Misfit(*each) for each in shapes if each[2] != each[3]]
-    for misfit in misfits:
-        del pairs[misfit.target]
+    from_source, from_target = without_named(named, source, target)
+    naming = name_keys(from_source, from_target)
+    names = {name: key for key in from_source if (name := naming.name_of(key)) is not None}
+    pairs = {key: names[key] for key in from_target if key in names}
+    shapes = ((name, key, from_source[name].shape, from_target[key].shape) for key, name in pairs.items())
+    shape_mismatches = [ShapeMismatch(*each) for each in shapes if each[2] != each[3]]
+    for shape_mismatch in shape_mismatches:
+        del pairs[shape_mismatch.target]
     if not pairs:
-        raise RuleError([nothing_pairs(source, target)], tally_of((), theirs, keys_of(ours), target))
-    steps, tied = _steps(pairs, theirs)
-    heads = ({each.source for each in misfits}, {each.target for each in misfits})
-    are_excused = bool(misfits) and excuses_heads and _is_all(heads, pairs, {*pairs, *tied}, ours, theirs)
-    are_excused = are_excused and are_heads(misfits, ours, theirs)
-    told = list(_misfit_notes(misfits, theirs))
+        raise RuleError([nothing_pairs(source, target)], tally_of((), from_target, keys_of(from_source), target))
+    steps, tied = _steps(pairs, from_target)
+    heads = ({each.source for each in shape_mismatches}, {each.target for each in shape_mismatches})
+    are_excused = bool(shape_mismatches) and excuses_heads and _is_all(heads, pairs, {*pairs, *tied}, from_source, from_target)
+    are_excused = are_excused and are_heads(shape_mismatches, from_source, from_target)
+    told = list(_misfit_notes(shape_mismatches, from_target))
     is_told = are_excused or named.rest_target == "keep"
     notes = [*naming.notes, *(f"{line}; stays fresh" for line in told if is_told), *_tie_notes(tied)]
-    remarks = [] if is_told else [*told, *_fit_notes(misfits, ours)]
+    remarks = [] if is_told else [*told, *_fit_notes(shape_mismatches, from_source)]
     return account(Pairing(steps, notes, remarks, heads if are_excused else ((), ()), naming.name_of), named, source, target, dtypes)
 
 
 def _is_all(heads: tuple[set[str], set[str]], pairs: Mapping[str, str], made: set[str], source: Catalog, target: Catalog) -> bool:
     """Whether nothing else is left on either side."""
     taken = {*pairs.values()}
-    ours = all(key in taken or key in heads[0] for key in keys_of(source))
-    return ours and all(key in made or key in heads[1] for key in target)
+    from_source = all(key in taken or key in heads[0] for key in keys_of(source))
+    return from_source and all(key in made or key in heads[1] for key in target)
 
 
 def _steps(pairs: Mapping[str, str], target: Catalog) -> tuple[list[Step], dict[str, str]]:
@@ -84,16 +84,16 @@ class Naming:
 
 def name_keys(source: Catalog, target: Catalog) -> Naming:
     """How the names of two catalogs relate: equal, or equal but for wrappers' prefixes and one other that most keys have."""
-    ours, theirs = wrapper_prefix(keys_of(source)), wrapper_prefix(keys_of(target))
-    if ours == theirs:
-        ours = theirs = ""
+    from_source, from_target = wrapper_prefix(keys_of(source)), wrapper_prefix(keys_of(target))
+    if from_source == from_target:
+        from_source = from_target = ""
     notes = [
         f"every key of the {side} begins with `{prefix}` ({wrapper_names(prefix)}); paired without it"
-        for side, prefix in (("source", ours), ("target", theirs)) if prefix
+        for side, prefix in (("source", from_source), ("target", from_target)) if prefix
     ]  # fmt: skip
-    plain = [{key[len(cut) :]: info.shape for key, info in side.items()} for side, cut in ((source, ours), (target, theirs))]
+    plain = [{key[len(cut) :]: info.shape for key, info in side.items()} for side, cut in ((source, from_source), (target, from_target))]
     prefix = unique_prefix(*plain)
-    return Naming(lambda key: _renamed(key[len(ours) :], prefix, theirs), (*notes, *_prefix_note(prefix, *plain)))
+    return Naming(lambda key: _renamed(key[len(from_source) :], prefix, from_target), (*notes, *_prefix_note(prefix, *plain)))
 
 
 def _renamed(key: str, prefix: Prefix, before: str) -> str | None:
@@ -110,31 +110,31 @@ def _prefix_note(prefix: Prefix, source: Mapping[str, object], target: Mapping[s
             yield f"{which} of the {side} {begins} with `{text}`; paired without it"
 
 
-def _misfit_notes(misfits: Sequence[Misfit], target: Catalog) -> Iterator[str]:
+def _misfit_notes(shape_mismatches: Sequence[ShapeMismatch], target: Catalog) -> Iterator[str]:
     """A line for each pattern of keys whose shapes differ alike."""
-    known = {each.target: each for each in misfits}
-    folds = fold({each.target: (each.source_shape, each.target_shape) for each in misfits}, target)
-    for one in folds[:MOST_NOTES]:
+    known = {each.target: each for each in shape_mismatches}
+    folds = fold({each.target: (each.source_shape, each.target_shape) for each in shape_mismatches}, target)
+    for one in folds[:MAX_NOTES]:
         first, many = known[one.keys[0]], f" ({len(one.keys)})" if len(one.keys) > 1 else ""
         name = one.pattern if len(one.keys) > 1 else one.keys[0]
         yield f"`{name}`{many}: {shape_text(first.source_shape)} in the source, {shape_text(first.target_shape)} in the target"
-    if len(folds) > MOST_NOTES:
-        yield f"{len(folds) - MOST_NOTES} more patterns of keys have another shape in the target"
+    if len(folds) > MAX_NOTES:
+        yield f"{len(folds) - MAX_NOTES} more patterns of keys have another shape in the target"
 
 
-def _fit_notes(misfits: Sequence[Misfit], source: Catalog) -> list[str]:
+def _fit_notes(shape_mismatches: Sequence[ShapeMismatch], source: Catalog) -> list[str]:
     """What adapts the first of them."""
-    if not misfits:
+    if not shape_mismatches:
         return []
-    first = misfits[0]
+    first = shape_mismatches[0]
     return fit_note(first.target, first.source_shape, first.target_shape, has_shape_of_a_table(first.source, source))
 
 
 def _tie_notes(tied: Mapping[str, str]) -> Iterator[str]:
-    for other, key in list(tied.items())[:MOST_NOTES]:
+    for other, key in list(tied.items())[:MAX_NOTES]:
         yield f"`{other}` is tied to `{key}` in the target, and gets the same"
-    if len(tied) > MOST_NOTES:
-        yield f"{len(tied) - MOST_NOTES} more get the same as what they are tied to in the target"
+    if len(tied) > MAX_NOTES:
+        yield f"{len(tied) - MAX_NOTES} more get the same as what they are tied to in the target"
 
 
 def nothing_pairs(source: Catalog, target: Catalog) -> Problem:

@@ -22,14 +22,14 @@ def plan_by_position(
     problems = [_unordered(side) for side, catalog in (("source", source), ("target", target)) if not (catalog.is_ordered or force_order)]
     if problems:
         raise RuleError(problems)
-    ours, theirs = without_named(named, source, target)
-    pairs = list(zip(ours, theirs, strict=False))
-    count = equal_positions(ours, theirs)
+    from_source, from_target = without_named(named, source, target)
+    pairs = list(zip(from_source, from_target, strict=False))
+    count = equal_positions(from_source, from_target)
     if not count:
-        raise RuleError([_nothing(ours, theirs)], tally_of((), theirs, keys_of(ours), target))
+        raise RuleError([_nothing(from_source, from_target)], tally_of((), from_target, keys_of(from_source), target))
     origin = Origin("position")
     steps = tuple(Step((key,), (other,), (), origin) for key, other in pairs[:count])
-    notes = _notes(pairs, count, ours, theirs)
+    notes = _notes(pairs, count, from_source, from_target)
     return account(Pairing(steps, notes, notes), named, source, target, dtypes)
 
 

@@ -38,15 +38,15 @@ def compile_plan(
     rules: RuleSet,
     source: Catalog,
     target: Catalog | None = None,
-    settings: Mapping[str, int] | None = None,
+    params: Mapping[str, int] | None = None,
     config: Mapping[str, object] | None = None,
     dtypes: DTypePolicy = "strict",
 ) -> Plan:
     """The plan that the rules make for these catalogs. Raises RuleError with every problem.
 
-    `settings` and `config` give the numbers of parameters.
+    `params` and `config` give the numbers of parameters.
     """
-    whole, (bound, numbers) = rules, _bound(rules, source, target, settings or {}, config or {})
+    whole, (bound, numbers) = rules, _bound(rules, source, target, params or {}, config or {})
     claims = assign_rules(bound, source)
     steps, problems = build_steps(bound, claims, source, target)
     problems += check_words(bound, keys_of(source), keys_of(target) if target is not None else ())
@@ -72,12 +72,12 @@ def compile_plan(
     return plan
 
 
-def may_fit(rules: RuleSet, source: Catalog, target: Catalog, settings: Mapping[str, int], config: Mapping[str, object]) -> bool:
+def may_fit(rules: RuleSet, source: Catalog, target: Catalog, params: Mapping[str, int], config: Mapping[str, object]) -> bool:
     """Whether the rules name every key of both sides; where not, no plan can be made, and this says so without saying why.
 
     Raises RuleError.
     """
-    bound, _ = _bound(rules, source, target, settings, config)
+    bound, _ = _bound(rules, source, target, params, config)
     for keys in (Catalog(islice(source.values(), FEW_KEYS)), source):
         claims = assign_rules(bound, keys)
         if claims.unnamed and bound.rest_source != "drop":
@@ -88,11 +88,11 @@ def may_fit(rules: RuleSet, source: Catalog, target: Catalog, settings: Mapping[
 
 
 def _bound(
-    rules: RuleSet, source: Catalog, target: Catalog | None, settings: Mapping[str, int], config: Mapping[str, object]
+    rules: RuleSet, source: Catalog, target: Catalog | None, params: Mapping[str, int], config: Mapping[str, object]
 ) -> tuple[RuleSet, Mapping[str, int]]:
     """The rules with the blocks that a source chooses and the numbers of parameters; and these. Raises RuleError."""
     rules = with_blocks(rules, source)
-    numbers, problems = resolve_params(rules, settings, config, source, target)
+    numbers, problems = resolve_params(rules, params, config, source, target)
     if problems:
         raise RuleError(problems)
     return bind_params(rules, numbers), numbers

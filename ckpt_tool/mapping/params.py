@@ -47,7 +47,7 @@ def read_config(checkpoint: str) -> dict[str, object]:
 
 
 def resolve_params(
-    rules: RuleSet, settings: Mapping[str, int], config: Mapping[str, object], source: Catalog, target: Catalog | None = None
+    rules: RuleSet, params: Mapping[str, int], config: Mapping[str, object], source: Catalog, target: Catalog | None = None
 ) -> tuple[dict[str, int], list[Problem]]:
     """The number of each declared parameter, and a problem for each that has none."""
     numbers: dict[str, int] = {}
@@ -56,7 +56,7 @@ def resolve_params(
     for param in rules.params:
         catalog = dict(target or {}) if param.of_target else names
         try:
-            number = _number(param, settings, config, catalog, numbers)
+            number = _number(param, params, config, catalog, numbers)
             problems += _disagreement(param, number, numbers)
             if number is not None and abs(number) >= MOST:
                 raise FormulaError("what it is given has more than 18 digits")
@@ -67,7 +67,7 @@ def resolve_params(
             problems.append(_unresolved(param, catalog))
         else:
             numbers[param.name] = number
-    for name in settings:
+    for name in params:
         if name not in {param.name for param in rules.params}:
             near = nearest(name, [param.name for param in rules.params])
             notes = (f"did you mean `{near}`?",) if near else ()
@@ -77,14 +77,14 @@ def resolve_params(
 
 def _number(
     param: Param,
-    settings: Mapping[str, int],
+    params: Mapping[str, int],
     config: Mapping[str, object],
     catalog: Mapping[str, TensorInfo],
     known: Mapping[str, int],
 ) -> int | None:
     """The number, from the first place that has it. Raises FormulaError for a formula without a whole value."""
-    if param.name in settings:
-        return settings[param.name]
+    if param.name in params:
+        return params[param.name]
     for key in param.config_keys:
         found = _config_value(config, key)
         if found is not None:

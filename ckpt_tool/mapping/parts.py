@@ -6,7 +6,7 @@ from contextlib import suppress
 from ckpt_tool.keys import Binding
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.rules import Side
-from ckpt_tool.ops import Each, Form, Op, OpError, Split, infer_chain, invert_chain
+from ckpt_tool.ops import Each, Op, OpError, Split, TensorForm, infer_chain, invert_chain
 from ckpt_tool.tensors import Catalog, Shape
 
 
@@ -23,7 +23,7 @@ def with_parts(ops: Sequence[Op], sizes: Sequence[int], counts: Sequence[int | N
     return tuple(filled)
 
 
-def with_target_sizes(ops: tuple[Op, ...], forms: Sequence[Form], outputs: Sequence[str], target: Catalog | None) -> tuple[Op, ...]:
+def with_target_sizes(ops: tuple[Op, ...], forms: Sequence[TensorForm], outputs: Sequence[str], target: Catalog | None) -> tuple[Op, ...]:
     """A `split` that gives the outputs takes sizes that it hasn't from the target's shapes; equal parts where these don't tell."""
     last = next((i for i in reversed(range(len(ops))) if ops[i].produces or ops[i].collects), None)
     if last is None or target is None or not isinstance(split := ops[last], Split) or split.sizes is not None:
@@ -40,7 +40,7 @@ def with_target_sizes(ops: tuple[Op, ...], forms: Sequence[Form], outputs: Seque
 
 def _shapes_before(ops: Sequence[Op], outputs: Sequence[str], target: Catalog) -> list[Shape]:
     """The shapes that the target's tensors have before the last ops of a chain, or as they are where that can't be told."""
-    forms = [Form(target[key].dtype, target[key].shape) for key in outputs if key in target]
+    forms = [TensorForm(target[key].dtype, target[key].shape) for key in outputs if key in target]
     back = invert_chain(ops)
     with suppress(OpError):
         forms = list(infer_chain(back.ops, forms)) if back.ops and len(forms) == len(outputs) else forms

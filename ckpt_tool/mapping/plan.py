@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from ckpt_tool.ops import Form, infer_chain
+from ckpt_tool.ops import TensorForm, infer_chain
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 if TYPE_CHECKING:
@@ -92,6 +92,6 @@ class Plan:
         return {"mapped": len(self.producers), "kept": len(self.kept), "dropped": len(self.dropped)}
 
 
-def step_forms(step: Step, source: Catalog) -> tuple[Form, ...]:
+def step_forms(step: Step, source: Catalog) -> tuple[TensorForm, ...]:
     """The dtype and shape of each output of a step. Raises OpError where the ops don't fit."""
-    return infer_chain(step.ops, [Form(source[key].dtype, source[key].shape) for key in step.inputs])
+    return infer_chain(step.ops, [TensorForm(source[key].dtype, source[key].shape) for key in step.inputs])

@@ -13,12 +13,12 @@ from ckpt_tool.mapping.assign import Claim, Claims
 from ckpt_tool.mapping.parts import with_parts, with_target_sizes, with_words, words_of
 from ckpt_tool.mapping.plan import Origin, Step
 from ckpt_tool.mapping.rules import Rule, RuleSet, Side
-from ckpt_tool.ops import Form, Init, OpError, infer_chain
+from ckpt_tool.ops import Init, OpError, TensorForm, infer_chain
 from ckpt_tool.tensors import Catalog, counted
 
-MOST_OUTPUTS = 100_000
+MAX_OUTPUTS = 100_000
 """Keys that one group of tensors may become."""
-MOST_PER_RULE = 3
+MAX_PER_RULE = 3
 """Problems of one kind that are listed for one rule; the others are counted."""
 
 
@@ -56,7 +56,7 @@ def _add_initialized(building: _Building, rule: Rule) -> None:
         building.problems.append(Problem("dead-rule", message, side.where))
     for key in keys:
         info = building.target.get(key) if building.target is not None else None
-        ops = tuple(op.with_form(Form(info.dtype, info.shape)) if isinstance(op, Init) and info else op for op in rule.ops)
+        ops = tuple(op.with_form(TensorForm(info.dtype, info.shape)) if isinstance(op, Init) and info else op for op in rule.ops)
         try:
             infer_chain(ops, [])
         except OpError as error:
@@ -81,10 +81,10 @@ def _initialized_keys(rule: Rule, target: Catalog | None) -> list[str]:
 
 
 def _shorten(problems: list[Problem], start: int) -> None:
-    hidden = len(problems) - start - MOST_PER_RULE
+    hidden = len(problems) - start - MAX_PER_RULE
     if hidden > 0:
-        last = problems[start + MOST_PER_RULE - 1]
-        del problems[start + MOST_PER_RULE :]
+        last = problems[start + MAX_PER_RULE - 1]
+        del problems[start + MAX_PER_RULE :]
         problems[-1] = Problem(last.code, last.message, last.where, (*last.notes, f"{hidden} more of this rule"))
 
 
@@ -97,7 +97,7 @@ def _add_renames(building: _Building, rule: Rule, claims: Sequence[Claim]) -> No
             if ops:
                 info, words = building.source[claim.key], words_of(rule.sources[0], claim.binding)
                 ops = with_words(ops, [words], [words | words_of(rule.targets[0], claim.binding)])
-                _check_count(len(infer_chain(ops, [Form(info.dtype, info.shape)])), 1)
+                _check_count(len(infer_chain(ops, [TensorForm(info.dtype, info.shape)])), 1)
         except OpError as error:
             building.problems.append(_op_problem(rule, error, [claim.key]))
         except ValueError as error:
@@ -185,7 +185,7 @@ def _add_group(building: _Building, rule: Rule, members: tuple[Claim, ...], size
     counts = [len(domain) if domain is not None else None for domain in domains[0].values()]
     if len(rule.targets) > 1:
         counts.insert(0, len(rule.targets))
-    forms = [Form(building.source[key].dtype, building.source[key].shape) for key in inputs]
+    forms = [TensorForm(building.source[key].dtype, building.source[key].shape) for key in inputs]
     try:
         ops = with_parts(rule.ops, sizes, counts)
         ops = with_words(
@@ -234,7 +234,7 @@ def _bindings(rule: Rule, domains: Sequence[Mapping[str, range | None]], binding
     """Each target's pattern with what its holes stand for, in order."""
     for side, each in zip(rule.targets, domains, strict=True):
         known = [domain or range(0) for domain in each.values()]
-        if prod(map(len, known)) > MOST_OUTPUTS:
-            raise OpError(f"`{side.pattern}` stands for more than {MOST_OUTPUTS:,} keys")
+        if prod(map(len, known)) > MAX_OUTPUTS:
+            raise OpError(f"`{side.pattern}` stands for more than {MAX_OUTPUTS:,} keys")
         for values in _places(known):
             yield side, {**binding, **dict(zip(each, values, strict=True))}

@@ -4,9 +4,26 @@ from ckpt_tool.ops.arithmetic import Init
 from ckpt_tool.ops.casts import Cast, losses
 from ckpt_tool.ops.chain import OPS, Each, infer_chain, invert_chain, ops_argument, parse_ops, run_chain, run_step, weakest
 from ckpt_tool.ops.combining import Copy, Split
-from ckpt_tool.ops.op import Form, Inverse, Labels, Op, OpError
+from ckpt_tool.ops.op import Inverse, Labels, Op, OpError, TensorForm
 
 __all__ = [
-    "OPS", "Cast", "Copy", "Each", "Form", "Init", "Inverse", "Labels", "Op", "OpError", "Split", "infer_chain", "invert_chain", "losses",
-    "ops_argument", "parse_ops", "run_chain", "run_step", "weakest",
+    "OPS",
+    "Cast",
+    "Copy",
+    "Each",
+    "Init",
+    "Inverse",
+    "Labels",
+    "Op",
+    "OpError",
+    "Split",
+    "TensorForm",
+    "infer_chain",
+    "invert_chain",
+    "losses",
+    "ops_argument",
+    "parse_ops",
+    "run_chain",
+    "run_step",
+    "weakest",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ckpt_tool.ops.casts import FLOATS, NO_NANS, dtype_named
-from ckpt_tool.ops.op import Form, Inverse, Op, OpError, axis_of, fields, number, runs
+from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm, axis_of, fields, number, runs
 from ckpt_tool.tensors import DType, Shape, shape_text
 from ckpt_tool.torch_bridge import DTYPES, torch_dtype
 
@@ -65,7 +65,7 @@ class Affine(Op):
     def argument(self) -> object:
         return {"scale": self.scale, "shift": self.shift, **({"compute": self.compute.value} if self.compute else {})}
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(inputs)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -103,7 +103,7 @@ class Unary(Op):
     def argument(self) -> object:
         return {"function": self.function, "compute": self.compute.value} if self.compute else self.function
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(inputs)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -120,7 +120,7 @@ class Unary(Op):
             return Inverse((self,), "exact with a check", f"of floating-point numbers {NO_NANS}; integers may not")
         return Inverse((replace(self, function=back),), "numeric")
 
-    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+    def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         if self.function != "neg":
             return self.invert()
         formats = {form.dtype: FLOATS.get(form.dtype) for form in inputs}
@@ -160,9 +160,9 @@ class Sum(Op):
     def with_parts(self, parts: int) -> Self:
         return replace(self, parts=parts) if self.dim is None else self
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         if self.dim is not None:
-            return tuple(Form(form.dtype, self._reduced(form.shape)) for form in inputs)
+            return tuple(TensorForm(form.dtype, self._reduced(form.shape)) for form in inputs)
         size = runs(len(inputs), self.parts, self.name)
         groups = [inputs[i : i + size] for i in range(0, len(inputs), size)]
         for group in groups:
@@ -222,7 +222,7 @@ class WeightNorm(Op):
     def taken(self, count: int) -> int:
         return 2
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         runs(len(inputs), 2, self.name)
         for g, v in zip(inputs[::2], inputs[1::2], strict=True):
             axis = axis_of(self.dim, len(v.shape), self.name)
@@ -247,7 +247,7 @@ class Init(Op):
     name: ClassVar[str] = "init"
     kind: str = "zeros"
     fill: float = 0.0
-    form: Form | None = None
+    form: TensorForm | None = None
 
     @classmethod
     def parse(cls, argument: object) -> Self:
@@ -264,10 +264,10 @@ class Init(Op):
             given |= {"shape": list(self.form.shape), "dtype": self.form.dtype.value}
         return self.kind if given == {"kind": self.kind} else given
 
-    def with_form(self, form: Form) -> Self:
+    def with_form(self, form: TensorForm) -> Self:
         return self if self.form else replace(self, form=form)
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         if self.form is None:
             raise OpError("`init` does not know its shape: give `shape` and `dtype`, or a target")
         if self.kind == "arange" and len([size for size in self.form.shape if size != 1]) > 1:
@@ -289,10 +289,10 @@ class Init(Op):
         return Inverse((), "lossy", "a tensor without a source has nowhere to go")
 
 
-def _form(given: dict[str, object]) -> Form | None:
+def _form(given: dict[str, object]) -> TensorForm | None:
     shape = given.get("shape")
     if shape is None:
         return None
     if not isinstance(shape, list | tuple):
         raise OpError("`init`: `shape` is a list of sizes")
-    return Form(dtype_named(given.get("dtype", "F32"), "init"), tuple(number(size, "init", "shape") for size in shape))
+    return TensorForm(dtype_named(given.get("dtype", "F32"), "init"), tuple(number(size, "init", "shape") for size in shape))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import frexp
 from typing import TYPE_CHECKING, ClassVar
 
-from ckpt_tool.ops.op import Form, Inverse, Op, OpError
+from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import DTYPES, TORCH_NAMES, torch_dtype
 
@@ -105,19 +105,19 @@ KEEP_NANS_AS_PARTS = (DType.F32, DType.F64)
 OTHER_NANS = "keeps every number, but may give a NaN other bits"
 
 
-def _of_floats(ours: FloatFormat, theirs: FloatFormat) -> list[str]:
+def _of_floats(source: FloatFormat, target: FloatFormat) -> list[str]:
     """What becomes of numbers and infinity. Bits that are lost tell of small numbers too."""
-    is_rounded = theirs.bits < ours.bits
-    parts = [f"keeps {theirs.bits} of {ours.bits} significand bits"] if is_rounded else []
-    if frexp(ours.largest)[1] > frexp(theirs.largest)[1] or (ours.largest > theirs.largest and not is_rounded):
-        parts.append(f"overflows above {theirs.largest:g}")
-    elif ours.has_infinity and not theirs.has_infinity:
+    is_rounded = target.bits < source.bits
+    parts = [f"keeps {target.bits} of {source.bits} significand bits"] if is_rounded else []
+    if frexp(source.largest)[1] > frexp(target.largest)[1] or (source.largest > target.largest and not is_rounded):
+        parts.append(f"overflows above {target.largest:g}")
+    elif source.has_infinity and not target.has_infinity:
         parts.append("has no infinity")
-    if ours.step < theirs.step and not is_rounded:
-        parts.append(f"loses precision below 2^{theirs.smallest}")
-    if ours.has_zero and not theirs.has_zero:
+    if source.step < target.step and not is_rounded:
+        parts.append(f"loses precision below 2^{target.smallest}")
+    if source.has_zero and not target.has_zero:
         parts.append("has neither 0 nor negative numbers")
-    elif ours.has_negative_zero and not theirs.has_negative_zero:
+    elif source.has_negative_zero and not target.has_negative_zero:
         parts.append("has no negative zero")
     return parts
 
@@ -128,13 +128,13 @@ def _of_nans(given: DType, wanted: DType) -> list[str]:
     return [] if is_kept else [OTHER_NANS]
 
 
-def _of_integers(given: DType, theirs: FloatFormat) -> list[str]:
+def _of_integers(given: DType, target: FloatFormat) -> list[str]:
     digits = given.bits - (given.value[0] == "I") if given is not DType.BOOL else 1
-    if not theirs.has_zero:
+    if not target.has_zero:
         return ["has neither 0 nor negative numbers"]
-    if digits <= theirs.bits and 2.0**digits <= theirs.largest:
+    if digits <= target.bits and 2.0**digits <= target.largest:
         return []
-    return [f"is exact up to 2^{theirs.bits} only"]
+    return [f"is exact up to 2^{target.bits} only"]
 
 
 def _holds_integers(given: DType, wanted: DType) -> bool:
@@ -156,11 +156,11 @@ class Cast(Op):
     def argument(self) -> object:
         return self.dtype.value
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         for form in inputs:
             if form.dtype is not self.dtype and (odd := next((d for d in (form.dtype, self.dtype) if not can_cast(d)), None)):
                 raise OpError(f"`cast` of {form.dtype.value} to {self.dtype.value}: torch calculates nothing with {odd.value}")
-        return tuple(Form(self.dtype, form.shape) for form in inputs)
+        return tuple(TensorForm(self.dtype, form.shape) for form in inputs)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [tensor.to(torch_dtype(self.dtype)) for tensor in inputs]
@@ -168,7 +168,7 @@ class Cast(Op):
     def invert(self) -> Inverse:
         return Inverse((), "numeric", "the inverse needs the source's dtype; an inverse of a concrete plan knows it")
 
-    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+    def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         given = {form.dtype for form in inputs}
         if len(given) > 1:
             return Inverse((), "lossy", "the tensors have different dtypes")

@@ -10,7 +10,7 @@ from ckpt_tool.ops.arithmetic import Affine, Init, Mean, Sum, Unary, WeightNorm
 from ckpt_tool.ops.casts import Cast
 from ckpt_tool.ops.combining import Concat, Copy, Same, Split, Stack, Unstack
 from ckpt_tool.ops.fit import FITS
-from ckpt_tool.ops.op import Form, Inverse, Labels, Op, OpError, Verdict
+from ckpt_tool.ops.op import Inverse, Labels, Op, OpError, TensorForm, Verdict
 from ckpt_tool.ops.permuting import Rearrange, Reshape, Transpose
 from ckpt_tool.ops.slicing import Index, Pad, Repeat, Slice
 
@@ -61,7 +61,7 @@ class Each(Op):
             raise OpError(f"`each`: `{found[0][0]}` and `{found[1][0]}` stand for one tensor")
         return found[0][1] if found else ()
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         if self.labels is None or len(self.labels) != len(inputs):
             raise OpError("`each` does not know which tensor a word stands for; it stands beside the choice's own op")
         if stray := [word for word, _ in self.chains if word in self.mixed]:
@@ -74,7 +74,7 @@ class Each(Op):
     def invert(self) -> Inverse:
         return self._inverted({word: invert_chain(ops) for word, ops in self.chains})
 
-    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+    def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         first = {word: i for word, _ in self.chains for i in reversed(range(len(inputs))) if self.labels and word in self.labels[i]}
         return self._inverted(
             {word: invert_chain(ops, [inputs[first[word]]]) if word in first else invert_chain(ops) for word, ops in self.chains}
@@ -140,7 +140,7 @@ def _plain(op: Op) -> object:
     return {op.name: argument}
 
 
-def infer_chain(ops: Sequence[Op], forms: Sequence[Form]) -> tuple[Form, ...]:
+def infer_chain(ops: Sequence[Op], forms: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
     """The forms that the ops make, one after the other. Raises OpError."""
     result = tuple(forms)
     for op in ops:
@@ -164,7 +164,7 @@ def run_step(ops: Sequence[Op], tensors: Sequence[torch.Tensor], target: Callabl
     return ops[-1].run([*run_chain(ops[:-1], tensors), target()])
 
 
-def invert_chain(ops: Sequence[Op], forms: Sequence[Form] | None = None) -> Inverse:
+def invert_chain(ops: Sequence[Op], forms: Sequence[TensorForm] | None = None) -> Inverse:
     """The ops that undo all of these, last first; with the forms that go in, more can be undone.
 
     The verdict is that of the weakest link. A link without an inverse leaves the whole without ops.

@@ -7,7 +7,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ckpt_tool.ops.bit_views import moved
-from ckpt_tool.ops.op import Form, Inverse, Op, OpError, axis_of, axis_word, bound, fields, names_in, number, resolved, runs, whole
+from ckpt_tool.ops.op import (
+    Inverse,
+    Op,
+    OpError,
+    TensorForm,
+    axis_of,
+    axis_word,
+    bound,
+    fields,
+    names_in,
+    number,
+    resolved,
+    runs,
+    whole_number,
+)
 from ckpt_tool.tensors import Shape, counted, shape_text
 
 if TYPE_CHECKING:
@@ -19,7 +33,7 @@ def _dim(argument: object, op: str) -> int:
     return number(fields(argument, op, ("dim",), "dim").get("dim", 0), op, "dim")
 
 
-def _groups(inputs: Sequence[Form], parts: int | None, op: str) -> list[Sequence[Form]]:
+def _groups(inputs: Sequence[TensorForm], parts: int | None, op: str) -> list[Sequence[TensorForm]]:
     size = runs(len(inputs), parts, op)
     groups = [inputs[i : i + size] for i in range(0, len(inputs), size)]
     for group in groups:
@@ -68,10 +82,10 @@ class Concat(Along):
     def argument(self) -> object:
         return {"dim": self.dim, "equal": True} if self.equal else self.dim
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(self._joined(group) for group in _groups(inputs, self.parts, self.name))
 
-    def _joined(self, group: Sequence[Form]) -> Form:
+    def _joined(self, group: Sequence[TensorForm]) -> TensorForm:
         shape = group[0].shape
         axis = axis_of(self.dim, len(shape), self.name)
         for form in group:
@@ -79,7 +93,7 @@ class Concat(Along):
                 raise OpError(f"`concat` along dimension {axis} of {shape_text(shape)} and {shape_text(form.shape)}")
             if self.equal and form.shape != shape:
                 raise OpError(f"`concat` of equal parts, and they are {shape_text(shape)} and {shape_text(form.shape)}")
-        return Form(group[0].dtype, (*shape[:axis], sum(form.shape[axis] for form in group), *shape[axis + 1 :]))
+        return TensorForm(group[0].dtype, (*shape[:axis], sum(form.shape[axis] for form in group), *shape[axis + 1 :]))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         import torch
@@ -92,7 +106,7 @@ class Concat(Along):
             return Inverse((Split(self.dim, None, self.parts),), "exact")
         return Inverse((Split(self.dim, None, self.parts, is_as_target=True),), "exact with a check", OF_THE_TARGET)
 
-    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+    def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         size = runs(len(inputs), self.parts, self.name)
         sizes = [tuple(form.shape[self.dim] for form in inputs[i : i + size]) for i in range(0, len(inputs), size)]
         if len(set(sizes)) > 1:
@@ -125,7 +139,7 @@ class Split(Op):
             return cls(dim, is_as_target=True)
         if sizes is not None and (not isinstance(sizes, list | tuple) or not sizes):
             raise OpError("`split`: `sizes` is a list of whole numbers, or `target`")
-        listed = tuple(whole(size, cls.name, "sizes") for size in sizes) if isinstance(sizes, list | tuple) else None
+        listed = tuple(whole_number(size, cls.name, "sizes") for size in sizes) if isinstance(sizes, list | tuple) else None
         return cls(dim, listed, len(listed) if listed else None)
 
     def argument(self) -> object:
@@ -151,12 +165,12 @@ class Split(Op):
     def with_sizes(self, sizes: Sequence[int]) -> Self:
         return replace(self, sizes=tuple(sizes), parts=len(sizes))
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(part for form in inputs for part in self._split(form))
 
-    def _split(self, form: Form) -> list[Form]:
+    def _split(self, form: TensorForm) -> list[TensorForm]:
         axis = axis_of(self.dim, len(form.shape), self.name)
-        return [Form(form.dtype, (*form.shape[:axis], size, *form.shape[axis + 1 :])) for size in self._sizes(form.shape, axis)]
+        return [TensorForm(form.dtype, (*form.shape[:axis], size, *form.shape[axis + 1 :])) for size in self._sizes(form.shape, axis)]
 
     def _sizes(self, shape: Shape, axis: int) -> list[int]:
         length = shape[axis]
@@ -190,15 +204,15 @@ class Stack(Along):
     name: ClassVar[str] = "stack"
     collects = True
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(self._stacked(group) for group in _groups(inputs, self.parts, self.name))
 
-    def _stacked(self, group: Sequence[Form]) -> Form:
+    def _stacked(self, group: Sequence[TensorForm]) -> TensorForm:
         shape = group[0].shape
         if odd := next((form for form in group if form.shape != shape), None):
             raise OpError(f"`stack` of {shape_text(shape)} and {shape_text(odd.shape)}: the shapes differ")
         axis = axis_of(self.dim, len(shape) + 1, self.name)
-        return Form(group[0].dtype, (*shape[:axis], len(group), *shape[axis:]))
+        return TensorForm(group[0].dtype, (*shape[:axis], len(group), *shape[axis:]))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         import torch
@@ -217,15 +231,15 @@ class Unstack(Along):
     name: ClassVar[str] = "unstack"
     produces = True
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(part for form in inputs for part in self._slices(form))
 
-    def _slices(self, form: Form) -> list[Form]:
+    def _slices(self, form: TensorForm) -> list[TensorForm]:
         axis = axis_of(self.dim, len(form.shape), self.name)
         length = form.shape[axis]
         if self.parts is not None and self.parts != length:
             raise OpError(f"`unstack` of {length} {axis_word(axis)} for {counted(self.parts, 'key')} ({shape_text(form.shape)})")
-        return [Form(form.dtype, _without(form.shape, axis))] * length
+        return [TensorForm(form.dtype, _without(form.shape, axis))] * length
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [part for tensor in inputs for part in tensor.unbind(self.dim)]
@@ -257,7 +271,7 @@ class Copy(Alike):
     name: ClassVar[str] = "copy"
     produces = True
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(form for form in inputs for _ in range(self.parts or 1))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -275,7 +289,7 @@ class Same(Alike):
     checks_values: ClassVar[bool] = True
     collects = True
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         groups = _groups(inputs, self.parts, self.name)
         for group in groups:
             if odd := next((form for form in group if form.shape != group[0].shape), None):

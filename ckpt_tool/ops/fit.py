@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from math import isqrt
 from typing import TYPE_CHECKING, ClassVar
 
-from ckpt_tool.ops.op import Form, Inverse, Op, OpError, fields, number
+from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm, fields, number
 from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
-MOST_PREFIX_TOKENS = 16
+MAX_PREFIX_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Fit(Op):
     One that `needs_target` gets the target's own tensor beside the source's.
     """
 
-    form: Form | None = None
+    form: TensorForm | None = None
 
     @classmethod
     def parse(cls, argument: object) -> Self:
@@ -40,18 +40,18 @@ class Fit(Op):
     def needs_target(self) -> bool:
         return False
 
-    def with_form(self, form: Form) -> Self:
+    def with_form(self, form: TensorForm) -> Self:
         return replace(self, form=form)
 
     def settled(self, source: Shape) -> Self:
         """The fit with all numbers that the shape of the source's tensor tells. Raises OpError."""
         return self
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         if self.form is None or len(inputs) != 1:
             raise OpError(f"`{self.name}` is for one tensor and a target")
         self.check(inputs[0].shape, self.form.shape)
-        return (Form(inputs[0].dtype, self.form.shape),)
+        return (TensorForm(inputs[0].dtype, self.form.shape),)
 
     def check(self, source: Shape, target: Shape) -> None:
         """Raises OpError where the source can't become the target's shape."""
@@ -125,10 +125,10 @@ class ResizeGrid(Fit):
 
     def choices(self, source: Shape, target: Shape) -> list[tuple[int, int]]:
         """All numbers of tokens before the source's and before the target's grid that leave grids, as far as they are not given."""
-        every = range(MOST_PREFIX_TOKENS + 1)
-        ours = [p for p in (every if self.prefix is None else (self.prefix,)) if _is_grid(source[-2] - p, self.grid)]
-        theirs = [p for p in (every if self.new_prefix is None else (self.new_prefix,)) if _is_grid(target[-2] - p, self.new_grid)]
-        return [(prefix, new) for prefix in ours for new in theirs]
+        every = range(MAX_PREFIX_TOKENS + 1)
+        from_source = [p for p in (every if self.prefix is None else (self.prefix,)) if _is_grid(source[-2] - p, self.grid)]
+        from_target = [p for p in (every if self.new_prefix is None else (self.new_prefix,)) if _is_grid(target[-2] - p, self.new_grid)]
+        return [(prefix, new) for prefix in from_source for new in from_target]
 
     def _why_not(self, source: Shape, target: Shape, fitting: Sequence[tuple[int, int]]) -> str:
         if fitting:

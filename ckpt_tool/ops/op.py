@@ -27,7 +27,7 @@ class OpError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class TensorForm:
     """Dtype and shape of a tensor inside a chain of ops, without data."""
 
     dtype: DType
@@ -98,7 +98,7 @@ class Op(ABC):
         return self
 
     @abstractmethod
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         """The forms that result. Raises OpError for tensors that don't fit."""
 
     @abstractmethod
@@ -109,12 +109,12 @@ class Op(ABC):
         """What undoes the op, as far as can be told without the tensors' forms."""
         return Inverse((), "lossy", f"`{self.name}` can't be undone")
 
-    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+    def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         """What undoes the op for tensors of these forms."""
         return self.invert()
 
 
-def whole(value: object, op: str, field: str) -> int | str:
+def whole_number(value: object, op: str, field: str) -> int | str:
     """A number, or the name of a parameter."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value

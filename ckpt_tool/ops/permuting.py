@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ckpt_tool.ops.bit_views import moved
-from ckpt_tool.ops.op import Form, Inverse, Op, OpError, axis_of, axis_word, bound, names_in, number, resolved, whole
+from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm, axis_of, axis_word, bound, names_in, number, resolved, whole_number
 from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ class Transpose(Op):
     def argument(self) -> object:
         return None if self.dims == (-2, -1) else list(self.dims)
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(self._transposed(form) for form in inputs)
 
-    def _transposed(self, form: Form) -> Form:
+    def _transposed(self, form: TensorForm) -> TensorForm:
         shape = list(form.shape)
         first, second = (axis_of(dim, len(shape), self.name) for dim in self.dims)
         shape[first], shape[second] = shape[second], shape[first]
-        return Form(form.dtype, tuple(shape))
+        return TensorForm(form.dtype, tuple(shape))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [tensor.transpose(*self.dims) for tensor in inputs]
@@ -80,7 +80,7 @@ class Rearrange(Op):
             raise OpError(f"an axis of `{pattern}` is a number; name it, and give its length beside the pattern")
         if odd := sorted(left.identifiers ^ right.identifiers):
             raise OpError(f"`{_shown(odd[0])}` stands on one side of `{pattern}` only")
-        lengths = tuple(Length(axis, whole(value, cls.name, axis), str(value)) for axis, value in given.items())
+        lengths = tuple(Length(axis, whole_number(value, cls.name, axis), str(value)) for axis, value in given.items())
         for length in lengths:
             if length.axis not in left.identifiers:
                 raise OpError(f"`{length.axis}` is no axis of `{pattern}`")
@@ -96,8 +96,8 @@ class Rearrange(Op):
     def bind(self, values: Mapping[str, int]) -> Self:
         return replace(self, lengths=tuple(replace(length, value=bound(length.value, values)) for length in self.lengths))
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
-        return tuple(Form(form.dtype, self._shape(form.shape)) for form in inputs)
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        return tuple(TensorForm(form.dtype, self._shape(form.shape)) for form in inputs)
 
     def _shape(self, shape: Shape) -> Shape:
         left, right = _sides(self.pattern)
@@ -124,7 +124,7 @@ class Rearrange(Op):
             return Inverse((), "exact", "the inverse needs the length of more axes; an inverse of a concrete plan knows them")
         return Inverse((replace(self, pattern=f"{right} -> {left}"),), "exact")
 
-    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+    def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         left, right = (side.strip() for side in self.pattern.split("->"))
         known = self._known(inputs[0].shape)
         lengths = tuple(Length(axis, size, axis) for axis, size in known.items() if not axis.startswith("_"))
@@ -200,7 +200,7 @@ class Reshape(Op):
     def parse(cls, argument: object) -> Self:
         if not isinstance(argument, list | tuple):
             raise OpError("`reshape` is a list of sizes")
-        sizes = tuple(whole(size, cls.name, "a size") for size in argument)
+        sizes = tuple(whole_number(size, cls.name, "a size") for size in argument)
         if sum(size == -1 for size in sizes) > 1 or any(isinstance(size, int) and size < -1 for size in sizes):
             raise OpError("`reshape` has at most one -1, and no other size below 0")
         return cls(sizes)
@@ -214,8 +214,8 @@ class Reshape(Op):
     def bind(self, values: Mapping[str, int]) -> Self:
         return replace(self, shape=tuple(bound(size, values) for size in self.shape))
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
-        return tuple(Form(form.dtype, self._shape(form.shape)) for form in inputs)
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        return tuple(TensorForm(form.dtype, self._shape(form.shape)) for form in inputs)
 
     def _shape(self, shape: Shape) -> Shape:
         sizes = [resolved(size, self.name) for size in self.shape]
@@ -234,7 +234,7 @@ class Reshape(Op):
     def invert(self) -> Inverse:
         return Inverse((), "exact", "the inverse needs the source's shape; an inverse of a concrete plan knows it")
 
-    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+    def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         if len({form.shape for form in inputs}) > 1:
             return Inverse((), "lossy", "the tensors have different shapes")
         return Inverse((Reshape(inputs[0].shape),), "exact")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ckpt_tool.ops.bit_views import moved
-from ckpt_tool.ops.op import Form, Inverse, Op, OpError, axis_of, axis_word, bound, fields, names_in, number, resolved, whole
+from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm, axis_of, axis_word, bound, fields, names_in, number, resolved, whole_number
 from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-def _with_size(form: Form, axis: int, size: int) -> Form:
-    return Form(form.dtype, (*form.shape[:axis], size, *form.shape[axis + 1 :]))
+def _with_size(form: TensorForm, axis: int, size: int) -> TensorForm:
+    return TensorForm(form.dtype, (*form.shape[:axis], size, *form.shape[axis + 1 :]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Slice(Op):
             raise OpError("`slice`: `step` is at least 1; `index: {dim: 0, order: reverse}` turns round")
         stop = given.get("stop")
         return cls(
-            number(given.get("dim", 0), cls.name, "dim"), whole(given.get("start", 0), cls.name, "start"),
-            None if stop is None else whole(stop, cls.name, "stop"), step,
+            number(given.get("dim", 0), cls.name, "dim"), whole_number(given.get("start", 0), cls.name, "start"),
+            None if stop is None else whole_number(stop, cls.name, "stop"), step,
         )  # fmt: skip
 
     def argument(self) -> object:
@@ -58,7 +58,7 @@ class Slice(Op):
             raise OpError(f"`slice` {start} to {stop} of {length} {axis_word(axis)} ({shape_text(shape)})")
         return range(*slice(start, stop, self.step).indices(length))
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
         return tuple(_with_size(form, axis, len(self._range(form.shape, axis))) for form, axis in zip(inputs, axes, strict=True))
 
@@ -90,7 +90,7 @@ class Pad(Op):
         value = given.get("value", 0)
         if not isinstance(value, int | float):
             raise OpError(f"`pad`: `value` is a number, not {value!r}")
-        sizes = [whole(given.get(side, 0), cls.name, side) for side in ("before", "after")]
+        sizes = [whole_number(given.get(side, 0), cls.name, side) for side in ("before", "after")]
         if any(isinstance(size, int) and size < 0 for size in sizes):
             raise OpError("`pad` adds; `slice` takes away")
         return cls(number(given.get("dim", 0), cls.name, "dim"), sizes[0], sizes[1], value)
@@ -105,7 +105,7 @@ class Pad(Op):
     def bind(self, values: Mapping[str, int]) -> Self:
         return replace(self, before=bound(self.before, values), after=bound(self.after, values))
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         before, after = resolved(self.before, self.name), resolved(self.after, self.name)
         if before < 0 or after < 0:
             raise OpError(f"`pad` by {min(before, after)}; `before` and `after` are at least 0")
@@ -171,7 +171,7 @@ class Index(Op):
             raise OpError(f"`index` has place {max(self.order)}, and there are {length}")
         return list(self.order)
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
         return tuple(_with_size(form, axis, len(self._places(form.shape[axis]))) for form, axis in zip(inputs, axes, strict=True))
 
@@ -191,7 +191,7 @@ class Index(Op):
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
         return Inverse((Index(self.dim, tuple(back)),), "exact with a check", "there must be no place beyond the list")
 
-    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+    def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         inverse = self.invert()
         if not isinstance(self.order, tuple) or not inverse.ops:
             return inverse
@@ -211,7 +211,7 @@ class Repeat(Op):
     @classmethod
     def parse(cls, argument: object) -> Self:
         given = fields(argument, cls.name, ("dim", "times"))
-        times = whole(given.get("times", 1), cls.name, "times")
+        times = whole_number(given.get("times", 1), cls.name, "times")
         if isinstance(times, int) and times < 1:
             raise OpError("`repeat`: `times` is at least 1")
         return cls(number(given.get("dim", 0), cls.name, "dim"), times)
@@ -225,7 +225,7 @@ class Repeat(Op):
     def bind(self, values: Mapping[str, int]) -> Self:
         return replace(self, times=bound(self.times, values))
 
-    def infer(self, inputs: Sequence[Form]) -> tuple[Form, ...]:
+    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         times = resolved(self.times, self.name)
         if times < 1:
             raise OpError(f"`repeat` {times} times; `times` is at least 1")
@@ -237,7 +237,7 @@ class Repeat(Op):
 
         return moved(inputs, lambda tensors: [torch.cat([tensor] * resolved(self.times, self.name), self.dim) for tensor in tensors])
 
-    def invert_for(self, inputs: Sequence[Form]) -> Inverse:
+    def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         sizes = {form.shape[self.dim] for form in inputs}
         if len(sizes) > 1:
             return Inverse((), "lossy", "the tensors have different sizes")

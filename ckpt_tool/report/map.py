@@ -9,7 +9,7 @@ from ckpt_tool.keys import fold
 from ckpt_tool.report.parts.left_behind import left_behind_note
 from ckpt_tool.report.parts.style import plural, safe, size_text
 
-MOST_NAMES = 6
+MAX_NAMES = 6
 
 
 def written_text(
@@ -31,11 +31,11 @@ def _tied(ties: Mapping[str, str]) -> str:
     """Keys with the one that they share a tensor with, a pattern for those of one form."""
     folds = fold({key: _form(key) + _form(other) for key, other in ties.items()}, list({*ties, *ties.values()}))
     texts = []
-    for one in folds[:MOST_NAMES]:
+    for one in folds[:MAX_NAMES]:
         others = fold(dict.fromkeys(ties[key] for key in one.keys), list(ties))
         right = safe(others[0].pattern) if len(others) == 1 else f"{safe(ties[one.keys[0]])} and others"
         texts.append(f"{safe(one.pattern)} = {right}" + (f" ({len(one.keys)})" if len(one.keys) > 1 else ""))
-    more = sum(len(one.keys) for one in folds[MOST_NAMES:])
+    more = sum(len(one.keys) for one in folds[MAX_NAMES:])
     return ", ".join(texts) + (f" and {more} more" if more else "")
 
 

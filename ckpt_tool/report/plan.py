@@ -12,7 +12,7 @@ from ckpt_tool.report.parts.problems import problem_json
 from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
-MOST_FOLDS = 8
+MAX_FOLDS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,14 @@ def _rest(plan: Plan, style: Style) -> list[str]:
 
 def _patterns(keys: Sequence[str], catalog: Catalog | None, style: Style) -> str:
     folds = fold(dict.fromkeys(keys), catalog or ()) if style.is_folded else []
-    texts = [one.pattern for one in folds[:MOST_FOLDS]] if style.is_folded else list(keys)
-    hidden = len(folds) - MOST_FOLDS
+    texts = [one.pattern for one in folds[:MAX_FOLDS]] if style.is_folded else list(keys)
+    hidden = len(folds) - MAX_FOLDS
     return "  ".join(map(safe, texts)) + (f"  and {hidden} more patterns" if hidden > 0 else "")
 
 
 def _arrow(step: Step) -> str:
-    ours, theirs = (" + ".join(map(safe, keys)) for keys in (step.inputs, step.outputs))
-    return f"{ours} → {theirs}{_ops_text(step.ops)}"
+    source, target = (" + ".join(map(safe, keys)) for keys in (step.inputs, step.outputs))
+    return f"{source} → {target}{_ops_text(step.ops)}"
 
 
 def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:

@@ -62,10 +62,10 @@ def _label(entry: Entry) -> object:
     shared = 0
     while shared < min(len(a), len(b)) and a[-1 - shared] == b[-1 - shared]:
         shared += 1
-    ours, theirs = (".".join(names[: len(names) - shared]) for names in (a, b))
-    numbers = [[int(number) for number in _NUMBER.findall(text)] for text in (ours, theirs)]
-    steps = tuple(y - x for x, y in zip(*numbers, strict=True)) if len(numbers[0]) == len(numbers[1]) else (ours, theirs)
-    return _NUMBER.sub("#", ours), _NUMBER.sub("#", theirs), steps, entry.how, entry.values is None, _dtypes(entry)
+    source, target = (".".join(names[: len(names) - shared]) for names in (a, b))
+    numbers = [[int(number) for number in _NUMBER.findall(text)] for text in (source, target)]
+    steps = tuple(y - x for x, y in zip(*numbers, strict=True)) if len(numbers[0]) == len(numbers[1]) else (source, target)
+    return _NUMBER.sub("#", source), _NUMBER.sub("#", target), steps, entry.how, entry.values is None, _dtypes(entry)
 
 
 def _dtypes(entry: Entry) -> str:

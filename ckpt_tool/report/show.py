@@ -9,8 +9,8 @@ from ckpt_tool.report.parts.left_behind import left_behind_json
 from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
-MOST_EXTRAS = 20
-MOST_VALUES = 20
+MAX_EXTRAS = 20
+MAX_VALUES = 20
 ASKED = ("call", "import")
 _NOUNS = {"DTensor": "DTensor", "ShardedTensor": "ShardedTensor", "array": "array"}
 """What the kinds of tensors that can't be read are called, where not `KIND tensor`."""
@@ -41,7 +41,7 @@ def _header(checkpoint: Checkpoint, style: Style) -> str:
 def _tensors(catalog: Catalog, style: Style) -> list[str]:
     rows = []
     for pattern, infos in _folded(catalog, style):
-        tied = f"= {safe(infos[0].shares)}" if len(infos) == 1 and infos[0].shares else ""
+        tied = f"= {safe(infos[0].shared_storage_with)}" if len(infos) == 1 and infos[0].shared_storage_with else ""
         count = str(len(infos)) if len(infos) > 1 else ""
         rows.append(
             [f"  {safe(pattern)}", count, infos[0].dtype.value, shape_text(infos[0].shape), size_text(sum(i.nbytes for i in infos)), tied]
@@ -58,7 +58,7 @@ def _folded(catalog: Catalog, style: Style) -> list[tuple[str, list[TensorInfo]]
 
 def _folds(catalog: Catalog) -> Sequence[Fold]:
     """All keys folded, those that can't be read too: a pattern matches its own alone."""
-    readable: dict[str, Hashable] = {key: (info.dtype, info.shape, info.shares is None) for key, info in catalog.items()}
+    readable: dict[str, Hashable] = {key: (info.dtype, info.shape, info.shared_storage_with is None) for key, info in catalog.items()}
     return fold(readable | {key: (tensor.kind, tensor.shape, tensor.text) for key, tensor in catalog.unreadable.items()})
 
 
@@ -93,8 +93,8 @@ def left_behind_rows(left: Sequence[LeftBehind]) -> list[list[str]]:
     """What lies outside of the state dict, a row each; what has no tensors, in one."""
     rows = [[f"  {safe(one.path)}", one.kind, plural(one.tensors, "tensor"), size_text(one.nbytes)] for one in left if one.kind != "values"]
     names = [safe(one.path) for one in left if one.kind == "values"]
-    more = f" and {len(names) - MOST_VALUES} more" if len(names) > MOST_VALUES else ""
-    return [*rows, [f"  {', '.join(names[:MOST_VALUES])}{more}", "values", "", ""]] if names else rows
+    more = f" and {len(names) - MAX_VALUES} more" if len(names) > MAX_VALUES else ""
+    return [*rows, [f"  {', '.join(names[:MAX_VALUES])}{more}", "values", "", ""]] if names else rows
 
 
 def _left_behind(checkpoint: Checkpoint, style: Style) -> str:
@@ -116,7 +116,7 @@ def _extras(checkpoint: Checkpoint, style: Style) -> str:
     prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
     told = {f"{prefix}{key}" for key in checkpoint.catalog.unreadable}
     extras = [extra for extra in checkpoint.extras if extra.kind not in ASKED and not (extra.kind == "tensor" and extra.path in told)]
-    shown = extras if not style.is_folded else extras[:MOST_EXTRAS]
+    shown = extras if not style.is_folded else extras[:MAX_EXTRAS]
     rows = [[f"  {safe(extra.path)}", extra.kind, safe(extra.text)] for extra in shown]
     if len(extras) > len(shown):
         rows.append([f"  and {len(extras) - len(shown)} more (-v lists them)", "", ""])
@@ -171,5 +171,5 @@ def show_json(checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def _entry(info: TensorInfo, is_elsewhere: bool) -> dict[str, object]:
-    entry: dict[str, object] = {"key": info.key, "dtype": info.dtype.value, "shape": list(info.shape), "shares": info.shares}
+    entry: dict[str, object] = {"key": info.key, "dtype": info.dtype.value, "shape": list(info.shape), "shares": info.shared_storage_with}
     return entry | {"elsewhere": True} if is_elsewhere else entry

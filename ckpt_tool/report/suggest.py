@@ -4,7 +4,7 @@ from ckpt_tool.align import Aligned, Suggestion
 from ckpt_tool.ops import ops_argument
 from ckpt_tool.report.parts.style import plural, safe
 
-MOST_SHOWN = 12
+MAX_SHOWN = 12
 
 
 def suggestion_said(found: Suggestion) -> str:
@@ -12,16 +12,16 @@ def suggestion_said(found: Suggestion) -> str:
     ambiguous = found.alignment.ambiguous
     lines = [
         f"ambiguous: {len(each.sources)} and {plural(len(each.targets), 'key')}, {safe(each.reason)}\nhint: --hint '{safe(each.hint)}'"
-        for each in ambiguous[:MOST_SHOWN]
+        for each in ambiguous[:MAX_SHOWN]
     ]
-    if len(ambiguous) > MOST_SHOWN:
-        lines.append(f"{len(ambiguous) - MOST_SHOWN} more ambiguous groups")
-    lines += [safe(line) for line in found.misfits[:MOST_SHOWN]]
-    if len(found.misfits) > MOST_SHOWN:
-        lines.append(f"{len(found.misfits) - MOST_SHOWN} more kinds of tensors have another shape")
-    lines += [f"left to you: {safe(doubt)}" for doubt in found.doubts[:MOST_SHOWN]]
-    if len(found.doubts) > MOST_SHOWN:
-        lines.append(f"{len(found.doubts) - MOST_SHOWN} more reasons why not all that is left may be dropped or kept")
+    if len(ambiguous) > MAX_SHOWN:
+        lines.append(f"{len(ambiguous) - MAX_SHOWN} more ambiguous groups")
+    lines += [safe(line) for line in found.shape_mismatches[:MAX_SHOWN]]
+    if len(found.shape_mismatches) > MAX_SHOWN:
+        lines.append(f"{len(found.shape_mismatches) - MAX_SHOWN} more kinds of tensors have another shape")
+    lines += [f"left to you: {safe(doubt)}" for doubt in found.doubts[:MAX_SHOWN]]
+    if len(found.doubts) > MAX_SHOWN:
+        lines.append(f"{len(found.doubts) - MAX_SHOWN} more reasons why not all that is left may be dropped or kept")
     unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
     if unsure:
         lines.append(f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; --min-confidence says what a pair needs")
@@ -45,7 +45,7 @@ def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, obje
     return {
         "schema": 1, "source": names[0], "target": names[1], "min_confidence": found.min_confidence,
         "pairs": [_pair(each) for each in found.alignment.pairs], "ambiguous": ambiguous,
-        "misfits": [{"source": a, "target": b} for a, b in found.alignment.misfits],
+        "misfits": [{"source": a, "target": b} for a, b in found.alignment.shape_mismatches],
         "fresh": list(found.alignment.unpaired_target), "unused": list(found.alignment.unpaired_source),
         "drafted": drafted, "drop": list(found.drop), "keep": list(found.keep), "doubts": list(found.doubts), "rules": found.text,
     }  # fmt: skip

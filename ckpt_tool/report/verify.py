@@ -8,12 +8,12 @@ from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.report.parts.problems import problem_json
 from ckpt_tool.report.parts.style import plural, safe
 
-MOST_LINES = 10
+MAX_LINES = 10
 
 
 def verified_text(path: str, plan: Plan, mismatches: Sequence[Mismatch], verbose: bool = False) -> str:
     """One line a wrong key, the first ones unless `verbose`, then the conclusion."""
-    shown = mismatches if verbose else mismatches[:MOST_LINES]
+    shown = mismatches if verbose else mismatches[:MAX_LINES]
     lines = [f"{safe(mismatch.key)} {mismatch.fact}" for mismatch in shown]
     if len(mismatches) > len(shown):
         lines.append(f"and {len(mismatches) - len(shown)} more (-v lists them)")
@@ -24,8 +24,8 @@ def verified_text(path: str, plan: Plan, mismatches: Sequence[Mismatch], verbose
 
 def asked_text(path: str, asked: Sequence[str]) -> str:
     """That a file holds more than its tensors."""
-    more = f" and {len(asked) - MOST_LINES} more" if len(asked) > MOST_LINES else ""
-    names = ", ".join(safe(name) for name in asked[:MOST_LINES])
+    more = f" and {len(asked) - MAX_LINES} more" if len(asked) > MAX_LINES else ""
+    names = ", ".join(safe(name) for name in asked[:MAX_LINES])
     return f"note: unpickling {safe(path)} would call or import {names}{more}; the tensors alone were compared"
 
 

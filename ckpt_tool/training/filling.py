@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Tensors:
+class LiveTensors:
     """A module's tensors by the keys of its state dict."""
 
     def __init__(self, module: nn.Module) -> None:

@@ -17,7 +17,7 @@ from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.errors import InputError
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.torch_bridge import Memory, identity_of, is_wrapper, memory_of, same_bytes
-from ckpt_tool.training.filling import Tensors
+from ckpt_tool.training.filling import LiveTensors
 from ckpt_tool.training.snapshots import Snapshot, exchange, held
 from ckpt_tool.training.values import step_values
 
@@ -51,7 +51,7 @@ class Hooked:
         return id(tensor) in self.values or id(tensor) in self.in_place
 
 
-def run_hooks(module: nn.Module, plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, undo: ExitStack) -> Hooked:
+def run_hooks(module: nn.Module, plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors, undo: ExitStack) -> Hooked:
     """Runs the hooks before loading, and each module's own loading code, where the plan fills something.
 
     `undo` gets what puts everything back. All values of such a module are in memory at once, as torch has them, and its former ones
@@ -146,7 +146,7 @@ class _Part:
     keys: Mapping[str, str | None]
     loaded: Mapping[str, str]
 
-    def given(self, plan: Plan, source: Checkpoint | LiveState, tensors: Tensors) -> dict[str, torch.Tensor]:
+    def given(self, plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors) -> dict[str, torch.Tensor]:
         """The values that the plan has for the module, by its own names."""
         wanted = set(self.loaded.values())
         values: dict[str, torch.Tensor] = {}

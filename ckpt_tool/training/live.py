@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
-from ckpt_tool.torch_bridge import is_wrapper, local_part, memories, odd_info, odd_kind, odd_text, tensor_infos, to_bytes, whole
+from ckpt_tool.torch_bridge import is_wrapper, local_part, memories, odd_info, odd_kind, odd_text, tensor_infos, to_bytes, whole_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class LiveState:
 
     def chunks(self, key: str) -> Iterator[bytes]:
         self.check((key,))
-        yield bytes(to_bytes(whole(self._tensors[key])))
+        yield bytes(to_bytes(whole_tensor(self._tensors[key])))
 
     def check(self, keys: Iterable[str]) -> None:
         """Raises InputError for a tensor whose values can't be read."""

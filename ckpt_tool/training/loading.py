@@ -12,7 +12,7 @@ from ckpt_tool.keys import fold
 from ckpt_tool.mapping.accounting.ties import tied_with
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog
-from ckpt_tool.training.filling import Tensors, has_own_class
+from ckpt_tool.training.filling import LiveTensors, has_own_class
 from ckpt_tool.training.freezing import Frozen, freeze_keys
 from ckpt_tool.training.hooks import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.live import unwrapped
@@ -123,7 +123,7 @@ def load_plan(
     import torch
 
     processes = processes or Processes(module)
-    tensors = Tensors(module)
+    tensors = LiveTensors(module)
     tensors.check(plan.producers)
     source.check(key for step in plan.steps for key in step.inputs)
     processes.agree()
@@ -142,7 +142,7 @@ def load_plan(
     return report
 
 
-def _try_steps(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors) -> None:
+def _try_steps(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors) -> None:
     """Runs the steps whose ops look at values, which may forbid them, for nothing but that."""
     for step in plan.steps:
         if any(op.checks_values for op in step.ops):
@@ -155,7 +155,7 @@ def _check_unchanged(source: Checkpoint | LiveState, hint: str) -> None:
             raise FormatError(file.path, "changed while it was read", hint)
 
 
-def _fill_own_classes(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, hooked: Hooked, undo: ExitStack) -> None:
+def _fill_own_classes(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors, hooked: Hooked, undo: ExitStack) -> None:
     """Fills the tensors whose classes have a say in it, as long as all can be undone. Raises InputError where one refuses."""
     for tensor, value in hooked.values.values():
         if has_own_class(tensor):
@@ -169,7 +169,7 @@ def _fill_own_classes(plan: Plan, source: Checkpoint | LiveState, tensors: Tenso
                     hooked.in_place.add(id(tensors[key]))
 
 
-def _fill(plan: Plan, source: Checkpoint | LiveState, module: nn.Module, tensors: Tensors, hooked: Hooked) -> None:
+def _fill(plan: Plan, source: Checkpoint | LiveState, module: nn.Module, tensors: LiveTensors, hooked: Hooked) -> None:
     for step in plan.steps:
         if not all(hooked.has(tensors[key]) for key in step.outputs):
             for key, value in zip(step.outputs, step_values(step, source, tensors), strict=True):

@@ -15,7 +15,7 @@ from ckpt_tool.mapping.accounting.ties import ties, value_of
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.torch_bridge import identity_of, is_distributed, is_wrapper, to_bytes
-from ckpt_tool.training.filling import Tensors
+from ckpt_tool.training.filling import LiveTensors
 from ckpt_tool.training.values import key_value
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ckpt_tool.training.live import LiveState
 
 
-def check_overlaps(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors) -> dict[str, str]:
+def check_overlaps(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors) -> dict[str, str]:
     """Keys that the plan keeps, but that lie wholly in what is loaded into another key, with that key.
 
     Raises RuleError where two keys would get values that their common memory can't hold, or a key that is kept would change in part.
@@ -87,7 +87,7 @@ def _folded(keys: Iterable[str], target: Catalog) -> list[tuple[Fold, str]]:
     return [(one, one.keys[0]) for one in fold(dict.fromkeys(keys), target)]
 
 
-def _unequal_ties(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors) -> Iterator[tuple[str, str]]:
+def _unequal_ties(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors) -> Iterator[tuple[str, str]]:
     """Keys that would get another value than one that is the same tensor of the model, with that."""
     for group in ties(plan.target or Catalog([])).values():
         first, *others = [key for key in group if key in plan.producers] or [""]
@@ -98,11 +98,11 @@ def _unequal_ties(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors) 
                     yield key, first
 
 
-def _overlapping(target: Catalog, tensors: Tensors, loaded: Container[str]) -> Iterator[list[str]]:
+def _overlapping(target: Catalog, tensors: LiveTensors, loaded: Container[str]) -> Iterator[list[str]]:
     """Groups of keys whose tensors lie over each other, one key for those that are one tensor: one that is loaded, if any is."""
     by_storage: dict[str, list[str]] = defaultdict(list)
     for key, info in target.items():
-        by_storage[info.shares or key].append(key)
+        by_storage[info.shared_storage_with or key].append(key)
     for keys in by_storage.values():
         if len(keys) > 1:
             placed = [key for key in keys if _has_a_place(tensors[key])]
@@ -114,7 +114,7 @@ def _has_a_place(tensor: torch.Tensor) -> bool:
     return not tensor.is_meta and tensor.numel() > 0 and not is_distributed(tensor) and not is_wrapper(tensor)
 
 
-def _runs(keys: Iterable[str], tensors: Tensors) -> Iterator[list[str]]:
+def _runs(keys: Iterable[str], tensors: LiveTensors) -> Iterator[list[str]]:
     """The keys of one storage, parted where no tensor reaches over."""
     run: list[str] = []
     reached = 0
@@ -134,7 +134,7 @@ def _reach(tensor: torch.Tensor) -> tuple[int, int]:
     return start, start + (last + 1) * tensor.itemsize
 
 
-def _lost(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, loaded: Sequence[str]) -> list[str]:
+def _lost(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors, loaded: Sequence[str]) -> list[str]:
     """The keys whose values another one overwrites: tried on memory of the same shape."""
     if len(loaded) < 2:
         return []
@@ -144,7 +144,7 @@ def _lost(plan: Plan, source: Checkpoint | LiveState, tensors: Tensors, loaded: 
     return [key for key in loaded if not memory.place(tensors[key]).equal(_stored(key_value(plan, key, source, tensors), tensors[key]))]
 
 
-def _marked(loaded: Sequence[str], tensors: Tensors, key: str) -> torch.Tensor:
+def _marked(loaded: Sequence[str], tensors: LiveTensors, key: str) -> torch.Tensor:
     """For each byte of a key's tensor whether one that is loaded has it too."""
     memory = _Memory([tensors[each] for each in (*loaded, key)])
     for each in loaded:

@@ -181,10 +181,10 @@ def _set_contents(container: object, contents: list[object]) -> None:
         container.extend(contents)  # type: ignore[arg-type]
 
 
-def _are_same(ours: list[object], theirs: list[object]) -> bool:
-    return len(ours) == len(theirs) and all(
+def _are_same(source: list[object], target: list[object]) -> bool:
+    return len(source) == len(target) and all(
         one is other or (type(one) is type(other) is tuple and len(one) == len(other) and all(map(_is, one, other)))
-        for one, other in zip(ours, theirs, strict=True)
+        for one, other in zip(source, target, strict=True)
     )
 
 

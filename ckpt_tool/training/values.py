@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.mapping.apply import apply_step
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.torch_bridge import to_tensor, whole
-from ckpt_tool.training.filling import Tensors
+from ckpt_tool.torch_bridge import to_tensor, whole_tensor
+from ckpt_tool.training.filling import LiveTensors
 
 if TYPE_CHECKING:
     import torch
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from ckpt_tool.training.live import LiveState
 
 
-def step_values(step: Step, source: Checkpoint | LiveState, tensors: Tensors) -> list[torch.Tensor]:
+def step_values(step: Step, source: Checkpoint | LiveState, tensors: LiveTensors) -> list[torch.Tensor]:
     """One tensor for each of the step's outputs, on the CPU. Checksums are not looked at again: `source.check` has done so."""
     import torch
 
     with torch.device("cpu"):  # whatever device new tensors are made on around the call
         inputs = [_read(key, source) for key in step.inputs]
-        return apply_step(step, inputs, lambda: whole(tensors[step.outputs[0]]).cpu())
+        return apply_step(step, inputs, lambda: whole_tensor(tensors[step.outputs[0]]).cpu())
 
 
-def key_value(plan: Plan, key: str, source: Checkpoint | LiveState, tensors: Tensors) -> torch.Tensor:
+def key_value(plan: Plan, key: str, source: Checkpoint | LiveState, tensors: LiveTensors) -> torch.Tensor:
     """What one key of the model gets, in its dtype."""
     step = plan.producers[key][0]
     return step_values(step, source, tensors)[step.outputs.index(key)].to(tensors[key].dtype)

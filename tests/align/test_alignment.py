@@ -38,15 +38,15 @@ def test_most_of_another_width_is_found_and_the_rest_is_listed(aligned, name):
     variant, found = VARIANTS[name], aligned[name]
     assert len(sources(found)) >= 0.95 * len(variant.known)
     truth = VARIANTS["as it is"].known
-    misfits = {target: source for source, target in found.misfits}
-    assert {key: origin for key, origin in misfits.items() if truth.get(key) != origin} == {}
+    shape_mismatches = {target: source for source, target in found.shape_mismatches}
+    assert {key: origin for key, origin in shape_mismatches.items() if truth.get(key) != origin} == {}
     listed = {key for group in found.ambiguous for key in group.targets}
-    assert truth.keys() <= sources(found).keys() | misfits.keys() | listed
+    assert truth.keys() <= sources(found).keys() | shape_mismatches.keys() | listed
 
 
 def test_a_head_for_other_classes_is_a_misfit():
     found = align(catalog("a.weight 8x4", "b.weight 4x8", "head.weight 5x8"), catalog("a.weight 8x4", "b.weight 4x8", "head.weight 3x8"))
-    assert found.misfits == (("head.weight", "head.weight"),)
+    assert found.shape_mismatches == (("head.weight", "head.weight"),)
     assert found.unpaired_target == ("head.weight",)
 
 

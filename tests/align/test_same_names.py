@@ -83,7 +83,7 @@ def test_a_name_that_both_sides_have_keeps_its_place_though_shapes_differ():
     source = catalog(*same, "layer1.0.conv1.weight 16x8x1x1")
     found = align(source, catalog(*same, "layer1.0.conv1.weight 9x9x3x3", "layer1.0.down.weight 16x8x1x1"))
     assert renamed(found).keys() == {line.split()[0] for line in same}
-    assert ("layer1.0.conv1.weight", "layer1.0.conv1.weight") in found.misfits
+    assert ("layer1.0.conv1.weight", "layer1.0.conv1.weight") in found.shape_mismatches
 
 
 def test_a_member_of_a_sequence_that_may_be_another_one_is_not_sure_by_its_name():

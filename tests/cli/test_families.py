@@ -5,7 +5,7 @@ import torch
 from seeded import fill_with_seeded_values
 from torch import nn
 
-from ckpt_tool import How, RuleError, load_into, map_checkpoint
+from ckpt_tool import MappingOptions, RuleError, load_into, map_checkpoint
 from ckpt_tool.mapping import plan_by_name, plan_by_position
 from ckpt_tool.mapping.accounting.account import A_PART
 from ckpt_tool.tensors import Catalog
@@ -46,7 +46,7 @@ def prove_by_name(torchvision, name, folder):
     paths = [str(folder / each) for each in ("source.pth", "target.pth", "out.pth")]
     for model, path in zip(models, paths, strict=False):
         torch.save(model.state_dict(), path)
-    map_checkpoint(*paths, How(by="name", expect=len(models[1].state_dict()) - HEADS[name]))
+    map_checkpoint(*paths, MappingOptions(by="name", expect=len(models[1].state_dict()) - HEADS[name]))
     source, target, mapped = (torch.load(path, weights_only=True) for path in paths)
     assert list(mapped) == list(target)
     for key, tensor in mapped.items():
@@ -103,7 +103,7 @@ class UNet(nn.Module):
 
 def load(model, state, **options):
     """The keys of the model that have the value of a source key, by the report of loading."""
-    return load_into(model, state, how=How(**options))
+    return load_into(model, state, options=MappingOptions(**options))
 
 
 def test_a_unet_with_other_output_classes():

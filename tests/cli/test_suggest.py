@@ -7,7 +7,7 @@ import pytest
 import torch
 from running import ckpt
 
-from ckpt_tool import How, RuleError, load_into, map_checkpoint, open_checkpoint, planned
+from ckpt_tool import MappingOptions, RuleError, load_into, map_checkpoint, open_checkpoint, plan_checkpoint
 
 MISFIT = (
     "same place, another shape: head.weight -> classifier.weight, 5×8 and 3×8; another number of classes? "
@@ -53,8 +53,8 @@ def test_rules_are_printed_with_comments(pair, tmp_path):
 
 def test_the_printed_rules_are_a_rule_file_that_plans_the_same(pair, tmp_path):
     (tmp_path / "rules.yaml").write_text(ckpt("suggest", *pair).out)
-    planned = json.loads(ckpt("plan", *pair, "--rules", "rules.yaml", "--json", cwd=tmp_path).out)
-    assert planned["counts"] == {"mapped": 8, "kept": 1, "dropped": 1}
+    plan_checkpoint = json.loads(ckpt("plan", *pair, "--rules", "rules.yaml", "--json", cwd=tmp_path).out)
+    assert plan_checkpoint["counts"] == {"mapped": 8, "kept": 1, "dropped": 1}
 
 
 def test_json_is_the_contract(pair):
@@ -189,12 +189,12 @@ def test_map_by_auto_writes_what_aligns_and_keeps_what_was_named(files):
 
 
 def test_the_library_does_the_same(files):
-    with planned(files[0], files[1], How(by="auto", partial=True)) as work:
+    with plan_checkpoint(files[0], files[1], MappingOptions(by="auto", partial=True)) as work:
         assert work.plan.counts == {"mapped": 3, "kept": 1, "dropped": 0}
     with pytest.raises(RuleError) as refused:
-        map_checkpoint(*files, How(by="auto", min_confidence=0.95))
+        map_checkpoint(*files, MappingOptions(by="auto", min_confidence=0.95))
     assert refused.value.next == {"by": "auto", "min_confidence": 0.95, "keep": ["head.weight"]}
-    map_checkpoint(*files, How(**refused.value.next))
+    map_checkpoint(*files, MappingOptions(**refused.value.next))
     with open_checkpoint(files[2]) as written:
         assert len(written.catalog) == 4
 

@@ -62,17 +62,17 @@ def networks(tmp_path):
     return tmp_path
 
 
-def planned(folder, *arguments):
+def plan_checkpoint(folder, *arguments):
     ran = ckpt("plan", *arguments, "--json", cwd=folder)
     return ran.status, json.loads(ran.out)
 
 
 def test_equally_likely_networks_are_never_guessed(networks):
-    status, report = planned(networks, "gan.pth", "one.pth")
+    status, report = plan_checkpoint(networks, "gan.pth", "one.pth")
     assert (status, [problem["code"] for problem in report["problems"]]) == (1, ["several-state-dicts"])
     assert report["next"] == "ckpt show gan.pth"
     assert ckpt("diff", "gan.pth", "one.pth", cwd=networks).status == 2
-    assert planned(networks, "gan.pth#generator", "one.pth")[0] == 0
+    assert plan_checkpoint(networks, "gan.pth#generator", "one.pth")[0] == 0
 
 
 def test_show_goes_on_with_one_of_them(networks):

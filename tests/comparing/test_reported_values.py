@@ -153,7 +153,7 @@ def test_patterns_choose_what_is_compared(noisy):
     ran = diffed(noisy, "a.safetensors", "b.safetensors", "--include", "l.0.wieght")
     assert (ran.status, ran.err) == (2, "error: --include: `l.0.wieght` matches no key of either side; nearest key: l.0.weight\n")
     with pytest.raises(InputError, match=r"--exclude: `\{`"):
-        ckpt_tool.diff_checkpoints(noisy / "a.safetensors", noisy / "b.safetensors", how=Comparison(exclude="{"))
+        ckpt_tool.diff_checkpoints(noisy / "a.safetensors", noisy / "b.safetensors", options=Comparison(exclude="{"))
 
 
 @pytest.mark.parametrize(("options", "message"), [(["--rtol", "1"], "add `--values`"), (["--values", "--atol", "-1"], "-1 is no tolerance"), (["--values", "--rtol", "nan"], "nan is no tolerance")])

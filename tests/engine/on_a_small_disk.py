@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ckpt_tool.api import How, map_checkpoint, planned, rename
+from ckpt_tool.api import MappingOptions, map_checkpoint, plan_checkpoint, rename
 from ckpt_tool.engine.durable import file as atomic
 from ckpt_tool.engine.durable import folder as atomic_folder
 from ckpt_tool.errors import OutputError
@@ -51,7 +51,7 @@ def fill_and_rename(folder: str, out: str) -> None:
         with open(os.path.join(folder, "filler"), "ab") as filler:
             os.posix_fallocate(filler.fileno(), filler.tell(), max(0, size - left * 4096))
         with contextlib.suppress(OutputError) if left else contextlib.nullcontext():
-            with planned(out, None, How(inline=(f"** -> {'x' * 400}.**",)), in_place=True) as work:
+            with plan_checkpoint(out, None, MappingOptions(inline=(f"** -> {'x' * 400}.**",)), in_place=True) as work:
                 rename(work)
             raise AssertionError("there was room")
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-from ckpt_tool.api import How, planned, rename
+from ckpt_tool.api import MappingOptions, plan_checkpoint, rename
 from ckpt_tool.engine.in_place import journal
 
 
@@ -36,6 +36,6 @@ def _die_if(is_time: bool) -> None:
 
 if __name__ == "__main__":
     steps, path, prefix = sys.argv[1:]
-    with planned(path, None, How(inline=(f"** -> {prefix}**",)), in_place=True) as work:
+    with plan_checkpoint(path, None, MappingOptions(inline=(f"** -> {prefix}**",)), in_place=True) as work:
         kill_at(int(steps))
         rename(work)

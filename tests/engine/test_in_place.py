@@ -119,13 +119,13 @@ def test_a_file_system_that_can_not_insert_leaves_the_file_as_it_was(file, monke
     path, _ = file
     if path.suffix == ".pth":
         pytest.skip("nothing is inserted into a torch zip")
-    from ckpt_tool.api import How, planned, rename
+    from ckpt_tool.api import MappingOptions, plan_checkpoint, rename
     from ckpt_tool.errors import OutputError
 
     before = path.read_bytes()
     monkeypatch.setattr(journal, "_fallocate", lambda *_: False)
     with (
-        planned(str(path), None, How(inline=(f"** -> {'x' * 5000}.**",)), in_place=True) as work,
+        plan_checkpoint(str(path), None, MappingOptions(inline=(f"** -> {'x' * 5000}.**",)), in_place=True) as work,
         pytest.raises(OutputError, match="can't insert"),
     ):
         rename(work)

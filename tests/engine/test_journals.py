@@ -12,7 +12,7 @@ import torch
 from running import ckpt
 from safetensors.torch import load_file, save, save_file
 
-from ckpt_tool.api import How, planned, rename
+from ckpt_tool.api import MappingOptions, plan_checkpoint, rename
 from ckpt_tool.engine.in_place import journal
 from ckpt_tool.engine.in_place.journal import Change, change_in_place, restore
 from ckpt_tool.errors import CkptError
@@ -153,7 +153,7 @@ def test_a_journal_that_another_process_took_away_is_not_relied_on(file, monkeyp
 @pytest.mark.parametrize("happens", ["changed while it was read", "was replaced by another one while it was read"])
 def test_a_file_that_is_no_longer_what_was_read_is_not_changed(file, happens):
     theirs = save({"a": torch.ones(40)})
-    with planned(str(file), None, How(inline=("* -> x.*",)), in_place=True) as work:
+    with plan_checkpoint(str(file), None, MappingOptions(inline=("* -> x.*",)), in_place=True) as work:
         if happens.startswith("changed"):
             file.write_bytes(theirs + b" ")
         else:

@@ -9,11 +9,11 @@ import torch
 from running import ckpt, in_shell
 from safetensors.torch import load_file, save_file
 
-from ckpt_tool import How, map_checkpoint, open_checkpoint
+from ckpt_tool import MappingOptions, map_checkpoint, open_checkpoint
 from ckpt_tool.cli.map import size_of
 from ckpt_tool.errors import FormatError, InputError, OutputError
 
-RENAME = How(inline=("** -> net.**",))
+RENAME = MappingOptions(inline=("** -> net.**",))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_files_are_no_larger_than_asked_and_hold_everything(tmp_path, source):
 
 def test_computed_and_kept_tensors_are_sharded_too(tmp_path, source):
     save_file({"a.w": torch.zeros(20, 10), "a.t": torch.zeros(10, 10), "head": torch.randn(3)}, tmp_path / "target.safetensors")
-    how = How(inline=("layer{0,1}.weight -> a.w: {concat: 0}", "layer2.weight -> a.t: transpose"), drop=("layer{3,4}.*",), keep=("head",))
+    how = MappingOptions(inline=("layer{0,1}.weight -> a.w: {concat: 0}", "layer2.weight -> a.t: transpose"), drop=("layer{3,4}.*",), keep=("head",))
     map_checkpoint(str(tmp_path / "in.safetensors"), str(tmp_path / "target.safetensors"), str(tmp_path / "out"), how, shard_bytes=500)
     with open_checkpoint(str(tmp_path / "out")) as opened:
         assert torch.equal(opened.read("a.w"), torch.cat([source["layer0.weight"], source["layer1.weight"]]))
@@ -151,7 +151,7 @@ def test_a_folder_that_is_read_is_never_written(tmp_path, source, output, role):
     for path in (tmp_path / "model").glob("*.safetensors"):
         os.link(path, tmp_path / "twins" / path.name)
     before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
-    sides = (folder, None, How(inline=("net.** -> **",))) if role == "source" else (single, folder, RENAME)
+    sides = (folder, None, MappingOptions(inline=("net.** -> **",))) if role == "source" else (single, folder, RENAME)
     with pytest.raises(OutputError, match=r"model-00001-of-00003\.safetensors: is one of the inputs"):
         map_checkpoint(*sides[:2], str(tmp_path / output), sides[2], force=True, shard_bytes=400)
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before

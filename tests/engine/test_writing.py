@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ckpt_tool import DType, How, RuleError, map_checkpoint, open_checkpoint
+from ckpt_tool import DType, MappingOptions, RuleError, map_checkpoint, open_checkpoint
 from ckpt_tool.errors import FormatError, OutputError
 from tests.formats.oracles import every_dtype
 
@@ -17,7 +17,7 @@ DTYPES = every_dtype(
     "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float8_e4m3fnuz",
     "float8_e5m2fnuz", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool", "complex64",
 )  # fmt: skip
-RENAME = How(inline=("** -> new.**",))
+RENAME = MappingOptions(inline=("** -> new.**",))
 
 
 def bits(tensor):
@@ -66,7 +66,7 @@ def test_every_dtype_and_shape_survives_every_way(tmp_path, tensors, source_suff
 def test_a_written_pth_is_what_torch_would_have_written(tmp_path):
     state = {"a.weight": torch.randn(3, 5), "a.bias": torch.randn(5), "n": torch.tensor(3)}
     torch.save(state, tmp_path / "in.pth")
-    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), How(inline=("** -> **",)))
+    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), MappingOptions(inline=("** -> **",)))
     for options in ({}, {"mmap": True}, {"weights_only": False}):
         loaded = torch.load(tmp_path / "out.pth", **{"weights_only": True, **options})
         assert list(loaded) == list(state)
@@ -89,7 +89,7 @@ def test_output_has_the_targets_order(tmp_path):
     torch.save({"a": torch.ones(2), "b": torch.ones(3)}, tmp_path / "in.pth")
     torch.save({"z": torch.zeros(1), "b": torch.zeros(3), "a": torch.zeros(2)}, tmp_path / "target.pth")
     for name in ("out.pth", "out.safetensors"):
-        map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / name), How(keep="z"))
+        map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / name), MappingOptions(keep="z"))
         assert list(load(tmp_path / name)) == ["z", "b", "a"]
 
 
@@ -108,7 +108,7 @@ def test_ties_are_kept_in_pth_and_told_for_safetensors(tmp_path):
 
 def test_copy_ties_its_keys_in_pth(tmp_path):
     torch.save({"emb.w": torch.randn(4, 3)}, tmp_path / "in.pth")
-    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), How(inline=("emb.w -> {enc,dec}.w: copy",)))
+    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), MappingOptions(inline=("emb.w -> {enc,dec}.w: copy",)))
     loaded = torch.load(tmp_path / "out.pth", weights_only=True)
     assert loaded["enc.w"].data_ptr() == loaded["dec.w"].data_ptr()
 
@@ -117,7 +117,7 @@ def tied(emb, head=None):
     return {"emb.w": emb, "head.w": emb if head is None else head}
 
 
-@pytest.mark.parametrize("rules", [How(inline=("** -> **: {transpose: [0, 1]}",)), How(inline=("** -> **",), dtypes=DType.BF16)])
+@pytest.mark.parametrize("rules", [MappingOptions(inline=("** -> **: {transpose: [0, 1]}",)), MappingOptions(inline=("** -> **",), dtypes=DType.BF16)])
 def test_what_is_computed_of_tied_tensors_in_one_way_is_tied(tmp_path, rules):
     torch.save(tied(torch.randn(4, 3)), tmp_path / "in.pth")
     written = map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), rules)
@@ -128,7 +128,7 @@ def test_what_is_computed_of_tied_tensors_in_one_way_is_tied(tmp_path, rules):
 
 def test_what_is_computed_in_two_ways_is_not_tied(tmp_path):
     torch.save(tied(torch.randn(4, 3)), tmp_path / "in.pth")
-    rules = How(inline=("emb.w -> emb.w: {transpose: [0, 1]}", "head.w -> head.w: {affine: {scale: 2}}"))
+    rules = MappingOptions(inline=("emb.w -> emb.w: {transpose: [0, 1]}", "head.w -> head.w: {affine: {scale: 2}}"))
     assert map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), rules).ties == ()
 
 
@@ -138,7 +138,7 @@ def test_rows_are_tied_where_both_sides_are(tmp_path, is_tied):
     torch.save(tied(old), tmp_path / "in.pth")
     torch.save(tied(new, None if is_tied else head), tmp_path / "target.pth")
     (tmp_path / "rows.yaml").write_text("rules: ['** -> **']\nfit: [{'**': rows}]\n")
-    written = map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / "out.pth"), How(str(tmp_path / "rows.yaml")))
+    written = map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / "out.pth"), MappingOptions(str(tmp_path / "rows.yaml")))
     assert (written.ties == (("head.w", "emb.w"),)) is is_tied
     loaded = torch.load(tmp_path / "out.pth", weights_only=True)
     for key, own in tied(new, None if is_tied else head).items():
@@ -166,11 +166,11 @@ def test_module_versions_follow_their_modules(tmp_path):
     new.stem, new.head = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.BatchNorm2d(2)), torch.nn.BatchNorm2d(3)
     torch.save(old.state_dict(), tmp_path / "in.pth")
     torch.save(new.state_dict(), tmp_path / "target.pth")
-    how = How(inline=("** -> stem.**",), keep=("head.*",))
+    how = MappingOptions(inline=("** -> stem.**",), keep=("head.*",))
     map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / "out.pth"), how)
     loaded = torch.load(tmp_path / "out.pth", weights_only=True)
     assert loaded._metadata == new.state_dict()._metadata
-    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "alone.pth"), How(inline=("** -> stem.**",)))
+    map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "alone.pth"), MappingOptions(inline=("** -> stem.**",)))
     alone = torch.load(tmp_path / "alone.pth", weights_only=True)
     assert alone._metadata == {"stem": {"version": 1}, "stem.0": {"version": 1}, "stem.1": {"version": 2}}
 
@@ -181,7 +181,7 @@ def test_dtype_of_the_whole_output(tmp_path):
     paths = [str(tmp_path / name) for name in ("in.pth", "target.pth", "out.safetensors")]
     from ckpt_tool import DType
 
-    map_checkpoint(*paths, How(keep="h", dtypes=DType.BF16))
+    map_checkpoint(*paths, MappingOptions(keep="h", dtypes=DType.BF16))
     loaded = load(tmp_path / "out.safetensors")
     assert [t.dtype for t in loaded.values()] == [torch.bfloat16, torch.int64, torch.bfloat16]
     assert torch.equal(loaded["a"], torch.load(paths[0])["a"].bfloat16())
@@ -193,9 +193,9 @@ def test_a_dtype_is_never_changed_without_being_told(tmp_path):
     paths = [str(tmp_path / name) for name in ("in.pth", "target.pth", "out.pth")]
     with pytest.raises(RuleError, match="would get F16, the target has F32"):
         map_checkpoint(*paths)
-    map_checkpoint(*paths, How(dtypes="source"))
+    map_checkpoint(*paths, MappingOptions(dtypes="source"))
     assert load(tmp_path / "out.pth")["a"].dtype is torch.float16
-    map_checkpoint(*paths, How(dtypes="target"), force=True)
+    map_checkpoint(*paths, MappingOptions(dtypes="target"), force=True)
     assert load(tmp_path / "out.pth")["a"].dtype is torch.float32
 
 
@@ -216,4 +216,4 @@ def test_what_the_format_cannot_say_is_refused(tmp_path):
     map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "out.pth"), RENAME)
     torch.save({"a": torch.randn(2)}, tmp_path / "in.pth")
     with pytest.raises(OutputError, match="__metadata__"):
-        map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "x.safetensors"), How(inline=("a -> __metadata__",)))
+        map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "x.safetensors"), MappingOptions(inline=("a -> __metadata__",)))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ckpt_tool import How, map_checkpoint
+from ckpt_tool import MappingOptions, map_checkpoint
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.formats.sharded import shards
@@ -146,7 +146,7 @@ def test_ties_are_those_of_the_index_and_never_between_shards(tmp_path: Path, ou
     weight_map = {"d": "1.bin", "b": "2.bin", "c": "1.bin", "a": "1.bin"}
     (tmp_path / "m.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     with open_checkpoint(tmp_path / "m.index.json") as checkpoint:
-        found = {key: (info.shares, info.same_as) for key, info in checkpoint.catalog.items()}
+        found = {key: (info.shared_storage_with, info.tied_to) for key, info in checkpoint.catalog.items()}
     assert found == {"d": (None, None), "b": (None, None), "c": ("d", "d"), "a": ("d", "d")}
-    map_checkpoint(tmp_path / "m.index.json", None, tmp_path / output, How(inline="** -> new.**"))
+    map_checkpoint(tmp_path / "m.index.json", None, tmp_path / output, MappingOptions(inline="** -> new.**"))
     assert_agrees(tmp_path / output, {f"new.{key}": tensors[key] for key in weight_map})

@@ -29,8 +29,8 @@ def test_tied_tensors_share_their_storage(tmp_path: Path) -> None:
     weight = torch.arange(6.0)
     save(tmp_path / "a.pth", {"a": weight, "b": weight, "c": weight.view(2, 3).t()})
     with open_checkpoint(str(tmp_path / "a.pth")) as checkpoint:
-        assert [info.shares for info in checkpoint.catalog.values()] == [None, "a", "a"]
-        assert [info.same_as for info in checkpoint.catalog.values()] == [None, "a", None]
+        assert [info.shared_storage_with for info in checkpoint.catalog.values()] == [None, "a", "a"]
+        assert [info.tied_to for info in checkpoint.catalog.values()] == [None, "a", None]
         assert checkpoint.format == "torch legacy"
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.pickle import graph
 from ckpt_tool.formats.pickle.machine import PickleMachine
-from ckpt_tool.formats.pickle.values import ArrayRef, Bag, Global, ObjectDict, OddKey, Opaque
+from ckpt_tool.formats.pickle.values import ArrayRef, Global, ObjectDict, Opaque, SetValue, UnhashableKey
 
 
 def load(raw: bytes) -> object:
@@ -62,7 +62,7 @@ def test_a_default_dict_is_a_dict_whose_factory_is_a_name() -> None:
 def test_sets_are_bags(protocol: int) -> None:
     for value in ({1, "a"}, frozenset({1, "a"})):
         read = load(pickle.dumps(value, protocol))
-        assert isinstance(read, Bag)
+        assert isinstance(read, SetValue)
         assert set(read.members) == value  # type: ignore[arg-type]
 
 
@@ -135,7 +135,7 @@ def test_a_chain_of_calls_is_named_by_its_innermost_function() -> None:
 def test_keys_whose_hash_a_file_can_choose_are_wrapped() -> None:
     read = load(pickle.dumps({(1, 2): "a", 1 << 70: "b"}))
     assert isinstance(read, dict)
-    assert all(isinstance(key, OddKey) for key in read)
+    assert all(isinstance(key, UnhashableKey) for key in read)
 
 
 def test_a_name_is_one_object() -> None:

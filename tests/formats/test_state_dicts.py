@@ -284,7 +284,7 @@ def test_a_state_dict_that_two_names_share_is_taken_once(tmp_path: Path) -> None
     shared = model()
     with opened(tmp_path, {"model": shared, "best": shared}) as checkpoint:
         assert list(checkpoint.catalog) == ["w", "b"]
-        assert [(info.key, info.shares) for info in checkpoint.contents.elsewhere] == [("best.w", "w"), ("best.b", "b")]
+        assert [(info.key, info.shared_storage_with) for info in checkpoint.contents.elsewhere] == [("best.w", "w"), ("best.b", "b")]
 
 
 def test_a_bomb_of_references_to_a_tensor_is_an_error(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_state_given_to_a_parameter_does_not_change_the_tensor_it_was_made_of(
     torch.save({"w": A, "p": parameter(A, state=(False, False, OrderedDict()))}, tmp_path / "a.pth")
     assert ours(tmp_path / "a.pth") == theirs(tmp_path / "a.pth") == A.numpy().tobytes()
     with open_checkpoint(tmp_path / "a.pth") as checkpoint:
-        assert checkpoint.catalog["p"].same_as == "w"
+        assert checkpoint.catalog["p"].tied_to == "w"
 
 
 def test_every_attribute_of_a_tensor_that_is_assigned_to_is_known() -> None:

@@ -71,8 +71,8 @@ def test_tied_tensors_and_views_name_the_first_key_of_their_storage(tmp_path: Pa
     weight = torch.arange(6.0)
     torch.save({"a": weight, "b": weight, "c": weight[2:], "d": weight.clone()}, tmp_path / "a.pth")
     with open_checkpoint(str(tmp_path / "a.pth")) as checkpoint:
-        assert {key: info.shares for key, info in checkpoint.catalog.items()} == {"a": None, "b": "a", "c": "a", "d": None}
-        assert {key: info.same_as for key, info in checkpoint.catalog.items()} == {"a": None, "b": "a", "c": None, "d": None}
+        assert {key: info.shared_storage_with for key, info in checkpoint.catalog.items()} == {"a": None, "b": "a", "c": "a", "d": None}
+        assert {key: info.tied_to for key, info in checkpoint.catalog.items()} == {"a": None, "b": "a", "c": None, "d": None}
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 2), st.booleans()), min_size=1, max_size=8), st.booleans())
@@ -84,19 +84,19 @@ def test_one_tensor_under_several_names_is_told_from_other_views(tmp_path: Path,
     }
     torch.save(tensors, tmp_path / "a.pth", _use_new_zipfile_serialization=is_zip)
     first: dict[object, str] = {}
-    live = {info.key: info.same_as for info in tensor_infos(tensors)}
+    live = {info.key: info.tied_to for info in tensor_infos(tensors)}
     with open_checkpoint(str(tmp_path / "a.pth")) as checkpoint:
         for key, tensor in tensors.items():
             owner = first.setdefault((tensor.storage_offset(), tensor.stride()), key)
-            assert checkpoint.catalog[key].same_as == live[key] == (None if owner == key else owner)
+            assert checkpoint.catalog[key].tied_to == live[key] == (None if owner == key else owner)
 
 
 def test_a_view_of_all_bytes_in_another_shape_is_not_the_same_tensor(tmp_path: Path) -> None:
     weight = torch.arange(6.0)
     torch.save({"a": weight, "b": weight.view(2, 3)}, tmp_path / "a.pth")
     with open_checkpoint(str(tmp_path / "a.pth")) as checkpoint:
-        assert checkpoint.catalog["b"].shares == "a"
-        assert checkpoint.catalog["b"].same_as is None
+        assert checkpoint.catalog["b"].shared_storage_with == "a"
+        assert checkpoint.catalog["b"].tied_to is None
 
 
 def test_a_whole_storage_is_an_extent_with_the_checksum_of_the_directory(tmp_path: Path) -> None:

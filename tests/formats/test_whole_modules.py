@@ -169,5 +169,5 @@ def test_equal_tensors_inside_a_pickle_are_not_taken_for_tied_ones(tmp_path: Pat
     weight = torch.ones(2)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"a": weight, "b": torch.ones(2), "c": weight}))
     with open_checkpoint(str(tmp_path / "a.pkl")) as checkpoint:
-        assert [info.shares for info in checkpoint.catalog.values()] == [None, None, "a"]
-        assert [info.same_as for info in checkpoint.catalog.values()] == [None, None, "a"]
+        assert [info.shared_storage_with for info in checkpoint.catalog.values()] == [None, None, "a"]
+        assert [info.tied_to for info in checkpoint.catalog.values()] == [None, None, "a"]

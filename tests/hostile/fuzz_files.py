@@ -12,7 +12,7 @@ from ckpt_tool.report.parts.style import Style
 from ckpt_tool.report.show import show_json, show_text
 from tests.hostile.promises import check_error, check_shown
 
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 """Larger tensors are listed, but their bytes not asked for."""
 
 
@@ -49,5 +49,5 @@ def read_all(checkpoint: Checkpoint) -> None:
     listed = format_key_list(checkpoint.catalog)
     check_shown(listed.replace("\t", " "))
     for key, info in checkpoint.catalog.items():
-        if checkpoint.has_values and info.nbytes < MOST_BYTES:
+        if checkpoint.has_values and info.nbytes < MAX_BYTES:
             assert len(checkpoint.raw(key)) == info.nbytes, key

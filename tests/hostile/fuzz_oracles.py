@@ -20,13 +20,13 @@ from ckpt_tool.formats.archives.tar_directory import read_members
 from ckpt_tool.formats.archives.zip_directory import read_directory
 from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.files import SourceFile
-from ckpt_tool.formats.pickle.calls import size_text
+from ckpt_tool.formats.pickle.unreadable import claimed_size
 from ckpt_tool.torch_bridge import tensor_info, to_bytes
-from tests.hostile.fuzz_files import MOST_BYTES, check_file
+from tests.hostile.fuzz_files import MAX_BYTES, check_file
 from tests.hostile.fuzz_unpicklers import Array, ArraysAlone, TensorsAlone
 from tests.hostile.promises import Misread
 
-MOST_ARRAYS = 200
+MAX_ARRAYS = 200
 
 
 def check_against_safetensors(raw: bytes, path: Path) -> None:
@@ -75,7 +75,7 @@ def _check_all(path: Path, theirs: dict[str, torch.Tensor]) -> None:
         for key in checkpoint.catalog:
             if prefix + key not in theirs:
                 raise Misread(f"`{key}` is none of {list(theirs)[:20]}")
-            if checkpoint.catalog[key].nbytes < MOST_BYTES:
+            if checkpoint.catalog[key].nbytes < MAX_BYTES:
                 compare(checkpoint, key, theirs[prefix + key])
         ours = {prefix + key for key in checkpoint.catalog} | {info.key for info in checkpoint.contents.elsewhere}
         lost = theirs.keys() - ours - {extra.path for extra in checkpoint.extras}
@@ -127,7 +127,7 @@ def _key_text(key: object) -> str:
 def describe(tensor: torch.Tensor) -> str:
     """The name that a tensor has where it is the key of another."""
     info = tensor_info("", tensor)
-    return f"tensor {info.dtype.value} {size_text(info.shape)}"
+    return f"tensor {info.dtype.value} {claimed_size(info.shape)}"
 
 
 def compare(checkpoint: Checkpoint, key: str, tensor: torch.Tensor) -> None:
@@ -136,7 +136,7 @@ def compare(checkpoint: Checkpoint, key: str, tensor: torch.Tensor) -> None:
     info, wanted = checkpoint.catalog[key], tensor_info(key, tensor)
     if (info.dtype, info.shape) != (wanted.dtype, wanted.shape):
         raise Misread(f"`{key}` is {info.dtype} {info.shape}, not {wanted.dtype} {wanted.shape}")
-    if info.nbytes < MOST_BYTES and checkpoint.raw(key) != bytes(to_bytes(tensor)):
+    if info.nbytes < MAX_BYTES and checkpoint.raw(key) != bytes(to_bytes(tensor)):
         raise Misread(f"the bytes of `{key}` differ")
 
 
@@ -146,7 +146,7 @@ def check_against_zipfile(raw: bytes, path: Path) -> None:
     try:
         with SourceFile(str(path)) as file:
             archive = read_directory(file)
-            ours = {name: archive.read(name, MOST_BYTES) for name in archive.members}
+            ours = {name: archive.read(name, MAX_BYTES) for name in archive.members}
     except InputError:
         return
     with suppress(BadZipFile, NotImplementedError), ZipFile(path) as theirs:  # comments with an end's letters, versions of tomorrow
@@ -182,10 +182,10 @@ def check_against_unpickler(raw: bytes, path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = ArraysAlone(BytesIO(raw), encoding="latin1").load()
-            theirs = dict(islice(_arrays(loaded, ""), MOST_ARRAYS))
+            theirs = dict(islice(_arrays(loaded, ""), MAX_ARRAYS))
     except Exception:
         return
-    if len(theirs) < MOST_ARRAYS:
+    if len(theirs) < MAX_ARRAYS:
         _check_all(path, theirs)
 
 

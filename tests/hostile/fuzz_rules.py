@@ -15,14 +15,14 @@ from ckpt_tool.mapping import check_rules as analyse_rules
 from ckpt_tool.mapping.inverting.invert import InvertedRules
 from ckpt_tool.mapping.reading.rule_file import read_rule_text
 from ckpt_tool.mapping.rules import Rule
-from ckpt_tool.ops import Form, OpError, infer_chain
+from ckpt_tool.ops import OpError, TensorForm, infer_chain
 from ckpt_tool.report.parts.problems import notes_text
 from ckpt_tool.report.plan import PlanNames, plan_text
 from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo
 from tests.hostile.promises import CATALOG, Misread, check_error, check_shown
 
 SHAPES: tuple[Shape, ...] = ((24, 24), (24,), (24, 24, 2, 2), (1, 1, 1, 24), (2, 3, 24), ())
-MOST_PATTERNS, MOST_KEYS = 200, 48
+MAX_PATTERNS, MAX_KEYS = 200, 48
 """Patterns that get keys, and keys for each."""
 
 
@@ -78,8 +78,8 @@ def _matched(rules: RuleSet) -> Catalog:
     shapes: dict[str, Shape] = dict.fromkeys(CATALOG, SHAPES[0])
     patterns = [(side.pattern, _shape(rule)) for rule in rules.rules for side in rule.sources]
     patterns += [(selector.pattern, SHAPES[0]) for selector in rules.drop]
-    for pattern, shape in patterns[:MOST_PATTERNS]:
-        shapes |= dict.fromkeys(islice(_examples(pattern), MOST_KEYS), shape)
+    for pattern, shape in patterns[:MAX_PATTERNS]:
+        shapes |= dict.fromkeys(islice(_examples(pattern), MAX_KEYS), shape)
     return Catalog(TensorInfo(key, DType.F32, shape) for key, shape in shapes.items())
 
 
@@ -87,7 +87,7 @@ def _shape(rule: Rule) -> Shape:
     """The first that its ops take, or any."""
     for shape in SHAPES if rule.ops else ():
         with suppress(OpError):
-            infer_chain(rule.ops, [Form(DType.F32, shape)] * len(rule.sources))
+            infer_chain(rule.ops, [TensorForm(DType.F32, shape)] * len(rule.sources))
             return shape
     return SHAPES[0]
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 
-MOST_SECONDS = 120
+MAX_SECONDS = 120
 """After which a child that waits is ended."""
 HARMLESS = tuple(os.path.realpath(path) for path in {*sys.path[1:], sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)} if path)
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "socket.connect", "socket.getaddrinfo", "os.remove",
@@ -46,7 +46,7 @@ def show(path: str, folder: str, report: int) -> None:
     os.dup2(error.fileno(), 2)
     sys.argv = ["ckpt", "show", "--json", "--", path]
     status: object = 0
-    signal.alarm(MOST_SECONDS)
+    signal.alarm(MAX_SECONDS)
     watch(folder, seen)
     try:
         main()

@@ -14,8 +14,8 @@ from ckpt_tool.errors import CkptError, InputError, RuleError, RuleFileError
 from ckpt_tool.keys import Matcher, PatternError, parse
 from ckpt_tool.keys.effort import Effort
 from ckpt_tool.mapping import check_rules, compile_plan, find_notes, invert_rules, read_rule_files
-from ckpt_tool.mapping.checking.analysis import MOST_COMPARED
-from ckpt_tool.mapping.reading.rule_file import MOST_FILES
+from ckpt_tool.mapping.checking.analysis import MAX_COMPARED
+from ckpt_tool.mapping.reading.rule_file import MAX_FILES
 
 sre_parse = importlib.import_module("re._parser" if sys.version_info >= (3, 11) else "sre_parse")
 KEYS = catalog("layer1.0.weight 2", "fc.weight 2")
@@ -145,7 +145,7 @@ def test_numbers_of_keys_are_no_numbers_of_steps(tmp_path):
 
 
 def test_many_rules_are_not_compared_with_each_other(tmp_path):
-    made = rules(tmp_path, "rules:\n" + "".join(f"  - a{i}.** -> b{i}.**\n" for i in range(MOST_COMPARED + 1)))
+    made = rules(tmp_path, "rules:\n" + "".join(f"  - a{i}.** -> b{i}.**\n" for i in range(MAX_COMPARED + 1)))
     assert [note.code for note in find_notes(made)] == ["not-compared"]
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_includes_another_twice_and_so_on_is_soon_over(tmp_path):
     for i in range(40):
         (tmp_path / f"r{i}.yaml").write_text(f"include: [r{i + 1}.yaml, r{i + 1}.yaml]\n")
     (tmp_path / "r40.yaml").write_text("rules: [a -> b]\n")
-    with pytest.raises(RuleError, match=f"more than {MOST_FILES} files are included"):
+    with pytest.raises(RuleError, match=f"more than {MAX_FILES} files are included"):
         read_rule_files([str(tmp_path / "r0.yaml")])
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ckpt_tool.keys import fold
-from ckpt_tool.keys.fold import MOST_FORMS, MOST_TOKENS
+from ckpt_tool.keys.fold import MAX_FORMS, MAX_TOKENS
 
 MEMORY = 1 << 30
 """Addresses of a process, which are more than its memory."""
@@ -69,7 +69,7 @@ def test_long_names_are_shown_and_mapped_and_not_compared(tmp_path: Path, name: 
     "keys",
     [
         [".".join("a" * 20_000), "b"],
-        ["a1" * (MOST_TOKENS // 200) + str(i) for i in range(201)],
+        ["a1" * (MAX_TOKENS // 200) + str(i) for i in range(201)],
     ],
     ids=["deep", "many numbers"],
 )
@@ -80,7 +80,7 @@ def test_what_is_too_much_to_fold_stands_for_itself(keys: list[str]) -> None:
 
 def test_names_that_are_too_different_to_be_looked_through_stand_for_themselves() -> None:
     letters = str.maketrans("0123456789", "ghijklmnop")
-    labels = {f"{i:x}".translate(letters) + end: end for i in range(MOST_FORMS) for end in (".a", ".b")}
+    labels = {f"{i:x}".translate(letters) + end: end for i in range(MAX_FORMS) for end in (".a", ".b")}
     assert [one.keys for one in fold(labels)] == [(key,) for key in labels]
     assert [one.pattern for one in fold(dict.fromkeys(labels, 1))] == ["**"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ckpt_tool import FormatError, How, map_checkpoint, open_checkpoint
+from ckpt_tool import FormatError, MappingOptions, map_checkpoint, open_checkpoint
 from tests.hostile.broken_files import archive, records, tensor_pickle
 
 TENSOR = tensor_pickle()[len(b"\x80\x02}X\x01\0\0\0w") : -2]
@@ -71,7 +71,7 @@ def test_many_views_of_one_storage_are_mapped_in_linear_time(tmp_path: Path, out
     storage = torch.zeros(30_100)
     torch.save({f"a.{i}": storage[i : i + 5] for i in range(30_000)}, tmp_path / "a.pth")
     # Compared with each other they would take an hour.
-    assert map_checkpoint(tmp_path / "a.pth", None, tmp_path / output, How(inline="a.{i} -> b.{i}")).tensors == 30_000
+    assert map_checkpoint(tmp_path / "a.pth", None, tmp_path / output, MappingOptions(inline="a.{i} -> b.{i}")).tensors == 30_000
 
 
 def test_what_a_model_really_shares_is_read(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt_tool.keys import Matcher, PatternError, PatternSet, nearest, pair, parse, quote, render
-from ckpt_tool.keys.match import MOST_TOGETHER
+from ckpt_tool.keys.match import MAX_TOGETHER
 from ckpt_tool.keys.quoting import quote_word
 from ckpt_tool.keys.write import write
 
@@ -207,7 +207,7 @@ def test_few_and_many_patterns_take_a_key_alike(texts, key):
     for text in texts:
         with suppress(PatternError):
             matchers.append(Matcher(parse(text)))
-    many = [*matchers, *(Matcher(parse(f"other.{i}.{'x' * (i % 7)}")) for i in range(MOST_TOGETHER))]
+    many = [*matchers, *(Matcher(parse(f"other.{i}.{'x' * (i % 7)}")) for i in range(MAX_TOGETHER))]
     expected = next(((i, binding) for i, each in enumerate(matchers) if (binding := each.match(key)) is not None), None)
     assert PatternSet(matchers).first(key) == PatternSet(many).first(key) == expected
 

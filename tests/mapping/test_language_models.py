@@ -11,7 +11,7 @@ from seeded import fill_with_seeded_values
 from torch import nn
 
 from ckpt_tool import load_into
-from ckpt_tool.api import How
+from ckpt_tool.api import MappingOptions
 
 TOKENS = torch.randint(0, 40, (2, 7), generator=torch.Generator().manual_seed(1))
 MEL = torch.randn(2, 6, 20, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -39,8 +39,8 @@ def transformers(torchvision):
 def models(transformers):
     """Builders of tiny models by name."""
 
-    def llama(**settings):
-        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA, **settings))
+    def llama(**params):
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA, **params))
 
     def whisper():
         sizes = {f"{side}_{what}": number for side in ("encoder", "decoder") for what, number in SIDES.items()}
@@ -94,8 +94,8 @@ def filled(model, seed):
     return fill_with_seeded_values(model, seed).eval()
 
 
-def using(name, settings=None):
-    return How(rules=(name,), settings=settings or {})
+def using(name, params=None):
+    return MappingOptions(rules=(name,), params=params or {})
 
 
 def assert_same_tensors(ours, theirs, keys=None):
@@ -120,25 +120,25 @@ CASES = [
 @pytest.mark.parametrize(("one", "other", "there", "numbers", "back", "numbers_back", "compute"), CASES)
 def test_models_compute_the_same_and_the_way_back_gives_the_same_bits(models, one, other, there, numbers, back, numbers_back, compute):
     source, target, returned = filled(models[one](), 1), filled(models[other](), 2), filled(models[one](), 3)
-    assert load_into(target, source.state_dict(), how=using(there, numbers)).fresh == ()
+    assert load_into(target, source.state_dict(), options=using(there, numbers)).fresh == ()
     with torch.no_grad():
         expected, got = compute(source), compute(target)
     tolerance = {"rtol": 1e-8, "atol": 1e-10} if expected.dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(got, expected, **tolerance)
     state = {key: value for key, value in target.state_dict().items() if key != "lm_head.weight" or "tied" not in other}  # As files are.
-    report = load_into(returned, state, how=using(back, numbers_back))
+    report = load_into(returned, state, options=using(back, numbers_back))
     assert all(key.startswith(("embeddings.", "pooler.")) for key in report.fresh)
     assert_same_tensors(returned.state_dict(), source.state_dict(), report.loaded)
 
 
 @pytest.mark.parametrize("name", ["transformers Llama", "transformers Llama, tied"])
 @pytest.mark.parametrize(
-    ("other", "rules", "settings"), [("Meta's Llama", "llama_to_meta", HEADS), ("litgpt Llama", "llama_to_litgpt", {})]
+    ("other", "rules", "params"), [("Meta's Llama", "llama_to_meta", HEADS), ("litgpt Llama", "llama_to_litgpt", {})]
 )
-def test_a_tied_head_is_stored(models, name, other, rules, settings):
+def test_a_tied_head_is_stored(models, name, other, rules, params):
     source, target = filled(models[name](), 1), filled(models[other](), 2)
     state = {key: value for key, value in source.state_dict().items() if key != "lm_head.weight" or "tied" not in name}
-    assert load_into(target, state, how=using(rules, settings)).fresh == ()
+    assert load_into(target, state, options=using(rules, params)).fresh == ()
     with torch.no_grad():
         torch.testing.assert_close(logits(target), logits(source), rtol=1e-4, atol=1e-5)
 
@@ -155,8 +155,8 @@ BUFFERS = [
     ("nanoGPT", "transformers GPT-2", "nanogpt_to_gpt2", {}, ["transformer.h.0.attn.bias", "transformer.h.1.attn.bias"]),
     ("Meta's Llama", "transformers Llama", "llama_meta_to_transformers", HEADS, ["rope.freqs"]),
     *(
-        ("transformers Llama", other, rules, settings, [f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(2)])
-        for other, rules, settings in [
+        ("transformers Llama", other, rules, params, [f"model.layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(2)])
+        for other, rules, params in [
             ("Meta's Llama", "llama_to_meta", HEADS),
             ("torchtune Llama", "llama_to_torchtune", HEADS),
             ("litgpt Llama", "llama_to_litgpt", {}),
@@ -165,10 +165,10 @@ BUFFERS = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other", "rules", "settings", "buffers"), BUFFERS)
-def test_buffers_of_old_files_stay_behind(models, one, other, rules, settings, buffers):
+@pytest.mark.parametrize(("one", "other", "rules", "params", "buffers"), BUFFERS)
+def test_buffers_of_old_files_stay_behind(models, one, other, rules, params, buffers):
     source, target = filled(models[one](), 1), filled(models[other](), 2)
-    report = load_into(target, {**source.state_dict(), **{key: torch.ones(4) for key in buffers}}, how=using(rules, settings))
+    report = load_into(target, {**source.state_dict(), **{key: torch.ones(4) for key in buffers}}, options=using(rules, params))
     assert (report.fresh, set(report.dropped)) == ((), set(buffers))
     with torch.no_grad():
         torch.testing.assert_close(logits(target), logits(source), rtol=1e-4, atol=1e-5)
@@ -205,10 +205,10 @@ FUSED = {  # The model, its config, rules there and back with their numbers, row
 
 @pytest.mark.parametrize("name", FUSED)
 def test_fused_queries_keys_and_values_are_those_that_the_model_takes_apart(transformers, name):
-    family, settings, there, back, rows = FUSED[name]
+    family, params, there, back, rows = FUSED[name]
     family_class = name.partition(",")[0]
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 40, "bos_token_id": 1, "eos_token_id": 2}
-    config = getattr(transformers, f"{family_class}Config")(**sizes, **settings, attn_implementation="eager")
+    config = getattr(transformers, f"{family_class}Config")(**sizes, **params, attn_implementation="eager")
     model = filled(getattr(transformers, f"{family_class}ForCausalLM")(config), 1)
     source, fused = model.state_dict(), ".query_key_value."
     shapes = {}
@@ -218,12 +218,12 @@ def test_fused_queries_keys_and_values_are_those_that_the_model_takes_apart(tran
     split = module_of({key: torch.full(shape, torch.nan) for key, shape in shapes.items()})
     masks = {f"gpt_neox.layers.{i}.attention.{mask}": torch.ones(4) for i in range(2) for mask in ("bias", "masked_bias")}
     given = {**source, **masks} if name == "GPTNeoX" else source  # As old files are.
-    assert load_into(split, given, how=using(f"{family}_to_split_qkv", there)).fresh == ()
+    assert load_into(split, given, options=using(f"{family}_to_split_qkv", there)).fresh == ()
     for path, layer in model.named_modules():
         if hasattr(layer, "query_key_value"):
             check_attention(transformers, layer, split.get_submodule(path))
     returned = module_of({key: torch.full_like(value, torch.nan) for key, value in source.items()})
-    assert load_into(returned, split.state_dict(), how=using(f"split_qkv_to_{family}", back)).fresh == ()
+    assert load_into(returned, split.state_dict(), options=using(f"split_qkv_to_{family}", back)).fresh == ()
     assert_same_tensors(returned.state_dict(), source)
 
 
@@ -261,9 +261,9 @@ EXPERTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "settings", "there", "back"), EXPERTS)
-def test_experts_go_from_the_hubs_layout_to_transformers_5_and_back(transformers, tmp_path, name, settings, there, back):
-    config = getattr(transformers, f"{name}Config")(**LLAMA, **settings)
+@pytest.mark.parametrize(("name", "params", "there", "back"), EXPERTS)
+def test_experts_go_from_the_hubs_layout_to_transformers_5_and_back(transformers, tmp_path, name, params, there, back):
+    config = getattr(transformers, f"{name}Config")(**LLAMA, **params)
     build = getattr(transformers, f"{name}ForCausalLM")
     source, target = filled(build(config), 1), filled(build(config), 2)
     source.save_pretrained(tmp_path)

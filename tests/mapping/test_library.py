@@ -28,9 +28,9 @@ def results(plan, source):
 
 def plan_of(truth: Truth):
     rule_set = read_rule_files([find_rules(name) for name in truth.proof["rules"]])
-    settings, config = truth.proof.get("set", {}), truth.proof.get("config", {})
-    assert may_fit(rule_set, truth.source, truth.target, settings, config), "the quick look of `ckpt mappings`"
-    return compile_plan(rule_set, truth.source, truth.target, settings, config)
+    params, config = truth.proof.get("set", {}), truth.proof.get("config", {})
+    assert may_fit(rule_set, truth.source, truth.target, params, config), "the quick look of `ckpt mappings`"
+    return compile_plan(rule_set, truth.source, truth.target, params, config)
 
 
 @pytest.mark.parametrize("path", PROOFS, ids=lambda path: path.name.removesuffix(".json.gz"))
@@ -102,8 +102,8 @@ RETURNS = [(path, back) for path in PROOFS for name, back in ways_back() if [f"{
 def test_a_real_conversion_and_its_way_back_give_back_every_bit(path, back):
     truth = read_truth(path)
     source, plan = truth.source_values(), plan_of(truth)
-    settings, config = truth.proof.get("set"), truth.proof.get("config")
+    params, config = truth.proof.get("set"), truth.proof.get("config")
     middle = results(plan, source)
-    backward = compile_plan(read_rule_files([str(back)]), plan.outputs, truth.source, settings, config)
+    backward = compile_plan(read_rule_files([str(back)]), plan.outputs, truth.source, params, config)
     assert all(torch.equal(value, source[key]) for key, value in results(backward, {**random_tensors(truth.target, 2), **middle}).items())
     assert set(backward.kept) == set(plan.dropped)

@@ -13,8 +13,8 @@ from ckpt_tool.mapping.formulas import FormulaError, parse_formula
 from ckpt_tool.mapping.params import read_config, resolve_params
 
 
-def resolved(folder, text, source=(), target=(), settings=None, config=None):
-    numbers, found = resolve_params(rules(folder, text), settings or {}, config or {}, catalog(*source), catalog(*target))
+def resolved(folder, text, source=(), target=(), params=None, config=None):
+    numbers, found = resolve_params(rules(folder, text), params or {}, config or {}, catalog(*source), catalog(*target))
     assert not found
     return numbers
 
@@ -25,7 +25,7 @@ def test_numbers_come_from_the_first_place_that_has_them(tmp_path):
     assert resolved(tmp_path, text, ["w 2x7"]) == {"n": 7}
     assert resolved(tmp_path, text, ["w 2x7"], config={"c": 6}) == {"n": 6}
     assert resolved(tmp_path, text, ["w 2x7"], config={"c": 6, "a": {"b": 5}}) == {"n": 5}
-    assert resolved(tmp_path, text, settings={"n": 4}, config={"c": 6}) == {"n": 4}
+    assert resolved(tmp_path, text, params={"n": 4}, config={"c": 6}) == {"n": 4}
 
 
 def test_either_side_tells_sizes_and_counts(tmp_path):
@@ -45,7 +45,7 @@ def test_formulas_of_numbers_above(tmp_path):
 
 def test_a_number_that_only_the_command_line_gives(tmp_path):
     text = "params: {n: ~}\nrules: [a -> b]\n"
-    assert resolved(tmp_path, text, settings={"n": 3}) == {"n": 3}
+    assert resolved(tmp_path, text, params={"n": 3}) == {"n": 3}
     (problem,) = problems(tmp_path, text, catalog("a 1"))
     assert (problem.message, problem.notes) == ("`n` has no number", ("give it by `--set n=…`",))
 
@@ -155,9 +155,9 @@ SIDES = ("wq 32x8", "wk 16x8")
 def test_a_number_is_held_against_its_own_formula(tmp_path):
     assert resolved(tmp_path, HEADS, SIDES, config={"n_heads": 4, "n_kv_heads": 2})["kv_heads"] == 2
     assert resolved(tmp_path, HEADS, SIDES, config={"n_heads": 4})["kv_heads"] == 2
-    wrong = problems(tmp_path, HEADS, catalog(*SIDES), settings={"heads": 4, "kv_heads": 4})
+    wrong = problems(tmp_path, HEADS, catalog(*SIDES), params={"heads": 4, "kv_heads": 4})
     assert facts(wrong) == [("param-mismatch", "5:3", "`kv_heads` is 4, and `heads * kv_rows / q_rows` gives 2")]
-    wrong = problems(tmp_path, HEADS, catalog(*SIDES), settings={"heads": 3, "kv_heads": 1})
+    wrong = problems(tmp_path, HEADS, catalog(*SIDES), params={"heads": 3, "kv_heads": 1})
     assert facts(wrong) == [("param-mismatch", "5:3", "`kv_heads` is 1, but `heads * kv_rows / q_rows`: 32 does not divide 48")]
 
 

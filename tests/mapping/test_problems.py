@@ -142,9 +142,9 @@ def test_parameter_without_a_number(tmp_path):
     assert facts([problem]) == [("unset-param", "2:3", "`depth` has no number")]
     notes = "give it by `--set depth=…` or `num_layers` in a config.json or params.json beside the source"
     assert problem.notes == (notes, "`x.w` is no key of the source")
-    assert problems(tmp_path, text, catalog("a.1.w 2"), None, settings={"depth": 5}) == []
+    assert problems(tmp_path, text, catalog("a.1.w 2"), None, params={"depth": 5}) == []
     assert problems(tmp_path, text, catalog("a.1.w 2"), None, config={"num_layers": 5}) == []
-    (unknown,) = problems(tmp_path, text, catalog("a.1.w 2"), None, settings={"depth": 5, "dept": 1})
+    (unknown,) = problems(tmp_path, text, catalog("a.1.w 2"), None, params={"depth": 5, "dept": 1})
     assert (unknown.code, unknown.notes) == ("unknown-param", ("did you mean `depth`?",))
 
 

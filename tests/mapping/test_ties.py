@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ckpt_tool import How, RuleError, map_checkpoint, open_checkpoint
+from ckpt_tool import MappingOptions, RuleError, map_checkpoint, open_checkpoint
 from ckpt_tool.mapping import compile_plan, plan_by_name, read_inline_rules
 from ckpt_tool.mapping.accounting.account import A_PART
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
@@ -23,13 +23,13 @@ def mapped(tmp_path, target, source, *rules, **how):
     torch.save(source, tmp_path / "source.pth")
     with open_checkpoint(target) as checkpoint:
         before = {key: checkpoint.read(key) for key in checkpoint.catalog}
-    written = map_checkpoint(str(tmp_path / "source.pth"), target, str(tmp_path / "out.pth"), How(inline=rules, **how))
+    written = map_checkpoint(str(tmp_path / "source.pth"), target, str(tmp_path / "out.pth"), MappingOptions(inline=rules, **how))
     return written, before, torch.load(tmp_path / "out.pth")
 
 
 def test_what_is_one_tensor_is_told_from_what_shares_a_storage(tied):
     with open_checkpoint(tied) as checkpoint:
-        assert [(info.shares, info.same_as) for info in checkpoint.catalog.values()] == [
+        assert [(info.shared_storage_with, info.tied_to) for info in checkpoint.catalog.values()] == [
             (None, None), (None, None), ("embed.weight", None), ("embed.weight", "embed.weight"),
         ]  # fmt: skip
 
@@ -83,10 +83,10 @@ def test_a_tied_key_that_nothing_names_is_told_with_the_rule_for_both(tmp_path, 
     torch.save({"w": torch.randn(8, 4)}, tmp_path / "source.pth")
     ways = [str(tmp_path / "source.pth"), tied, str(tmp_path / "out.pth")]
     with pytest.raises(RuleError) as raised:
-        map_checkpoint(*ways, How(inline="w -> embed.weight", keep=("norm.*", "view.*")))
+        map_checkpoint(*ways, MappingOptions(inline="w -> embed.weight", keep=("norm.*", "view.*")))
     note = "`head.weight` is tied to `embed.weight` in the target: a rule for both ends in `-> {embed.weight,head.weight}: copy`"
     assert raised.value.problems[0].notes[-1] == note
-    map_checkpoint(*ways, How(inline="w -> {embed.weight,head.weight}: copy", keep=("norm.*", "view.*")))
+    map_checkpoint(*ways, MappingOptions(inline="w -> {embed.weight,head.weight}: copy", keep=("norm.*", "view.*")))
     out = torch.load(tmp_path / "out.pth")
     assert out["head.weight"].data_ptr() == out["embed.weight"].data_ptr()
 

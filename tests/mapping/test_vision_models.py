@@ -10,7 +10,7 @@ from seeded import fill_with_seeded_values
 from torch import nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
-from ckpt_tool import How, load_into, map_checkpoint
+from ckpt_tool import MappingOptions, load_into, map_checkpoint
 
 SHAPE = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 2, "num_heads": 3, "num_classes": 5}
 LAYERS = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96}
@@ -240,20 +240,20 @@ def models(timm, torchvision):
     def resnet():
         return ResNet(torchvision.models.resnet.BasicBlock, [2, 2, 2, 2], norm_layer=FrozenBatchNorm2d)
 
-    def vit(**settings):
-        return tf.ViTForImageClassification(tf.ViTConfig(**CONFIG, **settings))
+    def vit(**params):
+        return tf.ViTForImageClassification(tf.ViTConfig(**CONFIG, **params))
 
-    def beit(**settings):
-        return tf.BeitForImageClassification(tf.BeitConfig(**CONFIG, **settings))
+    def beit(**params):
+        return tf.BeitForImageClassification(tf.BeitConfig(**CONFIG, **params))
 
-    def convnext(**settings):
-        return tf.ConvNextForImageClassification(tf.ConvNextConfig(**CONVNEXT_CONFIG, **settings))
+    def convnext(**params):
+        return tf.ConvNextForImageClassification(tf.ConvNextConfig(**CONVNEXT_CONFIG, **params))
 
     def dinov2(name):
         return timm.create_model(name, **{**SHAPE, "num_classes": 0})
 
-    def registers(**settings):
-        return tf.Dinov2WithRegistersModel(tf.Dinov2WithRegistersConfig(**CONFIG, **settings))
+    def registers(**params):
+        return tf.Dinov2WithRegistersModel(tf.Dinov2WithRegistersConfig(**CONFIG, **params))
 
     def segformer():
         return tf.SegformerForSemanticSegmentation(tf.SegformerConfig(**SEGFORMER, decoder_hidden_size=8, num_labels=5))
@@ -384,13 +384,13 @@ def test_mapped_files_of_transformers_compute_the_same(models, tmp_path, one, ot
     torch.save(source.state_dict(), first)
     target.save_pretrained(tmp_path / "old")
     shutil.copytree(tmp_path / "old", tmp_path / "new")
-    map_checkpoint(first, old, new, How((there.replace("transformers5", "transformers"),)), force=True)
+    map_checkpoint(first, old, new, MappingOptions((there.replace("transformers5", "transformers"),)), force=True)
     with torch.no_grad():
         expected = answer(source, picture(side))
         mapped = type(target).from_pretrained(tmp_path / "new", dtype=torch.float64).eval()
         torch.testing.assert_close(answer(mapped, picture(side)), expected, rtol=1e-8, atol=1e-10)
         if back:
-            map_checkpoint(new, first, last, How((back.replace("transformers5", "transformers"),)))
+            map_checkpoint(new, first, last, MappingOptions((back.replace("transformers5", "transformers"),)))
             again.load_state_dict(torch.load(last))
             torch.testing.assert_close(answer(again, picture(side)), expected, rtol=0, atol=0)
 
@@ -413,7 +413,7 @@ def test_older_names_of_torchvision(models, tmp_path, rules, other):
     for name, tensors in (("new", state), ("old", older)):
         torch.save(tensors, tmp_path / f"{name}.pth")
         target, output = (str(tmp_path / file) for file in ("model.safetensors", f"{name}.safetensors"))
-        map_checkpoint(str(tmp_path / f"{name}.pth"), target, output, How((rules,)))
+        map_checkpoint(str(tmp_path / f"{name}.pth"), target, output, MappingOptions((rules,)))
     new, old = (load_file(tmp_path / f"{name}.safetensors") for name in ("new", "old"))
     assert all(torch.equal(old[key], value) for key, value in new.items())
 

@@ -4,16 +4,16 @@ import pytest
 import torch
 from literals import catalog, facts, problems, rules
 
-from ckpt_tool import How, load_into
+from ckpt_tool import MappingOptions, load_into
 from ckpt_tool.mapping import compile_plan
-from ckpt_tool.ops import Form, OpError, run_step
+from ckpt_tool.ops import OpError, TensorForm, run_step
 from ckpt_tool.ops.fit import parse_fit
 from ckpt_tool.tensors import DType
 
 
 def fitted(argument, source, shape, target=None):
-    fit = parse_fit(argument).with_form(Form(DType.F32, shape))
-    fit.infer([Form(DType.F32, tuple(source.shape))])
+    fit = parse_fit(argument).with_form(TensorForm(DType.F32, shape))
+    fit.infer([TensorForm(DType.F32, tuple(source.shape))])
     (result,) = run_step([fit], [source], (lambda: target) if target is not None else None)
     assert result.shape == shape
     return result
@@ -64,12 +64,12 @@ def test_positions_with_another_number_of_tokens_before_the_grid(timm, prefix, n
 
 def test_numbers_that_the_sizes_tell_needn_t_be_given():
     table = made(1, 197, 8)
-    fit = parse_fit({"resize_grid": {"new_prefix": 0}}).with_form(Form(DType.F32, (1, 256, 8)))
+    fit = parse_fit({"resize_grid": {"new_prefix": 0}}).with_form(TensorForm(DType.F32, (1, 256, 8)))
     assert fit.needs_target
     settled = fit.settled((1, 197, 8))
     assert (settled.prefix, settled.new_prefix, settled.needs_target) == (1, 0, False)
     assert run_step([settled], [table])[0].shape == (1, 256, 8)
-    same = parse_fit("resize_grid").with_form(Form(DType.F32, (1, 257, 8))).settled((1, 197, 8))
+    same = parse_fit("resize_grid").with_form(TensorForm(DType.F32, (1, 257, 8))).settled((1, 197, 8))
     assert (same.prefix, same.new_prefix, same.needs_target) == (1, None, False)
     assert parse_fit({"resize_grid": settled.argument()}).argument() == {"prefix": 1, "new_prefix": 0}
     with pytest.raises(OpError, match="`resize_grid`: `new_prefix` is at least 0"):
@@ -137,7 +137,7 @@ REFUSED = [
 @pytest.mark.parametrize(("argument", "source", "target", "message"), REFUSED)
 def test_what_does_not_fit_is_refused(argument, source, target, message):
     with pytest.raises(OpError) as caught:
-        parse_fit(argument).with_form(Form(DType.F32, target)).infer([Form(DType.F32, source)])
+        parse_fit(argument).with_form(TensorForm(DType.F32, target)).infer([TensorForm(DType.F32, source)])
     assert str(caught.value) == message
 
 
@@ -181,7 +181,7 @@ def test_fits_load_into_a_live_model(tmp_path):
     (tmp_path / "r.yaml").write_text('rules: ["** -> **"]\nfit: {weight: rows, bias: fresh}\n')
     source, model = torch.nn.Linear(3, 4), torch.nn.Linear(3, 6)
     fresh = model.weight.detach().clone()
-    report = load_into(model, source.state_dict(), how=How(rules=(str(tmp_path / "r.yaml"),)))
+    report = load_into(model, source.state_dict(), options=MappingOptions(rules=(str(tmp_path / "r.yaml"),)))
     assert (report.loaded, report.fresh) == (("weight",), ("bias",))
     assert torch.equal(model.weight[:4], source.weight)
     assert torch.equal(model.weight[4:], fresh[4:])
@@ -195,7 +195,7 @@ def test_fits_are_written(timm, tmp_path):
     fresh = {"pos": made(1, 65, 4), "head.w": made(12, 4), "extra.w": made(6), "same": made(2) + 1}
     torch.save(values, tmp_path / "a.pth")
     torch.save(fresh, tmp_path / "b.pth")
-    map_checkpoint(str(tmp_path / "a.pth"), str(tmp_path / "b.pth"), str(tmp_path / "c.pth"), How(rules=(str(tmp_path / "r.yaml"),)))
+    map_checkpoint(str(tmp_path / "a.pth"), str(tmp_path / "b.pth"), str(tmp_path / "c.pth"), MappingOptions(rules=(str(tmp_path / "r.yaml"),)))
     mapped = torch.load(tmp_path / "c.pth")
     assert close(mapped["pos"], timm.layers.resample_abs_pos_embed(values["pos"], [8, 8], num_prefix_tokens=1))
     assert torch.equal(mapped["head.w"], torch.cat([values["head.w"], fresh["head.w"][10:]]))
@@ -223,7 +223,7 @@ def test_a_key_list_as_target_has_no_tokens_to_keep(tmp_path):
     (tmp_path / "b.keys").write_text("pos_embed\tF32\t1x18x4\n")
     (tmp_path / "r.yaml").write_text("rules: ['** -> **']\nfit: [pos_embed: {resize_grid: {prefix: 1, new_prefix: 2}}]\n")
     with pytest.raises(InputError, match="is a key list"):
-        map_checkpoint(tmp_path / "a.pth", tmp_path / "b.keys", tmp_path / "c.pth", How(str(tmp_path / "r.yaml")))
+        map_checkpoint(tmp_path / "a.pth", tmp_path / "b.keys", tmp_path / "c.pth", MappingOptions(str(tmp_path / "r.yaml")))
 
 
 def test_what_is_wrong_with_a_shape_names_the_tokens(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckpt_tool.ops import OPS, Form, OpError, infer_chain, invert_chain, ops_argument, parse_ops, run_chain
+from ckpt_tool.ops import OPS, OpError, TensorForm, infer_chain, invert_chain, ops_argument, parse_ops, run_chain
 from ckpt_tool.ops.casts import FLOATS, losses
 from ckpt_tool.ops.fit import FITS
 from ckpt_tool.tensors import DType
@@ -29,7 +29,7 @@ DTYPE_CHOICES = [
 
 
 def form(tensor):
-    return Form(DTYPES[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
+    return TensorForm(DTYPES[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape))
 
 
 def made(dtype, shape, seed=0):
@@ -186,7 +186,7 @@ VERDICTS = [
 
 @pytest.mark.parametrize(("dtype", "argument", "verdict"), VERDICTS, ids=str)
 def test_verdict_of_an_inverse(dtype, argument, verdict):
-    assert invert_chain(parse_ops(argument), [Form(dtype, (3, 4))]).verdict == verdict
+    assert invert_chain(parse_ops(argument), [TensorForm(dtype, (3, 4))]).verdict == verdict
 
 
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -282,7 +282,7 @@ def test_negated_twice_is_what_it_was_as_far_as_is_said(dtype):
 def test_nothing_is_cast_to_types_that_torch_calculates_nothing_with():
     for ours, theirs in (("F32", "F4"), ("F4", "BF16"), ("F32", "F6_E2M3")):
         with pytest.raises(OpError, match=f"`cast` of {ours} to {theirs}: torch calculates nothing with F[46]"):
-            infer_chain(parse_ops({"cast": theirs}), [Form(DType(ours), (2, 2))])
+            infer_chain(parse_ops({"cast": theirs}), [TensorForm(DType(ours), (2, 2))])
 
 
 LOSSES = [
@@ -340,7 +340,7 @@ REFUSED = [
 @pytest.mark.parametrize(("argument", "shapes", "message"), REFUSED, ids=lambda value: str(value)[:30])
 def test_op_that_does_not_fit_is_refused_with_the_numbers(argument, shapes, message):
     with pytest.raises(OpError) as caught:
-        infer_chain(parse_ops(argument), [Form(DType.F32, shape) for shape in shapes])
+        infer_chain(parse_ops(argument), [TensorForm(DType.F32, shape) for shape in shapes])
     assert str(caught.value) == message
 
 
@@ -348,15 +348,15 @@ def test_a_parameter_is_called_by_its_name():
     (op,) = parse_ops({"rearrange": "(h d) ... -> h d ...", "h": "heads"})
     assert op.parameters() == {"heads"}
     with pytest.raises(OpError, match="`rearrange`: the parameter `heads` has no number"):
-        op.infer([Form(DType.F32, (100,))])
+        op.infer([TensorForm(DType.F32, (100,))])
     with pytest.raises(OpError, match=r"32 heads do not divide 100 rows \(100×2\)"):
-        op.bind({"heads": 32}).infer([Form(DType.F32, (100, 2))])
+        op.bind({"heads": 32}).infer([TensorForm(DType.F32, (100, 2))])
 
 
 def test_planning_needs_no_torch():
     code = (
-        "import sys; from ckpt_tool.ops import *; from ckpt_tool.tensors import DType;"
-        "infer_chain(parse_ops([{'rearrange': '(a b) ... -> (b a) ...', 'a': 2}, 'transpose']), [Form(DType.F32, (4, 3))]);"
+        "import sys; from ckpt_tool.ops import *; from ckpt_tool.ops import TensorForm; from ckpt_tool.tensors import DType;"
+        "infer_chain(parse_ops([{'rearrange': '(a b) ... -> (b a) ...', 'a': 2}, 'transpose']), [TensorForm(DType.F32, (4, 3))]);"
         "print({'torch', 'numpy'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

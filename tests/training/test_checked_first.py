@@ -8,7 +8,7 @@ from seeded import fill_with_seeded_values
 from torch import nn
 
 import ckpt_tool
-from ckpt_tool import FormatError, How, InputError, RuleError
+from ckpt_tool import FormatError, InputError, MappingOptions, RuleError
 from tests.training.sharded import on_two_processes
 
 
@@ -26,10 +26,10 @@ def refused(kind, match, model, source, **options):
 
 def test_tensors_that_must_be_the_same_and_are_not():
     source = {"x": torch.ones(2, 2), "p": torch.ones(2, 2), "q": torch.zeros(2, 2)}
-    how = How(inline=("x -> a.weight", "{p,q} -> b.weight: same"))
-    refused(RuleError, "tensors that must be the same differ", two(), source, how=how)
+    how = MappingOptions(inline=("x -> a.weight", "{p,q} -> b.weight: same"))
+    refused(RuleError, "tensors that must be the same differ", two(), source, options=how)
     model = two()
-    ckpt_tool.load_into(model, {**source, "q": torch.ones(2, 2)}, how=how)
+    ckpt_tool.load_into(model, {**source, "q": torch.ones(2, 2)}, options=how)
     assert model["b"].weight.eq(1).all()
 
 
@@ -55,7 +55,7 @@ def test_a_checksum_that_is_wrong(tmp_path, view):
 
 def test_what_is_not_loaded_is_not_checked(tmp_path):
     model = two(2_000)
-    report = ckpt_tool.load_into(model, spoiled(tmp_path), how=How(inline=("a.** -> a.**",), drop=("b.**",), keep=("b.**",)))
+    report = ckpt_tool.load_into(model, spoiled(tmp_path), options=MappingOptions(inline=("a.** -> a.**",), drop=("b.**",), keep=("b.**",)))
     assert torch.equal(model["a"].weight, two(2_000, 1)["a"].weight)
     assert report.fresh == ("b.weight",)
 
@@ -86,7 +86,7 @@ def test_tensors_that_only_their_class_can_fill_are_refused():
     with pytest.raises(InputError, match=r"`b\.weight` is a TwoTensor, which only its own class can fill"):
         ckpt_tool.load_into(model, two(seed=1))
     assert torch.equal(model["a"].weight, two()["a"].weight)
-    ckpt_tool.load_into(model, {"a.weight": torch.ones(2, 2)}, how=How(inline=("** -> **",), keep=("b.*",)))
+    ckpt_tool.load_into(model, {"a.weight": torch.ones(2, 2)}, options=MappingOptions(inline=("** -> **",), keep=("b.*",)))
     assert model["a"].weight.eq(1).all()
 
 

@@ -6,7 +6,7 @@ from seeded import fill_with_seeded_values
 from torch import nn
 
 import ckpt_tool
-from ckpt_tool import How, InputError, RuleError
+from ckpt_tool import InputError, MappingOptions, RuleError
 from tests.training.sharded import on_two_processes
 
 
@@ -44,7 +44,7 @@ def test_tied_weights_are_loaded_by_one_of_their_names():
 
 def test_what_is_kept_by_a_rule_but_tied_is_not_called_fresh():
     model, source = Tied(), tied_source()
-    report = ckpt_tool.load_into(model, source, how=How(inline=("** -> **",), keep=("head.weight",)))
+    report = ckpt_tool.load_into(model, source, options=MappingOptions(inline=("** -> **",), keep=("head.weight",)))
     assert report.fresh == ()
     assert "`head.weight` is tied to `embed.weight`, and was loaded with it" in report.notes
     assert len(report.parameter_groups(model, lr=1, loaded_lr=1)) == 1
@@ -106,10 +106,10 @@ def test_tensors_that_are_made_for_the_state_dict_are_refused():
 
 
 def test_a_live_model_keeps_its_types():
-    refused(linear().half(), linear(1), "would become F32, and a live model keeps its own types, here F16", how=How(dtypes="source"))
-    refused(linear(), linear(1), "would become BF16", how=How(dtypes=ckpt_tool.DType.BF16))
+    refused(linear().half(), linear(1), "would become F32, and a live model keeps its own types, here F16", options=MappingOptions(dtypes="source"))
+    refused(linear(), linear(1), "would become BF16", options=MappingOptions(dtypes=ckpt_tool.DType.BF16))
     model = linear().half()
-    ckpt_tool.load_into(model, linear(1), how=How(dtypes="target"))
+    ckpt_tool.load_into(model, linear(1), options=MappingOptions(dtypes="target"))
     assert torch.equal(model[0].weight, linear(1)[0].weight.half())
 
 
@@ -139,7 +139,7 @@ def test_a_model_can_be_rearranged_from_itself():
     model = nn.Sequential(*(nn.Linear(3, 3) for _ in range(4)))
     fill_with_seeded_values(model, 1)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    ckpt_tool.load_into(model, model, how=How(inline="{i}.* -> {3-i}.*"))
+    ckpt_tool.load_into(model, model, options=MappingOptions(inline="{i}.* -> {3-i}.*"))
     assert all(torch.equal(value, before[f"{3 - int(key[0])}{key[1:]}"]) for key, value in model.state_dict().items())
 
 

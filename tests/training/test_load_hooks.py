@@ -8,10 +8,10 @@ from seeded import fill_with_seeded_values
 from torch import nn
 
 import ckpt_tool
-from ckpt_tool import How, InputError
+from ckpt_tool import InputError, MappingOptions
 from tests.training.sharded import on_two_processes
 
-BY_NAME = How(inline=("** -> **",))
+BY_NAME = MappingOptions(inline=("** -> **",))
 
 
 class Scale(nn.Module):
@@ -78,7 +78,7 @@ def test_the_version_goes_with_the_module_under_another_name():
     renamed = state(**{f"old.{key}": value for key, value in state().items()})
     renamed._metadata = {"old": {"version": 1}, "old.scale": {"version": 2}, "old.head": {"version": 1}}
     model = Net()
-    ckpt_tool.load_into(model, renamed, how=How(inline=("old.** -> **",)))
+    ckpt_tool.load_into(model, renamed, options=MappingOptions(inline=("old.** -> **",)))
     assert torch.equal(model.scale.scale, renamed["old.scale.scale"])
 
 
@@ -96,14 +96,14 @@ def test_values_that_rules_make_in_another_way_are_not_changed_unseen():
     model = Net()
     given = state(**{"s": torch.tensor([1.0, 2.0, 4.0]), **linear_state()})
     with pytest.raises(InputError) as raised:
-        ckpt_tool.load_into(model, given, how=How(inline=("s -> scale.scale", "head.* -> head.*")))
+        ckpt_tool.load_into(model, given, options=MappingOptions(inline=("s -> scale.scale", "head.* -> head.*")))
     assert str(raised.value) == (
         "Net: `scale` (Scale) changes `scale.scale` on loading, by code for its own state dicts, and the plan makes it from other names; "
         "let its own `load_state_dict` read the file, or one that `ckpt map` has written, and keep its keys here"
     )
     assert equal(model.scale, Scale())
     assert not torch.equal(model.head.bias, torch.ones(2))
-    ckpt_tool.load_into(model, given, how=How(inline=("head.* -> head.*",), drop=("s",), keep=("scale.*",)))
+    ckpt_tool.load_into(model, given, options=MappingOptions(inline=("head.* -> head.*",), drop=("s",), keep=("scale.*",)))
     assert torch.equal(model.head.bias, torch.ones(2))
 
 
@@ -113,8 +113,8 @@ def test_hooks_that_change_nothing_are_no_obstacle_to_rules():
     source = {"w": torch.ones(4, 2), "b": torch.ones(2), "bn.s": torch.full((2,), 2.0), "bn.b": torch.ones(2)}
     rules = ("w -> {0.weight,1.rest}: {split: 0}",)
     model[1].rest = nn.Parameter(torch.zeros(2, 2))
-    how = How(inline=(*rules, "b -> 0.bias", "bn.{s=s,b} -> 1.{s=weight,bias}"), keep=("1.running_*", "1.num_*"))
-    report = ckpt_tool.load_into(model, source, how=how)
+    how = MappingOptions(inline=(*rules, "b -> 0.bias", "bn.{s=s,b} -> 1.{s=weight,bias}"), keep=("1.running_*", "1.num_*"))
+    report = ckpt_tool.load_into(model, source, options=how)
     assert report.notes == ()
     assert torch.equal(model[1].weight, torch.full((2,), 2.0))
     assert model[1].running_var.eq(1).all()
@@ -141,7 +141,7 @@ def test_hooks_after_loading_are_called_inner_modules_first():
     model = nn.Sequential(Cached(), nn.Linear(2, 2))
     for name, module in {"inner": model[0], "outer": model}.items():
         module.register_load_state_dict_post_hook(lambda _, keys, name=name: calls.append((name, list(keys.missing_keys))))
-    ckpt_tool.load_into(model, {"0.weight": torch.ones(2, 3), "0.bias": torch.ones(2)}, how=How(inline=("** -> **",), keep=("1.*",)))
+    ckpt_tool.load_into(model, {"0.weight": torch.ones(2, 3), "0.bias": torch.ones(2)}, options=MappingOptions(inline=("** -> **",), keep=("1.*",)))
     assert torch.equal(model[0].twice, torch.full((2,), 2.0))
     assert calls == [("inner", ["1.weight", "1.bias"]), ("outer", ["1.weight", "1.bias"])]
 
@@ -173,18 +173,18 @@ def test_an_old_state_dict_of_spectral_norm_needs_what_the_plan_does_not_give(tm
     old = OrderedDict((key, value) for key, value in norm.state_dict().items() if key != "weight_v")
     old["weight"] = norm.weight.detach()
     old._metadata = {"": {"version": 1}}
-    how = How(inline=("** -> **",), drop=("weight",), keep=("weight_v",))
+    how = MappingOptions(inline=("** -> **",), drop=("weight",), keep=("weight_v",))
     with pytest.raises(InputError, match="asks for `weight` on loading"):
-        ckpt_tool.load_into(torch.nn.utils.spectral_norm(nn.Linear(3, 3)), file_of(old, tmp_path), how=how)
+        ckpt_tool.load_into(torch.nn.utils.spectral_norm(nn.Linear(3, 3)), file_of(old, tmp_path), options=how)
 
 
 def test_a_counter_that_older_files_lack_is_what_torch_makes_of_it():
     source = OrderedDict(weight=torch.ones(3), bias=torch.ones(3), running_mean=torch.ones(3), running_var=torch.ones(3))
-    how = How(inline=("** -> **",), keep=("num_batches_tracked",))
+    how = MappingOptions(inline=("** -> **",), keep=("num_batches_tracked",))
     for device in ("cpu", "meta"):
         with torch.device(device):
             model = nn.BatchNorm1d(3)
-        report = ckpt_tool.load_into(model, source, how=how)
+        report = ckpt_tool.load_into(model, source, options=how)
         assert model.num_batches_tracked.item() == 0
         assert report.fresh == (("num_batches_tracked",) if device == "cpu" else ())
 

@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import ckpt_tool
-from ckpt_tool import How, InputError, RuleError
+from ckpt_tool import InputError, MappingOptions, RuleError
 
 
 def pair(device="cpu"):
@@ -15,7 +15,7 @@ def pair(device="cpu"):
 
 
 def loaded(model, source, rule, **others):
-    return ckpt_tool.load_into(model, source, how=How(inline=(rule,), **others))
+    return ckpt_tool.load_into(model, source, options=MappingOptions(inline=(rule,), **others))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_conjugate_is_no_tie(tmp_path):
     assert report.notes == ("`b` lies in the memory of `a`, and was loaded with it",)
     assert torch.equal(model.b.resolve_conj(), new.conj().resolve_conj())
     source = ckpt_tool.load_into(Conjugates([0j, 0j]), Conjugates(values)).plan.source
-    assert (source["b"].shares, source["b"].same_as) == ("a", None)
+    assert (source["b"].shared_storage_with, source["b"].tied_to) == ("a", None)
 
 
 def test_a_matrix_and_its_transpose():
@@ -193,7 +193,7 @@ def test_kept_buffers_of_a_factory_are_written_with_their_own_values(tmp_path, m
     )
     monkeypatch.chdir(tmp_path)
     torch.save({"x": torch.ones(2)}, "x.pth")
-    how = How(inline=("x -> x",), keep=("a", "b"))
+    how = MappingOptions(inline=("x -> x",), keep=("a", "b"))
     for name in ("kept.pth", "kept.safetensors"):
         ckpt_tool.map_checkpoint("x.pth", "conjugate_buffers:build", name, how)
         with ckpt_tool.open_checkpoint(name) as written:

@@ -11,7 +11,7 @@ from seeded import fill_with_seeded_values
 from torch import nn
 
 import ckpt_tool
-from ckpt_tool import How, InputError, RuleError
+from ckpt_tool import InputError, MappingOptions, RuleError
 
 
 def net(classes=3, seed=0, width=4):
@@ -51,9 +51,9 @@ def test_rules_and_ways_are_those_of_the_command_line(source, tmp_path):
     assert len(ckpt_tool.load_into(net(), source, rules=str(tmp_path / "rules.yaml")).loaded) == 7
     assert len(ckpt_tool.load_into(net(), source, by="position", expect=7).loaded) == 7
     assert len(ckpt_tool.load_into(net(), source, rules=["0.* -> 0.*"], drop=["1.*", "5.*"], keep="**").loaded) == 2
-    assert len(ckpt_tool.load_into(net(), source, how=How(inline=("0.* -> 0.*",), drop=("1.*", "5.*"), keep=("**",))).loaded) == 2
+    assert len(ckpt_tool.load_into(net(), source, options=MappingOptions(inline=("0.* -> 0.*",), drop=("1.*", "5.*"), keep=("**",))).loaded) == 2
     with pytest.raises(InputError, match="drop: is given twice"):
-        ckpt_tool.load_into(net(), source, drop="1.*", how=How(drop="5.*"))
+        ckpt_tool.load_into(net(), source, drop="1.*", options=MappingOptions(drop="5.*"))
 
 
 def test_no_exception_means_that_every_key_is_loaded_or_was_named(source):
@@ -74,9 +74,9 @@ def test_what_does_not_fit_raises_before_anything_is_loaded(source):
     model = net()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(RuleError, match="neither mapped nor dropped"):
-        ckpt_tool.load_into(model, source, how=How(inline=("0.* -> 0.*",)))
+        ckpt_tool.load_into(model, source, options=MappingOptions(inline=("0.* -> 0.*",)))
     with pytest.raises(RuleError, match="7 mapped, but 9 are expected"):
-        ckpt_tool.load_into(model, source, how=How(expect=9))
+        ckpt_tool.load_into(model, source, options=MappingOptions(expect=9))
     with pytest.raises(InputError, match="no such file"):
         ckpt_tool.load_into(model, source + "x")
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
@@ -84,10 +84,10 @@ def test_what_does_not_fit_raises_before_anything_is_loaded(source):
 
 def test_what_is_raised_says_every_reason_with_what_to_do(source):
     with pytest.raises(RuleError) as raised:
-        ckpt_tool.load_into(net(), source, how=How(inline=("0.* -> 0.*", "1.wieght -> 1.weight"), drop=("5.*", "1.*"), keep=("5.*", "1.*")))
+        ckpt_tool.load_into(net(), source, options=MappingOptions(inline=("0.* -> 0.*", "1.wieght -> 1.weight"), drop=("5.*", "1.*"), keep=("5.*", "1.*")))
     assert str(raised.value).splitlines() == ["-e:2:1: `1.wieght` matches no key of the source", "  = nearest key: 1.weight"]
     with pytest.raises(RuleError) as raised:
-        ckpt_tool.load_into(net(), source, how=How(inline=tuple(f"a{i} -> b{i}" for i in range(12)), drop=("**",), keep=("**",)))
+        ckpt_tool.load_into(net(), source, options=MappingOptions(inline=tuple(f"a{i} -> b{i}" for i in range(12)), drop=("**",), keep=("**",)))
     assert str(raised.value).splitlines()[-1] == "and 2 more problems"
 
 
@@ -95,7 +95,7 @@ def test_another_dtype_is_loaded_only_when_told(source):
     with pytest.raises(RuleError, match="would get F32, the target has BF16"):
         ckpt_tool.load_into(net().bfloat16(), source)
     model = net().bfloat16()
-    ckpt_tool.load_into(model, source, how=How(dtypes="target"))
+    ckpt_tool.load_into(model, source, options=MappingOptions(dtypes="target"))
     assert torch.equal(model[0].weight, torch.load(source)["0.weight"].bfloat16())
 
 
@@ -127,8 +127,8 @@ def test_distributed_data_parallel(source, tmp_path):
 def test_a_model_on_the_meta_device_gets_real_tensors(source):
     with torch.device("meta"):
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    how = How(inline=("0.* -> 0.*", "1.* -> 1.*"), drop=("5.*",))
-    report = ckpt_tool.load_into(model, source, how=how)
+    how = MappingOptions(inline=("0.* -> 0.*", "1.* -> 1.*"), drop=("5.*",))
+    report = ckpt_tool.load_into(model, source, options=how)
     assert not any(value.is_meta for value in model.state_dict().values())
     assert equal_keys(model, source) == set(report.loaded)
 
@@ -256,7 +256,7 @@ def test_freeze_by_count_and_by_pattern():
 def test_parameter_groups_have_each_trainable_parameter_once(source):
     model = net()
     model.add_module("tied", model[5])
-    report = ckpt_tool.load_into(model, source, how=How(inline=("0.* -> 0.*", "1.* -> 1.*"), drop=("5.*",), keep=("5.*", "tied.*")))
+    report = ckpt_tool.load_into(model, source, options=MappingOptions(inline=("0.* -> 0.*", "1.* -> 1.*"), drop=("5.*",), keep=("5.*", "tied.*")))
     groups = report.parameter_groups(model, lr=1e-3, loaded_lr=1e-5)
     assert [(g["group"], g["lr"], len(g["params"])) for g in groups] == [("fresh", 1e-3, 2), ("loaded", 1e-5, 4)]
     train_a_step(model.__class__(*list(model)[:6]), torch.optim.Adam(groups))
@@ -311,7 +311,7 @@ def test_a_report_is_for_models_with_its_keys_alone():
 
 def test_what_next_says_may_be_given_beside_how():
     source, model = nn.ModuleDict({"a": nn.Linear(2, 2), "old": nn.Linear(3, 3)}), nn.ModuleDict({"a": nn.Linear(2, 2)})
-    how = How(dtypes="target")
+    how = MappingOptions(dtypes="target")
     with pytest.raises(RuleError) as refused:
-        ckpt_tool.load_into(model, source.state_dict(), how=how)
-    assert len(ckpt_tool.load_into(model, source.state_dict(), how=how, **refused.value.next).loaded) == 2
+        ckpt_tool.load_into(model, source.state_dict(), options=how)
+    assert len(ckpt_tool.load_into(model, source.state_dict(), options=how, **refused.value.next).loaded) == 2

@@ -12,11 +12,11 @@ from ckpt_tool.tensors import Catalog
 _WEIGHTS, _BIASES = ("weight", "kernel", "w"), ("bias", "b")
 
 
-def followers(pair: Pair, ours: Collection[str], theirs: Collection[str], catalogs: tuple[Catalog, Catalog]) -> Iterator[Pair]:
+def followers(pair: Pair, source: Collection[str], target: Collection[str], catalogs: tuple[Catalog, Catalog]) -> Iterator[Pair]:
     """The biases of the pair's weights, cut and joined as these are."""
     for leaf in _BIASES:
         for other in _BIASES:
-            names = {**_renamed(pair.sources, leaf, ours), **_renamed(pair.targets, other, theirs)}
+            names = {**_renamed(pair.sources, leaf, source), **_renamed(pair.targets, other, target)}
             slots = [tuple(tuple(names.get(key, "") for key in slot) for slot in side) for side in (pair.sources, pair.targets)]
             if all(key for side in slots for slot in side for key in slot):
                 yield Pair(slots[0], slots[1], _plain(pair.ops, names))

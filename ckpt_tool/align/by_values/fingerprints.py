@@ -19,7 +19,7 @@ TELLING = 16
 """Bytes below which equal content may be chance."""
 
 
-class HasValues(Protocol):
+class DigestedTensors(Protocol):
     """What is asked of a checkpoint, on disk or in memory."""
 
     catalog: Catalog
@@ -35,13 +35,13 @@ class Content:
     tells: bool
 
 
-def content_of(checkpoint: HasValues, key: str) -> Content:
+def content_of(checkpoint: DigestedTensors, key: str) -> Content:
     """Of a tensor's bytes, whatever its shape; reads it once, in pieces."""
     info = checkpoint.catalog[key]
     return _content(checkpoint.chunks(key), info.dtype, info.nbytes)
 
 
-def cast_content(checkpoint: HasValues, key: str, dtype: DType) -> Content:
+def cast_content(checkpoint: DigestedTensors, key: str, dtype: DType) -> Content:
     """Of a tensor's bytes as another dtype."""
     from ckpt_tool.torch_bridge import shown, to_bytes, torch_dtype
 
@@ -73,7 +73,7 @@ def digest_of(tensor: torch.Tensor) -> bytes:
     return blake2b(to_bytes(tensor), digest_size=32).digest()
 
 
-def read_as(checkpoint: HasValues, key: str, dtype: DType) -> torch.Tensor:
+def read_as(checkpoint: DigestedTensors, key: str, dtype: DType) -> torch.Tensor:
     """A tensor, as another dtype where its own differs."""
     from ckpt_tool.torch_bridge import to_tensor, torch_dtype
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckpt_tool.align.by_values.fingerprints import HasValues, read_as
+from ckpt_tool.align.by_values.fingerprints import DigestedTensors, read_as
 from ckpt_tool.align.drafting.draft import draft_rules
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.errors import RuleError
@@ -11,19 +11,19 @@ from ckpt_tool.mapping.apply import apply_step
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 
-def is_proved(pair: Pair, source: HasValues, target: HasValues) -> bool:
+def is_proved(pair: Pair, source: DigestedTensors, target: DigestedTensors) -> bool:
     """Whether each target tensor results bit for bit. Costs reading them all."""
     from ckpt_tool.torch_bridge import to_bytes
 
-    ours = Catalog(TensorInfo(key, source.catalog[key].dtype, source.catalog[key].shape) for slot in pair.sources for key in slot)
-    theirs = Catalog(target.catalog[key] for slot in pair.targets for key in slot)
-    text = "rules:\n" + "".join(f"  - {line}\n" for line in draft_rules([pair], ours))
+    from_source = Catalog(TensorInfo(key, source.catalog[key].dtype, source.catalog[key].shape) for slot in pair.sources for key in slot)
+    from_target = Catalog(target.catalog[key] for slot in pair.targets for key in slot)
+    text = "rules:\n" + "".join(f"  - {line}\n" for line in draft_rules([pair], from_source))
     try:
-        (step,) = compile_plan(read_rule_text(text, "drafted"), ours, theirs, dtypes="target").steps
+        (step,) = compile_plan(read_rule_text(text, "drafted"), from_source, from_target, dtypes="target").steps
         results = apply_step(step, [read_as(source, key, source.catalog[key].dtype) for key in step.inputs])
     except (RuleError, ValueError):
         return False
     return all(
-        bytes(to_bytes(result)) == b"".join(target.chunks(key)) and tuple(result.shape) == theirs[key].shape
+        bytes(to_bytes(result)) == b"".join(target.chunks(key)) and tuple(result.shape) == from_target[key].shape
         for key, result in zip(step.outputs, results, strict=True)
     )

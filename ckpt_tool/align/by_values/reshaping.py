@@ -9,13 +9,13 @@ Plain = list[object]
 """Ops as plain data, as a rule has them."""
 
 
-def reshaped(ours: Shape, theirs: Shape) -> Plain:
+def reshaped(source: Shape, target: Shape) -> Plain:
     """The ops from a shape to another of as many elements, in the same order."""
-    if ours == theirs:
+    if source == target:
         return []
-    if plain_shape(ours) == plain_shape(theirs):
-        return [{"rearrange": f"{_axes(ours)} -> {_axes(theirs)}"}]
-    return [{"reshape": list(theirs)}]
+    if plain_shape(source) == plain_shape(target):
+        return [{"rearrange": f"{_axes(source)} -> {_axes(target)}"}]
+    return [{"reshape": list(target)}]
 
 
 def _axes(shape: Shape) -> str:

@@ -31,7 +31,7 @@ def pairs_of_rows(rows: RowMap, source: Catalog, target: Catalog, turns: Turns) 
     """A pair for each group of tensors that share rows, where ops can say how; nothing is verified."""
     for keys in _groups(rows):
         group = {key: rows[key] for key in keys}
-        found = _Group(group, source, target, turns).pair()
+        found = _RowGroup(group, source, target, turns).pair()
         if found is not None:
             yield found
 
@@ -50,7 +50,7 @@ def _groups(rows: RowMap) -> list[list[str]]:
     return list({id(group): group for group in owner.values()}.values())
 
 
-class _Group:
+class _RowGroup:
     """Some target tensors and all source tensors that they have rows of."""
 
     def __init__(self, rows: RowMap, source: Catalog, target: Catalog, turns: Turns) -> None:

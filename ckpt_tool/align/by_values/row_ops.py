@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd, prod
 
-MOST_BLOCKS = 512
+MAX_BLOCKS = 512
 """Places that an `index` lists at most."""
 
 
@@ -42,9 +42,9 @@ def _digits(places: Sequence[int]) -> dict[str, object] | None:
     if any(strides[axis] != prod(sizes[other] for other in order[rank + 1 :]) for rank, axis in enumerate(order)):
         return None
     names = dict(zip(order, "abcdefgh"[: len(order)], strict=True))
-    ours, theirs = (" ".join(names[axis] for axis in axes) for axes in (order, range(len(sizes))))
+    source, target = (" ".join(names[axis] for axis in axes) for axes in (order, range(len(sizes))))
     lengths = {names[axis]: sizes[axis] for axis in order[1:]}
-    return {"rearrange": f"({ours}) ... -> ({theirs}) ...", **lengths}
+    return {"rearrange": f"({source}) ... -> ({target}) ...", **lengths}
 
 
 def _blocks(places: Sequence[int], rows: int) -> list[object] | None:
@@ -52,7 +52,7 @@ def _blocks(places: Sequence[int], rows: int) -> list[object] | None:
     starts = [i for i in range(len(places)) if i == 0 or places[i] != places[i - 1] + 1]
     size = gcd(*starts, *(places[i] for i in starts), len(places), rows)
     order = [places[i] // size for i in range(0, len(places), size)]
-    if len(order) > MOST_BLOCKS:
+    if len(order) > MAX_BLOCKS:
         return None
     if size == 1:
         return [{"index": {"dim": 0, "order": order}}]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ckpt_tool.align.by_values.fingerprints import HasValues, plain_shape, read_as, row_length, rows_of
+from ckpt_tool.align.by_values.fingerprints import DigestedTensors, plain_shape, read_as, row_length, rows_of
 from ckpt_tool.align.by_values.row_groups import Turns, pairs_of_rows
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.tensors import DType
@@ -14,29 +14,29 @@ from ckpt_tool.tensors import DType
 Place = tuple[str, int]
 
 TURNS = (Turns(False, False), Turns(True, False), Turns(True, True), Turns(False, True))
-MOST_PLACES = 32
+MAX_PLACES = 32
 """Places of one row that are remembered; rows of zeros are everywhere."""
-MOST_ROWS = 4_000_000
+MAX_ROWS = 4_000_000
 
 
 @dataclass
 class RowFinder:
     """Finds the target's rows in the source; what was read once is not read again."""
 
-    source: HasValues
-    target: HasValues
+    source: DigestedTensors
+    target: DigestedTensors
     _known: dict[tuple[int, str, DType, bool], list[bytes]] = field(default_factory=dict)
 
-    def pairs(self, ours: Sequence[str], theirs: Sequence[str], turns: Turns) -> Iterator[Pair]:
+    def pairs(self, source: Sequence[str], target: Sequence[str], turns: Turns) -> Iterator[Pair]:
         """Pairs of several tensors, or of a part of one, that share rows along the turned dimensions; not verified."""
         by_kind: dict[tuple[DType, int], list[str]] = defaultdict(list)
-        for key in theirs:
+        for key in target:
             info = self.target.catalog[key]
             if (length := row_length(info.shape, turns.target)) * info.dtype.itemsize >= 8:
                 by_kind[info.dtype, length].append(key)
         for (dtype, length), keys in by_kind.items():
-            fitting = [key for key in ours if self._fits(key, dtype, length, turns.source)]
-            if fitting and self._count(fitting, turns.source) <= MOST_ROWS:
+            fitting = [key for key in source if self._fits(key, dtype, length, turns.source)]
+            if fitting and self._count(fitting, turns.source) <= MAX_ROWS:
                 index = self._index(fitting, dtype, turns.source)
                 rows = {key: found for key in keys if (found := located(self._rows(1, key, dtype, turns.target), index))}
                 yield from pairs_of_rows(rows, self.source.catalog, self.target.catalog, turns)
@@ -54,7 +54,7 @@ class RowFinder:
         for key in keys:
             for row, digest in enumerate(self._rows(0, key, dtype, is_turned)):
                 places = index.setdefault(digest, [])
-                if len(places) < MOST_PLACES:
+                if len(places) < MAX_PLACES:
                     places.append((key, row))
         return index
 
@@ -66,8 +66,8 @@ class RowFinder:
         return self._known[side, key, dtype, is_turned]
 
 
-def are_castable(ours: DType, theirs: DType) -> bool:
-    return ours is theirs or (ours.is_floating and theirs.is_floating and min(ours.bits, theirs.bits) >= 8)
+def are_castable(source: DType, target: DType) -> bool:
+    return source is target or (source.is_floating and target.is_floating and min(source.bits, target.bits) >= 8)
 
 
 def located(rows: Sequence[bytes], index: Mapping[bytes, list[Place]]) -> list[Place] | None:
@@ -97,9 +97,9 @@ def _chosen(choices: Sequence[Sequence[Place]], step: int) -> list[Place]:
     return [each for each in found if each is not None]
 
 
-def parts_of_vectors(source: HasValues, target: HasValues, ours: Sequence[str], theirs: Sequence[str]) -> Iterator[Pair]:
+def parts_of_vectors(source: DigestedTensors, target: DigestedTensors, from_source: Sequence[str], from_target: Sequence[str]) -> Iterator[Pair]:
     """Vectors that are parts of longer ones, or that longer ones are joined of: found by their bytes."""
-    a, b = (_vectors(side, keys) for side, keys in ((source, ours), (target, theirs)))
+    a, b = (_vectors(side, keys) for side, keys in ((source, from_source), (target, from_target)))
     rows: dict[str, list[Place]] = {}
     for key, raw in b.items():
         dtype = target.catalog[key].dtype
@@ -110,7 +110,7 @@ def parts_of_vectors(source: HasValues, target: HasValues, ours: Sequence[str], 
     yield from pairs_of_rows(rows, source.catalog, target.catalog, Turns(False, False))
 
 
-def _vectors(side: HasValues, keys: Sequence[str]) -> dict[str, bytes]:
+def _vectors(side: DigestedTensors, keys: Sequence[str]) -> dict[str, bytes]:
     flat = [key for key in keys if len(plain_shape(side.catalog[key].shape)) == 1 and side.catalog[key].dtype.itemsize]
     return {key: b"".join(side.chunks(key)) for key in flat}
 

@@ -26,9 +26,9 @@ def settled_by_surroundings(
     catalogs: tuple[Catalog, Catalog], labels: tuple[Labels, Labels], telling: frozenset[int], hints: Sequence[Hint]
 ) -> Iterator[Aligned]:
     """Pairs of equal content, by what is around them; keys without a label take no part."""
-    ours, theirs = (_relabelled(catalog, each, telling) for catalog, each in zip(catalogs, labels, strict=True))
+    source, target = (_relabelled(catalog, each, telling) for catalog, each in zip(catalogs, labels, strict=True))
     keys = [{_name(key, catalog): key for key in catalog} for catalog in catalogs]
-    for each in align(ours, theirs, [(_name(a, catalogs[0]), _name(b, catalogs[1])) for a, b in hints], are_names_settled=False).pairs:
+    for each in align(source, target, [(_name(a, catalogs[0]), _name(b, catalogs[1])) for a, b in hints], are_names_settled=False).pairs:
         if each.pair.is_rename:
             origin, key = keys[0][each.pair.sources[0][0]], keys[1][each.pair.targets[0][0]]
             if labels[0][origin] == labels[1][key]:

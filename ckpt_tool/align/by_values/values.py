@@ -14,7 +14,7 @@ from ckpt_tool.align.alignment import align
 from ckpt_tool.align.by_values.companions import followers
 from ckpt_tool.align.by_values.fingerprints import (
     Content,
-    HasValues,
+    DigestedTensors,
     cast_content,
     content_of,
     digest_of,
@@ -42,15 +42,15 @@ Kind = tuple[DType, bytes]
 """A dtype and the digest of what is held in it."""
 
 
-def align_values(source: HasValues, target: HasValues, hints: Sequence[Hint] = ()) -> Alignment:
+def align_values(source: DigestedTensors, target: DigestedTensors, hints: Sequence[Hint] = ()) -> Alignment:
     """Pairs by equal values, then by names and shapes for what has no equal. Costs reading both sides once, a few tensors more often."""
     return _Comparing(source, target, hints).run()
 
 
 @dataclass
 class _Comparing:
-    source: HasValues
-    target: HasValues
+    source: DigestedTensors
+    target: DigestedTensors
     hints: Sequence[Hint]
 
     def __post_init__(self) -> None:
@@ -82,20 +82,20 @@ class _Comparing:
 
     def _kinds(self) -> tuple[dict[str, Kind], dict[str, Kind]]:
         """What keys hold; a source key's in the dtype of the target where only there it has an equal."""
-        theirs = {key: (self.target.catalog[key].dtype, content.digest) for key, content in self.theirs.items()}
-        known = set(theirs.values())
+        target = {key: (self.target.catalog[key].dtype, content.digest) for key, content in self.theirs.items()}
+        known = set(target.values())
         sizes = {(info.dtype, info.nbytes * 8 // info.dtype.bits) for info in self.target.catalog.values()}
-        ours = {}
+        source = {}
         for key, content in self.ours.items():
             info = self.source.catalog[key]
-            ours[key] = kind = (info.dtype, content.digest)
+            source[key] = kind = (info.dtype, content.digest)
             if kind in known:
                 continue
             for dtype in {dtype for dtype, count in sizes if count == info.nbytes * 8 // info.dtype.bits and dtype is not info.dtype}:
                 if are_castable(info.dtype, dtype) and (dtype, (cast := cast_content(self.source, key, dtype)).digest) in known:
-                    ours[key], self.ours[key] = (dtype, cast.digest), cast
+                    source[key], self.ours[key] = (dtype, cast.digest), cast
                     break
-        return ours, theirs
+        return source, target
 
     def _take(self, pair: Pair, confidence: float = 1.0, evidence: str = EQUAL) -> bool:
         sources, targets = ([key for slot in side for key in slot] for side in (pair.sources, pair.targets))
@@ -110,13 +110,13 @@ class _Comparing:
 
     def _whole(self) -> None:
         """Tensors of the same bytes that are the only ones of their content on both sides."""
-        for kind, (ours, theirs) in self._by_kind(*self.kinds).items():
-            if len(ours) == len(theirs) == 1 and kind in self.telling:
-                self._take(self._copy(ours[0], theirs[0]))
+        for kind, (source, target) in self._by_kind(*self.kinds).items():
+            if len(source) == len(target) == 1 and kind in self.telling:
+                self._take(self._copy(source[0], target[0]))
 
-    def _by_kind(self, ours: Mapping[str, Kind], theirs: Mapping[str, Kind]) -> dict[Kind, tuple[list[str], list[str]]]:
+    def _by_kind(self, source: Mapping[str, Kind], target: Mapping[str, Kind]) -> dict[Kind, tuple[list[str], list[str]]]:
         found: dict[Kind, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
-        for side, kinds in enumerate((ours, theirs)):
+        for side, kinds in enumerate((source, target)):
             for key, kind in kinds.items():
                 found[kind][side].append(key)
         return found
@@ -137,17 +137,17 @@ class _Comparing:
 
     def _rearranged(self) -> None:
         """Tensors of the same elements in another order of dimensions."""
-        theirs: dict[tuple[DType, int], list[str]] = defaultdict(list)
+        target: dict[tuple[DType, int], list[str]] = defaultdict(list)
         for key in self._open(1):
             info = self.target.catalog[key]
             if len(plain_shape(info.shape)) > 1:
-                theirs[info.dtype, prod(info.shape)].append(key)
-        for (dtype, count), keys in theirs.items():
-            ours = [key for key in self._open(0) if self._is_like(key, dtype, count)]
-            if not ours:
+                target[info.dtype, prod(info.shape)].append(key)
+        for (dtype, count), keys in target.items():
+            source = [key for key in self._open(0) if self._is_like(key, dtype, count)]
+            if not source:
                 continue
             known: dict[int, list[str]] = defaultdict(list)
-            for key in ours:
+            for key in source:
                 known[elements_of(read_as(self.source, key, dtype))].append(key)
             for key in keys:
                 for origin in known.get(elements_of(read_as(self.target, key, dtype)), ()):
@@ -165,12 +165,12 @@ class _Comparing:
         import torch
 
         dtype = self.target.catalog[key].dtype
-        ours, theirs = read_as(self.source, origin, dtype), read_as(self.target, key, dtype)
-        plain, wanted = plain_shape(tuple(ours.shape)), plain_shape(tuple(theirs.shape))
-        for order in permutations(range(len(plain))) if len(plain) == len(wanted) <= MOST_DIMENSIONS else ():
+        source, target = read_as(self.source, origin, dtype), read_as(self.target, key, dtype)
+        plain, wanted = plain_shape(tuple(source.shape)), plain_shape(tuple(target.shape))
+        for order in permutations(range(len(plain))) if len(plain) == len(wanted) <= MAX_DIMENSIONS else ():
             is_fitting = tuple(plain[axis] for axis in order) == wanted and list(order) != sorted(order)
-            if is_fitting and torch.equal(_bits(ours.reshape(plain).permute(order)), _bits(theirs.reshape(wanted))):
-                return _permuting(tuple(ours.shape), tuple(theirs.shape), order)
+            if is_fitting and torch.equal(_bits(source.reshape(plain).permute(order)), _bits(target.reshape(wanted))):
+                return _permuting(tuple(source.shape), tuple(target.shape), order)
         return None
 
     def _in_parts(self) -> None:
@@ -224,12 +224,12 @@ class _Comparing:
         left = self._by_kind(
             *({key: self.kinds[side][key] for key in keys} for side, keys in enumerate((self.left_source, self.left_target)))
         )
-        for kind, (ours, theirs) in left.items():
-            if ours and theirs:
+        for kind, (source, target) in left.items():
+            if source and target:
                 label = numbers.setdefault(kind, len(numbers))
                 telling |= {label} if kind in self.telling else set()
-                labels[0].update(dict.fromkeys(ours, label))
-                labels[1].update(dict.fromkeys(theirs, label))
+                labels[0].update(dict.fromkeys(source, label))
+                labels[1].update(dict.fromkeys(target, label))
         catalogs = (self.source.catalog, self.target.catalog)
         for found in settled_by_surroundings(catalogs, labels, frozenset(telling), self.hints):
             origin, key = found.pair.sources[0][0], found.pair.targets[0][0]
@@ -243,10 +243,10 @@ class _Comparing:
         for place, each in enumerate(self.pairs):
             if not each.pair.is_rename or not self.theirs[key := each.pair.targets[0][0]].tells:
                 continue
-            ours, theirs = by_kind[self.kinds[1][key]]
-            more = [other for other in theirs if other in self.left_target]
+            source, target = by_kind[self.kinds[1][key]]
+            more = [other for other in target if other in self.left_target]
             same_shape = all(self.target.catalog[other].shape == self.target.catalog[key].shape for other in more)
-            if more and same_shape and not any(other in self.left_source for other in ours):
+            if more and same_shape and not any(other in self.left_source for other in source):
                 slots = tuple((other,) for other in sorted((key, *more), key=order.__getitem__))
                 self.pairs[place] = replace(each, pair=Pair(each.pair.sources, slots, parse_ops("copy")))
                 for other in more:
@@ -269,23 +269,23 @@ class _Comparing:
     def _result(self, named: Alignment) -> Alignment:
         order = {key: place for place, key in enumerate(self.target.catalog)}
         pairs = sorted(self.pairs, key=lambda each: order[each.pair.targets[0][0]])
-        misfits = tuple((a, b) for a, b in named.misfits if a in self.left_source and b in self.left_target)
+        shape_mismatches = tuple((a, b) for a, b in named.shape_mismatches if a in self.left_source and b in self.left_target)
         open_groups = tuple(self._still_open(named.ambiguous))
-        return Alignment(tuple(pairs), open_groups, tuple(self.left_source), tuple(self.left_target), misfits)
+        return Alignment(tuple(pairs), open_groups, tuple(self.left_source), tuple(self.left_target), shape_mismatches)
 
     def _still_open(self, groups: Iterable[Ambiguous]) -> Iterator[Ambiguous]:
         for group in groups:
-            ours = tuple(key for key in group.sources if key in self.left_source)
-            theirs = tuple(key for key in group.targets if key in self.left_target)
-            if ours and theirs:
-                yield replace(group, sources=ours, targets=theirs, hint=f"{ours[0]} -> {theirs[0]}")
+            source = tuple(key for key in group.sources if key in self.left_source)
+            target = tuple(key for key in group.targets if key in self.left_target)
+            if source and target:
+                yield replace(group, sources=source, targets=target, hint=f"{source[0]} -> {target[0]}")
 
 
-MOST_DIMENSIONS = 5
+MAX_DIMENSIONS = 5
 READERS = 2
 
 
-def _contents(side: HasValues) -> dict[str, Content]:
+def _contents(side: DigestedTensors) -> dict[str, Content]:
     """What every key holds; two are read at a time, for digests leave Python to others."""
     with ThreadPoolExecutor(READERS) as readers:
         return dict(zip(side.catalog, readers.map(lambda key: content_of(side, key), side.catalog), strict=True))
@@ -299,18 +299,18 @@ def _bits(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.contiguous().view(whole) if whole else tensor
 
 
-def _permuting(ours: Shape, theirs: Shape, order: Sequence[int]) -> Plain:
+def _permuting(source: Shape, target: Shape, order: Sequence[int]) -> Plain:
     """A transpose, or a `rearrange` of all dimensions, with the ones that are added or go."""
-    plain = plain_shape(ours)
-    if ours == plain and len(ours) == len(theirs) == 2:
+    plain = plain_shape(source)
+    if source == plain and len(source) == len(target) == 2:
         return ["transpose"]
-    for usual in _USUAL.get(len(ours), ()) if len(ours) == len(theirs) else ():
-        long = [axis for axis in usual if ours[axis] != 1]
-        if tuple(ours[axis] for axis in usual) == theirs and [sorted(long).index(axis) for axis in long] == list(order):
-            return [{"rearrange": f"{' '.join('abcd'[: len(ours)])} -> {' '.join('abcd'[axis] for axis in usual)}"}]
+    for usual in _USUAL.get(len(source), ()) if len(source) == len(target) else ():
+        long = [axis for axis in usual if source[axis] != 1]
+        if tuple(source[axis] for axis in usual) == target and [sorted(long).index(axis) for axis in long] == list(order):
+            return [{"rearrange": f"{' '.join('abcd'[: len(source)])} -> {' '.join('abcd'[axis] for axis in usual)}"}]
     names = "abcdefgh"[: len(plain)]
     left, right = iter(names), iter(names[axis] for axis in order)
-    return [{"rearrange": f"{_dims(ours, left)} -> {_dims(theirs, right)}"}]
+    return [{"rearrange": f"{_dims(source, left)} -> {_dims(target, right)}"}]
 
 
 _USUAL = {3: ((2, 1, 0),), 4: ((2, 3, 1, 0), (3, 2, 0, 1))}
@@ -326,7 +326,7 @@ def _lengths(keys: Iterable[str]) -> list[tuple[str, str]]:
     known = dict.fromkeys(keys)
     found = []
     for g in known:
-        for ours, theirs in (("_g", "_v"), (".original0", ".original1")):
-            if g.endswith(ours) and (v := g.removesuffix(ours) + theirs) in known:
+        for source, target in (("_g", "_v"), (".original0", ".original1")):
+            if g.endswith(source) and (v := g.removesuffix(source) + target) in known:
                 found.append((g, v))
     return found

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from ckpt_tool.align.completing.fused import Composite, Rate, Rest, fused, nearest
+from ckpt_tool.align.completing.fused import Composite, Rate, Unpaired, fused, nearest
 from ckpt_tool.align.naming.modules import Names, Unit
 from ckpt_tool.align.naming.vocabulary import common_path, words_of
 from ckpt_tool.align.pairs import Pair
@@ -16,16 +16,16 @@ from ckpt_tool.tensors import Catalog
 _EXPERT = re.compile(r"(?<=\.experts\.)[0-9]{1,9}(?=\.)")
 
 
-def composites(source: Rest, target: Rest, rate: Rate) -> list[Composite]:
-    def back(ours: Names, theirs: Names) -> float:
-        return rate(theirs, ours)
+def composites(source: Unpaired, target: Unpaired, rate: Rate) -> list[Composite]:
+    def back(from_source: Names, from_target: Names) -> float:
+        return rate(from_target, from_source)
 
     found = [*fused(source, target, rate, is_split=True), *fused(target, source, back, is_split=False)]
     found += [*_stacked(source, target, back, is_split=False), *_stacked(target, source, rate, is_split=True)]
     return [*found, *_normalised(source, target, back)]
 
 
-def _stacked(parts: Rest, whole: Rest, rate: Rate, is_split: bool) -> Iterator[Composite]:
+def _stacked(parts: Unpaired, whole: Unpaired, rate: Rate, is_split: bool) -> Iterator[Composite]:
     """Tensors of all experts, with those of each: `rate` takes a path to the whole, then one to the parts."""
     families = _experts(parts)
     for unit in whole.units if families else ():
@@ -48,7 +48,7 @@ def _expert_path(names: Names) -> Names:
     return names[: names.index("experts")] if "experts" in names else names[:-1]
 
 
-def _experts(rest: Rest) -> dict[Names, dict[str, dict[int, str]]]:
+def _experts(rest: Unpaired) -> dict[Names, dict[str, dict[int, str]]]:
     """For each parent of experts, their tensors: by kind, then by number."""
     found: dict[Names, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     for key in rest.catalog:
@@ -75,18 +75,18 @@ def _slots(
     return slots if fits and rows == shape[1] else None
 
 
-def _normalised(source: Rest, target: Rest, rate: Rate) -> Iterator[Composite]:
+def _normalised(source: Unpaired, target: Unpaired, rate: Rate) -> Iterator[Composite]:
     """Weights that the source holds as a length and a direction."""
-    ours = {unit.names: unit for unit in source.units}
-    stems = [names[:-1] for names in ours if names[-1] == "weight_v" and (*names[:-1], "weight_g") in ours]
+    from_source = {unit.names: unit for unit in source.units}
+    stems = [names[:-1] for names in from_source if names[-1] == "weight_v" and (*names[:-1], "weight_g") in from_source]
     for unit in target.units:
         key = target.left(unit).get("weight")
         if key is None:
             continue
-        fitting = [stem for stem in stems if _shape(ours, stem, source.catalog) == target.catalog[key].shape]
+        fitting = [stem for stem in stems if _shape(from_source, stem, source.catalog) == target.catalog[key].shape]
         stem = nearest(unit.names, fitting, rate)
         if stem is not None:
-            g, v = (ours[(*stem, leaf)].keys["weight"] for leaf in ("weight_g", "weight_v"))
+            g, v = (from_source[(*stem, leaf)].keys["weight"] for leaf in ("weight_g", "weight_v"))
             if {g, v} <= source.keys:
                 yield Composite(
                     Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})), 0.95, "a length and a direction make a weight"

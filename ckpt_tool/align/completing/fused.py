@@ -44,7 +44,7 @@ class Composite:
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class Unpaired:
     """What is not paired yet, of one side."""
 
     catalog: Catalog
@@ -55,7 +55,7 @@ class Rest:
         return {role: key for role, key in unit.keys.items() if key in self.keys}
 
 
-def fused(whole: Rest, parts: Rest, rate: Rate, is_split: bool) -> Iterator[Composite]:
+def fused(whole: Unpaired, parts: Unpaired, rate: Rate, is_split: bool) -> Iterator[Composite]:
     families = _Families(parts.units)
     # Where q, k and v have homes of their own, nothing beside them is all three unless its name says so.
     at_home = {(each.parent, role) for each in whole.units if each.names[-1] in _FUSED["qkv"] for role in each.keys}
@@ -135,7 +135,7 @@ def _fusion(key: str, parts: Sequence[str], catalog: Catalog, is_split: bool) ->
     return Composite(Pair(slots, ((key,),), parse_ops({"concat": 0})), 0.95, evidence)
 
 
-def _without_keys(key: str, unit: Unit, whole: Rest, parts: Rest, rate: Rate) -> Iterator[Composite]:
+def _without_keys(key: str, unit: Unit, whole: Unpaired, parts: Unpaired, rate: Rate) -> Iterator[Composite]:
     """The first and the last third of a bias, where queries and values have one and keys have none."""
     modules: dict[Names, dict[str, Unit]] = defaultdict(dict)
     for part in parts.units:
@@ -159,7 +159,7 @@ _OUTER_THIRDS: list[object] = [
 ]
 
 
-def _are_thirds(units: Iterable[Unit], parts: Rest, size: int) -> bool:
+def _are_thirds(units: Iterable[Unit], parts: Unpaired, size: int) -> bool:
     return all((key := parts.left(unit).get(BIAS)) is not None and parts.catalog[key].shape == (size / 3,) for unit in units)
 
 

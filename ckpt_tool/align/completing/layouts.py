@@ -23,13 +23,13 @@ MOST, FEWER = 0.9, 0.67
 
 def are_straight(source: Catalog, target: Catalog) -> bool:
     """Whether both sides hold the same matrices as they are, and clearly fewer if one side's were transposed."""
-    ours, theirs = (
+    from_source, from_target = (
         Counter(each.shape for each in side.values() if len(each.shape) == 2 and each.shape[0] != each.shape[1])
         for side in (source, target)
     )
-    straight = (ours & theirs).total()
-    turned = (ours & Counter({shape[::-1]: count for shape, count in theirs.items()})).total()
-    is_likely = straight >= max(1, MOST * min(ours.total(), theirs.total())) and turned <= FEWER * straight
+    straight = (from_source & from_target).total()
+    turned = (from_source & Counter({shape[::-1]: count for shape, count in from_target.items()})).total()
+    is_likely = straight >= max(1, MOST * min(from_source.total(), from_target.total())) and turned <= FEWER * straight
     return is_likely and _has_kernels(source) == _has_kernels(target)
 
 
@@ -97,12 +97,12 @@ def _leaves(kind: Kind) -> tuple[str, ...]:
 def _turns(shapes: Sequence[tuple[Shape, Shape]]) -> list[str | None]:
     """The permutations that all of a kind may go through; None: none is needed."""
     found: list[str | None] = []
-    if all(_squeezed(ours) == _squeezed(theirs) for ours, theirs in shapes):
+    if all(_squeezed(source) == _squeezed(target) for source, target in shapes):
         found.append(None)
-        if len(shapes[0][0]) != 2 or len(shapes[0][1]) != 2 or any(1 in ours for ours, _ in shapes):
+        if len(shapes[0][0]) != 2 or len(shapes[0][1]) != 2 or any(1 in source for source, _ in shapes):
             return found
     for text in _PERMUTED.get(len(shapes[0][0]), ()):
-        if all(_squeezed(_permuted(ours, text)) == _squeezed(theirs) for ours, theirs in shapes):
+        if all(_squeezed(_permuted(source, text)) == _squeezed(target) for source, target in shapes):
             found.append(text)
             break
     return found or [None]
@@ -116,23 +116,23 @@ def _squeezed(shape: Shape) -> Shape:
     return tuple(size for size in shape if size != 1)
 
 
-def _ones(ours: Shape, theirs: Shape) -> str:
+def _ones(source: Shape, target: Shape) -> str:
     """The pattern that adds and takes away ones: `a b -> a b 1 1`."""
     sides = []
-    for shape in (ours, theirs):
+    for shape in (source, target):
         names = iter("abcdefghijklmnop")
         sides.append(" ".join("1" if size == 1 else next(names) for size in shape))
     return " -> ".join(sides)
 
 
-def _ops(ours: Shape, theirs: Shape, turn: str | None) -> tuple[Op, ...] | None:
+def _ops(source: Shape, target: Shape, turn: str | None) -> tuple[Op, ...] | None:
     ops: list[object] = []
-    shape = ours
+    shape = source
     if turn is not None:
         ops.append(turn if turn == "transpose" else {"rearrange": turn})
-        shape = _permuted(ours, turn)
-    if shape == theirs:
+        shape = _permuted(source, turn)
+    if shape == target:
         return parse_ops(ops)
-    if _squeezed(shape) == _squeezed(theirs) and prod(shape) == prod(theirs):
-        return parse_ops([*ops, {"rearrange": _ones(shape, theirs)}])
+    if _squeezed(shape) == _squeezed(target) and prod(shape) == prod(target):
+        return parse_ops([*ops, {"rearrange": _ones(shape, target)}])
     return None

@@ -12,12 +12,12 @@ from ckpt_tool.align.naming.modules import Form, Names, Unit
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import Shape
 
-MOST_UNITS = 3000
+MAX_MODULES = 3000
 LARGEST_KERNEL = 11
 """Sizes up to this one tell what kind of module it is; of larger ones any may differ."""
 ANY = 64
-LEAST_AGREEMENT = 0.95
-LEAST_VOTES = 0.5
+MIN_AGREEMENT = 0.95
+MIN_VOTES = 0.5
 
 SIZES = 0.3
 """What sizes that are the same count."""
@@ -38,7 +38,7 @@ def by_outlines(
 ) -> list[tuple[Match, float]]:
     """Units of these places that belong together whatever their sizes, with how sure that is, if those that are paired already do too."""
     forms = [{outline(units[side][place].form) for place in places} for side, places in enumerate(left)]
-    if not forms[0] & forms[1] or max(map(len, units)) > MOST_UNITS:
+    if not forms[0] & forms[1] or max(map(len, units)) > MAX_MODULES:
         return []
     plain = [[replace(unit, form=outline(unit.form)) for unit in side] for side in units]
     try:
@@ -55,17 +55,17 @@ def by_outlines(
     trust = confidences(units, matches)
     known, seen = dict(paired), {match.source: match.target for match in matches}
     both = known.keys() & seen.keys()
-    if not both or sum(known[i] == seen[i] for i in both) < LEAST_AGREEMENT * len(both):
+    if not both or sum(known[i] == seen[i] for i in both) < MIN_AGREEMENT * len(both):
         return []
     return [
         (match, trust[match.source, match.target])
         for match in matches
-        if match.source in left[0] and match.target in left[1] and max(match.votes, match.words) >= LEAST_VOTES
+        if match.source in left[0] and match.target in left[1] and max(match.votes, match.words) >= MIN_VOTES
     ]
 
 
-def _same_sizes(ours: Form, theirs: Form) -> float:
-    pairs = [(a, b) for (_, x), (_, y) in zip(ours, theirs, strict=False) for a, b in zip(x, y, strict=False)]
+def _same_sizes(source: Form, target: Form) -> float:
+    pairs = [(a, b) for (_, x), (_, y) in zip(source, target, strict=False) for a, b in zip(x, y, strict=False)]
     return sum(a == b for a, b in pairs) / max(1, len(pairs))
 
 
@@ -74,10 +74,10 @@ def _partners(units: Sides, paired: Collection[Cell]) -> tuple[dict[Names, Names
     met: Counter[tuple[Names, Names]] = Counter()
     sizes: tuple[Counter[Names], Counter[Names]] = (Counter(), Counter())
     for i, j in paired:
-        ours, theirs = _above(units[0][i].names), _above(units[1][j].names)
-        met.update(product(ours, theirs))
-        sizes[0].update(ours)
-        sizes[1].update(theirs)
+        source, target = _above(units[0][i].names), _above(units[1][j].names)
+        met.update(product(source, target))
+        sizes[0].update(source)
+        sizes[1].update(target)
     found: tuple[dict[Names, Names], dict[Names, Names]] = ({}, {})
     for (a, b), count in met.items():
         if count > 1 and count == sizes[0][a] == sizes[1][b]:
@@ -86,9 +86,9 @@ def _partners(units: Sides, paired: Collection[Cell]) -> tuple[dict[Names, Names
     return found
 
 
-def _is_allowed(ours: Names, theirs: Names, partners: tuple[dict[Names, Names], dict[Names, Names]]) -> bool:
+def _is_allowed(source: Names, target: Names, partners: tuple[dict[Names, Names], dict[Names, Names]]) -> bool:
     """Whether a pair of units lies in modules that are partners, as far as these have any."""
-    for names, other, known in ((ours, theirs, partners[0]), (theirs, ours, partners[1])):
+    for names, other, known in ((source, target, partners[0]), (target, source, partners[1])):
         if any(other[: len(known[path])] != known[path] for path in _above(names) if path in known):
             return False
     return True

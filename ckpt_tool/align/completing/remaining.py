@@ -11,9 +11,9 @@ from ckpt_tool.tensors import Shape
 
 Sides = tuple[Sequence[Unit], Sequence[Unit]]
 
-MOST_LEFT = 0.25
+MAX_LEFT = 0.25
 """The share of units that may be left for what remains to say anything."""
-LEAST_LIKE = 0.8
+MIN_SIMILARITY = 0.8
 _COMMON = frozenset({"fc", "conv", "project", "norm", "block", "stage", "weight", "embed", "in", "out"})
 """Words that say what kind of module it is, not which."""
 
@@ -23,16 +23,16 @@ def remaining(
 ) -> list[Cell]:
     """Pairs of units that are left, fit each other alone, and share a word, stand at one place, or have a vocabulary's shape."""
     free = [{unit.place for unit in side if all(key in keys for key in unit.keys.values())} for side, keys in zip(units, left, strict=True)]
-    if min(len(places) / max(1, len(side)) for places, side in zip(free, units, strict=True)) > MOST_LEFT:
+    if min(len(places) / max(1, len(side)) for places, side in zip(free, units, strict=True)) > MAX_LEFT:
         return []
-    ours, theirs = defaultdict(list), defaultdict(list)
+    source, target = defaultdict(list), defaultdict(list)
     for i, j in forms:
         if i in free[0] and j in free[1]:
-            ours[i].append(j)
-            theirs[j].append(i)
-    found = [(i, others[0]) for i, others in ours.items() if len(others) == 1 and len(theirs[others[0]]) == 1]
+            source[i].append(j)
+            target[j].append(i)
+    found = [(i, others[0]) for i, others in source.items() if len(others) == 1 and len(target[others[0]]) == 1]
     known, tables = set(paired), _tables(units, paired)
-    return [cell for cell in found if forms[cell] >= LEAST_LIKE and _belong(units, cell, known, tables)]
+    return [cell for cell in found if forms[cell] >= MIN_SIMILARITY and _belong(units, cell, known, tables)]
 
 
 def _tables(units: Sides, paired: Collection[Cell]) -> set[Shape]:

@@ -13,7 +13,7 @@ from ckpt_tool.mapping import DTypePolicy, Plan, Step, compile_plan, read_rule_t
 from ckpt_tool.mapping.reading.writing import rule_line, scalar
 from ckpt_tool.tensors import Catalog
 
-MOST_TRIES = 6
+MAX_TRIES = 6
 """How often rules that say something else are taken out of a draft."""
 
 Said = tuple[frozenset[str], frozenset[str]]
@@ -60,7 +60,7 @@ def checked(pairs: Sequence[Pair], setting: Setting) -> Checked:
 def _sound(lines: Sequence[str], wanted: Container[Said], setting: Setting) -> tuple[list[str], Plan | None]:
     """The lines that make nothing but what is wanted, with their plan."""
     lines = list(lines)
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         try:
             plan = setting.plan(lines)
         except RuleError as error:

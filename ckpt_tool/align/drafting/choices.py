@@ -5,19 +5,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ckpt_tool.align.drafting.merging import choice, is_readable
-from ckpt_tool.align.drafting.number_patterns import Draft, with_words
+from ckpt_tool.align.drafting.number_patterns import RuleDraft, with_words
 from ckpt_tool.keys import Matcher, can_be_word, parse
 
 
-def merge_slots(drafts: Sequence[Draft], source_keys: Iterable[str]) -> list[Draft]:
+def merge_slots(drafts: Sequence[RuleDraft], source_keys: Iterable[str]) -> list[RuleDraft]:
     """Rules with ops: several patterns as a choice where they differ in one name, and last names that all have as a star."""
     keys = list(source_keys)
     return [_short(draft) for draft in _merge_leaves(drafts, keys)]
 
 
-def _merge_leaves(drafts: Sequence[Draft], keys: Sequence[str]) -> list[Draft]:
+def _merge_leaves(drafts: Sequence[RuleDraft], keys: Sequence[str]) -> list[RuleDraft]:
     """`a.weight -> b.weight` and `a.bias -> b.bias` as one, where their ops are the same."""
-    groups: dict[object, list[Draft]] = defaultdict(list)
+    groups: dict[object, list[RuleDraft]] = defaultdict(list)
     for draft in drafts:
         patterns = (*draft.sources, *draft.targets)
         leaves = {pattern.rpartition(".")[2] for pattern in patterns}
@@ -29,7 +29,7 @@ def _merge_leaves(drafts: Sequence[Draft], keys: Sequence[str]) -> list[Draft]:
     return [_with_star(group, keys) if len(group) > 1 else group[0] for group in groups.values()]
 
 
-def _with_star(group: Sequence[Draft], keys: Sequence[str]) -> Draft:
+def _with_star(group: Sequence[RuleDraft], keys: Sequence[str]) -> RuleDraft:
     """One draft for several leaves: a star if the source has no other leaf there, else a named choice."""
     first = group[0]
     leaves = [draft.sources[0].rpartition(".")[2] for draft in group]
@@ -40,7 +40,7 @@ def _with_star(group: Sequence[Draft], keys: Sequence[str]) -> Draft:
     return replace(first, sources=sources, targets=targets)
 
 
-def _short(draft: Draft) -> Draft:
+def _short(draft: RuleDraft) -> RuleDraft:
     """Several patterns of one key each as one with a choice; the words of `each` follow."""
     words = dict(zip(draft.keys, (*draft.sources, *draft.targets), strict=True))
     sides = []
@@ -53,7 +53,7 @@ def _short(draft: Draft) -> Draft:
         for pattern, word in zip(patterns, found[1], strict=True):
             words |= {key: word for key, text in words.items() if text == pattern}
         sides.append((found[0],))
-    return Draft(sides[0], sides[1], tuple(with_words(op, words) for op in draft.ops), draft.keys)
+    return RuleDraft(sides[0], sides[1], tuple(with_words(op, words) for op in draft.ops), draft.keys)
 
 
 def _as_choice(patterns: Sequence[str]) -> tuple[str, list[str]] | None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from ckpt_tool.align.drafting.choices import merge_slots
 from ckpt_tool.align.drafting.merging import merge_choices
-from ckpt_tool.align.drafting.number_patterns import Draft, abstract
+from ckpt_tool.align.drafting.number_patterns import RuleDraft, abstract
 from ckpt_tool.align.drafting.rule_order import in_order
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.keys import parse
@@ -18,7 +18,7 @@ from ckpt_tool.mapping.reading.writing import rule_line
 Names = tuple[str, ...]
 """The names of a pattern's text, between its dots."""
 
-MOST_CANDIDATES = 4
+MAX_CANDIDATES = 4
 PRICE_OF_EVERYTHING = 2.5
 """How many rules `** -> **` must save to be worth it: it takes keys that nobody saw."""
 
@@ -51,7 +51,7 @@ Move = tuple[Names, Names]
 """A path that becomes another, with all that is below."""
 
 
-def _paths(renames: Sequence[Draft]) -> Iterator[tuple[str, str]]:
+def _paths(renames: Sequence[RuleDraft]) -> Iterator[tuple[str, str]]:
     """The fewest `path.** -> other.**` and single keys that say all renames; exceptions come before what they except."""
     root = _Node(())
     for draft in renames:
@@ -123,7 +123,7 @@ def _candidates(node: _Node) -> list[Move]:
         rest = source[depth:]
         if rest and len(target) >= len(rest) and target[len(target) - len(rest) :] == rest:
             found[target[: len(target) - len(rest)]] += 1
-    balanced = [path for path, _ in found.most_common(MOST_CANDIDATES) if _holes(path) == _holes(node.path)]
+    balanced = [path for path, _ in found.most_common(MAX_CANDIDATES) if _holes(path) == _holes(node.path)]
     return [(node.path, path) for path in balanced]
 
 

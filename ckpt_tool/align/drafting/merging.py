@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ckpt_tool.keys import Matcher, PatternError, can_be_word, parse
 
-MOST_WORDS = 16
+MAX_WORDS = 16
 """A choice of more words is hard to read."""
-MOST_COMPARED = 300
+MAX_COMPARED = 300
 """Renames with the same holes that came before, with which one is compared."""
 
 Rename = tuple[str, str]
@@ -46,7 +46,7 @@ class _Merging:
         """Merges as many as one choice can say; False where nothing can be merged any more."""
         for skeleton in sorted(self._alike, key=self._rank):
             places = sorted(self._alike.pop(skeleton))
-            rename = self._merged(places, skeleton) if 1 < len(places) <= MOST_WORDS else None
+            rename = self._merged(places, skeleton) if 1 < len(places) <= MAX_WORDS else None
             if rename and not self._has_exceptions(places):
                 for place in places:
                     self._leave(place)
@@ -62,10 +62,10 @@ class _Merging:
 
     def _enter(self, place: int, rename: Rename) -> None:
         """Takes a rename in, and notes what it has in common with those that have the same holes."""
-        ours = self._tokens[place] = (_tokens(rename[0]), _tokens(rename[1]))
-        group = self._groups[tuple(tuple(filter(_is_hole, side)) for side in ours)]
-        for other in group[-MOST_COMPARED:]:
-            if (skeleton := _skeleton(ours, self._tokens[other])) is not None:
+        source = self._tokens[place] = (_tokens(rename[0]), _tokens(rename[1]))
+        group = self._groups[tuple(tuple(filter(_is_hole, side)) for side in source)]
+        for other in group[-MAX_COMPARED:]:
+            if (skeleton := _skeleton(source, self._tokens[other])) is not None:
                 self._alike[skeleton] |= {place, other}
         group.append(place)
         self._alive[place] = rename
@@ -103,19 +103,19 @@ def _is_hole(token: str) -> bool:
     return token[0] in "{*"
 
 
-def _skeleton(ours: tuple[Tokens, Tokens], theirs: tuple[Tokens, Tokens]) -> Skeleton | None:
+def _skeleton(source: tuple[Tokens, Tokens], target: tuple[Tokens, Tokens]) -> Skeleton | None:
     """What two renames have in common, if they differ in one part of each side, behind as many choices on both."""
-    (before, after), (start, end) = (_around(a, b) for a, b in zip(ours, theirs, strict=True))
-    is_one = all(len(before) + len(after) < len(side[0]) and len(start) + len(end) < len(side[1]) for side in (ours, theirs))
+    (before, after), (start, end) = (_around(a, b) for a, b in zip(source, target, strict=True))
+    is_one = all(len(before) + len(after) < len(side[0]) and len(start) + len(end) < len(side[1]) for side in (source, target))
     return (before, after, start, end) if is_one and _choices(before) == _choices(start) else None
 
 
-def _around(ours: Tokens, theirs: Tokens) -> tuple[Tokens, Tokens]:
+def _around(source: Tokens, target: Tokens) -> tuple[Tokens, Tokens]:
     """What two texts begin with, and what they end with."""
-    most = min(len(ours), len(theirs))
-    before = next((at for at in range(most) if ours[at] != theirs[at]), most)
-    after = next((at for at in range(most - before) if ours[-1 - at] != theirs[-1 - at]), most - before)
-    return ours[:before], ours[len(ours) - after :]
+    most = min(len(source), len(target))
+    before = next((at for at in range(most) if source[at] != target[at]), most)
+    after = next((at for at in range(most - before) if source[-1 - at] != target[-1 - at]), most - before)
+    return source[:before], source[len(source) - after :]
 
 
 def _choices(tokens: Tokens) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.keys import quote
-from ckpt_tool.keys.affine import Affine
+from ckpt_tool.keys.affine import LinearNumber
 from ckpt_tool.ops import Each, Op
 
 _NUMBER = re.compile(r"(?<![0-9])(0|[1-9][0-9]{0,8})(?![0-9])")
@@ -15,7 +15,7 @@ _LETTERS = "ijklmnopqrstuvwxyzabcdfgh"
 _NAMES = [*_LETTERS, *(first + second for first in _LETTERS for second in _LETTERS)]
 _COLLECTED = "e"
 
-MOST_STRAYS = 4
+MAX_STRAYS = 4
 """Numbers that the target doesn't have, of which all ways to write some out are tried."""
 
 Texts = tuple[str, ...]
@@ -23,7 +23,7 @@ Texts = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class RuleDraft:
     """A rule in the making: a pattern's text for each slot. `keys` gives the first key of each slot, of one of its pairs."""
 
     sources: tuple[str, ...]
@@ -38,7 +38,7 @@ def split_numbers(key: str) -> tuple[Texts, tuple[int, ...]]:
     return tuple(parts[::2]), tuple(int(part) for part in parts[1::2])
 
 
-def abstract(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[Draft]:
+def abstract(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[RuleDraft]:
     """Pairs that differ in numbers only, as one; a number that has one value in all keys of the source stays as it is."""
     values: dict[Texts, set[int]] = defaultdict(set)
     for key in source_keys:
@@ -48,7 +48,7 @@ def abstract(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[Draft]:
     groups: dict[object, list[Pair]] = defaultdict(list)
     for pair in pairs:
         groups[_kind(pair)].append(pair)
-    return [draft for group in groups.values() for draft in _Group(group, values).drafts(frozenset())]
+    return [draft for group in groups.values() for draft in _PairGroup(group, values).drafts(frozenset())]
 
 
 def _kind(pair: Pair) -> object:
@@ -67,7 +67,7 @@ Place = tuple[int, int]
 """A number of a source slot: which slot, and which of its numbers."""
 
 
-class _Group:
+class _PairGroup:
     """Pairs of one kind."""
 
     def __init__(self, pairs: Sequence[Pair], values: Mapping[Texts, set[int]], is_part: bool = False) -> None:
@@ -77,30 +77,30 @@ class _Group:
         self._texts = [split_numbers(slot[0])[0] for slot in first.sources]
         self._target_texts = [split_numbers(slot[0])[0] for slot in first.targets]
 
-    def drafts(self, literal: frozenset[Place]) -> list[Draft]:
+    def drafts(self, literal: frozenset[Place]) -> list[RuleDraft]:
         """The drafts with these numbers written out, and more of them where the target's don't follow from the others."""
         drafted, strays = self._draft(literal)
         if drafted is not None:
             return [drafted]
-        if len(strays) > MOST_STRAYS:
+        if len(strays) > MAX_STRAYS:
             return self._drafts_without(strays, literal)
         ways = [self._split(place, literal) for place in strays]
-        return min(ways, key=len) if ways else [each for pair in self._pairs for each in _Group([pair], {}).drafts(literal)]
+        return min(ways, key=len) if ways else [each for pair in self._pairs for each in _PairGroup([pair], {}).drafts(literal)]
 
-    def _drafts_without(self, strays: Sequence[Place], literal: frozenset[Place]) -> list[Draft]:
+    def _drafts_without(self, strays: Sequence[Place], literal: frozenset[Place]) -> list[RuleDraft]:
         """The drafts with many numbers written out: those that are one in all pairs at once, else that of fewest values."""
         values = {place: len(set(self._column(place))) for place in strays}
         fixed = frozenset(place for place, count in values.items() if count == 1)
         return self.drafts(literal | fixed) if fixed else self._split(min(strays, key=values.__getitem__), literal)
 
-    def _split(self, place: Place, literal: frozenset[Place]) -> list[Draft]:
+    def _split(self, place: Place, literal: frozenset[Place]) -> list[RuleDraft]:
         """The drafts of the pairs that agree in one number, for each of its values."""
         parts: dict[int, list[Pair]] = defaultdict(list)
         for pair in self._pairs:
             parts[split_numbers(pair.sources[place[0]][0])[1][place[1]]].append(pair)
-        return [draft for part in parts.values() for draft in _Group(part, self._values, is_part=True).drafts(literal | {place})]
+        return [draft for part in parts.values() for draft in _PairGroup(part, self._values, is_part=True).drafts(literal | {place})]
 
-    def _draft(self, literal: frozenset[Place]) -> tuple[Draft | None, list[Place]]:
+    def _draft(self, literal: frozenset[Place]) -> tuple[RuleDraft | None, list[Place]]:
         """A draft, or the numbers that may have to be written out: those that the target doesn't have."""
         holes = self._last_holes = self._holes(literal)
         columns = {name: self._column(place) for place, name in reversed(holes.items()) if name != _COLLECTED}
@@ -119,7 +119,7 @@ class _Group:
             return None, strays or [place for place, name in holes.items() if name != _COLLECTED]
         sources = tuple(_pattern(texts, self._source_numbers(slot, texts, holes)) for slot, texts in enumerate(self._texts))
         pair = self._pairs[0]
-        return Draft(sources, tuple(targets), pair.ops, tuple(slot[0] for slot in (*pair.sources, *pair.targets))), []
+        return RuleDraft(sources, tuple(targets), pair.ops, tuple(slot[0] for slot in (*pair.sources, *pair.targets))), []
 
     def _column(self, place: Place) -> list[int]:
         return [split_numbers(pair.sources[place[0]][0])[1][place[1]] for pair in self._pairs]
@@ -187,7 +187,7 @@ def _varies(slot: Slot, place: int) -> bool:
     return len({split_numbers(key)[1][place] for key in slot}) > 1
 
 
-def _line(name: str, column: Sequence[int], wanted: Sequence[int]) -> Affine | None:
+def _line(name: str, column: Sequence[int], wanted: Sequence[int]) -> LinearNumber | None:
     """The sum `a*name + c` that gives all wanted numbers, if there is one."""
     pairs = sorted(set(zip(column, wanted, strict=True)))
     if len({x for x, _ in pairs}) < 2:
@@ -197,7 +197,7 @@ def _line(name: str, column: Sequence[int], wanted: Sequence[int]) -> Affine | N
     if rest or not factor:
         return None
     constant = y0 - factor * x0
-    return Affine(((name, factor),), constant) if all(factor * x + constant == y for x, y in pairs) else None
+    return LinearNumber(((name, factor),), constant) if all(factor * x + constant == y for x, y in pairs) else None
 
 
 def _pattern(texts: Texts, holes: Sequence[str]) -> str:

@@ -19,10 +19,10 @@ def confidences(units: Sides, matches: Sequence[Match]) -> dict[Cell, float]:
     found = {(match.source, match.target): confidence_of(match) for match in matches}
     groups: dict[tuple[Names, Names], list[Cell]] = defaultdict(list)
     for i, j in found:
-        ours, theirs = units[0][i], units[1][j]
-        if ours.keys.values() and set(ours.keys.values()) == set(theirs.keys.values()):
+        source, target = units[0][i], units[1][j]
+        if source.keys.values() and set(source.keys.values()) == set(target.keys.values()):
             found[i, j] = max(found[i, j], SAME_KEYS)
-        groups[numberless(ours.names), numberless(theirs.names)].append((i, j))
+        groups[numberless(source.names), numberless(target.names)].append((i, j))
     for group in groups.values():
         if 2 * sum(found[cell] >= AS_ITS_SIBLINGS for cell in group) >= len(group) and _in_one_order(units, group):
             found |= {cell: max(found[cell], AS_ITS_SIBLINGS) for cell in group}

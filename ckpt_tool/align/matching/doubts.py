@@ -13,14 +13,14 @@ from ckpt_tool.tensors import Catalog
 
 def with_doubts(pairs: Iterable[Aligned], source: Catalog, target: Catalog) -> Iterator[Aligned]:
     """The pairs, those that are no plain copies no longer sure."""
-    ours, theirs = States(source), States(target)
+    from_source, from_target = States(source), States(target)
     is_rotary = is_rotary_unknown(source, target)
     for each in pairs:
         (origin, *_), (key, *_) = each.pair.sources[0], each.pair.targets[0]
         if is_rotary and _ROTARY.search(common_path(key)):
             each = each.doubted("but the rotary halves may be interleaved on one side")
         if each.pair.is_rename or len(each.pair.sources) == len(each.pair.targets) == 1:
-            here, there = ours.why_not_plain(origin), theirs.why_not_plain(key)
+            here, there = from_source.why_not_plain(origin), from_target.why_not_plain(key)
             each = each.doubted(f"but {here or there}") if here != there else each
         yield each
 

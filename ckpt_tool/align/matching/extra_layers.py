@@ -21,23 +21,23 @@ def uncertain_depths(
     runs = (_runs(units[0]), _runs(units[1]))
     hinted = {pair for i, j in hints for pair in _places(units[0][i], units[1][j])}
     doubtful: set[tuple[int, int]] = set()
-    for ours, theirs in _partners(met):
-        if (ours, theirs) not in hinted and _has_most(ours, theirs, met, runs):
-            unequal = _unequal(runs[0][ours], runs[1][theirs])
+    for source, target in _partners(met):
+        if (source, target) not in hinted and _has_most(source, target, met, runs):
+            unequal = _unequal(runs[0][source], runs[1][target])
             doubtful |= {
                 (match.source, match.target)
                 for match in matches.found
-                if _number(units[0][match.source].names, ours) in unequal[0]
-                and _number(units[1][match.target].names, theirs) in unequal[1]
+                if _number(units[0][match.source].names, source) in unequal[0]
+                and _number(units[1][match.target].names, target) in unequal[1]
                 and not _same_keys(units[0][match.source], units[1][match.target])
             }
     return doubtful
 
 
 def _places(a: Unit, b: Unit) -> Iterator[tuple[Place, Place]]:
-    for ours, _ in _numbered(a.names):
-        for theirs, _ in _numbered(b.names):
-            yield ours, theirs
+    for source, _ in _numbered(a.names):
+        for target, _ in _numbered(b.names):
+            yield source, target
 
 
 def _numbered(names: Names) -> list[tuple[Place, int]]:
@@ -55,27 +55,27 @@ def _runs(units: Sequence[Unit]) -> dict[Place, Blocks]:
 def _partners(met: Counter[tuple[Place, Place]]) -> list[tuple[Place, Place]]:
     """For each place of the source the innermost one of the target that it shares most pairs with."""
     most: Counter[Place] = Counter()
-    for (ours, _), count in met.items():
-        most[ours] = max(most[ours], count)
+    for (source, _), count in met.items():
+        most[source] = max(most[source], count)
     best: dict[Place, Place] = {}
-    for (ours, theirs), count in met.items():
-        is_nested = ours not in best or len(theirs[0]) > len(best[ours][0])
-        if count >= 0.7 * most[ours] and is_nested:
-            best[ours] = theirs
+    for (source, target), count in met.items():
+        is_nested = source not in best or len(target[0]) > len(best[source][0])
+        if count >= 0.7 * most[source] and is_nested:
+            best[source] = target
     return list(best.items())
 
 
-def _has_most(ours: Place, theirs: Place, met: Counter[tuple[Place, Place]], runs: tuple[dict[Place, Blocks], dict[Place, Blocks]]) -> bool:
+def _has_most(source: Place, target: Place, met: Counter[tuple[Place, Place]], runs: tuple[dict[Place, Blocks], dict[Place, Blocks]]) -> bool:
     """Whether blocks there are whole modules, several on both sides, and unlike in number."""
-    a, b = runs[0][ours], runs[1][theirs]
+    a, b = runs[0][source], runs[1][target]
     sizes = [sum(block.values()) for block in (*a.values(), *b.values())]
     return len(a) != len(b) and min(len(a), len(b)) > 1 and sum(sizes) / len(sizes) > 4
 
 
-def _unequal(ours: Blocks, theirs: Blocks) -> tuple[set[int], set[int]]:
+def _unequal(source: Blocks, target: Blocks) -> tuple[set[int], set[int]]:
     """The numbers of those blocks of each side that are of a kind which the other has another number of."""
     kinds: dict[object, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
-    for side, blocks in enumerate((ours, theirs)):
+    for side, blocks in enumerate((source, target)):
         for number, block in blocks.items():
             kinds[frozenset(block.items())][side].add(number)
     unlike = [each for each in kinds.values() if each[0] and each[1] and len(each[0]) != len(each[1])]

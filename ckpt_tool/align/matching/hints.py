@@ -27,5 +27,5 @@ class Hints:
 def _differing(a: Names, b: Names) -> tuple[Names, Names] | None:
     """The paths above what both names end in."""
     shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(a[::-1], b[::-1], strict=False))))
-    ours, theirs = a[: len(a) - shared], b[: len(b) - shared]
-    return (ours, theirs) if ours and theirs and shared else None
+    source, target = a[: len(a) - shared], b[: len(b) - shared]
+    return (source, target) if source and target and shared else None

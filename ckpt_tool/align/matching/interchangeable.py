@@ -12,15 +12,15 @@ from ckpt_tool.align.matching.matching import NUMBERS, ORDER, STRUCTURE, VOTES, 
 from ckpt_tool.align.matching.similarity import Cell, Kinds, numbers_alike
 from ckpt_tool.align.naming.modules import Names, Unit
 
-LEAST_UNITS = 2
-MOST_OF_A_BLOCK = 0.8
-MOST_COMPARED, NEAREST = 40, 3
+MIN_MODULES = 2
+MAX_OF_A_BLOCK = 0.8
+MAX_COMPARED, NEAREST = 40, 3
 """Blocks of one kind that are all compared with each other; of more, each with so many that follow."""
 TELLS = 0.25
 """What the exchange of two blocks must lose for a module to be sure that they stand where they should."""
 OTHERS = 1.6
 """What it counts that modules of the same names in other blocks, where nothing is doubtful, are paired likewise."""
-ADVICE, MOST_TRIES = 1.0, 3
+ADVICE, MAX_TRIES = 1.0, 3
 """What it counts for a pair that everything around its blocks speaks for; how often is decided anew."""
 
 
@@ -51,7 +51,7 @@ def matched(matching: Matching) -> tuple[Matches, list[Exchange]]:
 
     Where everything around two blocks says that they should be exchanged, that is decided again with it in mind.
     """
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         matches = matching.run()
         found = _Exchanges(matching, matches.found)
         doubtful = found.doubtful()
@@ -74,7 +74,7 @@ class _Blocks:
         self.groups: dict[object, list[Names]] = defaultdict(list)
         self._kinds = {path: frozenset((unit.names[len(path) :], unit.form) for unit in found) for path, found in self.inside.items()}
         for path, found in self.inside.items():
-            if len(found) >= LEAST_UNITS:
+            if len(found) >= MIN_MODULES:
                 self.groups[self.kind(path)].append(path)
 
     def kind(self, path: Names) -> object:
@@ -125,9 +125,9 @@ class _Exchanges:
         """Where most modules of a block went, if that is one block of about its size."""
         cells = self._cells(path)
         met = Counter(above for _, j in cells for above in _above(self._matching.target[j].names))
-        sizes = {other: len(self._theirs.inside[other]) for other, count in met.items() if count >= MOST_OF_A_BLOCK * len(cells)}
+        sizes = {other: len(self._theirs.inside[other]) for other, count in met.items() if count >= MAX_OF_A_BLOCK * len(cells)}
         best = min(sizes, key=lambda other: (sizes[other], -len(other)), default=None)
-        is_one = best is not None and MOST_OF_A_BLOCK * sizes[best] <= len(self._ours.inside[path])
+        is_one = best is not None and MAX_OF_A_BLOCK * sizes[best] <= len(self._ours.inside[path])
         return Placed(path, best, tuple(cells)) if best is not None and is_one else None
 
     def _scattered(self) -> Iterator[Exchange]:
@@ -141,7 +141,7 @@ class _Exchanges:
                     parts[above].append((i, j))
             for a, b in combinations(parts, 2):
                 size = len(self._theirs.inside[a])
-                is_one = size >= LEAST_UNITS and MOST_OF_A_BLOCK * len(self._ours.inside[path]) <= size and not _is_within(a, b)
+                is_one = size >= MIN_MODULES and MAX_OF_A_BLOCK * len(self._ours.inside[path]) <= size and not _is_within(a, b)
                 if is_one and self._theirs.kind(a) == self._theirs.kind(b):
                     yield Exchange(Placed(path, a, tuple(parts[a])), Placed(path, b, tuple(parts[b])), 0.0)
 
@@ -157,7 +157,7 @@ class _Exchanges:
     def _alone(self, placed: Placed, free: Sequence[Names]) -> Iterator[Placed]:
         """The equal blocks and the equal places that are free; of very many none tells anything."""
         places = self._free_places(self._theirs.kind(placed.target))
-        if len(free) + len(places) <= MOST_COMPARED:
+        if len(free) + len(places) <= MAX_COMPARED:
             yield from (Placed(path, (), ()) for path in free if not _is_within(placed.source, path))
             yield from (Placed((), path, ()) for path in places if not _is_within(placed.target, path))
 
@@ -183,26 +183,26 @@ class _Exchanges:
 
     def _speaks(self, placed: Placed, source: Names, target: Names) -> float:
         """What speaks for a block being another, for a module in it, besides its own pairs."""
-        ours, theirs = self._matching.source, self._matching.target
+        from_source, from_target = self._matching.source, self._matching.target
         own = [
-            self._alike(self._ours.moved(ours[i], placed.source, source), self._theirs.moved(theirs[j], placed.target, target))
+            self._alike(self._ours.moved(from_source[i], placed.source, source), self._theirs.moved(from_target[j], placed.target, target))
             for i, j in placed.cells
         ]
         around = VOTES * self._anchors.of(source[:-1], target[:-1]) + STRUCTURE * self._matching.structures.above(source, target)
         return fmean(own) + around
 
-    def _alike(self, ours: Unit | None, theirs: Unit | None) -> float:
-        if ours is None or theirs is None:
+    def _alike(self, source: Unit | None, target: Unit | None) -> float:
+        if source is None or target is None:
             return 0.0
-        cell = (ours.place, theirs.place)
+        cell = (source.place, target.place)
         doubt = 1.0 - max(side.get(place, 0.0) for side, place in zip(self._matching.known, cell, strict=True))
         order = ORDER * doubt * self._matching.global_order.get(cell, 0.0)
-        names = WORDS * self._matching.shared.of(ours, theirs) + NUMBERS * numbers_alike(ours, theirs)
+        names = WORDS * self._matching.shared.of(source, target) + NUMBERS * numbers_alike(source, target)
         return names + order + OTHERS * self._kinds.of(*cell)
 
 
 def _compared(placed: Sequence[Placed]) -> Iterator[tuple[Placed, Placed]]:
-    if len(placed) <= MOST_COMPARED:
+    if len(placed) <= MAX_COMPARED:
         yield from combinations(placed, 2)
     else:
         yield from ((a, b) for place, a in enumerate(placed) for b in placed[place + 1 : place + 1 + NEAREST])

@@ -21,7 +21,7 @@ CLASH, STRUCTURE, KINDS = 0.7, 0.6, 0.8
 MARGINS = (0.5, 0.3, 0.2, 0.12, 0.06)
 NEAR = 0.3
 """How far behind the best one a partner may be to count as possible."""
-MOST_EXCHANGED = 200
+MAX_EXCHANGED = 200
 """Pairs of one block that are all compared; more of them have no numbers, and their names tell."""
 LEAST = 0.35
 """The evidence besides shapes that a pair needs."""
@@ -57,7 +57,7 @@ def with_exchanges(found: Sequence[Match], scores: Mapping[Cell, float], source:
         groups["target", block_of(target[match.target].parent)].append((match.source, match.target))
     least: dict[Cell, float] = {}
     for group in groups.values():
-        for (i, j), (x, y) in combinations(group if len(group) <= MOST_EXCHANGED else (), 2):
+        for (i, j), (x, y) in combinations(group if len(group) <= MAX_EXCHANGED else (), 2):
             if (i, y) in scores and (x, j) in scores:
                 loss = scores[i, j] + scores[x, y] - scores[i, y] - scores[x, j]
                 least |= {cell: min(loss, least.get(cell, loss)) for cell in ((i, j), (x, y))}
@@ -104,9 +104,9 @@ class Matching:
 
     def _unordered(self, cell: Cell, how: float) -> float:
         """What speaks for a pair besides the order and other pairs."""
-        ours, theirs = self.source[cell[0]], self.target[cell[1]]
-        clash = CLASH if are_opposed(ours.words, theirs.words) else 0.0
-        alike = WORDS * self.words[cell] + NUMBERS * numbers_alike(ours, theirs) + STRUCTURE * self.structures.of(ours, theirs)
+        source, target = self.source[cell[0]], self.target[cell[1]]
+        clash = CLASH if are_opposed(source.words, target.words) else 0.0
+        alike = WORDS * self.words[cell] + NUMBERS * numbers_alike(source, target) + STRUCTURE * self.structures.of(source, target)
         return how + alike - clash
 
     @property
@@ -195,21 +195,21 @@ class Matching:
         """Whether a pair has much less in common than the others of these files, and isn't the only one of its shapes."""
         if self._is_only(cell):
             return False
-        ours, theirs = self.source[cell[0]], self.target[cell[1]]
-        if votes < 0.4 and words < 1 and self.structures.around(ours, theirs) < 0.45:
-            is_elsewhere = self.structures.nearest(ours) >= 0.45
-            if is_elsewhere or (ours.ranks and theirs.ranks and numbers_alike(ours, theirs) < 1.0):
+        source, target = self.source[cell[0]], self.target[cell[1]]
+        if votes < 0.4 and words < 1 and self.structures.around(source, target) < 0.45:
+            is_elsewhere = self.structures.nearest(source) >= 0.45
+            if is_elsewhere or (source.ranks and target.ranks and numbers_alike(source, target) < 1.0):
                 return True
-        better = self._names(ours, theirs) + 0.25
-        is_numbered = bool(ours.ranks and theirs.ranks)
+        better = self._names(source, target) + 0.25
+        is_numbered = bool(source.ranks and target.ranks)
         if is_numbered and max(words, votes) < 0.6 and self._namesake(cell[0], 0) > better and self._namesake(cell[1], 1) > better:
             return True
-        if self.order.get(cell, 0.0) == 1.0 and (cell in self.beside or (len(ours.ranks) > 1 and numbers_alike(ours, theirs) == 1.0)):
+        if self.order.get(cell, 0.0) == 1.0 and (cell in self.beside or (len(source.ranks) > 1 and numbers_alike(source, target) == 1.0)):
             return False
         return words < 0.5 * self.usual_words and votes < 0.6
 
-    def _names(self, ours: Unit, theirs: Unit) -> float:
-        return WORDS * self.shared.of(ours, theirs) + NUMBERS * numbers_alike(ours, theirs)
+    def _names(self, source: Unit, target: Unit) -> float:
+        return WORDS * self.shared.of(source, target) + NUMBERS * numbers_alike(source, target)
 
     def _namesake(self, place: int, side: int) -> float:
         """How well the names of a unit agree with those of any unit of other shapes that has the same roles."""
@@ -247,13 +247,13 @@ def _best_words(words: Mapping[Cell, float]) -> tuple[dict[int, float], dict[int
 def _greedy(scores: Mapping[Cell, float]) -> list[Cell]:
     """One partner for each, the best first."""
     pairs: list[Cell] = []
-    ours: set[int] = set()
-    theirs: set[int] = set()
+    source: set[int] = set()
+    target: set[int] = set()
     for i, j in sorted(scores, key=lambda cell: -scores[cell]):
-        if i not in ours and j not in theirs:
+        if i not in source and j not in target:
             pairs.append((i, j))
-            ours.add(i)
-            theirs.add(j)
+            source.add(i)
+            target.add(j)
     return pairs
 
 

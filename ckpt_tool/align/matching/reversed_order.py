@@ -29,12 +29,12 @@ class _Run:
 
 def turned(source: Sequence[Unit], target: Sequence[Unit]) -> tuple[list[Unit], set[tuple[int, int]]]:
     """The target's units with numbers as the source counts them, and the pairs of units whose direction nothing tells."""
-    theirs: dict[object, list[_Run]] = defaultdict(list)
+    from_target: dict[object, list[_Run]] = defaultdict(list)
     for run in _runs(target):
-        theirs[len(run.numbers)].append(run)
+        from_target[len(run.numbers)].append(run)
     units, unknown = list(target), set()
     for run in _runs(source):
-        other = _counterpart(run, theirs[len(run.numbers)])
+        other = _counterpart(run, from_target[len(run.numbers)])
         if other is None:
             continue
         same, back = _agreement(run.blocks, other.blocks), _agreement(run.blocks, other.blocks[::-1])
@@ -71,21 +71,21 @@ def _alike(a: Counter[object], b: Counter[object]) -> float:
     return (a & b).total() / max(1, (a | b).total())
 
 
-def _agreement(ours: Sequence[Counter[object]], theirs: Sequence[Counter[object]]) -> float:
-    return sum(_alike(a, b) for a, b in zip(ours, theirs, strict=True))
+def _agreement(source: Sequence[Counter[object]], target: Sequence[Counter[object]]) -> float:
+    return sum(_alike(a, b) for a, b in zip(source, target, strict=True))
 
 
 def _words(place: Place) -> set[str]:
     return {word for name in (*place[0], place[1]) for word in words_of(name)}
 
 
-def _may_be_either(ours: Place, theirs: Place) -> bool:
-    words = {word for place in (ours, theirs) for name in (*place[0][-1:], place[1]) for word in words_of(name)}
-    return bool(words & _EITHER_WAY) and set(words_of(ours[1])) != set(words_of(theirs[1]))
+def _may_be_either(source: Place, target: Place) -> bool:
+    words = {word for place in (source, target) for name in (*place[0][-1:], place[1]) for word in words_of(name)}
+    return bool(words & _EITHER_WAY) and set(words_of(source[1])) != set(words_of(target[1]))
 
 
-def _are_counted_back(ours: Place, theirs: Place) -> bool:
-    words = (_words(ours), _words(theirs))
+def _are_counted_back(source: Place, target: Place) -> bool:
+    words = (_words(source), _words(target))
     return any((a in words[0] and b in words[1]) or (b in words[0] and a in words[1]) for a, b in _COUNTED_BACK)
 
 

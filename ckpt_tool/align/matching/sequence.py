@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from ckpt_tool.align.matching.similarity import Cell
 from ckpt_tool.align.naming.modules import Names, Unit, block_of
 
-MOST_CELLS = 500_000
-MOST_OF_A_BLOCK = 0.8
+MAX_CELLS = 500_000
+MAX_OF_A_BLOCK = 0.8
 _EQUAL = 1e-6
 
 
@@ -16,7 +16,7 @@ def on_common_path(source: Sequence[Unit], target: Sequence[Unit], scores: Mappi
 
     Equal matrices in a row (q, k, v, o) count as one: nothing says that two libraries list them in one order.
     """
-    if not source or not target or len(source) * len(target) > MOST_CELLS:
+    if not source or not target or len(source) * len(target) > MAX_CELLS:
         return {}
     forward = _lengths(len(source), len(target), scores)
     turned = {(len(source) - 1 - i, len(target) - 1 - j): score for (i, j), score in scores.items()}
@@ -35,9 +35,9 @@ def within_blocks(source: Sequence[Unit], target: Sequence[Unit], pairs: Iterabl
     blocks = tuple(_blocks(side) for side in (source, target))
     met = Counter((block_of(source[i].parent), block_of(target[j].parent)) for i, j in pairs)
     found: dict[Cell, float] = {}
-    for (ours, theirs), count in met.items():
-        a, b = blocks[0][ours], blocks[1][theirs]
-        if ours and theirs and MOST_OF_A_BLOCK * max(len(a), len(b)) <= count and count > 2:
+    for (from_source, from_target), count in met.items():
+        a, b = blocks[0][from_source], blocks[1][from_target]
+        if from_source and from_target and MAX_OF_A_BLOCK * max(len(a), len(b)) <= count and count > 2:
             known = {(x, y): scores[i, j] for x, i in enumerate(a) for y, j in enumerate(b) if (i, j) in scores}
             order = on_common_path([source[i] for i in a], [target[j] for j in b], known)
             found |= {(a[x], b[y]): order.get((x, y), 0.0) for x, y in known}
@@ -67,18 +67,18 @@ def _lengths(rows: int, columns: int, scores: Mapping[Cell, float]) -> list[list
 
 
 def _with_runs(source: Sequence[Unit], target: Sequence[Unit], on: Sequence[Cell], scores: Mapping[Cell, float]) -> dict[Cell, float]:
-    ours, theirs = _runs(source), _runs(target)
+    from_source, from_target = _runs(source), _runs(target)
     met: dict[int, set[int]] = {}
     for i, j in on:
-        met.setdefault(ours[i], set()).add(theirs[j])
+        met.setdefault(from_source[i], set()).add(from_target[j])
     met_by: dict[int, set[int]] = {}
     for run, others in met.items():
         for other in others:
             met_by.setdefault(other, set()).add(run)
     found = {}
     for i, j in scores:
-        if theirs[j] in met.get(ours[i], ()):
-            found[i, j] = 1.0 if len(met[ours[i]]) == len(met_by[theirs[j]]) == 1 else 0.5
+        if from_target[j] in met.get(from_source[i], ()):
+            found[i, j] = 1.0 if len(met[from_source[i]]) == len(met_by[from_target[j]]) == 1 else 0.5
     return found
 
 

@@ -17,10 +17,10 @@ FOREIGN = 0.2
 Cell = tuple[int, int]
 
 
-MOST_CELLS = 8_000
+MAX_CELLS = 8_000
 """Pairs of units of two forms that are all compared; of more, only those that stand at one place among their kind."""
-MOST_ALIKE = 24
-MOST_PAIRS, PAIRS_OF_EACH = 250_000, 20
+MAX_SIMILAR = 24
+MAX_PAIRS, PAIRS_OF_EACH = 250_000, 20
 """Pairs of units that are compared at all: some seconds; in large files so many for each unit. Real conversions have 5 to 60 for each."""
 
 
@@ -40,13 +40,13 @@ def candidates(source: Sequence[Unit], target: Sequence[Unit]) -> dict[Cell, flo
     places = cache(lambda form: _Places(known[form]))
     counts = Counter(unit.form for unit in source)
     found: dict[Cell, float] = {}
-    most = max(MOST_PAIRS, PAIRS_OF_EACH * (len(source) + len(target)))
+    most = max(MAX_PAIRS, PAIRS_OF_EACH * (len(source) + len(target)))
     for unit in source:
         if len(found) > most:
             fact = f"more than {most:,} pairs of modules with the same shapes, whose names have no numbers that tell them apart"
             raise InputError("the source and the target", f"have {fact}", "write rules, or try `--by position`")
         for form, how in goes(unit.form):
-            is_many = counts[unit.form] * len(known[form]) > MOST_CELLS
+            is_many = counts[unit.form] * len(known[form]) > MAX_CELLS
             for other in places(form).like(unit) if is_many else known[form]:
                 found[unit.place, other.place] = how
     return found
@@ -59,12 +59,12 @@ class _Places:
         kinds: dict[Names, list[Unit]] = defaultdict(list)
         for unit in units:
             kinds[kind_of(unit.names)].append(unit)
-        self._small = [unit for kind in kinds.values() if len(kind) <= MOST_ALIKE for unit in kind]
+        self._small = [unit for kind in kinds.values() if len(kind) <= MAX_SIMILAR for unit in kind]
         self._by_ranks: dict[object, list[Unit]] = defaultdict(list)
         self._by_blocks: dict[object, list[Unit]] = defaultdict(list)
         self._by_turn: dict[object, list[Unit]] = defaultdict(list)
         for kind in kinds.values():
-            for unit in kind if len(kind) > MOST_ALIKE else ():
+            for unit in kind if len(kind) > MAX_SIMILAR else ():
                 self._by_ranks[unit.ranks].append(unit)
                 self._by_blocks[tuple(rank for rank, _ in _outer(unit))].append(unit)
                 self._by_turn[unit.turn].append(unit)
@@ -73,7 +73,7 @@ class _Places:
         found = {other.place: other for other in self._by_ranks.get(unit.ranks, ())}
         found |= {other.place: other for other in self._by_turn.get(unit.turn, ())}
         beside = self._by_blocks.get(tuple(rank for rank, _ in _outer(unit)), ())
-        found |= {other.place: other for other in (beside if len(beside) <= MOST_ALIKE else ())}
+        found |= {other.place: other for other in (beside if len(beside) <= MAX_SIMILAR else ())}
         return [*self._small, *found.values()]
 
 
@@ -86,10 +86,10 @@ class Words:
     """The words of two catalogs, rare ones first; comparisons of equal sets of words are made once."""
 
     def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
-        ours, theirs = (Counter(word for unit in side for word in unit.words) for side in (source, target))
+        from_source, from_target = (Counter(word for unit in side for word in unit.words) for side in (source, target))
         total = len(source) + len(target) + 1
-        self._weights = {word: log(1 + total / (1 + ours[word] + theirs[word])) for word in ours | theirs}
-        for word in ours.keys() ^ theirs.keys():
+        self._weights = {word: log(1 + total / (1 + from_source[word] + from_target[word])) for word in from_source | from_target}
+        for word in from_source.keys() ^ from_target.keys():
             self._weights[word] *= FOREIGN
         self.shared = cache(self._shared)
 
@@ -134,10 +134,10 @@ def _outer(unit: Unit) -> list[tuple[int, Spot]]:
     return found[:-1] if unit.ranked[-1] else found
 
 
-def _is_same(rank: int, other: int, ours: Spot, theirs: Spot) -> bool:
+def _is_same(rank: int, other: int, source: Spot, target: Spot) -> bool:
     """Whether two numbers mean one place: by value under one stem, where the ones are among the others; else by rank."""
-    is_one = ours[0] == theirs[0] != "" and (ours[2] <= theirs[2] or theirs[2] <= ours[2])
-    return ours[1] == theirs[1] if is_one else rank == other
+    is_one = source[0] == target[0] != "" and (source[2] <= target[2] or target[2] <= source[2])
+    return source[1] == target[1] if is_one else rank == other
 
 
 _OPPOSED = tuple(
@@ -179,12 +179,12 @@ class Structures:
         self._alike, self._around = cache(self._compare), cache(self._best_around)
 
     def of(self, a: Unit, b: Unit) -> float:
-        ours, theirs = (_family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True))
-        return self._alike(ours, theirs) if ours and theirs else 0.0
+        source, target = (_family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True))
+        return self._alike(source, target) if source and target else 0.0
 
-    def above(self, ours: Names, theirs: Names) -> float:
+    def above(self, source: Names, target: Names) -> float:
         """The mean, over the modules around two blocks, of how far the best of the other side's holds the same."""
-        a, b = _above(ours), _above(theirs)
+        a, b = _above(source), _above(target)
         best = [max(self._alike(path, other) for other in b) for path in a if b]
         best += [max(self._alike(path, other) for path in a) for other in b if a]
         return sum(best) / len(best) if best else 0.0
@@ -199,15 +199,15 @@ class Structures:
             self._nearest[a.parent] = max((self._around(a.parent, parent) for parent in self._parents), default=0.0)
         return self._nearest[a.parent]
 
-    def _best_around(self, ours: Names, theirs: Names) -> float:
-        paths, others = ([path for path in _above((*names, "")) if self._is_part(path, side)] for names, side in ((ours, 0), (theirs, 1)))
+    def _best_around(self, source: Names, target: Names) -> float:
+        paths, others = ([path for path in _above((*names, "")) if self._is_part(path, side)] for names, side in ((source, 0), (target, 1)))
         return max((self._alike(path, other) for path in paths for other in others), default=1.0)
 
     def _is_part(self, path: Names, side: int) -> bool:
         return 2 < self._sides[side][path].total() < 0.5 * self._counts[side]
 
-    def _compare(self, ours: Names, theirs: Names) -> float:
-        a, b = self._sides[0][ours], self._sides[1][theirs]
+    def _compare(self, source: Names, target: Names) -> float:
+        a, b = self._sides[0][source], self._sides[1][target]
         return (a & b).total() / (a | b).total()
 
 
@@ -230,11 +230,11 @@ class Kinds:
     def __init__(self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell]) -> None:
         self._kinds = tuple([numberless(unit.names) for unit in side] for side in (source, target))
         met = Counter((self._kinds[0][i], self._kinds[1][j]) for i, j in pairs)
-        ours, theirs = Counter[Names](), Counter[Names]()
+        from_source, from_target = Counter[Names](), Counter[Names]()
         for (a, b), count in met.items():
-            ours[a] += count
-            theirs[b] += count
-        self._shares = {(a, b): count / max(ours[a], theirs[b]) for (a, b), count in met.items()}
+            from_source[a] += count
+            from_target[b] += count
+        self._shares = {(a, b): count / max(from_source[a], from_target[b]) for (a, b), count in met.items()}
 
     def of(self, i: int, j: int) -> float:
         """The share of pairs of either kind that are pairs of both."""
@@ -280,20 +280,20 @@ class Votes:
         self._found: tuple[dict[int, dict[int, float]], dict[int, dict[int, float]]] = (defaultdict(dict), defaultdict(dict))
         for a, b in pairs:
             weight = min(rarity[0][a], rarity[1][b])
-            for ours in chains[0][a]:
-                row = self._found[0][ours]
-                for theirs in chains[1][b]:
-                    row[theirs] = self._found[1][theirs][ours] = row.get(theirs, 0.0) + weight
+            for from_source in chains[0][a]:
+                row = self._found[0][from_source]
+                for from_target in chains[1][b]:
+                    row[from_target] = self._found[1][from_target][from_source] = row.get(from_target, 0.0) + weight
         self.of = cache(self._of)
         self._best: tuple[dict[Cell, float], dict[Cell, float]] = ({}, {})
         self._sums: tuple[dict[Cell, float], dict[Cell, float]] = ({}, {})
 
-    def _of(self, ours: Names, theirs: Names) -> float:
+    def _of(self, source: Names, target: Names) -> float:
         """For the modules that own two units: the mean, over the paths to the one, of the best agreement with a path to the other."""
-        a, b = self._paths[0].chain(ours), self._paths[1].chain(theirs)
+        a, b = self._paths[0].chain(source), self._paths[1].chain(target)
         if not a or not b or b[0] not in self._found[0].get(a[0], ()):
             return 0.0  # a pair that speaks for two paths speaks for all above them too
-        return (self._sum(a, b, 0) / _weight(ours) + self._sum(b, a, 1) / _weight(theirs)) / 2
+        return (self._sum(a, b, 0) / _weight(source) + self._sum(b, a, 1) / _weight(target)) / 2
 
     def _sum(self, chain: Sequence[int], other: Sequence[int], side: int) -> float:
         """Over a path and all above it, the best agreements with the other path and those above it; longer paths count more."""
@@ -338,8 +338,8 @@ def rarity_of(cells: Iterable[Cell], counts: tuple[int, int]) -> tuple[list[floa
     for i, j in cells:
         partners[0][i] += 1
         partners[1][j] += 1
-    ours, theirs = ([1 / count if count else 0.02 for count in side] for side in partners)
-    return ours, theirs
+    source, target = ([1 / count if count else 0.02 for count in side] for side in partners)
+    return source, target
 
 
 def _above(names: Names) -> list[Names]:

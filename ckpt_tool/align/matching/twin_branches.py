@@ -7,7 +7,7 @@ from ckpt_tool.align.matching.matching import Matches
 from ckpt_tool.align.naming.modules import Names, Unit
 from ckpt_tool.align.naming.vocabulary import stem_and_number, words_of
 
-LEAST_UNITS = 3
+MIN_MODULES = 3
 
 
 def uncertain_towers(
@@ -37,9 +37,9 @@ def _partners(units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches) ->
     """For each path of the source the outermost path of the target that has all of its pairs."""
     met: dict[Names, Counter[Names]] = defaultdict(Counter)
     for match in matches.found:
-        theirs = _above(units[1][match.target].names)
+        target = _above(units[1][match.target].names)
         for path in _above(units[0][match.source].names):
-            met[path].update(theirs)
+            met[path].update(target)
     sizes = Counter(path for match in matches.found for path in _above(units[1][match.target].names))
     partners = {}
     for path, counts in met.items():
@@ -58,7 +58,7 @@ def _equal_siblings(units: Sequence[Unit]) -> list[list[Names]]:
             contents[path][unit.names[len(path) :], unit.form] += 1
     groups: dict[object, list[Names]] = defaultdict(list)
     for path, content in contents.items():
-        if content.total() >= LEAST_UNITS and stem_and_number(path[-1]) is None:
+        if content.total() >= MIN_MODULES and stem_and_number(path[-1]) is None:
             groups[path[:-1], frozenset(content.items())].append(path)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -69,7 +69,7 @@ def _is_told(path: Names, other: Names, group: Sequence[Names], partners: Mappin
         return True
     shared = _words(path) & _words(other)
     rivals = [(each, partners[each]) for each in group if each != path and each in partners]
-    return bool(shared - {word for each, theirs in rivals for word in _words(each) | _words(theirs)})
+    return bool(shared - {word for each, target in rivals for word in _words(each) | _words(target)})
 
 
 def _words(path: Names) -> set[str]:

@@ -214,9 +214,9 @@ def plain(shape: Shape) -> Shape:
     return tuple(sorted(size for size in shape if size != 1))
 
 
-def likeness(ours: Form, theirs: Form) -> float:
+def likeness(source: Form, target: Form) -> float:
     """How well two modules' tensors go together: 1 where they are the same, 0 where they can't be one module."""
-    a, b = dict(ours), dict(theirs)
+    a, b = dict(source), dict(target)
     shared = a.keys() & b.keys()
     if not shared:
         return 0.4 if len(a) == len(b) == 1 and set(a.values()) == set(b.values()) else 0.0

@@ -11,7 +11,7 @@ from ckpt_tool.align.naming.same_names import Heads, Named, SameNames
 from ckpt_tool.align.naming.vocabulary import stem_and_number
 from ckpt_tool.tensors import Catalog, Shape
 
-MOST_OF_A_FILE = 0.5
+MAX_OF_A_FILE = 0.5
 """The share of a side's keys that must have the same name behind a head for that to say anything of the others."""
 EQUAL = 0.25
 """The share that must have the same shape too."""
@@ -27,43 +27,43 @@ class Places:
             moved = ((f"{heads[0]}{key.removeprefix(heads[1])}", key) for key in target if key.startswith(heads[1]))
             cells = [(origin, key) for origin, key in moved if origin in source]
             equal = sum(source[a].shape == target[b].shape for a, b in cells)
-            if cells and len(cells) >= MOST_OF_A_FILE * least and equal >= EQUAL * least:
+            if cells and len(cells) >= MAX_OF_A_FILE * least and equal >= EQUAL * least:
                 known[heads] = cells
         taken = {each.source for each in same.pairs.values()}
         open_cells = [(a, b) for cells in known.values() for a, b in cells if a not in taken and b not in same.pairs]
-        self.misfits = [(a, b) for a, b in dict.fromkeys(open_cells) if plain(source[a].shape) != plain(target[b].shape)]
-        self.kept = (frozenset(a for a, _ in self.misfits), frozenset(b for _, b in self.misfits))
+        self.shape_mismatches = [(a, b) for a, b in dict.fromkeys(open_cells) if plain(source[a].shape) != plain(target[b].shape)]
+        self.kept = (frozenset(a for a, _ in self.shape_mismatches), frozenset(b for _, b in self.shape_mismatches))
         self._are_straight = are_straight(source, target)
         unmoved = [key for key in target if key in source and key in same.pairs and same.pairs[key].source == key]
-        self._shared = {path for key in unmoved for path in _above(key)} if len(unmoved) >= MOST_OF_A_FILE * least else set()
+        self._shared = {path for key in unmoved for path in _above(key)} if len(unmoved) >= MAX_OF_A_FILE * least else set()
         self._covers = [heads for heads in known if any(heads) and not all(heads)]
 
-    def are_apart(self, ours: Unit, theirs: Unit) -> bool:
+    def are_apart(self, source: Unit, target: Unit) -> bool:
         """Whether one of two modules has a place of its own, would have to be transposed where nothing is, or lies outside.
 
         Outside is what isn't in the part that is the whole other side.
         What ends a stage here may begin the next one there.
         """
-        if self._are_straight and ours.form != theirs.form and _is_turned(dict(ours.form), dict(theirs.form)):
+        if self._are_straight and source.form != target.form and _is_turned(dict(source.form), dict(target.form)):
             return True
-        if not (self.misfits or self._covers or self._shared) or _is_next(ours.names, theirs.names):
+        if not (self.shape_mismatches or self._covers or self._shared) or _is_next(source.names, target.names):
             return False
-        if self._shared and self._is_moved(ours.names, theirs.names):
+        if self._shared and self._is_moved(source.names, target.names):
             return True
-        if any(key in self.kept[0] for key in ours.keys.values()) or any(key in self.kept[1] for key in theirs.keys.values()):
+        if any(key in self.kept[0] for key in source.keys.values()) or any(key in self.kept[1] for key in target.keys.values()):
             return True
         for heads in self._covers:
-            outer, head = (ours, heads[0]) if heads[0] else (theirs, heads[1])
+            outer, head = (source, heads[0]) if heads[0] else (target, heads[1])
             is_outside = not any(key.startswith(head) for key in outer.keys.values())
-            if is_outside and not (set(ours.names) <= set(theirs.names) or set(theirs.names) <= set(ours.names)):
+            if is_outside and not (set(source.names) <= set(target.names) or set(target.names) <= set(source.names)):
                 return True
         return False
 
 
-    def _is_moved(self, ours: Names, theirs: Names) -> bool:
+    def _is_moved(self, source: Names, target: Names) -> bool:
         """Whether a module would leave a part that both sides have under one name, or come into one."""
-        depth = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), None)
-        return depth is not None and (ours[: depth + 1] in self._shared or theirs[: depth + 1] in self._shared)
+        depth = next((at for at, pair in enumerate(zip(source, target, strict=False)) if pair[0] != pair[1]), None)
+        return depth is not None and (source[: depth + 1] in self._shared or target[: depth + 1] in self._shared)
 
 
 def _above(key: str) -> Iterator[Names]:
@@ -72,16 +72,16 @@ def _above(key: str) -> Iterator[Names]:
     return (names[: depth + 1] for depth in range(len(names)))
 
 
-def _is_turned(ours: Mapping[str, Shape], theirs: Mapping[str, Shape]) -> bool:
+def _is_turned(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> bool:
     """Whether a matrix of one module would have to be transposed for the other."""
-    shared = [(ours[role], theirs[role]) for role in ours.keys() & theirs.keys()]
+    shared = [(source[role], target[role]) for role in source.keys() & target.keys()]
     return any(len(a) == len(b) == 2 and a != b and a == b[::-1] for a, b in shared)
 
 
-def _is_next(ours: Names, theirs: Names) -> bool:
+def _is_next(source: Names, target: Names) -> bool:
     """Whether two modules have the same name in neighbours of one sequence."""
-    differing = [pair for pair in zip(ours[:-1], theirs[:-1], strict=False) if pair[0] != pair[1]]
-    if len(ours) != len(theirs) or ours[-1] != theirs[-1] or len(differing) != 1:
+    differing = [pair for pair in zip(source[:-1], target[:-1], strict=False) if pair[0] != pair[1]]
+    if len(source) != len(target) or source[-1] != target[-1] or len(differing) != 1:
         return False
     a, b = (stem_and_number(name) for name in differing[0])
     return a is not None and b is not None and a[0] == b[0] and abs(a[1] - b[1]) == 1
@@ -90,8 +90,8 @@ def _is_next(ours: Names, theirs: Names) -> bool:
 def without_shifted(named: Mapping[str, Named], units: tuple[Sequence[Unit], Sequence[Unit]]) -> dict[str, Named]:
     """The pairs by name but for members of a sequence that may be other ones: `layers.0` to `2` became `in`, `layers.0` and `out`."""
     taken = {each.source for each in named.values()}
-    ours, theirs = _Sequences(units[0], taken), _Sequences(units[1], named)
-    shifted = {key for key, each in named.items() if ours.may_be_another(each.source) and theirs.may_be_another(key, is_beside=True)}
+    source, target = _Sequences(units[0], taken), _Sequences(units[1], named)
+    shifted = {key for key, each in named.items() if source.may_be_another(each.source) and target.may_be_another(key, is_beside=True)}
     return {key: each for key, each in named.items() if key not in shifted}
 
 

@@ -12,9 +12,9 @@ from ckpt_tool.align.naming.vocabulary import words_of
 from ckpt_tool.align.naming.wrappers import plain_name
 from ckpt_tool.tensors import Catalog
 
-MOST_HEAD = 6
+MAX_HEAD = 6
 """How many names a head may have: `base_model.model.model.` has three."""
-MOST_ALIKE = 8
+MAX_SIMILAR = 8
 """Keys of one ending: of more, endings tell nothing."""
 OF_THE_FILE, OF_ITS_OWN = 0.5, 0.9
 """The share of a side that one head must pair; else the share of the keys that have this head."""
@@ -86,10 +86,10 @@ def same_names(source: Catalog, target: Catalog) -> SameNames:
     sure: list[Heads] = []
     for way in _WAYS:
         taken = {each.source for each in found.values()}
-        ours = {key: way.written(key) for key in source if key not in taken}
-        theirs = {key: way.written(key) for key in target if key not in found}
+        from_source = {key: way.written(key) for key in source if key not in taken}
+        from_target = {key: way.written(key) for key in target if key not in found}
         known = {(way.written(a), way.written(b)) for a, b in sure}
-        for heads, cells in _Ends(source, target, ours, theirs, way).pairs(known):
+        for heads, cells in _Ends(source, target, from_source, from_target, way).pairs(known):
             found |= {key: Named(origin, way.confidence, _said(way.evidence, heads)) for origin, key in cells}
             sure += [heads] if way.compared is str and way.written is not _spaced else []
     return SameNames(found, tuple(sure))
@@ -103,7 +103,7 @@ def _said(evidence: str, heads: Heads) -> str:
 def _ends(name: str) -> Iterator[tuple[str, str]]:
     """Each way to cut a name in two after a dot: its head and its end, the longest end first."""
     at = 0
-    for _ in range(MOST_HEAD + 1):
+    for _ in range(MAX_HEAD + 1):
         yield name[:at], name[at:]
         at = name.find(".", at) + 1
         if not at:
@@ -113,17 +113,17 @@ def _ends(name: str) -> Iterator[tuple[str, str]]:
 class _Ends:
     """The keys of both sides that nothing has paired yet, by what their names end in."""
 
-    def __init__(self, source: Catalog, target: Catalog, ours: Mapping[str, str], theirs: Mapping[str, str], way: _Way) -> None:
+    def __init__(self, source: Catalog, target: Catalog, from_source: Mapping[str, str], from_target: Mapping[str, str], way: _Way) -> None:
         self._least, self._way, self._shapes = min(len(source), len(target)), way, source
-        self._under = [Counter(head for name in side.values() for head, _ in _ends(name)) for side in (ours, theirs)]
+        self._under = [Counter(head for name in side.values() for head, _ in _ends(name)) for side in (from_source, from_target)]
         self._cells: dict[Heads, list[Cell]] = defaultdict(list)
         known: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for key, name in ours.items():
+        for key, name in from_source.items():
             for head, end in _ends(name):
                 known[way.compared(end)].append((head, key))
-        for key, name in theirs.items():
+        for key, name in from_target.items():
             hits = next(((head, found) for head, end in _ends(name) if (found := known.get(way.compared(end)))), ("", []))
-            for head, origin in hits[1] if len(hits[1]) <= MOST_ALIKE else ():
+            for head, origin in hits[1] if len(hits[1]) <= MAX_SIMILAR else ():
                 if source[origin].shape == target[key].shape:
                     self._cells[head, hits[0]].append((origin, key))
 
@@ -164,12 +164,12 @@ class _Ends:
         return count >= FEW and any(heads) and min(shares) >= OF_ITS_OWN and _may_be_one(*heads)
 
 
-def _may_be_one(ours: str, theirs: str) -> bool:
+def _may_be_one(source: str, target: str) -> bool:
     """Whether two heads may be names of one module: not two members of a sequence, nor an encoder and a decoder."""
-    if not (ours and theirs):
+    if not (source and target):
         return True
-    words = [frozenset(word for name in head.split(".") for word in words_of(name)) for head in (ours, theirs)]
-    return not (any(map(str.isdigit, ours)) and any(map(str.isdigit, theirs))) and not are_opposed(*words)
+    words = [frozenset(word for name in head.split(".") for word in words_of(name)) for head in (source, target)]
+    return not (any(map(str.isdigit, source)) and any(map(str.isdigit, target))) and not are_opposed(*words)
 
 
 _CHOSEN = (("encoder_q", "encoder_k"), ("base_encoder", "momentum_encoder"), ("online_encoder", "target_encoder"))
@@ -178,6 +178,6 @@ _CHOSEN = (("encoder_q", "encoder_k"), ("base_encoder", "momentum_encoder"), ("o
 
 def _is_preferred(heads: Heads, rival: Heads) -> bool:
     """Whether both are the same but for the source's encoder that is trained, and its average."""
-    ours, others = heads[0].split("."), rival[0].split(".")
-    differing = [pair for pair in zip(ours, others, strict=False) if pair[0] != pair[1]]
-    return heads[1] == rival[1] and len(ours) == len(others) and len(differing) == 1 and differing[0] in _CHOSEN
+    source, others = heads[0].split("."), rival[0].split(".")
+    differing = [pair for pair in zip(source, others, strict=False) if pair[0] != pair[1]]
+    return heads[1] == rival[1] and len(source) == len(others) and len(differing) == 1 and differing[0] in _CHOSEN

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.diffs import Comparison
 from ckpt_tool.api.next_steps.commands import command, free_path, is_read_once, map_command
 from ckpt_tool.api.next_steps.refused import Trying
-from ckpt_tool.api.options import How
+from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.sides import open_target
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 UNEQUAL = ("only_a", "only_b", "shape", "renamed")
 """Kinds of differences that a mapping has something to do with."""
 
-MOST_TRIED = 20_000
+MAX_TRIED = 20_000
 """Keys of a side up to which ways of mapping are tried for an answer that nobody asked to map."""
 
 
@@ -36,35 +36,35 @@ def after_show(checkpoint: Checkpoint) -> str | None:
     return command("show", [f"{checkpoint.path}#{max(rivals, key=lambda name: sizes.get(name, 0))}"])
 
 
-def after_diff(result: Diff, names: tuple[str, str], how: Comparison) -> str | None:
+def after_diff(result: Diff, names: tuple[str, str], options: Comparison) -> str | None:
     """For keys or shapes that differ: the way to map one onto the other, or a look at what may be renamed."""
     counts = result.counts
-    if is_read_once(*names) or how.include or how.exclude or not any(counts[kind] for kind in UNEQUAL):
+    if is_read_once(*names) or options.include or options.exclude or not any(counts[kind] for kind in UNEQUAL):
         return None
-    is_relooked = how.renames or not (counts["only_a"] and counts["only_b"])
-    if found := way_to_map(*names, How(), is_relooked):
+    is_relooked = options.renames or not (counts["only_a"] and counts["only_b"])
+    if found := way_to_map(*names, MappingOptions(), is_relooked):
         return found
-    values = ["--values"] if how.values else []
+    values = ["--values"] if options.values else []
     return command("suggest", names) if is_relooked else command("diff", names, "--renames", *values)
 
 
-def after_mappings(found: Sequence[ShippedMapping], source: str | None, target: str | None, how: How) -> str | None:
+def after_mappings(found: Sequence[ShippedMapping], source: str | None, target: str | None, options: MappingOptions) -> str | None:
     """For a pair: the shipped mapping that maps most; where none accounts for it another way, or a draft."""
     if source is None or target is None or is_read_once(source, target):
         return None
     ready = [each.name for each in found if not each.needs]
     if not ready:
-        return None if found else way_to_map(source, target, How(settings=how.settings)) or command("suggest", [source, target])
-    with open_checkpoint(source) as ours, open_target(target) as theirs:
-        are_lists = not all(getattr(side, "has_values", True) for side in (ours, theirs))
-    return None if are_lists else map_command(source, target, replace(how, rules=(ready[0],)))
+        return None if found else way_to_map(source, target, MappingOptions(params=options.params)) or command("suggest", [source, target])
+    with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
+        are_lists = not all(getattr(side, "has_values", True) for side in (opened_source, opened_target))
+    return None if are_lists else map_command(source, target, replace(options, rules=(ready[0],)))
 
 
-def after_check(problems: Sequence[Problem], source: str | None, target: str | None, how: How) -> str | None:
+def after_check(problems: Sequence[Problem], source: str | None, target: str | None, options: MappingOptions) -> str | None:
     """For rules and a pair: to map with them, completed by what they leave where that is safe, or a draft to compare them with."""
     if source is None or target is None or is_read_once(source, target):
         return None
-    return way_to_map(source, target, how) or (command("suggest", [source, target]) if problems else None)
+    return way_to_map(source, target, options) or (command("suggest", [source, target]) if problems else None)
 
 
 def after_suggestion(found: Suggestion, names: tuple[str, str], output: str | None, asked: Sequence[str] = ()) -> str | None:
@@ -75,27 +75,27 @@ def after_suggestion(found: Suggestion, names: tuple[str, str], output: str | No
     if is_read_once(*names):
         return None
     if output is not None:
-        by_file = way_to_map(*names, How(rules=(output,))) if found.is_complete else None
+        by_file = way_to_map(*names, MappingOptions(rules=(output,))) if found.is_complete else None
         return by_file or command("check", [output, *names])
-    if not asked and (by_itself := way_to_map(*names, How(by="auto") if found.is_complete else How())):
+    if not asked and (by_itself := way_to_map(*names, MappingOptions(by="auto") if found.is_complete else MappingOptions())):
         return by_itself
     if found.plan is None:
         return command("diff", names)
     return command("suggest", names, *asked, "-o", free_path("rules", ".yaml"))
 
 
-def way_to_map(source: str, target: str, how: How, aligning: bool = True) -> str | None:
+def way_to_map(source: str, target: str, options: MappingOptions, aligning: bool = True) -> str | None:
     """The command that maps one checkpoint onto another and leaves least fresh, as far as a way is known that is safe.
 
     Without `aligning` names alone are tried.
     """
     try:
-        with open_checkpoint(source) as ours, open_target(target) as theirs:
-            known = all(getattr(side, "has_values", True) and len(side.catalog) <= MOST_TRIED for side in (ours, theirs))
-            if not known or any(isinstance(side, Checkpoint) and side.contents.rivals for side in (ours, theirs)):
+        with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
+            known = all(getattr(side, "has_values", True) and len(side.catalog) <= MAX_TRIED for side in (opened_source, opened_target))
+            if not known or any(isinstance(side, Checkpoint) and side.contents.rivals for side in (opened_source, opened_target)):
                 return None
-            trying = Trying(ours, theirs, how)
+            trying = Trying(opened_source, opened_target, options)
             best = trying.best() if aligning else trying.asked()
-            return map_command(source, target, best.how) if best else None
+            return map_command(source, target, best.options) if best else None
     except CkptError:
         return None

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from ckpt_tool.api.options import How
+from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.formats.opening import STDIN, split_fragment
 from ckpt_tool.tensors import DType
 
@@ -24,23 +24,23 @@ def command(verb: str, paths: Sequence[str], *words: str) -> str | None:
     return line if line.isprintable() else None
 
 
-def arguments(how: How) -> list[str]:
+def arguments(options: MappingOptions) -> list[str]:
     """The options of a command that map in this way."""
-    words = [word for name in how.rules for word in ("--rules", name)]
-    for option, texts in (("-e", how.inline), ("--drop", how.drop), ("--keep", how.keep)):
+    words = [word for name in options.rules for word in ("--rules", name)]
+    for option, texts in (("-e", options.inline), ("--drop", options.drop), ("--keep", options.keep)):
         words += [word for text in texts for word in (option, text)]
-    words += [word for name, number in how.settings.items() for word in ("--set", f"{name}={number}")]
-    words += ["--by", how.by] if how.by else []
-    words += ["--dtype", how.dtypes.value if isinstance(how.dtypes, DType) else how.dtypes] if how.dtypes != "strict" else []
-    words += ["--force-order"] if how.force_order else []
-    words += ["--expect", str(how.expect)] if how.expect is not None else []
-    words += ["--min-confidence", f"{how.min_confidence:g}"] if how.min_confidence is not None else []
-    return words + (["--partial"] if how.partial else [])
+    words += [word for name, number in options.params.items() for word in ("--set", f"{name}={number}")]
+    words += ["--by", options.by] if options.by else []
+    words += ["--dtype", options.dtypes.value if isinstance(options.dtypes, DType) else options.dtypes] if options.dtypes != "strict" else []
+    words += ["--force-order"] if options.force_order else []
+    words += ["--expect", str(options.expect)] if options.expect is not None else []
+    words += ["--min-confidence", f"{options.min_confidence:g}"] if options.min_confidence is not None else []
+    return words + (["--partial"] if options.partial else [])
 
 
-def map_command(source: str, target: str, how: How) -> str | None:
+def map_command(source: str, target: str, options: MappingOptions) -> str | None:
     """The command that maps one checkpoint onto another in this way, into a file that isn't there yet."""
-    return command("map", [source, target], *arguments(how), "-o", free_path("mapped", suffix_for(target, source)))
+    return command("map", [source, target], *arguments(options), "-o", free_path("mapped", suffix_for(target, source)))
 
 
 def suffix_for(*paths: str) -> str:

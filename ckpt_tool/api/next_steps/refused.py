@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.next_steps.commands import arguments, command, free_path, suffix_for
 from ckpt_tool.api.next_steps.leftovers import leftovers_of
-from ckpt_tool.api.options import How, options_of
+from ckpt_tool.api.options import MappingOptions, stated
 from ckpt_tool.api.requirements import has_values
 from ckpt_tool.api.rule_files import read_named, read_rules
 from ckpt_tool.errors import InputError, RuleError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping import Plan
     from ckpt_tool.mapping.rules import Selector
 
-MOST_PATTERNS = 16
+MAX_PATTERNS = 16
 """Patterns of keys that one command names; nobody reads more."""
 
 
@@ -36,48 +36,48 @@ class WayOn:
     hint: str = ""
 
 
-def way_on(work: Planned, how: How, verb: str, *more: str) -> WayOn:
+def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> WayOn:
     """The way on after a refusal: the same command in a way that goes through; else a look at what stands in the way.
 
     `more` are words that the command ends with. A side that came from stdin can't be read again: then there is none.
     """
-    sides = [work.source.path, *([work.target_path] if work.target_path else [])]
+    sides = [planned.source.path, *([planned.target_path] if planned.target_path else [])]
     if STDIN in sides:
         return WayOn()
-    if work.target is None:
+    if planned.target is None:
         return WayOn(command("show", sides))
-    if isinstance(work.source, Checkpoint) and work.source.contents.rivals:
-        chosen = _choose_rival(work.source, work.target, how)
+    if isinstance(planned.source, Checkpoint) and planned.source.contents.rivals:
+        chosen = _choose_rival(planned.source, planned.target, options)
         chosen_line = command(verb, [chosen[0], sides[1]], *arguments(chosen[1]), *more) if chosen else None
         return WayOn(chosen_line or command("show", sides[:1]))
-    if isinstance(work.target, Checkpoint) and work.target.contents.rivals:
+    if isinstance(planned.target, Checkpoint) and planned.target.contents.rivals:
         return WayOn(command("show", sides[1:]))
-    trying = Trying(work.source, work.target, how)
-    if verb == "map" and not ({"-o", "--in-place"} & {*more} or (work.rules and work.rules.output)):
+    trying = Trying(planned.source, planned.target, options)
+    if verb == "map" and not ({"-o", "--in-place"} & {*more} or (planned.rules and planned.rules.output)):
         more = *more, "-o", free_path("mapped", suffix_for(sides[1], sides[0]))
-    if (best := trying.best()) and (line := command(_verb(verb, work, best), sides, *arguments(best.how), *more)):
+    if (best := trying.best()) and (line := command(_verb(verb, planned, best), sides, *arguments(best.options), *more)):
         return WayOn(line)
     return WayOn(command("suggest" if trying.aligns else "diff", sides), _numbers_hint(trying.lacking))
 
 
-def _verb(verb: str, work: Planned, best: Attempt) -> str:
+def _verb(verb: str, planned: Planned, best: Attempt) -> str:
     """The command that can be given in this way: key lists can be planned for, and have nothing to be written."""
-    can_write = has_values(work.source) and (has_values(work.target) or not best.fresh)
+    can_write = has_values(planned.source) and (has_values(planned.target) or not best.fresh)
     return verb if can_write else "plan"
 
 
-def _choose_rival(source: Checkpoint, target: TensorSource, how: How) -> tuple[str, How] | None:
+def _choose_rival(source: Checkpoint, target: TensorSource, options: MappingOptions) -> tuple[str, MappingOptions] | None:
     """The one of several state dicts that fits a target, where no other does as well, with the way in which it is mapped."""
     found: list[tuple[Attempt, str]] = []
     for name in source.contents.rivals:
         path = f"{source.path}#{name}"
         with open_checkpoint(path) as one:
-            if best := Trying(one, target, how).best():
+            if best := Trying(one, target, options).best():
                 found.append((best, path))
     found.sort(key=lambda each: each[0].fresh)
     if not found or (len(found) > 1 and found[0][0].fresh == found[1][0].fresh):
         return None
-    return found[0][1], found[0][0].how
+    return found[0][1], found[0][0].options
 
 
 def _numbers_hint(lacking: Sequence[ShippedMapping]) -> str:
@@ -87,17 +87,17 @@ def _numbers_hint(lacking: Sequence[ShippedMapping]) -> str:
     return f"{lacking[0].name} maps these two as soon as it has its numbers: `{numbers}`"
 
 
-def with_next(error: RuleError, source: TensorSource, target: TensorSource | None, how: How) -> RuleError:
+def with_next(error: RuleError, source: TensorSource, target: TensorSource | None, options: MappingOptions) -> RuleError:
     """The error of a library's call, with keyword arguments with which it goes through, where some are known."""
-    best = Trying(source, target, how).best() if target is not None else None
-    return RuleError(error.problems, error.tally, options_of(best.how) if best else None)
+    best = Trying(source, target, options).best() if target is not None else None
+    return RuleError(error.problems, error.tally, stated(best.options) if best else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A way of mapping that goes through: how many tensors it maps, the numbers in tensors that stay fresh, the keys that it names."""
 
-    how: How
+    options: MappingOptions
     mapped: int
     fresh: int
     named: int
@@ -106,8 +106,8 @@ class Attempt:
 class Trying:
     """Tries ways of mapping for two open sides. Costs an alignment at most, and what reading the shipped mappings takes."""
 
-    def __init__(self, source: TensorSource, target: TensorSource, how: How) -> None:
-        self._source, self._target, self._how = source, target, how
+    def __init__(self, source: TensorSource, target: TensorSource, options: MappingOptions) -> None:
+        self._source, self._target, self._how = source, target, options
         self._least: int | None = None
         self._aligns = False
         self.lacking: list[ShippedMapping] = []
@@ -115,10 +115,10 @@ class Trying:
     def best(self) -> Attempt | None:
         """The way that leaves least fresh; None where none is safe, or one that isn't would leave less."""
         found: list[Attempt] = []
-        for how in self._ways():
+        for options in self._ways():
             if any(not attempt.fresh for attempt in found):
                 break
-            found += self._attempt(how)
+            found += self._attempt(options)
         as_many = [attempt for attempt in found if self._how.expect in (None, attempt.mapped)]
         best = min(as_many, key=_rank, default=None)
         return best if best and (self._least is None or best.fresh <= self._least) else None
@@ -132,18 +132,18 @@ class Trying:
         """Whether a look at an alignment shows something."""
         return self._aligns or bool(self._how.rules or self._how.inline)
 
-    def _ways(self) -> Iterator[How]:
+    def _ways(self) -> Iterator[MappingOptions]:
         """The asked one first, then what may account for more. Rules that a person wrote are completed, never replaced."""
         asked = replace(self._how, expect=None, partial=False)
         yield asked
         if asked.rules or asked.inline:
             return
-        plain = replace(asked, settings={})
+        plain = replace(asked, params={})
         yield from (replace(plain, by=by) for by in (None, "auto") if (by or "name") != (asked.by or "name"))
         yield from self._by_prefixes(plain)
-        yield from (replace(plain, by=None, rules=(name,), settings=asked.settings) for name in self._shipped(asked))
+        yield from (replace(plain, by=None, rules=(name,), params=asked.params) for name in self._shipped(asked))
 
-    def _by_prefixes(self, plain: How) -> Iterator[How]:
+    def _by_prefixes(self, plain: MappingOptions) -> Iterator[MappingOptions]:
         from ckpt_tool.advising import patterns_of, prefixes, without_place
 
         source, target = self._source.catalog, self._target.catalog
@@ -151,80 +151,80 @@ class Trying:
             drop = patterns_of(without_place(prefix, source, target), source)
             yield replace(plain, by=None, inline=(f"{prefix.strip}** -> {prefix.add}**",), drop=(*plain.drop, *drop))
 
-    def _shipped(self, how: How) -> Iterator[str]:
+    def _shipped(self, options: MappingOptions) -> Iterator[str]:
         from ckpt_tool.api.shipped import fitting_mappings
 
-        for each in fitting_mappings(self._source, self._target, How(settings=how.settings, dtypes=how.dtypes)):
+        for each in fitting_mappings(self._source, self._target, MappingOptions(params=options.params, dtypes=options.dtypes)):
             if each.needs:
                 self.lacking.append(each)
             else:
                 yield each.name
 
-    def _attempt(self, how: How) -> Iterator[Attempt]:
+    def _attempt(self, options: MappingOptions) -> Iterator[Attempt]:
         try:
-            yield from self._completed(how)
+            yield from self._completed(options)
         except RuleError as error:
             codes = {problem.code for problem in error.problems}
-            if codes == {"dtype"} and how.dtypes == "strict" and self._casts_plainly(cast := replace(how, dtypes="target")):
+            if codes == {"dtype"} and options.dtypes == "strict" and self._casts_plainly(cast := replace(options, dtypes="target")):
                 yield from self._attempt(cast)
         except InputError:
             return
 
-    def _casts_plainly(self, how: How) -> bool:
+    def _casts_plainly(self, options: MappingOptions) -> bool:
         from ckpt_tool.advising import are_plain_casts
 
         beside = self._source.outside().catalog if isinstance(self._source, Checkpoint) else {}
         try:
-            return are_plain_casts(self._draft(replace(how, partial=True)), [*self._source.catalog, *beside])
+            return are_plain_casts(self._draft(replace(options, partial=True)), [*self._source.catalog, *beside])
         except RuleError:
             return False
 
-    def _completed(self, how: How) -> Iterator[Attempt]:
+    def _completed(self, options: MappingOptions) -> Iterator[Attempt]:
         """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't fit."""
         from ckpt_tool.advising import judge, patterns_of
 
-        plan = self._draft(replace(how, partial=True))
-        self._note(plan, how)
+        plan = self._draft(replace(options, partial=True))
+        self._note(plan, options)
         if not plan.steps:
             return
         named = read_named(self._how)
         left = [key for key in plan.dropped if not _is_named(key, named.drop)]
         fresh = [key for key in plan.kept if not _is_named(key, named.keep)]
-        if not (left or fresh) or (how.by != "auto" and self._goes_through(how)):
-            yield Attempt(how, plan.counts["mapped"], _fresh(plan), 0)
+        if not (left or fresh) or (options.by != "auto" and self._goes_through(options)):
+            yield Attempt(options, plan.counts["mapped"], _fresh(plan), 0)
             return
         if fresh and isinstance(self._source, Checkpoint) and not self._source.contents.is_whole:
             return
         if not judge(leftovers_of(plan, self._source, self._target, left, fresh)).is_safe:
             return
         drop, keep = patterns_of(left, self._source.catalog), patterns_of(fresh, self._target.catalog)
-        if len(drop) + len(keep) <= MOST_PATTERNS:
-            completed = replace(how, drop=(*self._how.drop, *drop), keep=(*self._how.keep, *keep))
+        if len(drop) + len(keep) <= MAX_PATTERNS:
+            completed = replace(options, drop=(*self._how.drop, *drop), keep=(*self._how.keep, *keep))
             again = self._draft(completed)
             if again.producers.keys() == plan.producers.keys():
                 yield Attempt(completed, again.counts["mapped"], _fresh(again), len(left) + len(fresh))
 
-    def _draft(self, how: How) -> Plan:
-        return draft_open(self._source, self._target, read_rules(how), how)
+    def _draft(self, options: MappingOptions) -> Plan:
+        return draft_open(self._source, self._target, read_rules(options), options)
 
-    def _goes_through(self, how: How) -> bool:
+    def _goes_through(self, options: MappingOptions) -> bool:
         try:
-            self._draft(how)
+            self._draft(options)
         except RuleError as error:
             if all(problem.code in ("unmapped-source", "unmapped-target") for problem in error.problems):
                 return False
             raise
         return True
 
-    def _note(self, plan: Plan, how: How) -> None:
-        self._aligns = self._aligns or how.by == "auto"
-        if how.by != "position":  # which counts what is left of the shapes, whatever they are of
+    def _note(self, plan: Plan, options: MappingOptions) -> None:
+        self._aligns = self._aligns or options.by == "auto"
+        if options.by != "position":  # which counts what is left of the shapes, whatever they are of
             self._least = min(_fresh(plan), self._least if self._least is not None else _fresh(plan))
 
 
 def _rank(attempt: Attempt) -> tuple[int, bool, int]:
     """The fewest fresh values first; then equal names before what a mapping or an alignment says; then the fewest keys to name."""
-    return attempt.fresh, bool(attempt.how.rules) or attempt.how.by in ("auto", "position"), attempt.named
+    return attempt.fresh, bool(attempt.options.rules) or attempt.options.by in ("auto", "position"), attempt.named
 
 
 def _fresh(plan: Plan) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from ckpt_tool.formats import LeftBehind
 from ckpt_tool.wording import plural, size_text
 
-MOST_NAMES = 8
+MAX_NAMES = 8
 
 
 def left_behind_text(left: Sequence[LeftBehind], of: str = "") -> str:
@@ -21,13 +21,13 @@ def left_behind_list(left: Sequence[LeftBehind]) -> str:
 
 def _parts(left: Sequence[LeftBehind]) -> Iterator[str]:
     with_tensors = [one for one in left if one.tensors]
-    for one in with_tensors[:MOST_NAMES]:
+    for one in with_tensors[:MAX_NAMES]:
         kind = "" if one.kind in one.path else f"{one.kind}, "
         yield f"{one.path} ({kind}{plural(one.tensors, 'tensor')}, {size_text(one.nbytes)})"
-    if len(with_tensors) > MOST_NAMES:
-        more = with_tensors[MOST_NAMES:]
+    if len(with_tensors) > MAX_NAMES:
+        more = with_tensors[MAX_NAMES:]
         yield f"{len(more)} more with {plural(sum(one.tensors for one in more), 'tensor')}"
     names = [one.path for one in left if not one.tensors and one.path]
     if names:
-        hidden = len(names) - MOST_NAMES
-        yield f"values: {', '.join(names[:MOST_NAMES])}" + (f" and {hidden} more" if hidden > 0 else "")
+        hidden = len(names) - MAX_NAMES
+        yield f"values: {', '.join(names[:MAX_NAMES])}" + (f" and {hidden} more" if hidden > 0 else "")

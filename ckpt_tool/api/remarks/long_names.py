@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from ckpt_tool.errors import InputError
 
-LONGEST, MOST_PARTS, MOST_NUMBERS = 10_000, 64, 40
+LONGEST, MAX_PARTS, MAX_NUMBERS = 10_000, 64, 40
 """Characters of a name, parts of it between dots, and numbers in it, that are compared with others."""
 _NUMBERS = re.compile("[0-9]+")
 
@@ -13,16 +13,16 @@ _NUMBERS = re.compile("[0-9]+")
 def check_names(path: str, names: Iterable[str]) -> None:
     """Raises InputError for names that nothing is known to have: looking for what is like them would take very long."""
     for name in names:
-        if len(name) >= MOST_PARTS and _is_too_long(name):
+        if len(name) >= MAX_PARTS and _is_too_long(name):
             fact = (
                 f"has a name of {len(name):,} characters in {name.count('.') + 1:,} parts with {len(_NUMBERS.findall(name)):,} numbers, "
                 f"`{name[:40]}…`"
             )
-            limits = f"names of up to {LONGEST:,} characters in {MOST_PARTS} parts with {MOST_NUMBERS} numbers are compared"
+            limits = f"names of up to {LONGEST:,} characters in {MAX_PARTS} parts with {MAX_NUMBERS} numbers are compared"
             raise InputError(path, fact, f"{limits}; `ckpt map -e` gives others")
 
 
 def _is_too_long(name: str) -> bool:
     # Between two numbers stands a character at least: hardly any name needs to be looked through for them.
-    has_many = len(name) > 2 * MOST_NUMBERS and len(_NUMBERS.findall(name)) > MOST_NUMBERS
-    return has_many or len(name) > LONGEST or name.count(".") >= MOST_PARTS
+    has_many = len(name) > 2 * MAX_NUMBERS and len(_NUMBERS.findall(name)) > MAX_NUMBERS
+    return has_many or len(name) > LONGEST or name.count(".") >= MAX_PARTS

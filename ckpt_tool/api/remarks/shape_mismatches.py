@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 
 from ckpt_tool.comparing import Diff, Entry
 from ckpt_tool.keys import fold
-from ckpt_tool.mapping.accounting.shape_mismatches import WORDS, Misfit, fit_for, fit_lines, rule_file
+from ckpt_tool.mapping.accounting.shape_mismatches import WORDS, ShapeMismatch, fit_for, fit_lines, rule_file
 
-MOST_KEYS = 2000
+MAX_KEYS = 2000
 """Keys that differ, beyond which nothing is explained: the folding of more takes long."""
 UNLIKE = 0.1
 """The cosine below which two tensors have nothing in common; of random ones with so many elements it is far below."""
 ENOUGH = 1000
-MOST_PATTERNS = 4
+MAX_PATTERNS = 4
 
 
 def misfit_hints(diff: Diff) -> list[str]:
     """One line each for what explains some of the differences."""
-    if not diff.changes or len(diff.changes) > MOST_KEYS:
+    if not diff.changes or len(diff.changes) > MAX_KEYS:
         return []
     # The parts that two ranks hold are no versions of one tensor.
     return [*_twins(diff), *_fits(diff), *(() if diff.layouts else _half_loaded(diff))]
@@ -52,13 +52,13 @@ def _fits(diff: Diff) -> Iterator[str]:
     shapes = [
         (each.key, each.a.shape, each.b.shape) for each in diff.changes if each.kind == "shape" and each.a and each.b and not each.how
     ]
-    found = [Misfit(key, name) for key, ours, theirs in shapes if (name := fit_for(key, ours, theirs))]
+    found = [ShapeMismatch(key, name) for key, source, target in shapes if (name := fit_for(key, source, target))]
     rest = [_patterns([each for each in diff.changes if each.kind == kind], diff) for kind in ("only_a", "only_b")]
     # Where keys are left on both sides, some may be the same under another name; and what nothing adapts is no small difference.
     if not found or len(found) < len(shapes) or all(rest):
         return
     lines = fit_lines(found, [*diff.a, *diff.b])
-    if len(lines) <= MOST_PATTERNS:
+    if len(lines) <= MAX_PATTERNS:
         reasons = ", ".join(WORDS[name] for name in lines)
         yield f"{reasons}? a rule file that adapts a to b: {rule_file(lines, *rest)}"
 
@@ -74,8 +74,8 @@ def _half_loaded(diff: Diff) -> Iterator[str]:
     if same < 2 or len(unlike) < 2 or not diff.compared_values:
         return
     patterns = _patterns(unlike, diff)
-    more = f" and {len(patterns) - MOST_PATTERNS} more patterns" if len(patterns) > MOST_PATTERNS else ""
-    names = "  ".join(patterns[:MOST_PATTERNS])
+    more = f" and {len(patterns) - MAX_PATTERNS} more patterns" if len(patterns) > MAX_PATTERNS else ""
+    names = "  ".join(patterns[:MAX_PATTERNS])
     yield f"loaded in part? {same} tensors are equal, but {len(unlike)} have nothing in common (cosine below {UNLIKE:g}): {names}{more}"
 
 

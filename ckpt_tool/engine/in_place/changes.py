@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.in_place.journal import BLOCK, Change
-from ckpt_tool.engine.layouts.layout import Labels, Member
+from ckpt_tool.engine.layouts.layout import Labels, OutputTensor
 from ckpt_tool.engine.layouts.pickle_writer import state_dict_pickle
 from ckpt_tool.engine.layouts.torch_zip import central_header, descriptor, end_records, local_header, placed
 from ckpt_tool.errors import OutputError
@@ -56,7 +56,7 @@ def renamed_archive(source: Checkpoint, names: Mapping[str, str], labels: Labels
         if not record.startswith(prefix):
             raise OutputError(source.path, f"`{key}` is a view of a larger storage", "write a new file with -o")
         storages[new] = record.removeprefix(prefix)
-        members.append(Member(TensorInfo(new, info.dtype, info.shape)))
+        members.append(OutputTensor(TensorInfo(new, info.dtype, info.shape)))
     name = f"{root}/data.pkl"
     if any("\udc80" <= letter <= "\udcff" for letter in root):
         raise OutputError(source.path, "the folder in its zip archive is named in another encoding than UTF-8", "write a new file with -o")

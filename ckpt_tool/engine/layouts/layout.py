@@ -11,11 +11,11 @@ Pieces = list[tuple[int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class OutputTensor:
     """A tensor of the output; `same_as` names an earlier key whose tensor it is, where the format can say so."""
 
     info: TensorInfo
-    same_as: str | None = None
+    tied_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,4 +45,4 @@ class Layout(Protocol):
 
 
 class MakesLayout(Protocol):
-    def __call__(self, members: Sequence[Member], labels: Labels, name: str) -> Layout: ...
+    def __call__(self, members: Sequence[OutputTensor], labels: Labels, name: str) -> Layout: ...

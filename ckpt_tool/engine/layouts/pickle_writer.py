@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from struct import pack
 
-from ckpt_tool.engine.layouts.layout import Member
+from ckpt_tool.engine.layouts.layout import OutputTensor
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import TORCH_NAMES, packed_shape
 
@@ -15,7 +15,7 @@ STORAGES = {
 """torch's typed storages. The other types are rebuilt from an UntypedStorage with their dtype (`_rebuild_tensor_v3`)."""
 
 
-def state_dict_pickle(members: Sequence[Member], storages: Mapping[str, int | str], versions: Mapping[str, Mapping[str, object]]) -> bytes:
+def state_dict_pickle(members: Sequence[OutputTensor], storages: Mapping[str, int | str], versions: Mapping[str, Mapping[str, object]]) -> bytes:
     """An OrderedDict of tensors; `storages` gives the number of the record that holds each key's bytes."""
     writer = _Writer()
     writer.parts.append(b"\x80\x02")
@@ -34,7 +34,7 @@ def state_dict_pickle(members: Sequence[Member], storages: Mapping[str, int | st
     return b"".join(writer.parts)
 
 
-def _put_tensor(writer: "_Writer", member: Member, record: int | str) -> None:
+def _put_tensor(writer: "_Writer", member: OutputTensor, record: int | str) -> None:
     info = member.info
     shape = packed_shape(info.dtype, info.shape)
     storage = STORAGES.get(info.dtype)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
-from ckpt_tool.engine.layouts.layout import Labels, Member, Pieces
+from ckpt_tool.engine.layouts.layout import Labels, OutputTensor, Pieces
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.limits import HEADER_BYTES
 from ckpt_tool.tensors import DType
@@ -18,7 +18,7 @@ class SafetensorsLayout:
     needs_checksums = False
     shares_tensors = False
 
-    def __init__(self, members: Sequence[Member], labels: Labels, name: str) -> None:
+    def __init__(self, members: Sequence[OutputTensor], labels: Labels, name: str) -> None:
         header: dict[str, object] = {"__metadata__": dict(labels.metadata)} if labels.metadata else {}
         self._starts: dict[str, int] = {}
         end = 0

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from struct import pack
 
-from ckpt_tool.engine.layouts.layout import Labels, Member, Pieces
+from ckpt_tool.engine.layouts.layout import Labels, OutputTensor, Pieces
 from ckpt_tool.engine.layouts.pickle_writer import state_dict_pickle
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.archives.crc import crc32
@@ -46,16 +46,16 @@ class TorchLayout:
     needs_checksums = True
     shares_tensors = True
 
-    def __init__(self, members: Sequence[Member], labels: Labels, name: str) -> None:
+    def __init__(self, members: Sequence[OutputTensor], labels: Labels, name: str) -> None:
         self._numbers: dict[str, int] = {}
-        stored: list[Member] = []
+        stored: list[OutputTensor] = []
         for member in members:
             _check(member, name)
-            if member.same_as is None:
+            if member.tied_to is None:
                 self._numbers[member.info.key] = len(stored)
                 stored.append(member)
             else:
-                self._numbers[member.info.key] = self._numbers[member.same_as]
+                self._numbers[member.info.key] = self._numbers[member.tied_to]
         self._root = (os.path.basename(name).rsplit(".", 1)[0] or "archive").encode("utf-8", "replace")
         self._records: list[Record] = []
         self._add(b"data.pkl", state_dict_pickle(members, self._numbers, labels.versions))
@@ -108,7 +108,7 @@ def end_records(count: int, size: int, start: int) -> bytes:
     return zip64 + locator + classic
 
 
-def _check(member: Member, name: str) -> None:
+def _check(member: OutputTensor, name: str) -> None:
     info = member.info
     if info.dtype in (DType.F6_E2M3, DType.F6_E3M2):
         raise OutputError(name, f"`{info.key}` is {info.dtype.value}, which torch has no type for", "write a .safetensors")

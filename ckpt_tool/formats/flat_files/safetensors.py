@@ -13,7 +13,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.byte_ranges import Extent
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
-from ckpt_tool.formats.flat_files.safetensors_header import TYPES, Tensors, read_plain
+from ckpt_tool.formats.flat_files.safetensors_header import TYPES, MeasuredTensors, read_plain
 from ckpt_tool.formats.key_order import is_writer_order
 from ckpt_tool.formats.limits import DIMENSIONS, HEADER_BYTES
 from ckpt_tool.formats.strict_json import JsonFault, parse_json
@@ -89,12 +89,12 @@ def read_header(raw: bytes) -> Header:
     return Header(Catalog(infos, not is_writer_order(infos)), ranges, metadata, _check_tiling(ranges))
 
 
-def _read_plain(raw: bytes) -> tuple[dict[str, str], Tensors] | None:
+def _read_plain(raw: bytes) -> tuple[dict[str, str], MeasuredTensors] | None:
     found = read_plain(raw)
     return (_metadata(parse_json(found[0].encode())), found[1]) if found else None
 
 
-def _read_strictly(raw: bytes) -> tuple[dict[str, str], Tensors]:
+def _read_strictly(raw: bytes) -> tuple[dict[str, str], MeasuredTensors]:
     fields = parse_json(raw)
     if not isinstance(fields, dict):
         raise HeaderFault("its header is no JSON object", None)

@@ -17,14 +17,14 @@ _TENSOR = re.compile(
 _KIND = re.compile(r'([A-Z0-9_]+)","shape":\[((?:0|[1-9][0-9]{0,17})(?:,(?:0|[1-9][0-9]{0,17}))*)?')
 MARKS_OF_A_TENSOR = 12
 """Commas, colons and brackets."""
-MOST_BEFORE_ZERO = 1 << 60
+MAX_BEFORE_ZERO = 1 << 60
 """Elements of a tensor that has none, but for a size of 0."""
 TYPES = {dtype.value: dtype for dtype in DType if dtype not in (DType.C128, DType.C32)}
 
-Tensors = tuple[list[TensorInfo], dict[str, tuple[int, int]]]
+MeasuredTensors = tuple[list[TensorInfo], dict[str, tuple[int, int]]]
 
 
-def read_plain(raw: bytes) -> tuple[str, Tensors] | None:
+def read_plain(raw: bytes) -> tuple[str, MeasuredTensors] | None:
     """The text of the metadata, the tensors, and their first byte and the byte after the last; None for what isn't plain and right.
 
     What is wrong with a header is for the strict reader to say: here all must fit.
@@ -46,7 +46,7 @@ def read_plain(raw: bytes) -> tuple[str, Tensors] | None:
     return (metadata[1] if metadata else "{}", tensors) if tensors else None
 
 
-def _tensors(keys: list[str], kinds: list[str], begins: list[str], ends: list[str]) -> Tensors | None:
+def _tensors(keys: list[str], kinds: list[str], begins: list[str], ends: list[str]) -> MeasuredTensors | None:
     known = {kind: found for kind in set(kinds) if (found := _kind(kind))}
     if len(known) < len(set(kinds)) or _has_leading_zero(begins) or _has_leading_zero(ends):
         return None
@@ -73,5 +73,5 @@ def _kind(text: str) -> tuple[DType, Shape, int] | None:
     bits = dtype.bits
     for extent in shape:
         bits *= extent
-    is_odd = bits % 8 or len(shape) > DIMENSIONS or (not bits and prod(filter(None, shape)) >= MOST_BEFORE_ZERO)
+    is_odd = bits % 8 or len(shape) > DIMENSIONS or (not bits and prod(filter(None, shape)) >= MAX_BEFORE_ZERO)
     return None if is_odd else (dtype, shape, bits // 8)

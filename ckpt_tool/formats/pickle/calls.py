@@ -10,6 +10,7 @@ from ckpt_tool.formats.pickle.graph import describe
 from ckpt_tool.formats.pickle.storages import STORAGE_TYPES, check_location, storage_from_bytes
 from ckpt_tool.formats.pickle.tensor_states import as_parameter, check_gradient, has_plain_attributes, with_attributes, with_lazy_bits
 from ckpt_tool.formats.pickle.unreadable import (
+    claimed_size,
     of_subclass,
     rebuild_nested,
     rebuild_quantised,
@@ -17,17 +18,16 @@ from ckpt_tool.formats.pickle.unreadable import (
     rebuild_unset,
     rebuild_without_data,
     rebuild_wrapper,
-    size_text,
     torch_type_name,
 )
 from ckpt_tool.formats.pickle.values import (
     ArrayRef,
-    Bag,
     Global,
     ObjectDict,
-    OddTensor,
     Opaque,
+    OpaqueTensor,
     PickleFault,
+    SetValue,
     StorageRef,
     TensorRef,
     set_items,
@@ -61,7 +61,7 @@ def rebuild_tensor_v3(args: Args) -> object:
     name = torch_type_name(kind)
     dtype = DTYPES.get(name)
     if dtype is None or (dtype is DType.F4 and size == ()):  # two elements without a dimension to count them in
-        return OddTensor("other", f"{name} {size_text(size)}", size)
+        return OpaqueTensor("other", f"{name} {claimed_size(size)}", size)
     return _checked(TensorRef(storage, dtype, size, stride, offset), flag, bits)
 
 
@@ -77,7 +77,7 @@ def _checked(made: object, flag: object, bits: list[object]) -> object:
 
 def without_storage(storage: object) -> object:
     if type(storage) is Opaque:
-        return OddTensor("other", f"a tensor in what {storage.type_name} would have made")
+        return OpaqueTensor("other", f"a tensor in what {storage.type_name} would have made")
     raise PickleFault("has a tensor without a storage")
 
 
@@ -133,7 +133,7 @@ def rebuild_from_array(args: Args) -> object:
     data, kind, place, flag = args
     wanted = DTYPES.get(torch_type_name(kind))
     if place == "meta":
-        return OddTensor("meta", f"without data, {describe(data)}")
+        return OpaqueTensor("meta", f"without data, {describe(data)}")
     check_location(place)
     if isinstance(data, ArrayRef):
         given, _ = element_type(data.type_text) or (None, False)
@@ -145,18 +145,18 @@ def rebuild_from_array(args: Args) -> object:
         check_gradient(wanted, flag)
     if given and given is wanted:
         return replace(data, takes="", attributes=()) if type(data) is TensorRef else data
-    return OddTensor("cast", f"{describe(data)}, which becomes {torch_type_name(kind)} on loading", data.shape, (data,))
+    return OpaqueTensor("cast", f"{describe(data)}, which becomes {torch_type_name(kind)} on loading", data.shape, (data,))
 
 
 def legacy_tensor(name: str) -> Call:
     """`torch.FloatTensor` of torch 0.2 and 0.3, whose place follows as its state; of numbers or sizes, a tensor that is not read."""
     dtype = STORAGE_TYPES[name.removesuffix("Tensor") + "Storage"]
-    return lambda args: new_tensor(dtype, "place") if not args else OddTensor("other", f"made by calling torch.{name}", None, args)
+    return lambda args: new_tensor(dtype, "place") if not args else OpaqueTensor("other", f"made by calling torch.{name}", None, args)
 
 
 def any_tensor(args: Args) -> object:
     """`torch.Tensor`, the class itself."""
-    return new_tensor(DType.F32, "place") if not args else OddTensor("other", "made by calling torch.Tensor", None, args)
+    return new_tensor(DType.F32, "place") if not args else OpaqueTensor("other", "made by calling torch.Tensor", None, args)
 
 
 def new_tensor(dtype: DType, takes: str) -> TensorRef:
@@ -202,7 +202,7 @@ def plain_bytes(args: Args) -> object:
 
 def bag(args: Args) -> object:
     members = args[0] if args else []
-    return Bag(list(members)) if isinstance(members, list | tuple) else NotImplemented
+    return SetValue(list(members)) if isinstance(members, list | tuple) else NotImplemented
 
 
 def complex_number(args: Args) -> object:

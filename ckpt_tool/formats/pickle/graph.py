@@ -6,10 +6,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from ckpt_tool.formats.limits import NODES
-from ckpt_tool.formats.pickle.values import ArrayRef, ArrayType, Bag, Global, OddKey, OddTensor, Opaque, PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.pickle.values import (
+    ArrayRef,
+    ArrayType,
+    Global,
+    Opaque,
+    OpaqueTensor,
+    PickleFault,
+    SetValue,
+    StorageRef,
+    TensorRef,
+    UnhashableKey,
+)
 
-Tensor = TensorRef | OddTensor | ArrayRef
-TENSOR_TYPES = frozenset((TensorRef, OddTensor, ArrayRef))
+Tensor = TensorRef | OpaqueTensor | ArrayRef
+TENSOR_TYPES = frozenset((TensorRef, OpaqueTensor, ArrayRef))
 _LEAVES = frozenset((str, int, float, bool, type(None), bytes, complex, Global, StorageRef, ArrayType))
 
 
@@ -50,7 +61,7 @@ def module_children(value: object) -> Iterator[tuple[str, object]] | None:
 
 def _state_children(state: dict[object, object]) -> Iterator[tuple[str, object]]:
     hidden = state.get("_non_persistent_buffers_set")
-    left_out = {name for name in hidden.members if type(name) is str} if type(hidden) is Bag else set()
+    left_out = {name for name in hidden.members if type(name) is str} if type(hidden) is SetValue else set()
     yield from _named(state["_parameters"])
     yield from ((name, value) for name, value in _named(state.get("_buffers")) if name not in left_out)
     yield from _named(state["_modules"])
@@ -90,7 +101,7 @@ def children(value: object) -> Iterable[tuple[str, object]]:
         return ((key if type(key) is str else key_text(key), child) for key, child in value.items())
     if isinstance(value, list | tuple):
         return ((str(index), child) for index, child in enumerate(value))
-    if type(value) is Bag:
+    if type(value) is SetValue:
         return children(value.members)
     if type(value) is ArrayRef:
         return children(value.objects)
@@ -101,7 +112,7 @@ def containers(value: object) -> Iterator[dict[object, object] | list[object] | 
     """Whatever is gone through when the children of a value are listed; objects may share them."""
     if isinstance(value, dict | list | tuple):
         yield value
-    elif type(value) is Bag:
+    elif type(value) is SetValue:
         yield value.members
     elif type(value) is Opaque:
         state = module_state(value)
@@ -132,7 +143,7 @@ def key_text(key: object) -> str:
             return key.decode()
     if type(key) in (int, bool, float):
         return str(key)
-    return describe(key.value if type(key) is OddKey else key, 60)
+    return describe(key.value if type(key) is UnhashableKey else key, 60)
 
 
 def holders(root: object) -> tuple[set[int], bool]:
@@ -140,7 +151,7 @@ def holders(root: object) -> tuple[set[int], bool]:
 
     Each object is looked at once; the ids are good as long as `root` lives.
     """
-    has_torch = type(root) in (TensorRef, OddTensor)
+    has_torch = type(root) in (TensorRef, OpaqueTensor)
     parents: dict[int, int | list[int]] = {id(root): []}
     pending, found = [root], [id(root)] if type(root) in TENSOR_TYPES else []
     while pending:
@@ -153,7 +164,7 @@ def holders(root: object) -> tuple[set[int], bool]:
                 found.append(me)
             elif kind not in _LEAVES:
                 if kind in TENSOR_TYPES:
-                    has_torch = has_torch or kind is OddTensor
+                    has_torch = has_torch or kind is OpaqueTensor
                     found.append(me)
                 if id(child) not in parents:
                     pending.append(child)
@@ -192,16 +203,16 @@ def parts_of(value: object) -> Iterable[object]:
         return value
     if type(value) is Opaque:
         return (value.callee, value.args, value.state, value.items, value.appended)
-    if type(value) is Bag:
+    if type(value) is SetValue:
         return value.members
     return value.objects if type(value) is ArrayRef else ()
 
 
-MOST_DESCRIBED = 200
+MAX_DESCRIBED = 200
 """Characters of a description; what would stand behind them is not looked at."""
 
 
-def describe(value: object, most: int = MOST_DESCRIBED) -> str:
+def describe(value: object, most: int = MAX_DESCRIBED) -> str:
     """A short text for people: numbers, texts and small containers as Python writes them, objects by their class."""
     text = _describe(value, 3)
     return text if len(text) <= most else text[: most - 1] + "…"
@@ -209,16 +220,16 @@ def describe(value: object, most: int = MOST_DESCRIBED) -> str:
 
 def _describe(value: object, depth: int) -> str:
     if isinstance(value, str | bytes):
-        return repr(value[:MOST_DESCRIBED])
+        return repr(value[:MAX_DESCRIBED])
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value) if abs(value) < 1 << 200 else f"an integer of {value.bit_length()} bits"
     if isinstance(value, float | complex | bool | None):
         return str(value)
-    if isinstance(value, OddKey):
+    if isinstance(value, UnhashableKey):
         return _describe(value.value, depth)
     if isinstance(value, Global):
         return value.full_name
-    if isinstance(value, TensorRef | OddTensor | ArrayRef | StorageRef | ArrayType):
+    if isinstance(value, TensorRef | OpaqueTensor | ArrayRef | StorageRef | ArrayType):
         return _describe_tensor(value)
     return _describe_container(value, depth)
 
@@ -231,13 +242,13 @@ def _describe_container(value: object, depth: int) -> str:
         named: dict[object, object] = value.state if isinstance(value.state, dict) else {}
         left, right, parts = f"{value.type_name}(", ")", (f"{_attribute(key)}={_describe(one, depth - 1)}" for key, one in named.items())
     else:
-        members = value.members if isinstance(value, Bag) else value
+        members = value.members if isinstance(value, SetValue) else value
         left, right = ("[", "]") if isinstance(value, list) else ("(", ",)" if isinstance(value, tuple) and len(value) == 1 else ")")
         parts = (_describe(one, depth - 1) for one in members) if isinstance(members, list | tuple) else iter(())
     if depth <= 0:
         return f"{left}…{right}"
     shown: list[str] = []
-    room = MOST_DESCRIBED
+    room = MAX_DESCRIBED
     for part in parts:
         if len(shown) == 12 or room < 0:
             shown.append("…")
@@ -249,19 +260,19 @@ def _describe_container(value: object, depth: int) -> str:
 
 def _attribute(name: object) -> str:
     # Whatever it is, it is not looked into: names in names of names have no end.
-    return name[:MOST_DESCRIBED] if isinstance(name, str) else _describe(name, 0)
+    return name[:MAX_DESCRIBED] if isinstance(name, str) else _describe(name, 0)
 
 
-def _describe_tensor(value: TensorRef | OddTensor | ArrayRef | StorageRef | ArrayType) -> str:
-    from ckpt_tool.formats.pickle.unreadable import size_text
+def _describe_tensor(value: TensorRef | OpaqueTensor | ArrayRef | StorageRef | ArrayType) -> str:
+    from ckpt_tool.formats.pickle.unreadable import claimed_size
 
     match value:
         case TensorRef():
-            return f"tensor {value.dtype.value} {size_text(value.shape)}"
-        case OddTensor():
+            return f"tensor {value.dtype.value} {claimed_size(value.shape)}"
+        case OpaqueTensor():
             return value.text
         case ArrayRef():
-            return f"array {value.type_text or 'of a structure'} {size_text(value.shape)}"
+            return f"array {value.type_text or 'of a structure'} {claimed_size(value.shape)}"
         case StorageRef():
             return f"{value.type_name} of {value.count} elements"
     return f"dtype {value.text}"

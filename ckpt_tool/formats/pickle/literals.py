@@ -8,7 +8,7 @@ from struct import unpack_from
 
 from ckpt_tool.formats.limits import PICKLE_LONG_BYTES
 from ckpt_tool.formats.pickle.state import Machine
-from ckpt_tool.formats.pickle.values import Bag, PickleFault
+from ckpt_tool.formats.pickle.values import PickleFault, SetValue
 
 _ESCAPE = rb"\\(?:[\\'\"abfnrtv]|x[0-9A-Fa-f]{2}|[0-3][0-7]{2}|[0-7]{1,2}(?![0-7]))"
 _INTEGER = rb"\s*[+-]?[0-9]+\s*"
@@ -128,7 +128,7 @@ def memo_number(m: Machine) -> int:
 
 LITERALS: dict[int, Callable[[Machine], None]] = {
     0x80: proto, 0x95: frame, ord("N"): push(None), 0x88: push(True),
-    ord("]"): push_new(list), ord("}"): push_new(dict), 0x8F: push_new(lambda: Bag([])),
+    ord("]"): push_new(list), ord("}"): push_new(dict), 0x8F: push_new(lambda: SetValue([])),
     ord("I"): integer_line, ord("L"): integer_line, ord("F"): float_line, ord("G"): binary_float,
     0x8A: push_sized("<B", long_bytes), 0x8B: push_sized("<i", long_bytes),
     ord("S"): string_line, ord("T"): push_sized("<i", python2_text), ord("U"): push_sized("<B", python2_text),

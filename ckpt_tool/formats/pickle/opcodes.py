@@ -12,12 +12,12 @@ from ckpt_tool.formats.pickle.tensor_states import give_tensor_state
 from ckpt_tool.formats.pickle.values import (
     ArrayRef,
     ArrayType,
-    Bag,
     Global,
     ObjectDict,
-    OddTensor,
     Opaque,
+    OpaqueTensor,
     PickleFault,
+    SetValue,
     TensorRef,
     kind_of,
     set_items,
@@ -67,7 +67,7 @@ def make_dict(m: Machine) -> None:
 
 def make_frozenset(m: Machine) -> None:
     values = pop_mark(m)
-    m.stack.append(Bag(values))
+    m.stack.append(SetValue(values))
 
 
 def append(m: Machine) -> None:
@@ -92,7 +92,7 @@ def extend(target: object, values: list[object]) -> None:
 def add_items(m: Machine) -> None:
     values = pop_mark(m)
     target = m.stack[-1]
-    if type(target) is Bag:
+    if type(target) is SetValue:
         target.members.extend(values)
     else:
         extend(target, values)
@@ -180,7 +180,7 @@ def build(m: Machine) -> None:
     elif isinstance(target, ArrayRef | ArrayType):
         m.count_copies(part for part in parts if not isinstance(part, bytes))
         give_array(target, state)
-    elif isinstance(target, TensorRef | OddTensor):
+    elif isinstance(target, TensorRef | OpaqueTensor):
         give_tensor_state(target, state)
     elif type(target) is Global:
         m.note_call(f"{target.full_name}.__setstate__")

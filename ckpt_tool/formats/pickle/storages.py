@@ -28,7 +28,7 @@ STORAGE_SIZES: dict[str, tuple[DType | None, int]] = {
     **{name: (None, size) for name, size in ODD_STORAGE_SIZES.items()},
 }
 STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage", "torch.xpu", "torch.npu", "torch.hpu", "torch.mtia", "torch.sparse")
-MOST_ELEMENTS = 1 << 60
+MAX_ELEMENTS = 1 << 60
 _LOCATION = re.compile(
     "(?:cpu|cuda|mps|xpu|hpu|mtia|xla|ipu|maia|hip|npu|mlu|musa|gcu|sdaa|dipu|privateuseone|lazy|fpga|ort|ve|vulkan|opencl|mkldnn|ideep)"
     "(?::?[0-9]{1,4})?"
@@ -38,7 +38,7 @@ _LOCATION = re.compile(
 
 def make_storage(kind: object, key: str, count: object, start: int = 0) -> StorageRef:
     """What a persistent id stands for. Raises PickleFault."""
-    if type(count) is not int or not 0 <= count < MOST_ELEMENTS:
+    if type(count) is not int or not 0 <= count < MAX_ELEMENTS:
         raise PickleFault(f"has a storage of {count if type(count) is int and abs(count) < 1 << 200 else 'impossibly many'} elements")
     if type(kind) is not Global or kind.module not in STORAGE_MODULES or kind.name not in STORAGE_SIZES:
         raise PickleFault("has a storage of a type that torch does not have")

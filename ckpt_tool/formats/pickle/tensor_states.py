@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ckpt_tool.formats.pickle.values import OddTensor, Opaque, PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.pickle.values import Opaque, OpaqueTensor, PickleFault, StorageRef, TensorRef
 from ckpt_tool.tensors import DType
 
 _NEGATED = frozenset((
@@ -53,7 +53,7 @@ def as_parameter(data: object, flag: object) -> object:
         check_gradient(data.dtype, flag)
         # dataclasses.replace takes a microsecond more, and models have many parameters.
         return TensorRef(data.storage, data.dtype, data.shape, data.stride, data.offset, data.conjugate, data.negative, "flags")
-    if type(data) is OddTensor:
+    if type(data) is OpaqueTensor:
         return replace(data, takes="flags")
     if type(data) is not Opaque:
         raise PickleFault("makes a Parameter of what is no tensor")
@@ -93,7 +93,7 @@ def check_attribute(name: object) -> None:
         raise PickleFault(f"gives a tensor an attribute {shown}, which would change it or fail")
 
 
-def give_tensor_state(target: TensorRef | OddTensor, state: object) -> None:
+def give_tensor_state(target: TensorRef | OpaqueTensor, state: object) -> None:
     """What BUILD does to a tensor. Raises PickleFault for all that torch's writers don't do."""
     if target.takes == "flags" and _are_flags(target, state):
         return
@@ -102,7 +102,7 @@ def give_tensor_state(target: TensorRef | OddTensor, state: object) -> None:
     _give_place(target, state)
 
 
-def _are_flags(target: TensorRef | OddTensor, state: object) -> bool:
+def _are_flags(target: TensorRef | OpaqueTensor, state: object) -> bool:
     """torch 0.3's state of a Variable: (requires_grad, volatile, hooks)."""
     if type(state) is not tuple or len(state) != 3:
         return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ckpt_tool.formats.pickle.values import Global, OddTensor, Opaque, PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.pickle.values import Global, Opaque, OpaqueTensor, PickleFault, StorageRef, TensorRef
 from ckpt_tool.tensors import DType, Shape, shape_text
 from ckpt_tool.torch_bridge import DTYPES
 
@@ -29,7 +29,7 @@ def dimensions(size: object) -> Shape | None:
     return size if is_shape else None  # type: ignore[return-value]
 
 
-def size_text(size: object) -> str:
+def claimed_size(size: object) -> str:
     is_shape = type(size) is tuple and len(size) <= 64 and all(type(one) is int and abs(one) < 1 << 63 for one in size)
     return shape_text(size) if is_shape else "of an unknown shape"
 
@@ -54,8 +54,8 @@ def rebuild_quantised(args: Args) -> object:
             count *= extent
         held = TensorRef(storage, dtype, (-(-count // share),), (1,), offset // share)
     _check_scheme(scheme, shape)
-    text = f"quantised {storage.type_name.removesuffix('Storage')} {size_text(size)}"
-    return OddTensor("quantised", text, size, (held, scheme))
+    text = f"quantised {storage.type_name.removesuffix('Storage')} {claimed_size(size)}"
+    return OpaqueTensor("quantised", text, size, (held, scheme))
 
 
 def _check_scheme(scheme: object, shape: Shape | None) -> None:
@@ -94,8 +94,8 @@ def rebuild_sparse(args: Args) -> object:
         raise PickleFault("has a sparse tensor whose indices, values or size are none")
     fits = _fits_coordinates(shapes, whole) if is_coo else _fits_compressed(layout, shapes, whole)  # type: ignore[arg-type]
     if not fits or not all(part.dtype in (DType.I64, DType.I32) for part in indices):
-        raise PickleFault(f"has a sparse tensor of {size_text(size)} whose indices or values have another shape")
-    return OddTensor("sparse", f"sparse ({layout}) {size_text(size)}", size, (*indices, values))
+        raise PickleFault(f"has a sparse tensor of {claimed_size(size)} whose indices or values have another shape")
+    return OpaqueTensor("sparse", f"sparse ({layout}) {claimed_size(size)}", size, (*indices, values))
 
 
 def _fits_coordinates(shapes: list[Shape], size: Shape) -> bool:
@@ -129,7 +129,7 @@ def rebuild_without_data(args: Args) -> object:
     shape, steps = dimensions(size), dimensions(stride)
     if shape is None or steps is None or len(shape) != len(steps):
         raise PickleFault("has a tensor without data of an impossible shape or stride")
-    return OddTensor("meta", f"without data, {torch_type_name(kind)} {size_text(size)}", size)
+    return OpaqueTensor("meta", f"without data, {torch_type_name(kind)} {claimed_size(size)}", size)
 
 
 def rebuild_nested(args: Args) -> object:
@@ -140,12 +140,12 @@ def rebuild_nested(args: Args) -> object:
     _, sizes, strides, offsets = shapes
     if sizes != strides or sizes is None or (offsets is not None and sizes[:1] != offsets[:1]):
         raise PickleFault("has a nested tensor whose sizes, strides and offsets don't belong together")
-    return OddTensor("nested", "nested", None, args)
+    return OpaqueTensor("nested", "nested", None, args)
 
 
 def rebuild_unset(args: Args) -> object:
     """A lazy module's parameter: its shape is known after the first batch."""
-    return OddTensor("meta", "without data, of a shape that is known later", None, args, takes="flags")
+    return OpaqueTensor("meta", "without data, of a shape that is known later", None, args, takes="flags")
 
 
 def rebuild_wrapper(args: Args) -> object:
@@ -153,17 +153,17 @@ def rebuild_wrapper(args: Args) -> object:
     kind, dtype, size = args[:3]
     if len(args) != 8 or dimensions(size) is None:
         raise PickleFault("has a tensor of a class of its own without a shape")
-    return OddTensor(_word(kind), f"{_class_name(kind)}, {torch_type_name(dtype)} {size_text(size)}", size)
+    return OpaqueTensor(_word(kind), f"{_class_name(kind)}, {torch_type_name(dtype)} {claimed_size(size)}", size)
 
 
 def of_subclass(kind: object, function: object, inner: object, state: object) -> object:
     """A tensor of a class that is not torch's, or one that a function makes which is not."""
     if type(function) is Global and function.known is rebuild_wrapper and type(inner) is tuple:
         made = rebuild_wrapper(inner)
-        assert type(made) is OddTensor
+        assert type(made) is OpaqueTensor
         return _as_distributed(made, inner, state) if made.kind == "DTensor" else replace(made, inside=(inner, state))
     word = "nested" if _class_name(kind).startswith("torch.nested.") else _word(kind)
-    return OddTensor(word, _class_name(kind), None, (inner, state))
+    return OpaqueTensor(word, _class_name(kind), None, (inner, state))
 
 
 def _class_name(kind: object) -> str:
@@ -176,7 +176,7 @@ def _word(kind: object) -> str:
     return kind.name if is_known and type(kind) is Global else "subclass"
 
 
-def _as_distributed(made: OddTensor, inner: Args, state: object) -> object:
+def _as_distributed(made: OpaqueTensor, inner: Args, state: object) -> object:
     """A DTensor: its local part, where that is all of it; else what the file says of the whole and of the part."""
     local, spec = attribute(state, "_local_tensor"), attribute(state, "_spec")
     placements = attribute(spec.state, "placements") if type(spec) is Opaque else None
@@ -186,7 +186,7 @@ def _as_distributed(made: OddTensor, inner: Args, state: object) -> object:
     is_plain = DTYPES.get(torch_type_name(inner[1])) is local.dtype and dimensions(local.shape) == made.shape
     if is_plain and names and WHOLE_PLACEMENTS.issuperset(names) and _is_of(spec, made.shape):
         return replace(local, takes="", attributes=())
-    text = f"{made.text}, of which {size_text(local.shape)} is here ({', '.join(names)[:100]})"
+    text = f"{made.text}, of which {claimed_size(local.shape)} is here ({', '.join(names)[:100]})"
     return replace(made, text=text, inside=(inner, state))
 
 

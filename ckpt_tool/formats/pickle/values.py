@@ -75,14 +75,14 @@ class ObjectDict(dict[object, object]):
 
 
 @dataclass(slots=True, eq=False)
-class Bag:
+class SetValue:
     """A set. Its members are never hashed: their hashes and comparisons could be made to take forever."""
 
     members: list[object]
 
 
 @dataclass(slots=True, eq=False)
-class OddKey:
+class UnhashableKey:
     """A dict key whose hash a file could choose (a tuple, a huge integer): it is compared by identity."""
 
     value: object
@@ -123,7 +123,7 @@ class TensorRef:
 
 
 @dataclass(slots=True, eq=False)
-class OddTensor:
+class OpaqueTensor:
     """A tensor that is no strided view of plain elements; `inside` is what it is made of, `shape` what the file says, unchecked.
 
     `kind` and `text` are those of `UnreadableTensor`.
@@ -174,7 +174,7 @@ def plain_key(key: object) -> object:
     if isinstance(key, list | dict | ArrayRef):
         raise PickleFault(f"has {kind_of(key)} as a dict key")
     is_odd = isinstance(key, tuple) or (isinstance(key, int) and abs(key) >= SMALL_INTEGER)
-    return OddKey(key) if is_odd else key
+    return UnhashableKey(key) if is_odd else key
 
 
 def kind_of(value: object) -> str:

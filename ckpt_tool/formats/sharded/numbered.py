@@ -40,12 +40,12 @@ def _numbered(files: dict[int, re.Match[str]]) -> Numbered:
     one = next(iter(files.values()))
     start, count, width = 0 if 0 in files else 1, int(one[3]), len(one[2])
     before, after = one[0][: one.start(2)], one[0][one.end(2) :]
-    looked_at = range(start, start + count)[: MOST_MISSING + len(files)]
+    looked_at = range(start, start + count)[: MAX_MISSING + len(files)]
     missing = tuple(f"{before}{number:0{width}}{after}" for number in looked_at if number not in files)
     return Numbered(one[1], count, tuple(files[number][0] for number in sorted(files)), missing)
 
 
-MOST_MISSING = 1000
+MAX_MISSING = 1000
 """A name may declare any number of files."""
 
 

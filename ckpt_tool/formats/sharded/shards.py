@@ -96,7 +96,7 @@ def join(places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[
     infos: list[TensorInfo] = []
     unreadable: list[UnreadableTensor] = []
     placements: dict[str, Placement] = {}
-    tied = {name for name, contents in shards.items() if any(info.shares for info in contents.catalog.values())}
+    tied = {name for name, contents in shards.items() if any(info.shared_storage_with for info in contents.catalog.values())}
     first: dict[tuple[str, str, str], str] = {}
     for key, name in places.items():
         catalog = shards[name].catalog
@@ -153,9 +153,9 @@ class _Beside(Mapping[str, Placement]):
 
 def _named_anew(info: TensorInfo, shard: str, first: dict[tuple[str, str, str], str]) -> TensorInfo:
     """A tensor that names the first of its like in the whole, which may leave out the shard's first one, or list it later."""
-    shares = first.setdefault((shard, "storage", info.shares or info.key), info.key)
-    same_as = first.setdefault((shard, "tensor", info.same_as or info.key), info.key)
-    return replace(info, shares=None if shares == info.key else shares, same_as=None if same_as == info.key else same_as)
+    shared_storage_with = first.setdefault((shard, "storage", info.shared_storage_with or info.key), info.key)
+    tied_to = first.setdefault((shard, "tensor", info.tied_to or info.key), info.key)
+    return replace(info, shared_storage_with=None if shared_storage_with == info.key else shared_storage_with, tied_to=None if tied_to == info.key else tied_to)
 
 
 def _asked(shards: Mapping[str, Contents]) -> Iterator[Extra]:

@@ -13,10 +13,10 @@ from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.limits import EXTRAS
 from ckpt_tool.formats.pickle.graph import TENSOR_TYPES, describe, holders, module_children, parts_of, unwrap
 from ckpt_tool.formats.pickle.unreadable import dimensions
-from ckpt_tool.formats.pickle.values import ArrayRef, Asked, OddTensor, PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.pickle.values import ArrayRef, Asked, OpaqueTensor, PickleFault, StorageRef, TensorRef
 from ckpt_tool.formats.torch_files.listing import Dense, Listing, Odd, Spot
 from ckpt_tool.formats.torch_files.picking import choose, look_up
-from ckpt_tool.formats.torch_files.state_dicts import Place, find_state_dicts, versions_of
+from ckpt_tool.formats.torch_files.state_dicts import Container, find_state_dicts, versions_of
 from ckpt_tool.formats.torch_files.tensor_layout import KnownExtents, Locate, Measured, check_inside, lay_out, measure
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, nbytes_of
 
@@ -62,7 +62,7 @@ def pickled_contents(
     )  # fmt: skip
 
 
-def _list(root: object, path: str, wanted: str, asked: Asked) -> tuple[Listing, list[tuple[Place, Listing]], tuple[Place, ...]]:
+def _list(root: object, path: str, wanted: str, asked: Asked) -> tuple[Listing, list[tuple[Container, Listing]], tuple[Container, ...]]:
     """The listing of the whole file, those of its state dicts, and which of these are equally likely.
 
     Raises FormatError for a file without tensors.
@@ -91,10 +91,10 @@ def _is_empty(root: object) -> bool:
     return (isinstance(root, dict) and not root) or module_children(unwrap(root)) is not None
 
 
-def _list_place(place: Place, whole: Listing) -> Listing:
+def _list_place(place: Container, whole: Listing) -> Listing:
     if place is whole.taken:
         return whole
-    listing = Listing(Place((), place.value), whole.holding, whole.are_arrays_tensors, {id(place.value): place}, again=whole.again)
+    listing = Listing(Container((), place.value), whole.holding, whole.are_arrays_tensors, {id(place.value): place}, again=whole.again)
     listing.add_all(place.value, Spot(key="", is_named=False))
     return listing
 
@@ -114,8 +114,8 @@ class Described:
     outside: Mapping[str, Measured]
 
 
-def _describe(listing: Listing, places: list[tuple[Place, Listing]], rivals: tuple[Place, ...], path: str) -> Described:
-    tensors = Tensors(path)
+def _describe(listing: Listing, places: list[tuple[Container, Listing]], rivals: tuple[Container, ...], path: str) -> Described:
+    tensors = MeasuredTensors(path)
     infos, elsewhere = tensors.add_all(listing.inside), tensors.add_all(listing.elsewhere)
     tensors.measure_parts(listing.odd_parts)
     unreadable = [_unreadable(key, tensor) for key, tensor in listing.odd]
@@ -176,7 +176,7 @@ class Placements(Mapping[str, Placement]):
 
 
 @dataclass(slots=True)
-class Tensors:
+class MeasuredTensors:
     """The tensors of one pickle, measured once each; `owners` has the first tensor of each storage, `seen` the others' first keys."""
 
     path: str
@@ -210,7 +210,7 @@ class Tensors:
         found = self.seen.setdefault((owner, _seen_as(tensor)), key)
         return None if found == key else found
 
-    def measure_parts(self, odd: list[tuple[str, OddTensor]]) -> None:
+    def measure_parts(self, odd: list[tuple[str, OpaqueTensor]]) -> None:
         """Measures the plain tensors that others are made of, so that these are checked as well. Each is looked at once."""
         seen: set[int] = set()
         for key, tensor in odd:
@@ -222,7 +222,7 @@ class Tensors:
                 seen.add(id(part))
                 if type(part) is TensorRef:
                     self.measured.setdefault(id(part), measure(part, key, self.path, self.known))
-                elif type(part) is OddTensor:
+                elif type(part) is OpaqueTensor:
                     pending += part.inside
                 else:
                     pending += parts_of(part)

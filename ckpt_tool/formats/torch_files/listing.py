@@ -19,11 +19,11 @@ from ckpt_tool.formats.pickle.graph import (
     module_leftovers,
     unwrap,
 )
-from ckpt_tool.formats.pickle.values import ArrayRef, OddTensor, Opaque, PickleFault, TensorRef
-from ckpt_tool.formats.torch_files.state_dicts import Place, is_averaged, is_optimizer, names_bookkeeping
+from ckpt_tool.formats.pickle.values import ArrayRef, Opaque, OpaqueTensor, PickleFault, TensorRef
+from ckpt_tool.formats.torch_files.state_dicts import Container, is_averaged, is_optimizer, names_bookkeeping
 
 Dense = TensorRef | ArrayRef
-Odd = OddTensor | ArrayRef
+Odd = OpaqueTensor | ArrayRef
 REST = "…"
 """The path of all that there are too many of to be named."""
 
@@ -84,15 +84,15 @@ class Listing:
     `odd_parts` are all that can't be read.
     """
 
-    taken: Place
+    taken: Container
     holding: set[int]
     are_arrays_tensors: bool
-    places: Mapping[int, Place] = field(default_factory=dict)
+    places: Mapping[int, Container] = field(default_factory=dict)
     inside: list[tuple[str, Dense]] = field(default_factory=list)
     odd: list[tuple[str, Odd]] = field(default_factory=list)
     elsewhere: list[tuple[str, Dense]] = field(default_factory=list)
     odd_elsewhere: list[tuple[str, Odd]] = field(default_factory=list)
-    odd_parts: list[tuple[str, OddTensor]] = field(default_factory=list)
+    odd_parts: list[tuple[str, OpaqueTensor]] = field(default_factory=list)
     groups: dict[str, Group] = field(default_factory=dict)
     hooked: list[str] = field(default_factory=list)
     attributed: dict[str, None] = field(default_factory=dict)
@@ -140,7 +140,7 @@ class Listing:
             self._add_tensor(name, child, spot)
             return
         self._add_extra(spot.path + name, "tensor", child)
-        if type(child) is OddTensor:
+        if type(child) is OpaqueTensor:
             self.odd_parts.append((spot.path + name, child))
         if type(child) is ArrayRef and not is_numeric(child):
             return

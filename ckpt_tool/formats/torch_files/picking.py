@@ -9,11 +9,11 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats.limits import NESTING, NODES
 from ckpt_tool.formats.pickle.graph import children, module_children, unwrap
 from ckpt_tool.formats.pickle.values import PickleFault
-from ckpt_tool.formats.torch_files.state_dicts import RANKS, Place, TensorCounts, find_inside, is_averaged
+from ckpt_tool.formats.torch_files.state_dicts import RANKS, Container, TensorCounts, find_inside, is_averaged
 
 WHOLE = "."
 """`FILE#.` means all that a file holds, under its full paths."""
-MOST_NAMES = 20
+MAX_NAMES = 20
 _ROLES = frozenset((
     "g", "d", "gen", "dis", "disc", "generator", "discriminator", "netg", "netd", "critic", "student", "teacher",
 ))  # fmt: skip
@@ -22,10 +22,10 @@ _WORD = re.compile("[a-z]+")
 _INDEX = re.compile(r"\[([0-9]+)\]")
 
 
-def choose(places: list[Place], root: object) -> tuple[Place, tuple[Place, ...]]:
+def choose(places: list[Container], root: object) -> tuple[Container, tuple[Container, ...]]:
     """The weights of the model: by name, else the only ones there are, else everything in the file; and those that are equally likely,
     of which none is taken."""
-    whole = Place((), unwrap(root))
+    whole = Container((), unwrap(root))
     if len(places) == 1:
         return places[0], ()
     averaged = [place for place in places if _is_copy(place, places)]
@@ -35,7 +35,7 @@ def choose(places: list[Place], root: object) -> tuple[Place, tuple[Place, ...]]
         rivals = tuple(place for place in plain if place is best or _is_rival(best, place))
         return (whole, rivals) if len(rivals) > 1 else (best, ())
     known = [place for place in averaged if _rank(place)]
-    if known and not any(_are_alike(ours, theirs) for ours in plain for theirs in averaged):
+    if known and not any(_are_alike(source, target) for source in plain for target in averaged):
         return min(known, key=_rank), ()  # type: ignore[arg-type]
     left = plain or averaged
     if len(left) == 1:
@@ -43,7 +43,7 @@ def choose(places: list[Place], root: object) -> tuple[Place, tuple[Place, ...]]
     return whole, tuple(left) if _are_alternatives(left) else ()
 
 
-def _is_copy(place: Place, places: list[Place]) -> bool:
+def _is_copy(place: Container, places: list[Container]) -> bool:
     """Whether these are averaged weights or the like. A target beside a source is no copy of it."""
     if not is_averaged(place.path):
         return False
@@ -51,13 +51,13 @@ def _is_copy(place: Place, places: list[Place]) -> bool:
     return "target" not in _WORD.findall(place.path[-1].lower()) or words.isdisjoint(("source", "src"))
 
 
-def _rank(place: Place) -> tuple[int, int, int] | None:
+def _rank(place: Container) -> tuple[int, int, int] | None:
     """How telling a path is, smaller is better, outer names before inner ones."""
     ranks = [RANKS[name] for name in place.path if name in RANKS]
     return (min(ranks), len(place.path), ranks[-1]) if ranks else None
 
 
-def _is_rival(best: Place, other: Place) -> bool:
+def _is_rival(best: Container, other: Container) -> bool:
     """Whether another place is as likely: its names tell as much, or it has the same place in another part of the file."""
     if _has_role(best) and _has_role(other):
         return True
@@ -68,36 +68,36 @@ def _is_rival(best: Place, other: Place) -> bool:
     return other.path[:-1] != best.path[:-1] and RANKS.keys().isdisjoint((*best.path[:-1], *other.path[:-1]))
 
 
-def _has_role(place: Place) -> bool:
+def _has_role(place: Container) -> bool:
     return any(not _ROLES.isdisjoint(_WORD.findall(name.lower())) for name in place.path)
 
 
-def _are_alternatives(places: list[Place]) -> bool:
+def _are_alternatives(places: list[Container]) -> bool:
     """Whether state dicts are several networks, and not the parts of one: by their names, or since two have the same keys."""
     if sum(map(_has_role, places)) > 1:
         return True
     return any(_is_network(one) and _are_alike(one, other) for number, one in enumerate(places) for other in places[:number])
 
 
-def _is_network(place: Place) -> bool:
+def _is_network(place: Container) -> bool:
     return module_children(place.value) is not None or any("." in key for key in _keys(place))
 
 
-def _keys(place: Place) -> set[str]:
+def _keys(place: Container) -> set[str]:
     return {name for name, _ in (module_children(place.value) or children(place.value))}
 
 
-def _are_alike(one: Place, other: Place) -> bool:
+def _are_alike(one: Container, other: Container) -> bool:
     """Whether they have most of their keys in common."""
-    ours, theirs = _keys(one), _keys(other)
-    return 2 * len(ours & theirs) > max(len(ours), len(theirs))
+    source, target = _keys(one), _keys(other)
+    return 2 * len(source & target) > max(len(source), len(target))
 
 
-def look_up(root: object, wanted: str, holding: set[int], places: list[Place], file: str) -> Place:
+def look_up(root: object, wanted: str, holding: set[int], places: list[Container], file: str) -> Container:
     """What `file#wanted` means: a path, or the last part of one. Raises InputError that lists the names that exist."""
     counts = TensorCounts(holding)
     if wanted == WHOLE:
-        return Place((), unwrap(root))
+        return Container((), unwrap(root))
     names = dict.fromkeys((wanted, _INDEX.sub(r".\1", wanted).removeprefix(".")))
     for name in names:
         if found := _descend((), unwrap(root), name, holding):
@@ -109,16 +109,16 @@ def look_up(root: object, wanted: str, holding: set[int], places: list[Place], f
             return _refined(found_all[0], counts)
         if found_all:
             raise InputError(f"{file}#{wanted}", f"is the end of {len(found_all)} names", _told(found_all, counts))
-    beside = [Place((name,), child) for name, child in children(unwrap(root)) if id(child) in holding]
+    beside = [Container((name,), child) for name, child in children(unwrap(root)) if id(child) in holding]
     others = [place for place in beside if not any(one.path[:1] == place.path for one in places)]
     known = [place for place in (*places, *others) if place.path]
     hint = _told(known, counts) if known else "it has no other state dict than the whole of it"
     raise InputError(f"{file}#{wanted}", f"no state dict in the file is named `{wanted}`", hint)
 
 
-def _told(places: list[Place], counts: TensorCounts) -> str:
-    named = [f"`{place.text}` ({_counted(counts.of(place.value))})" for place in places[:MOST_NAMES]]
-    more = f" and {len(places) - MOST_NAMES} more" if len(places) > MOST_NAMES else ""
+def _told(places: list[Container], counts: TensorCounts) -> str:
+    named = [f"`{place.text}` ({_counted(counts.of(place.value))})" for place in places[:MAX_NAMES]]
+    more = f" and {len(places) - MAX_NAMES} more" if len(places) > MAX_NAMES else ""
     return f"it has {', '.join(named)}{more}"
 
 
@@ -126,7 +126,7 @@ def _counted(count: int) -> str:
     return f"{count} tensor{'' if count == 1 else 's'}"
 
 
-def _refined(found: Place, counts: TensorCounts) -> Place:
+def _refined(found: Container, counts: TensorCounts) -> Container:
     """The one state dict inside of what was named that has a telling name; else all of it."""
     inside = [place for place in find_inside(found, counts) if len(place.path) > len(found.path) and not is_averaged(place.path[-1:])]
     depth = len(found.path)
@@ -134,7 +134,7 @@ def _refined(found: Place, counts: TensorCounts) -> Place:
     return telling[0] if len(telling) == 1 else found
 
 
-def _descend(path: tuple[str, ...], value: object, rest: str, holding: set[int]) -> Place | None:
+def _descend(path: tuple[str, ...], value: object, rest: str, holding: set[int]) -> Container | None:
     """The object at a dotted path; names may have dots themselves."""
     if len(path) > NESTING:
         return None
@@ -142,18 +142,18 @@ def _descend(path: tuple[str, ...], value: object, rest: str, holding: set[int])
         if id(child) not in holding:
             continue
         if name == rest:
-            return Place((*path, name), unwrap(child))
+            return Container((*path, name), unwrap(child))
         if rest.startswith(f"{name}.") and (found := _descend((*path, name), unwrap(child), rest[len(name) + 1 :], holding)):
             return found
     return None
 
 
-def _walk(path: tuple[str, ...], value: object, holding: set[int], seen: set[int]) -> Iterator[Place]:
+def _walk(path: tuple[str, ...], value: object, holding: set[int], seen: set[int]) -> Iterator[Container]:
     """Every container that holds tensors, each once, outermost first."""
     if len(path) > NESTING or len(seen) > NODES:
         raise PickleFault("refers to the same objects over and over")
     seen.add(id(value))
     for name, child in module_children(value) or children(value):
         if id(child) in holding and id(child) not in seen:
-            yield Place((*path, name), unwrap(child))
+            yield Container((*path, name), unwrap(child))
             yield from _walk((*path, name), unwrap(child), holding, seen)

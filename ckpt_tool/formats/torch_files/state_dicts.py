@@ -30,7 +30,7 @@ _COUNTERS = frozenset(("step", "steps", "global_step", "epoch", "epochs", "iter"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Container:
     """An object of the file that can be taken as a state dict, and the names that lead to it."""
 
     path: tuple[str, ...]
@@ -57,22 +57,22 @@ def is_averaged(path: tuple[str, ...]) -> bool:
     return any(name in AVERAGED or not _COPIES.isdisjoint(_WORD.findall(name.lower())) for name in path)
 
 
-def find_state_dicts(root: object, holding: set[int]) -> list[Place]:
+def find_state_dicts(root: object, holding: set[int]) -> list[Container]:
     """Modules, and mappings and lists of tensors, outermost first; nothing inside of one of them unless it has a telling name."""
     return list(_scan((), unwrap(root), TensorCounts(holding), {}))
 
 
-def find_inside(place: Place, counts: TensorCounts) -> list[Place]:
+def find_inside(place: Container, counts: TensorCounts) -> list[Container]:
     """The same for a part of a file."""
     return list(_scan(place.path, place.value, counts, {}))
 
 
-def _scan(path: tuple[str, ...], value: object, counts: TensorCounts, seen: dict[int, None]) -> Iterator[Place]:
+def _scan(path: tuple[str, ...], value: object, counts: TensorCounts, seen: dict[int, None]) -> Iterator[Container]:
     if id(value) in seen or len(path) > NESTING:
         return
     seen[id(value)] = None
     if module_children(value) is not None:
-        yield Place(path, value)
+        yield Container(path, value)
         return
     is_known = bool(path) and path[-1] in RANKS
     inside, tensors = [], []
@@ -87,7 +87,7 @@ def _scan(path: tuple[str, ...], value: object, counts: TensorCounts, seen: dict
     telling = [child for name, child in inside if name in RANKS]
     is_telling = is_known and len(telling) < len(inside) and not _are_several(path, value, inside)
     if is_telling or direct > max((counts.of(child) for child in telling), default=0):
-        yield Place(path, value)
+        yield Container(path, value)
         return
     for name, child in inside:
         yield from _scan((*path, name), child, counts, seen)

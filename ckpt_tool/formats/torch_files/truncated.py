@@ -9,7 +9,7 @@ from ckpt_tool.formats.limits import MiB
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.pickle.values import StorageRef
 
-MOST_BYTES = 16 * MiB
+MAX_BYTES = 16 * MiB
 """What is looked through for the pickle; that of a hundred thousand tensors has so many."""
 
 
@@ -25,7 +25,7 @@ def with_what_is_missing(error: FormatError, file: SourceFile, storage_ids: Call
         sizes[storage.key] = storage.count * storage.itemsize
         return storage
 
-    machine = PickleMachine(file.read(start, min(file.size - start, MOST_BYTES)), persistent=note)
+    machine = PickleMachine(file.read(start, min(file.size - start, MAX_BYTES)), persistent=note)
     try:
         machine.load(file.path, name)
     except FormatError:

@@ -22,9 +22,9 @@ from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, looks_like_an_expr
 from ckpt_tool.mapping.rules import Rule, RuleSet, part_of
 from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo, counted, shape_text
 
-MOST_PATTERNS = 12
+MAX_PATTERNS = 12
 """Patterns of unnamed keys that are listed; the others are counted."""
-MOST_EXPLAINED, MOST_COMPARED = 100, 1_000_000
+MAX_EXPLAINED, MAX_COMPARED = 100, 1_000_000
 """Patterns that no key fits for which it is said why, and keys that these are compared with."""
 
 
@@ -87,7 +87,7 @@ class _Patience:
     """How many patterns without a key are explained: each is compared with all keys, and nobody reads hundreds of explanations."""
 
     def __init__(self, keys: int) -> None:
-        self._left = min(MOST_EXPLAINED, max(1, MOST_COMPARED // max(1, keys)))
+        self._left = min(MAX_EXPLAINED, max(1, MAX_COMPARED // max(1, keys)))
 
     def takes_another(self) -> bool:
         self._left -= 1
@@ -176,9 +176,9 @@ def _unnamed(
     verb = {"drop": "dropped", "keep": "kept"}[section]
     fact = f"{'is' if len(keys) == 1 else 'are'} neither mapped nor {verb}"
     names = f"`{folds[0].pattern}`: " if len(folds) == 1 else ""
-    notes = [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MOST_PATTERNS]] if len(folds) > 1 else []
-    if len(folds) > MOST_PATTERNS:
-        notes.append(counted(len(folds) - MOST_PATTERNS, "more pattern"))
+    notes = [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MAX_PATTERNS]] if len(folds) > 1 else []
+    if len(folds) > MAX_PATTERNS:
+        notes.append(counted(len(folds) - MAX_PATTERNS, "more pattern"))
     is_in_file = where is not None and not where.file.startswith("-")
     on_line = f"`--{section} PATTERN`, or `{section}=` in Python, names what is meant to be {verb}"
     notes.append(f"list what is meant to be {verb} under `{section}:`" if is_in_file else on_line)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ckpt_tool.errors import Problem
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.ops import OPS, Cast, Each, Form, Op, losses
+from ckpt_tool.ops import OPS, Cast, Each, Op, TensorForm, losses
 from ckpt_tool.ops.casts import can_cast
 from ckpt_tool.tensors import Catalog, DType
 
@@ -50,7 +50,7 @@ def cast_notes(plan: Plan) -> tuple[str, ...]:
     kinds: Counter[tuple[DType, DType]] = Counter()
     for step in plan.steps:
         if step.ops:
-            forms = [Form(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]
+            forms = [TensorForm(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]
             kinds.update(_casts(step.ops, forms))
     if plan.dtype is not None:
         given = [info.dtype for _, info in plan.producers.values()] + [plan.target[key].dtype for key in plan.kept if plan.target]
@@ -58,7 +58,7 @@ def cast_notes(plan: Plan) -> tuple[str, ...]:
     return tuple(_cast_note(given, wanted, count) for (given, wanted), count in kinds.items() if given is not wanted)
 
 
-def _casts(ops: Sequence[Op], forms: Sequence[Form]) -> Iterator[tuple[DType, DType]]:
+def _casts(ops: Sequence[Op], forms: Sequence[TensorForm]) -> Iterator[tuple[DType, DType]]:
     """What goes into each `cast` of a chain, and what comes out: one for each tensor."""
     for op in ops:
         results = op.infer(forms)

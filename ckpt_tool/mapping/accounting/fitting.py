@@ -9,7 +9,7 @@ from ckpt_tool.errors import Problem
 from ckpt_tool.keys import Fold, fold
 from ckpt_tool.mapping.plan import Step, step_forms
 from ckpt_tool.mapping.rules import FitRule, RuleSet
-from ckpt_tool.ops import Form, OpError
+from ckpt_tool.ops import OpError, TensorForm
 from ckpt_tool.ops.fit import Fresh
 from ckpt_tool.tensors import Catalog, shape_text
 
@@ -79,7 +79,7 @@ def _fit(fitted: Fitted, rule: FitRule, step: Step, source: Catalog, target: Cat
         fitted.facts[key] = Fact(None, sizes)
         return
     try:
-        fit = rule.fit.with_form(Form(form.dtype, wanted)).settled(form.shape)
+        fit = rule.fit.with_form(TensorForm(form.dtype, wanted)).settled(form.shape)
         fit.infer([form])
     except OpError as error:
         fitted.problems.append(Problem("bad-fit", str(error), rule.selector.where, (f"for `{key}`",)))

@@ -21,7 +21,7 @@ _IN_A_BLOCK = re.compile(r"^(.*?\.)?\w*\d+\.")
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class ShapeMismatch:
     """A pair of keys by name whose shapes differ."""
 
     source: str
@@ -32,11 +32,11 @@ class Misfit:
     @property
     def differs_in_rows(self) -> bool:
         """Whether only the first dimension differs, and is there on both sides: a placeholder of no row is no head."""
-        ours, theirs = self.source_shape, self.target_shape
-        return len(ours) == len(theirs) > 0 and ours[1:] == theirs[1:] and ours != theirs and 0 not in (ours[0], theirs[0])
+        source, target = self.source_shape, self.target_shape
+        return len(source) == len(target) > 0 and source[1:] == target[1:] and source != target and 0 not in (source[0], target[0])
 
 
-def are_heads(misfits: Iterable[Misfit], source: Catalog, target: Catalog) -> bool:
+def are_heads(shape_mismatches: Iterable[ShapeMismatch], source: Catalog, target: Catalog) -> bool:
     """Whether these are outputs for other classes: no vocabulary, and nothing of the middle of a network.
 
     They are weights whose names say so, or with as many rows as their biases and the last weights of the network, in one block alone.
@@ -48,12 +48,12 @@ def are_heads(misfits: Iterable[Misfit], source: Catalog, target: Catalog) -> bo
     >>> are_heads([Misfit("embed.weight", "embed.weight", (96, 8), (103, 8))], old, new)
     False
     """
-    listed = list(misfits)
+    listed = list(shape_mismatches)
     if not all(each.differs_in_rows and not is_vocabulary(each.target) for each in listed):
         return False
     if any(has_shape_of_a_table(each.source, source) for each in listed):
         return False
-    modules: dict[str, list[Misfit]] = defaultdict(list)
+    modules: dict[str, list[ShapeMismatch]] = defaultdict(list)
     for each in listed:
         modules[each.target.rpartition(".")[0]].append(each)
     last = _last_weights({each.target for each in listed}, target)
@@ -88,7 +88,7 @@ def is_vocabulary(key: str) -> bool:
     return _VOCABULARY.search(key) is not None
 
 
-def _is_head(path: str, found: list[Misfit], last: Collection[str]) -> bool:
+def _is_head(path: str, found: list[ShapeMismatch], last: Collection[str]) -> bool:
     """Whether what differs in one module is a weight with as many rows as its bias, or one under a name that tells."""
     matrices = [each for each in found if len(each.target_shape) > 1]
     rows = {(each.source_shape[0], each.target_shape[0]) for each in found}

@@ -23,7 +23,7 @@ _SCALE = re.compile(
 )
 """Words that name what lies beside codes."""
 _QUANTISER = re.compile(r"(^|_)(quant\w*|packed|codes|blocks|qdata|data|q)$|quantizer")
-MOST_PATTERNS = 6
+MAX_PATTERNS = 6
 
 
 class Scales:
@@ -137,9 +137,9 @@ def _problem(listed: Mapping[str, str], side: str, catalog: Catalog) -> Problem:
     key, scale = next(iter(listed.items()))
     kind = catalog[key].dtype.value
     folds = fold(dict.fromkeys(listed), keys_of(catalog))
-    notes = [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MOST_PATTERNS]] if len(listed) > 1 else []
-    if len(folds) > MOST_PATTERNS:
-        notes.append(f"{len(folds) - MOST_PATTERNS} more patterns")
+    notes = [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MAX_PATTERNS]] if len(listed) > 1 else []
+    if len(folds) > MAX_PATTERNS:
+        notes.append(f"{len(folds) - MAX_PATTERNS} more patterns")
     if side == "source":
         message = f"`{key}` is {kind} codes with a scale, `{scale}`; a cast would ignore the scale"
         notes.append("dequantise first with the library that wrote them; `drop:` or `--drop` of the scales by name casts the bare codes")

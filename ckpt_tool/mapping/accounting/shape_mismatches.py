@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping.accounting.heads import is_table, is_vocabulary
 from ckpt_tool.mapping.reading.writing import flow
-from ckpt_tool.ops import Form, OpError
+from ckpt_tool.ops import OpError, TensorForm
 from ckpt_tool.ops.fit import FITS, ResizeGrid
 from ckpt_tool.tensors import DType, Shape
 
@@ -27,7 +27,7 @@ WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
+class ShapeMismatch:
     """A key whose shape differs, and what adapts it."""
 
     key: str
@@ -77,17 +77,17 @@ def _fits(name: str, source: Shape, target: Shape, argument: object = None) -> b
     if name == "fresh":
         return len(source) == len(target) and source[1:] == target[1:]
     try:
-        FITS[name].parse(argument).with_form(Form(DType.F32, target)).infer([Form(DType.F32, source)])
+        FITS[name].parse(argument).with_form(TensorForm(DType.F32, target)).infer([TensorForm(DType.F32, source)])
     except OpError:
         return False
     return True
 
 
-def fit_lines(misfits: Iterable[Misfit], others: Sequence[str]) -> dict[str, list[str]]:
+def fit_lines(shape_mismatches: Iterable[ShapeMismatch], others: Sequence[str]) -> dict[str, list[str]]:
     """The lines of `fit:` for these keys, by fit; patterns match none of the other keys."""
     lines: dict[str, list[str]] = {}
-    for one in fold({misfit.key: misfit.fit for misfit in misfits}, others):
-        lines.setdefault(next(m.fit for m in misfits if m.key == one.keys[0]), []).append(one.pattern)
+    for one in fold({shape_mismatch.key: shape_mismatch.fit for shape_mismatch in shape_mismatches}, others):
+        lines.setdefault(next(m.fit for m in shape_mismatches if m.key == one.keys[0]), []).append(one.pattern)
     return lines
 
 

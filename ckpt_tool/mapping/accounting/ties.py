@@ -10,15 +10,15 @@ from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.ops import Op
 from ckpt_tool.tensors import Catalog, counted
 
-MOST_NOTES = 20
+MAX_NOTES = 20
 
 
 def ties(catalog: Catalog) -> dict[str, list[str]]:
     """Groups of keys that are one tensor, by what their `same_as` names, which may be a tensor of the file that is not in the catalog."""
     groups: dict[str, list[str]] = defaultdict(list)
     for key, info in catalog.items():
-        if info.same_as is not None:
-            groups[info.same_as].append(key)
+        if info.tied_to is not None:
+            groups[info.tied_to].append(key)
     return {first: [first, *others] if first in catalog else others for first, others in groups.items()}
 
 
@@ -26,7 +26,7 @@ def tied_with(catalog: Catalog, mapped: Iterable[str], free: Iterable[str]) -> d
     """For keys that are mapped, the free keys that are the same tensor; each of these once."""
     groups, sought, found = ties(catalog), frozenset(free), {}
     for key in mapped if groups else ():
-        if others := [other for other in groups.pop(catalog[key].same_as or key, ()) if other in sought]:
+        if others := [other for other in groups.pop(catalog[key].tied_to or key, ()) if other in sought]:
             found[key] = others
     return found
 
@@ -36,10 +36,10 @@ def tie_notes(plan: Plan) -> list[str]:
     facts = dict(_facts(plan)) if plan.target is not None else {}
     folds = fold({key: is_kept for key, (is_kept, _) in facts.items()}, plan.target or ()) if facts else []
     notes = [_note(one, *facts[one.keys[0]]) for one in folds]
-    more = sum(len(one.keys) for one in folds[MOST_NOTES:])
+    more = sum(len(one.keys) for one in folds[MAX_NOTES:])
     verb, them = ("does", "it") if more == 1 else ("do", "them")
     ends = f"{counted(more, 'more tied key')} of the target {verb} not get what the target ties {them} to"
-    return [*notes[:MOST_NOTES], ends] if more else notes
+    return [*notes[:MAX_NOTES], ends] if more else notes
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, tuple[bool, str]]]:
@@ -69,6 +69,6 @@ def _note(one: Fold, is_kept: bool, other: str) -> str:
 def value_of(plan: Plan, key: str) -> tuple[tuple[str, ...], tuple[Op, ...], int]:
     """Equal for two keys that are sure to get the same value, but for what a fit takes from each one's own."""
     step: Step = plan.producers[key][0]
-    inputs = tuple(plan.source[name].same_as or name for name in step.inputs)
+    inputs = tuple(plan.source[name].tied_to or name for name in step.inputs)
     is_one_for_all = len(step.outputs) == 1 or any(op.name == "copy" for op in step.ops)
     return inputs, tuple(op for op in step.ops if op.name != "copy"), 0 if is_one_for_all else step.outputs.index(key)

@@ -9,7 +9,7 @@ from ckpt_tool.errors import Problem
 from ckpt_tool.keys import fold
 from ckpt_tool.tensors import Catalog
 
-MOST_PATTERNS = 12
+MAX_PATTERNS = 12
 
 
 def keys_of(catalog: Catalog) -> list[str]:
@@ -44,7 +44,7 @@ def _problem(keys: Sequence[str], catalog: Catalog, fact: str, hint: str) -> Pro
     for key in keys:
         kinds[catalog.unreadable[key].kind].append(key)
     folds = fold({key: catalog.unreadable[key].kind for key in keys}, keys_of(catalog))
-    notes = [f"`{one.pattern}` ({len(one.keys)}): {catalog.unreadable[one.keys[0]].kind}" for one in folds[:MOST_PATTERNS]]
+    notes = [f"`{one.pattern}` ({len(one.keys)}): {catalog.unreadable[one.keys[0]].kind}" for one in folds[:MAX_PATTERNS]]
     counts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items())
     what = f"`{keys[0]}`" if len(keys) == 1 else f"{len(keys)} keys"
     them = "it" if len(keys) == 1 else "them"

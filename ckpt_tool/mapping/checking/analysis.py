@@ -11,9 +11,9 @@ from ckpt_tool.keys.overlap import can_match, common_key, covers
 from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star
 from ckpt_tool.mapping.rules import Rule, RuleSet, Selector
 
-MOST_BINDINGS = 2_000
+MAX_BINDINGS = 2_000
 """Examples of numbers and words that are tried for one rule."""
-MOST_COMPARED = 500
+MAX_COMPARED = 500
 """Rules and drops up to this number are compared, each with each."""
 
 
@@ -41,7 +41,7 @@ def _shadowed(rules: RuleSet, effort: Effort) -> Iterator[Problem]:
 
 
 def _are_many(rules: RuleSet) -> bool:
-    return len(rules.rules) + len(rules.drop) + sum(len(block.rules) + len(block.drop) for block in rules.blocks) > MOST_COMPARED
+    return len(rules.rules) + len(rules.drop) + sum(len(block.rules) + len(block.drop) for block in rules.blocks) > MAX_COMPARED
 
 
 def _variants(rules: RuleSet) -> Iterator[tuple[tuple[Rule, ...], tuple[Selector, ...]]]:
@@ -83,7 +83,7 @@ def find_notes(rules: RuleSet, effort: Effort | None = None) -> Iterator[Problem
     """
     yield from _unused(rules)
     if _are_many(rules):
-        yield Problem("not-compared", f"more than {MOST_COMPARED} rules and drops: they were not compared with each other", rules.where)
+        yield Problem("not-compared", f"more than {MAX_COMPARED} rules and drops: they were not compared with each other", rules.where)
         return
     try:
         yield from _compared(rules, effort or Effort())
@@ -101,19 +101,19 @@ def _compared(rules: RuleSet, effort: Effort) -> Iterator[Problem]:
     for rule in renames:
         yield from _two_to_one(rule)
     targets = [_target_matcher(rule) for rule in renames]
-    for (one, ours), (other, theirs) in combinations(zip(renames, targets, strict=True), 2):
-        if ours and theirs:
-            yield from _same_target(renames, (one, ours), (other, theirs), effort)
+    for (one, source), (other, target) in combinations(zip(renames, targets, strict=True), 2):
+        if source and target:
+            yield from _same_target(renames, (one, source), (other, target), effort)
 
 
 def _overlap(one: Rule, other: Rule, effort: Effort) -> Iterator[Problem]:
     """A note where two rules want one key and neither is the other's exception."""
     if one.is_extra or other.is_extra:
         return
-    for ours, (number, theirs) in product(one.matchers[: len(one.sources)], enumerate(other.matchers[: len(other.sources)])):
-        key = common_key(ours, theirs, effort)
-        if key is not None and not covers(theirs, ours, effort) and not covers(ours, theirs, effort):
-            message = f"`{theirs.pattern}` shares keys with line {one.where.line} (`{one.text}`), which takes them: `{key}` is one"
+    for source, (number, target) in product(one.matchers[: len(one.sources)], enumerate(other.matchers[: len(other.sources)])):
+        key = common_key(source, target, effort)
+        if key is not None and not covers(target, source, effort) and not covers(source, target, effort):
+            message = f"`{target.pattern}` shares keys with line {one.where.line} (`{one.text}`), which takes them: `{key}` is one"
             yield Problem("overlap", message, other.sources[number].where)
             return
 
@@ -125,7 +125,7 @@ def _two_to_one(rule: Rule) -> Iterator[Problem]:
         Matcher(target, rule.matchers[0].bounds)
     except PatternError:
         seen: dict[str, str] = {}
-        for binding in islice(_bindings(rule.sources[0].pattern, rule.matchers[0]), MOST_BINDINGS):
+        for binding in islice(_bindings(rule.sources[0].pattern, rule.matchers[0]), MAX_BINDINGS):
             key, output = render(rule.sources[0].pattern, binding), _rendered(target, binding)
             if output is not None and seen.setdefault(output, key) != key:
                 message = f"`{seen[output]}` and `{key}` would both become `{output}`"
@@ -159,15 +159,15 @@ def _rendered(pattern: Pattern, binding: dict[str, int | str]) -> str | None:
 
 def _same_target(rules: Sequence[Rule], first: tuple[Rule, Matcher], second: tuple[Rule, Matcher], effort: Effort) -> Iterator[Problem]:
     """A note where two rules, each with the matcher of its target, give one key, for source keys that each of them would get."""
-    (one, ours), (other, theirs) = first, second
+    (one, source), (other, target) = first, second
     sources = one.matchers[0], other.matchers[0]
     if one.is_optional or other.is_optional or covers(*sources, effort) or covers(*sources[::-1], effort):
         return
-    key = common_key(ours, theirs, effort)
+    key = common_key(source, target, effort)
     if key is None:
         return
     effort.spend(len(rules) * len(key))
-    origins = _source_of(one, ours, key), _source_of(other, theirs, key)
+    origins = _source_of(one, source, key), _source_of(other, target, key)
     if _taker(rules, origins[0]) is one and _taker(rules, origins[1]) is other:
         message = f"`{key}` can come from `{origins[1]}` and, by line {one.where.line}, from `{origins[0]}`; a source with both is refused"
         yield Problem("two-to-one", message, other.targets[0].where)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def check_rules(
     rules: RuleSet,
     source: Catalog | None = None,
-    settings: Mapping[str, int] | None = None,
+    params: Mapping[str, int] | None = None,
     config: Mapping[str, object] | None = None,
     effort: Effort | None = None,
 ) -> list[Problem]:
@@ -37,7 +37,7 @@ def check_rules(
     if source is None:
         return [*find_problems(rules, effort), *check_tests(rules)]
     whole, rules = rules, with_blocks(rules, source)
-    numbers, problems = resolve_params(rules, settings or {}, config or {}, source)
+    numbers, problems = resolve_params(rules, params or {}, config or {}, source)
     if problems:
         return problems
     try:

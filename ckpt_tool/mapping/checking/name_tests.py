@@ -13,7 +13,7 @@ from ckpt_tool.mapping.params import bind_params
 from ckpt_tool.mapping.rules import NameTest, Rule, RuleSet, Side
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
-MOST_TRIED = 100_000
+MAX_TRIED = 100_000
 """Target keys of one group that are looked through for the one that a test names."""
 
 
@@ -67,7 +67,7 @@ def _reaches(rule: Rule, claim: Claim, target: str) -> bool:
 
 def _is_among(target: str, keys: Iterator[str]) -> bool:
     try:
-        return target in islice(keys, MOST_TRIED)
+        return target in islice(keys, MAX_TRIED)
     except ValueError:  # a number would be negative
         return False
 

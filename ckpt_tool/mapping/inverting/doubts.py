@@ -79,9 +79,9 @@ def _unclear_key(one: Rule, other: Rule, stand_ins: Mapping[str, int], effort: E
     """A key that both rules can have made. None also where the first, which takes it, made all that it matches."""
     if _is_used_up(one):
         return None
-    for ours in target_matchers(one, stand_ins):
-        for theirs in target_matchers(other, stand_ins):
-            if (key := common_key(ours, theirs, effort)) is not None:
+    for source in target_matchers(one, stand_ins):
+        for target in target_matchers(other, stand_ins):
+            if (key := common_key(source, target, effort)) is not None:
                 return key
     return None
 

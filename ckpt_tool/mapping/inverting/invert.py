@@ -21,16 +21,16 @@ from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.reading.rule_file import read_rule_text
 from ckpt_tool.mapping.reading.writing import flow, rule_line, scalar
 from ckpt_tool.mapping.rules import NameTest, Param, Rule, RuleSet, Selector
-from ckpt_tool.ops import Form, Inverse, OpError, infer_chain, invert_chain, ops_argument, weakest
+from ckpt_tool.ops import Inverse, OpError, TensorForm, infer_chain, invert_chain, ops_argument, weakest
 
 
 def invert_rules(
-    rules: RuleSet, plan: Plan | None = None, settings: Mapping[str, int] | None = None, config: Mapping[str, object] | None = None
+    rules: RuleSet, plan: Plan | None = None, params: Mapping[str, int] | None = None, config: Mapping[str, object] | None = None
 ) -> InvertedRules:
     """The inverse rules. Raises RuleError.
 
     A plan that was made of the rules tells the sizes that they alone don't. With it, "exact" is proved: the way back is planned for
-    what the plan gives, and leads to the source's keys and shapes. `settings` and `config` give the numbers of parameters then.
+    what the plan gives, and leads to the source's keys and shapes. `params` and `config` give the numbers of parameters then.
     """
     unchosen = tuple(rule for block in rules.blocks for rule in block.rules) if plan is None else ()
     rules = with_blocks(rules, plan.source) if plan else rules
@@ -59,7 +59,7 @@ def invert_rules(
         kept = ("**",) if rules.rest_target == "keep" else tuple(selector.pattern.text for selector in mixed)
         doubted = with_doubts(rules, inverted, [each.rule for each in order], stand_ins)
         return InvertedRules(_with_fits(rules, doubted), document, *left, kept)
-    inverted = proved(inverted, document, plan, rules.strip if prefix is None else (), settings or {}, config or {})
+    inverted = proved(inverted, document, plan, rules.strip if prefix is None else (), params or {}, config or {})
     return InvertedRules(inverted, None if any(each.text is None for each in inverted) else document, *left)
 
 
@@ -128,7 +128,7 @@ def _shared_parts(rule: Rule) -> Inverse | None:
 
 def _inverse_of(step: Step, plan: Plan) -> tuple[Inverse, bool]:
     """The inverse of a step for its sizes, and whether the one for any sizes leads back from them too."""
-    given = [Form(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]
+    given = [TensorForm(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]
     general = invert_chain(step.ops)
     try:
         leads_back = list(infer_chain(general.ops, infer_chain(step.ops, given))) == given

@@ -46,6 +46,6 @@ def names_params(sides: Sequence[Side], stand_ins: Mapping[str, int]) -> bool:
     return bool(names & set(stand_ins))
 
 
-def _covers(ours: Sequence[Matcher], theirs: Sequence[Matcher], effort: Effort) -> bool:
+def _covers(source: Sequence[Matcher], target: Sequence[Matcher], effort: Effort) -> bool:
     """Whether every key of one rule's targets is one of the other's."""
-    return all(any(covers(one, other, effort) for one in ours) for other in theirs)
+    return all(any(covers(one, other, effort) for one in source) for other in target)

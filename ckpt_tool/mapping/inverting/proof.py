@@ -18,28 +18,28 @@ def proved(
     document: str,
     plan: Plan,
     strip: tuple[str, ...],
-    settings: Mapping[str, int],
+    params: Mapping[str, int],
     config: Mapping[str, object],
 ) -> tuple[InvertedRule, ...]:
     """The inverses, without a text for rules whose keys the way back doesn't give, or not as they were.
 
     Keys are compared without the prefixes of `strip`, which are not put back; rules whose keys had one are called so.
     """
-    back, why = _way_back(document, plan, settings, config)
+    back, why = _way_back(document, plan, params, config)
     if back is None:
         return tuple(replace(each, text=None, verdict="lossy", why=why) if each.text else each for each in inverted)
     found = [_Proof(each, plan, back, strip).result() for each in inverted]
     return tuple(_without_strangers(found, back, plan, strip))
 
 
-def _way_back(document: str, plan: Plan, settings: Mapping[str, int], config: Mapping[str, object]) -> tuple[Plan | None, str]:
+def _way_back(document: str, plan: Plan, params: Mapping[str, int], config: Mapping[str, object]) -> tuple[Plan | None, str]:
     """The plan of the inverse rules without a target or, where that is refused, with the source; else why there is none."""
     rules = read_rule_text(document, "the inverse")
     given = Catalog(plan.outputs.values())
     why = ""
     for target in (None, plan.source):
         try:
-            return compile_plan(rules, given, target, settings, config), ""
+            return compile_plan(rules, given, target, params, config), ""
         except RuleError as error:
             why = f"the way back is refused: {error.problems[0].message}"
     return None, why

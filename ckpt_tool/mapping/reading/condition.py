@@ -3,7 +3,7 @@
 import re
 
 from ckpt_tool.mapping.reading.rule import Reading, read_selector
-from ckpt_tool.mapping.reading.yaml_nodes import Node, Scalar, Sequence
+from ckpt_tool.mapping.reading.yaml_nodes import Node, Scalar, SequenceNode
 from ckpt_tool.mapping.rules import Condition
 from ckpt_tool.tensors import DType
 
@@ -16,7 +16,7 @@ def read_condition(reading: Reading, name: Scalar, node: Node) -> Condition | No
     if name.text not in KINDS:
         reading.add("bad-when", f"`{name.text}` is no condition; there are {', '.join(f'`{kind}:`' for kind in KINDS)}", name.where)
         return None
-    parts = node.items if isinstance(node, Sequence) else (node,)
+    parts = node.items if isinstance(node, SequenceNode) else (node,)
     if len(parts) != (1 if name.text in ("has", "lacks") else 2) or not isinstance(parts[0], Scalar):
         reading.add("bad-when", f"`{name.text}:` takes a key{'' if name.text in ('has', 'lacks') else ' and what it must be'}", node.where)
         return None
@@ -34,7 +34,7 @@ def _wanted(kind: str, node: Node) -> object:
     """The value of a condition as plain data; None for one that makes no sense."""
     if kind in ("has", "lacks"):
         return True
-    if kind == "shape" and isinstance(node, Sequence):
+    if kind == "shape" and isinstance(node, SequenceNode):
         sizes = [item.text if isinstance(item, Scalar) else "" for item in node.items]
         is_shape = all(size in ("~", "null") or _SIZE.fullmatch(size) for size in sizes)
         return tuple(None if size in ("~", "null") else int(size) for size in sizes) if is_shape else None

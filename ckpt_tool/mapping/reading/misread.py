@@ -2,7 +2,7 @@
 
 import re
 
-from ckpt_tool.mapping.reading.yaml_nodes import Mapping, Node, Scalar
+from ckpt_tool.mapping.reading.yaml_nodes import MappingNode, Node, Scalar
 
 _OTHER_ARROWS = re.compile(r"(\S+?)(?:\s*(?:=+>|:=|:\s)\s*|\s+[=:,>]?\s*)(\S+)")
 _SUBSTITUTION = re.compile(r"s([/|#,!]).*\1.*\1[a-z]*")
@@ -21,7 +21,7 @@ def instead_of_text(text: str) -> str | None:
 
 def instead_of_node(node: Node) -> str | None:
     """What to write instead of `{a: b}`, the mapping of one name to another."""
-    if isinstance(node, Mapping) and len(node.entries) == 1:
+    if isinstance(node, MappingNode) and len(node.entries) == 1:
         ((name, value),) = node.entries
         if isinstance(value, Scalar) and value.text:
             return instead_of_text(name.text) or f"write `{name.text} -> {value.text}`"

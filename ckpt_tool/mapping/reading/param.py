@@ -4,7 +4,7 @@ import re
 
 from ckpt_tool.mapping.formulas import Formula, FormulaError, parse_formula
 from ckpt_tool.mapping.reading.rule import Reading, read_selector
-from ckpt_tool.mapping.reading.yaml_nodes import Mapping, Node, Scalar, Sequence
+from ckpt_tool.mapping.reading.yaml_nodes import MappingNode, Node, Scalar, SequenceNode
 from ckpt_tool.mapping.rules import Param
 
 FIELDS = ("from", "dim", "count", "of", "value", "default")
@@ -23,14 +23,14 @@ def read_param(reading: Reading, name: Scalar, node: Node) -> Param | None:
     if (number := integer(node)) is not None:
         return Param(name.text, name.where, default=number)
     before = len(reading.problems)
-    param = _from_fields(reading, name, node) if isinstance(node, Mapping) and node.entries else None
+    param = _from_fields(reading, name, node) if isinstance(node, MappingNode) and node.entries else None
     if param is None and len(reading.problems) == before:
         ways = "`from:` (a key of config.json), `dim: [KEY, 0]`, `count: PATTERN`, `value: FORMULA` or `default:`"
         reading.add("bad-param", f"`{name.text}` is a number, or has {ways}", name.where)
     return param
 
 
-def _from_fields(reading: Reading, name: Scalar, node: Mapping) -> Param | None:
+def _from_fields(reading: Reading, name: Scalar, node: MappingNode) -> Param | None:
     side, dim, counted, default = (node.get(field) for field in ("of", "dim", "count", "default"))
     dimension, number = _dimension(dim), integer(default)
     is_target = isinstance(side, Scalar) and side.text == "target"
@@ -46,12 +46,12 @@ def _from_fields(reading: Reading, name: Scalar, node: Mapping) -> Param | None:
 
 
 def _texts(node: Node | None) -> tuple[str, ...]:
-    items = node.items if isinstance(node, Sequence) else (node,)
+    items = node.items if isinstance(node, SequenceNode) else (node,)
     return tuple(item.text for item in items if isinstance(item, Scalar))
 
 
 def _dimension(node: Node | None) -> tuple[str, int] | None:
-    items = node.items if isinstance(node, Sequence) else ()
+    items = node.items if isinstance(node, SequenceNode) else ()
     axis = integer(items[1]) if len(items) == 2 else None
     return (items[0].text, axis) if axis is not None and isinstance(items[0], Scalar) else None
 

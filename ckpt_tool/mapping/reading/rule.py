@@ -7,12 +7,12 @@ from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, pair, parse,
 from ckpt_tool.keys.pattern import Choice, Number, Rest, Star
 from ckpt_tool.keys.quoting import arrows, trim
 from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, instead_of_node, instead_of_text, looks_like_an_expression
-from ckpt_tool.mapping.reading.yaml_nodes import QUOTES, Mapping, Node, Scalar, Sequence, read_yaml
+from ckpt_tool.mapping.reading.yaml_nodes import QUOTES, MappingNode, Node, Scalar, SequenceNode, read_yaml
 from ckpt_tool.mapping.rules import FitRule, Rule, Selector, Side, part_of
 from ckpt_tool.ops import Each, Op, OpError, parse_ops
 from ckpt_tool.ops.fit import parse_fit
 
-MOST_WORDS = 500_000
+MAX_WORDS = 500_000
 """Words of all choices of a set of rules; a table counts each time that it is named."""
 COST_OF_A_RANGE = 3_000
 """What a pattern counts that names ranges and could not be read."""
@@ -64,9 +64,9 @@ def read_rule(reading: Reading, node: Node) -> Rule | None:
         node = _with_ops(node)
     if isinstance(node, Scalar):
         return _short(reading, node, ())
-    if isinstance(node, Mapping) and {"from", "to"} & {key.text for key, _ in node.entries}:
+    if isinstance(node, MappingNode) and {"from", "to"} & {key.text for key, _ in node.entries}:
         return _long(reading, node)
-    if isinstance(node, Mapping) and len(node.entries) == 1 and arrows(node.entries[0][0].text):
+    if isinstance(node, MappingNode) and len(node.entries) == 1 and arrows(node.entries[0][0].text):
         head, ops = node.entries[0]
         parsed = _ops(reading, ops)
         return None if parsed is None else _short(reading, head, parsed)
@@ -83,7 +83,7 @@ def _with_ops(scalar: Scalar) -> Node:
     rule = repr(scalar.text)
     ops = read_yaml(scalar.text[colon + 1 :], f"{scalar.source.file} {rule if len(rule) <= 400 else rule[:400] + '…'}")
     head = replace(scalar, text=scalar.text[:colon])
-    return Mapping(((head, ops or replace(scalar, text="")),), scalar.line, scalar.column, False, scalar.source)
+    return MappingNode(((head, ops or replace(scalar, text="")),), scalar.line, scalar.column, False, scalar.source)
 
 
 def _short(reading: Reading, scalar: Scalar, ops: tuple[Op, ...]) -> Rule | None:
@@ -109,7 +109,7 @@ def _split_at_arrow(text: str) -> tuple[tuple[str, int], tuple[str, int]] | None
     return (trim(left), len(left) - len(left.lstrip())), (trim(right), end + len(right) - len(right.lstrip()))
 
 
-def _long(reading: Reading, node: Mapping) -> Rule | None:
+def _long(reading: Reading, node: MappingNode) -> Rule | None:
     unknown = [key for key, _ in node.entries if key.text not in ("from", "to", "ops")]
     if unknown or node.get("from") is None or node.get("to") is None:
         reading.add("bad-rule", "the long form of a rule has `from:`, `to:` and `ops:`", unknown[0].where if unknown else node.where)
@@ -126,7 +126,7 @@ def _long(reading: Reading, node: Mapping) -> Rule | None:
 
 
 def _patterns_of(reading: Reading, node: Node | None) -> list[Scalar] | None:
-    items = node.items if isinstance(node, Sequence) else (node,)
+    items = node.items if isinstance(node, SequenceNode) else (node,)
     texts = [item for item in items if isinstance(item, Scalar)]
     if len(texts) < len(items):
         reading.add("bad-rule", "`from:` and `to:` are patterns or lists of patterns", node.where if node else Location("", 1, 1), QUOTES)
@@ -146,9 +146,9 @@ def _ops(reading: Reading, node: Node | None) -> tuple[Op, ...] | None:
 
 def _plain(node: Node) -> object:
     """The node as plain data: whole numbers and decimal fractions become numbers, everything else stays a text."""
-    if isinstance(node, Sequence):
+    if isinstance(node, SequenceNode):
         return [_plain(item) for item in node.items]
-    if isinstance(node, Mapping):
+    if isinstance(node, MappingNode):
         return {key.text: _plain(value) for key, value in node.entries}
     if node.is_quoted:
         return node.text
@@ -167,16 +167,16 @@ Part = tuple[Scalar, int, str]
 
 
 def _rule(reading: Reading, text: str, sources: list[Part], targets: list[Part], ops: tuple[Op, ...], where: Location) -> Rule | None:
-    ours = [_pattern(reading, *part, is_source=True) for part in sources]
-    theirs = [_pattern(reading, *part, is_source=False) for part in targets]
-    if None in ours or None in theirs:
+    source = [_pattern(reading, *part, is_source=True) for part in sources]
+    target = [_pattern(reading, *part, is_source=False) for part in targets]
+    if None in source or None in target:
         return None
-    paired = _pair_all(reading, [p for p in ours if p], [p for p in theirs if p], targets)
+    paired = _pair_all(reading, [p for p in source if p], [p for p in target if p], targets)
     if paired is None:
         return None
     source_sides, target_sides, carried = paired
     stand_ins = dict.fromkeys(reading.params, 1)
-    bounds = {name: numbers for pattern in (*ours, *theirs) if pattern for name, numbers in with_numbers(pattern, stand_ins).bounds.items()}
+    bounds = {name: numbers for pattern in (*source, *target) if pattern for name, numbers in with_numbers(pattern, stand_ins).bounds.items()}
     # A rule without a source is matched against the target's keys.
     parts = zip(sources, source_sides, strict=True) if sources else zip(targets, target_sides, strict=True)
     matchers = [_matcher(reading, scalar, start, p, bounds) for (scalar, start, _), p in parts]
@@ -221,20 +221,20 @@ def _knows_its_words(reading: Reading, rule: Rule) -> bool:
 
 
 def _pair_all(
-    reading: Reading, ours: list[Pattern], theirs: list[Pattern], parts: list[Part]
+    reading: Reading, source: list[Pattern], target: list[Pattern], parts: list[Part]
 ) -> tuple[list[Pattern], list[Pattern], tuple[str, ...]] | None:
     """Every target's holes under the ids of the first source; carried is what all patterns have."""
-    if not ours:
-        return [], theirs, ()
+    if not source:
+        return [], target, ()
     targets = []
-    for pattern, (scalar, start, _) in zip(theirs, parts, strict=True):
+    for pattern, (scalar, start, _) in zip(target, parts, strict=True):
         try:
-            targets.append(pair(ours[0], pattern).target)
+            targets.append(pair(source[0], pattern).target)
         except PatternError as error:
             reading.add("unbalanced", error.message, scalar.at(start + error.start, error.length))
             return None
     try:
-        sources = [ours[0], *(pair(ours[0], other).target for other in ours[1:])]
+        sources = [source[0], *(pair(source[0], other).target for other in source[1:])]
     except PatternError as error:
         reading.add("unbalanced", error.message, parts[0][0].where)
         return None
@@ -292,7 +292,7 @@ def _ids_of(token: object) -> tuple[str, ...]:
 
 
 def _pattern(reading: Reading, scalar: Scalar, start: int, text: str, is_source: bool) -> Pattern | None:
-    if reading.spent > MOST_WORDS:
+    if reading.spent > MAX_WORDS:
         return None
     try:
         pattern = parse(text, reading.words(is_source))
@@ -301,8 +301,8 @@ def _pattern(reading: Reading, scalar: Scalar, start: int, text: str, is_source:
         reading.add("bad-pattern", error.message, scalar.at(start + error.start, error.length), *((error.hint,) if error.hint else ()))
         return None
     reading.spent += sum(len(token.words) for token in pattern.tokens if isinstance(token, Choice))
-    if reading.spent > MOST_WORDS:
-        reading.add("too-many-words", f"the choices of all rules have more than {MOST_WORDS:,} words", scalar.where)
+    if reading.spent > MAX_WORDS:
+        reading.add("too-many-words", f"the choices of all rules have more than {MAX_WORDS:,} words", scalar.where)
     strange = [name for ends in pattern.open_bounds.values() for end in ends for name in end.names if name not in reading.params]
     if strange:
         reading.add("bad-pattern", f"`{strange[0]}` bounds a number and is declared under no `params:`", scalar.at(start, len(text)))

@@ -9,11 +9,11 @@ from ckpt_tool.errors import InputError, Location, RuleError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.keys import nearest
 from ckpt_tool.mapping.reading.rule import Reading
-from ckpt_tool.mapping.reading.sections import SECTIONS, Draft, read_dropped, read_kept, read_mapped, texts_of
-from ckpt_tool.mapping.reading.yaml_nodes import RULE_FILE_BYTES, Mapping, Node, Scalar, Source, read_yaml
+from ckpt_tool.mapping.reading.sections import SECTIONS, RuleSetDraft, read_dropped, read_kept, read_mapped, texts_of
+from ckpt_tool.mapping.reading.yaml_nodes import RULE_FILE_BYTES, MappingNode, Node, Scalar, Source, read_yaml
 from ckpt_tool.mapping.rules import RuleSet
 
-MOST_FILES = 100
+MAX_FILES = 100
 """Rule files that one may include, itself among them; a file counts each time."""
 
 
@@ -22,7 +22,7 @@ def read_rule_files(paths: SequenceOf[str], resolve: Callable[[str, str], str] |
 
     Raises InputError or RuleFileError for what can't be read, RuleError with every problem of what was.
     """
-    draft = Draft(Reading())
+    draft = RuleSetDraft(Reading())
     for path in paths:
         _read_file(draft, path, (), resolve or (lambda _, inner: inner))
     return _finish(draft)
@@ -30,14 +30,14 @@ def read_rule_files(paths: SequenceOf[str], resolve: Callable[[str, str], str] |
 
 def read_rule_text(text: str, name: str) -> RuleSet:
     """The rules of a rule file's text; `name` stands for the file in problems. Raises as `read_rule_files` does."""
-    draft = Draft(Reading())
+    draft = RuleSetDraft(Reading())
     _read_text(draft, text, name, (), lambda _, inner: inner)
     return _finish(draft)
 
 
 def read_inline_rules(rules: Iterable[str], drop: Iterable[str] = (), keep: Iterable[str] = ()) -> RuleSet:
     """Rules from the command line: one text each, `'SOURCE -> TARGET'` or `'SOURCE -> TARGET: OPS'`."""
-    draft = Draft(Reading(), files=["-e"])
+    draft = RuleSetDraft(Reading(), files=["-e"])
     for option, texts, read in (("-e", rules, read_mapped), ("--drop", drop, read_dropped), ("--keep", keep, read_kept)):
         for number, text in enumerate(texts):
             source = Source(option, ("",) * number + (text,))
@@ -55,7 +55,7 @@ def join(first: RuleSet, second: RuleSet) -> RuleSet:
     )  # fmt: skip
 
 
-def _finish(draft: Draft) -> RuleSet:
+def _finish(draft: RuleSetDraft) -> RuleSet:
     if draft.reading.problems:
         raise RuleError(draft.reading.problems)
     rest, texts = draft.rest, draft.texts
@@ -72,15 +72,15 @@ def _finish(draft: Draft) -> RuleSet:
     )  # fmt: skip
 
 
-def _read_file(draft: Draft, path: str, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
+def _read_file(draft: RuleSetDraft, path: str, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
     _read_text(draft, _text_of(path), path, including, resolve)
 
 
-def _read_text(draft: Draft, text: str, path: str, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
+def _read_text(draft: RuleSetDraft, text: str, path: str, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
     draft.files.append(path)
     root = read_yaml(text, path)
     source = Source(path, tuple(text.splitlines()))
-    if not isinstance(root, Mapping):
+    if not isinstance(root, MappingNode):
         where = root.where if root else source.at(0, 0)
         draft.reading.add("no-rules", "a rule file is a mapping with `rules:`", where)
         return
@@ -114,7 +114,7 @@ def _text_of(path: str) -> str:
         raise InputError(path, f"is no text: byte {error.start} is not UTF-8") from None
 
 
-def _include(draft: Draft, node: Node, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
+def _include(draft: RuleSetDraft, node: Node, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
     for item in texts_of(draft, node, "include"):
         name = os.path.normpath(item.text)
         if os.path.isabs(name) or name.split(os.sep)[0] == ".." or "\0" in name:
@@ -127,8 +127,8 @@ def _include(draft: Draft, node: Node, including: tuple[str, ...], resolve: Call
             draft.reading.add("bad-include", f"`{item.text}`: no such file", item.where)
         elif not _is_beside(path, including[-1]):
             draft.reading.add("bad-include", f"`{item.text}` is a link that leaves the folder of the rule file", item.where)
-        elif len(draft.files) >= MOST_FILES:
-            draft.reading.add("bad-include", f"more than {MOST_FILES} files are included", item.where)
+        elif len(draft.files) >= MAX_FILES:
+            draft.reading.add("bad-include", f"more than {MAX_FILES} files are included", item.where)
             return
         else:
             _read_file(draft, path, including, resolve)

@@ -10,16 +10,16 @@ from ckpt_tool.keys.quoting import arrows
 from ckpt_tool.mapping.reading.condition import read_condition
 from ckpt_tool.mapping.reading.param import integer, read_param
 from ckpt_tool.mapping.reading.rule import Reading, read_fit, read_rule, read_selector
-from ckpt_tool.mapping.reading.yaml_nodes import Mapping, Node, Scalar, Sequence
+from ckpt_tool.mapping.reading.yaml_nodes import MappingNode, Node, Scalar, SequenceNode
 from ckpt_tool.mapping.rules import Block, Condition, Expect, FitRule, NameTest, Param, Rule, Selector
 
 T = TypeVar("T")
-MOST_RULES, MOST_BLOCKS = 20_000, 500
+MAX_RULES, MAX_BLOCKS = 20_000, 500
 """Lines of one section."""
 
 
 @dataclass(slots=True)
-class Draft:
+class RuleSetDraft:
     """What has been read so far; becomes a RuleSet when there are no problems."""
 
     reading: Reading
@@ -45,30 +45,30 @@ def _append(items: list[T], item: T | None) -> None:
         items.append(item)
 
 
-def read_mapped(draft: Draft, node: Node) -> None:
+def read_mapped(draft: RuleSetDraft, node: Node) -> None:
     _append(draft.rules, read_rule(draft.reading, node))
 
 
-def read_dropped(draft: Draft, scalar: Scalar) -> None:
+def read_dropped(draft: RuleSetDraft, scalar: Scalar) -> None:
     _append(draft.drop, read_selector(draft.reading, scalar, is_source=True))
 
 
-def read_kept(draft: Draft, scalar: Scalar) -> None:
+def read_kept(draft: RuleSetDraft, scalar: Scalar) -> None:
     _append(draft.keep, read_selector(draft.reading, scalar, is_source=False))
 
 
 Resolve = Callable[[str], str]
 
 
-def _read_rules(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_rules(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     for item in _rule_items(draft, node, "rules"):
         read_mapped(draft, item)
 
 
-def _read_optional(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_optional(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     """Rules that may match nothing, and `{drop: PATTERN}` and `{keep: PATTERN}`, which may too."""
     for item in _rule_items(draft, node, "optional"):
-        name, value = item.entries[0] if isinstance(item, Mapping) and len(item.entries) == 1 else (None, None)
+        name, value = item.entries[0] if isinstance(item, MappingNode) and len(item.entries) == 1 else (None, None)
         if name and name.text in ("drop", "keep") and isinstance(value, Scalar):
             selector = read_selector(draft.reading, value, is_source=name.text == "drop")
             _append(draft.drop if name.text == "drop" else draft.keep, selector and replace(selector, is_optional=True))
@@ -77,7 +77,7 @@ def _read_optional(draft: Draft, node: Node, _: Resolve) -> None:
         _append(draft.rules, rule and replace(rule, is_optional=True))
 
 
-def _read_also(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_also(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     for item in _rule_items(draft, node, "also"):
         rule = read_rule(draft.reading, item)
         if rule and not rule.sources:
@@ -85,17 +85,17 @@ def _read_also(draft: Draft, node: Node, _: Resolve) -> None:
         _append(draft.rules, rule and replace(rule, is_extra=True))
 
 
-def _read_drop(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_drop(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     for item in texts_of(draft, node, "drop"):
         read_dropped(draft, item)
 
 
-def _read_keep(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_keep(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     for item in texts_of(draft, node, "keep"):
         read_kept(draft, item)
 
 
-def _read_rest(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_rest(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     allowed = {"source": ("drop", "problem"), "target": ("keep", "problem")}
     for key, value in _entries(draft, node, "`rest:`"):
         words = allowed.get(key.text)
@@ -106,7 +106,7 @@ def _read_rest(draft: Draft, node: Node, _: Resolve) -> None:
             draft.rest[key.text] = value.text
 
 
-def _read_expect(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_expect(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     counts: dict[str, int] = {}
     for key, value in _entries(draft, node, "`expect:`"):
         number = integer(value)
@@ -117,7 +117,7 @@ def _read_expect(draft: Draft, node: Node, _: Resolve) -> None:
     draft.expect = Expect(counts.get("mapped"), counts.get("kept"), counts.get("dropped"), node.where)
 
 
-def _read_tests(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_tests(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     for key, value in _entries(draft, node, "`tests:`"):
         is_nothing = isinstance(value, Scalar) and value.text in ("", "~", "null") and not value.is_quoted
         texts = [] if is_nothing else [value] if isinstance(value, Scalar) else texts_of(draft, value, "tests")
@@ -125,7 +125,7 @@ def _read_tests(draft: Draft, node: Node, _: Resolve) -> None:
         draft.tests.append(NameTest(key.text, targets, value.where if isinstance(value, Scalar) and targets else key.where))
 
 
-def _read_tables(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_tables(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     for key, value in _entries(draft, node, "`tables:`"):
         rows: dict[str, str] = {}
         firsts: dict[str, str] = {}
@@ -145,23 +145,23 @@ def _read_tables(draft: Draft, node: Node, _: Resolve) -> None:
         draft.table_places[key.text] = key.where
 
 
-def _read_params(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_params(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     for key, value in _entries(draft, node, "`params:`"):
         _append(draft.params, read_param(draft.reading, key, value))
         draft.reading.params.add(key.text)
 
 
-def _read_strip(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_strip(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     draft.strip.extend(item.text for item in texts_of(draft, node, "strip"))
 
 
-def _read_unwrap(draft: Draft, node: Node, _: Resolve) -> None:
+def _read_unwrap(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     draft.unwrap.extend(item.text for item in texts_of(draft, node, "unwrap"))
 
 
-def _read_when(draft: Draft, node: Node, resolve: Resolve) -> None:
+def _read_when(draft: RuleSetDraft, node: Node, resolve: Resolve) -> None:
     for item in _items(draft, node, "when"):
-        inner = Draft(draft.reading)
+        inner = RuleSetDraft(draft.reading)
         conditions: list[Condition] = []
         before = len(draft.reading.problems)
         for key, value in _entries(draft, item, "a block of `when:`"):
@@ -174,8 +174,8 @@ def _read_when(draft: Draft, node: Node, resolve: Resolve) -> None:
         draft.blocks.append(Block(tuple(conditions), tuple(inner.rules), tuple(inner.drop), tuple(inner.keep), item.where))
 
 
-def _read_fit(draft: Draft, node: Node, _: Resolve) -> None:
-    items = node.items if isinstance(node, Sequence) else (node,)
+def _read_fit(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
+    items = node.items if isinstance(node, SequenceNode) else (node,)
     for item in items:
         for key, value in _entries(draft, item, "a line of `fit:`"):
             _append(draft.fits, read_fit(draft.reading, key, value))
@@ -184,8 +184,8 @@ def _read_fit(draft: Draft, node: Node, _: Resolve) -> None:
 BLOCK_SECTIONS = ("rules", "optional", "also", "drop", "keep")
 
 
-def _text_reader(section: str) -> Callable[[Draft, Node, Resolve], None]:
-    def read(draft: Draft, node: Node, resolve: Resolve) -> None:
+def _text_reader(section: str) -> Callable[[RuleSetDraft, Node, Resolve], None]:
+    def read(draft: RuleSetDraft, node: Node, resolve: Resolve) -> None:
         if isinstance(node, Scalar):
             draft.texts.setdefault(section, node.text if section == "about" else resolve(node.text))
         else:
@@ -194,7 +194,7 @@ def _text_reader(section: str) -> Callable[[Draft, Node, Resolve], None]:
     return read
 
 
-SECTIONS: dict[str, Callable[[Draft, Node, Resolve], None]] = {
+SECTIONS: dict[str, Callable[[RuleSetDraft, Node, Resolve], None]] = {
     "about": _text_reader("about"),
     "source": _text_reader("source"),
     "target": _text_reader("target"),
@@ -216,23 +216,23 @@ SECTIONS: dict[str, Callable[[Draft, Node, Resolve], None]] = {
 }
 
 
-def _items(draft: Draft, node: Node, section: str) -> tuple[Node, ...]:
+def _items(draft: RuleSetDraft, node: Node, section: str) -> tuple[Node, ...]:
     """The lines of a section; a text alone is a list of one."""
     if isinstance(node, Scalar) and (section != "when" or node.text in ("", "~", "null")):
         return () if node.text in ("", "~", "null") else (node,)
-    if not isinstance(node, Sequence):
+    if not isinstance(node, SequenceNode):
         draft.reading.add("bad-section", f"`{section}:` is a list", node.where)
         return ()
-    most = MOST_BLOCKS if section == "when" else MOST_RULES
+    most = MAX_BLOCKS if section == "when" else MAX_RULES
     if len(node.items) > most:
         draft.reading.add("too-many-rules", f"more than {most:,} lines in `{section}:`", node.items[most].where)
         return ()
     return node.items
 
 
-def _rule_items(draft: Draft, node: Node, section: str) -> tuple[Node, ...]:
+def _rule_items(draft: RuleSetDraft, node: Node, section: str) -> tuple[Node, ...]:
     """The rules of a section; of a mapping, each entry is one: `SOURCE -> TARGET: OPS` without its dash."""
-    if not isinstance(node, Mapping):
+    if not isinstance(node, MappingNode):
         return _items(draft, node, section)
     if node.get("from") or node.get("to"):
         return (node,)
@@ -240,11 +240,11 @@ def _rule_items(draft: Draft, node: Node, section: str) -> tuple[Node, ...]:
         way = next((f"write `- {name.text} -> {value.text}`" for name, value in node.entries if isinstance(value, Scalar)), None)
         draft.reading.add("bad-section", f"`{section}:` is a list", node.where, *((way,) if way else ()))
         return ()
-    entries = (Mapping((entry,), entry[0].line, entry[0].column, False, node.source) for entry in node.entries)
-    return _items(draft, Sequence(tuple(entries), node.line, node.column, False, node.source), section)
+    entries = (MappingNode((entry,), entry[0].line, entry[0].column, False, node.source) for entry in node.entries)
+    return _items(draft, SequenceNode(tuple(entries), node.line, node.column, False, node.source), section)
 
 
-def texts_of(draft: Draft, node: Node, section: str) -> list[Scalar]:
+def texts_of(draft: RuleSetDraft, node: Node, section: str) -> list[Scalar]:
     texts = []
     for item in _items(draft, node, section):
         if isinstance(item, Scalar):
@@ -255,8 +255,8 @@ def texts_of(draft: Draft, node: Node, section: str) -> list[Scalar]:
     return texts
 
 
-def _entries(draft: Draft, node: Node, section: str) -> tuple[tuple[Scalar, Node], ...]:
-    if isinstance(node, Mapping):
+def _entries(draft: RuleSetDraft, node: Node, section: str) -> tuple[tuple[Scalar, Node], ...]:
+    if isinstance(node, MappingNode):
         return node.entries
     draft.reading.add("bad-section", f"{section} is a mapping", node.where)
     return ()

@@ -54,7 +54,7 @@ class Scalar:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class SequenceNode:
     items: tuple[Node, ...]
     line: int
     column: int
@@ -67,7 +67,7 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class MappingNode:
     entries: tuple[tuple[Scalar, Node], ...]
     line: int
     column: int
@@ -82,7 +82,7 @@ class Mapping:
         return next((value for key, value in self.entries if key.text == name), None)
 
 
-Node = Scalar | Sequence | Mapping
+Node = Scalar | SequenceNode | MappingNode
 
 HALF_QUOTED = "quotation marks go around the whole rule: `'SOURCE -> TARGET'`"
 QUOTES = "a text that begins with `*`, `{` or `&`, or that stands inside `[…]`, needs quotes"
@@ -146,7 +146,7 @@ def _check_node(event: yaml.NodeEvent, source: Source, depth: int, count: int) -
 def _collection(start: yaml.Event, children: list[Node], source: Source) -> Node:
     is_flow = bool(getattr(start, "flow_style", False))
     if isinstance(start, yaml.SequenceStartEvent):
-        return Sequence(tuple(children), *_place(start), is_flow, source)
+        return SequenceNode(tuple(children), *_place(start), is_flow, source)
     entries: list[tuple[Scalar, Node]] = []
     seen: set[str] = set()
     for key, value in zip(children[::2], children[1::2], strict=True):
@@ -158,7 +158,7 @@ def _collection(start: yaml.Event, children: list[Node], source: Source) -> Node
             raise _error(key.where, "a merge key is not allowed in a rule file")
         seen.add(key.text)
         entries.append((key, value))
-    return Mapping(tuple(entries), *_place(start), is_flow, source)
+    return MappingNode(tuple(entries), *_place(start), is_flow, source)
 
 
 def _place(event: yaml.Event) -> tuple[int, int]:

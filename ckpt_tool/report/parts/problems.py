@@ -29,11 +29,11 @@ def problems_text(problems: Iterable[Problem], style: Style = PLAIN) -> str:
     return "\n\n".join(blocks)
 
 
-def refusal_text(work: Planned, onwards: WayOn, style: Style = PLAIN, conclusion: str = "") -> str:
+def refusal_text(planned: Planned, onwards: WayOn, style: Style = PLAIN, conclusion: str = "") -> str:
     """Every problem, what the files are, how far it would have come, what did not happen, and the command to go on with."""
-    closing = "; ".join(text for text in (str(work.tally) if work.tally else "", conclusion) if text)
-    about = "\n".join(f"{style.paint('note', 'yellow')}: {safe(line)}" for line in work.layouts)
-    return "\n\n".join(text for text in (problems_text(work.problems, style), about, closing, way_on_text(onwards)) if text)
+    closing = "; ".join(text for text in (str(planned.tally) if planned.tally else "", conclusion) if text)
+    about = "\n".join(f"{style.paint('note', 'yellow')}: {safe(line)}" for line in planned.layouts)
+    return "\n\n".join(text for text in (problems_text(planned.problems, style), about, closing, way_on_text(onwards)) if text)
 
 
 def way_on_text(onwards: WayOn) -> str:

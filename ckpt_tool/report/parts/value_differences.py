@@ -10,7 +10,7 @@ from ckpt_tool.report.parts.style import plural
 
 TITLES = ("max |Δ|", "cosine", "changed", "")
 """Of the columns that `value_cells` and `remark_on` fill."""
-MOST_ODD = 8
+MAX_NON_FINITE = 8
 
 Group = tuple[str, list[Entry]]
 
@@ -65,8 +65,8 @@ def oddities(entries: Sequence[Entry], names: tuple[str, str], others: Sequence[
     folds = [Fold(key, (key,)) for key in told] if others is None or not told else fold(told, others)
     lines = [f"{one.pattern} ({len(one.keys)}): {told[one.keys[0]]} each" if len(one.keys) > 1 else
              f"{one.keys[0]}: {told[one.keys[0]]}" for one in folds]  # fmt: skip
-    more = sum(len(one.keys) for one in folds[MOST_ODD:])
-    return [*lines[:MOST_ODD], f"and {more} more tensors with NaN or Inf"] if more else lines
+    more = sum(len(one.keys) for one in folds[MAX_NON_FINITE:])
+    return [*lines[:MAX_NON_FINITE], f"and {more} more tensors with NaN or Inf"] if more else lines
 
 
 def _odd_text(values: Values, names: tuple[str, str]) -> str:
