@@ -1,4 +1,6 @@
-"""`ckpt` and `python -m ckpt_tool`: runs the command line, and turns errors into one clear text and an exit status."""
+"""`ckpt` and `python -m ckpt_tool`: runs the command line, and turns errors into one clear text and
+an exit status.
+"""
 
 import gc
 import os
@@ -10,11 +12,15 @@ from types import FrameType
 from typing import NoReturn
 
 MAX_FILES = 10_240
-"""Descriptors that are asked for: what macOS gives at most, and several times the shards of the largest models."""
+"""Descriptors that are asked for: what macOS gives at most, and several times the shards of the
+largest models.
+"""
 
 
 def run() -> NoReturn:
-    """The process `ckpt`. It ends without taking apart what the command made, which can take longer than making it."""
+    """The process `ckpt`. It ends without taking apart what the command made, which can take longer
+    than making it.
+    """
     status = 0
     _open_closed_streams()
     _allow_many_files()
@@ -35,7 +41,9 @@ def run() -> NoReturn:
 
 
 def _allow_many_files() -> None:
-    """Raises the process's own limit of open files towards the system's, as Go's runtime does: two sharded models have hundreds."""
+    """Raises the process's own limit of open files towards the system's, as Go's runtime does: two
+    sharded models have hundreds.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -44,9 +52,11 @@ def _allow_many_files() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Gives standard streams that are closed their numbers back, before the first file that is opened gets one of them.
+    """Gives standard streams that are closed their numbers back, before the first file that is
+    opened gets one of them.
 
-    As GNU's tools do: there is nothing to read, a result can't be printed and is told so, and messages go nowhere.
+    As GNU's tools do: there is nothing to read, a result can't be printed and is told so, and
+    messages go nowhere.
     """
     for name, mode in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:

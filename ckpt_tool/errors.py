@@ -1,11 +1,11 @@
 """What can go wrong, as values with fields; their text is made in one place, `ckpt_tool.report`.
 
-    CkptError                  anything that ckpt_tool raises on purpose
-    ├── InputError             a file, an address or an argument can't be used: there is no answer (exit status 2)
-    │   ├── FormatError        a file that is broken, hostile, or of no known format
-    │   └── RuleFileError      a rule file that can't be read as YAML
-    ├── OutputError            the output can't be written; what was there before is untouched (exit status 2)
-    └── RuleError              the rules, or another way of mapping, don't fit: carries every Problem (exit status 1)
+CkptError                  anything that ckpt_tool raises on purpose ├── InputError             a
+file, an address or an argument can't be used: there is no answer (exit status 2) │   ├──
+FormatError        a file that is broken, hostile, or of no known format │   └── RuleFileError
+a rule file that can't be read as YAML ├── OutputError            the output can't be written; what
+was there before is untouched (exit status 2) └── RuleError              the rules, or another way
+of mapping, don't fit: carries every Problem (exit status 1)
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A place in a rule file: 1-based line and column, the length of what is meant, and the line's text to show it in."""
+    """A place in a rule file: 1-based line and column, the length of what is meant, and the line's
+    text to show it in.
+    """
 
     file: str
     line: int
@@ -28,7 +30,9 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One reason why rules are wrong, or don't fit these checkpoints. `notes` say what to do, or what else is known."""
+    """One reason why rules are wrong, or don't fit these checkpoints. `notes` say what to do, or
+    what else is known.
+    """
 
     code: str
     message: str
@@ -38,7 +42,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How far a plan that was refused would have come: keys of the target mapped and left fresh, keys of the source left.
+    """How far a plan that was refused would have come: keys of the target mapped and left fresh,
+    keys of the source left.
 
     `fresh_elements` are the numbers in the target's fresh tensors, out of `elements` in all.
     """
@@ -50,7 +55,11 @@ class Tally:
     elements: int
 
     def __str__(self) -> str:
-        share = f" ({100 * self.fresh_elements / self.elements:.1f} % of its elements)" if self.fresh_elements else ""
+        share = (
+            f" ({100 * self.fresh_elements / self.elements:.1f} % of its elements)"
+            if self.fresh_elements
+            else ""
+        )
         keys = f"{self.fresh:,} of {self.mapped + self.fresh:,} keys of the target would stay fresh{share}"
         return f"{self.mapped:,} mapped; {keys}; {self.left:,} of the source left over"
 
@@ -60,9 +69,13 @@ class CkptError(Exception):
 
 
 class InputError(CkptError):
-    """`path` (a file, an address, an argument) can't be used: `fact` says why, `hint` what to do, `place` where in it."""
+    """`path` (a file, an address, an argument) can't be used: `fact` says why, `hint` what to do,
+    `place` where in it.
+    """
 
-    def __init__(self, path: str, fact: str, hint: str | None = None, place: str | None = None) -> None:
+    def __init__(
+        self, path: str, fact: str, hint: str | None = None, place: str | None = None
+    ) -> None:
         super().__init__(path, fact, hint, place)
         self.path, self.fact, self.hint, self.place = path, fact, hint, place
 
@@ -85,12 +98,19 @@ class OutputError(InputError):
 
 
 class RuleError(CkptError):
-    """Rules, names or positions that don't fit; `problems` lists every reason, `tally` how far they would have come.
+    """Rules, names or positions that don't fit; `problems` lists every reason, `tally` how far they
+    would have come.
 
-    `next` are keyword arguments with which the same call goes through, where some are known; they were tried.
+    `next` are keyword arguments with which the same call goes through, where some are known; they
+    were tried.
     """
 
-    def __init__(self, problems: Sequence[Problem], tally: Tally | None = None, next: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        tally: Tally | None = None,
+        next: Mapping[str, object] | None = None,
+    ) -> None:
         self.problems, self.tally, self.next = tuple(problems), tally, dict(next or {})
         super().__init__(self.problems)
 
@@ -99,7 +119,11 @@ class RuleError(CkptError):
         more = len(self.problems) - MAX_REPORTED
         lines += [f"and {more} more problem{'s' if more > 1 else ''}"] if more > 0 else []
         lines += [str(self.tally)] if self.tally else []
-        lines += [f"next: {', '.join(f'{name}={value!r}' for name, value in self.next.items())}"] if self.next else []
+        lines += (
+            [f"next: {', '.join(f'{name}={value!r}' for name, value in self.next.items())}"]
+            if self.next
+            else []
+        )
         return "\n".join(lines)
 
 

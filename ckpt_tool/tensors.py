@@ -13,7 +13,8 @@ T = TypeVar("T")
 class DType(Enum):
     """An element type under its safetensors name; `bits` is the size of one element.
 
-    The names of the first group are safetensors' own (its README and `tensor.rs`). The second group exists in torch alone.
+    The names of the first group are safetensors' own (its README and `tensor.rs`). The second group
+    exists in torch alone.
     """
 
     F64 = "F64"
@@ -51,7 +52,9 @@ class DType(Enum):
 
     @property
     def itemsize(self) -> int:
-        """Bytes of one element; 0 for the types below a byte (F4, F6), which only have a size as whole tensors."""
+        """Bytes of one element; 0 for the types below a byte (F4, F6), which only have a size as
+        whole tensors.
+        """
         return _BITS[self] // 8
 
     @property
@@ -95,8 +98,9 @@ def counted(count: int, noun: str) -> str:
 class TensorInfo:
     """One tensor of a checkpoint, without its values.
 
-    `shares` names the first key of the checkpoint that lies in the same storage (a tied weight, or another view), or is None;
-    `same_as` the first key that is this very tensor, the same bytes of that storage seen the same way (a tied weight alone).
+    `shares` names the first key of the checkpoint that lies in the same storage (a tied weight, or
+    another view), or is None; `same_as` the first key that is this very tensor, the same bytes of
+    that storage seen the same way (a tied weight alone).
     """
 
     key: str
@@ -112,10 +116,11 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class UnreadableTensor:
-    """A tensor that a checkpoint names but whose values can't be read: quantised, sparse, a part of a distributed one.
+    """A tensor that a checkpoint names but whose values can't be read: quantised, sparse, a part of
+    a distributed one.
 
-    `kind` is one or two words for all of its like (`quantised`, `sparse`, `DTensor`), `text` says the rest. `shape` is None where
-    the file doesn't tell it.
+    `kind` is one or two words for all of its like (`quantised`, `sparse`, `DTensor`), `text` says
+    the rest. `shape` is None where the file doesn't tell it.
     """
 
     key: str
@@ -127,18 +132,25 @@ class UnreadableTensor:
 class Catalog(Mapping[str, TensorInfo]):
     """The tensors of a checkpoint by key, in the order in which the checkpoint has them.
 
-    `is_ordered` tells whether that order is the order of the modules that wrote it; it is False where a writer sorted the keys.
-    `unreadable` are keys of the same state dict whose values can't be read. They are keys like others to whoever accounts for
-    keys, and no members of the mapping.
+    `is_ordered` tells whether that order is the order of the modules that wrote it; it is False
+    where a writer sorted the keys. `unreadable` are keys of the same state dict whose values can't
+    be read. They are keys like others to whoever accounts for keys, and no members of the mapping.
     """
 
     __slots__ = ("_by_key", "_nbytes", "is_ordered", "unreadable")
 
-    def __init__(self, tensors: Iterable[TensorInfo], is_ordered: bool = True, unreadable: Iterable[UnreadableTensor] = ()) -> None:
+    def __init__(
+        self,
+        tensors: Iterable[TensorInfo],
+        is_ordered: bool = True,
+        unreadable: Iterable[UnreadableTensor] = (),
+    ) -> None:
         self._by_key = {tensor.key: tensor for tensor in tensors}
         self._nbytes: int | None = None
         self.is_ordered = is_ordered
-        self.unreadable: Mapping[str, UnreadableTensor] = {tensor.key: tensor for tensor in unreadable}
+        self.unreadable: Mapping[str, UnreadableTensor] = {
+            tensor.key: tensor for tensor in unreadable
+        }
 
     def __getitem__(self, key: str) -> TensorInfo:
         return self._by_key[key]
@@ -167,5 +179,7 @@ class Catalog(Mapping[str, TensorInfo]):
     @property
     def nbytes(self) -> int:
         if self._nbytes is None:
-            self._nbytes = sum([nbytes_of(tensor.dtype, tensor.shape) for tensor in self._by_key.values()])
+            self._nbytes = sum(
+                [nbytes_of(tensor.dtype, tensor.shape) for tensor in self._by_key.values()]
+            )
         return self._nbytes

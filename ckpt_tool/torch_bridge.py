@@ -1,4 +1,6 @@
-"""Between our values and torch's: the dtype table, bytes to tensors and back. The one module that knows torch's types."""
+"""Between our values and torch's: the dtype table, bytes to tensors and back. The one module that
+knows torch's types.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ TORCH_NAMES: dict[DType, str] = {
     DType.U64: "uint64", DType.U32: "uint32", DType.U16: "uint16", DType.U8: "uint8", DType.BOOL: "bool",
     DType.C64: "complex64", DType.C128: "complex128", DType.C32: "complex32",
 }  # fmt: skip
-"""torch's attribute name of each element type; F6 has none, and `float4_e2m1fn_x2` packs two F4 elements."""
+"""torch's attribute name of each element type; F6 has none, and `float4_e2m1fn_x2` packs two F4
+elements.
+"""
 
 Memory = tuple[str, int]
 """A device and an address on it, or another kind of place and its number."""
@@ -29,17 +33,27 @@ DTYPES = {name: dtype for dtype, name in TORCH_NAMES.items()}
 
 
 def packed_shape(dtype: DType, shape: Shape) -> Shape:
-    """The shape that torch gives a tensor: its F4 type holds two elements, so the last dimension is halved."""
+    """The shape that torch gives a tensor: its F4 type holds two elements, so the last dimension is
+    halved.
+    """
     if dtype is not DType.F4:
         return shape
     if not shape or shape[-1] % 2:
-        raise ValueError(f"torch can't hold F4 of shape {list(shape)}: two elements share a byte along the last dimension")
+        raise ValueError(
+            f"torch can't hold F4 of shape {list(shape)}: two elements share a byte along the last dimension"
+        )
     return (*shape[:-1], shape[-1] // 2)
 
 
 def unpacked_shape(dtype: DType, torch_shape: Shape) -> Shape:
-    """The number of elements along each dimension: the inverse of `packed_shape`, and safetensors' way of counting."""
-    return (*torch_shape[:-1], torch_shape[-1] * 2) if dtype is DType.F4 and torch_shape else torch_shape
+    """The number of elements along each dimension: the inverse of `packed_shape`, and safetensors'
+    way of counting.
+    """
+    return (
+        (*torch_shape[:-1], torch_shape[-1] * 2)
+        if dtype is DType.F4 and torch_shape
+        else torch_shape
+    )
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:
@@ -52,7 +66,9 @@ def torch_dtype(dtype: DType) -> torch.dtype:
     return found
 
 
-def to_tensor(raw: bytes | bytearray | memoryview | mmap, dtype: DType, shape: Shape) -> torch.Tensor:
+def to_tensor(
+    raw: bytes | bytearray | memoryview | mmap, dtype: DType, shape: Shape
+) -> torch.Tensor:
     """A tensor of its own memory, from contiguous little-endian bytes."""
     import torch
 
@@ -65,7 +81,9 @@ def to_tensor(raw: bytes | bytearray | memoryview | mmap, dtype: DType, shape: S
 
 
 def shown(raw: bytes | memoryview, dtype: DType) -> torch.Tensor:
-    """The numbers of contiguous little-endian bytes, one after the other; only to be read, and only while the bytes are there."""
+    """The numbers of contiguous little-endian bytes, one after the other; only to be read, and only
+    while the bytes are there.
+    """
     import torch
 
     writable = bytearray(raw) if isinstance(raw, bytes) or raw.readonly else raw
@@ -81,8 +99,13 @@ def to_bytes(tensor: torch.Tensor) -> memoryview:
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     # Not reshape(-1): it keeps the odd stride of a single element, which can't be viewed as bytes.
     flat = plain.as_strided((plain.numel(),), (1,)).view(torch.uint8)
-    # Not flat.numpy(): torch runs without numpy. The array keeps the tensor, whose memory it shows, alive.
-    window = (ctypes.c_ubyte * flat.numel()).from_address(flat.data_ptr()) if flat.numel() else (ctypes.c_ubyte * 0)()
+    # Not flat.numpy(): torch runs without numpy. The array keeps the tensor, whose memory it shows,
+    # alive.
+    window = (
+        (ctypes.c_ubyte * flat.numel()).from_address(flat.data_ptr())
+        if flat.numel()
+        else (ctypes.c_ubyte * 0)()
+    )
     window.tensor = flat  # type: ignore[attr-defined]
     return memoryview(window).cast("B")
 
@@ -93,25 +116,42 @@ def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
 
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
-    return not one.numel() or torch.equal(shown(to_bytes(one), DType.U8), shown(to_bytes(other), DType.U8))
+    return not one.numel() or torch.equal(
+        shown(to_bytes(one), DType.U8), shown(to_bytes(other), DType.U8)
+    )
 
 
-def tensor_info(key: str, tensor: torch.Tensor, shared_storage_with: str | None = None, tied_to: str | None = None) -> TensorInfo:
-    """What a catalog says of a live tensor. Raises ValueError where it has no plain bytes (sparse, quantised)."""
+def tensor_info(
+    key: str,
+    tensor: torch.Tensor,
+    shared_storage_with: str | None = None,
+    tied_to: str | None = None,
+) -> TensorInfo:
+    """What a catalog says of a live tensor. Raises ValueError where it has no plain bytes (sparse,
+    quantised).
+    """
     dtype = DTYPES.get(_type_name(tensor))
     if dtype is None or odd_kind(tensor):
-        raise ValueError(f"`{key}` is a {tensor.layout} tensor of {tensor.dtype}, which has no plain bytes")
-    return TensorInfo(key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), shared_storage_with, tied_to)
+        raise ValueError(
+            f"`{key}` is a {tensor.layout} tensor of {tensor.dtype}, which has no plain bytes"
+        )
+    return TensorInfo(
+        key, dtype, unpacked_shape(dtype, tuple(tensor.shape)), shared_storage_with, tied_to
+    )
 
 
 def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
-    """What a catalog says of a state dict; tensors that lie in one memory, or are one, name the first of them."""
+    """What a catalog says of a state dict; tensors that lie in one memory, or are one, name the
+    first of them.
+    """
     first: dict[object, str] = {}
     infos = []
     for (key, tensor), memory in zip(tensors.items(), memories(tensors.values()), strict=True):
         owner = first.setdefault(memory, key) if memory else key
         twin = first.setdefault(identity_of(tensor), key) if memory else key
-        infos.append(tensor_info(key, tensor, None if owner == key else owner, None if twin == key else twin))
+        infos.append(
+            tensor_info(key, tensor, None if owner == key else owner, None if twin == key else twin)
+        )
     return infos
 
 
@@ -129,9 +169,13 @@ def odd_kind(tensor: torch.Tensor) -> str:
 
 
 def odd_info(key: str, tensor: torch.Tensor) -> TensorInfo:
-    """What is said of a tensor without plain bytes that only stays where it is: its elements are those of its sizes."""
+    """What is said of a tensor without plain bytes that only stays where it is: its elements are
+    those of its sizes.
+    """
     name = _type_name(tensor)
-    dtype = DTYPES.get(name) or (DType.I8 if name == "qint8" else DType.I32 if name == "qint32" else DType.U8)
+    dtype = DTYPES.get(name) or (
+        DType.I8 if name == "qint8" else DType.I32 if name == "qint32" else DType.U8
+    )
     return TensorInfo(key, dtype, () if tensor.is_nested else tuple(tensor.shape))
 
 
@@ -139,7 +183,11 @@ def odd_text(tensor: torch.Tensor) -> str:
     """What it is, as it is said of one in a file."""
     size = "of an unknown shape" if tensor.is_nested else shape_text(tuple(tensor.shape))
     kind = odd_kind(tensor)
-    return f"sparse ({tensor.layout}) {size}" if kind == "sparse" else f"{kind} {_type_name(tensor)} {size}"
+    return (
+        f"sparse ({tensor.layout}) {size}"
+        if kind == "sparse"
+        else f"{kind} {_type_name(tensor)} {size}"
+    )
 
 
 def _type_name(tensor: torch.Tensor) -> str:
@@ -147,19 +195,25 @@ def _type_name(tensor: torch.Tensor) -> str:
 
 
 def identity_of(tensor: torch.Tensor) -> object:
-    """What two tensors have in common that are one: the same elements of one memory, seen the same way."""
+    """What two tensors have in common that are one: the same elements of one memory, seen the same
+    way.
+    """
     memory, start = memory_of(tensor), tensor.storage_offset() * tensor.itemsize
     place = (memory[0], memory[1] + start) if memory and _has_address(memory) else (memory, start)
     return place, tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
 
 
 def memories(tensors: Iterable[torch.Tensor]) -> list[Memory | None]:
-    """The memory of each tensor; of storages that lie over each other, as those of numpy's arrays may, the first one's."""
+    """The memory of each tensor; of storages that lie over each other, as those of numpy's arrays
+    may, the first one's.
+    """
     known = [(tensor, memory_of(tensor)) for tensor in tensors]
     ends: dict[Memory, int] = {}
     for tensor, memory in known:
         if memory and _has_address(memory):
-            ends[memory] = max(ends.get(memory, 0), memory[1] + local_part(tensor).untyped_storage().nbytes())
+            ends[memory] = max(
+                ends.get(memory, 0), memory[1] + local_part(tensor).untyped_storage().nbytes()
+            )
     first: dict[Memory, Memory] = {}
     owner, reached = ("", 0), 0
     for memory in sorted(ends):
@@ -175,9 +229,11 @@ def _has_address(memory: Memory) -> bool:
 
 
 def memory_of(tensor: torch.Tensor) -> Memory | None:
-    """What two tensors have in common that lie in one storage; None for a tensor without any memory.
+    """What two tensors have in common that lie in one storage; None for a tensor without any
+    memory.
 
-    On the meta device storages have no memory, and are still one or another. A wrapper has memory that only its class knows.
+    On the meta device storages have no memory, and are still one or another. A wrapper has memory
+    that only its class knows.
     """
     import torch
     from torch.nn.parameter import is_lazy
@@ -195,7 +251,8 @@ def memory_of(tensor: torch.Tensor) -> Memory | None:
 
 
 def is_wrapper(tensor: torch.Tensor) -> bool:
-    """Whether a tensor's class answers torch's calls itself, by tensors that it holds: torchao's quantised ones, say.
+    """Whether a tensor's class answers torch's calls itself, by tensors that it holds: torchao's
+    quantised ones, say.
 
     A DTensor is one too; what it holds is its local part.
     """
@@ -205,7 +262,9 @@ def is_wrapper(tensor: torch.Tensor) -> bool:
 
 
 def is_distributed(tensor: torch.Tensor) -> bool:
-    """Whether a tensor lies in parts on several processes: a DTensor, as FSDP2 and tensor parallelism make them."""
+    """Whether a tensor lies in parts on several processes: a DTensor, as FSDP2 and tensor
+    parallelism make them.
+    """
     return hasattr(tensor, "device_mesh")
 
 

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from ckpt_tool.tensors import DType
-from ckpt_tool.torch_bridge import DTYPES, tensor_info, tensor_infos, to_bytes, to_tensor, torch_dtype
+from ckpt_tool.torch_bridge import (
+    DTYPES,
+    tensor_info,
+    tensor_infos,
+    to_bytes,
+    to_tensor,
+    torch_dtype,
+)
 
 TENSORS = [
     torch.randn(3, 4),

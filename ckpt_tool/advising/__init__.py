@@ -1,7 +1,19 @@
-"""What may be proposed for the keys that a way of mapping leaves: which can be dropped or kept without making a wrong network."""
+"""What may be proposed for the keys that a way of mapping leaves: which can be dropped or kept
+without making a wrong network.
+"""
 
 from ckpt_tool.advising.casting import are_plain_casts
 from ckpt_tool.advising.judging import Doubt, Judgement, Leftovers, doubts_in_words, judge
 from ckpt_tool.advising.proposing import patterns_of, prefixes, without_place
 
-__all__ = ["Doubt", "Judgement", "Leftovers", "are_plain_casts", "doubts_in_words", "judge", "patterns_of", "prefixes", "without_place"]
+__all__ = [
+    "Doubt",
+    "Judgement",
+    "Leftovers",
+    "are_plain_casts",
+    "doubts_in_words",
+    "judge",
+    "patterns_of",
+    "prefixes",
+    "without_place",
+]

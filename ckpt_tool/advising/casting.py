@@ -10,9 +10,11 @@ _COMPLEX = frozenset(dtype for dtype in DType if dtype.value.startswith("C"))
 
 
 def are_plain_casts(plan: Plan, keys: Iterable[str]) -> bool:
-    """Whether a plan casts only between floating-point types, and no codes; `keys` are all that the source's file names.
+    """Whether a plan casts only between floating-point types, and no codes; `keys` are all that the
+    source's file names.
 
-    A float of few bits counts as a code where the file has a scale anywhere: which weights it is for isn't always told by names.
+    A float of few bits counts as a code where the file has a scale anywhere: which weights it is
+    for isn't always told by names.
     """
     casts = {
         (plan.source[name].dtype, plan.outputs[key].dtype)

@@ -1,4 +1,6 @@
-"""Tensors that a network does without: counters, buffers that code computes anew, observers, and second copies of the weights."""
+"""Tensors that a network does without: counters, buffers that code computes anew, observers, and
+second copies of the weights.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from collections.abc import Collection
 from ckpt_tool.tensors import Shape
 
 COUNTERS = re.compile(r"(^|\.)num_batches_tracked$")
-"""Of batch norms; torch before 0.4.1 has none, and `nn.BatchNorm2d` begins at 0 without one (torch/nn/modules/batchnorm.py)."""
+"""Of batch norms; torch before 0.4.1 has none, and `nn.BatchNorm2d` begins at 0 without one
+(torch/nn/modules/batchnorm.py).
+"""
 
 COMPUTED = re.compile(
     r"(^|\.)(position_ids|token_type_ids|inv_freq|freqs_cis|relative_position_index|relative_coords_table|attn_mask|causal_mask|"
@@ -16,8 +20,12 @@ COMPUTED = re.compile(
 )
 """Buffers that modules compute from their sizes."""
 
-CONSTANTS = re.compile(r"(^|\.)(version|_float_tensor|num_updates|pixel_mean|pixel_std|anchor_grid)$")
-"""Buffers without which a network works as well: marks of a version (fairseq), the means of images (detectron2), anchors (YOLOv5)."""
+CONSTANTS = re.compile(
+    r"(^|\.)(version|_float_tensor|num_updates|pixel_mean|pixel_std|anchor_grid)$"
+)
+"""Buffers without which a network works as well: marks of a version (fairseq), the means of images
+(detectron2), anchors (YOLOv5).
+"""
 
 _MASK = re.compile(r"(^|\.)(bias|mask|tril)$")
 
@@ -31,16 +39,20 @@ OBSERVERS = re.compile(
 _AVERAGED = re.compile(
     r"(^|[._])(ema|model_ema|ema_model|averaged|swa|shadow\w*|momentum\w*|encoder_k|key_encoder|target_(encoder|net\w*))(?=[._]|$)"
 )
-"""Names of copies that follow the trained weights: averages, and the slow encoder of MoCo or BYOL."""
+"""Names of copies that follow the trained weights: averages, and the slow encoder of MoCo or BYOL.
+"""
 
 _PART_OF_A_WEIGHT = re.compile(
     r"(^|[._])(modules_to_save|lora_\w+|hada_w\w+|ia3_l\w*|adapter\w*|weight_(orig|mask|g|v|u|packed)|parametrizations|original[01]?)(?=[._]|$)"
 )
-"""Names of what makes another value of the weight beside it: adapters, masks, re-parametrisations."""
+"""Names of what makes another value of the weight beside it: adapters, masks, re-parametrisations.
+"""
 
 _ORIGINAL = re.compile(r"(^|\.)original_module(?=\.)")
 _SAVED = "modules_to_save"
-"""PEFT keeps the module before training beside the trained one (peft/utils/other.py, `ModulesToSaveWrapper`)."""
+"""PEFT keeps the module before training beside the trained one (peft/utils/other.py,
+`ModulesToSaveWrapper`).
+"""
 
 
 def is_computed(key: str) -> bool:
@@ -49,7 +61,8 @@ def is_computed(key: str) -> bool:
 
 
 def is_constant(key: str, shape: Shape) -> bool:
-    """Whether a tensor that only the source has holds nothing that was learned: constants, and masks of causal attention.
+    """Whether a tensor that only the source has holds nothing that was learned: constants, and
+    masks of causal attention.
 
     GPT-2 calls these `attn.bias`: 1×1×N×N (transformers/models/gpt2/modeling_gpt2.py).
     """
@@ -58,12 +71,15 @@ def is_constant(key: str, shape: Shape) -> bool:
 
 
 def is_idle_adapter(key: str, made: Collection[str]) -> bool:
-    """Whether this is a fresh LoRA of a weight that is mapped: as its second matrix begins at zero, the layer computes what it did.
+    """Whether this is a fresh LoRA of a weight that is mapped: as its second matrix begins at zero,
+    the layer computes what it did.
 
     peft/tuners/lora/layer.py, `reset_lora_parameters`.
     """
     stem, mark, _ = key.partition(".lora_")
-    return bool(mark) and any(name in made for name in (f"{stem}.weight", f"{stem}.base_layer.weight"))
+    return bool(mark) and any(
+        name in made for name in (f"{stem}.weight", f"{stem}.base_layer.weight")
+    )
 
 
 _NETWORK = re.compile(
@@ -73,7 +89,9 @@ _NETWORK = re.compile(
 
 
 def is_network(path: str) -> bool:
-    """Whether a name says that what is below it is a network of its own, which may well repeat the names of another."""
+    """Whether a name says that what is below it is a network of its own, which may well repeat the
+    names of another.
+    """
     return _NETWORK.search(path) is not None
 
 
@@ -83,7 +101,9 @@ def is_averaged(path: str) -> bool:
 
 
 def changes_a_weight(key: str) -> bool:
-    """Whether a name says that this tensor and others make a weight together, so that it is never left by itself."""
+    """Whether a name says that this tensor and others make a weight together, so that it is never
+    left by itself.
+    """
     return _PART_OF_A_WEIGHT.search(key) is not None
 
 

@@ -44,7 +44,8 @@ def ends_of(key: str, root: str) -> Iterator[str]:
 
 
 def whole_parts(left: Iterable[str], others: Iterable[str]) -> tuple[list[Part], list[str]]:
-    """The largest modules that only keys of `left` are in, none of the `others`; and the keys left in modules that the others are in too.
+    """The largest modules that only keys of `left` are in, none of the `others`; and the keys left
+    in modules that the others are in too.
 
     A parameter of the network itself, that is of no layer, counts as a module.
 
@@ -57,7 +58,10 @@ def whole_parts(left: Iterable[str], others: Iterable[str]) -> tuple[list[Part],
     found: dict[str, list[str]] = {}
     halves = []
     for key in left:
-        path = next((path for path in paths_above(key) if path not in used), key if _is_bare(key, root) else None)
+        path = next(
+            (path for path in paths_above(key) if path not in used),
+            key if _is_bare(key, root) else None,
+        )
         if path is None:
             halves.append(key)
         else:
@@ -65,11 +69,15 @@ def whole_parts(left: Iterable[str], others: Iterable[str]) -> tuple[list[Part],
     return [Part(path, tuple(keys)) for path, keys in found.items()], halves
 
 
-_OF_A_LAYER = re.compile(r"(weight|bias|running_(mean|var)|num_batches_tracked|gamma|beta|kernel|scale|[gvu]|weight_\w+|bias_\w+)$")
+_OF_A_LAYER = re.compile(
+    r"(weight|bias|running_(mean|var)|num_batches_tracked|gamma|beta|kernel|scale|[gvu]|weight_\w+|bias_\w+)$"
+)
 
 
 def _is_bare(key: str, root: str) -> bool:
-    """Whether a key is a parameter of the network itself: directly in the module that holds all others, and named as none of a layer."""
+    """Whether a key is a parameter of the network itself: directly in the module that holds all
+    others, and named as none of a layer.
+    """
     module, _, leaf = key.rpartition(".")
     return module == root and not is_of_a_layer(leaf)
 
@@ -111,11 +119,25 @@ def siblings_of(part: Part, keys: Sequence[str]) -> set[str]:
     if mine is None:
         return set()
     depth = part.path.count(".")
-    beside = {".".join(key.split(".")[: depth + 1]) for key in keys if is_below(key, part.parent) and key.count(".") > depth}
-    return {path for path in beside if path != part.path and (other := numbered(path.rpartition(".")[2])) and other[0] == mine[0]}
+    beside = {
+        ".".join(key.split(".")[: depth + 1])
+        for key in keys
+        if is_below(key, part.parent) and key.count(".") > depth
+    }
+    return {
+        path
+        for path in beside
+        if path != part.path
+        and (other := numbered(path.rpartition(".")[2]))
+        and other[0] == mine[0]
+    }
 
 
 def is_in_block(path: str, used: Collection[str]) -> bool:
-    """Whether a module lies in a numbered one that others are in too: `layers.3.norm`, `layer1.0.bn1`."""
+    """Whether a module lies in a numbered one that others are in too: `layers.3.norm`,
+    `layer1.0.bn1`.
+    """
     names = path.split(".")[:-1]
-    return any(numbered(name) and ".".join(names[: depth + 1]) in used for depth, name in enumerate(names))
+    return any(
+        numbered(name) and ".".join(names[: depth + 1]) in used for depth, name in enumerate(names)
+    )

@@ -1,4 +1,6 @@
-"""What a proposed command says: patterns of keys, and the prefix that is meant where several would do."""
+"""What a proposed command says: patterns of keys, and the prefix that is meant where several would
+do.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,13 @@ from ckpt_tool.tensors import Catalog
 
 
 def patterns_of(keys: Sequence[str], catalog: Catalog) -> tuple[str, ...]:
-    """Few patterns that match these keys of a catalog and no others: one for a kind of buffer that is everywhere, else the fewest.
+    """Few patterns that match these keys of a catalog and no others: one for a kind of buffer that
+    is everywhere, else the fewest.
     """
     everywhere = _leaves_everywhere(keys, catalog)
-    folds = fold(dict.fromkeys(key for key in keys if _leaf(key) not in everywhere), keys_of(catalog))
+    folds = fold(
+        dict.fromkeys(key for key in keys if _leaf(key) not in everywhere), keys_of(catalog)
+    )
     return (
         *(f"**.{quote(leaf)}" for leaf in everywhere),
         *(one.pattern if len(one.keys) > 1 else quote(one.keys[0]) for one in folds),
@@ -25,7 +30,9 @@ def patterns_of(keys: Sequence[str], catalog: Catalog) -> tuple[str, ...]:
 
 
 def _leaves_everywhere(keys: Sequence[str], catalog: Catalog) -> list[str]:
-    """Last names of which all keys in two modules or more are among these, while other keys of these modules are not."""
+    """Last names of which all keys in two modules or more are among these, while other keys of
+    these modules are not.
+    """
     counts = Counter(_leaf(key) for key in keys)
     in_all = Counter(_leaf(key) for key in keys_of(catalog))
     left = frozenset(keys)
@@ -33,7 +40,11 @@ def _leaves_everywhere(keys: Sequence[str], catalog: Catalog) -> list[str]:
     modules: dict[str, set[str]] = defaultdict(set)
     for key in keys:
         modules[_leaf(key)].add(key.rpartition(".")[0])
-    return [leaf for leaf, count in counts.items() if 1 < count == in_all[leaf] and modules[leaf] <= beside and "" not in modules[leaf]]
+    return [
+        leaf
+        for leaf, count in counts.items()
+        if 1 < count == in_all[leaf] and modules[leaf] <= beside and "" not in modules[leaf]
+    ]
 
 
 def _leaf(key: str) -> str:
@@ -41,14 +52,24 @@ def _leaf(key: str) -> str:
 
 
 def prefixes(source: Catalog, target: Catalog) -> Iterator[Prefix]:
-    """The one that is meant where several prefixes pair the keys equally well, and all others are of averaged copies."""
-    likely = likely_prefixes(*({key: info.shape for key, info in side.items()} for side in (source, target)))
+    """The one that is meant where several prefixes pair the keys equally well, and all others are
+    of averaged copies.
+    """
+    likely = likely_prefixes(
+        *({key: info.shape for key, info in side.items()} for side in (source, target))
+    )
     plain = [prefix for prefix in likely if not is_averaged(prefix.strip + prefix.add)]
     if len(likely) > len(plain) == 1:
         yield plain[0]
 
 
 def without_place(prefix: Prefix, source: Catalog, target: Catalog) -> list[str]:
-    """The keys of the source that have this prefix, and no counterpart of their shape in the target."""
+    """The keys of the source that have this prefix, and no counterpart of their shape in the
+    target.
+    """
     names = ((key, prefix.renamed(key)) for key in source)
-    return [key for key, name in names if name is not None and (name not in target or target[name].shape != source[key].shape)]
+    return [
+        key
+        for key, name in names
+        if name is not None and (name not in target or target[name].shape != source[key].shape)
+    ]

@@ -1,4 +1,6 @@
-"""What is left of a source and could be what is fresh in a target: under another name, fused, split, or in another size."""
+"""What is left of a source and could be what is fresh in a target: under another name, fused,
+split, or in another size.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ MIN_MATRICES = 2
 
 @dataclass(frozen=True, slots=True)
 class Relative:
-    """A key, or a module, of the source that is left, and one of the target that it may be; `how` the one may become the other."""
+    """A key, or a module, of the source that is left, and one of the target that it may be; `how`
+    the one may become the other.
+    """
 
     source: str
     target: str
@@ -45,16 +49,20 @@ def _of_equal_sizes(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
 
 
 def _sizes(shapes: Shapes) -> dict[int, str]:
-    """Numbers of elements, of single tensors and of those together that could be one, with one that has them.
+    """Numbers of elements, of single tensors and of those together that could be one, with one that
+    has them.
 
-    Together are those that differ in numbers or in one name, and those of one module that are as long in all but the first dimension.
+    Together are those that differ in numbers or in one name, and those of one module that are as
+    long in all but the first dimension.
     """
     found = {prod(shape): key for key, shape in shapes.items()}
     groups: dict[object, list[str]] = defaultdict(list)
     for key, shape in shapes.items():
         module, _, leaf = key.rpartition(".")
         groups["beside", module.rpartition(".")[0], leaf, shape[1:]].append(key)
-        groups["numbered", "".join("#" if mark.isdigit() else mark for mark in key), shape].append(key)
+        groups["numbered", "".join("#" if mark.isdigit() else mark for mark in key), shape].append(
+            key
+        )
         groups["inside", module, len(shape), shape].append(key)
     for keys in groups.values():
         found.setdefault(sum(prod(shapes[key]) for key in keys), keys[0])
@@ -70,7 +78,9 @@ def _tables(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
 
 
 def _is_table(key: str, shape: Shape) -> bool:
-    return len(shape) > 1 and (is_vocabulary(key) or is_table(key, shape) or _POSITIONS.search(key) is not None)
+    return len(shape) > 1 and (
+        is_vocabulary(key) or is_table(key, shape) or _POSITIONS.search(key) is not None
+    )
 
 
 def _kernels(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
@@ -86,7 +96,9 @@ def _kernels(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
                 break
 
 
-def twins(source: Sequence[Part], target: Sequence[Part], left: Shapes, fresh: Shapes) -> Iterator[Relative]:
+def twins(
+    source: Sequence[Part], target: Sequence[Part], left: Shapes, fresh: Shapes
+) -> Iterator[Relative]:
     """Modules of both sides that hold the same names, in another width."""
     known = {found: part for part in source if (found := structure(part.path, part.keys, left))}
     for part in target:
@@ -95,7 +107,15 @@ def twins(source: Sequence[Part], target: Sequence[Part], left: Shapes, fresh: S
             yield Relative(other.path, part.path, "may be, in another width,")
 
 
-def structure(path: str, keys: Iterable[str], shapes: Shapes, least: int = MIN_MATRICES) -> frozenset[tuple[tuple[str, int], int]]:
-    """The names below a module with their numbers of dimensions; empty where too few matrices are there to tell anything."""
-    found = Counter((key[len(path) :], len(shapes[key])) for key in keys if key in shapes and key.startswith(f"{path}."))
+def structure(
+    path: str, keys: Iterable[str], shapes: Shapes, least: int = MIN_MATRICES
+) -> frozenset[tuple[tuple[str, int], int]]:
+    """The names below a module with their numbers of dimensions; empty where too few matrices are
+    there to tell anything.
+    """
+    found = Counter(
+        (key[len(path) :], len(shapes[key]))
+        for key in keys
+        if key in shapes and key.startswith(f"{path}.")
+    )
     return frozenset(found.items()) if sum(rank > 1 for _, rank in found) >= least else frozenset()

@@ -18,12 +18,16 @@ class Aligned:
 
     def doubted(self, why: str) -> "Aligned":
         """The same, no longer sure, with what speaks against it."""
-        return replace(self, confidence=min(self.confidence, 0.5), evidence=f"{self.evidence}; {why}")
+        return replace(
+            self, confidence=min(self.confidence, 0.5), evidence=f"{self.evidence}; {why}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """Keys of equal shape that names and shapes can't tell apart; one pair of `hint`, chosen by a person, settles them."""
+    """Keys of equal shape that names and shapes can't tell apart; one pair of `hint`, chosen by a
+    person, settles them.
+    """
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
@@ -33,7 +37,9 @@ class Ambiguous:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """`misfits` are source and target keys that have the same place, but other shapes; they are among the unpaired ones."""
+    """`misfits` are source and target keys that have the same place, but other shapes; they are
+    among the unpaired ones.
+    """
 
     pairs: tuple[Aligned, ...]
     ambiguous: tuple[Ambiguous, ...]

@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from ckpt_tool.ops import Op
 
 Slot = tuple[str, ...]
-"""Keys that one pattern stands for, in order: mostly one; several where they are collected, or produced, by their number."""
+"""Keys that one pattern stands for, in order: mostly one; several where they are collected, or
+produced, by their number.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Source keys that become target keys. The words of an `each` among the ops are keys of the pair."""
+    """Source keys that become target keys. The words of an `each` among the ops are keys of the
+    pair.
+    """
 
     sources: tuple[Slot, ...]
     targets: tuple[Slot, ...]
@@ -18,4 +22,8 @@ class Pair:
 
     @property
     def is_rename(self) -> bool:
-        return not self.ops and len(self.sources) == len(self.targets) == 1 and len(self.sources[0]) == len(self.targets[0]) == 1
+        return (
+            not self.ops
+            and len(self.sources) == len(self.targets) == 1
+            and len(self.sources[0]) == len(self.targets[0]) == 1
+        )

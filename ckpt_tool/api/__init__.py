@@ -9,12 +9,24 @@ if TYPE_CHECKING:
     from ckpt_tool.api.diffs import Comparison, diff_checkpoints, diff_hints
     from ckpt_tool.api.drafting import draft
     from ckpt_tool.api.loading import load_into
-    from ckpt_tool.api.next_steps.answered import after_check, after_diff, after_mappings, after_show, after_suggestion
+    from ckpt_tool.api.next_steps.answered import (
+        after_check,
+        after_diff,
+        after_mappings,
+        after_show,
+        after_suggestion,
+    )
     from ckpt_tool.api.next_steps.refused import WayOn, way_on
     from ckpt_tool.api.options import DTypePolicy, MappingOptions
     from ckpt_tool.api.outputs import map_checkpoint, rename, verify, write
     from ckpt_tool.api.planning import Planned, plan_checkpoint
-    from ckpt_tool.api.rule_files import find_rules, mapping_folders, read_rules, rules_schema, shipped_mappings
+    from ckpt_tool.api.rule_files import (
+        find_rules,
+        mapping_folders,
+        read_rules,
+        rules_schema,
+        shipped_mappings,
+    )
     from ckpt_tool.api.shipped import ShippedMapping, mappings
     from ckpt_tool.api.sides import files_read, open_target
     from ckpt_tool.api.suggestions import suggest_rules

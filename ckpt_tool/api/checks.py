@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check found; `rules` and `tests` count what was read. `notes` are worth a look and no fault."""
+    """What a check found; `rules` and `tests` count what was read. `notes` are worth a look and no
+    fault.
+    """
 
     problems: tuple[Problem, ...]
     rules: int = 0
@@ -29,13 +31,17 @@ class Checked:
 
 
 def asked_by(path: str) -> tuple[str, ...]:
-    """What unpickling a checkpoint would call or import besides making its tensors. Raises InputError."""
+    """What unpickling a checkpoint would call or import besides making its tensors. Raises
+    InputError.
+    """
     with open_checkpoint(path) as checkpoint:
         return checkpoint.asked
 
 
 def check(name: str, source: str | None, target: str | None, options: MappingOptions) -> Checked:
-    """The problems of a rule file: by itself, with a source's keys, or with both sides'. Raises InputError."""
+    """The problems of a rule file: by itself, with a source's keys, or with both sides'. Raises
+    InputError.
+    """
     from ckpt_tool.keys.effort import Effort
     from ckpt_tool.mapping import check_rules, find_notes, read_config
 
@@ -53,12 +59,15 @@ def check(name: str, source: str | None, target: str | None, options: MappingOpt
     if source:
         with open_source(source, rules.unwrap) as opened_source:
             config = read_config(source) if rules.params else {}
-            return Checked(tuple(check_rules(rules, opened_source.catalog, options.params, config)), *found)
+            return Checked(
+                tuple(check_rules(rules, opened_source.catalog, options.params, config)), *found
+            )
     return Checked(tuple(problems), *found)
 
 
 def invert(source: str | None, target: str | None, options: MappingOptions) -> InvertedRules:
-    """The inverse of a rule file; with both sides' keys, sizes that the rules alone don't tell come from them, and it is proved on them.
+    """The inverse of a rule file; with both sides' keys, sizes that the rules alone don't tell come
+    from them, and it is proved on them.
 
     Raises RuleError for rules that are not sound.
     """
@@ -75,7 +84,9 @@ def invert(source: str | None, target: str | None, options: MappingOptions) -> I
 
 
 def write_text(path: str, text: str, force: bool = False, inputs: Iterable[str] = ()) -> None:
-    """Writes a small text file, complete or not at all, and never in the place of one of the inputs. Raises OutputError."""
+    """Writes a small text file, complete or not at all, and never in the place of one of the
+    inputs. Raises OutputError.
+    """
     from ckpt_tool.engine.copying import write_at
     from ckpt_tool.engine.durable.file import atomic_output
     from ckpt_tool.engine.inputs import refuse_input

@@ -24,9 +24,10 @@ MAX_RULES = 5
 class Comparison:
     """What is compared, and what counts as equal.
 
-    `values` asks for the tensors' values; `renames` pairs keys that only one side has by alignment, with values as well every tensor by
-    what it holds. `include` and `exclude` are patterns of keys, of both sides; a text stands for a tuple of one. Values may differ by
-    `atol + rtol * |b|`, as in `torch.isclose`; None: by nothing.
+    `values` asks for the tensors' values; `renames` pairs keys that only one side has by alignment,
+    with values as well every tensor by what it holds. `include` and `exclude` are patterns of keys,
+    of both sides; a text stands for a tuple of one. Values may differ by `atol + rtol * |b|`, as in
+    `torch.isclose`; None: by nothing.
     """
 
     values: bool = False
@@ -44,31 +45,55 @@ class Comparison:
             if number is not None and not 0 <= number < inf:
                 raise InputError(name, f"{number:g} is no tolerance", "give 0 or more, `1e-5` say")
             if number is not None and not self.values:
-                raise InputError(name, "says what values may differ by, and none are compared", "add `--values`")
+                raise InputError(
+                    name, "says what values may differ by, and none are compared", "add `--values`"
+                )
 
     @property
     def tolerance(self) -> Tolerance | None:
-        return None if self.rtol is None and self.atol is None else Tolerance(self.rtol or 0.0, self.atol or 0.0)
+        return (
+            None
+            if self.rtol is None and self.atol is None
+            else Tolerance(self.rtol or 0.0, self.atol or 0.0)
+        )
 
 
 def diff_checkpoints(
-    a: str | os.PathLike[str], b: str | os.PathLike[str], values: bool = False, renames: bool = False, options: Comparison | None = None
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    values: bool = False,
+    renames: bool = False,
+    options: Comparison | None = None,
 ) -> Diff:
     """The difference of two checkpoints, any formats; with `values`, of their tensors' values too.
 
-    With `renames`, keys that only one side has are paired by alignment; with values as well, every tensor by what it holds. `how` says
-    everything else.
+    With `renames`, keys that only one side has are paired by alignment; with values as well, every
+    tensor by what it holds. `how` says everything else.
     """
     options = options or Comparison(values, renames)
     with open_checkpoint(a) as source, open_checkpoint(b) as target:
         check_names(source.path, source.catalog)
         check_names(target.path, target.catalog)
         one, other = chosen(source.definite(), target.definite(), options)
-        result = _diff_by_alignment(one, other, options) if options.renames else diff_open(one, other, options)
+        result = (
+            _diff_by_alignment(one, other, options)
+            if options.renames
+            else diff_open(one, other, options)
+        )
         both, notes = outside_of(source, target, bool(options.include or options.exclude))
         beside = diff_open(*both, options) if both else None
-        layouts = tuple(f"{side.path}: {side.contents.layout}" for side in (source, target) if side.contents.layout)
-        return replace(result, beside=beside, labels=(label_of(source), label_of(target)), notes=notes, layouts=layouts)
+        layouts = tuple(
+            f"{side.path}: {side.contents.layout}"
+            for side in (source, target)
+            if side.contents.layout
+        )
+        return replace(
+            result,
+            beside=beside,
+            labels=(label_of(source), label_of(target)),
+            notes=notes,
+            layouts=layouts,
+        )
 
 
 def _diff_by_alignment(source: Checkpoint, target: Checkpoint, options: Comparison) -> Diff:
@@ -85,15 +110,27 @@ def diff_open(source: Checkpoint, target: Checkpoint, options: Comparison) -> Di
             hint = "`ckpt show --digests` writes one that has digests"
             raise InputError(side.path, "is a key list: it has no values to compare", hint)
     if source.has_values and target.has_values:
-        return diff_catalogs(source.catalog, target.catalog, lambda keys: compare_all(source, target, keys, options.tolerance))
-    return diff_catalogs(source.catalog, target.catalog, lambda keys: compare_digests(source, target, keys))
+        return diff_catalogs(
+            source.catalog,
+            target.catalog,
+            lambda keys: compare_all(source, target, keys, options.tolerance),
+        )
+    return diff_catalogs(
+        source.catalog, target.catalog, lambda keys: compare_digests(source, target, keys)
+    )
 
 
-def chosen(source: Checkpoint, target: Checkpoint, options: Comparison) -> tuple[Checkpoint, Checkpoint]:
-    """Both sides with the keys that are to be compared. Raises InputError for a pattern that matches none."""
+def chosen(
+    source: Checkpoint, target: Checkpoint, options: Comparison
+) -> tuple[Checkpoint, Checkpoint]:
+    """Both sides with the keys that are to be compared. Raises InputError for a pattern that
+    matches none.
+    """
     if not (options.include or options.exclude):
         return source, target
-    keys = dict.fromkeys(key for side in (source, target) for key in (*side.catalog, *side.catalog.unreadable))
+    keys = dict.fromkeys(
+        key for side in (source, target) for key in (*side.catalog, *side.catalog.unreadable)
+    )
     wanted = _matching("--include", options.include, keys) if options.include else set(keys)
     wanted -= _matching("--exclude", options.exclude, keys)
     return source.only(wanted), target.only(wanted)
@@ -109,7 +146,11 @@ def _matching(option: str, patterns: Sequence[str], keys: Iterable[str]) -> set[
         matching = {key for key in keys if matcher.match(key) is not None}
         if not matching:
             near = nearest(pattern, list(keys))
-            raise InputError(option, f"`{pattern}` matches no key of either side", f"nearest key: {near}" if near else None)
+            raise InputError(
+                option,
+                f"`{pattern}` matches no key of either side",
+                f"nearest key: {near}" if near else None,
+            )
         found |= matching
     return found
 
@@ -122,14 +163,19 @@ def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
         from ckpt_tool.api.remarks.shape_mismatches import misfit_hints
 
         explained = misfit_hints(result)
-    regrouped = [f"joined on one side, apart on the other: -e {shlex.quote(rule)}" for rule in result.regrouped[:MAX_RULES]]
+    regrouped = [
+        f"joined on one side, apart on the other: -e {shlex.quote(rule)}"
+        for rule in result.regrouped[:MAX_RULES]
+    ]
     return [*explained, *regrouped, *_relation_hints(result, names)]
 
 
 def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
     """What to try where little pairs by name: the prefix that explains it, or a draft of the rules."""
     counts = result.counts
-    if not (counts["only_a"] and counts["only_b"]) or 2 * (counts["same"] + counts["value"]) > min(len(result.a), len(result.b)):
+    if not (counts["only_a"] and counts["only_b"]) or 2 * (counts["same"] + counts["value"]) > min(
+        len(result.a), len(result.b)
+    ):
         return []
     if rule := prefix_rule(result.a, result.b):
         text, count = rule
@@ -137,7 +183,9 @@ def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
         return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
     if not _pair_by_position(result):
         return []
-    return [f"all {len(result.a)} tensors have equal shapes, one by one: ckpt plan {shlex.join(names)} --by position"]
+    return [
+        f"all {len(result.a)} tensors have equal shapes, one by one: ckpt plan {shlex.join(names)} --by position"
+    ]
 
 
 def _pair_by_position(result: Diff) -> bool:

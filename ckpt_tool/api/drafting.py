@@ -17,11 +17,27 @@ if TYPE_CHECKING:
     from ckpt_tool.tensors import Catalog
 
 
-def draft_open(source: TensorSource, target: TensorSource | None, rules: RuleSet | None, options: MappingOptions) -> Plan:
-    """The plan for two open sides. A head is that of another network only in a whole one: a rank's part has fewer rows everywhere."""
+def draft_open(
+    source: TensorSource,
+    target: TensorSource | None,
+    rules: RuleSet | None,
+    options: MappingOptions,
+) -> Plan:
+    """The plan for two open sides. A head is that of another network only in a whole one: a rank's
+    part has fewer rows everywhere.
+    """
     paths = (path_of_config(source), path_of_config(target))
-    is_whole = all(side.contents.is_whole for side in (source, target) if isinstance(side, Checkpoint))
-    return draft(source.catalog, target.catalog if target else None, rules, options, *paths, is_whole=is_whole)
+    is_whole = all(
+        side.contents.is_whole for side in (source, target) if isinstance(side, Checkpoint)
+    )
+    return draft(
+        source.catalog,
+        target.catalog if target else None,
+        rules,
+        options,
+        *paths,
+        is_whole=is_whole,
+    )
 
 
 def path_of_config(side: TensorSource | None) -> str | None:
@@ -48,19 +64,26 @@ def draft(
     target_path: str | None = None,
     is_whole: bool = True,
 ) -> Plan:
-    """The plan for two catalogs; a config.json beside the source's `path`, or the target's, may give the numbers of parameters.
+    """The plan for two catalogs; a config.json beside the source's `path`, or the target's, may
+    give the numbers of parameters.
 
-    Every key of both sides is mapped, or named by `how` or the rules; `how.partial`, or a number that is expected, names the rest.
-    Raises RuleError with every reason why there is no plan.
+    Every key of both sides is mapped, or named by `how` or the rules; `how.partial`, or a number
+    that is expected, names the rest. Raises RuleError with every reason why there is no plan.
     """
     if rules is not None:
         if options.by:
             raise InputError("--by", "rules and another way of mapping exclude each other")
         plan = _by_rules(_with_rest(rules, options), source, target, options, [path, target_path])
     elif target is None:
-        raise InputError("target", "no target is given", "mapping without rules needs one; `-e '** -> **'` maps everything as it is")
+        raise InputError(
+            "target",
+            "no target is given",
+            "mapping without rules needs one; `-e '** -> **'` maps everything as it is",
+        )
     else:
-        plan = _by_pairing(_with_rest(read_named(options), options), source, target, options, is_whole)
+        plan = _by_pairing(
+            _with_rest(read_named(options), options), source, target, options, is_whole
+        )
     mapped = plan.counts["mapped"]
     if options.expect is not None and mapped != options.expect:
         message = f"{mapped} mapped, but {options.expect} are expected"
@@ -68,14 +91,22 @@ def draft(
     return plan
 
 
-def _by_rules(rules: RuleSet, source: Catalog, target: Catalog | None, options: MappingOptions, paths: Sequence[str | None]) -> Plan:
+def _by_rules(
+    rules: RuleSet,
+    source: Catalog,
+    target: Catalog | None,
+    options: MappingOptions,
+    paths: Sequence[str | None],
+) -> Plan:
     from ckpt_tool.mapping import compile_plan
 
     config = config_of(paths) if rules.params else {}
     return compile_plan(rules, source, target, options.params, config, options.dtypes)
 
 
-def _by_pairing(named: RuleSet, source: Catalog, target: Catalog, options: MappingOptions, is_whole: bool) -> Plan:
+def _by_pairing(
+    named: RuleSet, source: Catalog, target: Catalog, options: MappingOptions, is_whole: bool
+) -> Plan:
     from ckpt_tool.mapping import plan_by_name, plan_by_position
 
     if options.by == "auto":
@@ -89,7 +120,9 @@ def _by_pairing(named: RuleSet, source: Catalog, target: Catalog, options: Mappi
 
 
 def _with_rest(rules: RuleSet, options: MappingOptions) -> RuleSet:
-    """The rules, or what was named besides another way of mapping; all that nothing names stays, where that is wished."""
+    """The rules, or what was named besides another way of mapping; all that nothing names stays,
+    where that is wished.
+    """
     if not options.partial and options.expect is None:
         return rules
     return replace(rules, rest_source="drop", rest_target="keep")

@@ -39,19 +39,30 @@ def load_into(
     params: Mapping[str, int] | None = None,
     options: MappingOptions | None = None,
 ) -> LoadReport:
-    """Loads a checkpoint, a state dict or another module into a live model, and reports what was loaded, kept fresh and dropped.
+    """Loads a checkpoint, a state dict or another module into a live model, and reports what was
+    loaded, kept fresh and dropped.
 
-    `rules` names rule files, or is rules of the form `SOURCE -> TARGET`; `by` pairs by name (the default), position or alignment (auto).
-    `drop` and `keep` are patterns of the source's keys to leave behind and of the model's keys that stay fresh; every other key is
-    loaded, or there is an error, unless `partial` says that the rest may stay, or `expect` how many keys are loaded, exactly. By name,
-    heads for another number of classes stay fresh by themselves, if nothing else is left. `dtypes`, `params` and what else there is
-    are those of `How`, which can be given as a whole.
-    The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
+    `rules` names rule files, or is rules of the form `SOURCE -> TARGET`; `by` pairs by name (the
+    default), position or alignment (auto). `drop` and `keep` are patterns of the source's keys to
+    leave behind and of the model's keys that stay fresh; every other key is loaded, or there is an
+    error, unless `partial` says that the rest may stay, or `expect` how many keys are loaded,
+    exactly. By name, heads for another number of classes stay fresh by themselves, if nothing else
+    is left. `dtypes`, `params` and what else there is are those of `How`, which can be given as a
+    whole. The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its
+    inner module's keys count.
 
-    Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments with which the call goes through,
-    where some are known. Raises InputError for what can't be used.
+    Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments
+    with which the call goes through, where some are known. Raises InputError for what can't be
+    used.
     """
-    from ckpt_tool.training import LiveState, apart_from, load_plan, state_dict_of, together, unwrapped
+    from ckpt_tool.training import (
+        LiveState,
+        apart_from,
+        load_plan,
+        state_dict_of,
+        together,
+        unwrapped,
+    )
 
     more = MappingOptions(
         rules or (), (), drop or (), keep or (), by, params or {}, dtypes or "strict", expect=expect, partial=partial  # type: ignore[arg-type]
@@ -63,9 +74,15 @@ def load_into(
         target = LiveState(type(module).__name__, module.state_dict(keep_vars=True), is_target=True)
         opened_source: Checkpoint | LiveState
         if isinstance(source, str | os.PathLike):
-            opened_source = stack.enter_context(open_source(os.fspath(source), rule_set.unwrap if rule_set else ()))
+            opened_source = stack.enter_context(
+                open_source(os.fspath(source), rule_set.unwrap if rule_set else ())
+            )
         else:
-            opened_source = source if isinstance(source, Checkpoint) else LiveState("the state dict", apart_from(module, state_dict_of(source)))
+            opened_source = (
+                source
+                if isinstance(source, Checkpoint)
+                else LiveState("the state dict", apart_from(module, state_dict_of(source)))
+            )
         with_values(opened_source, "to load")
         others = opened_source.others if isinstance(opened_source, LiveState) else ()
         try:
@@ -74,7 +91,13 @@ def load_into(
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
             raise with_next(error, opened_source, target, way) from None
-        return load_plan(plan, opened_source, module, [*_notes_on_others(others), *_notes_on_rest(opened_source)], processes)
+        return load_plan(
+            plan,
+            opened_source,
+            module,
+            [*_notes_on_others(others), *_notes_on_rest(opened_source)],
+            processes,
+        )
 
 
 def _joined(options: MappingOptions, more: MappingOptions) -> MappingOptions:
@@ -92,7 +115,13 @@ def _check_dtypes(plan: Plan, target: Catalog) -> None:
     if odd:
         one = plan.outputs[odd[0]].dtype.value
         message = f"`{odd[0]}` would become {one}, and a live model keeps its own types, here {target[odd[0]].dtype.value}"
-        raise RuleError([Problem("dtype", message, None, ('`dtypes="target"` casts', f"{len(odd)} keys in all"))])
+        raise RuleError(
+            [
+                Problem(
+                    "dtype", message, None, ('`dtypes="target"` casts', f"{len(odd)} keys in all")
+                )
+            ]
+        )
 
 
 def _notes_on_rest(source: Checkpoint | LiveState) -> list[str]:
@@ -105,5 +134,11 @@ def _notes_on_others(keys: Sequence[str]) -> list[str]:
     """What is said of a state dict's keys that are no weights."""
     if not keys:
         return []
-    count = "1 key of the source is no tensor" if len(keys) == 1 else f"{len(keys)} keys of the source are no tensors"
-    return [f"{count} of weights: {', '.join(f'`{key}`' for key in keys[:3])}{' …' if len(keys) > 3 else ''}"]
+    count = (
+        "1 key of the source is no tensor"
+        if len(keys) == 1
+        else f"{len(keys)} keys of the source are no tensors"
+    )
+    return [
+        f"{count} of weights: {', '.join(f'`{key}`' for key in keys[:3])}{' …' if len(keys) > 3 else ''}"
+    ]

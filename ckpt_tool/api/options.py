@@ -21,11 +21,13 @@ DTypePolicy = Literal["strict", "target", "source"] | DType
 class MappingOptions:
     """How tensors are mapped: by rule files and inline rules, or `by` name, position or alignment.
 
-    `rules` names files, or shipped mappings; texts of the form `SOURCE -> TARGET` among them are rules themselves, as in `inline`.
-    `drop` and `keep` are patterns of source keys to leave behind and of target keys that keep their values; every other key must be
-    mapped, unless `partial` says that the rest may stay, or `expect` how many target tensors are mapped, exactly. `params` are
-    the numbers of parameters (`--set`); `dtypes` says what happens where dtypes differ; `min_confidence` (0 to 1) is what pairs by
-    alignment need. A text or a path stands for a tuple of one. Raises InputError for what means nothing.
+    `rules` names files, or shipped mappings; texts of the form `SOURCE -> TARGET` among them are
+    rules themselves, as in `inline`. `drop` and `keep` are patterns of source keys to leave behind
+    and of target keys that keep their values; every other key must be mapped, unless `partial` says
+    that the rest may stay, or `expect` how many target tensors are mapped, exactly. `params` are
+    the numbers of parameters (`--set`); `dtypes` says what happens where dtypes differ;
+    `min_confidence` (0 to 1) is what pairs by alignment need. A text or a path stands for a tuple
+    of one. Raises InputError for what means nothing.
     """
 
     rules: tuple[str, ...] = ()
@@ -44,12 +46,22 @@ class MappingOptions:
         for name in ("rules", "inline", "drop", "keep"):
             object.__setattr__(self, name, _texts(getattr(self, name)))
         if written := tuple(text for text in self.rules if any(arrow in text for arrow in ARROWS)):
-            object.__setattr__(self, "rules", tuple(text for text in self.rules if text not in written))
+            object.__setattr__(
+                self, "rules", tuple(text for text in self.rules if text not in written)
+            )
             object.__setattr__(self, "inline", (*written, *self.inline))
         if self.by is not None and self.by not in get_args(Method):
-            raise InputError("by", f"`{self.by}` is no way of mapping", f"it is one of {', '.join(get_args(Method))}")
+            raise InputError(
+                "by",
+                f"`{self.by}` is no way of mapping",
+                f"it is one of {', '.join(get_args(Method))}",
+            )
         if not isinstance(self.dtypes, DType) and self.dtypes not in ("strict", "target", "source"):
-            raise InputError("dtypes", f"`{self.dtypes}` means nothing", "say `target`, `source`, `strict` or a ckpt_tool.DType")
+            raise InputError(
+                "dtypes",
+                f"`{self.dtypes}` means nothing",
+                "say `target`, `source`, `strict` or a ckpt_tool.DType",
+            )
         for name, number in {"expect": self.expect, **self.params}.items():
             if number is not None and (type(number) is not int or number < 0):
                 raise InputError(name, f"{number!r} is no number of the kind 0, 1, 2, …")

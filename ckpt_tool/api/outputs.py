@@ -27,10 +27,12 @@ def write(
     tell: Callable[[int], None] = lambda nbytes: None,
     jobs: int | None = None,
 ) -> Written:
-    """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so many bytes.
+    """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so
+    many bytes.
 
-    `checksum` asks for the SHA-256 of what is written; `tell` hears how many bytes were; `jobs` threads copy at a time.
-    Raises RuleError for the plan's problems, OutputError for what can't be written.
+    `checksum` asks for the SHA-256 of what is written; `tell` hears how many bytes were; `jobs`
+    threads copy at a time. Raises RuleError for the plan's problems, OutputError for what can't be
+    written.
     """
     from ckpt_tool.engine import Job, write_checkpoint
 
@@ -38,31 +40,43 @@ def write(
     path = path_of(output) or (planned.rules.output if planned.rules else None)
     if not path:
         raise InputError("-o", "no output is given, and no rule file names one")
-    needs_target = plan.kept or any(getattr(op, "needs_target", False) for step in plan.steps for op in step.ops)
+    needs_target = plan.kept or any(
+        getattr(op, "needs_target", False) for step in plan.steps for op in step.ops
+    )
     if needs_target and planned.target is not None:
         with_values(planned.target, "for the keys that are kept")
     if plan.steps:
         with_values(planned.source, "to map")
-    others = tuple(files_read([planned.source.path, planned.target_path], planned.rules)) if force else ()
+    others = (
+        tuple(files_read([planned.source.path, planned.target_path], planned.rules))
+        if force
+        else ()
+    )
     job = Job(plan, planned.source, planned.target, force, checksum, tell, jobs, others)
     if shard_bytes is None:
         return write_checkpoint(job, path)
     if shard_bytes < 1:
-        raise InputError("shard_bytes", f"{shard_bytes} is no size for a file", "give bytes, 5_000_000_000 say")
+        raise InputError(
+            "shard_bytes", f"{shard_bytes} is no size for a file", "give bytes, 5_000_000_000 say"
+        )
     from ckpt_tool.engine import write_sharded
 
     return write_sharded(job, path, shard_bytes)
 
 
 def rename(planned: Planned) -> Written:
-    """Gives the source's tensors their new names in its own file. Raises RuleError and OutputError, and leaves the file as it was."""
+    """Gives the source's tensors their new names in its own file. Raises RuleError and OutputError,
+    and leaves the file as it was.
+    """
     from ckpt_tool.engine import Job, rename_in_place
 
     return rename_in_place(Job(planned.checked(), planned.source), planned.source)
 
 
 def verify(planned: Planned, output: str) -> tuple[Mismatch, ...]:
-    """The keys of a written checkpoint that are not what the plan says. Raises RuleError where there is no plan."""
+    """The keys of a written checkpoint that are not what the plan says. Raises RuleError where
+    there is no plan.
+    """
     from ckpt_tool.engine import verify_output
 
     plan = planned.checked()
@@ -82,9 +96,15 @@ def map_checkpoint(
 ) -> Written:
     """Maps `source` onto `target`'s keys and writes `output`: the one-call form of `ckpt map`.
 
-    Raises RuleError, whose `next` are fields of a `How` with which it goes through, where some are known; OutputError, InputError.
+    Raises RuleError, whose `next` are fields of a `How` with which it goes through, where some are
+    known; OutputError, InputError.
     """
     with plan_checkpoint(source, target, options or MappingOptions()) as planned:
         if planned.plan is None:
-            raise with_next(RuleError(planned.problems, planned.tally), planned.source, planned.target, options or MappingOptions())
+            raise with_next(
+                RuleError(planned.problems, planned.tally),
+                planned.source,
+                planned.target,
+                options or MappingOptions(),
+            )
         return write(planned, output, force, shard_bytes=shard_bytes)

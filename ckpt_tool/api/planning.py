@@ -12,7 +12,14 @@ from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.rule_files import read_rules
-from ckpt_tool.api.sides import label_of, open_source, open_target, path_of, refuse_rivals, target_of
+from ckpt_tool.api.sides import (
+    label_of,
+    open_source,
+    open_target,
+    path_of,
+    refuse_rivals,
+    target_of,
+)
 from ckpt_tool.errors import InputError, Problem, RuleError, Tally
 from ckpt_tool.formats import Checkpoint, LeftBehind
 
@@ -24,7 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan with the open checkpoints it is for. `problems` are the reasons why there is none, `tally` how far it would have come."""
+    """A plan with the open checkpoints it is for. `problems` are the reasons why there is none,
+    `tally` how far it would have come.
+    """
 
     source: Checkpoint
     target: TensorSource | None
@@ -50,14 +59,21 @@ class Planned:
     @property
     def left_behind(self) -> tuple[tuple[LeftBehind, ...], tuple[LeftBehind, ...]]:
         """What of the source's file and of the target's is outside of what is taken."""
-        sides = (side.contents.left_behind if isinstance(side, Checkpoint) else () for side in (self.source, self.target))
+        sides = (
+            side.contents.left_behind if isinstance(side, Checkpoint) else ()
+            for side in (self.source, self.target)
+        )
         source, target = sides
         return source, target
 
     @property
     def layouts(self) -> tuple[str, ...]:
         """What kind of files the two sides are, where they are no whole models."""
-        sides = (side for side in (self.source, self.target) if isinstance(side, Checkpoint) and side.contents.layout)
+        sides = (
+            side
+            for side in (self.source, self.target)
+            if isinstance(side, Checkpoint) and side.contents.layout
+        )
         return tuple(f"{side.path}: {side.contents.layout}" for side in sides)
 
     def checked(self) -> Plan:
@@ -69,20 +85,27 @@ class Planned:
 
 @contextmanager
 def plan_checkpoint(
-    source: str | os.PathLike[str] | None, target: str | os.PathLike[str] | None, options: MappingOptions, in_place: bool = False
+    source: str | os.PathLike[str] | None,
+    target: str | os.PathLike[str] | None,
+    options: MappingOptions,
+    in_place: bool = False,
 ) -> Iterator[Planned]:
     """Opens both sides and drafts the plan; the checkpoints stay open inside the block.
 
-    `source` and `target` may be left out where a rule file names them. `in_place` restores a source whose renaming in place was
-    stopped before it is opened. Raises InputError for what can't be used, RuleError
-    for rules that can't be understood; what doesn't fit is in `problems`.
+    `source` and `target` may be left out where a rule file names them. `in_place` restores a source
+    whose renaming in place was stopped before it is opened. Raises InputError for what can't be
+    used, RuleError for rules that can't be understood; what doesn't fit is in `problems`.
     """
     rules = read_rules(options)
     source, target = path_of(source), path_of(target)
     if rules:
         source, target = source or rules.source, target or target_of(rules)
     if source is None:
-        raise InputError("source", "no source is given, and no rule file names one", "ckpt map SOURCE TARGET, or `source:` in the rules")
+        raise InputError(
+            "source",
+            "no source is given, and no rule file names one",
+            "ckpt map SOURCE TARGET, or `source:` in the rules",
+        )
     if in_place:
         from ckpt_tool.engine import restore
 

@@ -18,17 +18,31 @@ if TYPE_CHECKING:
     from ckpt_tool.tensors import Catalog
 
 
-def diff_by_alignment(source: Checkpoint, target: Checkpoint, values: bool, tolerance: Tolerance | None = None) -> Diff:
-    """The difference of two checkpoints whose tensors may have other names: found by names and shapes, or by values."""
+def diff_by_alignment(
+    source: Checkpoint, target: Checkpoint, values: bool, tolerance: Tolerance | None = None
+) -> Diff:
+    """The difference of two checkpoints whose tensors may have other names: found by names and
+    shapes, or by values.
+    """
     if not values:
         pairs = _pairs_by_names(source.catalog, target.catalog)
-        return _with_regrouped(diff_renamed(source.catalog, target.catalog, _by_names(pairs, source.catalog, target.catalog)), pairs)
+        return _with_regrouped(
+            diff_renamed(
+                source.catalog, target.catalog, _by_names(pairs, source.catalog, target.catalog)
+            ),
+            pairs,
+        )
     from ckpt_tool.align.by_values.values import align_values
 
     pairs = align_values(with_values(source), with_values(target)).pairs
     found = _by_values(pairs)
     names = {key: other.key for key, other in found.items()}
-    result = diff_renamed(source.catalog, target.catalog, found, lambda keys: _compared(source, target, names, keys, tolerance))
+    result = diff_renamed(
+        source.catalog,
+        target.catalog,
+        found,
+        lambda keys: _compared(source, target, names, keys, tolerance),
+    )
     return _with_regrouped(result, pairs)
 
 
@@ -53,7 +67,11 @@ def _pairs_by_names(a: Catalog, b: Catalog) -> Sequence[Aligned]:
 def _by_names(aligned: Sequence[Aligned], a: Catalog, b: Catalog) -> dict[str, Counterpart]:
     """For keys that only one side has."""
     pairs = ((_single(each), each) for each in aligned if each.confidence >= MIN_CONFIDENCE)
-    return {pair[0]: _counterpart(pair[1], each) for pair, each in pairs if pair and pair[0] not in b and pair[1] not in a}
+    return {
+        pair[0]: _counterpart(pair[1], each)
+        for pair, each in pairs
+        if pair and pair[0] not in b and pair[1] not in a
+    }
 
 
 def _by_values(pairs: Sequence[Aligned]) -> dict[str, Counterpart]:
@@ -64,8 +82,12 @@ def _by_values(pairs: Sequence[Aligned]) -> dict[str, Counterpart]:
 
 
 def _single(each: Aligned) -> tuple[str, str] | None:
-    """The two keys of a pair; of a tensor that several keys hold, the one that keeps its name, or the first."""
-    sources, targets = ([key for slot in side for key in slot] for side in (each.pair.sources, each.pair.targets))
+    """The two keys of a pair; of a tensor that several keys hold, the one that keeps its name, or
+    the first.
+    """
+    sources, targets = (
+        [key for slot in side for key in slot] for side in (each.pair.sources, each.pair.targets)
+    )
     if len(sources) != 1 or (len(targets) > 1 and [op.name for op in each.pair.ops] != ["copy"]):
         return None
     return sources[0], sources[0] if sources[0] in targets else targets[0]
@@ -77,7 +99,9 @@ def _counterpart(key: str, each: Aligned) -> Counterpart:
     ops = [op for op in each.pair.ops if op.name != "copy"]
     plain = ops_argument(ops)
     options = ", ".join(flow(op) for op in plain)
-    return Counterpart(key, each.confidence, each.evidence, options, EQUAL in each.evidence, tuple(plain))
+    return Counterpart(
+        key, each.confidence, each.evidence, options, EQUAL in each.evidence, tuple(plain)
+    )
 
 
 @dataclass
@@ -99,6 +123,10 @@ class _Renamed:
 
 
 def _compared(
-    source: Checkpoint, target: Checkpoint, names: Mapping[str, str], keys: Sequence[str], tolerance: Tolerance | None
+    source: Checkpoint,
+    target: Checkpoint,
+    names: Mapping[str, str],
+    keys: Sequence[str],
+    tolerance: Tolerance | None,
 ) -> Iterator[Values | None]:
     return compare_all(source, _Renamed(target, names), keys, tolerance)

@@ -18,9 +18,13 @@ Side = TypeVar("Side", bound=HasPath)
 
 
 def with_values(side: Side, purpose: str = "to compare") -> Side:
-    """The side. Raises InputError for a key list, which has no values; `purpose` says what they are needed for."""
+    """The side. Raises InputError for a key list, which has no values; `purpose` says what they are
+    needed for.
+    """
     if not has_values(side):
-        raise InputError(side.path, f"is a key list: it has no values {purpose}", "give a checkpoint")
+        raise InputError(
+            side.path, f"is a key list: it has no values {purpose}", "give a checkpoint"
+        )
     return side
 
 

@@ -24,7 +24,11 @@ def read_rules(options: MappingOptions) -> RuleSet | None:
 
     if not options.rules and not options.inline:
         return None
-    inline = read_inline_rules(options.inline, options.drop, options.keep) if options.inline or options.drop or options.keep else None
+    inline = (
+        read_inline_rules(options.inline, options.drop, options.keep)
+        if options.inline or options.drop or options.keep
+        else None
+    )
     if not options.rules:
         return inline
     rules = read_rule_files([find_rules(name) for name in options.rules], beside)
@@ -33,7 +37,9 @@ def read_rules(options: MappingOptions) -> RuleSet | None:
 
 
 def read_named(options: MappingOptions) -> RuleSet:
-    """The keys that `how` names besides another way of mapping than rules, as a set without rules. Raises RuleError."""
+    """The keys that `how` names besides another way of mapping than rules, as a set without rules.
+    Raises RuleError.
+    """
     from ckpt_tool.mapping import read_inline_rules
 
     return read_inline_rules((), options.drop, options.keep)
@@ -55,13 +61,21 @@ def find_rules(name: str) -> str:
     from ckpt_tool.keys import nearest
 
     near = nearest(name, shipped_mappings())
-    raise InputError(name, "no such file, and no shipped mapping has that name", f"did you mean {near}?" if near else None)
+    raise InputError(
+        name,
+        "no such file, and no shipped mapping has that name",
+        f"did you mean {near}?" if near else None,
+    )
 
 
 def mapping_folders() -> list[Path]:
-    """Where the shipped mappings are: inside the installed package, or beside it in a checkout of the project."""
+    """Where the shipped mappings are: inside the installed package, or beside it in a checkout of
+    the project.
+    """
     here = Path(__file__).parent.parent
-    return [folder for folder in (here / "mappings", here.parent / "mappings") if os.path.isdir(folder)]
+    return [
+        folder for folder in (here / "mappings", here.parent / "mappings") if os.path.isdir(folder)
+    ]
 
 
 def shipped_mappings() -> list[str]:
@@ -74,7 +88,9 @@ def find_shipped(name: str) -> str:
 
 
 def beside(rule_file: str, path: str) -> str:
-    """A path in a rule file is meant from its folder; in a shipped mapping, from the working directory."""
+    """A path in a rule file is meant from its folder; in a shipped mapping, from the working
+    directory.
+    """
     if os.path.isabs(path) or "://" in path or re.fullmatch(FACTORY, path) or path == "-":
         return path
     if Path(rule_file).parent in mapping_folders():
@@ -84,4 +100,6 @@ def beside(rule_file: str, path: str) -> str:
 
 def rules_schema() -> str:
     """The JSON Schema of rule files, which lies beside the shipped mappings."""
-    return next(path for folder in mapping_folders() if os.path.isfile(path := folder / "rules.schema.json")).read_text(encoding="utf-8")
+    return next(
+        path for folder in mapping_folders() if os.path.isfile(path := folder / "rules.schema.json")
+    ).read_text(encoding="utf-8")

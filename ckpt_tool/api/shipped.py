@@ -19,14 +19,18 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping import RuleSet
 
 TRIED_NUMBERS = (1, 2, 4, 8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
-"""Numbers of heads that networks have: where rules that lack theirs fit with one of them, they fit but for the number."""
+"""Numbers of heads that networks have: where rules that lack theirs fit with one of them, they fit
+but for the number.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ShippedMapping:
-    """A shipped rule file; for a pair that it accounts for, how many tensors it maps, keeps and drops.
+    """A shipped rule file; for a pair that it accounts for, how many tensors it maps, keeps and
+    drops.
 
-    `needs` are parameters that it lacks for this pair, each with the keys of a config that would say it.
+    `needs` are parameters that it lacks for this pair, each with the keys of a config that would
+    say it.
     """
 
     name: str
@@ -36,8 +40,12 @@ class ShippedMapping:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def mappings(source: str | None, target: str | None, options: MappingOptions) -> list[ShippedMapping]:
-    """The shipped mappings; for a pair, those that account for every key of both sides, the ones that map most first."""
+def mappings(
+    source: str | None, target: str | None, options: MappingOptions
+) -> list[ShippedMapping]:
+    """The shipped mappings; for a pair, those that account for every key of both sides, the ones
+    that map most first.
+    """
     if (source is None) is not (target is None):
         raise InputError("mappings", "takes a source and a target, or neither")
     if source is None or target is None:
@@ -48,9 +56,17 @@ def mappings(source: str | None, target: str | None, options: MappingOptions) ->
         return fitting_mappings(opened_source, opened_target, options)
 
 
-def fitting_mappings(source: TensorSource, target: TensorSource, options: MappingOptions) -> list[ShippedMapping]:
-    """The shipped mappings that account for every key of two open sides, the ones that map most first; those that need a number last."""
-    found = [fitted for listed, rules in _all() if (fitted := _fitted(listed, rules, source, target, options))]
+def fitting_mappings(
+    source: TensorSource, target: TensorSource, options: MappingOptions
+) -> list[ShippedMapping]:
+    """The shipped mappings that account for every key of two open sides, the ones that map most
+    first; those that need a number last.
+    """
+    found = [
+        fitted
+        for listed, rules in _all()
+        if (fitted := _fitted(listed, rules, source, target, options))
+    ]
     return sorted(found, key=lambda each: (bool(each.needs), -(each.counts or {})["mapped"]))
 
 
@@ -63,26 +79,41 @@ def _all() -> Iterator[tuple[ShippedMapping, RuleSet]]:
         yield ShippedMapping(name, path, rules.about), rules
 
 
-def _fitted(listed: ShippedMapping, rules: RuleSet, source: TensorSource, target: TensorSource, options: MappingOptions) -> ShippedMapping | None:
+def _fitted(
+    listed: ShippedMapping,
+    rules: RuleSet,
+    source: TensorSource,
+    target: TensorSource,
+    options: MappingOptions,
+) -> ShippedMapping | None:
     """The mapping with what it does for a pair; None where it doesn't account for it."""
     declared = {param.name for param in rules.params}
     params = {name: number for name, number in options.params.items() if name in declared}
     try:
-        return replace(listed, counts=_counts(rules, source, target, replace(options, params=params)))
+        return replace(
+            listed, counts=_counts(rules, source, target, replace(options, params=params))
+        )
     except RuleError as error:
         if not error.problems or any(problem.code != "unset-param" for problem in error.problems):
             return None
     needs = _lacking(rules, source, target, params)
     for number in TRIED_NUMBERS:
         try:
-            counts = _counts(rules, source, target, replace(options, params={**params, **dict.fromkeys(needs, number)}))
+            counts = _counts(
+                rules,
+                source,
+                target,
+                replace(options, params={**params, **dict.fromkeys(needs, number)}),
+            )
         except RuleError:
             continue
         return replace(listed, counts=counts, needs=needs)
     return None
 
 
-def _counts(rules: RuleSet, source: TensorSource, target: TensorSource, options: MappingOptions) -> dict[str, int]:
+def _counts(
+    rules: RuleSet, source: TensorSource, target: TensorSource, options: MappingOptions
+) -> dict[str, int]:
     """What the rules do for a pair. Raises RuleError, with no problems where they are not for it."""
     from ckpt_tool.mapping.compile import may_fit
 
@@ -93,10 +124,16 @@ def _counts(rules: RuleSet, source: TensorSource, target: TensorSource, options:
     return draft_open(source, target, rules, options).counts
 
 
-def _lacking(rules: RuleSet, source: TensorSource, target: TensorSource, params: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+def _lacking(
+    rules: RuleSet, source: TensorSource, target: TensorSource, params: Mapping[str, int]
+) -> dict[str, tuple[str, ...]]:
     """The parameters that nothing gives a number, of those that are not worked out of others."""
     from ckpt_tool.mapping.params import resolve_params
 
     config = config_of([path_of_config(source), path_of_config(target)])
     known, _ = resolve_params(rules, params, config, source.catalog, target.catalog)
-    return {param.name: param.config_keys for param in rules.params if param.name not in known and param.formula is None}
+    return {
+        param.name: param.config_keys
+        for param in rules.params
+        if param.name not in known and param.formula is None
+    }

@@ -1,4 +1,6 @@
-"""The two sides of a mapping, opened: the source's state dict, and the target, which may be a model that a factory builds."""
+"""The two sides of a mapping, opened: the source's state dict, and the target, which may be a model
+that a factory builds.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,17 @@ def open_source(path: str, unwrap: Sequence[str]) -> Checkpoint:
 
 
 def refuse_rivals(side: object) -> None:
-    """Raises RuleError for a file of several state dicts of which none is meant more than the others: it is never guessed."""
+    """Raises RuleError for a file of several state dicts of which none is meant more than the
+    others: it is never guessed.
+    """
     if isinstance(side, Checkpoint):
         try:
             side.definite()
         except InputError as error:
             notes = (error.hint,) if error.hint else ()
-            raise RuleError([Problem("several-state-dicts", f"{error.path} {error.fact}", None, notes)]) from None
+            raise RuleError(
+                [Problem("several-state-dicts", f"{error.path} {error.fact}", None, notes)]
+            ) from None
 
 
 @contextmanager
@@ -55,15 +61,23 @@ def open_target(path: str) -> Iterator[TensorSource]:
 
 
 def target_of(rules: RuleSet) -> str | None:
-    """The target that a rule file names. Raises InputError for a factory: what is read runs nothing, what the user types may."""
+    """The target that a rule file names. Raises InputError for a factory: what is read runs
+    nothing, what the user types may.
+    """
     if rules.target and re.fullmatch(FACTORY, rules.target) and not os.path.exists(rules.target):
         hint = "if you trust it, name the target on the command line"
-        raise InputError(rules.files[0], f"names code for its target, `{rules.target}`, and a rule file runs nothing", hint)
+        raise InputError(
+            rules.files[0],
+            f"names code for its target, `{rules.target}`, and a rule file runs nothing",
+            hint,
+        )
     return rules.target
 
 
 def files_read(sides: Iterable[str | None], rules: RuleSet | None = None) -> list[str]:
-    """Every file that a command reads: those of its checkpoints, the configs beside them, rule files, and the code of a factory."""
+    """Every file that a command reads: those of its checkpoints, the configs beside them, rule
+    files, and the code of a factory.
+    """
     found = list(rules.paths) if rules else []
     for side in sides:
         if side is None or side == STDIN:
@@ -89,7 +103,11 @@ def _code_of(module: str) -> list[str]:
 def label_of(side: Checkpoint) -> str:
     """A checkpoint's path, with the state dict that was taken where there are several."""
     taken = side.contents.taken
-    return f"{side.path}#{taken}" if taken and len(side.contents.state_dicts) > 1 and "#" not in side.path else side.path
+    return (
+        f"{side.path}#{taken}"
+        if taken and len(side.contents.state_dicts) > 1 and "#" not in side.path
+        else side.path
+    )
 
 
 def path_of(given: str | os.PathLike[str] | None) -> str | None:

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 
 def suggest_rules(
-    source: str, target: str, hints: Sequence[str] = (), min_confidence: float | None = None, values: bool = False
+    source: str,
+    target: str,
+    hints: Sequence[str] = (),
+    min_confidence: float | None = None,
+    values: bool = False,
 ) -> Suggestion:
-    """The fewest rules for what aligns between two checkpoints, by names and shapes, and with `values` by what tensors hold.
+    """The fewest rules for what aligns between two checkpoints, by names and shapes, and with
+    `values` by what tensors hold.
 
     `hints` are pairs: `source key -> target key`.
     """
@@ -34,7 +39,9 @@ def suggest_rules(
         check_names(source, opened_source.catalog)
         check_names(target, opened_target.catalog)
         if values:
-            found = suggest_by_values(with_values(opened_source), with_values(opened_target), pairs, least)
+            found = suggest_by_values(
+                with_values(opened_source), with_values(opened_target), pairs, least
+            )
         else:
             found = suggest(opened_source.catalog, opened_target.catalog, pairs, least)
         return replace(found, doubts=_doubts(found, opened_source, opened_target))
@@ -45,14 +52,20 @@ def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tupl
     from ckpt_tool.advising import doubts_in_words, judge
     from ckpt_tool.api.next_steps.leftovers import leftovers_of
 
-    return doubts_in_words(judge(leftovers_of(found.plan, source, target)).doubts) if found.plan else ()
+    return (
+        doubts_in_words(judge(leftovers_of(found.plan, source, target)).doubts)
+        if found.plan
+        else ()
+    )
 
 
 def _hint(text: str) -> tuple[str, str]:
     from ckpt_tool.keys.quoting import arrows
 
     found = arrows(text)
-    source, target = (text[: found[0][0]].strip(), text[found[0][1] :].strip()) if found else ("", "")
+    source, target = (
+        (text[: found[0][0]].strip(), text[found[0][1] :].strip()) if found else ("", "")
+    )
     if not (source and target):
         raise InputError("--hint", f"`{text}` is not 'SOURCE KEY -> TARGET KEY'")
     return source, target

@@ -17,20 +17,39 @@ if TYPE_CHECKING:
 
 
 def check(
-    rules: Annotated[str, typer.Argument(metavar="RULES", help="A rule file, from the working directory or the shipped mappings.")],
-    source: Annotated[str | None, typer.Argument(metavar="[A]", help=f"The source's keys: {CHECKPOINT}.")] = None,
+    rules: Annotated[
+        str,
+        typer.Argument(
+            metavar="RULES", help="A rule file, from the working directory or the shipped mappings."
+        ),
+    ],
+    source: Annotated[
+        str | None, typer.Argument(metavar="[A]", help=f"The source's keys: {CHECKPOINT}.")
+    ] = None,
     target: Annotated[str | None, typer.Argument(metavar="[B]", help="The target's keys.")] = None,
     params: Settings = None,
-    invert: Annotated[bool, typer.Option("--invert", help="Turn the rules round: from the target back to the source.")] = False,
-    output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Where the inverse goes; else stdout.")] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
-    concise: Annotated[bool, typer.Option("--concise", help="One line a problem, for editors.")] = False,
+    invert: Annotated[
+        bool,
+        typer.Option("--invert", help="Turn the rules round: from the target back to the source."),
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where the inverse goes; else stdout."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
+    ] = False,
+    concise: Annotated[
+        bool, typer.Option("--concise", help="One line a problem, for editors.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Check rules by themselves and their `tests:`, and with key lists or checkpoints everything else. Writes nothing."""
+    """Check rules by themselves and their `tests:`, and with key lists or checkpoints everything
+    else. Writes nothing.
+    """
     from ckpt_tool import api
 
     way = how([rules], params=params)
@@ -54,7 +73,9 @@ def check(
     raise typer.Exit(NO if result.problems else YES)
 
 
-def _show_inverse(turned: InvertedRules, output: str | None, force: bool, json: bool, inputs: Sequence[str]) -> int:
+def _show_inverse(
+    turned: InvertedRules, output: str | None, force: bool, json: bool, inputs: Sequence[str]
+) -> int:
     from ckpt_tool import api
     from ckpt_tool.report.check import inverse_json, inverse_text
     from ckpt_tool.report.parts.json_text import to_json
@@ -81,7 +102,9 @@ def _show_lines(result: Checked) -> None:
         show_result(concise_text(note, is_note=True))
 
 
-def _show_blocks(result: Checked, rules: str, sides: tuple[str | None, str | None], style: Style, quiet: bool) -> None:
+def _show_blocks(
+    result: Checked, rules: str, sides: tuple[str | None, str | None], style: Style, quiet: bool
+) -> None:
     from ckpt_tool.report.parts.problems import notes_text, problems_text, sound_text
 
     if result.notes and not quiet:

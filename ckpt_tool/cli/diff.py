@@ -12,18 +12,40 @@ from ckpt_tool.cli.output import NO, NO_ANSWER, YES, say_next, show_result, styl
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help=f"One side: {CHECKPOINT}.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other side.")],
-    values: Annotated[bool, typer.Option("--values", help="Compare the values too; NaN equals NaN.")] = False,
+    values: Annotated[
+        bool, typer.Option("--values", help="Compare the values too; NaN equals NaN.")
+    ] = False,
     renames: Annotated[
-        bool, typer.Option("--renames", help="Find tensors that have another name: by names and shapes, with --values by what they hold.")
+        bool,
+        typer.Option(
+            "--renames",
+            help="Find tensors that have another name: by names and shapes, with --values by what they hold.",
+        ),
     ] = False,
     rtol: Annotated[
-        float | None, typer.Option("--rtol", metavar="R", help="With --values: |a-b| up to atol + R·|b| counts as the same.")
+        float | None,
+        typer.Option(
+            "--rtol",
+            metavar="R",
+            help="With --values: |a-b| up to atol + R·|b| counts as the same.",
+        ),
     ] = None,
     atol: Annotated[
-        float | None, typer.Option("--atol", metavar="A", help="With --values: |a-b| up to A + rtol·|b| counts as the same.")
+        float | None,
+        typer.Option(
+            "--atol",
+            metavar="A",
+            help="With --values: |a-b| up to A + rtol·|b| counts as the same.",
+        ),
     ] = None,
-    include: Annotated[list[str] | None, typer.Option("--include", metavar="PATTERN", help="Compare these keys alone. Repeatable.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", metavar="PATTERN", help="Leave these keys out. Repeatable.")] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="PATTERN", help="Compare these keys alone. Repeatable."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="PATTERN", help="Leave these keys out. Repeatable."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -32,10 +54,12 @@ def diff(
 ) -> None:
     """Compare two checkpoints: keys, shapes, dtypes, and on request values.
 
-    Exit 0 when they are the same, 1 when they differ, 2 when nothing differs but not all could be compared.
+    Exit 0 when they are the same, 1 when they differ, 2 when nothing differs but not all could be
+    compared.
     """
     if values:
-        # Keys are compared side by side, one on each processor; more threads of numpy and torch would only be in the way.
+        # Keys are compared side by side, one on each processor; more threads of numpy and torch
+        # would only be in the way.
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, "1")
     from ckpt_tool import api
@@ -46,8 +70,16 @@ def diff(
     if json:
         from ckpt_tool.report.parts.json_text import to_json
 
-        show_result(to_json(diff_json(result, (a, b), verbose) | {"next": api.after_diff(result, (a, b), how)}))
+        show_result(
+            to_json(
+                diff_json(result, (a, b), verbose) | {"next": api.after_diff(result, (a, b), how)}
+            )
+        )
     elif not quiet:
-        show_result(diff_text(result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))))
+        show_result(
+            diff_text(
+                result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
+            )
+        )
         say_next(api.after_diff(result, (a, b), how))
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)

@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.api import MappingOptions
-from ckpt_tool.cli.options import Color, ColorOption, Debug, Json, Quiet, Source, Target, Verbose, takes_how
+from ckpt_tool.cli.options import (
+    Color,
+    ColorOption,
+    Debug,
+    Json,
+    Quiet,
+    Source,
+    Target,
+    Verbose,
+    takes_how,
+)
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 from ckpt_tool.cli.progress import Progress
 from ckpt_tool.errors import InputError
@@ -27,17 +37,36 @@ def map_(
         ),
     ] = None,
     shards: Annotated[
-        str | None, typer.Option("--max-shard-size", metavar="SIZE", help="OUT is a folder of safetensors files of at most this, 5GB say.")
+        str | None,
+        typer.Option(
+            "--max-shard-size",
+            metavar="SIZE",
+            help="OUT is a folder of safetensors files of at most this, 5GB say.",
+        ),
     ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", "-j", min=1, metavar="N", help="Copy so many tensors at a time; by default one for each processor, up to 4."
+            "--jobs",
+            "-j",
+            min=1,
+            metavar="N",
+            help="Copy so many tensors at a time; by default one for each processor, up to 4.",
         ),
     ] = None,
-    in_place: Annotated[bool, typer.Option("--in-place", help="Rename the tensors of SOURCE itself, at once at any size: no -o.")] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
-    checksum: Annotated[bool, typer.Option("--checksum", help="Print the SHA-256 of the output, to compare it later.")] = False,
+    in_place: Annotated[
+        bool,
+        typer.Option(
+            "--in-place", help="Rename the tensors of SOURCE itself, at once at any size: no -o."
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
+    ] = False,
+    checksum: Annotated[
+        bool,
+        typer.Option("--checksum", help="Print the SHA-256 of the output, to compare it later."),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -45,7 +74,8 @@ def map_(
     debug: Debug = False,
 ) -> None:
     """Map weights from SOURCE onto TARGET's keys and write the result, complete or not at all."""
-    # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more than most ops.
+    # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more
+    # than most ops.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from ckpt_tool import api
     from ckpt_tool.report.map import written_json, written_text
@@ -57,20 +87,39 @@ def map_(
     if in_place and (output or shards):
         raise InputError("--in-place", "writes no other file", "leave out -o and --max-shard-size")
     with api.plan_checkpoint(source, target, way, in_place) as planned:
-        names = names_of(*((planned.source.path, planned.target_path) if json else planned.labels), planned.rules, way.by)
-        with Progress(planned.plan.outputs.nbytes if planned.plan else 0, not (quiet or json)) as progress:
+        names = names_of(
+            *((planned.source.path, planned.target_path) if json else planned.labels),
+            planned.rules,
+            way.by,
+        )
+        with Progress(
+            planned.plan.outputs.nbytes if planned.plan else 0, not (quiet or json)
+        ) as progress:
             if in_place:
                 written = api.rename(planned) if planned.plan else None
             else:
-                written = api.write(planned, output, force, checksum, size_of(shards), progress, jobs) if planned.plan else None
+                written = (
+                    api.write(planned, output, force, checksum, size_of(shards), progress, jobs)
+                    if planned.plan
+                    else None
+                )
         more = *_output_words(output, shards, in_place, force), *_writing_words(checksum, jobs)
         onwards = api.WayOn() if written else api.way_on(planned, way, "map", *more)
         if json:
-            report = plan_json(planned.plan, names, planned.source.catalog, planned.target_catalog, planned.problems, planned.tally)
+            report = plan_json(
+                planned.plan,
+                names,
+                planned.source.catalog,
+                planned.target_catalog,
+                planned.problems,
+                planned.tally,
+            )
             from ckpt_tool.report.parts.json_text import to_json
 
             report |= {"left_behind": left_behind_json(planned.left_behind[0])}
-            show_result(to_json(report | {"output": written_json(written), "next": onwards.command}))
+            show_result(
+                to_json(report | {"output": written_json(written), "next": onwards.command})
+            )
         elif not planned.plan:
             say(refusal_text(planned, onwards, style, "nothing was written"))
         elif written and not quiet:
@@ -91,7 +140,18 @@ def _writing_words(checksum: bool, jobs: int | None) -> list[str]:
     return ["--checksum"] * checksum + (["--jobs", str(jobs)] if jobs else [])
 
 
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+UNITS = {
+    "": 1,
+    "B": 1,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 1 << 10,
+    "MIB": 1 << 20,
+    "GIB": 1 << 30,
+    "TIB": 1 << 40,
+}
 
 
 def size_of(text: str | None) -> int | None:

@@ -1,4 +1,6 @@
-"""`ckpt mappings [A B]`: which rule files are shipped, and which of them account for this pair? Or one of another library's."""
+"""`ckpt mappings [A B]`: which rule files are shipped, and which of them account for this pair? Or
+one of another library's.
+"""
 
 from enum import Enum
 from typing import Annotated
@@ -17,21 +19,38 @@ class Library(str, Enum):
 
 
 def mappings(
-    source: Annotated[str | None, typer.Argument(metavar="[A]", help=f"The source: {CHECKPOINT}. With --from: a model type.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[A]", help=f"The source: {CHECKPOINT}. With --from: a model type."),
+    ] = None,
     target: Annotated[str | None, typer.Argument(metavar="[B]", help="The target.")] = None,
     params: Settings = None,
-    library: Annotated[Library | None, typer.Option("--from", help="Write rules out of this library's table, for model type A.")] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of rule files, for editors.")] = False,
-    output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Where the rule file goes; else stdout.")] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
+    library: Annotated[
+        Library | None,
+        typer.Option("--from", help="Write rules out of this library's table, for model type A."),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of rule files, for editors.")
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where the rule file goes; else stdout."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """List the shipped mappings; with two checkpoints or key lists, those whose rules account for every key of both.
+    """List the shipped mappings; with two checkpoints or key lists, those whose rules account for
+    every key of both.
 
-    With --from, a rule file out of another library's table: `ckpt mappings --from transformers mixtral`.
+    With --from, a rule file out of another library's table:
+    `ckpt mappings --from transformers mixtral`.
     """
     from ckpt_tool import api
 
@@ -58,7 +77,11 @@ def _import(library: Library, model_type: str | None, output: str | None, force:
     from ckpt_tool import api
 
     if model_type is None:
-        raise InputError(f"--from {library.value}", "needs a model type", f"ckpt mappings --from {library.value} mixtral")
+        raise InputError(
+            f"--from {library.value}",
+            "needs a model type",
+            f"ckpt mappings --from {library.value} mixtral",
+        )
     imported = api.import_mapping(model_type)
     if output:
         api.write_text(output, imported.yaml, force)

@@ -29,11 +29,17 @@ class By(str, Enum):
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List every key: fold nothing.")]
-ColorOption = Annotated[Color, typer.Option("--color", help="Whether to colour the text; NO_COLOR is respected.")]
+ColorOption = Annotated[
+    Color, typer.Option("--color", help="Whether to colour the text; NO_COLOR is respected.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 Source = Annotated[
-    str | None, typer.Argument(metavar="[SOURCE]", help=f"Where the values come from: {CHECKPOINT}. A rule file may name it.")
+    str | None,
+    typer.Argument(
+        metavar="[SOURCE]",
+        help=f"Where the values come from: {CHECKPOINT}. A rule file may name it.",
+    ),
 ]
 Target = Annotated[
     str | None,
@@ -44,13 +50,37 @@ Target = Annotated[
 ]
 Rules = Annotated[
     list[str] | None,
-    typer.Option("--rules", "-r", metavar="FILE", help="A rule file, from the working directory or the shipped mappings. Repeatable."),
+    typer.Option(
+        "--rules",
+        "-r",
+        metavar="FILE",
+        help="A rule file, from the working directory or the shipped mappings. Repeatable.",
+    ),
 ]
-Inline = Annotated[list[str] | None, typer.Option("-e", metavar="RULE", help="One rule, 'SOURCE -> TARGET'. Repeatable.")]
-Drop = Annotated[list[str] | None, typer.Option("--drop", metavar="PATTERN", help="Source keys to leave behind. Repeatable.")]
-Keep = Annotated[list[str] | None, typer.Option("--keep", metavar="PATTERN", help="Target keys that keep their fresh values. Repeatable.")]
-ByOption = Annotated[By | None, typer.Option("--by", help="Pair by equal names (the default), by position, or by alignment.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=NUMBER", help="The number of a rule's parameter. Repeatable.")]
+Inline = Annotated[
+    list[str] | None,
+    typer.Option("-e", metavar="RULE", help="One rule, 'SOURCE -> TARGET'. Repeatable."),
+]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option("--drop", metavar="PATTERN", help="Source keys to leave behind. Repeatable."),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep", metavar="PATTERN", help="Target keys that keep their fresh values. Repeatable."
+    ),
+]
+ByOption = Annotated[
+    By | None,
+    typer.Option("--by", help="Pair by equal names (the default), by position, or by alignment."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=NUMBER", help="The number of a rule's parameter. Repeatable."
+    ),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
@@ -59,16 +89,31 @@ Dtype = Annotated[
         help="Where dtypes differ: `target` casts, `source` leaves it; BF16, F32 … cast all floats. Default: a problem.",
     ),
 ]
-ForceOrder = Annotated[bool, typer.Option("--force-order", help="Pair by position though the keys are sorted.")]
+ForceOrder = Annotated[
+    bool, typer.Option("--force-order", help="Pair by position though the keys are sorted.")
+]
 MinConfidence = Annotated[
-    float | None, typer.Option("--min-confidence", metavar="P", help="What a pair by alignment needs, 0 to 1. Default: 0.9.")
+    float | None,
+    typer.Option(
+        "--min-confidence",
+        metavar="P",
+        help="What a pair by alignment needs, 0 to 1. Default: 0.9.",
+    ),
 ]
 ExpectOption = Annotated[
     int | None,
-    typer.Option("--expect", metavar="N", help="Refuse unless exactly N target tensors are mapped; the rest of both sides may stay."),
+    typer.Option(
+        "--expect",
+        metavar="N",
+        help="Refuse unless exactly N target tensors are mapped; the rest of both sides may stay.",
+    ),
 ]
 Partial = Annotated[
-    bool, typer.Option("--partial", help="Map what pairs and leave the rest: `rest: {source: drop, target: keep}` in a rule file.")
+    bool,
+    typer.Option(
+        "--partial",
+        help="Map what pairs and leave the rest: `rest: {source: drop, target: keep}` in a rule file.",
+    ),
 ]
 
 
@@ -85,7 +130,9 @@ def how(
     min_confidence: MinConfidence = None,
     partial: Partial = False,
 ) -> MappingOptions:
-    """The options that say how to map, as one value. Raises InputError for what can't be understood."""
+    """The options that say how to map, as one value. Raises InputError for what can't be
+    understood.
+    """
     return MappingOptions(
         tuple(rules or ()), tuple(inline or ()), tuple(drop or ()), tuple(keep or ()), by.value if by else None,
         dict(_setting(text) for text in params or ()), _dtype(dtype), force_order, expect,
@@ -94,15 +141,21 @@ def how(
 
 
 def takes_how(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameter `way` is made of the options of `how`, which stand in its usage behind its own."""
+    """A command whose parameter `way` is made of the options of `how`, which stand in its usage
+    behind its own.
+    """
     own, options = signature(command).parameters, signature(how).parameters
 
     def run(**given: object) -> None:
         way = how(**{name: given.pop(name) for name in options})  # type: ignore[arg-type]
         command(way=way, **given)
 
-    parameters = [*(parameter for name, parameter in own.items() if name != "way"), *options.values()]
-    run.__signature__ = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters])  # type: ignore[attr-defined]
+    parameters = [
+        *(parameter for name, parameter in own.items() if name != "way"),
+        *options.values(),
+    ]
+    signature = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters])
+    run.__signature__ = signature  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     run.__doc__ = command.__doc__
     return run
@@ -122,8 +175,12 @@ def _dtype(text: str | None) -> DTypePolicy:
         return "target"
     if text.lower() == "source":
         return "source"
-    found = next((dtype for dtype in DType if dtype.value == text.upper() and dtype.is_floating), None)
+    found = next(
+        (dtype for dtype in DType if dtype.value == text.upper() and dtype.is_floating), None
+    )
     if found is None:
         names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
-        raise InputError("--dtype", f"`{text}` is neither `target`, `source`, nor a floating type ({names})")
+        raise InputError(
+            "--dtype", f"`{text}` is neither `target`, `source`, nor a floating type ({names})"
+        )
     return found

@@ -15,11 +15,24 @@ from ckpt_tool.report.parts.problems import error_text, next_line
 from ckpt_tool.report.parts.style import Style, safe
 
 YES, NO, NO_ANSWER = 0, 1, 2
-_PLAIN = {"×": "x", "→": "->", "…": "...", "·": "*", "─": "-", "│": "|", "├": "|", "└": "`", "²": "^2", "Δ": "delta"}
+_PLAIN = {
+    "×": "x",
+    "→": "->",
+    "…": "...",
+    "·": "*",
+    "─": "-",
+    "│": "|",
+    "├": "|",
+    "└": "`",
+    "²": "^2",
+    "Δ": "delta",
+}
 
 
 def write_what_can_be_written() -> None:
-    """Terminals that are not UTF-8 get the nearest plain characters, and the rest as Python escapes."""
+    """Terminals that are not UTF-8 get the nearest plain characters, and the rest as Python
+    escapes.
+    """
     codecs.register_error("ckpt_plain", _in_plain_characters)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -30,16 +43,22 @@ def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     left = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in left), error.end
+    return "".join(
+        _PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in left
+    ), error.end
 
 
 def style_of(color: Color, verbose: bool) -> Style:
-    wanted = color is Color.always or (color is Color.auto and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    wanted = color is Color.always or (
+        color is Color.auto and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    )
     return Style(wanted, not verbose)
 
 
 def say(text: str) -> None:
-    """Something about the result, for people, on stderr; where that takes no more, there is nobody to tell."""
+    """Something about the result, for people, on stderr; where that takes no more, there is nobody
+    to tell.
+    """
     with suppress(OSError):
         print(text, file=sys.stderr)
 
@@ -61,21 +80,27 @@ def show_result(text: str) -> None:
 
 
 def show_file(text: str) -> None:
-    """Prints the content of a file, a key list or rules: UTF-8 whatever the terminal is, so that it can be kept and read again."""
+    """Prints the content of a file, a key list or rules: UTF-8 whatever the terminal is, so that it
+    can be kept and read again.
+    """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     show_result(text.rstrip("\n"))
 
 
 def check_options(arguments: Sequence[str]) -> None:
-    """Raises InputError for an option with control characters: the command line's parser would print it as it is."""
+    """Raises InputError for an option with control characters: the command line's parser would
+    print it as it is.
+    """
     for name in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
         if name != safe(name):
             raise InputError(name, "is no option")
 
 
 def fail(error: Exception, arguments: Sequence[str]) -> int:
-    """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be used."""
+    """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be
+    used.
+    """
     if "--debug" in arguments:
         say("".join(traceback.format_exception(error)).rstrip("\n"))
     told = error if isinstance(error, CkptError) else mishap(error)

@@ -5,7 +5,17 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.api import MappingOptions
-from ckpt_tool.cli.options import Color, ColorOption, Debug, Json, Quiet, Source, Target, Verbose, takes_how
+from ckpt_tool.cli.options import (
+    Color,
+    ColorOption,
+    Debug,
+    Json,
+    Quiet,
+    Source,
+    Target,
+    Verbose,
+    takes_how,
+)
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 
 
@@ -14,26 +24,42 @@ def plan(
     way: MappingOptions,
     source: Source = None,
     target: Target = None,
-    why: Annotated[list[str] | None, typer.Option("--why", metavar="KEY", help="Say what becomes of one key. Repeatable.")] = None,
+    why: Annotated[
+        list[str] | None,
+        typer.Option("--why", metavar="KEY", help="Say what becomes of one key. Repeatable."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Say what becomes of every key of both sides, or list every reason why it can't be done. Writes nothing."""
+    """Say what becomes of every key of both sides, or list every reason why it can't be done.
+    Writes nothing.
+    """
     from ckpt_tool import api
     from ckpt_tool.report.parts.problems import refusal_text
     from ckpt_tool.report.plan import names_of, plan_json, plan_text, unknown_key, why_text
 
     style = style_of(color, verbose)
     with api.plan_checkpoint(source, target, way) as planned:
-        names = names_of(*((planned.source.path, planned.target_path) if json else planned.labels), planned.rules, way.by)
+        names = names_of(
+            *((planned.source.path, planned.target_path) if json else planned.labels),
+            planned.rules,
+            way.by,
+        )
         onwards = api.WayOn() if planned.plan else api.way_on(planned, way, "plan")
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
-            report = plan_json(planned.plan, names, planned.source.catalog, planned.target_catalog, planned.problems, planned.tally)
+            report = plan_json(
+                planned.plan,
+                names,
+                planned.source.catalog,
+                planned.target_catalog,
+                planned.problems,
+                planned.tally,
+            )
             show_result(to_json(report | {"next": onwards.command}))
         elif planned.plan is None:
             say(refusal_text(planned, onwards, style))

@@ -17,7 +17,9 @@ PATIENCE = 1.0
 
 
 class Progress:
-    """Told of the bytes that are done, it shows them on stderr, if that is a terminal; the bar goes when the job ends."""
+    """Told of the bytes that are done, it shows them on stderr, if that is a terminal; the bar goes
+    when the job ends.
+    """
 
     def __init__(self, total: int, is_wanted: bool = True) -> None:
         self._total, self._done, self._start = total, 0, time.monotonic()
@@ -34,7 +36,12 @@ class Progress:
 
     def _begin(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
         from rich.progress import Progress as RichProgress
 
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
@@ -45,6 +52,11 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()

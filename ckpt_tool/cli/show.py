@@ -11,10 +11,26 @@ from ckpt_tool.errors import InputError
 
 def show(
     path: Annotated[str, typer.Argument(metavar="A", help=f"What to look into: {CHECKPOINT}.")],
-    keys: Annotated[bool, typer.Option("--keys", help="Print a key list: key, dtype and shape, with tabs between.")] = False,
-    digests: Annotated[bool, typer.Option("--digests", help="Print a key list with the digest of each tensor's values.")] = False,
-    checksum: Annotated[bool, typer.Option("--checksum", help="Print the SHA-256 of each of its files, as sha256sum does.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 when unpickling the file would call or import something.")] = False,
+    keys: Annotated[
+        bool,
+        typer.Option("--keys", help="Print a key list: key, dtype and shape, with tabs between."),
+    ] = False,
+    digests: Annotated[
+        bool,
+        typer.Option("--digests", help="Print a key list with the digest of each tensor's values."),
+    ] = False,
+    checksum: Annotated[
+        bool,
+        typer.Option(
+            "--checksum", help="Print the SHA-256 of each of its files, as sha256sum does."
+        ),
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Exit 1 when unpickling the file would call or import something."
+        ),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

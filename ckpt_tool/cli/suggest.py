@@ -9,20 +9,44 @@ from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result
 
 
 def suggest(
-    source: Annotated[str, typer.Argument(metavar="A", help=f"Where the values come from: {CHECKPOINT}.")],
-    target: Annotated[str, typer.Argument(metavar="B", help="The target: a checkpoint, or `package.module:factory`.")],
-    output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Where the rule file goes; else stdout.")] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace the output if it exists.")] = False,
-    hint: Annotated[
-        list[str] | None, typer.Option("--hint", metavar="'KEY -> KEY'", help="A pair that you know; it settles all blocks. Repeatable.")
+    source: Annotated[
+        str, typer.Argument(metavar="A", help=f"Where the values come from: {CHECKPOINT}.")
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="B", help="The target: a checkpoint, or `package.module:factory`."),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where the rule file goes; else stdout."
+        ),
     ] = None,
-    values: Annotated[bool, typer.Option("--values", help="Pair by equal values first: both sides hold the same tensors.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
+    ] = False,
+    hint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hint",
+            metavar="'KEY -> KEY'",
+            help="A pair that you know; it settles all blocks. Repeatable.",
+        ),
+    ] = None,
+    values: Annotated[
+        bool,
+        typer.Option(
+            "--values", help="Pair by equal values first: both sides hold the same tensors."
+        ),
+    ] = False,
     min_confidence: MinConfidence = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Draft the fewest rules for A and B, with how sure each is; what nobody could know is listed. Exit 0 when nothing is ambiguous."""
+    """Draft the fewest rules for A and B, with how sure each is; what nobody could know is listed.
+    Exit 0 when nothing is ambiguous.
+    """
     from ckpt_tool import api
     from ckpt_tool.report.parts.json_text import to_json
     from ckpt_tool.report.suggest import suggestion_json, suggestion_said
@@ -32,7 +56,9 @@ def suggest(
         api.write_text(output, found.text, force, api.files_read([source, target]))
     asked = [word for text in hint or () for word in ("--hint", text)] + ["--values"] * values
     asked += ["--min-confidence", f"{min_confidence:g}"] if min_confidence is not None else []
-    onwards = None if quiet and not json else api.after_suggestion(found, (source, target), output, asked)
+    onwards = (
+        None if quiet and not json else api.after_suggestion(found, (source, target), output, asked)
+    )
     if json:
         show_result(to_json(suggestion_json(found, (source, target)) | {"next": onwards}))
     elif output is None and not quiet:

@@ -5,14 +5,27 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.api import MappingOptions
-from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Source, Target, Verbose, takes_how
+from ckpt_tool.cli.options import (
+    CHECKPOINT,
+    Color,
+    ColorOption,
+    Debug,
+    Json,
+    Quiet,
+    Source,
+    Target,
+    Verbose,
+    takes_how,
+)
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 
 
 @takes_how
 def verify(
     way: MappingOptions,
-    output: Annotated[str, typer.Argument(metavar="OUT", help=f"The checkpoint that was written: {CHECKPOINT}.")],
+    output: Annotated[
+        str, typer.Argument(metavar="OUT", help=f"The checkpoint that was written: {CHECKPOINT}.")
+    ],
     source: Source = None,
     target: Target = None,
     json: Json = False,
@@ -21,7 +34,9 @@ def verify(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Prove, bit by bit, that a checkpoint is what the plan says; or name the first tensor that isn't, and where it differs."""
+    """Prove, bit by bit, that a checkpoint is what the plan says; or name the first tensor that
+    isn't, and where it differs.
+    """
     from ckpt_tool import api
     from ckpt_tool.report.parts.json_text import to_json
     from ckpt_tool.report.parts.problems import problems_text
@@ -31,7 +46,9 @@ def verify(
         mismatches = api.verify(planned, output) if planned.plan else ()
         asked = api.asked_by(output) if planned.plan else ()
         if json:
-            show_result(to_json(verified_json(output, planned.plan, mismatches, planned.problems, asked)))
+            show_result(
+                to_json(verified_json(output, planned.plan, mismatches, planned.problems, asked))
+            )
         elif not planned.plan:
             say(problems_text(planned.problems, style_of(color, verbose)))
         elif mismatches or not quiet:

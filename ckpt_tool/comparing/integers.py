@@ -1,4 +1,6 @@
-"""How far 64-bit integers are from other numbers, exactly: float64 would round both, and call neighbours equal."""
+"""How far 64-bit integers are from other numbers, exactly: float64 would round both, and call
+neighbours equal.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ WIDE = {DType.I64: "<i8", DType.U64: "<u8"}
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """Distances in whole `steps`, which count where `are_whole`: both numbers are whole ones of at most 64 bits.
+    """Distances in whole `steps`, which count where `are_whole`: both numbers are whole ones of at
+    most 64 bits.
 
     One beyond 2^64 counts as 2^64-1.
     """
@@ -35,7 +38,9 @@ class Distances:
         import numpy as np
 
         limits = np.floor(bounds)
-        found: Marks = (limits >= 2.0**64) | (self.steps <= np.where(limits < 2.0**64, limits, 0).astype(np.uint64))
+        found: Marks = (limits >= 2.0**64) | (
+            self.steps <= np.where(limits < 2.0**64, limits, 0).astype(np.uint64)
+        )
         return found
 
 
@@ -63,7 +68,11 @@ def _parts(raw: Bytes, dtype: DType) -> tuple[Magnitudes, Marks, Marks]:
     if dtype is DType.I64:
         signed = np.frombuffer(raw, "<i8")
         bits = signed.view("<u8")
-        return np.where(signed < 0, ~bits + np.uint64(1), bits), signed < 0, np.ones(signed.shape, bool)
+        return (
+            np.where(signed < 0, ~bits + np.uint64(1), bits),
+            signed < 0,
+            np.ones(signed.shape, bool),
+        )
     numbers = as_numbers(raw, dtype)
     is_whole = np.isfinite(numbers) & (numbers == np.floor(numbers)) & (np.abs(numbers) < 2.0**64)
     return np.where(is_whole, np.abs(numbers), 0).astype(np.uint64), numbers < 0, is_whole

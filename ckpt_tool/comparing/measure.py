@@ -26,11 +26,12 @@ class Tolerance:
 class Values:
     """How two tensors of one shape differ.
 
-    `changed` of `elements` differ, NaN being equal to NaN and 0 to -0; where none do, the bytes differ all the same. `tolerated` of them
-    differ by no more than was asked for. `max_abs` is the largest difference, NaN where just one side is NaN; `max_finite`, the largest
-    of those between finite numbers, is only there where others are not. Sums are in float64, over the elements that are finite on both
-    sides. `nans` and `infs` count what is not finite, on either side. `casts` tells of the first side and of the second whether it is the
-    other one cast to its type.
+    `changed` of `elements` differ, NaN being equal to NaN and 0 to -0; where none do, the bytes
+    differ all the same. `tolerated` of them differ by no more than was asked for. `max_abs` is the
+    largest difference, NaN where just one side is NaN; `max_finite`, the largest of those between
+    finite numbers, is only there where others are not. Sums are in float64, over the elements that
+    are finite on both sides. `nans` and `infs` count what is not finite, on either side. `casts`
+    tells of the first side and of the second whether it is the other one cast to its type.
     """
 
     elements: int
@@ -89,14 +90,20 @@ def _largest(one: Values, other: Values) -> float | None:
     return None if one.max_finite is other.max_finite is None else max(one.largest, other.largest)
 
 
-def measure(source: Bytes, target: Bytes, dtype: DType, tolerance: Tolerance | None = None) -> Values:
+def measure(
+    source: Bytes, target: Bytes, dtype: DType, tolerance: Tolerance | None = None
+) -> Values:
     """The contiguous little-endian bytes of as many elements of one type on both sides, compared."""
     a, b = as_numbers(source, dtype), as_numbers(target, dtype)
     return _measured(a, b, tolerance, distances(source, target, (dtype, dtype)))
 
 
-def measure_across(source: Bytes, target: Bytes, dtypes: tuple[DType, DType], tolerance: Tolerance | None = None) -> Values:
-    """The same where the two have different types: what each element means, and which of the two is the other's cast."""
+def measure_across(
+    source: Bytes, target: Bytes, dtypes: tuple[DType, DType], tolerance: Tolerance | None = None
+) -> Values:
+    """The same where the two have different types: what each element means, and which of the two is
+    the other's cast.
+    """
     a, b = as_numbers(source, dtypes[0]), as_numbers(target, dtypes[1])
     casts = _is_cast(a, target, dtypes), _is_cast(b, source, (dtypes[1], dtypes[0]))
     return replace(_measured(a, b, tolerance, distances(source, target, dtypes)), casts=casts)
@@ -108,7 +115,9 @@ def _is_cast(numbers: Numbers, other: Bytes, dtypes: tuple[DType, DType]) -> boo
     return rounded is not None and not _differs(rounded, numbers).any()
 
 
-def _measured(a: Numbers, b: Numbers, tolerance: Tolerance | None, exact: Distances | None = None) -> Values:
+def _measured(
+    a: Numbers, b: Numbers, tolerance: Tolerance | None, exact: Distances | None = None
+) -> Values:
     """`exact` are the distances where float64 would round them."""
     import numpy as np
 
@@ -117,9 +126,24 @@ def _measured(a: Numbers, b: Numbers, tolerance: Tolerance | None, exact: Distan
         if all(map(isfinite, squares)) and exact is None:
             apart = np.abs(a - b)
             changed, most = int(np.count_nonzero(apart)), float(apart.max(initial=0.0))
-            return Values(a.size, changed, most, float(a @ b), *squares, _tolerated(apart, b, changed, tolerance))
-        differs = _differs(a, b) if exact is None else np.where(exact.are_whole, exact.steps != 0, _differs(a, b))
-        plain = np.abs(a - b) if exact is None else np.where(exact.are_whole, exact.steps.astype(np.float64), np.abs(a - b))
+            return Values(
+                a.size,
+                changed,
+                most,
+                float(a @ b),
+                *squares,
+                _tolerated(apart, b, changed, tolerance),
+            )
+        differs = (
+            _differs(a, b)
+            if exact is None
+            else np.where(exact.are_whole, exact.steps != 0, _differs(a, b))
+        )
+        plain = (
+            np.abs(a - b)
+            if exact is None
+            else np.where(exact.are_whole, exact.steps.astype(np.float64), np.abs(a - b))
+        )
         finite = np.isfinite(a) & np.isfinite(b)
         x, y = np.where(finite, a, 0), np.where(finite, b, 0)
         apart = np.where(differs, plain, 0)
@@ -131,14 +155,26 @@ def _measured(a: Numbers, b: Numbers, tolerance: Tolerance | None, exact: Distan
         )  # fmt: skip
 
 
-def _tolerated(apart: Numbers, b: Numbers, changed: int, tolerance: Tolerance | None, exact: Distances | None = None) -> int:
-    """How many of those that differ are no further apart than is tolerated; what is NaN or infinite on one side never is."""
+def _tolerated(
+    apart: Numbers,
+    b: Numbers,
+    changed: int,
+    tolerance: Tolerance | None,
+    exact: Distances | None = None,
+) -> int:
+    """How many of those that differ are no further apart than is tolerated; what is NaN or infinite
+    on one side never is.
+    """
     import numpy as np
 
     if tolerance is None or not changed:
         return 0
     bounds = tolerance.atol + tolerance.rtol * np.where(np.isfinite(b), np.abs(b), 0)
-    close = apart <= bounds if exact is None else np.where(exact.are_whole, exact.within(bounds), apart <= bounds)
+    close = (
+        apart <= bounds
+        if exact is None
+        else np.where(exact.are_whole, exact.within(bounds), apart <= bounds)
+    )
     return changed - int(np.count_nonzero(~close))
 
 

@@ -55,7 +55,8 @@ def _numbers_of_bytes(dtype: DType) -> Numbers:
 def rounded_to(numbers: NDArray[Any], dtype: DType) -> Numbers | None:
     """What a cast to a floating-point type leaves of numbers, as torch casts; None for other types.
 
-    torch casts by way of float32, and rounds to nearest, ties to even (c10/util/BFloat16.h, Half.h).
+    torch casts by way of float32, and rounds to nearest, ties to even (c10/util/BFloat16.h,
+    Half.h).
     """
     import numpy as np
 
@@ -72,7 +73,9 @@ def rounded_to(numbers: NDArray[Any], dtype: DType) -> Numbers | None:
         if dtype is DType.BF16:
             bits = single.view(np.uint32)
             upper = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
-            found: Numbers = np.where(np.isnan(single), np.float32(np.nan), upper.view(np.float32)).astype(np.float64)
+            found: Numbers = np.where(
+                np.isnan(single), np.float32(np.nan), upper.view(np.float32)
+            ).astype(np.float64)
             return found
     return _rounded_by_torch(single.tobytes(), dtype)
 

@@ -1,4 +1,6 @@
-"""Runs a plan: byte ranges where nothing changes, torch where ops compute; the output is complete or absent."""
+"""Runs a plan: byte ranges where nothing changes, torch where ops compute; the output is complete
+or absent.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -10,13 +10,17 @@ from ckpt_tool.formats import Extent
 from ckpt_tool.formats.archives.crc import Buffer, crc32
 
 _OF_THE_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""After any other error the bytes pass through a buffer: most say that the kernel can't copy these, else it is seen which file fails."""
+"""After any other error the bytes pass through a buffer: most say that the kernel can't copy these,
+else it is seen which file fails.
+"""
 
 
 def copy_extent(extent: Extent, fd: int, offset: int) -> None:
-    """Copies a byte range without looking at it. Raises FormatError where the source ends before it.
+    """Copies a byte range without looking at it. Raises FormatError where the source ends before
+    it.
 
-    The kernel copies, or lets both files share the blocks where the file system can; else the bytes pass through a buffer.
+    The kernel copies, or lets both files share the blocks where the file system can; else the bytes
+    pass through a buffer.
     """
     if _copy_in_kernel(extent, fd, offset) == extent.length:
         return
@@ -26,7 +30,9 @@ def copy_extent(extent: Extent, fd: int, offset: int) -> None:
 
 
 def checksum_of(extent: Extent) -> int:
-    """The CRC-32 of a byte range. Raises FormatError where it is not the one that the container has."""
+    """The CRC-32 of a byte range. Raises FormatError where it is not the one that the container
+    has.
+    """
     crc = 0
     for piece in extent.unchecked().pieces():
         crc = crc32(piece, crc)
@@ -35,27 +41,35 @@ def checksum_of(extent: Extent) -> int:
 
 
 def _copy_in_kernel(extent: Extent, fd: int, offset: int) -> int:
-    """How many bytes the kernel could copy by itself, which is all of them or, where it can't, none."""
+    """How many bytes the kernel could copy by itself, which is all of them or, where it can't,
+    none.
+    """
     done = 0
     if not hasattr(os, "copy_file_range"):
         return done
     while done < extent.length:
         try:
-            count = os.copy_file_range(extent.file.fd, fd, extent.length - done, extent.offset + done, offset + done)
+            count = os.copy_file_range(
+                extent.file.fd, fd, extent.length - done, extent.offset + done, offset + done
+            )
         except OSError as error:
             if error.errno in _OF_THE_OUTPUT:
                 raise
             return 0
         if not count:
-            raise FormatError(extent.file.path, "was cut while being read", "somebody else is writing to it")
+            raise FormatError(
+                extent.file.path, "was cut while being read", "somebody else is writing to it"
+            )
         done += count
     return done
 
 
 def start_writing(fd: int, offset: int, length: int) -> None:
-    """Lets the disk begin with bytes that were just written, rather than when the whole file is synced.
+    """Lets the disk begin with bytes that were just written, rather than when the whole file is
+    synced.
 
-    Linux starts to write dirty pages back when it is told that nobody needs them soon, see posix_fadvise(2).
+    Linux starts to write dirty pages back when it is told that nobody needs them soon, see
+    posix_fadvise(2).
     """
     if sys.platform == "linux":
         with suppress(OSError):

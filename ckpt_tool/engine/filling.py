@@ -23,9 +23,10 @@ Tell = Callable[[int], None]
 class Job:
     """A plan with what it reads, and how its output is to be written.
 
-    `replace` allows to replace a file that exists; `checksum` asks for the SHA-256 of what was written, which is read again
-    for it; `tell` hears of each tensor that was written. `jobs` threads copy at a time, by default one for each processor,
-    and at most four. `others` are files that were read besides the two checkpoints, such as rules.
+    `replace` allows to replace a file that exists; `checksum` asks for the SHA-256 of what was
+    written, which is read again for it; `tell` hears of each tensor that was written. `jobs`
+    threads copy at a time, by default one for each processor, and at most four. `others` are files
+    that were read besides the two checkpoints, such as rules.
     """
 
     plan: Plan
@@ -53,11 +54,18 @@ class OutputFile:
 
     @property
     def stored(self) -> list[str]:
-        return [member.info.key for member in self.members if member.tied_to is None or not self.layout.shares_tensors]
+        return [
+            member.info.key
+            for member in self.members
+            if member.tied_to is None or not self.layout.shares_tensors
+        ]
 
 
-def fill(job: Job, origins: Mapping[str, ByteSource], files: Sequence[tuple[int, OutputFile]]) -> None:
-    """Fills open files: what moves in the order in which it lies in the source, what is computed meanwhile.
+def fill(
+    job: Job, origins: Mapping[str, ByteSource], files: Sequence[tuple[int, OutputFile]]
+) -> None:
+    """Fills open files: what moves in the order in which it lies in the source, what is computed
+    meanwhile.
 
     Raises what reading, the ops and writing raise.
     """
@@ -72,14 +80,24 @@ def fill(job: Job, origins: Mapping[str, ByteSource], files: Sequence[tuple[int,
             write_at(fd, content, offset)
 
 
-def _fill_tensors(job: Job, origins: Mapping[str, ByteSource], places: Mapping[str, OpenOutput], done: Callable[[str], None]) -> dict[str, int]:
-    moves = sorted([(key, origin) for key, origin in origins.items() if key in places], key=lambda move: _order(move[1]))
+def _fill_tensors(
+    job: Job,
+    origins: Mapping[str, ByteSource],
+    places: Mapping[str, OpenOutput],
+    done: Callable[[str], None],
+) -> dict[str, int]:
+    moves = sorted(
+        [(key, origin) for key, origin in origins.items() if key in places],
+        key=lambda move: _order(move[1]),
+    )
     left = places.keys() - origins.keys()
     if not left:
         return move_tensors(places, moves, done, job.jobs or min(_processors(), 4))
     from ckpt_tool.engine.writer import fill_side_by_side
 
-    return fill_side_by_side(places, moves, computed_tensors(job.plan, job.source, job.target, left), done)
+    return fill_side_by_side(
+        places, moves, computed_tensors(job.plan, job.source, job.target, left), done
+    )
 
 
 def _processors() -> int:

@@ -1,4 +1,6 @@
-"""What a command reads is never what it writes, and what it writes is no more public than what it has read."""
+"""What a command reads is never what it writes, and what it writes is no more public than what it
+has read.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ _OWNER = 0o600
 
 
 def refuse_input(path: str, inputs: Iterable[str]) -> None:
-    """Raises OutputError where `path` is one of the files that are read, under whatever name. Nothing replaces these, whoever asks."""
+    """Raises OutputError where `path` is one of the files that are read, under whatever name.
+    Nothing replaces these, whoever asks.
+    """
     try:
         output = os.stat(path)
     except (OSError, ValueError):
@@ -25,7 +29,9 @@ def refuse_input(path: str, inputs: Iterable[str]) -> None:
 
 
 def mode_for(inputs: Iterable[str]) -> int:
-    """The permissions of a new file, before the umask: no one may read it who may not read all inputs, as with `cp`."""
+    """The permissions of a new file, before the umask: no one may read it who may not read all
+    inputs, as with `cp`.
+    """
     mode = ANYBODY
     for each in inputs:
         with suppress(OSError, ValueError):

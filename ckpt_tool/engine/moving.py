@@ -1,4 +1,6 @@
-"""Tensors' bytes from where they lie to where they belong, unchanged: what lies side by side is moved as one range."""
+"""Tensors' bytes from where they lie to where they belong, unchanged: what lies side by side is
+moved as one range.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +28,9 @@ class OpenOutput:
 
 @dataclass(slots=True)
 class Run:
-    """A byte range of the source that goes to one place as a whole, with the keys of the tensors in it."""
+    """A byte range of the source that goes to one place as a whole, with the keys of the tensors in
+    it.
+    """
 
     extent: Extent
     fd: int
@@ -36,15 +40,29 @@ class Run:
     keys: list[str]
 
     def takes(self, extent: Extent, place: OpenOutput, offset: int) -> bool:
-        """Whether a tensor goes on where this range ends, on both sides, and nobody asks for the checksum of either."""
+        """Whether a tensor goes on where this range ends, on both sides, and nobody asks for the
+        checksum of either.
+        """
         source = self.extent
-        if source.file is not extent.file or self.fd != place.fd or self.needs_checksum or (source.crc32, extent.crc32) != (None, None):
+        if (
+            source.file is not extent.file
+            or self.fd != place.fd
+            or self.needs_checksum
+            or (source.crc32, extent.crc32) != (None, None)
+        ):
             return False
         return extent.offset - source.offset == offset - self.offset == self.length
 
 
-def move_tensors(places: Mapping[str, OpenOutput], moves: Sequence[Move], done: Callable[[str], None], jobs: int = 1) -> dict[str, int]:
-    """Copies tensors, `jobs` at a time; gives their checksums, and tells of each that is done. Raises FormatError for a wrong checksum."""
+def move_tensors(
+    places: Mapping[str, OpenOutput],
+    moves: Sequence[Move],
+    done: Callable[[str], None],
+    jobs: int = 1,
+) -> dict[str, int]:
+    """Copies tensors, `jobs` at a time; gives their checksums, and tells of each that is done.
+    Raises FormatError for a wrong checksum.
+    """
     checksums: dict[str, int] = {}
     if jobs == 1:
         for batch in _batches(moves):
@@ -70,7 +88,9 @@ def _batches(moves: Sequence[Move]) -> Iterator[list[Move]]:
         yield batch
 
 
-def _move_batch(places: Mapping[str, OpenOutput], batch: Sequence[Move], done: Callable[[str], None]) -> dict[str, int]:
+def _move_batch(
+    places: Mapping[str, OpenOutput], batch: Sequence[Move], done: Callable[[str], None]
+) -> dict[str, int]:
     checksums: dict[str, int] = {}
     for run in _runs(places, batch):
         checksums |= dict.fromkeys(run.keys, copy_run(run))
@@ -78,7 +98,9 @@ def _move_batch(places: Mapping[str, OpenOutput], batch: Sequence[Move], done: C
             done(key)
     for key, origin in batch:
         if origin.checkpoint.extent(origin.key) is None:
-            checksums[key] = _write_chunks(places[key], places[key].layout.offset(key), origin.checkpoint.chunks(origin.key))
+            checksums[key] = _write_chunks(
+                places[key], places[key].layout.offset(key), origin.checkpoint.chunks(origin.key)
+            )
             done(key)
     return checksums
 
@@ -104,7 +126,8 @@ def _runs(places: Mapping[str, OpenOutput], batch: Sequence[Move]) -> Iterator[R
 def copy_run(run: Run) -> int:
     """Copies a byte range and gives its CRC-32, 0 where nobody needs it.
 
-    A checksum that the source has is carried over to a container that stores it, and verified where it would be lost.
+    A checksum that the source has is carried over to a container that stores it, and verified where
+    it would be lost.
     """
     whole = run.extent if len(run.keys) == 1 else replace(run.extent, length=run.length)
     copy_extent(whole, run.fd, run.offset)

@@ -1,4 +1,6 @@
-"""Executes a plan into a new checkpoint: the output's layout first, then each tensor's bytes at its place, in source order."""
+"""Executes a plan into a new checkpoint: the output's layout first, then each tensor's bytes at its
+place, in source order.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,12 @@ MAKERS: dict[str, tuple[str, type[SafetensorsLayout] | type[TorchLayout]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The checkpoint that was written. `ties` are keys that share a tensor, with the key that they share it with.
+    """The checkpoint that was written. `ties` are keys that share a tensor, with the key that they
+    share it with.
 
-    `sha256` has the digest of each file by its name, where that was asked for; `shards` are the names of the files in the
-    folder `path`, none for a single file. `in_place` tells that the file was there before and got new names.
+    `sha256` has the digest of each file by its name, where that was asked for; `shards` are the
+    names of the files in the folder `path`, none for a single file. `in_place` tells that the file
+    was there before and got new names.
     """
 
     path: str
@@ -48,15 +52,20 @@ def output_format(path: str) -> str:
     """`torch` or `safetensors`, by the name's end. Raises OutputError."""
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in MAKERS:
-        raise OutputError(path, "its name does not tell the format to write", f"end it in one of {' '.join(MAKERS)}")
+        raise OutputError(
+            path,
+            "its name does not tell the format to write",
+            f"end it in one of {' '.join(MAKERS)}",
+        )
     return MAKERS[suffix][0]
 
 
 def write_checkpoint(job: Job, path: str) -> Written:
     """Writes what the plan says to `path`, complete or not at all.
 
-    Costs one pass over the bytes that move; the largest group of tensors that an op works on is in memory at a time.
-    Raises OutputError, and FormatError for a source that is broken, or changes while it is read.
+    Costs one pass over the bytes that move; the largest group of tensors that an op works on is in
+    memory at a time. Raises OutputError, and FormatError for a source that is broken, or changes
+    while it is read.
     """
     output_format(path)
     refuse_inputs(path, job)
@@ -65,12 +74,16 @@ def write_checkpoint(job: Job, path: str) -> Written:
     with atomic_output(path, file.layout.size, job.replace, mode_for(tensor_files(job))) as fd:
         fill(job, origins, [(fd, file)])
         check_unchanged(job)
-        sums = {os.path.basename(path): sha256_of(fd, file.layout.size, path)} if job.checksum else {}
+        sums = (
+            {os.path.basename(path): sha256_of(fd, file.layout.size, path)} if job.checksum else {}
+        )
     return Written(path, file.format, len(file.members), file.layout.size, file.ties, sums)
 
 
 def lay_out(job: Job, path: str, outputs: Catalog, origins: Mapping[str, ByteSource]) -> OutputFile:
-    """Where some of the plan's outputs, or all of them, lie in one file. Raises OutputError for what the format can't hold."""
+    """Where some of the plan's outputs, or all of them, lie in one file. Raises OutputError for
+    what the format can't hold.
+    """
     members = list(members_of(job, outputs, origins))
     kind, maker = MAKERS[os.path.splitext(path)[1].lower()]
     return OutputFile(kind, members, maker(members, labels(job, kind), path))
@@ -83,7 +96,11 @@ def refuse_inputs(path: str, job: Job) -> None:
 
 def tensor_files(job: Job) -> list[str]:
     """The files that the tensors come from."""
-    return [file.path for checkpoint in (job.source, job.target) for file in (checkpoint.files if checkpoint else ())]
+    return [
+        file.path
+        for checkpoint in (job.source, job.target)
+        for file in (checkpoint.files if checkpoint else ())
+    ]
 
 
 def check_unchanged(job: Job) -> None:
@@ -91,13 +108,19 @@ def check_unchanged(job: Job) -> None:
     for checkpoint in (job.source, job.target):
         for file in checkpoint.files if checkpoint else ():
             if file.has_changed():
-                raise FormatError(file.path, "changed while it was read", "nothing was written; try again")
+                raise FormatError(
+                    file.path, "changed while it was read", "nothing was written; try again"
+                )
 
 
 def labels(job: Job, kind: str) -> Labels:
-    """What the output says besides its tensors: the target's texts and versions, and over them the source's."""
+    """What the output says besides its tensors: the target's texts and versions, and over them the
+    source's.
+    """
     source, target = job.source, job.target
     metadata = {**(target.metadata if target else {}), **source.metadata}
     if kind == "safetensors":
         metadata.setdefault("format", "pt")
-    return Labels(metadata, renamed_versions(job.plan, source.versions, target.versions if target else {}))
+    return Labels(
+        metadata, renamed_versions(job.plan, source.versions, target.versions if target else {})
+    )

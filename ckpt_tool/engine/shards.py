@@ -1,4 +1,6 @@
-"""An output of several files, as the hub has them: `model-00001-of-00003.safetensors`, …, and an index."""
+"""An output of several files, as the hub has them: `model-00001-of-00003.safetensors`, …, and an
+index.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +26,23 @@ OWN = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 
 
 def write_sharded(job: Job, folder: str, most: int) -> Written:
-    """Writes what the plan says to safetensors files of at most `most` bytes of tensors each, in a folder.
+    """Writes what the plan says to safetensors files of at most `most` bytes of tensors each, in a
+    folder.
 
-    The folder gets all of them at once, or stays as it is; its other files stay. A tensor that is larger than `most` has a
-    file of its own. Raises OutputError, and what `write_checkpoint` raises.
+    The folder gets all of them at once, or stays as it is; its other files stay. A tensor that is
+    larger than `most` has a file of its own. Raises OutputError, and what `write_checkpoint`
+    raises.
     """
     parts = list(_parts(job.plan.outputs, most))
-    names = [f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)]
+    names = [
+        f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)
+    ]
     _check_folder(folder, job)
     origins = moved_tensors(job.plan, job.source, job.target)
-    files = {name: lay_out(job, os.path.join(folder, name), Catalog(part), origins) for name, part in zip(names, parts, strict=True)}
+    files = {
+        name: lay_out(job, os.path.join(folder, name), Catalog(part), origins)
+        for name, part in zip(names, parts, strict=True)
+    }
     index = _index(dict(zip(names, parts, strict=True)))
     size = sum(file.layout.size for file in files.values())
     with atomic_folder(folder, size + len(index), OWN, job.replace) as stage:
@@ -45,12 +54,24 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
     return Written(folder, "safetensors", len(job.plan.outputs), size, ties, sums, tuple(names))
 
 
-def _write_files(job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, ByteSource]) -> dict[str, str]:
+def _write_files(
+    job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, ByteSource]
+) -> dict[str, str]:
     mode = mode_for(tensor_files(job))
     with ExitStack() as stack:
-        fds = [stack.enter_context(new_file(os.path.join(stage, name), file.layout.size, mode)) for name, file in files.items()]
+        fds = [
+            stack.enter_context(new_file(os.path.join(stage, name), file.layout.size, mode))
+            for name, file in files.items()
+        ]
         fill(job, origins, list(zip(fds, files.values(), strict=True)))
-        return {name: sha256_of(fd, files[name].layout.size, name) for name, fd in zip(files, fds, strict=True)} if job.checksum else {}
+        return (
+            {
+                name: sha256_of(fd, files[name].layout.size, name)
+                for name, fd in zip(files, fds, strict=True)
+            }
+            if job.checksum
+            else {}
+        )
 
 
 def _parts(outputs: Catalog, most: int) -> Iterator[list[TensorInfo]]:
@@ -67,23 +88,40 @@ def _parts(outputs: Catalog, most: int) -> Iterator[list[TensorInfo]]:
 
 
 def _check_folder(folder: str, job: Job) -> None:
-    """Raises OutputError where the folder can't take the checkpoint: it holds one, or an input, or what would be mixed up with it."""
+    """Raises OutputError where the folder can't take the checkpoint: it holds one, or an input, or
+    what would be mixed up with it.
+    """
     try:
         there = sorted(os.listdir(folder))
     except FileNotFoundError:
         return
     except OSError as error:
-        raise OutputError(folder, f"can't be made: {(error.strerror or str(error)).lower()}") from None
+        raise OutputError(
+            folder, f"can't be made: {(error.strerror or str(error)).lower()}"
+        ) from None
     for name in there:
         refuse_inputs(os.path.join(folder, name), job)
     taken = [name for name in there if name.endswith((".safetensors", ".index.json"))]
     if stray := [name for name in taken if not OWN.fullmatch(name)]:
-        raise OutputError(folder, f"holds `{stray[0]}`, which would be taken for a part of this checkpoint", "give another folder")
+        raise OutputError(
+            folder,
+            f"holds `{stray[0]}`, which would be taken for a part of this checkpoint",
+            "give another folder",
+        )
     if taken and not job.replace:
-        raise OutputError(folder, f"holds `{taken[0]}` already", "`--force` replaces the checkpoint in it")
+        raise OutputError(
+            folder, f"holds `{taken[0]}` already", "`--force` replaces the checkpoint in it"
+        )
 
 
 def _index(parts: Mapping[str, Sequence[TensorInfo]]) -> bytes:
     total = sum(info.nbytes for part in parts.values() for info in part)
     weight_map = {info.key: name for name, part in parts.items() for info in part}
-    return json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2, ensure_ascii=False).encode() + b"\n"
+    return (
+        json.dumps(
+            {"metadata": {"total_size": total}, "weight_map": weight_map},
+            indent=2,
+            ensure_ascii=False,
+        ).encode()
+        + b"\n"
+    )

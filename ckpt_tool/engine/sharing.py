@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from ckpt_tool.engine.sources import ByteSource
 
 
-def members_of(job: Job, outputs: Catalog, origins: Mapping[str, ByteSource]) -> Iterator[OutputTensor]:
+def members_of(
+    job: Job, outputs: Catalog, origins: Mapping[str, ByteSource]
+) -> Iterator[OutputTensor]:
     """The output's tensors in their order; one that is sure to be an earlier one says so."""
     owners: dict[object, list[tuple[object, str]]] = {}
     for key, info in outputs.items():
@@ -36,7 +38,11 @@ def _value(job: Job, key: str, origins: Mapping[str, ByteSource]) -> tuple[objec
     if key not in job.plan.producers:
         return "kept", _first(job.plan.target, key)
     step = job.plan.producers[key][0]
-    own = _first(job.plan.target, key) if any(getattr(op, "needs_target", False) for op in step.ops) else None
+    own = (
+        _first(job.plan.target, key)
+        if any(getattr(op, "needs_target", False) for op in step.ops)
+        else None
+    )
     inputs, ops, index = value_of(job.plan, key)
     return inputs, (ops, index, own)
 

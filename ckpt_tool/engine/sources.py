@@ -41,7 +41,9 @@ class ByteSource:
     key: str
 
 
-def moved_tensors(plan: Plan, source: TensorSource, target: TensorSource | None) -> dict[str, ByteSource]:
+def moved_tensors(
+    plan: Plan, source: TensorSource, target: TensorSource | None
+) -> dict[str, ByteSource]:
     """The tensors that move unchanged, by output key; what ops compute is not among them."""
     origins = {}
     for step in plan.steps:
@@ -62,7 +64,9 @@ def _casts(plan: Plan, origin: ByteSource) -> bool:
 def computed_tensors(
     plan: Plan, source: TensorSource, target: TensorSource | None, wanted: Collection[str]
 ) -> Iterator[tuple[str, memoryview]]:
-    """The keys among `wanted` that are computed, with their bytes, step by step: one step's tensors are in memory at a time."""
+    """The keys among `wanted` that are computed, with their bytes, step by step: one step's tensors
+    are in memory at a time.
+    """
     for step in plan.steps:
         if any(key in wanted for key in step.outputs):
             for key, tensor in zip(step.outputs, _results(step, source, target), strict=True):
@@ -85,4 +89,8 @@ def _tensor(key: str, checkpoint: TensorSource) -> torch.Tensor:
 
 
 def _cast(tensor: torch.Tensor, dtype: DType | None) -> torch.Tensor:
-    return tensor.to(torch_dtype(dtype)) if dtype is not None and tensor.is_floating_point() else tensor
+    return (
+        tensor.to(torch_dtype(dtype))
+        if dtype is not None and tensor.is_floating_point()
+        else tensor
+    )

@@ -15,26 +15,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A key that is not what the plan says, and the fact: missing, unexpected, another shape or dtype, or where it differs."""
+    """A key that is not what the plan says, and the fact: missing, unexpected, another shape or
+    dtype, or where it differs.
+    """
 
     key: str
     fact: str
 
 
-def verify_output(plan: Plan, source: TensorSource, target: TensorSource | None, output: TensorSource) -> tuple[Mismatch, ...]:
-    """Every key of `output` that is not what the plan says, in the plan's order; none when all are, bit for bit.
+def verify_output(
+    plan: Plan, source: TensorSource, target: TensorSource | None, output: TensorSource
+) -> tuple[Mismatch, ...]:
+    """Every key of `output` that is not what the plan says, in the plan's order; none when all are,
+    bit for bit.
 
     Reads both sides once, in pieces; what ops compute is computed again.
     """
-    found = {mismatch.key: mismatch for mismatch in _catalog_mismatches(plan.outputs, output.catalog)}
+    found = {
+        mismatch.key: mismatch for mismatch in _catalog_mismatches(plan.outputs, output.catalog)
+    }
     moved = moved_tensors(plan, source, target)
     same_form = [key for key in plan.outputs if key not in found]
     for key in same_form:
         if key in moved:
             from_source = moved[key].checkpoint.chunks(moved[key].key)
             _note(found, plan.outputs[key], _first_difference(from_source, output.chunks(key)))
-    for key, content in computed_tensors(plan, source, target, {key for key in same_form if key not in moved}):
-        _note(found, plan.outputs[key], _first_difference(iter((bytes(content),)), output.chunks(key)))
+    for key, content in computed_tensors(
+        plan, source, target, {key for key in same_form if key not in moved}
+    ):
+        _note(
+            found, plan.outputs[key], _first_difference(iter((bytes(content),)), output.chunks(key))
+        )
     order = [*plan.outputs, *(key for key in output.catalog if key not in plan.outputs)]
     return tuple(found[key] for key in order if key in found)
 
@@ -44,7 +55,9 @@ def _catalog_mismatches(expected: Catalog, given: Catalog) -> Iterator[Mismatch]
         if key not in given:
             yield Mismatch(key, "is missing")
         elif given[key].shape != info.shape:
-            yield Mismatch(key, f"has {shape_text(given[key].shape)}, the plan says {shape_text(info.shape)}")
+            yield Mismatch(
+                key, f"has {shape_text(given[key].shape)}, the plan says {shape_text(info.shape)}"
+            )
         elif given[key].dtype is not info.dtype:
             yield Mismatch(key, f"is {given[key].dtype.value}, the plan says {info.dtype.value}")
     for key in given:
@@ -55,7 +68,11 @@ def _catalog_mismatches(expected: Catalog, given: Catalog) -> Iterator[Mismatch]
 def _note(found: dict[str, Mismatch], info: TensorInfo, offset: int | None) -> None:
     if offset is not None:
         element = offset * 8 // info.dtype.bits
-        place = f"[{', '.join(map(str, _indices(element, info.shape)))}]" if info.shape else "its one element"
+        place = (
+            f"[{', '.join(map(str, _indices(element, info.shape)))}]"
+            if info.shape
+            else "its one element"
+        )
         found[info.key] = Mismatch(info.key, f"first differs at {place}")
 
 
@@ -77,5 +94,7 @@ def _first_difference(source: Iterator[bytes], target: Iterator[bytes]) -> int |
         if not size:
             return None if not left and not right else done
         if left[:size] != right[:size]:
-            return done + next(i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b)
+            return done + next(
+                i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b
+            )
         done, left, right = done + size, left[size:], right[size:]

@@ -24,7 +24,9 @@ def fill_side_by_side(
     computed: Iterable[tuple[str, memoryview]],
     done: Callable[[str], None],
 ) -> dict[str, int]:
-    """Writes what moves, and what is computed meanwhile; gives the checksums. Raises what went wrong on either thread."""
+    """Writes what moves, and what is computed meanwhile; gives the checksums. Raises what went
+    wrong on either thread.
+    """
     checksums: dict[str, int] = {}
 
     def move_all() -> None:

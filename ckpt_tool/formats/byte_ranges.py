@@ -1,4 +1,6 @@
-"""Where the bytes of a tensor lie, and how to get them: whole byte ranges, views with strides, inflated members."""
+"""Where the bytes of a tensor lie, and how to get them: whole byte ranges, views with strides,
+inflated members.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class Extent:
         return b"".join(self.chunks(max(self.length, 1)))
 
     def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
-        """The bytes in pieces, checked against `crc32` at the end. Raises FormatError where they differ."""
+        """The bytes in pieces, checked against `crc32` at the end. Raises FormatError where they
+        differ.
+        """
         crc, end = 0, self.offset + self.length
         for offset in range(self.offset, end, size):
             chunk = self.file.read(offset, min(size, end - offset))
@@ -49,7 +53,9 @@ class Extent:
         self.check(crc)
 
     def pieces(self) -> Iterator[memoryview]:
-        """The bytes in one buffer that is filled again and again: each piece is good until the next. Checked as `chunks` is."""
+        """The bytes in one buffer that is filled again and again: each piece is good until the
+        next. Checked as `chunks` is.
+        """
         buffer = memoryview(bytearray(min(self.length, PIECE)))
         crc, end = 0, self.offset + self.length
         for offset in range(self.offset, end, PIECE):
@@ -73,7 +79,9 @@ class Extent:
     def check(self, crc: int) -> None:
         """Raises FormatError where the bytes' checksum is not the one that the container has."""
         if self.crc32 is not None and crc != self.crc32:
-            raise FormatError(self.file.path, "its bytes don't match their checksum", AGAIN, f"byte {self.offset}")
+            raise FormatError(
+                self.file.path, "its bytes don't match their checksum", AGAIN, f"byte {self.offset}"
+            )
 
     def unchecked(self) -> Extent:
         """The same bytes for somebody who looks at their checksum himself."""
@@ -83,11 +91,16 @@ class Extent:
         """Whether two byte ranges hold the same. Raises FormatError where a checksum is wrong."""
         if self.length != other.length:
             return False
-        return all(_are_equal(source, target) for source, target in zip(self.pieces(), other.pieces(), strict=True))
+        return all(
+            _are_equal(source, target)
+            for source, target in zip(self.pieces(), other.pieces(), strict=True)
+        )
 
 
 def _room(size: int) -> bytearray | mmap:
-    """Writable memory; a large one in huge pages, since half of the time of reading it would go into its first touch."""
+    """Writable memory; a large one in huge pages, since half of the time of reading it would go
+    into its first touch.
+    """
     if size < HUGE or not hasattr(mmap, "madvise") or MADV_HUGEPAGE is None:
         return bytearray(size)
     room = mmap(-1, size)
@@ -106,7 +119,9 @@ def _are_equal(source: memoryview, target: memoryview) -> bool:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inflated:
-    """Bytes that had to be decoded to be read (an array inside a pickle): they are held. Equal where they are the same object."""
+    """Bytes that had to be decoded to be read (an array inside a pickle): they are held. Equal
+    where they are the same object.
+    """
 
     content: bytes
 
@@ -126,7 +141,9 @@ class Inflated:
 
 @dataclass(frozen=True, slots=True)
 class Deflated:
-    """A compressed member of a zip archive, inflated each time that it is read; `length` is its size then."""
+    """A compressed member of a zip archive, inflated each time that it is read; `length` is its
+    size then.
+    """
 
     file: SourceFile
     offset: int
@@ -135,21 +152,35 @@ class Deflated:
     crc32: int | None = None
 
     def read(self) -> bytes:
-        """Raises FormatError where it is no deflate stream of exactly `length` bytes, or its checksum differs."""
+        """Raises FormatError where it is no deflate stream of exactly `length` bytes, or its
+        checksum differs.
+        """
         inflater = zlib.decompressobj(-15)
         try:
             content = inflater.decompress(self.file.read(self.offset, self.stored), self.length + 1)
         except zlib.error:
-            raise FormatError(self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}") from None
-        is_whole = len(content) == self.length and (inflater.eof or not self.stored) and not inflater.unused_data
+            raise FormatError(
+                self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}"
+            ) from None
+        is_whole = (
+            len(content) == self.length
+            and (inflater.eof or not self.stored)
+            and not inflater.unused_data
+        )
         if not is_whole or (self.crc32 is not None and crc32(content) != self.crc32):
-            raise FormatError(self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}")
+            raise FormatError(
+                self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}"
+            )
         return content
 
     def head(self, length: int) -> bytes:
-        """Its first bytes, unchecked, without inflating the others; fewer where it ends before or is damaged."""
+        """Its first bytes, unchecked, without inflating the others; fewer where it ends before or
+        is damaged.
+        """
         try:
-            return zlib.decompressobj(-15).decompress(self.file.read(self.offset, min(self.stored, length + CHUNK)), length)
+            return zlib.decompressobj(-15).decompress(
+                self.file.read(self.offset, min(self.stored, length + CHUNK)), length
+            )
         except zlib.error:
             return b""
 
@@ -161,9 +192,9 @@ Storage = Extent | Inflated | Deflated
 class View:
     """A tensor that is not one contiguous little-endian byte range of its storage.
 
-    `offset` and `stride` count elements of `dtype`; strides are not negative. `swapped` marks big-endian components;
-    `conjugate` and `negative` are torch's lazy bits, whose effect is not in the stored bytes. `skip` bytes of the storage come
-    before its first element (an array's header).
+    `offset` and `stride` count elements of `dtype`; strides are not negative. `swapped` marks
+    big-endian components; `conjugate` and `negative` are torch's lazy bits, whose effect is not in
+    the stored bytes. `skip` bytes of the storage come before its first element (an array's header).
     """
 
     storage: Storage
@@ -184,19 +215,29 @@ def storage_of(placement: Placement) -> Storage:
 
 
 def read_view(view: View, dtype: DType, shape: Shape, path: str) -> bytes:
-    """The contiguous little-endian bytes of a view. Raises FormatError for one that expands without bound."""
+    """The contiguous little-endian bytes of a view. Raises FormatError for one that expands without
+    bound.
+    """
     import numpy as np
 
     if dtype is DType.F4:
         dtype, shape = DType.U8, packed_shape(dtype, shape)
     storage, size = view.storage.read(), dtype.itemsize
     if prod(shape) * size > len(storage) - view.skip + EXPANSION:
-        raise FormatError(path, f"a tensor of {prod(shape)} elements is a view of {len(storage)} bytes", "its values can't be listed")
+        raise FormatError(
+            path,
+            f"a tensor of {prod(shape)} elements is a view of {len(storage)} bytes",
+            "its values can't be listed",
+        )
     if not prod(shape):
         return b""
     part = size // 2 if dtype.is_complex else size
     # Dimensions of 1 are left out: numpy has no more than 32, or 64.
-    steps = [(extent, step * size) for extent, step in zip(shape, view.stride, strict=True) if extent != 1] + [(size // part, part)]
+    steps = [
+        (extent, step * size)
+        for extent, step in zip(shape, view.stride, strict=True)
+        if extent != 1
+    ] + [(size // part, part)]
     stored = np.ndarray(
         [extent for extent, _ in steps], f"{'>' if view.swapped else '<'}u{part}", storage,
         view.skip + view.offset * size, [step for _, step in steps],

@@ -24,10 +24,12 @@ MAX_RIVALS = 10
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """Something of the file that is no tensor of the state dict: a number, a text, an object whose class was not imported.
+    """Something of the file that is no tensor of the state dict: a number, a text, an object whose
+    class was not imported.
 
-    `path` leads to it from the file's root (`optimizer.param_groups`); `kind` is `value`, `container`, `object`, `call`
-    (a pickle would have called `text`), `import` (it would have imported it), `tensor` (quantised, sparse) or `note`.
+    `path` leads to it from the file's root (`optimizer.param_groups`); `kind` is `value`,
+    `container`, `object`, `call` (a pickle would have called `text`), `import` (it would have
+    imported it), `tensor` (quantised, sparse) or `note`.
     """
 
     path: str
@@ -37,7 +39,9 @@ class Extra:
 
 @dataclass(frozen=True, slots=True)
 class StateDict:
-    """A state dict that was found in a file: `path` leads to it (empty: the file itself is one), `keys` are its tensors."""
+    """A state dict that was found in a file: `path` leads to it (empty: the file itself is one),
+    `keys` are its tensors.
+    """
 
     path: str
     tensors: int
@@ -46,9 +50,11 @@ class StateDict:
 
 @dataclass(frozen=True, slots=True)
 class LeftBehind:
-    """What a file holds outside the state dict that is taken: `path` leads to it, with its tensors and their bytes.
+    """What a file holds outside the state dict that is taken: `path` leads to it, with its tensors
+    and their bytes.
 
-    `kind` is `optimizer`, `averaged weights`, `state dict`, `tensors` or `values` (numbers and texts, no tensors).
+    `kind` is `optimizer`, `averaged weights`, `state dict`, `tensors` or `values` (numbers and
+    texts, no tensors).
     """
 
     path: str
@@ -61,13 +67,16 @@ class LeftBehind:
 class Contents:
     """What a reader of one format returns.
 
-    `placements` says for each key of the catalog where its bytes lie; it is empty where only names and shapes are known.
-    `taken` is the path of the state dict that the catalog describes, out of `state_dicts`; `elsewhere` are the file's other
-    tensors, under their full paths. `metadata` is safetensors' `__metadata__`; `versions` is torch's `state_dict._metadata`.
-    `digests` are those of tensors' values, which a key list may have. `rivals` are the paths of state dicts that are equally
-    likely meant, so that none is taken; `left_behind` sums up what is outside the one that is taken. `layout` says in one sentence
-    what kind of file this is, where it is no whole model: a rank's part, an adapter, quantised weights; and what makes a whole of it.
-    `is_whole` is False then; where a folder's shards were read in spite of its index, `layout` says that, and it is whole.
+    `placements` says for each key of the catalog where its bytes lie; it is empty where only names
+    and shapes are known. `taken` is the path of the state dict that the catalog describes, out of
+    `state_dicts`; `elsewhere` are the file's other tensors, under their full paths. `metadata` is
+    safetensors' `__metadata__`; `versions` is torch's `state_dict._metadata`. `digests` are those
+    of tensors' values, which a key list may have. `rivals` are the paths of state dicts that are
+    equally likely meant, so that none is taken; `left_behind` sums up what is outside the one that
+    is taken. `layout` says in one sentence what kind of file this is, where it is no whole model: a
+    rank's part, an adapter, quantised weights; and what makes a whole of it. `is_whole` is False
+    then; where a folder's shards were read in spite of its index, `layout` says that, and it is
+    whole.
     """
 
     catalog: Catalog
@@ -90,9 +99,13 @@ class Contents:
 
 
 class Checkpoint:
-    """An open checkpoint, a context manager. Reading a tensor costs its bytes; everything else was read on opening."""
+    """An open checkpoint, a context manager. Reading a tensor costs its bytes; everything else was
+    read on opening.
+    """
 
-    def __init__(self, path: str, format: str, contents: Contents, files: tuple[SourceFile, ...] = ()) -> None:
+    def __init__(
+        self, path: str, format: str, contents: Contents, files: tuple[SourceFile, ...] = ()
+    ) -> None:
         self.path, self.format, self.contents, self.files = path, format, contents, files
         self.catalog: Catalog = contents.catalog
         self.metadata = contents.metadata
@@ -100,10 +113,14 @@ class Checkpoint:
         self.extras = contents.extras
 
     def outside(self) -> Checkpoint:
-        """The same open file with the tensors that are outside of the state dict, under their full paths."""
+        """The same open file with the tensors that are outside of the state dict, under their full
+        paths.
+        """
         readable = [info for info in self.contents.elsewhere if info.key in self.contents.beside]
         catalog = Catalog(readable, unreadable=self.contents.unreadable_elsewhere)
-        return Checkpoint(self.path, self.format, Contents(catalog, self.contents.beside), self.files)
+        return Checkpoint(
+            self.path, self.format, Contents(catalog, self.contents.beside), self.files
+        )
 
     def only(self, keys: Collection[str]) -> Checkpoint:
         """The same open checkpoint with these keys alone."""
@@ -112,7 +129,9 @@ class Checkpoint:
             self.catalog.is_ordered,
             (one for key, one in self.catalog.unreadable.items() if key in keys),
         )
-        return Checkpoint(self.path, self.format, replace(self.contents, catalog=catalog), self.files)
+        return Checkpoint(
+            self.path, self.format, replace(self.contents, catalog=catalog), self.files
+        )
 
     @property
     def has_values(self) -> bool:
@@ -120,7 +139,9 @@ class Checkpoint:
         return bool(self.contents.placements) or not self.catalog
 
     def definite(self) -> Checkpoint:
-        """The same, for whoever needs one state dict. Raises InputError where several are equally likely, naming all of them."""
+        """The same, for whoever needs one state dict. Raises InputError where several are equally
+        likely, naming all of them.
+        """
         rivals = self.contents.rivals
         if not rivals:
             return self
@@ -133,15 +154,21 @@ class Checkpoint:
     @property
     def asked(self) -> tuple[str, ...]:
         """What unpickling the file would call or import, each once."""
-        return tuple(sorted({extra.text for extra in self.extras if extra.kind in ("call", "import")}))
+        return tuple(
+            sorted({extra.text for extra in self.extras if extra.kind in ("call", "import")})
+        )
 
     def extent(self, key: str) -> Extent | None:
-        """The byte range that is this tensor as it stands (contiguous, little-endian), or None where its bytes are computed."""
+        """The byte range that is this tensor as it stands (contiguous, little-endian), or None
+        where its bytes are computed.
+        """
         placement = self.contents.placements[key]
         return placement if isinstance(placement, Extent) else None
 
     def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
-        """The contiguous little-endian bytes of a tensor in pieces. Raises FormatError where a checksum says otherwise."""
+        """The contiguous little-endian bytes of a tensor in pieces. Raises FormatError where a
+        checksum says otherwise.
+        """
         placement = self.contents.placements[key]
         if isinstance(placement, Extent):
             yield from placement.chunks(size)
@@ -150,7 +177,9 @@ class Checkpoint:
             yield read_view(placement, info.dtype, info.shape, self.path)
 
     def check(self, keys: Iterable[str]) -> None:
-        """Raises FormatError where the bytes of these tensors are not those of their checksums. Costs reading what has one."""
+        """Raises FormatError where the bytes of these tensors are not those of their checksums.
+        Costs reading what has one.
+        """
         for storage in dict.fromkeys(storage_of(self.contents.placements[key]) for key in keys):
             if isinstance(storage, Extent) and storage.crc32 is not None:
                 for _ in storage.pieces():
@@ -175,7 +204,9 @@ class Checkpoint:
         return self.has_values or self.contents.digests.keys() >= self.catalog.keys()
 
     def digest(self, key: str) -> str:
-        """The digest of a tensor's values: noted, or computed from its bytes. Raises FormatError where a checksum says otherwise."""
+        """The digest of a tensor's values: noted, or computed from its bytes. Raises FormatError
+        where a checksum says otherwise.
+        """
         from ckpt_tool.formats.digests import digest_of
 
         noted = self.contents.digests.get(key)
@@ -185,7 +216,9 @@ class Checkpoint:
         return digest_of(extent.pieces() if extent else self.chunks(key))
 
     def checksums(self) -> dict[str, str]:
-        """The SHA-256 of each file by its path, the one that was opened first. Costs reading them all."""
+        """The SHA-256 of each file by its path, the one that was opened first. Costs reading them
+        all.
+        """
         return {file.path: file.sha256() for file in self.files}
 
     def close(self) -> None:
@@ -195,5 +228,10 @@ class Checkpoint:
     def __enter__(self) -> Checkpoint:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()

@@ -1,4 +1,6 @@
-"""A tensor's digest: the BLAKE3 hash of its contiguous little-endian bytes, by which values compare without being there."""
+"""A tensor's digest: the BLAKE3 hash of its contiguous little-endian bytes, by which values compare
+without being there.
+"""
 
 from __future__ import annotations
 

@@ -16,12 +16,16 @@ PIECE = 1 << 20
 
 
 class SourceFile:
-    """An open regular file. `size` and `stamp` (device, inode, size, mtime) are those of the moment of opening."""
+    """An open regular file. `size` and `stamp` (device, inode, size, mtime) are those of the moment
+    of opening.
+    """
 
     __slots__ = ("_fd", "path", "size", "stamp")
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises InputError for what can't be opened or is no regular file; a pipe without a writer doesn't block."""
+        """Raises InputError for what can't be opened or is no regular file; a pipe without a writer
+        doesn't block.
+        """
         self.path = os.fspath(path)
         self._fd, status = _open(self.path)
         self.size = status.st_size
@@ -29,11 +33,17 @@ class SourceFile:
 
     @property
     def fd(self) -> int:
-        """The descriptor; opened again if it was released. Raises FormatError where the file is another one by then."""
+        """The descriptor; opened again if it was released. Raises FormatError where the file is
+        another one by then.
+        """
         if self._fd < 0:
             self._fd, status = _open(self.path)
             if self.stamp != _stamp(status):
-                raise FormatError(self.path, "was changed while it was being read", "somebody else is writing to it")
+                raise FormatError(
+                    self.path,
+                    "was changed while it was being read",
+                    "somebody else is writing to it",
+                )
         return self._fd
 
     def release(self) -> None:
@@ -44,14 +54,18 @@ class SourceFile:
             self._fd = -1
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly these bytes. Raises FormatError where the file ends before them, InputError where they can't be read."""
+        """Exactly these bytes. Raises FormatError where the file ends before them, InputError where
+        they can't be read.
+        """
         if offset < 0 or length < 0 or offset + length > self.size:
             raise truncated(self.path, offset + length, self.size)
         fd, parts = self.fd, []
         while length:
             part = read_at(fd, length, offset, self.path)
             if not part:
-                raise FormatError(self.path, "was cut while being read", "somebody else is writing to it")
+                raise FormatError(
+                    self.path, "was cut while being read", "somebody else is writing to it"
+                )
             parts.append(part)
             offset, length = offset + len(part), length - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -66,7 +80,9 @@ class SourceFile:
             except OSError as error:
                 raise _unread(self.path, error) from None
             if not count:
-                raise FormatError(self.path, "was cut while being read", "somebody else is writing to it")
+                raise FormatError(
+                    self.path, "was cut while being read", "somebody else is writing to it"
+                )
             buffer, offset = buffer[count:], offset + count
 
     def sha256(self) -> str:
@@ -82,12 +98,19 @@ class SourceFile:
     def __enter__(self) -> "SourceFile":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
 def sha256_of(fd: int, size: int, path: str) -> str:
-    """The SHA-256 of a file of `size` bytes in hex, read in pieces. Raises FormatError where it ends before them."""
+    """The SHA-256 of a file of `size` bytes in hex, read in pieces. Raises FormatError where it
+    ends before them.
+    """
     from hashlib import sha256  # loads OpenSSL
 
     digest, done = sha256(), 0
@@ -110,14 +133,22 @@ def read_at(fd: int, length: int, offset: int, path: str) -> bytes:
 
 def _unread(path: str, error: OSError) -> InputError:
     """The error of a disk or a network that fails."""
-    return InputError(path, f"can't be read: {(error.strerror or str(error)).lower()}", "its disk, or the way to it, fails")
+    return InputError(
+        path,
+        f"can't be read: {(error.strerror or str(error)).lower()}",
+        "its disk, or the way to it, fails",
+    )
 
 
 def truncated(path: str, needed: int, size: int) -> FormatError:
     """The error of a file that ends too early: how much is missing is what tells a broken download."""
     if needed > TENSOR_BYTES:
-        return FormatError(path, f"points to byte {needed} of {size}: no download has so many", AGAIN)
-    return FormatError(path, f"is cut off: {needed - size} bytes of at least {needed} are missing", AGAIN)
+        return FormatError(
+            path, f"points to byte {needed} of {size}: no download has so many", AGAIN
+        )
+    return FormatError(
+        path, f"is cut off: {needed - size} bytes of at least {needed} are missing", AGAIN
+    )
 
 
 MAX_NEIGHBOURS = 2000

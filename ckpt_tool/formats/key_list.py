@@ -1,7 +1,8 @@
-"""Key lists: text, one tensor a line, `key<TAB>dtype<TAB>shape`, where a shape is `64x3x7x7` or `scalar`.
+"""Key lists: text, one tensor a line, `key<TAB>dtype<TAB>shape`, where a shape is `64x3x7x7` or
+`scalar`.
 
-A key with control characters, or that begins with a quote, stands as a JSON string. A fourth column may have the digest of the
-tensor's values.
+A key with control characters, or that begins with a quote, stands as a JSON string. A fourth column
+may have the digest of the tensor's values.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ CHECKPOINT_SUFFIXES = (
     ".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt", ".safetensors", ".npz", ".npy", ".gguf", ".tar", ".zip", ".h5",
     ".keras", ".onnx", ".msgpack", ".pdparams", ".distcp", ".pth.tar",
 )  # fmt: skip
-"""A text of such a name is a broken download, or, as `.pth`, one of Python's own path files: never a key list."""
+"""A text of such a name is a broken download, or, as `.pth`, one of Python's own path files: never
+a key list.
+"""
 NEWLINE = "\n"
 _CONTROL = re.compile(rb"[^\t\n\r\x20-\xff]")
 _SIZE = re.compile(r"[0-9]{1,18}")
@@ -44,7 +47,12 @@ def format_key_list(catalog: Catalog, digest: Callable[[str], str] | None = None
     >>> format_key_list(Catalog([TensorInfo("conv1.weight", DType.F32, (64, 3, 7, 7)), TensorInfo("steps", DType.I64, ())]))
     'conv1.weight\\tF32\\t64x3x7x7\\nsteps\\tI64\\tscalar\\n'
     """
-    return "".join([f"{_line(info)}\t{digest(info.key)}\n" if digest else f"{_line(info)}\n" for info in catalog.values()])
+    return "".join(
+        [
+            f"{_line(info)}\t{digest(info.key)}\n" if digest else f"{_line(info)}\n"
+            for info in catalog.values()
+        ]
+    )
 
 
 def _line(info: TensorInfo) -> str:
@@ -63,7 +71,9 @@ def read_key_list(stream: BinaryIO, path: str) -> Contents:
     """Names and shapes without values. Raises FormatError that names the line."""
     raw = stream.read(KEY_LIST_BYTES + 1)
     if len(raw) > KEY_LIST_BYTES:
-        raise FormatError(path, f"is longer than the {KEY_LIST_BYTES} bytes that a key list may have")
+        raise FormatError(
+            path, f"is longer than the {KEY_LIST_BYTES} bytes that a key list may have"
+        )
     if (lines := raw.count(b"\n")) > KEY_LIST_LINES:
         raise FormatError(path, f"has {lines} lines; at most {KEY_LIST_LINES} are read")
     try:
@@ -88,13 +98,22 @@ def read_key_list(stream: BinaryIO, path: str) -> Contents:
 def _read_line(line: str, path: str, place: str) -> tuple[TensorInfo, str | None]:
     fields = line.split("\t")
     if len(fields) not in (3, 4):
-        raise FormatError(path, f"`{line[:80]}` is not key, dtype and shape with tabs between", "`ckpt show --keys` writes those", place)
+        raise FormatError(
+            path,
+            f"`{line[:80]}` is not key, dtype and shape with tabs between",
+            "`ckpt show --keys` writes those",
+            place,
+        )
     key, dtype, shape, *digest = fields
     if dtype not in _TYPES:
         raise FormatError(path, f"`{dtype[:40]}` is no dtype", f"one of {' '.join(_TYPES)}", place)
     if digest and not _DIGEST.fullmatch(digest[0]):
-        raise FormatError(path, f"`{digest[0][:80]}` is no digest", "`ckpt show --digests` writes those", place)
-    return TensorInfo(_unquoted(key, path, place), _TYPES[dtype], _shape(shape, path, place)), digest[0] if digest else None
+        raise FormatError(
+            path, f"`{digest[0][:80]}` is no digest", "`ckpt show --digests` writes those", place
+        )
+    return TensorInfo(
+        _unquoted(key, path, place), _TYPES[dtype], _shape(shape, path, place)
+    ), digest[0] if digest else None
 
 
 def _unquoted(key: str, path: str, place: str) -> str:

@@ -12,14 +12,20 @@ _WRITER_RANKS = {
         "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64",
     ))
 }  # fmt: skip
-"""The element types as safetensors' `Dtype` enumerates them; its writer puts the last ones first, then sorts by name."""
+"""The element types as safetensors' `Dtype` enumerates them; its writer puts the last ones first,
+then sorts by name.
+"""
 
 
 def are_in_module_order(keys: Sequence[str]) -> bool:
-    """False where keys are sorted as text and some `x.bias` stands right before `x.weight`, which modules never do."""
+    """False where keys are sorted as text and some `x.bias` stands right before `x.weight`, which
+    modules never do.
+    """
     if not is_sorted(keys):
         return True
-    return not any((a == "bias" or a.endswith(".bias")) and b == f"{a[:-4]}weight" for a, b in pairwise(keys))
+    return not any(
+        (a == "bias" or a.endswith(".bias")) and b == f"{a[:-4]}weight" for a, b in pairwise(keys)
+    )
 
 
 def is_writer_order(tensors: Sequence[TensorInfo]) -> bool:

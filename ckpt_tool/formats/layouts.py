@@ -1,6 +1,8 @@
-"""What kind of file this is where it is no whole model: a process's part, placeholders, an adapter, packed weights; in one sentence.
+"""What kind of file this is where it is no whole model: a process's part, placeholders, an adapter,
+packed weights; in one sentence.
 
-By what is in the file first, by its name and its neighbours second. Each sentence says what would make a whole of it.
+By what is in the file first, by its name and its neighbours second. Each sentence says what would
+make a whole of it.
 """
 
 from __future__ import annotations
@@ -19,14 +21,27 @@ _SCALES = (
     "{}_scale_inv", "{}_scale", "scale_{}", "{}_scales", "q_scale_{}", "qscale_{}", "{}_qscale", "scale_inv", "scale", "scales", "SCB",
     "{}.scale", "{}._scale", "{}_quantizer._scale",
 )  # fmt: skip
-"""What the scale of a weight is called in its module: by DeepSeek and transformers, ComfyUI, Mistral, bitsandbytes, modelopt and torch."""
+"""What the scale of a weight is called in its module: by DeepSeek and transformers, ComfyUI,
+Mistral, bitsandbytes, modelopt and torch.
+"""
 _GATHERED = "the program that wrote it gathers a whole one (torch's get_model_state_dict with full_state_dict=True), or its library does"
 
 
 def layout_of(contents: Contents, path: str) -> str:
-    """The sentence, or an empty text for a plain file. Looks at the names beside the file, and opens none."""
+    """The sentence, or an empty text for a plain file. Looks at the names beside the file, and
+    opens none.
+    """
     names = Names(contents)
-    for tell in (_placeholders, _optimizer_part, _rank_part, _flat_parameters, _tensor_parallel, _deepspeed, _adapter, _quantised):
+    for tell in (
+        _placeholders,
+        _optimizer_part,
+        _rank_part,
+        _flat_parameters,
+        _tensor_parallel,
+        _deepspeed,
+        _adapter,
+        _quantised,
+    ):
         if sentence := tell(contents, names, os.path.basename(path), path):
             return sentence
     return ""
@@ -39,7 +54,9 @@ def with_layout(contents: Contents, path: str) -> Contents:
 
 
 class Names:
-    """The keys of a file, the last parts of them, of which there are few, and the names at the file's top."""
+    """The keys of a file, the last parts of them, of which there are few, and the names at the
+    file's top.
+    """
 
     def __init__(self, contents: Contents) -> None:
         self.keys = [*contents.catalog, *contents.catalog.unreadable]
@@ -69,7 +86,10 @@ def _placeholders(contents: Contents, names: Names, name: str, path: str) -> str
 def _optimizer_part(contents: Contents, names: Names, name: str, path: str) -> str:
     if contents.catalog or not any(one.kind == "optimizer" for one in contents.left_behind):
         return ""
-    is_zero = any(extra.path.endswith((".zero_stage", ".partition_count")) for extra in contents.extras) or "zero_pp_rank_" in name
+    is_zero = (
+        any(extra.path.endswith((".zero_stage", ".partition_count")) for extra in contents.extras)
+        or "zero_pp_rank_" in name
+    )
     if is_zero:
         return "a process's part of a DeepSpeed ZeRO optimizer, without a state dict; zero_to_fp32.py makes a whole model of all parts"
     return "the state of an optimizer, without a state dict"
@@ -95,13 +115,21 @@ def _rank_part(contents: Contents, names: Names, name: str, path: str) -> str:
 def _flat_parameters(contents: Contents, names: Names, name: str, path: str) -> str:
     if not any(end.startswith(("_flat_param", "flat_param")) for end in names.ends):
         return ""
-    return "FSDP1's flat parameters: one tensor holds the weights of a whole module, or of a process's part of it; " + _GATHERED
+    return (
+        "FSDP1's flat parameters: one tensor holds the weights of a whole module, or of a process's part of it; "
+        + _GATHERED
+    )
 
 
 def _tensor_parallel(contents: Contents, names: Names, name: str, path: str) -> str:
-    """Meta's `consolidated.00.pth` beside `.01`, DeepSpeed's and Megatron's `mp_rank_00` beside others."""
+    """Meta's `consolidated.00.pth` beside `.01`, DeepSpeed's and Megatron's `mp_rank_00` beside
+    others.
+    """
     folder = os.path.dirname(path) or "."
-    parent, grandparent = os.path.basename(os.path.abspath(folder)), os.path.dirname(os.path.abspath(folder))
+    parent, grandparent = (
+        os.path.basename(os.path.abspath(folder)),
+        os.path.dirname(os.path.abspath(folder)),
+    )
     for pattern, text, where in (
         (r"consolidated\.(\d+)\.(?:pth|safetensors)", name, folder),
         (r"mp_rank_(\d+)_model_states\.pt", name, folder),
@@ -109,13 +137,17 @@ def _tensor_parallel(contents: Contents, names: Names, name: str, path: str) -> 
     ):
         if (found := re.fullmatch(pattern, text)) and (count := _count_beside(where, pattern)) > 1:
             part = f"tensor-parallel part {int(found[1]) + 1} of {count}"
-            return f"{part}: each matrix is cut among them, and the library that wrote them joins them"
+            return (
+                f"{part}: each matrix is cut among them, and the library that wrote them joins them"
+            )
     return ""
 
 
 def _numbered_part(path: str) -> str:
     """`model-00001-of-00002.safetensors`, opened by itself."""
-    found = re.fullmatch(r".*?([0-9]{2,6})-of-([0-9]{2,6})\.(?:safetensors|bin|pth|pt)", os.path.basename(path))
+    found = re.fullmatch(
+        r".*?([0-9]{2,6})-of-([0-9]{2,6})\.(?:safetensors|bin|pth|pt)", os.path.basename(path)
+    )
     if not found or int(found[2]) < 2:
         return ""
     return f"by its name shard {int(found[1])} of {int(found[2])}, a part of a model; its folder or its index is the whole"
@@ -143,7 +175,9 @@ def _adapter(contents: Contents, names: Names, name: str, path: str) -> str:
         if 2 * count >= len(contents.catalog):
             return f"a {what} adapter {share}, which adds to a base model; merged into that it gives a whole one"
         return f"weights with {what} matrices beside them {share}, which are not merged"
-    if name.startswith("adapter_model") and os.path.lexists(os.path.join(os.path.dirname(path), "adapter_config.json")):
+    if name.startswith("adapter_model") and os.path.lexists(
+        os.path.join(os.path.dirname(path), "adapter_config.json")
+    ):
         return "a PEFT adapter, which adds to a base model (adapter_config.json lies beside it)"
     return ""
 
@@ -167,10 +201,20 @@ def _quantised(contents: Contents, names: Names, name: str, path: str) -> str:
 
 def _bitsandbytes(catalog: Catalog, names: Names) -> str:
     found = next((kind for kind in ("nf4", "fp4") if names.has(f"bitsandbytes__{kind}")), "")
-    kind = found or ("int8" if names.has("SCB") else "4 bits" if names.has("absmax") and names.has("quant_map") else "")
+    kind = found or (
+        "int8"
+        if names.has("SCB")
+        else "4 bits"
+        if names.has("absmax") and names.has("quant_map")
+        else ""
+    )
     if not kind:
         return ""
-    count = names.count(".SCB") if kind == "int8" else sum(key.endswith(".absmax") and ".nested_" not in key for key in catalog)
+    count = (
+        names.count(".SCB")
+        if kind == "int8"
+        else sum(key.endswith(".absmax") and ".nested_" not in key for key in catalog)
+    )
     return f"weights quantised by bitsandbytes ({kind}, {count} of them): packed numbers, which mean nothing without their scales"
 
 
@@ -185,7 +229,11 @@ def _gptq(catalog: Catalog, names: Names) -> str:
 
 
 def _eight_bit(catalog: Catalog, names: Names) -> str:
-    small = [info.dtype for key, info in catalog.items() if info.dtype in _EIGHT_BITS and len(info.shape) > 1 and _has_scale(key, catalog)]
+    small = [
+        info.dtype
+        for key, info in catalog.items()
+        if info.dtype in _EIGHT_BITS and len(info.shape) > 1 and _has_scale(key, catalog)
+    ]
     if not small:
         return ""
     kind = "FP8" if any(dtype in _FLOATS for dtype in small) else "8-bit integers"
@@ -202,6 +250,12 @@ def _torchs(catalog: Catalog, names: Names) -> str:
     if count := kinds.count("quantised"):
         return f"quantised weights ({count} of them), which can't be read here; dequantise them where they were made"
     if count := kinds.count("subclass"):
-        classes = sorted({tensor.text.partition(",")[0] for tensor in catalog.unreadable.values() if tensor.kind == "subclass"})
+        classes = sorted(
+            {
+                tensor.text.partition(",")[0]
+                for tensor in catalog.unreadable.values()
+                if tensor.kind == "subclass"
+            }
+        )
         return f"{count} tensors of classes that can't be read here ({', '.join(classes[:3])}); save plain ones where they were made"
     return ""

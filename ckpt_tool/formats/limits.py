@@ -1,4 +1,6 @@
-"""How much a checkpoint may ask of its reader. A file beyond one of these is refused, with the number in the message."""
+"""How much a checkpoint may ask of its reader. A file beyond one of these is refused, with the
+number in the message.
+"""
 
 MiB = 1 << 20
 GiB = 1 << 30
@@ -10,16 +12,22 @@ PICKLE_BYTES = 256 * MiB
 PICKLE_OPCODES = 9_000_000
 """About 35 describe a tensor."""
 PICKLE_MEMORY, OBJECT_BYTES = 512 * MiB, 80
-"""What a pickle may take: its own bytes, those that were copied from it, and so many for each object that it made."""
+"""What a pickle may take: its own bytes, those that were copied from it, and so many for each
+object that it made.
+"""
 PICKLE_VALUES = 4_000_000
 """Values on the machine's stack or in its memo; about 12 of a tensor stay in the memo."""
 PICKLE_CONTAINERS = 2_000_000
 """Lists, dicts, sets and objects of unknown classes."""
 PICKLE_COPIED = 256 * MiB
-"""What calls and states may copy of what was there before: a byte for each of a text, `ENTRY` for each member of a container."""
+"""What calls and states may copy of what was there before: a byte for each of a text, `ENTRY` for
+each member of a container.
+"""
 ENTRY = 128
 LISTED_AGAIN = 500_000
-"""Members of containers that were listed before: of modules that share others, and of state dicts inside of others."""
+"""Members of containers that were listed before: of modules that share others, and of state dicts
+inside of others.
+"""
 NAME_CHARACTERS = 64 * MiB
 """What the names of a pickle's tensors repeat of the names of what they are in."""
 PICKLE_MARKS = 100_000
@@ -31,14 +39,20 @@ NESTING = 200
 NODES = 2_000_000
 """Objects visited while looking for tensors."""
 LISTINGS = 50
-"""How often the containers of a file may be listed on average, each time under another path; more is a bomb of references."""
+"""How often the containers of a file may be listed on average, each time under another path; more
+is a bomb of references.
+"""
 EXTRAS = 1000
 """Things besides the tensors that are listed one by one."""
 JSON_INTEGER_DIGITS = 20
 JSON_MARKS = 4_000_000
-"""Commas, colons and brackets in one JSON text; a safetensors header has about 12 a tensor, an index 2."""
+"""Commas, colons and brackets in one JSON text; a safetensors header has about 12 a tensor, an
+index 2.
+"""
 GGUF_VALUES = 3_000_000
-"""Texts and arrays in the arrays of a GGUF file's header; a large vocabulary with its merges has a million."""
+"""Texts and arrays in the arrays of a GGUF file's header; a large vocabulary with its merges has a
+million.
+"""
 GGUF_PAIRS = 50_000
 GGUF_TENSORS = 300_000
 DIMENSIONS = 64
@@ -47,9 +61,13 @@ TENSOR_BYTES = 1 << 50
 INFLATE_RATIO = 200
 """Inflated bytes for one deflated byte, beyond which a zip member holds next to nothing."""
 INFLATED_BYTES = 48 * MiB
-"""What all members of an archive together may inflate to that are beyond that ratio: masks and zeros of a real model, but no bomb."""
+"""What all members of an archive together may inflate to that are beyond that ratio: masks and
+zeros of a real model, but no bomb.
+"""
 EXPANSION = 64 * MiB
-"""Bytes that a view with overlapping strides may have beyond those of its storage, when its values are asked for."""
+"""Bytes that a view with overlapping strides may have beyond those of its storage, when its values
+are asked for.
+"""
 ZIP_ENTRIES = 600_000
 ZIP_DIRECTORY_BYTES = 96 * MiB
 NPZ_ARRAYS = 100_000
@@ -59,7 +77,9 @@ TAR_MEMBERS = 1000
 TAR_RECORDS = 200_000
 """Storages, and tensors, of torch's tar archives; models of that time had hundreds."""
 CHECK_ON_OPEN = 16 * MiB
-"""Files up to this size have all their checksums verified when they are opened; larger ones as their bytes are read."""
+"""Files up to this size have all their checksums verified when they are opened; larger ones as
+their bytes are read.
+"""
 INFLATE_ON_OPEN = 128 * MiB
 """What is inflated for that."""
 KEY_LIST_BYTES = 64 * MiB

@@ -1,4 +1,6 @@
-"""Opens whatever a path means: a file of any format, a folder, an index, a key list, a state dict inside of a file."""
+"""Opens whatever a path means: a file of any format, a folder, an index, a key list, a state dict
+inside of a file.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,12 @@ STDIN = "-"
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """The checkpoint at `path`: `run.pth`, a folder, `model.safetensors.index.json`, a key list, `-` for one on stdin.
+    """The checkpoint at `path`: `run.pth`, a folder, `model.safetensors.index.json`, a key list,
+    `-` for one on stdin.
 
-    `run.pth#ema` takes the state dict of that name inside the file, `run.pth#.` all of the file under its full paths.
-    Reads what describes the tensors, not their values.
-    Raises InputError where there is no such thing, FormatError where it is broken or of no known format.
+    `run.pth#ema` takes the state dict of that name inside the file, `run.pth#.` all of the file
+    under its full paths. Reads what describes the tensors, not their values. Raises InputError
+    where there is no such thing, FormatError where it is broken or of no known format.
     """
     path = os.fspath(path)
     if path == STDIN:
@@ -65,7 +68,9 @@ def _open_shards(folder: str, path: str, wanted: str, found: Numbered) -> Checkp
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
-    """Opening makes many small objects that stay, and no cycles: looking for cycles among them would double its time."""
+    """Opening makes many small objects that stay, and no cycles: looking for cycles among them
+    would double its time.
+    """
     was_enabled = gc.isenabled()
     if was_enabled:  # else another thread has paused it, and may go on before this one does
         gc.disable()
@@ -123,4 +128,8 @@ def _open_text(file: SourceFile, head: bytes, path: str, wanted: str) -> Checkpo
 def _refuse_unused(path: str, wanted: str) -> None:
     """Formats that hold a single state dict have no names for it."""
     if wanted:
-        raise InputError(path, f"no state dict in the file is named `{wanted}`", "it holds one, which has no name")
+        raise InputError(
+            path,
+            f"no state dict in the file is named `{wanted}`",
+            "it holds one, which has no name",
+        )

@@ -1,4 +1,6 @@
-"""The formats, in the order in which they are tried: how each is recognised by its first bytes, and which module reads it."""
+"""The formats, in the order in which they are tried: how each is recognised by its first bytes, and
+which module reads it.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,28 @@ if TYPE_CHECKING:
 HEAD = 512
 """The bytes that recognising looks at."""
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46f9206aa85019")
-"""The first number of torch's legacy stream, 0x1950a86a20f9469cfc6c, after the pickle's protocol."""
+"""The first number of torch's legacy stream, 0x1950a86a20f9469cfc6c, after the pickle's protocol.
+"""
 _LEGACY_MAGIC_TEXT = b"L%dL\n" % int.from_bytes(LEGACY_MAGIC[2:], "little")
 """The same in the pickles of protocol 1."""
-_OLD_PICKLES = (b"(dp", b"(lp", b"}q\0", b"]q\0", b"}q\1", b"]q\1", b"ccollections\n", b"ccopy_reg\n", b"ccopyreg\n", b"cnumpy")
+_OLD_PICKLES = (
+    b"(dp",
+    b"(lp",
+    b"}q\0",
+    b"]q\0",
+    b"}q\1",
+    b"]q\1",
+    b"ccollections\n",
+    b"ccopy_reg\n",
+    b"ccopyreg\n",
+    b"cnumpy",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One container. `module` has `read(file, wanted) -> Contents`; it is imported when a file of the format is met.
+    """One container. `module` has `read(file, wanted) -> Contents`; it is imported when a file of
+    the format is met.
 
     `has_names` says whether its state dicts may have names, of which one can be `wanted`.
     """
@@ -40,9 +55,16 @@ class Format:
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
-    """The length may have any first byte, so that this is asked before all other signatures; but for the zip's, which torch goes by."""
+    """The length may have any first byte, so that this is asked before all other signatures; but
+    for the zip's, which torch goes by.
+    """
     length = int.from_bytes(head[:8], "little")
-    return not head.startswith(b"PK\3\4") and head[8:9] == b"{" and length <= HEADER_BYTES and 8 + length <= size
+    return (
+        not head.startswith(b"PK\3\4")
+        and head[8:9] == b"{"
+        and length <= HEADER_BYTES
+        and 8 + length <= size
+    )
 
 
 def is_legacy_stream(head: bytes, size: int) -> bool:
@@ -51,21 +73,26 @@ def is_legacy_stream(head: bytes, size: int) -> bool:
 
 
 def is_pickle(head: bytes, size: int) -> bool:
-    """By the protocol's number, or by how pickles of protocols 0 and 1 begin with a dict, a list or an array."""
+    """By the protocol's number, or by how pickles of protocols 0 and 1 begin with a dict, a list or
+    an array.
+    """
     return (head[:1] == b"\x80" and head[1:2] <= b"\x05") or head.startswith(_OLD_PICKLES)
 
 
 def is_npz(head: bytes, size: int) -> bool:
     """A zip archive whose first member is an array of numpy; its name is in the first local header.
 
-    A name that goes on behind the head is no member of torch's: those begin with the name of a file.
+    A name that goes on behind the head is no member of torch's: those begin with the name of a
+    file.
     """
     end = 30 + int.from_bytes(head[26:28], "little")
     return head[:4] == b"PK\3\4" and (end > HEAD or head[30:end].endswith(b".npy"))
 
 
 def is_tar(head: bytes, size: int) -> bool:
-    """By its first header's checksum, as tarfile does; by the mark of the newer tars alone where nothing else begins like this."""
+    """By its first header's checksum, as tarfile does; by the mark of the newer tars alone where
+    nothing else begins like this.
+    """
     if len(head) == HEAD and tar_checksum(head) == head[148:156].strip(b" \0").lstrip(b"0"):
         return True
     return head[257:262] == b"ustar" and not (is_legacy_stream(head, size) or is_pickle(head, size))

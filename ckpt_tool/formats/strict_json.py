@@ -15,17 +15,25 @@ class JsonFault(ValueError):
 
 
 def parse_json(raw: bytes) -> object:
-    """Raises JsonFault: no UTF-8, a name twice, numbers that are no integers of at most 20 digits, too deep, half a surrogate pair."""
+    """Raises JsonFault: no UTF-8, a name twice, numbers that are no integers of at most 20 digits,
+    too deep, half a surrogate pair.
+    """
     # What each mark makes takes a hundred times its room.
-    if len(raw) > JSON_MARKS and (marks := sum(raw.count(mark) for mark in (b",", b":", b"[", b"{"))) > JSON_MARKS:
+    if (
+        len(raw) > JSON_MARKS
+        and (marks := sum(raw.count(mark) for mark in (b",", b":", b"[", b"{"))) > JSON_MARKS
+    ):
         raise JsonFault(f"has {marks} commas, colons and brackets; at most {JSON_MARKS} are read")
     try:
         text = raw.decode()
         if not _has_zero_below(raw) and (value := _plain(text)) is not None:
             return value
-        # Looking at each number costs a call each; a text without long runs of digits or `-0` needs no look.
+        # Looking at each number costs a call each; a text without long runs of digits or `-0` needs
+        # no look.
         integer = _integer if _LONG.search(raw) or _has_zero_below(raw) else int
-        value = json.loads(text, object_pairs_hook=object_of, parse_int=integer, parse_constant=_no_number)
+        value = json.loads(
+            text, object_pairs_hook=object_of, parse_int=integer, parse_constant=_no_number
+        )
         if "\\u" in text:
             _check_surrogates(value)
         return value
@@ -37,7 +45,9 @@ def parse_json(raw: bytes) -> object:
         raise JsonFault("is nested too deep") from None
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
-            raise JsonFault(f"is no whole JSON: it ends in the middle, after {len(text)} characters") from None
+            raise JsonFault(
+                f"is no whole JSON: it ends in the middle, after {len(text)} characters"
+            ) from None
         raise JsonFault(f"is no JSON: {error.msg.lower()} at character {error.pos}") from None
 
 
@@ -46,10 +56,12 @@ def _has_zero_below(raw: bytes) -> bool:
 
 
 def _plain(text: str) -> dict[str, object] | None:
-    """An object of objects of texts and lists, without escapes and without a name twice; None for any other text.
+    """An object of objects of texts and lists, without escapes and without a name twice; None for
+    any other text.
 
-    So are safetensors' headers. json's own objects keep the last of equal names without a word: counting all texts in quotes
-    shows whether one was lost. What stands in the lists is for the caller to look at.
+    So are safetensors' headers. json's own objects keep the last of equal names without a word:
+    counting all texts in quotes shows whether one was lost. What stands in the lists is for the
+    caller to look at.
     """
     if "\\" in text:
         return None

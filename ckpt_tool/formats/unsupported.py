@@ -17,7 +17,11 @@ SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", NO_WEIGHTS.format("git-lfs"), "git lfs pull"),
     (b"version https://hawser", NO_WEIGHTS.format("git-lfs"), "git lfs pull"),
     (b"/annex/objects/", NO_WEIGHTS.format("git-annex"), "git annex get"),
-    (b"PK\7\x08", "is a part of a split zip archive", "join its parts: `zip -s 0 PARTS.zip --out WHOLE.zip`"),
+    (
+        b"PK\7\x08",
+        "is a part of a split zip archive",
+        "join its parts: `zip -s 0 PARTS.zip --out WHOLE.zip`",
+    ),
     (b"\x1f\x8b", "is compressed by gzip", "gunzip it first"),
     (b"7z\xbc\xaf\x27\x1c", "is a 7z archive", "unpack it first"),
     (b"\xfd7zXZ\0", "is compressed by xz", "unxz it first"),
@@ -38,7 +42,11 @@ SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"lmgg", "is an old GGML file", "convert it to GGUF with llama.cpp"),
     (b"fmgg", "is an old GGML file", "convert it to GGUF with llama.cpp"),
     (b"tjgg", "is an old GGML file", "convert it to GGUF with llama.cpp"),
-    (b"\x08\x01\x12", "looks like a TensorFlow SavedModel", "convert it with tensorflow and numpy.savez"),
+    (
+        b"\x08\x01\x12",
+        "looks like a TensorFlow SavedModel",
+        "convert it with tensorflow and numpy.savez",
+    ),
 )
 """First bytes, what the file is, what to do."""
 
@@ -65,7 +73,11 @@ def refuse_foreign(file: SourceFile, head: bytes) -> None:
     if start.startswith((b"{", b"[")):
         if b'"error"' in start or b'"message"' in start:
             raise FormatError(file.path, "is an error message in JSON", AGAIN)
-        hint = "name the file with the weights, or its *.index.json" if file.path.endswith(".json") else AGAIN
+        hint = (
+            "name the file with the weights, or its *.index.json"
+            if file.path.endswith(".json")
+            else AGAIN
+        )
         raise FormatError(file.path, "is JSON, but no index of a checkpoint", hint)
     if b".git/annex/objects/" in start:
         raise FormatError(file.path, NO_WEIGHTS.format("git-annex"), "git annex get")
@@ -73,39 +85,69 @@ def refuse_foreign(file: SourceFile, head: bytes) -> None:
     _refuse_cut_safetensors(file, head)
     if not _is_zero(head) or _PART_OF_TENSORFLOW.search(file.path):
         return
-    raise FormatError(file.path, "begins with nothing but zeros", "the download or the disk lost its bytes: " + AGAIN)
+    raise FormatError(
+        file.path,
+        "begins with nothing but zeros",
+        "the download or the disk lost its bytes: " + AGAIN,
+    )
 
 
 def _refuse_models(file: SourceFile, head: bytes) -> None:
     """The kinds of models that more than their first bytes tell."""
     head = head.ljust(16, b"\0")
     if file.size >= 48 and file.read(file.size - 8, 8) == TABLE_MAGIC:
-        raise FormatError(file.path, "is the index of a TensorFlow checkpoint", "convert it with tensorflow and numpy.savez")
+        raise FormatError(
+            file.path,
+            "is the index of a TensorFlow checkpoint",
+            "convert it with tensorflow and numpy.savez",
+        )
     if head[4:8] == b"TFL3":
-        raise FormatError(file.path, "is a TensorFlow Lite model", "convert the model that it was made from")
+        raise FormatError(
+            file.path, "is a TensorFlow Lite model", "convert the model that it was made from"
+        )
     if any(file.size >= place + 8 and file.read(place, 8) == HDF5 for place in _HDF5_PLACES):
-        raise FormatError(file.path, "is an HDF5 file (Keras .h5)", "convert it with h5py and numpy.savez")
+        raise FormatError(
+            file.path, "is an HDF5 file (Keras .h5)", "convert it with h5py and numpy.savez"
+        )
     if (0x80 < head[0] <= 0x8F and 0xA0 <= head[1] <= 0xDA) or head[:1] in b"\xde\xdf":
-        raise FormatError(file.path, "looks like msgpack (a Flax checkpoint)", "convert it with flax and safetensors")
+        raise FormatError(
+            file.path,
+            "looks like msgpack (a Flax checkpoint)",
+            "convert it with flax and safetensors",
+        )
     if head[:1] == b"\x08" and 3 <= head[1] < 32 and head[2] in _ONNX_FIELDS:
         producer = head[4 : 4 + head[3]] if head[2] == 0x12 else b""
         if all(0x20 <= byte < 0x7F for byte in producer):
-            raise FormatError(file.path, "looks like an ONNX model", "convert its initializers with the onnx package")
-        raise FormatError(file.path, "looks like a Core ML model", "convert the model that it was made from")
+            raise FormatError(
+                file.path,
+                "looks like an ONNX model",
+                "convert its initializers with the onnx package",
+            )
+        raise FormatError(
+            file.path, "looks like a Core ML model", "convert the model that it was made from"
+        )
 
 
 def _refuse_cut_safetensors(file: SourceFile, head: bytes) -> None:
-    """A file that begins like safetensors, but whose header would be longer than the file, or than headers may be."""
+    """A file that begins like safetensors, but whose header would be longer than the file, or than
+    headers may be.
+    """
     length = int.from_bytes(head[:8], "little")
     if head[8:9] in b" \t\r\n" and head[8:].lstrip()[:1] == b"{" and 8 + length <= file.size:
-        raise FormatError(file.path, "begins its safetensors header with white space, where the format has `{`")
+        raise FormatError(
+            file.path, "begins its safetensors header with white space, where the format has `{`"
+        )
     is_named = len(head) <= 8 and file.path.endswith(".safetensors")
     if is_named and (len(head) < 8 or length <= HEADER_BYTES):
         raise truncated(file.path, 8 + max(length if len(head) == 8 else 0, len("{}")), file.size)
     if head[8:9] == b"{" and length <= HEADER_BYTES:
         raise truncated(file.path, 8 + length, file.size)
     if head[8:9] == b"{":
-        raise FormatError(file.path, f"declares a safetensors header of {length} bytes, and has {file.size - 8} after it", AGAIN)
+        raise FormatError(
+            file.path,
+            f"declares a safetensors header of {length} bytes, and has {file.size - 8} after it",
+            AGAIN,
+        )
 
 
 def _is_zero(head: bytes) -> bool:
@@ -115,15 +157,29 @@ def _is_zero(head: bytes) -> bool:
 def unknown_format(file: SourceFile, head: bytes) -> FormatError:
     """The error of a file that nothing here knows: a text is told as one."""
     if text := _text_of(head):
-        hint = AGAIN if is_named_checkpoint(file.path) else "a key list has lines of `key<TAB>dtype<TAB>shape`"
-        return FormatError(file.path, f"is a text file, not a checkpoint: it begins `{text[:60]}`", hint)
+        hint = (
+            AGAIN
+            if is_named_checkpoint(file.path)
+            else "a key list has lines of `key<TAB>dtype<TAB>shape`"
+        )
+        return FormatError(
+            file.path, f"is a text file, not a checkpoint: it begins `{text[:60]}`", hint
+        )
     if _PART_OF_TENSORFLOW.search(file.path):
-        return FormatError(file.path, "is named like the data of a TensorFlow checkpoint", "convert it with tensorflow and numpy.savez")
-    return FormatError(file.path, "is of no format that is known here", "its first bytes are " + head[:8].hex(" "))
+        return FormatError(
+            file.path,
+            "is named like the data of a TensorFlow checkpoint",
+            "convert it with tensorflow and numpy.savez",
+        )
+    return FormatError(
+        file.path, "is of no format that is known here", "its first bytes are " + head[:8].hex(" ")
+    )
 
 
 def _text_of(head: bytes) -> str:
     """The first line of a text in UTF-8; nothing for what is none."""
     text = head.decode(errors="ignore")
-    is_text = len(text.encode()) > len(head) - 4 and all(character >= " " or character in "\t\r\n" for character in text)
+    is_text = len(text.encode()) > len(head) - 4 and all(
+        character >= " " or character in "\t\r\n" for character in text
+    )
     return (text.strip() or text).partition("\n")[0].rstrip("\r") if is_text else ""

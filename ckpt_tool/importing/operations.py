@@ -27,7 +27,9 @@ class Said:
 
 @dataclass(slots=True)
 class _Context:
-    """What an operation may look at: the patterns of its converter, the keys, the shapes that arrive, and the model."""
+    """What an operation may look at: the patterns of its converter, the keys, the shapes that
+    arrive, and the model.
+    """
 
     names: list[str]
     keys: list[str]
@@ -47,7 +49,9 @@ def say_operations(
     model: Any,
 ) -> Said:
     """The ops of a converter, in its order. Raises Unsayable for an operation that has none."""
-    context = _Context(list(source_patterns), [slot[0] for slot in slots], targets, shapes[0], model)
+    context = _Context(
+        list(source_patterns), [slot[0] for slot in slots], targets, shapes[0], model
+    )
     said: list[object] = []
     for operation in operations:
         say = OPERATIONS.get(type(operation).__name__)
@@ -78,7 +82,14 @@ def _interleave(operation: Any, context: _Context) -> list[object]:
     dim = operation.dim % len(context.shape)
     before = " ".join(_AXES[:dim])
     pair = ("(two n)", "(n two)") if operation.inverse else ("(n two)", "(two n)")
-    return [{"rearrange": f"{before} {pair[0]} ... -> {before} {pair[1]} ...".strip().replace("->  ", "-> "), "two": 2}]
+    return [
+        {
+            "rearrange": f"{before} {pair[0]} ... -> {before} {pair[1]} ...".strip().replace(
+                "->  ", "-> "
+            ),
+            "two": 2,
+        }
+    ]
 
 
 def _permute(operation: Any, context: _Context) -> list[object]:
@@ -89,12 +100,18 @@ def _permute(operation: Any, context: _Context) -> list[object]:
     heads: object = "heads" if hasattr(config, "num_attention_heads") else 1
     if heads == "heads":
         context.params["heads"] = key
-    pair = ("(heads two pair)", "(heads pair two)") if operation.inverse else ("(heads pair two)", "(heads two pair)")
+    pair = (
+        ("(heads two pair)", "(heads pair two)")
+        if operation.inverse
+        else ("(heads pair two)", "(heads two pair)")
+    )
     said = {"rearrange": f"{pair[0]} ... -> {pair[1]} ...", "heads": heads, "two": 2}
     if operation.permute_layer_names is None:
         return [said]
     chosen = [
-        key for name, key in zip(context.names, context.keys, strict=True) if any(word in name for word in operation.permute_layer_names)
+        key
+        for name, key in zip(context.names, context.keys, strict=True)
+        if any(word in name for word in operation.permute_layer_names)
     ]
     if len(chosen) == len(context.keys):
         return [said]
@@ -109,7 +126,15 @@ def _unflattened(operation: Any, context: _Context) -> list[object]:
     t, h, w = operation.kernel_size
     if context.shape[-1] != operation.in_channels * prod(operation.kernel_size):
         raise Unsayable("LinearToConv3d of transformers for another size")
-    return [{"rearrange": "o (i t h w) -> o i t h w", "i": operation.in_channels, "t": t, "h": h, "w": w}]
+    return [
+        {
+            "rearrange": "o (i t h w) -> o i t h w",
+            "i": operation.in_channels,
+            "t": t,
+            "h": h,
+            "w": w,
+        }
+    ]
 
 
 OPERATIONS: dict[str, Callable[[Any, _Context], list[object]]] = {

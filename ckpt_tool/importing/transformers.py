@@ -1,8 +1,10 @@
-"""transformers' table of checkpoint conversions (since version 5) as a rule file, one model type at a time.
+"""transformers' table of checkpoint conversions (since version 5) as a rule file, one model type at
+a time.
 
-transformers renames keys by a sequence of regular expressions and converts tensors by a closed set of operations
-(`transformers.conversion_mapping`, `transformers.core_model_loading`). What these do to the keys of one model, built without
-memory for its tensors, is observed key by key; the rules are drafted from that and checked by the planner.
+transformers renames keys by a sequence of regular expressions and converts tensors by a closed set
+of operations (`transformers.conversion_mapping`, `transformers.core_model_loading`). What these do
+to the keys of one model, built without memory for its tensors, is observed key by key; the rules
+are drafted from that and checked by the planner.
 """
 
 from __future__ import annotations
@@ -28,12 +30,16 @@ HEADS = (
     "CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ", "IMAGE_CLASSIFICATION",
     "OBJECT_DETECTION", "SEMANTIC_SEGMENTATION", "UNIVERSAL_SEGMENTATION", "VIDEO_CLASSIFICATION", "CTC", "MASKED_LM", "PRETRAINING",
 )  # fmt: skip
-"""transformers' tables of architectures with heads, in the order in which one is looked for; else the bare model."""
+"""transformers' tables of architectures with heads, in the order in which one is looked for; else
+the bare model.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A rule file's text, and what it can't say: a line for each operation, with how many target tensors it makes."""
+    """A rule file's text, and what it can't say: a line for each operation, with how many target
+    tensors it makes.
+    """
 
     yaml: str
     architecture: str
@@ -53,7 +59,8 @@ class Traced:
 
 
 def import_mapping(model_type: str) -> Imported:
-    """The rule file for `MODEL_TYPE` or `MODEL_TYPE:ARCHITECTURE`, for files as `save_pretrained` writes them.
+    """The rule file for `MODEL_TYPE` or `MODEL_TYPE:ARCHITECTURE`, for files as `save_pretrained`
+    writes them.
 
     Raises InputError where transformers isn't installed, doesn't know the type, or can't build it.
     """
@@ -72,24 +79,37 @@ def _build(model_type: str) -> Any:
     auto = _transformers("transformers.models.auto.configuration_auto", name)
     if name not in auto.CONFIG_MAPPING_NAMES:
         near = nearest(name, auto.CONFIG_MAPPING_NAMES)
-        raise InputError(name, "is no model type of the installed transformers", f"did you mean {near}?" if near else None)
+        raise InputError(
+            name,
+            "is no model type of the installed transformers",
+            f"did you mean {near}?" if near else None,
+        )
     found = architecture_of(name, architecture)
     try:
         with torch.device("meta"):
             return found(auto.AutoConfig.for_model(name)).eval()
     except Exception as error:
-        raise InputError(model_type, f"transformers can't build {found.__name__} from its default configuration: {error}") from None
+        raise InputError(
+            model_type,
+            f"transformers can't build {found.__name__} from its default configuration: {error}",
+        ) from None
 
 
 def _transformers(module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise InputError(name, "transformers is not installed, or older than version 5", "pip install 'transformers>=5'") from None
+        raise InputError(
+            name,
+            "transformers is not installed, or older than version 5",
+            "pip install 'transformers>=5'",
+        ) from None
 
 
 def architecture_of(name: str, wanted: str) -> Any:
-    """The class to build: the one that is asked for, else the first with a head, else the bare model."""
+    """The class to build: the one that is asked for, else the first with a head, else the bare
+    model.
+    """
     import transformers
 
     tables = _transformers("transformers.models.auto.modeling_auto", name)
@@ -104,11 +124,15 @@ def architecture_of(name: str, wanted: str) -> Any:
     try:
         return getattr(transformers, names[0])
     except Exception as error:
-        raise InputError(name, f"transformers can't import {names[0]}: {error.__cause__ or error}") from None
+        raise InputError(
+            name, f"transformers can't import {names[0]}: {error.__cause__ or error}"
+        ) from None
 
 
 def trace(model: Any) -> Traced:
-    """What transformers' loader does to a file that its `save_pretrained` wrote of this model; tensors may be without memory."""
+    """What transformers' loader does to a file that its `save_pretrained` wrote of this model;
+    tensors may be without memory.
+    """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import (
         WeightConverter,
@@ -126,21 +150,29 @@ def trace(model: Any) -> Traced:
     traced = Traced(catalog_of(stored), catalog_of(model.state_dict()))
     groups: dict[str, dict[str, list[str]]] = {}
     for key in sorted(stored, key=dot_natural_key):
-        name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, state)
+        name, pattern = rename_source_key(
+            key, renamings, converters, model.base_model_prefix, state
+        )
         if name not in state and key in state:
             name, pattern = key, None
         if pattern is None:
             traced.pairs.append(_tied(Pair(((key,),), ((name,),)), ties))
         else:
             groups.setdefault(name, {}).setdefault(pattern, []).append(key)
-    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
+    by_pattern = {
+        pattern: converter for converter in converters for pattern in converter.source_patterns
+    }
     for name, collected in groups.items():
-        _add_converted(traced, model, by_pattern[next(iter(collected))], name, collected, stored, ties)
+        _add_converted(
+            traced, model, by_pattern[next(iter(collected))], name, collected, stored, ties
+        )
     return traced
 
 
 def _untied(model: Any) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
-    """The model's tensors without those that are tied to another, and the tied keys by the key that a file keeps."""
+    """The model's tensors without those that are tied to another, and the tied keys by the key that
+    a file keeps.
+    """
     state = model.state_dict(keep_vars=True)
     listed = set(getattr(model, "all_tied_weights_keys", None) or ())
     first: dict[int, str] = {}
@@ -155,7 +187,10 @@ def _untied(model: Any) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
 
 
 def catalog_of(tensors: Mapping[str, torch.Tensor]) -> Catalog:
-    return Catalog(TensorInfo(key, DTYPES[str(each.dtype).removeprefix("torch.")], tuple(each.shape)) for key, each in tensors.items())
+    return Catalog(
+        TensorInfo(key, DTYPES[str(each.dtype).removeprefix("torch.")], tuple(each.shape))
+        for key, each in tensors.items()
+    )
 
 
 def _tied(pair: Pair, ties: Mapping[str, list[str]]) -> Pair:
@@ -163,7 +198,11 @@ def _tied(pair: Pair, ties: Mapping[str, list[str]]) -> Pair:
     from ckpt_tool.ops import parse_ops
 
     others = ties.get(pair.targets[0][0], ())
-    return Pair(pair.sources, (*pair.targets, *((key,) for key in others)), parse_ops("copy")) if others else pair
+    return (
+        Pair(pair.sources, (*pair.targets, *((key,) for key in others)), parse_ops("copy"))
+        if others
+        else pair
+    )
 
 
 def _add_converted(
@@ -188,7 +227,9 @@ def _add_converted(
     slots = tuple(tuple(collected[pattern]) for pattern in patterns)
     shapes = [tuple(stored[key].shape) for slot in slots for key in slot]
     try:
-        said = say_operations(converter.operations, patterns, converter.target_patterns, targets, slots, shapes, model)
+        said = say_operations(
+            converter.operations, patterns, converter.target_patterns, targets, slots, shapes, model
+        )
         if len(targets) < len(results) or any(key in ties for key in targets):
             raise Unsayable("targets that the model doesn't have, or that are tied")
     except Unsayable as error:
@@ -214,19 +255,38 @@ def _document(model_type: str, model: Any, traced: Traced, lines: list[str]) -> 
     made = {key for pair in traced.pairs for slot in pair.targets for key in slot}
     parts += _section("drop", [key for key in traced.source if key not in named], traced.source)
     parts += _section("keep", [key for key in traced.target if key not in made], traced.target)
-    notable = [pair for pair in traced.pairs if pair.sources[0][0] != pair.targets[0][0]] or traced.pairs
-    tests = {pair.sources[0][-1]: pair.targets[0][-1] for pair in (notable[0], notable[-1])} if notable else {}
-    parts += ["tests:", *(f"  {scalar(source)}: {flow(target)}" for source, target in tests.items())] if tests else []
+    notable = [
+        pair for pair in traced.pairs if pair.sources[0][0] != pair.targets[0][0]
+    ] or traced.pairs
+    tests = (
+        {pair.sources[0][-1]: pair.targets[0][-1] for pair in (notable[0], notable[-1])}
+        if notable
+        else {}
+    )
+    parts += (
+        ["tests:", *(f"  {scalar(source)}: {flow(target)}" for source, target in tests.items())]
+        if tests
+        else []
+    )
     parts += [f"# It can't say: {what} ({count} tensors)" for what, count in traced.unsaid.items()]
     return "\n".join(parts) + "\n"
 
 
 def _section(name: str, keys: list[str], catalog: Catalog) -> list[str]:
-    return [f"{name}:", *(f"  - {scalar(each.pattern)}" for each in fold(dict.fromkeys(keys), catalog))] if keys else []
+    return (
+        [
+            f"{name}:",
+            *(f"  - {scalar(each.pattern)}" for each in fold(dict.fromkeys(keys), catalog)),
+        ]
+        if keys
+        else []
+    )
 
 
 def _unsaid(traced: Traced, text: str) -> Iterator[str]:
-    """What is missing from the rules: operations that can't be said, and every pair that the plan has otherwise."""
+    """What is missing from the rules: operations that can't be said, and every pair that the plan
+    has otherwise.
+    """
     yield from (f"{what} ({count} tensors)" for what, count in traced.unsaid.items())
     params = dict.fromkeys(traced.params, 1)
     try:

@@ -1,11 +1,24 @@
-"""The language of key names: patterns are parsed, matched, paired and rendered; many keys fold into the fewest true patterns."""
+"""The language of key names: patterns are parsed, matched, paired and rendered; many keys fold into
+the fewest true patterns.
+"""
 
 from ckpt_tool.keys.affine import LinearNumber
 from ckpt_tool.keys.fold import Fold, fold
 from ckpt_tool.keys.match import Binding, Matcher, PatternSet, Renderer, render
 from ckpt_tool.keys.nearest import nearest
 from ckpt_tool.keys.pairing import Pairing, pair
-from ckpt_tool.keys.pattern import Choice, Hole, Number, Pattern, PatternError, Rest, Star, Text, parse, with_numbers
+from ckpt_tool.keys.pattern import (
+    Choice,
+    Hole,
+    Number,
+    Pattern,
+    PatternError,
+    Rest,
+    Star,
+    Text,
+    parse,
+    with_numbers,
+)
 from ckpt_tool.keys.quoting import can_be_word, quote
 
 __all__ = [

@@ -1,4 +1,6 @@
-"""Whole numbers that depend affinely on others, `3*b+j+1`, so that each can be worked out backwards."""
+"""Whole numbers that depend affinely on others, `3*b+j+1`, so that each can be worked out
+backwards.
+"""
 
 import re
 from collections.abc import Mapping
@@ -28,10 +30,15 @@ class LinearNumber:
     def bind(self, numbers: Mapping[str, int]) -> "LinearNumber":
         """The same with some names replaced by their numbers."""
         known = sum(factor * numbers[name] for name, factor in self.terms if name in numbers)
-        return LinearNumber(tuple(term for term in self.terms if term[0] not in numbers), self.constant + known)
+        return LinearNumber(
+            tuple(term for term in self.terms if term[0] not in numbers), self.constant + known
+        )
 
     def __str__(self) -> str:
-        parts = [f"{'+' if f > 0 else '-'}{'' if abs(f) == 1 else f'{abs(f)}*'}{n}" for n, f in self.terms]
+        parts = [
+            f"{'+' if f > 0 else '-'}{'' if abs(f) == 1 else f'{abs(f)}*'}{n}"
+            for n, f in self.terms
+        ]
         if self.constant or not parts:
             parts.append(f"{self.constant:+d}")
         return "".join(parts).removeprefix("+")
@@ -57,9 +64,11 @@ def parse_affine(text: str) -> LinearNumber | None:
 
 
 def solve(equations: list[tuple[LinearNumber, int]], bounds: Bounds) -> dict[str, int] | None:
-    """The numbers, none negative, for which each affine sum has its value; None where there are none.
+    """The numbers, none negative, for which each affine sum has its value; None where there are
+    none.
 
-    Where a name has bounds, its number lies in them. `unsolvable` tells beforehand whether the answer is always unique.
+    Where a name has bounds, its number lies in them. `unsolvable` tells beforehand whether the
+    answer is always unique.
     """
     known: dict[str, int] = {}
     pending = equations
@@ -96,8 +105,12 @@ class _Anything:
 _ANY = _Anything()
 
 
-def _enumerate(affine: LinearNumber, value: int, known: Mapping[str, int], bounds: Bounds) -> dict[str, int] | None:
-    """Solves one sum of several unknown names by trying those with bounds; at most one of them has none."""
+def _enumerate(
+    affine: LinearNumber, value: int, known: Mapping[str, int], bounds: Bounds
+) -> dict[str, int] | None:
+    """Solves one sum of several unknown names by trying those with bounds; at most one of them has
+    none.
+    """
     rest = affine.bind(known)
     free = [term for term in rest.terms if term[0] not in bounds] or [rest.terms[0]]
     tried = [name for name in rest.names if name != free[0][0]]
@@ -127,7 +140,9 @@ def unsolvable(affines: list[LinearNumber], bounds: Bounds) -> LinearNumber | No
 
 
 def _has_one_answer(affine: LinearNumber, bounds: Bounds) -> bool:
-    """Whether no two choices of the numbers give one sum: the bounded parts differ modulo the factor of the free one."""
+    """Whether no two choices of the numbers give one sum: the bounded parts differ modulo the
+    factor of the free one.
+    """
     free = [(name, factor) for name, factor in affine.terms if name not in bounds]
     bounded = [(bounds[name], factor) for name, factor in affine.terms if name in bounds]
     size = 1
@@ -136,5 +151,8 @@ def _has_one_answer(affine: LinearNumber, bounds: Bounds) -> bool:
     if len(free) > 1 or size > MAX_ENUMERATED:
         return False
     modulus = abs(free[0][1]) if free else None
-    sums = [sum(n * f for n, (_, f) in zip(choice, bounded, strict=True)) for choice in product(*(b for b, _ in bounded))]
+    sums = [
+        sum(n * f for n, (_, f) in zip(choice, bounded, strict=True))
+        for choice in product(*(b for b, _ in bounded))
+    ]
     return len({s % modulus if modulus else s for s in sums}) == len(sums)

@@ -1,7 +1,11 @@
-"""What comparing patterns with each other may cost: patterns can be made whose comparison would not end."""
+"""What comparing patterns with each other may cost: patterns can be made whose comparison would not
+end.
+"""
 
 MAX_EFFORT = 6_000_000
-"""Characters that are tried in all comparisons together: some seconds. 500 rules take half of it, the longest shipped mapping 2 %."""
+"""Characters that are tried in all comparisons together: some seconds. 500 rules take half of it,
+the longest shipped mapping 2 %.
+"""
 
 
 class TooMuchToCompare(Exception):

@@ -1,4 +1,6 @@
-"""Many keys as few patterns: each pattern matches exactly the keys that it stands for, and no other key that exists."""
+"""Many keys as few patterns: each pattern matches exactly the keys that it stands for, and no other
+key that exists.
+"""
 
 import re
 from collections import defaultdict
@@ -13,11 +15,15 @@ MAX_CHARACTERS = 72
 """A choice of words stays readable up to so many words and characters."""
 
 MAX_ROOM = 80_000_000
-"""Characters of names, and of the branches of their tree, that are folded; a few hundred thousand usual keys have so many."""
+"""Characters of names, and of the branches of their tree, that are folded; a few hundred thousand
+usual keys have so many.
+"""
 MAX_TOKENS = 5_000_000
 """Parts of names in all; 330,000 usual keys have so many."""
 MAX_FORMS = 20_000
-"""Different names, but for their numbers, that are looked through for patterns; nobody reads more, and no network has a tenth of them."""
+"""Different names, but for their numbers, that are looked through for patterns; nobody reads more,
+and no network has a tenth of them.
+"""
 MAX_WORK = 30_000_000
 """Boxes of one form times the square of their tokens: beyond it they are not compared."""
 _BRANCH = 200
@@ -41,15 +47,19 @@ class Fold:
 def fold(labels: Mapping[str, Hashable], others: Iterable[str] = ()) -> list[Fold]:
     """Folds the keys of `labels`, never two of different labels into one pattern.
 
-    `others` are the keys that no pattern may match. The folds come in the order of their first keys, and each key is in one.
-    Names that are too many and too long, or too different, to be looked through stand for themselves.
+    `others` are the keys that no pattern may match. The folds come in the order of their first
+    keys, and each key is in one. Names that are too many and too long, or too different, to be
+    looked through stand for themselves.
     """
     order = {key: i for i, key in enumerate(labels)}
     branches = _whole_branches(labels, others)
     if branches is None:
         return [Fold(quote(key), (key,)) for key in labels]
     if _are_alike(branches):
-        found = [(_render(box.coordinates), box.keys) for box in _merge([_box(branch) for branch in branches])]
+        found = [
+            (_render(box.coordinates), box.keys)
+            for box in _merge([_box(branch) for branch in branches])
+        ]
     else:
         found = [(quote(branch.name) + branch.end, branch.keys) for branch in branches]
     folds = [Fold(pattern, tuple(sorted(keys, key=order.__getitem__))) for pattern, keys in found]
@@ -102,7 +112,9 @@ _Tree = dict[str, object]
 
 
 def _plant(tree: _Tree, key: str, room: int) -> int:
-    """Adds a key to the tree; gives what that took, the characters of new branches' names, as far as there is room."""
+    """Adds a key to the tree; gives what that took, the characters of new branches' names, as far
+    as there is room.
+    """
     node, end, taken = tree, key.find("."), len(key)
     start = 0
     while end >= 0 and taken <= room:
@@ -129,10 +141,14 @@ def _above(tree: _Tree, key: str) -> Iterator[_Tree]:
 
 
 def _collect(root: _Tree, labels: Mapping[str, Hashable], foreign: set[int]) -> list[_Branch]:
-    """Walks the tree without recursion (keys of strangers may be deep), children before their parents."""
+    """Walks the tree without recursion (keys of strangers may be deep), children before their
+    parents.
+    """
     order: list[tuple[_Tree, str]] = [(root, "")]
     for node, prefix in order:
-        order.extend((below, prefix + name) for name, below in node.items() if isinstance(below, dict))
+        order.extend(
+            (below, prefix + name) for name, below in node.items() if isinstance(below, dict)
+        )
     found: dict[str, list[_Branch]] = {}
     for node, prefix in reversed(order):
         mine: list[_Branch] = []
@@ -147,7 +163,10 @@ def _collect(root: _Tree, labels: Mapping[str, Hashable], foreign: set[int]) -> 
 
 
 def _as_branch(prefix: str, branches: list[_Branch]) -> list[_Branch]:
-    if any(branch.label != branches[0].label for branch in branches) or sum(len(branch.keys) for branch in branches) < 2:
+    if (
+        any(branch.label != branches[0].label for branch in branches)
+        or sum(len(branch.keys) for branch in branches) < 2
+    ):
         return branches
     keys = [key for branch in branches for key in branch.keys]
     if prefix and prefix in keys:
@@ -166,7 +185,9 @@ class _Box:
 
 
 def _box(branch: _Branch) -> _Box:
-    end = (frozenset(("." + branch.end,)),) if branch.end else ()  # no token of a key has a dot and more
+    end = (
+        (frozenset(("." + branch.end,)),) if branch.end else ()
+    )  # no token of a key has a dot and more
     return _Box((*_singletons(branch.name), *end), branch.label, branch.keys)
 
 
@@ -176,7 +197,9 @@ def _singletons(key: str) -> tuple[frozenset[str], ...]:
 
 @lru_cache(maxsize=1 << 12)
 def _tokens(name: str) -> tuple[frozenset[str], ...]:
-    """Dots, whole numbers without leading zeros, and the texts between them: joined again they are the key."""
+    """Dots, whole numbers without leading zeros, and the texts between them: joined again they are
+    the key.
+    """
     tokens = [name] if name == "." else _split_numbers(name)
     return tuple([_singleton(token) for token in tokens])
 
@@ -187,7 +210,9 @@ def _singleton(token: str) -> frozenset[str]:
 
 
 def _split_numbers(name: str) -> list[str]:
-    """`conv12a` as `conv`, `12`, `a`: digits at the end of a word count as a number, those with a leading zero as text."""
+    """`conv12a` as `conv`, `12`, `a`: digits at the end of a word count as a number, those with a
+    leading zero as text.
+    """
     merged: list[str] = []
     for part in _PARTS.findall(name):
         if merged and not _is_number(part) and not _is_number(merged[-1]):
@@ -199,7 +224,12 @@ def _split_numbers(name: str) -> list[str]:
 
 def _is_number(token: str) -> bool:
     """Whether patterns read it as one."""
-    return len(token) <= 6 and token.isascii() and token.isdecimal() and (token == "0" or token[0] != "0")
+    return (
+        len(token) <= 6
+        and token.isascii()
+        and token.isdecimal()
+        and (token == "0" or token[0] != "0")
+    )
 
 
 def _merge(boxes: list[_Box]) -> list[_Box]:
@@ -218,13 +248,17 @@ def _merge(boxes: list[_Box]) -> list[_Box]:
 
 
 def _kinds(box: _Box) -> tuple[str, ...]:
-    return tuple(["#" if _is_number(next(iter(c))) else "." if c == {"."} else "a" for c in box.coordinates])
+    return tuple(
+        ["#" if _is_number(next(iter(c))) else "." if c == {"."} else "a" for c in box.coordinates]
+    )
 
 
 def _merge_alike(boxes: list[_Box], kinds: tuple[str, ...]) -> list[_Box]:
     if len(boxes) < 2 or len(boxes) * len(kinds) ** 2 > MAX_WORK:
         return boxes
-    axes = [i for i in reversed(range(len(kinds))) if kinds[i] == "#"] + [i for i in reversed(range(len(kinds))) if kinds[i] == "a"]
+    axes = [i for i in reversed(range(len(kinds))) if kinds[i] == "#"] + [
+        i for i in reversed(range(len(kinds))) if kinds[i] == "a"
+    ]
     before = len(boxes) + 1
     while len(boxes) < before:
         before = len(boxes)
@@ -241,8 +275,14 @@ def _join_along(boxes: list[_Box], axis: int, is_number: bool) -> list[_Box]:
     for group in alike.values():
         words = [word for box in group for word in box.coordinates[axis]]
         if len(group) > 1 and (is_number or _makes_a_choice(words)):
-            coordinates = (*group[0].coordinates[:axis], frozenset(words), *group[0].coordinates[axis + 1 :])
-            joined.append(_Box(coordinates, group[0].label, [key for box in group for key in box.keys]))
+            coordinates = (
+                *group[0].coordinates[:axis],
+                frozenset(words),
+                *group[0].coordinates[axis + 1 :],
+            )
+            joined.append(
+                _Box(coordinates, group[0].label, [key for box in group for key in box.keys])
+            )
         else:
             joined.extend(group)
     return joined

@@ -1,4 +1,6 @@
-"""Matching keys against patterns, one at a time or many patterns at once, and rendering patterns back into keys."""
+"""Matching keys against patterns, one at a time or many patterns at once, and rendering patterns
+back into keys.
+"""
 
 import re
 from collections import defaultdict
@@ -6,27 +8,52 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from ckpt_tool.keys.affine import Bounds, LinearNumber, solve, unsolvable
-from ckpt_tool.keys.pattern import Choice, Hole, Number, Pattern, PatternError, Rest, Star, Text, Token
+from ckpt_tool.keys.pattern import (
+    Choice,
+    Hole,
+    Number,
+    Pattern,
+    PatternError,
+    Rest,
+    Star,
+    Text,
+    Token,
+)
 
 Binding = dict[str, int | str]
-"""What each hole stood for: a number by its name, a choice or table by the index of its word, stars and rests by their text."""
+"""What each hole stood for: a number by its name, a choice or table by the index of its word, stars
+and rests by their text.
+"""
 
 MAX_TOGETHER = 100
-"""Patterns that are one regular expression, which tries them one by one; more are found by the text that they begin with."""
+"""Patterns that are one regular expression, which tries them one by one; more are found by the text
+that they begin with.
+"""
 _NUMBER = "(0|[1-9][0-9]{0,17})"
 
 
 class Matcher:
     """One pattern, ready to match.
 
-    The regular expression is generated from the parsed pattern: its only loops are runs of digits, one name, and one rest,
-    so a match takes at most the square of the key's length. No text of the user is read as a regular expression.
+    The regular expression is generated from the parsed pattern: its only loops are runs of digits,
+    one name, and one rest, so a match takes at most the square of the key's length. No text of the
+    user is read as a regular expression.
     """
 
-    __slots__ = ("__weakref__", "_plain_numbers", "_readers", "_regex", "bounds", "expression", "pattern")
+    __slots__ = (
+        "__weakref__",
+        "_plain_numbers",
+        "_readers",
+        "_regex",
+        "bounds",
+        "expression",
+        "pattern",
+    )
 
     def __init__(self, pattern: Pattern, bounds: Bounds | None = None) -> None:
-        """`bounds` adds ranges of numbers that were given elsewhere in the rule. Raises PatternError for insoluble numbers."""
+        """`bounds` adds ranges of numbers that were given elsewhere in the rule. Raises
+        PatternError for insoluble numbers.
+        """
         self.pattern = pattern
         self.bounds = {**(bounds or {}), **pattern.bounds}
         affines = [token.affine for token in pattern.tokens if isinstance(token, Number)]
@@ -36,7 +63,9 @@ class Matcher:
             raise PatternError(message, start, end - start)
         self._plain_numbers = _plain_numbers(pattern, self.bounds)
         self._readers = tuple(self._reader(hole) for hole in pattern.holes)
-        self.expression = "".join(_expression(token, len(pattern.tokens)) for token in pattern.tokens)
+        self.expression = "".join(
+            _expression(token, len(pattern.tokens)) for token in pattern.tokens
+        )
         self._regex: re.Pattern[str] | None = None
 
     def _reader(self, hole: Hole) -> tuple[str, dict[str, int] | None, LinearNumber | None]:
@@ -77,10 +106,16 @@ class Matcher:
 
 
 def _plain_numbers(pattern: Pattern, bounds: Bounds) -> frozenset[str]:
-    """Numbers that stand once, by themselves and without bounds: their text is their value, nothing is to be solved."""
+    """Numbers that stand once, by themselves and without bounds: their text is their value, nothing
+    is to be solved.
+    """
     affines = [token.affine for token in pattern.tokens if isinstance(token, Number)]
     names = [name for affine in affines for name in affine.names]
-    plain = {affine.names[0] for affine in affines if affine.constant == 0 and affine.terms == ((affine.names[0], 1),)}
+    plain = {
+        affine.names[0]
+        for affine in affines
+        if affine.constant == 0 and affine.terms == ((affine.names[0], 1),)
+    }
     return frozenset(name for name in plain if names.count(name) == 1 and name not in bounds)
 
 
@@ -127,7 +162,9 @@ class PatternSet:
         """The index of the first pattern that matches, with its binding."""
         if self._by_head:
             heads = (key[:length] for length in self._lengths if length <= len(key))
-            return self._first_of(sorted(i for head in heads for i in self._by_head.get(head, ())), key)
+            return self._first_of(
+                sorted(i for head in heads for i in self._by_head.get(head, ())), key
+            )
         found = self._all.fullmatch(key) if self._all else None
         if not found or not found.lastindex:
             return None
@@ -157,7 +194,8 @@ def _shape(token: Token, tokens: int) -> str:
 
 
 def _alternatives(shapes: Sequence[tuple[str, str, int]], order: list[int]) -> Iterator[str]:
-    """A group for each shape (text, the rest, number), in order; neighbours share what their texts begin with.
+    """A group for each shape (text, the rest, number), in order; neighbours share what their texts
+    begin with.
 
     `order` gets the number of each group.
     """
@@ -169,14 +207,23 @@ def _alternatives(shapes: Sequence[tuple[str, str, int]], order: list[int]) -> I
                 yield f"({re.escape(text)}{rest})"
             continue
         shared = _shared_start([text for text, _, _ in members])
-        inner = "|".join(_alternatives([(text[len(shared) :], rest, number) for text, rest, number in members], order))
+        inner = "|".join(
+            _alternatives(
+                [(text[len(shared) :], rest, number) for text, rest, number in members], order
+            )
+        )
         yield f"{re.escape(shared)}(?:{inner})"
 
 
 def _shared_start(texts: Sequence[str]) -> str:
     """What all texts begin with."""
     first, last = min(texts), max(texts)
-    return first[: next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))]
+    return first[
+        : next(
+            (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b),
+            min(len(first), len(last)),
+        )
+    ]
 
 
 class Renderer:
@@ -227,5 +274,7 @@ def _number(affine: LinearNumber, binding: Mapping[str, int | str]) -> str:
 
 
 def render(pattern: Pattern, binding: Mapping[str, int | str]) -> str:
-    """The key that a pattern gives for a binding. Raises ValueError where a number would be negative."""
+    """The key that a pattern gives for a binding. Raises ValueError where a number would be
+    negative.
+    """
     return Renderer(pattern)(binding)

@@ -6,7 +6,9 @@ from heapq import nsmallest
 
 MAX_COMPARED = 2000
 MAX_WORK = 5_000_000
-"""Pairs of characters that are compared, for keys of a few letters said again and again: half a second."""
+"""Pairs of characters that are compared, for keys of a few letters said again and again: half a
+second.
+"""
 
 
 def nearest(key: str, keys: Iterable[str]) -> str | None:

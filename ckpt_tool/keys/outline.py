@@ -1,4 +1,6 @@
-"""What a pattern's text alone tells of the names of its keys: enough to see that most pairs of patterns have no key in common."""
+"""What a pattern's text alone tells of the names of its keys: enough to see that most pairs of
+patterns have no key in common.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,9 +21,11 @@ class _Name(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Outline:
-    """What a pattern's text tells of the names of its keys, up to the first hole that may stand for several names.
+    """What a pattern's text tells of the names of its keys, up to the first hole that may stand for
+    several names.
 
-    `back` is the same from the back, with the letters turned round; `is_whole` says that there is no such hole.
+    `back` is the same from the back, with the letters turned round; `is_whole` says that there is
+    no such hole.
     """
 
     front: tuple[_Name, ...]
@@ -37,24 +41,35 @@ def may_share_keys(one: Matcher, other: Matcher) -> bool:
     source, target = _outline(one), _outline(other)
     if source.is_whole and target.is_whole and len(source.front) != len(target.front):
         return False
-    return all(map(_go_together, source.front, target.front)) and all(map(_go_together, source.back, target.back))
+    return all(map(_go_together, source.front, target.front)) and all(
+        map(_go_together, source.back, target.back)
+    )
 
 
 def _outline(matcher: Matcher) -> _Outline:
     if (found := _OUTLINES.get(matcher)) is None:
-        parts = [token.text if isinstance(token, Text) else _may_have_dots(token) for token in matcher.pattern.tokens]
+        parts = [
+            token.text if isinstance(token, Text) else _may_have_dots(token)
+            for token in matcher.pattern.tokens
+        ]
         front, is_whole = _names(parts)
-        back, _ = _names([part[::-1] if isinstance(part, str) else part for part in reversed(parts)])
+        back, _ = _names(
+            [part[::-1] if isinstance(part, str) else part for part in reversed(parts)]
+        )
         found = _OUTLINES[matcher] = _Outline(front, back, is_whole)
     return found
 
 
 def _may_have_dots(hole: Hole) -> bool:
-    return isinstance(hole, Rest) or (isinstance(hole, Choice) and any("." in word for word in hole.words))
+    return isinstance(hole, Rest) or (
+        isinstance(hole, Choice) and any("." in word for word in hole.words)
+    )
 
 
 def _names(parts: Iterable[str | bool]) -> tuple[tuple[_Name, ...], bool]:
-    """The names that texts and holes make, and whether that is all; True is a hole that may have dots."""
+    """The names that texts and holes make, and whether that is all; True is a hole that may have
+    dots.
+    """
     names: list[_Name] = []
     begin, end = "", None
     for part in parts:

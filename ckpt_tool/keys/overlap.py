@@ -1,8 +1,10 @@
-"""What two patterns have in common, told from the patterns alone: a key that both match, or that one matches all of the other's.
+"""What two patterns have in common, told from the patterns alone: a key that both match, or that
+one matches all of the other's.
 
-Each pattern is a small automaton over characters. Numbers that depend on each other are taken by examples, so an answer of
-"no" may be wrong for them; a key that is given is always one that both match. What all comparisons of one rule set may cost is
-limited: patterns can be made whose automata have very many states.
+Each pattern is a small automaton over characters. Numbers that depend on each other are taken by
+examples, so an answer of "no" may be wrong for them; a key that is given is always one that both
+match. What all comparisons of one rule set may cost is limited: patterns can be made whose automata
+have very many states.
 """
 
 from collections import deque
@@ -38,12 +40,15 @@ _ANY: Characters = (False, frozenset())
 
 
 class _Automaton:
-    """States are numbers, 0 the first and `last` the only one that accepts; `edges` without characters cost nothing.
+    """States are numbers, 0 the first and `last` the only one that accepts; `edges` without
+    characters cost nothing.
 
     With `symbols`, a number such as `{2*s+1}` is one character that stands for all its values.
     """
 
-    def __init__(self, matcher: Matcher, effort: Effort, symbols: Mapping[_Form, str] | None = None) -> None:
+    def __init__(
+        self, matcher: Matcher, effort: Effort, symbols: Mapping[_Form, str] | None = None
+    ) -> None:
         self.edges: list[list[tuple[Characters | None, int]]] = [[]]
         self.last = 0
         self.symbols = symbols or {}
@@ -118,19 +123,41 @@ class _Automaton:
                     pending.append(end)
         return frozenset(found)
 
-    def steps(self, states: frozenset[int], alphabet: Sequence[str]) -> Mapping[str, frozenset[int]]:
-        """Where each character leads from these states, in the alphabet's order, without those that lead nowhere."""
+    def steps(
+        self, states: frozenset[int], alphabet: Sequence[str]
+    ) -> Mapping[str, frozenset[int]]:
+        """Where each character leads from these states, in the alphabet's order, without those that
+        lead nowhere.
+        """
         if (found := self.known.get(states)) is None:
-            edges = [(characters, end) for state in states for characters, end in self.edges[state] if characters is not None]
+            edges = [
+                (characters, end)
+                for state in states
+                for characters, end in self.edges[state]
+                if characters is not None
+            ]
             named = frozenset(chain.from_iterable(characters[1] for characters, _ in edges))
-            tried = alphabet if any(not is_these for (is_these, _), _ in edges) else [each for each in alphabet if each in named]
+            tried = (
+                alphabet
+                if any(not is_these for (is_these, _), _ in edges)
+                else [each for each in alphabet if each in named]
+            )
             self.effort.spend(len(states) + len(edges) * len(tried))
-            ends = {each: [end for characters, end in edges if _contains(characters, each)] for each in tried}
-            found = self.known[states] = {each: self.closure(reached) for each, reached in ends.items() if reached}
+            ends = {
+                each: [end for characters, end in edges if _contains(characters, each)]
+                for each in tried
+            }
+            found = self.known[states] = {
+                each: self.closure(reached) for each, reached in ends.items() if reached
+            }
         return found
 
     def mentioned(self) -> frozenset[str]:
-        return frozenset(chain.from_iterable(characters[1] for edges in self.edges for characters, _ in edges if characters))
+        return frozenset(
+            chain.from_iterable(
+                characters[1] for edges in self.edges for characters, _ in edges if characters
+            )
+        )
 
 
 def _contains(characters: Characters, character: str) -> bool:
@@ -145,21 +172,34 @@ def _form(affine: LinearNumber, matcher: Matcher) -> _Form | None:
 
 
 def _values(affine: LinearNumber, matcher: Matcher) -> list[int]:
-    """Numbers that a sum can be, none negative: all of them where its names are bounded, else the first ones."""
+    """Numbers that a sum can be, none negative: all of them where its names are bounded, else the
+    first ones.
+    """
     domains = [matcher.bounds.get(name, range(EXAMPLES)) for name in affine.names]
-    tried = (affine.value(dict(zip(affine.names, numbers, strict=True))) for numbers in islice(product(*domains), MAX_VALUES))
+    tried = (
+        affine.value(dict(zip(affine.names, numbers, strict=True)))
+        for numbers in islice(product(*domains), MAX_VALUES)
+    )
     return sorted({value for value in tried if value >= 0})
 
 
 def _alphabet(one: _Automaton, other: _Automaton) -> list[str]:
-    """Every character that makes a difference, letters before digits, and one that stands for all others."""
+    """Every character that makes a difference, letters before digits, and one that stands for all
+    others.
+    """
     mentioned = one.mentioned() | other.mentioned() | {"."}
-    spare = next(character for character in "xyzw_" + "".join(map(chr, range(0x100, 0x1000))) if character not in mentioned)
+    spare = next(
+        character
+        for character in "xyzw_" + "".join(map(chr, range(0x100, 0x1000)))
+        if character not in mentioned
+    )
     return [spare, *sorted(mentioned, key=lambda character: (character in _DIGITS, character))]
 
 
 def common_key(one: Matcher, other: Matcher, effort: Effort | None = None) -> str | None:
-    """A short key that both match; None where there is none, or none was found. Raises TooMuchToCompare."""
+    """A short key that both match; None where there is none, or none was found. Raises
+    TooMuchToCompare.
+    """
     effort = effort or Effort()
     if not _is_worth_a_look(one, other, effort):
         return None
@@ -197,13 +237,17 @@ def _common(one: _Automaton, other: _Automaton, effort: Effort) -> Iterator[str]
 
 
 def covers(one: Matcher, other: Matcher, effort: Effort | None = None) -> bool:
-    """Whether `one` matches every key that `other` matches; False also where that can't be told. Raises TooMuchToCompare."""
+    """Whether `one` matches every key that `other` matches; False also where that can't be told.
+    Raises TooMuchToCompare.
+    """
     effort = effort or Effort()
     source, target = _affines(one), _affines(other)
     if not _is_worth_a_look(one, other, effort):
         return False
     names = [name for affine in source for name in affine.names]
-    if len(set(names)) < len(names) or not all(_is_whole(affine, matcher) for matcher in (one, other) for affine in _affines(matcher)):
+    if len(set(names)) < len(names) or not all(
+        _is_whole(affine, matcher) for matcher in (one, other) for affine in _affines(matcher)
+    ):
         return False
     forms = {form for affine in target if (form := _form(affine, other)) is not None} - {_PLAIN}
     symbols = {form: chr(_FIRST_SYMBOL + i) for i, form in enumerate(sorted(forms))}
@@ -230,7 +274,9 @@ def _affines(matcher: Matcher) -> list[LinearNumber]:
 
 
 def _is_whole(affine: LinearNumber, matcher: Matcher) -> bool:
-    """Whether an automaton knows all values of a sum: it has one name, or all its names are bounded."""
+    """Whether an automaton knows all values of a sum: it has one name, or all its names are
+    bounded.
+    """
     if any(name not in matcher.bounds for name in affine.names):
         return len(affine.terms) == 1
     return prod(len(matcher.bounds[name]) for name in affine.names) <= MAX_VALUES

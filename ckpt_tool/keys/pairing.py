@@ -21,9 +21,11 @@ class Pairing:
 
 
 def pair(source: Pattern, target: Pattern) -> Pairing:
-    """Pairs stars from the left, numbers, rests, tables and named choices by name, other choices in order and by length.
+    """Pairs stars from the left, numbers, rests, tables and named choices by name, other choices in
+    order and by length.
 
-    Raises PatternError, with a place in the target's text, for holes that could be paired in two ways.
+    Raises PatternError, with a place in the target's text, for holes that could be paired in two
+    ways.
     """
     target = _with_named_holes(target, source)
     renamed = _with_choice_ids(target, dict(_paired_choices(source, target)))
@@ -40,7 +42,12 @@ def pair(source: Pattern, target: Pattern) -> Pairing:
 def _with_named_holes(target: Pattern, source: Pattern) -> Pattern:
     """The target with `{r}` and `{p}` standing for the source's `{r=**}` and `{p=gate,up}`."""
     named = {token.id: token for token in source.tokens if isinstance(token, Rest | Choice)}
-    return replace(target, tokens=tuple(named.get(str(t.affine), t) if isinstance(t, Number) else t for t in target.tokens))
+    return replace(
+        target,
+        tokens=tuple(
+            named.get(str(t.affine), t) if isinstance(t, Number) else t for t in target.tokens
+        ),
+    )
 
 
 def _ids(pattern: Pattern) -> tuple[str, ...]:
@@ -60,7 +67,11 @@ _KINDS = {Star: "a star", Rest: "a `**`", Choice: "a choice", Number: "a number"
 
 def _check_kinds(source: Pattern, target: Pattern) -> None:
     """Refuses one name for two things: a number can't choose a word, nor a choice be counted with."""
-    kinds = {name: type(token) for token in source.holes for name in _ids(replace(source, tokens=(token,)))}
+    kinds = {
+        name: type(token)
+        for token in source.holes
+        for name in _ids(replace(source, tokens=(token,)))
+    }
     for token, (start, end) in zip(target.tokens, target.spans, strict=True):
         for name in _ids(replace(target, tokens=(token,))):
             if kinds.get(name, type(token)) is not type(token):
@@ -72,11 +83,15 @@ def _paired_choices(source: Pattern, target: Pattern) -> Iterator[tuple[str, str
     """Pairs of a target choice's id and the source's that it belongs to."""
     from_source = [token for token in source.tokens if isinstance(token, Choice)]
     from_target = [token for token in target.tokens if isinstance(token, Choice)]
-    names = {token.id for token in from_source} & {token.id for token in from_target if token.id[0] != "{"}
+    names = {token.id for token in from_source} & {
+        token.id for token in from_target if token.id[0] != "{"
+    }
     for choice in from_target:
         if choice.id in names:
             yield choice.id, choice.id
-            _check_lengths(next(token for token in from_source if token.id == choice.id), choice, target)
+            _check_lengths(
+                next(token for token in from_source if token.id == choice.id), choice, target
+            )
     left = [token for token in from_source if token.id not in names]
     right = [token for token in from_target if token.id not in names]
     for one, other in _in_order(left, right, target):
@@ -84,15 +99,25 @@ def _paired_choices(source: Pattern, target: Pattern) -> Iterator[tuple[str, str
         yield other.id, one.id
 
 
-def _in_order(source: list[Choice], from_target: list[Choice], target: Pattern) -> list[tuple[Choice, Choice]]:
+def _in_order(
+    source: list[Choice], from_target: list[Choice], target: Pattern
+) -> list[tuple[Choice, Choice]]:
     """The only way to pair the shorter list with a part of the longer one, in order and by length."""
     if len(source) == len(from_target):
         return list(zip(source, from_target, strict=True))
     short, long = sorted((source, from_target), key=len)
-    ways = [way for way in combinations(long, len(short)) if all(len(a.words) == len(b.words) for a, b in zip(short, way, strict=True))]
+    ways = [
+        way
+        for way in combinations(long, len(short))
+        if all(len(a.words) == len(b.words) for a, b in zip(short, way, strict=True))
+    ]
     if len(ways) > 1 and from_target:
         start, end = target.span(from_target[0])
-        raise PatternError("the choices can be paired in several ways; name them, as in `{p=gate,up}`", start, end - start)
+        raise PatternError(
+            "the choices can be paired in several ways; name them, as in `{p=gate,up}`",
+            start,
+            end - start,
+        )
     pairs = zip(short, ways[0], strict=True) if ways else zip((), (), strict=True)
     return [(a, b) if short is source else (b, a) for a, b in pairs]
 
@@ -105,6 +130,17 @@ def _check_lengths(one: Choice, other: Choice, target: Pattern) -> None:
 
 
 def _with_choice_ids(target: Pattern, ids: dict[str, str]) -> Pattern:
-    """The target with its paired choices under the source's ids, and the others under ids that the source hasn't."""
-    fresh = {t.id: ids.get(t.id, f"{t.id}→" if t.id[0] == "{" else t.id) for t in target.tokens if isinstance(t, Choice)}
-    return replace(target, tokens=tuple(replace(t, id=fresh[t.id]) if isinstance(t, Choice) else t for t in target.tokens))
+    """The target with its paired choices under the source's ids, and the others under ids that the
+    source hasn't.
+    """
+    fresh = {
+        t.id: ids.get(t.id, f"{t.id}→" if t.id[0] == "{" else t.id)
+        for t in target.tokens
+        if isinstance(t, Choice)
+    }
+    return replace(
+        target,
+        tokens=tuple(
+            replace(t, id=fresh[t.id]) if isinstance(t, Choice) else t for t in target.tokens
+        ),
+    )

@@ -23,11 +23,15 @@ MAX_HOLES = 100
 MAX_WORDS = 10_000
 """Words of one choice, numbers between two bounds, and twice as many words in a pattern."""
 MAX_READINGS = 64
-"""How many ways a pattern's choices may begin to match alike (`{a,aa}{a,aa}…`), so that matching stays linear."""
+"""How many ways a pattern's choices may begin to match alike (`{a,aa}{a,aa}…`), so that matching
+stays linear.
+"""
 
 
 class PatternError(ValueError):
-    """What is wrong in a pattern: characters `start` to `start + length` of its text. `hint` says what to write instead."""
+    """What is wrong in a pattern: characters `start` to `start + length` of its text. `hint` says
+    what to write instead.
+    """
 
     def __init__(self, message: str, start: int, length: int = 1, hint: str | None = None) -> None:
         super().__init__(message)
@@ -73,9 +77,11 @@ Token = Text | Hole
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A parsed pattern. `spans` gives each token's place in `text`; `bounds` the ranges that its numbers were given.
+    """A parsed pattern. `spans` gives each token's place in `text`; `bounds` the ranges that its
+    numbers were given.
 
-    `open_bounds` are the ranges, as first and last number, whose ends name parameters; `with_numbers` closes them.
+    `open_bounds` are the ranges, as first and last number, whose ends name parameters;
+    `with_numbers` closes them.
     """
 
     text: str
@@ -91,7 +97,14 @@ class Pattern:
     @property
     def numbers(self) -> tuple[str, ...]:
         """The names of its numbers, each once, from the left."""
-        return tuple(dict.fromkeys(name for token in self.tokens if isinstance(token, Number) for name in token.affine.names))
+        return tuple(
+            dict.fromkeys(
+                name
+                for token in self.tokens
+                if isinstance(token, Number)
+                for name in token.affine.names
+            )
+        )
 
     def span(self, token: Token) -> tuple[int, int]:
         return self.spans[self.tokens.index(token)]
@@ -101,9 +114,13 @@ class Pattern:
 
 
 def parse(text: str, tables: Tables | None = None) -> Pattern:
-    """A pattern from its text; `tables` holds the words of this side of each table. Raises PatternError."""
+    """A pattern from its text; `tables` holds the words of this side of each table. Raises
+    PatternError.
+    """
     if len(text) > MAX_CHARACTERS:
-        raise PatternError(f"a pattern of {len(text):,} characters; at most {MAX_CHARACTERS:,} are read", 0)
+        raise PatternError(
+            f"a pattern of {len(text):,} characters; at most {MAX_CHARACTERS:,} are read", 0
+        )
     _check_quotation(text)
     tokens: list[Token] = []
     spans: list[tuple[int, int]] = []
@@ -114,7 +131,11 @@ def parse(text: str, tables: Tables | None = None) -> Pattern:
         tokens.append(token)
         words += len(token.words) if isinstance(token, Choice) else 0
         if words > 2 * MAX_WORDS or len(tokens) > 2 * MAX_HOLES:
-            raise PatternError(f"a pattern of more than {2 * MAX_WORDS:,} words, or {2 * MAX_HOLES} parts", start, end - start)
+            raise PatternError(
+                f"a pattern of more than {2 * MAX_WORDS:,} words, or {2 * MAX_HOLES} parts",
+                start,
+                end - start,
+            )
         spans.append((start, end))
     closed = {name: bound for name, bound in bounds.items() if isinstance(bound, range)}
     still_open = {name: bound for name, bound in bounds.items() if not isinstance(bound, range)}
@@ -124,7 +145,9 @@ def parse(text: str, tables: Tables | None = None) -> Pattern:
 
 
 def _check_quotation(text: str, hole: tuple[int, int] | None = None) -> None:
-    """Raises PatternError for a quotation mark at either end of a pattern, or of a word of the hole that begins there and is so long."""
+    """Raises PatternError for a quotation mark at either end of a pattern, or of a word of the hole
+    that begins there and is so long.
+    """
     place = stray_quotation(text)
     if place is not None:
         message = f"the quotation mark `{text[place]}` would become a part of the name"
@@ -136,13 +159,22 @@ def with_numbers(pattern: Pattern, numbers: Mapping[str, int]) -> Pattern:
     """The pattern with some of its names replaced by their numbers."""
     if not pattern.open_bounds and not set(pattern.numbers) & set(numbers):
         return pattern
-    closing = {name: ends for name, ends in pattern.open_bounds.items() if all(n in numbers for end in ends for n in end.names)}
-    closed = {name: range(first.value(numbers), last.value(numbers) + 1) for name, (first, last) in closing.items()}
+    closing = {
+        name: ends
+        for name, ends in pattern.open_bounds.items()
+        if all(n in numbers for end in ends for n in end.names)
+    }
+    closed = {
+        name: range(first.value(numbers), last.value(numbers) + 1)
+        for name, (first, last) in closing.items()
+    }
     return replace(
         pattern,
         tokens=tuple(_with_numbers(token, numbers) for token in pattern.tokens),
         bounds={**pattern.bounds, **closed},
-        open_bounds={name: ends for name, ends in pattern.open_bounds.items() if name not in closed},
+        open_bounds={
+            name: ends for name, ends in pattern.open_bounds.items() if name not in closed
+        },
     )
 
 
@@ -193,7 +225,9 @@ def _closing(text: str, start: int) -> int:
 Bound = range | tuple[LinearNumber, LinearNumber]
 
 
-def _token(raw: str, start: int, before: list[Token], tables: Tables, bounds: dict[str, Bound]) -> Token:
+def _token(
+    raw: str, start: int, before: list[Token], tables: Tables, bounds: dict[str, Bound]
+) -> Token:
     if raw == "**":
         return Rest("**")
     if raw == "*":
@@ -203,7 +237,14 @@ def _token(raw: str, start: int, before: list[Token], tables: Tables, bounds: di
     return _hole(trim(raw[1:-1]), start, len(raw), before, tables, bounds)
 
 
-def _hole(body: str, start: int, length: int, before: list[Token], tables: Tables, bounds: dict[str, Bound]) -> Token:
+def _hole(
+    body: str,
+    start: int,
+    length: int,
+    before: list[Token],
+    tables: Tables,
+    bounds: dict[str, Bound],
+) -> Token:
     name, *values = split_at(body, "=", most=2)
     if not values:
         return _unnamed_hole(body, start, length, before, tables)
@@ -216,7 +257,11 @@ def _hole(body: str, start: int, length: int, before: list[Token], tables: Table
         if isinstance(bound, range) and len(bound) > MAX_WORDS:
             raise PatternError(f"`{value}` has more than {MAX_WORDS:,} numbers", start, length)
         if not bound or bounds.setdefault(name, bound) != bound:
-            raise PatternError(f"`{value}` bounds nothing" if not bound else f"`{name}` is bounded twice", start, length)
+            raise PatternError(
+                f"`{value}` bounds nothing" if not bound else f"`{name}` is bounded twice",
+                start,
+                length,
+            )
         return Number(LinearNumber(((name, 1),)))
     return Choice(name, _words(value, start, length))
 
@@ -226,7 +271,10 @@ def _bound(text: str) -> Bound | None:
     if found := re.fullmatch(RANGE, text):
         return range(int(found[1]), int(found[2]) + 1)
     first, dots, last = text.partition("..")
-    ends = [LinearNumber((), int(end)) if re.fullmatch(_INTEGER, end) else parse_affine(end) for end in (first.strip(), last.strip())]
+    ends = [
+        LinearNumber((), int(end)) if re.fullmatch(_INTEGER, end) else parse_affine(end)
+        for end in (first.strip(), last.strip())
+    ]
     return (ends[0], ends[1]) if dots and ends[0] and ends[1] else None
 
 
@@ -242,7 +290,10 @@ def _unnamed_hole(body: str, start: int, length: int, before: list[Token], table
 def _instead_of(body: str) -> str | None:
     """What to write instead of a number that is divided."""
     found = re.fullmatch(rf"({NAME})\s*//?\s*([0-9]+)", body)
-    return found and f"numbers are only multiplied and added: `{{{found[2]}*{found[1]}}}` on the other side, and `{{{found[1]}}}` here"
+    return (
+        found
+        and f"numbers are only multiplied and added: `{{{found[2]}*{found[1]}}}` on the other side, and `{{{found[1]}}}` here"
+    )
 
 
 def _words(body: str, start: int, length: int) -> tuple[str, ...]:
@@ -256,11 +307,18 @@ def _words(body: str, start: int, length: int) -> tuple[str, ...]:
             if int(found[2]) - int(found[1]) >= MAX_WORDS:
                 raise PatternError(f"`{word}` has more than {MAX_WORDS:,} words", start, length)
             if int(found[2]) < int(found[1]):
-                raise PatternError(f"`{word}` has no number: the smaller one comes first", start, length)
+                raise PatternError(
+                    f"`{word}` has no number: the smaller one comes first", start, length
+                )
             words.extend(str(number) for number in range(int(found[1]), int(found[2]) + 1))
         elif not word or len(split_at(word, "*")) > 1:
             if not word:
-                raise PatternError("an empty word in a choice", start, length, "write two rules, one with the word and one without")
+                raise PatternError(
+                    "an empty word in a choice",
+                    start,
+                    length,
+                    "write two rules, one with the word and one without",
+                )
             raise PatternError("`*` inside a choice", start, length)
         else:
             _check_quotation(word, (start, length))
@@ -276,15 +334,26 @@ def _words(body: str, start: int, length: int) -> tuple[str, ...]:
 
 def _check(pattern: Pattern) -> None:
     """Refuses what could be read in two ways, or would take more than linear time to match."""
-    rests = [span for token, span in zip(pattern.tokens, pattern.spans, strict=True) if isinstance(token, Rest)]
+    rests = [
+        span
+        for token, span in zip(pattern.tokens, pattern.spans, strict=True)
+        if isinstance(token, Rest)
+    ]
     if len(rests) > 1:
-        raise PatternError("`**` stands at most once in a pattern", rests[1][0], rests[1][1] - rests[1][0])
+        raise PatternError(
+            "`**` stands at most once in a pattern", rests[1][0], rests[1][1] - rests[1][0]
+        )
     ids = [token.id for token in pattern.tokens if isinstance(token, Rest | Choice)]
     for token, (start, end) in zip(pattern.tokens, pattern.spans, strict=True):
-        if isinstance(token, Rest | Choice) and (ids.count(token.id) > 1 or token.id in pattern.numbers):
+        if isinstance(token, Rest | Choice) and (
+            ids.count(token.id) > 1 or token.id in pattern.numbers
+        ):
             raise PatternError(f"`{token.id}` names two holes", start, end - start)
     _check_neighbours(pattern)
-    if prod(_overlapping(token.words) for token in pattern.tokens if isinstance(token, Choice)) > MAX_READINGS:
+    if (
+        prod(_overlapping(token.words) for token in pattern.tokens if isinstance(token, Choice))
+        > MAX_READINGS
+    ):
         raise PatternError("too many choices whose words begin alike", 0, len(pattern.text))
 
 
@@ -297,13 +366,23 @@ def _check_neighbours(pattern: Pattern) -> None:
             stars_in_segment = 0 if "." in token.text else stars_in_segment
         elif isinstance(token, Rest):
             if not (_ends_with_dot(before) and _starts_with_dot(following)):
-                raise PatternError("`**` stands for whole names: put dots around it", start, end - start)
+                raise PatternError(
+                    "`**` stands for whole names: put dots around it", start, end - start
+                )
         elif isinstance(token, Star):
             stars_in_segment += 1
             if stars_in_segment > 1 or isinstance(following, Number | Star):
-                raise PatternError("two holes between the same dots can be read in two ways", start, end - start)
-        elif isinstance(token, Number) and (isinstance(following, Number | Star) or _starts_with_digit(following)):
-            raise PatternError("a number followed by a digit or another hole can be read in two ways", start, end - start)
+                raise PatternError(
+                    "two holes between the same dots can be read in two ways", start, end - start
+                )
+        elif isinstance(token, Number) and (
+            isinstance(following, Number | Star) or _starts_with_digit(following)
+        ):
+            raise PatternError(
+                "a number followed by a digit or another hole can be read in two ways",
+                start,
+                end - start,
+            )
 
 
 def _ends_with_dot(token: Token | None) -> bool:
@@ -315,12 +394,20 @@ def _starts_with_dot(token: Token | None) -> bool:
 
 
 def _starts_with_digit(token: Token | None) -> bool:
-    first = {token.text[:1]} if isinstance(token, Text) else {w[:1] for w in token.words} if isinstance(token, Choice) else set()
+    first = (
+        {token.text[:1]}
+        if isinstance(token, Text)
+        else {w[:1] for w in token.words}
+        if isinstance(token, Choice)
+        else set()
+    )
     return any(character.isdigit() for character in first)
 
 
 def _overlapping(words: tuple[str, ...]) -> int:
-    """How many words of a choice can begin to match at one place: the longest run in which each begins the next."""
+    """How many words of a choice can begin to match at one place: the longest run in which each
+    begins the next.
+    """
     longest = 1
     run: list[str] = []
     for word in sorted(words):

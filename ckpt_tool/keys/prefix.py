@@ -1,4 +1,6 @@
-"""One prefix that one side has and the other lacks: `model.` before every key of a training checkpoint, `backbone.` in a detector."""
+"""One prefix that one side has and the other lacks: `model.` before every key of a training
+checkpoint, `backbone.` in a detector.
+"""
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
@@ -10,7 +12,9 @@ MAX_PARTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """What the source's keys have before the target's names (`strip`), or the target's before the source's (`add`); one of the two."""
+    """What the source's keys have before the target's names (`strip`), or the target's before the
+    source's (`add`); one of the two.
+    """
 
     strip: str = ""
     add: str = ""
@@ -21,9 +25,11 @@ class Prefix:
 
 
 def unique_prefix(source: Mapping[str, Hashable], target: Mapping[str, Hashable]) -> Prefix:
-    """The prefix after which most keys have the name and the value (a shape) of one on the other side; an empty one where none is clear.
+    """The prefix after which most keys have the name and the value (a shape) of one on the other
+    side; an empty one where none is clear.
 
-    It is clear when keys pair by it that are half of the smaller side's, and twice as many as by any other prefix or by none.
+    It is clear when keys pair by it that are half of the smaller side's, and twice as many as by
+    any other prefix or by none.
 
     >>> unique_prefix({"model.a.w": 2, "model.b.w": 3, "steps": 0}, {"a.w": 2, "b.w": 3})
     Prefix(strip='model.', add='')
@@ -33,9 +39,11 @@ def unique_prefix(source: Mapping[str, Hashable], target: Mapping[str, Hashable]
 
 
 def likely_prefixes(source: Mapping[str, Hashable], target: Mapping[str, Hashable]) -> list[Prefix]:
-    """The prefixes, an empty one among them, by which more than half as many keys pair as by the best one; the best one first.
+    """The prefixes, an empty one among them, by which more than half as many keys pair as by the
+    best one; the best one first.
 
-    None where that are less than half of the smaller side's keys. One by which all of them pair is the only one, if no other does that.
+    None where that are less than half of the smaller side's keys. One by which all of them pair is
+    the only one, if no other does that.
     """
     counts: Counter[Prefix] = Counter()
     counts[Prefix()] = sum(key in target and target[key] == value for key, value in source.items())
@@ -49,7 +57,9 @@ def likely_prefixes(source: Mapping[str, Hashable], target: Mapping[str, Hashabl
 
 
 def _found(longer: Mapping[str, Hashable], shorter: Mapping[str, Hashable]) -> Iterator[str]:
-    """What stands before each end of a longer key that is a key of the other side with the same value."""
+    """What stands before each end of a longer key that is a key of the other side with the same
+    value.
+    """
     for key, value in longer.items():
         at = key.find(".")
         for _ in range(MAX_PARTS):

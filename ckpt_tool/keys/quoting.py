@@ -5,7 +5,9 @@ import re
 RANGE = r"([0-9]{1,6})\.\.([0-9]{1,6})"
 """What is read as a range of numbers where a word of a choice may stand."""
 QUOTATION = "\"'`“”„‘’‚"
-"""Marks that people put around texts; at either end of a pattern or a word they are escaped, for nobody means them there."""
+"""Marks that people put around texts; at either end of a pattern or a word they are escaped, for
+nobody means them there.
+"""
 _ENDS = rf"\A[\s{QUOTATION}]|[\s{QUOTATION}]\Z"
 _MARKS = re.compile(rf"([\\*{{}}→]|{_ENDS})")
 _WORD_MARKS = re.compile(rf"([\\*{{}},=→]|{_ENDS})")
@@ -25,7 +27,9 @@ def quote_word(word: str) -> str:
 
 
 def quote_marks(text: str) -> str:
-    """The text with a backslash before all but letters, digits and spaces, as it stands in a pattern; before a space that comes first."""
+    """The text with a backslash before all but letters, digits and spaces, as it stands in a
+    pattern; before a space that comes first.
+    """
     return re.sub(r"[^\w\s]|\A\s", r"\\\g<0>", text)
 
 
@@ -47,7 +51,9 @@ def trim(text: str) -> str:
 
 
 def stray_quotation(text: str) -> int | None:
-    """The place of a quotation mark at either end that is not escaped, and would become part of a name."""
+    """The place of a quotation mark at either end that is not escaped, and would become part of a
+    name.
+    """
     if text[:1] and text[0] in QUOTATION:
         return 0
     before = text[:-1]
@@ -61,7 +67,9 @@ def arrows(text: str) -> list[tuple[int, int]]:
 
 
 def split_at(text: str, mark: str, most: int | None = None) -> list[str]:
-    """What stands between the marks that are not escaped, at most so many parts, without white space around each."""
+    """What stands between the marks that are not escaped, at most so many parts, without white
+    space around each.
+    """
     if mark not in text:
         return [trim(text)]
     parts: list[str] = []

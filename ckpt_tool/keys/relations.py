@@ -6,7 +6,8 @@ MAX_TRIED = 8
 
 
 def prefix_rule(source: Catalog, target: Catalog) -> tuple[str, int] | None:
-    """The rule that adds or takes off the prefix after which most keys pair, with their number; None when none helps.
+    """The rule that adds or takes off the prefix after which most keys pair, with their number;
+    None when none helps.
 
     Only prefixes of whole names are tried, those that the first keys of either side suggest.
     """
@@ -14,7 +15,9 @@ def prefix_rule(source: Catalog, target: Catalog) -> tuple[str, int] | None:
     equal = sum(key in target and source[key].shape == target[key].shape for key in source)
     for strip, add in sorted(_prefix_pairs(source, target)):
         count = sum(_fits(key, strip, add, source, target) for key in source)
-        if count > max(equal, best[1] if best else 0) and 2 * count >= min(len(source), len(target)):
+        if count > max(equal, best[1] if best else 0) and 2 * count >= min(
+            len(source), len(target)
+        ):
             best = (f"{strip}** -> {add}**", count)
     return best
 
@@ -28,8 +31,14 @@ def _fits(key: str, strip: str, add: str, source: Catalog, target: Catalog) -> b
 
 def _prefix_pairs(source: Catalog, target: Catalog) -> set[tuple[str, str]]:
     tails = map(_with_tail, _same_endings(source, target))
-    pairs = {(key[: len(key) - len(tail)], other[: len(other) - len(tail)]) for key, other, tail in tails}
-    return {(strip, add) for strip, add in pairs if strip != add and all(not p or p.endswith(".") for p in (strip, add))}
+    pairs = {
+        (key[: len(key) - len(tail)], other[: len(other) - len(tail)]) for key, other, tail in tails
+    }
+    return {
+        (strip, add)
+        for strip, add in pairs
+        if strip != add and all(not p or p.endswith(".") for p in (strip, add))
+    }
 
 
 def _with_tail(keys: tuple[str, str]) -> tuple[str, str, str]:
@@ -52,5 +61,9 @@ def _same_endings(source: Catalog, target: Catalog) -> list[tuple[str, str]]:
 def equal_positions(source: Catalog, target: Catalog) -> int:
     """How many tensors from the first on have equal shapes, one by one."""
     pairs = zip(source.values(), target.values(), strict=False)
-    differ = (i for i, (from_source, from_target) in enumerate(pairs) if from_source.shape != from_target.shape)
+    differ = (
+        i
+        for i, (from_source, from_target) in enumerate(pairs)
+        if from_source.shape != from_target.shape
+    )
     return next(differ, min(len(source), len(target)))

@@ -1,4 +1,6 @@
-"""Patterns back into text, so that a pattern that was paired, bound or turned round can stand in a rule again."""
+"""Patterns back into text, so that a pattern that was paired, bound or turned round can stand in a
+rule again.
+"""
 
 from collections.abc import Sequence
 
@@ -7,8 +9,12 @@ from ckpt_tool.keys.quoting import quote, quote_word
 
 
 def write(pattern: Pattern) -> str:
-    """A text that parses to the same pattern; each bound is written once, where its number stands alone."""
-    pending = {name: f"{numbers.start}..{numbers.stop - 1}" for name, numbers in pattern.bounds.items()}
+    """A text that parses to the same pattern; each bound is written once, where its number stands
+    alone.
+    """
+    pending = {
+        name: f"{numbers.start}..{numbers.stop - 1}" for name, numbers in pattern.bounds.items()
+    }
     pending |= {name: f"{first}..{last}" for name, (first, last) in pattern.open_bounds.items()}
     return "".join(_token(token, pending) for token in pattern.tokens)
 

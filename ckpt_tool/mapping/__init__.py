@@ -1,4 +1,6 @@
-"""Rules, names and positions into plans: YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem."""
+"""Rules, names and positions into plans: YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or
+every problem.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,12 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping.inverting.verdicts import InvertedRule, InvertedRules
     from ckpt_tool.mapping.params import read_config
     from ckpt_tool.mapping.plan import Origin, Plan, Step
-    from ckpt_tool.mapping.reading.rule_file import join, read_inline_rules, read_rule_files, read_rule_text
+    from ckpt_tool.mapping.reading.rule_file import (
+        join,
+        read_inline_rules,
+        read_rule_files,
+        read_rule_text,
+    )
     from ckpt_tool.mapping.rules import Rule, RuleSet
 
 __all__ = [

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     import torch
 
 
-def apply_step(step: Step, tensors: Sequence[torch.Tensor], own: Callable[[], torch.Tensor] | None = None) -> list[torch.Tensor]:
-    """The step's results; `own` gives the target's tensor to a fit that takes from it what the source lacks.
+def apply_step(
+    step: Step, tensors: Sequence[torch.Tensor], own: Callable[[], torch.Tensor] | None = None
+) -> list[torch.Tensor]:
+    """The step's results; `own` gives the target's tensor to a fit that takes from it what the
+    source lacks.
 
-    Raises RuleError for values that the rule forbids, such as two tensors that must be the `same` and are not.
+    Raises RuleError for values that the rule forbids, such as two tensors that must be the `same`
+    and are not.
     """
     try:
         return run_step(step.ops, tensors, own)

@@ -20,7 +20,8 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What became of every source key. `by_rule[i]` are the claims of rule i, `dropped[i]` the keys of the i-th drop pattern.
+    """What became of every source key. `by_rule[i]` are the claims of rule i, `dropped[i]` the keys
+    of the i-th drop pattern.
 
     `unreadable[i]` are keys that rule i would take, but that can't be read.
     """
@@ -35,7 +36,9 @@ class Claims:
 
 def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
     """Takes each source key once, but for rules of `also:`, which may read what others take."""
-    sides = [(rule, side) for rule, each in enumerate(rules.rules) for side in range(len(each.sources))]
+    sides = [
+        (rule, side) for rule, each in enumerate(rules.rules) for side in range(len(each.sources))
+    ]
     owners = [(rule, side) for rule, side in sides if not rules.rules[rule].is_extra]
     readers = [(rule, side) for rule, side in sides if rules.rules[rule].is_extra]
     takers = PatternSet([rules.rules[rule].matchers[side] for rule, side in owners])
@@ -62,19 +65,29 @@ def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
                 is_read = True
         if not taken and not is_read:
             unnamed.append(key)
-    unreadable = tuple(tuple(claim.key for claim in taken if claim.key in source.unreadable) for taken in by_rule)
-    readable = tuple(tuple(claim for claim in taken if claim.key not in source.unreadable) for taken in by_rule)
+    unreadable = tuple(
+        tuple(claim.key for claim in taken if claim.key in source.unreadable) for taken in by_rule
+    )
+    readable = tuple(
+        tuple(claim for claim in taken if claim.key not in source.unreadable) for taken in by_rule
+    )
     return Claims(readable, tuple(map(tuple, dropped)), tuple(unnamed), prefixes, unreadable)
 
 
 def strip_prefixes(key: str, prefixes: tuple[str, ...]) -> str:
     """The key without the prefixes of `strip:`, taken off until none fits."""
     name = key
-    while prefix := next((prefix for prefix in prefixes if prefix and name.startswith(prefix)), None):
+    while prefix := next(
+        (prefix for prefix in prefixes if prefix and name.startswith(prefix)), None
+    ):
         name = name[len(prefix) :]
     return name
 
 
 def names_of(source: Catalog, prefixes: tuple[str, ...]) -> Mapping[str, TensorInfo]:
     """The tensors by the names that patterns see."""
-    return {strip_prefixes(key, prefixes): info for key, info in source.items()} if prefixes else source
+    return (
+        {strip_prefixes(key, prefixes): info for key, info in source.items()}
+        if prefixes
+        else source
+    )

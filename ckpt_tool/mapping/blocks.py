@@ -14,7 +14,11 @@ def with_blocks(rules: RuleSet, source: Catalog) -> RuleSet:
     if not rules.blocks:
         return rules
     names = names_of(source, rules.strip)
-    chosen = [block for block in rules.blocks if all(_holds(condition, names) for condition in block.conditions)]
+    chosen = [
+        block
+        for block in rules.blocks
+        if all(_holds(condition, names) for condition in block.conditions)
+    ]
     return replace(
         rules,
         blocks=(),
@@ -45,4 +49,6 @@ def _is_as_wanted(info: TensorInfo, condition: Condition) -> bool:
 def _has_shape(info: TensorInfo, wanted: object) -> bool:
     """Whether each size is the wanted one; None stands for any."""
     assert isinstance(wanted, tuple)
-    return len(info.shape) == len(wanted) and all(size in (None, real) for size, real in zip(wanted, info.shape, strict=True))
+    return len(info.shape) == len(wanted) and all(
+        size in (None, real) for size, real in zip(wanted, info.shape, strict=True)
+    )

@@ -1,4 +1,6 @@
-"""A plan by equal names: the same key, the same shape, after one prefix that one side has and the other lacks."""
+"""A plan by equal names: the same key, the same shape, after one prefix that one side has and the
+other lacks.
+"""
 
 from __future__ import annotations
 
@@ -26,37 +28,65 @@ MAX_NOTES = 12
 
 
 def plan_by_name(
-    source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict", named: RuleSet = NOTHING_NAMED, excuses_heads: bool = True
+    source: Catalog,
+    target: Catalog,
+    dtypes: DTypePolicy = "strict",
+    named: RuleSet = NOTHING_NAMED,
+    excuses_heads: bool = True,
 ) -> Plan:
     """Pairs keys that are equal, or equal but for a prefix, when their shapes are too.
 
-    A key that the source lacks, but that is one tensor with another key of the target, gets what that one gets. Heads for another
-    number of classes stay fresh, if nothing else is left, unless heads are not to be excused; everything else that pairs with nothing
-    must be `named`.
-    Raises RuleError for keys that are neither mapped nor named, and when nothing pairs.
+    A key that the source lacks, but that is one tensor with another key of the target, gets what
+    that one gets. Heads for another number of classes stay fresh, if nothing else is left, unless
+    heads are not to be excused; everything else that pairs with nothing must be `named`. Raises
+    RuleError for keys that are neither mapped nor named, and when nothing pairs.
     """
     from_source, from_target = without_named(named, source, target)
     naming = name_keys(from_source, from_target)
     names = {name: key for key in from_source if (name := naming.name_of(key)) is not None}
     pairs = {key: names[key] for key in from_target if key in names}
-    shapes = ((name, key, from_source[name].shape, from_target[key].shape) for key, name in pairs.items())
+    shapes = (
+        (name, key, from_source[name].shape, from_target[key].shape) for key, name in pairs.items()
+    )
     shape_mismatches = [ShapeMismatch(*each) for each in shapes if each[2] != each[3]]
     for shape_mismatch in shape_mismatches:
         del pairs[shape_mismatch.target]
     if not pairs:
-        raise RuleError([nothing_pairs(source, target)], tally_of((), from_target, keys_of(from_source), target))
+        raise RuleError(
+            [nothing_pairs(source, target)], tally_of((), from_target, keys_of(from_source), target)
+        )
     steps, tied = _steps(pairs, from_target)
     heads = ({each.source for each in shape_mismatches}, {each.target for each in shape_mismatches})
-    are_excused = bool(shape_mismatches) and excuses_heads and _is_all(heads, pairs, {*pairs, *tied}, from_source, from_target)
+    are_excused = (
+        bool(shape_mismatches)
+        and excuses_heads
+        and _is_all(heads, pairs, {*pairs, *tied}, from_source, from_target)
+    )
     are_excused = are_excused and are_heads(shape_mismatches, from_source, from_target)
     told = list(_misfit_notes(shape_mismatches, from_target))
     is_told = are_excused or named.rest_target == "keep"
-    notes = [*naming.notes, *(f"{line}; stays fresh" for line in told if is_told), *_tie_notes(tied)]
+    notes = [
+        *naming.notes,
+        *(f"{line}; stays fresh" for line in told if is_told),
+        *_tie_notes(tied),
+    ]
     remarks = [] if is_told else [*told, *_fit_notes(shape_mismatches, from_source)]
-    return account(Pairing(steps, notes, remarks, heads if are_excused else ((), ()), naming.name_of), named, source, target, dtypes)
+    return account(
+        Pairing(steps, notes, remarks, heads if are_excused else ((), ()), naming.name_of),
+        named,
+        source,
+        target,
+        dtypes,
+    )
 
 
-def _is_all(heads: tuple[set[str], set[str]], pairs: Mapping[str, str], made: set[str], source: Catalog, target: Catalog) -> bool:
+def _is_all(
+    heads: tuple[set[str], set[str]],
+    pairs: Mapping[str, str],
+    made: set[str],
+    source: Catalog,
+    target: Catalog,
+) -> bool:
     """Whether nothing else is left on either side."""
     taken = {*pairs.values()}
     from_source = all(key in taken or key in heads[0] for key in keys_of(source))
@@ -64,13 +94,17 @@ def _is_all(heads: tuple[set[str], set[str]], pairs: Mapping[str, str], made: se
 
 
 def _steps(pairs: Mapping[str, str], target: Catalog) -> tuple[list[Step], dict[str, str]]:
-    """A step for each source key, and for target keys that are one tensor with a paired one, which that is."""
+    """A step for each source key, and for target keys that are one tensor with a paired one, which
+    that is.
+    """
     tied = tied_with(target, pairs, target.keys() - pairs.keys())
     origin = Origin("name")
     steps = []
     for key, name in pairs.items():
         outputs = (key, *tied.get(key, ()))
-        steps.append(Step((name,), outputs, (Copy(len(outputs)),) if len(outputs) > 1 else (), origin))
+        steps.append(
+            Step((name,), outputs, (Copy(len(outputs)),) if len(outputs) > 1 else (), origin)
+        )
     return steps, {other: key for key, others in tied.items() for other in others}
 
 
@@ -83,7 +117,9 @@ class Naming:
 
 
 def name_keys(source: Catalog, target: Catalog) -> Naming:
-    """How the names of two catalogs relate: equal, or equal but for wrappers' prefixes and one other that most keys have."""
+    """How the names of two catalogs relate: equal, or equal but for wrappers' prefixes and one
+    other that most keys have.
+    """
     from_source, from_target = wrapper_prefix(keys_of(source)), wrapper_prefix(keys_of(target))
     if from_source == from_target:
         from_source = from_target = ""
@@ -91,9 +127,15 @@ def name_keys(source: Catalog, target: Catalog) -> Naming:
         f"every key of the {side} begins with `{prefix}` ({wrapper_names(prefix)}); paired without it"
         for side, prefix in (("source", from_source), ("target", from_target)) if prefix
     ]  # fmt: skip
-    plain = [{key[len(cut) :]: info.shape for key, info in side.items()} for side, cut in ((source, from_source), (target, from_target))]
+    plain = [
+        {key[len(cut) :]: info.shape for key, info in side.items()}
+        for side, cut in ((source, from_source), (target, from_target))
+    ]
     prefix = unique_prefix(*plain)
-    return Naming(lambda key: _renamed(key[len(from_source) :], prefix, from_target), (*notes, *_prefix_note(prefix, *plain)))
+    return Naming(
+        lambda key: _renamed(key[len(from_source) :], prefix, from_target),
+        (*notes, *_prefix_note(prefix, *plain)),
+    )
 
 
 def _renamed(key: str, prefix: Prefix, before: str) -> str | None:
@@ -101,7 +143,9 @@ def _renamed(key: str, prefix: Prefix, before: str) -> str | None:
     return None if name is None else before + name
 
 
-def _prefix_note(prefix: Prefix, source: Mapping[str, object], target: Mapping[str, object]) -> Iterator[str]:
+def _prefix_note(
+    prefix: Prefix, source: Mapping[str, object], target: Mapping[str, object]
+) -> Iterator[str]:
     for text, side, keys in ((prefix.strip, "source", source), (prefix.add, "target", target)):
         if text:
             count = sum(key.startswith(text) for key in keys)
@@ -113,7 +157,9 @@ def _prefix_note(prefix: Prefix, source: Mapping[str, object], target: Mapping[s
 def _misfit_notes(shape_mismatches: Sequence[ShapeMismatch], target: Catalog) -> Iterator[str]:
     """A line for each pattern of keys whose shapes differ alike."""
     known = {each.target: each for each in shape_mismatches}
-    folds = fold({each.target: (each.source_shape, each.target_shape) for each in shape_mismatches}, target)
+    folds = fold(
+        {each.target: (each.source_shape, each.target_shape) for each in shape_mismatches}, target
+    )
     for one in folds[:MAX_NOTES]:
         first, many = known[one.keys[0]], f" ({len(one.keys)})" if len(one.keys) > 1 else ""
         name = one.pattern if len(one.keys) > 1 else one.keys[0]
@@ -127,7 +173,12 @@ def _fit_notes(shape_mismatches: Sequence[ShapeMismatch], source: Catalog) -> li
     if not shape_mismatches:
         return []
     first = shape_mismatches[0]
-    return fit_note(first.target, first.source_shape, first.target_shape, has_shape_of_a_table(first.source, source))
+    return fit_note(
+        first.target,
+        first.source_shape,
+        first.target_shape,
+        has_shape_of_a_table(first.source, source),
+    )
 
 
 def _tie_notes(tied: Mapping[str, str]) -> Iterator[str]:
@@ -138,13 +189,24 @@ def _tie_notes(tied: Mapping[str, str]) -> Iterator[str]:
 
 
 def nothing_pairs(source: Catalog, target: Catalog) -> Problem:
-    """The problem that no key of the source is a key of the target, with a rule to try where a prefix explains it."""
+    """The problem that no key of the source is a key of the target, with a rule to try where a
+    prefix explains it.
+    """
     rule = prefix_rule(source, target)
     notes = (
-        [f"{f'all {rule[1]} keys that pair do' if rule[1] > 1 else 'the one key that pairs does'} so after -e '{rule[0]}'"] if rule else []
+        [
+            f"{f'all {rule[1]} keys that pair do' if rule[1] > 1 else 'the one key that pairs does'} so after -e '{rule[0]}'"
+        ]
+        if rule
+        else []
     )
     if not rule:
         sides = (("source", source), ("target", target))
         notes = [f"a key of the {side}: {key}" for side, keys in sides for key in keys_of(keys)[:1]]
         notes += [f"the {side} has no keys" for side, keys in sides if not keys_of(keys)]
-    return Problem("nothing-pairs", "no key of the source is a key of the target with the same shape", None, tuple(notes))
+    return Problem(
+        "nothing-pairs",
+        "no key of the source is a key of the target with the same shape",
+        None,
+        tuple(notes),
+    )

@@ -1,4 +1,6 @@
-"""A plan by position: the i-th key of the source to the i-th of the target, while their shapes agree."""
+"""A plan by position: the i-th key of the source to the i-th of the target, while their shapes
+agree.
+"""
 
 from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.keys.relations import equal_positions
@@ -12,30 +14,49 @@ from ckpt_tool.tensors import Catalog, shape_text
 
 
 def plan_by_position(
-    source: Catalog, target: Catalog, dtypes: DTypePolicy = "strict", force_order: bool = False, named: RuleSet = NOTHING_NAMED
+    source: Catalog,
+    target: Catalog,
+    dtypes: DTypePolicy = "strict",
+    force_order: bool = False,
+    named: RuleSet = NOTHING_NAMED,
 ) -> Plan:
-    """Pairs from the first key on and stops at the first disagreement of shapes, which the plan's notes name.
+    """Pairs from the first key on and stops at the first disagreement of shapes, which the plan's
+    notes name.
 
-    Keys that are `named`, to be dropped or kept, have no position. Raises RuleError for keys behind the place where it stops that
-    nobody named, and when a side's keys are sorted, so that their order means nothing, unless `force_order`.
+    Keys that are `named`, to be dropped or kept, have no position. Raises RuleError for keys behind
+    the place where it stops that nobody named, and when a side's keys are sorted, so that their
+    order means nothing, unless `force_order`.
     """
-    problems = [_unordered(side) for side, catalog in (("source", source), ("target", target)) if not (catalog.is_ordered or force_order)]
+    problems = [
+        _unordered(side)
+        for side, catalog in (("source", source), ("target", target))
+        if not (catalog.is_ordered or force_order)
+    ]
     if problems:
         raise RuleError(problems)
     from_source, from_target = without_named(named, source, target)
     pairs = list(zip(from_source, from_target, strict=False))
     count = equal_positions(from_source, from_target)
     if not count:
-        raise RuleError([_nothing(from_source, from_target)], tally_of((), from_target, keys_of(from_source), target))
+        raise RuleError(
+            [_nothing(from_source, from_target)],
+            tally_of((), from_target, keys_of(from_source), target),
+        )
     origin = Origin("position")
     steps = tuple(Step((key,), (other,), (), origin) for key, other in pairs[:count])
     notes = _notes(pairs, count, from_source, from_target)
     return account(Pairing(steps, notes, notes), named, source, target, dtypes)
 
 
-def _notes(pairs: list[tuple[str, str]], count: int, source: Catalog, target: Catalog) -> tuple[str, ...]:
+def _notes(
+    pairs: list[tuple[str, str]], count: int, source: Catalog, target: Catalog
+) -> tuple[str, ...]:
     if count == len(pairs):
-        return (f"stopped after {count}: one side has no more keys",) if len(source) != len(target) else ()
+        return (
+            (f"stopped after {count}: one side has no more keys",)
+            if len(source) != len(target)
+            else ()
+        )
     return (f"stopped after {count}: {_disagreement(*pairs[count], source, target)}",)
 
 
@@ -45,7 +66,12 @@ def _disagreement(key: str, other: str, source: Catalog, target: Catalog) -> str
 
 def _unordered(side: str) -> Problem:
     message = f"the keys of the {side} are sorted, so their positions mean nothing"
-    return Problem("unordered", message, None, ("map by rules or by name; `--force-order` pairs them all the same",))
+    return Problem(
+        "unordered",
+        message,
+        None,
+        ("map by rules or by name; `--force-order` pairs them all the same",),
+    )
 
 
 def _nothing(source: Catalog, target: Catalog) -> Problem:

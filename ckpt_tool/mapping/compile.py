@@ -59,11 +59,16 @@ def compile_plan(
     problems += check_unnamed(bound, claims.unnamed, unkept, source, target)
     problems += check_dead_keeps(bound, kept, target)
     fresh = {*unkept, *(key for key, index in kept.items() if index < 0)}
-    problems += check_readable(source, claims.unnamed, fresh, target, taken=chain(*claims.unreadable))
+    problems += check_readable(
+        source, claims.unnamed, fresh, target, taken=chain(*claims.unreadable)
+    )
     named = frozenset(key for keys in claims.dropped for key in keys)
     dropped = named | set(claims.unnamed) | set(fitted.left)
     keeping = {*kept, *fitted.fresh}
-    in_order = tuple(key for key in keys_of(source) if key in dropped), tuple(key for key in target or () if key in keeping)
+    in_order = (
+        tuple(key for key in keys_of(source) if key in dropped),
+        tuple(key for key in target or () if key in keeping),
+    )
     plan = Plan(tuple(fitted.steps), *in_order, source, target, tuple(fitted.notes(target)))
     made = {key for step in fitted.steps for key in step.outputs}
     plan = checked(plan, dtypes, problems, named, tally_of(made, unkept, claims.unnamed, target))
@@ -72,8 +77,15 @@ def compile_plan(
     return plan
 
 
-def may_fit(rules: RuleSet, source: Catalog, target: Catalog, params: Mapping[str, int], config: Mapping[str, object]) -> bool:
-    """Whether the rules name every key of both sides; where not, no plan can be made, and this says so without saying why.
+def may_fit(
+    rules: RuleSet,
+    source: Catalog,
+    target: Catalog,
+    params: Mapping[str, int],
+    config: Mapping[str, object],
+) -> bool:
+    """Whether the rules name every key of both sides; where not, no plan can be made, and this says
+    so without saying why.
 
     Raises RuleError.
     """
@@ -84,13 +96,21 @@ def may_fit(rules: RuleSet, source: Catalog, target: Catalog, params: Mapping[st
             return False
     steps, problems = build_steps(bound, claims, source, target)
     _, unkept = kept_keys(bound, steps, target)
-    return not problems and not unkept and all(key in target for step in steps for key in step.outputs)
+    return (
+        not problems and not unkept and all(key in target for step in steps for key in step.outputs)
+    )
 
 
 def _bound(
-    rules: RuleSet, source: Catalog, target: Catalog | None, params: Mapping[str, int], config: Mapping[str, object]
+    rules: RuleSet,
+    source: Catalog,
+    target: Catalog | None,
+    params: Mapping[str, int],
+    config: Mapping[str, object],
 ) -> tuple[RuleSet, Mapping[str, int]]:
-    """The rules with the blocks that a source chooses and the numbers of parameters; and these. Raises RuleError."""
+    """The rules with the blocks that a source chooses and the numbers of parameters; and these.
+    Raises RuleError.
+    """
     rules = with_blocks(rules, source)
     numbers, problems = resolve_params(rules, params, config, source, target)
     if problems:
@@ -99,9 +119,14 @@ def _bound(
 
 
 def checked(
-    plan: Plan, dtypes: DTypePolicy, problems: list[Problem], named: Collection[str] = frozenset(), tally: Tally | None = None
+    plan: Plan,
+    dtypes: DTypePolicy,
+    problems: list[Problem],
+    named: Collection[str] = frozenset(),
+    tally: Tally | None = None,
 ) -> Plan:
-    """A drafted plan, with the casts that are asked for, once its outputs fit the target. Raises RuleError, which gets the `tally`.
+    """A drafted plan, with the casts that are asked for, once its outputs fit the target. Raises
+    RuleError, which gets the `tally`.
 
     `named` are the keys of the source that a person left behind by name.
     """
@@ -110,14 +135,22 @@ def checked(
         problems += [*check_scales(plan, named), *check_casts(plan)]
         if plan.target is not None:
             faults = check_outputs(plan, plan.target)
-            problems += [fault for fault in faults if fault.code != "dtype" or dtypes in ("strict", "target")]
+            problems += [
+                fault for fault in faults if fault.code != "dtype" or dtypes in ("strict", "target")
+            ]
     if problems:
         raise RuleError(sorted(problems, key=_place), tally)
     return replace(plan, notes=(*plan.notes, *tie_notes(plan), *cast_notes(plan)))
 
 
 def _place(problem: Problem) -> tuple[bool, str, int, int]:
-    """In the order of the files' lines; keys that nothing names come last, for a fault in a rule explains most of them."""
+    """In the order of the files' lines; keys that nothing names come last, for a fault in a rule
+    explains most of them.
+    """
     where = problem.where
     is_consequence = problem.code in ("unmapped-source", "unmapped-target", "unreadable")
-    return (is_consequence, where.file, where.line, where.column) if where else (is_consequence, "", 0, 0)
+    return (
+        (is_consequence, where.file, where.line, where.column)
+        if where
+        else (is_consequence, "", 0, 0)
+    )

@@ -1,4 +1,6 @@
-"""Whole numbers worked out of others, `heads * head_dim` or `(hidden - 2) / 3`: names, + - * / and brackets, nothing else."""
+"""Whole numbers worked out of others, `heads * head_dim` or `(hidden - 2) / 3`: names, + - * / and
+brackets, nothing else.
+"""
 
 import re
 from collections.abc import Mapping
@@ -32,7 +34,9 @@ def parse_formula(text: str) -> Formula:
     while text[position:].strip():
         found = _TOKEN.match(text, position)
         if not found or len(tokens) >= _MOST_TOKENS:
-            raise FormulaError(f"`{text}` is no formula: names, whole numbers, + - * / and brackets")
+            raise FormulaError(
+                f"`{text}` is no formula: names, whole numbers, + - * / and brackets"
+            )
         tokens.append(found[0].strip())
         position = found.end()
     names = tuple(dict.fromkeys(token for token in tokens if token[0].isalpha() or token[0] == "_"))
@@ -44,7 +48,9 @@ def parse_formula(text: str) -> Formula:
 class _Reader:
     """Works a formula out while reading it: sums of products of numbers, names and brackets."""
 
-    def __init__(self, formula: Formula, numbers: Mapping[str, int], is_trial: bool = False) -> None:
+    def __init__(
+        self, formula: Formula, numbers: Mapping[str, int], is_trial: bool = False
+    ) -> None:
         self._formula, self._numbers, self._is_trial = formula, numbers, is_trial
         self._position = 0
 
@@ -64,7 +70,9 @@ class _Reader:
         return token
 
     def _unreadable(self) -> FormulaError:
-        return FormulaError(f"`{self._formula.text}` is no formula: names, whole numbers, + - * / and brackets")
+        return FormulaError(
+            f"`{self._formula.text}` is no formula: names, whole numbers, + - * / and brackets"
+        )
 
     def _sum(self) -> int:
         value = self._product()

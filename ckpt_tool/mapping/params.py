@@ -1,4 +1,6 @@
-"""The numbers that rules may name: from `--set`, a config file, a shape, or a default. Never guessed."""
+"""The numbers that rules may name: from `--set`, a config file, a shape, or a default. Never
+guessed.
+"""
 
 import json
 import os
@@ -22,11 +24,14 @@ MOST = 10**18
 
 
 CONFIG_NAMES = ("config.json", "params.json")
-"""What holds the sizes of a network beside its weights: transformers' file, and that of Meta's Llama."""
+"""What holds the sizes of a network beside its weights: transformers' file, and that of Meta's
+Llama.
+"""
 
 
 def read_config(checkpoint: str) -> dict[str, object]:
-    """The config.json or params.json beside a checkpoint file, or in its folder; nothing where there is none.
+    """The config.json or params.json beside a checkpoint file, or in its folder; nothing where
+    there is none.
 
     Raises InputError for what is no JSON.
     """
@@ -47,7 +52,11 @@ def read_config(checkpoint: str) -> dict[str, object]:
 
 
 def resolve_params(
-    rules: RuleSet, params: Mapping[str, int], config: Mapping[str, object], source: Catalog, target: Catalog | None = None
+    rules: RuleSet,
+    params: Mapping[str, int],
+    config: Mapping[str, object],
+    source: Catalog,
+    target: Catalog | None = None,
 ) -> tuple[dict[str, int], list[Problem]]:
     """The number of each declared parameter, and a problem for each that has none."""
     numbers: dict[str, int] = {}
@@ -61,7 +70,9 @@ def resolve_params(
             if number is not None and abs(number) >= MOST:
                 raise FormulaError("what it is given has more than 18 digits")
         except FormulaError as error:
-            problems.append(Problem("unset-param", f"`{param.name}` has no number: {error}", param.where))
+            problems.append(
+                Problem("unset-param", f"`{param.name}` has no number: {error}", param.where)
+            )
             continue
         if number is None:
             problems.append(_unresolved(param, catalog))
@@ -71,7 +82,14 @@ def resolve_params(
         if name not in {param.name for param in rules.params}:
             near = nearest(name, [param.name for param in rules.params])
             notes = (f"did you mean `{near}`?",) if near else ()
-            problems.append(Problem("unknown-param", f"`--set {name}`: the rules declare no such parameter", rules.where, notes))
+            problems.append(
+                Problem(
+                    "unknown-param",
+                    f"`--set {name}`: the rules declare no such parameter",
+                    rules.where,
+                    notes,
+                )
+            )
     return numbers, problems
 
 
@@ -82,7 +100,9 @@ def _number(
     catalog: Mapping[str, TensorInfo],
     known: Mapping[str, int],
 ) -> int | None:
-    """The number, from the first place that has it. Raises FormulaError for a formula without a whole value."""
+    """The number, from the first place that has it. Raises FormulaError for a formula without a
+    whole value.
+    """
     if param.name in params:
         return params[param.name]
     for key in param.config_keys:
@@ -103,7 +123,11 @@ def _number(
 
 def _disagreement(param: Param, number: int | None, known: Mapping[str, int]) -> list[Problem]:
     """A number that was given, and isn't what the parameter's own formula says."""
-    if number is None or param.formula is None or not all(name in known for name in param.formula.names):
+    if (
+        number is None
+        or param.formula is None
+        or not all(name in known for name in param.formula.names)
+    ):
         return []
     try:
         computed: object = param.formula.value(known)
@@ -111,7 +135,11 @@ def _disagreement(param: Param, number: int | None, known: Mapping[str, int]) ->
         computed = error
     if computed == number:
         return []
-    fact = f"is {number}, and `{param.formula.text}` gives {computed}" if isinstance(computed, int) else f"is {number}, but {computed}"
+    fact = (
+        f"is {number}, and `{param.formula.text}` gives {computed}"
+        if isinstance(computed, int)
+        else f"is {number}, but {computed}"
+    )
     return [Problem("param-mismatch", f"`{param.name}` {fact}", param.where, (_given(known),))]
 
 
@@ -124,7 +152,9 @@ def _config_value(config: Mapping[str, object], key: str) -> int | None:
 
 def _unresolved(param: Param, catalog: Mapping[str, TensorInfo]) -> Problem:
     ways = [f"`--set {param.name}=…`"]
-    ways += [f"`{key}` in a config.json or params.json beside the source" for key in param.config_keys]
+    ways += [
+        f"`{key}` in a config.json or params.json beside the source" for key in param.config_keys
+    ]
     notes = [f"give it by {' or '.join(ways)}"]
     side = "target" if param.of_target else "source"
     if param.dimension:
@@ -142,12 +172,16 @@ Part = TypeVar("Part", Rule, Selector)
 
 
 def bind_params(rules: RuleSet, numbers: Mapping[str, int]) -> RuleSet:
-    """The rules with their parameters replaced by numbers, in patterns and in ops. Raises RuleError."""
+    """The rules with their parameters replaced by numbers, in patterns and in ops. Raises
+    RuleError.
+    """
     if not rules.params:
         return rules
     problems: list[Problem] = []
 
-    def bind(parts: Iterable[Part], bound: Callable[[Part, Mapping[str, int]], Part]) -> tuple[Part, ...]:
+    def bind(
+        parts: Iterable[Part], bound: Callable[[Part, Mapping[str, int]], Part]
+    ) -> tuple[Part, ...]:
         found = []
         for part in parts:
             try:
@@ -156,7 +190,11 @@ def bind_params(rules: RuleSet, numbers: Mapping[str, int]) -> RuleSet:
                 problems.append(Problem("bad-param", str(error), part.where, (_given(numbers),)))
         return tuple(found)
 
-    bound_rules, drop, keep = bind(rules.rules, _bind_rule), bind(rules.drop, _bind_selector), bind(rules.keep, _bind_selector)
+    bound_rules, drop, keep = (
+        bind(rules.rules, _bind_rule),
+        bind(rules.drop, _bind_selector),
+        bind(rules.keep, _bind_selector),
+    )
     if problems:
         raise RuleError(problems)
     return replace(rules, rules=bound_rules, drop=drop, keep=keep)
@@ -167,10 +205,20 @@ def _given(numbers: Mapping[str, int]) -> str:
 
 
 def _bind_rule(rule: Rule, numbers: Mapping[str, int]) -> Rule:
-    sources, targets = (tuple(_bind_side(side, numbers) for side in sides) for sides in (rule.sources, rule.targets))
-    bounds = {name: span for side in (*sources, *targets) for name, span in side.pattern.bounds.items()}
+    sources, targets = (
+        tuple(_bind_side(side, numbers) for side in sides) for sides in (rule.sources, rule.targets)
+    )
+    bounds = {
+        name: span for side in (*sources, *targets) for name, span in side.pattern.bounds.items()
+    }
     matchers = tuple(Matcher(side.pattern, bounds) for side in sources or targets)
-    return replace(rule, sources=sources, targets=targets, matchers=matchers, ops=tuple(_bind_op(op, numbers) for op in rule.ops))
+    return replace(
+        rule,
+        sources=sources,
+        targets=targets,
+        matchers=matchers,
+        ops=tuple(_bind_op(op, numbers) for op in rule.ops),
+    )
 
 
 def _bind_side(side: Side, numbers: Mapping[str, int]) -> Side:
@@ -183,4 +231,8 @@ def _bind_op(op: Op, numbers: Mapping[str, int]) -> Op:
 
 def _bind_selector(selector: Selector, numbers: Mapping[str, int]) -> Selector:
     pattern: Pattern = with_numbers(selector.pattern, numbers)
-    return selector if pattern is selector.pattern else replace(selector, pattern=pattern, matcher=Matcher(pattern))
+    return (
+        selector
+        if pattern is selector.pattern
+        else replace(selector, pattern=pattern, matcher=Matcher(pattern))
+    )

@@ -1,4 +1,6 @@
-"""A rule's ops for one group of tensors: how many each takes at a time, of which sizes, and which tensor is which word."""
+"""A rule's ops for one group of tensors: how many each takes at a time, of which sizes, and which
+tensor is which word.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,8 +12,12 @@ from ckpt_tool.ops import Each, Op, OpError, Split, TensorForm, infer_chain, inv
 from ckpt_tool.tensors import Catalog, Shape
 
 
-def with_parts(ops: Sequence[Op], sizes: Sequence[int], counts: Sequence[int | None]) -> tuple[Op, ...]:
-    """Collecting ops take the source's dimensions from the right, producing ops the target's from the left."""
+def with_parts(
+    ops: Sequence[Op], sizes: Sequence[int], counts: Sequence[int | None]
+) -> tuple[Op, ...]:
+    """Collecting ops take the source's dimensions from the right, producing ops the target's from
+    the left.
+    """
     inward, outward = list(sizes), list(counts)
     filled = []
     for op in ops:
@@ -23,14 +29,25 @@ def with_parts(ops: Sequence[Op], sizes: Sequence[int], counts: Sequence[int | N
     return tuple(filled)
 
 
-def with_target_sizes(ops: tuple[Op, ...], forms: Sequence[TensorForm], outputs: Sequence[str], target: Catalog | None) -> tuple[Op, ...]:
-    """A `split` that gives the outputs takes sizes that it hasn't from the target's shapes; equal parts where these don't tell."""
+def with_target_sizes(
+    ops: tuple[Op, ...], forms: Sequence[TensorForm], outputs: Sequence[str], target: Catalog | None
+) -> tuple[Op, ...]:
+    """A `split` that gives the outputs takes sizes that it hasn't from the target's shapes; equal
+    parts where these don't tell.
+    """
     last = next((i for i in reversed(range(len(ops))) if ops[i].produces or ops[i].collects), None)
-    if last is None or target is None or not isinstance(split := ops[last], Split) or split.sizes is not None:
+    if (
+        last is None
+        or target is None
+        or not isinstance(split := ops[last], Split)
+        or split.sizes is not None
+    ):
         return ops
     shapes = _shapes_before(ops[last + 1 :], outputs, target)[: split.parts]
     whole = infer_chain(ops[:last], forms)[0].shape
-    if len(shapes) != split.parts or any(not -len(shape) <= split.dim < len(shape) for shape in (*shapes, whole)):
+    if len(shapes) != split.parts or any(
+        not -len(shape) <= split.dim < len(shape) for shape in (*shapes, whole)
+    ):
         return ops
     sizes = tuple(shape[split.dim] for shape in shapes)
     if sum(sizes) != whole[split.dim]:
@@ -39,11 +56,15 @@ def with_target_sizes(ops: tuple[Op, ...], forms: Sequence[TensorForm], outputs:
 
 
 def _shapes_before(ops: Sequence[Op], outputs: Sequence[str], target: Catalog) -> list[Shape]:
-    """The shapes that the target's tensors have before the last ops of a chain, or as they are where that can't be told."""
+    """The shapes that the target's tensors have before the last ops of a chain, or as they are
+    where that can't be told.
+    """
     forms = [TensorForm(target[key].dtype, target[key].shape) for key in outputs if key in target]
     back = invert_chain(ops)
     with suppress(OpError):
-        forms = list(infer_chain(back.ops, forms)) if back.ops and len(forms) == len(outputs) else forms
+        forms = (
+            list(infer_chain(back.ops, forms)) if back.ops and len(forms) == len(outputs) else forms
+        )
     return [form.shape for form in forms]
 
 
@@ -54,11 +75,16 @@ Words = tuple[frozenset[str], frozenset[str]]
 def words_of(side: Side, binding: Binding) -> frozenset[str]:
     """The words that a key of this side stands for, and the side's own pattern."""
     choices = [token for token in side.pattern.tokens if isinstance(token, Choice)]
-    return frozenset({side.pattern.text, *(token.words[int(binding[token.id])] for token in choices)})
+    return frozenset(
+        {side.pattern.text, *(token.words[int(binding[token.id])] for token in choices)}
+    )
 
 
-def with_words(ops: Sequence[Op], inputs: Sequence[frozenset[str]], outputs: Sequence[frozenset[str]]) -> tuple[Op, ...]:
-    """The ops, each with the words of the tensors that reach it: those of their inputs, and those of what becomes of them.
+def with_words(
+    ops: Sequence[Op], inputs: Sequence[frozenset[str]], outputs: Sequence[frozenset[str]]
+) -> tuple[Op, ...]:
+    """The ops, each with the words of the tensors that reach it: those of their inputs, and those
+    of what becomes of them.
 
     Where it can't be told how many tensors there are, only the inputs' words are known.
     """
@@ -69,8 +95,12 @@ def with_words(ops: Sequence[Op], inputs: Sequence[frozenset[str]], outputs: Seq
     return tuple(op.with_labels(*_labels(before[i], after[i])) for i, op in enumerate(ops))
 
 
-def _stages(ops: Sequence[Op], words: Sequence[frozenset[str]], forwards: bool) -> list[list[Words]]:
-    """The words of each tensor before the first op and after each, walking away from one end of the chain."""
+def _stages(
+    ops: Sequence[Op], words: Sequence[frozenset[str]], forwards: bool
+) -> list[list[Words]]:
+    """The words of each tensor before the first op and after each, walking away from one end of the
+    chain.
+    """
     stages = [[(each, each) for each in words]]
     for op in ops:
         joins, parts = (op.collects, op.produces) if forwards else (op.produces, op.collects)
@@ -91,13 +121,19 @@ def _in_runs(words: Sequence[Words], size: int) -> list[Words]:
 
 
 def _joined(group: Sequence[Words]) -> Words:
-    return frozenset.intersection(*(whole for whole, _ in group)), frozenset.union(*(some for _, some in group))
+    return frozenset.intersection(*(whole for whole, _ in group)), frozenset.union(
+        *(some for _, some in group)
+    )
 
 
-def _labels(before: Sequence[Words], after: Sequence[Words]) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
+def _labels(
+    before: Sequence[Words], after: Sequence[Words]
+) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
     sides = [side for side in (before, after) if side]
     if len(sides) == 2 and len(before) != len(after):
         sides = [before]
-    whole = tuple(frozenset().union(*(each[0] for each in tensor)) for tensor in zip(*sides, strict=True))
+    whole = tuple(
+        frozenset().union(*(each[0] for each in tensor)) for tensor in zip(*sides, strict=True)
+    )
     some = frozenset().union(*(each[1] for side in (before, after) for each in side))
     return whole, some - frozenset().union(*whole)

@@ -1,4 +1,6 @@
-"""A plan: for each target key where its value comes from and through which ops. Pure data, checked before a byte moves."""
+"""A plan: for each target key where its value comes from and through which ops. Pure data, checked
+before a byte moves.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Source keys that become target keys through ops, run in order on a list of tensors; no ops: one key moves as it is."""
+    """Source keys that become target keys through ops, run in order on a list of tensors; no ops:
+    one key moves as it is.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -44,10 +48,12 @@ class Step:
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """What becomes of every key of both sides. `notes` say in words what a reader should know besides.
+    """What becomes of every key of both sides. `notes` say in words what a reader should know
+    besides.
 
-    `source` and `target` are the catalogs that the plan was made for; without a target nothing is kept.
-    `dtype`, where given, is what every floating-point tensor of the output becomes, mapped or kept.
+    `source` and `target` are the catalogs that the plan was made for; without a target nothing is
+    kept. `dtype`, where given, is what every floating-point tensor of the output becomes, mapped or
+    kept.
     """
 
     steps: tuple[Step, ...]
@@ -68,7 +74,10 @@ class Plan:
         for step in self.steps:
             if not step.ops:
                 moved = self.source[step.inputs[0]]
-                found[step.outputs[0]] = (step, TensorInfo(step.outputs[0], moved.dtype, moved.shape))
+                found[step.outputs[0]] = (
+                    step,
+                    TensorInfo(step.outputs[0], moved.dtype, moved.shape),
+                )
                 continue
             for key, form in zip(step.outputs, step_forms(step, self.source), strict=True):
                 found[key] = (step, TensorInfo(key, form.dtype, form.shape))
@@ -76,7 +85,9 @@ class Plan:
 
     @cached_property
     def outputs(self) -> Catalog:
-        """The tensors that result, in the target's order; without a target, in the order of the steps."""
+        """The tensors that result, in the target's order; without a target, in the order of the
+        steps.
+        """
         produced = {key: info for key, (_, info) in self.producers.items()}
         if self.target is None:
             return Catalog(self._cast(info) for info in produced.values())
@@ -94,4 +105,6 @@ class Plan:
 
 def step_forms(step: Step, source: Catalog) -> tuple[TensorForm, ...]:
     """The dtype and shape of each output of a step. Raises OpError where the ops don't fit."""
-    return infer_chain(step.ops, [TensorForm(source[key].dtype, source[key].shape) for key in step.inputs])
+    return infer_chain(
+        step.ops, [TensorForm(source[key].dtype, source[key].shape) for key in step.inputs]
+    )

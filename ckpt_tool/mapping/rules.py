@@ -23,7 +23,9 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One pattern of a rule, source or target, with its place; its holes carry the ids that pairing gave them."""
+    """One pattern of a rule, source or target, with its place; its holes carry the ids that pairing
+    gave them.
+    """
 
     pattern: Pattern
     where: Location
@@ -32,7 +34,9 @@ class Side:
 
 
 def part_of(where: Location, pattern: Pattern, start: int, end: int) -> Location:
-    """The place of characters `start` to `end` of a pattern; of the whole pattern where it isn't written out in the file."""
+    """The place of characters `start` to `end` of a pattern; of the whole pattern where it isn't
+    written out in the file.
+    """
     if where.length != len(pattern.text):
         return where
     return Location(where.file, where.line, where.column + start, end - start, where.text)
@@ -40,10 +44,11 @@ def part_of(where: Location, pattern: Pattern, start: int, end: int) -> Location
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`sources -> targets: ops`. Mostly one of each; `carried` are the ids of the holes that both sides have.
+    """`sources -> targets: ops`. Mostly one of each; `carried` are the ids of the holes that both
+    sides have.
 
-    `matchers` are those of the sources; of the targets for a rule without a source. An `is_extra` rule reads source keys
-    that others take.
+    `matchers` are those of the sources; of the targets for a rule without a source. An `is_extra`
+    rule reads source keys that others take.
     """
 
     text: str
@@ -59,14 +64,21 @@ class Rule:
     @property
     def is_rename(self) -> bool:
         """Whether each source key becomes one target key, unchanged."""
-        return not self.ops and len(self.sources) == len(self.targets) == 1 and not self.sources[0].only and not self.targets[0].only
+        return (
+            not self.ops
+            and len(self.sources) == len(self.targets) == 1
+            and not self.sources[0].only
+            and not self.targets[0].only
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """A number that rules may name. It comes from `--set`, the config file, the catalogs, a `formula` of others, or `default`.
+    """A number that rules may name. It comes from `--set`, the config file, the catalogs, a
+    `formula` of others, or `default`.
 
-    From the catalog of the source, or of the target where `of_target`: the `dimension` of a key, or how many keys `count` matches.
+    From the catalog of the source, or of the target where `of_target`: the `dimension` of a key, or
+    how many keys `count` matches.
     """
 
     name: str
@@ -110,7 +122,8 @@ class FitRule:
 class Condition:
     """Something that is true of a source's keys or headers, or not; never of values.
 
-    `kind` is `has` or `lacks` (a key that `matcher` matches), or `ndim`, `shape`, `dtype` (of the keys that it matches).
+    `kind` is `has` or `lacks` (a key that `matcher` matches), or `ndim`, `shape`, `dtype` (of the
+    keys that it matches).
     """
 
     kind: str

@@ -30,14 +30,21 @@ class _Building:
     problems: list[Problem] = field(default_factory=list)
 
 
-def build_steps(rules: RuleSet, claims: Claims, source: Catalog, target: Catalog | None) -> tuple[list[Step], list[Problem]]:
-    """A step for each group of source keys that a rule makes into target keys, and what stands in the way of the others."""
+def build_steps(
+    rules: RuleSet, claims: Claims, source: Catalog, target: Catalog | None
+) -> tuple[list[Step], list[Problem]]:
+    """A step for each group of source keys that a rule makes into target keys, and what stands in
+    the way of the others.
+    """
     building = _Building(source, target)
     for rule, taken in zip(rules.rules, claims.by_rule, strict=True):
         before = len(building.problems)
         if not rule.sources:
             _add_initialized(building, rule)
-        elif any(side.only for side in (*rule.sources, *rule.targets)) or len(rule.sources) + len(rule.targets) > 2:
+        elif (
+            any(side.only for side in (*rule.sources, *rule.targets))
+            or len(rule.sources) + len(rule.targets) > 2
+        ):
             _add_groups(building, rule, taken)
         else:
             _add_renames(building, rule, taken)
@@ -56,7 +63,12 @@ def _add_initialized(building: _Building, rule: Rule) -> None:
         building.problems.append(Problem("dead-rule", message, side.where))
     for key in keys:
         info = building.target.get(key) if building.target is not None else None
-        ops = tuple(op.with_form(TensorForm(info.dtype, info.shape)) if isinstance(op, Init) and info else op for op in rule.ops)
+        ops = tuple(
+            op.with_form(TensorForm(info.dtype, info.shape))
+            if isinstance(op, Init) and info
+            else op
+            for op in rule.ops
+        )
         try:
             infer_chain(ops, [])
         except OpError as error:
@@ -66,9 +78,15 @@ def _add_initialized(building: _Building, rule: Rule) -> None:
 
 
 def _initialized_keys(rule: Rule, target: Catalog | None) -> list[str]:
-    """The target's keys that the rule's patterns match; without a target, those that the patterns alone spell out."""
+    """The target's keys that the rule's patterns match; without a target, those that the patterns
+    alone spell out.
+    """
     if target is not None:
-        return [key for key in target if any(matcher.match(key) is not None for matcher in rule.matchers)]
+        return [
+            key
+            for key in target
+            if any(matcher.match(key) is not None for matcher in rule.matchers)
+        ]
     keys: list[str] = []
     for side in rule.targets:
         if any(isinstance(token, Star | Rest) for token in side.pattern.tokens):
@@ -85,7 +103,9 @@ def _shorten(problems: list[Problem], start: int) -> None:
     if hidden > 0:
         last = problems[start + MAX_PER_RULE - 1]
         del problems[start + MAX_PER_RULE :]
-        problems[-1] = Problem(last.code, last.message, last.where, (*last.notes, f"{hidden} more of this rule"))
+        problems[-1] = Problem(
+            last.code, last.message, last.where, (*last.notes, f"{hidden} more of this rule")
+        )
 
 
 def _add_renames(building: _Building, rule: Rule, claims: Sequence[Claim]) -> None:
@@ -101,14 +121,18 @@ def _add_renames(building: _Building, rule: Rule, claims: Sequence[Claim]) -> No
         except OpError as error:
             building.problems.append(_op_problem(rule, error, [claim.key]))
         except ValueError as error:
-            building.problems.append(Problem("bad-number", f"{error} for `{claim.key}`", rule.targets[0].where))
+            building.problems.append(
+                Problem("bad-number", f"{error} for `{claim.key}`", rule.targets[0].where)
+            )
         else:
             building.steps.append(Step((claim.key,), (output,), ops, origin))
 
 
 def _op_problem(rule: Rule, error: OpError, keys: Sequence[str]) -> Problem:
     keyed = f"for `{keys[0]}`" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
-    return Problem("bad-op", str(error), rule.where, (keyed, *((error.hint,) if error.hint else ())))
+    return Problem(
+        "bad-op", str(error), rule.where, (keyed, *((error.hint,) if error.hint else ()))
+    )
 
 
 def _add_groups(building: _Building, rule: Rule, claims: Sequence[Claim]) -> None:
@@ -124,13 +148,19 @@ def _add_groups(building: _Building, rule: Rule, claims: Sequence[Claim]) -> Non
 Domains = dict[str, range]
 
 
-def _inputs(building: _Building, rule: Rule, members: list[Claim]) -> tuple[tuple[Claim, ...], list[int]]:
-    """The keys of a group in order, with the sizes of the dimensions that they span; none after adding what is missing."""
+def _inputs(
+    building: _Building, rule: Rule, members: list[Claim]
+) -> tuple[tuple[Claim, ...], list[int]]:
+    """The keys of a group in order, with the sizes of the dimensions that they span; none after
+    adding what is missing.
+    """
     by_place: dict[tuple[object, ...], Claim] = {}
     for claim in members:
         place = (claim.side, *(claim.binding[hole] for hole in rule.sources[claim.side].only))
         if place in by_place:
-            message = f"`{by_place[place].key}` and `{claim.key}` stand for the same part of one group"
+            message = (
+                f"`{by_place[place].key}` and `{claim.key}` stand for the same part of one group"
+            )
             building.problems.append(Problem("collision", message, rule.sources[claim.side].where))
             return (), []
         by_place[place] = claim
@@ -142,16 +172,23 @@ def _inputs(building: _Building, rule: Rule, members: list[Claim]) -> tuple[tupl
         sizes = [len(domain) for domain in domains.values()]
         count += prod(sizes)
         # One place more than there are keys is enough to know one that is missing.
-        places.extend((number, *values) for values in islice(_places(tuple(domains.values())), len(by_place) + 1))
+        places.extend(
+            (number, *values)
+            for values in islice(_places(tuple(domains.values())), len(by_place) + 1)
+        )
     missing = next((place for place in places if place not in by_place), None)
     if missing:
         building.problems.append(_incomplete(rule, members, missing, count - len(by_place)))
         return (), []
-    return tuple(by_place[place] for place in places), [len(rule.sources), *sizes] if len(rule.sources) > 1 else sizes
+    return tuple(by_place[place] for place in places), [len(rule.sources), *sizes] if len(
+        rule.sources
+    ) > 1 else sizes
 
 
 def _places(domains: Sequence[range]) -> Iterator[tuple[int, ...]]:
-    """One number of each in all ways, as `product` gives them; which would hold them all at once, however many there are."""
+    """One number of each in all ways, as `product` gives them; which would hold them all at once,
+    however many there are.
+    """
     if not domains:
         yield ()
     elif all(domains):
@@ -162,24 +199,36 @@ def _places(domains: Sequence[range]) -> Iterator[tuple[int, ...]]:
 
 def _domains(side: Side, bindings: list[Binding]) -> Domains:
     """For each hole that stands on this side only, the values that a complete group has."""
-    choices = {token.id: range(len(token.words)) for token in side.pattern.tokens if isinstance(token, Choice)}
+    choices = {
+        token.id: range(len(token.words))
+        for token in side.pattern.tokens
+        if isinstance(token, Choice)
+    }
     bounds = side.pattern.bounds
     return {
-        hole: choices.get(hole) or bounds.get(hole) or range(max((int(binding[hole]) for binding in bindings), default=-1) + 1)
+        hole: choices.get(hole)
+        or bounds.get(hole)
+        or range(max((int(binding[hole]) for binding in bindings), default=-1) + 1)
         for hole in side.only
     }
 
 
-def _incomplete(rule: Rule, members: list[Claim], missing: tuple[object, ...], count: int) -> Problem:
+def _incomplete(
+    rule: Rule, members: list[Claim], missing: tuple[object, ...], count: int
+) -> Problem:
     side_number, *values = missing
     side = rule.sources[int(side_number)]  # type: ignore[call-overload]
     binding = {**members[0].binding, **dict(zip(side.only, values, strict=True))}
     absent = render(side.pattern, binding)  # type: ignore[arg-type]
-    note = f"`{members[0].key}` is there" + (f"; {count} keys of the group are missing" if count > 1 else "")
+    note = f"`{members[0].key}` is there" + (
+        f"; {count} keys of the group are missing" if count > 1 else ""
+    )
     return Problem("incomplete-group", f"`{absent}` is missing from its group", side.where, (note,))
 
 
-def _add_group(building: _Building, rule: Rule, members: tuple[Claim, ...], sizes: list[int]) -> None:
+def _add_group(
+    building: _Building, rule: Rule, members: tuple[Claim, ...], sizes: list[int]
+) -> None:
     inputs, binding = tuple(claim.key for claim in members), members[0].binding
     domains = [_target_domains(side) for side in rule.targets]
     counts = [len(domain) if domain is not None else None for domain in domains[0].values()]
@@ -189,48 +238,71 @@ def _add_group(building: _Building, rule: Rule, members: tuple[Claim, ...], size
     try:
         ops = with_parts(rule.ops, sizes, counts)
         ops = with_words(
-            ops, [words_of(rule.sources[claim.side], claim.binding) for claim in members], _output_words(rule, binding, domains)
+            ops,
+            [words_of(rule.sources[claim.side], claim.binding) for claim in members],
+            _output_words(rule, binding, domains),
         )
         if None not in counts:
             ops = with_target_sizes(ops, forms, _outputs(rule, domains, binding), building.target)
         results = infer_chain(ops, forms)
-        outputs = _outputs(rule, [_completed(each, len(results), len(rule.targets)) for each in domains], binding)
+        outputs = _outputs(
+            rule, [_completed(each, len(results), len(rule.targets)) for each in domains], binding
+        )
         _check_count(len(results), len(outputs))
     except OpError as error:
         building.problems.append(_op_problem(rule, error, inputs))
     except ValueError as error:
-        building.problems.append(Problem("bad-number", f"{error} for `{inputs[0]}`", rule.targets[0].where))
+        building.problems.append(
+            Problem("bad-number", f"{error} for `{inputs[0]}`", rule.targets[0].where)
+        )
     else:
         building.steps.append(Step(inputs, outputs, ops, Origin("rule", rule)))
 
 
 def _check_count(results: int, keys: int) -> None:
-    """Raises OpError where the ops give more tensors than there are names for them, or fewer, or none."""
+    """Raises OpError where the ops give more tensors than there are names for them, or fewer, or
+    none.
+    """
     if results != keys or not results:
         raise OpError(f"the ops give {counted(results, 'tensor')} for {counted(keys, 'key')}")
 
 
 def _target_domains(side: Side) -> dict[str, range | None]:
     """The values of each hole of the target only; None for a number whose count the ops will tell."""
-    choices = {token.id: range(len(token.words)) for token in side.pattern.tokens if isinstance(token, Choice)}
+    choices = {
+        token.id: range(len(token.words))
+        for token in side.pattern.tokens
+        if isinstance(token, Choice)
+    }
     return {hole: choices.get(hole) or side.pattern.bounds.get(hole) for hole in side.only}
 
 
-def _completed(domains: Mapping[str, range | None], results: int, targets: int) -> dict[str, range | None]:
+def _completed(
+    domains: Mapping[str, range | None], results: int, targets: int
+) -> dict[str, range | None]:
     """The domains with the one open number counted from the tensors that the ops give."""
     known = targets * prod(len(domain) for domain in domains.values() if domain is not None)
-    return {hole: range(results // known) if domain is None else domain for hole, domain in domains.items()}
+    return {
+        hole: range(results // known) if domain is None else domain
+        for hole, domain in domains.items()
+    }
 
 
-def _outputs(rule: Rule, domains: Sequence[Mapping[str, range | None]], binding: Binding) -> tuple[str, ...]:
+def _outputs(
+    rule: Rule, domains: Sequence[Mapping[str, range | None]], binding: Binding
+) -> tuple[str, ...]:
     return tuple(render(side.pattern, values) for side, values in _bindings(rule, domains, binding))
 
 
-def _output_words(rule: Rule, binding: Binding, domains: Sequence[Mapping[str, range | None]]) -> list[frozenset[str]]:
+def _output_words(
+    rule: Rule, binding: Binding, domains: Sequence[Mapping[str, range | None]]
+) -> list[frozenset[str]]:
     return [words_of(side, values) for side, values in _bindings(rule, domains, binding)]
 
 
-def _bindings(rule: Rule, domains: Sequence[Mapping[str, range | None]], binding: Binding) -> Iterator[tuple[Side, Binding]]:
+def _bindings(
+    rule: Rule, domains: Sequence[Mapping[str, range | None]], binding: Binding
+) -> Iterator[tuple[Side, Binding]]:
     """Each target's pattern with what its holes stand for, in order."""
     for side, each in zip(rule.targets, domains, strict=True):
         known = [domain or range(0) for domain in each.values()]

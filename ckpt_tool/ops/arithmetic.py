@@ -1,7 +1,8 @@
-"""Ops that calculate: affine, unary, sum, mean, weight_norm; and init, which makes a tensor from nothing.
+"""Ops that calculate: affine, unary, sum, mean, weight_norm; and init, which makes a tensor from
+nothing.
 
-Calculations are done in F32, or in F64 for F64, C64 and C128 and integers of 32 bits and more, unless `compute` says otherwise; the
-result has the dtype of what came in.
+Calculations are done in F32, or in F64 for F64, C64 and C128 and integers of 32 bits and more,
+unless `compute` says otherwise; the result has the dtype of what came in.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ def compute_dtype(dtype: DType, chosen: DType | None) -> DType:
         return chosen
     if dtype.is_complex:
         return DType.C128
-    return DType.F64 if dtype is DType.F64 or (not dtype.is_floating and dtype.bits >= 32) else DType.F32
+    return (
+        DType.F64
+        if dtype is DType.F64 or (not dtype.is_floating and dtype.bits >= 32)
+        else DType.F32
+    )
 
 
 def _compute(given: dict[str, object], op: str) -> DType | None:
@@ -38,7 +43,9 @@ def _compute(given: dict[str, object], op: str) -> DType | None:
 
 
 def _calculate(tensor: torch.Tensor, chosen: DType | None) -> torch.Tensor:
-    return tensor.to(torch_dtype(compute_dtype(DTYPES[str(tensor.dtype).removeprefix("torch.")], chosen)))
+    return tensor.to(
+        torch_dtype(compute_dtype(DTYPES[str(tensor.dtype).removeprefix("torch.")], chosen))
+    )
 
 
 def _real(value: object, op: str, field: str) -> float:
@@ -59,22 +66,34 @@ class Affine(Op):
     @classmethod
     def parse(cls, argument: object) -> Self:
         given = fields(argument, cls.name, ("scale", "shift", "compute"))
-        scale, shift = _real(given.get("scale", 1.0), cls.name, "scale"), _real(given.get("shift", 0.0), cls.name, "shift")
+        scale, shift = (
+            _real(given.get("scale", 1.0), cls.name, "scale"),
+            _real(given.get("shift", 0.0), cls.name, "shift"),
+        )
         return cls(scale, shift, _compute(given, cls.name))
 
     def argument(self) -> object:
-        return {"scale": self.scale, "shift": self.shift, **({"compute": self.compute.value} if self.compute else {})}
+        return {
+            "scale": self.scale,
+            "shift": self.shift,
+            **({"compute": self.compute.value} if self.compute else {}),
+        }
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(inputs)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [(_calculate(tensor, self.compute) * self.scale + self.shift).to(tensor.dtype) for tensor in inputs]
+        return [
+            (_calculate(tensor, self.compute) * self.scale + self.shift).to(tensor.dtype)
+            for tensor in inputs
+        ]
 
     def invert(self) -> Inverse:
         if not self.scale:
             return Inverse((), "lossy", "everything times 0")
-        return Inverse((replace(self, scale=1 / self.scale, shift=-self.shift / self.scale),), "numeric")
+        return Inverse(
+            (replace(self, scale=1 / self.scale, shift=-self.shift / self.scale),), "numeric"
+        )
 
 
 FUNCTIONS = {
@@ -101,7 +120,11 @@ class Unary(Op):
         return cls(function, _compute(given, cls.name))
 
     def argument(self) -> object:
-        return {"function": self.function, "compute": self.compute.value} if self.compute else self.function
+        return (
+            {"function": self.function, "compute": self.compute.value}
+            if self.compute
+            else self.function
+        )
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(inputs)
@@ -117,7 +140,11 @@ class Unary(Op):
         if back is None:
             return Inverse((), "lossy", f"`{self.function}` gives one value for several")
         if self.function == "neg":
-            return Inverse((self,), "exact with a check", f"of floating-point numbers {NO_NANS}; integers may not")
+            return Inverse(
+                (self,),
+                "exact with a check",
+                f"of floating-point numbers {NO_NANS}; integers may not",
+            )
         return Inverse((replace(self, function=back),), "numeric")
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
@@ -125,9 +152,20 @@ class Unary(Op):
             return self.invert()
         formats = {form.dtype: FLOATS.get(form.dtype) for form in inputs}
         if self.compute is not None or not all(each and each.sign for each in formats.values()):
-            return Inverse((self,), "numeric", "not every number of its type, or that it is calculated in, has a negative one")
-        is_exact = all(dtype in (DType.F32, DType.F64) or (each and each.nans == 1) for dtype, each in formats.items())
-        return Inverse((self,), "exact") if is_exact else Inverse((self,), "exact with a check", NO_NANS)
+            return Inverse(
+                (self,),
+                "numeric",
+                "not every number of its type, or that it is calculated in, has a negative one",
+            )
+        is_exact = all(
+            dtype in (DType.F32, DType.F64) or (each and each.nans == 1)
+            for dtype, each in formats.items()
+        )
+        return (
+            Inverse((self,), "exact")
+            if is_exact
+            else Inverse((self,), "exact with a check", NO_NANS)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +192,11 @@ class Sum(Op):
         return cls(dim, keep, _compute(given, cls.name))
 
     def argument(self) -> object:
-        given = {"dim": self.dim, "keep": self.keep or None, "compute": self.compute and self.compute.value}
+        given = {
+            "dim": self.dim,
+            "keep": self.keep or None,
+            "compute": self.compute and self.compute.value,
+        }
         return {name: value for name, value in given.items() if value is not None} or None
 
     def with_parts(self, parts: int) -> Self:
@@ -178,10 +220,15 @@ class Sum(Op):
         import torch
 
         if self.dim is not None:
-            return [self._reduce(_calculate(tensor, self.compute), self.dim, self.keep).to(tensor.dtype) for tensor in inputs]
+            return [
+                self._reduce(_calculate(tensor, self.compute), self.dim, self.keep).to(tensor.dtype)
+                for tensor in inputs
+            ]
         size = runs(len(inputs), self.parts, self.name)
         groups = [inputs[i : i + size] for i in range(0, len(inputs), size)]
-        stacked = [torch.stack([_calculate(tensor, self.compute) for tensor in group]) for group in groups]
+        stacked = [
+            torch.stack([_calculate(tensor, self.compute) for tensor in group]) for group in groups
+        ]
         return [self._reduce(group, 0, False).to(inputs[0].dtype) for group in stacked]
 
     def _reduce(self, tensor: torch.Tensor, dim: int, keep: bool) -> torch.Tensor:
@@ -203,7 +250,8 @@ class Mean(Sum):
 
 @dataclass(frozen=True, slots=True)
 class WeightNorm(Op):
-    """Pairs of g and v, in this order, folded to the weight v * g / |v|, the norm over all dimensions but `dim`.
+    """Pairs of g and v, in this order, folded to the weight v * g / |v|, the norm over all
+    dimensions but `dim`.
 
     Salimans and Kingma, "Weight Normalization", 2016; torch.nn.utils.weight_norm.
     """
@@ -214,7 +262,9 @@ class WeightNorm(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
-        return cls(number(fields(argument, cls.name, ("dim",), "dim").get("dim", 0), cls.name, "dim"))
+        return cls(
+            number(fields(argument, cls.name, ("dim",), "dim").get("dim", 0), cls.name, "dim")
+        )
 
     def argument(self) -> object:
         return self.dim
@@ -228,13 +278,18 @@ class WeightNorm(Op):
             axis = axis_of(self.dim, len(v.shape), self.name)
             wanted = tuple(size if i == axis else 1 for i, size in enumerate(v.shape))
             if g.shape != wanted or g.dtype is not v.dtype or not v.dtype.is_floating:
-                raise OpError(f"`weight_norm` of g {g} and v {v}: g would be {v.dtype.value} {shape_text(wanted)}")
+                raise OpError(
+                    f"`weight_norm` of g {g} and v {v}: g would be {v.dtype.value} {shape_text(wanted)}"
+                )
         return tuple(inputs[1::2])
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         import torch
 
-        return [torch._weight_norm(v.contiguous(), g.contiguous(), self.dim) for g, v in zip(inputs[::2], inputs[1::2], strict=True)]
+        return [
+            torch._weight_norm(v.contiguous(), g.contiguous(), self.dim)
+            for g, v in zip(inputs[::2], inputs[1::2], strict=True)
+        ]
 
     def invert(self) -> Inverse:
         return Inverse((), "lossy", "the length of v is lost")
@@ -242,7 +297,9 @@ class WeightNorm(Op):
 
 @dataclass(frozen=True, slots=True)
 class Init(Op):
-    """A tensor that has no source: zeros, ones, a number, or 0, 1, 2, …; its shape and dtype are given, or the target's."""
+    """A tensor that has no source: zeros, ones, a number, or 0, 1, 2, …; its shape and dtype are
+    given, or the target's.
+    """
 
     name: ClassVar[str] = "init"
     kind: str = "zeros"
@@ -259,7 +316,9 @@ class Init(Op):
         return cls(str(kind), fill, _form(given))
 
     def argument(self) -> object:
-        given: dict[str, object] = {"fill": self.fill} if self.kind == "fill" else {"kind": self.kind}
+        given: dict[str, object] = (
+            {"fill": self.fill} if self.kind == "fill" else {"kind": self.kind}
+        )
         if self.form:
             given |= {"shape": list(self.form.shape), "dtype": self.form.dtype.value}
         return self.kind if given == {"kind": self.kind} else given
@@ -271,7 +330,9 @@ class Init(Op):
         if self.form is None:
             raise OpError("`init` does not know its shape: give `shape` and `dtype`, or a target")
         if self.kind == "arange" and len([size for size in self.form.shape if size != 1]) > 1:
-            raise OpError(f"`init: arange` of {shape_text(self.form.shape)}: only one dimension may be longer than 1")
+            raise OpError(
+                f"`init: arange` of {shape_text(self.form.shape)}: only one dimension may be longer than 1"
+            )
         return (self.form,)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -295,4 +356,7 @@ def _form(given: dict[str, object]) -> TensorForm | None:
         return None
     if not isinstance(shape, list | tuple):
         raise OpError("`init`: `shape` is a list of sizes")
-    return TensorForm(dtype_named(given.get("dtype", "F32"), "init"), tuple(number(size, "init", "shape") for size in shape))
+    return TensorForm(
+        dtype_named(given.get("dtype", "F32"), "init"),
+        tuple(number(size, "init", "shape") for size in shape),
+    )

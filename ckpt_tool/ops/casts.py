@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FloatFormat:
-    """What a type of floating-point numbers can hold: `bits` of precision (the implicit one included), powers of two, special values.
+    """What a type of floating-point numbers can hold: `bits` of precision (the implicit one
+    included), powers of two, special values.
 
-    `smallest` is the exponent of the smallest normal number, and `step` that of the distance of the numbers below it. `nans` is how
-    many NaNs there are, `sign` whether there are negative numbers.
+    `smallest` is the exponent of the smallest normal number, and `step` that of the distance of the
+    numbers below it. `nans` is how many NaNs there are, `sign` whether there are negative numbers.
     """
 
     bits: int
@@ -39,7 +40,9 @@ def _ieee(exponent: int, fraction: int) -> FloatFormat:
     """A type in which the largest exponent is that of infinity and NaNs (IEEE 754)."""
     bias = (1 << (exponent - 1)) - 1
     largest = (2 - 2.0**-fraction) * 2.0**bias
-    return FloatFormat(fraction + 1, 1 - bias, 1 - bias - fraction, largest, 2 * ((1 << fraction) - 1))
+    return FloatFormat(
+        fraction + 1, 1 - bias, 1 - bias - fraction, largest, 2 * ((1 << fraction) - 1)
+    )
 
 
 FLOATS = {
@@ -49,16 +52,25 @@ FLOATS = {
     DType.BF16: _ieee(8, 7),
     DType.F8_E5M2: _ieee(5, 2),
     DType.F8_E4M3: FloatFormat(4, -6, -9, 448.0, 2, has_infinity=False),
-    DType.F8_E4M3FNUZ: FloatFormat(4, -7, -10, 240.0, 1, has_infinity=False, has_negative_zero=False),
-    DType.F8_E5M2FNUZ: FloatFormat(3, -15, -17, 57344.0, 1, has_infinity=False, has_negative_zero=False),
-    DType.F8_E8M0: FloatFormat(1, -127, -127, 2.0**127, 1, False, has_negative_zero=False, has_zero=False, sign=False),
+    DType.F8_E4M3FNUZ: FloatFormat(
+        4, -7, -10, 240.0, 1, has_infinity=False, has_negative_zero=False
+    ),
+    DType.F8_E5M2FNUZ: FloatFormat(
+        3, -15, -17, 57344.0, 1, has_infinity=False, has_negative_zero=False
+    ),
+    DType.F8_E8M0: FloatFormat(
+        1, -127, -127, 2.0**127, 1, False, has_negative_zero=False, has_zero=False, sign=False
+    ),
 }
-"""IEEE 754; OCP 8-bit floating point specification (E4M3, E5M2), OCP Microscaling (E8M0); arXiv 2206.02915 (FNUZ).
+"""IEEE 754; OCP 8-bit floating point specification (E4M3, E5M2), OCP Microscaling (E8M0); arXiv
+2206.02915 (FNUZ).
 
 F4 and F6 are missing: torch calculates nothing with them.
 """
 KEEP_NANS = {(DType.BF16, DType.F32), (DType.F8_E4M3, DType.F32)}
-"""Casts that keep each of several NaNs apart: the one appends zeros, the other has two, one of each sign."""
+"""Casts that keep each of several NaNs apart: the one appends zeros, the other has two, one of each
+sign.
+"""
 
 
 def dtype_named(value: object, op: str) -> DType:
@@ -101,7 +113,9 @@ def _losses(given: DType, wanted: DType) -> list[str]:
 PARTS = {DType.C32: DType.F16, DType.C64: DType.F32, DType.C128: DType.F64}
 """What complex numbers consist of."""
 KEEP_NANS_AS_PARTS = (DType.F32, DType.F64)
-"""Types whose NaNs stay as they are as parts of complex numbers, there and back; torch converts F16 to C32 by way of F32."""
+"""Types whose NaNs stay as they are as parts of complex numbers, there and back; torch converts F16
+to C32 by way of F32.
+"""
 OTHER_NANS = "keeps every number, but may give a NaN other bits"
 
 
@@ -109,7 +123,9 @@ def _of_floats(source: FloatFormat, target: FloatFormat) -> list[str]:
     """What becomes of numbers and infinity. Bits that are lost tell of small numbers too."""
     is_rounded = target.bits < source.bits
     parts = [f"keeps {target.bits} of {source.bits} significand bits"] if is_rounded else []
-    if frexp(source.largest)[1] > frexp(target.largest)[1] or (source.largest > target.largest and not is_rounded):
+    if frexp(source.largest)[1] > frexp(target.largest)[1] or (
+        source.largest > target.largest and not is_rounded
+    ):
         parts.append(f"overflows above {target.largest:g}")
     elif source.has_infinity and not target.has_infinity:
         parts.append("has no infinity")
@@ -123,7 +139,9 @@ def _of_floats(source: FloatFormat, target: FloatFormat) -> list[str]:
 
 
 def _of_nans(given: DType, wanted: DType) -> list[str]:
-    """What becomes of NaNs where every number survives: which of several comes out is not the same on every machine."""
+    """What becomes of NaNs where every number survives: which of several comes out is not the same
+    on every machine.
+    """
     is_kept = FLOATS[given].nans == 1 or (given, wanted) in KEEP_NANS
     return [] if is_kept else [OTHER_NANS]
 
@@ -158,15 +176,23 @@ class Cast(Op):
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         for form in inputs:
-            if form.dtype is not self.dtype and (odd := next((d for d in (form.dtype, self.dtype) if not can_cast(d)), None)):
-                raise OpError(f"`cast` of {form.dtype.value} to {self.dtype.value}: torch calculates nothing with {odd.value}")
+            if form.dtype is not self.dtype and (
+                odd := next((d for d in (form.dtype, self.dtype) if not can_cast(d)), None)
+            ):
+                raise OpError(
+                    f"`cast` of {form.dtype.value} to {self.dtype.value}: torch calculates nothing with {odd.value}"
+                )
         return tuple(TensorForm(self.dtype, form.shape) for form in inputs)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [tensor.to(torch_dtype(self.dtype)) for tensor in inputs]
 
     def invert(self) -> Inverse:
-        return Inverse((), "numeric", "the inverse needs the source's dtype; an inverse of a concrete plan knows it")
+        return Inverse(
+            (),
+            "numeric",
+            "the inverse needs the source's dtype; an inverse of a concrete plan knows it",
+        )
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         given = {form.dtype for form in inputs}
@@ -175,9 +201,20 @@ class Cast(Op):
         dtype = given.pop()
         part, wanted = PARTS.get(dtype, dtype), PARTS.get(self.dtype, self.dtype)
         drops = dtype.is_complex and not self.dtype.is_complex
-        if part in FLOATS and wanted in FLOATS and not drops and not _of_floats(FLOATS[part], FLOATS[wanted]):
-            is_exact = dtype is self.dtype or FLOATS[part].nans == 1 or (part is wanted and part in KEEP_NANS_AS_PARTS)
-            return Inverse((Cast(dtype),), *(("exact", "") if is_exact else ("exact with a check", NO_NANS)))
+        if (
+            part in FLOATS
+            and wanted in FLOATS
+            and not drops
+            and not _of_floats(FLOATS[part], FLOATS[wanted])
+        ):
+            is_exact = (
+                dtype is self.dtype
+                or FLOATS[part].nans == 1
+                or (part is wanted and part in KEEP_NANS_AS_PARTS)
+            )
+            return Inverse(
+                (Cast(dtype),), *(("exact", "") if is_exact else ("exact with a check", NO_NANS))
+            )
         loss = losses(dtype, self.dtype)
         return Inverse((Cast(dtype),), "numeric" if loss else "exact", loss or "")
 

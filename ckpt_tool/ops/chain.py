@@ -1,4 +1,6 @@
-"""Several ops in a row, for all tensors or for some of them: parsed from a rule, inferred, run, inverted."""
+"""Several ops in a row, for all tensors or for some of them: parsed from a rule, inferred, run,
+inverted.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Each(Op):
-    """Ops for some of the tensors only: for those that a word of a choice, or one of the rule's patterns, stands for.
+    """Ops for some of the tensors only: for those that a word of a choice, or one of the rule's
+    patterns, stands for.
 
-    `labels` are the words of each tensor, `mixed` those that stand for parts of one only; the rule's group gives them.
+    `labels` are the words of each tensor, `mixed` those that stand for parts of one only; the
+    rule's group gives them.
     """
 
     name: ClassVar[str] = "each"
@@ -36,7 +40,12 @@ class Each(Op):
         if not isinstance(argument, Mapping) or not argument:
             raise OpError("`each` gives ops for words, as in `{q: transpose}`")
         chains = tuple((str(word), parse_ops(ops)) for word, ops in argument.items())
-        if stray := [op.name for _, ops in chains for op in ops if op.collects or op.produces or isinstance(op, Each)]:
+        if stray := [
+            op.name
+            for _, ops in chains
+            for op in ops
+            if op.collects or op.produces or isinstance(op, Each)
+        ]:
             raise OpError(f"`each`: `{stray[0]}` can't stand inside; it works on several tensors")
         return cls(chains)
 
@@ -48,7 +57,10 @@ class Each(Op):
         return frozenset(name for _, ops in self.chains for op in ops for name in op.parameters())
 
     def bind(self, values: Mapping[str, int]) -> Self:
-        return replace(self, chains=tuple((word, tuple(op.bind(values) for op in ops)) for word, ops in self.chains))
+        return replace(
+            self,
+            chains=tuple((word, tuple(op.bind(values) for op in ops)) for word, ops in self.chains),
+        )
 
     def with_labels(self, labels: Labels, mixed: frozenset[str]) -> Self:
         return replace(self, labels=labels, mixed=mixed)
@@ -63,28 +75,53 @@ class Each(Op):
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         if self.labels is None or len(self.labels) != len(inputs):
-            raise OpError("`each` does not know which tensor a word stands for; it stands beside the choice's own op")
+            raise OpError(
+                "`each` does not know which tensor a word stands for; it stands beside the choice's own op"
+            )
         if stray := [word for word, _ in self.chains if word in self.mixed]:
-            raise OpError(f"`each`: `{stray[0]}` is a part of a tensor here; put it before the op that joins, or after the one that parts")
-        return tuple(form for index, given in enumerate(inputs) for form in infer_chain(self.chain(index), [given]))
+            raise OpError(
+                f"`each`: `{stray[0]}` is a part of a tensor here; put it before the op that joins, or after the one that parts"
+            )
+        return tuple(
+            form
+            for index, given in enumerate(inputs)
+            for form in infer_chain(self.chain(index), [given])
+        )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [result for index, tensor in enumerate(inputs) for result in run_chain(self.chain(index), [tensor])]
+        return [
+            result
+            for index, tensor in enumerate(inputs)
+            for result in run_chain(self.chain(index), [tensor])
+        ]
 
     def invert(self) -> Inverse:
         return self._inverted({word: invert_chain(ops) for word, ops in self.chains})
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
-        first = {word: i for word, _ in self.chains for i in reversed(range(len(inputs))) if self.labels and word in self.labels[i]}
+        first = {
+            word: i
+            for word, _ in self.chains
+            for i in reversed(range(len(inputs)))
+            if self.labels and word in self.labels[i]
+        }
         return self._inverted(
-            {word: invert_chain(ops, [inputs[first[word]]]) if word in first else invert_chain(ops) for word, ops in self.chains}
+            {
+                word: invert_chain(ops, [inputs[first[word]]])
+                if word in first
+                else invert_chain(ops)
+                for word, ops in self.chains
+            }
         )
 
     def _inverted(self, inverses: Mapping[str, Inverse]) -> Inverse:
         worst = weakest(list(inverses.values()))
         if any(not each.ops for each in inverses.values()):
             return worst
-        return replace(worst, ops=(replace(self, chains=tuple((word, each.ops) for word, each in inverses.items())),))
+        return replace(
+            worst,
+            ops=(replace(self, chains=tuple((word, each.ops) for word, each in inverses.items())),),
+        )
 
 
 OPS: dict[str, type[Op]] = {
@@ -98,7 +135,9 @@ OPS: dict[str, type[Op]] = {
 
 
 def parse_ops(argument: object) -> tuple[Op, ...]:
-    """The ops of a rule: `transpose`, `{split: 0}`, `{rearrange: "…", h: heads}`, or a list of these. Raises OpError."""
+    """The ops of a rule: `transpose`, `{split: 0}`, `{rearrange: "…", h: heads}`, or a list of
+    these. Raises OpError.
+    """
     if isinstance(argument, list | tuple):
         return tuple(op for item in argument for op in parse_ops(item))
     if isinstance(argument, str):
@@ -107,7 +146,9 @@ def parse_ops(argument: object) -> tuple[Op, ...]:
         raise OpError(f"an op is a name, or a name with its argument, not {argument!r}")
     names = [str(name) for name in argument if name in OPS]
     if len(names) > 1:
-        raise OpError(f"`{names[0]}` and `{names[1]}` in one mapping; ops that follow each other are a list")
+        raise OpError(
+            f"`{names[0]}` and `{names[1]}` in one mapping; ops that follow each other are a list"
+        )
     if not names:
         return (_class(str(next(iter(argument)))).parse(None),)
     (name,) = names
@@ -121,7 +162,9 @@ def parse_ops(argument: object) -> tuple[Op, ...]:
 def _class(name: str) -> type[Op]:
     if name not in OPS:
         if name in FITS:
-            raise OpError(f"`{name}` is no op but a fit, which stands under `fit:`, as in `fit: [{{\"PATTERN OF THE TARGET\": {name}}}]`")
+            raise OpError(
+                f'`{name}` is no op but a fit, which stands under `fit:`, as in `fit: [{{"PATTERN OF THE TARGET": {name}}}]`'
+            )
         raise OpError(f"`{name}` is no op; there are {', '.join(OPS)}")
     return OPS[name]
 
@@ -136,7 +179,10 @@ def _plain(op: Op) -> object:
     if argument is None:
         return op.name
     if isinstance(argument, Mapping) and isinstance(op, Rearrange):
-        return {op.name: argument["pattern"], **{axis: size for axis, size in argument.items() if axis != "pattern"}}
+        return {
+            op.name: argument["pattern"],
+            **{axis: size for axis, size in argument.items() if axis != "pattern"},
+        }
     return {op.name: argument}
 
 
@@ -155,8 +201,14 @@ def run_chain(ops: Sequence[Op], tensors: Sequence[torch.Tensor]) -> list[torch.
     return result
 
 
-def run_step(ops: Sequence[Op], tensors: Sequence[torch.Tensor], target: Callable[[], torch.Tensor] | None = None) -> list[torch.Tensor]:
-    """A step's ops; `target` gives the target's own tensor to a fit that takes what the source lacks from it."""
+def run_step(
+    ops: Sequence[Op],
+    tensors: Sequence[torch.Tensor],
+    target: Callable[[], torch.Tensor] | None = None,
+) -> list[torch.Tensor]:
+    """A step's ops; `target` gives the target's own tensor to a fit that takes what the source
+    lacks from it.
+    """
     if not ops or not getattr(ops[-1], "needs_target", False):
         return run_chain(ops, tensors)
     if target is None:
@@ -182,13 +234,30 @@ def invert_chain(ops: Sequence[Op], forms: Sequence[TensorForm] | None = None) -
 
 
 def _of_parts(inverse: Inverse, is_last: bool) -> Inverse:
-    """The inverse of one link: of a `split`, only the last one's parts are counted by keys, and have the sizes of the target's."""
+    """The inverse of one link: of a `split`, only the last one's parts are counted by keys, and
+    have the sizes of the target's.
+    """
     if not is_last and any(isinstance(op, Split) and op.is_as_target for op in inverse.ops):
-        return Inverse((), inverse.verdict, "the inverse needs the parts' sizes; an inverse of a concrete plan knows them")
-    return replace(inverse, ops=tuple(op.shortened() if isinstance(op, Split) and is_last else op for op in inverse.ops))
+        return Inverse(
+            (),
+            inverse.verdict,
+            "the inverse needs the parts' sizes; an inverse of a concrete plan knows them",
+        )
+    return replace(
+        inverse,
+        ops=tuple(
+            op.shortened() if isinstance(op, Split) and is_last else op for op in inverse.ops
+        ),
+    )
 
 
 def weakest(inverses: Sequence[Inverse]) -> Inverse:
     """The worst verdict, with every reason, and no ops."""
-    worst = max(inverses, key=lambda each: get_args(Verdict).index(each.verdict), default=Inverse((), "exact"))
-    return Inverse((), worst.verdict, "; ".join(dict.fromkeys(each.why for each in inverses if each.why)))
+    worst = max(
+        inverses,
+        key=lambda each: get_args(Verdict).index(each.verdict),
+        default=Inverse((), "exact"),
+    )
+    return Inverse(
+        (), worst.verdict, "; ".join(dict.fromkeys(each.why for each in inverses if each.why))
+    )

@@ -66,7 +66,9 @@ class Along(Op):
 
 @dataclass(frozen=True, slots=True)
 class Concat(Along):
-    """Tensors one after the other along a dimension; `equal` ones must be of one size, which lets `split` undo it anywhere."""
+    """Tensors one after the other along a dimension; `equal` ones must be of one size, which lets
+    `split` undo it anywhere.
+    """
 
     name: ClassVar[str] = "concat"
     collects = True
@@ -90,31 +92,52 @@ class Concat(Along):
         axis = axis_of(self.dim, len(shape), self.name)
         for form in group:
             if len(form.shape) != len(shape) or _without(form.shape, axis) != _without(shape, axis):
-                raise OpError(f"`concat` along dimension {axis} of {shape_text(shape)} and {shape_text(form.shape)}")
+                raise OpError(
+                    f"`concat` along dimension {axis} of {shape_text(shape)} and {shape_text(form.shape)}"
+                )
             if self.equal and form.shape != shape:
-                raise OpError(f"`concat` of equal parts, and they are {shape_text(shape)} and {shape_text(form.shape)}")
-        return TensorForm(group[0].dtype, (*shape[:axis], sum(form.shape[axis] for form in group), *shape[axis + 1 :]))
+                raise OpError(
+                    f"`concat` of equal parts, and they are {shape_text(shape)} and {shape_text(form.shape)}"
+                )
+        return TensorForm(
+            group[0].dtype,
+            (*shape[:axis], sum(form.shape[axis] for form in group), *shape[axis + 1 :]),
+        )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         import torch
 
         size = runs(len(inputs), self.parts, self.name)
-        return moved(inputs, lambda tensors: [torch.cat(tensors[i : i + size], self.dim) for i in range(0, len(tensors), size)])
+        return moved(
+            inputs,
+            lambda tensors: [
+                torch.cat(tensors[i : i + size], self.dim) for i in range(0, len(tensors), size)
+            ],
+        )
 
     def invert(self) -> Inverse:
         if self.equal:
             return Inverse((Split(self.dim, None, self.parts),), "exact")
-        return Inverse((Split(self.dim, None, self.parts, is_as_target=True),), "exact with a check", OF_THE_TARGET)
+        return Inverse(
+            (Split(self.dim, None, self.parts, is_as_target=True),),
+            "exact with a check",
+            OF_THE_TARGET,
+        )
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         size = runs(len(inputs), self.parts, self.name)
-        sizes = [tuple(form.shape[self.dim] for form in inputs[i : i + size]) for i in range(0, len(inputs), size)]
+        sizes = [
+            tuple(form.shape[self.dim] for form in inputs[i : i + size])
+            for i in range(0, len(inputs), size)
+        ]
         if len(set(sizes)) > 1:
             return Inverse((), "lossy", "the groups have parts of different sizes")
         return Inverse((Split(self.dim, sizes[0], size),), "exact")
 
 
-OF_THE_TARGET = "the parts are of the target's sizes, so there must be one; a concrete plan knows the sizes"
+OF_THE_TARGET = (
+    "the parts are of the target's sizes, so there must be one; a concrete plan knows the sizes"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +162,11 @@ class Split(Op):
             return cls(dim, is_as_target=True)
         if sizes is not None and (not isinstance(sizes, list | tuple) or not sizes):
             raise OpError("`split`: `sizes` is a list of whole numbers, or `target`")
-        listed = tuple(whole_number(size, cls.name, "sizes") for size in sizes) if isinstance(sizes, list | tuple) else None
+        listed = (
+            tuple(whole_number(size, cls.name, "sizes") for size in sizes)
+            if isinstance(sizes, list | tuple)
+            else None
+        )
         return cls(dim, listed, len(listed) if listed else None)
 
     def argument(self) -> object:
@@ -151,11 +178,17 @@ class Split(Op):
         return names_in(*(self.sizes or ()))
 
     def bind(self, values: Mapping[str, int]) -> Self:
-        return self if self.sizes is None else replace(self, sizes=tuple(bound(size, values) for size in self.sizes))
+        return (
+            self
+            if self.sizes is None
+            else replace(self, sizes=tuple(bound(size, values) for size in self.sizes))
+        )
 
     def with_parts(self, parts: int) -> Self:
         if self.sizes is not None and len(self.sizes) != parts:
-            raise OpError(f"`split` into {counted(len(self.sizes), 'size')} for {counted(parts, 'key')}")
+            raise OpError(
+                f"`split` into {counted(len(self.sizes), 'size')} for {counted(parts, 'key')}"
+            )
         return replace(self, parts=parts)
 
     def shortened(self) -> Self:
@@ -170,28 +203,48 @@ class Split(Op):
 
     def _split(self, form: TensorForm) -> list[TensorForm]:
         axis = axis_of(self.dim, len(form.shape), self.name)
-        return [TensorForm(form.dtype, (*form.shape[:axis], size, *form.shape[axis + 1 :])) for size in self._sizes(form.shape, axis)]
+        return [
+            TensorForm(form.dtype, (*form.shape[:axis], size, *form.shape[axis + 1 :]))
+            for size in self._sizes(form.shape, axis)
+        ]
 
     def _sizes(self, shape: Shape, axis: int) -> list[int]:
         length = shape[axis]
         if self.sizes is not None:
             sizes = [resolved(size, self.name) for size in self.sizes]
             if sum(sizes) != length or min(sizes) < 0:
-                raise OpError(f"the sizes {' + '.join(map(str, sizes))} make {sum(sizes)}, not {length} ({shape_text(shape)})")
+                raise OpError(
+                    f"the sizes {' + '.join(map(str, sizes))} make {sum(sizes)}, not {length} ({shape_text(shape)})"
+                )
             return sizes
         if self.is_as_target:
-            raise OpError("`split` has the target's sizes, and there is no target that tells them", "give a target, or `sizes: [64, 32]`")
+            raise OpError(
+                "`split` has the target's sizes, and there is no target that tells them",
+                "give a target, or `sizes: [64, 32]`",
+            )
         if not self.parts:
-            raise OpError("`split` does not know into how many parts", "give `sizes`, or bounds to the number, as in `{i=0..2}`")
+            raise OpError(
+                "`split` does not know into how many parts",
+                "give `sizes`, or bounds to the number, as in `{i=0..2}`",
+            )
         if length % self.parts:
-            raise OpError(f"{self.parts} parts do not divide {length} {axis_word(axis)} ({shape_text(shape)})")
+            raise OpError(
+                f"{self.parts} parts do not divide {length} {axis_word(axis)} ({shape_text(shape)})"
+            )
         return [length // self.parts] * self.parts
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         import torch
 
-        sizes = [self._sizes(tuple(tensor.shape), axis_of(self.dim, tensor.dim(), self.name)) for tensor in inputs]
-        return [part for tensor, lengths in zip(inputs, sizes, strict=True) for part in torch.split(tensor, lengths, self.dim)]
+        sizes = [
+            self._sizes(tuple(tensor.shape), axis_of(self.dim, tensor.dim(), self.name))
+            for tensor in inputs
+        ]
+        return [
+            part
+            for tensor, lengths in zip(inputs, sizes, strict=True)
+            for part in torch.split(tensor, lengths, self.dim)
+        ]
 
     def invert(self) -> Inverse:
         return Inverse((Concat(self.dim, self.parts),), "exact")
@@ -210,7 +263,9 @@ class Stack(Along):
     def _stacked(self, group: Sequence[TensorForm]) -> TensorForm:
         shape = group[0].shape
         if odd := next((form for form in group if form.shape != shape), None):
-            raise OpError(f"`stack` of {shape_text(shape)} and {shape_text(odd.shape)}: the shapes differ")
+            raise OpError(
+                f"`stack` of {shape_text(shape)} and {shape_text(odd.shape)}: the shapes differ"
+            )
         axis = axis_of(self.dim, len(shape) + 1, self.name)
         return TensorForm(group[0].dtype, (*shape[:axis], len(group), *shape[axis:]))
 
@@ -218,7 +273,12 @@ class Stack(Along):
         import torch
 
         size = runs(len(inputs), self.parts, self.name)
-        return moved(inputs, lambda tensors: [torch.stack(tensors[i : i + size], self.dim) for i in range(0, len(tensors), size)])
+        return moved(
+            inputs,
+            lambda tensors: [
+                torch.stack(tensors[i : i + size], self.dim) for i in range(0, len(tensors), size)
+            ],
+        )
 
     def invert(self) -> Inverse:
         return Inverse((Unstack(self.dim, self.parts),), "exact")
@@ -238,7 +298,9 @@ class Unstack(Along):
         axis = axis_of(self.dim, len(form.shape), self.name)
         length = form.shape[axis]
         if self.parts is not None and self.parts != length:
-            raise OpError(f"`unstack` of {length} {axis_word(axis)} for {counted(self.parts, 'key')} ({shape_text(form.shape)})")
+            raise OpError(
+                f"`unstack` of {length} {axis_word(axis)} for {counted(self.parts, 'key')} ({shape_text(form.shape)})"
+            )
         return [TensorForm(form.dtype, _without(form.shape, axis))] * length
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -19,7 +19,9 @@ Labels = tuple[frozenset[str], ...]
 
 
 class OpError(ValueError):
-    """An op that can't be understood, or that doesn't fit the tensors it is given; the caller knows the place, `hint` the way out."""
+    """An op that can't be understood, or that doesn't fit the tensors it is given; the caller knows
+    the place, `hint` the way out.
+    """
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -39,7 +41,9 @@ class TensorForm:
 
 @dataclass(frozen=True, slots=True)
 class Inverse:
-    """The ops that undo another, or none where something is lost; `why` says what the verdict rests on."""
+    """The ops that undo another, or none where something is lost; `why` says what the verdict rests
+    on.
+    """
 
     ops: tuple[Op, ...]
     verdict: Verdict
@@ -50,8 +54,9 @@ class Inverse:
 class Op(ABC):
     """One op: a list of tensors in, a list of tensors out.
 
-    An op that `collects` makes each run of `parts` tensors one (all of them where `parts` is None); one that `produces`
-    makes each tensor into `parts` consecutive ones. Any other op works on each tensor by itself.
+    An op that `collects` makes each run of `parts` tensors one (all of them where `parts` is None);
+    one that `produces` makes each tensor into `parts` consecutive ones. Any other op works on each
+    tensor by itself.
     """
 
     name: ClassVar[str]
@@ -90,11 +95,15 @@ class Op(ABC):
         return getattr(self, "parts", None) or count
 
     def with_parts(self, parts: int) -> Self:
-        """The op for groups of this many tensors; an op that neither collects nor produces stays as it is."""
+        """The op for groups of this many tensors; an op that neither collects nor produces stays as
+        it is.
+        """
         return self
 
     def with_labels(self, labels: Labels, mixed: frozenset[str]) -> Self:
-        """The op for tensors that stand for these words, `mixed` for parts of one; an op that treats all alike stays as it is."""
+        """The op for tensors that stand for these words, `mixed` for parts of one; an op that
+        treats all alike stays as it is.
+        """
         return self
 
     @abstractmethod
@@ -130,7 +139,9 @@ def number(value: object, op: str, field: str) -> int:
     raise OpError(f"`{op}`: `{field}` is a whole number, not {value!r}")
 
 
-def fields(argument: object, op: str, allowed: Iterable[str], main: str | None = None) -> dict[str, object]:
+def fields(
+    argument: object, op: str, allowed: Iterable[str], main: str | None = None
+) -> dict[str, object]:
     """The argument as a mapping of known fields; a bare value is that of the field `main`."""
     names = tuple(allowed)
     if not isinstance(argument, Mapping):
@@ -139,7 +150,9 @@ def fields(argument: object, op: str, allowed: Iterable[str], main: str | None =
         return {} if argument is None else {main: argument}
     unknown = [str(name) for name in argument if name not in names]
     if unknown:
-        raise OpError(f"`{op}` has no `{unknown[0]}`; it has {', '.join(f'`{name}`' for name in names)}")
+        raise OpError(
+            f"`{op}` has no `{unknown[0]}`; it has {', '.join(f'`{name}`' for name in names)}"
+        )
     return {str(name): value for name, value in argument.items()}
 
 
@@ -159,7 +172,9 @@ def runs(count: int, parts: int | None, op: str) -> int:
     """How many tensors make one; they must come out even."""
     size = count if parts is None else parts
     if not size or count % size:
-        raise OpError(f"`{op}` takes {counted(size, 'tensor')} at a time, and there {'is' if count == 1 else 'are'} {count}")
+        raise OpError(
+            f"`{op}` takes {counted(size, 'tensor')} at a time, and there {'is' if count == 1 else 'are'} {count}"
+        )
     return size
 
 

@@ -8,7 +8,19 @@ from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from ckpt_tool.ops.bit_views import moved
-from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm, axis_of, axis_word, bound, names_in, number, resolved, whole_number
+from ckpt_tool.ops.op import (
+    Inverse,
+    Op,
+    OpError,
+    TensorForm,
+    axis_of,
+    axis_word,
+    bound,
+    names_in,
+    number,
+    resolved,
+    whole_number,
+)
 from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
@@ -54,7 +66,9 @@ class Transpose(Op):
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """The length of an axis of a pattern; `label` is what messages call it: the parameter's name, or the axis'."""
+    """The length of an axis of a pattern; `label` is what messages call it: the parameter's name,
+    or the axis'.
+    """
 
     axis: str
     value: int | str
@@ -74,17 +88,30 @@ class Rearrange(Op):
         given = dict(argument) if isinstance(argument, Mapping) else {"pattern": argument}
         pattern = given.pop("pattern", None)
         if not isinstance(pattern, str) or pattern.count("->") != 1:
-            raise OpError('`rearrange` is a pattern with one arrow, as in `"a b -> b a"`, and lengths of its axes')
+            raise OpError(
+                '`rearrange` is a pattern with one arrow, as in `"a b -> b a"`, and lengths of its axes'
+            )
         left, right = _sides(pattern)
         if left.has_non_unitary_anonymous_axes or right.has_non_unitary_anonymous_axes:
-            raise OpError(f"an axis of `{pattern}` is a number; name it, and give its length beside the pattern")
+            raise OpError(
+                f"an axis of `{pattern}` is a number; name it, and give its length beside the pattern"
+            )
         if odd := sorted(left.identifiers ^ right.identifiers):
             raise OpError(f"`{_shown(odd[0])}` stands on one side of `{pattern}` only")
-        lengths = tuple(Length(axis, whole_number(value, cls.name, axis), str(value)) for axis, value in given.items())
+        lengths = tuple(
+            Length(axis, whole_number(value, cls.name, axis), str(value))
+            for axis, value in given.items()
+        )
         for length in lengths:
             if length.axis not in left.identifiers:
                 raise OpError(f"`{length.axis}` is no axis of `{pattern}`")
-        return cls(pattern, tuple(replace(each, label=each.axis) if isinstance(each.value, int) else each for each in lengths))
+        return cls(
+            pattern,
+            tuple(
+                replace(each, label=each.axis) if isinstance(each.value, int) else each
+                for each in lengths
+            ),
+        )
 
     def argument(self) -> object:
         lengths = {length.axis: length.value for length in self.lengths}
@@ -94,7 +121,12 @@ class Rearrange(Op):
         return names_in(*(length.value for length in self.lengths))
 
     def bind(self, values: Mapping[str, int]) -> Self:
-        return replace(self, lengths=tuple(replace(length, value=bound(length.value, values)) for length in self.lengths))
+        return replace(
+            self,
+            lengths=tuple(
+                replace(length, value=bound(length.value, values)) for length in self.lengths
+            ),
+        )
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         return tuple(TensorForm(form.dtype, self._shape(form.shape)) for form in inputs)
@@ -112,22 +144,33 @@ class Rearrange(Op):
         from einops import rearrange
 
         lengths = {length.axis: resolved(length.value, self.name) for length in self.lengths}
-        return moved(inputs, lambda tensors: [rearrange(tensor, self.pattern, **lengths) for tensor in tensors])
+        return moved(
+            inputs,
+            lambda tensors: [rearrange(tensor, self.pattern, **lengths) for tensor in tensors],
+        )
 
     def invert(self) -> Inverse:
         left, right = (side.strip() for side in self.pattern.split("->"))
         given = {length.axis for length in self.lengths}
         composed = [
-            [axis for axis in axes if not axis.isdigit()] for axes in _composition(_sides(self.pattern)[1]) if axes and len(axes) > 1
+            [axis for axis in axes if not axis.isdigit()]
+            for axes in _composition(_sides(self.pattern)[1])
+            if axes and len(axes) > 1
         ]
         if any(len([axis for axis in axes if axis not in given]) > 1 for axes in composed):
-            return Inverse((), "exact", "the inverse needs the length of more axes; an inverse of a concrete plan knows them")
+            return Inverse(
+                (),
+                "exact",
+                "the inverse needs the length of more axes; an inverse of a concrete plan knows them",
+            )
         return Inverse((replace(self, pattern=f"{right} -> {left}"),), "exact")
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         left, right = (side.strip() for side in self.pattern.split("->"))
         known = self._known(inputs[0].shape)
-        lengths = tuple(Length(axis, size, axis) for axis, size in known.items() if not axis.startswith("_"))
+        lengths = tuple(
+            Length(axis, size, axis) for axis, size in known.items() if not axis.startswith("_")
+        )
         return Inverse((Rearrange(f"{right} -> {left}", lengths),), "exact")
 
     def _known(self, shape: Shape) -> dict[str, int]:
@@ -160,33 +203,52 @@ def _composition(side: ParsedExpression) -> list[list[str] | None]:
     return [None if axes == "…" else [str(axis) for axis in axes] for axes in side.composition]
 
 
-def _match_groups(left: ParsedExpression, shape: Shape, pattern: str) -> tuple[list[tuple[list[str], int]], list[int]]:
+def _match_groups(
+    left: ParsedExpression, shape: Shape, pattern: str
+) -> tuple[list[tuple[list[str], int]], list[int]]:
     """Each dimension's axes with its size, and the sizes that the ellipsis stands for."""
     composition = _composition(left)
     free = len(shape) - len(composition) + (None in composition)
     if free < 0 or (None not in composition and free):
-        raise OpError(f"`{pattern}` is for {len(composition)} dimensions, the tensor is {shape_text(shape)}")
+        raise OpError(
+            f"`{pattern}` is for {len(composition)} dimensions, the tensor is {shape_text(shape)}"
+        )
     at = composition.index(None) if None in composition else len(composition)
     sizes = [*shape[:at], *shape[at + free :]]
     groups = [axes for axes in composition if axes is not None]
-    return list(zip(groups, sizes, strict=True)), list(shape[at : at + free]) if None in composition else []
+    return list(zip(groups, sizes, strict=True)), list(
+        shape[at : at + free]
+    ) if None in composition else []
 
 
-def _solve(axes: list[str], size: int, known: dict[str, int], labels: Mapping[str, str], place: int, shape: Shape) -> None:
+def _solve(
+    axes: list[str],
+    size: int,
+    known: dict[str, int],
+    labels: Mapping[str, str],
+    place: int,
+    shape: Shape,
+) -> None:
     """Works out the one axis of a dimension whose length is not known."""
     given = prod(known.get(axis, 1) for axis in axes)
     open_axes = [axis for axis in axes if axis not in known]
     if len(open_axes) > 1:
-        raise OpError(f"the lengths of `{open_axes[0]}` and `{open_axes[1]}` can't both be worked out; give one")
+        raise OpError(
+            f"the lengths of `{open_axes[0]}` and `{open_axes[1]}` can't both be worked out; give one"
+        )
     if open_axes:
         if not given or size % given:
             named = [axis for axis in axes if axis in known]
             label = labels.get(named[0], named[0]) if len(named) == 1 else " × ".join(named)
-            raise OpError(f"{given} {label} do not divide {size} {axis_word(place)} ({shape_text(shape)})")
+            raise OpError(
+                f"{given} {label} do not divide {size} {axis_word(place)} ({shape_text(shape)})"
+            )
         known[open_axes[0]] = size // given
     elif given != size:
         names = " × ".join(axes) or "1"
-        raise OpError(f"{names} make {given}, the tensor has {size} {axis_word(place)} ({shape_text(shape)})")
+        raise OpError(
+            f"{names} make {given}, the tensor has {size} {axis_word(place)} ({shape_text(shape)})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +263,9 @@ class Reshape(Op):
         if not isinstance(argument, list | tuple):
             raise OpError("`reshape` is a list of sizes")
         sizes = tuple(whole_number(size, cls.name, "a size") for size in argument)
-        if sum(size == -1 for size in sizes) > 1 or any(isinstance(size, int) and size < -1 for size in sizes):
+        if sum(size == -1 for size in sizes) > 1 or any(
+            isinstance(size, int) and size < -1 for size in sizes
+        ):
             raise OpError("`reshape` has at most one -1, and no other size below 0")
         return cls(sizes)
 
@@ -220,19 +284,27 @@ class Reshape(Op):
     def _shape(self, shape: Shape) -> Shape:
         sizes = [resolved(size, self.name) for size in self.shape]
         if min(sizes, default=0) < -1 or sizes.count(-1) > 1:
-            raise OpError(f"`reshape` to {'×'.join(map(str, sizes))}; sizes are at least 0, and one at most is -1")
+            raise OpError(
+                f"`reshape` to {'×'.join(map(str, sizes))}; sizes are at least 0, and one at most is -1"
+            )
         known, count = prod(size for size in sizes if size != -1), prod(shape)
         if -1 in sizes and known and not count % known:
             return tuple(count // known if size == -1 else size for size in sizes)
         if -1 in sizes or known != count:
-            raise OpError(f"{shape_text(shape)} has {count} elements, which {'×'.join(map(str, sizes))} can't hold")
+            raise OpError(
+                f"{shape_text(shape)} has {count} elements, which {'×'.join(map(str, sizes))} can't hold"
+            )
         return tuple(sizes)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [tensor.reshape(self._shape(tuple(tensor.shape))) for tensor in inputs]
 
     def invert(self) -> Inverse:
-        return Inverse((), "exact", "the inverse needs the source's shape; an inverse of a concrete plan knows it")
+        return Inverse(
+            (),
+            "exact",
+            "the inverse needs the source's shape; an inverse of a concrete plan knows it",
+        )
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         if len({form.shape for form in inputs}) > 1:

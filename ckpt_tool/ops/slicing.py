@@ -7,7 +7,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ckpt_tool.ops.bit_views import moved
-from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm, axis_of, axis_word, bound, fields, names_in, number, resolved, whole_number
+from ckpt_tool.ops.op import (
+    Inverse,
+    Op,
+    OpError,
+    TensorForm,
+    axis_of,
+    axis_word,
+    bound,
+    fields,
+    names_in,
+    number,
+    resolved,
+    whole_number,
+)
 from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
@@ -21,7 +34,9 @@ def _with_size(form: TensorForm, axis: int, size: int) -> TensorForm:
 
 @dataclass(frozen=True, slots=True)
 class Slice(Op):
-    """Elements `start` to `stop` (not included) along a dimension; negative numbers count from the end."""
+    """Elements `start` to `stop` (not included) along a dimension; negative numbers count from the
+    end.
+    """
 
     name: ClassVar[str] = "slice"
     dim: int = 0
@@ -34,7 +49,9 @@ class Slice(Op):
         given = fields(argument, cls.name, ("dim", "start", "stop", "step"))
         step = number(given.get("step", 1), cls.name, "step")
         if step < 1:
-            raise OpError("`slice`: `step` is at least 1; `index: {dim: 0, order: reverse}` turns round")
+            raise OpError(
+                "`slice`: `step` is at least 1; `index: {dim: 0, order: reverse}` turns round"
+            )
         stop = given.get("stop")
         return cls(
             number(given.get("dim", 0), cls.name, "dim"), whole_number(given.get("start", 0), cls.name, "start"),
@@ -43,31 +60,47 @@ class Slice(Op):
 
     def argument(self) -> object:
         stop = {} if self.stop is None else {"stop": self.stop}
-        return {"dim": self.dim, "start": self.start, **stop, **({} if self.step == 1 else {"step": self.step})}
+        return {
+            "dim": self.dim,
+            "start": self.start,
+            **stop,
+            **({} if self.step == 1 else {"step": self.step}),
+        }
 
     def parameters(self) -> frozenset[str]:
         return names_in(self.start, self.stop)
 
     def bind(self, values: Mapping[str, int]) -> Self:
-        return replace(self, start=bound(self.start, values), stop=None if self.stop is None else bound(self.stop, values))
+        return replace(
+            self,
+            start=bound(self.start, values),
+            stop=None if self.stop is None else bound(self.stop, values),
+        )
 
     def _range(self, shape: Shape, axis: int) -> range:
         start, length = resolved(self.start, self.name), shape[axis]
         stop = length if self.stop is None else resolved(self.stop, self.name)
         if not -length <= start <= length or not -length <= stop <= length:
-            raise OpError(f"`slice` {start} to {stop} of {length} {axis_word(axis)} ({shape_text(shape)})")
+            raise OpError(
+                f"`slice` {start} to {stop} of {length} {axis_word(axis)} ({shape_text(shape)})"
+            )
         return range(*slice(start, stop, self.step).indices(length))
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
-        return tuple(_with_size(form, axis, len(self._range(form.shape, axis))) for form, axis in zip(inputs, axes, strict=True))
+        return tuple(
+            _with_size(form, axis, len(self._range(form.shape, axis)))
+            for form, axis in zip(inputs, axes, strict=True)
+        )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         results = []
         for tensor in inputs:
             axis = axis_of(self.dim, tensor.dim(), self.name)
             chosen = self._range(tuple(tensor.shape), axis)
-            results.append(tensor[(slice(None),) * axis + (slice(chosen.start, chosen.stop, chosen.step),)])
+            results.append(
+                tensor[(slice(None),) * axis + (slice(chosen.start, chosen.stop, chosen.step),)]
+            )
         return results
 
     def invert(self) -> Inverse:
@@ -111,32 +144,52 @@ class Pad(Op):
             raise OpError(f"`pad` by {min(before, after)}; `before` and `after` are at least 0")
         added = before + after
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
-        return tuple(_with_size(form, axis, form.shape[axis] + added) for form, axis in zip(inputs, axes, strict=True))
+        return tuple(
+            _with_size(form, axis, form.shape[axis] + added)
+            for form, axis in zip(inputs, axes, strict=True)
+        )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
-        return [self._padded(tensor, axis_of(self.dim, tensor.dim(), self.name)) for tensor in inputs]
+        return [
+            self._padded(tensor, axis_of(self.dim, tensor.dim(), self.name)) for tensor in inputs
+        ]
 
     def _padded(self, tensor: torch.Tensor, axis: int) -> torch.Tensor:
         import torch
 
-        fill = torch.tensor(self.value, dtype=torch.float64).to(tensor.dtype).reshape([1] * tensor.dim())
-        sizes = [[resolved(c, self.name) if i == axis else n for i, n in enumerate(tensor.shape)] for c in (self.before, self.after)]
+        fill = (
+            torch.tensor(self.value, dtype=torch.float64)
+            .to(tensor.dtype)
+            .reshape([1] * tensor.dim())
+        )
+        sizes = [
+            [resolved(c, self.name) if i == axis else n for i, n in enumerate(tensor.shape)]
+            for c in (self.before, self.after)
+        ]
 
         def joined(parts: list[torch.Tensor]) -> list[torch.Tensor]:
-            return [torch.cat([parts[0].expand(sizes[0]), parts[1], parts[0].expand(sizes[1])], axis)]
+            return [
+                torch.cat([parts[0].expand(sizes[0]), parts[1], parts[0].expand(sizes[1])], axis)
+            ]
 
         return moved([fill, tensor], joined)[0]
 
     def invert(self) -> Inverse:
         if isinstance(self.after, str):
-            return Inverse((), "exact", "the inverse needs the number of its parameter; an inverse of a concrete plan knows it")
+            return Inverse(
+                (),
+                "exact",
+                "the inverse needs the number of its parameter; an inverse of a concrete plan knows it",
+            )
         return Inverse((Slice(self.dim, self.before, -self.after or None),), "exact")
 
 
 @dataclass(frozen=True, slots=True)
 class Index(Op):
-    """Elements along a dimension in another order: a list of places, `reverse`, or a roll by so many."""
+    """Elements along a dimension in another order: a list of places, `reverse`, or a roll by so
+    many.
+    """
 
     name: ClassVar[str] = "index"
     dim: int = 0
@@ -173,13 +226,24 @@ class Index(Op):
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
-        return tuple(_with_size(form, axis, len(self._places(form.shape[axis]))) for form, axis in zip(inputs, axes, strict=True))
+        return tuple(
+            _with_size(form, axis, len(self._places(form.shape[axis])))
+            for form, axis in zip(inputs, axes, strict=True)
+        )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         import torch
 
-        places = [torch.tensor(self._places(tensor.shape[self.dim]), dtype=torch.int64) for tensor in inputs]
-        return moved(inputs, lambda tensors: [t.index_select(self.dim, p) for t, p in zip(tensors, places, strict=True)])
+        places = [
+            torch.tensor(self._places(tensor.shape[self.dim]), dtype=torch.int64)
+            for tensor in inputs
+        ]
+        return moved(
+            inputs,
+            lambda tensors: [
+                t.index_select(self.dim, p) for t, p in zip(tensors, places, strict=True)
+            ],
+        )
 
     def invert(self) -> Inverse:
         if self.order == "reverse":
@@ -189,7 +253,11 @@ class Index(Op):
         if sorted(self.order) != list(range(len(self.order))):
             return Inverse((), "lossy", "`index` leaves places out, or has them twice")
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
-        return Inverse((Index(self.dim, tuple(back)),), "exact with a check", "there must be no place beyond the list")
+        return Inverse(
+            (Index(self.dim, tuple(back)),),
+            "exact with a check",
+            "there must be no place beyond the list",
+        )
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         inverse = self.invert()
@@ -230,18 +298,35 @@ class Repeat(Op):
         if times < 1:
             raise OpError(f"`repeat` {times} times; `times` is at least 1")
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
-        return tuple(_with_size(form, axis, form.shape[axis] * times) for form, axis in zip(inputs, axes, strict=True))
+        return tuple(
+            _with_size(form, axis, form.shape[axis] * times)
+            for form, axis in zip(inputs, axes, strict=True)
+        )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         import torch
 
-        return moved(inputs, lambda tensors: [torch.cat([tensor] * resolved(self.times, self.name), self.dim) for tensor in tensors])
+        return moved(
+            inputs,
+            lambda tensors: [
+                torch.cat([tensor] * resolved(self.times, self.name), self.dim)
+                for tensor in tensors
+            ],
+        )
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
         sizes = {form.shape[self.dim] for form in inputs}
         if len(sizes) > 1:
             return Inverse((), "lossy", "the tensors have different sizes")
-        return Inverse((Slice(self.dim, 0, sizes.pop()),), "exact with a check", "all repetitions must be equal")
+        return Inverse(
+            (Slice(self.dim, 0, sizes.pop()),),
+            "exact with a check",
+            "all repetitions must be equal",
+        )
 
     def invert(self) -> Inverse:
-        return Inverse((), "exact with a check", "the inverse needs the source's size; an inverse of a concrete plan knows it")
+        return Inverse(
+            (),
+            "exact with a check",
+            "the inverse needs the source's size; an inverse of a concrete plan knows it",
+        )

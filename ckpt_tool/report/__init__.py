@@ -1,1 +1,3 @@
-"""How results read: a value in; text, JSON or HTML out. No file is opened here and nothing is decided."""
+"""How results read: a value in; text, JSON or HTML out. No file is opened here and nothing is
+decided.
+"""

@@ -11,19 +11,28 @@ def inverse_text(inverted: InvertedRules) -> str:
     notable = [each for each in inverted.rules if each.verdict != "exact" or not each.text]
     verdicts = ["none" if each.text is None else each.verdict for each in notable]
     rows = [
-        [f"line {each.where.line}", safe(each.rule.text), verdict, safe(each.why)] for each, verdict in zip(notable, verdicts, strict=True)
+        [f"line {each.where.line}", safe(each.rule.text), verdict, safe(each.why)]
+        for each, verdict in zip(notable, verdicts, strict=True)
     ]
     exact = len(inverted.rules) - len(notable)
     lines = columns(rows, "llll")
     if inverted.stripped:
-        lines.append(f"what `strip:` takes off is not put back: {', '.join(map(safe, inverted.stripped))}")
+        lines.append(
+            f"what `strip:` takes off is not put back: {', '.join(map(safe, inverted.stripped))}"
+        )
     if inverted.dropped:
-        lines.append(f"what the rules leave behind is not put back, but kept from a target: {_some(inverted.dropped)}")
+        lines.append(
+            f"what the rules leave behind is not put back, but kept from a target: {_some(inverted.dropped)}"
+        )
     if inverted.kept:
-        lines.append(f"the target's own keys come along where a rule matches them: {_some(inverted.kept)}")
+        lines.append(
+            f"the target's own keys come along where a rule matches them: {_some(inverted.kept)}"
+        )
     if inverted.yaml is None:
         stuck = sum(each.text is None for each in inverted.rules)
-        return "\n".join([*lines, f"{plural(stuck, 'rule')} can't be turned round; {exact} could, exactly"])
+        return "\n".join(
+            [*lines, f"{plural(stuck, 'rule')} can't be turned round; {exact} could, exactly"]
+        )
     others = f", {len(notable)} with the verdicts above" if notable else ""
     return "\n".join([*lines, f"{plural(exact, 'rule')} turned round exactly{others}"])
 
@@ -34,7 +43,13 @@ def _some(patterns: Sequence[str]) -> str:
 
 def inverse_json(inverted: InvertedRules) -> dict[str, object]:
     rules = [
-        {"line": each.where.line, "rule": each.rule.text, "inverse": each.text or None, "verdict": each.verdict, "why": each.why}
+        {
+            "line": each.where.line,
+            "rule": each.rule.text,
+            "inverse": each.text or None,
+            "verdict": each.verdict,
+            "why": each.why,
+        }
         for each in inverted.rules
     ]
     return {

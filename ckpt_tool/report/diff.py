@@ -5,32 +5,65 @@ from collections.abc import Sequence
 from ckpt_tool.comparing import READABLE, Diff, Entry, Uncompared
 from ckpt_tool.keys import fold
 from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
-from ckpt_tool.report.parts.value_differences import TITLES, oddities, remark_on, value_cells, worst_first
+from ckpt_tool.report.parts.value_differences import (
+    TITLES,
+    oddities,
+    remark_on,
+    value_cells,
+    worst_first,
+)
 from ckpt_tool.report.renames import renamed_section
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 SIGNS = {"only_a": ("-", "red"), "only_b": ("+", "green")}
 
 
-def diff_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN, hints: Sequence[str] = ()) -> str:
-    """Header, one section a kind, what was not compared, the closing count; `names` are what the two sides are called."""
-    sections = [_header(diff, names, style), *_sections(diff, names, style), _uncompared(diff, names, style)]
+def diff_text(
+    diff: Diff, names: tuple[str, str], style: Style = PLAIN, hints: Sequence[str] = ()
+) -> str:
+    """Header, one section a kind, what was not compared, the closing count; `names` are what the
+    two sides are called.
+    """
+    sections = [
+        _header(diff, names, style),
+        *_sections(diff, names, style),
+        _uncompared(diff, names, style),
+    ]
     if diff.beside is not None:
         sections += _sections(diff.beside, names, style, "beside the state dict, ")
-        sections += [f"beside the state dict, {odd}" if (odd := _uncompared(diff.beside, names, style)) else ""]
-    sections += ["\n".join([*(f"note: {safe(note)}" for note in (*diff.layouts, *diff.notes)), *(f"hint: {safe(hint)}" for hint in hints)])]
+        sections += [
+            f"beside the state dict, {odd}"
+            if (odd := _uncompared(diff.beside, names, style))
+            else ""
+        ]
+    sections += [
+        "\n".join(
+            [
+                *(f"note: {safe(note)}" for note in (*diff.layouts, *diff.notes)),
+                *(f"hint: {safe(hint)}" for hint in hints),
+            ]
+        )
+    ]
     return "\n\n".join([section for section in sections if section] + [_closing(diff)])
 
 
 def _header(diff: Diff, names: tuple[str, str], style: Style) -> str:
     sides = (("---", names[0], diff.a), ("+++", names[1], diff.b))
-    rows = [[f"{sign} {safe(name)}", plural(len(catalog), "tensor"), size_text(catalog.nbytes)] for sign, name, catalog in sides]
+    rows = [
+        [f"{sign} {safe(name)}", plural(len(catalog), "tensor"), size_text(catalog.nbytes)]
+        for sign, name, catalog in sides
+    ]
     lines = columns(rows, "lrr")
-    return "\n".join(style.paint(line, colour) for line, colour in zip(lines, ("red", "green"), strict=True))
+    return "\n".join(
+        style.paint(line, colour) for line, colour in zip(lines, ("red", "green"), strict=True)
+    )
 
 
 def _sections(diff: Diff, names: tuple[str, str], style: Style, before: str = "") -> list[str]:
-    sections = [_section(diff, kind, names, style) for kind in ("shape", "dtype", "value", "only_a", "only_b")]
+    sections = [
+        _section(diff, kind, names, style)
+        for kind in ("shape", "dtype", "value", "only_a", "only_b")
+    ]
     sections.insert(3, renamed_section(diff, style))
     if not style.is_folded:
         sections.insert(0, _section(diff, "same", names, style))
@@ -38,17 +71,31 @@ def _sections(diff: Diff, names: tuple[str, str], style: Style, before: str = ""
 
 
 def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str:
-    entries = {entry.key: entry for entry in (diff.entries if kind == "same" else diff.changes) if entry.kind == kind}
+    entries = {
+        entry.key: entry
+        for entry in (diff.entries if kind == "same" else diff.changes)
+        if entry.kind == kind
+    }
     if not entries:
         return ""
     sign, colour = SIGNS.get(kind, ("~", "yellow") if kind != "same" else (" ", "dim"))
-    titles = {"value": "values", "only_a": f"only in {safe(names[0])}", "only_b": f"only in {safe(names[1])}"}
-    groups = [(pattern, [entries[key] for key in keys]) for pattern, keys in _folded(entries, diff, style)]
+    titles = {
+        "value": "values",
+        "only_a": f"only in {safe(names[0])}",
+        "only_b": f"only in {safe(names[1])}",
+    }
+    groups = [
+        (pattern, [entries[key] for key in keys]) for pattern, keys in _folded(entries, diff, style)
+    ]
     if kind in ("value", "dtype") and diff.compared_values:
         keys = _all_keys(diff) if style.is_folded else None
-        return _value_section(titles.get(kind, kind), (sign, colour), worst_first(groups), names, style, keys)
+        return _value_section(
+            titles.get(kind, kind), (sign, colour), worst_first(groups), names, style, keys
+        )
     rows = [_row(sign, pattern, group) for pattern, group in groups]
-    return "\n".join([titles.get(kind, kind), *(style.paint(line, colour) for line in columns(rows, "lrl"))])
+    return "\n".join(
+        [titles.get(kind, kind), *(style.paint(line, colour) for line in columns(rows, "lrl"))]
+    )
 
 
 def _value_section(
@@ -59,16 +106,29 @@ def _value_section(
     style: Style,
     keys: Sequence[str] | None,
 ) -> str:
-    """Groups whose values were measured: of each the worst tensor, with its name. `keys` are all at hand, where they are to be folded."""
+    """Groups whose values were measured: of each the worst tensor, with its name. `keys` are all at
+    hand, where they are to be folded.
+    """
     sign, colour = sign_and_colour
     rows = [[title, "", *TITLES]]
-    rows += [[f"  {sign} {safe(pattern)}", _count(group), *value_cells(group), safe(remark_on(group))] for pattern, group in groups]
+    rows += [
+        [f"  {sign} {safe(pattern)}", _count(group), *value_cells(group), safe(remark_on(group))]
+        for pattern, group in groups
+    ]
     lines = columns(rows, "lrrrrl")
     odd = oddities([entry for _, group in groups for entry in group], names, keys)
-    return "\n".join([lines[0], *(style.paint(line, colour) for line in lines[1:]), *(f"  {safe(line)}" for line in odd)])
+    return "\n".join(
+        [
+            lines[0],
+            *(style.paint(line, colour) for line in lines[1:]),
+            *(f"  {safe(line)}" for line in odd),
+        ]
+    )
 
 
-def _folded(entries: dict[str, Entry], diff: Diff, style: Style) -> list[tuple[str, tuple[str, ...]]]:
+def _folded(
+    entries: dict[str, Entry], diff: Diff, style: Style
+) -> list[tuple[str, tuple[str, ...]]]:
     """Patterns with their keys; without folding, or for one key, the key as it is."""
     if not style.is_folded:
         return [(key, (key,)) for key in entries]
@@ -85,7 +145,11 @@ def _label(entry: Entry) -> object:
     if entry.kind == "shape":
         return (entry.a and entry.a.shape, entry.b and entry.b.shape)
     if entry.kind == "dtype":
-        return (entry.a and entry.a.dtype, entry.b and entry.b.dtype, entry.values.casts if entry.values else None)
+        return (
+            entry.a and entry.a.dtype,
+            entry.b and entry.b.dtype,
+            entry.values.casts if entry.values else None,
+        )
     return None
 
 
@@ -118,8 +182,16 @@ def _uncompared(diff: Diff, names: tuple[str, str], style: Style) -> str:
     rows = []
     for one in folds:
         name = one.pattern if len(one.keys) > 1 else one.keys[0]
-        rows.append([f"  ? {safe(name)}", str(len(one.keys)) if len(one.keys) > 1 else "", _kinds(known[one.keys[0]], names)])
-    return "\n".join(["not compared", *(style.paint(line, "yellow") for line in columns(rows, "lrl"))])
+        rows.append(
+            [
+                f"  ? {safe(name)}",
+                str(len(one.keys)) if len(one.keys) > 1 else "",
+                _kinds(known[one.keys[0]], names),
+            ]
+        )
+    return "\n".join(
+        ["not compared", *(style.paint(line, "yellow") for line in columns(rows, "lrl"))]
+    )
 
 
 def _kinds(one: Uncompared, names: tuple[str, str]) -> str:
@@ -127,13 +199,21 @@ def _kinds(one: Uncompared, names: tuple[str, str]) -> str:
         return f"{one.a} on both sides"
     sides = ((safe(name), kind) for name, kind in zip(names, (one.a, one.b), strict=True))
     said = {None: "missing in", READABLE: "readable in"}
-    return ", ".join(f"{said[kind]} {name}" if kind in said else f"{kind} in {name}" for name, kind in sides)
+    return ", ".join(
+        f"{said[kind]} {name}" if kind in said else f"{kind} in {name}" for name, kind in sides
+    )
 
 
 def _closing(diff: Diff) -> str:
     counts = diff.counts
     differ = counts["value"] + counts["shape"] + counts["dtype"]
-    told = {"same": counts["same"], "renamed": counts["renamed"], "differ": differ, "removed": counts["only_a"], "added": counts["only_b"]}
+    told = {
+        "same": counts["same"],
+        "renamed": counts["renamed"],
+        "differ": differ,
+        "removed": counts["only_a"],
+        "added": counts["only_b"],
+    }
     told["not compared"] = len(diff.uncompared)
     text = ", ".join(f"{count:,} {word}" for word, count in told.items() if count or word == "same")
     if diff.changes and not diff.differs:
@@ -151,7 +231,9 @@ def _counts_beside(beside: Diff) -> str:
 
 def _verdict(diff: Diff) -> str:
     if not diff.compared_values:
-        return "the same keys, shapes and dtypes" + ("" if diff.a else "; there is no state dict, and values were not compared")
+        return "the same keys, shapes and dtypes" + (
+            "" if diff.a else "; there is no state dict, and values were not compared"
+        )
     if not diff.equal:
         return "the same weights, bit for bit" if diff.notes else "identical"
     some = ", ".join(safe(key) for key in diff.equal[:3]) + (" …" if len(diff.equal) > 3 else "")
@@ -176,15 +258,29 @@ def _side_json(path: str, catalog: Catalog) -> dict[str, object]:
 
 
 def _entry_json(entry: Entry) -> dict[str, object]:
-    found: dict[str, object] = {"kind": entry.kind, "a": _info_json(entry.a), "b": _info_json(entry.b)}
+    found: dict[str, object] = {
+        "kind": entry.kind,
+        "a": _info_json(entry.a),
+        "b": _info_json(entry.b),
+    }
     if entry.confidence is not None:
         found |= {"confidence": entry.confidence, "evidence": entry.evidence}
     if entry.how:
         found["how"] = entry.how
     if entry.values:
         values = entry.values
-        found |= {"elements": values.elements, "changed": values.changed, "max_abs": values.max_abs, "cosine": values.cosine}
-        found |= {"beyond": values.beyond, "max_finite": values.largest, "nans": list(values.nans), "infs": list(values.infs)}
+        found |= {
+            "elements": values.elements,
+            "changed": values.changed,
+            "max_abs": values.max_abs,
+            "cosine": values.cosine,
+        }
+        found |= {
+            "beyond": values.beyond,
+            "max_finite": values.largest,
+            "nans": list(values.nans),
+            "infs": list(values.infs),
+        }
         found |= {"equal_after_cast": values.is_cast} if entry.kind == "dtype" else {}
     return found
 

@@ -13,28 +13,56 @@ MAX_NAMES = 6
 
 
 def written_text(
-    written: Written, left_behind: Sequence[LeftBehind], of_target: Sequence[LeftBehind] = (), layouts: Sequence[str] = ()
+    written: Written,
+    left_behind: Sequence[LeftBehind],
+    of_target: Sequence[LeftBehind] = (),
+    layouts: Sequence[str] = (),
 ) -> str:
-    """What kind of files were read, where that is said; what the output has no room for; what stays behind; then the closing line."""
+    """What kind of files were read, where that is said; what the output has no room for; what stays
+    behind; then the closing line.
+    """
     lines = [f"note: {safe(layout)}" for layout in layouts]
     if written.ties and written.format == "safetensors":
-        lines.append(f"note: safetensors has no shared tensors; these are written twice: {_tied(dict(written.ties))}")
-    lines += [note for note in (left_behind_note(left_behind), left_behind_note(of_target, " of the target")) if note]
+        lines.append(
+            f"note: safetensors has no shared tensors; these are written twice: {_tied(dict(written.ties))}"
+        )
+    lines += [
+        note
+        for note in (left_behind_note(left_behind), left_behind_note(of_target, " of the target"))
+        if note
+    ]
     lines += [f"{digest}  {safe(name)}" for name, digest in written.sha256.items()]
     files = f" in {plural(len(written.shards), 'file')}" if written.shards else ""
     if written.in_place:
-        return "\n".join([*lines, f"renamed {plural(written.tensors, 'tensor')} in {safe(written.path)}, in place"])
-    return "\n".join([*lines, f"wrote {safe(written.path)}: {plural(written.tensors, 'tensor')}, {size_text(written.nbytes)}{files}"])
+        return "\n".join(
+            [
+                *lines,
+                f"renamed {plural(written.tensors, 'tensor')} in {safe(written.path)}, in place",
+            ]
+        )
+    return "\n".join(
+        [
+            *lines,
+            f"wrote {safe(written.path)}: {plural(written.tensors, 'tensor')}, {size_text(written.nbytes)}{files}",
+        ]
+    )
 
 
 def _tied(ties: Mapping[str, str]) -> str:
     """Keys with the one that they share a tensor with, a pattern for those of one form."""
-    folds = fold({key: _form(key) + _form(other) for key, other in ties.items()}, list({*ties, *ties.values()}))
+    folds = fold(
+        {key: _form(key) + _form(other) for key, other in ties.items()},
+        list({*ties, *ties.values()}),
+    )
     texts = []
     for one in folds[:MAX_NAMES]:
         others = fold(dict.fromkeys(ties[key] for key in one.keys), list(ties))
-        right = safe(others[0].pattern) if len(others) == 1 else f"{safe(ties[one.keys[0]])} and others"
-        texts.append(f"{safe(one.pattern)} = {right}" + (f" ({len(one.keys)})" if len(one.keys) > 1 else ""))
+        right = (
+            safe(others[0].pattern) if len(others) == 1 else f"{safe(ties[one.keys[0]])} and others"
+        )
+        texts.append(
+            f"{safe(one.pattern)} = {right}" + (f" ({len(one.keys)})" if len(one.keys) > 1 else "")
+        )
     more = sum(len(one.keys) for one in folds[MAX_NAMES:])
     return ", ".join(texts) + (f" and {more} more" if more else "")
 
@@ -47,6 +75,16 @@ def written_json(written: Written | None) -> dict[str, object] | None:
     if written is None:
         return None
     ties = [{"key": key, "shares": other} for key, other in written.ties]
-    report = {"path": written.path, "format": written.format, "tensors": written.tensors, "bytes": written.nbytes, "ties": ties}
-    more = {"shards": list(written.shards), "sha256": dict(written.sha256), "in_place": written.in_place}
+    report = {
+        "path": written.path,
+        "format": written.format,
+        "tensors": written.tensors,
+        "bytes": written.nbytes,
+        "ties": ties,
+    }
+    more = {
+        "shards": list(written.shards),
+        "sha256": dict(written.sha256),
+        "in_place": written.in_place,
+    }
     return report | {name: value for name, value in more.items() if value}

@@ -7,7 +7,9 @@ from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe
 
 
 def mappings_text(found: Sequence[ShippedMapping], style: Style = PLAIN) -> str:
-    """A line for each mapping: its name, what it is about, and for a pair how many tensors it maps, keeps and drops."""
+    """A line for each mapping: its name, what it is about, and for a pair how many tensors it maps,
+    keeps and drops.
+    """
     if not found:
         return "no shipped mapping accounts for these two"
     rows = [[f"{safe(each.name)}", safe(each.about), _counts(each)] for each in found]
@@ -16,7 +18,10 @@ def mappings_text(found: Sequence[ShippedMapping], style: Style = PLAIN) -> str:
 
 def _counts(each: ShippedMapping) -> str:
     counts = ", ".join(f"{count:,} {word}" for word, count in (each.counts or {}).items())
-    needs = " and ".join(f"`--set {name}=…`" + (f" ({', '.join(keys)})" if keys else "") for name, keys in each.needs.items())
+    needs = " and ".join(
+        f"`--set {name}=…`" + (f" ({', '.join(keys)})" if keys else "")
+        for name, keys in each.needs.items()
+    )
     return f"{counts}; needs {needs}" if needs else counts
 
 
@@ -25,4 +30,10 @@ def mappings_json(found: Sequence[ShippedMapping]) -> dict[str, object]:
 
 
 def _mapping_json(each: ShippedMapping) -> dict[str, object]:
-    return {"name": each.name, "path": each.path, "about": each.about, "counts": each.counts, "needs": dict(each.needs)}
+    return {
+        "name": each.name,
+        "path": each.path,
+        "about": each.about,
+        "counts": each.counts,
+        "needs": dict(each.needs),
+    }

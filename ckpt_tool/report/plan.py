@@ -26,7 +26,9 @@ class PlanNames:
 
 
 def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
-    """The two sides, a line for each rule or fold with its tensors, what is dropped and kept, the closing count."""
+    """The two sides, a line for each rule or fold with its tensors, what is dropped and kept, the
+    closing count.
+    """
     blocks = [_sides(plan, names), "\n".join(_mapped(plan, style)), "\n".join(_rest(plan, style))]
     blocks.append("\n".join(f"note: {safe(note)}" for note in plan.notes))
     return "\n\n".join([block for block in blocks if block] + [closing_line(plan)])
@@ -43,7 +45,14 @@ def _sides(plan: Plan, names: PlanNames) -> str:
         rows.append(_side_row("into", names.target, plan.target))
     how = ", ".join(names.rules) or f"by {names.by}"
     rules = len({step.origin.rule.where for step in plan.steps if step.origin.rule})
-    rows.append(["rules" if names.rules else "how", safe(how), plural(rules, "rule") if names.rules else "", ""])
+    rows.append(
+        [
+            "rules" if names.rules else "how",
+            safe(how),
+            plural(rules, "rule") if names.rules else "",
+            "",
+        ]
+    )
     return "\n".join(columns(rows, "llrr"))
 
 
@@ -63,12 +72,24 @@ def _mapped(plan: Plan, style: Style) -> list[str]:
         rule = steps[0].origin.rule
         count = str(sum(len(step.outputs) for step in steps))
         if rule:
-            rows.append([f"{rule.where.line}", safe(rule.text.replace("->", "→")) + _ops_text(rule.ops), count])
+            rows.append(
+                [
+                    f"{rule.where.line}",
+                    safe(rule.text.replace("->", "→")) + _ops_text(rule.ops),
+                    count,
+                ]
+            )
         else:
             rows.extend(
-                ["", safe(one.pattern), str(len(one.keys))] for one in _folds([key for s in steps for key in s.outputs], plan.target)
+                ["", safe(one.pattern), str(len(one.keys))]
+                for one in _folds([key for s in steps for key in s.outputs], plan.target)
             )
-    return columns([["line", "", "tensors"], *rows] if any(row[0] for row in rows) else [["", "", "tensors"], *rows], "rlr")
+    return columns(
+        [["line", "", "tensors"], *rows]
+        if any(row[0] for row in rows)
+        else [["", "", "tensors"], *rows],
+        "rlr",
+    )
 
 
 def _folds(keys: Sequence[str], catalog: Catalog | None) -> list[Fold]:
@@ -89,7 +110,10 @@ def _compact(argument: object) -> str:
 
 def _rest(plan: Plan, style: Style) -> list[str]:
     rows = []
-    for word, keys, catalog in (("drop", plan.dropped, plan.source), ("keep", plan.kept, plan.target)):
+    for word, keys, catalog in (
+        ("drop", plan.dropped, plan.source),
+        ("keep", plan.kept, plan.target),
+    ):
         if keys:
             rows.append([word, _patterns(keys, catalog, style), str(len(keys))])
     return columns(rows, "llr")
@@ -114,7 +138,9 @@ def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:
         lines.append(_why_target(plan, key))
     for step in plan.steps:
         if key in step.inputs:
-            lines.append(f"source {_described(plan.source[key])} goes to {', '.join(map(safe, step.outputs))}{_because(step)}")
+            lines.append(
+                f"source {_described(plan.source[key])} goes to {', '.join(map(safe, step.outputs))}{_because(step)}"
+            )
     if key in plan.dropped:
         lines.append(f"source {_described(plan.source[key])} is dropped")
     return lines
@@ -148,7 +174,9 @@ def plan_json(
     problems: Sequence[Problem] = (),
     tally: Tally | None = None,
 ) -> dict[str, object]:
-    """The contract's JSON; without a plan, the problems that stand in its way, and how far it would have come."""
+    """The contract's JSON; without a plan, the problems that stand in its way, and how far it would
+    have come.
+    """
     return {
         "schema": 1,
         "source": _side_json(names.source, source),
@@ -170,14 +198,23 @@ def _side_json(path: str, catalog: Catalog) -> dict[str, object]:
 def _step_json(step: Step) -> dict[str, object]:
     origin = {"by": step.origin.by, "file": step.origin.file, "line": step.origin.line}
     ops = ops_argument(step.ops) if step.ops else []
-    return {"inputs": list(step.inputs), "outputs": list(step.outputs), "ops": ops if isinstance(ops, list) else [ops], "origin": origin}
+    return {
+        "inputs": list(step.inputs),
+        "outputs": list(step.outputs),
+        "ops": ops if isinstance(ops, list) else [ops],
+        "origin": origin,
+    }
 
 
-def names_of(source: str, target: str | None, rules: RuleSet | None, by: str | None = None) -> PlanNames:
+def names_of(
+    source: str, target: str | None, rules: RuleSet | None, by: str | None = None
+) -> PlanNames:
     return PlanNames(source, target, rules.files if rules else (), by or "name")
 
 
 def unknown_key(plan: Plan, key: str) -> InputError:
     """The error of a question about a key that neither side has."""
     near = nearest(key, [*plan.source, *(plan.target or ())])
-    return InputError("--why", f"`{key}` is a key of neither side", f"nearest key: {near}" if near else None)
+    return InputError(
+        "--why", f"`{key}` is a key of neither side", f"nearest key: {near}" if near else None
+    )

@@ -14,12 +14,21 @@ _NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
 
 
 def renamed_section(diff: Diff, style: Style) -> str:
-    """A line for each group of keys that moved alike: both patterns, how many, how sure, and what else differs."""
+    """A line for each group of keys that moved alike: both patterns, how many, how sure, and what
+    else differs.
+    """
     entries = [entry for entry in diff.changes if entry.kind == "renamed"]
     if not entries:
         return ""
-    groups = _groups(entries, diff) if style.is_folded else [(key_a(entry), key_b(entry), [entry]) for entry in entries]
-    rows = [[f"  > {safe(a)} → {safe(b)}", str(len(group)) if len(group) > 1 else "", _remark(group)] for a, b, group in groups]
+    groups = (
+        _groups(entries, diff)
+        if style.is_folded
+        else [(key_a(entry), key_b(entry), [entry]) for entry in entries]
+    )
+    rows = [
+        [f"  > {safe(a)} → {safe(b)}", str(len(group)) if len(group) > 1 else "", _remark(group)]
+        for a, b, group in groups
+    ]
     return "\n".join(["renamed", *(style.paint(line, "cyan") for line in columns(rows, "lrl"))])
 
 
@@ -38,9 +47,16 @@ def _groups(entries: Sequence[Entry], diff: Diff) -> Iterator[tuple[str, str, li
     known = {key_a(entry): entry for entry in entries}
     for one in fold({key: _label(entry) for key, entry in known.items()}, diff.a):
         group = [known[key] for key in one.keys]
-        folded = {each.keys: each.pattern for each in fold({key_b(entry): None for entry in group}, diff.b)}
+        folded = {
+            each.keys: each.pattern
+            for each in fold({key_b(entry): None for entry in group}, diff.b)
+        }
         if len(folded) == 1 and len(group) > 1:
-            yield _spelt(one.pattern, one.keys), _spelt(*next((pattern, keys) for keys, pattern in folded.items())), group
+            yield (
+                _spelt(one.pattern, one.keys),
+                _spelt(*next((pattern, keys) for keys, pattern in folded.items())),
+                group,
+            )
         else:
             yield from ((key_a(entry), key_b(entry), [entry]) for entry in group)
 
@@ -57,15 +73,28 @@ def _spelt(pattern: str, keys: Sequence[str]) -> str:
 
 
 def _label(entry: Entry) -> object:
-    """What keys must have in common to stand on one line: which names became which, by how much numbers differ, and what else."""
+    """What keys must have in common to stand on one line: which names became which, by how much
+    numbers differ, and what else.
+    """
     a, b = key_a(entry).split("."), key_b(entry).split(".")
     shared = 0
     while shared < min(len(a), len(b)) and a[-1 - shared] == b[-1 - shared]:
         shared += 1
     source, target = (".".join(names[: len(names) - shared]) for names in (a, b))
     numbers = [[int(number) for number in _NUMBER.findall(text)] for text in (source, target)]
-    steps = tuple(y - x for x, y in zip(*numbers, strict=True)) if len(numbers[0]) == len(numbers[1]) else (source, target)
-    return _NUMBER.sub("#", source), _NUMBER.sub("#", target), steps, entry.how, entry.values is None, _dtypes(entry)
+    steps = (
+        tuple(y - x for x, y in zip(*numbers, strict=True))
+        if len(numbers[0]) == len(numbers[1])
+        else (source, target)
+    )
+    return (
+        _NUMBER.sub("#", source),
+        _NUMBER.sub("#", target),
+        steps,
+        entry.how,
+        entry.values is None,
+        _dtypes(entry),
+    )
 
 
 def _dtypes(entry: Entry) -> str:

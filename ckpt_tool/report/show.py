@@ -17,9 +17,20 @@ _NOUNS = {"DTensor": "DTensor", "ShardedTensor": "ShardedTensor", "array": "arra
 
 
 def show_text(checkpoint: Checkpoint, style: Style = PLAIN) -> str:
-    """Tensors, folded; where the state dict was found, what else the file holds, and what a pickle would have called."""
-    blocks = [_header(checkpoint, style), "\n".join(_tensors(checkpoint.catalog, style)), unreadable_text(checkpoint.catalog, style)]
-    blocks += [_left_behind(checkpoint, style), _metadata(checkpoint), _extras(checkpoint, style), _calls(checkpoint, style)]
+    """Tensors, folded; where the state dict was found, what else the file holds, and what a pickle
+    would have called.
+    """
+    blocks = [
+        _header(checkpoint, style),
+        "\n".join(_tensors(checkpoint.catalog, style)),
+        unreadable_text(checkpoint.catalog, style),
+    ]
+    blocks += [
+        _left_behind(checkpoint, style),
+        _metadata(checkpoint),
+        _extras(checkpoint, style),
+        _calls(checkpoint, style),
+    ]
     return "\n\n".join([block for block in blocks if block] + [_closing(checkpoint)])
 
 
@@ -28,9 +39,13 @@ def _header(checkpoint: Checkpoint, style: Style) -> str:
     contents = checkpoint.contents
     if contents.rivals:
         names = ", ".join(safe(f"#{name}") for name in contents.rivals)
-        lines.append(f"all of the file is shown: it holds {len(contents.rivals)} state dicts that are equally likely meant, {names}")
+        lines.append(
+            f"all of the file is shown: it holds {len(contents.rivals)} state dicts that are equally likely meant, {names}"
+        )
     elif contents.taken or len(contents.state_dicts) > 1:
-        others = [safe(f"#{found.path}") for found in contents.state_dicts if found.path != contents.taken]
+        others = [
+            safe(f"#{found.path}") for found in contents.state_dicts if found.path != contents.taken
+        ]
         taken = f"state dict taken: {safe('#' + contents.taken) if contents.taken else 'the file itself'}"
         lines.append(taken + (f"; also here: {', '.join(others)}" if others else ""))
     if contents.layout:
@@ -41,10 +56,21 @@ def _header(checkpoint: Checkpoint, style: Style) -> str:
 def _tensors(catalog: Catalog, style: Style) -> list[str]:
     rows = []
     for pattern, infos in _folded(catalog, style):
-        tied = f"= {safe(infos[0].shared_storage_with)}" if len(infos) == 1 and infos[0].shared_storage_with else ""
+        tied = (
+            f"= {safe(infos[0].shared_storage_with)}"
+            if len(infos) == 1 and infos[0].shared_storage_with
+            else ""
+        )
         count = str(len(infos)) if len(infos) > 1 else ""
         rows.append(
-            [f"  {safe(pattern)}", count, infos[0].dtype.value, shape_text(infos[0].shape), size_text(sum(i.nbytes for i in infos)), tied]
+            [
+                f"  {safe(pattern)}",
+                count,
+                infos[0].dtype.value,
+                shape_text(infos[0].shape),
+                size_text(sum(i.nbytes for i in infos)),
+                tied,
+            ]
         )
     return columns(rows, "lrllrl")
 
@@ -53,13 +79,25 @@ def _folded(catalog: Catalog, style: Style) -> list[tuple[str, list[TensorInfo]]
     if not style.is_folded:
         return [(key, [info]) for key, info in catalog.items()]
     folds = [one for one in _folds(catalog) if one.keys[0] in catalog]
-    return [(one.keys[0] if len(one.keys) == 1 else one.pattern, [catalog[key] for key in one.keys]) for one in folds]
+    return [
+        (one.keys[0] if len(one.keys) == 1 else one.pattern, [catalog[key] for key in one.keys])
+        for one in folds
+    ]
 
 
 def _folds(catalog: Catalog) -> Sequence[Fold]:
     """All keys folded, those that can't be read too: a pattern matches its own alone."""
-    readable: dict[str, Hashable] = {key: (info.dtype, info.shape, info.shared_storage_with is None) for key, info in catalog.items()}
-    return fold(readable | {key: (tensor.kind, tensor.shape, tensor.text) for key, tensor in catalog.unreadable.items()})
+    readable: dict[str, Hashable] = {
+        key: (info.dtype, info.shape, info.shared_storage_with is None)
+        for key, info in catalog.items()
+    }
+    return fold(
+        readable
+        | {
+            key: (tensor.kind, tensor.shape, tensor.text)
+            for key, tensor in catalog.unreadable.items()
+        }
+    )
 
 
 def unreadable_text(catalog: Catalog, style: Style = PLAIN) -> str:
@@ -67,7 +105,9 @@ def unreadable_text(catalog: Catalog, style: Style = PLAIN) -> str:
     groups: list[tuple[str, tuple[str, ...]]] = [(key, (key,)) for key in catalog.unreadable]
     if style.is_folded and groups:
         found = [one for one in _folds(catalog) if one.keys[0] in catalog.unreadable]
-        groups = [(one.keys[0] if len(one.keys) == 1 else one.pattern, tuple(one.keys)) for one in found]
+        groups = [
+            (one.keys[0] if len(one.keys) == 1 else one.pattern, tuple(one.keys)) for one in found
+        ]
     by_kind: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for pattern, keys in groups:
         by_kind.setdefault(catalog.unreadable[keys[0]].kind, []).append((pattern, keys))
@@ -84,17 +124,25 @@ def _unreadable_of(kind: str, groups: list[tuple[str, tuple[str, ...]]], catalog
     for pattern, keys in groups:
         first = catalog.unreadable[keys[0]]
         shape = "?" if first.shape is None else shape_text(first.shape)
-        rows.append([f"  {safe(pattern)}", str(len(keys)) if len(keys) > 1 else "", shape, safe(first.text)])
+        rows.append(
+            [f"  {safe(pattern)}", str(len(keys)) if len(keys) > 1 else "", shape, safe(first.text)]
+        )
     title = f"{unreadable_count(kind, sum(len(keys) for _, keys in groups))} that can't be read"
     return "\n".join([title, *columns(rows, "lrll")])
 
 
 def left_behind_rows(left: Sequence[LeftBehind]) -> list[list[str]]:
     """What lies outside of the state dict, a row each; what has no tensors, in one."""
-    rows = [[f"  {safe(one.path)}", one.kind, plural(one.tensors, "tensor"), size_text(one.nbytes)] for one in left if one.kind != "values"]
+    rows = [
+        [f"  {safe(one.path)}", one.kind, plural(one.tensors, "tensor"), size_text(one.nbytes)]
+        for one in left
+        if one.kind != "values"
+    ]
     names = [safe(one.path) for one in left if one.kind == "values"]
     more = f" and {len(names) - MAX_VALUES} more" if len(names) > MAX_VALUES else ""
-    return [*rows, [f"  {', '.join(names[:MAX_VALUES])}{more}", "values", "", ""]] if names else rows
+    return (
+        [*rows, [f"  {', '.join(names[:MAX_VALUES])}{more}", "values", "", ""]] if names else rows
+    )
 
 
 def _left_behind(checkpoint: Checkpoint, style: Style) -> str:
@@ -108,14 +156,21 @@ def _left_behind(checkpoint: Checkpoint, style: Style) -> str:
 
 
 def _metadata(checkpoint: Checkpoint) -> str:
-    rows = [[f"  {safe(name)}", safe(value if len(value) <= 100 else value[:97] + "…")] for name, value in checkpoint.metadata.items()]
+    rows = [
+        [f"  {safe(name)}", safe(value if len(value) <= 100 else value[:97] + "…")]
+        for name, value in checkpoint.metadata.items()
+    ]
     return "\n".join(["metadata", *columns(rows, "ll")]) if rows else ""
 
 
 def _extras(checkpoint: Checkpoint, style: Style) -> str:
     prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
     told = {f"{prefix}{key}" for key in checkpoint.catalog.unreadable}
-    extras = [extra for extra in checkpoint.extras if extra.kind not in ASKED and not (extra.kind == "tensor" and extra.path in told)]
+    extras = [
+        extra
+        for extra in checkpoint.extras
+        if extra.kind not in ASKED and not (extra.kind == "tensor" and extra.path in told)
+    ]
     shown = extras if not style.is_folded else extras[:MAX_EXTRAS]
     rows = [[f"  {safe(extra.path)}", extra.kind, safe(extra.text)] for extra in shown]
     if len(extras) > len(shown):
@@ -134,7 +189,9 @@ def _calls(checkpoint: Checkpoint, style: Style) -> str:
 def _closing(checkpoint: Checkpoint) -> str:
     catalog, others = checkpoint.catalog, checkpoint.contents.elsewhere
     kinds = Counter(tensor.kind for tensor in catalog.unreadable.values())
-    unread = "".join(f", and {unreadable_count(kind, count)} that can't be read" for kind, count in kinds.items())
+    unread = "".join(
+        f", and {unreadable_count(kind, count)} that can't be read" for kind, count in kinds.items()
+    )
     text = f"{plural(len(catalog), 'tensor')}, {size_text(catalog.nbytes)}{unread}"
     return text + (f", and {plural(len(others), 'tensor')} elsewhere in the file" if others else "")
 
@@ -145,9 +202,13 @@ def checksums_text(sums: Mapping[str, str]) -> str:
 
 
 def show_json(checkpoint: Checkpoint) -> dict[str, object]:
-    """The contract's JSON. `entries` are all tensors of the file; those outside the state dict say so in `elsewhere`."""
+    """The contract's JSON. `entries` are all tensors of the file; those outside the state dict say
+    so in `elsewhere`.
+    """
     contents = checkpoint.contents
-    entries = [_entry(info, False) for info in contents.catalog.values()] + [_entry(info, True) for info in contents.elsewhere]
+    entries = [_entry(info, False) for info in contents.catalog.values()] + [
+        _entry(info, True) for info in contents.elsewhere
+    ]
     return {
         "schema": 1,
         "path": checkpoint.path,
@@ -156,12 +217,23 @@ def show_json(checkpoint: Checkpoint) -> dict[str, object]:
         "bytes": contents.catalog.nbytes,
         "entries": entries,
         "metadata": dict(checkpoint.metadata),
-        "extras": [{"path": extra.path, "kind": extra.kind, "text": extra.text} for extra in checkpoint.extras],
+        "extras": [
+            {"path": extra.path, "kind": extra.kind, "text": extra.text}
+            for extra in checkpoint.extras
+        ],
         "state_dict": contents.taken,
-        "state_dicts": [{"path": found.path, "tensors": found.tensors, "bytes": found.nbytes} for found in contents.state_dicts],
+        "state_dicts": [
+            {"path": found.path, "tensors": found.tensors, "bytes": found.nbytes}
+            for found in contents.state_dicts
+        ],
         "versions": {module: dict(entry) for module, entry in checkpoint.versions.items()},
         "unreadable": [
-            {"key": tensor.key, "kind": tensor.kind, "shape": None if tensor.shape is None else list(tensor.shape), "text": tensor.text}
+            {
+                "key": tensor.key,
+                "kind": tensor.kind,
+                "shape": None if tensor.shape is None else list(tensor.shape),
+                "text": tensor.text,
+            }
             for tensor in contents.catalog.unreadable.values()
         ],
         "left_behind": left_behind_json(contents.left_behind),
@@ -171,5 +243,10 @@ def show_json(checkpoint: Checkpoint) -> dict[str, object]:
 
 
 def _entry(info: TensorInfo, is_elsewhere: bool) -> dict[str, object]:
-    entry: dict[str, object] = {"key": info.key, "dtype": info.dtype.value, "shape": list(info.shape), "shares": info.shared_storage_with}
+    entry: dict[str, object] = {
+        "key": info.key,
+        "dtype": info.dtype.value,
+        "shape": list(info.shape),
+        "shares": info.shared_storage_with,
+    }
     return entry | {"elsewhere": True} if is_elsewhere else entry

@@ -18,13 +18,19 @@ def suggestion_said(found: Suggestion) -> str:
         lines.append(f"{len(ambiguous) - MAX_SHOWN} more ambiguous groups")
     lines += [safe(line) for line in found.shape_mismatches[:MAX_SHOWN]]
     if len(found.shape_mismatches) > MAX_SHOWN:
-        lines.append(f"{len(found.shape_mismatches) - MAX_SHOWN} more kinds of tensors have another shape")
+        lines.append(
+            f"{len(found.shape_mismatches) - MAX_SHOWN} more kinds of tensors have another shape"
+        )
     lines += [f"left to you: {safe(doubt)}" for doubt in found.doubts[:MAX_SHOWN]]
     if len(found.doubts) > MAX_SHOWN:
-        lines.append(f"{len(found.doubts) - MAX_SHOWN} more reasons why not all that is left may be dropped or kept")
+        lines.append(
+            f"{len(found.doubts) - MAX_SHOWN} more reasons why not all that is left may be dropped or kept"
+        )
     unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
     if unsure:
-        lines.append(f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; --min-confidence says what a pair needs")
+        lines.append(
+            f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; --min-confidence says what a pair needs"
+        )
     mapped = found.plan.counts["mapped"] if found.plan else 0
     counts = [f"{mapped:,} mapped by {plural(len(found.rules), 'rule')}"]
     counts += [
@@ -36,10 +42,21 @@ def suggestion_said(found: Suggestion) -> str:
 
 def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, object]:
     drafted = [
-        {"rule": each.line, "tensors": each.tensors, "confidence": each.confidence, "evidence": each.evidence} for each in found.rules
+        {
+            "rule": each.line,
+            "tensors": each.tensors,
+            "confidence": each.confidence,
+            "evidence": each.evidence,
+        }
+        for each in found.rules
     ]
     ambiguous = [
-        {"sources": list(each.sources), "targets": list(each.targets), "reason": each.reason, "hint": each.hint}
+        {
+            "sources": list(each.sources),
+            "targets": list(each.targets),
+            "reason": each.reason,
+            "hint": each.hint,
+        }
         for each in found.alignment.ambiguous
     ]
     return {

@@ -11,14 +11,21 @@ from ckpt_tool.report.parts.style import plural, safe
 MAX_LINES = 10
 
 
-def verified_text(path: str, plan: Plan, mismatches: Sequence[Mismatch], verbose: bool = False) -> str:
+def verified_text(
+    path: str, plan: Plan, mismatches: Sequence[Mismatch], verbose: bool = False
+) -> str:
     """One line a wrong key, the first ones unless `verbose`, then the conclusion."""
     shown = mismatches if verbose else mismatches[:MAX_LINES]
     lines = [f"{safe(mismatch.key)} {mismatch.fact}" for mismatch in shown]
     if len(mismatches) > len(shown):
         lines.append(f"and {len(mismatches) - len(shown)} more (-v lists them)")
     if mismatches:
-        return "\n".join([*lines, f"{safe(path)} is not what the plan says: {plural(len(mismatches), 'wrong key')}"])
+        return "\n".join(
+            [
+                *lines,
+                f"{safe(path)} is not what the plan says: {plural(len(mismatches), 'wrong key')}",
+            ]
+        )
     return f"{safe(path)} is what the plan says, bit for bit: {plural(len(plan.outputs), 'tensor')}"
 
 
@@ -30,7 +37,11 @@ def asked_text(path: str, asked: Sequence[str]) -> str:
 
 
 def verified_json(
-    path: str, plan: Plan | None, mismatches: Sequence[Mismatch], problems: Sequence[Problem], asked: Sequence[str] = ()
+    path: str,
+    plan: Plan | None,
+    mismatches: Sequence[Mismatch],
+    problems: Sequence[Problem],
+    asked: Sequence[str] = (),
 ) -> dict[str, object]:
     return {
         "schema": 1,

@@ -1,4 +1,6 @@
-"""Checkpoints in training scripts: load into a live module, freeze what arrived, group parameters for the optimizer."""
+"""Checkpoints in training scripts: load into a live module, freeze what arrived, group parameters
+for the optimizer.
+"""
 
 from ckpt_tool.training.freezing import Frozen, freeze
 from ckpt_tool.training.live import LiveState, apart_from, build_model, state_dict_of, unwrapped

@@ -1,4 +1,6 @@
-"""Freezing by key: parameters take no gradient, and running statistics stay as they are even while the model trains."""
+"""Freezing by key: parameters take no gradient, and running statistics stay as they are even while
+the model trains.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """The parameters that take no gradient any more, and the modules whose running statistics stand still."""
+    """The parameters that take no gradient any more, and the modules whose running statistics stand
+    still.
+    """
 
     parameters: tuple[str, ...]
     modules: tuple[str, ...]
@@ -29,19 +33,26 @@ class Frozen:
 def freeze(model: nn.Module, *patterns: str, first: int | None = None) -> Frozen:
     """Freezes the keys that match any of the patterns, or the first so many keys of the state dict.
 
-    Raises RuleError for a pattern that matches no key, ValueError when neither or both are given, or `first` is too large.
+    Raises RuleError for a pattern that matches no key, ValueError when neither or both are given,
+    or `first` is too large.
     """
     module = unwrapped(model)
     keys = list(module.state_dict())
-    if any(not isinstance(pattern, str) for pattern in patterns) or not isinstance(first, int | None):
-        raise ValueError("freeze(model, 'backbone.**', 'neck.*'): patterns are texts, one after the other; `first` is an integer")
+    if any(not isinstance(pattern, str) for pattern in patterns) or not isinstance(
+        first, int | None
+    ):
+        raise ValueError(
+            "freeze(model, 'backbone.**', 'neck.*'): patterns are texts, one after the other; `first` is an integer"
+        )
     if bool(patterns) is (first is not None):
         raise ValueError("freeze(model, 'backbone.**') or freeze(model, first=100), one of the two")
     if first is not None:
         if not 0 <= first <= len(keys):
             raise ValueError(f"first={first}, but the model has {len(keys)} keys")
         return freeze_keys(module, keys[:first])
-    return freeze_keys(module, dict.fromkeys(key for pattern in patterns for key in _matching(pattern, keys)))
+    return freeze_keys(
+        module, dict.fromkeys(key for pattern in patterns for key in _matching(pattern, keys))
+    )
 
 
 def _matching(pattern: str, keys: list[str]) -> list[str]:
@@ -49,18 +60,31 @@ def _matching(pattern: str, keys: list[str]) -> list[str]:
         matcher = Matcher(parse(pattern))
     except PatternError as error:
         notes = (error.hint,) if error.hint else ()
-        raise RuleError([Problem("bad-pattern", f"`{pattern}`: {error.message}", None, notes)]) from None
+        raise RuleError(
+            [Problem("bad-pattern", f"`{pattern}`: {error.message}", None, notes)]
+        ) from None
     found = [key for key in keys if matcher.match(key) is not None]
     if not found:
         near = nearest(pattern, keys)
-        raise RuleError([Problem("dead-rule", f"`{pattern}` matches no key of the model", None, (f"nearest key: {near}",) if near else ())])
+        raise RuleError(
+            [
+                Problem(
+                    "dead-rule",
+                    f"`{pattern}` matches no key of the model",
+                    None,
+                    (f"nearest key: {near}",) if near else (),
+                )
+            ]
+        )
     return found
 
 
 def freeze_keys(module: nn.Module, keys: Iterable[str]) -> Frozen:
-    """Freezes exactly these keys of a module's state dict. Raises InputError for one that stands for no parameter and no buffer.
+    """Freezes exactly these keys of a module's state dict. Raises InputError for one that stands
+    for no parameter and no buffer.
 
-    Nothing is frozen then. Gradients of what is frozen go: an optimizer would go on stepping by them.
+    Nothing is frozen then. Gradients of what is frozen go: an optimizer would go on stepping by
+    them.
     """
     from torch.jit import ScriptModule
 
@@ -68,17 +92,29 @@ def freeze_keys(module: nn.Module, keys: Iterable[str]) -> Frozen:
     # By the tensors themselves: a state dict may have other names for them than the modules.
     parameters = {id(parameter): parameter for parameter in module.parameters()}
     buffers = {
-        id(buffer): (path, name) for path, owner in module.named_modules() for name, buffer in owner._buffers.items() if buffer is not None
+        id(buffer): (path, name)
+        for path, owner in module.named_modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
     }
     wanted = [(key, id(state[key])) for key in keys if key.rpartition(".")[2] != EXTRA_STATE]
     for key, tensor in wanted:
         if tensor not in parameters and tensor not in buffers:
-            raise InputError(type(module).__name__, f"`{key}` can't be frozen: the state dict has a tensor of its own for it")
+            raise InputError(
+                type(module).__name__,
+                f"`{key}` can't be frozen: the state dict has a tensor of its own for it",
+            )
     found = (buffers[tensor] for _, tensor in wanted if tensor in buffers)
     modules = dict(module.named_modules())
     owners = {path: modules[path] for path, name in found if name.startswith("running_")}
-    if script := next((path for path, owner in owners.items() if isinstance(owner, ScriptModule)), None):
-        raise InputError(type(module).__name__, f"`{script}` is TorchScript, whose statistics can't be held", "freeze, then script")
+    if script := next(
+        (path for path, owner in owners.items() if isinstance(owner, ScriptModule)), None
+    ):
+        raise InputError(
+            type(module).__name__,
+            f"`{script}` is TorchScript, whose statistics can't be held",
+            "freeze, then script",
+        )
     frozen = [key for key, tensor in wanted if tensor in parameters]
     for key in frozen:
         parameters[id(state[key])].requires_grad_(False).grad = None

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 def hold_in_eval(module: nn.Module) -> None:
     """Keeps a normalisation in eval mode: it uses its running statistics and doesn't update them.
 
-    Its class becomes one of the same name that `train()` doesn't reach. In a pickle it is of the class that it was, so that nobody
-    needs this package to read it; there it keeps its statistics since the momentum of torch's normalisations is set to 0.
+    Its class becomes one of the same name that `train()` doesn't reach. In a pickle it is of the
+    class that it was, so that nobody needs this package to read it; there it keeps its statistics
+    since the momentum of torch's normalisations is set to 0.
     """
     from torch.nn.modules.batchnorm import _NormBase
     from torch.nn.utils.parametrize import is_parametrized
 
     if not hasattr(type(module), "_held"):
-        module.__class__ = _held_parametrized(module) if is_parametrized(module) else _held(type(module))  # type: ignore[arg-type]
+        own = type(module)
+        module.__class__ = _held_parametrized(module) if is_parametrized(module) else _held(own)
     module.training = False
     if isinstance(module, _NormBase):
         module.momentum = 0.0
@@ -41,7 +43,9 @@ class Held:
         return self
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
-        """As ever; but torch's conversion to SyncBatchNorm asks for them when it has made a module of its own, which is held, too."""
+        """As ever; but torch's conversion to SyncBatchNorm asks for them when it has made a module
+        of its own, which is held, too.
+        """
         from torch.nn import SyncBatchNorm
 
         asking = sys._getframe(1)
@@ -69,12 +73,21 @@ class Held:
 
 @cache
 def _held(kind: type) -> type:
-    names = {"_held": kind, "__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    names = {
+        "_held": kind,
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "__doc__": kind.__doc__,
+    }
     return type(kind.__name__, (Held, kind), names)
 
 
 def _held_parametrized(module: nn.Module) -> type:
-    """torch gives such a module a class of its own, with the parametrizations, whose base it takes back when these are removed."""
+    """torch gives such a module a class of its own, with the parametrizations, whose base it takes
+    back when these are removed.
+    """
     kind = type(module)
-    names = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    names = {
+        name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")
+    }
     return type(kind.__name__, (_held(kind.__bases__[0]),), names)

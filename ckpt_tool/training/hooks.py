@@ -1,7 +1,9 @@
-"""Modules that do more on loading than copying: what torch would make of the values, before any is copied.
+"""Modules that do more on loading than copying: what torch would make of the values, before any is
+copied.
 
-A module may override `_load_from_state_dict` or have hooks before loading, mostly to read older state dicts. torch itself loads into
-such a module, so that its code sees what it would see; a snapshot of the module is put back where anything then stops the load.
+A module may override `_load_from_state_dict` or have hooks before loading, mostly to read older
+state dicts. torch itself loads into such a module, so that its code sees what it would see; a
+snapshot of the module is put back where anything then stops the load.
 """
 
 from __future__ import annotations
@@ -31,15 +33,18 @@ if TYPE_CHECKING:
 
 Versions = Mapping[str, Mapping[str, object]]
 OF_NAMES_ALONE = ("torch.distributed.fsdp", "torch.distributed.algorithms._checkpoint")
-"""Where torch's own hooks come from that undo what its state-dict hooks did to names, or put parameters into their places."""
+"""Where torch's own hooks come from that undo what its state-dict hooks did to names, or put
+parameters into their places.
+"""
 
 
 @dataclass(slots=True)
 class Hooked:
     """What modules with code of their own make of a plan's values.
 
-    `in_place` are the identities of tensors that are filled; `values` are others that are to be filled, by identity, with what they
-    get. `changed` are the keys whose values the code changed, `filled` the kept keys that it filled.
+    `in_place` are the identities of tensors that are filled; `values` are others that are to be
+    filled, by identity, with what they get. `changed` are the keys whose values the code changed,
+    `filled` the kept keys that it filled.
     """
 
     values: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
@@ -51,19 +56,35 @@ class Hooked:
         return id(tensor) in self.values or id(tensor) in self.in_place
 
 
-def run_hooks(module: nn.Module, plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors, undo: ExitStack) -> Hooked:
-    """Runs the hooks before loading, and each module's own loading code, where the plan fills something.
+def run_hooks(
+    module: nn.Module,
+    plan: Plan,
+    source: Checkpoint | LiveState,
+    tensors: LiveTensors,
+    undo: ExitStack,
+) -> Hooked:
+    """Runs the hooks before loading, and each module's own loading code, where the plan fills
+    something.
 
-    `undo` gets what puts everything back. All values of such a module are in memory at once, as torch has them, and its former ones
-    too. Raises InputError where its code fails, asks for keys that the plan doesn't give, or changes values that the plan makes in
-    another way than from the module's own names.
+    `undo` gets what puts everything back. All values of such a module are in memory at once, as
+    torch has them, and its former ones too. Raises InputError where its code fails, asks for keys
+    that the plan doesn't give, or changes values that the plan makes in another way than from the
+    module's own names.
     """
     hooked = Hooked()
     keys = {id(tensors[key]): key for key in (*plan.kept, *plan.producers)}
     versions: Versions | None = None
     for path, region in _regions(module):
-        names = {name: keys.get(id(tensor)) for name, tensor in region.state_dict(keep_vars=True).items()}
-        part = _Part(module, path, region, names, {name: key for name, key in names.items() if key in plan.producers})
+        names = {
+            name: keys.get(id(tensor)) for name, tensor in region.state_dict(keep_vars=True).items()
+        }
+        part = _Part(
+            module,
+            path,
+            region,
+            names,
+            {name: key for name, key in names.items() if key in plan.producers},
+        )
         if part.loaded and not part.is_whole_norm:
             versions = renamed_versions(plan, source.versions, {}) if versions is None else versions
             given = part.given(plan, source, tensors)
@@ -72,7 +93,9 @@ def run_hooks(module: nn.Module, plan: Plan, source: Checkpoint | LiveState, ten
             snapshot = Snapshot(region)
             undo.callback(snapshot.restore)
             _load(part, slots, given, versions)
-            unchanged = {name: value for name, value in given.items() if value._version == before[name]}
+            unchanged = {
+                name: value for name, value in given.items() if value._version == before[name]
+            }
             _take(hooked, part, plan, unchanged, slots, snapshot)
     return hooked
 
@@ -97,7 +120,9 @@ def _regions(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     outer: str | None = None
     for path, each in module.named_modules():
         is_inside = outer is not None and (not outer or path.startswith(f"{outer}."))
-        if not is_inside and (_may_change_values(each) or (each is module and _is_overridden(each, "load_state_dict"))):
+        if not is_inside and (
+            _may_change_values(each) or (each is module and _is_overridden(each, "load_state_dict"))
+        ):
             yield path, each
             outer = path
 
@@ -115,7 +140,9 @@ def _is_overridden(module: nn.Module, name: str) -> bool:
 
 def _may_change_values(module: nn.Module) -> bool:
     hooks = [getattr(hook, "hook", hook) for hook in module._load_state_dict_pre_hooks.values()]
-    return _has_loading_code(module) or any(not str(hook.__module__).startswith(OF_NAMES_ALONE) for hook in hooks)
+    return _has_loading_code(module) or any(
+        not str(hook.__module__).startswith(OF_NAMES_ALONE) for hook in hooks
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +165,9 @@ class _Slot:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A module with all in it: the model's key for each name of its own state dict, or None, and for those that are loaded."""
+    """A module with all in it: the model's key for each name of its own state dict, or None, and
+    for those that are loaded.
+    """
 
     root: nn.Module
     path: str
@@ -146,11 +175,15 @@ class _Part:
     keys: Mapping[str, str | None]
     loaded: Mapping[str, str]
 
-    def given(self, plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors) -> dict[str, torch.Tensor]:
+    def given(
+        self, plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors
+    ) -> dict[str, torch.Tensor]:
         """The values that the plan has for the module, by its own names."""
         wanted = set(self.loaded.values())
         values: dict[str, torch.Tensor] = {}
-        for step in {id(step): step for step, _ in (plan.producers[key] for key in self.loaded.values())}.values():
+        for step in {
+            id(step): step for step, _ in (plan.producers[key] for key in self.loaded.values())
+        }.values():
             found = zip(step.outputs, step_values(step, source, tensors), strict=True)
             values.update((key, value) for key, value in found if key in wanted)
         return {name: values[key] for name, key in self.loaded.items()}
@@ -162,7 +195,9 @@ class _Part:
         modules = list(self.module.modules())
         if any(isinstance(each, ScriptModule) for each in modules):
             raise self.refused("can't be loaded: it has TorchScript in it")
-        dicts: list[Mapping[str, torch.Tensor | None]] = [tensors for each in modules for tensors in (each._parameters, each._buffers)]
+        dicts: list[Mapping[str, torch.Tensor | None]] = [
+            tensors for each in modules for tensors in (each._parameters, each._buffers)
+        ]
         return [
             _Slot(tensors, name, tensor, keys.get(id(tensor), ""))
             for tensors in dicts
@@ -172,23 +207,38 @@ class _Part:
 
     @property
     def is_whole_norm(self) -> bool:
-        """Whether it is one of torch's normalisations and the plan fills all of it: then its code only copies.
+        """Whether it is one of torch's normalisations and the plan fills all of it: then its code
+        only copies.
 
-        It gives older state dicts a counter that is missing, or complains of statistics that the module has no place for.
+        It gives older state dicts a counter that is missing, or complains of statistics that the
+        module has no place for.
         """
         from torch.nn.modules.batchnorm import _NormBase
         from torch.nn.modules.instancenorm import _InstanceNorm
 
         codes = (_NormBase._load_from_state_dict, _InstanceNorm._load_from_state_dict)
-        is_norm = type(self.module)._load_from_state_dict in codes and not self.module._load_state_dict_pre_hooks
+        is_norm = (
+            type(self.module)._load_from_state_dict in codes
+            and not self.module._load_state_dict_pre_hooks
+        )
         return is_norm and len(self.loaded) == len(self.keys)
 
     def has_own_names(self, plan: Plan) -> bool:
-        """Whether the plan fills the module from the same names below one path, unchanged but for their dtype."""
+        """Whether the plan fills the module from the same names below one path, unchanged but for
+        their dtype.
+        """
         steps = [(name, plan.producers[key][0]) for name, key in self.loaded.items()]
-        origins = [(name, step.inputs[0]) for name, step in steps if all(op.name == "cast" for op in step.ops)]
+        origins = [
+            (name, step.inputs[0])
+            for name, step in steps
+            if all(op.name == "cast" for op in step.ops)
+        ]
         paths = {key.removesuffix(name) for name, key in origins if key.endswith(name)}
-        return len(paths) == 1 and len(origins) == len(steps) and all(key == min(paths) + name for name, key in origins)
+        return (
+            len(paths) == 1
+            and len(origins) == len(steps)
+            and all(key == min(paths) + name for name, key in origins)
+        )
 
     def refused(self, fact: str) -> InputError:
         who = f"`{self.path}` ({type(self.module).__name__}) " if self.path else ""
@@ -196,8 +246,12 @@ class _Part:
         return InputError(type(self.root).__name__, f"{who}{fact}", hint)
 
 
-def _load(part: _Part, slots: Sequence[_Slot], given: Mapping[str, torch.Tensor], versions: Versions) -> None:
-    """Lets torch load the module; tensors that can't be written to as they are, on the meta device or in parts, are replaced by it."""
+def _load(
+    part: _Part, slots: Sequence[_Slot], given: Mapping[str, torch.Tensor], versions: Versions
+) -> None:
+    """Lets torch load the module; tensors that can't be written to as they are, on the meta device
+    or in parts, are replaced by it.
+    """
     from torch import nn
 
     state = OrderedDict(given)
@@ -205,7 +259,11 @@ def _load(part: _Part, slots: Sequence[_Slot], given: Mapping[str, torch.Tensor]
     load = part.module.load_state_dict
     if part.module is not part.root or not _is_overridden(part.module, "load_state_dict"):
         load = partial(nn.Module.load_state_dict, part.module)
-    options = {"assign": True} if any(slot.tensor.is_meta or is_wrapper(slot.tensor) for slot in slots) else {}
+    options = (
+        {"assign": True}
+        if any(slot.tensor.is_meta or is_wrapper(slot.tensor) for slot in slots)
+        else {}
+    )
     parts = _parts_of(part.module)
     try:
         with _without_post_hooks(part.module):
@@ -227,7 +285,10 @@ def _parts_of(module: nn.Module) -> list[object]:
 @contextmanager
 def _without_post_hooks(module: nn.Module) -> Iterator[None]:
     """Hooks after loading wait until all of the model is loaded."""
-    waiting = [(each._load_state_dict_post_hooks, dict(each._load_state_dict_post_hooks)) for each in module.modules()]
+    waiting = [
+        (each._load_state_dict_post_hooks, dict(each._load_state_dict_post_hooks))
+        for each in module.modules()
+    ]
     for hooks, _ in waiting:
         hooks.clear()
     try:
@@ -244,13 +305,23 @@ def _own_versions(part: _Part, versions: Versions) -> dict[str, dict[str, object
     name, key = next(iter(part.loaded.items()))
     prefix = key.removesuffix(name)
     inside = {path: version for path, version in versions.items() if f"{path}.".startswith(prefix)}
-    return {f"{path}.".removeprefix(prefix).removesuffix("."): dict(version) for path, version in inside.items()}
+    return {
+        f"{path}.".removeprefix(prefix).removesuffix("."): dict(version)
+        for path, version in inside.items()
+    }
 
 
 def _take(
-    hooked: Hooked, part: _Part, plan: Plan, given: Mapping[str, torch.Tensor], slots: Sequence[_Slot], snapshot: Snapshot
+    hooked: Hooked,
+    part: _Part,
+    plan: Plan,
+    given: Mapping[str, torch.Tensor],
+    slots: Sequence[_Slot],
+    snapshot: Snapshot,
 ) -> None:
-    """Adds what the module was filled with; `given` are the values that its code has left as they were."""
+    """Adds what the module was filled with; `given` are the values that its code has left as they
+    were.
+    """
     untouched = {key: given.get(name) for name, key in part.loaded.items()}
     changed: list[str] = []
     filled: list[str] = []
@@ -261,7 +332,9 @@ def _take(
             continue  # no tensor of the state dict: it is as the code left it
         if now is None or now.shape != slot.tensor.shape:
             raise part.refused(f"gives `{slot.key}` another shape on loading")
-        if not slot.is_replaced and not (snapshot.is_written(now) if slot.key in untouched else snapshot.is_changed(now)):
+        if not slot.is_replaced and not (
+            snapshot.is_written(now) if slot.key in untouched else snapshot.is_changed(now)
+        ):
             if slot.key in untouched:
                 raise part.refused(f"leaves out `{slot.key}` on loading")
             continue
@@ -283,7 +356,9 @@ def _take(
 
 
 def _put_back(part: _Part, slots: Sequence[_Slot], replaced: Sequence[_Slot]) -> None:
-    """Puts the module's own tensors, which others know, where torch or the code has put others, also where the code has noted these."""
+    """Puts the module's own tensors, which others know, where torch or the code has put others,
+    also where the code has noted these.
+    """
     known = {id(slot.now): (slot.now, slot.tensor) for slot in replaced}
     owners = {id(slot.now): id(slot.tensor) for slot in replaced}
     own = {memory_of(slot.tensor) for slot in slots} - {None}
@@ -292,7 +367,9 @@ def _put_back(part: _Part, slots: Sequence[_Slot], replaced: Sequence[_Slot]) ->
         if owners[id(slot.now)] != id(slot.tensor) or memory_of(slot.now) in own:
             raise part.refused(f"ties `{slot.key}` to another tensor on loading")
     memories: dict[Memory | None, str] = {
-        memory: slot.key for slot in replaced if slot.now is not None and (memory := memory_of(slot.now))
+        memory: slot.key
+        for slot in replaced
+        if slot.now is not None and (memory := memory_of(slot.now))
     }
     exchange(part.module, known)
     _refuse_views(part, memories, {id(slot.tensor) for slot in slots})
@@ -312,4 +389,6 @@ def _refuse_views(part: _Part, memories: Mapping[Memory | None, str], own: Colle
 def _has_value(now: torch.Tensor, given: torch.Tensor | None) -> bool:
     if given is None:
         return False
-    return identity_of(now) == identity_of(given) or (not is_wrapper(now) and now.dtype == given.dtype and same_bytes(now, given))
+    return identity_of(now) == identity_of(given) or (
+        not is_wrapper(now) and now.dtype == given.dtype and same_bytes(now, given)
+    )

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, shape_text
-from ckpt_tool.torch_bridge import is_wrapper, local_part, memories, odd_info, odd_kind, odd_text, tensor_infos, to_bytes, whole_tensor
+from ckpt_tool.torch_bridge import (
+    is_wrapper,
+    local_part,
+    memories,
+    odd_info,
+    odd_kind,
+    odd_text,
+    tensor_infos,
+    to_bytes,
+    whole_tensor,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -19,23 +29,32 @@ if TYPE_CHECKING:
     from ckpt_tool.formats import Extent, SourceFile
 
 EXTRA_STATE = "_extra_state"
-"""What a module's own `get_extra_state` gives, see `nn.Module`: no weight, and only the module's code knows what to do with it."""
+"""What a module's own `get_extra_state` gives, see `nn.Module`: no weight, and only the module's
+code knows what to do with it.
+"""
 
 
 class LiveState:
     """A state dict in memory, with what the engine asks of an open checkpoint.
 
-    `others` are its keys that are no tensors, or no weights. Sparse and quantised tensors and numpy's arrays are `unreadable` in its
-    catalog, as in that of a file; where it `is_target`, which keeps what it isn't given, its tensors are keys like others.
-    Raises InputError for tensors of lazy modules, which have no shape yet.
+    `others` are its keys that are no tensors, or no weights. Sparse and quantised tensors and
+    numpy's arrays are `unreadable` in its catalog, as in that of a file; where it `is_target`,
+    which keeps what it isn't given, its tensors are keys like others. Raises InputError for tensors
+    of lazy modules, which have no shape yet.
     """
 
     has_values = True
     files: tuple[SourceFile, ...] = ()
 
-    def __init__(self, path: str, state_dict: Mapping[str, object], is_target: bool = False) -> None:
+    def __init__(
+        self, path: str, state_dict: Mapping[str, object], is_target: bool = False
+    ) -> None:
         self.path = path
-        weights: dict[str, torch.Tensor] = {key: value for key, value in state_dict.items() if _is_weight(key, value)}  # type: ignore[misc]
+        weights: dict[str, torch.Tensor] = {
+            key: value  # type: ignore[misc]
+            for key, value in state_dict.items()
+            if _is_weight(key, value)
+        }
         for key, tensor in weights.items():
             _check_shape(path, key, tensor)
         odd = {key: tensor for key, tensor in weights.items() if odd_kind(tensor)}
@@ -45,10 +64,17 @@ class LiveState:
         if is_target:
             infos |= {key: odd_info(key, tensor) for key, tensor in odd.items()}
             arrays, odd = {}, {}
-        self.others = tuple(str(key) for key in state_dict if key not in weights and key not in arrays)
-        unreadable = [UnreadableTensor(key, odd_kind(tensor), _shape_of(tensor), odd_text(tensor)) for key, tensor in odd.items()]
+        self.others = tuple(
+            str(key) for key in state_dict if key not in weights and key not in arrays
+        )
+        unreadable = [
+            UnreadableTensor(key, odd_kind(tensor), _shape_of(tensor), odd_text(tensor))
+            for key, tensor in odd.items()
+        ]
         unreadable += [_unreadable_array(key, array) for key, array in arrays.items()]
-        self.catalog = Catalog([infos[key] for key in state_dict if key in infos], unreadable=unreadable)
+        self.catalog = Catalog(
+            [infos[key] for key in state_dict if key in infos], unreadable=unreadable
+        )
         self.metadata: Mapping[str, str] = {}
         self.versions: Mapping[str, Mapping[str, object]] = getattr(state_dict, "_metadata", {})
 
@@ -66,13 +92,20 @@ class LiveState:
             if tensor.is_meta:
                 raise InputError(self.path, f"`{key}` is on the meta device, and has no values")
             if is_wrapper(local_part(tensor)):
-                raise InputError(self.path, f"`{key}` is a {type(tensor).__name__}, whose values only its own class can tell")
+                raise InputError(
+                    self.path,
+                    f"`{key}` is a {type(tensor).__name__}, whose values only its own class can tell",
+                )
 
 
 def _is_weight(key: object, value: object) -> bool:
     import torch
 
-    return isinstance(key, str) and isinstance(value, torch.Tensor) and key.rpartition(".")[2] != EXTRA_STATE
+    return (
+        isinstance(key, str)
+        and isinstance(value, torch.Tensor)
+        and key.rpartition(".")[2] != EXTRA_STATE
+    )
 
 
 def _is_array(value: object) -> bool:
@@ -93,29 +126,43 @@ def _check_shape(path: str, key: str, tensor: torch.Tensor) -> None:
     from torch.nn.parameter import is_lazy
 
     if is_lazy(tensor):
-        raise InputError(path, f"`{key}` has no shape yet: its module is lazy", "run a batch through the model first")
+        raise InputError(
+            path,
+            f"`{key}` has no shape yet: its module is lazy",
+            "run a batch through the model first",
+        )
 
 
 def state_dict_of(source: object) -> Mapping[str, object]:
-    """The state dict that is meant by a state dict or a module. Raises InputError for anything else, and says where one is."""
+    """The state dict that is meant by a state dict or a module. Raises InputError for anything
+    else, and says where one is.
+    """
     from torch import nn
 
     if isinstance(source, nn.Module):
         return unwrapped(source).state_dict()
     if not isinstance(source, Mapping):
-        raise InputError("source", f"is a {type(source).__name__}", "give a path, a state dict or a module")
+        raise InputError(
+            "source", f"is a {type(source).__name__}", "give a path, a state dict or a module"
+        )
     if source and not any(_is_weight(key, value) for key, value in source.items()):
         inside = [name for name, value in source.items() if _holds_weights(value)]
         if not inside:
             key, value = next(iter(source.items()))
-            raise InputError("the state dict", f"has no tensors: `{key}` is a {type(value).__name__}")
+            raise InputError(
+                "the state dict", f"has no tensors: `{key}` is a {type(value).__name__}"
+            )
         known = f"{', '.join(f'`{name}`' for name in inside[:9])} {'has' if len(inside) == 1 else 'have'}"
-        raise InputError("the state dict", f"has no tensors itself, but {known}", f"give `source[{inside[0]!r}]`")
+        raise InputError(
+            "the state dict", f"has no tensors itself, but {known}", f"give `source[{inside[0]!r}]`"
+        )
     return source
 
 
 def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[str, object]:
-    """A state dict with copies of those tensors that lie in a module's memory, so that they stay as they are while it is filled."""
+    """A state dict with copies of those tensors that lie in a module's memory, so that they stay as
+    they are while it is filled.
+    """
     from torch import Tensor
 
     own = [*module.parameters(), *module.buffers()]
@@ -123,7 +170,10 @@ def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[s
     found = memories([*own, *given.values()])
     taken = set(found[: len(own)]) - {None}
     shared = {key for key, memory in zip(given, found[len(own) :], strict=True) if memory in taken}
-    apart = OrderedDict((key, value.detach().clone() if key in shared else value) for key, value in state_dict.items())  # type: ignore[attr-defined]
+    apart = OrderedDict(
+        (key, value.detach().clone() if key in shared else value)  # type: ignore[attr-defined]
+        for key, value in state_dict.items()
+    )
     apart._metadata = getattr(state_dict, "_metadata", {})  # type: ignore[attr-defined]
     return apart
 
@@ -137,7 +187,9 @@ def _holds_weights(value: object) -> bool:
 
 
 def build_model(factory: str) -> nn.Module:
-    """The model that `package.module:function` returns: the user's own code, run because the user named it."""
+    """The model that `package.module:function` returns: the user's own code, run because the user
+    named it.
+    """
     from torch import nn
 
     module_name, _, name = factory.partition(":")
@@ -152,7 +204,9 @@ def build_model(factory: str) -> nn.Module:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The user's own module inside DataParallel, DistributedDataParallel and torch.compile, however often wrapped."""
+    """The user's own module inside DataParallel, DistributedDataParallel and torch.compile, however
+    often wrapped.
+    """
     from torch import nn
     from torch.nn.parallel import DistributedDataParallel
 

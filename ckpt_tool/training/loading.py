@@ -53,23 +53,32 @@ class LoadReport:
         return f"LoadReport({self._counts()})"
 
     def __str__(self) -> str:
-        return "\n".join([self._counts(), *(f"note: {note}" for note in (*self.plan.notes, *self.notes))])
+        return "\n".join(
+            [self._counts(), *(f"note: {note}" for note in (*self.plan.notes, *self.notes))]
+        )
 
     def _counts(self) -> str:
-        return f"{len(self.loaded)} loaded, {len(self.fresh)} kept fresh, {len(self.dropped)} dropped"
+        return (
+            f"{len(self.loaded)} loaded, {len(self.fresh)} kept fresh, {len(self.dropped)} dropped"
+        )
 
     def freeze(self, model: nn.Module) -> Frozen:
-        """Freezes exactly what was loaded, running statistics too; `model.train()` doesn't thaw them.
+        """Freezes exactly what was loaded, running statistics too; `model.train()` doesn't thaw
+        them.
 
         Raises InputError for a model that has other keys than the one that was loaded into.
         """
         return freeze_keys(self._own(model), self.loaded)
 
-    def parameter_groups(self, model: nn.Module, lr: float, loaded_lr: float | None = None) -> list[ParameterGroup]:
-        """The trainable parameters, each once: fresh ones with `lr`, loaded ones with `loaded_lr`; empty groups are left out.
+    def parameter_groups(
+        self, model: nn.Module, lr: float, loaded_lr: float | None = None
+    ) -> list[ParameterGroup]:
+        """The trainable parameters, each once: fresh ones with `lr`, loaded ones with `loaded_lr`;
+        empty groups are left out.
 
-        Raises InputError for a model that has other keys than the one that was loaded into, where `loaded_lr` is for nothing because all
-        that was loaded is frozen, where it is missing, and where nothing is trainable.
+        Raises InputError for a model that has other keys than the one that was loaded into, where
+        `loaded_lr` is for nothing because all that was loaded is frozen, where it is missing, and
+        where nothing is trainable.
         """
         module = self._own(model)
         state = module.state_dict(keep_vars=True)
@@ -80,25 +89,44 @@ class LoadReport:
                 groups["loaded" if id(parameter) in loaded else "fresh"].append(parameter)
         _check_rates(type(module).__name__, groups, loaded_lr)
         rates = {"fresh": lr, "loaded": lr if loaded_lr is None else loaded_lr}
-        return [{"params": params, "lr": rates[name], "group": name} for name, params in groups.items() if params]
+        return [
+            {"params": params, "lr": rates[name], "group": name}
+            for name, params in groups.items()
+            if params
+        ]
 
     def _own(self, model: nn.Module) -> nn.Module:
         module = unwrapped(model)
         known = module.state_dict(keep_vars=True)
         missing = next((key for key in self.loaded if key not in known), None)
         if missing is not None:
-            raise InputError(type(module).__name__, f"has no key `{missing}`", "give the model that was loaded into")
+            raise InputError(
+                type(module).__name__,
+                f"has no key `{missing}`",
+                "give the model that was loaded into",
+            )
         target = self.plan.target or known
-        strange = next((name for name, _ in module.named_parameters() if name in known and name not in target), None)
+        strange = next(
+            (name for name, _ in module.named_parameters() if name in known and name not in target),
+            None,
+        )
         if strange is not None:
-            raise InputError(type(module).__name__, f"has `{strange}`, which the model that was loaded into has not", "give that one")
+            raise InputError(
+                type(module).__name__,
+                f"has `{strange}`, which the model that was loaded into has not",
+                "give that one",
+            )
         return module
 
 
-def _check_rates(name: str, groups: Mapping[str, Sequence[nn.Parameter]], loaded_lr: float | None) -> None:
+def _check_rates(
+    name: str, groups: Mapping[str, Sequence[nn.Parameter]], loaded_lr: float | None
+) -> None:
     """Raises InputError where a rate is for nothing, or nothing says which rate is meant."""
     if not any(groups.values()):
-        raise InputError(name, "has no trainable parameter", "freeze less, or there is nothing to train")
+        raise InputError(
+            name, "has no trainable parameter", "freeze less, or there is nothing to train"
+        )
     if loaded_lr is not None and not groups["loaded"]:
         fact = f"`loaded_lr={loaded_lr:g}` is for nothing: no loaded parameter is trainable"
         raise InputError(name, fact, "leave it out, or freeze less")
@@ -114,11 +142,13 @@ def load_plan(
     notes: Sequence[str] = (),
     processes: Processes | None = None,
 ) -> LoadReport:
-    """Copies what the plan says into the module's own tensors, on their devices; tensors on the meta device are replaced.
+    """Copies what the plan says into the module's own tensors, on their devices; tensors on the
+    meta device are replaced.
 
-    Everything is checked before: tensors that can't be filled and hooks that fail raise InputError, wrong checksums FormatError,
-    values that a rule forbids or that tied tensors can't have RuleError. One group of tensors is in memory at a time, but for
-    modules with load hooks. `processes` are those that hold parts of the module; all of them must call this.
+    Everything is checked before: tensors that can't be filled and hooks that fail raise InputError,
+    wrong checksums FormatError, values that a rule forbids or that tied tensors can't have
+    RuleError. One group of tensors is in memory at a time, but for modules with load hooks.
+    `processes` are those that hold parts of the module; all of them must call this.
     """
     import torch
 
@@ -155,8 +185,16 @@ def _check_unchanged(source: Checkpoint | LiveState, hint: str) -> None:
             raise FormatError(file.path, "changed while it was read", hint)
 
 
-def _fill_own_classes(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors, hooked: Hooked, undo: ExitStack) -> None:
-    """Fills the tensors whose classes have a say in it, as long as all can be undone. Raises InputError where one refuses."""
+def _fill_own_classes(
+    plan: Plan,
+    source: Checkpoint | LiveState,
+    tensors: LiveTensors,
+    hooked: Hooked,
+    undo: ExitStack,
+) -> None:
+    """Fills the tensors whose classes have a say in it, as long as all can be undone. Raises
+    InputError where one refuses.
+    """
     for tensor, value in hooked.values.values():
         if has_own_class(tensor):
             tensors.try_fill(tensor, value, undo)
@@ -169,7 +207,13 @@ def _fill_own_classes(plan: Plan, source: Checkpoint | LiveState, tensors: LiveT
                     hooked.in_place.add(id(tensors[key]))
 
 
-def _fill(plan: Plan, source: Checkpoint | LiveState, module: nn.Module, tensors: LiveTensors, hooked: Hooked) -> None:
+def _fill(
+    plan: Plan,
+    source: Checkpoint | LiveState,
+    module: nn.Module,
+    tensors: LiveTensors,
+    hooked: Hooked,
+) -> None:
     for step in plan.steps:
         if not all(hooked.has(tensors[key]) for key in step.outputs):
             for key, value in zip(step.outputs, step_values(step, source, tensors), strict=True):
@@ -181,7 +225,9 @@ def _fill(plan: Plan, source: Checkpoint | LiveState, module: nn.Module, tensors
     exchange(module, tensors.replaced)
 
 
-def _report(plan: Plan, module: nn.Module, notes: Sequence[str], covered: Mapping[str, str], hooked: Hooked) -> LoadReport:
+def _report(
+    plan: Plan, module: nn.Module, notes: Sequence[str], covered: Mapping[str, str], hooked: Hooked
+) -> LoadReport:
     tied = _tied_to(plan, covered)
     also = dict.fromkeys((*tied, *covered, *hooked.filled))
     fresh = tuple(key for key in plan.kept if key not in also)
@@ -199,7 +245,11 @@ def _tied_to(plan: Plan, covered: Container[str]) -> dict[str, str]:
     """Keys that the plan keeps, but that are one tensor of the model with one that was loaded."""
     kept = [key for key in plan.kept if key not in covered]
     loaded = [*plan.producers, *(key for key in plan.kept if key in covered)]
-    return {key: first for first, keys in tied_with(plan.target or Catalog([]), loaded, kept).items() for key in keys}
+    return {
+        key: first
+        for first, keys in tied_with(plan.target or Catalog([]), loaded, kept).items()
+        for key in keys
+    }
 
 
 def _loaded_with(is_so: str, are_so: str, others: Mapping[str, str], plan: Plan) -> list[str]:
@@ -223,10 +273,16 @@ def _hook_notes(hooked: Hooked, plan: Plan) -> list[str]:
 
 
 def _without_values(module: nn.Module, fresh: Sequence[str]) -> list[str]:
-    """What is to be said of tensors that have no memory yet: fresh ones, and those that no state dict has."""
+    """What is to be said of tensors that have no memory yet: fresh ones, and those that no state
+    dict has.
+    """
     state = module.state_dict(keep_vars=True)
     known = {id(tensor) for tensor in state.values()}
-    others = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta and id(tensor) not in known]
+    others = [
+        name
+        for name, tensor in (*module.named_parameters(), *module.named_buffers())
+        if tensor.is_meta and id(tensor) not in known
+    ]
     return [
         *_empty("fresh tensor", [key for key in fresh if getattr(state[key], "is_meta", False)]),
         *_empty("tensor outside of the state dict", others),

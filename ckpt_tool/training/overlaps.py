@@ -1,6 +1,7 @@
 """Keys of a model that share memory: each that is loaded must end up with what it was given.
 
-Tied keys are one tensor. Others lie over each other: a flat buffer and its slices, a matrix and its transpose, a conjugate.
+Tied keys are one tensor. Others lie over each other: a flat buffer and its slices, a matrix and its
+transpose, a conjugate.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ if TYPE_CHECKING:
     from ckpt_tool.training.live import LiveState
 
 
-def check_overlaps(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors) -> dict[str, str]:
-    """Keys that the plan keeps, but that lie wholly in what is loaded into another key, with that key.
+def check_overlaps(
+    plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors
+) -> dict[str, str]:
+    """Keys that the plan keeps, but that lie wholly in what is loaded into another key, with that
+    key.
 
-    Raises RuleError where two keys would get values that their common memory can't hold, or a key that is kept would change in part.
+    Raises RuleError where two keys would get values that their common memory can't hold, or a key
+    that is kept would change in part.
     """
     unequal = dict(_unequal_ties(plan, source, tensors))
     order = {key: place for place, key in enumerate(plan.producers)}
@@ -37,7 +42,10 @@ def check_overlaps(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTens
     in_part: dict[str, str] = {}
     for group in _overlapping(plan.target or Catalog([]), tensors, order):
         loaded = sorted((key for key in group if key in order), key=order.__getitem__)
-        lost.update((key, [other for other in loaded if other != key]) for key in _lost(plan, source, tensors, loaded))
+        lost.update(
+            (key, [other for other in loaded if other != key])
+            for key in _lost(plan, source, tensors, loaded)
+        )
         for key in (key for key in group if loaded and key not in order):
             seen = _marked(loaded, tensors, key)
             if seen.all():
@@ -45,7 +53,11 @@ def check_overlaps(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTens
             elif seen.any():
                 in_part[key] = loaded[0]
     target = plan.target or Catalog([])
-    problems = [*_two_values(unequal, target), *_overwritten(lost, target), *_changed_in_part(in_part, target)]
+    problems = [
+        *_two_values(unequal, target),
+        *_overwritten(lost, target),
+        *_changed_in_part(in_part, target),
+    ]
     if problems:
         raise RuleError(problems)
     return covered
@@ -58,12 +70,16 @@ def _two_values(first: Mapping[str, str], target: Catalog) -> Iterator[Problem]:
             if len(one.keys) == 1
             else f"`{one.pattern}` ({len(one.keys)}) are one tensor of the model each with another key, and would get different values"
         )
-        yield Problem("collision", message, None, ("drop the source of one of them, and keep its key",))
+        yield Problem(
+            "collision", message, None, ("drop the source of one of them, and keep its key",)
+        )
 
 
 def _overwritten(others: Mapping[str, Sequence[str]], target: Catalog) -> Iterator[Problem]:
     for one, key in _folded(others, target):
-        named = ", ".join(f"`{other}`" for other in others[key][:3]) + (" …" if len(others[key]) > 3 else "")
+        named = ", ".join(f"`{other}`" for other in others[key][:3]) + (
+            " …" if len(others[key]) > 3 else ""
+        )
         message = (
             f"`{key}` lies in the same memory of the model as {named}, and would not keep the values that it gets"
             if len(one.keys) == 1
@@ -87,7 +103,9 @@ def _folded(keys: Iterable[str], target: Catalog) -> list[tuple[Fold, str]]:
     return [(one, one.keys[0]) for one in fold(dict.fromkeys(keys), target)]
 
 
-def _unequal_ties(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors) -> Iterator[tuple[str, str]]:
+def _unequal_ties(
+    plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors
+) -> Iterator[tuple[str, str]]:
     """Keys that would get another value than one that is the same tensor of the model, with that."""
     for group in ties(plan.target or Catalog([])).values():
         first, *others = [key for key in group if key in plan.producers] or [""]
@@ -98,20 +116,32 @@ def _unequal_ties(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTenso
                     yield key, first
 
 
-def _overlapping(target: Catalog, tensors: LiveTensors, loaded: Container[str]) -> Iterator[list[str]]:
-    """Groups of keys whose tensors lie over each other, one key for those that are one tensor: one that is loaded, if any is."""
+def _overlapping(
+    target: Catalog, tensors: LiveTensors, loaded: Container[str]
+) -> Iterator[list[str]]:
+    """Groups of keys whose tensors lie over each other, one key for those that are one tensor: one
+    that is loaded, if any is.
+    """
     by_storage: dict[str, list[str]] = defaultdict(list)
     for key, info in target.items():
         by_storage[info.shared_storage_with or key].append(key)
     for keys in by_storage.values():
         if len(keys) > 1:
             placed = [key for key in keys if _has_a_place(tensors[key])]
-            distinct = {identity_of(tensors[key]): key for key in sorted(placed, key=lambda key: key in loaded)}
+            distinct = {
+                identity_of(tensors[key]): key
+                for key in sorted(placed, key=lambda key: key in loaded)
+            }
             yield from (group for group in _runs(distinct.values(), tensors) if len(group) > 1)
 
 
 def _has_a_place(tensor: torch.Tensor) -> bool:
-    return not tensor.is_meta and tensor.numel() > 0 and not is_distributed(tensor) and not is_wrapper(tensor)
+    return (
+        not tensor.is_meta
+        and tensor.numel() > 0
+        and not is_distributed(tensor)
+        and not is_wrapper(tensor)
+    )
 
 
 def _runs(keys: Iterable[str], tensors: LiveTensors) -> Iterator[list[str]]:
@@ -129,19 +159,32 @@ def _runs(keys: Iterable[str], tensors: LiveTensors) -> Iterator[list[str]]:
 
 def _reach(tensor: torch.Tensor) -> tuple[int, int]:
     """The addresses of the tensor's first byte and of what is behind its last one."""
-    last = sum((int(size) - 1) * int(step) for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+    last = sum(
+        (int(size) - 1) * int(step)
+        for size, step in zip(tensor.shape, tensor.stride(), strict=True)
+    )
     start = tensor.data_ptr()
     return start, start + (last + 1) * tensor.itemsize
 
 
-def _lost(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors, loaded: Sequence[str]) -> list[str]:
+def _lost(
+    plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors, loaded: Sequence[str]
+) -> list[str]:
     """The keys whose values another one overwrites: tried on memory of the same shape."""
     if len(loaded) < 2:
         return []
     memory = _Memory([tensors[key] for key in loaded])
     for key in loaded:
-        memory.place(tensors[key]).copy_(_stored(key_value(plan, key, source, tensors), tensors[key]))
-    return [key for key in loaded if not memory.place(tensors[key]).equal(_stored(key_value(plan, key, source, tensors), tensors[key]))]
+        memory.place(tensors[key]).copy_(
+            _stored(key_value(plan, key, source, tensors), tensors[key])
+        )
+    return [
+        key
+        for key in loaded
+        if not memory.place(tensors[key]).equal(
+            _stored(key_value(plan, key, source, tensors), tensors[key])
+        )
+    ]
 
 
 def _marked(loaded: Sequence[str], tensors: LiveTensors, key: str) -> torch.Tensor:
@@ -160,7 +203,9 @@ class _Memory:
 
         reaches = [_reach(tensor) for tensor in tensors]
         self._start = min(start for start, _ in reaches)
-        self._bytes = torch.zeros(max(end for _, end in reaches) - self._start, dtype=torch.uint8, device="cpu")
+        self._bytes = torch.zeros(
+            max(end for _, end in reaches) - self._start, dtype=torch.uint8, device="cpu"
+        )
 
     def place(self, tensor: torch.Tensor) -> torch.Tensor:
         """The bytes where a tensor lies; the last dimension is the bytes of an element."""
@@ -175,4 +220,6 @@ def _stored(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
     stored = value.conj() if like.is_conj() else value
     stored = stored.neg() if like.is_neg() else stored
-    return torch.frombuffer(bytearray(to_bytes(stored)), dtype=torch.uint8).reshape(*like.shape, like.itemsize)
+    return torch.frombuffer(bytearray(to_bytes(stored)), dtype=torch.uint8).reshape(
+        *like.shape, like.itemsize
+    )

@@ -18,11 +18,24 @@ Exchange = Mapping[int, tuple[object, object]]
 """By the identity of what is to go: it itself, and what comes in its place."""
 
 _MUTABLE = (dict, list, set, deque, bytearray)
-_LEAVES = (str, bytes, int, float, complex, type(None), type, ModuleType, BuiltinFunctionType, Logger)
+_LEAVES = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    type(None),
+    type,
+    ModuleType,
+    BuiltinFunctionType,
+    Logger,
+)
 
 
 class Snapshot:
-    """The dicts, lists, sets and tensors that are reached from here, with what they hold now; the tensors take their memory once more."""
+    """The dicts, lists, sets and tensors that are reached from here, with what they hold now; the
+    tensors take their memory once more.
+    """
 
     def __init__(self, root: object) -> None:
         import torch
@@ -64,14 +77,21 @@ class _Kept:
 
     @property
     def is_written(self) -> bool:
-        # Not only the version: writing to `.data` doesn't count, nor does anything in inference mode.
-        return self._copy is not None and (version_of(self._tensor) != self._version or self.is_changed)
+        # Not only the version: writing to `.data` doesn't count, nor does anything in inference
+        # mode.
+        return self._copy is not None and (
+            version_of(self._tensor) != self._version or self.is_changed
+        )
 
     @property
     def is_changed(self) -> bool:
         if self._copy is None:
             return False
-        return not same_bytes(self._tensor, self._copy) if _is_plain(self._tensor) else version_of(self._tensor) != self._version
+        return (
+            not same_bytes(self._tensor, self._copy)
+            if _is_plain(self._tensor)
+            else version_of(self._tensor) != self._version
+        )
 
     def restore(self) -> None:
         import torch
@@ -84,7 +104,9 @@ class _Kept:
 
 
 def held(root: object) -> Iterator[object]:
-    """Each dict, list, set and tensor that is reached from here, once: by attributes, in collections, enclosed in functions."""
+    """Each dict, list, set and tensor that is reached from here, once: by attributes, in
+    collections, enclosed in functions.
+    """
     import torch
 
     seen: dict[int, object] = {}
@@ -168,7 +190,8 @@ def _set_contents(container: object, contents: list[object]) -> None:
     if _are_same(_contents(container), contents):
         return
     if isinstance(container, dict):
-        # Not by its own methods, which a class may have overridden, but for an OrderedDict's: it has an order besides.
+        # Not by its own methods, which a class may have overridden, but for an OrderedDict's: it
+        # has an order besides.
         kind = OrderedDict if isinstance(container, OrderedDict) else dict
         kind.clear(container)
         for pair in contents:
@@ -183,7 +206,12 @@ def _set_contents(container: object, contents: list[object]) -> None:
 
 def _are_same(source: list[object], target: list[object]) -> bool:
     return len(source) == len(target) and all(
-        one is other or (type(one) is type(other) is tuple and len(one) == len(other) and all(map(_is, one, other)))
+        one is other
+        or (
+            type(one) is type(other) is tuple
+            and len(one) == len(other)
+            and all(map(_is, one, other))
+        )
         for one, other in zip(source, target, strict=True)
     )
 

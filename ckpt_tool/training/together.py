@@ -1,4 +1,6 @@
-"""Models in parts on several processes: what stops one of them stops all, before any has filled a tensor."""
+"""Models in parts on several processes: what stops one of them stops all, before any has filled a
+tensor.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ class Processes:
         self._are_told = False
 
     def agree(self) -> None:
-        """Waits until all processes have come here. Raises InputError where one of them has failed before."""
+        """Waits until all processes have come here. Raises InputError where one of them has failed
+        before.
+        """
         fault = self._exchange(None)
         if fault:
             self._are_told = True
@@ -43,7 +47,13 @@ class Processes:
         """The fault of any process; each group passes on what the ones before have heard."""
         import torch.distributed as dist
 
-        fault = None if error is None else f"process {dist.get_rank()} can't load: {error}" if self._groups else None
+        fault = (
+            None
+            if error is None
+            else f"process {dist.get_rank()} can't load: {error}"
+            if self._groups
+            else None
+        )
         for group in self._groups:
             heard: list[Any] = [None] * dist.get_world_size(group)
             dist.all_gather_object(heard, fault, group)
@@ -53,7 +63,9 @@ class Processes:
 
 @contextmanager
 def together(module: nn.Module) -> Iterator[Processes]:
-    """The processes of a model, who hear of what is raised inside the block before they have agreed for the last time."""
+    """The processes of a model, who hear of what is raised inside the block before they have agreed
+    for the last time.
+    """
     processes = Processes(module)
     try:
         yield processes
@@ -63,11 +75,20 @@ def together(module: nn.Module) -> Iterator[Processes]:
 
 
 def _groups(module: nn.Module) -> list[ProcessGroup]:
-    """The groups of all meshes over which the model's tensors are spread, in the order of the tensors."""
+    """The groups of all meshes over which the model's tensors are spread, in the order of the
+    tensors.
+    """
     import torch.distributed as dist
 
     if not (dist.is_available() and dist.is_initialized()):
         return []
-    tensors = [tensor for tensor in (*module.parameters(), *module.buffers()) if is_distributed(tensor)]
+    tensors = [
+        tensor for tensor in (*module.parameters(), *module.buffers()) if is_distributed(tensor)
+    ]
     meshes = dict.fromkeys(tensor.device_mesh for tensor in tensors)  # type: ignore[attr-defined]
-    return [group for mesh in meshes if mesh.get_coordinate() is not None for group in mesh.get_all_groups()]
+    return [
+        group
+        for mesh in meshes
+        if mesh.get_coordinate() is not None
+        for group in mesh.get_all_groups()
+    ]

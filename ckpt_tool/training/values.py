@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from ckpt_tool.training.live import LiveState
 
 
-def step_values(step: Step, source: Checkpoint | LiveState, tensors: LiveTensors) -> list[torch.Tensor]:
-    """One tensor for each of the step's outputs, on the CPU. Checksums are not looked at again: `source.check` has done so."""
+def step_values(
+    step: Step, source: Checkpoint | LiveState, tensors: LiveTensors
+) -> list[torch.Tensor]:
+    """One tensor for each of the step's outputs, on the CPU. Checksums are not looked at again:
+    `source.check` has done so.
+    """
     import torch
 
     with torch.device("cpu"):  # whatever device new tensors are made on around the call
@@ -25,7 +29,9 @@ def step_values(step: Step, source: Checkpoint | LiveState, tensors: LiveTensors
         return apply_step(step, inputs, lambda: whole_tensor(tensors[step.outputs[0]]).cpu())
 
 
-def key_value(plan: Plan, key: str, source: Checkpoint | LiveState, tensors: LiveTensors) -> torch.Tensor:
+def key_value(
+    plan: Plan, key: str, source: Checkpoint | LiveState, tensors: LiveTensors
+) -> torch.Tensor:
     """What one key of the model gets, in its dtype."""
     step = plan.producers[key][0]
     return step_values(step, source, tensors)[step.outputs.index(key)].to(tensors[key].dtype)

@@ -3,7 +3,15 @@
 import pytest
 from literals import catalog, tensor
 
-from ckpt_tool.advising import Doubt, Leftovers, doubts_in_words, judge, patterns_of, prefixes, without_place
+from ckpt_tool.advising import (
+    Doubt,
+    Leftovers,
+    doubts_in_words,
+    judge,
+    patterns_of,
+    prefixes,
+    without_place,
+)
 from ckpt_tool.advising.harmless import is_averaged
 from ckpt_tool.keys.prefix import Prefix, likely_prefixes, unique_prefix
 from ckpt_tool.mapping.plan import Origin, Step

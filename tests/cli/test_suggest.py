@@ -7,7 +7,14 @@ import pytest
 import torch
 from running import ckpt
 
-from ckpt_tool import MappingOptions, RuleError, load_into, map_checkpoint, open_checkpoint, plan_checkpoint
+from ckpt_tool import (
+    MappingOptions,
+    RuleError,
+    load_into,
+    map_checkpoint,
+    open_checkpoint,
+    plan_checkpoint,
+)
 
 MISFIT = (
     "same place, another shape: head.weight -> classifier.weight, 5×8 and 3×8; another number of classes? "

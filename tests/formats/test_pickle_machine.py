@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.pickle import graph
 from ckpt_tool.formats.pickle.machine import PickleMachine
-from ckpt_tool.formats.pickle.values import ArrayRef, Global, ObjectDict, Opaque, SetValue, UnhashableKey
+from ckpt_tool.formats.pickle.values import (
+    ArrayRef,
+    Global,
+    ObjectDict,
+    Opaque,
+    SetValue,
+    UnhashableKey,
+)
 
 
 def load(raw: bytes) -> object:

@@ -6,7 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from ckpt_tool.formats.flat_files.safetensors import HeaderFault, _read_plain, _read_strictly, read_header
+from ckpt_tool.formats.flat_files.safetensors import (
+    HeaderFault,
+    _read_plain,
+    _read_strictly,
+    read_header,
+)
 from ckpt_tool.formats.flat_files.safetensors_header import read_plain
 from ckpt_tool.formats.strict_json import JsonFault
 

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.formats.pickle.tensor_states import DESCRIPTORS
-from tests.formats.pickled_as import FROM_TYPE, UTILS, As, from_type, ours, parameter, theirs, v2, with_state
+from tests.formats.pickled_as import (
+    FROM_TYPE,
+    UTILS,
+    As,
+    from_type,
+    ours,
+    parameter,
+    theirs,
+    v2,
+    with_state,
+)
 
 A, B, N = torch.arange(4.0), torch.full((4,), 66.0), torch.arange(4)
 C = torch.tensor([1 + 2j, 3 + 4j])

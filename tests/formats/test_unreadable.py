@@ -236,7 +236,11 @@ def test_the_shard_that_has_all_rows_is_the_whole(tmp_path: Path) -> None:
 def test_a_sharded_tensor_of_fsdp_is_named_so(tmp_path: Path) -> None:
     from torch.distributed._shard.metadata import ShardMetadata
     from torch.distributed._shard.sharded_tensor import Shard as LocalShard
-    from torch.distributed._shard.sharded_tensor import ShardedTensor, ShardedTensorMetadata, TensorProperties
+    from torch.distributed._shard.sharded_tensor import (
+        ShardedTensor,
+        ShardedTensorMetadata,
+        TensorProperties,
+    )
 
     shards = [ShardMetadata([2 * rank, 0], [2, 3], f"rank:{rank}/cpu") for rank in (0, 1)]
     whole = ShardedTensorMetadata(shards, torch.Size([4, 3]), TensorProperties(dtype=torch.float32))

@@ -16,7 +16,14 @@ from ckpt_tool.comparing import diff_catalogs
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats.key_list import format_key_list, read_key_list
 from ckpt_tool.keys import Matcher, fold, parse
-from ckpt_tool.mapping import Plan, compile_plan, plan_by_name, plan_by_position, read_config, read_rule_text
+from ckpt_tool.mapping import (
+    Plan,
+    compile_plan,
+    plan_by_name,
+    plan_by_position,
+    read_config,
+    read_rule_text,
+)
 from ckpt_tool.mapping.formulas import FormulaError, parse_formula
 from ckpt_tool.report.diff import diff_text
 from ckpt_tool.report.parts.json_text import to_json

@@ -9,7 +9,17 @@ from math import prod
 from pathlib import Path
 
 from ckpt_tool.errors import CkptError
-from ckpt_tool.keys import Choice, Matcher, Number, Pattern, PatternError, Renderer, Rest, Star, parse
+from ckpt_tool.keys import (
+    Choice,
+    Matcher,
+    Number,
+    Pattern,
+    PatternError,
+    Renderer,
+    Rest,
+    Star,
+    parse,
+)
 from ckpt_tool.mapping import Plan, RuleSet, compile_plan, find_notes, invert_rules
 from ckpt_tool.mapping import check_rules as analyse_rules
 from ckpt_tool.mapping.inverting.invert import InvertedRules

@@ -10,7 +10,14 @@ from safetensors.torch import save
 from tests.hostile import seeds
 from tests.hostile.broken_files import torch_file
 from tests.hostile.fuzz_files import check_file
-from tests.hostile.fuzz_names import catalog_pairs, check_catalogs, check_formula, check_params, formulas, params
+from tests.hostile.fuzz_names import (
+    catalog_pairs,
+    check_catalogs,
+    check_formula,
+    check_params,
+    formulas,
+    params,
+)
 from tests.hostile.fuzz_oracles import (
     check_against_numpy,
     check_against_safetensors,
@@ -22,7 +29,14 @@ from tests.hostile.fuzz_oracles import (
 )
 from tests.hostile.fuzz_rules import check_pattern, check_rules
 from tests.hostile.fuzz_shortcuts import check_header, check_steps, headers, state_dicts
-from tests.hostile.mutations import change_bytes, change_fields, change_header, change_opcodes, change_states, change_words
+from tests.hostile.mutations import (
+    change_bytes,
+    change_fields,
+    change_header,
+    change_opcodes,
+    change_states,
+    change_words,
+)
 
 Change = Callable[[bytes, list[bytes], Random], bytes]
 

@@ -16,7 +16,15 @@ import torch
 from safetensors.torch import save
 
 from tests.formats.pickled_as import UTILS, As, from_type, parameter, v2, with_state
-from tests.hostile.broken_files import PAYLOADS, archive, bombs, must_read, records, tensor_pickle, torch_file
+from tests.hostile.broken_files import (
+    PAYLOADS,
+    archive,
+    bombs,
+    must_read,
+    records,
+    tensor_pickle,
+    torch_file,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 W = torch.arange(6.0).reshape(2, 3)

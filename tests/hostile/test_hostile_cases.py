@@ -11,7 +11,17 @@ import pytest
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import open_checkpoint
 from tests.formats.oracles import assert_same_tensor
-from tests.hostile.broken_files import PAYLOADS, W, archive, attacks, bombs, must_read, must_refuse, records, tensor_pickle
+from tests.hostile.broken_files import (
+    PAYLOADS,
+    W,
+    archive,
+    attacks,
+    bombs,
+    must_read,
+    must_refuse,
+    records,
+    tensor_pickle,
+)
 
 
 @pytest.mark.parametrize(("name", "raw"), list(must_refuse()), ids=[name for name, _ in must_refuse()])

@@ -10,7 +10,13 @@ from literals import catalog, pairs, rules, tensor
 from ckpt_tool.errors import RuleError, Tally
 from ckpt_tool.keys import quote
 from ckpt_tool.keys.relations import prefix_rule
-from ckpt_tool.mapping import compile_plan, plan_by_name, plan_by_position, read_inline_rules, read_rule_files
+from ckpt_tool.mapping import (
+    compile_plan,
+    plan_by_name,
+    plan_by_position,
+    read_inline_rules,
+    read_rule_files,
+)
 from ckpt_tool.mapping.accounting.account import A_PART, NOTHING_NAMED
 from ckpt_tool.tensors import Catalog, DType, UnreadableTensor
 

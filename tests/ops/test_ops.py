@@ -8,7 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckpt_tool.ops import OPS, OpError, TensorForm, infer_chain, invert_chain, ops_argument, parse_ops, run_chain
+from ckpt_tool.ops import (
+    OPS,
+    OpError,
+    TensorForm,
+    infer_chain,
+    invert_chain,
+    ops_argument,
+    parse_ops,
+    run_chain,
+)
 from ckpt_tool.ops.casts import FLOATS, losses
 from ckpt_tool.ops.fit import FITS
 from ckpt_tool.tensors import DType

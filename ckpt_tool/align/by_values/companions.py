@@ -12,12 +12,20 @@ from ckpt_tool.tensors import Catalog
 _WEIGHTS, _BIASES = ("weight", "kernel", "w"), ("bias", "b")
 
 
-def followers(pair: Pair, source: Collection[str], target: Collection[str], catalogs: tuple[Catalog, Catalog]) -> Iterator[Pair]:
+def followers(
+    pair: Pair, source: Collection[str], target: Collection[str], catalogs: tuple[Catalog, Catalog]
+) -> Iterator[Pair]:
     """The biases of the pair's weights, cut and joined as these are."""
     for leaf in _BIASES:
         for other in _BIASES:
-            names = {**_renamed(pair.sources, leaf, source), **_renamed(pair.targets, other, target)}
-            slots = [tuple(tuple(names.get(key, "") for key in slot) for slot in side) for side in (pair.sources, pair.targets)]
+            names = {
+                **_renamed(pair.sources, leaf, source),
+                **_renamed(pair.targets, other, target),
+            }
+            slots = [
+                tuple(tuple(names.get(key, "") for key in slot) for slot in side)
+                for side in (pair.sources, pair.targets)
+            ]
             if all(key for side in slots for slot in side for key in slot):
                 yield Pair(slots[0], slots[1], _plain(pair.ops, names))
 
@@ -32,11 +40,15 @@ def _renamed(slots: tuple[Slot, ...], leaf: str, known: Collection[str]) -> dict
 
 
 def _plain(ops: tuple[Op, ...], names: Mapping[str, str]) -> tuple[Op, ...]:
-    """The ops for vectors: nothing is turned, and what was along dimension 1 of a turned matrix is along its only one."""
+    """The ops for vectors: nothing is turned, and what was along dimension 1 of a turned matrix is
+    along its only one.
+    """
     found: list[Op] = []
     for op in ops:
         if isinstance(op, Each):
-            chains = {names[key]: kept for key, chain in op.chains if (kept := _plain(chain, names))}
+            chains = {
+                names[key]: kept for key, chain in op.chains if (kept := _plain(chain, names))
+            }
             if chains:
                 found.append(Each(tuple(chains.items())))
         elif op.name in ("split", "concat"):

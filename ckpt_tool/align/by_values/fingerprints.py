@@ -1,4 +1,6 @@
-"""What tensors hold, told by digests: of all bytes, of them as another dtype, of the elements in any order, of rows."""
+"""What tensors hold, told by digests: of all bytes, of them as another dtype, of the elements in
+any order, of rows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 NO_KERNEL = 32
-"""The last dimension from which on three dimensions are matrices, stacked, and no convolution's kernel along a line."""
+"""The last dimension from which on three dimensions are matrices, stacked, and no convolution's
+kernel along a line.
+"""
 TELLING = 16
 """Bytes below which equal content may be chance."""
 
@@ -29,7 +33,9 @@ class DigestedTensors(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a tensor holds. One that `tells` has elements that differ, and enough of them: ones and counters are everywhere."""
+    """What a tensor holds. One that `tells` has elements that differ, and enough of them: ones and
+    counters are everywhere.
+    """
 
     digest: bytes
     tells: bool
@@ -46,7 +52,9 @@ def cast_content(checkpoint: DigestedTensors, key: str, dtype: DType) -> Content
     from ckpt_tool.torch_bridge import shown, to_bytes, torch_dtype
 
     own, wanted = checkpoint.catalog[key].dtype, torch_dtype(dtype)
-    pieces = (bytes(to_bytes(shown(chunk, own).to(wanted))) for chunk in checkpoint.chunks(key) if chunk)
+    pieces = (
+        bytes(to_bytes(shown(chunk, own).to(wanted))) for chunk in checkpoint.chunks(key) if chunk
+    )
     return _content(pieces, dtype, prod(checkpoint.catalog[key].shape) * dtype.itemsize)
 
 
@@ -63,7 +71,9 @@ def _content(pieces: Iterator[bytes], dtype: DType, nbytes: int) -> Content:
 def _is_one(piece: bytes, element: bytes) -> bool:
     """Whether a piece is an element again and again."""
     head = piece[:256]
-    return head == element * (len(head) // len(element)) and piece == element * (len(piece) // len(element))
+    return head == element * (len(head) // len(element)) and piece == element * (
+        len(piece) // len(element)
+    )
 
 
 def digest_of(tensor: torch.Tensor) -> bytes:
@@ -86,7 +96,9 @@ def elements_of(tensor: torch.Tensor) -> int:
     """A number that tensors of the same elements share, in whatever order these stand."""
     import torch
 
-    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
+    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(
+        tensor.element_size()
+    )
     if whole is None:
         return 0
     total, parts = 0, max(1, tensor.numel() >> 20)
@@ -113,7 +125,9 @@ def row_length(shape: Shape, is_turned: bool) -> int:
 
 
 def rows_of(tensor: torch.Tensor, is_turned: bool) -> list[bytes]:
-    """Digests of a tensor's rows, in order; turned, of its columns. Matrices stacked are one long matrix."""
+    """Digests of a tensor's rows, in order; turned, of its columns. Matrices stacked are one long
+    matrix.
+    """
     from ckpt_tool.torch_bridge import to_bytes
 
     shape = plain_shape(tuple(tensor.shape))
@@ -122,9 +136,14 @@ def rows_of(tensor: torch.Tensor, is_turned: bool) -> list[bytes]:
         turned = turned.transpose(-2, -1) if has_blocks(shape) else turned.transpose(0, 1)
     raw = to_bytes(turned)
     size = row_length(shape, is_turned) * tensor.element_size()
-    return [blake2b(raw[start : start + size], digest_size=16).digest() for start in range(0, len(raw), size)]
+    return [
+        blake2b(raw[start : start + size], digest_size=16).digest()
+        for start in range(0, len(raw), size)
+    ]
 
 
 def has_blocks(plain: Shape) -> bool:
-    """Whether a tensor's rows lie along its last dimension, as a matrix's or stacked ones' do; a kernel's are all that one output has."""
+    """Whether a tensor's rows lie along its last dimension, as a matrix's or stacked ones' do; a
+    kernel's are all that one output has.
+    """
     return len(plain) == 2 or (len(plain) == 3 and plain[-1] >= NO_KERNEL)

@@ -1,4 +1,6 @@
-"""Ops that only change a tensor's shape: ones added and taken away, rows laid open along dimension 0 and put back."""
+"""Ops that only change a tensor's shape: ones added and taken away, rows laid open along dimension
+0 and put back.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def _axes(shape: Shape) -> str:
 
 
 def opened(shape: Shape, is_turned: bool) -> tuple[Plain, Shape]:
-    """The ops after which a tensor's rows lie along dimension 0 (turned: its columns), and the shape then."""
+    """The ops after which a tensor's rows lie along dimension 0 (turned: its columns), and the
+    shape then.
+    """
     plain = plain_shape(shape)
     if not is_turned and not is_stack(plain) and shape[0] == plain[0]:
         return [], shape
@@ -67,8 +71,14 @@ def _turned(plain: Shape) -> Shape:
 
 
 def simplified(ops: Plain) -> Plain:
-    """Ops without what undoes itself: turned, cut along dimension 0 and turned back is cut along dimension 1."""
-    if len(ops) == 3 and ops[0] == ops[2] in ("transpose", {"transpose": [0, 1]}) and isinstance(ops[1], dict):
+    """Ops without what undoes itself: turned, cut along dimension 0 and turned back is cut along
+    dimension 1.
+    """
+    if (
+        len(ops) == 3
+        and ops[0] == ops[2] in ("transpose", {"transpose": [0, 1]})
+        and isinstance(ops[1], dict)
+    ):
         ((name, argument),) = list(ops[1].items()) if len(ops[1]) == 1 else [("", None)]
         if name in ("split", "concat") and argument == 0:
             return [{name: 1}]

@@ -1,4 +1,6 @@
-"""Tensors that share rows: one cut into several, several joined to one, rows in another order; as pairs with ops."""
+"""Tensors that share rows: one cut into several, several joined to one, rows in another order; as
+pairs with ops.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ckpt_tool.align.by_values.fingerprints import plain_shape
-from ckpt_tool.align.by_values.reshaping import Plain, closed, is_stack, opened, reshaped, simplified, turn_of
+from ckpt_tool.align.by_values.reshaping import (
+    Plain,
+    closed,
+    is_stack,
+    opened,
+    reshaped,
+    simplified,
+    turn_of,
+)
 from ckpt_tool.align.by_values.row_ops import row_ops, runs_of
 from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.ops import parse_ops
@@ -67,7 +77,11 @@ class _RowGroup:
         return self._joined() if len(self.rows) == 1 else None
 
     def _opened(self, key: str) -> tuple[Plain, Shape]:
-        return opened(self.shapes[key], self.turns.source) if len(plain_shape(self.shapes[key])) > 1 else ([], self.shapes[key])
+        return (
+            opened(self.shapes[key], self.turns.source)
+            if len(plain_shape(self.shapes[key])) > 1
+            else ([], self.shapes[key])
+        )
 
     def _closed(self, rows: int, rest: Shape, key: str) -> Plain:
         shape = self.wanted[key]
@@ -75,7 +89,10 @@ class _RowGroup:
             return reshaped((rows, *rest), shape)
         if not self.turns.target and not is_stack(plain_shape(shape)):
             return reshaped((rows, *rest), shape)
-        return [*reshaped((rows, *rest), (rows, *plain_shape(rest))), *closed(shape, self.turns.target)]
+        return [
+            *reshaped((rows, *rest), (rows, *plain_shape(rest))),
+            *closed(shape, self.turns.target),
+        ]
 
     def _one(self) -> Pair | None:
         (origin,), (key,) = self.sources, self.rows
@@ -101,28 +118,50 @@ class _RowGroup:
         ops = simplified([*head, *middle, *_for_each(tails)])
         return Pair(((origin,),), tuple((key,) for key in keys), parse_ops(ops))
 
-    def _cut(self, keys: Sequence[str], spans: Mapping[str, Sequence[int]], rows: int) -> Plain | None:
-        """Ops that take the targets' rows from the source's: consecutive parts, or a part of each of several groups."""
+    def _cut(
+        self, keys: Sequence[str], spans: Mapping[str, Sequence[int]], rows: int
+    ) -> Plain | None:
+        """Ops that take the targets' rows from the source's: consecutive parts, or a part of each
+        of several groups.
+        """
         sizes = [len(spans[key]) for key in keys]
-        own = {key: row_ops([row - min(spans[key]) for row in spans[key]], len(spans[key])) for key in keys if _is_whole(spans[key])}
+        own = {
+            key: row_ops([row - min(spans[key]) for row in spans[key]], len(spans[key]))
+            for key in keys
+            if _is_whole(spans[key])
+        }
         starts = [min(spans[key]) for key in keys]
-        if len(own) == len(keys) and all(a + size <= b for a, size, b in zip(starts, sizes, starts[1:], strict=False)):
+        if len(own) == len(keys) and all(
+            a + size <= b for a, size, b in zip(starts, sizes, starts[1:], strict=False)
+        ):
             taken = [row for key in keys for row in sorted(spans[key])]
             chosen = row_ops(taken, rows)
             ops = {key: each for key, each in own.items() if each}
             if chosen is None or any(each is None for each in own.values()):
                 return None
-            return [*chosen, _split_op(sizes), *_for_each({key: ops.get(key) or [] for key in keys})]
+            return [
+                *chosen,
+                _split_op(sizes),
+                *_for_each({key: ops.get(key) or [] for key in keys}),
+            ]
         return self._cut_by_group(keys, spans, rows)
 
-    def _cut_by_group(self, keys: Sequence[str], spans: Mapping[str, Sequence[int]], rows: int) -> Plain | None:
-        """The same runs of rows again and again, one for each target: heads of queries, keys and values side by side."""
+    def _cut_by_group(
+        self, keys: Sequence[str], spans: Mapping[str, Sequence[int]], rows: int
+    ) -> Plain | None:
+        """The same runs of rows again and again, one for each target: heads of queries, keys and
+        values side by side.
+        """
         runs = {key: runs_of([("", row) for row in spans[key]]) for key in keys}
         count = max(len(each) for each in runs.values())
         order = sorted((start, key) for key in keys for _, start, _ in runs[key])
         sizes = [runs[key][0][2] for _, key in order[: len(keys)]]
         names = [key for _, key in order[: len(keys)]]
-        if any(len(each) != count for each in runs.values()) or sum(sizes) * count != rows or sorted(names) != sorted(keys):
+        if (
+            any(len(each) != count for each in runs.values())
+            or sum(sizes) * count != rows
+            or sorted(names) != sorted(keys)
+        ):
             return None
         if names != list(keys):
             return None
@@ -132,8 +171,12 @@ class _RowGroup:
             {"rearrange": "g n ... -> (g n) ..."},
         ]
 
-    def _unstacked(self, origin: str, keys: Sequence[str], spans: Mapping[str, Sequence[int]]) -> Pair | None:
-        """Matrices stacked as one tensor, or several kinds of them with their rows joined: gate and up of all experts."""
+    def _unstacked(
+        self, origin: str, keys: Sequence[str], spans: Mapping[str, Sequence[int]]
+    ) -> Pair | None:
+        """Matrices stacked as one tensor, or several kinds of them with their rows joined: gate and
+        up of all experts.
+        """
         plain = plain_shape(self.shapes[origin])
         if not is_stack(plain) or any(not _is_in_order(spans[key]) for key in keys):
             return None
@@ -147,7 +190,10 @@ class _RowGroup:
             return None
         ops = reshaped(self.shapes[origin], plain) + (turn_of(plain) if self.turns.source else [])
         ops += [_split_op(sizes, 1)] if len(slots) > 1 else []
-        tails = {slot[0]: self._closed(len(spans[slot[0]]), (), slot[0]) if self.turns.target else [] for slot in slots}
+        tails = {
+            slot[0]: self._closed(len(spans[slot[0]]), (), slot[0]) if self.turns.target else []
+            for slot in slots
+        }
         return Pair(((origin,),), slots, parse_ops([*ops, {"unstack": 0}, *_for_each(tails)]))
 
     def _joined(self) -> Pair | None:
@@ -170,12 +216,18 @@ class _RowGroup:
     def _height(self, origin: str) -> int:
         return self._opened(origin)[1][0]
 
-    def _glued(self, places: Sequence[tuple[str, int]], runs: Sequence[tuple[str, int, int]]) -> Plain | None:
-        """Ops that join the sources' rows: one after the other, each in an order of its own, or a run of each again and again."""
+    def _glued(
+        self, places: Sequence[tuple[str, int]], runs: Sequence[tuple[str, int, int]]
+    ) -> Plain | None:
+        """Ops that join the sources' rows: one after the other, each in an order of its own, or a
+        run of each again and again.
+        """
         parts: dict[str, list[int]] = defaultdict(list)
         for origin, row in places:
             parts[origin].append(row)
-        in_a_row = [origin for origin in self.sources for _ in parts[origin]] == [origin for origin, _ in places]
+        in_a_row = [origin for origin in self.sources for _ in parts[origin]] == [
+            origin for origin, _ in places
+        ]
         if in_a_row:
             own = {origin: row_ops(parts[origin], self._height(origin)) for origin in self.sources}
             if any(each is None for each in own.values()):
@@ -183,7 +235,9 @@ class _RowGroup:
             return [*_for_each({origin: each or [] for origin, each in own.items()}), {"concat": 0}]
         count = len(runs) // len(self.sources)
         names = [origin for origin, _, _ in runs]
-        if names != self.sources * count or any(not _is_in_order(parts[origin]) for origin in self.sources):
+        if names != self.sources * count or any(
+            not _is_in_order(parts[origin]) for origin in self.sources
+        ):
             return None
         if any(len(parts[origin]) != self._height(origin) for origin in self.sources):
             return None
@@ -195,15 +249,25 @@ class _RowGroup:
 
     def _stacked(self, key: str, runs: Sequence[tuple[str, int, int]]) -> Pair | None:
         plain = plain_shape(self.wanted[key])
-        if not is_stack(plain) or any(start or count != self._height(origin) for origin, start, count in runs):
+        if not is_stack(plain) or any(
+            start or count != self._height(origin) for origin, start, count in runs
+        ):
             return None
         slots = _slots([origin for origin, _, _ in runs])
-        if slots is None or len(runs) != len(self.sources) or any(len(slot) != plain[0] for slot in slots):
+        if (
+            slots is None
+            or len(runs) != len(self.sources)
+            or any(len(slot) != plain[0] for slot in slots)
+        ):
             return None
         turn = turn_of(plain) if self.turns.target else []
         shapes = {slot[0]: self._opened(slot[0])[0] for slot in slots}
         join: Plain = [{"stack": 0}, *([{"concat": 1}] if len(slots) > 1 else [])]
-        return Pair(slots, ((key,),), parse_ops([*_for_each(shapes), *join, *turn, *reshaped(plain, self.wanted[key])]))
+        return Pair(
+            slots,
+            ((key,),),
+            parse_ops([*_for_each(shapes), *join, *turn, *reshaped(plain, self.wanted[key])]),
+        )
 
 
 def _is_whole(rows: Sequence[int]) -> bool:
@@ -235,7 +299,9 @@ _NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
 
 
 def _slots(keys: Sequence[str]) -> tuple[Slot, ...] | None:
-    """Keys by kind, if the kinds take turns: gate 0, up 0, gate 1, up 1. A kind's keys differ in one number, which counts up."""
+    """Keys by kind, if the kinds take turns: gate 0, up 0, gate 1, up 1. A kind's keys differ in
+    one number, which counts up.
+    """
     for place in range(len(_NUMBER.findall(keys[0]))):
         kinds: dict[str, list[str]] = defaultdict(list)
         for key in keys:
@@ -243,11 +309,15 @@ def _slots(keys: Sequence[str]) -> tuple[Slot, ...] | None:
         order = [_without_number(key, place) for key in keys]
         if len(kinds) < len(keys) and order == list(kinds) * (len(keys) // len(kinds)):
             slots = tuple(tuple(slot) for slot in kinds.values())
-            if all(_is_in_order([int(_NUMBER.findall(key)[place]) for key in slot]) for slot in slots):
+            if all(
+                _is_in_order([int(_NUMBER.findall(key)[place]) for key in slot]) for slot in slots
+            ):
                 return slots
     return None
 
 
 def _without_number(key: str, place: int) -> str:
     found = list(_NUMBER.finditer(key))
-    return f"{key[: found[place].start()]}#{key[found[place].end() :]}" if place < len(found) else key
+    return (
+        f"{key[: found[place].start()]}#{key[found[place].end() :]}" if place < len(found) else key
+    )

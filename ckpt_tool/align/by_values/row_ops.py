@@ -1,4 +1,6 @@
-"""How the rows of one tensor became those of another: a slice, a permutation in whole digits, blocks in another order."""
+"""How the rows of one tensor became those of another: a slice, a permutation in whole digits,
+blocks in another order.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +12,29 @@ MAX_BLOCKS = 512
 
 
 def row_ops(places: Sequence[int], rows: int) -> list[object] | None:
-    """Ops along dimension 0, as plain data, that take these rows of so many, in this order; None where none is short."""
+    """Ops along dimension 0, as plain data, that take these rows of so many, in this order; None
+    where none is short.
+    """
     count = len(places)
     start = places[0]
     if list(places) == list(range(start, start + count)):
-        return [] if count == rows else [{"slice": {"dim": 0, "start": start, "stop": start + count}}]
+        return (
+            [] if count == rows else [{"slice": {"dim": 0, "start": start, "stop": start + count}}]
+        )
     low = min(places)
     if sorted(places) == list(range(low, low + count)):
-        head: list[object] = [] if count == rows else [{"slice": {"dim": 0, "start": low, "stop": low + count}}]
+        head: list[object] = (
+            [] if count == rows else [{"slice": {"dim": 0, "start": low, "stop": low + count}}]
+        )
         if (digits := _digits([place - low for place in places])) is not None:
             return [*head, digits]
     return _blocks(places, rows)
 
 
 def _digits(places: Sequence[int]) -> dict[str, object] | None:
-    """A `rearrange` for places that are numbers whose digits, in some mixed base, stand in another order: `(h two d) -> (h d two)`."""
+    """A `rearrange` for places that are numbers whose digits, in some mixed base, stand in another
+    order: `(h two d) -> (h d two)`.
+    """
     sizes, strides, rest = [], [], list(places)
     while len(rest) > 1:
         step = rest[1] - rest[0]
@@ -32,14 +42,19 @@ def _digits(places: Sequence[int]) -> dict[str, object] | None:
         if len(rest) % run or step <= 0:
             return None
         heads = rest[::run]
-        if any(rest[i * run + j] != head + j * step for i, head in enumerate(heads) for j in range(run)):
+        if any(
+            rest[i * run + j] != head + j * step for i, head in enumerate(heads) for j in range(run)
+        ):
             return None
         sizes.append(run)
         strides.append(step)
         rest = heads
     sizes, strides = sizes[::-1], strides[::-1]
     order = sorted(range(len(sizes)), key=lambda axis: -strides[axis])
-    if any(strides[axis] != prod(sizes[other] for other in order[rank + 1 :]) for rank, axis in enumerate(order)):
+    if any(
+        strides[axis] != prod(sizes[other] for other in order[rank + 1 :])
+        for rank, axis in enumerate(order)
+    ):
         return None
     names = dict(zip(order, "abcdefgh"[: len(order)], strict=True))
     source, target = (" ".join(names[axis] for axis in axes) for axes in (order, range(len(sizes))))

@@ -1,4 +1,6 @@
-"""Which rows of the target are which rows of the source, by their digests; one tensor is in memory at a time."""
+"""Which rows of the target are which rows of the source, by their digests; one tensor is in memory
+at a time.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ckpt_tool.align.by_values.fingerprints import DigestedTensors, plain_shape, read_as, row_length, rows_of
+from ckpt_tool.align.by_values.fingerprints import (
+    DigestedTensors,
+    plain_shape,
+    read_as,
+    row_length,
+    rows_of,
+)
 from ckpt_tool.align.by_values.row_groups import Turns, pairs_of_rows
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.tensors import DType
@@ -28,7 +36,9 @@ class RowFinder:
     _known: dict[tuple[int, str, DType, bool], list[bytes]] = field(default_factory=dict)
 
     def pairs(self, source: Sequence[str], target: Sequence[str], turns: Turns) -> Iterator[Pair]:
-        """Pairs of several tensors, or of a part of one, that share rows along the turned dimensions; not verified."""
+        """Pairs of several tensors, or of a part of one, that share rows along the turned
+        dimensions; not verified.
+        """
         by_kind: dict[tuple[DType, int], list[str]] = defaultdict(list)
         for key in target:
             info = self.target.catalog[key]
@@ -38,7 +48,11 @@ class RowFinder:
             fitting = [key for key in source if self._fits(key, dtype, length, turns.source)]
             if fitting and self._count(fitting, turns.source) <= MAX_ROWS:
                 index = self._index(fitting, dtype, turns.source)
-                rows = {key: found for key in keys if (found := located(self._rows(1, key, dtype, turns.target), index))}
+                rows = {
+                    key: found
+                    for key in keys
+                    if (found := located(self._rows(1, key, dtype, turns.target), index))
+                }
                 yield from pairs_of_rows(rows, self.source.catalog, self.target.catalog, turns)
 
     def _fits(self, key: str, dtype: DType, length: int, is_turned: bool) -> bool:
@@ -47,9 +61,14 @@ class RowFinder:
 
     def _count(self, keys: Iterable[str], is_turned: bool) -> int:
         infos = [self.source.catalog[key] for key in keys]
-        return sum(info.nbytes // max(1, info.dtype.itemsize * row_length(info.shape, is_turned)) for info in infos)
+        return sum(
+            info.nbytes // max(1, info.dtype.itemsize * row_length(info.shape, is_turned))
+            for info in infos
+        )
 
-    def _index(self, keys: Sequence[str], dtype: DType, is_turned: bool) -> dict[bytes, list[Place]]:
+    def _index(
+        self, keys: Sequence[str], dtype: DType, is_turned: bool
+    ) -> dict[bytes, list[Place]]:
         index: dict[bytes, list[Place]] = {}
         for key in keys:
             for row, digest in enumerate(self._rows(0, key, dtype, is_turned)):
@@ -67,11 +86,15 @@ class RowFinder:
 
 
 def are_castable(source: DType, target: DType) -> bool:
-    return source is target or (source.is_floating and target.is_floating and min(source.bits, target.bits) >= 8)
+    return source is target or (
+        source.is_floating and target.is_floating and min(source.bits, target.bits) >= 8
+    )
 
 
 def located(rows: Sequence[bytes], index: Mapping[bytes, list[Place]]) -> list[Place] | None:
-    """A place for every row, those that several places share where their neighbours' run goes on; None where one has no place."""
+    """A place for every row, those that several places share where their neighbours' run goes on;
+    None where one has no place.
+    """
     choices = [index.get(row) for row in rows]
     if not rows or not all(choices):
         return None
@@ -80,7 +103,9 @@ def located(rows: Sequence[bytes], index: Mapping[bytes, list[Place]]) -> list[P
 
 
 def _chosen(choices: Sequence[Sequence[Place]], step: int) -> list[Place]:
-    """Forwards, each row after the one before where it can be; those before the first certain one backwards from it."""
+    """Forwards, each row after the one before where it can be; those before the first certain one
+    backwards from it.
+    """
     found: list[Place | None] = [each[0] if len(each) == 1 else None for each in choices]
     for direction in (1, -1):
         places = range(len(found)) if direction == 1 else reversed(range(len(found)))
@@ -97,8 +122,15 @@ def _chosen(choices: Sequence[Sequence[Place]], step: int) -> list[Place]:
     return [each for each in found if each is not None]
 
 
-def parts_of_vectors(source: DigestedTensors, target: DigestedTensors, from_source: Sequence[str], from_target: Sequence[str]) -> Iterator[Pair]:
-    """Vectors that are parts of longer ones, or that longer ones are joined of: found by their bytes."""
+def parts_of_vectors(
+    source: DigestedTensors,
+    target: DigestedTensors,
+    from_source: Sequence[str],
+    from_target: Sequence[str],
+) -> Iterator[Pair]:
+    """Vectors that are parts of longer ones, or that longer ones are joined of: found by their
+    bytes.
+    """
     a, b = (_vectors(side, keys) for side, keys in ((source, from_source), (target, from_target)))
     rows: dict[str, list[Place]] = {}
     for key, raw in b.items():
@@ -111,7 +143,11 @@ def parts_of_vectors(source: DigestedTensors, target: DigestedTensors, from_sour
 
 
 def _vectors(side: DigestedTensors, keys: Sequence[str]) -> dict[str, bytes]:
-    flat = [key for key in keys if len(plain_shape(side.catalog[key].shape)) == 1 and side.catalog[key].dtype.itemsize]
+    flat = [
+        key
+        for key in keys
+        if len(plain_shape(side.catalog[key].shape)) == 1 and side.catalog[key].dtype.itemsize
+    ]
     return {key: b"".join(side.chunks(key)) for key in flat}
 
 
@@ -125,7 +161,11 @@ def _part(raw: bytes, others: Mapping[str, bytes], size: int) -> list[Place] | N
 
 def _joined(raw: bytes, others: Mapping[str, bytes], size: int) -> list[Place] | None:
     """The vectors that lie in this one side by side, if they fill it."""
-    spots = sorted((at, name) for name, other in others.items() if 0 < len(other) < len(raw) and (at := raw.find(other)) >= 0)
+    spots = sorted(
+        (at, name)
+        for name, other in others.items()
+        if 0 < len(other) < len(raw) and (at := raw.find(other)) >= 0
+    )
     places: list[Place] = []
     for at, name in spots:
         if at == len(places) * size:

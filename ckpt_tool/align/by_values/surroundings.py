@@ -1,6 +1,8 @@
-"""Tensors whose content stands in several places: ones, zeros, counters, tied weights. What lies around them, and names, decide.
+"""Tensors whose content stands in several places: ones, zeros, counters, tied weights. What lies
+around them, and names, decide.
 
-The alignment by names and shapes does it, on catalogs whose shapes tell contents: tensors have one shape where they hold the same.
+The alignment by names and shapes does it, on catalogs whose shapes tell contents: tensors have one
+shape where they hold the same.
 """
 
 from __future__ import annotations
@@ -23,12 +25,22 @@ Labels = Mapping[str, int]
 
 
 def settled_by_surroundings(
-    catalogs: tuple[Catalog, Catalog], labels: tuple[Labels, Labels], telling: frozenset[int], hints: Sequence[Hint]
+    catalogs: tuple[Catalog, Catalog],
+    labels: tuple[Labels, Labels],
+    telling: frozenset[int],
+    hints: Sequence[Hint],
 ) -> Iterator[Aligned]:
     """Pairs of equal content, by what is around them; keys without a label take no part."""
-    source, target = (_relabelled(catalog, each, telling) for catalog, each in zip(catalogs, labels, strict=True))
+    source, target = (
+        _relabelled(catalog, each, telling) for catalog, each in zip(catalogs, labels, strict=True)
+    )
     keys = [{_name(key, catalog): key for key in catalog} for catalog in catalogs]
-    for each in align(source, target, [(_name(a, catalogs[0]), _name(b, catalogs[1])) for a, b in hints], are_names_settled=False).pairs:
+    for each in align(
+        source,
+        target,
+        [(_name(a, catalogs[0]), _name(b, catalogs[1])) for a, b in hints],
+        are_names_settled=False,
+    ).pairs:
         if each.pair.is_rename:
             origin, key = keys[0][each.pair.sources[0][0]], keys[1][each.pair.targets[0][0]]
             if labels[0][origin] == labels[1][key]:
@@ -36,14 +48,25 @@ def settled_by_surroundings(
 
 
 def _relabelled(catalog: Catalog, labels: Labels, telling: frozenset[int]) -> Catalog:
-    shapes = {key: (_FIRST + labels[key], *((3, 5) if labels[key] in telling else ())) for key in catalog if key in labels}
-    return Catalog((TensorInfo(_name(key, catalog), DType.F32, shape) for key, shape in shapes.items()), catalog.is_ordered)
+    shapes = {
+        key: (_FIRST + labels[key], *((3, 5) if labels[key] in telling else ()))
+        for key in catalog
+        if key in labels
+    }
+    return Catalog(
+        (TensorInfo(_name(key, catalog), DType.F32, shape) for key, shape in shapes.items()),
+        catalog.is_ordered,
+    )
 
 
 def _name(key: str, catalog: Catalog) -> str:
-    """A key without the collection that Flax puts before it: a norm's scale and its mean are one module's."""
+    """A key without the collection that Flax puts before it: a norm's scale and its mean are one
+    module's.
+    """
     first, _, rest = key.partition("/")
-    return rest if rest and first in _COLLECTIONS and f"{_other(first)}/{rest}" not in catalog else key
+    return (
+        rest if rest and first in _COLLECTIONS and f"{_other(first)}/{rest}" not in catalog else key
+    )
 
 
 def _other(collection: str) -> str:

@@ -1,4 +1,6 @@
-"""Which tensors of two checkpoints belong together, by what they hold: every pair is equal, bit for bit, after its ops."""
+"""Which tensors of two checkpoints belong together, by what they hold: every pair is equal, bit for
+bit, after its ops.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,12 @@ Kind = tuple[DType, bytes]
 """A dtype and the digest of what is held in it."""
 
 
-def align_values(source: DigestedTensors, target: DigestedTensors, hints: Sequence[Hint] = ()) -> Alignment:
-    """Pairs by equal values, then by names and shapes for what has no equal. Costs reading both sides once, a few tensors more often."""
+def align_values(
+    source: DigestedTensors, target: DigestedTensors, hints: Sequence[Hint] = ()
+) -> Alignment:
+    """Pairs by equal values, then by names and shapes for what has no equal. Costs reading both
+    sides once, a few tensors more often.
+    """
     return _Comparing(source, target, hints).run()
 
 
@@ -73,7 +79,11 @@ class _Comparing:
         self.is_settled = True
         self._rearranged()
         self._copies()
-        named = align(self.source.catalog, self.target.catalog, self.hints) if self._is_any_left() else Alignment((), (), (), ())
+        named = (
+            align(self.source.catalog, self.target.catalog, self.hints)
+            if self._is_any_left()
+            else Alignment((), (), (), ())
+        )
         self._by_name(named)
         return self._result(named)
 
@@ -81,25 +91,44 @@ class _Comparing:
         return bool(self.left_source and self.left_target)
 
     def _kinds(self) -> tuple[dict[str, Kind], dict[str, Kind]]:
-        """What keys hold; a source key's in the dtype of the target where only there it has an equal."""
-        target = {key: (self.target.catalog[key].dtype, content.digest) for key, content in self.theirs.items()}
+        """What keys hold; a source key's in the dtype of the target where only there it has an
+        equal.
+        """
+        target = {
+            key: (self.target.catalog[key].dtype, content.digest)
+            for key, content in self.theirs.items()
+        }
         known = set(target.values())
-        sizes = {(info.dtype, info.nbytes * 8 // info.dtype.bits) for info in self.target.catalog.values()}
+        sizes = {
+            (info.dtype, info.nbytes * 8 // info.dtype.bits)
+            for info in self.target.catalog.values()
+        }
         source = {}
         for key, content in self.ours.items():
             info = self.source.catalog[key]
             source[key] = kind = (info.dtype, content.digest)
             if kind in known:
                 continue
-            for dtype in {dtype for dtype, count in sizes if count == info.nbytes * 8 // info.dtype.bits and dtype is not info.dtype}:
-                if are_castable(info.dtype, dtype) and (dtype, (cast := cast_content(self.source, key, dtype)).digest) in known:
+            for dtype in {
+                dtype
+                for dtype, count in sizes
+                if count == info.nbytes * 8 // info.dtype.bits and dtype is not info.dtype
+            }:
+                if (
+                    are_castable(info.dtype, dtype)
+                    and (dtype, (cast := cast_content(self.source, key, dtype)).digest) in known
+                ):
                     source[key], self.ours[key] = (dtype, cast.digest), cast
                     break
         return source, target
 
     def _take(self, pair: Pair, confidence: float = 1.0, evidence: str = EQUAL) -> bool:
-        sources, targets = ([key for slot in side for key in slot] for side in (pair.sources, pair.targets))
-        if any(key not in self.left_source for key in sources) or any(key not in self.left_target for key in targets):
+        sources, targets = (
+            [key for slot in side for key in slot] for side in (pair.sources, pair.targets)
+        )
+        if any(key not in self.left_source for key in sources) or any(
+            key not in self.left_target for key in targets
+        ):
             return False
         for key in sources:
             del self.left_source[key]
@@ -114,7 +143,9 @@ class _Comparing:
             if len(source) == len(target) == 1 and kind in self.telling:
                 self._take(self._copy(source[0], target[0]))
 
-    def _by_kind(self, source: Mapping[str, Kind], target: Mapping[str, Kind]) -> dict[Kind, tuple[list[str], list[str]]]:
+    def _by_kind(
+        self, source: Mapping[str, Kind], target: Mapping[str, Kind]
+    ) -> dict[Kind, tuple[list[str], list[str]]]:
         found: dict[Kind, tuple[list[str], list[str]]] = defaultdict(lambda: ([], []))
         for side, kinds in enumerate((source, target)):
             for key, kind in kinds.items():
@@ -129,11 +160,20 @@ class _Comparing:
         return bool(self._open(0)) and bool(self._open(1))
 
     def _open(self, side: int) -> list[str]:
-        """Keys that aren't paired, of content that the other side hasn't; of the source, in the end, also what is left of equal ones."""
-        left, contents, others = ((self.left_source, self.ours, 1), (self.left_target, self.theirs, 0))[side]
+        """Keys that aren't paired, of content that the other side hasn't; of the source, in the
+        end, also what is left of equal ones.
+        """
+        left, contents, others = (
+            (self.left_source, self.ours, 1),
+            (self.left_target, self.theirs, 0),
+        )[side]
         known = set(self.kinds[others].values())
         is_any = self.is_settled and side == 0
-        return [key for key in left if contents[key].tells and (is_any or self.kinds[side][key] not in known)]
+        return [
+            key
+            for key in left
+            if contents[key].tells and (is_any or self.kinds[side][key] not in known)
+        ]
 
     def _rearranged(self) -> None:
         """Tensors of the same elements in another order of dimensions."""
@@ -167,9 +207,15 @@ class _Comparing:
         dtype = self.target.catalog[key].dtype
         source, target = read_as(self.source, origin, dtype), read_as(self.target, key, dtype)
         plain, wanted = plain_shape(tuple(source.shape)), plain_shape(tuple(target.shape))
-        for order in permutations(range(len(plain))) if len(plain) == len(wanted) <= MAX_DIMENSIONS else ():
-            is_fitting = tuple(plain[axis] for axis in order) == wanted and list(order) != sorted(order)
-            if is_fitting and torch.equal(_bits(source.reshape(plain).permute(order)), _bits(target.reshape(wanted))):
+        for order in (
+            permutations(range(len(plain))) if len(plain) == len(wanted) <= MAX_DIMENSIONS else ()
+        ):
+            is_fitting = tuple(plain[axis] for axis in order) == wanted and list(order) != sorted(
+                order
+            )
+            if is_fitting and torch.equal(
+                _bits(source.reshape(plain).permute(order)), _bits(target.reshape(wanted))
+            ):
                 return _permuting(tuple(source.shape), tuple(target.shape), order)
         return None
 
@@ -182,16 +228,28 @@ class _Comparing:
             self._prove(pair)
 
     def _prove(self, pair: Pair) -> None:
-        """Takes a pair of parts if its ops make the target's bytes, and what lies beside its tensors and goes the same way."""
-        if not self._is_free(pair) or not is_proved(pair, self.source, self.target) or not self._take(pair):
+        """Takes a pair of parts if its ops make the target's bytes, and what lies beside its
+        tensors and goes the same way.
+        """
+        if (
+            not self._is_free(pair)
+            or not is_proved(pair, self.source, self.target)
+            or not self._take(pair)
+        ):
             return
-        for other in followers(pair, self.left_source, self.left_target, (self.source.catalog, self.target.catalog)):
+        for other in followers(
+            pair, self.left_source, self.left_target, (self.source.catalog, self.target.catalog)
+        ):
             if self._is_free(other) and is_proved(other, self.source, self.target):
                 self._take(other, evidence=f"{EQUAL}, beside tensors that go the same way")
 
     def _is_free(self, pair: Pair) -> bool:
-        sources, targets = ([key for slot in side for key in slot] for side in (pair.sources, pair.targets))
-        return all(key in self.left_source for key in sources) and all(key in self.left_target for key in targets)
+        sources, targets = (
+            [key for slot in side for key in slot] for side in (pair.sources, pair.targets)
+        )
+        return all(key in self.left_source for key in sources) and all(
+            key in self.left_target for key in targets
+        )
 
     def _normalised(self) -> None:
         """Weights that the source holds as a length and a direction."""
@@ -222,7 +280,10 @@ class _Comparing:
                 for side, slots in zip(labels, (each.pair.sources, each.pair.targets), strict=True):
                     side.update({key: label for slot in slots for key in slot})
         left = self._by_kind(
-            *({key: self.kinds[side][key] for key in keys} for side, keys in enumerate((self.left_source, self.left_target)))
+            *(
+                {key: self.kinds[side][key] for key in keys}
+                for side, keys in enumerate((self.left_source, self.left_target))
+            )
         )
         for kind, (source, target) in left.items():
             if source and target:
@@ -234,10 +295,16 @@ class _Comparing:
         for found in settled_by_surroundings(catalogs, labels, frozenset(telling), self.hints):
             origin, key = found.pair.sources[0][0], found.pair.targets[0][0]
             if origin in self.left_source and key in self.left_target:
-                self._take(self._copy(origin, key), found.confidence, f"{EQUAL}, elsewhere too; {found.evidence}")
+                self._take(
+                    self._copy(origin, key),
+                    found.confidence,
+                    f"{EQUAL}, elsewhere too; {found.evidence}",
+                )
 
     def _copies(self) -> None:
-        """Targets that hold what a source key gives another target already: tied weights that are stored twice."""
+        """Targets that hold what a source key gives another target already: tied weights that are
+        stored twice.
+        """
         by_kind = self._by_kind(*self.kinds)
         order = {key: place for place, key in enumerate(self.target.catalog)}
         for place, each in enumerate(self.pairs):
@@ -245,40 +312,69 @@ class _Comparing:
                 continue
             source, target = by_kind[self.kinds[1][key]]
             more = [other for other in target if other in self.left_target]
-            same_shape = all(self.target.catalog[other].shape == self.target.catalog[key].shape for other in more)
+            same_shape = all(
+                self.target.catalog[other].shape == self.target.catalog[key].shape for other in more
+            )
             if more and same_shape and not any(other in self.left_source for other in source):
                 slots = tuple((other,) for other in sorted((key, *more), key=order.__getitem__))
-                self.pairs[place] = replace(each, pair=Pair(each.pair.sources, slots, parse_ops("copy")))
+                self.pairs[place] = replace(
+                    each, pair=Pair(each.pair.sources, slots, parse_ops("copy"))
+                )
                 for other in more:
                     del self.left_target[other]
 
     def _by_name(self, named: Alignment) -> None:
-        """What has no equal is paired by names and shapes; not for sure where nearly all that they pair has its equal there."""
+        """What has no equal is paired by names and shapes; not for sure where nearly all that they
+        pair has its equal there.
+        """
         sure = [each.pair for each in named.pairs if each.confidence >= SURE]
         found = {(each.pair.sources, each.pair.targets) for each in self.pairs}
         is_decided = sum((pair.sources, pair.targets) in found for pair in sure) > MOST * len(sure)
         for each in named.pairs:
             if not is_decided or self._are_equal(each.pair):
-                self._take(each.pair, each.confidence, f"{each.evidence}; {EQUAL if self._are_equal(each.pair) else DIFFERENT}")
+                self._take(
+                    each.pair,
+                    each.confidence,
+                    f"{each.evidence}; {EQUAL if self._are_equal(each.pair) else DIFFERENT}",
+                )
             else:
-                self._take(each.pair, min(each.confidence, UNSURE), f"{each.evidence}; {DIFFERENT}, where nearly all others are equal")
+                self._take(
+                    each.pair,
+                    min(each.confidence, UNSURE),
+                    f"{each.evidence}; {DIFFERENT}, where nearly all others are equal",
+                )
 
     def _are_equal(self, pair: Pair) -> bool:
-        return pair.is_rename and self.kinds[0][pair.sources[0][0]] == self.kinds[1][pair.targets[0][0]]
+        return (
+            pair.is_rename
+            and self.kinds[0][pair.sources[0][0]] == self.kinds[1][pair.targets[0][0]]
+        )
 
     def _result(self, named: Alignment) -> Alignment:
         order = {key: place for place, key in enumerate(self.target.catalog)}
         pairs = sorted(self.pairs, key=lambda each: order[each.pair.targets[0][0]])
-        shape_mismatches = tuple((a, b) for a, b in named.shape_mismatches if a in self.left_source and b in self.left_target)
+        shape_mismatches = tuple(
+            (a, b)
+            for a, b in named.shape_mismatches
+            if a in self.left_source and b in self.left_target
+        )
         open_groups = tuple(self._still_open(named.ambiguous))
-        return Alignment(tuple(pairs), open_groups, tuple(self.left_source), tuple(self.left_target), shape_mismatches)
+        return Alignment(
+            tuple(pairs),
+            open_groups,
+            tuple(self.left_source),
+            tuple(self.left_target),
+            shape_mismatches,
+        )
 
     def _still_open(self, groups: Iterable[Ambiguous]) -> Iterator[Ambiguous]:
         for group in groups:
             source = tuple(key for key in group.sources if key in self.left_source)
             target = tuple(key for key in group.targets if key in self.left_target)
             if source and target:
-                yield replace(group, sources=source, targets=target, hint=f"{source[0]} -> {target[0]}")
+                yield replace(
+                    group, sources=source, targets=target, hint=f"{source[0]} -> {target[0]}"
+                )
 
 
 MAX_DIMENSIONS = 5
@@ -288,14 +384,22 @@ READERS = 2
 def _contents(side: DigestedTensors) -> dict[str, Content]:
     """What every key holds; two are read at a time, for digests leave Python to others."""
     with ThreadPoolExecutor(READERS) as readers:
-        return dict(zip(side.catalog, readers.map(lambda key: content_of(side, key), side.catalog), strict=True))
+        return dict(
+            zip(
+                side.catalog,
+                readers.map(lambda key: content_of(side, key), side.catalog),
+                strict=True,
+            )
+        )
 
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """The elements as integers, so that NaN equals itself."""
     import torch
 
-    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(tensor.element_size())
+    whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}.get(
+        tensor.element_size()
+    )
     return tensor.contiguous().view(whole) if whole else tensor
 
 
@@ -306,8 +410,14 @@ def _permuting(source: Shape, target: Shape, order: Sequence[int]) -> Plain:
         return ["transpose"]
     for usual in _USUAL.get(len(source), ()) if len(source) == len(target) else ():
         long = [axis for axis in usual if source[axis] != 1]
-        if tuple(source[axis] for axis in usual) == target and [sorted(long).index(axis) for axis in long] == list(order):
-            return [{"rearrange": f"{' '.join('abcd'[: len(source)])} -> {' '.join('abcd'[axis] for axis in usual)}"}]
+        if tuple(source[axis] for axis in usual) == target and [
+            sorted(long).index(axis) for axis in long
+        ] == list(order):
+            return [
+                {
+                    "rearrange": f"{' '.join('abcd'[: len(source)])} -> {' '.join('abcd'[axis] for axis in usual)}"
+                }
+            ]
     names = "abcdefgh"[: len(plain)]
     left, right = iter(names), iter(names[axis] for axis in order)
     return [{"rearrange": f"{_dims(source, left)} -> {_dims(target, right)}"}]

@@ -1,4 +1,6 @@
-"""What one tensor holds that several hold on the other side: fused projections, stacked experts, normalised weights."""
+"""What one tensor holds that several hold on the other side: fused projections, stacked experts,
+normalised weights.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +22,33 @@ def composites(source: Unpaired, target: Unpaired, rate: Rate) -> list[Composite
     def back(from_source: Names, from_target: Names) -> float:
         return rate(from_target, from_source)
 
-    found = [*fused(source, target, rate, is_split=True), *fused(target, source, back, is_split=False)]
-    found += [*_stacked(source, target, back, is_split=False), *_stacked(target, source, rate, is_split=True)]
+    found = [
+        *fused(source, target, rate, is_split=True),
+        *fused(target, source, back, is_split=False),
+    ]
+    found += [
+        *_stacked(source, target, back, is_split=False),
+        *_stacked(target, source, rate, is_split=True),
+    ]
     return [*found, *_normalised(source, target, back)]
 
 
 def _stacked(parts: Unpaired, whole: Unpaired, rate: Rate, is_split: bool) -> Iterator[Composite]:
-    """Tensors of all experts, with those of each: `rate` takes a path to the whole, then one to the parts."""
+    """Tensors of all experts, with those of each: `rate` takes a path to the whole, then one to the
+    parts.
+    """
     families = _experts(parts)
     for unit in whole.units if families else ():
         for key in whole.left(unit).values():
             shape = whole.catalog[key].shape
-            parent = nearest(_expert_path(unit.names), list(families), rate) if len(shape) == 3 else None
-            slots = _slots(unit.names[-1], shape, families[parent], parts.catalog) if parent is not None else None
+            parent = (
+                nearest(_expert_path(unit.names), list(families), rate) if len(shape) == 3 else None
+            )
+            slots = (
+                _slots(unit.names[-1], shape, families[parent], parts.catalog)
+                if parent is not None
+                else None
+            )
             if slots is not None:
                 evidence = f"{shape[0]} experts of these shapes, by their words"
                 yield Composite(_stack(key, slots, is_split), 0.95, evidence)
@@ -40,8 +56,16 @@ def _stacked(parts: Unpaired, whole: Unpaired, rate: Rate, is_split: bool) -> It
 
 def _stack(key: str, slots: tuple[tuple[str, ...], ...], is_split: bool) -> Pair:
     if is_split:
-        return Pair(((key,),), slots, parse_ops([{"unstack": 0}] if len(slots) == 1 else [{"unstack": 0}, {"split": 0}]))
-    return Pair(slots, ((key,),), parse_ops([{"stack": 0}] if len(slots) == 1 else [{"stack": 0}, {"concat": 1}]))
+        return Pair(
+            ((key,),),
+            slots,
+            parse_ops([{"unstack": 0}] if len(slots) == 1 else [{"unstack": 0}, {"split": 0}]),
+        )
+    return Pair(
+        slots,
+        ((key,),),
+        parse_ops([{"stack": 0}] if len(slots) == 1 else [{"stack": 0}, {"concat": 1}]),
+    )
 
 
 def _expert_path(names: Names) -> Names:
@@ -66,30 +90,47 @@ def _slots(
 ) -> tuple[tuple[str, ...], ...] | None:
     """The keys to stack for a tensor of all experts: those of one kind, or of gate and up."""
     words = set(words_of(name)) | set(name.split("_"))
-    wanted = ("gate", "up") if {"gate", "up"} <= words else tuple(word for word in ("down", "gate", "up") if word in words)[:1]
+    wanted = (
+        ("gate", "up")
+        if {"gate", "up"} <= words
+        else tuple(word for word in ("down", "gate", "up") if word in words)[:1]
+    )
     if not wanted or any(kind not in kinds for kind in wanted):
         return None
     slots = tuple(tuple(kinds[kind][number] for number in sorted(kinds[kind])) for kind in wanted)
     rows = sum(catalog[slot[0]].shape[0] for slot in slots if catalog[slot[0]].shape)
-    fits = all(len(slot) == shape[0] and all((catalog[key].shape or (0,))[1:] == shape[2:] for key in slot) for slot in slots)
+    fits = all(
+        len(slot) == shape[0] and all((catalog[key].shape or (0,))[1:] == shape[2:] for key in slot)
+        for slot in slots
+    )
     return slots if fits and rows == shape[1] else None
 
 
 def _normalised(source: Unpaired, target: Unpaired, rate: Rate) -> Iterator[Composite]:
     """Weights that the source holds as a length and a direction."""
     from_source = {unit.names: unit for unit in source.units}
-    stems = [names[:-1] for names in from_source if names[-1] == "weight_v" and (*names[:-1], "weight_g") in from_source]
+    stems = [
+        names[:-1]
+        for names in from_source
+        if names[-1] == "weight_v" and (*names[:-1], "weight_g") in from_source
+    ]
     for unit in target.units:
         key = target.left(unit).get("weight")
         if key is None:
             continue
-        fitting = [stem for stem in stems if _shape(from_source, stem, source.catalog) == target.catalog[key].shape]
+        fitting = [
+            stem
+            for stem in stems
+            if _shape(from_source, stem, source.catalog) == target.catalog[key].shape
+        ]
         stem = nearest(unit.names, fitting, rate)
         if stem is not None:
             g, v = (from_source[(*stem, leaf)].keys["weight"] for leaf in ("weight_g", "weight_v"))
             if {g, v} <= source.keys:
                 yield Composite(
-                    Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})), 0.95, "a length and a direction make a weight"
+                    Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})),
+                    0.95,
+                    "a length and a direction make a weight",
                 )
 
 

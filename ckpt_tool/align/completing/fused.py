@@ -1,4 +1,6 @@
-"""Fused projections: queries, keys and values as one tensor and as three, gate and up likewise; by the words or letters of their names."""
+"""Fused projections: queries, keys and values as one tensor and as three, gate and up likewise; by
+the words or letters of their names.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from ckpt_tool.align.pairs import Pair
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog
 
-_FUSED = {"qkv": ("q", "k", "v"), "kv": ("k", "v"), "gate_up": ("gate", "up"), "up_gate": ("up", "gate")}
+_FUSED = {
+    "qkv": ("q", "k", "v"),
+    "kv": ("k", "v"),
+    "gate_up": ("gate", "up"),
+    "up_gate": ("up", "gate"),
+}
 _PARTS = frozenset(part for parts in _FUSED.values() for part in parts)
 _OTHERS = frozenset(("o", "out", "project", "proj", "out_proj", "dense", "fc1", "fc2", "down"))
 """Names that mean another matrix of a block than q, k and v."""
@@ -57,19 +64,34 @@ class Unpaired:
 
 def fused(whole: Unpaired, parts: Unpaired, rate: Rate, is_split: bool) -> Iterator[Composite]:
     families = _Families(parts.units)
-    # Where q, k and v have homes of their own, nothing beside them is all three unless its name says so.
-    at_home = {(each.parent, role) for each in whole.units if each.names[-1] in _FUSED["qkv"] for role in each.keys}
+    # Where q, k and v have homes of their own, nothing beside them is all three unless its name
+    # says so.
+    at_home = {
+        (each.parent, role)
+        for each in whole.units
+        if each.names[-1] in _FUSED["qkv"]
+        for role in each.keys
+    }
     for unit in whole.units:
         left = whole.left(unit)
         if not left or any(_UNKNOWN_ORDER.search(key) for key in unit.keys.values()):
             continue
         known = families.of(unit.names[-1])
         for role, key in left.items():
-            keys = {parent: [parts.left(part).get(role) for part in family] for parent, family in known.items()}
-            fitting = [parent for parent in keys if _makes(whole.catalog, key, keys[parent], parts.catalog)]
+            keys = {
+                parent: [parts.left(part).get(role) for part in family]
+                for parent, family in known.items()
+            }
+            fitting = [
+                parent for parent in keys if _makes(whole.catalog, key, keys[parent], parts.catalog)
+            ]
             parent = nearest(unit.parent, fitting, rate)
-            if parent is not None and (families.are_told(unit.names[-1]) or (unit.parent, role) not in at_home):
-                yield _fusion(key, [part.keys[role] for part in known[parent]], parts.catalog, is_split)
+            if parent is not None and (
+                families.are_told(unit.names[-1]) or (unit.parent, role) not in at_home
+            ):
+                yield _fusion(
+                    key, [part.keys[role] for part in known[parent]], parts.catalog, is_split
+                )
         if is_split and BIAS in left and unit.names[-1] == "qkv":
             yield from _without_keys(left[BIAS], unit, whole, parts, rate)
 
@@ -84,7 +106,9 @@ class _Families:
         self._named = self._found()
 
     def of(self, name: str) -> Mapping[Names, Family]:
-        """The families that make a module of this name, by their parent; one whose name says nothing may be q, k and v."""
+        """The families that make a module of this name, by their parent; one whose name says
+        nothing may be q, k and v.
+        """
         found = self._named.get(name) or self._spelled(name)
         return found if found or name in _PARTS or name in _OTHERS else self._named.get("qkv", {})
 
@@ -98,18 +122,37 @@ class _Families:
         for parent, children in self._by_parent.items():
             for whole, words in _FUSED.items():
                 for name in [name for name in children if words[0] in name.split("_")]:
-                    names = ["_".join(word if each == words[0] else each for each in name.split("_")) for word in words]
+                    names = [
+                        "_".join(word if each == words[0] else each for each in name.split("_"))
+                        for word in words
+                    ]
                     rest = "_".join(each for each in name.split("_") if each != words[0])
-                    for text in ((rest, f"{whole}_{rest}") if rest else (whole,)) if all(each in children for each in names) else ():
+                    for text in (
+                        ((rest, f"{whole}_{rest}") if rest else (whole,))
+                        if all(each in children for each in names)
+                        else ()
+                    ):
                         found[text].setdefault(parent, [children[each] for each in names])
         return found
 
     def _spelled(self, name: str) -> dict[Names, Family]:
-        word = next((word for word in name.split("_") if _LETTERS.fullmatch(word) and len(set(word)) == len(word) > 3), "")
+        word = next(
+            (
+                word
+                for word in name.split("_")
+                if _LETTERS.fullmatch(word) and len(set(word)) == len(word) > 3
+            ),
+            "",
+        )
         found: dict[Names, Family] = {}
         for parent, children in self._by_parent.items() if word else ():
             meant = [
-                [unit for name, unit in children.items() if name == letter or name.split("_")[0].startswith(letter)] for letter in word
+                [
+                    unit
+                    for name, unit in children.items()
+                    if name == letter or name.split("_")[0].startswith(letter)
+                ]
+                for letter in word
             ]
             if all(len(units) == 1 for units in meant):
                 found[parent] = [units[0] for units in meant]
@@ -122,7 +165,9 @@ def _makes(catalog: Catalog, key: str, parts: Sequence[str | None], others: Cata
     whole = catalog[key].shape
     if len(shapes) < len(parts) or not all(len(shape) == len(whole) and shape for shape in shapes):
         return False
-    return sum(shape[0] for shape in shapes) == whole[0] and all(shape[1:] == whole[1:] for shape in shapes)
+    return sum(shape[0] for shape in shapes) == whole[0] and all(
+        shape[1:] == whole[1:] for shape in shapes
+    )
 
 
 def _fusion(key: str, parts: Sequence[str], catalog: Catalog, is_split: bool) -> Composite:
@@ -135,19 +180,27 @@ def _fusion(key: str, parts: Sequence[str], catalog: Catalog, is_split: bool) ->
     return Composite(Pair(slots, ((key,),), parse_ops({"concat": 0})), 0.95, evidence)
 
 
-def _without_keys(key: str, unit: Unit, whole: Unpaired, parts: Unpaired, rate: Rate) -> Iterator[Composite]:
+def _without_keys(
+    key: str, unit: Unit, whole: Unpaired, parts: Unpaired, rate: Rate
+) -> Iterator[Composite]:
     """The first and the last third of a bias, where queries and values have one and keys have none."""
     modules: dict[Names, dict[str, Unit]] = defaultdict(dict)
     for part in parts.units:
         if part.names[-1] in ("q", "k", "v") and BIAS in part.keys:
             modules[part.parent][part.names[-1]] = part
     size = whole.catalog[key].shape[0]
-    fitting = [parent for parent, found in modules.items() if found.keys() == {"q", "v"} and _are_thirds(found.values(), parts, size)]
+    fitting = [
+        parent
+        for parent, found in modules.items()
+        if found.keys() == {"q", "v"} and _are_thirds(found.values(), parts, size)
+    ]
     parent = nearest(unit.parent, fitting, rate)
     if parent is not None:
         targets = tuple((modules[parent][name].keys[BIAS],) for name in ("q", "v"))
         yield Composite(
-            Pair(((key,),), targets, parse_ops(_OUTER_THIRDS)), 0.93, "the first and the last third of the rows; keys have no bias"
+            Pair(((key,),), targets, parse_ops(_OUTER_THIRDS)),
+            0.93,
+            "the first and the last third of the rows; keys have no bias",
         )
 
 
@@ -160,12 +213,18 @@ _OUTER_THIRDS: list[object] = [
 
 
 def _are_thirds(units: Iterable[Unit], parts: Unpaired, size: int) -> bool:
-    return all((key := parts.left(unit).get(BIAS)) is not None and parts.catalog[key].shape == (size / 3,) for unit in units)
+    return all(
+        (key := parts.left(unit).get(BIAS)) is not None and parts.catalog[key].shape == (size / 3,)
+        for unit in units
+    )
 
 
 def nearest(path: Names, others: Sequence[Names], rate: Rate) -> Names | None:
     """The path that clearly agrees best with this one."""
-    rated = sorted(((rate(path, other) + 0.05 * _shared_end(path, other), other) for other in others), reverse=True)
+    rated = sorted(
+        ((rate(path, other) + 0.05 * _shared_end(path, other), other) for other in others),
+        reverse=True,
+    )
     if not rated or rated[0][0] < 0.05 or (len(rated) > 1 and rated[0][0] - rated[1][0] < 0.03):
         return None
     return rated[0][1]

@@ -1,4 +1,6 @@
-"""How a tensor of one shape becomes one of another: not at all, with or without ones, transposed. Decided for all leaves of a kind."""
+"""How a tensor of one shape becomes one of another: not at all, with or without ones, transposed.
+Decided for all leaves of a kind.
+"""
 
 import re
 from collections import Counter, defaultdict
@@ -8,8 +10,17 @@ from math import prod
 from ckpt_tool.ops import Op, parse_ops
 from ckpt_tool.tensors import Catalog, Shape
 
-_PERMUTED = {2: ("transpose",), 3: ("a b c -> c b a",), 4: ("o i h w -> h w i o", "h w i o -> o i h w")}
-_ORDERS = {"transpose": (1, 0), "a b c -> c b a": (2, 1, 0), "o i h w -> h w i o": (2, 3, 1, 0), "h w i o -> o i h w": (3, 2, 0, 1)}
+_PERMUTED = {
+    2: ("transpose",),
+    3: ("a b c -> c b a",),
+    4: ("o i h w -> h w i o", "h w i o -> o i h w"),
+}
+_ORDERS = {
+    "transpose": (1, 0),
+    "a b c -> c b a": (2, 1, 0),
+    "o i h w -> h w i o": (2, 3, 1, 0),
+    "h w i o -> o i h w": (3, 2, 0, 1),
+}
 
 Copies = Mapping[str, str]
 """Source keys by target key."""
@@ -18,18 +29,31 @@ Kind = tuple[str, str, int]
 
 
 MOST, FEWER = 0.9, 0.67
-"""The share of matrices that have an equal one on the other side, and what share of these may have a transposed one, for `are_straight`."""
+"""The share of matrices that have an equal one on the other side, and what share of these may have
+a transposed one, for `are_straight`.
+"""
 
 
 def are_straight(source: Catalog, target: Catalog) -> bool:
-    """Whether both sides hold the same matrices as they are, and clearly fewer if one side's were transposed."""
+    """Whether both sides hold the same matrices as they are, and clearly fewer if one side's were
+    transposed.
+    """
     from_source, from_target = (
-        Counter(each.shape for each in side.values() if len(each.shape) == 2 and each.shape[0] != each.shape[1])
+        Counter(
+            each.shape
+            for each in side.values()
+            if len(each.shape) == 2 and each.shape[0] != each.shape[1]
+        )
         for side in (source, target)
     )
     straight = (from_source & from_target).total()
-    turned = (from_source & Counter({shape[::-1]: count for shape, count in from_target.items()})).total()
-    is_likely = straight >= max(1, MOST * min(from_source.total(), from_target.total())) and turned <= FEWER * straight
+    turned = (
+        from_source & Counter({shape[::-1]: count for shape, count in from_target.items()})
+    ).total()
+    is_likely = (
+        straight >= max(1, MOST * min(from_source.total(), from_target.total()))
+        and turned <= FEWER * straight
+    )
     return is_likely and _has_kernels(source) == _has_kernels(target)
 
 
@@ -37,20 +61,31 @@ def _has_kernels(catalog: Catalog) -> bool:
     return any(key.endswith(("/kernel", ".kernel")) for key in catalog)
 
 
-def reforms(copies: Copies, source: Catalog, target: Catalog) -> tuple[dict[str, tuple[Op, ...]], set[str]]:
-    """The ops for each target key, those that no op leads to left out; and the keys of which it isn't sure.
+def reforms(
+    copies: Copies, source: Catalog, target: Catalog
+) -> tuple[dict[str, tuple[Op, ...]], set[str]]:
+    """The ops for each target key, those that no op leads to left out; and the keys of which it
+    isn't sure.
 
-    A square matrix says nothing of whether it is transposed: the others around it do, then all others of the file.
+    A square matrix says nothing of whether it is transposed: the others around it do, then all
+    others of the file.
     """
     kinds: dict[Kind, list[str]] = defaultdict(list)
     for key, origin in copies.items():
         kinds[numberless(origin), numberless(key), len(source[origin].shape)].append(key)
-    turns = {kind: _turns([(source[copies[key]].shape, target[key].shape) for key in keys]) for kind, keys in kinds.items()}
+    turns = {
+        kind: _turns([(source[copies[key]].shape, target[key].shape) for key in keys])
+        for kind, keys in kinds.items()
+    }
     found: dict[str, tuple[Op, ...]] = {}
     unsure: set[str] = set()
     straight = are_straight(source, target)
     for kind, keys in kinds.items():
-        turn, is_sure = (None, True) if straight and kind[2] == 2 and None in turns[kind] else _chosen(kind, turns)
+        turn, is_sure = (
+            (None, True)
+            if straight and kind[2] == 2 and None in turns[kind]
+            else _chosen(kind, turns)
+        )
         for key in keys:
             ops = _ops(source[copies[key]].shape, target[key].shape, turn)
             if ops is not None:
@@ -65,10 +100,16 @@ def numberless(key: str) -> str:
 
 
 def _chosen(kind: Kind, turns: Mapping[Kind, Sequence[str | None]]) -> tuple[str | None, bool]:
-    """What a kind goes through: what its shapes say; else what all kinds around it do, or all of the file; and whether that is sure."""
+    """What a kind goes through: what its shapes say; else what all kinds around it do, or all of
+    the file; and whether that is sure.
+    """
     if len(turns[kind]) == 1:
         return turns[kind][0], True
-    told = {other: ways[0] for other, ways in turns.items() if len(ways) == 1 and other[2] == kind[2] and not _is_table(other)}
+    told = {
+        other: ways[0]
+        for other, ways in turns.items()
+        if len(ways) == 1 and other[2] == kind[2] and not _is_table(other)
+    }
     around = {turn for other, turn in told.items() if _parents(other) == _parents(kind)}
     alike = {turn for other, turn in told.items() if _leaves(other) == _leaves(kind)}
     for said in (around, alike):
@@ -81,7 +122,11 @@ def _chosen(kind: Kind, turns: Mapping[Kind, Sequence[str | None]]) -> tuple[str
 
 def _is_table(kind: Kind) -> bool:
     """Embeddings are never transposed."""
-    return any(word in key for key in kind[:2] for word in ("embed", "token", "position", "pos_", "wte", "wpe", "table"))
+    return any(
+        word in key
+        for key in kind[:2]
+        for word in ("embed", "token", "position", "pos_", "wte", "wpe", "table")
+    )
 
 
 def _parents(kind: Kind) -> tuple[str, str]:
@@ -91,7 +136,10 @@ def _parents(kind: Kind) -> tuple[str, str]:
 
 def _leaves(kind: Kind) -> tuple[str, ...]:
     last = (key.rpartition(".")[2] for key in kind[:2])
-    return tuple(leaf if leaf in ("weight", "kernel", "bias", "embedding", "scale") else "bare" for leaf in last)
+    return tuple(
+        leaf if leaf in ("weight", "kernel", "bias", "embedding", "scale") else "bare"
+        for leaf in last
+    )
 
 
 def _turns(shapes: Sequence[tuple[Shape, Shape]]) -> list[str | None]:
@@ -99,10 +147,16 @@ def _turns(shapes: Sequence[tuple[Shape, Shape]]) -> list[str | None]:
     found: list[str | None] = []
     if all(_squeezed(source) == _squeezed(target) for source, target in shapes):
         found.append(None)
-        if len(shapes[0][0]) != 2 or len(shapes[0][1]) != 2 or any(1 in source for source, _ in shapes):
+        if (
+            len(shapes[0][0]) != 2
+            or len(shapes[0][1]) != 2
+            or any(1 in source for source, _ in shapes)
+        ):
             return found
     for text in _PERMUTED.get(len(shapes[0][0]), ()):
-        if all(_squeezed(_permuted(source, text)) == _squeezed(target) for source, target in shapes):
+        if all(
+            _squeezed(_permuted(source, text)) == _squeezed(target) for source, target in shapes
+        ):
             found.append(text)
             break
     return found or [None]

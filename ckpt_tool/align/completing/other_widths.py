@@ -1,4 +1,6 @@
-"""What belongs together by names, structure and order where sizes differ: the same network in another width, a head for other classes."""
+"""What belongs together by names, structure and order where sizes differ: the same network in
+another width, a head for other classes.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -34,10 +36,17 @@ def _outlined(shape: Shape) -> Shape:
 
 
 def by_outlines(
-    units: Sides, left: tuple[Collection[int], Collection[int]], paired: Collection[Cell], is_ordered: bool
+    units: Sides,
+    left: tuple[Collection[int], Collection[int]],
+    paired: Collection[Cell],
+    is_ordered: bool,
 ) -> list[tuple[Match, float]]:
-    """Units of these places that belong together whatever their sizes, with how sure that is, if those that are paired already do too."""
-    forms = [{outline(units[side][place].form) for place in places} for side, places in enumerate(left)]
+    """Units of these places that belong together whatever their sizes, with how sure that is, if
+    those that are paired already do too.
+    """
+    forms = [
+        {outline(units[side][place].form) for place in places} for side, places in enumerate(left)
+    ]
     if not forms[0] & forms[1] or max(map(len, units)) > MAX_MODULES:
         return []
     plain = [[replace(unit, form=outline(unit.form)) for unit in side] for side in units]
@@ -60,17 +69,27 @@ def by_outlines(
     return [
         (match, trust[match.source, match.target])
         for match in matches
-        if match.source in left[0] and match.target in left[1] and max(match.votes, match.words) >= MIN_VOTES
+        if match.source in left[0]
+        and match.target in left[1]
+        and max(match.votes, match.words) >= MIN_VOTES
     ]
 
 
 def _same_sizes(source: Form, target: Form) -> float:
-    pairs = [(a, b) for (_, x), (_, y) in zip(source, target, strict=False) for a, b in zip(x, y, strict=False)]
+    pairs = [
+        (a, b)
+        for (_, x), (_, y) in zip(source, target, strict=False)
+        for a, b in zip(x, y, strict=False)
+    ]
     return sum(a == b for a, b in pairs) / max(1, len(pairs))
 
 
-def _partners(units: Sides, paired: Collection[Cell]) -> tuple[dict[Names, Names], dict[Names, Names]]:
-    """For each path of a side that several pairs tell of the outermost path of the other side that has them all, if it has no others."""
+def _partners(
+    units: Sides, paired: Collection[Cell]
+) -> tuple[dict[Names, Names], dict[Names, Names]]:
+    """For each path of a side that several pairs tell of the outermost path of the other side that
+    has them all, if it has no others.
+    """
     met: Counter[tuple[Names, Names]] = Counter()
     sizes: tuple[Counter[Names], Counter[Names]] = (Counter(), Counter())
     for i, j in paired:
@@ -86,7 +105,9 @@ def _partners(units: Sides, paired: Collection[Cell]) -> tuple[dict[Names, Names
     return found
 
 
-def _is_allowed(source: Names, target: Names, partners: tuple[dict[Names, Names], dict[Names, Names]]) -> bool:
+def _is_allowed(
+    source: Names, target: Names, partners: tuple[dict[Names, Names], dict[Names, Names]]
+) -> bool:
     """Whether a pair of units lies in modules that are partners, as far as these have any."""
     for names, other, known in ((source, target, partners[0]), (target, source, partners[1])):
         if any(other[: len(known[path])] != known[path] for path in _above(names) if path in known):

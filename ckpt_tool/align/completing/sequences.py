@@ -11,11 +11,21 @@ Sides = tuple[Sequence[Unit], Sequence[Unit]]
 Numbers = tuple[int, ...]
 
 
-def sequels(units: Sides, free: tuple[Collection[int], Collection[int]], forms: Mapping[Cell, float], paired: Iterable[Cell]) -> list[Cell]:
-    """Pairs of free units that stand to each other as at least two paired ones of the same names without numbers do."""
+def sequels(
+    units: Sides,
+    free: tuple[Collection[int], Collection[int]],
+    forms: Mapping[Cell, float],
+    paired: Iterable[Cell],
+) -> list[Cell]:
+    """Pairs of free units that stand to each other as at least two paired ones of the same names
+    without numbers do.
+    """
     kinds = [_Kinds(side) for side in units]
     met: dict[tuple[Names, Names], list[Cell]] = defaultdict(list)
-    partners: tuple[dict[Names, set[Names]], dict[Names, set[Names]]] = (defaultdict(set), defaultdict(set))
+    partners: tuple[dict[Names, set[Names]], dict[Names, set[Names]]] = (
+        defaultdict(set),
+        defaultdict(set),
+    )
     for i, j in paired:
         a, b = pattern_of(units[0][i].names), pattern_of(units[1][j].names)
         met[a, b].append((i, j))
@@ -44,8 +54,13 @@ class _Kinds:
         self.numbers: dict[int, Numbers] = {}
         for places in self.members.values():
             every = [_numbers(units[place].names) for place in places]
-            varying = [spot for spot, column in enumerate(zip(*every, strict=True)) if len(set(column)) > 1]
-            self.numbers |= {place: tuple(numbers[spot] for spot in varying) for place, numbers in zip(places, every, strict=True)}
+            varying = [
+                spot for spot, column in enumerate(zip(*every, strict=True)) if len(set(column)) > 1
+            ]
+            self.numbers |= {
+                place: tuple(numbers[spot] for spot in varying)
+                for place, numbers in zip(places, every, strict=True)
+            }
 
 
 def _numbers(names: Names) -> list[int]:

@@ -1,4 +1,6 @@
-"""Drafted rules that the planner has confirmed: they say exactly their pairs. What it refuses is given up, and nothing else."""
+"""Drafted rules that the planner has confirmed: they say exactly their pairs. What it refuses is
+given up, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,16 @@ MAX_TRIES = 6
 """How often rules that say something else are taken out of a draft."""
 
 Said = tuple[frozenset[str], frozenset[str]]
-"""Target keys and source keys. Collected keys have no order of their own: experts by kind, or the kinds of each expert."""
+"""Target keys and source keys. Collected keys have no order of their own: experts by kind, or the
+kinds of each expert.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Lines of rules and their plan, which has exactly the pairs but for those that the planner `refused`, each with the reason."""
+    """Lines of rules and their plan, which has exactly the pairs but for those that the planner
+    `refused`, each with the reason.
+    """
 
     lines: tuple[str, ...]
     plan: Plan | None
@@ -31,7 +37,9 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What is compiled beside the rules. What neither the rules nor these patterns name stays where it is."""
+    """What is compiled beside the rules. What neither the rules nor these patterns name stays where
+    it is.
+    """
 
     source: Catalog
     target: Catalog
@@ -40,11 +48,18 @@ class Setting:
     keep: Sequence[str] = ()
 
     def plan(self, lines: Sequence[str]) -> Plan:
-        return compile_plan(read_rule_text(_text(lines, self.drop, self.keep), "drafted"), self.source, self.target, dtypes=self.dtypes)
+        return compile_plan(
+            read_rule_text(_text(lines, self.drop, self.keep), "drafted"),
+            self.source,
+            self.target,
+            dtypes=self.dtypes,
+        )
 
 
 def checked(pairs: Sequence[Pair], setting: Setting) -> Checked:
-    """The short draft, mended where it says anything else than the pairs; else one rule for each pair that the planner takes."""
+    """The short draft, mended where it says anything else than the pairs; else one rule for each
+    pair that the planner takes.
+    """
     wanted = {_said_of(pair): pair for pair in pairs}
     lines = draft_rules(pairs, setting.source)
     for mended in (_by_leaves, _by_leaves, written_out, written_out):
@@ -57,7 +72,9 @@ def checked(pairs: Sequence[Pair], setting: Setting) -> Checked:
     return _one_by_one(pairs, setting)
 
 
-def _sound(lines: Sequence[str], wanted: Container[Said], setting: Setting) -> tuple[list[str], Plan | None]:
+def _sound(
+    lines: Sequence[str], wanted: Container[Said], setting: Setting
+) -> tuple[list[str], Plan | None]:
     """The lines that make nothing but what is wanted, with their plan."""
     lines = list(lines)
     for _ in range(MAX_TRIES):
@@ -90,13 +107,17 @@ def _one_by_one(pairs: Sequence[Pair], setting: Setting) -> Checked:
         try:
             plan = setting.plan(texts)
         except RuleError as error:
-            reasons = _lines_of(error, texts) or dict.fromkeys(range(len(texts)), error.problems[0].message)
+            reasons = _lines_of(error, texts) or dict.fromkeys(
+                range(len(texts)), error.problems[0].message
+            )
             bad = {id(lines[place][1]): reason for place, reason in reasons.items()}
             refused += [(pair, bad[id(pair)]) for pair in left if id(pair) in bad]
             left = [pair for pair in left if id(pair) not in bad]
         else:
             said = {_said(step) for step in plan.steps}
-            refused += [(pair, "its rule takes other keys") for pair in left if _said_of(pair) not in said]
+            refused += [
+                (pair, "its rule takes other keys") for pair in left if _said_of(pair) not in said
+            ]
             if all(_said_of(pair) in said for pair in left):
                 return Checked(tuple(texts), plan, tuple(refused))
             left = [pair for pair in left if _said_of(pair) in said]
@@ -105,8 +126,14 @@ def _one_by_one(pairs: Sequence[Pair], setting: Setting) -> Checked:
 
 def _lines_of(error: RuleError, lines: Sequence[str]) -> dict[int, str]:
     """The places of the rules that have a problem, with the problem."""
-    owners = {start + more: place for place, start in enumerate(starts_of(lines)) for more in range(lines[place].count("\n") + 1)}
-    found = [(owners.get(each.where.line if each.where else 0), each.message) for each in error.problems]
+    owners = {
+        start + more: place
+        for place, start in enumerate(starts_of(lines))
+        for more in range(lines[place].count("\n") + 1)
+    }
+    found = [
+        (owners.get(each.where.line if each.where else 0), each.message) for each in error.problems
+    ]
     return {place: message for place, message in reversed(found) if place is not None}
 
 
@@ -121,7 +148,10 @@ def starts_of(lines: Sequence[str]) -> list[int]:
 
 def written_out(pairs: Sequence[Pair], _: Iterable[str]) -> list[str]:
     """A line for each pair, without numbers left open but for those of keys that are collected."""
-    lines = ([_as_it_is(pair)] if _has_single_keys(pair) else draft_rules([pair], keys_in(pair.sources)) for pair in pairs)
+    lines = (
+        [_as_it_is(pair)] if _has_single_keys(pair) else draft_rules([pair], keys_in(pair.sources))
+        for pair in pairs
+    )
     return [line for each in lines for line in each]
 
 
@@ -134,7 +164,9 @@ def _has_single_keys(pair: Pair) -> bool:
 
 
 def _as_it_is(pair: Pair) -> str:
-    return rule_line([quote(key) for (key,) in pair.sources], [quote(key) for (key,) in pair.targets], pair.ops)
+    return rule_line(
+        [quote(key) for (key,) in pair.sources], [quote(key) for (key,) in pair.targets], pair.ops
+    )
 
 
 def _said(step: Step) -> Said:

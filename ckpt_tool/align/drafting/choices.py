@@ -1,4 +1,6 @@
-"""Rules with ops that differ in one name into one rule with a choice, `{q,k,v}`, and last names that all have as a star."""
+"""Rules with ops that differ in one name into one rule with a choice, `{q,k,v}`, and last names
+that all have as a star.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,7 +12,9 @@ from ckpt_tool.keys import Matcher, can_be_word, parse
 
 
 def merge_slots(drafts: Sequence[RuleDraft], source_keys: Iterable[str]) -> list[RuleDraft]:
-    """Rules with ops: several patterns as a choice where they differ in one name, and last names that all have as a star."""
+    """Rules with ops: several patterns as a choice where they differ in one name, and last names
+    that all have as a star.
+    """
     keys = list(source_keys)
     return [_short(draft) for draft in _merge_leaves(drafts, keys)]
 
@@ -24,19 +28,28 @@ def _merge_leaves(drafts: Sequence[RuleDraft], keys: Sequence[str]) -> list[Rule
         stems = tuple(pattern.rpartition(".")[0] for pattern in patterns)
         places = {key: str(place) for place, key in enumerate(draft.keys)}
         is_leaf = len(leaves) == 1 and all(stems) and can_be_word(next(iter(leaves)))
-        kind = (stems, len(draft.sources), tuple(with_words(op, places) for op in draft.ops)) if is_leaf else id(draft)
+        kind = (
+            (stems, len(draft.sources), tuple(with_words(op, places) for op in draft.ops))
+            if is_leaf
+            else id(draft)
+        )
         groups[kind].append(draft)
     return [_with_star(group, keys) if len(group) > 1 else group[0] for group in groups.values()]
 
 
 def _with_star(group: Sequence[RuleDraft], keys: Sequence[str]) -> RuleDraft:
-    """One draft for several leaves: a star if the source has no other leaf there, else a named choice."""
+    """One draft for several leaves: a star if the source has no other leaf there, else a named
+    choice.
+    """
     first = group[0]
     leaves = [draft.sources[0].rpartition(".")[2] for draft in group]
     star = Matcher(parse(f"{first.sources[0].rpartition('.')[0]}.*"))
     others = {key.rpartition(".")[2] for key in keys if star.match(key) is not None} - set(leaves)
     leaf = "*" if not others else f"{{leaf={','.join(leaves)}}}"
-    sources, targets = (tuple(f"{pattern.rpartition('.')[0]}.{leaf}" for pattern in side) for side in (first.sources, first.targets))
+    sources, targets = (
+        tuple(f"{pattern.rpartition('.')[0]}.{leaf}" for pattern in side)
+        for side in (first.sources, first.targets)
+    )
     return replace(first, sources=sources, targets=targets)
 
 
@@ -53,7 +66,9 @@ def _short(draft: RuleDraft) -> RuleDraft:
         for pattern, word in zip(patterns, found[1], strict=True):
             words |= {key: word for key, text in words.items() if text == pattern}
         sides.append((found[0],))
-    return RuleDraft(sides[0], sides[1], tuple(with_words(op, words) for op in draft.ops), draft.keys)
+    return RuleDraft(
+        sides[0], sides[1], tuple(with_words(op, words) for op in draft.ops), draft.keys
+    )
 
 
 def _as_choice(patterns: Sequence[str]) -> tuple[str, list[str]] | None:

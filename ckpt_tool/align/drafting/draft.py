@@ -1,4 +1,6 @@
-"""Pairs into the fewest rules: numbers become holes, what only a path changes becomes one rule for the path, words become choices."""
+"""Pairs into the fewest rules: numbers become holes, what only a path changes becomes one rule for
+the path, words become choices.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +25,37 @@ PRICE_OF_EVERYTHING = 2.5
 """How many rules `** -> **` must save to be worth it: it takes keys that nobody saw."""
 
 
-def draft_rules(pairs: Sequence[Pair], source_keys: Iterable[str], are_paths_moved: bool = True) -> list[str]:
-    """Lines of YAML, in order of precedence, that map the pairs of one source. Nothing is verified: compile a plan for that.
+def draft_rules(
+    pairs: Sequence[Pair], source_keys: Iterable[str], are_paths_moved: bool = True
+) -> list[str]:
+    """Lines of YAML, in order of precedence, that map the pairs of one source. Nothing is verified:
+    compile a plan for that.
 
-    `source_keys` are all keys of the source, also those that are in no pair. Rules for whole paths, `a.** -> b.**`, may take those too.
+    `source_keys` are all keys of the source, also those that are in no pair. Rules for whole paths,
+    `a.** -> b.**`, may take those too.
     """
     keys = list(source_keys)
     renames = abstract([pair for pair in pairs if pair.is_rename], keys)
     others = abstract([pair for pair in pairs if not pair.is_rename], keys)
-    lines = [rule_line(draft.sources, draft.targets, draft.ops) for draft in merge_slots(others, keys)]
+    lines = [
+        rule_line(draft.sources, draft.targets, draft.ops) for draft in merge_slots(others, keys)
+    ]
     wanted = {pair.sources[0][0]: pair.targets[0][0] for pair in pairs if pair.is_rename}
-    single = list(_paths(renames)) if are_paths_moved else [(draft.sources[0], draft.targets[0]) for draft in renames]
-    return lines + [rule_line([source], [target]) for source, target in in_order(merge_choices(single), wanted)]
+    single = (
+        list(_paths(renames))
+        if are_paths_moved
+        else [(draft.sources[0], draft.targets[0]) for draft in renames]
+    )
+    return lines + [
+        rule_line([source], [target]) for source, target in in_order(merge_choices(single), wanted)
+    ]
 
 
 @dataclass(slots=True)
 class _Node:
-    """A place in the tree of source patterns. `leaves` are the renames below it, `own` the one that ends here."""
+    """A place in the tree of source patterns. `leaves` are the renames below it, `own` the one that
+    ends here.
+    """
 
     path: Names
     children: dict[str, _Node] = field(default_factory=dict)
@@ -52,7 +68,9 @@ Move = tuple[Names, Names]
 
 
 def _paths(renames: Sequence[RuleDraft]) -> Iterator[tuple[str, str]]:
-    """The fewest `path.** -> other.**` and single keys that say all renames; exceptions come before what they except."""
+    """The fewest `path.** -> other.**` and single keys that say all renames; exceptions come before
+    what they except.
+    """
     root = _Node(())
     for draft in renames:
         _insert(root, tuple(draft.sources[0].split(".")), tuple(draft.targets[0].split(".")))
@@ -69,9 +87,11 @@ def _insert(root: _Node, source: Names, target: Names) -> None:
 
 
 class _Router:
-    """Chooses, for each path, whether it has a rule of its own or follows that of a path above it: as few rules as possible.
+    """Chooses, for each path, whether it has a rule of its own or follows that of a path above it:
+    as few rules as possible.
 
-    The same choice as in the smallest routing table (Draves and others, "Constructing optimal IP routing tables", 1999).
+    The same choice as in the smallest routing table (Draves and others, "Constructing optimal IP
+    routing tables", 1999).
     """
 
     def __init__(self) -> None:
@@ -90,10 +110,14 @@ class _Router:
             yield ".".join((*own[0], "**")), ".".join((*own[1], "**"))
 
     def _best(self, node: _Node, above: Move | None) -> tuple[float, Move | None]:
-        """The number of rules for all below a path, and its own rule if that makes fewer. A longer path counts a little less."""
+        """The number of rules for all below a path, and its own rule if that makes fewer. A longer
+        path counts a little less.
+        """
         known = self._known.get((node.path, above))
         if known is None:
-            here = 1.0 if node.own is not None and not _explains(above, node.path, node.own) else 0.0
+            here = (
+                1.0 if node.own is not None and not _explains(above, node.path, node.own) else 0.0
+            )
             ways: list[tuple[float, Move | None]] = [(here + self._below(node, above), None)]
             for move in self._candidates(node):
                 price = 1 - 0.001 * len(node.path) if node.path else PRICE_OF_EVERYTHING
@@ -112,7 +136,11 @@ class _Router:
 
 
 def _explains(move: Move | None, source: Names, target: Names) -> bool:
-    return move is not None and len(source) > len(move[0]) and target == (*move[1], *source[len(move[0]) :])
+    return (
+        move is not None
+        and len(source) > len(move[0])
+        and target == (*move[1], *source[len(move[0]) :])
+    )
 
 
 def _candidates(node: _Node) -> list[Move]:
@@ -123,7 +151,9 @@ def _candidates(node: _Node) -> list[Move]:
         rest = source[depth:]
         if rest and len(target) >= len(rest) and target[len(target) - len(rest) :] == rest:
             found[target[: len(target) - len(rest)]] += 1
-    balanced = [path for path, _ in found.most_common(MAX_CANDIDATES) if _holes(path) == _holes(node.path)]
+    balanced = [
+        path for path, _ in found.most_common(MAX_CANDIDATES) if _holes(path) == _holes(node.path)
+    ]
     return [(node.path, path) for path in balanced]
 
 

@@ -1,4 +1,6 @@
-"""Renames that differ in one part of each side into one with a choice: `{to_q,to_k,to_out_0}` becomes `{to_q,to_k,to_out.0}`."""
+"""Renames that differ in one part of each side into one with a choice: `{to_q,to_k,to_out_0}`
+becomes `{to_q,to_k,to_out.0}`.
+"""
 
 import re
 from collections import defaultdict
@@ -14,13 +16,16 @@ MAX_COMPARED = 300
 Rename = tuple[str, str]
 Tokens = tuple[str, ...]
 Skeleton = tuple[Tokens, Tokens, Tokens, Tokens]
-"""What stands before and behind the part in which renames differ, of the source and of the target."""
+"""What stands before and behind the part in which renames differ, of the source and of the target.
+"""
 
 _TOKEN = re.compile(r"\{[^}]*\}|\*\*|\*|\\.|[._]|[^._{}*\\]+")
 
 
 def merge_choices(renames: Sequence[Rename]) -> list[Rename]:
-    """Renames with those merged that differ in one part of each side; the order of the others is kept."""
+    """Renames with those merged that differ in one part of each side; the order of the others is
+    kept.
+    """
     merging = _Merging(renames)
     while merging.merge_most():
         pass
@@ -72,7 +77,9 @@ class _Merging:
 
     def _leave(self, place: int) -> None:
         del self._alive[place]
-        self._groups[tuple(tuple(filter(_is_hole, side)) for side in self._tokens.pop(place))].remove(place)
+        self._groups[
+            tuple(tuple(filter(_is_hole, side)) for side in self._tokens.pop(place))
+        ].remove(place)
         for skeleton in [each for each, places in self._alike.items() if place in places]:
             self._alike[skeleton].remove(place)
             if len(self._alike[skeleton]) < 2:
@@ -82,17 +89,30 @@ class _Merging:
         """One rename for several; None where words would stand twice, or can't be words."""
         sides = []
         for side, (before, after) in enumerate((skeleton[:2], skeleton[2:])):
-            words = ["".join(self._tokens[place][side][len(before) : -len(after) or None]) for place in places]
+            words = [
+                "".join(self._tokens[place][side][len(before) : -len(after) or None])
+                for place in places
+            ]
             text = "".join((*before, choice(words), *after))
-            if len(set(words)) < len(words) or not all(map(can_be_word, words)) or not is_readable(text):
+            if (
+                len(set(words)) < len(words)
+                or not all(map(can_be_word, words))
+                or not is_readable(text)
+            ):
                 return None
             sides.append(text)
         return sides[0], sides[1]
 
     def _has_exceptions(self, places: Sequence[int]) -> bool:
         """Whether another rename is an exception from one of these, so that their order matters."""
-        stems = tuple(stem for place in places if (stem := self._alive[place][0].removesuffix("**")))
-        return any(other.startswith(stems) for place, (other, _) in self._alive.items() if place not in places)
+        stems = tuple(
+            stem for place in places if (stem := self._alive[place][0].removesuffix("**"))
+        )
+        return any(
+            other.startswith(stems)
+            for place, (other, _) in self._alive.items()
+            if place not in places
+        )
 
 
 def _tokens(text: str) -> Tokens:
@@ -104,9 +124,14 @@ def _is_hole(token: str) -> bool:
 
 
 def _skeleton(source: tuple[Tokens, Tokens], target: tuple[Tokens, Tokens]) -> Skeleton | None:
-    """What two renames have in common, if they differ in one part of each side, behind as many choices on both."""
+    """What two renames have in common, if they differ in one part of each side, behind as many
+    choices on both.
+    """
     (before, after), (start, end) = (_around(a, b) for a, b in zip(source, target, strict=True))
-    is_one = all(len(before) + len(after) < len(side[0]) and len(start) + len(end) < len(side[1]) for side in (source, target))
+    is_one = all(
+        len(before) + len(after) < len(side[0]) and len(start) + len(end) < len(side[1])
+        for side in (source, target)
+    )
     return (before, after, start, end) if is_one and _choices(before) == _choices(start) else None
 
 
@@ -114,7 +139,9 @@ def _around(source: Tokens, target: Tokens) -> tuple[Tokens, Tokens]:
     """What two texts begin with, and what they end with."""
     most = min(len(source), len(target))
     before = next((at for at in range(most) if source[at] != target[at]), most)
-    after = next((at for at in range(most - before) if source[-1 - at] != target[-1 - at]), most - before)
+    after = next(
+        (at for at in range(most - before) if source[-1 - at] != target[-1 - at]), most - before
+    )
     return source[:before], source[len(source) - after :]
 
 
@@ -123,7 +150,9 @@ def _choices(tokens: Tokens) -> int:
 
 
 def choice(words: Sequence[str]) -> str:
-    """`{q,k,v}_proj` for `q_proj`, `k_proj`, `v_proj`: what all begin or end with, up to an underscore, stands outside."""
+    """`{q,k,v}_proj` for `q_proj`, `k_proj`, `v_proj`: what all begin or end with, up to an
+    underscore, stands outside.
+    """
     if len(set(words)) == 1:
         return words[0]
     before = _shared([word.split("_") for word in words])
@@ -138,7 +167,10 @@ def choice(words: Sequence[str]) -> str:
 
 def _shared(parts: Sequence[Sequence[str]]) -> int:
     """How many parts all begin with."""
-    return next((i for i, each in enumerate(zip(*parts, strict=False)) if len(set(each)) > 1), min(map(len, parts)))
+    return next(
+        (i for i, each in enumerate(zip(*parts, strict=False)) if len(set(each)) > 1),
+        min(map(len, parts)),
+    )
 
 
 def is_readable(text: str) -> bool:

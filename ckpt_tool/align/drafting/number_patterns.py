@@ -1,4 +1,6 @@
-"""Pairs of keys into pattern texts: which numbers are holes, and how the target's depend on the source's."""
+"""Pairs of keys into pattern texts: which numbers are holes, and how the target's depend on the
+source's.
+"""
 
 import re
 from collections import defaultdict
@@ -24,7 +26,9 @@ Texts = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class RuleDraft:
-    """A rule in the making: a pattern's text for each slot. `keys` gives the first key of each slot, of one of its pairs."""
+    """A rule in the making: a pattern's text for each slot. `keys` gives the first key of each
+    slot, of one of its pairs.
+    """
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
@@ -39,7 +43,9 @@ def split_numbers(key: str) -> tuple[Texts, tuple[int, ...]]:
 
 
 def abstract(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[RuleDraft]:
-    """Pairs that differ in numbers only, as one; a number that has one value in all keys of the source stays as it is."""
+    """Pairs that differ in numbers only, as one; a number that has one value in all keys of the
+    source stays as it is.
+    """
     values: dict[Texts, set[int]] = defaultdict(set)
     for key in source_keys:
         texts, numbers = split_numbers(key)
@@ -48,19 +54,32 @@ def abstract(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[RuleDraf
     groups: dict[object, list[Pair]] = defaultdict(list)
     for pair in pairs:
         groups[_kind(pair)].append(pair)
-    return [draft for group in groups.values() for draft in _PairGroup(group, values).drafts(frozenset())]
+    return [
+        draft
+        for group in groups.values()
+        for draft in _PairGroup(group, values).drafts(frozenset())
+    ]
 
 
 def _kind(pair: Pair) -> object:
-    """What pairs have in common that differ in numbers only; the words of `each` are known by their place."""
-    sides = tuple(tuple((split_numbers(slot[0])[0], len(slot) > 1) for slot in slots) for slots in (pair.sources, pair.targets))
+    """What pairs have in common that differ in numbers only; the words of `each` are known by their
+    place.
+    """
+    sides = tuple(
+        tuple((split_numbers(slot[0])[0], len(slot) > 1) for slot in slots)
+        for slots in (pair.sources, pair.targets)
+    )
     places = {slot[0]: str(place) for place, slot in enumerate((*pair.sources, *pair.targets))}
     return sides, tuple(with_words(op, places) for op in pair.ops)
 
 
 def with_words(op: Op, words: Mapping[str, str]) -> Op:
     """An op whose `each` has other words; any other op as it is."""
-    return replace(op, chains=tuple((words.get(word, word), chain) for word, chain in op.chains)) if isinstance(op, Each) else op
+    return (
+        replace(op, chains=tuple((words.get(word, word), chain) for word, chain in op.chains))
+        if isinstance(op, Each)
+        else op
+    )
 
 
 Place = tuple[int, int]
@@ -70,7 +89,9 @@ Place = tuple[int, int]
 class _PairGroup:
     """Pairs of one kind."""
 
-    def __init__(self, pairs: Sequence[Pair], values: Mapping[Texts, set[int]], is_part: bool = False) -> None:
+    def __init__(
+        self, pairs: Sequence[Pair], values: Mapping[Texts, set[int]], is_part: bool = False
+    ) -> None:
         self._pairs, self._values, self._is_part = pairs, values, is_part
         self._last_holes: Mapping[Place, str] = {}
         first = pairs[0]
@@ -78,32 +99,56 @@ class _PairGroup:
         self._target_texts = [split_numbers(slot[0])[0] for slot in first.targets]
 
     def drafts(self, literal: frozenset[Place]) -> list[RuleDraft]:
-        """The drafts with these numbers written out, and more of them where the target's don't follow from the others."""
+        """The drafts with these numbers written out, and more of them where the target's don't
+        follow from the others.
+        """
         drafted, strays = self._draft(literal)
         if drafted is not None:
             return [drafted]
         if len(strays) > MAX_STRAYS:
             return self._drafts_without(strays, literal)
         ways = [self._split(place, literal) for place in strays]
-        return min(ways, key=len) if ways else [each for pair in self._pairs for each in _PairGroup([pair], {}).drafts(literal)]
+        return (
+            min(ways, key=len)
+            if ways
+            else [each for pair in self._pairs for each in _PairGroup([pair], {}).drafts(literal)]
+        )
 
-    def _drafts_without(self, strays: Sequence[Place], literal: frozenset[Place]) -> list[RuleDraft]:
-        """The drafts with many numbers written out: those that are one in all pairs at once, else that of fewest values."""
+    def _drafts_without(
+        self, strays: Sequence[Place], literal: frozenset[Place]
+    ) -> list[RuleDraft]:
+        """The drafts with many numbers written out: those that are one in all pairs at once, else
+        that of fewest values.
+        """
         values = {place: len(set(self._column(place))) for place in strays}
         fixed = frozenset(place for place, count in values.items() if count == 1)
-        return self.drafts(literal | fixed) if fixed else self._split(min(strays, key=values.__getitem__), literal)
+        return (
+            self.drafts(literal | fixed)
+            if fixed
+            else self._split(min(strays, key=values.__getitem__), literal)
+        )
 
     def _split(self, place: Place, literal: frozenset[Place]) -> list[RuleDraft]:
         """The drafts of the pairs that agree in one number, for each of its values."""
         parts: dict[int, list[Pair]] = defaultdict(list)
         for pair in self._pairs:
             parts[split_numbers(pair.sources[place[0]][0])[1][place[1]]].append(pair)
-        return [draft for part in parts.values() for draft in _PairGroup(part, self._values, is_part=True).drafts(literal | {place})]
+        return [
+            draft
+            for part in parts.values()
+            for draft in _PairGroup(part, self._values, is_part=True).drafts(literal | {place})
+        ]
 
     def _draft(self, literal: frozenset[Place]) -> tuple[RuleDraft | None, list[Place]]:
-        """A draft, or the numbers that may have to be written out: those that the target doesn't have."""
+        """A draft, or the numbers that may have to be written out: those that the target doesn't
+        have.
+        """
         holes = self._last_holes = self._holes(literal)
-        columns = {name: self._column(place) for place, name in reversed(holes.items()) if name != _COLLECTED}
+        columns = {
+            name: self._column(place)
+            for place, name in reversed(holes.items())
+            if name != _COLLECTED
+        }
         targets: list[str] = []
         used: set[str] = set()
         is_solved = True
@@ -117,15 +162,25 @@ class _PairGroup:
         strays = [place for place, name in holes.items() if name != _COLLECTED and name not in used]
         if not is_solved or strays:
             return None, strays or [place for place, name in holes.items() if name != _COLLECTED]
-        sources = tuple(_pattern(texts, self._source_numbers(slot, texts, holes)) for slot, texts in enumerate(self._texts))
+        sources = tuple(
+            _pattern(texts, self._source_numbers(slot, texts, holes))
+            for slot, texts in enumerate(self._texts)
+        )
         pair = self._pairs[0]
-        return RuleDraft(sources, tuple(targets), pair.ops, tuple(slot[0] for slot in (*pair.sources, *pair.targets))), []
+        return RuleDraft(
+            sources,
+            tuple(targets),
+            pair.ops,
+            tuple(slot[0] for slot in (*pair.sources, *pair.targets)),
+        ), []
 
     def _column(self, place: Place) -> list[int]:
         return [split_numbers(pair.sources[place[0]][0])[1][place[1]] for pair in self._pairs]
 
     def _holes(self, literal: frozenset[Place]) -> dict[Place, str]:
-        """A name for each number of the sources that is a hole; equal columns of different slots have one name."""
+        """A name for each number of the sources that is a hole; equal columns of different slots
+        have one name.
+        """
         holes: dict[Place, str] = {}
         names = iter(_NAMES)
         known: list[tuple[int, list[int], str]] = []
@@ -136,9 +191,13 @@ class _PairGroup:
                     holes[place] = _COLLECTED
                     continue
                 column = self._column(place)
-                if place in literal or (len(self._values.get(texts[: number + 1], ())) <= 1 and len(set(column)) == 1):
+                if place in literal or (
+                    len(self._values.get(texts[: number + 1], ())) <= 1 and len(set(column)) == 1
+                ):
                     continue
-                name = next((name for at, other, name in known if at != slot and other == column), None) or next(names, None)
+                name = next(
+                    (name for at, other, name in known if at != slot and other == column), None
+                ) or next(names, None)
                 if name is None:
                     continue
                 known.append((slot, column, name))
@@ -147,15 +206,24 @@ class _PairGroup:
 
     def _source_numbers(self, slot: int, texts: Texts, holes: Mapping[Place, str]) -> list[str]:
         numbers = split_numbers(self._pairs[0].sources[slot][0])[1]
-        return [f"{{{holes[slot, place]}}}" if (slot, place) in holes else str(numbers[place]) for place in range(len(texts) - 1)]
+        return [
+            f"{{{holes[slot, place]}}}" if (slot, place) in holes else str(numbers[place])
+            for place in range(len(texts) - 1)
+        ]
 
-    def _target_number(self, slot: int, place: int, columns: Mapping[str, Sequence[int]], used: set[str]) -> str | None:
+    def _target_number(
+        self, slot: int, place: int, columns: Mapping[str, Sequence[int]], used: set[str]
+    ) -> str | None:
         """A target number as a hole or written out; None where it doesn't follow from the source's."""
         if _varies(self._pairs[0].targets[slot], place):
             return f"{{{_COLLECTED}}}"
         wanted = [split_numbers(pair.targets[slot][0])[1][place] for pair in self._pairs]
-        for name, column in sorted(columns.items(), key=lambda item: (item[0] in used, _NAMES.index(item[0]))):
-            if list(column) == wanted and (len(set(wanted)) > 1 or self._follows(wanted[0], slot, place, name)):
+        for name, column in sorted(
+            columns.items(), key=lambda item: (item[0] in used, _NAMES.index(item[0]))
+        ):
+            if list(column) == wanted and (
+                len(set(wanted)) > 1 or self._follows(wanted[0], slot, place, name)
+            ):
                 used.add(name)
                 return f"{{{name}}}"
         if len(set(wanted)) == 1:
@@ -167,14 +235,24 @@ class _PairGroup:
         return None
 
     def _follows(self, number: int, slot: int, place: int, name: str) -> bool:
-        """Whether a number that is one in all pairs is the source's of this name, rather than the same by chance.
+        """Whether a number that is one in all pairs is the source's of this name, rather than the
+        same by chance.
 
-        It is where it follows the same word on both sides; else where no other place does, and the pairs weren't chosen for it.
+        It is where it follows the same word on both sides; else where no other place does, and the
+        pairs weren't chosen for it.
         """
-        before = {_last_name(self._texts[at][spot]) for (at, spot), hole in self._last_holes.items() if hole == name}
+        before = {
+            _last_name(self._texts[at][spot])
+            for (at, spot), hole in self._last_holes.items()
+            if hole == name
+        }
         texts = self._target_texts[slot]
         numbers = split_numbers(self._pairs[0].targets[slot][0])[1]
-        fitting = [spot for spot in range(len(numbers)) if numbers[spot] == number and _last_name(texts[spot]) in before]
+        fitting = [
+            spot
+            for spot in range(len(numbers))
+            if numbers[spot] == number and _last_name(texts[spot]) in before
+        ]
         return place in fitting if fitting else not self._is_part
 
 
@@ -197,7 +275,11 @@ def _line(name: str, column: Sequence[int], wanted: Sequence[int]) -> LinearNumb
     if rest or not factor:
         return None
     constant = y0 - factor * x0
-    return LinearNumber(((name, factor),), constant) if all(factor * x + constant == y for x, y in pairs) else None
+    return (
+        LinearNumber(((name, factor),), constant)
+        if all(factor * x + constant == y for x, y in pairs)
+        else None
+    )
 
 
 def _pattern(texts: Texts, holes: Sequence[str]) -> str:

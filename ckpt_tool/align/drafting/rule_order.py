@@ -9,7 +9,9 @@ Rename = tuple[str, str]
 
 
 def in_order(renames: Sequence[Rename], wanted: Mapping[str, str]) -> list[Rename]:
-    """The renames so that the first that matches a key gives the wanted one; where no order does, single keys come first."""
+    """The renames so that the first that matches a key gives the wanted one; where no order does,
+    single keys come first.
+    """
     pairings = [pair(parse(source), parse(target)) for source, target in renames]
     bounds = [{**each.source.bounds, **each.target.bounds} for each in pairings]
     matchers = [Matcher(each.source, given) for each, given in zip(pairings, bounds, strict=True)]
@@ -27,7 +29,10 @@ def in_order(renames: Sequence[Rename], wanted: Mapping[str, str]) -> list[Renam
     order = _sorted(len(renames), after)
     if order is None:
         return _with_singles(renames, wanted, matchers, renderers)
-    return [*((quote(key), quote(wanted[key])) for key in singles), *(renames[each] for each in order)]
+    return [
+        *((quote(key), quote(wanted[key])) for key in singles),
+        *(renames[each] for each in order),
+    ]
 
 
 def _gives(matcher: Matcher, renderer: Renderer, key: str, target: str) -> bool:
@@ -39,8 +44,13 @@ def _gives(matcher: Matcher, renderer: Renderer, key: str, target: str) -> bool:
 
 
 def _sorted(count: int, after: Mapping[int, set[int]]) -> list[int] | None:
-    """Numbers with those in `after[n]` behind n, else in their own order; None where that goes round in a circle."""
-    before = {number: {first for first, others in after.items() if number in others} for number in range(count)}
+    """Numbers with those in `after[n]` behind n, else in their own order; None where that goes
+    round in a circle.
+    """
+    before = {
+        number: {first for first, others in after.items() if number in others}
+        for number in range(count)
+    }
     order: list[int] = []
     while before:
         free = next((number for number, others in before.items() if not others - set(order)), None)
@@ -52,9 +62,14 @@ def _sorted(count: int, after: Mapping[int, set[int]]) -> list[int] | None:
 
 
 def _with_singles(
-    renames: Sequence[Rename], wanted: Mapping[str, str], matchers: Sequence[Matcher], renderers: Sequence[Renderer]
+    renames: Sequence[Rename],
+    wanted: Mapping[str, str],
+    matchers: Sequence[Matcher],
+    renderers: Sequence[Renderer],
 ) -> list[Rename]:
-    """The renames in their own order, behind single keys for all that the first matching one gets wrong."""
+    """The renames in their own order, behind single keys for all that the first matching one gets
+    wrong.
+    """
     patterns = PatternSet(matchers)
     wrong = []
     for key, target in wanted.items():

@@ -15,7 +15,9 @@ Sides = tuple[Sequence[Unit], Sequence[Unit]]
 
 
 def confidences(units: Sides, matches: Sequence[Match]) -> dict[Cell, float]:
-    """How sure each match is: by itself, by keys that are the same, and by what its siblings in other blocks are paired with."""
+    """How sure each match is: by itself, by keys that are the same, and by what its siblings in
+    other blocks are paired with.
+    """
     found = {(match.source, match.target): confidence_of(match) for match in matches}
     groups: dict[tuple[Names, Names], list[Cell]] = defaultdict(list)
     for i, j in found:
@@ -24,7 +26,9 @@ def confidences(units: Sides, matches: Sequence[Match]) -> dict[Cell, float]:
             found[i, j] = max(found[i, j], SAME_KEYS)
         groups[numberless(source.names), numberless(target.names)].append((i, j))
     for group in groups.values():
-        if 2 * sum(found[cell] >= AS_ITS_SIBLINGS for cell in group) >= len(group) and _in_one_order(units, group):
+        if 2 * sum(found[cell] >= AS_ITS_SIBLINGS for cell in group) >= len(
+            group
+        ) and _in_one_order(units, group):
             found |= {cell: max(found[cell], AS_ITS_SIBLINGS) for cell in group}
     return found
 
@@ -39,7 +43,9 @@ def _numbers(names: Names) -> list[int]:
 
 
 def confidence_of(match: Match) -> float:
-    """How often pairs with such evidence are right, by what real conversions showed; docs/align.md has the table."""
+    """How often pairs with such evidence are right, by what real conversions showed; docs/align.md
+    has the table.
+    """
     if match.exchange < (0.3 if match.words >= 0.5 else 0.4):
         return 0.75
     support = 0.5 * match.words + 0.4 * match.votes + 0.1 * match.order

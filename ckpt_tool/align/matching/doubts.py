@@ -1,4 +1,6 @@
-"""Pairs that names and shapes agree on, and that are no plain copies all the same: rotary halves, codes, masks, norms, adapters."""
+"""Pairs that names and shapes agree on, and that are no plain copies all the same: rotary halves,
+codes, masks, norms, adapters.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,15 @@ def with_doubts(pairs: Iterable[Aligned], source: Catalog, target: Catalog) -> I
         yield each
 
 
-_COMPUTED = re.compile(r"(relative_position_index|relative_position_indices|rel_pos_index|position_ids|attention_bias_idxs)$")
+_COMPUTED = re.compile(
+    r"(relative_position_index|relative_position_indices|rel_pos_index|position_ids|attention_bias_idxs)$"
+)
 
 
 def is_computed(key: str, catalog: Catalog) -> bool:
-    """Whether a tensor only counts places: each library computes it in its own way from the sizes, and none takes it from a file."""
+    """Whether a tensor only counts places: each library computes it in its own way from the sizes,
+    and none takes it from a file.
+    """
     return not catalog[key].dtype.is_floating and bool(_COMPUTED.search(key))
 
 
@@ -37,8 +43,13 @@ _ROTARY = re.compile(r"\.[qk]\.weight$")
 
 
 def is_rotary_unknown(source: Catalog, target: Catalog) -> bool:
-    """Whether one side is of a family that interleaves rotary halves (Meta's, torchtune's) and the other one that doesn't."""
+    """Whether one side is of a family that interleaves rotary halves (Meta's, torchtune's) and the
+    other one that doesn't.
+    """
     sides = [{name for key in side for name in key.split(".")} for side in (source, target)]
     if any(common_path(key).endswith(".q.bias") for key in source):
         return False
-    return any("tok_embeddings" in a and "embed_tokens" in b and "q_proj" in b for a, b in (sides, sides[::-1]))
+    return any(
+        "tok_embeddings" in a and "embed_tokens" in b and "q_proj" in b
+        for a, b in (sides, sides[::-1])
+    )

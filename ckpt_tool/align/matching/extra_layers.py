@@ -14,7 +14,9 @@ Blocks = dict[int, Counter[object]]
 def uncertain_depths(
     units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]
 ) -> set[tuple[int, int]]:
-    """The pairs of units inside equal blocks that are more on one side, unless every name is the same or a hint is given."""
+    """The pairs of units inside equal blocks that are more on one side, unless every name is the
+    same or a hint is given.
+    """
     met: Counter[tuple[Place, Place]] = Counter()
     for match in matches.found:
         met.update(_places(units[0][match.source], units[1][match.target]))
@@ -41,7 +43,11 @@ def _places(a: Unit, b: Unit) -> Iterator[tuple[Place, Place]]:
 
 
 def _numbered(names: Names) -> list[tuple[Place, int]]:
-    return [((names[:depth], found[0]), found[1]) for depth, name in enumerate(names) if (found := stem_and_number(name))]
+    return [
+        ((names[:depth], found[0]), found[1])
+        for depth, name in enumerate(names)
+        if (found := stem_and_number(name))
+    ]
 
 
 def _runs(units: Sequence[Unit]) -> dict[Place, Blocks]:
@@ -65,7 +71,12 @@ def _partners(met: Counter[tuple[Place, Place]]) -> list[tuple[Place, Place]]:
     return list(best.items())
 
 
-def _has_most(source: Place, target: Place, met: Counter[tuple[Place, Place]], runs: tuple[dict[Place, Blocks], dict[Place, Blocks]]) -> bool:
+def _has_most(
+    source: Place,
+    target: Place,
+    met: Counter[tuple[Place, Place]],
+    runs: tuple[dict[Place, Blocks], dict[Place, Blocks]],
+) -> bool:
     """Whether blocks there are whole modules, several on both sides, and unlike in number."""
     a, b = runs[0][source], runs[1][target]
     sizes = [sum(block.values()) for block in (*a.values(), *b.values())]
@@ -73,13 +84,19 @@ def _has_most(source: Place, target: Place, met: Counter[tuple[Place, Place]], r
 
 
 def _unequal(source: Blocks, target: Blocks) -> tuple[set[int], set[int]]:
-    """The numbers of those blocks of each side that are of a kind which the other has another number of."""
+    """The numbers of those blocks of each side that are of a kind which the other has another
+    number of.
+    """
     kinds: dict[object, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
     for side, blocks in enumerate((source, target)):
         for number, block in blocks.items():
             kinds[frozenset(block.items())][side].add(number)
-    unlike = [each for each in kinds.values() if each[0] and each[1] and len(each[0]) != len(each[1])]
-    return {number for each in unlike for number in each[0]}, {number for each in unlike for number in each[1]}
+    unlike = [
+        each for each in kinds.values() if each[0] and each[1] and len(each[0]) != len(each[1])
+    ]
+    return {number for each in unlike for number in each[0]}, {
+        number for each in unlike for number in each[1]
+    }
 
 
 def _number(names: Names, place: Place) -> int:

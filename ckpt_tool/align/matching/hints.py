@@ -1,4 +1,6 @@
-"""What a person says of one pair, for all pairs that it settles: the same names in other blocks, and what lies beside it."""
+"""What a person says of one pair, for all pairs that it settles: the same names in other blocks,
+and what lies beside it.
+"""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -11,7 +13,9 @@ SAME_NAMES, SAME_PLACE = 3.0, 1.0
 class Hints:
     """How much the hints speak for a pair of units."""
 
-    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], hints: Sequence[tuple[int, int]]) -> None:
+    def __init__(
+        self, source: Sequence[Unit], target: Sequence[Unit], hints: Sequence[tuple[int, int]]
+    ) -> None:
         pairs = [(source[i].names, target[j].names) for i, j in hints]
         self._kinds = {(pattern_of(a), pattern_of(b)) for a, b in pairs}
         self._places = [place for a, b in pairs if (place := _differing(a, b))]
@@ -26,6 +30,8 @@ class Hints:
 
 def _differing(a: Names, b: Names) -> tuple[Names, Names] | None:
     """The paths above what both names end in."""
-    shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(a[::-1], b[::-1], strict=False))))
+    shared = len(
+        list(takewhile(lambda pair: pair[0] == pair[1], zip(a[::-1], b[::-1], strict=False)))
+    )
     source, target = a[: len(a) - shared], b[: len(b) - shared]
     return (source, target) if source and target and shared else None

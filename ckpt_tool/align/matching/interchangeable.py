@@ -1,4 +1,6 @@
-"""Equal blocks: which of them is which, told by everything but what is inside them; where nothing tells, they are left open."""
+"""Equal blocks: which of them is which, told by everything but what is inside them; where nothing
+tells, they are left open.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +10,43 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
-from ckpt_tool.align.matching.matching import NUMBERS, ORDER, STRUCTURE, VOTES, WORDS, Match, Matches, Matching
+from ckpt_tool.align.matching.matching import (
+    NUMBERS,
+    ORDER,
+    STRUCTURE,
+    VOTES,
+    WORDS,
+    Match,
+    Matches,
+    Matching,
+)
 from ckpt_tool.align.matching.similarity import Cell, Kinds, numbers_alike
 from ckpt_tool.align.naming.modules import Names, Unit
 
 MIN_MODULES = 2
 MAX_OF_A_BLOCK = 0.8
 MAX_COMPARED, NEAREST = 40, 3
-"""Blocks of one kind that are all compared with each other; of more, each with so many that follow."""
+"""Blocks of one kind that are all compared with each other; of more, each with so many that follow.
+"""
 TELLS = 0.25
-"""What the exchange of two blocks must lose for a module to be sure that they stand where they should."""
+"""What the exchange of two blocks must lose for a module to be sure that they stand where they
+should.
+"""
 OTHERS = 1.6
-"""What it counts that modules of the same names in other blocks, where nothing is doubtful, are paired likewise."""
+"""What it counts that modules of the same names in other blocks, where nothing is doubtful, are
+paired likewise.
+"""
 ADVICE, MAX_TRIES = 1.0, 3
-"""What it counts for a pair that everything around its blocks speaks for; how often is decided anew."""
+"""What it counts for a pair that everything around its blocks speaks for; how often is decided
+anew.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A block of the source, and the block of the target that its modules went to; one of them may be missing, with all pairs."""
+    """A block of the source, and the block of the target that its modules went to; one of them may
+    be missing, with all pairs.
+    """
 
     source: Names
     target: Names
@@ -35,7 +55,9 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Two equal blocks with their places, and how much worse it would be, for a module, if these were exchanged."""
+    """Two equal blocks with their places, and how much worse it would be, for a module, if these
+    were exchanged.
+    """
 
     one: Placed
     other: Placed
@@ -49,7 +71,8 @@ class Exchange:
 def matched(matching: Matching) -> tuple[Matches, list[Exchange]]:
     """What the matching decides, and the equal blocks that could as well be exchanged.
 
-    Where everything around two blocks says that they should be exchanged, that is decided again with it in mind.
+    Where everything around two blocks says that they should be exchanged, that is decided again
+    with it in mind.
     """
     for _ in range(MAX_TRIES):
         matches = matching.run()
@@ -63,7 +86,9 @@ def matched(matching: Matching) -> tuple[Matches, list[Exchange]]:
 
 
 class _Blocks:
-    """The paths of one side with what lies below them, and which of them are equal: the same names, the same shapes."""
+    """The paths of one side with what lies below them, and which of them are equal: the same names,
+    the same shapes.
+    """
 
     def __init__(self, units: Sequence[Unit]) -> None:
         self.at = {unit.names: unit for unit in units}
@@ -72,7 +97,10 @@ class _Blocks:
             for path in _above(unit.names):
                 self.inside[path].append(unit)
         self.groups: dict[object, list[Names]] = defaultdict(list)
-        self._kinds = {path: frozenset((unit.names[len(path) :], unit.form) for unit in found) for path, found in self.inside.items()}
+        self._kinds = {
+            path: frozenset((unit.names[len(path) :], unit.form) for unit in found)
+            for path, found in self.inside.items()
+        }
         for path, found in self.inside.items():
             if len(found) >= MIN_MODULES:
                 self.groups[self.kind(path)].append(path)
@@ -82,7 +110,11 @@ class _Blocks:
 
     def moved(self, unit: Unit, before: Names, after: Names) -> Unit | None:
         """The unit that stands in a block where this one does in another."""
-        return self.at.get((*after, *unit.names[len(before) :])) if unit.names[: len(before)] == before else None
+        return (
+            self.at.get((*after, *unit.names[len(before) :]))
+            if unit.names[: len(before)] == before
+            else None
+        )
 
 
 class _Exchanges:
@@ -93,10 +125,14 @@ class _Exchanges:
         self._free: dict[object, list[Names]] = {}
         self._anchors = matching.anchored()
         self._kinds = Kinds(matching.source, matching.target, ())
-        self._placed = {path: placed for path in self._open() if (placed := self._place(path)) is not None}
+        self._placed = {
+            path: placed for path in self._open() if (placed := self._place(path)) is not None
+        }
 
     def doubtful(self) -> list[Exchange]:
-        """The equal blocks that could be exchanged; what all others are paired with tells some of them apart."""
+        """The equal blocks that could be exchanged; what all others are paired with tells some of
+        them apart.
+        """
         scattered = list(self._scattered())
         open_ones = [each for each in self._pairs() if each.loss < TELLS]
         unsure = {i for each in (*open_ones, *scattered) for i, _ in each.cells}
@@ -109,23 +145,37 @@ class _Exchanges:
         """The pairs of modules that there would be."""
         for here, there in ((each.one, each.other), (each.other, each.one)):
             for i, j in here.cells if there.cells else ():
-                if (moved := self._theirs.moved(self._matching.target[j], here.target, there.target)) is not None:
+                if (
+                    moved := self._theirs.moved(self._matching.target[j], here.target, there.target)
+                ) is not None:
                     yield i, moved.place
 
     def _open(self) -> Iterator[Names]:
         """The blocks of the source that have equals, but for those that names settled."""
         for group in self._ours.groups.values():
             if len(group) > 1:
-                yield from (path for path in group if any(cell not in self._matching.fixed for cell in self._cells(path)))
+                yield from (
+                    path
+                    for path in group
+                    if any(cell not in self._matching.fixed for cell in self._cells(path))
+                )
 
     def _cells(self, path: Names) -> list[Cell]:
-        return [(unit.place, self._partner[unit.place]) for unit in self._ours.inside[path] if unit.place in self._partner]
+        return [
+            (unit.place, self._partner[unit.place])
+            for unit in self._ours.inside[path]
+            if unit.place in self._partner
+        ]
 
     def _place(self, path: Names) -> Placed | None:
         """Where most modules of a block went, if that is one block of about its size."""
         cells = self._cells(path)
         met = Counter(above for _, j in cells for above in _above(self._matching.target[j].names))
-        sizes = {other: len(self._theirs.inside[other]) for other, count in met.items() if count >= MAX_OF_A_BLOCK * len(cells)}
+        sizes = {
+            other: len(self._theirs.inside[other])
+            for other, count in met.items()
+            if count >= MAX_OF_A_BLOCK * len(cells)
+        }
         best = min(sizes, key=lambda other: (sizes[other], -len(other)), default=None)
         is_one = best is not None and MAX_OF_A_BLOCK * sizes[best] <= len(self._ours.inside[path])
         return Placed(path, best, tuple(cells)) if best is not None and is_one else None
@@ -141,31 +191,54 @@ class _Exchanges:
                     parts[above].append((i, j))
             for a, b in combinations(parts, 2):
                 size = len(self._theirs.inside[a])
-                is_one = size >= MIN_MODULES and MAX_OF_A_BLOCK * len(self._ours.inside[path]) <= size and not _is_within(a, b)
+                is_one = (
+                    size >= MIN_MODULES
+                    and MAX_OF_A_BLOCK * len(self._ours.inside[path]) <= size
+                    and not _is_within(a, b)
+                )
                 if is_one and self._theirs.kind(a) == self._theirs.kind(b):
-                    yield Exchange(Placed(path, a, tuple(parts[a])), Placed(path, b, tuple(parts[b])), 0.0)
+                    yield Exchange(
+                        Placed(path, a, tuple(parts[a])), Placed(path, b, tuple(parts[b])), 0.0
+                    )
 
     def _pairs(self) -> Iterator[Exchange]:
-        """Each two equal blocks that have equal places; each block with an equal place that is free, or an equal block without one."""
+        """Each two equal blocks that have equal places; each block with an equal place that is
+        free, or an equal block without one.
+        """
         for group in self._ours.groups.values():
             placed = [self._placed[path] for path in group if path in self._placed]
-            yield from (Exchange(a, b, self._loss(a, b)) for a, b in _compared(placed) if self._are_equal(a, b))
+            yield from (
+                Exchange(a, b, self._loss(a, b))
+                for a, b in _compared(placed)
+                if self._are_equal(a, b)
+            )
             free = [path for path in group if path not in self._placed and not self._cells(path)]
             for each in placed:
-                yield from (Exchange(each, other, self._loss(each, other)) for other in self._alone(each, free))
+                yield from (
+                    Exchange(each, other, self._loss(each, other))
+                    for other in self._alone(each, free)
+                )
 
     def _alone(self, placed: Placed, free: Sequence[Names]) -> Iterator[Placed]:
         """The equal blocks and the equal places that are free; of very many none tells anything."""
         places = self._free_places(self._theirs.kind(placed.target))
         if len(free) + len(places) <= MAX_COMPARED:
-            yield from (Placed(path, (), ()) for path in free if not _is_within(placed.source, path))
-            yield from (Placed((), path, ()) for path in places if not _is_within(placed.target, path))
+            yield from (
+                Placed(path, (), ()) for path in free if not _is_within(placed.source, path)
+            )
+            yield from (
+                Placed((), path, ()) for path in places if not _is_within(placed.target, path)
+            )
 
     def _free_places(self, kind: object) -> Sequence[Names]:
         if kind not in self._free:
             taken = set(self._partner.values())
             group = self._theirs.groups.get(kind, ())
-            self._free[kind] = [path for path in group if not any(unit.place in taken for unit in self._theirs.inside[path])]
+            self._free[kind] = [
+                path
+                for path in group
+                if not any(unit.place in taken for unit in self._theirs.inside[path])
+            ]
         return self._free[kind]
 
     def _are_equal(self, a: Placed, b: Placed) -> bool:
@@ -173,9 +246,15 @@ class _Exchanges:
         return is_apart and self._theirs.kind(a.target) == self._theirs.kind(b.target)
 
     def _loss(self, a: Placed, b: Placed) -> float:
-        """How much worse it would be, for a module, if the two blocks were exchanged; half of it where one of them goes nowhere."""
+        """How much worse it would be, for a module, if the two blocks were exchanged; half of it
+        where one of them goes nowhere.
+        """
         here = [self._speaks(a, a.source, a.target)]
-        there = [self._speaks(a, b.source or a.source, b.target or a.target)] if not b.cells else [self._speaks(a, a.source, b.target)]
+        there = (
+            [self._speaks(a, b.source or a.source, b.target or a.target)]
+            if not b.cells
+            else [self._speaks(a, a.source, b.target)]
+        )
         if b.cells:
             here.append(self._speaks(b, b.source, b.target))
             there.append(self._speaks(b, b.source, a.target))
@@ -185,19 +264,28 @@ class _Exchanges:
         """What speaks for a block being another, for a module in it, besides its own pairs."""
         from_source, from_target = self._matching.source, self._matching.target
         own = [
-            self._alike(self._ours.moved(from_source[i], placed.source, source), self._theirs.moved(from_target[j], placed.target, target))
+            self._alike(
+                self._ours.moved(from_source[i], placed.source, source),
+                self._theirs.moved(from_target[j], placed.target, target),
+            )
             for i, j in placed.cells
         ]
-        around = VOTES * self._anchors.of(source[:-1], target[:-1]) + STRUCTURE * self._matching.structures.above(source, target)
+        around = VOTES * self._anchors.of(
+            source[:-1], target[:-1]
+        ) + STRUCTURE * self._matching.structures.above(source, target)
         return fmean(own) + around
 
     def _alike(self, source: Unit | None, target: Unit | None) -> float:
         if source is None or target is None:
             return 0.0
         cell = (source.place, target.place)
-        doubt = 1.0 - max(side.get(place, 0.0) for side, place in zip(self._matching.known, cell, strict=True))
+        doubt = 1.0 - max(
+            side.get(place, 0.0) for side, place in zip(self._matching.known, cell, strict=True)
+        )
         order = ORDER * doubt * self._matching.global_order.get(cell, 0.0)
-        names = WORDS * self._matching.shared.of(source, target) + NUMBERS * numbers_alike(source, target)
+        names = WORDS * self._matching.shared.of(source, target) + NUMBERS * numbers_alike(
+            source, target
+        )
         return names + order + OTHERS * self._kinds.of(*cell)
 
 
@@ -205,7 +293,11 @@ def _compared(placed: Sequence[Placed]) -> Iterator[tuple[Placed, Placed]]:
     if len(placed) <= MAX_COMPARED:
         yield from combinations(placed, 2)
     else:
-        yield from ((a, b) for place, a in enumerate(placed) for b in placed[place + 1 : place + 1 + NEAREST])
+        yield from (
+            (a, b)
+            for place, a in enumerate(placed)
+            for b in placed[place + 1 : place + 1 + NEAREST]
+        )
 
 
 def _is_within(path: Names, other: Names) -> bool:

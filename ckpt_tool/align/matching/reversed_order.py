@@ -1,4 +1,6 @@
-"""Sequences of blocks that two libraries count from opposite ends, as decoders are, and those where nothing tells."""
+"""Sequences of blocks that two libraries count from opposite ends, as decoders are, and those where
+nothing tells.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -7,11 +9,26 @@ from dataclasses import dataclass, replace
 from ckpt_tool.align.naming.modules import Names, Unit, plain, with_turns
 from ckpt_tool.align.naming.vocabulary import stem_and_number, words_of
 
-_EITHER_WAY = frozenset({"up", "ups", "neck", "fusion", "refinenet", "refine", "fpn", "pyramid", "lateral", "scratch", "reassemble"})
+_EITHER_WAY = frozenset(
+    {
+        "up",
+        "ups",
+        "neck",
+        "fusion",
+        "refinenet",
+        "refine",
+        "fpn",
+        "pyramid",
+        "lateral",
+        "scratch",
+        "reassemble",
+    }
+)
 """Where levels are counted from the coarse or from the fine end, as the author likes."""
 
 _COUNTED_BACK = (("refinenet", "fusion"),)
-"""MiDaS's refinenet1 is the finest level; where fusion layers are a list, the coarsest comes first."""
+"""MiDaS's refinenet1 is the finest level; where fusion layers are a list, the coarsest comes first.
+"""
 
 Place = tuple[Names, str]
 
@@ -27,8 +44,12 @@ class _Run:
         return sum(self.blocks, Counter())
 
 
-def turned(source: Sequence[Unit], target: Sequence[Unit]) -> tuple[list[Unit], set[tuple[int, int]]]:
-    """The target's units with numbers as the source counts them, and the pairs of units whose direction nothing tells."""
+def turned(
+    source: Sequence[Unit], target: Sequence[Unit]
+) -> tuple[list[Unit], set[tuple[int, int]]]:
+    """The target's units with numbers as the source counts them, and the pairs of units whose
+    direction nothing tells.
+    """
     from_target: dict[object, list[_Run]] = defaultdict(list)
     for run in _runs(target):
         from_target[len(run.numbers)].append(run)
@@ -37,11 +58,21 @@ def turned(source: Sequence[Unit], target: Sequence[Unit]) -> tuple[list[Unit], 
         other = _counterpart(run, from_target[len(run.numbers)])
         if other is None:
             continue
-        same, back = _agreement(run.blocks, other.blocks), _agreement(run.blocks, other.blocks[::-1])
-        if back > same + 0.05 * len(run.numbers) or (back > same - 0.05 and _are_counted_back(run.place, other.place)):
+        same, back = (
+            _agreement(run.blocks, other.blocks),
+            _agreement(run.blocks, other.blocks[::-1]),
+        )
+        if back > same + 0.05 * len(run.numbers) or (
+            back > same - 0.05 and _are_counted_back(run.place, other.place)
+        ):
             units = [_reversed(unit, other) for unit in units]
         elif back > same - 0.05 and _may_be_either(run.place, other.place):
-            unknown |= {(a.place, b.place) for a in source for b in target if _is_under(a, run.place) and _is_under(b, other.place)}
+            unknown |= {
+                (a.place, b.place)
+                for a in source
+                for b in target
+                if _is_under(a, run.place) and _is_under(b, other.place)
+            }
     return with_turns(units), unknown
 
 
@@ -50,19 +81,26 @@ def _runs(units: Sequence[Unit]) -> list[_Run]:
     for unit in units:
         for depth, name in enumerate(unit.names):
             if found := stem_and_number(name):
-                blocks[unit.names[:depth], found[0]][found[1]].update((role, plain(shape)) for role, shape in unit.form)
+                blocks[unit.names[:depth], found[0]][found[1]].update(
+                    (role, plain(shape)) for role, shape in unit.form
+                )
     runs = []
     for place, found_blocks in blocks.items():
         numbers = sorted(found_blocks)
         if len(numbers) > 1 and min(sum(block.values()) for block in found_blocks.values()) > 3:
-            runs.append(_Run(place, tuple(numbers), tuple(found_blocks[number] for number in numbers)))
+            runs.append(
+                _Run(place, tuple(numbers), tuple(found_blocks[number] for number in numbers))
+            )
     return runs
 
 
 def _counterpart(run: _Run, others: Sequence[_Run]) -> _Run | None:
     """The run of as many blocks with most of the same tensors; words decide between equal ones."""
     words = _words(run.place)
-    rated = [(round(_alike(run.whole, other.whole), 2), len(words & _words(other.place)), -place) for place, other in enumerate(others)]
+    rated = [
+        (round(_alike(run.whole, other.whole), 2), len(words & _words(other.place)), -place)
+        for place, other in enumerate(others)
+    ]
     best = max(rated, default=(0.0, 0, 0))
     return others[-best[2]] if best[0] > 0.6 else None
 
@@ -80,18 +118,30 @@ def _words(place: Place) -> set[str]:
 
 
 def _may_be_either(source: Place, target: Place) -> bool:
-    words = {word for place in (source, target) for name in (*place[0][-1:], place[1]) for word in words_of(name)}
+    words = {
+        word
+        for place in (source, target)
+        for name in (*place[0][-1:], place[1])
+        for word in words_of(name)
+    }
     return bool(words & _EITHER_WAY) and set(words_of(source[1])) != set(words_of(target[1]))
 
 
 def _are_counted_back(source: Place, target: Place) -> bool:
     words = (_words(source), _words(target))
-    return any((a in words[0] and b in words[1]) or (b in words[0] and a in words[1]) for a, b in _COUNTED_BACK)
+    return any(
+        (a in words[0] and b in words[1]) or (b in words[0] and a in words[1])
+        for a, b in _COUNTED_BACK
+    )
 
 
 def _is_under(unit: Unit, place: Place) -> bool:
     depth = len(place[0])
-    found = stem_and_number(unit.names[depth]) if len(unit.names) > depth and unit.names[:depth] == place[0] else None
+    found = (
+        stem_and_number(unit.names[depth])
+        if len(unit.names) > depth and unit.names[:depth] == place[0]
+        else None
+    )
     return found is not None and found[0] == place[1]
 
 

@@ -1,4 +1,6 @@
-"""Order as evidence: which units stand on the best common path through two sequences, and which only on one of several."""
+"""Order as evidence: which units stand on the best common path through two sequences, and which
+only on one of several.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,10 +13,13 @@ MAX_OF_A_BLOCK = 0.8
 _EQUAL = 1e-6
 
 
-def on_common_path(source: Sequence[Unit], target: Sequence[Unit], scores: Mapping[Cell, float]) -> dict[Cell, float]:
+def on_common_path(
+    source: Sequence[Unit], target: Sequence[Unit], scores: Mapping[Cell, float]
+) -> dict[Cell, float]:
     """1 for each pair that every best common subsequence has, a half for those that only some have.
 
-    Equal matrices in a row (q, k, v, o) count as one: nothing says that two libraries list them in one order.
+    Equal matrices in a row (q, k, v, o) count as one: nothing says that two libraries list them in
+    one order.
     """
     if not source or not target or len(source) * len(target) > MAX_CELLS:
         return {}
@@ -25,20 +30,38 @@ def on_common_path(source: Sequence[Unit], target: Sequence[Unit], scores: Mappi
     on = [
         (i, j)
         for (i, j), score in scores.items()
-        if forward[i][j] + score + backward[len(source) - 1 - i][len(target) - 1 - j] > best - _EQUAL
+        if forward[i][j] + score + backward[len(source) - 1 - i][len(target) - 1 - j]
+        > best - _EQUAL
     ]
     return _with_runs(source, target, on, scores)
 
 
-def within_blocks(source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell], scores: Mapping[Cell, float]) -> dict[Cell, float]:
-    """The same for each two blocks of which nearly all units are paired with each other: nothing that stands around them matters."""
+def within_blocks(
+    source: Sequence[Unit],
+    target: Sequence[Unit],
+    pairs: Iterable[Cell],
+    scores: Mapping[Cell, float],
+) -> dict[Cell, float]:
+    """The same for each two blocks of which nearly all units are paired with each other: nothing
+    that stands around them matters.
+    """
     blocks = tuple(_blocks(side) for side in (source, target))
     met = Counter((block_of(source[i].parent), block_of(target[j].parent)) for i, j in pairs)
     found: dict[Cell, float] = {}
     for (from_source, from_target), count in met.items():
         a, b = blocks[0][from_source], blocks[1][from_target]
-        if from_source and from_target and MAX_OF_A_BLOCK * max(len(a), len(b)) <= count and count > 2:
-            known = {(x, y): scores[i, j] for x, i in enumerate(a) for y, j in enumerate(b) if (i, j) in scores}
+        if (
+            from_source
+            and from_target
+            and MAX_OF_A_BLOCK * max(len(a), len(b)) <= count
+            and count > 2
+        ):
+            known = {
+                (x, y): scores[i, j]
+                for x, i in enumerate(a)
+                for y, j in enumerate(b)
+                if (i, j) in scores
+            }
             order = on_common_path([source[i] for i in a], [target[j] for j in b], known)
             found |= {(a[x], b[y]): order.get((x, y), 0.0) for x, y in known}
     return found
@@ -66,7 +89,9 @@ def _lengths(rows: int, columns: int, scores: Mapping[Cell, float]) -> list[list
     return table
 
 
-def _with_runs(source: Sequence[Unit], target: Sequence[Unit], on: Sequence[Cell], scores: Mapping[Cell, float]) -> dict[Cell, float]:
+def _with_runs(
+    source: Sequence[Unit], target: Sequence[Unit], on: Sequence[Cell], scores: Mapping[Cell, float]
+) -> dict[Cell, float]:
     from_source, from_target = _runs(source), _runs(target)
     met: dict[int, set[int]] = {}
     for i, j in on:
@@ -78,7 +103,9 @@ def _with_runs(source: Sequence[Unit], target: Sequence[Unit], on: Sequence[Cell
     found = {}
     for i, j in scores:
         if from_target[j] in met.get(from_source[i], ()):
-            found[i, j] = 1.0 if len(met[from_source[i]]) == len(met_by[from_target[j]]) == 1 else 0.5
+            found[i, j] = (
+                1.0 if len(met[from_source[i]]) == len(met_by[from_target[j]]) == 1 else 0.5
+            )
     return found
 
 

@@ -1,4 +1,6 @@
-"""How alike the units of two catalogs are: by words, by numbers, and by what their neighbours have found."""
+"""How alike the units of two catalogs are: by words, by numbers, and by what their neighbours have
+found.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,21 @@ Cell = tuple[int, int]
 
 
 MAX_CELLS = 8_000
-"""Pairs of units of two forms that are all compared; of more, only those that stand at one place among their kind."""
+"""Pairs of units of two forms that are all compared; of more, only those that stand at one place
+among their kind.
+"""
 MAX_SIMILAR = 24
 MAX_PAIRS, PAIRS_OF_EACH = 250_000, 20
-"""Pairs of units that are compared at all: some seconds; in large files so many for each unit. Real conversions have 5 to 60 for each."""
+"""Pairs of units that are compared at all: some seconds; in large files so many for each unit. Real
+conversions have 5 to 60 for each.
+"""
 
 
 def candidates(source: Sequence[Unit], target: Sequence[Unit]) -> dict[Cell, float]:
     """The pairs of units whose tensors may be the same, by place, with how well these go together.
 
-    Raises InputError where hundreds of modules have the same shapes, and names without numbers that would tell them apart.
+    Raises InputError where hundreds of modules have the same shapes, and names without numbers that
+    would tell them apart.
     """
     known: dict[Form, list[Unit]] = defaultdict(list)
     for unit in target:
@@ -44,7 +51,9 @@ def candidates(source: Sequence[Unit], target: Sequence[Unit]) -> dict[Cell, flo
     for unit in source:
         if len(found) > most:
             fact = f"more than {most:,} pairs of modules with the same shapes, whose names have no numbers that tell them apart"
-            raise InputError("the source and the target", f"have {fact}", "write rules, or try `--by position`")
+            raise InputError(
+                "the source and the target", f"have {fact}", "write rules, or try `--by position`"
+            )
         for form, how in goes(unit.form):
             is_many = counts[unit.form] * len(known[form]) > MAX_CELLS
             for other in places(form).like(unit) if is_many else known[form]:
@@ -86,14 +95,21 @@ class Words:
     """The words of two catalogs, rare ones first; comparisons of equal sets of words are made once."""
 
     def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
-        from_source, from_target = (Counter(word for unit in side for word in unit.words) for side in (source, target))
+        from_source, from_target = (
+            Counter(word for unit in side for word in unit.words) for side in (source, target)
+        )
         total = len(source) + len(target) + 1
-        self._weights = {word: log(1 + total / (1 + from_source[word] + from_target[word])) for word in from_source | from_target}
+        self._weights = {
+            word: log(1 + total / (1 + from_source[word] + from_target[word]))
+            for word in from_source | from_target
+        }
         for word in from_source.keys() ^ from_target.keys():
             self._weights[word] *= FOREIGN
         self.shared = cache(self._shared)
 
-    def _shared(self, a: frozenset[str], b: frozenset[str], near_a: frozenset[str], near_b: frozenset[str]) -> float:
+    def _shared(
+        self, a: frozenset[str], b: frozenset[str], near_a: frozenset[str], near_b: frozenset[str]
+    ) -> float:
         # Sets of words have no order of their own: `fsum` gives one sum for every order.
         near = near_a | near_b
         both = fsum(self._weight(word, near) for word in a & b)
@@ -108,7 +124,9 @@ class Words:
 
 
 def numbers_alike(a: Unit, b: Unit) -> float:
-    """How far numbers agree: by the turn among all of a kind, of the units or of what is around them; else by each number."""
+    """How far numbers agree: by the turn among all of a kind, of the units or of what is around
+    them; else by each number.
+    """
     if a.turn[1] == b.turn[1] > 1:
         return 1.0 if a.turn == b.turn else min(0.3, _ranks_alike(a, b))
     if a.outer_turn[1] == b.outer_turn[1] > 1:
@@ -120,7 +138,13 @@ def _ranks_alike(a: Unit, b: Unit) -> float:
     if len(a.ranks) != len(b.ranks):
         inside, others = (_outer(each) for each in (a, b))
         if inside and len(inside) == len(others):
-            return 0.85 if all(_is_same(x[0], y[0], x[1], y[1]) for x, y in zip(inside, others, strict=True)) else 0.2
+            return (
+                0.85
+                if all(
+                    _is_same(x[0], y[0], x[1], y[1]) for x, y in zip(inside, others, strict=True)
+                )
+                else 0.2
+            )
         return 0.6 if a.ranks and b.ranks and _is_part(a.ranks, b.ranks) else 0.3
     if not a.ranks:
         return 0.5
@@ -135,7 +159,9 @@ def _outer(unit: Unit) -> list[tuple[int, Spot]]:
 
 
 def _is_same(rank: int, other: int, source: Spot, target: Spot) -> bool:
-    """Whether two numbers mean one place: by value under one stem, where the ones are among the others; else by rank."""
+    """Whether two numbers mean one place: by value under one stem, where the ones are among the
+    others; else by rank.
+    """
     is_one = source[0] == target[0] != "" and (source[2] <= target[2] or target[2] <= source[2])
     return source[1] == target[1] if is_one else rank == other
 
@@ -174,33 +200,48 @@ class Structures:
     def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
         self._sides = (_contents(source), _contents(target))
         self._counts = (len(source), len(target))
-        self._parents = {unit.parent for unit in target if any(self._is_part(path, 1) for path in _above((*unit.parent, "")))}
+        self._parents = {
+            unit.parent
+            for unit in target
+            if any(self._is_part(path, 1) for path in _above((*unit.parent, "")))
+        }
         self._nearest: dict[Names, float] = {}
         self._alike, self._around = cache(self._compare), cache(self._best_around)
 
     def of(self, a: Unit, b: Unit) -> float:
-        source, target = (_family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True))
+        source, target = (
+            _family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True)
+        )
         return self._alike(source, target) if source and target else 0.0
 
     def above(self, source: Names, target: Names) -> float:
-        """The mean, over the modules around two blocks, of how far the best of the other side's holds the same."""
+        """The mean, over the modules around two blocks, of how far the best of the other side's
+        holds the same.
+        """
         a, b = _above(source), _above(target)
         best = [max(self._alike(path, other) for other in b) for path in a if b]
         best += [max(self._alike(path, other) for path in a) for other in b if a]
         return sum(best) / len(best) if best else 0.0
 
     def around(self, a: Unit, b: Unit) -> float:
-        """The best agreement of modules around them that are neither tiny nor nearly everything; 1 where there are none."""
+        """The best agreement of modules around them that are neither tiny nor nearly everything; 1
+        where there are none.
+        """
         return self._around(a.parent, b.parent)
 
     def nearest(self, a: Unit) -> float:
         """The best agreement of modules around a unit with any module."""
         if a.parent not in self._nearest:
-            self._nearest[a.parent] = max((self._around(a.parent, parent) for parent in self._parents), default=0.0)
+            self._nearest[a.parent] = max(
+                (self._around(a.parent, parent) for parent in self._parents), default=0.0
+            )
         return self._nearest[a.parent]
 
     def _best_around(self, source: Names, target: Names) -> float:
-        paths, others = ([path for path in _above((*names, "")) if self._is_part(path, side)] for names, side in ((source, 0), (target, 1)))
+        paths, others = (
+            [path for path in _above((*names, "")) if self._is_part(path, side)]
+            for names, side in ((source, 0), (target, 1))
+        )
         return max((self._alike(path, other) for path in paths for other in others), default=1.0)
 
     def _is_part(self, path: Names, side: int) -> bool:
@@ -225,16 +266,22 @@ def _family(names: Names, contents: Mapping[Names, Counter[object]]) -> Names:
 
 
 class Kinds:
-    """What units that differ in numbers only are paired with: a block's first convolution in the one goes where it goes in the others."""
+    """What units that differ in numbers only are paired with: a block's first convolution in the
+    one goes where it goes in the others.
+    """
 
-    def __init__(self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell]) -> None:
+    def __init__(
+        self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell]
+    ) -> None:
         self._kinds = tuple([numberless(unit.names) for unit in side] for side in (source, target))
         met = Counter((self._kinds[0][i], self._kinds[1][j]) for i, j in pairs)
         from_source, from_target = Counter[Names](), Counter[Names]()
         for (a, b), count in met.items():
             from_source[a] += count
             from_target[b] += count
-        self._shares = {(a, b): count / max(from_source[a], from_target[b]) for (a, b), count in met.items()}
+        self._shares = {
+            (a, b): count / max(from_source[a], from_target[b]) for (a, b), count in met.items()
+        }
 
     def of(self, i: int, j: int) -> float:
         """The share of pairs of either kind that are pairs of both."""
@@ -270,35 +317,50 @@ class Votes:
     """What pairs of units say of their surroundings: how far two paths contain the same."""
 
     def __init__(
-        self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell], rarity: tuple[Sequence[float], Sequence[float]]
+        self,
+        source: Sequence[Unit],
+        target: Sequence[Unit],
+        pairs: Iterable[Cell],
+        rarity: tuple[Sequence[float], Sequence[float]],
     ) -> None:
         self._paths = (_Paths(), _Paths())
         sides = zip(self._paths, (source, target), strict=True)
         chains = [[paths.chain(unit.parent) for unit in side] for paths, side in sides]
         self._sizes = [_sizes(side, rare) for side, rare in zip(chains, rarity, strict=True)]
         # For each path of one side the weights of those of the other.
-        self._found: tuple[dict[int, dict[int, float]], dict[int, dict[int, float]]] = (defaultdict(dict), defaultdict(dict))
+        self._found: tuple[dict[int, dict[int, float]], dict[int, dict[int, float]]] = (
+            defaultdict(dict),
+            defaultdict(dict),
+        )
         for a, b in pairs:
             weight = min(rarity[0][a], rarity[1][b])
             for from_source in chains[0][a]:
                 row = self._found[0][from_source]
                 for from_target in chains[1][b]:
-                    row[from_target] = self._found[1][from_target][from_source] = row.get(from_target, 0.0) + weight
+                    row[from_target] = self._found[1][from_target][from_source] = (
+                        row.get(from_target, 0.0) + weight
+                    )
         self.of = cache(self._of)
         self._best: tuple[dict[Cell, float], dict[Cell, float]] = ({}, {})
         self._sums: tuple[dict[Cell, float], dict[Cell, float]] = ({}, {})
 
     def _of(self, source: Names, target: Names) -> float:
-        """For the modules that own two units: the mean, over the paths to the one, of the best agreement with a path to the other."""
+        """For the modules that own two units: the mean, over the paths to the one, of the best
+        agreement with a path to the other.
+        """
         a, b = self._paths[0].chain(source), self._paths[1].chain(target)
         if not a or not b or b[0] not in self._found[0].get(a[0], ()):
             return 0.0  # a pair that speaks for two paths speaks for all above them too
         return (self._sum(a, b, 0) / _weight(source) + self._sum(b, a, 1) / _weight(target)) / 2
 
     def _sum(self, chain: Sequence[int], other: Sequence[int], side: int) -> float:
-        """Over a path and all above it, the best agreements with the other path and those above it; longer paths count more."""
+        """Over a path and all above it, the best agreements with the other path and those above it;
+        longer paths count more.
+        """
         known, whole = self._sums[side], other[-1]
-        depth = next((depth for depth in range(len(chain), 0, -1) if (chain[depth - 1], whole) in known), 0)
+        depth = next(
+            (depth for depth in range(len(chain), 0, -1) if (chain[depth - 1], whole) in known), 0
+        )
         total = known[chain[depth - 1], whole] if depth else 0.0
         for path in chain[depth:]:
             depth += 1
@@ -310,7 +372,12 @@ class Votes:
         """The best agreement of a path with another and those above that."""
         best = self._best[side].get((path, other[-1]))
         if best is None:
-            best, row, size, sizes = 0.0, self._found[side].get(path, {}), self._sizes[side][path], self._sizes[1 - side]
+            best, row, size, sizes = (
+                0.0,
+                self._found[side].get(path, {}),
+                self._sizes[side][path],
+                self._sizes[1 - side],
+            )
             for each in other:
                 found = row.get(each)
                 if not found:

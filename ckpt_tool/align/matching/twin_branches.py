@@ -13,12 +13,18 @@ MIN_MODULES = 3
 def uncertain_towers(
     units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]
 ) -> set[tuple[int, int]]:
-    """The pairs of units inside equal subtrees whose names have nothing in common that the others' haven't."""
+    """The pairs of units inside equal subtrees whose names have nothing in common that the others'
+    haven't.
+    """
     partners = _partners(units, matches)
     hinted = {path for i, _ in hints for path in _above(units[0][i].names)}
     doubtful: list[Names] = []
     for group in _equal_siblings(units[0]):
-        told = [path for path in group if path in partners and _is_told(path, partners[path], group, partners)]
+        told = [
+            path
+            for path in group
+            if path in partners and _is_told(path, partners[path], group, partners)
+        ]
         if len(told) < len(group) - 1 and not hinted.intersection(group):
             doubtful += [path for path in group if path not in told]
     found = set()
@@ -40,18 +46,25 @@ def _partners(units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches) ->
         target = _above(units[1][match.target].names)
         for path in _above(units[0][match.source].names):
             met[path].update(target)
-    sizes = Counter(path for match in matches.found for path in _above(units[1][match.target].names))
+    sizes = Counter(
+        path for match in matches.found for path in _above(units[1][match.target].names)
+    )
     partners = {}
     for path, counts in met.items():
         if not counts:
             continue
         most = max(counts.values())
-        partners[path] = min((other for other, count in counts.items() if count == most), key=lambda other: (sizes[other], len(other)))
+        partners[path] = min(
+            (other for other, count in counts.items() if count == most),
+            key=lambda other: (sizes[other], len(other)),
+        )
     return partners
 
 
 def _equal_siblings(units: Sequence[Unit]) -> list[list[Names]]:
-    """Groups of subtrees that stand side by side and hold the same, without those that are numbered."""
+    """Groups of subtrees that stand side by side and hold the same, without those that are
+    numbered.
+    """
     contents: dict[Names, Counter[object]] = defaultdict(Counter)
     for unit in units:
         for path in _above(unit.names):
@@ -63,13 +76,19 @@ def _equal_siblings(units: Sequence[Unit]) -> list[list[Names]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _is_told(path: Names, other: Names, group: Sequence[Names], partners: Mapping[Names, Names]) -> bool:
-    """Whether a path has its partner's name, or shares a word with it that no other path of the group does, nor it with theirs."""
+def _is_told(
+    path: Names, other: Names, group: Sequence[Names], partners: Mapping[Names, Names]
+) -> bool:
+    """Whether a path has its partner's name, or shares a word with it that no other path of the
+    group does, nor it with theirs.
+    """
     if path[-1] == other[-1] and all(each[-1] != path[-1] for each in group if each != path):
         return True
     shared = _words(path) & _words(other)
     rivals = [(each, partners[each]) for each in group if each != path and each in partners]
-    return bool(shared - {word for each, target in rivals for word in _words(each) | _words(target)})
+    return bool(
+        shared - {word for each, target in rivals for word in _words(each) | _words(target)}
+    )
 
 
 def _words(path: Names) -> set[str]:

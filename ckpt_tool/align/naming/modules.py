@@ -1,4 +1,6 @@
-"""A catalog as units: a module's own tensors, which move together, under their names in common words."""
+"""A catalog as units: a module's own tensors, which move together, under their names in common
+words.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ Form = tuple[tuple[str, Shape], ...]
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The tensors of one module by role. `ranks` are the places of its numbered names among their siblings."""
+    """The tensors of one module by role. `ranks` are the places of its numbered names among their
+    siblings.
+    """
 
     place: int
     names: Names
@@ -40,11 +44,17 @@ class Unit:
     ranks: tuple[int, ...]
     ranked: tuple[bool, ...]
     spots: tuple[Spot, ...]
-    """For each rank the stem (of a bare number, the name before it), the number itself, and the numbers of all siblings."""
+    """For each rank the stem (of a bare number, the name before it), the number itself, and the
+    numbers of all siblings.
+    """
     numbers: Numbers
-    """Those in its names, as they count; a sequence that the other side counts from its other end is turned round."""
+    """Those in its names, as they count; a sequence that the other side counts from its other end
+    is turned round.
+    """
     turn: Turn = (0, 1)
-    """Its place among the units that differ from it in numbers and sizes only, and how many these are."""
+    """Its place among the units that differ from it in numbers and sizes only, and how many these
+    are.
+    """
     outer_turn: Turn = (0, 1)
     """The same for the module around it."""
 
@@ -68,16 +78,33 @@ def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
         own = [_own_words(next(iter(roles.values())), names, siblings)]
         near = frozenset(word for name in names[-2:] for word in words_of(name)).union(*own)
         words = frozenset(word for name in names for word in words_of(name)).union(*own)
-        alike = kinds.get((names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)), {})
-        found.append(Unit(place, names, roles, form, words, near, *ranks.of(names, alike), numbers_of(names)))
+        alike = kinds.get(
+            (names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)), {}
+        )
+        found.append(
+            Unit(place, names, roles, form, words, near, *ranks.of(names, alike), numbers_of(names))
+        )
     return with_turns(found)
 
 
 def with_turns(units: Sequence[Unit]) -> list[Unit]:
-    """The units with their places among those that differ from them in numbers and sizes only, by the numbers that they count with."""
-    own = _turns([((kind_of(unit.names), tuple((role, len(shape)) for role, shape in unit.form)), unit.numbers) for unit in units])
+    """The units with their places among those that differ from them in numbers and sizes only, by
+    the numbers that they count with.
+    """
+    own = _turns(
+        [
+            (
+                (kind_of(unit.names), tuple((role, len(shape)) for role, shape in unit.form)),
+                unit.numbers,
+            )
+            for unit in units
+        ]
+    )
     outer = _turns([(kind_of(unit.parent), unit.outer_numbers) for unit in units])
-    return [replace(unit, turn=turn, outer_turn=around) for unit, turn, around in zip(units, own, outer, strict=True)]
+    return [
+        replace(unit, turn=turn, outer_turn=around)
+        for unit, turn, around in zip(units, own, outer, strict=True)
+    ]
 
 
 def _turns(places: Sequence[tuple[object, Numbers]]) -> list[Turn]:
@@ -85,7 +112,10 @@ def _turns(places: Sequence[tuple[object, Numbers]]) -> list[Turn]:
     groups: dict[object, set[Numbers]] = defaultdict(set)
     for kind, numbers in places:
         groups[kind].add(numbers)
-    order = {kind: {numbers: place for place, numbers in enumerate(sorted(group))} for kind, group in groups.items()}
+    order = {
+        kind: {numbers: place for place, numbers in enumerate(sorted(group))}
+        for kind, group in groups.items()
+    }
     return [(order[kind][numbers], len(order[kind])) for kind, numbers in places]
 
 
@@ -95,7 +125,9 @@ def numbers_of(names: Names) -> Numbers:
 
 def block_of(names: Names) -> Names:
     """A path as far as its last number."""
-    return names[: max((depth + 1 for depth, name in enumerate(names) if stem_and_number(name)), default=0)]
+    return names[
+        : max((depth + 1 for depth, name in enumerate(names) if stem_and_number(name)), default=0)
+    ]
 
 
 def kind_of(names: Names) -> Names:
@@ -108,16 +140,26 @@ def pattern_of(names: Names) -> Names:
     return tuple(f"{found[0]}." if (found := stem_and_number(name)) else name for name in names)
 
 
-def _own_words(key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> frozenset[str]:
-    """Names as they are written, those without a number of a sequence, and the last name with its place: `norm#0`."""
+def _own_words(
+    key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]]
+) -> frozenset[str]:
+    """Names as they are written, those without a number of a sequence, and the last name with its
+    place: `norm#0`.
+    """
     whole = {f"={name}" for name in re.split(r"[./]", key)[:-1] if not name.isdigit()}
-    if (found := stem_and_number(names[-1])) and found[0] and len(known := siblings[names[:-1], found[0]]) > 1:
+    if (
+        (found := stem_and_number(names[-1]))
+        and found[0]
+        and len(known := siblings[names[:-1], found[0]]) > 1
+    ):
         whole.add(f"{found[0]}#{known[found[1]]}")
     return frozenset(whole)
 
 
 def _grouped(catalog: Catalog, keys: list[str]) -> dict[Names, dict[str, str]]:
-    """Keys by module and role; modules that the common words make one, though they hold the same roles, keep their own names."""
+    """Keys by module and role; modules that the common words make one, though they hold the same
+    roles, keep their own names.
+    """
     replacements = dialect(keys)
     found = _with_norms([(key, *_placed(key, replacements)) for key in keys])
     owners: dict[tuple[Names, str], set[str]] = defaultdict(set)
@@ -150,8 +192,14 @@ def _with_norms(found: Sequence[tuple[str, Names, str]]) -> list[tuple[str, Name
         children[names[:-1]].add(names[-1])
         for depth, name in enumerate(names):
             inside[names[:depth]].setdefault(name)
-    places = {parent: _EXCHANGED if is_cross_first(list(inside[parent])) else places_of_norms(names) for parent, names in children.items()}
-    return [(key, (*names[:-1], places[names[:-1]].get(names[-1], names[-1])), role) for key, names, role in found]
+    places = {
+        parent: _EXCHANGED if is_cross_first(list(inside[parent])) else places_of_norms(names)
+        for parent, names in children.items()
+    }
+    return [
+        (key, (*names[:-1], places[names[:-1]].get(names[-1], names[-1])), role)
+        for key, names, role in found
+    ]
 
 
 _EXCHANGED = {"norm1": "norm2", "norm2": "norm1"}
@@ -168,16 +216,24 @@ def _siblings(groups: Iterable[Names]) -> dict[tuple[Names, str], dict[int, int]
         for depth, name in enumerate(names):
             if found := stem_and_number(name):
                 numbers[names[:depth], found[0]].add(found[1])
-    return {place: {number: rank for rank, number in enumerate(sorted(found))} for place, found in numbers.items()}
+    return {
+        place: {number: rank for rank, number in enumerate(sorted(found))}
+        for place, found in numbers.items()
+    }
 
 
 def _alike(groups: Mapping[Names, Mapping[str, str]]) -> dict[object, Mapping[int, int]]:
-    """The same for modules side by side that have tensors of the same roles: convolutions count apart from norms."""
+    """The same for modules side by side that have tensors of the same roles: convolutions count
+    apart from norms.
+    """
     found: dict[object, list[int]] = defaultdict(list)
     for names, roles in groups.items():
         if numbered := stem_and_number(names[-1]):
             found[names[:-1], numbered[0], frozenset(roles)].append(numbered[1])
-    return {kind: {number: rank for rank, number in enumerate(sorted(numbers))} for kind, numbers in found.items()}
+    return {
+        kind: {number: rank for rank, number in enumerate(sorted(numbers))}
+        for kind, numbers in found.items()
+    }
 
 
 class _Ranks:
@@ -187,21 +243,33 @@ class _Ranks:
         self._siblings = siblings
         self._sets: dict[int, frozenset[int]] = {}
 
-    def of(self, names: Names, alike: Mapping[int, int]) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[Spot, ...]]:
-        """The places of the numbered names that have siblings; for each name whether it is one of them; and what they are."""
+    def of(
+        self, names: Names, alike: Mapping[int, int]
+    ) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[Spot, ...]]:
+        """The places of the numbered names that have siblings; for each name whether it is one of
+        them; and what they are.
+        """
         ranks: list[int] = []
         ranked: list[bool] = []
         spots: list[Spot] = []
         for depth, name in enumerate(names):
             found = stem_and_number(name)
-            known = alike if depth == len(names) - 1 else self._siblings[names[:depth], found[0]] if found else {}
+            known = (
+                alike
+                if depth == len(names) - 1
+                else self._siblings[names[:depth], found[0]]
+                if found
+                else {}
+            )
             is_one = found is not None and len(known) > 1
             ranked.append(is_one)
             if found and is_one:
                 ranks.append(known[found[1]])
                 if id(known) not in self._sets:
                     self._sets[id(known)] = frozenset(known)
-                spots.append((found[0] or _container(names[:depth]), found[1], self._sets[id(known)]))
+                spots.append(
+                    (found[0] or _container(names[:depth]), found[1], self._sets[id(known)])
+                )
         return tuple(ranks), tuple(ranked), tuple(spots)
 
 
@@ -215,7 +283,9 @@ def plain(shape: Shape) -> Shape:
 
 
 def likeness(source: Form, target: Form) -> float:
-    """How well two modules' tensors go together: 1 where they are the same, 0 where they can't be one module."""
+    """How well two modules' tensors go together: 1 where they are the same, 0 where they can't be
+    one module.
+    """
     a, b = dict(source), dict(target)
     shared = a.keys() & b.keys()
     if not shared:
@@ -224,7 +294,12 @@ def likeness(source: Form, target: Form) -> float:
     if any(plain(a[role]) != plain(b[role]) for role in shared):
         return 0.0
     only = {role for role in a.keys() ^ b.keys() if role != "count"}
-    if BIAS in only and WEIGHT in shared and 1 in (ranks := {len(a[WEIGHT]), len(b[WEIGHT])}) and len(ranks) > 1:
+    if (
+        BIAS in only
+        and WEIGHT in shared
+        and 1 in (ranks := {len(a[WEIGHT]), len(b[WEIGHT])})
+        and len(ranks) > 1
+    ):
         # A norm has a bias or not; a token that is a parameter of its own is no norm.
         return 0.0
     if "mean" in only:

@@ -1,4 +1,6 @@
-"""What names that are the same say of those that are not: a name that both sides have keeps its place, whatever its shape."""
+"""What names that are the same say of those that are not: a name that both sides have keeps its
+place, whatever its shape.
+"""
 
 from __future__ import annotations
 
@@ -12,58 +14,103 @@ from ckpt_tool.align.naming.vocabulary import stem_and_number
 from ckpt_tool.tensors import Catalog, Shape
 
 MAX_OF_A_FILE = 0.5
-"""The share of a side's keys that must have the same name behind a head for that to say anything of the others."""
+"""The share of a side's keys that must have the same name behind a head for that to say anything of
+the others.
+"""
 EQUAL = 0.25
 """The share that must have the same shape too."""
 
 
 class Places:
-    """Which keys have their place by name though not by shape, and which modules lie outside of what names cover."""
+    """Which keys have their place by name though not by shape, and which modules lie outside of
+    what names cover.
+    """
 
     def __init__(self, source: Catalog, target: Catalog, same: SameNames) -> None:
         least = min(len(source), len(target))
         known: dict[Heads, list[tuple[str, str]]] = {}
         for heads in dict.fromkeys([("", ""), *same.heads]):
-            moved = ((f"{heads[0]}{key.removeprefix(heads[1])}", key) for key in target if key.startswith(heads[1]))
+            moved = (
+                (f"{heads[0]}{key.removeprefix(heads[1])}", key)
+                for key in target
+                if key.startswith(heads[1])
+            )
             cells = [(origin, key) for origin, key in moved if origin in source]
             equal = sum(source[a].shape == target[b].shape for a, b in cells)
             if cells and len(cells) >= MAX_OF_A_FILE * least and equal >= EQUAL * least:
                 known[heads] = cells
         taken = {each.source for each in same.pairs.values()}
-        open_cells = [(a, b) for cells in known.values() for a, b in cells if a not in taken and b not in same.pairs]
-        self.shape_mismatches = [(a, b) for a, b in dict.fromkeys(open_cells) if plain(source[a].shape) != plain(target[b].shape)]
-        self.kept = (frozenset(a for a, _ in self.shape_mismatches), frozenset(b for _, b in self.shape_mismatches))
+        open_cells = [
+            (a, b)
+            for cells in known.values()
+            for a, b in cells
+            if a not in taken and b not in same.pairs
+        ]
+        self.shape_mismatches = [
+            (a, b)
+            for a, b in dict.fromkeys(open_cells)
+            if plain(source[a].shape) != plain(target[b].shape)
+        ]
+        self.kept = (
+            frozenset(a for a, _ in self.shape_mismatches),
+            frozenset(b for _, b in self.shape_mismatches),
+        )
         self._are_straight = are_straight(source, target)
-        unmoved = [key for key in target if key in source and key in same.pairs and same.pairs[key].source == key]
-        self._shared = {path for key in unmoved for path in _above(key)} if len(unmoved) >= MAX_OF_A_FILE * least else set()
+        unmoved = [
+            key
+            for key in target
+            if key in source and key in same.pairs and same.pairs[key].source == key
+        ]
+        self._shared = (
+            {path for key in unmoved for path in _above(key)}
+            if len(unmoved) >= MAX_OF_A_FILE * least
+            else set()
+        )
         self._covers = [heads for heads in known if any(heads) and not all(heads)]
 
     def are_apart(self, source: Unit, target: Unit) -> bool:
-        """Whether one of two modules has a place of its own, would have to be transposed where nothing is, or lies outside.
+        """Whether one of two modules has a place of its own, would have to be transposed where
+        nothing is, or lies outside.
 
         Outside is what isn't in the part that is the whole other side.
         What ends a stage here may begin the next one there.
         """
-        if self._are_straight and source.form != target.form and _is_turned(dict(source.form), dict(target.form)):
+        if (
+            self._are_straight
+            and source.form != target.form
+            and _is_turned(dict(source.form), dict(target.form))
+        ):
             return True
-        if not (self.shape_mismatches or self._covers or self._shared) or _is_next(source.names, target.names):
+        if not (self.shape_mismatches or self._covers or self._shared) or _is_next(
+            source.names, target.names
+        ):
             return False
         if self._shared and self._is_moved(source.names, target.names):
             return True
-        if any(key in self.kept[0] for key in source.keys.values()) or any(key in self.kept[1] for key in target.keys.values()):
+        if any(key in self.kept[0] for key in source.keys.values()) or any(
+            key in self.kept[1] for key in target.keys.values()
+        ):
             return True
         for heads in self._covers:
             outer, head = (source, heads[0]) if heads[0] else (target, heads[1])
             is_outside = not any(key.startswith(head) for key in outer.keys.values())
-            if is_outside and not (set(source.names) <= set(target.names) or set(target.names) <= set(source.names)):
+            if is_outside and not (
+                set(source.names) <= set(target.names) or set(target.names) <= set(source.names)
+            ):
                 return True
         return False
 
-
     def _is_moved(self, source: Names, target: Names) -> bool:
-        """Whether a module would leave a part that both sides have under one name, or come into one."""
-        depth = next((at for at, pair in enumerate(zip(source, target, strict=False)) if pair[0] != pair[1]), None)
-        return depth is not None and (source[: depth + 1] in self._shared or target[: depth + 1] in self._shared)
+        """Whether a module would leave a part that both sides have under one name, or come into
+        one.
+        """
+        depth = next(
+            (at for at, pair in enumerate(zip(source, target, strict=False)) if pair[0] != pair[1]),
+            None,
+        )
+        return depth is not None and (
+            source[: depth + 1] in self._shared or target[: depth + 1] in self._shared
+        )
 
 
 def _above(key: str) -> Iterator[Names]:
@@ -87,11 +134,19 @@ def _is_next(source: Names, target: Names) -> bool:
     return a is not None and b is not None and a[0] == b[0] and abs(a[1] - b[1]) == 1
 
 
-def without_shifted(named: Mapping[str, Named], units: tuple[Sequence[Unit], Sequence[Unit]]) -> dict[str, Named]:
-    """The pairs by name but for members of a sequence that may be other ones: `layers.0` to `2` became `in`, `layers.0` and `out`."""
+def without_shifted(
+    named: Mapping[str, Named], units: tuple[Sequence[Unit], Sequence[Unit]]
+) -> dict[str, Named]:
+    """The pairs by name but for members of a sequence that may be other ones: `layers.0` to `2`
+    became `in`, `layers.0` and `out`.
+    """
     taken = {each.source for each in named.values()}
     source, target = _Sequences(units[0], taken), _Sequences(units[1], named)
-    shifted = {key for key, each in named.items() if source.may_be_another(each.source) and target.may_be_another(key, is_beside=True)}
+    shifted = {
+        key
+        for key, each in named.items()
+        if source.may_be_another(each.source) and target.may_be_another(key, is_beside=True)
+    }
     return {key: each for key, each in named.items() if key not in shifted}
 
 
@@ -114,4 +169,8 @@ class _Sequences:
         around = sequence.rpartition(".")[0]
         if not number.isdigit():
             return False
-        return bool(self._beside.get((around, self._form[key])) if is_beside else self._in.get((sequence, self._form[key])))
+        return bool(
+            self._beside.get((around, self._form[key]))
+            if is_beside
+            else self._in.get((sequence, self._form[key]))
+        )

@@ -1,4 +1,6 @@
-"""Keys that names alone pair: the same ones, the same behind another head, the same but for separators."""
+"""Keys that names alone pair: the same ones, the same behind another head, the same but for
+separators.
+"""
 
 from __future__ import annotations
 
@@ -46,13 +48,17 @@ def _spaced(key: str) -> str:
 
 
 def _joined(end: str) -> str:
-    """The same without separators but for those between two numbers: `norm.1` is `norm1`, and block 1.0 isn't block 10."""
+    """The same without separators but for those between two numbers: `norm.1` is `norm1`, and block
+    1.0 isn't block 10.
+    """
     return _BETWEEN_NUMBERS.sub("#", end).replace(".", "")
 
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How names are written before they are compared, and what of an end is compared; how sure such pairs are, and what is said of them."""
+    """How names are written before they are compared, and what of an end is compared; how sure such
+    pairs are, and what is said of them.
+    """
 
     written: Callable[[str], str]
     compared: Callable[[str], str]
@@ -68,7 +74,9 @@ _WAYS = (
     _Way(_spaced, str, 0.98, "the same name but for separators"),
     _Way(_spaced, _joined, 0.97, "the same name but for separators"),
     # Latent diffusion keeps an average under names without any dots.
-    _Way(_spaced, lambda end: end.replace(".", ""), 0.97, "the same name but for dots", is_loose=True),
+    _Way(
+        _spaced, lambda end: end.replace(".", ""), 0.97, "the same name but for dots", is_loose=True
+    ),
 )
 
 
@@ -81,8 +89,14 @@ class SameNames:
 
 
 def same_names(source: Catalog, target: Catalog) -> SameNames:
-    """The pairs by target key, one to one, all of equal shapes; names that could mean two keys are left out."""
-    found = {key: Named(key, 0.99, "the same name") for key in target if key in source and source[key].shape == target[key].shape}
+    """The pairs by target key, one to one, all of equal shapes; names that could mean two keys are
+    left out.
+    """
+    found = {
+        key: Named(key, 0.99, "the same name")
+        for key in target
+        if key in source and source[key].shape == target[key].shape
+    }
     sure: list[Heads] = []
     for way in _WAYS:
         taken = {each.source for each in found.values()}
@@ -90,7 +104,10 @@ def same_names(source: Catalog, target: Catalog) -> SameNames:
         from_target = {key: way.written(key) for key in target if key not in found}
         known = {(way.written(a), way.written(b)) for a, b in sure}
         for heads, cells in _Ends(source, target, from_source, from_target, way).pairs(known):
-            found |= {key: Named(origin, way.confidence, _said(way.evidence, heads)) for origin, key in cells}
+            found |= {
+                key: Named(origin, way.confidence, _said(way.evidence, heads))
+                for origin, key in cells
+            }
             sure += [heads] if way.compared is str and way.written is not _spaced else []
     return SameNames(found, tuple(sure))
 
@@ -113,66 +130,122 @@ def _ends(name: str) -> Iterator[tuple[str, str]]:
 class _Ends:
     """The keys of both sides that nothing has paired yet, by what their names end in."""
 
-    def __init__(self, source: Catalog, target: Catalog, from_source: Mapping[str, str], from_target: Mapping[str, str], way: _Way) -> None:
+    def __init__(
+        self,
+        source: Catalog,
+        target: Catalog,
+        from_source: Mapping[str, str],
+        from_target: Mapping[str, str],
+        way: _Way,
+    ) -> None:
         self._least, self._way, self._shapes = min(len(source), len(target)), way, source
-        self._under = [Counter(head for name in side.values() for head, _ in _ends(name)) for side in (from_source, from_target)]
+        self._under = [
+            Counter(head for name in side.values() for head, _ in _ends(name))
+            for side in (from_source, from_target)
+        ]
         self._cells: dict[Heads, list[Cell]] = defaultdict(list)
         known: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for key, name in from_source.items():
             for head, end in _ends(name):
                 known[way.compared(end)].append((head, key))
         for key, name in from_target.items():
-            hits = next(((head, found) for head, end in _ends(name) if (found := known.get(way.compared(end)))), ("", []))
+            hits = next(
+                (
+                    (head, found)
+                    for head, end in _ends(name)
+                    if (found := known.get(way.compared(end)))
+                ),
+                ("", []),
+            )
             for head, origin in hits[1] if len(hits[1]) <= MAX_SIMILAR else ():
                 if source[origin].shape == target[key].shape:
                     self._cells[head, hits[0]].append((origin, key))
 
     def pairs(self, known: Collection[Heads]) -> Iterator[tuple[Heads, list[Cell]]]:
-        """The heads that are sure, those that pair most first, with what they pair; `known` ones are sure already."""
+        """The heads that are sure, those that pair most first, with what they pair; `known` ones
+        are sure already.
+        """
         owners: dict[tuple[int, str], list[Heads]] = defaultdict(list)
         for heads, cells in self._cells.items():
             for cell in cells:
                 for side, key in enumerate(cell):
                     owners[side, key].append(heads)
         taken: set[tuple[int, str]] = set()
-        for heads in sorted(self._cells, key=lambda heads: (-len(self._cells[heads]), len(heads[0]) + len(heads[1]), heads)):
-            cells = [cell for cell in self._cells[heads] if (0, cell[0]) not in taken and (1, cell[1]) not in taken]
+        for heads in sorted(
+            self._cells,
+            key=lambda heads: (-len(self._cells[heads]), len(heads[0]) + len(heads[1]), heads),
+        ):
+            cells = [
+                cell
+                for cell in self._cells[heads]
+                if (0, cell[0]) not in taken and (1, cell[1]) not in taken
+            ]
             free = [cell for cell in cells if self._is_free(heads, cell, owners, len(cells), taken)]
-            if free and len(free) >= (1 - RIVAL) * len(cells) and (heads in known or self._is_enough(heads, free)):
+            if (
+                free
+                and len(free) >= (1 - RIVAL) * len(cells)
+                and (heads in known or self._is_enough(heads, free))
+            ):
                 taken.update((side, key) for cell in free for side, key in enumerate(cell))
                 yield heads, free
 
     def _is_free(
-        self, heads: Heads, cell: Cell, owners: Mapping[tuple[int, str], Sequence[Heads]], count: int, taken: Collection[object]
+        self,
+        heads: Heads,
+        cell: Cell,
+        owners: Mapping[tuple[int, str], Sequence[Heads]],
+        count: int,
+        taken: Collection[object],
     ) -> bool:
-        """Whether no other head that pairs about as many keys has a part of this pair, nor the same one another pair with it."""
+        """Whether no other head that pairs about as many keys has a part of this pair, nor the same
+        one another pair with it.
+        """
         others = [other for side, key in enumerate(cell) for other in owners[side, key]]
         if others.count(heads) != 2:
             return False
-        rivals = {other for other in others if other != heads and len(self._cells[other]) >= RIVAL * count}
+        rivals = {
+            other for other in others if other != heads and len(self._cells[other]) >= RIVAL * count
+        }
         return all(_is_preferred(heads, other) for other in rivals)
 
     def _is_enough(self, heads: Heads, cells: Sequence[Cell]) -> bool:
         count = len(cells)
         if not any(self._shapes[origin].shape for origin, _ in cells):
             return False  # counters are everywhere
-        shares = [count / under[head] for head, under in zip(heads, self._under, strict=True) if head or self._way.is_loose]
+        shares = [
+            count / under[head]
+            for head, under in zip(heads, self._under, strict=True)
+            if head or self._way.is_loose
+        ]
         if self._way.is_loose and min(shares) < OF_ITS_OWN:
             return False
-        if not all(heads) and (count >= OF_THE_FILE * self._least or (not any(heads) and self._way.compared is str)):
+        if not all(heads) and (
+            count >= OF_THE_FILE * self._least or (not any(heads) and self._way.compared is str)
+        ):
             return True
         return count >= FEW and any(heads) and min(shares) >= OF_ITS_OWN and _may_be_one(*heads)
 
 
 def _may_be_one(source: str, target: str) -> bool:
-    """Whether two heads may be names of one module: not two members of a sequence, nor an encoder and a decoder."""
+    """Whether two heads may be names of one module: not two members of a sequence, nor an encoder
+    and a decoder.
+    """
     if not (source and target):
         return True
-    words = [frozenset(word for name in head.split(".") for word in words_of(name)) for head in (source, target)]
-    return not (any(map(str.isdigit, source)) and any(map(str.isdigit, target))) and not are_opposed(*words)
+    words = [
+        frozenset(word for name in head.split(".") for word in words_of(name))
+        for head in (source, target)
+    ]
+    return not (
+        any(map(str.isdigit, source)) and any(map(str.isdigit, target))
+    ) and not are_opposed(*words)
 
 
-_CHOSEN = (("encoder_q", "encoder_k"), ("base_encoder", "momentum_encoder"), ("online_encoder", "target_encoder"))
+_CHOSEN = (
+    ("encoder_q", "encoder_k"),
+    ("base_encoder", "momentum_encoder"),
+    ("online_encoder", "target_encoder"),
+)
 """Of two copies of an encoder the one that is trained; the other follows it as an average."""
 
 
@@ -180,4 +253,9 @@ def _is_preferred(heads: Heads, rival: Heads) -> bool:
     """Whether both are the same but for the source's encoder that is trained, and its average."""
     source, others = heads[0].split("."), rival[0].split(".")
     differing = [pair for pair in zip(source, others, strict=False) if pair[0] != pair[1]]
-    return heads[1] == rival[1] and len(source) == len(others) and len(differing) == 1 and differing[0] in _CHOSEN
+    return (
+        heads[1] == rival[1]
+        and len(source) == len(others)
+        and len(differing) == 1
+        and differing[0] in _CHOSEN
+    )

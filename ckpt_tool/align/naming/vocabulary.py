@@ -122,16 +122,31 @@ def dialect(keys: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def is_cross_first(children: Sequence[str]) -> bool:
-    """Whether a block's first norm stands behind its attention to another sequence, and the second behind that to itself."""
-    order = [children.index(name) for name in ("cross", "norm1", "attn", "norm2") if name in children]
+    """Whether a block's first norm stands behind its attention to another sequence, and the second
+    behind that to itself.
+    """
+    order = [
+        children.index(name) for name in ("cross", "norm1", "attn", "norm2") if name in children
+    ]
     return len(order) == 4 and order == sorted(order)
 
 
 def places_of_norms(siblings: Container[str]) -> dict[str, str]:
-    """Which norm of a block a name means by what stands beside it: Llama's second is `post_attention_layernorm`, Gemma's is not."""
+    """Which norm of a block a name means by what stands beside it: Llama's second is
+    `post_attention_layernorm`, Gemma's is not.
+    """
     if "crossattn_norm" in siblings:
-        return {"crossattn_norm": "norm2", "norm2": "norm3", **({} if "norm2" in siblings else {"norm": "norm3"})}
-    if "norm2" in siblings and "norm1" in siblings and "postattn_norm" in siblings and "postmlp_norm" not in siblings:
+        return {
+            "crossattn_norm": "norm2",
+            "norm2": "norm3",
+            **({} if "norm2" in siblings else {"norm": "norm3"}),
+        }
+    if (
+        "norm2" in siblings
+        and "norm1" in siblings
+        and "postattn_norm" in siblings
+        and "postmlp_norm" not in siblings
+    ):
         return {"postattn_norm": "norm2", "norm2": "norm3"}
     if "norm2" in siblings:
         return {"norm": "norm1"} if "norm1" not in siblings else {}
@@ -150,7 +165,9 @@ def common_path(key: str) -> str:
 
 
 def split_role(path: str) -> tuple[tuple[str, ...], str | None]:
-    """The names of the module that owns a tensor, and the tensor's role in it; None where its name is no known role."""
+    """The names of the module that owns a tensor, and the tensor's role in it; None where its name
+    is no known role.
+    """
     names = tuple(path.split("."))
     leaf = names[-1]
     if leaf in _ROLES and len(names) > 1:

@@ -1,4 +1,6 @@
-"""What wraps a tensor, told by its name and by what stands beside it: adapters, reparametrisations, masks, quantisation."""
+"""What wraps a tensor, told by its name and by what stands beside it: adapters, reparametrisations,
+masks, quantisation.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,11 @@ class States:
         self._catalog = catalog
         self._names = {plain_name(key) for key in catalog} | set(catalog)
         self._stems = {name.rpartition(".")[0] for name in self._names}
-        self._adapted = {found.string[: found.start()] for name in self._names if (found := _ADAPTER.search(name))}
+        self._adapted = {
+            found.string[: found.start()]
+            for name in self._names
+            if (found := _ADAPTER.search(name))
+        }
 
     def why_not_plain(self, key: str) -> str | None:
         """Why a tensor is not what its module computes with; None for a plain one."""
@@ -65,12 +71,18 @@ class States:
         if "weight" not in leaf or not _may_be_codes(info.dtype):
             return None
         has_scale = any(f"{module}.{each}" in self._names for each in _SCALES)
-        is_beside = any(f"{name}.{each}" in self._names or f"{name}.{each}" in self._stems for each in _BESIDE)
+        is_beside = any(
+            f"{name}.{each}" in self._names or f"{name}.{each}" in self._stems for each in _BESIDE
+        )
         return "it holds codes, whose scale stands beside it" if has_scale or is_beside else None
 
     def _with_adapter(self, name: str) -> str | None:
         module, _, leaf = name.rpartition(".")
-        return "an adapter beside it isn't merged into it" if leaf == "weight" and module in self._adapted else None
+        return (
+            "an adapter beside it isn't merged into it"
+            if leaf == "weight" and module in self._adapted
+            else None
+        )
 
 
 def _may_be_codes(dtype: DType) -> bool:

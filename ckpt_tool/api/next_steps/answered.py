@@ -1,4 +1,6 @@
-"""The command to go on with after an answer that leaves something to do: one that was tried, or a look that always answers."""
+"""The command to go on with after an answer that leaves something to do: one that was tried, or a
+look that always answers.
+"""
 
 from __future__ import annotations
 
@@ -33,42 +35,73 @@ def after_show(checkpoint: Checkpoint) -> str | None:
     if not rivals or is_read_once(checkpoint.path):
         return None
     sizes = {found.path: found.nbytes for found in checkpoint.contents.state_dicts}
-    return command("show", [f"{checkpoint.path}#{max(rivals, key=lambda name: sizes.get(name, 0))}"])
+    return command(
+        "show", [f"{checkpoint.path}#{max(rivals, key=lambda name: sizes.get(name, 0))}"]
+    )
 
 
 def after_diff(result: Diff, names: tuple[str, str], options: Comparison) -> str | None:
-    """For keys or shapes that differ: the way to map one onto the other, or a look at what may be renamed."""
+    """For keys or shapes that differ: the way to map one onto the other, or a look at what may be
+    renamed.
+    """
     counts = result.counts
-    if is_read_once(*names) or options.include or options.exclude or not any(counts[kind] for kind in UNEQUAL):
+    if (
+        is_read_once(*names)
+        or options.include
+        or options.exclude
+        or not any(counts[kind] for kind in UNEQUAL)
+    ):
         return None
     is_relooked = options.renames or not (counts["only_a"] and counts["only_b"])
     if found := way_to_map(*names, MappingOptions(), is_relooked):
         return found
     values = ["--values"] if options.values else []
-    return command("suggest", names) if is_relooked else command("diff", names, "--renames", *values)
+    return (
+        command("suggest", names) if is_relooked else command("diff", names, "--renames", *values)
+    )
 
 
-def after_mappings(found: Sequence[ShippedMapping], source: str | None, target: str | None, options: MappingOptions) -> str | None:
-    """For a pair: the shipped mapping that maps most; where none accounts for it another way, or a draft."""
+def after_mappings(
+    found: Sequence[ShippedMapping], source: str | None, target: str | None, options: MappingOptions
+) -> str | None:
+    """For a pair: the shipped mapping that maps most; where none accounts for it another way, or a
+    draft.
+    """
     if source is None or target is None or is_read_once(source, target):
         return None
     ready = [each.name for each in found if not each.needs]
     if not ready:
-        return None if found else way_to_map(source, target, MappingOptions(params=options.params)) or command("suggest", [source, target])
+        return (
+            None
+            if found
+            else way_to_map(source, target, MappingOptions(params=options.params))
+            or command("suggest", [source, target])
+        )
     with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
-        are_lists = not all(getattr(side, "has_values", True) for side in (opened_source, opened_target))
+        are_lists = not all(
+            getattr(side, "has_values", True) for side in (opened_source, opened_target)
+        )
     return None if are_lists else map_command(source, target, replace(options, rules=(ready[0],)))
 
 
-def after_check(problems: Sequence[Problem], source: str | None, target: str | None, options: MappingOptions) -> str | None:
-    """For rules and a pair: to map with them, completed by what they leave where that is safe, or a draft to compare them with."""
+def after_check(
+    problems: Sequence[Problem], source: str | None, target: str | None, options: MappingOptions
+) -> str | None:
+    """For rules and a pair: to map with them, completed by what they leave where that is safe, or a
+    draft to compare them with.
+    """
     if source is None or target is None or is_read_once(source, target):
         return None
-    return way_to_map(source, target, options) or (command("suggest", [source, target]) if problems else None)
+    return way_to_map(source, target, options) or (
+        command("suggest", [source, target]) if problems else None
+    )
 
 
-def after_suggestion(found: Suggestion, names: tuple[str, str], output: str | None, asked: Sequence[str] = ()) -> str | None:
-    """For a draft that is whole, to map with it; else another way to map, or to write it, where it was not, and to look at what is left.
+def after_suggestion(
+    found: Suggestion, names: tuple[str, str], output: str | None, asked: Sequence[str] = ()
+) -> str | None:
+    """For a draft that is whole, to map with it; else another way to map, or to write it, where it
+    was not, and to look at what is left.
 
     `asked` are the options that the draft was made with.
     """
@@ -77,22 +110,35 @@ def after_suggestion(found: Suggestion, names: tuple[str, str], output: str | No
     if output is not None:
         by_file = way_to_map(*names, MappingOptions(rules=(output,))) if found.is_complete else None
         return by_file or command("check", [output, *names])
-    if not asked and (by_itself := way_to_map(*names, MappingOptions(by="auto") if found.is_complete else MappingOptions())):
+    if not asked and (
+        by_itself := way_to_map(
+            *names, MappingOptions(by="auto") if found.is_complete else MappingOptions()
+        )
+    ):
         return by_itself
     if found.plan is None:
         return command("diff", names)
     return command("suggest", names, *asked, "-o", free_path("rules", ".yaml"))
 
 
-def way_to_map(source: str, target: str, options: MappingOptions, aligning: bool = True) -> str | None:
-    """The command that maps one checkpoint onto another and leaves least fresh, as far as a way is known that is safe.
+def way_to_map(
+    source: str, target: str, options: MappingOptions, aligning: bool = True
+) -> str | None:
+    """The command that maps one checkpoint onto another and leaves least fresh, as far as a way is
+    known that is safe.
 
     Without `aligning` names alone are tried.
     """
     try:
         with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
-            known = all(getattr(side, "has_values", True) and len(side.catalog) <= MAX_TRIED for side in (opened_source, opened_target))
-            if not known or any(isinstance(side, Checkpoint) and side.contents.rivals for side in (opened_source, opened_target)):
+            known = all(
+                getattr(side, "has_values", True) and len(side.catalog) <= MAX_TRIED
+                for side in (opened_source, opened_target)
+            )
+            if not known or any(
+                isinstance(side, Checkpoint) and side.contents.rivals
+                for side in (opened_source, opened_target)
+            ):
                 return None
             trying = Trying(opened_source, opened_target, options)
             best = trying.best() if aligning else trying.asked()

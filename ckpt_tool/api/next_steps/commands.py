@@ -15,36 +15,68 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl")
 
 
 def command(verb: str, paths: Sequence[str], *words: str) -> str | None:
-    """A line that a shell takes as it stands; None where it would hold what a terminal can't show, and nobody can paste.
+    """A line that a shell takes as it stands; None where it would hold what a terminal can't show,
+    and nobody can paste.
 
     >>> command("map", ["-a.pth", "b.pth"], "--drop", "fc.*")
     "ckpt map ./-a.pth b.pth --drop 'fc.*'"
     """
-    line = shlex.join(["ckpt", verb, *(f"./{path}" if path.startswith("-") and path != STDIN else path for path in paths), *words])
+    line = shlex.join(
+        [
+            "ckpt",
+            verb,
+            *(f"./{path}" if path.startswith("-") and path != STDIN else path for path in paths),
+            *words,
+        ]
+    )
     return line if line.isprintable() else None
 
 
 def arguments(options: MappingOptions) -> list[str]:
     """The options of a command that map in this way."""
     words = [word for name in options.rules for word in ("--rules", name)]
-    for option, texts in (("-e", options.inline), ("--drop", options.drop), ("--keep", options.keep)):
+    for option, texts in (
+        ("-e", options.inline),
+        ("--drop", options.drop),
+        ("--keep", options.keep),
+    ):
         words += [word for text in texts for word in (option, text)]
-    words += [word for name, number in options.params.items() for word in ("--set", f"{name}={number}")]
+    words += [
+        word for name, number in options.params.items() for word in ("--set", f"{name}={number}")
+    ]
     words += ["--by", options.by] if options.by else []
-    words += ["--dtype", options.dtypes.value if isinstance(options.dtypes, DType) else options.dtypes] if options.dtypes != "strict" else []
+    words += (
+        ["--dtype", options.dtypes.value if isinstance(options.dtypes, DType) else options.dtypes]
+        if options.dtypes != "strict"
+        else []
+    )
     words += ["--force-order"] if options.force_order else []
     words += ["--expect", str(options.expect)] if options.expect is not None else []
-    words += ["--min-confidence", f"{options.min_confidence:g}"] if options.min_confidence is not None else []
+    words += (
+        ["--min-confidence", f"{options.min_confidence:g}"]
+        if options.min_confidence is not None
+        else []
+    )
     return words + (["--partial"] if options.partial else [])
 
 
 def map_command(source: str, target: str, options: MappingOptions) -> str | None:
-    """The command that maps one checkpoint onto another in this way, into a file that isn't there yet."""
-    return command("map", [source, target], *arguments(options), "-o", free_path("mapped", suffix_for(target, source)))
+    """The command that maps one checkpoint onto another in this way, into a file that isn't there
+    yet.
+    """
+    return command(
+        "map",
+        [source, target],
+        *arguments(options),
+        "-o",
+        free_path("mapped", suffix_for(target, source)),
+    )
 
 
 def suffix_for(*paths: str) -> str:
-    """The end of a name that tells the format: that of the first of these files that is written too, else that of safetensors."""
+    """The end of a name that tells the format: that of the first of these files that is written
+    too, else that of safetensors.
+    """
     ends = (os.path.splitext(split_fragment(path)[0])[1].lower() for path in paths)
     return next((end for end in ends if end in SUFFIXES), SUFFIXES[0])
 

@@ -12,9 +12,15 @@ if TYPE_CHECKING:
 
 
 def leftovers_of(
-    plan: Plan, source: TensorSource, target: TensorSource, left: Sequence[str] | None = None, fresh: Sequence[str] | None = None
+    plan: Plan,
+    source: TensorSource,
+    target: TensorSource,
+    left: Sequence[str] | None = None,
+    fresh: Sequence[str] | None = None,
 ) -> Leftovers:
-    """What a plan drops and keeps, or those of it that nobody named: `left` of the source and `fresh` of the target."""
+    """What a plan drops and keeps, or those of it that nobody named: `left` of the source and
+    `fresh` of the target.
+    """
     from ckpt_tool.advising import Leftovers
     from ckpt_tool.mapping.by_name import name_keys
 
@@ -24,7 +30,15 @@ def leftovers_of(
     left, fresh = plan.dropped if left is None else left, plan.kept if fresh is None else fresh
     name_of = name_keys(source.catalog, target.catalog).name_of
     has_values = getattr(source, "has_values", True)
-    return Leftovers(source.catalog, target.catalog, plan.steps, left, fresh, name_of, value_of if has_values else None)
+    return Leftovers(
+        source.catalog,
+        target.catalog,
+        plan.steps,
+        left,
+        fresh,
+        name_of,
+        value_of if has_values else None,
+    )
 
 
 def _number(source: TensorSource, key: str) -> float:

@@ -30,16 +30,20 @@ MAX_PATTERNS = 16
 
 @dataclass(frozen=True, slots=True)
 class WayOn:
-    """The command to go on with, that was tried, and what else is known of a way; both may be missing."""
+    """The command to go on with, that was tried, and what else is known of a way; both may be
+    missing.
+    """
 
     command: str | None = None
     hint: str = ""
 
 
 def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> WayOn:
-    """The way on after a refusal: the same command in a way that goes through; else a look at what stands in the way.
+    """The way on after a refusal: the same command in a way that goes through; else a look at what
+    stands in the way.
 
-    `more` are words that the command ends with. A side that came from stdin can't be read again: then there is none.
+    `more` are words that the command ends with. A side that came from stdin can't be read again:
+    then there is none.
     """
     sides = [planned.source.path, *([planned.target_path] if planned.target_path else [])]
     if STDIN in sides:
@@ -48,26 +52,40 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
         return WayOn(command("show", sides))
     if isinstance(planned.source, Checkpoint) and planned.source.contents.rivals:
         chosen = _choose_rival(planned.source, planned.target, options)
-        chosen_line = command(verb, [chosen[0], sides[1]], *arguments(chosen[1]), *more) if chosen else None
+        chosen_line = (
+            command(verb, [chosen[0], sides[1]], *arguments(chosen[1]), *more) if chosen else None
+        )
         return WayOn(chosen_line or command("show", sides[:1]))
     if isinstance(planned.target, Checkpoint) and planned.target.contents.rivals:
         return WayOn(command("show", sides[1:]))
     trying = Trying(planned.source, planned.target, options)
-    if verb == "map" and not ({"-o", "--in-place"} & {*more} or (planned.rules and planned.rules.output)):
+    if verb == "map" and not (
+        {"-o", "--in-place"} & {*more} or (planned.rules and planned.rules.output)
+    ):
         more = *more, "-o", free_path("mapped", suffix_for(sides[1], sides[0]))
-    if (best := trying.best()) and (line := command(_verb(verb, planned, best), sides, *arguments(best.options), *more)):
+    if (best := trying.best()) and (
+        line := command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
+    ):
         return WayOn(line)
-    return WayOn(command("suggest" if trying.aligns else "diff", sides), _numbers_hint(trying.lacking))
+    return WayOn(
+        command("suggest" if trying.aligns else "diff", sides), _numbers_hint(trying.lacking)
+    )
 
 
 def _verb(verb: str, planned: Planned, best: Attempt) -> str:
-    """The command that can be given in this way: key lists can be planned for, and have nothing to be written."""
+    """The command that can be given in this way: key lists can be planned for, and have nothing to
+    be written.
+    """
     can_write = has_values(planned.source) and (has_values(planned.target) or not best.fresh)
     return verb if can_write else "plan"
 
 
-def _choose_rival(source: Checkpoint, target: TensorSource, options: MappingOptions) -> tuple[str, MappingOptions] | None:
-    """The one of several state dicts that fits a target, where no other does as well, with the way in which it is mapped."""
+def _choose_rival(
+    source: Checkpoint, target: TensorSource, options: MappingOptions
+) -> tuple[str, MappingOptions] | None:
+    """The one of several state dicts that fits a target, where no other does as well, with the way
+    in which it is mapped.
+    """
     found: list[tuple[Attempt, str]] = []
     for name in source.contents.rivals:
         path = f"{source.path}#{name}"
@@ -87,15 +105,21 @@ def _numbers_hint(lacking: Sequence[ShippedMapping]) -> str:
     return f"{lacking[0].name} maps these two as soon as it has its numbers: `{numbers}`"
 
 
-def with_next(error: RuleError, source: TensorSource, target: TensorSource | None, options: MappingOptions) -> RuleError:
-    """The error of a library's call, with keyword arguments with which it goes through, where some are known."""
+def with_next(
+    error: RuleError, source: TensorSource, target: TensorSource | None, options: MappingOptions
+) -> RuleError:
+    """The error of a library's call, with keyword arguments with which it goes through, where some
+    are known.
+    """
     best = Trying(source, target, options).best() if target is not None else None
     return RuleError(error.problems, error.tally, stated(best.options) if best else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A way of mapping that goes through: how many tensors it maps, the numbers in tensors that stay fresh, the keys that it names."""
+    """A way of mapping that goes through: how many tensors it maps, the numbers in tensors that
+    stay fresh, the keys that it names.
+    """
 
     options: MappingOptions
     mapped: int
@@ -104,7 +128,9 @@ class Attempt:
 
 
 class Trying:
-    """Tries ways of mapping for two open sides. Costs an alignment at most, and what reading the shipped mappings takes."""
+    """Tries ways of mapping for two open sides. Costs an alignment at most, and what reading the
+    shipped mappings takes.
+    """
 
     def __init__(self, source: TensorSource, target: TensorSource, options: MappingOptions) -> None:
         self._source, self._target, self._how = source, target, options
@@ -113,7 +139,9 @@ class Trying:
         self.lacking: list[ShippedMapping] = []
 
     def best(self) -> Attempt | None:
-        """The way that leaves least fresh; None where none is safe, or one that isn't would leave less."""
+        """The way that leaves least fresh; None where none is safe, or one that isn't would leave
+        less.
+        """
         found: list[Attempt] = []
         for options in self._ways():
             if any(not attempt.fresh for attempt in found):
@@ -133,15 +161,22 @@ class Trying:
         return self._aligns or bool(self._how.rules or self._how.inline)
 
     def _ways(self) -> Iterator[MappingOptions]:
-        """The asked one first, then what may account for more. Rules that a person wrote are completed, never replaced."""
+        """The asked one first, then what may account for more. Rules that a person wrote are
+        completed, never replaced.
+        """
         asked = replace(self._how, expect=None, partial=False)
         yield asked
         if asked.rules or asked.inline:
             return
         plain = replace(asked, params={})
-        yield from (replace(plain, by=by) for by in (None, "auto") if (by or "name") != (asked.by or "name"))
+        yield from (
+            replace(plain, by=by) for by in (None, "auto") if (by or "name") != (asked.by or "name")
+        )
         yield from self._by_prefixes(plain)
-        yield from (replace(plain, by=None, rules=(name,), params=asked.params) for name in self._shipped(asked))
+        yield from (
+            replace(plain, by=None, rules=(name,), params=asked.params)
+            for name in self._shipped(asked)
+        )
 
     def _by_prefixes(self, plain: MappingOptions) -> Iterator[MappingOptions]:
         from ckpt_tool.advising import patterns_of, prefixes, without_place
@@ -149,12 +184,19 @@ class Trying:
         source, target = self._source.catalog, self._target.catalog
         for prefix in prefixes(source, target):
             drop = patterns_of(without_place(prefix, source, target), source)
-            yield replace(plain, by=None, inline=(f"{prefix.strip}** -> {prefix.add}**",), drop=(*plain.drop, *drop))
+            yield replace(
+                plain,
+                by=None,
+                inline=(f"{prefix.strip}** -> {prefix.add}**",),
+                drop=(*plain.drop, *drop),
+            )
 
     def _shipped(self, options: MappingOptions) -> Iterator[str]:
         from ckpt_tool.api.shipped import fitting_mappings
 
-        for each in fitting_mappings(self._source, self._target, MappingOptions(params=options.params, dtypes=options.dtypes)):
+        for each in fitting_mappings(
+            self._source, self._target, MappingOptions(params=options.params, dtypes=options.dtypes)
+        ):
             if each.needs:
                 self.lacking.append(each)
             else:
@@ -165,7 +207,11 @@ class Trying:
             yield from self._completed(options)
         except RuleError as error:
             codes = {problem.code for problem in error.problems}
-            if codes == {"dtype"} and options.dtypes == "strict" and self._casts_plainly(cast := replace(options, dtypes="target")):
+            if (
+                codes == {"dtype"}
+                and options.dtypes == "strict"
+                and self._casts_plainly(cast := replace(options, dtypes="target"))
+            ):
                 yield from self._attempt(cast)
         except InputError:
             return
@@ -175,12 +221,16 @@ class Trying:
 
         beside = self._source.outside().catalog if isinstance(self._source, Checkpoint) else {}
         try:
-            return are_plain_casts(self._draft(replace(options, partial=True)), [*self._source.catalog, *beside])
+            return are_plain_casts(
+                self._draft(replace(options, partial=True)), [*self._source.catalog, *beside]
+            )
         except RuleError:
             return False
 
     def _completed(self, options: MappingOptions) -> Iterator[Attempt]:
-        """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't fit."""
+        """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't
+        fit.
+        """
         from ckpt_tool.advising import judge, patterns_of
 
         plan = self._draft(replace(options, partial=True))
@@ -197,12 +247,19 @@ class Trying:
             return
         if not judge(leftovers_of(plan, self._source, self._target, left, fresh)).is_safe:
             return
-        drop, keep = patterns_of(left, self._source.catalog), patterns_of(fresh, self._target.catalog)
+        drop, keep = (
+            patterns_of(left, self._source.catalog),
+            patterns_of(fresh, self._target.catalog),
+        )
         if len(drop) + len(keep) <= MAX_PATTERNS:
-            completed = replace(options, drop=(*self._how.drop, *drop), keep=(*self._how.keep, *keep))
+            completed = replace(
+                options, drop=(*self._how.drop, *drop), keep=(*self._how.keep, *keep)
+            )
             again = self._draft(completed)
             if again.producers.keys() == plan.producers.keys():
-                yield Attempt(completed, again.counts["mapped"], _fresh(again), len(left) + len(fresh))
+                yield Attempt(
+                    completed, again.counts["mapped"], _fresh(again), len(left) + len(fresh)
+                )
 
     def _draft(self, options: MappingOptions) -> Plan:
         return draft_open(self._source, self._target, read_rules(options), options)
@@ -211,20 +268,32 @@ class Trying:
         try:
             self._draft(options)
         except RuleError as error:
-            if all(problem.code in ("unmapped-source", "unmapped-target") for problem in error.problems):
+            if all(
+                problem.code in ("unmapped-source", "unmapped-target") for problem in error.problems
+            ):
                 return False
             raise
         return True
 
     def _note(self, plan: Plan, options: MappingOptions) -> None:
         self._aligns = self._aligns or options.by == "auto"
-        if options.by != "position":  # which counts what is left of the shapes, whatever they are of
-            self._least = min(_fresh(plan), self._least if self._least is not None else _fresh(plan))
+        if (
+            options.by != "position"
+        ):  # which counts what is left of the shapes, whatever they are of
+            self._least = min(
+                _fresh(plan), self._least if self._least is not None else _fresh(plan)
+            )
 
 
 def _rank(attempt: Attempt) -> tuple[int, bool, int]:
-    """The fewest fresh values first; then equal names before what a mapping or an alignment says; then the fewest keys to name."""
-    return attempt.fresh, bool(attempt.options.rules) or attempt.options.by in ("auto", "position"), attempt.named
+    """The fewest fresh values first; then equal names before what a mapping or an alignment says;
+    then the fewest keys to name.
+    """
+    return (
+        attempt.fresh,
+        bool(attempt.options.rules) or attempt.options.by in ("auto", "position"),
+        attempt.named,
+    )
 
 
 def _fresh(plan: Plan) -> int:

@@ -9,7 +9,9 @@ MAX_NAMES = 8
 
 
 def left_behind_text(left: Sequence[LeftBehind], of: str = "") -> str:
-    """`stays behind: optimizer (15 tensors, 3.2 kB), values: epoch, arch`; empty where nothing does. `of` says whose it is."""
+    """`stays behind: optimizer (15 tensors, 3.2 kB), values: epoch,
+    arch`; empty where nothing does. `of` says whose it is.
+    """
     listed = left_behind_list(left)
     return f"stays behind{of}: {listed}" if listed else ""
 
@@ -30,4 +32,6 @@ def _parts(left: Sequence[LeftBehind]) -> Iterator[str]:
     names = [one.path for one in left if not one.tensors and one.path]
     if names:
         hidden = len(names) - MAX_NAMES
-        yield f"values: {', '.join(names[:MAX_NAMES])}" + (f" and {hidden} more" if hidden > 0 else "")
+        yield f"values: {', '.join(names[:MAX_NAMES])}" + (
+            f" and {hidden} more" if hidden > 0 else ""
+        )

@@ -1,4 +1,6 @@
-"""What lies outside of two state dicts: what both sides have of it is to be compared, what one side has alone is told."""
+"""What lies outside of two state dicts: what both sides have of it is to be compared, what one side
+has alone is told.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,35 @@ from ckpt_tool.formats.torch_files.listing import REST
 Pair = tuple[Checkpoint, Checkpoint]
 
 
-def outside_of(source: Checkpoint, target: Checkpoint, is_chosen: bool) -> tuple[Pair | None, tuple[str, ...]]:
-    """What both files hold outside of their state dicts, or None where nothing is there twice; and in words what is compared with nothing.
+def outside_of(
+    source: Checkpoint, target: Checkpoint, is_chosen: bool
+) -> tuple[Pair | None, tuple[str, ...]]:
+    """What both files hold outside of their state dicts, or None where nothing is there twice; and
+    in words what is compared with nothing.
 
-    An optimizer, averaged weights and the like count as a whole: what of these both sides have is compared key by key. Where patterns
-    chose among the keys of the state dicts, nothing else is compared.
+    An optimizer, averaged weights and the like count as a whole: what of these both sides have is
+    compared key by key. Where patterns chose among the keys of the state dicts, nothing else is
+    compared.
     """
     if is_chosen:
         listed = ((side, _with_tensors(side)) for side in (source, target))
-        return None, tuple(_told("not compared: what is outside of the state dict of {}", side, left) for side, left in listed if left)
+        return None, tuple(
+            _told("not compared: what is outside of the state dict of {}", side, left)
+            for side, left in listed
+            if left
+        )
     one, other = source.outside(), target.outside()
     alone = _alone(source, _keys(other)), _alone(target, _keys(one))
     parts = zip((source, target), alone, strict=True)
-    notes = [_told("only {} holds, outside of its state dict", side, left) for side, left in parts if left]
-    shared = tuple(side.only(_without(_keys(side), left)) for side, left in zip((one, other), alone, strict=True))
+    notes = [
+        _told("only {} holds, outside of its state dict", side, left)
+        for side, left in parts
+        if left
+    ]
+    shared = tuple(
+        side.only(_without(_keys(side), left))
+        for side, left in zip((one, other), alone, strict=True)
+    )
     return ((shared[0], shared[1]) if any(_keys(side) for side in shared) else None), tuple(notes)
 
 

@@ -1,4 +1,6 @@
-"""What explains tensors that differ, and what to try: shapes that a `fit:` adapts, transposed twins, a checkpoint loaded by half."""
+"""What explains tensors that differ, and what to try: shapes that a `fit:` adapts, transposed
+twins, a checkpoint loaded by half.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,20 @@ from collections.abc import Iterator, Sequence
 
 from ckpt_tool.comparing import Diff, Entry
 from ckpt_tool.keys import fold
-from ckpt_tool.mapping.accounting.shape_mismatches import WORDS, ShapeMismatch, fit_for, fit_lines, rule_file
+from ckpt_tool.mapping.accounting.shape_mismatches import (
+    WORDS,
+    ShapeMismatch,
+    fit_for,
+    fit_lines,
+    rule_file,
+)
 
 MAX_KEYS = 2000
 """Keys that differ, beyond which nothing is explained: the folding of more takes long."""
 UNLIKE = 0.1
-"""The cosine below which two tensors have nothing in common; of random ones with so many elements it is far below."""
+"""The cosine below which two tensors have nothing in common; of random ones with so many elements
+it is far below.
+"""
 ENOUGH = 1000
 MAX_PATTERNS = 4
 
@@ -37,7 +47,10 @@ def _twins(diff: Diff) -> Iterator[str]:
     for entry in twins:
         by_ops[entry.how].append(entry)
     for entries in by_ops.values():
-        pairs = [Pair(((each.key,),), ((each.key,),), parse_ops(list(each.plain_ops))) for each in entries]
+        pairs = [
+            Pair(((each.key,),), ((each.key,),), parse_ops(list(each.plain_ops)))
+            for each in entries
+        ]
         lines = [line for line in draft_rules(pairs, diff.a) if line[:1] != '"']
         if len(lines) == 1:
             yield f"{_tensors(len(entries))} equal after -e '{lines[0]}'"
@@ -50,11 +63,21 @@ def _tensors(count: int) -> str:
 def _fits(diff: Diff) -> Iterator[str]:
     """Shapes that a `fit:` adapts, as a rule file that does it."""
     shapes = [
-        (each.key, each.a.shape, each.b.shape) for each in diff.changes if each.kind == "shape" and each.a and each.b and not each.how
+        (each.key, each.a.shape, each.b.shape)
+        for each in diff.changes
+        if each.kind == "shape" and each.a and each.b and not each.how
     ]
-    found = [ShapeMismatch(key, name) for key, source, target in shapes if (name := fit_for(key, source, target))]
-    rest = [_patterns([each for each in diff.changes if each.kind == kind], diff) for kind in ("only_a", "only_b")]
-    # Where keys are left on both sides, some may be the same under another name; and what nothing adapts is no small difference.
+    found = [
+        ShapeMismatch(key, name)
+        for key, source, target in shapes
+        if (name := fit_for(key, source, target))
+    ]
+    rest = [
+        _patterns([each for each in diff.changes if each.kind == kind], diff)
+        for kind in ("only_a", "only_b")
+    ]
+    # Where keys are left on both sides, some may be the same under another name; and what nothing
+    # adapts is no small difference.
     if not found or len(found) < len(shapes) or all(rest):
         return
     lines = fit_lines(found, [*diff.a, *diff.b])
@@ -74,11 +97,18 @@ def _half_loaded(diff: Diff) -> Iterator[str]:
     if same < 2 or len(unlike) < 2 or not diff.compared_values:
         return
     patterns = _patterns(unlike, diff)
-    more = f" and {len(patterns) - MAX_PATTERNS} more patterns" if len(patterns) > MAX_PATTERNS else ""
+    more = (
+        f" and {len(patterns) - MAX_PATTERNS} more patterns" if len(patterns) > MAX_PATTERNS else ""
+    )
     names = "  ".join(patterns[:MAX_PATTERNS])
     yield f"loaded in part? {same} tensors are equal, but {len(unlike)} have nothing in common (cosine below {UNLIKE:g}): {names}{more}"
 
 
 def _is_unlike(entry: Entry) -> bool:
     values = entry.values
-    return values is not None and values.elements >= ENOUGH and values.changed > 0.9 * values.elements and abs(values.cosine) < UNLIKE
+    return (
+        values is not None
+        and values.elements >= ENOUGH
+        and values.changed > 0.9 * values.elements
+        and abs(values.cosine) < UNLIKE
+    )

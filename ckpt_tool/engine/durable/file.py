@@ -1,4 +1,6 @@
-"""A file that appears complete or not at all: written under another name beside it, made durable, then renamed."""
+"""A file that appears complete or not at all: written under another name beside it, made durable,
+then renamed.
+"""
 
 import errno
 import fcntl
@@ -15,11 +17,13 @@ from ckpt_tool.formats.files import MORE_FILES
 
 @contextmanager
 def atomic_output(path: str, size: int, replace: bool, mode: int = ANYBODY) -> Iterator[int]:
-    """A file descriptor of `size` bytes to fill; the file takes its name only when the block ends without an exception.
+    """A file descriptor of `size` bytes to fill; the file takes its name only when the block ends
+    without an exception.
 
-    A symbolic link is followed: what it points at is replaced, and leaves its permissions and its owner to the new one. `mode` are the
-    permissions of a file that was not there before, before the umask. Raises OutputError where the file exists and `replace` is
-    False, where it can't be created, and where there is no room; what was there before is then untouched. What writers that
+    A symbolic link is followed: what it points at is replaced, and leaves its permissions and its
+    owner to the new one. `mode` are the permissions of a file that was not there before, before the
+    umask. Raises OutputError where the file exists and `replace` is False, where it can't be
+    created, and where there is no room; what was there before is then untouched. What writers that
     were killed left in the folder is removed first.
     """
     final = os.path.realpath(path)
@@ -33,7 +37,9 @@ def atomic_output(path: str, size: int, replace: bool, mode: int = ANYBODY) -> I
         with plain_errors(path, size):
             if before is not None:
                 keep_owner(fd, before)
-                os.fchmod(fd, stat.S_IMODE(before.st_mode))  # after the owner, whose change takes some bits away
+                os.fchmod(
+                    fd, stat.S_IMODE(before.st_mode)
+                )  # after the owner, whose change takes some bits away
             allocate(fd, size)
             yield fd
             sync(fd)
@@ -58,7 +64,10 @@ def _status_before(path: str, final: str, replace: bool) -> os.stat_result | Non
     except (OSError, ValueError) as error:
         raise OutputError(path, _fact(error)) from None
     if not stat.S_ISREG(status.st_mode):
-        raise OutputError(path, "is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is no regular file")
+        raise OutputError(
+            path,
+            "is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is no regular file",
+        )
     if not replace:
         raise OutputError(path, "exists already", "`--force` replaces it")
     return status
@@ -72,11 +81,15 @@ def check_room(path: str, folder: str, size: int) -> None:
         raise OutputError(path, _fact(error)) from None
     available = free.f_bavail * free.f_frsize
     if size > available:
-        raise OutputError(path, f"needs {size:,} bytes, and {available:,} are free", "nothing was written")
+        raise OutputError(
+            path, f"needs {size:,} bytes, and {available:,} are free", "nothing was written"
+        )
 
 
 def allocate(fd: int, size: int) -> None:
-    """Claims the room beforehand, so that a full disk is known before the work; not every file system can."""
+    """Claims the room beforehand, so that a full disk is known before the work; not every file
+    system can.
+    """
     if size and hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(fd, 0, size)
@@ -92,11 +105,16 @@ def _publish(temporary: str, final: str, replace: bool) -> None:
     if replace:
         os.replace(temporary, final)
         return
-    # A hard link fails where the name has been taken meanwhile; a rename would replace what somebody else just wrote.
+    # A hard link fails where the name has been taken meanwhile; a rename would replace what
+    # somebody else just wrote.
     try:
         os.link(temporary, final)
     except FileExistsError:
-        raise OutputError(final, "exists already: it was written by somebody else meanwhile", "`--force` replaces it") from None
+        raise OutputError(
+            final,
+            "exists already: it was written by somebody else meanwhile",
+            "`--force` replaces it",
+        ) from None
     except OSError:
         os.replace(temporary, final)  # a file system without hard links
     else:
@@ -107,7 +125,8 @@ def _publish(temporary: str, final: str, replace: bool) -> None:
 def sync(fd: int) -> None:
     """Makes durable what was written to a file. Raises OSError.
 
-    On macOS fsync(2) may leave it in the drive's own memory; as its manual asks, F_FULLFSYNC is used where the file system has it.
+    On macOS fsync(2) may leave it in the drive's own memory; as its manual asks, F_FULLFSYNC is
+    used where the file system has it.
     """
     if hasattr(fcntl, "F_FULLFSYNC"):
         try:
@@ -136,7 +155,9 @@ def plain_errors(path: str, size: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(path, _fact(error, size), MORE_FILES if error.errno == errno.EMFILE else None) from None
+        raise OutputError(
+            path, _fact(error, size), MORE_FILES if error.errno == errno.EMFILE else None
+        ) from None
 
 
 def _fact(error: OSError | ValueError, size: int = 0) -> str:

@@ -1,4 +1,6 @@
-"""A folder that gets all of its new files at once: they are made in a folder beside it, which then takes its place."""
+"""A folder that gets all of its new files at once: they are made in a folder beside it, which then
+takes its place.
+"""
 
 import ctypes
 import errno
@@ -22,10 +24,12 @@ _SWAP = 2  # RENAME_SWAP, see renamex_np(2) of macOS
 
 @contextmanager
 def atomic_folder(path: str, size: int, own: re.Pattern[str], replace: bool) -> Iterator[str]:
-    """A folder to make files in, of `size` bytes in all; it becomes the folder `path` when the block ends without an exception.
+    """A folder to make files in, of `size` bytes in all; it becomes the folder `path` when the
+    block ends without an exception.
 
-    A folder that is there already is replaced in one step: files whose names match `own` go, which needs `replace`, the
-    others stay. Raises OutputError where that can't be done; what was there before is then untouched.
+    A folder that is there already is replaced in one step: files whose names match `own` go, which
+    needs `replace`, the others stay. Raises OutputError where that can't be done; what was there
+    before is then untouched.
     """
     final = os.path.realpath(path)
     parent, name = os.path.split(final)
@@ -53,7 +57,9 @@ def atomic_folder(path: str, size: int, own: re.Pattern[str], replace: bool) -> 
 
 @contextmanager
 def new_file(path: str, size: int, mode: int = ANYBODY) -> Iterator[int]:
-    """The descriptor of a new file of `size` bytes, durable when the block ends; `mode` are its permissions before the umask."""
+    """The descriptor of a new file of `size` bytes, durable when the block ends; `mode` are its
+    permissions before the umask.
+    """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         allocate(fd, size)
@@ -71,7 +77,11 @@ def _check(path: str, final: str, parent: str) -> None:
     if not os.path.isdir(final):
         raise OutputError(path, "is a file, not a folder")
     if os.path.samestat(os.stat(final), os.stat(os.curdir)):
-        raise OutputError(path, "is the folder that this runs in, and would be another one afterwards", "run it from elsewhere")
+        raise OutputError(
+            path,
+            "is the folder that this runs in, and would be another one afterwards",
+            "run it from elsewhere",
+        )
     if os.stat(final).st_dev != os.stat(parent).st_dev:
         raise OutputError(path, "is where a file system is mounted", "give a folder in it")
     with os.scandir(final) as entries:
@@ -103,7 +113,9 @@ def _replace(path: str, stage: str, final: str, own: re.Pattern[str], replace: b
         os.link(os.path.join(final, name), os.path.join(stage, name), follow_symlinks=False)
     sync_folder(stage)
     if not _exchange(stage, final):
-        raise OutputError(path, "can't be replaced in one step on this file system", "move it away first")
+        raise OutputError(
+            path, "can't be replaced in one step on this file system", "move it away first"
+        )
     # From here on `stage` is what was replaced.
     if not replace and _has_own(stage, own):
         _exchange(stage, final)
@@ -117,12 +129,20 @@ def _keep_permissions(stage: str, final: str) -> None:
         status = os.stat(final)
         with suppress(OSError):
             os.chown(stage, status.st_uid, status.st_gid)
-        os.chmod(stage, stat.S_IMODE(status.st_mode))  # after the owner, whose change takes some bits away
+        os.chmod(
+            stage, stat.S_IMODE(status.st_mode)
+        )  # after the owner, whose change takes some bits away
 
 
 def _keep_permissions_of_files(stage: str, final: str, own: re.Pattern[str]) -> None:
-    """Gives each new file the mode and the owner of the one that it replaces; one of a new name, those of the first that goes."""
-    before = {name: os.stat(os.path.join(final, name)) for name in sorted(os.listdir(final)) if own.fullmatch(name)}
+    """Gives each new file the mode and the owner of the one that it replaces; one of a new name,
+    those of the first that goes.
+    """
+    before = {
+        name: os.stat(os.path.join(final, name))
+        for name in sorted(os.listdir(final))
+        if own.fullmatch(name)
+    }
     for name in os.listdir(stage):
         status = before.get(name) or next(iter(before.values()), None)
         if status is not None:
@@ -156,11 +176,15 @@ def _others(folder: str, own: re.Pattern[str]) -> list[str]:
 
 
 def _taken_meanwhile(path: str) -> OutputError:
-    return OutputError(path, "exists already: it was written by somebody else meanwhile", "`--force` replaces it")
+    return OutputError(
+        path, "exists already: it was written by somebody else meanwhile", "`--force` replaces it"
+    )
 
 
 def _bring_what_came_meanwhile(old: str, new: str, own: re.Pattern[str]) -> None:
-    """Moves the files that somebody else made, or made anew, in a folder between the look at it and its replacement."""
+    """Moves the files that somebody else made, or made anew, in a folder between the look at it and
+    its replacement.
+    """
     for name in _others(old, own):
         there, here = os.path.join(old, name), os.path.join(new, name)
         if not os.path.lexists(here) or not os.path.samestat(os.lstat(there), os.lstat(here)):

@@ -1,4 +1,6 @@
-"""The name and the lock of a file or folder that is being written, and the removal of those whose writer was killed."""
+"""The name and the lock of a file or folder that is being written, and the removal of those whose
+writer was killed.
+"""
 
 import fcntl
 import os
@@ -11,17 +13,26 @@ from contextlib import suppress
 
 SUFFIX = ".ckpt-tmp"
 FORGOTTEN = 24 * 3600
-"""Seconds without a change after which a file of another machine counts as left behind: its locks may not be seen here."""
+"""Seconds without a change after which a file of another machine counts as left behind: its locks
+may not be seen here.
+"""
 _NAME = re.compile(r"\..*\.(?P<host>[A-Za-z0-9-]+)\.[0-9]+-[0-9a-f]{8}" + re.escape(SUFFIX))
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 def create_temporary(folder: str, name: str, mode: int = 0o666) -> tuple[str, int]:
-    """A new file beside the one to be written, as its path and a descriptor that holds its lock. Raises OSError.
+    """A new file beside the one to be written, as its path and a descriptor that holds its lock.
+    Raises OSError.
 
-    Its name says whose it is, `.NAME.HOST.PID-RANDOM.ckpt-tmp`; the lock says that its writer lives, and ends with it.
+    Its name says whose it is, `.NAME.HOST.PID-RANDOM.ckpt-tmp`; the lock says that its writer
+    lives, and ends with it.
     """
-    return _create(folder, name, lambda path: os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, mode), os.unlink)
+    return _create(
+        folder,
+        name,
+        lambda path: os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, mode),
+        os.unlink,
+    )
 
 
 def create_temporary_folder(folder: str, name: str) -> tuple[str, int]:
@@ -34,10 +45,14 @@ def create_temporary_folder(folder: str, name: str) -> tuple[str, int]:
     return _create(folder, name, make, os.rmdir)
 
 
-def _create(folder: str, name: str, make: Callable[[str], int], remove: Callable[[str], None]) -> tuple[str, int]:
+def _create(
+    folder: str, name: str, make: Callable[[str], int], remove: Callable[[str], None]
+) -> tuple[str, int]:
     start = os.fsencode(name)[:120].decode(errors="ignore")
     while True:
-        path = os.path.join(folder, f".{start}.{_host()}.{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}")
+        path = os.path.join(
+            folder, f".{start}.{_host()}.{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
+        )
         try:
             fd = make(path)
         except FileNotFoundError:
@@ -59,9 +74,11 @@ def _create(folder: str, name: str, make: Callable[[str], int], remove: Callable
 
 
 def remove_strays(folder: str) -> None:
-    """Removes the files and folders of writers that were killed: those of our own naming that nobody holds a lock on.
+    """Removes the files and folders of writers that were killed: those of our own naming that
+    nobody holds a lock on.
 
-    A process number tells nothing, since numbers are used again. A file that can't be opened or locked stays.
+    A process number tells nothing, since numbers are used again. A file that can't be opened or
+    locked stays.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for name in [entry.name for entry in entries if entry.name.endswith(SUFFIX)]:
@@ -85,7 +102,8 @@ def _remove_stray(path: str, is_ours: bool) -> None:
 
 
 def _open(path: str) -> int:
-    # Network file systems lock only what is open for writing, which a file that replaces a read-only one is not.
+    # Network file systems lock only what is open for writing, which a file that replaces a read-
+    # only one is not.
     try:
         return os.open(path, os.O_RDWR | _FLAGS)
     except (PermissionError, IsADirectoryError):

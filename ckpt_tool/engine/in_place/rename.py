@@ -1,4 +1,6 @@
-"""Renaming the tensors of a file in the file itself: its header or its pickle is written anew, its tensors stay where they are."""
+"""Renaming the tensors of a file in the file itself: its header or its pickle is written anew, its
+tensors stay where they are.
+"""
 
 from __future__ import annotations
 
@@ -21,50 +23,86 @@ CHANGERS = {"safetensors": ("safetensors", renamed_header), "torch zip": ("torch
 
 
 def rename_in_place(job: Job, source: Checkpoint) -> Written:
-    """Gives the tensors of a safetensors file or a torch zip their new names, at a cost that doesn't depend on their size.
+    """Gives the tensors of a safetensors file or a torch zip their new names, at a cost that
+    doesn't depend on their size.
 
-    A process that is killed leaves the old names or the new ones, or a journal beside the file, by which the next rename
-    restores it. Raises OutputError where the plan does more than to rename, and where the file can't be changed in place.
+    A process that is killed leaves the old names or the new ones, or a journal beside the file, by
+    which the next rename restores it. Raises OutputError where the plan does more than to rename,
+    and where the file can't be changed in place.
     """
     origins = {key: origin.key for key, origin in moved_tensors(job.plan, source, None).items()}
     _check_plan(job, source, origins)
     _check_file(source)
     kind, changed = CHANGERS[source.format]
     change = changed(source, {origins[key]: key for key in job.plan.outputs}, labels(job, kind))
-    size = change_in_place(source.files[0].path, change, lambda status: _check_is_read(job, source, status))
+    size = change_in_place(
+        source.files[0].path, change, lambda status: _check_is_read(job, source, status)
+    )
     return Written(source.path, kind, len(origins), size, (), in_place=True)
 
 
 def _check_is_read(job: Job, source: Checkpoint, status: os.stat_result) -> None:
-    """Raises FormatError where the file is another than the one that was read, or has changed since then."""
+    """Raises FormatError where the file is another than the one that was read, or has changed since
+    then.
+    """
     check_unchanged(job)
     if (status.st_dev, status.st_ino) != source.files[0].stamp[:2]:
-        raise FormatError(source.path, "was replaced by another one while it was read", "nothing was written; try again")
+        raise FormatError(
+            source.path,
+            "was replaced by another one while it was read",
+            "nothing was written; try again",
+        )
 
 
 def _check_plan(job: Job, source: Checkpoint, origins: dict[str, str]) -> None:
     plan, path = job.plan, source.path
     for keys, what in ((plan.dropped, "is dropped"), (plan.kept, "is kept from the target")):
         if keys:
-            raise OutputError(path, f"in place tensors are only renamed, and `{keys[0]}` {what}", "write a new file with -o")
+            raise OutputError(
+                path,
+                f"in place tensors are only renamed, and `{keys[0]}` {what}",
+                "write a new file with -o",
+            )
     for key in plan.outputs:
         if key not in origins:
-            raise OutputError(path, f"in place tensors are only renamed, and `{key}` is computed", "write a new file with -o")
+            raise OutputError(
+                path,
+                f"in place tensors are only renamed, and `{key}` is computed",
+                "write a new file with -o",
+            )
     twice = [key for key, count in Counter(origins.values()).items() if count > 1]
     if twice:
-        raise OutputError(path, f"in place tensors are only renamed, and `{twice[0]}` is copied", "write a new file with -o")
+        raise OutputError(
+            path,
+            f"in place tensors are only renamed, and `{twice[0]}` is copied",
+            "write a new file with -o",
+        )
 
 
 def _check_file(source: Checkpoint) -> None:
     path, contents = source.path, source.contents
     if source.format not in CHANGERS or len(source.files) != 1:
-        raise OutputError(path, f"is {source.format}, which can't be renamed in place", "write a new file with -o")
-    others = [extra.path or "what the file holds besides" for extra in source.extras if extra.kind != "note"]
+        raise OutputError(
+            path, f"is {source.format}, which can't be renamed in place", "write a new file with -o"
+        )
+    others = [
+        extra.path or "what the file holds besides"
+        for extra in source.extras
+        if extra.kind != "note"
+    ]
     others += [info.key for info in contents.elsewhere]
     if others or contents.taken:
         name = others[0] if others else contents.taken
-        raise OutputError(path, f"holds more than one state dict's tensors, and `{name}` would be lost", "write a new file with -o")
+        raise OutputError(
+            path,
+            f"holds more than one state dict's tensors, and `{name}` would be lost",
+            "write a new file with -o",
+        )
     with plain_errors(path, 0):
         names = os.stat(source.files[0].path).st_nlink
     if names > 1:
-        raise OutputError(path, "has a second name, a hard link, that would change too", "write a new file with -o")
+        raise OutputError(
+            path,
+            "has a second name, a hard link, that would change too",
+            "write a new file with -o",
+        )

@@ -12,7 +12,9 @@ Pieces = list[tuple[int, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class OutputTensor:
-    """A tensor of the output; `same_as` names an earlier key whose tensor it is, where the format can say so."""
+    """A tensor of the output; `same_as` names an earlier key whose tensor it is, where the format
+    can say so.
+    """
 
     info: TensorInfo
     tied_to: str | None = None
@@ -20,7 +22,9 @@ class OutputTensor:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What an output says besides its tensors: safetensors' `__metadata__`, and torch's `_metadata` by module."""
+    """What an output says besides its tensors: safetensors' `__metadata__`, and torch's `_metadata`
+    by module.
+    """
 
     metadata: Mapping[str, str]
     versions: Mapping[str, Mapping[str, object]]
@@ -29,8 +33,8 @@ class Labels:
 class Layout(Protocol):
     """The plan of an output file of `size` bytes.
 
-    `head` is known at once; `tail` needs the CRC-32 of each stored tensor, if `needs_checksums`. `shares_tensors` tells
-    whether members that are one tensor are stored once.
+    `head` is known at once; `tail` needs the CRC-32 of each stored tensor, if `needs_checksums`.
+    `shares_tensors` tells whether members that are one tensor are stored once.
     """
 
     size: int

@@ -1,4 +1,6 @@
-"""The `data.pkl` of a state dict, as torch.save writes it, without torch: opcodes of pickle protocol 2."""
+"""The `data.pkl` of a state dict, as torch.save writes it, without torch: opcodes of pickle
+protocol 2.
+"""
 
 from collections.abc import Mapping, Sequence
 from struct import pack
@@ -12,11 +14,19 @@ STORAGES = {
     DType.I64: "LongStorage", DType.I32: "IntStorage", DType.I16: "ShortStorage", DType.I8: "CharStorage",
     DType.U8: "ByteStorage", DType.BOOL: "BoolStorage", DType.C64: "ComplexFloatStorage", DType.C128: "ComplexDoubleStorage",
 }  # fmt: skip
-"""torch's typed storages. The other types are rebuilt from an UntypedStorage with their dtype (`_rebuild_tensor_v3`)."""
+"""torch's typed storages. The other types are rebuilt from an UntypedStorage with their dtype
+(`_rebuild_tensor_v3`).
+"""
 
 
-def state_dict_pickle(members: Sequence[OutputTensor], storages: Mapping[str, int | str], versions: Mapping[str, Mapping[str, object]]) -> bytes:
-    """An OrderedDict of tensors; `storages` gives the number of the record that holds each key's bytes."""
+def state_dict_pickle(
+    members: Sequence[OutputTensor],
+    storages: Mapping[str, int | str],
+    versions: Mapping[str, Mapping[str, object]],
+) -> bytes:
+    """An OrderedDict of tensors; `storages` gives the number of the record that holds each key's
+    bytes.
+    """
     writer = _Writer()
     writer.parts.append(b"\x80\x02")
     writer.reduce_global("collections", "OrderedDict", ())
@@ -86,7 +96,9 @@ class _Writer:
             self.put(value)
 
     def put(self, value: object) -> None:
-        """Pushes None, a bool, an int, a float, a text, or a tuple of these. Raises TypeError for anything else."""
+        """Pushes None, a bool, an int, a float, a text, or a tuple of these. Raises TypeError for
+        anything else.
+        """
         if value is None or isinstance(value, bool):
             self.parts.append(b"N" if value is None else b"\x88" if value else b"\x89")
         elif isinstance(value, int):
@@ -120,7 +132,9 @@ class _Writer:
         index = self._memo.get(value)
         if index is None:
             index = self._memo[value] = len(self._memo)
-            self.parts.append(opcode + (b"q" + bytes((index,)) if index < 256 else b"r" + pack("<I", index)))
+            self.parts.append(
+                opcode + (b"q" + bytes((index,)) if index < 256 else b"r" + pack("<I", index))
+            )
         else:
             self.parts.append(b"h" + bytes((index,)) if index < 256 else b"j" + pack("<I", index))
 

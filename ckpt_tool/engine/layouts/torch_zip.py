@@ -1,6 +1,8 @@
-"""A torch zip file as torch.save writes it: stored records at multiples of 64, sizes and checksums in descriptors.
+"""A torch zip file as torch.save writes it: stored records at multiples of 64, sizes and checksums
+in descriptors.
 
-The layout follows torch 2.x (`caffe2/serialize/inline_container.cc`): data.pkl, byteorder, the storages, version.
+The layout follows torch 2.x (`caffe2/serialize/inline_container.cc`): data.pkl, byteorder, the
+storages, version.
 """
 
 import os
@@ -22,7 +24,9 @@ _FLAGS = 0x0808  # bit 3: sizes follow the data; bit 11: names are UTF-8
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A member of the archive: where its header and its data begin, and its content, unless that is a tensor's."""
+    """A member of the archive: where its header and its data begin, and its content, unless that is
+    a tensor's.
+    """
 
     name: bytes
     size: int
@@ -56,7 +60,9 @@ class TorchLayout:
                 stored.append(member)
             else:
                 self._numbers[member.info.key] = self._numbers[member.tied_to]
-        self._root = (os.path.basename(name).rsplit(".", 1)[0] or "archive").encode("utf-8", "replace")
+        self._root = (os.path.basename(name).rsplit(".", 1)[0] or "archive").encode(
+            "utf-8", "replace"
+        )
         self._records: list[Record] = []
         self._add(b"data.pkl", state_dict_pickle(members, self._numbers, labels.versions))
         self._add(b".format_version", b"1")
@@ -68,7 +74,9 @@ class TorchLayout:
         self._keys = [member.info.key for member in stored]
         self._add(b"version", b"3\n")
         self._directory = self._end
-        self.size = self._directory + sum(_central_size(record) for record in self._records) + 56 + 20 + 22
+        self.size = (
+            self._directory + sum(_central_size(record) for record in self._records) + 56 + 20 + 22
+        )
 
     @property
     def _end(self) -> int:
@@ -83,7 +91,9 @@ class TorchLayout:
 
     def head(self) -> Pieces:
         pieces = [(record.header, local_header(record)) for record in self._records]
-        return pieces + [(record.start, record.content) for record in self._records if record.content]
+        return pieces + [
+            (record.start, record.content) for record in self._records if record.content
+        ]
 
     def tail(self, checksums: Mapping[str, int]) -> Pieces:
         storages = [checksums[key] for key in self._keys]
@@ -94,7 +104,14 @@ class TorchLayout:
         for record, crc in zip(self._records, (*first, *storages, last), strict=True):
             pieces.append((record.start + record.size, descriptor(record, crc)))
             central.append(central_header(record, crc))
-        return [*pieces, (self._directory, b"".join(central) + end_records(len(central), sum(map(len, central)), self._directory))]
+        return [
+            *pieces,
+            (
+                self._directory,
+                b"".join(central)
+                + end_records(len(central), sum(map(len, central)), self._directory),
+            ),
+        ]
 
 
 def end_records(count: int, size: int, start: int) -> bytes:
@@ -104,14 +121,28 @@ def end_records(count: int, size: int, start: int) -> bytes:
     """
     zip64 = pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, count, count, size, start)
     locator = pack("<IIQI", 0x07064B50, 0, start + size, 1)
-    classic = pack("<IHHHHIIH", 0x06054B50, 0, 0, min(count, 0xFFFF), min(count, 0xFFFF), min(size, _MAX32), min(start, _MAX32), 0)
+    classic = pack(
+        "<IHHHHIIH",
+        0x06054B50,
+        0,
+        0,
+        min(count, 0xFFFF),
+        min(count, 0xFFFF),
+        min(size, _MAX32),
+        min(start, _MAX32),
+        0,
+    )
     return zip64 + locator + classic
 
 
 def _check(member: OutputTensor, name: str) -> None:
     info = member.info
     if info.dtype in (DType.F6_E2M3, DType.F6_E3M2):
-        raise OutputError(name, f"`{info.key}` is {info.dtype.value}, which torch has no type for", "write a .safetensors")
+        raise OutputError(
+            name,
+            f"`{info.key}` is {info.dtype.value}, which torch has no type for",
+            "write a .safetensors",
+        )
     try:
         packed_shape(info.dtype, info.shape)
     except ValueError as error:
@@ -139,7 +170,11 @@ def local_header(record: Record) -> bytes:
     extra = _zip64(record.size, record.header)
     padding = record.start - record.header - 30 - len(record.name) - len(extra) - 4
     extra += b"FB" + pack("<H", padding) + b"Z" * padding
-    return pack("<IHHHHHIIIHH", 0x04034B50, 0, _FLAGS, 0, 0, 0, 0, 0, 0, len(record.name), len(extra)) + record.name + extra
+    return (
+        pack("<IHHHHHIIIHH", 0x04034B50, 0, _FLAGS, 0, 0, 0, 0, 0, 0, len(record.name), len(extra))
+        + record.name
+        + extra
+    )
 
 
 def descriptor(record: Record, crc: int) -> bytes:
@@ -153,6 +188,29 @@ def _central_size(record: Record) -> int:
 
 def central_header(record: Record, crc: int) -> bytes:
     """The record's entry in the directory."""
-    size, header, extra = min(record.size, _MAX32), min(record.header, _MAX32), _zip64(record.size, record.header)
-    fixed = pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 0, 0, _FLAGS, 0, 0, 0, crc, size, size, len(record.name), len(extra), 0, 0, 0, 0, header)
+    size, header, extra = (
+        min(record.size, _MAX32),
+        min(record.header, _MAX32),
+        _zip64(record.size, record.header),
+    )
+    fixed = pack(
+        "<IHHHHHHIIIHHHHHII",
+        0x02014B50,
+        0,
+        0,
+        _FLAGS,
+        0,
+        0,
+        0,
+        crc,
+        size,
+        size,
+        len(record.name),
+        len(extra),
+        0,
+        0,
+        0,
+        0,
+        header,
+    )
     return fixed + record.name + extra

@@ -1,4 +1,6 @@
-"""The CRC-32 of zip files, by the fastest library that is installed: Intel's ISA-L has about six times zlib's speed."""
+"""The CRC-32 of zip files, by the fastest library that is installed: Intel's ISA-L has about six
+times zlib's speed.
+"""
 
 import zlib
 from collections.abc import Callable

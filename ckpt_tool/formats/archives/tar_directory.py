@@ -1,4 +1,5 @@
-"""A tar archive's members and where their bytes lie, read strictly: what two readers could understand differently is refused.
+"""A tar archive's members and where their bytes lie, read strictly: what two readers could
+understand differently is refused.
 
 POSIX.1-2017, pax, "ustar Interchange Format"; torch reads such archives with Python's tarfile.
 """
@@ -11,8 +12,13 @@ from ckpt_tool.formats.limits import TAR_MEMBERS
 
 BLOCK = 512
 _SIZE, _CHECKSUM = slice(124, 136), slice(148, 156)
-_OTHER_NUMBERS = tuple(slice(*ends) for ends in ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345)))
-"""Mode, owner, group, time, and a device's: nothing that matters, but a reader may end the archive where one of them is none."""
+_OTHER_NUMBERS = tuple(
+    slice(*ends)
+    for ends in ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345))
+)
+"""Mode, owner, group, time, and a device's: nothing that matters, but a reader may end the archive
+where one of them is none.
+"""
 _BINARY = (b"\x80", b"\xff")
 """How GNU tar marks numbers too large for octal digits."""
 _FILES, _FOLDER, _EXTENDED = b"0\0", b"5", b"xg"
@@ -24,7 +30,8 @@ _DECISIVE = (b" path=", b" linkpath=", b" size=", b" GNU.sparse.", b" SCHILY.rea
 def read_members(file: SourceFile) -> dict[str, tuple[int, int]]:
     """First byte and the byte after the last of each file in the archive, by name.
 
-    Raises FormatError for what is cut or damaged, and for what torch never wrote: links, sparse files, names in two places.
+    Raises FormatError for what is cut or damaged, and for what torch never wrote: links, sparse
+    files, names in two places.
     """
     members: dict[str, tuple[int, int]] = {}
     at = count = 0
@@ -33,8 +40,15 @@ def read_members(file: SourceFile) -> dict[str, tuple[int, int]]:
         if not header.strip(b"\0"):
             break
         checksum, size = _number(header[_CHECKSUM]), _number(header[_SIZE])
-        are_numbers = all(header[place][:1] in _BINARY or _number(header[place]) is not None for place in _OTHER_NUMBERS)
-        if size is None or not are_numbers or checksum != sum(header[:148]) + 8 * 32 + sum(header[156:]):
+        are_numbers = all(
+            header[place][:1] in _BINARY or _number(header[place]) is not None
+            for place in _OTHER_NUMBERS
+        )
+        if (
+            size is None
+            or not are_numbers
+            or checksum != sum(header[:148]) + 8 * 32 + sum(header[156:])
+        ):
             raise FormatError(file.path, f"the tar header at byte {at} is damaged", AGAIN)
         name, start, kind = _name(file, header), at + BLOCK, header[156:157]
         following = start + -(-size // BLOCK) * BLOCK
@@ -42,7 +56,10 @@ def read_members(file: SourceFile) -> dict[str, tuple[int, int]]:
             raise truncated(file.path, following, file.size)
         count += 1
         if count > TAR_MEMBERS:
-            raise FormatError(file.path, f"is a tar archive of more than {TAR_MEMBERS:,} members; torch's have four")
+            raise FormatError(
+                file.path,
+                f"is a tar archive of more than {TAR_MEMBERS:,} members; torch's have four",
+            )
         if kind in _EXTENDED:
             _check_extended(file, start, size)
         elif kind in _FILES and not name.endswith("/"):
@@ -50,16 +67,24 @@ def read_members(file: SourceFile) -> dict[str, tuple[int, int]]:
                 raise FormatError(file.path, f"two members of the tar archive are named `{name}`")
             members[name] = start, start + size
         elif kind not in _FILES + _FOLDER:
-            raise FormatError(file.path, f"`{name}` is a link, a device or the like in its tar archive (type {kind!r})")
+            raise FormatError(
+                file.path,
+                f"`{name}` is a link, a device or the like in its tar archive (type {kind!r})",
+            )
         elif size:
-            raise FormatError(file.path, f"the folder `{name}` of its tar archive has {size} bytes, which readers take for headers or not")
+            raise FormatError(
+                file.path,
+                f"the folder `{name}` of its tar archive has {size} bytes, which readers take for headers or not",
+            )
         at = following
     return members
 
 
 def _name(file: SourceFile, header: bytes) -> str:
     if header[345:500].strip(b"\0"):
-        raise FormatError(file.path, "has a name in two places of a tar header, which torch's never have")
+        raise FormatError(
+            file.path, "has a name in two places of a tar header, which torch's never have"
+        )
     return header[:100].partition(b"\0")[0].decode("latin-1").removeprefix("./")
 
 
@@ -72,4 +97,7 @@ def _number(field: bytes) -> int | None:
 def _check_extended(file: SourceFile, start: int, size: int) -> None:
     """Extended headers may give times and owners; torch's never rename or resize a member."""
     if size > _MOST_EXTENDED or any(word in file.read(start, size) for word in _DECISIVE):
-        raise FormatError(file.path, "its tar archive renames or resizes members in extended headers, which torch's never do")
+        raise FormatError(
+            file.path,
+            "its tar archive renames or resizes members in extended headers, which torch's never do",
+        )

@@ -1,4 +1,6 @@
-"""GGUF, versions 2 and 3: numbers and texts by name, then the tensors' names, sizes (fastest first), types and offsets."""
+"""GGUF, versions 2 and 3: numbers and texts by name, then the tensors' names, sizes (fastest
+first), types and offsets.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,40 @@ from ckpt_tool.formats.byte_ranges import Extent
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import SourceFile, truncated
 from ckpt_tool.formats.key_order import are_in_module_order
-from ckpt_tool.formats.limits import GGUF_PAIRS, GGUF_TENSORS, GGUF_VALUES, HEADER_BYTES, TENSOR_BYTES
+from ckpt_tool.formats.limits import (
+    GGUF_PAIRS,
+    GGUF_TENSORS,
+    GGUF_VALUES,
+    HEADER_BYTES,
+    TENSOR_BYTES,
+)
 from ckpt_tool.tensors import Catalog, DType, TensorInfo, UnreadableTensor, nbytes_of, shape_text
 
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 _LAYOUTS = {code: Struct("<" + code) for code in "BbHhIif?Qqd"}
 _TEXT, _ARRAY = 8, 9
-_TYPES = {0: DType.F32, 1: DType.F16, 24: DType.I8, 25: DType.I16, 26: DType.I32, 27: DType.I64, 28: DType.F64, 30: DType.BF16}
+_TYPES = {
+    0: DType.F32,
+    1: DType.F16,
+    24: DType.I8,
+    25: DType.I16,
+    26: DType.I32,
+    27: DType.I64,
+    28: DType.F64,
+    30: DType.BF16,
+}
 _QUANTISED = {
     2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36),
     10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210),
@@ -26,7 +55,9 @@ _QUANTISED = {
     31: ("Q4_0_4_4", 32, 18), 32: ("Q4_0_4_8", 32, 18), 33: ("Q4_0_8_8", 32, 18), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66),
     36: ("IQ4_NL_4_4", 32, 18), 37: ("IQ4_NL_4_8", 32, 18), 38: ("IQ4_NL_8_8", 32, 18), 39: ("MXFP4", 32, 17), 40: ("NVFP4", 64, 36),
 }  # fmt: skip
-"""ggml's types in blocks, by their numbers in ggml.h: their names, the elements and the bytes of a block."""
+"""ggml's types in blocks, by their numbers in ggml.h: their names, the elements and the bytes of a
+block.
+"""
 NESTED_ARRAYS = 4
 SHOWN = 8
 
@@ -54,7 +85,12 @@ class _Cursor:
         if left < value * each <= HEADER_BYTES:
             raise truncated(self.file.path, self.pos + value * each, len(self.raw))
         if value * each > left:
-            raise FormatError(self.file.path, f"announces {value} things where {left} bytes are left", None, f"byte {self.pos}")
+            raise FormatError(
+                self.file.path,
+                f"announces {value} things where {left} bytes are left",
+                None,
+                f"byte {self.pos}",
+            )
         return value
 
     def count_values(self, more: int) -> None:
@@ -69,7 +105,9 @@ class _Cursor:
         try:
             return self.raw[self.pos - size : self.pos].decode()
         except UnicodeDecodeError:
-            raise FormatError(self.file.path, "has a text that is not UTF-8", None, f"byte {self.pos - size}") from None
+            raise FormatError(
+                self.file.path, "has a text that is not UTF-8", None, f"byte {self.pos - size}"
+            ) from None
 
 
 def read(file: SourceFile, wanted: str) -> Contents:
@@ -77,7 +115,9 @@ def read(file: SourceFile, wanted: str) -> Contents:
     cursor = _Cursor(file)
     version = int(cursor.number("I"))
     if version in (2 << 24, 3 << 24):
-        raise FormatError(file.path, "is GGUF for machines whose numbers are big-endian, which is not read")
+        raise FormatError(
+            file.path, "is GGUF for machines whose numbers are big-endian, which is not read"
+        )
     if version not in (2, 3):
         raise FormatError(file.path, f"is GGUF of version {version}; 2 and 3 are read")
     tensors, pairs = cursor.count(each=24), cursor.count(each=12)
@@ -95,7 +135,9 @@ def read(file: SourceFile, wanted: str) -> Contents:
 def _read_values(cursor: _Cursor, pairs: int) -> dict[str, object]:
     values: dict[str, object] = {}
     if pairs > GGUF_PAIRS:
-        raise FormatError(cursor.file.path, f"has {pairs} values by name; at most {GGUF_PAIRS} are read")
+        raise FormatError(
+            cursor.file.path, f"has {pairs} values by name; at most {GGUF_PAIRS} are read"
+        )
     for _ in range(pairs):
         name = cursor.text()
         if name in values:
@@ -111,7 +153,9 @@ def _read_value(cursor: _Cursor, kind: int, depth: int) -> object:
     if kind in _SCALARS:
         return cursor.number(_SCALARS[kind])
     if kind != _ARRAY or depth > NESTED_ARRAYS:
-        raise FormatError(cursor.file.path, f"has a value of the unknown type {kind}", None, f"byte {cursor.pos}")
+        raise FormatError(
+            cursor.file.path, f"has a value of the unknown type {kind}", None, f"byte {cursor.pos}"
+        )
     inner = int(cursor.number("I"))
     size = _LAYOUTS[_SCALARS[inner]].size if inner in _SCALARS else 8
     count = cursor.count(each=size)
@@ -138,14 +182,18 @@ Header = tuple[str, tuple[int, ...], int, int]
 def _read_tensor(cursor: _Cursor) -> Header:
     name, rank = cursor.text(), int(cursor.number("I"))
     if rank > 4:
-        raise FormatError(cursor.file.path, f"`{name[:100]}` has {rank} dimensions; GGUF has at most 4")
+        raise FormatError(
+            cursor.file.path, f"`{name[:100]}` has {rank} dimensions; GGUF has at most 4"
+        )
     sizes = tuple(int(cursor.number("Q")) for _ in range(rank))
     if prod(sizes) > TENSOR_BYTES:
         raise FormatError(cursor.file.path, f"`{name[:100]}` declares {prod(sizes)} elements")
     return name, sizes[::-1], int(cursor.number("I")), int(cursor.number("Q"))
 
 
-def _contents(file: SourceFile, values: dict[str, object], headers: list[Header], start: int, alignment: int) -> Contents:
+def _contents(
+    file: SourceFile, values: dict[str, object], headers: list[Header], start: int, alignment: int
+) -> Contents:
     infos: list[TensorInfo] = []
     extents: dict[str, Extent] = {}
     unreadable: list[UnreadableTensor] = []
@@ -153,19 +201,31 @@ def _contents(file: SourceFile, values: dict[str, object], headers: list[Header]
         if name in extents:
             raise FormatError(file.path, f"has the tensor `{name[:100]}` twice")
         if offset % alignment:
-            raise FormatError(file.path, f"`{name[:100]}` begins at byte {offset}, which is not aligned to {alignment}")
+            raise FormatError(
+                file.path,
+                f"`{name[:100]}` begins at byte {offset}, which is not aligned to {alignment}",
+            )
         if kind in _TYPES:
             infos.append(TensorInfo(name, _TYPES[kind], shape))
             size = nbytes_of(_TYPES[kind], shape)
         else:
             size = _size_in_blocks(file, name, shape, kind)
-            unreadable.append(UnreadableTensor(name, "quantised", shape, f"quantised {_QUANTISED[kind][0]} {shape_text(shape)}"))
+            unreadable.append(
+                UnreadableTensor(
+                    name, "quantised", shape, f"quantised {_QUANTISED[kind][0]} {shape_text(shape)}"
+                )
+            )
         extents[name] = _extent(file, size, start + offset)
     _check_overlaps(file, extents)
     placements = {info.key: extents[info.key] for info in infos}
     metadata = {name: str(value)[:10_000] for name, value in values.items()}
     extras = tuple(Extra(tensor.key, "tensor", tensor.text) for tensor in unreadable)
-    return Contents(Catalog(infos, are_in_module_order(list(placements)), unreadable), placements, metadata, extras=extras)
+    return Contents(
+        Catalog(infos, are_in_module_order(list(placements)), unreadable),
+        placements,
+        metadata,
+        extras=extras,
+    )
 
 
 def _size_in_blocks(file: SourceFile, name: str, shape: tuple[int, ...], kind: int) -> int:
@@ -174,7 +234,10 @@ def _size_in_blocks(file: SourceFile, name: str, shape: tuple[int, ...], kind: i
         raise FormatError(file.path, f"`{name[:100]}` has the unknown type {kind}")
     text, elements, size = _QUANTISED[kind]
     if not shape or shape[-1] % elements:
-        raise FormatError(file.path, f"`{name[:100]}` is {text} {shape_text(shape)}, whose rows are no blocks of {elements}")
+        raise FormatError(
+            file.path,
+            f"`{name[:100]}` is {text} {shape_text(shape)}, whose rows are no blocks of {elements}",
+        )
     return prod(shape) // elements * size
 
 

@@ -1,4 +1,6 @@
-"""numpy's `.npy`: a magic number, a header that is a Python dict as text, the array's bytes. The text is matched, never evaluated."""
+"""numpy's `.npy`: a magic number, a header that is a Python dict as text, the array's bytes. The
+text is matched, never evaluated.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,13 @@ _FIELDS = (
     rb"(?P<mark>['\"])fortran_order(?P=mark) *: *(?P<is_fortran>True|False)",
     rb"(?P<sign>['\"])shape(?P=sign) *: *\((?P<shape>[0-9L, ]*)\)",
 )
-_HEADERS = [re.compile(rb"\{ *" + rb" *, *".join(fields) + rb" *(?:, *)?\}[ \n]*") for fields in permutations(_FIELDS)]
-"""numpy writes the fields in this order, and reads them in any, in both quotes, and Python 2's long numbers."""
+_HEADERS = [
+    re.compile(rb"\{ *" + rb" *, *".join(fields) + rb" *(?:, *)?\}[ \n]*")
+    for fields in permutations(_FIELDS)
+]
+"""numpy writes the fields in this order, and reads them in any, in both quotes, and Python 2's long
+numbers.
+"""
 _OBJECTS = re.compile(r"(?:^|['\"])[<>|=]?O[0-9]*(?:$|['\"])")
 _SIZE = re.compile(rb"[0-9]{1,18}L?")
 
@@ -34,13 +41,18 @@ def read(file: SourceFile, wanted: str) -> Contents:
     if isinstance(found, Extra):
         return Contents(Catalog([]), {}, extras=(found,))
     if isinstance(found, UnreadableTensor):
-        return Contents(Catalog([], unreadable=[found]), {}, extras=(Extra("", "tensor", found.text),))
+        return Contents(
+            Catalog([], unreadable=[found]), {}, extras=(Extra("", "tensor", found.text),)
+        )
     info, placement = found
     return Contents(Catalog([info]), {"": placement})
 
 
-def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Placement] | UnreadableTensor | Extra:
-    """An array with its bytes; texts and dates are only named, and structures are what can't be read.
+def read_array(
+    storage: Storage, key: str, path: str
+) -> tuple[TensorInfo, Placement] | UnreadableTensor | Extra:
+    """An array with its bytes; texts and dates are only named, and structures are what can't be
+    read.
 
     Raises FormatError, also for arrays of objects.
     """
@@ -48,12 +60,24 @@ def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Place
     named = f"`{key[:200]}`" if key else "the file"
     type_text, is_fortran, shape, start = _parse_header(raw, storage.length, named, path)
     if _OBJECTS.search(type_text):
-        raise FormatError(path, f"{named} is an array of Python objects", "such arrays are pickles that run on loading")
+        raise FormatError(
+            path,
+            f"{named} is an array of Python objects",
+            "such arrays are pickles that run on loading",
+        )
     kind = element_type(type_text)
     if kind is None:
-        lost = "; as numpy writes bfloat16 and the like, whose names it loses" if type_text.lstrip("<>|=") in ("V1", "V2") else ""
+        lost = (
+            "; as numpy writes bfloat16 and the like, whose names it loses"
+            if type_text.lstrip("<>|=") in ("V1", "V2")
+            else ""
+        )
         text = f"array {type_text} {'×'.join(map(str, shape))}{lost}"
-        return Extra(key, "tensor", text) if is_text(type_text) else UnreadableTensor(key, "array", shape, text)
+        return (
+            Extra(key, "tensor", text)
+            if is_text(type_text)
+            else UnreadableTensor(key, "array", shape, text)
+        )
     dtype, is_swapped = kind
     have, need = storage.length - start, nbytes_of(dtype, shape)
     if have < need and not key:
@@ -64,7 +88,9 @@ def read_array(storage: Storage, key: str, path: str) -> tuple[TensorInfo, Place
     info = TensorInfo(key, dtype, shape)
     if isinstance(storage, Extent):
         part = Extent(storage.file, storage.offset + start, storage.length - start)
-        return info, part if not is_swapped and (not is_fortran or len(shape) < 2) else View(part, 0, stride, is_swapped)
+        return info, part if not is_swapped and (not is_fortran or len(shape) < 2) else View(
+            part, 0, stride, is_swapped
+        )
     return info, View(storage, 0, stride, is_swapped, skip=start)
 
 
@@ -83,7 +109,11 @@ def _parse_header(raw: bytes, size: int, named: str, path: str) -> tuple[str, bo
         raise FormatError(path, f"{named} is no array of numpy, or cut off", AGAIN)
     length = int.from_bytes(raw[8:start], "little")
     if size < start + length:
-        raise FormatError(path, f"{named} is cut off inside its header, {start + length - size} bytes of which are missing", AGAIN)
+        raise FormatError(
+            path,
+            f"{named} is cut off inside its header, {start + length - size} bytes of which are missing",
+            AGAIN,
+        )
     text = raw[start : start + length] if length <= min(HEADER_BYTES, len(raw) - start) else b""
     found = next(filter(None, (header.fullmatch(text) for header in _HEADERS)), None)
     shape = _shape(found["shape"]) if found else None
@@ -91,14 +121,25 @@ def _parse_header(raw: bytes, size: int, named: str, path: str) -> tuple[str, bo
         raise FormatError(path, f"the header of {named} is not as numpy writes it")
     if len(shape) > 64:
         raise FormatError(path, f"{named} has {len(shape)} dimensions")
-    return (found["type"] or found["structure"]).decode("latin-1"), found["is_fortran"] == b"True", shape, start + length
+    return (
+        (found["type"] or found["structure"]).decode("latin-1"),
+        found["is_fortran"] == b"True",
+        shape,
+        start + length,
+    )
 
 
 def _shape(text: bytes) -> Shape | None:
-    """The sizes of a tuple that is written out; None for what is none: one size alone needs its comma."""
+    """The sizes of a tuple that is written out; None for what is none: one size alone needs its
+    comma.
+    """
     sizes = [size.strip(b" ") for size in text.split(b",")]
     if not sizes[-1]:
         sizes.pop()
     elif len(sizes) == 1:
         return None
-    return tuple(int(size.rstrip(b"L")) for size in sizes) if all(_SIZE.fullmatch(size) for size in sizes) else None
+    return (
+        tuple(int(size.rstrip(b"L")) for size in sizes)
+        if all(_SIZE.fullmatch(size) for size in sizes)
+        else None
+    )

@@ -1,4 +1,6 @@
-"""numpy's `.npz`: a zip archive of `.npy` members, which savez stores as they are and savez_compressed deflates."""
+"""numpy's `.npz`: a zip archive of `.npy` members, which savez stores as they are and
+savez_compressed deflates.
+"""
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.zip_directory import read_directory
@@ -12,10 +14,14 @@ from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
 
 
 def read(file: SourceFile, wanted: str) -> Contents:
-    """Raises FormatError for members that are no arrays, and for arrays of objects, which are pickles."""
+    """Raises FormatError for members that are no arrays, and for arrays of objects, which are
+    pickles.
+    """
     archive = read_directory(file)
     if len(archive.members) > NPZ_ARRAYS:
-        raise FormatError(file.path, f"has {len(archive.members):,} arrays; at most {NPZ_ARRAYS:,} are read")
+        raise FormatError(
+            file.path, f"has {len(archive.members):,} arrays; at most {NPZ_ARRAYS:,} are read"
+        )
     if file.size <= CHECK_ON_OPEN:
         archive.check()
     infos: list[TensorInfo] = []
@@ -26,7 +32,9 @@ def read(file: SourceFile, wanted: str) -> Contents:
         if not member.name.endswith(".npy"):
             raise FormatError(file.path, f"has the member `{member.name[:200]}` among its arrays")
         if any("\udc80" <= letter <= "\udcff" for letter in member.name):
-            raise FormatError(file.path, f"the name of its member `{member.name[:200]}` is not UTF-8")
+            raise FormatError(
+                file.path, f"the name of its member `{member.name[:200]}` is not UTF-8"
+            )
         found = read_array(archive.placement(member), member.name.removesuffix(".npy"), file.path)
         if isinstance(found, Extra):
             extras.append(found)
@@ -36,4 +44,8 @@ def read(file: SourceFile, wanted: str) -> Contents:
         else:
             infos.append(found[0])
             placements[found[0].key] = found[1]
-    return Contents(Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable), placements, extras=tuple(extras))
+    return Contents(
+        Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable),
+        placements,
+        extras=tuple(extras),
+    )

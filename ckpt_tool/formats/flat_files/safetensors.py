@@ -1,6 +1,8 @@
-"""safetensors: 8 bytes of header length, a JSON header, then the tensors' bytes, tiling the rest of the file exactly.
+"""safetensors: 8 bytes of header length, a JSON header, then the tensors' bytes, tiling the rest of
+the file exactly.
 
-The facts are those of the format's README and of its reference reader, `tensor.rs`; where the two differ, the stricter one counts.
+The facts are those of the format's README and of its reference reader, `tensor.rs`; where the two
+differ, the stricter one counts.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class HeaderFault(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header that was read: `ranges` are first byte and byte after the last, by key, counted from the end of the header."""
+    """A header that was read: `ranges` are first byte and byte after the last, by key, counted from
+    the end of the header.
+    """
 
     catalog: Catalog
     ranges: Mapping[str, tuple[int, int]]
@@ -61,10 +65,14 @@ class Extents(Mapping[str, Extent]):
 
 
 def read(file: SourceFile, wanted: str = "") -> Contents:
-    """Raises FormatError for whatever the format forbids: names twice, holes, overlaps, bytes that belong to no tensor."""
+    """Raises FormatError for whatever the format forbids: names twice, holes, overlaps, bytes that
+    belong to no tensor.
+    """
     length = int.from_bytes(file.read(0, 8), "little")
     if length > HEADER_BYTES:
-        raise FormatError(file.path, f"declares a header of {length} bytes; at most {HEADER_BYTES} are allowed")
+        raise FormatError(
+            file.path, f"declares a header of {length} bytes; at most {HEADER_BYTES} are allowed"
+        )
     try:
         header = read_header(file.read(8, length))
     except HeaderFault as fault:
@@ -79,14 +87,18 @@ def read(file: SourceFile, wanted: str = "") -> Contents:
 
 @lru_cache(maxsize=1)
 def read_header(raw: bytes) -> Header:
-    """Raises HeaderFault. The last header is remembered: two checkpoints of one model, or what a map wrote, often have the same."""
+    """Raises HeaderFault. The last header is remembered: two checkpoints of one model, or what a
+    map wrote, often have the same.
+    """
     if raw[:1] != b"{":
         raise HeaderFault("its header does not begin with `{`", "is it a safetensors file?")
     try:
         metadata, (infos, ranges) = _read_plain(raw) or _read_strictly(raw)
     except JsonFault as fault:
         raise HeaderFault(f"its header {fault}") from None
-    return Header(Catalog(infos, not is_writer_order(infos)), ranges, metadata, _check_tiling(ranges))
+    return Header(
+        Catalog(infos, not is_writer_order(infos)), ranges, metadata, _check_tiling(ranges)
+    )
 
 
 def _read_plain(raw: bytes) -> tuple[dict[str, str], MeasuredTensors] | None:
@@ -133,7 +145,9 @@ def _entry(key: str, fields: object) -> tuple[TensorInfo, tuple[int, int]]:
     if not bits and _overflows(shape):
         raise _fault(key, f"has 2**64 elements or more before a size of 0: {shape[:8]}")
     if bits % 8 or end - begin != bits // 8:
-        raise _fault(key, f"has {end - begin} bytes where {dtype.value} {shape[:8]} needs {bits / 8:.14g}")
+        raise _fault(
+            key, f"has {end - begin} bytes where {dtype.value} {shape[:8]} needs {bits / 8:.14g}"
+        )
     return TensorInfo(key, dtype, tuple(shape)), (begin, end)
 
 
@@ -162,7 +176,9 @@ def _missing(fields: dict[str, object]) -> str:
 
 
 def _check_tiling(ranges: Mapping[str, tuple[int, int]]) -> int:
-    """Tensors must cover every byte after the header once, so that a file can't hide anything between them; where the last ends."""
+    """Tensors must cover every byte after the header once, so that a file can't hide anything
+    between them; where the last ends.
+    """
     in_order = list(ranges.values())
     ends = [0, *(end for _, end in in_order)]
     if [begin for begin, _ in in_order] == ends[:-1]:

@@ -1,4 +1,6 @@
-"""A safetensors header as every writer writes it, read with one expression; any other is left to the strict reader."""
+"""A safetensors header as every writer writes it, read with one expression; any other is left to
+the strict reader.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ MeasuredTensors = tuple[list[TensorInfo], dict[str, tuple[int, int]]]
 
 
 def read_plain(raw: bytes) -> tuple[str, MeasuredTensors] | None:
-    """The text of the metadata, the tensors, and their first byte and the byte after the last; None for what isn't plain and right.
+    """The text of the metadata, the tensors, and their first byte and the byte after the last; None
+    for what isn't plain and right.
 
     What is wrong with a header is for the strict reader to say: here all must fit.
     """
@@ -46,14 +49,22 @@ def read_plain(raw: bytes) -> tuple[str, MeasuredTensors] | None:
     return (metadata[1] if metadata else "{}", tensors) if tensors else None
 
 
-def _tensors(keys: list[str], kinds: list[str], begins: list[str], ends: list[str]) -> MeasuredTensors | None:
+def _tensors(
+    keys: list[str], kinds: list[str], begins: list[str], ends: list[str]
+) -> MeasuredTensors | None:
     known = {kind: found for kind in set(kinds) if (found := _kind(kind))}
     if len(known) < len(set(kinds)) or _has_leading_zero(begins) or _has_leading_zero(ends):
         return None
-    each, firsts, lasts = [known[kind] for kind in kinds], list(map(int, begins)), list(map(int, ends))
+    each, firsts, lasts = (
+        [known[kind] for kind in kinds],
+        list(map(int, begins)),
+        list(map(int, ends)),
+    )
     if [size for _, _, size in each] != list(map(sub, lasts, firsts)):
         return None
-    infos = [TensorInfo(key, dtype, shape) for key, (dtype, shape, _) in zip(keys, each, strict=True)]
+    infos = [
+        TensorInfo(key, dtype, shape) for key, (dtype, shape, _) in zip(keys, each, strict=True)
+    ]
     ranges = dict(zip(keys, zip(firsts, lasts, strict=True), strict=True))
     if len(ranges) != len(infos) or "__metadata__" in ranges:
         return None
@@ -61,7 +72,9 @@ def _tensors(keys: list[str], kinds: list[str], begins: list[str], ends: list[st
 
 
 def _has_leading_zero(numbers: list[str]) -> bool:
-    return "0" in {number[0] for number in numbers} and any(number[0] == "0" != number for number in numbers)
+    return "0" in {number[0] for number in numbers} and any(
+        number[0] == "0" != number for number in numbers
+    )
 
 
 def _kind(text: str) -> tuple[DType, Shape, int] | None:
@@ -73,5 +86,9 @@ def _kind(text: str) -> tuple[DType, Shape, int] | None:
     bits = dtype.bits
     for extent in shape:
         bits *= extent
-    is_odd = bits % 8 or len(shape) > DIMENSIONS or (not bits and prod(filter(None, shape)) >= MAX_BEFORE_ZERO)
+    is_odd = (
+        bits % 8
+        or len(shape) > DIMENSIONS
+        or (not bits and prod(filter(None, shape)) >= MAX_BEFORE_ZERO)
+    )
     return None if is_odd else (dtype, shape, bits // 8)

@@ -14,7 +14,9 @@ ARRAY_TYPES = {
     "bfloat16": DType.BF16, "float8_e4m3fn": DType.F8_E4M3, "float8_e5m2": DType.F8_E5M2, "float8_e8m0fnu": DType.F8_E8M0,
     "float8_e4m3fnuz": DType.F8_E4M3FNUZ, "float8_e5m2fnuz": DType.F8_E5M2FNUZ,
 }  # fmt: skip
-"""numpy's names of element types, without their byte order, and those that ml_dtypes adds (jax's arrays have them)."""
+"""numpy's names of element types, without their byte order, and those that ml_dtypes adds (jax's
+arrays have them).
+"""
 
 _SCALARS = {
     "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?",
@@ -26,10 +28,16 @@ EXTENSIONS = ("ml_dtypes", "jaxlib.xla_extension")
 
 
 def make_type(args: tuple[object, ...]) -> object:
-    """`numpy.dtype('f8', False, True)` or `numpy.dtype(ml_dtypes.bfloat16, False, True)`; the byte order comes with its state."""
+    """`numpy.dtype('f8', False, True)` or `numpy.dtype(ml_dtypes.bfloat16, False, True)`; the byte
+    order comes with its state.
+    """
     named = args[0] if args else None
     if type(named) is Global:
-        return ArrayType(named.name if named.module in EXTENSIONS and named.name in ARRAY_TYPES else named.full_name)
+        return ArrayType(
+            named.name
+            if named.module in EXTENSIONS and named.name in ARRAY_TYPES
+            else named.full_name
+        )
     return ArrayType(named if type(named) is str else "")
 
 
@@ -58,8 +66,14 @@ def give_array_state(target: ArrayRef, state: tuple[object, ...]) -> None:
     fill_array(target, shape, kind, bool(is_fortran), content)
 
 
-def fill_array(target: ArrayRef, shape: object, kind: object, is_fortran: bool, content: object) -> None:
-    if type(shape) is not tuple or len(shape) > DIMENSIONS or not all(type(size) is int and size >= 0 for size in shape):
+def fill_array(
+    target: ArrayRef, shape: object, kind: object, is_fortran: bool, content: object
+) -> None:
+    if (
+        type(shape) is not tuple
+        or len(shape) > DIMENSIONS
+        or not all(type(size) is int and size >= 0 for size in shape)
+    ):
         raise PickleFault("has an array of an impossible shape")
     target.shape, target.is_fortran = shape, is_fortran
     target.type_text = _take(kind)
@@ -86,7 +100,9 @@ def as_bytes(content: bytes | str) -> bytes:
 
 
 def make_from_buffer(args: tuple[object, ...]) -> object:
-    """`numpy._core.numeric._frombuffer(content, dtype, shape, order)`: how protocol 5 writes arrays."""
+    """`numpy._core.numeric._frombuffer(content, dtype, shape, order)`: how protocol 5 writes
+    arrays.
+    """
     content, kind, shape, order, *_ = args
     array = ArrayRef()
     fill_array(array, shape, kind, order == "F", content)
@@ -94,7 +110,9 @@ def make_from_buffer(args: tuple[object, ...]) -> object:
 
 
 def make_scalar(args: tuple[object, ...]) -> object:
-    """`numpy.core.multiarray.scalar(dtype, content)` as a Python number, or an array without dimensions."""
+    """`numpy.core.multiarray.scalar(dtype, content)` as a Python number, or an array without
+    dimensions.
+    """
     kind, content = args
     if isinstance(content, str):
         content = as_bytes(content)
@@ -108,13 +126,17 @@ def make_scalar(args: tuple[object, ...]) -> object:
 
 
 def element_type(type_text: str) -> tuple[DType, bool] | None:
-    """The element type of numpy's text, and whether its bytes are big-endian; None for texts, dates, objects, structures."""
+    """The element type of numpy's text, and whether its bytes are big-endian; None for texts,
+    dates, objects, structures.
+    """
     dtype = ARRAY_TYPES.get(type_text.lstrip("<>|="))
     return (dtype, type_text[:1] == ">" and dtype.itemsize > 1) if dtype else None
 
 
 def is_numeric(array: ArrayRef) -> bool:
-    """Whether an array is one of numbers, of objects or of structures: not a text or a date, and not a scalar of an unknown type."""
+    """Whether an array is one of numbers, of objects or of structures: not a text or a date, and
+    not a scalar of an unknown type.
+    """
     return not is_text(array.type_text) if array.type_text else bool(array.shape)
 
 

@@ -1,14 +1,28 @@
-"""The calls that pickles of checkpoints make, and what each makes: a table of descriptions. Nothing here calls what it names."""
+"""The calls that pickles of checkpoints make, and what each makes: a table of descriptions. Nothing
+here calls what it names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from ckpt_tool.formats.pickle.arrays import element_type, make_array, make_from_buffer, make_scalar, make_type
+from ckpt_tool.formats.pickle.arrays import (
+    element_type,
+    make_array,
+    make_from_buffer,
+    make_scalar,
+    make_type,
+)
 from ckpt_tool.formats.pickle.graph import describe
 from ckpt_tool.formats.pickle.storages import STORAGE_TYPES, check_location, storage_from_bytes
-from ckpt_tool.formats.pickle.tensor_states import as_parameter, check_gradient, has_plain_attributes, with_attributes, with_lazy_bits
+from ckpt_tool.formats.pickle.tensor_states import (
+    as_parameter,
+    check_gradient,
+    has_plain_attributes,
+    with_attributes,
+    with_lazy_bits,
+)
 from ckpt_tool.formats.pickle.unreadable import (
     claimed_size,
     of_subclass,
@@ -38,6 +52,7 @@ from ckpt_tool.torch_bridge import DTYPES
 Args = tuple[object, ...]
 Call = Callable[[Args], object]
 
+
 def rebuild_tensor(args: Args) -> object:
     """`_rebuild_tensor`: (storage, offset, size, stride)."""
     storage, offset, size, stride = args
@@ -60,7 +75,9 @@ def rebuild_tensor_v3(args: Args) -> object:
         return without_storage(storage)
     name = torch_type_name(kind)
     dtype = DTYPES.get(name)
-    if dtype is None or (dtype is DType.F4 and size == ()):  # two elements without a dimension to count them in
+    if dtype is None or (
+        dtype is DType.F4 and size == ()
+    ):  # two elements without a dimension to count them in
         return OpaqueTensor("other", f"{name} {claimed_size(size)}", size)
     return _checked(TensorRef(storage, dtype, size, stride, offset), flag, bits)
 
@@ -110,7 +127,8 @@ def variable(args: Args) -> object:
 def rebuild_from_type(args: Args) -> object:
     """(function, class, arguments, state): a tensor of a subclass, or one with attributes.
 
-    One of a class that is not known is read as plain where it has nothing but plain attributes; else it is only listed.
+    One of a class that is not known is read as plain where it has nothing but plain attributes;
+    else it is only listed.
     """
     function, kind, inner, state = args
     rebuild = function.known if type(function) is Global else None
@@ -118,15 +136,24 @@ def rebuild_from_type(args: Args) -> object:
         return of_subclass(kind, function, inner, state)
     made = rebuild(inner)
     if type(kind) is Global and kind.known in (any_tensor, parameter):
-        flags = replace(made, takes="flags") if type(made) is TensorRef and kind.known is parameter else made
+        flags = (
+            replace(made, takes="flags")
+            if type(made) is TensorRef and kind.known is parameter
+            else made
+        )
         return with_attributes(flags, state)
     if type(made) is not TensorRef or type(kind) is not Global or kind.known is not None:
         raise PickleFault("makes a tensor of a class that is none of tensors")
-    return with_attributes(made, state) if has_plain_attributes(state) else of_subclass(kind, function, inner, state)
+    return (
+        with_attributes(made, state)
+        if has_plain_attributes(state)
+        else of_subclass(kind, function, inner, state)
+    )
 
 
 def rebuild_from_array(args: Args) -> object:
-    """(array or tensor, dtype, device, requires_grad): tensors of XLA and other devices; torch casts them to the dtype.
+    """(array or tensor, dtype, device, requires_grad): tensors of XLA and other devices; torch
+    casts them to the dtype.
 
     Before torch 1.12 those of BF16 were arrays of F32 (torch/_tensor.py, `_reduce_ex_internal`).
     """
@@ -145,18 +172,33 @@ def rebuild_from_array(args: Args) -> object:
         check_gradient(wanted, flag)
     if given and given is wanted:
         return replace(data, takes="", attributes=()) if type(data) is TensorRef else data
-    return OpaqueTensor("cast", f"{describe(data)}, which becomes {torch_type_name(kind)} on loading", data.shape, (data,))
+    return OpaqueTensor(
+        "cast",
+        f"{describe(data)}, which becomes {torch_type_name(kind)} on loading",
+        data.shape,
+        (data,),
+    )
 
 
 def legacy_tensor(name: str) -> Call:
-    """`torch.FloatTensor` of torch 0.2 and 0.3, whose place follows as its state; of numbers or sizes, a tensor that is not read."""
+    """`torch.FloatTensor` of torch 0.2 and 0.3, whose place follows as its state; of numbers or
+    sizes, a tensor that is not read.
+    """
     dtype = STORAGE_TYPES[name.removesuffix("Tensor") + "Storage"]
-    return lambda args: new_tensor(dtype, "place") if not args else OpaqueTensor("other", f"made by calling torch.{name}", None, args)
+    return lambda args: (
+        new_tensor(dtype, "place")
+        if not args
+        else OpaqueTensor("other", f"made by calling torch.{name}", None, args)
+    )
 
 
 def any_tensor(args: Args) -> object:
     """`torch.Tensor`, the class itself."""
-    return new_tensor(DType.F32, "place") if not args else OpaqueTensor("other", "made by calling torch.Tensor", None, args)
+    return (
+        new_tensor(DType.F32, "place")
+        if not args
+        else OpaqueTensor("other", "made by calling torch.Tensor", None, args)
+    )
 
 
 def new_tensor(dtype: DType, takes: str) -> TensorRef:
@@ -189,7 +231,11 @@ def default_dict(args: Args) -> object:
 def encode(args: Args) -> object:
     """`_codecs.encode(text, 'latin1')`: how protocol 2 writes bytes."""
     content, codec = args
-    return content.encode("latin-1") if type(content) is str and codec in ("latin1", "latin-1") else NotImplemented
+    return (
+        content.encode("latin-1")
+        if type(content) is str and codec in ("latin1", "latin-1")
+        else NotImplemented
+    )
 
 
 def plain_bytes(args: Args) -> object:
@@ -207,7 +253,11 @@ def bag(args: Args) -> object:
 
 def complex_number(args: Args) -> object:
     real, imaginary = args
-    return complex(real, imaginary) if isinstance(real, int | float) and isinstance(imaginary, int | float) else NotImplemented
+    return (
+        complex(real, imaginary)
+        if isinstance(real, int | float) and isinstance(imaginary, int | float)
+        else NotImplemented
+    )
 
 
 def first(args: Args) -> object:
@@ -215,7 +265,13 @@ def first(args: Args) -> object:
 
 
 def size(args: Args) -> object:
-    return tuple(args[0]) if args and isinstance(args[0], list | tuple) else () if not args else NotImplemented
+    return (
+        tuple(args[0])
+        if args and isinstance(args[0], list | tuple)
+        else ()
+        if not args
+        else NotImplemented
+    )
 
 
 def device(args: Args) -> object:
@@ -223,9 +279,15 @@ def device(args: Args) -> object:
 
 
 def reconstruct(args: Args) -> object:
-    """`copyreg._reconstructor(class, base, state)`: protocol 0 and 1's way to make an object of a class."""
+    """`copyreg._reconstructor(class, base, state)`: protocol 0 and 1's way to make an object of a
+    class.
+    """
     kind = args[0]
-    return made if type(kind) is Global and kind.known and (made := kind.known(())) is not NotImplemented else Opaque(kind)
+    return (
+        made
+        if type(kind) is Global and kind.known and (made := kind.known(())) is not NotImplemented
+        else Opaque(kind)
+    )
 
 
 PLAIN_TENSORS: frozenset[Call | None] = frozenset((

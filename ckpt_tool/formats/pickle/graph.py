@@ -1,4 +1,6 @@
-"""The objects of a pickle as a graph with named edges: modules, mappings, lists; and which of them hold tensors."""
+"""The objects of a pickle as a graph with named edges: modules, mappings, lists; and which of them
+hold tensors.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +23,36 @@ from ckpt_tool.formats.pickle.values import (
 
 Tensor = TensorRef | OpaqueTensor | ArrayRef
 TENSOR_TYPES = frozenset((TensorRef, OpaqueTensor, ArrayRef))
-_LEAVES = frozenset((str, int, float, bool, type(None), bytes, complex, Global, StorageRef, ArrayType))
+_LEAVES = frozenset(
+    (str, int, float, bool, type(None), bytes, complex, Global, StorageRef, ArrayType)
+)
 
 
 def module_state(value: object) -> dict[object, object] | None:
-    """The attributes of a pickled `nn.Module`, wherever its class put them, or None for what is no module."""
+    """The attributes of a pickled `nn.Module`, wherever its class put them, or None for what is no
+    module.
+    """
     if type(value) is not Opaque:
         return None
     for candidate in (value.state, *value.args):
-        if isinstance(candidate, dict) and isinstance(candidate.get("_modules"), dict) and isinstance(candidate.get("_parameters"), dict):
+        if (
+            isinstance(candidate, dict)
+            and isinstance(candidate.get("_modules"), dict)
+            and isinstance(candidate.get("_parameters"), dict)
+        ):
             return candidate
     return None
 
 
 def unwrap(value: object) -> object:
-    """What a stand-in stands before: the module in a pickled `model.state_dict`, which is a bound method."""
-    if type(value) is Opaque and value.type_name in ("builtins.getattr", "__builtin__.getattr") and len(value.args) == 2:
+    """What a stand-in stands before: the module in a pickled `model.state_dict`, which is a bound
+    method.
+    """
+    if (
+        type(value) is Opaque
+        and value.type_name in ("builtins.getattr", "__builtin__.getattr")
+        and len(value.args) == 2
+    ):
         owner, name = value.args
         if name == "state_dict" and module_state(owner):
             return owner
@@ -45,13 +61,19 @@ def unwrap(value: object) -> object:
 
 def compiled_module(value: object) -> object | None:
     """The module inside what `torch.compile` returned."""
-    if type(value) is Opaque and value.type_name == "torch._dynamo.eval_frame.OptimizedModule" and value.args:
+    if (
+        type(value) is Opaque
+        and value.type_name == "torch._dynamo.eval_frame.OptimizedModule"
+        and value.args
+    ):
         return value.args[0] if module_state(value.args[0]) else None
     return None
 
 
 def module_children(value: object) -> Iterator[tuple[str, object]] | None:
-    """The parameters, persistent buffers and submodules in the order of `state_dict()`, or None for what is no module."""
+    """The parameters, persistent buffers and submodules in the order of `state_dict()`, or None for
+    what is no module.
+    """
     inner = compiled_module(value)
     if inner is not None:
         return iter([("_orig_mod", inner)])
@@ -61,14 +83,22 @@ def module_children(value: object) -> Iterator[tuple[str, object]] | None:
 
 def _state_children(state: dict[object, object]) -> Iterator[tuple[str, object]]:
     hidden = state.get("_non_persistent_buffers_set")
-    left_out = {name for name in hidden.members if type(name) is str} if type(hidden) is SetValue else set()
+    left_out = (
+        {name for name in hidden.members if type(name) is str}
+        if type(hidden) is SetValue
+        else set()
+    )
     yield from _named(state["_parameters"])
-    yield from ((name, value) for name, value in _named(state.get("_buffers")) if name not in left_out)
+    yield from (
+        (name, value) for name, value in _named(state.get("_buffers")) if name not in left_out
+    )
     yield from _named(state["_modules"])
 
 
 def module_leftovers(value: object) -> Iterator[tuple[str, object]]:
-    """Of a module, what `state_dict()` leaves out: other attributes, and buffers that are not persistent."""
+    """Of a module, what `state_dict()` leaves out: other attributes, and buffers that are not
+    persistent.
+    """
     state = module_state(value) or {}
     listed = {id(child) for _, child in _state_children(state)} if state else set()
     for name, child in _named(state):
@@ -79,14 +109,18 @@ def module_leftovers(value: object) -> Iterator[tuple[str, object]]:
 
 
 def has_renaming_hooks(value: object) -> bool:
-    """Whether a module has hooks that may change what `state_dict()` gives; torch's own add versions alone."""
+    """Whether a module has hooks that may change what `state_dict()` gives; torch's own add
+    versions alone.
+    """
     state = module_state(value) or {}
     hooks = state.get("_state_dict_hooks")
     return isinstance(hooks, dict) and not all(_is_torchs(hook) for hook in hooks.values())
 
 
 def _is_torchs(hook: object) -> bool:
-    name = hook.type_name if type(hook) is Opaque else hook.full_name if type(hook) is Global else ""
+    name = (
+        hook.type_name if type(hook) is Opaque else hook.full_name if type(hook) is Global else ""
+    )
     return name.startswith("torch.nn.utils.")
 
 
@@ -96,7 +130,9 @@ def _named(mapping: object) -> Iterator[tuple[str, object]]:
 
 
 def children(value: object) -> Iterable[tuple[str, object]]:
-    """What a container or an object of an unknown class holds, by name. A module gives its attributes, not its state dict."""
+    """What a container or an object of an unknown class holds, by name. A module gives its
+    attributes, not its state dict.
+    """
     if isinstance(value, dict):
         return ((key if type(key) is str else key_text(key), child) for key, child in value.items())
     if isinstance(value, list | tuple):
@@ -117,7 +153,11 @@ def containers(value: object) -> Iterator[dict[object, object] | list[object] | 
     elif type(value) is Opaque:
         state = module_state(value)
         parts = value.state if type(value.state) is tuple else (value.state,)
-        parts = (state["_parameters"], state.get("_buffers"), state["_modules"], state) if state else (value.args, parts, *parts)
+        parts = (
+            (state["_parameters"], state.get("_buffers"), state["_modules"], state)
+            if state
+            else (value.args, parts, *parts)
+        )
         yield from (one for one in parts if isinstance(one, dict | list | tuple))
 
 
@@ -131,7 +171,9 @@ def _opaque_children(value: Opaque) -> Iterator[tuple[str, object]]:
     yield from children(value.items)
     yield from children(value.appended)
     parts = [part for part in (value.callee, *value.args) if type(part) not in _LEAVES]
-    yield from (("args" if len(parts) == 1 else f"args.{number}", part) for number, part in enumerate(parts))
+    yield from (
+        ("args" if len(parts) == 1 else f"args.{number}", part) for number, part in enumerate(parts)
+    )
 
 
 def key_text(key: object) -> str:
@@ -147,7 +189,8 @@ def key_text(key: object) -> str:
 
 
 def holders(root: object) -> tuple[set[int], bool]:
-    """The ids of all objects that hold a tensor, at any depth, and whether one is torch's. Raises PickleFault.
+    """The ids of all objects that hold a tensor, at any depth, and whether one is torch's. Raises
+    PickleFault.
 
     Each object is looked at once; the ids are good as long as `root` lives.
     """
@@ -213,7 +256,9 @@ MAX_DESCRIBED = 200
 
 
 def describe(value: object, most: int = MAX_DESCRIBED) -> str:
-    """A short text for people: numbers, texts and small containers as Python writes them, objects by their class."""
+    """A short text for people: numbers, texts and small containers as Python writes them, objects
+    by their class.
+    """
     text = _describe(value, 3)
     return text if len(text) <= most else text[: most - 1] + "…"
 
@@ -237,14 +282,30 @@ def _describe(value: object, depth: int) -> str:
 def _describe_container(value: object, depth: int) -> str:
     parts: Iterator[str]
     if isinstance(value, dict):
-        left, right, parts = "{", "}", (f"{_describe(key, 0)}: {_describe(one, depth - 1)}" for key, one in value.items())
+        left, right, parts = (
+            "{",
+            "}",
+            (f"{_describe(key, 0)}: {_describe(one, depth - 1)}" for key, one in value.items()),
+        )
     elif isinstance(value, Opaque):
         named: dict[object, object] = value.state if isinstance(value.state, dict) else {}
-        left, right, parts = f"{value.type_name}(", ")", (f"{_attribute(key)}={_describe(one, depth - 1)}" for key, one in named.items())
+        left, right, parts = (
+            f"{value.type_name}(",
+            ")",
+            (f"{_attribute(key)}={_describe(one, depth - 1)}" for key, one in named.items()),
+        )
     else:
         members = value.members if isinstance(value, SetValue) else value
-        left, right = ("[", "]") if isinstance(value, list) else ("(", ",)" if isinstance(value, tuple) and len(value) == 1 else ")")
-        parts = (_describe(one, depth - 1) for one in members) if isinstance(members, list | tuple) else iter(())
+        left, right = (
+            ("[", "]")
+            if isinstance(value, list)
+            else ("(", ",)" if isinstance(value, tuple) and len(value) == 1 else ")")
+        )
+        parts = (
+            (_describe(one, depth - 1) for one in members)
+            if isinstance(members, list | tuple)
+            else iter(())
+        )
     if depth <= 0:
         return f"{left}…{right}"
     shown: list[str] = []

@@ -1,4 +1,6 @@
-"""The pickle opcodes that stand for themselves: numbers, texts, bytes, empty containers. Lengths are checked before anything is made."""
+"""The pickle opcodes that stand for themselves: numbers, texts, bytes, empty containers. Lengths
+are checked before anything is made.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,11 @@ def integer_line(m: Machine) -> None:
         return
     digits = line.rstrip(b"L")
     if len(digits) > PICKLE_LONG_BYTES or not re.fullmatch(_INTEGER, digits):
-        raise PickleFault("has an integer that is none" if len(digits) < 100 else f"has an integer of {len(digits)} digits")
+        raise PickleFault(
+            "has an integer that is none"
+            if len(digits) < 100
+            else f"has an integer of {len(digits)} digits"
+        )
     m.stack.append(int(digits))
 
 

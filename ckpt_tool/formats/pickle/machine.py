@@ -1,7 +1,9 @@
-"""A pickle read as data: a machine that never imports and never calls, and describes what the stream would have made.
+"""A pickle read as data: a machine that never imports and never calls, and describes what the
+stream would have made.
 
-Opcodes are those of CPython's `pickletools`, protocols 0 to 5. Unknown names become `Global`, what they would have been called
-with becomes `Opaque`; the few calls in `pickle_calls.KNOWN` are described as what they make.
+Opcodes are those of CPython's `pickletools`, protocols 0 to 5. Unknown names become `Global`, what
+they would have been called with becomes `Opaque`; the few calls in `pickle_calls.KNOWN` are
+described as what they make.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ Persistent = Callable[[object], object]
 STRIDE = 50_000
 """Opcodes between two looks at how much the machine holds."""
 OBJECTS_OF_A_TENSOR = 6
-"""What stays of a tensor that is read in one step: its name, its reference, its storage with its place in what finds storages."""
+"""What stays of a tensor that is read in one step: its name, its reference, its storage with its
+place in what finds storages.
+"""
 _TWO_MARKS = b"(("
 _u32 = Struct("<I").unpack_from
 _i32 = Struct("<i").unpack_from
@@ -51,13 +55,17 @@ class _NeedsMemo(Exception):
 
 
 class PickleMachine:
-    """One run over one pickle. `calls` gathers the names of what unpickling would have called, in the order of the calls."""
+    """One run over one pickle. `calls` gathers the names of what unpickling would have called, in
+    the order of the calls.
+    """
 
     __slots__ = (
         "calls", "copied", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack", "start", "tensors",
     )  # fmt: skip
 
-    def __init__(self, data: bytes, start: int = 0, persistent: Persistent = refuse_persistent) -> None:
+    def __init__(
+        self, data: bytes, start: int = 0, persistent: Persistent = refuse_persistent
+    ) -> None:
         self.data, self.start, self.end = data, start, len(data)
         self.persistent = persistent
         self._reset()
@@ -74,7 +82,9 @@ class PickleMachine:
         self.tensors = TensorReader(self.data, self.memo, self.persistent) if in_steps else None
 
     def load(self, path: str, place: str) -> object:
-        """The object that the pickle describes; `pos` is then the byte after it. Raises FormatError."""
+        """The object that the pickle describes; `pos` is then the byte after it. Raises
+        FormatError.
+        """
         try:
             try:
                 value = self._run()
@@ -84,7 +94,9 @@ class PickleMachine:
             self.memo.clear()
             return value
         except PickleTooLarge as fault:
-            raise FormatError(path, f"its pickle {fault}", None, f"{place}, byte {self.pos}") from None
+            raise FormatError(
+                path, f"its pickle {fault}", None, f"{place}, byte {self.pos}"
+            ) from None
         except PickleFault as fault:
             fact = str(fault)
         except KeyError as error:
@@ -98,7 +110,9 @@ class PickleMachine:
     @property
     def asked(self) -> Asked:
         """What the pickle asked for by now."""
-        foreign = dict.fromkeys(found.full_name for found in self.globals.values() if not is_listed(found))
+        foreign = dict.fromkeys(
+            found.full_name for found in self.globals.values() if not is_listed(found)
+        )
         return Asked(tuple(self.calls), tuple(name for name in foreign if name not in self.calls))
 
     def find_global(self, module: str, name: str) -> Global:
@@ -119,7 +133,9 @@ class PickleMachine:
             try:
                 made = callee.known(args)
             except (ValueError, TypeError, IndexError, AttributeError, OverflowError):
-                raise PickleFault(f"calls {callee.full_name} with arguments that don't fit") from None
+                raise PickleFault(
+                    f"calls {callee.full_name} with arguments that don't fit"
+                ) from None
             if made is not NotImplemented:
                 return made
         self.made += 2  # it holds a dict and a list
@@ -130,7 +146,9 @@ class PickleMachine:
         return made
 
     def count_copies(self, values: Iterable[object]) -> None:
-        """Notes that all of these will be copied, or gone through, once more: a few bytes could ask for gigabytes and hours that way."""
+        """Notes that all of these will be copied, or gone through, once more: a few bytes could ask
+        for gigabytes and hours that way.
+        """
         for value in values:
             if isinstance(value, str | bytes):
                 self.copied += len(value)
@@ -148,7 +166,9 @@ class PickleMachine:
         self.calls[name] = None
 
     def _check_size(self, values: int, marks: int, objects: int) -> None:
-        """`objects` is how many small ones were made by now: counted, since what the process has is that of other threads too."""
+        """`objects` is how many small ones were made by now: counted, since what the process has is
+        that of other threads too.
+        """
         objects += self.made + (OBJECTS_OF_A_TENSOR * self.tensors.taken if self.tensors else 0)
         if len(self.data) + self.pos - self.start + OBJECT_BYTES * objects > PICKLE_MEMORY:
             raise PickleTooLarge(f"takes more than {PICKLE_MEMORY >> 20} MB of memory")
@@ -157,8 +177,17 @@ class PickleMachine:
             raise PickleTooLarge(f"makes {values:,} values and {self.made:,} containers; {most}")
 
     def _run(self) -> object:
-        """The hot loop: the opcodes that torch.save writes for each tensor, most frequent first; `OPCODES` has the others."""
-        data, pos, memo, stack, marks, persistent = self.data, self.pos, self.memo, self.stack, self.marks, self.persistent
+        """The hot loop: the opcodes that torch.save writes for each tensor, most frequent first;
+        `OPCODES` has the others.
+        """
+        data, pos, memo, stack, marks, persistent = (
+            self.data,
+            self.pos,
+            self.memo,
+            self.stack,
+            self.marks,
+            self.persistent,
+        )
         call, tensors, objects = self.call, self.tensors, 0
         try:
             for _ in range(PICKLE_OPCODES // STRIDE):
@@ -169,7 +198,11 @@ class PickleMachine:
                         memo[_u32(data, pos)[0]] = stack[-1]
                         pos += 4
                     elif op == BINGET:
-                        if data[pos + 1 : pos + 3] == _TWO_MARKS and tensors and (after := tensors.read(pos - 1, stack)) >= pos:
+                        if (
+                            data[pos + 1 : pos + 3] == _TWO_MARKS
+                            and tensors
+                            and (after := tensors.read(pos - 1, stack)) >= pos
+                        ):
                             pos = after
                             if tensors.taken > PICKLE_OPCODES // OPCODES_OF_A_TENSOR:
                                 raise PickleTooLarge(f"has more than {PICKLE_OPCODES:,} opcodes")

@@ -1,4 +1,6 @@
-"""Which names a pickle of a checkpoint may ask for: torch's, numpy's and Python's that make or describe tensors. All others are told."""
+"""Which names a pickle of a checkpoint may ask for: torch's, numpy's and Python's that make or
+describe tensors. All others are told.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ _DISTRIBUTED = frozenset((
     "_tensor.placement_types.DTensorSpec", "_tensor.placement_types.TensorMeta", "_mesh_layout._MeshLayout", "_mesh_layout._FlatLayout",
     *(f"{place}.placement_types.{name}" for place in ("tensor", "_tensor") for name in _PLACEMENTS),
 ))  # fmt: skip
-"""What a DTensor is made of, in the package torch.distributed: torch's own list for `weights_only` has them too."""
+"""What a DTensor is made of, in the package torch.distributed: torch's own list for `weights_only`
+has them too.
+"""
 
 
 def is_listed(name: Global) -> bool:
@@ -42,7 +46,9 @@ def is_listed(name: Global) -> bool:
         return is_part_of_dtensor(name)
     if module in EXTENSIONS:
         return name.name.isidentifier()
-    return (module == "numpy" and name.name in _NUMPY) or (module == "numpy.dtypes" and name.name.isidentifier())
+    return (module == "numpy" and name.name in _NUMPY) or (
+        module == "numpy.dtypes" and name.name.isidentifier()
+    )
 
 
 def is_part_of_dtensor(name: object) -> bool:

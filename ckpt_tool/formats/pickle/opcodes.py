@@ -1,4 +1,6 @@
-"""The pickle opcodes outside the machine's hot loop that put values together, and the table of them all."""
+"""The pickle opcodes outside the machine's hot loop that put values together, and the table of them
+all.
+"""
 
 from __future__ import annotations
 
@@ -223,7 +225,9 @@ OPCODES: dict[int, Callable[[Machine], None]] = LITERALS | {
     ord("c"): global_line, 0x93: stack_global, ord("i"): instance, ord("o"): make_object, 0x81: new_object, 0x92: new_object_ex,
     ord("P"): persistent_line, ord("b"): build, 0x97: read_only, 0x98: read_only,
 }  # fmt: skip
-"""By opcode. EXT1 to EXT4 are missing on purpose: what they mean is registered in the process that wrote the file."""
+"""By opcode. EXT1 to EXT4 are missing on purpose: what they mean is registered in the process that
+wrote the file.
+"""
 
 MAKING_NOTHING = frozenset(b"N\x88\x80\x95012gpaesub\x90")
 """Of these, the opcodes that make no new object."""

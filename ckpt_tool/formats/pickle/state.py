@@ -1,4 +1,6 @@
-"""What the opcodes see of the machine that runs them: its stack, its memo, its place in the stream, and the few things it does for them."""
+"""What the opcodes see of the machine that runs them: its stack, its memo, its place in the stream,
+and the few things it does for them.
+"""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -7,7 +9,9 @@ from ckpt_tool.formats.pickle.values import Global
 
 
 class Machine(Protocol):
-    """The state of one run over one pickle. `end` is the length of `data`, `pos` the next byte to be read."""
+    """The state of one run over one pickle. `end` is the length of `data`, `pos` the next byte to
+    be read.
+    """
 
     data: bytes
     pos: int

@@ -1,7 +1,8 @@
-"""Storages of tensors: by reference, as `torch.save` writes them, or whole inside the pickle, as `pickle.dump` of a tensor does.
+"""Storages of tensors: by reference, as `torch.save` writes them, or whole inside the pickle, as
+`pickle.dump` of a tensor does.
 
-The latter is `torch.storage._load_from_bytes(a whole legacy stream)`. torch writes these streams one way only, so that they are
-matched as a whole: nothing in them is interpreted.
+The latter is `torch.storage._load_from_bytes(a whole legacy stream)`. torch writes these streams
+one way only, so that they are matched as a whole: nothing in them is interpreted.
 """
 
 from __future__ import annotations
@@ -27,27 +28,46 @@ STORAGE_SIZES: dict[str, tuple[DType | None, int]] = {
     **{name: (dtype, dtype.itemsize) for name, dtype in STORAGE_TYPES.items()},
     **{name: (None, size) for name, size in ODD_STORAGE_SIZES.items()},
 }
-STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage", "torch.xpu", "torch.npu", "torch.hpu", "torch.mtia", "torch.sparse")
+STORAGE_MODULES = (
+    "torch",
+    "torch.cuda",
+    "torch.storage",
+    "torch.xpu",
+    "torch.npu",
+    "torch.hpu",
+    "torch.mtia",
+    "torch.sparse",
+)
 MAX_ELEMENTS = 1 << 60
 _LOCATION = re.compile(
     "(?:cpu|cuda|mps|xpu|hpu|mtia|xla|ipu|maia|hip|npu|mlu|musa|gcu|sdaa|dipu|privateuseone|lazy|fpga|ort|ve|vulkan|opencl|mkldnn|ideep)"
     "(?::?[0-9]{1,4})?"
 )
-"""Devices that torch has, or that it is built with elsewhere; not `meta`, whose tensors have no values."""
+"""Devices that torch has, or that it is built with elsewhere; not `meta`, whose tensors have no
+values.
+"""
 
 
 def make_storage(kind: object, key: str, count: object, start: int = 0) -> StorageRef:
     """What a persistent id stands for. Raises PickleFault."""
     if type(count) is not int or not 0 <= count < MAX_ELEMENTS:
-        raise PickleFault(f"has a storage of {count if type(count) is int and abs(count) < 1 << 200 else 'impossibly many'} elements")
-    if type(kind) is not Global or kind.module not in STORAGE_MODULES or kind.name not in STORAGE_SIZES:
+        raise PickleFault(
+            f"has a storage of {count if type(count) is int and abs(count) < 1 << 200 else 'impossibly many'} elements"
+        )
+    if (
+        type(kind) is not Global
+        or kind.module not in STORAGE_MODULES
+        or kind.name not in STORAGE_SIZES
+    ):
         raise PickleFault("has a storage of a type that torch does not have")
     dtype, size = STORAGE_SIZES[kind.name]
     return StorageRef(key, kind.name, dtype, size, count, start)
 
 
 def check_location(place: object) -> None:
-    """Raises PickleFault for a device that torch does not have, and for `meta`, where torch would give no values."""
+    """Raises PickleFault for a device that torch does not have, and for `meta`, where torch would
+    give no values.
+    """
     text = place.decode("ascii", "replace") if isinstance(place, bytes) else place
     if not isinstance(text, str) or not _LOCATION.fullmatch(text):
         shown = f" `{text[:40]}`" if isinstance(text, str) else ""
@@ -55,13 +75,20 @@ def check_location(place: object) -> None:
 
 
 def is_same_storage(one: StorageRef, other: StorageRef) -> bool:
-    """Whether two persistent ids of one key mean the same. Untyped storages are of bytes, which torch also knows as a type."""
-    kinds = {"ByteStorage" if ref.type_name == "UntypedStorage" else ref.type_name for ref in (one, other)}
+    """Whether two persistent ids of one key mean the same. Untyped storages are of bytes, which
+    torch also knows as a type.
+    """
+    kinds = {
+        "ByteStorage" if ref.type_name == "UntypedStorage" else ref.type_name
+        for ref in (one, other)
+    }
     return len(kinds) == 1 and one.count == other.count
 
 
 def storage_from_bytes(args: tuple[object, ...]) -> object:
-    """`torch.storage._load_from_bytes(stream)`: a storage that `pickle.dump` wrote. Another stream than torch's stays a call."""
+    """`torch.storage._load_from_bytes(stream)`: a storage that `pickle.dump` wrote. Another stream
+    than torch's stays a call.
+    """
     found = read_nested_storage(args[0]) if isinstance(args[0], bytes) else None
     if found is None or found[0] not in STORAGE_SIZES:
         return NotImplemented
@@ -86,13 +113,16 @@ _STREAM = re.compile(
     rb"\x80\x02\]q\0" + _KEY + rb"q\x01a\.(.{8})",
     re.DOTALL,
 )  # fmt: skip
-"""The five pickles of the stream, and the count in front of the bytes; groups: class, a length and the text of that length for the key,
-the location and the key again, with the number of elements between them, and the count. What could be read otherwise could run something.
+"""The five pickles of the stream, and the count in front of the bytes; groups: class, a length and
+the text of that length for the key, the location and the key again, with the number of elements
+between them, and the count. What could be read otherwise could run something.
 """
 
 
 def read_nested_storage(raw: bytes) -> tuple[str, str, int, bytes] | None:
-    """(class, location, number of elements, bytes) of the storage in a stream, or None where it is not as torch writes it."""
+    """(class, location, number of elements, bytes) of the storage in a stream, or None where it is
+    not as torch writes it.
+    """
     found = _STREAM.match(raw)
     if found is None:
         return None

@@ -1,7 +1,7 @@
 """A tensor of a state dict as `torch.save` writes it, about forty opcodes, taken in one step.
 
-What the step puts into the memo is left out where the rest of the pickle can't ask for it; any other stream, and any other
-tensor, is left to the machine's opcodes.
+What the step puts into the memo is left out where the rest of the pickle can't ask for it; any
+other stream, and any other tensor, is left to the machine's opcodes.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from ckpt_tool.formats.pickle.calls import ordered_dict, rebuild_tensor_v2
 from ckpt_tool.formats.pickle.values import Global, StorageRef, TensorRef
 
 _PUT = rb"r((?!.\0\0\0).{4})"
-"""Numbers below 256, which BINGET could ask for, are left to the machine; CPython writes them with BINPUT."""
+"""Numbers below 256, which BINGET could ask for, are left to the machine; CPython writes them with
+BINPUT.
+"""
 _INTEGER = rb"K.|M..|J...[\0-\x7f]|\x8a\x05....[\0-\x7f]"
-_TUPLE = rb"(\)|(?:%(n)s)(?:\x85|(?:%(n)s)(?:\x86|(?:%(n)s)\x87))|\((?:%(n)s){4,8}t)(?:%(p)s)?" % {b"n": _INTEGER, b"p": _PUT}
+_TUPLE = rb"(\)|(?:%(n)s)(?:\x85|(?:%(n)s)(?:\x86|(?:%(n)s)\x87))|\((?:%(n)s){4,8}t)(?:%(p)s)?" % {
+    b"n": _INTEGER,
+    b"p": _PUT,
+}
 _TENSOR = re.compile(
     rb"h(.)\(\(h(.)h(.)X(.)\0\0\0([0-9]{1,19})%(p)sh(.)(%(n)s)t%(p)sQ(%(n)s)%(t)s%(t)s([\x88\x89])h(.)\)R%(p)st%(p)sR%(p)s"
     % {b"n": _INTEGER, b"t": _TUPLE, b"p": _PUT},
     re.DOTALL,
 )
-"""rebuild((("storage", type, key, location, count), offset, shape, stride, requires_grad, OrderedDict())), all parts put into the memo."""
+"""rebuild((("storage", type, key, location, count), offset, shape, stride, requires_grad,
+OrderedDict())), all parts put into the memo.
+"""
 _ASKED = re.compile(rb"j(?=(.{4}))", re.DOTALL)
 _INTEGERS = re.compile(_INTEGER, re.DOTALL)
 BINUNICODE, NEWTRUE = ord("X"), b"\x88"
@@ -35,11 +42,15 @@ _u32 = Struct("<I").unpack_from
 
 
 class TensorReader:
-    """Reads the tensors of one pickle. `taken` counts them; `has_skipped` tells whether the memo lacks what was put there."""
+    """Reads the tensors of one pickle. `taken` counts them; `has_skipped` tells whether the memo
+    lacks what was put there.
+    """
 
     __slots__ = ("asked", "data", "has_skipped", "is_off", "memo", "numbers", "persistent", "taken")
 
-    def __init__(self, data: bytes, memo: dict[int, object], persistent: Callable[[object], object]) -> None:
+    def __init__(
+        self, data: bytes, memo: dict[int, object], persistent: Callable[[object], object]
+    ) -> None:
         self.data, self.memo, self.persistent = data, memo, persistent
         self.asked: frozenset[bytes] | None = None
         self.numbers: dict[bytes, tuple[int, ...]] = {}
@@ -48,7 +59,9 @@ class TensorReader:
         self.taken = 0
 
     def read(self, position: int, stack: list[object]) -> int:
-        """Puts the tensor at this byte on the stack, then the key and the tensor after it, and so on; where it stopped."""
+        """Puts the tensor at this byte on the stack, then the key and the tensor after it, and so
+        on; where it stopped.
+        """
         if self.asked is None:
             self._find_asked()
         if self.is_off:
@@ -67,16 +80,26 @@ class TensorReader:
         return position
 
     def _find_asked(self) -> None:
-        """Looks through the pickle for whatever may ask the memo; one with so many that this would take long is left alone."""
+        """Looks through the pickle for whatever may ask the memo; one with so many that this would
+        take long is left alone.
+        """
         self.is_off = self.data.count(b"j") > _MOST_ASKED
-        self.asked = frozenset() if self.is_off else frozenset(found[1] for found in _ASKED.finditer(self.data))
+        self.asked = (
+            frozenset()
+            if self.is_off
+            else frozenset(found[1] for found in _ASKED.finditer(self.data))
+        )
 
     def _make(self, parts: tuple[bytes, ...]) -> TensorRef | None:
         """The tensor; None for one that somebody may refer to, or that calls something else."""
         (call, storage, kind, length, key, put0, location, count, put1, offset, shape, put2, stride, put3,
          flag, hooks, put4, put5, put6) = parts  # fmt: skip
         memo, numbers = self.memo, self.numbers
-        if self.asked is None or not self.asked.isdisjoint((put0, put1, put2, put3, put4, put5, put6)) or length[0] != len(key):
+        if (
+            self.asked is None
+            or not self.asked.isdisjoint((put0, put1, put2, put3, put4, put5, put6))
+            or length[0] != len(key)
+        ):
             return None
         rebuild, hook = memo[call[0]], memo[hooks[0]]
         if type(rebuild) is not Global or rebuild.known is not rebuild_tensor_v2:
@@ -86,7 +109,9 @@ class TensorReader:
         for raw in (count, offset, shape, stride):
             if raw not in numbers:
                 numbers[raw] = _integers(raw)
-        made = self.persistent((memo[storage[0]], memo[kind[0]], key.decode(), memo[location[0]], numbers[count][0]))
+        made = self.persistent(
+            (memo[storage[0]], memo[kind[0]], key.decode(), memo[location[0]], numbers[count][0])
+        )
         if type(made) is not StorageRef or made.dtype is None:
             return None
         if flag == NEWTRUE and not (made.dtype.is_floating or made.dtype.is_complex):
@@ -95,13 +120,20 @@ class TensorReader:
         return TensorRef(made, made.dtype, numbers[shape], numbers[stride], numbers[offset][0])
 
     def _read_key(self, position: int, stack: list[object]) -> int:
-        """Where the text at this byte ends that nobody refers to; it is on the stack then. 0 for anything else."""
+        """Where the text at this byte ends that nobody refers to; it is on the stack then. 0 for
+        anything else.
+        """
         data, asked = self.data, self.asked
         if data[position] != BINUNICODE or asked is None:
             return 0
         size: int = _u32(data, position + 1)[0]
         end = position + 5 + size
-        if data[end : end + 1] != b"r" or len(put := data[end + 1 : end + 5]) < 4 or put in asked or put[1:] == b"\0\0\0":
+        if (
+            data[end : end + 1] != b"r"
+            or len(put := data[end + 1 : end + 5]) < 4
+            or put in asked
+            or put[1:] == b"\0\0\0"
+        ):
             return 0
         stack.append(data[position + 5 : end].decode("utf-8", "surrogatepass"))
         return end + 5
@@ -110,4 +142,6 @@ class TensorReader:
 def _integers(raw: bytes) -> tuple[int, ...]:
     """The integers of a tuple, or of one that stands alone."""
     found = _INTEGERS.findall(raw[1:-1] if raw[:1] == b"(" else raw)
-    return tuple(int.from_bytes(one[2:] if one[:1] == b"\x8a" else one[1:], "little") for one in found)
+    return tuple(
+        int.from_bytes(one[2:] if one[:1] == b"\x8a" else one[1:], "little") for one in found
+    )

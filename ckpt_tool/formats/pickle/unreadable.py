@@ -1,4 +1,5 @@
-"""Tensors whose values are not read: quantised, sparse, nested, without data, or of a class of their own. Their descriptions are checked.
+"""Tensors whose values are not read: quantised, sparse, nested, without data, or of a class of
+their own. Their descriptions are checked.
 
 The one that is read after all is a DTensor whose local part is the whole of it.
 """
@@ -7,7 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ckpt_tool.formats.pickle.values import Global, Opaque, OpaqueTensor, PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.pickle.values import (
+    Global,
+    Opaque,
+    OpaqueTensor,
+    PickleFault,
+    StorageRef,
+    TensorRef,
+)
 from ckpt_tool.tensors import DType, Shape, shape_text
 from ckpt_tool.torch_bridge import DTYPES
 
@@ -25,12 +33,20 @@ WHOLE_PLACEMENTS = frozenset(("Replicate", "Shard", "_StridedShard"))
 
 def dimensions(size: object) -> Shape | None:
     """A size as the file has it, where it is one."""
-    is_shape = type(size) is tuple and len(size) <= 64 and all(type(one) is int and 0 <= one < 1 << 63 for one in size)
+    is_shape = (
+        type(size) is tuple
+        and len(size) <= 64
+        and all(type(one) is int and 0 <= one < 1 << 63 for one in size)
+    )
     return size if is_shape else None  # type: ignore[return-value]
 
 
 def claimed_size(size: object) -> str:
-    is_shape = type(size) is tuple and len(size) <= 64 and all(type(one) is int and abs(one) < 1 << 63 for one in size)
+    is_shape = (
+        type(size) is tuple
+        and len(size) <= 64
+        and all(type(one) is int and abs(one) < 1 << 63 for one in size)
+    )
     return shape_text(size) if is_shape else "of an unknown shape"
 
 
@@ -60,7 +76,12 @@ def rebuild_quantised(args: Args) -> object:
 
 def _check_scheme(scheme: object, shape: Shape | None) -> None:
     """One scale for all, or one for each row along an axis."""
-    if type(scheme) is not tuple or not scheme or type(scheme[0]) is not Global or scheme[0].module != "torch":
+    if (
+        type(scheme) is not tuple
+        or not scheme
+        or type(scheme[0]) is not Global
+        or scheme[0].module != "torch"
+    ):
         raise PickleFault("has a quantised tensor without a scheme")
     if scheme[0].name not in _CHANNELS:
         return
@@ -70,7 +91,9 @@ def _check_scheme(scheme: object, shape: Shape | None) -> None:
     for numbers in scheme[1:3]:
         count = len(numbers) if isinstance(numbers, list) else _length(numbers)
         if count != shape[axis]:
-            raise PickleFault(f"has a quantised tensor with {count} scales or zero points for {shape[axis]} rows")
+            raise PickleFault(
+                f"has a quantised tensor with {count} scales or zero points for {shape[axis]} rows"
+            )
 
 
 def _length(tensor: object) -> int | None:
@@ -79,7 +102,9 @@ def _length(tensor: object) -> int | None:
 
 
 def rebuild_sparse(args: Args) -> object:
-    """(layout, (indices, values, size[, coalesced])), or with two index tensors for the compressed layouts."""
+    """(layout, (indices, values, size[, coalesced])), or with two index tensors for the compressed
+    layouts.
+    """
     layout, data = args
     if type(layout) is not str or type(data) is not tuple:
         raise PickleFault("has a sparse tensor as torch never writes it")
@@ -88,14 +113,20 @@ def rebuild_sparse(args: Args) -> object:
         raise PickleFault("has a sparse tensor as torch never writes it")
     count = 1 if is_coo else 2
     indices, values, size = data[:count], data[count], data[count + 1]
-    shapes = [dimensions(part.shape) if type(part) is TensorRef else None for part in (*indices, values)]
+    shapes = [
+        dimensions(part.shape) if type(part) is TensorRef else None for part in (*indices, values)
+    ]
     whole = dimensions(size)
     if whole is None or None in shapes:
         raise PickleFault("has a sparse tensor whose indices, values or size are none")
     fits = _fits_coordinates(shapes, whole) if is_coo else _fits_compressed(layout, shapes, whole)  # type: ignore[arg-type]
     if not fits or not all(part.dtype in (DType.I64, DType.I32) for part in indices):
-        raise PickleFault(f"has a sparse tensor of {claimed_size(size)} whose indices or values have another shape")
-    return OpaqueTensor("sparse", f"sparse ({layout}) {claimed_size(size)}", size, (*indices, values))
+        raise PickleFault(
+            f"has a sparse tensor of {claimed_size(size)} whose indices or values have another shape"
+        )
+    return OpaqueTensor(
+        "sparse", f"sparse ({layout}) {claimed_size(size)}", size, (*indices, values)
+    )
 
 
 def _fits_coordinates(shapes: list[Shape], size: Shape) -> bool:
@@ -110,7 +141,12 @@ def _fits_compressed(layout: str, shapes: list[Shape], size: Shape) -> bool:
     """One pointer more than rows (or columns), and as many indices as values, behind equal batches."""
     pointers, indices, values = shapes
     batch = len(pointers) - 1
-    if batch < 0 or len(indices) != batch + 1 or pointers[:-1] != indices[:-1] or len(size) < batch + 2:
+    if (
+        batch < 0
+        or len(indices) != batch + 1
+        or pointers[:-1] != indices[:-1]
+        or len(size) < batch + 2
+    ):
         return False
     if values[: batch + 1] != indices or size[:batch] != indices[:-1]:
         return False
@@ -133,27 +169,37 @@ def rebuild_without_data(args: Args) -> object:
 
 
 def rebuild_nested(args: Args) -> object:
-    """(buffer, sizes, strides, offsets): tensors of several shapes in one; a row of sizes and of strides for each."""
+    """(buffer, sizes, strides, offsets): tensors of several shapes in one; a row of sizes and of
+    strides for each.
+    """
     shapes = [dimensions(part.shape) if type(part) is TensorRef else None for part in args]
     if len(shapes) != 4 or None in shapes:
         raise PickleFault("has a nested tensor as torch never writes it")
     _, sizes, strides, offsets = shapes
     if sizes != strides or sizes is None or (offsets is not None and sizes[:1] != offsets[:1]):
-        raise PickleFault("has a nested tensor whose sizes, strides and offsets don't belong together")
+        raise PickleFault(
+            "has a nested tensor whose sizes, strides and offsets don't belong together"
+        )
     return OpaqueTensor("nested", "nested", None, args)
 
 
 def rebuild_unset(args: Args) -> object:
     """A lazy module's parameter: its shape is known after the first batch."""
-    return OpaqueTensor("meta", "without data, of a shape that is known later", None, args, takes="flags")
+    return OpaqueTensor(
+        "meta", "without data, of a shape that is known later", None, args, takes="flags"
+    )
 
 
 def rebuild_wrapper(args: Args) -> object:
-    """(class, dtype, size, stride, offset, layout, device, requires_grad): a tensor whose parts follow as its state."""
+    """(class, dtype, size, stride, offset, layout, device, requires_grad): a tensor whose parts
+    follow as its state.
+    """
     kind, dtype, size = args[:3]
     if len(args) != 8 or dimensions(size) is None:
         raise PickleFault("has a tensor of a class of its own without a shape")
-    return OpaqueTensor(_word(kind), f"{_class_name(kind)}, {torch_type_name(dtype)} {claimed_size(size)}", size)
+    return OpaqueTensor(
+        _word(kind), f"{_class_name(kind)}, {torch_type_name(dtype)} {claimed_size(size)}", size
+    )
 
 
 def of_subclass(kind: object, function: object, inner: object, state: object) -> object:
@@ -161,7 +207,11 @@ def of_subclass(kind: object, function: object, inner: object, state: object) ->
     if type(function) is Global and function.known is rebuild_wrapper and type(inner) is tuple:
         made = rebuild_wrapper(inner)
         assert type(made) is OpaqueTensor
-        return _as_distributed(made, inner, state) if made.kind == "DTensor" else replace(made, inside=(inner, state))
+        return (
+            _as_distributed(made, inner, state)
+            if made.kind == "DTensor"
+            else replace(made, inside=(inner, state))
+        )
     word = "nested" if _class_name(kind).startswith("torch.nested.") else _word(kind)
     return OpaqueTensor(word, _class_name(kind), None, (inner, state))
 
@@ -172,18 +222,27 @@ def _class_name(kind: object) -> str:
 
 def _word(kind: object) -> str:
     """The kind of a class's tensors: those of torch.distributed under their own name."""
-    is_known = type(kind) is Global and kind.module.startswith("torch.distributed.") and kind.name in ("DTensor", "ShardedTensor")
+    is_known = (
+        type(kind) is Global
+        and kind.module.startswith("torch.distributed.")
+        and kind.name in ("DTensor", "ShardedTensor")
+    )
     return kind.name if is_known and type(kind) is Global else "subclass"
 
 
 def _as_distributed(made: OpaqueTensor, inner: Args, state: object) -> object:
-    """A DTensor: its local part, where that is all of it; else what the file says of the whole and of the part."""
+    """A DTensor: its local part, where that is all of it; else what the file says of the whole and
+    of the part.
+    """
     local, spec = attribute(state, "_local_tensor"), attribute(state, "_spec")
     placements = attribute(spec.state, "placements") if type(spec) is Opaque else None
     if type(local) is not TensorRef or not isinstance(placements, tuple | list):
         return replace(made, inside=(inner, state))
     names = [_placement(one) for one in placements]
-    is_plain = DTYPES.get(torch_type_name(inner[1])) is local.dtype and dimensions(local.shape) == made.shape
+    is_plain = (
+        DTYPES.get(torch_type_name(inner[1])) is local.dtype
+        and dimensions(local.shape) == made.shape
+    )
     if is_plain and names and WHOLE_PLACEMENTS.issuperset(names) and _is_of(spec, made.shape):
         return replace(local, takes="", attributes=())
     text = f"{made.text}, of which {claimed_size(local.shape)} is here ({', '.join(names)[:100]})"
@@ -193,7 +252,9 @@ def _as_distributed(made: OpaqueTensor, inner: Args, state: object) -> object:
 def _placement(value: object) -> str:
     """The class of a placement, if it is torch's."""
     kind = value.callee if type(value) is Opaque else None
-    return kind.name if type(kind) is Global and kind.module.startswith("torch.distributed.") else "?"
+    return (
+        kind.name if type(kind) is Global and kind.module.startswith("torch.distributed.") else "?"
+    )
 
 
 def _is_of(spec: object, shape: object) -> bool:

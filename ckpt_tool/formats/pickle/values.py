@@ -1,4 +1,6 @@
-"""What the pickle machine makes: plain containers, descriptions of tensors and storages, and inert stand-ins for all else."""
+"""What the pickle machine makes: plain containers, descriptions of tensors and storages, and inert
+stand-ins for all else.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +18,9 @@ class PickleTooLarge(PickleFault):
 
 @dataclass(slots=True, eq=False)
 class Global:
-    """A name that a pickle would have imported. It is only a name here; `known` describes what calling it would make."""
+    """A name that a pickle would have imported. It is only a name here; `known` describes what
+    calling it would make.
+    """
 
     module: str
     name: str
@@ -29,19 +33,28 @@ class Global:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What unpickling would have done besides making tensors: the names that it would have called, and the others imported."""
+    """What unpickling would have done besides making tensors: the names that it would have called,
+    and the others imported.
+    """
 
     calls: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
 
     def and_also(self, other: "Asked") -> "Asked":
         calls = dict.fromkeys((*self.calls, *other.calls))
-        return Asked(tuple(calls), tuple(name for name in dict.fromkeys((*self.imports, *other.imports)) if name not in calls))
+        return Asked(
+            tuple(calls),
+            tuple(
+                name for name in dict.fromkeys((*self.imports, *other.imports)) if name not in calls
+            ),
+        )
 
 
 @dataclass(slots=True, eq=False)
 class Opaque:
-    """An object of a class that was not imported: what it would have been made from, and what it was then given."""
+    """An object of a class that was not imported: what it would have been made from, and what it
+    was then given.
+    """
 
     callee: object
     args: tuple[object, ...] = ()
@@ -49,7 +62,9 @@ class Opaque:
     items: dict[object, object] = field(default_factory=dict)
     appended: list[object] = field(default_factory=list)
     innermost: object = field(init=False)
-    """Of nested calls, what is called first. Each call notes it: to look for it each time would take squared time."""
+    """Of nested calls, what is called first. Each call notes it: to look for it each time would
+    take squared time.
+    """
 
     def __post_init__(self) -> None:
         self.innermost = self.callee.innermost if type(self.callee) is Opaque else self.callee
@@ -76,21 +91,27 @@ class ObjectDict(dict[object, object]):
 
 @dataclass(slots=True, eq=False)
 class SetValue:
-    """A set. Its members are never hashed: their hashes and comparisons could be made to take forever."""
+    """A set. Its members are never hashed: their hashes and comparisons could be made to take
+    forever.
+    """
 
     members: list[object]
 
 
 @dataclass(slots=True, eq=False)
 class UnhashableKey:
-    """A dict key whose hash a file could choose (a tuple, a huge integer): it is compared by identity."""
+    """A dict key whose hash a file could choose (a tuple, a huge integer): it is compared by
+    identity.
+    """
 
     value: object
 
 
 @dataclass(slots=True, eq=False)
 class StorageRef:
-    """A storage of `count` elements. `dtype` is None for untyped ones, which count bytes, and for quantised ones."""
+    """A storage of `count` elements. `dtype` is None for untyped ones, which count bytes, and for
+    quantised ones.
+    """
 
     key: str
     type_name: str
@@ -105,10 +126,11 @@ class StorageRef:
 
 @dataclass(slots=True, eq=False)
 class TensorRef:
-    """A strided tensor in a storage. `shape` and `stride` are as the file has them: unchecked, torch's way of counting F4.
+    """A strided tensor in a storage. `shape` and `stride` are as the file has them: unchecked,
+    torch's way of counting F4.
 
-    `takes` says what state BUILD may still give it: none (an empty text), `flags` (a Parameter's) or `place` (a tensor of torch 0.3).
-    `attributes` are the Python attributes that it was given.
+    `takes` says what state BUILD may still give it: none (an empty text), `flags` (a Parameter's)
+    or `place` (a tensor of torch 0.3). `attributes` are the Python attributes that it was given.
     """
 
     storage: StorageRef
@@ -124,7 +146,8 @@ class TensorRef:
 
 @dataclass(slots=True, eq=False)
 class OpaqueTensor:
-    """A tensor that is no strided view of plain elements; `inside` is what it is made of, `shape` what the file says, unchecked.
+    """A tensor that is no strided view of plain elements; `inside` is what it is made of, `shape`
+    what the file says, unchecked.
 
     `kind` and `text` are those of `UnreadableTensor`.
     """
@@ -138,7 +161,9 @@ class OpaqueTensor:
 
 @dataclass(slots=True, eq=False)
 class ArrayType:
-    """A numpy dtype by numpy's own text (`<f4`), or an empty text where it is a structure. Once an array has it, it is fixed."""
+    """A numpy dtype by numpy's own text (`<f4`), or an empty text where it is a structure. Once an
+    array has it, it is fixed.
+    """
 
     text: str
     is_taken: bool = False
@@ -146,7 +171,9 @@ class ArrayType:
 
 @dataclass(slots=True, eq=False)
 class ArrayRef:
-    """A numpy array; its content comes with its state. An array of objects has `objects` instead of bytes."""
+    """A numpy array; its content comes with its state. An array of objects has `objects` instead of
+    bytes.
+    """
 
     type_text: str = ""
     shape: Shape = ()
@@ -156,7 +183,9 @@ class ArrayRef:
 
 
 SMALL_INTEGER = 1 << 60
-"""Integers below it hash to themselves; of larger ones a file could choose any number with the same hash."""
+"""Integers below it hash to themselves; of larger ones a file could choose any number with the same
+hash.
+"""
 
 
 def set_items(target: dict[object, object], values: list[object]) -> None:
@@ -170,7 +199,9 @@ def set_items(target: dict[object, object], values: list[object]) -> None:
 
 
 def plain_key(key: object) -> object:
-    """A dict key whose hash and comparison are harmless. Raises PickleFault for what can't be one in Python either."""
+    """A dict key whose hash and comparison are harmless. Raises PickleFault for what can't be one
+    in Python either.
+    """
     if isinstance(key, list | dict | ArrayRef):
         raise PickleFault(f"has {kind_of(key)} as a dict key")
     is_odd = isinstance(key, tuple) or (isinstance(key, int) and abs(key) >= SMALL_INTEGER)

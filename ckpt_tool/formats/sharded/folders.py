@@ -1,4 +1,6 @@
-"""A folder as a checkpoint: the index or the one file in it that holds the weights, or its numbered shards."""
+"""A folder as a checkpoint: the index or the one file in it that holds the weights, or its numbered
+shards.
+"""
 
 import os
 import re
@@ -43,28 +45,44 @@ def find_checkpoint(folder: str) -> str | Numbered:
         names = set(os.listdir(folder))
     except OSError as error:
         raise InputError(folder, str(error.strerror).lower()) from None
-    indexes = [f"{stem}{suffix}" for suffix in SUFFIXES[:2] for stem in STEMS if f"{stem}{suffix}" in names]
+    indexes = [
+        f"{stem}{suffix}" for suffix in SUFFIXES[:2] for stem in STEMS if f"{stem}{suffix}" in names
+    ]
     indexes += sorted(name for name in names - set(indexes) if name.endswith(SUFFIXES[:2]))
-    found = indexes or [f"{stem}{suffix}" for suffix in SUFFIXES[2:] for stem in STEMS if f"{stem}{suffix}" in names]
+    found = indexes or [
+        f"{stem}{suffix}" for suffix in SUFFIXES[2:] for stem in STEMS if f"{stem}{suffix}" in names
+    ]
     if len(found) == 1:
         _refuse_shards_beside(folder, found[0], names)
         return os.path.join(folder, found[0])
     if found:
-        raise InputError(folder, f"is a folder with {len(found)} checkpoints: {', '.join(found[:20])}", "name one of them")
+        raise InputError(
+            folder,
+            f"is a folder with {len(found)} checkpoints: {', '.join(found[:20])}",
+            "name one of them",
+        )
     _refuse_parts(folder, names)
     return _numbered(folder, names)
 
 
 def _refuse_shards_beside(folder: str, found: str, names: set[str]) -> None:
-    """Raises InputError for numbered shards that are all there beside a whole file: two checkpoints, and neither is meant more."""
-    sets = [] if found.endswith(SUFFIXES[:2]) else [one for one in numbered_sets(names) if not one.missing]
+    """Raises InputError for numbered shards that are all there beside a whole file: two
+    checkpoints, and neither is meant more.
+    """
+    sets = (
+        []
+        if found.endswith(SUFFIXES[:2])
+        else [one for one in numbered_sets(names) if not one.missing]
+    )
     if sets:
         fact = f"is a folder with {1 + len(sets)} checkpoints: {found}, and the {sets[0].count} shards from {sets[0].names[0]} on"
         raise InputError(folder, fact, f"name {found}, or move it away")
 
 
 def _refuse_parts(folder: str, names: set[str]) -> None:
-    """Raises FormatError for the files of several processes, or for those that only DeepSpeed joins."""
+    """Raises FormatError for the files of several processes, or for those that only DeepSpeed
+    joins.
+    """
     for pattern, fact, hint in _PARTS:
         count = sum(map(bool, map(re.compile(pattern).fullmatch, names)))
         if count > 1 or (count and "zero" in pattern):
@@ -78,8 +96,18 @@ def _numbered(folder: str, names: set[str]) -> str | Numbered:
         return sets[0]
     if sets:
         names_of = ", ".join(one.names[0] for one in sets[:5])
-        raise InputError(folder, f"is a folder with {len(sets)} sets of numbered shards: {names_of}, …", "keep those of one in it")
-    alone = [name for name in names if re.fullmatch(r"consolidated(?:\.00)?\.(?:pth|safetensors)|mp_rank_00_model_states\.pt", name)]
+        raise InputError(
+            folder,
+            f"is a folder with {len(sets)} sets of numbered shards: {names_of}, …",
+            "keep those of one in it",
+        )
+    alone = [
+        name
+        for name in names
+        if re.fullmatch(
+            r"consolidated(?:\.00)?\.(?:pth|safetensors)|mp_rank_00_model_states\.pt", name
+        )
+    ]
     if len(alone) == 1:
         return os.path.join(folder, alone[0])
     raise _nothing(folder, names)
@@ -90,11 +118,23 @@ def _nothing(folder: str, names: set[str]) -> InputError:
         if name in names:
             return FormatError(folder, fact, hint)
     if any(name.endswith(".distcp") for name in names):
-        return FormatError(folder, "holds the data of a distributed checkpoint (DCP) without its `.metadata`", "copy the whole folder")
-    some = sorted(name for name in names if name.lower().endswith(CHECKPOINT_SUFFIXES) or name.endswith(".ckpt.index"))
+        return FormatError(
+            folder,
+            "holds the data of a distributed checkpoint (DCP) without its `.metadata`",
+            "copy the whole folder",
+        )
+    some = sorted(
+        name
+        for name in names
+        if name.lower().endswith(CHECKPOINT_SUFFIXES) or name.endswith(".ckpt.index")
+    )
     if some:
         more = f" and {len(some) - 3} more" if len(some) > 3 else ""
         fact = f"is a folder without a checkpoint of a usual name, but with {', '.join(some[:3])}{more}"
         return InputError(folder, fact, "name one of them")
     known = " or ".join(f"{stem}.safetensors" for stem in STEMS[:1])
-    return InputError(folder, f"is a folder without a checkpoint of a usual name ({known}, an *.index.json, ...)", "name the file itself")
+    return InputError(
+        folder,
+        f"is a folder without a checkpoint of a usual name ({known}, an *.index.json, ...)",
+        "name the file itself",
+    )

@@ -1,4 +1,6 @@
-"""Hugging Face's sharded checkpoints: an `*.index.json` whose `weight_map` says which file has which tensor."""
+"""Hugging Face's sharded checkpoints: an `*.index.json` whose `weight_map` says which file has
+which tensor.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,19 @@ class Stale(FormatError):
 def is_index(file: SourceFile, head: bytes) -> bool:
     if head.removeprefix(BOM_UTF8).lstrip()[:1] != b"{":
         return False
-    return file.path.endswith(".index.json") or b'"weight_map"' in file.read(0, min(file.size, 1 << 16))
+    return file.path.endswith(".index.json") or b'"weight_map"' in file.read(
+        0, min(file.size, 1 << 16)
+    )
 
 
 def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:
-    """The tensors of all shards, in the order of the `weight_map`. Every shard is opened: only it knows its shapes.
+    """The tensors of all shards, in the order of the `weight_map`. Every shard is opened: only it
+    knows its shapes.
 
-    Raises FormatError for a shard that is missing or lies outside of the index's folder, and for a tensor that is not in the
-    shard that the index names, or in two. Where all numbered shards are there, and the index is another's, or leaves out one of
-    them or of their tensors, they are read without it; of others, a tensor that the index does not list is an extra.
+    Raises FormatError for a shard that is missing or lies outside of the index's folder, and for a
+    tensor that is not in the shard that the index names, or in two. Where all numbered shards are
+    there, and the index is another's, or leaves out one of them or of their tensors, they are read
+    without it; of others, a tensor that the index does not list is an extra.
     """
     if wanted:
         raise InputError(path, f"no state dict in an index is named `{wanted}`")
@@ -50,12 +56,18 @@ def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:
         return open_numbered(folder, path, found, note)
 
 
-def _open_shards(file: SourceFile, path: str, weight_map: dict[str, str], total: object) -> Checkpoint:
+def _open_shards(
+    file: SourceFile, path: str, weight_map: dict[str, str], total: object
+) -> Checkpoint:
     names = list(dict.fromkeys(weight_map.values()))
     _check_names(file, names)
     if missed := left_out(os.path.dirname(file.path), names):
         fact = f"doesn't name {missed[0][:200]}{f' and {len(missed) - 1} more' if missed[1:] else ''}, beside those that it names"
-        raise Stale(file.path, fact, "an index names all shards of a set; move the others away, or get the index anew")
+        raise Stale(
+            file.path,
+            fact,
+            "an index names all shards of a set; move the others away, or get the index anew",
+        )
     shards = open_shards(os.path.dirname(file.path), names, file.path)
     try:
         contents = _join(file, weight_map, shards.contents, total)
@@ -67,52 +79,106 @@ def _open_shards(file: SourceFile, path: str, weight_map: dict[str, str], total:
 
 def _read_index(file: SourceFile) -> tuple[dict[str, str], object]:
     if file.size > HEADER_BYTES:
-        raise FormatError(file.path, f"is an index of {file.size} bytes; at most {HEADER_BYTES} are read")
+        raise FormatError(
+            file.path, f"is an index of {file.size} bytes; at most {HEADER_BYTES} are read"
+        )
     try:
         index = parse_json(file.read(0, file.size))
     except JsonFault as fault:
         raise FormatError(file.path, str(fault), AGAIN) from None
     weight_map = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(name, str) for name in weight_map.values()
+    ):
         raise FormatError(file.path, "has no `weight_map` from tensors to file names")
     metadata = index.get("metadata") if isinstance(index, dict) else None
     return weight_map, metadata.get("total_size") if isinstance(metadata, dict) else None
 
 
 def _check_names(file: SourceFile, names: list[str]) -> None:
-    """Shards are plain names of files beside the index; what leads elsewhere is refused, and what is missing is named."""
+    """Shards are plain names of files beside the index; what leads elsewhere is refused, and what
+    is missing is named.
+    """
     for name in names:
-        if not name or name in (".", "..") or any(mark in name for mark in "/\\\0") or _DRIVE.match(name):
-            raise FormatError(file.path, f"names the shard `{name[:200]}`, which is no plain file name", "shards lie beside their index")
+        if (
+            not name
+            or name in (".", "..")
+            or any(mark in name for mark in "/\\\0")
+            or _DRIVE.match(name)
+        ):
+            raise FormatError(
+                file.path,
+                f"names the shard `{name[:200]}`, which is no plain file name",
+                "shards lie beside their index",
+            )
     folder = os.path.dirname(file.path)
     missing = [name for name in names if not os.path.lexists(os.path.join(folder, name))]
     if missing:
-        some = ", ".join(name[:200] for name in missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise Stale(file.path, f"{len(missing)} of its {len(names)} shards are missing: {some}", "download them")
+        some = ", ".join(name[:200] for name in missing[:3]) + (
+            f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        )
+        raise Stale(
+            file.path,
+            f"{len(missing)} of its {len(names)} shards are missing: {some}",
+            "download them",
+        )
 
 
-def _join(file: SourceFile, weight_map: dict[str, str], shards: dict[str, Contents], total: object) -> Contents:
+def _join(
+    file: SourceFile, weight_map: dict[str, str], shards: dict[str, Contents], total: object
+) -> Contents:
     for key, name in weight_map.items():
         if key not in shards[name].catalog and key not in shards[name].catalog.unreadable:
-            raise Stale(file.path, f"says that `{key[:200]}` is in {name}, but it is not", "index and shards don't belong together")
+            raise Stale(
+                file.path,
+                f"says that `{key[:200]}` is in {name}, but it is not",
+                "index and shards don't belong together",
+            )
     unlisted = _unlisted(file, weight_map, shards)
     if unlisted and complete_set(os.path.dirname(file.path), shards):
-        raise Stale(file.path, f"doesn't list `{unlisted[0].path[:200]}`, {unlisted[0].text.partition(',')[0]}")
-    listed = [shards[name].catalog[key].nbytes for key, name in weight_map.items() if key in shards[name].catalog]
+        raise Stale(
+            file.path,
+            f"doesn't list `{unlisted[0].path[:200]}`, {unlisted[0].text.partition(',')[0]}",
+        )
+    listed = [
+        shards[name].catalog[key].nbytes
+        for key, name in weight_map.items()
+        if key in shards[name].catalog
+    ]
     return join(weight_map, shards, [*_size_note(sum(listed), total), *unlisted])
 
 
-def _unlisted(file: SourceFile, weight_map: dict[str, str], shards: dict[str, Contents]) -> list[Extra]:
+def _unlisted(
+    file: SourceFile, weight_map: dict[str, str], shards: dict[str, Contents]
+) -> list[Extra]:
     extras = []
     for name, contents in shards.items():
         kinds = {key: info.dtype.value for key, info in contents.catalog.items()}
-        for key, kind in (kinds | {key: one.kind for key, one in contents.catalog.unreadable.items()}).items():
+        for key, kind in (
+            kinds | {key: one.kind for key, one in contents.catalog.unreadable.items()}
+        ).items():
             owner = weight_map.get(key)
             if owner is not None and owner != name:
-                raise FormatError(file.path, f"`{key[:200]}` is in two shards, {owner} and {name}", "which of them counts is not defined")
+                raise FormatError(
+                    file.path,
+                    f"`{key[:200]}` is in two shards, {owner} and {name}",
+                    "which of them counts is not defined",
+                )
             if owner is None:
-                extras.append(Extra(key, "tensor", f"{kind} in {name}, which the index does not list"))
-    more = [Extra("", "note", f"{len(extras) - EXTRAS} more tensors of the shards are not in the index")] if len(extras) > EXTRAS else []
+                extras.append(
+                    Extra(key, "tensor", f"{kind} in {name}, which the index does not list")
+                )
+    more = (
+        [
+            Extra(
+                "",
+                "note",
+                f"{len(extras) - EXTRAS} more tensors of the shards are not in the index",
+            )
+        ]
+        if len(extras) > EXTRAS
+        else []
+    )
     return extras[:EXTRAS] + more
 
 

@@ -1,4 +1,6 @@
-"""The journal of a change in place: while it lies beside a file, the file may be half changed and is not to be read."""
+"""The journal of a change in place: while it lies beside a file, the file may be half changed and
+is not to be read.
+"""
 
 import os
 

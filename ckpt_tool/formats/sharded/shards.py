@@ -1,4 +1,6 @@
-"""Several files that are one checkpoint: each is opened, and what they hold is joined. Their files are told by their names."""
+"""Several files that are one checkpoint: each is opened, and what they hold is joined. Their files
+are told by their names.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ class Shards:
 
 
 def open_shards(folder: str, names: list[str], whole: str) -> Shards:
-    """Raises FormatError for one that can't be read; `whole` is the path of what they are shards of."""
+    """Raises FormatError for one that can't be read; `whole` is the path of what they are shards
+    of.
+    """
     opened: Opened = {}
     try:
         for name in names:
@@ -60,11 +64,17 @@ def _open_shard(path: str, whole: str) -> tuple[SourceFile, Contents]:
     shard = SourceFile(path)
     try:
         head = shard.read(0, min(shard.size, HEAD))
-        format = next((one for one in FORMATS if shard.size and one.recognise(head, shard.size)), None)
+        format = next(
+            (one for one in FORMATS if shard.size and one.recognise(head, shard.size)), None
+        )
         if format is None or format.name not in _SHARD_FORMATS:
             raise _no_shard(shard, head)
         if path.endswith(".safetensors") and format.name != "safetensors":
-            raise FormatError(path, f"is named safetensors, but is a {format.name} file", f"it is a shard of {whole}")
+            raise FormatError(
+                path,
+                f"is named safetensors, but is a {format.name} file",
+                f"it is a shard of {whole}",
+            )
         return shard, format.read(shard, "")
     except BaseException:
         shard.close()
@@ -80,23 +90,33 @@ def _no_shard(shard: SourceFile, head: bytes) -> FormatError:
     return FormatError(shard.path, "is a shard of no format that is known here", AGAIN)
 
 
-def checkpoint_of(path: str, shards: Shards, contents: Contents, kind: str, index: SourceFile | None = None) -> Checkpoint:
+def checkpoint_of(
+    path: str, shards: Shards, contents: Contents, kind: str, index: SourceFile | None = None
+) -> Checkpoint:
     """The open checkpoint; `kind` is what follows the name of its shards' format."""
     is_safe = bool(shards.opened) and next(iter(shards.opened)).endswith(".safetensors")
     files = (*((index,) if index else ()), *shards.files)
     if shards.opened:
         file, first = next(iter(shards.opened.values()))
-        sentence = layout_of(replace(contents, metadata={**first.metadata, **contents.metadata}), file.path)
+        sentence = layout_of(
+            replace(contents, metadata={**first.metadata, **contents.metadata}), file.path
+        )
         contents = replace(contents, layout=sentence, is_whole=not sentence)
     return Checkpoint(path, f"{'safetensors' if is_safe else 'torch'} {kind}", contents, files)
 
 
 def join(places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[Extra]) -> Contents:
-    """The tensors of `places`, in this order, each from the shard that it names; and what the shards hold besides."""
+    """The tensors of `places`, in this order, each from the shard that it names; and what the
+    shards hold besides.
+    """
     infos: list[TensorInfo] = []
     unreadable: list[UnreadableTensor] = []
     placements: dict[str, Placement] = {}
-    tied = {name for name, contents in shards.items() if any(info.shared_storage_with for info in contents.catalog.values())}
+    tied = {
+        name
+        for name, contents in shards.items()
+        if any(info.shared_storage_with for info in contents.catalog.values())
+    }
     first: dict[tuple[str, str, str], str] = {}
     for key, name in places.items():
         catalog = shards[name].catalog
@@ -107,9 +127,21 @@ def join(places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[
             infos.append(_named_anew(info, name, first) if name in tied else info)
             placements[key] = shards[name].placements[key]
     catalog = Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable)
-    extras = [*_asked(shards), *notes, *(one for name, contents in shards.items() for one in _extras(name, contents))]
-    elsewhere = tuple(replace(info, key=f"{name}#{info.key}") for name, contents in shards.items() for info in _elsewhere(contents, places))
-    odd = tuple(replace(one, key=f"{name}#{one.key}") for name, contents in shards.items() for one in _odd_elsewhere(contents, places))
+    extras = [
+        *_asked(shards),
+        *notes,
+        *(one for name, contents in shards.items() for one in _extras(name, contents)),
+    ]
+    elsewhere = tuple(
+        replace(info, key=f"{name}#{info.key}")
+        for name, contents in shards.items()
+        for info in _elsewhere(contents, places)
+    )
+    odd = tuple(
+        replace(one, key=f"{name}#{one.key}")
+        for name, contents in shards.items()
+        for one in _odd_elsewhere(contents, places)
+    )
     return Contents(
         catalog, placements, _metadata(shards), extras=_bounded(extras), elsewhere=elsewhere, left_behind=_left_behind(places, shards),
         beside=_Beside(shards), unreadable_elsewhere=odd,
@@ -117,7 +149,9 @@ def join(places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[
 
 
 def _elsewhere(contents: Contents, places: Mapping[str, str]) -> Iterator[TensorInfo]:
-    """A shard's tensors outside of the whole: outside of its state dict, or not listed by the index."""
+    """A shard's tensors outside of the whole: outside of its state dict, or not listed by the
+    index.
+    """
     yield from contents.elsewhere
     yield from (info for key, info in contents.catalog.items() if key not in places)
 
@@ -129,7 +163,9 @@ def _odd_elsewhere(contents: Contents, places: Mapping[str, str]) -> Iterator[Un
 
 @dataclass(frozen=True)
 class _Beside(Mapping[str, Placement]):
-    """Where the tensors outside of the whole lie, `SHARD#PATH`; each is located when it is asked for."""
+    """Where the tensors outside of the whole lie, `SHARD#PATH`; each is located when it is asked
+    for.
+    """
 
     shards: Mapping[str, Contents]
 
@@ -141,25 +177,43 @@ class _Beside(Mapping[str, Placement]):
         return contents.beside[path] if path in contents.beside else contents.placements[path]
 
     def __iter__(self) -> Iterator[str]:
-        return (f"{name}#{path}" for name, one in self.shards.items() for path in (*one.beside, *one.placements))
+        return (
+            f"{name}#{path}"
+            for name, one in self.shards.items()
+            for path in (*one.beside, *one.placements)
+        )
 
     def __len__(self) -> int:
         return sum(len(one.beside) + len(one.placements) for one in self.shards.values())
 
     def __contains__(self, key: object) -> bool:
         name, mark, path = key.partition("#") if isinstance(key, str) else ("", "", "")
-        return bool(mark) and name in self.shards and (path in self.shards[name].beside or path in self.shards[name].placements)
+        return (
+            bool(mark)
+            and name in self.shards
+            and (path in self.shards[name].beside or path in self.shards[name].placements)
+        )
 
 
 def _named_anew(info: TensorInfo, shard: str, first: dict[tuple[str, str, str], str]) -> TensorInfo:
-    """A tensor that names the first of its like in the whole, which may leave out the shard's first one, or list it later."""
-    shared_storage_with = first.setdefault((shard, "storage", info.shared_storage_with or info.key), info.key)
+    """A tensor that names the first of its like in the whole, which may leave out the shard's first
+    one, or list it later.
+    """
+    shared_storage_with = first.setdefault(
+        (shard, "storage", info.shared_storage_with or info.key), info.key
+    )
     tied_to = first.setdefault((shard, "tensor", info.tied_to or info.key), info.key)
-    return replace(info, shared_storage_with=None if shared_storage_with == info.key else shared_storage_with, tied_to=None if tied_to == info.key else tied_to)
+    return replace(
+        info,
+        shared_storage_with=None if shared_storage_with == info.key else shared_storage_with,
+        tied_to=None if tied_to == info.key else tied_to,
+    )
 
 
 def _asked(shards: Mapping[str, Contents]) -> Iterator[Extra]:
-    """What unpickling the shards would call or import, each once, with the first shard that asks for it."""
+    """What unpickling the shards would call or import, each once, with the first shard that asks
+    for it.
+    """
     told: set[tuple[str, str]] = set()
     for name, contents in shards.items():
         for extra in contents.extras:
@@ -176,11 +230,22 @@ def _extras(name: str, contents: Contents) -> Iterator[Extra]:
 
 def _bounded(extras: list[Extra]) -> tuple[Extra, ...]:
     more = len(extras) - EXTRAS
-    return (*extras[:EXTRAS], *((Extra("", "note", f"{more} more things of the shards are not listed"),) if more > 0 else ()))
+    return (
+        *extras[:EXTRAS],
+        *(
+            (Extra("", "note", f"{more} more things of the shards are not listed"),)
+            if more > 0
+            else ()
+        ),
+    )
 
 
-def _left_behind(places: Mapping[str, str], shards: Mapping[str, Contents]) -> tuple[LeftBehind, ...]:
-    """What the shards hold outside of their state dicts, and the tensors of these that the whole doesn't list."""
+def _left_behind(
+    places: Mapping[str, str], shards: Mapping[str, Contents]
+) -> tuple[LeftBehind, ...]:
+    """What the shards hold outside of their state dicts, and the tensors of these that the whole
+    doesn't list.
+    """
     found = []
     for name, contents in shards.items():
         unlisted = [info for key, info in contents.catalog.items() if key not in places]
@@ -194,4 +259,8 @@ def _left_behind(places: Mapping[str, str], shards: Mapping[str, Contents]) -> t
 def _metadata(shards: Mapping[str, Contents]) -> dict[str, str]:
     """What the shards' own metadata say alike."""
     each = [contents.metadata for contents in shards.values()]
-    return {name: text for name, text in each[0].items() if all(one.get(name) == text for one in each)} if each else {}
+    return (
+        {name: text for name, text in each[0].items() if all(one.get(name) == text for one in each)}
+        if each
+        else {}
+    )

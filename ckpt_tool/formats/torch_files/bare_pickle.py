@@ -1,4 +1,6 @@
-"""A bare pickle, as Paddle, detectron2 and `pickle.dump` write it: arrays and storages inside the pickle itself."""
+"""A bare pickle, as Paddle, detectron2 and `pickle.dump` write it: arrays and storages inside the
+pickle itself.
+"""
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.byte_ranges import Storage
@@ -13,12 +15,18 @@ from ckpt_tool.formats.torch_files.legacy_stream import MAGIC
 
 
 def read(file: SourceFile, wanted: str) -> Contents:
-    """Raises FormatError for a damaged pickle, and for one that is longer than a pickle of ours may be."""
+    """Raises FormatError for a damaged pickle, and for one that is longer than a pickle of ours may
+    be.
+    """
     if file.size > PICKLE_BYTES:
-        raise FormatError(file.path, f"is a pickle of {file.size} bytes; at most {PICKLE_BYTES} are read")
+        raise FormatError(
+            file.path, f"is a pickle of {file.size} bytes; at most {PICKLE_BYTES} are read"
+        )
     machine = PickleMachine(file.read(0, file.size))
     value = machine.load(file.path, "the pickle")
-    if value == MAGIC and type(value) is int:  # written in other opcodes than torch's, which torch doesn't mind
+    if (
+        value == MAGIC and type(value) is int
+    ):  # written in other opcodes than torch's, which torch doesn't mind
         return legacy_stream.read(file, wanted)
     after = file.size - machine.pos
     notes = [f"{after} bytes follow the pickle"] if after else []

@@ -1,7 +1,8 @@
 """torch.save's stream of 0.1.10 to 1.5, which `_use_new_zipfile_serialization=False` still writes.
 
-Five pickles (magic number, protocol 1001, system, the object, the sorted storage keys), then each storage: its number of elements
-as 8 bytes, and its bytes. Always little-endian, whatever the system pickle says.
+Five pickles (magic number, protocol 1001, system, the object, the sorted storage keys), then each
+storage: its number of elements as 8 bytes, and its bytes. Always little-endian, whatever the system
+pickle says.
 """
 
 from __future__ import annotations
@@ -24,16 +25,24 @@ def read(file: SourceFile, wanted: str) -> Contents:
     """Raises FormatError where a storage is missing, cut, or of another size than the object says."""
     stream = Stream(file)
     if stream.load("the magic number") != MAGIC or stream.load("the protocol") != PROTOCOL:
-        raise FormatError(file.path, "is a pickle of torch's legacy kind, but of an unknown protocol")
+        raise FormatError(
+            file.path, "is a pickle of torch's legacy kind, but of an unknown protocol"
+        )
     stream.load("the system information")
     storages = LegacyStorages()
     value = stream.load("the object", storages.find)
     keys = stream.load("the storage keys")
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) < len(keys):
+    if (
+        not isinstance(keys, list)
+        or not all(isinstance(key, str) for key in keys)
+        or len(set(keys)) < len(keys)
+    ):
         raise FormatError(file.path, "its list of storages is no list of different keys", AGAIN)
     extents, end = _find_storages(file, stream.pos, keys, storages.roots)
     notes = [f"{file.size - end} bytes follow the last storage"] if end < file.size else []
-    return pickled_contents(value, file.path, wanted, _locator(file, extents), stream.asked, notes=notes)
+    return pickled_contents(
+        value, file.path, wanted, _locator(file, extents), stream.asked, notes=notes
+    )
 
 
 class Stream:
@@ -44,7 +53,9 @@ class Stream:
         self.asked = Asked()
 
     def load(self, name: str, persistent: Persistent = refuse_persistent) -> object:
-        """The next one. Its length is known only when it has been read: it is tried on longer and longer windows."""
+        """The next one. Its length is known only when it has been read: it is tried on longer and
+        longer windows.
+        """
         window = 1 << 16
         while True:
             window = min(window, self.end - self.pos, PICKLE_BYTES)
@@ -62,7 +73,9 @@ class Stream:
 
 
 class LegacyStorages:
-    """What persistent ids stand for: ('storage', class, key, location, elements[, view]); views are of torch 0.3 and before."""
+    """What persistent ids stand for: ('storage', class, key, location, elements[, view]); views are
+    of torch 0.3 and before.
+    """
 
     def __init__(self) -> None:
         self.roots: dict[str, StorageRef] = {}
@@ -71,7 +84,9 @@ class LegacyStorages:
         if type(identity) is not tuple or len(identity) not in (4, 5, 6):
             raise PickleFault("refers to something outside that is no storage")
         if identity[0] == "module" and len(identity) == 4:
-            return identity[1]  # with it come the file name and the text of the class's source, which nothing needs
+            return identity[
+                1
+            ]  # with it come the file name and the text of the class's source, which nothing needs
         _, kind, key, place, count, *view = identity if len(identity) > 4 else (*identity, None)
         if identity[0] != "storage" or type(key) is not str or len(key) > 100:
             raise PickleFault("names a storage as torch.save never does")
@@ -86,17 +101,29 @@ class LegacyStorages:
 
 
 def _view(kind: object, root: StorageRef, view: object) -> StorageRef:
-    """A storage that is elements `start` to `start + count` of another. The view's key is of no use."""
+    """A storage that is elements `start` to `start + count` of another. The view's key is of no
+    use.
+    """
     if type(view) is not tuple or len(view) != 3:
         raise PickleFault("has a view of a storage that is none")
     _, start, count = view
-    if type(start) is not int or type(count) is not int or start < 0 or count < 0 or start + count > root.count:
+    if (
+        type(start) is not int
+        or type(count) is not int
+        or start < 0
+        or count < 0
+        or start + count > root.count
+    ):
         raise PickleFault("has a view outside of its storage")
     return make_storage(kind, root.key, count, start)
 
 
-def _find_storages(file: SourceFile, pos: int, keys: list[str], roots: dict[str, StorageRef]) -> tuple[dict[str, Extent], int]:
-    """The bytes of each storage, and where the last ends; where one begins is known only after the count before it."""
+def _find_storages(
+    file: SourceFile, pos: int, keys: list[str], roots: dict[str, StorageRef]
+) -> tuple[dict[str, Extent], int]:
+    """The bytes of each storage, and where the last ends; where one begins is known only after the
+    count before it.
+    """
     extents: dict[str, Extent] = {}
     stray = next((key for key in keys if key not in roots), None)
     if stray is not None:
@@ -107,7 +134,10 @@ def _find_storages(file: SourceFile, pos: int, keys: list[str], roots: dict[str,
     for key in keys:
         count = int.from_bytes(file.read(pos, 8), "little", signed=True)
         if count != roots[key].count:
-            raise FormatError(file.path, f"the storage {key} has {count} elements; the pickle says {roots[key].count}")
+            raise FormatError(
+                file.path,
+                f"the storage {key} has {count} elements; the pickle says {roots[key].count}",
+            )
         extents[key] = Extent(file, pos + 8, count * roots[key].itemsize)
         pos += 8 + extents[key].length
     return extents, pos

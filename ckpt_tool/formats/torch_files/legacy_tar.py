@@ -1,8 +1,10 @@
-"""torch.save's tar archives of 0.1.9 and before: the members `pickle`, `tensors` and `storages`, read where they lie.
+"""torch.save's tar archives of 0.1.9 and before: the members `pickle`, `tensors` and `storages`,
+read where they lie.
 
-`storages` is a count, then for each a pickle of (key, location, class), 8 bytes of element count and the bytes; then a pickle of
-views (key, key of the whole, first element, elements). `tensors` is a count, then for each a pickle of (key, storage key, class),
-4 bytes of dimensions, 4 of nothing, sizes, strides and offset as 8 bytes each. `pickle` refers to tensors by their keys.
+`storages` is a count, then for each a pickle of (key, location, class), 8 bytes of element count
+and the bytes; then a pickle of views (key, key of the whole, first element, elements). `tensors` is
+a count, then for each a pickle of (key, storage key, class), 4 bytes of dimensions, 4 of nothing,
+sizes, strides and offset as 8 bytes each. `pickle` refers to tensors by their keys.
 """
 
 from __future__ import annotations
@@ -28,7 +30,11 @@ def read(file: SourceFile, wanted: str) -> Contents:
     members = read_members(file)
     missing = [name for name in _MEMBERS if name not in members]
     if missing:
-        raise FormatError(file.path, f"is a tar archive without `{missing[0]}`, so not one of torch's", "unpack it first")
+        raise FormatError(
+            file.path,
+            f"is a tar archive without `{missing[0]}`, so not one of torch's",
+            "unpack it first",
+        )
     described = [Stream(file, *members[name]) for name in ("storages", "tensors")]
     storages, extents = _read_storages(file, described[0])
     tensors = _read_tensors(file, described[1], storages)
@@ -38,7 +44,11 @@ def read(file: SourceFile, wanted: str) -> Contents:
     def find(identity: object) -> object:
         if type(identity) is tuple and identity:
             return identity[0]  # a class, with the text of its source
-        key = int(identity) if isinstance(identity, str) and identity.isdigit() and len(identity) < 20 else identity
+        key = (
+            int(identity)
+            if isinstance(identity, str) and identity.isdigit() and len(identity) < 20
+            else identity
+        )
         if type(key) is not int or not (key in tensors or key in storages):
             raise PickleFault("refers to a tensor that the archive does not have")
         return tensors[key] if key in tensors else storages[key]
@@ -50,12 +60,19 @@ def read(file: SourceFile, wanted: str) -> Contents:
     return pickled_contents(value, file.path, wanted, locate, asked.and_also(stream.asked))
 
 
-def _read_storages(file: SourceFile, stream: Stream) -> tuple[dict[int, StorageRef], dict[str, Extent]]:
+def _read_storages(
+    file: SourceFile, stream: Stream
+) -> tuple[dict[int, StorageRef], dict[str, Extent]]:
     storages: dict[int, StorageRef] = {}
     extents: dict[str, Extent] = {}
     for _ in range(_count(file, stream)):
         fields = stream.load("a storage")
-        if type(fields) is not tuple or len(fields) != 3 or type(fields[0]) is not int or fields[0] in storages:
+        if (
+            type(fields) is not tuple
+            or len(fields) != 3
+            or type(fields[0]) is not int
+            or fields[0] in storages
+        ):
             raise FormatError(file.path, "describes a storage as torch.save never does")
         key, place, kind = fields
         (count,) = unpack("<q", _take(file, stream, 8))
@@ -69,24 +86,43 @@ def _read_storages(file: SourceFile, stream: Stream) -> tuple[dict[int, StorageR
     return storages, extents
 
 
-def _add_views(file: SourceFile, views: object, storages: dict[int, StorageRef], extents: dict[str, Extent]) -> None:
+def _add_views(
+    file: SourceFile, views: object, storages: dict[int, StorageRef], extents: dict[str, Extent]
+) -> None:
     for view in views if isinstance(views, list) else []:
-        if type(view) is not tuple or len(view) != 4 or not all(type(number) is int for number in view):
+        if (
+            type(view) is not tuple
+            or len(view) != 4
+            or not all(type(number) is int for number in view)
+        ):
             raise FormatError(file.path, "describes a view of a storage as torch.save never does")
         key, root, start, count = view
         whole = storages.get(root)
-        if whole is None or key in storages or start < 0 or count < 0 or start + count > whole.count:
+        if (
+            whole is None
+            or key in storages
+            or start < 0
+            or count < 0
+            or start + count > whole.count
+        ):
             raise FormatError(file.path, "has a view outside of its storage")
         storages[key] = StorageRef(str(key), whole.type_name, whole.dtype, whole.itemsize, count)
         base, size = extents[whole.key], whole.itemsize
         extents[str(key)] = Extent(file, base.offset + start * size, count * size)
 
 
-def _read_tensors(file: SourceFile, stream: Stream, storages: dict[int, StorageRef]) -> dict[int, TensorRef]:
+def _read_tensors(
+    file: SourceFile, stream: Stream, storages: dict[int, StorageRef]
+) -> dict[int, TensorRef]:
     tensors: dict[int, TensorRef] = {}
     for _ in range(_count(file, stream)):
         fields = stream.load("a tensor")
-        if type(fields) is not tuple or len(fields) != 3 or type(fields[0]) is not int or fields[0] in tensors:
+        if (
+            type(fields) is not tuple
+            or len(fields) != 3
+            or type(fields[0]) is not int
+            or fields[0] in tensors
+        ):
             raise FormatError(file.path, "describes a tensor as torch.save never does")
         key, owner, _ = fields
         storage = storages.get(owner) if type(owner) is int else None
@@ -94,9 +130,13 @@ def _read_tensors(file: SourceFile, stream: Stream, storages: dict[int, StorageR
             raise FormatError(file.path, "has a tensor in a storage that the archive does not have")
         (rank,) = unpack("<i", _take(file, stream, 8)[:4])
         if not 0 <= rank <= DIMENSIONS:
-            raise FormatError(file.path, f"has a tensor of {rank} dimensions; at most {DIMENSIONS} are read")
+            raise FormatError(
+                file.path, f"has a tensor of {rank} dimensions; at most {DIMENSIONS} are read"
+            )
         numbers = unpack(f"<{2 * rank + 1}q", _take(file, stream, 16 * rank + 8))
-        tensors[key] = TensorRef(storage, storage.dtype, numbers[:rank], numbers[rank:-1], numbers[-1])
+        tensors[key] = TensorRef(
+            storage, storage.dtype, numbers[:rank], numbers[rank:-1], numbers[-1]
+        )
     return tensors
 
 
@@ -105,7 +145,9 @@ def _count(file: SourceFile, stream: Stream) -> int:
     if type(count) is not int or not 0 <= count <= stream.end - stream.pos:
         raise FormatError(file.path, "announces more than it can hold")
     if count > TAR_RECORDS:
-        raise FormatError(file.path, f"has {count:,} storages or tensors; at most {TAR_RECORDS:,} are read")
+        raise FormatError(
+            file.path, f"has {count:,} storages or tensors; at most {TAR_RECORDS:,} are read"
+        )
     return count
 
 

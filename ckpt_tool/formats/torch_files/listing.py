@@ -1,4 +1,6 @@
-"""Everything that a pickle holds by its path: what is in the state dict that is taken, what lies outside of it, and the rest."""
+"""Everything that a pickle holds by its path: what is in the state dict that is taken, what lies
+outside of it, and the rest.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ from ckpt_tool.formats.pickle.graph import (
     unwrap,
 )
 from ckpt_tool.formats.pickle.values import ArrayRef, Opaque, OpaqueTensor, PickleFault, TensorRef
-from ckpt_tool.formats.torch_files.state_dicts import Container, is_averaged, is_optimizer, names_bookkeeping
+from ckpt_tool.formats.torch_files.state_dicts import (
+    Container,
+    is_averaged,
+    is_optimizer,
+    names_bookkeeping,
+)
 
 Dense = TensorRef | ArrayRef
 Odd = OpaqueTensor | ArrayRef
@@ -30,8 +37,9 @@ REST = "…"
 
 @dataclass(slots=True)
 class Again:
-    """What all listings of a file cost: the containers that were listed by now, how many members were listed more than once, and the
-    characters that names repeat of the names above them."""
+    """What all listings of a file cost: the containers that were listed by now, how many members
+    were listed more than once, and the characters that names repeat of the names above them.
+    """
 
     containers: set[int] = field(default_factory=set)
     members: int = 0
@@ -54,8 +62,9 @@ class Again:
 
 @dataclass(slots=True)
 class Group:
-    """One thing outside of the state dict, as a person would name it: its tensors that can be read, the number of the others,
-    and whether it has numbers and texts."""
+    """One thing outside of the state dict, as a person would name it: its tensors that can be read,
+    the number of the others, and whether it has numbers and texts.
+    """
 
     kind: str
     tensors: list[Dense] = field(default_factory=list)
@@ -64,10 +73,12 @@ class Group:
 
 
 class Spot(NamedTuple):
-    """Where a container stands: what paths and keys of its members begin with (no key: outside of the state dict), and its group.
+    """Where a container stands: what paths and keys of its members begin with (no key: outside of
+    the state dict), and its group.
 
-    `is_named` tells whether a member's name may tell that it is a part of training: not inside of a state dict, where a
-    module may be called `sampler` or `hooks`. (A tuple, since each optimizer's state has thousands.)
+    `is_named` tells whether a member's name may tell that it is a part of training: not inside of a
+    state dict, where a module may be called `sampler` or `hooks`. (A tuple, since each optimizer's
+    state has thousands.)
     """
 
     path: str = ""
@@ -79,7 +90,8 @@ class Spot(NamedTuple):
 
 @dataclass(slots=True)
 class Listing:
-    """`inside` and `odd` are the tensors of the state dict by key, `elsewhere` and `odd_elsewhere` the others by path.
+    """`inside` and `odd` are the tensors of the state dict by key, `elsewhere` and `odd_elsewhere`
+    the others by path.
 
     `odd_parts` are all that can't be read.
     """
@@ -157,7 +169,9 @@ class Listing:
         is_place = id(child) in self.places
         is_named = spot.is_named and not is_place and not self._is_state_dict()
         is_on_the_way = key is None and not spot.group and self.taken.text.startswith(f"{path}.")
-        group = "" if key is not None or is_on_the_way else self._group(name, child, path, spot.group)
+        group = (
+            "" if key is not None or is_on_the_way else self._group(name, child, path, spot.group)
+        )
         return Spot(f"{path}.", key, group, is_named, spot.depth + 1)
 
     def _is_state_dict(self) -> bool:
@@ -168,13 +182,22 @@ class Listing:
         """What the keys in a member start with; None for what lies outside the state dict."""
         if spot.key is None:
             return "" if child is self.taken.value and path == self.taken.text else None
-        if module_children(child) is None and (is_optimizer(child) or (spot.is_named and names_bookkeeping(name))):
+        if module_children(child) is None and (
+            is_optimizer(child) or (spot.is_named and names_bookkeeping(name))
+        ):
             return None
         return f"{spot.key}{name}."
 
     def _group(self, name: str, child: object, path: str, group: str) -> str:
-        """The group of what is in a container: one of its own for a state dict, and for an optimizer and the like."""
-        is_known = id(child) in self.places or is_optimizer(child) or names_bookkeeping(name) or is_averaged((name,))
+        """The group of what is in a container: one of its own for a state dict, and for an
+        optimizer and the like.
+        """
+        is_known = (
+            id(child) in self.places
+            or is_optimizer(child)
+            or names_bookkeeping(name)
+            or is_averaged((name,))
+        )
         if group and (not is_known or self.groups[group].kind == "optimizer"):
             return group
         self._group_at(path, self._kind(name, child))
@@ -198,7 +221,9 @@ class Listing:
         return "optimizer" if is_optimizer(child) or "optim" in name.lower() else "tensors"
 
     def _add_leftovers(self, module: object, path: str) -> None:
-        """Tensors of a module that its `state_dict()` leaves out are no tensors of the checkpoint; they are named all the same."""
+        """Tensors of a module that its `state_dict()` leaves out are no tensors of the checkpoint;
+        they are named all the same.
+        """
         if has_renaming_hooks(module):
             self.hooked.append(path.removesuffix("."))
         for name, child in module_leftovers(module):
@@ -207,7 +232,13 @@ class Listing:
                 self._add_extra(path + name, kind, child, ", not in the module's state dict")
 
     def note(self, path: str, value: object) -> None:
-        kind = "object" if type(value) is Opaque else "container" if isinstance(value, dict | list | tuple) and value else "value"
+        kind = (
+            "object"
+            if type(value) is Opaque
+            else "container"
+            if isinstance(value, dict | list | tuple) and value
+            else "value"
+        )
         self._add_extra(path, kind, value)
 
     def _add_extra(self, path: str, kind: str, value: object, remark: str = "") -> None:

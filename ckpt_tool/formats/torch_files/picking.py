@@ -1,4 +1,6 @@
-"""Which of a file's state dicts is meant: by their names, or by the name that was asked for; never one of two that are equally likely."""
+"""Which of a file's state dicts is meant: by their names, or by the name that was asked for; never
+one of two that are equally likely.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,13 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats.limits import NESTING, NODES
 from ckpt_tool.formats.pickle.graph import children, module_children, unwrap
 from ckpt_tool.formats.pickle.values import PickleFault
-from ckpt_tool.formats.torch_files.state_dicts import RANKS, Container, TensorCounts, find_inside, is_averaged
+from ckpt_tool.formats.torch_files.state_dicts import (
+    RANKS,
+    Container,
+    TensorCounts,
+    find_inside,
+    is_averaged,
+)
 
 WHOLE = "."
 """`FILE#.` means all that a file holds, under its full paths."""
@@ -23,8 +31,9 @@ _INDEX = re.compile(r"\[([0-9]+)\]")
 
 
 def choose(places: list[Container], root: object) -> tuple[Container, tuple[Container, ...]]:
-    """The weights of the model: by name, else the only ones there are, else everything in the file; and those that are equally likely,
-    of which none is taken."""
+    """The weights of the model: by name, else the only ones there are, else everything in the file;
+    and those that are equally likely, of which none is taken.
+    """
     whole = Container((), unwrap(root))
     if len(places) == 1:
         return places[0], ()
@@ -48,7 +57,9 @@ def _is_copy(place: Container, places: list[Container]) -> bool:
     if not is_averaged(place.path):
         return False
     words = {word for one in places for name in one.path for word in _WORD.findall(name.lower())}
-    return "target" not in _WORD.findall(place.path[-1].lower()) or words.isdisjoint(("source", "src"))
+    return "target" not in _WORD.findall(place.path[-1].lower()) or words.isdisjoint(
+        ("source", "src")
+    )
 
 
 def _rank(place: Container) -> tuple[int, int, int] | None:
@@ -58,14 +69,18 @@ def _rank(place: Container) -> tuple[int, int, int] | None:
 
 
 def _is_rival(best: Container, other: Container) -> bool:
-    """Whether another place is as likely: its names tell as much, or it has the same place in another part of the file."""
+    """Whether another place is as likely: its names tell as much, or it has the same place in
+    another part of the file.
+    """
     if _has_role(best) and _has_role(other):
         return True
     if _rank(other) is None or len(other.path) != len(best.path):
         return False
     if _rank(other) == _rank(best):
         return True
-    return other.path[:-1] != best.path[:-1] and RANKS.keys().isdisjoint((*best.path[:-1], *other.path[:-1]))
+    return other.path[:-1] != best.path[:-1] and RANKS.keys().isdisjoint(
+        (*best.path[:-1], *other.path[:-1])
+    )
 
 
 def _has_role(place: Container) -> bool:
@@ -73,10 +88,16 @@ def _has_role(place: Container) -> bool:
 
 
 def _are_alternatives(places: list[Container]) -> bool:
-    """Whether state dicts are several networks, and not the parts of one: by their names, or since two have the same keys."""
+    """Whether state dicts are several networks, and not the parts of one: by their names, or since
+    two have the same keys.
+    """
     if sum(map(_has_role, places)) > 1:
         return True
-    return any(_is_network(one) and _are_alike(one, other) for number, one in enumerate(places) for other in places[:number])
+    return any(
+        _is_network(one) and _are_alike(one, other)
+        for number, one in enumerate(places)
+        for other in places[:number]
+    )
 
 
 def _is_network(place: Container) -> bool:
@@ -93,8 +114,12 @@ def _are_alike(one: Container, other: Container) -> bool:
     return 2 * len(source & target) > max(len(source), len(target))
 
 
-def look_up(root: object, wanted: str, holding: set[int], places: list[Container], file: str) -> Container:
-    """What `file#wanted` means: a path, or the last part of one. Raises InputError that lists the names that exist."""
+def look_up(
+    root: object, wanted: str, holding: set[int], places: list[Container], file: str
+) -> Container:
+    """What `file#wanted` means: a path, or the last part of one. Raises InputError that lists the
+    names that exist.
+    """
     counts = TensorCounts(holding)
     if wanted == WHOLE:
         return Container((), unwrap(root))
@@ -104,12 +129,22 @@ def look_up(root: object, wanted: str, holding: set[int], places: list[Container
             return _refined(found, counts)
     for name in names:
         ends = [place for place in places if f".{place.text}".endswith(f".{name}")]
-        found_all = ends or [place for place in _walk((), unwrap(root), holding, set()) if place.text.endswith(f".{name}")]
+        found_all = ends or [
+            place
+            for place in _walk((), unwrap(root), holding, set())
+            if place.text.endswith(f".{name}")
+        ]
         if len(found_all) == 1:
             return _refined(found_all[0], counts)
         if found_all:
-            raise InputError(f"{file}#{wanted}", f"is the end of {len(found_all)} names", _told(found_all, counts))
-    beside = [Container((name,), child) for name, child in children(unwrap(root)) if id(child) in holding]
+            raise InputError(
+                f"{file}#{wanted}",
+                f"is the end of {len(found_all)} names",
+                _told(found_all, counts),
+            )
+    beside = [
+        Container((name,), child) for name, child in children(unwrap(root)) if id(child) in holding
+    ]
     others = [place for place in beside if not any(one.path[:1] == place.path for one in places)]
     known = [place for place in (*places, *others) if place.path]
     hint = _told(known, counts) if known else "it has no other state dict than the whole of it"
@@ -128,13 +163,19 @@ def _counted(count: int) -> str:
 
 def _refined(found: Container, counts: TensorCounts) -> Container:
     """The one state dict inside of what was named that has a telling name; else all of it."""
-    inside = [place for place in find_inside(found, counts) if len(place.path) > len(found.path) and not is_averaged(place.path[-1:])]
+    inside = [
+        place
+        for place in find_inside(found, counts)
+        if len(place.path) > len(found.path) and not is_averaged(place.path[-1:])
+    ]
     depth = len(found.path)
     telling = [place for place in inside if all(name in RANKS for name in place.path[depth:])]
     return telling[0] if len(telling) == 1 else found
 
 
-def _descend(path: tuple[str, ...], value: object, rest: str, holding: set[int]) -> Container | None:
+def _descend(
+    path: tuple[str, ...], value: object, rest: str, holding: set[int]
+) -> Container | None:
     """The object at a dotted path; names may have dots themselves."""
     if len(path) > NESTING:
         return None
@@ -143,12 +184,16 @@ def _descend(path: tuple[str, ...], value: object, rest: str, holding: set[int])
             continue
         if name == rest:
             return Container((*path, name), unwrap(child))
-        if rest.startswith(f"{name}.") and (found := _descend((*path, name), unwrap(child), rest[len(name) + 1 :], holding)):
+        if rest.startswith(f"{name}.") and (
+            found := _descend((*path, name), unwrap(child), rest[len(name) + 1 :], holding)
+        ):
             return found
     return None
 
 
-def _walk(path: tuple[str, ...], value: object, holding: set[int], seen: set[int]) -> Iterator[Container]:
+def _walk(
+    path: tuple[str, ...], value: object, holding: set[int], seen: set[int]
+) -> Iterator[Container]:
     """Every container that holds tensors, each once, outermost first."""
     if len(path) > NESTING or len(seen) > NODES:
         raise PickleFault("refers to the same objects over and over")

@@ -1,4 +1,6 @@
-"""From a tensor's description in a pickle to where its bytes lie, with every number of the file checked."""
+"""From a tensor's description in a pickle to where its bytes lie, with every number of the file
+checked.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ Locate = Callable[[StorageRef], Storage]
 
 @dataclass(slots=True)
 class Measured:
-    """A tensor by its description alone: what the catalog says of it, and which bytes of its storage it needs.
+    """A tensor by its description alone: what the catalog says of it, and which bytes of its
+    storage it needs.
 
     `tensor` is None for an array, whose bytes are inside the pickle: `placement` says where.
     """
@@ -35,7 +38,8 @@ class Measured:
 
 
 KnownExtents = dict[tuple[int, int, object, DType], tuple[int, int, bool]]
-"""What was measured of a shape and a stride (by the objects' ids), an offset and an element type."""
+"""What was measured of a shape and a stride (by the objects' ids), an offset and an element type.
+"""
 
 
 def measure(tensor: TensorRef | ArrayRef, key: str, path: str, known: KnownExtents) -> Measured:
@@ -45,7 +49,9 @@ def measure(tensor: TensorRef | ArrayRef, key: str, path: str, known: KnownExten
     assert type(tensor) is TensorRef
     dtype, shape, offset = tensor.dtype, tensor.shape, tensor.offset
     size = dtype.itemsize or 1  # torch's F4 type counts bytes, which hold two elements each
-    found = known.get((id(shape), id(tensor.stride), offset, dtype)) if type(offset) is int else None
+    found = (
+        known.get((id(shape), id(tensor.stride), offset, dtype)) if type(offset) is int else None
+    )
     if found is None:
         found = _measure(shape, tensor.stride, offset, key, path)
         if found[0] * size > TENSOR_BYTES:
@@ -66,10 +72,17 @@ def check_inside(measured: Measured, path: str, size_of: Callable[[StorageRef], 
     storage = measured.tensor.storage
     length = size_of(storage) if storage.content is None else len(storage.content)
     if measured.end > length:
-        raise FormatError(path, f"needs {measured.end} bytes of a storage that has {length}", None, _name(measured.info.key))
+        raise FormatError(
+            path,
+            f"needs {measured.end} bytes of a storage that has {length}",
+            None,
+            _name(measured.info.key),
+        )
 
 
-def lay_out(measured: Measured, path: str, locate: Locate, is_big_endian: bool = False) -> Placement:
+def lay_out(
+    measured: Measured, path: str, locate: Locate, is_big_endian: bool = False
+) -> Placement:
     """Where the bytes of a tensor inside its storage lie in a file."""
     tensor, end = measured.tensor, measured.end
     if tensor is None:
@@ -90,16 +103,42 @@ def _view(tensor: TensorRef, storage: Storage, offset: object, is_swapped: bool)
     return View(storage, offset, tensor.stride, is_swapped, tensor.conjugate, tensor.negative)  # type: ignore[arg-type]
 
 
-def _measure(shape: object, stride: object, offset: object, key: str, path: str) -> tuple[int, int, bool]:
-    """(number of elements, index of the last one in the storage, whether they are contiguous). Raises FormatError."""
-    if type(shape) is not tuple or type(stride) is not tuple or len(shape) != len(stride) or type(offset) is not int or offset < 0:
-        raise FormatError(path, "has a tensor with an impossible shape, stride or offset", None, _name(key))
+def _measure(
+    shape: object, stride: object, offset: object, key: str, path: str
+) -> tuple[int, int, bool]:
+    """(number of elements, index of the last one in the storage, whether they are contiguous).
+    Raises FormatError.
+    """
+    if (
+        type(shape) is not tuple
+        or type(stride) is not tuple
+        or len(shape) != len(stride)
+        or type(offset) is not int
+        or offset < 0
+    ):
+        raise FormatError(
+            path, "has a tensor with an impossible shape, stride or offset", None, _name(key)
+        )
     if len(shape) > DIMENSIONS:
-        raise FormatError(path, f"has a tensor of {len(shape)} dimensions; at most {DIMENSIONS} are read", None, _name(key))
+        raise FormatError(
+            path,
+            f"has a tensor of {len(shape)} dimensions; at most {DIMENSIONS} are read",
+            None,
+            _name(key),
+        )
     numel, last, is_contiguous = 1, offset, True
     for extent, step in zip(reversed(shape), reversed(stride), strict=True):
-        if type(extent) is not int or type(step) is not int or extent < 0 or step < 0 or extent >= MOST or step >= MOST:
-            raise FormatError(path, "has a tensor with an impossible shape or stride", None, _name(key))
+        if (
+            type(extent) is not int
+            or type(step) is not int
+            or extent < 0
+            or step < 0
+            or extent >= MOST
+            or step >= MOST
+        ):
+            raise FormatError(
+                path, "has a tensor with an impossible shape or stride", None, _name(key)
+            )
         if extent != 1:
             if step != numel:
                 is_contiguous = False
@@ -112,12 +151,27 @@ def _measure_array(array: ArrayRef, key: str, path: str) -> Measured:
     """The same for a numpy array, whose bytes are inside the pickle."""
     kind = element_type(array.type_text)
     if kind is None:
-        raise FormatError(path, f"has an array of {array.type_text or 'structures'}", None, _name(key))
+        raise FormatError(
+            path, f"has an array of {array.type_text or 'structures'}", None, _name(key)
+        )
     dtype, is_swapped = kind
     if nbytes_of(dtype, array.shape) != len(array.content):
-        raise FormatError(path, f"has an array of {array.type_text} with {len(array.content)} bytes", None, _name(key))
-    stride = contiguous_stride(array.shape[::-1])[::-1] if array.is_fortran else contiguous_stride(array.shape)
-    return Measured(TensorInfo(key, dtype, array.shape), None, placement=View(Inflated(array.content), 0, stride, is_swapped))
+        raise FormatError(
+            path,
+            f"has an array of {array.type_text} with {len(array.content)} bytes",
+            None,
+            _name(key),
+        )
+    stride = (
+        contiguous_stride(array.shape[::-1])[::-1]
+        if array.is_fortran
+        else contiguous_stride(array.shape)
+    )
+    return Measured(
+        TensorInfo(key, dtype, array.shape),
+        None,
+        placement=View(Inflated(array.content), 0, stride, is_swapped),
+    )
 
 
 def narrow(storage: Extent, start: int, end: int) -> Extent:

@@ -1,7 +1,9 @@
-"""The weights of TorchScript programs: which attributes are parameters and buffers stands in the code of each class.
+"""The weights of TorchScript programs: which attributes are parameters and buffers stands in the
+code of each class.
 
-The class `__torch__.a.b.C` is in `R/code/__torch__/a/b.py`, where the lines `__parameters__ = ["weight", ]` and `__buffers__ = [...]`
-follow `class C(Module):`. The code is searched for these lines and nothing else.
+The class `__torch__.a.b.C` is in `R/code/__torch__/a/b.py`, where the lines
+`__parameters__ = ["weight", ]` and `__buffers__ = [...]` follow `class C(Module):`. The code is
+searched for these lines and nothing else.
 """
 
 from __future__ import annotations
@@ -12,20 +14,29 @@ from ckpt_tool.formats.archives.zip_directory import Archive
 from ckpt_tool.formats.limits import CODE_BYTES
 from ckpt_tool.formats.pickle.values import Global, Opaque
 
-_CLASS = re.compile(r"^class ([^\s(]+)\(Module\):\n  __parameters__ = \[(.*)\]\n  __buffers__ = \[(.*)\]\n", re.MULTILINE)
+_CLASS = re.compile(
+    r"^class ([^\s(]+)\(Module\):\n  __parameters__ = \[(.*)\]\n  __buffers__ = \[(.*)\]\n",
+    re.MULTILINE,
+)
 _NAME = re.compile(r'"((?:[^"\\]|\\.)*)"')
 Classes = dict[str, tuple[frozenset[str], frozenset[str]]]
 
 
 def as_modules(root: object, archive: Archive, folder: str) -> object:
-    """The same objects, with the attributes of each module sorted into parameters, buffers, submodules and others."""
+    """The same objects, with the attributes of each module sorted into parameters, buffers,
+    submodules and others.
+    """
     code = _Code(archive, folder)
     pending, seen = [root], {id(root)}
     while pending:
         value = pending.pop()
         if type(value) is not Opaque or not isinstance(value.state, dict):
             continue
-        children = [child for child in value.state.values() if type(child) is Opaque and id(child) not in seen]
+        children = [
+            child
+            for child in value.state.values()
+            if type(child) is Opaque and id(child) not in seen
+        ]
         seen.update(map(id, children))
         pending += children
         _sort_attributes(value, code)
@@ -38,7 +49,11 @@ def _sort_attributes(module: Opaque, code: _Code) -> None:
     if not isinstance(attributes, dict) or names is None:
         return
     parameters, buffers = names
-    inner = {name: value for name, value in attributes.items() if type(value) is Opaque and isinstance(value.state, dict)}
+    inner = {
+        name: value
+        for name, value in attributes.items()
+        if type(value) is Opaque and isinstance(value.state, dict)
+    }
     sorted_names = parameters | buffers | {name for name in inner if isinstance(name, str)}
     module.state = {
         **{name: value for name, value in attributes.items() if name not in sorted_names},
@@ -49,14 +64,18 @@ def _sort_attributes(module: Opaque, code: _Code) -> None:
 
 
 class _Code:
-    """The code of a program's classes, each file of it read once, and no more than `CODE_BYTES` of all."""
+    """The code of a program's classes, each file of it read once, and no more than `CODE_BYTES` of
+    all.
+    """
 
     def __init__(self, archive: Archive, folder: str) -> None:
         self._archive, self._folder, self._left = archive, folder, CODE_BYTES
         self._files: dict[str, Classes] = {}
 
     def names_of(self, callee: object) -> tuple[frozenset[str], frozenset[str]] | None:
-        """The parameters and buffers of a class, or None where its code does not tell. Raises FormatError for too much code."""
+        """The parameters and buffers of a class, or None where its code does not tell. Raises
+        FormatError for too much code.
+        """
         if type(callee) is not Global:
             return None
         path = f"{self._folder}/code/{callee.module.replace('.', '/')}.py"
@@ -69,4 +88,7 @@ class _Code:
 
 def _classes(code: bytes) -> Classes:
     found = _CLASS.findall(code.decode("utf-8", "replace"))
-    return {name: (frozenset(_NAME.findall(parameters)), frozenset(_NAME.findall(buffers))) for name, parameters, buffers in found}
+    return {
+        name: (frozenset(_NAME.findall(parameters)), frozenset(_NAME.findall(buffers)))
+        for name, parameters, buffers in found
+    }

@@ -1,4 +1,6 @@
-"""How much is missing of one of torch's zip archives that broke off: its pickle comes first and says how large all storages are."""
+"""How much is missing of one of torch's zip archives that broke off: its pickle comes first and
+says how large all storages are.
+"""
 
 from collections.abc import Callable
 
@@ -13,8 +15,12 @@ MAX_BYTES = 16 * MiB
 """What is looked through for the pickle; that of a hundred thousand tensors has so many."""
 
 
-def with_what_is_missing(error: FormatError, file: SourceFile, storage_ids: Callable[[object], StorageRef]) -> FormatError:
-    """The error with the number of missing bytes, as far as the file's beginning tells; else the error as it is."""
+def with_what_is_missing(
+    error: FormatError, file: SourceFile, storage_ids: Callable[[object], StorageRef]
+) -> FormatError:
+    """The error with the number of missing bytes, as far as the file's beginning tells; else the
+    error as it is.
+    """
     name, start = first_member(file)
     if not name.endswith("/data.pkl"):
         return error

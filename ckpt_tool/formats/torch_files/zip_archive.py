@@ -1,7 +1,8 @@
 """torch.save's zip archives (torch 1.6 and later), and TorchScript's.
 
-A member `R/data.pkl` describes the object; the storages are the members `R/data/0`, `R/data/1`, ..., stored as they are, so that
-a tensor is a byte range of the file. `R` is the name of the file when it was saved.
+A member `R/data.pkl` describes the object; the storages are the members `R/data/0`, `R/data/1`,
+..., stored as they are, so that a tensor is a byte range of the file. `R` is the name of the file
+when it was saved.
 """
 
 from __future__ import annotations
@@ -47,12 +48,24 @@ def read_archive(archive: Archive, wanted: str) -> Contents:
         described = _load(data, file.path)
     value, asked, known = described
     storages = Storages(archive, root)
-    return pickled_contents(value, file.path, wanted, storages.locate, asked, is_big_endian, notes, known, storages.size_of)
+    return pickled_contents(
+        value,
+        file.path,
+        wanted,
+        storages.locate,
+        asked,
+        is_big_endian,
+        notes,
+        known,
+        storages.size_of,
+    )
 
 
 Loaded = tuple[object, Asked, dict[str, Described]]
 _last: tuple[bytes, Loaded] | None = None
-"""The last pickle with what it describes: two checkpoints of one model often differ in their storages alone. Any thread may replace it."""
+"""The last pickle with what it describes: two checkpoints of one model often differ in their
+storages alone. Any thread may replace it.
+"""
 
 
 def _load(data: bytes, path: str) -> Loaded:
@@ -65,48 +78,81 @@ def _load(data: bytes, path: str) -> Loaded:
 
 
 def _describe(data: bytes, path: str) -> Loaded:
-    """What a pickle describes, what it asks for, and what is known of it by now. Raises FormatError."""
+    """What a pickle describes, what it asks for, and what is known of it by now. Raises
+    FormatError.
+    """
     machine = PickleMachine(data, persistent=storage_ids())
     value = machine.load(path, "data.pkl")
     return value, machine.asked, {}
 
 
 def _root(archive: Archive) -> str:
-    """The folder that every member is in. Raises FormatError where there is none, or no pickle in it."""
+    """The folder that every member is in. Raises FormatError where there is none, or no pickle in
+    it.
+    """
     path, names = archive.file.path, list(archive.members)
     root = names[0].split("/")[0]
     if f"{root}/data.pkl" not in archive.members:
         raise _no_checkpoint(path, names)
     stray = next((name for name in names if not name.startswith(f"{root}/")), None)
     if stray:
-        raise FormatError(path, f"its zip archive has `{stray[:200]}` outside of `{root[:200]}/`, which torch.save never writes")
+        raise FormatError(
+            path,
+            f"its zip archive has `{stray[:200]}` outside of `{root[:200]}/`, which torch.save never writes",
+        )
     return root
 
 
 def _no_checkpoint(path: str, names: list[str]) -> FormatError:
     if "model.weights.h5" in names:
-        return FormatError(path, "is a Keras file (.keras)", "convert it with Keras: `model.save_weights` and numpy.savez")
+        return FormatError(
+            path,
+            "is a Keras file (.keras)",
+            "convert it with Keras: `model.save_weights` and numpy.savez",
+        )
     if any(name.endswith("/archive_format") for name in names):
-        return FormatError(path, "is a program of torch.export (.pt2)", "save the state_dict of what torch.export.load gives")
+        return FormatError(
+            path,
+            "is a program of torch.export (.pt2)",
+            "save the state_dict of what torch.export.load gives",
+        )
     if "[Content_Types].xml" in names:
         return FormatError(path, "is an office document, not a checkpoint")
-    return FormatError(path, "is a zip archive, but no checkpoint: it has no data.pkl", "if a checkpoint is inside, unpack it")
+    return FormatError(
+        path,
+        "is a zip archive, but no checkpoint: it has no data.pkl",
+        "if a checkpoint is inside, unpack it",
+    )
 
 
 def _read_control_records(archive: Archive, root: str) -> bool:
-    """Whether storages are big-endian. Raises FormatError for a version or byte order that torch does not have."""
+    """Whether storages are big-endian. Raises FormatError for a version or byte order that torch
+    does not have.
+    """
     path = archive.file.path
-    version = archive.read(f"{root}/version", 100).strip() if f"{root}/version" in archive.members else b""
+    version = (
+        archive.read(f"{root}/version", 100).strip()
+        if f"{root}/version" in archive.members
+        else b""
+    )
     if not version.isdigit() or not 1 <= int(version[:9]) <= 10:
-        raise FormatError(path, f"its `version` record is {version[:20]!r}; torch writes a number from 1 to 10")
-    order = archive.read(f"{root}/byteorder", 100) if f"{root}/byteorder" in archive.members else b"little"
+        raise FormatError(
+            path, f"its `version` record is {version[:20]!r}; torch writes a number from 1 to 10"
+        )
+    order = (
+        archive.read(f"{root}/byteorder", 100)
+        if f"{root}/byteorder" in archive.members
+        else b"little"
+    )
     if order not in (b"little", b"big"):
         raise FormatError(path, f"its `byteorder` record is {order[:20]!r}, not `little` or `big`")
     return order == b"big"
 
 
 def storage_ids() -> Callable[[object], StorageRef]:
-    """What turns the pickle's persistent ids into storages: ('storage', class, key, location, number of elements)."""
+    """What turns the pickle's persistent ids into storages: ('storage', class, key, location,
+    number of elements).
+    """
     known: dict[tuple[Global, str, int], StorageRef] = {}
     by_key: dict[str, StorageRef] = {}
     places: set[str] = set()
@@ -121,7 +167,9 @@ def storage_ids() -> Callable[[object], StorageRef]:
             check_location(place)
             places.add(str(place))
         if type(kind) is not Global or type(count) is not int:
-            return make_storage(kind, key, count)  # which refuses them: their hash could cost anything
+            return make_storage(
+                kind, key, count
+            )  # which refuses them: their hash could cost anything
         name = (kind, key, count)
         found = known.get(name)
         if found is None:
@@ -135,7 +183,9 @@ def storage_ids() -> Callable[[object], StorageRef]:
 
 
 class Storages:
-    """The storages of one archive. Raises FormatError for one that is missing, or of another size than the pickle says."""
+    """The storages of one archive. Raises FormatError for one that is missing, or of another size
+    than the pickle says.
+    """
 
     def __init__(self, archive: Archive, root: str) -> None:
         self.archive, self.folder = archive, f"{root}/data/"
@@ -145,7 +195,9 @@ class Storages:
         """Its bytes."""
         member = self.archive.members.get(self.folder + storage.key)
         if member is None:
-            raise FormatError(self.archive.file.path, f"the storage `data/{storage.key}` is missing", AGAIN)
+            raise FormatError(
+                self.archive.file.path, f"the storage `data/{storage.key}` is missing", AGAIN
+            )
         if member.size != storage.count * storage.itemsize:
             expected = storage.count * storage.itemsize
             fact = f"the storage `data/{storage.key}` has {member.size} bytes; the pickle says {expected}"
@@ -156,5 +208,7 @@ class Storages:
         """Where it lies; the same object each time."""
         self.size_of(storage)
         if storage.key not in self.found:
-            self.found[storage.key] = self.archive.placement(self.archive.members[self.folder + storage.key])
+            self.found[storage.key] = self.archive.placement(
+                self.archive.members[self.folder + storage.key]
+            )
         return self.found[storage.key]

@@ -1,4 +1,6 @@
-"""The one accounting of all ways of mapping: every key of both sides is mapped, or somebody named it, or there is no plan."""
+"""The one accounting of all ways of mapping: every key of both sides is mapped, or somebody named
+it, or there is no plan.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ from dataclasses import dataclass
 
 from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import PatternSet
-from ckpt_tool.mapping.accounting.coverage import check_dead_drops, check_dead_keeps, check_unnamed, tally_of
+from ckpt_tool.mapping.accounting.coverage import (
+    check_dead_drops,
+    check_dead_keeps,
+    check_unnamed,
+    tally_of,
+)
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
 from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
 from ckpt_tool.mapping.compile import checked
@@ -24,8 +31,9 @@ A_PART = RuleSet((), (), NOTHING_NAMED.where, rest_source="drop", rest_target="k
 class Pairing:
     """What a way of mapping found for two catalogs.
 
-    `notes` belong to the plan; `remarks` say why keys are left, where that is no plan. `excused` are keys of the source and of the
-    target that may be left though nobody named them. `name_of` is what the target calls a key of the source, if anything.
+    `notes` belong to the plan; `remarks` say why keys are left, where that is no plan. `excused`
+    are keys of the source and of the target that may be left though nobody named them. `name_of` is
+    what the target calls a key of the source, if anything.
     """
 
     steps: Sequence[Step]
@@ -45,7 +53,11 @@ def _without(selectors: Sequence[Selector], catalog: Catalog) -> Catalog:
         return catalog
     known = _selected(selectors, keys_of(catalog))
     readable = (info for key, info in catalog.items() if key not in known)
-    return Catalog(readable, catalog.is_ordered, (one for key, one in catalog.unreadable.items() if key not in known))
+    return Catalog(
+        readable,
+        catalog.is_ordered,
+        (one for key, one in catalog.unreadable.items() if key not in known),
+    )
 
 
 def _selected(selectors: Sequence[Selector], keys: Sequence[str]) -> dict[str, int]:
@@ -54,8 +66,12 @@ def _selected(selectors: Sequence[Selector], keys: Sequence[str]) -> dict[str, i
     return {key: found[0] for key in keys if (found := patterns.first(key))}
 
 
-def account(pairing: Pairing, named: RuleSet, source: Catalog, target: Catalog, dtypes: DTypePolicy) -> Plan:
-    """The plan that a pairing makes, once every key of both sides is mapped or named. Raises RuleError with every problem."""
+def account(
+    pairing: Pairing, named: RuleSet, source: Catalog, target: Catalog, dtypes: DTypePolicy
+) -> Plan:
+    """The plan that a pairing makes, once every key of both sides is mapped or named. Raises
+    RuleError with every problem.
+    """
     taken = {key for step in pairing.steps for key in step.inputs}
     made = {key for step in pairing.steps for key in step.outputs}
     dropped, kept = _selected(named.drop, keys_of(source)), _selected(named.keep, list(target))
@@ -63,16 +79,23 @@ def account(pairing: Pairing, named: RuleSet, source: Catalog, target: Catalog, 
     fresh = [key for key in target if key not in made and key not in kept]
     open_source = [key for key in left if key not in pairing.excused[0]]
     open_target = [key for key in fresh if key not in pairing.excused[1]]
-    problems = [*_dead(named, dropped, kept, source, target), *check_readable(source, open_source, {*open_target}, target, pairing.name_of)]
+    problems = [
+        *_dead(named, dropped, kept, source, target),
+        *check_readable(source, open_source, {*open_target}, target, pairing.name_of),
+    ]
     problems += check_unnamed(named, open_source, open_target, source, target, pairing.remarks)
     is_kept, is_dropped = {*fresh, *kept}, {*left, *dropped}
     plan = Plan(
         tuple(pairing.steps), tuple(key for key in keys_of(source) if key in is_dropped), tuple(key for key in target if key in is_kept),
         source, target, tuple(pairing.notes),
     )  # fmt: skip
-    return checked(plan, dtypes, problems, frozenset(dropped), tally_of(made, open_target, open_source, target))
+    return checked(
+        plan, dtypes, problems, frozenset(dropped), tally_of(made, open_target, open_source, target)
+    )
 
 
-def _dead(named: RuleSet, dropped: dict[str, int], kept: dict[str, int], source: Catalog, target: Catalog) -> Iterator[Problem]:
+def _dead(
+    named: RuleSet, dropped: dict[str, int], kept: dict[str, int], source: Catalog, target: Catalog
+) -> Iterator[Problem]:
     yield from check_dead_drops(named, {*dropped.values()}, source)
     yield from check_dead_keeps(named, kept, target)

@@ -1,4 +1,6 @@
-"""What happens where a source and a target disagree on the dtype: a problem, unless somebody says otherwise."""
+"""What happens where a source and a target disagree on the dtype: a problem, unless somebody says
+otherwise.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +14,9 @@ from ckpt_tool.ops.casts import can_cast
 from ckpt_tool.tensors import Catalog, DType
 
 DTypePolicy = Literal["strict", "target", "source"] | DType
-"""`strict`: a difference is a problem. `target`: cast to the target's. `source`: left as it is. A dtype: all floats become it."""
+"""`strict`: a difference is a problem. `target`: cast to the target's. `source`: left as it is. A
+dtype: all floats become it.
+"""
 
 
 def with_dtypes(plan: Plan, policy: DTypePolicy) -> Plan:
@@ -21,7 +25,9 @@ def with_dtypes(plan: Plan, policy: DTypePolicy) -> Plan:
         return replace(plan, dtype=policy)
     if policy != "target" or plan.target is None:
         return plan
-    return replace(plan, steps=tuple(_cast_to_target(step, plan, plan.target) for step in plan.steps))
+    return replace(
+        plan, steps=tuple(_cast_to_target(step, plan, plan.target) for step in plan.steps)
+    )
 
 
 def check_casts(plan: Plan) -> Iterator[Problem]:
@@ -29,15 +35,28 @@ def check_casts(plan: Plan) -> Iterator[Problem]:
     wanted = plan.dtype
     if wanted is None:
         return
-    given = {info.dtype for _, info in plan.producers.values()} | {plan.target[key].dtype for key in plan.kept if plan.target}
-    odd = [dtype for dtype in given if dtype.is_floating and dtype is not wanted and not (can_cast(dtype) and can_cast(wanted))]
+    given = {info.dtype for _, info in plan.producers.values()} | {
+        plan.target[key].dtype for key in plan.kept if plan.target
+    }
+    odd = [
+        dtype
+        for dtype in given
+        if dtype.is_floating and dtype is not wanted and not (can_cast(dtype) and can_cast(wanted))
+    ]
     for dtype in sorted(odd, key=lambda dtype: dtype.value):
-        yield Problem("dtype", f"{dtype.value} can't be cast to {wanted.value}: torch calculates with one of them only")
+        yield Problem(
+            "dtype",
+            f"{dtype.value} can't be cast to {wanted.value}: torch calculates with one of them only",
+        )
 
 
 def _cast_to_target(step: Step, plan: Plan, target: Catalog) -> Step:
-    """The step with a final cast, where each of its outputs needs the same one and torch can make it."""
-    pairs = {(plan.producers[key][1].dtype, target[key].dtype) for key in step.outputs if key in target}
+    """The step with a final cast, where each of its outputs needs the same one and torch can make
+    it.
+    """
+    pairs = {
+        (plan.producers[key][1].dtype, target[key].dtype) for key in step.outputs if key in target
+    }
     if len(pairs) != 1:
         return step
     ((given, wanted),) = pairs
@@ -50,12 +69,20 @@ def cast_notes(plan: Plan) -> tuple[str, ...]:
     kinds: Counter[tuple[DType, DType]] = Counter()
     for step in plan.steps:
         if step.ops:
-            forms = [TensorForm(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]
+            forms = [
+                TensorForm(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs
+            ]
             kinds.update(_casts(step.ops, forms))
     if plan.dtype is not None:
-        given = [info.dtype for _, info in plan.producers.values()] + [plan.target[key].dtype for key in plan.kept if plan.target]
+        given = [info.dtype for _, info in plan.producers.values()] + [
+            plan.target[key].dtype for key in plan.kept if plan.target
+        ]
         kinds.update((dtype, plan.dtype) for dtype in given if dtype.is_floating)
-    return tuple(_cast_note(given, wanted, count) for (given, wanted), count in kinds.items() if given is not wanted)
+    return tuple(
+        _cast_note(given, wanted, count)
+        for (given, wanted), count in kinds.items()
+        if given is not wanted
+    )
 
 
 def _casts(ops: Sequence[Op], forms: Sequence[TensorForm]) -> Iterator[tuple[DType, DType]]:
@@ -63,7 +90,9 @@ def _casts(ops: Sequence[Op], forms: Sequence[TensorForm]) -> Iterator[tuple[DTy
     for op in ops:
         results = op.infer(forms)
         if isinstance(op, Cast):
-            yield from ((given.dtype, wanted.dtype) for given, wanted in zip(forms, results, strict=True))
+            yield from (
+                (given.dtype, wanted.dtype) for given, wanted in zip(forms, results, strict=True)
+            )
         elif isinstance(op, Each):
             for index, form in enumerate(forms):
                 yield from _casts(op.chain(index), [form])

@@ -1,4 +1,6 @@
-"""`fit:`: tensors whose shape is not the target's are adapted, where a line says so, and every one is told."""
+"""`fit:`: tensors whose shape is not the target's are adapted, where a line says so, and every one
+is told.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from ckpt_tool.tensors import Catalog, shape_text
 
 @dataclass(slots=True)
 class Fitted:
-    """The steps after fitting. `fresh` are target keys that keep their value, `left` the source keys that are not used for it."""
+    """The steps after fitting. `fresh` are target keys that keep their value, `left` the source
+    keys that are not used for it.
+    """
 
     steps: list[Step] = field(default_factory=list)
     fresh: list[str] = field(default_factory=list)
@@ -45,7 +49,9 @@ def _note(one: Fold, fact: Fact) -> str:
     return f"{name} {'is' if is_one else 'are'} fitted by `{fact.fit}`, which is not exact: {fact.sizes}"
 
 
-def fit_steps(rules: RuleSet, steps: Sequence[Step], source: Catalog, target: Catalog | None) -> Fitted:
+def fit_steps(
+    rules: RuleSet, steps: Sequence[Step], source: Catalog, target: Catalog | None
+) -> Fitted:
     """Adapts the outputs whose shape differs from the target's and that a line of `fit:` names."""
     fitted = Fitted()
     for step in steps:
@@ -55,11 +61,17 @@ def fit_steps(rules: RuleSet, steps: Sequence[Step], source: Catalog, target: Ca
         else:
             _fit(fitted, rule, step, source, target)
     if target is not None:
-        fitted.problems += [_dead(rule) for rule in rules.fits if not any(rule.selector.matcher.match(key) is not None for key in target)]
+        fitted.problems += [
+            _dead(rule)
+            for rule in rules.fits
+            if not any(rule.selector.matcher.match(key) is not None for key in target)
+        ]
     return fitted
 
 
-def _rule_for(fits: Sequence[FitRule], step: Step, source: Catalog, target: Catalog | None) -> FitRule | None:
+def _rule_for(
+    fits: Sequence[FitRule], step: Step, source: Catalog, target: Catalog | None
+) -> FitRule | None:
     if target is None or not fits or len(step.outputs) != 1 or step.outputs[0] not in target:
         return None
     key = step.outputs[0]
@@ -82,11 +94,17 @@ def _fit(fitted: Fitted, rule: FitRule, step: Step, source: Catalog, target: Cat
         fit = rule.fit.with_form(TensorForm(form.dtype, wanted)).settled(form.shape)
         fit.infer([form])
     except OpError as error:
-        fitted.problems.append(Problem("bad-fit", str(error), rule.selector.where, (f"for `{key}`",)))
+        fitted.problems.append(
+            Problem("bad-fit", str(error), rule.selector.where, (f"for `{key}`",))
+        )
         return
     fitted.steps.append(replace(step, ops=(*step.ops, fit)))
     fitted.facts[key] = Fact(fit.name, sizes)
 
 
 def _dead(rule: FitRule) -> Problem:
-    return Problem("dead-rule", f"`{rule.selector.pattern}` fits nothing: no key of the target matches it", rule.selector.where)
+    return Problem(
+        "dead-rule",
+        f"`{rule.selector.pattern}` fits nothing: no key of the target matches it",
+        rule.selector.where,
+    )

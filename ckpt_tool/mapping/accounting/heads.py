@@ -1,4 +1,6 @@
-"""Heads for other classes: outputs of a network that differ in their number of rows alone, and stay fresh without being named."""
+"""Heads for other classes: outputs of a network that differ in their number of rows alone, and stay
+fresh without being named.
+"""
 
 import re
 from collections import defaultdict
@@ -15,8 +17,11 @@ _VOCABULARY = re.compile(
 _CLASSIFIER = re.compile(
     r"(^|[._])(heads?|classif\w*|cls\w*|class\w*|logits?|score|predictor)(?=[._0-9]|$)|(^|\.)(fc\d*(_\w+)?|linear|output)(?=\.|$)"
 )
-"""Names that alone, without a bias beside them, tell a classifier, wherever in a network it lies."""
-_TABLE = re.compile(r"embed|(^|[._])(emb|wte|tok\w*|word\w*|vocab\w*|shared)([._]|$)", re.IGNORECASE)
+"""Names that alone, without a bias beside them, tell a classifier, wherever in a network it lies.
+"""
+_TABLE = re.compile(
+    r"embed|(^|[._])(emb|wte|tok\w*|word\w*|vocab\w*|shared)([._]|$)", re.IGNORECASE
+)
 _IN_A_BLOCK = re.compile(r"^(.*?\.)?\w*\d+\.")
 
 
@@ -31,15 +36,24 @@ class ShapeMismatch:
 
     @property
     def differs_in_rows(self) -> bool:
-        """Whether only the first dimension differs, and is there on both sides: a placeholder of no row is no head."""
+        """Whether only the first dimension differs, and is there on both sides: a placeholder of no
+        row is no head.
+        """
         source, target = self.source_shape, self.target_shape
-        return len(source) == len(target) > 0 and source[1:] == target[1:] and source != target and 0 not in (source[0], target[0])
+        return (
+            len(source) == len(target) > 0
+            and source[1:] == target[1:]
+            and source != target
+            and 0 not in (source[0], target[0])
+        )
 
 
 def are_heads(shape_mismatches: Iterable[ShapeMismatch], source: Catalog, target: Catalog) -> bool:
-    """Whether these are outputs for other classes: no vocabulary, and nothing of the middle of a network.
+    """Whether these are outputs for other classes: no vocabulary, and nothing of the middle of a
+    network.
 
-    They are weights whose names say so, or with as many rows as their biases and the last weights of the network, in one block alone.
+    They are weights whose names say so, or with as many rows as their biases and the last weights
+    of the network, in one block alone.
 
     >>> def catalog(**shapes): return Catalog(TensorInfo(key.replace("_", "."), DType.F32, shape) for key, shape in shapes.items())
     >>> old, new = catalog(fc_weight=(1000, 8), fc_bias=(1000,)), catalog(fc_weight=(10, 8), fc_bias=(10,))
@@ -57,14 +71,23 @@ def are_heads(shape_mismatches: Iterable[ShapeMismatch], source: Catalog, target
     for each in listed:
         modules[each.target.rpartition(".")[0]].append(each)
     last = _last_weights({each.target for each in listed}, target)
-    blocks = {block[0] for path in modules if not _CLASSIFIER.search(path) and (block := _IN_A_BLOCK.search(f"{path}."))}
+    blocks = {
+        block[0]
+        for path in modules
+        if not _CLASSIFIER.search(path) and (block := _IN_A_BLOCK.search(f"{path}."))
+    }
     return len(blocks) < 2 and all(_is_head(path, found, last) for path, found in modules.items())
 
 
 def has_shape_of_a_table(key: str, catalog: Catalog) -> bool:
-    """Whether a matrix has the shape of an embedding beside it: its rows are words, whatever its name is."""
+    """Whether a matrix has the shape of an embedding beside it: its rows are words, whatever its
+    name is.
+    """
     shape = catalog[key].shape
-    return len(shape) == 2 and any(info.shape == shape and other != key and is_table(other, shape) for other, info in catalog.items())
+    return len(shape) == 2 and any(
+        info.shape == shape and other != key and is_table(other, shape)
+        for other, info in catalog.items()
+    )
 
 
 def is_table(key: str, shape: Shape) -> bool:
@@ -89,7 +112,9 @@ def is_vocabulary(key: str) -> bool:
 
 
 def _is_head(path: str, found: list[ShapeMismatch], last: Collection[str]) -> bool:
-    """Whether what differs in one module is a weight with as many rows as its bias, or one under a name that tells."""
+    """Whether what differs in one module is a weight with as many rows as its bias, or one under a
+    name that tells.
+    """
     matrices = [each for each in found if len(each.target_shape) > 1]
     rows = {(each.source_shape[0], each.target_shape[0]) for each in found}
     if not matrices or len(rows) != 1:

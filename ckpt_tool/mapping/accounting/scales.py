@@ -1,4 +1,6 @@
-"""Weights that are codes: numbers of few bits that mean something only with the scale that lies beside them."""
+"""Weights that are codes: numbers of few bits that mean something only with the scale that lies
+beside them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ CODES = frozenset((
     DType.F8_E4M3, DType.F8_E5M2, DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ, DType.F6_E2M3, DType.F6_E3M2, DType.F4,
     DType.I8, DType.U8, DType.I16, DType.I32, DType.I64,
 ))  # fmt: skip
-"""Element types that quantised weights are stored in; the long ones pack several codes in one number (GPTQ, AWQ)."""
+"""Element types that quantised weights are stored in; the long ones pack several codes in one
+number (GPTQ, AWQ).
+"""
 
 _SCALE = re.compile(
     r"(?:^|_)(?:w?q?(?:de)?(?:quant_)?(?:global_)?scales?(?:_inv|_\d+)?|scaling_factors?|zero_points?|q?zeros|absmax|amax|SCB|quant_map|quant_state|g_idx)(?:$|_)"
@@ -29,10 +33,12 @@ MAX_PATTERNS = 6
 class Scales:
     """The scales of a catalog, by what they are named after.
 
-    The names are those of DeepSeek and transformers' FP8 (`weight_scale_inv`), compressed-tensors (`weight_scale`, `weight_packed`),
-    Mistral (`qscale_weight`), TensorRT-LLM (`weights_scaling_factor`), ModelOpt (`weight_quantizer._amax`), quanto (`weight._scale`),
-    ComfyUI (`scale_weight`), bitsandbytes (`SCB`, `weight.absmax`), GPTQ and AWQ (`scales`, `qzeros`), torch (`scale`, `zero_point`);
-    or a tree of scales repeats the names of the weights (`scales.layer1.weight`).
+    The names are those of DeepSeek and transformers' FP8 (`weight_scale_inv`), compressed-tensors
+    (`weight_scale`, `weight_packed`), Mistral (`qscale_weight`), TensorRT-LLM
+    (`weights_scaling_factor`), ModelOpt (`weight_quantizer._amax`), quanto (`weight._scale`),
+    ComfyUI (`scale_weight`), bitsandbytes (`SCB`, `weight.absmax`), GPTQ and AWQ (`scales`,
+    `qzeros`), torch (`scale`, `zero_point`); or a tree of scales repeats the names of the weights
+    (`scales.layer1.weight`).
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
@@ -47,19 +53,24 @@ class Scales:
         bare = _stem(names[-1])
         for path in ((*names[:-1], bare), tuple(names), tuple(names[:-1])):
             for start in range(len(path)):
-                if (found := self._by_path.get(path[start:])) and found != key and (not start or _is_tree(found, path[start:])):
+                if (
+                    (found := self._by_path.get(path[start:]))
+                    and found != key
+                    and (not start or _is_tree(found, path[start:]))
+                ):
                     return found
         return self._by_path.get(()) if len(names) == 1 else None
-
 
     def __bool__(self) -> bool:
         return bool(self._by_path)
 
 
 def _path_of_scale(key: str) -> tuple[str, ...] | None:
-    """What a scale is named after: its key without the words that say what it is; None for what is no scale.
+    """What a scale is named after: its key without the words that say what it is; None for what is
+    no scale.
 
-    A name beside that stays: `weight_scale` and `qscale_weight` are of `weight`, `input_scale` is of `input`.
+    A name beside that stays: `weight_scale` and `qscale_weight` are of `weight`, `input_scale` is
+    of `input`.
     """
     found, path = False, []
     for name in key.split("."):
@@ -73,12 +84,16 @@ def _path_of_scale(key: str) -> tuple[str, ...] | None:
 
 
 def _stem(name: str) -> str:
-    """A leaf's name without what says that it holds codes: `weight_packed`, `_weight_qdata`, `w13_blocks`."""
+    """A leaf's name without what says that it holds codes: `weight_packed`, `_weight_qdata`,
+    `w13_blocks`.
+    """
     return re.sub(r"_(packed|q|codes|blocks|qdata|quantized)$", "", name.lstrip("_")) or name
 
 
 def _is_tree(scale: str, path: tuple[str, ...]) -> bool:
-    """Whether a scale lies in a tree of its own that repeats the names of weights, rather than in another module of that name."""
+    """Whether a scale lies in a tree of its own that repeats the names of weights, rather than in
+    another module of that name.
+    """
     return _SCALE.search(scale.split(".")[0]) is not None and len(path) > 1
 
 
@@ -102,7 +117,8 @@ class _Ignored:
 
 
 def check_scales(plan: Plan, named: Collection[str]) -> Iterator[Problem]:
-    """Casts of codes whose scale isn't used, unless it is `named` to be dropped; and casts to codes whose scale the target keeps.
+    """Casts of codes whose scale isn't used, unless it is `named` to be dropped; and casts to codes
+    whose scale the target keeps.
 
     What a scale is used for is a step that has both among its inputs.
     """
@@ -117,7 +133,9 @@ def check_scales(plan: Plan, named: Collection[str]) -> Iterator[Problem]:
             yield _problem(listed, side, catalog)
 
 
-def _ignored(step: Step, plan: Plan, named: Collection[str], scales: tuple[Scales, Scales]) -> Iterator[_Ignored]:
+def _ignored(
+    step: Step, plan: Plan, named: Collection[str], scales: tuple[Scales, Scales]
+) -> Iterator[_Ignored]:
     outputs = [(key, plan.outputs[key].dtype) for key in step.outputs if key in plan.outputs]
     for key in step.inputs:
         given = plan.source[key].dtype
@@ -129,7 +147,12 @@ def _ignored(step: Step, plan: Plan, named: Collection[str], scales: tuple[Scale
         return
     sources = {plan.source[key].dtype for key in step.inputs}
     for key, dtype in outputs:
-        if dtype in CODES and dtype not in sources and (scale := scales[1].of(key)) and scale in plan.kept:
+        if (
+            dtype in CODES
+            and dtype not in sources
+            and (scale := scales[1].of(key))
+            and scale in plan.kept
+        ):
             yield _Ignored(key, scale, "target")
 
 
@@ -137,13 +160,28 @@ def _problem(listed: Mapping[str, str], side: str, catalog: Catalog) -> Problem:
     key, scale = next(iter(listed.items()))
     kind = catalog[key].dtype.value
     folds = fold(dict.fromkeys(listed), keys_of(catalog))
-    notes = [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MAX_PATTERNS]] if len(listed) > 1 else []
+    notes = (
+        [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MAX_PATTERNS]]
+        if len(listed) > 1
+        else []
+    )
     if len(folds) > MAX_PATTERNS:
         notes.append(f"{len(folds) - MAX_PATTERNS} more patterns")
     if side == "source":
         message = f"`{key}` is {kind} codes with a scale, `{scale}`; a cast would ignore the scale"
-        notes.append("dequantise first with the library that wrote them; `drop:` or `--drop` of the scales by name casts the bare codes")
+        notes.append(
+            "dequantise first with the library that wrote them; `drop:` or `--drop` of the scales by name casts the bare codes"
+        )
     else:
-        message = f"`{key}` would be cast to {kind} codes, and the target keeps its own scale, `{scale}`"
-        notes.append("quantise with the library that will read them, or map onto a target of plain floats")
-    return Problem("scale", message + (f"; {len(listed)} keys in all" if len(listed) > 1 else ""), None, tuple(notes))
+        message = (
+            f"`{key}` would be cast to {kind} codes, and the target keeps its own scale, `{scale}`"
+        )
+        notes.append(
+            "quantise with the library that will read them, or map onto a target of plain floats"
+        )
+    return Problem(
+        "scale",
+        message + (f"; {len(listed)} keys in all" if len(listed) > 1 else ""),
+        None,
+        tuple(notes),
+    )

@@ -1,4 +1,6 @@
-"""Why two tensors of one name have different shapes, and the `fit:` that adapts the one to the other."""
+"""Why two tensors of one name have different shapes, and the `fit:` that adapts the one to the
+other.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +37,22 @@ class ShapeMismatch:
 
 
 def fit_for(key: str, source: Shape, target: Shape) -> str | None:
-    """The fit that makes a tensor the target's shape, by its name and what differs; None where none does."""
+    """The fit that makes a tensor the target's shape, by its name and what differs; None where none
+    does.
+    """
     if _RELATIVE.search(key):
         names = ["resize_bias"]
     elif _POSITIONS.search(key):
         names = ["resize_grid"]
     elif len(source) > 2:
-        names = ["input_channels", "resize_patch"] if re.search(r"(^|\.)(conv|patch|stem|embed|0\.)", key) else []
+        names = (
+            ["input_channels", "resize_patch"]
+            if re.search(r"(^|\.)(conv|patch|stem|embed|0\.)", key)
+            else []
+        )
     elif len(source) in (1, 2):
-        # The first rows of a vocabulary are the same words; the first classes of another classifier mean nothing here.
+        # The first rows of a vocabulary are the same words; the first classes of another classifier
+        # mean nothing here.
         names = ["rows" if is_vocabulary(key) or is_table(key, source) else "fresh"]
     else:
         names = []
@@ -51,24 +60,32 @@ def fit_for(key: str, source: Shape, target: Shape) -> str | None:
 
 
 def fit_note(key: str, source: Shape, target: Shape, are_words: bool = False) -> list[str]:
-    """What to say of a shape that a `fit:` adapts; `are_words` where its rows are known to be words, whatever its name is."""
+    """What to say of a shape that a `fit:` adapts; `are_words` where its rows are known to be
+    words, whatever its name is.
+    """
     name = fit_for(key, source, target)
     name = "rows" if are_words and name == "fresh" else name
     if name:
         what = "keeps the target's" if name == "fresh" else "adapts it"
         return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file {what}"]
     if prefixes := _other_prefixes(key, source, target):
-        return [f"other tokens before the grid? `fit: {flow([{quote(key): {'resize_grid': prefixes}}])}` in a rule file adapts it"]
+        return [
+            f"other tokens before the grid? `fit: {flow([{quote(key): {'resize_grid': prefixes}}])}` in a rule file adapts it"
+        ]
     return []
 
 
 def _other_prefixes(key: str, source: Shape, target: Shape) -> dict[str, int] | None:
-    """The numbers of tokens before the grids of two position tables, where there is one way to see them."""
+    """The numbers of tokens before the grids of two position tables, where there is one way to see
+    them.
+    """
     if not _POSITIONS.search(key) or len(source) != len(target) or len(source) not in (2, 3):
         return None
     for pair in ResizeGrid().choices(source, target):
         prefixes = dict(zip(("prefix", "new_prefix"), pair, strict=True))
-        if len(ResizeGrid().choices(source, target)) == 1 and _fits("resize_grid", source, target, prefixes):
+        if len(ResizeGrid().choices(source, target)) == 1 and _fits(
+            "resize_grid", source, target, prefixes
+        ):
             return prefixes
     return None
 
@@ -77,21 +94,31 @@ def _fits(name: str, source: Shape, target: Shape, argument: object = None) -> b
     if name == "fresh":
         return len(source) == len(target) and source[1:] == target[1:]
     try:
-        FITS[name].parse(argument).with_form(TensorForm(DType.F32, target)).infer([TensorForm(DType.F32, source)])
+        FITS[name].parse(argument).with_form(TensorForm(DType.F32, target)).infer(
+            [TensorForm(DType.F32, source)]
+        )
     except OpError:
         return False
     return True
 
 
-def fit_lines(shape_mismatches: Iterable[ShapeMismatch], others: Sequence[str]) -> dict[str, list[str]]:
+def fit_lines(
+    shape_mismatches: Iterable[ShapeMismatch], others: Sequence[str]
+) -> dict[str, list[str]]:
     """The lines of `fit:` for these keys, by fit; patterns match none of the other keys."""
     lines: dict[str, list[str]] = {}
-    for one in fold({shape_mismatch.key: shape_mismatch.fit for shape_mismatch in shape_mismatches}, others):
-        lines.setdefault(next(m.fit for m in shape_mismatches if m.key == one.keys[0]), []).append(one.pattern)
+    for one in fold(
+        {shape_mismatch.key: shape_mismatch.fit for shape_mismatch in shape_mismatches}, others
+    ):
+        lines.setdefault(next(m.fit for m in shape_mismatches if m.key == one.keys[0]), []).append(
+            one.pattern
+        )
     return lines
 
 
-def rule_file(fits: Mapping[str, Sequence[str]], drop: Sequence[str] = (), keep: Sequence[str] = ()) -> str:
+def rule_file(
+    fits: Mapping[str, Sequence[str]], drop: Sequence[str] = (), keep: Sequence[str] = ()
+) -> str:
     """A whole rule file on one line: everything by name, and these fits."""
     sections: dict[str, object] = {"rules": ["** -> **"], "drop": list(drop), "keep": list(keep)}
     sections["fit"] = [{pattern: name} for name, patterns in fits.items() for pattern in patterns]

@@ -1,4 +1,6 @@
-"""Keys of a target that are one tensor (tied weights): in a model, what one of them gets, all of them have."""
+"""Keys of a target that are one tensor (tied weights): in a model, what one of them gets, all of
+them have.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +16,39 @@ MAX_NOTES = 20
 
 
 def ties(catalog: Catalog) -> dict[str, list[str]]:
-    """Groups of keys that are one tensor, by what their `same_as` names, which may be a tensor of the file that is not in the catalog."""
+    """Groups of keys that are one tensor, by what their `same_as` names, which may be a tensor of
+    the file that is not in the catalog.
+    """
     groups: dict[str, list[str]] = defaultdict(list)
     for key, info in catalog.items():
         if info.tied_to is not None:
             groups[info.tied_to].append(key)
-    return {first: [first, *others] if first in catalog else others for first, others in groups.items()}
+    return {
+        first: [first, *others] if first in catalog else others for first, others in groups.items()
+    }
 
 
 def tied_with(catalog: Catalog, mapped: Iterable[str], free: Iterable[str]) -> dict[str, list[str]]:
     """For keys that are mapped, the free keys that are the same tensor; each of these once."""
     groups, sought, found = ties(catalog), frozenset(free), {}
     for key in mapped if groups else ():
-        if others := [other for other in groups.pop(catalog[key].tied_to or key, ()) if other in sought]:
+        if others := [
+            other for other in groups.pop(catalog[key].tied_to or key, ()) if other in sought
+        ]:
             found[key] = others
     return found
 
 
 def tie_notes(plan: Plan) -> list[str]:
-    """What is said of keys that are one tensor in the target, and don't get one value: one line a pattern."""
+    """What is said of keys that are one tensor in the target, and don't get one value: one line a
+    pattern.
+    """
     facts = dict(_facts(plan)) if plan.target is not None else {}
-    folds = fold({key: is_kept for key, (is_kept, _) in facts.items()}, plan.target or ()) if facts else []
+    folds = (
+        fold({key: is_kept for key, (is_kept, _) in facts.items()}, plan.target or ())
+        if facts
+        else []
+    )
     notes = [_note(one, *facts[one.keys[0]]) for one in folds]
     more = sum(len(one.keys) for one in folds[MAX_NOTES:])
     verb, them = ("does", "it") if more == 1 else ("do", "them")
@@ -43,13 +57,19 @@ def tie_notes(plan: Plan) -> list[str]:
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, tuple[bool, str]]]:
-    """Keys that don't get what they are tied to: whether each is kept, and the first key of its tensor that is mapped."""
+    """Keys that don't get what they are tied to: whether each is kept, and the first key of its
+    tensor that is mapped.
+    """
     assert plan.target is not None
     kept = frozenset(plan.kept)
     for group in ties(plan.target).values():
         mapped = [key for key in group if key in plan.producers]
         yield from ((key, (True, mapped[0])) for key in group if mapped and key in kept)
-        yield from ((key, (False, mapped[0])) for key in mapped[1:] if value_of(plan, key) != value_of(plan, mapped[0]))
+        yield from (
+            (key, (False, mapped[0]))
+            for key in mapped[1:]
+            if value_of(plan, key) != value_of(plan, mapped[0])
+        )
 
 
 def _note(one: Fold, is_kept: bool, other: str) -> str:
@@ -62,13 +82,21 @@ def _note(one: Fold, is_kept: bool, other: str) -> str:
         )
         return f"`{one.pattern}` ({len(one.keys)}) {fact}: {end}"
     if is_kept:
-        return f"`{one.pattern}` is kept, but the target ties it to `{other}`, which is mapped: {end}"
+        return (
+            f"`{one.pattern}` is kept, but the target ties it to `{other}`, which is mapped: {end}"
+        )
     return f"`{one.pattern}` is mapped from elsewhere than `{other}`, which the target ties it to: {end}"
 
 
 def value_of(plan: Plan, key: str) -> tuple[tuple[str, ...], tuple[Op, ...], int]:
-    """Equal for two keys that are sure to get the same value, but for what a fit takes from each one's own."""
+    """Equal for two keys that are sure to get the same value, but for what a fit takes from each
+    one's own.
+    """
     step: Step = plan.producers[key][0]
     inputs = tuple(plan.source[name].tied_to or name for name in step.inputs)
     is_one_for_all = len(step.outputs) == 1 or any(op.name == "copy" for op in step.ops)
-    return inputs, tuple(op for op in step.ops if op.name != "copy"), 0 if is_one_for_all else step.outputs.index(key)
+    return (
+        inputs,
+        tuple(op for op in step.ops if op.name != "copy"),
+        0 if is_one_for_all else step.outputs.index(key),
+    )

@@ -1,4 +1,6 @@
-"""Keys of a state dict that can't be read: wanted by the target, or the target's own, they stand in a plan's way."""
+"""Keys of a state dict that can't be read: wanted by the target, or the target's own, they stand in
+a plan's way.
+"""
 
 from __future__ import annotations
 
@@ -25,17 +27,28 @@ def check_readable(
     name_of: Callable[[str], str | None] = str,
     taken: Iterable[str] = (),
 ) -> Iterator[Problem]:
-    """Keys of the source that can't be read, and are `taken` by rules or are left and have the name of a `fresh` key of the target;
-    and keys of the target that can't be read, and so can't be kept.
+    """Keys of the source that can't be read, and are `taken` by rules or are left and have the name
+    of a `fresh` key of the target; and keys of the target that can't be read, and so can't be kept.
 
     `name_of` is what the target calls a key of the source.
     """
-    wanted = [*taken, *(key for key in left if key in source.unreadable and name_of(key) in fresh)] if source.unreadable else []
+    wanted = (
+        [*taken, *(key for key in left if key in source.unreadable and name_of(key) in fresh)]
+        if source.unreadable
+        else []
+    )
     if wanted:
         hint = "map from plain tensors (dequantised, gathered, dense); or name them, here by `--drop` and in the target by `--keep`"
-        yield _problem(wanted, source, "of the source can't be read, though the target has a place for", hint)
+        yield _problem(
+            wanted, source, "of the source can't be read, though the target has a place for", hint
+        )
     if target is not None and target.unreadable:
-        yield _problem(list(target.unreadable), target, "of the target can't be read, and the output would lack", "map onto plain tensors")
+        yield _problem(
+            list(target.unreadable),
+            target,
+            "of the target can't be read, and the output would lack",
+            "map onto plain tensors",
+        )
 
 
 def _problem(keys: Sequence[str], catalog: Catalog, fact: str, hint: str) -> Problem:
@@ -44,7 +57,10 @@ def _problem(keys: Sequence[str], catalog: Catalog, fact: str, hint: str) -> Pro
     for key in keys:
         kinds[catalog.unreadable[key].kind].append(key)
     folds = fold({key: catalog.unreadable[key].kind for key in keys}, keys_of(catalog))
-    notes = [f"`{one.pattern}` ({len(one.keys)}): {catalog.unreadable[one.keys[0]].kind}" for one in folds[:MAX_PATTERNS]]
+    notes = [
+        f"`{one.pattern}` ({len(one.keys)}): {catalog.unreadable[one.keys[0]].kind}"
+        for one in folds[:MAX_PATTERNS]
+    ]
     counts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items())
     what = f"`{keys[0]}`" if len(keys) == 1 else f"{len(keys)} keys"
     them = "it" if len(keys) == 1 else "them"

@@ -1,4 +1,6 @@
-"""Prefixes that wrappers put before every key: DataParallel and DDP, torch.compile, FSDP, and one owner's name."""
+"""Prefixes that wrappers put before every key: DataParallel and DDP, torch.compile, FSDP, and one
+owner's name.
+"""
 
 from collections.abc import Iterable
 
@@ -10,11 +12,20 @@ WRAPPERS = {
 
 
 def wrapper_prefix(keys: Iterable[str]) -> str:
-    """The wrappers' prefixes that all keys begin with, `module._orig_mod.` say; empty when there is none."""
+    """The wrappers' prefixes that all keys begin with, `module._orig_mod.` say; empty when there is
+    none.
+    """
     names = list(keys)
     prefix = ""
     while names:
-        found = next((wrapper for wrapper in WRAPPERS if all(name.startswith(wrapper, len(prefix)) for name in names)), None)
+        found = next(
+            (
+                wrapper
+                for wrapper in WRAPPERS
+                if all(name.startswith(wrapper, len(prefix)) for name in names)
+            ),
+            None,
+        )
         if found is None or any(len(name) == len(prefix) + len(found) for name in names):
             return prefix
         prefix += found

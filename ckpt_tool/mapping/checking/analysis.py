@@ -1,4 +1,6 @@
-"""What rules alone tell, without any checkpoint: rules that can never get a key, and what a reader should know besides."""
+"""What rules alone tell, without any checkpoint: rules that can never get a key, and what a reader
+should know besides.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +20,8 @@ MAX_COMPARED = 500
 
 
 def find_problems(rules: RuleSet, effort: Effort | None = None) -> Iterator[Problem]:
-    """Rules that can never get a key: drops or earlier rules take all that they match, or nothing can match them.
+    """Rules that can never get a key: drops or earlier rules take all that they match, or nothing
+    can match them.
 
     Where comparing costs more than `effort`, those that were found by then; the notes say so.
     """
@@ -41,30 +44,49 @@ def _shadowed(rules: RuleSet, effort: Effort) -> Iterator[Problem]:
 
 
 def _are_many(rules: RuleSet) -> bool:
-    return len(rules.rules) + len(rules.drop) + sum(len(block.rules) + len(block.drop) for block in rules.blocks) > MAX_COMPARED
+    return (
+        len(rules.rules)
+        + len(rules.drop)
+        + sum(len(block.rules) + len(block.drop) for block in rules.blocks)
+        > MAX_COMPARED
+    )
 
 
 def _variants(rules: RuleSet) -> Iterator[tuple[tuple[Rule, ...], tuple[Selector, ...]]]:
-    """The rules and drops that stand together: the plain ones, and each block of `when:` before them."""
+    """The rules and drops that stand together: the plain ones, and each block of `when:` before
+    them.
+    """
     yield rules.rules, rules.drop
     for block in rules.blocks:
         yield (*block.rules, *rules.rules), (*block.drop, *rules.drop)
 
 
-def _never(rule: Rule, number: int, before: Sequence[Rule | Selector], params: set[str], effort: Effort) -> Iterator[Problem]:
+def _never(
+    rule: Rule, number: int, before: Sequence[Rule | Selector], params: set[str], effort: Effort
+) -> Iterator[Problem]:
     matcher, where = rule.matchers[number], rule.sources[number].where
     if not can_match(matcher):
-        yield Problem("dead-rule", f"`{matcher.pattern}` can never match: its numbers would be negative", where)
+        yield Problem(
+            "dead-rule",
+            f"`{matcher.pattern}` can never match: its numbers would be negative",
+            where,
+        )
         return
     for taker in before:
         for other in taker.matchers if isinstance(taker, Rule) else (taker.matcher,):
             if not _names(other.pattern) & params and covers(other, matcher, effort):
                 by = f"line {taker.where.line} (`{_text(taker)}`)"
-                yield Problem("shadowed-rule", f"`{matcher.pattern}` can never get a key: {by} takes all that it matches", where)
+                yield Problem(
+                    "shadowed-rule",
+                    f"`{matcher.pattern}` can never get a key: {by} takes all that it matches",
+                    where,
+                )
                 return
 
 
-def _never_drops(selector: Selector, before: Sequence[Selector], effort: Effort) -> Iterator[Problem]:
+def _never_drops(
+    selector: Selector, before: Sequence[Selector], effort: Effort
+) -> Iterator[Problem]:
     for other in before:
         if covers(other.matcher, selector.matcher, effort):
             message = f"`{selector.pattern}` can never drop a key: line {other.where.line} (`{other.pattern}`) drops all that it matches"
@@ -77,13 +99,19 @@ def _text(taker: Rule | Selector) -> str:
 
 
 def find_notes(rules: RuleSet, effort: Effort | None = None) -> Iterator[Problem]:
-    """What is allowed and still worth a look: order that decides, two ways to one key, params and tables that nothing uses.
+    """What is allowed and still worth a look: order that decides, two ways to one key, params and
+    tables that nothing uses.
 
-    The last note says where comparing rules was ended, because they are too many or it would cost more than `effort`.
+    The last note says where comparing rules was ended, because they are too many or it would cost
+    more than `effort`.
     """
     yield from _unused(rules)
     if _are_many(rules):
-        yield Problem("not-compared", f"more than {MAX_COMPARED} rules and drops: they were not compared with each other", rules.where)
+        yield Problem(
+            "not-compared",
+            f"more than {MAX_COMPARED} rules and drops: they were not compared with each other",
+            rules.where,
+        )
         return
     try:
         yield from _compared(rules, effort or Effort())
@@ -94,7 +122,11 @@ def find_notes(rules: RuleSet, effort: Effort | None = None) -> Iterator[Problem
 
 def _compared(rules: RuleSet, effort: Effort) -> Iterator[Problem]:
     params = {param.name for param in rules.params}
-    fixed = [rule for rule in rules.rules if not any(_names(side.pattern) & params for side in (*rule.sources, *rule.targets))]
+    fixed = [
+        rule
+        for rule in rules.rules
+        if not any(_names(side.pattern) & params for side in (*rule.sources, *rule.targets))
+    ]
     for one, other in combinations(fixed, 2):
         yield from _overlap(one, other, effort)
     renames = [rule for rule in fixed if rule.is_rename]
@@ -110,9 +142,15 @@ def _overlap(one: Rule, other: Rule, effort: Effort) -> Iterator[Problem]:
     """A note where two rules want one key and neither is the other's exception."""
     if one.is_extra or other.is_extra:
         return
-    for source, (number, target) in product(one.matchers[: len(one.sources)], enumerate(other.matchers[: len(other.sources)])):
+    for source, (number, target) in product(
+        one.matchers[: len(one.sources)], enumerate(other.matchers[: len(other.sources)])
+    ):
         key = common_key(source, target, effort)
-        if key is not None and not covers(target, source, effort) and not covers(source, target, effort):
+        if (
+            key is not None
+            and not covers(target, source, effort)
+            and not covers(source, target, effort)
+        ):
             message = f"`{target.pattern}` shares keys with line {one.where.line} (`{one.text}`), which takes them: `{key}` is one"
             yield Problem("overlap", message, other.sources[number].where)
             return
@@ -157,11 +195,20 @@ def _rendered(pattern: Pattern, binding: dict[str, int | str]) -> str | None:
         return None
 
 
-def _same_target(rules: Sequence[Rule], first: tuple[Rule, Matcher], second: tuple[Rule, Matcher], effort: Effort) -> Iterator[Problem]:
-    """A note where two rules, each with the matcher of its target, give one key, for source keys that each of them would get."""
+def _same_target(
+    rules: Sequence[Rule], first: tuple[Rule, Matcher], second: tuple[Rule, Matcher], effort: Effort
+) -> Iterator[Problem]:
+    """A note where two rules, each with the matcher of its target, give one key, for source keys
+    that each of them would get.
+    """
     (one, source), (other, target) = first, second
     sources = one.matchers[0], other.matchers[0]
-    if one.is_optional or other.is_optional or covers(*sources, effort) or covers(*sources[::-1], effort):
+    if (
+        one.is_optional
+        or other.is_optional
+        or covers(*sources, effort)
+        or covers(*sources[::-1], effort)
+    ):
         return
     key = common_key(source, target, effort)
     if key is None:
@@ -179,7 +226,10 @@ def _source_of(rule: Rule, target: Matcher, key: str) -> str | None:
 
 def _taker(rules: Sequence[Rule], key: str | None) -> Rule | None:
     """The first rule that matches a source key."""
-    return next((rule for rule in rules if key is not None and rule.matchers[0].match(key) is not None), None)
+    return next(
+        (rule for rule in rules if key is not None and rule.matchers[0].match(key) is not None),
+        None,
+    )
 
 
 def _target_matcher(rule: Rule) -> Matcher | None:
@@ -193,12 +243,21 @@ def _unused(rules: RuleSet) -> Iterator[Problem]:
     every = (*rules.rules, *(rule for block in rules.blocks for rule in block.rules))
     patterns = [side.pattern for rule in every for side in (*rule.sources, *rule.targets)]
     patterns += [selector.pattern for selector in (*rules.drop, *rules.keep)]
-    patterns += [selector.pattern for block in rules.blocks for selector in (*block.drop, *block.keep)]
+    patterns += [
+        selector.pattern for block in rules.blocks for selector in (*block.drop, *block.keep)
+    ]
     patterns += [fit.selector.pattern for fit in rules.fits]
-    patterns += [condition.matcher.pattern for block in rules.blocks for condition in block.conditions]
+    patterns += [
+        condition.matcher.pattern for block in rules.blocks for condition in block.conditions
+    ]
     named = {name for pattern in patterns for name in _names(pattern)}
     named |= {name for rule in every for op in rule.ops for name in op.parameters()}
-    tables = {token.id for pattern in patterns for token in pattern.tokens if isinstance(token, Choice) and token.is_table}
+    tables = {
+        token.id
+        for pattern in patterns
+        for token in pattern.tokens
+        if isinstance(token, Choice) and token.is_table
+    }
     for param in rules.params:
         if param.name not in named:
             yield _unused_name("param", param.name, param.where)
@@ -213,4 +272,7 @@ def _unused_name(kind: str, name: str, where: Location) -> Problem:
 
 def _names(pattern: Pattern) -> set[str]:
     """The names of a pattern's numbers, and those that bound them."""
-    return {*pattern.numbers, *(name for ends in pattern.open_bounds.values() for end in ends for name in end.names)}
+    return {
+        *pattern.numbers,
+        *(name for ends in pattern.open_bounds.values() for end in ends for name in end.names),
+    }

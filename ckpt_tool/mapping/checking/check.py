@@ -7,7 +7,11 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import Problem, RuleError
-from ckpt_tool.mapping.accounting.coverage import check_collisions, check_rules_of_use, check_unnamed
+from ckpt_tool.mapping.accounting.coverage import (
+    check_collisions,
+    check_rules_of_use,
+    check_unnamed,
+)
 from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
 from ckpt_tool.mapping.assign import assign_rules
 from ckpt_tool.mapping.blocks import with_blocks
@@ -30,7 +34,8 @@ def check_rules(
     config: Mapping[str, object] | None = None,
     effort: Effort | None = None,
 ) -> list[Problem]:
-    """Problems of the rules by themselves, and with a source those of its keys; for a target too, compile a plan.
+    """Problems of the rules by themselves, and with a source those of its keys; for a target too,
+    compile a plan.
 
     What comparing rules costs comes out of `effort`.
     """

@@ -18,9 +18,11 @@ MAX_TRIED = 100_000
 
 
 def check_tests(rules: RuleSet, numbers: Mapping[str, int] | None = None) -> Iterator[Problem]:
-    """A problem for each test whose source key goes elsewhere than it says; `when:` looks at the keys that the tests name.
+    """A problem for each test whose source key goes elsewhere than it says; `when:` looks at the
+    keys that the tests name.
 
-    Without the `numbers` of parameters, each counts as 1, and tests of rules that name one can only be checked with a source.
+    Without the `numbers` of parameters, each counts as 1, and tests of rules that name one can only
+    be checked with a source.
     """
     names = Catalog(TensorInfo(test.source, DType.F32, ()) for test in rules.tests)
     rules = with_blocks(rules, names)
@@ -39,13 +41,17 @@ def check_tests(rules: RuleSet, numbers: Mapping[str, int] | None = None) -> Ite
             yield Problem("test", f"`{test.source}` {fault}", test.where)
 
 
-def _fault(test: NameTest, reached: Sequence[tuple[Rule, Claim]] | None, is_dropped: bool) -> str | None:
+def _fault(
+    test: NameTest, reached: Sequence[tuple[Rule, Claim]] | None, is_dropped: bool
+) -> str | None:
     wanted = " and ".join(f"`{target}`" for target in test.targets) or "to be dropped"
     if is_dropped:
         return f"is dropped; the test wants {wanted}" if test.targets else None
     if not reached:
         return f"is matched by no rule; the test wants {wanted}"
-    if test.targets and all(any(_reaches(rule, claim, target) for rule, claim in reached) for target in test.targets):
+    if test.targets and all(
+        any(_reaches(rule, claim, target) for rule, claim in reached) for target in test.targets
+    ):
         return None
     try:
         return f"becomes `{next(targets_of(*reached[0]))}`; the test wants {wanted}"
@@ -54,13 +60,17 @@ def _fault(test: NameTest, reached: Sequence[tuple[Rule, Claim]] | None, is_drop
 
 
 def _reaches(rule: Rule, claim: Claim, target: str) -> bool:
-    """Whether a source key has a part in a target key: what the holes of both sides stand for is the same."""
+    """Whether a source key has a part in a target key: what the holes of both sides stand for is
+    the same.
+    """
     for side in rule.targets:
         try:
             binding = Matcher(side.pattern, rule.matchers[0].bounds).match(target)
         except PatternError:
             return _is_among(target, targets_of(rule, claim))
-        if binding is not None and all(claim.binding.get(hole, value) == value for hole, value in binding.items()):
+        if binding is not None and all(
+            claim.binding.get(hole, value) == value for hole, value in binding.items()
+        ):
             return True
     return False
 
@@ -73,7 +83,9 @@ def _is_among(target: str, keys: Iterator[str]) -> bool:
 
 
 def targets_of(rule: Rule, claim: Claim) -> Iterator[str]:
-    """The target keys that one source key has a part in; numbers that only the ops can tell are taken as 0. Raises ValueError."""
+    """The target keys that one source key has a part in; numbers that only the ops can tell are
+    taken as 0. Raises ValueError.
+    """
     return (
         render(side.pattern, {**claim.binding, **dict(zip(side.only, values, strict=True))})
         for side in rule.targets
@@ -82,5 +94,12 @@ def targets_of(rule: Rule, claim: Claim) -> Iterator[str]:
 
 
 def _values(side: Side, hole: str) -> range:
-    words = next((len(token.words) for token in side.pattern.tokens if isinstance(token, Choice) and token.id == hole), None)
+    words = next(
+        (
+            len(token.words)
+            for token in side.pattern.tokens
+            if isinstance(token, Choice) and token.id == hole
+        ),
+        None,
+    )
     return range(words) if words is not None else side.pattern.bounds.get(hole, range(1))

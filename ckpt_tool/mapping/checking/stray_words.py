@@ -1,4 +1,6 @@
-"""Words of YAML and of other languages that stand in a pattern, where they would become part of a tensor's name without a word."""
+"""Words of YAML and of other languages that stand in a pattern, where they would become part of a
+tensor's name without a word.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,7 +16,10 @@ _STRAY = (
     (re.compile(r",\s"), _MANY),
     (re.compile(r"\s#"), "a comment stands behind the whole rule, outside of quotation marks"),
     (re.compile("[=:]>|:="), "a rule has one arrow, `->`"),
-    (re.compile(rf":\s*(?:{'|'.join(OPS)})\b"), "ops stand behind a colon and a space, as in `a -> b: transpose`"),
+    (
+        re.compile(rf":\s*(?:{'|'.join(OPS)})\b"),
+        "ops stand behind a colon and a space, as in `a -> b: transpose`",
+    ),
     (re.compile(r";\Z"), "nothing ends a rule; leave out the `;`"),
 )
 """What nobody means as a part of a name, and what to write instead."""
@@ -30,7 +35,12 @@ def check_words(rules: RuleSet, *keys: Iterable[str]) -> Iterator[Problem]:
             if found and not any(found[0] in key for catalog in keys for key in catalog):
                 words, instead = found
                 message = f"`{words}` would become a part of the name `{side.pattern.text}`"
-                yield Problem("bad-pattern", message, side.where, (instead, f"a name that really has it is written `{quote_marks(words)}`"))
+                yield Problem(
+                    "bad-pattern",
+                    message,
+                    side.where,
+                    (instead, f"a name that really has it is written `{quote_marks(words)}`"),
+                )
 
 
 def _stray(pattern: str) -> tuple[str, str] | None:

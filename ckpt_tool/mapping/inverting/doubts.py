@@ -1,4 +1,6 @@
-"""What rules alone leave open about their way back: keys that come from two places, or that the source never had."""
+"""What rules alone leave open about their way back: keys that come from two places, or that the
+source never had.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,10 +20,16 @@ STRIPPED = "prefixes that `strip:` takes off are not put back"
 
 
 def common_prefix(rules: RuleSet, plan: Plan | None) -> str | None:
-    """The one prefix that `strip:` takes off all keys of a plan's source, which can be put back; None where that can't be told."""
+    """The one prefix that `strip:` takes off all keys of a plan's source, which can be put back;
+    None where that can't be told.
+    """
     if not rules.strip:
         return ""
-    prefixes = {key.removesuffix(strip_prefixes(key, rules.strip)) for key in plan.source} if plan else set()
+    prefixes = (
+        {key.removesuffix(strip_prefixes(key, rules.strip)) for key in plan.source}
+        if plan
+        else set()
+    )
     if len(prefixes) != 1:
         return None
     (prefix,) = prefixes
@@ -33,18 +41,38 @@ def common_prefix(rules: RuleSet, plan: Plan | None) -> str | None:
 
 
 def without_idle(
-    inverted: Sequence[InvertedRule], drop: Sequence[Selector], stand_ins: Mapping[str, int], effort: Effort
+    inverted: Sequence[InvertedRule],
+    drop: Sequence[Selector],
+    stand_ins: Mapping[str, int],
+    effort: Effort,
 ) -> tuple[InvertedRule, ...]:
-    """The inverses, with nothing for rules that never get a key: drops or earlier rules take all that they match.
+    """The inverses, with nothing for rules that never get a key: drops or earlier rules take all
+    that they match.
 
     Raises TooMuchToCompare.
     """
-    takers: list[Matcher] = [selector.matcher for selector in drop if not selector.pattern.open_bounds]
+    takers: list[Matcher] = [
+        selector.matcher for selector in drop if not selector.pattern.open_bounds
+    ]
     kept = []
     for each in inverted:
-        is_fixed = bool(each.rule.sources) and not each.rule.is_extra and not names_params(each.rule.sources, stand_ins)
-        if is_fixed and all(any(covers(taker, matcher, effort) for taker in takers) for matcher in each.rule.matchers):
-            kept.append(replace(each, text="", verdict="exact", why="it never gets a key: what stands before it takes all that it matches"))
+        is_fixed = (
+            bool(each.rule.sources)
+            and not each.rule.is_extra
+            and not names_params(each.rule.sources, stand_ins)
+        )
+        if is_fixed and all(
+            any(covers(taker, matcher, effort) for taker in takers)
+            for matcher in each.rule.matchers
+        ):
+            kept.append(
+                replace(
+                    each,
+                    text="",
+                    verdict="exact",
+                    why="it never gets a key: what stands before it takes all that it matches",
+                )
+            )
             continue
         kept.append(each)
         takers += each.rule.matchers if is_fixed else ()
@@ -52,16 +80,25 @@ def without_idle(
 
 
 def with_doubts(
-    rules: RuleSet, inverted: Sequence[InvertedRule], order: Sequence[Rule], stand_ins: Mapping[str, int]
+    rules: RuleSet,
+    inverted: Sequence[InvertedRule],
+    order: Sequence[Rule],
+    stand_ins: Mapping[str, int],
 ) -> tuple[InvertedRule, ...]:
-    """The inverses, "exact with a check" instead of "exact" where names may lead elsewhere than they came from."""
+    """The inverses, "exact with a check" instead of "exact" where names may lead elsewhere than
+    they came from.
+    """
     doubts: dict[int, list[str]] = {id(rule): [STRIPPED] if rules.strip else [] for rule in order}
     effort = Effort()
     try:
         for one, other in combinations(order, 2):
             if key := _unclear_key(one, other, stand_ins, effort):
-                doubts[id(one)].append(f"it takes back `{key}`, which line {other.where.line} may have made")
-                doubts[id(other)].append(f"`{key}`, which it may have made, goes back by line {one.where.line}")
+                doubts[id(one)].append(
+                    f"it takes back `{key}`, which line {other.where.line} may have made"
+                )
+                doubts[id(other)].append(
+                    f"`{key}`, which it may have made, goes back by line {one.where.line}"
+                )
     except TooMuchToCompare:
         for whys in doubts.values():
             whys.append("the rules are too many, or too alike, to be compared with each other")
@@ -72,11 +109,17 @@ def _doubted(each: InvertedRule, whys: Sequence[str]) -> InvertedRule:
     if not whys or not each.text:
         return each
     verdict = "exact with a check" if each.verdict == "exact" else each.verdict
-    return replace(each, verdict=verdict, why="; ".join([*([each.why] if each.why else []), *whys[:2]]))
+    return replace(
+        each, verdict=verdict, why="; ".join([*([each.why] if each.why else []), *whys[:2]])
+    )
 
 
-def _unclear_key(one: Rule, other: Rule, stand_ins: Mapping[str, int], effort: Effort) -> str | None:
-    """A key that both rules can have made. None also where the first, which takes it, made all that it matches."""
+def _unclear_key(
+    one: Rule, other: Rule, stand_ins: Mapping[str, int], effort: Effort
+) -> str | None:
+    """A key that both rules can have made. None also where the first, which takes it, made all that
+    it matches.
+    """
     if _is_used_up(one):
         return None
     for source in target_matchers(one, stand_ins):
@@ -87,21 +130,39 @@ def _unclear_key(one: Rule, other: Rule, stand_ins: Mapping[str, int], effort: E
 
 
 def _is_used_up(rule: Rule) -> bool:
-    """Whether each key that the rule's targets match has been made by it: they are few, and all of its words must stand for a key."""
+    """Whether each key that the rule's targets match has been made by it: they are few, and all of
+    its words must stand for a key.
+    """
     tokens = [token for side in (*rule.sources, *rule.targets) for token in side.pattern.tokens]
-    return not rule.is_optional and all(isinstance(token, Text) or (isinstance(token, Choice) and not token.is_table) for token in tokens)
+    return not rule.is_optional and all(
+        isinstance(token, Text) or (isinstance(token, Choice) and not token.is_table)
+        for token in tokens
+    )
 
 
-def come_along(rules: RuleSet, order: Sequence[Rule], stand_ins: Mapping[str, int], effort: Effort) -> tuple[Selector, ...]:
-    """The patterns of `keep:` of which rules match some keys: the target's own, which then go back to names that the source never had.
+def come_along(
+    rules: RuleSet, order: Sequence[Rule], stand_ins: Mapping[str, int], effort: Effort
+) -> tuple[Selector, ...]:
+    """The patterns of `keep:` of which rules match some keys: the target's own, which then go back
+    to names that the source never had.
 
     Raises TooMuchToCompare.
     """
     mine = [selector for selector in rules.keep if not selector.is_optional]
-    return tuple(selector for selector in mine if _is_produced(selector, order, rules.drop, stand_ins, effort))
+    return tuple(
+        selector
+        for selector in mine
+        if _is_produced(selector, order, rules.drop, stand_ins, effort)
+    )
 
 
-def _is_produced(selector: Selector, order: Sequence[Rule], drop: Sequence[Selector], stand_ins: Mapping[str, int], effort: Effort) -> bool:
+def _is_produced(
+    selector: Selector,
+    order: Sequence[Rule],
+    drop: Sequence[Selector],
+    stand_ins: Mapping[str, int],
+    effort: Effort,
+) -> bool:
     """Whether a rule gives values to some of the keys that a pattern of `keep:` names."""
     for rule in order:
         for matcher in target_matchers(rule, stand_ins):

@@ -1,4 +1,6 @@
-"""Inverse rules in an order that works: exceptions before what they except, and one way back from each key."""
+"""Inverse rules in an order that works: exceptions before what they except, and one way back from
+each key.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,16 +11,22 @@ from ckpt_tool.mapping.rules import Rule, Side
 
 
 def target_matchers(rule: Rule, stand_ins: Mapping[str, int]) -> list[Matcher]:
-    """Matchers of a rule's targets, its parameters counted as 1. Raises PatternError for numbers that can't be worked out."""
+    """Matchers of a rule's targets, its parameters counted as 1. Raises PatternError for numbers
+    that can't be worked out.
+    """
     sides = [with_numbers(side.pattern, stand_ins) for side in (*rule.sources, *rule.targets)]
     bounds = {name: span for pattern in sides for name, span in pattern.bounds.items()}
     return [Matcher(pattern, bounds) for pattern in sides[len(rule.sources) :]]
 
 
-def order_of_inverses(rules: Sequence[Rule], stand_ins: Mapping[str, int], effort: Effort) -> tuple[list[int], dict[int, int]]:
-    """The order in which to match the rules' targets; and, for rules whose targets another rule has all of, that rule's number.
+def order_of_inverses(
+    rules: Sequence[Rule], stand_ins: Mapping[str, int], effort: Effort
+) -> tuple[list[int], dict[int, int]]:
+    """The order in which to match the rules' targets; and, for rules whose targets another rule has
+    all of, that rule's number.
 
-    Rules that name parameters stay where they are: what they match can't be told. Raises TooMuchToCompare.
+    Rules that name parameters stay where they are: what they match can't be told. Raises
+    TooMuchToCompare.
     """
     fixed = [index for index, rule in enumerate(rules) if not names_params(rule.targets, stand_ins)]
     matchers = {index: target_matchers(rules[index], stand_ins) for index in fixed}
@@ -34,7 +42,13 @@ def order_of_inverses(rules: Sequence[Rule], stand_ins: Mapping[str, int], effor
     order: dict[int, None] = {}
     while len(order) < len(rules):
         effort.spend(len(rules))
-        order[next(index for index in range(len(rules)) if index not in order and behind[index] <= order.keys())] = None
+        order[
+            next(
+                index
+                for index in range(len(rules))
+                if index not in order and behind[index] <= order.keys()
+            )
+        ] = None
     return [index for index in order if index not in twins], twins
 
 
@@ -42,7 +56,13 @@ def names_params(sides: Sequence[Side], stand_ins: Mapping[str, int]) -> bool:
     """Whether patterns have numbers of parameters in them: what they match can't be told."""
     patterns = [side.pattern for side in sides]
     names = {name for pattern in patterns for name in pattern.numbers}
-    names |= {name for pattern in patterns for ends in pattern.open_bounds.values() for end in ends for name in end.names}
+    names |= {
+        name
+        for pattern in patterns
+        for ends in pattern.open_bounds.values()
+        for end in ends
+        for name in end.names
+    }
     return bool(names & set(stand_ins))
 
 

@@ -1,4 +1,6 @@
-"""The way back tried on the catalogs at hand: inverse rules, planned for what a plan gives, must lead to its source."""
+"""The way back tried on the catalogs at hand: inverse rules, planned for what a plan gives, must
+lead to its source.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,19 +23,28 @@ def proved(
     params: Mapping[str, int],
     config: Mapping[str, object],
 ) -> tuple[InvertedRule, ...]:
-    """The inverses, without a text for rules whose keys the way back doesn't give, or not as they were.
+    """The inverses, without a text for rules whose keys the way back doesn't give, or not as they
+    were.
 
-    Keys are compared without the prefixes of `strip`, which are not put back; rules whose keys had one are called so.
+    Keys are compared without the prefixes of `strip`, which are not put back; rules whose keys had
+    one are called so.
     """
     back, why = _way_back(document, plan, params, config)
     if back is None:
-        return tuple(replace(each, text=None, verdict="lossy", why=why) if each.text else each for each in inverted)
+        return tuple(
+            replace(each, text=None, verdict="lossy", why=why) if each.text else each
+            for each in inverted
+        )
     found = [_Proof(each, plan, back, strip).result() for each in inverted]
     return tuple(_without_strangers(found, back, plan, strip))
 
 
-def _way_back(document: str, plan: Plan, params: Mapping[str, int], config: Mapping[str, object]) -> tuple[Plan | None, str]:
-    """The plan of the inverse rules without a target or, where that is refused, with the source; else why there is none."""
+def _way_back(
+    document: str, plan: Plan, params: Mapping[str, int], config: Mapping[str, object]
+) -> tuple[Plan | None, str]:
+    """The plan of the inverse rules without a target or, where that is refused, with the source;
+    else why there is none.
+    """
     rules = read_rule_text(document, "the inverse")
     given = Catalog(plan.outputs.values())
     why = ""
@@ -48,10 +59,20 @@ def _way_back(document: str, plan: Plan, params: Mapping[str, int], config: Mapp
 class _Proof:
     """One rule's steps, there and back."""
 
-    def __init__(self, inverted: InvertedRule, plan: Plan, back: Plan, strip: tuple[str, ...]) -> None:
+    def __init__(
+        self, inverted: InvertedRule, plan: Plan, back: Plan, strip: tuple[str, ...]
+    ) -> None:
         self._inverted, self._plan, self._strip = inverted, plan, strip
-        self._steps = [step for step in plan.steps if step.origin.rule and step.origin.rule.where == inverted.where]
-        self._back = {strip_prefixes(key, strip): made for key, made in back.producers.items()} if strip else back.producers
+        self._steps = [
+            step
+            for step in plan.steps
+            if step.origin.rule and step.origin.rule.where == inverted.where
+        ]
+        self._back = (
+            {strip_prefixes(key, strip): made for key, made in back.producers.items()}
+            if strip
+            else back.producers
+        )
 
     def result(self) -> InvertedRule:
         each = self._inverted
@@ -60,8 +81,15 @@ class _Proof:
         fault = next((fault for step in self._steps if (fault := self._fault(step))), None)
         if fault:
             return replace(each, text=None, verdict="lossy", why=fault)
-        if any(strip_prefixes(key, self._strip) != key for step in self._steps for key in step.inputs):
-            why = "; ".join([*([each.why] if each.why else []), "prefixes that `strip:` takes off are not put back"])
+        if any(
+            strip_prefixes(key, self._strip) != key for step in self._steps for key in step.inputs
+        ):
+            why = "; ".join(
+                [
+                    *([each.why] if each.why else []),
+                    "prefixes that `strip:` takes off are not put back",
+                ]
+            )
             return replace(each, verdict="lossy", why=why)
         return each
 
@@ -72,9 +100,15 @@ class _Proof:
             made, info = self._back.get(name, (None, None))
             if made is None or made.inputs != step.outputs:
                 return f"`{key}` would not come back from `{step.outputs[0]}`"
-            if [strip_prefixes(each, self._strip) for each in made.outputs] != [strip_prefixes(each, self._strip) for each in step.inputs]:
+            if [strip_prefixes(each, self._strip) for each in made.outputs] != [
+                strip_prefixes(each, self._strip) for each in step.inputs
+            ]:
                 return f"`{key}` would come back in another place of its group"
-            if info and not any(isinstance(op, Fit) for op in step.ops) and _form(info) != _form(self._plan.source[key]):
+            if (
+                info
+                and not any(isinstance(op, Fit) for op in step.ops)
+                and _form(info) != _form(self._plan.source[key])
+            ):
                 return f"`{key}` would come back as {_form(info)}, and was {_form(self._plan.source[key])}"
         return None
 
@@ -83,13 +117,28 @@ def _form(info: TensorInfo) -> str:
     return f"{info.dtype.value} {shape_text(info.shape)}"
 
 
-def _without_strangers(inverted: Sequence[InvertedRule], back: Plan, plan: Plan, strip: tuple[str, ...]) -> Iterator[InvertedRule]:
+def _without_strangers(
+    inverted: Sequence[InvertedRule], back: Plan, plan: Plan, strip: tuple[str, ...]
+) -> Iterator[InvertedRule]:
     """The inverses, without a text for those by which keys would come that the source never had."""
     names = {strip_prefixes(key, strip) for key in plan.source}
-    strange = {_line(step): key for key, (step, _) in back.producers.items() if strip_prefixes(key, strip) not in names}
+    strange = {
+        _line(step): key
+        for key, (step, _) in back.producers.items()
+        if strip_prefixes(key, strip) not in names
+    }
     for each in inverted:
         key = strange.get(each.text.split("\n")[0]) if each.text else None
-        yield each if key is None else replace(each, text=None, verdict="lossy", why=f"`{key}` would come back, which the source never had")
+        yield (
+            each
+            if key is None
+            else replace(
+                each,
+                text=None,
+                verdict="lossy",
+                why=f"`{key}` would come back, which the source never had",
+            )
+        )
 
 
 def _line(step: Step) -> str:

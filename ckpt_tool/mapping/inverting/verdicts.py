@@ -8,9 +8,11 @@ from ckpt_tool.mapping.rules import Rule
 
 @dataclass(frozen=True, slots=True)
 class InvertedRule:
-    """A rule and what undoes it: `text` is its line in YAML, or None where it can't be turned round, and `why` says why.
+    """A rule and what undoes it: `text` is its line in YAML, or None where it can't be turned
+    round, and `why` says why.
 
-    A rule without a source is undone by dropping what it made, and one that never gets a key by nothing: the text is empty.
+    A rule without a source is undone by dropping what it made, and one that never gets a key by
+    nothing: the text is empty.
     """
 
     rule: Rule
@@ -25,11 +27,13 @@ class InvertedRule:
 
 @dataclass(frozen=True, slots=True)
 class InvertedRules:
-    """The inverse of a rule set; `yaml` is a rule file, or None where some rule can't be turned round.
+    """The inverse of a rule set; `yaml` is a rule file, or None where some rule can't be turned
+    round.
 
-    `stripped` are the prefixes that the rules take off keys: which key had which is lost, so that none is put back. `dropped` are
-    the patterns of what the rules leave behind, which only a target has. `kept` are those of the target's own keys that rules of the
-    inverse match, so that these come along.
+    `stripped` are the prefixes that the rules take off keys: which key had which is lost, so that
+    none is put back. `dropped` are the patterns of what the rules leave behind, which only a target
+    has. `kept` are those of the target's own keys that rules of the inverse match, so that these
+    come along.
     """
 
     rules: tuple[InvertedRule, ...]

@@ -1,4 +1,6 @@
-"""One parameter from its YAML: a number, nothing (then only `--set` gives it), or where it comes from."""
+"""One parameter from its YAML: a number, nothing (then only `--set` gives it), or where it comes
+from.
+"""
 
 import re
 
@@ -13,7 +15,11 @@ _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 def integer(node: Node | None) -> int | None:
     """A whole number that is written without quotes."""
-    return int(node.text) if isinstance(node, Scalar) and not node.is_quoted and _INTEGER.fullmatch(node.text) else None
+    return (
+        int(node.text)
+        if isinstance(node, Scalar) and not node.is_quoted and _INTEGER.fullmatch(node.text)
+        else None
+    )
 
 
 def read_param(reading: Reading, name: Scalar, node: Node) -> Param | None:
@@ -23,7 +29,11 @@ def read_param(reading: Reading, name: Scalar, node: Node) -> Param | None:
     if (number := integer(node)) is not None:
         return Param(name.text, name.where, default=number)
     before = len(reading.problems)
-    param = _from_fields(reading, name, node) if isinstance(node, MappingNode) and node.entries else None
+    param = (
+        _from_fields(reading, name, node)
+        if isinstance(node, MappingNode) and node.entries
+        else None
+    )
     if param is None and len(reading.problems) == before:
         ways = "`from:` (a key of config.json), `dim: [KEY, 0]`, `count: PATTERN`, `value: FORMULA` or `default:`"
         reading.add("bad-param", f"`{name.text}` is a number, or has {ways}", name.where)
@@ -34,7 +44,9 @@ def _from_fields(reading: Reading, name: Scalar, node: MappingNode) -> Param | N
     side, dim, counted, default = (node.get(field) for field in ("of", "dim", "count", "default"))
     dimension, number = _dimension(dim), integer(default)
     is_target = isinstance(side, Scalar) and side.text == "target"
-    selector = read_selector(reading, counted, not is_target) if isinstance(counted, Scalar) else None
+    selector = (
+        read_selector(reading, counted, not is_target) if isinstance(counted, Scalar) else None
+    )
     formula = _formula(reading, name, node.get("value"))
     parts = ((dim, dimension), (counted, selector), (default, number), (node.get("value"), formula))
     is_whole = all(value is not None for given, value in parts if given is not None)
@@ -42,7 +54,16 @@ def _from_fields(reading: Reading, name: Scalar, node: MappingNode) -> Param | N
     if {key.text for key, _ in node.entries} - set(FIELDS) or not is_whole or not is_sided:
         return None
     keys = _texts(node.get("from"))
-    return Param(name.text, name.where, keys, dimension, number, selector.matcher if selector else None, is_target, formula)
+    return Param(
+        name.text,
+        name.where,
+        keys,
+        dimension,
+        number,
+        selector.matcher if selector else None,
+        is_target,
+        formula,
+    )
 
 
 def _texts(node: Node | None) -> tuple[str, ...]:
@@ -66,6 +87,10 @@ def _formula(reading: Reading, name: Scalar, node: Node | None) -> Formula | Non
         reading.add("bad-param", str(error), node.where)
         return None
     if unknown := [each for each in formula.names if each not in reading.params]:
-        reading.add("bad-param", f"`{name.text}` needs `{unknown[0]}`, which is not declared above it", node.where)
+        reading.add(
+            "bad-param",
+            f"`{name.text}` needs `{unknown[0]}`, which is not declared above it",
+            node.where,
+        )
         return None
     return formula

@@ -1,4 +1,6 @@
-"""One rule from its YAML: `SOURCE -> TARGET`, `SOURCE -> TARGET: OPS`, or `{from: [...], to: [...], ops: ...}`."""
+"""One rule from its YAML: `SOURCE -> TARGET`, `SOURCE -> TARGET: OPS`, or
+`{from: [...], to: [...], ops: ...}`.
+"""
 
 from dataclasses import dataclass, field, replace
 
@@ -6,8 +8,20 @@ from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, pair, parse, with_numbers
 from ckpt_tool.keys.pattern import Choice, Number, Rest, Star
 from ckpt_tool.keys.quoting import arrows, trim
-from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, instead_of_node, instead_of_text, looks_like_an_expression
-from ckpt_tool.mapping.reading.yaml_nodes import QUOTES, MappingNode, Node, Scalar, SequenceNode, read_yaml
+from ckpt_tool.mapping.reading.misread import (
+    NO_EXPRESSIONS,
+    instead_of_node,
+    instead_of_text,
+    looks_like_an_expression,
+)
+from ckpt_tool.mapping.reading.yaml_nodes import (
+    QUOTES,
+    MappingNode,
+    Node,
+    Scalar,
+    SequenceNode,
+    read_yaml,
+)
 from ckpt_tool.mapping.rules import FitRule, Rule, Selector, Side, part_of
 from ckpt_tool.ops import Each, Op, OpError, parse_ops
 from ckpt_tool.ops.fit import parse_fit
@@ -35,7 +49,10 @@ class Reading:
         """Each table's words on one side; rows pair by their place."""
         count, words = self._words.get(is_source, (0, {}))
         if count != len(self.tables):
-            words = {name: tuple(rows if is_source else rows.values()) for name, rows in self.tables.items()}
+            words = {
+                name: tuple(rows if is_source else rows.values())
+                for name, rows in self.tables.items()
+            }
             self._words[is_source] = len(self.tables), words
         return words
 
@@ -70,31 +87,52 @@ def read_rule(reading: Reading, node: Node) -> Rule | None:
         head, ops = node.entries[0]
         parsed = _ops(reading, ops)
         return None if parsed is None else _short(reading, head, parsed)
-    reading.add("bad-rule", "a rule reads `SOURCE -> TARGET` or `SOURCE -> TARGET: OPS`", node.where, instead_of_node(node) or QUOTES)
+    reading.add(
+        "bad-rule",
+        "a rule reads `SOURCE -> TARGET` or `SOURCE -> TARGET: OPS`",
+        node.where,
+        instead_of_node(node) or QUOTES,
+    )
     return None
 
 
 def _with_ops(scalar: Scalar) -> Node:
-    """`'SOURCE -> TARGET: OPS'` in quotes, or on the command line, as the mapping that it would be without them."""
+    """`'SOURCE -> TARGET: OPS'` in quotes, or on the command line, as the mapping that it would be
+    without them.
+    """
     found = arrows(scalar.text)
     colon = scalar.text.find(": ", found[0][0]) if found else -1
     if colon < 0:
         return scalar
     rule = repr(scalar.text)
-    ops = read_yaml(scalar.text[colon + 1 :], f"{scalar.source.file} {rule if len(rule) <= 400 else rule[:400] + '…'}")
+    ops = read_yaml(
+        scalar.text[colon + 1 :],
+        f"{scalar.source.file} {rule if len(rule) <= 400 else rule[:400] + '…'}",
+    )
     head = replace(scalar, text=scalar.text[:colon])
-    return MappingNode(((head, ops or replace(scalar, text="")),), scalar.line, scalar.column, False, scalar.source)
+    return MappingNode(
+        ((head, ops or replace(scalar, text="")),), scalar.line, scalar.column, False, scalar.source
+    )
 
 
 def _short(reading: Reading, scalar: Scalar, ops: tuple[Op, ...]) -> Rule | None:
     parts = _split_at_arrow(scalar.text)
     if parts is None:
         way = instead_of_text(scalar.text)
-        reading.add("bad-rule", "a rule reads `SOURCE -> TARGET`, with one arrow", scalar.where, *((way,) if way else ()))
+        reading.add(
+            "bad-rule",
+            "a rule reads `SOURCE -> TARGET`, with one arrow",
+            scalar.where,
+            *((way,) if way else ()),
+        )
         return None
     (source, start), (target, target_start) = parts
     if not target:
-        reading.add("bad-rule", "nothing stands right of the arrow; what is to be left behind is listed under `drop:`", scalar.where)
+        reading.add(
+            "bad-rule",
+            "nothing stands right of the arrow; what is to be left behind is listed under `drop:`",
+            scalar.where,
+        )
         return None
     sources = [(scalar, start, source)] if source else []
     return _rule(reading, scalar.text, sources, [(scalar, target_start, target)], ops, scalar.where)
@@ -106,22 +144,37 @@ def _split_at_arrow(text: str) -> tuple[tuple[str, int], tuple[str, int]] | None
         return None
     ((start, end),) = found
     left, right = text[:start], text[end:]
-    return (trim(left), len(left) - len(left.lstrip())), (trim(right), end + len(right) - len(right.lstrip()))
+    return (trim(left), len(left) - len(left.lstrip())), (
+        trim(right),
+        end + len(right) - len(right.lstrip()),
+    )
 
 
 def _long(reading: Reading, node: MappingNode) -> Rule | None:
     unknown = [key for key, _ in node.entries if key.text not in ("from", "to", "ops")]
     if unknown or node.get("from") is None or node.get("to") is None:
-        reading.add("bad-rule", "the long form of a rule has `from:`, `to:` and `ops:`", unknown[0].where if unknown else node.where)
+        reading.add(
+            "bad-rule",
+            "the long form of a rule has `from:`, `to:` and `ops:`",
+            unknown[0].where if unknown else node.where,
+        )
         return None
     ops = _ops(reading, node.get("ops"))
     sides = [_patterns_of(reading, node.get(name)) for name in ("from", "to")]
     if sides[1] == []:
-        reading.add("bad-rule", "`to:` names no target; what is to be left behind is listed under `drop:`", node.where)
+        reading.add(
+            "bad-rule",
+            "`to:` names no target; what is to be left behind is listed under `drop:`",
+            node.where,
+        )
     if ops is None or sides[0] is None or not sides[1]:
         return None
-    text = f"{' + '.join(s.text for s in sides[0])} -> {' + '.join(s.text for s in sides[1])}".lstrip()
-    sources, targets = ([(scalar, 0, scalar.text) for scalar in side] for side in (sides[0], sides[1]))
+    text = (
+        f"{' + '.join(s.text for s in sides[0])} -> {' + '.join(s.text for s in sides[1])}".lstrip()
+    )
+    sources, targets = (
+        [(scalar, 0, scalar.text) for scalar in side] for side in (sides[0], sides[1])
+    )
     return _rule(reading, text, sources, targets, ops, node.where)
 
 
@@ -129,7 +182,12 @@ def _patterns_of(reading: Reading, node: Node | None) -> list[Scalar] | None:
     items = node.items if isinstance(node, SequenceNode) else (node,)
     texts = [item for item in items if isinstance(item, Scalar)]
     if len(texts) < len(items):
-        reading.add("bad-rule", "`from:` and `to:` are patterns or lists of patterns", node.where if node else Location("", 1, 1), QUOTES)
+        reading.add(
+            "bad-rule",
+            "`from:` and `to:` are patterns or lists of patterns",
+            node.where if node else Location("", 1, 1),
+            QUOTES,
+        )
         return None
     return texts
 
@@ -145,7 +203,9 @@ def _ops(reading: Reading, node: Node | None) -> tuple[Op, ...] | None:
 
 
 def _plain(node: Node) -> object:
-    """The node as plain data: whole numbers and decimal fractions become numbers, everything else stays a text."""
+    """The node as plain data: whole numbers and decimal fractions become numbers, everything else
+    stays a text.
+    """
     if isinstance(node, SequenceNode):
         return [_plain(item) for item in node.items]
     if isinstance(node, MappingNode):
@@ -166,7 +226,14 @@ Part = tuple[Scalar, int, str]
 """A pattern's text and where it begins in the text of a scalar."""
 
 
-def _rule(reading: Reading, text: str, sources: list[Part], targets: list[Part], ops: tuple[Op, ...], where: Location) -> Rule | None:
+def _rule(
+    reading: Reading,
+    text: str,
+    sources: list[Part],
+    targets: list[Part],
+    ops: tuple[Op, ...],
+    where: Location,
+) -> Rule | None:
     source = [_pattern(reading, *part, is_source=True) for part in sources]
     target = [_pattern(reading, *part, is_source=False) for part in targets]
     if None in source or None in target:
@@ -176,9 +243,18 @@ def _rule(reading: Reading, text: str, sources: list[Part], targets: list[Part],
         return None
     source_sides, target_sides, carried = paired
     stand_ins = dict.fromkeys(reading.params, 1)
-    bounds = {name: numbers for pattern in (*source, *target) if pattern for name, numbers in with_numbers(pattern, stand_ins).bounds.items()}
+    bounds = {
+        name: numbers
+        for pattern in (*source, *target)
+        if pattern
+        for name, numbers in with_numbers(pattern, stand_ins).bounds.items()
+    }
     # A rule without a source is matched against the target's keys.
-    parts = zip(sources, source_sides, strict=True) if sources else zip(targets, target_sides, strict=True)
+    parts = (
+        zip(sources, source_sides, strict=True)
+        if sources
+        else zip(targets, target_sides, strict=True)
+    )
     matchers = [_matcher(reading, scalar, start, p, bounds) for (scalar, start, _), p in parts]
     if None in matchers:
         return None
@@ -197,11 +273,25 @@ def _needs_init(rule: Rule) -> bool:
 
 
 def _is_initialized(reading: Reading, rule: Rule) -> bool:
-    """Adds a problem for a rule without a source that doesn't say what its tensors are, or for an `init` with a source."""
+    """Adds a problem for a rule without a source that doesn't say what its tensors are, or for an
+    `init` with a source.
+    """
     if rule.sources:
-        reading.add("bad-rule", "`init` makes a tensor that has no source; such a rule reads `-> TARGET: {init: zeros}`", rule.where)
-    elif not rule.ops or rule.ops[0].name != "init" or any(op.collects or op.produces for op in rule.ops):
-        reading.add("bad-rule", "a rule without a source begins with `init`, as in `-> TARGET: {init: zeros}`", rule.where)
+        reading.add(
+            "bad-rule",
+            "`init` makes a tensor that has no source; such a rule reads `-> TARGET: {init: zeros}`",
+            rule.where,
+        )
+    elif (
+        not rule.ops
+        or rule.ops[0].name != "init"
+        or any(op.collects or op.produces for op in rule.ops)
+    ):
+        reading.add(
+            "bad-rule",
+            "a rule without a source begins with `init`, as in `-> TARGET: {init: zeros}`",
+            rule.where,
+        )
     else:
         return True
     return False
@@ -210,12 +300,26 @@ def _is_initialized(reading: Reading, rule: Rule) -> bool:
 def _knows_its_words(reading: Reading, rule: Rule) -> bool:
     """Adds a problem for each word of `each:` that nothing in the rule is called."""
     sides = (*rule.sources, *rule.targets)
-    words = {word for side in sides for token in side.pattern.tokens if isinstance(token, Choice) for word in token.words}
+    words = {
+        word
+        for side in sides
+        for token in side.pattern.tokens
+        if isinstance(token, Choice)
+        for word in token.words
+    }
     words |= {side.pattern.text for side in sides}
-    strange = [word for op in rule.ops if isinstance(op, Each) for word, _ in op.chains if word not in words]
+    strange = [
+        word
+        for op in rule.ops
+        if isinstance(op, Each)
+        for word, _ in op.chains
+        if word not in words
+    ]
     for word in strange:
         near = nearest(word, words)
-        message = f"`each`: `{word}` is neither a word of a choice in the rule nor one of its patterns"
+        message = (
+            f"`each`: `{word}` is neither a word of a choice in the rule nor one of its patterns"
+        )
         reading.add("bad-op", message, rule.where, *((f"did you mean `{near}`?",) if near else ()))
     return not strange
 
@@ -239,7 +343,11 @@ def _pair_all(
         reading.add("unbalanced", error.message, parts[0][0].where)
         return None
     everywhere = [set(_hole_ids(pattern)) for pattern in (*sources, *targets)]
-    carried = tuple(hole for hole in _hole_ids(sources[0]) if all(hole in ids for ids in everywhere) and hole not in reading.params)
+    carried = tuple(
+        hole
+        for hole in _hole_ids(sources[0])
+        if all(hole in ids for ids in everywhere) and hole not in reading.params
+    )
     return sources, targets, carried
 
 
@@ -252,21 +360,45 @@ def _hole_ids(pattern: Pattern) -> tuple[str, ...]:
 
 def _side(part: Part, pattern: Pattern, known: set[str]) -> Side:
     scalar, start, text = part
-    return Side(pattern, scalar.at(start, len(text)), tuple(hole for hole in _hole_ids(pattern) if hole not in known))
+    return Side(
+        pattern,
+        scalar.at(start, len(text)),
+        tuple(hole for hole in _hole_ids(pattern) if hole not in known),
+    )
 
 
 def _is_balanced(reading: Reading, rule: Rule) -> bool:
-    """Adds *the* error of this language: a hole on one side only, without an op that collects or produces it."""
+    """Adds *the* error of this language: a hole on one side only, without an op that collects or
+    produces it.
+    """
     collects, produces = sum(op.collects for op in rule.ops), sum(op.produces for op in rule.ops)
     before = len(reading.problems)
     for side in rule.sources:
-        if stray := [hole for hole in side.only if _is_text_hole(side.pattern, hole)] or list(side.only)[: len(side.only) - collects]:
-            _add_unbalanced(reading, side, stray[0], "source", "collected by an op (`concat`, `stack`)")
+        if (
+            stray := [hole for hole in side.only if _is_text_hole(side.pattern, hole)]
+            or list(side.only)[: len(side.only) - collects]
+        ):
+            _add_unbalanced(
+                reading, side, stray[0], "source", "collected by an op (`concat`, `stack`)"
+            )
     for side in rule.targets:
-        if stray := [hole for hole in side.only if _is_text_hole(side.pattern, hole)] or list(side.only)[produces:]:
-            _add_unbalanced(reading, side, stray[0], "target", "produced by an op (`split`, `unstack`, `copy`)")
-    if len(reading.problems) == before and not rule.ops and (len(rule.sources) > 1 or len(rule.targets) > 1):
-        reading.add("unbalanced", "several patterns on one side need `ops:` that join or part the tensors", rule.where)
+        if (
+            stray := [hole for hole in side.only if _is_text_hole(side.pattern, hole)]
+            or list(side.only)[produces:]
+        ):
+            _add_unbalanced(
+                reading, side, stray[0], "target", "produced by an op (`split`, `unstack`, `copy`)"
+            )
+    if (
+        len(reading.problems) == before
+        and not rule.ops
+        and (len(rule.sources) > 1 or len(rule.targets) > 1)
+    ):
+        reading.add(
+            "unbalanced",
+            "several patterns on one side need `ops:` that join or part the tensors",
+            rule.where,
+        )
     return len(reading.problems) == before
 
 
@@ -275,14 +407,25 @@ def _is_text_hole(pattern: Pattern, hole: str) -> bool:
 
 
 def _add_unbalanced(reading: Reading, side: Side, hole: str, name: str, remedy: str) -> None:
-    token, (start, end) = next((t, s) for t, s in zip(side.pattern.tokens, side.pattern.spans, strict=True) if hole in _ids_of(t))
+    token, (start, end) = next(
+        (t, s)
+        for t, s in zip(side.pattern.tokens, side.pattern.spans, strict=True)
+        if hole in _ids_of(t)
+    )
     where = part_of(side.where, side.pattern, start, end)
     text = side.pattern.text[start:end]
     if isinstance(token, Star | Rest):
-        message = f"`{text}` stands in the {name} only; what it matches has no place on the other side"
+        message = (
+            f"`{text}` stands in the {name} only; what it matches has no place on the other side"
+        )
     else:
         message = f"`{text}` stands in the {name} only; it must be {remedy} or stand on both sides"
-    reading.add("unbalanced", message, where, *((NO_EXPRESSIONS,) if looks_like_an_expression(side.pattern.text) else ()))
+    reading.add(
+        "unbalanced",
+        message,
+        where,
+        *((NO_EXPRESSIONS,) if looks_like_an_expression(side.pattern.text) else ()),
+    )
 
 
 def _ids_of(token: object) -> tuple[str, ...]:
@@ -291,26 +434,51 @@ def _ids_of(token: object) -> tuple[str, ...]:
     return (token.id,) if isinstance(token, Star | Rest | Choice) else ()
 
 
-def _pattern(reading: Reading, scalar: Scalar, start: int, text: str, is_source: bool) -> Pattern | None:
+def _pattern(
+    reading: Reading, scalar: Scalar, start: int, text: str, is_source: bool
+) -> Pattern | None:
     if reading.spent > MAX_WORDS:
         return None
     try:
         pattern = parse(text, reading.words(is_source))
     except PatternError as error:
         reading.spent += COST_OF_A_RANGE * (".." in text)
-        reading.add("bad-pattern", error.message, scalar.at(start + error.start, error.length), *((error.hint,) if error.hint else ()))
+        reading.add(
+            "bad-pattern",
+            error.message,
+            scalar.at(start + error.start, error.length),
+            *((error.hint,) if error.hint else ()),
+        )
         return None
     reading.spent += sum(len(token.words) for token in pattern.tokens if isinstance(token, Choice))
     if reading.spent > MAX_WORDS:
-        reading.add("too-many-words", f"the choices of all rules have more than {MAX_WORDS:,} words", scalar.where)
-    strange = [name for ends in pattern.open_bounds.values() for end in ends for name in end.names if name not in reading.params]
+        reading.add(
+            "too-many-words",
+            f"the choices of all rules have more than {MAX_WORDS:,} words",
+            scalar.where,
+        )
+    strange = [
+        name
+        for ends in pattern.open_bounds.values()
+        for end in ends
+        for name in end.names
+        if name not in reading.params
+    ]
     if strange:
-        reading.add("bad-pattern", f"`{strange[0]}` bounds a number and is declared under no `params:`", scalar.at(start, len(text)))
+        reading.add(
+            "bad-pattern",
+            f"`{strange[0]}` bounds a number and is declared under no `params:`",
+            scalar.at(start, len(text)),
+        )
     return None if strange else pattern
 
 
-def _matcher(reading: Reading, scalar: Scalar, start: int, pattern: Pattern, bounds: dict[str, range]) -> Matcher | None:
-    """A matcher of the pattern; parameters, whose numbers are known only for a given checkpoint, count as 1."""
+def _matcher(
+    reading: Reading, scalar: Scalar, start: int, pattern: Pattern, bounds: dict[str, range]
+) -> Matcher | None:
+    """A matcher of the pattern; parameters, whose numbers are known only for a given checkpoint,
+    count as 1.
+    """
     try:
         return Matcher(with_numbers(pattern, dict.fromkeys(reading.params, 1)), bounds)
     except PatternError as error:

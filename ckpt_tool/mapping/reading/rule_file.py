@@ -1,4 +1,6 @@
-"""Rule files into rule sets. Everything that is wrong in a file is gathered, each with its place, and raised at once."""
+"""Rule files into rule sets. Everything that is wrong in a file is gathered, each with its place,
+and raised at once.
+"""
 
 import os
 from collections.abc import Callable, Iterable
@@ -9,18 +11,36 @@ from ckpt_tool.errors import InputError, Location, RuleError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.keys import nearest
 from ckpt_tool.mapping.reading.rule import Reading
-from ckpt_tool.mapping.reading.sections import SECTIONS, RuleSetDraft, read_dropped, read_kept, read_mapped, texts_of
-from ckpt_tool.mapping.reading.yaml_nodes import RULE_FILE_BYTES, MappingNode, Node, Scalar, Source, read_yaml
+from ckpt_tool.mapping.reading.sections import (
+    SECTIONS,
+    RuleSetDraft,
+    read_dropped,
+    read_kept,
+    read_mapped,
+    texts_of,
+)
+from ckpt_tool.mapping.reading.yaml_nodes import (
+    RULE_FILE_BYTES,
+    MappingNode,
+    Node,
+    Scalar,
+    Source,
+    read_yaml,
+)
 from ckpt_tool.mapping.rules import RuleSet
 
 MAX_FILES = 100
 """Rule files that one may include, itself among them; a file counts each time."""
 
 
-def read_rule_files(paths: SequenceOf[str], resolve: Callable[[str, str], str] | None = None) -> RuleSet:
-    """The rules of several files, in order, as one set. `resolve(file, path)` says how a path inside a file is opened.
+def read_rule_files(
+    paths: SequenceOf[str], resolve: Callable[[str, str], str] | None = None
+) -> RuleSet:
+    """The rules of several files, in order, as one set. `resolve(file, path)` says how a path
+    inside a file is opened.
 
-    Raises InputError or RuleFileError for what can't be read, RuleError with every problem of what was.
+    Raises InputError or RuleFileError for what can't be read, RuleError with every problem of what
+    was.
     """
     draft = RuleSetDraft(Reading())
     for path in paths:
@@ -29,16 +49,26 @@ def read_rule_files(paths: SequenceOf[str], resolve: Callable[[str, str], str] |
 
 
 def read_rule_text(text: str, name: str) -> RuleSet:
-    """The rules of a rule file's text; `name` stands for the file in problems. Raises as `read_rule_files` does."""
+    """The rules of a rule file's text; `name` stands for the file in problems. Raises as
+    `read_rule_files` does.
+    """
     draft = RuleSetDraft(Reading())
     _read_text(draft, text, name, (), lambda _, inner: inner)
     return _finish(draft)
 
 
-def read_inline_rules(rules: Iterable[str], drop: Iterable[str] = (), keep: Iterable[str] = ()) -> RuleSet:
-    """Rules from the command line: one text each, `'SOURCE -> TARGET'` or `'SOURCE -> TARGET: OPS'`."""
+def read_inline_rules(
+    rules: Iterable[str], drop: Iterable[str] = (), keep: Iterable[str] = ()
+) -> RuleSet:
+    """Rules from the command line: one text each, `'SOURCE -> TARGET'` or
+    `'SOURCE -> TARGET: OPS'`.
+    """
     draft = RuleSetDraft(Reading(), files=["-e"])
-    for option, texts, read in (("-e", rules, read_mapped), ("--drop", drop, read_dropped), ("--keep", keep, read_kept)):
+    for option, texts, read in (
+        ("-e", rules, read_mapped),
+        ("--drop", drop, read_dropped),
+        ("--keep", keep, read_kept),
+    ):
         for number, text in enumerate(texts):
             source = Source(option, ("",) * number + (text,))
             read(draft, Scalar(text, number, 0, False, source))
@@ -72,11 +102,19 @@ def _finish(draft: RuleSetDraft) -> RuleSet:
     )  # fmt: skip
 
 
-def _read_file(draft: RuleSetDraft, path: str, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
+def _read_file(
+    draft: RuleSetDraft, path: str, including: tuple[str, ...], resolve: Callable[[str, str], str]
+) -> None:
     _read_text(draft, _text_of(path), path, including, resolve)
 
 
-def _read_text(draft: RuleSetDraft, text: str, path: str, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
+def _read_text(
+    draft: RuleSetDraft,
+    text: str,
+    path: str,
+    including: tuple[str, ...],
+    resolve: Callable[[str, str], str],
+) -> None:
     draft.files.append(path)
     root = read_yaml(text, path)
     source = Source(path, tuple(text.splitlines()))
@@ -85,7 +123,9 @@ def _read_text(draft: RuleSetDraft, text: str, path: str, including: tuple[str, 
         draft.reading.add("no-rules", "a rule file is a mapping with `rules:`", where)
         return
     if draft.where is None:
-        draft.where = next((key.where for key, _ in root.entries if key.text == "rules"), root.where)
+        draft.where = next(
+            (key.where for key, _ in root.entries if key.text == "rules"), root.where
+        )
     # What rules refer to is read before them, wherever it stands in the file.
     first = ("tables", "params")
     for key, node in sorted(root.entries, key=lambda entry: entry[0].text not in first):
@@ -95,7 +135,13 @@ def _read_text(draft: RuleSetDraft, text: str, path: str, including: tuple[str, 
         if read is None:
             near = nearest(key.text, (*SECTIONS, "include"))
             names = f"the sections are {', '.join((*SECTIONS, 'include'))}"
-            draft.reading.add("unknown-section", f"`{key.text}` is no section of a rule file", key.where, *_did_you_mean(near), names)
+            draft.reading.add(
+                "unknown-section",
+                f"`{key.text}` is no section of a rule file",
+                key.where,
+                *_did_you_mean(near),
+                names,
+            )
         else:
             read(draft, node, lambda inner: resolve(path, inner))
     included = root.get("include")
@@ -106,7 +152,10 @@ def _read_text(draft: RuleSetDraft, text: str, path: str, including: tuple[str, 
 def _text_of(path: str) -> str:
     with SourceFile(path) as file:
         if file.size > RULE_FILE_BYTES:
-            raise InputError(path, f"is no rule file: it has {file.size:,} bytes; at most {RULE_FILE_BYTES:,} are read")
+            raise InputError(
+                path,
+                f"is no rule file: it has {file.size:,} bytes; at most {RULE_FILE_BYTES:,} are read",
+            )
         raw = file.read(0, file.size)
     try:
         return raw.decode().replace("\r\n", "\n").replace("\r", "\n")
@@ -114,11 +163,15 @@ def _text_of(path: str) -> str:
         raise InputError(path, f"is no text: byte {error.start} is not UTF-8") from None
 
 
-def _include(draft: RuleSetDraft, node: Node, including: tuple[str, ...], resolve: Callable[[str, str], str]) -> None:
+def _include(
+    draft: RuleSetDraft, node: Node, including: tuple[str, ...], resolve: Callable[[str, str], str]
+) -> None:
     for item in texts_of(draft, node, "include"):
         name = os.path.normpath(item.text)
         if os.path.isabs(name) or name.split(os.sep)[0] == ".." or "\0" in name:
-            draft.reading.add("bad-include", f"`{item.text}` leaves the folder of the rule file", item.where)
+            draft.reading.add(
+                "bad-include", f"`{item.text}` leaves the folder of the rule file", item.where
+            )
             continue
         path = os.path.join(os.path.dirname(including[-1]), name)
         if os.path.realpath(path) in map(os.path.realpath, including):
@@ -126,17 +179,31 @@ def _include(draft: RuleSetDraft, node: Node, including: tuple[str, ...], resolv
         elif not os.path.isfile(path):
             draft.reading.add("bad-include", f"`{item.text}`: no such file", item.where)
         elif not _is_beside(path, including[-1]):
-            draft.reading.add("bad-include", f"`{item.text}` is a link that leaves the folder of the rule file", item.where)
+            draft.reading.add(
+                "bad-include",
+                f"`{item.text}` is a link that leaves the folder of the rule file",
+                item.where,
+            )
         elif len(draft.files) >= MAX_FILES:
-            draft.reading.add("bad-include", f"more than {MAX_FILES} files are included", item.where)
+            draft.reading.add(
+                "bad-include", f"more than {MAX_FILES} files are included", item.where
+            )
             return
         else:
             _read_file(draft, path, including, resolve)
 
 
 def _is_beside(path: str, including: str) -> bool:
-    """Whether a file lies in or below the folder of another; by their real places too, for files that are all links elsewhere."""
-    real, folders = os.path.realpath(path), (os.path.realpath(os.path.dirname(including)), os.path.dirname(os.path.realpath(including)))
+    """Whether a file lies in or below the folder of another; by their real places too, for files
+    that are all links elsewhere.
+    """
+    real, folders = (
+        os.path.realpath(path),
+        (
+            os.path.realpath(os.path.dirname(including)),
+            os.path.dirname(os.path.realpath(including)),
+        ),
+    )
     return any(os.path.commonpath([real, folder]) == folder for folder in folders)
 
 

@@ -1,4 +1,6 @@
-"""The sections of a rule file: what stands under `rules:`, `drop:`, `tables:` and the others, into a draft of a rule set."""
+"""The sections of a rule file: what stands under `rules:`, `drop:`, `tables:` and the others, into
+a draft of a rule set.
+"""
 
 import re
 from collections.abc import Callable
@@ -11,7 +13,16 @@ from ckpt_tool.mapping.reading.condition import read_condition
 from ckpt_tool.mapping.reading.param import integer, read_param
 from ckpt_tool.mapping.reading.rule import Reading, read_fit, read_rule, read_selector
 from ckpt_tool.mapping.reading.yaml_nodes import MappingNode, Node, Scalar, SequenceNode
-from ckpt_tool.mapping.rules import Block, Condition, Expect, FitRule, NameTest, Param, Rule, Selector
+from ckpt_tool.mapping.rules import (
+    Block,
+    Condition,
+    Expect,
+    FitRule,
+    NameTest,
+    Param,
+    Rule,
+    Selector,
+)
 
 T = TypeVar("T")
 MAX_RULES, MAX_BLOCKS = 20_000, 500
@@ -68,10 +79,17 @@ def _read_rules(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
 def _read_optional(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     """Rules that may match nothing, and `{drop: PATTERN}` and `{keep: PATTERN}`, which may too."""
     for item in _rule_items(draft, node, "optional"):
-        name, value = item.entries[0] if isinstance(item, MappingNode) and len(item.entries) == 1 else (None, None)
+        name, value = (
+            item.entries[0]
+            if isinstance(item, MappingNode) and len(item.entries) == 1
+            else (None, None)
+        )
         if name and name.text in ("drop", "keep") and isinstance(value, Scalar):
             selector = read_selector(draft.reading, value, is_source=name.text == "drop")
-            _append(draft.drop if name.text == "drop" else draft.keep, selector and replace(selector, is_optional=True))
+            _append(
+                draft.drop if name.text == "drop" else draft.keep,
+                selector and replace(selector, is_optional=True),
+            )
             continue
         rule = read_rule(draft.reading, item)
         _append(draft.rules, rule and replace(rule, is_optional=True))
@@ -81,7 +99,9 @@ def _read_also(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     for item in _rule_items(draft, node, "also"):
         rule = read_rule(draft.reading, item)
         if rule and not rule.sources:
-            draft.reading.add("bad-rule", "a rule of `also:` has a source, which other rules may take", rule.where)
+            draft.reading.add(
+                "bad-rule", "a rule of `also:` has a source, which other rules may take", rule.where
+            )
         _append(draft.rules, rule and replace(rule, is_extra=True))
 
 
@@ -101,7 +121,9 @@ def _read_rest(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
         words = allowed.get(key.text)
         if words is None or not isinstance(value, Scalar) or value.text not in words:
             where = key.where if words is None else value.where
-            draft.reading.add("bad-rest", "`rest:` says `source: drop` or `target: keep`, nothing else", where)
+            draft.reading.add(
+                "bad-rest", "`rest:` says `source: drop` or `target: keep`, nothing else", where
+            )
         else:
             draft.rest[key.text] = value.text
 
@@ -111,18 +133,38 @@ def _read_expect(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     for key, value in _entries(draft, node, "`expect:`"):
         number = integer(value)
         if key.text not in ("mapped", "kept", "dropped") or number is None:
-            draft.reading.add("bad-expect", "`expect:` takes numbers for `mapped`, `kept` and `dropped`", key.where)
+            draft.reading.add(
+                "bad-expect",
+                "`expect:` takes numbers for `mapped`, `kept` and `dropped`",
+                key.where,
+            )
         else:
             counts[key.text] = number
-    draft.expect = Expect(counts.get("mapped"), counts.get("kept"), counts.get("dropped"), node.where)
+    draft.expect = Expect(
+        counts.get("mapped"), counts.get("kept"), counts.get("dropped"), node.where
+    )
 
 
 def _read_tests(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
     for key, value in _entries(draft, node, "`tests:`"):
-        is_nothing = isinstance(value, Scalar) and value.text in ("", "~", "null") and not value.is_quoted
-        texts = [] if is_nothing else [value] if isinstance(value, Scalar) else texts_of(draft, value, "tests")
+        is_nothing = (
+            isinstance(value, Scalar) and value.text in ("", "~", "null") and not value.is_quoted
+        )
+        texts = (
+            []
+            if is_nothing
+            else [value]
+            if isinstance(value, Scalar)
+            else texts_of(draft, value, "tests")
+        )
         targets = tuple(item.text for item in texts)
-        draft.tests.append(NameTest(key.text, targets, value.where if isinstance(value, Scalar) and targets else key.where))
+        draft.tests.append(
+            NameTest(
+                key.text,
+                targets,
+                value.where if isinstance(value, Scalar) and targets else key.where,
+            )
+        )
 
 
 def _read_tables(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
@@ -139,8 +181,14 @@ def _read_tables(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
                 draft.reading.add("bad-table", message, right.where, way)
             else:
                 rows[left.text], firsts[right.text] = right.text, left.text
-        if len(draft.reading.problems) == before and (not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.text) or not rows):
-            draft.reading.add("bad-table", "a table has a name of letters and digits, and at least one row", key.where)
+        if len(draft.reading.problems) == before and (
+            not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key.text) or not rows
+        ):
+            draft.reading.add(
+                "bad-table",
+                "a table has a name of letters and digits, and at least one row",
+                key.where,
+            )
         draft.reading.tables[key.text] = rows
         draft.table_places[key.text] = key.where
 
@@ -170,8 +218,20 @@ def _read_when(draft: RuleSetDraft, node: Node, resolve: Resolve) -> None:
             else:
                 _append(conditions, read_condition(draft.reading, key, value))
         if not conditions and len(draft.reading.problems) == before:
-            draft.reading.add("bad-when", "a block of `when:` has a condition: `has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`", item.where)
-        draft.blocks.append(Block(tuple(conditions), tuple(inner.rules), tuple(inner.drop), tuple(inner.keep), item.where))
+            draft.reading.add(
+                "bad-when",
+                "a block of `when:` has a condition: `has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`",
+                item.where,
+            )
+        draft.blocks.append(
+            Block(
+                tuple(conditions),
+                tuple(inner.rules),
+                tuple(inner.drop),
+                tuple(inner.keep),
+                item.where,
+            )
+        )
 
 
 def _read_fit(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
@@ -225,23 +285,41 @@ def _items(draft: RuleSetDraft, node: Node, section: str) -> tuple[Node, ...]:
         return ()
     most = MAX_BLOCKS if section == "when" else MAX_RULES
     if len(node.items) > most:
-        draft.reading.add("too-many-rules", f"more than {most:,} lines in `{section}:`", node.items[most].where)
+        draft.reading.add(
+            "too-many-rules", f"more than {most:,} lines in `{section}:`", node.items[most].where
+        )
         return ()
     return node.items
 
 
 def _rule_items(draft: RuleSetDraft, node: Node, section: str) -> tuple[Node, ...]:
-    """The rules of a section; of a mapping, each entry is one: `SOURCE -> TARGET: OPS` without its dash."""
+    """The rules of a section; of a mapping, each entry is one: `SOURCE -> TARGET: OPS` without its
+    dash.
+    """
     if not isinstance(node, MappingNode):
         return _items(draft, node, section)
     if node.get("from") or node.get("to"):
         return (node,)
     if not any(arrows(name.text) for name, _ in node.entries):
-        way = next((f"write `- {name.text} -> {value.text}`" for name, value in node.entries if isinstance(value, Scalar)), None)
-        draft.reading.add("bad-section", f"`{section}:` is a list", node.where, *((way,) if way else ()))
+        way = next(
+            (
+                f"write `- {name.text} -> {value.text}`"
+                for name, value in node.entries
+                if isinstance(value, Scalar)
+            ),
+            None,
+        )
+        draft.reading.add(
+            "bad-section", f"`{section}:` is a list", node.where, *((way,) if way else ())
+        )
         return ()
-    entries = (MappingNode((entry,), entry[0].line, entry[0].column, False, node.source) for entry in node.entries)
-    return _items(draft, SequenceNode(tuple(entries), node.line, node.column, False, node.source), section)
+    entries = (
+        MappingNode((entry,), entry[0].line, entry[0].column, False, node.source)
+        for entry in node.entries
+    )
+    return _items(
+        draft, SequenceNode(tuple(entries), node.line, node.column, False, node.source), section
+    )
 
 
 def texts_of(draft: RuleSetDraft, node: Node, section: str) -> list[Scalar]:
@@ -251,7 +329,9 @@ def texts_of(draft: RuleSetDraft, node: Node, section: str) -> list[Scalar]:
             texts.append(item)
         else:
             note = "a text that begins with `{`, or contains `{` inside `[…]`, needs quotes"
-            draft.reading.problems.append(Problem("bad-section", f"`{section}:` is a list of texts", item.where, (note,)))
+            draft.reading.problems.append(
+                Problem("bad-section", f"`{section}:` is a list of texts", item.where, (note,))
+            )
     return texts
 
 

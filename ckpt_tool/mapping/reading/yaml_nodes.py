@@ -1,7 +1,8 @@
 """YAML as a strict subset, with every scalar's text, line and column kept.
 
-Texts stay texts: `no`, `1:30` and `0777` are never turned into something else. Anchors, aliases, merge keys, tags, duplicate
-keys, several documents, and depth or size beyond the limits are refused.
+Texts stay texts: `no`, `1:30` and `0777` are never turned into something else. Anchors, aliases,
+merge keys, tags, duplicate keys, several documents, and depth or size beyond the limits are
+refused.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Scalar:
         return self.at(0, len(self.text))
 
     def at(self, start: int, length: int) -> Location:
-        """The place of a part of the text; of the whole scalar where its characters don't stand in the file as they are."""
+        """The place of a part of the text; of the whole scalar where its characters don't stand in
+        the file as they are.
+        """
         line = self.source.lines[self.line] if self.line < len(self.source.lines) else ""
         first = self.column + self.is_quoted
         if line[first : first + len(self.text)] == self.text:
@@ -91,13 +94,17 @@ QUOTES = "a text that begins with `*`, `{` or `&`, or that stands inside `[…]`
 def read_yaml(text: str, file: str) -> Node | None:
     """The document as nodes, or None for an empty one. Raises RuleFileError with file:line:column."""
     if len(text) > RULE_FILE_BYTES:
-        raise RuleFileError(file, f"a rule file of {len(text):,} characters; at most {RULE_FILE_BYTES:,} are read")
+        raise RuleFileError(
+            file, f"a rule file of {len(text):,} characters; at most {RULE_FILE_BYTES:,} are read"
+        )
     source = Source(file, tuple(text.splitlines()))
     try:
         text.encode()
         return _document(_events(text), source)
     except UnicodeEncodeError:
-        raise RuleFileError(file, "has half of a surrogate pair in a text, which YAML can't hold") from None
+        raise RuleFileError(
+            file, "has half of a surrogate pair in a text, which YAML can't hold"
+        ) from None
     except yaml.YAMLError as error:
         raise _as_rule_file_error(error, source) from None
 
@@ -108,7 +115,9 @@ def _events(text: str) -> Iterator[yaml.Event]:
 
 
 def _document(events: Iterator[yaml.Event], source: Source) -> Node | None:
-    """Builds the nodes without recursion: a stack of open collections, each with the children that it has so far."""
+    """Builds the nodes without recursion: a stack of open collections, each with the children that
+    it has so far.
+    """
     stack: list[tuple[yaml.Event, list[Node]]] = []
     root: list[Node] = []
     documents = 0
@@ -167,7 +176,9 @@ def _place(event: yaml.Event) -> tuple[int, int]:
     return (mark.line, mark.column) if mark else (0, 0)
 
 
-def _refused(event: yaml.Event, source: Source, what: str, hint: str | None = None) -> RuleFileError:
+def _refused(
+    event: yaml.Event, source: Source, what: str, hint: str | None = None
+) -> RuleFileError:
     return _error(source.at(*_place(event)), f"{what} is not allowed in a rule file", hint)
 
 
@@ -182,7 +193,13 @@ def _as_rule_file_error(error: yaml.YAMLError, source: Source) -> RuleFileError:
         return RuleFileError(source.file, f"is no YAML: {fact}")
     line = source.lines[mark.line] if mark.line < len(source.lines) else ""
     is_unquoted = "*" in line or "{" in line or "[" in line
-    hint = "indent with spaces: YAML has no tabs" if line[mark.column : mark.column + 1] == "\t" else QUOTES if is_unquoted else None
+    hint = (
+        "indent with spaces: YAML has no tabs"
+        if line[mark.column : mark.column + 1] == "\t"
+        else QUOTES
+        if is_unquoted
+        else None
+    )
     if re.search(r"""['"]\s*(->|→)""", line):
         hint = HALF_QUOTED
     return _error(source.at(mark.line, mark.column), f"is no YAML: {fact}", hint)

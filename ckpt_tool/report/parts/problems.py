@@ -29,17 +29,29 @@ def problems_text(problems: Iterable[Problem], style: Style = PLAIN) -> str:
     return "\n\n".join(blocks)
 
 
-def refusal_text(planned: Planned, onwards: WayOn, style: Style = PLAIN, conclusion: str = "") -> str:
-    """Every problem, what the files are, how far it would have come, what did not happen, and the command to go on with."""
-    closing = "; ".join(text for text in (str(planned.tally) if planned.tally else "", conclusion) if text)
+def refusal_text(
+    planned: Planned, onwards: WayOn, style: Style = PLAIN, conclusion: str = ""
+) -> str:
+    """Every problem, what the files are, how far it would have come, what did not happen, and the
+    command to go on with.
+    """
+    closing = "; ".join(
+        text for text in (str(planned.tally) if planned.tally else "", conclusion) if text
+    )
     about = "\n".join(f"{style.paint('note', 'yellow')}: {safe(line)}" for line in planned.layouts)
-    return "\n\n".join(text for text in (problems_text(planned.problems, style), about, closing, way_on_text(onwards)) if text)
+    return "\n\n".join(
+        text
+        for text in (problems_text(planned.problems, style), about, closing, way_on_text(onwards))
+        if text
+    )
 
 
 def way_on_text(onwards: WayOn) -> str:
     """What is known of a way on, the command on the last line; nothing where there is none."""
     hint = f"hint: {safe(onwards.hint)}" if onwards.hint else ""
-    return "\n".join(line for line in (hint, next_line(onwards.command) if onwards.command else "") if line)
+    return "\n".join(
+        line for line in (hint, next_line(onwards.command) if onwards.command else "") if line
+    )
 
 
 def next_line(command: str) -> str:
@@ -52,7 +64,9 @@ def notes_text(notes: Iterable[Problem], style: Style = PLAIN) -> str:
 
 
 def concise_text(problem: Problem, is_note: bool = False) -> str:
-    """One line a problem, for editors: `file:line:column: code: message`; a note says so before its code."""
+    """One line a problem, for editors: `file:line:column: code: message`; a note says so before its
+    code.
+    """
     where = f"{safe(str(problem.where))}: " if problem.where else ""
     return f"{where}{'note: ' if is_note else ''}{problem.code}: {safe(problem.message)}"
 
@@ -69,14 +83,20 @@ def _block(problem: Problem, style: Style, word: str = "error", color: str = "re
     return "\n".join(lines)
 
 
-def _excerpt(line: int, text: str, column: int, length: int, margin: str, style: Style) -> list[str]:
+def _excerpt(
+    line: int, text: str, column: int, length: int, margin: str, style: Style
+) -> list[str]:
     text, column, length = _clipped(text, column, length)
     bar = style.paint("|", "blue")
     before = safe(text[: column - 1])
     marked = safe(text[column - 1 : column - 1 + length])
     carets = style.paint("^" * max(len(marked), 1), "red")
     number = style.paint(f"{line:>{len(margin) - 1}}", "blue")
-    return [f"{margin}{bar}", f"{number} {bar} {safe(text)}", f"{margin}{bar} {' ' * len(before)}{carets}"]
+    return [
+        f"{margin}{bar}",
+        f"{number} {bar} {safe(text)}",
+        f"{margin}{bar} {' ' * len(before)}{carets}",
+    ]
 
 
 def _clipped(text: str, column: int, length: int) -> tuple[str, int, int]:
@@ -98,9 +118,17 @@ def problem_json(problem: Problem) -> dict[str, object]:
     }  # fmt: skip
 
 
-def check_json(rules: str, problems: Iterable[Problem], notes: Iterable[Problem] = ()) -> dict[str, object]:
+def check_json(
+    rules: str, problems: Iterable[Problem], notes: Iterable[Problem] = ()
+) -> dict[str, object]:
     listed = [problem_json(problem) for problem in problems]
-    return {"schema": 1, "rules": rules, "sound": not listed, "problems": listed, "notes": [problem_json(note) for note in notes]}
+    return {
+        "schema": 1,
+        "rules": rules,
+        "sound": not listed,
+        "problems": listed,
+        "notes": [problem_json(note) for note in notes],
+    }
 
 
 def sound_text(name: str, rules: int, tests: int, source: str | None, target: str | None) -> str:

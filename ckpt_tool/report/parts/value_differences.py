@@ -1,4 +1,6 @@
-"""How far values differ, as people read it: of each group the worst tensor, the worst group first, and what is not finite."""
+"""How far values differ, as people read it: of each group the worst tensor, the worst group first,
+and what is not finite.
+"""
 
 from collections.abc import Sequence
 from math import isnan
@@ -25,7 +27,9 @@ def _worst(entries: Sequence[Entry]) -> Entry:
 
 
 def _badness(entry: Entry) -> tuple[float, float]:
-    """Smaller is worse: the cosine, then how far the largest difference is. What was not measured comes last."""
+    """Smaller is worse: the cosine, then how far the largest difference is. What was not measured
+    comes last.
+    """
     values = entry.values
     if values is None or not values.elements:
         return 2.0, 0.0
@@ -34,14 +38,26 @@ def _badness(entry: Entry) -> tuple[float, float]:
 
 
 def value_cells(entries: Sequence[Entry]) -> list[str]:
-    """The largest difference, the least cosine, and the share of numbers that changed, over a group."""
+    """The largest difference, the least cosine, and the share of numbers that changed, over a
+    group.
+    """
     measured = [entry.values for entry in entries if entry.values and entry.values.elements]
     if not measured:
-        return ["not compared" if all(entry.values is None for entry in entries) else "not measured", "", ""]
-    changed = sum(values.changed for values in measured) / sum(values.elements for values in measured)
+        return [
+            "not compared" if all(entry.values is None for entry in entries) else "not measured",
+            "",
+            "",
+        ]
+    changed = sum(values.changed for values in measured) / sum(
+        values.elements for values in measured
+    )
     worst = _worst(entries).values
     cosine = worst.cosine if worst else 1.0
-    return [f"{max(values.largest for values in measured):.1e}", "-" if isnan(cosine) else f"{cosine:.4f}", f"{changed:.1%}"]
+    return [
+        f"{max(values.largest for values in measured):.1e}",
+        "-" if isnan(cosine) else f"{cosine:.4f}",
+        f"{changed:.1%}",
+    ]
 
 
 def remark_on(entries: Sequence[Entry]) -> str:
@@ -51,18 +67,35 @@ def remark_on(entries: Sequence[Entry]) -> str:
     if first.kind == "dtype" and first.a and first.b:
         parts.append(f"{first.a.dtype.value} → {first.b.dtype.value}")
         if first.values and first.values.is_cast:
-            found = [dtype for dtype, is_cast in zip((first.a.dtype, first.b.dtype), first.values.casts, strict=True) if is_cast]
-            # Numbers that both types hold: the one that has less room, in whatever order the sides stand.
+            found = [
+                dtype
+                for dtype, is_cast in zip(
+                    (first.a.dtype, first.b.dtype), first.values.casts, strict=True
+                )
+                if is_cast
+            ]
+            # Numbers that both types hold: the one that has less room, in whatever order the sides
+            # stand.
             return f"{parts[0]}, equal after a cast to {min(found, key=lambda dtype: (dtype.bits, dtype.value)).value}"
     if len(entries) > 1 and any(entry.values and entry.values.elements for entry in entries):
         parts.append(f"worst: {_worst(entries).key}")
     return ", ".join(parts)
 
 
-def oddities(entries: Sequence[Entry], names: tuple[str, str], others: Sequence[str] | None) -> list[str]:
-    """What is not finite: a line for each pattern of tensors that have as much of it, or of each tensor. `others` are all keys at hand."""
-    told = {entry.key: text for entry in entries if entry.values and (text := _odd_text(entry.values, names))}
-    folds = [Fold(key, (key,)) for key in told] if others is None or not told else fold(told, others)
+def oddities(
+    entries: Sequence[Entry], names: tuple[str, str], others: Sequence[str] | None
+) -> list[str]:
+    """What is not finite: a line for each pattern of tensors that have as much of it, or of each
+    tensor. `others` are all keys at hand.
+    """
+    told = {
+        entry.key: text
+        for entry in entries
+        if entry.values and (text := _odd_text(entry.values, names))
+    }
+    folds = (
+        [Fold(key, (key,)) for key in told] if others is None or not told else fold(told, others)
+    )
     lines = [f"{one.pattern} ({len(one.keys)}): {told[one.keys[0]]} each" if len(one.keys) > 1 else
              f"{one.keys[0]}: {told[one.keys[0]]}" for one in folds]  # fmt: skip
     more = sum(len(one.keys) for one in folds[MAX_NON_FINITE:])
@@ -73,6 +106,8 @@ def _odd_text(values: Values, names: tuple[str, str]) -> str:
     sides = []
     for name, nans, infs in zip(names, values.nans, values.infs, strict=True):
         if nans or infs:
-            counts = [f"{count:,} {word}" for count, word in ((nans, "NaN"), (infs, "Inf")) if count]
+            counts = [
+                f"{count:,} {word}" for count, word in ((nans, "NaN"), (infs, "Inf")) if count
+            ]
             sides.append(f"{' and '.join(counts)} in {name}")
     return f"{', '.join(sides)} of {plural(values.elements, 'number')}" if sides else ""
