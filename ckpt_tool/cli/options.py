@@ -154,8 +154,8 @@ def takes_how(command: Callable[..., None]) -> Callable[..., None]:
         *(parameter for name, parameter in own.items() if name != "way"),
         *options.values(),
     ]
-    signature = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters])
-    run.__signature__ = signature  # type: ignore[attr-defined]
+    asked_for = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters])
+    run.__signature__ = asked_for  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     run.__doc__ = command.__doc__
     return run

@@ -24,7 +24,7 @@ def hold_in_eval(module: nn.Module) -> None:
     from torch.nn.utils.parametrize import is_parametrized
 
     if not hasattr(type(module), "_held"):
-        own = type(module)
+        own: type = type(module)
         module.__class__ = _held_parametrized(module) if is_parametrized(module) else _held(own)
     module.training = False
     if isinstance(module, _NormBase):
