@@ -98,7 +98,7 @@ def prove(model_type, folder, names=SHRINKINGS[0]):
     """
     import torch
 
-    from ckpt_tool import open_checkpoint
+    from ckpt_tool.formats import open_checkpoint
     from ckpt_tool.importing.transformers import catalog_of, import_mapping
     from ckpt_tool.mapping import compile_plan, invert_rules, read_config, read_rule_text
 

@@ -1,13 +1,20 @@
 """Show, compare and map neural-network checkpoints: the library's door, and the map of its code.
 
-    cli        what a user types: one file per command, no decisions report     a value in; text or
-    JSON out api        opens files and calls the packages below, in order training   load into a
-    live module, freeze what arrived, parameter groups engine     runs a plan: byte ranges where
-    nothing changes, torch where ops compute; atomic writing mapping    YAML → RuleSet; RuleSet ×
-    Catalog × Catalog → Plan, or every problem comparing  Catalog × Catalog → Diff ops        what a
-    rule may do to tensors: shapes, inverse, run formats    containers as bytes: torch zip, legacy
-    torch, safetensors, sharded index, key list keys       the language of key names: parse, match,
-    render; many keys → the fewest true patterns torch_bridge, tensors, errors, lazy
+    library    one function for each command, named as the command: what scripts call
+    cli        what a user types: one file per command, no decisions
+    report     a value in; text or JSON out
+    api        opens files and calls the packages below, in order: what both doors call
+    training   load into a live module, freeze what arrived, parameter groups
+    importing  other libraries' tables of conversions as rule files
+    advising   what is left of both sides: what may be dropped and kept, and what may not
+    engine     runs a plan: byte ranges where nothing changes, torch where ops compute; durable files
+    align      two sides' names, shapes and values → pairs → the fewest rules
+    mapping    YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem
+    comparing  Catalog × Catalog → Diff
+    ops        what a rule may do to tensors: shapes, inverse, run
+    formats    containers as bytes: torch zip, legacy torch, safetensors, sharded index, key list
+    keys       the language of key names: parse, match, render; many keys → the fewest true patterns
+    torch_bridge, tensors, errors, wording, lazy
 
 Each imports only what stands below it. Names are bound on first use, so that `import ckpt_tool`
 costs nothing.
@@ -20,55 +27,44 @@ from ckpt_tool.lazy import bind_on_use
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ckpt_tool.api import (
-        MappingOptions,
-        diff_checkpoints,
-        load_into,
-        map_checkpoint,
-        plan_checkpoint,
-    )
+    from ckpt_tool.api import MappingOptions, load_into
     from ckpt_tool.comparing import Diff
     from ckpt_tool.errors import CkptError, FormatError, InputError, OutputError, Problem, RuleError
-    from ckpt_tool.formats import Checkpoint, open_checkpoint
+    from ckpt_tool.formats import Checkpoint
+    from ckpt_tool.library.comparing import diff
+    from ckpt_tool.library.mapping import map, plan
+    from ckpt_tool.library.opened import open
+    from ckpt_tool.library.rules import check, mappings, suggest, verify
     from ckpt_tool.mapping import Plan, RuleSet, Step
     from ckpt_tool.tensors import Catalog, DType, TensorInfo
     from ckpt_tool.training import LoadReport, freeze
 
 __all__ = [
-    "Catalog",
-    "Checkpoint",
-    "CkptError",
-    "DType",
-    "Diff",
-    "FormatError",
-    "InputError",
-    "LoadReport",
-    "MappingOptions",
-    "OutputError",
-    "Plan",
-    "Problem",
-    "RuleError",
-    "RuleSet",
-    "Step",
-    "TensorInfo",
-    "diff_checkpoints",
-    "freeze",
-    "load_into",
-    "map_checkpoint",
-    "open_checkpoint",
-    "plan_checkpoint",
+    "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "InputError", "LoadReport",
+    "MappingOptions", "OutputError", "Plan", "Problem", "RuleError", "RuleSet", "Step", "TensorInfo",
+    "check", "diff", "freeze", "load_into", "map", "mappings", "open", "plan", "suggest", "verify",
 ]  # fmt: skip
 
 
-__getattr__ = bind_on_use(__name__, {
+_named = bind_on_use(__name__, {
     "tensors": "Catalog DType TensorInfo",
     "errors": "CkptError FormatError InputError OutputError Problem RuleError",
-    "formats": "Checkpoint open_checkpoint",
+    "formats": "Checkpoint",
     "mapping": "Plan RuleSet Step",
     "comparing": "Diff",
-    "api": "MappingOptions diff_checkpoints load_into map_checkpoint plan_checkpoint",
+    "api": "MappingOptions load_into",
     "training": "LoadReport freeze",
+    "library.comparing": "diff",
+    "library.mapping": "map plan",
+    "library.opened": "open",
+    "library.rules": "check mappings suggest verify",
 })  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    from ckpt_tool.deprecated import RENAMED, old_name
+
+    return old_name(name) if name in RENAMED else _named(name)
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ from enum import Enum
 from functools import lru_cache
 from math import prod
 from typing import TypeVar
+from warnings import warn
 
 T = TypeVar("T")
 
@@ -98,8 +99,8 @@ def counted(count: int, noun: str) -> str:
 class TensorInfo:
     """One tensor of a checkpoint, without its values.
 
-    `shares` names the first key of the checkpoint that lies in the same storage (a tied weight, or
-    another view), or is None; `same_as` the first key that is this very tensor, the same bytes of
+    `shared_storage_with` names the first key of the checkpoint that lies in the same storage (a tied
+    weight, or another view), or is None; `tied_to` the first key that is this very tensor, the same bytes of
     that storage seen the same way (a tied weight alone).
     """
 
@@ -111,7 +112,20 @@ class TensorInfo:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of its values, side by side."""
         return nbytes_of(self.dtype, self.shape)
+
+    @property
+    def same_as(self) -> str | None:
+        """The old name of `tied_to`."""
+        warn("`same_as` is called `tied_to`", DeprecationWarning, stacklevel=2)
+        return self.tied_to
+
+    @property
+    def shares(self) -> str | None:
+        """The old name of `shared_storage_with`."""
+        warn("`shares` is called `shared_storage_with`", DeprecationWarning, stacklevel=2)
+        return self.shared_storage_with
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 LAYERS = """
-cli
+cli | library
 report
 api
 training | importing | advising
@@ -18,7 +18,7 @@ mapping | comparing
 ops | formats | keys
 torch_bridge
 tensors
-errors | wording
+errors | wording | deprecated
 """
 
 PACKAGE = Path(__file__).parent.parent / "ckpt_tool"

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
         after_show,
         after_suggestion,
     )
-    from ckpt_tool.api.next_steps.refused import WayOn, way_on
-    from ckpt_tool.api.options import DTypePolicy, MappingOptions
+    from ckpt_tool.api.next_steps.refused import WayOn, way_on, with_next
+    from ckpt_tool.api.options import DTypePolicy, MappingOptions, Method
     from ckpt_tool.api.outputs import map_checkpoint, rename, verify, write
     from ckpt_tool.api.planning import Planned, plan_checkpoint
     from ckpt_tool.api.rule_files import (
@@ -28,29 +28,29 @@ if TYPE_CHECKING:
         shipped_mappings,
     )
     from ckpt_tool.api.shipped import ShippedMapping, mappings
-    from ckpt_tool.api.sides import files_read, open_target
+    from ckpt_tool.api.sides import files_read, in_memory, open_target
     from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
-    "Checked", "Comparison", "DTypePolicy", "MappingOptions", "Planned", "ShippedMapping", "WayOn", "after_check", "after_diff",
+    "Checked", "Comparison", "DTypePolicy", "MappingOptions", "Method", "Planned", "ShippedMapping", "WayOn", "after_check", "after_diff",
     "after_mappings", "after_show", "after_suggestion", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
-    "files_read", "find_rules", "import_mapping", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings",
+    "files_read", "find_rules", "import_mapping", "in_memory", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings",
     "open_target", "plan_checkpoint", "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "way_on",
-    "write", "write_text",
+    "with_next", "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
     "checks": "Checked asked_by check import_mapping invert write_text",
     "diffs": "Comparison diff_checkpoints diff_hints",
     "drafting": "draft",
-    "options": "DTypePolicy MappingOptions",
+    "options": "DTypePolicy MappingOptions Method",
     "loading": "load_into",
-    "next_steps.refused": "WayOn way_on",
+    "next_steps.refused": "WayOn way_on with_next",
     "next_steps.answered": "after_check after_diff after_mappings after_show after_suggestion",
     "planning": "Planned plan_checkpoint",
     "outputs": "map_checkpoint rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",
     "shipped": "ShippedMapping mappings",
-    "sides": "files_read open_target",
+    "sides": "files_read in_memory open_target",
     "suggestions": "suggest_rules",
 })  # fmt: skip

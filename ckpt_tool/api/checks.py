@@ -14,6 +14,7 @@ from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.formats import open_checkpoint
 
 if TYPE_CHECKING:
+    from ckpt_tool.api.sides import Given
     from ckpt_tool.importing.transformers import Imported
     from ckpt_tool.mapping import InvertedRules
 
@@ -38,7 +39,7 @@ def asked_by(path: str) -> tuple[str, ...]:
         return checkpoint.asked
 
 
-def check(name: str, source: str | None, target: str | None, options: MappingOptions) -> Checked:
+def check(source: Given | None, target: Given | None, options: MappingOptions) -> Checked:
     """The problems of a rule file: by itself, with a source's keys, or with both sides'. Raises
     InputError.
     """
@@ -51,21 +52,23 @@ def check(name: str, source: str | None, target: str | None, options: MappingOpt
         return Checked(error.problems)
     assert rules is not None
     effort = Effort()
-    problems = [] if source else check_rules(rules, effort=effort)
+    problems = check_rules(rules, effort=effort) if source is None else []
     found = len(rules.rules), len(rules.tests), tuple(find_notes(rules, effort))
-    if source and target:
+    if source is not None and target is not None:
         with plan_checkpoint(source, target, options) as planned:
             return Checked(planned.problems, *found)
-    if source:
+    if source is not None:
         with open_source(source, rules.unwrap) as opened_source:
-            config = read_config(source) if rules.params else {}
+            config = (
+                read_config(opened_source.path) if opened_source.is_file and rules.params else {}
+            )
             return Checked(
                 tuple(check_rules(rules, opened_source.catalog, options.params, config)), *found
             )
     return Checked(tuple(problems), *found)
 
 
-def invert(source: str | None, target: str | None, options: MappingOptions) -> InvertedRules:
+def invert(source: Given | None, target: Given | None, options: MappingOptions) -> InvertedRules:
     """The inverse of a rule file; with both sides' keys, sizes that the rules alone don't tell come
     from them, and it is proved on them.
 
@@ -79,7 +82,8 @@ def invert(source: str | None, target: str | None, options: MappingOptions) -> I
         return invert_rules(rules)
     with plan_checkpoint(source, target, options) as planned:
         assert planned.rules is not None
-        config = read_config(planned.source.path) if planned.rules.params else {}
+        named = planned.source.is_file and planned.rules.params
+        config = read_config(planned.source.path) if named else {}
         return invert_rules(planned.rules, planned.checked(), options.params, config)
 
 

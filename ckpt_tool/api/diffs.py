@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from typing import TYPE_CHECKING
 
 from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.remarks.outside import outside_of
-from ckpt_tool.api.sides import label_of
+from ckpt_tool.api.sides import label_of, open_side
 from ckpt_tool.comparing import Diff, Tolerance, compare_all, compare_digests, diff_catalogs
 from ckpt_tool.errors import InputError, RuleError
-from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats import Checkpoint
 from ckpt_tool.keys import Matcher, PatternError, nearest, parse
 from ckpt_tool.keys.relations import equal_positions, prefix_rule
+
+if TYPE_CHECKING:
+    from ckpt_tool.api.sides import Given
 
 MAX_RULES = 5
 
@@ -59,8 +62,8 @@ class Comparison:
 
 
 def diff_checkpoints(
-    a: str | os.PathLike[str],
-    b: str | os.PathLike[str],
+    a: Given,
+    b: Given,
     values: bool = False,
     renames: bool = False,
     options: Comparison | None = None,
@@ -68,10 +71,11 @@ def diff_checkpoints(
     """The difference of two checkpoints, any formats; with `values`, of their tensors' values too.
 
     With `renames`, keys that only one side has are paired by alignment; with values as well, every
-    tensor by what it holds. `how` says everything else.
+    tensor by what it holds. `options` says everything else. A side is a path, an open checkpoint, a
+    state dict or a module.
     """
     options = options or Comparison(values, renames)
-    with open_checkpoint(a) as source, open_checkpoint(b) as target:
+    with open_side(a) as source, open_side(b) as target:
         check_names(source.path, source.catalog)
         check_names(target.path, target.catalog)
         one, other = chosen(source.definite(), target.definite(), options)

@@ -42,7 +42,7 @@ def draft_open(
 
 def path_of_config(side: TensorSource | None) -> str | None:
     """The path beside which a config may lie; None for what is no file."""
-    return side.path if isinstance(side, Checkpoint) else None
+    return side.path if isinstance(side, Checkpoint) and side.is_file else None
 
 
 def config_of(paths: Sequence[str | None]) -> dict[str, object]:
@@ -67,7 +67,7 @@ def draft(
     """The plan for two catalogs; a config.json beside the source's `path`, or the target's, may
     give the numbers of parameters.
 
-    Every key of both sides is mapped, or named by `how` or the rules; `how.partial`, or a number
+    Every key of both sides is mapped, or named by `options` or the rules; `options.partial`, or a number
     that is expected, names the rest. Raises RuleError with every reason why there is no plan.
     """
     if rules is not None:

@@ -14,6 +14,7 @@ from ckpt_tool.api.remarks.left_behind import left_behind_text
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source, refuse_rivals
+from ckpt_tool.deprecated import with_old_arguments
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ckpt_tool.training import LiveState, LoadReport
 
 
+@with_old_arguments
 def load_into(
     model: nn.Module,
     source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
@@ -47,13 +49,22 @@ def load_into(
     leave behind and of the model's keys that stay fresh; every other key is loaded, or there is an
     error, unless `partial` says that the rest may stay, or `expect` how many keys are loaded,
     exactly. By name, heads for another number of classes stay fresh by themselves, if nothing else
-    is left. `dtypes`, `params` and what else there is are those of `How`, which can be given as a
-    whole. The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its
+    is left. `dtypes`, `params` and what else there is are those of `MappingOptions`, which can be given as
+    a whole, as `options`. The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its
     inner module's keys count.
 
     Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments
     with which the call goes through, where some are known. Raises InputError for what can't be
     used.
+
+    >>> import ckpt_tool, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 2))
+    >>> backbone = {"weight": torch.ones(10, 4), "bias": torch.ones(10)}
+    >>> report = ckpt_tool.load_into(model, backbone, rules="** -> 0.**", keep="1.*")
+    >>> report
+    LoadReport(2 loaded, 2 kept fresh, 0 dropped)
+    >>> report.freeze(model)
+    Frozen(2 parameters, 0 modules)
     """
     from ckpt_tool.training import (
         LiveState,
@@ -105,7 +116,7 @@ def _joined(options: MappingOptions, more: MappingOptions) -> MappingOptions:
     source, target = stated(options), stated(more)
     for name in source.keys() & target.keys():
         if source[name] != target[name]:
-            raise InputError(name, "is given twice, by itself and in `how`")
+            raise InputError(name, "is given twice, by itself and in `options`")
     return MappingOptions(**{**source, **target})  # type: ignore[arg-type]
 
 

@@ -15,6 +15,7 @@ from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import open_checkpoint
 
 if TYPE_CHECKING:
+    from ckpt_tool.api.sides import Given
     from ckpt_tool.engine import Mismatch, Written
 
 
@@ -47,11 +48,7 @@ def write(
         with_values(planned.target, "for the keys that are kept")
     if plan.steps:
         with_values(planned.source, "to map")
-    others = (
-        tuple(files_read([planned.source.path, planned.target_path], planned.rules))
-        if force
-        else ()
-    )
+    others = tuple(files_read(planned.paths, planned.rules)) if force else ()
     job = Job(plan, planned.source, planned.target, force, checksum, tell, jobs, others)
     if shard_bytes is None:
         return write_checkpoint(job, path)
@@ -73,7 +70,7 @@ def rename(planned: Planned) -> Written:
     return rename_in_place(Job(planned.checked(), planned.source), planned.source)
 
 
-def verify(planned: Planned, output: str) -> tuple[Mismatch, ...]:
+def verify(planned: Planned, output: str | os.PathLike[str]) -> tuple[Mismatch, ...]:
     """The keys of a written checkpoint that are not what the plan says. Raises RuleError where
     there is no plan.
     """
@@ -87,8 +84,8 @@ def verify(planned: Planned, output: str) -> tuple[Mismatch, ...]:
 
 
 def map_checkpoint(
-    source: str | os.PathLike[str] | None,
-    target: str | os.PathLike[str] | None,
+    source: Given | None,
+    target: Given | None,
     output: str | os.PathLike[str] | None,
     options: MappingOptions | None = None,
     force: bool = False,

@@ -16,7 +16,6 @@ from ckpt_tool.api.sides import (
     label_of,
     open_source,
     open_target,
-    path_of,
     refuse_rivals,
     target_of,
 )
@@ -24,6 +23,7 @@ from ckpt_tool.errors import InputError, Problem, RuleError, Tally
 from ckpt_tool.formats import Checkpoint, LeftBehind
 
 if TYPE_CHECKING:
+    from ckpt_tool.api.sides import Given
     from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import Plan, RuleSet
     from ckpt_tool.tensors import Catalog
@@ -45,6 +45,12 @@ class Planned:
     @property
     def target_path(self) -> str | None:
         return self.target.path if self.target else None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of what was opened by one, or built by the code that it names."""
+        sides = (side for side in (self.source, self.target) if side is not None)
+        return tuple(side.path for side in sides if getattr(side, "is_file", True))
 
     @property
     def labels(self) -> tuple[str, str | None]:
@@ -85,8 +91,8 @@ class Planned:
 
 @contextmanager
 def plan_checkpoint(
-    source: str | os.PathLike[str] | None,
-    target: str | os.PathLike[str] | None,
+    source: Given | None,
+    target: Given | None,
     options: MappingOptions,
     in_place: bool = False,
 ) -> Iterator[Planned]:
@@ -97,9 +103,9 @@ def plan_checkpoint(
     used, RuleError for rules that can't be understood; what doesn't fit is in `problems`.
     """
     rules = read_rules(options)
-    source, target = path_of(source), path_of(target)
     if rules:
-        source, target = source or rules.source, target or target_of(rules)
+        source = rules.source if source is None else source
+        target = target_of(rules) if target is None else target
     if source is None:
         raise InputError(
             "source",
@@ -109,13 +115,15 @@ def plan_checkpoint(
     if in_place:
         from ckpt_tool.engine import restore
 
-        restore(source)
+        if not isinstance(source, str | os.PathLike):
+            raise InputError("source", "is in memory: in place, a file is renamed", "give a path")
+        restore(os.fspath(source))
     with ExitStack() as stack:
         opened_source = stack.enter_context(open_source(source, rules.unwrap if rules else ()))
-        opened_target = stack.enter_context(open_target(target)) if target else None
-        if target and opened_target:
-            check_names(source, opened_source.catalog)
-            check_names(target, opened_target.catalog)
+        opened_target = None if target is None else stack.enter_context(open_target(target))
+        if opened_target is not None:
+            check_names(opened_source.path, opened_source.catalog)
+            check_names(opened_target.path, opened_target.catalog)
         try:
             for side in (opened_source, opened_target):
                 refuse_rivals(side)

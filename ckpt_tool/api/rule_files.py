@@ -19,7 +19,7 @@ FACTORY = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 
 
 def read_rules(options: MappingOptions) -> RuleSet | None:
-    """The rules that `how` names, files before inline ones; None where it names none."""
+    """The rules that `options` name, files before inline ones; None where it names none."""
     from ckpt_tool.mapping import join, read_inline_rules, read_rule_files
 
     if not options.rules and not options.inline:
@@ -37,7 +37,7 @@ def read_rules(options: MappingOptions) -> RuleSet | None:
 
 
 def read_named(options: MappingOptions) -> RuleSet:
-    """The keys that `how` names besides another way of mapping than rules, as a set without rules.
+    """The keys that `options` name besides another way of mapping than rules, as a set without rules.
     Raises RuleError.
     """
     from ckpt_tool.mapping import read_inline_rules

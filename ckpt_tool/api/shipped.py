@@ -10,11 +10,11 @@ from ckpt_tool.api.drafting import config_of, draft_open, path_of_config
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.rule_files import beside, find_shipped, shipped_mappings
-from ckpt_tool.api.sides import open_target
+from ckpt_tool.api.sides import open_side, open_target
 from ckpt_tool.errors import InputError, RuleError
-from ckpt_tool.formats import open_checkpoint
 
 if TYPE_CHECKING:
+    from ckpt_tool.api.sides import Given
     from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import RuleSet
 
@@ -41,7 +41,7 @@ class ShippedMapping:
 
 
 def mappings(
-    source: str | None, target: str | None, options: MappingOptions
+    source: Given | None, target: Given | None, options: MappingOptions
 ) -> list[ShippedMapping]:
     """The shipped mappings; for a pair, those that account for every key of both sides, the ones
     that map most first.
@@ -50,9 +50,9 @@ def mappings(
         raise InputError("mappings", "takes a source and a target, or neither")
     if source is None or target is None:
         return [listed for listed, _ in _all()]
-    with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
-        check_names(source, opened_source.catalog)
-        check_names(target, opened_target.catalog)
+    with open_side(source) as opened_source, open_target(target) as opened_target:
+        check_names(opened_source.path, opened_source.catalog)
+        check_names(opened_target.path, opened_target.catalog)
         return fitting_mappings(opened_source, opened_target, options)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,51 @@ from ckpt_tool.formats.opening import STDIN, split_fragment
 from ckpt_tool.mapping.params import CONFIG_NAMES
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from torch import nn
+
     from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import RuleSet
 
+    Given: TypeAlias = str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object]
+    """A side as people give it: a path, an open checkpoint, a module, a state dict."""
 
-def open_source(path: str, unwrap: Sequence[str]) -> Checkpoint:
-    """The source; of several state dicts in it, the first that `unwrap:` names."""
+
+@contextmanager
+def open_side(given: Given) -> Iterator[Checkpoint]:
+    """A path opened, and closed again; an open checkpoint as it is; a state dict or a module as one.
+
+    Raises InputError for anything else.
+    """
+    if isinstance(given, str | os.PathLike):
+        with open_checkpoint(given) as checkpoint:
+            yield checkpoint
+    else:
+        yield in_memory(given)
+
+
+def in_memory(given: Checkpoint | nn.Module | Mapping[str, object]) -> Checkpoint:
+    """An open checkpoint as it is; a state dict or a module as one. Raises InputError."""
+    if isinstance(given, Checkpoint):
+        return given
+    from ckpt_tool.training import LiveCheckpoint
+
+    name = "the state dict" if isinstance(given, Mapping) else type(given).__name__
+    return LiveCheckpoint(given, name)
+
+
+@contextmanager
+def open_source(given: Given, unwrap: Sequence[str]) -> Iterator[Checkpoint]:
+    """The source; of several state dicts in its file, the first that `unwrap:` names."""
+    if isinstance(given, str | os.PathLike):
+        with _unwrapped(os.fspath(given), unwrap) as checkpoint:
+            yield checkpoint
+    else:
+        yield in_memory(given)
+
+
+def _unwrapped(path: str, unwrap: Sequence[str]) -> Checkpoint:
     checkpoint = open_checkpoint(path)
     found = {state_dict.path for state_dict in checkpoint.contents.state_dicts}
     wanted = next((name for name in unwrap if name in found), None)
@@ -48,23 +87,29 @@ def refuse_rivals(side: object) -> None:
 
 
 @contextmanager
-def open_target(path: str) -> Iterator[TensorSource]:
-    """A checkpoint, or the state of the model that `package.module:factory` builds."""
-    if re.fullmatch(FACTORY, path) and not os.path.exists(path):
+def open_target(given: Given) -> Iterator[TensorSource]:
+    """A checkpoint, or the state of the model that `package.module:factory` builds; what is in
+    memory as it is.
+    """
+    if isinstance(given, str) and is_factory(given):
         from ckpt_tool.training.live import LiveState, build_model
 
-        sys.path.insert(0, os.getcwd())
-        yield LiveState(path, build_model(path).state_dict())
+        yield LiveState(given, build_model(given).state_dict())
     else:
-        with open_checkpoint(path) as checkpoint:
+        with open_side(given) as checkpoint:
             yield checkpoint
+
+
+def is_factory(path: str) -> bool:
+    """Whether a path is none, and names code that builds a model: `package.module:function`."""
+    return re.fullmatch(FACTORY, path) is not None and not os.path.exists(path)
 
 
 def target_of(rules: RuleSet) -> str | None:
     """The target that a rule file names. Raises InputError for a factory: what is read runs
     nothing, what the user types may.
     """
-    if rules.target and re.fullmatch(FACTORY, rules.target) and not os.path.exists(rules.target):
+    if rules.target and is_factory(rules.target):
         hint = "if you trust it, name the target on the command line"
         raise InputError(
             rules.files[0],
@@ -82,7 +127,7 @@ def files_read(sides: Iterable[str | None], rules: RuleSet | None = None) -> lis
     for side in sides:
         if side is None or side == STDIN:
             continue
-        if re.fullmatch(FACTORY, side) and not os.path.exists(side):
+        if is_factory(side):
             found += _code_of(side.partition(":")[0])
             continue
         with open_checkpoint(side) as checkpoint:
@@ -111,4 +156,5 @@ def label_of(side: Checkpoint) -> str:
 
 
 def path_of(given: str | os.PathLike[str] | None) -> str | None:
+    """A path as text."""
     return None if given is None else os.fspath(given)

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.options import check_confidence
 from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.requirements import with_values
-from ckpt_tool.api.sides import open_target
+from ckpt_tool.api.sides import open_side, open_target
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats import Checkpoint
 
 if TYPE_CHECKING:
     from ckpt_tool.align import Suggestion
+    from ckpt_tool.api.sides import Given
     from ckpt_tool.engine.sources import TensorSource
 
 
 def suggest_rules(
-    source: str,
-    target: str,
+    source: Given,
+    target: Given,
     hints: Sequence[str] = (),
     min_confidence: float | None = None,
     values: bool = False,
@@ -35,9 +36,9 @@ def suggest_rules(
     check_confidence(min_confidence)
     pairs = [_hint(text) for text in hints]
     least = MIN_CONFIDENCE if min_confidence is None else min_confidence
-    with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
-        check_names(source, opened_source.catalog)
-        check_names(target, opened_target.catalog)
+    with open_side(source) as opened_source, open_target(target) as opened_target:
+        check_names(opened_source.path, opened_source.catalog)
+        check_names(opened_target.path, opened_target.catalog)
         if values:
             found = suggest_by_values(
                 with_values(opened_source), with_values(opened_target), pairs, least

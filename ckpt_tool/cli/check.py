@@ -57,7 +57,7 @@ def check(
         turned = api.invert(source, target, way)  # imports a factory, whose code is read too
         inputs = api.files_read([source, target], api.read_rules(way)) if output else []
         raise typer.Exit(_show_inverse(turned, output, force, json, inputs))
-    result = api.check(rules, source, target, way)
+    result = api.check(source, target, way)
     if json:
         from ckpt_tool.report.parts.json_text import to_json
         from ckpt_tool.report.parts.problems import check_json

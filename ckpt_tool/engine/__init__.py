@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from ckpt_tool.engine.in_place.rename import rename_in_place
     from ckpt_tool.engine.run import Written, output_format, write_checkpoint
     from ckpt_tool.engine.shards import write_sharded
+    from ckpt_tool.engine.sources import output_tensors
     from ckpt_tool.engine.verify import Mismatch, verify_output
 
 __all__ = [
-    "Job", "Mismatch", "Written", "output_format", "rename_in_place", "restore", "verify_output", "write_checkpoint", "write_sharded",
+    "Job", "Mismatch", "Written", "output_format", "output_tensors", "rename_in_place", "restore", "verify_output", "write_checkpoint", "write_sharded",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
@@ -24,5 +25,6 @@ __getattr__ = bind_on_use(__name__, {
     "in_place.journal": "restore",
     "run": "Written output_format write_checkpoint",
     "shards": "write_sharded",
+    "sources": "output_tensors",
     "verify": "Mismatch verify_output",
 })  # fmt: skip

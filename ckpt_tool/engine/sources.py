@@ -77,6 +77,21 @@ def computed_tensors(
             yield key, to_bytes(_cast(_tensor(key, target), plan.dtype))
 
 
+def output_tensors(
+    plan: Plan, source: TensorSource, target: TensorSource | None
+) -> dict[str, torch.Tensor]:
+    """The plan's outputs as tensors, in its order, each in memory of its own.
+
+    Raises RuleError for values that a rule forbids.
+    """
+    made: dict[str, torch.Tensor] = {}
+    for step in plan.steps:
+        made.update(zip(step.outputs, _results(step, source, target), strict=True))
+    if target is not None:
+        made.update((key, _tensor(key, target)) for key in plan.kept)
+    return {key: _cast(made[key], plan.dtype) for key in plan.outputs}
+
+
 def _results(step: Step, source: TensorSource, target: TensorSource | None) -> list[torch.Tensor]:
     own = (lambda: _tensor(step.outputs[0], target)) if target is not None else None
     return apply_step(step, [_tensor(key, source) for key in step.inputs], own)

@@ -103,6 +103,9 @@ class Checkpoint:
     read on opening.
     """
 
+    is_file = True
+    """Whether it was opened by its path, so that `path` names something."""
+
     def __init__(
         self, path: str, format: str, contents: Contents, files: tuple[SourceFile, ...] = ()
     ) -> None:

@@ -4,9 +4,10 @@ for the optimizer.
 
 from ckpt_tool.training.freezing import Frozen, freeze
 from ckpt_tool.training.live import LiveState, apart_from, build_model, state_dict_of, unwrapped
+from ckpt_tool.training.live_checkpoint import LiveCheckpoint
 from ckpt_tool.training.loading import LoadReport, load_plan
 from ckpt_tool.training.together import together
 
 __all__ = [
-    "Frozen", "LiveState", "LoadReport", "apart_from", "build_model", "freeze", "load_plan", "state_dict_of", "together", "unwrapped",
+    "Frozen", "LiveCheckpoint", "LiveState", "LoadReport", "apart_from", "build_model", "freeze", "load_plan", "state_dict_of", "together", "unwrapped",
 ]  # fmt: skip

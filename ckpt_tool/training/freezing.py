@@ -4,7 +4,7 @@ the model trains.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Frozen:
     """The parameters that take no gradient any more, and the modules whose running statistics stand
     still.
@@ -26,33 +26,52 @@ class Frozen:
     parameters: tuple[str, ...]
     modules: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        return f"Frozen({len(self.parameters)} parameters, {len(self.modules)} modules)"
+
     def __str__(self) -> str:
-        return f"{len(self.parameters)} parameters frozen, running statistics of {len(self.modules)} modules held"
+        return (
+            f"{len(self.parameters)} parameters frozen, "
+            f"running statistics of {len(self.modules)} modules held"
+        )
 
 
 def freeze(model: nn.Module, *patterns: str, first: int | None = None) -> Frozen:
     """Freezes the keys that match any of the patterns, or the first so many keys of the state dict.
 
-    Raises RuleError for a pattern that matches no key, ValueError when neither or both are given,
-    or `first` is too large.
+    Parameters take no gradient, and normalisations whose running statistics are frozen stay in eval
+    mode, also after `model.train()`. Raises RuleError for a pattern that matches no key, ValueError
+    when neither or both are given, or `first` is too large.
+
+    >>> import ckpt_tool, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8))
+    >>> frozen = ckpt_tool.freeze(model, "0.**", "1.running_*")
+    >>> frozen
+    Frozen(2 parameters, 1 modules)
+    >>> frozen.parameters, model.train()[1].training
+    (('0.weight', '0.bias'), False)
     """
     module = unwrapped(model)
     keys = list(module.state_dict())
-    if any(not isinstance(pattern, str) for pattern in patterns) or not isinstance(
-        first, int | None
-    ):
-        raise ValueError(
-            "freeze(model, 'backbone.**', 'neck.*'): patterns are texts, one after the other; `first` is an integer"
-        )
-    if bool(patterns) is (first is not None):
-        raise ValueError("freeze(model, 'backbone.**') or freeze(model, first=100), one of the two")
+    _check_arguments(patterns, first, len(keys))
     if first is not None:
-        if not 0 <= first <= len(keys):
-            raise ValueError(f"first={first}, but the model has {len(keys)} keys")
         return freeze_keys(module, keys[:first])
     return freeze_keys(
         module, dict.fromkeys(key for pattern in patterns for key in _matching(pattern, keys))
     )
+
+
+def _check_arguments(patterns: Sequence[object], first: object, keys: int) -> None:
+    """Raises ValueError where what is to be frozen isn't said in one of the two ways."""
+    if not (all(isinstance(each, str) for each in patterns) and isinstance(first, int | None)):
+        raise ValueError(
+            "freeze(model, 'backbone.**', 'neck.*'): patterns are texts, one after the other; "
+            "`first` is an integer"
+        )
+    if bool(patterns) is (first is not None):
+        raise ValueError("freeze(model, 'backbone.**') or freeze(model, first=100), one of the two")
+    if first is not None and not 0 <= first <= keys:
+        raise ValueError(f"first={first}, but the model has {keys} keys")
 
 
 def _matching(pattern: str, keys: list[str]) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
@@ -193,14 +195,28 @@ def build_model(factory: str) -> nn.Module:
     from torch import nn
 
     module_name, _, name = factory.partition(":")
-    try:
-        build = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(factory, f"can't be imported: {error}") from None
-    model = build()
+    with _importing_from(os.getcwd()):
+        try:
+            build = getattr(importlib.import_module(module_name), name)
+        except (ImportError, AttributeError) as error:
+            raise InputError(factory, f"can't be imported: {error}") from None
+        model = build()
     if not isinstance(model, nn.Module):
         raise InputError(factory, f"returned a {type(model).__name__}, not an nn.Module")
     return model
+
+
+@contextmanager
+def _importing_from(folder: str) -> Iterator[None]:
+    """Modules of a folder can be imported here, as `python -m` could; afterwards the search path is
+    what it was.
+    """
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the code that was imported may have changed it itself
+            sys.path.remove(folder)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -5,7 +5,8 @@ import torch
 from seeded import fill_with_seeded_values
 from torch import nn
 
-from ckpt_tool import MappingOptions, RuleError, load_into, map_checkpoint
+from ckpt_tool import MappingOptions, RuleError, load_into
+from ckpt_tool.api import map_checkpoint
 from ckpt_tool.mapping import plan_by_name, plan_by_position
 from ckpt_tool.mapping.accounting.account import A_PART
 from ckpt_tool.tensors import Catalog

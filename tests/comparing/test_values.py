@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from running import ckpt
 from safetensors.torch import save_file
 
-from ckpt_tool import open_checkpoint
 from ckpt_tool.comparing import compare_values, values
+from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.torch_bridge import DTYPES, to_bytes
 
 

@@ -9,9 +9,11 @@ import torch
 from running import ckpt, in_shell
 from safetensors.torch import load_file, save_file
 
-from ckpt_tool import MappingOptions, map_checkpoint, open_checkpoint
+from ckpt_tool import MappingOptions
+from ckpt_tool.api import map_checkpoint
 from ckpt_tool.cli.map import size_of
 from ckpt_tool.errors import FormatError, InputError, OutputError
+from ckpt_tool.formats import open_checkpoint
 
 RENAME = MappingOptions(inline=("** -> net.**",))
 

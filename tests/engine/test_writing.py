@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ckpt_tool import DType, MappingOptions, RuleError, map_checkpoint, open_checkpoint
+from ckpt_tool import DType, MappingOptions, RuleError
+from ckpt_tool.api import map_checkpoint
 from ckpt_tool.errors import FormatError, OutputError
+from ckpt_tool.formats import open_checkpoint
 from tests.formats.oracles import every_dtype
 
 DTYPES = every_dtype(

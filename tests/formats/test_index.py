@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ckpt_tool import MappingOptions, map_checkpoint
+from ckpt_tool import MappingOptions
+from ckpt_tool.api import map_checkpoint
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.formats.sharded import shards

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ckpt_tool import FormatError, open_checkpoint
+from ckpt_tool import FormatError
+from ckpt_tool.formats import open_checkpoint
 from tests.formats.oracles import assert_agrees
 from tests.hostile.broken_files import archive, records, tensor_pickle, torch_file
 

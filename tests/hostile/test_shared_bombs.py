@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ckpt_tool import FormatError, MappingOptions, map_checkpoint, open_checkpoint
+from ckpt_tool import FormatError, MappingOptions
+from ckpt_tool.api import map_checkpoint
+from ckpt_tool.formats import open_checkpoint
 from tests.hostile.broken_files import archive, records, tensor_pickle
 
 TENSOR = tensor_pickle()[len(b"\x80\x02}X\x01\0\0\0w") : -2]

@@ -16,7 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
-from ckpt_tool import diff_checkpoints, open_checkpoint
+from ckpt_tool.api import diff_checkpoints
+from ckpt_tool.formats import open_checkpoint
 from tests.formats.oracles import assert_same_tensor, every_dtype, filled
 from tests.hostile import seeds
 from tests.hostile.broken_files import torch_file

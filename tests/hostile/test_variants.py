@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ckpt_tool import open_checkpoint
 from ckpt_tool.errors import InputError
+from ckpt_tool.formats import open_checkpoint
 from tests.hostile.fuzz_files import read_all
 from tests.hostile.fuzz_oracles import check_against_torch
 from tests.hostile.promises import check_error

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from ckpt_tool import MappingOptions, RuleError, map_checkpoint, open_checkpoint
+from ckpt_tool import MappingOptions, RuleError
+from ckpt_tool.api import map_checkpoint
+from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.mapping import compile_plan, plan_by_name, read_inline_rules
 from ckpt_tool.mapping.accounting.account import A_PART
 from ckpt_tool.tensors import Catalog, DType, TensorInfo

@@ -10,7 +10,8 @@ from seeded import fill_with_seeded_values
 from torch import nn
 from torch.nn.functional import gelu, interpolate, scaled_dot_product_attention
 
-from ckpt_tool import MappingOptions, load_into, map_checkpoint
+from ckpt_tool import MappingOptions, load_into
+from ckpt_tool.api import map_checkpoint
 
 SHAPE = {"img_size": 32, "patch_size": 16, "embed_dim": 24, "depth": 2, "num_heads": 3, "num_classes": 5}
 LAYERS = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96}

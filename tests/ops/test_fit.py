@@ -188,7 +188,7 @@ def test_fits_load_into_a_live_model(tmp_path):
 
 
 def test_fits_are_written(timm, tmp_path):
-    from ckpt_tool import map_checkpoint
+    from ckpt_tool.api import map_checkpoint
 
     (tmp_path / "r.yaml").write_text(TEXT)
     values = {"pos": made(1, 17, 4), "head.w": made(10, 4), "extra.w": made(5), "same": made(2)}
@@ -217,7 +217,8 @@ def test_a_class_token_less_or_a_distillation_token_more(tmp_path):
 
 
 def test_a_key_list_as_target_has_no_tokens_to_keep(tmp_path):
-    from ckpt_tool import InputError, map_checkpoint
+    from ckpt_tool import InputError
+    from ckpt_tool.api import map_checkpoint
 
     torch.save({"pos_embed": made(1, 17, 4)}, tmp_path / "a.pth")
     (tmp_path / "b.keys").write_text("pos_embed\tF32\t1x18x4\n")

@@ -12,7 +12,7 @@ Pieces = list[tuple[int, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class OutputTensor:
-    """A tensor of the output; `same_as` names an earlier key whose tensor it is, where the format
+    """A tensor of the output; `tied_to` names an earlier key whose tensor it is, where the format
     can say so.
     """
 

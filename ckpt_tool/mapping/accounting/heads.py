@@ -55,11 +55,13 @@ def are_heads(shape_mismatches: Iterable[ShapeMismatch], source: Catalog, target
     They are weights whose names say so, or with as many rows as their biases and the last weights
     of the network, in one block alone.
 
-    >>> def catalog(**shapes): return Catalog(TensorInfo(key.replace("_", "."), DType.F32, shape) for key, shape in shapes.items())
-    >>> old, new = catalog(fc_weight=(1000, 8), fc_bias=(1000,)), catalog(fc_weight=(10, 8), fc_bias=(10,))
-    >>> are_heads([Misfit(key, key, old[key].shape, new[key].shape) for key in old], old, new)
+    >>> from ckpt_tool.tensors import DType, TensorInfo
+    >>> def network(key, rows): return Catalog([TensorInfo(key, DType.F32, (rows, 8))])
+    >>> def differs(key): return ShapeMismatch(key, key, (1000, 8), (10, 8))
+    >>> are_heads([differs("fc.weight")], network("fc.weight", 1000), network("fc.weight", 10))
     True
-    >>> are_heads([Misfit("embed.weight", "embed.weight", (96, 8), (103, 8))], old, new)
+    >>> key = "embed.weight"
+    >>> are_heads([differs(key)], network(key, 1000), network(key, 10))
     False
     """
     listed = list(shape_mismatches)

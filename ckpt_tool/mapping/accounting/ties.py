@@ -16,7 +16,7 @@ MAX_NOTES = 20
 
 
 def ties(catalog: Catalog) -> dict[str, list[str]]:
-    """Groups of keys that are one tensor, by what their `same_as` names, which may be a tensor of
+    """Groups of keys that are one tensor, by what their `tied_to` names, which may be a tensor of
     the file that is not in the catalog.
     """
     groups: dict[str, list[str]] = defaultdict(list)

@@ -1,0 +1,236 @@
+"""`ckpt_tool.plan` and `ckpt_tool.map`: what `ckpt plan` says and `ckpt map` does, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api import (
+    DTypePolicy,
+    MappingOptions,
+    Method,
+    Planned,
+    in_memory,
+    plan_checkpoint,
+    with_next,
+    write,
+)
+from ckpt_tool.engine import Written
+from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.mapping import Plan
+from ckpt_tool.report.map import written_text
+from ckpt_tool.report.parts.style import size_text
+from ckpt_tool.report.plan import PlanNames, names_of, plan_text, unknown_key, why_text
+
+if TYPE_CHECKING:
+    import os
+
+    import torch
+    from torch import nn
+
+    from ckpt_tool.api.sides import Given
+    from ckpt_tool.tensors import Catalog
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MapReport(Written):
+    """The checkpoint that was written; `print()` shows it as `ckpt map` does. `plan` says what
+    became of every key.
+    """
+
+    plan: Plan = field(kw_only=True)
+    text: str = field(kw_only=True)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"MapReport({self.path!r}, {self.tensors} tensors, {size_text(self.nbytes)})"
+
+
+@dataclass(frozen=True, repr=False)
+class PlanReport(Plan):
+    """What becomes of every key of both sides; `print()` shows it as `ckpt plan` does.
+
+    `steps`, `dropped` and `kept` account for every key once, `counts` sums them up; `apply` and
+    `write` do what it says.
+    """
+
+    sides: tuple[Given | None, Given | None] = field(default=(None, None), kw_only=True)
+    options: MappingOptions = field(default_factory=MappingOptions, kw_only=True)
+    names: PlanNames = field(default_factory=lambda: PlanNames("source", None), kw_only=True)
+
+    def __str__(self) -> str:
+        return plan_text(self, self.names)
+
+    def __repr__(self) -> str:
+        return f"PlanReport({', '.join(f'{count} {kind}' for kind, count in self.counts.items())})"
+
+    def explain(self, key: str) -> str:
+        """Why one key of either side goes where it goes. Raises InputError for a key of neither."""
+        lines = why_text(self, key)
+        if not lines:
+            raise unknown_key(self, key)
+        return "\n".join(lines)
+
+    def apply(self, state_dict: nn.Module | Mapping[str, object]) -> dict[str, torch.Tensor]:
+        """The target's state dict, made of a source's in memory: mapped tensors from it, kept ones
+        from the target, in the target's order and each in memory of its own.
+
+        Raises InputError where it is not the source that was planned for: a key, a shape or a dtype
+        is another.
+        """
+        from ckpt_tool.engine import output_tensors
+
+        source = in_memory(state_dict)
+        _check_same(self.source, source.catalog, source.path)
+        if self.target is None:
+            return output_tensors(self, source, None)
+        with plan_checkpoint(*self.sides, self.options) as planned:
+            _check_target(self, planned)
+            return output_tensors(self, source, planned.target)
+
+    def write(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        checksum: bool = False,
+        max_shard_size: int | None = None,
+    ) -> MapReport:
+        """Writes what it says, complete or not at all: a file, or with `max_shard_size` (bytes) a
+        folder of safetensors files and an index.
+
+        `force` replaces what is there, `checksum` asks for the SHA-256 of what is written. Raises
+        OutputError for what can't be written, InputError where a side is no longer what was
+        planned for.
+        """
+        with plan_checkpoint(*self.sides, self.options) as planned:
+            _check_same(self.source, planned.source.catalog, planned.source.path)
+            _check_target(self, planned)
+            written = write(planned, output, force, checksum, max_shard_size)
+            return _reported(written, planned)
+
+
+def plan(
+    source: Given | None,
+    target: Given | None = None,
+    *,
+    rules: str | os.PathLike[str] | Sequence[str] = (),
+    by: Method | None = None,
+    drop: str | Sequence[str] = (),
+    keep: str | Sequence[str] = (),
+    partial: bool = False,
+    expect: int | None = None,
+    dtypes: DTypePolicy = "strict",
+    params: Mapping[str, int] | None = None,
+    min_confidence: float | None = None,
+) -> PlanReport:
+    """Says what becomes of every key of both sides, and writes nothing.
+
+    `source` and `target` are paths, open checkpoints, state dicts or modules; either may be left
+    to the rule file. `rules` are rule files, shipped mappings, or rules `SOURCE -> TARGET`; without
+    them, keys pair `by` name (the default), position or alignment (`auto`). `drop` and `keep` are
+    patterns of source keys to leave behind and of target keys that keep their values; every other
+    key is mapped, or there is an error, unless `partial` says that the rest may stay, or `expect`
+    how many are mapped, exactly. `dtypes` says what happens where dtypes differ (`target` casts),
+    `params` are the numbers that rules name, `min_confidence` (0 to 1) is what a pair by alignment
+    needs.
+
+    Raises RuleError with every reason why there is no plan, whose `next` are keyword arguments with
+    which the call goes through, where some are known; InputError, FormatError.
+
+    >>> import ckpt_tool, torch
+    >>> source = {"module.weight": torch.ones(10, 4), "module.bias": torch.ones(10)}
+    >>> plan = ckpt_tool.plan(source, torch.nn.Linear(4, 10), rules=["module.** -> **"])
+    >>> plan
+    PlanReport(2 mapped, 0 kept, 0 dropped)
+    >>> print(plan.explain("weight"))
+    target weight (F32 10×4) comes from module.weight, by -e:1 `module.** -> **`
+    >>> sorted(plan.apply(source))
+    ['bias', 'weight']
+    """
+    options = MappingOptions(
+        rules, (), drop, keep, by, params or {}, dtypes, expect=expect, min_confidence=min_confidence, partial=partial  # type: ignore[arg-type]
+    )  # fmt: skip
+    with plan_checkpoint(source, target, options) as planned:
+        names = names_of(*planned.labels, planned.rules, by)
+        made = _checked(planned, options)
+        plain = {each.name: getattr(made, each.name) for each in fields(Plan)}
+        return PlanReport(**plain, sides=(source, target), options=options, names=names)
+
+
+def map(
+    source: Given | None,
+    target: Given | None,
+    output: str | os.PathLike[str],
+    *,
+    rules: str | os.PathLike[str] | Sequence[str] = (),
+    by: Method | None = None,
+    drop: str | Sequence[str] = (),
+    keep: str | Sequence[str] = (),
+    partial: bool = False,
+    expect: int | None = None,
+    dtypes: DTypePolicy = "strict",
+    params: Mapping[str, int] | None = None,
+    min_confidence: float | None = None,
+    force: bool = False,
+    checksum: bool = False,
+    max_shard_size: int | None = None,
+) -> MapReport:
+    """Maps a source onto a target's keys and writes the result, complete or not at all.
+
+    What is mapped is said as for `plan`; `output` ends in .safetensors, .pth, .pt, .bin, .ckpt or
+    .pkl, and is a folder with `max_shard_size` (bytes). `force` replaces what is there, `checksum`
+    asks for the SHA-256 of what is written.
+
+    Costs one pass over the bytes that move; torch is imported only where ops compute. Raises
+    RuleError as `plan` does, and OutputError for what can't be written.
+
+    >>> import ckpt_tool, torch
+    >>> source = {"module.weight": torch.ones(10, 4), "module.bias": torch.ones(10)}
+    >>> report = ckpt_tool.map(source, torch.nn.Linear(4, 10), "out.pth", rules="module.** -> **")
+    >>> print(report)
+    wrote out.pth: 2 tensors, 1.8 kB
+    >>> torch.load("out.pth")["weight"].sum()
+    tensor(40.)
+    """
+    options = MappingOptions(
+        rules, (), drop, keep, by, params or {}, dtypes, expect=expect, min_confidence=min_confidence, partial=partial  # type: ignore[arg-type]
+    )  # fmt: skip
+    with plan_checkpoint(source, target, options) as planned:
+        _checked(planned, options)
+        return _reported(write(planned, output, force, checksum, max_shard_size), planned)
+
+
+def _checked(planned: Planned, options: MappingOptions) -> Plan:
+    """The plan. Raises RuleError with what is known of a way on."""
+    if planned.plan is None:
+        error = RuleError(planned.problems, planned.tally)
+        raise with_next(error, planned.source, planned.target, options)
+    return planned.plan
+
+
+def _reported(written: Written, planned: Planned) -> MapReport:
+    text = written_text(written, *planned.left_behind, planned.layouts)
+    plain = {each.name: getattr(written, each.name) for each in fields(Written)}
+    return MapReport(**plain, plan=planned.checked(), text=text)
+
+
+def _check_target(plan: Plan, planned: Planned) -> None:
+    if planned.target is not None and plan.target is not None:
+        _check_same(plan.target, planned.target.catalog, planned.target.path)
+
+
+def _check_same(planned: Catalog, found: Catalog, path: str) -> None:
+    """Raises InputError where a side is not what was planned for."""
+    missing = next((key for key in planned if key not in found), None)
+    added = next((key for key in found if key not in planned), None)
+    if missing is not None or added is not None:
+        fact = f"lacks `{missing}`" if missing is not None else f"has `{added}`"
+        raise InputError(path, f"{fact}: it is not what was planned for", "plan again")
+    for key, info in planned.items():
+        if (info.dtype, info.shape) != (found[key].dtype, found[key].shape):
+            fact = f"`{key}` is of another shape or dtype than was planned for"
+            raise InputError(path, fact, "plan again")

@@ -1,0 +1,93 @@
+"""`ckpt_tool.open`: a checkpoint as a mapping of tensors, as `ckpt show` is for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from ckpt_tool.formats import Checkpoint
+from ckpt_tool.library.lazy_tensor import LazyTensor
+from ckpt_tool.report.parts.style import size_text
+from ckpt_tool.report.show import show_text
+
+if TYPE_CHECKING:
+    import os
+    from typing import Self
+
+    import torch
+
+
+class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
+    """An open checkpoint: a mapping from keys to tensors that are read when they are asked for.
+
+    Close it, or open it in a `with` block. `print()` shows what `ckpt show` does; `catalog` has
+    names, dtypes and shapes, `metadata` the file's own texts, `extras` what is no tensor.
+    """
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __getitem__(self, key: str) -> LazyTensor:
+        """The tensor of a key, unread. Raises KeyError."""
+        return LazyTensor(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.catalog)
+
+    def __len__(self) -> int:
+        return len(self.catalog)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.catalog
+
+    def __bool__(self) -> bool:
+        """True, also without tensors: it is an open file."""
+        return True
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All tensors, read into memory, in the file's order. Raises FormatError where a checksum
+        is wrong.
+        """
+        return {key: self.read(key) for key in self.catalog}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"OpenCheckpoint({self.path!r}, {len(self)} tensors, {size_text(self.catalog.nbytes)})"
+        )
+
+    def __str__(self) -> str:
+        return show_text(self)
+
+
+def open(path: str | os.PathLike[str]) -> OpenCheckpoint:
+    """Opens a checkpoint of any format: a file, a folder, an index, `FILE#NAME` for a state dict
+    inside of a file. Nothing of it is executed, and no tensor is read.
+
+    Costs reading its header. Raises InputError for what can't be opened, and where a file holds
+    several state dicts that are equally likely meant; FormatError for a broken file.
+
+    >>> import ckpt_tool, torch
+    >>> torch.save({"fc.weight": torch.zeros(10, 4), "fc.bias": torch.ones(10)}, "model.pth")
+    >>> checkpoint = ckpt_tool.open("model.pth")
+    >>> checkpoint
+    OpenCheckpoint('model.pth', 2 tensors, 200 B)
+    >>> list(checkpoint.keys()), checkpoint["fc.weight"].shape
+    (['fc.weight', 'fc.bias'], (10, 4))
+    >>> checkpoint.state_dict()["fc.bias"].sum()
+    tensor(10.)
+    >>> checkpoint.close()
+    """
+    from ckpt_tool.formats import open_checkpoint
+
+    opened = open_checkpoint(path)
+    try:
+        opened.definite()
+    except BaseException:
+        opened.close()
+        raise
+    return OpenCheckpoint(opened.path, opened.format, opened.contents, opened.files)

@@ -1,0 +1,206 @@
+"""`ckpt_tool.suggest`, `mappings`, `check` and `verify`: what is said of rules, and of what they
+made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from ckpt_tool import api
+from ckpt_tool.align import Suggestion
+from ckpt_tool.api import Checked, DTypePolicy, MappingOptions, Method, ShippedMapping
+from ckpt_tool.engine import Mismatch
+from ckpt_tool.report.mappings import mappings_text
+from ckpt_tool.report.parts.problems import notes_text, problems_text, sound_text
+from ckpt_tool.report.suggest import suggestion_said
+from ckpt_tool.report.verify import verified_text
+
+if TYPE_CHECKING:
+    from ckpt_tool.api.sides import Given
+    from ckpt_tool.mapping import Plan
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SuggestReport(Suggestion):
+    """Drafted rules for two sides; `print()` shows the rule file and what is left to you.
+
+    `text` is the rule file, `rules` its rules with how sure each is, `alignment` the pairs.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.text}\n{suggestion_said(self)}"
+
+    def __repr__(self) -> str:
+        mapped = self.plan.counts["mapped"] if self.plan else 0
+        unknown = len(self.alignment.ambiguous)
+        return f"SuggestReport({len(self.rules)} rules, {mapped} mapped, {unknown} ambiguous)"
+
+
+class MappingsReport(tuple[ShippedMapping, ...]):
+    """Shipped mappings; `print()` shows them as `ckpt mappings` does."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return mappings_text(self)
+
+    def __repr__(self) -> str:
+        return f"MappingsReport({len(self)} mappings)"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CheckReport(Checked):
+    """What was found in rules; `print()` shows it as `ckpt check` does. `is_sound` where there is no
+    problem.
+    """
+
+    names: tuple[str, str | None, str | None] = ("", None, None)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there is no problem; notes are none."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        notes = f"{notes_text(self.notes)}\n\n" if self.notes else ""
+        if self.problems:
+            return notes + problems_text(self.problems)
+        rules, *sides = self.names
+        return notes + sound_text(rules, self.rules, self.tests, *sides)
+
+    def __repr__(self) -> str:
+        return f"CheckReport({len(self.problems)} problems, {len(self.notes)} notes)"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class VerifyReport:
+    """Whether a checkpoint is what its plan says, bit for bit; `print()` shows it as `ckpt verify`
+    does. False where a tensor is not.
+    """
+
+    path: str
+    plan: Plan
+    mismatches: tuple[Mismatch, ...] = field(default=())
+
+    def __bool__(self) -> bool:
+        return not self.mismatches
+
+    def __str__(self) -> str:
+        return verified_text(self.path, self.plan, self.mismatches)
+
+    def __repr__(self) -> str:
+        return f"VerifyReport({self.path!r}, {len(self.mismatches)} mismatches)"
+
+
+def suggest(
+    source: Given,
+    target: Given,
+    *,
+    hints: Sequence[str] = (),
+    values: bool = False,
+    min_confidence: float | None = None,
+) -> SuggestReport:
+    """Drafts the fewest rules that map a source onto a target, each with how sure it is.
+
+    `hints` are pairs that you know, `SOURCE KEY -> TARGET KEY`; `values` pairs by what tensors hold
+    first; `min_confidence` (0 to 1, default 0.9) is what a pair needs. Reads names and shapes, with
+    `values` both files. Raises InputError, FormatError.
+
+    >>> import ckpt_tool, torch
+    >>> source = {f"module.{key}": value for key, value in torch.nn.Linear(4, 10).state_dict().items()}
+    >>> found = ckpt_tool.suggest(source, torch.nn.Linear(4, 10))
+    >>> found
+    SuggestReport(1 rules, 2 mapped, 0 ambiguous)
+    >>> [rule.line for rule in found.rules]
+    ['module.** -> **']
+    """
+    found = api.suggest_rules(source, target, hints, min_confidence, values)
+    return SuggestReport(**{each.name: getattr(found, each.name) for each in fields(Suggestion)})
+
+
+def mappings(
+    source: Given | None = None,
+    target: Given | None = None,
+    *,
+    params: Mapping[str, int] | None = None,
+) -> MappingsReport:
+    """The shipped mappings; with two sides, those that account for every key of both, the ones that
+    map most first. `params` are the numbers that rules name (heads, say). Raises InputError.
+
+    >>> import ckpt_tool
+    >>> "resnet50_to_yolo.yaml" in [each.name for each in ckpt_tool.mappings()]
+    True
+    """
+    return MappingsReport(api.mappings(source, target, MappingOptions(params=params or {})))
+
+
+def check(
+    rules: str | os.PathLike[str] | Sequence[str],
+    source: Given | None = None,
+    target: Given | None = None,
+    *,
+    params: Mapping[str, int] | None = None,
+) -> CheckReport:
+    """Checks rules: by themselves, with a source's keys, or with both sides'. Writes nothing.
+
+    `rules` are rule files, shipped mappings, or rules `SOURCE -> TARGET`. What is wrong with them is
+    in `problems`, each with its place; what is worth a look in `notes`. Raises InputError for what
+    can't be opened.
+
+    >>> import ckpt_tool
+    >>> ckpt_tool.check("a.** -> b.**").is_sound
+    True
+    >>> [problem.code for problem in ckpt_tool.check("a.{n} -> b").problems]
+    ['unbalanced']
+    """
+    options = MappingOptions(rules, params=params or {})  # type: ignore[arg-type]
+    found = api.check(source, target, options)
+    plain = {each.name: getattr(found, each.name) for each in fields(Checked)}
+    name = " ".join((*options.rules, *options.inline))
+    return CheckReport(**plain, names=(name, _name(source), _name(target)))
+
+
+def verify(
+    output: str | os.PathLike[str],
+    source: Given | None,
+    target: Given | None = None,
+    *,
+    rules: str | os.PathLike[str] | Sequence[str] = (),
+    by: Method | None = None,
+    drop: str | Sequence[str] = (),
+    keep: str | Sequence[str] = (),
+    partial: bool = False,
+    expect: int | None = None,
+    dtypes: DTypePolicy = "strict",
+    params: Mapping[str, int] | None = None,
+    min_confidence: float | None = None,
+) -> VerifyReport:
+    """Proves, bit for bit, that a written checkpoint is what the plan for two sides says.
+
+    The plan is said as for `plan`. Costs reading all three. Raises RuleError where there is no
+    plan; InputError, FormatError.
+
+    >>> import ckpt_tool, torch
+    >>> source = {"module.weight": torch.ones(10, 4), "module.bias": torch.ones(10)}
+    >>> _ = ckpt_tool.map(source, torch.nn.Linear(4, 10), "out.pth", rules="module.** -> **")
+    >>> bool(ckpt_tool.verify("out.pth", source, torch.nn.Linear(4, 10), rules="module.** -> **"))
+    True
+    """
+    options = MappingOptions(
+        rules, (), drop, keep, by, params or {}, dtypes, expect=expect, min_confidence=min_confidence, partial=partial  # type: ignore[arg-type]
+    )  # fmt: skip
+    with api.plan_checkpoint(source, target, options) as planned:
+        plan = planned.checked()
+        return VerifyReport(os.fspath(output), plan, api.verify(planned, output))
+
+
+def _name(given: Given | None) -> str | None:
+    """What a side is called: its path, or what kind of thing it is."""
+    if given is None or isinstance(given, str):
+        return given
+    if isinstance(given, os.PathLike):
+        return os.fspath(given)
+    return getattr(given, "path", None) or type(given).__name__

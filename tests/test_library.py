@@ -1,0 +1,201 @@
+"""The library's door: one function for each command, on paths, modules and state dicts; what is printed is what the command prints."""
+
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import ckpt_tool
+from tests.running import ckpt
+
+DOOR = ("open", "diff", "plan", "map", "suggest", "verify", "mappings", "check", "load_into", "freeze")
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    source = {"module.fc.weight": torch.randn(10, 4), "module.fc.bias": torch.randn(10), "module.old": torch.randn(3)}
+    torch.save(source, "source.pth")
+    torch.save({"fc.weight": torch.randn(10, 4), "fc.bias": torch.randn(10), "head.weight": torch.randn(2, 10)}, "target.pth")
+    return source
+
+
+RULES = {"rules": ["module.** -> **"], "drop": "module.old", "keep": ["head.*"]}
+WORDS = ["-e", "module.** -> **", "--drop", "module.old", "--keep", "head.*"]
+
+
+@pytest.mark.parametrize("name", DOOR)
+def test_each_has_a_docstring_with_what_it_raises_and_an_example(name):
+    text = inspect.getdoc(getattr(ckpt_tool, name))
+    assert "Raises" in text
+    assert f"ckpt_tool.{name}" in text.partition(">>>")[2]
+
+
+def test_an_open_checkpoint_is_a_mapping_of_lazy_tensors(files):
+    with ckpt_tool.open("source.pth") as checkpoint:
+        assert repr(checkpoint) == "OpenCheckpoint('source.pth', 3 tensors, 212 B)"
+        assert list(checkpoint) == list(checkpoint.keys()) == list(files)
+        assert ("module.old" in checkpoint, "old" in checkpoint, len(checkpoint)) == (True, False, 3)
+        weight = checkpoint["module.fc.weight"]
+        assert repr(weight) == "LazyTensor('module.fc.weight', F32 10×4)"
+        assert (weight.shape, weight.dtype, weight.nbytes, len(weight)) == ((10, 4), ckpt_tool.DType.F32, 160, 10)
+        assert all(torch.equal(value, files[key]) for key, value in checkpoint.state_dict().items())
+        assert f"{checkpoint}\n" == ckpt("show", "source.pth").out
+        with pytest.raises(KeyError):
+            checkpoint["nothing"]
+
+
+INDEXES = [0, -1, slice(2, 5), slice(None), slice(8, 99), slice(5, 2), slice(0, 9, 3), (slice(1, 3), 2), (3, slice(None, 2)), ..., (..., 0), [1, 2]]
+
+
+@pytest.mark.parametrize("index", INDEXES, ids=str)
+@pytest.mark.parametrize("name", ["source.pth", "source.safetensors"])
+def test_an_index_gives_what_torch_gives(files, name, index):
+    ckpt_tool.map("source.pth", None, "source.safetensors", rules="** -> **")
+    with ckpt_tool.open(name) as checkpoint:
+        assert torch.equal(checkpoint["module.fc.weight"][index], files["module.fc.weight"][index])
+
+
+def test_an_index_outside_raises_as_torch_does(files):
+    with ckpt_tool.open("source.pth") as checkpoint, pytest.raises(IndexError):
+        checkpoint["module.old"][3]
+
+
+def test_rows_are_read_alone(files, monkeypatch):
+    from ckpt_tool.formats.files import SourceFile
+
+    read = []
+    plain = SourceFile.read
+    with ckpt_tool.open("source.pth") as checkpoint:
+        monkeypatch.setattr(SourceFile, "read", lambda file, offset, size: read.append(size) or plain(file, offset, size))
+        assert checkpoint["module.fc.weight"][2:4].shape == (2, 4)
+    assert read == [2 * 4 * 4]
+
+
+def test_a_diff_prints_as_the_command_does(files):
+    found = ckpt_tool.diff("source.pth", "target.pth", values=True)
+    assert repr(found) == "DiffReport(3 only_a, 3 only_b)"
+    said = ckpt("diff", "source.pth", "target.pth", "--values").out
+    assert f"{found}\n" == said
+
+
+def test_sides_may_be_in_memory(files):
+    model = nn.Sequential()
+    model.fc = nn.Linear(4, 10)
+    same = {"fc.weight": model.fc.weight.detach().clone(), "fc.bias": model.fc.bias.detach().clone()}
+    assert ckpt_tool.diff(model, same, values=True).identical
+    same["fc.bias"][3] += 1
+    found = ckpt_tool.diff(model, same, values=True)
+    assert [(each.kind, each.key) for each in found.changes] == [("value", "fc.bias")]
+    assert ckpt_tool.diff(model, same, values=True, include="fc.weight").identical
+    assert ckpt_tool.diff("source.pth", files, values=True).identical
+
+
+def test_a_plan_prints_explains_applies_and_writes(files):
+    plan = ckpt_tool.plan("source.pth", "target.pth", **RULES)
+    assert repr(plan) == "PlanReport(2 mapped, 1 kept, 1 dropped)"
+    assert f"{plan}\n" == ckpt("plan", "source.pth", "target.pth", *WORDS).out
+    assert plan.explain("head.weight") == "target head.weight (F32 2×10) keeps its own value"
+    with pytest.raises(ckpt_tool.InputError, match="`hd` is a key of neither side"):
+        plan.explain("hd")
+    made = plan.apply(files)
+    assert list(made) == ["fc.weight", "fc.bias", "head.weight"]
+    assert torch.equal(made["fc.bias"], files["module.fc.bias"])
+    written = plan.write("out.pth")
+    assert repr(written) == "MapReport('out.pth', 3 tensors, 2.0 kB)"
+    loaded = torch.load("out.pth")
+    assert all(torch.equal(loaded[key], made[key]) for key in made)
+    assert ckpt_tool.verify("out.pth", "source.pth", "target.pth", **RULES)
+
+
+def test_a_plan_is_applied_to_what_it_was_made_for_alone(files):
+    plan = ckpt_tool.plan("source.pth", "target.pth", **RULES)
+    with pytest.raises(ckpt_tool.InputError, match=re.escape("lacks `module.fc.bias`: it is not what was planned for")):
+        plan.apply({key: value for key, value in files.items() if key != "module.fc.bias"})
+    with pytest.raises(ckpt_tool.InputError, match=r"`module\.old` is of another shape or dtype"):
+        plan.apply({**files, "module.old": torch.zeros(9)})
+    torch.save({"fc.weight": torch.randn(10, 4)}, "target.pth")
+    with pytest.raises(ckpt_tool.InputError, match=re.escape("target.pth: lacks `fc.bias`")):
+        plan.write("out.pth")
+
+
+def test_a_plan_that_is_none_raises_with_what_to_add(files):
+    with pytest.raises(ckpt_tool.RuleError) as refused:
+        ckpt_tool.plan("source.pth", "target.pth", rules="module.** -> **")
+    assert refused.value.problems
+
+
+def test_map_writes_from_memory(files):
+    model = nn.Linear(4, 10)
+    written = ckpt_tool.map(files, model, "out.safetensors", rules="module.fc.* -> *", drop="module.old", checksum=True)
+    assert str(written).endswith("wrote out.safetensors: 2 tensors, 200 B") or "wrote out.safetensors: 2 tensors" in str(written)
+    assert written.plan.counts == {"mapped": 2, "kept": 0, "dropped": 1}
+    with ckpt_tool.open("out.safetensors") as out:
+        assert torch.equal(out["bias"][...], files["module.fc.bias"])
+    with pytest.raises(ckpt_tool.OutputError, match="exists"):
+        ckpt_tool.map(files, model, "out.safetensors", rules="module.fc.* -> *", drop="module.old")
+    ckpt_tool.map(files, model, "out.safetensors", rules="module.fc.* -> *", drop="module.old", force=True)
+
+
+def test_suggest_mappings_check_and_verify_print_as_their_commands_do(files):
+    found = ckpt_tool.suggest("source.pth", "target.pth")
+    said = ckpt("suggest", "source.pth", "target.pth")
+    assert str(found).startswith(said.out)
+    assert re.fullmatch(r"SuggestReport\(\d+ rules, 2 mapped, \d+ ambiguous\)", repr(found))
+    assert f"{ckpt_tool.mappings()}\n" == ckpt("mappings").out
+    assert re.fullmatch(r"MappingsReport\(\d+ mappings\)", repr(ckpt_tool.mappings()))
+    checked = ckpt_tool.check("resnet50_to_yolo.yaml")
+    assert f"{checked}\n" == ckpt("check", "resnet50_to_yolo.yaml").out
+    assert (repr(checked), checked.is_sound) == ("CheckReport(0 problems, 0 notes)", True)
+    ckpt_tool.map("source.pth", "target.pth", "out.pth", **RULES)
+    proved = ckpt_tool.verify("out.pth", "source.pth", "target.pth", **RULES)
+    assert f"{proved}\n" == ckpt("verify", "out.pth", "source.pth", "target.pth", *WORDS).out
+    assert repr(proved) == "VerifyReport('out.pth', 0 mismatches)"
+    wrong = torch.load("out.pth")
+    wrong["fc.bias"][2] += 1
+    torch.save(wrong, "out.pth")
+    assert not ckpt_tool.verify("out.pth", "source.pth", "target.pth", **RULES)
+
+
+def test_what_is_no_side_is_refused(files):
+    with pytest.raises(ckpt_tool.InputError, match="give a path, a state dict or a module"):
+        ckpt_tool.diff(7, "source.pth")
+    with pytest.raises(ckpt_tool.InputError, match="has no tensors: `module.fc.weight` is a int"):
+        ckpt_tool.diff({"module.fc.weight": 3}, "source.pth")
+
+
+OLD = ["How", "planned", "open_checkpoint", "diff_checkpoints", "map_checkpoint"]
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_old_names_work_and_say_the_new_one(name):
+    with pytest.warns(DeprecationWarning, match=rf"`ckpt_tool\.{name}` is called `ckpt_tool\.\w+`") as warned:
+        assert callable(getattr(ckpt_tool, name))
+    assert warned[0].filename == __file__
+    assert name not in ckpt_tool.__all__
+
+
+def test_old_arguments_work_and_say_the_new_ones(files):
+    with pytest.warns(DeprecationWarning, match="called `ckpt_tool.MappingOptions`"):
+        old = ckpt_tool.How
+    with pytest.warns(DeprecationWarning, match="`settings` is called `params`"):
+        how = old(settings={"heads": 3}, inline="module.fc.* -> *", drop="module.old")
+    assert how.params == {"heads": 3}
+    with pytest.warns(DeprecationWarning, match="`how` is called `options`"):
+        report = ckpt_tool.load_into(nn.Linear(4, 10), "source.pth", how=ckpt_tool.MappingOptions(inline="module.fc.* -> *", drop="module.old"))
+    assert len(report.loaded) == 2
+    info = ckpt_tool.TensorInfo("b", ckpt_tool.DType.F32, (2,), "a", "a")
+    with pytest.warns(DeprecationWarning, match="`same_as` is called `tied_to`"):
+        assert info.same_as == "a"
+    with pytest.warns(DeprecationWarning, match="`shares` is called `shared_storage_with`"):
+        assert info.shares == "a"
+
+
+def test_the_door_costs_nothing_until_it_is_opened(files):
+    code = "import sys, ckpt_tool; ckpt_tool.open('source.pth').keys(); print({'torch', 'ckpt_tool.align', 'typer'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
