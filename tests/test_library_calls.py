@@ -18,11 +18,10 @@ def files(tmp_path):
 
 
 def test_paths_are_taken_wherever_texts_are(files):
-    how = MappingOptions(rules=files / "rules.yaml")
-    ckpt_tool.map_checkpoint(files / "source.pth", files / "target.pth", files / "out.pth", how)
-    with ckpt_tool.open_checkpoint(files / "out.pth") as written:
+    ckpt_tool.map(files / "source.pth", files / "target.pth", files / "out.pth", rules=files / "rules.yaml")
+    with ckpt_tool.open(files / "out.pth") as written:
         assert list(written.catalog) == ["weight", "bias"]
-    assert ckpt_tool.diff_checkpoints(files / "out.pth", files / "out.pth").identical
+    assert ckpt_tool.diff(files / "out.pth", files / "out.pth").identical
     assert len(ckpt_tool.load_into(nn.Linear(2, 3), files / "source.pth", rules=files / "rules.yaml").loaded) == 2
 
 
@@ -69,8 +68,8 @@ def test_what_is_dropped_and_kept_goes_with_every_way(files, way):
 @pytest.mark.parametrize("size", [0, -3])
 def test_shards_have_a_size(files, size):
     with pytest.raises(InputError, match="is no size for a file"):
-        ckpt_tool.map_checkpoint(
-            files / "source.pth", files / "target.pth", files / "out", MappingOptions(rules=files / "rules.yaml"), shard_bytes=size
+        ckpt_tool.map(
+            files / "source.pth", files / "target.pth", files / "out", rules=files / "rules.yaml", max_shard_size=size
         )
     assert not (files / "out").exists()
 

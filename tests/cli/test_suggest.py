@@ -11,10 +11,9 @@ from ckpt_tool import (
     MappingOptions,
     RuleError,
     load_into,
-    map_checkpoint,
-    open_checkpoint,
-    plan_checkpoint,
 )
+from ckpt_tool.api import map_checkpoint, plan_checkpoint
+from ckpt_tool.formats import open_checkpoint
 
 MISFIT = (
     "same place, another shape: head.weight -> classifier.weight, 5×8 and 3×8; another number of classes? "

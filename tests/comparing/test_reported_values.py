@@ -11,7 +11,6 @@ from running import ckpt
 from safetensors.torch import save_file
 
 import ckpt_tool
-from ckpt_tool.api import Comparison
 from ckpt_tool.comparing.numbers import as_numbers, rounded_to
 from ckpt_tool.errors import InputError
 from ckpt_tool.torch_bridge import DTYPES, to_bytes
@@ -153,7 +152,7 @@ def test_patterns_choose_what_is_compared(noisy):
     ran = diffed(noisy, "a.safetensors", "b.safetensors", "--include", "l.0.wieght")
     assert (ran.status, ran.err) == (2, "error: --include: `l.0.wieght` matches no key of either side; nearest key: l.0.weight\n")
     with pytest.raises(InputError, match=r"--exclude: `\{`"):
-        ckpt_tool.diff_checkpoints(noisy / "a.safetensors", noisy / "b.safetensors", options=Comparison(exclude="{"))
+        ckpt_tool.diff(noisy / "a.safetensors", noisy / "b.safetensors", exclude="{")
 
 
 @pytest.mark.parametrize(("options", "message"), [(["--rtol", "1"], "add `--values`"), (["--values", "--atol", "-1"], "-1 is no tolerance"), (["--values", "--rtol", "nan"], "nan is no tolerance")])

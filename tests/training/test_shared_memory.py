@@ -7,6 +7,7 @@ from torch import nn
 
 import ckpt_tool
 from ckpt_tool import InputError, MappingOptions, RuleError
+from ckpt_tool.api import map_checkpoint
 
 
 def pair(device="cpu"):
@@ -195,8 +196,8 @@ def test_kept_buffers_of_a_factory_are_written_with_their_own_values(tmp_path, m
     torch.save({"x": torch.ones(2)}, "x.pth")
     how = MappingOptions(inline=("x -> x",), keep=("a", "b"))
     for name in ("kept.pth", "kept.safetensors"):
-        ckpt_tool.map_checkpoint("x.pth", "conjugate_buffers:build", name, how)
-        with ckpt_tool.open_checkpoint(name) as written:
+        map_checkpoint("x.pth", "conjugate_buffers:build", name, how)
+        with ckpt_tool.open(name) as written:
             assert written.read("a").tolist() == [1 + 2j, 3 + 4j]
             assert written.read("b").tolist() == [1 - 2j, 3 - 4j]
 
