@@ -3,7 +3,8 @@ without making a wrong network.
 """
 
 from ckpt_tool.advising.casting import are_plain_casts
-from ckpt_tool.advising.judging import Doubt, Judgement, Leftovers, doubts_in_words, judge
+from ckpt_tool.advising.judging import doubts_in_words, judge
+from ckpt_tool.advising.leftovers import Doubt, Judgement, Leftovers
 from ckpt_tool.advising.proposing import patterns_of, prefixes, without_place
 
 __all__ = [

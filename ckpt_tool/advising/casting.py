@@ -1,6 +1,7 @@
 """Whether the casts of a plan may be proposed to somebody who didn't ask for them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import product
 
 from ckpt_tool.mapping.accounting.scales import CODES, Scales
 from ckpt_tool.mapping.plan import Plan
@@ -16,14 +17,19 @@ def are_plain_casts(plan: Plan, keys: Iterable[str]) -> bool:
     A float of few bits counts as a code where the file has a scale anywhere: which weights it is
     for isn't always told by names.
     """
-    casts = {
-        (plan.source[name].dtype, plan.outputs[key].dtype)
-        for step in plan.steps for key in step.outputs for name in step.inputs
-        if plan.source[name].dtype is not plan.outputs[key].dtype
-    }  # fmt: skip
-    if not all(_is_real(one) and _is_real(other) for one, other in casts):
+    types = {dtype for cast in _casts(plan) for dtype in cast}
+    if not all(map(_is_real, types)):
         return False
-    return not any(one in CODES or other in CODES for one, other in casts) or not Scales(keys)
+    return types.isdisjoint(CODES) or not Scales(keys)
+
+
+def _casts(plan: Plan) -> Iterator[tuple[DType, DType]]:
+    """What becomes of the types of tensors that change theirs."""
+    for step in plan.steps:
+        for key, name in product(step.outputs, step.inputs):
+            given, made = plan.source[name].dtype, plan.outputs[key].dtype
+            if given is not made:
+                yield given, made
 
 
 def _is_real(dtype: DType) -> bool:

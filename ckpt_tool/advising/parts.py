@@ -25,10 +25,12 @@ class Part:
 
     @property
     def parent(self) -> str:
+        """The path that it is below; empty at the top."""
         return self.path.rpartition(".")[0]
 
     @property
     def name(self) -> str:
+        """Its last name."""
         return self.path.rpartition(".")[2]
 
 
@@ -104,6 +106,7 @@ def common_path(keys: Collection[str]) -> str:
 
 
 def is_below(key: str, path: str) -> bool:
+    """Whether a key is a path, or inside of it; all are inside of the empty one."""
     return not path or key == path or key.startswith(f"{path}.")
 
 

@@ -40,11 +40,9 @@ def _leaves_everywhere(keys: Sequence[str], catalog: Catalog) -> list[str]:
     modules: dict[str, set[str]] = defaultdict(set)
     for key in keys:
         modules[_leaf(key)].add(key.rpartition(".")[0])
-    return [
-        leaf
-        for leaf, count in counts.items()
-        if 1 < count == in_all[leaf] and modules[leaf] <= beside and "" not in modules[leaf]
-    ]
+    everywhere = (leaf for leaf, count in counts.items() if 1 < count == in_all[leaf])
+    known = beside - {""}
+    return [leaf for leaf in everywhere if modules[leaf] <= known]
 
 
 def _leaf(key: str) -> str:

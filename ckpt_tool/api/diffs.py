@@ -54,11 +54,10 @@ class Comparison:
 
     @property
     def tolerance(self) -> Tolerance | None:
-        return (
-            None
-            if self.rtol is None and self.atol is None
-            else Tolerance(self.rtol or 0.0, self.atol or 0.0)
-        )
+        """By how much values may differ; None where they may not."""
+        if self.rtol is None and self.atol is None:
+            return None
+        return Tolerance(self.rtol or 0.0, self.atol or 0.0)
 
 
 def diff_checkpoints(
@@ -107,6 +106,9 @@ def _diff_by_alignment(source: Checkpoint, target: Checkpoint, options: Comparis
 
 
 def diff_open(source: Checkpoint, target: Checkpoint, options: Comparison) -> Diff:
+    """The difference of two open checkpoints: of keys, or of values. Raises InputError for a key list
+    without digests, of which values are asked.
+    """
     if not options.values:
         return diff_catalogs(source.catalog, target.catalog)
     for side in (source, target):

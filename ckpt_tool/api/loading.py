@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
@@ -21,7 +21,7 @@ from ckpt_tool.formats import Checkpoint
 if TYPE_CHECKING:
     from torch import nn
 
-    from ckpt_tool.mapping import Plan
+    from ckpt_tool.mapping import Plan, RuleSet
     from ckpt_tool.tensors import Catalog
     from ckpt_tool.training import LiveState, LoadReport
 
@@ -66,49 +66,43 @@ def load_into(
     >>> report.freeze(model)
     Frozen(2 parameters, 0 modules)
     """
-    from ckpt_tool.training import (
-        LiveState,
-        apart_from,
-        load_plan,
-        state_dict_of,
-        together,
-        unwrapped,
-    )
+    from ckpt_tool.training import LiveState, load_plan, together, unwrapped
 
-    more = MappingOptions(
+    given = MappingOptions(
         rules or (), (), drop or (), keep or (), by, params or {}, dtypes or "strict", expect=expect, partial=partial  # type: ignore[arg-type]
     )  # fmt: skip
-    way = _joined(options or MappingOptions(), more)
-    rule_set = read_rules(way)
+    wanted = _joined(options or MappingOptions(), given)
+    rule_set = read_rules(wanted)
     module = unwrapped(model)
     with together(module) as processes, ExitStack() as stack:
         target = LiveState(type(module).__name__, module.state_dict(keep_vars=True), is_target=True)
-        opened_source: Checkpoint | LiveState
-        if isinstance(source, str | os.PathLike):
-            opened_source = stack.enter_context(
-                open_source(os.fspath(source), rule_set.unwrap if rule_set else ())
-            )
-        else:
-            opened_source = (
-                source
-                if isinstance(source, Checkpoint)
-                else LiveState("the state dict", apart_from(module, state_dict_of(source)))
-            )
-        with_values(opened_source, "to load")
-        others = opened_source.others if isinstance(opened_source, LiveState) else ()
+        opened = stack.enter_context(_open_for(module, source, rule_set))
+        with_values(opened, "to load")
         try:
-            refuse_rivals(opened_source)
-            plan = draft_open(opened_source, target, rule_set, way)
+            refuse_rivals(opened)
+            plan = draft_open(opened, target, rule_set, wanted)
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
-            raise with_next(error, opened_source, target, way) from None
-        return load_plan(
-            plan,
-            opened_source,
-            module,
-            [*_notes_on_others(others), *_notes_on_rest(opened_source)],
-            processes,
-        )
+            raise with_next(error, opened, target, wanted) from None
+        return load_plan(plan, opened, module, _notes_on(opened), processes)
+
+
+@contextmanager
+def _open_for(
+    module: nn.Module,
+    source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
+    rules: RuleSet | None,
+) -> Iterator[Checkpoint | LiveState]:
+    """The source; what of it lies in the memory of the module is copied before that is filled."""
+    from ckpt_tool.training import LiveState, apart_from, state_dict_of
+
+    if isinstance(source, str | os.PathLike):
+        with open_source(source, rules.unwrap if rules else ()) as checkpoint:
+            yield checkpoint
+    elif isinstance(source, Checkpoint):
+        yield source
+    else:
+        yield LiveState("the state dict", apart_from(module, state_dict_of(source)))
 
 
 def _joined(options: MappingOptions, more: MappingOptions) -> MappingOptions:
@@ -135,21 +129,15 @@ def _check_dtypes(plan: Plan, target: Catalog) -> None:
         )
 
 
-def _notes_on_rest(source: Checkpoint | LiveState) -> list[str]:
-    """What of a file stays behind."""
-    text = left_behind_text(source.contents.left_behind) if isinstance(source, Checkpoint) else ""
-    return [text] if text else []
-
-
-def _notes_on_others(keys: Sequence[str]) -> list[str]:
-    """What is said of a state dict's keys that are no weights."""
+def _notes_on(source: Checkpoint | LiveState) -> list[str]:
+    """What of a file stays behind; which keys of a state dict are no weights."""
+    if isinstance(source, Checkpoint):
+        text = left_behind_text(source.contents.left_behind)
+        return [text] if text else []
+    keys = source.others
     if not keys:
         return []
-    count = (
-        "1 key of the source is no tensor"
-        if len(keys) == 1
-        else f"{len(keys)} keys of the source are no tensors"
-    )
-    return [
-        f"{count} of weights: {', '.join(f'`{key}`' for key in keys[:3])}{' …' if len(keys) > 3 else ''}"
-    ]
+    count = "1 key" if len(keys) == 1 else f"{len(keys)} keys"
+    what = "is no tensor" if len(keys) == 1 else "are no tensors"
+    names = ", ".join(f"`{key}`" for key in keys[:3]) + (" …" if len(keys) > 3 else "")
+    return [f"{count} of the source {what} of weights: {names}"]

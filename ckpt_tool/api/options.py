@@ -50,22 +50,28 @@ class MappingOptions:
                 self, "rules", tuple(text for text in self.rules if text not in written)
             )
             object.__setattr__(self, "inline", (*written, *self.inline))
-        if self.by is not None and self.by not in get_args(Method):
-            raise InputError(
-                "by",
-                f"`{self.by}` is no way of mapping",
-                f"it is one of {', '.join(get_args(Method))}",
-            )
-        if not isinstance(self.dtypes, DType) and self.dtypes not in ("strict", "target", "source"):
-            raise InputError(
-                "dtypes",
-                f"`{self.dtypes}` means nothing",
-                "say `target`, `source`, `strict` or a ckpt_tool.DType",
-            )
+        _check_method(self.by)
+        _check_dtypes(self.dtypes)
         for name, number in {"expect": self.expect, **self.params}.items():
-            if number is not None and (type(number) is not int or number < 0):
-                raise InputError(name, f"{number!r} is no number of the kind 0, 1, 2, …")
+            _check_number(name, number)
         check_confidence(self.min_confidence)
+
+
+def _check_method(by: object) -> None:
+    if by is not None and by not in get_args(Method):
+        hint = f"it is one of {', '.join(get_args(Method))}"
+        raise InputError("by", f"`{by}` is no way of mapping", hint)
+
+
+def _check_dtypes(dtypes: object) -> None:
+    if not isinstance(dtypes, DType) and dtypes not in ("strict", "target", "source"):
+        hint = "say `target`, `source`, `strict` or a ckpt_tool.DType"
+        raise InputError("dtypes", f"`{dtypes}` means nothing", hint)
+
+
+def _check_number(name: str, number: object) -> None:
+    if number is not None and (type(number) is not int or number < 0):
+        raise InputError(name, f"{number!r} is no number of the kind 0, 1, 2, …")
 
 
 def _texts(given: object) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from ckpt_tool.formats import open_checkpoint
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
     from ckpt_tool.engine import Mismatch, Written
+    from ckpt_tool.mapping import Plan
 
 
 def write(
@@ -25,13 +26,14 @@ def write(
     force: bool = False,
     checksum: bool = False,
     shard_bytes: int | None = None,
-    tell: Callable[[int], None] = lambda nbytes: None,
+    on_progress: Callable[[int], None] = lambda nbytes: None,
     jobs: int | None = None,
 ) -> Written:
     """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so
     many bytes.
 
-    `checksum` asks for the SHA-256 of what is written; `tell` hears how many bytes were; `jobs`
+    `checksum` asks for the SHA-256 of what is written; `on_progress` is called with the
+    bytes of each piece; `jobs`
     threads copy at a time. Raises RuleError for the plan's problems, OutputError for what can't be
     written.
     """
@@ -41,15 +43,9 @@ def write(
     path = path_of(output) or (planned.rules.output if planned.rules else None)
     if not path:
         raise InputError("-o", "no output is given, and no rule file names one")
-    needs_target = plan.kept or any(
-        getattr(op, "needs_target", False) for step in plan.steps for op in step.ops
-    )
-    if needs_target and planned.target is not None:
-        with_values(planned.target, "for the keys that are kept")
-    if plan.steps:
-        with_values(planned.source, "to map")
+    _check_values(plan, planned)
     others = tuple(files_read(planned.paths, planned.rules)) if force else ()
-    job = Job(plan, planned.source, planned.target, force, checksum, tell, jobs, others)
+    job = Job(plan, planned.source, planned.target, force, checksum, on_progress, jobs, others)
     if shard_bytes is None:
         return write_checkpoint(job, path)
     if shard_bytes < 1:
@@ -59,6 +55,16 @@ def write(
     from ckpt_tool.engine import write_sharded
 
     return write_sharded(job, path, shard_bytes)
+
+
+def _check_values(plan: Plan, planned: Planned) -> None:
+    """Raises InputError where values are needed of a side that has none."""
+    ops = (op for step in plan.steps for op in step.ops)
+    needs_target = plan.kept or any(getattr(op, "needs_target", False) for op in ops)
+    if needs_target and planned.target is not None:
+        with_values(planned.target, "for the keys that are kept")
+    if plan.steps:
+        with_values(planned.source, "to map")
 
 
 def rename(planned: Planned) -> Written:

@@ -44,6 +44,7 @@ class Planned:
 
     @property
     def target_path(self) -> str | None:
+        """What the target is called, where there is one."""
         return self.target.path if self.target else None
 
     @property
@@ -60,6 +61,7 @@ class Planned:
 
     @property
     def target_catalog(self) -> Catalog | None:
+        """The target's keys, where there is one."""
         return self.target.catalog if self.target else None
 
     @property
@@ -103,21 +105,11 @@ def plan_checkpoint(
     used, RuleError for rules that can't be understood; what doesn't fit is in `problems`.
     """
     rules = read_rules(options)
-    if rules:
-        source = rules.source if source is None else source
-        target = target_of(rules) if target is None else target
-    if source is None:
-        raise InputError(
-            "source",
-            "no source is given, and no rule file names one",
-            "ckpt map SOURCE TARGET, or `source:` in the rules",
-        )
+    if rules and target is None:
+        target = target_of(rules)
+    source = _named_source(source, rules)
     if in_place:
-        from ckpt_tool.engine import restore
-
-        if not isinstance(source, str | os.PathLike):
-            raise InputError("source", "is in memory: in place, a file is renamed", "give a path")
-        restore(os.fspath(source))
+        _restore(source)
     with ExitStack() as stack:
         opened_source = stack.enter_context(open_source(source, rules.unwrap if rules else ()))
         opened_target = None if target is None else stack.enter_context(open_target(target))
@@ -125,10 +117,33 @@ def plan_checkpoint(
             check_names(opened_source.path, opened_source.catalog)
             check_names(opened_target.path, opened_target.catalog)
         try:
-            for side in (opened_source, opened_target):
-                refuse_rivals(side)
+            refuse_rivals(opened_source)
+            refuse_rivals(opened_target)
             plan = draft_open(opened_source, opened_target, rules, options)
         except RuleError as error:
             yield Planned(opened_source, opened_target, rules, None, error.problems, error.tally)
         else:
             yield Planned(opened_source, opened_target, rules, plan)
+
+
+def _named_source(given: Given | None, rules: RuleSet | None) -> Given:
+    """The source that was given, or that a rule file names. Raises InputError where there is none."""
+    source = rules.source if given is None and rules else given
+    if source is None:
+        raise InputError(
+            "source",
+            "no source is given, and no rule file names one",
+            "ckpt map SOURCE TARGET, or `source:` in the rules",
+        )
+    return source
+
+
+def _restore(source: Given) -> None:
+    """Finishes or takes back a renaming in place that was stopped. Raises InputError for what is in
+    memory.
+    """
+    from ckpt_tool.engine import restore
+
+    if not isinstance(source, str | os.PathLike):
+        raise InputError("source", "is in memory: in place, a file is renamed", "give a path")
+    restore(os.fspath(source))

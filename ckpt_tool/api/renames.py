@@ -48,12 +48,14 @@ def diff_by_alignment(
 
 def _with_regrouped(result: Diff, pairs: Sequence[Aligned]) -> Diff:
     """The difference with rules for what one side has joined and the other apart."""
-    source = {entry.a.key for entry in result.changes if entry.a and entry.kind == "only_a"}
-    target = {entry.b.key for entry in result.changes if entry.b and entry.kind == "only_b"}
+    source = {entry.key for entry in result.changes if entry.kind == "only_a"}
+    target = {entry.key for entry in result.changes if entry.kind == "only_b"}
+    sure = (each.pair for each in pairs if each.confidence >= MIN_CONFIDENCE)
     many = [
-        each.pair for each in pairs
-        if each.confidence >= MIN_CONFIDENCE and source.issuperset(chain(*each.pair.sources)) and target.issuperset(chain(*each.pair.targets))
-    ]  # fmt: skip
+        pair
+        for pair in sure
+        if source.issuperset(chain(*pair.sources)) and target.issuperset(chain(*pair.targets))
+    ]
     return replace(result, regrouped=tuple(draft_rules(many, result.a))) if many else result
 
 

@@ -11,7 +11,9 @@ class HasPath(Protocol):
     """A side: an open checkpoint, a model, a state dict, a key list."""
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """What messages call it."""
+        ...
 
 
 Side = TypeVar("Side", bound=HasPath)

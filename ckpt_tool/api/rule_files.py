@@ -79,6 +79,7 @@ def mapping_folders() -> list[Path]:
 
 
 def shipped_mappings() -> list[str]:
+    """The names of the rule files that are shipped, sorted."""
     return sorted({path.name for folder in mapping_folders() for path in folder.glob("*.yaml")})
 
 

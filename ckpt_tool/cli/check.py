@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Settings, how
+from ckpt_tool.cli.options import (
+    CHECKPOINT,
+    Color,
+    ColorOption,
+    Debug,
+    Json,
+    Quiet,
+    Settings,
+    mapping_options,
+)
 from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result, style_of
 
 if TYPE_CHECKING:
@@ -52,24 +61,24 @@ def check(
     """
     from ckpt_tool import api
 
-    way = how([rules], params=params)
+    options = mapping_options([rules], params=params)
     if invert:
-        turned = api.invert(source, target, way)  # imports a factory, whose code is read too
-        inputs = api.files_read([source, target], api.read_rules(way)) if output else []
+        turned = api.invert(source, target, options)  # imports a factory, whose code is read too
+        inputs = api.files_read([source, target], api.read_rules(options)) if output else []
         raise typer.Exit(_show_inverse(turned, output, force, json, inputs))
-    result = api.check(source, target, way)
+    result = api.check(source, target, options)
     if json:
         from ckpt_tool.report.parts.json_text import to_json
         from ckpt_tool.report.parts.problems import check_json
 
-        onwards = api.after_check(result.problems, source, target, way)
+        onwards = api.after_check(result.problems, source, target, options)
         show_result(to_json(check_json(rules, result.problems, result.notes) | {"next": onwards}))
     elif concise:
         _show_lines(result)
     else:
         _show_blocks(result, rules, (source, target), style_of(color, False), quiet)
         if not quiet:
-            say_next(api.after_check(result.problems, source, target, way))
+            say_next(api.after_check(result.problems, source, target, options))
     raise typer.Exit(NO if result.problems else YES)
 
 

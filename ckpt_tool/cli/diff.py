@@ -65,14 +65,14 @@ def diff(
     from ckpt_tool import api
     from ckpt_tool.report.diff import diff_json, diff_text
 
-    how = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
-    result = api.diff_checkpoints(a, b, options=how)
+    asked = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
+    result = api.diff_checkpoints(a, b, options=asked)
     if json:
         from ckpt_tool.report.parts.json_text import to_json
 
         show_result(
             to_json(
-                diff_json(result, (a, b), verbose) | {"next": api.after_diff(result, (a, b), how)}
+                diff_json(result, (a, b), verbose) | {"next": api.after_diff(result, (a, b), asked)}
             )
         )
     elif not quiet:
@@ -81,5 +81,5 @@ def diff(
                 result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
             )
         )
-        say_next(api.after_diff(result, (a, b), how))
+        say_next(api.after_diff(result, (a, b), asked))
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)

@@ -1,7 +1,7 @@
 """`ckpt map [A [B]] -o OUT`: do it."""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,16 +15,21 @@ from ckpt_tool.cli.options import (
     Source,
     Target,
     Verbose,
-    takes_how,
+    takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 from ckpt_tool.cli.progress import Progress
 from ckpt_tool.errors import InputError
 
+if TYPE_CHECKING:
+    from ckpt_tool.api import Planned, WayOn
+    from ckpt_tool.engine import Written
+    from ckpt_tool.report.plan import PlanNames
 
-@takes_how
+
+@takes_mapping_options
 def map_(
-    way: MappingOptions,
+    options: MappingOptions,
     source: Source = None,
     target: Target = None,
     output: Annotated[
@@ -78,54 +83,59 @@ def map_(
     # than most ops.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from ckpt_tool import api
-    from ckpt_tool.report.map import written_json, written_text
-    from ckpt_tool.report.parts.left_behind import left_behind_json
+    from ckpt_tool.report.map import written_text
     from ckpt_tool.report.parts.problems import refusal_text
-    from ckpt_tool.report.plan import names_of, plan_json, plan_text
+    from ckpt_tool.report.plan import names_of, plan_text
 
     style = style_of(color, verbose)
     if in_place and (output or shards):
         raise InputError("--in-place", "writes no other file", "leave out -o and --max-shard-size")
-    with api.plan_checkpoint(source, target, way, in_place) as planned:
+    with api.plan_checkpoint(source, target, options, in_place) as planned:
         names = names_of(
             *((planned.source.path, planned.target_path) if json else planned.labels),
             planned.rules,
-            way.by,
+            options.by,
         )
+        words = *_output_words(output, shards, in_place, force), *_writing_words(checksum, jobs)
         with Progress(
             planned.plan.outputs.nbytes if planned.plan else 0, not (quiet or json)
         ) as progress:
-            if in_place:
-                written = api.rename(planned) if planned.plan else None
-            else:
-                written = (
-                    api.write(planned, output, force, checksum, size_of(shards), progress, jobs)
-                    if planned.plan
-                    else None
-                )
-        more = *_output_words(output, shards, in_place, force), *_writing_words(checksum, jobs)
-        onwards = api.WayOn() if written else api.way_on(planned, way, "map", *more)
+            written = None
+            if planned.plan and in_place:
+                written = api.rename(planned)
+            elif planned.plan:
+                size = size_of(shards)
+                written = api.write(planned, output, force, checksum, size, progress, jobs)
+        onwards = api.WayOn() if written else api.way_on(planned, options, "map", *words)
         if json:
-            report = plan_json(
-                planned.plan,
-                names,
-                planned.source.catalog,
-                planned.target_catalog,
-                planned.problems,
-                planned.tally,
-            )
-            from ckpt_tool.report.parts.json_text import to_json
-
-            report |= {"left_behind": left_behind_json(planned.left_behind[0])}
-            show_result(
-                to_json(report | {"output": written_json(written), "next": onwards.command})
-            )
+            show_result(_json_text(planned, names, written, onwards))
         elif not planned.plan:
             say(refusal_text(planned, onwards, style, "nothing was written"))
         elif written and not quiet:
             say(plan_text(planned.plan, names, style) + "\n")
             show_result(written_text(written, *planned.left_behind, planned.layouts))
         raise typer.Exit(YES if written else NO)
+
+
+def _json_text(
+    planned: "Planned", names: "PlanNames", written: "Written | None", onwards: "WayOn"
+) -> str:
+    """All of the answer for machines."""
+    from ckpt_tool.report.map import written_json
+    from ckpt_tool.report.parts.json_text import to_json
+    from ckpt_tool.report.parts.left_behind import left_behind_json
+    from ckpt_tool.report.plan import plan_json
+
+    report = plan_json(
+        planned.plan,
+        names,
+        planned.source.catalog,
+        planned.target_catalog,
+        planned.problems,
+        planned.tally,
+    )
+    report |= {"left_behind": left_behind_json(planned.left_behind[0])}
+    return to_json(report | {"output": written_json(written), "next": onwards.command})
 
 
 def _output_words(output: str | None, shards: str | None, in_place: bool, force: bool) -> list[str]:

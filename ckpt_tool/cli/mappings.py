@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Settings, how
+from ckpt_tool.cli.options import (
+    CHECKPOINT,
+    Color,
+    ColorOption,
+    Debug,
+    Json,
+    Quiet,
+    Settings,
+    mapping_options,
+)
 from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
 
@@ -62,9 +71,9 @@ def mappings(
     from ckpt_tool.report.mappings import mappings_json, mappings_text
     from ckpt_tool.report.parts.json_text import to_json
 
-    way = how(params=params)
-    found = api.mappings(source, target, way)
-    onwards = api.after_mappings(found, source, target, way)
+    options = mapping_options(params=params)
+    found = api.mappings(source, target, options)
+    onwards = api.after_mappings(found, source, target, options)
     if json:
         show_result(to_json(mappings_json(found) | {"next": onwards}))
     elif not quiet:

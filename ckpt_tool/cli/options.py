@@ -15,12 +15,16 @@ CHECKPOINT = "a checkpoint file or folder, an index.json, a key list (`-`: on st
 
 
 class Color(str, Enum):
+    """When text is coloured."""
+
     auto = "auto"
     always = "always"
     never = "never"
 
 
 class By(str, Enum):
+    """Ways of pairing keys without rules."""
+
     name = "name"
     position = "position"
     auto = "auto"
@@ -117,7 +121,7 @@ Partial = Annotated[
 ]
 
 
-def how(
+def mapping_options(
     rules: Rules = None,
     inline: Inline = None,
     drop: Drop = None,
@@ -140,19 +144,19 @@ def how(
     )  # fmt: skip
 
 
-def takes_how(command: Callable[..., None]) -> Callable[..., None]:
-    """A command whose parameter `way` is made of the options of `how`, which stand in its usage
-    behind its own.
+def takes_mapping_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose parameter `options` is made of those of `mapping_options`, which stand in its
+    usage behind its own.
     """
-    own, options = signature(command).parameters, signature(how).parameters
+    own, shared = signature(command).parameters, signature(mapping_options).parameters
 
     def run(**given: object) -> None:
-        way = how(**{name: given.pop(name) for name in options})  # type: ignore[arg-type]
-        command(way=way, **given)
+        some = {name: given.pop(name) for name in shared}
+        command(options=mapping_options(**some), **given)  # type: ignore[arg-type]
 
     parameters = [
-        *(parameter for name, parameter in own.items() if name != "way"),
-        *options.values(),
+        *(parameter for name, parameter in own.items() if name != "options"),
+        *shared.values(),
     ]
     asked_for = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters])
     run.__signature__ = asked_for  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 from ckpt_tool.cli.options import Color
-from ckpt_tool.cli.os_errors import mishap
+from ckpt_tool.cli.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.report.parts.problems import error_text, next_line
 from ckpt_tool.report.parts.style import Style, safe
@@ -49,6 +49,7 @@ def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
 
 
 def style_of(color: Color, verbose: bool) -> Style:
+    """Whether to colour, and to fold keys into patterns."""
     wanted = color is Color.always or (
         color is Color.auto and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     )
@@ -70,6 +71,7 @@ def say_next(command: str | None) -> None:
 
 
 def show_result(text: str) -> None:
+    """Prints a result to stdout."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -103,7 +105,7 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
     """
     if "--debug" in arguments:
         say("".join(traceback.format_exception(error)).rstrip("\n"))
-    told = error if isinstance(error, CkptError) else mishap(error)
+    told = error if isinstance(error, CkptError) else os_error(error)
     if told is not None:
         say(error_text(told, Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))))
         return NO if isinstance(told, RuleError) else NO_ANSWER

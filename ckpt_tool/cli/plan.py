@@ -14,14 +14,14 @@ from ckpt_tool.cli.options import (
     Source,
     Target,
     Verbose,
-    takes_how,
+    takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 
 
-@takes_how
+@takes_mapping_options
 def plan(
-    way: MappingOptions,
+    options: MappingOptions,
     source: Source = None,
     target: Target = None,
     why: Annotated[
@@ -42,13 +42,13 @@ def plan(
     from ckpt_tool.report.plan import names_of, plan_json, plan_text, unknown_key, why_text
 
     style = style_of(color, verbose)
-    with api.plan_checkpoint(source, target, way) as planned:
+    with api.plan_checkpoint(source, target, options) as planned:
         names = names_of(
             *((planned.source.path, planned.target_path) if json else planned.labels),
             planned.rules,
-            way.by,
+            options.by,
         )
-        onwards = api.WayOn() if planned.plan else api.way_on(planned, way, "plan")
+        onwards = api.WayOn() if planned.plan else api.way_on(planned, options, "plan")
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 

@@ -1,12 +1,15 @@
 """`ckpt show A`: what is in it?"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
 from ckpt_tool.cli.output import NO, YES, say_next, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
+
+if TYPE_CHECKING:
+    from ckpt_tool.formats import Checkpoint
 
 
 def show(
@@ -39,23 +42,30 @@ def show(
 ) -> None:
     """Show what a checkpoint contains: keys, dtypes, shapes, sizes, and what is no tensor."""
     from ckpt_tool import api
-    from ckpt_tool.formats import format_key_list, open_checkpoint
+    from ckpt_tool.formats import open_checkpoint
     from ckpt_tool.report.show import checksums_text, show_json, show_text
 
     with open_checkpoint(path) as checkpoint:
-        sums = checkpoint.checksums() if checksum else {}
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
-            report = show_json(checkpoint) | ({"sha256": sums} if checksum else {})
+            sums = {"sha256": checkpoint.checksums()} if checksum else {}
+            report = show_json(checkpoint) | sums
             show_result(to_json(report | {"next": api.after_show(checkpoint)}))
         elif checksum:
-            show_file(checksums_text(sums))
+            show_file(checksums_text(checkpoint.checksums()))
         elif keys or digests:
-            if digests and not checkpoint.has_digests:
-                raise InputError(checkpoint.path, "is a key list without digests: it has no values")
-            show_file(format_key_list(checkpoint.catalog, checkpoint.digest if digests else None))
+            show_file(_key_list(checkpoint, digests))
         elif not quiet:
             show_result(show_text(checkpoint, style_of(color, verbose)))
             say_next(api.after_show(checkpoint))
         raise typer.Exit(NO if strict and checkpoint.asked else YES)
+
+
+def _key_list(checkpoint: "Checkpoint", digests: bool) -> str:
+    """Its key list. Raises InputError where digests are asked of what has no values."""
+    from ckpt_tool.formats import format_key_list
+
+    if digests and not checkpoint.has_digests:
+        raise InputError(checkpoint.path, "is a key list without digests: it has no values")
+    return format_key_list(checkpoint.catalog, checkpoint.digest if digests else None)

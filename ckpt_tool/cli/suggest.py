@@ -1,5 +1,6 @@
 """`ckpt suggest A B`: which rules would map A onto B?"""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -54,16 +55,20 @@ def suggest(
     found = api.suggest_rules(source, target, hint or (), min_confidence, values)
     if output is not None:
         api.write_text(output, found.text, force, api.files_read([source, target]))
-    asked = [word for text in hint or () for word in ("--hint", text)] + ["--values"] * values
-    asked += ["--min-confidence", f"{min_confidence:g}"] if min_confidence is not None else []
-    onwards = (
-        None if quiet and not json else api.after_suggestion(found, (source, target), output, asked)
-    )
+    asked = _words(hint or (), values, min_confidence)
     if json:
+        onwards = api.after_suggestion(found, (source, target), output, asked)
         show_result(to_json(suggestion_json(found, (source, target)) | {"next": onwards}))
-    elif output is None and not quiet:
-        show_file(found.text)
-    if not quiet and not json:
+    elif not quiet:
+        if output is None:
+            show_file(found.text)
         say(suggestion_said(found))
-        say_next(onwards)
+        say_next(api.after_suggestion(found, (source, target), output, asked))
     raise typer.Exit(YES if found.is_complete else NO)
+
+
+def _words(hints: Sequence[str], values: bool, min_confidence: float | None) -> list[str]:
+    """The options that the draft was made with, for another command."""
+    words = [word for text in hints for word in ("--hint", text)] + ["--values"] * values
+    least = ["--min-confidence", f"{min_confidence:g}"] if min_confidence is not None else []
+    return words + least

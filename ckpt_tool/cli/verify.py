@@ -15,14 +15,14 @@ from ckpt_tool.cli.options import (
     Source,
     Target,
     Verbose,
-    takes_how,
+    takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
 
 
-@takes_how
+@takes_mapping_options
 def verify(
-    way: MappingOptions,
+    options: MappingOptions,
     output: Annotated[
         str, typer.Argument(metavar="OUT", help=f"The checkpoint that was written: {CHECKPOINT}.")
     ],
@@ -42,17 +42,18 @@ def verify(
     from ckpt_tool.report.parts.problems import problems_text
     from ckpt_tool.report.verify import asked_text, verified_json, verified_text
 
-    with api.plan_checkpoint(source, target, way) as planned:
-        mismatches = api.verify(planned, output) if planned.plan else ()
-        asked = api.asked_by(output) if planned.plan else ()
+    with api.plan_checkpoint(source, target, options) as planned:
+        if not planned.plan:
+            if json:
+                show_result(to_json(verified_json(output, None, (), planned.problems, ())))
+            else:
+                say(problems_text(planned.problems, style_of(color, verbose)))
+            raise typer.Exit(NO)
+        mismatches, asked = api.verify(planned, output), api.asked_by(output)
         if json:
-            show_result(
-                to_json(verified_json(output, planned.plan, mismatches, planned.problems, asked))
-            )
-        elif not planned.plan:
-            say(problems_text(planned.problems, style_of(color, verbose)))
+            show_result(to_json(verified_json(output, planned.plan, mismatches, (), asked)))
         elif mismatches or not quiet:
             show_result(verified_text(output, planned.plan, mismatches, verbose))
         if asked and not json:
             say(asked_text(output, asked))
-        raise typer.Exit(YES if planned.plan and not mismatches else NO)
+        raise typer.Exit(NO if mismatches else YES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -100,22 +100,22 @@ def _permute(operation: Any, context: _Context) -> list[object]:
     heads: object = "heads" if hasattr(config, "num_attention_heads") else 1
     if heads == "heads":
         context.params["heads"] = key
-    pair = (
-        ("(heads two pair)", "(heads pair two)")
-        if operation.inverse
-        else ("(heads pair two)", "(heads two pair)")
-    )
-    said = {"rearrange": f"{pair[0]} ... -> {pair[1]} ...", "heads": heads, "two": 2}
+    before, after = "(heads pair two)", "(heads two pair)"
+    if operation.inverse:
+        before, after = after, before
+    said = {"rearrange": f"{before} ... -> {after} ...", "heads": heads, "two": 2}
     if operation.permute_layer_names is None:
         return [said]
-    chosen = [
-        key
-        for name, key in zip(context.names, context.keys, strict=True)
-        if any(word in name for word in operation.permute_layer_names)
-    ]
+    chosen = _keys_with(operation.permute_layer_names, context)
     if len(chosen) == len(context.keys):
         return [said]
     return [{"each": dict.fromkeys(chosen, said)}] if chosen else []
+
+
+def _keys_with(words: Iterable[str], context: _Context) -> list[str]:
+    """The keys whose names hold one of the words."""
+    named = zip(context.names, context.keys, strict=True)
+    return [key for name, key in named if any(word in name for word in words)]
 
 
 def _flattened(operation: Any, context: _Context) -> list[object]:

@@ -10,8 +10,9 @@ are drafted from that and checked by the planner.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tool.align import Pair, draft_rules
@@ -115,18 +116,21 @@ def architecture_of(name: str, wanted: str) -> Any:
     tables = _transformers("transformers.models.auto.modeling_auto", name)
     if wanted and not hasattr(transformers, wanted):
         raise InputError(wanted, "is no architecture of the installed transformers")
-    names = [wanted] if wanted else []
-    for table in (*(f"MODEL_FOR_{head}_MAPPING_NAMES" for head in HEADS), "MODEL_MAPPING_NAMES"):
-        found = getattr(tables, table, {}).get(name)
-        names.extend([found] if isinstance(found, str) else list(found or ()))
-    if not names:
+    chosen = wanted or next(_architectures(tables, name), None)
+    if chosen is None:
         raise InputError(name, "transformers has no model of this type")
     try:
-        return getattr(transformers, names[0])
+        return getattr(transformers, chosen)
     except Exception as error:
-        raise InputError(
-            name, f"transformers can't import {names[0]}: {error.__cause__ or error}"
-        ) from None
+        fact = f"transformers can't import {chosen}: {error.__cause__ or error}"
+        raise InputError(name, fact) from None
+
+
+def _architectures(tables: Any, name: str) -> Iterator[str]:
+    """transformers' classes for a model type, those with a head first."""
+    for table in (*(f"MODEL_FOR_{head}_MAPPING_NAMES" for head in HEADS), "MODEL_MAPPING_NAMES"):
+        found = getattr(tables, table, {}).get(name) or ()
+        yield from [found] if isinstance(found, str) else found
 
 
 def trace(model: Any) -> Traced:
@@ -159,14 +163,41 @@ def trace(model: Any) -> Traced:
             traced.pairs.append(_tied(Pair(((key,),), ((name,),)), ties))
         else:
             groups.setdefault(name, {}).setdefault(pattern, []).append(key)
-    by_pattern = {
-        pattern: converter for converter in converters for pattern in converter.source_patterns
-    }
+    by_pattern = {pattern: each for each in converters for pattern in each.source_patterns}
     for name, collected in groups.items():
-        _add_converted(
-            traced, model, by_pattern[next(iter(collected))], name, collected, stored, ties
-        )
+        use = _Use(by_pattern[next(iter(collected))], name, collected)
+        _add_converted(traced, model, use, stored, ties)
     return traced
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One use of a converter: the keys that it takes, by the pattern that they match."""
+
+    converter: Any
+    name: str
+    collected: Mapping[str, list[str]]
+
+    @property
+    def patterns(self) -> list[str]:
+        """The converter's patterns that have keys, in its order."""
+        return [each for each in self.converter.source_patterns if each in self.collected]
+
+    @property
+    def slots(self) -> tuple[tuple[str, ...], ...]:
+        """The keys of each pattern."""
+        return tuple(tuple(self.collected[pattern]) for pattern in self.patterns)
+
+    def run(self, model: Any, stored: Mapping[str, torch.Tensor]) -> Mapping[str, object]:
+        """What the converter itself makes of the tensors, by the target's keys."""
+        from copy import deepcopy
+
+        running = deepcopy(self.converter)
+        for pattern, keys in self.collected.items():
+            for key in keys:
+                running.add_tensor(self.name, key, pattern, stored[key])
+        found: Mapping[str, object] = running.convert(self.name, model=model, config=model.config)
+        return found
 
 
 def _untied(model: Any) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
@@ -187,6 +218,7 @@ def _untied(model: Any) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
 
 
 def catalog_of(tensors: Mapping[str, torch.Tensor]) -> Catalog:
+    """The keys, shapes and dtypes of a state dict."""
     return Catalog(
         TensorInfo(key, DTYPES[str(each.dtype).removeprefix("torch.")], tuple(each.shape))
         for key, each in tensors.items()
@@ -208,27 +240,24 @@ def _tied(pair: Pair, ties: Mapping[str, list[str]]) -> Pair:
 def _add_converted(
     traced: Traced,
     model: Any,
-    converter: Any,
-    name: str,
-    collected: Mapping[str, list[str]],
+    use: _Use,
     stored: Mapping[str, torch.Tensor],
     ties: Mapping[str, list[str]],
 ) -> None:
     """The pair of one use of a converter: its own `convert` tells the target keys."""
-    from copy import deepcopy
-
-    running = deepcopy(converter)
-    for pattern, keys in collected.items():
-        for key in keys:
-            running.add_tensor(name, key, pattern, stored[key])
-    results = running.convert(name, model=model, config=model.config)
+    results = use.run(model, stored)
     targets = [key for key in results if key in traced.target]
-    patterns = [pattern for pattern in converter.source_patterns if pattern in collected]
-    slots = tuple(tuple(collected[pattern]) for pattern in patterns)
+    converter, slots = use.converter, use.slots
     shapes = [tuple(stored[key].shape) for slot in slots for key in slot]
     try:
         said = say_operations(
-            converter.operations, patterns, converter.target_patterns, targets, slots, shapes, model
+            converter.operations,
+            use.patterns,
+            converter.target_patterns,
+            targets,
+            slots,
+            shapes,
+            model,
         )
         if len(targets) < len(results) or any(key in ties for key in targets):
             raise Unsayable("targets that the model doesn't have, or that are tied")
@@ -251,25 +280,22 @@ def _document(model_type: str, model: Any, traced: Traced, lines: list[str]) -> 
     if traced.params:
         parts += ["params:", *(f"  {name}: {{from: {key}}}" for name, key in traced.params.items())]
     parts += ["rules:", *(f"  - {line}" for line in lines)]
-    named = {key for pair in traced.pairs for slot in pair.sources for key in slot}
-    made = {key for pair in traced.pairs for slot in pair.targets for key in slot}
+    named = {key for pair in traced.pairs for key in chain(*pair.sources)}
+    made = {key for pair in traced.pairs for key in chain(*pair.targets)}
     parts += _section("drop", [key for key in traced.source if key not in named], traced.source)
     parts += _section("keep", [key for key in traced.target if key not in made], traced.target)
-    notable = [
-        pair for pair in traced.pairs if pair.sources[0][0] != pair.targets[0][0]
-    ] or traced.pairs
-    tests = (
-        {pair.sources[0][-1]: pair.targets[0][-1] for pair in (notable[0], notable[-1])}
-        if notable
-        else {}
-    )
-    parts += (
-        ["tests:", *(f"  {scalar(source)}: {flow(target)}" for source, target in tests.items())]
-        if tests
-        else []
-    )
+    parts += _tests(traced.pairs)
     parts += [f"# It can't say: {what} ({count} tensors)" for what, count in traced.unsaid.items()]
     return "\n".join(parts) + "\n"
+
+
+def _tests(pairs: Sequence[Pair]) -> list[str]:
+    """The section that says of the first and the last rename what they are to give."""
+    notable = [pair for pair in pairs if pair.sources[0][0] != pair.targets[0][0]] or pairs
+    if not notable:
+        return []
+    tests = {pair.sources[0][-1]: pair.targets[0][-1] for pair in (notable[0], notable[-1])}
+    return ["tests:", *(f"  {scalar(source)}: {flow(target)}" for source, target in tests.items())]
 
 
 def _section(name: str, keys: list[str], catalog: Catalog) -> list[str]:
@@ -296,7 +322,8 @@ def _unsaid(traced: Traced, text: str) -> Iterator[str]:
         return
     planned = {key: set(step.inputs) for step in plan.steps for key in step.outputs}
     for pair in traced.pairs:
-        sources = {key for slot in pair.sources for key in slot}
+        sources = set(chain(*pair.sources))
         for slot in pair.targets:
             if any(planned.get(key) != sources for key in slot):
-                yield f"`{slot[0]}` would come from {sorted(planned.get(slot[0], ())) or 'nothing'}, and comes from {sorted(sources)[:3]}"
+                would = sorted(planned.get(slot[0], ())) or "nothing"
+                yield f"`{slot[0]}` would come from {would}, and comes from {sorted(sources)[:3]}"

@@ -1,6 +1,6 @@
 """Inverse rules as people and machines read them: a verdict for each rule."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ckpt_tool.mapping import InvertedRules
 from ckpt_tool.report.parts.style import columns, plural, safe
@@ -15,19 +15,7 @@ def inverse_text(inverted: InvertedRules) -> str:
         for each, verdict in zip(notable, verdicts, strict=True)
     ]
     exact = len(inverted.rules) - len(notable)
-    lines = columns(rows, "llll")
-    if inverted.stripped:
-        lines.append(
-            f"what `strip:` takes off is not put back: {', '.join(map(safe, inverted.stripped))}"
-        )
-    if inverted.dropped:
-        lines.append(
-            f"what the rules leave behind is not put back, but kept from a target: {_some(inverted.dropped)}"
-        )
-    if inverted.kept:
-        lines.append(
-            f"the target's own keys come along where a rule matches them: {_some(inverted.kept)}"
-        )
+    lines = [*columns(rows, "llll"), *_not_put_back(inverted)]
     if inverted.yaml is None:
         stuck = sum(each.text is None for each in inverted.rules)
         return "\n".join(
@@ -37,11 +25,24 @@ def inverse_text(inverted: InvertedRules) -> str:
     return "\n".join([*lines, f"{plural(exact, 'rule')} turned round exactly{others}"])
 
 
+def _not_put_back(inverted: InvertedRules) -> Iterator[str]:
+    """What the inverse doesn't bring back, a line each."""
+    if inverted.stripped:
+        yield f"what `strip:` takes off is not put back: {', '.join(map(safe, inverted.stripped))}"
+    if inverted.dropped:
+        what = "what the rules leave behind is not put back, but kept from a target"
+        yield f"{what}: {_some(inverted.dropped)}"
+    if inverted.kept:
+        what = "the target's own keys come along where a rule matches them"
+        yield f"{what}: {_some(inverted.kept)}"
+
+
 def _some(patterns: Sequence[str]) -> str:
     return ", ".join(map(safe, patterns[:6])) + (" …" if len(patterns) > 6 else "")
 
 
 def inverse_json(inverted: InvertedRules) -> dict[str, object]:
+    """The verdict for each rule, and the inverse rule file, as JSON values."""
     rules = [
         {
             "line": each.where.line,

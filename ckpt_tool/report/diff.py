@@ -15,7 +15,7 @@ from ckpt_tool.report.parts.value_differences import (
 from ckpt_tool.report.renames import renamed_section
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
-SIGNS = {"only_a": ("-", "red"), "only_b": ("+", "green")}
+SIGNS = {"only_a": ("-", "red"), "only_b": ("+", "green"), "same": (" ", "dim")}
 
 
 def diff_text(
@@ -71,14 +71,11 @@ def _sections(diff: Diff, names: tuple[str, str], style: Style, before: str = ""
 
 
 def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str:
-    entries = {
-        entry.key: entry
-        for entry in (diff.entries if kind == "same" else diff.changes)
-        if entry.kind == kind
-    }
+    listed = diff.entries if kind == "same" else diff.changes
+    entries = {entry.key: entry for entry in listed if entry.kind == kind}
     if not entries:
         return ""
-    sign, colour = SIGNS.get(kind, ("~", "yellow") if kind != "same" else (" ", "dim"))
+    sign, colour = SIGNS.get(kind, ("~", "yellow"))
     titles = {
         "value": "values",
         "only_a": f"only in {safe(names[0])}",
@@ -163,10 +160,11 @@ def _row(sign: str, pattern: str, entries: list[Entry]) -> list[str]:
 
 def _what(entries: list[Entry]) -> str:
     first = entries[0]
-    if first.kind == "shape" and first.a and first.b:
-        return f"{shape_text(first.a.shape)} → {shape_text(first.b.shape)}"
-    if first.kind == "dtype" and first.a and first.b:
-        return f"{first.a.dtype.value} → {first.b.dtype.value}"
+    if first.a and first.b:
+        if first.kind == "shape":
+            return f"{shape_text(first.a.shape)} → {shape_text(first.b.shape)}"
+        if first.kind == "dtype":
+            return f"{first.a.dtype.value} → {first.b.dtype.value}"
     infos = [info for entry in entries if (info := entry.a or entry.b)]
     if len({(info.dtype, info.shape) for info in infos}) == 1:
         return f"{infos[0].dtype.value} {shape_text(infos[0].shape)}"

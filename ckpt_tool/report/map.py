@@ -72,6 +72,7 @@ def _form(key: str) -> str:
 
 
 def written_json(written: Written | None) -> dict[str, object] | None:
+    """What was written as JSON values; None where nothing was."""
     if written is None:
         return None
     ties = [{"key": key, "shares": other} for key, other in written.ties]

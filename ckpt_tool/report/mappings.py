@@ -26,6 +26,7 @@ def _counts(each: ShippedMapping) -> str:
 
 
 def mappings_json(found: Sequence[ShippedMapping]) -> dict[str, object]:
+    """Shipped mappings as JSON values."""
     return {"schema": 1, "mappings": [_mapping_json(each) for each in found]}
 
 

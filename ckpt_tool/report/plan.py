@@ -1,6 +1,6 @@
 """A plan as people and machines read it, and what one key has to do with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ckpt_tool.errors import InputError, Problem, Tally
@@ -35,6 +35,7 @@ def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
 
 
 def closing_line(plan: Plan) -> str:
+    """How many keys are mapped, kept and dropped."""
     counts = plan.counts
     return f"{counts['mapped']:,} mapped, {counts['kept']:,} kept, {counts['dropped']:,} dropped; every key of both sides is accounted for"
 
@@ -67,29 +68,21 @@ def _mapped(plan: Plan, style: Style) -> list[str]:
     by_rule: dict[int, list[Step]] = {}
     for step in plan.steps:
         by_rule.setdefault(id(step.origin.rule), []).append(step)
-    rows = []
-    for steps in by_rule.values():
-        rule = steps[0].origin.rule
-        count = str(sum(len(step.outputs) for step in steps))
-        if rule:
-            rows.append(
-                [
-                    f"{rule.where.line}",
-                    safe(rule.text.replace("->", "→")) + _ops_text(rule.ops),
-                    count,
-                ]
-            )
-        else:
-            rows.extend(
-                ["", safe(one.pattern), str(len(one.keys))]
-                for one in _folds([key for s in steps for key in s.outputs], plan.target)
-            )
-    return columns(
-        [["line", "", "tensors"], *rows]
-        if any(row[0] for row in rows)
-        else [["", "", "tensors"], *rows],
-        "rlr",
-    )
+    rows = [row for steps in by_rule.values() for row in _rows_of(steps, plan)]
+    has_lines = any(line for line, *_ in rows)
+    return columns([["line" if has_lines else "", "", "tensors"], *rows], "rlr")
+
+
+def _rows_of(steps: Sequence[Step], plan: Plan) -> Iterator[list[str]]:
+    """The line of the rule that the steps are by; without one, what they make, folded."""
+    rule = steps[0].origin.rule
+    made = [key for step in steps for key in step.outputs]
+    if rule:
+        text = safe(rule.text.replace("->", "→")) + _ops_text(rule.ops)
+        yield [f"{rule.where.line}", text, str(len(made))]
+    else:
+        for one in _folds(made, plan.target):
+            yield ["", safe(one.pattern), str(len(one.keys))]
 
 
 def _folds(keys: Sequence[str], catalog: Catalog | None) -> list[Fold]:
@@ -209,6 +202,7 @@ def _step_json(step: Step) -> dict[str, object]:
 def names_of(
     source: str, target: str | None, rules: RuleSet | None, by: str | None = None
 ) -> PlanNames:
+    """What the sides and the rules of a plan are called."""
     return PlanNames(source, target, rules.files if rules else (), by or "name")
 
 

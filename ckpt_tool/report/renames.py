@@ -33,11 +33,13 @@ def renamed_section(diff: Diff, style: Style) -> str:
 
 
 def key_a(entry: Entry) -> str:
+    """The key of side a; there is one."""
     assert entry.a is not None
     return entry.a.key
 
 
 def key_b(entry: Entry) -> str:
+    """The key of side b; there is one."""
     assert entry.b is not None
     return entry.b.key
 
@@ -47,16 +49,10 @@ def _groups(entries: Sequence[Entry], diff: Diff) -> Iterator[tuple[str, str, li
     known = {key_a(entry): entry for entry in entries}
     for one in fold({key: _label(entry) for key, entry in known.items()}, diff.a):
         group = [known[key] for key in one.keys]
-        folded = {
-            each.keys: each.pattern
-            for each in fold({key_b(entry): None for entry in group}, diff.b)
-        }
+        folded = fold({key_b(entry): None for entry in group}, diff.b)
         if len(folded) == 1 and len(group) > 1:
-            yield (
-                _spelt(one.pattern, one.keys),
-                _spelt(*next((pattern, keys) for keys, pattern in folded.items())),
-                group,
-            )
+            other = folded[0]
+            yield _spelt(one.pattern, one.keys), _spelt(other.pattern, other.keys), group
         else:
             yield from ((key_a(entry), key_b(entry), [entry]) for entry in group)
 

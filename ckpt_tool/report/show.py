@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 
-from ckpt_tool.formats import Checkpoint, LeftBehind
+from ckpt_tool.formats import Checkpoint, Extra, LeftBehind
 from ckpt_tool.keys import Fold, fold
 from ckpt_tool.report.parts.left_behind import left_behind_json
 from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
@@ -164,18 +164,20 @@ def _metadata(checkpoint: Checkpoint) -> str:
 
 
 def _extras(checkpoint: Checkpoint, style: Style) -> str:
-    prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
-    told = {f"{prefix}{key}" for key in checkpoint.catalog.unreadable}
-    extras = [
-        extra
-        for extra in checkpoint.extras
-        if extra.kind not in ASKED and not (extra.kind == "tensor" and extra.path in told)
-    ]
+    extras = _untold(checkpoint)
     shown = extras if not style.is_folded else extras[:MAX_EXTRAS]
     rows = [[f"  {safe(extra.path)}", extra.kind, safe(extra.text)] for extra in shown]
     if len(extras) > len(shown):
         rows.append([f"  and {len(extras) - len(shown)} more (-v lists them)", "", ""])
     return "\n".join(["besides the tensors", *columns(rows, "lll")]) if rows else ""
+
+
+def _untold(checkpoint: Checkpoint) -> list[Extra]:
+    """What is no tensor of the state dict, but for what another section shows."""
+    prefix = f"{checkpoint.contents.taken}." if checkpoint.contents.taken else ""
+    listed = {f"{prefix}{key}" for key in checkpoint.catalog.unreadable}
+    rest = (extra for extra in checkpoint.extras if extra.kind not in ASKED)
+    return [extra for extra in rest if not (extra.kind == "tensor" and extra.path in listed)]
 
 
 def _calls(checkpoint: Checkpoint, style: Style) -> str:

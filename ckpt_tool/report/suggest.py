@@ -41,6 +41,7 @@ def suggestion_said(found: Suggestion) -> str:
 
 
 def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, object]:
+    """A draft as JSON values: pairs, rules, what is ambiguous and what is left."""
     drafted = [
         {
             "rule": each.line,

@@ -43,6 +43,7 @@ def verified_json(
     problems: Sequence[Problem],
     asked: Sequence[str] = (),
 ) -> dict[str, object]:
+    """Whether an output is what its plan says, as JSON values."""
     return {
         "schema": 1,
         "output": path,

@@ -58,6 +58,7 @@ class LiveTensors:
                 raise InputError(self._name, f"`{key}` {why[0]}", why[1])
 
     def _obstacle(self, tensor: torch.Tensor) -> tuple[str, str] | None:
+        """Why a tensor can't be filled, and what to do; None where it can."""
         import torch
 
         if kind := odd_kind(tensor):
@@ -78,9 +79,7 @@ class LiveTensors:
                 "was made in inference mode, and can't be written",
                 "build the model outside of torch.inference_mode()",
             )
-        if not is_distributed(tensor) and any(
-            size > 1 and step == 0 for size, step in zip(tensor.shape, tensor.stride(), strict=True)
-        ):
+        if _is_expanded(tensor):
             return (
                 "is an expanded tensor, whose elements are one in memory",
                 "give the model a tensor of its own: `.expand(…).clone()`",
@@ -192,3 +191,11 @@ def _in_parts(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(
         value.to(like.device_mesh.device_type), like.device_mesh, like.placements
     )
+
+
+def _is_expanded(tensor: torch.Tensor) -> bool:
+    """Whether several of its elements are one in memory."""
+    if is_distributed(tensor):
+        return False
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return any(size > 1 and step == 0 for size, step in steps)

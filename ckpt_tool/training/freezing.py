@@ -105,38 +105,47 @@ def freeze_keys(module: nn.Module, keys: Iterable[str]) -> Frozen:
     Nothing is frozen then. Gradients of what is frozen go: an optimizer would go on stepping by
     them.
     """
-    from torch.jit import ScriptModule
-
     state = module.state_dict(keep_vars=True)
     # By the tensors themselves: a state dict may have other names for them than the modules.
     parameters = {id(parameter): parameter for parameter in module.parameters()}
-    buffers = {
-        id(buffer): (path, name)
-        for path, owner in module.named_modules()
-        for name, buffer in owner._buffers.items()
-        if buffer is not None
-    }
+    buffers = _buffers_of(module)
     wanted = [(key, id(state[key])) for key in keys if key.rpartition(".")[2] != EXTRA_STATE]
     for key, tensor in wanted:
         if tensor not in parameters and tensor not in buffers:
-            raise InputError(
-                type(module).__name__,
-                f"`{key}` can't be frozen: the state dict has a tensor of its own for it",
-            )
-    found = (buffers[tensor] for _, tensor in wanted if tensor in buffers)
-    modules = dict(module.named_modules())
-    owners = {path: modules[path] for path, name in found if name.startswith("running_")}
-    if script := next(
-        (path for path, owner in owners.items() if isinstance(owner, ScriptModule)), None
-    ):
-        raise InputError(
-            type(module).__name__,
-            f"`{script}` is TorchScript, whose statistics can't be held",
-            "freeze, then script",
-        )
+            fact = f"`{key}` can't be frozen: the state dict has a tensor of its own for it"
+            raise InputError(type(module).__name__, fact)
+    found = [buffers[tensor] for _, tensor in wanted if tensor in buffers]
+    owners = _owners_of_statistics(module, found)
     frozen = [key for key, tensor in wanted if tensor in parameters]
     for key in frozen:
         parameters[id(state[key])].requires_grad_(False).grad = None
     for owner in owners.values():
         hold_in_eval(owner)
     return Frozen(tuple(frozen), tuple(owners))
+
+
+def _buffers_of(module: nn.Module) -> dict[int, tuple[str, str]]:
+    """The path and the name of each buffer, by the tensor's identity."""
+    return {
+        id(buffer): (path, name)
+        for path, owner in module.named_modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
+    }
+
+
+def _owners_of_statistics(
+    module: nn.Module, buffers: Iterable[tuple[str, str]]
+) -> dict[str, nn.Module]:
+    """The modules whose running statistics are among these buffers, by their paths. Raises
+    InputError for one of TorchScript.
+    """
+    from torch.jit import ScriptModule
+
+    modules = dict(module.named_modules())
+    owners = {path: modules[path] for path, name in buffers if name.startswith("running_")}
+    for path, owner in owners.items():
+        if isinstance(owner, ScriptModule):
+            fact = f"`{path}` is TorchScript, whose statistics can't be held"
+            raise InputError(type(module).__name__, fact, "freeze, then script")
+    return owners

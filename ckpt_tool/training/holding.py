@@ -37,6 +37,7 @@ class Held:
     _held: type
 
     def train(self, mode: bool = True) -> Held:
+        """Leaves this module in eval mode; those inside of it train as ever."""
         self.training = False
         for child in self.children():  # type: ignore[attr-defined]
             child.train(mode)

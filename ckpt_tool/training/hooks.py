@@ -52,7 +52,19 @@ class Hooked:
     changed: list[str] = field(default_factory=list)
     filled: list[str] = field(default_factory=list)
 
+    def add(self, taken: _Taken) -> None:
+        """Takes in what one module was filled with."""
+        self.values.update(
+            (id(slot.tensor), (slot.tensor, slot.now))
+            for slot in taken.replaced
+            if slot.now is not None
+        )
+        self.in_place.update(id(slot.tensor) for slot in taken.written)
+        self.changed += taken.changed
+        self.filled += [key for key in taken.filled if key]
+
     def has(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor has its value already, or one that waits for it."""
         return id(tensor) in self.values or id(tensor) in self.in_place
 
 
@@ -75,16 +87,7 @@ def run_hooks(
     keys = {id(tensors[key]): key for key in (*plan.kept, *plan.producers)}
     versions: Versions | None = None
     for path, region in _regions(module):
-        names = {
-            name: keys.get(id(tensor)) for name, tensor in region.state_dict(keep_vars=True).items()
-        }
-        part = _Part(
-            module,
-            path,
-            region,
-            names,
-            {name: key for name, key in names.items() if key in plan.producers},
-        )
+        part = _part_of(module, path, region, plan, keys)
         if part.loaded and not part.is_whole_norm:
             versions = renamed_versions(plan, source.versions, {}) if versions is None else versions
             given = part.given(plan, source, tensors)
@@ -96,8 +99,25 @@ def run_hooks(
             unchanged = {
                 name: value for name, value in given.items() if value._version == before[name]
             }
-            _take(hooked, part, plan, unchanged, slots, snapshot)
+            taken = _taken(part, unchanged, slots, snapshot)
+            if taken.is_changed and not part.has_own_names(plan):
+                raise part.refused(
+                    f"changes `{(taken.changed + taken.filled)[0]}` on loading, by code for its "
+                    "own state dicts, and the plan makes it from other names"
+                )
+            hooked.add(taken)
+            _put_back(part, slots, taken.replaced)
     return hooked
+
+
+def _part_of(
+    module: nn.Module, path: str, region: nn.Module, plan: Plan, keys: Mapping[int, str]
+) -> _Part:
+    """A module with the keys of the model for its own names, and those that the plan fills."""
+    state = region.state_dict(keep_vars=True)
+    names = {name: keys.get(id(tensor)) for name, tensor in state.items()}
+    loaded = {name: key for name, key in names.items() if key in plan.producers}
+    return _Part(module, path, region, names, loaded)
 
 
 def call_post_hooks(module: nn.Module, missing: Iterable[str], unexpected: Iterable[str]) -> None:
@@ -242,7 +262,10 @@ class _Part:
 
     def refused(self, fact: str) -> InputError:
         who = f"`{self.path}` ({type(self.module).__name__}) " if self.path else ""
-        hint = "let its own `load_state_dict` read the file, or one that `ckpt map` has written, and keep its keys here"
+        hint = (
+            "let its own `load_state_dict` read the file, or one that `ckpt map` has written, "
+            "and keep its keys here"
+        )
         return InputError(type(self.root).__name__, f"{who}{fact}", hint)
 
 
@@ -259,11 +282,8 @@ def _load(
     load = part.module.load_state_dict
     if part.module is not part.root or not _is_overridden(part.module, "load_state_dict"):
         load = partial(nn.Module.load_state_dict, part.module)
-    options = (
-        {"assign": True}
-        if any(slot.tensor.is_meta or is_wrapper(slot.tensor) for slot in slots)
-        else {}
-    )
+    needs_new = any(slot.tensor.is_meta or is_wrapper(slot.tensor) for slot in slots)
+    options = {"assign": True} if needs_new else {}
     parts = _parts_of(part.module)
     try:
         with _without_post_hooks(part.module):
@@ -311,48 +331,58 @@ def _own_versions(part: _Part, versions: Versions) -> dict[str, dict[str, object
     }
 
 
-def _take(
-    hooked: Hooked,
+@dataclass(slots=True)
+class _Taken:
+    """What a module was filled with by its own code: keys whose values it changed, keys that it
+    filled besides, slots that have another tensor now, tensors that were written to.
+    """
+
+    changed: list[str] = field(default_factory=list)
+    filled: list[str] = field(default_factory=list)
+    replaced: list[_Slot] = field(default_factory=list)
+    written: list[_Slot] = field(default_factory=list)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the code did more than copy."""
+        return bool(self.changed) or any(self.filled)
+
+
+def _taken(
     part: _Part,
-    plan: Plan,
     given: Mapping[str, torch.Tensor],
     slots: Sequence[_Slot],
     snapshot: Snapshot,
-) -> None:
-    """Adds what the module was filled with; `given` are the values that its code has left as they
-    were.
+) -> _Taken:
+    """What the module was filled with; `given` are the values that its code has left as they were.
+    Raises InputError for what can't be kept.
     """
     untouched = {key: given.get(name) for name, key in part.loaded.items()}
-    changed: list[str] = []
-    filled: list[str] = []
-    replaced: list[_Slot] = []
+    taken = _Taken()
     for slot in slots:
-        now = slot.now
         if slot.is_replaced and not slot.key:
             continue  # no tensor of the state dict: it is as the code left it
+        now = slot.now
         if now is None or now.shape != slot.tensor.shape:
             raise part.refused(f"gives `{slot.key}` another shape on loading")
-        if not slot.is_replaced and not (
-            snapshot.is_written(now) if slot.key in untouched else snapshot.is_changed(now)
-        ):
-            if slot.key in untouched:
+        is_asked = slot.key in untouched
+        if not (slot.is_replaced or _is_filled(now, is_asked, snapshot)):
+            if is_asked:
                 raise part.refused(f"leaves out `{slot.key}` on loading")
             continue
-        if slot.is_replaced:
-            replaced.append(slot)
-            hooked.values[id(slot.tensor)] = slot.tensor, now
-        else:
-            hooked.in_place.add(id(slot.tensor))
-        if slot.key not in untouched:
-            filled.append(slot.key)
+        (taken.replaced if slot.is_replaced else taken.written).append(slot)
+        if not is_asked:
+            taken.filled.append(slot.key)
         elif not _has_value(now, untouched[slot.key]):
-            changed.append(slot.key)
-    if (changed or [key for key in filled if key]) and not part.has_own_names(plan):
-        fact = f"changes `{(changed + filled)[0]}` on loading, by code for its own state dicts, and the plan makes it from other names"
-        raise part.refused(fact)
-    _put_back(part, slots, replaced)
-    hooked.changed += changed
-    hooked.filled += [key for key in filled if key]
+            taken.changed.append(slot.key)
+    return taken
+
+
+def _is_filled(now: torch.Tensor, is_asked: bool, snapshot: Snapshot) -> bool:
+    """Whether a tensor that stayed was written to; one that nobody asked for counts where its values
+    are others.
+    """
+    return snapshot.is_written(now) if is_asked else snapshot.is_changed(now)
 
 
 def _put_back(part: _Part, slots: Sequence[_Slot], replaced: Sequence[_Slot]) -> None:
@@ -362,15 +392,14 @@ def _put_back(part: _Part, slots: Sequence[_Slot], replaced: Sequence[_Slot]) ->
     known = {id(slot.now): (slot.now, slot.tensor) for slot in replaced}
     owners = {id(slot.now): id(slot.tensor) for slot in replaced}
     own = {memory_of(slot.tensor) for slot in slots} - {None}
+    memories: dict[Memory | None, str] = {}
     for slot in replaced:
         assert slot.now is not None
-        if owners[id(slot.now)] != id(slot.tensor) or memory_of(slot.now) in own:
+        memory = memory_of(slot.now)
+        if owners[id(slot.now)] != id(slot.tensor) or memory in own:
             raise part.refused(f"ties `{slot.key}` to another tensor on loading")
-    memories: dict[Memory | None, str] = {
-        memory: slot.key
-        for slot in replaced
-        if slot.now is not None and (memory := memory_of(slot.now))
-    }
+        if memory:
+            memories[memory] = slot.key
     exchange(part.module, known)
     _refuse_views(part, memories, {id(slot.tensor) for slot in slots})
 
@@ -382,8 +411,10 @@ def _refuse_views(part: _Part, memories: Mapping[Memory | None, str], own: Colle
     for each in held(part.module) if memories else ():
         memory = memory_of(each) if isinstance(each, torch.Tensor) and id(each) not in own else None
         if memory in memories:
-            fact = f"keeps a view of `{memories[memory]}` on loading, which is replaced where it is on the meta device or in parts"
-            raise part.refused(fact)
+            raise part.refused(
+                f"keeps a view of `{memories[memory]}` on loading, which is replaced where it is "
+                "on the meta device or in parts"
+            )
 
 
 def _has_value(now: torch.Tensor, given: torch.Tensor | None) -> bool:

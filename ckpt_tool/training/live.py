@@ -62,28 +62,27 @@ class LiveState:
         odd = {key: tensor for key, tensor in weights.items() if odd_kind(tensor)}
         self._tensors = {key: tensor for key, tensor in weights.items() if key not in odd}
         infos: dict[str, TensorInfo] = {info.key: info for info in tensor_infos(self._tensors)}
-        arrays = {key: value for key, value in state_dict.items() if _is_array(value)}
+        unreadable: dict[str, UnreadableTensor] = {}
         if is_target:
             infos |= {key: odd_info(key, tensor) for key, tensor in odd.items()}
-            arrays, odd = {}, {}
-        self.others = tuple(
-            str(key) for key in state_dict if key not in weights and key not in arrays
-        )
-        unreadable = [
-            UnreadableTensor(key, odd_kind(tensor), _shape_of(tensor), odd_text(tensor))
-            for key, tensor in odd.items()
-        ]
-        unreadable += [_unreadable_array(key, array) for key, array in arrays.items()]
-        self.catalog = Catalog(
-            [infos[key] for key in state_dict if key in infos], unreadable=unreadable
-        )
+        else:
+            unreadable = {key: _unreadable_tensor(key, tensor) for key, tensor in odd.items()}
+            unreadable |= _unreadable_arrays(state_dict)
+        known = weights.keys() | unreadable.keys()
+        self.others = tuple(str(key) for key in state_dict if key not in known)
+        listed = [infos[key] for key in state_dict if key in infos]
+        self.catalog = Catalog(listed, unreadable=unreadable.values())
         self.metadata: Mapping[str, str] = {}
         self.versions: Mapping[str, Mapping[str, object]] = getattr(state_dict, "_metadata", {})
 
     def extent(self, key: str) -> Extent | None:
+        """None: nothing of it is a byte range of a file."""
         return None
 
     def chunks(self, key: str) -> Iterator[bytes]:
+        """The contiguous little-endian bytes of a tensor, all at once. Raises InputError for one whose
+        values can't be read.
+        """
         self.check((key,))
         yield bytes(to_bytes(whole_tensor(self._tensors[key])))
 
@@ -113,6 +112,16 @@ def _is_weight(key: object, value: object) -> bool:
 def _is_array(value: object) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray)
+
+
+def _unreadable_tensor(key: str, tensor: torch.Tensor) -> UnreadableTensor:
+    return UnreadableTensor(key, odd_kind(tensor), _shape_of(tensor), odd_text(tensor))
+
+
+def _unreadable_arrays(state_dict: Mapping[str, object]) -> dict[str, UnreadableTensor]:
+    """numpy's arrays of a state dict."""
+    arrays = {key: value for key, value in state_dict.items() if _is_array(value)}
+    return {key: _unreadable_array(key, array) for key, array in arrays.items()}
 
 
 def _unreadable_array(key: str, array: object) -> UnreadableTensor:
@@ -148,17 +157,20 @@ def state_dict_of(source: object) -> Mapping[str, object]:
             "source", f"is a {type(source).__name__}", "give a path, a state dict or a module"
         )
     if source and not any(_is_weight(key, value) for key, value in source.items()):
-        inside = [name for name, value in source.items() if _holds_weights(value)]
-        if not inside:
-            key, value = next(iter(source.items()))
-            raise InputError(
-                "the state dict", f"has no tensors: `{key}` is a {type(value).__name__}"
-            )
-        known = f"{', '.join(f'`{name}`' for name in inside[:9])} {'has' if len(inside) == 1 else 'have'}"
-        raise InputError(
-            "the state dict", f"has no tensors itself, but {known}", f"give `source[{inside[0]!r}]`"
-        )
+        raise _without_tensors(source)
     return source
+
+
+def _without_tensors(given: Mapping[str, object]) -> InputError:
+    """What to say of a mapping that is no state dict: where in it one is, if one is."""
+    inside = [name for name, value in given.items() if _holds_weights(value)]
+    if not inside:
+        key, value = next(iter(given.items()))
+        fact = f"has no tensors: `{key}` is a {type(value).__name__}"
+        return InputError("the state dict", fact)
+    names = ", ".join(f"`{name}`" for name in inside[:9])
+    fact = f"has no tensors itself, but {names} {'has' if len(inside) == 1 else 'have'}"
+    return InputError("the state dict", fact, f"give `source[{inside[0]!r}]`")
 
 
 def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[str, object]:

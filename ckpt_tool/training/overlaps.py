@@ -35,24 +35,20 @@ def check_overlaps(
     Raises RuleError where two keys would get values that their common memory can't hold, or a key
     that is kept would change in part.
     """
+    target = plan.target or Catalog([])
     unequal = dict(_unequal_ties(plan, source, tensors))
     order = {key: place for place, key in enumerate(plan.producers)}
     covered: dict[str, str] = {}
     lost: dict[str, list[str]] = {}
     in_part: dict[str, str] = {}
-    for group in _overlapping(plan.target or Catalog([]), tensors, order):
+    for group in _overlapping(target, tensors, order):
         loaded = sorted((key for key in group if key in order), key=order.__getitem__)
-        lost.update(
-            (key, [other for other in loaded if other != key])
-            for key in _lost(plan, source, tensors, loaded)
-        )
-        for key in (key for key in group if loaded and key not in order):
-            seen = _marked(loaded, tensors, key)
-            if seen.all():
-                covered[key] = loaded[0]
-            elif seen.any():
-                in_part[key] = loaded[0]
-    target = plan.target or Catalog([])
+        for key in _lost(plan, source, tensors, loaded):
+            lost[key] = [other for other in loaded if other != key]
+        if loaded:
+            wholly, partly = _lying_in(loaded, [key for key in group if key not in order], tensors)
+            covered.update(dict.fromkeys(wholly, loaded[0]))
+            in_part.update(dict.fromkeys(partly, loaded[0]))
     problems = [
         *_two_values(unequal, target),
         *_overwritten(lost, target),
@@ -63,12 +59,29 @@ def check_overlaps(
     return covered
 
 
+def _lying_in(
+    loaded: Sequence[str], kept: Sequence[str], tensors: LiveTensors
+) -> tuple[list[str], list[str]]:
+    """Of keys that are kept those that lie wholly in the memory of loaded ones, and those in part."""
+    wholly: list[str] = []
+    partly: list[str] = []
+    for key in kept:
+        seen = _marked(loaded, tensors, key)
+        if seen.all():
+            wholly.append(key)
+        elif seen.any():
+            partly.append(key)
+    return wholly, partly
+
+
 def _two_values(first: Mapping[str, str], target: Catalog) -> Iterator[Problem]:
     for one, key in _folded(first, target):
         message = (
-            f"`{first[key]}` and `{key}` are one tensor of the model, and would get different values"
+            f"`{first[key]}` and `{key}` are one tensor of the model, "
+            "and would get different values"
             if len(one.keys) == 1
-            else f"`{one.pattern}` ({len(one.keys)}) are one tensor of the model each with another key, and would get different values"
+            else f"`{one.pattern}` ({len(one.keys)}) are one tensor of the model each with another "
+            "key, and would get different values"
         )
         yield Problem(
             "collision", message, None, ("drop the source of one of them, and keep its key",)
@@ -77,13 +90,14 @@ def _two_values(first: Mapping[str, str], target: Catalog) -> Iterator[Problem]:
 
 def _overwritten(others: Mapping[str, Sequence[str]], target: Catalog) -> Iterator[Problem]:
     for one, key in _folded(others, target):
-        named = ", ".join(f"`{other}`" for other in others[key][:3]) + (
-            " …" if len(others[key]) > 3 else ""
-        )
+        more = " …" if len(others[key]) > 3 else ""
+        named = ", ".join(f"`{other}`" for other in others[key][:3]) + more
         message = (
-            f"`{key}` lies in the same memory of the model as {named}, and would not keep the values that it gets"
+            f"`{key}` lies in the same memory of the model as {named}, "
+            "and would not keep the values that it gets"
             if len(one.keys) == 1
-            else f"`{one.pattern}` ({len(one.keys)}) lie in the same memory of the model as others, and would not keep their values"
+            else f"`{one.pattern}` ({len(one.keys)}) lie in the same memory of the model as "
+            "others, and would not keep their values"
         )
         yield Problem("collision", message, None, ("load the one, and keep the other",))
 
@@ -91,9 +105,11 @@ def _overwritten(others: Mapping[str, Sequence[str]], target: Catalog) -> Iterat
 def _changed_in_part(loaded: Mapping[str, str], target: Catalog) -> Iterator[Problem]:
     for one, key in _folded(loaded, target):
         message = (
-            f"`{key}` would be kept, but a part of it lies in the memory of `{loaded[key]}`, which is loaded"
+            f"`{key}` would be kept, but a part of it lies in the memory of `{loaded[key]}`, "
+            "which is loaded"
             if len(one.keys) == 1
-            else f"`{one.pattern}` ({len(one.keys)}) would be kept, but a part of each lies in the memory of others, which are loaded"
+            else f"`{one.pattern}` ({len(one.keys)}) would be kept, but a part of each lies in "
+            "the memory of others, which are loaded"
         )
         yield Problem("collision", message, None, ("load both, or keep both",))
 

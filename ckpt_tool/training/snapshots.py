@@ -58,6 +58,7 @@ class Snapshot:
         return self._tensors[id(tensor)].is_changed
 
     def restore(self) -> None:
+        """Puts everything back as it was noted."""
         import torch
 
         for container, contents in self._containers:

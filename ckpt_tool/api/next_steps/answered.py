@@ -12,6 +12,7 @@ from ckpt_tool.api.diffs import Comparison
 from ckpt_tool.api.next_steps.commands import command, free_path, is_read_once, map_command
 from ckpt_tool.api.next_steps.refused import Trying
 from ckpt_tool.api.options import MappingOptions
+from ckpt_tool.api.requirements import has_values
 from ckpt_tool.api.sides import open_target
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -45,12 +46,8 @@ def after_diff(result: Diff, names: tuple[str, str], options: Comparison) -> str
     renamed.
     """
     counts = result.counts
-    if (
-        is_read_once(*names)
-        or options.include
-        or options.exclude
-        or not any(counts[kind] for kind in UNEQUAL)
-    ):
+    is_chosen = bool(options.include or options.exclude)
+    if is_read_once(*names) or is_chosen or not any(counts[kind] for kind in UNEQUAL):
         return None
     is_relooked = options.renames or not (counts["only_a"] and counts["only_b"])
     if found := way_to_map(*names, MappingOptions(), is_relooked):
@@ -69,19 +66,19 @@ def after_mappings(
     """
     if source is None or target is None or is_read_once(source, target):
         return None
+    if not found:
+        other = way_to_map(source, target, MappingOptions(params=options.params))
+        return other or command("suggest", [source, target])
     ready = [each.name for each in found if not each.needs]
-    if not ready:
-        return (
-            None
-            if found
-            else way_to_map(source, target, MappingOptions(params=options.params))
-            or command("suggest", [source, target])
-        )
+    if not ready or not _have_values(source, target):
+        return None
+    return map_command(source, target, replace(options, rules=(ready[0],)))
+
+
+def _have_values(source: str, target: str) -> bool:
+    """Whether both sides are more than key lists."""
     with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
-        are_lists = not all(
-            getattr(side, "has_values", True) for side in (opened_source, opened_target)
-        )
-    return None if are_lists else map_command(source, target, replace(options, rules=(ready[0],)))
+        return has_values(opened_source) and has_values(opened_target)
 
 
 def after_check(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from ckpt_tool.api.options import MappingOptions
+from ckpt_tool.api.options import DTypePolicy, MappingOptions
 from ckpt_tool.formats.opening import STDIN, split_fragment
 from ckpt_tool.tensors import DType
 
@@ -34,30 +34,35 @@ def command(verb: str, paths: Sequence[str], *words: str) -> str | None:
 
 def arguments(options: MappingOptions) -> list[str]:
     """The options of a command that map in this way."""
-    words = [word for name in options.rules for word in ("--rules", name)]
-    for option, texts in (
-        ("-e", options.inline),
-        ("--drop", options.drop),
-        ("--keep", options.keep),
-    ):
-        words += [word for text in texts for word in (option, text)]
-    words += [
-        word for name, number in options.params.items() for word in ("--set", f"{name}={number}")
+    dtypes, least = options.dtypes, options.min_confidence
+    return [
+        *_repeated("--rules", options.rules),
+        *_repeated("-e", options.inline),
+        *_repeated("--drop", options.drop),
+        *_repeated("--keep", options.keep),
+        *_repeated("--set", [f"{name}={number}" for name, number in options.params.items()]),
+        *_valued("--by", options.by),
+        *_valued("--dtype", _dtype_word(dtypes)),
+        *["--force-order"] * options.force_order,
+        *_valued("--expect", options.expect),
+        *_valued("--min-confidence", None if least is None else f"{least:g}"),
+        *["--partial"] * options.partial,
     ]
-    words += ["--by", options.by] if options.by else []
-    words += (
-        ["--dtype", options.dtypes.value if isinstance(options.dtypes, DType) else options.dtypes]
-        if options.dtypes != "strict"
-        else []
-    )
-    words += ["--force-order"] if options.force_order else []
-    words += ["--expect", str(options.expect)] if options.expect is not None else []
-    words += (
-        ["--min-confidence", f"{options.min_confidence:g}"]
-        if options.min_confidence is not None
-        else []
-    )
-    return words + (["--partial"] if options.partial else [])
+
+
+def _repeated(option: str, texts: Iterable[str]) -> list[str]:
+    return [word for text in texts for word in (option, text)]
+
+
+def _valued(option: str, value: object) -> list[str]:
+    """An option with its value; nothing where it has none."""
+    return [] if value is None else [option, str(value)]
+
+
+def _dtype_word(dtypes: DTypePolicy) -> str | None:
+    if isinstance(dtypes, DType):
+        return dtypes.value
+    return None if dtypes == "strict" else dtypes
 
 
 def map_command(source: str, target: str, options: MappingOptions) -> str | None:

@@ -50,26 +50,35 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
         return WayOn()
     if planned.target is None:
         return WayOn(command("show", sides))
-    if isinstance(planned.source, Checkpoint) and planned.source.contents.rivals:
+    if _has_rivals(planned.source):
         chosen = _choose_rival(planned.source, planned.target, options)
-        chosen_line = (
-            command(verb, [chosen[0], sides[1]], *arguments(chosen[1]), *more) if chosen else None
-        )
-        return WayOn(chosen_line or command("show", sides[:1]))
-    if isinstance(planned.target, Checkpoint) and planned.target.contents.rivals:
+        path, its_options = chosen or ("", options)
+        line = command(verb, [path, sides[1]], *arguments(its_options), *more) if chosen else None
+        return WayOn(line or command("show", sides[:1]))
+    if _has_rivals(planned.target):
         return WayOn(command("show", sides[1:]))
     trying = Trying(planned.source, planned.target, options)
-    if verb == "map" and not (
-        {"-o", "--in-place"} & {*more} or (planned.rules and planned.rules.output)
-    ):
-        more = *more, "-o", free_path("mapped", suffix_for(sides[1], sides[0]))
-    if (best := trying.best()) and (
-        line := command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
-    ):
-        return WayOn(line)
-    return WayOn(
-        command("suggest" if trying.aligns else "diff", sides), _numbers_hint(trying.lacking)
-    )
+    more = *more, *_output_words(verb, planned, more)
+    if best := trying.best():
+        line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
+        if line:
+            return WayOn(line)
+    look = command("suggest" if trying.aligns else "diff", sides)
+    return WayOn(look, _numbers_hint(trying.lacking))
+
+
+def _has_rivals(side: TensorSource) -> bool:
+    """Whether it is a file of several state dicts that are equally likely meant."""
+    return isinstance(side, Checkpoint) and bool(side.contents.rivals)
+
+
+def _output_words(verb: str, planned: Planned, given: Sequence[str]) -> tuple[str, ...]:
+    """Where to write, for a command that writes and doesn't say it."""
+    says = {"-o", "--in-place"} & {*given} or (planned.rules and planned.rules.output)
+    if verb != "map" or says:
+        return ()
+    sides = [planned.target_path or "", planned.source.path]
+    return "-o", free_path("mapped", suffix_for(*sides))
 
 
 def _verb(verb: str, planned: Planned, best: Attempt) -> str:
@@ -231,7 +240,7 @@ class Trying:
         """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't
         fit.
         """
-        from ckpt_tool.advising import judge, patterns_of
+        from ckpt_tool.advising import patterns_of
 
         plan = self._draft(replace(options, partial=True))
         self._note(plan, options)
@@ -243,23 +252,25 @@ class Trying:
         if not (left or fresh) or (options.by != "auto" and self._goes_through(options)):
             yield Attempt(options, plan.counts["mapped"], _fresh(plan), 0)
             return
-        if fresh and isinstance(self._source, Checkpoint) and not self._source.contents.is_whole:
+        if not self._may_leave(plan, left, fresh):
             return
-        if not judge(leftovers_of(plan, self._source, self._target, left, fresh)).is_safe:
+        drop = patterns_of(left, self._source.catalog)
+        keep = patterns_of(fresh, self._target.catalog)
+        if len(drop) + len(keep) > MAX_PATTERNS:
             return
-        drop, keep = (
-            patterns_of(left, self._source.catalog),
-            patterns_of(fresh, self._target.catalog),
-        )
-        if len(drop) + len(keep) <= MAX_PATTERNS:
-            completed = replace(
-                options, drop=(*self._how.drop, *drop), keep=(*self._how.keep, *keep)
-            )
-            again = self._draft(completed)
-            if again.producers.keys() == plan.producers.keys():
-                yield Attempt(
-                    completed, again.counts["mapped"], _fresh(again), len(left) + len(fresh)
-                )
+        completed = replace(options, drop=(*self._how.drop, *drop), keep=(*self._how.keep, *keep))
+        again = self._draft(completed)
+        if again.producers.keys() == plan.producers.keys():
+            yield Attempt(completed, again.counts["mapped"], _fresh(again), len(left) + len(fresh))
+
+    def _may_leave(self, plan: Plan, left: Sequence[str], fresh: Sequence[str]) -> bool:
+        """Whether these can be dropped and kept without making a wrong network."""
+        from ckpt_tool.advising import judge
+
+        is_part = isinstance(self._source, Checkpoint) and not self._source.contents.is_whole
+        if fresh and is_part:
+            return False
+        return judge(leftovers_of(plan, self._source, self._target, left, fresh)).is_safe
 
     def _draft(self, options: MappingOptions) -> Plan:
         return draft_open(self._source, self._target, read_rules(options), options)

@@ -29,9 +29,11 @@ def _parts(left: Sequence[LeftBehind]) -> Iterator[str]:
     if len(with_tensors) > MAX_NAMES:
         more = with_tensors[MAX_NAMES:]
         yield f"{len(more)} more with {plural(sum(one.tensors for one in more), 'tensor')}"
-    names = [one.path for one in left if not one.tensors and one.path]
-    if names:
-        hidden = len(names) - MAX_NAMES
-        yield f"values: {', '.join(names[:MAX_NAMES])}" + (
-            f" and {hidden} more" if hidden > 0 else ""
-        )
+    if names := [one.path for one in left if not one.tensors and one.path]:
+        yield f"values: {_some(names)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    hidden = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {hidden} more" if hidden > 0 else "")

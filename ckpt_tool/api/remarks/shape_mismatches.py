@@ -16,6 +16,7 @@ from ckpt_tool.mapping.accounting.shape_mismatches import (
     fit_lines,
     rule_file,
 )
+from ckpt_tool.tensors import Shape
 
 MAX_KEYS = 2000
 """Keys that differ, beyond which nothing is explained: the folding of more takes long."""
@@ -37,23 +38,25 @@ def misfit_hints(diff: Diff) -> list[str]:
 
 def _twins(diff: Diff) -> Iterator[str]:
     """Tensors that are equal but for their layout, with the rule that changes it."""
-    twins = [entry for entry in diff.changes if entry.plain_ops and entry.kind != "renamed"]
-    if not twins:
-        return
+    by_ops: dict[str, list[Entry]] = defaultdict(list)
+    for entry in diff.changes:
+        if entry.plain_ops and entry.kind != "renamed":
+            by_ops[entry.how].append(entry)
+    for entries in by_ops.values():
+        lines = _rules_for(entries, diff)
+        if len(lines) == 1:
+            yield f"{_tensors(len(entries))} equal after -e '{lines[0]}'"
+
+
+def _rules_for(entries: Sequence[Entry], diff: Diff) -> list[str]:
+    """Rules that make of one side's tensors the other's, by the ops between them."""
     from ckpt_tool.align import Pair, draft_rules
     from ckpt_tool.ops import parse_ops
 
-    by_ops: dict[str, list[Entry]] = defaultdict(list)
-    for entry in twins:
-        by_ops[entry.how].append(entry)
-    for entries in by_ops.values():
-        pairs = [
-            Pair(((each.key,),), ((each.key,),), parse_ops(list(each.plain_ops)))
-            for each in entries
-        ]
-        lines = [line for line in draft_rules(pairs, diff.a) if line[:1] != '"']
-        if len(lines) == 1:
-            yield f"{_tensors(len(entries))} equal after -e '{lines[0]}'"
+    pairs = [
+        Pair(((each.key,),), ((each.key,),), parse_ops(list(each.plain_ops))) for each in entries
+    ]
+    return [line for line in draft_rules(pairs, diff.a) if line[:1] != '"']
 
 
 def _tensors(count: int) -> str:
@@ -62,20 +65,13 @@ def _tensors(count: int) -> str:
 
 def _fits(diff: Diff) -> Iterator[str]:
     """Shapes that a `fit:` adapts, as a rule file that does it."""
-    shapes = [
-        (each.key, each.a.shape, each.b.shape)
-        for each in diff.changes
-        if each.kind == "shape" and each.a and each.b and not each.how
-    ]
+    shapes = list(_other_shapes(diff))
     found = [
         ShapeMismatch(key, name)
         for key, source, target in shapes
         if (name := fit_for(key, source, target))
     ]
-    rest = [
-        _patterns([each for each in diff.changes if each.kind == kind], diff)
-        for kind in ("only_a", "only_b")
-    ]
+    rest = [_patterns(_of_kind(diff, kind), diff) for kind in ("only_a", "only_b")]
     # Where keys are left on both sides, some may be the same under another name; and what nothing
     # adapts is no small difference.
     if not found or len(found) < len(shapes) or all(rest):
@@ -84,6 +80,17 @@ def _fits(diff: Diff) -> Iterator[str]:
     if len(lines) <= MAX_PATTERNS:
         reasons = ", ".join(WORDS[name] for name in lines)
         yield f"{reasons}? a rule file that adapts a to b: {rule_file(lines, *rest)}"
+
+
+def _other_shapes(diff: Diff) -> Iterator[tuple[str, Shape, Shape]]:
+    """Keys whose shapes differ, and no op explains it, with both shapes."""
+    for each in _of_kind(diff, "shape"):
+        if each.a and each.b and not each.how:
+            yield each.key, each.a.shape, each.b.shape
+
+
+def _of_kind(diff: Diff, kind: str) -> list[Entry]:
+    return [each for each in diff.changes if each.kind == kind]
 
 
 def _patterns(entries: Sequence[Entry], diff: Diff) -> list[str]:

@@ -5,6 +5,7 @@ from math import isfinite
 
 
 def to_json(value: object) -> str:
+    """A value as one line of JSON in ASCII; NaN and infinities become null."""
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError:

@@ -14,6 +14,7 @@ def left_behind_note(left: Sequence[LeftBehind], of: str = "") -> str:
 
 
 def left_behind_json(left: Sequence[LeftBehind]) -> list[dict[str, object]]:
+    """What stays behind as JSON values."""
     return [
         {"path": one.path, "kind": one.kind, "tensors": one.tensors, "bytes": one.nbytes}
         for one in left

@@ -22,6 +22,7 @@ def error_text(error: CkptError, style: Style = PLAIN) -> str:
 
 
 def problems_text(problems: Iterable[Problem], style: Style = PLAIN) -> str:
+    """A block for each problem, and how many there are."""
     listed = list(problems)
     blocks = [_block(problem, style) for problem in listed]
     if len(listed) > 1:
@@ -55,6 +56,7 @@ def way_on_text(onwards: WayOn) -> str:
 
 
 def next_line(command: str) -> str:
+    """The line with the command to go on with."""
     return f"next: {safe(command)}"
 
 
@@ -111,6 +113,7 @@ def _clipped(text: str, column: int, length: int) -> tuple[str, int, int]:
 
 
 def problem_json(problem: Problem) -> dict[str, object]:
+    """A problem as JSON values, with its place."""
     where = problem.where
     return {
         "code": problem.code, "message": problem.message, "file": where.file if where else None,
@@ -121,6 +124,7 @@ def problem_json(problem: Problem) -> dict[str, object]:
 def check_json(
     rules: str, problems: Iterable[Problem], notes: Iterable[Problem] = ()
 ) -> dict[str, object]:
+    """What a check found as JSON values."""
     listed = [problem_json(problem) for problem in problems]
     return {
         "schema": 1,
@@ -132,6 +136,7 @@ def check_json(
 
 
 def sound_text(name: str, rules: int, tests: int, source: str | None, target: str | None) -> str:
+    """The line for rules without a problem; `source` and `target` are what they were checked against."""
     against = " and ".join(safe(side) for side in (source, target) if side)
     scope = f" for {against}" if against else "; no keys were given to check them against"
     return f"{safe(name)}: {plural(rules, 'rule')}, {plural(tests, 'test')}: sound{scope}"

@@ -31,6 +31,7 @@ class Style:
     is_folded: bool = True
 
     def paint(self, text: str, colour: str) -> str:
+        """The text in a colour, where colours are wanted."""
         return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self.is_coloured and text else text
 
 

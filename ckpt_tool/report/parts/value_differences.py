@@ -9,6 +9,7 @@ from ckpt_tool.comparing import Entry, Values
 from ckpt_tool.keys import fold
 from ckpt_tool.keys.fold import Fold
 from ckpt_tool.report.parts.style import plural
+from ckpt_tool.tensors import DType
 
 TITLES = ("max |Δ|", "cosine", "changed", "")
 """Of the columns that `value_cells` and `remark_on` fill."""
@@ -43,14 +44,10 @@ def value_cells(entries: Sequence[Entry]) -> list[str]:
     """
     measured = [entry.values for entry in entries if entry.values and entry.values.elements]
     if not measured:
-        return [
-            "not compared" if all(entry.values is None for entry in entries) else "not measured",
-            "",
-            "",
-        ]
-    changed = sum(values.changed for values in measured) / sum(
-        values.elements for values in measured
-    )
+        compared = any(entry.values is not None for entry in entries)
+        return ["not measured" if compared else "not compared", "", ""]
+    elements = sum(values.elements for values in measured)
+    changed = sum(values.changed for values in measured) / elements
     worst = _worst(entries).values
     cosine = worst.cosine if worst else 1.0
     return [
@@ -65,21 +62,21 @@ def remark_on(entries: Sequence[Entry]) -> str:
     first = entries[0]
     parts = []
     if first.kind == "dtype" and first.a and first.b:
-        parts.append(f"{first.a.dtype.value} → {first.b.dtype.value}")
+        both = first.a.dtype, first.b.dtype
+        parts.append(f"{both[0].value} → {both[1].value}")
         if first.values and first.values.is_cast:
-            found = [
-                dtype
-                for dtype, is_cast in zip(
-                    (first.a.dtype, first.b.dtype), first.values.casts, strict=True
-                )
-                if is_cast
-            ]
-            # Numbers that both types hold: the one that has less room, in whatever order the sides
-            # stand.
-            return f"{parts[0]}, equal after a cast to {min(found, key=lambda dtype: (dtype.bits, dtype.value)).value}"
+            return f"{parts[0]}, equal after a cast to {_smaller(both, first.values.casts).value}"
     if len(entries) > 1 and any(entry.values and entry.values.elements for entry in entries):
         parts.append(f"worst: {_worst(entries).key}")
     return ", ".join(parts)
+
+
+def _smaller(both: tuple[DType, DType], casts: Sequence[bool]) -> DType:
+    """The type that a cast to makes both sides equal. Of two, for numbers that both types hold, the
+    one that has less room, in whatever order the sides stand.
+    """
+    found = [dtype for dtype, is_cast in zip(both, casts, strict=True) if is_cast]
+    return min(found, key=lambda dtype: (dtype.bits, dtype.value))
 
 
 def oddities(
@@ -88,18 +85,23 @@ def oddities(
     """What is not finite: a line for each pattern of tensors that have as much of it, or of each
     tensor. `others` are all keys at hand.
     """
-    told = {
+    texts = {
         entry.key: text
         for entry in entries
         if entry.values and (text := _odd_text(entry.values, names))
     }
-    folds = (
-        [Fold(key, (key,)) for key in told] if others is None or not told else fold(told, others)
-    )
-    lines = [f"{one.pattern} ({len(one.keys)}): {told[one.keys[0]]} each" if len(one.keys) > 1 else
-             f"{one.keys[0]}: {told[one.keys[0]]}" for one in folds]  # fmt: skip
+    is_folded = others is not None and texts
+    folds = fold(texts, others or ()) if is_folded else [Fold(key, (key,)) for key in texts]
+    lines = [_odd_line(one, texts[one.keys[0]]) for one in folds]
     more = sum(len(one.keys) for one in folds[MAX_NON_FINITE:])
     return [*lines[:MAX_NON_FINITE], f"and {more} more tensors with NaN or Inf"] if more else lines
+
+
+def _odd_line(one: Fold, text: str) -> str:
+    """What is said of a pattern's tensors, or of one."""
+    if len(one.keys) == 1:
+        return f"{one.keys[0]}: {text}"
+    return f"{one.pattern} ({len(one.keys)}): {text} each"
 
 
 def _odd_text(values: Values, names: tuple[str, str]) -> str:

@@ -1,0 +1,122 @@
+"""What is left of a target: whether it can stay fresh without making a wrong network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+
+from ckpt_tool.advising.harmless import COUNTERS, is_computed, is_idle_adapter
+from ckpt_tool.advising.leftovers import Doubt, Leftovers, in_doubt, shape_mismatches, shapes_of
+from ckpt_tool.advising.parts import (
+    Part,
+    contents,
+    is_in_block,
+    is_of_a_layer,
+    paths_above,
+    siblings_of,
+    whole_parts,
+)
+from ckpt_tool.advising.relatives import relatives, structure
+from ckpt_tool.mapping.accounting.heads import ShapeMismatch, are_heads, is_table, is_vocabulary
+from ckpt_tool.tensors import Shape
+
+
+class Fresh:
+    """What is left of the target: `parts` are whole modules of it, `halves` keys of modules that are
+    mapped in part.
+    """
+
+    def __init__(self, leftovers: Leftovers) -> None:
+        self._all, self._target = leftovers, leftovers.target
+        self._counted = any(COUNTERS.search(key) for key in leftovers.left)
+        self._computed = {key for key in leftovers.fresh if self._is_computed(key)}
+        rest = [key for key in leftovers.fresh if key not in self._computed]
+        self.parts, self.halves = whole_parts(rest, leftovers.made)
+        self._used = {path for key in leftovers.made for path in paths_above(key)}
+        self._wanted = {
+            key: leftovers.source[key].shape
+            for key in leftovers.left
+            if key in leftovers.source and not is_computed(key)
+        }
+
+    def _is_computed(self, key: str) -> bool:
+        """Whether a network makes this key itself; no counter, where the source has one."""
+        is_wanted = self._counted and COUNTERS.search(key)
+        return (is_computed(key) and not is_wanted) or is_idle_adapter(key, self._all.made)
+
+    def doubts(self) -> Iterator[Doubt]:
+        """Why some of it can't be kept."""
+        mismatched = {target: source for source, target in shape_mismatches(self._all)}
+        heads = [self._mismatch(source, key) for key, source in mismatched.items()]
+        if heads and not are_heads(heads, self._all.source, self._target):
+            yield from (Doubt(head.target, "has another shape in the source") for head in heads)
+        for key in self.halves:
+            if key not in mismatched:
+                yield Doubt(key, "is missing in a module that is mapped")
+        for part in self.parts:
+            if not set(part.keys) <= mismatched.keys():
+                yield from self._faults(part)
+        keys = (key for part in self.parts for key in part.keys)
+        yield from self._relatives([key for key in keys if key not in mismatched])
+
+    def _mismatch(self, source: str, target: str) -> ShapeMismatch:
+        shapes = self._all.source[source].shape, self._target[target].shape
+        return ShapeMismatch(source, target, *shapes)
+
+    def _faults(self, part: Part) -> Iterator[Doubt]:
+        shapes = {
+            key: shape for key, shape in shapes_of(self._target).items() if not is_computed(key)
+        }
+        held = contents(part.path, part.keys, shapes) or Counter(shapes[key] for key in part.keys)
+        if why := self._place_of(part, held, shapes):
+            yield Doubt(part.path, why)
+        tables = (key for key in self._all.made if is_table(key, self._target[key].shape))
+        vocabularies = {self._target[key].shape for key in tables}
+        if any(shape in vocabularies for shape in held):
+            yield Doubt(part.path, "has the shape of an embedding, which it may be tied to")
+
+    def _place_of(self, part: Part, held: object, shapes: dict[str, Shape]) -> str:
+        """Why a module belongs to what is mapped, and can't stay fresh; nothing where it can."""
+        siblings = list(siblings_of(part, list(self._all.made)))
+        if any(contents(other, self._target, shapes) == held for other in siblings):
+            return "is one of several equal blocks, of which others are mapped"
+        if is_in_block(part.path, self._used):
+            return "is missing in a block that is mapped"
+        if any(self._is_deeper(part, other, shapes) for other in siblings):
+            return "is one of several blocks of one kind, of which others are mapped"
+        is_words = part.is_bare and is_vocabulary(part.path)
+        if is_words or all(_is_buffer(key, shapes.get(key, (0, 0))) for key in part.keys):
+            return "is missing in the source"
+        return ""
+
+    @property
+    def renamed(self) -> list[Part]:
+        """The modules that the source has under no name of theirs."""
+        mismatched = {target for _, target in shape_mismatches(self._all)}
+        return [part for part in self.parts if mismatched.isdisjoint(part.keys)]
+
+    def _is_deeper(self, part: Part, other: str, shapes: dict[str, Shape]) -> bool:
+        """Whether a numbered module is another one of a sequence, in another width."""
+        mine = structure(part.path, part.keys, shapes, 1)
+        return bool(mine) and mine == structure(other, shapes, shapes, 1)
+
+    def _relatives(self, fresh: Collection[str]) -> Iterator[Doubt]:
+        """Tensors that are left of the source and could be what is fresh, and what has the name of
+        a module that is.
+        """
+        has_matrices = any(len(self._target[key].shape) > 1 for key in fresh)
+        least = 2 if has_matrices else 0
+        left = {key: shape for key, shape in self._wanted.items() if len(shape) >= least}
+        shapes = {key: self._target[key].shape for key in fresh}
+        wanted = {key: shape for key, shape in shapes.items() if len(shape) >= least}
+        yield from (in_doubt(one) for one in relatives(left, wanted))
+        modules = {self._all.name_of(key) or "" for key in self._wanted}
+        paths = {name.rpartition(".")[0] for name in modules if "." in name}
+        for key in fresh:
+            if key.rpartition(".")[0] in paths:
+                yield Doubt(key, "has something in the source under its own name")
+
+
+def _is_buffer(key: str, shape: Shape) -> bool:
+    """Whether a vector is none of those that layers learn."""
+    return len(shape) < 2 and not is_of_a_layer(key.rpartition(".")[2])
