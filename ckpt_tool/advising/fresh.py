@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
+from functools import cached_property
 
 from ckpt_tool.advising.harmless import COUNTERS, is_computed, is_idle_adapter
 from ckpt_tool.advising.leftovers import Doubt, Leftovers, in_doubt, shape_mismatches, shapes_of
@@ -50,23 +51,26 @@ class Fresh:
         heads = [self._mismatch(source, key) for key, source in mismatched.items()]
         if heads and not are_heads(heads, self._all.source, self._target):
             yield from (Doubt(head.target, "has another shape in the source") for head in heads)
-        for key in self.halves:
-            if key not in mismatched:
-                yield Doubt(key, "is missing in a module that is mapped")
+        halves = (key for key in self.halves if key not in mismatched)
+        yield from (Doubt(key, "is missing in a module that is mapped") for key in halves)
         for part in self.parts:
-            if not set(part.keys) <= mismatched.keys():
-                yield from self._faults(part)
-        keys = (key for part in self.parts for key in part.keys)
-        yield from self._relatives([key for key in keys if key not in mismatched])
+            yield from () if set(part.keys) <= mismatched.keys() else self._faults(part)
+        keys = [key for part in self.parts for key in part.keys if key not in mismatched]
+        yield from self._relatives(keys)
+        yield from self._namesakes(keys)
+
+    @cached_property
+    def _learned(self) -> dict[str, Shape]:
+        """The shapes of the target's keys that no module computes itself."""
+        shapes = shapes_of(self._target)
+        return {key: shape for key, shape in shapes.items() if not is_computed(key)}
 
     def _mismatch(self, source: str, target: str) -> ShapeMismatch:
         shapes = self._all.source[source].shape, self._target[target].shape
         return ShapeMismatch(source, target, *shapes)
 
     def _faults(self, part: Part) -> Iterator[Doubt]:
-        shapes = {
-            key: shape for key, shape in shapes_of(self._target).items() if not is_computed(key)
-        }
+        shapes = self._learned
         held = contents(part.path, part.keys, shapes) or Counter(shapes[key] for key in part.keys)
         if why := self._place_of(part, held, shapes):
             yield Doubt(part.path, why)
@@ -101,15 +105,16 @@ class Fresh:
         return bool(mine) and mine == structure(other, shapes, shapes, 1)
 
     def _relatives(self, fresh: Collection[str]) -> Iterator[Doubt]:
-        """Tensors that are left of the source and could be what is fresh, and what has the name of
-        a module that is.
-        """
+        """Tensors that are left of the source and could be what is fresh."""
         has_matrices = any(len(self._target[key].shape) > 1 for key in fresh)
         least = 2 if has_matrices else 0
         left = {key: shape for key, shape in self._wanted.items() if len(shape) >= least}
         shapes = {key: self._target[key].shape for key in fresh}
         wanted = {key: shape for key, shape in shapes.items() if len(shape) >= least}
         yield from (in_doubt(one) for one in relatives(left, wanted))
+
+    def _namesakes(self, fresh: Collection[str]) -> Iterator[Doubt]:
+        """What is fresh in a module of whose name something is left of the source."""
         modules = {self._all.name_of(key) or "" for key in self._wanted}
         paths = {name.rpartition(".")[0] for name in modules if "." in name}
         for key in fresh:

@@ -106,11 +106,15 @@ class Unused:
         elif not is_network(part.path) and self._mirrors(part):
             why = "has something for the weights that are mapped, under their names"
             yield Doubt(part.path, why)
-        scales = Scales(part.keys)
-        if key := next((key for key in self._all.taken if scales.of(key)), None):
+        if key := self._scaled_by(part):
             yield Doubt(part.path, "belongs to", key)
         if is_inside and (why := self._place_of(part)):
             yield Doubt(part.path, why)
+
+    def _scaled_by(self, part: Part) -> str | None:
+        """A key that is mapped, and whose scale is in this module."""
+        scales = Scales(part.keys)
+        return next((key for key in self._all.taken if scales.of(key)), None)
 
     def _place_of(self, part: Part) -> str:
         """Why a module of the network that is mapped can't be left out of it; nothing where it can."""

@@ -48,8 +48,7 @@ def diff_by_alignment(
 
 def _with_regrouped(result: Diff, pairs: Sequence[Aligned]) -> Diff:
     """The difference with rules for what one side has joined and the other apart."""
-    source = {entry.key for entry in result.changes if entry.kind == "only_a"}
-    target = {entry.key for entry in result.changes if entry.kind == "only_b"}
+    source, target = _keys_of(result, "only_a"), _keys_of(result, "only_b")
     sure = (each.pair for each in pairs if each.confidence >= MIN_CONFIDENCE)
     many = [
         pair
@@ -57,6 +56,10 @@ def _with_regrouped(result: Diff, pairs: Sequence[Aligned]) -> Diff:
         if source.issuperset(chain(*pair.sources)) and target.issuperset(chain(*pair.targets))
     ]
     return replace(result, regrouped=tuple(draft_rules(many, result.a))) if many else result
+
+
+def _keys_of(result: Diff, kind: str) -> set[str]:
+    return {entry.key for entry in result.changes if entry.kind == kind}
 
 
 def _pairs_by_names(a: Catalog, b: Catalog) -> Sequence[Aligned]:

@@ -91,20 +91,15 @@ def map_(
     if in_place and (output or shards):
         raise InputError("--in-place", "writes no other file", "leave out -o and --max-shard-size")
     with api.plan_checkpoint(source, target, options, in_place) as planned:
-        names = names_of(
-            *((planned.source.path, planned.target_path) if json else planned.labels),
-            planned.rules,
-            options.by,
-        )
+        labels = (planned.source.path, planned.target_path) if json else planned.labels
+        names = names_of(*labels, planned.rules, options.by)
         words = *_output_words(output, shards, in_place, force), *_writing_words(checksum, jobs)
-        with Progress(
-            planned.plan.outputs.nbytes if planned.plan else 0, not (quiet or json)
-        ) as progress:
-            written = None
-            if planned.plan and in_place:
-                written = api.rename(planned)
-            elif planned.plan:
-                size = size_of(shards)
+        written = None
+        if planned.plan and in_place:
+            written = api.rename(planned)
+        elif planned.plan:
+            size = size_of(shards)
+            with Progress(planned.plan.outputs.nbytes, not (quiet or json)) as progress:
                 written = api.write(planned, output, force, checksum, size, progress, jobs)
         onwards = api.WayOn() if written else api.way_on(planned, options, "map", *words)
         if json:

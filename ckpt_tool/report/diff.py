@@ -165,7 +165,11 @@ def _what(entries: list[Entry]) -> str:
             return f"{shape_text(first.a.shape)} → {shape_text(first.b.shape)}"
         if first.kind == "dtype":
             return f"{first.a.dtype.value} → {first.b.dtype.value}"
-    infos = [info for entry in entries if (info := entry.a or entry.b)]
+    return _what_of([info for entry in entries if (info := entry.a or entry.b)])
+
+
+def _what_of(infos: Sequence[TensorInfo]) -> str:
+    """The one form of tensors, or else their bytes."""
     if len({(info.dtype, info.shape) for info in infos}) == 1:
         return f"{infos[0].dtype.value} {shape_text(infos[0].shape)}"
     return size_text(sum(info.nbytes for info in infos))

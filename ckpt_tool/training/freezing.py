@@ -110,10 +110,11 @@ def freeze_keys(module: nn.Module, keys: Iterable[str]) -> Frozen:
     parameters = {id(parameter): parameter for parameter in module.parameters()}
     buffers = _buffers_of(module)
     wanted = [(key, id(state[key])) for key in keys if key.rpartition(".")[2] != EXTRA_STATE]
-    for key, tensor in wanted:
-        if tensor not in parameters and tensor not in buffers:
-            fact = f"`{key}` can't be frozen: the state dict has a tensor of its own for it"
-            raise InputError(type(module).__name__, fact)
+    known = parameters.keys() | buffers.keys()
+    strange = (key for key, tensor in wanted if tensor not in known)
+    if (key := next(strange, None)) is not None:
+        fact = f"`{key}` can't be frozen: the state dict has a tensor of its own for it"
+        raise InputError(type(module).__name__, fact)
     found = [buffers[tensor] for _, tensor in wanted if tensor in buffers]
     owners = _owners_of_statistics(module, found)
     frozen = [key for key, tensor in wanted if tensor in parameters]

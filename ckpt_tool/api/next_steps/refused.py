@@ -51,10 +51,8 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if planned.target is None:
         return WayOn(command("show", sides))
     if _has_rivals(planned.source):
-        chosen = _choose_rival(planned.source, planned.target, options)
-        path, its_options = chosen or ("", options)
-        line = command(verb, [path, sides[1]], *arguments(its_options), *more) if chosen else None
-        return WayOn(line or command("show", sides[:1]))
+        chosen = _with_rival(planned, options, verb, more)
+        return WayOn(chosen or command("show", sides[:1]))
     if _has_rivals(planned.target):
         return WayOn(command("show", sides[1:]))
     trying = Trying(planned.source, planned.target, options)
@@ -65,6 +63,18 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
             return WayOn(line)
     look = command("suggest" if trying.aligns else "diff", sides)
     return WayOn(look, _numbers_hint(trying.lacking))
+
+
+def _with_rival(
+    planned: Planned, options: MappingOptions, verb: str, more: Sequence[str]
+) -> str | None:
+    """The command with the one of several state dicts that fits the target; None where none does."""
+    assert planned.target is not None
+    chosen = _choose_rival(planned.source, planned.target, options)
+    if chosen is None:
+        return None
+    path, its_options = chosen
+    return command(verb, [path, planned.target.path], *arguments(its_options), *more)
 
 
 def _has_rivals(side: TensorSource) -> bool:
@@ -240,8 +250,6 @@ class Trying:
         """The way with what it leaves named, if that is safe. Raises RuleError for what doesn't
         fit.
         """
-        from ckpt_tool.advising import patterns_of
-
         plan = self._draft(replace(options, partial=True))
         self._note(plan, options)
         if not plan.steps:
@@ -252,8 +260,15 @@ class Trying:
         if not (left or fresh) or (options.by != "auto" and self._goes_through(options)):
             yield Attempt(options, plan.counts["mapped"], _fresh(plan), 0)
             return
-        if not self._may_leave(plan, left, fresh):
-            return
+        if self._may_leave(plan, left, fresh):
+            yield from self._naming(plan, options, left, fresh)
+
+    def _naming(
+        self, plan: Plan, options: MappingOptions, left: Sequence[str], fresh: Sequence[str]
+    ) -> Iterator[Attempt]:
+        """The way with what it leaves named by a few patterns, where that maps the same."""
+        from ckpt_tool.advising import patterns_of
+
         drop = patterns_of(left, self._source.catalog)
         keep = patterns_of(fresh, self._target.catalog)
         if len(drop) + len(keep) > MAX_PATTERNS:
