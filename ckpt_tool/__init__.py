@@ -7,7 +7,7 @@
     training   load into a live module, freeze what arrived, parameter groups
     importing  other libraries' tables of conversions as rule files
     advising   what is left of both sides: what may be dropped and kept, and what may not
-    engine     runs a plan: byte ranges where nothing changes, torch where ops compute; durable files
+    engine     runs a plan: byte ranges where nothing changes, torch where ops compute
     align      two sides' names, shapes and values → pairs → the fewest rules
     mapping    YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem
     comparing  Catalog × Catalog → Diff
@@ -40,9 +40,10 @@ if TYPE_CHECKING:
     from ckpt_tool.training import LoadReport, freeze
 
 __all__ = [
-    "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "InputError", "LoadReport",
-    "MappingOptions", "OutputError", "Plan", "Problem", "RuleError", "RuleSet", "Step", "TensorInfo",
-    "check", "diff", "freeze", "load_into", "map", "mappings", "open", "plan", "suggest", "verify",
+    "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "InputError",
+    "LoadReport", "MappingOptions", "OutputError", "Plan", "Problem", "RuleError", "RuleSet",
+    "Step", "TensorInfo", "check", "diff", "freeze", "load_into", "map", "mappings", "open",
+    "plan", "suggest", "verify",
 ]  # fmt: skip
 
 

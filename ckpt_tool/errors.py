@@ -60,7 +60,10 @@ class Tally:
             if self.fresh_elements
             else ""
         )
-        keys = f"{self.fresh:,} of {self.mapped + self.fresh:,} keys of the target would stay fresh{share}"
+        keys = (
+            f"{self.fresh:,} of {self.mapped + self.fresh:,} keys of the target would "
+            f"stay fresh{share}"
+        )
         return f"{self.mapped:,} mapped; {keys}; {self.left:,} of the source left over"
 
 

@@ -1,4 +1,6 @@
-"""What a checkpoint contains, as plain values: element types, tensors by key, and catalogs of them."""
+"""What a checkpoint contains, as plain values: element types, tensors by key, and catalogs
+of them.
+"""
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from dataclasses import dataclass
@@ -68,11 +70,10 @@ class DType(Enum):
 
 
 _BITS = {
-    DType.F64: 64, DType.F32: 32, DType.F16: 16, DType.BF16: 16,
-    DType.F8_E4M3: 8, DType.F8_E5M2: 8, DType.F8_E8M0: 8, DType.F8_E4M3FNUZ: 8, DType.F8_E5M2FNUZ: 8,
-    DType.F6_E2M3: 6, DType.F6_E3M2: 6, DType.F4: 4,
-    DType.I64: 64, DType.I32: 32, DType.I16: 16, DType.I8: 8,
-    DType.U64: 64, DType.U32: 32, DType.U16: 16, DType.U8: 8, DType.BOOL: 8,
+    DType.F64: 64, DType.F32: 32, DType.F16: 16, DType.BF16: 16, DType.F8_E4M3: 8,
+    DType.F8_E5M2: 8, DType.F8_E8M0: 8, DType.F8_E4M3FNUZ: 8, DType.F8_E5M2FNUZ: 8,
+    DType.F6_E2M3: 6, DType.F6_E3M2: 6, DType.F4: 4, DType.I64: 64, DType.I32: 32, DType.I16: 16,
+    DType.I8: 8, DType.U64: 64, DType.U32: 32, DType.U16: 16, DType.U8: 8, DType.BOOL: 8,
     DType.C64: 64, DType.C128: 128, DType.C32: 32,
 }  # fmt: skip
 
@@ -80,7 +81,9 @@ Shape = tuple[int, ...]
 
 
 def nbytes_of(dtype: DType, shape: Shape) -> int:
-    """Bytes of a contiguous tensor. Types below a byte are packed without padding between elements."""
+    """Bytes of a contiguous tensor. Types below a byte are packed without padding between
+    elements.
+    """
     return (prod(shape) * _BITS[dtype] + 7) // 8
 
 
@@ -99,9 +102,9 @@ def counted(count: int, noun: str) -> str:
 class TensorInfo:
     """One tensor of a checkpoint, without its values.
 
-    `shared_storage_with` names the first key of the checkpoint that lies in the same storage (a tied
-    weight, or another view), or is None; `tied_to` the first key that is this very tensor, the same bytes of
-    that storage seen the same way (a tied weight alone).
+    `shared_storage_with` names the first key of the checkpoint that lies in the same storage (a
+    tied weight, or another view), or is None; `tied_to` the first key that is this very tensor, the
+    same bytes of that storage seen the same way (a tied weight alone).
     """
 
     key: str

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 TORCH_NAMES: dict[DType, str] = {
     DType.F64: "float64", DType.F32: "float32", DType.F16: "float16", DType.BF16: "bfloat16",
     DType.F8_E4M3: "float8_e4m3fn", DType.F8_E5M2: "float8_e5m2", DType.F8_E8M0: "float8_e8m0fnu",
-    DType.F8_E4M3FNUZ: "float8_e4m3fnuz", DType.F8_E5M2FNUZ: "float8_e5m2fnuz", DType.F4: "float4_e2m1fn_x2",
-    DType.I64: "int64", DType.I32: "int32", DType.I16: "int16", DType.I8: "int8",
-    DType.U64: "uint64", DType.U32: "uint32", DType.U16: "uint16", DType.U8: "uint8", DType.BOOL: "bool",
-    DType.C64: "complex64", DType.C128: "complex128", DType.C32: "complex32",
+    DType.F8_E4M3FNUZ: "float8_e4m3fnuz", DType.F8_E5M2FNUZ: "float8_e5m2fnuz",
+    DType.F4: "float4_e2m1fn_x2", DType.I64: "int64", DType.I32: "int32", DType.I16: "int16",
+    DType.I8: "int8", DType.U64: "uint64", DType.U32: "uint32", DType.U16: "uint16",
+    DType.U8: "uint8", DType.BOOL: "bool", DType.C64: "complex64", DType.C128: "complex128",
+    DType.C32: "complex32",
 }  # fmt: skip
 """torch's attribute name of each element type; F6 has none, and `float4_e2m1fn_x2` packs two F4
 elements.
@@ -40,7 +41,8 @@ def packed_shape(dtype: DType, shape: Shape) -> Shape:
         return shape
     if not shape or shape[-1] % 2:
         raise ValueError(
-            f"torch can't hold F4 of shape {list(shape)}: two elements share a byte along the last dimension"
+            f"torch can't hold F4 of shape {list(shape)}: two elements share a byte along "
+            "the last dimension"
         )
     return (*shape[:-1], shape[-1] // 2)
 

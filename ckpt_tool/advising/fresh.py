@@ -23,8 +23,8 @@ from ckpt_tool.tensors import Shape
 
 
 class Fresh:
-    """What is left of the target: `parts` are whole modules of it, `halves` keys of modules that are
-    mapped in part.
+    """What is left of the target: `parts` are whole modules of it, `halves` keys of modules that
+    are mapped in part.
     """
 
     def __init__(self, leftovers: Leftovers) -> None:

@@ -40,7 +40,9 @@ def paths_above(key: str) -> Iterator[str]:
 
 
 def ends_of(key: str, root: str) -> Iterator[str]:
-    """A name, and its ends that begin inside of a module that it is below: `a.b.c`, `b.c` for `a`."""
+    """A name, and its ends that begin inside of a module that it is below: `a.b.c`, `b.c`
+    for `a`.
+    """
     names = key.split(".")
     return (".".join(names[start:]) for start in range(root.count(".") + 2 if root else 1))
 
@@ -111,7 +113,9 @@ def is_below(key: str, path: str) -> bool:
 
 
 def numbered(name: str) -> tuple[str, int] | None:
-    """What stands before the number that a name ends in, and the number: `layer3` is `layer` and 3."""
+    """What stands before the number that a name ends in, and the number: `layer3` is
+    `layer` and 3.
+    """
     stem = name.rstrip("0123456789")
     return (stem, int(name[len(stem) :])) if stem != name and len(name) - len(stem) < 7 else None
 

@@ -70,7 +70,9 @@ def _sizes(shapes: Shapes) -> dict[int, str]:
 
 
 def _tables(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
-    """Tables over words or positions: which rows they have is another question than what they are."""
+    """Tables over words or positions: which rows they have is another question than what
+    they are.
+    """
     source = next((key for key, shape in left.items() if _is_table(key, shape)), None)
     target = next((key for key, shape in fresh.items() if _is_table(key, shape)), None)
     if source and target:

@@ -31,9 +31,9 @@ from ckpt_tool.tensors import Shape
 
 
 class Unused:
-    """What is left of the source: `parts` are whole modules of it, `halves` keys of modules that are
-    mapped in part, `harmless` keys that a network does without, `root` the module that all mapped
-    keys are in.
+    """What is left of the source: `parts` are whole modules of it, `halves` keys of modules that
+    are mapped in part, `harmless` keys that a network does without, `root` the module that all
+    mapped keys are in.
     """
 
     def __init__(self, leftovers: Leftovers) -> None:
@@ -117,7 +117,9 @@ class Unused:
         return next((key for key in self._all.taken if scales.of(key)), None)
 
     def _place_of(self, part: Part) -> str:
-        """Why a module of the network that is mapped can't be left out of it; nothing where it can."""
+        """Why a module of the network that is mapped can't be left out of it; nothing
+        where it can.
+        """
         if all(key in self._source.unreadable for key in part.keys):
             return ""
         siblings = siblings_of(part, list(self._all.taken))

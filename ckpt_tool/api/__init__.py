@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
-    "Checked", "Comparison", "DTypePolicy", "MappingOptions", "Method", "Planned", "ShippedMapping", "WayOn", "after_check", "after_diff",
-    "after_mappings", "after_show", "after_suggestion", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
-    "files_read", "find_rules", "import_mapping", "in_memory", "invert", "load_into", "map_checkpoint", "mapping_folders", "mappings",
-    "open_target", "plan_checkpoint", "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify", "way_on",
-    "with_next", "write", "write_text",
+    "Checked", "Comparison", "DTypePolicy", "MappingOptions", "Method", "Planned",
+    "ShippedMapping", "WayOn", "after_check", "after_diff", "after_mappings", "after_show",
+    "after_suggestion", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
+    "files_read", "find_rules", "import_mapping", "in_memory", "invert", "load_into",
+    "map_checkpoint", "mapping_folders", "mappings", "open_target", "plan_checkpoint",
+    "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify",
+    "way_on", "with_next", "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {

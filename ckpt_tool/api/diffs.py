@@ -106,8 +106,8 @@ def _diff_by_alignment(source: Checkpoint, target: Checkpoint, options: Comparis
 
 
 def diff_open(source: Checkpoint, target: Checkpoint, options: Comparison) -> Diff:
-    """The difference of two open checkpoints: of keys, or of values. Raises InputError for a key list
-    without digests, of which values are asked.
+    """The difference of two open checkpoints: of keys, or of values. Raises InputError for a key
+    list without digests, of which values are asked.
     """
     if not options.values:
         return diff_catalogs(source.catalog, target.catalog)
@@ -177,7 +177,9 @@ def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
 
 
 def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
-    """What to try where little pairs by name: the prefix that explains it, or a draft of the rules."""
+    """What to try where little pairs by name: the prefix that explains it, or a draft of
+    the rules.
+    """
     counts = result.counts
     if not (counts["only_a"] and counts["only_b"]) or 2 * (counts["same"] + counts["value"]) > min(
         len(result.a), len(result.b)
@@ -190,7 +192,8 @@ def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
     if not _pair_by_position(result):
         return []
     return [
-        f"all {len(result.a)} tensors have equal shapes, one by one: ckpt plan {shlex.join(names)} --by position"
+        f"all {len(result.a)} tensors have equal shapes, one by one: ckpt plan "
+        f"{shlex.join(names)} --by position"
     ]
 
 

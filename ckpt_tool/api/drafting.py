@@ -67,8 +67,9 @@ def draft(
     """The plan for two catalogs; a config.json beside the source's `path`, or the target's, may
     give the numbers of parameters.
 
-    Every key of both sides is mapped, or named by `options` or the rules; `options.partial`, or a number
-    that is expected, names the rest. Raises RuleError with every reason why there is no plan.
+    Every key of both sides is mapped, or named by `options` or the rules; `options.partial`, or a
+    number that is expected, names the rest. Raises RuleError with every reason why there is no
+    plan.
     """
     if rules is not None:
         if options.by:

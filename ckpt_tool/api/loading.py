@@ -49,9 +49,9 @@ def load_into(
     leave behind and of the model's keys that stay fresh; every other key is loaded, or there is an
     error, unless `partial` says that the rest may stay, or `expect` how many keys are loaded,
     exactly. By name, heads for another number of classes stay fresh by themselves, if nothing else
-    is left. `dtypes`, `params` and what else there is are those of `MappingOptions`, which can be given as
-    a whole, as `options`. The model may be wrapped in DataParallel, DistributedDataParallel or torch.compile; its
-    inner module's keys count.
+    is left. `dtypes`, `params` and what else there is are those of `MappingOptions`, which can be
+    given as a whole, as `options`. The model may be wrapped in DataParallel,
+    DistributedDataParallel or torch.compile; its inner module's keys count.
 
     Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments
     with which the call goes through, where some are known. Raises InputError for what can't be
@@ -69,8 +69,15 @@ def load_into(
     from ckpt_tool.training import LiveState, load_plan, together, unwrapped
 
     given = MappingOptions(
-        rules or (), (), drop or (), keep or (), by, params or {}, dtypes or "strict", expect=expect, partial=partial  # type: ignore[arg-type]
-    )  # fmt: skip
+        rules=rules or (),  # type: ignore[arg-type]
+        drop=drop or (),  # type: ignore[arg-type]
+        keep=keep or (),  # type: ignore[arg-type]
+        by=by,
+        params=params or {},
+        dtypes=dtypes or "strict",
+        expect=expect,
+        partial=partial,
+    )
     wanted = _joined(options or MappingOptions(), given)
     rule_set = read_rules(wanted)
     module = unwrapped(model)
@@ -106,7 +113,9 @@ def _open_for(
 
 
 def _joined(options: MappingOptions, more: MappingOptions) -> MappingOptions:
-    """The same with what was given beside it. Raises InputError where the two say different things."""
+    """The same with what was given beside it. Raises InputError where the two say
+    different things.
+    """
     source, target = stated(options), stated(more)
     for name in source.keys() & target.keys():
         if source[name] != target[name]:
@@ -115,11 +124,16 @@ def _joined(options: MappingOptions, more: MappingOptions) -> MappingOptions:
 
 
 def _check_dtypes(plan: Plan, target: Catalog) -> None:
-    """Raises RuleError where a plan asks for other types than a live model has: it keeps its own."""
+    """Raises RuleError where a plan asks for other types than a live model has: it keeps
+    its own.
+    """
     odd = [key for key in plan.producers if plan.outputs[key].dtype is not target[key].dtype]
     if odd:
         one = plan.outputs[odd[0]].dtype.value
-        message = f"`{odd[0]}` would become {one}, and a live model keeps its own types, here {target[odd[0]].dtype.value}"
+        message = (
+            f"`{odd[0]}` would become {one}, and a live model keeps its own types, "
+            f"here {target[odd[0]].dtype.value}"
+        )
         raise RuleError(
             [
                 Problem(

@@ -127,7 +127,9 @@ def plan_checkpoint(
 
 
 def _named_source(given: Given | None, rules: RuleSet | None) -> Given:
-    """The source that was given, or that a rule file names. Raises InputError where there is none."""
+    """The source that was given, or that a rule file names. Raises InputError where there
+    is none.
+    """
     source = rules.source if given is None and rules else given
     if source is None:
         raise InputError(

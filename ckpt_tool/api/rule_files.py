@@ -37,8 +37,8 @@ def read_rules(options: MappingOptions) -> RuleSet | None:
 
 
 def read_named(options: MappingOptions) -> RuleSet:
-    """The keys that `options` name besides another way of mapping than rules, as a set without rules.
-    Raises RuleError.
+    """The keys that `options` name besides another way of mapping than rules, as a set without
+    rules. Raises RuleError.
     """
     from ckpt_tool.mapping import read_inline_rules
 
@@ -46,12 +46,16 @@ def read_named(options: MappingOptions) -> RuleSet:
 
 
 def _shown(path: str) -> str:
-    """What a rule file is called in a report: a shipped one not by its place in the installation."""
+    """What a rule file is called in a report: a shipped one not by its place in the
+    installation.
+    """
     return f"mappings/{Path(path).name}" if Path(path).parent in mapping_folders() else path
 
 
 def find_rules(name: str) -> str:
-    """The path of a rule file: as it is given, else among the shipped mappings. Raises InputError."""
+    """The path of a rule file: as it is given, else among the shipped mappings. Raises
+    InputError.
+    """
     if os.path.exists(name):
         return name
     for folder in mapping_folders():

@@ -114,7 +114,9 @@ def _fitted(
 def _counts(
     rules: RuleSet, source: TensorSource, target: TensorSource, options: MappingOptions
 ) -> dict[str, int]:
-    """What the rules do for a pair. Raises RuleError, with no problems where they are not for it."""
+    """What the rules do for a pair. Raises RuleError, with no problems where they are not
+    for it.
+    """
     from ckpt_tool.mapping.compile import may_fit
 
     config = config_of([path_of_config(source), path_of_config(target)]) if rules.params else {}

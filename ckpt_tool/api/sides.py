@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_side(given: Given) -> Iterator[Checkpoint]:
-    """A path opened, and closed again; an open checkpoint as it is; a state dict or a module as one.
+    """A path opened, and closed again; an open checkpoint as it is; a state dict or a module as
+    one.
 
     Raises InputError for anything else.
     """

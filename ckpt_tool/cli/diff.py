@@ -19,7 +19,10 @@ def diff(
         bool,
         typer.Option(
             "--renames",
-            help="Find tensors that have another name: by names and shapes, with --values by what they hold.",
+            help=(
+                "Find tensors that have another name: by names and shapes, with --values by "
+                "what they hold."
+            ),
         ),
     ] = False,
     rtol: Annotated[

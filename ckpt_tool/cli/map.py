@@ -38,7 +38,10 @@ def map_(
             "--output",
             "-o",
             metavar="OUT",
-            help="What to write: .safetensors, or .pth .pt .bin .ckpt .pkl; a folder with --max-shard-size.",
+            help=(
+                "What to write: .safetensors, or .pth .pt .bin .ckpt .pkl; a folder with "
+                "--max-shard-size."
+            ),
         ),
     ] = None,
     shards: Annotated[

@@ -11,7 +11,10 @@ from ckpt_tool.api import DTypePolicy, MappingOptions
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import DType
 
-CHECKPOINT = "a checkpoint file or folder, an index.json, a key list (`-`: on stdin); FILE#NAME picks a state dict inside it"
+CHECKPOINT = (
+    "a checkpoint file or folder, an index.json, a key list (`-`: on stdin); "
+    "FILE#NAME picks a state dict inside it"
+)
 
 
 class Color(str, Enum):
@@ -49,7 +52,10 @@ Target = Annotated[
     str | None,
     typer.Argument(
         metavar="[TARGET]",
-        help="Whose keys, shapes and fresh values it takes: a checkpoint, or `package.module:factory`, which builds the model.",
+        help=(
+            "Whose keys, shapes and fresh values it takes: a checkpoint, or "
+            "`package.module:factory`, which builds the model."
+        ),
     ),
 ]
 Rules = Annotated[
@@ -90,7 +96,10 @@ Dtype = Annotated[
     typer.Option(
         "--dtype",
         metavar="WHICH",
-        help="Where dtypes differ: `target` casts, `source` leaves it; BF16, F32 … cast all floats. Default: a problem.",
+        help=(
+            "Where dtypes differ: `target` casts, `source` leaves it; BF16, F32 … cast all "
+            "floats. Default: a problem."
+        ),
     ),
 ]
 ForceOrder = Annotated[
@@ -116,7 +125,10 @@ Partial = Annotated[
     bool,
     typer.Option(
         "--partial",
-        help="Map what pairs and leave the rest: `rest: {source: drop, target: keep}` in a rule file.",
+        help=(
+            "Map what pairs and leave the rest: `rest: {source: drop, target: keep}` in a "
+            "rule file."
+        ),
     ),
 ]
 
@@ -138,10 +150,18 @@ def mapping_options(
     understood.
     """
     return MappingOptions(
-        tuple(rules or ()), tuple(inline or ()), tuple(drop or ()), tuple(keep or ()), by.value if by else None,
-        dict(_setting(text) for text in params or ()), _dtype(dtype), force_order, expect,
-        min_confidence, partial,
-    )  # fmt: skip
+        tuple(rules or ()),
+        tuple(inline or ()),
+        tuple(drop or ()),
+        tuple(keep or ()),
+        by.value if by else None,
+        dict(_setting(text) for text in params or ()),
+        _dtype(dtype),
+        force_order,
+        expect,
+        min_confidence,
+        partial,
+    )
 
 
 def takes_mapping_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -111,6 +111,7 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
         return NO if isinstance(told, RuleError) else NO_ANSWER
     files = " ".join(safe(argument) for argument in arguments[1:] if not argument.startswith("-"))
     say(
-        f"error: {files}: an internal error ({type(error).__name__}: {safe(str(error))[:300]}); please report it with the output of --debug"
+        f"error: {files}: an internal error ({type(error).__name__}: "
+        f"{safe(str(error))[:300]}); please report it with the output of --debug"
     )
     return NO_ANSWER

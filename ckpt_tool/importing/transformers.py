@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     import torch
 
 HEADS = (
-    "CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ", "IMAGE_CLASSIFICATION",
-    "OBJECT_DETECTION", "SEMANTIC_SEGMENTATION", "UNIVERSAL_SEGMENTATION", "VIDEO_CLASSIFICATION", "CTC", "MASKED_LM", "PRETRAINING",
+    "CAUSAL_LM", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ",
+    "IMAGE_CLASSIFICATION", "OBJECT_DETECTION", "SEMANTIC_SEGMENTATION", "UNIVERSAL_SEGMENTATION",
+    "VIDEO_CLASSIFICATION", "CTC", "MASKED_LM", "PRETRAINING",
 )  # fmt: skip
 """transformers' tables of architectures with heads, in the order in which one is looked for; else
 the bare model.
@@ -273,8 +274,10 @@ def _document(model_type: str, model: Any, traced: Traced, lines: list[str]) -> 
 
     architecture = type(model).__name__
     parts = [
-        f"# Written by `ckpt mappings --from transformers {model_type}` out of the table of transformers {transformers.__version__}.",
-        "# The source is a file as `save_pretrained` writes it, the target the model's own state dict.",
+        f"# Written by `ckpt mappings --from transformers {model_type}` out of the table of "
+        f"transformers {transformers.__version__}.",
+        "# The source is a file as `save_pretrained` writes it, the target the model's own "
+        "state dict.",
         f"about: {scalar(f'{model_type} as files hold it -> {architecture} of transformers 5')}",
     ]
     if traced.params:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class LazyTensor:
-    """One tensor on disk: its `key`, `shape`, `dtype` and `nbytes` are known, its values are read by
-    `read()` or by an index.
+    """One tensor on disk: its `key`, `shape`, `dtype` and `nbytes` are known, its values are read
+    by `read()` or by an index.
 
     An index reads no more than the rows (dimension 0) that it asks for, where these lie in one run
     of bytes; then no checksum of the whole tensor is looked at.

@@ -18,6 +18,7 @@ from ckpt_tool.api import (
 )
 from ckpt_tool.engine import Written
 from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.library.options import options_from
 from ckpt_tool.mapping import Plan
 from ckpt_tool.report.map import written_text
 from ckpt_tool.report.parts.style import size_text
@@ -151,9 +152,7 @@ def plan(
     >>> sorted(plan.apply(source))
     ['bias', 'weight']
     """
-    options = MappingOptions(
-        rules, (), drop, keep, by, params or {}, dtypes, expect=expect, min_confidence=min_confidence, partial=partial  # type: ignore[arg-type]
-    )  # fmt: skip
+    options = options_from(rules, drop, keep, by, partial, expect, dtypes, params, min_confidence)
     with plan_checkpoint(source, target, options) as planned:
         names = names_of(*planned.labels, planned.rules, by)
         made = _checked(planned, options)
@@ -196,9 +195,7 @@ def map(
     >>> torch.load("out.pth")["weight"].sum()
     tensor(40.)
     """
-    options = MappingOptions(
-        rules, (), drop, keep, by, params or {}, dtypes, expect=expect, min_confidence=min_confidence, partial=partial  # type: ignore[arg-type]
-    )  # fmt: skip
+    options = options_from(rules, drop, keep, by, partial, expect, dtypes, params, min_confidence)
     with plan_checkpoint(source, target, options) as planned:
         _checked(planned, options)
         return _reported(write(planned, output, force, checksum, max_shard_size), planned)

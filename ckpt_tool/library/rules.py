@@ -13,6 +13,7 @@ from ckpt_tool import api
 from ckpt_tool.align import Suggestion
 from ckpt_tool.api import Checked, DTypePolicy, MappingOptions, Method, ShippedMapping
 from ckpt_tool.engine import Mismatch
+from ckpt_tool.library.options import options_from
 from ckpt_tool.report.mappings import mappings_text
 from ckpt_tool.report.parts.problems import notes_text, problems_text, sound_text
 from ckpt_tool.report.suggest import suggestion_said
@@ -53,8 +54,8 @@ class MappingsReport(tuple[ShippedMapping, ...]):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class CheckReport(Checked):
-    """What was found in rules; `print()` shows it as `ckpt check` does. `is_sound` where there is no
-    problem.
+    """What was found in rules; `print()` shows it as `ckpt check` does. `is_sound` where there is
+    no problem.
     """
 
     names: tuple[str, str | None, str | None] = ("", None, None)
@@ -110,7 +111,7 @@ def suggest(
     `values` both files. Raises InputError, FormatError.
 
     >>> import ckpt_tool, torch
-    >>> source = {f"module.{key}": value for key, value in torch.nn.Linear(4, 10).state_dict().items()}
+    >>> source = {"module.weight": torch.ones(10, 4), "module.bias": torch.ones(10)}
     >>> found = ckpt_tool.suggest(source, torch.nn.Linear(4, 10))
     >>> found
     SuggestReport(1 rules, 2 mapped, 0 ambiguous)
@@ -146,9 +147,9 @@ def check(
 ) -> CheckReport:
     """Checks rules: by themselves, with a source's keys, or with both sides'. Writes nothing.
 
-    `rules` are rule files, shipped mappings, or rules `SOURCE -> TARGET`. What is wrong with them is
-    in `problems`, each with its place; what is worth a look in `notes`. Raises InputError for what
-    can't be opened.
+    `rules` are rule files, shipped mappings, or rules `SOURCE -> TARGET`. What is wrong with them
+    is in `problems`, each with its place; what is worth a look in `notes`. Raises InputError for
+    what can't be opened.
 
     >>> import ckpt_tool
     >>> ckpt_tool.check("a.** -> b.**").is_sound
@@ -189,9 +190,7 @@ def verify(
     >>> bool(ckpt_tool.verify("out.pth", source, torch.nn.Linear(4, 10), rules="module.** -> **"))
     True
     """
-    options = MappingOptions(
-        rules, (), drop, keep, by, params or {}, dtypes, expect=expect, min_confidence=min_confidence, partial=partial  # type: ignore[arg-type]
-    )  # fmt: skip
+    options = options_from(rules, drop, keep, by, partial, expect, dtypes, params, min_confidence)
     with api.plan_checkpoint(source, target, options) as planned:
         plan = planned.checked()
         return VerifyReport(os.fspath(output), plan, api.verify(planned, output))

@@ -239,17 +239,26 @@ def _verdict(diff: Diff) -> str:
     if not diff.equal:
         return "the same weights, bit for bit" if diff.notes else "identical"
     some = ", ".join(safe(key) for key in diff.equal[:3]) + (" …" if len(diff.equal) > 3 else "")
-    return f"equal, but not bit for bit: {plural(len(diff.equal), 'tensor')} with 0 for -0 or NaNs of other bits ({some})"
+    return (
+        f"equal, but not bit for bit: {plural(len(diff.equal), 'tensor')} with 0 for -0 "
+        f"or NaNs of other bits ({some})"
+    )
 
 
 def diff_json(diff: Diff, names: tuple[str, str], verbose: bool = False) -> dict[str, object]:
     """The contract's JSON; `same` entries are listed with `verbose` only."""
     entries = [_entry_json(entry) for entry in (diff.entries if verbose else diff.changes)]
     found: dict[str, object] = {
-        "schema": 1, "a": _side_json(names[0], diff.a), "b": _side_json(names[1], diff.b), "identical": diff.identical,
-        "counts": diff.counts, "entries": entries, "differs": diff.differs, "equal": list(diff.equal),
+        "schema": 1,
+        "a": _side_json(names[0], diff.a),
+        "b": _side_json(names[1], diff.b),
+        "identical": diff.identical,
+        "counts": diff.counts,
+        "entries": entries,
+        "differs": diff.differs,
+        "equal": list(diff.equal),
         "uncompared": [{"key": one.key, "a": one.a, "b": one.b} for one in diff.uncompared],
-    }  # fmt: skip
+    }
     found |= {"beside": diff_json(diff.beside, names, verbose)} if diff.beside is not None else {}
     found |= {"notes": list(diff.notes)} if diff.notes else {}
     return found | ({"regrouped": list(diff.regrouped)} if diff.regrouped else {})

@@ -24,7 +24,8 @@ def written_text(
     lines = [f"note: {safe(layout)}" for layout in layouts]
     if written.ties and written.format == "safetensors":
         lines.append(
-            f"note: safetensors has no shared tensors; these are written twice: {_tied(dict(written.ties))}"
+            "note: safetensors has no shared tensors; these are written twice: "
+            f"{_tied(dict(written.ties))}"
         )
     lines += [
         note
@@ -43,7 +44,8 @@ def written_text(
     return "\n".join(
         [
             *lines,
-            f"wrote {safe(written.path)}: {plural(written.tensors, 'tensor')}, {size_text(written.nbytes)}{files}",
+            f"wrote {safe(written.path)}: {plural(written.tensors, 'tensor')}, "
+            f"{size_text(written.nbytes)}{files}",
         ]
     )
 

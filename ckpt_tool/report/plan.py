@@ -37,7 +37,10 @@ def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
 def closing_line(plan: Plan) -> str:
     """How many keys are mapped, kept and dropped."""
     counts = plan.counts
-    return f"{counts['mapped']:,} mapped, {counts['kept']:,} kept, {counts['dropped']:,} dropped; every key of both sides is accounted for"
+    return (
+        f"{counts['mapped']:,} mapped, {counts['kept']:,} kept, {counts['dropped']:,} "
+        "dropped; every key of both sides is accounted for"
+    )
 
 
 def _sides(plan: Plan, names: PlanNames) -> str:
@@ -132,7 +135,8 @@ def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:
     for step in plan.steps:
         if key in step.inputs:
             lines.append(
-                f"source {_described(plan.source[key])} goes to {', '.join(map(safe, step.outputs))}{_because(step)}"
+                f"source {_described(plan.source[key])} goes to "
+                f"{', '.join(map(safe, step.outputs))}{_because(step)}"
             )
     if key in plan.dropped:
         lines.append(f"source {_described(plan.source[key])} is dropped")
@@ -145,7 +149,10 @@ def _why_target(plan: Plan, key: str) -> str:
     if key not in plan.producers:
         return f"{described} keeps its own value"
     step, _ = plan.producers[key]
-    return f"{described} comes from {' + '.join(map(safe, step.inputs))}{_ops_text(step.ops)}{_because(step)}"
+    return (
+        f"{described} comes from "
+        f"{' + '.join(map(safe, step.inputs))}{_ops_text(step.ops)}{_because(step)}"
+    )
 
 
 def _because(step: Step) -> str:

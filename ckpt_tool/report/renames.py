@@ -45,7 +45,9 @@ def key_b(entry: Entry) -> str:
 
 
 def _groups(entries: Sequence[Entry], diff: Diff) -> Iterator[tuple[str, str, list[Entry]]]:
-    """Patterns of both sides with what they stand for: each matches exactly the keys of its group."""
+    """Patterns of both sides with what they stand for: each matches exactly the keys of
+    its group.
+    """
     known = {key_a(entry): entry for entry in entries}
     for one in fold({key: _label(entry) for key, entry in known.items()}, diff.a):
         group = [known[key] for key in one.keys]

@@ -40,13 +40,17 @@ def _header(checkpoint: Checkpoint, style: Style) -> str:
     if contents.rivals:
         names = ", ".join(safe(f"#{name}") for name in contents.rivals)
         lines.append(
-            f"all of the file is shown: it holds {len(contents.rivals)} state dicts that are equally likely meant, {names}"
+            f"all of the file is shown: it holds {len(contents.rivals)} state dicts that are "
+            f"equally likely meant, {names}"
         )
     elif contents.taken or len(contents.state_dicts) > 1:
         others = [
             safe(f"#{found.path}") for found in contents.state_dicts if found.path != contents.taken
         ]
-        taken = f"state dict taken: {safe('#' + contents.taken) if contents.taken else 'the file itself'}"
+        taken = (
+            "state dict taken: "
+            f"{safe('#' + contents.taken) if contents.taken else 'the file itself'}"
+        )
         lines.append(taken + (f"; also here: {', '.join(others)}" if others else ""))
     if contents.layout:
         lines.append(safe(contents.layout))
@@ -183,7 +187,10 @@ def _untold(checkpoint: Checkpoint) -> list[Extra]:
 def _calls(checkpoint: Checkpoint, style: Style) -> str:
     if not checkpoint.asked:
         return ""
-    fact = ": unpickling this file would call or import what it names; nothing of it was imported or run"
+    fact = (
+        ": unpickling this file would call or import what it names; nothing of it was "
+        "imported or run"
+    )
     title = style.paint("warning", "yellow") + fact
     return "\n".join([title, *(f"  {safe(name)}" for name in checkpoint.asked)])
 

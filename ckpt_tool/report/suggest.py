@@ -11,7 +11,8 @@ def suggestion_said(found: Suggestion) -> str:
     """What is left to a person, and the counts."""
     ambiguous = found.alignment.ambiguous
     lines = [
-        f"ambiguous: {len(each.sources)} and {plural(len(each.targets), 'key')}, {safe(each.reason)}\nhint: --hint '{safe(each.hint)}'"
+        f"ambiguous: {len(each.sources)} and {plural(len(each.targets), 'key')}, "
+        f"{safe(each.reason)}\nhint: --hint '{safe(each.hint)}'"
         for each in ambiguous[:MAX_SHOWN]
     ]
     if len(ambiguous) > MAX_SHOWN:
@@ -24,12 +25,14 @@ def suggestion_said(found: Suggestion) -> str:
     lines += [f"left to you: {safe(doubt)}" for doubt in found.doubts[:MAX_SHOWN]]
     if len(found.doubts) > MAX_SHOWN:
         lines.append(
-            f"{len(found.doubts) - MAX_SHOWN} more reasons why not all that is left may be dropped or kept"
+            f"{len(found.doubts) - MAX_SHOWN} more reasons why not all that is left may be "
+            "dropped or kept"
         )
     unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
     if unsure:
         lines.append(
-            f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; --min-confidence says what a pair needs"
+            f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; "
+            "--min-confidence says what a pair needs"
         )
     mapped = found.plan.counts["mapped"] if found.plan else 0
     counts = [f"{mapped:,} mapped by {plural(len(found.rules), 'rule')}"]
@@ -61,12 +64,21 @@ def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, obje
         for each in found.alignment.ambiguous
     ]
     return {
-        "schema": 1, "source": names[0], "target": names[1], "min_confidence": found.min_confidence,
-        "pairs": [_pair(each) for each in found.alignment.pairs], "ambiguous": ambiguous,
+        "schema": 1,
+        "source": names[0],
+        "target": names[1],
+        "min_confidence": found.min_confidence,
+        "pairs": [_pair(each) for each in found.alignment.pairs],
+        "ambiguous": ambiguous,
         "misfits": [{"source": a, "target": b} for a, b in found.alignment.shape_mismatches],
-        "fresh": list(found.alignment.unpaired_target), "unused": list(found.alignment.unpaired_source),
-        "drafted": drafted, "drop": list(found.drop), "keep": list(found.keep), "doubts": list(found.doubts), "rules": found.text,
-    }  # fmt: skip
+        "fresh": list(found.alignment.unpaired_target),
+        "unused": list(found.alignment.unpaired_source),
+        "drafted": drafted,
+        "drop": list(found.drop),
+        "keep": list(found.keep),
+        "doubts": list(found.doubts),
+        "rules": found.text,
+    }
 
 
 def _pair(each: Aligned) -> dict[str, object]:

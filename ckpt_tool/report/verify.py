@@ -33,7 +33,10 @@ def asked_text(path: str, asked: Sequence[str]) -> str:
     """That a file holds more than its tensors."""
     more = f" and {len(asked) - MAX_LINES} more" if len(asked) > MAX_LINES else ""
     names = ", ".join(safe(name) for name in asked[:MAX_LINES])
-    return f"note: unpickling {safe(path)} would call or import {names}{more}; the tensors alone were compared"
+    return (
+        f"note: unpickling {safe(path)} would call or import {names}{more}; the tensors "
+        "alone were compared"
+    )
 
 
 def verified_json(

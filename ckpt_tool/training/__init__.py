@@ -9,5 +9,6 @@ from ckpt_tool.training.loading import LoadReport, load_plan
 from ckpt_tool.training.together import together
 
 __all__ = [
-    "Frozen", "LiveCheckpoint", "LiveState", "LoadReport", "apart_from", "build_model", "freeze", "load_plan", "state_dict_of", "together", "unwrapped",
+    "Frozen", "LiveCheckpoint", "LiveState", "LoadReport", "apart_from", "build_model", "freeze",
+    "load_plan", "state_dict_of", "together", "unwrapped",
 ]  # fmt: skip

@@ -72,7 +72,10 @@ class LiveTensors:
                 "load before the model is quantised or wrapped",
             )
         if memory_of(tensor) not in self._views:
-            fact = "is made anew whenever the state dict is asked for, so that what is written to it is lost"
+            fact = (
+                "is made anew whenever the state dict is asked for, so that what is "
+                "written to it is lost"
+            )
             return fact, "load before the model is sharded, quantised or wrapped"
         if tensor.is_inference() and not torch.is_inference_mode_enabled():
             return (
@@ -85,7 +88,10 @@ class LiveTensors:
                 "give the model a tensor of its own: `.expand(…).clone()`",
             )
         if tensor.is_meta and len(self._views[memory_of(tensor)]) > 1:
-            fact = "lies over other tensors of the model, which can't be kept up where there is no memory yet"
+            fact = (
+                "lies over other tensors of the model, which can't be kept up where there "
+                "is no memory yet"
+            )
             return fact, "build the model on a device, not on meta"
         return None
 
@@ -119,7 +125,10 @@ class LiveTensors:
             self.fill(current, value, is_own=False)
         except Exception as error:
             key = next(key for key, tensor in self._by_key.items() if tensor is current)
-            fact = f"`{key}` is a {type(current).__name__}, which can't be filled: {type(error).__name__}: {error}"
+            fact = (
+                f"`{key}` is a {type(current).__name__}, which can't be filled: "
+                f"{type(error).__name__}: {error}"
+            )
             raise InputError(
                 self._name, fact, "keep it, or load before the model has it"
             ) from error

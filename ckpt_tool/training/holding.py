@@ -1,4 +1,6 @@
-"""Normalisations that stay in eval mode whatever `train()` says, also in deep copies of the model."""
+"""Normalisations that stay in eval mode whatever `train()` says, also in deep copies of
+the model.
+"""
 
 from __future__ import annotations
 

@@ -379,8 +379,8 @@ def _taken(
 
 
 def _is_filled(now: torch.Tensor, is_asked: bool, snapshot: Snapshot) -> bool:
-    """Whether a tensor that stayed was written to; one that nobody asked for counts where its values
-    are others.
+    """Whether a tensor that stayed was written to; one that nobody asked for counts where its
+    values are others.
     """
     return snapshot.is_written(now) if is_asked else snapshot.is_changed(now)
 

@@ -80,8 +80,8 @@ class LiveState:
         return None
 
     def chunks(self, key: str) -> Iterator[bytes]:
-        """The contiguous little-endian bytes of a tensor, all at once. Raises InputError for one whose
-        values can't be read.
+        """The contiguous little-endian bytes of a tensor, all at once. Raises InputError for one
+        whose values can't be read.
         """
         self.check((key,))
         yield bytes(to_bytes(whole_tensor(self._tensors[key])))
@@ -95,7 +95,8 @@ class LiveState:
             if is_wrapper(local_part(tensor)):
                 raise InputError(
                     self.path,
-                    f"`{key}` is a {type(tensor).__name__}, whose values only its own class can tell",
+                    f"`{key}` is a {type(tensor).__name__}, whose values only its own class "
+                    "can tell",
                 )
 
 

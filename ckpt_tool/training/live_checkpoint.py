@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class LiveCheckpoint(Checkpoint):
-    """What is in memory, with all that an open file can do; nothing is copied until it is asked for.
+    """What is in memory, with all that an open file can do; nothing is copied until it is asked
+    for.
 
     `name` is what messages call it. Raises InputError for what is neither a module nor a state dict
     with tensors.

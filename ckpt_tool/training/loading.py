@@ -266,7 +266,8 @@ def _hook_notes(hooked: Hooked, plan: Plan) -> list[str]:
     """What is to be said of values that modules' own code has made: one line a pattern."""
     facts = {"changed by": hooked.changed, "filled by": hooked.filled}
     return [
-        f"`{one.pattern}` {'was' if len(one.keys) == 1 else 'were'} {fact} the module's own load hooks, as by `load_state_dict`"
+        f"`{one.pattern}` {'was' if len(one.keys) == 1 else 'were'} {fact} the module's own "
+        "load hooks, as by `load_state_dict`"
         for fact, keys in facts.items()
         for one in fold(dict.fromkeys(keys), plan.target or ())
     ]

@@ -62,7 +62,9 @@ def check_overlaps(
 def _lying_in(
     loaded: Sequence[str], kept: Sequence[str], tensors: LiveTensors
 ) -> tuple[list[str], list[str]]:
-    """Of keys that are kept those that lie wholly in the memory of loaded ones, and those in part."""
+    """Of keys that are kept those that lie wholly in the memory of loaded ones, and those
+    in part.
+    """
     wholly: list[str] = []
     partly: list[str] = []
     for key in kept:
@@ -122,7 +124,9 @@ def _folded(keys: Iterable[str], target: Catalog) -> list[tuple[Fold, str]]:
 def _unequal_ties(
     plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors
 ) -> Iterator[tuple[str, str]]:
-    """Keys that would get another value than one that is the same tensor of the model, with that."""
+    """Keys that would get another value than one that is the same tensor of the model,
+    with that.
+    """
     for group in ties(plan.target or Catalog([])).values():
         first, *others = [key for key in group if key in plan.producers] or [""]
         for key in others:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """The processes that hold parts of one model; of a model that is whole in this process, nobody."""
+    """The processes that hold parts of one model; of a model that is whole in this
+    process, nobody.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self._name = type(module).__name__

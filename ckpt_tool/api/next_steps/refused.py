@@ -68,7 +68,9 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
 def _with_rival(
     planned: Planned, options: MappingOptions, verb: str, more: Sequence[str]
 ) -> str | None:
-    """The command with the one of several state dicts that fits the target; None where none does."""
+    """The command with the one of several state dicts that fits the target; None where
+    none does.
+    """
     assert planned.target is not None
     chosen = _choose_rival(planned.source, planned.target, options)
     if chosen is None:

@@ -18,10 +18,14 @@ def check_names(path: str, names: Iterable[str]) -> None:
     for name in names:
         if len(name) >= MAX_PARTS and _is_too_long(name):
             fact = (
-                f"has a name of {len(name):,} characters in {name.count('.') + 1:,} parts with {len(_NUMBERS.findall(name)):,} numbers, "
+                f"has a name of {len(name):,} characters in {name.count('.') + 1:,} parts "
+                f"with {len(_NUMBERS.findall(name)):,} numbers, "
                 f"`{name[:40]}…`"
             )
-            limits = f"names of up to {LONGEST:,} characters in {MAX_PARTS} parts with {MAX_NUMBERS} numbers are compared"
+            limits = (
+                f"names of up to {LONGEST:,} characters in {MAX_PARTS} parts with "
+                f"{MAX_NUMBERS} numbers are compared"
+            )
             raise InputError(path, fact, f"{limits}; `ckpt map -e` gives others")
 
 

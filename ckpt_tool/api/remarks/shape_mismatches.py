@@ -98,7 +98,9 @@ def _patterns(entries: Sequence[Entry], diff: Diff) -> list[str]:
 
 
 def _half_loaded(diff: Diff) -> Iterator[str]:
-    """Equal tensors beside ones of the same name that have nothing in common with the other side's."""
+    """Equal tensors beside ones of the same name that have nothing in common with the
+    other side's.
+    """
     same = diff.counts["same"]
     unlike = [each for each in diff.changes if each.kind == "value" and _is_unlike(each)]
     if same < 2 or len(unlike) < 2 or not diff.compared_values:
@@ -108,7 +110,10 @@ def _half_loaded(diff: Diff) -> Iterator[str]:
         f" and {len(patterns) - MAX_PATTERNS} more patterns" if len(patterns) > MAX_PATTERNS else ""
     )
     names = "  ".join(patterns[:MAX_PATTERNS])
-    yield f"loaded in part? {same} tensors are equal, but {len(unlike)} have nothing in common (cosine below {UNLIKE:g}): {names}{more}"
+    yield (
+        f"loaded in part? {same} tensors are equal, but {len(unlike)} have nothing in "
+        f"common (cosine below {UNLIKE:g}): {names}{more}"
+    )
 
 
 def _is_unlike(entry: Entry) -> bool:

@@ -117,7 +117,8 @@ def problem_json(problem: Problem) -> dict[str, object]:
     where = problem.where
     return {
         "code": problem.code, "message": problem.message, "file": where.file if where else None,
-        "line": where.line if where else None, "column": where.column if where else None, "notes": list(problem.notes),
+        "line": where.line if where else None, "column": where.column if where else None,
+        "notes": list(problem.notes),
     }  # fmt: skip
 
 
@@ -136,7 +137,9 @@ def check_json(
 
 
 def sound_text(name: str, rules: int, tests: int, source: str | None, target: str | None) -> str:
-    """The line for rules without a problem; `source` and `target` are what they were checked against."""
+    """The line for rules without a problem; `source` and `target` are what they were
+    checked against.
+    """
     against = " and ".join(safe(side) for side in (source, target) if side)
     scope = f" for {against}" if against else "; no keys were given to check them against"
     return f"{safe(name)}: {plural(rules, 'rule')}, {plural(tests, 'test')}: sound{scope}"

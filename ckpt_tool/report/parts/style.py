@@ -13,9 +13,12 @@ _UNSAFE = {
     **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
     # Marks that turn the direction of text, and separators of lines: a name must not rearrange what
     # stands around it.
-    **{code: f"\\u{code:04x}" for code in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)},
+    **{
+        code: f"\\u{code:04x}"
+        for code in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
+    },
     **{code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)},
-}  # fmt: skip
+}
 
 
 def safe(text: str) -> str:
