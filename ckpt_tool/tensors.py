@@ -51,6 +51,7 @@ class DType(Enum):
 
     @property
     def bits(self) -> int:
+        """The size of one element."""
         return _BITS[self]
 
     @property
@@ -62,10 +63,12 @@ class DType(Enum):
 
     @property
     def is_floating(self) -> bool:
+        """Whether elements are real floats."""
         return self.value[0] in "FB" and self is not DType.BOOL
 
     @property
     def is_complex(self) -> bool:
+        """Whether an element is a pair of floats."""
         return self.value[0] == "C"
 
 
@@ -182,12 +185,15 @@ class Catalog(Mapping[str, TensorInfo]):
         return key in self._by_key
 
     def get(self, key: str, default: T | None = None) -> TensorInfo | T | None:  # type: ignore[override]
+        """The tensor of a key, or the default."""
         return self._by_key.get(key, default)
 
     def items(self) -> ItemsView[str, TensorInfo]:
+        """Keys and tensors, in the checkpoint's order."""
         return self._by_key.items()
 
     def values(self) -> ValuesView[TensorInfo]:
+        """The tensors, in the checkpoint's order."""
         return self._by_key.values()
 
     def __repr__(self) -> str:
@@ -195,6 +201,7 @@ class Catalog(Mapping[str, TensorInfo]):
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all tensors, each counted though it may share its storage."""
         if self._nbytes is None:
             self._nbytes = sum(
                 [nbytes_of(tensor.dtype, tensor.shape) for tensor in self._by_key.values()]

@@ -59,6 +59,7 @@ def unpacked_shape(dtype: DType, torch_shape: Shape) -> Shape:
 
 
 def torch_dtype(dtype: DType) -> torch.dtype:
+    """torch's own type for one of ours. Raises ValueError where this torch has none."""
     import torch
 
     name = TORCH_NAMES.get(dtype)

@@ -53,6 +53,50 @@ def test_files_hold_one_idea():
     assert not long
 
 
+def test_folders_are_looked_over_at_once():
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert not {str(folder): n for folder in folders if (n := len(list(folder.glob("*.py")))) > 14}
+
+
+def public_functions(tree):
+    """Functions and methods without a leading underscore that stand in no function and no private class."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if not node.name.startswith("_"):
+                yield node
+        elif not isinstance(node, ast.ClassDef) or not node.name.startswith("_"):
+            yield from public_functions(node)
+
+
+def test_public_functions_say_what_they_give():
+    found = [(path, each) for path in PACKAGE.rglob("*.py") for each in public_functions(ast.parse(path.read_text()))]
+    without = [f"{path.relative_to(PACKAGE)}:{each.lineno} {each.name}" for path, each in found if not ast.get_docstring(each)]
+    assert len(without) <= 0.02 * len(found), "\n".join(without)
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (PACKAGE / "py.typed").exists()
+
+
+def room_of(name):
+    """The folder inside of a package that a module is in; None for one at the package's top."""
+    parts = name.split(".")[1:]
+    is_folder = MODULES[name].name == "__init__.py"
+    return parts[1] if len(parts) > 2 or (len(parts) == 2 and is_folder) else None
+
+
+@pytest.mark.parametrize("package", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
+def test_rooms_of_a_package_import_no_circle(package):
+    rooms = {name: room for name in MODULES if name.startswith(f"ckpt_tool.{package}.") and (room := room_of(name))}
+    imported = {room: set() for room in rooms.values()}
+    for name, room in rooms.items():
+        imported[room] |= {rooms[other] for other in imported_modules(MODULES[name]) if other in rooms} - {room}
+    try:
+        TopologicalSorter(imported).prepare()
+    except CycleError as error:
+        raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
+
+
 def module_of(path):
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

@@ -187,7 +187,7 @@ def test_old_arguments_work_and_say_the_new_ones(files):
         how = old(settings={"heads": 3}, inline="module.fc.* -> *", drop="module.old")
     assert how.params == {"heads": 3}
     with pytest.warns(DeprecationWarning, match="`how` is called `options`"):
-        report = ckpt_tool.load_into(nn.Linear(4, 10), "source.pth", how=ckpt_tool.MappingOptions(inline="module.fc.* -> *", drop="module.old"))
+        report = ckpt_tool.load_into(nn.Linear(4, 10), "source.pth", how=ckpt_tool.MappingOptions(inline="module.fc.* -> *", drop="module.old"))  # type: ignore[call-arg]
     assert len(report.loaded) == 2
     info = ckpt_tool.TensorInfo("b", ckpt_tool.DType.F32, (2,), "a", "a")
     with pytest.warns(DeprecationWarning, match="`same_as` is called `tied_to`"):

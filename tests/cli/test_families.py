@@ -47,7 +47,7 @@ def prove_by_name(torchvision, name, folder):
     paths = [str(folder / each) for each in ("source.pth", "target.pth", "out.pth")]
     for model, path in zip(models, paths, strict=False):
         torch.save(model.state_dict(), path)
-    map_checkpoint(*paths, MappingOptions(by="name", expect=len(models[1].state_dict()) - HEADS[name]))
+    map_checkpoint(*paths, MappingOptions(by="name", expect=len(models[1].state_dict()) - HEADS[name]))  # type: ignore[call-arg]
     source, target, mapped = (torch.load(path, weights_only=True) for path in paths)
     assert list(mapped) == list(target)
     for key, tensor in mapped.items():

@@ -29,7 +29,7 @@ def main(folder: str, old: str, new: str, name: str, early: str) -> None:
     if early == "in place":
         return report(folder, before, lambda: fill_and_rename(folder, out))
     if early == "no":
-        atomic.check_room = atomic_folder.check_room = lambda *_: None
+        atomic.check_room = atomic_folder.check_room = lambda *_: None  # type: ignore[attr-defined]
         os.posix_fallocate = cannot_allocate
     return report(folder, before, lambda: map_checkpoint(new, new, out, force=True, shard_bytes=shard_bytes))
 

@@ -97,7 +97,7 @@ def test_the_file_is_durable_before_it_has_its_name(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "link", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(atomic.os, name, lambda *a, name=name, real=real, **k: (calls.append(name), real(*a, **k))[1])
+        monkeypatch.setattr(atomic.os, name, lambda *a, name=name, real=real, **k: (calls.append(name), real(*a, **k))[1])  # type: ignore[attr-defined]
     write(tmp_path / "out")
     write(tmp_path / "out", replace=True)
     assert calls == ["fsync", "link", "fsync", "fsync", "replace", "fsync"]

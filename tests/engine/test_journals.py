@@ -121,7 +121,7 @@ def test_bytes_are_taken_back_wherever_the_change_had_come_to(file):
 
 
 def test_what_another_process_finishes_meanwhile_is_not_taken_back(file, monkeypatch):
-    real, kept = journal.fcntl.flock, []
+    real, kept = journal.fcntl.flock, []  # type: ignore[attr-defined]
 
     def flock(fd, how):
         if not kept:
@@ -130,13 +130,13 @@ def test_what_another_process_finishes_meanwhile_is_not_taken_back(file, monkeyp
         return real(fd, how)
 
     file.with_name(".a.safetensors.ckpt-journal").write_bytes(forge(file, b"x" * 9, CONTENT[:9]))
-    monkeypatch.setattr(journal.fcntl, "flock", flock)
+    monkeypatch.setattr(journal.fcntl, "flock", flock)  # type: ignore[attr-defined]
     assert not restore(str(file))
     assert file.read_bytes() == CONTENT
 
 
 def test_a_journal_that_another_process_took_away_is_not_relied_on(file, monkeypatch):
-    real, kept = journal.fcntl.flock, []
+    real, kept = journal.fcntl.flock, []  # type: ignore[attr-defined]
 
     def flock(fd, how):
         if not kept:
@@ -144,7 +144,7 @@ def test_a_journal_that_another_process_took_away_is_not_relied_on(file, monkeyp
             restore(str(file))
         return real(fd, how)
 
-    monkeypatch.setattr(journal.fcntl, "flock", flock)
+    monkeypatch.setattr(journal.fcntl, "flock", flock)  # type: ignore[attr-defined]
     with pytest.raises(CkptError, match="is being renamed in place by another process"):
         change_in_place(str(file), Change(0, b"new"))
     assert file.read_bytes() == CONTENT

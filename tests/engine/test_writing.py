@@ -171,7 +171,7 @@ def test_module_versions_follow_their_modules(tmp_path):
     how = MappingOptions(inline=("** -> stem.**",), keep=("head.*",))
     map_checkpoint(str(tmp_path / "in.pth"), str(tmp_path / "target.pth"), str(tmp_path / "out.pth"), how)
     loaded = torch.load(tmp_path / "out.pth", weights_only=True)
-    assert loaded._metadata == new.state_dict()._metadata
+    assert loaded._metadata == new.state_dict()._metadata  # type: ignore[attr-defined]
     map_checkpoint(str(tmp_path / "in.pth"), None, str(tmp_path / "alone.pth"), MappingOptions(inline=("** -> stem.**",)))
     alone = torch.load(tmp_path / "alone.pth", weights_only=True)
     assert alone._metadata == {"stem": {"version": 1}, "stem.0": {"version": 1}, "stem.1": {"version": 2}}
@@ -183,7 +183,7 @@ def test_dtype_of_the_whole_output(tmp_path):
     paths = [str(tmp_path / name) for name in ("in.pth", "target.pth", "out.safetensors")]
     from ckpt_tool import DType
 
-    map_checkpoint(*paths, MappingOptions(keep="h", dtypes=DType.BF16))
+    map_checkpoint(*paths, MappingOptions(keep="h", dtypes=DType.BF16))  # type: ignore[call-arg]
     loaded = load(tmp_path / "out.safetensors")
     assert [t.dtype for t in loaded.values()] == [torch.bfloat16, torch.int64, torch.bfloat16]
     assert torch.equal(loaded["a"], torch.load(paths[0])["a"].bfloat16())
@@ -195,9 +195,9 @@ def test_a_dtype_is_never_changed_without_being_told(tmp_path):
     paths = [str(tmp_path / name) for name in ("in.pth", "target.pth", "out.pth")]
     with pytest.raises(RuleError, match="would get F16, the target has F32"):
         map_checkpoint(*paths)
-    map_checkpoint(*paths, MappingOptions(dtypes="source"))
+    map_checkpoint(*paths, MappingOptions(dtypes="source"))  # type: ignore[call-arg]
     assert load(tmp_path / "out.pth")["a"].dtype is torch.float16
-    map_checkpoint(*paths, MappingOptions(dtypes="target"), force=True)
+    map_checkpoint(*paths, MappingOptions(dtypes="target"), force=True)  # type: ignore[call-arg]
     assert load(tmp_path / "out.pth")["a"].dtype is torch.float32
 
 

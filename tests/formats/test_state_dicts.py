@@ -323,5 +323,5 @@ def test_arrays_are_extras_beside_tensors_and_tensors_where_there_are_none(tmp_p
         assert [(extra.path, extra.kind, extra.text) for extra in checkpoint.extras] == [("mean", "tensor", "array <f4 2×3")]
     (tmp_path / "a.pdparams").write_bytes(pickle.dumps(arrays, 2))
     assert_agrees(
-        tmp_path / "a.pdparams", {key: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for key, array in arrays.items()}
+        tmp_path / "a.pdparams", {key: torch.from_numpy(array.astype(array.dtype.newbyteorder("="))) for key, array in arrays.items()}  # type: ignore[attr-defined]
     )

@@ -200,7 +200,7 @@ def test_a_subclass_on_plain_memory_is_read_unless_it_holds_more(tmp_path: Path)
 
 
 @pytest.fixture(params=[1, 2], ids=["a mesh of one", "a mesh of two"])
-def mesh(request: pytest.FixtureRequest) -> Iterator[dist.DeviceMesh]:
+def mesh(request: pytest.FixtureRequest) -> Iterator[dist.DeviceMesh]:  # type: ignore[name-defined]
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=request.param)
     yield init_device_mesh("cpu", (request.param,))
     dist.destroy_process_group()
@@ -208,7 +208,7 @@ def mesh(request: pytest.FixtureRequest) -> Iterator[dist.DeviceMesh]:
 
 @pytest.mark.parametrize("wrap", [lambda one: one, torch.nn.Parameter], ids=["plain", "parameter"])
 @pytest.mark.parametrize("placement", [Replicate(), Shard(0), Shard(1), Partial()], ids=str)
-def test_a_distributed_tensor_is_read_where_its_part_is_the_whole(tmp_path: Path, mesh: dist.DeviceMesh, placement: Placement, wrap) -> None:
+def test_a_distributed_tensor_is_read_where_its_part_is_the_whole(tmp_path: Path, mesh: dist.DeviceMesh, placement: Placement, wrap) -> None:  # type: ignore[name-defined]
     torch.save({"w": wrap(DTensor.from_local(MATRIX.clone(), mesh, [placement], run_check=False)), "b": torch.ones(1)}, tmp_path / "a.pth")
     if placement.is_replicate() or (mesh.size() == 1 and not placement.is_partial()):
         assert_agrees(tmp_path / "a.pth", {"w": MATRIX, "b": torch.ones(1)})
@@ -235,8 +235,8 @@ def test_the_shard_that_has_all_rows_is_the_whole(tmp_path: Path) -> None:
 
 def test_a_sharded_tensor_of_fsdp_is_named_so(tmp_path: Path) -> None:
     from torch.distributed._shard.metadata import ShardMetadata
-    from torch.distributed._shard.sharded_tensor import Shard as LocalShard
-    from torch.distributed._shard.sharded_tensor import (
+    from torch.distributed._shard.sharded_tensor import Shard as LocalShard  # type: ignore[attr-defined]
+    from torch.distributed._shard.sharded_tensor import (  # type: ignore[attr-defined]
         ShardedTensor,
         ShardedTensorMetadata,
         TensorProperties,

@@ -132,7 +132,7 @@ def test_a_graph_module_gives_its_state_dict(tmp_path: Path) -> None:
 def test_a_compiled_module_keeps_the_prefix_of_its_wrapper(tmp_path: Path) -> None:
     model = torch.compile(torch.nn.Linear(2, 3))
     torch.save(model, tmp_path / "a.pth")
-    assert_agrees(tmp_path / "a.pth", model.state_dict())
+    assert_agrees(tmp_path / "a.pth", model.state_dict())  # type: ignore[attr-defined]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -22,7 +22,7 @@ from ckpt_tool.keys import (
 )
 from ckpt_tool.mapping import Plan, RuleSet, compile_plan, find_notes, invert_rules
 from ckpt_tool.mapping import check_rules as analyse_rules
-from ckpt_tool.mapping.inverting.invert import InvertedRules
+from ckpt_tool.mapping.inverting.invert import InvertedRules  # type: ignore[attr-defined]
 from ckpt_tool.mapping.reading.rule_file import read_rule_text
 from ckpt_tool.mapping.rules import Rule
 from ckpt_tool.ops import OpError, TensorForm, infer_chain

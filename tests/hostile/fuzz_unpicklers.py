@@ -21,7 +21,7 @@ def _with_plain_keys(opcode: bytes, keys: slice) -> Callable[[pickle._Unpickler]
     """What an opcode does, where the keys at these places of the stack are texts and numbers: tuples of tuples take ages to hash."""
 
     def load(self: pickle._Unpickler) -> None:
-        if any(type(key) not in (str, int) for key in self.stack[keys]):
+        if any(type(key) not in (str, int) for key in self.stack[keys]):  # type: ignore[attr-defined]
             raise ValueError("a key of another kind")
         pickle._Unpickler.dispatch[opcode[0]](self)
 

@@ -228,7 +228,7 @@ def _npz_of_other_writers(usual: bytes) -> Iterator[tuple[str, bytes]]:
         "with a time": {"extra": b"UT\5\0\1\0\0\0\0"}, "read-only": {"external_attr": 1},
     }.items():  # fmt: skip
         info = zipfile.ZipInfo("w.npy")
-        for field, value in fields.items():
+        for field, value in fields.items():  # type: ignore[attr-defined]
             setattr(info, field, value)
         yield name, npz({info: usual})
     yield "a name longer than what is looked at first", npz({"k" * 60_000 + ".npy": usual, "w.npy": usual})

@@ -301,7 +301,7 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize(("rules", "wrap"), [(rules, wrap) for rules, wraps in WRAPPED.items() for wrap in wraps])
+@pytest.mark.parametrize(("rules", "wrap"), [(rules, wrap) for rules, wraps in WRAPPED.items() for wrap in wraps])  # type: ignore[attr-defined]
 def test_wrapped_models_become_plain(tmp_path, rules, wrap):
     source = filled(small_net(), 1)
     state = wrap(source).state_dict()
@@ -363,7 +363,7 @@ class NanoGPT(nn.Module):
         x = self.transformer.wte(tokens) + self.transformer.wpe.weight[: tokens.shape[1]]
         for block in self.transformer.h:
             parts = block.attn.c_attn(block.ln_1(x)).chunk(3, 2)
-            x = x + block.attn.c_proj(attention(*parts, self.heads, is_causal=True))
+            x = x + block.attn.c_proj(attention(*parts, self.heads, is_causal=True))  # type: ignore[call-arg]
             x = x + block.mlp.c_proj(F.gelu(block.mlp.c_fc(block.ln_2(x))))
         return self.lm_head(self.transformer.ln_f(x))
 

@@ -85,10 +85,10 @@ def test_a_tied_key_that_nothing_names_is_told_with_the_rule_for_both(tmp_path, 
     torch.save({"w": torch.randn(8, 4)}, tmp_path / "source.pth")
     ways = [str(tmp_path / "source.pth"), tied, str(tmp_path / "out.pth")]
     with pytest.raises(RuleError) as raised:
-        map_checkpoint(*ways, MappingOptions(inline="w -> embed.weight", keep=("norm.*", "view.*")))
+        map_checkpoint(*ways, MappingOptions(inline="w -> embed.weight", keep=("norm.*", "view.*")))  # type: ignore[call-arg]
     note = "`head.weight` is tied to `embed.weight` in the target: a rule for both ends in `-> {embed.weight,head.weight}: copy`"
     assert raised.value.problems[0].notes[-1] == note
-    map_checkpoint(*ways, MappingOptions(inline="w -> {embed.weight,head.weight}: copy", keep=("norm.*", "view.*")))
+    map_checkpoint(*ways, MappingOptions(inline="w -> {embed.weight,head.weight}: copy", keep=("norm.*", "view.*")))  # type: ignore[call-arg]
     out = torch.load(tmp_path / "out.pth")
     assert out["head.weight"].data_ptr() == out["embed.weight"].data_ptr()
 

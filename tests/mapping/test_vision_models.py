@@ -161,7 +161,7 @@ class Segformer(nn.Module):
         for s in range(1, 5):
             x = self.backbone[f"patch_embed{s}"]["proj"](x)
             size, y = x.shape[2:], self.backbone[f"patch_embed{s}"]["norm"](x.flatten(2).transpose(1, 2))
-            for block in self.backbone[f"block{s}"]:
+            for block in self.backbone[f"block{s}"]:  # type: ignore[attr-defined]
                 y = block(y, size)
             y = self.backbone[f"norm{s}"](y)
             x = y.transpose(1, 2).unflatten(2, size)
@@ -257,13 +257,13 @@ def models(timm, torchvision):
         return tf.Dinov2WithRegistersModel(tf.Dinov2WithRegistersConfig(**CONFIG, **params))
 
     def segformer():
-        return tf.SegformerForSemanticSegmentation(tf.SegformerConfig(**SEGFORMER, decoder_hidden_size=8, num_labels=5))
+        return tf.SegformerForSemanticSegmentation(tf.SegformerConfig(**SEGFORMER, decoder_hidden_size=8, num_labels=5))  # type: ignore[call-arg]
 
     def detr():
-        return tf.DetrForObjectDetection(tf.DetrConfig(**DETR, backbone="resnet18"))
+        return tf.DetrForObjectDetection(tf.DetrConfig(**DETR, backbone="resnet18"))  # type: ignore[call-arg]
 
     def swin():
-        return tf.SwinForImageClassification(tf.SwinConfig(**SWIN, image_size=32, patch_size=2, window_size=4, num_labels=5))
+        return tf.SwinForImageClassification(tf.SwinConfig(**SWIN, image_size=32, patch_size=2, window_size=4, num_labels=5))  # type: ignore[call-arg]
 
     return {
         "timm ViT": lambda: timm.models.VisionTransformer(**SHAPE),

@@ -67,10 +67,10 @@ def test_numbers_that_the_sizes_tell_needn_t_be_given():
     fit = parse_fit({"resize_grid": {"new_prefix": 0}}).with_form(TensorForm(DType.F32, (1, 256, 8)))
     assert fit.needs_target
     settled = fit.settled((1, 197, 8))
-    assert (settled.prefix, settled.new_prefix, settled.needs_target) == (1, 0, False)
+    assert (settled.prefix, settled.new_prefix, settled.needs_target) == (1, 0, False)  # type: ignore[attr-defined]
     assert run_step([settled], [table])[0].shape == (1, 256, 8)
     same = parse_fit("resize_grid").with_form(TensorForm(DType.F32, (1, 257, 8))).settled((1, 197, 8))
-    assert (same.prefix, same.new_prefix, same.needs_target) == (1, None, False)
+    assert (same.prefix, same.new_prefix, same.needs_target) == (1, None, False)  # type: ignore[attr-defined]
     assert parse_fit({"resize_grid": settled.argument()}).argument() == {"prefix": 1, "new_prefix": 0}
     with pytest.raises(OpError, match="`resize_grid`: `new_prefix` is at least 0"):
         parse_fit({"resize_grid": {"new_prefix": -1}})

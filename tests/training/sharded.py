@@ -19,5 +19,5 @@ def _work(rank: int, work: Callable[[int], object], folder: str) -> None:
 
 def on_two_processes(work: Callable[[int], object], folder: Path) -> list[object]:
     """What `work` gives on either process."""
-    torch.multiprocessing.spawn(_work, (work, str(folder)), nprocs=2)
+    torch.multiprocessing.spawn(_work, (work, str(folder)), nprocs=2)  # type: ignore[attr-defined]
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]

@@ -38,7 +38,7 @@ class Net(nn.Module):
 
 def state(version=1, **tensors):
     found = OrderedDict(tensors or {"scale.scale": torch.tensor([1.0, 2.0, 4.0]), **linear_state()})
-    found._metadata = {"": {"version": 1}, "head": {"version": 1}, "scale": {"version": version}}
+    found._metadata = {"": {"version": 1}, "head": {"version": 1}, "scale": {"version": version}}  # type: ignore[attr-defined]
     return found
 
 
@@ -172,7 +172,7 @@ def test_an_old_state_dict_of_spectral_norm_needs_what_the_plan_does_not_give(tm
     norm = torch.nn.utils.spectral_norm(nn.Linear(3, 3))
     old = OrderedDict((key, value) for key, value in norm.state_dict().items() if key != "weight_v")
     old["weight"] = norm.weight.detach()
-    old._metadata = {"": {"version": 1}}
+    old._metadata = {"": {"version": 1}}  # type: ignore[attr-defined]
     how = MappingOptions(inline=("** -> **",), drop=("weight",), keep=("weight_v",))
     with pytest.raises(InputError, match="asks for `weight` on loading"):
         ckpt_tool.load_into(torch.nn.utils.spectral_norm(nn.Linear(3, 3)), file_of(old, tmp_path), options=how)
@@ -294,14 +294,14 @@ def load_sharded(rank):
         mesh = init_device_mesh("cpu", (2,))
         fully_shard(model.scale, mesh=mesh)
         ckpt_tool.load_into(fully_shard(model, mesh=mesh), state())
-        found.append(model.scale.scale.full_tensor().detach())
+        found.append(model.scale.scale.full_tensor().detach())  # type: ignore[attr-defined]
     return found
 
 
 def test_the_hooks_of_a_sharded_model_see_whole_tensors(tmp_path):
     expected = torch.tensor([1.0, 2.0, 4.0]).log()
     for found in on_two_processes(load_sharded, tmp_path):
-        assert all(torch.equal(value, expected) for value in found)
+        assert all(torch.equal(value, expected) for value in found)  # type: ignore[attr-defined]
 
 
 class Hooked(nn.Module):
