@@ -23,3 +23,12 @@ def test_the_examples_of_docstrings_are_true(name, tmp_path, monkeypatch):
     failed, tried = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
     assert not failed
     assert tried
+
+
+@pytest.mark.parametrize("page", ["python.md"])
+def test_the_examples_of_the_docs_are_true(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
+    failed, tried = doctest.testfile(str(PACKAGE.parent / "docs" / page), module_relative=False, optionflags=options, encoding="utf-8")
+    assert not failed
+    assert tried
