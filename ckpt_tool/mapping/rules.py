@@ -1,6 +1,6 @@
 """Rules as values: what a rule file says, every part with its place in the file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,6 +40,18 @@ def part_of(where: Location, pattern: Pattern, start: int, end: int) -> Location
     if where.length != len(pattern.text):
         return where
     return Location(where.file, where.line, where.column + start, end - start, where.text)
+
+
+def names_in(pattern: Pattern) -> set[str]:
+    """The names of a pattern's numbers, and those that bound them."""
+    return {*pattern.numbers, *bound_names(pattern)}
+
+
+def bound_names(pattern: Pattern) -> Iterator[str]:
+    """The names, of parameters, in the ends of a pattern's ranges, as in `{i:0..layers-1}`."""
+    for ends in pattern.open_bounds.values():
+        for end in ends:
+            yield from end.names
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ckpt_tool.errors import InputError, Location, RuleError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.keys import nearest
-from ckpt_tool.mapping.reading.rule import Reading
+from ckpt_tool.mapping.reading.patterns import Reading
 from ckpt_tool.mapping.reading.sections import (
     SECTIONS,
     RuleSetDraft,
