@@ -7,17 +7,16 @@ from itertools import chain, islice
 from ckpt_tool.errors import Problem, RuleError, Tally
 from ckpt_tool.mapping.accounting.coverage import (
     check_collisions,
-    check_dead_keeps,
     check_expect,
-    check_outputs,
-    check_rules_of_use,
     check_unnamed,
     kept_keys,
     tally_of,
 )
+from ckpt_tool.mapping.accounting.dead_rules import check_dead_keeps, check_rules_of_use
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
 from ckpt_tool.mapping.accounting.fitting import fit_steps
 from ckpt_tool.mapping.accounting.scales import check_scales
+from ckpt_tool.mapping.accounting.target_shapes import check_target_shapes
 from ckpt_tool.mapping.accounting.ties import tie_notes
 from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
 from ckpt_tool.mapping.assign import assign_rules
@@ -134,7 +133,7 @@ def checked(
         plan = with_dtypes(plan, dtypes)
         problems += [*check_scales(plan, named), *check_casts(plan)]
         if plan.target is not None:
-            faults = check_outputs(plan, plan.target)
+            faults = check_target_shapes(plan, plan.target)
             problems += [
                 fault for fault in faults if fault.code != "dtype" or dtypes in ("strict", "target")
             ]
