@@ -74,6 +74,12 @@ class Rule:
     is_extra: bool = False
 
     @property
+    def is_of_groups(self) -> bool:
+        """Whether several source keys become one target key, or one becomes several."""
+        sides = (*self.sources, *self.targets)
+        return len(sides) > 2 or any(side.only for side in sides)
+
+    @property
     def is_rename(self) -> bool:
         """Whether each source key becomes one target key, unchanged."""
         return (
