@@ -248,7 +248,6 @@ def _document(
     ]
     for name, texts in _sections(order):
         parts += _section(name, [*texts, *(maybe if name == "optional" else ())])
-    parts += _section("optional", maybe) if not any(each.rule.is_optional for each in order) else []
     made = [
         write(side.pattern)
         for each in inverted
