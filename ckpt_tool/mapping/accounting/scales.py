@@ -14,7 +14,8 @@ from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog, DType
 
 CODES = frozenset((
-    DType.F8_E4M3, DType.F8_E5M2, DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ, DType.F6_E2M3, DType.F6_E3M2, DType.F4,
+    DType.F8_E4M3, DType.F8_E5M2, DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ,
+    DType.F6_E2M3, DType.F6_E3M2, DType.F4,
     DType.I8, DType.U8, DType.I16, DType.I32, DType.I64,
 ))  # fmt: skip
 """Element types that quantised weights are stored in; the long ones pack several codes in one
@@ -22,7 +23,10 @@ number (GPTQ, AWQ).
 """
 
 _SCALE = re.compile(
-    r"(?:^|_)(?:w?q?(?:de)?(?:quant_)?(?:global_)?scales?(?:_inv|_\d+)?|scaling_factors?|zero_points?|q?zeros|absmax|amax|SCB|quant_map|quant_state|g_idx)(?:$|_)"
+    r"(?:^|_)"
+    r"(?:w?q?(?:de)?(?:quant_)?(?:global_)?scales?(?:_inv|_\d+)?|scaling_factors?|zero_points?"
+    r"|q?zeros|absmax|amax|SCB|quant_map|quant_state|g_idx)"
+    r"(?:$|_)"
 )
 """Words that name what lies beside codes."""
 _QUANTISER = re.compile(r"(^|_)(quant\w*|packed|codes|blocks|qdata|data|q)$|quantizer")
@@ -164,7 +168,8 @@ def _problem(listed: Mapping[str, str], side: str, catalog: Catalog) -> Problem:
     if side == "source":
         message = f"`{key}` is {kind} codes with a scale, `{scale}`; a cast would ignore the scale"
         notes.append(
-            "dequantise first with the library that wrote them; `drop:` or `--drop` of the scales by name casts the bare codes"
+            "dequantise first with the library that wrote them; `drop:` or `--drop` of the scales "
+            "by name casts the bare codes"
         )
     else:
         message = (

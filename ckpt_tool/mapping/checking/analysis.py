@@ -1,4 +1,4 @@
-"""What rules alone tell, without any checkpoint: rules that can never get a key, and what a reader
+"""What rules alone show, without any checkpoint: rules that can never get a key, and what a reader
 should know besides.
 """
 
@@ -93,7 +93,8 @@ def _never_drops(
 ) -> Iterator[Problem]:
     for other in before:
         if covers(other.matcher, selector.matcher, effort):
-            message = f"`{selector.pattern}` can never drop a key: line {other.where.line} (`{other.pattern}`) drops all that it matches"
+            by = f"line {other.where.line} (`{other.pattern}`)"
+            message = f"`{selector.pattern}` can never drop a key: {by} drops all that it matches"
             yield Problem("shadowed-rule", message, selector.where)
             return
 
@@ -120,7 +121,10 @@ def find_notes(rules: RuleSet, effort: Effort | None = None) -> Iterator[Problem
     try:
         yield from _compared(rules, effort or Effort())
     except TooMuchToCompare:
-        message = "comparing the rules with each other takes too long: not all that is to be said of them was found"
+        message = (
+            "comparing the rules with each other takes too long: "
+            "not all that is to be said of them was found"
+        )
         yield Problem("not-compared", message, rules.where)
 
 
@@ -156,7 +160,8 @@ def _overlap(one: Rule, other: Rule, effort: Effort) -> Iterator[Problem]:
             and not covers(target, source, effort)
             and not covers(source, target, effort)
         ):
-            message = f"`{target.pattern}` shares keys with line {one.where.line} (`{one.text}`), which takes them: `{key}` is one"
+            by = f"line {one.where.line} (`{one.text}`), which takes them"
+            message = f"`{target.pattern}` shares keys with {by}: `{key}` is one"
             yield Problem("overlap", message, other.sources[number].where)
             return
 
@@ -221,7 +226,8 @@ def _same_target(
     effort.spend(len(rules) * len(key))
     origins = _source_of(one, source, key), _source_of(other, target, key)
     if _taker(rules, origins[0]) is one and _taker(rules, origins[1]) is other:
-        message = f"`{key}` can come from `{origins[1]}` and, by line {one.where.line}, from `{origins[0]}`; a source with both is refused"
+        ways = f"`{origins[1]}` and, by line {one.where.line}, from `{origins[0]}`"
+        message = f"`{key}` can come from {ways}; a source with both is refused"
         yield Problem("two-to-one", message, other.targets[0].where)
 
 

@@ -10,7 +10,7 @@ from ckpt_tool.mapping.reading.patterns import PatternText, Reading
 
 @dataclass(frozen=True, slots=True)
 class PairedSides:
-    """The patterns of both sides, their holes under common ids; `carried` are those that all have."""
+    """The patterns of both sides with common ids for their holes; `carried` are on all of them."""
 
     sources: tuple[Pattern, ...]
     targets: tuple[Pattern, ...]

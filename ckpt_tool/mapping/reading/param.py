@@ -34,7 +34,10 @@ def read_param(reading: Reading, name: Scalar, node: Node) -> Param | None:
     if isinstance(node, MappingNode) and node.entries:
         param = _from_fields(reading, name, node)
     if param is None and len(reading.problems) == before:
-        ways = "`from:` (a key of config.json), `dim: [KEY, 0]`, `count: PATTERN`, `value: FORMULA` or `default:`"
+        ways = (
+            "`from:` (a key of config.json), `dim: [KEY, 0]`, `count: PATTERN`, "
+            "`value: FORMULA` or `default:`"
+        )
         reading.add("bad-param", f"`{name.text}` is a number, or has {ways}", name.where)
     return param
 

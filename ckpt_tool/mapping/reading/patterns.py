@@ -98,7 +98,7 @@ def read_patterns(
 def read_matcher(
     reading: Reading, text: PatternText, pattern: Pattern, bounds: Mapping[str, range]
 ) -> Matcher | None:
-    """A matcher of the pattern, in which each parameter counts as 1; None after adding a problem."""
+    """A matcher of the pattern, each parameter counted as 1; None after adding a problem."""
     try:
         return Matcher(with_numbers(pattern, reading.stand_ins), bounds)
     except PatternError as error:

@@ -71,8 +71,8 @@ def _matchers(
 def _sides(
     texts: Iterable[PatternText], patterns: Iterable[Pattern], known: set[str]
 ) -> Iterable[Side]:
-    """Each pattern with its place; `known` are the ids of holes that stand on the other side too, or
-    are parameters.
+    """Each pattern with its place; `known` are the ids of holes that stand on the other side too,
+    or are parameters.
     """
     for text, pattern in zip(texts, patterns, strict=True):
         only = tuple(hole for hole in hole_ids(pattern) if hole not in known)

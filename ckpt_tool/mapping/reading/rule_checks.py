@@ -21,7 +21,9 @@ def check_rule(rule: Rule) -> list[Problem]:
 
 
 def _check_init(rule: Rule) -> Iterator[Problem]:
-    """A problem for a rule without a source that doesn't begin with `init`, or an `init` with one."""
+    """A problem for a rule without a source that doesn't begin with `init`; for an `init` with a
+    source.
+    """
     if rule.sources:
         message = (
             "`init` makes a tensor that has no source; such a rule reads `-> TARGET: {init: zeros}`"
@@ -91,12 +93,9 @@ def _check_words(rule: Rule) -> Iterator[Problem]:
     for word in _words_of_each(rule):
         if word not in words:
             near = nearest(word, words)
-            yield Problem(
-                "bad-op",
-                f"`each`: `{word}` is neither a word of a choice in the rule nor one of its patterns",
-                rule.where,
-                (f"did you mean `{near}`?",) if near else (),
-            )
+            what = "neither a word of a choice in the rule nor one of its patterns"
+            notes = (f"did you mean `{near}`?",) if near else ()
+            yield Problem("bad-op", f"`each`: `{word}` is {what}", rule.where, notes)
 
 
 def _words_in(rule: Rule) -> Iterator[str]:

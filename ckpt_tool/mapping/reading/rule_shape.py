@@ -28,7 +28,7 @@ MAX_QUOTED = 400
 
 @dataclass(frozen=True, slots=True)
 class RuleShape:
-    """A rule as it is written: the texts of its patterns, which nobody has read yet, and its ops."""
+    """A rule as it is written: the texts of its patterns, not read yet, and its ops."""
 
     text: str
     sources: tuple[PatternText, ...]

@@ -180,8 +180,12 @@ def _read_tables(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
             if not isinstance(right, Scalar):
                 draft.reading.add("bad-table", "a table gives one text for each text", right.where)
             elif right.text in firsts:
-                message = f"`{right.text}` stands for `{firsts[right.text]}` and for `{left.text}`; a table is one-to-one"
-                way = "write two rules where a file has one of them; both become one by an op that joins, as in `{a,b} -> c: {concat: 0}`"
+                both = f"`{firsts[right.text]}` and for `{left.text}`"
+                message = f"`{right.text}` stands for {both}; a table is one-to-one"
+                way = (
+                    "write two rules where a file has one of them; both become one by an op "
+                    "that joins, as in `{a,b} -> c: {concat: 0}`"
+                )
                 draft.reading.add("bad-table", message, right.where, way)
             else:
                 rows[left.text], firsts[right.text] = right.text, left.text
@@ -222,11 +226,9 @@ def _read_when(draft: RuleSetDraft, node: Node, resolve: Resolve) -> None:
             else:
                 _append(conditions, read_condition(draft.reading, key, value))
         if not conditions and len(draft.reading.problems) == before:
-            draft.reading.add(
-                "bad-when",
-                "a block of `when:` has a condition: `has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`",
-                item.where,
-            )
+            kinds = "`has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`"
+            message = f"a block of `when:` has a condition: {kinds}"
+            draft.reading.add("bad-when", message, item.where)
         draft.blocks.append(
             Block(
                 tuple(conditions),

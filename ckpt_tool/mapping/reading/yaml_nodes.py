@@ -103,7 +103,7 @@ QUOTES = "a text that begins with `*`, `{` or `&`, or that stands inside `[…]`
 
 
 def read_yaml(text: str, file: str) -> Node | None:
-    """The document as nodes, or None for an empty one. Raises RuleFileError with file:line:column."""
+    """The document as nodes, or None for an empty one. Raises RuleFileError with its place."""
     if len(text) > RULE_FILE_BYTES:
         raise RuleFileError(
             file, f"a rule file of {len(text):,} characters; at most {RULE_FILE_BYTES:,} are read"
