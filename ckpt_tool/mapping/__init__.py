@@ -26,10 +26,26 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping.rules import Rule, RuleSet
 
 __all__ = [
-    "DTypePolicy", "InvertedRule", "InvertedRules", "Origin", "Plan", "Rule", "RuleSet", "Step", "check_rules", "compile_plan",
-    "find_notes", "invert_rules", "join", "plan_by_name", "plan_by_position", "read_config", "read_inline_rules", "read_rule_files",
+    "DTypePolicy",
+    "InvertedRule",
+    "InvertedRules",
+    "Origin",
+    "Plan",
+    "Rule",
+    "RuleSet",
+    "Step",
+    "check_rules",
+    "compile_plan",
+    "find_notes",
+    "invert_rules",
+    "join",
+    "plan_by_name",
+    "plan_by_position",
+    "read_config",
+    "read_inline_rules",
+    "read_rule_files",
     "read_rule_text",
-]  # fmt: skip
+]
 
 __getattr__ = bind_on_use(__name__, {
     "checking.analysis": "find_notes",

@@ -1,4 +1,4 @@
-"""A step's ops on its tensors; what only the values can tell to be wrong is a problem of the rule."""
+"""A step's ops on its tensors; what only the values show to be wrong is a problem of the rule."""
 
 from __future__ import annotations
 

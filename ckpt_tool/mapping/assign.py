@@ -1,6 +1,6 @@
 """Which rule takes which source key: drops first, then the first rule that matches."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.keys import Binding, PatternSet
@@ -11,7 +11,7 @@ from ckpt_tool.tensors import Catalog, TensorInfo
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A source key taken by a rule: by its pattern number `side`, whose holes stand for `binding`."""
+    """A source key taken by a rule: by its pattern number `side`, whose holes are `binding`."""
 
     key: str
     side: int
@@ -34,44 +34,71 @@ class Claims:
     unreadable: tuple[tuple[str, ...], ...] = ()
 
 
+class _Takers:
+    """The patterns of the rules' sources: those of which the first takes a key, and those of
+    `also:`, which all read it.
+    """
+
+    def __init__(self, rules: RuleSet) -> None:
+        sides = [
+            (index, side, matcher)
+            for index, rule in enumerate(rules.rules)
+            for side, matcher in enumerate(rule.matchers[: len(rule.sources)])
+        ]
+        self._owners = [each for each in sides if not rules.rules[each[0]].is_extra]
+        self._readers = [each for each in sides if rules.rules[each[0]].is_extra]
+        self._patterns = PatternSet([matcher for _, _, matcher in self._owners])
+
+    def claims(self, key: str, name: str) -> Iterator[tuple[int, Claim]]:
+        """Each rule that gets a key, by the name that patterns see, with its claim."""
+        if taken := self._patterns.first(name):
+            rule, side, _ = self._owners[taken[0]]
+            yield rule, Claim(key, side, taken[1])
+        for rule, side, matcher in self._readers:
+            if (binding := matcher.match(name)) is not None:
+                yield rule, Claim(key, side, binding)
+
+
 def assign_rules(rules: RuleSet, source: Catalog) -> Claims:
     """Takes each source key once, but for rules of `also:`, which may read what others take."""
-    sides = [
-        (rule, side) for rule, each in enumerate(rules.rules) for side in range(len(each.sources))
-    ]
-    owners = [(rule, side) for rule, side in sides if not rules.rules[rule].is_extra]
-    readers = [(rule, side) for rule, side in sides if rules.rules[rule].is_extra]
-    takers = PatternSet([rules.rules[rule].matchers[side] for rule, side in owners])
-    droppers = PatternSet([selector.matcher for selector in rules.drop])
+    takers, droppers = _Takers(rules), PatternSet([selector.matcher for selector in rules.drop])
     by_rule: list[list[Claim]] = [[] for _ in rules.rules]
     dropped: list[list[str]] = [[] for _ in rules.drop]
     unnamed: list[str] = []
-    prefixes: dict[str, str] = {}
+    prefixes = _prefixes(keys_of(source), rules.strip)
     for key in keys_of(source):
-        name = strip_prefixes(key, rules.strip) if rules.strip else key
-        if name != key:
-            prefixes[key] = key.removesuffix(name)
+        name = key[len(prefixes.get(key, "")) :]
         if drop := droppers.first(name):
             dropped[drop[0]].append(key)
             continue
-        taken = takers.first(name)
-        if taken:
-            rule, side = owners[taken[0]]
-            by_rule[rule].append(Claim(key, side, taken[1]))
-        is_read = False
-        for rule, side in readers:
-            if (binding := rules.rules[rule].matchers[side].match(name)) is not None:
-                by_rule[rule].append(Claim(key, side, binding))
-                is_read = True
-        if not taken and not is_read:
+        claims = list(takers.claims(key, name))
+        for rule, claim in claims:
+            by_rule[rule].append(claim)
+        if not claims:
             unnamed.append(key)
-    unreadable = tuple(
-        tuple(claim.key for claim in taken if claim.key in source.unreadable) for taken in by_rule
+    return Claims(
+        tuple(_readable(taken, source) for taken in by_rule),
+        tuple(map(tuple, dropped)),
+        tuple(unnamed),
+        prefixes,
+        tuple(_unreadable(taken, source) for taken in by_rule),
     )
-    readable = tuple(
-        tuple(claim for claim in taken if claim.key not in source.unreadable) for taken in by_rule
-    )
-    return Claims(readable, tuple(map(tuple, dropped)), tuple(unnamed), prefixes, unreadable)
+
+
+def _prefixes(keys: Iterable[str], strip: tuple[str, ...]) -> dict[str, str]:
+    """The prefix that `strip:` takes off, for the keys that have one."""
+    if not strip:
+        return {}
+    names = ((key, strip_prefixes(key, strip)) for key in keys)
+    return {key: key.removesuffix(name) for key, name in names if name != key}
+
+
+def _readable(taken: Sequence[Claim], source: Catalog) -> tuple[Claim, ...]:
+    return tuple(claim for claim in taken if claim.key not in source.unreadable)
+
+
+def _unreadable(taken: Sequence[Claim], source: Catalog) -> tuple[str, ...]:
+    return tuple(claim.key for claim in taken if claim.key in source.unreadable)
 
 
 def strip_prefixes(key: str, prefixes: tuple[str, ...]) -> str:

@@ -1,11 +1,11 @@
-"""`when:` blocks: rules for files that come in several layouts, chosen by what their headers say."""
+"""`when:` blocks: rules for files of several layouts, chosen by what their headers say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
 from ckpt_tool.mapping.assign import names_of
-from ckpt_tool.mapping.rules import Condition, RuleSet
+from ckpt_tool.mapping.rules import Block, Condition, RuleSet
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 
@@ -13,19 +13,19 @@ def with_blocks(rules: RuleSet, source: Catalog) -> RuleSet:
     """The rules for this source: those of all blocks whose conditions hold, before the others."""
     if not rules.blocks:
         return rules
-    names = names_of(source, rules.strip)
-    chosen = [
-        block
-        for block in rules.blocks
-        if all(_holds(condition, names) for condition in block.conditions)
-    ]
+    chosen = _chosen(rules.blocks, names_of(source, rules.strip))
     return replace(
         rules,
         blocks=(),
-        rules=(*(rule for block in chosen for rule in block.rules), *rules.rules),
-        drop=(*(selector for block in chosen for selector in block.drop), *rules.drop),
-        keep=(*(selector for block in chosen for selector in block.keep), *rules.keep),
+        rules=(*chain.from_iterable(block.rules for block in chosen), *rules.rules),
+        drop=(*chain.from_iterable(block.drop for block in chosen), *rules.drop),
+        keep=(*chain.from_iterable(block.keep for block in chosen), *rules.keep),
     )
+
+
+def _chosen(blocks: Sequence[Block], names: Mapping[str, TensorInfo]) -> list[Block]:
+    """The blocks of which all conditions hold."""
+    return [block for block in blocks if all(_holds(each, names) for each in block.conditions)]
 
 
 def _holds(condition: Condition, names: Mapping[str, TensorInfo]) -> bool:

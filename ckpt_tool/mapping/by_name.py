@@ -4,7 +4,7 @@ other lacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.errors import Problem, RuleError
@@ -41,56 +41,74 @@ def plan_by_name(
     heads are not to be excused; everything else that pairs with nothing must be `named`. Raises
     RuleError for keys that are neither mapped nor named, and when nothing pairs.
     """
-    from_source, from_target = without_named(named, source, target)
-    naming = name_keys(from_source, from_target)
-    names = {name: key for key in from_source if (name := naming.name_of(key)) is not None}
-    pairs = {key: names[key] for key in from_target if key in names}
-    shapes = (
-        (name, key, from_source[name].shape, from_target[key].shape) for key, name in pairs.items()
-    )
-    shape_mismatches = [ShapeMismatch(*each) for each in shapes if each[2] != each[3]]
-    for shape_mismatch in shape_mismatches:
-        del pairs[shape_mismatch.target]
+    open_source, open_target = without_named(named, source, target)
+    naming = name_keys(open_source, open_target)
+    pairs, mismatches = _pairs(naming, open_source, open_target)
     if not pairs:
         raise RuleError(
-            [nothing_pairs(source, target)], tally_of((), from_target, keys_of(from_source), target)
+            [nothing_pairs(source, target)], tally_of((), open_target, keys_of(open_source), target)
         )
-    steps, tied = _steps(pairs, from_target)
-    heads = ({each.source for each in shape_mismatches}, {each.target for each in shape_mismatches})
-    are_excused = (
-        bool(shape_mismatches)
-        and excuses_heads
-        and _is_all(heads, pairs, {*pairs, *tied}, from_source, from_target)
-    )
-    are_excused = are_excused and are_heads(shape_mismatches, from_source, from_target)
-    told = list(_misfit_notes(shape_mismatches, from_target))
-    is_told = are_excused or named.rest_target == "keep"
-    notes = [
-        *naming.notes,
-        *(f"{line}; stays fresh" for line in told if is_told),
-        *_tie_notes(tied),
-    ]
-    remarks = [] if is_told else [*told, *_fit_notes(shape_mismatches, from_source)]
-    return account(
-        Pairing(steps, notes, remarks, heads if are_excused else ((), ()), naming.name_of),
-        named,
-        source,
-        target,
-        dtypes,
-    )
+    steps, tied = _steps(pairs, open_target)
+    heads = _Heads(mismatches, open_source, open_target)
+    are_excused = excuses_heads and heads.are_all_that_is_left(pairs.values(), {*pairs, *tied})
+    shapes = list(_shape_notes(mismatches, open_target))
+    if are_excused or named.rest_target == "keep":
+        fresh, remarks = [f"{line}; stays fresh" for line in shapes], []
+    else:
+        fresh, remarks = [], [*shapes, *_fit_notes(mismatches, open_source)]
+    notes = [*naming.notes, *fresh, *_tie_notes(tied)]
+    excused = (heads.sources, heads.targets) if are_excused else ((), ())
+    pairing = Pairing(steps, notes, remarks, excused, naming.name_of)
+    return account(pairing, named, source, target, dtypes)
 
 
-def _is_all(
-    heads: tuple[set[str], set[str]],
-    pairs: Mapping[str, str],
-    made: set[str],
-    source: Catalog,
-    target: Catalog,
-) -> bool:
-    """Whether nothing else is left on either side."""
-    taken = {*pairs.values()}
-    from_source = all(key in taken or key in heads[0] for key in keys_of(source))
-    return from_source and all(key in made or key in heads[1] for key in target)
+def _pairs(
+    naming: Naming, source: Catalog, target: Catalog
+) -> tuple[dict[str, str], list[ShapeMismatch]]:
+    """The source key of each target key whose name and shape agree; and the pairs whose shapes
+    don't.
+    """
+    origins = {name: key for key in source if (name := naming.name_of(key)) is not None}
+    pairs: dict[str, str] = {}
+    mismatches: list[ShapeMismatch] = []
+    for key, info in target.items():
+        origin = origins.get(key)
+        if origin is None:
+            continue
+        shape = source[origin].shape
+        if shape == info.shape:
+            pairs[key] = origin
+        else:
+            mismatches.append(ShapeMismatch(origin, key, shape, info.shape))
+    return pairs, mismatches
+
+
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """Pairs by name whose shapes differ, which may be heads for other classes."""
+
+    mismatches: Sequence[ShapeMismatch]
+    source: Catalog
+    target: Catalog
+
+    @property
+    def sources(self) -> set[str]:
+        return {each.source for each in self.mismatches}
+
+    @property
+    def targets(self) -> set[str]:
+        return {each.target for each in self.mismatches}
+
+    def are_all_that_is_left(self, taken: Iterable[str], made: Collection[str]) -> bool:
+        """Whether there are some, all are heads, and all other keys are `taken` or `made`."""
+        if not self.mismatches:
+            return False
+        accounted, produced = {*taken, *self.sources}, {*made, *self.targets}
+        return (
+            all(key in accounted for key in keys_of(self.source))
+            and all(key in produced for key in self.target)
+            and are_heads(self.mismatches, self.source, self.target)
+        )
 
 
 def _steps(pairs: Mapping[str, str], target: Catalog) -> tuple[list[Step], dict[str, str]]:
@@ -120,22 +138,24 @@ def name_keys(source: Catalog, target: Catalog) -> Naming:
     """How the names of two catalogs relate: equal, or equal but for wrappers' prefixes and one
     other that most keys have.
     """
-    from_source, from_target = wrapper_prefix(keys_of(source)), wrapper_prefix(keys_of(target))
-    if from_source == from_target:
-        from_source = from_target = ""
-    notes = [
-        f"every key of the {side} begins with `{prefix}` ({wrapper_names(prefix)}); paired without it"
-        for side, prefix in (("source", from_source), ("target", from_target)) if prefix
-    ]  # fmt: skip
+    wrapper, target_wrapper = wrapper_prefix(keys_of(source)), wrapper_prefix(keys_of(target))
+    if wrapper == target_wrapper:
+        wrapper = target_wrapper = ""
+    sides = (("source", source, wrapper), ("target", target, target_wrapper))
+    notes = [_wrapper_note(side, prefix) for side, _, prefix in sides if prefix]
     plain = [
-        {key[len(cut) :]: info.shape for key, info in side.items()}
-        for side, cut in ((source, from_source), (target, from_target))
+        {key[len(cut) :]: info.shape for key, info in catalog.items()} for _, catalog, cut in sides
     ]
     prefix = unique_prefix(*plain)
     return Naming(
-        lambda key: _renamed(key[len(from_source) :], prefix, from_target),
+        lambda key: _renamed(key[len(wrapper) :], prefix, target_wrapper),
         (*notes, *_prefix_note(prefix, *plain)),
     )
+
+
+def _wrapper_note(side: str, prefix: str) -> str:
+    owner = wrapper_names(prefix)
+    return f"every key of the {side} begins with `{prefix}` ({owner}); paired without it"
 
 
 def _renamed(key: str, prefix: Prefix, before: str) -> str | None:
@@ -154,25 +174,26 @@ def _prefix_note(
             yield f"{which} of the {side} {begins} with `{text}`; paired without it"
 
 
-def _misfit_notes(shape_mismatches: Sequence[ShapeMismatch], target: Catalog) -> Iterator[str]:
+def _shape_notes(mismatches: Sequence[ShapeMismatch], target: Catalog) -> Iterator[str]:
     """A line for each pattern of keys whose shapes differ alike."""
-    known = {each.target: each for each in shape_mismatches}
+    known = {each.target: each for each in mismatches}
     folds = fold(
-        {each.target: (each.source_shape, each.target_shape) for each in shape_mismatches}, target
+        {each.target: (each.source_shape, each.target_shape) for each in mismatches}, target
     )
     for one in folds[:MAX_NOTES]:
-        first, many = known[one.keys[0]], f" ({len(one.keys)})" if len(one.keys) > 1 else ""
-        name = one.pattern if len(one.keys) > 1 else one.keys[0]
-        yield f"`{name}`{many}: {shape_text(first.source_shape)} in the source, {shape_text(first.target_shape)} in the target"
+        first, count = known[one.keys[0]], len(one.keys)
+        name = f"`{one.pattern}` ({count})" if count > 1 else f"`{one.keys[0]}`"
+        source_shape, target_shape = shape_text(first.source_shape), shape_text(first.target_shape)
+        yield f"{name}: {source_shape} in the source, {target_shape} in the target"
     if len(folds) > MAX_NOTES:
         yield f"{len(folds) - MAX_NOTES} more patterns of keys have another shape in the target"
 
 
-def _fit_notes(shape_mismatches: Sequence[ShapeMismatch], source: Catalog) -> list[str]:
+def _fit_notes(mismatches: Sequence[ShapeMismatch], source: Catalog) -> list[str]:
     """What adapts the first of them."""
-    if not shape_mismatches:
+    if not mismatches:
         return []
-    first = shape_mismatches[0]
+    first = mismatches[0]
     return fit_note(
         first.target,
         first.source_shape,
@@ -193,20 +214,18 @@ def nothing_pairs(source: Catalog, target: Catalog) -> Problem:
     prefix explains it.
     """
     rule = prefix_rule(source, target)
-    notes = (
-        [
-            f"{f'all {rule[1]} keys that pair do' if rule[1] > 1 else 'the one key that pairs does'} so after -e '{rule[0]}'"
-        ]
-        if rule
-        else []
-    )
-    if not rule:
-        sides = (("source", source), ("target", target))
-        notes = [f"a key of the {side}: {key}" for side, keys in sides for key in keys_of(keys)[:1]]
-        notes += [f"the {side} has no keys" for side, keys in sides if not keys_of(keys)]
-    return Problem(
-        "nothing-pairs",
-        "no key of the source is a key of the target with the same shape",
-        None,
-        tuple(notes),
-    )
+    notes = [_prefix_remedy(*rule)] if rule else list(_first_keys(source, target))
+    message = "no key of the source is a key of the target with the same shape"
+    return Problem("nothing-pairs", message, None, tuple(notes))
+
+
+def _prefix_remedy(rule: str, count: int) -> str:
+    pairing = f"all {count} keys that pair do" if count > 1 else "the one key that pairs does"
+    return f"{pairing} so after -e '{rule}'"
+
+
+def _first_keys(source: Catalog, target: Catalog) -> Iterator[str]:
+    """A key of each side, then the sides that have none."""
+    sides = {"source": keys_of(source), "target": keys_of(target)}
+    yield from (f"a key of the {side}: {keys[0]}" for side, keys in sides.items() if keys)
+    yield from (f"the {side} has no keys" for side, keys in sides.items() if not keys)

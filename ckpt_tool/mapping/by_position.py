@@ -61,7 +61,8 @@ def _notes(
 
 
 def _disagreement(key: str, other: str, source: Catalog, target: Catalog) -> str:
-    return f"`{key}` has {shape_text(source[key].shape)}, `{other}` has {shape_text(target[other].shape)}"
+    shape, other_shape = shape_text(source[key].shape), shape_text(target[other].shape)
+    return f"`{key}` has {shape}, `{other}` has {other_shape}"
 
 
 def _unordered(side: str) -> Problem:

@@ -1,23 +1,22 @@
 """A rule set and two catalogs into a complete plan, or every reason why not."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 
 from ckpt_tool.errors import Problem, RuleError, Tally
 from ckpt_tool.mapping.accounting.coverage import (
     check_collisions,
-    check_dead_keeps,
     check_expect,
-    check_outputs,
-    check_rules_of_use,
     check_unnamed,
     kept_keys,
     tally_of,
 )
+from ckpt_tool.mapping.accounting.dead_rules import check_dead_keeps, check_rules_of_use
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
 from ckpt_tool.mapping.accounting.fitting import fit_steps
 from ckpt_tool.mapping.accounting.scales import check_scales
+from ckpt_tool.mapping.accounting.target_shapes import check_target_shapes
 from ckpt_tool.mapping.accounting.ties import tie_notes
 from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
 from ckpt_tool.mapping.assign import assign_rules
@@ -46,11 +45,11 @@ def compile_plan(
 
     `params` and `config` give the numbers of parameters.
     """
-    whole, (bound, numbers) = rules, _bound(rules, source, target, params or {}, config or {})
+    bound, numbers = _bound(rules, source, target, params or {}, config or {})
     claims = assign_rules(bound, source)
     steps, problems = build_steps(bound, claims, source, target)
     problems += check_words(bound, keys_of(source), keys_of(target) if target is not None else ())
-    problems += check_tests(whole, numbers)
+    problems += check_tests(rules, numbers)
     problems += check_rules_of_use(bound, claims, source)
     problems += check_collisions(steps)
     fitted = fit_steps(bound, steps, source, target)
@@ -58,23 +57,32 @@ def compile_plan(
     kept, unkept = kept_keys(bound, steps, target)
     problems += check_unnamed(bound, claims.unnamed, unkept, source, target)
     problems += check_dead_keeps(bound, kept, target)
-    fresh = {*unkept, *(key for key, index in kept.items() if index < 0)}
-    problems += check_readable(
-        source, claims.unnamed, fresh, target, taken=chain(*claims.unreadable)
+    fresh = {*unkept, *_kept_by_rest(kept)}
+    unreadable = chain(*claims.unreadable)
+    problems += check_readable(source, claims.unnamed, fresh, target, taken=unreadable)
+    named = frozenset(chain(*claims.dropped))
+    plan = Plan(
+        tuple(fitted.steps),
+        dropped=_in_order(keys_of(source), {*named, *claims.unnamed, *fitted.left}),
+        kept=_in_order(target or (), {*kept, *fitted.fresh}),
+        source=source,
+        target=target,
+        notes=tuple(fitted.notes(target)),
     )
-    named = frozenset(key for keys in claims.dropped for key in keys)
-    dropped = named | set(claims.unnamed) | set(fitted.left)
-    keeping = {*kept, *fitted.fresh}
-    in_order = (
-        tuple(key for key in keys_of(source) if key in dropped),
-        tuple(key for key in target or () if key in keeping),
-    )
-    plan = Plan(tuple(fitted.steps), *in_order, source, target, tuple(fitted.notes(target)))
     made = {key for step in fitted.steps for key in step.outputs}
     plan = checked(plan, dtypes, problems, named, tally_of(made, unkept, claims.unnamed, target))
     if unmet := list(check_expect(bound, plan)):
         raise RuleError(unmet)
     return plan
+
+
+def _kept_by_rest(kept: Mapping[str, int]) -> Iterator[str]:
+    """The keys that no pattern keeps, but `rest:`."""
+    return (key for key, index in kept.items() if index < 0)
+
+
+def _in_order(keys: Iterable[str], chosen: Container[str]) -> tuple[str, ...]:
+    return tuple(key for key in keys if key in chosen)
 
 
 def may_fit(
@@ -134,7 +142,7 @@ def checked(
         plan = with_dtypes(plan, dtypes)
         problems += [*check_scales(plan, named), *check_casts(plan)]
         if plan.target is not None:
-            faults = check_outputs(plan, plan.target)
+            faults = check_target_shapes(plan, plan.target)
             problems += [
                 fault for fault in faults if fault.code != "dtype" or dtypes in ("strict", "target")
             ]

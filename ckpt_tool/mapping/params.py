@@ -4,7 +4,7 @@ guessed.
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,7 @@ from ckpt_tool.ops import Op, OpError
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 CONFIG_BYTES = 16 << 20
-MOST = 10**18
+MAX_NUMBER = 10**18
 """Numbers of parameters are below this."""
 
 
@@ -67,30 +67,28 @@ def resolve_params(
         try:
             number = _number(param, params, config, catalog, numbers)
             problems += _disagreement(param, number, numbers)
-            if number is not None and abs(number) >= MOST:
+            if number is not None and abs(number) >= MAX_NUMBER:
                 raise FormulaError("what it is given has more than 18 digits")
         except FormulaError as error:
-            problems.append(
-                Problem("unset-param", f"`{param.name}` has no number: {error}", param.where)
-            )
+            message = f"`{param.name}` has no number: {error}"
+            problems.append(Problem("unset-param", message, param.where))
             continue
         if number is None:
             problems.append(_unresolved(param, catalog))
         else:
             numbers[param.name] = number
-    for name in params:
-        if name not in {param.name for param in rules.params}:
-            near = nearest(name, [param.name for param in rules.params])
+    return numbers, [*problems, *_unknown(rules, params)]
+
+
+def _unknown(rules: RuleSet, given: Iterable[str]) -> Iterator[Problem]:
+    """A problem for each name that is given a number and that the rules don't declare."""
+    declared = [param.name for param in rules.params]
+    for name in given:
+        if name not in declared:
+            near = nearest(name, declared)
+            message = f"`--set {name}`: the rules declare no such parameter"
             notes = (f"did you mean `{near}`?",) if near else ()
-            problems.append(
-                Problem(
-                    "unknown-param",
-                    f"`--set {name}`: the rules declare no such parameter",
-                    rules.where,
-                    notes,
-                )
-            )
-    return numbers, problems
+            yield Problem("unknown-param", message, rules.where, notes)
 
 
 def _number(
@@ -105,20 +103,29 @@ def _number(
     """
     if param.name in params:
         return params[param.name]
-    for key in param.config_keys:
-        found = _config_value(config, key)
-        if found is not None:
-            return found
+    found = _from_config(param, config)
+    if found is None:
+        found = _from_catalog(param, catalog)
+    if found is None and param.formula and all(name in known for name in param.formula.names):
+        found = param.formula.value(known)
+    return param.default if found is None else found
+
+
+def _from_config(param: Param, config: Mapping[str, object]) -> int | None:
+    values = (_config_value(config, key) for key in param.config_keys)
+    return next((value for value in values if value is not None), None)
+
+
+def _from_catalog(param: Param, catalog: Mapping[str, TensorInfo]) -> int | None:
+    """The dimension of a key, or how many keys a pattern matches; None where there are none."""
     if param.dimension:
         key, axis = param.dimension
         shape = catalog[key].shape if key in catalog else ()
         if -len(shape) <= axis < len(shape):
             return shape[axis]
-    if param.count and (count := sum(param.count.match(key) is not None for key in catalog)):
-        return count
-    if param.formula and all(name in known for name in param.formula.names):
-        return param.formula.value(known)
-    return param.default
+    if param.count is None:
+        return None
+    return sum(param.count.match(key) is not None for key in catalog) or None
 
 
 def _disagreement(param: Param, number: int | None, known: Mapping[str, int]) -> list[Problem]:

@@ -36,23 +36,22 @@ def with_target_sizes(
     parts where these don't tell.
     """
     last = next((i for i in reversed(range(len(ops))) if ops[i].produces or ops[i].collects), None)
-    if (
-        last is None
-        or target is None
-        or not isinstance(split := ops[last], Split)
-        or split.sizes is not None
-    ):
+    split = ops[last] if last is not None else None
+    if last is None or target is None or not isinstance(split, Split) or split.sizes is not None:
         return ops
     shapes = _shapes_before(ops[last + 1 :], outputs, target)[: split.parts]
     whole = infer_chain(ops[:last], forms)[0].shape
-    if len(shapes) != split.parts or any(
-        not -len(shape) <= split.dim < len(shape) for shape in (*shapes, whole)
-    ):
-        return ops
+    sizes = _sizes(split, whole, shapes)
+    return (*ops[:last], split.with_sizes(sizes), *ops[last + 1 :]) if sizes else ops
+
+
+def _sizes(split: Split, whole: Shape, shapes: Sequence[Shape]) -> tuple[int, ...] | None:
+    """The sizes of the parts along the dimension that is split; None where they don't add up."""
+    has_dimension = all(-len(shape) <= split.dim < len(shape) for shape in (*shapes, whole))
+    if len(shapes) != split.parts or not has_dimension:
+        return None
     sizes = tuple(shape[split.dim] for shape in shapes)
-    if sum(sizes) != whole[split.dim]:
-        return ops
-    return (*ops[:last], split.with_sizes(sizes), *ops[last + 1 :])
+    return sizes if sum(sizes) == whole[split.dim] else None
 
 
 def _shapes_before(ops: Sequence[Op], outputs: Sequence[str], target: Catalog) -> list[Shape]:

@@ -27,10 +27,12 @@ class Origin:
 
     @property
     def file(self) -> str | None:
+        """The rule file; None for a step that no rule drafted."""
         return self.rule.where.file if self.rule else None
 
     @property
     def line(self) -> int | None:
+        """The rule's line, 1-based; None for a step that no rule drafted."""
         return self.rule.where.line if self.rule else None
 
 
@@ -100,11 +102,15 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
+        """How many target keys are mapped and kept, and how many source keys dropped."""
         return {"mapped": len(self.producers), "kept": len(self.kept), "dropped": len(self.dropped)}
+
+
+def input_forms(step: Step, source: Catalog) -> list[TensorForm]:
+    """The dtype and shape of each input of a step."""
+    return [TensorForm(source[key].dtype, source[key].shape) for key in step.inputs]
 
 
 def step_forms(step: Step, source: Catalog) -> tuple[TensorForm, ...]:
     """The dtype and shape of each output of a step. Raises OpError where the ops don't fit."""
-    return infer_chain(
-        step.ops, [TensorForm(source[key].dtype, source[key].shape) for key in step.inputs]
-    )
+    return infer_chain(step.ops, input_forms(step, source))

@@ -1,6 +1,6 @@
 """Rules as values: what a rule file says, every part with its place in the file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -42,6 +42,18 @@ def part_of(where: Location, pattern: Pattern, start: int, end: int) -> Location
     return Location(where.file, where.line, where.column + start, end - start, where.text)
 
 
+def names_in(pattern: Pattern) -> set[str]:
+    """The names of a pattern's numbers, and those that bound them."""
+    return {*pattern.numbers, *bound_names(pattern)}
+
+
+def bound_names(pattern: Pattern) -> Iterator[str]:
+    """The names, of parameters, in the ends of a pattern's ranges, as in `{i:0..layers-1}`."""
+    for ends in pattern.open_bounds.values():
+        for end in ends:
+            yield from end.names
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """`sources -> targets: ops`. Mostly one of each; `carried` are the ids of the holes that both
@@ -60,6 +72,12 @@ class Rule:
     where: Location
     is_optional: bool = False
     is_extra: bool = False
+
+    @property
+    def is_of_groups(self) -> bool:
+        """Whether several source keys become one target key, or one becomes several."""
+        sides = (*self.sources, *self.targets)
+        return len(sides) > 2 or any(side.only for side in sides)
 
     @property
     def is_rename(self) -> bool:

@@ -13,7 +13,7 @@ from ckpt_tool.mapping.assign import Claim, Claims
 from ckpt_tool.mapping.parts import with_parts, with_target_sizes, with_words, words_of
 from ckpt_tool.mapping.plan import Origin, Step
 from ckpt_tool.mapping.rules import Rule, RuleSet, Side
-from ckpt_tool.ops import Init, OpError, TensorForm, infer_chain
+from ckpt_tool.ops import Init, Op, OpError, TensorForm, infer_chain
 from ckpt_tool.tensors import Catalog, counted
 
 MAX_OUTPUTS = 100_000
@@ -41,10 +41,7 @@ def build_steps(
         before = len(building.problems)
         if not rule.sources:
             _add_initialized(building, rule)
-        elif (
-            any(side.only for side in (*rule.sources, *rule.targets))
-            or len(rule.sources) + len(rule.targets) > 2
-        ):
+        elif rule.is_of_groups:
             _add_groups(building, rule, taken)
         else:
             _add_renames(building, rule, taken)
@@ -56,25 +53,32 @@ def _add_initialized(building: _Building, rule: Rule) -> None:
     """A step for each target key that a rule without a source matches."""
     keys = _initialized_keys(rule, building.target)
     if not keys and not (rule.is_optional and building.target is not None):
-        side = rule.targets[0]
-        message = f"`{side.pattern}` matches no key of the target"
-        if building.target is None:
-            message = f"only a target can tell which keys `{side.pattern}` stands for"
-        building.problems.append(Problem("dead-rule", message, side.where))
+        building.problems.append(_unmatched(rule.targets[0], building.target))
     for key in keys:
-        info = building.target.get(key) if building.target is not None else None
-        ops = tuple(
-            op.with_form(TensorForm(info.dtype, info.shape))
-            if isinstance(op, Init) and info
-            else op
-            for op in rule.ops
-        )
+        ops = _ops_for(rule, key, building.target)
         try:
             infer_chain(ops, [])
         except OpError as error:
             building.problems.append(_op_problem(rule, error, [key]))
         else:
             building.steps.append(Step((), (key,), ops, Origin("rule", rule)))
+
+
+def _unmatched(side: Side, target: Catalog | None) -> Problem:
+    """The problem of a rule without a source that names no key."""
+    message = f"`{side.pattern}` matches no key of the target"
+    if target is None:
+        message = f"only a target can tell which keys `{side.pattern}` stands for"
+    return Problem("dead-rule", message, side.where)
+
+
+def _ops_for(rule: Rule, key: str, target: Catalog | None) -> tuple[Op, ...]:
+    """The rule's ops, `init` with the dtype and shape that the target has, where it has the key."""
+    info = target.get(key) if target is not None else None
+    if info is None:
+        return rule.ops
+    form = TensorForm(info.dtype, info.shape)
+    return tuple(op.with_form(form) if isinstance(op, Init) else op for op in rule.ops)
 
 
 def _initialized_keys(rule: Rule, target: Catalog | None) -> list[str]:
@@ -140,49 +144,72 @@ def _add_groups(building: _Building, rule: Rule, claims: Sequence[Claim]) -> Non
     for claim in claims:
         groups[tuple(claim.binding[hole] for hole in rule.carried)].append(claim)
     for members in groups.values():
-        inputs, sizes = _inputs(building, rule, members)
-        if inputs:
-            _add_group(building, rule, inputs, sizes)
+        group = _group(rule, members)
+        if isinstance(group, Problem):
+            building.problems.append(group)
+        elif group.claims:
+            _add_group(building, rule, group)
 
 
 Domains = dict[str, range]
+Place = tuple[object, ...]
+"""Where a key stands in its group: the number of its pattern, and the values of the holes that only
+this side has.
+"""
 
 
-def _inputs(
-    building: _Building, rule: Rule, members: list[Claim]
-) -> tuple[tuple[Claim, ...], list[int]]:
-    """The keys of a group in order, with the sizes of the dimensions that they span; none after
-    adding what is missing.
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Source keys that become target keys together, in the order in which the ops take them, and
+    the sizes of the dimensions that they span.
     """
-    by_place: dict[tuple[object, ...], Claim] = {}
-    for claim in members:
-        place = (claim.side, *(claim.binding[hole] for hole in rule.sources[claim.side].only))
-        if place in by_place:
-            message = (
-                f"`{by_place[place].key}` and `{claim.key}` stand for the same part of one group"
-            )
-            building.problems.append(Problem("collision", message, rule.sources[claim.side].where))
-            return (), []
-        by_place[place] = claim
-    places: list[tuple[object, ...]] = []
-    sizes: list[int] = []
-    count = 0
-    for number, side in enumerate(rule.sources):
-        domains = _domains(side, [claim.binding for claim in members if claim.side == number])
-        sizes = [len(domain) for domain in domains.values()]
-        count += prod(sizes)
-        # One place more than there are keys is enough to know one that is missing.
-        places.extend(
-            (number, *values)
-            for values in islice(_places(tuple(domains.values())), len(by_place) + 1)
-        )
+
+    claims: tuple[Claim, ...]
+    sizes: list[int]
+
+
+def _group(rule: Rule, members: list[Claim]) -> _Group | Problem:
+    """The group that keys make, or why it is none: two of one place, or a place without a key."""
+    by_place = _by_place(rule, members)
+    if isinstance(by_place, Problem):
+        return by_place
+    domains = [_domains_of(rule, number, members) for number in range(len(rule.sources))]
+    # One place more than there are keys is enough to know one that is missing.
+    places = list(_places_of(domains, len(by_place) + 1))
     missing = next((place for place in places if place not in by_place), None)
     if missing:
-        building.problems.append(_incomplete(rule, members, missing, count - len(by_place)))
-        return (), []
-    return tuple(by_place[place] for place in places), [len(rule.sources), *sizes] if len(
-        rule.sources
-    ) > 1 else sizes
+        count = sum(prod(map(len, each.values())) for each in domains)
+        return _incomplete(rule, members, missing, count - len(by_place))
+    sizes = [len(domain) for domain in domains[-1].values()]
+    if len(rule.sources) > 1:
+        sizes.insert(0, len(rule.sources))
+    return _Group(tuple(by_place[place] for place in places), sizes)
+
+
+def _by_place(rule: Rule, members: list[Claim]) -> dict[Place, Claim] | Problem:
+    """The key of each place, or the problem that two have one."""
+    by_place: dict[Place, Claim] = {}
+    for claim in members:
+        side = rule.sources[claim.side]
+        place = (claim.side, *(claim.binding[hole] for hole in side.only))
+        first = by_place.setdefault(place, claim)
+        if first is not claim:
+            message = f"`{first.key}` and `{claim.key}` stand for the same part of one group"
+            return Problem("collision", message, side.where)
+    return by_place
+
+
+def _domains_of(rule: Rule, number: int, members: list[Claim]) -> Domains:
+    """For each hole that only the sources have, the values that a complete group has of it."""
+    bindings = [claim.binding for claim in members if claim.side == number]
+    return _domains(rule.sources[number], bindings)
+
+
+def _places_of(domains: Sequence[Domains], limit: int) -> Iterator[Place]:
+    """The places of a whole group in order, of each pattern no more than the limit."""
+    for number, each in enumerate(domains):
+        for values in islice(_places(tuple(each.values())), limit):
+            yield number, *values
 
 
 def _places(domains: Sequence[range]) -> Iterator[tuple[int, ...]]:
@@ -226,37 +253,45 @@ def _incomplete(
     return Problem("incomplete-group", f"`{absent}` is missing from its group", side.where, (note,))
 
 
-def _add_group(
-    building: _Building, rule: Rule, members: tuple[Claim, ...], sizes: list[int]
-) -> None:
-    inputs, binding = tuple(claim.key for claim in members), members[0].binding
-    domains = [_target_domains(side) for side in rule.targets]
-    counts = [len(domain) if domain is not None else None for domain in domains[0].values()]
-    if len(rule.targets) > 1:
-        counts.insert(0, len(rule.targets))
-    forms = [TensorForm(building.source[key].dtype, building.source[key].shape) for key in inputs]
+def _add_group(building: _Building, rule: Rule, group: _Group) -> None:
+    inputs = tuple(claim.key for claim in group.claims)
     try:
-        ops = with_parts(rule.ops, sizes, counts)
-        ops = with_words(
-            ops,
-            [words_of(rule.sources[claim.side], claim.binding) for claim in members],
-            _output_words(rule, binding, domains),
-        )
-        if None not in counts:
-            ops = with_target_sizes(ops, forms, _outputs(rule, domains, binding), building.target)
-        results = infer_chain(ops, forms)
-        outputs = _outputs(
-            rule, [_completed(each, len(results), len(rule.targets)) for each in domains], binding
-        )
-        _check_count(len(results), len(outputs))
+        step = _group_step(building, rule, group)
     except OpError as error:
         building.problems.append(_op_problem(rule, error, inputs))
     except ValueError as error:
-        building.problems.append(
-            Problem("bad-number", f"{error} for `{inputs[0]}`", rule.targets[0].where)
-        )
+        message = f"{error} for `{inputs[0]}`"
+        building.problems.append(Problem("bad-number", message, rule.targets[0].where))
     else:
-        building.steps.append(Step(inputs, outputs, ops, Origin("rule", rule)))
+        building.steps.append(step)
+
+
+def _group_step(building: _Building, rule: Rule, group: _Group) -> Step:
+    """The step of one complete group. Raises OpError where the ops don't fit, ValueError where a
+    number of a target key would be negative.
+    """
+    inputs, binding = tuple(claim.key for claim in group.claims), group.claims[0].binding
+    domains = [_target_domains(side) for side in rule.targets]
+    counts = _counts(domains)
+    forms = [TensorForm(building.source[key].dtype, building.source[key].shape) for key in inputs]
+    words = [words_of(rule.sources[claim.side], claim.binding) for claim in group.claims]
+    ops = with_parts(rule.ops, group.sizes, counts)
+    ops = with_words(ops, words, _output_words(rule, binding, domains))
+    if None not in counts:
+        ops = with_target_sizes(ops, forms, _outputs(rule, domains, binding), building.target)
+    results = len(infer_chain(ops, forms))
+    completed = [_completed(each, results, len(rule.targets)) for each in domains]
+    outputs = _outputs(rule, completed, binding)
+    _check_count(results, len(outputs))
+    return Step(inputs, outputs, ops, Origin("rule", rule))
+
+
+def _counts(domains: Sequence[Mapping[str, range | None]]) -> list[int | None]:
+    """How many tensors each producing op gives: one for each target, then for each of its holes;
+    None where the ops will tell.
+    """
+    counts = [len(domain) if domain is not None else None for domain in domains[0].values()]
+    return [len(domains), *counts] if len(domains) > 1 else counts
 
 
 def _check_count(results: int, keys: int) -> None:
@@ -268,7 +303,7 @@ def _check_count(results: int, keys: int) -> None:
 
 
 def _target_domains(side: Side) -> dict[str, range | None]:
-    """The values of each hole of the target only; None for a number whose count the ops will tell."""
+    """The values of each hole of the target only; None for a number that the ops will count."""
     choices = {
         token.id: range(len(token.words))
         for token in side.pattern.tokens

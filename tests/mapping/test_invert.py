@@ -205,6 +205,15 @@ def test_a_rule_that_never_gets_a_key_is_left_out(tmp_path):
     assert dict(compile_plan(rules(tmp_path, turned.yaml), plan.outputs).outputs) == dict(source)
 
 
+def test_a_keep_that_may_match_nothing_becomes_a_drop_that_may(tmp_path):
+    forward = rules(tmp_path, "rules: [a -> b]\noptional: [{keep: c}]\n")
+    turned = invert_rules(forward)
+    assert turned.yaml.endswith("rules:\n  - b -> a\noptional:\n  - {drop: c}\n")
+    plan = compile_plan(rules(tmp_path, turned.yaml), catalog("b 2", "c 3"))
+    assert [*plan.outputs] == ["a"]
+    assert plan.dropped == ("c",)
+
+
 def test_a_way_back_that_leads_elsewhere_is_not_written(tmp_path):
     text = "optional: ['x.* -> net.*', '* -> net.*']\n"
     forward = rules(tmp_path, text)

@@ -1,1 +1,1 @@
-"""Tensors that belong together by what they hold: equal, cast, transposed, split, joined, stacked."""
+"""Tensors that belong together by what they hold: equal, cast, transposed, split, joined."""

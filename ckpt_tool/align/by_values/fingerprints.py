@@ -15,11 +15,11 @@ from ckpt_tool.tensors import Catalog, DType, Shape
 if TYPE_CHECKING:
     import torch
 
-NO_KERNEL = 32
+MIN_MATRIX_WIDTH = 32
 """The last dimension from which on three dimensions are matrices, stacked, and no convolution's
-kernel along a line.
+kernel along a line. A judgement: most of these are shorter, and most matrices wider.
 """
-TELLING = 16
+MIN_TELLING = 16
 """Bytes below which equal content may be chance."""
 
 
@@ -28,7 +28,9 @@ class DigestedTensors(Protocol):
 
     catalog: Catalog
 
-    def chunks(self, key: str) -> Iterator[bytes]: ...
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """A tensor's bytes in pieces."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def _content(pieces: Iterator[bytes], dtype: DType, nbytes: int) -> Content:
         digest.update(piece)
         first = first or piece[:size]
         differs = differs or not _is_one(piece, first)
-    return Content(digest.digest(), differs and nbytes >= TELLING)
+    return Content(digest.digest(), differs and nbytes >= MIN_TELLING)
 
 
 def _is_one(piece: bytes, element: bytes) -> bool:
@@ -110,12 +112,22 @@ def elements_of(tensor: torch.Tensor) -> int:
 
 
 def plain_shape(shape: Shape) -> Shape:
-    """A shape without its ones."""
+    """A shape without its ones.
+
+    >>> plain_shape((8, 1, 3))
+    (8, 3)
+    """
     return tuple(size for size in shape if size != 1)
 
 
 def row_length(shape: Shape, is_turned: bool) -> int:
-    """Elements of a row, as `rows_of` cuts them; 0 for what has none."""
+    """Elements of a row, as `rows_of` cuts them; 0 for what has none.
+
+    >>> row_length((8, 4), is_turned=False), row_length((8, 4), is_turned=True)
+    (4, 8)
+    >>> row_length((8, 4, 3, 3), is_turned=False)
+    36
+    """
     plain = plain_shape(shape)
     if len(plain) < 2:
         return 0
@@ -146,4 +158,4 @@ def has_blocks(plain: Shape) -> bool:
     """Whether a tensor's rows lie along its last dimension, as a matrix's or stacked ones' do; a
     kernel's are all that one output has.
     """
-    return len(plain) == 2 or (len(plain) == 3 and plain[-1] >= NO_KERNEL)
+    return len(plain) == 2 or (len(plain) == 3 and plain[-1] >= MIN_MATRIX_WIDTH)

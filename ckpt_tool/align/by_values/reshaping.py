@@ -12,7 +12,13 @@ Plain = list[object]
 
 
 def reshaped(source: Shape, target: Shape) -> Plain:
-    """The ops from a shape to another of as many elements, in the same order."""
+    """The ops from a shape to another of as many elements, in the same order.
+
+    >>> reshaped((8, 4), (8, 4, 1, 1))
+    [{'rearrange': 'a b -> a b 1 1'}]
+    >>> reshaped((8, 4), (4, 8))
+    [{'reshape': [4, 8]}]
+    """
     if source == target:
         return []
     if plain_shape(source) == plain_shape(target):
@@ -27,7 +33,12 @@ def _axes(shape: Shape) -> str:
 
 def opened(shape: Shape, is_turned: bool) -> tuple[Plain, Shape]:
     """The ops after which a tensor's rows lie along dimension 0 (turned: its columns), and the
-    shape then.
+    shape then: `(rows, …)`, of stacked matrices `(e r, c)`.
+
+    >>> opened((8, 4), is_turned=True)
+    (['transpose'], (4, 8))
+    >>> opened((2, 8, 64), is_turned=False)
+    ([{'rearrange': 'e r c -> (e r) c'}], (16, 64))
     """
     plain = plain_shape(shape)
     if not is_turned and not is_stack(plain) and shape[0] == plain[0]:
@@ -41,7 +52,11 @@ def opened(shape: Shape, is_turned: bool) -> tuple[Plain, Shape]:
 
 
 def closed(shape: Shape, is_turned: bool) -> Plain:
-    """The ops that undo `opened` for a tensor of this shape."""
+    """The ops that undo `opened` for a tensor of this shape.
+
+    >>> closed((2, 8, 64), is_turned=False)
+    [{'rearrange': '(e r) c -> e r c', 'e': 2}]
+    """
     ops: Plain = []
     plain = plain_shape(shape)
     if not is_turned and not is_stack(plain):
@@ -54,6 +69,12 @@ def closed(shape: Shape, is_turned: bool) -> Plain:
 
 
 def turn_of(shape: Shape) -> Plain:
+    """The ops that make a tensor's rows its columns: `(r, c) -> (c, r)`, of stacked matrices
+    `(e, r, c) -> (e, c, r)`, of a kernel `(o, i, …) -> (i, o, …)`.
+
+    >>> turn_of((8, 4)), turn_of((8, 4, 3, 3))
+    (['transpose'], [{'transpose': [0, 1]}])
+    """
     return _turn(plain_shape(shape))
 
 
@@ -73,6 +94,9 @@ def _turned(plain: Shape) -> Shape:
 def simplified(ops: Plain) -> Plain:
     """Ops without what undoes itself: turned, cut along dimension 0 and turned back is cut along
     dimension 1.
+
+    >>> simplified(["transpose", {"split": 0}, "transpose"])
+    [{'split': 1}]
     """
     if (
         len(ops) == 3

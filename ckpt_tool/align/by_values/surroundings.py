@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ckpt_tool.align.alignment import align
+from ckpt_tool.align.by_values.sides import Sides
 from ckpt_tool.align.findings import Aligned, Hint
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
@@ -25,8 +26,8 @@ Labels = Mapping[str, int]
 
 
 def settled_by_surroundings(
-    catalogs: tuple[Catalog, Catalog],
-    labels: tuple[Labels, Labels],
+    catalogs: Sides[Catalog],
+    labels: Sides[Labels],
     telling: frozenset[int],
     hints: Sequence[Hint],
 ) -> Iterator[Aligned]:
@@ -34,16 +35,17 @@ def settled_by_surroundings(
     source, target = (
         _relabelled(catalog, each, telling) for catalog, each in zip(catalogs, labels, strict=True)
     )
-    keys = [{_name(key, catalog): key for key in catalog} for catalog in catalogs]
+    keys = catalogs.map(lambda catalog: {_name(key, catalog): key for key in catalog})
     for each in align(
         source,
         target,
-        [(_name(a, catalogs[0]), _name(b, catalogs[1])) for a, b in hints],
+        [(_name(a, catalogs.source), _name(b, catalogs.target)) for a, b in hints],
         are_names_settled=False,
     ).pairs:
         if each.pair.is_rename:
-            origin, key = keys[0][each.pair.sources[0][0]], keys[1][each.pair.targets[0][0]]
-            if labels[0][origin] == labels[1][key]:
+            (source_name,), (target_name,) = each.pair.sources[0], each.pair.targets[0]
+            origin, key = keys.source[source_name], keys.target[target_name]
+            if labels.source[origin] == labels.target[key]:
                 yield replace(each, pair=Pair(((origin,),), ((key,),)))
 
 

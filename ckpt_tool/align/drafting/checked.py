@@ -1,11 +1,11 @@
-"""Drafted rules that the planner has confirmed: they say exactly their pairs. What it refuses is
+"""Drafted rules that the planner has confirmed: they make exactly their pairs. What it refuses is
 given up, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ckpt_tool.align.drafting.draft import draft_rules
 from ckpt_tool.align.pairs import Pair, Slot
@@ -16,9 +16,9 @@ from ckpt_tool.mapping.reading.writing import rule_line, scalar
 from ckpt_tool.tensors import Catalog
 
 MAX_TRIES = 6
-"""How often rules that say something else are taken out of a draft."""
+"""How often rules that make something else are taken out of a draft."""
 
-Said = tuple[frozenset[str], frozenset[str]]
+KeySets = tuple[frozenset[str], frozenset[str]]
 """Target keys and source keys. Collected keys have no order of their own: experts by kind, or the
 kinds of each expert.
 """
@@ -48,6 +48,7 @@ class Setting:
     keep: Sequence[str] = ()
 
     def plan(self, lines: Sequence[str]) -> Plan:
+        """The plan of these rules. Raises RuleError for what the planner refuses."""
         return compile_plan(
             read_rule_text(_text(lines, self.drop, self.keep), "drafted"),
             self.source,
@@ -57,15 +58,15 @@ class Setting:
 
 
 def checked(pairs: Sequence[Pair], setting: Setting) -> Checked:
-    """The short draft, mended where it says anything else than the pairs; else one rule for each
+    """The short draft, mended where it makes anything else than the pairs; else one rule for each
     pair that the planner takes.
     """
-    wanted = {_said_of(pair): pair for pair in pairs}
+    wanted = {_keys_of_pair(pair): pair for pair in pairs}
     lines = draft_rules(pairs, setting.source)
     for mended in (_by_leaves, _by_leaves, written_out, written_out):
         lines, plan = _sound(lines, wanted, setting)
-        said = {_said(step) for step in plan.steps} if plan else set()
-        lacking = [pair for each, pair in wanted.items() if each not in said]
+        made = {_keys_of_step(step) for step in plan.steps} if plan else set()
+        lacking = [pair for each, pair in wanted.items() if each not in made]
         if plan and not lacking:
             return Checked(tuple(lines), plan)
         lines = [*mended(lacking, setting.source), *lines]
@@ -73,24 +74,28 @@ def checked(pairs: Sequence[Pair], setting: Setting) -> Checked:
 
 
 def _sound(
-    lines: Sequence[str], wanted: Container[Said], setting: Setting
+    lines: Sequence[str], wanted: Container[KeySets], setting: Setting
 ) -> tuple[list[str], Plan | None]:
     """The lines that make nothing but what is wanted, with their plan."""
     lines = list(lines)
     for _ in range(MAX_TRIES):
-        try:
-            plan = setting.plan(lines)
-        except RuleError as error:
-            bad = set(_lines_of(error, lines))
-            if not bad:
-                break
-        else:
-            wrong = {step.origin.line for step in plan.steps if _said(step) not in wanted}
-            bad = {place for place, start in enumerate(starts_of(lines)) if start in wrong}
-            if not bad:
-                return lines, plan
+        plan, bad = _tried(lines, wanted, setting)
+        if not bad:
+            return (lines, plan) if plan else ([], None)
         lines = [line for place, line in enumerate(lines) if place not in bad]
     return [], None
+
+
+def _tried(
+    lines: Sequence[str], wanted: Container[KeySets], setting: Setting
+) -> tuple[Plan | None, Collection[int]]:
+    """The plan, or None where it is refused; and the places of the lines that are at fault."""
+    try:
+        plan = setting.plan(lines)
+    except RuleError as error:
+        return None, _lines_of(error, lines)
+    wrong = {step.origin.line for step in plan.steps if _keys_of_step(step) not in wanted}
+    return plan, {place for place, start in enumerate(starts_of(lines)) if start in wrong}
 
 
 def _by_leaves(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[str]:
@@ -99,29 +104,41 @@ def _by_leaves(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[str]:
 
 def _one_by_one(pairs: Sequence[Pair], setting: Setting) -> Checked:
     """A rule for each pair, without those that the planner refuses."""
-    refused: list[tuple[Pair, str]] = []
+    refused: tuple[tuple[Pair, str], ...] = ()
     left = list(pairs)
     while left:
-        lines = [(line, pair) for pair in left for line in written_out([pair], setting.source)]
-        texts = [line for line, _ in lines]
-        try:
-            plan = setting.plan(texts)
-        except RuleError as error:
-            reasons = _lines_of(error, texts) or dict.fromkeys(
-                range(len(texts)), error.problems[0].message
-            )
-            bad = {id(lines[place][1]): reason for place, reason in reasons.items()}
-            refused += [(pair, bad[id(pair)]) for pair in left if id(pair) in bad]
-            left = [pair for pair in left if id(pair) not in bad]
-        else:
-            said = {_said(step) for step in plan.steps}
-            refused += [
-                (pair, "its rule takes other keys") for pair in left if _said_of(pair) not in said
-            ]
-            if all(_said_of(pair) in said for pair in left):
-                return Checked(tuple(texts), plan, tuple(refused))
-            left = [pair for pair in left if _said_of(pair) in said]
-    return Checked((), None, tuple(refused))
+        tried = _each_written_out(left, setting)
+        refused += tried.refused
+        if tried.plan and not tried.refused:
+            return replace(tried, refused=refused)
+        gone = {id(pair) for pair, _ in tried.refused}
+        left = [pair for pair in left if id(pair) not in gone]
+    return Checked((), None, refused)
+
+
+def _each_written_out(pairs: Sequence[Pair], setting: Setting) -> Checked:
+    """A rule for each pair, and those of them that the planner refuses, or takes otherwise."""
+    lines = [(line, pair) for pair in pairs for line in written_out([pair], setting.source)]
+    texts = tuple(line for line, _ in lines)
+    try:
+        plan = setting.plan(texts)
+    except RuleError as error:
+        reasons = {id(lines[place][1]): why for place, why in _reasons(error, texts).items()}
+        return Checked(texts, None, _refused(pairs, reasons))
+    made = {_keys_of_step(step) for step in plan.steps}
+    others = [pair for pair in pairs if _keys_of_pair(pair) not in made]
+    return Checked(texts, plan, tuple((pair, "its rule takes other keys") for pair in others))
+
+
+def _refused(pairs: Sequence[Pair], reasons: Mapping[int, str]) -> tuple[tuple[Pair, str], ...]:
+    """The pairs that have a reason, by their `id`."""
+    return tuple((pair, reasons[id(pair)]) for pair in pairs if id(pair) in reasons)
+
+
+def _reasons(error: RuleError, lines: Sequence[str]) -> dict[int, str]:
+    """Why rules are refused, by their places: all of them where the problem is of none."""
+    every = range(len(lines))
+    return _lines_of(error, lines) or dict.fromkeys(every, error.problems[0].message)
 
 
 def _lines_of(error: RuleError, lines: Sequence[str]) -> dict[int, str]:
@@ -156,6 +173,7 @@ def written_out(pairs: Sequence[Pair], _: Iterable[str]) -> list[str]:
 
 
 def keys_in(slots: Iterable[Slot]) -> list[str]:
+    """The keys of slots, in order."""
     return [key for slot in slots for key in slot]
 
 
@@ -169,11 +187,11 @@ def _as_it_is(pair: Pair) -> str:
     )
 
 
-def _said(step: Step) -> Said:
+def _keys_of_step(step: Step) -> KeySets:
     return frozenset(step.outputs), frozenset(step.inputs)
 
 
-def _said_of(pair: Pair) -> Said:
+def _keys_of_pair(pair: Pair) -> KeySets:
     return frozenset(keys_in(pair.targets)), frozenset(keys_in(pair.sources))
 
 

@@ -23,18 +23,21 @@ def _merge_leaves(drafts: Sequence[RuleDraft], keys: Sequence[str]) -> list[Rule
     """`a.weight -> b.weight` and `a.bias -> b.bias` as one, where their ops are the same."""
     groups: dict[object, list[RuleDraft]] = defaultdict(list)
     for draft in drafts:
-        patterns = (*draft.sources, *draft.targets)
-        leaves = {pattern.rpartition(".")[2] for pattern in patterns}
-        stems = tuple(pattern.rpartition(".")[0] for pattern in patterns)
-        places = {key: str(place) for place, key in enumerate(draft.keys)}
-        is_leaf = len(leaves) == 1 and all(stems) and can_be_word(next(iter(leaves)))
-        kind = (
-            (stems, len(draft.sources), tuple(with_words(op, places) for op in draft.ops))
-            if is_leaf
-            else id(draft)
-        )
-        groups[kind].append(draft)
+        groups[_kind_but_for_leaf(draft)].append(draft)
     return [_with_star(group, keys) if len(group) > 1 else group[0] for group in groups.values()]
+
+
+def _kind_but_for_leaf(draft: RuleDraft) -> object:
+    """What drafts have in common that differ in their last name only; a draft's own where its
+    patterns end differently.
+    """
+    patterns = (*draft.sources, *draft.targets)
+    leaves = {pattern.rpartition(".")[2] for pattern in patterns}
+    stems = tuple(pattern.rpartition(".")[0] for pattern in patterns)
+    if len(leaves) > 1 or not all(stems) or not can_be_word(leaves.pop()):
+        return id(draft)
+    places = {key: str(place) for place, key in enumerate(draft.keys)}
+    return stems, len(draft.sources), tuple(with_words(op, places) for op in draft.ops)
 
 
 def _with_star(group: Sequence[RuleDraft], keys: Sequence[str]) -> RuleDraft:
@@ -74,13 +77,24 @@ def _short(draft: RuleDraft) -> RuleDraft:
 def _as_choice(patterns: Sequence[str]) -> tuple[str, list[str]] | None:
     """One pattern for several that differ in one name, and the word that stands for each."""
     names = [pattern.split(".") for pattern in patterns]
+    place = _differing_place(names)
+    if place is None:
+        return None
+    words = [each[place] for each in names]
+    if len(set(words)) < len(words) or not all(map(can_be_word, words)):
+        return None
+    name = choice(words)
+    text = ".".join((*names[0][:place], name, *names[0][place + 1 :]))
+    shown = text.split(".")[place]
+    inner = shown[shown.index("{") + 1 : shown.index("}")].split(",")
+    return (text, inner) if is_readable(text) else None
+
+
+def _differing_place(names: Sequence[Sequence[str]]) -> int | None:
+    """The one place in which lists of names differ; None where they differ in several, in none, or
+    in length.
+    """
     if len({len(each) for each in names}) > 1:
         return None
-    spots = [spot for spot in range(len(names[0])) if len({each[spot] for each in names}) > 1]
-    if len(spots) != 1 or not all(can_be_word(each[spots[0]]) for each in names):
-        return None
-    words = [each[spots[0]] for each in names]
-    text = ".".join((*names[0][: spots[0]], choice(words), *names[0][spots[0] + 1 :]))
-    shown = text.split(".")[spots[0]]
-    inner = shown[shown.index("{") + 1 : shown.index("}")].split(",")
-    return (text, inner) if len(set(words)) == len(words) and is_readable(text) else None
+    places = [place for place, each in enumerate(zip(*names, strict=True)) if len(set(each)) > 1]
+    return places[0] if len(places) == 1 else None

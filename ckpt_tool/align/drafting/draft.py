@@ -21,8 +21,15 @@ Names = tuple[str, ...]
 """The names of a pattern's text, between its dots."""
 
 MAX_CANDIDATES = 4
+"""Paths that one path may become, the most frequent first, among which is chosen."""
 PRICE_OF_EVERYTHING = 2.5
-"""How many rules `** -> **` must save to be worth it: it takes keys that nobody saw."""
+"""How many rules `** -> **` must save to be worth it: it takes keys that nobody saw. A judgement;
+any other path costs one rule.
+"""
+DISCOUNT_OF_A_NAME = 0.001
+"""How much cheaper a path's rule is for each of its names: decides between paths of equal effect,
+and outweighs no rule.
+"""
 
 
 def draft_rules(
@@ -35,20 +42,20 @@ def draft_rules(
     `a.** -> b.**`, may take those too.
     """
     keys = list(source_keys)
+    wanted = {pair.sources[0][0]: pair.targets[0][0] for pair in pairs if pair.is_rename}
     renames = abstract([pair for pair in pairs if pair.is_rename], keys)
     others = abstract([pair for pair in pairs if not pair.is_rename], keys)
-    lines = [
-        rule_line(draft.sources, draft.targets, draft.ops) for draft in merge_slots(others, keys)
+    single = list(_paths(renames)) if are_paths_moved else _as_they_are(renames)
+    ordered = in_order(merge_choices(single), wanted)
+    return [
+        *(rule_line(each.sources, each.targets, each.ops) for each in merge_slots(others, keys)),
+        *(rule_line([source], [target]) for source, target in ordered),
     ]
-    wanted = {pair.sources[0][0]: pair.targets[0][0] for pair in pairs if pair.is_rename}
-    single = (
-        list(_paths(renames))
-        if are_paths_moved
-        else [(draft.sources[0], draft.targets[0]) for draft in renames]
-    )
-    return lines + [
-        rule_line([source], [target]) for source, target in in_order(merge_choices(single), wanted)
-    ]
+
+
+def _as_they_are(renames: Sequence[RuleDraft]) -> list[tuple[str, str]]:
+    """Each rename's patterns, without rules for whole paths."""
+    return [(draft.sources[0], draft.targets[0]) for draft in renames]
 
 
 @dataclass(slots=True)
@@ -68,8 +75,8 @@ Move = tuple[Names, Names]
 
 
 def _paths(renames: Sequence[RuleDraft]) -> Iterator[tuple[str, str]]:
-    """The fewest `path.** -> other.**` and single keys that say all renames; exceptions come before
-    what they except.
+    """The fewest `path.** -> other.**` and single keys that make all renames; exceptions come
+    before what they except.
     """
     root = _Node(())
     for draft in renames:
@@ -99,6 +106,7 @@ class _Router:
         self._moves: dict[Names, list[Move]] = {}
 
     def rules(self, node: _Node, above: Move | None) -> Iterator[tuple[str, str]]:
+        """The rules for all below a path, where the rule of a path above it, if any, is `above`."""
         _, own = self._best(node, above)
         active = own or above
         # A written number is an exception from a hole beside it.
@@ -115,13 +123,10 @@ class _Router:
         """
         known = self._known.get((node.path, above))
         if known is None:
-            here = (
-                1.0 if node.own is not None and not _explains(above, node.path, node.own) else 0.0
-            )
+            here = float(node.own is not None and not _explains(above, node.path, node.own))
             ways: list[tuple[float, Move | None]] = [(here + self._below(node, above), None)]
             for move in self._candidates(node):
-                price = 1 - 0.001 * len(node.path) if node.path else PRICE_OF_EVERYTHING
-                ways.append((here + price + self._below(node, move), move))
+                ways.append((here + _price(node.path) + self._below(node, move), move))
             known = min(ways, key=lambda way: way[0])
             self._known[node.path, above] = known
         return known
@@ -133,6 +138,11 @@ class _Router:
 
     def _below(self, node: _Node, move: Move | None) -> float:
         return sum(self._best(child, move)[0] for child in node.children.values())
+
+
+def _price(path: Names) -> float:
+    """What a rule for a whole path costs, in rules."""
+    return 1 - DISCOUNT_OF_A_NAME * len(path) if path else PRICE_OF_EVERYTHING
 
 
 def _explains(move: Move | None, source: Names, target: Names) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ckpt_tool.keys import Matcher, PatternError, can_be_word, parse
 
 MAX_WORDS = 16
-"""A choice of more words is hard to read."""
+"""A choice of more words is hard to read: it fills a line."""
 MAX_COMPARED = 300
 """Renames with the same holes that came before, with which one is compared."""
 
@@ -45,6 +45,7 @@ class _Merging:
 
     @property
     def renames(self) -> list[Rename]:
+        """Those that are left, in their order."""
         return [self._alive[place] for place in sorted(self._alive)]
 
     def merge_most(self) -> bool:
@@ -66,20 +67,18 @@ class _Merging:
         return min(lengths) - sum(map(len, skeleton)), -len(places), min(places), skeleton
 
     def _enter(self, place: int, rename: Rename) -> None:
-        """Takes a rename in, and notes what it has in common with those that have the same holes."""
-        source = self._tokens[place] = (_tokens(rename[0]), _tokens(rename[1]))
-        group = self._groups[tuple(tuple(filter(_is_hole, side)) for side in source)]
+        """Takes a rename in, and what it has in common with those that have the same holes."""
+        tokens = self._tokens[place] = (_tokens(rename[0]), _tokens(rename[1]))
+        group = self._groups[_holes(tokens)]
         for other in group[-MAX_COMPARED:]:
-            if (skeleton := _skeleton(source, self._tokens[other])) is not None:
+            if (skeleton := _skeleton(tokens, self._tokens[other])) is not None:
                 self._alike[skeleton] |= {place, other}
         group.append(place)
         self._alive[place] = rename
 
     def _leave(self, place: int) -> None:
         del self._alive[place]
-        self._groups[
-            tuple(tuple(filter(_is_hole, side)) for side in self._tokens.pop(place))
-        ].remove(place)
+        self._groups[_holes(self._tokens.pop(place))].remove(place)
         for skeleton in [each for each, places in self._alike.items() if place in places]:
             self._alike[skeleton].remove(place)
             if len(self._alike[skeleton]) < 2:
@@ -119,30 +118,35 @@ def _tokens(text: str) -> Tokens:
     return tuple(_TOKEN.findall(text))
 
 
+def _holes(sides: tuple[Tokens, Tokens]) -> tuple[Tokens, Tokens]:
+    """The holes of a rename's source and target."""
+    source, target = (tuple(filter(_is_hole, side)) for side in sides)
+    return source, target
+
+
 def _is_hole(token: str) -> bool:
     return token[0] in "{*"
 
 
-def _skeleton(source: tuple[Tokens, Tokens], target: tuple[Tokens, Tokens]) -> Skeleton | None:
+def _skeleton(one: tuple[Tokens, Tokens], other: tuple[Tokens, Tokens]) -> Skeleton | None:
     """What two renames have in common, if they differ in one part of each side, behind as many
     choices on both.
     """
-    (before, after), (start, end) = (_around(a, b) for a, b in zip(source, target, strict=True))
+    (before, after), (start, end) = (_around(a, b) for a, b in zip(one, other, strict=True))
     is_one = all(
-        len(before) + len(after) < len(side[0]) and len(start) + len(end) < len(side[1])
-        for side in (source, target)
+        len(before) + len(after) < len(source) and len(start) + len(end) < len(target)
+        for source, target in (one, other)
     )
     return (before, after, start, end) if is_one and _choices(before) == _choices(start) else None
 
 
-def _around(source: Tokens, target: Tokens) -> tuple[Tokens, Tokens]:
+def _around(one: Tokens, other: Tokens) -> tuple[Tokens, Tokens]:
     """What two texts begin with, and what they end with."""
-    most = min(len(source), len(target))
-    before = next((at for at in range(most) if source[at] != target[at]), most)
-    after = next(
-        (at for at in range(most - before) if source[-1 - at] != target[-1 - at]), most - before
-    )
-    return source[:before], source[len(source) - after :]
+    shorter = min(len(one), len(other))
+    before = next((at for at in range(shorter) if one[at] != other[at]), shorter)
+    left = shorter - before
+    after = next((at for at in range(left) if one[-1 - at] != other[-1 - at]), left)
+    return one[:before], one[len(one) - after :]
 
 
 def _choices(tokens: Tokens) -> int:
@@ -152,6 +156,9 @@ def _choices(tokens: Tokens) -> int:
 def choice(words: Sequence[str]) -> str:
     """`{q,k,v}_proj` for `q_proj`, `k_proj`, `v_proj`: what all begin or end with, up to an
     underscore, stands outside.
+
+    >>> choice(["q_proj", "k_proj", "v_proj"])
+    '{q,k,v}_proj'
     """
     if len(set(words)) == 1:
         return words[0]
@@ -174,6 +181,7 @@ def _shared(parts: Sequence[Sequence[str]]) -> int:
 
 
 def is_readable(text: str) -> bool:
+    """Whether a text is a pattern that can be matched."""
     try:
         Matcher(parse(text))
     except PatternError:

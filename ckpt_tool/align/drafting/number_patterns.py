@@ -92,11 +92,10 @@ class _PairGroup:
     def __init__(
         self, pairs: Sequence[Pair], values: Mapping[Texts, set[int]], is_part: bool = False
     ) -> None:
-        self._pairs, self._values, self._is_part = pairs, values, is_part
-        self._last_holes: Mapping[Place, str] = {}
+        self.pairs, self._values, self.is_part = pairs, values, is_part
         first = pairs[0]
-        self._texts = [split_numbers(slot[0])[0] for slot in first.sources]
-        self._target_texts = [split_numbers(slot[0])[0] for slot in first.targets]
+        self.texts = [split_numbers(slot[0])[0] for slot in first.sources]
+        self.target_texts = [split_numbers(slot[0])[0] for slot in first.targets]
 
     def drafts(self, literal: frozenset[Place]) -> list[RuleDraft]:
         """The drafts with these numbers written out, and more of them where the target's don't
@@ -111,7 +110,7 @@ class _PairGroup:
         return (
             min(ways, key=len)
             if ways
-            else [each for pair in self._pairs for each in _PairGroup([pair], {}).drafts(literal)]
+            else [each for pair in self.pairs for each in _PairGroup([pair], {}).drafts(literal)]
         )
 
     def _drafts_without(
@@ -120,7 +119,7 @@ class _PairGroup:
         """The drafts with many numbers written out: those that are one in all pairs at once, else
         that of fewest values.
         """
-        values = {place: len(set(self._column(place))) for place in strays}
+        values = {place: len(set(self.column(place))) for place in strays}
         fixed = frozenset(place for place, count in values.items() if count == 1)
         return (
             self.drafts(literal | fixed)
@@ -131,7 +130,7 @@ class _PairGroup:
     def _split(self, place: Place, literal: frozenset[Place]) -> list[RuleDraft]:
         """The drafts of the pairs that agree in one number, for each of its values."""
         parts: dict[int, list[Pair]] = defaultdict(list)
-        for pair in self._pairs:
+        for pair in self.pairs:
             parts[split_numbers(pair.sources[place[0]][0])[1][place[1]]].append(pair)
         return [
             draft
@@ -143,39 +142,24 @@ class _PairGroup:
         """A draft, or the numbers that may have to be written out: those that the target doesn't
         have.
         """
-        holes = self._last_holes = self._holes(literal)
-        columns = {
-            name: self._column(place)
-            for place, name in reversed(holes.items())
-            if name != _COLLECTED
-        }
-        targets: list[str] = []
-        used: set[str] = set()
-        is_solved = True
-        for slot, texts in enumerate(self._target_texts):
-            shown = []
-            for place in range(len(texts) - 1):
-                hole = self._target_number(slot, place, columns, used)
-                is_solved = is_solved and hole is not None
-                shown.append(hole or "")
-            targets.append(_pattern(texts, shown))
-        strays = [place for place, name in holes.items() if name != _COLLECTED and name not in used]
-        if not is_solved or strays:
-            return None, strays or [place for place, name in holes.items() if name != _COLLECTED]
-        sources = tuple(
-            _pattern(texts, self._source_numbers(slot, texts, holes))
-            for slot, texts in enumerate(self._texts)
-        )
-        pair = self._pairs[0]
+        holes = self._holes(literal)
+        counted = {place: name for place, name in holes.items() if name != _COLLECTED}
+        numbers = _TargetNumbers(self, counted)
+        targets = numbers.patterns()
+        strays = [place for place, name in counted.items() if name not in numbers.used]
+        if strays or targets is None:
+            return None, strays or list(counted)
+        pair = self.pairs[0]
         return RuleDraft(
-            sources,
-            tuple(targets),
+            tuple(self._source_pattern(slot, holes) for slot in range(len(self.texts))),
+            targets,
             pair.ops,
             tuple(slot[0] for slot in (*pair.sources, *pair.targets)),
         ), []
 
-    def _column(self, place: Place) -> list[int]:
-        return [split_numbers(pair.sources[place[0]][0])[1][place[1]] for pair in self._pairs]
+    def column(self, place: Place) -> list[int]:
+        """A number of a source slot in each of the pairs."""
+        return [split_numbers(pair.sources[place[0]][0])[1][place[1]] for pair in self.pairs]
 
     def _holes(self, literal: frozenset[Place]) -> dict[Place, str]:
         """A name for each number of the sources that is a hole; equal columns of different slots
@@ -184,53 +168,94 @@ class _PairGroup:
         holes: dict[Place, str] = {}
         names = iter(_NAMES)
         known: list[tuple[int, list[int], str]] = []
-        for slot, texts in enumerate(self._texts):
-            for number in range(len(texts) - 1):
-                place = (slot, number)
-                if _varies(self._pairs[0].sources[slot], number):
-                    holes[place] = _COLLECTED
-                    continue
-                column = self._column(place)
-                if place in literal or (
-                    len(self._values.get(texts[: number + 1], ())) <= 1 and len(set(column)) == 1
-                ):
-                    continue
-                name = next(
-                    (name for at, other, name in known if at != slot and other == column), None
-                ) or next(names, None)
-                if name is None:
-                    continue
+        for place in self._places():
+            slot, number = place
+            if _varies(self.pairs[0].sources[slot], number):
+                holes[place] = _COLLECTED
+                continue
+            column = self.column(place)
+            if place in literal or self._is_fixed(place, column):
+                continue
+            shared = (name for at, other, name in known if at != slot and other == column)
+            name = next(shared, None) or next(names, None)
+            if name is not None:
                 known.append((slot, column, name))
                 holes[place] = name
         return holes
 
-    def _source_numbers(self, slot: int, texts: Texts, holes: Mapping[Place, str]) -> list[str]:
-        numbers = split_numbers(self._pairs[0].sources[slot][0])[1]
-        return [
-            f"{{{holes[slot, place]}}}" if (slot, place) in holes else str(numbers[place])
-            for place in range(len(texts) - 1)
-        ]
+    def _places(self) -> Iterator[Place]:
+        for slot, texts in enumerate(self.texts):
+            yield from ((slot, number) for number in range(len(texts) - 1))
 
-    def _target_number(
-        self, slot: int, place: int, columns: Mapping[str, Sequence[int]], used: set[str]
-    ) -> str | None:
-        """A target number as a hole or written out; None where it doesn't follow from the source's."""
-        if _varies(self._pairs[0].targets[slot], place):
+    def _is_fixed(self, place: Place, column: Sequence[int]) -> bool:
+        """Whether a number has one value in all keys of the source, and in the pairs."""
+        slot, number = place
+        values = self._values.get(self.texts[slot][: number + 1], ())
+        return len(values) <= 1 and len(set(column)) == 1
+
+    def _source_pattern(self, slot: int, holes: Mapping[Place, str]) -> str:
+        """A slot's pattern, with its numbers as holes or written out."""
+        numbers = split_numbers(self.pairs[0].sources[slot][0])[1]
+        shown = [
+            f"{{{holes[slot, place]}}}" if (slot, place) in holes else str(number)
+            for place, number in enumerate(numbers)
+        ]
+        return _pattern(self.texts[slot], shown)
+
+
+class _TargetNumbers:
+    """The numbers of the targets as holes, by how they follow from the sources'; `used` are the
+    holes that some of them need.
+    """
+
+    def __init__(self, group: _PairGroup, holes: dict[Place, str]) -> None:
+        self._group, self._holes = group, holes
+        self._columns = {name: group.column(place) for place, name in reversed(holes.items())}
+        self.used: set[str] = set()
+
+    def patterns(self) -> tuple[str, ...] | None:
+        """The pattern of each slot; None where a number doesn't follow from the sources'."""
+        found = [self._pattern(slot) for slot in range(len(self._group.target_texts))]
+        patterns = tuple(pattern for pattern in found if pattern is not None)
+        return patterns if len(patterns) == len(found) else None
+
+    def _pattern(self, slot: int) -> str | None:
+        """A slot's pattern; None where a number of it doesn't follow from the sources'."""
+        texts = self._group.target_texts[slot]
+        shown = [self._number(slot, place) for place in range(len(texts) - 1)]
+        known = [number for number in shown if number is not None]
+        return _pattern(texts, known) if len(known) == len(shown) else None
+
+    def _number(self, slot: int, place: int) -> str | None:
+        """A number as a hole or written out; None where it doesn't follow from the sources'."""
+        pairs = self._group.pairs
+        if _varies(pairs[0].targets[slot], place):
             return f"{{{_COLLECTED}}}"
-        wanted = [split_numbers(pair.targets[slot][0])[1][place] for pair in self._pairs]
-        for name, column in sorted(
-            columns.items(), key=lambda item: (item[0] in used, _NAMES.index(item[0]))
-        ):
-            if list(column) == wanted and (
-                len(set(wanted)) > 1 or self._follows(wanted[0], slot, place, name)
-            ):
-                used.add(name)
-                return f"{{{name}}}"
+        wanted = [split_numbers(pair.targets[slot][0])[1][place] for pair in pairs]
+        equal = self._equal(slot, place, wanted)
+        if equal is not None:
+            self.used.add(equal)
+            return f"{{{equal}}}"
         if len(set(wanted)) == 1:
             return str(wanted[0])
-        for name, column in columns.items():
+        return self._affine(wanted)
+
+    def _equal(self, slot: int, place: int, wanted: Sequence[int]) -> str | None:
+        """The hole that stands for the same numbers, one that isn't used yet first."""
+        names = sorted(self._columns, key=lambda name: (name in self.used, _NAMES.index(name)))
+        is_one = len(set(wanted)) == 1
+        for name in names:
+            if self._columns[name] == wanted and (
+                not is_one or self._follows(wanted[0], slot, place, name)
+            ):
+                return name
+        return None
+
+    def _affine(self, wanted: Sequence[int]) -> str | None:
+        """A sum of a hole, `{2*i+1}`, that gives the numbers."""
+        for name, column in self._columns.items():
             if (affine := _line(name, column, wanted)) is not None:
-                used.add(name)
+                self.used.add(name)
                 return f"{{{affine}}}"
         return None
 
@@ -241,19 +266,20 @@ class _PairGroup:
         It is where it follows the same word on both sides; else where no other place does, and the
         pairs weren't chosen for it.
         """
+        group = self._group
         before = {
-            _last_name(self._texts[at][spot])
-            for (at, spot), hole in self._last_holes.items()
+            _last_name(group.texts[at][spot])
+            for (at, spot), hole in self._holes.items()
             if hole == name
         }
-        texts = self._target_texts[slot]
-        numbers = split_numbers(self._pairs[0].targets[slot][0])[1]
+        texts = group.target_texts[slot]
+        numbers = split_numbers(group.pairs[0].targets[slot][0])[1]
         fitting = [
             spot
-            for spot in range(len(numbers))
-            if numbers[spot] == number and _last_name(texts[spot]) in before
+            for spot, other in enumerate(numbers)
+            if other == number and _last_name(texts[spot]) in before
         ]
-        return place in fitting if fitting else not self._is_part
+        return place in fitting if fitting else not group.is_part
 
 
 def _last_name(text: str) -> str:

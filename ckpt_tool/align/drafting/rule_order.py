@@ -1,7 +1,7 @@
-"""Renames in an order in which each key goes where it should: exceptions before what they except."""
+"""Renames in an order in which each key goes where it should: exceptions first."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ckpt_tool.keys import Matcher, PatternSet, Renderer, pair, parse, quote
 
@@ -11,36 +11,56 @@ Rename = tuple[str, str]
 def in_order(renames: Sequence[Rename], wanted: Mapping[str, str]) -> list[Rename]:
     """The renames so that the first that matches a key gives the wanted one; where no order does,
     single keys come first.
+
+    >>> in_order([("**", "**"), ("fc.*", "head.*")], {"fc.weight": "head.weight", "a": "a"})
+    [('fc.*', 'head.*'), ('**', '**')]
     """
-    pairings = [pair(parse(source), parse(target)) for source, target in renames]
-    bounds = [{**each.source.bounds, **each.target.bounds} for each in pairings]
-    matchers = [Matcher(each.source, given) for each, given in zip(pairings, bounds, strict=True)]
-    renderers = [Renderer(each.target) for each in pairings]
-    patterns = PatternSet(matchers)
+    rules = _Renames(renames)
     after: dict[int, set[int]] = defaultdict(set)
     singles: list[str] = []
     for key, target in wanted.items():
-        found = patterns.all(key)
-        right = [each for each in found if _gives(matchers[each], renderers[each], key, target)]
+        found = rules.matching(key)
+        right = [each for each in found if rules.gives(each, key, target)]
         if not right:
             singles.append(key)
         elif len(right) < len(found):
             after[right[0]].update(set(found) - set(right))
     order = _sorted(len(renames), after)
     if order is None:
-        return _with_singles(renames, wanted, matchers, renderers)
-    return [
-        *((quote(key), quote(wanted[key])) for key in singles),
-        *(renames[each] for each in order),
-    ]
+        return [*rules.wrong(wanted), *renames]
+    written = [(quote(key), quote(wanted[key])) for key in singles]
+    return [*written, *(renames[each] for each in order)]
 
 
-def _gives(matcher: Matcher, renderer: Renderer, key: str, target: str) -> bool:
-    binding = matcher.match(key)
-    try:
-        return binding is not None and renderer(binding) == target
-    except ValueError:
-        return False
+class _Renames:
+    """Renames, by their numbers, ready to match keys."""
+
+    def __init__(self, renames: Sequence[Rename]) -> None:
+        pairings = [pair(parse(source), parse(target)) for source, target in renames]
+        self._matchers = [
+            Matcher(each.source, {**each.source.bounds, **each.target.bounds}) for each in pairings
+        ]
+        self._renderers = [Renderer(each.target) for each in pairings]
+        self._patterns = PatternSet(self._matchers)
+
+    def matching(self, key: str) -> list[int]:
+        """The renames that match a key."""
+        return self._patterns.all(key)
+
+    def gives(self, number: int, key: str, target: str) -> bool:
+        """Whether a rename makes the target key of the source key."""
+        binding = self._matchers[number].match(key)
+        try:
+            return binding is not None and self._renderers[number](binding) == target
+        except ValueError:
+            return False
+
+    def wrong(self, wanted: Mapping[str, str]) -> Iterator[Rename]:
+        """Single keys for all that the first matching rename gets wrong."""
+        for key, target in wanted.items():
+            first = next(iter(self.matching(key)), None)
+            if first is None or not self.gives(first, key, target):
+                yield quote(key), quote(target)
 
 
 def _sorted(count: int, after: Mapping[int, set[int]]) -> list[int] | None:
@@ -59,21 +79,3 @@ def _sorted(count: int, after: Mapping[int, set[int]]) -> list[int] | None:
         order.append(free)
         del before[free]
     return order
-
-
-def _with_singles(
-    renames: Sequence[Rename],
-    wanted: Mapping[str, str],
-    matchers: Sequence[Matcher],
-    renderers: Sequence[Renderer],
-) -> list[Rename]:
-    """The renames in their own order, behind single keys for all that the first matching one gets
-    wrong.
-    """
-    patterns = PatternSet(matchers)
-    wrong = []
-    for key, target in wanted.items():
-        first = next(iter(patterns.all(key)), None)
-        if first is None or not _gives(matchers[first], renderers[first], key, target):
-            wrong.append((quote(key), quote(target)))
-    return [*wrong, *renames]

@@ -11,7 +11,7 @@ from ckpt_tool.comparing import Diff, Entry
 from ckpt_tool.keys import fold
 from ckpt_tool.mapping.accounting.shape_mismatches import (
     WORDS,
-    ShapeMismatch,
+    KeyFit,
     fit_for,
     fit_lines,
     rule_file,
@@ -67,7 +67,7 @@ def _fits(diff: Diff) -> Iterator[str]:
     """Shapes that a `fit:` adapts, as a rule file that does it."""
     shapes = list(_other_shapes(diff))
     found = [
-        ShapeMismatch(key, name)
+        KeyFit(key, name)
         for key, source, target in shapes
         if (name := fit_for(key, source, target))
     ]

@@ -4,17 +4,13 @@ it, or there is no plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys import PatternSet
-from ckpt_tool.mapping.accounting.coverage import (
-    check_dead_drops,
-    check_dead_keeps,
-    check_unnamed,
-    tally_of,
-)
+from ckpt_tool.mapping.accounting.coverage import check_unnamed, tally_of
+from ckpt_tool.mapping.accounting.dead_rules import check_dead_drops, check_dead_keeps
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
 from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
 from ckpt_tool.mapping.compile import checked
@@ -75,23 +71,33 @@ def account(
     taken = {key for step in pairing.steps for key in step.inputs}
     made = {key for step in pairing.steps for key in step.outputs}
     dropped, kept = _selected(named.drop, keys_of(source)), _selected(named.keep, list(target))
-    left = [key for key in keys_of(source) if key not in taken and key not in dropped]
-    fresh = [key for key in target if key not in made and key not in kept]
-    open_source = [key for key in left if key not in pairing.excused[0]]
-    open_target = [key for key in fresh if key not in pairing.excused[1]]
+    left = _without_keys(keys_of(source), taken, dropped)
+    fresh = _without_keys(target, made, kept)
+    open_source = _without_keys(left, pairing.excused[0])
+    open_target = _without_keys(fresh, pairing.excused[1])
     problems = [
         *_dead(named, dropped, kept, source, target),
         *check_readable(source, open_source, {*open_target}, target, pairing.name_of),
+        *check_unnamed(named, open_source, open_target, source, target, pairing.remarks),
     ]
-    problems += check_unnamed(named, open_source, open_target, source, target, pairing.remarks)
-    is_kept, is_dropped = {*fresh, *kept}, {*left, *dropped}
     plan = Plan(
-        tuple(pairing.steps), tuple(key for key in keys_of(source) if key in is_dropped), tuple(key for key in target if key in is_kept),
-        source, target, tuple(pairing.notes),
-    )  # fmt: skip
-    return checked(
-        plan, dtypes, problems, frozenset(dropped), tally_of(made, open_target, open_source, target)
+        tuple(pairing.steps),
+        dropped=_in_order(keys_of(source), {*left, *dropped}),
+        kept=_in_order(target, {*fresh, *kept}),
+        source=source,
+        target=target,
+        notes=tuple(pairing.notes),
     )
+    tally = tally_of(made, open_target, open_source, target)
+    return checked(plan, dtypes, problems, frozenset(dropped), tally)
+
+
+def _without_keys(keys: Iterable[str], *others: Container[str]) -> list[str]:
+    return [key for key in keys if not any(key in each for each in others)]
+
+
+def _in_order(keys: Iterable[str], chosen: Container[str]) -> tuple[str, ...]:
+    return tuple(key for key in keys if key in chosen)
 
 
 def _dead(

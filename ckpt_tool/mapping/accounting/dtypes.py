@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ckpt_tool.errors import Problem
-from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.mapping.plan import Plan, Step, input_forms
 from ckpt_tool.ops import OPS, Cast, Each, Op, TensorForm, losses
 from ckpt_tool.ops.casts import can_cast
 from ckpt_tool.tensors import Catalog, DType
@@ -31,23 +31,23 @@ def with_dtypes(plan: Plan, policy: DTypePolicy) -> Plan:
 
 
 def check_casts(plan: Plan) -> Iterator[Problem]:
-    """A problem where all floats shall have a type that torch can't cast to, or some can't be cast."""
+    """A problem for each type that torch can't cast to the one that all floats shall have."""
     wanted = plan.dtype
     if wanted is None:
         return
-    given = {info.dtype for _, info in plan.producers.values()} | {
-        plan.target[key].dtype for key in plan.kept if plan.target
-    }
-    odd = [
-        dtype
-        for dtype in given
-        if dtype.is_floating and dtype is not wanted and not (can_cast(dtype) and can_cast(wanted))
-    ]
-    for dtype in sorted(odd, key=lambda dtype: dtype.value):
-        yield Problem(
-            "dtype",
-            f"{dtype.value} can't be cast to {wanted.value}: torch calculates with one of them only",
-        )
+    given = {dtype for dtype in _output_dtypes(plan) if dtype.is_floating}
+    for dtype in sorted(given - {wanted}, key=lambda dtype: dtype.value):
+        if not (can_cast(dtype) and can_cast(wanted)):
+            cast = f"{dtype.value} can't be cast to {wanted.value}"
+            yield Problem("dtype", f"{cast}: torch calculates with one of them only")
+
+
+def _output_dtypes(plan: Plan) -> Iterator[DType]:
+    """The type that each tensor of the output has before a plan's `dtype` is applied."""
+    for _, info in plan.producers.values():
+        yield info.dtype
+    if plan.target:
+        yield from (plan.target[key].dtype for key in plan.kept)
 
 
 def _cast_to_target(step: Step, plan: Plan, target: Catalog) -> Step:
@@ -69,15 +69,10 @@ def cast_notes(plan: Plan) -> tuple[str, ...]:
     kinds: Counter[tuple[DType, DType]] = Counter()
     for step in plan.steps:
         if step.ops:
-            forms = [
-                TensorForm(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs
-            ]
-            kinds.update(_casts(step.ops, forms))
+            kinds.update(_casts(step.ops, input_forms(step, plan.source)))
     if plan.dtype is not None:
-        given = [info.dtype for _, info in plan.producers.values()] + [
-            plan.target[key].dtype for key in plan.kept if plan.target
-        ]
-        kinds.update((dtype, plan.dtype) for dtype in given if dtype.is_floating)
+        floats = (dtype for dtype in _output_dtypes(plan) if dtype.is_floating)
+        kinds.update((dtype, plan.dtype) for dtype in floats)
     return tuple(
         _cast_note(given, wanted, count)
         for (given, wanted), count in kinds.items()
@@ -105,4 +100,5 @@ def _cast_note(given: DType, wanted: DType, count: int) -> str:
 
 
 def cast_op(dtype: DType) -> Op:
+    """The op `cast:` to a dtype."""
     return OPS["cast"].parse(dtype.value)

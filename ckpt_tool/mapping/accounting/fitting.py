@@ -1,5 +1,5 @@
 """`fit:`: tensors whose shape is not the target's are adapted, where a line says so, and every one
-is told.
+is reported.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def _note(one: Fold, fact: Fact) -> str:
     name = f"`{one.pattern}`" if is_one else f"`{one.pattern}` ({len(one.keys)})"
     if fact.fit is None:
         return f"{name} {'stays' if is_one else 'stay'} fresh: {fact.sizes}"
-    return f"{name} {'is' if is_one else 'are'} fitted by `{fact.fit}`, which is not exact: {fact.sizes}"
+    verb = "is" if is_one else "are"
+    return f"{name} {verb} fitted by `{fact.fit}`, which is not exact: {fact.sizes}"
 
 
 def fit_steps(

@@ -65,20 +65,30 @@ def are_heads(shape_mismatches: Iterable[ShapeMismatch], source: Catalog, target
     False
     """
     listed = list(shape_mismatches)
-    if not all(each.differs_in_rows and not is_vocabulary(each.target) for each in listed):
-        return False
-    if any(has_shape_of_a_table(each.source, source) for each in listed):
+    if any(_is_no_output(each, source) for each in listed):
         return False
     modules: dict[str, list[ShapeMismatch]] = defaultdict(list)
     for each in listed:
         modules[each.target.rpartition(".")[0]].append(each)
     last = _last_weights({each.target for each in listed}, target)
-    blocks = {
-        block[0]
-        for path in modules
-        if not _CLASSIFIER.search(path) and (block := _IN_A_BLOCK.search(f"{path}."))
-    }
-    return len(blocks) < 2 and all(_is_head(path, found, last) for path, found in modules.items())
+    return len(_blocks_of(modules)) < 2 and all(
+        _is_head(path, found, last) for path, found in modules.items()
+    )
+
+
+def _is_no_output(each: ShapeMismatch, source: Catalog) -> bool:
+    """Whether more than the rows differ, or a row is a word and no class."""
+    return (
+        not each.differs_in_rows
+        or is_vocabulary(each.target)
+        or has_shape_of_a_table(each.source, source)
+    )
+
+
+def _blocks_of(paths: Iterable[str]) -> set[str]:
+    """The numbered blocks of modules whose names don't say that they are classifiers."""
+    unnamed = (path for path in paths if not _CLASSIFIER.search(path))
+    return {block[0] for path in unnamed if (block := _IN_A_BLOCK.search(f"{path}."))}
 
 
 def has_shape_of_a_table(key: str, catalog: Catalog) -> bool:

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from ckpt_tool.errors import Problem
 from ckpt_tool.keys import fold
 from ckpt_tool.mapping.accounting.unreadable import keys_of
-from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog, DType
 
 CODES = frozenset((
-    DType.F8_E4M3, DType.F8_E5M2, DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ, DType.F6_E2M3, DType.F6_E3M2, DType.F4,
+    DType.F8_E4M3, DType.F8_E5M2, DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ,
+    DType.F6_E2M3, DType.F6_E3M2, DType.F4,
     DType.I8, DType.U8, DType.I16, DType.I32, DType.I64,
 ))  # fmt: skip
 """Element types that quantised weights are stored in; the long ones pack several codes in one
@@ -23,7 +23,10 @@ number (GPTQ, AWQ).
 """
 
 _SCALE = re.compile(
-    r"(?:^|_)(?:w?q?(?:de)?(?:quant_)?(?:global_)?scales?(?:_inv|_\d+)?|scaling_factors?|zero_points?|q?zeros|absmax|amax|SCB|quant_map|quant_state|g_idx)(?:$|_)"
+    r"(?:^|_)"
+    r"(?:w?q?(?:de)?(?:quant_)?(?:global_)?scales?(?:_inv|_\d+)?|scaling_factors?|zero_points?"
+    r"|q?zeros|absmax|amax|SCB|quant_map|quant_state|g_idx)"
+    r"(?:$|_)"
 )
 """Words that name what lies beside codes."""
 _QUANTISER = re.compile(r"(^|_)(quant\w*|packed|codes|blocks|qdata|data|q)$|quantizer")
@@ -107,56 +110,51 @@ def scale_of(key: str, catalog: Iterable[str]) -> str | None:
     return Scales(catalog).of(key)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ignored:
-    """A key whose cast would leave its scale aside: the scale, and which side both are of."""
-
-    key: str
-    scale: str
-    side: str
-
-
 def check_scales(plan: Plan, named: Collection[str]) -> Iterator[Problem]:
     """Casts of codes whose scale isn't used, unless it is `named` to be dropped; and casts to codes
     whose scale the target keeps.
 
     What a scale is used for is a step that has both among its inputs.
     """
-    sides = [plan.source] if plan.target is None else [plan.source, plan.target]
-    if not any(info.dtype in CODES for catalog in sides for info in catalog.values()):
+    target = plan.target if plan.target is not None else Catalog(())
+    if not any(info.dtype in CODES for side in (plan.source, target) for info in side.values()):
         return
-    scales = Scales(plan.source), Scales(plan.target or ())
-    found = [each for step in plan.steps for each in _ignored(step, plan, named, scales)]
-    for side, catalog in (("source", plan.source), ("target", plan.target)):
-        listed = {each.key: each.scale for each in found if each.side == side}
-        if listed and catalog is not None:
-            yield _problem(listed, side, catalog)
+    if unused := dict(_unused_scales(plan, named)):
+        yield _problem(unused, "source", plan.source)
+    if kept := dict(_kept_scales(plan, target)):
+        yield _problem(kept, "target", target)
 
 
-def _ignored(
-    step: Step, plan: Plan, named: Collection[str], scales: tuple[Scales, Scales]
-) -> Iterator[_Ignored]:
-    outputs = [(key, plan.outputs[key].dtype) for key in step.outputs if key in plan.outputs]
-    for key in step.inputs:
-        given = plan.source[key].dtype
-        if given in CODES and any(dtype is not given for _, dtype in outputs):
-            scale = scales[0].of(key)
+def _unused_scales(plan: Plan, named: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Keys of the source whose codes are cast, each with the scale that this leaves aside."""
+    scales = Scales(plan.source)
+    for step in plan.steps:
+        made = {plan.outputs[key].dtype for key in step.outputs if key in plan.outputs}
+        for key in step.inputs:
+            dtype = plan.source[key].dtype
+            if dtype not in CODES or made <= {dtype}:
+                continue
+            scale = scales.of(key)
             if scale and scale not in step.inputs and scale not in named:
-                yield _Ignored(key, scale, "source")
-    if plan.target is None or not step.inputs:
-        return
-    sources = {plan.source[key].dtype for key in step.inputs}
-    for key, dtype in outputs:
-        if (
-            dtype in CODES
-            and dtype not in sources
-            and (scale := scales[1].of(key))
-            and scale in plan.kept
-        ):
-            yield _Ignored(key, scale, "target")
+                yield key, scale
+
+
+def _kept_scales(plan: Plan, target: Catalog) -> Iterator[tuple[str, str]]:
+    """Keys of the target that become codes by a cast, each with the scale that the target keeps."""
+    scales, kept = Scales(target), plan.kept
+    for step in plan.steps:
+        given = {plan.source[key].dtype for key in step.inputs}
+        for key in step.outputs if given else ():
+            made = plan.outputs.get(key)
+            if made is None or made.dtype not in CODES or made.dtype in given:
+                continue
+            scale = scales.of(key)
+            if scale and scale in kept:
+                yield key, scale
 
 
 def _problem(listed: Mapping[str, str], side: str, catalog: Catalog) -> Problem:
+    """One problem for all keys of a side, each with its scale."""
     key, scale = next(iter(listed.items()))
     kind = catalog[key].dtype.value
     folds = fold(dict.fromkeys(listed), keys_of(catalog))
@@ -170,7 +168,8 @@ def _problem(listed: Mapping[str, str], side: str, catalog: Catalog) -> Problem:
     if side == "source":
         message = f"`{key}` is {kind} codes with a scale, `{scale}`; a cast would ignore the scale"
         notes.append(
-            "dequantise first with the library that wrote them; `drop:` or `--drop` of the scales by name casts the bare codes"
+            "dequantise first with the library that wrote them; `drop:` or `--drop` of the scales "
+            "by name casts the bare codes"
         )
     else:
         message = (

@@ -29,8 +29,8 @@ WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class ShapeMismatch:
-    """A key whose shape differs, and what adapts it."""
+class KeyFit:
+    """A key whose shape differs, and the name of the fit that adapts it."""
 
     key: str
     fit: str
@@ -60,7 +60,7 @@ def fit_for(key: str, source: Shape, target: Shape) -> str | None:
 
 
 def fit_note(key: str, source: Shape, target: Shape, are_words: bool = False) -> list[str]:
-    """What to say of a shape that a `fit:` adapts; `are_words` where its rows are known to be
+    """A hint for a shape that a `fit:` adapts; `are_words` where its rows are known to be
     words, whatever its name is.
     """
     name = fit_for(key, source, target)
@@ -69,9 +69,8 @@ def fit_note(key: str, source: Shape, target: Shape, are_words: bool = False) ->
         what = "keeps the target's" if name == "fresh" else "adapts it"
         return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file {what}"]
     if prefixes := _other_prefixes(key, source, target):
-        return [
-            f"other tokens before the grid? `fit: {flow([{quote(key): {'resize_grid': prefixes}}])}` in a rule file adapts it"
-        ]
+        line = flow([{quote(key): {"resize_grid": prefixes}}])
+        return [f"other tokens before the grid? `fit: {line}` in a rule file adapts it"]
     return []
 
 
@@ -102,17 +101,12 @@ def _fits(name: str, source: Shape, target: Shape, argument: object = None) -> b
     return True
 
 
-def fit_lines(
-    shape_mismatches: Iterable[ShapeMismatch], others: Sequence[str]
-) -> dict[str, list[str]]:
-    """The lines of `fit:` for these keys, by fit; patterns match none of the other keys."""
+def fit_lines(fits: Iterable[KeyFit], others: Sequence[str]) -> dict[str, list[str]]:
+    """The patterns of these keys, by fit: the lines of `fit:`. None of them matches another key."""
+    known = {each.key: each.fit for each in fits}
     lines: dict[str, list[str]] = {}
-    for one in fold(
-        {shape_mismatch.key: shape_mismatch.fit for shape_mismatch in shape_mismatches}, others
-    ):
-        lines.setdefault(next(m.fit for m in shape_mismatches if m.key == one.keys[0]), []).append(
-            one.pattern
-        )
+    for one in fold(known, others):
+        lines.setdefault(known[one.keys[0]], []).append(one.pattern)
     return lines
 
 

@@ -52,7 +52,8 @@ def tie_notes(plan: Plan) -> list[str]:
     notes = [_note(one, *facts[one.keys[0]]) for one in folds]
     more = sum(len(one.keys) for one in folds[MAX_NOTES:])
     verb, them = ("does", "it") if more == 1 else ("do", "them")
-    ends = f"{counted(more, 'more tied key')} of the target {verb} not get what the target ties {them} to"
+    tied = f"{counted(more, 'more tied key')} of the target"
+    ends = f"{tied} {verb} not get what the target ties {them} to"
     return [*notes[:MAX_NOTES], ends] if more else notes
 
 
@@ -85,7 +86,8 @@ def _note(one: Fold, is_kept: bool, other: str) -> str:
         return (
             f"`{one.pattern}` is kept, but the target ties it to `{other}`, which is mapped: {end}"
         )
-    return f"`{one.pattern}` is mapped from elsewhere than `{other}`, which the target ties it to: {end}"
+    elsewhere = f"is mapped from elsewhere than `{other}`, which the target ties it to"
+    return f"`{one.pattern}` {elsewhere}: {end}"
 
 
 def value_of(plan: Plan, key: str) -> tuple[tuple[str, ...], tuple[Op, ...], int]:

@@ -38,7 +38,10 @@ def check_readable(
         else []
     )
     if wanted:
-        hint = "map from plain tensors (dequantised, gathered, dense); or name them, here by `--drop` and in the target by `--keep`"
+        hint = (
+            "map from plain tensors (dequantised, gathered, dense); or name them, "
+            "here by `--drop` and in the target by `--keep`"
+        )
         yield _problem(
             wanted, source, "of the source can't be read, though the target has a place for", hint
         )

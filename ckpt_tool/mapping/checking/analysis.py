@@ -1,4 +1,4 @@
-"""What rules alone tell, without any checkpoint: rules that can never get a key, and what a reader
+"""What rules alone show, without any checkpoint: rules that can never get a key, and what a reader
 should know besides.
 """
 
@@ -11,7 +11,7 @@ from ckpt_tool.keys import Matcher, PatternError, render
 from ckpt_tool.keys.effort import Effort, TooMuchToCompare
 from ckpt_tool.keys.overlap import can_match, common_key, covers
 from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star
-from ckpt_tool.mapping.rules import Rule, RuleSet, Selector
+from ckpt_tool.mapping.rules import Rule, RuleSet, Selector, names_in
 
 MAX_BINDINGS = 2_000
 """Examples of numbers and words that are tried for one rule."""
@@ -30,15 +30,14 @@ def find_problems(rules: RuleSet, effort: Effort | None = None) -> Iterator[Prob
 
 
 def _shadowed(rules: RuleSet, effort: Effort) -> Iterator[Problem]:
+    """Of rules and drops that stand together, those that others before them leave nothing."""
+    if _are_many(rules):
+        return
     params = {param.name for param in rules.params}
     for listed, drop in _variants(rules):
         takers = [rule for rule in listed if not rule.is_extra and rule.sources]
-        if _are_many(rules):
-            drop, takers = (), []
         for index, rule in enumerate(takers):
-            for number, matcher in enumerate(rule.matchers):
-                if not _names(matcher.pattern) & params:
-                    yield from _never(rule, number, [*drop, *takers[:index]], params, effort)
+            yield from _never_takes(rule, [*drop, *takers[:index]], params, effort)
         for index, selector in enumerate(drop):
             yield from _never_drops(selector, drop[:index], effort)
 
@@ -61,27 +60,32 @@ def _variants(rules: RuleSet) -> Iterator[tuple[tuple[Rule, ...], tuple[Selector
         yield (*block.rules, *rules.rules), (*block.drop, *rules.drop)
 
 
-def _never(
-    rule: Rule, number: int, before: Sequence[Rule | Selector], params: set[str], effort: Effort
+def _never_takes(
+    rule: Rule, before: Sequence[Rule | Selector], params: set[str], effort: Effort
 ) -> Iterator[Problem]:
-    matcher, where = rule.matchers[number], rule.sources[number].where
-    if not can_match(matcher):
-        yield Problem(
-            "dead-rule",
-            f"`{matcher.pattern}` can never match: its numbers would be negative",
-            where,
-        )
-        return
+    """A problem for each pattern of a rule that can't get a key; what names parameters can."""
+    for matcher, side in zip(rule.matchers, rule.sources, strict=True):
+        if names_in(matcher.pattern) & params:
+            continue
+        pattern = f"`{matcher.pattern}`"
+        if not can_match(matcher):
+            message = f"{pattern} can never match: its numbers would be negative"
+            yield Problem("dead-rule", message, side.where)
+        elif taker := _taker_of_all(matcher, before, params, effort):
+            by = f"line {taker.where.line} (`{_text(taker)}`)"
+            message = f"{pattern} can never get a key: {by} takes all that it matches"
+            yield Problem("shadowed-rule", message, side.where)
+
+
+def _taker_of_all(
+    matcher: Matcher, before: Sequence[Rule | Selector], params: set[str], effort: Effort
+) -> Rule | Selector | None:
+    """The first rule or drop one of whose patterns matches all that this one does."""
     for taker in before:
         for other in taker.matchers if isinstance(taker, Rule) else (taker.matcher,):
-            if not _names(other.pattern) & params and covers(other, matcher, effort):
-                by = f"line {taker.where.line} (`{_text(taker)}`)"
-                yield Problem(
-                    "shadowed-rule",
-                    f"`{matcher.pattern}` can never get a key: {by} takes all that it matches",
-                    where,
-                )
-                return
+            if not names_in(other.pattern) & params and covers(other, matcher, effort):
+                return taker
+    return None
 
 
 def _never_drops(
@@ -89,7 +93,8 @@ def _never_drops(
 ) -> Iterator[Problem]:
     for other in before:
         if covers(other.matcher, selector.matcher, effort):
-            message = f"`{selector.pattern}` can never drop a key: line {other.where.line} (`{other.pattern}`) drops all that it matches"
+            by = f"line {other.where.line} (`{other.pattern}`)"
+            message = f"`{selector.pattern}` can never drop a key: {by} drops all that it matches"
             yield Problem("shadowed-rule", message, selector.where)
             return
 
@@ -116,26 +121,30 @@ def find_notes(rules: RuleSet, effort: Effort | None = None) -> Iterator[Problem
     try:
         yield from _compared(rules, effort or Effort())
     except TooMuchToCompare:
-        message = "comparing the rules with each other takes too long: not all that is to be said of them was found"
+        message = (
+            "comparing the rules with each other takes too long: "
+            "not all that is to be said of them was found"
+        )
         yield Problem("not-compared", message, rules.where)
 
 
 def _compared(rules: RuleSet, effort: Effort) -> Iterator[Problem]:
-    params = {param.name for param in rules.params}
-    fixed = [
-        rule
-        for rule in rules.rules
-        if not any(_names(side.pattern) & params for side in (*rule.sources, *rule.targets))
-    ]
+    """Notes on each two rules, and on each rename by itself."""
+    fixed = _without_params(rules)
     for one, other in combinations(fixed, 2):
         yield from _overlap(one, other, effort)
     renames = [rule for rule in fixed if rule.is_rename]
     for rule in renames:
         yield from _two_to_one(rule)
-    targets = [_target_matcher(rule) for rule in renames]
-    for (one, source), (other, target) in combinations(zip(renames, targets, strict=True), 2):
-        if source and target:
-            yield from _same_target(renames, (one, source), (other, target), effort)
+    made = [(rule, target) for rule in renames if (target := _target_matcher(rule))]
+    for first, second in combinations(made, 2):
+        yield from _same_target(renames, first, second, effort)
+
+
+def _without_params(rules: RuleSet) -> list[Rule]:
+    """The rules whose patterns name no parameter; what others match can't be told."""
+    params = {param.name for param in rules.params}
+    return [rule for rule in rules.rules if not _names_of(rule) & params]
 
 
 def _overlap(one: Rule, other: Rule, effort: Effort) -> Iterator[Problem]:
@@ -151,7 +160,8 @@ def _overlap(one: Rule, other: Rule, effort: Effort) -> Iterator[Problem]:
             and not covers(target, source, effort)
             and not covers(source, target, effort)
         ):
-            message = f"`{target.pattern}` shares keys with line {one.where.line} (`{one.text}`), which takes them: `{key}` is one"
+            by = f"line {one.where.line} (`{one.text}`), which takes them"
+            message = f"`{target.pattern}` shares keys with {by}: `{key}` is one"
             yield Problem("overlap", message, other.sources[number].where)
             return
 
@@ -216,7 +226,8 @@ def _same_target(
     effort.spend(len(rules) * len(key))
     origins = _source_of(one, source, key), _source_of(other, target, key)
     if _taker(rules, origins[0]) is one and _taker(rules, origins[1]) is other:
-        message = f"`{key}` can come from `{origins[1]}` and, by line {one.where.line}, from `{origins[0]}`; a source with both is refused"
+        ways = f"`{origins[1]}` and, by line {one.where.line}, from `{origins[0]}`"
+        message = f"`{key}` can come from {ways}; a source with both is refused"
         yield Problem("two-to-one", message, other.targets[0].where)
 
 
@@ -240,24 +251,11 @@ def _target_matcher(rule: Rule) -> Matcher | None:
 
 
 def _unused(rules: RuleSet) -> Iterator[Problem]:
-    every = (*rules.rules, *(rule for block in rules.blocks for rule in block.rules))
-    patterns = [side.pattern for rule in every for side in (*rule.sources, *rule.targets)]
-    patterns += [selector.pattern for selector in (*rules.drop, *rules.keep)]
-    patterns += [
-        selector.pattern for block in rules.blocks for selector in (*block.drop, *block.keep)
-    ]
-    patterns += [fit.selector.pattern for fit in rules.fits]
-    patterns += [
-        condition.matcher.pattern for block in rules.blocks for condition in block.conditions
-    ]
-    named = {name for pattern in patterns for name in _names(pattern)}
-    named |= {name for rule in every for op in rule.ops for name in op.parameters()}
-    tables = {
-        token.id
-        for pattern in patterns
-        for token in pattern.tokens
-        if isinstance(token, Choice) and token.is_table
-    }
+    """A note for each parameter and table that no pattern and no op names."""
+    patterns = list(_patterns(rules))
+    named = {name for pattern in patterns for name in names_in(pattern)}
+    named.update(_names_in_ops(rules))
+    tables = {token.id for pattern in patterns for token in _tables(pattern)}
     for param in rules.params:
         if param.name not in named:
             yield _unused_name("param", param.name, param.where)
@@ -270,9 +268,37 @@ def _unused_name(kind: str, name: str, where: Location) -> Problem:
     return Problem(f"unused-{kind}", f"no rule names the {kind} `{name}`", where)
 
 
-def _names(pattern: Pattern) -> set[str]:
-    """The names of a pattern's numbers, and those that bound them."""
-    return {
-        *pattern.numbers,
-        *(name for ends in pattern.open_bounds.values() for end in ends for name in end.names),
-    }
+def _every_rule(rules: RuleSet) -> Iterator[Rule]:
+    """The rules, those of blocks too."""
+    yield from rules.rules
+    for block in rules.blocks:
+        yield from block.rules
+
+
+def _patterns(rules: RuleSet) -> Iterator[Pattern]:
+    """Every pattern of a rule set."""
+    for rule in _every_rule(rules):
+        yield from (side.pattern for side in (*rule.sources, *rule.targets))
+    yield from (selector.pattern for selector in (*rules.drop, *rules.keep))
+    for block in rules.blocks:
+        yield from (selector.pattern for selector in (*block.drop, *block.keep))
+        yield from (condition.matcher.pattern for condition in block.conditions)
+    yield from (fit.selector.pattern for fit in rules.fits)
+
+
+def _names_in_ops(rules: RuleSet) -> Iterator[str]:
+    for rule in _every_rule(rules):
+        for op in rule.ops:
+            yield from op.parameters()
+
+
+def _tables(pattern: Pattern) -> Iterator[Choice]:
+    """The choices of a pattern whose words come from a table."""
+    for token in pattern.tokens:
+        if isinstance(token, Choice) and token.is_table:
+            yield token
+
+
+def _names_of(rule: Rule) -> set[str]:
+    """The names of the numbers in a rule's patterns."""
+    return {name for side in (*rule.sources, *rule.targets) for name in names_in(side.pattern)}

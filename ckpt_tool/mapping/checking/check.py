@@ -7,11 +7,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import Problem, RuleError
-from ckpt_tool.mapping.accounting.coverage import (
-    check_collisions,
-    check_rules_of_use,
-    check_unnamed,
-)
+from ckpt_tool.mapping.accounting.coverage import check_collisions, check_unnamed
+from ckpt_tool.mapping.accounting.dead_rules import check_rules_of_use
 from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
 from ckpt_tool.mapping.assign import assign_rules
 from ckpt_tool.mapping.blocks import with_blocks

@@ -44,19 +44,27 @@ def check_tests(rules: RuleSet, numbers: Mapping[str, int] | None = None) -> Ite
 def _fault(
     test: NameTest, reached: Sequence[tuple[Rule, Claim]] | None, is_dropped: bool
 ) -> str | None:
+    """What becomes of a test's key instead of what the test wants; None where it is that."""
     wanted = " and ".join(f"`{target}`" for target in test.targets) or "to be dropped"
     if is_dropped:
         return f"is dropped; the test wants {wanted}" if test.targets else None
     if not reached:
         return f"is matched by no rule; the test wants {wanted}"
-    if test.targets and all(
-        any(_reaches(rule, claim, target) for rule, claim in reached) for target in test.targets
-    ):
+    if test.targets and all(_is_reached(target, reached) for target in test.targets):
         return None
+    return f"becomes {_fate(*reached[0])}; the test wants {wanted}"
+
+
+def _fate(rule: Rule, claim: Claim) -> str:
+    """The first target key that a source key has a part in, or why there is none."""
     try:
-        return f"becomes `{next(targets_of(*reached[0]))}`; the test wants {wanted}"
+        return f"`{next(targets_of(rule, claim))}`"
     except (ValueError, StopIteration) as error:
-        return f"becomes nothing, {error or 'as nothing is left of its group'}; the test wants {wanted}"
+        return f"nothing, {error or 'as nothing is left of its group'}"
+
+
+def _is_reached(target: str, reached: Sequence[tuple[Rule, Claim]]) -> bool:
+    return any(_reaches(rule, claim, target) for rule, claim in reached)
 
 
 def _reaches(rule: Rule, claim: Claim, target: str) -> bool:

@@ -10,7 +10,10 @@ from ckpt_tool.keys.quoting import quote_marks
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.ops import OPS
 
-_MANY = "several names are a choice, `{b,c}`, or a list in the long form, `{from: a, to: [b, c], ops: {split: 0}}`"
+_MANY = (
+    "several names are a choice, `{b,c}`, or a list in the long form, "
+    "`{from: a, to: [b, c], ops: {split: 0}}`"
+)
 _STRAY = (
     (re.compile(r"\A\[.*\]\Z|\A\(.*,.*\)\Z|\[[\"']", re.DOTALL), _MANY),
     (re.compile(r",\s"), _MANY),

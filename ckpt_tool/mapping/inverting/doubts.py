@@ -17,6 +17,7 @@ from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.rules import Rule, RuleSet, Selector
 
 STRIPPED = "prefixes that `strip:` takes off are not put back"
+IDLE = "it never gets a key: what stands before it takes all that it matches"
 
 
 def common_prefix(rules: RuleSet, plan: Plan | None) -> str | None:
@@ -51,32 +52,27 @@ def without_idle(
 
     Raises TooMuchToCompare.
     """
-    takers: list[Matcher] = [
-        selector.matcher for selector in drop if not selector.pattern.open_bounds
-    ]
+    takers = [selector.matcher for selector in drop if not selector.pattern.open_bounds]
     kept = []
     for each in inverted:
-        is_fixed = (
-            bool(each.rule.sources)
-            and not each.rule.is_extra
-            and not names_params(each.rule.sources, stand_ins)
-        )
-        if is_fixed and all(
-            any(covers(taker, matcher, effort) for taker in takers)
-            for matcher in each.rule.matchers
-        ):
-            kept.append(
-                replace(
-                    each,
-                    text="",
-                    verdict="exact",
-                    why="it never gets a key: what stands before it takes all that it matches",
-                )
-            )
-            continue
-        kept.append(each)
-        takers += each.rule.matchers if is_fixed else ()
+        if not _is_fixed(each.rule, stand_ins):
+            kept.append(each)
+        elif _is_idle(each.rule, takers, effort):
+            kept.append(replace(each, text="", verdict="exact", why=IDLE))
+        else:
+            kept.append(each)
+            takers += each.rule.matchers
     return tuple(kept)
+
+
+def _is_fixed(rule: Rule, stand_ins: Mapping[str, int]) -> bool:
+    """Whether a rule takes source keys, and no parameter decides which."""
+    return bool(rule.sources) and not rule.is_extra and not names_params(rule.sources, stand_ins)
+
+
+def _is_idle(rule: Rule, takers: Sequence[Matcher], effort: Effort) -> bool:
+    """Whether the takers before a rule match all that it does."""
+    return all(any(covers(taker, matcher, effort) for taker in takers) for matcher in rule.matchers)
 
 
 def with_doubts(

@@ -1,35 +1,26 @@
-"""Rules turned round: what maps the target back onto the source, with a verdict for each rule."""
+"""Inverse rules: what maps the target back onto the source, with a verdict for each rule."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from ckpt_tool.errors import Location, Problem, RuleError
 from ckpt_tool.keys import PatternError, fold, quote
 from ckpt_tool.keys.effort import Effort, TooMuchToCompare
 from ckpt_tool.keys.write import write
-from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.blocks import with_blocks
-from ckpt_tool.mapping.checking.name_tests import check_tests
+from ckpt_tool.mapping.inverting.document import WayBack, inverse_document
 from ckpt_tool.mapping.inverting.doubts import come_along, common_prefix, with_doubts, without_idle
+from ckpt_tool.mapping.inverting.inverse_ops import inverse_for, inverse_of
 from ckpt_tool.mapping.inverting.order import order_of_inverses, target_matchers
 from ckpt_tool.mapping.inverting.proof import proved
 from ckpt_tool.mapping.inverting.verdicts import InvertedRule, InvertedRules
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.mapping.reading.rule_file import read_rule_text
-from ckpt_tool.mapping.reading.writing import flow, rule_line, scalar
-from ckpt_tool.mapping.rules import NameTest, Param, Rule, RuleSet, Selector
-from ckpt_tool.ops import (
-    Inverse,
-    OpError,
-    TensorForm,
-    infer_chain,
-    invert_chain,
-    ops_argument,
-    weakest,
-)
+from ckpt_tool.mapping.reading.writing import rule_line
+from ckpt_tool.mapping.rules import Rule, RuleSet
+from ckpt_tool.ops import Inverse
 
 
 def invert_rules(
@@ -44,47 +35,105 @@ def invert_rules(
     proved: the way back is planned for what the plan gives, and leads to the source's keys and
     shapes. `params` and `config` give the numbers of parameters then.
     """
-    unchosen = tuple(rule for block in rules.blocks for rule in block.rules) if plan is None else ()
-    rules = with_blocks(rules, plan.source) if plan else rules
-    stand_ins = dict.fromkeys((param.name for param in rules.params), 1)
+    if plan is None:
+        return _inverted_alone(rules)
+    rules = with_blocks(rules, plan.source)
+    prefix, lost = _prefixes(rules, plan)
+    steps = _steps_by_rule(plan)
+    inverses = [inverse_for(rule, steps[rule.where], plan) for rule in rules.rules]
+    dropped = tuple(one.pattern for one in fold(dict.fromkeys(plan.dropped), plan.source))
+    unproved = InvertedRules(_inverted_by(inverses, rules, prefix), None, lost, dropped)
+    found, back = _way_back(unproved, rules, plan, prefix)
+    if back is None:
+        return found
+    document = inverse_document(back)
+    inverted = proved(found.rules, document, plan, lost, params or {}, config or {})
+    is_whole = all(each.text is not None for each in inverted)
+    return replace(found, rules=inverted, yaml=document if is_whole else None)
+
+
+def _inverted_alone(rules: RuleSet) -> InvertedRules:
+    """The inverse of rules without any checkpoint: exact as far as names and ops tell."""
+    prefix, lost = _prefixes(rules, None)
+    inverted = _inverted_by([inverse_of(rule) for rule in rules.rules], rules, prefix)
+    every = (*inverted, *_unchosen(rules))
+    found, back = _way_back(InvertedRules(every, None, lost, _dropped(rules)), rules, None, prefix)
+    if back is None:
+        return found
+    doubted = with_doubts(rules, found.rules, [each.rule for each in back.order], _stand_ins(rules))
+    own = tuple(selector.pattern.text for selector in back.own)
+    return replace(
+        found,
+        rules=_with_fits(rules, doubted),
+        yaml=inverse_document(back),
+        kept=("**",) if rules.rest_target == "keep" else own,
+    )
+
+
+def _prefixes(rules: RuleSet, plan: Plan | None) -> tuple[str, tuple[str, ...]]:
+    """The prefix that goes back before every key; and those of `strip:` that are lost, where it
+    can't be told which key had which.
+    """
     prefix = common_prefix(rules, plan)
+    return ("", rules.strip) if prefix is None else (prefix, ())
+
+
+def _dropped(rules: RuleSet) -> tuple[str, ...]:
+    """The patterns of what rules leave behind."""
+    named = tuple(selector.pattern.text for selector in rules.drop)
+    return (*named, "**") if rules.rest_source == "drop" else named
+
+
+def _unchosen(rules: RuleSet) -> Iterator[InvertedRule]:
+    """Rules of blocks, which have no inverse without a source that chooses among them."""
+    why = "a source's headers choose among the blocks of `when:`; name one"
+    for block in rules.blocks:
+        yield from (InvertedRule(rule, None, "lossy", why) for rule in block.rules)
+
+
+def _stand_ins(rules: RuleSet) -> dict[str, int]:
+    """1 for each parameter."""
+    return dict.fromkeys((param.name for param in rules.params), 1)
+
+
+def _steps_by_rule(plan: Plan) -> Mapping[Location, list[Step]]:
+    """The steps that each rule drafted; none for a rule that drafted none."""
     steps: dict[Location, list[Step]] = defaultdict(list)
-    for step in plan.steps if plan else ():
+    for step in plan.steps:
         if step.origin.rule:
             steps[step.origin.rule.where].append(step)
-    inverted = tuple(
-        _inverted(rule, _inverse(rule, steps[rule.where], plan), stand_ins, prefix or "")
-        for rule in rules.rules
-    )
-    why = "a source's headers choose among the blocks of `when:`; name one"
-    inverted += tuple(InvertedRule(rule, None, "lossy", why) for rule in unchosen)
-    left = rules.strip if prefix is None else (), _dropped(rules, plan)
-    effort = Effort()
+    return steps
+
+
+def _way_back(
+    inverted: InvertedRules, rules: RuleSet, plan: Plan | None, prefix: str
+) -> tuple[InvertedRules, WayBack | None]:
+    """The inverses with one way back from each key, and that way; none where a rule has no inverse.
+
+    Raises RuleError where the rules can't be put in order.
+    """
+    stand_ins, effort = _stand_ins(rules), Effort()
     try:
-        inverted = without_idle(inverted, rules.drop, stand_ins, effort)
-        if any(each.text is None for each in inverted):
-            return InvertedRules(inverted, None, *left)
-        inverted, order = _one_way_back(inverted, stand_ins, effort)
-        mixed = come_along(rules, [each.rule for each in order], stand_ins, effort)
-        document = _document(rules, inverted, order, mixed, _Concrete(plan, prefix or ""))
+        busy = without_idle(inverted.rules, rules.drop, stand_ins, effort)
+        if any(each.text is None for each in busy):
+            return replace(inverted, rules=busy), None
+        found, order = _one_way_back(busy, stand_ins, effort)
+        own = come_along(rules, [each.rule for each in order], stand_ins, effort)
     except TooMuchToCompare:
         message = (
             "to order these rules for the way back takes too long: they are too many, or too alike"
         )
         raise RuleError([Problem("not-compared", message, rules.where)]) from None
-    if plan is None:
-        kept = (
-            ("**",)
-            if rules.rest_target == "keep"
-            else tuple(selector.pattern.text for selector in mixed)
-        )
-        doubted = with_doubts(rules, inverted, [each.rule for each in order], stand_ins)
-        return InvertedRules(_with_fits(rules, doubted), document, *left, kept)
-    inverted = proved(
-        inverted, document, plan, rules.strip if prefix is None else (), params or {}, config or {}
-    )
-    return InvertedRules(
-        inverted, None if any(each.text is None for each in inverted) else document, *left
+    return replace(inverted, rules=found), WayBack(rules, order, own, plan, prefix)
+
+
+def _inverted_by(
+    inverses: Sequence[Inverse], rules: RuleSet, prefix: str
+) -> tuple[InvertedRule, ...]:
+    stand_ins = _stand_ins(rules)
+    return tuple(
+        _inverted(rule, inverse, stand_ins, prefix)
+        for rule, inverse in zip(rules.rules, inverses, strict=True)
     )
 
 
@@ -101,97 +150,22 @@ def _with_fits(rules: RuleSet, inverted: tuple[InvertedRule, ...]) -> tuple[Inve
     )
 
 
-def _dropped(rules: RuleSet, plan: Plan | None) -> tuple[str, ...]:
-    """Patterns of what the rules leave behind: the keys at hand, or what the rules name."""
-    if plan is not None:
-        return tuple(one.pattern for one in fold(dict.fromkeys(plan.dropped), plan.source))
-    return (
-        *(selector.pattern.text for selector in rules.drop),
-        *(("**",) if rules.rest_source == "drop" else ()),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Concrete:
-    """What a plan tells of the way back: the keys that were kept, and the prefix that all keys of
-    the source had.
-    """
-
-    plan: Plan | None
-    prefix: str
-
-
 def _one_way_back(
     inverted: tuple[InvertedRule, ...], stand_ins: Mapping[str, int], effort: Effort
 ) -> tuple[tuple[InvertedRule, ...], list[InvertedRule]]:
     """The inverses, those left out whose targets another rule has all of; and those that have a
     text, in their order.
     """
-    turned = [each for each in inverted if each.text]
-    order, twins = order_of_inverses([each.rule for each in turned], stand_ins, effort)
+    with_text = [each for each in inverted if each.text]
+    order, twins = order_of_inverses([each.rule for each in with_text], stand_ins, effort)
     for number, other in twins.items():
-        why = f"line {turned[other].where.line} has the same targets, and leads back to its own sources"
-        turned[number] = replace(turned[number], text="", verdict="lossy", why=why)
-    by_place = {id(each.rule): each for each in turned}
+        line = f"line {with_text[other].where.line}"
+        why = f"{line} has the same targets, and leads back to its own sources"
+        with_text[number] = replace(with_text[number], text="", verdict="lossy", why=why)
+    by_place = {id(each.rule): each for each in with_text}
     return tuple(by_place.get(id(each.rule), each) for each in inverted), [
-        turned[number] for number in order
+        with_text[number] for number in order
     ]
-
-
-def _inverse(rule: Rule, steps: Sequence[Step], plan: Plan | None) -> Inverse:
-    """The inverse of a rule's ops: one that serves any sizes, as far as it leads back from those at
-    hand, else one with these sizes.
-    """
-    general = invert_chain(rule.ops)
-    if plan is None or not steps:
-        return _shared_parts(rule) or general
-    found = [_inverse_of(step, plan) for step in steps]
-    worst = weakest([inverse for inverse, _ in found])
-    sized = {
-        str(ops_argument(inverse.ops)): inverse.ops
-        for inverse, _ in found
-        if inverse.ops or not rule.ops
-    }
-    if (general.ops or not rule.ops) and all(serves for _, serves in found):
-        return replace(worst, ops=general.ops)
-    if len(sized) == 1:
-        return replace(worst, ops=next(iter(sized.values())))
-    if general.ops:
-        return replace(weakest([worst, general]), ops=general.ops)
-    return replace(
-        worst,
-        why=worst.why
-        or "the rule's tensors need different inverses; turn round a plan of one of them",
-    )
-
-
-def _shared_parts(rule: Rule) -> Inverse | None:
-    """No inverse where ops that join, or that part, are more than the names that tell how many each
-    takes; None elsewhere.
-    """
-    collects = [op.name for op in rule.ops if op.collects]
-    produces = [op.name for op in rule.ops if op.produces]
-    for names, sides in ((collects, rule.sources), (produces, rule.targets)):
-        if len(names) > len(sides[0].only if sides else ()) + (len(sides) > 1) and len(names) > 1:
-            return Inverse(
-                (),
-                "lossy",
-                f"`{names[0]}` and `{names[1]}` share the names of the parts, which don't tell how many each takes",
-            )
-    return None
-
-
-def _inverse_of(step: Step, plan: Plan) -> tuple[Inverse, bool]:
-    """The inverse of a step for its sizes, and whether the one for any sizes leads back from them
-    too.
-    """
-    given = [TensorForm(plan.source[key].dtype, plan.source[key].shape) for key in step.inputs]
-    general = invert_chain(step.ops)
-    try:
-        leads_back = list(infer_chain(general.ops, infer_chain(step.ops, given))) == given
-    except OpError:
-        leads_back = False
-    return invert_chain(step.ops, given), leads_back
 
 
 def _inverted(
@@ -220,132 +194,3 @@ def _unmatchable(rule: Rule, stand_ins: Mapping[str, int]) -> str | None:
     except PatternError as error:
         return error.message
     return None
-
-
-def _document(
-    rules: RuleSet,
-    inverted: Sequence[InvertedRule],
-    order: Sequence[InvertedRule],
-    mixed: Sequence[Selector],
-    concrete: _Concrete,
-) -> str:
-    parts = [
-        f"# The inverse of {', '.join(rules.files)}",
-        f"about: {scalar(_swapped(rules.about))}",
-    ]
-    if rules.params:
-        parts += ["params:", *(f"  {param.name}: {flow(_param(param))}" for param in rules.params)]
-    if rules.tables:
-        parts += [
-            "tables:",
-            *(
-                f"  {name}: {flow({right: left for left, right in rows.items()})}"
-                for name, rows in rules.tables.items()
-            ),
-        ]
-    maybe = [
-        flow({verb: pattern}) for verb, pattern in _optional_patterns(rules, quote(concrete.prefix))
-    ]
-    for name, texts in _sections(order):
-        parts += _section(name, [*texts, *(maybe if name == "optional" else ())])
-    parts += _section("optional", maybe) if not any(each.rule.is_optional for each in order) else []
-    made = [
-        write(side.pattern)
-        for each in inverted
-        if not each.rule.sources
-        for side in each.rule.targets
-    ]
-    kept = [selector for selector in rules.keep if not selector.is_optional]
-    dropped = [selector.pattern.text for selector in kept if selector not in mixed]
-    if concrete.plan and (mixed or rules.rest_target == "keep"):
-        dropped = [
-            one.pattern for one in fold(dict.fromkeys(concrete.plan.kept), concrete.plan.outputs)
-        ]
-    parts += _patterns("drop", [*dropped, *made])
-    parts += _patterns(
-        "keep",
-        [
-            quote(concrete.prefix) + selector.pattern.text
-            for selector in rules.drop
-            if not selector.is_optional
-        ],
-    )
-    rest = {"source": "drop"} if rules.rest_target == "keep" or mixed else {}
-    rest |= {"target": "keep"} if rules.rest_source == "drop" else {}
-    parts += [f"rest: {flow(rest)}"] if rest else []
-    text = "\n".join(parts) + "\n"
-    tests = [
-        f"  {scalar(test.source)}: {scalar(test.targets[0])}"
-        for test in _swapped_tests(rules, text, concrete.prefix)
-    ]
-    return text + "".join(f"{line}\n" for line in (["tests:", *tests] if tests else []))
-
-
-def _swapped(about: str) -> str:
-    """`B -> A` for `A -> B`."""
-    source, arrow, target = about.partition(" -> ")
-    return (
-        f"{target} -> {source}"
-        if arrow and " -> " not in target
-        else f"inverse of: {about}"
-        if about
-        else "inverse rules"
-    )
-
-
-def _swapped_tests(rules: RuleSet, text: str, prefix: str) -> list[NameTest]:
-    """The tests by names turned round, but for those of a source that the inverse leaves aside for
-    its twin.
-    """
-    inverse = read_rule_text(text, "the inverse")
-    swapped = {
-        test.targets[0]: prefix + strip_prefixes(test.source, rules.strip)
-        for test in rules.tests
-        if len(test.targets) == 1
-    }
-    tests = [NameTest(source, (target,), inverse.where) for source, target in swapped.items()]
-    return [test for test in tests if not list(check_tests(replace(inverse, tests=(test,))))]
-
-
-def _sections(order: Sequence[InvertedRule]) -> list[tuple[str, list[str]]]:
-    """`rules:` and `optional:` as their order asks; all are optional where neither can come first
-    as a whole.
-    """
-    kinds = [each.rule.is_optional for each in order]
-    parts = {
-        kind: [str(each.text) for each in order if each.rule.is_optional is kind]
-        for kind in (False, True)
-    }
-    if kinds == sorted(kinds):
-        return [("rules", parts[False]), ("optional", parts[True])]
-    if kinds == sorted(kinds, reverse=True):
-        return [("optional", parts[True]), ("rules", parts[False])]
-    return [("optional", [str(each.text) for each in order])]
-
-
-def _section(name: str, lines: Sequence[str]) -> list[str]:
-    return [f"{name}:", *(f"  - {line}" for line in lines)] if lines else []
-
-
-def _optional_patterns(rules: RuleSet, prefix: str) -> list[tuple[str, str]]:
-    """What may be kept on the way there may be dropped on the way back, and the other way round."""
-    keeps = [("drop", selector.pattern.text) for selector in rules.keep if selector.is_optional]
-    return keeps + [
-        ("keep", prefix + selector.pattern.text) for selector in rules.drop if selector.is_optional
-    ]
-
-
-def _patterns(name: str, patterns: Sequence[str]) -> list[str]:
-    return [f"{name}:", *(f"  - {scalar(pattern)}" for pattern in patterns)] if patterns else []
-
-
-def _param(param: Param) -> dict[str, object]:
-    """A parameter that looks at the other side: what was the source's is the target's now."""
-    given: dict[str, object] = {"from": list(param.config_keys)} if param.config_keys else {}
-    given |= {"dim": list(param.dimension)} if param.dimension else {}
-    given |= {"count": write(param.count.pattern)} if param.count else {}
-    given |= (
-        {"of": "source" if param.of_target else "target"} if param.dimension or param.count else {}
-    )
-    given |= {"value": param.formula.text} if param.formula else {}
-    return given | ({"default": param.default} if param.default is not None else {})

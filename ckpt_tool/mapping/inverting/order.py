@@ -3,11 +3,12 @@ each key.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 from ckpt_tool.keys import Matcher, with_numbers
 from ckpt_tool.keys.effort import Effort
 from ckpt_tool.keys.overlap import covers
-from ckpt_tool.mapping.rules import Rule, Side
+from ckpt_tool.mapping.rules import Rule, Side, names_in
 
 
 def target_matchers(rule: Rule, stand_ins: Mapping[str, int]) -> list[Matcher]:
@@ -28,44 +29,48 @@ def order_of_inverses(
     Rules that name parameters stay where they are: what they match can't be told. Raises
     TooMuchToCompare.
     """
-    fixed = [index for index, rule in enumerate(rules) if not names_params(rule.targets, stand_ins)]
-    matchers = {index: target_matchers(rules[index], stand_ins) for index in fixed}
-    behind: dict[int, set[int]] = {index: set() for index in range(len(rules))}
-    twins: dict[int, int] = {}
-    for one in fixed:
-        for other in fixed:
-            if one != other and _covers(matchers[one], matchers[other], effort):
-                if not _covers(matchers[other], matchers[one], effort):
-                    behind[one].add(other)
-                elif one < other:
-                    twins.setdefault(other, one)
+    behind, twins = _exceptions(rules, stand_ins, effort)
     order: dict[int, None] = {}
     while len(order) < len(rules):
         effort.spend(len(rules))
-        order[
-            next(
-                index
-                for index in range(len(rules))
-                if index not in order and behind[index] <= order.keys()
-            )
-        ] = None
+        order[_next(order, behind)] = None
     return [index for index in order if index not in twins], twins
+
+
+def _exceptions(
+    rules: Sequence[Rule], stand_ins: Mapping[str, int], effort: Effort
+) -> tuple[list[set[int]], dict[int, int]]:
+    """For each rule those that must come before it, as its targets are more than all of theirs; and
+    for rules that have the targets of an earlier one, that one.
+    """
+    fixed = [index for index, rule in enumerate(rules) if not names_params(rule.targets, stand_ins)]
+    matchers = {index: target_matchers(rules[index], stand_ins) for index in fixed}
+    behind: list[set[int]] = [set() for _ in rules]
+    twins: dict[int, int] = {}
+    for one, other in permutations(fixed, 2):
+        if not _covers(matchers[one], matchers[other], effort):
+            continue
+        if not _covers(matchers[other], matchers[one], effort):
+            behind[one].add(other)
+        elif one < other:
+            twins.setdefault(other, one)
+    return behind, twins
+
+
+def _next(order: Mapping[int, None], behind: Sequence[set[int]]) -> int:
+    """The first rule that is not in the order yet, and before which nothing is missing."""
+    return next(
+        index
+        for index, before in enumerate(behind)
+        if index not in order and before <= order.keys()
+    )
 
 
 def names_params(sides: Sequence[Side], stand_ins: Mapping[str, int]) -> bool:
     """Whether patterns have numbers of parameters in them: what they match can't be told."""
-    patterns = [side.pattern for side in sides]
-    names = {name for pattern in patterns for name in pattern.numbers}
-    names |= {
-        name
-        for pattern in patterns
-        for ends in pattern.open_bounds.values()
-        for end in ends
-        for name in end.names
-    }
-    return bool(names & set(stand_ins))
+    return any(names_in(side.pattern) & stand_ins.keys() for side in sides)
 
 
-def _covers(source: Sequence[Matcher], target: Sequence[Matcher], effort: Effort) -> bool:
-    """Whether every key of one rule's targets is one of the other's."""
-    return all(any(covers(one, other, effort) for one in source) for other in target)
+def _covers(wide: Sequence[Matcher], narrow: Sequence[Matcher], effort: Effort) -> bool:
+    """Whether every key of the narrow matchers is one of the wide ones'."""
+    return all(any(covers(one, other, effort) for one in wide) for other in narrow)

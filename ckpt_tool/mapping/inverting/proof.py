@@ -8,6 +8,7 @@ from dataclasses import replace
 from ckpt_tool.errors import RuleError
 from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.compile import compile_plan
+from ckpt_tool.mapping.inverting.doubts import STRIPPED
 from ckpt_tool.mapping.inverting.verdicts import InvertedRule
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.reading.rule_file import read_rule_text
@@ -78,39 +79,32 @@ class _Proof:
         each = self._inverted
         if not each.text:
             return each
-        fault = next((fault for step in self._steps if (fault := self._fault(step))), None)
+        fault = next((fault for step in self._steps for fault in self._faults(step)), None)
         if fault:
             return replace(each, text=None, verdict="lossy", why=fault)
-        if any(
-            strip_prefixes(key, self._strip) != key for step in self._steps for key in step.inputs
-        ):
-            why = "; ".join(
-                [
-                    *([each.why] if each.why else []),
-                    "prefixes that `strip:` takes off are not put back",
-                ]
-            )
+        if any(self._name(key) != key for step in self._steps for key in step.inputs):
+            why = f"{each.why}; {STRIPPED}" if each.why else STRIPPED
             return replace(each, verdict="lossy", why=why)
         return each
 
-    def _fault(self, step: Step) -> str | None:
-        """What is wrong with the way back of a step's keys, or None."""
+    def _name(self, key: str) -> str:
+        return strip_prefixes(key, self._strip)
+
+    def _faults(self, step: Step) -> Iterator[str]:
+        """What is wrong with the way back of each of a step's keys."""
+        places = [self._name(key) for key in step.inputs]
         for key in step.inputs:
-            name = strip_prefixes(key, self._strip)
-            made, info = self._back.get(name, (None, None))
-            if made is None or made.inputs != step.outputs:
-                return f"`{key}` would not come back from `{step.outputs[0]}`"
-            if [strip_prefixes(each, self._strip) for each in made.outputs] != [
-                strip_prefixes(each, self._strip) for each in step.inputs
-            ]:
-                return f"`{key}` would come back in another place of its group"
-            if (
-                info
-                and not any(isinstance(op, Fit) for op in step.ops)
-                and _form(info) != _form(self._plan.source[key])
-            ):
-                return f"`{key}` would come back as {_form(info)}, and was {_form(self._plan.source[key])}"
-        return None
+            made, info = self._back.get(self._name(key), (None, None))
+            if made is None or info is None or made.inputs != step.outputs:
+                yield f"`{key}` would not come back from `{step.outputs[0]}`"
+            elif [self._name(each) for each in made.outputs] != places:
+                yield f"`{key}` would come back in another place of its group"
+            elif not _is_fitted(step) and _form(info) != (was := _form(self._plan.source[key])):
+                yield f"`{key}` would come back as {_form(info)}, and was {was}"
+
+
+def _is_fitted(step: Step) -> bool:
+    return any(isinstance(op, Fit) for op in step.ops)
 
 
 def _form(info: TensorInfo) -> str:

@@ -1,4 +1,4 @@
-"""What comes of turning rules round, as values."""
+"""What comes of inverting rules, as values."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from ckpt_tool.mapping.rules import Rule
 
 @dataclass(frozen=True, slots=True)
 class InvertedRule:
-    """A rule and what undoes it: `text` is its line in YAML, or None where it can't be turned
-    round, and `why` says why.
+    """A rule and what undoes it: `text` is its line in YAML, or None where it has no
+    inverse, and `why` says why.
 
     A rule without a source is undone by dropping what it made, and one that never gets a key by
     nothing: the text is empty.
@@ -22,13 +22,14 @@ class InvertedRule:
 
     @property
     def where(self) -> Location:
+        """The place of the rule."""
         return self.rule.where
 
 
 @dataclass(frozen=True, slots=True)
 class InvertedRules:
-    """The inverse of a rule set; `yaml` is a rule file, or None where some rule can't be turned
-    round.
+    """The inverse of a rule set; `yaml` is a rule file, or None where some rule has no
+    inverse.
 
     `stripped` are the prefixes that the rules take off keys: which key had which is lost, so that
     none is put back. `dropped` are the patterns of what the rules leave behind, which only a target

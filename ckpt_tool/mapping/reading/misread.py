@@ -7,13 +7,17 @@ from ckpt_tool.mapping.reading.yaml_nodes import MappingNode, Node, Scalar
 _OTHER_ARROWS = re.compile(r"(\S+?)(?:\s*(?:=+>|:=|:\s)\s*|\s+[=:,>]?\s*)(\S+)")
 _SUBSTITUTION = re.compile(r"s([/|#,!]).*\1.*\1[a-z]*")
 _EXPRESSION = re.compile(r"\\[dwsDWSAZb.]|[(][^)]*[)]|\[[^\]]*[-^][^\]]*\]|^\^|\$$|\.[+?]")
-NO_EXPRESSIONS = "patterns are of whole keys, and no regular expressions: `*` is one name, `**` several, `{i}` a number, `{q,k}` a choice"
+NO_EXPRESSIONS = (
+    "patterns are of whole keys, and no regular expressions: "
+    "`*` is one name, `**` several, `{i}` a number, `{q,k}` a choice"
+)
 
 
 def instead_of_text(text: str) -> str | None:
     """What to write instead of a text without an arrow, or with several."""
     if _SUBSTITUTION.fullmatch(text):
-        return f"a rule is no substitution but has both names, as in `model.** -> **`; {NO_EXPRESSIONS}"
+        instead = "a rule is no substitution but has both names, as in `model.** -> **`"
+        return f"{instead}; {NO_EXPRESSIONS}"
     if (found := _OTHER_ARROWS.fullmatch(text.strip())) and "->" not in text:
         return f"write `{found[1]} -> {found[2]}`"
     return NO_EXPRESSIONS if looks_like_an_expression(text) else None

@@ -4,8 +4,9 @@ from.
 
 import re
 
+from ckpt_tool.keys import Matcher
 from ckpt_tool.mapping.formulas import Formula, FormulaError, parse_formula
-from ckpt_tool.mapping.reading.rule import Reading, read_selector
+from ckpt_tool.mapping.reading.patterns import Reading, read_selector
 from ckpt_tool.mapping.reading.yaml_nodes import MappingNode, Node, Scalar, SequenceNode
 from ckpt_tool.mapping.rules import Param
 
@@ -29,41 +30,54 @@ def read_param(reading: Reading, name: Scalar, node: Node) -> Param | None:
     if (number := integer(node)) is not None:
         return Param(name.text, name.where, default=number)
     before = len(reading.problems)
-    param = (
-        _from_fields(reading, name, node)
-        if isinstance(node, MappingNode) and node.entries
-        else None
-    )
+    param = None
+    if isinstance(node, MappingNode) and node.entries:
+        param = _from_fields(reading, name, node)
     if param is None and len(reading.problems) == before:
-        ways = "`from:` (a key of config.json), `dim: [KEY, 0]`, `count: PATTERN`, `value: FORMULA` or `default:`"
+        ways = (
+            "`from:` (a key of config.json), `dim: [KEY, 0]`, `count: PATTERN`, "
+            "`value: FORMULA` or `default:`"
+        )
         reading.add("bad-param", f"`{name.text}` is a number, or has {ways}", name.where)
     return param
 
 
 def _from_fields(reading: Reading, name: Scalar, node: MappingNode) -> Param | None:
-    side, dim, counted, default = (node.get(field) for field in ("of", "dim", "count", "default"))
-    dimension, number = _dimension(dim), integer(default)
-    is_target = isinstance(side, Scalar) and side.text == "target"
-    selector = (
-        read_selector(reading, counted, not is_target) if isinstance(counted, Scalar) else None
-    )
+    """The parameter that the fields make; None where one of them is unknown or makes no sense."""
+    of_target = _is_of_target(node.get("of"))
+    dimension = _dimension(node.get("dim"))
+    count = _counted(reading, node.get("count"), is_source=not of_target)
+    default = integer(node.get("default"))
     formula = _formula(reading, name, node.get("value"))
-    parts = ((dim, dimension), (counted, selector), (default, number), (node.get("value"), formula))
-    is_whole = all(value is not None for given, value in parts if given is not None)
-    is_sided = side is None or (isinstance(side, Scalar) and side.text in ("source", "target"))
-    if {key.text for key, _ in node.entries} - set(FIELDS) or not is_whole or not is_sided:
+    given = {key.text for key, _ in node.entries}
+    read = {"dim": dimension, "count": count, "default": default, "value": formula}
+    are_read = all(value is not None for field, value in read.items() if field in given)
+    if given - set(FIELDS) or not are_read or of_target is None:
         return None
-    keys = _texts(node.get("from"))
     return Param(
         name.text,
         name.where,
-        keys,
-        dimension,
-        number,
-        selector.matcher if selector else None,
-        is_target,
-        formula,
+        config_keys=_texts(node.get("from")),
+        dimension=dimension,
+        default=default,
+        count=count,
+        of_target=of_target,
+        formula=formula,
     )
+
+
+def _is_of_target(node: Node | None) -> bool | None:
+    """Whether `of:` names the target; None where it names neither side."""
+    if node is None:
+        return False
+    sides = {"source": False, "target": True}
+    return sides.get(node.text) if isinstance(node, Scalar) else None
+
+
+def _counted(reading: Reading, node: Node | None, is_source: bool) -> Matcher | None:
+    """What counts the keys of a pattern."""
+    selector = read_selector(reading, node, is_source) if isinstance(node, Scalar) else None
+    return selector.matcher if selector else None
 
 
 def _texts(node: Node | None) -> tuple[str, ...]:

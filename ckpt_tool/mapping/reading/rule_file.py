@@ -10,7 +10,7 @@ from dataclasses import replace
 from ckpt_tool.errors import InputError, Location, RuleError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.keys import nearest
-from ckpt_tool.mapping.reading.rule import Reading
+from ckpt_tool.mapping.reading.patterns import Reading
 from ckpt_tool.mapping.reading.sections import (
     SECTIONS,
     RuleSetDraft,
@@ -80,9 +80,12 @@ def join(first: RuleSet, second: RuleSet) -> RuleSet:
     """The rules of both, those of `first` taking precedence."""
     return replace(
         first,
-        files=first.files + second.files, rules=first.rules + second.rules,
-        drop=first.drop + second.drop, keep=first.keep + second.keep, params=first.params + second.params,
-    )  # fmt: skip
+        files=first.files + second.files,
+        rules=first.rules + second.rules,
+        drop=first.drop + second.drop,
+        keep=first.keep + second.keep,
+        params=first.params + second.params,
+    )
 
 
 def _finish(draft: RuleSetDraft) -> RuleSet:
@@ -90,16 +93,28 @@ def _finish(draft: RuleSetDraft) -> RuleSet:
         raise RuleError(draft.reading.problems)
     rest, texts = draft.rest, draft.texts
     return RuleSet(
-        tuple(draft.files), tuple(draft.rules), draft.where or Location(draft.files[0] if draft.files else "-e", 1, 1),
-        about=texts.get("about", ""), source=texts.get("source"), target=texts.get("target"), output=texts.get("output"),
-        drop=tuple(draft.drop), keep=tuple(draft.keep),
+        tuple(draft.files),
+        tuple(draft.rules),
+        draft.where or Location(draft.files[0] if draft.files else "-e", 1, 1),
+        about=texts.get("about", ""),
+        source=texts.get("source"),
+        target=texts.get("target"),
+        output=texts.get("output"),
+        drop=tuple(draft.drop),
+        keep=tuple(draft.keep),
         rest_source="drop" if rest.get("source") == "drop" else "problem",
         rest_target="keep" if rest.get("target") == "keep" else "problem",
-        expect=draft.expect, tests=tuple(draft.tests), params=tuple(draft.params),
-        tables=dict(draft.reading.tables), table_places=draft.table_places,
-        blocks=tuple(draft.blocks), fits=tuple(draft.fits), strip=tuple(draft.strip), unwrap=tuple(draft.unwrap),
+        expect=draft.expect,
+        tests=tuple(draft.tests),
+        params=tuple(draft.params),
+        tables=dict(draft.reading.tables),
+        table_places=draft.table_places,
+        blocks=tuple(draft.blocks),
+        fits=tuple(draft.fits),
+        strip=tuple(draft.strip),
+        unwrap=tuple(draft.unwrap),
         paths=tuple(path for path in draft.files if path != "-e"),
-    )  # fmt: skip
+    )
 
 
 def _read_file(
@@ -152,10 +167,8 @@ def _read_text(
 def _text_of(path: str) -> str:
     with SourceFile(path) as file:
         if file.size > RULE_FILE_BYTES:
-            raise InputError(
-                path,
-                f"is no rule file: it has {file.size:,} bytes; at most {RULE_FILE_BYTES:,} are read",
-            )
+            sizes = f"it has {file.size:,} bytes; at most {RULE_FILE_BYTES:,} are read"
+            raise InputError(path, f"is no rule file: {sizes}")
         raw = file.read(0, file.size)
     try:
         return raw.decode().replace("\r\n", "\n").replace("\r", "\n")

@@ -11,7 +11,8 @@ from ckpt_tool.errors import Location, Problem
 from ckpt_tool.keys.quoting import arrows
 from ckpt_tool.mapping.reading.condition import read_condition
 from ckpt_tool.mapping.reading.param import integer, read_param
-from ckpt_tool.mapping.reading.rule import Reading, read_fit, read_rule, read_selector
+from ckpt_tool.mapping.reading.patterns import Reading, read_fit, read_selector
+from ckpt_tool.mapping.reading.rule import read_rule
 from ckpt_tool.mapping.reading.yaml_nodes import MappingNode, Node, Scalar, SequenceNode
 from ckpt_tool.mapping.rules import (
     Block,
@@ -57,14 +58,17 @@ def _append(items: list[T], item: T | None) -> None:
 
 
 def read_mapped(draft: RuleSetDraft, node: Node) -> None:
+    """A line of `rules:` into the draft, or its problem."""
     _append(draft.rules, read_rule(draft.reading, node))
 
 
 def read_dropped(draft: RuleSetDraft, scalar: Scalar) -> None:
+    """A pattern of source keys, of `drop:`, into the draft, or its problem."""
     _append(draft.drop, read_selector(draft.reading, scalar, is_source=True))
 
 
 def read_kept(draft: RuleSetDraft, scalar: Scalar) -> None:
+    """A pattern of target keys, of `keep:`, into the draft, or its problem."""
     _append(draft.keep, read_selector(draft.reading, scalar, is_source=False))
 
 
@@ -176,8 +180,12 @@ def _read_tables(draft: RuleSetDraft, node: Node, _: Resolve) -> None:
             if not isinstance(right, Scalar):
                 draft.reading.add("bad-table", "a table gives one text for each text", right.where)
             elif right.text in firsts:
-                message = f"`{right.text}` stands for `{firsts[right.text]}` and for `{left.text}`; a table is one-to-one"
-                way = "write two rules where a file has one of them; both become one by an op that joins, as in `{a,b} -> c: {concat: 0}`"
+                both = f"`{firsts[right.text]}` and for `{left.text}`"
+                message = f"`{right.text}` stands for {both}; a table is one-to-one"
+                way = (
+                    "write two rules where a file has one of them; both become one by an op "
+                    "that joins, as in `{a,b} -> c: {concat: 0}`"
+                )
                 draft.reading.add("bad-table", message, right.where, way)
             else:
                 rows[left.text], firsts[right.text] = right.text, left.text
@@ -218,11 +226,9 @@ def _read_when(draft: RuleSetDraft, node: Node, resolve: Resolve) -> None:
             else:
                 _append(conditions, read_condition(draft.reading, key, value))
         if not conditions and len(draft.reading.problems) == before:
-            draft.reading.add(
-                "bad-when",
-                "a block of `when:` has a condition: `has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`",
-                item.where,
-            )
+            kinds = "`has:`, `lacks:`, `ndim:`, `shape:` or `dtype:`"
+            message = f"a block of `when:` has a condition: {kinds}"
+            draft.reading.add("bad-when", message, item.where)
         draft.blocks.append(
             Block(
                 tuple(conditions),
@@ -323,6 +329,7 @@ def _rule_items(draft: RuleSetDraft, node: Node, section: str) -> tuple[Node, ..
 
 
 def texts_of(draft: RuleSetDraft, node: Node, section: str) -> list[Scalar]:
+    """The lines of a section of texts; a problem for each that is none."""
     texts = []
     for item in _items(draft, node, section):
         if isinstance(item, Scalar):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import yaml
@@ -35,6 +36,8 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
+    """A text, quoted or not, from 0-based `line` and `column` on; never a number or a boolean."""
+
     text: str
     line: int
     column: int
@@ -43,6 +46,7 @@ class Scalar:
 
     @property
     def where(self) -> Location:
+        """The place of the whole text."""
         return self.at(0, len(self.text))
 
     def at(self, start: int, length: int) -> Location:
@@ -58,6 +62,8 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class SequenceNode:
+    """A list; `is_flow` where it is written in brackets."""
+
     items: tuple[Node, ...]
     line: int
     column: int
@@ -66,11 +72,14 @@ class SequenceNode:
 
     @property
     def where(self) -> Location:
+        """Where it begins."""
         return self.source.at(self.line, self.column)
 
 
 @dataclass(frozen=True, slots=True)
 class MappingNode:
+    """A mapping of texts, each once, in their order; `is_flow` where it is written in braces."""
+
     entries: tuple[tuple[Scalar, Node], ...]
     line: int
     column: int
@@ -79,9 +88,11 @@ class MappingNode:
 
     @property
     def where(self) -> Location:
+        """Where it begins."""
         return self.source.at(self.line, self.column)
 
     def get(self, name: str) -> Node | None:
+        """The value of a key, or None where there is no such key."""
         return next((value for key, value in self.entries if key.text == name), None)
 
 
@@ -92,7 +103,7 @@ QUOTES = "a text that begins with `*`, `{` or `&`, or that stands inside `[…]`
 
 
 def read_yaml(text: str, file: str) -> Node | None:
-    """The document as nodes, or None for an empty one. Raises RuleFileError with file:line:column."""
+    """The document as nodes, or None for an empty one. Raises RuleFileError with its place."""
     if len(text) > RULE_FILE_BYTES:
         raise RuleFileError(
             file, f"a rule file of {len(text):,} characters; at most {RULE_FILE_BYTES:,} are read"
@@ -120,16 +131,7 @@ def _document(events: Iterator[yaml.Event], source: Source) -> Node | None:
     """
     stack: list[tuple[yaml.Event, list[Node]]] = []
     root: list[Node] = []
-    documents = 0
-    for count, event in enumerate(events):
-        if isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-            if documents > 1:
-                raise _refused(event, source, "a second document")
-        elif isinstance(event, yaml.AliasEvent):
-            raise _refused(event, source, "an alias", QUOTES)
-        elif isinstance(event, yaml.NodeEvent):
-            _check_node(event, source, len(stack), count)
+    for event in _allowed(events, source):
         siblings = stack[-1][1] if stack else root
         if isinstance(event, yaml.ScalarEvent):
             siblings.append(Scalar(event.value, *_place(event), event.style in ("'", '"'), source))
@@ -139,6 +141,25 @@ def _document(events: Iterator[yaml.Event], source: Source) -> Node | None:
             start, children = stack.pop()
             (stack[-1][1] if stack else root).append(_collection(start, children, source))
     return root[0] if root else None
+
+
+def _allowed(events: Iterator[yaml.Event], source: Source) -> Iterator[yaml.Event]:
+    """The events, of one document without aliases. Raises RuleFileError at the first that is
+    refused.
+    """
+    documents = depth = 0
+    for count, event in enumerate(events):
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise _refused(event, source, "a second document")
+        elif isinstance(event, yaml.AliasEvent):
+            raise _refused(event, source, "an alias", QUOTES)
+        elif isinstance(event, yaml.NodeEvent):
+            _check_node(event, source, depth, count)
+        yield event
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
 
 
 def _check_node(event: yaml.NodeEvent, source: Source, depth: int, count: int) -> None:
@@ -192,14 +213,39 @@ def _as_rule_file_error(error: yaml.YAMLError, source: Source) -> RuleFileError:
     if mark is None:
         return RuleFileError(source.file, f"is no YAML: {fact}")
     line = source.lines[mark.line] if mark.line < len(source.lines) else ""
-    is_unquoted = "*" in line or "{" in line or "[" in line
-    hint = (
-        "indent with spaces: YAML has no tabs"
-        if line[mark.column : mark.column + 1] == "\t"
-        else QUOTES
-        if is_unquoted
-        else None
-    )
+    where = source.at(mark.line, mark.column)
+    return _error(where, f"is no YAML: {fact}", _remedy(line, mark.column))
+
+
+def _remedy(line: str, column: int) -> str | None:
+    """What to write instead of a line that is no YAML from this column on, if we know."""
     if re.search(r"""['"]\s*(->|→)""", line):
-        hint = HALF_QUOTED
-    return _error(source.at(mark.line, mark.column), f"is no YAML: {fact}", hint)
+        return HALF_QUOTED
+    if line[column : column + 1] == "\t":
+        return "indent with spaces: YAML has no tabs"
+    return QUOTES if any(mark in line for mark in "*{[") else None
+
+
+def plain_data(node: Node) -> object:
+    """The node as plain data: `true`, whole numbers and decimal fractions become what they say,
+    everything else stays a text.
+    """
+    if isinstance(node, SequenceNode):
+        return [plain_data(item) for item in node.items]
+    if isinstance(node, MappingNode):
+        return {key.text: plain_data(value) for key, value in node.entries}
+    if node.is_quoted:
+        return node.text
+    if node.text in ("true", "false"):
+        return node.text == "true"
+    return _number(node.text)
+
+
+def _number(text: str) -> int | float | str:
+    """The number that Python reads, but for its underscores and foreign digits; else the text."""
+    if not text.isascii() or "_" in text:
+        return text
+    for number in (int, float):
+        with suppress(ValueError):
+            return number(text)
+    return text

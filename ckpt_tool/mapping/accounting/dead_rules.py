@@ -1,0 +1,153 @@
+"""Rules, drops and keeps of no use, and words of choices that stand for no key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.errors import Problem
+from ckpt_tool.keys.pattern import Choice
+from ckpt_tool.mapping.accounting.nearest import nearest_note
+from ckpt_tool.mapping.accounting.wrappers import wrapper_prefix
+from ckpt_tool.mapping.assign import Claim, Claims
+from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, looks_like_an_expression
+from ckpt_tool.mapping.rules import Rule, RuleSet, Selector, Side, part_of
+from ckpt_tool.tensors import Catalog
+
+MAX_EXPLAINED, MAX_COMPARED = 100, 1_000_000
+"""Patterns that no key fits for which it is said why, and keys that these are compared with."""
+
+
+def check_rules_of_use(rules: RuleSet, claims: Claims, source: Catalog) -> Iterator[Problem]:
+    """Rules and drops that take nothing, and words of choices that stand for nothing."""
+    use, patience = _Use(rules, claims, source, _strip_hint(claims, source)), _Patience(len(source))
+    for rule, taken, unreadable in zip(rules.rules, claims.by_rule, claims.unreadable, strict=True):
+        if rule.is_optional or not rule.sources:
+            continue
+        if taken or unreadable:
+            yield from _dead_words(rule, taken)
+        elif patience.takes_another():
+            yield use.why_dead(rule)
+        else:
+            side = rule.sources[0]
+            message = f"`{side.pattern}` gets no key of the source"
+            yield Problem("dead-rule", message, side.where, use.hint)
+    used = {index for index, keys in enumerate(claims.dropped) if keys}
+    yield from _dead_drops(rules, used, source, patience)
+
+
+def _strip_hint(claims: Claims, source: Catalog) -> tuple[str, ...]:
+    """What to do about a wrapper's prefix that all keys have, and no rule takes off."""
+    prefix = wrapper_prefix(source)
+    if not prefix or claims.prefixes:
+        return ()
+    return (f'every key of the source begins with `{prefix}`: add `strip: ["{prefix}"]`',)
+
+
+def check_dead_drops(rules: RuleSet, used: Collection[int], source: Catalog) -> Iterator[Problem]:
+    """Drops that take nothing; `used` are the indices of those that do."""
+    return _dead_drops(rules, used, source, _Patience(len(source)))
+
+
+def _dead_drops(
+    rules: RuleSet, used: Collection[int], source: Catalog, patience: _Patience
+) -> Iterator[Problem]:
+    for index, selector in enumerate(rules.drop):
+        if index not in used and not selector.is_optional:
+            message = f"`{selector.pattern}` drops nothing: no key of the source matches it"
+            notes = nearest_note(selector.pattern.text, source) if patience.takes_another() else ()
+            yield Problem("dead-rule", message, selector.where, notes)
+
+
+class _Patience:
+    """How many patterns without a key are explained: each is compared with all keys, and nobody
+    reads hundreds of explanations.
+    """
+
+    def __init__(self, keys: int) -> None:
+        self._left = min(MAX_EXPLAINED, max(1, MAX_COMPARED // max(1, keys)))
+
+    def takes_another(self) -> bool:
+        self._left -= 1
+        return self._left >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What the keys of a source tell of a rule that takes none of them."""
+
+    rules: RuleSet
+    claims: Claims
+    source: Catalog
+    hint: tuple[str, ...]
+
+    def why_dead(self, rule: Rule) -> Problem:
+        """Whether no key matches a rule, or others take those that do."""
+        pattern, where = rule.sources[0].pattern, rule.sources[0].where
+        key = next((key for key in self.source if self._matches(rule, key)), None)
+        if key is not None:
+            message = f"`{pattern}` gets no key: `{key}` is taken by {self._taker_of(key)}"
+            return Problem("shadowed-rule", message, where)
+        notes = self.hint or nearest_note(pattern.text, self.source)
+        if looks_like_an_expression(pattern.text):
+            notes = (NO_EXPRESSIONS,)
+        return Problem("dead-rule", f"`{pattern}` matches no key of the source", where, notes)
+
+    def _matches(self, rule: Rule, key: str) -> bool:
+        name = key.removeprefix(self.claims.prefixes.get(key, ""))
+        return any(matcher.match(name) is not None for matcher in rule.matchers)
+
+    def _taker_of(self, key: str) -> str:
+        for rule, taken in zip(self.rules.rules, self.claims.by_rule, strict=True):
+            if any(claim.key == key for claim in taken):
+                return f"line {rule.where.line} (`{rule.text}`)"
+        return "`drop:`"
+
+
+def _dead_words(rule: Rule, taken: Sequence[Claim]) -> Iterator[Problem]:
+    """Words of a written choice that stand for no key: half a group, or a typo. Tables may hold
+    words to spare.
+    """
+    for number, side in enumerate(rule.sources):
+        for token in side.pattern.tokens:
+            if isinstance(token, Choice) and not token.is_table:
+                used = {claim.binding[token.id] for claim in taken if claim.side == number}
+                yield from _dead_words_of(side, token, used)
+
+
+def _dead_words_of(side: Side, choice: Choice, used: Collection[object]) -> Iterator[Problem]:
+    """`used` are the indices of the words that stand for a key; where none does, the whole rule is
+    dead.
+    """
+    dead = [f"`{word}`" for index, word in enumerate(choice.words) if index not in used]
+    if used and dead:
+        start, end = side.pattern.span(choice)
+        text = side.pattern.text[start:end]
+        message = f"{', '.join(dead)} of `{text}` matches no key of the source"
+        yield Problem("dead-word", message, part_of(side.where, side.pattern, start, end))
+
+
+def check_dead_keeps(
+    rules: RuleSet, kept: Mapping[str, int], target: Catalog | None
+) -> Iterator[Problem]:
+    """Keeps that keep nothing; `kept` has for each key that is kept the index of its pattern."""
+    if target is None:
+        return
+    used = set(kept.values())
+    patience = _Patience(len(target))
+    for index, selector in enumerate(rules.keep):
+        if index in used or selector.is_optional or selector.pattern.text == "**":
+            continue
+        message = f"`{selector.pattern}` keeps nothing"
+        notes: tuple[str, ...] = ()
+        if patience.takes_another():
+            why, notes = _why_nothing_is_kept(selector, target)
+            message = f"{message}: {why}"
+        yield Problem("dead-rule", message, selector.where, notes)
+
+
+def _why_nothing_is_kept(selector: Selector, target: Catalog) -> tuple[str, tuple[str, ...]]:
+    """Why a pattern keeps nothing, and notes on it."""
+    if any(selector.matcher.match(key) is not None for key in target):
+        return "all that it matches get a value or are kept by an earlier line", ()
+    return "no key of the target matches it", nearest_note(selector.pattern.text, target)

@@ -1,0 +1,26 @@
+"""The key, or the beginning of keys, that a pattern without a key may have meant."""
+
+from collections.abc import Iterable
+from itertools import takewhile
+
+from ckpt_tool.keys import nearest
+
+
+def nearest_note(pattern: str, keys: Iterable[str]) -> tuple[str, ...]:
+    """A note that names what is nearest to a pattern; none where nothing is near.
+
+    >>> nearest_note("layr1.weight", ["layer1.weight", "fc.bias"])
+    ('nearest key: layer1.weight',)
+    >>> nearest_note("layr1.*", ["layer1.weight", "fc.bias"])
+    ('nearest path: layer1',)
+    """
+    names = pattern.split(".")
+    plain = list(takewhile(lambda name: not set(name) & set("*{"), names))
+    if not plain or len(plain) == len(names):
+        near = nearest(pattern, keys)
+        return (f"nearest key: {near}",) if near else ()
+    # What stands before the first wildcard is a path, of which there are fewer than keys.
+    paths = dict.fromkeys(".".join(key.split(".")[: len(plain)]) for key in keys)
+    path = ".".join(plain)
+    near = None if path in paths else nearest(path, paths)
+    return (f"nearest path: {near}",) if near else ()
