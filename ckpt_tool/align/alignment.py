@@ -10,21 +10,21 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 
-from ckpt_tool.align.completing.combined import composites
+from ckpt_tool.align.completing.combined import combined
 from ckpt_tool.align.completing.fused import Composite, Unpaired, is_order_unknown
-from ckpt_tool.align.completing.layouts import numberless, reforms
-from ckpt_tool.align.completing.other_widths import by_outlines
+from ckpt_tool.align.completing.layouts import layout_changes, numberless
+from ckpt_tool.align.completing.other_widths import in_other_widths
 from ckpt_tool.align.completing.remaining import remaining
-from ckpt_tool.align.completing.sequences import sequels
+from ckpt_tool.align.completing.sequences import sequence_completions
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
 from ckpt_tool.align.matching.confidence import confidences, evidence_of
 from ckpt_tool.align.matching.doubts import is_computed, with_doubts
-from ckpt_tool.align.matching.extra_layers import uncertain_depths
+from ckpt_tool.align.matching.extra_layers import uncertain_layers
 from ckpt_tool.align.matching.interchangeable import matched
 from ckpt_tool.align.matching.matching import Match, Matches, Matching
-from ckpt_tool.align.matching.similarity import Cell
-from ckpt_tool.align.matching.twin_branches import uncertain_towers
-from ckpt_tool.align.naming.modules import Names, Unit, units_of
+from ckpt_tool.align.matching.similarity import Candidate
+from ckpt_tool.align.matching.twin_branches import uncertain_branches
+from ckpt_tool.align.naming.modules import ModuleTensors, Names, modules_of
 from ckpt_tool.align.naming.places import Places, without_shifted
 from ckpt_tool.align.naming.same_names import Named, SameNames, same_names
 from ckpt_tool.align.pairs import Pair
@@ -68,22 +68,23 @@ class _Aligning:
         self.source, self.target = source, target
         self.hints = hints
         same = same_names(source, target) if are_names_settled else SameNames({}, ())
-        self.units = (units_of(source), units_of(target))
-        self.named = _unless_hinted(without_shifted(same.pairs, self.units), hints)
+        self.modules = (modules_of(source), modules_of(target))
+        self.named = _unless_hinted(without_shifted(same.pairs, self.modules), hints)
         self.places = Places(
             *((source, target) if are_names_settled else (Catalog(()), Catalog(()))), same
         )
-        self.fixed = _same_modules(self.units, self.named)
-        self.is_ordered = all(_tells_order(side) for side in (source, target))
+        self.fixed = _same_modules(self.modules, self.named)
+        self.is_ordered = all(has_module_order(side) for side in (source, target))
         self.matching = Matching(
-            *self.units, self.is_ordered, self._hinted(hints), self.fixed, self.places
+            *self.modules, self.is_ordered, self._hinted(hints), self.fixed, self.places
         )
         self.shape_mismatches = list(self.places.shape_mismatches)
-        self.trust: dict[Cell, float] = {}
+        self.confidence: dict[Candidate, float] = {}
 
     def _hinted(self, hints: Sequence[Hint]) -> list[tuple[int, int]]:
         source, target = (
-            {key: unit.place for unit in side for key in unit.keys.values()} for side in self.units
+            {key: module.place for module in side for key in module.keys.values()}
+            for side in self.modules
         )
         return [(source[a], target[b]) for a, b in hints if a in source and b in target]
 
@@ -91,27 +92,27 @@ class _Aligning:
         matches, exchanges = matched(self.matching)
         hinted = self._hinted(self.hints)
         depths, towers = (
-            uncertain_depths(self.units, matches, hinted),
-            uncertain_towers(self.units, matches, hinted),
+            uncertain_layers(self.modules, matches, hinted),
+            uncertain_branches(self.modules, matches, hinted),
         )
         depths, towers = depths - self.fixed, towers - self.fixed
         equal = {
-            cell
+            candidate
             for each in exchanges
-            if not self.matching.hinted & {*each.cells}
-            for cell in each.cells
+            if not self.matching.hinted & {*each.candidates}
+            for candidate in each.candidates
         } - self.fixed
         doubtful = depths | towers | equal
         sure = [match for match in matches.found if (match.source, match.target) not in doubtful]
-        self.trust = confidences(self.units, sure)
+        self.confidence = confidences(self.modules, sure)
         pairs = list(self._copied(sure))
-        pairs += self._sequels(pairs, sure, doubtful)
+        pairs += self._sequences(pairs, sure, doubtful)
         pairs += [
-            Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)
+            Aligned(each.pair, each.confidence, each.evidence) for each in self._combined(pairs)
         ]
         pairs += self._leaves(pairs, sure)
         pairs += self._remaining(pairs, sure)
-        pairs += self._by_outlines(pairs, matches, doubtful)
+        pairs += self._other_widths(pairs, matches, doubtful)
         pairs = [each for each in pairs if not self._is_computed(each.pair)]
         pairs = list(self._with_ties(list(with_doubts(pairs, self.source, self.target))))
         return self._result(pairs, matches, (depths, towers, equal - depths - towers))
@@ -132,15 +133,15 @@ class _Aligning:
         }
         taken = {each.source for each in self.named.values()}
         for match in matches:
-            source, target = self.units[0][match.source], self.units[1][match.target]
+            source, target = self.modules[0][match.source], self.modules[1][match.target]
             for role, key in _shared(source, target):
                 if key not in taken and target.keys[role] not in self.named:
                     found[target.keys[role]] = (
                         key,
-                        self.trust[match.source, match.target],
+                        self.confidence[match.source, match.target],
                         evidence_of(match),
                     )
-        ops, unsure = reforms(
+        ops, unsure = layout_changes(
             {key: origin for key, (origin, _, _) in found.items()}, self.source, self.target
         )
         for key, (origin, confidence, evidence) in found.items():
@@ -169,13 +170,13 @@ class _Aligning:
         found = []
         for match in matches if all(inside) else ():
             a, b = (
-                [key for key in keys.get(units[place].names, ()) if key not in taken]
-                for keys, units, place in zip(
-                    inside, self.units, (match.source, match.target), strict=True
+                [key for key in keys.get(modules[place].names, ()) if key not in taken]
+                for keys, modules, place in zip(
+                    inside, self.modules, (match.source, match.target), strict=True
                 )
             )
             fitting = [(x, y) for x in a for y in b if self.source[x].shape == self.target[y].shape]
-            if len(fitting) == 1 and self.trust[match.source, match.target] >= 0.9:
+            if len(fitting) == 1 and self.confidence[match.source, match.target] >= 0.9:
                 (x, y) = fitting[0]
                 found.append(
                     Aligned(
@@ -187,19 +188,21 @@ class _Aligning:
                 taken |= {x, y}
         return found
 
-    def _sequels(
-        self, pairs: Sequence[Aligned], matches: Sequence[Match], doubtful: Collection[Cell]
+    def _sequences(
+        self, pairs: Sequence[Aligned], matches: Sequence[Match], doubtful: Collection[Candidate]
     ) -> Iterator[Aligned]:
         """Modules that are left in sequences whose other members are paired."""
         free = self._free(pairs, doubtful)
         paired = [
-            cell for match in matches if self.trust[cell := (match.source, match.target)] >= 0.9
+            candidate
+            for match in matches
+            if self.confidence[candidate := (match.source, match.target)] >= 0.9
         ]
         copies: dict[str, str] = {}
-        for i, j in sequels(self.units, free, self.matching.forms, paired):
-            source, target = self.units[0][i], self.units[1][j]
+        for i, j in sequence_completions(self.modules, free, self.matching.similarities, paired):
+            source, target = self.modules[0][i], self.modules[1][j]
             copies |= {target.keys[role]: key for role, key in _shared(source, target)}
-        ops, unsure = reforms(copies, self.source, self.target)
+        ops, unsure = layout_changes(copies, self.source, self.target)
         for key, origin in copies.items():
             if key in ops and key not in unsure and not is_order_unknown(origin, key):
                 yield Aligned(
@@ -209,17 +212,17 @@ class _Aligning:
                 )
 
     def _free(
-        self, pairs: Sequence[Aligned], doubtful: Collection[Cell]
+        self, pairs: Sequence[Aligned], doubtful: Collection[Candidate]
     ) -> tuple[set[int], set[int]]:
-        """The places of units that are in no pair, and of which nothing is doubtful."""
+        """The places of modules that are in no pair, and of which nothing is doubtful."""
         source, target = (
             {
-                unit.place
-                for unit in side
-                if all(key in keys and key not in kept for key in unit.keys.values())
+                module.place
+                for module in side
+                if all(key in keys and key not in kept for key in module.keys.values())
             }
             for side, keys, kept in zip(
-                self.units, self._left(pairs), self.places.kept, strict=True
+                self.modules, self._left(pairs), self.places.kept, strict=True
             )
         )
         return source - {i for i, _ in doubtful}, target - {j for _, j in doubtful}
@@ -228,8 +231,8 @@ class _Aligning:
         """Modules of which only one is left on each side."""
         found = []
         paired = [(match.source, match.target) for match in matches]
-        for i, j in remaining(self.units, self._left(pairs), self.matching.forms, paired):
-            source, target = self.units[0][i], self.units[1][j]
+        for i, j in remaining(self.modules, self._left(pairs), self.matching.similarities, paired):
+            source, target = self.modules[0][i], self.modules[1][j]
             for role, key in (
                 _shared(source, target) if not self.places.are_apart(source, target) else ()
             ):
@@ -243,8 +246,8 @@ class _Aligning:
                     )
         return found
 
-    def _by_outlines(
-        self, pairs: Sequence[Aligned], matches: Matches, doubtful: Collection[Cell]
+    def _other_widths(
+        self, pairs: Sequence[Aligned], matches: Matches, doubtful: Collection[Candidate]
     ) -> list[Aligned]:
         """Modules that belong together though shapes around them differ; those whose own do are
         misfits.
@@ -252,13 +255,13 @@ class _Aligning:
         free = self._free(pairs, doubtful)
         found = []
         paired = [(match.source, match.target) for match in matches.found]
-        for match, confidence in by_outlines(self.units, free, paired, self.is_ordered):
-            source, target = self.units[0][match.source], self.units[1][match.target]
+        for match, confidence in in_other_widths(self.modules, free, paired, self.is_ordered):
+            source, target = self.modules[0][match.source], self.modules[1][match.target]
             for role, key in (
                 _shared(source, target) if not self.places.are_apart(source, target) else ()
             ):
                 other = target.keys[role]
-                if source.form != target.form:
+                if source.shapes != target.shapes:
                     self.shape_mismatches.append((key, other))
                 elif confidence >= 0.9:
                     found.append(
@@ -271,12 +274,12 @@ class _Aligning:
         return found
 
     def _inside(self, side: int, left: frozenset[str]) -> dict[Names, list[str]]:
-        """The keys that are left in and below each unit's path."""
+        """The keys that are left in and below each module's path."""
         found: dict[Names, list[str]] = defaultdict(list)
-        for unit in self.units[side]:
-            keys = [key for key in unit.keys.values() if key in left]
-            for depth in range(1, len(unit.names) + 1) if keys else ():
-                found[unit.names[:depth]] += keys
+        for module in self.modules[side]:
+            keys = [key for key in module.keys.values() if key in left]
+            for depth in range(1, len(module.names) + 1) if keys else ():
+                found[module.names[:depth]] += keys
         return found
 
     def _with_ties(self, pairs: Sequence[Aligned]) -> Iterator[Aligned]:
@@ -307,19 +310,19 @@ class _Aligning:
             key for key in self.target if key not in made
         )
 
-    def _composites(self, pairs: Sequence[Aligned]) -> list[Composite]:
+    def _combined(self, pairs: Sequence[Aligned]) -> list[Composite]:
         source, target = self._left(pairs)
         sides = (
-            Unpaired(self.source, source, self.units[0]),
-            Unpaired(self.target, target, self.units[1]),
+            Unpaired(self.source, source, self.modules[0]),
+            Unpaired(self.target, target, self.modules[1]),
         )
-        return composites(*sides, self.matching.votes.of)
+        return combined(*sides, self.matching.votes.of)
 
     def _result(
         self,
         pairs: list[Aligned],
         matches: Matches,
-        doubtful: tuple[set[Cell], set[Cell], set[Cell]],
+        doubtful: tuple[set[Candidate], set[Candidate], set[Candidate]],
     ) -> Alignment:
         source, target = self._left(pairs)
         self.shape_mismatches = [
@@ -346,7 +349,7 @@ class _Aligning:
     def _open(
         self, matches: Matches, source: frozenset[str], target: frozenset[str]
     ) -> Iterator[Ambiguous]:
-        """Undecided units by what they may be, those that differ in numbers only together."""
+        """Undecided modules by what they may be, those that differ in numbers only together."""
         sets: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for place, others in matches.open.items():
             sets[others].append(place)
@@ -354,13 +357,13 @@ class _Aligning:
             a = tuple(
                 key
                 for place in places
-                for key in self.units[0][place].keys.values()
+                for key in self.modules[0][place].keys.values()
                 if key in source
             )
             b = tuple(
                 key
                 for place in others
-                for key in self.units[1][place].keys.values()
+                for key in self.modules[1][place].keys.values()
                 if key in target
             )
             if a and b and (len(places) > 1 or len(others) > 1):
@@ -372,11 +375,11 @@ class _Aligning:
                     f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}",
                 )
 
-    def _doubtful(self, doubtful: set[Cell], reason: str) -> Iterator[Ambiguous]:
+    def _doubtful(self, doubtful: set[Candidate], reason: str) -> Iterator[Ambiguous]:
         if not doubtful:
             return
-        a = [key for i, _ in sorted(doubtful) for key in self.units[0][i].keys.values()]
-        b = [key for _, j in sorted(doubtful) for key in self.units[1][j].keys.values()]
+        a = [key for i, _ in sorted(doubtful) for key in self.modules[0][i].keys.values()]
+        b = [key for _, j in sorted(doubtful) for key in self.modules[1][j].keys.values()]
         yield Ambiguous(
             tuple(a), tuple(b), reason, f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}"
         )
@@ -390,7 +393,7 @@ _EQUAL = "equal blocks that could as well be exchanged"
 _TOWERS = "equal parts side by side, whose names don't tell which is which"
 
 
-def _tells_order(catalog: Catalog) -> bool:
+def has_module_order(catalog: Catalog) -> bool:
     """Whether the keys stand as modules do: not sorted, and those of one module side by side."""
     owners = [key.rpartition(".")[0] for key in catalog]
     starts = sum(owner != before for owner, before in zip(owners, ["\n", *owners], strict=False))
@@ -415,8 +418,8 @@ def _fitting(key: str, others: Sequence[str], source: Catalog, target: Catalog) 
     )
 
 
-def _shared(source: Unit, target: Unit) -> list[tuple[str, str]]:
-    """Roles that two units share, with the source's key; two single tensors share theirs whatever
+def _shared(source: ModuleTensors, target: ModuleTensors) -> list[tuple[str, str]]:
+    """Roles that two modules share, with the source's key; two single tensors share theirs whatever
     they are called.
     """
     if len(source.keys) == len(target.keys) == 1:
@@ -439,13 +442,13 @@ def _unless_hinted(named: Mapping[str, Named], hints: Sequence[Hint]) -> dict[st
 
 
 def _same_modules(
-    units: tuple[Sequence[Unit], Sequence[Unit]], named: Mapping[str, Named]
-) -> set[Cell]:
+    modules: tuple[Sequence[ModuleTensors], Sequence[ModuleTensors]], named: Mapping[str, Named]
+) -> set[Candidate]:
     """The modules of which names alone say that they belong together."""
-    places = {key: unit.place for unit in units[0] for key in unit.keys.values()}
+    places = {key: module.place for module in modules[0] for key in module.keys.values()}
     met = {
-        unit.place: {places[named[key].source] for key in unit.keys.values() if key in named}
-        for unit in units[1]
+        module.place: {places[named[key].source] for key in module.keys.values() if key in named}
+        for module in modules[1]
     }
     owners = Counter(place for found in met.values() for place in found)
     return {

@@ -8,8 +8,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from ckpt_tool.align.completing.fused import Composite, Rate, Unpaired, fused, nearest
-from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.completing.fused import Agreement, Composite, Unpaired, fused, nearest
+from ckpt_tool.align.naming.modules import ModuleTensors, Names
 from ckpt_tool.align.naming.vocabulary import common_path, words_of
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.ops import parse_ops
@@ -18,34 +18,38 @@ from ckpt_tool.tensors import Catalog
 _EXPERT = re.compile(r"(?<=\.experts\.)[0-9]{1,9}(?=\.)")
 
 
-def composites(source: Unpaired, target: Unpaired, rate: Rate) -> list[Composite]:
+def combined(source: Unpaired, target: Unpaired, agreement: Agreement) -> list[Composite]:
     def back(from_source: Names, from_target: Names) -> float:
-        return rate(from_target, from_source)
+        return agreement(from_target, from_source)
 
     found = [
-        *fused(source, target, rate, is_split=True),
+        *fused(source, target, agreement, is_split=True),
         *fused(target, source, back, is_split=False),
     ]
     found += [
         *_stacked(source, target, back, is_split=False),
-        *_stacked(target, source, rate, is_split=True),
+        *_stacked(target, source, agreement, is_split=True),
     ]
     return [*found, *_normalised(source, target, back)]
 
 
-def _stacked(parts: Unpaired, whole: Unpaired, rate: Rate, is_split: bool) -> Iterator[Composite]:
+def _stacked(
+    parts: Unpaired, whole: Unpaired, agreement: Agreement, is_split: bool
+) -> Iterator[Composite]:
     """Tensors of all experts, with those of each: `rate` takes a path to the whole, then one to the
     parts.
     """
     families = _experts(parts)
-    for unit in whole.units if families else ():
-        for key in whole.left(unit).values():
+    for module in whole.modules if families else ():
+        for key in whole.left(module).values():
             shape = whole.catalog[key].shape
             parent = (
-                nearest(_expert_path(unit.names), list(families), rate) if len(shape) == 3 else None
+                nearest(_expert_path(module.names), list(families), agreement)
+                if len(shape) == 3
+                else None
             )
             slots = (
-                _slots(unit.names[-1], shape, families[parent], parts.catalog)
+                _slots(module.names[-1], shape, families[parent], parts.catalog)
                 if parent is not None
                 else None
             )
@@ -106,16 +110,16 @@ def _slots(
     return slots if fits and rows == shape[1] else None
 
 
-def _normalised(source: Unpaired, target: Unpaired, rate: Rate) -> Iterator[Composite]:
+def _normalised(source: Unpaired, target: Unpaired, agreement: Agreement) -> Iterator[Composite]:
     """Weights that the source holds as a length and a direction."""
-    from_source = {unit.names: unit for unit in source.units}
+    from_source = {module.names: module for module in source.modules}
     stems = [
         names[:-1]
         for names in from_source
         if names[-1] == "weight_v" and (*names[:-1], "weight_g") in from_source
     ]
-    for unit in target.units:
-        key = target.left(unit).get("weight")
+    for module in target.modules:
+        key = target.left(module).get("weight")
         if key is None:
             continue
         fitting = [
@@ -123,7 +127,7 @@ def _normalised(source: Unpaired, target: Unpaired, rate: Rate) -> Iterator[Comp
             for stem in stems
             if _shape(from_source, stem, source.catalog) == target.catalog[key].shape
         ]
-        stem = nearest(unit.names, fitting, rate)
+        stem = nearest(module.names, fitting, agreement)
         if stem is not None:
             g, v = (from_source[(*stem, leaf)].keys["weight"] for leaf in ("weight_g", "weight_v"))
             if {g, v} <= source.keys:
@@ -134,5 +138,7 @@ def _normalised(source: Unpaired, target: Unpaired, rate: Rate) -> Iterator[Comp
                 )
 
 
-def _shape(units: Mapping[Names, Unit], stem: Names, catalog: Catalog) -> tuple[int, ...]:
-    return catalog[units[(*stem, "weight_v")].keys["weight"]].shape
+def _shape(
+    modules: Mapping[Names, ModuleTensors], stem: Names, catalog: Catalog
+) -> tuple[int, ...]:
+    return catalog[modules[(*stem, "weight_v")].keys["weight"]].shape

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.naming.modules import ModuleTensors, Names
 from ckpt_tool.align.naming.vocabulary import BIAS
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.ops import parse_ops
@@ -36,9 +36,9 @@ def is_order_unknown(source: str, target: str) -> bool:
     return bool(_UNKNOWN_ORDER.search(source)) != bool(_UNKNOWN_ORDER.search(target))
 
 
-Rate = Callable[[Names, Names], float]
+Agreement = Callable[[Names, Names], float]
 """How far two paths contain the same."""
-Family = Sequence[Unit]
+Family = Sequence[ModuleTensors]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +56,29 @@ class Unpaired:
 
     catalog: Catalog
     keys: frozenset[str]
-    units: Sequence[Unit]
+    modules: Sequence[ModuleTensors]
 
-    def left(self, unit: Unit) -> dict[str, str]:
-        return {role: key for role, key in unit.keys.items() if key in self.keys}
+    def left(self, module: ModuleTensors) -> dict[str, str]:
+        return {role: key for role, key in module.keys.items() if key in self.keys}
 
 
-def fused(whole: Unpaired, parts: Unpaired, rate: Rate, is_split: bool) -> Iterator[Composite]:
-    families = _Families(parts.units)
+def fused(
+    whole: Unpaired, parts: Unpaired, agreement: Agreement, is_split: bool
+) -> Iterator[Composite]:
+    families = _Families(parts.modules)
     # Where q, k and v have homes of their own, nothing beside them is all three unless its name
     # says so.
     at_home = {
         (each.parent, role)
-        for each in whole.units
+        for each in whole.modules
         if each.names[-1] in _FUSED["qkv"]
         for role in each.keys
     }
-    for unit in whole.units:
-        left = whole.left(unit)
-        if not left or any(_UNKNOWN_ORDER.search(key) for key in unit.keys.values()):
+    for module in whole.modules:
+        left = whole.left(module)
+        if not left or any(_UNKNOWN_ORDER.search(key) for key in module.keys.values()):
             continue
-        known = families.of(unit.names[-1])
+        known = families.of(module.names[-1])
         for role, key in left.items():
             keys = {
                 parent: [parts.left(part).get(role) for part in family]
@@ -85,24 +87,24 @@ def fused(whole: Unpaired, parts: Unpaired, rate: Rate, is_split: bool) -> Itera
             fitting = [
                 parent for parent in keys if _makes(whole.catalog, key, keys[parent], parts.catalog)
             ]
-            parent = nearest(unit.parent, fitting, rate)
+            parent = nearest(module.parent, fitting, agreement)
             if parent is not None and (
-                families.are_told(unit.names[-1]) or (unit.parent, role) not in at_home
+                families.are_told(module.names[-1]) or (module.parent, role) not in at_home
             ):
                 yield _fusion(
                     key, [part.keys[role] for part in known[parent]], parts.catalog, is_split
                 )
-        if is_split and BIAS in left and unit.names[-1] == "qkv":
-            yield from _without_keys(left[BIAS], unit, whole, parts, rate)
+        if is_split and BIAS in left and module.names[-1] == "qkv":
+            yield from _without_keys(left[BIAS], module, whole, parts, agreement)
 
 
 class _Families:
     """Modules side by side that one module of the other side may hold, by what it is called."""
 
-    def __init__(self, units: Sequence[Unit]) -> None:
-        self._by_parent: dict[Names, dict[str, Unit]] = defaultdict(dict)
-        for unit in units:
-            self._by_parent[unit.parent][unit.names[-1]] = unit
+    def __init__(self, modules: Sequence[ModuleTensors]) -> None:
+        self._by_parent: dict[Names, dict[str, ModuleTensors]] = defaultdict(dict)
+        for module in modules:
+            self._by_parent[module.parent][module.names[-1]] = module
         self._named = self._found()
 
     def of(self, name: str) -> Mapping[Names, Family]:
@@ -148,14 +150,14 @@ class _Families:
         for parent, children in self._by_parent.items() if word else ():
             meant = [
                 [
-                    unit
-                    for name, unit in children.items()
+                    module
+                    for name, module in children.items()
                     if name == letter or name.split("_")[0].startswith(letter)
                 ]
                 for letter in word
             ]
-            if all(len(units) == 1 for units in meant):
-                found[parent] = [units[0] for units in meant]
+            if all(len(modules) == 1 for modules in meant):
+                found[parent] = [modules[0] for modules in meant]
         return found
 
 
@@ -181,11 +183,11 @@ def _fusion(key: str, parts: Sequence[str], catalog: Catalog, is_split: bool) ->
 
 
 def _without_keys(
-    key: str, unit: Unit, whole: Unpaired, parts: Unpaired, rate: Rate
+    key: str, module: ModuleTensors, whole: Unpaired, parts: Unpaired, agreement: Agreement
 ) -> Iterator[Composite]:
     """The first and the last third of a bias, where queries and values have one and keys have none."""
-    modules: dict[Names, dict[str, Unit]] = defaultdict(dict)
-    for part in parts.units:
+    modules: dict[Names, dict[str, ModuleTensors]] = defaultdict(dict)
+    for part in parts.modules:
         if part.names[-1] in ("q", "k", "v") and BIAS in part.keys:
             modules[part.parent][part.names[-1]] = part
     size = whole.catalog[key].shape[0]
@@ -194,7 +196,7 @@ def _without_keys(
         for parent, found in modules.items()
         if found.keys() == {"q", "v"} and _are_thirds(found.values(), parts, size)
     ]
-    parent = nearest(unit.parent, fitting, rate)
+    parent = nearest(module.parent, fitting, agreement)
     if parent is not None:
         targets = tuple((modules[parent][name].keys[BIAS],) for name in ("q", "v"))
         yield Composite(
@@ -212,17 +214,18 @@ _OUTER_THIRDS: list[object] = [
 ]
 
 
-def _are_thirds(units: Iterable[Unit], parts: Unpaired, size: int) -> bool:
+def _are_thirds(modules: Iterable[ModuleTensors], parts: Unpaired, size: int) -> bool:
     return all(
-        (key := parts.left(unit).get(BIAS)) is not None and parts.catalog[key].shape == (size / 3,)
-        for unit in units
+        (key := parts.left(module).get(BIAS)) is not None
+        and parts.catalog[key].shape == (size / 3,)
+        for module in modules
     )
 
 
-def nearest(path: Names, others: Sequence[Names], rate: Rate) -> Names | None:
+def nearest(path: Names, others: Sequence[Names], agreement: Agreement) -> Names | None:
     """The path that clearly agrees best with this one."""
     rated = sorted(
-        ((rate(path, other) + 0.05 * _shared_end(path, other), other) for other in others),
+        ((agreement(path, other) + 0.05 * _shared_end(path, other), other) for other in others),
         reverse=True,
     )
     if not rated or rated[0][0] < 0.05 or (len(rated) > 1 and rated[0][0] - rated[1][0] < 0.03):

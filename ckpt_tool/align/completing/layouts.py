@@ -47,12 +47,12 @@ def are_straight(source: Catalog, target: Catalog) -> bool:
         for side in (source, target)
     )
     straight = (from_source & from_target).total()
-    turned = (
+    transposed = (
         from_source & Counter({shape[::-1]: count for shape, count in from_target.items()})
     ).total()
     is_likely = (
         straight >= max(1, MOST * min(from_source.total(), from_target.total()))
-        and turned <= FEWER * straight
+        and transposed <= FEWER * straight
     )
     return is_likely and _has_kernels(source) == _has_kernels(target)
 
@@ -61,7 +61,7 @@ def _has_kernels(catalog: Catalog) -> bool:
     return any(key.endswith(("/kernel", ".kernel")) for key in catalog)
 
 
-def reforms(
+def layout_changes(
     copies: Copies, source: Catalog, target: Catalog
 ) -> tuple[dict[str, tuple[Op, ...]], set[str]]:
     """The ops for each target key, those that no op leads to left out; and the keys of which it
@@ -73,21 +73,21 @@ def reforms(
     kinds: dict[Kind, list[str]] = defaultdict(list)
     for key, origin in copies.items():
         kinds[numberless(origin), numberless(key), len(source[origin].shape)].append(key)
-    turns = {
-        kind: _turns([(source[copies[key]].shape, target[key].shape) for key in keys])
+    permutations = {
+        kind: _permutations([(source[copies[key]].shape, target[key].shape) for key in keys])
         for kind, keys in kinds.items()
     }
     found: dict[str, tuple[Op, ...]] = {}
     unsure: set[str] = set()
     straight = are_straight(source, target)
     for kind, keys in kinds.items():
-        turn, is_sure = (
+        permutation, is_sure = (
             (None, True)
-            if straight and kind[2] == 2 and None in turns[kind]
-            else _chosen(kind, turns)
+            if straight and kind[2] == 2 and None in permutations[kind]
+            else _chosen(kind, permutations)
         )
         for key in keys:
-            ops = _ops(source[copies[key]].shape, target[key].shape, turn)
+            ops = _ops(source[copies[key]].shape, target[key].shape, permutation)
             if ops is not None:
                 found[key] = ops
             if not is_sure:
@@ -99,25 +99,33 @@ def numberless(key: str) -> str:
     return re.sub(r"\d+", "#", key.replace("/", "."))
 
 
-def _chosen(kind: Kind, turns: Mapping[Kind, Sequence[str | None]]) -> tuple[str | None, bool]:
+def _chosen(
+    kind: Kind, permutations: Mapping[Kind, Sequence[str | None]]
+) -> tuple[str | None, bool]:
     """What a kind goes through: what its shapes say; else what all kinds around it do, or all of
     the file; and whether that is sure.
     """
-    if len(turns[kind]) == 1:
-        return turns[kind][0], True
-    told = {
+    if len(permutations[kind]) == 1:
+        return permutations[kind][0], True
+    decided = {
         other: ways[0]
-        for other, ways in turns.items()
+        for other, ways in permutations.items()
         if len(ways) == 1 and other[2] == kind[2] and not _is_table(other)
     }
-    around = {turn for other, turn in told.items() if _parents(other) == _parents(kind)}
-    alike = {turn for other, turn in told.items() if _leaves(other) == _leaves(kind)}
+    around = {
+        permutation for other, permutation in decided.items() if _parents(other) == _parents(kind)
+    }
+    alike = {
+        permutation for other, permutation in decided.items() if _leaves(other) == _leaves(kind)
+    }
     for said in (around, alike):
-        if len(said) == 1 and (turn := next(iter(said))) in turns[kind]:
-            return turn, True
+        if len(said) == 1 and (permutation := next(iter(said))) in permutations[kind]:
+            return permutation, True
     if _leaves(kind) == ("weight", "kernel") or _leaves(kind) == ("kernel", "weight"):
-        return turns[kind][-1], True
-    return turns[kind][0], kind[2] != 2 or _leaves(kind)[0] == _leaves(kind)[1] or _is_table(kind)
+        return permutations[kind][-1], True
+    return permutations[kind][0], kind[2] != 2 or _leaves(kind)[0] == _leaves(kind)[1] or _is_table(
+        kind
+    )
 
 
 def _is_table(kind: Kind) -> bool:
@@ -142,7 +150,7 @@ def _leaves(kind: Kind) -> tuple[str, ...]:
     )
 
 
-def _turns(shapes: Sequence[tuple[Shape, Shape]]) -> list[str | None]:
+def _permutations(shapes: Sequence[tuple[Shape, Shape]]) -> list[str | None]:
     """The permutations that all of a kind may go through; None: none is needed."""
     found: list[str | None] = []
     if all(_squeezed(source) == _squeezed(target) for source, target in shapes):
@@ -179,12 +187,12 @@ def _ones(source: Shape, target: Shape) -> str:
     return " -> ".join(sides)
 
 
-def _ops(source: Shape, target: Shape, turn: str | None) -> tuple[Op, ...] | None:
+def _ops(source: Shape, target: Shape, permutation: str | None) -> tuple[Op, ...] | None:
     ops: list[object] = []
     shape = source
-    if turn is not None:
-        ops.append(turn if turn == "transpose" else {"rearrange": turn})
-        shape = _permuted(source, turn)
+    if permutation is not None:
+        ops.append(permutation if permutation == "transpose" else {"rearrange": permutation})
+        shape = _permuted(source, permutation)
     if shape == target:
         return parse_ops(ops)
     if _squeezed(shape) == _squeezed(target) and prod(shape) == prod(target):

@@ -9,8 +9,8 @@ from itertools import product
 
 from ckpt_tool.align.matching.confidence import confidences
 from ckpt_tool.align.matching.matching import Match, Matching
-from ckpt_tool.align.matching.similarity import Cell
-from ckpt_tool.align.naming.modules import Form, Names, Unit
+from ckpt_tool.align.matching.similarity import Candidate
+from ckpt_tool.align.naming.modules import ModuleShape, ModuleTensors, Names
 from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import Shape
 
@@ -24,50 +24,54 @@ MIN_VOTES = 0.5
 SIZES = 0.3
 """What sizes that are the same count."""
 
-Sides = tuple[Sequence[Unit], Sequence[Unit]]
+Sides = tuple[Sequence[ModuleTensors], Sequence[ModuleTensors]]
 
 
-def outline(form: Form) -> Form:
-    return tuple((role, _outlined(shape)) for role, shape in form)
+def without_sizes(shapes: ModuleShape) -> ModuleShape:
+    return tuple((role, _without_size(shape)) for role, shape in shapes)
 
 
-def _outlined(shape: Shape) -> Shape:
+def _without_size(shape: Shape) -> Shape:
     return tuple(size if size <= LARGEST_KERNEL and len(shape) > 2 else ANY for size in shape)
 
 
-def by_outlines(
-    units: Sides,
+def in_other_widths(
+    modules: Sides,
     left: tuple[Collection[int], Collection[int]],
-    paired: Collection[Cell],
+    paired: Collection[Candidate],
     is_ordered: bool,
 ) -> list[tuple[Match, float]]:
-    """Units of these places that belong together whatever their sizes, with how sure that is, if
+    """Modules of these places that belong together whatever their sizes, with how sure that is, if
     those that are paired already do too.
     """
-    forms = [
-        {outline(units[side][place].form) for place in places} for side, places in enumerate(left)
+    similarities = [
+        {without_sizes(modules[side][place].shapes) for place in places}
+        for side, places in enumerate(left)
     ]
-    if not forms[0] & forms[1] or max(map(len, units)) > MAX_MODULES:
+    if not similarities[0] & similarities[1] or max(map(len, modules)) > MAX_MODULES:
         return []
-    plain = [[replace(unit, form=outline(unit.form)) for unit in side] for side in units]
+    plain = [
+        [replace(module, shapes=without_sizes(module.shapes)) for module in side]
+        for side in modules
+    ]
     try:
         matching = Matching(plain[0], plain[1], is_ordered)
     except InputError:
         return []  # too many are alike when sizes don't count
-    partners = _partners(units, paired)
+    partners = _partners(modules, paired)
     matching.unordered = {
-        (i, j): score + SIZES * _same_sizes(units[0][i].form, units[1][j].form)
+        (i, j): score + SIZES * _same_sizes(modules[0][i].shapes, modules[1][j].shapes)
         for (i, j), score in matching.unordered.items()
-        if _is_allowed(units[0][i].names, units[1][j].names, partners)
+        if _is_allowed(modules[0][i].names, modules[1][j].names, partners)
     }
     matches = matching.run().found
-    trust = confidences(units, matches)
+    confidence = confidences(modules, matches)
     known, seen = dict(paired), {match.source: match.target for match in matches}
     both = known.keys() & seen.keys()
     if not both or sum(known[i] == seen[i] for i in both) < MIN_AGREEMENT * len(both):
         return []
     return [
-        (match, trust[match.source, match.target])
+        (match, confidence[match.source, match.target])
         for match in matches
         if match.source in left[0]
         and match.target in left[1]
@@ -75,7 +79,7 @@ def by_outlines(
     ]
 
 
-def _same_sizes(source: Form, target: Form) -> float:
+def _same_sizes(source: ModuleShape, target: ModuleShape) -> float:
     pairs = [
         (a, b)
         for (_, x), (_, y) in zip(source, target, strict=False)
@@ -85,7 +89,7 @@ def _same_sizes(source: Form, target: Form) -> float:
 
 
 def _partners(
-    units: Sides, paired: Collection[Cell]
+    modules: Sides, paired: Collection[Candidate]
 ) -> tuple[dict[Names, Names], dict[Names, Names]]:
     """For each path of a side that several pairs tell of the outermost path of the other side that
     has them all, if it has no others.
@@ -93,7 +97,7 @@ def _partners(
     met: Counter[tuple[Names, Names]] = Counter()
     sizes: tuple[Counter[Names], Counter[Names]] = (Counter(), Counter())
     for i, j in paired:
-        source, target = _above(units[0][i].names), _above(units[1][j].names)
+        source, target = _above(modules[0][i].names), _above(modules[1][j].names)
         met.update(product(source, target))
         sizes[0].update(source)
         sizes[1].update(target)
@@ -108,7 +112,7 @@ def _partners(
 def _is_allowed(
     source: Names, target: Names, partners: tuple[dict[Names, Names], dict[Names, Names]]
 ) -> bool:
-    """Whether a pair of units lies in modules that are partners, as far as these have any."""
+    """Whether a pair of modules lies in modules that are partners, as far as these have any."""
     for names, other, known in ((source, target, partners[0]), (target, source, partners[1])):
         if any(other[: len(known[path])] != known[path] for path in _above(names) if path in known):
             return False

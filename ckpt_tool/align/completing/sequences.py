@@ -3,57 +3,57 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from ckpt_tool.align.matching.similarity import Cell
-from ckpt_tool.align.naming.modules import Names, Unit, pattern_of
+from ckpt_tool.align.matching.similarity import Candidate
+from ckpt_tool.align.naming.modules import ModuleTensors, Names, pattern_of
 from ckpt_tool.align.naming.vocabulary import stem_and_number
 
-Sides = tuple[Sequence[Unit], Sequence[Unit]]
+Sides = tuple[Sequence[ModuleTensors], Sequence[ModuleTensors]]
 Numbers = tuple[int, ...]
 
 
-def sequels(
-    units: Sides,
+def sequence_completions(
+    modules: Sides,
     free: tuple[Collection[int], Collection[int]],
-    forms: Mapping[Cell, float],
-    paired: Iterable[Cell],
-) -> list[Cell]:
-    """Pairs of free units that stand to each other as at least two paired ones of the same names
+    similarities: Mapping[Candidate, float],
+    paired: Iterable[Candidate],
+) -> list[Candidate]:
+    """Pairs of free modules that stand to each other as at least two paired ones of the same names
     without numbers do.
     """
-    kinds = [_Kinds(side) for side in units]
-    met: dict[tuple[Names, Names], list[Cell]] = defaultdict(list)
+    kinds = [_Kinds(side) for side in modules]
+    met: dict[tuple[Names, Names], list[Candidate]] = defaultdict(list)
     partners: tuple[dict[Names, set[Names]], dict[Names, set[Names]]] = (
         defaultdict(set),
         defaultdict(set),
     )
     for i, j in paired:
-        a, b = pattern_of(units[0][i].names), pattern_of(units[1][j].names)
+        a, b = pattern_of(modules[0][i].names), pattern_of(modules[1][j].names)
         met[a, b].append((i, j))
         partners[0][a].add(b)
         partners[1][b].add(a)
     found = []
-    for (a, b), cells in met.items():
-        if len(cells) < 2 or len(partners[0][a]) > 1 or len(partners[1][b]) > 1:
+    for (a, b), candidates in met.items():
+        if len(candidates) < 2 or len(partners[0][a]) > 1 or len(partners[1][b]) > 1:
             continue
-        step = _step([(kinds[0].numbers[i], kinds[1].numbers[j]) for i, j in cells])
+        step = _step([(kinds[0].numbers[i], kinds[1].numbers[j]) for i, j in candidates])
         places = {kinds[1].numbers[j]: j for j in kinds[1].members[b] if j in free[1]}
         for i in kinds[0].members[a] if step and places else ():
             other = places.get(_moved(kinds[0].numbers[i], step)) if i in free[0] else None
-            if other is not None and (i, other) in forms:
+            if other is not None and (i, other) in similarities:
                 found.append((i, other))
     return found
 
 
 class _Kinds:
-    """The units of one side by their names without numbers, with the numbers that vary among these."""
+    """The modules of one side by their names without numbers, with the numbers that vary among these."""
 
-    def __init__(self, units: Sequence[Unit]) -> None:
+    def __init__(self, modules: Sequence[ModuleTensors]) -> None:
         self.members: dict[Names, list[int]] = defaultdict(list)
-        for unit in units:
-            self.members[pattern_of(unit.names)].append(unit.place)
+        for module in modules:
+            self.members[pattern_of(module.names)].append(module.place)
         self.numbers: dict[int, Numbers] = {}
         for places in self.members.values():
-            every = [_numbers(units[place].names) for place in places]
+            every = [_numbers(modules[place].names) for place in places]
             varying = [
                 spot for spot, column in enumerate(zip(*every, strict=True)) if len(set(column)) > 1
             ]

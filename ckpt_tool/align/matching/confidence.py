@@ -1,40 +1,42 @@
-"""How sure a pair of units is, and what speaks for it."""
+"""How sure a pair of modules is, and what speaks for it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
 from ckpt_tool.align.matching.matching import Match
-from ckpt_tool.align.matching.similarity import Cell, numberless
-from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.matching.similarity import Candidate, numberless
+from ckpt_tool.align.naming.modules import ModuleTensors, Names
 from ckpt_tool.align.naming.vocabulary import stem_and_number
 
 SAME_KEYS, AS_ITS_SIBLINGS = 0.97, 0.93
 
-Sides = tuple[Sequence[Unit], Sequence[Unit]]
+Sides = tuple[Sequence[ModuleTensors], Sequence[ModuleTensors]]
 
 
-def confidences(units: Sides, matches: Sequence[Match]) -> dict[Cell, float]:
+def confidences(modules: Sides, matches: Sequence[Match]) -> dict[Candidate, float]:
     """How sure each match is: by itself, by keys that are the same, and by what its siblings in
     other blocks are paired with.
     """
     found = {(match.source, match.target): confidence_of(match) for match in matches}
-    groups: dict[tuple[Names, Names], list[Cell]] = defaultdict(list)
+    groups: dict[tuple[Names, Names], list[Candidate]] = defaultdict(list)
     for i, j in found:
-        source, target = units[0][i], units[1][j]
+        source, target = modules[0][i], modules[1][j]
         if source.keys.values() and set(source.keys.values()) == set(target.keys.values()):
             found[i, j] = max(found[i, j], SAME_KEYS)
         groups[numberless(source.names), numberless(target.names)].append((i, j))
     for group in groups.values():
-        if 2 * sum(found[cell] >= AS_ITS_SIBLINGS for cell in group) >= len(
+        if 2 * sum(found[candidate] >= AS_ITS_SIBLINGS for candidate in group) >= len(
             group
-        ) and _in_one_order(units, group):
-            found |= {cell: max(found[cell], AS_ITS_SIBLINGS) for cell in group}
+        ) and _in_one_order(modules, group):
+            found |= {candidate: max(found[candidate], AS_ITS_SIBLINGS) for candidate in group}
     return found
 
 
-def _in_one_order(units: Sides, group: Sequence[Cell]) -> bool:
-    numbers = sorted((_numbers(units[0][i].names), _numbers(units[1][j].names)) for i, j in group)
+def _in_one_order(modules: Sides, group: Sequence[Candidate]) -> bool:
+    numbers = sorted(
+        (_numbers(modules[0][i].names), _numbers(modules[1][j].names)) for i, j in group
+    )
     return all(a[1] < b[1] for a, b in pairwise(numbers))
 
 

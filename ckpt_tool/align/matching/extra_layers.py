@@ -4,24 +4,26 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from ckpt_tool.align.matching.matching import Matches
-from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.naming.modules import ModuleTensors, Names
 from ckpt_tool.align.naming.vocabulary import stem_and_number
 
 Place = tuple[Names, str]
 Blocks = dict[int, Counter[object]]
 
 
-def uncertain_depths(
-    units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]
+def uncertain_layers(
+    modules: tuple[Sequence[ModuleTensors], Sequence[ModuleTensors]],
+    matches: Matches,
+    hints: Sequence[tuple[int, int]],
 ) -> set[tuple[int, int]]:
-    """The pairs of units inside equal blocks that are more on one side, unless every name is the
+    """The pairs of modules inside equal blocks that are more on one side, unless every name is the
     same or a hint is given.
     """
     met: Counter[tuple[Place, Place]] = Counter()
     for match in matches.found:
-        met.update(_places(units[0][match.source], units[1][match.target]))
-    runs = (_runs(units[0]), _runs(units[1]))
-    hinted = {pair for i, j in hints for pair in _places(units[0][i], units[1][j])}
+        met.update(_places(modules[0][match.source], modules[1][match.target]))
+    runs = (_runs(modules[0]), _runs(modules[1]))
+    hinted = {pair for i, j in hints for pair in _places(modules[0][i], modules[1][j])}
     doubtful: set[tuple[int, int]] = set()
     for source, target in _partners(met):
         if (source, target) not in hinted and _has_most(source, target, met, runs):
@@ -29,14 +31,14 @@ def uncertain_depths(
             doubtful |= {
                 (match.source, match.target)
                 for match in matches.found
-                if _number(units[0][match.source].names, source) in unequal[0]
-                and _number(units[1][match.target].names, target) in unequal[1]
-                and not _same_keys(units[0][match.source], units[1][match.target])
+                if _number(modules[0][match.source].names, source) in unequal[0]
+                and _number(modules[1][match.target].names, target) in unequal[1]
+                and not _same_keys(modules[0][match.source], modules[1][match.target])
             }
     return doubtful
 
 
-def _places(a: Unit, b: Unit) -> Iterator[tuple[Place, Place]]:
+def _places(a: ModuleTensors, b: ModuleTensors) -> Iterator[tuple[Place, Place]]:
     for source, _ in _numbered(a.names):
         for target, _ in _numbered(b.names):
             yield source, target
@@ -50,11 +52,11 @@ def _numbered(names: Names) -> list[tuple[Place, int]]:
     ]
 
 
-def _runs(units: Sequence[Unit]) -> dict[Place, Blocks]:
+def _runs(modules: Sequence[ModuleTensors]) -> dict[Place, Blocks]:
     runs: dict[Place, Blocks] = defaultdict(lambda: defaultdict(Counter))
-    for unit in units:
-        for place, number in _numbered(unit.names):
-            runs[place][number].update(unit.form)
+    for module in modules:
+        for place, number in _numbered(module.names):
+            runs[place][number].update(module.shapes)
     return runs
 
 
@@ -104,5 +106,5 @@ def _number(names: Names, place: Place) -> int:
     return next((number for other, number in _numbered(names) if other == place), -1)
 
 
-def _same_keys(a: Unit, b: Unit) -> bool:
+def _same_keys(a: ModuleTensors, b: ModuleTensors) -> bool:
     return set(a.keys.values()) == set(b.keys.values())

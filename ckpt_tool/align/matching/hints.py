@@ -5,22 +5,25 @@ and what lies beside it.
 from collections.abc import Sequence
 from itertools import takewhile
 
-from ckpt_tool.align.naming.modules import Names, Unit, pattern_of
+from ckpt_tool.align.naming.modules import ModuleTensors, Names, pattern_of
 
 SAME_NAMES, SAME_PLACE = 3.0, 1.0
 
 
 class Hints:
-    """How much the hints speak for a pair of units."""
+    """How much the hints speak for a pair of modules."""
 
     def __init__(
-        self, source: Sequence[Unit], target: Sequence[Unit], hints: Sequence[tuple[int, int]]
+        self,
+        source: Sequence[ModuleTensors],
+        target: Sequence[ModuleTensors],
+        hints: Sequence[tuple[int, int]],
     ) -> None:
         pairs = [(source[i].names, target[j].names) for i, j in hints]
         self._kinds = {(pattern_of(a), pattern_of(b)) for a, b in pairs}
         self._places = [place for a, b in pairs if (place := _differing(a, b))]
 
-    def of(self, a: Unit, b: Unit) -> float:
+    def of(self, a: ModuleTensors, b: ModuleTensors) -> float:
         if not self._kinds:
             return 0.0
         said = SAME_NAMES if (pattern_of(a.names), pattern_of(b.names)) in self._kinds else 0.0

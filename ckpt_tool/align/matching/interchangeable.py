@@ -20,8 +20,8 @@ from ckpt_tool.align.matching.matching import (
     Matches,
     Matching,
 )
-from ckpt_tool.align.matching.similarity import Cell, Kinds, numbers_alike
-from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.matching.similarity import Candidate, Kinds, number_agreement
+from ckpt_tool.align.naming.modules import ModuleTensors, Names
 
 MIN_MODULES = 2
 MAX_OF_A_BLOCK = 0.8
@@ -50,7 +50,7 @@ class Placed:
 
     source: Names
     target: Names
-    cells: tuple[Cell, ...]
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class Exchange:
     loss: float
 
     @property
-    def cells(self) -> tuple[Cell, ...]:
-        return (*self.one.cells, *self.other.cells)
+    def candidates(self) -> tuple[Candidate, ...]:
+        return (*self.one.candidates, *self.other.candidates)
 
 
 def matched(matching: Matching) -> tuple[Matches, list[Exchange]]:
@@ -78,7 +78,12 @@ def matched(matching: Matching) -> tuple[Matches, list[Exchange]]:
         matches = matching.run()
         found = _Exchanges(matching, matches.found)
         doubtful = found.doubtful()
-        better = {cell for each in doubtful if each.loss < -TELLS for cell in found.exchanged(each)}
+        better = {
+            candidate
+            for each in doubtful
+            if each.loss < -TELLS
+            for candidate in found.exchanged(each)
+        }
         if not better - matching.advised.keys():
             break
         matching.advised |= dict.fromkeys(better, ADVICE)
@@ -90,15 +95,15 @@ class _Blocks:
     the same shapes.
     """
 
-    def __init__(self, units: Sequence[Unit]) -> None:
-        self.at = {unit.names: unit for unit in units}
-        self.inside: dict[Names, list[Unit]] = defaultdict(list)
-        for unit in units:
-            for path in _above(unit.names):
-                self.inside[path].append(unit)
+    def __init__(self, modules: Sequence[ModuleTensors]) -> None:
+        self.at = {module.names: module for module in modules}
+        self.inside: dict[Names, list[ModuleTensors]] = defaultdict(list)
+        for module in modules:
+            for path in _above(module.names):
+                self.inside[path].append(module)
         self.groups: dict[object, list[Names]] = defaultdict(list)
         self._kinds = {
-            path: frozenset((unit.names[len(path) :], unit.form) for unit in found)
+            path: frozenset((module.names[len(path) :], module.shapes) for module in found)
             for path, found in self.inside.items()
         }
         for path, found in self.inside.items():
@@ -108,11 +113,11 @@ class _Blocks:
     def kind(self, path: Names) -> object:
         return self._kinds[path]
 
-    def moved(self, unit: Unit, before: Names, after: Names) -> Unit | None:
-        """The unit that stands in a block where this one does in another."""
+    def moved(self, module: ModuleTensors, before: Names, after: Names) -> ModuleTensors | None:
+        """The module that stands in a block where this one does in another."""
         return (
-            self.at.get((*after, *unit.names[len(before) :]))
-            if unit.names[: len(before)] == before
+            self.at.get((*after, *module.names[len(before) :]))
+            if module.names[: len(before)] == before
             else None
         )
 
@@ -135,16 +140,16 @@ class _Exchanges:
         """
         scattered = list(self._scattered())
         open_ones = [each for each in self._pairs() if each.loss < TELLS]
-        unsure = {i for each in (*open_ones, *scattered) for i, _ in each.cells}
-        sure = [cell for cell in self._partner.items() if cell[0] not in unsure]
+        unsure = {i for each in (*open_ones, *scattered) for i, _ in each.candidates}
+        sure = [candidate for candidate in self._partner.items() if candidate[0] not in unsure]
         self._kinds = Kinds(self._matching.source, self._matching.target, sure)
         rated = [replace(each, loss=self._loss(each.one, each.other)) for each in open_ones]
         return [*scattered, *(each for each in rated if each.loss < TELLS)]
 
-    def exchanged(self, each: Exchange) -> Iterator[Cell]:
+    def exchanged(self, each: Exchange) -> Iterator[Candidate]:
         """The pairs of modules that there would be."""
         for here, there in ((each.one, each.other), (each.other, each.one)):
-            for i, j in here.cells if there.cells else ():
+            for i, j in here.candidates if there.candidates else ():
                 if (
                     moved := self._theirs.moved(self._matching.target[j], here.target, there.target)
                 ) is not None:
@@ -157,35 +162,37 @@ class _Exchanges:
                 yield from (
                     path
                     for path in group
-                    if any(cell not in self._matching.fixed for cell in self._cells(path))
+                    if any(candidate not in self._matching.fixed for candidate in self._cells(path))
                 )
 
-    def _cells(self, path: Names) -> list[Cell]:
+    def _cells(self, path: Names) -> list[Candidate]:
         return [
-            (unit.place, self._partner[unit.place])
-            for unit in self._ours.inside[path]
-            if unit.place in self._partner
+            (module.place, self._partner[module.place])
+            for module in self._ours.inside[path]
+            if module.place in self._partner
         ]
 
     def _place(self, path: Names) -> Placed | None:
         """Where most modules of a block went, if that is one block of about its size."""
-        cells = self._cells(path)
-        met = Counter(above for _, j in cells for above in _above(self._matching.target[j].names))
+        candidates = self._cells(path)
+        met = Counter(
+            above for _, j in candidates for above in _above(self._matching.target[j].names)
+        )
         sizes = {
             other: len(self._theirs.inside[other])
             for other, count in met.items()
-            if count >= MAX_OF_A_BLOCK * len(cells)
+            if count >= MAX_OF_A_BLOCK * len(candidates)
         }
         best = min(sizes, key=lambda other: (sizes[other], -len(other)), default=None)
         is_one = best is not None and MAX_OF_A_BLOCK * sizes[best] <= len(self._ours.inside[path])
-        return Placed(path, best, tuple(cells)) if best is not None and is_one else None
+        return Placed(path, best, tuple(candidates)) if best is not None and is_one else None
 
     def _scattered(self) -> Iterator[Exchange]:
         """Blocks whose modules went to several equal blocks."""
         for path in self._open():
             if path in self._placed:
                 continue
-            parts: dict[Names, list[Cell]] = defaultdict(list)
+            parts: dict[Names, list[Candidate]] = defaultdict(list)
             for i, j in self._cells(path):
                 for above in _above(self._matching.target[j].names):
                     parts[above].append((i, j))
@@ -237,7 +244,7 @@ class _Exchanges:
             self._free[kind] = [
                 path
                 for path in group
-                if not any(unit.place in taken for unit in self._theirs.inside[path])
+                if not any(module.place in taken for module in self._theirs.inside[path])
             ]
         return self._free[kind]
 
@@ -252,10 +259,10 @@ class _Exchanges:
         here = [self._speaks(a, a.source, a.target)]
         there = (
             [self._speaks(a, b.source or a.source, b.target or a.target)]
-            if not b.cells
+            if not b.candidates
             else [self._speaks(a, a.source, b.target)]
         )
-        if b.cells:
+        if b.candidates:
             here.append(self._speaks(b, b.source, b.target))
             there.append(self._speaks(b, b.source, a.target))
         return (sum(here) - sum(there)) * 2 / len(here)
@@ -268,25 +275,26 @@ class _Exchanges:
                 self._ours.moved(from_source[i], placed.source, source),
                 self._theirs.moved(from_target[j], placed.target, target),
             )
-            for i, j in placed.cells
+            for i, j in placed.candidates
         ]
         around = VOTES * self._anchors.of(
             source[:-1], target[:-1]
         ) + STRUCTURE * self._matching.structures.above(source, target)
         return fmean(own) + around
 
-    def _alike(self, source: Unit | None, target: Unit | None) -> float:
+    def _alike(self, source: ModuleTensors | None, target: ModuleTensors | None) -> float:
         if source is None or target is None:
             return 0.0
-        cell = (source.place, target.place)
+        candidate = (source.place, target.place)
         doubt = 1.0 - max(
-            side.get(place, 0.0) for side, place in zip(self._matching.known, cell, strict=True)
+            side.get(place, 0.0)
+            for side, place in zip(self._matching.known, candidate, strict=True)
         )
-        order = ORDER * doubt * self._matching.global_order.get(cell, 0.0)
-        names = WORDS * self._matching.shared.of(source, target) + NUMBERS * numbers_alike(
+        order = ORDER * doubt * self._matching.global_order.get(candidate, 0.0)
+        names = WORDS * self._matching.shared.of(source, target) + NUMBERS * number_agreement(
             source, target
         )
-        return names + order + OTHERS * self._kinds.of(*cell)
+        return names + order + OTHERS * self._kinds.of(*candidate)
 
 
 def _compared(placed: Sequence[Placed]) -> Iterator[tuple[Placed, Placed]]:

@@ -1,4 +1,4 @@
-"""Units paired with units: the clearest first, each pair a vote for those around it; what stays
+"""Modules paired with modules: the clearest first, each pair a vote for those around it; what stays
 unclear is left open.
 """
 
@@ -10,24 +10,24 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from ckpt_tool.align.matching.hints import Hints
-from ckpt_tool.align.matching.reversed_order import turned
+from ckpt_tool.align.matching.reversed_order import reversed_order
 from ckpt_tool.align.matching.sequence import on_common_path, within_blocks
 from ckpt_tool.align.matching.similarity import (
-    Cell,
+    Candidate,
     Kinds,
+    NeighbourAgreement,
     Structures,
-    Votes,
     Words,
     are_opposed,
-    candidates,
-    numbers_alike,
-    rarity_of,
+    find_candidates,
+    number_agreement,
+    specificity_of,
 )
-from ckpt_tool.align.naming.modules import Names, Unit, block_of
+from ckpt_tool.align.naming.modules import ModuleTensors, Names, block_of
 from ckpt_tool.align.naming.places import Places
 
 RAREST_FIRST = (0.9, 0.45, 0.3, 0.15, 0.05, 0.0, 0.0)
-"""The rarity from which on pairs have a vote, round by round: shapes that few units have come
+"""The specificity from which on pairs have a vote, round by round: shapes that few modules have come
 first.
 """
 WORDS, NUMBERS, VOTES, ORDER = 1.0, 0.6, 1.6, 0.5
@@ -43,7 +43,7 @@ LEAST = 0.35
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Two units that belong together, by place; `margin` is how far the next best pair of either is
+    """Two modules that belong together, by place; `margin` is how far the next best pair of either is
     behind.
     """
 
@@ -53,14 +53,14 @@ class Match:
     words: float
     votes: float
     order: float
-    forms: float
+    similarities: float
     exchange: float = 9.0
     """How much worse it would be to exchange partners with another pair of the same block."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """What was decided, and for each undecided unit of the source the targets that it may be."""
+    """What was decided, and for each undecided module of the source the targets that it may be."""
 
     found: tuple[Match, ...]
     open: Mapping[int, tuple[int, ...]]
@@ -68,20 +68,23 @@ class Matches:
 
 def with_exchanges(
     found: Sequence[Match],
-    scores: Mapping[Cell, float],
-    source: Sequence[Unit],
-    target: Sequence[Unit],
+    scores: Mapping[Candidate, float],
+    source: Sequence[ModuleTensors],
+    target: Sequence[ModuleTensors],
 ) -> list[Match]:
-    groups: dict[object, list[Cell]] = defaultdict(list)
+    groups: dict[object, list[Candidate]] = defaultdict(list)
     for match in found:
         groups["source", block_of(source[match.source].parent)].append((match.source, match.target))
         groups["target", block_of(target[match.target].parent)].append((match.source, match.target))
-    least: dict[Cell, float] = {}
+    least: dict[Candidate, float] = {}
     for group in groups.values():
         for (i, j), (x, y) in combinations(group if len(group) <= MAX_EXCHANGED else (), 2):
             if (i, y) in scores and (x, j) in scores:
                 loss = scores[i, j] + scores[x, y] - scores[i, y] - scores[x, j]
-                least |= {cell: min(loss, least.get(cell, loss)) for cell in ((i, j), (x, y))}
+                least |= {
+                    candidate: min(loss, least.get(candidate, loss))
+                    for candidate in ((i, j), (x, y))
+                }
     return [
         replace(match, exchange=least.get((match.source, match.target), match.exchange))
         for match in found
@@ -89,101 +92,110 @@ def with_exchanges(
 
 
 class Matching:
-    """The evidence for each pair of units. `hints` are pairs that a person gave, `fixed` those that
+    """The evidence for each pair of modules. `hints` are pairs that a person gave, `fixed` those that
     names settled.
     """
 
     def __init__(
         self,
-        source: Sequence[Unit],
-        target: Sequence[Unit],
+        source: Sequence[ModuleTensors],
+        target: Sequence[ModuleTensors],
         is_ordered: bool,
-        hints: Sequence[Cell] = (),
-        fixed: Collection[Cell] = (),
+        hints: Sequence[Candidate] = (),
+        fixed: Collection[Candidate] = (),
         places: Places | None = None,
     ) -> None:
         in_file_order = target
-        target, self.undirected = turned(source, target)
+        target, self.undirected = reversed_order(source, target)
         backwards = {
-            unit.place
-            for unit, before in zip(target, in_file_order, strict=True)
-            if unit.numbers != before.numbers
+            module.place
+            for module, before in zip(target, in_file_order, strict=True)
+            if module.numbers != before.numbers
         }
         self.source, self.target = source, target
         self.fixed = set(fixed)
-        self.forms = _forms(source, target, self.fixed, places)
+        self.similarities = _similarities(source, target, self.fixed, places)
         self.shared = Words(source, target)
-        self.words = {(i, j): self.shared.of(source[i], target[j]) for i, j in self.forms}
-        self.ordering = {cell: how * (0.5 + self.words[cell]) for cell, how in self.forms.items()}
+        self.words = {(i, j): self.shared.of(source[i], target[j]) for i, j in self.similarities}
+        self.ordering = {
+            candidate: how * (0.5 + self.words[candidate])
+            for candidate, how in self.similarities.items()
+        }
         self.is_ordered = is_ordered
-        self.order: dict[Cell, float] = {}
+        self.order: dict[Candidate, float] = {}
         if is_ordered:
             self.order = {
-                cell: how
-                for cell, how in on_common_path(source, target, self.ordering).items()
-                if cell[1] not in backwards
+                candidate: how
+                for candidate, how in on_common_path(source, target, self.ordering).items()
+                if candidate[1] not in backwards
             }
         self.global_order = dict(self.order)
         self.known = _best_words(self.words)
         self.structures = Structures(source, target)
         told = Hints(source, target, hints)
         self.unordered = {
-            cell: self._unordered(cell, how) + told.of(source[cell[0]], target[cell[1]])
-            for cell, how in self.forms.items()
+            candidate: self._unordered(candidate, how)
+            + told.of(source[candidate[0]], target[candidate[1]])
+            for candidate, how in self.similarities.items()
         }
         self.hinted = {
-            cell for cell in self.forms if hints and told.of(source[cell[0]], target[cell[1]]) > 0
+            candidate
+            for candidate in self.similarities
+            if hints and told.of(source[candidate[0]], target[candidate[1]]) > 0
         }
-        self.rarity = rarity_of(self.forms, (len(source), len(target)))
+        self.specificity = specificity_of(self.similarities, (len(source), len(target)))
         self.usual_words = 0.0
-        self.advised: dict[Cell, float] = {}
-        self.beside: set[Cell] = set()
+        self.advised: dict[Candidate, float] = {}
+        self.beside: set[Candidate] = set()
         self.siblings: Counter[tuple[Names, Names]] = Counter()
         self._namesakes: dict[tuple[int, int], float] = {}
 
-    def _unordered(self, cell: Cell, how: float) -> float:
+    def _unordered(self, candidate: Candidate, how: float) -> float:
         """What speaks for a pair besides the order and other pairs."""
-        source, target = self.source[cell[0]], self.target[cell[1]]
+        source, target = self.source[candidate[0]], self.target[candidate[1]]
         clash = CLASH if are_opposed(source.words, target.words) else 0.0
         alike = (
-            WORDS * self.words[cell]
-            + NUMBERS * numbers_alike(source, target)
+            WORDS * self.words[candidate]
+            + NUMBERS * number_agreement(source, target)
             + STRUCTURE * self.structures.of(source, target)
         )
         return how + alike - clash
 
     @property
-    def base(self) -> dict[Cell, float]:
+    def base(self) -> dict[Candidate, float]:
         """What speaks for each pair besides other pairs. Where words tell, the order needn't."""
         found = dict(self.unordered)
-        for cell, score in self.unordered.items():
-            if (how := self.order.get(cell, 0.0)) or cell in self.advised:
-                found[cell] = (
+        for candidate, score in self.unordered.items():
+            if (how := self.order.get(candidate, 0.0)) or candidate in self.advised:
+                found[candidate] = (
                     score
-                    + self.advised.get(cell, 0.0)
-                    + ORDER * how * (1.0 - max(self.known[0][cell[0]], self.known[1][cell[1]]))
+                    + self.advised.get(candidate, 0.0)
+                    + ORDER
+                    * how
+                    * (1.0 - max(self.known[0][candidate[0]], self.known[1][candidate[1]]))
                 )
         return found
 
-    def anchored(self) -> Votes:
-        """What those pairs alone say that need no others: of shapes that no other unit has, or
+    def anchored(self) -> NeighbourAgreement:
+        """What those pairs alone say that need no others: of shapes that no other module has, or
         settled by names.
         """
         alone = [
-            cell
-            for cell in self.forms
-            if cell in self.fixed or self.rarity[0][cell[0]] == self.rarity[1][cell[1]] == 1
+            candidate
+            for candidate in self.similarities
+            if candidate in self.fixed
+            or self.specificity[0][candidate[0]] == self.specificity[1][candidate[1]] == 1
         ]
-        return Votes(self.source, self.target, alone, self.rarity)
+        return NeighbourAgreement(self.source, self.target, alone, self.specificity)
 
-    def _plain_scores(self) -> dict[Cell, float]:
+    def _plain_scores(self) -> dict[Candidate, float]:
         of, source, target = self.votes.of, self.source, self.target
         return {
             (i, j): base + VOTES * of(source[i].parent, target[j].parent)
             for (i, j), base in self.base.items()
         }
 
-    def _with_kinds(self, plain: Mapping[Cell, float]) -> dict[Cell, float]:
+    def _with_kinds(self, plain: Mapping[Candidate, float]) -> dict[Candidate, float]:
         """The scores with what the other blocks say. How sure a pair is doesn't follow from that:
         it may be the same guess again.
         """
@@ -192,15 +204,19 @@ class Matching:
     def run(self) -> Matches:
         self.order, self.votes = (
             dict(self.global_order),
-            Votes(self.source, self.target, (), self.rarity),
+            NeighbourAgreement(self.source, self.target, (), self.specificity),
         )
         self.kinds = Kinds(self.source, self.target, ())
-        pairs: list[Cell] = []
+        pairs: list[Candidate] = []
         for rare in RAREST_FIRST:
             plain = self._plain_scores()
             pairs = _greedy(self._with_kinds(plain))
-            heard = [(i, j) for i, j in pairs if min(self.rarity[0][i], self.rarity[1][j]) >= rare]
-            self.votes = Votes(self.source, self.target, heard, self.rarity)
+            supporting = [
+                (i, j)
+                for i, j in pairs
+                if min(self.specificity[0][i], self.specificity[1][j]) >= rare
+            ]
+            self.votes = NeighbourAgreement(self.source, self.target, supporting, self.specificity)
             self.kinds = Kinds(self.source, self.target, _leading(pairs, plain))
             if self.is_ordered:
                 self.order |= within_blocks(self.source, self.target, pairs, self.ordering)
@@ -221,7 +237,7 @@ class Matching:
         ]
         return replace(matches, found=tuple(with_exchanges(found, plain, self.source, self.target)))
 
-    def _decided(self, scores: Mapping[Cell, float]) -> Matches:
+    def _decided(self, scores: Mapping[Candidate, float]) -> Matches:
         rows: dict[int, dict[int, float]] = defaultdict(dict)
         columns: dict[int, dict[int, float]] = defaultdict(dict)
         for (i, j), score in scores.items():
@@ -244,90 +260,95 @@ class Matching:
     def _has_paired_siblings(self, i: int, j: int) -> bool:
         return (
             self.siblings[self.source[i].parent, self.target[j].parent] > 0
-            and len(self.source[i].form) > 2
+            and len(self.source[i].shapes) > 2
         )
 
-    def _match(self, cell: Cell, lead: float, is_last: bool) -> Match | None:
-        votes = self.votes.of(self.source[cell[0]].parent, self.target[cell[1]].parent)
-        words, order = self.words[cell], self.order.get(cell, 0.0)
+    def _match(self, candidate: Candidate, lead: float, is_last: bool) -> Match | None:
+        votes = self.votes.of(self.source[candidate[0]].parent, self.target[candidate[1]].parent)
+        words, order = self.words[candidate], self.order.get(candidate, 0.0)
         is_poor = (
-            (max(words, votes, order) < LEAST and not self._is_only(cell))
-            or cell in self.undirected
-            or self._is_odd(cell, words, votes)
+            (max(words, votes, order) < LEAST and not self._is_only(candidate))
+            or candidate in self.undirected
+            or self._is_odd(candidate, words, votes)
         )
-        if is_poor and not is_last and cell not in self.hinted and cell not in self.fixed:
+        if is_poor and not is_last and candidate not in self.hinted and candidate not in self.fixed:
             return None
-        return Match(*cell, lead, words, votes, order, self.forms[cell])
+        return Match(*candidate, lead, words, votes, order, self.similarities[candidate])
 
-    def _is_only(self, cell: Cell) -> bool:
-        """Whether no other unit has such shapes, on either side, and these are more than a length."""
-        is_alone = self.rarity[0][cell[0]] == self.rarity[1][cell[1]] == 1
-        return is_alone and any(len(shape) > 1 for _, shape in self.source[cell[0]].form)
+    def _is_only(self, candidate: Candidate) -> bool:
+        """Whether no other module has such shapes, on either side, and these are more than a length."""
+        is_alone = self.specificity[0][candidate[0]] == self.specificity[1][candidate[1]] == 1
+        return is_alone and any(len(shape) > 1 for _, shape in self.source[candidate[0]].shapes)
 
-    def _is_odd(self, cell: Cell, words: float, votes: float) -> bool:
+    def _is_odd(self, candidate: Candidate, words: float, votes: float) -> bool:
         """Whether a pair has much less in common than the others of these files, and isn't the only
         one of its shapes.
         """
-        if self._is_only(cell):
+        if self._is_only(candidate):
             return False
-        source, target = self.source[cell[0]], self.target[cell[1]]
+        source, target = self.source[candidate[0]], self.target[candidate[1]]
         if votes < 0.4 and words < 1 and self.structures.around(source, target) < 0.45:
             is_elsewhere = self.structures.nearest(source) >= 0.45
             if is_elsewhere or (
-                source.ranks and target.ranks and numbers_alike(source, target) < 1.0
+                source.indices and target.indices and number_agreement(source, target) < 1.0
             ):
                 return True
         better = self._names(source, target) + 0.25
-        is_numbered = bool(source.ranks and target.ranks)
+        is_numbered = bool(source.indices and target.indices)
         if (
             is_numbered
             and max(words, votes) < 0.6
-            and self._namesake(cell[0], 0) > better
-            and self._namesake(cell[1], 1) > better
+            and self._namesake(candidate[0], 0) > better
+            and self._namesake(candidate[1], 1) > better
         ):
             return True
-        if self.order.get(cell, 0.0) == 1.0 and (
-            cell in self.beside or (len(source.ranks) > 1 and numbers_alike(source, target) == 1.0)
+        if self.order.get(candidate, 0.0) == 1.0 and (
+            candidate in self.beside
+            or (len(source.indices) > 1 and number_agreement(source, target) == 1.0)
         ):
             return False
         return words < 0.5 * self.usual_words and votes < 0.6
 
-    def _names(self, source: Unit, target: Unit) -> float:
-        return WORDS * self.shared.of(source, target) + NUMBERS * numbers_alike(source, target)
+    def _names(self, source: ModuleTensors, target: ModuleTensors) -> float:
+        return WORDS * self.shared.of(source, target) + NUMBERS * number_agreement(source, target)
 
     def _namesake(self, place: int, side: int) -> float:
-        """How well the names of a unit agree with those of any unit of other shapes that has the
+        """How well the names of a module agree with those of any module of other shapes that has the
         same roles.
         """
         if (place, side) not in self._namesakes:
             sides = (self.source, self.target)
-            unit = sides[side][place]
-            kind = [(role, len(shape)) for role, shape in unit.form]
+            module = sides[side][place]
+            kind = [(role, len(shape)) for role, shape in module.shapes]
             others = [
                 each
                 for each in sides[1 - side]
-                if [(role, len(shape)) for role, shape in each.form] == kind
-                and each.form != unit.form
+                if [(role, len(shape)) for role, shape in each.shapes] == kind
+                and each.shapes != module.shapes
             ]
             rated = (
-                self._names(unit, each) if side == 0 else self._names(each, unit) for each in others
+                self._names(module, each) if side == 0 else self._names(each, module)
+                for each in others
             )
             self._namesakes[place, side] = max(rated, default=0.0)
         return self._namesakes[place, side]
 
 
-def _forms(
-    source: Sequence[Unit], target: Sequence[Unit], fixed: Collection[Cell], places: Places | None
-) -> dict[Cell, float]:
-    """How well the tensors of units go together, for those that names settled, and for each two
+def _similarities(
+    source: Sequence[ModuleTensors],
+    target: Sequence[ModuleTensors],
+    fixed: Collection[Candidate],
+    places: Places | None,
+) -> dict[Candidate, float]:
+    """How well the tensors of modules go together, for those that names settled, and for each two
     that are free and not apart.
     """
     taken: tuple[set[int], set[int]] = ({i for i, _ in fixed}, {j for _, j in fixed})
     free = [
-        [unit for unit in side if unit.place not in places]
+        [module for module in side if module.place not in places]
         for side, places in zip((source, target), taken, strict=True)
     ]
-    found = candidates(free[0], free[1])
+    found = find_candidates(free[0], free[1])
     if places is not None:
         found = {
             (i, j): how
@@ -337,21 +358,21 @@ def _forms(
     return dict.fromkeys(sorted(fixed), 1.0) | found
 
 
-def _best_words(words: Mapping[Cell, float]) -> tuple[dict[int, float], dict[int, float]]:
-    """How well the words of each unit agree with those of its best partner."""
+def _best_words(words: Mapping[Candidate, float]) -> tuple[dict[int, float], dict[int, float]]:
+    """How well the words of each module agree with those of its best partner."""
     best: tuple[dict[int, float], dict[int, float]] = ({}, {})
-    for cell, score in words.items():
-        for side, place in zip(best, cell, strict=True):
+    for candidate, score in words.items():
+        for side, place in zip(best, candidate, strict=True):
             side[place] = max(side.get(place, 0.0), score)
     return best
 
 
-def _greedy(scores: Mapping[Cell, float]) -> list[Cell]:
+def _greedy(scores: Mapping[Candidate, float]) -> list[Candidate]:
     """One partner for each, the best first."""
-    pairs: list[Cell] = []
+    pairs: list[Candidate] = []
     source: set[int] = set()
     target: set[int] = set()
-    for i, j in sorted(scores, key=lambda cell: -scores[cell]):
+    for i, j in sorted(scores, key=lambda candidate: -scores[candidate]):
         if i not in source and j not in target:
             pairs.append((i, j))
             source.add(i)
@@ -359,16 +380,19 @@ def _greedy(scores: Mapping[Cell, float]) -> list[Cell]:
     return pairs
 
 
-def _leading(pairs: Sequence[Cell], scores: Mapping[Cell, float]) -> list[Cell]:
+def _leading(pairs: Sequence[Candidate], scores: Mapping[Candidate, float]) -> list[Candidate]:
     """The pairs that are clearly better than any other of one of their two."""
     best: tuple[dict[int, list[float]], dict[int, list[float]]] = ({}, {})
-    for cell, score in scores.items():
-        for side, place in zip(best, cell, strict=True):
+    for candidate, score in scores.items():
+        for side, place in zip(best, candidate, strict=True):
             side[place] = sorted([*side.get(place, ()), score])[-2:]
     return [
-        cell
-        for cell in pairs
-        if all(_leads(scores[cell], side[place]) for side, place in zip(best, cell, strict=True))
+        candidate
+        for candidate in pairs
+        if all(
+            _leads(scores[candidate], side[place])
+            for side, place in zip(best, candidate, strict=True)
+        )
     ]
 
 

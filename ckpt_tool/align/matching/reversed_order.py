@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.naming.modules import Names, Unit, plain, with_turns
+from ckpt_tool.align.naming.modules import ModuleTensors, Names, plain, with_ordinals
 from ckpt_tool.align.naming.vocabulary import stem_and_number, words_of
 
 _EITHER_WAY = frozenset(
@@ -44,16 +44,16 @@ class _Run:
         return sum(self.blocks, Counter())
 
 
-def turned(
-    source: Sequence[Unit], target: Sequence[Unit]
-) -> tuple[list[Unit], set[tuple[int, int]]]:
-    """The target's units with numbers as the source counts them, and the pairs of units whose
+def reversed_order(
+    source: Sequence[ModuleTensors], target: Sequence[ModuleTensors]
+) -> tuple[list[ModuleTensors], set[tuple[int, int]]]:
+    """The target's modules with numbers as the source counts them, and the pairs of modules whose
     direction nothing tells.
     """
     from_target: dict[object, list[_Run]] = defaultdict(list)
     for run in _runs(target):
         from_target[len(run.numbers)].append(run)
-    units, unknown = list(target), set()
+    modules, unknown = list(target), set()
     for run in _runs(source):
         other = _counterpart(run, from_target[len(run.numbers)])
         if other is None:
@@ -65,7 +65,7 @@ def turned(
         if back > same + 0.05 * len(run.numbers) or (
             back > same - 0.05 and _are_counted_back(run.place, other.place)
         ):
-            units = [_reversed(unit, other) for unit in units]
+            modules = [_reversed(module, other) for module in modules]
         elif back > same - 0.05 and _may_be_either(run.place, other.place):
             unknown |= {
                 (a.place, b.place)
@@ -73,16 +73,16 @@ def turned(
                 for b in target
                 if _is_under(a, run.place) and _is_under(b, other.place)
             }
-    return with_turns(units), unknown
+    return with_ordinals(modules), unknown
 
 
-def _runs(units: Sequence[Unit]) -> list[_Run]:
+def _runs(modules: Sequence[ModuleTensors]) -> list[_Run]:
     blocks: dict[Place, dict[int, Counter[object]]] = defaultdict(lambda: defaultdict(Counter))
-    for unit in units:
-        for depth, name in enumerate(unit.names):
+    for module in modules:
+        for depth, name in enumerate(module.names):
             if found := stem_and_number(name):
-                blocks[unit.names[:depth], found[0]][found[1]].update(
-                    (role, plain(shape)) for role, shape in unit.form
+                blocks[module.names[:depth], found[0]][found[1]].update(
+                    (role, plain(shape)) for role, shape in module.shapes
                 )
     runs = []
     for place, found_blocks in blocks.items():
@@ -135,25 +135,27 @@ def _are_counted_back(source: Place, target: Place) -> bool:
     )
 
 
-def _is_under(unit: Unit, place: Place) -> bool:
+def _is_under(module: ModuleTensors, place: Place) -> bool:
     depth = len(place[0])
     found = (
-        stem_and_number(unit.names[depth])
-        if len(unit.names) > depth and unit.names[:depth] == place[0]
+        stem_and_number(module.names[depth])
+        if len(module.names) > depth and module.names[:depth] == place[0]
         else None
     )
     return found is not None and found[0] == place[1]
 
 
-def _reversed(unit: Unit, run: _Run) -> Unit:
-    if not _is_under(unit, run.place):
-        return unit
-    depth, ranks, numbers = len(run.place[0]), list(unit.ranks), list(unit.numbers)
-    at = sum(stem_and_number(name) is not None for name in unit.names[:depth])
+def _reversed(module: ModuleTensors, run: _Run) -> ModuleTensors:
+    if not _is_under(module, run.place):
+        return module
+    depth, indices, numbers = len(run.place[0]), list(module.indices), list(module.numbers)
+    at = sum(stem_and_number(name) is not None for name in module.names[:depth])
     numbers[at] = run.numbers[0] + run.numbers[-1] - numbers[at]
-    spot = sum(unit.ranked[:depth])
-    if len(ranks) <= spot:
-        return replace(unit, numbers=tuple(numbers))
-    ranks[spot] = len(run.numbers) - 1 - ranks[spot]
-    spots = [("", *each[1:]) if place == spot else each for place, each in enumerate(unit.spots)]
-    return replace(unit, ranks=tuple(ranks), spots=tuple(spots), numbers=tuple(numbers))
+    at_index = sum(module.is_indexed[:depth])
+    if len(indices) <= at_index:
+        return replace(module, numbers=tuple(numbers))
+    indices[at_index] = len(run.numbers) - 1 - indices[at_index]
+    numbered = [
+        ("", *each[1:]) if place == at_index else each for place, each in enumerate(module.numbered)
+    ]
+    return replace(module, indices=tuple(indices), numbered=tuple(numbered), numbers=tuple(numbers))

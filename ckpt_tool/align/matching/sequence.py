@@ -1,12 +1,12 @@
-"""Order as evidence: which units stand on the best common path through two sequences, and which
+"""Order as evidence: which modules stand on the best common path through two sequences, and which
 only on one of several.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from ckpt_tool.align.matching.similarity import Cell
-from ckpt_tool.align.naming.modules import Names, Unit, block_of
+from ckpt_tool.align.matching.similarity import Candidate
+from ckpt_tool.align.naming.modules import ModuleTensors, Names, block_of
 
 MAX_CELLS = 500_000
 MAX_OF_A_BLOCK = 0.8
@@ -14,8 +14,10 @@ _EQUAL = 1e-6
 
 
 def on_common_path(
-    source: Sequence[Unit], target: Sequence[Unit], scores: Mapping[Cell, float]
-) -> dict[Cell, float]:
+    source: Sequence[ModuleTensors],
+    target: Sequence[ModuleTensors],
+    scores: Mapping[Candidate, float],
+) -> dict[Candidate, float]:
     """1 for each pair that every best common subsequence has, a half for those that only some have.
 
     Equal matrices in a row (q, k, v, o) count as one: nothing says that two libraries list them in
@@ -24,8 +26,10 @@ def on_common_path(
     if not source or not target or len(source) * len(target) > MAX_CELLS:
         return {}
     forward = _lengths(len(source), len(target), scores)
-    turned = {(len(source) - 1 - i, len(target) - 1 - j): score for (i, j), score in scores.items()}
-    backward = _lengths(len(source), len(target), turned)
+    mirrored = {
+        (len(source) - 1 - i, len(target) - 1 - j): score for (i, j), score in scores.items()
+    }
+    backward = _lengths(len(source), len(target), mirrored)
     best = forward[-1][-1]
     on = [
         (i, j)
@@ -37,17 +41,17 @@ def on_common_path(
 
 
 def within_blocks(
-    source: Sequence[Unit],
-    target: Sequence[Unit],
-    pairs: Iterable[Cell],
-    scores: Mapping[Cell, float],
-) -> dict[Cell, float]:
-    """The same for each two blocks of which nearly all units are paired with each other: nothing
+    source: Sequence[ModuleTensors],
+    target: Sequence[ModuleTensors],
+    pairs: Iterable[Candidate],
+    scores: Mapping[Candidate, float],
+) -> dict[Candidate, float]:
+    """The same for each two blocks of which nearly all modules are paired with each other: nothing
     that stands around them matters.
     """
     blocks = tuple(_blocks(side) for side in (source, target))
     met = Counter((block_of(source[i].parent), block_of(target[j].parent)) for i, j in pairs)
-    found: dict[Cell, float] = {}
+    found: dict[Candidate, float] = {}
     for (from_source, from_target), count in met.items():
         a, b = blocks[0][from_source], blocks[1][from_target]
         if (
@@ -67,15 +71,15 @@ def within_blocks(
     return found
 
 
-def _blocks(units: Sequence[Unit]) -> dict[Names, list[int]]:
+def _blocks(modules: Sequence[ModuleTensors]) -> dict[Names, list[int]]:
     found: dict[Names, list[int]] = defaultdict(list)
-    for unit in units:
-        found[block_of(unit.parent)].append(unit.place)
+    for module in modules:
+        found[block_of(module.parent)].append(module.place)
     return found
 
 
-def _lengths(rows: int, columns: int, scores: Mapping[Cell, float]) -> list[list[float]]:
-    """The best sums over the first i and the first j units."""
+def _lengths(rows: int, columns: int, scores: Mapping[Candidate, float]) -> list[list[float]]:
+    """The best sums over the first i and the first j modules."""
     by_row: dict[int, dict[int, float]] = {}
     for (i, j), score in scores.items():
         by_row.setdefault(i, {})[j] = score
@@ -90,8 +94,11 @@ def _lengths(rows: int, columns: int, scores: Mapping[Cell, float]) -> list[list
 
 
 def _with_runs(
-    source: Sequence[Unit], target: Sequence[Unit], on: Sequence[Cell], scores: Mapping[Cell, float]
-) -> dict[Cell, float]:
+    source: Sequence[ModuleTensors],
+    target: Sequence[ModuleTensors],
+    on: Sequence[Candidate],
+    scores: Mapping[Candidate, float],
+) -> dict[Candidate, float]:
     from_source, from_target = _runs(source), _runs(target)
     met: dict[int, set[int]] = {}
     for i, j in on:
@@ -109,15 +116,15 @@ def _with_runs(
     return found
 
 
-def _runs(units: Sequence[Unit]) -> list[int]:
-    """For each unit the number of its run: equal matrices side by side are one."""
+def _runs(modules: Sequence[ModuleTensors]) -> list[int]:
+    """For each module the number of its run: equal matrices side by side are one."""
     runs: list[int] = []
-    for place, unit in enumerate(units):
-        before = units[place - 1] if place else None
-        is_same = before is not None and before.form == unit.form and _is_matrix(unit)
+    for place, module in enumerate(modules):
+        before = modules[place - 1] if place else None
+        is_same = before is not None and before.shapes == module.shapes and _is_matrix(module)
         runs.append(runs[-1] if is_same else place)
     return runs
 
 
-def _is_matrix(unit: Unit) -> bool:
-    return all(len(shape) == 2 for role, shape in unit.form if role == "weight")
+def _is_matrix(module: ModuleTensors) -> bool:
+    return all(len(shape) == 2 for role, shape in module.shapes if role == "weight")

@@ -1,4 +1,4 @@
-"""How alike the units of two catalogs are: by words, by numbers, and by what their neighbours have
+"""How alike the modules of two catalogs are: by words, by numbers, and by what their neighbours have
 found.
 """
 
@@ -10,93 +10,107 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from math import fsum, log
 
-from ckpt_tool.align.naming.modules import Form, Names, Spot, Unit, kind_of, likeness, plain
+from ckpt_tool.align.naming.modules import (
+    ModuleShape,
+    ModuleTensors,
+    Names,
+    NumberedName,
+    kind_of,
+    plain,
+    similarity,
+)
 from ckpt_tool.errors import InputError
 
 FOREIGN = 0.2
 """What a word counts that the other side doesn't know at all: it can't speak against a pair."""
 
-Cell = tuple[int, int]
+Candidate = tuple[int, int]
 
 
 MAX_CELLS = 8_000
-"""Pairs of units of two forms that are all compared; of more, only those that stand at one place
+"""Pairs of modules of two forms that are all compared; of more, only those that stand at one place
 among their kind.
 """
 MAX_SIMILAR = 24
 MAX_PAIRS, PAIRS_OF_EACH = 250_000, 20
-"""Pairs of units that are compared at all: some seconds; in large files so many for each unit. Real
+"""Pairs of modules that are compared at all: some seconds; in large files so many for each module. Real
 conversions have 5 to 60 for each.
 """
 
 
-def candidates(source: Sequence[Unit], target: Sequence[Unit]) -> dict[Cell, float]:
-    """The pairs of units whose tensors may be the same, by place, with how well these go together.
+def find_candidates(
+    source: Sequence[ModuleTensors], target: Sequence[ModuleTensors]
+) -> dict[Candidate, float]:
+    """The pairs of modules whose tensors may be the same, by place, with how well these go together.
 
     Raises InputError where hundreds of modules have the same shapes, and names without numbers that
     would tell them apart.
     """
-    known: dict[Form, list[Unit]] = defaultdict(list)
-    for unit in target:
-        known[unit.form].append(unit)
-    by_leaf: dict[object, list[Form]] = defaultdict(list)
-    for form in known:
-        for _, shape in form:
-            by_leaf[plain(shape)].append(form)
-    goes = cache(lambda form: _goes(form, by_leaf))
-    places = cache(lambda form: _Places(known[form]))
-    counts = Counter(unit.form for unit in source)
-    found: dict[Cell, float] = {}
+    known: dict[ModuleShape, list[ModuleTensors]] = defaultdict(list)
+    for module in target:
+        known[module.shapes].append(module)
+    by_leaf: dict[object, list[ModuleShape]] = defaultdict(list)
+    for shapes in known:
+        for _, shape in shapes:
+            by_leaf[plain(shape)].append(shapes)
+    goes = cache(lambda shapes: _goes(shapes, by_leaf))
+    places = cache(lambda shapes: _OfOneShape(known[shapes]))
+    counts = Counter(module.shapes for module in source)
+    found: dict[Candidate, float] = {}
     most = max(MAX_PAIRS, PAIRS_OF_EACH * (len(source) + len(target)))
-    for unit in source:
+    for module in source:
         if len(found) > most:
             fact = f"more than {most:,} pairs of modules with the same shapes, whose names have no numbers that tell them apart"
             raise InputError(
                 "the source and the target", f"have {fact}", "write rules, or try `--by position`"
             )
-        for form, how in goes(unit.form):
-            is_many = counts[unit.form] * len(known[form]) > MAX_CELLS
-            for other in places(form).like(unit) if is_many else known[form]:
-                found[unit.place, other.place] = how
+        for shapes, how in goes(module.shapes):
+            is_many = counts[module.shapes] * len(known[shapes]) > MAX_CELLS
+            for other in places(shapes).like(module) if is_many else known[shapes]:
+                found[module.place, other.place] = how
     return found
 
 
-class _Places:
-    """Units of one form by their place among those that differ from them in numbers only."""
+class _OfOneShape:
+    """Modules of one shapes by their place among those that differ from them in numbers only."""
 
-    def __init__(self, units: Sequence[Unit]) -> None:
-        kinds: dict[Names, list[Unit]] = defaultdict(list)
-        for unit in units:
-            kinds[kind_of(unit.names)].append(unit)
-        self._small = [unit for kind in kinds.values() if len(kind) <= MAX_SIMILAR for unit in kind]
-        self._by_ranks: dict[object, list[Unit]] = defaultdict(list)
-        self._by_blocks: dict[object, list[Unit]] = defaultdict(list)
-        self._by_turn: dict[object, list[Unit]] = defaultdict(list)
+    def __init__(self, modules: Sequence[ModuleTensors]) -> None:
+        kinds: dict[Names, list[ModuleTensors]] = defaultdict(list)
+        for module in modules:
+            kinds[kind_of(module.names)].append(module)
+        self._small = [
+            module for kind in kinds.values() if len(kind) <= MAX_SIMILAR for module in kind
+        ]
+        self._by_indices: dict[object, list[ModuleTensors]] = defaultdict(list)
+        self._by_blocks: dict[object, list[ModuleTensors]] = defaultdict(list)
+        self._by_ordinal: dict[object, list[ModuleTensors]] = defaultdict(list)
         for kind in kinds.values():
-            for unit in kind if len(kind) > MAX_SIMILAR else ():
-                self._by_ranks[unit.ranks].append(unit)
-                self._by_blocks[tuple(rank for rank, _ in _outer(unit))].append(unit)
-                self._by_turn[unit.turn].append(unit)
+            for module in kind if len(kind) > MAX_SIMILAR else ():
+                self._by_indices[module.indices].append(module)
+                self._by_blocks[tuple(index for index, _ in _outer(module))].append(module)
+                self._by_ordinal[module.ordinal].append(module)
 
-    def like(self, unit: Unit) -> list[Unit]:
-        found = {other.place: other for other in self._by_ranks.get(unit.ranks, ())}
-        found |= {other.place: other for other in self._by_turn.get(unit.turn, ())}
-        beside = self._by_blocks.get(tuple(rank for rank, _ in _outer(unit)), ())
+    def like(self, module: ModuleTensors) -> list[ModuleTensors]:
+        found = {other.place: other for other in self._by_indices.get(module.indices, ())}
+        found |= {other.place: other for other in self._by_ordinal.get(module.ordinal, ())}
+        beside = self._by_blocks.get(tuple(index for index, _ in _outer(module)), ())
         found |= {other.place: other for other in (beside if len(beside) <= MAX_SIMILAR else ())}
         return [*self._small, *found.values()]
 
 
-def _goes(form: Form, by_leaf: Mapping[object, Sequence[Form]]) -> list[tuple[Form, float]]:
-    others = dict.fromkeys(other for _, shape in form for other in by_leaf.get(plain(shape), ()))
-    return [(other, how) for other in others if (how := likeness(form, other)) > 0]
+def _goes(
+    shapes: ModuleShape, by_leaf: Mapping[object, Sequence[ModuleShape]]
+) -> list[tuple[ModuleShape, float]]:
+    others = dict.fromkeys(other for _, shape in shapes for other in by_leaf.get(plain(shape), ()))
+    return [(other, how) for other in others if (how := similarity(shapes, other)) > 0]
 
 
 class Words:
     """The words of two catalogs, rare ones first; comparisons of equal sets of words are made once."""
 
-    def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
+    def __init__(self, source: Sequence[ModuleTensors], target: Sequence[ModuleTensors]) -> None:
         from_source, from_target = (
-            Counter(word for unit in side for word in unit.words) for side in (source, target)
+            Counter(word for module in side for word in module.words) for side in (source, target)
         )
         total = len(source) + len(target) + 1
         self._weights = {
@@ -119,23 +133,23 @@ class Words:
     def _weight(self, word: str, near: frozenset[str]) -> float:
         return self._weights[word] * (2.0 if word in near else 1.0)
 
-    def of(self, a: Unit, b: Unit) -> float:
+    def of(self, a: ModuleTensors, b: ModuleTensors) -> float:
         return self.shared(a.words, b.words, a.near, b.near)
 
 
-def numbers_alike(a: Unit, b: Unit) -> float:
-    """How far numbers agree: by the turn among all of a kind, of the units or of what is around
+def number_agreement(a: ModuleTensors, b: ModuleTensors) -> float:
+    """How far numbers agree: by the turn among all of a kind, of the modules or of what is around
     them; else by each number.
     """
-    if a.turn[1] == b.turn[1] > 1:
-        return 1.0 if a.turn == b.turn else min(0.3, _ranks_alike(a, b))
-    if a.outer_turn[1] == b.outer_turn[1] > 1:
-        return 0.8 if a.outer_turn == b.outer_turn else min(0.2, _ranks_alike(a, b))
-    return _ranks_alike(a, b)
+    if a.ordinal[1] == b.ordinal[1] > 1:
+        return 1.0 if a.ordinal == b.ordinal else min(0.3, _indices_agreement(a, b))
+    if a.outer_ordinal[1] == b.outer_ordinal[1] > 1:
+        return 0.8 if a.outer_ordinal == b.outer_ordinal else min(0.2, _indices_agreement(a, b))
+    return _indices_agreement(a, b)
 
 
-def _ranks_alike(a: Unit, b: Unit) -> float:
-    if len(a.ranks) != len(b.ranks):
+def _indices_agreement(a: ModuleTensors, b: ModuleTensors) -> float:
+    if len(a.indices) != len(b.indices):
         inside, others = (_outer(each) for each in (a, b))
         if inside and len(inside) == len(others):
             return (
@@ -145,25 +159,27 @@ def _ranks_alike(a: Unit, b: Unit) -> float:
                 )
                 else 0.2
             )
-        return 0.6 if a.ranks and b.ranks and _is_part(a.ranks, b.ranks) else 0.3
-    if not a.ranks:
+        return 0.6 if a.indices and b.indices and _is_part(a.indices, b.indices) else 0.3
+    if not a.indices:
         return 0.5
-    same = [_is_same(*each) for each in zip(a.ranks, b.ranks, a.spots, b.spots, strict=True)]
+    same = [
+        _is_same(*each) for each in zip(a.indices, b.indices, a.numbered, b.numbered, strict=True)
+    ]
     return 1.0 if all(same) else 0.7 * sum(same) / len(same) + (0.1 if same[-1] else 0.0)
 
 
-def _outer(unit: Unit) -> list[tuple[int, Spot]]:
-    """The ranks of the blocks around a unit, without its own number."""
-    found = list(zip(unit.ranks, unit.spots, strict=True))
-    return found[:-1] if unit.ranked[-1] else found
+def _outer(module: ModuleTensors) -> list[tuple[int, NumberedName]]:
+    """The indices of the blocks around a module, without its own number."""
+    found = list(zip(module.indices, module.numbered, strict=True))
+    return found[:-1] if module.is_indexed[-1] else found
 
 
-def _is_same(rank: int, other: int, source: Spot, target: Spot) -> bool:
+def _is_same(index: int, other: int, source: NumberedName, target: NumberedName) -> bool:
     """Whether two numbers mean one place: by value under one stem, where the ones are among the
     others; else by rank.
     """
     is_one = source[0] == target[0] != "" and (source[2] <= target[2] or target[2] <= source[2])
-    return source[1] == target[1] if is_one else rank == other
+    return source[1] == target[1] if is_one else index == other
 
 
 _OPPOSED = tuple(
@@ -195,22 +211,22 @@ def _is_part(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 
 class Structures:
-    """How far the modules that two units are part of hold tensors of the same shapes."""
+    """How far the modules that two modules are part of hold tensors of the same shapes."""
 
-    def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
+    def __init__(self, source: Sequence[ModuleTensors], target: Sequence[ModuleTensors]) -> None:
         self._sides = (_contents(source), _contents(target))
         self._counts = (len(source), len(target))
         self._parents = {
-            unit.parent
-            for unit in target
-            if any(self._is_part(path, 1) for path in _above((*unit.parent, "")))
+            module.parent
+            for module in target
+            if any(self._is_part(path, 1) for path in _above((*module.parent, "")))
         }
         self._nearest: dict[Names, float] = {}
         self._alike, self._around = cache(self._compare), cache(self._best_around)
 
-    def of(self, a: Unit, b: Unit) -> float:
+    def of(self, a: ModuleTensors, b: ModuleTensors) -> float:
         source, target = (
-            _family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True)
+            _family(module.names, side) for module, side in zip((a, b), self._sides, strict=True)
         )
         return self._alike(source, target) if source and target else 0.0
 
@@ -223,14 +239,14 @@ class Structures:
         best += [max(self._alike(path, other) for path in a) for other in b if a]
         return sum(best) / len(best) if best else 0.0
 
-    def around(self, a: Unit, b: Unit) -> float:
+    def around(self, a: ModuleTensors, b: ModuleTensors) -> float:
         """The best agreement of modules around them that are neither tiny nor nearly everything; 1
         where there are none.
         """
         return self._around(a.parent, b.parent)
 
-    def nearest(self, a: Unit) -> float:
-        """The best agreement of modules around a unit with any module."""
+    def nearest(self, a: ModuleTensors) -> float:
+        """The best agreement of modules around a module with any module."""
         if a.parent not in self._nearest:
             self._nearest[a.parent] = max(
                 (self._around(a.parent, parent) for parent in self._parents), default=0.0
@@ -252,28 +268,33 @@ class Structures:
         return (a & b).total() / (a | b).total()
 
 
-def _contents(units: Sequence[Unit]) -> dict[Names, Counter[object]]:
+def _contents(modules: Sequence[ModuleTensors]) -> dict[Names, Counter[object]]:
     found: dict[Names, Counter[object]] = defaultdict(Counter)
-    for unit in units:
-        for path in _above(unit.names):
-            found[path][unit.form] += 1
+    for module in modules:
+        for path in _above(module.names):
+            found[path][module.shapes] += 1
     return found
 
 
 def _family(names: Names, contents: Mapping[Names, Counter[object]]) -> Names:
-    """The smallest module around a unit that holds some more."""
+    """The smallest module around a module that holds some more."""
     return next((path for path in reversed(_above(names)) if contents[path].total() > 2), ())
 
 
 class Kinds:
-    """What units that differ in numbers only are paired with: a block's first convolution in the
+    """What modules that differ in numbers only are paired with: a block's first convolution in the
     one goes where it goes in the others.
     """
 
     def __init__(
-        self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell]
+        self,
+        source: Sequence[ModuleTensors],
+        target: Sequence[ModuleTensors],
+        pairs: Iterable[Candidate],
     ) -> None:
-        self._kinds = tuple([numberless(unit.names) for unit in side] for side in (source, target))
+        self._kinds = tuple(
+            [numberless(module.names) for module in side] for side in (source, target)
+        )
         met = Counter((self._kinds[0][i], self._kinds[1][j]) for i, j in pairs)
         from_source, from_target = Counter[Names](), Counter[Names]()
         for (a, b), count in met.items():
@@ -313,27 +334,29 @@ class _Paths:
         return self.chains[self.number(names)] if names else ()
 
 
-class Votes:
-    """What pairs of units say of their surroundings: how far two paths contain the same."""
+class NeighbourAgreement:
+    """What pairs of modules say of their surroundings: how far two paths contain the same."""
 
     def __init__(
         self,
-        source: Sequence[Unit],
-        target: Sequence[Unit],
-        pairs: Iterable[Cell],
-        rarity: tuple[Sequence[float], Sequence[float]],
+        source: Sequence[ModuleTensors],
+        target: Sequence[ModuleTensors],
+        pairs: Iterable[Candidate],
+        specificity: tuple[Sequence[float], Sequence[float]],
     ) -> None:
         self._paths = (_Paths(), _Paths())
         sides = zip(self._paths, (source, target), strict=True)
-        chains = [[paths.chain(unit.parent) for unit in side] for paths, side in sides]
-        self._sizes = [_sizes(side, rare) for side, rare in zip(chains, rarity, strict=True)]
+        chains = [[paths.chain(module.parent) for module in side] for paths, side in sides]
+        self._sizes = [
+            _sizes(side, specific) for side, specific in zip(chains, specificity, strict=True)
+        ]
         # For each path of one side the weights of those of the other.
         self._found: tuple[dict[int, dict[int, float]], dict[int, dict[int, float]]] = (
             defaultdict(dict),
             defaultdict(dict),
         )
         for a, b in pairs:
-            weight = min(rarity[0][a], rarity[1][b])
+            weight = min(specificity[0][a], specificity[1][b])
             for from_source in chains[0][a]:
                 row = self._found[0][from_source]
                 for from_target in chains[1][b]:
@@ -341,11 +364,11 @@ class Votes:
                         row.get(from_target, 0.0) + weight
                     )
         self.of = cache(self._of)
-        self._best: tuple[dict[Cell, float], dict[Cell, float]] = ({}, {})
-        self._sums: tuple[dict[Cell, float], dict[Cell, float]] = ({}, {})
+        self._best: tuple[dict[Candidate, float], dict[Candidate, float]] = ({}, {})
+        self._sums: tuple[dict[Candidate, float], dict[Candidate, float]] = ({}, {})
 
     def _of(self, source: Names, target: Names) -> float:
-        """For the modules that own two units: the mean, over the paths to the one, of the best
+        """For the modules that own two modules: the mean, over the paths to the one, of the best
         agreement with a path to the other.
         """
         a, b = self._paths[0].chain(source), self._paths[1].chain(target)
@@ -391,18 +414,20 @@ def _weight(path: Names) -> float:
     return len(path) * (len(path) + 1) / 2
 
 
-def _sizes(chains: Sequence[Sequence[int]], rarity: Sequence[float]) -> dict[int, float]:
+def _sizes(chains: Sequence[Sequence[int]], specificity: Sequence[float]) -> dict[int, float]:
     sizes: dict[int, float] = defaultdict(float)
     for place, chain in enumerate(chains):
         for path in chain:
-            sizes[path] += rarity[place]
+            sizes[path] += specificity[place]
     return sizes
 
 
-def rarity_of(cells: Iterable[Cell], counts: tuple[int, int]) -> tuple[list[float], list[float]]:
-    """How much a unit's pair says: less where it could have many partners."""
+def specificity_of(
+    candidates: Iterable[Candidate], counts: tuple[int, int]
+) -> tuple[list[float], list[float]]:
+    """How much a module's pair says: less where it could have many partners."""
     partners = ([0] * counts[0], [0] * counts[1])
-    for i, j in cells:
+    for i, j in candidates:
         partners[0][i] += 1
         partners[1][j] += 1
     source, target = ([1 / count if count else 0.02 for count in side] for side in partners)

@@ -4,22 +4,24 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from ckpt_tool.align.matching.matching import Matches
-from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.naming.modules import ModuleTensors, Names
 from ckpt_tool.align.naming.vocabulary import stem_and_number, words_of
 
 MIN_MODULES = 3
 
 
-def uncertain_towers(
-    units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]
+def uncertain_branches(
+    modules: tuple[Sequence[ModuleTensors], Sequence[ModuleTensors]],
+    matches: Matches,
+    hints: Sequence[tuple[int, int]],
 ) -> set[tuple[int, int]]:
-    """The pairs of units inside equal subtrees whose names have nothing in common that the others'
+    """The pairs of modules inside equal subtrees whose names have nothing in common that the others'
     haven't.
     """
-    partners = _partners(units, matches)
-    hinted = {path for i, _ in hints for path in _above(units[0][i].names)}
+    partners = _partners(modules, matches)
+    hinted = {path for i, _ in hints for path in _above(modules[0][i].names)}
     doubtful: list[Names] = []
-    for group in _equal_siblings(units[0]):
+    for group in _equal_siblings(modules[0]):
         told = [
             path
             for path in group
@@ -29,7 +31,7 @@ def uncertain_towers(
             doubtful += [path for path in group if path not in told]
     found = set()
     for match in matches.found:
-        names = units[0][match.source].names
+        names = modules[0][match.source].names
         if any(names[: len(path)] == path for path in doubtful):
             found.add((match.source, match.target))
     return found
@@ -39,15 +41,17 @@ def _above(names: Names) -> list[Names]:
     return [names[:depth] for depth in range(1, len(names))]
 
 
-def _partners(units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches) -> dict[Names, Names]:
+def _partners(
+    modules: tuple[Sequence[ModuleTensors], Sequence[ModuleTensors]], matches: Matches
+) -> dict[Names, Names]:
     """For each path of the source the outermost path of the target that has all of its pairs."""
     met: dict[Names, Counter[Names]] = defaultdict(Counter)
     for match in matches.found:
-        target = _above(units[1][match.target].names)
-        for path in _above(units[0][match.source].names):
+        target = _above(modules[1][match.target].names)
+        for path in _above(modules[0][match.source].names):
             met[path].update(target)
     sizes = Counter(
-        path for match in matches.found for path in _above(units[1][match.target].names)
+        path for match in matches.found for path in _above(modules[1][match.target].names)
     )
     partners = {}
     for path, counts in met.items():
@@ -61,14 +65,14 @@ def _partners(units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches) ->
     return partners
 
 
-def _equal_siblings(units: Sequence[Unit]) -> list[list[Names]]:
+def _equal_siblings(modules: Sequence[ModuleTensors]) -> list[list[Names]]:
     """Groups of subtrees that stand side by side and hold the same, without those that are
     numbered.
     """
     contents: dict[Names, Counter[object]] = defaultdict(Counter)
-    for unit in units:
-        for path in _above(unit.names):
-            contents[path][unit.names[len(path) :], unit.form] += 1
+    for module in modules:
+        for path in _above(module.names):
+            contents[path][module.names[len(path) :], module.shapes] += 1
     groups: dict[object, list[Names]] = defaultdict(list)
     for path, content in contents.items():
         if content.total() >= MIN_MODULES and stem_and_number(path[-1]) is None:

@@ -1,4 +1,4 @@
-"""A catalog as units: a module's own tensors, which move together, under their names in common
+"""A catalog as modules: a module's own tensors, which move together, under their names in common
 words.
 """
 
@@ -24,26 +24,26 @@ from ckpt_tool.tensors import Catalog, Shape
 
 Names = tuple[str, ...]
 Numbers = tuple[int, ...]
-Turn = tuple[int, int]
-Spot = tuple[str, int, frozenset[int]]
-Form = tuple[tuple[str, Shape], ...]
+Ordinal = tuple[int, int]
+NumberedName = tuple[str, int, frozenset[int]]
+ModuleShape = tuple[tuple[str, Shape], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """The tensors of one module by role. `ranks` are the places of its numbered names among their
+class ModuleTensors:
+    """The tensors of one module by role. `indices` are the places of its numbered names among their
     siblings.
     """
 
     place: int
     names: Names
     keys: Mapping[str, str]
-    form: Form
+    shapes: ModuleShape
     words: frozenset[str]
     near: frozenset[str]
-    ranks: tuple[int, ...]
-    ranked: tuple[bool, ...]
-    spots: tuple[Spot, ...]
+    indices: tuple[int, ...]
+    is_indexed: tuple[bool, ...]
+    numbered: tuple[NumberedName, ...]
     """For each rank the stem (of a bare number, the name before it), the number itself, and the
     numbers of all siblings.
     """
@@ -51,11 +51,11 @@ class Unit:
     """Those in its names, as they count; a sequence that the other side counts from its other end
     is turned round.
     """
-    turn: Turn = (0, 1)
-    """Its place among the units that differ from it in numbers and sizes only, and how many these
+    ordinal: Ordinal = (0, 1)
+    """Its place among the modules that differ from it in numbers and sizes only, and how many these
     are.
     """
-    outer_turn: Turn = (0, 1)
+    outer_ordinal: Ordinal = (0, 1)
     """The same for the module around it."""
 
     @property
@@ -67,14 +67,14 @@ class Unit:
         return self.numbers[:-1] if stem_and_number(self.names[-1]) else self.numbers
 
 
-def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
-    """The units of a catalog in its order, or of some of its keys."""
+def modules_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[ModuleTensors]:
+    """The modules of a catalog in its order, or of some of its keys."""
     groups = _grouped(catalog, list(catalog if keys is None else keys))
     siblings = _siblings(groups)
-    kinds, ranks = _alike(groups), _Ranks(siblings)
+    kinds, indices = _alike(groups), _Indices(siblings)
     found = []
     for place, (names, roles) in enumerate(groups.items()):
-        form = tuple(sorted((role, catalog[key].shape) for role, key in roles.items()))
+        shapes = tuple(sorted((role, catalog[key].shape) for role, key in roles.items()))
         own = [_own_words(next(iter(roles.values())), names, siblings)]
         near = frozenset(word for name in names[-2:] for word in words_of(name)).union(*own)
         words = frozenset(word for name in names for word in words_of(name)).union(*own)
@@ -82,32 +82,41 @@ def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
             (names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)), {}
         )
         found.append(
-            Unit(place, names, roles, form, words, near, *ranks.of(names, alike), numbers_of(names))
+            ModuleTensors(
+                place,
+                names,
+                roles,
+                shapes,
+                words,
+                near,
+                *indices.of(names, alike),
+                numbers_of(names),
+            )
         )
-    return with_turns(found)
+    return with_ordinals(found)
 
 
-def with_turns(units: Sequence[Unit]) -> list[Unit]:
-    """The units with their places among those that differ from them in numbers and sizes only, by
+def with_ordinals(modules: Sequence[ModuleTensors]) -> list[ModuleTensors]:
+    """The modules with their places among those that differ from them in numbers and sizes only, by
     the numbers that they count with.
     """
-    own = _turns(
+    own = _ordinals(
         [
             (
-                (kind_of(unit.names), tuple((role, len(shape)) for role, shape in unit.form)),
-                unit.numbers,
+                (kind_of(module.names), tuple((role, len(shape)) for role, shape in module.shapes)),
+                module.numbers,
             )
-            for unit in units
+            for module in modules
         ]
     )
-    outer = _turns([(kind_of(unit.parent), unit.outer_numbers) for unit in units])
+    outer = _ordinals([(kind_of(module.parent), module.outer_numbers) for module in modules])
     return [
-        replace(unit, turn=turn, outer_turn=around)
-        for unit, turn, around in zip(units, own, outer, strict=True)
+        replace(module, ordinal=ordinal, outer_ordinal=around)
+        for module, ordinal, around in zip(modules, own, outer, strict=True)
     ]
 
 
-def _turns(places: Sequence[tuple[object, Numbers]]) -> list[Turn]:
+def _ordinals(places: Sequence[tuple[object, Numbers]]) -> list[Ordinal]:
     """For each kind and numbers the place of these among all of the kind, and how many there are."""
     groups: dict[object, set[Numbers]] = defaultdict(set)
     for kind, numbers in places:
@@ -217,7 +226,7 @@ def _siblings(groups: Iterable[Names]) -> dict[tuple[Names, str], dict[int, int]
             if found := stem_and_number(name):
                 numbers[names[:depth], found[0]].add(found[1])
     return {
-        place: {number: rank for rank, number in enumerate(sorted(found))}
+        place: {number: index for index, number in enumerate(sorted(found))}
         for place, found in numbers.items()
     }
 
@@ -231,12 +240,12 @@ def _alike(groups: Mapping[Names, Mapping[str, str]]) -> dict[object, Mapping[in
         if numbered := stem_and_number(names[-1]):
             found[names[:-1], numbered[0], frozenset(roles)].append(numbered[1])
     return {
-        kind: {number: rank for rank, number in enumerate(sorted(numbers))}
+        kind: {number: index for index, number in enumerate(sorted(numbers))}
         for kind, numbers in found.items()
     }
 
 
-class _Ranks:
+class _Indices:
     """The places of numbered names among their siblings. Sets of siblings are made once."""
 
     def __init__(self, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> None:
@@ -245,13 +254,13 @@ class _Ranks:
 
     def of(
         self, names: Names, alike: Mapping[int, int]
-    ) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[Spot, ...]]:
+    ) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[NumberedName, ...]]:
         """The places of the numbered names that have siblings; for each name whether it is one of
         them; and what they are.
         """
-        ranks: list[int] = []
-        ranked: list[bool] = []
-        spots: list[Spot] = []
+        indices: list[int] = []
+        is_indexed: list[bool] = []
+        numbered: list[NumberedName] = []
         for depth, name in enumerate(names):
             found = stem_and_number(name)
             known = (
@@ -262,15 +271,15 @@ class _Ranks:
                 else {}
             )
             is_one = found is not None and len(known) > 1
-            ranked.append(is_one)
+            is_indexed.append(is_one)
             if found and is_one:
-                ranks.append(known[found[1]])
+                indices.append(known[found[1]])
                 if id(known) not in self._sets:
                     self._sets[id(known)] = frozenset(known)
-                spots.append(
+                numbered.append(
                     (found[0] or _container(names[:depth]), found[1], self._sets[id(known)])
                 )
-        return tuple(ranks), tuple(ranked), tuple(spots)
+        return tuple(indices), tuple(is_indexed), tuple(numbered)
 
 
 def _container(names: Names) -> str:
@@ -282,7 +291,7 @@ def plain(shape: Shape) -> Shape:
     return tuple(sorted(size for size in shape if size != 1))
 
 
-def likeness(source: Form, target: Form) -> float:
+def similarity(source: ModuleShape, target: ModuleShape) -> float:
     """How well two modules' tensors go together: 1 where they are the same, 0 where they can't be
     one module.
     """

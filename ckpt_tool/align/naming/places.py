@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from ckpt_tool.align.completing.layouts import are_straight
-from ckpt_tool.align.naming.modules import Form, Names, Unit, plain
+from ckpt_tool.align.naming.modules import ModuleShape, ModuleTensors, Names, plain
 from ckpt_tool.align.naming.same_names import Heads, Named, SameNames
 from ckpt_tool.align.naming.vocabulary import stem_and_number
 from ckpt_tool.tensors import Catalog, Shape
@@ -35,20 +35,20 @@ class Places:
                 for key in target
                 if key.startswith(heads[1])
             )
-            cells = [(origin, key) for origin, key in moved if origin in source]
-            equal = sum(source[a].shape == target[b].shape for a, b in cells)
-            if cells and len(cells) >= MAX_OF_A_FILE * least and equal >= EQUAL * least:
-                known[heads] = cells
+            pairs = [(origin, key) for origin, key in moved if origin in source]
+            equal = sum(source[a].shape == target[b].shape for a, b in pairs)
+            if pairs and len(pairs) >= MAX_OF_A_FILE * least and equal >= EQUAL * least:
+                known[heads] = pairs
         taken = {each.source for each in same.pairs.values()}
-        open_cells = [
+        open_pairs = [
             (a, b)
-            for cells in known.values()
-            for a, b in cells
+            for pairs in known.values()
+            for a, b in pairs
             if a not in taken and b not in same.pairs
         ]
         self.shape_mismatches = [
             (a, b)
-            for a, b in dict.fromkeys(open_cells)
+            for a, b in dict.fromkeys(open_pairs)
             if plain(source[a].shape) != plain(target[b].shape)
         ]
         self.kept = (
@@ -68,7 +68,7 @@ class Places:
         )
         self._covers = [heads for heads in known if any(heads) and not all(heads)]
 
-    def are_apart(self, source: Unit, target: Unit) -> bool:
+    def are_apart(self, source: ModuleTensors, target: ModuleTensors) -> bool:
         """Whether one of two modules has a place of its own, would have to be transposed where
         nothing is, or lies outside.
 
@@ -77,8 +77,8 @@ class Places:
         """
         if (
             self._are_straight
-            and source.form != target.form
-            and _is_turned(dict(source.form), dict(target.form))
+            and source.shapes != target.shapes
+            and _is_transposed(dict(source.shapes), dict(target.shapes))
         ):
             return True
         if not (self.shape_mismatches or self._covers or self._shared) or _is_next(
@@ -119,7 +119,7 @@ def _above(key: str) -> Iterator[Names]:
     return (names[: depth + 1] for depth in range(len(names)))
 
 
-def _is_turned(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> bool:
+def _is_transposed(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> bool:
     """Whether a matrix of one module would have to be transposed for the other."""
     shared = [(source[role], target[role]) for role in source.keys() & target.keys()]
     return any(len(a) == len(b) == 2 and a != b and a == b[::-1] for a, b in shared)
@@ -135,13 +135,13 @@ def _is_next(source: Names, target: Names) -> bool:
 
 
 def without_shifted(
-    named: Mapping[str, Named], units: tuple[Sequence[Unit], Sequence[Unit]]
+    named: Mapping[str, Named], modules: tuple[Sequence[ModuleTensors], Sequence[ModuleTensors]]
 ) -> dict[str, Named]:
     """The pairs by name but for members of a sequence that may be other ones: `layers.0` to `2`
     became `in`, `layers.0` and `out`.
     """
     taken = {each.source for each in named.values()}
-    source, target = _Sequences(units[0], taken), _Sequences(units[1], named)
+    source, target = _Sequences(modules[0], taken), _Sequences(modules[1], named)
     shifted = {
         key
         for key, each in named.items()
@@ -151,17 +151,17 @@ def without_shifted(
 
 
 class _Sequences:
-    """The modules of one side that are not paired yet, by their form and by what they stand in."""
+    """The modules of one side that are not paired yet, by their shapes and by what they stand in."""
 
-    def __init__(self, units: Sequence[Unit], paired: Container[str]) -> None:
-        self._form = {key: unit.form for unit in units for key in unit.keys.values()}
-        self._in: dict[tuple[str, Form], int] = defaultdict(int)
-        self._beside: dict[tuple[str, Form], int] = defaultdict(int)
-        for unit in units:
-            if not any(key in paired for key in unit.keys.values()):
-                module = next(iter(unit.keys.values())).rpartition(".")[0]
-                above, _, name = module.rpartition(".")
-                (self._in if name.isdigit() else self._beside)[above, unit.form] += 1
+    def __init__(self, modules: Sequence[ModuleTensors], paired: Container[str]) -> None:
+        self._shapes = {key: module.shapes for module in modules for key in module.keys.values()}
+        self._in: dict[tuple[str, ModuleShape], int] = defaultdict(int)
+        self._beside: dict[tuple[str, ModuleShape], int] = defaultdict(int)
+        for module in modules:
+            if not any(key in paired for key in module.keys.values()):
+                path = next(iter(module.keys.values())).rpartition(".")[0]
+                above, _, name = path.rpartition(".")
+                (self._in if name.isdigit() else self._beside)[above, module.shapes] += 1
 
     def may_be_another(self, key: str, is_beside: bool = False) -> bool:
         """Whether an equal module is free in a member's sequence, or beside its sequence."""
@@ -170,7 +170,7 @@ class _Sequences:
         if not number.isdigit():
             return False
         return bool(
-            self._beside.get((around, self._form[key]))
+            self._beside.get((around, self._shapes[key]))
             if is_beside
-            else self._in.get((sequence, self._form[key]))
+            else self._in.get((sequence, self._shapes[key]))
         )

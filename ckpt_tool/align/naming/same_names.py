@@ -26,7 +26,7 @@ FEW = 4
 """Pairs that a head must make where it isn't the whole file's."""
 
 Heads = tuple[str, str]
-Cell = tuple[str, str]
+KeyPair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,10 @@ def same_names(source: Catalog, target: Catalog) -> SameNames:
         from_source = {key: way.written(key) for key in source if key not in taken}
         from_target = {key: way.written(key) for key in target if key not in found}
         known = {(way.written(a), way.written(b)) for a, b in sure}
-        for heads, cells in _Ends(source, target, from_source, from_target, way).pairs(known):
+        for heads, pairs in _Ends(source, target, from_source, from_target, way).pairs(known):
             found |= {
                 key: Named(origin, way.confidence, _said(way.evidence, heads))
-                for origin, key in cells
+                for origin, key in pairs
             }
             sure += [heads] if way.compared is str and way.written is not _spaced else []
     return SameNames(found, tuple(sure))
@@ -143,7 +143,7 @@ class _Ends:
             Counter(head for name in side.values() for head, _ in _ends(name))
             for side in (from_source, from_target)
         ]
-        self._cells: dict[Heads, list[Cell]] = defaultdict(list)
+        self._pairs: dict[Heads, list[KeyPair]] = defaultdict(list)
         known: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for key, name in from_source.items():
             for head, end in _ends(name):
@@ -159,40 +159,40 @@ class _Ends:
             )
             for head, origin in hits[1] if len(hits[1]) <= MAX_SIMILAR else ():
                 if source[origin].shape == target[key].shape:
-                    self._cells[head, hits[0]].append((origin, key))
+                    self._pairs[head, hits[0]].append((origin, key))
 
-    def pairs(self, known: Collection[Heads]) -> Iterator[tuple[Heads, list[Cell]]]:
+    def pairs(self, known: Collection[Heads]) -> Iterator[tuple[Heads, list[KeyPair]]]:
         """The heads that are sure, those that pair most first, with what they pair; `known` ones
         are sure already.
         """
         owners: dict[tuple[int, str], list[Heads]] = defaultdict(list)
-        for heads, cells in self._cells.items():
-            for cell in cells:
-                for side, key in enumerate(cell):
+        for heads, pairs in self._pairs.items():
+            for pair in pairs:
+                for side, key in enumerate(pair):
                     owners[side, key].append(heads)
         taken: set[tuple[int, str]] = set()
         for heads in sorted(
-            self._cells,
-            key=lambda heads: (-len(self._cells[heads]), len(heads[0]) + len(heads[1]), heads),
+            self._pairs,
+            key=lambda heads: (-len(self._pairs[heads]), len(heads[0]) + len(heads[1]), heads),
         ):
-            cells = [
-                cell
-                for cell in self._cells[heads]
-                if (0, cell[0]) not in taken and (1, cell[1]) not in taken
+            pairs = [
+                pair
+                for pair in self._pairs[heads]
+                if (0, pair[0]) not in taken and (1, pair[1]) not in taken
             ]
-            free = [cell for cell in cells if self._is_free(heads, cell, owners, len(cells), taken)]
+            free = [pair for pair in pairs if self._is_free(heads, pair, owners, len(pairs), taken)]
             if (
                 free
-                and len(free) >= (1 - RIVAL) * len(cells)
+                and len(free) >= (1 - RIVAL) * len(pairs)
                 and (heads in known or self._is_enough(heads, free))
             ):
-                taken.update((side, key) for cell in free for side, key in enumerate(cell))
+                taken.update((side, key) for pair in free for side, key in enumerate(pair))
                 yield heads, free
 
     def _is_free(
         self,
         heads: Heads,
-        cell: Cell,
+        pair: KeyPair,
         owners: Mapping[tuple[int, str], Sequence[Heads]],
         count: int,
         taken: Collection[object],
@@ -200,17 +200,17 @@ class _Ends:
         """Whether no other head that pairs about as many keys has a part of this pair, nor the same
         one another pair with it.
         """
-        others = [other for side, key in enumerate(cell) for other in owners[side, key]]
+        others = [other for side, key in enumerate(pair) for other in owners[side, key]]
         if others.count(heads) != 2:
             return False
         rivals = {
-            other for other in others if other != heads and len(self._cells[other]) >= RIVAL * count
+            other for other in others if other != heads and len(self._pairs[other]) >= RIVAL * count
         }
         return all(_is_preferred(heads, other) for other in rivals)
 
-    def _is_enough(self, heads: Heads, cells: Sequence[Cell]) -> bool:
-        count = len(cells)
-        if not any(self._shapes[origin].shape for origin, _ in cells):
+    def _is_enough(self, heads: Heads, pairs: Sequence[KeyPair]) -> bool:
+        count = len(pairs)
+        if not any(self._shapes[origin].shape for origin, _ in pairs):
             return False  # counters are everywhere
         shares = [
             count / under[head]
