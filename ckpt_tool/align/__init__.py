@@ -14,6 +14,16 @@ from ckpt_tool.align.suggest import (
 )
 
 __all__ = [
-    "MIN_CONFIDENCE", "Aligned", "Alignment", "Ambiguous", "Pair", "Suggested", "Suggestion", "align", "draft_rules",
-    "plan_by_alignment", "suggest", "suggest_by_values",
-]  # fmt: skip
+    "MIN_CONFIDENCE",
+    "Aligned",
+    "Alignment",
+    "Ambiguous",
+    "Pair",
+    "Suggested",
+    "Suggestion",
+    "align",
+    "draft_rules",
+    "plan_by_alignment",
+    "suggest",
+    "suggest_by_values",
+]

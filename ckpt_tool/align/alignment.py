@@ -4,38 +4,25 @@ know.
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
-from difflib import SequenceMatcher
+from collections.abc import Iterable, Iterator, Sequence
 
-from ckpt_tool.align.completing.combined import composites
-from ckpt_tool.align.completing.fused import Composite, Unpaired, is_order_unknown
-from ckpt_tool.align.completing.layouts import numberless, reforms
-from ckpt_tool.align.completing.other_widths import by_outlines
-from ckpt_tool.align.completing.remaining import remaining
-from ckpt_tool.align.completing.sequences import sequels
-from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
-from ckpt_tool.align.matching.confidence import confidences, evidence_of
-from ckpt_tool.align.matching.doubts import is_computed, with_doubts
-from ckpt_tool.align.matching.extra_layers import uncertain_depths
-from ckpt_tool.align.matching.interchangeable import matched
-from ckpt_tool.align.matching.matching import Match, Matches, Matching
-from ckpt_tool.align.matching.similarity import Cell
-from ckpt_tool.align.matching.twin_branches import uncertain_towers
-from ckpt_tool.align.naming.modules import Names, Unit, units_of
-from ckpt_tool.align.naming.places import Places, without_shifted
-from ckpt_tool.align.naming.same_names import Named, SameNames, same_names
+from ckpt_tool.align.completing.doubts import is_computed, with_doubts
+from ckpt_tool.align.completing.phases import PHASES
+from ckpt_tool.align.completing.ties import with_ties
+from ckpt_tool.align.completing.unpaired import Unpaired, unpaired_after
+from ckpt_tool.align.decided import Decided, decide
+from ckpt_tool.align.findings import Aligned, Alignment, Hint
+from ckpt_tool.align.naming.same_names import KeyPair
+from ckpt_tool.align.open_groups import open_groups
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.sides import Sides
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.key_order import is_sorted
-from ckpt_tool.ops import parse_ops
-from ckpt_tool.tensors import Catalog, shape_text
+from ckpt_tool.tensors import Catalog
 
 MAX_KINDS = 50_000
 """Names of one side that differ in more than numbers: some seconds; no network has a tenth of them.
 """
+_NO_DIGITS = str.maketrans("", "", "0123456789")
 
 
 def align(
@@ -47,409 +34,69 @@ def align(
     which blocks were moved. Raises InputError where names are too many and too different to be
     compared.
     """
-    for side, catalog in (("source", source), ("target", target)):
-        if (
-            len(catalog) > MAX_KINDS
-            and len({key.translate(_NO_DIGITS) for key in catalog}) > MAX_KINDS
-        ):
+    catalogs = Sides(source, target)
+    _check_kinds(catalogs)
+    decided = decide(catalogs, hints, are_names_settled)
+    pairs: list[Aligned] = []
+    mismatches: list[KeyPair] = [*decided.places.shape_mismatches]
+    for phase in PHASES:
+        found = phase(decided, _unpaired(decided, pairs))
+        pairs += found.pairs
+        mismatches += found.shape_mismatches
+    return _alignment(decided, _finished(decided, pairs), mismatches)
+
+
+def _check_kinds(catalogs: Sides[Catalog]) -> None:
+    """Raises InputError for a side with too many kinds of names."""
+    for side, catalog in zip(("source", "target"), catalogs, strict=True):
+        kinds = {key.translate(_NO_DIGITS) for key in catalog} if len(catalog) > MAX_KINDS else ()
+        if len(kinds) > MAX_KINDS:
             fact = f"has more than {MAX_KINDS:,} names that differ by more than their numbers"
             raise InputError(f"the {side}", fact, "write rules, or try `--by position`")
-    return _Aligning(source, target, hints, are_names_settled).run()
 
 
-class _Aligning:
-    def __init__(
-        self,
-        source: Catalog,
-        target: Catalog,
-        hints: Sequence[Hint],
-        are_names_settled: bool = True,
-    ) -> None:
-        self.source, self.target = source, target
-        self.hints = hints
-        same = same_names(source, target) if are_names_settled else SameNames({}, ())
-        self.units = (units_of(source), units_of(target))
-        self.named = _unless_hinted(without_shifted(same.pairs, self.units), hints)
-        self.places = Places(
-            *((source, target) if are_names_settled else (Catalog(()), Catalog(()))), same
-        )
-        self.fixed = _same_modules(self.units, self.named)
-        self.is_ordered = all(_tells_order(side) for side in (source, target))
-        self.matching = Matching(
-            *self.units, self.is_ordered, self._hinted(hints), self.fixed, self.places
-        )
-        self.shape_mismatches = list(self.places.shape_mismatches)
-        self.trust: dict[Cell, float] = {}
-
-    def _hinted(self, hints: Sequence[Hint]) -> list[tuple[int, int]]:
-        source, target = (
-            {key: unit.place for unit in side for key in unit.keys.values()} for side in self.units
-        )
-        return [(source[a], target[b]) for a, b in hints if a in source and b in target]
-
-    def run(self) -> Alignment:
-        matches, exchanges = matched(self.matching)
-        hinted = self._hinted(self.hints)
-        depths, towers = (
-            uncertain_depths(self.units, matches, hinted),
-            uncertain_towers(self.units, matches, hinted),
-        )
-        depths, towers = depths - self.fixed, towers - self.fixed
-        equal = {
-            cell
-            for each in exchanges
-            if not self.matching.hinted & {*each.cells}
-            for cell in each.cells
-        } - self.fixed
-        doubtful = depths | towers | equal
-        sure = [match for match in matches.found if (match.source, match.target) not in doubtful]
-        self.trust = confidences(self.units, sure)
-        pairs = list(self._copied(sure))
-        pairs += self._sequels(pairs, sure, doubtful)
-        pairs += [
-            Aligned(each.pair, each.confidence, each.evidence) for each in self._composites(pairs)
-        ]
-        pairs += self._leaves(pairs, sure)
-        pairs += self._remaining(pairs, sure)
-        pairs += self._by_outlines(pairs, matches, doubtful)
-        pairs = [each for each in pairs if not self._is_computed(each.pair)]
-        pairs = list(self._with_ties(list(with_doubts(pairs, self.source, self.target))))
-        return self._result(pairs, matches, (depths, towers, equal - depths - towers))
-
-    def _is_computed(self, pair: Pair) -> bool:
-        """Whether a pair is of places that each side counts by itself, under names that differ."""
-        (origin, *_), (key, *_) = pair.sources[0], pair.targets[0]
-        return (
-            key not in self.named
-            and is_computed(origin, self.source)
-            and is_computed(key, self.target)
-        )
-
-    def _copied(self, matches: Sequence[Match]) -> Iterator[Aligned]:
-        """Each tensor of modules that belong together; what has its own name goes by that."""
-        found = {
-            key: (each.source, each.confidence, each.evidence) for key, each in self.named.items()
-        }
-        taken = {each.source for each in self.named.values()}
-        for match in matches:
-            source, target = self.units[0][match.source], self.units[1][match.target]
-            for role, key in _shared(source, target):
-                if key not in taken and target.keys[role] not in self.named:
-                    found[target.keys[role]] = (
-                        key,
-                        self.trust[match.source, match.target],
-                        evidence_of(match),
-                    )
-        ops, unsure = reforms(
-            {key: origin for key, (origin, _, _) in found.items()}, self.source, self.target
-        )
-        for key, (origin, confidence, evidence) in found.items():
-            if key in ops:
-                each = Aligned(Pair(((origin,),), ((key,),), ops[key]), confidence, evidence)
-                each = (
-                    each.doubted("but square: it may be transposed")
-                    if key in unsure and key not in self.named
-                    else each
-                )
-                yield (
-                    each.doubted("but its rows may be in another order")
-                    if is_order_unknown(origin, key)
-                    else each
-                )
-
-    def _leaves(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
-        """Single tensors that are left over inside modules that belong together."""
-        inside = [
-            self._inside(side, left - kept)
-            for side, (left, kept) in enumerate(
-                zip(self._left(pairs), self.places.kept, strict=True)
-            )
-        ]
-        taken: set[str] = set()
-        found = []
-        for match in matches if all(inside) else ():
-            a, b = (
-                [key for key in keys.get(units[place].names, ()) if key not in taken]
-                for keys, units, place in zip(
-                    inside, self.units, (match.source, match.target), strict=True
-                )
-            )
-            fitting = [(x, y) for x in a for y in b if self.source[x].shape == self.target[y].shape]
-            if len(fitting) == 1 and self.trust[match.source, match.target] >= 0.9:
-                (x, y) = fitting[0]
-                found.append(
-                    Aligned(
-                        Pair(((x,),), ((y,),)),
-                        0.92,
-                        "all that is left in modules that belong together",
-                    )
-                )
-                taken |= {x, y}
-        return found
-
-    def _sequels(
-        self, pairs: Sequence[Aligned], matches: Sequence[Match], doubtful: Collection[Cell]
-    ) -> Iterator[Aligned]:
-        """Modules that are left in sequences whose other members are paired."""
-        free = self._free(pairs, doubtful)
-        paired = [
-            cell for match in matches if self.trust[cell := (match.source, match.target)] >= 0.9
-        ]
-        copies: dict[str, str] = {}
-        for i, j in sequels(self.units, free, self.matching.forms, paired):
-            source, target = self.units[0][i], self.units[1][j]
-            copies |= {target.keys[role]: key for role, key in _shared(source, target)}
-        ops, unsure = reforms(copies, self.source, self.target)
-        for key, origin in copies.items():
-            if key in ops and key not in unsure and not is_order_unknown(origin, key):
-                yield Aligned(
-                    Pair(((origin,),), ((key,),), ops[key]),
-                    0.93,
-                    "the others of its sequence are paired likewise",
-                )
-
-    def _free(
-        self, pairs: Sequence[Aligned], doubtful: Collection[Cell]
-    ) -> tuple[set[int], set[int]]:
-        """The places of units that are in no pair, and of which nothing is doubtful."""
-        source, target = (
-            {
-                unit.place
-                for unit in side
-                if all(key in keys and key not in kept for key in unit.keys.values())
-            }
-            for side, keys, kept in zip(
-                self.units, self._left(pairs), self.places.kept, strict=True
-            )
-        )
-        return source - {i for i, _ in doubtful}, target - {j for _, j in doubtful}
-
-    def _remaining(self, pairs: Sequence[Aligned], matches: Sequence[Match]) -> list[Aligned]:
-        """Modules of which only one is left on each side."""
-        found = []
-        paired = [(match.source, match.target) for match in matches]
-        for i, j in remaining(self.units, self._left(pairs), self.matching.forms, paired):
-            source, target = self.units[0][i], self.units[1][j]
-            for role, key in (
-                _shared(source, target) if not self.places.are_apart(source, target) else ()
-            ):
-                if self.source[key].shape == self.target[target.keys[role]].shape:
-                    found.append(
-                        Aligned(
-                            Pair(((key,),), ((target.keys[role],),)),
-                            0.93,
-                            "nothing else is left that fits, names agree in part",
-                        )
-                    )
-        return found
-
-    def _by_outlines(
-        self, pairs: Sequence[Aligned], matches: Matches, doubtful: Collection[Cell]
-    ) -> list[Aligned]:
-        """Modules that belong together though shapes around them differ; those whose own do are
-        misfits.
-        """
-        free = self._free(pairs, doubtful)
-        found = []
-        paired = [(match.source, match.target) for match in matches.found]
-        for match, confidence in by_outlines(self.units, free, paired, self.is_ordered):
-            source, target = self.units[0][match.source], self.units[1][match.target]
-            for role, key in (
-                _shared(source, target) if not self.places.are_apart(source, target) else ()
-            ):
-                other = target.keys[role]
-                if source.form != target.form:
-                    self.shape_mismatches.append((key, other))
-                elif confidence >= 0.9:
-                    found.append(
-                        Aligned(
-                            Pair(((key,),), ((other,),)),
-                            0.93,
-                            f"{evidence_of(match)}, in another width",
-                        )
-                    )
-        return found
-
-    def _inside(self, side: int, left: frozenset[str]) -> dict[Names, list[str]]:
-        """The keys that are left in and below each unit's path."""
-        found: dict[Names, list[str]] = defaultdict(list)
-        for unit in self.units[side]:
-            keys = [key for key in unit.keys.values() if key in left]
-            for depth in range(1, len(unit.names) + 1) if keys else ():
-                found[unit.names[:depth]] += keys
-        return found
-
-    def _with_ties(self, pairs: Sequence[Aligned]) -> Iterator[Aligned]:
-        """The pairs, with target tensors that are a paired one under another name as copies of it."""
-        _, left = self._left(pairs)
-        ties: dict[str, list[str]] = defaultdict(list)
-        for key in self.target:
-            ties[self.target[key].tied_to or key].append(key)
-        for each in pairs:
-            first = each.pair.targets[0][0]
-            others = (
-                [key for key in ties[self.target[first].tied_to or first] if key in left]
-                if each.pair.is_rename
-                else []
-            )
-            if others:
-                targets = ((first,), *((key,) for key in others))
-                pair = Pair(each.pair.sources, targets, parse_ops("copy"))
-                yield replace(each, pair=pair, evidence=f"{each.evidence}, tied in the target")
-                left = left - set(others)
-            else:
-                yield each
-
-    def _left(self, pairs: Sequence[Aligned]) -> tuple[frozenset[str], frozenset[str]]:
-        taken = {key for each in pairs for slot in each.pair.sources for key in slot}
-        made = {key for each in pairs for slot in each.pair.targets for key in slot}
-        return frozenset(key for key in self.source if key not in taken), frozenset(
-            key for key in self.target if key not in made
-        )
-
-    def _composites(self, pairs: Sequence[Aligned]) -> list[Composite]:
-        source, target = self._left(pairs)
-        sides = (
-            Unpaired(self.source, source, self.units[0]),
-            Unpaired(self.target, target, self.units[1]),
-        )
-        return composites(*sides, self.matching.votes.of)
-
-    def _result(
-        self,
-        pairs: list[Aligned],
-        matches: Matches,
-        doubtful: tuple[set[Cell], set[Cell], set[Cell]],
-    ) -> Alignment:
-        source, target = self._left(pairs)
-        self.shape_mismatches = [
-            (a, b) for a, b in self.shape_mismatches if a in source and b in target
-        ]
-        groups = [
-            *self._open(
-                matches,
-                source - {a for a, _ in self.shape_mismatches},
-                target - {b for _, b in self.shape_mismatches},
-            ),
-            *self._doubtful(doubtful[0], _DEPTHS),
-            *self._doubtful(doubtful[1] - doubtful[0], _TOWERS),
-            *self._doubtful(doubtful[2], _EQUAL),
-        ]
-        order = {key: place for place, key in enumerate(self.target)}
-        pairs.sort(key=lambda each: order[each.pair.targets[0][0]])
-        in_order = (
-            tuple(key for key in self.source if key in source),
-            tuple(key for key in self.target if key in target),
-        )
-        return Alignment(tuple(pairs), tuple(groups), *in_order, tuple(self.shape_mismatches))
-
-    def _open(
-        self, matches: Matches, source: frozenset[str], target: frozenset[str]
-    ) -> Iterator[Ambiguous]:
-        """Undecided units by what they may be, those that differ in numbers only together."""
-        sets: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for place, others in matches.open.items():
-            sets[others].append(place)
-        for others, places in sets.items():
-            a = tuple(
-                key
-                for place in places
-                for key in self.units[0][place].keys.values()
-                if key in source
-            )
-            b = tuple(
-                key
-                for place in others
-                for key in self.units[1][place].keys.values()
-                if key in target
-            )
-            if a and b and (len(places) > 1 or len(others) > 1):
-                shape = shape_text(self.source[a[0]].shape)
-                yield Ambiguous(
-                    a,
-                    b,
-                    f"equal shapes ({shape}) under names that don't tell them apart",
-                    f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}",
-                )
-
-    def _doubtful(self, doubtful: set[Cell], reason: str) -> Iterator[Ambiguous]:
-        if not doubtful:
-            return
-        a = [key for i, _ in sorted(doubtful) for key in self.units[0][i].keys.values()]
-        b = [key for _, j in sorted(doubtful) for key in self.units[1][j].keys.values()]
-        yield Ambiguous(
-            tuple(a), tuple(b), reason, f"{a[0]} -> {_fitting(a[0], b, self.source, self.target)}"
-        )
+def _unpaired(decided: Decided, pairs: Iterable[Aligned]) -> Sides[Unpaired]:
+    """What these pairs leave."""
+    return unpaired_after(pairs, decided.catalogs, decided.modules, decided.places.kept)
 
 
-_MARKS = re.compile(r"[._/]")
-MAX_NAMES_COMPARED = 200
-_NO_DIGITS = str.maketrans("", "", "0123456789")
-_DEPTHS = "equal blocks, more of them on one side: which are the extra ones, nothing tells"
-_EQUAL = "equal blocks that could as well be exchanged"
-_TOWERS = "equal parts side by side, whose names don't tell which is which"
+def _finished(decided: Decided, pairs: Iterable[Aligned]) -> list[Aligned]:
+    """The pairs without what each side computes by itself, with what makes them doubtful, and with
+    what is tied to them.
+    """
+    found = [each for each in pairs if not _is_computed(each.pair, decided)]
+    doubted = list(with_doubts(found, *decided.catalogs))
+    left = _unpaired(decided, doubted).target.keys
+    return list(with_ties(doubted, decided.catalogs.target, left))
 
 
-def _tells_order(catalog: Catalog) -> bool:
-    """Whether the keys stand as modules do: not sorted, and those of one module side by side."""
-    owners = [key.rpartition(".")[0] for key in catalog]
-    starts = sum(owner != before for owner, before in zip(owners, ["\n", *owners], strict=False))
-    return (
-        catalog.is_ordered and not is_sorted(list(catalog)) and starts < 1.1 * len(set(owners)) + 2
+def _is_computed(pair: Pair, decided: Decided) -> bool:
+    """Whether a pair is of places that each side counts by itself, under names that differ."""
+    (origin, *_), (key, *_) = pair.sources[0], pair.targets[0]
+    if key in decided.named:
+        return False
+    return is_computed(origin, decided.catalogs.source) and is_computed(
+        key, decided.catalogs.target
     )
 
 
-def _fitting(key: str, others: Sequence[str], source: Catalog, target: Catalog) -> str:
-    """The key of the target, of this shape if there is one, whose name is most like this one: of
-    the same block, say.
-    """
-    fitting = [other for other in others if target[other].shape == source[key].shape] or list(
-        others
+def _alignment(
+    decided: Decided, pairs: Sequence[Aligned], mismatches: Iterable[KeyPair]
+) -> Alignment:
+    """The pairs in the target's order, with what is left beside them."""
+    unpaired = _unpaired(decided, pairs)
+    source, target = unpaired.map(lambda side: side.keys)
+    misplaced = tuple((a, b) for a, b in mismatches if a in source and b in target)
+    order = {key: place for place, key in enumerate(decided.catalogs.target)}
+    return Alignment(
+        tuple(sorted(pairs, key=lambda each: order[each.pair.targets[0][0]])),
+        tuple(open_groups(decided, unpaired, misplaced)),
+        tuple(_in_order(unpaired.source)),
+        tuple(_in_order(unpaired.target)),
+        misplaced,
     )
-    from_source = _MARKS.split(key)
-    return max(
-        fitting[:MAX_NAMES_COMPARED],
-        key=lambda other: SequenceMatcher(
-            None, from_source, _MARKS.split(other), autojunk=False
-        ).ratio(),
-    )
 
 
-def _shared(source: Unit, target: Unit) -> list[tuple[str, str]]:
-    """Roles that two units share, with the source's key; two single tensors share theirs whatever
-    they are called.
-    """
-    if len(source.keys) == len(target.keys) == 1:
-        return [(next(iter(target.keys)), next(iter(source.keys.values())))]
-    return [(role, key) for role, key in source.keys.items() if role in target.keys]
-
-
-def _unless_hinted(named: Mapping[str, Named], hints: Sequence[Hint]) -> dict[str, Named]:
-    """The pairs by name without those of keys of which a hint says otherwise, in this block or in
-    another one.
-    """
-    kinds = {(numberless(a), numberless(b)) for a, b in hints}
-    source, target = {a for a, _ in kinds}, {b for _, b in kinds}
-    found = {}
-    for key, each in named.items():
-        kind = (numberless(each.source), numberless(key))
-        if kind in kinds or (kind[0] not in source and kind[1] not in target):
-            found[key] = each
-    return found
-
-
-def _same_modules(
-    units: tuple[Sequence[Unit], Sequence[Unit]], named: Mapping[str, Named]
-) -> set[Cell]:
-    """The modules of which names alone say that they belong together."""
-    places = {key: unit.place for unit in units[0] for key in unit.keys.values()}
-    met = {
-        unit.place: {places[named[key].source] for key in unit.keys.values() if key in named}
-        for unit in units[1]
-    }
-    owners = Counter(place for found in met.values() for place in found)
-    return {
-        (next(iter(found)), place)
-        for place, found in met.items()
-        if len(found) == 1 and owners[next(iter(found))] == 1
-    }
+def _in_order(side: Unpaired) -> Iterator[str]:
+    """The keys that are left, in the catalog's order."""
+    return (key for key in side.catalog if key in side.keys)

@@ -1,8 +1,9 @@
-"""What an alignment says: pairs with how sure they are, and what nobody could know."""
+"""What an alignment finds: pairs with how sure they are, and what nobody could know."""
 
 from dataclasses import dataclass, replace
 
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.weights import WEIGHTS
 
 Hint = tuple[str, str]
 """A source key and the target key that it becomes."""
@@ -18,9 +19,8 @@ class Aligned:
 
     def doubted(self, why: str) -> "Aligned":
         """The same, no longer sure, with what speaks against it."""
-        return replace(
-            self, confidence=min(self.confidence, 0.5), evidence=f"{self.evidence}; {why}"
-        )
+        confidence = min(self.confidence, WEIGHTS.doubted)
+        return replace(self, confidence=confidence, evidence=f"{self.evidence}; {why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,10 @@ class Ambiguous:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """`misfits` are source and target keys that have the same place, but other shapes; they are
-    among the unpaired ones.
+    """What belongs together, what nobody could know, and what is left, in the catalogs' order.
+
+    `shape_mismatches` are source and target keys that have the same place, but other shapes; they
+    are among the unpaired ones.
     """
 
     pairs: tuple[Aligned, ...]
@@ -48,7 +50,9 @@ class Alignment:
     shape_mismatches: tuple[tuple[str, str], ...] = ()
 
     def at_least(self, confidence: float) -> tuple[Pair, ...]:
+        """The pairs that are at least so sure, without how sure they are."""
         return tuple(each.pair for each in self.pairs if each.confidence >= confidence)
 
     def below(self, confidence: float) -> tuple[Aligned, ...]:
+        """What is less sure."""
         return tuple(each for each in self.pairs if each.confidence < confidence)

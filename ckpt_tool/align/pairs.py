@@ -22,6 +22,7 @@ class Pair:
 
     @property
     def is_rename(self) -> bool:
+        """Whether one key becomes one key, as it is."""
         return (
             not self.ops
             and len(self.sources) == len(self.targets) == 1

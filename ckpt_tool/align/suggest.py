@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 
 from ckpt_tool.align.alignment import align
 from ckpt_tool.align.by_values.fingerprints import DigestedTensors
-from ckpt_tool.align.completing.layouts import numberless
 from ckpt_tool.align.drafting.checked import Checked, Setting, checked, keys_in, starts_of
 from ckpt_tool.align.findings import Aligned, Alignment, Hint
+from ckpt_tool.align.naming.vocabulary import numberless
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import fold, quote

@@ -1,1 +1,1 @@
-"""What is left when modules are matched: other layouts, parts and wholes, sequences, other widths."""
+"""What is left when modules are matched: other layouts, parts and wholes, sequences, widths."""

@@ -6,78 +6,129 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from ckpt_tool.align.completing.fused import Composite, Rate, Unpaired, fused, nearest
-from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.completing.fused import Fused, OuterThirds, biases_without_keys, fused
+from ckpt_tool.align.completing.nearest import Agreement, nearest
+from ckpt_tool.align.completing.unpaired import Unpaired
+from ckpt_tool.align.findings import Aligned
+from ckpt_tool.align.naming.paths import Names
 from ckpt_tool.align.naming.vocabulary import common_path, words_of
-from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.pairs import Pair, Slot
+from ckpt_tool.align.sides import Sides
+from ckpt_tool.align.weights import WEIGHTS
 from ckpt_tool.ops import parse_ops
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, Shape
 
 _EXPERT = re.compile(r"(?<=\.experts\.)[0-9]{1,9}(?=\.)")
 
 
-def composites(source: Unpaired, target: Unpaired, rate: Rate) -> list[Composite]:
-    def back(from_source: Names, from_target: Names) -> float:
-        return rate(from_target, from_source)
+def combined(unpaired: Sides[Unpaired], agreement: Agreement) -> list[Aligned]:
+    """Pairs of one tensor with several. `agreement` takes a path of the source, then one of the
+    target.
+    """
+    source, target = unpaired
 
-    found = [
-        *fused(source, target, rate, is_split=True),
-        *fused(target, source, back, is_split=False),
+    def reverse(from_target: Names, from_source: Names) -> float:
+        return agreement(from_source, from_target)
+
+    return [
+        *(_split(each, target.catalog) for each in fused(source, target, agreement)),
+        *map(_outer_thirds, biases_without_keys(source, target, agreement)),
+        *map(_concatenated, fused(target, source, reverse)),
+        *map(_stacked, stacked(target, source, reverse)),
+        *map(_unstacked, stacked(source, target, agreement)),
+        *_normalised(source, target, reverse),
     ]
-    found += [
-        *_stacked(source, target, back, is_split=False),
-        *_stacked(target, source, rate, is_split=True),
-    ]
-    return [*found, *_normalised(source, target, back)]
 
 
-def _stacked(parts: Unpaired, whole: Unpaired, rate: Rate, is_split: bool) -> Iterator[Composite]:
-    """Tensors of all experts, with those of each: `rate` takes a path to the whole, then one to the
-    parts.
+_ROWS = "the rows of one make the rows of the others, in the order of the name"
+
+
+def _split(found: Fused, parts: Catalog) -> Aligned:
+    sizes = [parts[part].shape[0] for part in found.parts]
+    split: object = 0 if len(set(sizes)) == 1 else {"dim": 0, "sizes": sizes}
+    pair = Pair(((found.key,),), _each(found.parts), parse_ops({"split": split}))
+    return Aligned(pair, WEIGHTS.combined, _ROWS)
+
+
+def _concatenated(found: Fused) -> Aligned:
+    pair = Pair(_each(found.parts), ((found.key,),), parse_ops({"concat": 0}))
+    return Aligned(pair, WEIGHTS.combined, _ROWS)
+
+
+def _each(keys: Sequence[str]) -> tuple[Slot, ...]:
+    return tuple((key,) for key in keys)
+
+
+_OUTER_THIRDS: list[object] = [
+    {"rearrange": "(p n) -> p n", "p": 3},
+    {"slice": {"dim": 0, "start": 0, "step": 2}},
+    {"rearrange": "p n -> (p n)"},
+    {"split": 0},
+]
+
+
+def _outer_thirds(found: OuterThirds) -> Aligned:
+    pair = Pair(((found.key,),), _each((found.queries, found.values)), parse_ops(_OUTER_THIRDS))
+    evidence = "the first and the last third of the rows; keys have no bias"
+    return Aligned(pair, WEIGHTS.outer_thirds, evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """The key of a tensor of all experts, and the keys of each: one slot, or gate's and up's."""
+
+    key: str
+    slots: tuple[Slot, ...]
+
+    @property
+    def evidence(self) -> str:
+        """What speaks for it, in words."""
+        return f"{len(self.slots[0])} experts of these shapes, by their words"
+
+
+def stacked(whole: Unpaired, parts: Unpaired, agreement: Agreement) -> Iterator[Stacked]:
+    """The tensors of `whole` that hold those of all experts of `parts`. `agreement` takes a path of
+    the whole's side, then one of the parts'.
     """
     families = _experts(parts)
-    for unit in whole.units if families else ():
-        for key in whole.left(unit).values():
+    for module in whole.modules if families else ():
+        for key in whole.of(module).values():
             shape = whole.catalog[key].shape
-            parent = (
-                nearest(_expert_path(unit.names), list(families), rate) if len(shape) == 3 else None
-            )
-            slots = (
-                _slots(unit.names[-1], shape, families[parent], parts.catalog)
-                if parent is not None
-                else None
-            )
-            if slots is not None:
-                evidence = f"{shape[0]} experts of these shapes, by their words"
-                yield Composite(_stack(key, slots, is_split), 0.95, evidence)
+            if len(shape) == 3:
+                parent = nearest(_expert_path(module.names), list(families), agreement)
+                kinds = families[parent] if parent is not None else {}
+                slots = _slots(module.names[-1], shape, kinds, parts.catalog)
+                if slots:
+                    yield Stacked(key, slots)
 
 
-def _stack(key: str, slots: tuple[tuple[str, ...], ...], is_split: bool) -> Pair:
-    if is_split:
-        return Pair(
-            ((key,),),
-            slots,
-            parse_ops([{"unstack": 0}] if len(slots) == 1 else [{"unstack": 0}, {"split": 0}]),
-        )
-    return Pair(
-        slots,
-        ((key,),),
-        parse_ops([{"stack": 0}] if len(slots) == 1 else [{"stack": 0}, {"concat": 1}]),
+def _stacked(found: Stacked) -> Aligned:
+    ops: list[object] = [{"stack": 0}] if len(found.slots) == 1 else [{"stack": 0}, {"concat": 1}]
+    pair = Pair(found.slots, ((found.key,),), parse_ops(ops))
+    return Aligned(pair, WEIGHTS.combined, found.evidence)
+
+
+def _unstacked(found: Stacked) -> Aligned:
+    ops: list[object] = (
+        [{"unstack": 0}] if len(found.slots) == 1 else [{"unstack": 0}, {"split": 0}]
     )
+    pair = Pair(((found.key,),), found.slots, parse_ops(ops))
+    return Aligned(pair, WEIGHTS.combined, found.evidence)
 
 
 def _expert_path(names: Names) -> Names:
     return names[: names.index("experts")] if "experts" in names else names[:-1]
 
 
-def _experts(rest: Unpaired) -> dict[Names, dict[str, dict[int, str]]]:
+def _experts(parts: Unpaired) -> dict[Names, dict[str, dict[int, str]]]:
     """For each parent of experts, their tensors: by kind, then by number."""
     found: dict[Names, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
-    for key in rest.catalog:
+    for key in parts.catalog:
         path = common_path(key)
-        if key not in rest.keys or not (place := _EXPERT.search(path)):
+        if key not in parts.keys or not (place := _EXPERT.search(path)):
             continue
         parent = tuple(path[: place.start()].removesuffix(".experts.").split("."))
         kind = path[place.end() + 1 :].split(".")[0]
@@ -86,53 +137,56 @@ def _experts(rest: Unpaired) -> dict[Names, dict[str, dict[int, str]]]:
 
 
 def _slots(
-    name: str, shape: tuple[int, ...], kinds: Mapping[str, Mapping[int, str]], catalog: Catalog
-) -> tuple[tuple[str, ...], ...] | None:
-    """The keys to stack for a tensor of all experts: those of one kind, or of gate and up."""
-    words = set(words_of(name)) | set(name.split("_"))
-    wanted = (
-        ("gate", "up")
-        if {"gate", "up"} <= words
-        else tuple(word for word in ("down", "gate", "up") if word in words)[:1]
-    )
-    if not wanted or any(kind not in kinds for kind in wanted):
-        return None
+    name: str, shape: Shape, kinds: Mapping[str, Mapping[int, str]], catalog: Catalog
+) -> tuple[Slot, ...]:
+    """The keys to stack for a tensor of all experts: those of one kind, or of gate and up; none
+    where they don't fill it.
+    """
+    wanted = _kinds_in(name)
+    if any(kind not in kinds for kind in wanted):
+        return ()
     slots = tuple(tuple(kinds[kind][number] for number in sorted(kinds[kind])) for kind in wanted)
-    rows = sum(catalog[slot[0]].shape[0] for slot in slots if catalog[slot[0]].shape)
-    fits = all(
-        len(slot) == shape[0] and all((catalog[key].shape or (0,))[1:] == shape[2:] for key in slot)
-        for slot in slots
-    )
-    return slots if fits and rows == shape[1] else None
+    return slots if _fill(slots, shape, catalog) else ()
 
 
-def _normalised(source: Unpaired, target: Unpaired, rate: Rate) -> Iterator[Composite]:
+def _kinds_in(name: str) -> tuple[str, ...]:
+    """The kinds of matrices that a name of all experts' tensor says it holds."""
+    words = set(words_of(name)) | set(name.split("_"))
+    if {"gate", "up"} <= words:
+        return ("gate", "up")
+    return tuple(word for word in ("down", "gate", "up") if word in words)[:1]
+
+
+def _fill(slots: Sequence[Slot], shape: Shape, catalog: Catalog) -> bool:
+    """Whether as many experts as a tensor has make all of its rows."""
+    experts, rows, *rest = shape
+    firsts = [catalog[slot[0]].shape or (0,) for slot in slots]
+    if any(len(slot) != experts for slot in slots) or sum(first[0] for first in firsts) != rows:
+        return False
+    keys = (key for slot in slots for key in slot)
+    return bool(slots) and all([*catalog[key].shape[1:]] == rest for key in keys)
+
+
+def _normalised(source: Unpaired, target: Unpaired, agreement: Agreement) -> Iterator[Aligned]:
     """Weights that the source holds as a length and a direction."""
-    from_source = {unit.names: unit for unit in source.units}
-    stems = [
-        names[:-1]
-        for names in from_source
-        if names[-1] == "weight_v" and (*names[:-1], "weight_g") in from_source
-    ]
-    for unit in target.units:
-        key = target.left(unit).get("weight")
+    stems = _length_and_direction(source)
+    for module in target.modules:
+        key = target.of(module).get("weight")
         if key is None:
             continue
-        fitting = [
-            stem
-            for stem in stems
-            if _shape(from_source, stem, source.catalog) == target.catalog[key].shape
-        ]
-        stem = nearest(unit.names, fitting, rate)
-        if stem is not None:
-            g, v = (from_source[(*stem, leaf)].keys["weight"] for leaf in ("weight_g", "weight_v"))
-            if {g, v} <= source.keys:
-                yield Composite(
-                    Pair(((g,), (v,)), ((key,),), parse_ops({"weight_norm": 0})),
-                    0.95,
-                    "a length and a direction make a weight",
-                )
+        shape = target.catalog[key].shape
+        fitting = [stem for stem, (_, v) in stems.items() if source.catalog[v].shape == shape]
+        stem = nearest(module.names, fitting, agreement)
+        if stem is not None and source.keys.issuperset(stems[stem]):
+            pair = Pair(_each(stems[stem]), ((key,),), parse_ops({"weight_norm": 0}))
+            yield Aligned(pair, WEIGHTS.combined, "a length and a direction make a weight")
 
 
-def _shape(units: Mapping[Names, Unit], stem: Names, catalog: Catalog) -> tuple[int, ...]:
-    return catalog[units[(*stem, "weight_v")].keys["weight"]].shape
+def _length_and_direction(source: Unpaired) -> dict[Names, tuple[str, str]]:
+    """The keys of the length and of the direction of each weight that is held so."""
+    weights = {each.names: each.keys["weight"] for each in source.modules if "weight" in each.keys}
+    return {
+        names[:-1]: (weights[(*names[:-1], "weight_g")], direction)
+        for names, direction in weights.items()
+        if names[-1] == "weight_v" and (*names[:-1], "weight_g") in weights
+    }

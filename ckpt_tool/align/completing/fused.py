@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
-from ckpt_tool.align.naming.modules import Names, Unit
-from ckpt_tool.align.naming.vocabulary import BIAS
-from ckpt_tool.align.pairs import Pair
-from ckpt_tool.ops import parse_ops
+from ckpt_tool.align.completing.nearest import Agreement, nearest
+from ckpt_tool.align.completing.unpaired import Unpaired
+from ckpt_tool.align.naming.modules import ModuleTensors
+from ckpt_tool.align.naming.paths import Names
+from ckpt_tool.align.naming.spellings import BIAS
 from ckpt_tool.tensors import Catalog
 
 _FUSED = {
@@ -30,80 +30,91 @@ _LETTERS = re.compile(r"[a-z]*(qkv|kqv|vkq)[a-z]*")
 _UNKNOWN_ORDER = re.compile(r"(^|\.)(query_key_value|wqkv)(?=\.|$)")
 """Names whose rows are interleaved by head, or by rotary pairs, in some libraries."""
 
+Family = Sequence[ModuleTensors]
+"""Modules side by side that one module of the other side may hold, in the order of its rows."""
+
 
 def is_order_unknown(source: str, target: str) -> bool:
     """Whether one of two fused tensors has its rows in an order that its name doesn't tell."""
     return bool(_UNKNOWN_ORDER.search(source)) != bool(_UNKNOWN_ORDER.search(target))
 
 
-Rate = Callable[[Names, Names], float]
-"""How far two paths contain the same."""
-Family = Sequence[Unit]
-
-
 @dataclass(frozen=True, slots=True)
-class Composite:
-    """A pair of several tensors with one, or of one with several, and what speaks for it."""
+class Fused:
+    """The key of a tensor, and the keys of those that have its rows, in this order."""
 
-    pair: Pair
-    confidence: float
-    evidence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unpaired:
-    """What is not paired yet, of one side."""
-
-    catalog: Catalog
-    keys: frozenset[str]
-    units: Sequence[Unit]
-
-    def left(self, unit: Unit) -> dict[str, str]:
-        return {role: key for role, key in unit.keys.items() if key in self.keys}
+    key: str
+    parts: tuple[str, ...]
 
 
-def fused(whole: Unpaired, parts: Unpaired, rate: Rate, is_split: bool) -> Iterator[Composite]:
-    families = _Families(parts.units)
-    # Where q, k and v have homes of their own, nothing beside them is all three unless its name
-    # says so.
-    at_home = {
+def fused(whole: Unpaired, parts: Unpaired, agreement: Agreement) -> Iterator[Fused]:
+    """The tensors of `whole` that hold several of `parts`, rows below rows. `agreement` takes a
+    path of the whole's side, then one of the parts'.
+    """
+    families = _Families(parts.modules)
+    at_home = _at_home(whole.modules)
+    for module in whole.modules:
+        left = whole.of(module)
+        if not left or any(_UNKNOWN_ORDER.search(key) for key in module.keys.values()):
+            continue
+        is_named, known = families.are_named(module.names[-1]), families.of(module.names[-1])
+        for role, key in left.items():
+            if is_named or (module.parent, role) not in at_home:
+                keys = _fitting(whole.catalog, key, _keys_of(known, role, parts), parts.catalog)
+                parent = nearest(module.parent, list(keys), agreement)
+                if parent is not None:
+                    yield Fused(key, keys[parent])
+
+
+def _at_home(modules: Sequence[ModuleTensors]) -> set[tuple[Names, str]]:
+    """Where q, k and v have homes of their own: nothing beside them is all three unless its name
+    says so.
+    """
+    return {
         (each.parent, role)
-        for each in whole.units
+        for each in modules
         if each.names[-1] in _FUSED["qkv"]
         for role in each.keys
     }
-    for unit in whole.units:
-        left = whole.left(unit)
-        if not left or any(_UNKNOWN_ORDER.search(key) for key in unit.keys.values()):
-            continue
-        known = families.of(unit.names[-1])
-        for role, key in left.items():
-            keys = {
-                parent: [parts.left(part).get(role) for part in family]
-                for parent, family in known.items()
-            }
-            fitting = [
-                parent for parent in keys if _makes(whole.catalog, key, keys[parent], parts.catalog)
-            ]
-            parent = nearest(unit.parent, fitting, rate)
-            if parent is not None and (
-                families.are_told(unit.names[-1]) or (unit.parent, role) not in at_home
-            ):
-                yield _fusion(
-                    key, [part.keys[role] for part in known[parent]], parts.catalog, is_split
-                )
-        if is_split and BIAS in left and unit.names[-1] == "qkv":
-            yield from _without_keys(left[BIAS], unit, whole, parts, rate)
+
+
+def _keys_of(
+    families: Mapping[Names, Family], role: str, parts: Unpaired
+) -> Iterator[tuple[Names, tuple[str, ...]]]:
+    """Each family all of whose members have this role left, by its parent."""
+    for parent, family in families.items():
+        keys = [parts.of(part).get(role) for part in family]
+        found = tuple(key for key in keys if key is not None)
+        if len(found) == len(keys):
+            yield parent, found
+
+
+def _fitting(
+    catalog: Catalog, key: str, families: Iterator[tuple[Names, tuple[str, ...]]], others: Catalog
+) -> dict[Names, tuple[str, ...]]:
+    """The families whose tensors have the fused one's rows."""
+    rows, *rest = catalog[key].shape or (0,)
+    rank = len(catalog[key].shape)
+    found = {}
+    for parent, keys in families:
+        shapes = [others[each].shape for each in keys]
+        are_rows = rank > 0 and all(len(each) == rank and [*each[1:]] == rest for each in shapes)
+        if are_rows and sum(each[0] for each in shapes) == rows:
+            found[parent] = keys
+    return found
 
 
 class _Families:
     """Modules side by side that one module of the other side may hold, by what it is called."""
 
-    def __init__(self, units: Sequence[Unit]) -> None:
-        self._by_parent: dict[Names, dict[str, Unit]] = defaultdict(dict)
-        for unit in units:
-            self._by_parent[unit.parent][unit.names[-1]] = unit
-        self._named = self._found()
+    def __init__(self, modules: Sequence[ModuleTensors]) -> None:
+        self._by_parent: dict[Names, dict[str, ModuleTensors]] = defaultdict(dict)
+        for module in modules:
+            self._by_parent[module.parent][module.names[-1]] = module
+        self._named: dict[str, dict[Names, Family]] = defaultdict(dict)
+        for parent, children in self._by_parent.items():
+            for name, family in _families_in(children):
+                self._named[name].setdefault(parent, family)
 
     def of(self, name: str) -> Mapping[Names, Family]:
         """The families that make a module of this name, by their parent; one whose name says
@@ -112,124 +123,83 @@ class _Families:
         found = self._named.get(name) or self._spelled(name)
         return found if found or name in _PARTS or name in _OTHERS else self._named.get("qkv", {})
 
-    def are_told(self, name: str) -> bool:
+    def are_named(self, name: str) -> bool:
         """Whether a name says what it holds."""
         return bool(self._named.get(name) or self._spelled(name))
 
-    def _found(self) -> dict[str, dict[Names, Family]]:
-        """q, k and v make `qkv`; q_conv and so on `conv` and `qkv_conv`."""
-        found: dict[str, dict[Names, Family]] = defaultdict(dict)
-        for parent, children in self._by_parent.items():
-            for whole, words in _FUSED.items():
-                for name in [name for name in children if words[0] in name.split("_")]:
-                    names = [
-                        "_".join(word if each == words[0] else each for each in name.split("_"))
-                        for word in words
-                    ]
-                    rest = "_".join(each for each in name.split("_") if each != words[0])
-                    for text in (
-                        ((rest, f"{whole}_{rest}") if rest else (whole,))
-                        if all(each in children for each in names)
-                        else ()
-                    ):
-                        found[text].setdefault(parent, [children[each] for each in names])
-        return found
-
     def _spelled(self, name: str) -> dict[Names, Family]:
-        word = next(
-            (
-                word
-                for word in name.split("_")
-                if _LETTERS.fullmatch(word) and len(set(word)) == len(word) > 3
-            ),
-            "",
-        )
+        """The families whose members' first letters a name has, in its order."""
+        word = next(filter(_is_spelling, name.split("_")), None)
+        if word is None:
+            return {}
         found: dict[Names, Family] = {}
-        for parent, children in self._by_parent.items() if word else ():
-            meant = [
-                [
-                    unit
-                    for name, unit in children.items()
-                    if name == letter or name.split("_")[0].startswith(letter)
-                ]
-                for letter in word
-            ]
-            if all(len(units) == 1 for units in meant):
-                found[parent] = [units[0] for units in meant]
+        for parent, children in self._by_parent.items():
+            family = [each for letter in word for each in _meant_by(letter, children)]
+            if [each.names[-1][:1] for each in family] == list(word):
+                found[parent] = family
         return found
 
 
-def _makes(catalog: Catalog, key: str, parts: Sequence[str | None], others: Catalog) -> bool:
-    """Whether the parts have the fused tensor's rows."""
-    shapes = [others[part].shape for part in parts if part is not None]
-    whole = catalog[key].shape
-    if len(shapes) < len(parts) or not all(len(shape) == len(whole) and shape for shape in shapes):
-        return False
-    return sum(shape[0] for shape in shapes) == whole[0] and all(
-        shape[1:] == whole[1:] for shape in shapes
-    )
+def _families_in(children: Mapping[str, ModuleTensors]) -> Iterator[tuple[str, Family]]:
+    """The families among modules side by side, under each name that the whole may have: q, k and v
+    make `qkv`; q_conv and so on `conv` and `qkv_conv`.
+    """
+    for whole, words in _FUSED.items():
+        first = words[0]
+        for name in children:
+            parts = name.split("_")
+            names = ["_".join(word if part == first else part for part in parts) for word in words]
+            if first in parts and all(each in children for each in names):
+                family = [children[each] for each in names]
+                rest = "_".join(part for part in parts if part != first)
+                for text in (rest, f"{whole}_{rest}") if rest else (whole,):
+                    yield text, family
 
 
-def _fusion(key: str, parts: Sequence[str], catalog: Catalog, is_split: bool) -> Composite:
-    sizes = [catalog[part].shape[0] for part in parts]
-    slots = tuple((part,) for part in parts)
-    evidence = "the rows of one make the rows of the others, in the order of the name"
-    if is_split:
-        split: object = 0 if len(set(sizes)) == 1 else {"dim": 0, "sizes": sizes}
-        return Composite(Pair(((key,),), slots, parse_ops({"split": split})), 0.95, evidence)
-    return Composite(Pair(slots, ((key,),), parse_ops({"concat": 0})), 0.95, evidence)
+def _is_spelling(word: str) -> bool:
+    """Whether a word names more than three things by their letters."""
+    return bool(_LETTERS.fullmatch(word)) and len(set(word)) == len(word) > 3
 
 
-def _without_keys(
-    key: str, unit: Unit, whole: Unpaired, parts: Unpaired, rate: Rate
-) -> Iterator[Composite]:
-    """The first and the last third of a bias, where queries and values have one and keys have none."""
-    modules: dict[Names, dict[str, Unit]] = defaultdict(dict)
-    for part in parts.units:
-        if part.names[-1] in ("q", "k", "v") and BIAS in part.keys:
+def _meant_by(letter: str, children: Mapping[str, ModuleTensors]) -> Iterator[ModuleTensors]:
+    """The modules whose names begin with a letter."""
+    for name, module in children.items():
+        if name.startswith(letter):
+            yield module
+
+
+@dataclass(frozen=True, slots=True)
+class OuterThirds:
+    """The key of a fused bias whose middle third stands for nothing, and those of the other two."""
+
+    key: str
+    queries: str
+    values: str
+
+
+def biases_without_keys(
+    whole: Unpaired, parts: Unpaired, agreement: Agreement
+) -> Iterator[OuterThirds]:
+    """The fused biases where queries and values have one and keys have none."""
+    modules: dict[Names, dict[str, ModuleTensors]] = defaultdict(dict)
+    for part in parts.modules:
+        if part.names[-1] in _FUSED["qkv"] and BIAS in part.keys:
             modules[part.parent][part.names[-1]] = part
-    size = whole.catalog[key].shape[0]
-    fitting = [
-        parent
+    pairs = {
+        parent: (found["q"].keys[BIAS], found["v"].keys[BIAS])
         for parent, found in modules.items()
-        if found.keys() == {"q", "v"} and _are_thirds(found.values(), parts, size)
-    ]
-    parent = nearest(unit.parent, fitting, rate)
-    if parent is not None:
-        targets = tuple((modules[parent][name].keys[BIAS],) for name in ("q", "v"))
-        yield Composite(
-            Pair(((key,),), targets, parse_ops(_OUTER_THIRDS)),
-            0.93,
-            "the first and the last third of the rows; keys have no bias",
-        )
-
-
-_OUTER_THIRDS: list[object] = [
-    {"rearrange": "(p n) -> p n", "p": 3},
-    {"slice": {"dim": 0, "start": 0, "step": 2}},
-    {"rearrange": "p n -> (p n)"},
-    {"split": 0},
-]
-
-
-def _are_thirds(units: Iterable[Unit], parts: Unpaired, size: int) -> bool:
-    return all(
-        (key := parts.left(unit).get(BIAS)) is not None and parts.catalog[key].shape == (size / 3,)
-        for unit in units
-    )
-
-
-def nearest(path: Names, others: Sequence[Names], rate: Rate) -> Names | None:
-    """The path that clearly agrees best with this one."""
-    rated = sorted(
-        ((rate(path, other) + 0.05 * _shared_end(path, other), other) for other in others),
-        reverse=True,
-    )
-    if not rated or rated[0][0] < 0.05 or (len(rated) > 1 and rated[0][0] - rated[1][0] < 0.03):
-        return None
-    return rated[0][1]
-
-
-def _shared_end(a: Names, b: Names) -> int:
-    pairs = zip(reversed(a), reversed(b), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        if found.keys() == {"q", "v"}
+    }
+    for module in whole.modules:
+        key = whole.of(module).get(BIAS) if module.names[-1] == "qkv" else None
+        if key is None or any(_UNKNOWN_ORDER.search(each) for each in module.keys.values()):
+            continue
+        third = (whole.catalog[key].shape[0] / 3,)
+        fitting = [
+            parent
+            for parent, keys in pairs.items()
+            if all(each in parts.keys and parts.catalog[each].shape == third for each in keys)
+        ]
+        parent = nearest(module.parent, fitting, agreement)
+        if parent is not None:
+            yield OuterThirds(key, *pairs[parent])

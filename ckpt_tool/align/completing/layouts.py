@@ -2,66 +2,62 @@
 Decided for all leaves of a kind.
 """
 
-import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from math import prod
+from typing import NamedTuple
 
+from ckpt_tool.align.naming.orientation import are_straight
+from ckpt_tool.align.naming.vocabulary import numberless
 from ckpt_tool.ops import Op, parse_ops
 from ckpt_tool.tensors import Catalog, Shape
 
-_PERMUTED = {
-    2: ("transpose",),
-    3: ("a b c -> c b a",),
-    4: ("o i h w -> h w i o", "h w i o -> o i h w"),
+Permutation = str
+"""`transpose`, or a pattern of einops."""
+_PERMUTATIONS: dict[int, dict[Permutation, tuple[int, ...]]] = {
+    2: {"transpose": (1, 0)},
+    3: {"a b c -> c b a": (2, 1, 0)},
+    4: {"o i h w -> h w i o": (2, 3, 1, 0), "h w i o -> o i h w": (3, 2, 0, 1)},
 }
-_ORDERS = {
-    "transpose": (1, 0),
-    "a b c -> c b a": (2, 1, 0),
-    "o i h w -> h w i o": (2, 3, 1, 0),
-    "h w i o -> o i h w": (3, 2, 0, 1),
-}
+"""For each number of dimensions the permutations between libraries, with the order of the axes."""
 
 Copies = Mapping[str, str]
 """Source keys by target key."""
-Kind = tuple[str, str, int]
-"""Keys of both sides without their numbers, and the source's rank."""
 
 
-MOST, FEWER = 0.9, 0.67
-"""The share of matrices that have an equal one on the other side, and what share of these may have
-a transposed one, for `are_straight`.
-"""
+class Kind(NamedTuple):
+    """Keys of both sides without their numbers, and the number of the source's dimensions."""
+
+    source: str
+    target: str
+    rank: int
+
+    @property
+    def blocks(self) -> tuple[str, str]:
+        """The blocks that two modules stand in: what is before the last number."""
+        return self.source.rpartition("#")[0], self.target.rpartition("#")[0]
+
+    @property
+    def leaves(self) -> tuple[str, str]:
+        """The last names, as far as they say what a tensor is."""
+        return _leaf(self.source), _leaf(self.target)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is an embedding, which is never transposed."""
+        return any(word in key for key in self[:2] for word in _TABLES)
 
 
-def are_straight(source: Catalog, target: Catalog) -> bool:
-    """Whether both sides hold the same matrices as they are, and clearly fewer if one side's were
-    transposed.
-    """
-    from_source, from_target = (
-        Counter(
-            each.shape
-            for each in side.values()
-            if len(each.shape) == 2 and each.shape[0] != each.shape[1]
-        )
-        for side in (source, target)
-    )
-    straight = (from_source & from_target).total()
-    turned = (
-        from_source & Counter({shape[::-1]: count for shape, count in from_target.items()})
-    ).total()
-    is_likely = (
-        straight >= max(1, MOST * min(from_source.total(), from_target.total()))
-        and turned <= FEWER * straight
-    )
-    return is_likely and _has_kernels(source) == _has_kernels(target)
+_TABLES = ("embed", "token", "position", "pos_", "wte", "wpe", "table")
+_LEAVES = ("weight", "kernel", "bias", "embedding", "scale")
 
 
-def _has_kernels(catalog: Catalog) -> bool:
-    return any(key.endswith(("/kernel", ".kernel")) for key in catalog)
+def _leaf(key: str) -> str:
+    leaf = key.rpartition(".")[2]
+    return leaf if leaf in _LEAVES else "bare"
 
 
-def reforms(
+def layout_changes(
     copies: Copies, source: Catalog, target: Catalog
 ) -> tuple[dict[str, tuple[Op, ...]], set[str]]:
     """The ops for each target key, those that no op leads to left out; and the keys of which it
@@ -72,98 +68,73 @@ def reforms(
     """
     kinds: dict[Kind, list[str]] = defaultdict(list)
     for key, origin in copies.items():
-        kinds[numberless(origin), numberless(key), len(source[origin].shape)].append(key)
-    turns = {
-        kind: _turns([(source[copies[key]].shape, target[key].shape) for key in keys])
+        kinds[Kind(numberless(origin), numberless(key), len(source[origin].shape))].append(key)
+    possible = {
+        kind: _permutations([(source[copies[key]].shape, target[key].shape) for key in keys])
         for kind, keys in kinds.items()
     }
     found: dict[str, tuple[Op, ...]] = {}
     unsure: set[str] = set()
     straight = are_straight(source, target)
     for kind, keys in kinds.items():
-        turn, is_sure = (
-            (None, True)
-            if straight and kind[2] == 2 and None in turns[kind]
-            else _chosen(kind, turns)
-        )
-        for key in keys:
-            ops = _ops(source[copies[key]].shape, target[key].shape, turn)
-            if ops is not None:
-                found[key] = ops
-            if not is_sure:
-                unsure.add(key)
+        is_as_it_is = straight and kind.rank == 2 and None in possible[kind]
+        permutation, is_sure = (None, True) if is_as_it_is else _chosen(kind, possible)
+        changes = {
+            key: _ops(source[copies[key]].shape, target[key].shape, permutation) for key in keys
+        }
+        found |= {key: ops for key, ops in changes.items() if ops is not None}
+        unsure |= set() if is_sure else set(keys)
     return found, unsure
 
 
-def numberless(key: str) -> str:
-    return re.sub(r"\d+", "#", key.replace("/", "."))
-
-
-def _chosen(kind: Kind, turns: Mapping[Kind, Sequence[str | None]]) -> tuple[str | None, bool]:
+def _chosen(
+    kind: Kind, possible: Mapping[Kind, Sequence[Permutation | None]]
+) -> tuple[Permutation | None, bool]:
     """What a kind goes through: what its shapes say; else what all kinds around it do, or all of
     the file; and whether that is sure.
     """
-    if len(turns[kind]) == 1:
-        return turns[kind][0], True
-    told = {
-        other: ways[0]
-        for other, ways in turns.items()
-        if len(ways) == 1 and other[2] == kind[2] and not _is_table(other)
-    }
-    around = {turn for other, turn in told.items() if _parents(other) == _parents(kind)}
-    alike = {turn for other, turn in told.items() if _leaves(other) == _leaves(kind)}
-    for said in (around, alike):
-        if len(said) == 1 and (turn := next(iter(said))) in turns[kind]:
-            return turn, True
-    if _leaves(kind) == ("weight", "kernel") or _leaves(kind) == ("kernel", "weight"):
-        return turns[kind][-1], True
-    return turns[kind][0], kind[2] != 2 or _leaves(kind)[0] == _leaves(kind)[1] or _is_table(kind)
+    own = possible[kind]
+    if len(own) == 1:
+        return own[0], True
+    decided = {other: each[0] for other, each in possible.items() if len(each) == 1}
+    alike = {o: each for o, each in decided.items() if o.rank == kind.rank and not o.is_table}
+    around = {each for other, each in alike.items() if other.blocks == kind.blocks}
+    same_leaves = {each for other, each in alike.items() if other.leaves == kind.leaves}
+    for found in (around, same_leaves):
+        if len(found) == 1 and (only := next(iter(found))) in own:
+            return only, True
+    first, second = kind.leaves
+    if {first, second} == {"weight", "kernel"}:
+        return own[-1], True
+    return own[0], kind.rank != 2 or first == second or kind.is_table
 
 
-def _is_table(kind: Kind) -> bool:
-    """Embeddings are never transposed."""
-    return any(
-        word in key
-        for key in kind[:2]
-        for word in ("embed", "token", "position", "pos_", "wte", "wpe", "table")
-    )
-
-
-def _parents(kind: Kind) -> tuple[str, str]:
-    """The blocks that two modules stand in: what is before the last number."""
-    return kind[0].rpartition("#")[0], kind[1].rpartition("#")[0]
-
-
-def _leaves(kind: Kind) -> tuple[str, ...]:
-    last = (key.rpartition(".")[2] for key in kind[:2])
-    return tuple(
-        leaf if leaf in ("weight", "kernel", "bias", "embedding", "scale") else "bare"
-        for leaf in last
-    )
-
-
-def _turns(shapes: Sequence[tuple[Shape, Shape]]) -> list[str | None]:
+def _permutations(shapes: Sequence[tuple[Shape, Shape]]) -> list[Permutation | None]:
     """The permutations that all of a kind may go through; None: none is needed."""
-    found: list[str | None] = []
+    found: list[Permutation | None] = []
     if all(_squeezed(source) == _squeezed(target) for source, target in shapes):
         found.append(None)
-        if (
-            len(shapes[0][0]) != 2
-            or len(shapes[0][1]) != 2
-            or any(1 in source for source, _ in shapes)
-        ):
+        if not _are_matrices(shapes):
             return found
-    for text in _PERMUTED.get(len(shapes[0][0]), ()):
-        if all(
-            _squeezed(_permuted(source, text)) == _squeezed(target) for source, target in shapes
-        ):
-            found.append(text)
-            break
+    known = _PERMUTATIONS.get(len(shapes[0][0]), {})
+    fitting = (each for each in known if all(_is_permuted(*pair, each) for pair in shapes))
+    found += [each for each in (next(fitting, None),) if each is not None]
     return found or [None]
 
 
-def _permuted(shape: Shape, text: str) -> Shape:
-    return tuple(shape[axis] for axis in _ORDERS[text])
+def _are_matrices(shapes: Sequence[tuple[Shape, Shape]]) -> bool:
+    """Whether both sides hold matrices, none of which is a row or a column."""
+    source, target = shapes[0]
+    return len(source) == len(target) == 2 and not any(1 in shape for shape, _ in shapes)
+
+
+def _is_permuted(source: Shape, target: Shape, permutation: Permutation) -> bool:
+    """Whether a permutation makes one shape another, but for ones."""
+    return _squeezed(_permuted(source, permutation)) == _squeezed(target)
+
+
+def _permuted(shape: Shape, permutation: Permutation) -> Shape:
+    return tuple(shape[axis] for axis in _PERMUTATIONS[len(shape)][permutation])
 
 
 def _squeezed(shape: Shape) -> Shape:
@@ -179,12 +150,13 @@ def _ones(source: Shape, target: Shape) -> str:
     return " -> ".join(sides)
 
 
-def _ops(source: Shape, target: Shape, turn: str | None) -> tuple[Op, ...] | None:
+def _ops(source: Shape, target: Shape, permutation: Permutation | None) -> tuple[Op, ...] | None:
+    """The ops from one shape to another; None where these don't lead there."""
     ops: list[object] = []
     shape = source
-    if turn is not None:
-        ops.append(turn if turn == "transpose" else {"rearrange": turn})
-        shape = _permuted(source, turn)
+    if permutation is not None:
+        ops.append(permutation if permutation == "transpose" else {"rearrange": permutation})
+        shape = _permuted(source, permutation)
     if shape == target:
         return parse_ops(ops)
     if _squeezed(shape) == _squeezed(target) and prod(shape) == prod(target):

@@ -3,19 +3,16 @@ can take.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from itertools import product
 
-from ckpt_tool.align.matching.similarity import Cell
-from ckpt_tool.align.naming.modules import Unit
-from ckpt_tool.align.naming.vocabulary import WEIGHT
+from ckpt_tool.align.completing.unpaired import Unpaired
+from ckpt_tool.align.naming.modules import Candidate, Modules, ModuleTensors
+from ckpt_tool.align.naming.spellings import WEIGHT
+from ckpt_tool.align.sides import Sides
+from ckpt_tool.align.weights import WEIGHTS
 from ckpt_tool.tensors import Shape
 
-Sides = tuple[Sequence[Unit], Sequence[Unit]]
-
-MAX_LEFT = 0.25
-"""The share of units that may be left for what remains to say anything."""
-MIN_SIMILARITY = 0.8
 _COMMON = frozenset(
     {"fc", "conv", "project", "norm", "block", "stage", "weight", "embed", "in", "out"}
 )
@@ -23,61 +20,62 @@ _COMMON = frozenset(
 
 
 def remaining(
-    units: Sides,
-    left: tuple[Collection[str], Collection[str]],
-    forms: Mapping[Cell, float],
-    paired: Collection[Cell],
-) -> list[Cell]:
-    """Pairs of units that are left, fit each other alone, and share a word, stand at one place, or
-    have a vocabulary's shape.
+    modules: Modules,
+    unpaired: Sides[Unpaired],
+    similarities: Mapping[Candidate, float],
+    paired: Collection[Candidate],
+) -> list[Candidate]:
+    """Pairs of modules that are left, fit each other alone, and share a word, stand at one place,
+    or have a vocabulary's shape.
     """
-    free = [
-        {unit.place for unit in side if all(key in keys for key in unit.keys.values())}
-        for side, keys in zip(units, left, strict=True)
-    ]
-    if (
-        min(len(places) / max(1, len(side)) for places, side in zip(free, units, strict=True))
-        > MAX_LEFT
-    ):
+    free = unpaired.map(lambda side: side.whole())
+    shares = [len(places) / max(1, len(side)) for places, side in zip(free, modules, strict=True)]
+    if min(shares) > WEIGHTS.most_left:
         return []
-    source, target = defaultdict(list), defaultdict(list)
-    for i, j in forms:
-        if i in free[0] and j in free[1]:
-            source[i].append(j)
-            target[j].append(i)
-    found = [
-        (i, others[0])
-        for i, others in source.items()
-        if len(others) == 1 and len(target[others[0]]) == 1
-    ]
-    known, tables = set(paired), _tables(units, paired)
+    known, tables = set(paired), _tables(modules, paired)
     return [
-        cell
-        for cell in found
-        if forms[cell] >= MIN_SIMILARITY and _belong(units, cell, known, tables)
+        candidate
+        for candidate in _alone(similarities, free)
+        if similarities[candidate] >= WEIGHTS.last_similarity
+        and _belong(modules, candidate, known, tables)
     ]
 
 
-def _tables(units: Sides, paired: Collection[Cell]) -> set[Shape]:
+def _alone(candidates: Collection[Candidate], free: Sides[set[int]]) -> Iterator[Candidate]:
+    """The free pairs that are the only ones of both their modules."""
+    partners: dict[int, list[int]] = defaultdict(list)
+    counts: dict[int, int] = defaultdict(int)
+    for i, j in candidates:
+        if i in free.source and j in free.target:
+            partners[i].append(j)
+            counts[j] += 1
+    for i, others in partners.items():
+        if len(others) == 1 and counts[others[0]] == 1:
+            yield i, others[0]
+
+
+def _tables(modules: Modules, paired: Collection[Candidate]) -> set[Shape]:
     """The shapes of paired embeddings of words, which a head over the vocabulary has too."""
-    return {
-        shape
-        for i, _ in paired
-        if {"embed", "token"} <= (unit := units[0][i]).words
-        for role, shape in unit.form
-        if role == WEIGHT
-    }
+    paired_modules = (modules.source[i] for i, _ in paired)
+    tables = (module for module in paired_modules if {"embed", "token"} <= module.words)
+    return {shape for module in tables for role, shape in module.shapes if role == WEIGHT}
 
 
-def _belong(units: Sides, cell: Cell, paired: Collection[Cell], tables: Collection[Shape]) -> bool:
-    a, b = units[0][cell[0]], units[1][cell[1]]
+def _belong(
+    modules: Modules,
+    candidate: Candidate,
+    paired: Collection[Candidate],
+    tables: Collection[Shape],
+) -> bool:
+    """Whether something besides their shapes speaks for the last two."""
+    (i, j), (a, b) = candidate, (modules.source[candidate[0]], modules.target[candidate[1]])
     shared = {word for word in a.near & b.near if word[0] != "="}
-    beside = {(x, y) for x, y in product((-1, 1), repeat=2) if (cell[0] + x, cell[1] + y) in paired}
+    beside = sum((i + x, j + y) in paired for x, y in product((-1, 1), repeat=2))
     if _is_norm(a):
-        return "norm" in shared or bool(beside)
-    is_head = any(shape in tables for role, shape in a.form if role == WEIGHT)
-    return bool(shared - _COMMON) or is_head or len(beside) > 1
+        return "norm" in shared or beside > 0
+    is_head = any(shape in tables for role, shape in a.shapes if role == WEIGHT)
+    return bool(shared - _COMMON) or is_head or beside > 1
 
 
-def _is_norm(unit: Unit) -> bool:
-    return all(len(shape) < 2 for _, shape in unit.form)
+def _is_norm(module: ModuleTensors) -> bool:
+    return all(len(shape) < 2 for _, shape in module.shapes)

@@ -1,89 +1,96 @@
 """Members of a sequence that are left, where the others tell which number becomes which."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
-from ckpt_tool.align.matching.similarity import Cell
-from ckpt_tool.align.naming.modules import Names, Unit, pattern_of
-from ckpt_tool.align.naming.vocabulary import stem_and_number
-
-Sides = tuple[Sequence[Unit], Sequence[Unit]]
-Numbers = tuple[int, ...]
+from ckpt_tool.align.naming.modules import Candidate, Modules, ModuleTensors
+from ckpt_tool.align.naming.paths import Names, Numbers, numbers_of, pattern_of
+from ckpt_tool.align.sides import Sides
 
 
-def sequels(
-    units: Sides,
-    free: tuple[Collection[int], Collection[int]],
-    forms: Mapping[Cell, float],
-    paired: Iterable[Cell],
-) -> list[Cell]:
-    """Pairs of free units that stand to each other as at least two paired ones of the same names
-    without numbers do.
+def sequence_completions(
+    modules: Modules,
+    free: Sides[set[int]],
+    candidates: Collection[Candidate],
+    paired: Iterable[Candidate],
+) -> list[Candidate]:
+    """Those `candidates` of free modules that stand to each other as at least two paired ones of
+    the same names without numbers do.
     """
-    kinds = [_Kinds(side) for side in units]
-    met: dict[tuple[Names, Names], list[Cell]] = defaultdict(list)
-    partners: tuple[dict[Names, set[Names]], dict[Names, set[Names]]] = (
-        defaultdict(set),
-        defaultdict(set),
-    )
-    for i, j in paired:
-        a, b = pattern_of(units[0][i].names), pattern_of(units[1][j].names)
-        met[a, b].append((i, j))
-        partners[0][a].add(b)
-        partners[1][b].add(a)
+    source, target = modules.map(_Kinds)
     found = []
-    for (a, b), cells in met.items():
-        if len(cells) < 2 or len(partners[0][a]) > 1 or len(partners[1][b]) > 1:
-            continue
-        step = _step([(kinds[0].numbers[i], kinds[1].numbers[j]) for i, j in cells])
-        places = {kinds[1].numbers[j]: j for j in kinds[1].members[b] if j in free[1]}
-        for i in kinds[0].members[a] if step and places else ():
-            other = places.get(_moved(kinds[0].numbers[i], step)) if i in free[0] else None
-            if other is not None and (i, other) in forms:
+    for (a, b), pairs in _only_partners(modules, paired).items():
+        steps = _steps([(source.numbers[i], target.numbers[j]) for i, j in pairs])
+        places = {target.numbers[j]: j for j in target.members[b] if j in free.target}
+        for i in source.members[a] if steps and places else ():
+            other = places.get(_moved(source.numbers[i], steps)) if i in free.source else None
+            if other is not None and (i, other) in candidates:
                 found.append((i, other))
     return found
 
 
-class _Kinds:
-    """The units of one side by their names without numbers, with the numbers that vary among these."""
+def _only_partners(
+    modules: Modules, paired: Iterable[Candidate]
+) -> dict[tuple[Names, Names], list[Candidate]]:
+    """The pairs of two kinds that have at least two of them, and none with others."""
+    met: dict[tuple[Names, Names], list[Candidate]] = defaultdict(list)
+    partners: Sides[dict[Names, set[Names]]] = Sides(defaultdict(set), defaultdict(set))
+    for i, j in paired:
+        a, b = pattern_of(modules.source[i].names), pattern_of(modules.target[j].names)
+        met[a, b].append((i, j))
+        partners.source[a].add(b)
+        partners.target[b].add(a)
+    return {
+        (a, b): pairs
+        for (a, b), pairs in met.items()
+        if len(pairs) > 1 and len(partners.source[a]) == len(partners.target[b]) == 1
+    }
 
-    def __init__(self, units: Sequence[Unit]) -> None:
+
+class _Kinds:
+    """The modules of one side by their names without numbers, with the numbers that vary."""
+
+    def __init__(self, modules: Sequence[ModuleTensors]) -> None:
         self.members: dict[Names, list[int]] = defaultdict(list)
-        for unit in units:
-            self.members[pattern_of(unit.names)].append(unit.place)
+        for module in modules:
+            self.members[pattern_of(module.names)].append(module.place)
         self.numbers: dict[int, Numbers] = {}
         for places in self.members.values():
-            every = [_numbers(units[place].names) for place in places]
-            varying = [
-                spot for spot, column in enumerate(zip(*every, strict=True)) if len(set(column)) > 1
+            every = [numbers_of(modules[place].names) for place in places]
+            columns = [
+                at for at, column in enumerate(zip(*every, strict=True)) if len(set(column)) > 1
             ]
-            self.numbers |= {
-                place: tuple(numbers[spot] for spot in varying)
-                for place, numbers in zip(places, every, strict=True)
-            }
+            for place, numbers in zip(places, every, strict=True):
+                self.numbers[place] = tuple(numbers[at] for at in columns)
 
 
-def _numbers(names: Names) -> list[int]:
-    return [found[1] for name in names if (found := stem_and_number(name))]
+Step = tuple[int, int]
+"""What a number is multiplied with, 1 or -1, and what is added."""
 
 
-Step = tuple[tuple[int, int], ...]
-"""For each number what it is multiplied with, 1 or -1, and what is added."""
-
-
-def _step(pairs: Sequence[tuple[Numbers, Numbers]]) -> Step:
-    """How all of these numbers become those; empty where no one step does it."""
+def _steps(pairs: Sequence[tuple[Numbers, Numbers]]) -> tuple[Step, ...]:
+    """How all of these numbers become those, number by number; empty where no one step does it."""
     if len({len(side) for pair in pairs for side in pair}) != 1:
         return ()
-    steps = []
-    for column in range(len(pairs[0][0])):
-        ways = [(sign, {b[column] - sign * a[column] for a, b in pairs}) for sign in (1, -1)]
-        fitting = [(sign, next(iter(rests))) for sign, rests in ways if len(rests) == 1]
-        if len({a[column] for a, _ in pairs}) < 2 or not fitting:
-            return ()
-        steps.append(fitting[0])
-    return tuple(steps)
+    columns = zip(
+        zip(*(a for a, _ in pairs), strict=True),
+        zip(*(b for _, b in pairs), strict=True),
+        strict=True,
+    )
+    steps = [next(_fitting_steps(*column), None) for column in columns]
+    found = tuple(step for step in steps if step is not None)
+    return found if len(found) == len(steps) else ()
 
 
-def _moved(numbers: Numbers, step: Step) -> Numbers:
-    return tuple(sign * number + rest for number, (sign, rest) in zip(numbers, step, strict=True))
+def _fitting_steps(source: Sequence[int], target: Sequence[int]) -> Iterator[Step]:
+    """The steps that make several numbers others."""
+    for sign in (1, -1) if len(set(source)) > 1 else ():
+        added = {b - sign * a for a, b in zip(source, target, strict=True)}
+        if len(added) == 1:
+            yield sign, added.pop()
+
+
+def _moved(numbers: Numbers, steps: Sequence[Step]) -> Numbers:
+    return tuple(
+        sign * number + added for number, (sign, added) in zip(numbers, steps, strict=True)
+    )

@@ -1,67 +1,68 @@
-"""How sure a pair of units is, and what speaks for it."""
+"""How sure a pair of modules is, and what speaks for it."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ckpt_tool.align.matching.matching import Match
-from ckpt_tool.align.matching.similarity import Cell, numberless
-from ckpt_tool.align.naming.modules import Names, Unit
-from ckpt_tool.align.naming.vocabulary import stem_and_number
-
-SAME_KEYS, AS_ITS_SIBLINGS = 0.97, 0.93
-
-Sides = tuple[Sequence[Unit], Sequence[Unit]]
+from ckpt_tool.align.matching.choosing import Match
+from ckpt_tool.align.naming.modules import Candidate, Modules
+from ckpt_tool.align.naming.paths import Names, numberless_names, numbers_of
+from ckpt_tool.align.weights import WEIGHTS
 
 
-def confidences(units: Sides, matches: Sequence[Match]) -> dict[Cell, float]:
+def confidences(modules: Modules, matches: Sequence[Match]) -> dict[Candidate, float]:
     """How sure each match is: by itself, by keys that are the same, and by what its siblings in
     other blocks are paired with.
     """
-    found = {(match.source, match.target): confidence_of(match) for match in matches}
-    groups: dict[tuple[Names, Names], list[Cell]] = defaultdict(list)
+    found = {match.candidate: confidence_of(match) for match in matches}
+    siblings: dict[tuple[Names, Names], list[Candidate]] = defaultdict(list)
     for i, j in found:
-        source, target = units[0][i], units[1][j]
+        source, target = modules.source[i], modules.target[j]
         if source.keys.values() and set(source.keys.values()) == set(target.keys.values()):
-            found[i, j] = max(found[i, j], SAME_KEYS)
-        groups[numberless(source.names), numberless(target.names)].append((i, j))
-    for group in groups.values():
-        if 2 * sum(found[cell] >= AS_ITS_SIBLINGS for cell in group) >= len(
-            group
-        ) and _in_one_order(units, group):
-            found |= {cell: max(found[cell], AS_ITS_SIBLINGS) for cell in group}
+            found[i, j] = max(found[i, j], WEIGHTS.same_keys)
+        kinds = numberless_names(source.names), numberless_names(target.names)
+        siblings[kinds].append((i, j))
+    for group in siblings.values():
+        sure = sum(found[candidate] >= WEIGHTS.as_siblings for candidate in group)
+        if 2 * sure >= len(group) and _are_in_one_order(modules, group):
+            found |= {each: max(found[each], WEIGHTS.as_siblings) for each in group}
     return found
 
 
-def _in_one_order(units: Sides, group: Sequence[Cell]) -> bool:
-    numbers = sorted((_numbers(units[0][i].names), _numbers(units[1][j].names)) for i, j in group)
+def _are_in_one_order(modules: Modules, group: Sequence[Candidate]) -> bool:
+    """Whether the numbers of the one side rise with those of the other."""
+    numbers = sorted(
+        (numbers_of(modules.source[i].names), numbers_of(modules.target[j].names)) for i, j in group
+    )
     return all(a[1] < b[1] for a, b in pairwise(numbers))
-
-
-def _numbers(names: Names) -> list[int]:
-    return [found[1] for name in names if (found := stem_and_number(name))]
 
 
 def confidence_of(match: Match) -> float:
     """How often pairs with such evidence are right, by what real conversions showed; docs/align.md
     has the table.
     """
-    if match.exchange < (0.3 if match.words >= 0.5 else 0.4):
-        return 0.75
-    support = 0.5 * match.words + 0.4 * match.votes + 0.1 * match.order
-    if match.margin < 0.2:
-        return 0.95 if support > 0.8 else 0.75
-    if match.margin < 0.35:
-        return 0.97 if support > 0.6 else 0.93
-    return 0.99 if support > 0.4 else 0.95
+    is_named = match.words >= WEIGHTS.agreeing
+    least = WEIGHTS.exchange_of_named if is_named else WEIGHTS.exchange_of_others
+    if match.exchange < least:
+        return WEIGHTS.open_exchange
+    support = (
+        WEIGHTS.support_words * match.words
+        + WEIGHTS.support_neighbours * match.neighbours
+        + WEIGHTS.support_order * match.order
+    )
+    *steps, last = WEIGHTS.confidence_steps
+    step = next((step for step in steps if match.margin < step.margin), last)
+    return step.sure if support > step.support else step.otherwise
 
 
 def evidence_of(match: Match) -> str:
-    said = []
-    if match.words >= 0.5:
-        said.append("names agree" if match.words > 0.8 else "names agree in part")
-    if match.votes >= 0.5:
-        said.append("what stands around is paired likewise")
-    if match.order >= 0.9:
-        said.append("the order agrees")
-    return ", ".join(["shapes agree", *said])
+    """What speaks for a match, in words."""
+    reasons = ["shapes agree"]
+    if match.words >= WEIGHTS.agreeing:
+        is_full = match.words > WEIGHTS.agreeing_words
+        reasons.append("names agree" if is_full else "names agree in part")
+    if match.neighbours >= WEIGHTS.agreeing:
+        reasons.append("what stands around is paired likewise")
+    if match.order >= WEIGHTS.agreeing_order:
+        reasons.append("the order agrees")
+    return ", ".join(reasons)

@@ -1,108 +1,107 @@
 """Repeated blocks of which one side has more: which of them are the extra ones, nothing tells."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 
-from ckpt_tool.align.matching.matching import Matches
-from ckpt_tool.align.naming.modules import Names, Unit
-from ckpt_tool.align.naming.vocabulary import stem_and_number
+from ckpt_tool.align.matching.choosing import Match
+from ckpt_tool.align.naming.modules import Candidate, Modules, ModuleTensors
+from ckpt_tool.align.naming.paths import Names, Series, numbered_names
+from ckpt_tool.align.sides import Sides
+from ckpt_tool.align.weights import WEIGHTS
 
-Place = tuple[Names, str]
 Blocks = dict[int, Counter[object]]
+"""The blocks of a series by number, each with the shapes of its tensors."""
+SeriesPair = tuple[Series, Series]
 
 
-def uncertain_depths(
-    units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]
-) -> set[tuple[int, int]]:
-    """The pairs of units inside equal blocks that are more on one side, unless every name is the
+def uncertain_layers(
+    modules: Modules, matches: Sequence[Match], hints: Sequence[Candidate]
+) -> set[Candidate]:
+    """The pairs of modules inside equal blocks that are more on one side, unless every name is the
     same or a hint is given.
     """
-    met: Counter[tuple[Place, Place]] = Counter()
-    for match in matches.found:
-        met.update(_places(units[0][match.source], units[1][match.target]))
-    runs = (_runs(units[0]), _runs(units[1]))
-    hinted = {pair for i, j in hints for pair in _places(units[0][i], units[1][j])}
-    doubtful: set[tuple[int, int]] = set()
+    met: Counter[SeriesPair] = Counter()
+    for match in matches:
+        met.update(_series_pairs(modules, match.candidate))
+    runs = modules.map(_runs)
+    hinted = {pair for hint in hints for pair in _series_pairs(modules, hint)}
+    doubtful: set[Candidate] = set()
     for source, target in _partners(met):
-        if (source, target) not in hinted and _has_most(source, target, met, runs):
-            unequal = _unequal(runs[0][source], runs[1][target])
+        run, other = runs.source[source], runs.target[target]
+        if (source, target) not in hinted and _are_of_other_lengths(run, other):
+            numbers = _unequal(run, other)
             doubtful |= {
-                (match.source, match.target)
-                for match in matches.found
-                if _number(units[0][match.source].names, source) in unequal[0]
-                and _number(units[1][match.target].names, target) in unequal[1]
-                and not _same_keys(units[0][match.source], units[1][match.target])
+                match.candidate
+                for match in matches
+                if _number(modules.source[match.source].names, source) in numbers.source
+                and _number(modules.target[match.target].names, target) in numbers.target
+                and not _has_same_keys(modules, match.candidate)
             }
     return doubtful
 
 
-def _places(a: Unit, b: Unit) -> Iterator[tuple[Place, Place]]:
-    for source, _ in _numbered(a.names):
-        for target, _ in _numbered(b.names):
-            yield source, target
+def _series_pairs(modules: Modules, candidate: Candidate) -> Iterator[SeriesPair]:
+    """Each series around the one module with each around the other."""
+    i, j = candidate
+    found = numbered_names(modules.source[i].names), numbered_names(modules.target[j].names)
+    return ((source, target) for (source, _), (target, _) in product(*found))
 
 
-def _numbered(names: Names) -> list[tuple[Place, int]]:
-    return [
-        ((names[:depth], found[0]), found[1])
-        for depth, name in enumerate(names)
-        if (found := stem_and_number(name))
-    ]
-
-
-def _runs(units: Sequence[Unit]) -> dict[Place, Blocks]:
-    runs: dict[Place, Blocks] = defaultdict(lambda: defaultdict(Counter))
-    for unit in units:
-        for place, number in _numbered(unit.names):
-            runs[place][number].update(unit.form)
+def _runs(modules: Sequence[ModuleTensors]) -> dict[Series, Blocks]:
+    runs: dict[Series, Blocks] = defaultdict(lambda: defaultdict(Counter))
+    for module in modules:
+        for series, number in numbered_names(module.names):
+            runs[series][number].update(module.shapes)
     return runs
 
 
-def _partners(met: Counter[tuple[Place, Place]]) -> list[tuple[Place, Place]]:
-    """For each place of the source the innermost one of the target that it shares most pairs with."""
-    most: Counter[Place] = Counter()
+def _partners(met: Mapping[SeriesPair, int]) -> list[SeriesPair]:
+    """For each series of the source the innermost one of the target that shares most pairs."""
+    most: Counter[Series] = Counter()
     for (source, _), count in met.items():
         most[source] = max(most[source], count)
-    best: dict[Place, Place] = {}
+    best: dict[Series, Series] = {}
     for (source, target), count in met.items():
         is_nested = source not in best or len(target[0]) > len(best[source][0])
-        if count >= 0.7 * most[source] and is_nested:
+        if count >= WEIGHTS.same_series * most[source] and is_nested:
             best[source] = target
     return list(best.items())
 
 
-def _has_most(
-    source: Place,
-    target: Place,
-    met: Counter[tuple[Place, Place]],
-    runs: tuple[dict[Place, Blocks], dict[Place, Blocks]],
-) -> bool:
-    """Whether blocks there are whole modules, several on both sides, and unlike in number."""
-    a, b = runs[0][source], runs[1][target]
-    sizes = [sum(block.values()) for block in (*a.values(), *b.values())]
-    return len(a) != len(b) and min(len(a), len(b)) > 1 and sum(sizes) / len(sizes) > 4
+def _are_of_other_lengths(source: Blocks, target: Blocks) -> bool:
+    """Whether blocks are whole modules, several on both sides, and unlike in number."""
+    sizes = [block.total() for block in (*source.values(), *target.values())]
+    is_repeated = min(len(source), len(target)) > 1 and len(source) != len(target)
+    return is_repeated and sum(sizes) / len(sizes) > WEIGHTS.whole_block
 
 
-def _unequal(source: Blocks, target: Blocks) -> tuple[set[int], set[int]]:
+def _unequal(source: Blocks, target: Blocks) -> Sides[set[int]]:
     """The numbers of those blocks of each side that are of a kind which the other has another
     number of.
     """
-    kinds: dict[object, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
-    for side, blocks in enumerate((source, target)):
-        for number, block in blocks.items():
-            kinds[frozenset(block.items())][side].add(number)
-    unlike = [
-        each for each in kinds.values() if each[0] and each[1] and len(each[0]) != len(each[1])
-    ]
-    return {number for each in unlike for number in each[0]}, {
-        number for each in unlike for number in each[1]
-    }
+    numbers: Sides[set[int]] = Sides(set(), set())
+    from_source, from_target = _by_kind(source), _by_kind(target)
+    for kind in from_source.keys() & from_target.keys():
+        if len(from_source[kind]) != len(from_target[kind]):
+            numbers.source.update(from_source[kind])
+            numbers.target.update(from_target[kind])
+    return numbers
 
 
-def _number(names: Names, place: Place) -> int:
-    """The number that a path has at a place; -1 where it doesn't pass there."""
-    return next((number for other, number in _numbered(names) if other == place), -1)
+def _by_kind(blocks: Blocks) -> dict[object, list[int]]:
+    """The numbers of the blocks that hold the same."""
+    kinds: dict[object, list[int]] = defaultdict(list)
+    for number, block in blocks.items():
+        kinds[frozenset(block.items())].append(number)
+    return kinds
 
 
-def _same_keys(a: Unit, b: Unit) -> bool:
-    return set(a.keys.values()) == set(b.keys.values())
+def _number(names: Names, series: Series) -> int:
+    """The number that a path has in a series; -1 where it doesn't pass there."""
+    return next((number for other, number in numbered_names(names) if other == series), -1)
+
+
+def _has_same_keys(modules: Modules, candidate: Candidate) -> bool:
+    i, j = candidate
+    return set(modules.source[i].keys.values()) == set(modules.target[j].keys.values())

@@ -1,45 +1,29 @@
-"""Equal blocks: which of them is which, told by everything but what is inside them; where nothing
-tells, they are left open.
+"""Equal blocks: which of them is which, by everything but what is inside them; where nothing tells,
+they are left open.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
-from ckpt_tool.align.matching.matching import (
-    NUMBERS,
-    ORDER,
-    STRUCTURE,
-    VOTES,
-    WORDS,
-    Match,
-    Matches,
-    Matching,
-)
-from ckpt_tool.align.matching.similarity import Cell, Kinds, numbers_alike
-from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.matching.choosing import Match
+from ckpt_tool.align.matching.evidence import Evidence, name_agreement
+from ckpt_tool.align.matching.matching import Matches, match
+from ckpt_tool.align.matching.neighbours import Kinds
+from ckpt_tool.align.naming.modules import Candidate, ModuleTensors
+from ckpt_tool.align.naming.paths import Names, is_below, paths_above
+from ckpt_tool.align.weights import WEIGHTS
 
 MIN_MODULES = 2
-MAX_OF_A_BLOCK = 0.8
 MAX_COMPARED, NEAREST = 40, 3
 """Blocks of one kind that are all compared with each other; of more, each with so many that follow.
 """
-TELLS = 0.25
-"""What the exchange of two blocks must lose for a module to be sure that they stand where they
-should.
-"""
-OTHERS = 1.6
-"""What it counts that modules of the same names in other blocks, where nothing is doubtful, are
-paired likewise.
-"""
-ADVICE, MAX_TRIES = 1.0, 3
-"""What it counts for a pair that everything around its blocks speaks for; how often is decided
-anew.
-"""
+MAX_TRIES = 3
+"""How often it is decided anew with what stands around the blocks in mind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +34,7 @@ class Placed:
 
     source: Names
     target: Names
-    cells: tuple[Cell, ...]
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +43,32 @@ class Exchange:
     were exchanged.
     """
 
-    one: Placed
-    other: Placed
+    first: Placed
+    second: Placed
     loss: float
 
     @property
-    def cells(self) -> tuple[Cell, ...]:
-        return (*self.one.cells, *self.other.cells)
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The pairs of both blocks."""
+        return (*self.first.candidates, *self.second.candidates)
 
 
-def matched(matching: Matching) -> tuple[Matches, list[Exchange]]:
-    """What the matching decides, and the equal blocks that could as well be exchanged.
+def match_with_exchanges(evidence: Evidence) -> tuple[Matches, list[Exchange]]:
+    """What the evidence decides, and the equal blocks that could as well be exchanged.
 
     Where everything around two blocks says that they should be exchanged, that is decided again
     with it in mind.
     """
+    advised: frozenset[Candidate] = frozenset()
     for _ in range(MAX_TRIES):
-        matches = matching.run()
-        found = _Exchanges(matching, matches.found)
-        doubtful = found.doubtful()
-        better = {cell for each in doubtful if each.loss < -TELLS for cell in found.exchanged(each)}
-        if not better - matching.advised.keys():
+        matches = match(evidence, advised)
+        exchanges = _Exchanges(evidence, matches.found)
+        doubtful = exchanges.doubtful()
+        wrong = (each for each in doubtful if each.loss < -WEIGHTS.exchange_loss)
+        better = {candidate for each in wrong for candidate in exchanges.exchanged(each)}
+        if better <= advised:
             break
-        matching.advised |= dict.fromkeys(better, ADVICE)
+        advised |= better
     return matches, doubtful
 
 
@@ -90,220 +77,216 @@ class _Blocks:
     the same shapes.
     """
 
-    def __init__(self, units: Sequence[Unit]) -> None:
-        self.at = {unit.names: unit for unit in units}
-        self.inside: dict[Names, list[Unit]] = defaultdict(list)
-        for unit in units:
-            for path in _above(unit.names):
-                self.inside[path].append(unit)
-        self.groups: dict[object, list[Names]] = defaultdict(list)
+    def __init__(self, modules: Sequence[ModuleTensors]) -> None:
+        self.at = {module.names: module for module in modules}
+        self.inside: dict[Names, list[ModuleTensors]] = defaultdict(list)
+        for module in modules:
+            for path in paths_above(module.names):
+                self.inside[path].append(module)
         self._kinds = {
-            path: frozenset((unit.names[len(path) :], unit.form) for unit in found)
+            path: frozenset((module.names[len(path) :], module.shapes) for module in found)
             for path, found in self.inside.items()
         }
+        self.groups: dict[object, list[Names]] = defaultdict(list)
         for path, found in self.inside.items():
             if len(found) >= MIN_MODULES:
                 self.groups[self.kind(path)].append(path)
 
     def kind(self, path: Names) -> object:
+        """What equal blocks share."""
         return self._kinds[path]
 
-    def moved(self, unit: Unit, before: Names, after: Names) -> Unit | None:
-        """The unit that stands in a block where this one does in another."""
-        return (
-            self.at.get((*after, *unit.names[len(before) :]))
-            if unit.names[: len(before)] == before
-            else None
-        )
+    def moved(self, module: ModuleTensors, before: Names, after: Names) -> ModuleTensors | None:
+        """The module that stands in a block where this one does in another."""
+        if not is_below(module.names, before):
+            return None
+        return self.at.get((*after, *module.names[len(before) :]))
+
+    def free_of(self, kind: object, taken: set[int]) -> list[Names]:
+        """The blocks of a kind of which no module is taken."""
+        return [
+            path
+            for path in self.groups.get(kind, ())
+            if not any(module.place in taken for module in self.inside[path])
+        ]
 
 
 class _Exchanges:
-    def __init__(self, matching: Matching, matches: Sequence[Match]) -> None:
-        self._matching = matching
-        self._ours, self._theirs = _Blocks(matching.source), _Blocks(matching.target)
+    """The blocks of the source that have equals, where they went, and what exchanges would lose."""
+
+    def __init__(self, evidence: Evidence, matches: Sequence[Match]) -> None:
+        self._evidence = evidence
+        self._source, self._target = evidence.modules.map(_Blocks)
         self._partner = {match.source: match.target for match in matches}
-        self._free: dict[object, list[Names]] = {}
-        self._anchors = matching.anchored()
-        self._kinds = Kinds(matching.source, matching.target, ())
-        self._placed = {
-            path: placed for path in self._open() if (placed := self._place(path)) is not None
-        }
+        self._free: dict[object, Sequence[Names]] = {}
+        self._anchors = evidence.anchored()
+        self._kinds = Kinds(evidence.modules, ())
+        placed = ((path, self._place(path)) for path in self._open())
+        self._placed = {path: place for path, place in placed if place is not None}
 
     def doubtful(self) -> list[Exchange]:
         """The equal blocks that could be exchanged; what all others are paired with tells some of
         them apart.
         """
         scattered = list(self._scattered())
-        open_ones = [each for each in self._pairs() if each.loss < TELLS]
-        unsure = {i for each in (*open_ones, *scattered) for i, _ in each.cells}
-        sure = [cell for cell in self._partner.items() if cell[0] not in unsure]
-        self._kinds = Kinds(self._matching.source, self._matching.target, sure)
-        rated = [replace(each, loss=self._loss(each.one, each.other)) for each in open_ones]
-        return [*scattered, *(each for each in rated if each.loss < TELLS)]
+        least = WEIGHTS.exchange_loss
+        unclear = [each for each in self._pairs() if each.loss < least]
+        unsure = {i for each in (*unclear, *scattered) for i, _ in each.candidates}
+        sure = [candidate for candidate in self._partner.items() if candidate[0] not in unsure]
+        self._kinds = Kinds(self._evidence.modules, sure)
+        rated = [replace(each, loss=self._loss(each.first, each.second)) for each in unclear]
+        return [*scattered, *(each for each in rated if each.loss < least)]
 
-    def exchanged(self, each: Exchange) -> Iterator[Cell]:
+    def exchanged(self, each: Exchange) -> Iterator[Candidate]:
         """The pairs of modules that there would be."""
-        for here, there in ((each.one, each.other), (each.other, each.one)):
-            for i, j in here.cells if there.cells else ():
-                if (
-                    moved := self._theirs.moved(self._matching.target[j], here.target, there.target)
-                ) is not None:
+        for here, there in ((each.first, each.second), (each.second, each.first)):
+            for i, j in here.candidates if there.candidates else ():
+                module = self._evidence.modules.target[j]
+                moved = self._target.moved(module, here.target, there.target)
+                if moved is not None:
                     yield i, moved.place
 
     def _open(self) -> Iterator[Names]:
         """The blocks of the source that have equals, but for those that names settled."""
-        for group in self._ours.groups.values():
-            if len(group) > 1:
-                yield from (
-                    path
-                    for path in group
-                    if any(cell not in self._matching.fixed for cell in self._cells(path))
-                )
+        for group in self._source.groups.values():
+            for path in group if len(group) > 1 else ():
+                if not self._evidence.fixed.issuperset(self._candidates(path)):
+                    yield path
 
-    def _cells(self, path: Names) -> list[Cell]:
+    def _candidates(self, path: Names) -> list[Candidate]:
+        """The pairs of a block's modules."""
         return [
-            (unit.place, self._partner[unit.place])
-            for unit in self._ours.inside[path]
-            if unit.place in self._partner
+            (module.place, self._partner[module.place])
+            for module in self._source.inside[path]
+            if module.place in self._partner
         ]
+
+    def _above_partners(self, candidates: Iterable[Candidate]) -> Iterator[tuple[Candidate, Names]]:
+        """Each pair with each path above its target."""
+        for i, j in candidates:
+            for path in paths_above(self._evidence.modules.target[j].names):
+                yield (i, j), path
 
     def _place(self, path: Names) -> Placed | None:
         """Where most modules of a block went, if that is one block of about its size."""
-        cells = self._cells(path)
-        met = Counter(above for _, j in cells for above in _above(self._matching.target[j].names))
+        candidates = self._candidates(path)
+        met = Counter(above for _, above in self._above_partners(candidates))
         sizes = {
-            other: len(self._theirs.inside[other])
+            other: len(self._target.inside[other])
             for other, count in met.items()
-            if count >= MAX_OF_A_BLOCK * len(cells)
+            if count >= WEIGHTS.same_block * len(candidates)
         }
         best = min(sizes, key=lambda other: (sizes[other], -len(other)), default=None)
-        is_one = best is not None and MAX_OF_A_BLOCK * sizes[best] <= len(self._ours.inside[path])
-        return Placed(path, best, tuple(cells)) if best is not None and is_one else None
+        if best is None or WEIGHTS.same_block * sizes[best] > len(self._source.inside[path]):
+            return None
+        return Placed(path, best, tuple(candidates))
 
     def _scattered(self) -> Iterator[Exchange]:
         """Blocks whose modules went to several equal blocks."""
         for path in self._open():
             if path in self._placed:
                 continue
-            parts: dict[Names, list[Cell]] = defaultdict(list)
-            for i, j in self._cells(path):
-                for above in _above(self._matching.target[j].names):
-                    parts[above].append((i, j))
+            parts: dict[Names, list[Candidate]] = defaultdict(list)
+            for candidate, above in self._above_partners(self._candidates(path)):
+                parts[above].append(candidate)
             for a, b in combinations(parts, 2):
-                size = len(self._theirs.inside[a])
-                is_one = (
-                    size >= MIN_MODULES
-                    and MAX_OF_A_BLOCK * len(self._ours.inside[path]) <= size
-                    and not _is_within(a, b)
-                )
-                if is_one and self._theirs.kind(a) == self._theirs.kind(b):
-                    yield Exchange(
-                        Placed(path, a, tuple(parts[a])), Placed(path, b, tuple(parts[b])), 0.0
+                if self._are_equal_parts(path, a, b):
+                    first, second = (
+                        Placed(path, a, tuple(parts[a])),
+                        Placed(path, b, tuple(parts[b])),
                     )
+                    yield Exchange(first, second, 0.0)
+
+    def _are_equal_parts(self, path: Names, a: Names, b: Names) -> bool:
+        """Whether two blocks of the target are equal, and each could take a block of the source."""
+        size = len(self._target.inside[a])
+        if size < MIN_MODULES or WEIGHTS.same_block * len(self._source.inside[path]) > size:
+            return False
+        return not _is_within(a, b) and self._target.kind(a) == self._target.kind(b)
 
     def _pairs(self) -> Iterator[Exchange]:
         """Each two equal blocks that have equal places; each block with an equal place that is
         free, or an equal block without one.
         """
-        for group in self._ours.groups.values():
+        for group in self._source.groups.values():
             placed = [self._placed[path] for path in group if path in self._placed]
-            yield from (
-                Exchange(a, b, self._loss(a, b))
-                for a, b in _compared(placed)
-                if self._are_equal(a, b)
-            )
-            free = [path for path in group if path not in self._placed and not self._cells(path)]
+            free = [
+                path for path in group if path not in self._placed and not self._candidates(path)
+            ]
+            for a, b in _compared(placed):
+                if self._are_equal(a, b):
+                    yield Exchange(a, b, self._loss(a, b))
             for each in placed:
-                yield from (
-                    Exchange(each, other, self._loss(each, other))
-                    for other in self._alone(each, free)
-                )
+                for other in self._alone(each, free):
+                    yield Exchange(each, other, self._loss(each, other))
 
     def _alone(self, placed: Placed, free: Sequence[Names]) -> Iterator[Placed]:
         """The equal blocks and the equal places that are free; of very many none tells anything."""
-        places = self._free_places(self._theirs.kind(placed.target))
-        if len(free) + len(places) <= MAX_COMPARED:
-            yield from (
-                Placed(path, (), ()) for path in free if not _is_within(placed.source, path)
-            )
-            yield from (
-                Placed((), path, ()) for path in places if not _is_within(placed.target, path)
-            )
+        places = self._free_places(self._target.kind(placed.target))
+        if len(free) + len(places) > MAX_COMPARED:
+            return
+        for path in free:
+            if not _is_within(placed.source, path):
+                yield Placed(path, (), ())
+        for path in places:
+            if not _is_within(placed.target, path):
+                yield Placed((), path, ())
 
     def _free_places(self, kind: object) -> Sequence[Names]:
         if kind not in self._free:
-            taken = set(self._partner.values())
-            group = self._theirs.groups.get(kind, ())
-            self._free[kind] = [
-                path
-                for path in group
-                if not any(unit.place in taken for unit in self._theirs.inside[path])
-            ]
+            self._free[kind] = self._target.free_of(kind, set(self._partner.values()))
         return self._free[kind]
 
     def _are_equal(self, a: Placed, b: Placed) -> bool:
+        """Whether two blocks lie apart, and so do their places, which are equal."""
         is_apart = not _is_within(a.source, b.source) and not _is_within(a.target, b.target)
-        return is_apart and self._theirs.kind(a.target) == self._theirs.kind(b.target)
+        return is_apart and self._target.kind(a.target) == self._target.kind(b.target)
 
     def _loss(self, a: Placed, b: Placed) -> float:
         """How much worse it would be, for a module, if the two blocks were exchanged; half of it
         where one of them goes nowhere.
         """
-        here = [self._speaks(a, a.source, a.target)]
-        there = (
-            [self._speaks(a, b.source or a.source, b.target or a.target)]
-            if not b.cells
-            else [self._speaks(a, a.source, b.target)]
-        )
-        if b.cells:
-            here.append(self._speaks(b, b.source, b.target))
-            there.append(self._speaks(b, b.source, a.target))
-        return (sum(here) - sum(there)) * 2 / len(here)
+        here = self._support(a, a.source, a.target)
+        if not b.candidates:
+            return (here - self._support(a, b.source or a.source, b.target or a.target)) * 2
+        both = here + self._support(b, b.source, b.target)
+        exchanged = self._support(a, a.source, b.target) + self._support(b, b.source, a.target)
+        return both - exchanged
 
-    def _speaks(self, placed: Placed, source: Names, target: Names) -> float:
+    def _support(self, placed: Placed, source: Names, target: Names) -> float:
         """What speaks for a block being another, for a module in it, besides its own pairs."""
-        from_source, from_target = self._matching.source, self._matching.target
+        modules, structures = self._evidence.modules, self._evidence.structures
         own = [
-            self._alike(
-                self._ours.moved(from_source[i], placed.source, source),
-                self._theirs.moved(from_target[j], placed.target, target),
+            self._names_and_order(
+                self._source.moved(modules.source[i], placed.source, source),
+                self._target.moved(modules.target[j], placed.target, target),
             )
-            for i, j in placed.cells
+            for i, j in placed.candidates
         ]
-        around = VOTES * self._anchors.of(
-            source[:-1], target[:-1]
-        ) + STRUCTURE * self._matching.structures.above(source, target)
-        return fmean(own) + around
+        neighbours = WEIGHTS.neighbours * self._anchors.of(source[:-1], target[:-1])
+        return fmean(own) + (neighbours + WEIGHTS.structure * structures.above(source, target))
 
-    def _alike(self, source: Unit | None, target: Unit | None) -> float:
+    def _names_and_order(self, source: ModuleTensors | None, target: ModuleTensors | None) -> float:
+        """What the names and the order of two modules count; 0 where there is none."""
         if source is None or target is None:
             return 0.0
-        cell = (source.place, target.place)
-        doubt = 1.0 - max(
-            side.get(place, 0.0) for side, place in zip(self._matching.known, cell, strict=True)
-        )
-        order = ORDER * doubt * self._matching.global_order.get(cell, 0.0)
-        names = WORDS * self._matching.shared.of(source, target) + NUMBERS * numbers_alike(
-            source, target
-        )
-        return names + order + OTHERS * self._kinds.of(*cell)
+        evidence, candidate = self._evidence, (source.place, target.place)
+        order = WEIGHTS.order * evidence.order_share(candidate) * evidence.order.get(candidate, 0.0)
+        names = name_agreement(source, target, evidence.shared_words.of(source, target))
+        return names + order + WEIGHTS.elsewhere * self._kinds.of(*candidate)
 
 
 def _compared(placed: Sequence[Placed]) -> Iterator[tuple[Placed, Placed]]:
+    """Each two blocks; of many, each with the next ones."""
     if len(placed) <= MAX_COMPARED:
         yield from combinations(placed, 2)
     else:
-        yield from (
-            (a, b)
-            for place, a in enumerate(placed)
-            for b in placed[place + 1 : place + 1 + NEAREST]
-        )
+        for place, block in enumerate(placed):
+            for other in placed[place + 1 : place + 1 + NEAREST]:
+                yield block, other
 
 
 def _is_within(path: Names, other: Names) -> bool:
+    """Whether one of two paths is the other, or above it."""
     shorter = min(len(path), len(other))
     return path[:shorter] == other[:shorter]
-
-
-def _above(names: Names) -> list[Names]:
-    return [names[:depth] for depth in range(1, len(names))]

@@ -1,81 +1,84 @@
-"""Order as evidence: which units stand on the best common path through two sequences, and which
+"""Order as evidence: which modules stand on the best common path through two sequences, and which
 only on one of several.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from ckpt_tool.align.matching.similarity import Cell
-from ckpt_tool.align.naming.modules import Names, Unit, block_of
+from ckpt_tool.align.naming.modules import Candidate, Modules, ModuleTensors
+from ckpt_tool.align.naming.paths import Names, block_of
+from ckpt_tool.align.naming.spellings import WEIGHT
+from ckpt_tool.align.sides import Sides
+from ckpt_tool.align.weights import WEIGHTS
 
 MAX_CELLS = 500_000
-MAX_OF_A_BLOCK = 0.8
+"""Pairs of places of two sequences, which time and memory grow with; of more, no order is known."""
 _EQUAL = 1e-6
 
 
-def on_common_path(
-    source: Sequence[Unit], target: Sequence[Unit], scores: Mapping[Cell, float]
-) -> dict[Cell, float]:
+def on_common_path(modules: Modules, scores: Mapping[Candidate, float]) -> dict[Candidate, float]:
     """1 for each pair that every best common subsequence has, a half for those that only some have.
 
     Equal matrices in a row (q, k, v, o) count as one: nothing says that two libraries list them in
     one order.
     """
-    if not source or not target or len(source) * len(target) > MAX_CELLS:
+    rows, columns = map(len, modules)
+    if not rows or not columns or rows * columns > MAX_CELLS:
         return {}
-    forward = _lengths(len(source), len(target), scores)
-    turned = {(len(source) - 1 - i, len(target) - 1 - j): score for (i, j), score in scores.items()}
-    backward = _lengths(len(source), len(target), turned)
-    best = forward[-1][-1]
-    on = [
+    forward = _lengths(rows, columns, scores)
+    mirrored = {(rows - 1 - i, columns - 1 - j): score for (i, j), score in scores.items()}
+    backward = _lengths(rows, columns, mirrored)
+    least = forward[-1][-1] - _EQUAL
+    on_a_best_path = [
         (i, j)
         for (i, j), score in scores.items()
-        if forward[i][j] + score + backward[len(source) - 1 - i][len(target) - 1 - j]
-        > best - _EQUAL
+        if forward[i][j] + score + backward[rows - 1 - i][columns - 1 - j] > least
     ]
-    return _with_runs(source, target, on, scores)
+    return _with_runs(modules, on_a_best_path, scores)
 
 
 def within_blocks(
-    source: Sequence[Unit],
-    target: Sequence[Unit],
-    pairs: Iterable[Cell],
-    scores: Mapping[Cell, float],
-) -> dict[Cell, float]:
-    """The same for each two blocks of which nearly all units are paired with each other: nothing
+    modules: Modules, pairs: Iterable[Candidate], scores: Mapping[Candidate, float]
+) -> dict[Candidate, float]:
+    """The same for each two blocks of which nearly all modules are paired with each other: nothing
     that stands around them matters.
     """
-    blocks = tuple(_blocks(side) for side in (source, target))
+    source, target = modules
+    blocks = modules.map(_blocks)
     met = Counter((block_of(source[i].parent), block_of(target[j].parent)) for i, j in pairs)
-    found: dict[Cell, float] = {}
-    for (from_source, from_target), count in met.items():
-        a, b = blocks[0][from_source], blocks[1][from_target]
-        if (
-            from_source
-            and from_target
-            and MAX_OF_A_BLOCK * max(len(a), len(b)) <= count
-            and count > 2
-        ):
-            known = {
-                (x, y): scores[i, j]
-                for x, i in enumerate(a)
-                for y, j in enumerate(b)
-                if (i, j) in scores
-            }
-            order = on_common_path([source[i] for i in a], [target[j] for j in b], known)
-            found |= {(a[x], b[y]): order.get((x, y), 0.0) for x, y in known}
+    found: dict[Candidate, float] = {}
+    for (a, b), count in met.items():
+        rows, columns = blocks.source[a], blocks.target[b]
+        most = max(len(rows), len(columns))
+        if a and b and count > 2 and WEIGHTS.same_block * most <= count:
+            inside = _inside(rows, columns, scores)
+            block = Sides([source[i] for i in rows], [target[j] for j in columns])
+            order = on_common_path(block, inside)
+            found |= {(rows[x], columns[y]): order.get((x, y), 0.0) for x, y in inside}
     return found
 
 
-def _blocks(units: Sequence[Unit]) -> dict[Names, list[int]]:
+def _inside(
+    rows: Sequence[int], columns: Sequence[int], scores: Mapping[Candidate, float]
+) -> dict[Candidate, float]:
+    """The scores of the modules of two blocks, by their places in these."""
+    return {
+        (x, y): scores[i, j]
+        for x, i in enumerate(rows)
+        for y, j in enumerate(columns)
+        if (i, j) in scores
+    }
+
+
+def _blocks(modules: Sequence[ModuleTensors]) -> dict[Names, list[int]]:
     found: dict[Names, list[int]] = defaultdict(list)
-    for unit in units:
-        found[block_of(unit.parent)].append(unit.place)
+    for module in modules:
+        found[block_of(module.parent)].append(module.place)
     return found
 
 
-def _lengths(rows: int, columns: int, scores: Mapping[Cell, float]) -> list[list[float]]:
-    """The best sums over the first i and the first j units."""
+def _lengths(rows: int, columns: int, scores: Mapping[Candidate, float]) -> list[list[float]]:
+    """The best sums over the first i and the first j modules."""
     by_row: dict[int, dict[int, float]] = {}
     for (i, j), score in scores.items():
         by_row.setdefault(i, {})[j] = score
@@ -90,34 +93,33 @@ def _lengths(rows: int, columns: int, scores: Mapping[Cell, float]) -> list[list
 
 
 def _with_runs(
-    source: Sequence[Unit], target: Sequence[Unit], on: Sequence[Cell], scores: Mapping[Cell, float]
-) -> dict[Cell, float]:
-    from_source, from_target = _runs(source), _runs(target)
-    met: dict[int, set[int]] = {}
+    modules: Modules, on: Sequence[Candidate], scores: Mapping[Candidate, float]
+) -> dict[Candidate, float]:
+    """1 for each pair of runs that meet each other alone, a half for those that meet several."""
+    runs = modules.map(_runs)
+    partners: Sides[dict[int, set[int]]] = Sides(defaultdict(set), defaultdict(set))
     for i, j in on:
-        met.setdefault(from_source[i], set()).add(from_target[j])
-    met_by: dict[int, set[int]] = {}
-    for run, others in met.items():
-        for other in others:
-            met_by.setdefault(other, set()).add(run)
+        a, b = runs.source[i], runs.target[j]
+        partners.source[a].add(b)
+        partners.target[b].add(a)
     found = {}
     for i, j in scores:
-        if from_target[j] in met.get(from_source[i], ()):
-            found[i, j] = (
-                1.0 if len(met[from_source[i]]) == len(met_by[from_target[j]]) == 1 else 0.5
-            )
+        a, b = runs.source[i], runs.target[j]
+        if b in partners.source.get(a, ()):
+            is_alone = len(partners.source[a]) == len(partners.target[b]) == 1
+            found[i, j] = 1.0 if is_alone else WEIGHTS.several_paths
     return found
 
 
-def _runs(units: Sequence[Unit]) -> list[int]:
-    """For each unit the number of its run: equal matrices side by side are one."""
+def _runs(modules: Sequence[ModuleTensors]) -> list[int]:
+    """For each module the number of its run: equal matrices side by side are one."""
     runs: list[int] = []
-    for place, unit in enumerate(units):
-        before = units[place - 1] if place else None
-        is_same = before is not None and before.form == unit.form and _is_matrix(unit)
+    for place, module in enumerate(modules):
+        before = modules[place - 1] if place else None
+        is_same = before is not None and before.shapes == module.shapes and _is_matrix(module)
         runs.append(runs[-1] if is_same else place)
     return runs
 
 
-def _is_matrix(unit: Unit) -> bool:
-    return all(len(shape) == 2 for role, shape in unit.form if role == "weight")
+def _is_matrix(module: ModuleTensors) -> bool:
+    return all(len(shape) == 2 for role, shape in module.shapes if role == WEIGHT)

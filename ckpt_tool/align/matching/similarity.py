@@ -1,191 +1,110 @@
-"""How alike the units of two catalogs are: by words, by numbers, and by what their neighbours have
-found.
+"""How similar two modules are by themselves: their words, their numbers, what the modules around
+them hold.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from math import fsum, log
 
-from ckpt_tool.align.naming.modules import Form, Names, Spot, Unit, kind_of, likeness, plain
-from ckpt_tool.errors import InputError
-
-FOREIGN = 0.2
-"""What a word counts that the other side doesn't know at all: it can't speak against a pair."""
-
-Cell = tuple[int, int]
-
-
-MAX_CELLS = 8_000
-"""Pairs of units of two forms that are all compared; of more, only those that stand at one place
-among their kind.
-"""
-MAX_SIMILAR = 24
-MAX_PAIRS, PAIRS_OF_EACH = 250_000, 20
-"""Pairs of units that are compared at all: some seconds; in large files so many for each unit. Real
-conversions have 5 to 60 for each.
-"""
-
-
-def candidates(source: Sequence[Unit], target: Sequence[Unit]) -> dict[Cell, float]:
-    """The pairs of units whose tensors may be the same, by place, with how well these go together.
-
-    Raises InputError where hundreds of modules have the same shapes, and names without numbers that
-    would tell them apart.
-    """
-    known: dict[Form, list[Unit]] = defaultdict(list)
-    for unit in target:
-        known[unit.form].append(unit)
-    by_leaf: dict[object, list[Form]] = defaultdict(list)
-    for form in known:
-        for _, shape in form:
-            by_leaf[plain(shape)].append(form)
-    goes = cache(lambda form: _goes(form, by_leaf))
-    places = cache(lambda form: _Places(known[form]))
-    counts = Counter(unit.form for unit in source)
-    found: dict[Cell, float] = {}
-    most = max(MAX_PAIRS, PAIRS_OF_EACH * (len(source) + len(target)))
-    for unit in source:
-        if len(found) > most:
-            fact = f"more than {most:,} pairs of modules with the same shapes, whose names have no numbers that tell them apart"
-            raise InputError(
-                "the source and the target", f"have {fact}", "write rules, or try `--by position`"
-            )
-        for form, how in goes(unit.form):
-            is_many = counts[unit.form] * len(known[form]) > MAX_CELLS
-            for other in places(form).like(unit) if is_many else known[form]:
-                found[unit.place, other.place] = how
-    return found
-
-
-class _Places:
-    """Units of one form by their place among those that differ from them in numbers only."""
-
-    def __init__(self, units: Sequence[Unit]) -> None:
-        kinds: dict[Names, list[Unit]] = defaultdict(list)
-        for unit in units:
-            kinds[kind_of(unit.names)].append(unit)
-        self._small = [unit for kind in kinds.values() if len(kind) <= MAX_SIMILAR for unit in kind]
-        self._by_ranks: dict[object, list[Unit]] = defaultdict(list)
-        self._by_blocks: dict[object, list[Unit]] = defaultdict(list)
-        self._by_turn: dict[object, list[Unit]] = defaultdict(list)
-        for kind in kinds.values():
-            for unit in kind if len(kind) > MAX_SIMILAR else ():
-                self._by_ranks[unit.ranks].append(unit)
-                self._by_blocks[tuple(rank for rank, _ in _outer(unit))].append(unit)
-                self._by_turn[unit.turn].append(unit)
-
-    def like(self, unit: Unit) -> list[Unit]:
-        found = {other.place: other for other in self._by_ranks.get(unit.ranks, ())}
-        found |= {other.place: other for other in self._by_turn.get(unit.turn, ())}
-        beside = self._by_blocks.get(tuple(rank for rank, _ in _outer(unit)), ())
-        found |= {other.place: other for other in (beside if len(beside) <= MAX_SIMILAR else ())}
-        return [*self._small, *found.values()]
-
-
-def _goes(form: Form, by_leaf: Mapping[object, Sequence[Form]]) -> list[tuple[Form, float]]:
-    others = dict.fromkeys(other for _, shape in form for other in by_leaf.get(plain(shape), ()))
-    return [(other, how) for other in others if (how := likeness(form, other)) > 0]
+from ckpt_tool.align.naming.modules import ModuleTensors, NumberedName
+from ckpt_tool.align.naming.paths import Names, paths_above
+from ckpt_tool.align.sides import Sides
+from ckpt_tool.align.weights import WEIGHTS
 
 
 class Words:
-    """The words of two catalogs, rare ones first; comparisons of equal sets of words are made once."""
+    """The words of two catalogs by how rare they are; equal sets of words are compared once."""
 
-    def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
+    def __init__(self, source: Sequence[ModuleTensors], target: Sequence[ModuleTensors]) -> None:
         from_source, from_target = (
-            Counter(word for unit in side for word in unit.words) for side in (source, target)
+            Counter(word for module in side for word in module.words) for side in (source, target)
         )
         total = len(source) + len(target) + 1
-        self._weights = {
+        self._specificity = {
             word: log(1 + total / (1 + from_source[word] + from_target[word]))
             for word in from_source | from_target
         }
         for word in from_source.keys() ^ from_target.keys():
-            self._weights[word] *= FOREIGN
-        self.shared = cache(self._shared)
+            self._specificity[word] *= WEIGHTS.foreign_word
+        self._shared = cache(self._compare)
 
-    def _shared(
+    def of(self, a: ModuleTensors, b: ModuleTensors) -> float:
+        """The share of two modules' words that they have in common, rare words counting more."""
+        return self._shared(a.words, b.words, a.near, b.near)
+
+    def _compare(
         self, a: frozenset[str], b: frozenset[str], near_a: frozenset[str], near_b: frozenset[str]
     ) -> float:
         # Sets of words have no order of their own: `fsum` gives one sum for every order.
         near = near_a | near_b
         both = fsum(self._weight(word, near) for word in a & b)
-        only = fsum(self._weight(word, near) for word in a ^ b)
-        return both / (both + only) if both else 0.0
+        lone = fsum(self._weight(word, near) for word in a ^ b)
+        return both / (both + lone) if both else 0.0
 
     def _weight(self, word: str, near: frozenset[str]) -> float:
-        return self._weights[word] * (2.0 if word in near else 1.0)
-
-    def of(self, a: Unit, b: Unit) -> float:
-        return self.shared(a.words, b.words, a.near, b.near)
+        return self._specificity[word] * (WEIGHTS.near_word if word in near else 1.0)
 
 
-def numbers_alike(a: Unit, b: Unit) -> float:
-    """How far numbers agree: by the turn among all of a kind, of the units or of what is around
+def number_agreement(a: ModuleTensors, b: ModuleTensors) -> float:
+    """How far numbers agree: by the place among all of a kind, of the modules or of what is around
     them; else by each number.
     """
-    if a.turn[1] == b.turn[1] > 1:
-        return 1.0 if a.turn == b.turn else min(0.3, _ranks_alike(a, b))
-    if a.outer_turn[1] == b.outer_turn[1] > 1:
-        return 0.8 if a.outer_turn == b.outer_turn else min(0.2, _ranks_alike(a, b))
-    return _ranks_alike(a, b)
+    if a.ordinal[1] == b.ordinal[1] > 1:
+        if a.ordinal == b.ordinal:
+            return 1.0
+        return min(WEIGHTS.other_ordinal, _index_agreement(a, b))
+    if a.outer_ordinal[1] == b.outer_ordinal[1] > 1:
+        if a.outer_ordinal == b.outer_ordinal:
+            return WEIGHTS.same_outer_ordinal
+        return min(WEIGHTS.other_outer_ordinal, _index_agreement(a, b))
+    return _index_agreement(a, b)
 
 
-def _ranks_alike(a: Unit, b: Unit) -> float:
-    if len(a.ranks) != len(b.ranks):
-        inside, others = (_outer(each) for each in (a, b))
-        if inside and len(inside) == len(others):
-            return (
-                0.85
-                if all(
-                    _is_same(x[0], y[0], x[1], y[1]) for x, y in zip(inside, others, strict=True)
-                )
-                else 0.2
-            )
-        return 0.6 if a.ranks and b.ranks and _is_part(a.ranks, b.ranks) else 0.3
-    if not a.ranks:
-        return 0.5
-    same = [_is_same(*each) for each in zip(a.ranks, b.ranks, a.spots, b.spots, strict=True)]
-    return 1.0 if all(same) else 0.7 * sum(same) / len(same) + (0.1 if same[-1] else 0.0)
+def _index_agreement(a: ModuleTensors, b: ModuleTensors) -> float:
+    """How far the places of numbered names agree."""
+    if len(a.indices) != len(b.indices):
+        return _unequal_agreement(a, b)
+    if not a.indices:
+        return WEIGHTS.no_indices
+    same = [
+        _is_same(*each) for each in zip(a.indices, b.indices, a.numbered, b.numbered, strict=True)
+    ]
+    if all(same):
+        return 1.0
+    last = WEIGHTS.last_index if same[-1] else 0.0
+    return WEIGHTS.some_indices * sum(same) / len(same) + last
 
 
-def _outer(unit: Unit) -> list[tuple[int, Spot]]:
-    """The ranks of the blocks around a unit, without its own number."""
-    found = list(zip(unit.ranks, unit.spots, strict=True))
-    return found[:-1] if unit.ranked[-1] else found
-
-
-def _is_same(rank: int, other: int, source: Spot, target: Spot) -> bool:
-    """Whether two numbers mean one place: by value under one stem, where the ones are among the
-    others; else by rank.
+def _unequal_agreement(a: ModuleTensors, b: ModuleTensors) -> float:
+    """The same for modules of which one has more numbers: the blocks around them agree, or the ones
+    are among the others.
     """
-    is_one = source[0] == target[0] != "" and (source[2] <= target[2] or target[2] <= source[2])
-    return source[1] == target[1] if is_one else rank == other
+    outer, others = outer_indices(a), outer_indices(b)
+    if outer and len(outer) == len(others):
+        pairs = zip(outer, others, strict=True)
+        is_same = all(_is_same(x[0], y[0], x[1], y[1]) for x, y in pairs)
+        return WEIGHTS.same_blocks if is_same else WEIGHTS.other_blocks
+    is_part = a.indices and b.indices and _is_part(a.indices, b.indices)
+    return WEIGHTS.contained_indices if is_part else WEIGHTS.other_indices
 
 
-_OPPOSED = tuple(
-    frozenset(words.split())
-    for words in (
-        "q k v o qkv kv",
-        "gate up down",
-        "encoder decoder",
-        "h w",
-        "in out",
-        "left right",
-        "text visual",
-        "mean var",
-        "qnorm knorm",
+def outer_indices(module: ModuleTensors) -> list[tuple[int, NumberedName]]:
+    """The indices of the blocks around a module, without its own, and what stands there."""
+    found = list(zip(module.indices, module.numbered, strict=True))
+    return found[:-1] if module.is_indexed[-1] else found
+
+
+def _is_same(index: int, other: int, source: NumberedName, target: NumberedName) -> bool:
+    """Whether two numbers mean one place: by value under one stem, where the ones are among the
+    others; else by index.
+    """
+    is_one = source.stem == target.stem != "" and (
+        source.siblings <= target.siblings or target.siblings <= source.siblings
     )
-)
-
-
-@cache
-def are_opposed(a: frozenset[str], b: frozenset[str]) -> bool:
-    """Whether two sets of words have unlike ones of which a thing can only be one: `q` and `k`."""
-    return any(a & words and b & words and not a & b & words for words in _OPPOSED)
+    return source.number == target.number if is_one else index == other
 
 
 def _is_part(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
@@ -195,219 +114,76 @@ def _is_part(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
 
 
 class Structures:
-    """How far the modules that two units are part of hold tensors of the same shapes."""
+    """How far the modules that two modules are part of hold tensors of the same shapes."""
 
-    def __init__(self, source: Sequence[Unit], target: Sequence[Unit]) -> None:
-        self._sides = (_contents(source), _contents(target))
-        self._counts = (len(source), len(target))
+    def __init__(self, source: Sequence[ModuleTensors], target: Sequence[ModuleTensors]) -> None:
+        self._sides = Sides(_Contents(source), _Contents(target))
         self._parents = {
-            unit.parent
-            for unit in target
-            if any(self._is_part(path, 1) for path in _above((*unit.parent, "")))
+            module.parent for module in target if self._sides.target.parts_around(module.parent)
         }
         self._nearest: dict[Names, float] = {}
-        self._alike, self._around = cache(self._compare), cache(self._best_around)
+        self._agreement, self._around = cache(self._compare), cache(self._best_around)
 
-    def of(self, a: Unit, b: Unit) -> float:
-        source, target = (
-            _family(unit.names, side) for unit, side in zip((a, b), self._sides, strict=True)
-        )
-        return self._alike(source, target) if source and target else 0.0
+    def of(self, a: ModuleTensors, b: ModuleTensors) -> float:
+        """The share of tensors that the smallest modules around two have in common."""
+        source, target = self._sides.source.family(a.names), self._sides.target.family(b.names)
+        return self._agreement(source, target) if source and target else 0.0
 
     def above(self, source: Names, target: Names) -> float:
         """The mean, over the modules around two blocks, of how far the best of the other side's
         holds the same.
         """
-        a, b = _above(source), _above(target)
-        best = [max(self._alike(path, other) for other in b) for path in a if b]
-        best += [max(self._alike(path, other) for path in a) for other in b if a]
+        a, b = paths_above(source), paths_above(target)
+        best = [max(self._agreement(path, other) for other in b) for path in a if b]
+        best += [max(self._agreement(path, other) for path in a) for other in b if a]
         return sum(best) / len(best) if best else 0.0
 
-    def around(self, a: Unit, b: Unit) -> float:
+    def around(self, a: ModuleTensors, b: ModuleTensors) -> float:
         """The best agreement of modules around them that are neither tiny nor nearly everything; 1
         where there are none.
         """
         return self._around(a.parent, b.parent)
 
-    def nearest(self, a: Unit) -> float:
-        """The best agreement of modules around a unit with any module."""
+    def nearest(self, a: ModuleTensors) -> float:
+        """The best agreement of modules around a source module with any of the target."""
         if a.parent not in self._nearest:
-            self._nearest[a.parent] = max(
-                (self._around(a.parent, parent) for parent in self._parents), default=0.0
-            )
+            found = (self._around(a.parent, parent) for parent in self._parents)
+            self._nearest[a.parent] = max(found, default=0.0)
         return self._nearest[a.parent]
 
     def _best_around(self, source: Names, target: Names) -> float:
-        paths, others = (
-            [path for path in _above((*names, "")) if self._is_part(path, side)]
-            for names, side in ((source, 0), (target, 1))
-        )
-        return max((self._alike(path, other) for path in paths for other in others), default=1.0)
-
-    def _is_part(self, path: Names, side: int) -> bool:
-        return 2 < self._sides[side][path].total() < 0.5 * self._counts[side]
+        paths = self._sides.source.parts_around(source)
+        others = self._sides.target.parts_around(target)
+        return max((self._agreement(a, b) for a in paths for b in others), default=1.0)
 
     def _compare(self, source: Names, target: Names) -> float:
-        a, b = self._sides[0][source], self._sides[1][target]
+        a, b = self._sides.source.at(source), self._sides.target.at(target)
         return (a & b).total() / (a | b).total()
 
 
-def _contents(units: Sequence[Unit]) -> dict[Names, Counter[object]]:
-    found: dict[Names, Counter[object]] = defaultdict(Counter)
-    for unit in units:
-        for path in _above(unit.names):
-            found[path][unit.form] += 1
-    return found
+class _Contents:
+    """The shapes of all modules of one side, by the paths that these are below."""
 
+    def __init__(self, modules: Sequence[ModuleTensors]) -> None:
+        self._count = len(modules)
+        self._found: dict[Names, Counter[object]] = defaultdict(Counter)
+        for module in modules:
+            for path in paths_above(module.names):
+                self._found[path][module.shapes] += 1
 
-def _family(names: Names, contents: Mapping[Names, Counter[object]]) -> Names:
-    """The smallest module around a unit that holds some more."""
-    return next((path for path in reversed(_above(names)) if contents[path].total() > 2), ())
+    def at(self, path: Names) -> Counter[object]:
+        """How many modules of each shape are below a path."""
+        return self._found[path]
 
+    def family(self, names: Names) -> Names:
+        """The smallest module around one that holds some more."""
+        above = reversed(paths_above(names))
+        return next((path for path in above if self.at(path).total() > 2), ())
 
-class Kinds:
-    """What units that differ in numbers only are paired with: a block's first convolution in the
-    one goes where it goes in the others.
-    """
-
-    def __init__(
-        self, source: Sequence[Unit], target: Sequence[Unit], pairs: Iterable[Cell]
-    ) -> None:
-        self._kinds = tuple([numberless(unit.names) for unit in side] for side in (source, target))
-        met = Counter((self._kinds[0][i], self._kinds[1][j]) for i, j in pairs)
-        from_source, from_target = Counter[Names](), Counter[Names]()
-        for (a, b), count in met.items():
-            from_source[a] += count
-            from_target[b] += count
-        self._shares = {
-            (a, b): count / max(from_source[a], from_target[b]) for (a, b), count in met.items()
-        }
-
-    def of(self, i: int, j: int) -> float:
-        """The share of pairs of either kind that are pairs of both."""
-        return self._shares.get((self._kinds[0][i], self._kinds[1][j]), 0.0)
-
-
-@cache
-def numberless(names: Names) -> Names:
-    return tuple(re.sub(r"\d+", "#", name) for name in names)
-
-
-class _Paths:
-    """The paths of one side by number: to compare numbers costs less than to compare names."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[Names, int] = {}
-        self.chains: list[tuple[int, ...]] = []
-        """For each path those above it, the outermost first, and itself."""
-
-    def number(self, names: Names) -> int:
-        found = self._numbers.get(names)
-        if found is None:
-            above = self.chains[self.number(names[:-1])] if len(names) > 1 else ()
-            found = self._numbers[names] = len(self.chains)
-            self.chains.append((*above, found))
-        return found
-
-    def chain(self, names: Names) -> tuple[int, ...]:
-        return self.chains[self.number(names)] if names else ()
-
-
-class Votes:
-    """What pairs of units say of their surroundings: how far two paths contain the same."""
-
-    def __init__(
-        self,
-        source: Sequence[Unit],
-        target: Sequence[Unit],
-        pairs: Iterable[Cell],
-        rarity: tuple[Sequence[float], Sequence[float]],
-    ) -> None:
-        self._paths = (_Paths(), _Paths())
-        sides = zip(self._paths, (source, target), strict=True)
-        chains = [[paths.chain(unit.parent) for unit in side] for paths, side in sides]
-        self._sizes = [_sizes(side, rare) for side, rare in zip(chains, rarity, strict=True)]
-        # For each path of one side the weights of those of the other.
-        self._found: tuple[dict[int, dict[int, float]], dict[int, dict[int, float]]] = (
-            defaultdict(dict),
-            defaultdict(dict),
-        )
-        for a, b in pairs:
-            weight = min(rarity[0][a], rarity[1][b])
-            for from_source in chains[0][a]:
-                row = self._found[0][from_source]
-                for from_target in chains[1][b]:
-                    row[from_target] = self._found[1][from_target][from_source] = (
-                        row.get(from_target, 0.0) + weight
-                    )
-        self.of = cache(self._of)
-        self._best: tuple[dict[Cell, float], dict[Cell, float]] = ({}, {})
-        self._sums: tuple[dict[Cell, float], dict[Cell, float]] = ({}, {})
-
-    def _of(self, source: Names, target: Names) -> float:
-        """For the modules that own two units: the mean, over the paths to the one, of the best
-        agreement with a path to the other.
-        """
-        a, b = self._paths[0].chain(source), self._paths[1].chain(target)
-        if not a or not b or b[0] not in self._found[0].get(a[0], ()):
-            return 0.0  # a pair that speaks for two paths speaks for all above them too
-        return (self._sum(a, b, 0) / _weight(source) + self._sum(b, a, 1) / _weight(target)) / 2
-
-    def _sum(self, chain: Sequence[int], other: Sequence[int], side: int) -> float:
-        """Over a path and all above it, the best agreements with the other path and those above it;
-        longer paths count more.
-        """
-        known, whole = self._sums[side], other[-1]
-        depth = next(
-            (depth for depth in range(len(chain), 0, -1) if (chain[depth - 1], whole) in known), 0
-        )
-        total = known[chain[depth - 1], whole] if depth else 0.0
-        for path in chain[depth:]:
-            depth += 1
-            total += depth * self._best_of(path, other, side)
-            known[path, whole] = total
-        return total
-
-    def _best_of(self, path: int, other: Sequence[int], side: int) -> float:
-        """The best agreement of a path with another and those above that."""
-        best = self._best[side].get((path, other[-1]))
-        if best is None:
-            best, row, size, sizes = (
-                0.0,
-                self._found[side].get(path, {}),
-                self._sizes[side][path],
-                self._sizes[1 - side],
-            )
-            for each in other:
-                found = row.get(each)
-                if not found:
-                    break  # what lies deeper has none either
-                best = max(best, found / (size + sizes[each] - found))
-            self._best[side][path, other[-1]] = best
-        return best
-
-
-def _weight(path: Names) -> float:
-    return len(path) * (len(path) + 1) / 2
-
-
-def _sizes(chains: Sequence[Sequence[int]], rarity: Sequence[float]) -> dict[int, float]:
-    sizes: dict[int, float] = defaultdict(float)
-    for place, chain in enumerate(chains):
-        for path in chain:
-            sizes[path] += rarity[place]
-    return sizes
-
-
-def rarity_of(cells: Iterable[Cell], counts: tuple[int, int]) -> tuple[list[float], list[float]]:
-    """How much a unit's pair says: less where it could have many partners."""
-    partners = ([0] * counts[0], [0] * counts[1])
-    for i, j in cells:
-        partners[0][i] += 1
-        partners[1][j] += 1
-    source, target = ([1 / count if count else 0.02 for count in side] for side in partners)
-    return source, target
-
-
-def _above(names: Names) -> list[Names]:
-    return [names[:depth] for depth in range(1, len(names))]
+    def parts_around(self, parent: Names) -> list[Names]:
+        """The paths as far as a module's parent that are neither tiny nor nearly everything."""
+        return [
+            path
+            for path in paths_above((*parent, ""))
+            if 2 < self.at(path).total() < WEIGHTS.nearly_all * self._count
+        ]

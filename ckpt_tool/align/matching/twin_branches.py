@@ -3,72 +3,61 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from ckpt_tool.align.matching.matching import Matches
-from ckpt_tool.align.naming.modules import Names, Unit
+from ckpt_tool.align.matching.choosing import Match
+from ckpt_tool.align.naming.modules import Candidate, Modules, ModuleTensors
+from ckpt_tool.align.naming.paths import Names, is_below, paths_above
 from ckpt_tool.align.naming.vocabulary import stem_and_number, words_of
 
 MIN_MODULES = 3
 
 
-def uncertain_towers(
-    units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches, hints: Sequence[tuple[int, int]]
-) -> set[tuple[int, int]]:
-    """The pairs of units inside equal subtrees whose names have nothing in common that the others'
-    haven't.
+def uncertain_branches(
+    modules: Modules, matches: Sequence[Match], hints: Sequence[Candidate]
+) -> set[Candidate]:
+    """The pairs of modules inside equal subtrees whose names have nothing in common that the
+    others' haven't.
     """
-    partners = _partners(units, matches)
-    hinted = {path for i, _ in hints for path in _above(units[0][i].names)}
+    partners = _partners(modules, matches)
+    hinted = {path for i, _ in hints for path in paths_above(modules.source[i].names)}
     doubtful: list[Names] = []
-    for group in _equal_siblings(units[0]):
-        told = [
-            path
-            for path in group
-            if path in partners and _is_told(path, partners[path], group, partners)
-        ]
-        if len(told) < len(group) - 1 and not hinted.intersection(group):
-            doubtful += [path for path in group if path not in told]
-    found = set()
-    for match in matches.found:
-        names = units[0][match.source].names
-        if any(names[: len(path)] == path for path in doubtful):
-            found.add((match.source, match.target))
-    return found
+    for group in _equal_siblings(modules.source):
+        known = [path for path in group if _is_recognised(path, group, partners)]
+        if len(known) < len(group) - 1 and not hinted.intersection(group):
+            doubtful += [path for path in group if path not in known]
+    return {
+        match.candidate
+        for match in matches
+        if any(is_below(modules.source[match.source].names, path) for path in doubtful)
+    }
 
 
-def _above(names: Names) -> list[Names]:
-    return [names[:depth] for depth in range(1, len(names))]
-
-
-def _partners(units: tuple[Sequence[Unit], Sequence[Unit]], matches: Matches) -> dict[Names, Names]:
+def _partners(modules: Modules, matches: Sequence[Match]) -> dict[Names, Names]:
     """For each path of the source the outermost path of the target that has all of its pairs."""
     met: dict[Names, Counter[Names]] = defaultdict(Counter)
-    for match in matches.found:
-        target = _above(units[1][match.target].names)
-        for path in _above(units[0][match.source].names):
+    sizes: Counter[Names] = Counter()
+    for match in matches:
+        target = paths_above(modules.target[match.target].names)
+        sizes.update(target)
+        for path in paths_above(modules.source[match.source].names):
             met[path].update(target)
-    sizes = Counter(
-        path for match in matches.found for path in _above(units[1][match.target].names)
-    )
-    partners = {}
-    for path, counts in met.items():
-        if not counts:
-            continue
-        most = max(counts.values())
-        partners[path] = min(
-            (other for other, count in counts.items() if count == most),
-            key=lambda other: (sizes[other], len(other)),
-        )
-    return partners
+    return {path: _outermost(counts, sizes) for path, counts in met.items() if counts}
 
 
-def _equal_siblings(units: Sequence[Unit]) -> list[list[Names]]:
+def _outermost(counts: Mapping[Names, int], sizes: Mapping[Names, int]) -> Names:
+    """Of the paths that were met most often the one that has least besides, and is the shortest."""
+    most = max(counts.values())
+    best = [path for path, count in counts.items() if count == most]
+    return min(best, key=lambda path: (sizes[path], len(path)))
+
+
+def _equal_siblings(modules: Sequence[ModuleTensors]) -> list[list[Names]]:
     """Groups of subtrees that stand side by side and hold the same, without those that are
     numbered.
     """
     contents: dict[Names, Counter[object]] = defaultdict(Counter)
-    for unit in units:
-        for path in _above(unit.names):
-            contents[path][unit.names[len(path) :], unit.form] += 1
+    for module in modules:
+        for path in paths_above(module.names):
+            contents[path][module.names[len(path) :], module.shapes] += 1
     groups: dict[object, list[Names]] = defaultdict(list)
     for path, content in contents.items():
         if content.total() >= MIN_MODULES and stem_and_number(path[-1]) is None:
@@ -76,19 +65,18 @@ def _equal_siblings(units: Sequence[Unit]) -> list[list[Names]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _is_told(
-    path: Names, other: Names, group: Sequence[Names], partners: Mapping[Names, Names]
-) -> bool:
+def _is_recognised(path: Names, group: Sequence[Names], partners: Mapping[Names, Names]) -> bool:
     """Whether a path has its partner's name, or shares a word with it that no other path of the
     group does, nor it with theirs.
     """
-    if path[-1] == other[-1] and all(each[-1] != path[-1] for each in group if each != path):
+    if path not in partners:
+        return False
+    partner, others = partners[path], [other for other in group if other != path]
+    if path[-1] == partner[-1] and all(other[-1] != path[-1] for other in others):
         return True
-    shared = _words(path) & _words(other)
-    rivals = [(each, partners[each]) for each in group if each != path and each in partners]
-    return bool(
-        shared - {word for each, target in rivals for word in _words(each) | _words(target)}
-    )
+    rivals = [each for other in others if other in partners for each in (other, partners[other])]
+    taken = {word for rival in rivals for word in _words(rival)}
+    return bool(_words(path) & _words(partner) - taken)
 
 
 def _words(path: Names) -> set[str]:

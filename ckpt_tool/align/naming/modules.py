@@ -1,4 +1,4 @@
-"""A catalog as units: a module's own tensors, which move together, under their names in common
+"""A catalog as modules: a module's own tensors, which move together, under their names in common
 words.
 """
 
@@ -8,10 +8,19 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from ckpt_tool.align.naming.paths import (
+    Names,
+    Numbers,
+    Series,
+    kind_of,
+    numbered_names,
+    numbers_of,
+)
+from ckpt_tool.align.naming.shapes import ModuleShape
+from ckpt_tool.align.naming.spellings import WEIGHT
 from ckpt_tool.align.naming.vocabulary import (
-    BIAS,
-    WEIGHT,
     common_path,
     dialect,
     is_cross_first,
@@ -20,95 +29,111 @@ from ckpt_tool.align.naming.vocabulary import (
     stem_and_number,
     words_of,
 )
-from ckpt_tool.tensors import Catalog, Shape
+from ckpt_tool.align.sides import Sides
+from ckpt_tool.tensors import Catalog
 
-Names = tuple[str, ...]
-Numbers = tuple[int, ...]
-Turn = tuple[int, int]
-Spot = tuple[str, int, frozenset[int]]
-Form = tuple[tuple[str, Shape], ...]
+Ordinal = tuple[int, int]
+"""A place among others, from 0, and how many these are."""
+
+
+class NumberedName(NamedTuple):
+    """A name that is numbered among its siblings."""
+
+    stem: str
+    """What stands before the number; of a bare number, the name before it."""
+    number: int
+    siblings: frozenset[int]
+    """The numbers of all siblings, its own too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """The tensors of one module by role. `ranks` are the places of its numbered names among their
-    siblings.
-    """
+class ModuleTensors:
+    """The tensors of one module by role. `place` is its number in the catalog's order."""
 
     place: int
     names: Names
     keys: Mapping[str, str]
-    form: Form
+    """Its keys by role."""
+    shapes: ModuleShape
     words: frozenset[str]
     near: frozenset[str]
-    ranks: tuple[int, ...]
-    ranked: tuple[bool, ...]
-    spots: tuple[Spot, ...]
-    """For each rank the stem (of a bare number, the name before it), the number itself, and the
-    numbers of all siblings.
-    """
+    """The words of its last two names."""
+    indices: tuple[int, ...]
+    """The places of its numbered names among their siblings."""
+    is_indexed: tuple[bool, ...]
+    """For each name whether it has one of these."""
+    numbered: tuple[NumberedName, ...]
+    """For each index what stands there."""
     numbers: Numbers
-    """Those in its names, as they count; a sequence that the other side counts from its other end
-    is turned round.
-    """
-    turn: Turn = (0, 1)
-    """Its place among the units that differ from it in numbers and sizes only, and how many these
-    are.
-    """
-    outer_turn: Turn = (0, 1)
+    """Those in its names; reversed where the other side counts from its other end."""
+    ordinal: Ordinal = (0, 1)
+    """Its place among the modules that differ from it in numbers and sizes only."""
+    outer_ordinal: Ordinal = (0, 1)
     """The same for the module around it."""
 
     @property
     def parent(self) -> Names:
+        """The path of the module that it is in."""
         return self.names[:-1]
 
     @property
     def outer_numbers(self) -> Numbers:
+        """Its numbers without its own last one."""
         return self.numbers[:-1] if stem_and_number(self.names[-1]) else self.numbers
 
 
-def units_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[Unit]:
-    """The units of a catalog in its order, or of some of its keys."""
+Modules = Sides[Sequence[ModuleTensors]]
+"""The modules of both sides, each at its place."""
+Candidate = tuple[int, int]
+"""The places of a source module and of a target module that may belong together."""
+
+
+def modules_of(catalog: Catalog, keys: Iterable[str] | None = None) -> list[ModuleTensors]:
+    """The modules of a catalog in its order, or of some of its keys."""
     groups = _grouped(catalog, list(catalog if keys is None else keys))
     siblings = _siblings(groups)
-    kinds, ranks = _alike(groups), _Ranks(siblings)
+    alike, indices = _alike(groups), _Indices(siblings)
     found = []
     for place, (names, roles) in enumerate(groups.items()):
-        form = tuple(sorted((role, catalog[key].shape) for role, key in roles.items()))
-        own = [_own_words(next(iter(roles.values())), names, siblings)]
-        near = frozenset(word for name in names[-2:] for word in words_of(name)).union(*own)
-        words = frozenset(word for name in names for word in words_of(name)).union(*own)
-        alike = kinds.get(
-            (names[:-1], (stem_and_number(names[-1]) or ("",))[0], frozenset(roles)), {}
-        )
+        own = _own_words(next(iter(roles.values())), names, siblings)
         found.append(
-            Unit(place, names, roles, form, words, near, *ranks.of(names, alike), numbers_of(names))
+            ModuleTensors(
+                place,
+                names,
+                roles,
+                tuple(sorted((role, catalog[key].shape) for role, key in roles.items())),
+                _words(names) | own,
+                _words(names[-2:]) | own,
+                *indices.of(names, alike.get(_kind(names, roles), {})),
+                numbers_of(names),
+            )
         )
-    return with_turns(found)
+    return with_ordinals(found)
 
 
-def with_turns(units: Sequence[Unit]) -> list[Unit]:
-    """The units with their places among those that differ from them in numbers and sizes only, by
+def with_ordinals(modules: Sequence[ModuleTensors]) -> list[ModuleTensors]:
+    """The modules with their places among those that differ from them in numbers and sizes only, by
     the numbers that they count with.
     """
-    own = _turns(
-        [
-            (
-                (kind_of(unit.names), tuple((role, len(shape)) for role, shape in unit.form)),
-                unit.numbers,
-            )
-            for unit in units
-        ]
-    )
-    outer = _turns([(kind_of(unit.parent), unit.outer_numbers) for unit in units])
+    own = _ordinals([((kind_of(each.names), roles_of(each)), each.numbers) for each in modules])
+    outer = _ordinals([(kind_of(each.parent), each.outer_numbers) for each in modules])
     return [
-        replace(unit, turn=turn, outer_turn=around)
-        for unit, turn, around in zip(units, own, outer, strict=True)
+        replace(module, ordinal=ordinal, outer_ordinal=around)
+        for module, ordinal, around in zip(modules, own, outer, strict=True)
     ]
 
 
-def _turns(places: Sequence[tuple[object, Numbers]]) -> list[Turn]:
-    """For each kind and numbers the place of these among all of the kind, and how many there are."""
+def roles_of(module: ModuleTensors) -> tuple[tuple[str, int], ...]:
+    """A module's roles, each with the number of its tensor's dimensions."""
+    return tuple((role, len(shape)) for role, shape in module.shapes)
+
+
+def _words(names: Names) -> frozenset[str]:
+    return frozenset(word for name in names for word in words_of(name))
+
+
+def _ordinals(places: Sequence[tuple[object, Numbers]]) -> list[Ordinal]:
+    """For each kind and numbers the place of these among all of the kind, of how many."""
     groups: dict[object, set[Numbers]] = defaultdict(set)
     for kind, numbers in places:
         groups[kind].add(numbers)
@@ -119,40 +144,17 @@ def _turns(places: Sequence[tuple[object, Numbers]]) -> list[Turn]:
     return [(order[kind][numbers], len(order[kind])) for kind, numbers in places]
 
 
-def numbers_of(names: Names) -> Numbers:
-    return tuple(found[1] for name in names if (found := stem_and_number(name)))
-
-
-def block_of(names: Names) -> Names:
-    """A path as far as its last number."""
-    return names[
-        : max((depth + 1 for depth, name in enumerate(names) if stem_and_number(name)), default=0)
-    ]
-
-
-def kind_of(names: Names) -> Names:
-    """Names without their numbers."""
-    return tuple(found[0] if (found := stem_and_number(name)) else name for name in names)
-
-
-def pattern_of(names: Names) -> Names:
-    """Names with their numbers left open: a dot, which no name has, stands for each."""
-    return tuple(f"{found[0]}." if (found := stem_and_number(name)) else name for name in names)
-
-
 def _own_words(
-    key: str, names: Names, siblings: Mapping[tuple[Names, str], Mapping[int, int]]
+    key: str, names: Names, siblings: Mapping[Series, Mapping[int, int]]
 ) -> frozenset[str]:
     """Names as they are written, those without a number of a sequence, and the last name with its
     place: `norm#0`.
     """
     whole = {f"={name}" for name in re.split(r"[./]", key)[:-1] if not name.isdigit()}
-    if (
-        (found := stem_and_number(names[-1]))
-        and found[0]
-        and len(known := siblings[names[:-1], found[0]]) > 1
-    ):
-        whole.add(f"{found[0]}#{known[found[1]]}")
+    stem, number = stem_and_number(names[-1]) or ("", 0)
+    beside = siblings[names[:-1], stem] if stem else {}
+    if len(beside) > 1:
+        whole.add(f"{stem}#{beside[number]}")
     return frozenset(whole)
 
 
@@ -209,15 +211,14 @@ def _module(key: str) -> str:
     return key.replace("/", ".").rpartition(".")[0]
 
 
-def _siblings(groups: Iterable[Names]) -> dict[tuple[Names, str], dict[int, int]]:
-    """For each parent and stem, the place of every number among those that stand there."""
-    numbers: dict[tuple[Names, str], set[int]] = defaultdict(set)
+def _siblings(groups: Iterable[Names]) -> dict[Series, dict[int, int]]:
+    """For each series the place of every number among those that stand there."""
+    numbers: dict[Series, set[int]] = defaultdict(set)
     for names in groups:
-        for depth, name in enumerate(names):
-            if found := stem_and_number(name):
-                numbers[names[:depth], found[0]].add(found[1])
+        for series, number in numbered_names(names):
+            numbers[series].add(number)
     return {
-        place: {number: rank for rank, number in enumerate(sorted(found))}
+        place: {number: index for index, number in enumerate(sorted(found))}
         for place, found in numbers.items()
     }
 
@@ -229,80 +230,58 @@ def _alike(groups: Mapping[Names, Mapping[str, str]]) -> dict[object, Mapping[in
     found: dict[object, list[int]] = defaultdict(list)
     for names, roles in groups.items():
         if numbered := stem_and_number(names[-1]):
-            found[names[:-1], numbered[0], frozenset(roles)].append(numbered[1])
+            found[_kind(names, roles)].append(numbered[1])
     return {
-        kind: {number: rank for rank, number in enumerate(sorted(numbers))}
+        kind: {number: index for index, number in enumerate(sorted(numbers))}
         for kind, numbers in found.items()
     }
 
 
-class _Ranks:
+def _kind(names: Names, roles: Mapping[str, str]) -> object:
+    """What modules side by side share that are counted together."""
+    stem, _ = stem_and_number(names[-1]) or ("", 0)
+    return names[:-1], stem, frozenset(roles)
+
+
+class _Indices:
     """The places of numbered names among their siblings. Sets of siblings are made once."""
 
-    def __init__(self, siblings: Mapping[tuple[Names, str], Mapping[int, int]]) -> None:
+    def __init__(self, siblings: Mapping[Series, Mapping[int, int]]) -> None:
         self._siblings = siblings
         self._sets: dict[int, frozenset[int]] = {}
 
     def of(
         self, names: Names, alike: Mapping[int, int]
-    ) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[Spot, ...]]:
+    ) -> tuple[tuple[int, ...], tuple[bool, ...], tuple[NumberedName, ...]]:
         """The places of the numbered names that have siblings; for each name whether it is one of
         them; and what they are.
         """
-        ranks: list[int] = []
-        ranked: list[bool] = []
-        spots: list[Spot] = []
-        for depth, name in enumerate(names):
-            found = stem_and_number(name)
-            known = (
-                alike
-                if depth == len(names) - 1
-                else self._siblings[names[:depth], found[0]]
-                if found
-                else {}
-            )
-            is_one = found is not None and len(known) > 1
-            ranked.append(is_one)
-            if found and is_one:
-                ranks.append(known[found[1]])
-                if id(known) not in self._sets:
-                    self._sets[id(known)] = frozenset(known)
-                spots.append(
-                    (found[0] or _container(names[:depth]), found[1], self._sets[id(known)])
-                )
-        return tuple(ranks), tuple(ranked), tuple(spots)
+        outer = [self._at(names, depth) for depth in range(len(names) - 1)]
+        each = [*outer, self._at(names, len(names) - 1, alike)]
+        found = [one for one in each if one is not None]
+        return (
+            tuple(index for index, _ in found),
+            tuple(one is not None for one in each),
+            tuple(numbered for _, numbered in found),
+        )
+
+    def _at(
+        self, names: Names, depth: int, alike: Mapping[int, int] | None = None
+    ) -> tuple[int, NumberedName] | None:
+        """The place of one name among its siblings; None where it has no number, or no siblings."""
+        found = stem_and_number(names[depth])
+        if found is None:
+            return None
+        stem, number = found
+        places = self._siblings[names[:depth], stem] if alike is None else alike
+        if len(places) < 2:
+            return None
+        if id(places) not in self._sets:
+            self._sets[id(places)] = frozenset(places)
+        stem = stem or _container(names[:depth])
+        return places[number], NumberedName(stem, number, self._sets[id(places)])
 
 
 def _container(names: Names) -> str:
+    """The name that a bare number counts in; none where that is numbered too."""
     return f"{names[-1]}." if names and stem_and_number(names[-1]) is None else ""
-
-
-def plain(shape: Shape) -> Shape:
-    """A shape without its ones, in order of size: what reshaping and transposing keep."""
-    return tuple(sorted(size for size in shape if size != 1))
-
-
-def likeness(source: Form, target: Form) -> float:
-    """How well two modules' tensors go together: 1 where they are the same, 0 where they can't be
-    one module.
-    """
-    a, b = dict(source), dict(target)
-    shared = a.keys() & b.keys()
-    if not shared:
-        return 0.4 if len(a) == len(b) == 1 and set(a.values()) == set(b.values()) else 0.0
-    exact = sum(a[role] == b[role] for role in shared)
-    if any(plain(a[role]) != plain(b[role]) for role in shared):
-        return 0.0
-    only = {role for role in a.keys() ^ b.keys() if role != "count"}
-    if (
-        BIAS in only
-        and WEIGHT in shared
-        and 1 in (ranks := {len(a[WEIGHT]), len(b[WEIGHT])})
-        and len(ranks) > 1
-    ):
-        # A norm has a bias or not; a token that is a parameter of its own is no norm.
-        return 0.0
-    if "mean" in only:
-        return 0.0
-    lack = 0.15 * len(only - {BIAS}) + 0.1 * (BIAS in only)
-    return max(0.05, (1.0 if exact == len(shared) else 0.7) - lack)

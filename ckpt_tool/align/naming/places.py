@@ -4,21 +4,17 @@ place, whatever its shape.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
-from ckpt_tool.align.completing.layouts import are_straight
-from ckpt_tool.align.naming.modules import Form, Names, Unit, plain
-from ckpt_tool.align.naming.same_names import Heads, Named, SameNames
+from ckpt_tool.align.naming.modules import Modules, ModuleTensors
+from ckpt_tool.align.naming.orientation import are_straight
+from ckpt_tool.align.naming.paths import Names, paths_above
+from ckpt_tool.align.naming.same_names import Heads, KeyPair, Named, SameNames
+from ckpt_tool.align.naming.shapes import ModuleShape, plain
 from ckpt_tool.align.naming.vocabulary import stem_and_number
-from ckpt_tool.tensors import Catalog, Shape
-
-MAX_OF_A_FILE = 0.5
-"""The share of a side's keys that must have the same name behind a head for that to say anything of
-the others.
-"""
-EQUAL = 0.25
-"""The share that must have the same shape too."""
+from ckpt_tool.align.sides import Sides
+from ckpt_tool.align.weights import WEIGHTS
+from ckpt_tool.tensors import Catalog
 
 
 class Places:
@@ -26,103 +22,123 @@ class Places:
     what names cover.
     """
 
-    def __init__(self, source: Catalog, target: Catalog, same: SameNames) -> None:
-        least = min(len(source), len(target))
-        known: dict[Heads, list[tuple[str, str]]] = {}
-        for heads in dict.fromkeys([("", ""), *same.heads]):
-            moved = (
-                (f"{heads[0]}{key.removeprefix(heads[1])}", key)
-                for key in target
-                if key.startswith(heads[1])
-            )
-            cells = [(origin, key) for origin, key in moved if origin in source]
-            equal = sum(source[a].shape == target[b].shape for a, b in cells)
-            if cells and len(cells) >= MAX_OF_A_FILE * least and equal >= EQUAL * least:
-                known[heads] = cells
-        taken = {each.source for each in same.pairs.values()}
-        open_cells = [
-            (a, b)
-            for cells in known.values()
-            for a, b in cells
-            if a not in taken and b not in same.pairs
-        ]
-        self.shape_mismatches = [
-            (a, b)
-            for a, b in dict.fromkeys(open_cells)
-            if plain(source[a].shape) != plain(target[b].shape)
-        ]
-        self.kept = (
-            frozenset(a for a, _ in self.shape_mismatches),
-            frozenset(b for _, b in self.shape_mismatches),
+    def __init__(self, catalogs: Sides[Catalog], same: SameNames) -> None:
+        known = _covering_heads(catalogs, same.heads)
+        pairs = dict.fromkeys(pair for pairs in known.values() for pair in pairs)
+        self.shape_mismatches = _unlike(pairs, catalogs, same)
+        """Keys that have one place on both sides, and other shapes."""
+        self.kept = Sides(
+            frozenset(origin for origin, _ in self.shape_mismatches),
+            frozenset(key for _, key in self.shape_mismatches),
         )
-        self._are_straight = are_straight(source, target)
-        unmoved = [
-            key
-            for key in target
-            if key in source and key in same.pairs and same.pairs[key].source == key
-        ]
-        self._shared = (
-            {path for key in unmoved for path in _above(key)}
-            if len(unmoved) >= MAX_OF_A_FILE * least
-            else set()
-        )
+        """The keys of these, for each side."""
+        self._are_straight = are_straight(*catalogs)
+        self._shared = _shared_paths(catalogs, same)
         self._covers = [heads for heads in known if any(heads) and not all(heads)]
 
-    def are_apart(self, source: Unit, target: Unit) -> bool:
+    def are_apart(self, source: ModuleTensors, target: ModuleTensors) -> bool:
         """Whether one of two modules has a place of its own, would have to be transposed where
         nothing is, or lies outside.
 
         Outside is what isn't in the part that is the whole other side.
         What ends a stage here may begin the next one there.
         """
-        if (
-            self._are_straight
-            and source.form != target.form
-            and _is_turned(dict(source.form), dict(target.form))
-        ):
+        if self._are_straight and _is_transposed(source, target):
             return True
-        if not (self.shape_mismatches or self._covers or self._shared) or _is_next(
-            source.names, target.names
-        ):
+        if not self._say_something() or _is_next(source.names, target.names):
             return False
-        if self._shared and self._is_moved(source.names, target.names):
-            return True
-        if any(key in self.kept[0] for key in source.keys.values()) or any(
-            key in self.kept[1] for key in target.keys.values()
-        ):
-            return True
-        for heads in self._covers:
-            outer, head = (source, heads[0]) if heads[0] else (target, heads[1])
-            is_outside = not any(key.startswith(head) for key in outer.keys.values())
-            if is_outside and not (
-                set(source.names) <= set(target.names) or set(target.names) <= set(source.names)
-            ):
-                return True
-        return False
+        return (
+            self._is_moved(source.names, target.names)
+            or self._is_kept(source, target)
+            or any(_is_outside(source, target, heads) for heads in self._covers)
+        )
+
+    def _say_something(self) -> bool:
+        return bool(self.shape_mismatches or self._covers or self._shared)
 
     def _is_moved(self, source: Names, target: Names) -> bool:
         """Whether a module would leave a part that both sides have under one name, or come into
         one.
         """
-        depth = next(
-            (at for at, pair in enumerate(zip(source, target, strict=False)) if pair[0] != pair[1]),
-            None,
+        for depth, (name, other) in enumerate(zip(source, target, strict=False), 1):
+            if name != other:
+                return source[:depth] in self._shared or target[:depth] in self._shared
+        return False
+
+    def _is_kept(self, source: ModuleTensors, target: ModuleTensors) -> bool:
+        """Whether one of two modules has a tensor that keeps its place."""
+        return not (
+            self.kept.source.isdisjoint(source.keys.values())
+            and self.kept.target.isdisjoint(target.keys.values())
         )
-        return depth is not None and (
-            source[: depth + 1] in self._shared or target[: depth + 1] in self._shared
-        )
 
 
-def _above(key: str) -> Iterator[Names]:
-    """The paths of the modules that a key is in."""
-    names = tuple(key.split(".")[:-1])
-    return (names[: depth + 1] for depth in range(len(names)))
+def _covering_heads(catalogs: Sides[Catalog], heads: Sequence[Heads]) -> dict[Heads, list[KeyPair]]:
+    """The heads behind which enough of one side has equal names, with all keys whose names are."""
+    least = min(map(len, catalogs))
+    found = {}
+    for each in dict.fromkeys([("", ""), *heads]):
+        pairs = _pairs_behind(each, catalogs)
+        equal = sum(catalogs.source[a].shape == catalogs.target[b].shape for a, b in pairs)
+        is_much = len(pairs) >= WEIGHTS.shared_names * least
+        if pairs and is_much and equal >= WEIGHTS.shared_shapes * least:
+            found[each] = pairs
+    return found
 
 
-def _is_turned(source: Mapping[str, Shape], target: Mapping[str, Shape]) -> bool:
+def _pairs_behind(heads: Heads, catalogs: Sides[Catalog]) -> list[KeyPair]:
+    """The keys that have equal names behind two heads."""
+    from_source, from_target = heads
+    found = []
+    for key in catalogs.target:
+        origin = f"{from_source}{key.removeprefix(from_target)}"
+        if key.startswith(from_target) and origin in catalogs.source:
+            found.append((origin, key))
+    return found
+
+
+def _unlike(
+    pairs: Mapping[KeyPair, None], catalogs: Sides[Catalog], same: SameNames
+) -> list[KeyPair]:
+    """Those pairs of keys that nothing has paired, and that no layout makes one tensor."""
+    taken = {each.source for each in same.pairs.values()}
+    return [
+        (origin, key)
+        for origin, key in pairs
+        if origin not in taken
+        and key not in same.pairs
+        and plain(catalogs.source[origin].shape) != plain(catalogs.target[key].shape)
+    ]
+
+
+def _shared_paths(catalogs: Sides[Catalog], same: SameNames) -> set[Names]:
+    """The paths of modules that hold something under one name on both sides; none where that is
+    little of a side.
+    """
+    unmoved = [key for key, each in same.pairs.items() if key == each.source]
+    if len(unmoved) < WEIGHTS.shared_names * min(map(len, catalogs)):
+        return set()
+    return {path for key in unmoved for path in paths_above(tuple(key.split(".")))}
+
+
+def _is_transposed(source: ModuleTensors, target: ModuleTensors) -> bool:
     """Whether a matrix of one module would have to be transposed for the other."""
-    shared = [(source[role], target[role]) for role in source.keys() & target.keys()]
+    if source.shapes == target.shapes:
+        return False
+    others = dict(target.shapes)
+    shared = [(shape, others[role]) for role, shape in source.shapes if role in others]
     return any(len(a) == len(b) == 2 and a != b and a == b[::-1] for a, b in shared)
+
+
+def _is_outside(source: ModuleTensors, target: ModuleTensors, heads: Heads) -> bool:
+    """Whether a module isn't in the part that is the whole other side, and is called otherwise
+    than its partner.
+    """
+    outer, head = (source, heads[0]) if heads[0] else (target, heads[1])
+    if any(key.startswith(head) for key in outer.keys.values()):
+        return False
+    names, others = set(source.names), set(target.names)
+    return not (names <= others or others <= names)
 
 
 def _is_next(source: Names, target: Names) -> bool:
@@ -134,43 +150,45 @@ def _is_next(source: Names, target: Names) -> bool:
     return a is not None and b is not None and a[0] == b[0] and abs(a[1] - b[1]) == 1
 
 
-def without_shifted(
-    named: Mapping[str, Named], units: tuple[Sequence[Unit], Sequence[Unit]]
-) -> dict[str, Named]:
+def without_shifted(named: Mapping[str, Named], modules: Modules) -> dict[str, Named]:
     """The pairs by name but for members of a sequence that may be other ones: `layers.0` to `2`
     became `in`, `layers.0` and `out`.
     """
     taken = {each.source for each in named.values()}
-    source, target = _Sequences(units[0], taken), _Sequences(units[1], named)
-    shifted = {
-        key
+    source, target = _OpenSequences(modules.source, taken), _OpenSequences(modules.target, named)
+    return {
+        key: each
         for key, each in named.items()
-        if source.may_be_another(each.source) and target.may_be_another(key, is_beside=True)
+        if not (source.has_in_sequence(each.source) and target.has_beside(key))
     }
-    return {key: each for key, each in named.items() if key not in shifted}
 
 
-class _Sequences:
-    """The modules of one side that are not paired yet, by their form and by what they stand in."""
+class _OpenSequences:
+    """The modules of one side that are not paired yet, by their shapes and what they stand in."""
 
-    def __init__(self, units: Sequence[Unit], paired: Container[str]) -> None:
-        self._form = {key: unit.form for unit in units for key in unit.keys.values()}
-        self._in: dict[tuple[str, Form], int] = defaultdict(int)
-        self._beside: dict[tuple[str, Form], int] = defaultdict(int)
-        for unit in units:
-            if not any(key in paired for key in unit.keys.values()):
-                module = next(iter(unit.keys.values())).rpartition(".")[0]
-                above, _, name = module.rpartition(".")
-                (self._in if name.isdigit() else self._beside)[above, unit.form] += 1
+    def __init__(self, modules: Sequence[ModuleTensors], paired: Container[str]) -> None:
+        self._shapes = {key: module.shapes for module in modules for key in module.keys.values()}
+        self._in: set[tuple[str, ModuleShape]] = set()
+        self._beside: set[tuple[str, ModuleShape]] = set()
+        for module in modules:
+            if not any(key in paired for key in module.keys.values()):
+                above, name = _above_and_name(next(iter(module.keys.values())))
+                known = self._in if name.isdigit() else self._beside
+                known.add((above, module.shapes))
 
-    def may_be_another(self, key: str, is_beside: bool = False) -> bool:
-        """Whether an equal module is free in a member's sequence, or beside its sequence."""
-        sequence, _, number = key.rpartition(".")[0].rpartition(".")
+    def has_in_sequence(self, key: str) -> bool:
+        """Whether an equal module is free in the sequence that a key's module is a member of."""
+        sequence, number = _above_and_name(key)
+        return number.isdigit() and (sequence, self._shapes[key]) in self._in
+
+    def has_beside(self, key: str) -> bool:
+        """Whether an equal module is free beside the sequence of a key's module."""
+        sequence, number = _above_and_name(key)
         around = sequence.rpartition(".")[0]
-        if not number.isdigit():
-            return False
-        return bool(
-            self._beside.get((around, self._form[key]))
-            if is_beside
-            else self._in.get((sequence, self._form[key]))
-        )
+        return number.isdigit() and (around, self._shapes[key]) in self._beside
+
+
+def _above_and_name(key: str) -> tuple[str, str]:
+    """The path above a key's module, and the module's own name."""
+    above, _, name = key.rpartition(".")[0].rpartition(".")
+    return above, name

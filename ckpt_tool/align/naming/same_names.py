@@ -9,24 +9,23 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ckpt_tool.align.matching.similarity import are_opposed
-from ckpt_tool.align.naming.vocabulary import words_of
+from ckpt_tool.align.naming.vocabulary import are_opposed, words_of
 from ckpt_tool.align.naming.wrappers import plain_name
+from ckpt_tool.align.sides import Sides
+from ckpt_tool.align.weights import WEIGHTS
 from ckpt_tool.tensors import Catalog
 
 MAX_HEAD = 6
 """How many names a head may have: `base_model.model.model.` has three."""
 MAX_SIMILAR = 8
 """Keys of one ending: of more, endings tell nothing."""
-OF_THE_FILE, OF_ITS_OWN = 0.5, 0.9
-"""The share of a side that one head must pair; else the share of the keys that have this head."""
-RIVAL = 0.3
-"""The share of a head's pairs from which on another one makes it doubtful."""
 FEW = 4
 """Pairs that a head must make where it isn't the whole file's."""
 
 Heads = tuple[str, str]
-Cell = tuple[str, str]
+"""What stands before the end that two names share: the source's, the target's."""
+KeyPair = tuple[str, str]
+"""A source key and a target key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,56 @@ class Named:
     source: str
     confidence: float
     evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class SameNames:
+    """Pairs by target key, and the heads behind which names are the same as they are written."""
+
+    pairs: Mapping[str, Named]
+    heads: tuple[Heads, ...]
+
+
+def same_names(source: Catalog, target: Catalog) -> SameNames:
+    """The pairs by target key, one to one, all of equal shapes; names that could mean two keys are
+    left out.
+    """
+    found = _equal(source, target)
+    sure: list[Heads] = []
+    for how in _comparisons():
+        known = {(how.written(a), how.written(b)) for a, b in sure}
+        ends = _Ends(Sides(source, target), _unpaired(source, target, found, how), how)
+        for heads, pairs in ends.pairs(known):
+            evidence = _behind(how.evidence, heads)
+            found |= {key: Named(origin, how.confidence, evidence) for origin, key in pairs}
+            if how.keeps_heads:
+                sure.append(heads)
+    return SameNames(found, tuple(sure))
+
+
+def _equal(source: Catalog, target: Catalog) -> dict[str, Named]:
+    """The keys that both sides have with one shape."""
+    return {
+        key: Named(key, WEIGHTS.same_name, "the same name")
+        for key in target
+        if key in source and source[key].shape == target[key].shape
+    }
+
+
+def _unpaired(
+    source: Catalog, target: Catalog, found: Mapping[str, Named], how: _Comparison
+) -> Sides[Mapping[str, str]]:
+    """How the keys are written that are in no pair yet, for each side."""
+    taken = {each.source for each in found.values()}
+    return Sides(
+        {key: how.written(key) for key in source if key not in taken},
+        {key: how.written(key) for key in target if key not in found},
+    )
+
+
+def _behind(evidence: str, heads: Heads) -> str:
+    behind = " and ".join(f"`{head}`" for head in heads if head)
+    return f"{evidence} behind {behind}" if behind else evidence
 
 
 _SEPARATORS = re.compile(r"[._/\-]+")
@@ -54,70 +103,42 @@ def _joined(end: str) -> str:
     return _BETWEEN_NUMBERS.sub("#", end).replace(".", "")
 
 
+def _undotted(end: str) -> str:
+    return end.replace(".", "")
+
+
 @dataclass(frozen=True, slots=True)
-class _Way:
+class _Comparison:
     """How names are written before they are compared, and what of an end is compared; how sure such
-    pairs are, and what is said of them.
+    pairs are, and why.
     """
 
     written: Callable[[str], str]
     compared: Callable[[str], str]
     confidence: float
     evidence: str
+    keeps_heads: bool = False
+    """Whether its heads are those of the keys, as they are written."""
     is_loose: bool = False
     """Whether nearly all names must be the same this way before any is believed."""
 
 
-_WAYS = (
-    _Way(str, str, 0.99, "the same name"),
-    _Way(plain_name, str, 0.98, "the same name but for what wraps the tensor"),
-    _Way(_spaced, str, 0.98, "the same name but for separators"),
-    _Way(_spaced, _joined, 0.97, "the same name but for separators"),
-    # Latent diffusion keeps an average under names without any dots.
-    _Way(
-        _spaced, lambda end: end.replace(".", ""), 0.97, "the same name but for dots", is_loose=True
-    ),
-)
+def _comparisons() -> tuple[_Comparison, ...]:
+    """The ways to compare names, the strictest first."""
+    separators = "the same name but for separators"
+    unwrapped = "the same name but for what wraps the tensor"
+    joined = WEIGHTS.same_joined
+    return (
+        _Comparison(str, str, WEIGHTS.same_name, "the same name", keeps_heads=True),
+        _Comparison(plain_name, str, WEIGHTS.same_unwrapped, unwrapped, keeps_heads=True),
+        _Comparison(_spaced, str, WEIGHTS.same_but_separators, separators),
+        _Comparison(_spaced, _joined, joined, separators),
+        # Latent diffusion keeps an average under names without any dots.
+        _Comparison(_spaced, _undotted, joined, "the same name but for dots", is_loose=True),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class SameNames:
-    """Pairs by target key, and the heads behind which names are the same as they are written."""
-
-    pairs: dict[str, Named]
-    heads: tuple[Heads, ...]
-
-
-def same_names(source: Catalog, target: Catalog) -> SameNames:
-    """The pairs by target key, one to one, all of equal shapes; names that could mean two keys are
-    left out.
-    """
-    found = {
-        key: Named(key, 0.99, "the same name")
-        for key in target
-        if key in source and source[key].shape == target[key].shape
-    }
-    sure: list[Heads] = []
-    for way in _WAYS:
-        taken = {each.source for each in found.values()}
-        from_source = {key: way.written(key) for key in source if key not in taken}
-        from_target = {key: way.written(key) for key in target if key not in found}
-        known = {(way.written(a), way.written(b)) for a, b in sure}
-        for heads, cells in _Ends(source, target, from_source, from_target, way).pairs(known):
-            found |= {
-                key: Named(origin, way.confidence, _said(way.evidence, heads))
-                for origin, key in cells
-            }
-            sure += [heads] if way.compared is str and way.written is not _spaced else []
-    return SameNames(found, tuple(sure))
-
-
-def _said(evidence: str, heads: Heads) -> str:
-    behind = " and ".join(f"`{head}`" for head in heads if head)
-    return f"{evidence} behind {behind}" if behind else evidence
-
-
-def _ends(name: str) -> Iterator[tuple[str, str]]:
+def _cuts(name: str) -> Iterator[tuple[str, str]]:
     """Each way to cut a name in two after a dot: its head and its end, the longest end first."""
     at = 0
     for _ in range(MAX_HEAD + 1):
@@ -131,99 +152,115 @@ class _Ends:
     """The keys of both sides that nothing has paired yet, by what their names end in."""
 
     def __init__(
-        self,
-        source: Catalog,
-        target: Catalog,
-        from_source: Mapping[str, str],
-        from_target: Mapping[str, str],
-        way: _Way,
+        self, catalogs: Sides[Catalog], written: Sides[Mapping[str, str]], how: _Comparison
     ) -> None:
-        self._least, self._way, self._shapes = min(len(source), len(target)), way, source
-        self._under = [
-            Counter(head for name in side.values() for head, _ in _ends(name))
-            for side in (from_source, from_target)
-        ]
-        self._cells: dict[Heads, list[Cell]] = defaultdict(list)
-        known: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        for key, name in from_source.items():
-            for head, end in _ends(name):
-                known[way.compared(end)].append((head, key))
-        for key, name in from_target.items():
-            hits = next(
-                (
-                    (head, found)
-                    for head, end in _ends(name)
-                    if (found := known.get(way.compared(end)))
-                ),
-                ("", []),
-            )
-            for head, origin in hits[1] if len(hits[1]) <= MAX_SIMILAR else ():
-                if source[origin].shape == target[key].shape:
-                    self._cells[head, hits[0]].append((origin, key))
+        self._least, self._how, self._source = min(map(len, catalogs)), how, catalogs.source
+        self._under = written.map(_counted_heads)
+        self._pairs: dict[Heads, list[KeyPair]] = defaultdict(list)
+        ends = self._by_end(written.source)
+        for key, name in written.target.items():
+            head, found = self._longest(name, ends)
+            for other, origin in found:
+                if catalogs.source[origin].shape == catalogs.target[key].shape:
+                    self._pairs[other, head].append((origin, key))
 
-    def pairs(self, known: Collection[Heads]) -> Iterator[tuple[Heads, list[Cell]]]:
+    def _by_end(self, written: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
+        """For each end that names of the source have, their heads with their keys."""
+        found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for key, name in written.items():
+            for head, end in _cuts(name):
+                found[self._how.compared(end)].append((head, key))
+        return found
+
+    def _longest(
+        self, name: str, ends: Mapping[str, Sequence[tuple[str, str]]]
+    ) -> tuple[str, Sequence[tuple[str, str]]]:
+        """The head before the longest known end of a name, and what has that end; nothing where
+        that is too much.
+        """
+        for head, end in _cuts(name):
+            if found := ends.get(self._how.compared(end)):
+                return head, found if len(found) <= MAX_SIMILAR else ()
+        return "", ()
+
+    def pairs(self, known: Collection[Heads]) -> Iterator[tuple[Heads, list[KeyPair]]]:
         """The heads that are sure, those that pair most first, with what they pair; `known` ones
         are sure already.
         """
-        owners: dict[tuple[int, str], list[Heads]] = defaultdict(list)
-        for heads, cells in self._cells.items():
-            for cell in cells:
-                for side, key in enumerate(cell):
-                    owners[side, key].append(heads)
-        taken: set[tuple[int, str]] = set()
-        for heads in sorted(
-            self._cells,
-            key=lambda heads: (-len(self._cells[heads]), len(heads[0]) + len(heads[1]), heads),
-        ):
-            cells = [
-                cell
-                for cell in self._cells[heads]
-                if (0, cell[0]) not in taken and (1, cell[1]) not in taken
+        owners = self._owners()
+        taken: Sides[set[str]] = Sides(set(), set())
+        for heads in sorted(self._pairs, key=self._rank):
+            pairs = [
+                (origin, key)
+                for origin, key in self._pairs[heads]
+                if origin not in taken.source and key not in taken.target
             ]
-            free = [cell for cell in cells if self._is_free(heads, cell, owners, len(cells), taken)]
-            if (
-                free
-                and len(free) >= (1 - RIVAL) * len(cells)
-                and (heads in known or self._is_enough(heads, free))
-            ):
-                taken.update((side, key) for cell in free for side, key in enumerate(cell))
+            free = [pair for pair in pairs if self._is_free(heads, pair, owners, len(pairs))]
+            is_much = free and len(free) >= (1 - WEIGHTS.rival) * len(pairs)
+            if is_much and (heads in known or self._is_enough(heads, free)):
+                taken.source.update(origin for origin, _ in free)
+                taken.target.update(key for _, key in free)
                 yield heads, free
 
+    def _owners(self) -> Sides[Mapping[str, Sequence[Heads]]]:
+        """The heads that pair each key, one for each pair."""
+        owners: Sides[dict[str, list[Heads]]] = Sides(defaultdict(list), defaultdict(list))
+        for heads, pairs in self._pairs.items():
+            for origin, key in pairs:
+                owners.source[origin].append(heads)
+                owners.target[key].append(heads)
+        return owners
+
+    def _rank(self, heads: Heads) -> tuple[int, int, Heads]:
+        """Heads that pair most come first, then short ones."""
+        return -len(self._pairs[heads]), len(heads[0]) + len(heads[1]), heads
+
     def _is_free(
-        self,
-        heads: Heads,
-        cell: Cell,
-        owners: Mapping[tuple[int, str], Sequence[Heads]],
-        count: int,
-        taken: Collection[object],
+        self, heads: Heads, pair: KeyPair, owners: Sides[Mapping[str, Sequence[Heads]]], count: int
     ) -> bool:
         """Whether no other head that pairs about as many keys has a part of this pair, nor the same
         one another pair with it.
         """
-        others = [other for side, key in enumerate(cell) for other in owners[side, key]]
+        others = [*owners.source[pair[0]], *owners.target[pair[1]]]
         if others.count(heads) != 2:
             return False
-        rivals = {
-            other for other in others if other != heads and len(self._cells[other]) >= RIVAL * count
-        }
-        return all(_is_preferred(heads, other) for other in rivals)
+        least = WEIGHTS.rival * count
+        rivals = {each for each in others if each != heads and len(self._pairs[each]) >= least}
+        return all(_is_preferred(heads, each) for each in rivals)
 
-    def _is_enough(self, heads: Heads, cells: Sequence[Cell]) -> bool:
-        count = len(cells)
-        if not any(self._shapes[origin].shape for origin, _ in cells):
+    def _is_enough(self, heads: Heads, pairs: Sequence[KeyPair]) -> bool:
+        """Whether so many pairs make two heads sure."""
+        if not any(self._source[origin].shape for origin, _ in pairs):
             return False  # counters are everywhere
-        shares = [
+        if self._how.is_loose and self._share(heads, len(pairs)) < WEIGHTS.of_its_own:
+            return False
+        return self._is_whole_file(heads, len(pairs)) or self._is_module(heads, len(pairs))
+
+    def _is_whole_file(self, heads: Heads, count: int) -> bool:
+        """Whether one side has no head, and these are most of a file, or just the same names."""
+        is_same = not any(heads) and self._how.compared is str
+        return not all(heads) and (count >= WEIGHTS.of_the_file * self._least or is_same)
+
+    def _is_module(self, heads: Heads, count: int) -> bool:
+        """Whether two heads are names of one module, nearly all of which is paired."""
+        if count < FEW or not any(heads) or not _may_be_one(*heads):
+            return False
+        return self._share(heads, count) >= WEIGHTS.of_its_own
+
+    def _share(self, heads: Heads, count: int) -> float:
+        """How much so many pairs are of all keys behind either head; an empty head counts only in
+        a loose comparison.
+        """
+        return min(
             count / under[head]
             for head, under in zip(heads, self._under, strict=True)
-            if head or self._way.is_loose
-        ]
-        if self._way.is_loose and min(shares) < OF_ITS_OWN:
-            return False
-        if not all(heads) and (
-            count >= OF_THE_FILE * self._least or (not any(heads) and self._way.compared is str)
-        ):
-            return True
-        return count >= FEW and any(heads) and min(shares) >= OF_ITS_OWN and _may_be_one(*heads)
+            if head or self._how.is_loose
+        )
+
+
+def _counted_heads(written: Mapping[str, str]) -> Counter[str]:
+    """How many names have each head."""
+    return Counter(head for name in written.values() for head, _ in _cuts(name))
 
 
 def _may_be_one(source: str, target: str) -> bool:
@@ -232,13 +269,13 @@ def _may_be_one(source: str, target: str) -> bool:
     """
     if not (source and target):
         return True
-    words = [
-        frozenset(word for name in head.split(".") for word in words_of(name))
-        for head in (source, target)
-    ]
-    return not (
-        any(map(str.isdigit, source)) and any(map(str.isdigit, target))
-    ) and not are_opposed(*words)
+    if any(map(str.isdigit, source)) and any(map(str.isdigit, target)):
+        return False
+    return not are_opposed(_words(source), _words(target))
+
+
+def _words(head: str) -> frozenset[str]:
+    return frozenset(word for name in head.split(".") for word in words_of(name))
 
 
 _CHOSEN = (
@@ -252,10 +289,7 @@ _CHOSEN = (
 def _is_preferred(heads: Heads, rival: Heads) -> bool:
     """Whether both are the same but for the source's encoder that is trained, and its average."""
     source, others = heads[0].split("."), rival[0].split(".")
-    differing = [pair for pair in zip(source, others, strict=False) if pair[0] != pair[1]]
-    return (
-        heads[1] == rival[1]
-        and len(source) == len(others)
-        and len(differing) == 1
-        and differing[0] in _CHOSEN
-    )
+    if heads[1] != rival[1] or len(source) != len(others):
+        return False
+    differing = [pair for pair in zip(source, others, strict=True) if pair[0] != pair[1]]
+    return len(differing) == 1 and differing[0] in _CHOSEN

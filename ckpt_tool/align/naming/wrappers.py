@@ -1,4 +1,4 @@
-"""What wraps a tensor, told by its name and by what stands beside it: adapters, reparametrisations,
+"""What wraps a tensor, by its name and by what stands beside it: adapters, reparametrisations,
 masks, quantisation.
 """
 
@@ -33,7 +33,8 @@ def plain_name(key: str) -> str:
 
 
 _ADAPTER = re.compile(
-    r"\.(lora_A|lora_B|lora_embedding_[AB]|lora_magnitude_vector|hada_w\w+|lokr_w\w+|oft_\w+|ia3_l)(\.[^.]+)?(\.weight)?$"
+    r"\.(lora_A|lora_B|lora_embedding_[AB]|lora_magnitude_vector|hada_w\w+|lokr_w\w+|oft_\w+|ia3_l)"
+    r"(\.[^.]+)?(\.weight)?$"
 )
 _SCALES = ("weight_scale_inv", "weight_scale", "scale_weight", "scales", "qzeros", "SCB", "scale")
 _BESIDE = ("absmax", "quant_state", "quant_map", "nested_absmax")

@@ -21,14 +21,16 @@ def with_doubts(pairs: Iterable[Aligned], source: Catalog, target: Catalog) -> I
         (origin, *_), (key, *_) = each.pair.sources[0], each.pair.targets[0]
         if is_rotary and _ROTARY.search(common_path(key)):
             each = each.doubted("but the rotary halves may be interleaved on one side")
-        if each.pair.is_rename or len(each.pair.sources) == len(each.pair.targets) == 1:
-            here, there = from_source.why_not_plain(origin), from_target.why_not_plain(key)
-            each = each.doubted(f"but {here or there}") if here != there else each
+        if len(each.pair.sources) == len(each.pair.targets) == 1:
+            why, why_target = from_source.why_not_plain(origin), from_target.why_not_plain(key)
+            if why != why_target:
+                each = each.doubted(f"but {why or why_target}")
         yield each
 
 
 _COMPUTED = re.compile(
-    r"(relative_position_index|relative_position_indices|rel_pos_index|position_ids|attention_bias_idxs)$"
+    r"(relative_position_index|relative_position_indices|rel_pos_index|position_ids|"
+    r"attention_bias_idxs)$"
 )
 
 
