@@ -24,7 +24,7 @@ from ckpt_tool.mapping.reading.yaml_nodes import (
 )
 from ckpt_tool.mapping.rules import FitRule, Rule, Selector, Side, part_of
 from ckpt_tool.ops import Each, Op, OpError, parse_ops
-from ckpt_tool.ops.fit import parse_fit
+from ckpt_tool.ops.fits import parse_fit
 
 MAX_WORDS = 500_000
 """Words of all choices of a set of rules; a table counts each time that it is named."""
