@@ -29,7 +29,9 @@ PIECE = MiB // 4
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A byte range of a file. `crc32` is that of exactly these bytes, where the container has it."""
+    """A byte range of a file. `crc32` is that of exactly these bytes, where the container
+    has it.
+    """
 
     file: SourceFile
     offset: int
@@ -133,9 +135,11 @@ class Inflated:
 
     @property
     def length(self) -> int:
+        """The number of bytes."""
         return len(self.content)
 
     def read(self) -> bytes:
+        """All of it; no copy."""
         return self.content
 
 
@@ -239,9 +243,12 @@ def read_view(view: View, dtype: DType, shape: Shape, path: str) -> bytes:
         if extent != 1
     ] + [(size // part, part)]
     stored = np.ndarray(
-        [extent for extent, _ in steps], f"{'>' if view.swapped else '<'}u{part}", storage,
-        view.skip + view.offset * size, [step for _, step in steps],
-    )  # fmt: skip
+        [extent for extent, _ in steps],
+        f"{'>' if view.swapped else '<'}u{part}",
+        storage,
+        view.skip + view.offset * size,
+        [step for _, step in steps],
+    )
     numbers = stored.astype(f"<u{part}", order="C")
     if view.negative and not (dtype.is_floating or dtype.is_complex):
         np.negative(numbers, out=numbers)

@@ -147,7 +147,10 @@ class Checkpoint:
             return self
         some = rivals[:MAX_RIVALS]
         more = f" and {len(rivals) - MAX_RIVALS} more" if len(rivals) > MAX_RIVALS else ""
-        fact = f"holds {len(rivals)} state dicts that are equally likely meant: {', '.join(f'`{name}`' for name in some)}{more}"
+        fact = (
+            f"holds {len(rivals)} state dicts that are equally likely meant: "
+            f"{', '.join(f'`{name}`' for name in some)}{more}"
+        )
         names = " or ".join(f"{self.path}#{name}" for name in some)
         raise InputError(self.path, fact, f"name one: {names}; or {self.path}#. for all of it")
 
@@ -222,6 +225,7 @@ class Checkpoint:
         return {file.path: file.sha256() for file in self.files}
 
     def close(self) -> None:
+        """Closes every file; tensors that were read stay."""
         for file in self.files:
             file.close()
 

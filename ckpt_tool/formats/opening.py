@@ -82,7 +82,9 @@ def _collector_paused() -> Iterator[None]:
 
 
 def split_fragment(path: str) -> tuple[str, str]:
-    """`run.pth#ema` as `run.pth` and `ema`; a file that really has such a name is meant as a whole."""
+    """`run.pth#ema` as `run.pth` and `ema`; a file that really has such a name is meant
+    as a whole.
+    """
     location, mark, wanted = path.rpartition("#")
     if not mark or not location or os.path.lexists(path):
         return path, ""
@@ -110,7 +112,9 @@ def _open_file(file: SourceFile, path: str, wanted: str) -> Checkpoint:
 
 
 def _open_text(file: SourceFile, head: bytes, path: str, wanted: str) -> Checkpoint:
-    """Key lists and indexes, which no first bytes tell; or the refusal that says what the file is."""
+    """Key lists and indexes, which no first bytes tell; or the refusal that says what the
+    file is.
+    """
     from ckpt_tool.formats.key_list import is_key_list, read_key_list
     from ckpt_tool.formats.sharded.index import is_index, open_index
     from ckpt_tool.formats.unsupported import refuse_foreign, unknown_format

@@ -50,6 +50,7 @@ class Format:
     has_names: bool = False
 
     def read(self, file: SourceFile, wanted: str) -> Contents:
+        """What the module reads from the file; `wanted` is the path of a state dict, or empty."""
         contents: Contents = import_module(f"ckpt_tool.formats.{self.module}").read(file, wanted)
         return contents
 
@@ -68,6 +69,7 @@ def is_safetensors(head: bytes, size: int) -> bool:
 
 
 def is_legacy_stream(head: bytes, size: int) -> bool:
+    """By its first number in any protocol."""
     starts = (b"\x80\x02\x8a\x0a", b"\x80\x04\x95\x0d\0\0\0\0\0\0\0\x8a\x0a", _LEGACY_MAGIC_TEXT)
     return LEGACY_MAGIC in head[:32] or head.startswith(starts)
 
@@ -104,6 +106,7 @@ def tar_checksum(header: bytes) -> bytes:
 
 
 def starts_with(*signatures: bytes) -> Callable[[bytes, int], bool]:
+    """A recogniser of files that begin with one of these."""
     return lambda head, size: head.startswith(signatures)
 
 

@@ -111,7 +111,8 @@ def _parse_header(raw: bytes, size: int, named: str, path: str) -> tuple[str, bo
     if size < start + length:
         raise FormatError(
             path,
-            f"{named} is cut off inside its header, {start + length - size} bytes of which are missing",
+            f"{named} is cut off inside its header, {start + length - size} bytes of which are "
+            "missing",
             AGAIN,
         )
     text = raw[start : start + length] if length <= min(HEADER_BYTES, len(raw) - start) else b""

@@ -93,6 +93,7 @@ def _checked(made: object, flag: object, bits: list[object]) -> object:
 
 
 def without_storage(storage: object) -> object:
+    """A tensor in what an unknown call would have made. Raises PickleFault for all else."""
     if type(storage) is Opaque:
         return OpaqueTensor("other", f"a tensor in what {storage.type_name} would have made")
     raise PickleFault("has a tensor without a storage")
@@ -225,6 +226,7 @@ def ordered_dict(args: Args) -> object:
 
 
 def default_dict(args: Args) -> object:
+    """`defaultdict(factory, dict)`; the factory is left out."""
     return ObjectDict() if len(args) < 2 else ordered_dict(args[1:])
 
 
@@ -239,6 +241,7 @@ def encode(args: Args) -> object:
 
 
 def plain_bytes(args: Args) -> object:
+    """`bytes` or `bytearray`: of nothing, of bytes, or of (text, 'latin1')."""
     if not args:
         return b""
     if type(args[0]) is str:
@@ -247,11 +250,13 @@ def plain_bytes(args: Args) -> object:
 
 
 def bag(args: Args) -> object:
+    """`set` or `frozenset` of a list; members are not hashed."""
     members = args[0] if args else []
     return SetValue(list(members)) if isinstance(members, list | tuple) else NotImplemented
 
 
 def complex_number(args: Args) -> object:
+    """`complex(real, imaginary)`."""
     real, imaginary = args
     return (
         complex(real, imaginary)
@@ -261,10 +266,12 @@ def complex_number(args: Args) -> object:
 
 
 def first(args: Args) -> object:
+    """The first argument as it is: a call that changes nothing."""
     return args[0]
 
 
 def size(args: Args) -> object:
+    """`torch.Size` as a tuple."""
     return (
         tuple(args[0])
         if args and isinstance(args[0], list | tuple)
@@ -275,6 +282,7 @@ def size(args: Args) -> object:
 
 
 def device(args: Args) -> object:
+    """`torch.device` as its text."""
     return ":".join(str(part)[:40] for part in args if isinstance(part, str | int))
 
 
@@ -291,13 +299,15 @@ def reconstruct(args: Args) -> object:
 
 
 PLAIN_TENSORS: frozenset[Call | None] = frozenset((
-    rebuild_tensor, rebuild_tensor_v2, rebuild_tensor_v3, rebuild_parameter, rebuild_parameter_with_state, parameter, rebuild_from_array,
+    rebuild_tensor, rebuild_tensor_v2, rebuild_tensor_v3, rebuild_parameter,
+    rebuild_parameter_with_state, parameter, rebuild_from_array,
     rebuild_quantised, rebuild_sparse, rebuild_without_data, rebuild_nested, any_tensor,
 ))  # fmt: skip
 """What makes tensors of torch's own classes."""
 
 COPYING: frozenset[Call | None] = frozenset((
-    ordered_dict, default_dict, encode, plain_bytes, bag, size, storage_from_bytes, make_scalar, make_from_buffer,
+    ordered_dict, default_dict, encode, plain_bytes, bag, size, storage_from_bytes, make_scalar,
+    make_from_buffer,
 ))  # fmt: skip
 """Those that make something anew of all that they are given."""
 
@@ -339,12 +349,14 @@ KNOWN: dict[tuple[str, str], Call] = {
 
 for _module in ("builtins", "__builtin__"):
     KNOWN |= {
-        (_module, "set"): bag, (_module, "frozenset"): bag, (_module, "complex"): complex_number, (_module, "dict"): ordered_dict,
+        (_module, "set"): bag, (_module, "frozenset"): bag,
+        (_module, "complex"): complex_number, (_module, "dict"): ordered_dict,
         (_module, "bytearray"): plain_bytes, (_module, "bytes"): plain_bytes,
     }  # fmt: skip
 for _module in ("numpy.core", "numpy._core"):
     KNOWN |= {
-        (f"{_module}.multiarray", "_reconstruct"): make_array, (f"{_module}.multiarray", "scalar"): make_scalar,
+        (f"{_module}.multiarray", "_reconstruct"): make_array,
+        (f"{_module}.multiarray", "scalar"): make_scalar,
         (f"{_module}.numeric", "_frombuffer"): make_from_buffer,
     }  # fmt: skip
 for _storage in STORAGE_TYPES:

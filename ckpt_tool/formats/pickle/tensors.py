@@ -92,7 +92,8 @@ class TensorReader:
 
     def _make(self, parts: tuple[bytes, ...]) -> TensorRef | None:
         """The tensor; None for one that somebody may refer to, or that calls something else."""
-        (call, storage, kind, length, key, put0, location, count, put1, offset, shape, put2, stride, put3,
+        (call, storage, kind, length, key, put0, location, count, put1, offset, shape, put2, stride,
+         put3,
          flag, hooks, put4, put5, put6) = parts  # fmt: skip
         memo, numbers = self.memo, self.numbers
         if (

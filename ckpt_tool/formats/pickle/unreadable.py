@@ -21,7 +21,8 @@ from ckpt_tool.torch_bridge import DTYPES
 
 Args = tuple[object, ...]
 
-_QUANTISED = {"QInt8Storage": (DType.I8, 1), "QUInt8Storage": (DType.U8, 1), "QInt32Storage": (DType.I32, 1),
+_QUANTISED = {"QInt8Storage": (DType.I8, 1), "QUInt8Storage": (DType.U8, 1),
+"QInt32Storage": (DType.I32, 1),
               "QUInt4x2Storage": (DType.U8, 2), "QUInt2x4Storage": (DType.U8, 4)}  # fmt: skip
 """A type of the same size for each quantised one, and how many elements share it."""
 _CHANNELS = ("per_channel_affine", "per_channel_affine_float_qparams")
@@ -42,6 +43,7 @@ def dimensions(size: object) -> Shape | None:
 
 
 def claimed_size(size: object) -> str:
+    """A size for people, whatever the file has in its place."""
     is_shape = (
         type(size) is tuple
         and len(size) <= 64
@@ -51,13 +53,16 @@ def claimed_size(size: object) -> str:
 
 
 def torch_type_name(kind: object) -> str:
+    """The name of a torch dtype (`float32`). Raises PickleFault for all else."""
     if type(kind) is not Global or kind.module != "torch":
         raise PickleFault("has a tensor of a type that torch does not have")
     return kind.name
 
 
 def rebuild_quantised(args: Args) -> object:
-    """(storage, offset, size, stride, (scheme, scales, zero points[, axis]), requires_grad, hooks)."""
+    """(storage, offset, size, stride, (scheme, scales, zero points[, axis]),
+    requires_grad, hooks).
+    """
     storage, offset, size, stride, scheme, _, _ = args
     if type(storage) is not StorageRef or storage.type_name not in _QUANTISED:
         raise PickleFault("has a quantised tensor in a storage that is not quantised")
@@ -122,7 +127,8 @@ def rebuild_sparse(args: Args) -> object:
     fits = _fits_coordinates(shapes, whole) if is_coo else _fits_compressed(layout, shapes, whole)  # type: ignore[arg-type]
     if not fits or not all(part.dtype in (DType.I64, DType.I32) for part in indices):
         raise PickleFault(
-            f"has a sparse tensor of {claimed_size(size)} whose indices or values have another shape"
+            f"has a sparse tensor of {claimed_size(size)} whose indices or values have another "
+            "shape"
         )
     return OpaqueTensor(
         "sparse", f"sparse ({layout}) {claimed_size(size)}", size, (*indices, values)
@@ -138,7 +144,9 @@ def _fits_coordinates(shapes: list[Shape], size: Shape) -> bool:
 
 
 def _fits_compressed(layout: str, shapes: list[Shape], size: Shape) -> bool:
-    """One pointer more than rows (or columns), and as many indices as values, behind equal batches."""
+    """One pointer more than rows (or columns), and as many indices as values, behind
+    equal batches.
+    """
     pointers, indices, values = shapes
     batch = len(pointers) - 1
     if (

@@ -19,21 +19,30 @@ _OTHERS = (
     ("manifest.ocdbt", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
     ("_METADATA", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
     ("saved_model.pb", "is a TensorFlow SavedModel", "convert it with tensorflow and numpy.savez"),
-    ("latest", "is a DeepSpeed checkpoint", "convert it with its zero_to_fp32.py, or open the mp_rank_00_model_states.pt inside"),
+    ("latest", "is a DeepSpeed checkpoint",
+     "convert it with its zero_to_fp32.py, or open the mp_rank_00_model_states.pt inside"),
 )  # fmt: skip
 _PARTS: tuple[tuple[str, str, str], ...] = (
     (r"(?:bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_(?:model|optim)_states\.pt",
      "holds a DeepSpeed ZeRO checkpoint, whose files are parts of what the processes had",
      "its zero_to_fp32.py makes one file of full weights: python zero_to_fp32.py FOLDER OUT"),
-    (r"mp_rank_\d+_model_states\.pt", "holds DeepSpeed's model states, {} tensor-parallel parts of one model",
+    (r"mp_rank_\d+_model_states\.pt",
+     "holds DeepSpeed's model states, {} tensor-parallel parts of one model",
      "join them with the library that wrote them; one file is a part: show it by its name"),
-    (r"consolidated\.\d+\.(?:pth|safetensors)", "holds a model in {} tensor-parallel parts, as Meta ships Llama",
-     "transformers' convert_llama_weights_to_hf.py makes a whole of them; one file is a part: show it by its name"),
-    (r".*world_size_\d+_rank_\d+\.(?:pt|pth|bin)", "holds {} parts of a model, each of one process (FSDP)",
-     "gather them with the library that wrote them (verl: `python -m verl.model_merger merge`); one file is a part: show it by its name"),
-    (r"shard-\d+-model-\d+-of-\d+\.safetensors", "holds {} parts of a model, each of one process (a distributed checkpoint, DCP)",
+    (r"consolidated\.\d+\.(?:pth|safetensors)",
+     "holds a model in {} tensor-parallel parts, as Meta ships Llama",
+     "transformers' convert_llama_weights_to_hf.py makes a whole of them; one file is a part: "
+     "show it by its name"),
+    (r".*world_size_\d+_rank_\d+\.(?:pt|pth|bin)",
+     "holds {} parts of a model, each of one process (FSDP)",
+     "gather them with the library that wrote them (verl: `python -m verl.model_merger merge`); "
+     "one file is a part: show it by its name"),
+    (r"shard-\d+-model-\d+-of-\d+\.safetensors",
+     "holds {} parts of a model, each of one process (a distributed checkpoint, DCP)",
      "torch.distributed.checkpoint's consolidate_safetensors_files makes a whole of them"),
-    (r"mp_rank_\d+(?:_\d+)?", "holds a Megatron checkpoint in {} folders, each a tensor- or pipeline-parallel part of one model",
+    (r"mp_rank_\d+(?:_\d+)?",
+     "holds a Megatron checkpoint in {} folders, "
+     "each a tensor- or pipeline-parallel part of one model",
      "convert it with Megatron's tools/checkpoint/convert.py; or show a file in one of them"),
 )  # fmt: skip
 """How files of several processes are called, what they are, and what makes a whole of them."""
@@ -75,7 +84,10 @@ def _refuse_shards_beside(folder: str, found: str, names: set[str]) -> None:
         else [one for one in numbered_sets(names) if not one.missing]
     )
     if sets:
-        fact = f"is a folder with {1 + len(sets)} checkpoints: {found}, and the {sets[0].count} shards from {sets[0].names[0]} on"
+        fact = (
+            f"is a folder with {1 + len(sets)} checkpoints: {found}, "
+            f"and the {sets[0].count} shards from {sets[0].names[0]} on"
+        )
         raise InputError(folder, fact, f"name {found}, or move it away")
 
 
@@ -130,7 +142,10 @@ def _nothing(folder: str, names: set[str]) -> InputError:
     )
     if some:
         more = f" and {len(some) - 3} more" if len(some) > 3 else ""
-        fact = f"is a folder without a checkpoint of a usual name, but with {', '.join(some[:3])}{more}"
+        fact = (
+            "is a folder without a checkpoint of a usual name, "
+            f"but with {', '.join(some[:3])}{more}"
+        )
         return InputError(folder, fact, "name one of them")
     known = " or ".join(f"{stem}.safetensors" for stem in STEMS[:1])
     return InputError(

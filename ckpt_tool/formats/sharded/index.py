@@ -25,6 +25,7 @@ class Stale(FormatError):
 
 
 def is_index(file: SourceFile, head: bytes) -> bool:
+    """Whether this is a JSON object named as an index, or with a `weight_map` near its start."""
     if head.removeprefix(BOM_UTF8).lstrip()[:1] != b"{":
         return False
     return file.path.endswith(".index.json") or b'"weight_map"' in file.read(
@@ -51,7 +52,10 @@ def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:
         found = complete_set(folder, set(weight_map.values()))
         if found is None:
             raise
-        told = f"{counted(found.count, 'numbered shard')} beside it {'was' if found.count == 1 else 'were'}"
+        told = (
+            f"{counted(found.count, 'numbered shard')} beside it "
+            f"{'was' if found.count == 1 else 'were'}"
+        )
         note = f"its index is out of date ({fault.fact}); the {told} read without it"
         return open_numbered(folder, path, found, note)
 
@@ -62,7 +66,11 @@ def _open_shards(
     names = list(dict.fromkeys(weight_map.values()))
     _check_names(file, names)
     if missed := left_out(os.path.dirname(file.path), names):
-        fact = f"doesn't name {missed[0][:200]}{f' and {len(missed) - 1} more' if missed[1:] else ''}, beside those that it names"
+        fact = (
+            "doesn't name "
+            f"{missed[0][:200]}{f' and {len(missed) - 1} more' if missed[1:] else ''}, "
+            "beside those that it names"
+        )
         raise Stale(
             file.path,
             fact,

@@ -32,13 +32,16 @@ class Shards:
 
     @property
     def contents(self) -> dict[str, Contents]:
+        """What each file holds, by its name."""
         return {name: contents for name, (_, contents) in self.opened.items()}
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
+        """The files in their order."""
         return tuple(file for file, _ in self.opened.values())
 
     def close(self) -> None:
+        """Closes all of them."""
         for file in self.files:
             file.close()
 
@@ -143,9 +146,15 @@ def join(places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[
         for one in _odd_elsewhere(contents, places)
     )
     return Contents(
-        catalog, placements, _metadata(shards), extras=_bounded(extras), elsewhere=elsewhere, left_behind=_left_behind(places, shards),
-        beside=_Beside(shards), unreadable_elsewhere=odd,
-    )  # fmt: skip
+        catalog,
+        placements,
+        _metadata(shards),
+        extras=_bounded(extras),
+        elsewhere=elsewhere,
+        left_behind=_left_behind(places, shards),
+        beside=_Beside(shards),
+        unreadable_elsewhere=odd,
+    )
 
 
 def _elsewhere(contents: Contents, places: Mapping[str, str]) -> Iterator[TensorInfo]:

@@ -86,10 +86,21 @@ def pickled_contents(
     ]
     taken = described.listing.taken
     return Contents(
-        described.catalog, placements, {}, versions_of(taken.value), bounded(extras, described.listing.unlisted),
-        described.state_dicts, taken.text, described.elsewhere, rivals=described.rivals, left_behind=described.left_behind,
-        beside=beside, unreadable_elsewhere=tuple(_unreadable(key, tensor) for key, tensor in described.listing.odd_elsewhere),
-    )  # fmt: skip
+        described.catalog,
+        placements,
+        {},
+        versions_of(taken.value),
+        bounded(extras, described.listing.unlisted),
+        described.state_dicts,
+        taken.text,
+        described.elsewhere,
+        rivals=described.rivals,
+        left_behind=described.left_behind,
+        beside=beside,
+        unreadable_elsewhere=tuple(
+            _unreadable(key, tensor) for key, tensor in described.listing.odd_elsewhere
+        ),
+    )
 
 
 def _list(
@@ -142,7 +153,9 @@ def _list_place(place: Container, whole: Listing) -> Listing:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """What the pickle says by itself, wherever the bytes lie; `measured` has each tensor by its id."""
+    """What the pickle says by itself, wherever the bytes lie; `measured` has each tensor
+    by its id.
+    """
 
     listing: Listing
     catalog: Catalog
@@ -226,7 +239,8 @@ def _notes_on(listing: Listing) -> list[Extra]:
             Extra(
                 "",
                 "note",
-                f"{which}{more} has state-dict hooks, which may change names: its state_dict() may have other keys",
+                f"{which}{more} has state-dict hooks, which may change names: "
+                "its state_dict() may have other keys",
             )
         )
     return notes
@@ -317,6 +331,7 @@ class MeasuredTensors:
                     pending += parts_of(part)
 
     def nbytes(self, tensors: list[Dense]) -> int:
+        """The bytes of these tensors in all, as if each were stored by itself."""
         infos = [self.measured[id(tensor)].info for tensor in tensors]
         return sum([nbytes_of(info.dtype, info.shape) for info in infos])
 

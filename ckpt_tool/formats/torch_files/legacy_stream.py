@@ -22,7 +22,9 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def read(file: SourceFile, wanted: str) -> Contents:
-    """Raises FormatError where a storage is missing, cut, or of another size than the object says."""
+    """Raises FormatError where a storage is missing, cut, or of another size than the
+    object says.
+    """
     stream = Stream(file)
     if stream.load("the magic number") != MAGIC or stream.load("the protocol") != PROTOCOL:
         raise FormatError(
@@ -81,6 +83,7 @@ class LegacyStorages:
         self.roots: dict[str, StorageRef] = {}
 
     def find(self, identity: object) -> object:
+        """The storage, or the class of a module, that an id stands for. Raises PickleFault."""
         if type(identity) is not tuple or len(identity) not in (4, 5, 6):
             raise PickleFault("refers to something outside that is no storage")
         if identity[0] == "module" and len(identity) == 4:

@@ -23,7 +23,8 @@ WHOLE = "."
 """`FILE#.` means all that a file holds, under its full paths."""
 MAX_NAMES = 20
 _ROLES = frozenset((
-    "g", "d", "gen", "dis", "disc", "generator", "discriminator", "netg", "netd", "critic", "student", "teacher",
+    "g", "d", "gen", "dis", "disc", "generator", "discriminator", "netg", "netd", "critic",
+    "student", "teacher",
 ))  # fmt: skip
 """Words that tell networks apart which are trained against or beside each other."""
 _WORD = re.compile("[a-z]+")

@@ -17,11 +17,13 @@ from ckpt_tool.formats.pickle.graph import (
 from ckpt_tool.formats.pickle.values import Opaque, PickleFault
 
 WELL_KNOWN = (
-    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params", "parameters",
+    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights",
+    "params", "parameters",
 )  # fmt: skip
 """Where training code puts a model's weights, the most telling name first."""
 AVERAGED = (
-    "ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "model_ema_state_dict", "ema_params", "params_ema", "ema_weights",
+    "ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "model_ema_state_dict",
+    "ema_params", "params_ema", "ema_weights",
     "g_ema", "averaged_model", "swa_model", "swa_state_dict", "ema_shadow", "shadow_params",
 )  # fmt: skip
 """Averaged weights: taken where a file has no others."""
@@ -69,6 +71,7 @@ class Container:
 
     @property
     def text(self) -> str:
+        """The names as a dotted path."""
         return ".".join(self.path)
 
 

@@ -43,7 +43,9 @@ KnownExtents = dict[tuple[int, int, object, DType], tuple[int, int, bool]]
 
 
 def measure(tensor: TensorRef | ArrayRef, key: str, path: str, known: KnownExtents) -> Measured:
-    """Raises FormatError for a tensor that can't be. `known` is good as long as the tensors live."""
+    """Raises FormatError for a tensor that can't be. `known` is good as long as the
+    tensors live.
+    """
     if type(tensor) is ArrayRef:
         return _measure_array(tensor, key, path)
     assert type(tensor) is TensorRef
@@ -182,6 +184,7 @@ def narrow(storage: Extent, start: int, end: int) -> Extent:
 
 
 def contiguous_stride(shape: Shape) -> tuple[int, ...]:
+    """The strides, in elements, of a tensor in row-major order."""
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
