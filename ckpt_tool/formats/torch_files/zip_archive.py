@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.archives.zip_directory import Archive, CutOff, read_directory
+from ckpt_tool.formats.archives.zip_directory import Archive, read_directory
+from ckpt_tool.formats.archives.zip_end import CutOff
 from ckpt_tool.formats.byte_ranges import Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
@@ -33,6 +34,7 @@ def read(file: SourceFile, wanted: str) -> Contents:
 
 
 def read_archive(archive: Archive, wanted: str) -> Contents:
+    """The same of an archive whose directory was read. Raises FormatError."""
     file = archive.file
     root = _root(archive)
     is_big_endian = _read_control_records(archive, root)
@@ -98,7 +100,8 @@ def _root(archive: Archive) -> str:
     if stray:
         raise FormatError(
             path,
-            f"its zip archive has `{stray[:200]}` outside of `{root[:200]}/`, which torch.save never writes",
+            f"its zip archive has `{stray[:200]}` outside of `{root[:200]}/`, "
+            "which torch.save never writes",
         )
     return root
 
@@ -200,7 +203,10 @@ class Storages:
             )
         if member.size != storage.count * storage.itemsize:
             expected = storage.count * storage.itemsize
-            fact = f"the storage `data/{storage.key}` has {member.size} bytes; the pickle says {expected}"
+            fact = (
+                f"the storage `data/{storage.key}` has {member.size} bytes; "
+                f"the pickle says {expected}"
+            )
             raise FormatError(self.archive.file.path, fact)
         return member.size
 
