@@ -71,7 +71,7 @@ def diff_checkpoints(
     tensor by what it holds. `how` says everything else.
     """
     options = options or Comparison(values, renames)
-    with open_checkpoint(a) as source, open_checkpoint(b) as target:
+    with open_checkpoint(a) as source, open_checkpoint(b, source) as target:
         check_names(source.path, source.catalog)
         check_names(target.path, target.catalog)
         one, other = chosen(source.definite(), target.definite(), options)

@@ -30,7 +30,7 @@ def open_source(path: str, unwrap: Sequence[str]) -> Checkpoint:
     if wanted is None or wanted == checkpoint.contents.taken or "#" in path:
         return checkpoint
     checkpoint.close()
-    return open_checkpoint(f"{path}#{wanted}")
+    return open_checkpoint(f"{path}#{wanted}", checkpoint)
 
 
 def refuse_rivals(side: object) -> None:

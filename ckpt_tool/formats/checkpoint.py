@@ -96,6 +96,8 @@ class Contents:
     """Where the tensors of `elsewhere` lie."""
     unreadable_elsewhere: tuple[UnreadableTensor, ...] = ()
     """What can't be read outside of the state dict, under its full path."""
+    kept: object = field(default=None, compare=False, repr=False)
+    """What the format's reader may use again for another file with the same description."""
 
 
 class Checkpoint:

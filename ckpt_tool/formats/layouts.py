@@ -36,7 +36,7 @@ def layout_of(contents: Contents, path: str) -> str:
     opens none.
     """
     names = Names(contents)
-    for tell in (
+    for describe in (
         _placeholders,
         _optimizer_part,
         _rank_part,
@@ -46,7 +46,7 @@ def layout_of(contents: Contents, path: str) -> str:
         _adapter,
         _quantised,
     ):
-        if sentence := tell(contents, names, os.path.basename(path), path):
+        if sentence := describe(contents, names, os.path.basename(path), path):
             return sentence
     return ""
 
@@ -215,36 +215,39 @@ _ADAPTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "LoHa": ("hada_w", ("hada_w1_", "hada_w2_")),
     "LoKr": ("lokr_w", ("lokr_w1", "lokr_w2")),
 }  # fmt: skip
-"""By what adapters are called: what all of their names have, and the parts that tell them."""
+"""By what adapters are called: what all of their names have, and the parts that mark them."""
 
 
 def _quantised(contents: Contents, names: Names, name: str, path: str) -> str:
-    for tell in (_bitsandbytes, _gptq, _eight_bit, _torchs):
-        if sentence := tell(contents.catalog, names):
+    for describe in (_bitsandbytes, _gptq, _eight_bit, _torchs):
+        if sentence := describe(contents.catalog, names):
             return sentence
     return ""
 
 
 def _bitsandbytes(catalog: Catalog, names: Names) -> str:
-    found = next((kind for kind in ("nf4", "fp4") if names.has(f"bitsandbytes__{kind}")), "")
-    kind = found or (
-        "int8"
-        if names.has("SCB")
-        else "4 bits"
-        if names.has("absmax") and names.has("quant_map")
-        else ""
-    )
+    kind = _bitsandbytes_kind(names)
     if not kind:
         return ""
-    count = (
-        names.count(".SCB")
-        if kind == "int8"
-        else sum(key.endswith(".absmax") and ".nested_" not in key for key in catalog)
-    )
+    count = names.count(".SCB") if kind == "int8" else sum(map(_is_absmax, catalog))
     return (
         f"weights quantised by bitsandbytes ({kind}, {count} of them): packed numbers, "
         "which mean nothing without their scales"
     )
+
+
+def _bitsandbytes_kind(names: Names) -> str:
+    for kind in ("nf4", "fp4"):
+        if names.has(f"bitsandbytes__{kind}"):
+            return kind
+    if names.has("SCB"):
+        return "int8"
+    return "4 bits" if names.has("absmax") and names.has("quant_map") else ""
+
+
+def _is_absmax(key: str) -> bool:
+    """Whether these are the scales of one weight, and not those of other scales."""
+    return key.endswith(".absmax") and ".nested_" not in key
 
 
 def _gptq(catalog: Catalog, names: Names) -> str:

@@ -41,17 +41,24 @@ class Format:
     """One container. `module` has `read(file, wanted) -> Contents`; it is imported when a file of
     the format is met.
 
-    `has_names` says whether its state dicts may have names, of which one can be `wanted`.
+    `has_names` says whether its state dicts may have names, of which one can be `wanted`;
+    `takes_earlier`, whether `read` also takes what an earlier file's contents keep.
     """
 
     name: str
     recognise: Callable[[bytes, int], bool]
     module: str
     has_names: bool = False
+    takes_earlier: bool = False
 
-    def read(self, file: SourceFile, wanted: str) -> Contents:
-        """What the module reads from the file; `wanted` is the path of a state dict, or empty."""
-        contents: Contents = import_module(f"ckpt_tool.formats.{self.module}").read(file, wanted)
+    def read(self, file: SourceFile, wanted: str, earlier: object = None) -> Contents:
+        """What the module reads from the file; `wanted` is the path of a state dict, or empty.
+
+        `earlier` is the `kept` of another file's contents, for a module that takes it.
+        """
+        module = import_module(f"ckpt_tool.formats.{self.module}")
+        arguments = (wanted, earlier) if self.takes_earlier else (wanted,)
+        contents: Contents = module.read(file, *arguments)
         return contents
 
 
@@ -113,7 +120,7 @@ def starts_with(*signatures: bytes) -> Callable[[bytes, int], bool]:
 FORMATS = (
     Format("safetensors", is_safetensors, "flat_files.safetensors"),
     Format("npz", is_npz, "flat_files.npz"),
-    Format("torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_files.zip_archive", True),
+    Format("torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_files.zip_archive", True, True),
     Format("gguf", starts_with(b"GGUF"), "flat_files.gguf"),
     Format("npy", starts_with(b"\x93NUMPY"), "flat_files.npy"),
     Format("torch tar", is_tar, "torch_files.legacy_tar", True),

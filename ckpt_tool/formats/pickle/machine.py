@@ -2,7 +2,7 @@
 stream would have made.
 
 Opcodes are those of CPython's `pickletools`, protocols 0 to 5. Unknown names become `Global`, what
-they would have been called with becomes `Opaque`; the few calls in `pickle_calls.KNOWN` are
+they would have been called with becomes `Opaque`; the few calls in `calls.table.KNOWN` are
 described as what they make.
 """
 
@@ -24,7 +24,7 @@ from ckpt_tool.formats.limits import (
     PICKLE_OPCODES,
     PICKLE_VALUES,
 )
-from ckpt_tool.formats.pickle.calls import COPYING, KNOWN
+from ckpt_tool.formats.pickle.calls.table import COPYING, KNOWN
 from ckpt_tool.formats.pickle.names import is_listed, is_part_of_dtensor
 from ckpt_tool.formats.pickle.opcodes import MAKING_NOTHING, OPCODES
 from ckpt_tool.formats.pickle.tensors import OPCODES_OF_A_TENSOR, TensorReader
@@ -195,6 +195,7 @@ class PickleMachine:
         """The hot loop: the opcodes that torch.save writes for each tensor, most frequent first;
         `OPCODES` has the others.
         """
+        # One function on purpose: files have millions of opcodes, and each would cost a call more.
         data, pos, memo, stack, marks, persistent = (
             self.data,
             self.pos,

@@ -5,7 +5,7 @@ describe tensors. All others are told.
 from __future__ import annotations
 
 from ckpt_tool.formats.pickle.arrays import EXTENSIONS
-from ckpt_tool.formats.pickle.calls import KNOWN
+from ckpt_tool.formats.pickle.calls.table import KNOWN
 from ckpt_tool.formats.pickle.storages import STORAGE_MODULES, STORAGE_SIZES
 from ckpt_tool.formats.pickle.values import Global
 from ckpt_tool.torch_bridge import DTYPES

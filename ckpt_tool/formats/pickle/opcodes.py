@@ -186,6 +186,7 @@ def persistent_line(m: Machine) -> None:
 
 
 def build(m: Machine) -> None:
+    """BUILD: gives a state to the object on the stack, as its `__setstate__` would take it."""
     state = m.stack.pop()
     target = m.stack[-1]
     m.count_copies((state,))
@@ -194,12 +195,7 @@ def build(m: Machine) -> None:
         m.count_copies((target.state, *parts))
         give_state(target, state)
     elif type(target) is ObjectDict:
-        for part in parts:
-            if isinstance(part, dict):
-                m.count_copies((target.attributes, part))
-                if not _DICT_ATTRIBUTES.isdisjoint(name for name in part if type(name) is str):
-                    raise PickleFault("gives a dict attributes that would hide what is in it")
-                target.give_attributes(part)
+        give_attributes(m, target, parts)
     elif isinstance(target, ArrayRef | ArrayType):
         m.count_copies(part for part in parts if not isinstance(part, bytes))
         give_array(target, state)
@@ -209,6 +205,16 @@ def build(m: Machine) -> None:
         m.note_call(f"{target.full_name}.__setstate__")
     else:
         raise PickleFault(f"gives a state to {kind_of(target)}")
+
+
+def give_attributes(m: Machine, target: ObjectDict, parts: tuple[object, ...]) -> None:
+    """Gives a dict those parts of a state that are dicts. Raises PickleFault for names it has."""
+    for part in parts:
+        if isinstance(part, dict):
+            m.count_copies((target.attributes, part))
+            if not _DICT_ATTRIBUTES.isdisjoint(name for name in part if type(name) is str):
+                raise PickleFault("gives a dict attributes that would hide what is in it")
+            target.give_attributes(part)
 
 
 def give_state(target: Opaque, state: object) -> None:

@@ -8,6 +8,7 @@ made empty and then given their place.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ckpt_tool.formats.pickle.values import Opaque, OpaqueTensor, PickleFault, StorageRef, TensorRef
@@ -93,20 +94,24 @@ def with_attributes(made: object, state: object) -> object:
     """The tensor with Python attributes, as `torch._utils._set_obj_state` gives them. Raises
     PickleFault for those that would change it.
     """
-    parts = state if type(state) is tuple else (state,)
     if type(state) is tuple and len(state) != 2:
         raise PickleFault("gives a tensor a state that torch never writes")
-    given = tuple(part for part in parts if part)
-    for part in given:
+    given = tuple(_attribute_dicts(state))
+    if type(made) is not TensorRef or not given:
+        return made
+    return replace(made, attributes=(*made.attributes, *given))
+
+
+def _attribute_dicts(state: object) -> Iterator[dict[object, object]]:
+    """The parts of a state that are not empty. Raises PickleFault for what no tensor may have."""
+    for part in state if type(state) is tuple else (state,):
+        if not part:
+            continue
         if not isinstance(part, dict):
             raise PickleFault("gives a tensor a state that torch never writes")
         for name in part:
             check_attribute(name)
-    return (
-        replace(made, attributes=(*made.attributes, *given))
-        if type(made) is TensorRef and given
-        else made
-    )
+        yield part
 
 
 def has_plain_attributes(state: object) -> bool:

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from ckpt_tool.formats.checkpoint import Extra
 from ckpt_tool.formats.limits import EXTRAS, LISTED_AGAIN, LISTINGS, NAME_CHARACTERS, NESTING
 from ckpt_tool.formats.pickle.arrays import element_type, is_numeric
+from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.pickle.graph import (
     TENSOR_TYPES,
     children,
     containers,
-    describe,
     has_renaming_hooks,
     module_children,
     module_leftovers,
