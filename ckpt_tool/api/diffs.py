@@ -74,7 +74,7 @@ def diff_checkpoints(
     state dict or a module.
     """
     options = options or Comparison(values, renames)
-    with open_side(a) as source, open_side(b) as target:
+    with open_side(a) as source, open_side(b, source) as target:
         check_names(source.path, source.catalog)
         check_names(target.path, target.catalog)
         one, other = chosen(source.definite(), target.definite(), options)

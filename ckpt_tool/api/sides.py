@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_side(given: Given) -> Iterator[Checkpoint]:
+def open_side(given: Given, like: Checkpoint | None = None) -> Iterator[Checkpoint]:
     """A path opened, and closed again; an open checkpoint as it is; a state dict or a module as
     one.
 
-    Raises InputError for anything else.
+    What the open checkpoint `like` describes by the same bytes is not read again. Raises InputError
+    for anything else.
     """
     if isinstance(given, str | os.PathLike):
-        with open_checkpoint(given) as checkpoint:
+        with open_checkpoint(given, like) as checkpoint:
             yield checkpoint
     else:
         yield in_memory(given)
@@ -70,7 +71,7 @@ def _unwrapped(path: str, unwrap: Sequence[str]) -> Checkpoint:
     if wanted is None or wanted == checkpoint.contents.taken or "#" in path:
         return checkpoint
     checkpoint.close()
-    return open_checkpoint(f"{path}#{wanted}")
+    return open_checkpoint(f"{path}#{wanted}", checkpoint)
 
 
 def refuse_rivals(side: object) -> None:

@@ -6,6 +6,7 @@ from ckpt_tool.comparing.renames import Counterpart, diff_renamed
 from ckpt_tool.comparing.values import compare_all, compare_digests, compare_values
 
 __all__ = [
-    "READABLE", "Counterpart", "Diff", "Entry", "Kind", "Tolerance", "Uncompared", "Values", "compare_all", "compare_digests",
+    "READABLE", "Counterpart", "Diff", "Entry", "Kind", "Tolerance", "Uncompared", "Values",
+    "compare_all", "compare_digests",
     "compare_values", "diff_catalogs", "diff_renamed",
 ]  # fmt: skip

@@ -1,4 +1,6 @@
-"""How much two runs of numbers differ, in float64: by numpy, whose import takes a tenth of torch's."""
+"""How much two runs of numbers differ, in float64: by numpy, whose import takes a tenth
+of torch's.
+"""
 
 from __future__ import annotations
 
@@ -69,12 +71,18 @@ class Values:
 
     def __add__(self, other: Values) -> Values:
         return Values(
-            self.elements + other.elements, self.changed + other.changed, _larger(self.max_abs, other.max_abs),
-            self.dot + other.dot, self.squares_a + other.squares_a, self.squares_b + other.squares_b,
-            self.tolerated + other.tolerated, _largest(self, other),
-            (self.nans[0] + other.nans[0], self.nans[1] + other.nans[1]), (self.infs[0] + other.infs[0], self.infs[1] + other.infs[1]),
+            self.elements + other.elements,
+            self.changed + other.changed,
+            _larger(self.max_abs, other.max_abs),
+            self.dot + other.dot,
+            self.squares_a + other.squares_a,
+            self.squares_b + other.squares_b,
+            self.tolerated + other.tolerated,
+            _largest(self, other),
+            (self.nans[0] + other.nans[0], self.nans[1] + other.nans[1]),
+            (self.infs[0] + other.infs[0], self.infs[1] + other.infs[1]),
             (self.casts[0] and other.casts[0], self.casts[1] and other.casts[1]),
-        )  # fmt: skip
+        )
 
 
 NOTHING = Values(0, 0, 0.0, 0.0, 0.0, 0.0, casts=(True, True))
@@ -93,7 +101,9 @@ def _largest(one: Values, other: Values) -> float | None:
 def measure(
     source: Bytes, target: Bytes, dtype: DType, tolerance: Tolerance | None = None
 ) -> Values:
-    """The contiguous little-endian bytes of as many elements of one type on both sides, compared."""
+    """The contiguous little-endian bytes of as many elements of one type on both sides,
+    compared.
+    """
     a, b = as_numbers(source, dtype), as_numbers(target, dtype)
     return _measured(a, b, tolerance, distances(source, target, (dtype, dtype)))
 
@@ -149,10 +159,17 @@ def _measured(
         apart = np.where(differs, plain, 0)
         most = float(np.where(finite, apart, 0).max(initial=0.0))
         return Values(
-            a.size, int(differs.sum()), float(apart.max(initial=0.0)), float(x @ y), float(x @ x), float(y @ y),
-            _tolerated(apart, b, int(differs.sum()), tolerance, exact), most,
-            (int(np.isnan(a).sum()), int(np.isnan(b).sum())), (int(np.isinf(a).sum()), int(np.isinf(b).sum())),
-        )  # fmt: skip
+            a.size,
+            int(differs.sum()),
+            float(apart.max(initial=0.0)),
+            float(x @ y),
+            float(x @ x),
+            float(y @ y),
+            _tolerated(apart, b, int(differs.sum()), tolerance, exact),
+            most,
+            (int(np.isnan(a).sum()), int(np.isnan(b).sum())),
+            (int(np.isinf(a).sum()), int(np.isinf(b).sum())),
+        )
 
 
 def _tolerated(

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 Bytes = bytes | memoryview
 
 _NUMPY = {
-    DType.F64: "<f8", DType.F32: "<f4", DType.F16: "<f2", DType.I64: "<i8", DType.I32: "<i4", DType.I16: "<i2", DType.I8: "i1",
+    DType.F64: "<f8", DType.F32: "<f4", DType.F16: "<f2", DType.I64: "<i8", DType.I32: "<i4",
+    DType.I16: "<i2", DType.I8: "i1",
     DType.U64: "<u8", DType.U32: "<u4", DType.U16: "<u2", DType.U8: "u1",
     DType.C128: "<f8", DType.C64: "<f4", DType.C32: "<f2",
 }  # fmt: skip

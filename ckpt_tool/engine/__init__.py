@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ckpt_tool.engine.verify import Mismatch, verify_output
 
 __all__ = [
-    "Job", "Mismatch", "Written", "output_format", "output_tensors", "rename_in_place", "restore", "verify_output", "write_checkpoint", "write_sharded",
+    "Job", "Mismatch", "Written", "output_format", "output_tensors", "rename_in_place", "restore",
+    "verify_output", "write_checkpoint", "write_sharded",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {

@@ -1,4 +1,6 @@
-"""Where the bytes of each output tensor come from: moved as they are, or computed by a step's ops."""
+"""Where the bytes of each output tensor come from: moved as they are, or computed by a
+step's ops.
+"""
 
 from __future__ import annotations
 

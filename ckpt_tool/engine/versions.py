@@ -55,7 +55,9 @@ def _parent(key: str) -> str:
 
 
 def _in_order(renamed: Mapping[str, object], plan: Plan) -> list[str]:
-    """Modules as torch lists them, owners before what they own, in the order of the output's keys."""
+    """Modules as torch lists them, owners before what they own, in the order of the
+    output's keys.
+    """
     order: dict[str, None] = {}
     for key in plan.outputs:
         names = key.split(".")[:-1]

@@ -18,7 +18,8 @@ from ckpt_tool.formats.opening import open_checkpoint
 from ckpt_tool.tensors import Catalog
 
 __all__ = [
-    "Checkpoint", "Contents", "Extent", "Extra", "LeftBehind", "SourceFile", "StateDict", "View", "format_key_list", "open_checkpoint",
+    "Checkpoint", "Contents", "Extent", "Extra", "LeftBehind", "SourceFile", "StateDict", "View",
+    "format_key_list", "open_checkpoint",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 from mmap import mmap
+from typing import TYPE_CHECKING, TypeAlias
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.crc import crc32
@@ -18,6 +19,12 @@ from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import EXPANSION, MiB
 from ckpt_tool.tensors import DType, Shape
 from ckpt_tool.torch_bridge import packed_shape
+
+if TYPE_CHECKING:
+    from numpy import unsignedinteger
+    from numpy.typing import NBitBase, NDArray
+
+    Elements: TypeAlias = NDArray[unsignedinteger[NBitBase]]
 
 CHUNK = MiB
 READ_AT_ONCE = MiB
@@ -29,7 +36,9 @@ PIECE = MiB // 4
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """A byte range of a file. `crc32` is that of exactly these bytes, where the container has it."""
+    """A byte range of a file. `crc32` is that of exactly these bytes, where the container
+    has it.
+    """
 
     file: SourceFile
     offset: int
@@ -133,9 +142,11 @@ class Inflated:
 
     @property
     def length(self) -> int:
+        """The number of bytes."""
         return len(self.content)
 
     def read(self) -> bytes:
+        """All of it; no copy."""
         return self.content
 
 
@@ -218,12 +229,10 @@ def read_view(view: View, dtype: DType, shape: Shape, path: str) -> bytes:
     """The contiguous little-endian bytes of a view. Raises FormatError for one that expands without
     bound.
     """
-    import numpy as np
-
     if dtype is DType.F4:
         dtype, shape = DType.U8, packed_shape(dtype, shape)
-    storage, size = view.storage.read(), dtype.itemsize
-    if prod(shape) * size > len(storage) - view.skip + EXPANSION:
+    storage = view.storage.read()
+    if prod(shape) * dtype.itemsize > len(storage) - view.skip + EXPANSION:
         raise FormatError(
             path,
             f"a tensor of {prod(shape)} elements is a view of {len(storage)} bytes",
@@ -231,24 +240,42 @@ def read_view(view: View, dtype: DType, shape: Shape, path: str) -> bytes:
         )
     if not prod(shape):
         return b""
+    return _with_lazy_bits(view, _gathered(view, storage, dtype, shape), dtype).tobytes()
+
+
+def _gathered(view: View, storage: bytes, dtype: DType, shape: Shape) -> Elements:
+    """The elements as little-endian integers; complex ones as two, along the last dimension."""
+    import numpy as np
+
+    size = dtype.itemsize
     part = size // 2 if dtype.is_complex else size
     # Dimensions of 1 are left out: numpy has no more than 32, or 64.
-    steps = [
+    strided = [
         (extent, step * size)
         for extent, step in zip(shape, view.stride, strict=True)
         if extent != 1
-    ] + [(size // part, part)]
+    ]
+    steps = [*strided, (size // part, part)]
     stored = np.ndarray(
-        [extent for extent, _ in steps], f"{'>' if view.swapped else '<'}u{part}", storage,
-        view.skip + view.offset * size, [step for _, step in steps],
-    )  # fmt: skip
-    numbers = stored.astype(f"<u{part}", order="C")
-    if view.negative and not (dtype.is_floating or dtype.is_complex):
-        np.negative(numbers, out=numbers)
-        return numbers.tobytes()
-    sign = numbers.dtype.type(1 << (8 * part - 1))
-    if view.negative:
-        numbers ^= sign
-    if view.conjugate and dtype.is_complex:
-        numbers[..., 1] ^= sign
-    return numbers.tobytes()
+        [extent for extent, _ in steps],
+        f"{'>' if view.swapped else '<'}u{part}",
+        storage,
+        view.skip + view.offset * size,
+        [step for _, step in steps],
+    )
+    return stored.astype(f"<u{part}", order="C")
+
+
+def _with_lazy_bits(view: View, numbers: Elements, dtype: DType) -> Elements:
+    """The elements negated and conjugated: torch's lazy bits are not in the stored bytes."""
+    import numpy as np
+
+    if not (view.negative or view.conjugate):
+        return numbers
+    if not (dtype.is_floating or dtype.is_complex):
+        return np.negative(numbers) if view.negative else numbers
+    is_flipped = [view.negative]
+    if dtype.is_complex:
+        is_flipped.append(view.negative != view.conjugate)
+    sign = 1 << (8 * numbers.dtype.itemsize - 1)
+    return numbers ^ (np.array(is_flipped, numbers.dtype) * numbers.dtype.type(sign))

@@ -96,6 +96,8 @@ class Contents:
     """Where the tensors of `elsewhere` lie."""
     unreadable_elsewhere: tuple[UnreadableTensor, ...] = ()
     """What can't be read outside of the state dict, under its full path."""
+    kept: object = field(default=None, compare=False, repr=False)
+    """What the format's reader may use again for another file with the same description."""
 
 
 class Checkpoint:
@@ -150,7 +152,10 @@ class Checkpoint:
             return self
         some = rivals[:MAX_RIVALS]
         more = f" and {len(rivals) - MAX_RIVALS} more" if len(rivals) > MAX_RIVALS else ""
-        fact = f"holds {len(rivals)} state dicts that are equally likely meant: {', '.join(f'`{name}`' for name in some)}{more}"
+        fact = (
+            f"holds {len(rivals)} state dicts that are equally likely meant: "
+            f"{', '.join(f'`{name}`' for name in some)}{more}"
+        )
         names = " or ".join(f"{self.path}#{name}" for name in some)
         raise InputError(self.path, fact, f"name one: {names}; or {self.path}#. for all of it")
 
@@ -225,6 +230,7 @@ class Checkpoint:
         return {file.path: file.sha256() for file in self.files}
 
     def close(self) -> None:
+        """Closes every file; tensors that were read stay."""
         for file in self.files:
             file.close()
 

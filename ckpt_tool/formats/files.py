@@ -1,4 +1,6 @@
-"""A regular file, open for reading: exact reads, and no surprises from pipes, devices or folders."""
+"""A regular file, open for reading: exact reads, and no surprises from pipes, devices or
+folders.
+"""
 
 import errno
 import os
@@ -90,9 +92,11 @@ class SourceFile:
         return sha256_of(self.fd, self.size, self.path)
 
     def has_changed(self) -> bool:
+        """Whether the file has another stamp by now than when it was opened."""
         return self.stamp != _stamp(_status(self.fd, self.path))
 
     def close(self) -> None:
+        """Lets go of the descriptor; may be called again."""
         self.release()
 
     def __enter__(self) -> "SourceFile":
@@ -124,7 +128,9 @@ def sha256_of(fd: int, size: int, path: str) -> str:
 
 
 def read_at(fd: int, length: int, offset: int, path: str) -> bytes:
-    """At most so many bytes, none at the end. Raises InputError where the system can't read them."""
+    """At most so many bytes, none at the end. Raises InputError where the system can't
+    read them.
+    """
     try:
         return os.pread(fd, length, offset)
     except OSError as error:
@@ -141,7 +147,9 @@ def _unread(path: str, error: OSError) -> InputError:
 
 
 def truncated(path: str, needed: int, size: int) -> FormatError:
-    """The error of a file that ends too early: how much is missing is what tells a broken download."""
+    """The error of a file that ends too early: how much is missing is what tells a broken
+    download.
+    """
     if needed > TENSOR_BYTES:
         return FormatError(
             path, f"points to byte {needed} of {size}: no download has so many", AGAIN

@@ -20,7 +20,8 @@ from ckpt_tool.formats.limits import DIMENSIONS, KEY_LIST_BYTES, KEY_LIST_LINES
 from ckpt_tool.tensors import Catalog, DType, Shape, TensorInfo
 
 CHECKPOINT_SUFFIXES = (
-    ".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt", ".safetensors", ".npz", ".npy", ".gguf", ".tar", ".zip", ".h5",
+    ".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt", ".safetensors", ".npz", ".npy", ".gguf",
+    ".tar", ".zip", ".h5",
     ".keras", ".onnx", ".msgpack", ".pdparams", ".distcp", ".pth.tar",
 )  # fmt: skip
 """A text of such a name is a broken download, or, as `.pth`, one of Python's own path files: never
@@ -39,12 +40,15 @@ def is_key_list(path: str, head: bytes) -> bool:
 
 
 def is_named_checkpoint(path: str) -> bool:
+    """Whether a file's suffix is one that checkpoints have."""
     return path.lower().endswith(CHECKPOINT_SUFFIXES)
 
 
 def format_key_list(catalog: Catalog, digest: Callable[[str], str] | None = None) -> str:
-    """
-    >>> format_key_list(Catalog([TensorInfo("conv1.weight", DType.F32, (64, 3, 7, 7)), TensorInfo("steps", DType.I64, ())]))
+    """The text of a key list, one line a tensor; `digest` gives the fourth column.
+
+    >>> weight = TensorInfo("conv1.weight", DType.F32, (64, 3, 7, 7))
+    >>> format_key_list(Catalog([weight, TensorInfo("steps", DType.I64, ())]))
     'conv1.weight\\tF32\\t64x3x7x7\\nsteps\\tI64\\tscalar\\n'
     """
     return "".join(

@@ -8,7 +8,8 @@ from ckpt_tool.tensors import DType, TensorInfo
 _WRITER_RANKS = {
     name: rank
     for rank, name in enumerate((
-        "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
+        "BOOL", "F4", "F6_E2M3", "F6_E3M2", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0",
+        "F8_E4M3FNUZ", "F8_E5M2FNUZ",
         "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "C64", "F64", "I64", "U64",
     ))
 }  # fmt: skip
@@ -37,6 +38,7 @@ def is_writer_order(tensors: Sequence[TensorInfo]) -> bool:
 
 
 def is_sorted(values: Sequence[str] | Sequence[tuple[int, str]]) -> bool:
+    """Whether no value is below the one before it."""
     return all(a <= b for a, b in pairwise(values))  # type: ignore[operator]
 
 

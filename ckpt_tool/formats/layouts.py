@@ -18,13 +18,17 @@ from ckpt_tool.tensors import Catalog, DType
 _EIGHT_BITS = frozenset(dtype for dtype in DType if dtype.bits == 8 and dtype is not DType.BOOL)
 _FLOATS = frozenset(dtype for dtype in _EIGHT_BITS if dtype.is_floating)
 _SCALES = (
-    "{}_scale_inv", "{}_scale", "scale_{}", "{}_scales", "q_scale_{}", "qscale_{}", "{}_qscale", "scale_inv", "scale", "scales", "SCB",
+    "{}_scale_inv", "{}_scale", "scale_{}", "{}_scales", "q_scale_{}", "qscale_{}", "{}_qscale",
+    "scale_inv", "scale", "scales", "SCB",
     "{}.scale", "{}._scale", "{}_quantizer._scale",
 )  # fmt: skip
 """What the scale of a weight is called in its module: by DeepSeek and transformers, ComfyUI,
 Mistral, bitsandbytes, modelopt and torch.
 """
-_GATHERED = "the program that wrote it gathers a whole one (torch's get_model_state_dict with full_state_dict=True), or its library does"
+_GATHERED = (
+    "the program that wrote it gathers a whole one (torch's get_model_state_dict with "
+    "full_state_dict=True), or its library does"
+)
 
 
 def layout_of(contents: Contents, path: str) -> str:
@@ -32,7 +36,7 @@ def layout_of(contents: Contents, path: str) -> str:
     opens none.
     """
     names = Names(contents)
-    for tell in (
+    for describe in (
         _placeholders,
         _optimizer_part,
         _rank_part,
@@ -42,7 +46,7 @@ def layout_of(contents: Contents, path: str) -> str:
         _adapter,
         _quantised,
     ):
-        if sentence := tell(contents, names, os.path.basename(path), path):
+        if sentence := describe(contents, names, os.path.basename(path), path):
             return sentence
     return ""
 
@@ -78,8 +82,10 @@ def _placeholders(contents: Contents, names: Names, name: str, path: str) -> str
     if not empty or 2 * empty < len(catalog):
         return ""
     return (
-        f"DeepSpeed ZeRO-3 leaves such placeholders: {empty} of {len(catalog)} tensors have no elements here; "
-        "the values are in the files of its optimizer (*_optim_states.pt), which zero_to_fp32.py makes a whole of"
+        "DeepSpeed ZeRO-3 leaves such placeholders: "
+        f"{empty} of {len(catalog)} tensors have no elements here; "
+        "the values are in the files of its optimizer (*_optim_states.pt), "
+        "which zero_to_fp32.py makes a whole of"
     )
 
 
@@ -91,7 +97,10 @@ def _optimizer_part(contents: Contents, names: Names, name: str, path: str) -> s
         or "zero_pp_rank_" in name
     )
     if is_zero:
-        return "a process's part of a DeepSpeed ZeRO optimizer, without a state dict; zero_to_fp32.py makes a whole model of all parts"
+        return (
+            "a process's part of a DeepSpeed ZeRO optimizer, without a state dict; "
+            "zero_to_fp32.py makes a whole model of all parts"
+        )
     return "the state of an optimizer, without a state dict"
 
 
@@ -100,15 +109,22 @@ def _rank_part(contents: Contents, names: Names, name: str, path: str) -> str:
     for kind in ("DTensor", "ShardedTensor"):
         if count := kinds.count(kind):
             some = f"{count} {kind}{'' if count == 1 else 's'}, of which a part is here"
-            return f"a process's part of a model that FSDP or the like has sharded ({some}); {_GATHERED}"
+            return (
+                f"a process's part of a model that FSDP or the like has sharded ({some}); "
+                f"{_GATHERED}"
+            )
     if "DCP_SHARDING_INFO" in contents.metadata:
         return (
             "a process's part of a distributed checkpoint (DCP_SHARDING_INFO in its metadata); "
-            "torch.distributed.checkpoint's consolidate_safetensors_files makes a whole of all parts"
+            "torch.distributed.checkpoint's consolidate_safetensors_files makes a whole of all "
+            "parts"
         )
     found = re.search(r"world_size_(\d+)_rank_(\d+)\.", name)
     if found and int(found[1]) > 1:
-        return f"by its name the part of process {int(found[2])} of {int(found[1])} (FSDP); {_GATHERED}"
+        return (
+            f"by its name the part of process {int(found[2])} of {int(found[1])} (FSDP); "
+            f"{_GATHERED}"
+        )
     return ""
 
 
@@ -116,8 +132,8 @@ def _flat_parameters(contents: Contents, names: Names, name: str, path: str) -> 
     if not any(end.startswith(("_flat_param", "flat_param")) for end in names.ends):
         return ""
     return (
-        "FSDP1's flat parameters: one tensor holds the weights of a whole module, or of a process's part of it; "
-        + _GATHERED
+        "FSDP1's flat parameters: one tensor holds the weights of a whole module, "
+        "or of a process's part of it; " + _GATHERED
     )
 
 
@@ -150,7 +166,10 @@ def _numbered_part(path: str) -> str:
     )
     if not found or int(found[2]) < 2:
         return ""
-    return f"by its name shard {int(found[1])} of {int(found[2])}, a part of a model; its folder or its index is the whole"
+    return (
+        f"by its name shard {int(found[1])} of {int(found[2])}, a part of a model; "
+        "its folder or its index is the whole"
+    )
 
 
 def _count_beside(folder: str, pattern: str) -> int:
@@ -163,7 +182,10 @@ def _count_beside(folder: str, pattern: str) -> int:
 def _deepspeed(contents: Contents, names: Names, name: str, path: str) -> str:
     if not {"ds_version", "ds_config"} & names.top:
         return ""
-    return "DeepSpeed's model states, in the type that it trained in; the full precision is in its optimizer's files, for zero_to_fp32.py"
+    return (
+        "DeepSpeed's model states, in the type that it trained in; "
+        "the full precision is in its optimizer's files, for zero_to_fp32.py"
+    )
 
 
 def _adapter(contents: Contents, names: Names, name: str, path: str) -> str:
@@ -173,7 +195,10 @@ def _adapter(contents: Contents, names: Names, name: str, path: str) -> str:
             continue
         share = f"({count} of {len(contents.catalog)} tensors)"
         if 2 * count >= len(contents.catalog):
-            return f"a {what} adapter {share}, which adds to a base model; merged into that it gives a whole one"
+            return (
+                f"a {what} adapter {share}, which adds to a base model; "
+                "merged into that it gives a whole one"
+            )
         return f"weights with {what} matrices beside them {share}, which are not merged"
     if name.startswith("adapter_model") and os.path.lexists(
         os.path.join(os.path.dirname(path), "adapter_config.json")
@@ -184,48 +209,61 @@ def _adapter(contents: Contents, names: Names, name: str, path: str) -> str:
 
 _ADAPTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "LoRA": ("lora", (
-        "lora_A", "lora_B", "lora_up", "lora_down", "lora_embedding_", "lora.up.", "lora.down.", "lora_linear_layer", "lora_magnitude",
+        "lora_A", "lora_B", "lora_up", "lora_down", "lora_embedding_", "lora.up.", "lora.down.",
+        "lora_linear_layer", "lora_magnitude",
     )),
     "LoHa": ("hada_w", ("hada_w1_", "hada_w2_")),
     "LoKr": ("lokr_w", ("lokr_w1", "lokr_w2")),
 }  # fmt: skip
-"""By what adapters are called: what all of their names have, and the parts that tell them."""
+"""By what adapters are called: what all of their names have, and the parts that mark them."""
 
 
 def _quantised(contents: Contents, names: Names, name: str, path: str) -> str:
-    for tell in (_bitsandbytes, _gptq, _eight_bit, _torchs):
-        if sentence := tell(contents.catalog, names):
+    for describe in (_bitsandbytes, _gptq, _eight_bit, _torchs):
+        if sentence := describe(contents.catalog, names):
             return sentence
     return ""
 
 
 def _bitsandbytes(catalog: Catalog, names: Names) -> str:
-    found = next((kind for kind in ("nf4", "fp4") if names.has(f"bitsandbytes__{kind}")), "")
-    kind = found or (
-        "int8"
-        if names.has("SCB")
-        else "4 bits"
-        if names.has("absmax") and names.has("quant_map")
-        else ""
-    )
+    kind = _bitsandbytes_kind(names)
     if not kind:
         return ""
-    count = (
-        names.count(".SCB")
-        if kind == "int8"
-        else sum(key.endswith(".absmax") and ".nested_" not in key for key in catalog)
+    count = names.count(".SCB") if kind == "int8" else sum(map(_is_absmax, catalog))
+    return (
+        f"weights quantised by bitsandbytes ({kind}, {count} of them): packed numbers, "
+        "which mean nothing without their scales"
     )
-    return f"weights quantised by bitsandbytes ({kind}, {count} of them): packed numbers, which mean nothing without their scales"
+
+
+def _bitsandbytes_kind(names: Names) -> str:
+    for kind in ("nf4", "fp4"):
+        if names.has(f"bitsandbytes__{kind}"):
+            return kind
+    if names.has("SCB"):
+        return "int8"
+    return "4 bits" if names.has("absmax") and names.has("quant_map") else ""
+
+
+def _is_absmax(key: str) -> bool:
+    """Whether these are the scales of one weight, and not those of other scales."""
+    return key.endswith(".absmax") and ".nested_" not in key
 
 
 def _gptq(catalog: Catalog, names: Names) -> str:
     if names.has("weight_packed"):
-        return "weights quantised by compressed-tensors: packed integers with scales, which that library unpacks"
+        return (
+            "weights quantised by compressed-tensors: packed integers with scales, "
+            "which that library unpacks"
+        )
     if not (names.has("qweight") and names.has("scales")):
         return ""
     which = "GPTQ" if names.has("g_idx") else "GPTQ or AWQ"
     count = names.count(".qweight")
-    return f"weights quantised as {which} does ({count} of them): packed integers with scales, which its library unpacks"
+    return (
+        f"weights quantised as {which} does ({count} of them): packed integers with scales, "
+        "which its library unpacks"
+    )
 
 
 def _eight_bit(catalog: Catalog, names: Names) -> str:
@@ -237,7 +275,10 @@ def _eight_bit(catalog: Catalog, names: Names) -> str:
     if not small:
         return ""
     kind = "FP8" if any(dtype in _FLOATS for dtype in small) else "8-bit integers"
-    return f"weights in {kind} ({len(small)} of them), each to be multiplied with the scale that lies beside it"
+    return (
+        f"weights in {kind} ({len(small)} of them), "
+        "each to be multiplied with the scale that lies beside it"
+    )
 
 
 def _has_scale(key: str, catalog: Catalog) -> bool:
@@ -248,7 +289,10 @@ def _has_scale(key: str, catalog: Catalog) -> bool:
 def _torchs(catalog: Catalog, names: Names) -> str:
     kinds = [tensor.kind for tensor in catalog.unreadable.values()]
     if count := kinds.count("quantised"):
-        return f"quantised weights ({count} of them), which can't be read here; dequantise them where they were made"
+        return (
+            f"quantised weights ({count} of them), which can't be read here; "
+            "dequantise them where they were made"
+        )
     if count := kinds.count("subclass"):
         classes = sorted(
             {
@@ -257,5 +301,8 @@ def _torchs(catalog: Catalog, names: Names) -> str:
                 if tensor.kind == "subclass"
             }
         )
-        return f"{count} tensors of classes that can't be read here ({', '.join(classes[:3])}); save plain ones where they were made"
+        return (
+            f"{count} tensors of classes that can't be read here ({', '.join(classes[:3])}); "
+            "save plain ones where they were made"
+        )
     return ""

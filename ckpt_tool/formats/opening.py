@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None) -> Checkpoint:
     """The checkpoint at `path`: `run.pth`, a folder, `model.safetensors.index.json`, a key list,
     `-` for one on stdin.
 
     `run.pth#ema` takes the state dict of that name inside the file, `run.pth#.` all of the file
-    under its full paths. Reads what describes the tensors, not their values. Raises InputError
+    under its full paths. Reads what describes the tensors, not their values; what the open
+    checkpoint `like` describes by the same bytes is not read again. Raises InputError
     where there is no such thing, FormatError where it is broken or of no known format.
     """
     path = os.fspath(path)
@@ -52,7 +53,7 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     file = SourceFile(location)
     try:
         with _collector_paused():
-            return _open_file(file, path, wanted)
+            return _open_file(file, path, wanted, like.contents.kept if like else None)
     except BaseException:
         file.close()
         raise
@@ -82,7 +83,9 @@ def _collector_paused() -> Iterator[None]:
 
 
 def split_fragment(path: str) -> tuple[str, str]:
-    """`run.pth#ema` as `run.pth` and `ema`; a file that really has such a name is meant as a whole."""
+    """`run.pth#ema` as `run.pth` and `ema`; a file that really has such a name is meant
+    as a whole.
+    """
     location, mark, wanted = path.rpartition("#")
     if not mark or not location or os.path.lexists(path):
         return path, ""
@@ -96,7 +99,7 @@ def _is_folder(path: str) -> bool:
         return False  # opening it says why
 
 
-def _open_file(file: SourceFile, path: str, wanted: str) -> Checkpoint:
+def _open_file(file: SourceFile, path: str, wanted: str, earlier: object) -> Checkpoint:
     if not file.size:
         raise FormatError(file.path, "is empty (zero bytes)", AGAIN)
     head = file.read(0, min(file.size, HEAD))
@@ -104,13 +107,15 @@ def _open_file(file: SourceFile, path: str, wanted: str) -> Checkpoint:
         if format.recognise(head, file.size):
             if not format.has_names:
                 _refuse_unused(path, wanted)
-            contents = format.read(file, wanted)
+            contents = format.read(file, wanted, earlier)
             return Checkpoint(path, format.name, with_layout(contents, file.path), (file,))
     return _open_text(file, head, path, wanted)
 
 
 def _open_text(file: SourceFile, head: bytes, path: str, wanted: str) -> Checkpoint:
-    """Key lists and indexes, which no first bytes tell; or the refusal that says what the file is."""
+    """Key lists and indexes, which no first bytes tell; or the refusal that says what the
+    file is.
+    """
     from ckpt_tool.formats.key_list import is_key_list, read_key_list
     from ckpt_tool.formats.sharded.index import is_index, open_index
     from ckpt_tool.formats.unsupported import refuse_foreign, unknown_format

@@ -41,16 +41,24 @@ class Format:
     """One container. `module` has `read(file, wanted) -> Contents`; it is imported when a file of
     the format is met.
 
-    `has_names` says whether its state dicts may have names, of which one can be `wanted`.
+    `has_names` says whether its state dicts may have names, of which one can be `wanted`;
+    `takes_earlier`, whether `read` also takes what an earlier file's contents keep.
     """
 
     name: str
     recognise: Callable[[bytes, int], bool]
     module: str
     has_names: bool = False
+    takes_earlier: bool = False
 
-    def read(self, file: SourceFile, wanted: str) -> Contents:
-        contents: Contents = import_module(f"ckpt_tool.formats.{self.module}").read(file, wanted)
+    def read(self, file: SourceFile, wanted: str, earlier: object = None) -> Contents:
+        """What the module reads from the file; `wanted` is the path of a state dict, or empty.
+
+        `earlier` is the `kept` of another file's contents, for a module that takes it.
+        """
+        module = import_module(f"ckpt_tool.formats.{self.module}")
+        arguments = (wanted, earlier) if self.takes_earlier else (wanted,)
+        contents: Contents = module.read(file, *arguments)
         return contents
 
 
@@ -68,6 +76,7 @@ def is_safetensors(head: bytes, size: int) -> bool:
 
 
 def is_legacy_stream(head: bytes, size: int) -> bool:
+    """By its first number in any protocol."""
     starts = (b"\x80\x02\x8a\x0a", b"\x80\x04\x95\x0d\0\0\0\0\0\0\0\x8a\x0a", _LEGACY_MAGIC_TEXT)
     return LEGACY_MAGIC in head[:32] or head.startswith(starts)
 
@@ -104,13 +113,14 @@ def tar_checksum(header: bytes) -> bytes:
 
 
 def starts_with(*signatures: bytes) -> Callable[[bytes, int], bool]:
+    """A recogniser of files that begin with one of these."""
     return lambda head, size: head.startswith(signatures)
 
 
 FORMATS = (
     Format("safetensors", is_safetensors, "flat_files.safetensors"),
     Format("npz", is_npz, "flat_files.npz"),
-    Format("torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_files.zip_archive", True),
+    Format("torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_files.zip_archive", True, True),
     Format("gguf", starts_with(b"GGUF"), "flat_files.gguf"),
     Format("npy", starts_with(b"\x93NUMPY"), "flat_files.npy"),
     Format("torch tar", is_tar, "torch_files.legacy_tar", True),

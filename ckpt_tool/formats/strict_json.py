@@ -18,37 +18,47 @@ def parse_json(raw: bytes) -> object:
     """Raises JsonFault: no UTF-8, a name twice, numbers that are no integers of at most 20 digits,
     too deep, half a surrogate pair.
     """
-    # What each mark makes takes a hundred times its room.
-    if (
-        len(raw) > JSON_MARKS
-        and (marks := sum(raw.count(mark) for mark in (b",", b":", b"[", b"{"))) > JSON_MARKS
-    ):
-        raise JsonFault(f"has {marks} commas, colons and brackets; at most {JSON_MARKS} are read")
+    _check_marks(raw)
     try:
         text = raw.decode()
-        if not _has_zero_below(raw) and (value := _plain(text)) is not None:
-            return value
-        # Looking at each number costs a call each; a text without long runs of digits or `-0` needs
-        # no look.
-        integer = _integer if _LONG.search(raw) or _has_zero_below(raw) else int
-        value = json.loads(
-            text, object_pairs_hook=object_of, parse_int=integer, parse_constant=_no_number
-        )
-        if "\\u" in text:
-            _check_surrogates(value)
-        return value
     except UnicodeDecodeError:
         raise JsonFault("is not UTF-8") from None
+    try:
+        plain = None if _has_zero_below(raw) else _plain(text)
+        return _parse_strictly(text, raw) if plain is None else plain
     except UnicodeEncodeError:
         raise JsonFault("has half of a surrogate pair in a text") from None
     except RecursionError:
         raise JsonFault("is nested too deep") from None
     except json.JSONDecodeError as error:
-        if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
-            raise JsonFault(
-                f"is no whole JSON: it ends in the middle, after {len(text)} characters"
-            ) from None
-        raise JsonFault(f"is no JSON: {error.msg.lower()} at character {error.pos}") from None
+        raise _syntax_fault(text, error) from None
+
+
+def _check_marks(raw: bytes) -> None:
+    """What each mark makes takes a hundred times its room. Raises JsonFault for too many."""
+    if len(raw) <= JSON_MARKS:
+        return
+    marks = sum(raw.count(mark) for mark in (b",", b":", b"[", b"{"))
+    if marks > JSON_MARKS:
+        raise JsonFault(f"has {marks} commas, colons and brackets; at most {JSON_MARKS} are read")
+
+
+def _parse_strictly(text: str, raw: bytes) -> object:
+    # Looking at each number costs a call each; a text without long runs of digits or `-0` needs
+    # no look.
+    integer = _integer if _LONG.search(raw) or _has_zero_below(raw) else int
+    value = json.loads(
+        text, object_pairs_hook=object_of, parse_int=integer, parse_constant=_no_number
+    )
+    if "\\u" in text:
+        _check_surrogates(value)
+    return value
+
+
+def _syntax_fault(text: str, error: json.JSONDecodeError) -> JsonFault:
+    if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
+        return JsonFault(f"is no whole JSON: it ends in the middle, after {len(text)} characters")
+    return JsonFault(f"is no JSON: {error.msg.lower()} at character {error.pos}")
 
 
 def _has_zero_below(raw: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from codecs import BOM_UTF8
+from collections.abc import Callable
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import SourceFile, truncated
@@ -67,65 +68,83 @@ def refuse_foreign(file: SourceFile, head: bytes) -> None:
     for signature, fact, hint in SIGNATURES:
         if text.startswith(signature):
             raise FormatError(file.path, fact, hint)
-    start = text.lstrip()[:200].lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<")):
+    _refuse_texts(file, text.lstrip()[:200].lower())
+    _refuse_models(file, head)
+    _refuse_cut_safetensors(file, head)
+    if _is_zero(head) and not _PART_OF_TENSORFLOW.search(file.path):
+        raise FormatError(
+            file.path,
+            "begins with nothing but zeros",
+            "the download or the disk lost its bytes: " + AGAIN,
+        )
+
+
+def _refuse_texts(file: SourceFile, start: bytes) -> None:
+    """Web pages, JSON and links, by how they begin, in lower case."""
+    if start.startswith(b"<"):
         raise FormatError(file.path, "is a web page or XML text, not a checkpoint", AGAIN)
     if start.startswith((b"{", b"[")):
         if b'"error"' in start or b'"message"' in start:
             raise FormatError(file.path, "is an error message in JSON", AGAIN)
-        hint = (
-            "name the file with the weights, or its *.index.json"
-            if file.path.endswith(".json")
-            else AGAIN
-        )
+        is_named_json = file.path.endswith(".json")
+        hint = "name the file with the weights, or its *.index.json" if is_named_json else AGAIN
         raise FormatError(file.path, "is JSON, but no index of a checkpoint", hint)
     if b".git/annex/objects/" in start:
         raise FormatError(file.path, NO_WEIGHTS.format("git-annex"), "git annex get")
-    _refuse_models(file, head)
-    _refuse_cut_safetensors(file, head)
-    if not _is_zero(head) or _PART_OF_TENSORFLOW.search(file.path):
-        return
-    raise FormatError(
-        file.path,
-        "begins with nothing but zeros",
-        "the download or the disk lost its bytes: " + AGAIN,
-    )
 
 
 def _refuse_models(file: SourceFile, head: bytes) -> None:
-    """The kinds of models that more than their first bytes tell."""
+    """The kinds of models that more than their first bytes mark."""
     head = head.ljust(16, b"\0")
-    if file.size >= 48 and file.read(file.size - 8, 8) == TABLE_MAGIC:
-        raise FormatError(
-            file.path,
-            "is the index of a TensorFlow checkpoint",
-            "convert it with tensorflow and numpy.savez",
-        )
-    if head[4:8] == b"TFL3":
-        raise FormatError(
-            file.path, "is a TensorFlow Lite model", "convert the model that it was made from"
-        )
-    if any(file.size >= place + 8 and file.read(place, 8) == HDF5 for place in _HDF5_PLACES):
-        raise FormatError(
-            file.path, "is an HDF5 file (Keras .h5)", "convert it with h5py and numpy.savez"
-        )
-    if (0x80 < head[0] <= 0x8F and 0xA0 <= head[1] <= 0xDA) or head[:1] in b"\xde\xdf":
-        raise FormatError(
-            file.path,
-            "looks like msgpack (a Flax checkpoint)",
-            "convert it with flax and safetensors",
-        )
-    if head[:1] == b"\x08" and 3 <= head[1] < 32 and head[2] in _ONNX_FIELDS:
-        producer = head[4 : 4 + head[3]] if head[2] == 0x12 else b""
-        if all(0x20 <= byte < 0x7F for byte in producer):
-            raise FormatError(
-                file.path,
-                "looks like an ONNX model",
-                "convert its initializers with the onnx package",
-            )
-        raise FormatError(
-            file.path, "looks like a Core ML model", "convert the model that it was made from"
-        )
+    for is_kind, fact, hint in MODELS:
+        if is_kind(file, head):
+            raise FormatError(file.path, fact, hint)
+
+
+def _is_tensorflow_index(file: SourceFile, head: bytes) -> bool:
+    return file.size >= 48 and file.read(file.size - 8, 8) == TABLE_MAGIC
+
+
+def _is_tensorflow_lite(file: SourceFile, head: bytes) -> bool:
+    return head[4:8] == b"TFL3"
+
+
+def _is_hdf5_behind_others(file: SourceFile, head: bytes) -> bool:
+    return any(file.size >= place + 8 and file.read(place, 8) == HDF5 for place in _HDF5_PLACES)
+
+
+def _is_msgpack(file: SourceFile, head: bytes) -> bool:
+    """By the mark of a mapping, whose first key is a text."""
+    return (0x80 < head[0] <= 0x8F and 0xA0 <= head[1] <= 0xDA) or head[:1] in b"\xde\xdf"
+
+
+def _is_onnx(file: SourceFile, head: bytes) -> bool:
+    """By its version, and its producer in printable letters where that follows."""
+    if not _is_versioned_protobuf(file, head):
+        return False
+    producer = head[4 : 4 + head[3]] if head[2] == 0x12 else b""
+    return all(0x20 <= byte < 0x7F for byte in producer)
+
+
+def _is_versioned_protobuf(file: SourceFile, head: bytes) -> bool:
+    return head[:1] == b"\x08" and 3 <= head[1] < 32 and head[2] in _ONNX_FIELDS
+
+
+_FROM_TENSORFLOW = "convert it with tensorflow and numpy.savez"
+_FROM_ITS_SOURCE = "convert the model that it was made from"
+MODELS: tuple[tuple[Callable[[SourceFile, bytes], bool], str, str], ...] = (
+    (_is_tensorflow_index, "is the index of a TensorFlow checkpoint", _FROM_TENSORFLOW),
+    (_is_tensorflow_lite, "is a TensorFlow Lite model", _FROM_ITS_SOURCE),
+    (_is_hdf5_behind_others, "is an HDF5 file (Keras .h5)", "convert it with h5py and numpy.savez"),
+    (
+        _is_msgpack,
+        "looks like msgpack (a Flax checkpoint)",
+        "convert it with flax and safetensors",
+    ),
+    (_is_onnx, "looks like an ONNX model", "convert its initializers with the onnx package"),
+    (_is_versioned_protobuf, "looks like a Core ML model", _FROM_ITS_SOURCE),
+)
+"""How each is recognised, what it is, what to do; in the order in which they are asked."""
 
 
 def _refuse_cut_safetensors(file: SourceFile, head: bytes) -> None:
@@ -133,21 +152,33 @@ def _refuse_cut_safetensors(file: SourceFile, head: bytes) -> None:
     headers may be.
     """
     length = int.from_bytes(head[:8], "little")
-    if head[8:9] in b" \t\r\n" and head[8:].lstrip()[:1] == b"{" and 8 + length <= file.size:
+    if _has_blank_before_header(head) and 8 + length <= file.size:
         raise FormatError(
             file.path, "begins its safetensors header with white space, where the format has `{`"
         )
-    is_named = len(head) <= 8 and file.path.endswith(".safetensors")
-    if is_named and (len(head) < 8 or length <= HEADER_BYTES):
-        raise truncated(file.path, 8 + max(length if len(head) == 8 else 0, len("{}")), file.size)
-    if head[8:9] == b"{" and length <= HEADER_BYTES:
+    if len(head) <= 8 and file.path.endswith(".safetensors"):
+        _refuse_length_alone(file, head, length)
+    if head[8:9] != b"{":
+        return
+    if length <= HEADER_BYTES:
         raise truncated(file.path, 8 + length, file.size)
-    if head[8:9] == b"{":
-        raise FormatError(
-            file.path,
-            f"declares a safetensors header of {length} bytes, and has {file.size - 8} after it",
-            AGAIN,
-        )
+    raise FormatError(
+        file.path,
+        f"declares a safetensors header of {length} bytes, and has {file.size - 8} after it",
+        AGAIN,
+    )
+
+
+def _has_blank_before_header(head: bytes) -> bool:
+    return head[8:9] in b" \t\r\n" and head[8:].lstrip()[:1] == b"{"
+
+
+def _refuse_length_alone(file: SourceFile, head: bytes, length: int) -> None:
+    """A file of 8 bytes at most, which are the length of a header, or the beginning of that."""
+    if len(head) < 8:
+        raise truncated(file.path, 8 + len("{}"), file.size)
+    if length <= HEADER_BYTES:
+        raise truncated(file.path, 8 + max(length, len("{}")), file.size)
 
 
 def _is_zero(head: bytes) -> bool:

@@ -233,7 +233,9 @@ def _is_number(token: str) -> bool:
 
 
 def _merge(boxes: list[_Box]) -> list[_Box]:
-    """Joins boxes that differ in one coordinate, numbers first and from the right, until none do."""
+    """Joins boxes that differ in one coordinate, numbers first and from the right, until
+    none do.
+    """
     by_label: dict[Hashable, list[_Box]] = defaultdict(list)
     for box in boxes:
         by_label[box.label].append(box)

@@ -59,7 +59,10 @@ class Matcher:
         affines = [token.affine for token in pattern.tokens if isinstance(token, Number)]
         if (culprit := unsolvable(affines, self.bounds)) is not None:
             start, end = pattern.span(Number(culprit))
-            message = f"`{{{culprit}}}` can't be worked out backwards; bound all its numbers but one, as in `{{j=0..2}}`"
+            message = (
+                f"`{{{culprit}}}` can't be worked out backwards; bound all its numbers but one, "
+                f"as in `{{j=0..2}}`"
+            )
             raise PatternError(message, start, end - start)
         self._plain_numbers = _plain_numbers(pattern, self.bounds)
         self._readers = tuple(self._reader(hole) for hole in pattern.holes)
@@ -69,7 +72,9 @@ class Matcher:
         self._regex: re.Pattern[str] | None = None
 
     def _reader(self, hole: Hole) -> tuple[str, dict[str, int] | None, LinearNumber | None]:
-        """How a hole's text is read: its id, and the places of its words or the sum to be solved."""
+        """How a hole's text is read: its id, and the places of its words or the sum to be
+        solved.
+        """
         if isinstance(hole, Choice):
             return hole.id, {word: i for i, word in enumerate(hole.words)}, None
         if isinstance(hole, Number):

@@ -37,7 +37,9 @@ _OUTLINES: WeakKeyDictionary[Matcher, _Outline] = WeakKeyDictionary()
 
 
 def may_share_keys(one: Matcher, other: Matcher) -> bool:
-    """Whether the names that the patterns' texts tell go together; where not, no key matches both."""
+    """Whether the names that the patterns' texts tell go together; where not, no key
+    matches both.
+    """
     source, target = _outline(one), _outline(other)
     if source.is_whole and target.is_whole and len(source.front) != len(target.front):
         return False

@@ -210,7 +210,9 @@ def common_key(one: Matcher, other: Matcher, effort: Effort | None = None) -> st
 
 
 def _is_worth_a_look(one: Matcher, other: Matcher, effort: Effort) -> bool:
-    """Whether two patterns may have a key in common, and it doesn't cost too much to look for one."""
+    """Whether two patterns may have a key in common, and it doesn't cost too much to look
+    for one.
+    """
     effort.spend(4)
     return _words_of(one) + _words_of(other) <= MAX_VALUES and may_share_keys(one, other)
 

@@ -1,4 +1,6 @@
-"""The balance law: which holes of two patterns belong together, and which stand on one side only."""
+"""The balance law: which holes of two patterns belong together, and which stand on one
+side only.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -51,7 +53,9 @@ def _with_named_holes(target: Pattern, source: Pattern) -> Pattern:
 
 
 def _ids(pattern: Pattern) -> tuple[str, ...]:
-    """The ids of a pattern's holes, each once, from the left; a sum of numbers counts as its names."""
+    """The ids of a pattern's holes, each once, from the left; a sum of numbers counts as
+    its names.
+    """
     found: list[str] = []
     for token in pattern.tokens:
         match token:
@@ -66,7 +70,9 @@ _KINDS = {Star: "a star", Rest: "a `**`", Choice: "a choice", Number: "a number"
 
 
 def _check_kinds(source: Pattern, target: Pattern) -> None:
-    """Refuses one name for two things: a number can't choose a word, nor a choice be counted with."""
+    """Refuses one name for two things: a number can't choose a word, nor a choice be
+    counted with.
+    """
     kinds = {
         name: type(token)
         for token in source.holes
@@ -75,7 +81,10 @@ def _check_kinds(source: Pattern, target: Pattern) -> None:
     for token, (start, end) in zip(target.tokens, target.spans, strict=True):
         for name in _ids(replace(target, tokens=(token,))):
             if kinds.get(name, type(token)) is not type(token):
-                message = f"`{name}` is {_KINDS[kinds[name]]} in the source and {_KINDS[type(token)]} in the target"
+                message = (
+                    f"`{name}` is {_KINDS[kinds[name]]} in the source and {_KINDS[type(token)]} in "
+                    "the target"
+                )
                 raise PatternError(message, start, end - start)
 
 
@@ -102,7 +111,9 @@ def _paired_choices(source: Pattern, target: Pattern) -> Iterator[tuple[str, str
 def _in_order(
     source: list[Choice], from_target: list[Choice], target: Pattern
 ) -> list[tuple[Choice, Choice]]:
-    """The only way to pair the shorter list with a part of the longer one, in order and by length."""
+    """The only way to pair the shorter list with a part of the longer one, in order and
+    by length.
+    """
     if len(source) == len(from_target):
         return list(zip(source, from_target, strict=True))
     short, long = sorted((source, from_target), key=len)
@@ -125,7 +136,10 @@ def _in_order(
 def _check_lengths(one: Choice, other: Choice, target: Pattern) -> None:
     if len(one.words) != len(other.words):
         start, end = target.span(other)
-        message = f"a choice of {len(other.words)} words can't be paired with one of {len(one.words)} (`{one.words[0]}`, …)"
+        message = (
+            f"a choice of {len(other.words)} words can't be paired with one of {len(one.words)} "
+            f"(`{one.words[0]}`, …)"
+        )
         raise PatternError(message, start, end - start)
 
 

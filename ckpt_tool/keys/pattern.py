@@ -1,8 +1,12 @@
 """Patterns of keys: `layer{s}.{b}.conv{n}.*`, `blocks.{i}.{q,k,v}.weight`, `module.**`.
 
-key   = ( text | "*" | "**" | "{" hole "}" )+     whole keys, always anchored; `\\` takes the next character as it is
+key   = ( text | "*" | "**" | "{" hole "}" )+     whole keys, always anchored;
+                                                  `\\` takes the next character as it is
 *     one name between dots        **   one or more names, at most once
-hole  = number  {i} {2*i+1} {j=0..2} {j=0..depth-1}  |  choice  {q,k,v} {1..4} {p=gate,up}  |  table  {block}  |  rest  {r=**}
+hole  = number  {i} {2*i+1} {j=0..2} {j=0..depth-1}
+      | choice  {q,k,v} {1..4} {p=gate,up}
+      | table   {block}
+      | rest    {r=**}
 """
 
 import re
@@ -151,7 +155,10 @@ def _check_quotation(text: str, hole: tuple[int, int] | None = None) -> None:
     place = stray_quotation(text)
     if place is not None:
         message = f"the quotation mark `{text[place]}` would become a part of the name"
-        hint = f"leave it out, or put quotation marks around the whole rule; `\\{text[place]}` is the character itself"
+        hint = (
+            "leave it out, or put quotation marks around the whole rule; "
+            f"`\\{text[place]}` is the character itself"
+        )
         raise PatternError(message, *(hole or (place, 1)), hint)
 
 
@@ -290,16 +297,22 @@ def _unnamed_hole(body: str, start: int, length: int, before: list[Token], table
 def _instead_of(body: str) -> str | None:
     """What to write instead of a number that is divided."""
     found = re.fullmatch(rf"({NAME})\s*//?\s*([0-9]+)", body)
+    if found is None:
+        return None
+    name, factor = found.groups()
     return (
-        found
-        and f"numbers are only multiplied and added: `{{{found[2]}*{found[1]}}}` on the other side, and `{{{found[1]}}}` here"
+        f"numbers are only multiplied and added: `{{{factor}*{name}}}` on the other side, "
+        f"and `{{{name}}}` here"
     )
 
 
 def _words(body: str, start: int, length: int) -> tuple[str, ...]:
     parts = split_at(body, ",")
     if len(parts) == 1 and not re.fullmatch(RANGE, body):
-        message = f"`{{{body}}}` is neither a number, nor a choice (`{{q,k,v}}`), nor a table that is declared"
+        message = (
+            f"`{{{body}}}` is neither a number, nor a choice (`{{q,k,v}}`), "
+            "nor a table that is declared"
+        )
         raise PatternError(message, start, length, _instead_of(body))
     words: list[str] = []
     for word in parts:
@@ -327,7 +340,10 @@ def _words(body: str, start: int, length: int) -> tuple[str, ...]:
             raise PatternError(f"a choice of more than {MAX_WORDS:,} words", start, length)
     if len(set(words)) < len(words):
         twice = next(word for word in words if words.count(word) > 1)
-        hint = "several keys become one by an op that joins, as in `{q,k}.w -> qk.w: {concat: 0}`, and are taken once each"
+        hint = (
+            "several keys become one by an op that joins, as in `{q,k}.w -> qk.w: {concat: 0}`, "
+            "and are taken once each"
+        )
         raise PatternError(f"`{twice}` stands twice in one choice", start, length, hint)
     return tuple(words)
 

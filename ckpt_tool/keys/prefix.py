@@ -20,7 +20,9 @@ class Prefix:
     add: str = ""
 
     def renamed(self, key: str) -> str | None:
-        """The name that the target has for a key of the source; None for a key without the prefix."""
+        """The name that the target has for a key of the source; None for a key without
+        the prefix.
+        """
         return self.add + key[len(self.strip) :] if key.startswith(self.strip) else None
 
 

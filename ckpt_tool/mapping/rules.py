@@ -8,7 +8,7 @@ from ckpt_tool.errors import Location
 from ckpt_tool.keys import Matcher, Pattern
 from ckpt_tool.mapping.formulas import Formula
 from ckpt_tool.ops import Op
-from ckpt_tool.ops.fit import Fit
+from ckpt_tool.ops.fits import Fit
 
 
 @dataclass(frozen=True, slots=True)

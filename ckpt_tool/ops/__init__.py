@@ -2,7 +2,6 @@
 how to run.
 """
 
-from ckpt_tool.ops.arithmetic import Init
 from ckpt_tool.ops.casts import Cast, losses
 from ckpt_tool.ops.chain import (
     OPS,
@@ -15,7 +14,9 @@ from ckpt_tool.ops.chain import (
     run_step,
     weakest,
 )
-from ckpt_tool.ops.combining import Copy, Split
+from ckpt_tool.ops.combining import Split
+from ckpt_tool.ops.copies import Copy
+from ckpt_tool.ops.init import Init
 from ckpt_tool.ops.op import Inverse, Labels, Op, OpError, TensorForm
 
 __all__ = [

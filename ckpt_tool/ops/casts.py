@@ -95,12 +95,7 @@ def losses(given: DType, wanted: DType) -> str | None:
 
 def _losses(given: DType, wanted: DType) -> list[str]:
     if given.is_complex or wanted.is_complex:
-        if given.is_complex and not wanted.is_complex:
-            return ["drops the imaginary part"]
-        part = PARTS.get(given, given)
-        if part is PARTS[wanted]:
-            return [] if part in KEEP_NANS_AS_PARTS else [OTHER_NANS]
-        return _losses(part, PARTS[wanted])
+        return _of_complex(given, wanted)
     if given in FLOATS and wanted in FLOATS:
         return _of_floats(FLOATS[given], FLOATS[wanted]) or _of_nans(given, wanted)
     if wanted in FLOATS:
@@ -108,6 +103,15 @@ def _losses(given: DType, wanted: DType) -> list[str]:
     if given is DType.BOOL or _holds_integers(given, wanted):
         return []
     return ["can't hold every value"]
+
+
+def _of_complex(given: DType, wanted: DType) -> list[str]:
+    if not wanted.is_complex:
+        return ["drops the imaginary part"]
+    part = PARTS.get(given, given)
+    if part is PARTS[wanted]:
+        return [] if part in KEEP_NANS_AS_PARTS else [OTHER_NANS]
+    return _losses(part, PARTS[wanted])
 
 
 PARTS = {DType.C32: DType.F16, DType.C64: DType.F32, DType.C128: DType.F64}
@@ -120,22 +124,31 @@ OTHER_NANS = "keeps every number, but may give a NaN other bits"
 
 
 def _of_floats(source: FloatFormat, target: FloatFormat) -> list[str]:
-    """What becomes of numbers and infinity. Bits that are lost tell of small numbers too."""
+    """What becomes of numbers and infinity. Bits that are lost imply losses of small numbers."""
     is_rounded = target.bits < source.bits
     parts = [f"keeps {target.bits} of {source.bits} significand bits"] if is_rounded else []
-    if frexp(source.largest)[1] > frexp(target.largest)[1] or (
-        source.largest > target.largest and not is_rounded
-    ):
+    if _overflows(source, target):
         parts.append(f"overflows above {target.largest:g}")
     elif source.has_infinity and not target.has_infinity:
         parts.append("has no infinity")
     if source.step < target.step and not is_rounded:
         parts.append(f"loses precision below 2^{target.smallest}")
+    return parts + _of_zeros(source, target)
+
+
+def _overflows(source: FloatFormat, target: FloatFormat) -> bool:
+    """Whether numbers become too large, not counting those that only rounding makes so."""
+    if frexp(source.largest)[1] > frexp(target.largest)[1]:
+        return True
+    return source.largest > target.largest and target.bits >= source.bits
+
+
+def _of_zeros(source: FloatFormat, target: FloatFormat) -> list[str]:
     if source.has_zero and not target.has_zero:
-        parts.append("has neither 0 nor negative numbers")
-    elif source.has_negative_zero and not target.has_negative_zero:
-        parts.append("has no negative zero")
-    return parts
+        return ["has neither 0 nor negative numbers"]
+    if source.has_negative_zero and not target.has_negative_zero:
+        return ["has no negative zero"]
+    return []
 
 
 def _of_nans(given: DType, wanted: DType) -> list[str]:
@@ -169,25 +182,30 @@ class Cast(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From a dtype's name, safetensors' or torch's."""
         return cls(dtype_named(argument, cls.name))
 
     def argument(self) -> object:
+        """The dtype's name in safetensors."""
         return self.dtype.value
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        """... -> ..., in the new dtype. Raises OpError for types that torch can't convert."""
         for form in inputs:
-            if form.dtype is not self.dtype and (
-                odd := next((d for d in (form.dtype, self.dtype) if not can_cast(d)), None)
-            ):
+            odd = [dtype for dtype in (form.dtype, self.dtype) if not can_cast(dtype)]
+            if odd and form.dtype is not self.dtype:
                 raise OpError(
-                    f"`cast` of {form.dtype.value} to {self.dtype.value}: torch calculates nothing with {odd.value}"
+                    f"`cast` of {form.dtype.value} to {self.dtype.value}: "
+                    f"torch calculates nothing with {odd[0].value}"
                 )
         return tuple(TensorForm(self.dtype, form.shape) for form in inputs)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Converted by torch; a tensor that has the dtype already is passed on as it is."""
         return [tensor.to(torch_dtype(self.dtype)) for tensor in inputs]
 
     def invert(self) -> Inverse:
+        """Nothing: the dtype that came in is not known."""
         return Inverse(
             (),
             "numeric",
@@ -195,28 +213,35 @@ class Cast(Op):
         )
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
+        """The cast back, exact where every value survives; nothing for mixed dtypes."""
         given = {form.dtype for form in inputs}
         if len(given) > 1:
             return Inverse((), "lossy", "the tensors have different dtypes")
         dtype = given.pop()
-        part, wanted = PARTS.get(dtype, dtype), PARTS.get(self.dtype, self.dtype)
-        drops = dtype.is_complex and not self.dtype.is_complex
-        if (
-            part in FLOATS
-            and wanted in FLOATS
-            and not drops
-            and not _of_floats(FLOATS[part], FLOATS[wanted])
-        ):
-            is_exact = (
-                dtype is self.dtype
-                or FLOATS[part].nans == 1
-                or (part is wanted and part in KEEP_NANS_AS_PARTS)
-            )
-            return Inverse(
-                (Cast(dtype),), *(("exact", "") if is_exact else ("exact with a check", NO_NANS))
-            )
+        if _keeps_numbers(dtype, self.dtype):
+            if _keeps_nans(dtype, self.dtype):
+                return Inverse((Cast(dtype),), "exact")
+            return Inverse((Cast(dtype),), "exact with a check", NO_NANS)
         loss = losses(dtype, self.dtype)
         return Inverse((Cast(dtype),), "numeric" if loss else "exact", loss or "")
+
+
+def _keeps_numbers(given: DType, wanted: DType) -> bool:
+    """Whether floating-point numbers, or the parts of complex ones, all survive."""
+    if given.is_complex and not wanted.is_complex:
+        return False
+    part, wanted_part = PARTS.get(given, given), PARTS.get(wanted, wanted)
+    if part not in FLOATS or wanted_part not in FLOATS:
+        return False
+    return not _of_floats(FLOATS[part], FLOATS[wanted_part])
+
+
+def _keeps_nans(given: DType, wanted: DType) -> bool:
+    """Whether each NaN comes back, there and back again."""
+    part = PARTS.get(given, given)
+    if given is wanted or FLOATS[part].nans == 1:
+        return True
+    return part is PARTS.get(wanted, wanted) and part in KEEP_NANS_AS_PARTS
 
 
 NO_NANS = "every number comes back, a NaN maybe with other bits"

@@ -8,13 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, get_args
 
-from ckpt_tool.ops.arithmetic import Affine, Init, Mean, Sum, Unary, WeightNorm
+from ckpt_tool.ops.arithmetic import Affine, Unary
 from ckpt_tool.ops.casts import Cast
-from ckpt_tool.ops.combining import Concat, Copy, Same, Split, Stack, Unstack
-from ckpt_tool.ops.fit import FITS
+from ckpt_tool.ops.combining import Concat, Split
+from ckpt_tool.ops.copies import Copy, Repeat, Same
+from ckpt_tool.ops.fits import FITS
+from ckpt_tool.ops.init import Init
 from ckpt_tool.ops.op import Inverse, Labels, Op, OpError, TensorForm, Verdict
 from ckpt_tool.ops.permuting import Rearrange, Reshape, Transpose
-from ckpt_tool.ops.slicing import Index, Pad, Repeat, Slice
+from ckpt_tool.ops.reductions import Mean, Sum, WeightNorm
+from ckpt_tool.ops.slicing import Index, Pad, Slice
+from ckpt_tool.ops.stacking import Stack, Unstack
 
 if TYPE_CHECKING:
     import torch
@@ -37,32 +41,33 @@ class Each(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From a mapping of words to ops, none of which may collect, produce, or be `each`."""
         if not isinstance(argument, Mapping) or not argument:
             raise OpError("`each` gives ops for words, as in `{q: transpose}`")
         chains = tuple((str(word), parse_ops(ops)) for word, ops in argument.items())
-        if stray := [
-            op.name
-            for _, ops in chains
-            for op in ops
-            if op.collects or op.produces or isinstance(op, Each)
-        ]:
+        ops = [op for _, chain in chains for op in chain]
+        if stray := [op.name for op in ops if not _works_on_one_tensor(op)]:
             raise OpError(f"`each`: `{stray[0]}` can't stand inside; it works on several tensors")
         return cls(chains)
 
     def argument(self) -> object:
+        """The words, each with its op or with the list of its ops."""
         plain = {word: ops_argument(ops) for word, ops in self.chains}
         return {word: ops[0] if len(ops) == 1 else ops for word, ops in plain.items()}
 
     def parameters(self) -> frozenset[str]:
+        """The parameters of all the ops inside."""
         return frozenset(name for _, ops in self.chains for op in ops for name in op.parameters())
 
     def bind(self, values: Mapping[str, int]) -> Self:
+        """With the ops inside bound."""
         return replace(
             self,
             chains=tuple((word, tuple(op.bind(values) for op in ops)) for word, ops in self.chains),
         )
 
     def with_labels(self, labels: Labels, mixed: frozenset[str]) -> Self:
+        """With the words that the tensors stand for, in the order of the tensors."""
         return replace(self, labels=labels, mixed=mixed)
 
     def chain(self, index: int) -> tuple[Op, ...]:
@@ -74,13 +79,16 @@ class Each(Op):
         return found[0][1] if found else ()
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        """What its own chain makes of each tensor. Raises OpError for words that don't fit."""
         if self.labels is None or len(self.labels) != len(inputs):
             raise OpError(
-                "`each` does not know which tensor a word stands for; it stands beside the choice's own op"
+                "`each` does not know which tensor a word stands for; "
+                "it stands beside the choice's own op"
             )
         if stray := [word for word, _ in self.chains if word in self.mixed]:
             raise OpError(
-                f"`each`: `{stray[0]}` is a part of a tensor here; put it before the op that joins, or after the one that parts"
+                f"`each`: `{stray[0]}` is a part of a tensor here; "
+                "put it before the op that joins, or after the one that parts"
             )
         return tuple(
             form
@@ -89,6 +97,7 @@ class Each(Op):
         )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What its own chain makes of each tensor; tensors without a chain pass on as they are."""
         return [
             result
             for index, tensor in enumerate(inputs)
@@ -96,9 +105,11 @@ class Each(Op):
         ]
 
     def invert(self) -> Inverse:
+        """`each` of the inverse chains, as good as the worst; nothing where one has none."""
         return self._inverted({word: invert_chain(ops) for word, ops in self.chains})
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
+        """As `invert`, each chain inverted for the form of the first tensor of its word."""
         first = {
             word: i
             for word, _ in self.chains
@@ -124,12 +135,18 @@ class Each(Op):
         )
 
 
+def _works_on_one_tensor(op: Op) -> bool:
+    return not (op.collects or op.produces or isinstance(op, Each))
+
+
 OPS: dict[str, type[Op]] = {
     "transpose": Transpose, "rearrange": Rearrange, "reshape": Reshape,
-    "concat": Concat, "split": Split, "stack": Stack, "unstack": Unstack, "copy": Copy, "same": Same,
+    "concat": Concat, "split": Split, "stack": Stack, "unstack": Unstack,
+    "copy": Copy, "same": Same,
     "slice": Slice, "pad": Pad, "index": Index, "repeat": Repeat,
     "each": Each,
-    "cast": Cast, "affine": Affine, "unary": Unary, "sum": Sum, "mean": Mean, "weight_norm": WeightNorm, "init": Init,
+    "cast": Cast, "affine": Affine, "unary": Unary, "sum": Sum, "mean": Mean,
+    "weight_norm": WeightNorm, "init": Init,
 }  # fmt: skip
 """All ops, by the names that rules use."""
 
@@ -144,27 +161,36 @@ def parse_ops(argument: object) -> tuple[Op, ...]:
         return (_class(argument).parse(None),)
     if not isinstance(argument, Mapping) or not argument:
         raise OpError(f"an op is a name, or a name with its argument, not {argument!r}")
+    return (_op_with_fields(argument),)
+
+
+MAIN_FIELDS = {"rearrange": "pattern", "unary": "function", "init": "kind"}
+"""The field whose value stands beside an op's name; it is `dim` for all others."""
+
+
+def _op_with_fields(argument: Mapping[object, object]) -> Op:
+    """The op that a mapping names, its other fields in the same mapping."""
     names = [str(name) for name in argument if name in OPS]
     if len(names) > 1:
         raise OpError(
             f"`{names[0]}` and `{names[1]}` in one mapping; ops that follow each other are a list"
         )
     if not names:
-        return (_class(str(next(iter(argument)))).parse(None),)
+        return _class(str(next(iter(argument)))).parse(None)
     (name,) = names
     if len(argument) == 1 or name == "each":
-        return (OPS[name].parse(argument[name]),)
+        return OPS[name].parse(argument[name])
     others = {str(key): value for key, value in argument.items() if key != name}
-    main = {"rearrange": "pattern", "unary": "function", "init": "kind"}.get(name, "dim")
-    return (OPS[name].parse({main: argument[name], **others}),)
+    return OPS[name].parse({MAIN_FIELDS.get(name, "dim"): argument[name], **others})
 
 
 def _class(name: str) -> type[Op]:
+    if name in FITS:
+        raise OpError(
+            f"`{name}` is no op but a fit, which stands under `fit:`, "
+            f'as in `fit: [{{"PATTERN OF THE TARGET": {name}}}]`'
+        )
     if name not in OPS:
-        if name in FITS:
-            raise OpError(
-                f'`{name}` is no op but a fit, which stands under `fit:`, as in `fit: [{{"PATTERN OF THE TARGET": {name}}}]`'
-            )
         raise OpError(f"`{name}` is no op; there are {', '.join(OPS)}")
     return OPS[name]
 
@@ -195,6 +221,7 @@ def infer_chain(ops: Sequence[Op], forms: Sequence[TensorForm]) -> tuple[TensorF
 
 
 def run_chain(ops: Sequence[Op], tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The tensors that the ops make, one after the other, on the CPU."""
     result = list(tensors)
     for op in ops:
         result = op.run(result)

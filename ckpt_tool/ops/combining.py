@@ -1,4 +1,4 @@
-"""Several tensors into one and one into several: concat and split, stack and unstack, copies."""
+"""Along a dimension that is there: concat, and split, which undoes it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ def _dim(argument: object, op: str) -> int:
     return number(fields(argument, op, ("dim",), "dim").get("dim", 0), op, "dim")
 
 
-def _groups(inputs: Sequence[TensorForm], parts: int | None, op: str) -> list[Sequence[TensorForm]]:
+def in_groups(
+    inputs: Sequence[TensorForm], parts: int | None, op: str
+) -> list[Sequence[TensorForm]]:
+    """The inputs in runs of `parts`. Raises OpError where they do not come out even, or differ in
+    dtype.
+    """
     size = runs(len(inputs), parts, op)
     groups = [inputs[i : i + size] for i in range(0, len(inputs), size)]
     for group in groups:
@@ -42,7 +47,8 @@ def _groups(inputs: Sequence[TensorForm], parts: int | None, op: str) -> list[Se
     return groups
 
 
-def _without(shape: Shape, axis: int) -> Shape:
+def without_axis(shape: Shape, axis: int) -> Shape:
+    """The shape less one dimension."""
     return shape[:axis] + shape[axis + 1 :]
 
 
@@ -55,12 +61,15 @@ class Along(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From a dimension, 0 without."""
         return cls(_dim(argument, cls.name))
 
     def argument(self) -> object:
+        """The dimension."""
         return self.dim
 
     def with_parts(self, parts: int) -> Self:
+        """Runs of this many tensors."""
         return replace(self, parts=parts)
 
 
@@ -76,28 +85,35 @@ class Concat(Along):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From a dimension, or `{dim: 0, equal: true}`."""
         given = fields(argument, cls.name, ("dim", "equal"), "dim")
         if not isinstance(equal := given.get("equal", False), bool):
             raise OpError("`concat`: `equal` is true or false")
         return cls(number(given.get("dim", 0), cls.name, "dim"), equal=equal)
 
     def argument(self) -> object:
+        """The dimension, with `equal` where it was given."""
         return {"dim": self.dim, "equal": True} if self.equal else self.dim
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
-        return tuple(self._joined(group) for group in _groups(inputs, self.parts, self.name))
+        """a1 ..., a2 ... -> (a1 + a2) ... along `dim`. Raises OpError where other sizes differ."""
+        return tuple(self._joined(group) for group in in_groups(inputs, self.parts, self.name))
 
     def _joined(self, group: Sequence[TensorForm]) -> TensorForm:
         shape = group[0].shape
         axis = axis_of(self.dim, len(shape), self.name)
         for form in group:
-            if len(form.shape) != len(shape) or _without(form.shape, axis) != _without(shape, axis):
+            if len(form.shape) != len(shape) or without_axis(form.shape, axis) != without_axis(
+                shape, axis
+            ):
                 raise OpError(
-                    f"`concat` along dimension {axis} of {shape_text(shape)} and {shape_text(form.shape)}"
+                    f"`concat` along dimension {axis} of {shape_text(shape)} and "
+                    f"{shape_text(form.shape)}"
                 )
             if self.equal and form.shape != shape:
                 raise OpError(
-                    f"`concat` of equal parts, and they are {shape_text(shape)} and {shape_text(form.shape)}"
+                    f"`concat` of equal parts, and they are {shape_text(shape)} and "
+                    f"{shape_text(form.shape)}"
                 )
         return TensorForm(
             group[0].dtype,
@@ -105,6 +121,7 @@ class Concat(Along):
         )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """One tensor for each run of `parts`; all are copied."""
         import torch
 
         size = runs(len(inputs), self.parts, self.name)
@@ -116,6 +133,7 @@ class Concat(Along):
         )
 
     def invert(self) -> Inverse:
+        """`split`: exact for `equal` parts, else into the sizes that the target has."""
         if self.equal:
             return Inverse((Split(self.dim, None, self.parts),), "exact")
         return Inverse(
@@ -125,6 +143,7 @@ class Concat(Along):
         )
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
+        """`split` into the sizes that came in, exact, where all runs have the same."""
         size = runs(len(inputs), self.parts, self.name)
         sizes = [
             tuple(form.shape[self.dim] for form in inputs[i : i + size])
@@ -156,6 +175,7 @@ class Split(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From a dimension, or `{dim: 0, sizes: [64, 32]}`; `sizes: target` takes the target's."""
         given = fields(argument, cls.name, ("dim", "sizes"), "dim")
         sizes, dim = given.get("sizes"), number(given.get("dim", 0), cls.name, "dim")
         if sizes == "target":
@@ -170,14 +190,17 @@ class Split(Op):
         return cls(dim, listed, len(listed) if listed else None)
 
     def argument(self) -> object:
+        """The dimension, with `sizes` where they were given."""
         if self.sizes is not None:
             return {"dim": self.dim, "sizes": list(self.sizes)}
         return {"dim": self.dim, "sizes": "target"} if self.is_as_target else self.dim
 
     def parameters(self) -> frozenset[str]:
+        """The parameters among the sizes."""
         return names_in(*(self.sizes or ()))
 
     def bind(self, values: Mapping[str, int]) -> Self:
+        """With numbers for the parameters among the sizes."""
         return (
             self
             if self.sizes is None
@@ -185,6 +208,7 @@ class Split(Op):
         )
 
     def with_parts(self, parts: int) -> Self:
+        """Into this many parts. Raises OpError where `sizes` has another number."""
         if self.sizes is not None and len(self.sizes) != parts:
             raise OpError(
                 f"`split` into {counted(len(self.sizes), 'size')} for {counted(parts, 'key')}"
@@ -196,9 +220,11 @@ class Split(Op):
         return replace(self, sizes=None) if self.sizes and len(set(self.sizes)) == 1 else self
 
     def with_sizes(self, sizes: Sequence[int]) -> Self:
+        """Into parts of these sizes."""
         return replace(self, sizes=tuple(sizes), parts=len(sizes))
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        """(a1 + a2) ... -> a1 ..., a2 ... along `dim`. Raises OpError for other sums."""
         return tuple(part for form in inputs for part in self._split(form))
 
     def _split(self, form: TensorForm) -> list[TensorForm]:
@@ -214,7 +240,8 @@ class Split(Op):
             sizes = [resolved(size, self.name) for size in self.sizes]
             if sum(sizes) != length or min(sizes) < 0:
                 raise OpError(
-                    f"the sizes {' + '.join(map(str, sizes))} make {sum(sizes)}, not {length} ({shape_text(shape)})"
+                    f"the sizes {' + '.join(map(str, sizes))} make {sum(sizes)}, "
+                    f"not {length} ({shape_text(shape)})"
                 )
             return sizes
         if self.is_as_target:
@@ -234,6 +261,7 @@ class Split(Op):
         return [length // self.parts] * self.parts
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Views of the tensor, in order."""
         import torch
 
         sizes = [
@@ -247,126 +275,5 @@ class Split(Op):
         ]
 
     def invert(self) -> Inverse:
+        """`concat` of the parts, exact."""
         return Inverse((Concat(self.dim, self.parts),), "exact")
-
-
-@dataclass(frozen=True, slots=True)
-class Stack(Along):
-    """Tensors of one shape along a new dimension."""
-
-    name: ClassVar[str] = "stack"
-    collects = True
-
-    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
-        return tuple(self._stacked(group) for group in _groups(inputs, self.parts, self.name))
-
-    def _stacked(self, group: Sequence[TensorForm]) -> TensorForm:
-        shape = group[0].shape
-        if odd := next((form for form in group if form.shape != shape), None):
-            raise OpError(
-                f"`stack` of {shape_text(shape)} and {shape_text(odd.shape)}: the shapes differ"
-            )
-        axis = axis_of(self.dim, len(shape) + 1, self.name)
-        return TensorForm(group[0].dtype, (*shape[:axis], len(group), *shape[axis:]))
-
-    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        import torch
-
-        size = runs(len(inputs), self.parts, self.name)
-        return moved(
-            inputs,
-            lambda tensors: [
-                torch.stack(tensors[i : i + size], self.dim) for i in range(0, len(tensors), size)
-            ],
-        )
-
-    def invert(self) -> Inverse:
-        return Inverse((Unstack(self.dim, self.parts),), "exact")
-
-
-@dataclass(frozen=True, slots=True)
-class Unstack(Along):
-    """A tensor as its slices along a dimension, which goes."""
-
-    name: ClassVar[str] = "unstack"
-    produces = True
-
-    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
-        return tuple(part for form in inputs for part in self._slices(form))
-
-    def _slices(self, form: TensorForm) -> list[TensorForm]:
-        axis = axis_of(self.dim, len(form.shape), self.name)
-        length = form.shape[axis]
-        if self.parts is not None and self.parts != length:
-            raise OpError(
-                f"`unstack` of {length} {axis_word(axis)} for {counted(self.parts, 'key')} ({shape_text(form.shape)})"
-            )
-        return [TensorForm(form.dtype, _without(form.shape, axis))] * length
-
-    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [part for tensor in inputs for part in tensor.unbind(self.dim)]
-
-    def invert(self) -> Inverse:
-        return Inverse((Stack(self.dim, self.parts),), "exact")
-
-
-@dataclass(frozen=True, slots=True)
-class Alike(Op):
-    """What makes several equal tensors of one, or one of several: it has no argument."""
-
-    parts: int | None = None
-
-    @classmethod
-    def parse(cls, argument: object) -> Self:
-        if argument is not None:
-            raise OpError(f"`{cls.name}` has no argument")
-        return cls()
-
-    def with_parts(self, parts: int) -> Self:
-        return replace(self, parts=parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Copy(Alike):
-    """One tensor under several keys; they stay tied where the format can say so."""
-
-    name: ClassVar[str] = "copy"
-    produces = True
-
-    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
-        return tuple(form for form in inputs for _ in range(self.parts or 1))
-
-    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [tensor for tensor in inputs for _ in range(self.parts or 1)]
-
-    def invert(self) -> Inverse:
-        return Inverse((Same(self.parts),), "exact with a check", "all copies must be equal")
-
-
-@dataclass(frozen=True, slots=True)
-class Same(Alike):
-    """Several tensors that must be equal, bit for bit, as one: undoes `copy`."""
-
-    name: ClassVar[str] = "same"
-    checks_values: ClassVar[bool] = True
-    collects = True
-
-    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
-        groups = _groups(inputs, self.parts, self.name)
-        for group in groups:
-            if odd := next((form for form in group if form.shape != group[0].shape), None):
-                raise OpError(f"`same` of {group[0]} and {odd}")
-        return tuple(group[0] for group in groups)
-
-    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        from ckpt_tool.torch_bridge import to_bytes
-
-        size = runs(len(inputs), self.parts, self.name)
-        groups = [inputs[i : i + size] for i in range(0, len(inputs), size)]
-        for group in groups:
-            if any(to_bytes(tensor) != to_bytes(group[0]) for tensor in group[1:]):
-                raise OpError("tensors that must be the same differ")
-        return [group[0] for group in groups]
-
-    def invert(self) -> Inverse:
-        return Inverse((Copy(self.parts),), "exact")

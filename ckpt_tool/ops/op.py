@@ -1,4 +1,4 @@
-"""What every op can say of itself without data, and what it does to tensors."""
+"""What every op states without data, and what it does to tensors; and how fields are read."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Op(ABC):
 
     name: ClassVar[str]
     checks_values: ClassVar[bool] = False
-    """Whether only the values can tell that the op doesn't fit."""
+    """Whether only values can show that the op doesn't fit."""
 
     @classmethod
     @abstractmethod
@@ -115,7 +115,7 @@ class Op(ABC):
         """The tensors that result, on the CPU; their forms are those that `infer` gives."""
 
     def invert(self) -> Inverse:
-        """What undoes the op, as far as can be told without the tensors' forms."""
+        """What undoes the op, as far as is known without the tensors' forms."""
         return Inverse((), "lossy", f"`{self.name}` can't be undone")
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
@@ -137,6 +137,13 @@ def number(value: object, op: str, field: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise OpError(f"`{op}`: `{field}` is a whole number, not {value!r}")
+
+
+def real_number(value: object, op: str, field: str) -> float:
+    """A plain number."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise OpError(f"`{op}`: `{field}` is a number, not {value!r}")
 
 
 def fields(
@@ -163,6 +170,11 @@ def axis_of(dim: int, rank: int, op: str) -> int:
     return dim % rank
 
 
+def with_axis_size(form: TensorForm, axis: int, size: int) -> TensorForm:
+    """The form with another size of one dimension."""
+    return TensorForm(form.dtype, (*form.shape[:axis], size, *form.shape[axis + 1 :]))
+
+
 def axis_word(axis: int) -> str:
     """What the elements along a dimension are called in messages."""
     return ("rows", "columns")[axis] if axis < 2 else f"along dimension {axis}"
@@ -172,9 +184,8 @@ def runs(count: int, parts: int | None, op: str) -> int:
     """How many tensors make one; they must come out even."""
     size = count if parts is None else parts
     if not size or count % size:
-        raise OpError(
-            f"`{op}` takes {counted(size, 'tensor')} at a time, and there {'is' if count == 1 else 'are'} {count}"
-        )
+        verb = "is" if count == 1 else "are"
+        raise OpError(f"`{op}` takes {counted(size, 'tensor')} at a time, and there {verb} {count}")
     return size
 
 
@@ -186,8 +197,10 @@ def resolved(value: int | str, op: str) -> int:
 
 
 def bound(value: int | str, values: Mapping[str, int]) -> int | str:
+    """The parameter's number where it is known; what else it is stays."""
     return values.get(value, value) if isinstance(value, str) else value
 
 
 def names_in(*values: object) -> frozenset[str]:
+    """The names of parameters among numbers."""
     return frozenset(value for value in values if isinstance(value, str))

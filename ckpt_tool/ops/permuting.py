@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ckpt_tool.ops.axes import composition_of, match_dimensions, shown_axis, sides_of
 from ckpt_tool.ops.bit_views import moved
 from ckpt_tool.ops.op import (
     Inverse,
@@ -14,7 +15,6 @@ from ckpt_tool.ops.op import (
     OpError,
     TensorForm,
     axis_of,
-    axis_word,
     bound,
     names_in,
     number,
@@ -25,7 +25,6 @@ from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
     import torch
-    from einops.parsing import ParsedExpression
     from typing_extensions import Self
 
 
@@ -38,6 +37,7 @@ class Transpose(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From nothing, or two dimensions; negative ones count from the end."""
         if argument is None:
             return cls()
         if not isinstance(argument, list | tuple) or len(argument) != 2:
@@ -46,9 +46,11 @@ class Transpose(Op):
         return cls((first, second))
 
     def argument(self) -> object:
+        """The two dimensions; None for the last two."""
         return None if self.dims == (-2, -1) else list(self.dims)
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        """... a b -> ... b a for the last two, likewise for others."""
         return tuple(self._transposed(form) for form in inputs)
 
     def _transposed(self, form: TensorForm) -> TensorForm:
@@ -58,9 +60,11 @@ class Transpose(Op):
         return TensorForm(form.dtype, tuple(shape))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Views."""
         return [tensor.transpose(*self.dims) for tensor in inputs]
 
     def invert(self) -> Inverse:
+        """Itself, exact."""
         return Inverse((self,), "exact")
 
 
@@ -85,42 +89,32 @@ class Rearrange(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From a pattern, or `{pattern: "(h d) -> d h", h: 12}`; lengths may be parameters."""
         given = dict(argument) if isinstance(argument, Mapping) else {"pattern": argument}
         pattern = given.pop("pattern", None)
         if not isinstance(pattern, str) or pattern.count("->") != 1:
             raise OpError(
-                '`rearrange` is a pattern with one arrow, as in `"a b -> b a"`, and lengths of its axes'
+                '`rearrange` is a pattern with one arrow, as in `"a b -> b a"`, '
+                "and lengths of its axes"
             )
-        left, right = _sides(pattern)
-        if left.has_non_unitary_anonymous_axes or right.has_non_unitary_anonymous_axes:
-            raise OpError(
-                f"an axis of `{pattern}` is a number; name it, and give its length beside the pattern"
-            )
-        if odd := sorted(left.identifiers ^ right.identifiers):
-            raise OpError(f"`{_shown(odd[0])}` stands on one side of `{pattern}` only")
-        lengths = tuple(
-            Length(axis, whole_number(value, cls.name, axis), str(value))
-            for axis, value in given.items()
-        )
+        axes = _shared_axes(pattern)
+        lengths = tuple(_length(axis, value) for axis, value in given.items())
         for length in lengths:
-            if length.axis not in left.identifiers:
+            if length.axis not in axes:
                 raise OpError(f"`{length.axis}` is no axis of `{pattern}`")
-        return cls(
-            pattern,
-            tuple(
-                replace(each, label=each.axis) if isinstance(each.value, int) else each
-                for each in lengths
-            ),
-        )
+        return cls(pattern, lengths)
 
     def argument(self) -> object:
+        """The pattern, with the lengths where there are any."""
         lengths = {length.axis: length.value for length in self.lengths}
         return {"pattern": self.pattern, **lengths} if lengths else self.pattern
 
     def parameters(self) -> frozenset[str]:
+        """The parameters among the lengths."""
         return names_in(*(length.value for length in self.lengths))
 
     def bind(self, values: Mapping[str, int]) -> Self:
+        """With numbers for the parameters; messages keep their names."""
         return replace(
             self,
             lengths=tuple(
@@ -129,18 +123,20 @@ class Rearrange(Op):
         )
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        """The pattern's right side, with lengths that the left one gives. Raises OpError."""
         return tuple(TensorForm(form.dtype, self._shape(form.shape)) for form in inputs)
 
     def _shape(self, shape: Shape) -> Shape:
-        left, right = _sides(self.pattern)
-        _, rest = _match_groups(left, shape, self.pattern)
+        left, right = sides_of(self.pattern)
+        _, rest = match_dimensions(left, shape, self.pattern)
         known = self._known(shape)
         result: list[int] = []
-        for composed in _composition(right):
+        for composed in composition_of(right):
             result.extend(rest if composed is None else [prod(known[axis] for axis in composed)])
         return tuple(result)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """By einops: views where strides allow."""
         from einops import rearrange
 
         lengths = {length.axis: resolved(length.value, self.name) for length in self.lengths}
@@ -150,22 +146,21 @@ class Rearrange(Op):
         )
 
     def invert(self) -> Inverse:
+        """The pattern with its sides swapped, exact, where the given lengths are enough."""
         left, right = (side.strip() for side in self.pattern.split("->"))
         given = {length.axis for length in self.lengths}
-        composed = [
-            [axis for axis in axes if not axis.isdigit()]
-            for axes in _composition(_sides(self.pattern)[1])
-            if axes and len(axes) > 1
-        ]
-        if any(len([axis for axis in axes if axis not in given]) > 1 for axes in composed):
+        composed = [axes for axes in composition_of(sides_of(self.pattern)[1]) if axes]
+        if any(len(_without_length(axes, given)) > 1 for axes in composed):
             return Inverse(
                 (),
                 "exact",
-                "the inverse needs the length of more axes; an inverse of a concrete plan knows them",
+                "the inverse needs the length of more axes; "
+                "an inverse of a concrete plan knows them",
             )
         return Inverse((replace(self, pattern=f"{right} -> {left}"),), "exact")
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
+        """The pattern with its sides swapped and the length of every axis, exact."""
         left, right = (side.strip() for side in self.pattern.split("->"))
         known = self._known(inputs[0].shape)
         lengths = tuple(
@@ -174,81 +169,35 @@ class Rearrange(Op):
         return Inverse((Rearrange(f"{right} -> {left}", lengths),), "exact")
 
     def _known(self, shape: Shape) -> dict[str, int]:
-        left, _ = _sides(self.pattern)
-        groups, _ = _match_groups(left, shape, self.pattern)
+        left, _ = sides_of(self.pattern)
+        dimensions, _ = match_dimensions(left, shape, self.pattern)
         known = {length.axis: resolved(length.value, self.name) for length in self.lengths}
         labels = {length.axis: length.label for length in self.lengths}
-        for place, (axes, size) in enumerate(groups):
-            _solve(axes, size, known, labels, place, shape)
+        for dimension in dimensions:
+            known |= dimension.solve(known, labels)
         return known
 
 
-def _sides(pattern: str) -> tuple[ParsedExpression, ParsedExpression]:
-    from einops import EinopsError
-    from einops.parsing import ParsedExpression
-
-    left, right = pattern.split("->")
-    try:
-        return ParsedExpression(left), ParsedExpression(right)
-    except EinopsError as error:
-        raise OpError(f"`{pattern}`: {str(error).strip()}") from None
+def _length(axis: str, value: object) -> Length:
+    length = whole_number(value, Rearrange.name, axis)
+    return Length(axis, length, axis if isinstance(length, int) else length)
 
 
-def _shown(identifier: str) -> str:
-    return "..." if identifier == "…" else identifier
-
-
-def _composition(side: ParsedExpression) -> list[list[str] | None]:
-    """The axes that make up each dimension; None for the ellipsis."""
-    return [None if axes == "…" else [str(axis) for axis in axes] for axes in side.composition]
-
-
-def _match_groups(
-    left: ParsedExpression, shape: Shape, pattern: str
-) -> tuple[list[tuple[list[str], int]], list[int]]:
-    """Each dimension's axes with its size, and the sizes that the ellipsis stands for."""
-    composition = _composition(left)
-    free = len(shape) - len(composition) + (None in composition)
-    if free < 0 or (None not in composition and free):
+def _shared_axes(pattern: str) -> frozenset[str]:
+    """The names of the axes. Raises OpError unless both sides have the same."""
+    left, right = sides_of(pattern)
+    if left.has_non_unitary_anonymous_axes or right.has_non_unitary_anonymous_axes:
         raise OpError(
-            f"`{pattern}` is for {len(composition)} dimensions, the tensor is {shape_text(shape)}"
+            f"an axis of `{pattern}` is a number; name it, and give its length beside the pattern"
         )
-    at = composition.index(None) if None in composition else len(composition)
-    sizes = [*shape[:at], *shape[at + free :]]
-    groups = [axes for axes in composition if axes is not None]
-    return list(zip(groups, sizes, strict=True)), list(
-        shape[at : at + free]
-    ) if None in composition else []
+    if odd := sorted(left.identifiers ^ right.identifiers):
+        raise OpError(f"`{shown_axis(odd[0])}` stands on one side of `{pattern}` only")
+    return frozenset(left.identifiers)
 
 
-def _solve(
-    axes: list[str],
-    size: int,
-    known: dict[str, int],
-    labels: Mapping[str, str],
-    place: int,
-    shape: Shape,
-) -> None:
-    """Works out the one axis of a dimension whose length is not known."""
-    given = prod(known.get(axis, 1) for axis in axes)
-    open_axes = [axis for axis in axes if axis not in known]
-    if len(open_axes) > 1:
-        raise OpError(
-            f"the lengths of `{open_axes[0]}` and `{open_axes[1]}` can't both be worked out; give one"
-        )
-    if open_axes:
-        if not given or size % given:
-            named = [axis for axis in axes if axis in known]
-            label = labels.get(named[0], named[0]) if len(named) == 1 else " × ".join(named)
-            raise OpError(
-                f"{given} {label} do not divide {size} {axis_word(place)} ({shape_text(shape)})"
-            )
-        known[open_axes[0]] = size // given
-    elif given != size:
-        names = " × ".join(axes) or "1"
-        raise OpError(
-            f"{names} make {given}, the tensor has {size} {axis_word(place)} ({shape_text(shape)})"
-        )
+def _without_length(axes: Sequence[str], given: Collection[str]) -> list[str]:
+    """The named axes whose length is not given."""
+    return [axis for axis in axes if not axis.isdigit() and axis not in given]
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,46 +209,48 @@ class Reshape(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From a list of sizes, numbers or parameters."""
         if not isinstance(argument, list | tuple):
             raise OpError("`reshape` is a list of sizes")
         sizes = tuple(whole_number(size, cls.name, "a size") for size in argument)
-        if sum(size == -1 for size in sizes) > 1 or any(
-            isinstance(size, int) and size < -1 for size in sizes
-        ):
+        if not _are_sizes([size for size in sizes if isinstance(size, int)]):
             raise OpError("`reshape` has at most one -1, and no other size below 0")
         return cls(sizes)
 
     def argument(self) -> object:
+        """The sizes."""
         return list(self.shape)
 
     def parameters(self) -> frozenset[str]:
+        """The parameters among the sizes."""
         return names_in(*self.shape)
 
     def bind(self, values: Mapping[str, int]) -> Self:
+        """With numbers for the parameters among the sizes."""
         return replace(self, shape=tuple(bound(size, values) for size in self.shape))
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        """... -> the sizes, -1 as what is left. Raises OpError for another number of elements."""
         return tuple(TensorForm(form.dtype, self._shape(form.shape)) for form in inputs)
 
     def _shape(self, shape: Shape) -> Shape:
-        sizes = [resolved(size, self.name) for size in self.shape]
-        if min(sizes, default=0) < -1 or sizes.count(-1) > 1:
+        sizes = tuple(resolved(size, self.name) for size in self.shape)
+        written = "×".join(map(str, sizes))
+        if not _are_sizes(sizes):
+            raise OpError(f"`reshape` to {written}; sizes are at least 0, and one at most is -1")
+        full = _filled(sizes, prod(shape))
+        if -1 in full or prod(full) != prod(shape):
             raise OpError(
-                f"`reshape` to {'×'.join(map(str, sizes))}; sizes are at least 0, and one at most is -1"
+                f"{shape_text(shape)} has {prod(shape)} elements, which {written} can't hold"
             )
-        known, count = prod(size for size in sizes if size != -1), prod(shape)
-        if -1 in sizes and known and not count % known:
-            return tuple(count // known if size == -1 else size for size in sizes)
-        if -1 in sizes or known != count:
-            raise OpError(
-                f"{shape_text(shape)} has {count} elements, which {'×'.join(map(str, sizes))} can't hold"
-            )
-        return tuple(sizes)
+        return full
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Views where strides allow."""
         return [tensor.reshape(self._shape(tuple(tensor.shape))) for tensor in inputs]
 
     def invert(self) -> Inverse:
+        """Nothing: the shape that came in is not known."""
         return Inverse(
             (),
             "exact",
@@ -307,6 +258,18 @@ class Reshape(Op):
         )
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
+        """The shape that came in, exact, where it is one."""
         if len({form.shape for form in inputs}) > 1:
             return Inverse((), "lossy", "the tensors have different shapes")
         return Inverse((Reshape(inputs[0].shape),), "exact")
+
+
+def _are_sizes(sizes: Sequence[int]) -> bool:
+    """Whether they can be sizes of a tensor, one of them open (-1) at most."""
+    return min(sizes, default=0) >= -1 and sizes.count(-1) <= 1
+
+
+def _filled(sizes: Shape, count: int) -> Shape:
+    """The sizes with the open one (-1) such that all make `count`, where it divides."""
+    known = prod(size for size in sizes if size != -1)
+    return tuple(count // known if size == -1 and known else size for size in sizes)

@@ -1,4 +1,4 @@
-"""Parts and repetitions along one dimension: slice, pad, index, repeat."""
+"""Parts, paddings and orders along one dimension: slice, pad, index."""
 
 from __future__ import annotations
 
@@ -20,16 +20,13 @@ from ckpt_tool.ops.op import (
     number,
     resolved,
     whole_number,
+    with_axis_size,
 )
 from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
-
-
-def _with_size(form: TensorForm, axis: int, size: int) -> TensorForm:
-    return TensorForm(form.dtype, (*form.shape[:axis], size, *form.shape[axis + 1 :]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +43,7 @@ class Slice(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From `{dim: 0, start: 0, stop: 10, step: 2}`, each optional; `step` is at least 1."""
         given = fields(argument, cls.name, ("dim", "start", "stop", "step"))
         step = number(given.get("step", 1), cls.name, "step")
         if step < 1:
@@ -54,11 +52,14 @@ class Slice(Op):
             )
         stop = given.get("stop")
         return cls(
-            number(given.get("dim", 0), cls.name, "dim"), whole_number(given.get("start", 0), cls.name, "start"),
-            None if stop is None else whole_number(stop, cls.name, "stop"), step,
-        )  # fmt: skip
+            number(given.get("dim", 0), cls.name, "dim"),
+            whole_number(given.get("start", 0), cls.name, "start"),
+            None if stop is None else whole_number(stop, cls.name, "stop"),
+            step,
+        )
 
     def argument(self) -> object:
+        """`dim` and `start`, `stop` and `step` where they matter."""
         stop = {} if self.stop is None else {"stop": self.stop}
         return {
             "dim": self.dim,
@@ -68,9 +69,11 @@ class Slice(Op):
         }
 
     def parameters(self) -> frozenset[str]:
+        """The parameters that `start` and `stop` are."""
         return names_in(self.start, self.stop)
 
     def bind(self, values: Mapping[str, int]) -> Self:
+        """With numbers for `start` and `stop`."""
         return replace(
             self,
             start=bound(self.start, values),
@@ -87,13 +90,15 @@ class Slice(Op):
         return range(*slice(start, stop, self.step).indices(length))
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        """a ... -> ceil((stop - start) / step) ... along `dim`. Raises OpError beyond the ends."""
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
         return tuple(
-            _with_size(form, axis, len(self._range(form.shape, axis)))
+            with_axis_size(form, axis, len(self._range(form.shape, axis)))
             for form, axis in zip(inputs, axes, strict=True)
         )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Views."""
         results = []
         for tensor in inputs:
             axis = axis_of(self.dim, tensor.dim(), self.name)
@@ -104,6 +109,7 @@ class Slice(Op):
         return results
 
     def invert(self) -> Inverse:
+        """Nothing: the rest is lost."""
         return Inverse((), "lossy", "what `slice` leaves out is lost")
 
 
@@ -119,6 +125,7 @@ class Pad(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From `{dim: 0, before: 1, after: 1, value: 0}`, each optional; sizes are at least 0."""
         given = fields(argument, cls.name, ("dim", "before", "after", "value"))
         value = given.get("value", 0)
         if not isinstance(value, int | float):
@@ -129,28 +136,32 @@ class Pad(Op):
         return cls(number(given.get("dim", 0), cls.name, "dim"), sizes[0], sizes[1], value)
 
     def argument(self) -> object:
+        """All fields but a value of 0."""
         value = {} if str(self.value) in ("0", "0.0") else {"value": self.value}
         return {"dim": self.dim, "before": self.before, "after": self.after, **value}
 
     def parameters(self) -> frozenset[str]:
+        """The parameters that `before` and `after` are."""
         return names_in(self.before, self.after)
 
     def bind(self, values: Mapping[str, int]) -> Self:
+        """With numbers for `before` and `after`."""
         return replace(self, before=bound(self.before, values), after=bound(self.after, values))
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        """a ... -> (before + a + after) ... along `dim`."""
         before, after = resolved(self.before, self.name), resolved(self.after, self.name)
         if before < 0 or after < 0:
             raise OpError(f"`pad` by {min(before, after)}; `before` and `after` are at least 0")
         added = before + after
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
         return tuple(
-            _with_size(form, axis, form.shape[axis] + added)
+            with_axis_size(form, axis, form.shape[axis] + added)
             for form, axis in zip(inputs, axes, strict=True)
         )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-
+        """Copies, padded with the value rounded to the dtype."""
         return [
             self._padded(tensor, axis_of(self.dim, tensor.dim(), self.name)) for tensor in inputs
         ]
@@ -176,11 +187,13 @@ class Pad(Op):
         return moved([fill, tensor], joined)[0]
 
     def invert(self) -> Inverse:
+        """`slice` of what lies between, exact; nothing while `after` is a parameter."""
         if isinstance(self.after, str):
             return Inverse(
                 (),
                 "exact",
-                "the inverse needs the number of its parameter; an inverse of a concrete plan knows it",
+                "the inverse needs the number of its parameter; "
+                "an inverse of a concrete plan knows it",
             )
         return Inverse((Slice(self.dim, self.before, -self.after or None),), "exact")
 
@@ -198,6 +211,7 @@ class Index(Op):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From `{dim: 0, order: [2, 0, 1]}`; an order may be `reverse` or `{roll: n}`."""
         given = fields(argument, cls.name, ("dim", "order"))
         dim, order = number(given.get("dim", 0), cls.name, "dim"), given.get("order")
         if order == "reverse":
@@ -212,6 +226,7 @@ class Index(Op):
         return cls(dim, places)
 
     def argument(self) -> object:
+        """`dim` and `order`."""
         order: object = {"roll": self.roll} if self.order is None else self.order
         return {"dim": self.dim, "order": list(order) if isinstance(order, tuple) else order}
 
@@ -225,13 +240,15 @@ class Index(Op):
         return list(self.order)
 
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+        """a ... -> n ... along `dim`, n the length of the list, else a."""
         axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
         return tuple(
-            _with_size(form, axis, len(self._places(form.shape[axis])))
+            with_axis_size(form, axis, len(self._places(form.shape[axis])))
             for form, axis in zip(inputs, axes, strict=True)
         )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Copies."""
         import torch
 
         places = [
@@ -246,6 +263,7 @@ class Index(Op):
         )
 
     def invert(self) -> Inverse:
+        """The order back: exact for `reverse` and `roll`, checked for a list of all places."""
         if self.order == "reverse":
             return Inverse((self,), "exact")
         if self.order is None:
@@ -260,73 +278,10 @@ class Index(Op):
         )
 
     def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
+        """As `invert`, exact for a list that has every place of these tensors."""
         inverse = self.invert()
         if not isinstance(self.order, tuple) or not inverse.ops:
             return inverse
         if any(form.shape[self.dim] > len(self.order) for form in inputs):
             return Inverse((), "lossy", "`index` leaves places out")
         return Inverse(inverse.ops, "exact")
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat(Op):
-    """The tensor so many times in a row along a dimension."""
-
-    name: ClassVar[str] = "repeat"
-    dim: int = 0
-    times: int | str = 1
-
-    @classmethod
-    def parse(cls, argument: object) -> Self:
-        given = fields(argument, cls.name, ("dim", "times"))
-        times = whole_number(given.get("times", 1), cls.name, "times")
-        if isinstance(times, int) and times < 1:
-            raise OpError("`repeat`: `times` is at least 1")
-        return cls(number(given.get("dim", 0), cls.name, "dim"), times)
-
-    def argument(self) -> object:
-        return {"dim": self.dim, "times": self.times}
-
-    def parameters(self) -> frozenset[str]:
-        return names_in(self.times)
-
-    def bind(self, values: Mapping[str, int]) -> Self:
-        return replace(self, times=bound(self.times, values))
-
-    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
-        times = resolved(self.times, self.name)
-        if times < 1:
-            raise OpError(f"`repeat` {times} times; `times` is at least 1")
-        axes = [axis_of(self.dim, len(form.shape), self.name) for form in inputs]
-        return tuple(
-            _with_size(form, axis, form.shape[axis] * times)
-            for form, axis in zip(inputs, axes, strict=True)
-        )
-
-    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        import torch
-
-        return moved(
-            inputs,
-            lambda tensors: [
-                torch.cat([tensor] * resolved(self.times, self.name), self.dim)
-                for tensor in tensors
-            ],
-        )
-
-    def invert_for(self, inputs: Sequence[TensorForm]) -> Inverse:
-        sizes = {form.shape[self.dim] for form in inputs}
-        if len(sizes) > 1:
-            return Inverse((), "lossy", "the tensors have different sizes")
-        return Inverse(
-            (Slice(self.dim, 0, sizes.pop()),),
-            "exact with a check",
-            "all repetitions must be equal",
-        )
-
-    def invert(self) -> Inverse:
-        return Inverse(
-            (),
-            "exact with a check",
-            "the inverse needs the source's size; an inverse of a concrete plan knows it",
-        )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.pickle import graph
+from ckpt_tool.formats.pickle import descriptions
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.pickle.values import (
     ArrayRef,
@@ -213,10 +213,10 @@ def test_a_pickle_that_asks_for_too_much_is_refused_before_it_gets_it(raw: bytes
 
 def test_what_stands_behind_the_end_of_a_description_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[object] = []
-    real = graph._describe
-    monkeypatch.setattr(graph, "_describe", lambda value, depth: (looked.append(value), real(value, depth))[1])
+    real = descriptions._describe
+    monkeypatch.setattr(descriptions, "_describe", lambda value, depth: (looked.append(value), real(value, depth))[1])
     wide: object = 1
     for _ in range(3):
         wide = [wide] * 20
-    assert graph.describe(wide).startswith("[[[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, …], [1, ")
+    assert descriptions.describe(wide).startswith("[[[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, …], [1, ")
     assert len(looked) < 200

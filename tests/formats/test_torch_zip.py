@@ -249,3 +249,20 @@ def test_an_archive_that_broke_off_at_its_end_or_in_its_pickle_is_told_without_a
         (tmp_path / "cut.pth").write_bytes(whole[:end])
         with pytest.raises(FormatError, match="is cut off: a zip archive without its directory at the end; download"):
             open_checkpoint(str(tmp_path / "cut.pth"))
+
+
+def test_what_one_open_checkpoint_describes_is_not_read_again_for_one_like_it(tmp_path: Path) -> None:
+    for name, value in (("a.pth", 1.0), ("b.pth", 2.0)):
+        torch.save({"x": {"w": torch.full((2,), value)}, "y": {"v": torch.full((2,), value)}}, tmp_path / name)
+    torch.save({"other": torch.ones(2)}, tmp_path / "c.pth")
+    with open_checkpoint(tmp_path / "a.pth") as first, open_checkpoint(tmp_path / "b.pth", first) as second:
+        assert second.contents.kept.root is first.contents.kept.root  # type: ignore[attr-defined]
+        assert [float(one.read("x.w")[0]) for one in (first, second)] == [1.0, 2.0]
+        with open_checkpoint(f"{tmp_path / 'b.pth'}#y", first) as part, open_checkpoint(tmp_path / "c.pth", first) as other:
+            assert (list(part.catalog), list(other.catalog)) == (["v"], ["other"])
+
+
+def test_nothing_is_remembered_beside_the_open_checkpoints(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(2)}, tmp_path / "a.pth")
+    with open_checkpoint(tmp_path / "a.pth") as first, open_checkpoint(tmp_path / "a.pth") as second:
+        assert second.contents.kept.root is not first.contents.kept.root  # type: ignore[attr-defined]

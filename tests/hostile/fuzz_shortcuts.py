@@ -12,7 +12,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.flat_files.safetensors import HeaderFault, _read_plain, _read_strictly
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.strict_json import JsonFault
-from ckpt_tool.formats.torch_files.zip_archive import storage_ids
+from ckpt_tool.formats.torch_files.zip_archive import StorageIds
 from tests.hostile.promises import Misread
 
 
@@ -46,7 +46,7 @@ def flat(value: object) -> object:
 
 def described(data: bytes, *, in_steps: bool) -> tuple[object, bool]:
     """What the pickle describes, or that it is refused; and whether steps were taken."""
-    machine = PickleMachine(data, persistent=storage_ids())
+    machine = PickleMachine(data, persistent=StorageIds().find)
     if not in_steps:
         machine.tensors = None
     try:

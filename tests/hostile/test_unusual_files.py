@@ -213,10 +213,11 @@ def test_big_endian_files_are_swapped(path: Path, dtype: torch.dtype) -> None:
 def test_a_file_is_read_the_same_when_one_like_it_was_read_before(tmp_path: Path, kind: str) -> None:
     """What is remembered of one file must be right for the next."""
     for number, raw in enumerate(getattr(seeds, kind)()):
-        contents = []
+        contents, earlier = [], None
         for name in ("first", "second", "third"):
             (tmp_path / f"{name}-{number}").write_bytes(raw)
-            with open_checkpoint(str(tmp_path / f"{name}-{number}")) as checkpoint:
+            with open_checkpoint(str(tmp_path / f"{name}-{number}"), earlier) as checkpoint:
+                earlier = checkpoint
                 values = {key: bytes(checkpoint.raw(key)) for key in checkpoint.catalog}
                 contents.append((list(checkpoint.catalog.items()), values, checkpoint.extras, checkpoint.metadata))
         assert contents[0] == contents[1] == contents[2]

@@ -10,7 +10,7 @@ from conftest import ROOT
 from ckpt_tool.mapping.reading.param import FIELDS
 from ckpt_tool.mapping.reading.sections import SECTIONS
 from ckpt_tool.ops import OPS
-from ckpt_tool.ops.fit import FITS
+from ckpt_tool.ops.fits import FITS
 
 SCHEMA = json.loads((ROOT / "mappings" / "rules.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

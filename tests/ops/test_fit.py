@@ -7,7 +7,7 @@ from literals import catalog, facts, problems, rules
 from ckpt_tool import MappingOptions, load_into
 from ckpt_tool.mapping import compile_plan
 from ckpt_tool.ops import OpError, TensorForm, run_step
-from ckpt_tool.ops.fit import parse_fit
+from ckpt_tool.ops.fits import parse_fit
 from ckpt_tool.tensors import DType
 
 

@@ -19,7 +19,7 @@ from ckpt_tool.ops import (
     run_chain,
 )
 from ckpt_tool.ops.casts import FLOATS, losses
-from ckpt_tool.ops.fit import FITS
+from ckpt_tool.ops.fits import FITS
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import DTYPES, TORCH_NAMES, to_bytes
 

@@ -154,7 +154,9 @@ def _keep_permissions_of_files(stage: str, final: str, own: re.Pattern[str]) -> 
 
 @contextmanager
 def _alone_in(folder: str) -> Iterator[None]:
-    """Holds a folder's lock: of several writers one after the other looks into it and replaces it."""
+    """Holds a folder's lock: of several writers one after the other looks into it and
+    replaces it.
+    """
     while True:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

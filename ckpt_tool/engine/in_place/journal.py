@@ -131,7 +131,10 @@ def _journal(path: str) -> Iterator[int]:
             os.unlink(journal)
         except OSError as error:
             why = (error.strerror or str(error)).lower()
-            fact = f"has its new names, but `{os.path.basename(journal)}` beside it can't be removed: {why}"
+            fact = (
+                f"has its new names, but `{os.path.basename(journal)}` beside it can't be removed: "
+                f"{why}"
+            )
             raise OutputError(
                 path, fact, "the same command, once again, takes them back and begins anew"
             ) from None

@@ -10,9 +10,12 @@ from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import TORCH_NAMES, packed_shape
 
 STORAGES = {
-    DType.F64: "DoubleStorage", DType.F32: "FloatStorage", DType.F16: "HalfStorage", DType.BF16: "BFloat16Storage",
-    DType.I64: "LongStorage", DType.I32: "IntStorage", DType.I16: "ShortStorage", DType.I8: "CharStorage",
-    DType.U8: "ByteStorage", DType.BOOL: "BoolStorage", DType.C64: "ComplexFloatStorage", DType.C128: "ComplexDoubleStorage",
+    DType.F64: "DoubleStorage", DType.F32: "FloatStorage", DType.F16: "HalfStorage",
+    DType.BF16: "BFloat16Storage",
+    DType.I64: "LongStorage", DType.I32: "IntStorage", DType.I16: "ShortStorage",
+    DType.I8: "CharStorage",
+    DType.U8: "ByteStorage", DType.BOOL: "BoolStorage", DType.C64: "ComplexFloatStorage",
+    DType.C128: "ComplexDoubleStorage",
 }  # fmt: skip
 """torch's typed storages. The other types are rebuilt from an UntypedStorage with their dtype
 (`_rebuild_tensor_v3`).

@@ -47,7 +47,8 @@ class SafetensorsLayout:
         if len(self._header) > HEADER_BYTES:
             raise OutputError(
                 name,
-                f"its header would have {len(self._header):,} bytes; readers take at most {HEADER_BYTES:,}",
+                f"its header would have {len(self._header):,} bytes; "
+                f"readers take at most {HEADER_BYTES:,}",
             )
         self._data = 8 + len(self._header)
         self.size = self._data + end

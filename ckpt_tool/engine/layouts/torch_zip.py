@@ -45,7 +45,9 @@ class Record:
 
 
 class TorchLayout:
-    """An OrderedDict of tensors; members that are one tensor share a storage, as they do in torch."""
+    """An OrderedDict of tensors; members that are one tensor share a storage, as they do
+    in torch.
+    """
 
     needs_checksums = True
     shares_tensors = True

@@ -6,6 +6,9 @@ POSIX.1-2017, pax, "ustar Interchange Format"; torch reads such archives with Py
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.limits import TAR_MEMBERS
@@ -22,7 +25,7 @@ where one of them is none.
 _BINARY = (b"\x80", b"\xff")
 """How GNU tar marks numbers too large for octal digits."""
 _FILES, _FOLDER, _EXTENDED = b"0\0", b"5", b"xg"
-_MOST_EXTENDED = 64 << 10
+_MAX_EXTENDED = 64 << 10
 _DECISIVE = (b" path=", b" linkpath=", b" size=", b" GNU.sparse.", b" SCHILY.realsize=")
 """What extended headers may not give: another name, or another number of bytes."""
 
@@ -34,50 +37,84 @@ def read_members(file: SourceFile) -> dict[str, tuple[int, int]]:
     files, names in two places.
     """
     members: dict[str, tuple[int, int]] = {}
-    at = count = 0
-    while at + BLOCK <= file.size:
-        header = file.read(at, BLOCK)
-        if not header.strip(b"\0"):
-            break
-        checksum, size = _number(header[_CHECKSUM]), _number(header[_SIZE])
-        are_numbers = all(
-            header[place][:1] in _BINARY or _number(header[place]) is not None
-            for place in _OTHER_NUMBERS
-        )
-        if (
-            size is None
-            or not are_numbers
-            or checksum != sum(header[:148]) + 8 * 32 + sum(header[156:])
-        ):
-            raise FormatError(file.path, f"the tar header at byte {at} is damaged", AGAIN)
-        name, start, kind = _name(file, header), at + BLOCK, header[156:157]
-        following = start + -(-size // BLOCK) * BLOCK
-        if following > file.size:
-            raise truncated(file.path, following, file.size)
-        count += 1
+    for count, member in enumerate(_entries(file), 1):
         if count > TAR_MEMBERS:
             raise FormatError(
                 file.path,
                 f"is a tar archive of more than {TAR_MEMBERS:,} members; torch's have four",
             )
-        if kind in _EXTENDED:
-            _check_extended(file, start, size)
-        elif kind in _FILES and not name.endswith("/"):
-            if name in members:
-                raise FormatError(file.path, f"two members of the tar archive are named `{name}`")
-            members[name] = start, start + size
-        elif kind not in _FILES + _FOLDER:
-            raise FormatError(
-                file.path,
-                f"`{name}` is a link, a device or the like in its tar archive (type {kind!r})",
-            )
-        elif size:
-            raise FormatError(
-                file.path,
-                f"the folder `{name}` of its tar archive has {size} bytes, which readers take for headers or not",
-            )
-        at = following
+        _check_kind(file, member)
+        if member.is_file:
+            if member.name in members:
+                raise FormatError(
+                    file.path, f"two members of the tar archive are named `{member.name}`"
+                )
+            members[member.name] = member.start, member.start + member.size
     return members
+
+
+class _Entry(NamedTuple):
+    """One header and where what it is about lies; `kind` is its type flag."""
+
+    name: str
+    kind: bytes
+    start: int
+    size: int
+
+    @property
+    def is_extended(self) -> bool:
+        return self.kind in _EXTENDED
+
+    @property
+    def is_file(self) -> bool:
+        return not self.is_extended and self.kind in _FILES and not self.name.endswith("/")
+
+
+def _entries(file: SourceFile) -> Iterator[_Entry]:
+    """The entries up to the first empty block. Raises FormatError for damaged and cut ones."""
+    at = 0
+    while at + BLOCK <= file.size:
+        header = file.read(at, BLOCK)
+        if not header.strip(b"\0"):
+            return
+        size = _number(header[_SIZE])
+        if size is None or not _is_sound(header):
+            raise FormatError(file.path, f"the tar header at byte {at} is damaged", AGAIN)
+        entry = _Entry(_name(file, header), header[156:157], at + BLOCK, size)
+        at = entry.start + -(-size // BLOCK) * BLOCK
+        if at > file.size:
+            raise truncated(file.path, at, file.size)
+        yield entry
+
+
+def _is_sound(header: bytes) -> bool:
+    """Whether the checksum is right, and numbers stand where numbers belong."""
+    are_numbers = all(
+        header[place][:1] in _BINARY or _number(header[place]) is not None
+        for place in _OTHER_NUMBERS
+    )
+    total = sum(header[:148]) + 8 * 32 + sum(header[156:])
+    return are_numbers and _number(header[_CHECKSUM]) == total
+
+
+def _check_kind(file: SourceFile, member: _Entry) -> None:
+    """Raises FormatError for what is neither a file, an empty folder nor harmless metadata."""
+    if member.is_extended:
+        _check_extended(file, member.start, member.size)
+    elif member.is_file:
+        return
+    elif member.kind not in _FILES + _FOLDER:
+        raise FormatError(
+            file.path,
+            f"`{member.name}` is a link, a device or the like in its tar archive "
+            f"(type {member.kind!r})",
+        )
+    elif member.size:
+        raise FormatError(
+            file.path,
+            f"the folder `{member.name}` of its tar archive has {member.size} bytes, "
+            "which readers take for headers or not",
+        )
 
 
 def _name(file: SourceFile, header: bytes) -> str:
@@ -96,8 +133,9 @@ def _number(field: bytes) -> int | None:
 
 def _check_extended(file: SourceFile, start: int, size: int) -> None:
     """Extended headers may give times and owners; torch's never rename or resize a member."""
-    if size > _MOST_EXTENDED or any(word in file.read(start, size) for word in _DECISIVE):
+    if size > _MAX_EXTENDED or any(word in file.read(start, size) for word in _DECISIVE):
         raise FormatError(
             file.path,
-            "its tar archive renames or resizes members in extended headers, which torch's never do",
+            "its tar archive renames or resizes members in extended headers, "
+            "which torch's never do",
         )

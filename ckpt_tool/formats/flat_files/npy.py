@@ -5,6 +5,7 @@ text is matched, never evaluated.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from itertools import permutations
 
 from ckpt_tool.errors import FormatError
@@ -16,6 +17,8 @@ from ckpt_tool.formats.torch_files.tensor_layout import contiguous_stride
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, UnreadableTensor, nbytes_of
 
 MAGIC = b"\x93NUMPY"
+_LENGTHS = {b"\1": 10, b"\2": 12, b"\3": 12}
+"""Where a header begins, behind its length, by the version."""
 HEADER_BYTES = 10_000
 """numpy's own limit for a header."""
 _FIELDS = (
@@ -56,42 +59,47 @@ def read_array(
 
     Raises FormatError, also for arrays of objects.
     """
-    raw = _head(storage)
     named = f"`{key[:200]}`" if key else "the file"
-    type_text, is_fortran, shape, start = _parse_header(raw, storage.length, named, path)
-    if _OBJECTS.search(type_text):
+    header = _parse_header(_head(storage), storage.length, named, path)
+    if _OBJECTS.search(header.type_text):
         raise FormatError(
             path,
             f"{named} is an array of Python objects",
             "such arrays are pickles that run on loading",
         )
-    kind = element_type(type_text)
+    kind = element_type(header.type_text)
     if kind is None:
-        lost = (
-            "; as numpy writes bfloat16 and the like, whose names it loses"
-            if type_text.lstrip("<>|=") in ("V1", "V2")
-            else ""
-        )
-        text = f"array {type_text} {'×'.join(map(str, shape))}{lost}"
-        return (
-            Extra(key, "tensor", text)
-            if is_text(type_text)
-            else UnreadableTensor(key, "array", shape, text)
-        )
+        return _unreadable(header, key)
     dtype, is_swapped = kind
-    have, need = storage.length - start, nbytes_of(dtype, shape)
+    have, need = storage.length - header.end, nbytes_of(dtype, header.shape)
     if have < need and not key:
-        raise truncated(path, start + need, storage.length)
+        raise truncated(path, header.end + need, storage.length)
     if have != need:
         raise FormatError(path, f"{named} has {have} bytes where {need} are needed", AGAIN)
-    stride = contiguous_stride(shape[::-1])[::-1] if is_fortran else contiguous_stride(shape)
-    info = TensorInfo(key, dtype, shape)
-    if isinstance(storage, Extent):
-        part = Extent(storage.file, storage.offset + start, storage.length - start)
-        return info, part if not is_swapped and (not is_fortran or len(shape) < 2) else View(
-            part, 0, stride, is_swapped
-        )
-    return info, View(storage, 0, stride, is_swapped, skip=start)
+    return TensorInfo(key, dtype, header.shape), _placement(storage, header, is_swapped)
+
+
+def _unreadable(header: _Header, key: str) -> UnreadableTensor | Extra:
+    """An array of texts, dates or structures."""
+    text = f"array {header.type_text} {'×'.join(map(str, header.shape))}"
+    if is_text(header.type_text):
+        return Extra(key, "tensor", text)
+    if header.type_text.lstrip("<>|=") in ("V1", "V2"):
+        text += "; as numpy writes bfloat16 and the like, whose names it loses"
+    return UnreadableTensor(key, "array", header.shape, text)
+
+
+def _placement(storage: Storage, header: _Header, is_swapped: bool) -> Placement:
+    shape = header.shape
+    stride = contiguous_stride(shape)
+    if header.is_fortran:
+        stride = contiguous_stride(shape[::-1])[::-1]
+    if not isinstance(storage, Extent):
+        return View(storage, 0, stride, is_swapped, skip=header.end)
+    part = Extent(storage.file, storage.offset + header.end, storage.length - header.end)
+    if is_swapped or (header.is_fortran and len(shape) > 1):
+        return View(part, 0, stride, is_swapped)
+    return part
 
 
 def _head(storage: Storage) -> bytes:
@@ -101,32 +109,44 @@ def _head(storage: Storage) -> bytes:
     return storage.head(HEADER_BYTES + 12) if isinstance(storage, Deflated) else storage.read()
 
 
-def _parse_header(raw: bytes, size: int, named: str, path: str) -> tuple[str, bool, Shape, int]:
-    """(type, is Fortran order, shape, where the bytes begin)."""
-    wide = raw[6:7] in (b"\2", b"\3")
-    start = 12 if wide else 10
-    if raw[:6] != MAGIC or len(raw) < start or raw[6] not in (1, 2, 3):
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What a header says, and where it ends and the array's bytes begin."""
+
+    type_text: str
+    is_fortran: bool
+    shape: Shape
+    end: int
+
+
+def _parse_header(raw: bytes, size: int, named: str, path: str) -> _Header:
+    """The header at the beginning of `size` bytes, of which `raw` are the first. Raises
+    FormatError.
+    """
+    start = _LENGTHS.get(raw[6:7])
+    if raw[:6] != MAGIC or start is None or len(raw) < start:
         raise FormatError(path, f"{named} is no array of numpy, or cut off", AGAIN)
-    length = int.from_bytes(raw[8:start], "little")
-    if size < start + length:
+    end = start + int.from_bytes(raw[8:start], "little")
+    if size < end:
         raise FormatError(
             path,
-            f"{named} is cut off inside its header, {start + length - size} bytes of which are missing",
+            f"{named} is cut off inside its header, {end - size} bytes of which are missing",
             AGAIN,
         )
-    text = raw[start : start + length] if length <= min(HEADER_BYTES, len(raw) - start) else b""
-    found = next(filter(None, (header.fullmatch(text) for header in _HEADERS)), None)
+    found = _match_header(raw, start, end)
     shape = _shape(found["shape"]) if found else None
     if found is None or shape is None:
         raise FormatError(path, f"the header of {named} is not as numpy writes it")
     if len(shape) > 64:
         raise FormatError(path, f"{named} has {len(shape)} dimensions")
-    return (
-        (found["type"] or found["structure"]).decode("latin-1"),
-        found["is_fortran"] == b"True",
-        shape,
-        start + length,
-    )
+    type_text = (found["type"] or found["structure"]).decode("latin-1")
+    return _Header(type_text, found["is_fortran"] == b"True", shape, end)
+
+
+def _match_header(raw: bytes, start: int, end: int) -> re.Match[bytes] | None:
+    """The fields of a header in any order; None for one that is too long or written otherwise."""
+    text = raw[start:end] if end - start <= min(HEADER_BYTES, len(raw) - start) else b""
+    return next(filter(None, (header.fullmatch(text) for header in _HEADERS)), None)
 
 
 def _shape(text: bytes) -> Shape | None:

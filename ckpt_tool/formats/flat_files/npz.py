@@ -29,12 +29,7 @@ def read(file: SourceFile, wanted: str) -> Contents:
     placements: dict[str, Placement] = {}
     extras = [Extra("", "note", note) for note in archive.notes]
     for member in archive.members.values():
-        if not member.name.endswith(".npy"):
-            raise FormatError(file.path, f"has the member `{member.name[:200]}` among its arrays")
-        if any("\udc80" <= letter <= "\udcff" for letter in member.name):
-            raise FormatError(
-                file.path, f"the name of its member `{member.name[:200]}` is not UTF-8"
-            )
+        _check_name(file, member.name)
         found = read_array(archive.placement(member), member.name.removesuffix(".npy"), file.path)
         if isinstance(found, Extra):
             extras.append(found)
@@ -49,3 +44,11 @@ def read(file: SourceFile, wanted: str) -> Contents:
         placements,
         extras=tuple(extras),
     )
+
+
+def _check_name(file: SourceFile, name: str) -> None:
+    """Raises FormatError for a member that is no array, or whose name is no text."""
+    if not name.endswith(".npy"):
+        raise FormatError(file.path, f"has the member `{name[:200]}` among its arrays")
+    if any("\udc80" <= letter <= "\udcff" for letter in name):
+        raise FormatError(file.path, f"the name of its member `{name[:200]}` is not UTF-8")

@@ -22,7 +22,7 @@ from ckpt_tool.formats.strict_json import JsonFault, parse_json
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 _BITS = {dtype: dtype.bits for dtype in DType}
-MOST = 1 << 63
+MAX_NUMBER = 1 << 63
 
 
 class HeaderFault(ValueError):
@@ -88,7 +88,7 @@ def read(file: SourceFile, wanted: str = "") -> Contents:
 @lru_cache(maxsize=1)
 def read_header(raw: bytes) -> Header:
     """Raises HeaderFault. The last header is remembered: two checkpoints of one model, or what a
-    map wrote, often have the same.
+    map wrote, often have the same. It follows from the bytes alone, and nothing changes it.
     """
     if raw[:1] != b"{":
         raise HeaderFault("its header does not begin with `{`", "is it a safetensors file?")
@@ -139,16 +139,21 @@ def _entry(key: str, fields: object) -> tuple[TensorInfo, tuple[int, int]]:
     if not _are_counts(offsets) or len(offsets) != 2:
         raise _fault(key, "has `data_offsets` that are no two numbers")
     begin, end = offsets
+    _check_bits(key, dtype, shape, end - begin)
+    return TensorInfo(key, dtype, tuple(shape)), (begin, end)
+
+
+def _check_bits(key: str, dtype: DType, shape: list[int], nbytes: int) -> None:
+    """Raises HeaderFault where a tensor has another number of bytes than it needs."""
     bits = _BITS[dtype]
     for extent in shape:
         bits *= extent
     if not bits and _overflows(shape):
         raise _fault(key, f"has 2**64 elements or more before a size of 0: {shape[:8]}")
-    if bits % 8 or end - begin != bits // 8:
+    if bits % 8 or nbytes != bits // 8:
         raise _fault(
-            key, f"has {end - begin} bytes where {dtype.value} {shape[:8]} needs {bits / 8:.14g}"
+            key, f"has {nbytes} bytes where {dtype.value} {shape[:8]} needs {bits / 8:.14g}"
         )
-    return TensorInfo(key, dtype, tuple(shape)), (begin, end)
 
 
 def _overflows(shape: list[int]) -> bool:
@@ -165,7 +170,7 @@ def _are_counts(value: object) -> bool:
     if type(value) is not list:
         return False
     for number in value:  # noqa: SIM110, a generator would take twice the time
-        if type(number) is not int or not 0 <= number < MOST:
+        if type(number) is not int or not 0 <= number < MAX_NUMBER:
             return False
     return True
 

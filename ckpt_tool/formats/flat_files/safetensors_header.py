@@ -52,23 +52,29 @@ def read_plain(raw: bytes) -> tuple[str, MeasuredTensors] | None:
 def _tensors(
     keys: list[str], kinds: list[str], begins: list[str], ends: list[str]
 ) -> MeasuredTensors | None:
-    known = {kind: found for kind in set(kinds) if (found := _kind(kind))}
-    if len(known) < len(set(kinds)) or _has_leading_zero(begins) or _has_leading_zero(ends):
+    known = _known_kinds(set(kinds))
+    if known is None or _has_leading_zero(begins) or _has_leading_zero(ends):
         return None
-    each, firsts, lasts = (
-        [known[kind] for kind in kinds],
-        list(map(int, begins)),
-        list(map(int, ends)),
-    )
+    each = [known[kind] for kind in kinds]
+    firsts, lasts = list(map(int, begins)), list(map(int, ends))
     if [size for _, _, size in each] != list(map(sub, lasts, firsts)):
         return None
-    infos = [
-        TensorInfo(key, dtype, shape) for key, (dtype, shape, _) in zip(keys, each, strict=True)
-    ]
     ranges = dict(zip(keys, zip(firsts, lasts, strict=True), strict=True))
-    if len(ranges) != len(infos) or "__metadata__" in ranges:
+    if len(ranges) != len(keys) or "__metadata__" in ranges:
         return None
-    return infos, ranges
+    return _infos(keys, each), ranges
+
+
+def _known_kinds(kinds: set[str]) -> dict[str, tuple[DType, Shape, int]] | None:
+    """What each kind means; None where one means nothing."""
+    known = {kind: found for kind in kinds if (found := _kind(kind))}
+    return known if len(known) == len(kinds) else None
+
+
+def _infos(keys: list[str], kinds: list[tuple[DType, Shape, int]]) -> list[TensorInfo]:
+    return [
+        TensorInfo(key, dtype, shape) for key, (dtype, shape, _) in zip(keys, kinds, strict=True)
+    ]
 
 
 def _has_leading_zero(numbers: list[str]) -> bool:

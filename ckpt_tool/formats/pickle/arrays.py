@@ -9,9 +9,12 @@ from ckpt_tool.formats.pickle.values import ArrayRef, ArrayType, Global, PickleF
 from ckpt_tool.tensors import DType
 
 ARRAY_TYPES = {
-    "f8": DType.F64, "f4": DType.F32, "f2": DType.F16, "i8": DType.I64, "i4": DType.I32, "i2": DType.I16, "i1": DType.I8,
-    "u8": DType.U64, "u4": DType.U32, "u2": DType.U16, "u1": DType.U8, "b1": DType.BOOL, "c8": DType.C64, "c16": DType.C128,
-    "bfloat16": DType.BF16, "float8_e4m3fn": DType.F8_E4M3, "float8_e5m2": DType.F8_E5M2, "float8_e8m0fnu": DType.F8_E8M0,
+    "f8": DType.F64, "f4": DType.F32, "f2": DType.F16, "i8": DType.I64, "i4": DType.I32,
+    "i2": DType.I16, "i1": DType.I8,
+    "u8": DType.U64, "u4": DType.U32, "u2": DType.U16, "u1": DType.U8, "b1": DType.BOOL,
+    "c8": DType.C64, "c16": DType.C128,
+    "bfloat16": DType.BF16, "float8_e4m3fn": DType.F8_E4M3, "float8_e5m2": DType.F8_E5M2,
+    "float8_e8m0fnu": DType.F8_E8M0,
     "float8_e4m3fnuz": DType.F8_E4M3FNUZ, "float8_e5m2fnuz": DType.F8_E5M2FNUZ,
 }  # fmt: skip
 """numpy's names of element types, without their byte order, and those that ml_dtypes adds (jax's
@@ -19,7 +22,8 @@ arrays have them).
 """
 
 _SCALARS = {
-    "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q", "u4": "I", "u2": "H", "u1": "B", "b1": "?",
+    "f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u8": "Q",
+    "u4": "I", "u2": "H", "u1": "B", "b1": "?",
 }  # fmt: skip
 
 _TEXTS = ("U", "S", "a", "M", "m")
@@ -55,6 +59,7 @@ def give_type_state(target: ArrayType, state: tuple[object, ...]) -> None:
 
 
 def make_array(args: tuple[object, ...]) -> object:
+    """`numpy.core.multiarray._reconstruct`: an array that its state fills."""
     return ArrayRef()
 
 
@@ -69,6 +74,7 @@ def give_array_state(target: ArrayRef, state: tuple[object, ...]) -> None:
 def fill_array(
     target: ArrayRef, shape: object, kind: object, is_fortran: bool, content: object
 ) -> None:
+    """Gives an array its shape, type and content. Raises PickleFault for an impossible shape."""
     if (
         type(shape) is not tuple
         or len(shape) > DIMENSIONS

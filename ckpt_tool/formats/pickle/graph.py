@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from ckpt_tool.formats.limits import NODES
+from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.pickle.values import (
     ArrayRef,
     ArrayType,
@@ -249,91 +250,3 @@ def parts_of(value: object) -> Iterable[object]:
     if type(value) is SetValue:
         return value.members
     return value.objects if type(value) is ArrayRef else ()
-
-
-MAX_DESCRIBED = 200
-"""Characters of a description; what would stand behind them is not looked at."""
-
-
-def describe(value: object, most: int = MAX_DESCRIBED) -> str:
-    """A short text for people: numbers, texts and small containers as Python writes them, objects
-    by their class.
-    """
-    text = _describe(value, 3)
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _describe(value: object, depth: int) -> str:
-    if isinstance(value, str | bytes):
-        return repr(value[:MAX_DESCRIBED])
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value) if abs(value) < 1 << 200 else f"an integer of {value.bit_length()} bits"
-    if isinstance(value, float | complex | bool | None):
-        return str(value)
-    if isinstance(value, UnhashableKey):
-        return _describe(value.value, depth)
-    if isinstance(value, Global):
-        return value.full_name
-    if isinstance(value, TensorRef | OpaqueTensor | ArrayRef | StorageRef | ArrayType):
-        return _describe_tensor(value)
-    return _describe_container(value, depth)
-
-
-def _describe_container(value: object, depth: int) -> str:
-    parts: Iterator[str]
-    if isinstance(value, dict):
-        left, right, parts = (
-            "{",
-            "}",
-            (f"{_describe(key, 0)}: {_describe(one, depth - 1)}" for key, one in value.items()),
-        )
-    elif isinstance(value, Opaque):
-        named: dict[object, object] = value.state if isinstance(value.state, dict) else {}
-        left, right, parts = (
-            f"{value.type_name}(",
-            ")",
-            (f"{_attribute(key)}={_describe(one, depth - 1)}" for key, one in named.items()),
-        )
-    else:
-        members = value.members if isinstance(value, SetValue) else value
-        left, right = (
-            ("[", "]")
-            if isinstance(value, list)
-            else ("(", ",)" if isinstance(value, tuple) and len(value) == 1 else ")")
-        )
-        parts = (
-            (_describe(one, depth - 1) for one in members)
-            if isinstance(members, list | tuple)
-            else iter(())
-        )
-    if depth <= 0:
-        return f"{left}…{right}"
-    shown: list[str] = []
-    room = MAX_DESCRIBED
-    for part in parts:
-        if len(shown) == 12 or room < 0:
-            shown.append("…")
-            break
-        shown.append(part)
-        room -= len(part)
-    return f"{left}{', '.join(shown)}{right}"
-
-
-def _attribute(name: object) -> str:
-    # Whatever it is, it is not looked into: names in names of names have no end.
-    return name[:MAX_DESCRIBED] if isinstance(name, str) else _describe(name, 0)
-
-
-def _describe_tensor(value: TensorRef | OpaqueTensor | ArrayRef | StorageRef | ArrayType) -> str:
-    from ckpt_tool.formats.pickle.unreadable import claimed_size
-
-    match value:
-        case TensorRef():
-            return f"tensor {value.dtype.value} {claimed_size(value.shape)}"
-        case OpaqueTensor():
-            return value.text
-        case ArrayRef():
-            return f"array {value.type_text or 'of a structure'} {claimed_size(value.shape)}"
-        case StorageRef():
-            return f"{value.type_name} of {value.count} elements"
-    return f"dtype {value.text}"

@@ -17,6 +17,7 @@ _INTEGER = rb"\s*[+-]?[0-9]+\s*"
 
 
 def proto(m: Machine) -> None:
+    """PROTO. Raises PickleFault above 5."""
     version = m.data[m.pos]
     m.pos += 1
     if version > 5:
@@ -24,6 +25,7 @@ def proto(m: Machine) -> None:
 
 
 def frame(m: Machine) -> None:
+    """FRAME: skips its length. Raises PickleFault for one longer than the file."""
     # A frame is only a hint for buffered reading; its length must still be possible.
     if unpack_from("<Q", m.data, m.pos)[0] > m.end - m.pos - 8:
         raise PickleFault("declares a frame longer than the file")
@@ -31,10 +33,13 @@ def frame(m: Machine) -> None:
 
 
 def push(value: object) -> Callable[[Machine], None]:
+    """An opcode that puts this very value on the stack."""
     return lambda m: m.stack.append(value)
 
 
 def push_new(make: Callable[[], object]) -> Callable[[Machine], None]:
+    """An opcode that puts a new object on the stack, and counts it."""
+
     def push_made(m: Machine) -> None:
         m.made += 1
         m.stack.append(make())
@@ -48,12 +53,14 @@ def push_sized(layout: str, decode: Callable[[bytes], object]) -> Callable[[Mach
 
 
 def read_number(m: Machine, layout: str) -> int:
+    """The number at the next bytes, in a struct's layout."""
     value: int = unpack_from(layout, m.data, m.pos)[0]
     m.pos += {"B": 1, "H": 2, "i": 4, "I": 4, "Q": 8}[layout[-1]]
     return value
 
 
 def take(m: Machine, size: int) -> bytes:
+    """The next `size` bytes. Raises PickleFault where fewer are left."""
     if size < 0 or size > m.end - m.pos:
         raise PickleFault(f"declares {size} bytes where {m.end - m.pos} are left")
     m.pos += size
@@ -61,6 +68,7 @@ def take(m: Machine, size: int) -> bytes:
 
 
 def take_line(m: Machine) -> bytes:
+    """The bytes up to the next line feed, which is skipped."""
     end = m.data.find(b"\n", m.pos)
     if end < 0:
         raise PickleFault("has a line without an end")
@@ -70,6 +78,7 @@ def take_line(m: Machine) -> bytes:
 
 
 def text(raw: bytes) -> str:
+    """UTF-8 as pickle writes it, with surrogates."""
     return raw.decode("utf-8", "surrogatepass")
 
 
@@ -79,12 +88,14 @@ def python2_text(raw: bytes) -> object:
 
 
 def long_bytes(raw: bytes) -> int:
+    """LONG1, LONG4: a little-endian integer. Raises PickleFault for one that is too long."""
     if len(raw) > PICKLE_LONG_BYTES:
         raise PickleFault(f"has an integer of {len(raw)} bytes")
     return int.from_bytes(raw, "little", signed=True)
 
 
 def integer_line(m: Machine) -> None:
+    """INT, LONG: a decimal integer on a line, where `00` and `01` are booleans."""
     line = take_line(m)
     if line in (b"00", b"01"):
         m.stack.append(line == b"01")
@@ -100,6 +111,7 @@ def integer_line(m: Machine) -> None:
 
 
 def float_line(m: Machine) -> None:
+    """FLOAT: a number on a line."""
     try:
         m.stack.append(float(take_line(m)))
     except ValueError:
@@ -107,6 +119,7 @@ def float_line(m: Machine) -> None:
 
 
 def string_line(m: Machine) -> None:
+    """STRING: Python 2's text in quotes, with the escapes that it writes."""
     line = take_line(m).strip()
     if len(line) < 2 or line[:1] not in b"'\"" or line[-1:] != line[:1]:
         raise PickleFault("has a text without quotes")
@@ -117,15 +130,18 @@ def string_line(m: Machine) -> None:
 
 
 def unicode_line(m: Machine) -> None:
+    """UNICODE: a text on a line, with raw Unicode escapes."""
     m.stack.append(take_line(m).decode("raw_unicode_escape"))
 
 
 def binary_float(m: Machine) -> None:
+    """BINFLOAT: a big-endian double."""
     m.stack.append(unpack_from(">d", m.data, m.pos)[0])
     m.pos += 8
 
 
 def memo_number(m: Machine) -> int:
+    """A place in the memo on a line. Raises PickleFault for what is no number."""
     line = take_line(m)
     if not line.isdigit() or len(line) > 18:
         raise PickleFault("numbers its memo with what is no number")
@@ -137,8 +153,10 @@ LITERALS: dict[int, Callable[[Machine], None]] = {
     ord("]"): push_new(list), ord("}"): push_new(dict), 0x8F: push_new(lambda: SetValue([])),
     ord("I"): integer_line, ord("L"): integer_line, ord("F"): float_line, ord("G"): binary_float,
     0x8A: push_sized("<B", long_bytes), 0x8B: push_sized("<i", long_bytes),
-    ord("S"): string_line, ord("T"): push_sized("<i", python2_text), ord("U"): push_sized("<B", python2_text),
+    ord("S"): string_line,
+    ord("T"): push_sized("<i", python2_text), ord("U"): push_sized("<B", python2_text),
     ord("V"): unicode_line, 0x8C: push_sized("<B", text), 0x8D: push_sized("<Q", text),
-    ord("B"): push_sized("<I", bytes), ord("C"): push_sized("<B", bytes), 0x8E: push_sized("<Q", bytes), 0x96: push_sized("<Q", bytes),
+    ord("B"): push_sized("<I", bytes), ord("C"): push_sized("<B", bytes),
+    0x8E: push_sized("<Q", bytes), 0x96: push_sized("<Q", bytes),
 }  # fmt: skip
 """By opcode."""

@@ -2,7 +2,7 @@
 stream would have made.
 
 Opcodes are those of CPython's `pickletools`, protocols 0 to 5. Unknown names become `Global`, what
-they would have been called with becomes `Opaque`; the few calls in `pickle_calls.KNOWN` are
+they would have been called with becomes `Opaque`; the few calls in `calls.table.KNOWN` are
 described as what they make.
 """
 
@@ -24,7 +24,7 @@ from ckpt_tool.formats.limits import (
     PICKLE_OPCODES,
     PICKLE_VALUES,
 )
-from ckpt_tool.formats.pickle.calls import COPYING, KNOWN
+from ckpt_tool.formats.pickle.calls.table import COPYING, KNOWN
 from ckpt_tool.formats.pickle.names import is_listed, is_part_of_dtensor
 from ckpt_tool.formats.pickle.opcodes import MAKING_NOTHING, OPCODES
 from ckpt_tool.formats.pickle.tensors import OPCODES_OF_A_TENSOR, TensorReader
@@ -33,7 +33,8 @@ from ckpt_tool.formats.pickle.values import Asked, Global, Opaque, PickleFault, 
 Persistent = Callable[[object], object]
 
 (MARK, STOP, BINPUT, LONG_BINPUT, MEMOIZE, BINGET, LONG_BINGET, TUPLE, TUPLE1, TUPLE2, EMPTY_TUPLE,
- BININT, BININT1, BININT2, BINUNICODE, BINPERSID, REDUCE, NEWFALSE) = b"(.qr\x94hjt\x85\x86)JKMXQR\x89"  # fmt: skip
+ BININT, BININT1, BININT2, BINUNICODE, BINPERSID, REDUCE,
+ NEWFALSE) = b"(.qr\x94hjt\x85\x86)JKMXQR\x89"  # fmt: skip
 
 STRIDE = 50_000
 """Opcodes between two looks at how much the machine holds."""
@@ -47,6 +48,7 @@ _i32 = Struct("<i").unpack_from
 
 
 def refuse_persistent(identity: object) -> object:
+    """For pickles that may not refer to anything outside. Raises PickleFault."""
     raise PickleFault("refers to something outside the pickle")
 
 
@@ -60,8 +62,20 @@ class PickleMachine:
     """
 
     __slots__ = (
-        "calls", "copied", "data", "end", "globals", "made", "marks", "memo", "persistent", "pos", "stack", "start", "tensors",
-    )  # fmt: skip
+        "calls",
+        "copied",
+        "data",
+        "end",
+        "globals",
+        "made",
+        "marks",
+        "memo",
+        "persistent",
+        "pos",
+        "stack",
+        "start",
+        "tensors",
+    )
 
     def __init__(
         self, data: bytes, start: int = 0, persistent: Persistent = refuse_persistent
@@ -163,6 +177,7 @@ class PickleMachine:
             raise _NeedsMemo
 
     def note_call(self, name: str) -> None:
+        """Adds the name of what unpickling would have called, once."""
         self.calls[name] = None
 
     def _check_size(self, values: int, marks: int, objects: int) -> None:
@@ -180,6 +195,7 @@ class PickleMachine:
         """The hot loop: the opcodes that torch.save writes for each tensor, most frequent first;
         `OPCODES` has the others.
         """
+        # One function on purpose: files have millions of opcodes, and each would cost a call more.
         data, pos, memo, stack, marks, persistent = (
             self.data,
             self.pos,

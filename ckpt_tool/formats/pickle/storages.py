@@ -13,14 +13,18 @@ from ckpt_tool.formats.pickle.values import Global, PickleFault, StorageRef
 from ckpt_tool.tensors import DType
 
 STORAGE_TYPES = {
-    "DoubleStorage": DType.F64, "FloatStorage": DType.F32, "HalfStorage": DType.F16, "BFloat16Storage": DType.BF16,
-    "LongStorage": DType.I64, "IntStorage": DType.I32, "ShortStorage": DType.I16, "CharStorage": DType.I8,
-    "ByteStorage": DType.U8, "BoolStorage": DType.BOOL, "ComplexDoubleStorage": DType.C128, "ComplexFloatStorage": DType.C64,
+    "DoubleStorage": DType.F64, "FloatStorage": DType.F32, "HalfStorage": DType.F16,
+    "BFloat16Storage": DType.BF16,
+    "LongStorage": DType.I64, "IntStorage": DType.I32, "ShortStorage": DType.I16,
+    "CharStorage": DType.I8,
+    "ByteStorage": DType.U8, "BoolStorage": DType.BOOL, "ComplexDoubleStorage": DType.C128,
+    "ComplexFloatStorage": DType.C64,
 }  # fmt: skip
 """torch's storage classes and their element types."""
 
 ODD_STORAGE_SIZES = {
-    "QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1, "QUInt2x4Storage": 1, "UntypedStorage": 1,
+    "QInt8Storage": 1, "QUInt8Storage": 1, "QInt32Storage": 4, "QUInt4x2Storage": 1,
+    "QUInt2x4Storage": 1, "UntypedStorage": 1,
 }  # fmt: skip
 """Bytes of one element of the storage classes that have no element type of ours."""
 
@@ -52,7 +56,9 @@ def make_storage(kind: object, key: str, count: object, start: int = 0) -> Stora
     """What a persistent id stands for. Raises PickleFault."""
     if type(count) is not int or not 0 <= count < MAX_ELEMENTS:
         raise PickleFault(
-            f"has a storage of {count if type(count) is int and abs(count) < 1 << 200 else 'impossibly many'} elements"
+            "has a storage of "
+            f"{count if type(count) is int and abs(count) < 1 << 200 else 'impossibly many'} "
+            "elements"
         )
     if (
         type(kind) is not Global

@@ -8,20 +8,26 @@ made empty and then given their place.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from ckpt_tool.formats.pickle.values import Opaque, OpaqueTensor, PickleFault, StorageRef, TensorRef
 from ckpt_tool.tensors import DType
 
 _NEGATED = frozenset((
-    DType.F64, DType.F32, DType.F16, DType.BF16, DType.C128, DType.C64, DType.C32, DType.I64, DType.I32, DType.I16, DType.I8, DType.U8,
+    DType.F64, DType.F32, DType.F16, DType.BF16, DType.C128, DType.C64, DType.C32, DType.I64,
+    DType.I32, DType.I16, DType.I8, DType.U8,
 ))  # fmt: skip
 
 DESCRIPTORS = frozenset((
-    "H", "T", "_backward_hooks", "_base", "_cdata", "_grad", "_grad_fn", "_has_symbolic_sizes_strides", "_post_accumulate_grad_hooks",
-    "_python_dispatch", "_version", "data", "device", "dtype", "grad", "grad_dtype", "grad_fn", "imag", "is_cpu", "is_cuda", "is_ipu",
-    "is_leaf", "is_maia", "is_meta", "is_mkldnn", "is_mps", "is_mtia", "is_nested", "is_quantized", "is_sparse", "is_sparse_csr",
-    "is_vulkan", "is_xla", "is_xpu", "itemsize", "layout", "mH", "mT", "name", "names", "nbytes", "ndim", "output_nr", "real",
+    "H", "T", "_backward_hooks", "_base", "_cdata", "_grad", "_grad_fn",
+    "_has_symbolic_sizes_strides", "_post_accumulate_grad_hooks",
+    "_python_dispatch", "_version", "data", "device", "dtype", "grad", "grad_dtype", "grad_fn",
+    "imag", "is_cpu", "is_cuda", "is_ipu",
+    "is_leaf", "is_maia", "is_meta", "is_mkldnn", "is_mps", "is_mtia", "is_nested", "is_quantized",
+    "is_sparse", "is_sparse_csr",
+    "is_vulkan", "is_xla", "is_xpu", "itemsize", "layout", "mH", "mT", "name", "names", "nbytes",
+    "ndim", "output_nr", "real",
     "requires_grad", "retains_grad", "shape", "volatile",
 ))  # fmt: skip
 """Attributes of torch.Tensor that are assigned to, not kept: setting one may change the tensor, or
@@ -35,7 +41,8 @@ def check_gradient(dtype: DType, flag: object) -> None:
         raise PickleFault("has a tensor whose `requires_grad` is neither True nor False")
     if flag and not (dtype.is_floating or dtype.is_complex):
         raise PickleFault(
-            f"has a tensor of {dtype.value} that requires gradients, which torch has for real and complex numbers alone"
+            f"has a tensor of {dtype.value} that requires gradients, "
+            "which torch has for real and complex numbers alone"
         )
 
 
@@ -87,20 +94,24 @@ def with_attributes(made: object, state: object) -> object:
     """The tensor with Python attributes, as `torch._utils._set_obj_state` gives them. Raises
     PickleFault for those that would change it.
     """
-    parts = state if type(state) is tuple else (state,)
     if type(state) is tuple and len(state) != 2:
         raise PickleFault("gives a tensor a state that torch never writes")
-    given = tuple(part for part in parts if part)
-    for part in given:
+    given = tuple(_attribute_dicts(state))
+    if type(made) is not TensorRef or not given:
+        return made
+    return replace(made, attributes=(*made.attributes, *given))
+
+
+def _attribute_dicts(state: object) -> Iterator[dict[object, object]]:
+    """The parts of a state that are not empty. Raises PickleFault for what no tensor may have."""
+    for part in state if type(state) is tuple else (state,):
+        if not part:
+            continue
         if not isinstance(part, dict):
             raise PickleFault("gives a tensor a state that torch never writes")
         for name in part:
             check_attribute(name)
-    return (
-        replace(made, attributes=(*made.attributes, *given))
-        if type(made) is TensorRef and given
-        else made
-    )
+        yield part
 
 
 def has_plain_attributes(state: object) -> bool:
@@ -125,6 +136,7 @@ def _is_plain(name: str, value: object) -> bool:
 
 
 def check_attribute(name: object) -> None:
+    """Raises PickleFault for an attribute that would change a tensor."""
     if type(name) is not str or name in DESCRIPTORS or name.startswith("__"):
         shown = f"`{name[:60]}`" if type(name) is str else "that is no text"
         raise PickleFault(f"gives a tensor an attribute {shown}, which would change it or fail")
@@ -149,7 +161,9 @@ def _are_flags(target: TensorRef | OpaqueTensor, state: object) -> bool:
 
 
 def _give_place(target: TensorRef, state: object) -> None:
-    """torch 0.2's and 0.3's state of a tensor that was made empty: (storage, offset, size, stride)."""
+    """torch 0.2's and 0.3's state of a tensor that was made empty: (storage, offset,
+    size, stride).
+    """
     if (
         type(state) is not tuple
         or len(state) != 4

@@ -10,8 +10,10 @@ import re
 from collections.abc import Callable
 from struct import Struct
 
-from ckpt_tool.formats.pickle.calls import ordered_dict, rebuild_tensor_v2
+from ckpt_tool.formats.pickle.calls.containers import ordered_dict
+from ckpt_tool.formats.pickle.calls.tensors import rebuild_tensor_v2
 from ckpt_tool.formats.pickle.values import Global, StorageRef, TensorRef
+from ckpt_tool.tensors import DType
 
 _PUT = rb"r((?!.\0\0\0).{4})"
 """Numbers below 256, which BINGET could ask for, are left to the machine; CPython writes them with
@@ -34,9 +36,9 @@ _ASKED = re.compile(rb"j(?=(.{4}))", re.DOTALL)
 _INTEGERS = re.compile(_INTEGER, re.DOTALL)
 BINUNICODE, NEWTRUE = ord("X"), b"\x88"
 
-_MOST = 1000
+_MAX_TENSORS = 1000
 """Tensors in one go: as many as `torch.save` puts into a dict at a time."""
-_MOST_ASKED = 2_000_000
+_MAX_ASKED = 2_000_000
 OPCODES_OF_A_TENSOR = 36
 _u32 = Struct("<I").unpack_from
 
@@ -53,7 +55,7 @@ class TensorReader:
     ) -> None:
         self.data, self.memo, self.persistent = data, memo, persistent
         self.asked: frozenset[bytes] | None = None
-        self.numbers: dict[bytes, tuple[int, ...]] = {}
+        self.numbers = _Numbers()
         self.has_skipped = False
         self.is_off = False
         self.taken = 0
@@ -66,7 +68,7 @@ class TensorReader:
             self._find_asked()
         if self.is_off:
             return position
-        for _ in range(_MOST):
+        for _ in range(_MAX_TENSORS):
             found = _TENSOR.match(self.data, position)
             tensor = found and self._make(found.groups())
             if not tensor or not found:
@@ -83,7 +85,7 @@ class TensorReader:
         """Looks through the pickle for whatever may ask the memo; one with so many that this would
         take long is left alone.
         """
-        self.is_off = self.data.count(b"j") > _MOST_ASKED
+        self.is_off = self.data.count(b"j") > _MAX_ASKED
         self.asked = (
             frozenset()
             if self.is_off
@@ -92,7 +94,8 @@ class TensorReader:
 
     def _make(self, parts: tuple[bytes, ...]) -> TensorRef | None:
         """The tensor; None for one that somebody may refer to, or that calls something else."""
-        (call, storage, kind, length, key, put0, location, count, put1, offset, shape, put2, stride, put3,
+        (call, storage, kind, length, key, put0, location, count, put1, offset, shape, put2, stride,
+         put3,
          flag, hooks, put4, put5, put6) = parts  # fmt: skip
         memo, numbers = self.memo, self.numbers
         if (
@@ -101,23 +104,24 @@ class TensorReader:
             or length[0] != len(key)
         ):
             return None
-        rebuild, hook = memo[call[0]], memo[hooks[0]]
-        if type(rebuild) is not Global or rebuild.known is not rebuild_tensor_v2:
+        if not self._rebuilds(call, hooks):
             return None
-        if type(hook) is not Global or hook.known is not ordered_dict:
-            return None
-        for raw in (count, offset, shape, stride):
-            if raw not in numbers:
-                numbers[raw] = _integers(raw)
         made = self.persistent(
             (memo[storage[0]], memo[kind[0]], key.decode(), memo[location[0]], numbers[count][0])
         )
         if type(made) is not StorageRef or made.dtype is None:
             return None
-        if flag == NEWTRUE and not (made.dtype.is_floating or made.dtype.is_complex):
+        if flag == NEWTRUE and not _may_require_gradients(made.dtype):
             return None
         self.has_skipped = True
         return TensorRef(made, made.dtype, numbers[shape], numbers[stride], numbers[offset][0])
+
+    def _rebuilds(self, call: bytes, hooks: bytes) -> bool:
+        """Whether this calls `_rebuild_tensor_v2` with an OrderedDict."""
+        rebuild, hook = self.memo[call[0]], self.memo[hooks[0]]
+        if type(rebuild) is not Global or type(hook) is not Global:
+            return False
+        return rebuild.known is rebuild_tensor_v2 and hook.known is ordered_dict
 
     def _read_key(self, position: int, stack: list[object]) -> int:
         """Where the text at this byte ends that nobody refers to; it is on the stack then. 0 for
@@ -145,3 +149,15 @@ def _integers(raw: bytes) -> tuple[int, ...]:
     return tuple(
         int.from_bytes(one[2:] if one[:1] == b"\x8a" else one[1:], "little") for one in found
     )
+
+
+class _Numbers(dict[bytes, tuple[int, ...]]):
+    """The integers of a tuple, or of one that stands alone, by their opcodes; each decoded once."""
+
+    def __missing__(self, raw: bytes) -> tuple[int, ...]:
+        numbers = self[raw] = _integers(raw)
+        return numbers
+
+
+def _may_require_gradients(dtype: DType) -> bool:
+    return dtype.is_floating or dtype.is_complex

@@ -7,6 +7,7 @@ The one that is read after all is a DTensor whose local part is the whole of it.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from ckpt_tool.formats.pickle.values import (
     Global,
@@ -21,10 +22,12 @@ from ckpt_tool.torch_bridge import DTYPES
 
 Args = tuple[object, ...]
 
-_QUANTISED = {"QInt8Storage": (DType.I8, 1), "QUInt8Storage": (DType.U8, 1), "QInt32Storage": (DType.I32, 1),
+_QUANTISED = {"QInt8Storage": (DType.I8, 1), "QUInt8Storage": (DType.U8, 1),
+"QInt32Storage": (DType.I32, 1),
               "QUInt4x2Storage": (DType.U8, 2), "QUInt2x4Storage": (DType.U8, 4)}  # fmt: skip
 """A type of the same size for each quantised one, and how many elements share it."""
 _CHANNELS = ("per_channel_affine", "per_channel_affine_float_qparams")
+_COORDINATES = "torch.sparse_coo"
 _BLOCKS = ("torch.sparse_bsr", "torch.sparse_bsc")
 _BY_ROWS = ("torch.sparse_csr", "torch.sparse_bsr")
 WHOLE_PLACEMENTS = frozenset(("Replicate", "Shard", "_StridedShard"))
@@ -42,6 +45,7 @@ def dimensions(size: object) -> Shape | None:
 
 
 def claimed_size(size: object) -> str:
+    """A size for people, whatever the file has in its place."""
     is_shape = (
         type(size) is tuple
         and len(size) <= 64
@@ -51,13 +55,16 @@ def claimed_size(size: object) -> str:
 
 
 def torch_type_name(kind: object) -> str:
+    """The name of a torch dtype (`float32`). Raises PickleFault for all else."""
     if type(kind) is not Global or kind.module != "torch":
         raise PickleFault("has a tensor of a type that torch does not have")
     return kind.name
 
 
 def rebuild_quantised(args: Args) -> object:
-    """(storage, offset, size, stride, (scheme, scales, zero points[, axis]), requires_grad, hooks)."""
+    """(storage, offset, size, stride, (scheme, scales, zero points[, axis]),
+    requires_grad, hooks).
+    """
     storage, offset, size, stride, scheme, _, _ = args
     if type(storage) is not StorageRef or storage.type_name not in _QUANTISED:
         raise PickleFault("has a quantised tensor in a storage that is not quantised")
@@ -76,23 +83,31 @@ def rebuild_quantised(args: Args) -> object:
 
 def _check_scheme(scheme: object, shape: Shape | None) -> None:
     """One scale for all, or one for each row along an axis."""
-    if (
-        type(scheme) is not tuple
-        or not scheme
-        or type(scheme[0]) is not Global
-        or scheme[0].module != "torch"
-    ):
-        raise PickleFault("has a quantised tensor without a scheme")
-    if scheme[0].name not in _CHANNELS:
+    name, parts = _scheme_parts(scheme)
+    if name not in _CHANNELS:
         return
-    axis = scheme[3] if len(scheme) == 4 else None
+    axis = parts[3] if len(parts) == 4 else None
     if shape is None or type(axis) is not int or not 0 <= axis < len(shape):
         raise PickleFault("has a quantised tensor whose scales are along no axis of it")
+    _check_scales(parts, shape[axis])
+
+
+def _scheme_parts(scheme: object) -> tuple[str, Args]:
+    """The name of a scheme, and all of it. Raises PickleFault for what is none of torch's."""
+    if type(scheme) is tuple and scheme:
+        kind = scheme[0]
+        if type(kind) is Global and kind.module == "torch":
+            return kind.name, scheme
+    raise PickleFault("has a quantised tensor without a scheme")
+
+
+def _check_scales(scheme: Args, rows: int) -> None:
+    """Raises PickleFault unless there is a scale and a zero point for each row."""
     for numbers in scheme[1:3]:
         count = len(numbers) if isinstance(numbers, list) else _length(numbers)
-        if count != shape[axis]:
+        if count != rows:
             raise PickleFault(
-                f"has a quantised tensor with {count} scales or zero points for {shape[axis]} rows"
+                f"has a quantised tensor with {count} scales or zero points for {rows} rows"
             )
 
 
@@ -108,25 +123,34 @@ def rebuild_sparse(args: Args) -> object:
     layout, data = args
     if type(layout) is not str or type(data) is not tuple:
         raise PickleFault("has a sparse tensor as torch never writes it")
-    is_coo = layout == "torch.sparse_coo"
-    if len(data) not in ((3, 4) if is_coo else (4,)):
-        raise PickleFault("has a sparse tensor as torch never writes it")
-    count = 1 if is_coo else 2
-    indices, values, size = data[:count], data[count], data[count + 1]
+    indices, values, size = _sparse_parts(layout, data)
     shapes = [
         dimensions(part.shape) if type(part) is TensorRef else None for part in (*indices, values)
     ]
     whole = dimensions(size)
     if whole is None or None in shapes:
         raise PickleFault("has a sparse tensor whose indices, values or size are none")
-    fits = _fits_coordinates(shapes, whole) if is_coo else _fits_compressed(layout, shapes, whole)  # type: ignore[arg-type]
-    if not fits or not all(part.dtype in (DType.I64, DType.I32) for part in indices):
+    fits = _fits_coordinates if layout == _COORDINATES else partial(_fits_compressed, layout)
+    if not fits(shapes, whole) or not all(map(_are_indices, indices)):  # type: ignore[arg-type]
         raise PickleFault(
-            f"has a sparse tensor of {claimed_size(size)} whose indices or values have another shape"
+            f"has a sparse tensor of {claimed_size(size)} "
+            "whose indices or values have another shape"
         )
     return OpaqueTensor(
         "sparse", f"sparse ({layout}) {claimed_size(size)}", size, (*indices, values)
     )
+
+
+def _sparse_parts(layout: str, data: Args) -> tuple[Args, object, object]:
+    """Indices, values and size. Raises PickleFault for another number of parts."""
+    lengths, count = ((3, 4), 1) if layout == _COORDINATES else ((4,), 2)
+    if len(data) not in lengths:
+        raise PickleFault("has a sparse tensor as torch never writes it")
+    return data[:count], data[count], data[count + 1]
+
+
+def _are_indices(part: object) -> bool:
+    return type(part) is TensorRef and part.dtype in (DType.I64, DType.I32)
 
 
 def _fits_coordinates(shapes: list[Shape], size: Shape) -> bool:
@@ -138,25 +162,29 @@ def _fits_coordinates(shapes: list[Shape], size: Shape) -> bool:
 
 
 def _fits_compressed(layout: str, shapes: list[Shape], size: Shape) -> bool:
-    """One pointer more than rows (or columns), and as many indices as values, behind equal batches."""
-    pointers, indices, values = shapes
-    batch = len(pointers) - 1
-    if (
-        batch < 0
-        or len(indices) != batch + 1
-        or pointers[:-1] != indices[:-1]
-        or len(size) < batch + 2
-    ):
+    """One pointer more than rows (or columns), and as many indices as values, behind equal
+    batches.
+    """
+    batch = len(shapes[0]) - 1
+    if not _are_batched_alike(shapes, size, batch):
         return False
-    if values[: batch + 1] != indices or size[:batch] != indices[:-1]:
-        return False
+    pointers, _, values = shapes
     inner = values[batch + 1 :]
-    block = inner[:2] if layout in _BLOCKS else (1, 1)
-    dense = inner[2:] if layout in _BLOCKS else inner
+    block, dense = (inner[:2], inner[2:]) if layout in _BLOCKS else ((1, 1), inner)
     axis = 0 if layout in _BY_ROWS else 1
     if len(block) != 2 or not block[axis] or size[batch + axis] % block[axis]:
         return False
     return size[batch + 2 :] == dense and pointers[-1] == size[batch + axis] // block[axis] + 1
+
+
+def _are_batched_alike(shapes: list[Shape], size: Shape, batch: int) -> bool:
+    """Whether pointers, indices, values and the whole begin with the same `batch` dimensions."""
+    pointers, indices, values = shapes
+    if batch < 0 or len(indices) != batch + 1 or len(size) < batch + 2:
+        return False
+    if pointers[:-1] != indices[:-1] or size[:batch] != indices[:-1]:
+        return False
+    return values[: batch + 1] == indices
 
 
 def rebuild_without_data(args: Args) -> object:
@@ -258,9 +286,9 @@ def _placement(value: object) -> str:
 
 
 def _is_of(spec: object, shape: object) -> bool:
-    """Whether the spec, where it tells a shape, tells this one."""
-    told = attribute(spec.state, "tensor_meta") if type(spec) is Opaque else None
-    return type(told) is not Opaque or not told.args or dimensions(told.args[0]) == shape
+    """Whether the spec, where it has a shape, has this one."""
+    stated = attribute(spec.state, "tensor_meta") if type(spec) is Opaque else None
+    return type(stated) is not Opaque or not stated.args or dimensions(stated.args[0]) == shape
 
 
 def attribute(state: object, name: str) -> object:

@@ -28,6 +28,7 @@ class Global:
 
     @property
     def full_name(self) -> str:
+        """`module.name`."""
         return f"{self.module}.{self.name}"
 
 
@@ -41,6 +42,7 @@ class Asked:
     imports: tuple[str, ...] = ()
 
     def and_also(self, other: "Asked") -> "Asked":
+        """What either asks for, each once; a call is no import as well."""
         calls = dict.fromkeys((*self.calls, *other.calls))
         return Asked(
             tuple(calls),
@@ -83,9 +85,11 @@ class ObjectDict(dict[object, object]):
 
     @property
     def attributes(self) -> dict[object, object]:
+        """Its attributes, empty until it is given some."""
         return getattr(self, "_attributes", {})
 
     def give_attributes(self, attributes: dict[object, object]) -> None:
+        """Adds attributes, in place of those of the same names."""
         self._attributes = self.attributes | attributes
 
 

@@ -19,24 +19,35 @@ _OTHERS = (
     ("manifest.ocdbt", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
     ("_METADATA", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
     ("saved_model.pb", "is a TensorFlow SavedModel", "convert it with tensorflow and numpy.savez"),
-    ("latest", "is a DeepSpeed checkpoint", "convert it with its zero_to_fp32.py, or open the mp_rank_00_model_states.pt inside"),
+    ("latest", "is a DeepSpeed checkpoint",
+     "convert it with its zero_to_fp32.py, or open the mp_rank_00_model_states.pt inside"),
 )  # fmt: skip
 _PARTS: tuple[tuple[str, str, str], ...] = (
     (r"(?:bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_(?:model|optim)_states\.pt",
      "holds a DeepSpeed ZeRO checkpoint, whose files are parts of what the processes had",
      "its zero_to_fp32.py makes one file of full weights: python zero_to_fp32.py FOLDER OUT"),
-    (r"mp_rank_\d+_model_states\.pt", "holds DeepSpeed's model states, {} tensor-parallel parts of one model",
+    (r"mp_rank_\d+_model_states\.pt",
+     "holds DeepSpeed's model states, {} tensor-parallel parts of one model",
      "join them with the library that wrote them; one file is a part: show it by its name"),
-    (r"consolidated\.\d+\.(?:pth|safetensors)", "holds a model in {} tensor-parallel parts, as Meta ships Llama",
-     "transformers' convert_llama_weights_to_hf.py makes a whole of them; one file is a part: show it by its name"),
-    (r".*world_size_\d+_rank_\d+\.(?:pt|pth|bin)", "holds {} parts of a model, each of one process (FSDP)",
-     "gather them with the library that wrote them (verl: `python -m verl.model_merger merge`); one file is a part: show it by its name"),
-    (r"shard-\d+-model-\d+-of-\d+\.safetensors", "holds {} parts of a model, each of one process (a distributed checkpoint, DCP)",
+    (r"consolidated\.\d+\.(?:pth|safetensors)",
+     "holds a model in {} tensor-parallel parts, as Meta ships Llama",
+     "transformers' convert_llama_weights_to_hf.py makes a whole of them; one file is a part: "
+     "show it by its name"),
+    (r".*world_size_\d+_rank_\d+\.(?:pt|pth|bin)",
+     "holds {} parts of a model, each of one process (FSDP)",
+     "gather them with the library that wrote them (verl: `python -m verl.model_merger merge`); "
+     "one file is a part: show it by its name"),
+    (r"shard-\d+-model-\d+-of-\d+\.safetensors",
+     "holds {} parts of a model, each of one process (a distributed checkpoint, DCP)",
      "torch.distributed.checkpoint's consolidate_safetensors_files makes a whole of them"),
-    (r"mp_rank_\d+(?:_\d+)?", "holds a Megatron checkpoint in {} folders, each a tensor- or pipeline-parallel part of one model",
+    (r"mp_rank_\d+(?:_\d+)?",
+     "holds a Megatron checkpoint in {} folders, "
+     "each a tensor- or pipeline-parallel part of one model",
      "convert it with Megatron's tools/checkpoint/convert.py; or show a file in one of them"),
 )  # fmt: skip
 """How files of several processes are called, what they are, and what makes a whole of them."""
+_ONLY_PART = re.compile(r"consolidated(?:\.00)?\.(?:pth|safetensors)|mp_rank_00_model_states\.pt")
+"""The name of the first part of a model, which may be the only one."""
 
 
 def find_checkpoint(folder: str) -> str | Numbered:
@@ -45,13 +56,7 @@ def find_checkpoint(folder: str) -> str | Numbered:
         names = set(os.listdir(folder))
     except OSError as error:
         raise InputError(folder, str(error.strerror).lower()) from None
-    indexes = [
-        f"{stem}{suffix}" for suffix in SUFFIXES[:2] for stem in STEMS if f"{stem}{suffix}" in names
-    ]
-    indexes += sorted(name for name in names - set(indexes) if name.endswith(SUFFIXES[:2]))
-    found = indexes or [
-        f"{stem}{suffix}" for suffix in SUFFIXES[2:] for stem in STEMS if f"{stem}{suffix}" in names
-    ]
+    found = _indexes(names) or _usual_names(names, SUFFIXES[2:])
     if len(found) == 1:
         _refuse_shards_beside(folder, found[0], names)
         return os.path.join(folder, found[0])
@@ -65,6 +70,17 @@ def find_checkpoint(folder: str) -> str | Numbered:
     return _numbered(folder, names)
 
 
+def _usual_names(names: set[str], suffixes: tuple[str, ...]) -> list[str]:
+    usual = [f"{stem}{suffix}" for suffix in suffixes for stem in STEMS]
+    return [name for name in usual if name in names]
+
+
+def _indexes(names: set[str]) -> list[str]:
+    """The indexes, those of usual names first."""
+    usual = _usual_names(names, SUFFIXES[:2])
+    return usual + sorted(name for name in names - set(usual) if name.endswith(SUFFIXES[:2]))
+
+
 def _refuse_shards_beside(folder: str, found: str, names: set[str]) -> None:
     """Raises InputError for numbered shards that are all there beside a whole file: two
     checkpoints, and neither is meant more.
@@ -75,7 +91,10 @@ def _refuse_shards_beside(folder: str, found: str, names: set[str]) -> None:
         else [one for one in numbered_sets(names) if not one.missing]
     )
     if sets:
-        fact = f"is a folder with {1 + len(sets)} checkpoints: {found}, and the {sets[0].count} shards from {sets[0].names[0]} on"
+        fact = (
+            f"is a folder with {1 + len(sets)} checkpoints: {found}, "
+            f"and the {sets[0].count} shards from {sets[0].names[0]} on"
+        )
         raise InputError(folder, fact, f"name {found}, or move it away")
 
 
@@ -92,7 +111,7 @@ def _refuse_parts(folder: str, names: set[str]) -> None:
 def _numbered(folder: str, names: set[str]) -> str | Numbered:
     """The one set of numbered shards, or the only part of a model in one part."""
     sets = numbered_sets(names)
-    if len(sets) == 1 or (sets and not sets[0].missing and all(one.missing for one in sets[1:])):
+    if len(sets) == 1 or _is_only_whole_set(sets):
         return sets[0]
     if sets:
         names_of = ", ".join(one.names[0] for one in sets[:5])
@@ -101,16 +120,15 @@ def _numbered(folder: str, names: set[str]) -> str | Numbered:
             f"is a folder with {len(sets)} sets of numbered shards: {names_of}, …",
             "keep those of one in it",
         )
-    alone = [
-        name
-        for name in names
-        if re.fullmatch(
-            r"consolidated(?:\.00)?\.(?:pth|safetensors)|mp_rank_00_model_states\.pt", name
-        )
-    ]
+    alone = [name for name in names if _ONLY_PART.fullmatch(name)]
     if len(alone) == 1:
         return os.path.join(folder, alone[0])
     raise _nothing(folder, names)
+
+
+def _is_only_whole_set(sets: list[Numbered]) -> bool:
+    """Whether the first set is all there, and no other is."""
+    return bool(sets) and not sets[0].missing and all(one.missing for one in sets[1:])
 
 
 def _nothing(folder: str, names: set[str]) -> InputError:
@@ -123,18 +141,20 @@ def _nothing(folder: str, names: set[str]) -> InputError:
             "holds the data of a distributed checkpoint (DCP) without its `.metadata`",
             "copy the whole folder",
         )
-    some = sorted(
-        name
-        for name in names
-        if name.lower().endswith(CHECKPOINT_SUFFIXES) or name.endswith(".ckpt.index")
-    )
-    if some:
+    if some := sorted(filter(_is_named_checkpoint, names)):
         more = f" and {len(some) - 3} more" if len(some) > 3 else ""
-        fact = f"is a folder without a checkpoint of a usual name, but with {', '.join(some[:3])}{more}"
+        fact = (
+            "is a folder without a checkpoint of a usual name, "
+            f"but with {', '.join(some[:3])}{more}"
+        )
         return InputError(folder, fact, "name one of them")
-    known = " or ".join(f"{stem}.safetensors" for stem in STEMS[:1])
     return InputError(
         folder,
-        f"is a folder without a checkpoint of a usual name ({known}, an *.index.json, ...)",
+        f"is a folder without a checkpoint of a usual name ({STEMS[0]}.safetensors, "
+        "an *.index.json, ...)",
         "name the file itself",
     )
+
+
+def _is_named_checkpoint(name: str) -> bool:
+    return name.lower().endswith(CHECKPOINT_SUFFIXES) or name.endswith(".ckpt.index")

@@ -25,6 +25,7 @@ class Stale(FormatError):
 
 
 def is_index(file: SourceFile, head: bytes) -> bool:
+    """Whether this is a JSON object named as an index, or with a `weight_map` near its start."""
     if head.removeprefix(BOM_UTF8).lstrip()[:1] != b"{":
         return False
     return file.path.endswith(".index.json") or b'"weight_map"' in file.read(
@@ -51,8 +52,11 @@ def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:
         found = complete_set(folder, set(weight_map.values()))
         if found is None:
             raise
-        told = f"{counted(found.count, 'numbered shard')} beside it {'was' if found.count == 1 else 'were'}"
-        note = f"its index is out of date ({fault.fact}); the {told} read without it"
+        shards = (
+            f"{counted(found.count, 'numbered shard')} beside it "
+            f"{'was' if found.count == 1 else 'were'}"
+        )
+        note = f"its index is out of date ({fault.fact}); the {shards} read without it"
         return open_numbered(folder, path, found, note)
 
 
@@ -62,7 +66,11 @@ def _open_shards(
     names = list(dict.fromkeys(weight_map.values()))
     _check_names(file, names)
     if missed := left_out(os.path.dirname(file.path), names):
-        fact = f"doesn't name {missed[0][:200]}{f' and {len(missed) - 1} more' if missed[1:] else ''}, beside those that it names"
+        fact = (
+            "doesn't name "
+            f"{missed[0][:200]}{f' and {len(missed) - 1} more' if missed[1:] else ''}, "
+            "beside those that it names"
+        )
         raise Stale(
             file.path,
             fact,
@@ -100,12 +108,7 @@ def _check_names(file: SourceFile, names: list[str]) -> None:
     is missing is named.
     """
     for name in names:
-        if (
-            not name
-            or name in (".", "..")
-            or any(mark in name for mark in "/\\\0")
-            or _DRIVE.match(name)
-        ):
+        if not _is_plain_name(name):
             raise FormatError(
                 file.path,
                 f"names the shard `{name[:200]}`, which is no plain file name",
@@ -114,14 +117,20 @@ def _check_names(file: SourceFile, names: list[str]) -> None:
     folder = os.path.dirname(file.path)
     missing = [name for name in names if not os.path.lexists(os.path.join(folder, name))]
     if missing:
-        some = ", ".join(name[:200] for name in missing[:3]) + (
-            f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        )
+        some = ", ".join(name[:200] for name in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise Stale(
             file.path,
-            f"{len(missing)} of its {len(names)} shards are missing: {some}",
+            f"{len(missing)} of its {len(names)} shards are missing: {some}{more}",
             "download them",
         )
+
+
+def _is_plain_name(name: str) -> bool:
+    """Whether a name can't lead out of the folder on any system."""
+    if name in ("", ".", "..") or _DRIVE.match(name):
+        return False
+    return not any(mark in name for mark in "/\\\0")
 
 
 def _join(

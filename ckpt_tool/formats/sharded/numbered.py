@@ -70,7 +70,10 @@ def open_numbered(folder: str, path: str, found: Numbered, note: str = "") -> Ch
         )
         left = found.count - len(found.names)
         are = "is" if left == 1 else "are"
-        fact = f"has {len(found.names)} of {counted(found.count, 'numbered shard')}; {left:,} {are} missing{missing}"
+        fact = (
+            f"has {len(found.names)} of {counted(found.count, 'numbered shard')}; "
+            f"{left:,} {are} missing{missing}"
+        )
         raise FormatError(folder, fact, "download them")
     shards = open_shards(folder, list(found.names), path)
     try:
@@ -86,7 +89,10 @@ def open_numbered(folder: str, path: str, found: Numbered, note: str = "") -> Ch
 
 
 def _read_without(count: int) -> str:
-    return f"{counted(count, 'numbered shard')}, which {'was' if count == 1 else 'were'} read without an index"
+    return (
+        f"{counted(count, 'numbered shard')}, which {'was' if count == 1 else 'were'} read without "
+        "an index"
+    )
 
 
 def _places(folder: str, shards: dict[str, Contents]) -> dict[str, str]:

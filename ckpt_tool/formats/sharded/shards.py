@@ -32,13 +32,16 @@ class Shards:
 
     @property
     def contents(self) -> dict[str, Contents]:
+        """What each file holds, by its name."""
         return {name: contents for name, (_, contents) in self.opened.items()}
 
     @property
     def files(self) -> tuple[SourceFile, ...]:
+        """The files in their order."""
         return tuple(file for file, _ in self.opened.values())
 
     def close(self) -> None:
+        """Closes all of them."""
         for file in self.files:
             file.close()
 
@@ -75,7 +78,7 @@ def _open_shard(path: str, whole: str) -> tuple[SourceFile, Contents]:
                 f"is named safetensors, but is a {format.name} file",
                 f"it is a shard of {whole}",
             )
-        return shard, format.read(shard, "")
+        return shard, replace(format.read(shard, ""), kept=None)
     except BaseException:
         shard.close()
         raise
@@ -112,11 +115,7 @@ def join(places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[
     infos: list[TensorInfo] = []
     unreadable: list[UnreadableTensor] = []
     placements: dict[str, Placement] = {}
-    tied = {
-        name
-        for name, contents in shards.items()
-        if any(info.shared_storage_with for info in contents.catalog.values())
-    }
+    tied = {name for name, contents in shards.items() if _has_ties(contents)}
     first: dict[tuple[str, str, str], str] = {}
     for key, name in places.items():
         catalog = shards[name].catalog
@@ -127,38 +126,40 @@ def join(places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[
             infos.append(_named_anew(info, name, first) if name in tied else info)
             placements[key] = shards[name].placements[key]
     catalog = Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable)
-    extras = [
-        *_asked(shards),
-        *notes,
-        *(one for name, contents in shards.items() for one in _extras(name, contents)),
-    ]
-    elsewhere = tuple(
-        replace(info, key=f"{name}#{info.key}")
-        for name, contents in shards.items()
-        for info in _elsewhere(contents, places)
-    )
-    odd = tuple(
-        replace(one, key=f"{name}#{one.key}")
-        for name, contents in shards.items()
-        for one in _odd_elsewhere(contents, places)
-    )
     return Contents(
-        catalog, placements, _metadata(shards), extras=_bounded(extras), elsewhere=elsewhere, left_behind=_left_behind(places, shards),
-        beside=_Beside(shards), unreadable_elsewhere=odd,
-    )  # fmt: skip
+        catalog,
+        placements,
+        _metadata(shards),
+        extras=_bounded([*_asked(shards), *notes, *_extras(shards)]),
+        elsewhere=tuple(_elsewhere(shards, places)),
+        left_behind=_left_behind(places, shards),
+        beside=_Beside(shards),
+        unreadable_elsewhere=tuple(_odd_elsewhere(shards, places)),
+    )
 
 
-def _elsewhere(contents: Contents, places: Mapping[str, str]) -> Iterator[TensorInfo]:
-    """A shard's tensors outside of the whole: outside of its state dict, or not listed by the
+def _has_ties(contents: Contents) -> bool:
+    return any(info.shared_storage_with for info in contents.catalog.values())
+
+
+def _elsewhere(shards: Mapping[str, Contents], places: Mapping[str, str]) -> Iterator[TensorInfo]:
+    """The shards' tensors outside of the whole: outside of their state dicts, or not listed by the
     index.
     """
-    yield from contents.elsewhere
-    yield from (info for key, info in contents.catalog.items() if key not in places)
+    for name, contents in shards.items():
+        unlisted = (info for key, info in contents.catalog.items() if key not in places)
+        for info in (*contents.elsewhere, *unlisted):
+            yield replace(info, key=f"{name}#{info.key}")
 
 
-def _odd_elsewhere(contents: Contents, places: Mapping[str, str]) -> Iterator[UnreadableTensor]:
-    yield from contents.unreadable_elsewhere
-    yield from (one for key, one in contents.catalog.unreadable.items() if key not in places)
+def _odd_elsewhere(
+    shards: Mapping[str, Contents], places: Mapping[str, str]
+) -> Iterator[UnreadableTensor]:
+    for name, contents in shards.items():
+        odd = contents.catalog.unreadable
+        unlisted = (tensor for key, tensor in odd.items() if key not in places)
+        for tensor in (*contents.unreadable_elsewhere, *unlisted):
+            yield replace(tensor, key=f"{name}#{tensor.key}")
 
 
 @dataclass(frozen=True)
@@ -214,18 +215,19 @@ def _asked(shards: Mapping[str, Contents]) -> Iterator[Extra]:
     """What unpickling the shards would call or import, each once, with the first shard that asks
     for it.
     """
-    told: set[tuple[str, str]] = set()
+    listed: set[tuple[str, str]] = set()
     for name, contents in shards.items():
         for extra in contents.extras:
-            if extra.kind in ("call", "import") and (extra.kind, extra.text) not in told:
-                told.add((extra.kind, extra.text))
+            if extra.kind in ("call", "import") and (extra.kind, extra.text) not in listed:
+                listed.add((extra.kind, extra.text))
                 yield replace(extra, path=name)
 
 
-def _extras(name: str, contents: Contents) -> Iterator[Extra]:
-    for extra in contents.extras:
-        if extra.kind not in ("call", "import"):
-            yield replace(extra, path=f"{name}#{extra.path}" if extra.path else name)
+def _extras(shards: Mapping[str, Contents]) -> Iterator[Extra]:
+    for name, contents in shards.items():
+        for extra in contents.extras:
+            if extra.kind not in ("call", "import"):
+                yield replace(extra, path=f"{name}#{extra.path}" if extra.path else name)
 
 
 def _bounded(extras: list[Extra]) -> tuple[Extra, ...]:

@@ -10,7 +10,7 @@ from ckpt_tool.formats.limits import PICKLE_BYTES
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.pickle.values import StorageRef
 from ckpt_tool.formats.torch_files import legacy_stream
-from ckpt_tool.formats.torch_files.contents import pickled_contents
+from ckpt_tool.formats.torch_files.contents import PickledFile, pickled_contents
 from ckpt_tool.formats.torch_files.legacy_stream import MAGIC
 
 
@@ -29,9 +29,9 @@ def read(file: SourceFile, wanted: str) -> Contents:
     ):  # written in other opcodes than torch's, which torch doesn't mind
         return legacy_stream.read(file, wanted)
     after = file.size - machine.pos
-    notes = [f"{after} bytes follow the pickle"] if after else []
+    notes = (f"{after} bytes follow the pickle",) if after else ()
 
     def locate(storage: StorageRef) -> Storage:
         raise FormatError(file.path, "refers to a storage outside of the pickle")
 
-    return pickled_contents(value, file.path, wanted, locate, machine.asked, notes=notes)
+    return pickled_contents(PickledFile(value, file.path, locate, machine.asked, notes), wanted)

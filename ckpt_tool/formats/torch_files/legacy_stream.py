@@ -15,14 +15,16 @@ from ckpt_tool.formats.limits import PICKLE_BYTES
 from ckpt_tool.formats.pickle.machine import Persistent, PickleMachine, refuse_persistent
 from ckpt_tool.formats.pickle.storages import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle.values import Asked, PickleFault, StorageRef
-from ckpt_tool.formats.torch_files.contents import pickled_contents
+from ckpt_tool.formats.torch_files.contents import PickledFile, pickled_contents
 from ckpt_tool.formats.torch_files.tensor_layout import Locate, narrow
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 def read(file: SourceFile, wanted: str) -> Contents:
-    """Raises FormatError where a storage is missing, cut, or of another size than the object says."""
+    """Raises FormatError where a storage is missing, cut, or of another size than the
+    object says.
+    """
     stream = Stream(file)
     if stream.load("the magic number") != MAGIC or stream.load("the protocol") != PROTOCOL:
         raise FormatError(
@@ -39,10 +41,9 @@ def read(file: SourceFile, wanted: str) -> Contents:
     ):
         raise FormatError(file.path, "its list of storages is no list of different keys", AGAIN)
     extents, end = _find_storages(file, stream.pos, keys, storages.roots)
-    notes = [f"{file.size - end} bytes follow the last storage"] if end < file.size else []
-    return pickled_contents(
-        value, file.path, wanted, _locator(file, extents), stream.asked, notes=notes
-    )
+    notes = (f"{file.size - end} bytes follow the last storage",) if end < file.size else ()
+    pickled = PickledFile(value, file.path, _locator(file, extents), stream.asked, notes)
+    return pickled_contents(pickled, wanted)
 
 
 class Stream:
@@ -81,14 +82,18 @@ class LegacyStorages:
         self.roots: dict[str, StorageRef] = {}
 
     def find(self, identity: object) -> object:
+        """The storage, or the class of a module, that an id stands for. Raises PickleFault."""
         if type(identity) is not tuple or len(identity) not in (4, 5, 6):
             raise PickleFault("refers to something outside that is no storage")
         if identity[0] == "module" and len(identity) == 4:
-            return identity[
-                1
-            ]  # with it come the file name and the text of the class's source, which nothing needs
-        _, kind, key, place, count, *view = identity if len(identity) > 4 else (*identity, None)
-        if identity[0] != "storage" or type(key) is not str or len(key) > 100:
+            # With it come the file name and the text of the class's source, which nothing needs.
+            return identity[1]
+        return self._storage(*identity) if len(identity) > 4 else self._storage(*identity, None)
+
+    def _storage(
+        self, word: object, kind: object, key: object, place: object, count: object, *view: object
+    ) -> StorageRef:
+        if word != "storage" or type(key) is not str or len(key) > 100:
             raise PickleFault("names a storage as torch.save never does")
         check_location(place)
         found = make_storage(kind, key, count)

@@ -9,6 +9,7 @@ sizes, strides and offset as 8 bytes each. `pickle` refers to tensors by their k
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from struct import unpack
 
 from ckpt_tool.errors import FormatError
@@ -19,7 +20,7 @@ from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import DIMENSIONS, TAR_RECORDS
 from ckpt_tool.formats.pickle.storages import check_location, make_storage
 from ckpt_tool.formats.pickle.values import PickleFault, StorageRef, TensorRef
-from ckpt_tool.formats.torch_files.contents import pickled_contents
+from ckpt_tool.formats.torch_files.contents import PickledFile, pickled_contents
 from ckpt_tool.formats.torch_files.legacy_stream import Stream
 
 _MEMBERS = ("storages", "tensors", "pickle")
@@ -57,7 +58,8 @@ def read(file: SourceFile, wanted: str) -> Contents:
         return extents[storage.key]
 
     value = stream.load("pickle", find)
-    return pickled_contents(value, file.path, wanted, locate, asked.and_also(stream.asked))
+    pickled = PickledFile(value, file.path, locate, asked.and_also(stream.asked))
+    return pickled_contents(pickled, wanted)
 
 
 def _read_storages(
@@ -82,33 +84,46 @@ def _read_storages(
         if stream.pos > stream.end:
             raise FormatError(file.path, f"is cut off inside the storage {key}", AGAIN)
         storages[key] = storage
-    _add_views(file, stream.load("the views"), storages, extents)
+    for key, storage, extent in _views(file, stream.load("the views"), storages, extents):
+        storages[key] = storage
+        extents[storage.key] = extent
     return storages, extents
 
 
-def _add_views(
-    file: SourceFile, views: object, storages: dict[int, StorageRef], extents: dict[str, Extent]
-) -> None:
+def _views(
+    file: SourceFile,
+    views: object,
+    storages: Mapping[int, StorageRef],
+    extents: Mapping[str, Extent],
+) -> Iterator[tuple[int, StorageRef, Extent]]:
+    """Storages that are parts of others, by their keys; one may be a part of one that came before.
+
+    Raises FormatError for a view that is none, or outside of its storage.
+    """
     for view in views if isinstance(views, list) else []:
-        if (
-            type(view) is not tuple
-            or len(view) != 4
-            or not all(type(number) is int for number in view)
-        ):
+        if not _are_integers(view, 4):
             raise FormatError(file.path, "describes a view of a storage as torch.save never does")
         key, root, start, count = view
         whole = storages.get(root)
-        if (
-            whole is None
-            or key in storages
-            or start < 0
-            or count < 0
-            or start + count > whole.count
-        ):
+        if whole is None or key in storages or not _is_inside(start, count, whole):
             raise FormatError(file.path, "has a view outside of its storage")
-        storages[key] = StorageRef(str(key), whole.type_name, whole.dtype, whole.itemsize, count)
-        base, size = extents[whole.key], whole.itemsize
-        extents[str(key)] = Extent(file, base.offset + start * size, count * size)
+        size = whole.itemsize
+        yield (
+            key,
+            StorageRef(str(key), whole.type_name, whole.dtype, size, count),
+            Extent(file, extents[whole.key].offset + start * size, count * size),
+        )
+
+
+def _are_integers(value: object, count: int) -> bool:
+    """Whether this is a tuple of so many integers."""
+    if type(value) is not tuple or len(value) != count:
+        return False
+    return all(type(number) is int for number in value)
+
+
+def _is_inside(start: int, count: int, whole: StorageRef) -> bool:
+    return start >= 0 and count >= 0 and start + count <= whole.count
 
 
 def _read_tensors(

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from ckpt_tool.formats.checkpoint import Extra
 from ckpt_tool.formats.limits import EXTRAS, LISTED_AGAIN, LISTINGS, NAME_CHARACTERS, NESTING
 from ckpt_tool.formats.pickle.arrays import element_type, is_numeric
+from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.pickle.graph import (
     TENSOR_TYPES,
     children,
     containers,
-    describe,
     has_renaming_hooks,
     module_children,
     module_leftovers,
@@ -126,6 +126,7 @@ class Listing:
             self.add(name, child, spot)
 
     def add(self, name: str, child: object, spot: Spot) -> None:
+        """Lists one member of a container, by its name in it."""
         if type(child) is TensorRef:
             self._add_tensor(name, child, spot)
             for part in child.attributes:
@@ -147,7 +148,9 @@ class Listing:
             self.inside.append((spot.key + name, child))
 
     def _add_odd(self, name: str, child: Odd, spot: Spot) -> None:
-        """A tensor that can't be read, or an array: as a tensor where the file has none of torch's."""
+        """A tensor that can't be read, or an array: as a tensor where the file has none
+        of torch's.
+        """
         if type(child) is ArrayRef and self.are_arrays_tensors and element_type(child.type_text):
             self._add_tensor(name, child, spot)
             return
@@ -175,7 +178,9 @@ class Listing:
         return Spot(f"{path}.", key, group, is_named, spot.depth + 1)
 
     def _is_state_dict(self) -> bool:
-        """Whether the file itself is a state dict, so that names tell of training at its top alone."""
+        """Whether the file itself is a state dict, so that names tell of training at its
+        top alone.
+        """
         return not self.taken.path and id(self.taken.value) in self.places
 
     def _key_inside(self, name: str, child: object, spot: Spot, path: str) -> str | None:
@@ -232,6 +237,7 @@ class Listing:
                 self._add_extra(path + name, kind, child, ", not in the module's state dict")
 
     def note(self, path: str, value: object) -> None:
+        """Lists what is no tensor, among the extras."""
         kind = (
             "object"
             if type(value) is Opaque

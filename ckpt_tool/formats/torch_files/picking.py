@@ -23,7 +23,8 @@ WHOLE = "."
 """`FILE#.` means all that a file holds, under its full paths."""
 MAX_NAMES = 20
 _ROLES = frozenset((
-    "g", "d", "gen", "dis", "disc", "generator", "discriminator", "netg", "netd", "critic", "student", "teacher",
+    "g", "d", "gen", "dis", "disc", "generator", "discriminator", "netg", "netd", "critic",
+    "student", "teacher",
 ))  # fmt: skip
 """Words that tell networks apart which are trained against or beside each other."""
 _WORD = re.compile("[a-z]+")
@@ -37,19 +38,42 @@ def choose(places: list[Container], root: object) -> tuple[Container, tuple[Cont
     whole = Container((), unwrap(root))
     if len(places) == 1:
         return places[0], ()
-    averaged = [place for place in places if _is_copy(place, places)]
-    plain = [place for place in places if place not in averaged]
-    if telling := [place for place in plain if _rank(place)]:
-        best = min(telling, key=_rank)  # type: ignore[arg-type]
+    plain, averaged = _originals_and_copies(places)
+    if named := _named(plain):
+        best = _best(named)
         rivals = tuple(place for place in plain if place is best or _is_rival(best, place))
         return (whole, rivals) if len(rivals) > 1 else (best, ())
-    known = [place for place in averaged if _rank(place)]
-    if known and not any(_are_alike(source, target) for source in plain for target in averaged):
-        return min(known, key=_rank), ()  # type: ignore[arg-type]
-    left = plain or averaged
+    known = _named(averaged)
+    if known and not _have_copies(plain, averaged):
+        return _best(known), ()
+    return _only_or_whole(plain or averaged, whole)
+
+
+def _only_or_whole(
+    left: list[Container], whole: Container
+) -> tuple[Container, tuple[Container, ...]]:
+    """The only place; of several, all of the file, whose parts may be rivals."""
     if len(left) == 1:
         return left[0], ()
     return whole, tuple(left) if _are_alternatives(left) else ()
+
+
+def _best(named: list[Container]) -> Container:
+    return min(named, key=_rank)  # type: ignore[arg-type]
+
+
+def _originals_and_copies(places: list[Container]) -> tuple[list[Container], list[Container]]:
+    copies = [place for place in places if _is_copy(place, places)]
+    return [place for place in places if place not in copies], copies
+
+
+def _named(places: list[Container]) -> list[Container]:
+    """Those whose names say that they are weights."""
+    return [place for place in places if _rank(place)]
+
+
+def _have_copies(plain: list[Container], averaged: list[Container]) -> bool:
+    return any(_are_alike(place, copy) for place in plain for copy in averaged)
 
 
 def _is_copy(place: Container, places: list[Container]) -> bool:
@@ -120,38 +144,45 @@ def look_up(
     """What `file#wanted` means: a path, or the last part of one. Raises InputError that lists the
     names that exist.
     """
-    counts = TensorCounts(holding)
+    counts, top = TensorCounts(holding), unwrap(root)
     if wanted == WHOLE:
-        return Container((), unwrap(root))
-    names = dict.fromkeys((wanted, _INDEX.sub(r".\1", wanted).removeprefix(".")))
-    for name in names:
-        if found := _descend((), unwrap(root), name, holding):
-            return _refined(found, counts)
-    for name in names:
-        ends = [place for place in places if f".{place.text}".endswith(f".{name}")]
-        found_all = ends or [
-            place
-            for place in _walk((), unwrap(root), holding, set())
-            if place.text.endswith(f".{name}")
-        ]
-        if len(found_all) == 1:
-            return _refined(found_all[0], counts)
-        if found_all:
-            raise InputError(
-                f"{file}#{wanted}",
-                f"is the end of {len(found_all)} names",
-                _told(found_all, counts),
-            )
-    beside = [
-        Container((name,), child) for name, child in children(unwrap(root)) if id(child) in holding
-    ]
-    others = [place for place in beside if not any(one.path[:1] == place.path for one in places)]
-    known = [place for place in (*places, *others) if place.path]
-    hint = _told(known, counts) if known else "it has no other state dict than the whole of it"
+        return Container((), top)
+    spellings = dict.fromkeys((wanted, _INDEX.sub(r".\1", wanted).removeprefix(".")))
+    for name in spellings:
+        if place := _descend((), top, name, holding):
+            return _refined(place, counts)
+    for name in spellings:
+        found = _ending_in(name, places, top, holding)
+        if len(found) == 1:
+            return _refined(found[0], counts)
+        if found:
+            fact = f"is the end of {len(found)} names"
+            raise InputError(f"{file}#{wanted}", fact, _listed(found, counts))
+    known = _known_places(places, top, holding)
+    hint = _listed(known, counts) if known else "it has no other state dict than the whole of it"
     raise InputError(f"{file}#{wanted}", f"no state dict in the file is named `{wanted}`", hint)
 
 
-def _told(places: list[Container], counts: TensorCounts) -> str:
+def _ending_in(
+    name: str, places: list[Container], top: object, holding: set[int]
+) -> list[Container]:
+    """The state dicts whose paths end in a name; without any, all containers whose paths do."""
+    ends = [place for place in places if f".{place.text}".endswith(f".{name}")]
+    if ends:
+        return ends
+    every = _walk((), top, holding, set())
+    return [place for place in every if place.text.endswith(f".{name}")]
+
+
+def _known_places(places: list[Container], top: object, holding: set[int]) -> list[Container]:
+    """The state dicts that have a path, and what else lies at the file's top."""
+    covered = {place.path[:1] for place in places}
+    beside = [Container((name,), child) for name, child in children(top) if id(child) in holding]
+    others = [place for place in beside if place.path not in covered]
+    return [place for place in (*places, *others) if place.path]
+
+
+def _listed(places: list[Container], counts: TensorCounts) -> str:
     named = [f"`{place.text}` ({_counted(counts.of(place.value))})" for place in places[:MAX_NAMES]]
     more = f" and {len(places) - MAX_NAMES} more" if len(places) > MAX_NAMES else ""
     return f"it has {', '.join(named)}{more}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ckpt_tool.formats.limits import NESTING, NODES
 from ckpt_tool.formats.pickle.graph import (
@@ -17,11 +18,13 @@ from ckpt_tool.formats.pickle.graph import (
 from ckpt_tool.formats.pickle.values import Opaque, PickleFault
 
 WELL_KNOWN = (
-    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights", "params", "parameters",
+    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights",
+    "params", "parameters",
 )  # fmt: skip
 """Where training code puts a model's weights, the most telling name first."""
 AVERAGED = (
-    "ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "model_ema_state_dict", "ema_params", "params_ema", "ema_weights",
+    "ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "model_ema_state_dict",
+    "ema_params", "params_ema", "ema_weights",
     "g_ema", "averaged_model", "swa_model", "swa_state_dict", "ema_shadow", "shadow_params",
 )  # fmt: skip
 """Averaged weights: taken where a file has no others."""
@@ -69,6 +72,7 @@ class Container:
 
     @property
     def text(self) -> str:
+        """The names as a dotted path."""
         return ".".join(self.path)
 
 
@@ -98,46 +102,84 @@ def find_state_dicts(root: object, holding: set[int]) -> list[Container]:
     """Modules, and mappings and lists of tensors, outermost first; nothing inside of one of them
     unless it has a telling name.
     """
-    return list(_scan((), unwrap(root), TensorCounts(holding), {}))
+    return list(_Scan(TensorCounts(holding)).find((), unwrap(root)))
 
 
 def find_inside(place: Container, counts: TensorCounts) -> list[Container]:
     """The same for a part of a file."""
-    return list(_scan(place.path, place.value, counts, {}))
+    return list(_Scan(counts).find(place.path, place.value))
 
 
-def _scan(
-    path: tuple[str, ...], value: object, counts: TensorCounts, seen: dict[int, None]
-) -> Iterator[Container]:
-    if id(value) in seen or len(path) > NESTING:
-        return
-    seen[id(value)] = None
-    if module_children(value) is not None:
-        yield Container(path, value)
-        return
-    is_known = bool(path) and path[-1] in RANKS
-    inside, tensors = [], []
+@dataclass(slots=True)
+class _Scan:
+    """One walk through a file; `seen` are the ids of what was met by now."""
+
+    counts: TensorCounts
+    seen: set[int] = field(default_factory=set)
+
+    def find(self, path: tuple[str, ...], value: object) -> Iterator[Container]:
+        """The state dicts in a value, outermost first; each object is looked at once."""
+        if id(value) in self.seen or len(path) > NESTING:
+            return
+        self.seen.add(id(value))
+        if module_children(value) is not None:
+            yield Container(path, value)
+            return
+        members = _members(path, value, self.counts)
+        if _is_state_dict(path, value, members, self.counts):
+            yield Container(path, value)
+            return
+        for name, child in members.inside:
+            yield from self.find((*path, name), child)
+
+
+class _Members(NamedTuple):
+    """What a container holds: the names of its tensors, and the containers that hold others."""
+
+    tensors: list[str]
+    inside: list[tuple[str, object]]
+
+
+def _members(path: tuple[str, ...], value: object, counts: TensorCounts) -> _Members:
+    is_known = _has_known_name(path)
+    members = _Members([], [])
     for name, child in children(value):
         if type(child) in TENSOR_TYPES:
-            tensors.append(name)
-        elif (
-            id(child) in counts.holding
-            and not is_optimizer(child)
-            and (is_known or not names_bookkeeping(name))
-        ):
-            inside.append((name, unwrap(child)))
+            members.tensors.append(name)
+        elif id(child) in counts.holding and not _is_training_state(name, child, is_known):
+            members.inside.append((name, unwrap(child)))
+    return members
+
+
+def _has_known_name(path: tuple[str, ...]) -> bool:
+    return bool(path) and path[-1] in RANKS
+
+
+def _is_training_state(name: str, child: object, is_in_weights: bool) -> bool:
+    """Whether this is no weights; in what is named as weights, names mean modules."""
+    return is_optimizer(child) or (not is_in_weights and names_bookkeeping(name))
+
+
+def _is_state_dict(
+    path: tuple[str, ...], value: object, members: _Members, counts: TensorCounts
+) -> bool:
+    """Whether a container is one state dict itself, by its name or since it has more tensors than
+    any part of it with such a name.
+    """
+    known = [child for name, child in members.inside if name in RANKS]
+    is_more = len(known) < len(members.inside)
+    if _has_known_name(path) and is_more and not _are_several(path, value, members.inside):
+        return True
+    return _count_weights(members.tensors) > max(map(counts.of, known), default=0)
+
+
+def _count_weights(names: list[str]) -> int:
+    """How many tensors are neither counters nor the state of training."""
     # Most have no such name: one search in all of them is ten times faster than one in each.
-    is_any_odd = names_bookkeeping("\n".join(tensors))
-    direct = sum(
-        not (name in _COUNTERS or (is_any_odd and names_bookkeeping(name))) for name in tensors
+    is_any_odd = names_bookkeeping("\n".join(names))
+    return sum(
+        not (name in _COUNTERS or (is_any_odd and names_bookkeeping(name))) for name in names
     )
-    telling = [child for name, child in inside if name in RANKS]
-    is_telling = is_known and len(telling) < len(inside) and not _are_several(path, value, inside)
-    if is_telling or direct > max((counts.of(child) for child in telling), default=0):
-        yield Container(path, value)
-        return
-    for name, child in inside:
-        yield from _scan((*path, name), child, counts, seen)
 
 
 def _are_several(path: tuple[str, ...], value: object, inside: list[tuple[str, object]]) -> bool:

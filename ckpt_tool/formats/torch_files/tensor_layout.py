@@ -16,7 +16,7 @@ from ckpt_tool.formats.pickle.values import ArrayRef, StorageRef, TensorRef
 from ckpt_tool.tensors import DType, Shape, TensorInfo, nbytes_of
 from ckpt_tool.torch_bridge import unpacked_shape
 
-MOST = 1 << 63
+MAX_SIZE = 1 << 63
 """Sizes and strides are below it, as torch's 64-bit integers are."""
 Locate = Callable[[StorageRef], Storage]
 
@@ -43,26 +43,37 @@ KnownExtents = dict[tuple[int, int, object, DType], tuple[int, int, bool]]
 
 
 def measure(tensor: TensorRef | ArrayRef, key: str, path: str, known: KnownExtents) -> Measured:
-    """Raises FormatError for a tensor that can't be. `known` is good as long as the tensors live."""
+    """Raises FormatError for a tensor that can't be. `known` is good as long as the tensors
+    live.
+    """
     if type(tensor) is ArrayRef:
         return _measure_array(tensor, key, path)
     assert type(tensor) is TensorRef
     dtype, shape, offset = tensor.dtype, tensor.shape, tensor.offset
-    size = dtype.itemsize or 1  # torch's F4 type counts bytes, which hold two elements each
-    found = (
-        known.get((id(shape), id(tensor.stride), offset, dtype)) if type(offset) is int else None
-    )
+    name = (id(shape), id(tensor.stride), offset, dtype)
+    found = known.get(name) if type(offset) is int else None
     if found is None:
-        found = _measure(shape, tensor.stride, offset, key, path)
-        if found[0] * size > TENSOR_BYTES:
-            raise FormatError(path, f"declares a tensor of {found[0]} elements", None, _name(key))
-        known[id(shape), id(tensor.stride), offset, dtype] = found
+        found = known[name] = _measure_checked(tensor, key, path)
     numel, last, is_contiguous = found
     info = TensorInfo(key, dtype, unpacked_shape(dtype, shape) if dtype is DType.F4 else shape)  # type: ignore[arg-type]
     if not numel:
         return Measured(info, tensor, 0, 0, True)
     is_plain = is_contiguous and not (tensor.conjugate or tensor.negative)
+    size = _stored_size(dtype)
     return Measured(info, tensor, offset * size, (last + 1) * size, is_plain)  # type: ignore[operator]
+
+
+def _stored_size(dtype: DType) -> int:
+    """The bytes of what torch counts; its F4 type counts bytes, which hold two elements each."""
+    return dtype.itemsize or 1
+
+
+def _measure_checked(tensor: TensorRef, key: str, path: str) -> tuple[int, int, bool]:
+    """What `_measure` gives. Raises FormatError for more bytes than any tensor has, too."""
+    found = _measure(tensor.shape, tensor.stride, tensor.offset, key, path)
+    if found[0] * _stored_size(tensor.dtype) > TENSOR_BYTES:
+        raise FormatError(path, f"declares a tensor of {found[0]} elements", None, _name(key))
+    return found
 
 
 def check_inside(measured: Measured, path: str, size_of: Callable[[StorageRef], int]) -> None:
@@ -109,42 +120,34 @@ def _measure(
     """(number of elements, index of the last one in the storage, whether they are contiguous).
     Raises FormatError.
     """
-    if (
-        type(shape) is not tuple
-        or type(stride) is not tuple
-        or len(shape) != len(stride)
-        or type(offset) is not int
-        or offset < 0
-    ):
-        raise FormatError(
-            path, "has a tensor with an impossible shape, stride or offset", None, _name(key)
-        )
+    if type(shape) is not tuple or type(stride) is not tuple or type(offset) is not int:
+        raise _impossible(key, path, "shape, stride or offset")
+    if len(shape) != len(stride) or offset < 0:
+        raise _impossible(key, path, "shape, stride or offset")
     if len(shape) > DIMENSIONS:
-        raise FormatError(
-            path,
-            f"has a tensor of {len(shape)} dimensions; at most {DIMENSIONS} are read",
-            None,
-            _name(key),
-        )
+        fact = f"has a tensor of {len(shape)} dimensions; at most {DIMENSIONS} are read"
+        raise FormatError(path, fact, None, _name(key))
     numel, last, is_contiguous = 1, offset, True
     for extent, step in zip(reversed(shape), reversed(stride), strict=True):
-        if (
-            type(extent) is not int
-            or type(step) is not int
-            or extent < 0
-            or step < 0
-            or extent >= MOST
-            or step >= MOST
-        ):
-            raise FormatError(
-                path, "has a tensor with an impossible shape or stride", None, _name(key)
-            )
+        _check_sizes(extent, step, key, path)
         if extent != 1:
-            if step != numel:
-                is_contiguous = False
+            is_contiguous = is_contiguous and step == numel
             last += (extent - 1) * step
             numel *= extent
     return numel, last, is_contiguous
+
+
+def _check_sizes(extent: object, step: object, key: str, path: str) -> None:
+    if not (_is_size(extent) and _is_size(step)):
+        raise _impossible(key, path, "shape or stride")
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 <= value < MAX_SIZE
+
+
+def _impossible(key: str, path: str, what: str) -> FormatError:
+    return FormatError(path, f"has a tensor with an impossible {what}", None, _name(key))
 
 
 def _measure_array(array: ArrayRef, key: str, path: str) -> Measured:
@@ -182,6 +185,7 @@ def narrow(storage: Extent, start: int, end: int) -> Extent:
 
 
 def contiguous_stride(shape: Shape) -> tuple[int, ...]:
+    """The strides, in elements, of a tensor in row-major order."""
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 

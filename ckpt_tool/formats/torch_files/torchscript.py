@@ -9,6 +9,7 @@ searched for these lines and nothing else.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 
 from ckpt_tool.formats.archives.zip_directory import Archive
 from ckpt_tool.formats.limits import CODE_BYTES
@@ -44,23 +45,29 @@ def as_modules(root: object, archive: Archive, folder: str) -> object:
 
 
 def _sort_attributes(module: Opaque, code: _Code) -> None:
+    """Gives a module its attributes as `nn.Module` has them, where its code is known."""
     attributes = module.state
     names = code.names_of(module.callee)
     if not isinstance(attributes, dict) or names is None:
         return
     parameters, buffers = names
-    inner = {
-        name: value
-        for name, value in attributes.items()
-        if type(value) is Opaque and isinstance(value.state, dict)
-    }
-    sorted_names = parameters | buffers | {name for name in inner if isinstance(name, str)}
+    modules = {name for name, value in attributes.items() if _is_module(value)}
+    rest = attributes.keys() - parameters - buffers - modules
     module.state = {
-        **{name: value for name, value in attributes.items() if name not in sorted_names},
-        "_parameters": {name: value for name, value in attributes.items() if name in parameters},
-        "_buffers": {name: value for name, value in attributes.items() if name in buffers},
-        "_modules": inner,
+        **_only(attributes, rest),
+        "_parameters": _only(attributes, parameters),
+        "_buffers": _only(attributes, buffers),
+        "_modules": _only(attributes, modules),
     }
+
+
+def _is_module(value: object) -> bool:
+    return type(value) is Opaque and isinstance(value.state, dict)
+
+
+def _only(attributes: Mapping[object, object], names: Collection[object]) -> dict[object, object]:
+    """The attributes of these names, in their order."""
+    return {name: value for name, value in attributes.items() if name in names}
 
 
 class _Code:
@@ -73,7 +80,7 @@ class _Code:
         self._files: dict[str, Classes] = {}
 
     def names_of(self, callee: object) -> tuple[frozenset[str], frozenset[str]] | None:
-        """The parameters and buffers of a class, or None where its code does not tell. Raises
+        """The parameters and buffers of a class, or None where its code does not name them. Raises
         FormatError for too much code.
         """
         if type(callee) is not Global:

@@ -5,7 +5,7 @@ says how large all storages are.
 from collections.abc import Callable
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.archives.zip_directory import LOCAL_BYTES, first_member
+from ckpt_tool.formats.archives.zip_local_headers import LOCAL_BYTES, first_member
 from ckpt_tool.formats.files import SourceFile, truncated
 from ckpt_tool.formats.limits import MiB
 from ckpt_tool.formats.pickle.machine import PickleMachine

@@ -7,10 +7,11 @@ when it was saved.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.archives.zip_directory import Archive, CutOff, read_directory
+from ckpt_tool.formats.archives.zip_directory import Archive, read_directory
+from ckpt_tool.formats.archives.zip_end import CutOff
 from ckpt_tool.formats.byte_ranges import Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
@@ -18,72 +19,85 @@ from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.pickle.storages import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle.values import Asked, Global, PickleFault, StorageRef
-from ckpt_tool.formats.torch_files.contents import Described, pickled_contents
+from ckpt_tool.formats.torch_files.contents import (
+    PickledFile,
+    contents_of,
+    describe_file,
+    pickled_contents,
+)
+from ckpt_tool.formats.torch_files.description import Described
 
 
-def read(file: SourceFile, wanted: str) -> Contents:
-    """Raises FormatError for what is no checkpoint of torch, or a damaged one."""
+@dataclass(frozen=True, slots=True)
+class ReadPickle:
+    """An archive's pickle with what it describes, kept with the open checkpoint: two checkpoints of
+    one model often differ in their storages alone. Nobody may change its objects.
+    """
+
+    data: bytes
+    root: object
+    asked: Asked
+    wanted: str
+    described: Described
+
+
+def read(file: SourceFile, wanted: str, earlier: object = None) -> Contents:
+    """Raises FormatError for what is no checkpoint of torch, or a damaged one.
+
+    `earlier` is the `kept` of another file's contents: the same pickle is not read again.
+    """
     try:
         archive = read_directory(file)
     except CutOff as error:
         from ckpt_tool.formats.torch_files.truncated import with_what_is_missing
 
-        raise with_what_is_missing(error, file, storage_ids()) from None
-    return read_archive(archive, wanted)
+        raise with_what_is_missing(error, file, StorageIds().find) from None
+    return read_archive(archive, wanted, earlier)
 
 
-def read_archive(archive: Archive, wanted: str) -> Contents:
+def read_archive(archive: Archive, wanted: str, earlier: object = None) -> Contents:
+    """The same of an archive whose directory was read. Raises FormatError."""
     file = archive.file
     root = _root(archive)
     is_big_endian = _read_control_records(archive, root)
     if file.size <= CHECK_ON_OPEN:
         archive.check()
-    data, notes = archive.read(f"{root}/data.pkl", PICKLE_BYTES), list(archive.notes)
+    data = archive.read(f"{root}/data.pkl", PICKLE_BYTES)
+    storages = Storages(archive, root)
+
+    def pickled(value: object, asked: Asked, *notes: str) -> PickledFile:
+        return PickledFile(
+            value,
+            file.path,
+            storages.locate,
+            asked,
+            (*archive.notes, *notes),
+            is_big_endian,
+            storages.size_of,
+        )
+
     if f"{root}/constants.pkl" in archive.members:
         from ckpt_tool.formats.torch_files.torchscript import as_modules
 
-        described: Loaded = as_modules(_describe(data, file.path)[0], archive, root), Asked(), {}
-        notes.append("a TorchScript program; only its weights were read")
-    else:
-        described = _load(data, file.path)
-    value, asked, known = described
-    storages = Storages(archive, root)
-    return pickled_contents(
-        value,
-        file.path,
-        wanted,
-        storages.locate,
-        asked,
-        is_big_endian,
-        notes,
-        known,
-        storages.size_of,
+        program = as_modules(_run(data, file.path)[0], archive, root)
+        note = "a TorchScript program; only its weights were read"
+        return pickled_contents(pickled(program, Asked(), note), wanted)
+    found = earlier if isinstance(earlier, ReadPickle) and earlier.data == data else None
+    value, asked = (found.root, found.asked) if found else _run(data, file.path)
+    whole = pickled(value, asked)
+    described = found.described if found and found.wanted == wanted else None
+    if described is None:
+        described = describe_file(whole, wanted)
+    return replace(
+        contents_of(whole, described), kept=ReadPickle(data, value, asked, wanted, described)
     )
 
 
-Loaded = tuple[object, Asked, dict[str, Described]]
-_last: tuple[bytes, Loaded] | None = None
-"""The last pickle with what it describes: two checkpoints of one model often differ in their
-storages alone. Any thread may replace it.
-"""
-
-
-def _load(data: bytes, path: str) -> Loaded:
-    """The same objects for the same pickle: nobody may change them."""
-    global _last
-    last = _last
-    if last is None or last[0] != data:
-        last = _last = data, _describe(data, path)
-    return last[1]
-
-
-def _describe(data: bytes, path: str) -> Loaded:
-    """What a pickle describes, what it asks for, and what is known of it by now. Raises
-    FormatError.
-    """
-    machine = PickleMachine(data, persistent=storage_ids())
+def _run(data: bytes, path: str) -> tuple[object, Asked]:
+    """What a pickle describes, and what it asks for. Raises FormatError."""
+    machine = PickleMachine(data, persistent=StorageIds().find)
     value = machine.load(path, "data.pkl")
-    return value, machine.asked, {}
+    return value, machine.asked
 
 
 def _root(archive: Archive) -> str:
@@ -98,7 +112,8 @@ def _root(archive: Archive) -> str:
     if stray:
         raise FormatError(
             path,
-            f"its zip archive has `{stray[:200]}` outside of `{root[:200]}/`, which torch.save never writes",
+            f"its zip archive has `{stray[:200]}` outside of `{root[:200]}/`, "
+            "which torch.save never writes",
         )
     return root
 
@@ -149,37 +164,47 @@ def _read_control_records(archive: Archive, root: str) -> bool:
     return order == b"big"
 
 
-def storage_ids() -> Callable[[object], StorageRef]:
+class StorageIds:
     """What turns the pickle's persistent ids into storages: ('storage', class, key, location,
     number of elements).
     """
-    known: dict[tuple[Global, str, int], StorageRef] = {}
-    by_key: dict[str, StorageRef] = {}
-    places: set[str] = set()
 
-    def find(identity: object) -> StorageRef:
+    __slots__ = ("_by_key", "_by_name", "_places")
+
+    def __init__(self) -> None:
+        self._by_name: dict[tuple[Global, str, int], StorageRef] = {}
+        self._by_key: dict[str, StorageRef] = {}
+        self._places: set[str] = set()
+
+    def find(self, identity: object) -> StorageRef:
+        """The storage of an id: the same object for the same id. Raises PickleFault."""
         if type(identity) is not tuple or len(identity) != 5 or identity[0] != "storage":
             raise PickleFault("refers to something outside that is no storage")
         _, kind, key, place, count = identity
-        if type(key) is not str or not (key.isascii() and key.isdigit() and len(key) < 20):
+        if type(key) is not str or not _is_number(key):
             raise PickleFault("names a storage as torch.save never does")
-        if type(place) is not str or place not in places:
-            check_location(place)
-            places.add(str(place))
+        self._check_place(place)
         if type(kind) is not Global or type(count) is not int:
-            return make_storage(
-                kind, key, count
-            )  # which refuses them: their hash could cost anything
-        name = (kind, key, count)
-        found = known.get(name)
-        if found is None:
-            found = known[name] = make_storage(kind, key, count)
-            first = by_key.setdefault(key, found)
-            if first is not found and not is_same_storage(first, found):
-                raise PickleFault(f"has two different storages of the key {key}")
+            # This refuses them: their hash could cost anything.
+            return make_storage(kind, key, count)
+        found = self._by_name.get((kind, key, count))
+        return self._add(kind, key, count) if found is None else found
+
+    def _check_place(self, place: object) -> None:
+        if type(place) is not str or place not in self._places:
+            check_location(place)
+            self._places.add(str(place))
+
+    def _add(self, kind: Global, key: str, count: int) -> StorageRef:
+        found = self._by_name[kind, key, count] = make_storage(kind, key, count)
+        first = self._by_key.setdefault(key, found)
+        if first is not found and not is_same_storage(first, found):
+            raise PickleFault(f"has two different storages of the key {key}")
         return found
 
-    return find
+
+def _is_number(key: str) -> bool:
+    return key.isascii() and key.isdigit() and len(key) < 20
 
 
 class Storages:
@@ -200,7 +225,10 @@ class Storages:
             )
         if member.size != storage.count * storage.itemsize:
             expected = storage.count * storage.itemsize
-            fact = f"the storage `data/{storage.key}` has {member.size} bytes; the pickle says {expected}"
+            fact = (
+                f"the storage `data/{storage.key}` has {member.size} bytes; "
+                f"the pickle says {expected}"
+            )
             raise FormatError(self.archive.file.path, fact)
         return member.size
 

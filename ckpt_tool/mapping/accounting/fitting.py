@@ -12,7 +12,7 @@ from ckpt_tool.keys import Fold, fold
 from ckpt_tool.mapping.plan import Step, step_forms
 from ckpt_tool.mapping.rules import FitRule, RuleSet
 from ckpt_tool.ops import OpError, TensorForm
-from ckpt_tool.ops.fit import Fresh
+from ckpt_tool.ops.fits import Fresh
 from ckpt_tool.tensors import Catalog, shape_text
 
 

@@ -12,7 +12,7 @@ from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping.accounting.heads import is_table, is_vocabulary
 from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.ops import OpError, TensorForm
-from ckpt_tool.ops.fit import FITS, ResizeGrid
+from ckpt_tool.ops.fits import FITS, ResizeGrid
 from ckpt_tool.tensors import DType, Shape
 
 _POSITIONS = re.compile(r"pos(ition)?(al)?_?(emb|enc|table)", re.IGNORECASE)

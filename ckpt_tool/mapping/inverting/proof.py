@@ -12,7 +12,7 @@ from ckpt_tool.mapping.inverting.doubts import STRIPPED
 from ckpt_tool.mapping.inverting.verdicts import InvertedRule
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.reading.rule_file import read_rule_text
-from ckpt_tool.ops.fit import Fit
+from ckpt_tool.ops.fits import Fit
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 

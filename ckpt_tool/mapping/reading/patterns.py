@@ -9,7 +9,7 @@ from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.reading.yaml_nodes import Node, Scalar, plain_data
 from ckpt_tool.mapping.rules import FitRule, Selector, bound_names
 from ckpt_tool.ops import OpError
-from ckpt_tool.ops.fit import parse_fit
+from ckpt_tool.ops.fits import parse_fit
 
 MAX_WORDS = 500_000
 """Words of all choices of a set of rules; a table counts each time that it is named."""

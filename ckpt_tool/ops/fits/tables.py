@@ -1,70 +1,22 @@
-"""Lossy adaptations to the target's shape: another image size, patch size, number of input
-channels, classes or tokens.
-
-They are kept apart from the ops, which lose nothing without saying so. A fit stands at the end of a
-step's ops and knows the form that it must give. Calculations are in float32, the result has the
-dtype of what came in.
-"""
+"""Tables of positions for another image size: resize_grid and resize_bias."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
 from typing import TYPE_CHECKING, ClassVar
 
-from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm, fields, number
+from ckpt_tool.ops.fits.fit import Fit
+from ckpt_tool.ops.op import OpError, fields, number
 from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
     import torch
     from typing_extensions import Self
 
+
 MAX_PREFIX_TOKENS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Fit(Op):
-    """What all fits share: `form` is what the target has, filled in when the plan is made.
-
-    One that `needs_target` gets the target's own tensor beside the source's.
-    """
-
-    form: TensorForm | None = None
-
-    @classmethod
-    def parse(cls, argument: object) -> Self:
-        if argument is not None:
-            raise OpError(f"`{cls.name}` has no argument")
-        return cls()
-
-    @property
-    def needs_target(self) -> bool:
-        return False
-
-    def with_form(self, form: TensorForm) -> Self:
-        return replace(self, form=form)
-
-    def settled(self, source: Shape) -> Self:
-        """The fit with all numbers that the shape of the source's tensor tells. Raises OpError."""
-        return self
-
-    def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
-        if self.form is None or len(inputs) != 1:
-            raise OpError(f"`{self.name}` is for one tensor and a target")
-        self.check(inputs[0].shape, self.form.shape)
-        return (TensorForm(inputs[0].dtype, self.form.shape),)
-
-    def check(self, source: Shape, target: Shape) -> None:
-        """Raises OpError where the source can't become the target's shape."""
-
-    def invert(self) -> Inverse:
-        return Inverse((), "lossy", f"`{self.name}` loses what does not fit")
-
-    def _target(self) -> Shape:
-        if self.form is None:
-            raise OpError(f"`{self.name}` needs a target")
-        return self.form.shape
 
 
 def _sizes(value: object, op: str, field: str) -> tuple[int, int] | None:
@@ -95,6 +47,7 @@ class ResizeGrid(Fit):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From `{prefix: 1, grid: [14, 14], new_grid: [16, 16], new_prefix: 2}`, each optional."""
         given = fields(
             {} if argument is None else argument,
             cls.name,
@@ -113,6 +66,7 @@ class ResizeGrid(Fit):
         return cls(None, counts.get("prefix"), grid, new_grid, counts.get("new_prefix"))
 
     def argument(self) -> object:
+        """The fields that were given; None without any."""
         given = {
             "prefix": self.prefix,
             "grid": self.grid and list(self.grid),
@@ -123,15 +77,18 @@ class ResizeGrid(Fit):
 
     @property
     def needs_target(self) -> bool:
+        """Whether the target has prefix tokens that the source may lack."""
         return self.new_prefix is not None and (
             self.prefix is None or self.new_prefix > self.prefix
         )
 
     def settled(self, source: Shape) -> Self:
+        """With the numbers of prefix tokens that make grids on both sides. Raises OpError."""
         prefix, new_prefix = self._prefixes(source, self._target())
         return replace(self, prefix=prefix, new_prefix=None if new_prefix == prefix else new_prefix)
 
     def check(self, source: Shape, target: Shape) -> None:
+        """1 (p + h·w) c -> 1 (p' + h'·w') c, or the same without the 1."""
         self._prefixes(source, target)
 
     def _prefixes(self, source: Shape, target: Shape) -> tuple[int, int]:
@@ -143,7 +100,8 @@ class ResizeGrid(Fit):
             or (len(source) == 3 and source[0] != 1)
         ):
             raise OpError(
-                f"`resize_grid` of {shape_text(source)} to {shape_text(target)}: only the number of positions may differ"
+                f"`resize_grid` of {shape_text(source)} to {shape_text(target)}: "
+                "only the number of positions may differ"
             )
         fitting = [
             pair
@@ -152,7 +110,8 @@ class ResizeGrid(Fit):
         ]
         if len(fitting) != 1:
             raise OpError(
-                f"`resize_grid` of {source[-2]} positions to {target[-2]}: {self._why_not(source, target, fitting)}"
+                f"`resize_grid` of {source[-2]} positions to {target[-2]}: "
+                f"{self._why_not(source, target, fitting)}"
             )
         return fitting[0]
 
@@ -175,7 +134,10 @@ class ResizeGrid(Fit):
 
     def _why_not(self, source: Shape, target: Shape, fitting: Sequence[tuple[int, int]]) -> str:
         if fitting:
-            return f"{fitting[0][0]} and {fitting[1][0]} prefix tokens both leave a grid on both sides; give `prefix`, `grid`, `new_grid`"
+            return (
+                f"{fitting[0][0]} and {fitting[1][0]} prefix tokens both leave a grid on both "
+                "sides; give `prefix`, `grid`, `new_grid`"
+            )
         choices = self.choices(source, target)
         if len(choices) == 1:
             way = f"`{{prefix: {choices[0][0]}, new_prefix: {choices[0][1]}}}` does"
@@ -184,6 +146,7 @@ class ResizeGrid(Fit):
         return f"no number of prefix tokens leaves a grid on both sides; {way}"
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The prefix, then the grid resized row by row; an equal grid keeps its bits."""
         import torch
 
         table = inputs[0]
@@ -238,13 +201,16 @@ class ResizeBias(Fit):
 
     @classmethod
     def parse(cls, argument: object) -> Self:
+        """From `{extra: 3}`; 0 without."""
         given = fields({} if argument is None else argument, cls.name, ("extra",))
         return cls(None, number(given.get("extra", 0), cls.name, "extra"))
 
     def argument(self) -> object:
+        """`extra` where it is not 0."""
         return {"extra": self.extra} if self.extra else None
 
     def check(self, source: Shape, target: Shape) -> None:
+        """((2h-1)² + extra) heads -> ((2h'-1)² + extra) heads."""
         rows = [shape[0] - self.extra for shape in (source, target) if len(shape) == 2]
         if (
             len(rows) != 2
@@ -252,10 +218,12 @@ class ResizeBias(Fit):
             or not all(_is_grid(count, None) and isqrt(count) % 2 for count in rows)
         ):
             raise OpError(
-                f"`resize_bias` of {shape_text(source)} to {shape_text(target)}: rows are (2h-1)² and `extra`, heads the same"
+                f"`resize_bias` of {shape_text(source)} to {shape_text(target)}: "
+                "rows are (2h-1)² and `extra`, heads the same"
             )
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The table interpolated, then its own extra rows."""
         import torch
 
         (table,) = inputs
@@ -301,121 +269,3 @@ def _linear_weights(places: Sequence[float], new: int) -> list[list[float]]:
         row[left] += 1 - share
         rows.append(row)
     return rows
-
-
-@dataclass(frozen=True, slots=True)
-class ResizePatch(Fit):
-    """A patch embedding's kernel for another patch size, by the pseudo-inverse of resizing the
-    image.
-
-    FlexiViT (arXiv 2212.08013, section 3.4), as timm's `resample_patch_embed`.
-    """
-
-    name: ClassVar[str] = "resize_patch"
-
-    def check(self, source: Shape, target: Shape) -> None:
-        if len(source) != 4 or len(target) != 4 or source[:2] != target[:2]:
-            raise OpError(
-                f"`resize_patch` of {shape_text(source)} to {shape_text(target)}: only height and width may differ"
-            )
-
-    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        import torch
-
-        (kernel,) = inputs
-        old, new = tuple(kernel.shape[2:]), self._target()[2:]
-        basis = torch.eye(old[0] * old[1]).reshape(-1, 1, *old)
-        resize = torch.nn.functional.interpolate(
-            basis, size=new, mode="bicubic", antialias=True
-        ).reshape(old[0] * old[1], -1)
-        inverse = torch.linalg.pinv(resize.T)
-        resampled = kernel.float().reshape(*kernel.shape[:2], -1) @ inverse
-        return [resampled.reshape(self._target()).to(kernel.dtype)]
-
-
-@dataclass(frozen=True, slots=True)
-class InputChannels(Fit):
-    """A first convolution for another number of input channels: summed for one, else repeated and
-    scaled to the same sum.
-
-    As timm's `adapt_input_conv`.
-    """
-
-    name: ClassVar[str] = "input_channels"
-
-    def check(self, source: Shape, target: Shape) -> None:
-        if (
-            len(source) < 3
-            or len(source) != len(target)
-            or (source[0], *source[2:]) != (target[0], *target[2:])
-        ):
-            raise OpError(
-                f"`input_channels` of {shape_text(source)} to {shape_text(target)}: only dimension 1 may differ"
-            )
-
-    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        (kernel,) = inputs
-        old, new = kernel.shape[1], self._target()[1]
-        values = kernel.float()
-        if new == 1:
-            return [values.sum(1, keepdim=True).to(kernel.dtype)]
-        repeats = [1, -(-new // old), *([1] * (kernel.dim() - 2))]
-        return [(values.repeat(repeats)[:, :new] * (old / new)).to(kernel.dtype)]
-
-
-@dataclass(frozen=True, slots=True)
-class Rows(Fit):
-    """Classes or words: the rows that both have are the source's, the others the target's fresh
-    ones.
-    """
-
-    name: ClassVar[str] = "rows"
-
-    @property
-    def needs_target(self) -> bool:
-        return True
-
-    def check(self, source: Shape, target: Shape) -> None:
-        if not source or len(source) != len(target) or source[1:] != target[1:]:
-            raise OpError(
-                f"`rows` of {shape_text(source)} to {shape_text(target)}: only dimension 0 may differ"
-            )
-
-    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        source, target = inputs
-        rows = min(len(source), len(target))
-        result = target.to(source.dtype, copy=True)
-        result[:rows] = source[:rows]
-        return [result]
-
-
-@dataclass(frozen=True, slots=True)
-class Fresh(Fit):
-    """The target keeps its own value; what would have come is left behind."""
-
-    name: ClassVar[str] = "fresh"
-
-    @property
-    def needs_target(self) -> bool:
-        return True
-
-    def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [inputs[-1]]
-
-
-FITS: dict[str, type[Fit]] = {
-    "resize_grid": ResizeGrid, "resize_bias": ResizeBias, "resize_patch": ResizePatch, "input_channels": InputChannels, "rows": Rows,
-    "fresh": Fresh,
-}  # fmt: skip
-"""All fits, by the names that rules use."""
-
-
-def parse_fit(argument: object) -> Fit:
-    """A fit from a rule: its name, or its name with an argument. Raises OpError."""
-    if not isinstance(argument, str | Mapping):
-        raise OpError("a fit is a name, or a name with an argument")
-    given = argument if isinstance(argument, Mapping) else {argument: None}
-    name = str(next(iter(given), None))
-    if len(given) != 1 or name not in FITS:
-        raise OpError(f"`{name}` is no fit; there are {', '.join(FITS)}")
-    return FITS[name].parse(given[name])

@@ -1,0 +1,1 @@
+"""The calls that pickles of checkpoints make, described as what each would make; none is made."""
