@@ -14,8 +14,8 @@ from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.training.filling import LiveTensors, has_own_class
 from ckpt_tool.training.freezing import Frozen, freeze_keys
-from ckpt_tool.training.hooks import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.live import unwrapped
+from ckpt_tool.training.load_hooks.run import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.overlaps import check_overlaps
 from ckpt_tool.training.snapshots import exchange
 from ckpt_tool.training.together import Processes

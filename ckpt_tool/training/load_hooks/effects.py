@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt_tool.torch_bridge import Memory, identity_of, is_wrapper, memory_of, same_bytes
-from ckpt_tool.training.hooked_parts import Part, Slot
+from ckpt_tool.training.load_hooks.parts import Part, Slot
 from ckpt_tool.training.snapshots import Snapshot, exchange, held
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.torch_bridge import is_wrapper
 from ckpt_tool.training.filling import LiveTensors
-from ckpt_tool.training.hook_effects import Taken, put_back, taken_by
-from ckpt_tool.training.hooked_parts import Part, Slot, is_overridden, regions_of
+from ckpt_tool.training.load_hooks.effects import Taken, put_back, taken_by
+from ckpt_tool.training.load_hooks.parts import Part, Slot, is_overridden, regions_of
 from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:
