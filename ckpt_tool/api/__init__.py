@@ -6,7 +6,7 @@ from ckpt_tool.lazy import bind_on_use
 
 if TYPE_CHECKING:
     from ckpt_tool.api.checks import Checked, asked_by, check, import_mapping, invert, write_text
-    from ckpt_tool.api.diffs import Comparison, diff_checkpoints, diff_hints
+    from ckpt_tool.api.diffs import Comparison, diff_checkpoints
     from ckpt_tool.api.drafting import draft
     from ckpt_tool.api.loading import load_into
     from ckpt_tool.api.next_steps.answered import (
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ckpt_tool.api.options import DTypePolicy, MappingOptions, Method
     from ckpt_tool.api.outputs import map_checkpoint, rename, verify, write
     from ckpt_tool.api.planning import Planned, plan_checkpoint
+    from ckpt_tool.api.remarks.hints import diff_hints
     from ckpt_tool.api.rule_files import (
         find_rules,
         mapping_folders,
@@ -43,7 +44,8 @@ __all__ = [
 
 __getattr__ = bind_on_use(__name__, {
     "checks": "Checked asked_by check import_mapping invert write_text",
-    "diffs": "Comparison diff_checkpoints diff_hints",
+    "diffs": "Comparison diff_checkpoints",
+    "remarks.hints": "diff_hints",
     "drafting": "draft",
     "options": "DTypePolicy MappingOptions Method",
     "loading": "load_into",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -12,15 +11,12 @@ from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.remarks.outside import outside_of
 from ckpt_tool.api.sides import label_of, open_side
 from ckpt_tool.comparing import Diff, Tolerance, compare_all, compare_digests, diff_catalogs
-from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
 from ckpt_tool.keys import Matcher, PatternError, nearest, parse
-from ckpt_tool.keys.relations import equal_positions, prefix_rule
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
-
-MAX_RULES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,51 +155,3 @@ def _matching(option: str, patterns: Sequence[str], keys: Iterable[str]) -> set[
             )
         found |= matching
     return found
-
-
-def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
-    """What explains the differences, and what to try."""
-    explained: list[str] = []
-    # What explains shapes and values takes long to import: not for keys alone.
-    if any(entry.kind in ("shape", "value") or entry.how for entry in result.changes):
-        from ckpt_tool.api.remarks.shape_mismatches import misfit_hints
-
-        explained = misfit_hints(result)
-    regrouped = [
-        f"joined on one side, apart on the other: -e {shlex.quote(rule)}"
-        for rule in result.regrouped[:MAX_RULES]
-    ]
-    return [*explained, *regrouped, *_relation_hints(result, names)]
-
-
-def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
-    """What to try where little pairs by name: the prefix that explains it, or a draft of
-    the rules.
-    """
-    counts = result.counts
-    if not (counts["only_a"] and counts["only_b"]) or 2 * (counts["same"] + counts["value"]) > min(
-        len(result.a), len(result.b)
-    ):
-        return []
-    if rule := prefix_rule(result.a, result.b):
-        text, count = rule
-        which = f"all {count} keys" if count == len(result.a) else f"{count} keys"
-        return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
-    if not _pair_by_position(result):
-        return []
-    return [
-        f"all {len(result.a)} tensors have equal shapes, one by one: ckpt plan "
-        f"{shlex.join(names)} --by position"
-    ]
-
-
-def _pair_by_position(result: Diff) -> bool:
-    from ckpt_tool.mapping import plan_by_position
-
-    if equal_positions(result.a, result.b) < max(len(result.a), len(result.b)):
-        return False
-    try:
-        plan_by_position(result.a, result.b)
-    except RuleError:
-        return False
-    return True

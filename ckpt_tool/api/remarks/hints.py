@@ -1,0 +1,60 @@
+"""Where the `hint:` lines below a diff are worded: what explains a difference, and what to try."""
+
+from __future__ import annotations
+
+import shlex
+
+from ckpt_tool.comparing import Diff
+from ckpt_tool.errors import RuleError
+from ckpt_tool.keys.relations import equal_positions, prefix_rule
+
+MAX_RULES = 5
+"""Rules for regrouped tensors that are shown."""
+
+
+def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
+    """What explains the differences, and what to try."""
+    explained: list[str] = []
+    # What explains shapes and values takes long to import: not for keys alone.
+    if any(entry.kind in ("shape", "value") or entry.how for entry in result.changes):
+        from ckpt_tool.api.remarks.shape_mismatches import misfit_hints
+
+        explained = misfit_hints(result)
+    regrouped = [
+        f"joined on one side, apart on the other: -e {shlex.quote(rule)}"
+        for rule in result.regrouped[:MAX_RULES]
+    ]
+    return [*explained, *regrouped, *_relation_hints(result, names)]
+
+
+def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
+    """What to try where little pairs by name: the prefix that explains it, or a draft of
+    the rules.
+    """
+    counts = result.counts
+    if not (counts["only_a"] and counts["only_b"]) or 2 * (counts["same"] + counts["value"]) > min(
+        len(result.a), len(result.b)
+    ):
+        return []
+    if rule := prefix_rule(result.a, result.b):
+        text, count = rule
+        which = f"all {count} keys" if count == len(result.a) else f"{count} keys"
+        return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
+    if not _pair_by_position(result):
+        return []
+    return [
+        f"all {len(result.a)} tensors have equal shapes, one by one: ckpt plan "
+        f"{shlex.join(names)} --by position"
+    ]
+
+
+def _pair_by_position(result: Diff) -> bool:
+    from ckpt_tool.mapping import plan_by_position
+
+    if equal_positions(result.a, result.b) < max(len(result.a), len(result.b)):
+        return False
+    try:
+        plan_by_position(result.a, result.b)
+    except RuleError:
+        return False
+    return True
