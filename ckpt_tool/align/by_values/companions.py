@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from itertools import product
 
+from ckpt_tool.align.by_values.unpaired import keys_of_pair
 from ckpt_tool.align.pairs import Pair, Slot
+from ckpt_tool.align.sides import Sides
 from ckpt_tool.ops import Op, parse_ops
 from ckpt_tool.ops.chain import Each
-from ckpt_tool.tensors import Catalog
 
 _WEIGHTS, _BIASES = ("weight", "kernel", "w"), ("bias", "b")
 
 
-def followers(
-    pair: Pair, source: Collection[str], target: Collection[str], catalogs: tuple[Catalog, Catalog]
-) -> Iterator[Pair]:
-    """The biases of the pair's weights, cut and joined as these are."""
-    for leaf in _BIASES:
-        for other in _BIASES:
-            names = {
-                **_renamed(pair.sources, leaf, source),
-                **_renamed(pair.targets, other, target),
-            }
-            slots = [
-                tuple(tuple(names.get(key, "") for key in slot) for slot in side)
-                for side in (pair.sources, pair.targets)
-            ]
-            if all(key for side in slots for slot in side for key in slot):
-                yield Pair(slots[0], slots[1], _plain(pair.ops, names))
+def followers(pair: Pair, keys: Sides[Collection[str]]) -> Iterator[Pair]:
+    """The biases, among some keys, of a pair's weights, cut and joined as these are.
+
+    >>> qkv = Pair((("qkv.weight",),), (("q.weight",), ("k.weight",)), parse_ops({"split": 0}))
+    >>> bias = next(followers(qkv, Sides(["qkv.bias"], ["q.bias", "k.bias"])))
+    >>> bias.sources, bias.targets
+    ((('qkv.bias',),), (('q.bias',), ('k.bias',)))
+    """
+    for leaf, other in product(_BIASES, _BIASES):
+        names = {
+            **_renamed(pair.sources, leaf, keys.source),
+            **_renamed(pair.targets, other, keys.target),
+        }
+        if all(keys_of_pair(pair).map(names.keys().__ge__)):
+            sources, targets = (_with_names(slots, names) for slots in (pair.sources, pair.targets))
+            yield Pair(sources, targets, _plain(pair.ops, names))
+
+
+def _with_names(slots: tuple[Slot, ...], names: Mapping[str, str]) -> tuple[Slot, ...]:
+    return tuple(tuple(names[key] for key in slot) for slot in slots)
 
 
 def _renamed(slots: tuple[Slot, ...], leaf: str, known: Collection[str]) -> dict[str, str]:

@@ -17,9 +17,9 @@ from ckpt_tool.align.by_values.fingerprints import (
     content_of,
 )
 from ckpt_tool.align.by_values.row_search import are_castable
-from ckpt_tool.align.by_values.sides import Sides
 from ckpt_tool.align.by_values.unpaired import Unpaired
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.sides import Sides
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 READERS = 2
@@ -62,7 +62,7 @@ class Contents:
     @cached_property
     def by_kind(self) -> Mapping[Kind, Sides[list[str]]]:
         """The keys of both sides that hold the same."""
-        return self.grouped(Sides(self.held.source, self.held.target))
+        return self.grouped(self.held)
 
     def grouped(self, keys: Sides[Iterable[str]]) -> Mapping[Kind, Sides[list[str]]]:
         """Some keys of both sides by what they hold, the source's first."""

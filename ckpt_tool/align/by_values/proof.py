@@ -17,24 +17,21 @@ def is_proved(pair: Pair, source: DigestedTensors, target: DigestedTensors) -> b
     """Whether each target tensor results bit for bit. Costs reading them all."""
     from ckpt_tool.torch_bridge import to_bytes
 
-    from_source = Catalog(
+    inputs = Catalog(
         TensorInfo(key, source.catalog[key].dtype, source.catalog[key].shape)
         for slot in pair.sources
         for key in slot
     )
-    from_target = Catalog(target.catalog[key] for slot in pair.targets for key in slot)
-    text = "rules:\n" + "".join(f"  - {line}\n" for line in draft_rules([pair], from_source))
+    outputs = Catalog(target.catalog[key] for slot in pair.targets for key in slot)
+    text = "rules:\n" + "".join(f"  - {line}\n" for line in draft_rules([pair], inputs))
     try:
-        (step,) = compile_plan(
-            read_rule_text(text, "drafted"), from_source, from_target, dtypes="target"
-        ).steps
-        results = apply_step(
-            step, [read_as(source, key, source.catalog[key].dtype) for key in step.inputs]
-        )
+        rules = read_rule_text(text, "drafted")
+        (step,) = compile_plan(rules, inputs, outputs, dtypes="target").steps
+        results = apply_step(step, [read_as(source, key, inputs[key].dtype) for key in step.inputs])
     except (RuleError, ValueError):
         return False
     return all(
         bytes(to_bytes(result)) == b"".join(target.chunks(key))
-        and tuple(result.shape) == from_target[key].shape
+        and tuple(result.shape) == outputs[key].shape
         for key, result in zip(step.outputs, results, strict=True)
     )

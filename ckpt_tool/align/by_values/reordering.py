@@ -18,8 +18,8 @@ from ckpt_tool.align.by_values.fingerprints import (
 )
 from ckpt_tool.align.by_values.reshaping import Plain
 from ckpt_tool.align.by_values.row_search import are_castable
-from ckpt_tool.align.by_values.sides import Sides
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.sides import Sides
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, DType, Shape
 

@@ -28,8 +28,8 @@ from ckpt_tool.align.by_values.row_ops import (
     runs_of,
     split_op,
 )
-from ckpt_tool.align.by_values.sides import Sides
 from ckpt_tool.align.pairs import Pair, Slot
+from ckpt_tool.align.sides import Sides
 from ckpt_tool.ops import parse_ops
 from ckpt_tool.tensors import Catalog, Shape
 

@@ -16,8 +16,8 @@ from ckpt_tool.align.by_values.fingerprints import (
     rows_of,
 )
 from ckpt_tool.align.by_values.row_groups import pairs_of_rows
-from ckpt_tool.align.by_values.sides import Side, Sides
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.sides import Side, Sides
 from ckpt_tool.tensors import Catalog, DType
 
 Place = tuple[str, int]

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ckpt_tool.align.alignment import align
-from ckpt_tool.align.by_values.sides import Sides
 from ckpt_tool.align.findings import Aligned, Hint
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.sides import Sides
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 _FIRST = 1_000_003
 """Above any size of a real tensor's dimension that could meet one of these by chance."""
-
+_TELLING = (3, 5)
+"""Dimensions that make what tells a kernel, beside the vectors of all other content."""
 _COLLECTIONS = ("params", "batch_stats")
 
 Labels = Mapping[str, int]
@@ -51,7 +52,7 @@ def settled_by_surroundings(
 
 def _relabelled(catalog: Catalog, labels: Labels, telling: frozenset[int]) -> Catalog:
     shapes = {
-        key: (_FIRST + labels[key], *((3, 5) if labels[key] in telling else ()))
+        key: (_FIRST + labels[key], *(_TELLING if labels[key] in telling else ()))
         for key in catalog
         if key in labels
     }

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ckpt_tool.align.by_values.sides import Sides
 from ckpt_tool.align.findings import Aligned
 from ckpt_tool.align.pairs import Pair, Slot
+from ckpt_tool.align.sides import Sides
 from ckpt_tool.tensors import Catalog
 
 

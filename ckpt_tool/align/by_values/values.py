@@ -6,7 +6,7 @@ Each phase makes of what is left, an `Unpaired`, what is left after it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from ckpt_tool.align.alignment import align
@@ -17,11 +17,11 @@ from ckpt_tool.align.by_values.proof import is_proved
 from ckpt_tool.align.by_values.reordering import matrices_by_size, reordered
 from ckpt_tool.align.by_values.reshaping import reshaped
 from ckpt_tool.align.by_values.row_search import TURNS, RowFinder, parts_of_vectors
-from ckpt_tool.align.by_values.sides import Sides
 from ckpt_tool.align.by_values.surroundings import settled_by_surroundings
 from ckpt_tool.align.by_values.unpaired import Taking, Unpaired, keys_of_pair, unpaired
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.sides import Sides
 from ckpt_tool.ops import OpError, parse_ops, run_chain
 
 EQUAL, DIFFERENT = "equal values", "the values differ"
@@ -135,12 +135,12 @@ def _proved(contents: Contents, left: Unpaired, candidates: Iterable[Pair]) -> U
     """The candidates whose ops make the target's bytes, and what lies beside their tensors and goes
     the same way.
     """
-    taking, catalogs = Taking(left), (contents.catalogs.source, contents.catalogs.target)
+    taking = Taking(left)
     for pair in candidates:
         if not taking.is_free(pair) or not is_proved(pair, *contents.checkpoints):
             continue
         taking.take(Aligned(pair, 1.0, EQUAL))
-        for other in followers(pair, left.keys.source, left.keys.target, catalogs):
+        for other in followers(pair, left.keys):
             if taking.is_free(other) and is_proved(other, *contents.checkpoints):
                 evidence = f"{EQUAL}, beside tensors that go the same way"
                 taking.take(Aligned(other, 1.0, evidence))
@@ -150,7 +150,7 @@ def _proved(contents: Contents, left: Unpaired, candidates: Iterable[Pair]) -> U
 def _by_surroundings(contents: Contents, left: Unpaired, hints: Sequence[Hint]) -> Unpaired:
     """Contents that stand in several places, by what stands around them."""
     alike = list(_alike(contents, left))
-    labels: Sides[Mapping[str, int]] = Sides(
+    labels = Sides(
         {key: label for label, (keys, _) in enumerate(alike) for key in keys.source},
         {key: label for label, (keys, _) in enumerate(alike) for key in keys.target},
     )
@@ -172,11 +172,10 @@ def _alike(contents: Contents, left: Unpaired) -> Iterator[tuple[Sides[Iterable[
     """
     for each in left.pairs:
         if len(each.pair.sources) == len(each.pair.targets) == 1:
-            pair = keys_of_pair(each.pair)
-            yield Sides(pair.source, pair.target), True
-    for kind, keys in contents.grouped(Sides(left.keys.source, left.keys.target)).items():
+            yield keys_of_pair(each.pair), True
+    for kind, keys in contents.grouped(left.keys).items():
         if all(keys):
-            yield Sides(keys.source, keys.target), kind in contents.telling
+            yield keys, kind in contents.telling
 
 
 def _with_copies(contents: Contents, left: Unpaired) -> Unpaired:
