@@ -77,6 +77,8 @@ CASES = [
      {"q v": ("a", [{"rearrange": "(n d) ... -> n d ...", "d": 4}, {"index": {"dim": 0, "order": [0, 2]}},
                     {"rearrange": "n d ... -> (n d) ..."}, {"split": 0}])}),
     ("tied", {"emb": W}, {"x.emb": W, "x.head": W}, {"x.emb x.head": ("emb", ["copy"])}),
+    ("matrices stacked and turned", {"a": seeded(80, 6)}, {"p": seeded(80, 6).view(2, 40, 6).transpose(1, 2)},
+     {"p": ("a", [{"rearrange": "(e r) c -> e r c", "e": 2}, "transpose"])}),
     ("nothing equal", {"a": W}, {"p": seeded(5, 7)}, {}),
 ]  # fmt: skip
 

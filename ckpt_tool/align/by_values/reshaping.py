@@ -64,7 +64,7 @@ def closed(shape: Shape, is_turned: bool) -> Plain:
     if is_stack(plain):
         ops.append({"rearrange": "(e r) c -> e r c", "e": plain[0]})
     if is_turned:
-        ops += _turn(_turned(plain))
+        ops += _turn(plain)
     return [*ops, *reshaped(plain, shape)]
 
 
