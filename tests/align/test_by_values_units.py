@@ -6,16 +6,35 @@ from align.valued import InMemory
 
 from ckpt_tool.align.by_values.companions import followers
 from ckpt_tool.align.by_values.contents import read_contents
-from ckpt_tool.align.by_values.fingerprints import content_of, elements_of, has_blocks, plain_shape, row_length, rows_of
+from ckpt_tool.align.by_values.fingerprints import (
+    content_of,
+    elements_of,
+    has_blocks,
+    plain_shape,
+    row_length,
+    rows_of,
+)
 from ckpt_tool.align.by_values.proof import is_proved
 from ckpt_tool.align.by_values.reordering import matrices_by_size, reordered, reordering
 from ckpt_tool.align.by_values.reshaping import closed, opened, reshaped, simplified
 from ckpt_tool.align.by_values.row_groups import pairs_of_rows
 from ckpt_tool.align.by_values.row_ops import cut_rows, row_ops, runs_of
-from ckpt_tool.align.by_values.row_search import TURNS, RowFinder, are_castable, located, parts_of_vectors
+from ckpt_tool.align.by_values.row_search import (
+    TURNS,
+    RowFinder,
+    are_castable,
+    located,
+    parts_of_vectors,
+)
 from ckpt_tool.align.by_values.surroundings import settled_by_surroundings
 from ckpt_tool.align.by_values.unpaired import Taking, keys_of_pair, unpaired
-from ckpt_tool.align.by_values.values import DIFFERENT, EQUAL, MAX_DOUBTED, align_values, lengths_with_directions
+from ckpt_tool.align.by_values.values import (
+    DIFFERENT,
+    EQUAL,
+    MAX_DOUBTED,
+    align_values,
+    lengths_with_directions,
+)
 from ckpt_tool.align.findings import Aligned
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.sides import Sides
