@@ -151,14 +151,14 @@ def _collect(root: _Tree, labels: Mapping[str, Hashable], foreign: set[int]) -> 
         )
     found: dict[str, list[_Branch]] = {}
     for node, prefix in reversed(order):
-        mine: list[_Branch] = []
+        gathered: list[_Branch] = []
         for name, below in node.items():
             key = prefix + name
             if isinstance(below, dict):
-                mine.extend(found.pop(key))
+                gathered.extend(found.pop(key))
             else:
-                mine.append(_Branch(key, "", labels[key], [key]))
-        found[prefix] = mine if id(node) in foreign else _as_branch(prefix, mine)
+                gathered.append(_Branch(key, "", labels[key], [key]))
+        found[prefix] = gathered if id(node) in foreign else _as_branch(prefix, gathered)
     return found[""]
 
 
