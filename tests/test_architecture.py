@@ -1,6 +1,7 @@
 """Imports run downwards only, and packages on one line don't know each other."""
 
 import ast
+import re
 import subprocess
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
@@ -133,3 +134,11 @@ def test_the_repository_holds_what_it_should_and_nothing_large():
     tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.splitlines()
     assert {name for name in tracked if "/" not in name} == ROOT_FILES
     assert [name for name in tracked if (root / name).exists() and (root / name).stat().st_size > MAX_BYTES] == []
+
+
+def test_files_that_contributing_names_exist():
+    root = PACKAGE.parent
+    text = (root / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:[a-z_0-9]+/)+(?:[a-z_0-9]+\.(?:py|yaml|json))?)`", text))
+    missing = [name for name in named if not ((root / name).exists() or (PACKAGE / name).exists())]
+    assert not missing

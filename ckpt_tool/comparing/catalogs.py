@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -33,6 +33,7 @@ class Entry:
 
     @property
     def key(self) -> str:
+        """Its name in `a`, or in `b` where it is only there."""
         info = self.a or self.b
         assert info is not None
         return info.key
@@ -57,7 +58,7 @@ class Diff:
     """Two catalogs and every key that isn't the same in both: those of `a` in its order, then those
     that only `b` has.
 
-    `compared_values` tells whether what isn't a change has equal values too, or only equal shapes
+    `compared_values`: whether what isn't a change has equal values too, or only equal shapes
     and dtypes. `equal` are keys whose numbers are equal, but not all of their bytes: 0 and -0, NaNs
     of other bits. `uncompared` are keys that can't be read on a side. `regrouped` are rules for
     tensors that one side has joined and the other apart; these are changes all the same. `beside`
@@ -92,6 +93,7 @@ class Diff:
 
     @property
     def counts(self) -> dict[str, int]:
+        """How many keys there are of each kind, those without any too."""
         found = Counter(entry.kind for entry in self.changes)
         unread = sum(one.key in self.a for one in self.uncompared)
         found["same"] = len(self.a) - unread - sum(entry.a is not None for entry in self.changes)
@@ -130,56 +132,79 @@ def diff_catalogs(a: Catalog, b: Catalog, compare: Compare | None = None) -> Dif
     """The difference of two catalogs, and of their values where there is something to `compare`
     them, across types too.
     """
-    changed: dict[str, Entry] = {}
-    alike = []
-    for key, info in a.items() if compare or a is not b else ():
-        other = b.get(key)
-        if other is not None and (
-            other is info or (info.shape == other.shape and info.dtype is other.dtype)
-        ):
-            alike.append(key)
-        elif key not in b.unreadable:
-            changed[key] = Entry(kind_of(info, other), info, other)
-    measured = [*alike, *(key for key, entry in changed.items() if entry.kind == "dtype")]
-    equal = []
-    for key, values in zip(measured, compare(measured), strict=True) if compare else ():
-        if values and key in changed:
-            changed[key] = replace(changed[key], values=values)
-        elif values and (values.changed or values.beyond):
-            changed[key] = Entry("value", a[key], b[key], values)
-        elif values:
-            equal.append(key)
-    source = [changed[key] for key in a if key in changed] if changed else []
-    target = (
-        [
-            Entry("only_b", None, info)
-            for key, info in b.items()
-            if key not in a and key not in a.unreadable
-        ]
-        if a is not b
-        else []
-    )
+    alike, changed = ([], {}) if a is b and not compare else _compare_forms(a, b)
+    equal: list[str] = []
+    if compare:
+        measured = [*alike, *_cast(changed)]
+        for key, values in zip(measured, compare(measured), strict=True):
+            entry = _with_values(key, values, changed.get(key), a, b)
+            if entry is not None:
+                changed[key] = entry
+            elif values is not None:
+                equal.append(key)
     return Diff(
         a,
         b,
-        (*source, *target),
+        (*_in_order(changed, a), *_only_in(b, a)),
         compare is not None,
         equal=tuple(equal),
         uncompared=uncompared(a, b),
     )
 
 
+def _cast(changed: Mapping[str, Entry]) -> Iterator[str]:
+    """The keys that differ in dtype alone."""
+    return (key for key, entry in changed.items() if entry.kind == "dtype")
+
+
+def _in_order(changed: Mapping[str, Entry], catalog: Catalog) -> list[Entry]:
+    return [changed[key] for key in catalog if key in changed] if changed else []
+
+
+def _compare_forms(a: Catalog, b: Catalog) -> tuple[list[str], dict[str, Entry]]:
+    """The keys of `a` that have one shape and dtype on both sides, and what differs of others."""
+    alike: list[str] = []
+    changed: dict[str, Entry] = {}
+    for key, info in a.items():
+        other = b.get(key)
+        if other is not None and _is_alike(info, other):
+            alike.append(key)
+        elif key not in b.unreadable:
+            changed[key] = Entry(kind_of(info, other), info, other)
+    return alike, changed
+
+
+def _is_alike(info: TensorInfo, other: TensorInfo) -> bool:
+    return other is info or (info.shape == other.shape and info.dtype is other.dtype)
+
+
+def _with_values(
+    key: str, values: Values | None, known: Entry | None, a: Catalog, b: Catalog
+) -> Entry | None:
+    """What differs of a key whose values were compared; None for numbers that are all equal."""
+    if values is None:
+        return known
+    if known is not None:
+        return replace(known, values=values)
+    if values.changed or values.beyond:
+        return Entry("value", a[key], b[key], values)
+    return None
+
+
+def _only_in(b: Catalog, a: Catalog) -> Iterator[Entry]:
+    """The keys of `b` that `a` has not, in the order of `b`."""
+    for key, info in b.items() if a is not b else ():
+        if key not in a and key not in a.unreadable:
+            yield Entry("only_b", None, info)
+
+
 def uncompared(a: Catalog, b: Catalog) -> tuple[Uncompared, ...]:
     """The keys that can't be read on a side, and what they are on both."""
 
     def kind(key: str, side: Catalog) -> str | None:
-        return (
-            side.unreadable[key].kind
-            if key in side.unreadable
-            else READABLE
-            if key in side
-            else None
-        )
+        if key in side.unreadable:
+            return side.unreadable[key].kind
+        return READABLE if key in side else None
 
     return tuple(
         Uncompared(key, kind(key, a), kind(key, b))

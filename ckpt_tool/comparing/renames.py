@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ckpt_tool.comparing.catalogs import Compare, Diff, Entry, kind_of, uncompared
+from ckpt_tool.comparing.measure import Values
 from ckpt_tool.tensors import Catalog
 
 
@@ -13,7 +14,7 @@ from ckpt_tool.tensors import Catalog
 class Counterpart:
     """The key of the other side that is the same tensor: its name there, how sure that is and why.
 
-    `how` are the ops between the two as text, empty where there are none; `is_equal` tells that
+    `how` are the ops between the two as text, empty where there are none; `is_equal` says that
     their values are known to be equal then.
     """
 
@@ -31,36 +32,57 @@ def diff_renamed(
     """The difference of two catalogs, where keys of `a` that have a counterpart are compared with
     that, all others by name.
     """
-    taken = {other.key for other in counterparts.values()}
-    partners = {
-        key: counterparts.get(key) or Counterpart(key)
-        for key in a
-        if key in counterparts or (key in b and key not in taken)
-    }
+    partners = dict(_partners(a, b, counterparts))
     changed = {key: _entry(key, a, b, partners.get(key)) for key in a}
-    alike = [key for key, other in partners.items() if _is_measured(key, other, a, b)]
     equal: list[str] = []
-    for key, values in zip(alike, compare(alike), strict=True) if compare else ():
-        if values and (values.changed or values.beyond or changed[key]):
+    for key, values in _measured(partners, a, b, compare) if compare else ():
+        if changed[key] or values.changed or values.beyond:
             entry = changed[key] or Entry("value", a[key], b[partners[key].key])
             changed[key] = replace(entry, values=values)
-        elif values:
+        else:
             equal.append(key)
-    target = {other.key for other in partners.values()}
-    source = [entry for entry in changed.values() if entry]
-    added = [Entry("only_b", None, info) for key, info in b.items() if key not in target]
     return Diff(
         a,
         b,
-        (*source, *added),
+        (*filter(None, changed.values()), *_added(b, partners)),
         compare is not None,
         equal=tuple(equal),
         uncompared=uncompared(a, b),
     )
 
 
+def _added(b: Catalog, partners: Mapping[str, Counterpart]) -> Iterator[Entry]:
+    """The keys of `b` that are nobody's partners."""
+    taken = {other.key for other in partners.values()}
+    return (Entry("only_b", None, info) for key, info in b.items() if key not in taken)
+
+
+def _partners(
+    a: Catalog, b: Catalog, counterparts: Mapping[str, Counterpart]
+) -> Iterator[tuple[str, Counterpart]]:
+    """What each key of `a` is compared with: its counterpart, or the key of its name in `b` that is
+    nobody's counterpart.
+    """
+    taken = {other.key for other in counterparts.values()}
+    for key in a:
+        if key in counterparts:
+            yield key, counterparts[key]
+        elif key in b and key not in taken:
+            yield key, Counterpart(key)
+
+
+def _measured(
+    partners: Mapping[str, Counterpart], a: Catalog, b: Catalog, compare: Compare
+) -> Iterator[tuple[str, Values]]:
+    """The keys whose bytes differ, and by how much."""
+    keys = [key for key, other in partners.items() if _is_measured(key, other, a, b)]
+    for key, values in zip(keys, compare(keys), strict=True):
+        if values:
+            yield key, values
+
+
 def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry | None:
-    """What differs between a key and its counterpart as far as the catalogs tell; None where
+    """What differs between a key and its counterpart as far as the catalogs say; None where
     nothing does.
     """
     if other is None:

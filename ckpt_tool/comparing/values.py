@@ -33,16 +33,24 @@ _UNMEASURED = (DType.F4, DType.F6_E2M3, DType.F6_E3M2)
 
 
 class ComparedTensors(Protocol):
+    """A side whose values are compared: an open checkpoint, or what is in memory."""
+
     @property
-    def catalog(self) -> Mapping[str, TensorInfo]: ...
+    def catalog(self) -> Mapping[str, TensorInfo]:
+        """Dtype and shape of each tensor."""
 
-    def extent(self, key: str) -> Extent | None: ...
+    def extent(self, key: str) -> Extent | None:
+        """The byte range that is this tensor as it stands, None where there is none."""
 
-    def chunks(self, key: str, size: int = ...) -> Iterator[bytes]: ...
+    def chunks(self, key: str, size: int = ...) -> Iterator[bytes]:
+        """The contiguous little-endian bytes in pieces of at most `size`."""
 
 
 class HasDigests(Protocol):
-    def digest(self, key: str) -> str: ...
+    """A side of which digests are enough."""
+
+    def digest(self, key: str) -> str:
+        """The digest of a tensor's values."""
 
 
 def compare_values(
@@ -139,26 +147,40 @@ def _element_pairs(
     """Pieces of equally many elements from both sides, at most a block of each, whatever pieces
     they come in.
     """
-    sizes = [dtype.itemsize for dtype in dtypes]
-    streams = [side.chunks(key, BLOCK * size) for side, size in zip((a, b), sizes, strict=True)]
-    left = [memoryview(b""), memoryview(b"")]
-    while True:
-        for at, stream in enumerate(streams):
-            while len(left[at]) < sizes[at] and (piece := next(stream, b"")):
-                left[at] = memoryview(bytes(left[at]) + piece if left[at] else piece)
-        count = min(BLOCK, *(len(part) // size for part, size in zip(left, sizes, strict=True)))
-        if not count:
-            return
-        yield left[0][: count * sizes[0]], left[1][: count * sizes[1]]
-        left = [part[count * size :] for part, size in zip(left, sizes, strict=True)]
+    source, target = (
+        _Elements(side.chunks(key, BLOCK * dtype.itemsize), dtype.itemsize)
+        for side, dtype in zip((a, b), dtypes, strict=True)
+    )
+    while count := min(BLOCK, source.ready(), target.ready()):
+        yield source.take(count), target.take(count)
+
+
+class _Elements:
+    """The elements of one side, in whatever pieces they come."""
+
+    def __init__(self, pieces: Iterator[bytes], size: int) -> None:
+        self._pieces, self._size = pieces, size
+        self._left = memoryview(b"")
+
+    def ready(self) -> int:
+        """How many elements are there to be taken; 0 at the end alone."""
+        while len(self._left) < self._size and (piece := next(self._pieces, b"")):
+            self._left = memoryview(bytes(self._left) + piece if self._left else piece)
+        return len(self._left) // self._size
+
+    def take(self, count: int) -> Bytes:
+        """The next elements."""
+        size = count * self._size
+        taken, self._left = self._left[:size], self._left[size:]
+        return taken
 
 
 def _chunk_pairs(a: ComparedTensors, b: ComparedTensors, key: str) -> Iterator[tuple[Bytes, Bytes]]:
     """Pieces of equal length from both sides, whatever pieces they come in."""
-    mine, yours = a.chunks(key, PIECE), b.chunks(key, PIECE)
+    source_pieces, target_pieces = a.chunks(key, PIECE), b.chunks(key, PIECE)
     source = target = b""
     while True:
-        source, target = source or next(mine, b""), target or next(yours, b"")
+        source, target = source or next(source_pieces, b""), target or next(target_pieces, b"")
         size = min(len(source), len(target))
         if not size:
             return

@@ -68,7 +68,7 @@ def start_writing(fd: int, offset: int, length: int) -> None:
     """Lets the disk begin with bytes that were just written, rather than when the whole file is
     synced.
 
-    Linux starts to write dirty pages back when it is told that nobody needs them soon, see
+    Linux starts to write dirty pages back when it hears that nobody needs them soon, see
     posix_fadvise(2).
     """
     if sys.platform == "linux":
@@ -81,6 +81,7 @@ WRITTEN_AT_ONCE = 1 << 20
 
 
 def write_at(fd: int, content: Buffer, offset: int) -> None:
+    """Writes all of it at this offset, in as many calls as the system needs. Raises OSError."""
     view = memoryview(content)
     while view:
         count = os.pwrite(fd, view[:WRITTEN_AT_ONCE], offset)

@@ -15,8 +15,8 @@ from ckpt_tool.engine.sources import ByteSource, TensorSource, computed_tensors
 if TYPE_CHECKING:
     from ckpt_tool.mapping.plan import Plan
 
-Tell = Callable[[int], None]
-"""Is told how many bytes more have been written, maybe from another thread."""
+Progress = Callable[[int], None]
+"""Hears how many bytes more have been written, maybe from another thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Job:
     """A plan with what it reads, and how its output is to be written.
 
     `replace` allows to replace a file that exists; `checksum` asks for the SHA-256 of what was
-    written, which is read again for it; `tell` hears of each tensor that was written. `jobs`
+    written, which is read again for it; `on_progress` hears of each tensor that was written. `jobs`
     threads copy at a time, by default one for each processor, and at most four. `others` are files
     that were read besides the two checkpoints, such as rules.
     """
@@ -34,7 +34,7 @@ class Job:
     target: TensorSource | None = None
     replace: bool = False
     checksum: bool = False
-    tell: Tell = lambda nbytes: None
+    on_progress: Progress = lambda nbytes: None
     jobs: int | None = None
     others: tuple[str, ...] = ()
 
@@ -54,6 +54,7 @@ class OutputFile:
 
     @property
     def stored(self) -> list[str]:
+        """The keys whose tensors take bytes of their own, in the order of the members."""
         return [
             member.info.key
             for member in self.members
@@ -74,7 +75,7 @@ def fill(
     for fd, file in files:
         for offset, content in file.layout.head():
             write_at(fd, content, offset)
-    checksums = _fill_tensors(job, origins, places, lambda key: job.tell(sizes[key]))
+    checksums = _fill_tensors(job, origins, places, lambda key: job.on_progress(sizes[key]))
     for fd, file in files:
         for offset, content in file.layout.tail(checksums):
             write_at(fd, content, offset)

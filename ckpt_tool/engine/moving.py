@@ -60,7 +60,7 @@ def move_tensors(
     done: Callable[[str], None],
     jobs: int = 1,
 ) -> dict[str, int]:
-    """Copies tensors, `jobs` at a time; gives their checksums, and tells of each that is done.
+    """Copies tensors, `jobs` at a time; gives their checksums, and reports each that is done.
     Raises FormatError for a wrong checksum.
     """
     checksums: dict[str, int] = {}

@@ -34,7 +34,7 @@ class Written:
     share it with.
 
     `sha256` has the digest of each file by its name, where that was asked for; `shards` are the
-    names of the files in the folder `path`, none for a single file. `in_place` tells that the file
+    names of the files in the folder `path`, none for a single file. `in_place`: the file
     was there before and got new names.
     """
 

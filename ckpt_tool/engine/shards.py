@@ -91,14 +91,7 @@ def _check_folder(folder: str, job: Job) -> None:
     """Raises OutputError where the folder can't take the checkpoint: it holds one, or an input, or
     what would be mixed up with it.
     """
-    try:
-        there = sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise OutputError(
-            folder, f"can't be made: {(error.strerror or str(error)).lower()}"
-        ) from None
+    there = _names_in(folder)
     for name in there:
         refuse_inputs(os.path.join(folder, name), job)
     taken = [name for name in there if name.endswith((".safetensors", ".index.json"))]
@@ -112,6 +105,17 @@ def _check_folder(folder: str, job: Job) -> None:
         raise OutputError(
             folder, f"holds `{taken[0]}` already", "`--force` replaces the checkpoint in it"
         )
+
+
+def _names_in(folder: str) -> list[str]:
+    """What is in the folder, sorted; nothing where it is still to be made."""
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        fact = f"can't be made: {(error.strerror or str(error)).lower()}"
+        raise OutputError(folder, fact) from None
 
 
 def _index(parts: Mapping[str, Sequence[TensorInfo]]) -> bytes:

@@ -28,11 +28,14 @@ class TensorSource(Protocol):
     files: tuple[SourceFile, ...]
 
     @property
-    def versions(self) -> Mapping[str, Mapping[str, object]]: ...
+    def versions(self) -> Mapping[str, Mapping[str, object]]:
+        """torch's `state_dict._metadata`, by module."""
 
-    def extent(self, key: str) -> Extent | None: ...
+    def extent(self, key: str) -> Extent | None:
+        """The byte range that is this tensor as it stands, None where there is none."""
 
-    def chunks(self, key: str) -> Iterator[bytes]: ...
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """The contiguous little-endian bytes in pieces."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,20 +34,26 @@ def verify_output(
     found = {
         mismatch.key: mismatch for mismatch in _catalog_mismatches(plan.outputs, output.catalog)
     }
-    moved = moved_tensors(plan, source, target)
     same_form = [key for key in plan.outputs if key not in found]
-    for key in same_form:
-        if key in moved:
-            from_source = moved[key].checkpoint.chunks(moved[key].key)
-            _note(found, plan.outputs[key], _first_difference(from_source, output.chunks(key)))
-    for key, content in computed_tensors(
-        plan, source, target, {key for key in same_form if key not in moved}
-    ):
-        _note(
-            found, plan.outputs[key], _first_difference(iter((bytes(content),)), output.chunks(key))
-        )
+    for key, pieces in _expected(plan, source, target, same_form):
+        offset = _first_difference(pieces, output.chunks(key))
+        if offset is not None:
+            found[key] = Mismatch(key, f"first differs at {_place(plan.outputs[key], offset)}")
     order = [*plan.outputs, *(key for key in output.catalog if key not in plan.outputs)]
     return tuple(found[key] for key in order if key in found)
+
+
+def _expected(
+    plan: Plan, source: TensorSource, target: TensorSource | None, keys: Sequence[str]
+) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """The bytes that the plan gives these keys, those first that move as they are."""
+    moved = moved_tensors(plan, source, target)
+    for key in keys:
+        if key in moved:
+            yield key, moved[key].checkpoint.chunks(moved[key].key)
+    computed = {key for key in keys if key not in moved}
+    for key, content in computed_tensors(plan, source, target, computed):
+        yield key, iter((bytes(content),))
 
 
 def _catalog_mismatches(expected: Catalog, given: Catalog) -> Iterator[Mismatch]:
@@ -65,15 +71,12 @@ def _catalog_mismatches(expected: Catalog, given: Catalog) -> Iterator[Mismatch]
             yield Mismatch(key, "is not in the plan")
 
 
-def _note(found: dict[str, Mismatch], info: TensorInfo, offset: int | None) -> None:
-    if offset is not None:
-        element = offset * 8 // info.dtype.bits
-        place = (
-            f"[{', '.join(map(str, _indices(element, info.shape)))}]"
-            if info.shape
-            else "its one element"
-        )
-        found[info.key] = Mismatch(info.key, f"first differs at {place}")
+def _place(info: TensorInfo, offset: int) -> str:
+    """The element at a byte of a tensor."""
+    if not info.shape:
+        return "its one element"
+    element = offset * 8 // info.dtype.bits
+    return f"[{', '.join(map(str, _indices(element, info.shape)))}]"
 
 
 def _indices(element: int, shape: Shape) -> list[int]:

@@ -208,7 +208,7 @@ class Checkpoint:
 
     @property
     def has_digests(self) -> bool:
-        """Whether the values can be told apart: they are there, or their digests are."""
+        """Whether the values can be compared: they are there, or their digests are."""
         return self.has_values or self.contents.digests.keys() >= self.catalog.keys()
 
     def digest(self, key: str) -> str:

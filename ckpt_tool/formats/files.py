@@ -147,7 +147,7 @@ def _unread(path: str, error: OSError) -> InputError:
 
 
 def truncated(path: str, needed: int, size: int) -> FormatError:
-    """The error of a file that ends too early: how much is missing is what tells a broken
+    """The error of a file that ends too early: the number of missing bytes marks a broken
     download.
     """
     if needed > TENSOR_BYTES:

@@ -113,7 +113,7 @@ def _open_file(file: SourceFile, path: str, wanted: str, earlier: object) -> Che
 
 
 def _open_text(file: SourceFile, head: bytes, path: str, wanted: str) -> Checkpoint:
-    """Key lists and indexes, which no first bytes tell; or the refusal that says what the
+    """Key lists and indexes, which no first bytes mark; or the refusal that says what the
     file is.
     """
     from ckpt_tool.formats.key_list import is_key_list, read_key_list

@@ -186,7 +186,7 @@ def _is_zero(head: bytes) -> bool:
 
 
 def unknown_format(file: SourceFile, head: bytes) -> FormatError:
-    """The error of a file that nothing here knows: a text is told as one."""
+    """The error of a file that nothing here knows: a text is reported as one."""
     if text := _text_of(head):
         hint = (
             AGAIN

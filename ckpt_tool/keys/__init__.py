@@ -7,6 +7,7 @@ from ckpt_tool.keys.fold import Fold, fold
 from ckpt_tool.keys.match import Binding, Matcher, PatternSet, Renderer, render
 from ckpt_tool.keys.nearest import nearest
 from ckpt_tool.keys.pairing import Pairing, pair
+from ckpt_tool.keys.parsing import parse
 from ckpt_tool.keys.pattern import (
     Choice,
     Hole,
@@ -16,7 +17,6 @@ from ckpt_tool.keys.pattern import (
     Rest,
     Star,
     Text,
-    parse,
     with_numbers,
 )
 from ckpt_tool.keys.quoting import can_be_word, quote

@@ -3,11 +3,16 @@ backwards.
 """
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
+from operator import mul
 
-_TERM = r"([+-]?)(?:(?:([0-9]{1,9})\*)?([A-Za-z_][A-Za-z0-9_]*)(?:\*([0-9]{1,9}))?|([0-9]{1,9}))"
+_TERM = re.compile(
+    r"([+-]?)(?:(?:([0-9]{1,9})\*)?([A-Za-z_][A-Za-z0-9_]*)(?:\*([0-9]{1,9}))?|([0-9]{1,9}))"
+)
 
 Bounds = Mapping[str, range]
 MAX_ENUMERATED = 4096
@@ -22,9 +27,11 @@ class LinearNumber:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names, sorted."""
         return tuple(name for name, _ in self.terms)
 
     def value(self, numbers: Mapping[str, int]) -> int:
+        """The sum for these numbers. Raises KeyError where one is missing."""
         return self.constant + sum(factor * numbers[name] for name, factor in self.terms)
 
     def bind(self, numbers: Mapping[str, int]) -> "LinearNumber":
@@ -46,29 +53,34 @@ class LinearNumber:
 
 def parse_affine(text: str) -> LinearNumber | None:
     """`3*b+j+1` as a value, or None for text that is no such sum."""
-    factors: dict[str, int] = {}
-    constant, position, compact = 0, 0, text.replace(" ", "")
-    while position < len(compact):
-        found = re.compile(_TERM).match(compact, position)
-        if not found or (position and not found[1]):
-            return None
-        sign, before, name, after, number = found.groups()
-        factor = (-1 if sign == "-" else 1) * int(before or 1) * int(after or 1)
-        if name:
-            factors[name] = factors.get(name, 0) + factor
-        else:
-            constant += factor * int(number)
-        position = found.end()
+    factors: Counter[str] = Counter()
+    for name, factor in _parse_terms(text.replace(" ", "")):
+        factors[name] += factor
+    constant = factors.pop("", 0)
     terms = tuple(sorted((name, factor) for name, factor in factors.items() if factor))
-    return LinearNumber(terms, constant) if position and terms else None
+    return LinearNumber(terms, constant) if terms else None
+
+
+def _parse_terms(text: str) -> list[tuple[str, int]]:
+    """Each name of a sum with its factor, each number with an empty name; nothing for no sum."""
+    terms, position = [], 0
+    while position < len(text):
+        found = _TERM.match(text, position)
+        if not found or (position and not found[1]):
+            return []
+        sign, before, name, after, number = found.groups()
+        factor = int(before or 1) * int(after or 1) * int(number or 1)
+        terms.append((name or "", -factor if sign == "-" else factor))
+        position = found.end()
+    return terms
 
 
 def solve(equations: list[tuple[LinearNumber, int]], bounds: Bounds) -> dict[str, int] | None:
     """The numbers, none negative, for which each affine sum has its value; None where there are
     none.
 
-    Where a name has bounds, its number lies in them. `unsolvable` tells beforehand whether the
-    answer is always unique.
+    Where a name has bounds, its number lies in them. `unsolvable` finds out beforehand whether
+    the answer is always unique.
     """
     known: dict[str, int] = {}
     pending = equations
@@ -78,16 +90,14 @@ def solve(equations: list[tuple[LinearNumber, int]], bounds: Bounds) -> dict[str
             rest = affine.bind(known)
             if len(rest.terms) > 1:
                 left.append((affine, value))
-                continue
-            if not rest.terms:
-                if rest.constant != value:
+            elif rest.terms:
+                ((name, factor),) = rest.terms
+                number = _number_for(name, factor, value - rest.constant, bounds)
+                if number is None:
                     return None
-                continue
-            ((name, factor),) = rest.terms
-            number, remainder = divmod(value - rest.constant, factor)
-            if remainder or number < 0 or number not in bounds.get(name, _ANY):
+                known[name] = number
+            elif rest.constant != value:
                 return None
-            known[name] = number
         if len(left) == len(pending):
             found = _enumerate(*left[0], known, bounds)
             if found is None:
@@ -95,6 +105,14 @@ def solve(equations: list[tuple[LinearNumber, int]], bounds: Bounds) -> dict[str
             known |= found
         pending = left
     return known
+
+
+def _number_for(name: str, factor: int, total: int, bounds: Bounds) -> int | None:
+    """The number which times its factor is the total; None where it is not allowed."""
+    number, remainder = divmod(total, factor)
+    if remainder or number < 0 or number not in bounds.get(name, _ANY):
+        return None
+    return number
 
 
 class _Anything:
@@ -117,8 +135,8 @@ def _enumerate(
     (name, factor) = free[0]
     for numbers in product(*(bounds[other] for other in tried)):
         guess = dict(zip(tried, numbers, strict=True))
-        number, remainder = divmod(value - rest.bind(guess).constant, factor)
-        if not remainder and number >= 0 and number in bounds.get(name, _ANY):
+        number = _number_for(name, factor, value - rest.bind(guess).constant, bounds)
+        if number is not None:
             return {**guess, name: number}
     return None
 
@@ -143,16 +161,18 @@ def _has_one_answer(affine: LinearNumber, bounds: Bounds) -> bool:
     """Whether no two choices of the numbers give one sum: the bounded parts differ modulo the
     factor of the free one.
     """
-    free = [(name, factor) for name, factor in affine.terms if name not in bounds]
+    free = [factor for name, factor in affine.terms if name not in bounds]
     bounded = [(bounds[name], factor) for name, factor in affine.terms if name in bounds]
-    size = 1
-    for numbers, _ in bounded:
-        size *= len(numbers)
-    if len(free) > 1 or size > MAX_ENUMERATED:
+    if len(free) > 1 or prod(len(numbers) for numbers, _ in bounded) > MAX_ENUMERATED:
         return False
-    modulus = abs(free[0][1]) if free else None
-    sums = [
-        sum(n * f for n, (_, f) in zip(choice, bounded, strict=True))
-        for choice in product(*(b for b, _ in bounded))
+    sums = _sums(bounded)
+    different = {total % abs(free[0]) for total in sums} if free else set(sums)
+    return len(different) == len(sums)
+
+
+def _sums(bounded: Sequence[tuple[range, int]]) -> list[int]:
+    """The sum for each choice of numbers, one from each range, times their factors."""
+    factors = [factor for _, factor in bounded]
+    return [
+        sum(map(mul, choice, factors)) for choice in product(*(numbers for numbers, _ in bounded))
     ]
-    return len({s % modulus if modulus else s for s in sums}) == len(sums)

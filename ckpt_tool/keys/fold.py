@@ -151,28 +151,34 @@ def _collect(root: _Tree, labels: Mapping[str, Hashable], foreign: set[int]) -> 
         )
     found: dict[str, list[_Branch]] = {}
     for node, prefix in reversed(order):
-        mine: list[_Branch] = []
+        gathered: list[_Branch] = []
         for name, below in node.items():
             key = prefix + name
             if isinstance(below, dict):
-                mine.extend(found.pop(key))
+                gathered.extend(found.pop(key))
             else:
-                mine.append(_Branch(key, "", labels[key], [key]))
-        found[prefix] = mine if id(node) in foreign else _as_branch(prefix, mine)
+                gathered.append(_Branch(key, "", labels[key], [key]))
+        found[prefix] = gathered if id(node) in foreign else _as_branch(prefix, gathered)
     return found[""]
 
 
 def _as_branch(prefix: str, branches: list[_Branch]) -> list[_Branch]:
-    if (
-        any(branch.label != branches[0].label for branch in branches)
-        or sum(len(branch.keys) for branch in branches) < 2
-    ):
+    """One branch for all, where they are of one kind; else the branches as they are."""
+    if not _can_be_one(branches):
         return branches
     keys = [key for branch in branches for key in branch.keys]
     if prefix and prefix in keys:
         return branches  # an empty name, which no star stands for
-    end = _CHILDREN if prefix and all("." not in key[len(prefix) :] for key in keys) else _SUBTREE
+    are_children = prefix and all("." not in key[len(prefix) :] for key in keys)
+    end = _CHILDREN if are_children else _SUBTREE
     return [_Branch(prefix, end, branches[0].label, keys)]
+
+
+def _can_be_one(branches: list[_Branch]) -> bool:
+    """Whether branches have one label and more than one key."""
+    if any(branch.label != branches[0].label for branch in branches):
+        return False
+    return sum(len(branch.keys) for branch in branches) > 1
 
 
 @dataclass(slots=True)

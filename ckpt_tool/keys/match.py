@@ -3,7 +3,7 @@ back into keys.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
@@ -115,13 +115,13 @@ def _plain_numbers(pattern: Pattern, bounds: Bounds) -> frozenset[str]:
     is to be solved.
     """
     affines = [token.affine for token in pattern.tokens if isinstance(token, Number)]
-    names = [name for affine in affines for name in affine.names]
-    plain = {
-        affine.names[0]
-        for affine in affines
-        if affine.constant == 0 and affine.terms == ((affine.names[0], 1),)
-    }
-    return frozenset(name for name in plain if names.count(name) == 1 and name not in bounds)
+    count = Counter(name for affine in affines for name in affine.names)
+    plain = {affine.names[0] for affine in affines if _is_name_alone(affine)}
+    return frozenset(name for name in plain if count[name] == 1 and name not in bounds)
+
+
+def _is_name_alone(affine: LinearNumber) -> bool:
+    return affine.constant == 0 and affine.terms == ((affine.names[0], 1),)
 
 
 def _expression(token: Text | Star | Rest | Number | Choice, tokens: int) -> str:

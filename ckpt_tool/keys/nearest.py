@@ -6,7 +6,7 @@ from heapq import nsmallest
 
 MAX_COMPARED = 2000
 MAX_WORK = 5_000_000
-"""Pairs of characters that are compared, for keys of a few letters said again and again: half a
+"""Pairs of characters that are compared, for keys of a few letters that come over and over: half a
 second.
 """
 

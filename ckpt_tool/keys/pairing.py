@@ -2,7 +2,7 @@
 side only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -90,22 +90,26 @@ def _check_kinds(source: Pattern, target: Pattern) -> None:
 
 def _paired_choices(source: Pattern, target: Pattern) -> Iterator[tuple[str, str]]:
     """Pairs of a target choice's id and the source's that it belongs to."""
-    from_source = [token for token in source.tokens if isinstance(token, Choice)]
-    from_target = [token for token in target.tokens if isinstance(token, Choice)]
-    names = {token.id for token in from_source} & {
-        token.id for token in from_target if token.id[0] != "{"
-    }
-    for choice in from_target:
+    source_choices = {choice.id: choice for choice in _choices(source)}
+    target_choices = _choices(target)
+    names = {choice.id for choice in target_choices if choice.id[0] != "{"} & source_choices.keys()
+    for choice in target_choices:
         if choice.id in names:
             yield choice.id, choice.id
-            _check_lengths(
-                next(token for token in from_source if token.id == choice.id), choice, target
-            )
-    left = [token for token in from_source if token.id not in names]
-    right = [token for token in from_target if token.id not in names]
-    for one, other in _in_order(left, right, target):
-        _check_lengths(one, other, target)
-        yield other.id, one.id
+            _check_lengths(source_choices[choice.id], choice, target)
+    left = _unnamed(source_choices.values(), names), _unnamed(target_choices, names)
+    for source_choice, choice in _in_order(*left, target):
+        _check_lengths(source_choice, choice, target)
+        yield choice.id, source_choice.id
+
+
+def _unnamed(choices: Iterable[Choice], names: Container[str]) -> list[Choice]:
+    """The choices that no name pairs."""
+    return [choice for choice in choices if choice.id not in names]
+
+
+def _choices(pattern: Pattern) -> list[Choice]:
+    return [token for token in pattern.tokens if isinstance(token, Choice)]
 
 
 def _in_order(

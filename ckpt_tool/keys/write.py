@@ -1,4 +1,4 @@
-"""Patterns back into text, so that a pattern that was paired, bound or turned round can stand in a
+"""Patterns back into text, so that a pattern that was paired, bound or inverted can stand in a
 rule again.
 """
 

@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 from ckpt_tool.align import suggest
-from ckpt_tool.api.diffs import diff_hints
+from ckpt_tool.api.remarks.hints import diff_hints
 from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.suggestions import _hint
 from ckpt_tool.comparing import diff_catalogs

@@ -77,7 +77,7 @@ def remove_strays(folder: str) -> None:
     """Removes the files and folders of writers that were killed: those of our own naming that
     nobody holds a lock on.
 
-    A process number tells nothing, since numbers are used again. A file that can't be opened or
+    A process number proves nothing, since numbers are used again. A file that can't be opened or
     locked stays.
     """
     with suppress(OSError), os.scandir(folder) as entries:

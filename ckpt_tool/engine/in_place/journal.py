@@ -19,13 +19,12 @@ from ckpt_tool.engine.durable.file import plain_errors, sync, sync_folder
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.sharded.journal import journal_of
 
-_COLLAPSE, _INSERT = (
-    0x08,
-    0x20,
-)  # FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_INSERT_RANGE, see fallocate(2)
+_COLLAPSE = 0x08
+_INSERT = 0x20
+"""FALLOC_FL_COLLAPSE_RANGE and FALLOC_FL_INSERT_RANGE, see fallocate(2)."""
 BLOCK = 4096
 """Bytes are inserted into a file in whole blocks; those of common file systems divide this."""
-MOST = 128 << 20
+MAX_BYTES = 128 << 20
 """Bytes of a journal: what a change replaces, and what by."""
 _NUMBERS = ("inode", "size", "insert", "offset", "old")
 
@@ -53,6 +52,13 @@ class _Noted:
     offset: int
     old: bytes
     new: bytes
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether it lies inside the file, and puts in whole blocks, at the file's start alone."""
+        if self.offset > self.size or self.insert % BLOCK:
+            return False
+        return not (self.insert and self.offset)
 
 
 def change_in_place(
@@ -84,7 +90,7 @@ def change_in_place(
 def restore(path: str) -> bool:
     """Takes back a change that was begun and not finished; False where there is none.
 
-    Writes to nothing but the file, and only where it is what the change that the journal tells of
+    Writes to nothing but the file, and only where it is what the change that the journal holds
     left of it. Raises OutputError.
     """
     journal = "" if "\0" in path else journal_of(path)
@@ -179,10 +185,10 @@ def _note(journal: int, fd: int, path: str, change: Change) -> None:
     record = b"".join(
         [json.dumps(dict(zip(_NUMBERS, numbers, strict=True))).encode(), b"\n", old, new]
     )
-    if len(record) > MOST:
+    if len(record) > MAX_BYTES:
         raise OutputError(
             path,
-            f"{len(record):,} bytes of it would change; in place at most {MOST:,} do",
+            f"{len(record):,} bytes of it would change; in place at most {MAX_BYTES:,} do",
             "write a new file with -o",
         )
     write_at(journal, b"%08x\n" % binascii.crc32(record) + record, 0)
@@ -252,7 +258,7 @@ def _is_mix(now: bytes, old: bytes, new: bytes) -> bool:
 
 def _read(path: str, journal: int) -> _Noted | None:
     status = os.fstat(journal)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MOST + 9:
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES + 9:
         raise _no_journal(path)
     raw = os.pread(journal, status.st_size, 0)
     if raw[:9] != b"%08x\n" % binascii.crc32(memoryview(raw)[9:]):
@@ -263,15 +269,10 @@ def _read(path: str, journal: int) -> _Noted | None:
         raise _no_journal(path)
     inode, size, insert, offset, length = numbers
     old, new = raw[end : end + length], raw[end + length :]
-    if (
-        len(old) < length
-        or insert + length > len(new)
-        or offset > size
-        or insert % BLOCK
-        or (insert and offset)
-    ):
+    noted = _Noted(inode, size, insert, offset, old, new)
+    if len(old) < length or insert + length > len(new) or not noted.is_possible:
         raise _no_journal(path)
-    return _Noted(inode, size, insert, offset, old, new)
+    return noted
 
 
 def _numbers(line: bytes) -> list[int] | None:

@@ -80,22 +80,17 @@ def _check_plan(job: Job, source: Checkpoint, origins: dict[str, str]) -> None:
 
 
 def _check_file(source: Checkpoint) -> None:
-    path, contents = source.path, source.contents
+    """Raises OutputError for a file that can't be renamed in place, or would lose something."""
+    path = source.path
     if source.format not in CHANGERS or len(source.files) != 1:
         raise OutputError(
             path, f"is {source.format}, which can't be renamed in place", "write a new file with -o"
         )
-    others = [
-        extra.path or "what the file holds besides"
-        for extra in source.extras
-        if extra.kind != "note"
-    ]
-    others += [info.key for info in contents.elsewhere]
-    if others or contents.taken:
-        name = others[0] if others else contents.taken
+    lost = _lost(source)
+    if lost is not None:
         raise OutputError(
             path,
-            f"holds more than one state dict's tensors, and `{name}` would be lost",
+            f"holds more than one state dict's tensors, and `{lost}` would be lost",
             "write a new file with -o",
         )
     with plain_errors(path, 0):
@@ -106,3 +101,13 @@ def _check_file(source: Checkpoint) -> None:
             "has a second name, a hard link, that would change too",
             "write a new file with -o",
         )
+
+
+def _lost(source: Checkpoint) -> str | None:
+    """The first thing that a file holds beside the whole of one state dict."""
+    for extra in source.extras:
+        if extra.kind != "note":
+            return extra.path or "what the file holds besides"
+    if source.contents.elsewhere:
+        return source.contents.elsewhere[0].key
+    return source.contents.taken or None

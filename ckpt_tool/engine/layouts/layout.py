@@ -34,19 +34,24 @@ class Layout(Protocol):
     """The plan of an output file of `size` bytes.
 
     `head` is known at once; `tail` needs the CRC-32 of each stored tensor, if `needs_checksums`.
-    `shares_tensors` tells whether members that are one tensor are stored once.
+    `shares_tensors`: whether members that are one tensor are stored once.
     """
 
     size: int
     needs_checksums: bool
     shares_tensors: bool
 
-    def offset(self, key: str) -> int: ...
+    def offset(self, key: str) -> int:
+        """The byte at which a tensor that is stored begins."""
 
-    def head(self) -> Pieces: ...
+    def head(self) -> Pieces:
+        """What is known before any tensor was written."""
 
-    def tail(self, checksums: Mapping[str, int]) -> Pieces: ...
+    def tail(self, checksums: Mapping[str, int]) -> Pieces:
+        """What needs the CRC-32 of each stored tensor."""
 
 
 class MakesLayout(Protocol):
+    """A format's way to lay out a file of this name."""
+
     def __call__(self, members: Sequence[OutputTensor], labels: Labels, name: str) -> Layout: ...

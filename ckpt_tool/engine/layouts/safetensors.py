@@ -54,12 +54,15 @@ class SafetensorsLayout:
         self.size = self._data + end
 
     def offset(self, key: str) -> int:
+        """The byte at which a tensor begins."""
         return self._data + self._starts[key]
 
     def head(self) -> Pieces:
+        """The header with its length."""
         return [(0, len(self._header).to_bytes(8, "little") + self._header)]
 
     def tail(self, checksums: Mapping[str, int]) -> Pieces:
+        """Nothing: the header says all."""
         return []
 
 

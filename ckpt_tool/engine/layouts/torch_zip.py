@@ -36,6 +36,7 @@ class Record:
 
     @property
     def is_large(self) -> bool:
+        """Whether its sizes need zip64 fields."""
         return self.size >= _MAX32
 
     @property
@@ -89,15 +90,18 @@ class TorchLayout:
         self._records.append(placed(self._root + b"/" + name, self._end, size, content))
 
     def offset(self, key: str) -> int:
+        """The byte at which a tensor's storage begins."""
         return self._records[self._first + self._numbers[key]].start
 
     def head(self) -> Pieces:
+        """The local headers, and the members that are no tensors."""
         pieces = [(record.header, local_header(record)) for record in self._records]
         return pieces + [
             (record.start, record.content) for record in self._records if record.content
         ]
 
     def tail(self, checksums: Mapping[str, int]) -> Pieces:
+        """The data descriptors, the central directory and the end records."""
         storages = [checksums[key] for key in self._keys]
         first = [crc32(record.content or b"") for record in self._records[: self._first]]
         last = crc32(self._records[-1].content or b"")

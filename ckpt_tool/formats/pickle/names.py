@@ -1,5 +1,5 @@
 """Which names a pickle of a checkpoint may ask for: torch's, numpy's and Python's that make or
-describe tensors. All others are told.
+describe tensors. All others are reported.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ has them too.
 
 
 def is_listed(name: Global) -> bool:
-    """Whether unpickling may import it without anybody being told."""
+    """Whether unpickling may import it without a report."""
     module = name.module
     if (module, name.name) in KNOWN:
         return True
@@ -59,7 +59,7 @@ def is_listed(name: Global) -> bool:
 
 def is_part_of_dtensor(name: object) -> bool:
     """Whether this is a class whose objects describe a DTensor: making one is nothing to
-    be told.
+    report.
     """
     if type(name) is not Global or not name.module.startswith("torch.distributed."):
         return False

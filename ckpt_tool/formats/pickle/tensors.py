@@ -44,7 +44,7 @@ _u32 = Struct("<I").unpack_from
 
 
 class TensorReader:
-    """Reads the tensors of one pickle. `taken` counts them; `has_skipped` tells whether the memo
+    """Reads the tensors of one pickle. `taken` counts them; `has_skipped`: whether the memo
     lacks what was put there.
     """
 

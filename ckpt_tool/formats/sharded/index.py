@@ -195,5 +195,5 @@ def _size_note(nbytes: int, total: object) -> list[Extra]:
     """`total_size` is often wrong, or a fraction, and nothing depends on it."""
     if total is None or total == nbytes:
         return []
-    said = total if isinstance(total, int | float) else "no number"
-    return [Extra("", "note", f"the index says {said} bytes; its tensors have {nbytes}")]
+    stated = total if isinstance(total, int | float) else "no number"
+    return [Extra("", "note", f"the index says {stated} bytes; its tensors have {nbytes}")]

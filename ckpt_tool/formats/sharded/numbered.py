@@ -1,4 +1,4 @@
-"""Shards that are told by their numbers: `model-00001-of-00002.safetensors`, without an index, or
+"""Shards that are known by their numbers: `model-00001-of-00002.safetensors`, without an index, or
 with one that is out of date.
 """
 

@@ -1,5 +1,5 @@
 """Several files that are one checkpoint: each is opened, and what they hold is joined. Their files
-are told by their names.
+are known by their names.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from ckpt_tool.formats.torch_files.legacy_stream import MAGIC
 
 
 def read(file: SourceFile, wanted: str) -> Contents:
-    """Raises FormatError for a damaged pickle, and for one that is longer than a pickle of ours may
+    """Raises FormatError for a damaged pickle, and for one that is longer than a pickle may
     be.
     """
     if file.size > PICKLE_BYTES:

@@ -76,7 +76,7 @@ class Spot(NamedTuple):
     """Where a container stands: what paths and keys of its members begin with (no key: outside of
     the state dict), and its group.
 
-    `is_named` tells whether a member's name may tell that it is a part of training: not inside of a
+    `is_named`: whether a member's name may mark it as a part of training: not inside of a
     state dict, where a module may be called `sampler` or `hooks`. (A tuple, since each optimizer's
     state has thousands.)
     """
@@ -178,7 +178,7 @@ class Listing:
         return Spot(f"{path}.", key, group, is_named, spot.depth + 1)
 
     def _is_state_dict(self) -> bool:
-        """Whether the file itself is a state dict, so that names tell of training at its
+        """Whether the file itself is a state dict, so that names mark training at its
         top alone.
         """
         return not self.taken.path and id(self.taken.value) in self.places

@@ -26,7 +26,7 @@ _ROLES = frozenset((
     "g", "d", "gen", "dis", "disc", "generator", "discriminator", "netg", "netd", "critic",
     "student", "teacher",
 ))  # fmt: skip
-"""Words that tell networks apart which are trained against or beside each other."""
+"""Words that distinguish networks which are trained against or beside each other."""
 _WORD = re.compile("[a-z]+")
 _INDEX = re.compile(r"\[([0-9]+)\]")
 
@@ -87,13 +87,13 @@ def _is_copy(place: Container, places: list[Container]) -> bool:
 
 
 def _rank(place: Container) -> tuple[int, int, int] | None:
-    """How telling a path is, smaller is better, outer names before inner ones."""
+    """How well a path names weights, smaller is better, outer names before inner ones."""
     ranks = [RANKS[name] for name in place.path if name in RANKS]
     return (min(ranks), len(place.path), ranks[-1]) if ranks else None
 
 
 def _is_rival(best: Container, other: Container) -> bool:
-    """Whether another place is as likely: its names tell as much, or it has the same place in
+    """Whether another place is as likely: its names say as much, or it has the same place in
     another part of the file.
     """
     if _has_role(best) and _has_role(other):
@@ -193,15 +193,15 @@ def _counted(count: int) -> str:
 
 
 def _refined(found: Container, counts: TensorCounts) -> Container:
-    """The one state dict inside of what was named that has a telling name; else all of it."""
+    """The one state dict inside of what was named that has a known name; else all of it."""
     inside = [
         place
         for place in find_inside(found, counts)
         if len(place.path) > len(found.path) and not is_averaged(place.path[-1:])
     ]
     depth = len(found.path)
-    telling = [place for place in inside if all(name in RANKS for name in place.path[depth:])]
-    return telling[0] if len(telling) == 1 else found
+    known = [place for place in inside if all(name in RANKS for name in place.path[depth:])]
+    return known[0] if len(known) == 1 else found
 
 
 def _descend(

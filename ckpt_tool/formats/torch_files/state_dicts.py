@@ -21,7 +21,7 @@ WELL_KNOWN = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights",
     "params", "parameters",
 )  # fmt: skip
-"""Where training code puts a model's weights, the most telling name first."""
+"""Where training code puts a model's weights, the clearest name first."""
 AVERAGED = (
     "ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "model_ema_state_dict",
     "ema_params", "params_ema", "ema_weights",
@@ -100,7 +100,7 @@ def is_averaged(path: tuple[str, ...]) -> bool:
 
 def find_state_dicts(root: object, holding: set[int]) -> list[Container]:
     """Modules, and mappings and lists of tensors, outermost first; nothing inside of one of them
-    unless it has a telling name.
+    unless it has a known name.
     """
     return list(_Scan(TensorCounts(holding)).find((), unwrap(root)))
 

@@ -18,7 +18,7 @@ MAX_BYTES = 16 * MiB
 def with_what_is_missing(
     error: FormatError, file: SourceFile, storage_ids: Callable[[object], StorageRef]
 ) -> FormatError:
-    """The error with the number of missing bytes, as far as the file's beginning tells; else the
+    """The error with the number of missing bytes, as far as the file's beginning shows it; else the
     error as it is.
     """
     name, start = first_member(file)

@@ -1,4 +1,4 @@
-"""What a pattern's text alone tells of the names of its keys: enough to see that most pairs of
+"""What a pattern's text alone says of the names of its keys: enough to see that most pairs of
 patterns have no key in common.
 """
 
@@ -18,13 +18,18 @@ class _Name(NamedTuple):
     end: str
     is_known: bool
 
+    def allows(self, name: str) -> bool:
+        """Whether a known name has this beginning and this end, one behind the other."""
+        is_long_enough = len(self.begin) + len(self.end) <= len(name)
+        return is_long_enough and name.startswith(self.begin) and name.endswith(self.end)
+
 
 @dataclass(frozen=True, slots=True)
 class _Outline:
-    """What a pattern's text tells of the names of its keys, up to the first hole that may stand for
+    """What a pattern's text says of the names of its keys, up to the first hole that may stand for
     several names.
 
-    `back` is the same from the back, with the letters turned round; `is_whole` says that there is
+    `back` is the same from the back, with the letters reversed; `is_whole` says that there is
     no such hole.
     """
 
@@ -34,10 +39,11 @@ class _Outline:
 
 
 _OUTLINES: WeakKeyDictionary[Matcher, _Outline] = WeakKeyDictionary()
+"""Each follows from its pattern alone, and goes with it."""
 
 
 def may_share_keys(one: Matcher, other: Matcher) -> bool:
-    """Whether the names that the patterns' texts tell go together; where not, no key
+    """Whether the names that the patterns' texts fix go together; where not, no key
     matches both.
     """
     source, target = _outline(one), _outline(other)
@@ -94,11 +100,9 @@ def _name(begin: str, end: str | None) -> _Name:
 
 def _go_together(one: _Name, other: _Name) -> bool:
     """Whether one name can be both."""
-    if one.is_known and other.is_known:
-        return one.begin == other.begin
-    if one.is_known or other.is_known:
-        known, partly = (one.begin, other) if one.is_known else (other.begin, one)
-        is_long_enough = len(partly.begin) + len(partly.end) <= len(known)
-        return is_long_enough and known.startswith(partly.begin) and known.endswith(partly.end)
+    if one.is_known:
+        return one.begin == other.begin if other.is_known else other.allows(one.begin)
+    if other.is_known:
+        return one.allows(other.begin)
     begins = one.begin.startswith(other.begin) or other.begin.startswith(one.begin)
     return begins and (one.end.endswith(other.end) or other.end.endswith(one.end))
