@@ -4,7 +4,7 @@ import pytest
 from catalogs import keys, modules, sides
 from literals import catalog
 
-from ckpt_tool.align import align
+from ckpt_tool.align.alignment import align
 from ckpt_tool.align.completing.combined import combined
 from ckpt_tool.align.completing.doubts import is_computed, is_rotary_unknown, with_doubts
 from ckpt_tool.align.completing.fused import Fused, biases_without_keys, fused, is_order_unknown
