@@ -5,6 +5,7 @@ import re
 import subprocess
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,31 @@ def test_files_import_no_circle():
         TopologicalSorter(imported).prepare()
     except CycleError as error:
         raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
+
+
+PACKAGES = sorted(name for name, path in MODULES.items() if path.name == "__init__.py")
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_rooms_of_a_package_import_no_circle(package):
+    """Its sub-packages; modules beside them count as modules of their own."""
+    rooms = {name: set() for name in PACKAGES if name.rpartition(".")[0] == package}
+    for room, (name, path) in product(rooms, MODULES.items()):
+        if f"{name}.".startswith(f"{room}."):
+            imported = set(imported_modules(path))
+            rooms[room] |= {other for other in rooms if other != room and any(f"{each}.".startswith(f"{other}.") for each in imported)}
+    try:
+        TopologicalSorter(rooms).prepare()
+    except CycleError as error:
+        raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
+
+
+def test_tests_name_every_module_of_align():
+    tests = "\n".join(path.read_text() for path in Path(__file__).parent.rglob("*.py"))
+    modules = {name for name, path in MODULES.items() if name.startswith("ckpt_tool.align.") and path.name != "__init__.py"}
+    # The tests of these two rooms come with their own changes.
+    modules = {name for name in modules if not name.startswith(("ckpt_tool.align.by_values.", "ckpt_tool.align.drafting."))}
+    assert {name for name in modules if not re.search(rf"{re.escape(name)}\b(?!\.)", tests)} == set()
 
 
 ROOT_FILES = {".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"}

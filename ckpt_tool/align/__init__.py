@@ -6,12 +6,11 @@ from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.suggest import (
     MIN_CONFIDENCE,
-    Suggested,
-    Suggestion,
     plan_by_alignment,
     suggest,
     suggest_by_values,
 )
+from ckpt_tool.align.suggestion import Suggested, Suggestion
 
 __all__ = [
     "MIN_CONFIDENCE",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ckpt_tool.align.sides import Side
 from ckpt_tool.ops import Op
 
 Slot = tuple[str, ...]
@@ -19,6 +20,10 @@ class Pair:
     sources: tuple[Slot, ...]
     targets: tuple[Slot, ...]
     ops: tuple[Op, ...] = ()
+
+    def of(self, side: Side) -> tuple[Slot, ...]:
+        """The slots of one side."""
+        return self.sources if side == "source" else self.targets
 
     @property
     def is_rename(self) -> bool:

@@ -29,8 +29,3 @@ class Sides(Generic[T]):
     def map(self, function: Callable[[T], R]) -> Sides[R]:
         """What a function makes of each."""
         return Sides(function(self.source), function(self.target))
-
-    @property
-    def exchanged(self) -> Sides[T]:
-        """Both, each in the other's place."""
-        return Sides(self.target, self.source)

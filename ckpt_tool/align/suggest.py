@@ -5,128 +5,29 @@ sure it is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ckpt_tool.align.alignment import align
 from ckpt_tool.align.by_values.fingerprints import DigestedTensors
 from ckpt_tool.align.drafting.checked import Checked, Setting, checked, keys_in, starts_of
 from ckpt_tool.align.findings import Aligned, Alignment, Hint
-from ckpt_tool.align.naming.vocabulary import numberless
+from ckpt_tool.align.other_shapes import shape_mismatch_lines
 from ckpt_tool.align.pairs import Pair
+from ckpt_tool.align.sides import Side
+from ckpt_tool.align.suggestion import Suggested, Suggestion
+from ckpt_tool.align.weights import WEIGHTS
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping import DTypePolicy, Origin, Plan, RuleSet
 from ckpt_tool.mapping.accounting.account import NOTHING_NAMED, Pairing, account, without_named
 from ckpt_tool.mapping.accounting.coverage import tally_of
-from ckpt_tool.mapping.accounting.heads import has_shape_of_a_table
-from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
 from ckpt_tool.mapping.accounting.unreadable import keys_of
-from ckpt_tool.mapping.reading.writing import escaped, scalar
-from ckpt_tool.tensors import Catalog, shape_text
+from ckpt_tool.tensors import Catalog
 
-MIN_CONFIDENCE = 0.9
-MAX_SHAPE_MISMATCHES = 20
-FEW_MISFITS = 4
-"""Kinds of tensors with another shape that a `fit:` may adapt; where more have, the networks differ
-in width.
-"""
+MIN_CONFIDENCE = WEIGHTS.sure
+"""What a pair needs to become a rule, unless another bar is set."""
 MAX_KEYS = 2000
 """Unpaired keys of one side that are folded; the folding of more takes long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Suggested:
-    """One drafted rule: its line of YAML, how many target tensors it makes, the least confidence
-    among them, and why.
-    """
-
-    line: str
-    tensors: int
-    confidence: float
-    evidence: str
-
-    @property
-    def said(self) -> str:
-        return f"{self.confidence:.2f}, {self.tensors} tensor{'s' if self.tensors != 1 else ''}: {escaped(self.evidence)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Suggestion:
-    """Rules for two catalogs, and the plan that they make; `plan` is None where nothing aligns."""
-
-    alignment: Alignment
-    rules: tuple[Suggested, ...]
-    drop: tuple[str, ...]
-    keep: tuple[str, ...]
-    plan: Plan | None
-    min_confidence: float
-    basis: str = "names and shapes"
-    shape_mismatches: tuple[str, ...] = ()
-    """What belongs together but for its shape, in words: rules that would map it, with the shapes
-    of one of their pairs.
-    """
-    doubts: tuple[str, ...] = ()
-    """Why what nothing pairs with can't be dropped and kept just so; then the rule file leaves that
-    to a person too.
-    """
-
-    unsure_rules: tuple[Suggested, ...] = ()
-    """What would map the pairs that are less sure; the rule file has them as comments, and their
-    keys in no section.
-    """
-
-    @property
-    def unsure(self) -> tuple[Aligned, ...]:
-        """The pairs that are less sure than was asked for."""
-        return self.alignment.below(self.min_confidence)
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether something aligns, and nothing is left to a person."""
-        return (
-            self.plan is not None
-            and not self.alignment.ambiguous
-            and not self.unsure
-            and not self.doubts
-        )
-
-    @property
-    def text(self) -> str:
-        """The rule file."""
-        lines = [
-            f"# Drafted from {self.basis}; a comment tells how sure each rule is. Read them before use.",
-            "rules:",
-        ]
-        for rule in self.rules:
-            lines += [f"  # {rule.said}", f"  - {rule.line}"]
-        lines += (
-            ["# not sure, and in no section: a rule that is right goes above, without its mark"]
-            if self.unsure_rules
-            else []
-        )
-        for rule in self.unsure_rules:
-            lines += [f"# {rule.said}", *(f"#  {line}" for line in f" - {rule.line}".split("\n"))]
-        for name, patterns, why in (
-            ("drop", self.drop, "no tensor of the target"),
-            ("keep", self.keep, "nothing of the source goes here"),
-        ):
-            if patterns:
-                section = [f"{name}:  # {why}", *(f"  - {scalar(pattern)}" for pattern in patterns)]
-                lines += [f"# {line}" for line in section] if self.doubts else section
-        lines += [f"# left to you: {escaped(doubt)}" for doubt in self.doubts]
-        return (
-            "\n".join(
-                [*lines, *(f"# {escaped(line)}" for line in self.shape_mismatches), *self._open()]
-            )
-            + "\n"
-        )
-
-    def _open(self) -> list[str]:
-        """What is left to a person, as comments."""
-        return [
-            f"# ambiguous: {len(group.sources)} and {len(group.targets)} keys, {escaped(group.reason)}; --hint '{escaped(group.hint)}'"
-            for group in self.alignment.ambiguous
-        ]
 
 
 def suggest(
@@ -177,8 +78,8 @@ def suggest_for(
     """
     _check_texts(source, target)
     pairs = alignment.at_least(min_confidence)
-    drop, keep = _left(alignment, 0, source), _left(alignment, 1, target)
-    shape_mismatches = _misfits(alignment.shape_mismatches, source, target)
+    drop, keep = _left(alignment, "source", source), _left(alignment, "target", target)
+    shape_mismatches = shape_mismatch_lines(alignment.shape_mismatches, source, target)
     found = (
         checked(pairs, Setting(source, target, dtypes, drop, keep)) if pairs else Checked((), None)
     )
@@ -187,24 +88,27 @@ def suggest_for(
         [each.pair for each in alignment.below(min_confidence)], Setting(source, target, dtypes)
     )
     open_targets = {key for group in alignment.ambiguous for key in group.targets}
-    settled = _left(alignment, 1, target, open_targets) if open_targets else keep
+    settled = _left(alignment, "target", target, open_targets) if open_targets else keep
     return Suggestion(
-        alignment, _explained(found, alignment), drop, settled, found.plan, min_confidence, shape_mismatches=shape_mismatches,
+        alignment=alignment,
+        rules=_explained(found, alignment),
+        drop=drop,
+        keep=settled,
+        plan=found.plan,
+        min_confidence=min_confidence,
+        shape_mismatches=shape_mismatches,
         unsure_rules=_explained(unsure, alignment),
-    )  # fmt: skip
+    )
 
 
 def _left(
-    alignment: Alignment, side: int, catalog: Catalog, others: Iterable[str] = ()
+    alignment: Alignment, side: Side, catalog: Catalog, others: Iterable[str] = ()
 ) -> tuple[str, ...]:
     """Patterns for the keys of one side that are in no pair, without some others: what is ambiguous
     must not stay fresh unnoticed.
     """
-    paired = (
-        key
-        for each in alignment.pairs
-        for key in keys_in((each.pair.sources, each.pair.targets)[side])
-    )
+    pairs = (each.pair for each in alignment.pairs)
+    paired = (key for pair in pairs for key in keys_in(pair.of(side)))
     return _unpaired(catalog, (*paired, *others))
 
 
@@ -218,7 +122,7 @@ def _without(
     pairs = (
         replace(
             each,
-            confidence=min(0.5, min_confidence / 2),
+            confidence=min(WEIGHTS.doubted, min_confidence / 2),
             evidence=f"{each.evidence}; but its rule is refused: {reasons[each.pair]}",
         )
         if each.pair in reasons
@@ -226,36 +130,6 @@ def _without(
         for each in alignment.pairs
     )
     return replace(alignment, pairs=tuple(pairs))
-
-
-def _misfits(found: Sequence[tuple[str, str]], source: Catalog, target: Catalog) -> tuple[str, ...]:
-    """A line for each kind of key that has its place on both sides, but another shape."""
-    unlike = [(a, b) for a, b in found if source[a].shape != target[b].shape]
-    kinds: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for a, b in unlike:
-        kinds.setdefault((numberless(a), numberless(b)), []).append((a, b))
-    lines = [_misfit(pairs, source, target, len(kinds) <= FEW_MISFITS) for pairs in kinds.values()]
-    more = (
-        [f"{len(lines) - MAX_SHAPE_MISMATCHES} more kinds of tensors have another shape"]
-        if len(lines) > MAX_SHAPE_MISMATCHES
-        else []
-    )
-    return (*lines[:MAX_SHAPE_MISMATCHES], *more)
-
-
-def _misfit(
-    pairs: Sequence[tuple[str, str]], source: Catalog, target: Catalog, is_rare: bool
-) -> str:
-    a, b = pairs[0]
-    shapes = (source[a].shape, target[b].shape)
-    many = f", and {len(pairs) - 1} like it" if len(pairs) > 1 else ""
-    notes = fit_note(b, *shapes, has_shape_of_a_table(a, source)) if is_rare else []
-    return "; ".join(
-        [
-            f"same place, another shape: {a} -> {b}, {shape_text(shapes[0])} and {shape_text(shapes[1])}{many}",
-            *notes,
-        ]
-    )
 
 
 def plan_by_alignment(

@@ -161,10 +161,9 @@ def _fill(slots: Sequence[Slot], shape: Shape, catalog: Catalog) -> bool:
     """Whether as many experts as a tensor has make all of its rows."""
     experts, rows, *rest = shape
     firsts = [catalog[slot[0]].shape or (0,) for slot in slots]
-    if any(len(slot) != experts for slot in slots) or sum(first[0] for first in firsts) != rows:
+    if {len(slot) for slot in slots} != {experts} or sum(first[0] for first in firsts) != rows:
         return False
-    keys = (key for slot in slots for key in slot)
-    return bool(slots) and all([*catalog[key].shape[1:]] == rest for key in keys)
+    return all([*catalog[key].shape[1:]] == rest for slot in slots for key in slot)
 
 
 def _normalised(source: Unpaired, target: Unpaired, agreement: Agreement) -> Iterator[Aligned]:

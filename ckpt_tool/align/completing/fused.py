@@ -39,6 +39,10 @@ def is_order_unknown(source: str, target: str) -> bool:
     return bool(_UNKNOWN_ORDER.search(source)) != bool(_UNKNOWN_ORDER.search(target))
 
 
+def _has_unknown_order(module: ModuleTensors) -> bool:
+    return any(_UNKNOWN_ORDER.search(key) for key in module.keys.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Fused:
     """The key of a tensor, and the keys of those that have its rows, in this order."""
@@ -55,7 +59,7 @@ def fused(whole: Unpaired, parts: Unpaired, agreement: Agreement) -> Iterator[Fu
     at_home = _at_home(whole.modules)
     for module in whole.modules:
         left = whole.of(module)
-        if not left or any(_UNKNOWN_ORDER.search(key) for key in module.keys.values()):
+        if not left or _has_unknown_order(module):
             continue
         is_named, known = families.are_named(module.names[-1]), families.of(module.names[-1])
         for role, key in left.items():
@@ -145,15 +149,24 @@ def _families_in(children: Mapping[str, ModuleTensors]) -> Iterator[tuple[str, F
     make `qkv`; q_conv and so on `conv` and `qkv_conv`.
     """
     for whole, words in _FUSED.items():
-        first = words[0]
         for name in children:
             parts = name.split("_")
-            names = ["_".join(word if part == first else part for part in parts) for word in words]
-            if first in parts and all(each in children for each in names):
+            names = [_with_word(parts, words[0], word) for word in words]
+            if words[0] in parts and children.keys() >= {*names}:
                 family = [children[each] for each in names]
-                rest = "_".join(part for part in parts if part != first)
-                for text in (rest, f"{whole}_{rest}") if rest else (whole,):
+                for text in _names_of_whole(whole, [part for part in parts if part != words[0]]):
                     yield text, family
+
+
+def _names_of_whole(whole: str, rest: Sequence[str]) -> Sequence[str]:
+    """What a family's whole may be called, by what its members' names have in common."""
+    shared = "_".join(rest)
+    return (shared, f"{whole}_{shared}") if shared else (whole,)
+
+
+def _with_word(parts: Sequence[str], first: str, word: str) -> str:
+    """A name with another word in the place of the first one: `k_conv` for `q_conv`."""
+    return "_".join(word if part == first else part for part in parts)
 
 
 def _is_spelling(word: str) -> bool:
@@ -181,25 +194,30 @@ def biases_without_keys(
     whole: Unpaired, parts: Unpaired, agreement: Agreement
 ) -> Iterator[OuterThirds]:
     """The fused biases where queries and values have one and keys have none."""
-    modules: dict[Names, dict[str, ModuleTensors]] = defaultdict(dict)
-    for part in parts.modules:
-        if part.names[-1] in _FUSED["qkv"] and BIAS in part.keys:
-            modules[part.parent][part.names[-1]] = part
-    pairs = {
-        parent: (found["q"].keys[BIAS], found["v"].keys[BIAS])
-        for parent, found in modules.items()
-        if found.keys() == {"q", "v"}
-    }
+    families = _biases_of_two(parts)
     for module in whole.modules:
         key = whole.of(module).get(BIAS) if module.names[-1] == "qkv" else None
-        if key is None or any(_UNKNOWN_ORDER.search(each) for each in module.keys.values()):
+        if key is None or _has_unknown_order(module):
             continue
         third = (whole.catalog[key].shape[0] / 3,)
         fitting = [
             parent
-            for parent, keys in pairs.items()
-            if all(each in parts.keys and parts.catalog[each].shape == third for each in keys)
+            for parent, keys in families.items()
+            if all(parts.catalog[each].shape == third for each in keys)
         ]
         parent = nearest(module.parent, fitting, agreement)
         if parent is not None:
-            yield OuterThirds(key, *pairs[parent])
+            yield OuterThirds(key, *families[parent])
+
+
+def _biases_of_two(parts: Unpaired) -> dict[Names, tuple[str, str]]:
+    """The biases of q and v that are left where k has none, by their parent."""
+    biases: dict[Names, dict[str, str]] = defaultdict(dict)
+    for part in parts.modules:
+        if part.names[-1] in _FUSED["qkv"] and BIAS in part.keys:
+            biases[part.parent][part.names[-1]] = part.keys[BIAS]
+    return {
+        parent: (found["q"], found["v"])
+        for parent, found in biases.items()
+        if found.keys() == {"q", "v"} and parts.keys.issuperset(found.values())
+    }

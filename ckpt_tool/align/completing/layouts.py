@@ -3,7 +3,7 @@ Decided for all leaves of a kind.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -47,6 +47,12 @@ class Kind(NamedTuple):
         """Whether it is an embedding, which is never transposed."""
         return any(word in key for key in self[:2] for word in _TABLES)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing speaks for a transposed matrix."""
+        source, target = self.leaves
+        return self.rank != 2 or source == target or self.is_table
+
 
 _TABLES = ("embed", "token", "position", "pos_", "wte", "wpe", "table")
 _LEAVES = ("weight", "kernel", "bias", "embedding", "scale")
@@ -75,38 +81,48 @@ def layout_changes(
     }
     found: dict[str, tuple[Op, ...]] = {}
     unsure: set[str] = set()
-    straight = are_straight(source, target)
+    is_straight = are_straight(source, target)
     for kind, keys in kinds.items():
-        is_as_it_is = straight and kind.rank == 2 and None in possible[kind]
-        permutation, is_sure = (None, True) if is_as_it_is else _chosen(kind, possible)
-        changes = {
-            key: _ops(source[copies[key]].shape, target[key].shape, permutation) for key in keys
-        }
-        found |= {key: ops for key, ops in changes.items() if ops is not None}
-        unsure |= set() if is_sure else set(keys)
+        permutation, is_sure = _chosen(kind, possible, is_straight)
+        for key in keys:
+            ops = _ops(source[copies[key]].shape, target[key].shape, permutation)
+            if ops is not None:
+                found[key] = ops
+        if not is_sure:
+            unsure.update(keys)
     return found, unsure
 
 
-def _chosen(
-    kind: Kind, possible: Mapping[Kind, Sequence[Permutation | None]]
-) -> tuple[Permutation | None, bool]:
-    """What a kind goes through: what its shapes say; else what all kinds around it do, or all of
-    the file; and whether that is sure.
+Possible = Mapping[Kind, Sequence[Permutation | None]]
+"""What each kind may go through, by its shapes alone."""
+
+
+def _chosen(kind: Kind, possible: Possible, is_straight: bool) -> tuple[Permutation | None, bool]:
+    """What a kind goes through, and whether that is sure: nothing where no matrix of the files
+    does; what its shapes say; else what all kinds around it do, or all of the file.
     """
     own = possible[kind]
+    if is_straight and kind.rank == 2 and None in own:
+        return None, True
     if len(own) == 1:
         return own[0], True
-    decided = {other: each[0] for other, each in possible.items() if len(each) == 1}
-    alike = {o: each for o, each in decided.items() if o.rank == kind.rank and not o.is_table}
-    around = {each for other, each in alike.items() if other.blocks == kind.blocks}
-    same_leaves = {each for other, each in alike.items() if other.leaves == kind.leaves}
-    for found in (around, same_leaves):
-        if len(found) == 1 and (only := next(iter(found))) in own:
+    for others in _decided(kind, possible):
+        if len(others) == 1 and (only := others.pop()) in own:
             return only, True
-    first, second = kind.leaves
-    if {first, second} == {"weight", "kernel"}:
+    if set(kind.leaves) == {"weight", "kernel"}:
         return own[-1], True
-    return own[0], kind.rank != 2 or first == second or kind.is_table
+    return own[0], kind.is_plain
+
+
+def _decided(kind: Kind, possible: Possible) -> Iterator[set[Permutation | None]]:
+    """What the shapes of other kinds say: of those in the same blocks, then of the same leaves."""
+    decided = [
+        (other, permutations[0])
+        for other, permutations in possible.items()
+        if len(permutations) == 1 and other.rank == kind.rank and not other.is_table
+    ]
+    yield {permutation for other, permutation in decided if other.blocks == kind.blocks}
+    yield {permutation for other, permutation in decided if other.leaves == kind.leaves}
 
 
 def _permutations(shapes: Sequence[tuple[Shape, Shape]]) -> list[Permutation | None]:

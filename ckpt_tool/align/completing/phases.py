@@ -38,13 +38,7 @@ Phase = Callable[[Decided, Sides[Unpaired]], Found]
 
 def copies(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
     """Each tensor of modules that belong together; what has its own name goes by that."""
-    found = dict(decided.named)
-    taken = {each.source for each in decided.named.values()}
-    for match in decided.sure:
-        confidence, evidence = decided.confidence[match.candidate], evidence_of(match)
-        for origin, key in shared_tensors(*decided.pair(match.candidate)):
-            if origin not in taken and key not in decided.named:
-                found[key] = Named(origin, confidence, evidence)
+    found = {**decided.named, **_by_modules(decided)}
     origins = {key: each.source for key, each in found.items()}
     ops, unsure = layout_changes(origins, *decided.catalogs)
     pairs = []
@@ -58,6 +52,18 @@ def copies(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
                 aligned = aligned.doubted("but its rows may be in another order")
             pairs.append(aligned)
     return Found(tuple(pairs))
+
+
+def _by_modules(decided: Decided) -> dict[str, Named]:
+    """The tensors of modules that belong together, but for those that their own names pair."""
+    taken = {each.source for each in decided.named.values()}
+    found = {}
+    for match in decided.sure:
+        confidence, evidence = decided.confidence[match.candidate], evidence_of(match)
+        for origin, key in shared_tensors(*decided.pair(match.candidate)):
+            if origin not in taken and key not in decided.named:
+                found[key] = Named(origin, confidence, evidence)
+    return found
 
 
 def sequence_members(decided: Decided, unpaired: Sides[Unpaired]) -> Found:

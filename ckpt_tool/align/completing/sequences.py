@@ -22,8 +22,9 @@ def sequence_completions(
     for (a, b), pairs in _only_partners(modules, paired).items():
         steps = _steps([(source.numbers[i], target.numbers[j]) for i, j in pairs])
         places = {target.numbers[j]: j for j in target.members[b] if j in free.target}
-        for i in source.members[a] if steps and places else ():
-            other = places.get(_moved(source.numbers[i], steps)) if i in free.source else None
+        members = free.source.intersection(source.members[a]) if steps and places else ()
+        for i in sorted(members):
+            other = places.get(_moved(source.numbers[i], steps))
             if other is not None and (i, other) in candidates:
                 found.append((i, other))
     return found

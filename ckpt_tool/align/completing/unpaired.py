@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ckpt_tool.align.findings import Aligned
 from ckpt_tool.align.naming.modules import Modules, ModuleTensors
+from ckpt_tool.align.pairs import Slot
 from ckpt_tool.align.sides import Sides
 from ckpt_tool.tensors import Catalog
 
@@ -43,12 +44,20 @@ def unpaired_after(
     kept: Sides[frozenset[str]],
 ) -> Sides[Unpaired]:
     """What is open on both sides beside these pairs."""
-    found = [each.pair for each in pairs]
-    taken = {key for pair in found for slot in pair.sources for key in slot}
-    made = {key for pair in found for slot in pair.targets for key in slot}
-    source = frozenset(key for key in catalogs.source if key not in taken)
-    target = frozenset(key for key in catalogs.target if key not in made)
+    slots: Sides[set[Slot]] = Sides(set(), set())
+    for each in pairs:
+        slots.source.update(each.pair.sources)
+        slots.target.update(each.pair.targets)
+    source, target = (
+        _without(catalogs.source, slots.source),
+        _without(catalogs.target, slots.target),
+    )
     return Sides(
         Unpaired(catalogs.source, modules.source, source, kept.source),
         Unpaired(catalogs.target, modules.target, target, kept.target),
     )
+
+
+def _without(catalog: Catalog, slots: Iterable[Slot]) -> frozenset[str]:
+    """The keys of a catalog that are in no slot."""
+    return frozenset(catalog).difference(*slots)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.align.matching.candidates import find_candidates
+from ckpt_tool.align.matching.choosing import Scores
 from ckpt_tool.align.matching.hints import Hints
 from ckpt_tool.align.matching.neighbours import NeighbourAgreement, Specificity, specificity_of
 from ckpt_tool.align.matching.reversed_order import reversed_order
@@ -17,8 +18,6 @@ from ckpt_tool.align.naming.places import Places
 from ckpt_tool.align.naming.vocabulary import are_opposed
 from ckpt_tool.align.sides import Sides
 from ckpt_tool.align.weights import WEIGHTS
-
-Scores = Mapping[Candidate, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Evidence:
     specificity: Specificity
     namesakes: Namesakes
 
-    def place(self, candidate: Candidate) -> Sides[ModuleTensors]:
+    def pair(self, candidate: Candidate) -> Sides[ModuleTensors]:
         """The two modules."""
         return Sides(self.modules.source[candidate[0]], self.modules.target[candidate[1]])
 

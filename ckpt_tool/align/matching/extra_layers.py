@@ -21,24 +21,24 @@ def uncertain_layers(
     """The pairs of modules inside equal blocks that are more on one side, unless every name is the
     same or a hint is given.
     """
-    met: Counter[SeriesPair] = Counter()
-    for match in matches:
-        met.update(_series_pairs(modules, match.candidate))
     runs = modules.map(_runs)
     hinted = {pair for hint in hints for pair in _series_pairs(modules, hint)}
     doubtful: set[Candidate] = set()
-    for source, target in _partners(met):
+    for source, target in _partners(_met(modules, matches)):
         run, other = runs.source[source], runs.target[target]
         if (source, target) not in hinted and _are_of_other_lengths(run, other):
             numbers = _unequal(run, other)
-            doubtful |= {
-                match.candidate
-                for match in matches
-                if _number(modules.source[match.source].names, source) in numbers.source
-                and _number(modules.target[match.target].names, target) in numbers.target
-                and not _has_same_keys(modules, match.candidate)
-            }
+            for match in matches:
+                a, b = modules.source[match.source], modules.target[match.target]
+                places = (_number(a.names, source), _number(b.names, target))
+                if _are_in(places, numbers) and not _have_same_keys(a, b):
+                    doubtful.add(match.candidate)
     return doubtful
+
+
+def _met(modules: Modules, matches: Sequence[Match]) -> Counter[SeriesPair]:
+    """How many pairs each two series share."""
+    return Counter(pair for each in matches for pair in _series_pairs(modules, each.candidate))
 
 
 def _series_pairs(modules: Modules, candidate: Candidate) -> Iterator[SeriesPair]:
@@ -89,6 +89,10 @@ def _unequal(source: Blocks, target: Blocks) -> Sides[set[int]]:
     return numbers
 
 
+def _are_in(places: tuple[int, int], numbers: Sides[set[int]]) -> bool:
+    return places[0] in numbers.source and places[1] in numbers.target
+
+
 def _by_kind(blocks: Blocks) -> dict[object, list[int]]:
     """The numbers of the blocks that hold the same."""
     kinds: dict[object, list[int]] = defaultdict(list)
@@ -102,6 +106,5 @@ def _number(names: Names, series: Series) -> int:
     return next((number for other, number in numbered_names(names) if other == series), -1)
 
 
-def _has_same_keys(modules: Modules, candidate: Candidate) -> bool:
-    i, j = candidate
-    return set(modules.source[i].keys.values()) == set(modules.target[j].keys.values())
+def _have_same_keys(a: ModuleTensors, b: ModuleTensors) -> bool:
+    return set(a.keys.values()) == set(b.keys.values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 from statistics import fmean
 
 from ckpt_tool.align.matching.choosing import Match
@@ -210,17 +210,25 @@ class _Exchanges:
         """
         for group in self._source.groups.values():
             placed = [self._placed[path] for path in group if path in self._placed]
-            free = [
-                path for path in group if path not in self._placed and not self._candidates(path)
-            ]
-            for a, b in _compared(placed):
-                if self._are_equal(a, b):
-                    yield Exchange(a, b, self._loss(a, b))
-            for each in placed:
-                for other in self._alone(each, free):
-                    yield Exchange(each, other, self._loss(each, other))
+            free = [path for path in group if self._is_free(path)]
+            for first, second in chain(self._both(placed), self._alone(placed, free)):
+                yield Exchange(first, second, self._loss(first, second))
 
-    def _alone(self, placed: Placed, free: Sequence[Names]) -> Iterator[Placed]:
+    def _is_free(self, path: Names) -> bool:
+        """Whether no module of a block is in a pair."""
+        return path not in self._placed and not self._candidates(path)
+
+    def _both(self, placed: Sequence[Placed]) -> Iterator[tuple[Placed, Placed]]:
+        """Each two blocks that have equal places."""
+        return (pair for pair in _compared(placed) if self._are_equal(*pair))
+
+    def _alone(
+        self, placed: Sequence[Placed], free: Sequence[Names]
+    ) -> Iterator[tuple[Placed, Placed]]:
+        """Each block with what is free and equal to it, or to its place."""
+        return ((each, other) for each in placed for other in self._free_equals(each, free))
+
+    def _free_equals(self, placed: Placed, free: Sequence[Names]) -> Iterator[Placed]:
         """The equal blocks and the equal places that are free; of very many none tells anything."""
         places = self._free_places(self._target.kind(placed.target))
         if len(free) + len(places) > MAX_COMPARED:

@@ -175,12 +175,12 @@ class _Standards:
         return most >= WEIGHTS.least_evidence and not self._is_odd(candidate, words, neighbours)
 
     def _neighbours_of(self, candidate: Candidate) -> float:
-        source, target = self.evidence.place(candidate)
+        source, target = self.evidence.pair(candidate)
         return self._neighbours.of(source.parent, target.parent)
 
     def _is_odd(self, candidate: Candidate, words: float, neighbours: float) -> bool:
         """Whether a pair has much less in common than the others of these files."""
-        source, target = self.evidence.place(candidate)
+        source, target = self.evidence.pair(candidate)
         if (
             neighbours < WEIGHTS.strange_neighbours
             and words < 1

@@ -1,5 +1,5 @@
 """Order as evidence: which modules stand on the best common path through two sequences, and which
-only on one of several.
+on one of several.
 """
 
 from collections import Counter, defaultdict
@@ -17,7 +17,8 @@ _EQUAL = 1e-6
 
 
 def on_common_path(modules: Modules, scores: Mapping[Candidate, float]) -> dict[Candidate, float]:
-    """1 for each pair that every best common subsequence has, a half for those that only some have.
+    """1 for each pair on a best common subsequence if neither of its modules has another pair on
+    one, else a half.
 
     Equal matrices in a row (q, k, v, o) count as one: nothing says that two libraries list them in
     one order.

@@ -21,14 +21,15 @@ def uncertain_branches(
     hinted = {path for i, _ in hints for path in paths_above(modules.source[i].names)}
     doubtful: list[Names] = []
     for group in _equal_siblings(modules.source):
-        known = [path for path in group if _is_recognised(path, group, partners)]
-        if len(known) < len(group) - 1 and not hinted.intersection(group):
-            doubtful += [path for path in group if path not in known]
-    return {
-        match.candidate
-        for match in matches
-        if any(is_below(modules.source[match.source].names, path) for path in doubtful)
-    }
+        unknown = _unrecognised(group, partners)
+        if len(unknown) > 1 and hinted.isdisjoint(group):
+            doubtful += unknown
+    names = {match.candidate: modules.source[match.source].names for match in matches}
+    return {candidate for candidate, path in names.items() if _is_in_any(path, doubtful)}
+
+
+def _is_in_any(names: Names, paths: Sequence[Names]) -> bool:
+    return any(is_below(names, path) for path in paths)
 
 
 def _partners(modules: Modules, matches: Sequence[Match]) -> dict[Names, Names]:
@@ -65,6 +66,10 @@ def _equal_siblings(modules: Sequence[ModuleTensors]) -> list[list[Names]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
+def _unrecognised(group: Sequence[Names], partners: Mapping[Names, Names]) -> list[Names]:
+    return [path for path in group if not _is_recognised(path, group, partners)]
+
+
 def _is_recognised(path: Names, group: Sequence[Names], partners: Mapping[Names, Names]) -> bool:
     """Whether a path has its partner's name, or shares a word with it that no other path of the
     group does, nor it with theirs.
@@ -74,8 +79,9 @@ def _is_recognised(path: Names, group: Sequence[Names], partners: Mapping[Names,
     partner, others = partners[path], [other for other in group if other != path]
     if path[-1] == partner[-1] and all(other[-1] != path[-1] for other in others):
         return True
-    rivals = [each for other in others if other in partners for each in (other, partners[other])]
-    taken = {word for rival in rivals for word in _words(rival)}
+    taken: set[str] = set()
+    for other in partners.keys() & others:
+        taken |= _words(other) | _words(partners[other])
     return bool(_words(path) & _words(partner) - taken)
 
 

@@ -190,11 +190,7 @@ class _Ends:
         owners = self._owners()
         taken: Sides[set[str]] = Sides(set(), set())
         for heads in sorted(self._pairs, key=self._rank):
-            pairs = [
-                (origin, key)
-                for origin, key in self._pairs[heads]
-                if origin not in taken.source and key not in taken.target
-            ]
+            pairs = _untaken(self._pairs[heads], taken)
             free = [pair for pair in pairs if self._is_free(heads, pair, owners, len(pairs))]
             is_much = free and len(free) >= (1 - WEIGHTS.rival) * len(pairs)
             if is_much and (heads in known or self._is_enough(heads, free)):
@@ -256,6 +252,11 @@ class _Ends:
             for head, under in zip(heads, self._under, strict=True)
             if head or self._how.is_loose
         )
+
+
+def _untaken(pairs: Sequence[KeyPair], taken: Sides[set[str]]) -> list[KeyPair]:
+    """The pairs of which neither key is taken."""
+    return [pair for pair in pairs if pair[0] not in taken.source and pair[1] not in taken.target]
 
 
 def _counted_heads(written: Mapping[str, str]) -> Counter[str]:
