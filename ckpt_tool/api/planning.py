@@ -112,7 +112,9 @@ def plan_checkpoint(
         _restore(source)
     with ExitStack() as stack:
         opened_source = stack.enter_context(open_source(source, rules.unwrap if rules else ()))
-        opened_target = None if target is None else stack.enter_context(open_target(target))
+        opened_target = (
+            None if target is None else stack.enter_context(open_target(target, opened_source))
+        )
         if opened_target is not None:
             check_names(opened_source.path, opened_source.catalog)
             check_names(opened_target.path, opened_target.catalog)

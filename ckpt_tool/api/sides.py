@@ -89,16 +89,16 @@ def refuse_rivals(side: object) -> None:
 
 
 @contextmanager
-def open_target(given: Given) -> Iterator[TensorSource]:
+def open_target(given: Given, like: Checkpoint | None = None) -> Iterator[TensorSource]:
     """A checkpoint, or the state of the model that `package.module:factory` builds; what is in
-    memory as it is.
+    memory as it is. `like` is that of `open_side`.
     """
     if isinstance(given, str) and is_factory(given):
         from ckpt_tool.training.live import LiveState, build_model
 
         yield LiveState(given, build_model(given).state_dict())
     else:
-        with open_side(given) as checkpoint:
+        with open_side(given, like) as checkpoint:
             yield checkpoint
 
 

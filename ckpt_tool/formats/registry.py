@@ -118,7 +118,7 @@ def starts_with(*signatures: bytes) -> Callable[[bytes, int], bool]:
 
 
 FORMATS = (
-    Format("safetensors", is_safetensors, "flat_files.safetensors"),
+    Format("safetensors", is_safetensors, "flat_files.safetensors", takes_earlier=True),
     Format("npz", is_npz, "flat_files.npz"),
     Format("torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_files.zip_archive", True, True),
     Format("gguf", starts_with(b"GGUF"), "flat_files.gguf"),

@@ -144,3 +144,12 @@ def test_a_file_that_begins_as_a_zip_is_none(tmp_path: Path) -> None:
         assert theirs.get_tensor("w") == 7
     with pytest.raises(FormatError, match="a zip archive"):
         open_checkpoint(str(tmp_path / "a.safetensors")).close()
+
+
+def test_the_header_of_an_open_checkpoint_is_not_read_again_for_one_with_the_same(tmp_path: Path) -> None:
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        save_file({"w": torch.full((2,), value)}, tmp_path / name)
+    with open_checkpoint(tmp_path / "a") as first, open_checkpoint(tmp_path / "b", first) as second, open_checkpoint(tmp_path / "b") as alone:
+        assert second.catalog is first.catalog
+        assert alone.catalog is not first.catalog
+        assert [float(one.read("w")[0]) for one in (first, second, alone)] == [1.0, 2.0, 2.0]

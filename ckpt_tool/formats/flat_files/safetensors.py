@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.byte_ranges import Extent
@@ -64,32 +63,50 @@ class Extents(Mapping[str, Extent]):
         return len(self._ranges)
 
 
-def read(file: SourceFile, wanted: str = "") -> Contents:
+@dataclass(frozen=True, slots=True)
+class ReadHeader:
+    """The bytes of a header with what they describe, kept with the open checkpoint: two checkpoints
+    of one model often have the same.
+    """
+
+    raw: bytes
+    header: Header
+
+
+def read(file: SourceFile, wanted: str = "", earlier: object = None) -> Contents:
     """Raises FormatError for whatever the format forbids: names twice, holes, overlaps, bytes that
     belong to no tensor.
+
+    `earlier` is the `kept` of another file's contents: the same header is not read again.
     """
     length = int.from_bytes(file.read(0, 8), "little")
     if length > HEADER_BYTES:
         raise FormatError(
             file.path, f"declares a header of {length} bytes; at most {HEADER_BYTES} are allowed"
         )
-    try:
-        header = read_header(file.read(8, length))
-    except HeaderFault as fault:
-        raise FormatError(file.path, fault.fact, fault.hint) from None
+    raw = file.read(8, length)
+    if isinstance(earlier, ReadHeader) and earlier.raw == raw:
+        header = earlier.header
+    else:
+        header = _read_header_of(file, raw)
     start, size = 8 + length, file.size - 8 - length
     if header.end > size:
         raise truncated(file.path, start + header.end, file.size)
     if header.end < size:
         raise FormatError(file.path, f"has {size - header.end} bytes after its last tensor")
-    return Contents(header.catalog, Extents(file, start, header.ranges), header.metadata)
+    extents = Extents(file, start, header.ranges)
+    return Contents(header.catalog, extents, header.metadata, kept=ReadHeader(raw, header))
 
 
-@lru_cache(maxsize=1)
+def _read_header_of(file: SourceFile, raw: bytes) -> Header:
+    try:
+        return read_header(raw)
+    except HeaderFault as fault:
+        raise FormatError(file.path, fault.fact, fault.hint) from None
+
+
 def read_header(raw: bytes) -> Header:
-    """Raises HeaderFault. The last header is remembered: two checkpoints of one model, or what a
-    map wrote, often have the same. It follows from the bytes alone, and nothing changes it.
-    """
+    """What a header describes. Raises HeaderFault."""
     if raw[:1] != b"{":
         raise HeaderFault("its header does not begin with `{`", "is it a safetensors file?")
     try:

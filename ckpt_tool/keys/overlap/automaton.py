@@ -10,28 +10,14 @@ from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, Text, Token
 
 MAX_VALUES = 4096
 """Values of a sum, and words of the choices of two patterns, that are looked at."""
-
-
 EXAMPLES = 12
 """Numbers without bounds are tried from 0 up to this many."""
-
-
 Characters = tuple[bool, frozenset[str]]
 """These characters, or all but these."""
-
-
 Form = tuple[int, int]
-
-
 PLAIN: Form = (1, 0)
-
-
 DIGITS = frozenset("0123456789")
-
-
 _NAME: Characters = (False, frozenset("."))
-
-
 _ANY: Characters = (False, frozenset())
 
 

@@ -1,8 +1,7 @@
 """What all fits share.
 
-A fit stands at the end of a
-step's ops and knows the form that it must give. Calculations are in float32, the result has the
-dtype of what came in.
+A fit stands at the end of a step's ops and knows the form that it must give. Calculations are in
+float32, the result has the dtype of what came in.
 """
 
 from __future__ import annotations

@@ -46,13 +46,11 @@ from ckpt_tool.formats.pickle.unreadable import (
 )
 
 Call = Callable[[tuple[object, ...]], object]
-
 COPYING: frozenset[Call | None] = frozenset((
     ordered_dict, default_dict, encode, plain_bytes, bag, size, storage_from_bytes, make_scalar,
     make_from_buffer,
 ))  # fmt: skip
 """Those that make something anew of all that they are given."""
-
 KNOWN: dict[tuple[str, str], Call] = {
     ("torch._utils", "_rebuild_tensor"): rebuild_tensor,
     ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor_v2,
