@@ -115,7 +115,7 @@ def prove(model_type, folder, names=SHRINKINGS[0]):
     plan = compile_plan(rules, catalog, catalog_of(loaded), None, config)
     result = run(plan, values)
     wrong = [key for key in loaded if key not in plan.kept and not same(result.get(key), loaded[key])]
-    forth = verdict(wrong) if wrong or not imported.unsaid else f"unsaid: {imported.unsaid[0]}"
+    forth = verdict(wrong) if wrong or not imported.not_expressed else f"unsaid: {imported.not_expressed[0]}"
     turned = invert_rules(rules, plan, config=config)
     if turned.yaml is None:
         back = "no inverse: " + next((each.why for each in turned.rules if each.text is None), "")

@@ -181,5 +181,5 @@ def _by_transformers() -> Iterator[Truth]:
         except Exception:
             continue
         is_changed = any(not (pair.is_rename and pair.sources == pair.targets) for pair in traced.pairs)
-        if is_changed and not traced.unsaid and len(traced.source) <= MAX_KEYS and len(traced.pairs) > 5:
+        if is_changed and not traced.not_expressed and len(traced.source) <= MAX_KEYS and len(traced.pairs) > 5:
             yield truth_of(f"transformers {name}", traced.source, traced.target, traced.pairs)

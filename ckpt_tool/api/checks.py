@@ -1,4 +1,4 @@
-"""Rule files looked at: checked, turned round, matched with a pair of checkpoints."""
+"""Rule files looked at: checked, inverted, matched with a pair of checkpoints."""
 
 from __future__ import annotations
 

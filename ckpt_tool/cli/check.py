@@ -17,7 +17,7 @@ from ckpt_tool.cli.options import (
     Settings,
     mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result, style_of
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Checked
@@ -63,9 +63,9 @@ def check(
 
     options = mapping_options([rules], params=params)
     if invert:
-        turned = api.invert(source, target, options)  # imports a factory, whose code is read too
+        inverse = api.invert(source, target, options)  # imports a factory, whose code is read too
         inputs = api.files_read([source, target], api.read_rules(options)) if output else []
-        raise typer.Exit(_show_inverse(turned, output, force, json, inputs))
+        raise typer.Exit(_show_inverse(inverse, output, force, json, inputs))
     result = api.check(source, target, options)
     if json:
         from ckpt_tool.report.parts.json_text import to_json
@@ -78,12 +78,12 @@ def check(
     else:
         _show_blocks(result, rules, (source, target), style_of(color, False), quiet)
         if not quiet:
-            say_next(api.after_check(result.problems, source, target, options))
+            print_next(api.after_check(result.problems, source, target, options))
     raise typer.Exit(NO if result.problems else YES)
 
 
 def _show_inverse(
-    turned: InvertedRules, output: str | None, force: bool, json: bool, inputs: Sequence[str]
+    inverse: InvertedRules, output: str | None, force: bool, json: bool, inputs: Sequence[str]
 ) -> int:
     from ckpt_tool import api
     from ckpt_tool.report.check import inverse_json, inverse_text
@@ -91,15 +91,15 @@ def _show_inverse(
     from ckpt_tool.report.parts.style import safe
 
     if json:
-        show_result(to_json(inverse_json(turned)))
+        show_result(to_json(inverse_json(inverse)))
     else:
-        say(inverse_text(turned))
-    if turned.yaml and output:
-        api.write_text(output, turned.yaml, force, inputs)
-        say(f"wrote {safe(output)}")
-    elif turned.yaml and not json:
-        show_file(turned.yaml)
-    return YES if turned.yaml else NO
+        print_note(inverse_text(inverse))
+    if inverse.yaml and output:
+        api.write_text(output, inverse.yaml, force, inputs)
+        print_note(f"wrote {safe(output)}")
+    elif inverse.yaml and not json:
+        show_file(inverse.yaml)
+    return YES if inverse.yaml else NO
 
 
 def _show_lines(result: Checked) -> None:
@@ -117,8 +117,8 @@ def _show_blocks(
     from ckpt_tool.report.parts.problems import notes_text, problems_text, sound_text
 
     if result.notes and not quiet:
-        say(notes_text(result.notes, style) + "\n")
+        print_note(notes_text(result.notes, style) + "\n")
     if result.problems:
-        say(problems_text(result.problems, style))
+        print_note(problems_text(result.problems, style))
     elif not quiet:
         show_result(sound_text(rules, result.rules, result.tests, *sides))

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
-from ckpt_tool.cli.output import NO, NO_ANSWER, YES, say_next, show_result, style_of
+from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_result, style_of
 
 
 def diff(
@@ -84,5 +84,5 @@ def diff(
                 result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
             )
         )
-        say_next(api.after_diff(result, (a, b), asked))
+        print_next(api.after_diff(result, (a, b), asked))
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)

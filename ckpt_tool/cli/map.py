@@ -17,7 +17,7 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
 from ckpt_tool.cli.progress import Progress
 from ckpt_tool.errors import InputError
 
@@ -108,9 +108,9 @@ def map_(
         if json:
             show_result(_json_text(planned, names, written, onwards))
         elif not planned.plan:
-            say(refusal_text(planned, onwards, style, "nothing was written"))
+            print_note(refusal_text(planned, onwards, style, "nothing was written"))
         elif written and not quiet:
-            say(plan_text(planned.plan, names, style) + "\n")
+            print_note(plan_text(planned.plan, names, style) + "\n")
             show_result(written_text(written, *planned.left_behind, planned.layouts))
         raise typer.Exit(YES if written else NO)
 

@@ -17,7 +17,7 @@ from ckpt_tool.cli.options import (
     Settings,
     mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
 
 
@@ -78,7 +78,7 @@ def mappings(
         show_result(to_json(mappings_json(found) | {"next": onwards}))
     elif not quiet:
         show_result(mappings_text(found, style_of(color, False)))
-        say_next(onwards)
+        print_next(onwards)
     raise typer.Exit(YES if found else NO)
 
 
@@ -96,9 +96,9 @@ def _import(library: Library, model_type: str | None, output: str | None, force:
         api.write_text(output, imported.yaml, force)
     else:
         show_file(imported.yaml)
-    for line in imported.unsaid:
-        say(f"can't say: {line}")
+    for line in imported.not_expressed:
+        print_note(f"can't say: {line}")
     where = f"wrote {output}: " if output else ""
-    rest = f", {len(imported.unsaid)} things unsaid" if imported.unsaid else ""
-    say(f"{where}{imported.rules} rules for {imported.architecture}{rest}")
-    return NO if imported.unsaid else YES
+    rest = f", {len(imported.not_expressed)} things unsaid" if imported.not_expressed else ""
+    print_note(f"{where}{imported.rules} rules for {imported.architecture}{rest}")
+    return NO if imported.not_expressed else YES

@@ -56,7 +56,7 @@ def style_of(color: Color, verbose: bool) -> Style:
     return Style(wanted, not verbose)
 
 
-def say(text: str) -> None:
+def print_note(text: str) -> None:
     """Something about the result, for people, on stderr; where that takes no more, there is nobody
     to tell.
     """
@@ -64,10 +64,10 @@ def say(text: str) -> None:
         print(text, file=sys.stderr)
 
 
-def say_next(command: str | None) -> None:
+def print_next(command: str | None) -> None:
     """The command to go on with, on the last line."""
     if command:
-        say(next_line(command))
+        print_note(next_line(command))
 
 
 def show_result(text: str) -> None:
@@ -104,13 +104,17 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
     used.
     """
     if "--debug" in arguments:
-        say("".join(traceback.format_exception(error)).rstrip("\n"))
-    told = error if isinstance(error, CkptError) else os_error(error)
-    if told is not None:
-        say(error_text(told, Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))))
-        return NO if isinstance(told, RuleError) else NO_ANSWER
+        print_note("".join(traceback.format_exception(error)).rstrip("\n"))
+    error_in_words = error if isinstance(error, CkptError) else os_error(error)
+    if error_in_words is not None:
+        print_note(
+            error_text(
+                error_in_words, Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+            )
+        )
+        return NO if isinstance(error_in_words, RuleError) else NO_ANSWER
     files = " ".join(safe(argument) for argument in arguments[1:] if not argument.startswith("-"))
-    say(
+    print_note(
         f"error: {files}: an internal error ({type(error).__name__}: "
         f"{safe(str(error))[:300]}); please report it with the output of --debug"
     )

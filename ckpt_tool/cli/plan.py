@@ -16,7 +16,7 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
 
 
 @takes_mapping_options
@@ -62,7 +62,7 @@ def plan(
             )
             show_result(to_json(report | {"next": onwards.command}))
         elif planned.plan is None:
-            say(refusal_text(planned, onwards, style))
+            print_note(refusal_text(planned, onwards, style))
         elif why:
             for key in why:
                 lines = why_text(planned.plan, key)

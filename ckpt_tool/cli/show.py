@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
-from ckpt_tool.cli.output import NO, YES, say_next, show_file, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def show(
             show_file(_key_list(checkpoint, digests))
         elif not quiet:
             show_result(show_text(checkpoint, style_of(color, verbose)))
-            say_next(api.after_show(checkpoint))
+            print_next(api.after_show(checkpoint))
         raise typer.Exit(NO if strict and checkpoint.asked else YES)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet
-from ckpt_tool.cli.output import NO, YES, say, say_next, show_file, show_result
+from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result
 
 
 def suggest(
@@ -50,7 +50,7 @@ def suggest(
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.json_text import to_json
-    from ckpt_tool.report.suggest import suggestion_json, suggestion_said
+    from ckpt_tool.report.suggest import suggestion_json, suggestion_notes
 
     found = api.suggest_rules(source, target, hint or (), min_confidence, values)
     if output is not None:
@@ -62,8 +62,8 @@ def suggest(
     elif not quiet:
         if output is None:
             show_file(found.text)
-        say(suggestion_said(found))
-        say_next(api.after_suggestion(found, (source, target), output, asked))
+        print_note(suggestion_notes(found))
+        print_next(api.after_suggestion(found, (source, target), output, asked))
     raise typer.Exit(YES if found.is_complete else NO)
 
 

@@ -17,7 +17,7 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, say, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
 
 
 @takes_mapping_options
@@ -47,7 +47,7 @@ def verify(
             if json:
                 show_result(to_json(verified_json(output, None, (), planned.problems, ())))
             else:
-                say(problems_text(planned.problems, style_of(color, verbose)))
+                print_note(problems_text(planned.problems, style_of(color, verbose)))
             raise typer.Exit(NO)
         mismatches, asked = api.verify(planned, output), api.asked_by(output)
         if json:
@@ -55,5 +55,5 @@ def verify(
         elif mismatches or not quiet:
             show_result(verified_text(output, planned.plan, mismatches, verbose))
         if asked and not json:
-            say(asked_text(output, asked))
+            print_note(asked_text(output, asked))
         raise typer.Exit(NO if mismatches else YES)

@@ -13,12 +13,12 @@ from ckpt_tool.tensors import Shape
 _AXES = "abcdfg"
 
 
-class Unsayable(Exception):
+class NotExpressible(Exception):
     """An operation that no op says."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Expressed:
     """Ops, and the parameters that they name with the config key of each."""
 
     ops: tuple[Op, ...]
@@ -39,7 +39,7 @@ class _Context:
     params: dict[str, str] = field(default_factory=dict)
 
 
-def say_operations(
+def express_operations(
     operations: Sequence[Any],
     source_patterns: Sequence[str],
     target_patterns: Sequence[str],
@@ -47,20 +47,20 @@ def say_operations(
     slots: Sequence[Sequence[str]],
     shapes: Sequence[Shape],
     model: Any,
-) -> Said:
-    """The ops of a converter, in its order. Raises Unsayable for an operation that has none."""
+) -> Expressed:
+    """The ops of a converter, in its order. Raises NotExpressible for an operation that has none."""
     context = _Context(
         list(source_patterns), [slot[0] for slot in slots], targets, shapes[0], model
     )
-    said: list[object] = []
+    ops: list[object] = []
     for operation in operations:
-        say = OPERATIONS.get(type(operation).__name__)
-        if say is None:
-            raise Unsayable(f"{type(operation).__name__} of transformers")
-        said.extend(say(operation, context))
+        express = OPERATIONS.get(type(operation).__name__)
+        if express is None:
+            raise NotExpressible(f"{type(operation).__name__} of transformers")
+        ops.extend(express(operation, context))
         if type(operation).__name__ in ("Chunk", "Split"):
             context.names, context.keys = list(target_patterns), list(targets)
-    return Said(parse_ops(said) if said else (), context.params)
+    return Expressed(parse_ops(ops) if ops else (), context.params)
 
 
 def _joined(name: str) -> Callable[[Any, _Context], list[object]]:
@@ -103,13 +103,13 @@ def _permute(operation: Any, context: _Context) -> list[object]:
     before, after = "(heads pair two)", "(heads two pair)"
     if operation.inverse:
         before, after = after, before
-    said = {"rearrange": f"{before} ... -> {after} ...", "heads": heads, "two": 2}
+    ops = {"rearrange": f"{before} ... -> {after} ...", "heads": heads, "two": 2}
     if operation.permute_layer_names is None:
-        return [said]
+        return [ops]
     chosen = _keys_with(operation.permute_layer_names, context)
     if len(chosen) == len(context.keys):
-        return [said]
-    return [{"each": dict.fromkeys(chosen, said)}] if chosen else []
+        return [ops]
+    return [{"each": dict.fromkeys(chosen, ops)}] if chosen else []
 
 
 def _keys_with(words: Iterable[str], context: _Context) -> list[str]:
@@ -125,7 +125,7 @@ def _flattened(operation: Any, context: _Context) -> list[object]:
 def _unflattened(operation: Any, context: _Context) -> list[object]:
     t, h, w = operation.kernel_size
     if context.shape[-1] != operation.in_channels * prod(operation.kernel_size):
-        raise Unsayable("LinearToConv3d of transformers for another size")
+        raise NotExpressible("LinearToConv3d of transformers for another size")
     return [
         {
             "rearrange": "o (i t h w) -> o i t h w",

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt_tool.align import Pair, draft_rules
 from ckpt_tool.errors import InputError, RuleError
-from ckpt_tool.importing.operations import Unsayable, say_operations
+from ckpt_tool.importing.operations import NotExpressible, express_operations
 from ckpt_tool.keys import fold, nearest
 from ckpt_tool.mapping import compile_plan, read_rule_text
 from ckpt_tool.mapping.reading.writing import flow, scalar
@@ -46,7 +46,7 @@ class Imported:
     yaml: str
     architecture: str
     rules: int
-    unsaid: tuple[str, ...]
+    not_expressed: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Traced:
     target: Catalog
     pairs: list[Pair] = field(default_factory=list)
     params: dict[str, str] = field(default_factory=dict)
-    unsaid: dict[str, int] = field(default_factory=dict)
+    not_expressed: dict[str, int] = field(default_factory=dict)
 
 
 def import_mapping(model_type: str) -> Imported:
@@ -70,7 +70,7 @@ def import_mapping(model_type: str) -> Imported:
     traced = trace(model)
     lines = draft_rules(traced.pairs, list(traced.source))
     text = _document(model_type, model, traced, lines)
-    return Imported(text, type(model).__name__, len(lines), tuple(_unsaid(traced, text)))
+    return Imported(text, type(model).__name__, len(lines), tuple(_not_expressed(traced, text)))
 
 
 def _build(model_type: str) -> Any:
@@ -251,7 +251,7 @@ def _add_converted(
     converter, slots = use.converter, use.slots
     shapes = [tuple(stored[key].shape) for slot in slots for key in slot]
     try:
-        said = say_operations(
+        expressed = express_operations(
             converter.operations,
             use.patterns,
             converter.target_patterns,
@@ -261,12 +261,12 @@ def _add_converted(
             model,
         )
         if len(targets) < len(results) or any(key in ties for key in targets):
-            raise Unsayable("targets that the model doesn't have, or that are tied")
-    except Unsayable as error:
-        traced.unsaid[str(error)] = traced.unsaid.get(str(error), 0) + len(targets)
+            raise NotExpressible("targets that the model doesn't have, or that are tied")
+    except NotExpressible as error:
+        traced.not_expressed[str(error)] = traced.not_expressed.get(str(error), 0) + len(targets)
         return
-    traced.params |= said.params
-    traced.pairs.append(Pair(slots, tuple((key,) for key in targets), said.ops))
+    traced.params |= expressed.params
+    traced.pairs.append(Pair(slots, tuple((key,) for key in targets), expressed.ops))
 
 
 def _document(model_type: str, model: Any, traced: Traced, lines: list[str]) -> str:
@@ -288,7 +288,9 @@ def _document(model_type: str, model: Any, traced: Traced, lines: list[str]) -> 
     parts += _section("drop", [key for key in traced.source if key not in named], traced.source)
     parts += _section("keep", [key for key in traced.target if key not in made], traced.target)
     parts += _tests(traced.pairs)
-    parts += [f"# It can't say: {what} ({count} tensors)" for what, count in traced.unsaid.items()]
+    parts += [
+        f"# It can't say: {what} ({count} tensors)" for what, count in traced.not_expressed.items()
+    ]
     return "\n".join(parts) + "\n"
 
 
@@ -312,11 +314,11 @@ def _section(name: str, keys: list[str], catalog: Catalog) -> list[str]:
     )
 
 
-def _unsaid(traced: Traced, text: str) -> Iterator[str]:
+def _not_expressed(traced: Traced, text: str) -> Iterator[str]:
     """What is missing from the rules: operations that can't be said, and every pair that the plan
     has otherwise.
     """
-    yield from (f"{what} ({count} tensors)" for what, count in traced.unsaid.items())
+    yield from (f"{what} ({count} tensors)" for what, count in traced.not_expressed.items())
     params = dict.fromkeys(traced.params, 1)
     try:
         plan = compile_plan(read_rule_text(text, "the rules"), traced.source, None, params)

@@ -16,7 +16,7 @@ from ckpt_tool.engine import Mismatch
 from ckpt_tool.library.options import options_from
 from ckpt_tool.report.mappings import mappings_text
 from ckpt_tool.report.parts.problems import notes_text, problems_text, sound_text
-from ckpt_tool.report.suggest import suggestion_said
+from ckpt_tool.report.suggest import suggestion_notes
 from ckpt_tool.report.verify import verified_text
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class SuggestReport(Suggestion):
     """
 
     def __str__(self) -> str:
-        return f"{self.text}\n{suggestion_said(self)}"
+        return f"{self.text}\n{suggestion_notes(self)}"
 
     def __repr__(self) -> str:
         mapped = self.plan.counts["mapped"] if self.plan else 0

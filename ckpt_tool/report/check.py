@@ -19,10 +19,10 @@ def inverse_text(inverted: InvertedRules) -> str:
     if inverted.yaml is None:
         stuck = sum(each.text is None for each in inverted.rules)
         return "\n".join(
-            [*lines, f"{plural(stuck, 'rule')} can't be turned round; {exact} could, exactly"]
+            [*lines, f"{plural(stuck, 'rule')} can't be inverted; {exact} can, exactly"]
         )
     others = f", {len(notable)} with the verdicts above" if notable else ""
-    return "\n".join([*lines, f"{plural(exact, 'rule')} turned round exactly{others}"])
+    return "\n".join([*lines, f"{plural(exact, 'rule')} inverted exactly{others}"])
 
 
 def _not_put_back(inverted: InvertedRules) -> Iterator[str]:

@@ -200,24 +200,26 @@ def _kinds(one: Uncompared, names: tuple[str, str]) -> str:
     if one.a == one.b:
         return f"{one.a} on both sides"
     sides = ((safe(name), kind) for name, kind in zip(names, (one.a, one.b), strict=True))
-    said = {None: "missing in", READABLE: "readable in"}
+    words = {None: "missing in", READABLE: "readable in"}
     return ", ".join(
-        f"{said[kind]} {name}" if kind in said else f"{kind} in {name}" for name, kind in sides
+        f"{words[kind]} {name}" if kind in words else f"{kind} in {name}" for name, kind in sides
     )
 
 
 def _closing(diff: Diff) -> str:
     counts = diff.counts
     differ = counts["value"] + counts["shape"] + counts["dtype"]
-    told = {
+    shown = {
         "same": counts["same"],
         "renamed": counts["renamed"],
         "differ": differ,
         "removed": counts["only_a"],
         "added": counts["only_b"],
     }
-    told["not compared"] = len(diff.uncompared)
-    text = ", ".join(f"{count:,} {word}" for word, count in told.items() if count or word == "same")
+    shown["not compared"] = len(diff.uncompared)
+    text = ", ".join(
+        f"{count:,} {word}" for word, count in shown.items() if count or word == "same"
+    )
     if diff.changes and not diff.differs:
         return f"{text}: within the tolerance"
     if diff.beside is not None:
@@ -227,8 +229,8 @@ def _closing(diff: Diff) -> str:
 
 def _counts_beside(beside: Diff) -> str:
     differ, odd, same = len(beside.changes), len(beside.uncompared), beside.counts["same"]
-    told = [f"{differ:,} differ"] if differ else [f"{same:,} the same"] if same or not odd else []
-    return ", ".join([*told, *([f"{odd:,} not compared"] if odd else [])])
+    texts = [f"{differ:,} differ"] if differ else [f"{same:,} the same"] if same or not odd else []
+    return ", ".join([*texts, *([f"{odd:,} not compared"] if odd else [])])
 
 
 def _verdict(diff: Diff) -> str:

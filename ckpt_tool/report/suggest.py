@@ -7,7 +7,7 @@ from ckpt_tool.report.parts.style import plural, safe
 MAX_SHOWN = 12
 
 
-def suggestion_said(found: Suggestion) -> str:
+def suggestion_notes(found: Suggestion) -> str:
     """What is left to a person, and the counts."""
     ambiguous = found.alignment.ambiguous
     lines = [

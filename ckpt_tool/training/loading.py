@@ -231,14 +231,14 @@ def _report(
     tied = _tied_to(plan, covered)
     also = dict.fromkeys((*tied, *covered, *hooked.filled))
     fresh = tuple(key for key in plan.kept if key not in also)
-    told = [
+    all_notes = [
         *notes,
         *_loaded_with("is tied to", "are tied to", tied, plan),
         *_loaded_with("lies in the memory of", "lie in the memory of", covered, plan),
         *_hook_notes(hooked, plan),
         *_without_values(module, fresh),
     ]
-    return LoadReport(plan, (*plan.producers, *also), fresh, plan.dropped, tuple(told))
+    return LoadReport(plan, (*plan.producers, *also), fresh, plan.dropped, tuple(all_notes))
 
 
 def _tied_to(plan: Plan, covered: Container[str]) -> dict[str, str]:

@@ -56,7 +56,7 @@ def test_numbers_that_differ_within_a_slot_are_collected():
 
 def test_only_the_words_of_each_are_other_words():
     (each,) = parse_ops({"each": {"q": "transpose"}})
-    assert [word for word, _ in with_words(each, {"q": "query", "transpose": "x"}).chains] == ["query"]
+    assert [word for word, _ in with_words(each, {"q": "query", "transpose": "x"}).chains] == ["query"]  # type: ignore[attr-defined]
     (op,) = parse_ops("transpose")
     assert with_words(op, {"transpose": "x"}) is op
 

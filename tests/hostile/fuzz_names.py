@@ -29,7 +29,7 @@ from ckpt_tool.report.diff import diff_text
 from ckpt_tool.report.parts.json_text import to_json
 from ckpt_tool.report.parts.style import Style
 from ckpt_tool.report.plan import PlanNames, plan_text
-from ckpt_tool.report.suggest import suggestion_json, suggestion_said
+from ckpt_tool.report.suggest import suggestion_json, suggestion_notes
 from ckpt_tool.tensors import Catalog
 from tests.hostile.promises import CATALOG, Misread, check_error, check_shown
 
@@ -101,7 +101,7 @@ def _check_suggestion(ours: Catalog, theirs: Catalog, hints: list[tuple[str, str
         found = suggest(ours, theirs, hints)
     except CkptError as error:
         return check_error(error)
-    check_shown(suggestion_said(found))
+    check_shown(suggestion_notes(found))
     json.loads(to_json(suggestion_json(found, ("a", "b"))))
     if found.plan is not None:
         check_shown(found.text)

@@ -37,7 +37,7 @@ MAX_PATTERNS, MAX_KEYS = 200, 48
 
 
 def check_rules(raw: bytes, path: Path) -> None:
-    """Rules are read, looked over, compiled for keys that they match, and turned round; or refused."""
+    """Rules are read, looked over, compiled for keys that they match, and inverted; or refused."""
     try:
         rules = read_rule_text(raw.decode("utf-8", "replace"), "rules.yaml")
         check_shown(notes_text([*islice(find_notes(rules), 100), *analyse_rules(rules, CATALOG)]))
@@ -50,7 +50,7 @@ def check_rules(raw: bytes, path: Path) -> None:
 
 
 def _check_inverse(plan: Plan, turned: InvertedRules) -> None:
-    """What was turned round can be read; where it says that it is exact, it leads every key back to where it came from."""
+    """What was inverted can be read; where it says that it is exact, it leads every key back to where it came from."""
     if turned.yaml is None:
         return None
     inverse = read_rule_text(turned.yaml, "inverse.yaml")

@@ -35,7 +35,7 @@ def test_rules_do_what_the_loader_does_and_lead_back(table, model_type):
 def test_rules_are_few_readable_and_checked(table):
     imported = api.import_mapping("mixtral")
     assert imported.architecture == "MixtralForCausalLM"
-    assert imported.unsaid == ()
+    assert imported.not_expressed == ()
     assert "  - model.layers.{i}.block_sparse_moe.gate.** -> model.layers.{i}.mlp.gate.**\n" in imported.yaml
     rule_set = read_rule_text(imported.yaml, "imported.yaml")
     assert len(rule_set.rules) == imported.rules == 5
@@ -45,8 +45,8 @@ def test_rules_are_few_readable_and_checked(table):
 @pytest.mark.filterwarnings("ignore")
 def test_what_cannot_be_said_is_named(table):
     imported = api.import_mapping("ernie4_5_vl_moe")
-    assert imported.unsaid
-    assert "ErnieFuseAndSplitTextVisionExperts of transformers" in imported.unsaid[0]
+    assert imported.not_expressed
+    assert "ErnieFuseAndSplitTextVisionExperts of transformers" in imported.not_expressed[0]
     assert "# It can't say: ErnieFuseAndSplitTextVisionExperts" in imported.yaml
 
 

@@ -84,7 +84,7 @@ keep: [head.*]
 
 def test_the_shipped_story_turns_round(tmp_path):
     ran = ckpt("check", "resnet50_to_yolo.yaml", "--invert", "-o", tmp_path / "back.yaml")
-    assert (ran.status, "5 rules turned round exactly" in ran.err) == (0, True)
+    assert (ran.status, "5 rules inverted exactly" in ran.err) == (0, True)
     assert "- l" in (tmp_path / "back.yaml").read_text()
     assert ckpt("check", tmp_path / "back.yaml").status == 0
     again = ckpt("check", "resnet50_to_yolo.yaml", "--invert", "-o", tmp_path / "back.yaml")
@@ -96,7 +96,7 @@ def test_what_is_lost_is_said_and_nothing_is_written(tmp_path):
     ran = ckpt("check", "r.yaml", "--invert", "-o", "back.yaml", cwd=tmp_path)
     assert ran.status == 1
     assert "what `slice` leaves out is lost" in ran.err
-    assert "1 rule can't be turned round; 1 could, exactly" in ran.err
+    assert "1 rule can't be inverted; 1 can, exactly" in ran.err
     assert not (tmp_path / "back.yaml").exists()
 
 
@@ -273,7 +273,7 @@ def test_what_is_left_out_is_said(tmp_path):
     assert ran.err.splitlines()[:3] == [
         "what the rules leave behind is not put back, but kept from a target: c.*",
         "the target's own keys come along where a rule matches them: b.*",
-        "1 rule turned round exactly",
+        "1 rule inverted exactly",
     ]
 
 

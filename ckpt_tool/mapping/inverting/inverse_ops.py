@@ -37,7 +37,7 @@ def inverse_for(rule: Rule, steps: Sequence[Step], plan: Plan) -> Inverse:
         return replace(worst, ops=sized[0])
     if general.ops:
         return replace(weakest([worst, general]), ops=general.ops)
-    why = "the rule's tensors need different inverses; turn round a plan of one of them"
+    why = "the rule's tensors need different inverses; invert a plan of one of them"
     return replace(worst, why=worst.why or why)
 
 

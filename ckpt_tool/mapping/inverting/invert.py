@@ -143,7 +143,7 @@ def _with_fits(rules: RuleSet, inverted: tuple[InvertedRule, ...]) -> tuple[Inve
     """
     if not rules.fits:
         return inverted
-    why = "`fit:` may adapt what it makes, and is not turned round"
+    why = "`fit:` may adapt what it makes, and is not inverted"
     return tuple(
         replace(each, verdict="lossy", why=each.why or why) if each.text else each
         for each in inverted
