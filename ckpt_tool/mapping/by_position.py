@@ -34,17 +34,17 @@ def plan_by_position(
     ]
     if problems:
         raise RuleError(problems)
-    from_source, from_target = without_named(named, source, target)
-    pairs = list(zip(from_source, from_target, strict=False))
-    count = equal_positions(from_source, from_target)
+    open_source, open_target = without_named(named, source, target)
+    pairs = list(zip(open_source, open_target, strict=False))
+    count = equal_positions(open_source, open_target)
     if not count:
         raise RuleError(
-            [_nothing(from_source, from_target)],
-            tally_of((), from_target, keys_of(from_source), target),
+            [_nothing(open_source, open_target)],
+            tally_of((), open_target, keys_of(open_source), target),
         )
     origin = Origin("position")
     steps = tuple(Step((key,), (other,), (), origin) for key, other in pairs[:count])
-    notes = _notes(pairs, count, from_source, from_target)
+    notes = _notes(pairs, count, open_source, open_target)
     return account(Pairing(steps, notes, notes), named, source, target, dtypes)
 
 

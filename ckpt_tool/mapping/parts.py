@@ -56,7 +56,7 @@ def _sizes(split: Split, whole: Shape, shapes: Sequence[Shape]) -> tuple[int, ..
 
 def _shapes_before(ops: Sequence[Op], outputs: Sequence[str], target: Catalog) -> list[Shape]:
     """The shapes that the target's tensors have before the last ops of a chain, or as they are
-    where that can't be told.
+    where that is not known.
     """
     forms = [TensorForm(target[key].dtype, target[key].shape) for key in outputs if key in target]
     back = invert_chain(ops)
@@ -85,7 +85,7 @@ def with_words(
     """The ops, each with the words of the tensors that reach it: those of their inputs, and those
     of what becomes of them.
 
-    Where it can't be told how many tensors there are, only the inputs' words are known.
+    Where it is not known how many tensors there are, only the inputs' words are known.
     """
     if not any(isinstance(op, Each) for op in ops):
         return tuple(ops)

@@ -10,7 +10,7 @@ from ckpt_tool.align.drafting.draft import draft_rules
 from ckpt_tool.align.drafting.merging import MAX_WORDS, choice, is_readable, merge_choices
 from ckpt_tool.align.drafting.number_patterns import RuleDraft, abstract, split_numbers, with_words
 from ckpt_tool.align.drafting.rule_order import in_order
-from ckpt_tool.ops import parse_ops
+from ckpt_tool.ops import Each, parse_ops
 
 
 def rename(source, target):
@@ -56,7 +56,10 @@ def test_numbers_that_differ_within_a_slot_are_collected():
 
 def test_only_the_words_of_each_are_other_words():
     (each,) = parse_ops({"each": {"q": "transpose"}})
-    assert [word for word, _ in with_words(each, {"q": "query", "transpose": "x"}).chains] == ["query"]  # type: ignore[attr-defined]
+    assert isinstance(each, Each)
+    renamed = with_words(each, {"q": "query", "transpose": "x"})
+    assert isinstance(renamed, Each)
+    assert [word for word, _ in renamed.chains] == ["query"]
     (op,) = parse_ops("transpose")
     assert with_words(op, {"transpose": "x"}) is op
 

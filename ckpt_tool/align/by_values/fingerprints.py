@@ -1,4 +1,4 @@
-"""What tensors hold, told by digests: of all bytes, of them as another dtype, of the elements in
+"""What tensors hold, by digests: of all bytes, of them as another dtype, of the elements in
 any order, of rows.
 """
 

@@ -142,7 +142,7 @@ def _compared(rules: RuleSet, effort: Effort) -> Iterator[Problem]:
 
 
 def _without_params(rules: RuleSet) -> list[Rule]:
-    """The rules whose patterns name no parameter; what others match can't be told."""
+    """The rules whose patterns name no parameter; what others match is not known."""
     params = {param.name for param in rules.params}
     return [rule for rule in rules.rules if not _names_of(rule) & params]
 

@@ -22,7 +22,7 @@ IDLE = "it never gets a key: what stands before it takes all that it matches"
 
 def common_prefix(rules: RuleSet, plan: Plan | None) -> str | None:
     """The one prefix that `strip:` takes off all keys of a plan's source, which can be put back;
-    None where that can't be told.
+    None where that is not known.
     """
     if not rules.strip:
         return ""

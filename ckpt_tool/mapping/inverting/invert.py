@@ -72,7 +72,7 @@ def _inverted_alone(rules: RuleSet) -> InvertedRules:
 
 def _prefixes(rules: RuleSet, plan: Plan | None) -> tuple[str, tuple[str, ...]]:
     """The prefix that goes back before every key; and those of `strip:` that are lost, where it
-    can't be told which key had which.
+    is not known which key had which.
     """
     prefix = common_prefix(rules, plan)
     return ("", rules.strip) if prefix is None else (prefix, ())

@@ -26,7 +26,7 @@ def order_of_inverses(
     """The order in which to match the rules' targets; and, for rules whose targets another rule has
     all of, that rule's number.
 
-    Rules that name parameters stay where they are: what they match can't be told. Raises
+    Rules that name parameters stay where they are: what they match is not known. Raises
     TooMuchToCompare.
     """
     behind, twins = _exceptions(rules, stand_ins, effort)
@@ -67,7 +67,7 @@ def _next(order: Mapping[int, None], behind: Sequence[set[int]]) -> int:
 
 
 def names_params(sides: Sequence[Side], stand_ins: Mapping[str, int]) -> bool:
-    """Whether patterns have numbers of parameters in them: what they match can't be told."""
+    """Whether patterns have numbers of parameters in them: what they match is not known."""
     return any(names_in(side.pattern) & stand_ins.keys() for side in sides)
 
 
