@@ -48,7 +48,9 @@ def express_operations(
     shapes: Sequence[Shape],
     model: Any,
 ) -> Expressed:
-    """The ops of a converter, in its order. Raises NotExpressible for an operation that has none."""
+    """The ops of a converter, in its order. Raises NotExpressible for an operation that
+    has none.
+    """
     context = _Context(
         list(source_patterns), [slot[0] for slot in slots], targets, shapes[0], model
     )
