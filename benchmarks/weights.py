@@ -3,7 +3,8 @@
     python benchmarks/weights.py                    the names of all weights
     python benchmarks/weights.py neighbours 1.2 1.6 2.0
 
-For each value how many tensors get the right source with a confidence that makes a rule, of how many that get one at all.
+For each value how many tensors get a source with a confidence that makes a rule, and how many of them the right one; then the same of
+the ten hard variants of one job, whose names say less.
 """
 
 import argparse
@@ -11,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 
-from align import by_alignment, table  # which puts the tests' folders on the path
+from align import by_alignment, table, tried  # which puts the tests' folders on the path
 from judging import TUNED, Judge
 from truths import Truth, read_truth
+from variants import Variant, variants
 
 from ckpt_tool.align.weights import WEIGHTS
 
@@ -37,6 +39,13 @@ def counted(truths: list[Truth]) -> tuple[int, int]:
     return sum(score.right for score in scores), sum(score.paired for score in scores)
 
 
+def counted_variants(known: list[Variant]) -> tuple[int, int]:
+    """How many pairs of the hard variants are right, and how many are sure."""
+    rows = [tried(variant) for variant in known]
+    right, wrong = (sum(int(str(row[column])) for row in rows) for column in ("right", "wrong"))
+    return right, right + wrong
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -57,11 +66,11 @@ def main() -> None:
     if arguments.name is None:
         print(table(("weight", "value"), ((name, getattr(WEIGHTS, name)) for name in NAMES)))
         return
-    truths, rows = [read_truth(path) for path in TUNED], []
+    truths, hard, rows = [read_truth(path) for path in TUNED], variants(), []
     for value in sorted({getattr(WEIGHTS, arguments.name), *arguments.values}):
         with moved(arguments.name, value):
-            rows.append((value, *counted(truths)))
-    print(table((arguments.name, "right", "sure"), rows))
+            rows.append((value, *counted(truths), *counted_variants(hard)))
+    print(table((arguments.name, "right", "sure", "hard: right", "hard: sure"), rows))
 
 
 if __name__ == "__main__":

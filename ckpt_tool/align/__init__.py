@@ -1,4 +1,4 @@
-"""What belongs to what, and the fewest rules that say it."""
+"""What belongs to what, and the fewest rules for it."""
 
 from ckpt_tool.align.alignment import align
 from ckpt_tool.align.drafting.draft import draft_rules

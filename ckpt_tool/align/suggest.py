@@ -1,4 +1,4 @@
-"""A rule file drafted from what aligns: the fewest rules that say exactly the pairs, each with how
+"""A rule file drafted from what aligns: the fewest rules that make exactly the pairs, each with how
 sure it is.
 """
 
@@ -37,7 +37,7 @@ def suggest(
     min_confidence: float = MIN_CONFIDENCE,
     dtypes: DTypePolicy = "target",
 ) -> Suggestion:
-    """Drafts rules for what aligns with this confidence. The planner has confirmed that they say
+    """Drafts rules for what aligns with this confidence. The planner has confirmed that they make
     exactly these pairs.
     """
     return suggest_for(
@@ -143,7 +143,7 @@ def plan_by_alignment(
     """A plan of the pairs that align with this confidence; keys that are `named`, to be dropped or
     kept, take no part.
 
-    Raises RuleError when nothing aligns, and for keys that neither align nor are named: these tell
+    Raises RuleError when nothing aligns, and for keys that neither align nor are named: these list
     what is ambiguous.
     """
     from_source, from_target = without_named(named, source, target)

@@ -77,7 +77,7 @@ class Weights:
     structure: float = 0.6
     """The modules around them hold tensors of the same shapes."""
     nearly_all: float = 0.5
-    """The share of a side's modules from which on a path holds too much to tell anything."""
+    """The share of a side's modules from which on a path holds too much to mean anything."""
     opposed_words: float = 0.7
     """Taken off where words exclude each other: `q` and `k`."""
     kinds: float = 0.8
@@ -185,7 +185,7 @@ class Weights:
     rival: float = 0.3
     """The share of a head's pairs from which on another head makes it doubtful."""
     shared_names: float = 0.5
-    """The share of a side's keys that must have the same name behind a head for that to say
+    """The share of a side's keys that must have the same name behind a head for that to mean
     anything of the others."""
     shared_shapes: float = 0.25
     """The share that must have the same shape too."""
@@ -210,7 +210,7 @@ class Weights:
     nearest_lead: float = 0.03
     """How far it must lead."""
     most_left: float = 0.25
-    """The share of modules that may be left for the last ones to say anything."""
+    """The share of modules that may be left for the last ones to mean anything."""
     last_similarity: float = 0.8
     """How well the tensors of the last ones must go together."""
     same_sizes: float = 0.3

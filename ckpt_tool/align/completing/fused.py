@@ -35,7 +35,7 @@ Family = Sequence[ModuleTensors]
 
 
 def is_order_unknown(source: str, target: str) -> bool:
-    """Whether one of two fused tensors has its rows in an order that its name doesn't tell."""
+    """Whether one of two fused tensors has its rows in an order that its name does not show."""
     return bool(_UNKNOWN_ORDER.search(source)) != bool(_UNKNOWN_ORDER.search(target))
 
 

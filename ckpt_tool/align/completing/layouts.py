@@ -69,7 +69,7 @@ def layout_changes(
     """The ops for each target key, those that no op leads to left out; and the keys of which it
     isn't sure.
 
-    A square matrix says nothing of whether it is transposed: the others around it do, then all
+    A square matrix does not show whether it is transposed: the others around it do, then all
     others of the file.
     """
     kinds: dict[Kind, list[str]] = defaultdict(list)

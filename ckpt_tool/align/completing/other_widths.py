@@ -21,7 +21,7 @@ from ckpt_tool.tensors import Shape
 
 MAX_MODULES = 3000
 LARGEST_KERNEL = 11
-"""Sizes up to this one tell what kind of module it is; of larger ones any may differ."""
+"""Sizes up to this one show what kind of module it is; of larger ones any may differ."""
 ANY = 64
 """What stands for those."""
 

@@ -33,7 +33,7 @@ class Evidence:
     hinted: frozenset[Candidate]
     """The pairs that a person's hint speaks for."""
     undirected: frozenset[Candidate]
-    """The pairs in sequences whose direction nothing tells."""
+    """The pairs in sequences of unknown direction."""
     similarities: Scores
     """How well the tensors of each pair go together: these are all pairs there are."""
     shared_words: Words
@@ -56,7 +56,7 @@ class Evidence:
         return Sides(self.modules.source[candidate[0]], self.modules.target[candidate[1]])
 
     def order_share(self, candidate: Candidate) -> float:
-        """How much the order counts: where words tell, it needn't."""
+        """How much the order counts: words matter more."""
         i, j = candidate
         known = max(self.best_words.source.get(i, 0.0), self.best_words.target.get(j, 0.0))
         return 1.0 - known

@@ -1,4 +1,4 @@
-"""Repeated blocks of which one side has more: which of them are the extra ones, nothing tells."""
+"""Repeated blocks of which one side has more: which of them are the extra ones, nothing shows."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence

@@ -19,7 +19,7 @@ class Hints:
         self._places = [place for a, b in pairs if (place := _differing(a, b))]
 
     def of(self, a: ModuleTensors, b: ModuleTensors) -> float:
-        """What is added to a pair's score; 0 where no hint says anything of it."""
+        """What is added to a pair's score; 0 where no hint is about it."""
         if not self._kinds:
             return 0.0
         is_named = (pattern_of(a.names), pattern_of(b.names)) in self._kinds

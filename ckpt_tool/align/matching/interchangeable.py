@@ -1,5 +1,5 @@
-"""Equal blocks: which of them is which, by everything but what is inside them; where nothing tells,
-they are left open.
+"""Equal blocks: which of them is which, by everything but what is inside them; where nothing shows
+it, they are left open.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ class _Exchanges:
         return ((each, other) for each in placed for other in self._free_equals(each, free))
 
     def _free_equals(self, placed: Placed, free: Sequence[Names]) -> Iterator[Placed]:
-        """The equal blocks and the equal places that are free; of very many none tells anything."""
+        """The equal blocks and the equal places that are free; very many mean nothing."""
         places = self._free_places(self._target.kind(placed.target))
         if len(free) + len(places) > MAX_COMPARED:
             return

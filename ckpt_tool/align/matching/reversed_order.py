@@ -1,5 +1,5 @@
 """Sequences of blocks that two libraries count from opposite ends, as decoders are, and those where
-nothing tells.
+nothing shows it.
 """
 
 from collections import Counter, defaultdict
@@ -42,7 +42,7 @@ def reversed_order(
     source: Sequence[ModuleTensors], target: Sequence[ModuleTensors]
 ) -> tuple[list[ModuleTensors], set[Candidate]]:
     """The target's modules with numbers as the source counts them, and the pairs of modules whose
-    direction nothing tells.
+    direction nothing shows.
     """
     modules, unknown = list(target), set[Candidate]()
     for run, other in _counterparts(source, target):

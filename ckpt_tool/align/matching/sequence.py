@@ -20,7 +20,7 @@ def on_common_path(modules: Modules, scores: Mapping[Candidate, float]) -> dict[
     """1 for each pair on a best common subsequence if neither of its modules has another pair on
     one, else a half.
 
-    Equal matrices in a row (q, k, v, o) count as one: nothing says that two libraries list them in
+    Equal matrices in a row (q, k, v, o) count as one: nothing shows that two libraries list them in
     one order.
     """
     rows, columns = map(len, modules)

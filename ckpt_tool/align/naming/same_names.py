@@ -18,7 +18,7 @@ from ckpt_tool.tensors import Catalog
 MAX_HEAD = 6
 """How many names a head may have: `base_model.model.model.` has three."""
 MAX_SIMILAR = 8
-"""Keys of one ending: of more, endings tell nothing."""
+"""Keys of one ending: of more, endings mean nothing."""
 FEW = 4
 """Pairs that a head must make where it isn't the whole file's."""
 
