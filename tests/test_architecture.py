@@ -80,25 +80,6 @@ def test_the_package_says_that_it_is_typed():
     assert (PACKAGE / "py.typed").exists()
 
 
-def room_of(name):
-    """The folder inside of a package that a module is in; None for one at the package's top."""
-    parts = name.split(".")[1:]
-    is_folder = MODULES[name].name == "__init__.py"
-    return parts[1] if len(parts) > 2 or (len(parts) == 2 and is_folder) else None
-
-
-@pytest.mark.parametrize("package", sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
-def test_rooms_of_a_package_import_no_circle(package):
-    rooms = {name: room for name in MODULES if name.startswith(f"ckpt_tool.{package}.") and (room := room_of(name))}
-    imported = {room: set() for room in rooms.values()}
-    for name, room in rooms.items():
-        imported[room] |= {rooms[other] for other in imported_modules(MODULES[name]) if other in rooms} - {room}
-    try:
-        TopologicalSorter(imported).prepare()
-    except CycleError as error:
-        raise AssertionError(" imports ".join(reversed(error.args[1]))) from None
-
-
 def module_of(path):
     parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -144,8 +125,6 @@ def test_the_rooms_of_a_package_import_no_circle(package):
 def test_tests_name_every_module_of_align():
     tests = "\n".join(path.read_text() for path in Path(__file__).parent.rglob("*.py"))
     modules = {name for name, path in MODULES.items() if name.startswith("ckpt_tool.align.") and path.name != "__init__.py"}
-    # The tests of these two rooms come with their own changes.
-    modules = {name for name in modules if not name.startswith(("ckpt_tool.align.by_values.", "ckpt_tool.align.drafting."))}
     assert {name for name in modules if not re.search(rf"{re.escape(name)}\b(?!\.)", tests)} == set()
 
 
