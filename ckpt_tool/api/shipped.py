@@ -50,7 +50,7 @@ def mappings(
         raise InputError("mappings", "takes a source and a target, or neither")
     if source is None or target is None:
         return [listed for listed, _ in _all()]
-    with open_side(source) as opened_source, open_target(target) as opened_target:
+    with open_side(source) as opened_source, open_target(target, opened_source) as opened_target:
         check_names(opened_source.path, opened_source.catalog)
         check_names(opened_target.path, opened_target.catalog)
         return fitting_mappings(opened_source, opened_target, options)

@@ -36,7 +36,7 @@ def suggest_rules(
     check_confidence(min_confidence)
     pairs = [_hint(text) for text in hints]
     least = MIN_CONFIDENCE if min_confidence is None else min_confidence
-    with open_side(source) as opened_source, open_target(target) as opened_target:
+    with open_side(source) as opened_source, open_target(target, opened_source) as opened_target:
         check_names(opened_source.path, opened_source.catalog)
         check_names(opened_target.path, opened_target.catalog)
         if values:

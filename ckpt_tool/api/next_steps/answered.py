@@ -77,7 +77,10 @@ def after_mappings(
 
 def _have_values(source: str, target: str) -> bool:
     """Whether both sides are more than key lists."""
-    with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
+    with (
+        open_checkpoint(source) as opened_source,
+        open_target(target, opened_source) as opened_target,
+    ):
         return has_values(opened_source) and has_values(opened_target)
 
 
@@ -127,7 +130,10 @@ def way_to_map(
     Without `aligning` names alone are tried.
     """
     try:
-        with open_checkpoint(source) as opened_source, open_target(target) as opened_target:
+        with (
+            open_checkpoint(source) as opened_source,
+            open_target(target, opened_source) as opened_target,
+        ):
             known = all(
                 getattr(side, "has_values", True) and len(side.catalog) <= MAX_TRIED
                 for side in (opened_source, opened_target)
