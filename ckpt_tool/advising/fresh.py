@@ -22,7 +22,7 @@ from ckpt_tool.mapping.accounting.heads import ShapeMismatch, are_heads, is_tabl
 from ckpt_tool.tensors import Shape
 
 
-class Fresh:
+class FreshKeys:
     """What is left of the target: `parts` are whole modules of it, `halves` keys of modules that
     are mapped in part.
     """

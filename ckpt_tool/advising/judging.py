@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
-from ckpt_tool.advising.fresh import Fresh
+from ckpt_tool.advising.fresh import FreshKeys
 from ckpt_tool.advising.leftovers import Doubt, Judgement, Leftovers, in_doubt, shapes_of
 from ckpt_tool.advising.parts import is_below
 from ckpt_tool.advising.relatives import twins
-from ckpt_tool.advising.unused import Unused
+from ckpt_tool.advising.unused import UnusedKeys
 from ckpt_tool.tensors import Catalog
 
 MIN_USED = 0.6
@@ -49,7 +49,7 @@ def judge(leftovers: Leftovers) -> Judgement:
     weights that are taken, or belongs to a whole module that the target has no place for. Numbered
     blocks of one structure are never left by half: which of them would be meant, nothing tells.
     """
-    source, target = Unused(leftovers), Fresh(leftovers)
+    source, target = UnusedKeys(leftovers), FreshKeys(leftovers)
     doubts = [*_unreadable(leftovers), *source.doubts(), *target.doubts()]
     doubts += (
         in_doubt(one)
@@ -67,7 +67,7 @@ def _unreadable(leftovers: Leftovers) -> Iterator[Doubt]:
             yield Doubt(key, "can't be read")
 
 
-def _too_little(leftovers: Leftovers, unused: Unused) -> Iterator[Doubt]:
+def _too_little(leftovers: Leftovers, unused: UnusedKeys) -> Iterator[Doubt]:
     """A pairing that takes little of where it takes anything is no sign that the two networks have
     to do with each other.
     """

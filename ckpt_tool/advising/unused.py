@@ -30,7 +30,7 @@ from ckpt_tool.mapping.accounting.scales import Scales
 from ckpt_tool.tensors import Shape
 
 
-class Unused:
+class UnusedKeys:
     """What is left of the source: `parts` are whole modules of it, `halves` keys of modules that
     are mapped in part, `harmless` keys that a network does without, `root` the module that all
     mapped keys are in.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from ckpt_tool.align.completing.doubts import is_computed, with_doubts
+from ckpt_tool.align.completing.doubts import only_counts_places, with_doubts
 from ckpt_tool.align.completing.phases import PHASES
 from ckpt_tool.align.completing.ties import with_ties
 from ckpt_tool.align.completing.unpaired import Unpaired, unpaired_after
@@ -75,7 +75,7 @@ def _is_computed(pair: Pair, decided: Decided) -> bool:
     (origin, *_), (key, *_) = pair.sources[0], pair.targets[0]
     if key in decided.named:
         return False
-    return is_computed(origin, decided.catalogs.source) and is_computed(
+    return only_counts_places(origin, decided.catalogs.source) and only_counts_places(
         key, decided.catalogs.target
     )
 

@@ -9,7 +9,13 @@ from dataclasses import replace
 
 from ckpt_tool.align.alignment import align
 from ckpt_tool.align.by_values.fingerprints import DigestedTensors
-from ckpt_tool.align.drafting.checked import Checked, Setting, checked, keys_in, starts_of
+from ckpt_tool.align.drafting.checked import (
+    CheckedDraft,
+    Setting,
+    checked_draft,
+    keys_in,
+    starts_of,
+)
 from ckpt_tool.align.findings import Aligned, Alignment, Hint
 from ckpt_tool.align.other_shapes import shape_mismatch_lines
 from ckpt_tool.align.pairs import Pair
@@ -81,10 +87,12 @@ def suggest_for(
     drop, keep = _left(alignment, "source", source), _left(alignment, "target", target)
     shape_mismatches = shape_mismatch_lines(alignment.shape_mismatches, source, target)
     found = (
-        checked(pairs, Setting(source, target, dtypes, drop, keep)) if pairs else Checked((), None)
+        checked_draft(pairs, Setting(source, target, dtypes, drop, keep))
+        if pairs
+        else CheckedDraft((), None)
     )
     alignment = _without(alignment, found.refused, min_confidence)
-    unsure = checked(
+    unsure = checked_draft(
         [each.pair for each in alignment.below(min_confidence)], Setting(source, target, dtypes)
     )
     open_targets = {key for group in alignment.ambiguous for key in group.targets}
@@ -204,7 +212,7 @@ def _unpaired(catalog: Catalog, paired: Iterable[str]) -> tuple[str, ...]:
     return tuple(one.pattern for one in fold(dict.fromkeys(left), catalog))
 
 
-def _explained(found: Checked, alignment: Alignment) -> tuple[Suggested, ...]:
+def _explained(found: CheckedDraft, alignment: Alignment) -> tuple[Suggested, ...]:
     """Each line with the least sure pair that it stands for."""
     known = {slot[0]: each for each in alignment.pairs for slot in each.pair.targets}
     by_line: dict[int, list[str]] = {}

@@ -20,7 +20,7 @@ FACTORY = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 
 def read_rules(options: MappingOptions) -> RuleSet | None:
     """The rules that `options` name, files before inline ones; None where it names none."""
-    from ckpt_tool.mapping import join, read_inline_rules, read_rule_files
+    from ckpt_tool.mapping import join_rule_sets, read_inline_rules, read_rule_files
 
     if not options.rules and not options.inline:
         return None
@@ -33,7 +33,7 @@ def read_rules(options: MappingOptions) -> RuleSet | None:
         return inline
     rules = read_rule_files([find_rules(name) for name in options.rules], beside)
     rules = replace(rules, files=tuple(_shown(path) for path in rules.files))
-    return join(rules, inline) if inline else rules
+    return join_rule_sets(rules, inline) if inline else rules
 
 
 def read_named(options: MappingOptions) -> RuleSet:

@@ -88,14 +88,14 @@ def map_(
     from ckpt_tool import api
     from ckpt_tool.report.map import written_text
     from ckpt_tool.report.parts.problems import refusal_text
-    from ckpt_tool.report.plan import names_of, plan_text
+    from ckpt_tool.report.plan import plan_names, plan_text
 
     style = style_of(color, verbose)
     if in_place and (output or shards):
         raise InputError("--in-place", "writes no other file", "leave out -o and --max-shard-size")
     with api.plan_checkpoint(source, target, options, in_place) as planned:
         labels = (planned.source.path, planned.target_path) if json else planned.labels
-        names = names_of(*labels, planned.rules, options.by)
+        names = plan_names(*labels, planned.rules, options.by)
         words = *_output_words(output, shards, in_place, force), *_writing_words(checksum, jobs)
         written = None
         if planned.plan and in_place:

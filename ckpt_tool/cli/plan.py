@@ -39,11 +39,11 @@ def plan(
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.problems import refusal_text
-    from ckpt_tool.report.plan import names_of, plan_json, plan_text, unknown_key, why_text
+    from ckpt_tool.report.plan import plan_json, plan_names, plan_text, unknown_key, why_text
 
     style = style_of(color, verbose)
     with api.plan_checkpoint(source, target, options) as planned:
-        names = names_of(
+        names = plan_names(
             *((planned.source.path, planned.target_path) if json else planned.labels),
             planned.rules,
             options.by,

@@ -170,7 +170,7 @@ def _compare_forms(a: Catalog, b: Catalog) -> tuple[list[str], dict[str, Entry]]
         if other is not None and _is_alike(info, other):
             alike.append(key)
         elif key not in b.unreadable:
-            changed[key] = Entry(kind_of(info, other), info, other)
+            changed[key] = Entry(kind_of_difference(info, other), info, other)
     return alike, changed
 
 
@@ -212,7 +212,7 @@ def uncompared(a: Catalog, b: Catalog) -> tuple[Uncompared, ...]:
     )
 
 
-def kind_of(info: TensorInfo, other: TensorInfo | None) -> Kind:
+def kind_of_difference(info: TensorInfo, other: TensorInfo | None) -> Kind:
     """What differs of a key that isn't the same in both."""
     if other is None:
         return "only_a"

@@ -98,7 +98,7 @@ def _largest(one: Values, other: Values) -> float | None:
     return None if one.max_finite is other.max_finite is None else max(one.largest, other.largest)
 
 
-def measure(
+def measure_difference(
     source: Bytes, target: Bytes, dtype: DType, tolerance: Tolerance | None = None
 ) -> Values:
     """The contiguous little-endian bytes of as many elements of one type on both sides,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ckpt_tool.comparing.catalogs import Compare, Diff, Entry, kind_of, uncompared
+from ckpt_tool.comparing.catalogs import Compare, Diff, Entry, kind_of_difference, uncompared
 from ckpt_tool.comparing.measure import Values
 from ckpt_tool.tensors import Catalog
 
@@ -101,7 +101,7 @@ def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry
         )
     if (a[key].shape, a[key].dtype) != (info.shape, info.dtype):
         return Entry(
-            kind_of(a[key], info),
+            kind_of_difference(a[key], info),
             a[key],
             info,
             None,

@@ -12,8 +12,8 @@ from ckpt_tool.comparing.measure import (
     UNMEASURED,
     Tolerance,
     Values,
-    measure,
     measure_across,
+    measure_difference,
 )
 from ckpt_tool.tensors import DType, TensorInfo
 
@@ -82,7 +82,7 @@ def compare_values(
     block = BLOCK * dtype.itemsize
     for one, other in pieces:
         for start in range(0, len(one), block):
-            total += measure(
+            total += measure_difference(
                 one[start : start + block], other[start : start + block], dtype, tolerance
             )
     return total

@@ -70,7 +70,7 @@ def write_checkpoint(job: Job, path: str) -> Written:
     output_format(path)
     refuse_inputs(path, job)
     origins = moved_tensors(job.plan, job.source, job.target)
-    file = lay_out(job, path, job.plan.outputs, origins)
+    file = lay_out_file(job, path, job.plan.outputs, origins)
     with atomic_output(path, file.layout.size, job.replace, mode_for(tensor_files(job))) as fd:
         fill(job, origins, [(fd, file)])
         check_unchanged(job)
@@ -80,7 +80,9 @@ def write_checkpoint(job: Job, path: str) -> Written:
     return Written(path, file.format, len(file.members), file.layout.size, file.ties, sums)
 
 
-def lay_out(job: Job, path: str, outputs: Catalog, origins: Mapping[str, ByteSource]) -> OutputFile:
+def lay_out_file(
+    job: Job, path: str, outputs: Catalog, origins: Mapping[str, ByteSource]
+) -> OutputFile:
     """Where some of the plan's outputs, or all of them, lie in one file. Raises OutputError for
     what the format can't hold.
     """

@@ -14,7 +14,7 @@ from ckpt_tool.engine.copying import write_at
 from ckpt_tool.engine.durable.folder import atomic_folder, new_file
 from ckpt_tool.engine.filling import Job, OutputFile, fill
 from ckpt_tool.engine.inputs import mode_for
-from ckpt_tool.engine.run import Written, check_unchanged, lay_out, refuse_inputs, tensor_files
+from ckpt_tool.engine.run import Written, check_unchanged, lay_out_file, refuse_inputs, tensor_files
 from ckpt_tool.engine.sources import ByteSource, moved_tensors
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.files import sha256_of
@@ -40,7 +40,7 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
     _check_folder(folder, job)
     origins = moved_tensors(job.plan, job.source, job.target)
     files = {
-        name: lay_out(job, os.path.join(folder, name), Catalog(part), origins)
+        name: lay_out_file(job, os.path.join(folder, name), Catalog(part), origins)
         for name, part in zip(names, parts, strict=True)
     }
     index = _index(dict(zip(names, parts, strict=True)))

@@ -166,13 +166,13 @@ def trace(model: Any) -> Traced:
             groups.setdefault(name, {}).setdefault(pattern, []).append(key)
     by_pattern = {pattern: each for each in converters for pattern in each.source_patterns}
     for name, collected in groups.items():
-        use = _Use(by_pattern[next(iter(collected))], name, collected)
+        use = _Conversion(by_pattern[next(iter(collected))], name, collected)
         _add_converted(traced, model, use, stored, ties)
     return traced
 
 
 @dataclass(frozen=True, slots=True)
-class _Use:
+class _Conversion:
     """One use of a converter: the keys that it takes, by the pattern that they match."""
 
     converter: Any
@@ -241,7 +241,7 @@ def _tied(pair: Pair, ties: Mapping[str, list[str]]) -> Pair:
 def _add_converted(
     traced: Traced,
     model: Any,
-    use: _Use,
+    use: _Conversion,
     stored: Mapping[str, torch.Tensor],
     ties: Mapping[str, list[str]],
 ) -> None:

@@ -6,7 +6,7 @@ from ckpt_tool.keys.affine import LinearNumber
 from ckpt_tool.keys.fold import Fold, fold
 from ckpt_tool.keys.match import Binding, Matcher, PatternSet, Renderer, render
 from ckpt_tool.keys.nearest import nearest
-from ckpt_tool.keys.pairing import Pairing, pair
+from ckpt_tool.keys.pairing import HolePairing, pair
 from ckpt_tool.keys.parsing import parse
 from ckpt_tool.keys.pattern import (
     Choice,
@@ -26,10 +26,10 @@ __all__ = [
     "Choice",
     "Fold",
     "Hole",
+    "HolePairing",
     "LinearNumber",
     "Matcher",
     "Number",
-    "Pairing",
     "Pattern",
     "PatternError",
     "PatternSet",

@@ -11,7 +11,7 @@ stays linear.
 """
 
 
-def check(pattern: Pattern) -> None:
+def check_ambiguity(pattern: Pattern) -> None:
     """Raises PatternError for what could be read in two ways, or would take more than linear time
     to match.
     """

@@ -10,7 +10,7 @@ from ckpt_tool.keys.pattern import Choice, Number, Pattern, PatternError, Rest, 
 
 
 @dataclass(frozen=True, slots=True)
-class Pairing:
+class HolePairing:
     """A source and a target pattern whose holes are paired: holes that belong together have one id.
 
     `source_only` and `target_only` are the ids that stand on one side alone, from the left.
@@ -22,7 +22,7 @@ class Pairing:
     target_only: tuple[str, ...]
 
 
-def pair(source: Pattern, target: Pattern) -> Pairing:
+def pair(source: Pattern, target: Pattern) -> HolePairing:
     """Pairs stars from the left, numbers, rests, tables and named choices by name, other choices in
     order and by length.
 
@@ -33,7 +33,7 @@ def pair(source: Pattern, target: Pattern) -> Pairing:
     renamed = _with_choice_ids(target, dict(_paired_choices(source, target)))
     _check_kinds(source, renamed)
     source_ids, target_ids = _ids(source), _ids(renamed)
-    return Pairing(
+    return HolePairing(
         source,
         renamed,
         tuple(hole for hole in source_ids if hole not in target_ids),

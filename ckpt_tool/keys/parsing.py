@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ckpt_tool.keys.affine import LinearNumber, parse_affine
-from ckpt_tool.keys.ambiguity import check
+from ckpt_tool.keys.ambiguity import check_ambiguity
 from ckpt_tool.keys.pattern import (
     MAX_CHARACTERS,
     MAX_HOLES,
@@ -47,7 +47,7 @@ def parse(text: str, tables: Tables | None = None) -> Pattern:
             )
         spans.append((start, end))
     pattern = Pattern(text, tuple(parts.tokens), tuple(spans), *parts.closed_and_open_bounds())
-    check(pattern)
+    check_ambiguity(pattern)
     return pattern
 
 

@@ -8,7 +8,7 @@ from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star, Text, To
 from ckpt_tool.keys.quoting import quote, quote_word
 
 
-def write(pattern: Pattern) -> str:
+def pattern_text(pattern: Pattern) -> str:
     """A text that parses to the same pattern; each bound is written once, where its number stands
     alone.
     """

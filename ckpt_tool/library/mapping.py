@@ -22,7 +22,7 @@ from ckpt_tool.library.options import options_from
 from ckpt_tool.mapping import Plan
 from ckpt_tool.report.map import written_text
 from ckpt_tool.report.parts.style import size_text
-from ckpt_tool.report.plan import PlanNames, names_of, plan_text, unknown_key, why_text
+from ckpt_tool.report.plan import PlanNames, plan_names, plan_text, unknown_key, why_text
 
 if TYPE_CHECKING:
     import os
@@ -154,7 +154,7 @@ def plan(
     """
     options = options_from(rules, drop, keep, by, partial, expect, dtypes, params, min_confidence)
     with plan_checkpoint(source, target, options) as planned:
-        names = names_of(*planned.labels, planned.rules, by)
+        names = plan_names(*planned.labels, planned.rules, by)
         made = _checked(planned, options)
         plain = {each.name: getattr(made, each.name) for each in fields(Plan)}
         return PlanReport(**plain, sides=(source, target), options=options, names=names)

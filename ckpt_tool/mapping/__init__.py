@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping.params import read_config
     from ckpt_tool.mapping.plan import Origin, Plan, Step
     from ckpt_tool.mapping.reading.rule_file import (
-        join,
+        join_rule_sets,
         read_inline_rules,
         read_rule_files,
         read_rule_text,
@@ -38,7 +38,7 @@ __all__ = [
     "compile_plan",
     "find_notes",
     "invert_rules",
-    "join",
+    "join_rule_sets",
     "plan_by_name",
     "plan_by_position",
     "read_config",
@@ -58,6 +58,6 @@ __getattr__ = bind_on_use(__name__, {
     "inverting.verdicts": "InvertedRule InvertedRules",
     "params": "read_config",
     "plan": "Origin Plan Step",
-    "reading.rule_file": "join read_inline_rules read_rule_files read_rule_text",
+    "reading.rule_file": "join_rule_sets read_inline_rules read_rule_files read_rule_text",
     "rules": "Rule RuleSet",
 })  # fmt: skip

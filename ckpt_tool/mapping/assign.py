@@ -111,7 +111,7 @@ def strip_prefixes(key: str, prefixes: tuple[str, ...]) -> str:
     return name
 
 
-def names_of(source: Catalog, prefixes: tuple[str, ...]) -> Mapping[str, TensorInfo]:
+def names_for_patterns(source: Catalog, prefixes: tuple[str, ...]) -> Mapping[str, TensorInfo]:
     """The tensors by the names that patterns see."""
     return (
         {strip_prefixes(key, prefixes): info for key, info in source.items()}

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
-from ckpt_tool.mapping.assign import names_of
+from ckpt_tool.mapping.assign import names_for_patterns
 from ckpt_tool.mapping.rules import Block, Condition, RuleSet
 from ckpt_tool.tensors import Catalog, TensorInfo
 
@@ -13,7 +13,7 @@ def with_blocks(rules: RuleSet, source: Catalog) -> RuleSet:
     """The rules for this source: those of all blocks whose conditions hold, before the others."""
     if not rules.blocks:
         return rules
-    chosen = _chosen(rules.blocks, names_of(source, rules.strip))
+    chosen = _chosen(rules.blocks, names_for_patterns(source, rules.strip))
     return replace(
         rules,
         blocks=(),

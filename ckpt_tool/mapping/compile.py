@@ -70,7 +70,9 @@ def compile_plan(
         notes=tuple(fitted.notes(target)),
     )
     made = {key for step in fitted.steps for key in step.outputs}
-    plan = checked(plan, dtypes, problems, named, tally_of(made, unkept, claims.unnamed, target))
+    plan = checked_plan(
+        plan, dtypes, problems, named, tally_of(made, unkept, claims.unnamed, target)
+    )
     if unmet := list(check_expect(bound, plan)):
         raise RuleError(unmet)
     return plan
@@ -126,7 +128,7 @@ def _bound(
     return bind_params(rules, numbers), numbers
 
 
-def checked(
+def checked_plan(
     plan: Plan,
     dtypes: DTypePolicy,
     problems: list[Problem],

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _TOKEN = re.compile(r"\s*(?:([0-9]{1,12})|([A-Za-z_][A-Za-z0-9_]*)|([-+*/()]))")
-_MOST_TOKENS = 100
+_MAX_TOKENS = 100
 
 
 class FormulaError(ValueError):
@@ -33,7 +33,7 @@ def parse_formula(text: str) -> Formula:
     position = 0
     while text[position:].strip():
         found = _TOKEN.match(text, position)
-        if not found or len(tokens) >= _MOST_TOKENS:
+        if not found or len(tokens) >= _MAX_TOKENS:
             raise FormulaError(
                 f"`{text}` is no formula: names, whole numbers, + - * / and brackets"
             )

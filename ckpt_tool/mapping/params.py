@@ -12,7 +12,7 @@ from typing import TypeVar
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats.strict_json import JsonFault, object_of
 from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, with_numbers
-from ckpt_tool.mapping.assign import names_of
+from ckpt_tool.mapping.assign import names_for_patterns
 from ckpt_tool.mapping.formulas import FormulaError
 from ckpt_tool.mapping.rules import Param, Rule, RuleSet, Selector, Side
 from ckpt_tool.ops import Op, OpError
@@ -61,7 +61,7 @@ def resolve_params(
     """The number of each declared parameter, and a problem for each that has none."""
     numbers: dict[str, int] = {}
     problems: list[Problem] = []
-    names = names_of(source, rules.strip) if rules.params else {}
+    names = names_for_patterns(source, rules.strip) if rules.params else {}
     for param in rules.params:
         catalog = dict(target or {}) if param.of_target else names
         try:

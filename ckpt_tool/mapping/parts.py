@@ -71,7 +71,7 @@ Words = tuple[frozenset[str], frozenset[str]]
 """What one tensor stands for: words for the whole of it, and words for the whole or a part."""
 
 
-def words_of(side: Side, binding: Binding) -> frozenset[str]:
+def words_of_key(side: Side, binding: Binding) -> frozenset[str]:
     """The words that a key of this side stands for, and the side's own pattern."""
     choices = [token for token in side.pattern.tokens if isinstance(token, Choice)]
     return frozenset(
@@ -79,7 +79,7 @@ def words_of(side: Side, binding: Binding) -> frozenset[str]:
     )
 
 
-def with_words(
+def with_labels(
     ops: Sequence[Op], inputs: Sequence[frozenset[str]], outputs: Sequence[frozenset[str]]
 ) -> tuple[Op, ...]:
     """The ops, each with the words of the tensors that reach it: those of their inputs, and those

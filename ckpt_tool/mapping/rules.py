@@ -42,7 +42,7 @@ def part_of(where: Location, pattern: Pattern, start: int, end: int) -> Location
     return Location(where.file, where.line, where.column + start, end - start, where.text)
 
 
-def names_in(pattern: Pattern) -> set[str]:
+def names_in_pattern(pattern: Pattern) -> set[str]:
     """The names of a pattern's numbers, and those that bound them."""
     return {*pattern.numbers, *bound_names(pattern)}
 

@@ -10,7 +10,7 @@ from ckpt_tool.errors import Problem
 from ckpt_tool.keys import Binding, Renderer, render
 from ckpt_tool.keys.pattern import Choice, Rest, Star
 from ckpt_tool.mapping.assign import Claim, Claims
-from ckpt_tool.mapping.parts import with_parts, with_target_sizes, with_words, words_of
+from ckpt_tool.mapping.parts import with_labels, with_parts, with_target_sizes, words_of_key
 from ckpt_tool.mapping.plan import Origin, Step
 from ckpt_tool.mapping.rules import Rule, RuleSet, Side
 from ckpt_tool.ops import Init, Op, OpError, TensorForm, infer_chain
@@ -119,8 +119,13 @@ def _add_renames(building: _Building, rule: Rule, claims: Sequence[Claim]) -> No
             output = render_target(claim.binding)
             ops = rule.ops
             if ops:
-                info, words = building.source[claim.key], words_of(rule.sources[0], claim.binding)
-                ops = with_words(ops, [words], [words | words_of(rule.targets[0], claim.binding)])
+                info, words = (
+                    building.source[claim.key],
+                    words_of_key(rule.sources[0], claim.binding),
+                )
+                ops = with_labels(
+                    ops, [words], [words | words_of_key(rule.targets[0], claim.binding)]
+                )
                 _check_count(len(infer_chain(ops, [TensorForm(info.dtype, info.shape)])), 1)
         except OpError as error:
             building.problems.append(_op_problem(rule, error, [claim.key]))
@@ -274,9 +279,9 @@ def _group_step(building: _Building, rule: Rule, group: _Group) -> Step:
     domains = [_target_domains(side) for side in rule.targets]
     counts = _counts(domains)
     forms = [TensorForm(building.source[key].dtype, building.source[key].shape) for key in inputs]
-    words = [words_of(rule.sources[claim.side], claim.binding) for claim in group.claims]
+    words = [words_of_key(rule.sources[claim.side], claim.binding) for claim in group.claims]
     ops = with_parts(rule.ops, group.sizes, counts)
-    ops = with_words(ops, words, _output_words(rule, binding, domains))
+    ops = with_labels(ops, words, _output_words(rule, binding, domains))
     if None not in counts:
         ops = with_target_sizes(ops, forms, _outputs(rule, domains, binding), building.target)
     results = len(infer_chain(ops, forms))
@@ -332,7 +337,7 @@ def _outputs(
 def _output_words(
     rule: Rule, binding: Binding, domains: Sequence[Mapping[str, range | None]]
 ) -> list[frozenset[str]]:
-    return [words_of(side, values) for side, values in _bindings(rule, domains, binding)]
+    return [words_of_key(side, values) for side, values in _bindings(rule, domains, binding)]
 
 
 def _bindings(

@@ -206,7 +206,7 @@ def _step_json(step: Step) -> dict[str, object]:
     }
 
 
-def names_of(
+def plan_names(
     source: str, target: str | None, rules: RuleSet | None, by: str | None = None
 ) -> PlanNames:
     """What the sides and the rules of a plan are called."""

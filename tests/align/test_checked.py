@@ -3,7 +3,7 @@
 from test_alignment import catalog
 
 from ckpt_tool.align import Pair, suggest
-from ckpt_tool.align.drafting.checked import Setting, checked
+from ckpt_tool.align.drafting.checked import Setting, checked_draft
 from ckpt_tool.align.drafting.merging import merge_choices
 from ckpt_tool.align.findings import Aligned, Alignment
 from ckpt_tool.align.suggest import suggest_for
@@ -21,7 +21,7 @@ BAD = rename("odd.w", "one.w")
 
 
 def test_a_pair_that_the_planner_refuses_is_given_up_alone():
-    found = checked([*GOOD, BAD], Setting(SOURCE, TARGET))
+    found = checked_draft([*GOOD, BAD], Setting(SOURCE, TARGET))
     assert [pair for pair, _ in found.refused] == [BAD]
     assert {step.outputs for step in found.plan.steps} == {(f"b.{i}.w",) for i in range(4)}
 
@@ -38,13 +38,13 @@ def test_a_refused_pair_is_no_longer_sure_and_stands_in_no_section():
 def test_rules_for_paths_that_would_take_what_is_not_sure_are_drafted_leaf_by_leaf():
     source = catalog(*(f"m.{i}.{leaf} {shape}" for i in range(5) for leaf, shape in (("a", "2"), ("b", "3"), ("left", "4"))))
     pairs = [rename(f"m.{i}.{leaf}", f"n.{i}.{leaf}") for i in range(5) for leaf in "ab"]
-    found = checked(pairs, Setting(source, catalog(*(f"n.{i}.{leaf} {size}" for i in range(5) for leaf, size in (("a", 2), ("b", 3))))))
+    found = checked_draft(pairs, Setting(source, catalog(*(f"n.{i}.{leaf} {size}" for i in range(5) for leaf, size in (("a", 2), ("b", 3))))))
     assert found.lines == ("m.{i}.{a,b} -> n.{i}.{a,b}",)
 
 
 def test_a_draft_that_cannot_be_said_at_all_is_no_error():
     twice = [Pair((("x.w",),), ((f"y{i}.w",),), parse_ops({"slice": {"dim": 0, "start": 0, "stop": 2}})) for i in range(2)]
-    found = checked(twice, Setting(catalog("x.w 4x4"), catalog("y0.w 2x4", "y1.w 2x4")))
+    found = checked_draft(twice, Setting(catalog("x.w 4x4"), catalog("y0.w 2x4", "y1.w 2x4")))
     assert len(found.refused) + (len(found.plan.steps) if found.plan else 0) == 2
 
 

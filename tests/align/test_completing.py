@@ -6,10 +6,10 @@ from literals import catalog
 
 from ckpt_tool.align.alignment import align
 from ckpt_tool.align.completing.combined import combined
-from ckpt_tool.align.completing.doubts import is_computed, is_rotary_unknown, with_doubts
+from ckpt_tool.align.completing.doubts import is_rotary_unknown, only_counts_places, with_doubts
 from ckpt_tool.align.completing.fused import Fused, biases_without_keys, fused, is_order_unknown
 from ckpt_tool.align.completing.layouts import layout_changes
-from ckpt_tool.align.completing.nearest import nearest
+from ckpt_tool.align.completing.nearest import nearest_path
 from ckpt_tool.align.completing.other_widths import in_other_widths, without_sizes
 from ckpt_tool.align.completing.phases import PHASES, last_tensors, shared_tensors
 from ckpt_tool.align.completing.remaining import remaining
@@ -123,9 +123,9 @@ def test_a_length_and_a_direction_make_a_weight():
 
 
 def test_the_nearest_path_must_lead():
-    assert nearest(("a",), [("a",), ("b",)], same_names) == ("a",)
-    assert nearest(("a",), [("b",), ("c",)], always) is None
-    assert nearest(("a",), [], always) is None
+    assert nearest_path(("a",), [("a",), ("b",)], same_names) == ("a",)
+    assert nearest_path(("a",), [("b",), ("c",)], always) is None
+    assert nearest_path(("a",), [], always) is None
 
 
 def test_a_layout_change_is_known_by_its_shapes():
@@ -230,7 +230,7 @@ def test_codes_and_rotary_halves_make_a_pair_doubtful():
 
 def test_places_that_a_library_counts_are_computed():
     counted = catalog("a.position_ids 1x8 I64", "a.position_embedding 8x8")
-    assert [is_computed(key, counted) for key in counted] == [True, False]
+    assert [only_counts_places(key, counted) for key in counted] == [True, False]
 
 
 def test_what_is_open_is_what_no_pair_has():

@@ -4,7 +4,7 @@ import pytest
 from literals import catalog
 
 from ckpt_tool.align import Pair
-from ckpt_tool.align.drafting.checked import Setting, checked, keys_in, starts_of, written_out
+from ckpt_tool.align.drafting.checked import Setting, checked_draft, keys_in, starts_of, written_out
 from ckpt_tool.align.drafting.choices import merge_slots
 from ckpt_tool.align.drafting.draft import draft_rules
 from ckpt_tool.align.drafting.merging import MAX_WORDS, choice, is_readable, merge_choices
@@ -171,13 +171,13 @@ def test_what_is_written_out_has_no_holes():
 def test_a_short_draft_is_kept_where_it_makes_exactly_the_pairs():
     source, target = catalog("a.0.w 2", "a.1.w 2", "x 3"), catalog("b.0.w 2", "b.1.w 2", "y 3")
     pairs = [rename(f"a.{i}.w", f"b.{i}.w") for i in range(2)]
-    found = checked(pairs, Setting(source, target))
+    found = checked_draft(pairs, Setting(source, target))
     assert found.lines == ("a.{i}.** -> b.{i}.**",)
     assert found.refused == ()
     assert found.plan.dropped == ("x",)
 
 
 def test_a_pair_of_other_shapes_is_refused_with_the_planners_reason():
-    found = checked([rename("a", "b")], Setting(catalog("a 2"), catalog("b 3")))
+    found = checked_draft([rename("a", "b")], Setting(catalog("a 2"), catalog("b 3")))
     assert found.plan is None
     assert [(pair.targets, reason) for pair, reason in found.refused] == [((("b",),), "`b` would get 2, the target has 3")]

@@ -8,11 +8,11 @@ from ckpt_tool.align.naming.modules import NumberedName, modules_of
 from ckpt_tool.align.naming.orientation import are_straight
 from ckpt_tool.align.naming.paths import (
     block_of,
-    kind_of,
     numberless_names,
     numbers_of,
     paths_above,
     pattern_of,
+    without_numbers,
 )
 from ckpt_tool.align.naming.places import Places, without_shifted
 from ckpt_tool.align.naming.same_names import same_names
@@ -20,7 +20,7 @@ from ckpt_tool.align.naming.shapes import plain, similarity
 from ckpt_tool.align.naming.spellings import SYNONYMS
 from ckpt_tool.align.naming.vocabulary import (
     are_opposed,
-    common_path,
+    in_common_words,
     numberless,
     split_role,
     stem_and_number,
@@ -34,7 +34,7 @@ from ckpt_tool.align.sides import Sides
     "key", ["attention.self.query.weight", "attn.wq.weight", "self_attn.q_proj.weight"]
 )
 def test_one_module_has_one_path_in_all_spellings(key):
-    assert common_path(key) == "attn.q.weight"
+    assert in_common_words(key) == "attn.q.weight"
 
 
 def test_a_word_and_its_synonym_are_one_word():
@@ -57,7 +57,7 @@ def test_paths_by_their_numbers():
     assert stem_and_number("layer3") == ("layer", 3)
     assert numbers_of(names) == (3, 1)
     assert block_of(names) == ("encoder", "layer3", "1")
-    assert kind_of(names) == ("encoder", "layer", "", "conv")
+    assert without_numbers(names) == ("encoder", "layer", "", "conv")
     assert pattern_of(names) == ("encoder", "layer.", ".", "conv")
     assert numberless_names(names) == ("encoder", "layer#", "#", "conv")
     assert numberless("a.1/b2") == "a.#.b#"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from running import ckpt
 from safetensors.torch import save_file
 
-from ckpt_tool.comparing.measure import Tolerance, measure, measure_across
+from ckpt_tool.comparing.measure import Tolerance, measure_across, measure_difference
 from ckpt_tool.torch_bridge import DTYPES, to_bytes
 
 BIG = 2**53
@@ -19,7 +19,7 @@ I64, U64, F64 = torch.int64, torch.uint64, torch.float64
 def measured(a, b, tolerance=None):
     types = DTYPES[str(a.dtype)[6:]], DTYPES[str(b.dtype)[6:]]
     raw = bytes(to_bytes(a)), bytes(to_bytes(b))
-    return measure(*raw, types[0], tolerance) if types[0] is types[1] else measure_across(*raw, types, tolerance)
+    return measure_difference(*raw, types[0], tolerance) if types[0] is types[1] else measure_across(*raw, types, tolerance)
 
 
 @pytest.mark.parametrize(("a", "b", "types", "apart"), [

@@ -138,10 +138,10 @@ def test_a_tolerance_decides_the_exit_status(tmp_path, options, status):
 @given(st.lists(st.tuples(st.floats(width=32), st.floats(width=32)), min_size=1, max_size=30), st.floats(0, 1), st.floats(0, 1))
 @settings(deadline=None, max_examples=60)
 def test_what_is_tolerated_is_what_torch_calls_close(pairs, rtol, atol):
-    from ckpt_tool.comparing.measure import Tolerance, measure
+    from ckpt_tool.comparing.measure import Tolerance, measure_difference
 
     a, b = (torch.tensor(side, dtype=torch.float64) for side in zip(*pairs, strict=True))
-    found = measure(bytes(to_bytes(a)), bytes(to_bytes(b)), DTYPES["float64"], Tolerance(rtol, atol))
+    found = measure_difference(bytes(to_bytes(a)), bytes(to_bytes(b)), DTYPES["float64"], Tolerance(rtol, atol))
     assert (found.beyond == 0) == torch.isclose(a, b, rtol, atol, equal_nan=True).all().item()
 
 

@@ -12,7 +12,7 @@ from running import ckpt
 
 from ckpt_tool.errors import RuleError
 from ckpt_tool.keys import Matcher, parse
-from ckpt_tool.keys.write import write
+from ckpt_tool.keys.write import pattern_text
 from ckpt_tool.mapping import check_rules, compile_plan, invert_rules
 from ckpt_tool.ops import run_chain
 
@@ -327,7 +327,7 @@ def test_a_pattern_that_is_written_out_is_the_same_pattern(parts):
         Matcher(pattern)
     except PatternError:
         return
-    again = parse(write(pattern))
+    again = parse(pattern_text(pattern))
     assert (again.tokens, again.bounds) == (pattern.tokens, pattern.bounds)
 
 

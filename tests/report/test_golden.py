@@ -15,7 +15,7 @@ from ckpt_tool.report.diff import diff_json, diff_text
 from ckpt_tool.report.parts.json_text import to_json
 from ckpt_tool.report.parts.problems import concise_text, problems_text
 from ckpt_tool.report.parts.style import Style, safe, size_text
-from ckpt_tool.report.plan import PlanNames, names_of, plan_json, plan_text
+from ckpt_tool.report.plan import PlanNames, plan_json, plan_names, plan_text
 from ckpt_tool.report.show import show_json, show_text
 
 
@@ -87,7 +87,7 @@ def test_plan_by_rules(golden, tmp_path):
 
 
 def test_plan_by_name(golden):
-    golden("plan_name.txt", plan_text(plan_by_name(A, B, "source", A_PART), names_of("a.pth", "b.pth", None)))
+    golden("plan_name.txt", plan_text(plan_by_name(A, B, "source", A_PART), plan_names("a.pth", "b.pth", None)))
 
 
 def test_problems(golden, tmp_path):

@@ -17,7 +17,7 @@ from ckpt_tool.align.by_values.fingerprints import (
     content_of,
 )
 from ckpt_tool.align.by_values.row_search import are_castable
-from ckpt_tool.align.by_values.unpaired import Unpaired
+from ckpt_tool.align.by_values.unpaired import PairsSoFar
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.sides import Sides
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
@@ -30,7 +30,7 @@ Kind = tuple[DType, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class TensorContent:
     """What a key holds, and whether equal content is more than chance."""
 
     kind: Kind
@@ -38,11 +38,11 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Contents:
+class DigestedSides:
     """Two checkpoints and what each of their keys holds."""
 
     checkpoints: Sides[DigestedTensors]
-    held: Sides[Mapping[str, Held]]
+    held: Sides[Mapping[str, TensorContent]]
 
     @property
     def catalogs(self) -> Sides[Catalog]:
@@ -80,7 +80,7 @@ class Contents:
         (origin,), (key,) = pair.sources[0], pair.targets[0]
         return self.held.source[origin].kind == self.held.target[key].kind
 
-    def without_equal(self, left: Unpaired) -> Sides[list[str]]:
+    def without_equal(self, left: PairsSoFar) -> Sides[list[str]]:
         """Unpaired keys of telling content that the other side doesn't hold."""
         return Sides(
             [key for key in self.of_telling(left) if self._is_alone(key)],
@@ -91,7 +91,7 @@ class Contents:
             ],
         )
 
-    def of_telling(self, left: Unpaired) -> list[str]:
+    def of_telling(self, left: PairsSoFar) -> list[str]:
         """Unpaired source keys of telling content, though the target may hold it elsewhere."""
         return [key for key in left.keys.source if self.held.source[key].tells]
 
@@ -99,7 +99,7 @@ class Contents:
         return self.held.source[origin].kind not in self.kinds.target
 
 
-def read_contents(source: DigestedTensors, target: DigestedTensors) -> Contents:
+def read_contents(source: DigestedTensors, target: DigestedTensors) -> DigestedSides:
     """What both sides hold. Costs reading both once; source tensors of a dtype that the target has
     otherwise once more.
     """
@@ -115,12 +115,12 @@ def read_contents(source: DigestedTensors, target: DigestedTensors) -> Contents:
             others = dtypes.get(_size(source.catalog[key]), ())
             held = _as_held_by_target(source, key, others, known) or held
         held_by_source[key] = held
-    return Contents(Sides(source, target), Sides(held_by_source, held_by_target))
+    return DigestedSides(Sides(source, target), Sides(held_by_source, held_by_target))
 
 
 def _as_held_by_target(
     source: DigestedTensors, key: str, dtypes: Iterable[DType], known: frozenset[Kind]
-) -> Held | None:
+) -> TensorContent | None:
     """What a key holds in the first dtype in which the target holds it too."""
     own = source.catalog[key].dtype
     for dtype in dtypes:
@@ -131,8 +131,8 @@ def _as_held_by_target(
     return None
 
 
-def _held(dtype: DType, content: Content) -> Held:
-    return Held((dtype, content.digest), content.tells)
+def _held(dtype: DType, content: Content) -> TensorContent:
+    return TensorContent((dtype, content.digest), content.tells)
 
 
 def _dtypes_by_size(catalog: Catalog) -> Mapping[int, Iterable[DType]]:

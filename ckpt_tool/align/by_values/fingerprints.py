@@ -78,7 +78,7 @@ def _is_one(piece: bytes, element: bytes) -> bool:
     )
 
 
-def digest_of(tensor: torch.Tensor) -> bytes:
+def tensor_digest(tensor: torch.Tensor) -> bytes:
     """The digest that `content_of` gives a tensor's bytes."""
     from ckpt_tool.torch_bridge import to_bytes
 

@@ -20,7 +20,7 @@ from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.sides import Side, Sides
 from ckpt_tool.tensors import Catalog, DType
 
-Place = tuple[str, int]
+RowPlace = tuple[str, int]
 """A key and the number of one of its rows."""
 
 TURNS = (Sides(False, False), Sides(True, False), Sides(True, True), Sides(False, True))
@@ -82,9 +82,9 @@ class RowFinder:
 
     def _index(
         self, keys: Sequence[str], dtype: DType, is_turned: bool
-    ) -> dict[bytes, list[Place]]:
+    ) -> dict[bytes, list[RowPlace]]:
         """The places of each row of the source."""
-        index: dict[bytes, list[Place]] = {}
+        index: dict[bytes, list[RowPlace]] = {}
         for key in keys:
             for row, digest in enumerate(self._rows("source", key, dtype, is_turned)):
                 places = index.setdefault(digest, [])
@@ -114,7 +114,7 @@ MIN_BITS_OF_A_CAST = 8
 """Floats of fewer bits are codes, which mean nothing without their scale."""
 
 
-def located(rows: Sequence[bytes], index: Mapping[bytes, list[Place]]) -> list[Place] | None:
+def located(rows: Sequence[bytes], index: Mapping[bytes, list[RowPlace]]) -> list[RowPlace] | None:
     """A place for every row, those that several places share where their neighbours' run goes on;
     None where one has no place.
 
@@ -130,7 +130,7 @@ def located(rows: Sequence[bytes], index: Mapping[bytes, list[Place]]) -> list[P
     return found if len(set(found)) == len(found) else None
 
 
-def _chosen(choices: Sequence[Sequence[Place]]) -> list[Place]:
+def _chosen(choices: Sequence[Sequence[RowPlace]]) -> list[RowPlace]:
     """Forwards, each row after the one before where it can be; those before the first certain one
     backwards from it; the others at a place that nobody has.
     """
@@ -141,10 +141,10 @@ def _chosen(choices: Sequence[Sequence[Place]]) -> list[Place]:
 
 
 def _along_runs(
-    found: Sequence[Place | None], choices: Sequence[Sequence[Place]], step: int
-) -> list[Place | None]:
+    found: Sequence[RowPlace | None], choices: Sequence[Sequence[RowPlace]], step: int
+) -> list[RowPlace | None]:
     """The open rows at the place that is a step behind that of the row before, if they can be."""
-    placed: list[Place | None] = []
+    placed: list[RowPlace | None] = []
     for place, choice in zip(found, choices, strict=True):
         before = placed[-1] if placed else None
         following = (before[0], before[1] + step) if before else None
@@ -152,10 +152,12 @@ def _along_runs(
     return placed
 
 
-def _filled(found: Sequence[Place | None], choices: Sequence[Sequence[Place]]) -> list[Place]:
+def _filled(
+    found: Sequence[RowPlace | None], choices: Sequence[Sequence[RowPlace]]
+) -> list[RowPlace]:
     """The rows that are still open at their first place that no other has."""
     used = {place for place in found if place}
-    filled: list[Place] = []
+    filled: list[RowPlace] = []
     for place, choice in zip(found, choices, strict=True):
         if place is None:
             place = next((each for each in choice if each not in used), choice[0])
@@ -169,7 +171,7 @@ def parts_of_vectors(checkpoints: Sides[DigestedTensors], keys: Sides[list[str]]
     bytes: `[q; k; v] (3n) -> q, k, v (n)`.
     """
     source, catalogs = _vectors(checkpoints.source, keys.source), checkpoints.map(_catalog)
-    rows: dict[str, list[Place]] = {}
+    rows: dict[str, list[RowPlace]] = {}
     for key, raw in _vectors(checkpoints.target, keys.target).items():
         dtype = catalogs.target[key].dtype
         fitting = {
@@ -195,7 +197,7 @@ def _vectors(side: DigestedTensors, keys: Sequence[str]) -> dict[str, bytes]:
     return {key: b"".join(side.chunks(key)) for key in flat}
 
 
-def _part(raw: bytes, others: Mapping[str, bytes], size: int) -> list[Place] | None:
+def _part(raw: bytes, others: Mapping[str, bytes], size: int) -> list[RowPlace] | None:
     for name, other in others.items():
         at = other.find(raw) if len(other) > len(raw) else -1
         if at >= 0 and at % size == 0:
@@ -203,14 +205,14 @@ def _part(raw: bytes, others: Mapping[str, bytes], size: int) -> list[Place] | N
     return None
 
 
-def _joined(raw: bytes, others: Mapping[str, bytes], size: int) -> list[Place] | None:
+def _joined(raw: bytes, others: Mapping[str, bytes], size: int) -> list[RowPlace] | None:
     """The vectors that lie in this one side by side, if they fill it."""
     spots = sorted(
         (at, name)
         for name, other in others.items()
         if 0 < len(other) < len(raw) and (at := raw.find(other)) >= 0
     )
-    places: list[Place] = []
+    places: list[RowPlace] = []
     for at, name in spots:
         if at == len(places) * size:
             places += [(name, i) for i in range(len(others[name]) // size)]

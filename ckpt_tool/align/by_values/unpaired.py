@@ -14,7 +14,7 @@ from ckpt_tool.tensors import Catalog
 
 
 @dataclass(frozen=True, slots=True)
-class Unpaired:
+class PairsSoFar:
     """The keys of both sides that no pair has, in their order, and the pairs."""
 
     keys: Sides[dict[str, None]]
@@ -30,7 +30,7 @@ class Unpaired:
         source, target = keys_of_pair(pair)
         return source <= self.keys.source.keys() and target <= self.keys.target.keys()
 
-    def after(self, found: Iterable[Aligned]) -> Unpaired:
+    def after(self, found: Iterable[Aligned]) -> PairsSoFar:
         """What is left when each of these takes its keys, but for those that ask for keys that are
         taken.
         """
@@ -43,8 +43,8 @@ class Unpaired:
 class Taking:
     """Pairs as they are found one by one: a key goes to the first that asks for it."""
 
-    def __init__(self, unpaired: Unpaired) -> None:
-        self._left = Unpaired(unpaired.keys.map(dict), unpaired.pairs)
+    def __init__(self, unpaired: PairsSoFar) -> None:
+        self._left = PairsSoFar(unpaired.keys.map(dict), unpaired.pairs)
         self._found: list[Aligned] = []
 
     def is_free(self, pair: Pair) -> bool:
@@ -61,14 +61,14 @@ class Taking:
         self._found.append(each)
         return True
 
-    def result(self) -> Unpaired:
+    def result(self) -> PairsSoFar:
         """What is left now."""
         return replace(self._left, pairs=(*self._left.pairs, *self._found))
 
 
-def unpaired(source: Catalog, target: Catalog) -> Unpaired:
+def unpaired(source: Catalog, target: Catalog) -> PairsSoFar:
     """All keys of both sides, and no pair."""
-    return Unpaired(Sides(source, target).map(dict.fromkeys))
+    return PairsSoFar(Sides(source, target).map(dict.fromkeys))
 
 
 def keys_of_pair(pair: Pair) -> Sides[set[str]]:

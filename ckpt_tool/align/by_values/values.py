@@ -11,14 +11,14 @@ from dataclasses import replace
 
 from ckpt_tool.align.alignment import align
 from ckpt_tool.align.by_values.companions import followers
-from ckpt_tool.align.by_values.contents import Contents, read_contents
-from ckpt_tool.align.by_values.fingerprints import DigestedTensors, digest_of, read_as
+from ckpt_tool.align.by_values.contents import DigestedSides, read_contents
+from ckpt_tool.align.by_values.fingerprints import DigestedTensors, read_as, tensor_digest
 from ckpt_tool.align.by_values.proof import is_proved
 from ckpt_tool.align.by_values.reordering import matrices_by_size, reordered
 from ckpt_tool.align.by_values.reshaping import reshaped
 from ckpt_tool.align.by_values.row_search import TURNS, RowFinder, parts_of_vectors
 from ckpt_tool.align.by_values.surroundings import settled_by_surroundings
-from ckpt_tool.align.by_values.unpaired import Taking, Unpaired, keys_of_pair, unpaired
+from ckpt_tool.align.by_values.unpaired import PairsSoFar, Taking, keys_of_pair, unpaired
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous, Hint
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.sides import Sides
@@ -58,7 +58,7 @@ def align_values(
     return _alignment(contents, left, named)
 
 
-def _only_equals(contents: Contents, left: Unpaired) -> Unpaired:
+def _only_equals(contents: DigestedSides, left: PairsSoFar) -> PairsSoFar:
     """Tensors of the same bytes that are the only ones of their content on both sides."""
     return left.after(
         Aligned(_copy(contents, keys.source[0], keys.target[0]), 1.0, EQUAL)
@@ -67,19 +67,19 @@ def _only_equals(contents: Contents, left: Unpaired) -> Unpaired:
     )
 
 
-def _copy(contents: Contents, origin: str, key: str) -> Pair:
+def _copy(contents: DigestedSides, origin: str, key: str) -> Pair:
     """A pair of the same elements in the same order, whatever their shapes."""
     catalogs = contents.catalogs
     ops = reshaped(catalogs.source[origin].shape, catalogs.target[key].shape)
     return Pair(((origin,),), ((key,),), parse_ops(ops))
 
 
-def _weight_norms(contents: Contents, left: Unpaired) -> Unpaired:
+def _weight_norms(contents: DigestedSides, left: PairsSoFar) -> PairsSoFar:
     """Weights that the source holds as a length and a direction."""
     return _proved(contents, left, _weight_norm_pairs(contents, left))
 
 
-def _weight_norm_pairs(contents: Contents, left: Unpaired) -> Iterator[Pair]:
+def _weight_norm_pairs(contents: DigestedSides, left: PairsSoFar) -> Iterator[Pair]:
     source, held = contents.checkpoints.source, contents.held.target
     found = {held[key].kind: key for key in contents.without_equal(left).target}
     for g, v in lengths_with_directions(left.keys.source):
@@ -110,10 +110,10 @@ def _folded(source: DigestedTensors, g: str, v: str) -> bytes:
         (weight,) = run_chain(parse_ops({"weight_norm": 0}), tensors)
     except (OpError, RuntimeError):
         return b""
-    return digest_of(weight)
+    return tensor_digest(weight)
 
 
-def _reordered(contents: Contents, left: Unpaired, keys: Sides[list[str]]) -> Unpaired:
+def _reordered(contents: DigestedSides, left: PairsSoFar, keys: Sides[list[str]]) -> PairsSoFar:
     """Tensors of the same elements in another order of dimensions, among some of the keys."""
     for size, targets in matrices_by_size(keys.target, contents.catalogs.target).items():
         sources = [key for key in keys.source if key in left.keys.source]
@@ -122,7 +122,7 @@ def _reordered(contents: Contents, left: Unpaired, keys: Sides[list[str]]) -> Un
     return left
 
 
-def _in_parts(contents: Contents, left: Unpaired) -> Unpaired:
+def _in_parts(contents: DigestedSides, left: PairsSoFar) -> PairsSoFar:
     """Tensors that are parts of others, joined of others, or have their rows in another order."""
     finder = RowFinder(contents.checkpoints)
     for turns in TURNS:
@@ -131,7 +131,7 @@ def _in_parts(contents: Contents, left: Unpaired) -> Unpaired:
     return _proved(contents, left, vectors)
 
 
-def _proved(contents: Contents, left: Unpaired, candidates: Iterable[Pair]) -> Unpaired:
+def _proved(contents: DigestedSides, left: PairsSoFar, candidates: Iterable[Pair]) -> PairsSoFar:
     """The candidates whose ops make the target's bytes, and what lies beside their tensors and goes
     the same way.
     """
@@ -147,7 +147,9 @@ def _proved(contents: Contents, left: Unpaired, candidates: Iterable[Pair]) -> U
     return taking.result()
 
 
-def _by_surroundings(contents: Contents, left: Unpaired, hints: Sequence[Hint]) -> Unpaired:
+def _by_surroundings(
+    contents: DigestedSides, left: PairsSoFar, hints: Sequence[Hint]
+) -> PairsSoFar:
     """Contents that stand in several places, by what stands around them."""
     alike = list(_alike(contents, left))
     labels = Sides(
@@ -166,7 +168,9 @@ def _by_surroundings(contents: Contents, left: Unpaired, hints: Sequence[Hint]) 
     )
 
 
-def _alike(contents: Contents, left: Unpaired) -> Iterator[tuple[Sides[Iterable[str]], bool]]:
+def _alike(
+    contents: DigestedSides, left: PairsSoFar
+) -> Iterator[tuple[Sides[Iterable[str]], bool]]:
     """Keys of both sides that hold the same, and whether this is more than chance: those of a pair,
     then those that are left.
     """
@@ -178,7 +182,7 @@ def _alike(contents: Contents, left: Unpaired) -> Iterator[tuple[Sides[Iterable[
             yield keys, kind in contents.telling
 
 
-def _with_copies(contents: Contents, left: Unpaired) -> Unpaired:
+def _with_copies(contents: DigestedSides, left: PairsSoFar) -> PairsSoFar:
     """The pairs that give other targets, too, what their source key holds: tied weights that are
     stored twice.
     """
@@ -194,10 +198,10 @@ def _with_copies(contents: Contents, left: Unpaired) -> Unpaired:
             for key in more:
                 del free.target[key]
         pairs.append(each)
-    return Unpaired(free, tuple(pairs))
+    return PairsSoFar(free, tuple(pairs))
 
 
-def _copies_of(pair: Pair, contents: Contents, free: Sides[dict[str, None]]) -> list[str]:
+def _copies_of(pair: Pair, contents: DigestedSides, free: Sides[dict[str, None]]) -> list[str]:
     """The free target keys of the same content and shape as a rename's; none while a source key
     that holds it too is free.
     """
@@ -211,7 +215,9 @@ def _copies_of(pair: Pair, contents: Contents, free: Sides[dict[str, None]]) -> 
     return more if all(catalog[other].shape == catalog[key].shape for other in more) else []
 
 
-def _judged_by_values(contents: Contents, left: Unpaired, named: Alignment) -> Iterator[Aligned]:
+def _judged_by_values(
+    contents: DigestedSides, left: PairsSoFar, named: Alignment
+) -> Iterator[Aligned]:
     """Pairs by names and shapes, with what their values say: not for sure where nearly all that
     names pair has its equal there.
     """
@@ -229,7 +235,7 @@ def _judged_by_values(contents: Contents, left: Unpaired, named: Alignment) -> I
             yield Aligned(each.pair, min(each.confidence, MAX_DOUBTED), evidence)
 
 
-def _alignment(contents: Contents, left: Unpaired, named: Alignment) -> Alignment:
+def _alignment(contents: DigestedSides, left: PairsSoFar, named: Alignment) -> Alignment:
     """The pairs in the target's order, and what names and shapes leave open of what is left."""
     order = {key: place for place, key in enumerate(contents.catalogs.target)}
     return Alignment(
@@ -245,7 +251,7 @@ def _alignment(contents: Contents, left: Unpaired, named: Alignment) -> Alignmen
     )
 
 
-def _still_open(groups: Iterable[Ambiguous], left: Unpaired) -> Iterator[Ambiguous]:
+def _still_open(groups: Iterable[Ambiguous], left: PairsSoFar) -> Iterator[Ambiguous]:
     """The groups without the keys that have a pair."""
     for group in groups:
         sources = tuple(key for key in group.sources if key in left.keys.source)

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.align.completing.fused import Fused, OuterThirds, biases_without_keys, fused
-from ckpt_tool.align.completing.nearest import Agreement, nearest
+from ckpt_tool.align.completing.nearest import Agreement, nearest_path
 from ckpt_tool.align.completing.unpaired import Unpaired
 from ckpt_tool.align.findings import Aligned
 from ckpt_tool.align.naming.paths import Names
-from ckpt_tool.align.naming.vocabulary import common_path, words_of
+from ckpt_tool.align.naming.vocabulary import in_common_words, words_of
 from ckpt_tool.align.pairs import Pair, Slot
 from ckpt_tool.align.sides import Sides
 from ckpt_tool.align.weights import WEIGHTS
@@ -98,7 +98,7 @@ def stacked(whole: Unpaired, parts: Unpaired, agreement: Agreement) -> Iterator[
         for key in whole.of(module).values():
             shape = whole.catalog[key].shape
             if len(shape) == 3:
-                parent = nearest(_expert_path(module.names), list(families), agreement)
+                parent = nearest_path(_expert_path(module.names), list(families), agreement)
                 kinds = families[parent] if parent is not None else {}
                 slots = _slots(module.names[-1], shape, kinds, parts.catalog)
                 if slots:
@@ -127,7 +127,7 @@ def _experts(parts: Unpaired) -> dict[Names, dict[str, dict[int, str]]]:
     """For each parent of experts, their tensors: by kind, then by number."""
     found: dict[Names, dict[str, dict[int, str]]] = defaultdict(lambda: defaultdict(dict))
     for key in parts.catalog:
-        path = common_path(key)
+        path = in_common_words(key)
         if key not in parts.keys or not (place := _EXPERT.search(path)):
             continue
         parent = tuple(path[: place.start()].removesuffix(".experts.").split("."))
@@ -175,7 +175,7 @@ def _normalised(source: Unpaired, target: Unpaired, agreement: Agreement) -> Ite
             continue
         shape = target.catalog[key].shape
         fitting = [stem for stem, (_, v) in stems.items() if source.catalog[v].shape == shape]
-        stem = nearest(module.names, fitting, agreement)
+        stem = nearest_path(module.names, fitting, agreement)
         if stem is not None and source.keys.issuperset(stems[stem]):
             pair = Pair(_each(stems[stem]), ((key,),), parse_ops({"weight_norm": 0}))
             yield Aligned(pair, WEIGHTS.combined, "a length and a direction make a weight")

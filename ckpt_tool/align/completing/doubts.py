@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from ckpt_tool.align.findings import Aligned
-from ckpt_tool.align.naming.vocabulary import common_path
+from ckpt_tool.align.naming.vocabulary import in_common_words
 from ckpt_tool.align.naming.wrappers import States
 from ckpt_tool.tensors import Catalog
 
@@ -19,7 +19,7 @@ def with_doubts(pairs: Iterable[Aligned], source: Catalog, target: Catalog) -> I
     is_rotary = is_rotary_unknown(source, target)
     for each in pairs:
         (origin, *_), (key, *_) = each.pair.sources[0], each.pair.targets[0]
-        if is_rotary and _ROTARY.search(common_path(key)):
+        if is_rotary and _ROTARY.search(in_common_words(key)):
             each = each.doubted("but the rotary halves may be interleaved on one side")
         if len(each.pair.sources) == len(each.pair.targets) == 1:
             why, why_target = from_source.why_not_plain(origin), from_target.why_not_plain(key)
@@ -34,7 +34,7 @@ _COMPUTED = re.compile(
 )
 
 
-def is_computed(key: str, catalog: Catalog) -> bool:
+def only_counts_places(key: str, catalog: Catalog) -> bool:
     """Whether a tensor only counts places: each library computes it in its own way from the sizes,
     and none takes it from a file.
     """
@@ -49,7 +49,7 @@ def is_rotary_unknown(source: Catalog, target: Catalog) -> bool:
     other one that doesn't.
     """
     sides = [{name for key in side for name in key.split(".")} for side in (source, target)]
-    if any(common_path(key).endswith(".q.bias") for key in source):
+    if any(in_common_words(key).endswith(".q.bias") for key in source):
         return False
     return any(
         "tok_embeddings" in a and "embed_tokens" in b and "q_proj" in b

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ckpt_tool.align.completing.nearest import Agreement, nearest
+from ckpt_tool.align.completing.nearest import Agreement, nearest_path
 from ckpt_tool.align.completing.unpaired import Unpaired
 from ckpt_tool.align.naming.modules import ModuleTensors
 from ckpt_tool.align.naming.paths import Names
@@ -65,7 +65,7 @@ def fused(whole: Unpaired, parts: Unpaired, agreement: Agreement) -> Iterator[Fu
         for role, key in left.items():
             if is_named or (module.parent, role) not in at_home:
                 keys = _fitting(whole.catalog, key, _keys_of(known, role, parts), parts.catalog)
-                parent = nearest(module.parent, list(keys), agreement)
+                parent = nearest_path(module.parent, list(keys), agreement)
                 if parent is not None:
                     yield Fused(key, keys[parent])
 
@@ -205,7 +205,7 @@ def biases_without_keys(
             for parent, keys in families.items()
             if all(parts.catalog[each].shape == third for each in keys)
         ]
-        parent = nearest(module.parent, fitting, agreement)
+        parent = nearest_path(module.parent, fitting, agreement)
         if parent is not None:
             yield OuterThirds(key, *families[parent])
 

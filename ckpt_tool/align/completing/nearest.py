@@ -10,7 +10,7 @@ Agreement = Callable[[Names, Names], float]
 """How far two paths contain the same."""
 
 
-def nearest(path: Names, others: Sequence[Names], agreement: Agreement) -> Names | None:
+def nearest_path(path: Names, others: Sequence[Names], agreement: Agreement) -> Names | None:
     """The path that clearly agrees best with this one; None where none does."""
     rated = sorted(
         (

@@ -25,7 +25,7 @@ kinds of each expert.
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedDraft:
     """Lines of rules and their plan, which has exactly the pairs but for those that the planner
     `refused`, each with the reason.
     """
@@ -57,7 +57,7 @@ class Setting:
         )
 
 
-def checked(pairs: Sequence[Pair], setting: Setting) -> Checked:
+def checked_draft(pairs: Sequence[Pair], setting: Setting) -> CheckedDraft:
     """The short draft, mended where it makes anything else than the pairs; else one rule for each
     pair that the planner takes.
     """
@@ -68,7 +68,7 @@ def checked(pairs: Sequence[Pair], setting: Setting) -> Checked:
         made = {_keys_of_step(step) for step in plan.steps} if plan else set()
         lacking = [pair for each, pair in wanted.items() if each not in made]
         if plan and not lacking:
-            return Checked(tuple(lines), plan)
+            return CheckedDraft(tuple(lines), plan)
         lines = [*mended(lacking, setting.source), *lines]
     return _one_by_one(pairs, setting)
 
@@ -102,7 +102,7 @@ def _by_leaves(pairs: Sequence[Pair], source_keys: Iterable[str]) -> list[str]:
     return draft_rules(pairs, source_keys, are_paths_moved=False)
 
 
-def _one_by_one(pairs: Sequence[Pair], setting: Setting) -> Checked:
+def _one_by_one(pairs: Sequence[Pair], setting: Setting) -> CheckedDraft:
     """A rule for each pair, without those that the planner refuses."""
     refused: tuple[tuple[Pair, str], ...] = ()
     left = list(pairs)
@@ -113,10 +113,10 @@ def _one_by_one(pairs: Sequence[Pair], setting: Setting) -> Checked:
             return replace(tried, refused=refused)
         gone = {id(pair) for pair, _ in tried.refused}
         left = [pair for pair in left if id(pair) not in gone]
-    return Checked((), None, refused)
+    return CheckedDraft((), None, refused)
 
 
-def _each_written_out(pairs: Sequence[Pair], setting: Setting) -> Checked:
+def _each_written_out(pairs: Sequence[Pair], setting: Setting) -> CheckedDraft:
     """A rule for each pair, and those of them that the planner refuses, or takes otherwise."""
     lines = [(line, pair) for pair in pairs for line in written_out([pair], setting.source)]
     texts = tuple(line for line, _ in lines)
@@ -124,10 +124,10 @@ def _each_written_out(pairs: Sequence[Pair], setting: Setting) -> Checked:
         plan = setting.plan(texts)
     except RuleError as error:
         reasons = {id(lines[place][1]): why for place, why in _reasons(error, texts).items()}
-        return Checked(texts, None, _refused(pairs, reasons))
+        return CheckedDraft(texts, None, _refused(pairs, reasons))
     made = {_keys_of_step(step) for step in plan.steps}
     others = [pair for pair in pairs if _keys_of_pair(pair) not in made]
-    return Checked(texts, plan, tuple((pair, "its rule takes other keys") for pair in others))
+    return CheckedDraft(texts, plan, tuple((pair, "its rule takes other keys") for pair in others))
 
 
 def _refused(pairs: Sequence[Pair], reasons: Mapping[int, str]) -> tuple[tuple[Pair, str], ...]:

@@ -82,7 +82,7 @@ def with_words(op: Op, words: Mapping[str, str]) -> Op:
     )
 
 
-Place = tuple[int, int]
+NumberPlace = tuple[int, int]
 """A number of a source slot: which slot, and which of its numbers."""
 
 
@@ -97,7 +97,7 @@ class _PairGroup:
         self.texts = [split_numbers(slot[0])[0] for slot in first.sources]
         self.target_texts = [split_numbers(slot[0])[0] for slot in first.targets]
 
-    def drafts(self, literal: frozenset[Place]) -> list[RuleDraft]:
+    def drafts(self, literal: frozenset[NumberPlace]) -> list[RuleDraft]:
         """The drafts with these numbers written out, and more of them where the target's don't
         follow from the others.
         """
@@ -114,7 +114,7 @@ class _PairGroup:
         )
 
     def _drafts_without(
-        self, strays: Sequence[Place], literal: frozenset[Place]
+        self, strays: Sequence[NumberPlace], literal: frozenset[NumberPlace]
     ) -> list[RuleDraft]:
         """The drafts with many numbers written out: those that are one in all pairs at once, else
         that of fewest values.
@@ -127,7 +127,7 @@ class _PairGroup:
             else self._split(min(strays, key=values.__getitem__), literal)
         )
 
-    def _split(self, place: Place, literal: frozenset[Place]) -> list[RuleDraft]:
+    def _split(self, place: NumberPlace, literal: frozenset[NumberPlace]) -> list[RuleDraft]:
         """The drafts of the pairs that agree in one number, for each of its values."""
         parts: dict[int, list[Pair]] = defaultdict(list)
         for pair in self.pairs:
@@ -138,7 +138,7 @@ class _PairGroup:
             for draft in _PairGroup(part, self._values, is_part=True).drafts(literal | {place})
         ]
 
-    def _draft(self, literal: frozenset[Place]) -> tuple[RuleDraft | None, list[Place]]:
+    def _draft(self, literal: frozenset[NumberPlace]) -> tuple[RuleDraft | None, list[NumberPlace]]:
         """A draft, or the numbers that may have to be written out: those that the target doesn't
         have.
         """
@@ -157,15 +157,15 @@ class _PairGroup:
             tuple(slot[0] for slot in (*pair.sources, *pair.targets)),
         ), []
 
-    def column(self, place: Place) -> list[int]:
+    def column(self, place: NumberPlace) -> list[int]:
         """A number of a source slot in each of the pairs."""
         return [split_numbers(pair.sources[place[0]][0])[1][place[1]] for pair in self.pairs]
 
-    def _holes(self, literal: frozenset[Place]) -> dict[Place, str]:
+    def _holes(self, literal: frozenset[NumberPlace]) -> dict[NumberPlace, str]:
         """A name for each number of the sources that is a hole; equal columns of different slots
         have one name.
         """
-        holes: dict[Place, str] = {}
+        holes: dict[NumberPlace, str] = {}
         names = iter(_NAMES)
         known: list[tuple[int, list[int], str]] = []
         for place in self._places():
@@ -183,17 +183,17 @@ class _PairGroup:
                 holes[place] = name
         return holes
 
-    def _places(self) -> Iterator[Place]:
+    def _places(self) -> Iterator[NumberPlace]:
         for slot, texts in enumerate(self.texts):
             yield from ((slot, number) for number in range(len(texts) - 1))
 
-    def _is_fixed(self, place: Place, column: Sequence[int]) -> bool:
+    def _is_fixed(self, place: NumberPlace, column: Sequence[int]) -> bool:
         """Whether a number has one value in all keys of the source, and in the pairs."""
         slot, number = place
         values = self._values.get(self.texts[slot][: number + 1], ())
         return len(values) <= 1 and len(set(column)) == 1
 
-    def _source_pattern(self, slot: int, holes: Mapping[Place, str]) -> str:
+    def _source_pattern(self, slot: int, holes: Mapping[NumberPlace, str]) -> str:
         """A slot's pattern, with its numbers as holes or written out."""
         numbers = split_numbers(self.pairs[0].sources[slot][0])[1]
         shown = [
@@ -208,7 +208,7 @@ class _TargetNumbers:
     holes that some of them need.
     """
 
-    def __init__(self, group: _PairGroup, holes: dict[Place, str]) -> None:
+    def __init__(self, group: _PairGroup, holes: dict[NumberPlace, str]) -> None:
         self._group, self._holes = group, holes
         self._columns = {name: group.column(place) for place, name in reversed(holes.items())}
         self.used: set[str] = set()

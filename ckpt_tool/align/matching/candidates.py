@@ -8,7 +8,7 @@ from functools import cache
 
 from ckpt_tool.align.matching.similarity import outer_indices
 from ckpt_tool.align.naming.modules import Candidate, ModuleTensors
-from ckpt_tool.align.naming.paths import Names, kind_of
+from ckpt_tool.align.naming.paths import Names, without_numbers
 from ckpt_tool.align.naming.shapes import ModuleShape, plain, similarity
 from ckpt_tool.errors import InputError
 
@@ -61,7 +61,7 @@ class _OfOneShape:
     def __init__(self, modules: Sequence[ModuleTensors]) -> None:
         kinds: dict[Names, list[ModuleTensors]] = defaultdict(list)
         for module in modules:
-            kinds[kind_of(module.names)].append(module)
+            kinds[without_numbers(module.names)].append(module)
         few = (kind for kind in kinds.values() if len(kind) <= MAX_SIMILAR)
         self._few = [module for kind in few for module in kind]
         self._by_indices: dict[object, list[ModuleTensors]] = defaultdict(list)

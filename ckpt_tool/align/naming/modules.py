@@ -14,15 +14,15 @@ from ckpt_tool.align.naming.paths import (
     Names,
     Numbers,
     Series,
-    kind_of,
     numbered_names,
     numbers_of,
+    without_numbers,
 )
 from ckpt_tool.align.naming.shapes import ModuleShape
 from ckpt_tool.align.naming.spellings import WEIGHT
 from ckpt_tool.align.naming.vocabulary import (
-    common_path,
     dialect,
+    in_common_words,
     is_cross_first,
     places_of_norms,
     split_role,
@@ -115,8 +115,10 @@ def with_ordinals(modules: Sequence[ModuleTensors]) -> list[ModuleTensors]:
     """The modules with their places among those that differ from them in numbers and sizes only, by
     the numbers that they count with.
     """
-    own = _ordinals([((kind_of(each.names), roles_of(each)), each.numbers) for each in modules])
-    outer = _ordinals([(kind_of(each.parent), each.outer_numbers) for each in modules])
+    own = _ordinals(
+        [((without_numbers(each.names), roles_of(each)), each.numbers) for each in modules]
+    )
+    outer = _ordinals([(without_numbers(each.parent), each.outer_numbers) for each in modules])
     return [
         replace(module, ordinal=ordinal, outer_ordinal=around)
         for module, ordinal, around in zip(modules, own, outer, strict=True)
@@ -179,7 +181,7 @@ def _grouped(catalog: Catalog, keys: list[str]) -> dict[Names, dict[str, str]]:
 
 
 def _placed(key: str, replacements: Sequence[tuple[str, str]]) -> tuple[Names, str]:
-    path = common_path(key)
+    path = in_common_words(key)
     for text, replacement in replacements:
         path = path.replace(text, replacement)
     names, role = split_role(path)

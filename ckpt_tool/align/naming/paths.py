@@ -41,7 +41,7 @@ def block_of(names: Names) -> Names:
     return names[: max(numbered, default=0)]
 
 
-def kind_of(names: Names) -> Names:
+def without_numbers(names: Names) -> Names:
     """Names without their numbers."""
     return tuple(found[0] if (found := stem_and_number(name)) else name for name in names)
 

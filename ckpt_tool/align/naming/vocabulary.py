@@ -59,7 +59,7 @@ def places_of_norms(siblings: Container[str]) -> dict[str, str]:
 
 
 @cache
-def common_path(key: str) -> str:
+def in_common_words(key: str) -> str:
     """The key's names in common words, still with dots between them."""
     text = "." + _CAMEL.sub("_", key.replace("/", ".")).lower()
     for pattern, replacement in _RULES:

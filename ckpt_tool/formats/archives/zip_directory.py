@@ -12,7 +12,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.crc import crc32
 from ckpt_tool.formats.archives.zip_end import End, find_end, gap_before_end
 from ckpt_tool.formats.archives.zip_local_headers import (
-    check_overlaps,
+    check_members_apart,
     content_offsets,
     has_no_checksum,
 )
@@ -89,7 +89,7 @@ def read_directory(file: SourceFile) -> Archive:
         raise FormatError(file.path, "is an empty zip archive")
     for member, offset in zip(members, content_offsets(file, members), strict=True):
         member.offset = offset
-    check_overlaps(file, members, end.start)
+    check_members_apart(file, members, end.start)
     for member in _without_checksum(file, members):
         member.crc32 = None
     return Archive(file, {member.name: member for member in members}, end.notes)

@@ -100,7 +100,7 @@ def has_no_checksum(file: SourceFile, member: Member) -> bool:
     return at + 8 <= file.size and file.read(at, 8) == DESCRIPTOR + bytes(4)
 
 
-def check_overlaps(file: SourceFile, members: Sequence[Member], directory: int) -> None:
+def check_members_apart(file: SourceFile, members: Sequence[Member], directory: int) -> None:
     """Raises FormatError where two members share bytes, or one reaches into the directory."""
     end, last = 0, ""
     for member in sorted(members, key=lambda one: one.header):

@@ -21,8 +21,8 @@ from ckpt_tool.formats.pickle.values import (
     PickleFault,
     SetValue,
     TensorRef,
-    kind_of,
     set_items,
+    type_text,
 )
 
 _DICT_ATTRIBUTES = frozenset(dir(OrderedDict))
@@ -98,7 +98,7 @@ def extend(target: object, values: list[object]) -> None:
     elif type(target) is Opaque:
         target.appended.extend(values)
     else:
-        raise PickleFault(f"appends to {kind_of(target)}")
+        raise PickleFault(f"appends to {type_text(target)}")
 
 
 def add_items(m: Machine) -> None:
@@ -132,7 +132,7 @@ def assign(m: Machine, values: list[object]) -> None:
     elif type(target) is Global:
         m.note_call(f"{target.full_name}.__setitem__")
     else:
-        raise PickleFault(f"sets an item of {kind_of(target)}")
+        raise PickleFault(f"sets an item of {type_text(target)}")
 
 
 def global_line(m: Machine) -> None:
@@ -204,7 +204,7 @@ def build(m: Machine) -> None:
     elif type(target) is Global:
         m.note_call(f"{target.full_name}.__setstate__")
     else:
-        raise PickleFault(f"gives a state to {kind_of(target)}")
+        raise PickleFault(f"gives a state to {type_text(target)}")
 
 
 def give_attributes(m: Machine, target: ObjectDict, parts: tuple[object, ...]) -> None:

@@ -207,11 +207,11 @@ def plain_key(key: object) -> object:
     in Python either.
     """
     if isinstance(key, list | dict | ArrayRef):
-        raise PickleFault(f"has {kind_of(key)} as a dict key")
+        raise PickleFault(f"has {type_text(key)} as a dict key")
     is_odd = isinstance(key, tuple) or (isinstance(key, int) and abs(key) >= SMALL_INTEGER)
     return UnhashableKey(key) if is_odd else key
 
 
-def kind_of(value: object) -> str:
+def type_text(value: object) -> str:
     """What a value is, for a message."""
     return f"a {type(value).__name__}"

@@ -13,7 +13,7 @@ from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import EXTRAS, HEADER_BYTES
 from ckpt_tool.formats.sharded.numbered import complete_set, left_out, open_numbered
-from ckpt_tool.formats.sharded.shards import checkpoint_of, join, open_shards
+from ckpt_tool.formats.sharded.shards import checkpoint_of, join_shards, open_shards
 from ckpt_tool.formats.strict_json import JsonFault, parse_json
 from ckpt_tool.tensors import counted
 
@@ -154,7 +154,7 @@ def _join(
         for key, name in weight_map.items()
         if key in shards[name].catalog
     ]
-    return join(weight_map, shards, [*_size_note(sum(listed), total), *unlisted])
+    return join_shards(weight_map, shards, [*_size_note(sum(listed), total), *unlisted])
 
 
 def _unlisted(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents
-from ckpt_tool.formats.sharded.shards import checkpoint_of, join, open_shards
+from ckpt_tool.formats.sharded.shards import checkpoint_of, join_shards, open_shards
 from ckpt_tool.tensors import counted
 
 _NUMBERED = re.compile(
@@ -77,7 +77,7 @@ def open_numbered(folder: str, path: str, found: Numbered, note: str = "") -> Ch
         raise FormatError(folder, fact, "download them")
     shards = open_shards(folder, list(found.names), path)
     try:
-        contents = join(_places(folder, shards.contents), shards.contents, [])
+        contents = join_shards(_places(folder, shards.contents), shards.contents, [])
     except BaseException:
         shards.close()
         raise

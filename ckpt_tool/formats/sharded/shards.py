@@ -108,7 +108,9 @@ def checkpoint_of(
     return Checkpoint(path, f"{'safetensors' if is_safe else 'torch'} {kind}", contents, files)
 
 
-def join(places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[Extra]) -> Contents:
+def join_shards(
+    places: Mapping[str, str], shards: Mapping[str, Contents], notes: list[Extra]
+) -> Contents:
     """The tensors of `places`, in this order, each from the shard that it names; and what the
     shards hold besides.
     """

@@ -24,7 +24,7 @@ from ckpt_tool.formats.torch_files.tensor_layout import (
     Locate,
     Measured,
     check_inside,
-    lay_out,
+    lay_out_tensor,
 )
 
 _NOTHING = Asked()
@@ -52,7 +52,7 @@ class PickledFile:
 
     def place(self, tensor: Measured) -> Placement:
         """Where a tensor's bytes lie."""
-        return lay_out(tensor, self.path, self.locate, self.is_big_endian)
+        return lay_out_tensor(tensor, self.path, self.locate, self.is_big_endian)
 
 
 def describe_file(pickled: PickledFile, wanted: str) -> Described:

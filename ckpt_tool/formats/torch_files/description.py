@@ -23,7 +23,7 @@ from ckpt_tool.formats.torch_files.state_dicts import Container, find_state_dict
 from ckpt_tool.formats.torch_files.tensor_layout import (
     KnownExtents,
     Measured,
-    measure,
+    measure_tensor,
 )
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, nbytes_of
 
@@ -178,7 +178,7 @@ class MeasuredTensors:
         for key, tensor in tensors:
             found = self.measured.get(tensor)
             if found is None:
-                found = self.measured[tensor] = measure(tensor, key, self.path, self.known)
+                found = self.measured[tensor] = measure_tensor(tensor, key, self.path, self.known)
             info = found.info
             storage = tensor.storage.key if type(tensor) is TensorRef else f"array {id(tensor)}"
             owner, first = self.owners.setdefault(storage, (key, tensor))
@@ -218,7 +218,7 @@ class MeasuredTensors:
                     continue
                 seen.add(id(part))
                 if type(part) is TensorRef:
-                    self.measured.setdefault(part, measure(part, key, self.path, self.known))
+                    self.measured.setdefault(part, measure_tensor(part, key, self.path, self.known))
                 elif type(part) is OpaqueTensor:
                     pending += part.inside
                 else:

@@ -24,7 +24,7 @@ from ckpt_tool.formats.pickle.graph import (
 from ckpt_tool.formats.pickle.values import ArrayRef, Opaque, OpaqueTensor, PickleFault, TensorRef
 from ckpt_tool.formats.torch_files.state_dicts import (
     Container,
-    is_averaged,
+    is_averaged_copy,
     is_optimizer,
     names_bookkeeping,
 )
@@ -201,7 +201,7 @@ class Listing:
             id(child) in self.places
             or is_optimizer(child)
             or names_bookkeeping(name)
-            or is_averaged((name,))
+            or is_averaged_copy((name,))
         )
         if group and (not is_known or self.groups[group].kind == "optimizer"):
             return group
@@ -219,7 +219,7 @@ class Listing:
 
     def _kind(self, name: str, child: object) -> str:
         place = self.places.get(id(child))
-        if is_averaged(place.path if place else (name,)):
+        if is_averaged_copy(place.path if place else (name,)):
             return "averaged weights"
         if place:
             return "state dict"

@@ -16,7 +16,7 @@ from ckpt_tool.formats.torch_files.state_dicts import (
     Container,
     TensorCounts,
     find_inside,
-    is_averaged,
+    is_averaged_copy,
 )
 
 WHOLE = "."
@@ -78,7 +78,7 @@ def _have_copies(plain: list[Container], averaged: list[Container]) -> bool:
 
 def _is_copy(place: Container, places: list[Container]) -> bool:
     """Whether these are averaged weights or the like. A target beside a source is no copy of it."""
-    if not is_averaged(place.path):
+    if not is_averaged_copy(place.path):
         return False
     words = {word for one in places for name in one.path for word in _WORD.findall(name.lower())}
     return "target" not in _WORD.findall(place.path[-1].lower()) or words.isdisjoint(
@@ -197,7 +197,7 @@ def _refined(found: Container, counts: TensorCounts) -> Container:
     inside = [
         place
         for place in find_inside(found, counts)
-        if len(place.path) > len(found.path) and not is_averaged(place.path[-1:])
+        if len(place.path) > len(found.path) and not is_averaged_copy(place.path[-1:])
     ]
     depth = len(found.path)
     known = [place for place in inside if all(name in RANKS for name in place.path[depth:])]

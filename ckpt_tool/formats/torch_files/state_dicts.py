@@ -89,7 +89,7 @@ def names_bookkeeping(text: str) -> bool:
     return any(word in lowered for word in BOOKKEEPING)
 
 
-def is_averaged(path: tuple[str, ...]) -> bool:
+def is_averaged_copy(path: tuple[str, ...]) -> bool:
     """Whether names lead to averaged weights, or another copy of the weights that training keeps:
     momentum, target.
     """

@@ -42,7 +42,9 @@ KnownExtents = dict[tuple[int, int, object, DType], tuple[int, int, bool]]
 """
 
 
-def measure(tensor: TensorRef | ArrayRef, key: str, path: str, known: KnownExtents) -> Measured:
+def measure_tensor(
+    tensor: TensorRef | ArrayRef, key: str, path: str, known: KnownExtents
+) -> Measured:
     """Raises FormatError for a tensor that can't be. `known` is good as long as the tensors
     live.
     """
@@ -91,7 +93,7 @@ def check_inside(measured: Measured, path: str, size_of: Callable[[StorageRef], 
         )
 
 
-def lay_out(
+def lay_out_tensor(
     measured: Measured, path: str, locate: Locate, is_big_endian: bool = False
 ) -> Placement:
     """Where the bytes of a tensor inside its storage lie in a file."""

@@ -14,8 +14,8 @@ EXAMPLES = 12
 """Numbers without bounds are tried from 0 up to this many."""
 Characters = tuple[bool, frozenset[str]]
 """These characters, or all but these."""
-Form = tuple[int, int]
-PLAIN: Form = (1, 0)
+AffineForm = tuple[int, int]
+PLAIN: AffineForm = (1, 0)
 DIGITS = frozenset("0123456789")
 _NAME: Characters = (False, frozenset("."))
 _ANY: Characters = (False, frozenset())
@@ -29,7 +29,7 @@ class Automaton:
     """
 
     def __init__(
-        self, matcher: Matcher, effort: Effort, symbols: Mapping[Form, str] | None = None
+        self, matcher: Matcher, effort: Effort, symbols: Mapping[AffineForm, str] | None = None
     ) -> None:
         self.edges: list[list[tuple[Characters | None, int]]] = [[]]
         self.last = 0
@@ -152,7 +152,7 @@ def _contains(characters: Characters, character: str) -> bool:
     return (character in characters[1]) is characters[0]
 
 
-def form_of(affine: LinearNumber, matcher: Matcher) -> Form | None:
+def form_of(affine: LinearNumber, matcher: Matcher) -> AffineForm | None:
     """Factor and constant of a sum of one name without bounds; None for any other."""
     if len(affine.terms) != 1 or affine.names[0] in matcher.bounds:
         return None

@@ -14,7 +14,14 @@ from math import prod
 from ckpt_tool.keys.affine import LinearNumber
 from ckpt_tool.keys.effort import Effort
 from ckpt_tool.keys.match import Matcher
-from ckpt_tool.keys.overlap.automaton import DIGITS, MAX_VALUES, PLAIN, Automaton, Form, form_of
+from ckpt_tool.keys.overlap.automaton import (
+    DIGITS,
+    MAX_VALUES,
+    PLAIN,
+    AffineForm,
+    Automaton,
+    form_of,
+)
 from ckpt_tool.keys.overlap.outline import may_share_keys
 from ckpt_tool.keys.pattern import Choice, Number
 
@@ -102,7 +109,7 @@ def _is_decidable(one: Matcher, other: Matcher) -> bool:
     return all(_is_whole(affine, each) for each in (one, other) for affine in _affines(each))
 
 
-def _symbols(matcher: Matcher) -> Mapping[Form, str]:
+def _symbols(matcher: Matcher) -> Mapping[AffineForm, str]:
     """A character for each form of number of a pattern, but for plain ones."""
     forms = {form_of(affine, matcher) for affine in _affines(matcher)} - {PLAIN, None}
     return {form: chr(_FIRST_SYMBOL + i) for i, form in enumerate(sorted(filter(None, forms)))}

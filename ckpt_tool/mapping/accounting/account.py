@@ -13,7 +13,7 @@ from ckpt_tool.mapping.accounting.coverage import check_unnamed, tally_of
 from ckpt_tool.mapping.accounting.dead_rules import check_dead_drops, check_dead_keeps
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
 from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
-from ckpt_tool.mapping.compile import checked
+from ckpt_tool.mapping.compile import checked_plan
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import RuleSet, Selector
 from ckpt_tool.tensors import Catalog
@@ -89,7 +89,7 @@ def account(
         notes=tuple(pairing.notes),
     )
     tally = tally_of(made, open_target, open_source, target)
-    return checked(plan, dtypes, problems, frozenset(dropped), tally)
+    return checked_plan(plan, dtypes, problems, frozenset(dropped), tally)
 
 
 def _without_keys(keys: Iterable[str], *others: Container[str]) -> list[str]:

@@ -11,7 +11,7 @@ from ckpt_tool.keys import Matcher, PatternError, render
 from ckpt_tool.keys.effort import Effort, TooMuchToCompare
 from ckpt_tool.keys.overlap import can_match, common_key, covers
 from ckpt_tool.keys.pattern import Choice, Number, Pattern, Rest, Star
-from ckpt_tool.mapping.rules import Rule, RuleSet, Selector, names_in
+from ckpt_tool.mapping.rules import Rule, RuleSet, Selector, names_in_pattern
 
 MAX_BINDINGS = 2_000
 """Examples of numbers and words that are tried for one rule."""
@@ -65,7 +65,7 @@ def _never_takes(
 ) -> Iterator[Problem]:
     """A problem for each pattern of a rule that can't get a key; what names parameters can."""
     for matcher, side in zip(rule.matchers, rule.sources, strict=True):
-        if names_in(matcher.pattern) & params:
+        if names_in_pattern(matcher.pattern) & params:
             continue
         pattern = f"`{matcher.pattern}`"
         if not can_match(matcher):
@@ -83,7 +83,7 @@ def _taker_of_all(
     """The first rule or drop one of whose patterns matches all that this one does."""
     for taker in before:
         for other in taker.matchers if isinstance(taker, Rule) else (taker.matcher,):
-            if not names_in(other.pattern) & params and covers(other, matcher, effort):
+            if not names_in_pattern(other.pattern) & params and covers(other, matcher, effort):
                 return taker
     return None
 
@@ -253,7 +253,7 @@ def _target_matcher(rule: Rule) -> Matcher | None:
 def _unused(rules: RuleSet) -> Iterator[Problem]:
     """A note for each parameter and table that no pattern and no op names."""
     patterns = list(_patterns(rules))
-    named = {name for pattern in patterns for name in names_in(pattern)}
+    named = {name for pattern in patterns for name in names_in_pattern(pattern)}
     named.update(_names_in_ops(rules))
     tables = {token.id for pattern in patterns for token in _tables(pattern)}
     for param in rules.params:
@@ -301,4 +301,6 @@ def _tables(pattern: Pattern) -> Iterator[Choice]:
 
 def _names_of(rule: Rule) -> set[str]:
     """The names of the numbers in a rule's patterns."""
-    return {name for side in (*rule.sources, *rule.targets) for name in names_in(side.pattern)}
+    return {
+        name for side in (*rule.sources, *rule.targets) for name in names_in_pattern(side.pattern)
+    }

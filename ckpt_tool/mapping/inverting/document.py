@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ckpt_tool.keys import fold, quote
-from ckpt_tool.keys.write import write
+from ckpt_tool.keys.write import pattern_text
 from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.checking.name_tests import check_tests
 from ckpt_tool.mapping.inverting.verdicts import InvertedRule
@@ -86,7 +86,7 @@ def _param(param: Param) -> dict[str, object]:
     fields = {
         "from": list(param.config_keys) or None,
         "dim": list(param.dimension) if param.dimension else None,
-        "count": write(param.count.pattern) if param.count else None,
+        "count": pattern_text(param.count.pattern) if param.count else None,
         "of": side if param.dimension or param.count else None,
         "value": param.formula.text if param.formula else None,
         "default": param.default,
@@ -135,7 +135,7 @@ def _dropped(back: WayBack) -> list[str]:
 def _initialized(rules: RuleSet) -> list[str]:
     """The targets of rules without a source, which are undone by dropping them."""
     made = (side for rule in rules.rules if not rule.sources for side in rule.targets)
-    return [write(side.pattern) for side in made]
+    return [pattern_text(side.pattern) for side in made]
 
 
 def _kept(back: WayBack) -> list[str]:

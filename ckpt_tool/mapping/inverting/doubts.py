@@ -75,7 +75,7 @@ def _is_idle(rule: Rule, takers: Sequence[Matcher], effort: Effort) -> bool:
     return all(any(covers(taker, matcher, effort) for taker in takers) for matcher in rule.matchers)
 
 
-def with_doubts(
+def with_inverse_doubts(
     rules: RuleSet,
     inverted: Sequence[InvertedRule],
     order: Sequence[Rule],

@@ -9,10 +9,15 @@ from dataclasses import replace
 from ckpt_tool.errors import Location, Problem, RuleError
 from ckpt_tool.keys import PatternError, fold, quote
 from ckpt_tool.keys.effort import Effort, TooMuchToCompare
-from ckpt_tool.keys.write import write
+from ckpt_tool.keys.write import pattern_text
 from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.inverting.document import WayBack, inverse_document
-from ckpt_tool.mapping.inverting.doubts import come_along, common_prefix, with_doubts, without_idle
+from ckpt_tool.mapping.inverting.doubts import (
+    come_along,
+    common_prefix,
+    with_inverse_doubts,
+    without_idle,
+)
 from ckpt_tool.mapping.inverting.inverse_ops import inverse_for, inverse_of
 from ckpt_tool.mapping.inverting.order import order_of_inverses, target_matchers
 from ckpt_tool.mapping.inverting.proof import proved
@@ -60,7 +65,9 @@ def _inverted_alone(rules: RuleSet) -> InvertedRules:
     found, back = _way_back(InvertedRules(every, None, lost, _dropped(rules)), rules, None, prefix)
     if back is None:
         return found
-    doubted = with_doubts(rules, found.rules, [each.rule for each in back.order], _stand_ins(rules))
+    doubted = with_inverse_doubts(
+        rules, found.rules, [each.rule for each in back.order], _stand_ins(rules)
+    )
     own = tuple(selector.pattern.text for selector in back.own)
     return replace(
         found,
@@ -178,10 +185,10 @@ def _inverted(
     fault = _unmatchable(rule, stand_ins)
     if fault or (rule.ops and not inverse.ops):
         return InvertedRule(rule, None, inverse.verdict, fault or inverse.why)
-    sources = [quote(prefix) + write(side.pattern) for side in rule.sources]
+    sources = [quote(prefix) + pattern_text(side.pattern) for side in rule.sources]
     return InvertedRule(
         rule,
-        rule_line([write(side.pattern) for side in rule.targets], sources, inverse.ops),
+        rule_line([pattern_text(side.pattern) for side in rule.targets], sources, inverse.ops),
         inverse.verdict,
         inverse.why,
     )

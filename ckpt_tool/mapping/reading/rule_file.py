@@ -76,7 +76,7 @@ def read_inline_rules(
     return _finish(draft)
 
 
-def join(first: RuleSet, second: RuleSet) -> RuleSet:
+def join_rule_sets(first: RuleSet, second: RuleSet) -> RuleSet:
     """The rules of both, those of `first` taking precedence."""
     return replace(
         first,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt_tool.torch_bridge import Memory, identity_of, is_wrapper, memory_of, same_bytes
-from ckpt_tool.training.load_hooks.parts import Part, Slot
+from ckpt_tool.training.load_hooks.parts import HookedModule, Slot
 from ckpt_tool.training.snapshots import Snapshot, exchange, held
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Taken:
 
 
 def taken_by(
-    part: Part,
+    part: HookedModule,
     given: Mapping[str, torch.Tensor],
     slots: Sequence[Slot],
     snapshot: Snapshot,
@@ -70,7 +70,7 @@ def _is_filled(now: torch.Tensor, is_asked: bool, snapshot: Snapshot) -> bool:
     return snapshot.is_written(now) if is_asked else snapshot.is_changed(now)
 
 
-def put_back(part: Part, slots: Sequence[Slot], replaced: Sequence[Slot]) -> None:
+def put_back(part: HookedModule, slots: Sequence[Slot], replaced: Sequence[Slot]) -> None:
     """Puts the module's own tensors, which others know, where torch or the code has put others,
     also where the code has noted these.
     """
@@ -89,7 +89,9 @@ def put_back(part: Part, slots: Sequence[Slot], replaced: Sequence[Slot]) -> Non
     _refuse_views(part, memories, {id(slot.tensor) for slot in slots})
 
 
-def _refuse_views(part: Part, memories: Mapping[Memory | None, str], own: Collection[int]) -> None:
+def _refuse_views(
+    part: HookedModule, memories: Mapping[Memory | None, str], own: Collection[int]
+) -> None:
     """What the code has noted of tensors that don't stay would go on showing these."""
     import torch
 

@@ -47,7 +47,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class HookedModule:
     """A module with all in it: the model's key for each name of its own state dict, or None, and
     for those that are loaded.
     """

@@ -20,7 +20,7 @@ from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.torch_bridge import is_wrapper
 from ckpt_tool.training.filling import LiveTensors
 from ckpt_tool.training.load_hooks.effects import Taken, put_back, taken_by
-from ckpt_tool.training.load_hooks.parts import Part, Slot, is_overridden, regions_of
+from ckpt_tool.training.load_hooks.parts import HookedModule, Slot, is_overridden, regions_of
 from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ def run_hooks(
 
 def _part_of(
     module: nn.Module, path: str, region: nn.Module, plan: Plan, keys: Mapping[int, str]
-) -> Part:
+) -> HookedModule:
     """A module with the keys of the model for its own names, and those that the plan fills."""
     state = region.state_dict(keep_vars=True)
     names = {name: keys.get(id(tensor)) for name, tensor in state.items()}
     loaded = {name: key for name, key in names.items() if key in plan.producers}
-    return Part(module, path, region, names, loaded)
+    return HookedModule(module, path, region, names, loaded)
 
 
 def call_post_hooks(module: nn.Module, missing: Iterable[str], unexpected: Iterable[str]) -> None:
@@ -132,7 +132,7 @@ def _call_post_hooks(module: nn.Module, keys: _IncompatibleKeys) -> None:
 
 
 def _load(
-    part: Part, slots: Sequence[Slot], given: Mapping[str, torch.Tensor], versions: Versions
+    part: HookedModule, slots: Sequence[Slot], given: Mapping[str, torch.Tensor], versions: Versions
 ) -> None:
     """Lets torch load the module; tensors that can't be written to as they are, on the meta device
     or in parts, are replaced by it.
@@ -182,7 +182,7 @@ def _without_post_hooks(module: nn.Module) -> Iterator[None]:
             hooks.update({**before, **new})
 
 
-def _own_versions(part: Part, versions: Versions) -> dict[str, dict[str, object]]:
+def _own_versions(part: HookedModule, versions: Versions) -> dict[str, dict[str, object]]:
     """torch's versions for the module and those in it, by their paths from it."""
     name, key = next(iter(part.loaded.items()))
     prefix = key.removesuffix(name)
