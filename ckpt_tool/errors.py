@@ -55,16 +55,17 @@ class Tally:
     elements: int
 
     def __str__(self) -> str:
-        share = (
-            f" ({100 * self.fresh_elements / self.elements:.1f} % of its elements)"
-            if self.fresh_elements
-            else ""
-        )
+        share = f" ({self._share()} % of its elements)" if self.fresh_elements else ""
         keys = (
             f"{self.fresh:,} of {self.mapped + self.fresh:,} keys of the target would "
             f"stay fresh{share}"
         )
         return f"{self.mapped:,} mapped; {keys}; {self.left:,} of the source left over"
+
+    def _share(self) -> str:
+        """Per cent of the target's elements that would stay fresh; never none where some would."""
+        share = 100 * self.fresh_elements / self.elements
+        return f"{share:.1f}" if share >= 0.05 else "less than 0.1"
 
 
 class CkptError(Exception):

@@ -199,3 +199,33 @@ def test_old_arguments_work_and_say_the_new_ones(files):
 def test_the_door_costs_nothing_until_it_is_opened(files):
     code = "import sys, ckpt_tool; ckpt_tool.open('source.pth').keys(); print({'torch', 'ckpt_tool.align', 'typer'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_what_is_suggested_goes_on_into_plan_and_map(files):
+    found = ckpt_tool.suggest("source.pth", "target.pth")
+    plan = ckpt_tool.plan("source.pth", "target.pth", **found.next)
+    assert plan.counts == {"mapped": 2, "kept": 1, "dropped": 1}
+    source = {"conv1.weight": torch.randn(4, 3), "bn1.weight": torch.randn(5), "bn1.bias": torch.randn(5)}
+    target = {"stem.0.weight": torch.randn(4, 3), "stem.1.weight": torch.randn(5), "stem.1.bias": torch.randn(5)}
+    drafted = ckpt_tool.suggest(source, target)
+    assert ckpt_tool.plan(source, target, **drafted.next).counts["mapped"] == 3  # a choice is quoted in YAML, and not here
+
+
+def test_a_plan_is_applied_to_a_path_too(files):
+    plan = ckpt_tool.plan("source.pth", "target.pth", **RULES)
+    assert torch.equal(plan.apply("source.pth")["fc.bias"], files["module.fc.bias"])
+
+
+def test_what_is_closed_is_not_read_unseen(files):
+    checkpoint = ckpt_tool.open("source.pth")
+    weight = checkpoint["module.fc.weight"]
+    checkpoint.close()
+    for read in (weight.read, lambda: weight[:2], checkpoint.state_dict):
+        with pytest.raises(ckpt_tool.InputError, match=re.escape("source.pth: is closed; open it again")):
+            read()
+    assert list(checkpoint) == list(files)
+
+
+def test_a_lazy_tensor_is_no_array_unasked(files):
+    with ckpt_tool.open("source.pth") as checkpoint, pytest.raises(TypeError, match=re.escape("take `.read()`")):
+        torch.as_tensor(checkpoint["module.old"])

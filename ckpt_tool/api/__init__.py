@@ -29,15 +29,15 @@ if TYPE_CHECKING:
         shipped_mappings,
     )
     from ckpt_tool.api.shipped import ShippedMapping, mappings
-    from ckpt_tool.api.sides import files_read, in_memory, open_target
+    from ckpt_tool.api.sides import files_read, open_side, open_target
     from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
     "Checked", "Comparison", "DTypePolicy", "MappingOptions", "Method", "Planned",
     "ShippedMapping", "WayOn", "after_check", "after_diff", "after_mappings", "after_show",
     "after_suggestion", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
-    "files_read", "find_rules", "import_mapping", "in_memory", "invert", "load_into",
-    "map_checkpoint", "mapping_folders", "mappings", "open_target", "plan_checkpoint",
+    "files_read", "find_rules", "import_mapping", "invert", "load_into",
+    "map_checkpoint", "mapping_folders", "mappings", "open_side", "open_target", "plan_checkpoint",
     "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify",
     "way_on", "with_next", "write", "write_text",
 ]  # fmt: skip
@@ -55,6 +55,6 @@ __getattr__ = bind_on_use(__name__, {
     "outputs": "map_checkpoint rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",
     "shipped": "ShippedMapping mappings",
-    "sides": "files_read in_memory open_target",
+    "sides": "files_read open_side open_target",
     "suggestions": "suggest_rules",
 })  # fmt: skip

@@ -39,6 +39,7 @@ def load_into(
     expect: int | None = None,
     dtypes: DTypePolicy | None = None,
     params: Mapping[str, int] | None = None,
+    min_confidence: float | None = None,
     options: MappingOptions | None = None,
 ) -> LoadReport:
     """Loads a checkpoint, a state dict or another module into a live model, and reports what was
@@ -76,6 +77,7 @@ def load_into(
         params=params or {},
         dtypes=dtypes or "strict",
         expect=expect,
+        min_confidence=min_confidence,
         partial=partial,
     )
     wanted = _joined(options or MappingOptions(), given)

@@ -16,10 +16,10 @@ class HasPath(Protocol):
         ...
 
 
-Side = TypeVar("Side", bound=HasPath)
+S = TypeVar("S", bound=HasPath)
 
 
-def with_values(side: Side, purpose: str = "to compare") -> Side:
+def with_values(side: S, purpose: str = "to compare") -> S:
     """The side. Raises InputError for a key list, which has no values; `purpose` says what they are
     needed for.
     """

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.files import AGAIN, SourceFile
-from ckpt_tool.formats.layouts import with_layout
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
+from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
 

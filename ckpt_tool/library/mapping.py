@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from ckpt_tool.api import (
     MappingOptions,
     Method,
     Planned,
-    in_memory,
+    open_side,
     plan_checkpoint,
     with_next,
     write,
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     import os
 
     import torch
-    from torch import nn
 
     from ckpt_tool.api.sides import Given
+    from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.tensors import Catalog
 
 
@@ -72,25 +73,32 @@ class PlanReport(Plan):
         """Why one key of either side goes where it goes. Raises InputError for a key of neither."""
         lines = why_text(self, key)
         if not lines:
-            raise unknown_key(self, key)
+            raise unknown_key(self, key, "explain")
         return "\n".join(lines)
 
-    def apply(self, state_dict: nn.Module | Mapping[str, object]) -> dict[str, torch.Tensor]:
-        """The target's state dict, made of a source's in memory: mapped tensors from it, kept ones
-        from the target, in the target's order and each in memory of its own.
+    def apply(self, source: Given) -> dict[str, torch.Tensor]:
+        """The target's state dict, made of a source's: mapped tensors from it, kept ones from the
+        target, in the target's order and each in memory of its own. The source may be a state dict,
+        a module, a path or an open checkpoint.
 
         Raises InputError where it is not the source that was planned for: a key, a shape or a dtype
         is another.
         """
         from ckpt_tool.engine import output_tensors
 
-        source = in_memory(state_dict)
-        _check_same(self.source, source.catalog, source.path)
+        with open_side(source) as opened, self._opened_target() as target:
+            _check_same(self.source, opened.catalog, opened.path)
+            if target is not None and self.target is not None:
+                _check_same(self.target, target.catalog, target.path)
+            return output_tensors(self, opened, target)
+
+    @contextmanager
+    def _opened_target(self) -> Iterator[TensorSource | None]:
         if self.target is None:
-            return output_tensors(self, source, None)
+            yield None
+            return
         with plan_checkpoint(*self.sides, self.options) as planned:
-            _check_target(self, planned)
-            return output_tensors(self, source, planned.target)
+            yield planned.target
 
     def write(
         self,
@@ -135,9 +143,10 @@ def plan(
     them, keys pair `by` name (the default), position or alignment (`auto`). `drop` and `keep` are
     patterns of source keys to leave behind and of target keys that keep their values; every other
     key is mapped, or there is an error, unless `partial` says that the rest may stay, or `expect`
-    how many are mapped, exactly. `dtypes` says what happens where dtypes differ (`target` casts),
-    `params` are the numbers that rules name, `min_confidence` (0 to 1) is what a pair by alignment
-    needs.
+    how many are mapped, exactly. `dtypes` says what happens where dtypes differ: `strict` (a
+    problem), `target` (casts to the target's), `source` (leaves them), or a `ckpt_tool.DType` that
+    all floats become. `params` are the numbers that rules name, `min_confidence` (0 to 1, default
+    0.9) is what a pair by alignment needs.
 
     Raises RuleError with every reason why there is no plan, whose `next` are keyword arguments with
     which the call goes through, where some are known; InputError, FormatError.

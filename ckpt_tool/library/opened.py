@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
+from ckpt_tool.formats.byte_ranges import CHUNK
 from ckpt_tool.library.lazy_tensor import LazyTensor
 from ckpt_tool.report.parts.style import size_text
 from ckpt_tool.report.show import show_text
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from ckpt_tool.formats import Extent
+
 
 class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
     """An open checkpoint: a mapping from keys to tensors that are read when they are asked for.
@@ -25,6 +29,7 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
     """
 
     __hash__ = object.__hash__
+    is_closed = False
 
     def __eq__(self, other: object) -> bool:
         return self is other
@@ -45,6 +50,25 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
     def __bool__(self) -> bool:
         """True, also without tensors: it is an open file."""
         return True
+
+    def close(self) -> None:
+        """Closes its files. What was read stays; reading more raises InputError."""
+        self.is_closed = True
+        super().close()
+
+    def extent(self, key: str) -> Extent | None:
+        """As for any checkpoint. Raises InputError where it is closed."""
+        self._check_open()
+        return super().extent(key)
+
+    def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
+        """As for any checkpoint. Raises InputError where it is closed."""
+        self._check_open()
+        return super().chunks(key, size)
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise InputError(self.path, "is closed", "open it again, or read inside the block")
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All tensors, read into memory, in the file's order. Raises FormatError where a checksum

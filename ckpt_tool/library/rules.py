@@ -28,8 +28,20 @@ if TYPE_CHECKING:
 class SuggestReport(Suggestion):
     """Drafted rules for two sides; `print()` shows the rule file and what is left to you.
 
-    `text` is the rule file, `rules` its rules with how sure each is, `alignment` the pairs.
+    `text` is the rule file, `rules` its rules with how sure each is, `alignment` the pairs, `next`
+    the keyword arguments to go on with.
     """
+
+    @property
+    def next(self) -> dict[str, object]:
+        """Keyword arguments with which `plan`, `map` and `verify` map by these rules, as
+        `RuleError.next` has them; what is left to you is not among them.
+        """
+        import yaml
+
+        rules = [_inline(yaml.safe_load(rule.line), rule.line) for rule in self.rules]
+        named = {} if self.doubts else {"drop": list(self.drop), "keep": list(self.keep)}
+        return {"rules": rules, **named}
 
     def __str__(self) -> str:
         return f"{self.text}\n{suggestion_notes(self)}"
@@ -115,8 +127,10 @@ def suggest(
     >>> found = ckpt_tool.suggest(source, torch.nn.Linear(4, 10))
     >>> found
     SuggestReport(1 rules, 2 mapped, 0 ambiguous)
-    >>> [rule.line for rule in found.rules]
-    ['module.** -> **']
+    >>> found.next
+    {'rules': ['module.** -> **'], 'drop': [], 'keep': []}
+    >>> ckpt_tool.plan(source, torch.nn.Linear(4, 10), **found.next)
+    PlanReport(2 mapped, 0 kept, 0 dropped)
     """
     found = api.suggest_rules(source, target, hints, min_confidence, values)
     return SuggestReport(**{each.name: getattr(found, each.name) for each in fields(Suggestion)})
@@ -129,7 +143,9 @@ def mappings(
     params: Mapping[str, int] | None = None,
 ) -> MappingsReport:
     """The shipped mappings; with two sides, those that account for every key of both, the ones that
-    map most first. `params` are the numbers that rules name (heads, say). Raises InputError.
+    map most first. Each has a `name`, for `rules`, its `path`, what it is `about`, for a pair its
+    `counts`, and the numbers that it `needs`. `params` are numbers that rules name (heads, say).
+    Raises InputError.
 
     >>> import ckpt_tool
     >>> "resnet50_to_yolo.yaml" in [each.name for each in ckpt_tool.mappings()]
@@ -194,6 +210,11 @@ def verify(
     with api.plan_checkpoint(source, target, options) as planned:
         plan = planned.checked()
         return VerifyReport(os.fspath(output), plan, api.verify(planned, output))
+
+
+def _inline(read: object, line: str) -> str:
+    """A rule's line as it is given inline: without the quotation marks that YAML needs."""
+    return read if isinstance(read, str) else line
 
 
 def _name(given: Given | None) -> str | None:

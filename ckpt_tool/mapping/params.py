@@ -14,7 +14,7 @@ from ckpt_tool.formats.strict_json import JsonFault, object_of
 from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, with_numbers
 from ckpt_tool.mapping.assign import names_for_patterns
 from ckpt_tool.mapping.formulas import FormulaError
-from ckpt_tool.mapping.rules import Param, Rule, RuleSet, Selector, Side
+from ckpt_tool.mapping.rules import Param, Rule, RuleSet, RuleSide, Selector
 from ckpt_tool.ops import Op, OpError
 from ckpt_tool.tensors import Catalog, TensorInfo
 
@@ -228,7 +228,7 @@ def _bind_rule(rule: Rule, numbers: Mapping[str, int]) -> Rule:
     )
 
 
-def _bind_side(side: Side, numbers: Mapping[str, int]) -> Side:
+def _bind_side(side: RuleSide, numbers: Mapping[str, int]) -> RuleSide:
     return replace(side, pattern=with_numbers(side.pattern, numbers))
 
 

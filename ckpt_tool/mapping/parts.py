@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ckpt_tool.keys import Binding
 from ckpt_tool.keys.pattern import Choice
-from ckpt_tool.mapping.rules import Side
+from ckpt_tool.mapping.rules import RuleSide
 from ckpt_tool.ops import Each, Op, OpError, Split, TensorForm, infer_chain, invert_chain
 from ckpt_tool.tensors import Catalog, Shape
 
@@ -71,7 +71,7 @@ Words = tuple[frozenset[str], frozenset[str]]
 """What one tensor stands for: words for the whole of it, and words for the whole or a part."""
 
 
-def words_of_key(side: Side, binding: Binding) -> frozenset[str]:
+def key_words(side: RuleSide, binding: Binding) -> frozenset[str]:
     """The words that a key of this side stands for, and the side's own pattern."""
     choices = [token for token in side.pattern.tokens if isinstance(token, Choice)]
     return frozenset(

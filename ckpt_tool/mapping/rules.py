@@ -22,7 +22,7 @@ class Selector:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class RuleSide:
     """One pattern of a rule, source or target, with its place; its holes carry the ids that pairing
     gave them.
     """
@@ -64,8 +64,8 @@ class Rule:
     """
 
     text: str
-    sources: tuple[Side, ...]
-    targets: tuple[Side, ...]
+    sources: tuple[RuleSide, ...]
+    targets: tuple[RuleSide, ...]
     ops: tuple[Op, ...]
     matchers: tuple[Matcher, ...]
     carried: tuple[str, ...]

@@ -10,9 +10,9 @@ from ckpt_tool.errors import Problem
 from ckpt_tool.keys import Binding, Renderer, render
 from ckpt_tool.keys.pattern import Choice, Rest, Star
 from ckpt_tool.mapping.assign import Claim, Claims
-from ckpt_tool.mapping.parts import with_labels, with_parts, with_target_sizes, words_of_key
+from ckpt_tool.mapping.parts import key_words, with_labels, with_parts, with_target_sizes
 from ckpt_tool.mapping.plan import Origin, Step
-from ckpt_tool.mapping.rules import Rule, RuleSet, Side
+from ckpt_tool.mapping.rules import Rule, RuleSet, RuleSide
 from ckpt_tool.ops import Init, Op, OpError, TensorForm, infer_chain
 from ckpt_tool.tensors import Catalog, counted
 
@@ -64,7 +64,7 @@ def _add_initialized(building: _Building, rule: Rule) -> None:
             building.steps.append(Step((), (key,), ops, Origin("rule", rule)))
 
 
-def _unmatched(side: Side, target: Catalog | None) -> Problem:
+def _unmatched(side: RuleSide, target: Catalog | None) -> Problem:
     """The problem of a rule without a source that names no key."""
     message = f"`{side.pattern}` matches no key of the target"
     if target is None:
@@ -121,11 +121,9 @@ def _add_renames(building: _Building, rule: Rule, claims: Sequence[Claim]) -> No
             if ops:
                 info, words = (
                     building.source[claim.key],
-                    words_of_key(rule.sources[0], claim.binding),
+                    key_words(rule.sources[0], claim.binding),
                 )
-                ops = with_labels(
-                    ops, [words], [words | words_of_key(rule.targets[0], claim.binding)]
-                )
+                ops = with_labels(ops, [words], [words | key_words(rule.targets[0], claim.binding)])
                 _check_count(len(infer_chain(ops, [TensorForm(info.dtype, info.shape)])), 1)
         except OpError as error:
             building.problems.append(_op_problem(rule, error, [claim.key]))
@@ -229,7 +227,7 @@ def _places(domains: Sequence[range]) -> Iterator[tuple[int, ...]]:
                 yield number, *others
 
 
-def _domains(side: Side, bindings: list[Binding]) -> Domains:
+def _domains(side: RuleSide, bindings: list[Binding]) -> Domains:
     """For each hole that stands on this side only, the values that a complete group has."""
     choices = {
         token.id: range(len(token.words))
@@ -279,7 +277,7 @@ def _group_step(building: _Building, rule: Rule, group: _Group) -> Step:
     domains = [_target_domains(side) for side in rule.targets]
     counts = _counts(domains)
     forms = [TensorForm(building.source[key].dtype, building.source[key].shape) for key in inputs]
-    words = [words_of_key(rule.sources[claim.side], claim.binding) for claim in group.claims]
+    words = [key_words(rule.sources[claim.side], claim.binding) for claim in group.claims]
     ops = with_parts(rule.ops, group.sizes, counts)
     ops = with_labels(ops, words, _output_words(rule, binding, domains))
     if None not in counts:
@@ -307,7 +305,7 @@ def _check_count(results: int, keys: int) -> None:
         raise OpError(f"the ops give {counted(results, 'tensor')} for {counted(keys, 'key')}")
 
 
-def _target_domains(side: Side) -> dict[str, range | None]:
+def _target_domains(side: RuleSide) -> dict[str, range | None]:
     """The values of each hole of the target only; None for a number that the ops will count."""
     choices = {
         token.id: range(len(token.words))
@@ -337,12 +335,12 @@ def _outputs(
 def _output_words(
     rule: Rule, binding: Binding, domains: Sequence[Mapping[str, range | None]]
 ) -> list[frozenset[str]]:
-    return [words_of_key(side, values) for side, values in _bindings(rule, domains, binding)]
+    return [key_words(side, values) for side, values in _bindings(rule, domains, binding)]
 
 
 def _bindings(
     rule: Rule, domains: Sequence[Mapping[str, range | None]], binding: Binding
-) -> Iterator[tuple[Side, Binding]]:
+) -> Iterator[tuple[RuleSide, Binding]]:
     """Each target's pattern with what its holes stand for, in order."""
     for side, each in zip(rule.targets, domains, strict=True):
         known = [domain or range(0) for domain in each.values()]

@@ -213,9 +213,11 @@ def plan_names(
     return PlanNames(source, target, rules.files if rules else (), by or "name")
 
 
-def unknown_key(plan: Plan, key: str) -> InputError:
-    """The error of a question about a key that neither side has."""
+def unknown_key(plan: Plan, key: str, asked: str = "--why") -> InputError:
+    """The error of a question about a key that neither side has; `asked` is what it was
+    asked by.
+    """
     near = nearest(key, [*plan.source, *(plan.target or ())])
     return InputError(
-        "--why", f"`{key}` is a key of neither side", f"nearest key: {near}" if near else None
+        asked, f"`{key}` is a key of neither side", f"nearest key: {near}" if near else None
     )

@@ -154,7 +154,7 @@ class Trying:
     """
 
     def __init__(self, source: TensorSource, target: TensorSource, options: MappingOptions) -> None:
-        self._source, self._target, self._how = source, target, options
+        self._source, self._target, self._options = source, target, options
         self._least: int | None = None
         self._aligns = False
         self.lacking: list[ShippedMapping] = []
@@ -168,7 +168,7 @@ class Trying:
             if any(not attempt.fresh for attempt in found):
                 break
             found += self._attempt(options)
-        as_many = [attempt for attempt in found if self._how.expect in (None, attempt.mapped)]
+        as_many = [attempt for attempt in found if self._options.expect in (None, attempt.mapped)]
         best = min(as_many, key=_rank, default=None)
         return best if best and (self._least is None or best.fresh <= self._least) else None
 
@@ -179,13 +179,13 @@ class Trying:
     @property
     def aligns(self) -> bool:
         """Whether a look at an alignment shows something."""
-        return self._aligns or bool(self._how.rules or self._how.inline)
+        return self._aligns or bool(self._options.rules or self._options.inline)
 
     def _ways(self) -> Iterator[MappingOptions]:
         """The asked one first, then what may account for more. Rules that a person wrote are
         completed, never replaced.
         """
-        asked = replace(self._how, expect=None, partial=False)
+        asked = replace(self._options, expect=None, partial=False)
         yield asked
         if asked.rules or asked.inline:
             return
@@ -256,7 +256,7 @@ class Trying:
         self._note(plan, options)
         if not plan.steps:
             return
-        named = read_named(self._how)
+        named = read_named(self._options)
         left = [key for key in plan.dropped if not _is_named(key, named.drop)]
         fresh = [key for key in plan.kept if not _is_named(key, named.keep)]
         if not (left or fresh) or (options.by != "auto" and self._goes_through(options)):
@@ -275,7 +275,9 @@ class Trying:
         keep = patterns_of(fresh, self._target.catalog)
         if len(drop) + len(keep) > MAX_PATTERNS:
             return
-        completed = replace(options, drop=(*self._how.drop, *drop), keep=(*self._how.keep, *keep))
+        completed = replace(
+            options, drop=(*self._options.drop, *drop), keep=(*self._options.keep, *keep)
+        )
         again = self._draft(completed)
         if again.producers.keys() == plan.producers.keys():
             yield Attempt(completed, again.counts["mapped"], _fresh(again), len(left) + len(fresh))

@@ -13,8 +13,8 @@ from ckpt_tool.formats.byte_ranges import Placement
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.key_order import are_in_module_order
-from ckpt_tool.formats.layouts import layout_of
 from ckpt_tool.formats.limits import EXTRAS, OPEN_SHARDS
+from ckpt_tool.formats.partial_models import layout_of
 from ckpt_tool.formats.registry import FORMATS, HEAD
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor

@@ -11,7 +11,7 @@ from ckpt_tool.mapping.accounting.nearest import nearest_note
 from ckpt_tool.mapping.accounting.wrappers import wrapper_prefix
 from ckpt_tool.mapping.assign import Claim, Claims
 from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, looks_like_an_expression
-from ckpt_tool.mapping.rules import Rule, RuleSet, Selector, Side, part_of
+from ckpt_tool.mapping.rules import Rule, RuleSet, RuleSide, Selector, part_of
 from ckpt_tool.tensors import Catalog
 
 MAX_EXPLAINED, MAX_COMPARED = 100, 1_000_000
@@ -115,7 +115,7 @@ def _dead_words(rule: Rule, taken: Sequence[Claim]) -> Iterator[Problem]:
                 yield from _dead_words_of(side, token, used)
 
 
-def _dead_words_of(side: Side, choice: Choice, used: Collection[object]) -> Iterator[Problem]:
+def _dead_words_of(side: RuleSide, choice: Choice, used: Collection[object]) -> Iterator[Problem]:
     """`used` are the indices of the words that stand for a key; where none does, the whole rule is
     dead.
     """

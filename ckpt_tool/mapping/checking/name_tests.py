@@ -10,7 +10,7 @@ from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.assign import Claim, assign_rules
 from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.params import bind_params
-from ckpt_tool.mapping.rules import NameTest, Rule, RuleSet, Side
+from ckpt_tool.mapping.rules import NameTest, Rule, RuleSet, RuleSide
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 MAX_TRIED = 100_000
@@ -101,7 +101,7 @@ def targets_of(rule: Rule, claim: Claim) -> Iterator[str]:
     )
 
 
-def _values(side: Side, hole: str) -> range:
+def _values(side: RuleSide, hole: str) -> range:
     words = next(
         (
             len(token.words)

@@ -8,7 +8,7 @@ from itertools import permutations
 from ckpt_tool.keys import Matcher, with_numbers
 from ckpt_tool.keys.effort import Effort
 from ckpt_tool.keys.overlap import covers
-from ckpt_tool.mapping.rules import Rule, Side, names_in_pattern
+from ckpt_tool.mapping.rules import Rule, RuleSide, names_in_pattern
 
 
 def target_matchers(rule: Rule, stand_ins: Mapping[str, int]) -> list[Matcher]:
@@ -66,7 +66,7 @@ def _next(order: Mapping[int, None], behind: Sequence[set[int]]) -> int:
     )
 
 
-def names_params(sides: Sequence[Side], stand_ins: Mapping[str, int]) -> bool:
+def names_params(sides: Sequence[RuleSide], stand_ins: Mapping[str, int]) -> bool:
     """Whether patterns have numbers of parameters in them: what they match is not known."""
     return any(names_in_pattern(side.pattern) & stand_ins.keys() for side in sides)
 

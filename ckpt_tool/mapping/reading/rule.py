@@ -10,7 +10,7 @@ from ckpt_tool.mapping.reading.patterns import PatternText, Reading, read_matche
 from ckpt_tool.mapping.reading.rule_checks import check_rule
 from ckpt_tool.mapping.reading.rule_shape import RuleShape, read_shape
 from ckpt_tool.mapping.reading.yaml_nodes import Node
-from ckpt_tool.mapping.rules import Rule, Side
+from ckpt_tool.mapping.rules import Rule, RuleSide
 
 
 def read_rule(reading: Reading, node: Node) -> Rule | None:
@@ -70,10 +70,10 @@ def _matchers(
 
 def _sides(
     texts: Iterable[PatternText], patterns: Iterable[Pattern], known: set[str]
-) -> Iterable[Side]:
+) -> Iterable[RuleSide]:
     """Each pattern with its place; `known` are the ids of holes that stand on the other side too,
     or are parameters.
     """
     for text, pattern in zip(texts, patterns, strict=True):
         only = tuple(hole for hole in hole_ids(pattern) if hole not in known)
-        yield Side(pattern, text.where, only)
+        yield RuleSide(pattern, text.where, only)

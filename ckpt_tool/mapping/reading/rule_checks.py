@@ -8,7 +8,7 @@ from ckpt_tool.errors import Problem
 from ckpt_tool.keys import nearest
 from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, Token
 from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, looks_like_an_expression
-from ckpt_tool.mapping.rules import Rule, Side, part_of
+from ckpt_tool.mapping.rules import Rule, RuleSide, part_of
 from ckpt_tool.ops import Each
 
 
@@ -60,13 +60,13 @@ def check_balance(rule: Rule) -> Iterator[Problem]:
         yield Problem("unbalanced", message, rule.where)
 
 
-def _stray_hole(side: Side, unused: tuple[str, ...]) -> str | None:
+def _stray_hole(side: RuleSide, unused: tuple[str, ...]) -> str | None:
     """The first hole of this side only that no op can have: one for text, else an unused one."""
     texts = {token.id for token in side.pattern.tokens if isinstance(token, Star | Rest)}
     return next((hole for hole in side.only if hole in texts), next(iter(unused), None))
 
 
-def _unbalanced(side: Side, hole: str, name: str, remedy: str) -> Problem:
+def _unbalanced(side: RuleSide, hole: str, name: str, remedy: str) -> Problem:
     token, (start, end) = next(
         (token, span)
         for token, span in zip(side.pattern.tokens, side.pattern.spans, strict=True)
