@@ -224,8 +224,3 @@ def test_what_is_closed_is_not_read_unseen(files):
         with pytest.raises(ckpt_tool.InputError, match=re.escape("source.pth: is closed; open it again")):
             read()
     assert list(checkpoint) == list(files)
-
-
-def test_a_lazy_tensor_is_no_array_unasked(files):
-    with ckpt_tool.open("source.pth") as checkpoint, pytest.raises(TypeError, match=re.escape("take `.read()`")):
-        torch.as_tensor(checkpoint["module.old"])

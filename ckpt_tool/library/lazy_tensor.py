@@ -50,10 +50,6 @@ class LazyTensor:
         """All of it, in memory of its own. Raises FormatError where a checksum is wrong."""
         return self._checkpoint.read(self.key)
 
-    def __array__(self, *given: object, **named: object) -> object:
-        """Refused, as it would read all of it unasked: numpy and torch take what `read()` gives."""
-        raise TypeError(f"{self!r} is not read: take `.read()`, or an index")
-
     def __getitem__(self, index: object) -> torch.Tensor:
         """What torch gives for this index of the whole tensor."""
         first, *more = index if isinstance(index, tuple) else (index,)
