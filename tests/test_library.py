@@ -50,7 +50,7 @@ def test_an_open_checkpoint_is_a_mapping_of_lazy_tensors(files):
             checkpoint["nothing"]
 
 
-INDEXES = [0, -1, slice(2, 5), slice(None), slice(8, 99), slice(5, 2), slice(0, 9, 3), (slice(1, 3), 2), (3, slice(None, 2)), ..., (..., 0), [1, 2]]
+INDEXES = [0, -1, slice(2, 5), slice(None), slice(8, 99), slice(5, 2), slice(0, 9, 3), (slice(1, 3), 2), (3, slice(None, 2)), ..., (..., 0), [1, 2], ()]
 
 
 @pytest.mark.parametrize("index", INDEXES, ids=str)
@@ -224,3 +224,12 @@ def test_what_is_closed_is_not_read_unseen(files):
         with pytest.raises(ckpt_tool.InputError, match=re.escape("source.pth: is closed; open it again")):
             read()
     assert list(checkpoint) == list(files)
+
+
+def test_what_is_no_text_is_refused_by_name(files):
+    for wrong in (3, b"x", torch.ones(2), {1: 2}, [3]):
+        for name in ("rules", "drop", "keep"):
+            with pytest.raises(ckpt_tool.InputError, match=f"{name}: .* is no text, and no list of texts"):
+                ckpt_tool.plan("source.pth", "target.pth", **{name: wrong})
+    with pytest.raises(ckpt_tool.InputError, match="rules: are missing"):
+        ckpt_tool.check([])

@@ -10,7 +10,7 @@ from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.planning import plan_checkpoint
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source
-from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats import open_checkpoint
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def check(source: Given | None, target: Given | None, options: MappingOptions) -
         rules = read_rules(options)
     except RuleError as error:
         return Checked(error.problems)
-    assert rules is not None
+    if rules is None:
+        raise InputError("rules", "are missing", "give a rule file, or rules `SOURCE -> TARGET`")
     effort = Effort()
     problems = check_rules(rules, effort=effort) if source is None else []
     found = len(rules.rules), len(rules.tests), tuple(find_notes(rules, effort))

@@ -44,7 +44,7 @@ class MappingOptions:
 
     def __post_init__(self) -> None:
         for name in ("rules", "inline", "drop", "keep"):
-            object.__setattr__(self, name, _texts(getattr(self, name)))
+            object.__setattr__(self, name, _texts(name, getattr(self, name)))
         if written := tuple(text for text in self.rules if any(arrow in text for arrow in ARROWS)):
             object.__setattr__(
                 self, "rules", tuple(text for text in self.rules if text not in written)
@@ -74,9 +74,15 @@ def _check_number(name: str, number: object) -> None:
         raise InputError(name, f"{number!r} is no number of the kind 0, 1, 2, …")
 
 
-def _texts(given: object) -> tuple[str, ...]:
-    """Texts and paths as a tuple, also where one stands alone."""
-    each = (given,) if isinstance(given, str | os.PathLike) else tuple(given or ())  # type: ignore[arg-type]
+def _texts(name: str, given: object) -> tuple[str, ...]:
+    """Texts and paths as a tuple, also where one stands alone. Raises InputError for
+    anything else.
+    """
+    if given is None:
+        return ()
+    each = given if isinstance(given, list | tuple | set | frozenset) else (given,)
+    if not all(isinstance(one, str | os.PathLike) for one in each):
+        raise InputError(name, f"{given!r:.60} is no text, and no list of texts")
     return tuple(os.fspath(one) for one in each)
 
 

@@ -52,6 +52,8 @@ class LazyTensor:
 
     def __getitem__(self, index: object) -> torch.Tensor:
         """What torch gives for this index of the whole tensor."""
+        if isinstance(index, tuple) and not index:
+            return self.read()
         first, *more = index if isinstance(index, tuple) else (index,)
         extent = self._checkpoint.extent(self.key)
         row = nbytes_of(self.dtype, self.shape[1:]) if self.shape else 0
