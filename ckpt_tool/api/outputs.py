@@ -50,7 +50,9 @@ def write(
         return write_checkpoint(job, path)
     if shard_bytes < 1:
         raise InputError(
-            "shard_bytes", f"{shard_bytes} is no size for a file", "give bytes, 5_000_000_000 say"
+            "max_shard_size",
+            f"{shard_bytes} is no size for a file",
+            "give bytes, 5_000_000_000 say",
         )
     from ckpt_tool.engine import write_sharded
 
