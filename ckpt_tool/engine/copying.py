@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats import Extent
-from ckpt_tool.formats.archives.crc import Buffer, crc32
+from ckpt_tool.formats.placements.crc import Buffer, crc32
 
 _OF_THE_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """After any other error the bytes pass through a buffer: most say that the kernel can't copy these,

@@ -10,7 +10,7 @@ from ckpt_tool.engine.copying import checksum_of, copy_extent, start_writing, wr
 from ckpt_tool.engine.layouts.layout import Layout
 from ckpt_tool.engine.sources import ByteSource
 from ckpt_tool.formats import Extent
-from ckpt_tool.formats.archives.crc import crc32
+from ckpt_tool.formats.placements.crc import crc32
 
 BATCH = 64 << 20
 """Bytes that a thread moves at a time, unless one tensor has more."""

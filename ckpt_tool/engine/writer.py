@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.copying import start_writing, write_at
 from ckpt_tool.engine.moving import OpenOutput, move_tensors
-from ckpt_tool.formats.archives.crc import crc32
+from ckpt_tool.formats.placements.crc import crc32
 
 if TYPE_CHECKING:
     from ckpt_tool.engine.sources import ByteSource

@@ -11,7 +11,7 @@ byte_ranges, files, key_list, digests, limits, strict_json, key_order
 
 from collections.abc import Callable
 
-from ckpt_tool.formats.byte_ranges import Extent, View
+from ckpt_tool.formats.placements.byte_ranges import Extent, View
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind, StateDict
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.opening import open_checkpoint

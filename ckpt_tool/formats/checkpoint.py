@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.byte_ranges import CHUNK, Deflated, Extent, Placement, read_view, storage_of
+from ckpt_tool.formats.placements.byte_ranges import CHUNK, Deflated, Extent, Placement, read_view, storage_of
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
 
 if TYPE_CHECKING:

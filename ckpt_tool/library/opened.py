@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
-from ckpt_tool.formats.byte_ranges import CHUNK
+from ckpt_tool.formats.placements.byte_ranges import CHUNK
 from ckpt_tool.library.lazy_tensor import LazyTensor
 from ckpt_tool.report.parts.style import size_text
 from ckpt_tool.report.show import show_text

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ckpt_tool.formats import Checkpoint
-from ckpt_tool.formats.byte_ranges import CHUNK
+from ckpt_tool.formats.placements.byte_ranges import CHUNK
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.training.live import LiveState, state_dict_of
 

@@ -13,7 +13,7 @@ from struct import pack
 from ckpt_tool.engine.layouts.layout import Labels, OutputTensor, Pieces
 from ckpt_tool.engine.layouts.pickle_writer import state_dict_pickle
 from ckpt_tool.errors import OutputError
-from ckpt_tool.formats.archives.crc import crc32
+from ckpt_tool.formats.placements.crc import crc32
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import packed_shape
 

@@ -9,7 +9,7 @@ from math import prod
 from struct import Struct
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.byte_ranges import Extent
+from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import SourceFile, truncated
 from ckpt_tool.formats.key_order import are_in_module_order

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.byte_ranges import Deflated, Extent, Placement, Storage, View
+from ckpt_tool.formats.placements.byte_ranges import Deflated, Extent, Placement, Storage, View
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.pickle.arrays import element_type, is_text

@@ -4,7 +4,7 @@ savez_compressed deflates.
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.zip_directory import read_directory
-from ckpt_tool.formats.byte_ranges import Placement
+from ckpt_tool.formats.placements.byte_ranges import Placement
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.flat_files.npy import read_array

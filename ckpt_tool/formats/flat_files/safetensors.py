@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.byte_ranges import Extent
+from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.flat_files.safetensors_header import TYPES, MeasuredTensors, read_plain

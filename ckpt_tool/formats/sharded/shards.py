@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.byte_ranges import Placement
+from ckpt_tool.formats.placements.byte_ranges import Placement
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.key_order import are_in_module_order

@@ -3,7 +3,7 @@ pickle itself.
 """
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.byte_ranges import Storage
+from ckpt_tool.formats.placements.byte_ranges import Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.limits import PICKLE_BYTES

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.byte_ranges import Placement
+from ckpt_tool.formats.placements.byte_ranges import Placement
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.limits import EXTRAS
 from ckpt_tool.formats.pickle.values import (

@@ -8,7 +8,7 @@ pickle says.
 from __future__ import annotations
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.byte_ranges import Extent, Storage
+from ckpt_tool.formats.placements.byte_ranges import Extent, Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.limits import PICKLE_BYTES

@@ -14,7 +14,7 @@ from struct import unpack
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.tar_directory import read_members
-from ckpt_tool.formats.byte_ranges import Extent, Storage
+from ckpt_tool.formats.placements.byte_ranges import Extent, Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import DIMENSIONS, TAR_RECORDS

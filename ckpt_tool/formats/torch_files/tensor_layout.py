@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.byte_ranges import Extent, Inflated, Placement, Storage, View
+from ckpt_tool.formats.placements.byte_ranges import Extent, Inflated, Placement, Storage, View
 from ckpt_tool.formats.limits import DIMENSIONS, TENSOR_BYTES
 from ckpt_tool.formats.pickle.arrays import element_type
 from ckpt_tool.formats.pickle.values import ArrayRef, StorageRef, TensorRef

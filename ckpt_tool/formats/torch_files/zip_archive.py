@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.zip_directory import Archive, read_directory
 from ckpt_tool.formats.archives.zip_end import CutOff
-from ckpt_tool.formats.byte_ranges import Storage
+from ckpt_tool.formats.placements.byte_ranges import Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES

@@ -14,7 +14,7 @@ from mmap import mmap
 from typing import TYPE_CHECKING, TypeAlias
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.archives.crc import crc32
+from ckpt_tool.formats.placements.crc import crc32
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import EXPANSION, MiB
 from ckpt_tool.tensors import DType, Shape
