@@ -107,5 +107,5 @@ def _processors() -> int:
 
 
 def _order(origin: ByteSource) -> tuple[str, int]:
-    extent = origin.checkpoint.extent(origin.key)
-    return (extent.file.path, extent.offset) if extent else (origin.checkpoint.path, -1)
+    extents = origin.checkpoint.extents(origin.key)
+    return (extents[0].file.path, extents[0].offset) if extents else (origin.checkpoint.path, -1)

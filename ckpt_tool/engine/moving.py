@@ -97,7 +97,7 @@ def _move_batch(
         for key in run.keys:
             done(key)
     for key, origin in batch:
-        if origin.checkpoint.extent(origin.key) is None:
+        if not _extents(places[key], origin):
             checksums[key] = _write_chunks(
                 places[key], places[key].layout.offset(key), origin.checkpoint.chunks(origin.key)
             )
@@ -108,19 +108,28 @@ def _move_batch(
 def _runs(places: Mapping[str, OpenOutput], batch: Sequence[Move]) -> Iterator[Run]:
     run: Run | None = None
     for key, origin in batch:
-        extent, place = origin.checkpoint.extent(origin.key), places[key]
-        if extent is None:
-            continue
+        place = places[key]
         offset = place.layout.offset(key)
-        if run is not None and run.takes(extent, place, offset):
-            run.length += extent.length
-            run.keys.append(key)
-            continue
-        if run is not None:
-            yield run
-        run = Run(extent, place.fd, offset, place.layout.needs_checksums, extent.length, [key])
+        for extent in _extents(place, origin):
+            if run is not None and run.takes(extent, place, offset):
+                run.length += extent.length
+            else:
+                if run is not None:
+                    yield run
+                run = Run(extent, place.fd, offset, place.layout.needs_checksums, extent.length, [])
+            offset += extent.length
+        if run is not None and _extents(place, origin):
+            run.keys.append(key)  # it ends here
     if run is not None:
         yield run
+
+
+def _extents(place: OpenOutput, origin: ByteSource) -> tuple[Extent, ...]:
+    """The byte ranges to copy as they are; none where the bytes have to pass through a buffer, as
+    those of several ranges whose common checksum is needed.
+    """
+    extents = origin.checkpoint.extents(origin.key)
+    return () if len(extents) > 1 and place.layout.needs_checksums else extents
 
 
 def copy_run(run: Run) -> int:
@@ -129,7 +138,8 @@ def copy_run(run: Run) -> int:
     A checksum that the source has is carried over to a container that stores it, and verified where
     it would be lost.
     """
-    whole = run.extent if len(run.keys) == 1 else replace(run.extent, length=run.length)
+    is_one = run.length == run.extent.length
+    whole = run.extent if is_one else replace(run.extent, length=run.length)
     copy_extent(whole, run.fd, run.offset)
     if whole.length >= WORTH_STARTING:
         start_writing(run.fd, run.offset, whole.length)

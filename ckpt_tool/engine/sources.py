@@ -34,6 +34,9 @@ class TensorSource(Protocol):
     def extent(self, key: str) -> Extent | None:
         """The byte range that is this tensor as it stands, None where there is none."""
 
+    def extents(self, key: str) -> tuple[Extent, ...]:
+        """The byte ranges that are this tensor one after the other, none where there are none."""
+
     def chunks(self, key: str) -> Iterator[bytes]:
         """The contiguous little-endian bytes in pieces."""
 

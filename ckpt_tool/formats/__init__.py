@@ -11,10 +11,11 @@ byte_ranges, files, key_list, digests, limits, strict_json, key_order
 
 from collections.abc import Callable
 
-from ckpt_tool.formats.placements.byte_ranges import Extent, View
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind, StateDict
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.opening import open_checkpoint
+from ckpt_tool.formats.placements.byte_ranges import Extent
+from ckpt_tool.formats.placements.views import View
 from ckpt_tool.tensors import Catalog
 
 __all__ = [

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.placements.byte_ranges import CHUNK, Deflated, Extent, Placement, read_view, storage_of
+from ckpt_tool.formats.placements.assembled import Assembled, Joined, Placement, storages_of
+from ckpt_tool.formats.placements.byte_ranges import CHUNK, Deflated, Extent
+from ckpt_tool.formats.placements.views import read_view
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
 
 if TYPE_CHECKING:
@@ -173,22 +175,38 @@ class Checkpoint:
         placement = self.contents.placements[key]
         return placement if isinstance(placement, Extent) else None
 
+    def extents(self, key: str) -> tuple[Extent, ...]:
+        """The byte ranges that are this tensor one after the other; none where its bytes are
+        computed.
+        """
+        match self.contents.placements[key]:
+            case Extent() as extent:
+                return (extent,)
+            case Joined() as joined:
+                return joined.extents
+            case _:
+                return ()
+
     def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
         """The contiguous little-endian bytes of a tensor in pieces. Raises FormatError where a
         checksum says otherwise.
         """
         placement = self.contents.placements[key]
-        if isinstance(placement, Extent):
-            yield from placement.chunks(size)
-        else:
-            info = self.catalog[key]
-            yield read_view(placement, info.dtype, info.shape, self.path)
+        info = self.catalog[key]
+        match placement:
+            case Extent() | Joined():
+                yield from placement.chunks(size)
+            case Assembled():
+                yield from placement.chunks(info.dtype, info.shape, self.path)
+            case _:
+                yield read_view(placement, info.dtype, info.shape, self.path)
 
     def check(self, keys: Iterable[str]) -> None:
         """Raises FormatError where the bytes of these tensors are not those of their checksums.
         Costs reading what has one.
         """
-        for storage in dict.fromkeys(storage_of(self.contents.placements[key]) for key in keys):
+        placements = (self.contents.placements[key] for key in keys)
+        for storage in dict.fromkeys(each for one in placements for each in storages_of(one)):
             if isinstance(storage, Extent) and storage.crc32 is not None:
                 for _ in storage.pieces():
                     pass

@@ -61,6 +61,11 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
         self._check_open()
         return super().extent(key)
 
+    def extents(self, key: str) -> tuple[Extent, ...]:
+        """As for any checkpoint. Raises InputError where it is closed."""
+        self._check_open()
+        return super().extents(key)
+
     def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
         """As for any checkpoint. Raises InputError where it is closed."""
         self._check_open()

@@ -79,6 +79,10 @@ class LiveState:
         """None: nothing of it is a byte range of a file."""
         return None
 
+    def extents(self, key: str) -> tuple[Extent, ...]:
+        """None either."""
+        return ()
+
     def chunks(self, key: str) -> Iterator[bytes]:
         """The contiguous little-endian bytes of a tensor, all at once. Raises InputError for one
         whose values can't be read.

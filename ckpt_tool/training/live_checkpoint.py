@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ckpt_tool.formats import Checkpoint
-from ckpt_tool.formats.placements.byte_ranges import CHUNK
 from ckpt_tool.formats.checkpoint import Contents
+from ckpt_tool.formats.placements.byte_ranges import CHUNK
 from ckpt_tool.training.live import LiveState, state_dict_of
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ class LiveCheckpoint(Checkpoint):
     def extent(self, key: str) -> Extent | None:
         """None: nothing of it is a byte range of a file."""
         return None
+
+    def extents(self, key: str) -> tuple[Extent, ...]:
+        """None either."""
+        return ()
 
     def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
         """The contiguous little-endian bytes of a tensor, all at once."""

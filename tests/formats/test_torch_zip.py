@@ -13,7 +13,8 @@ from torch.serialization import set_crc32_options
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats import Extent, open_checkpoint
-from ckpt_tool.formats.placements.byte_ranges import Deflated, View
+from ckpt_tool.formats.placements.byte_ranges import Deflated
+from ckpt_tool.formats.placements.views import View
 from ckpt_tool.torch_bridge import tensor_infos
 from tests.formats.oracles import assert_agrees, every_dtype, filled
 

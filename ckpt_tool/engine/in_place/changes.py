@@ -17,9 +17,9 @@ from ckpt_tool.engine.layouts.torch_zip import (
     placed,
 )
 from ckpt_tool.errors import OutputError
-from ckpt_tool.formats.placements.crc import crc32
 from ckpt_tool.formats.archives.zip_directory import raw_entries, read_directory
 from ckpt_tool.formats.limits import HEADER_BYTES
+from ckpt_tool.formats.placements.crc import crc32
 from ckpt_tool.tensors import TensorInfo
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from struct import Struct, unpack_from
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.placements.crc import crc32
 from ckpt_tool.formats.archives.zip_end import End, find_end, gap_before_end
 from ckpt_tool.formats.archives.zip_local_headers import (
     check_members_apart,
@@ -17,7 +16,6 @@ from ckpt_tool.formats.archives.zip_local_headers import (
     has_no_checksum,
 )
 from ckpt_tool.formats.archives.zip_member import DEFLATED, FULL32, STORED, Member, check_method
-from ckpt_tool.formats.placements.byte_ranges import Deflated, Extent
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import (
     INFLATE_ON_OPEN,
@@ -26,6 +24,8 @@ from ckpt_tool.formats.limits import (
     ZIP_DIRECTORY_BYTES,
     ZIP_ENTRIES,
 )
+from ckpt_tool.formats.placements.byte_ranges import Deflated, Extent
+from ckpt_tool.formats.placements.crc import crc32
 
 CENTRAL = b"PK\1\2"
 _CENTRAL = Struct("<4s2x2xHH4xIIIHHHH2xII")

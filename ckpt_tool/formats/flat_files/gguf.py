@@ -9,7 +9,6 @@ from math import prod
 from struct import Struct
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import SourceFile, truncated
 from ckpt_tool.formats.key_order import are_in_module_order
@@ -20,6 +19,7 @@ from ckpt_tool.formats.limits import (
     HEADER_BYTES,
     TENSOR_BYTES,
 )
+from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.tensors import Catalog, DType, TensorInfo, UnreadableTensor, nbytes_of, shape_text
 
 _SCALARS = {

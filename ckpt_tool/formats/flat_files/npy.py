@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from itertools import permutations
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.placements.byte_ranges import Deflated, Extent, Placement, Storage, View
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.pickle.arrays import element_type, is_text
+from ckpt_tool.formats.placements.assembled import Placement
+from ckpt_tool.formats.placements.byte_ranges import Deflated, Extent, Storage
+from ckpt_tool.formats.placements.views import View
 from ckpt_tool.formats.torch_files.tensor_layout import contiguous_stride
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, UnreadableTensor, nbytes_of
 

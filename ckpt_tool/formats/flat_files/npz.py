@@ -4,12 +4,12 @@ savez_compressed deflates.
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.zip_directory import read_directory
-from ckpt_tool.formats.placements.byte_ranges import Placement
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.flat_files.npy import read_array
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.limits import CHECK_ON_OPEN, NPZ_ARRAYS
+from ckpt_tool.formats.placements.assembled import Placement
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
 
 

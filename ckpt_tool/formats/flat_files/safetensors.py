@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.flat_files.safetensors_header import TYPES, MeasuredTensors, read_plain
 from ckpt_tool.formats.key_order import is_writer_order
 from ckpt_tool.formats.limits import DIMENSIONS, HEADER_BYTES
+from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.strict_json import JsonFault, parse_json
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 

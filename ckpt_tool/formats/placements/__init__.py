@@ -1,1 +1,1 @@
-"""Where the bytes of tensors lie: ranges of files, views with strides, and what is made of several."""
+"""Where the bytes of tensors lie: ranges of files, views with strides, boxes of several files."""

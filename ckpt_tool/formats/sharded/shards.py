@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.placements.byte_ranges import Placement
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.limits import EXTRAS, OPEN_SHARDS
 from ckpt_tool.formats.partial_models import layout_of
+from ckpt_tool.formats.placements.assembled import Placement
 from ckpt_tool.formats.registry import FORMATS, HEAD
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor

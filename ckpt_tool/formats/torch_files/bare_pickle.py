@@ -3,12 +3,12 @@ pickle itself.
 """
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.placements.byte_ranges import Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.limits import PICKLE_BYTES
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.pickle.values import StorageRef
+from ckpt_tool.formats.placements.byte_ranges import Storage
 from ckpt_tool.formats.torch_files import legacy_stream
 from ckpt_tool.formats.torch_files.contents import PickledFile, pickled_contents
 from ckpt_tool.formats.torch_files.legacy_stream import MAGIC

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.placements.byte_ranges import Placement
 from ckpt_tool.formats.checkpoint import Contents, Extra
 from ckpt_tool.formats.limits import EXTRAS
 from ckpt_tool.formats.pickle.values import (
@@ -17,6 +16,7 @@ from ckpt_tool.formats.pickle.values import (
     PickleFault,
     StorageRef,
 )
+from ckpt_tool.formats.placements.assembled import Placement
 from ckpt_tool.formats.torch_files.description import Described, describe_pickle
 from ckpt_tool.formats.torch_files.listing import Listing
 from ckpt_tool.formats.torch_files.state_dicts import versions_of

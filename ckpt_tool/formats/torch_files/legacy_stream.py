@@ -8,13 +8,13 @@ pickle says.
 from __future__ import annotations
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.placements.byte_ranges import Extent, Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
 from ckpt_tool.formats.limits import PICKLE_BYTES
 from ckpt_tool.formats.pickle.machine import Persistent, PickleMachine, refuse_persistent
 from ckpt_tool.formats.pickle.storages import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle.values import Asked, PickleFault, StorageRef
+from ckpt_tool.formats.placements.byte_ranges import Extent, Storage
 from ckpt_tool.formats.torch_files.contents import PickledFile, pickled_contents
 from ckpt_tool.formats.torch_files.tensor_layout import Locate, narrow
 

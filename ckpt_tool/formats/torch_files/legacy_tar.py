@@ -14,12 +14,12 @@ from struct import unpack
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.tar_directory import read_members
-from ckpt_tool.formats.placements.byte_ranges import Extent, Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import DIMENSIONS, TAR_RECORDS
 from ckpt_tool.formats.pickle.storages import check_location, make_storage
 from ckpt_tool.formats.pickle.values import PickleFault, StorageRef, TensorRef
+from ckpt_tool.formats.placements.byte_ranges import Extent, Storage
 from ckpt_tool.formats.torch_files.contents import PickledFile, pickled_contents
 from ckpt_tool.formats.torch_files.legacy_stream import Stream
 

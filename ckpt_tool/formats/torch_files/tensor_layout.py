@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from math import prod
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.placements.byte_ranges import Extent, Inflated, Placement, Storage, View
 from ckpt_tool.formats.limits import DIMENSIONS, TENSOR_BYTES
 from ckpt_tool.formats.pickle.arrays import element_type
 from ckpt_tool.formats.pickle.values import ArrayRef, StorageRef, TensorRef
+from ckpt_tool.formats.placements.assembled import Placement
+from ckpt_tool.formats.placements.byte_ranges import Extent, Inflated, Storage
+from ckpt_tool.formats.placements.views import View
 from ckpt_tool.tensors import DType, Shape, TensorInfo, nbytes_of
 from ckpt_tool.torch_bridge import unpacked_shape
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.zip_directory import Archive, read_directory
 from ckpt_tool.formats.archives.zip_end import CutOff
-from ckpt_tool.formats.placements.byte_ranges import Storage
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import CHECK_ON_OPEN, PICKLE_BYTES
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.pickle.storages import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle.values import Asked, Global, PickleFault, StorageRef
+from ckpt_tool.formats.placements.byte_ranges import Storage
 from ckpt_tool.formats.torch_files.contents import (
     PickledFile,
     contents_of,
