@@ -1,5 +1,5 @@
 """A regular file, open for reading: exact reads, and no surprises from pipes, devices or
-folders.
+folders. Files that lie elsewhere (`formats/remote`) are read in the same way.
 """
 
 import errno
@@ -23,6 +23,10 @@ class SourceFile:
     """
 
     __slots__ = ("_fd", "path", "size", "stamp")
+    is_here = True
+    """Whether reading costs next to nothing; else opening reads what it must, and no more."""
+    has_descriptor = True
+    """Whether there is an `fd`, between which and another the kernel can copy."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises InputError for what can't be opened or is no regular file; a pipe without a writer
