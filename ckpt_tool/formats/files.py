@@ -2,9 +2,12 @@
 folders. Files that lie elsewhere (`formats/remote`) are read in the same way.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
 
@@ -91,6 +94,17 @@ class SourceFile:
                 )
             buffer, offset = buffer[count:], offset + count
 
+    def at_hand(self, offset: int) -> int:
+        """How many bytes from `offset` on cost next to nothing."""
+        return self.size - offset
+
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Hears which bytes will be read next, as offsets and lengths."""
+
+    def whole(self) -> SourceFile:
+        """The file that values are read from: itself, where it is here."""
+        return self
+
     def sha256(self) -> str:
         """The SHA-256 of the whole file in hex."""
         return sha256_of(self.fd, self.size, self.path)
@@ -103,7 +117,7 @@ class SourceFile:
         """Lets go of the descriptor; may be called again."""
         self.release()
 
-    def __enter__(self) -> "SourceFile":
+    def __enter__(self) -> SourceFile:
         return self
 
     def __exit__(

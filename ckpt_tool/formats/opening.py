@@ -21,6 +21,7 @@ from ckpt_tool.formats.folder import Folder, LocalFolder, folder_of
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
+from ckpt_tool.formats.remote.addresses import is_address
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ class _Found:
 
 def _place_of(location: str) -> tuple[Folder, str | None]:
     """The folder, and the name of the file in it where one is meant."""
+    if is_address(location):
+        from ckpt_tool.formats.remote.places import find_place
+
+        place = find_place(location)
+        if place.folder is not None:
+            return place.folder, place.name
+        location = place.path
     if _is_folder(location):
         return LocalFolder(location), None
     return folder_of(location), os.path.basename(location)

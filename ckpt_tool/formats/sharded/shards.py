@@ -20,6 +20,8 @@ from ckpt_tool.formats.sharded.journal import refuse_half_changed
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
 
 _SHARD_FORMATS = ("safetensors", "torch zip", "torch legacy")
+SHARDS_AT_ONCE = 16
+"""Files that are opened at a time where each costs requests."""
 Opened = dict[str, tuple[SourceFile, Contents]]
 
 
@@ -52,14 +54,33 @@ def open_shards(folder: Folder, names: list[str], whole: str) -> Shards:
     """
     opened: Opened = {}
     try:
-        for name in names:
-            opened[name] = _open_shard(folder, name, whole)
+        for name, shard in _open_each(folder, names, whole):
+            opened[name] = shard
             if len(opened) > OPEN_SHARDS:
                 opened[name][0].release()
     except BaseException:
         Shards(folder, opened).close()
         raise
     return Shards(folder, opened)
+
+
+def _open_each(
+    folder: Folder, names: list[str], whole: str
+) -> Iterator[tuple[str, tuple[SourceFile, Contents]]]:
+    """The shards in their order; many at a time where each costs a request."""
+    if folder.is_here or len(names) < 2:
+        for name in names:
+            yield name, _open_shard(folder, name, whole)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+        try:
+            shards = pool.map(lambda name: _open_shard(folder, name, whole), names)
+            yield from zip(names, shards, strict=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _open_shard(folder: Folder, name: str, whole: str) -> tuple[SourceFile, Contents]:
@@ -73,7 +94,7 @@ def _open_shard(folder: Folder, name: str, whole: str) -> tuple[SourceFile, Cont
         )
         if format is None or format.name not in _SHARD_FORMATS:
             raise _no_shard(shard, head)
-        if path.endswith(".safetensors") and format.name != "safetensors":
+        if name.endswith(".safetensors") and format.name != "safetensors":
             raise FormatError(
                 path,
                 f"is named safetensors, but is a {format.name} file",
@@ -180,6 +201,9 @@ class _Owned(Mapping[str, Placement]):
 
     def __len__(self) -> int:
         return len(self.owners)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.owners
 
 
 @dataclass(frozen=True)
