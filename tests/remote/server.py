@@ -30,6 +30,7 @@ class Reply:
     """Bytes by which Content-Range is wrong."""
     password: str = ""
     chunked: bool = False
+    headers: dict = field(default_factory=dict)
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", reply.location)
         if reply.etag and status < 300:
             self.send_header("ETag", tag)
-        for name, value in extra.items():
+        for name, value in (extra | reply.headers).items():
             self.send_header(name, value)
         self.send_header("Content-Type", reply.kind)
         if reply.chunked:

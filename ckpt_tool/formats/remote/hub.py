@@ -10,7 +10,7 @@ import os
 import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,14 @@ from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.folder import Folder, LocalFolder
 from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.held import HEAD, Held
-from ckpt_tool.formats.remote.hub_file import HubFile, Stored, request_part
+from ckpt_tool.formats.remote.hub_file import (
+    NOTHING,
+    HubFile,
+    Stored,
+    check_digest,
+    download,
+    request_part,
+)
 
 _REVISION = re.compile(r"(refs/(?:pr|convert|heads|tags)/[^/]+|pr/\d+|[^/]+)(?:/(.*))?", re.S)
 _STEMS = ("model", "diffusion_pytorch_model", "adapter_model")
@@ -136,17 +143,9 @@ def _no_such_path(repository: Repository, files: Mapping[str, object]) -> InputE
 
 def _find_cached(repository: Repository, address: str, access: Access) -> tuple[Folder, str | None]:
     """The same out of the library's cache alone. Raises InputError."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        place = snapshot_download(
-            repository.id,
-            repo_type=repository.kind,
-            revision=repository.revision or None,
-            local_files_only=True,
-        )
-    except FileNotFoundError:  # LocalEntryNotFoundError
-        raise _not_cached(address) from None
+    place = _snapshot(repository)
+    if place is None:
+        raise _not_cached(address)
     path = os.path.join(place, *repository.path.split("/")) if repository.path else place
     if not os.path.lexists(path):
         raise _not_cached(address)
@@ -154,6 +153,42 @@ def _find_cached(repository: Repository, address: str, access: Access) -> tuple[
         folder = LocalFolder(path)
         return folder, _preferred(folder.names(), address, access)
     return LocalFolder(os.path.dirname(path)), os.path.basename(path)
+
+
+def _snapshot(repository: Repository) -> str | None:
+    """The folder of the revision in the library's cache, whose files may be some of all."""
+    commit = repository.revision or "main"
+    with suppress(OSError), open(_reference(repository), encoding="utf-8") as file:
+        commit = file.read().strip()
+    found = os.path.join(_cache(repository), "snapshots", commit)
+    return found if os.path.isdir(found) else None
+
+
+def _cache(repository: Repository) -> str:
+    from huggingface_hub.constants import HF_HUB_CACHE, REPO_ID_SEPARATOR
+
+    parts = [f"{repository.kind}s", *repository.id.split("/")]
+    return os.path.join(HF_HUB_CACHE, REPO_ID_SEPARATOR.join(parts))
+
+
+def _reference(repository: Repository) -> str:
+    """The file that says which commit a revision was when it was last asked for."""
+    return os.path.join(_cache(repository), "refs", repository.revision or "main")
+
+
+def _keep_revision(repository: Repository, commit: str) -> None:
+    """Keeps which commit a revision is, so that it is found offline: the library does so only when it
+    is asked for the revision itself, which may be another commit by then.
+    """
+    path = _reference(repository)
+    if repository.revision == commit:
+        return
+    with suppress(OSError):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        temporary = f"{path}.{os.getpid()}"
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(commit)
+        os.replace(temporary, path)
 
 
 def _not_cached(address: str) -> InputError:
@@ -246,7 +281,7 @@ class HubFolder:
         with in_words(address):
             if local := self._cached(path):
                 return SourceFile(local)
-            stored = self._listing.files.get(path, Stored(None, "", ""))
+            stored = self._listing.files.get(path, NOTHING)
             if name.endswith(_TEXTS) and (stored.size or 0) <= KEPT:
                 return SourceFile(self._downloaded(path, address, stored.size))
             held = self._held(path, stored)
@@ -275,7 +310,7 @@ class HubFolder:
         return lambda offset, length: request_part(url, address, offset, length)
 
     def _whole(self, path: str, address: str) -> SourceFile:
-        stored = self._listing.files.get(path, Stored(None, "", ""))
+        stored = self._listing.files.get(path, NOTHING)
         with in_words(address):
             return SourceFile(self._cached(path) or self._downloaded(path, address, stored.size))
 
@@ -291,12 +326,14 @@ class HubFolder:
         return found if isinstance(found, str) else None
 
     def _downloaded(self, path: str, address: str, size: int | None) -> str:
-        from ckpt_tool.formats.remote.hub_file import download
-
         repository = self._repository
-        return download(
+        local = download(
             repository.id, path, repository.kind, self._listing.commit, address, size, self._access
         )
+        if digest := self._listing.files.get(path, NOTHING).sha256:
+            check_digest(local, address, digest)
+        _keep_revision(repository, self._listing.commit)
+        return local
 
     def _inside(self, name: str) -> str:
         return f"{self._folder}/{name}" if self._folder else name

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,10 @@ class Stored:
     size: int | None
     sha256: str
     blob: str
+
+
+NOTHING = Stored(None, "", "")
+"""What is known of a file that the hub doesn't list."""
 
 
 class HubFile(RangedFile):
@@ -120,6 +126,23 @@ def download(
     with access.reporter.download(address, HF_HUB_CACHE, size) as progress:
         bar = _bar_that_tells(progress)
         return str(hf_hub_download(id, path, repo_type=kind, revision=commit, tqdm_class=bar))
+
+
+def check_digest(path: str, address: str, digest: str) -> None:
+    """Raises FormatError where what was downloaded has another SHA-256 than the hub lists, and
+    removes it from the cache.
+    """
+    with SourceFile(path) as file:
+        found = file.sha256()
+    if found != digest:
+        for each in (os.path.realpath(path), path):
+            with suppress(OSError):
+                os.unlink(each)
+        raise FormatError(
+            address,
+            f"its SHA-256 is {found}, the hub lists {digest}",
+            "nothing was kept; run it again",
+        )
 
 
 def _bar_that_tells(progress: Callable[[int], object]) -> type[tqdm]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.folder import Folder
+from ckpt_tool.formats.folder import Folder, folder_of, names_in
 from ckpt_tool.formats.remote.access import Access, current_access
 from ckpt_tool.formats.remote.addresses import is_named, scheme_of, shown
 
@@ -51,6 +52,22 @@ def _find(address: str, access: Access) -> Place:
             from ckpt_tool.formats.remote.filesystems import find_in_filesystem
 
             return Place(*find_in_filesystem(address, access))
+
+
+def read_beside(address: str, names: Iterable[str], limit: int) -> tuple[str, bytes]:
+    """The first of these files that lies beside a checkpoint, or in its folder, and its content;
+    nothing where there is none, or nobody can tell. Raises InputError for one beyond `limit` bytes.
+    """
+    place = find_place(address)
+    folder = place.folder or folder_of(place.path)
+    known = names_in(folder)
+    name = next((name for name in names if name in known), None)
+    if name is None:
+        return "", b""
+    with folder.open(name) as file:
+        if file.size > limit:
+            raise InputError(file.path, f"is larger than {limit:,} bytes")
+        return folder.join(name), file.read(0, file.size)
 
 
 def _with_secret(address: str, access: Access) -> str:
