@@ -38,12 +38,12 @@ def _find(address: str, access: Access) -> Place:
     address = _with_secret(address, access)
     match scheme_of(address):
         case "http" | "https":
-            from ckpt_tool.formats.remote.web import NamedInUrl
+            from ckpt_tool.formats.remote.web.folder import NamedInUrl
 
             folder = NamedInUrl(address, access)
             return Place(folder, folder.file_name)
         case "hf":
-            from ckpt_tool.formats.remote.hub import find_in_hub
+            from ckpt_tool.formats.remote.hub.find import find_in_hub
 
             return Place(*find_in_hub(address, access))
         case "file":
