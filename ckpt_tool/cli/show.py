@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
 from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ckpt_tool.report.parts.style import Style
 
 
+@takes_addresses
 def show(
     path: Annotated[str, typer.Argument(metavar="A", help=f"What to look into: {CHECKPOINT}.")],
     keys: Annotated[

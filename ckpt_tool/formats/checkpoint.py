@@ -203,6 +203,13 @@ class Checkpoint:
             case _:
                 yield read_view(placement, info.dtype, info.shape, self.path)
 
+    def fetch(self, keys: Iterable[str]) -> None:
+        """Brings the values of these tensors here, where they lie elsewhere. Raises InputError."""
+        if not all(file.is_here for file in self.files):
+            for key in keys:
+                if key in self.contents.placements:
+                    self.contents.placements[key]
+
     def check(self, keys: Iterable[str]) -> None:
         """Raises FormatError where the bytes of these tensors are not those of their checksums.
         Costs reading what has one.
