@@ -94,6 +94,8 @@ class Contents:
     left_behind: tuple[LeftBehind, ...] = ()
     layout: str = ""
     is_whole: bool = True
+    stale_index: str = ""
+    """Why the index of shards was left aside, and these were read without it."""
     beside: Mapping[str, Placement] = field(default_factory=dict)
     """Where the tensors of `elsewhere` lie."""
     unreadable_elsewhere: tuple[UnreadableTensor, ...] = ()

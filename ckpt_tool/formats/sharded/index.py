@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
+from dataclasses import replace
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
@@ -56,7 +57,9 @@ def open_index(file: SourceFile, folder: Folder, path: str, wanted: str) -> Chec
             f"{'was' if found.count == 1 else 'were'}"
         )
         note = f"its index is out of date ({fault.fact}); the {shards} read without it"
-        return open_numbered(folder, path, found, note)
+        checkpoint = open_numbered(folder, path, found, note)
+        checkpoint.contents = replace(checkpoint.contents, stale_index=fault.fact)
+        return checkpoint
 
 
 def _open_shards(
