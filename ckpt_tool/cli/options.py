@@ -218,8 +218,8 @@ def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
         sha256, offline, refresh = (given.pop(name) for name in shared)
         reporter = Silent() if given.get("quiet") else Downloads()
         digests = tuple(str(one) for one in sha256) if isinstance(sha256, list) else ()
-        with accessing(Access(digests, bool(offline), bool(refresh), reporter)):
-            command(**given)
+        with accessing(Access(digests, bool(offline), bool(refresh), reporter)) as access:
+            command(**{name: _without_secret(value, access) for name, value in given.items()})
 
     parameters = [*own.values(), *shared.values()]
     asked_for = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters])
@@ -227,6 +227,13 @@ def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     run.__doc__ = command.__doc__
     return run
+
+
+def _without_secret(value: object, access: Access) -> object:
+    """An argument without the password that an address may have: no message, no hint and no report
+    gets to see it.
+    """
+    return access.memory.without_secret(value) if isinstance(value, str) else value
 
 
 def _setting(text: str) -> tuple[str, int]:

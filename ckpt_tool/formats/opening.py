@@ -21,7 +21,7 @@ from ckpt_tool.formats.folder import Folder, LocalFolder, folder_of
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
-from ckpt_tool.formats.remote.addresses import is_address
+from ckpt_tool.formats.remote.addresses import is_address, shown
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
 
         return Checkpoint(path, "key list", read_key_list(sys.stdin.buffer, "standard input"))
     location, wanted = split_fragment(path)
+    path = shown(path) if is_address(location) else path
     folder, name = _place_of(location)
     if name is None:
         from ckpt_tool.formats.sharded.folders import find_checkpoint

