@@ -1,4 +1,4 @@
-"""Buffers as float32: what DeepSpeed's zero_to_fp32.py makes of them, whatever they were."""
+"""Buffers as float32: what DeepSpeed's zero_to_fp32.py makes of them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from ckpt_tool.formats.placements.views import View, read_view
 from ckpt_tool.formats.torch_files.tensor_layout import contiguous_stride
 from ckpt_tool.tensors import DType, TensorInfo
 
-_NUMBERS = {
-    DType.F64: "<f8", DType.F16: "<f2", DType.I64: "<i8", DType.I32: "<i4", DType.I16: "<i2",
-    DType.I8: "i1", DType.U64: "<u8", DType.U32: "<u4", DType.U16: "<u2", DType.U8: "u1",
-    DType.BOOL: "u1",
-}  # fmt: skip
+_NUMBERS = {DType.F64: "<f8", DType.F16: "<f2"}
 """numpy's names."""
 
 
 def becomes_float(dtype: DType) -> bool:
-    """Whether `as_float` takes it: not float32 itself, and no type that only torch has."""
+    """Whether `as_float` takes it: real numbers of other sizes, but for types below 16 bits.
+    DeepSpeed before 0.19 made float32 of integers as well.
+    """
     return dtype in _NUMBERS or dtype is DType.BF16
 
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from ckpt_tool.errors import InputError
 from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.sharded.parts import Parts
+
+
+def refuse_name(path: str, wanted: str) -> None:
+    """Raises InputError for a name where there is one state dict, which has none."""
+    if wanted:
+        fact = f"no state dict in the folder is named `{wanted}`"
+        raise InputError(path, fact, "it holds one, which has no name")
 
 
 def open_parts(parts: Parts, path: str, wanted: str) -> Checkpoint:
@@ -17,6 +25,13 @@ def open_parts(parts: Parts, path: str, wanted: str) -> Checkpoint:
 
             return open_zero(zero_names(parts.folder, parts.names), path, wanted)
         case "safetensors":
-            raise NotImplementedError
-        case "ranks":
-            raise NotImplementedError
+            from ckpt_tool.formats.distributed.hf_writer import open_hf_shards
+
+            refuse_name(path, wanted)
+            return open_hf_shards(parts.folder, parts.names, path)
+        case _:
+            from ckpt_tool.formats.distributed.fsdp_ranks import open_ranks
+            from ckpt_tool.formats.distributed.rank_names import find_family
+
+            family, wanted = find_family(parts.folder, parts.names, path, wanted)
+            return open_ranks(family, path, wanted)

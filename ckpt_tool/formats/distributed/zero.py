@@ -10,13 +10,13 @@ from dataclasses import replace
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, LeftBehind, StateDict
 from ckpt_tool.formats.distributed.flat import Deferred
-from ckpt_tool.formats.distributed.rank_files import RankFiles, refuse_missing
+from ckpt_tool.formats.distributed.rank_files import SHOWN, RankFiles, refuse_missing
 from ckpt_tool.formats.distributed.zero_join import Run, join_slots, join_weights
 from ckpt_tool.formats.distributed.zero_names import ZeroNames, model_names
 from ckpt_tool.formats.distributed.zero_states import ModelStates, model_states, partition
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.torch_files.contents import PickledFile, contents_of, describe_file
-from ckpt_tool.tensors import Catalog, DType, TensorInfo, nbytes_of
+from ckpt_tool.tensors import Catalog, DType, TensorInfo, counted, nbytes_of
 
 WEIGHTS, MODULE, OPTIMIZER = "fp32", "module", "optim"
 """What `FOLDER#NAME` can be."""
@@ -61,8 +61,20 @@ def _contents(names: ZeroNames, files: RankFiles, wanted: str) -> Contents:
         state_dicts=_state_dicts(wanted, catalog, model, run),
         taken=wanted,
         left_behind=_left_behind(run) if wanted == WEIGHTS else (),
-        layout=_layout(wanted, run),
+        layout=_layout(wanted, run) + _without(joined.infos, states, wanted),
     )
+
+
+def _without(infos: Mapping[str, TensorInfo], states: ModelStates, wanted: str) -> str:
+    """What is said of tensors that the model has and the optimizer's files don't: with stage 1
+    DeepSpeed saves frozen parameters in the model alone.
+    """
+    left = [name for name in states.order if name not in infos]
+    if wanted != WEIGHTS or not left:
+        return ""
+    more = ", …" if len(left) > SHOWN else ""
+    names = ", ".join(f"`{name[:80]}`" for name in left[:SHOWN])
+    return f"; without {counted(len(left), 'tensor')} that only #{MODULE} has: {names}{more}"
 
 
 def _other_models(

@@ -61,6 +61,7 @@ class Run:
                 ("zero_stage", one.stage, first.stage),
                 ("partition_count", list(one.counts), list(first.counts)),
                 ("number of groups", len(one.groups), len(first.groups)),
+                ("param_alignment_paddings", one.paddings, first.paddings),
             ):
                 if own != others:
                     fact = f"its {name} is {own}; that of {first.path} is {others}"
@@ -150,7 +151,7 @@ def _add_shared(joined: Joined, states: ModelStates, model: PickledFile) -> None
 
 
 def _add_buffers(joined: Joined, states: ModelStates, model: PickledFile) -> None:
-    """As float32, which is what zero_to_fp32.py makes of all of them."""
+    """Those of real numbers as float32, which is what zero_to_fp32.py makes of them."""
     changed = []
     for name, tensor in states.buffers.items():
         measured, placement = locate(tensor, name, model)
@@ -248,19 +249,37 @@ def _cuts_of_all(states: ModelStates, groups: Sequence[tuple[Flat, ...]], run: R
         raise FormatError(run.folder, fact, "they are of different runs")
     for at, shapes in enumerate(states.groups):
         vector, offset = Vector(each[at] for each in groups), 0
-        _check_group(at, sum(map(prod, shapes.values())), vector.count, run)
-        for name, shape in shapes.items():
+        paddings = _paddings(at, len(shapes), run)
+        needed = sum(map(prod, shapes.values())) + sum(paddings)
+        _check_group(at, needed, paddings[-1] if paddings else 0, vector.count, run)
+        for (name, shape), padding in zip(shapes.items(), paddings, strict=True):
             count = prod(shape)
             yield name, shape, partial(_from_one, vector, offset, count)
-            offset += count
+            offset += count + padding
 
 
-def _check_group(at: int, needed: int, given: int, run: Run) -> None:
+def _paddings(at: int, count: int, run: Run) -> tuple[int, ...]:
+    """What stands behind each parameter of a group, none where the files note nothing."""
+    every = run.parts[0].paddings
+    if not every:
+        return (0,) * count
+    given = every[at] if at < len(every) else ()
+    if len(given) != count:
+        fact = (
+            f"its `param_alignment_paddings` has {len(given)} numbers for group {at} of "
+            f"{counted(count, 'parameter')}"
+        )
+        raise FormatError(run.parts[0].path, fact, "the files are of different runs")
+    return given
+
+
+def _check_group(at: int, needed: int, last: int, given: int, run: Run) -> None:
     """Raises FormatError unless the partitions are as long as the parameters but for the padding,
-    which brings them to a multiple of two for each rank.
+    which brings them to a multiple of two for each rank. Of the `last` one's own the end may be
+    left out.
     """
     multiple = 2 * run.ranks
-    if needed <= given and -(-needed // multiple) == -(-given // multiple):
+    if needed - last <= given and -(-needed // multiple) == -(-given // multiple):
         return
     fact = (
         f"the parameters of group {at} have {needed:,} elements, the partitions of its "

@@ -50,6 +50,8 @@ class Partition:
     stage: int
     counts: tuple[int, ...]
     groups: tuple[Flat, ...]
+    paddings: tuple[tuple[int, ...], ...]
+    """What stands behind each parameter of each group (DeepSpeed 0.19 and later); may be empty."""
     slots: Mapping[str, tuple[Flat, ...]]
 
 
@@ -141,6 +143,7 @@ def partition(pickled: PickledFile) -> Partition:
         stage,
         _counts(states.get("partition_count"), pickled),
         groups,
+        _paddings(states.get("param_alignment_paddings"), pickled),
         _slots(states, stage, len(groups), pickled),
     )
 
@@ -165,6 +168,21 @@ def _counts(given: object, pickled: PickledFile) -> tuple[int, ...]:
         fact = f"its `partition_count` is {describe(given, 60)}, not a number of ranks"
         raise FormatError(pickled.path, fact, NO_ZERO)
     return counts
+
+
+def _paddings(given: object, pickled: PickledFile) -> tuple[tuple[int, ...], ...]:
+    each = () if given is None else given
+    found = [_numbers(group) for group in each] if isinstance(each, list | tuple) else [None]
+    if None in found:
+        fact = f"its `param_alignment_paddings` is {describe(given, 60)}, not numbers by group"
+        raise FormatError(pickled.path, fact)
+    return tuple(group for group in found if group is not None)
+
+
+def _numbers(value: object) -> tuple[int, ...] | None:
+    """A list of sizes, if it is one."""
+    some = tuple(value) if isinstance(value, list | tuple) else (None,)
+    return some if all(type(one) is int and one >= 0 for one in some) else None
 
 
 def _flat_groups(value: object, name: str, pickled: PickledFile) -> tuple[Flat, ...]:
