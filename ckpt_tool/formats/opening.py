@@ -72,7 +72,7 @@ def _open_shards(folder: str, path: str, wanted: str, found: Numbered) -> Checkp
 
 def _open_parts(found: Parts, path: str, wanted: str) -> Checkpoint:
     if found.kind == "zero steps":
-        from ckpt_tool.formats.distributed.zero_names import latest_step
+        from ckpt_tool.formats.distributed.zero.names import latest_step
 
         checkpoint = open_checkpoint(f"{latest_step(found.folder)}{'#' if wanted else ''}{wanted}")
         checkpoint.path = path

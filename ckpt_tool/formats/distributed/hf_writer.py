@@ -14,8 +14,7 @@ from functools import partial
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents
-from ckpt_tool.formats.distributed.flat import Deferred
-from ckpt_tool.formats.distributed.pieces import Piece, assembled, check_pieces
+from ckpt_tool.formats.distributed.pieces import Deferred, Piece, assembled, check_pieces
 from ckpt_tool.formats.distributed.rank_files import SHOWN, check_stays
 from ckpt_tool.formats.pickle.unreadable import dimensions
 from ckpt_tool.formats.placements.assembled import Placement

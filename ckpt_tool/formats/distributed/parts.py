@@ -20,8 +20,8 @@ def open_parts(parts: Parts, path: str, wanted: str) -> Checkpoint:
     """
     match parts.kind:
         case "zero":
-            from ckpt_tool.formats.distributed.zero import open_zero
-            from ckpt_tool.formats.distributed.zero_names import zero_names
+            from ckpt_tool.formats.distributed.zero.names import zero_names
+            from ckpt_tool.formats.distributed.zero.opening import open_zero
 
             return open_zero(zero_names(parts.folder, parts.names), path, wanted)
         case "safetensors":
@@ -30,8 +30,8 @@ def open_parts(parts: Parts, path: str, wanted: str) -> Checkpoint:
             refuse_name(path, wanted)
             return open_hf_shards(parts.folder, parts.names, path)
         case _:
-            from ckpt_tool.formats.distributed.fsdp_ranks import open_ranks
-            from ckpt_tool.formats.distributed.rank_names import find_family
+            from ckpt_tool.formats.distributed.ranks.names import find_family
+            from ckpt_tool.formats.distributed.ranks.opening import open_ranks
 
             family, wanted = find_family(parts.folder, parts.names, path, wanted)
             return open_ranks(family, path, wanted)

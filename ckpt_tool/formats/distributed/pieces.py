@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -55,3 +55,21 @@ def _boxes(pieces: Iterable[Piece]) -> list[Box]:
             assert isinstance(place, Extent | View)
             boxes.append(Box(piece.region, place))
     return boxes
+
+
+class Deferred(Mapping[str, Placement]):
+    """Where tensors lie; a placement is made when it is asked for."""
+
+    __slots__ = ("_makers",)
+
+    def __init__(self, makers: Mapping[str, Callable[[], Placement]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, key: str) -> Placement:
+        return self._makers[key]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)

@@ -14,11 +14,10 @@ from math import prod
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind, StateDict
-from ckpt_tool.formats.distributed.flat import Deferred
-from ckpt_tool.formats.distributed.pieces import Piece, assembled, check_pieces
+from ckpt_tool.formats.distributed.pieces import Deferred, Piece, assembled, check_pieces
 from ckpt_tool.formats.distributed.rank_files import RankFiles, locate, refuse_missing
-from ckpt_tool.formats.distributed.rank_names import Family
-from ckpt_tool.formats.distributed.tensor_parts import KINDS, Part, PartReader
+from ckpt_tool.formats.distributed.ranks.names import Family
+from ckpt_tool.formats.distributed.ranks.tensor_parts import KINDS, Part, PartReader
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.pickle.graph import children
 from ckpt_tool.formats.pickle.values import OpaqueTensor, TensorRef

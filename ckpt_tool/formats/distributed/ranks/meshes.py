@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from ckpt_tool.formats.distributed.local_parts import PartFault
 from ckpt_tool.formats.distributed.rank_files import MAX_RANKS
+from ckpt_tool.formats.distributed.ranks.local_parts import PartFault
 from ckpt_tool.formats.pickle.unreadable import attribute, dimensions
 from ckpt_tool.formats.pickle.values import Opaque, TensorRef
 from ckpt_tool.tensors import Shape

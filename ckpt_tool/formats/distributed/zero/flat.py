@@ -5,7 +5,7 @@ them.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -13,7 +13,6 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.distributed.rank_files import locate
 from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.pickle.values import TensorRef
-from ckpt_tool.formats.placements.assembled import Placement
 from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.torch_files.contents import PickledFile
 from ckpt_tool.tensors import DType, shape_text
@@ -68,21 +67,3 @@ def flat_part(value: object, name: str, pickled: PickledFile) -> Flat:
         fact = f"its `{name}` is not stored as a plain vector of little-endian numbers"
         raise FormatError(pickled.path, fact, "save it again with torch.save")
     return Flat(placement, measured.info.dtype, shape[0])
-
-
-class Deferred(Mapping[str, Placement]):
-    """Where tensors lie; a placement is made when it is asked for."""
-
-    __slots__ = ("_makers",)
-
-    def __init__(self, makers: Mapping[str, Callable[[], Placement]]) -> None:
-        self._makers = makers
-
-    def __getitem__(self, key: str) -> Placement:
-        return self._makers[key]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)

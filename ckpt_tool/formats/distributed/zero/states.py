@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.distributed.flat import Flat, flat_part
 from ckpt_tool.formats.distributed.rank_files import MAX_RANKS
+from ckpt_tool.formats.distributed.zero.flat import Flat, flat_part
 from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.pickle.unreadable import dimensions
 from ckpt_tool.formats.pickle.values import Opaque, TensorRef

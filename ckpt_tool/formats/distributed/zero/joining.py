@@ -15,11 +15,11 @@ from math import prod
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Extra
-from ckpt_tool.formats.distributed.flat import Flat, Vector, flat_part
-from ckpt_tool.formats.distributed.float_buffers import as_float, becomes_float
 from ckpt_tool.formats.distributed.rank_files import locate, refuse_missing
-from ckpt_tool.formats.distributed.zero_names import ZeroNames, optimizer_names
-from ckpt_tool.formats.distributed.zero_states import ModelStates, Partition, model_states
+from ckpt_tool.formats.distributed.zero.flat import Flat, Vector, flat_part
+from ckpt_tool.formats.distributed.zero.float_buffers import as_float, becomes_float
+from ckpt_tool.formats.distributed.zero.names import ZeroNames, optimizer_names
+from ckpt_tool.formats.distributed.zero.states import ModelStates, Partition, model_states
 from ckpt_tool.formats.placements.assembled import Placement, join
 from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.placements.views import View

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, LeftBehind, StateDict
-from ckpt_tool.formats.distributed.flat import Deferred
+from ckpt_tool.formats.distributed.pieces import Deferred
 from ckpt_tool.formats.distributed.rank_files import SHOWN, RankFiles, refuse_missing
-from ckpt_tool.formats.distributed.zero_join import Run, join_slots, join_weights
-from ckpt_tool.formats.distributed.zero_names import ZeroNames, model_names
-from ckpt_tool.formats.distributed.zero_states import ModelStates, model_states, partition
+from ckpt_tool.formats.distributed.zero.joining import Run, join_slots, join_weights
+from ckpt_tool.formats.distributed.zero.names import ZeroNames, model_names
+from ckpt_tool.formats.distributed.zero.states import ModelStates, model_states, partition
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.torch_files.contents import PickledFile, contents_of, describe_file
 from ckpt_tool.tensors import Catalog, DType, TensorInfo, counted, nbytes_of

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from math import prod
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.distributed.local_parts import Cut, PartFault, check_factor, regions
-from ckpt_tool.formats.distributed.meshes import Mesh, mesh_of
 from ckpt_tool.formats.distributed.rank_files import MAX_RANKS, locate
+from ckpt_tool.formats.distributed.ranks.local_parts import Cut, PartFault, check_factor, regions
+from ckpt_tool.formats.distributed.ranks.meshes import Mesh, mesh_of
 from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.pickle.unreadable import attribute, dimensions, torch_type_name
 from ckpt_tool.formats.pickle.values import Global, Opaque, OpaqueTensor, TensorRef
