@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpt_tool.api import MappingOptions
+from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import (
     Color,
     ColorOption,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ckpt_tool.report.plan import PlanNames
 
 
+@takes_addresses
 @takes_mapping_options
 def map_(
     options: MappingOptions,

@@ -16,6 +16,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents
 from ckpt_tool.formats.distributed.pieces import Deferred, Piece, assembled, check_pieces
 from ckpt_tool.formats.distributed.rank_files import SHOWN, check_stays
+from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.pickle.unreadable import dimensions
 from ckpt_tool.formats.placements.assembled import Placement
 from ckpt_tool.formats.placements.boxes import Region
@@ -29,7 +30,7 @@ MAX_MISSING = 1000
 """Names may declare any number of files."""
 
 
-def open_hf_shards(folder: str, names: Iterable[str], path: str) -> Checkpoint:
+def open_hf_shards(folder: Folder, names: Iterable[str], path: str) -> Checkpoint:
     """The whole of all parts. Raises FormatError where they leave something out, lie over each
     other or are of different types.
     """
@@ -48,13 +49,13 @@ def open_hf_shards(folder: str, names: Iterable[str], path: str) -> Checkpoint:
 def _contents(shards: Shards) -> Contents:
     pieces: dict[str, list[Piece]] = {}
     for name, contents in shards.contents.items():
-        for key, piece in _pieces(f"{shards.folder}/{name}", contents):
+        for key, piece in _pieces(shards.folder.join(name), contents):
             pieces.setdefault(key, []).append(piece)
     hint = _hint(shards.contents)
     infos, makers = [], {}
     for key, found in pieces.items():
-        shape = _whole(key, found, shards.folder)
-        check_pieces(key, found, shape, shards.folder, hint)
+        shape = _whole(key, found, shards.folder.path)
+        check_pieces(key, found, shape, shards.folder.path, hint)
         infos.append(TensorInfo(key, found[0].dtype, shape))
         makers[key] = assembled(found, shape)
     return Contents(

@@ -9,6 +9,7 @@ import os
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Extra
 from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.folder import Folder, LocalFolder
 from ckpt_tool.formats.limits import EXTRAS, OPEN_SHARDS
 from ckpt_tool.formats.pickle.values import TensorRef
 from ckpt_tool.formats.placements.assembled import Placement
@@ -27,7 +28,7 @@ class RankFiles:
     them.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: Folder) -> None:
         self.folder = folder
         self.pickles: dict[str, PickledFile] = {}
         self._files: dict[str, SourceFile] = {}
@@ -40,7 +41,7 @@ class RankFiles:
     def open(self, name: str) -> PickledFile:
         """One more. Raises FormatError for what is no archive of torch, or leads elsewhere."""
         check_stays(self.folder, name)
-        file = self._files[name] = SourceFile(os.path.join(self.folder, name))
+        file = self._files[name] = self.folder.open(name)
         self.pickles[name] = read_pickle(_archive(file))
         if len(self._files) > OPEN_SHARDS:
             file.release()
@@ -62,14 +63,14 @@ class RankFiles:
         return tuple(found.values())[:EXTRAS]
 
 
-def check_stays(folder: str, name: str) -> None:
+def check_stays(folder: Folder, name: str) -> None:
     """Raises FormatError for a link that leads out of the folder; a hub cache's lead to the blobs
     beside its snapshots.
     """
-    path = os.path.join(folder, name)
-    if not os.path.islink(path):
+    path = folder.join(name)
+    if not isinstance(folder, LocalFolder) or not os.path.islink(path):
         return
-    real, home = os.path.realpath(path), os.path.realpath(folder)
+    real, home = os.path.realpath(path), os.path.realpath(folder.path)
     cache, is_cached, _ = home.rpartition(f"{os.sep}snapshots{os.sep}")
     if real.startswith(home + os.sep):
         return
@@ -88,14 +89,20 @@ def _archive(file: SourceFile) -> SourceFile:
     return file
 
 
-def locate(tensor: TensorRef, key: str, pickled: PickledFile) -> tuple[Measured, Placement]:
-    """A tensor's description, checked, and where its bytes lie. Raises FormatError."""
+def measure(tensor: TensorRef, key: str, pickled: PickledFile) -> Measured:
+    """A tensor's description, checked. Raises FormatError."""
     measured = measure_tensor(tensor, key, pickled.path, {})
     check_inside(measured, pickled.path, pickled.bytes_of)
+    return measured
+
+
+def locate(tensor: TensorRef, key: str, pickled: PickledFile) -> tuple[Measured, Placement]:
+    """A tensor's description, checked, and where its bytes lie. Raises FormatError."""
+    measured = measure(tensor, key, pickled)
     return measured, pickled.place(measured)
 
 
-def refuse_missing(folder: str, missing: list[str], count: int) -> None:
+def refuse_missing(folder: Folder, missing: list[str], count: int) -> None:
     """Raises FormatError that names the files that aren't there."""
     if not missing:
         return
@@ -105,4 +112,4 @@ def refuse_missing(folder: str, missing: list[str], count: int) -> None:
         f"has {count - len(missing):,} of the files of {count:,} ranks; "
         f"{', '.join(missing[:SHOWN])}{more} {are} missing"
     )
-    raise FormatError(folder, fact, "copy the files of all ranks into it")
+    raise FormatError(folder.path, fact, "copy the files of all ranks into it")

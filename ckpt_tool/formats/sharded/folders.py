@@ -2,13 +2,13 @@
 shards.
 """
 
-import os
 import re
 
 from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.key_list import CHECKPOINT_SUFFIXES
 from ckpt_tool.formats.sharded.numbered import Numbered, numbered_sets
-from ckpt_tool.formats.sharded.parts import Parts, find_parts, find_steps
+from ckpt_tool.formats.sharded.parts import Parts, find_inner, find_parts
 
 STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_model")
 """Names that Hugging Face's libraries give to weights."""
@@ -39,27 +39,24 @@ _ONLY_PART = re.compile(r"consolidated(?:\.00)?\.(?:pth|safetensors)|mp_rank_00_
 """The name of the first part of a model, which may be the only one."""
 
 
-def find_checkpoint(folder: str) -> str | Numbered | Parts:
-    """The path to open, or the shards, or the parts of several processes. Raises InputError where
-    there is none, or more than one.
+def find_checkpoint(folder: Folder) -> str | Numbered | Parts:
+    """The name of the file to open, or the shards, or the parts of several processes. Raises
+    InputError where there is none, or more than one.
     """
-    try:
-        names = set(os.listdir(folder))
-    except OSError as error:
-        raise InputError(folder, str(error.strerror).lower()) from None
+    names, path = set(folder.names()), folder.path
     found = _indexes(names) or _usual_names(names, SUFFIXES[2:])
     if len(found) == 1:
-        _refuse_shards_beside(folder, found[0], names)
-        return os.path.join(folder, found[0])
+        _refuse_shards_beside(path, found[0], names)
+        return found[0]
     if found:
         raise InputError(
-            folder,
+            path,
             f"is a folder with {len(found)} checkpoints: {', '.join(found[:20])}",
             "name one of them",
         )
     if parts := find_parts(folder, names):
         return parts
-    _refuse_parts(folder, names)
+    _refuse_parts(path, names)
     return _numbered(folder, names)
 
 
@@ -99,7 +96,7 @@ def _refuse_parts(folder: str, names: set[str]) -> None:
             raise FormatError(folder, fact.format(count), hint)
 
 
-def _numbered(folder: str, names: set[str]) -> str | Numbered | Parts:
+def _numbered(folder: Folder, names: set[str]) -> str | Numbered | Parts:
     """The one set of numbered shards, or the only part of a model in one part."""
     sets = numbered_sets(names)
     if len(sets) == 1 or _is_only_whole_set(sets):
@@ -107,16 +104,16 @@ def _numbered(folder: str, names: set[str]) -> str | Numbered | Parts:
     if sets:
         names_of = ", ".join(one.names[0] for one in sets[:5])
         raise InputError(
-            folder,
+            folder.path,
             f"is a folder with {len(sets)} sets of numbered shards: {names_of}, …",
             "keep those of one in it",
         )
     alone = [name for name in names if _ONLY_PART.fullmatch(name)]
     if len(alone) == 1:
-        return os.path.join(folder, alone[0])
-    if steps := find_steps(folder, names):
-        return steps
-    raise _nothing(folder, names)
+        return alone[0]
+    if inner := find_inner(folder, names):
+        return inner
+    raise _nothing(folder.path, names)
 
 
 def _is_only_whole_set(sets: list[Numbered]) -> bool:

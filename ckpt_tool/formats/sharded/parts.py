@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from ckpt_tool.formats.folder import Folder, LocalFolder, names_in
+
 Kind = Literal["zero", "zero steps", "safetensors", "ranks"]
 
 
@@ -15,7 +17,7 @@ Kind = Literal["zero", "zero steps", "safetensors", "ranks"]
 class Parts:
     """A folder whose files are read together; `kind` says how."""
 
-    folder: str
+    folder: Folder
     kind: Kind
     names: tuple[str, ...]
 
@@ -30,7 +32,7 @@ RANK = re.compile(
 """How a process's file is called by verl, accelerate and most people's own code."""
 
 
-def find_parts(folder: str, names: Collection[str]) -> Parts | None:
+def find_parts(folder: Folder, names: Collection[str]) -> Parts | None:
     """The parts of one checkpoint that a folder holds, if it does."""
     kinds: tuple[tuple[Kind, bool], ...] = (
         ("zero", any(map(_ZERO.fullmatch, names))),
@@ -49,7 +51,18 @@ def _is_of_ranks(name: str) -> bool:
     )
 
 
-def find_steps(folder: str, names: Collection[str]) -> Parts | None:
-    """A folder of DeepSpeed's in which `latest` names the one of the last step, if it is one."""
-    is_there = "latest" in names and os.path.isfile(os.path.join(folder, "latest"))
-    return Parts(folder, "zero steps", tuple(sorted(names))) if is_there else None
+def find_inner(folder: Folder, names: Collection[str]) -> Parts | None:
+    """What a folder without a checkpoint of its own leads to: DeepSpeed's, in which `latest` names
+    the folder of the last step, and torch's, with the parts that were not joined.
+    """
+    if "latest" in names and _is_file(folder, "latest"):
+        return Parts(folder, "zero steps", tuple(sorted(names)))
+    inner = LocalFolder(folder.join("sharded"))
+    if "sharded" in names and isinstance(folder, LocalFolder):
+        found = find_parts(inner, names_in(inner))
+        return found if found and found.kind == "safetensors" else None
+    return None
+
+
+def _is_file(folder: Folder, name: str) -> bool:
+    return not isinstance(folder, LocalFolder) or os.path.isfile(folder.join(name))

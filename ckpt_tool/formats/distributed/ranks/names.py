@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.distributed.rank_files import SHOWN, refuse_missing
+from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.sharded.parts import RANK
 
 _TRAINING = ("optim", "extra_state", "rng", "random", "sched", "scaler", "loader", "sampler")
@@ -21,7 +22,7 @@ class Family:
     names, the first of which is that of rank 0.
     """
 
-    folder: str
+    folder: Folder
     before: str
     after: str
     names: tuple[str, ...]
@@ -34,7 +35,7 @@ class Family:
         return f"{self.before}{rank:0{width}}{self.after}"
 
 
-def find_family(folder: str, names: Iterable[str], path: str, wanted: str) -> tuple[Family, str]:
+def find_family(folder: Folder, names: Iterable[str], path: str, wanted: str) -> tuple[Family, str]:
     """The files of the model's ranks, and what is wanted of each of them; `wanted` may be what
     other files begin with: `optim`. Raises InputError where several are equally likely,
     FormatError for a rank that is missing.
@@ -50,7 +51,7 @@ def find_family(folder: str, names: Iterable[str], path: str, wanted: str) -> tu
         each = ", ".join(f"{before}0{after}" for before, after in found[:SHOWN])
         begins = found[0][0].split("_")[0]
         raise InputError(
-            folder,
+            folder.path,
             f"has files of ranks of {len(found)} kinds: {each}",
             f"name what those begin with that you mean: {path}#{begins}",
         )
@@ -58,12 +59,12 @@ def find_family(folder: str, names: Iterable[str], path: str, wanted: str) -> tu
     return family, "." if asked else wanted
 
 
-def _family(folder: str, name: tuple[str, str], ranks: dict[int, re.Match[str]]) -> Family:
+def _family(folder: Folder, name: tuple[str, str], ranks: dict[int, re.Match[str]]) -> Family:
     one = next(iter(ranks.values()))
     count = int(one["world"]) if one["world"] else max(ranks) + 1
     if count <= max(ranks):
         fact = f"has a file of rank {max(ranks)}, and a name that says {count} ranks"
-        raise FormatError(folder, f"{fact}: {ranks[max(ranks)][0]}")
+        raise FormatError(folder.path, f"{fact}: {ranks[max(ranks)][0]}")
     width = min(len(match["rank"]) for match in ranks.values())
     missing = [f"{name[0]}{rank:0{width}}{name[1]}" for rank in range(count) if rank not in ranks]
     refuse_missing(folder, missing, count)

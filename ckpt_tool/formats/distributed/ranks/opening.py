@@ -15,7 +15,7 @@ from math import prod
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind, StateDict
 from ckpt_tool.formats.distributed.pieces import Deferred, Piece, assembled, check_pieces
-from ckpt_tool.formats.distributed.rank_files import RankFiles, locate, refuse_missing
+from ckpt_tool.formats.distributed.rank_files import RankFiles, locate, measure, refuse_missing
 from ckpt_tool.formats.distributed.ranks.names import Family
 from ckpt_tool.formats.distributed.ranks.tensor_parts import KINDS, Part, PartReader
 from ckpt_tool.formats.key_order import are_in_module_order
@@ -114,7 +114,7 @@ class _Join:
         found = self._of(key, part.shape, pickled)
         found.is_sharded = True
         for region, local in part.boxes:
-            measured, _ = locate(local, key, pickled)
+            measured = measure(local, key, pickled)
             found.add(Piece(region, measured.info.dtype, partial(_place, local, key, pickled)))
         if part.local is not None and part.boxes:
             found.note_place(part.local, pickled)
@@ -150,8 +150,8 @@ def _contents(family: Family, files: RankFiles, wanted: str) -> Contents:
     for key, found in join.tensors.items():
         if not found.pieces:
             fact = f"`{key[:200]}` has none of its {prod(found.shape)} elements in any file"
-            raise FormatError(family.folder, fact, HINT)
-        check_pieces(key, found.pieces, found.shape, family.folder, HINT)
+            raise FormatError(family.folder.path, fact, HINT)
+        check_pieces(key, found.pieces, found.shape, family.folder.path, HINT)
         owner = first.setdefault(found.local or key, key)
         tied = None if owner == key else owner
         infos.append(TensorInfo(key, found.pieces[0].dtype, found.shape, tied, tied))
@@ -183,10 +183,10 @@ def _check_ranks(join: _Join) -> None:
     if not join.kinds and not (here == 1 and family.is_counted):
         ranks = "1 rank" if here == 1 else f"{here:,} ranks"
         raise FormatError(
-            family.folder,
+            family.folder.path,
             f"has the files of {ranks} ({family.names[0]}) with plain tensors alone: "
             "nothing in them says whether they are copies or parts",
-            f"name one of them: {family.folder}/{family.names[0]}",
+            f"name one of them: {family.folder.join(family.names[0])}",
         )
 
 

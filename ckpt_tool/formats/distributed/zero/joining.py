@@ -20,6 +20,7 @@ from ckpt_tool.formats.distributed.zero.flat import Flat, Vector, flat_part
 from ckpt_tool.formats.distributed.zero.float_buffers import as_float, becomes_float
 from ckpt_tool.formats.distributed.zero.names import ZeroNames, optimizer_names
 from ckpt_tool.formats.distributed.zero.states import ModelStates, Partition, model_states
+from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.placements.assembled import Placement, join
 from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.placements.views import View
@@ -39,7 +40,7 @@ class Run:
     parts: tuple[Partition, ...]
 
     @property
-    def folder(self) -> str:
+    def folder(self) -> Folder:
         """Where their files lie."""
         return self.names.folder
 
@@ -94,7 +95,7 @@ class Run:
 class Joined:
     """Tensors by name, as they are joined; a name that comes twice is refused."""
 
-    folder: str
+    folder: Folder
     infos: dict[str, TensorInfo] = field(default_factory=dict)
     makers: Makers = field(default_factory=dict)
     notes: list[Extra] = field(default_factory=list)
@@ -102,7 +103,7 @@ class Joined:
     def add(self, info: TensorInfo, make: Callable[[], Placement]) -> None:
         """One more."""
         if info.key in self.infos:
-            raise FormatError(self.folder, f"has two tensors named `{info.key[:200]}`")
+            raise FormatError(self.folder.path, f"has two tensors named `{info.key[:200]}`")
         self.infos[info.key], self.makers[info.key] = info, make
 
 
@@ -122,7 +123,7 @@ def join_slots(states: ModelStates, run: Run) -> Joined:
     slots = [slot for slot in run.parts[0].slots if all(slot in one.slots for one in run.parts)]
     if not slots:
         raise FormatError(
-            run.folder, "has no optimizer's state that is cut as the weights are", "take those"
+            run.folder.path, "has no optimizer's state that is cut as the weights are", "take those"
         )
     for slot in slots:
         groups = [one.slots[slot] for one in run.parts]
@@ -132,11 +133,11 @@ def join_slots(states: ModelStates, run: Run) -> Joined:
     return joined
 
 
-def _one_type(name: str, groups: Sequence[tuple[Flat, ...]], folder: str) -> DType:
+def _one_type(name: str, groups: Sequence[tuple[Flat, ...]], folder: Folder) -> DType:
     types = {part.dtype for each in groups for part in each}
     if len(types) > 1:
         each = " and ".join(sorted(dtype.value for dtype in types))
-        raise FormatError(folder, f"its flat `{name[:80]}` are of different types: {each}")
+        raise FormatError(folder.path, f"its flat `{name[:80]}` are of different types: {each}")
     return next(iter(types), DType.F32)
 
 
@@ -246,7 +247,7 @@ def _cuts_of_all(states: ModelStates, groups: Sequence[tuple[Flat, ...]], run: R
             f"`param_shapes` has {counted(len(states.groups), 'group')}, "
             f"the optimizer's files have {len(groups[0])}"
         )
-        raise FormatError(run.folder, fact, "they are of different runs")
+        raise FormatError(run.folder.path, fact, "they are of different runs")
     for at, shapes in enumerate(states.groups):
         vector, offset = Vector(each[at] for each in groups), 0
         paddings = _paddings(at, len(shapes), run)
@@ -286,7 +287,7 @@ def _check_group(at: int, needed: int, last: int, given: int, run: Run) -> None:
         f"{counted(run.ranks, 'rank')} have {given:,}; "
         f"they differ by padding to a multiple of {multiple} at most"
     )
-    raise FormatError(run.folder, fact, "the files are of different runs")
+    raise FormatError(run.folder.path, fact, "the files are of different runs")
 
 
 def _cuts_of_each(states: ModelStates, groups: Sequence[tuple[Flat, ...]], run: Run) -> Cuts:

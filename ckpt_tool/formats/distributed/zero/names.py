@@ -7,8 +7,9 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from ckpt_tool.errors import FormatError, InputError
-from ckpt_tool.formats.distributed.rank_files import refuse_missing
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.distributed.rank_files import check_stays, refuse_missing
+from ckpt_tool.formats.folder import Folder, LocalFolder
 
 _OPTIMIZER = re.compile(
     r"(?P<before>(?:bf16_|fp16_)?zero_pp_rank_)(?P<rank>[0-9]{1,5})"
@@ -35,7 +36,7 @@ class ZeroNames:
     first of which has what all have.
     """
 
-    folder: str
+    folder: Folder
     optimizer: tuple[str, ...]
     model: tuple[str, ...]
 
@@ -45,7 +46,7 @@ def is_zero(names: Iterable[str]) -> bool:
     return any(map(_OPTIMIZER.fullmatch, names))
 
 
-def zero_names(folder: str, names: Collection[str]) -> ZeroNames:
+def zero_names(folder: Folder, names: Collection[str]) -> ZeroNames:
     """The files of all ranks. Raises FormatError for one that is missing, and for a checkpoint that
     is cut in other ways too.
     """
@@ -56,7 +57,7 @@ def zero_names(folder: str, names: Collection[str]) -> ZeroNames:
     if len(by_rank) < len(found):
         twice = next(match[0] for match in found if by_rank[int(match["rank"])] != match[0])
         raise FormatError(
-            folder,
+            folder.path,
             f"has two files of one rank, {twice} and {by_rank[_rank_of(twice)]}",
             "keep those of one run in it",
         )
@@ -91,7 +92,7 @@ def _rank_of(name: str) -> int:
     return int(match["rank"])
 
 
-def _models(folder: str, models: list[re.Match[str]]) -> tuple[str, ...]:
+def _models(folder: Folder, models: list[re.Match[str]]) -> tuple[str, ...]:
     """The one of stages 1 and 2, or those of all ranks that are there, the first of which must
     be.
     """
@@ -101,7 +102,7 @@ def _models(folder: str, models: list[re.Match[str]]) -> tuple[str, ...]:
         return (alone[0],)
     if 0 not in by_rank:
         raise FormatError(
-            folder,
+            folder.path,
             "has the optimizer's files of DeepSpeed ZeRO, and no mp_rank_00_model_states.pt or "
             "zero_pp_rank_0_mp_rank_00_model_states.pt, which has the parameters' names",
             "copy the whole folder",
@@ -109,34 +110,33 @@ def _models(folder: str, models: list[re.Match[str]]) -> tuple[str, ...]:
     return tuple(by_rank[rank] for rank in sorted(by_rank))
 
 
-def _refuse_other_cuts(folder: str, names: Collection[str], parts: set[int]) -> None:
+def _refuse_other_cuts(folder: Folder, names: Collection[str], parts: set[int]) -> None:
     for pattern, fact in _OTHERS:
         if any(map(re.compile(pattern).fullmatch, names)):
-            raise FormatError(folder, fact, TO_UNIVERSAL)
+            raise FormatError(folder.path, fact, TO_UNIVERSAL)
     if parts - {0}:
         count = max(parts) + 1
         fact = f"holds a DeepSpeed ZeRO checkpoint of {count} tensor-parallel parts of each matrix"
-        raise FormatError(folder, fact, TO_UNIVERSAL)
+        raise FormatError(folder.path, fact, TO_UNIVERSAL)
 
 
-def latest_step(folder: str) -> str:
-    """The folder that `latest` names. Raises FormatError where it leads elsewhere or isn't
-    there.
+def latest_step(folder: Folder) -> str:
+    """The path of the folder that `latest` names. Raises FormatError where it leads elsewhere or
+    isn't there.
     """
-    path = os.path.join(folder, LATEST)
-    try:
-        with open(path, "rb") as file:
-            text = file.read(_TAG_BYTES).decode("utf-8", "replace").strip()
-    except OSError as error:
-        raise InputError(path, str(error.strerror).lower()) from None
-    is_name = text not in ("", ".", "..") and text.isprintable() and not set(text) & set("/\\:")
+    with folder.open(LATEST) as file:
+        text = file.read(0, min(file.size, _TAG_BYTES)).decode("utf-8", "replace").strip()
+    is_name = text not in ("", ".", "..") and text.isprintable() and not set(text) & set("/\\:#")
     if not is_name:
         raise FormatError(
-            path, f"names {text[:100]!r}, which is no folder beside it", "name the folder of a step"
+            folder.join(LATEST),
+            f"names {text[:100]!r}, which is no folder beside it",
+            "name the folder of a step",
         )
-    step = os.path.join(folder, text)
-    if not os.path.isdir(step):
-        raise FormatError(folder, f"its `latest` names {text}, which isn't there", "copy it too")
-    if not os.path.realpath(step).startswith(os.path.realpath(folder) + os.sep):
-        raise FormatError(step, "is a link out of its folder", "name the folder that it leads to")
+    step = folder.join(text)
+    if isinstance(folder, LocalFolder):
+        if not os.path.isdir(step):
+            fact = f"its `latest` names {text}, which isn't there"
+            raise FormatError(folder.path, fact, "copy it too")
+        check_stays(folder, text)
     return step

@@ -96,7 +96,7 @@ def _module(model: PickledFile, run: Run) -> Contents:
         raise FormatError(
             model.path,
             f"has placeholders in `{MODULE}`: ZeRO 3 keeps the weights in its optimizer's files",
-            f"take the float32 weights: {run.names.folder}",
+            f"take the float32 weights: {run.folder.path}",
         )
     contents = contents_of(model, describe_file(model, MODULE))
     return replace(contents, layout=_layout(MODULE, run))
