@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.folder import folder_of
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from ckpt_tool.formats.sharded.numbered import Numbered
 
 STDIN = "-"
+METADATA = ".metadata"
+DATA_SUFFIX = ".distcp"
+"""What describes a distributed checkpoint, in the folder of its files, and how these end."""
 
 
 def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None) -> Checkpoint:
@@ -49,6 +53,10 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
         if not isinstance(found, str):
             return _open_shards(location, path, wanted, found)
         location = found
+    if os.path.basename(location) == METADATA:
+        with _collector_paused():
+            return _open_dcp(location, path, wanted)
+    _refuse_data_file(location)
     refuse_half_changed(location)
     file = SourceFile(location)
     try:
@@ -57,6 +65,23 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
     except BaseException:
         file.close()
         raise
+
+
+def _open_dcp(location: str, path: str, wanted: str) -> Checkpoint:
+    from ckpt_tool.formats.distributed.dcp.folder import open_dcp
+
+    return open_dcp(folder_of(location), path, wanted)
+
+
+def _refuse_data_file(location: str) -> None:
+    """Raises FormatError for a file of a distributed checkpoint, which may look like an archive."""
+    if location.endswith(DATA_SUFFIX) and os.path.isfile(location):
+        raise FormatError(
+            location,
+            "is a data file of a distributed checkpoint (DCP): "
+            "parts of tensors, which the `.metadata` beside it describes",
+            f"name the folder: {os.path.dirname(location) or os.curdir}",
+        )
 
 
 def _open_shards(folder: str, path: str, wanted: str, found: Numbered) -> Checkpoint:

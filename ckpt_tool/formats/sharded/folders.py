@@ -13,9 +13,8 @@ STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_model")
 """Names that Hugging Face's libraries give to weights."""
 SUFFIXES = (".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin")
 """In this order: an index stands for all its shards."""
+METADATA = ".metadata"
 _OTHERS = (
-    (".metadata", "is a distributed checkpoint of torch (DCP)",
-     "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER OUT.pth"),
     ("manifest.ocdbt", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
     ("_METADATA", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
     ("saved_model.pb", "is a TensorFlow SavedModel", "convert it with tensorflow and numpy.savez"),
@@ -66,6 +65,8 @@ def find_checkpoint(folder: str) -> str | Numbered:
             f"is a folder with {len(found)} checkpoints: {', '.join(found[:20])}",
             "name one of them",
         )
+    if METADATA in names:
+        return os.path.join(folder, METADATA)
     _refuse_parts(folder, names)
     return _numbered(folder, names)
 
