@@ -4,6 +4,8 @@ All folders are written by one set of processes, of which each uses as many as i
 writing.
 """
 
+# mypy: disable-error-code="attr-defined,return-value"
+
 import os
 import sys
 from collections.abc import Callable
