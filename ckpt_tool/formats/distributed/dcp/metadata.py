@@ -226,10 +226,10 @@ class _Reading:
         regions, ranges = [], []
         for region in self._regions(key, chunks):
             found = places.pop(_hashable(region.offsets), None)
-            if 0 in region.shape:
-                continue
             if found is None and len(chunks) == 1:
                 found = places.pop(None, None)
+            if 0 in region.shape:
+                continue
             if found is None:
                 raise self._fault(f"has a part {region.text} whose place is not given", key)
             regions.append(region)

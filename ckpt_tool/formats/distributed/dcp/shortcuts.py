@@ -33,6 +33,7 @@ _OBJECT = re.compile(
 )
 """class.__new__(class), then its two or three attributes, all memoized in turn."""
 _INTEGERS = re.compile(_INTEGER, re.DOTALL)
+_ASKED = re.compile(rb"j(?=(.{4}))", re.DOTALL)
 _PUTS_OF_AN_OBJECT = 2
 _METADATA = "torch.distributed.checkpoint.metadata"
 _CHUNK, _INDEX = (_METADATA, "ChunkStorageMetadata"), (_METADATA, "MetadataIndex")
@@ -42,6 +43,7 @@ _MAX_AT_ONCE = 2000
 _ALWAYS_KEPT = 256
 """Numbers below it can be asked for by BINGET, and stay."""
 _BLOCK = 4 << 20
+_MISSING = object()
 _u32 = Struct("<I").unpack_from
 Value = tuple[object, int]
 """What a field holds, and how many values it put into the memo."""
@@ -140,7 +142,8 @@ class ChunkReader:
         op = raw[:1]
         if op in b"hj":
             if len(raw) == (2 if op == b"h" else 5):
-                return self._asked_for(raw), 0
+                value = self._asked_for(raw)
+                return None if value is _MISSING else (value, 0)
             return self._sizes.get(raw) or self._size(raw)
         if op == b"N":
             return None, 0
@@ -149,8 +152,10 @@ class ChunkReader:
         return _integer(raw), 0
 
     def _asked_for(self, raw: bytes) -> object:
-        """What a reference to the memo means. Raises KeyError."""
-        return self.memo[raw[1] if raw[:1] == b"h" else _u32(raw, 1)[0]]
+        """What a reference to the memo means, as far as the memo has it by now: an object may refer
+        to its own parts.
+        """
+        return self.memo.get(raw[1] if raw[:1] == b"h" else _u32(raw, 1)[0], _MISSING)
 
     def _size(self, raw: bytes) -> Value | None:
         """A `torch.Size` of integers."""
@@ -228,14 +233,21 @@ def asked_numbers(data: bytes) -> list[int]:
     """Every number of the memo that LONG_BINGET may ask for, sorted: what stands behind its byte
     anywhere, so that none is missed.
     """
+    if len(data) <= _BLOCK:
+        found = {_u32(one[1])[0] for one in _ASKED.finditer(data)}
+        return sorted(number for number in found if number < len(data))
+    return _asked_of_many(data)
+
+
+def _asked_of_many(data: bytes) -> list[int]:
+    """The same of a stream with millions of them."""
     import numpy as np
 
     found = np.empty(0, np.uint32)
     whole = np.frombuffer(data, np.uint8)
-    for start in range(0, max(len(data) - 4, 0), _BLOCK):
+    for start in range(0, len(data) - 4, _BLOCK):
         block = whole[start : start + _BLOCK + 4]
         at = np.flatnonzero(block[:-4] == ord("j"))
         numbers = sum(block[at + 1 + place].astype(np.uint32) << (8 * place) for place in range(4))
         found = np.union1d(found, np.asarray(numbers, np.uint32))
-    numbers_below = found[found < len(data)]
-    return [int(number) for number in numbers_below]
+    return [int(number) for number in found[found < len(data)]]
