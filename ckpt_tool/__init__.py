@@ -11,6 +11,7 @@
     align      two sides' names, shapes and values → pairs → the fewest rules
     mapping    YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem
     comparing  Catalog × Catalog → Diff
+    examining  the values of a checkpoint → what is wrong with them
     ops        what a rule may do to tensors: shapes, inverse, run
     formats    containers as bytes: torch zip, legacy torch, safetensors, sharded index, key list
     keys       the language of key names: parse, match, render; many keys → the fewest true patterns
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ckpt_tool.errors import CkptError, FormatError, InputError, OutputError, Problem, RuleError
     from ckpt_tool.formats import Checkpoint
     from ckpt_tool.library.comparing import diff
+    from ckpt_tool.library.health import health
     from ckpt_tool.library.mapping import map, plan
     from ckpt_tool.library.opened import open
     from ckpt_tool.library.rules import check, mappings, suggest, verify
@@ -42,8 +44,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "InputError",
     "LoadReport", "MappingOptions", "OutputError", "Plan", "Problem", "RuleError", "RuleSet",
-    "Step", "TensorInfo", "check", "diff", "freeze", "load_into", "map", "mappings", "open",
-    "plan", "suggest", "verify",
+    "Step", "TensorInfo", "check", "diff", "freeze", "health", "load_into", "map", "mappings",
+    "open", "plan", "suggest", "verify",
 ]  # fmt: skip
 
 
@@ -56,6 +58,7 @@ _named = bind_on_use(__name__, {
     "api": "MappingOptions load_into",
     "training": "LoadReport freeze",
     "library.comparing": "diff",
+    "library.health": "health",
     "library.mapping": "map plan",
     "library.opened": "open",
     "library.rules": "check mappings suggest verify",

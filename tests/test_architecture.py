@@ -16,7 +16,7 @@ report
 api
 training | importing | advising
 engine | align
-mapping | comparing
+mapping | comparing | examining
 ops | formats | keys
 torch_bridge
 tensors

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.options import MappingOptions
+from ckpt_tool.api.outputs import refuse_address
 from ckpt_tool.api.planning import plan_checkpoint
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import open_source
@@ -96,6 +97,7 @@ def write_text(path: str, text: str, force: bool = False, inputs: Iterable[str] 
     from ckpt_tool.engine.durable.file import atomic_output
     from ckpt_tool.engine.inputs import refuse_input
 
+    refuse_address(path)
     refuse_input(path, inputs)
     content = text.encode()
     with atomic_output(path, len(content), force) as fd:

@@ -13,9 +13,9 @@ from ckpt_tool.api.options import DTypePolicy, MappingOptions, Method, stated
 from ckpt_tool.api.remarks.left_behind import left_behind_text
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.rule_files import read_rules
-from ckpt_tool.api.sides import open_source, refuse_rivals
+from ckpt_tool.api.sides import in_memory, open_source, refuse_rivals
 from ckpt_tool.deprecated import with_old_arguments
-from ckpt_tool.errors import InputError, Problem, RuleError
+from ckpt_tool.errors import FormatError, InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def load_into(
     dtypes: DTypePolicy | None = None,
     params: Mapping[str, int] | None = None,
     min_confidence: float | None = None,
+    health: bool = False,
     options: MappingOptions | None = None,
 ) -> LoadReport:
     """Loads a checkpoint, a state dict or another module into a live model, and reports what was
@@ -51,8 +52,9 @@ def load_into(
     error, unless `partial` says that the rest may stay, or `expect` how many keys are loaded,
     exactly. By name, heads for another number of classes stay fresh by themselves, if nothing else
     is left. `dtypes`, `params` and what else there is are those of `MappingOptions`, which can be
-    given as a whole, as `options`. The model may be wrapped in DataParallel,
-    DistributedDataParallel or torch.compile; its inner module's keys count.
+    given as a whole, as `options`. `health` reads the source's values first, as `ckpt_tool.health`
+    does, and raises FormatError where something is wrong with them. The model may be wrapped in
+    DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
 
     Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments
     with which the call goes through, where some are known. Raises InputError for what can't be
@@ -87,6 +89,8 @@ def load_into(
         target = LiveState(type(module).__name__, module.state_dict(keep_vars=True), is_target=True)
         opened = stack.enter_context(_open_for(module, source, rule_set))
         with_values(opened, "to load")
+        if health:
+            _refuse_unwell(source, opened)
         try:
             refuse_rivals(opened)
             plan = draft_open(opened, target, rule_set, wanted)
@@ -94,6 +98,29 @@ def load_into(
         except RuleError as error:
             raise with_next(error, opened, target, wanted) from None
         return load_plan(plan, opened, module, _notes_on(opened), processes)
+
+
+def _refuse_unwell(
+    source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
+    opened: Checkpoint | LiveState,
+) -> None:
+    """Raises FormatError where something is wrong with the source's values."""
+    from ckpt_tool.examining import examine
+    from ckpt_tool.mapping import read_config
+
+    if isinstance(source, str | os.PathLike):
+        assert isinstance(opened, Checkpoint)
+        found = examine(opened, read_config(os.fspath(source)))
+    else:
+        found = examine(in_memory(source))
+    if found.findings:
+        first, count = found.findings[0], len(found.findings)
+        more = f" (and {count - 1} more)" if count > 1 else ""
+        raise FormatError(
+            found.path,
+            f"is not well: {first.subject}: {first.text}{more}",
+            "`print(ckpt_tool.health(...))` lists all; without `health=True` it is loaded as it is",
+        )
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from ckpt_tool.api.options import Format, MappingOptions
 from ckpt_tool.api.planning import Planned, plan_checkpoint
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
-from ckpt_tool.errors import InputError, RuleError
-from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.errors import InputError, OutputError, RuleError
+from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats.remote.addresses import is_address
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
@@ -47,7 +48,9 @@ def write(
     path = path_of(output) or (planned.rules.output if planned.rules else None)
     if not path:
         raise InputError("-o", "no output is given, and no rule file names one")
+    refuse_address(path)
     _check_values(plan, planned)
+    _fetch(plan, planned)
     others = tuple(files_read(planned.paths, planned.rules)) if force else ()
     job = Job(plan, planned.source, planned.target, force, checksum, on_progress, jobs, others)
     if shard_bytes is not None and shard_bytes < 1:
@@ -85,6 +88,22 @@ def _check_values(plan: Plan, planned: Planned) -> None:
         with_values(planned.target, "for the keys that are kept")
     if plan.steps:
         with_values(planned.source, "to map")
+
+
+def refuse_address(path: str) -> None:
+    """Raises OutputError for an output that is no file here."""
+    if is_address(path):
+        raise OutputError(
+            path, "is an address, and outputs are files here", "write a file, and copy it there"
+        )
+
+
+def _fetch(plan: Plan, planned: Planned) -> None:
+    """Brings what the plan reads here, where it lies elsewhere, before anything is written."""
+    if isinstance(planned.source, Checkpoint):
+        planned.source.fetch(key for step in plan.steps for key in step.inputs)
+    if isinstance(planned.target, Checkpoint):
+        planned.target.fetch(plan.kept)
 
 
 def rename(planned: Planned) -> Written:

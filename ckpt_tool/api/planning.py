@@ -17,10 +17,12 @@ from ckpt_tool.api.sides import (
     open_source,
     open_target,
     refuse_rivals,
+    source_of,
     target_of,
 )
 from ckpt_tool.errors import InputError, Problem, RuleError, Tally
 from ckpt_tool.formats import Checkpoint, LeftBehind
+from ckpt_tool.formats.remote.addresses import is_address
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
@@ -132,7 +134,7 @@ def _named_source(given: Given | None, rules: RuleSet | None) -> Given:
     """The source that was given, or that a rule file names. Raises InputError where there
     is none.
     """
-    source = rules.source if given is None and rules else given
+    source = source_of(rules) if given is None and rules else given
     if source is None:
         raise InputError(
             "source",
@@ -150,4 +152,6 @@ def _restore(source: Given) -> None:
 
     if not isinstance(source, str | os.PathLike):
         raise InputError("source", "is in memory: in place, a file is renamed", "give a path")
+    if is_address(os.fspath(source)):
+        raise InputError(os.fspath(source), "is an address: in place, a file here is renamed")
     restore(os.fspath(source))

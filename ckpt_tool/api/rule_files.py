@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.errors import InputError
+from ckpt_tool.formats.remote.addresses import is_named
 
 if TYPE_CHECKING:
     from ckpt_tool.mapping import RuleSet
@@ -96,7 +97,8 @@ def beside(rule_file: str, path: str) -> str:
     """A path in a rule file is meant from its folder; in a shipped mapping, from the working
     directory.
     """
-    if os.path.isabs(path) or "://" in path or re.fullmatch(FACTORY, path) or path == "-":
+    is_elsewhere = "://" in path or is_named(path) or re.fullmatch(FACTORY, path) is not None
+    if os.path.isabs(path) or is_elsewhere or path == "-":
         return path
     if Path(rule_file).parent in mapping_folders():
         return path

@@ -15,6 +15,7 @@ from ckpt_tool.api.rule_files import FACTORY
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import STDIN, split_fragment
+from ckpt_tool.formats.remote.addresses import is_address, is_named
 from ckpt_tool.mapping.params import CONFIG_NAMES
 
 if TYPE_CHECKING:
@@ -104,12 +105,13 @@ def open_target(given: Given, like: Checkpoint | None = None) -> Iterator[Tensor
 
 def is_factory(path: str) -> bool:
     """Whether a path is none, and names code that builds a model: `package.module:function`."""
-    return re.fullmatch(FACTORY, path) is not None and not os.path.exists(path)
+    names_code = re.fullmatch(FACTORY, path) is not None and not is_named(path)
+    return names_code and not os.path.exists(path)
 
 
 def target_of(rules: RuleSet) -> str | None:
-    """The target that a rule file names. Raises InputError for a factory: what is read runs
-    nothing, what the user types may.
+    """The target that a rule file names. Raises InputError for a factory and an address: what is
+    read runs nothing and asks nobody, what the user types may.
     """
     if rules.target and is_factory(rules.target):
         hint = "if you trust it, name the target on the command line"
@@ -118,7 +120,22 @@ def target_of(rules: RuleSet) -> str | None:
             f"names code for its target, `{rules.target}`, and a rule file runs nothing",
             hint,
         )
-    return rules.target
+    return _not_elsewhere(rules.target, "target", rules)
+
+
+def source_of(rules: RuleSet) -> str | None:
+    """The source that a rule file names. Raises InputError for an address."""
+    return _not_elsewhere(rules.source, "source", rules)
+
+
+def _not_elsewhere(path: str | None, side: str, rules: RuleSet) -> str | None:
+    if path and is_address(path):
+        raise InputError(
+            rules.files[0],
+            f"names an address for its {side}, `{path}`, and a rule file asks no server",
+            f"if you trust it, name the {side} on the command line",
+        )
+    return path
 
 
 def files_read(sides: Iterable[str | None], rules: RuleSet | None = None) -> list[str]:
@@ -135,6 +152,8 @@ def files_read(sides: Iterable[str | None], rules: RuleSet | None = None) -> lis
         with open_checkpoint(side) as checkpoint:
             found += [file.path for file in checkpoint.files]
         place = split_fragment(side)[0]
+        if is_address(place):
+            continue
         folder = place if os.path.isdir(place) else os.path.dirname(place)
         found += [os.path.join(folder, name) for name in CONFIG_NAMES]
     return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ckpt_tool.report.parts.style import Style
 
 
+@takes_addresses
 def check(
     rules: Annotated[
         str,

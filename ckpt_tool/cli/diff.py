@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_result, style_of
 
 
+@takes_addresses
 def diff(
     a: Annotated[str, typer.Argument(metavar="A", help=f"One side: {CHECKPOINT}.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The other side.")],

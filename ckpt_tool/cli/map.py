@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpt_tool.api import MappingOptions
+from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import (
     Color,
     ColorOption,
@@ -36,6 +37,7 @@ class To(str, Enum):
     dcp = "dcp"
 
 
+@takes_addresses
 @takes_mapping_options
 def map_(
     options: MappingOptions,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -27,6 +28,7 @@ class Library(str, Enum):
     transformers = "transformers"
 
 
+@takes_addresses
 def mappings(
     source: Annotated[
         str | None,

@@ -12,8 +12,8 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import DType
 
 CHECKPOINT = (
-    "a checkpoint file or folder, an index.json, a key list (`-`: on stdin); "
-    "FILE#NAME picks a state dict inside it"
+    "a checkpoint file or folder, an address (https://, hf://, s3://), an index.json, "
+    "a key list (`-`: on stdin); FILE#NAME picks a state dict inside it"
 )
 
 

@@ -4,14 +4,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
 from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
+    from ckpt_tool.report.parts.style import Style
 
 
+@takes_addresses
 def show(
     path: Annotated[str, typer.Argument(metavar="A", help=f"What to look into: {CHECKPOINT}.")],
     keys: Annotated[
@@ -34,6 +37,14 @@ def show(
             "--strict", help="Exit 1 when unpickling the file would call or import something."
         ),
     ] = False,
+    health: Annotated[
+        bool,
+        typer.Option(
+            "--health",
+            help="Read every value, and exit 1 with each thing that is wrong: NaN, zeros, damage, "
+            "what config.json contradicts.",
+        ),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -45,6 +56,10 @@ def show(
     from ckpt_tool.formats import open_checkpoint
     from ckpt_tool.report.show import checksums_text, show_json, show_text
 
+    if health:
+        if keys or digests or checksum:
+            raise InputError("--health", "can't be asked together with another list")
+        raise typer.Exit(_show_health(path, json, quiet, style_of(color, verbose)))
     with open_checkpoint(path) as checkpoint:
         if json:
             from ckpt_tool.report.parts.json_text import to_json
@@ -60,6 +75,23 @@ def show(
             show_result(show_text(checkpoint, style_of(color, verbose)))
             print_next(api.after_show(checkpoint))
         raise typer.Exit(NO if strict and checkpoint.asked else YES)
+
+
+def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
+    """Prints what is wrong, and gives the exit status."""
+    from ckpt_tool.cli.progress import Progress
+    from ckpt_tool.examining import examine_path
+    from ckpt_tool.mapping.params import read_config
+    from ckpt_tool.report.health import health_json, health_text
+
+    found = examine_path(path, read_config, lambda nbytes: Progress(nbytes, not quiet))
+    if json:
+        from ckpt_tool.report.parts.json_text import to_json
+
+        show_result(to_json(health_json(found)))
+    elif found.findings or not quiet:
+        show_result(health_text(found, style))
+    return YES if found.is_well else NO
 
 
 def _key_list(checkpoint: "Checkpoint", digests: bool) -> str:

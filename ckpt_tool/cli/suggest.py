@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet
 from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result
 
 
+@takes_addresses
 def suggest(
     source: Annotated[
         str, typer.Argument(metavar="A", help=f"Where the values come from: {CHECKPOINT}.")

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.api import MappingOptions
+from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -20,6 +21,7 @@ from ckpt_tool.cli.options import (
 from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
 
 
+@takes_addresses
 @takes_mapping_options
 def verify(
     options: MappingOptions,

@@ -45,7 +45,7 @@ def _copy_in_kernel(extent: Extent, fd: int, offset: int) -> int:
     none.
     """
     done = 0
-    if not hasattr(os, "copy_file_range"):
+    if not hasattr(os, "copy_file_range") or not extent.file.has_descriptor:
         return done
     while done < extent.length:
         try:

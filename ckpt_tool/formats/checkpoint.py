@@ -94,6 +94,8 @@ class Contents:
     left_behind: tuple[LeftBehind, ...] = ()
     layout: str = ""
     is_whole: bool = True
+    stale_index: str = ""
+    """Why the index of shards was left aside, and these were read without it."""
     beside: Mapping[str, Placement] = field(default_factory=dict)
     """Where the tensors of `elsewhere` lie."""
     unreadable_elsewhere: tuple[UnreadableTensor, ...] = ()
@@ -200,6 +202,13 @@ class Checkpoint:
                 yield from placement.chunks(info.dtype, info.shape, self.path)
             case _:
                 yield read_view(placement, info.dtype, info.shape, self.path)
+
+    def fetch(self, keys: Iterable[str]) -> None:
+        """Brings the values of these tensors here, where they lie elsewhere. Raises InputError."""
+        if not all(file.is_here for file in self.files):
+            for key in keys:
+                if key in self.contents.placements:
+                    self.contents.placements[key]
 
     def check(self, keys: Iterable[str]) -> None:
         """Raises FormatError where the bytes of these tensors are not those of their checksums.

@@ -1,10 +1,13 @@
 """A regular file, open for reading: exact reads, and no surprises from pipes, devices or
-folders.
+folders. Files that lie elsewhere (`formats/remote`) are read in the same way.
 """
+
+from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
 
@@ -23,6 +26,10 @@ class SourceFile:
     """
 
     __slots__ = ("_fd", "path", "size", "stamp")
+    is_here = True
+    """Whether reading costs next to nothing; else opening reads what it must, and no more."""
+    has_descriptor = True
+    """Whether there is an `fd`, between which and another the kernel can copy."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises InputError for what can't be opened or is no regular file; a pipe without a writer
@@ -87,6 +94,17 @@ class SourceFile:
                 )
             buffer, offset = buffer[count:], offset + count
 
+    def at_hand(self, offset: int) -> int:
+        """How many bytes from `offset` on cost next to nothing."""
+        return self.size - offset
+
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Hears which bytes will be read next, as offsets and lengths."""
+
+    def whole(self) -> SourceFile:
+        """The file that values are read from: itself, where it is here."""
+        return self
+
     def sha256(self) -> str:
         """The SHA-256 of the whole file in hex."""
         return sha256_of(self.fd, self.size, self.path)
@@ -99,7 +117,7 @@ class SourceFile:
         """Lets go of the descriptor; may be called again."""
         self.release()
 
-    def __enter__(self) -> "SourceFile":
+    def __enter__(self) -> SourceFile:
         return self
 
     def __exit__(

@@ -10,16 +10,18 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint
 from ckpt_tool.formats.files import AGAIN, SourceFile
-from ckpt_tool.formats.folder import folder_of
+from ckpt_tool.formats.folder import Folder, LocalFolder, folder_of
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
+from ckpt_tool.formats.remote.addresses import is_address
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
 
 if TYPE_CHECKING:
@@ -46,45 +48,70 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
 
         return Checkpoint(path, "key list", read_key_list(sys.stdin.buffer, "standard input"))
     location, wanted = split_fragment(path)
-    if _is_folder(location):
+    folder, name = _place_of(location)
+    if name is None:
         from ckpt_tool.formats.sharded.folders import find_checkpoint
 
-        found = find_checkpoint(location)
+        found = find_checkpoint(folder)
         if not isinstance(found, str):
-            return _open_shards(location, path, wanted, found)
-        location = found
-    if os.path.basename(location) == METADATA:
-        with _collector_paused():
-            return _open_dcp(location, path, wanted)
-    _refuse_data_file(location)
-    refuse_half_changed(location)
-    file = SourceFile(location)
+            return _open_shards(folder, path, wanted, found)
+        name = found
+    if name == METADATA:
+        return _open_dcp(folder, path, wanted)
+    if name.endswith(DATA_SUFFIX):
+        raise _data_file(folder, name)
+    refuse_half_changed(folder.join(name))
+    file = folder.open(name)
     try:
         with _collector_paused():
-            return _open_file(file, path, wanted, like.contents.kept if like else None)
+            return _open_file(_Found(file, folder, name), path, wanted, like)
     except BaseException:
         file.close()
         raise
 
 
-def _open_dcp(location: str, path: str, wanted: str) -> Checkpoint:
+def _open_dcp(folder: Folder, path: str, wanted: str) -> Checkpoint:
     from ckpt_tool.formats.distributed.dcp.folder import open_dcp
 
-    return open_dcp(folder_of(location), path, wanted)
+    with _collector_paused():
+        return open_dcp(folder, path, wanted)
 
 
-def _refuse_data_file(location: str) -> None:
-    """Raises FormatError for a file of a distributed checkpoint, which may look like an archive."""
-    if location.endswith(DATA_SUFFIX) and os.path.isfile(location):
-        raise FormatError(
-            location,
-            "is a data file of a distributed checkpoint (DCP): "
-            "parts of tensors, which the `.metadata` beside it describes",
-            f"name the folder: {os.path.dirname(location) or os.curdir}",
-        )
+def _data_file(folder: Folder, name: str) -> InputError:
+    """The error of a file of a distributed checkpoint, which may look like an archive."""
+    folder.open(name).close()
+    return FormatError(
+        folder.join(name),
+        "is a data file of a distributed checkpoint (DCP): "
+        "parts of tensors, which the `.metadata` beside it describes",
+        f"name the folder: {folder.path or os.curdir}",
+    )
 
 
-def _open_shards(folder: str, path: str, wanted: str, found: Numbered) -> Checkpoint:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An open file, and where it lies."""
+
+    file: SourceFile
+    folder: Folder
+    name: str
+
+
+def _place_of(location: str) -> tuple[Folder, str | None]:
+    """The folder, and the name of the file in it where one is meant."""
+    if is_address(location):
+        from ckpt_tool.formats.remote.places import find_place
+
+        place = find_place(location)
+        if place.folder is not None:
+            return place.folder, place.name
+        location = place.path
+    if _is_folder(location):
+        return LocalFolder(location), None
+    return folder_of(location), os.path.basename(location)
+
+
+def _open_shards(folder: Folder, path: str, wanted: str, found: Numbered) -> Checkpoint:
     from ckpt_tool.formats.sharded.numbered import open_numbered
 
     _refuse_unused(path, wanted)
@@ -124,7 +151,8 @@ def _is_folder(path: str) -> bool:
         return False  # opening it says why
 
 
-def _open_file(file: SourceFile, path: str, wanted: str, earlier: object) -> Checkpoint:
+def _open_file(found: _Found, path: str, wanted: str, like: Checkpoint | None) -> Checkpoint:
+    file = found.file
     if not file.size:
         raise FormatError(file.path, "is empty (zero bytes)", AGAIN)
     head = file.read(0, min(file.size, HEAD))
@@ -132,12 +160,13 @@ def _open_file(file: SourceFile, path: str, wanted: str, earlier: object) -> Che
         if format.recognise(head, file.size):
             if not format.has_names:
                 _refuse_unused(path, wanted)
-            contents = format.read(file, wanted, earlier)
-            return Checkpoint(path, format.name, with_layout(contents, file.path), (file,))
-    return _open_text(file, head, path, wanted)
+            contents = format.read(file, wanted, like.contents.kept if like else None)
+            contents = with_layout(contents, found.folder, found.name)
+            return Checkpoint(path, format.name, contents, (file,))
+    return _open_text(found, head, path, wanted)
 
 
-def _open_text(file: SourceFile, head: bytes, path: str, wanted: str) -> Checkpoint:
+def _open_text(found: _Found, head: bytes, path: str, wanted: str) -> Checkpoint:
     """Key lists and indexes, which no first bytes mark; or the refusal that says what the
     file is.
     """
@@ -145,8 +174,9 @@ def _open_text(file: SourceFile, head: bytes, path: str, wanted: str) -> Checkpo
     from ckpt_tool.formats.sharded.index import is_index, open_index
     from ckpt_tool.formats.unsupported import refuse_foreign, unknown_format
 
+    file = found.file
     if is_index(file, head):
-        return open_index(file, path, wanted)
+        return open_index(file, found.folder, path, wanted)
     refuse_foreign(file, head)
     if not is_key_list(file.path, head):
         raise unknown_format(file, head)

@@ -7,12 +7,12 @@ make a whole of it.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from ckpt_tool.formats.checkpoint import Contents
+from ckpt_tool.formats.folder import Folder, names_in
 from ckpt_tool.tensors import Catalog, DType
 
 _EIGHT_BITS = frozenset(dtype for dtype in DType if dtype.bits == 8 and dtype is not DType.BOOL)
@@ -31,7 +31,7 @@ _GATHERED = (
 )
 
 
-def layout_of(contents: Contents, path: str) -> str:
+def layout_of(contents: Contents, folder: Folder, name: str) -> str:
     """The sentence, or an empty text for a plain file. Looks at the names beside the file, and
     opens none.
     """
@@ -46,14 +46,14 @@ def layout_of(contents: Contents, path: str) -> str:
         _adapter,
         _quantised,
     ):
-        if sentence := describe(contents, names, os.path.basename(path), path):
+        if sentence := describe(contents, names, name, folder):
             return sentence
     return ""
 
 
-def with_layout(contents: Contents, path: str) -> Contents:
+def with_layout(contents: Contents, folder: Folder, name: str) -> Contents:
     """The same, with the sentence."""
-    sentence = layout_of(contents, path) or _numbered_part(path)
+    sentence = layout_of(contents, folder, name) or _numbered_part(name)
     return replace(contents, layout=sentence, is_whole=False) if sentence else contents
 
 
@@ -76,7 +76,7 @@ class Names:
         return sum(any(part in key for part in parts) for key in self.keys)
 
 
-def _placeholders(contents: Contents, names: Names, name: str, path: str) -> str:
+def _placeholders(contents: Contents, names: Names, name: str, folder: Folder) -> str:
     catalog = contents.catalog
     empty = sum([0 in info.shape for info in catalog.values()])
     if not empty or 2 * empty < len(catalog):
@@ -89,7 +89,7 @@ def _placeholders(contents: Contents, names: Names, name: str, path: str) -> str
     )
 
 
-def _optimizer_part(contents: Contents, names: Names, name: str, path: str) -> str:
+def _optimizer_part(contents: Contents, names: Names, name: str, folder: Folder) -> str:
     if contents.catalog or not any(one.kind == "optimizer" for one in contents.left_behind):
         return ""
     is_zero = (
@@ -104,7 +104,7 @@ def _optimizer_part(contents: Contents, names: Names, name: str, path: str) -> s
     return "the state of an optimizer, without a state dict"
 
 
-def _rank_part(contents: Contents, names: Names, name: str, path: str) -> str:
+def _rank_part(contents: Contents, names: Names, name: str, folder: Folder) -> str:
     kinds = [tensor.kind for tensor in contents.catalog.unreadable.values()]
     for kind in ("DTensor", "ShardedTensor"):
         if count := kinds.count(kind):
@@ -128,7 +128,7 @@ def _rank_part(contents: Contents, names: Names, name: str, path: str) -> str:
     return ""
 
 
-def _flat_parameters(contents: Contents, names: Names, name: str, path: str) -> str:
+def _flat_parameters(contents: Contents, names: Names, name: str, folder: Folder) -> str:
     if not any(end.startswith(("_flat_param", "flat_param")) for end in names.ends):
         return ""
     return (
@@ -137,19 +137,14 @@ def _flat_parameters(contents: Contents, names: Names, name: str, path: str) -> 
     )
 
 
-def _tensor_parallel(contents: Contents, names: Names, name: str, path: str) -> str:
+def _tensor_parallel(contents: Contents, names: Names, name: str, folder: Folder) -> str:
     """Meta's `consolidated.00.pth` beside `.01`, DeepSpeed's and Megatron's `mp_rank_00` beside
     others.
     """
-    folder = os.path.dirname(path) or "."
-    parent, grandparent = (
-        os.path.basename(os.path.abspath(folder)),
-        os.path.dirname(os.path.abspath(folder)),
-    )
     for pattern, text, where in (
         (r"consolidated\.(\d+)\.(?:pth|safetensors)", name, folder),
         (r"mp_rank_(\d+)_model_states\.pt", name, folder),
-        (r"mp_rank_(\d+)(?:_\d+)?", parent, grandparent),
+        (r"mp_rank_(\d+)(?:_\d+)?", folder.name, folder.parent()),
     ):
         if (found := re.fullmatch(pattern, text)) and (count := _count_beside(where, pattern)) > 1:
             part = f"tensor-parallel part {int(found[1]) + 1} of {count}"
@@ -159,11 +154,9 @@ def _tensor_parallel(contents: Contents, names: Names, name: str, path: str) -> 
     return ""
 
 
-def _numbered_part(path: str) -> str:
+def _numbered_part(name: str) -> str:
     """`model-00001-of-00002.safetensors`, opened by itself."""
-    found = re.fullmatch(
-        r".*?([0-9]{2,6})-of-([0-9]{2,6})\.(?:safetensors|bin|pth|pt)", os.path.basename(path)
-    )
+    found = re.fullmatch(r".*?([0-9]{2,6})-of-([0-9]{2,6})\.(?:safetensors|bin|pth|pt)", name)
     if not found or int(found[2]) < 2:
         return ""
     return (
@@ -172,14 +165,11 @@ def _numbered_part(path: str) -> str:
     )
 
 
-def _count_beside(folder: str, pattern: str) -> int:
-    try:
-        return sum(map(bool, map(re.compile(pattern).fullmatch, os.listdir(folder))))
-    except OSError:
-        return 0
+def _count_beside(folder: Folder, pattern: str) -> int:
+    return sum(map(bool, map(re.compile(pattern).fullmatch, names_in(folder))))
 
 
-def _deepspeed(contents: Contents, names: Names, name: str, path: str) -> str:
+def _deepspeed(contents: Contents, names: Names, name: str, folder: Folder) -> str:
     if not {"ds_version", "ds_config"} & names.top:
         return ""
     return (
@@ -188,7 +178,7 @@ def _deepspeed(contents: Contents, names: Names, name: str, path: str) -> str:
     )
 
 
-def _adapter(contents: Contents, names: Names, name: str, path: str) -> str:
+def _adapter(contents: Contents, names: Names, name: str, folder: Folder) -> str:
     for what, (mark, parts) in _ADAPTERS.items():
         count = names.count(*parts) if any(mark in key for key in names.keys) else 0
         if not count:
@@ -200,9 +190,7 @@ def _adapter(contents: Contents, names: Names, name: str, path: str) -> str:
                 "merged into that it gives a whole one"
             )
         return f"weights with {what} matrices beside them {share}, which are not merged"
-    if name.startswith("adapter_model") and os.path.lexists(
-        os.path.join(os.path.dirname(path), "adapter_config.json")
-    ):
+    if name.startswith("adapter_model") and "adapter_config.json" in names_in(folder):
         return "a PEFT adapter, which adds to a base model (adapter_config.json lies beside it)"
     return ""
 
@@ -218,7 +206,7 @@ _ADAPTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """By what adapters are called: what all of their names have, and the parts that mark them."""
 
 
-def _quantised(contents: Contents, names: Names, name: str, path: str) -> str:
+def _quantised(contents: Contents, names: Names, name: str, folder: Folder) -> str:
     for describe in (_bitsandbytes, _gptq, _eight_bit, _torchs):
         if sentence := describe(contents.catalog, names):
             return sentence

@@ -42,7 +42,9 @@ class Format:
     the format is met.
 
     `has_names` says whether its state dicts may have names, of which one can be `wanted`;
-    `takes_earlier`, whether `read` also takes what an earlier file's contents keep.
+    `takes_earlier`, whether `read` also takes what an earlier file's contents keep;
+    `has_description`, whether what describes the tensors lies together, so that a part of a file
+    tells it.
     """
 
     name: str
@@ -50,12 +52,21 @@ class Format:
     module: str
     has_names: bool = False
     takes_earlier: bool = False
+    has_description: bool = False
 
     def read(self, file: SourceFile, wanted: str, earlier: object = None) -> Contents:
         """What the module reads from the file; `wanted` is the path of a state dict, or empty.
 
         `earlier` is the `kept` of another file's contents, for a module that takes it.
         """
+        if file.is_here or not self.has_description:
+            return self._read(file.whole(), wanted, earlier)
+        from ckpt_tool.formats.remote.deferred import deferred
+
+        described = self._read(file, wanted, earlier)
+        return deferred(described, file, lambda it: self._read(it, wanted, described.kept))
+
+    def _read(self, file: SourceFile, wanted: str, earlier: object) -> Contents:
         module = import_module(f"ckpt_tool.formats.{self.module}")
         arguments = (wanted, earlier) if self.takes_earlier else (wanted,)
         contents: Contents = module.read(file, *arguments)
@@ -118,13 +129,27 @@ def starts_with(*signatures: bytes) -> Callable[[bytes, int], bool]:
 
 
 FORMATS = (
-    Format("safetensors", is_safetensors, "flat_files.safetensors", takes_earlier=True),
+    Format(
+        "safetensors",
+        is_safetensors,
+        "flat_files.safetensors",
+        takes_earlier=True,
+        has_description=True,
+    ),
     Format("npz", is_npz, "flat_files.npz"),
-    Format("torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_files.zip_archive", True, True),
-    Format("gguf", starts_with(b"GGUF"), "flat_files.gguf"),
-    Format("npy", starts_with(b"\x93NUMPY"), "flat_files.npy"),
+    Format(
+        "torch zip", starts_with(b"PK\3\4", b"PK\5\6"), "torch_files.zip_archive", True, True, True
+    ),
+    Format("gguf", starts_with(b"GGUF"), "flat_files.gguf", has_description=True),
+    Format("npy", starts_with(b"\x93NUMPY"), "flat_files.npy", has_description=True),
     Format("torch tar", is_tar, "torch_files.legacy_tar", True),
-    Format("torch legacy", is_legacy_stream, "torch_files.legacy_stream", True),
+    Format(
+        "torch legacy",
+        is_legacy_stream,
+        "torch_files.legacy_stream",
+        True,
+        has_description=True,
+    ),
     Format("pickle", is_pickle, "torch_files.bare_pickle", True),
 )
 """Never by suffix: files are renamed by people and by malware alike."""

@@ -8,7 +8,9 @@ from ckpt_tool.formats.files import SourceFile, truncated
 from ckpt_tool.formats.placements.byte_ranges import Deflated, Extent, Storage
 
 KEPT = 2048
-"""Bytes at both ends that are read at once: an archive's small records stand there."""
+"""Bytes at both ends that are read at once: an archive's small records stand there, so that reading
+them costs next to nothing, wherever the file is.
+"""
 
 
 class FileWindow(SourceFile):
@@ -23,8 +25,9 @@ class FileWindow(SourceFile):
             raise truncated(file.path, start + size, file.size)
         self.file, self.start, self.size = file, start, size
         self.path, self.stamp = f"{file.path}, `{name}`", file.stamp
+        rest = max(0, min(size - KEPT, KEPT))
+        file.expect([(start, min(size, KEPT)), (start + size - rest, rest)])
         self._head = file.read(start, min(size, KEPT))
-        rest = min(size - len(self._head), KEPT)
         self._tail = file.read(start + size - rest, rest)
 
     @property

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ckpt_tool.errors import InputError, Problem, RuleError
+from ckpt_tool.formats.remote.addresses import is_address
 from ckpt_tool.formats.strict_json import JsonFault, object_of
 from ckpt_tool.keys import Matcher, Pattern, PatternError, nearest, with_numbers
 from ckpt_tool.mapping.assign import names_for_patterns
@@ -35,6 +36,11 @@ def read_config(checkpoint: str) -> dict[str, object]:
 
     Raises InputError for what is no JSON.
     """
+    if is_address(checkpoint.partition("#")[0]):
+        from ckpt_tool.formats.remote.places import read_beside
+
+        name, content = read_beside(checkpoint.partition("#")[0], CONFIG_NAMES, CONFIG_BYTES)
+        return _config(content, name) if content else {}
     place = Path(checkpoint.partition("#")[0])
     folder = place if os.path.isdir(place) else place.parent
     path = next((folder / name for name in CONFIG_NAMES if os.path.isfile(folder / name)), None)
@@ -43,11 +49,19 @@ def read_config(checkpoint: str) -> dict[str, object]:
     try:
         if path.stat().st_size > CONFIG_BYTES:
             raise InputError(str(path), f"is larger than {CONFIG_BYTES:,} bytes")
-        config = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=object_of)
-    except JsonFault as fault:
-        raise InputError(str(path), str(fault)) from None
-    except (OSError, ValueError, RecursionError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise InputError(str(path), f"is no JSON: {error}") from None
+    return _config(content, str(path))
+
+
+def _config(content: bytes, path: str) -> dict[str, object]:
+    try:
+        config = json.loads(content.decode(), object_pairs_hook=object_of)
+    except JsonFault as fault:
+        raise InputError(path, str(fault)) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(path, f"is no JSON: {error}") from None
     return config if isinstance(config, dict) else {}
 
 

@@ -43,6 +43,14 @@ class Archive:
     members: dict[str, Member]
     notes: tuple[str, ...] = ()
 
+    def located(self, member: Member) -> Member:
+        """The member with the place of its bytes, which its local header tells. Raises
+        FormatError.
+        """
+        if member.offset < 0:
+            (member.offset,) = content_offsets(self.file, [member])
+        return member
+
     def placement(self, member: Member) -> Extent | Deflated:
         """Where the member's content lies: a byte range, or deflated bytes."""
         if member.method == STORED:
@@ -56,7 +64,7 @@ class Archive:
             raise FormatError(
                 self.file.path, f"`{name[:200]}` has {member.size} bytes; at most {limit} are read"
             )
-        return self.placement(member).read()
+        return self.placement(self.located(member)).read()
 
     def check(self) -> None:
         """Reads every member of a small file against its checksum; what inflates to more than that
@@ -81,15 +89,20 @@ class Archive:
 
 
 def read_directory(file: SourceFile) -> Archive:
-    """Raises FormatError for what is damaged, encrypted, ambiguous or inflates without bound."""
+    """Raises FormatError for what is damaged, encrypted, ambiguous or inflates without bound.
+
+    Of a file that isn't here, local headers are read when `located` asks for one: each would cost a
+    request.
+    """
     end = find_end(file)
     _check_place(file, end)
     members = _read_central(file, file.read(end.start, end.size), end.count)
     if not members:
         raise FormatError(file.path, "is an empty zip archive")
-    for member, offset in zip(members, content_offsets(file, members), strict=True):
-        member.offset = offset
-    check_members_apart(file, members, end.start)
+    if file.is_here:
+        for member, offset in zip(members, content_offsets(file, members), strict=True):
+            member.offset = offset
+        check_members_apart(file, members, end.start)
     for member in _without_checksum(file, members):
         member.crc32 = None
     return Archive(file, {member.name: member for member in members}, end.notes)
@@ -121,7 +134,10 @@ def _without_checksum(file: SourceFile, members: list[Member]) -> Iterator[Membe
     """
     zeros = [member for member in members if not member.crc32 and member.size]
     are_all_zero = len(zeros) == sum(member.size > 0 for member in members)
-    return (member for member in zeros if are_all_zero or has_no_checksum(file, member))
+    is_told = file.is_here  # else the descriptors that tell it stay unread
+    return (
+        member for member in zeros if are_all_zero or (is_told and has_no_checksum(file, member))
+    )
 
 
 def raw_entries(file: SourceFile) -> dict[str, bytes]:

@@ -36,6 +36,7 @@ def content_offsets(file: SourceFile, members: Sequence[Member]) -> Iterator[int
     directory's. Raises FormatError where it contradicts the directory.
     """
     size = _LOCAL.size
+    file.expect((member.header, size + len(member.name)) for member in members)
     headers = _Headers(file, WINDOW if file.size < DENSE * len(members) else 0)
     for member in members:
         name = member.name.encode("utf-8", "surrogateescape")

@@ -20,7 +20,7 @@ FULL32 = 0xFFFFFFFF
 @dataclass(slots=True)
 class Member:
     """One entry: where its header is, where its bytes are, and what the directory says of them.
-    `crc32` is None where not computed.
+    `crc32` is None where not computed, `offset` -1 where its local header was not read.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Member:
     stored: int
     size: int
     header: int
-    offset: int = 0
+    offset: int = -1
 
 
 def check_method(file: SourceFile, member: Member, flags: int) -> None:

@@ -90,9 +90,9 @@ SHOWN = 8
 class _Cursor:
     """A place in the header's bytes. Reading past their end raises FormatError."""
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, length: int) -> None:
         self.file, self.pos, self.values = file, 4, 0
-        self.raw = file.read(0, min(file.size, HEADER_BYTES))
+        self.raw = file.read(0, length)
 
     def number(self, code: str) -> int | float | bool:
         layout = _LAYOUTS[code]
@@ -137,7 +137,18 @@ class _Cursor:
 
 def read(file: SourceFile, wanted: str) -> Contents:
     """Tensors of plain elements; those in quantised blocks are extras. Raises FormatError."""
-    cursor = _Cursor(file)
+    longest = min(file.size, HEADER_BYTES)
+    length = min(longest, file.at_hand(0))
+    while length < longest:  # of a file that isn't here longer and longer parts are tried
+        try:
+            return _read(_Cursor(file, length))
+        except FormatError:
+            length = min(longest, 8 * length)
+    return _read(_Cursor(file, length))
+
+
+def _read(cursor: _Cursor) -> Contents:
+    file = cursor.file
     version = int(cursor.number("I"))
     if version in (2 << 24, 3 << 24):
         raise FormatError(

@@ -53,6 +53,7 @@ def refuse_persistent(identity: object) -> object:
     raise PickleFault("refers to something outside the pickle")
 
 
+_FAULTS = (PickleFault, KeyError, IndexError, struct.error, UnicodeDecodeError)
 MakesShortcuts = Callable[[bytes, dict[int, object], Persistent], Shortcuts]
 
 
@@ -113,11 +114,7 @@ class PickleMachine:
         FormatError.
         """
         try:
-            try:
-                value = self._run()
-            except NeedsMemo:
-                self._reset(in_steps=False)
-                value = self._run()
+            value = self._run_in_steps()
             self.memo.clear()
             return value
         except PickleTooLarge as fault:
@@ -133,6 +130,26 @@ class PickleMachine:
         except UnicodeDecodeError:
             fact = "has a text that is not UTF-8"
         raise FormatError(path, f"its pickle {fact}", AGAIN, f"{place}, byte {self.pos}")
+
+    def _run_in_steps(self) -> object:
+        """The run; once more by single opcodes where steps don't go with the stream, so that what
+        is wrong with it is said of the stream itself.
+        """
+        try:
+            return self._run()
+        except PickleTooLarge:
+            raise
+        except (NeedsMemo, *_FAULTS) as fault:
+            if not self._is_to_repeat(fault):
+                raise
+        self._reset(in_steps=False)
+        return self._run()
+
+    def _is_to_repeat(self, fault: Exception) -> bool:
+        steps = self.shortcuts
+        return isinstance(fault, NeedsMemo) or bool(
+            steps and steps.keeps_numbers and steps.has_skipped
+        )
 
     @property
     def asked(self) -> Asked:

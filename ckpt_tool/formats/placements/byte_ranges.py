@@ -51,14 +51,14 @@ class Extent:
             yield chunk
         self.check(crc)
 
-    def pieces(self) -> Iterator[memoryview]:
+    def pieces(self, size: int = PIECE) -> Iterator[memoryview]:
         """The bytes in one buffer that is filled again and again: each piece is good until the
         next. Checked as `chunks` is.
         """
-        buffer = memoryview(bytearray(min(self.length, PIECE)))
+        buffer = memoryview(bytearray(min(self.length, size)))
         crc, end = 0, self.offset + self.length
-        for offset in range(self.offset, end, PIECE):
-            piece = buffer[: min(PIECE, end - offset)]
+        for offset in range(self.offset, end, size):
+            piece = buffer[: min(size, end - offset)]
             self.file.read_into(piece, offset)
             if self.crc32 is not None:
                 crc = crc32(piece, crc)

@@ -6,6 +6,7 @@ import os
 import re
 
 from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.key_list import CHECKPOINT_SUFFIXES
 from ckpt_tool.formats.sharded.numbered import Numbered, numbered_sets
 
@@ -51,26 +52,25 @@ _ONLY_PART = re.compile(r"consolidated(?:\.00)?\.(?:pth|safetensors)|mp_rank_00_
 """The name of the first part of a model, which may be the only one."""
 
 
-def find_checkpoint(folder: str) -> str | Numbered:
-    """The path to open, or the shards. Raises InputError where there is none, or more than one."""
-    try:
-        names = set(os.listdir(folder))
-    except OSError as error:
-        raise InputError(folder, str(error.strerror).lower()) from None
+def find_checkpoint(folder: Folder) -> str | Numbered:
+    """The name of the file to open, or the shards. Raises InputError where there is none, or more
+    than one.
+    """
+    names, path = set(folder.names()), folder.path
     found = _indexes(names) or _usual_names(names, SUFFIXES[2:])
     if len(found) == 1:
-        _refuse_shards_beside(folder, found[0], names)
-        return os.path.join(folder, found[0])
+        _refuse_shards_beside(path, found[0], names)
+        return found[0]
     if found:
         raise InputError(
-            folder,
+            path,
             f"is a folder with {len(found)} checkpoints: {', '.join(found[:20])}",
             "name one of them",
         )
     if METADATA in names:
-        return os.path.join(folder, METADATA)
-    _refuse_parts(folder, names)
-    return _numbered(folder, names)
+        return METADATA
+    _refuse_parts(path, names)
+    return _numbered(path, names)
 
 
 def _usual_names(names: set[str], suffixes: tuple[str, ...]) -> list[str]:
@@ -125,7 +125,7 @@ def _numbered(folder: str, names: set[str]) -> str | Numbered:
         )
     alone = [name for name in names if _ONLY_PART.fullmatch(name)]
     if len(alone) == 1:
-        return os.path.join(folder, alone[0])
+        return alone[0]
     raise _nothing(folder, names)
 
 

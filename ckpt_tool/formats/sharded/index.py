@@ -4,13 +4,14 @@ which tensor.
 
 from __future__ import annotations
 
-import os
 import re
 from codecs import BOM_UTF8
+from dataclasses import replace
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
 from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.limits import EXTRAS, HEADER_BYTES
 from ckpt_tool.formats.sharded.numbered import complete_set, left_out, open_numbered
 from ckpt_tool.formats.sharded.shards import checkpoint_of, join_shards, open_shards
@@ -33,9 +34,9 @@ def is_index(file: SourceFile, head: bytes) -> bool:
     )
 
 
-def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:
-    """The tensors of all shards, in the order of the `weight_map`. Every shard is opened: only it
-    knows its shapes.
+def open_index(file: SourceFile, folder: Folder, path: str, wanted: str) -> Checkpoint:
+    """The tensors of all shards, which lie in `folder`, in the order of the `weight_map`. Every
+    shard is opened: only it knows its shapes.
 
     Raises FormatError for a shard that is missing or lies outside of the index's folder, and for a
     tensor that is not in the shard that the index names, or in two. Where all numbered shards are
@@ -46,9 +47,8 @@ def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:
         raise InputError(path, f"no state dict in an index is named `{wanted}`")
     weight_map, total = _read_index(file)
     try:
-        return _open_shards(file, path, weight_map, total)
+        return _open_shards(file, folder, path, weight_map, total)
     except Stale as fault:
-        folder = os.path.dirname(file.path)
         found = complete_set(folder, set(weight_map.values()))
         if found is None:
             raise
@@ -57,15 +57,17 @@ def open_index(file: SourceFile, path: str, wanted: str) -> Checkpoint:
             f"{'was' if found.count == 1 else 'were'}"
         )
         note = f"its index is out of date ({fault.fact}); the {shards} read without it"
-        return open_numbered(folder, path, found, note)
+        checkpoint = open_numbered(folder, path, found, note)
+        checkpoint.contents = replace(checkpoint.contents, stale_index=fault.fact)
+        return checkpoint
 
 
 def _open_shards(
-    file: SourceFile, path: str, weight_map: dict[str, str], total: object
+    file: SourceFile, folder: Folder, path: str, weight_map: dict[str, str], total: object
 ) -> Checkpoint:
     names = list(dict.fromkeys(weight_map.values()))
-    _check_names(file, names)
-    if missed := left_out(os.path.dirname(file.path), names):
+    _check_names(file, folder, names)
+    if missed := left_out(folder, names):
         fact = (
             "doesn't name "
             f"{missed[0][:200]}{f' and {len(missed) - 1} more' if missed[1:] else ''}, "
@@ -76,9 +78,9 @@ def _open_shards(
             fact,
             "an index names all shards of a set; move the others away, or get the index anew",
         )
-    shards = open_shards(os.path.dirname(file.path), names, file.path)
+    shards = open_shards(folder, names, file.path)
     try:
-        contents = _join(file, weight_map, shards.contents, total)
+        contents = _join(file, folder, weight_map, shards.contents, total)
     except BaseException:
         shards.close()
         raise
@@ -103,7 +105,7 @@ def _read_index(file: SourceFile) -> tuple[dict[str, str], object]:
     return weight_map, metadata.get("total_size") if isinstance(metadata, dict) else None
 
 
-def _check_names(file: SourceFile, names: list[str]) -> None:
+def _check_names(file: SourceFile, folder: Folder, names: list[str]) -> None:
     """Shards are plain names of files beside the index; what leads elsewhere is refused, and what
     is missing is named.
     """
@@ -114,8 +116,7 @@ def _check_names(file: SourceFile, names: list[str]) -> None:
                 f"names the shard `{name[:200]}`, which is no plain file name",
                 "shards lie beside their index",
             )
-    folder = os.path.dirname(file.path)
-    missing = [name for name in names if not os.path.lexists(os.path.join(folder, name))]
+    missing = [name for name in names if not folder.has(name)]
     if missing:
         some = ", ".join(name[:200] for name in missing[:3])
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -134,7 +135,11 @@ def _is_plain_name(name: str) -> bool:
 
 
 def _join(
-    file: SourceFile, weight_map: dict[str, str], shards: dict[str, Contents], total: object
+    file: SourceFile,
+    folder: Folder,
+    weight_map: dict[str, str],
+    shards: dict[str, Contents],
+    total: object,
 ) -> Contents:
     for key, name in weight_map.items():
         if key not in shards[name].catalog and key not in shards[name].catalog.unreadable:
@@ -144,7 +149,7 @@ def _join(
                 "index and shards don't belong together",
             )
     unlisted = _unlisted(file, weight_map, shards)
-    if unlisted and complete_set(os.path.dirname(file.path), shards):
+    if unlisted and complete_set(folder, shards):
         raise Stale(
             file.path,
             f"doesn't list `{unlisted[0].path[:200]}`, {unlisted[0].text.partition(',')[0]}",

@@ -15,6 +15,6 @@ def journal_of(path: str) -> str:
 
 def refuse_half_changed(path: str) -> None:
     """Raises InputError for a file that is being renamed in place, or was when that was stopped."""
-    if "\0" not in path and os.path.lexists(journal_of(path)):
+    if "\0" not in path and "://" not in path and os.path.lexists(journal_of(path)):
         hint = "`ckpt map --in-place` on it, once again, first restores what it was"
         raise InputError(path, "is being renamed in place, or was when that was stopped", hint)

@@ -4,7 +4,6 @@ with one that is out of date.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
@@ -12,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents
+from ckpt_tool.formats.folder import Folder, names_in
 from ckpt_tool.formats.sharded.shards import checkpoint_of, join_shards, open_shards
 from ckpt_tool.tensors import counted
 
@@ -57,7 +57,7 @@ MAX_MISSING = 1000
 """A name may declare any number of files."""
 
 
-def open_numbered(folder: str, path: str, found: Numbered, note: str = "") -> Checkpoint:
+def open_numbered(folder: Folder, path: str, found: Numbered, note: str = "") -> Checkpoint:
     """All tensors of the shards; `note` says why no index counts, where there is one.
 
     Raises FormatError for a number that is missing, and for a tensor that is in two.
@@ -74,10 +74,10 @@ def open_numbered(folder: str, path: str, found: Numbered, note: str = "") -> Ch
             f"has {len(found.names)} of {counted(found.count, 'numbered shard')}; "
             f"{left:,} {are} missing{missing}"
         )
-        raise FormatError(folder, fact, "download them")
+        raise FormatError(folder.path, fact, "download them")
     shards = open_shards(folder, list(found.names), path)
     try:
-        contents = join_shards(_places(folder, shards.contents), shards.contents, [])
+        contents = join_shards(_places(folder.path, shards.contents), shards.contents, [])
     except BaseException:
         shards.close()
         raise
@@ -110,31 +110,24 @@ def _places(folder: str, shards: dict[str, Contents]) -> dict[str, str]:
     return places
 
 
-def complete_set(folder: str, listed: Collection[str] = ()) -> Numbered | None:
+def complete_set(folder: Folder, listed: Collection[str] = ()) -> Numbered | None:
     """The one set of numbered shards of a folder that is all there; of several, the one of which
     some are `listed`.
     """
     whole = [
         found
-        for found in numbered_sets(_names_in(folder))
+        for found in numbered_sets(names_in(folder))
         if not found.missing and len(found.names) == found.count
     ]
     own = [found for found in whole if not set(listed).isdisjoint(found.names)] or whole
     return own[0] if len(own) == 1 else None
 
 
-def left_out(folder: str, listed: Collection[str]) -> tuple[str, ...]:
+def left_out(folder: Folder, listed: Collection[str]) -> tuple[str, ...]:
     """Numbered shards of a folder that are not listed, though others of their set are."""
     sets = [
         found.names
-        for found in numbered_sets(_names_in(folder))
+        for found in numbered_sets(names_in(folder))
         if not set(listed).isdisjoint(found.names)
     ]
     return tuple(name for names in sets for name in names if name not in listed)
-
-
-def _names_in(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder or ".")
-    except OSError:
-        return []

@@ -4,13 +4,13 @@ are known by their names.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind
 from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.limits import EXTRAS, OPEN_SHARDS
 from ckpt_tool.formats.partial_models import layout_of
@@ -20,6 +20,8 @@ from ckpt_tool.formats.sharded.journal import refuse_half_changed
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
 
 _SHARD_FORMATS = ("safetensors", "torch zip", "torch legacy")
+SHARDS_AT_ONCE = 16
+"""Files that are opened at a time where each costs requests."""
 Opened = dict[str, tuple[SourceFile, Contents]]
 
 
@@ -27,7 +29,7 @@ Opened = dict[str, tuple[SourceFile, Contents]]
 class Shards:
     """Open files by name. Whoever can't use them closes them."""
 
-    folder: str
+    folder: Folder
     opened: Opened
 
     @property
@@ -46,14 +48,14 @@ class Shards:
             file.close()
 
 
-def open_shards(folder: str, names: list[str], whole: str) -> Shards:
+def open_shards(folder: Folder, names: list[str], whole: str) -> Shards:
     """Raises FormatError for one that can't be read; `whole` is the path of what they are shards
     of.
     """
     opened: Opened = {}
     try:
-        for name in names:
-            opened[name] = _open_shard(os.path.join(folder, name), whole)
+        for name, shard in _open_each(folder, names, whole):
+            opened[name] = shard
             if len(opened) > OPEN_SHARDS:
                 opened[name][0].release()
     except BaseException:
@@ -62,9 +64,29 @@ def open_shards(folder: str, names: list[str], whole: str) -> Shards:
     return Shards(folder, opened)
 
 
-def _open_shard(path: str, whole: str) -> tuple[SourceFile, Contents]:
+def _open_each(
+    folder: Folder, names: list[str], whole: str
+) -> Iterator[tuple[str, tuple[SourceFile, Contents]]]:
+    """The shards in their order; many at a time where each costs a request."""
+    if folder.is_here or len(names) < 2:
+        for name in names:
+            yield name, _open_shard(folder, name, whole)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+        try:
+            shards = pool.map(lambda name: _open_shard(folder, name, whole), names)
+            yield from zip(names, shards, strict=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _open_shard(folder: Folder, name: str, whole: str) -> tuple[SourceFile, Contents]:
+    path = folder.join(name)
     refuse_half_changed(path)
-    shard = SourceFile(path)
+    shard = folder.open(name)
     try:
         head = shard.read(0, min(shard.size, HEAD))
         format = next(
@@ -72,7 +94,7 @@ def _open_shard(path: str, whole: str) -> tuple[SourceFile, Contents]:
         )
         if format is None or format.name not in _SHARD_FORMATS:
             raise _no_shard(shard, head)
-        if path.endswith(".safetensors") and format.name != "safetensors":
+        if name.endswith(".safetensors") and format.name != "safetensors":
             raise FormatError(
                 path,
                 f"is named safetensors, but is a {format.name} file",
@@ -100,9 +122,9 @@ def checkpoint_of(
     is_safe = bool(shards.opened) and next(iter(shards.opened)).endswith(".safetensors")
     files = (*((index,) if index else ()), *shards.files)
     if shards.opened:
-        file, first = next(iter(shards.opened.values()))
+        name, (_, first) = next(iter(shards.opened.items()))
         sentence = layout_of(
-            replace(contents, metadata={**first.metadata, **contents.metadata}), file.path
+            replace(contents, metadata={**first.metadata, **contents.metadata}), shards.folder, name
         )
         contents = replace(contents, layout=sentence, is_whole=not sentence)
     return Checkpoint(path, f"{'safetensors' if is_safe else 'torch'} {kind}", contents, files)
@@ -116,7 +138,7 @@ def join_shards(
     """
     infos: list[TensorInfo] = []
     unreadable: list[UnreadableTensor] = []
-    placements: dict[str, Placement] = {}
+    owners: dict[str, str] = {}
     tied = {name for name, contents in shards.items() if _has_ties(contents)}
     first: dict[tuple[str, str, str], str] = {}
     for key, name in places.items():
@@ -126,11 +148,11 @@ def join_shards(
             unreadable.append(catalog.unreadable[key])
         else:
             infos.append(_named_anew(info, name, first) if name in tied else info)
-            placements[key] = shards[name].placements[key]
+            owners[key] = name
     catalog = Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable)
     return Contents(
         catalog,
-        placements,
+        _Owned(owners, shards),
         _metadata(shards),
         extras=_bounded([*_asked(shards), *notes, *_extras(shards)]),
         elsewhere=tuple(_elsewhere(shards, places)),
@@ -162,6 +184,26 @@ def _odd_elsewhere(
         unlisted = (tensor for key, tensor in odd.items() if key not in places)
         for tensor in (*contents.unreadable_elsewhere, *unlisted):
             yield replace(tensor, key=f"{name}#{tensor.key}")
+
+
+@dataclass(frozen=True)
+class _Owned(Mapping[str, Placement]):
+    """Where the tensors of the whole lie; each is located when it is asked for."""
+
+    owners: Mapping[str, str]
+    shards: Mapping[str, Contents]
+
+    def __getitem__(self, key: str) -> Placement:
+        return self.shards[self.owners[key]].placements[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.owners)
+
+    def __len__(self) -> int:
+        return len(self.owners)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.owners
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,9 @@ class Stream:
 
     def load(self, name: str, persistent: Persistent = refuse_persistent) -> object:
         """The next one. Its length is known only when it has been read: it is tried on longer and
-        longer windows.
+        longer windows, first on what is at hand.
         """
-        window = 1 << 16
+        window = min(1 << 16, self.file.at_hand(self.pos)) or 1 << 16
         while True:
             window = min(window, self.end - self.pos, PICKLE_BYTES)
             machine = PickleMachine(self.file.read(self.pos, window), persistent=persistent)
@@ -137,7 +137,7 @@ def _find_storages(
     if needed > file.size:
         raise truncated(file.path, needed, file.size)
     for key in keys:
-        count = int.from_bytes(file.read(pos, 8), "little", signed=True)
+        count = _count_at(file, pos, roots[key].count)
         if count != roots[key].count:
             raise FormatError(
                 file.path,
@@ -146,6 +146,13 @@ def _find_storages(
         extents[key] = Extent(file, pos + 8, count * roots[key].itemsize)
         pos += 8 + extents[key].length
     return extents, pos
+
+
+def _count_at(file: SourceFile, pos: int, expected: int) -> int:
+    """The number of elements that stands before a storage; the expected one where reading it costs
+    a request: it is looked at before the bytes are.
+    """
+    return int.from_bytes(file.read(pos, 8), "little", signed=True) if file.is_here else expected
 
 
 def _locator(file: SourceFile, extents: dict[str, Extent]) -> Locate:

@@ -59,8 +59,8 @@ def read_archive(archive: Archive, wanted: str, earlier: object = None) -> Conte
     """The same of an archive whose directory was read. Raises FormatError."""
     file = archive.file
     root = _root(archive)
-    is_big_endian = _read_control_records(archive, root)
-    if file.size <= CHECK_ON_OPEN:
+    is_big_endian = file.is_here and _read_control_records(archive, root)
+    if file.is_here and file.size <= CHECK_ON_OPEN:
         archive.check()
     data = archive.read(f"{root}/data.pkl", PICKLE_BYTES)
     if f"{root}/constants.pkl" in archive.members:

@@ -46,12 +46,12 @@ def open_dcp(folder: Folder, path: str, wanted: str) -> Checkpoint:
             check_parts(tensor, opened[0].path)
         files = _open_files(folder, metadata, opened)
         _check_places(metadata, files)
-        contents = _contents(metadata, files, folder.path, wanted)
+        contents = _contents(metadata, files, folder, wanted)
     except BaseException:
         for file in opened:
             file.close()
         raise
-    if sentence := layout_of(contents, opened[0].path):
+    if sentence := layout_of(contents, folder, METADATA):
         contents = replace(contents, layout=sentence, is_whole=False)
     return Checkpoint(path, "torch dcp", contents, tuple(opened))
 
@@ -150,8 +150,9 @@ def _check_places(metadata: Metadata, files: Files) -> None:
                 )
 
 
-def _contents(metadata: Metadata, files: Files, path: str, wanted: str) -> Contents:
-    objects = Objects(metadata.objects, files)
+def _contents(metadata: Metadata, files: Files, folder: Folder, wanted: str) -> Contents:
+    path = folder.path
+    objects = Objects(metadata.objects, files, folder.is_here)
     root = nest(metadata, objects.describe, path)
     whole = PickledFile(
         root, path, _no_bytes, metadata.asked.and_also(objects.asked), size_of=_declared_size
@@ -162,7 +163,7 @@ def _contents(metadata: Metadata, files: Files, path: str, wanted: str) -> Conte
     assert isinstance(inside, Placements)
     assert isinstance(beside, Placements)
     contents = replace(contents, placements=inside.elsewhere(place), beside=beside.elsewhere(place))
-    if metadata.parts <= DCP_CHECKED_ON_OPEN:
+    if folder.is_here and metadata.parts <= DCP_CHECKED_ON_OPEN:
         place.check_all()
     return contents
 

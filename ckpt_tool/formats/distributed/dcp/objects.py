@@ -23,9 +23,9 @@ MAX_BYTES = MiB // 16
 class Objects:
     """The objects by key. `asked` is what unpickling those that were looked into would ask for."""
 
-    def __init__(self, places: Mapping[str, ByteRange], files: Files) -> None:
+    def __init__(self, places: Mapping[str, ByteRange], files: Files, are_here: bool) -> None:
         self._places, self._files = places, files
-        self._left = MAX_READ
+        self._left = MAX_READ if are_here else 0
         self.asked = Asked()
 
     def describe(self, key: str) -> object:

@@ -1,0 +1,130 @@
+"""All that is looked for, in one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.examining.config import Config, config_findings
+from ckpt_tool.examining.files import digest_findings, index_findings
+from ckpt_tool.examining.findings import Finding
+from ckpt_tool.examining.measuring import measure
+from ckpt_tool.examining.repeats import (
+    equal_findings,
+    overlap_findings,
+    tie_findings,
+    untied,
+)
+from ckpt_tool.examining.scales import scale_findings
+from ckpt_tool.examining.siblings import sibling_groups
+from ckpt_tool.examining.values import value_findings
+from ckpt_tool.formats import open_checkpoint
+
+if TYPE_CHECKING:
+    from ckpt_tool.formats import Checkpoint
+
+
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What was found in a checkpoint of so many tensors and bytes; nothing is wrong where nothing
+    was found.
+    """
+
+    path: str
+    findings: tuple[Finding, ...]
+    tensors: int = 0
+    nbytes: int = 0
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+def examine(
+    checkpoint: Checkpoint,
+    config: Config | None = None,
+    on_progress: Callable[[int], None] = lambda nbytes: None,
+) -> Health:
+    """Reads every tensor once and reports what is wrong: values, ties, scales, digests, the index,
+    and what `config` (a config.json) contradicts.
+
+    Raises InputError for a key list, which has no values.
+    """
+    if not checkpoint.has_values:
+        raise InputError(checkpoint.path, "is a key list: it has no values to examine")
+    catalog = checkpoint.catalog
+    findings = [
+        *index_findings(checkpoint),
+        *digest_findings(checkpoint),
+        *config_findings(catalog, config or {}, checkpoint.path),
+        *_value_findings(checkpoint, on_progress),
+    ]
+    return Health(checkpoint.path, tuple(findings), len(catalog), catalog.nbytes)
+
+
+def _value_findings(
+    checkpoint: Checkpoint, on_progress: Callable[[int], None]
+) -> Iterator[Finding]:
+    catalog = checkpoint.catalog
+    measured, damaged = measure(checkpoint, untied(catalog), on_progress)
+    groups = sibling_groups(catalog)
+    yield from damaged
+    yield from value_findings(catalog, groups, measured)
+    yield from scale_findings(catalog, measured)
+    yield from tie_findings(catalog, groups)
+    yield from overlap_findings(_ranges(checkpoint))
+    yield from equal_findings(
+        catalog,
+        groups,
+        measured,
+        lambda one, other: checkpoint.raw(one) == checkpoint.raw(other),
+    )
+
+
+def _ranges(checkpoint: Checkpoint) -> dict[str, tuple[str, int, int]]:
+    """The byte range of each tensor that is one."""
+    found = ((key, checkpoint.extent(key)) for key in checkpoint.catalog)
+    return {
+        key: (extent.file.path, extent.offset, extent.offset + extent.length)
+        for key, extent in found
+        if extent
+    }
+
+
+@contextmanager
+def _unwatched(nbytes: int) -> Iterator[Callable[[int], None]]:
+    yield lambda done: None
+
+
+def examine_path(
+    path: str | os.PathLike[str],
+    read_config: Callable[[str], Config] = lambda path: {},
+    progress: Progress = _unwatched,
+) -> Health:
+    """The same of a path: a file that can't be read because it is damaged is a finding, too, and so
+    is a config.json that is none.
+
+    `read_config` gives the config.json beside a checkpoint; `progress`, of so many bytes, what
+    hears how many more were read. Raises InputError where there is no checkpoint.
+    """
+    text = os.fspath(path)
+    try:
+        checkpoint = open_checkpoint(text)
+    except FormatError as error:
+        return Health(text, (Finding("damaged", error.path, error.fact),))
+    with checkpoint, progress(checkpoint.catalog.nbytes) as on_progress:
+        try:
+            config = read_config(text)
+        except InputError as error:
+            found = examine(checkpoint, None, on_progress)
+            fault = Finding("config", error.path, error.fact)
+            return replace(found, findings=(fault, *found.findings))
+        return examine(checkpoint, config, on_progress)

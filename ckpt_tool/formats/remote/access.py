@@ -1,0 +1,116 @@
+"""What holds for every address that a command or a call opens: what was asked for, who is told of
+downloads, and what was read already.
+
+A context variable, as an address may stand wherever a path may: a dozen functions of four packages
+open paths, and none of them has to do with how a file is fetched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats.remote.held import Held
+
+_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
+_NO = ("", "0", "false", "no", "off")
+
+
+class Reporter(Protocol):
+    """Who is told of what happens on the way."""
+
+    def note(self, text: str) -> None:
+        """Something that a person should know."""
+
+    def download(
+        self, address: str, path: str, size: int | None
+    ) -> AbstractContextManager[Callable[[int], object]]:
+        """A download begins; what comes back is called with the bytes of each piece."""
+
+
+class Silent:
+    """Tells nobody."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+    def download(
+        self, address: str, path: str, size: int | None
+    ) -> AbstractContextManager[Callable[[int], object]]:
+        """Nothing."""
+        return nullcontext(lambda nbytes: None)
+
+
+@dataclass(slots=True)
+class Memory:
+    """What was read already, so that opening again asks nothing: a command opens its paths several
+    times. `secrets` are addresses with the password that is never printed.
+    """
+
+    held: dict[str, Held] = field(default_factory=dict)
+    listings: dict[str, object] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    refreshed: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How addresses are opened. `sha256` is what a downloaded file must be one of, `offline` asks
+    no server, `refresh` asks whether what is in the cache is still what the server has.
+    """
+
+    sha256: tuple[str, ...] = ()
+    offline: bool = False
+    refresh: bool = False
+    reporter: Reporter = field(default_factory=Silent)
+    memory: Memory = field(default_factory=Memory, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for digest in self.sha256:
+            if not _DIGEST.fullmatch(digest):
+                raise InputError(
+                    "--sha256", f"`{digest}` is no SHA-256", "it has 64 hexadecimal digits"
+                )
+        if self.refresh and self.is_offline:
+            raise InputError("--refresh", "asks the server, and --offline forbids to")
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether no server may be asked: it was said so, or the environment says so."""
+        names = ("CKPT_OFFLINE", "HF_HUB_OFFLINE")
+        return self.offline or any(os.environ.get(name, "").lower() not in _NO for name in names)
+
+
+_CURRENT: ContextVar[Access | None] = ContextVar("ckpt_tool_access", default=None)
+
+
+def current_access() -> Access:
+    """The access that holds here; a new one where none was begun."""
+    return _CURRENT.get() or Access()
+
+
+@contextmanager
+def accessing(access: Access) -> Iterator[Access]:
+    """Inside of the block, addresses are opened in this way."""
+    token = _CURRENT.set(access)
+    try:
+        yield access
+    finally:
+        _CURRENT.reset(token)
+
+
+@contextmanager
+def remembering() -> Iterator[Access]:
+    """Inside of the block, no address is asked twice for the same. What holds already stays."""
+    held = _CURRENT.get()
+    if held is not None:
+        yield held
+        return
+    with accessing(Access()) as access:
+        yield access

@@ -1,0 +1,37 @@
+"""Paths that are none: addresses, and names that other libraries know weights by."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)")
+_NAMED = re.compile(r"(?:torchvision|timm):[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
+_SECRETS = re.compile(r"(?<=://)[^/?#@]*@")
+
+
+def scheme_of(path: str) -> str:
+    """`https` of an address, in lower case; an empty text for what is none."""
+    found = _SCHEME.match(path)
+    return found[0].lower() if found else ""
+
+
+def is_named(path: str) -> bool:
+    """Whether this is a name that torchvision or timm knows weights by:
+    `torchvision:ResNet50_Weights.IMAGENET1K_V2`.
+    """
+    return _NAMED.fullmatch(path) is not None
+
+
+def is_address(path: str) -> bool:
+    """Whether this leads elsewhere, and no file here is called so."""
+    return bool(scheme_of(path) or is_named(path)) and not os.path.lexists(path)
+
+
+def shown(address: str) -> str:
+    """An address as it may be printed: without the name and the password that may stand in it.
+
+    >>> shown("https://me:secret@host/model.pth")
+    'https://host/model.pth'
+    """
+    return address if scheme_of(address) == "hf" else _SECRETS.sub("", address)

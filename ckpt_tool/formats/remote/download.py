@@ -1,0 +1,272 @@
+"""A file downloaded into the cache: complete or not at all, one at a time, and resumed where it was
+stopped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from ckpt_tool.errors import CkptError, InputError
+from ckpt_tool.formats.remote import torch_cache
+from ckpt_tool.formats.remote.access import Access
+from ckpt_tool.formats.remote.http import Address, Answer, ask, cut, is_page, page_error
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+PIECE = 1 << 20
+PARTIAL = ".ckpt-partial"
+_RESUMED = "run it again: it goes on from there"
+
+
+def download(address: Address, access: Access, answer: Answer | None = None) -> str:
+    """The path of the address's file in the cache, after it was downloaded; `answer` is one that
+    brings the whole file already. Raises InputError, and leaves nothing half under its name.
+    """
+    final = torch_cache.place_for(address)
+    with _os_errors(final), _locked(final, access) as fd:
+        if fd is None:  # somebody else has just downloaded it
+            return final
+        partial = _Partial(final + PARTIAL, fd)
+        try:
+            if answer is None:
+                with _resumed(address, partial) as answer:
+                    _save(address, access, answer, partial, final)
+            else:
+                _save(address, access, answer, partial, final)
+        except BaseException as error:
+            partial.stopped(error)
+            raise
+    return final
+
+
+@dataclass(slots=True)
+class _Partial:
+    """What was downloaded so far, in an open and locked file; beside it is written of which version
+    of the file it is.
+    """
+
+    path: str
+    fd: int
+
+    @property
+    def note(self) -> str:
+        return f"{self.path}.json"
+
+    def version(self, address: Address) -> str:
+        """The version that it is a part of; empty where that is not known."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            with open(self.note, encoding="utf-8") as file:
+                found = json.load(file)
+            if found["url"] == address.shown:
+                return str(found["version"])
+        return ""
+
+    def begin(self, answer: Answer) -> None:
+        """Empties it for what begins at the first byte."""
+        os.ftruncate(self.fd, 0)
+        with open(self.note, "w", encoding="utf-8") as file:
+            json.dump({"url": answer.address.shown, "version": answer.version}, file)
+
+    def stopped(self, error: BaseException) -> None:
+        """Keeps what may be gone on with; removes what is wrong, or fills the disk."""
+        is_kept = isinstance(error, _Stopped | KeyboardInterrupt | SystemExit)
+        if not (is_kept and os.path.exists(self.note) and os.fstat(self.fd).st_size):
+            self.remove()
+
+    def remove(self) -> None:
+        for path in (self.path, self.note):
+            with suppress(OSError):
+                os.unlink(path)
+
+
+class _Stopped(InputError):
+    """A connection that ended, in a way that a later one can go on."""
+
+
+@contextmanager
+def _locked(final: str, access: Access) -> Iterator[int | None]:
+    """The partial file, open for this process alone; None where another one has finished it while
+    this one waited.
+    """
+    os.makedirs(os.path.dirname(final), exist_ok=True)
+    before = _identity(final)
+    while True:
+        fd = os.open(final + PARTIAL, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            _lock(fd, final, access)
+            if _identity(final + PARTIAL) == _identity_of(os.fstat(fd)):
+                if _identity(final) != before:
+                    os.unlink(final + PARTIAL)
+                    yield None
+                else:
+                    yield fd
+                return
+        finally:
+            os.close(fd)
+        if _identity(final) not in (None, before):
+            yield None
+            return
+
+
+def _lock(fd: int, final: str, access: Access) -> None:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        access.reporter.note(f"{final}: waiting for another process, which downloads it")
+        fcntl.flock(fd, fcntl.LOCK_EX)
+
+
+def _identity(path: str) -> tuple[int, ...] | None:
+    try:
+        return _identity_of(os.lstat(path))
+    except OSError:
+        return None
+
+
+def _identity_of(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino
+
+
+@contextmanager
+def _resumed(address: Address, partial: _Partial) -> Iterator[Answer]:
+    """The answer that brings what is missing, or all of the file where nothing can be gone on
+    with.
+    """
+    done, version = os.fstat(partial.fd).st_size, partial.version(address)
+    if not (done and version):
+        with ask(address) as answer:
+            yield answer
+        return
+    with _ask_rest(address, done, version) as answer:
+        yield answer
+
+
+@contextmanager
+def _ask_rest(address: Address, done: int, version: str) -> Iterator[Answer]:
+    # One byte that is there already is asked for again, so that there is always something to send.
+    with ask(address, done - 1, version=version) as answer:
+        if not answer.is_part or answer.version == version:
+            yield answer
+            return
+    with ask(address) as answer:
+        yield answer
+
+
+def _save(address: Address, access: Access, answer: Answer, partial: _Partial, final: str) -> None:
+    """Writes what comes, checks it, and gives it its name."""
+    if not answer.is_part:
+        partial.begin(answer)
+    done = answer.first
+    os.ftruncate(partial.fd, done)
+    _check_room(final, answer)
+    digest = sha256()
+    for offset in range(0, done, PIECE):
+        digest.update(os.pread(partial.fd, min(PIECE, done - offset), offset))
+    with access.reporter.download(address.shown, final, answer.size) as progress:
+        progress(done)
+        done = _receive(answer, partial, digest, progress, done)
+    if answer.size is not None and done != answer.size:
+        raise _stopped(answer, done)
+    _check_digest(final, access, digest.hexdigest(), address)
+    os.fchmod(partial.fd, 0o666 & ~_umask())
+    os.fsync(partial.fd)
+    os.replace(partial.path, final)
+    with suppress(OSError):
+        os.unlink(partial.note)
+    _sync_folder(os.path.dirname(final))
+    torch_cache.noted(address, final, answer.version, digest.hexdigest())
+
+
+def _receive(
+    answer: Answer,
+    partial: _Partial,
+    digest: _Hash,
+    progress: Callable[[int], object],
+    done: int,
+) -> int:
+    start = done
+    try:
+        for piece in answer.pieces():
+            if not done and is_page(piece[:4096]):
+                raise page_error(answer.address)
+            _write(partial.fd, piece, done)
+            digest.update(piece)
+            done += len(piece)
+            progress(len(piece))
+    except CkptError as error:
+        if isinstance(error, InputError) and done > start and answer.version:
+            raise _Stopped(error.path, error.fact, _RESUMED) from None
+        raise
+    return done
+
+
+def _stopped(answer: Answer, done: int) -> InputError:
+    """The error of a connection that has ended after so many bytes of the file."""
+    error = cut(answer.address, done, answer.size or done)
+    if not answer.version:
+        return error
+    return _Stopped(error.path, error.fact, _RESUMED)
+
+
+def _write(fd: int, content: bytes, offset: int) -> None:
+    view = memoryview(content)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def _check_room(final: str, answer: Answer) -> None:
+    if answer.length is None:
+        return
+    free = shutil.disk_usage(os.path.dirname(final)).free
+    if answer.length > free:
+        raise InputError(
+            final,
+            f"there are {free:,} bytes free for the {answer.length:,} of {answer.address.shown}",
+            "TORCH_HOME names another place for the cache",
+        )
+
+
+def _check_digest(final: str, access: Access, found: str, address: Address) -> None:
+    wanted = torch_cache.wanted_digests(final, access)
+    if wanted and not any(found.startswith(one) for one in wanted):
+        raise torch_cache.wrong_digest(
+            address.shown, found, wanted, "it is not the file that it should be; nothing was kept"
+        )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync_folder(path: str) -> None:
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _os_errors(final: str) -> Iterator[None]:
+    """Errors of the disk in words."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            final,
+            f"can't be written: {(error.strerror or str(error)).lower()}",
+            "TORCH_HOME names another place for the cache",
+        ) from None

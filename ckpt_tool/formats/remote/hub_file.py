@@ -1,0 +1,159 @@
+"""A file of the hub: parts of it from its own address, all of it through huggingface_hub."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.remote.held import Held
+from ckpt_tool.formats.remote.ranged import RangedFile
+
+if TYPE_CHECKING:
+    from huggingface_hub.utils.tqdm import tqdm
+
+    from ckpt_tool.formats.remote.access import Access
+
+TIMEOUT = 20.0
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+PartOf = Callable[[int, int], tuple[bytes, int]]
+"""Gets so many bytes from an offset on, fewer at the end of the file; and the file's size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the hub says of a file: its size, its SHA-256 where it is a large one, git's name."""
+
+    size: int | None
+    sha256: str
+    blob: str
+
+
+NOTHING = Stored(None, "", "")
+"""What is known of a file that the hub doesn't list."""
+
+
+class HubFile(RangedFile):
+    """A file of the hub, read by ranges until values are asked for."""
+
+    __slots__ = ("_download", "_local", "_lock", "_part", "_stored")
+
+    def __init__(
+        self,
+        address: str,
+        held: Held,
+        stored: Stored,
+        part: PartOf,
+        download: Callable[[], SourceFile],
+    ) -> None:
+        super().__init__(address, held)
+        self._part, self._download, self._stored = part, download, stored
+        self._local: SourceFile | None = None
+        self._lock = threading.Lock()
+        if stored.size is not None and stored.size != held.size:
+            raise FormatError(
+                address, f"the hub sends {held.size} bytes, and lists {stored.size}", "run it again"
+            )
+
+    def fetch(self, offset: int, length: int) -> bytes:
+        """So many bytes. Raises InputError."""
+        content, size = self._part(offset, length)
+        if size != self.size or len(content) != length:
+            raise FormatError(self.path, "was changed while it was being read", "run it again")
+        return content
+
+    def whole(self) -> SourceFile:
+        """The file in huggingface_hub's cache, downloaded when it is not there. Raises
+        InputError.
+        """
+        with self._lock:
+            if self._local is None:
+                self._local = self._download()
+            return self._local
+
+    def has_changed(self) -> bool:
+        """Whether what was downloaded has changed since."""
+        return self._local is not None and self._local.has_changed()
+
+    def close(self) -> None:
+        """Closes what was downloaded."""
+        if self._local is not None:
+            self._local.close()
+
+
+def request_part(url: str, address: str, offset: int, length: int) -> tuple[bytes, int]:
+    """Bytes by a range request, in the session of huggingface_hub, whose client takes its token off
+    a request that is sent to another host. Raises what the library raises, InputError for an answer
+    that is none.
+    """
+    from huggingface_hub import get_session
+    from huggingface_hub.utils._headers import build_hf_headers
+    from huggingface_hub.utils._http import hf_raise_for_status
+
+    headers = {
+        **build_hf_headers(),
+        "Range": f"bytes={offset}-{offset + length - 1}",
+        "Accept-Encoding": "identity",
+    }
+    response = get_session().get(url, headers=headers, timeout=TIMEOUT)
+    if response.status_code == 416:  # an empty file has no bytes
+        return b"", 0
+    hf_raise_for_status(response)
+    if response.status_code != 206:
+        content = response.content
+        return content[offset : offset + length], len(content)
+    found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    content = response.content
+    if not found or int(found[1]) != offset or len(content) != int(found[2]) - offset + 1:
+        raise InputError(address, "the hub sends another part than the one that was asked for")
+    return content, int(found[3])
+
+
+def download(
+    id: str, path: str, kind: str, commit: str, address: str, size: int | None, access: Access
+) -> str:
+    """The file's path in huggingface_hub's cache, where it is then. Raises what that raises."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    with access.reporter.download(address, HF_HUB_CACHE, size) as progress:
+        bar = _bar_that_tells(progress)
+        return str(hf_hub_download(id, path, repo_type=kind, revision=commit, tqdm_class=bar))
+
+
+def check_digest(path: str, address: str, digest: str) -> None:
+    """Raises FormatError where what was downloaded has another SHA-256 than the hub lists, and
+    removes it from the cache.
+    """
+    with SourceFile(path) as file:
+        found = file.sha256()
+    if found != digest:
+        for each in (os.path.realpath(path), path):
+            with suppress(OSError):
+                os.unlink(each)
+        raise FormatError(
+            address,
+            f"its SHA-256 is {found}, the hub lists {digest}",
+            "nothing was kept; run it again",
+        )
+
+
+def _bar_that_tells(progress: Callable[[int], object]) -> type[tqdm]:
+    """A bar that prints nothing, and passes on what it is told."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Told(tqdm):
+        def __init__(self, *arguments: object, **options: object) -> None:
+            super().__init__(*arguments, **{**options, "disable": True})  # type: ignore[no-untyped-call]
+
+        def update(self, n: float | None = 1) -> None:
+            progress(int(n or 0))
+
+    return Told

@@ -1,0 +1,80 @@
+"""Which place an address leads to: a file in a folder, or a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats.folder import Folder, folder_of, names_in
+from ckpt_tool.formats.remote.access import Access, current_access
+from ckpt_tool.formats.remote.addresses import is_named, scheme_of, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder, and the name of the file in it where one is meant; or a path here."""
+
+    folder: Folder | None
+    name: str | None = None
+    path: str = ""
+
+
+def find_place(address: str) -> Place:
+    """Where an address leads to. Raises InputError where there is nothing."""
+    try:
+        return _find(address, current_access())
+    except ValueError as error:  # of urlsplit
+        raise InputError(shown(address), f"is no address: {error}") from None
+
+
+def _find(address: str, access: Access) -> Place:
+    if is_named(address):
+        from ckpt_tool.formats.remote.named_weights import address_of
+
+        address = address_of(address)
+    address = _with_secret(address, access)
+    match scheme_of(address):
+        case "http" | "https":
+            from ckpt_tool.formats.remote.web import NamedInUrl
+
+            folder = NamedInUrl(address, access)
+            return Place(folder, folder.file_name)
+        case "hf":
+            from ckpt_tool.formats.remote.hub import find_in_hub
+
+            return Place(*find_in_hub(address, access))
+        case "file":
+            return Place(None, path=url2pathname(urlsplit(address).path))
+        case _:
+            from ckpt_tool.formats.remote.filesystems import find_in_filesystem
+
+            return Place(*find_in_filesystem(address, access))
+
+
+def read_beside(address: str, names: Iterable[str], limit: int) -> tuple[str, bytes]:
+    """The first of these files that lies beside a checkpoint, or in its folder, and its content;
+    nothing where there is none, or nobody can tell. Raises InputError for one beyond `limit` bytes.
+    """
+    place = find_place(address)
+    folder = place.folder or folder_of(place.path)
+    known = names_in(folder)
+    name = next((name for name in names if name in known), None)
+    if name is None:
+        return "", b""
+    with folder.open(name) as file:
+        if file.size > limit:
+            raise InputError(file.path, f"is larger than {limit:,} bytes")
+        return folder.join(name), file.read(0, file.size)
+
+
+def _with_secret(address: str, access: Access) -> str:
+    """The address with the password that it was first given with: what is printed, and opened
+    again, has none.
+    """
+    secrets = access.memory.secrets
+    if shown(address) != address:
+        secrets[shown(address)] = address
+    return secrets.get(address, address)

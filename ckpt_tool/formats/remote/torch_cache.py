@@ -1,0 +1,157 @@
+"""The folder in which torch keeps what `torch.hub.load_state_dict_from_url` has downloaded, and
+what is known of the files in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from urllib.parse import urlsplit
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.remote.access import Access
+from ckpt_tool.formats.remote.http import Address
+
+_DIGEST = re.compile(r"-([a-f0-9]{8,64})\.")
+_DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+"""Eight digits that are rather a day than the start of a SHA-256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was noted when a file came into the cache: `version` is the server's ETag or date,
+    `stamp` tells whether it is still this file.
+    """
+
+    url: str = ""
+    version: str = ""
+    sha256: str = ""
+    stamp: tuple[int, ...] = ()
+
+
+def folder() -> str:
+    """`$TORCH_HOME/hub/checkpoints`, as torch finds it; what `torch.hub.set_dir` has set counts."""
+    hub = sys.modules.get("torch.hub")
+    if hub is not None:
+        return os.path.join(str(hub.get_dir()), "checkpoints")
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", os.path.join(caches, "torch"))
+    return os.path.join(os.path.expanduser(home), "hub", "checkpoints")
+
+
+def name_of(address: Address) -> str:
+    """The last part of the address's path, as torch names the file. Raises InputError."""
+    name = os.path.basename(urlsplit(address.url).path)
+    if name in ("", ".", ".."):
+        raise InputError(address.shown, "names no file")
+    return name
+
+
+def digest_in(name: str) -> str:
+    """The start of the SHA-256 that a file's name has, as torchvision and timm write it
+    (`resnet50-0676ba61.pth`); an empty text for none.
+    """
+    found = _DIGEST.search(name)
+    return found[1] if found and not _DATE.fullmatch(found[1]) else ""
+
+
+def place_for(address: Address) -> str:
+    """Where this address's file belongs: where torch would look, but beside what is of another
+    address.
+    """
+    name = name_of(address)
+    usual = os.path.join(folder(), name)
+    note = note_of(usual)
+    if note.url in ("", address.shown) or digest_in(name) or not os.path.exists(usual):
+        return usual
+    own = sha256(address.shown.encode()).hexdigest()[:16]
+    return os.path.join(folder(), "by_address", own, name)
+
+
+def cached(address: Address, access: Access) -> str | None:
+    """The path of the address's file where it is in the cache and is what it should be. Raises
+    InputError where it is not.
+    """
+    path = place_for(address)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    note = note_of(path)
+    if digests := wanted_digests(path, access):
+        found = note.sha256 or _sha256_of(path)
+        if not any(found.startswith(one) for one in digests):
+            raise wrong_digest(path, found, digests, "--refresh downloads it again")
+        if found != note.sha256:
+            write_note(path, Note(address.shown, note.version, found, _stamp(status)))
+    elif not note.url:
+        access.reporter.note(
+            f"{address.shown}: {path} is used, as torch does; nothing in it tells its address "
+            "(--refresh asks)"
+        )
+        write_note(path, Note(address.shown, stamp=_stamp(status)))
+    return path
+
+
+def wanted_digests(path: str, access: Access) -> tuple[str, ...]:
+    """The starts of the SHA-256 of which a file must have one: those that were asked for, else that
+    of its name.
+    """
+    own = digest_in(os.path.basename(path))
+    return tuple(one.lower() for one in access.sha256) or ((own,) if own else ())
+
+
+def wrong_digest(path: str, found: str, wanted: tuple[str, ...], hint: str) -> InputError:
+    """The error of a file that is another than it should be."""
+    expected = " or ".join(wanted)
+    shown = found if len(expected) > 32 else f"{found[: max(map(len, wanted))]}…"
+    return InputError(path, f"its SHA-256 is {shown}, not {expected}", hint)
+
+
+def note_of(path: str) -> Note:
+    """What was noted of the file at this path; an empty note where nothing was, or it is another
+    file by now.
+    """
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        with open(_note_path(path), encoding="utf-8") as file:
+            found = json.load(file)
+        note = Note(
+            str(found["url"]), str(found["version"]), str(found["sha256"]), tuple(found["stamp"])
+        )
+        if note.stamp == _stamp(os.stat(path)):
+            return note
+    return Note()
+
+
+def write_note(path: str, note: Note) -> None:
+    """Notes it beside the file, for the next time; where that can't be, it is found out again."""
+    with suppress(OSError):
+        temporary = f"{_note_path(path)}.{os.getpid()}"
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(asdict(note), file)
+        os.replace(temporary, _note_path(path))
+
+
+def noted(address: Address, path: str, version: str, digest: str) -> None:
+    """Notes what has just been downloaded."""
+    write_note(path, Note(address.shown, version, digest, _stamp(os.stat(path))))
+
+
+def _note_path(path: str) -> str:
+    head, name = os.path.split(path)
+    return os.path.join(head, f".{name}.ckpt-note")
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _sha256_of(path: str) -> str:
+    with SourceFile(path) as file:
+        return file.sha256()

@@ -1,0 +1,56 @@
+"""What is wrong with a checkpoint's weights, as people and machines read it."""
+
+from collections import Counter
+
+from ckpt_tool.examining import Finding, Health
+from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
+
+MAX_OF_KIND = 20
+
+
+def health_text(health: Health, style: Style = PLAIN) -> str:
+    """A line for each finding, the many of a kind cut short unless `style` lists all; the answer in
+    the last line.
+    """
+    shown, left = _shown(health.findings, style)
+    rows = [
+        [f"  {style.paint(one.kind, 'red')}", safe(one.subject), safe(one.text)] for one in shown
+    ]
+    more = [f"  and {count} more {kind} (-v lists them)" for kind, count in left.items()]
+    blocks = ["\n".join([*columns(rows, "lll"), *more])] if rows else []
+    return "\n".join([*blocks, health_line(health, style)])
+
+
+def _shown(findings: tuple[Finding, ...], style: Style) -> tuple[list[Finding], dict[str, int]]:
+    """The findings to print, and how many of each kind are left."""
+    shown: list[Finding] = []
+    counts: Counter[str] = Counter()
+    for one in findings:
+        counts[one.kind] += 1
+        if not style.is_folded or counts[one.kind] <= MAX_OF_KIND:
+            shown.append(one)
+    left = {kind: n - MAX_OF_KIND for kind, n in counts.items() if n > MAX_OF_KIND}
+    return shown, left if style.is_folded else {}
+
+
+def health_line(health: Health, style: Style = PLAIN) -> str:
+    """The answer in one line."""
+    path = safe(health.path)
+    if health.is_well:
+        what = f"{plural(health.tensors, 'tensor')}, {size_text(health.nbytes)}, read"
+        return f"{path}: {style.paint('well', 'green')}: {what}, nothing found"
+    return f"{path}: {style.paint('not well', 'red')}: {plural(len(health.findings), 'finding')}"
+
+
+def health_json(health: Health) -> dict[str, object]:
+    """The findings; `well` is the answer."""
+    return {
+        "schema": 1,
+        "path": health.path,
+        "well": health.is_well,
+        "tensors": health.tensors,
+        "bytes": health.nbytes,
+        "findings": [
+            {"kind": one.kind, "subject": one.subject, "text": one.text} for one in health.findings
+        ],
+    }
