@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ckpt_tool.formats.sharded.numbered import Numbered
 
 STDIN = "-"
+METADATA = ".metadata"
+DATA_SUFFIX = ".distcp"
+"""What describes a distributed checkpoint, in the folder of its files, and how these end."""
 
 
 def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None) -> Checkpoint:
@@ -57,6 +60,10 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
         if not isinstance(found, str):
             return _open_shards(folder, path, wanted, found)
         name = found
+    if name == METADATA:
+        return _open_dcp(folder, path, wanted)
+    if name.endswith(DATA_SUFFIX):
+        raise _data_file(folder, name)
     refuse_half_changed(folder.join(name))
     file = folder.open(name)
     try:
@@ -65,6 +72,24 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
     except BaseException:
         file.close()
         raise
+
+
+def _open_dcp(folder: Folder, path: str, wanted: str) -> Checkpoint:
+    from ckpt_tool.formats.distributed.dcp.folder import open_dcp
+
+    with _collector_paused():
+        return open_dcp(folder, path, wanted)
+
+
+def _data_file(folder: Folder, name: str) -> InputError:
+    """The error of a file of a distributed checkpoint, which may look like an archive."""
+    folder.open(name).close()
+    return FormatError(
+        folder.join(name),
+        "is a data file of a distributed checkpoint (DCP): "
+        "parts of tensors, which the `.metadata` beside it describes",
+        f"name the folder: {folder.path or os.curdir}",
+    )
 
 
 @dataclass(frozen=True, slots=True)
