@@ -23,11 +23,15 @@ from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
 from ckpt_tool.formats.remote.addresses import is_address, shown
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
+from ckpt_tool.formats.sharded.parts import Parts
 
 if TYPE_CHECKING:
     from ckpt_tool.formats.sharded.numbered import Numbered
 
 STDIN = "-"
+METADATA = ".metadata"
+DATA_SUFFIX = ".distcp"
+"""What describes a distributed checkpoint, in the folder of its files, and how these end."""
 
 
 def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None) -> Checkpoint:
@@ -51,9 +55,15 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
         from ckpt_tool.formats.sharded.folders import find_checkpoint
 
         found = find_checkpoint(folder)
+        if isinstance(found, Parts):
+            return _open_parts(found, path, wanted)
         if not isinstance(found, str):
             return _open_shards(folder, path, wanted, found)
         name = found
+    if name == METADATA:
+        return _open_dcp(folder, path, wanted)
+    if name.endswith(DATA_SUFFIX):
+        raise _data_file(folder, name)
     refuse_half_changed(folder.join(name))
     file = folder.open(name)
     try:
@@ -62,6 +72,24 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
     except BaseException:
         file.close()
         raise
+
+
+def _open_dcp(folder: Folder, path: str, wanted: str) -> Checkpoint:
+    from ckpt_tool.formats.distributed.dcp.folder import open_dcp
+
+    with _collector_paused():
+        return open_dcp(folder, path, wanted)
+
+
+def _data_file(folder: Folder, name: str) -> InputError:
+    """The error of a file of a distributed checkpoint, which may look like an archive."""
+    folder.open(name).close()
+    return FormatError(
+        folder.join(name),
+        "is a data file of a distributed checkpoint (DCP): "
+        "parts of tensors, which the `.metadata` beside it describes",
+        f"name the folder: {folder.path or os.curdir}",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +121,19 @@ def _open_shards(folder: Folder, path: str, wanted: str, found: Numbered) -> Che
     _refuse_unused(path, wanted)
     with _collector_paused():
         return open_numbered(folder, path, found)
+
+
+def _open_parts(found: Parts, path: str, wanted: str) -> Checkpoint:
+    if found.kind == "zero steps":
+        from ckpt_tool.formats.distributed.zero.names import latest_step
+
+        checkpoint = open_checkpoint(f"{latest_step(found.folder)}{'#' if wanted else ''}{wanted}")
+        checkpoint.path = path
+        return checkpoint
+    from ckpt_tool.formats.distributed.parts import open_parts
+
+    with _collector_paused():
+        return open_parts(found, path, wanted)
 
 
 @contextmanager
