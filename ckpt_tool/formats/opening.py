@@ -21,8 +21,9 @@ from ckpt_tool.formats.folder import Folder, LocalFolder, folder_of
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
-from ckpt_tool.formats.remote.addresses import is_address
+from ckpt_tool.formats.remote.addresses import is_address, shown
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
+from ckpt_tool.formats.sharded.parts import Parts
 
 if TYPE_CHECKING:
     from ckpt_tool.formats.sharded.numbered import Numbered
@@ -48,11 +49,14 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
 
         return Checkpoint(path, "key list", read_key_list(sys.stdin.buffer, "standard input"))
     location, wanted = split_fragment(path)
+    path = shown(path) if is_address(location) else path
     folder, name = _place_of(location)
     if name is None:
         from ckpt_tool.formats.sharded.folders import find_checkpoint
 
         found = find_checkpoint(folder)
+        if isinstance(found, Parts):
+            return _open_parts(found, path, wanted)
         if not isinstance(found, str):
             return _open_shards(folder, path, wanted, found)
         name = found
@@ -117,6 +121,19 @@ def _open_shards(folder: Folder, path: str, wanted: str, found: Numbered) -> Che
     _refuse_unused(path, wanted)
     with _collector_paused():
         return open_numbered(folder, path, found)
+
+
+def _open_parts(found: Parts, path: str, wanted: str) -> Checkpoint:
+    if found.kind == "zero steps":
+        from ckpt_tool.formats.distributed.zero.names import latest_step
+
+        checkpoint = open_checkpoint(f"{latest_step(found.folder)}{'#' if wanted else ''}{wanted}")
+        checkpoint.path = path
+        return checkpoint
+    from ckpt_tool.formats.distributed.parts import open_parts
+
+    with _collector_paused():
+        return open_parts(found, path, wanted)
 
 
 @contextmanager

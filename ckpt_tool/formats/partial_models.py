@@ -25,6 +25,7 @@ _SCALES = (
 """What the scale of a weight is called in its module: by DeepSeek and transformers, ComfyUI,
 Mistral, bitsandbytes, modelopt and torch.
 """
+_FOLDER = "open its folder, which is read as the whole when the files of all ranks are in it"
 _GATHERED = (
     "the program that wrote it gathers a whole one (torch's get_model_state_dict with "
     "full_state_dict=True), or its library does"
@@ -84,8 +85,8 @@ def _placeholders(contents: Contents, names: Names, name: str, folder: Folder) -
     return (
         "DeepSpeed ZeRO-3 leaves such placeholders: "
         f"{empty} of {len(catalog)} tensors have no elements here; "
-        "the values are in the files of its optimizer (*_optim_states.pt), "
-        "which zero_to_fp32.py makes a whole of"
+        "the values are in the files of its optimizer (*_optim_states.pt); "
+        "open the folder, which is read as zero_to_fp32.py reads it"
     )
 
 
@@ -99,7 +100,7 @@ def _optimizer_part(contents: Contents, names: Names, name: str, folder: Folder)
     if is_zero:
         return (
             "a process's part of a DeepSpeed ZeRO optimizer, without a state dict; "
-            "zero_to_fp32.py makes a whole model of all parts"
+            "open its folder, which is read as the whole model"
         )
     return "the state of an optimizer, without a state dict"
 
@@ -110,20 +111,17 @@ def _rank_part(contents: Contents, names: Names, name: str, folder: Folder) -> s
         if count := kinds.count(kind):
             some = f"{count} {kind}{'' if count == 1 else 's'}, of which a part is here"
             return (
-                f"a process's part of a model that FSDP or the like has sharded ({some}); "
-                f"{_GATHERED}"
+                f"a process's part of a model that FSDP or the like has sharded ({some}); {_FOLDER}"
             )
     if "DCP_SHARDING_INFO" in contents.metadata:
         return (
             "a process's part of a distributed checkpoint (DCP_SHARDING_INFO in its metadata); "
-            "torch.distributed.checkpoint's consolidate_safetensors_files makes a whole of all "
-            "parts"
+            f"{_FOLDER}"
         )
     found = re.search(r"world_size_(\d+)_rank_(\d+)\.", name)
     if found and int(found[1]) > 1:
         return (
-            f"by its name the part of process {int(found[2])} of {int(found[1])} (FSDP); "
-            f"{_GATHERED}"
+            f"by its name the part of process {int(found[2])} of {int(found[1])} (FSDP); {_FOLDER}"
         )
     return ""
 
@@ -174,7 +172,7 @@ def _deepspeed(contents: Contents, names: Names, name: str, folder: Folder) -> s
         return ""
     return (
         "DeepSpeed's model states, in the type that it trained in; "
-        "the full precision is in its optimizer's files, for zero_to_fp32.py"
+        "the full precision is in its optimizer's files: open the folder"
     )
 
 

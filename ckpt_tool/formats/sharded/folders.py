@@ -9,6 +9,7 @@ from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.key_list import CHECKPOINT_SUFFIXES
 from ckpt_tool.formats.sharded.numbered import Numbered, numbered_sets
+from ckpt_tool.formats.sharded.parts import Parts, find_inner, find_parts
 
 STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_model")
 """Names that Hugging Face's libraries give to weights."""
@@ -21,13 +22,8 @@ _OTHERS = (
     ("manifest.ocdbt", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
     ("_METADATA", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
     ("saved_model.pb", "is a TensorFlow SavedModel", "convert it with tensorflow and numpy.savez"),
-    ("latest", "is a DeepSpeed checkpoint",
-     "convert it with its zero_to_fp32.py, or open the mp_rank_00_model_states.pt inside"),
 )  # fmt: skip
 _PARTS: tuple[tuple[str, str, str], ...] = (
-    (r"(?:bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_(?:model|optim)_states\.pt",
-     "holds a DeepSpeed ZeRO checkpoint, whose files are parts of what the processes had",
-     "its zero_to_fp32.py makes one file of full weights: python zero_to_fp32.py FOLDER OUT"),
     (r"mp_rank_\d+_model_states\.pt",
      "holds DeepSpeed's model states, {} tensor-parallel parts of one model",
      "join them with the library that wrote them; one file is a part: show it by its name"),
@@ -35,13 +31,6 @@ _PARTS: tuple[tuple[str, str, str], ...] = (
      "holds a model in {} tensor-parallel parts, as Meta ships Llama",
      "transformers' convert_llama_weights_to_hf.py makes a whole of them; one file is a part: "
      "show it by its name"),
-    (r".*world_size_\d+_rank_\d+\.(?:pt|pth|bin)",
-     "holds {} parts of a model, each of one process (FSDP)",
-     "gather them with the library that wrote them (verl: `python -m verl.model_merger merge`); "
-     "one file is a part: show it by its name"),
-    (r"shard-\d+-model-\d+-of-\d+\.safetensors",
-     "holds {} parts of a model, each of one process (a distributed checkpoint, DCP)",
-     "torch.distributed.checkpoint's consolidate_safetensors_files makes a whole of them"),
     (r"mp_rank_\d+(?:_\d+)?",
      "holds a Megatron checkpoint in {} folders, "
      "each a tensor- or pipeline-parallel part of one model",
@@ -52,9 +41,9 @@ _ONLY_PART = re.compile(r"consolidated(?:\.00)?\.(?:pth|safetensors)|mp_rank_00_
 """The name of the first part of a model, which may be the only one."""
 
 
-def find_checkpoint(folder: Folder) -> str | Numbered:
-    """The name of the file to open, or the shards. Raises InputError where there is none, or more
-    than one.
+def find_checkpoint(folder: Folder) -> str | Numbered | Parts:
+    """The name of the file to open, or the shards, or the parts of several processes. Raises
+    InputError where there is none, or more than one.
     """
     names, path = set(folder.names()), folder.path
     found = _indexes(names) or _usual_names(names, SUFFIXES[2:])
@@ -69,8 +58,10 @@ def find_checkpoint(folder: Folder) -> str | Numbered:
         )
     if METADATA in names:
         return METADATA
+    if parts := find_parts(folder, names):
+        return parts
     _refuse_parts(path, names)
-    return _numbered(path, names)
+    return _numbered(folder, names)
 
 
 def _usual_names(names: set[str], suffixes: tuple[str, ...]) -> list[str]:
@@ -102,16 +93,14 @@ def _refuse_shards_beside(folder: str, found: str, names: set[str]) -> None:
 
 
 def _refuse_parts(folder: str, names: set[str]) -> None:
-    """Raises FormatError for the files of several processes, or for those that only DeepSpeed
-    joins.
-    """
+    """Raises FormatError for the files of several processes that are not joined here."""
     for pattern, fact, hint in _PARTS:
         count = sum(map(bool, map(re.compile(pattern).fullmatch, names)))
-        if count > 1 or (count and "zero" in pattern):
+        if count > 1:
             raise FormatError(folder, fact.format(count), hint)
 
 
-def _numbered(folder: str, names: set[str]) -> str | Numbered:
+def _numbered(folder: Folder, names: set[str]) -> str | Numbered | Parts:
     """The one set of numbered shards, or the only part of a model in one part."""
     sets = numbered_sets(names)
     if len(sets) == 1 or _is_only_whole_set(sets):
@@ -119,14 +108,16 @@ def _numbered(folder: str, names: set[str]) -> str | Numbered:
     if sets:
         names_of = ", ".join(one.names[0] for one in sets[:5])
         raise InputError(
-            folder,
+            folder.path,
             f"is a folder with {len(sets)} sets of numbered shards: {names_of}, …",
             "keep those of one in it",
         )
     alone = [name for name in names if _ONLY_PART.fullmatch(name)]
     if len(alone) == 1:
         return alone[0]
-    raise _nothing(folder, names)
+    if inner := find_inner(folder, names):
+        return inner
+    raise _nothing(folder.path, names)
 
 
 def _is_only_whole_set(sets: list[Numbered]) -> bool:

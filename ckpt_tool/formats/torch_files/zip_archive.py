@@ -46,13 +46,35 @@ def read(file: SourceFile, wanted: str, earlier: object = None) -> Contents:
 
     `earlier` is the `kept` of another file's contents: the same pickle is not read again.
     """
+    return read_archive(_directory(file), wanted, earlier)
+
+
+def read_pickle(file: SourceFile) -> PickledFile:
+    """The pickle of an archive and where its storages lie, for a reader of several files that are
+    one checkpoint. Raises FormatError.
+    """
+    archive = _directory(file)
+    root = _root(archive)
+    is_big_endian = file.is_here and _read_control_records(archive, root)
+    if file.is_here and file.size <= CHECK_ON_OPEN:
+        archive.check()
+    value, asked = _run(archive.read(f"{root}/data.pkl", PICKLE_BYTES), file.path)
+    storages = Storages(archive, root)
+    return PickledFile(
+        value, file.path, storages.locate, asked, archive.notes, is_big_endian, storages.size_of
+    )
+
+
+def _directory(file: SourceFile) -> Archive:
+    """The archive's directory. Raises FormatError; for a file that is cut off, with what is
+    missing.
+    """
     try:
-        archive = read_directory(file)
+        return read_directory(file)
     except CutOff as error:
         from ckpt_tool.formats.torch_files.truncated import with_what_is_missing
 
         raise with_what_is_missing(error, file, StorageIds().find) from None
-    return read_archive(archive, wanted, earlier)
 
 
 def read_archive(archive: Archive, wanted: str, earlier: object = None) -> Contents:

@@ -282,6 +282,9 @@ def _refused(address: Address, error: urllib.error.HTTPError) -> InputError:
         if size and size[3] == "0":
             return FormatError(address.shown, "is empty (zero bytes)")
         return InputError(address.shown, "has not the bytes that were asked for (416)", AGAIN)
+    if 300 <= error.code < 400 and "not allowed" in str(error.msg):
+        where = shown(error.headers.get("Location", ""))[:200]
+        return InputError(address.shown, f"leads to {where}, which is no web address")
     if 300 <= error.code < 400:
         return InputError(
             address.shown, f"leads from one address to the next without end ({error.code})"

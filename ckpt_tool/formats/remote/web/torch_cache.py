@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.remote.access import Access
-from ckpt_tool.formats.remote.http import Address
+from ckpt_tool.formats.remote.web.requests import Address
 
 _DIGEST = re.compile(r"-([a-f0-9]{8,64})\.")
 _DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")

@@ -15,9 +15,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import CkptError, InputError
-from ckpt_tool.formats.remote import torch_cache
 from ckpt_tool.formats.remote.access import Access
-from ckpt_tool.formats.remote.http import Address, Answer, ask, cut, is_page, page_error
+from ckpt_tool.formats.remote.web import torch_cache
+from ckpt_tool.formats.remote.web.requests import Address, Answer, ask, cut, is_page, page_error
 
 if TYPE_CHECKING:
     from hashlib import _Hash

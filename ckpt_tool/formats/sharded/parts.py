@@ -1,0 +1,68 @@
+"""The files of several processes in a folder, told by their names: what they are parts of."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from ckpt_tool.formats.folder import Folder, LocalFolder, names_in
+
+Kind = Literal["zero", "zero steps", "safetensors", "ranks"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A folder whose files are read together; `kind` says how."""
+
+    folder: Folder
+    kind: Kind
+    names: tuple[str, ...]
+
+
+_ZERO = re.compile(r"(?:bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_(?:model|optim)_states\.pt")
+_SAFETENSORS = re.compile(r"shard-\d+-model-\d+-of-\d+\.safetensors")
+RANK = re.compile(
+    r"(?P<before>.*?(?:world_size_(?P<world>[0-9]{1,6})_)?rank[-_.]?)(?P<rank>[0-9]{1,6})"
+    r"(?P<after>\.(?:pt|pth|bin|ckpt))",
+    re.DOTALL,
+)
+"""How a process's file is called by verl, accelerate and most people's own code."""
+
+
+def find_parts(folder: Folder, names: Collection[str]) -> Parts | None:
+    """The parts of one checkpoint that a folder holds, if it does."""
+    kinds: tuple[tuple[Kind, bool], ...] = (
+        ("zero", any(map(_ZERO.fullmatch, names))),
+        ("safetensors", any(map(_SAFETENSORS.fullmatch, names))),
+        ("ranks", any(map(_is_of_ranks, names))),
+    )
+    found = next((kind for kind, is_there in kinds if is_there), None)
+    return Parts(folder, found, tuple(sorted(names))) if found else None
+
+
+def _is_of_ranks(name: str) -> bool:
+    """Whether a name is surely that of a process's file: `lora_rank16.pt` is none."""
+    match = RANK.fullmatch(name)
+    return match is not None and (
+        int(match["rank"]) == 0 or match["world"] is not None or "fsdp" in name.lower()
+    )
+
+
+def find_inner(folder: Folder, names: Collection[str]) -> Parts | None:
+    """What a folder without a checkpoint of its own leads to: DeepSpeed's, in which `latest` names
+    the folder of the last step, and torch's, with the parts that were not joined.
+    """
+    if "latest" in names and _is_file(folder, "latest"):
+        return Parts(folder, "zero steps", tuple(sorted(names)))
+    inner = LocalFolder(folder.join("sharded"))
+    if "sharded" in names and isinstance(folder, LocalFolder):
+        found = find_parts(inner, names_in(inner))
+        return found if found and found.kind == "safetensors" else None
+    return None
+
+
+def _is_file(folder: Folder, name: str) -> bool:
+    return not isinstance(folder, LocalFolder) or os.path.isfile(folder.join(name))
