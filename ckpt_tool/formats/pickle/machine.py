@@ -28,7 +28,7 @@ from ckpt_tool.formats.limits import (
 from ckpt_tool.formats.pickle.calls.table import COPYING, KNOWN
 from ckpt_tool.formats.pickle.names import is_listed, is_part_of_dtensor
 from ckpt_tool.formats.pickle.opcodes import MAKING_NOTHING, OPCODES
-from ckpt_tool.formats.pickle.shortcuts import OPCODES_OF_AN_OBJECT, NeedsMemo, Shortcuts
+from ckpt_tool.formats.pickle.state import NeedsMemo, Shortcuts
 from ckpt_tool.formats.pickle.tensors import TensorReader
 from ckpt_tool.formats.pickle.values import Asked, Global, Opaque, PickleFault, PickleTooLarge
 
@@ -40,6 +40,8 @@ Persistent = Callable[[object], object]
 
 STRIDE = 50_000
 """Opcodes between two looks at how much the machine holds."""
+OPCODES_OF_A_STEP = 36
+"""What a step stands for, when opcodes are counted: those of a tensor."""
 OBJECTS_IN_ONE_STEP = 6
 """What stays of what is read in one step. Of a tensor: its name, its reference, its storage with
 its place in what finds storages.
@@ -253,7 +255,7 @@ class PickleMachine:
                             and (after := shortcuts.read(pos - 1, stack)) >= pos
                         ):
                             pos = after
-                            if shortcuts.taken > most // OPCODES_OF_AN_OBJECT:
+                            if shortcuts.taken > most // OPCODES_OF_A_STEP:
                                 raise PickleTooLarge(f"has more than {most:,} opcodes")
                         else:
                             stack.append(memo[data[pos]])

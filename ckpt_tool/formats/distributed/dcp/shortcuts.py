@@ -14,7 +14,7 @@ from struct import Struct
 
 from ckpt_tool.formats.distributed.dcp.saved import SavedChunk, SavedIndex, SavedRange
 from ckpt_tool.formats.pickle.calls.containers import size
-from ckpt_tool.formats.pickle.shortcuts import NeedsMemo
+from ckpt_tool.formats.pickle.state import NeedsMemo
 from ckpt_tool.formats.pickle.values import Global
 
 _REF = rb"(?:h.|j.{4})"
