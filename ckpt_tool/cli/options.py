@@ -11,6 +11,7 @@ from ckpt_tool.api import DTypePolicy, MappingOptions
 from ckpt_tool.cli.progress import Downloads
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.remote.access import Access, Silent, accessing
+from ckpt_tool.formats.remote.addresses import is_address
 from ckpt_tool.tensors import DType
 
 CHECKPOINT = (
@@ -218,6 +219,12 @@ def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
         sha256, offline, refresh = (given.pop(name) for name in shared)
         reporter = Silent() if given.get("quiet") else Downloads()
         digests = tuple(str(one) for one in sha256) if isinstance(sha256, list) else ()
+        if digests and not any(type(one) is str and is_address(one) for one in given.values()):
+            raise InputError(
+                "--sha256",
+                "is for addresses, and none is given",
+                "`ckpt show --checksum FILE` prints that of a file here",
+            )
         with accessing(Access(digests, bool(offline), bool(refresh), reporter)) as access:
             command(**{name: _without_secret(value, access) for name, value in given.items()})
 

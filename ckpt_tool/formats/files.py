@@ -129,6 +129,12 @@ class SourceFile:
         self.close()
 
 
+def sha256_at(path: str) -> str:
+    """The SHA-256 of the file at this path in hex. Raises InputError."""
+    with SourceFile(path) as file:
+        return file.sha256()
+
+
 def sha256_of(fd: int, size: int, path: str) -> str:
     """The SHA-256 of a file of `size` bytes in hex, read in pieces. Raises FormatError where it
     ends before them.

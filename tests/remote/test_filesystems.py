@@ -172,3 +172,12 @@ def test_what_is_here_imports_nothing_of_the_network(tmp_path, command):
         check=False,
     )
     assert ran.stderr.splitlines()[-1].startswith("[] "), ran.stderr
+
+
+def test_a_digest_that_was_asked_for_is_checked(memory):
+    import hashlib
+
+    memory.pipe("/a.safetensors", safetensors())
+    right = hashlib.sha256(safetensors()).hexdigest()
+    assert ckpt("show", "memory://a.safetensors", "--sha256", right).status == 0
+    assert ckpt("show", "memory://a.safetensors", "--sha256", "0" * 64).status == 2

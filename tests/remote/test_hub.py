@@ -225,3 +225,27 @@ def test_a_config_beside_the_weights_gives_params(hub, tmp_path):
     )
     ran = ckpt(hub, "plan", "hf://a/x", "--rules", "rules.yaml", cwd=tmp_path)
     assert ran.status == 0, ran.err
+
+
+def test_a_digest_that_was_asked_for_is_compared_with_the_hubs(hub, tmp_path):
+    import hashlib
+
+    content = safetensors()
+    hub.put("a/x", {"model.safetensors": content, "small.safetensors": safetensors(tensors=1)})
+    right = hashlib.sha256(content).hexdigest()
+    assert ckpt(hub, "show", "hf://a/x", "--sha256", right).status == 0
+    for address in ("hf://a/x", "hf://a/x/small.safetensors"):
+        ran = ckpt(hub, "show", address, "--sha256", "0" * 64)
+        assert (ran.status, "its SHA-256 is" in ran.err) == (2, True)
+    assert ckpt(hub, "show", "hf://a/x/model.safetensors", "--checksum").status == 0
+    assert (
+        ckpt(hub, "show", "hf://a/x/model.safetensors", "--offline", "--sha256", right).status == 0
+    )
+    assert (
+        ckpt(hub, "show", "hf://a/x/model.safetensors", "--offline", "--sha256", "0" * 64).status
+        == 2
+    )
+    (tmp_path / "a.safetensors").write_bytes(content)
+    assert (
+        "none is given" in ckpt(hub, "show", "a.safetensors", "--sha256", right, cwd=tmp_path).err
+    )

@@ -91,6 +91,12 @@ class Access:
         if self.refresh and self.is_offline:
             raise InputError("--refresh", "asks the server, and --offline forbids to")
 
+    def check_digest(self, address: str, found: str) -> None:
+        """Raises InputError where digests were asked for, and this file has none of them."""
+        wanted = [one.lower() for one in self.sha256]
+        if wanted and found not in wanted:
+            raise InputError(address, f"its SHA-256 is {found}, not {' or '.join(wanted)}")
+
     @property
     def is_offline(self) -> bool:
         """Whether no server may be asked: it was said so, or the environment says so."""

@@ -131,7 +131,10 @@ class SystemFolder:
                 (info[one] for one in ("ETag", "etag", "mtime", "created") if one in info), None
             )
             held = memory[address] = Held(size, str(version), head)
-        return SystemFile(self._system, place, address, held)
+        file = SystemFile(self._system, place, address, held)
+        if self._access.sha256 and not name.endswith(".json"):
+            self._access.check_digest(address, file.sha256())
+        return file
 
 
 class SystemFile(RangedFile):

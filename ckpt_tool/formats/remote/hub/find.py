@@ -11,6 +11,7 @@ import posixpath
 from collections.abc import Collection, Mapping
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.formats.files import sha256_at
 from ckpt_tool.formats.folder import Folder, LocalFolder
 from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.hub.cache import snapshot
@@ -52,7 +53,7 @@ def _preferred(names: Collection[str], path: str, access: Access) -> str | None:
     """
     safe = [name for name in USUAL_SAFE if name in names]
     pickled = [name for name in USUAL_PICKLED if name in names]
-    if not (safe and pickled):
+    if not pickled or len({name.partition(".")[0] for name in safe}) != 1:
         return None
     access.reporter.note(f"{path}: {safe[0]} is taken; {', '.join(pickled)} is there too")
     return safe[0]
@@ -88,10 +89,19 @@ def _find_cached(repository: Repository, address: str, access: Access) -> tuple[
     path = os.path.join(place, *repository.path.split("/")) if repository.path else place
     if not os.path.lexists(path):
         raise _not_cached(address)
+    if access.sha256:
+        refuse_folder(path, address)
+        access.check_digest(address, sha256_at(path))
     if os.path.isdir(path):
         folder = LocalFolder(path)
         return folder, _preferred(folder.names(), address, access)
     return LocalFolder(os.path.dirname(path)), os.path.basename(path)
+
+
+def refuse_folder(path: str, address: str) -> None:
+    """Raises InputError for a folder where a digest was asked for."""
+    if os.path.isdir(path):
+        raise InputError(address, "is a folder, and --sha256 is that of a file", "name the file")
 
 
 def _not_cached(address: str) -> InputError:

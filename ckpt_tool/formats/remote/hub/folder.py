@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.files import SourceFile, sha256_at
 from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.held import Held, head_for
 from ckpt_tool.formats.remote.hub.cache import keep_revision
@@ -78,6 +78,7 @@ class HubFolder:
         """A file in it: from the cache where it is there. Raises InputError."""
         path, address = self._inside(name), self.join(name)
         with in_words(address):
+            self._check_digest(path, address)
             if local := self._cached(path):
                 return SourceFile(local)
             stored = self._listing.files.get(path, NOTHING)
@@ -87,6 +88,17 @@ class HubFolder:
         return HubFile(
             address, held, stored, self._part_of(path), lambda: self._whole(path, address)
         )
+
+    def _check_digest(self, path: str, address: str) -> None:
+        """Raises InputError where a digest was asked for, and the hub lists another one; a file
+        that has none there, as it is a small one, is downloaded to be looked at.
+        """
+        if not self._access.sha256 or path.endswith(_TEXTS):
+            return
+        digest = self._listing.files.get(path, NOTHING).sha256
+        if not digest:
+            digest = sha256_at(self._cached(path) or self._downloaded(path, address, 0))
+        self._access.check_digest(address, digest)
 
     def _held(self, path: str, stored: Stored, first: int) -> Held:
         """The start of the file; two files of one digest are the same."""

@@ -14,7 +14,7 @@ from hashlib import sha256
 from urllib.parse import urlsplit
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.files import sha256_at
 from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.web.requests import Address
 
@@ -87,7 +87,7 @@ def cached(address: Address, access: Access) -> str | None:
         return None
     note = note_of(path)
     if digests := wanted_digests(path, access):
-        found = note.sha256 or _sha256_of(path)
+        found = note.sha256 or sha256_at(path)
         if not any(found.startswith(one) for one in digests):
             raise wrong_digest(path, found, digests, "--refresh downloads it again")
         if found != note.sha256:
@@ -152,8 +152,3 @@ def _note_path(path: str) -> str:
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def _sha256_of(path: str) -> str:
-    with SourceFile(path) as file:
-        return file.sha256()
