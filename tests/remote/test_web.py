@@ -444,3 +444,17 @@ def test_progress_goes_to_a_terminal_alone(server, cache):
         ckpt_process("show", "--checksum", "-q", server.put("/b.safetensors", safetensors())).err
         == ""
     )
+
+
+def test_signed_addresses_are_known_again_and_not_written_down(server, cache):
+    server.put("/a.pth", pth())
+    first, second = (
+        f"{server.address}/a.pth?id=3&X-Amz-Signature={each}&X-Amz-Date=1"
+        for each in ("private1", "private2")
+    )
+    assert ckpt("show", "--checksum", first).status == 0
+    server.forget()
+    assert (ckpt("show", second).status, server.asked) == (0, [])
+    assert not any(b"private" in path.read_bytes() for path in cache.iterdir())
+    assert ckpt("show", second.replace("id=3", "id=4")).status == 0
+    assert server.asked
