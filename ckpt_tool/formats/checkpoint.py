@@ -120,6 +120,8 @@ class Checkpoint:
         self.metadata = contents.metadata
         self.versions = contents.versions
         self.extras = contents.extras
+        for file in files:
+            file.described()
 
     def outside(self) -> Checkpoint:
         """The same open file with the tensors that are outside of the state dict, under their full

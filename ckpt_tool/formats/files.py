@@ -28,8 +28,6 @@ class SourceFile:
     __slots__ = ("_fd", "path", "size", "stamp")
     is_here = True
     """Whether reading costs next to nothing; else opening reads what it must, and no more."""
-    has_descriptor = True
-    """Whether there is an `fd`, between which and another the kernel can copy."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises InputError for what can't be opened or is no regular file; a pipe without a writer
@@ -39,6 +37,11 @@ class SourceFile:
         self._fd, status = _open(self.path)
         self.size = status.st_size
         self.stamp = _stamp(status)
+
+    @property
+    def has_descriptor(self) -> bool:
+        """Whether there is an `fd`, between which and another the kernel can copy."""
+        return True
 
     @property
     def fd(self) -> int:
@@ -100,6 +103,9 @@ class SourceFile:
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Hears which bytes will be read next, as offsets and lengths."""
+
+    def described(self) -> None:
+        """Hears that its description was read: what is read from now on are values."""
 
     def whole(self) -> SourceFile:
         """The file that values are read from: itself, where it is here."""

@@ -31,6 +31,11 @@ class FileWindow(SourceFile):
         self._tail = file.read(start + size - rest, rest)
 
     @property
+    def has_descriptor(self) -> bool:
+        """Whether the whole file has one."""
+        return self.file.has_descriptor
+
+    @property
     def fd(self) -> int:
         """That of the whole file."""
         return self.file.fd

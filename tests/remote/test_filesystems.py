@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 
 import fsspec
 import pytest
@@ -181,3 +182,19 @@ def test_a_digest_that_was_asked_for_is_checked(memory):
     right = hashlib.sha256(safetensors()).hexdigest()
     assert ckpt("show", "memory://a.safetensors", "--sha256", right).status == 0
     assert ckpt("show", "memory://a.safetensors", "--sha256", "0" * 64).status == 2
+
+
+def test_distributed_folders_are_streamed_too(memory, tmp_path):
+    import torch.distributed.checkpoint as dcp
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # without processes, which is meant here
+        dcp.save({"model": weights(5)}, checkpoint_id=str(tmp_path / "run"), no_dist=True)
+    for path in (tmp_path / "run").iterdir():
+        memory.pipe(f"/run/{path.name}", path.read_bytes())
+    with open_checkpoint("memory://run") as opened:
+        assert len(opened.catalog) == 5
+    assert ckpt("diff", "memory://run", tmp_path / "run", "--values").status == 0
+    ran = ckpt("map", "memory://run", "-e", "** -> **", "-o", "out.safetensors", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert ckpt("diff", "out.safetensors", "run", "--values", cwd=tmp_path).status == 0

@@ -140,11 +140,12 @@ class SystemFolder:
 class SystemFile(RangedFile):
     """A file of a file system, read by ranges."""
 
-    __slots__ = ("_place", "_system")
+    __slots__ = ("_place", "_streamed", "_system")
 
     def __init__(self, system: AbstractFileSystem, place: str, address: str, held: Held) -> None:
         super().__init__(address, held)
         self._system, self._place = system, place
+        self._streamed = StreamedFile(self)
 
     def fetch(self, offset: int, length: int) -> bytes:
         """So many bytes. Raises InputError."""
@@ -168,7 +169,7 @@ class SystemFile(RangedFile):
 
     def whole(self) -> SourceFile:
         """The same file, of which everything is read."""
-        return StreamedFile(self)
+        return self._streamed
 
 
 class StreamedFile(SourceFile):
@@ -199,7 +200,7 @@ class StreamedFile(SourceFile):
         if len(expected) >= length:
             return expected[:length]
         if self._file.at_hand(offset) >= length:
-            return self._file.read(offset, length)
+            return self._file.held.read(offset, length, self._file.fetch)
         start, window = getattr(self._windows, "last", (0, b""))
         if not start <= offset <= offset + length <= start + len(window):
             size = max(length, WINDOW if offset == start + len(window) else FEW, FEW)

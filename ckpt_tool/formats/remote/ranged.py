@@ -14,7 +14,7 @@ class RangedFile(SourceFile):
     A subclass says how bytes are fetched, and where all of the file is.
     """
 
-    __slots__ = ("held",)
+    __slots__ = ("_is_described", "held")
     is_here = False
     has_descriptor = False
 
@@ -23,6 +23,7 @@ class RangedFile(SourceFile):
         self.size = held.size
         self.stamp = (0, 0, held.size, hash(held.version))
         self._fd = -1
+        self._is_described = False
 
     @abstractmethod
     def fetch(self, offset: int, length: int) -> bytes:
@@ -31,6 +32,10 @@ class RangedFile(SourceFile):
     @abstractmethod
     def whole(self) -> SourceFile:
         """The file that values are read from: it is here, or as good as here."""
+
+    def described(self) -> None:
+        """What is read from now on is not held, but read from the whole file."""
+        self._is_described = True
 
     def at_hand(self, offset: int) -> int:
         """How many bytes from here on were fetched already."""
@@ -42,11 +47,16 @@ class RangedFile(SourceFile):
         """
         if offset < 0 or length < 0 or offset + length > self.size:
             raise truncated(self.path, offset + length, self.size)
+        if self._is_described:
+            return self.whole().read(offset, length)
         return self.held.read(offset, length, self.fetch)
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fills a buffer with the bytes from `offset` on. Raises what `read` raises."""
-        buffer[:] = self.read(offset, len(buffer))
+        if self._is_described:
+            self.whole().read_into(buffer, offset)
+        else:
+            buffer[:] = self.read(offset, len(buffer))
 
     def sha256(self) -> str:
         """The SHA-256 of the whole file in hex. Costs fetching it."""
