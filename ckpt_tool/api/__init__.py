@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         after_suggestion,
     )
     from ckpt_tool.api.next_steps.refused import WayOn, way_on, with_next
-    from ckpt_tool.api.options import DTypePolicy, MappingOptions, Method
+    from ckpt_tool.api.options import DTypePolicy, Format, MappingOptions, Method
     from ckpt_tool.api.outputs import map_checkpoint, rename, verify, write
     from ckpt_tool.api.planning import Planned, plan_checkpoint
     from ckpt_tool.api.remarks.hints import diff_hints
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ckpt_tool.api.suggestions import suggest_rules
 
 __all__ = [
-    "Checked", "Comparison", "DTypePolicy", "MappingOptions", "Method", "Planned",
+    "Checked", "Comparison", "DTypePolicy", "Format", "MappingOptions", "Method", "Planned",
     "ShippedMapping", "WayOn", "after_check", "after_diff", "after_mappings", "after_show",
     "after_suggestion", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
     "files_read", "find_rules", "import_mapping", "invert", "load_into",
@@ -47,7 +47,7 @@ __getattr__ = bind_on_use(__name__, {
     "diffs": "Comparison diff_checkpoints",
     "remarks.hints": "diff_hints",
     "drafting": "draft",
-    "options": "DTypePolicy MappingOptions Method",
+    "options": "DTypePolicy Format MappingOptions Method",
     "loading": "load_into",
     "next_steps.refused": "WayOn way_on with_next",
     "next_steps.answered": "after_check after_diff after_mappings after_show after_suggestion",

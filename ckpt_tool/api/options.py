@@ -9,6 +9,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.tensors import DType
 
 Method = Literal["name", "position", "auto"]
+Format = Literal["safetensors", "torch", "dcp"]
 
 ARROWS = (" -> ", " → ")
 """What stands in a rule, and in no name of a file."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from ckpt_tool.api.next_steps.refused import with_next
-from ckpt_tool.api.options import MappingOptions
+from ckpt_tool.api.options import Format, MappingOptions
 from ckpt_tool.api.planning import Planned, plan_checkpoint
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
@@ -17,8 +17,10 @@ from ckpt_tool.formats.remote.addresses import is_address
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
-    from ckpt_tool.engine import Mismatch, Written
+    from ckpt_tool.engine import Job, Mismatch, Written
     from ckpt_tool.mapping import Plan
+
+FORMATS = get_args(Format)
 
 
 def write(
@@ -29,16 +31,18 @@ def write(
     shard_bytes: int | None = None,
     on_progress: Callable[[int], None] = lambda nbytes: None,
     jobs: int | None = None,
+    to: str | None = None,
 ) -> Written:
     """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so
-    many bytes.
+    many bytes. `to` is the format (`FORMATS`), where the output's name does not tell it; of `dcp`
+    the output is a folder.
 
     `checksum` asks for the SHA-256 of what is written; `on_progress` is called with the
     bytes of each piece; `jobs`
     threads copy at a time. Raises RuleError for the plan's problems, OutputError for what can't be
     written.
     """
-    from ckpt_tool.engine import Job, write_checkpoint
+    from ckpt_tool.engine import Job
 
     plan = planned.checked()
     path = path_of(output) or (planned.rules.output if planned.rules else None)
@@ -49,16 +53,30 @@ def write(
     _fetch(plan, planned)
     others = tuple(files_read(planned.paths, planned.rules)) if force else ()
     job = Job(plan, planned.source, planned.target, force, checksum, on_progress, jobs, others)
-    if shard_bytes is None:
-        return write_checkpoint(job, path)
-    if shard_bytes < 1:
+    if shard_bytes is not None and shard_bytes < 1:
         raise InputError(
             "max_shard_size",
             f"{shard_bytes} is no size for a file",
             "give bytes, 5_000_000_000 say",
         )
-    from ckpt_tool.engine import write_sharded
+    return _write(job, path, shard_bytes, to)
 
+
+def _write(job: Job, path: str, shard_bytes: int | None, to: str | None) -> Written:
+    from ckpt_tool.engine import write_checkpoint, write_dcp, write_sharded
+
+    if to is not None and to not in FORMATS:
+        raise InputError("to", f"{to!r} is no format", f"say {', '.join(FORMATS)}")
+    if to == "dcp":
+        return write_dcp(job, path, shard_bytes)
+    if shard_bytes is None:
+        return write_checkpoint(job, path, to)
+    if to == "torch":
+        raise InputError(
+            "to",
+            "torch files are not written in shards",
+            "leave out the size, or write safetensors",
+        )
     return write_sharded(job, path, shard_bytes)
 
 
@@ -117,6 +135,7 @@ def map_checkpoint(
     options: MappingOptions | None = None,
     force: bool = False,
     shard_bytes: int | None = None,
+    to: str | None = None,
 ) -> Written:
     """Maps `source` onto `target`'s keys and writes `output`: the one-call form of `ckpt map`.
 
@@ -131,4 +150,4 @@ def map_checkpoint(
                 planned.target,
                 options or MappingOptions(),
             )
-        return write(planned, output, force, shard_bytes=shard_bytes)
+        return write(planned, output, force, shard_bytes=shard_bytes, to=to)

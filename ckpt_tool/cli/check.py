@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -17,6 +16,7 @@ from ckpt_tool.cli.options import (
     Quiet,
     Settings,
     mapping_options,
+    takes_addresses,
 )
 from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result, style_of
 

@@ -5,8 +5,16 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli.addresses import takes_addresses
-from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
+from ckpt_tool.cli.options import (
+    CHECKPOINT,
+    Color,
+    ColorOption,
+    Debug,
+    Json,
+    Quiet,
+    Verbose,
+    takes_addresses,
+)
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_result, style_of
 
 

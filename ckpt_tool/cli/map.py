@@ -1,12 +1,12 @@
 """`ckpt map [A [B]] -o OUT`: do it."""
 
 import os
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckpt_tool.api import MappingOptions
-from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import (
     Color,
     ColorOption,
@@ -16,6 +16,7 @@ from ckpt_tool.cli.options import (
     Source,
     Target,
     Verbose,
+    takes_addresses,
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
     from ckpt_tool.api import Planned, WayOn
     from ckpt_tool.engine import Written
     from ckpt_tool.report.plan import PlanNames
+
+
+class To(str, Enum):
+    """The formats of outputs."""
+
+    safetensors = "safetensors"
+    torch = "torch"
+    dcp = "dcp"
 
 
 @takes_addresses
@@ -42,8 +51,15 @@ def map_(
             metavar="OUT",
             help=(
                 "What to write: .safetensors, or .pth .pt .bin .ckpt .pkl; a folder with "
-                "--max-shard-size."
+                "--max-shard-size or --to dcp."
             ),
+        ),
+    ] = None,
+    to: Annotated[
+        To | None,
+        typer.Option(
+            "--to",
+            help="The format, where OUT's name does not tell it; dcp: a folder for dcp.load.",
         ),
     ] = None,
     shards: Annotated[
@@ -51,7 +67,7 @@ def map_(
         typer.Option(
             "--max-shard-size",
             metavar="SIZE",
-            help="OUT is a folder of safetensors files of at most this, 5GB say.",
+            help="OUT is a folder of safetensors (or dcp) files of at most this, 5GB say.",
         ),
     ] = None,
     jobs: Annotated[
@@ -93,19 +109,25 @@ def map_(
     from ckpt_tool.report.plan import plan_names, plan_text
 
     style = style_of(color, verbose)
-    if in_place and (output or shards):
-        raise InputError("--in-place", "writes no other file", "leave out -o and --max-shard-size")
+    if in_place and (output or shards or to):
+        raise InputError(
+            "--in-place", "writes no other file", "leave out -o, --to and --max-shard-size"
+        )
+    kind = to.value if to else None
     with api.plan_checkpoint(source, target, options, in_place) as planned:
         labels = (planned.source.path, planned.target_path) if json else planned.labels
         names = plan_names(*labels, planned.rules, options.by)
-        words = *_output_words(output, shards, in_place, force), *_writing_words(checksum, jobs)
+        words = (
+            *_output_words(output, shards, kind, in_place, force),
+            *_writing_words(checksum, jobs),
+        )
         written = None
         if planned.plan and in_place:
             written = api.rename(planned)
         elif planned.plan:
             size = size_of(shards)
             with Progress(planned.plan.outputs.nbytes, not (quiet or json)) as progress:
-                written = api.write(planned, output, force, checksum, size, progress, jobs)
+                written = api.write(planned, output, force, checksum, size, progress, jobs, kind)
         onwards = api.WayOn() if written else api.way_on(planned, options, "map", *words)
         if json:
             show_result(_json_text(planned, names, written, onwards))
@@ -138,9 +160,12 @@ def _json_text(
     return to_json(report | {"output": written_json(written), "next": onwards.command})
 
 
-def _output_words(output: str | None, shards: str | None, in_place: bool, force: bool) -> list[str]:
+def _output_words(
+    output: str | None, shards: str | None, to: str | None, in_place: bool, force: bool
+) -> list[str]:
     """The options that say where the output goes, for another command."""
     words = ["-o", output] if output else []
+    words += ["--to", to] if to else []
     words += ["--max-shard-size", shards] if shards else []
     return words + ["--in-place"] * in_place + ["--force"] * force
 

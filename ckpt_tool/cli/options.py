@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.api import DTypePolicy, MappingOptions
+from ckpt_tool.cli.progress import Downloads
 from ckpt_tool.errors import InputError
+from ckpt_tool.formats.remote.access import Access, Silent, accessing
 from ckpt_tool.tensors import DType
 
 CHECKPOINT = (
@@ -133,6 +135,24 @@ Partial = Annotated[
 ]
 
 
+Digests = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sha256",
+        metavar="HEX",
+        help="What a downloaded file must be: its SHA-256. Repeatable: one of them.",
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", help="Ask no server: addresses are opened from the caches alone."),
+]
+Refresh = Annotated[
+    bool,
+    typer.Option("--refresh", help="Ask whether files in the cache are still what servers have."),
+]
+
+
 def mapping_options(
     rules: Rules = None,
     inline: Inline = None,
@@ -183,6 +203,37 @@ def takes_mapping_options(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     run.__doc__ = command.__doc__
     return run
+
+
+def _options(sha256: Digests = None, offline: Offline = False, refresh: Refresh = False) -> None:
+    """The options that say how addresses are opened."""
+
+
+def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that opens addresses as its options say; they stand in its usage behind its own."""
+    own = signature(command, eval_str=True).parameters
+    shared = signature(_options).parameters
+
+    def run(**given: object) -> None:
+        sha256, offline, refresh = (given.pop(name) for name in shared)
+        reporter = Silent() if given.get("quiet") else Downloads()
+        digests = tuple(str(one) for one in sha256) if isinstance(sha256, list) else ()
+        with accessing(Access(digests, bool(offline), bool(refresh), reporter)) as access:
+            command(**{name: _without_secret(value, access) for name, value in given.items()})
+
+    parameters = [*own.values(), *shared.values()]
+    asked_for = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters])
+    run.__signature__ = asked_for  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    run.__doc__ = command.__doc__
+    return run
+
+
+def _without_secret(value: object, access: Access) -> object:
+    """An argument without the password that an address may have: no message, no hint and no report
+    gets to see it.
+    """
+    return access.memory.without_secret(value) if isinstance(value, str) else value
 
 
 def _setting(text: str) -> tuple[str, int]:

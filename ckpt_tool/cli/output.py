@@ -11,6 +11,7 @@ from io import TextIOWrapper
 from ckpt_tool.cli.options import Color
 from ckpt_tool.cli.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
+from ckpt_tool.formats.remote.addresses import shown
 from ckpt_tool.report.parts.problems import error_text, next_line
 from ckpt_tool.report.parts.style import Style, safe
 
@@ -113,7 +114,9 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
             )
         )
         return NO if isinstance(error_in_words, RuleError) else NO_ANSWER
-    files = " ".join(safe(argument) for argument in arguments[1:] if not argument.startswith("-"))
+    files = " ".join(
+        safe(shown(argument)) for argument in arguments[1:] if not argument.startswith("-")
+    )
     print_note(
         f"error: {files}: an internal error ({type(error).__name__}: "
         f"{safe(str(error))[:300]}); please report it with the output of --debug"

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.api import MappingOptions
-from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import (
     Color,
     ColorOption,
@@ -15,6 +14,7 @@ from ckpt_tool.cli.options import (
     Source,
     Target,
     Verbose,
+    takes_addresses,
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of

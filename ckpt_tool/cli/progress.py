@@ -1,9 +1,11 @@
-"""A bar on the terminal for jobs that take longer than a second; elsewhere nothing."""
+"""A bar on the terminal for jobs that take longer than a second; and a line for each download."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,3 +62,30 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Downloads:
+    """Tells of downloads on stderr, by a line, and by a bar on a terminal; of a note once."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def note(self, text: str) -> None:
+        """Something that a person should know."""
+        if text not in self._told:
+            self._told.add(text)
+            _print(f"note: {text}")
+
+    @contextmanager
+    def download(
+        self, address: str, path: str, size: int | None
+    ) -> Iterator[Callable[[int], object]]:
+        """A download begins."""
+        _print(f"Downloading {address} to {path}")
+        with Progress(size or 0, True) as progress:
+            yield progress
+
+
+def _print(text: str) -> None:
+    with suppress(OSError):
+        print(text, file=sys.stderr)

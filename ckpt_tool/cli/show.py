@@ -4,8 +4,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckpt_tool.cli.addresses import takes_addresses
-from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, Quiet, Verbose
+from ckpt_tool.cli.options import (
+    CHECKPOINT,
+    Color,
+    ColorOption,
+    Debug,
+    Json,
+    Quiet,
+    Verbose,
+    takes_addresses,
+)
 from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_result, style_of
 from ckpt_tool.errors import InputError
 

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli.addresses import takes_addresses
-from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet
+from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet, takes_addresses
 from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result
 
 

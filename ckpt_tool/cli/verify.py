@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.api import MappingOptions
-from ckpt_tool.cli.addresses import takes_addresses
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -16,6 +15,7 @@ from ckpt_tool.cli.options import (
     Source,
     Target,
     Verbose,
+    takes_addresses,
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.lazy import bind_on_use
 
 if TYPE_CHECKING:
+    from ckpt_tool.engine.dcp import write_dcp
     from ckpt_tool.engine.filling import Job
     from ckpt_tool.engine.in_place.journal import restore
     from ckpt_tool.engine.in_place.rename import rename_in_place
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Job", "Mismatch", "Written", "output_format", "output_tensors", "rename_in_place", "restore",
-    "verify_output", "write_checkpoint", "write_sharded",
+    "verify_output", "write_checkpoint", "write_dcp", "write_sharded",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
+    "dcp": "write_dcp",
     "filling": "Job",
     "in_place.rename": "rename_in_place",
     "in_place.journal": "restore",

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from ckpt_tool.engine.durable.file import atomic_output
 from ckpt_tool.engine.filling import Job, OutputFile, fill
 from ckpt_tool.engine.inputs import mode_for, refuse_input
-from ckpt_tool.engine.layouts.layout import Labels
+from ckpt_tool.engine.layouts.dcp_file import DcpFileLayout
+from ckpt_tool.engine.layouts.layout import Labels, MakesLayout
 from ckpt_tool.engine.layouts.safetensors import SafetensorsLayout
 from ckpt_tool.engine.layouts.torch_zip import TorchLayout
 from ckpt_tool.engine.sharing import members_of
@@ -22,10 +23,13 @@ from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import Catalog
 
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
-MAKERS: dict[str, tuple[str, type[SafetensorsLayout] | type[TorchLayout]]] = {
-    ".safetensors": ("safetensors", SafetensorsLayout),
-    **dict.fromkeys(TORCH_SUFFIXES, ("torch", TorchLayout)),
+SUFFIXES = {".safetensors": "safetensors", **dict.fromkeys(TORCH_SUFFIXES, "torch")}
+MAKERS: dict[str, MakesLayout] = {
+    "safetensors": SafetensorsLayout,
+    "torch": TorchLayout,
+    "dcp": DcpFileLayout,
 }
+"""How a file of each format is laid out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +52,36 @@ class Written:
     in_place: bool = False
 
 
-def output_format(path: str) -> str:
-    """`torch` or `safetensors`, by the name's end. Raises OutputError."""
-    suffix = os.path.splitext(path)[1].lower()
-    if suffix not in MAKERS:
+def output_format(path: str, asked: str | None = None) -> str:
+    """`torch` or `safetensors`, as it is asked for, or else by the name's end. Raises
+    OutputError.
+    """
+    named = SUFFIXES.get(os.path.splitext(path)[1].lower())
+    if asked and named and asked != named:
+        raise OutputError(
+            path, f"has the name of a {named} file, and {asked} is asked for", "name it otherwise"
+        )
+    if not (asked or named):
         raise OutputError(
             path,
             "its name does not tell the format to write",
-            f"end it in one of {' '.join(MAKERS)}",
+            f"end it in one of {' '.join(SUFFIXES)}, or say --to",
         )
-    return MAKERS[suffix][0]
+    return asked or named or ""
 
 
-def write_checkpoint(job: Job, path: str) -> Written:
-    """Writes what the plan says to `path`, complete or not at all.
+def write_checkpoint(job: Job, path: str, to: str | None = None) -> Written:
+    """Writes what the plan says to `path`, complete or not at all. `to` is the format, where the
+    name does not tell it.
 
     Costs one pass over the bytes that move; the largest group of tensors that an op works on is in
     memory at a time. Raises OutputError, and FormatError for a source that is broken, or changes
     while it is read.
     """
-    output_format(path)
+    kind = output_format(path, to)
     refuse_inputs(path, job)
     origins = moved_tensors(job.plan, job.source, job.target)
-    file = lay_out_file(job, path, job.plan.outputs, origins)
+    file = lay_out_file(job, path, kind, job.plan.outputs, origins)
     with atomic_output(path, file.layout.size, job.replace, mode_for(tensor_files(job))) as fd:
         fill(job, origins, [(fd, file)])
         check_unchanged(job)
@@ -81,14 +92,13 @@ def write_checkpoint(job: Job, path: str) -> Written:
 
 
 def lay_out_file(
-    job: Job, path: str, outputs: Catalog, origins: Mapping[str, ByteSource]
+    job: Job, path: str, kind: str, outputs: Catalog, origins: Mapping[str, ByteSource]
 ) -> OutputFile:
     """Where some of the plan's outputs, or all of them, lie in one file. Raises OutputError for
     what the format can't hold.
     """
     members = list(members_of(job, outputs, origins))
-    kind, maker = MAKERS[os.path.splitext(path)[1].lower()]
-    return OutputFile(kind, members, maker(members, labels(job, kind), path))
+    return OutputFile(kind, members, MAKERS[kind](members, labels(job, kind), path))
 
 
 def refuse_inputs(path: str, job: Job) -> None:

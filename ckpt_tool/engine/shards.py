@@ -23,6 +23,8 @@ from ckpt_tool.tensors import Catalog, TensorInfo
 INDEX = "model.safetensors.index.json"
 OWN = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
 """The names of the files that are a checkpoint's, and that one in their place replaces."""
+_OF_CHECKPOINTS = (".safetensors", ".index.json", ".distcp", ".metadata")
+"""How names end that make a folder a checkpoint."""
 
 
 def write_sharded(job: Job, folder: str, most: int) -> Written:
@@ -33,20 +35,20 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
     larger than `most` has a file of its own. Raises OutputError, and what `write_checkpoint`
     raises.
     """
-    parts = list(_parts(job.plan.outputs, most))
+    parts = list(parts_of(job.plan.outputs, most))
     names = [
         f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)
     ]
-    _check_folder(folder, job)
+    check_folder(folder, job, OWN)
     origins = moved_tensors(job.plan, job.source, job.target)
     files = {
-        name: lay_out_file(job, os.path.join(folder, name), Catalog(part), origins)
+        name: lay_out_file(job, os.path.join(folder, name), "safetensors", Catalog(part), origins)
         for name, part in zip(names, parts, strict=True)
     }
     index = _index(dict(zip(names, parts, strict=True)))
     size = sum(file.layout.size for file in files.values())
     with atomic_folder(folder, size + len(index), OWN, job.replace) as stage:
-        sums = _write_files(job, stage, files, origins)
+        sums = write_files(job, stage, files, origins)
         with new_file(os.path.join(stage, INDEX), len(index), mode_for(tensor_files(job))) as fd:
             write_at(fd, index, 0)
         check_unchanged(job)
@@ -54,9 +56,10 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
     return Written(folder, "safetensors", len(job.plan.outputs), size, ties, sums, tuple(names))
 
 
-def _write_files(
+def write_files(
     job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, ByteSource]
 ) -> dict[str, str]:
+    """Writes files of these names; gives the SHA-256 of each where it is asked for."""
     mode = mode_for(tensor_files(job))
     with ExitStack() as stack:
         fds = [
@@ -74,7 +77,7 @@ def _write_files(
         )
 
 
-def _parts(outputs: Catalog, most: int) -> Iterator[list[TensorInfo]]:
+def parts_of(outputs: Catalog, most: int) -> Iterator[list[TensorInfo]]:
     """The tensors in their order, as many at a time as have room together."""
     part: list[TensorInfo] = []
     size = 0
@@ -87,15 +90,15 @@ def _parts(outputs: Catalog, most: int) -> Iterator[list[TensorInfo]]:
     yield part
 
 
-def _check_folder(folder: str, job: Job) -> None:
-    """Raises OutputError where the folder can't take the checkpoint: it holds one, or an input, or
-    what would be mixed up with it.
+def check_folder(folder: str, job: Job, own: re.Pattern[str]) -> None:
+    """Raises OutputError where the folder can't take a checkpoint whose files have names like
+    `own`: it holds one, or an input, or what would be mixed up with it.
     """
     there = _names_in(folder)
     for name in there:
         refuse_inputs(os.path.join(folder, name), job)
-    taken = [name for name in there if name.endswith((".safetensors", ".index.json"))]
-    if stray := [name for name in taken if not OWN.fullmatch(name)]:
+    taken = [name for name in there if name.endswith(_OF_CHECKPOINTS)]
+    if stray := [name for name in taken if not own.fullmatch(name)]:
         raise OutputError(
             folder,
             f"holds `{stray[0]}`, which would be taken for a part of this checkpoint",

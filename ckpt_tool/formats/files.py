@@ -217,8 +217,6 @@ def _unopened(path: str, error: OSError | ValueError) -> InputError:
 
 
 def _missing(path: str) -> InputError:
-    if "://" in path:
-        return InputError(path, "no such file", "addresses are not opened; download the file first")
     if not os.path.islink(path):
         return InputError(path, "no such file", _nearest(path))
     place = os.readlink(path)

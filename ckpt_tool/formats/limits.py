@@ -2,6 +2,10 @@
 number in the message.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 MiB = 1 << 20
 GiB = 1 << 30
 
@@ -86,3 +90,33 @@ KEY_LIST_BYTES = 64 * MiB
 KEY_LIST_LINES = 500_000
 OPEN_SHARDS = 200
 """Files of one checkpoint that stay open; the others are opened again when they are read."""
+DCP_METADATA_BYTES = GiB
+"""The `.metadata` of a distributed checkpoint: about 140 bytes for each part of a tensor."""
+DCP_CHECKED_ON_OPEN = 256
+"""Parts of a distributed checkpoint's tensors up to which each is looked into when it is opened;
+those of larger ones are as their bytes are read.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PickleLimits:
+    """What one pickle may ask for."""
+
+    opcodes: int
+    memory: int
+    values: int
+    containers: int
+    copied: int
+
+    @classmethod
+    def of_size(cls, size: int) -> PickleLimits:
+        """The limits of a pickle that describes as much as it has bytes: those of a distributed
+        checkpoint, whose parts have no bound.
+        """
+        return cls(
+            max(PICKLE_OPCODES, 2 * size),
+            max(PICKLE_MEMORY, 16 * size),
+            max(PICKLE_VALUES, size),
+            max(PICKLE_CONTAINERS, size // 8),
+            max(PICKLE_COPIED, 32 * size),
+        )

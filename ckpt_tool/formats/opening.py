@@ -21,7 +21,7 @@ from ckpt_tool.formats.folder import Folder, LocalFolder, folder_of
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
-from ckpt_tool.formats.remote.addresses import is_address
+from ckpt_tool.formats.remote.addresses import is_address, shown
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
 from ckpt_tool.formats.sharded.parts import Parts
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ckpt_tool.formats.sharded.numbered import Numbered
 
 STDIN = "-"
+METADATA = ".metadata"
+DATA_SUFFIX = ".distcp"
+"""What describes a distributed checkpoint, in the folder of its files, and how these end."""
 
 
 def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None) -> Checkpoint:
@@ -46,6 +49,7 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
 
         return Checkpoint(path, "key list", read_key_list(sys.stdin.buffer, "standard input"))
     location, wanted = split_fragment(path)
+    path = shown(path) if is_address(location) else path
     folder, name = _place_of(location)
     if name is None:
         from ckpt_tool.formats.sharded.folders import find_checkpoint
@@ -56,6 +60,10 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
         if not isinstance(found, str):
             return _open_shards(folder, path, wanted, found)
         name = found
+    if name == METADATA:
+        return _open_dcp(folder, path, wanted)
+    if name.endswith(DATA_SUFFIX):
+        raise _data_file(folder, name)
     refuse_half_changed(folder.join(name))
     file = folder.open(name)
     try:
@@ -64,6 +72,24 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
     except BaseException:
         file.close()
         raise
+
+
+def _open_dcp(folder: Folder, path: str, wanted: str) -> Checkpoint:
+    from ckpt_tool.formats.distributed.dcp.folder import open_dcp
+
+    with _collector_paused():
+        return open_dcp(folder, path, wanted)
+
+
+def _data_file(folder: Folder, name: str) -> InputError:
+    """The error of a file of a distributed checkpoint, which may look like an archive."""
+    folder.open(name).close()
+    return FormatError(
+        folder.join(name),
+        "is a data file of a distributed checkpoint (DCP): "
+        "parts of tensors, which the `.metadata` beside it describes",
+        f"name the folder: {folder.path or os.curdir}",
+    )
 
 
 @dataclass(frozen=True, slots=True)

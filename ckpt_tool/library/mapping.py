@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api import (
     DTypePolicy,
+    Format,
     MappingOptions,
     Method,
     Planned,
@@ -107,9 +108,11 @@ class PlanReport(Plan):
         force: bool = False,
         checksum: bool = False,
         max_shard_size: int | None = None,
+        to: Format | None = None,
     ) -> MapReport:
         """Writes what it says, complete or not at all: a file, or with `max_shard_size` (bytes) a
-        folder of safetensors files and an index.
+        folder of safetensors files and an index; `to="dcp"` a folder for
+        torch.distributed.checkpoint.
 
         `force` replaces what is there, `checksum` asks for the SHA-256 of what is written. Raises
         OutputError for what can't be written, InputError where a side is no longer what was
@@ -118,7 +121,7 @@ class PlanReport(Plan):
         with plan_checkpoint(*self.sides, self.options) as planned:
             _check_same(self.source, planned.source.catalog, planned.source.path)
             _check_target(self, planned)
-            written = write(planned, output, force, checksum, max_shard_size)
+            written = write(planned, output, force, checksum, max_shard_size, to=to)
             return _reported(written, planned)
 
 
@@ -186,12 +189,14 @@ def map(
     force: bool = False,
     checksum: bool = False,
     max_shard_size: int | None = None,
+    to: Format | None = None,
 ) -> MapReport:
     """Maps a source onto a target's keys and writes the result, complete or not at all.
 
     What is mapped is said as for `plan`; `output` ends in .safetensors, .pth, .pt, .bin, .ckpt or
-    .pkl, and is a folder with `max_shard_size` (bytes). `force` replaces what is there, `checksum`
-    asks for the SHA-256 of what is written.
+    .pkl, or `to` says the format; it is a folder with `max_shard_size` (bytes), and for "dcp", what
+    torch.distributed.checkpoint loads. `force` replaces what is there, `checksum` asks for the
+    SHA-256 of what is written.
 
     Costs one pass over the bytes that move; torch is imported only where ops compute. Raises
     RuleError as `plan` does, and OutputError for what can't be written.
@@ -207,7 +212,8 @@ def map(
     options = options_from(rules, drop, keep, by, partial, expect, dtypes, params, min_confidence)
     with plan_checkpoint(source, target, options) as planned:
         _checked(planned, options)
-        return _reported(write(planned, output, force, checksum, max_shard_size), planned)
+        written = write(planned, output, force, checksum, max_shard_size, to=to)
+        return _reported(written, planned)
 
 
 def _checked(planned: Planned, options: MappingOptions) -> Plan:

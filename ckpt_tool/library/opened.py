@@ -93,11 +93,20 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
         return show_text(self)
 
 
-def open(path: str | os.PathLike[str]) -> OpenCheckpoint:
-    """Opens a checkpoint of any format: a file, a folder, an index, `FILE#NAME` for a state dict
-    inside of a file. Nothing of it is executed, and no tensor is read.
+def open(
+    path: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    offline: bool = False,
+    refresh: bool = False,
+) -> OpenCheckpoint:
+    """Opens a checkpoint of any format: a file, a folder, an index, an address (`https://`,
+    `hf://`, `s3://`), `FILE#NAME` for a state dict inside of a file. Nothing of it is executed, and
+    no tensor is read.
 
-    Costs reading its header. Raises InputError for what can't be opened, and where a file holds
+    Of an address, `sha256` is what the file must be, `offline` asks no server, and `refresh` asks
+    whether what is in the cache is still what the server has. Costs reading its header. Raises
+    InputError for what can't be opened, and where a file holds
     several state dicts that are equally likely meant; FormatError for a broken file.
 
     >>> import ckpt_tool, torch
@@ -112,8 +121,12 @@ def open(path: str | os.PathLike[str]) -> OpenCheckpoint:
     >>> checkpoint.close()
     """
     from ckpt_tool.formats import open_checkpoint
+    from ckpt_tool.formats.remote.access import Access, accessing, remembering
 
-    opened = open_checkpoint(path)
+    digests = () if sha256 is None else (sha256,)
+    plain = not (digests or offline or refresh)
+    with remembering() if plain else accessing(Access(digests, offline, refresh)):
+        opened = open_checkpoint(path)
     try:
         opened.definite()
     except BaseException:

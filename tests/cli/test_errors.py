@@ -27,7 +27,7 @@ BAD = [
     ("show godo.pth", "godo.pth: no such file; did you mean good.pth?"),
     ("diff good.pth ./folder/../cu.pth", "./folder/../cu.pth: no such file; did you mean ./folder/../cut.pth?"),
     ("show nowhere/good.pth", "nowhere/good.pth: no such file; its folder does not exist"),
-    ("show https://example.org/a.pth", "https://example.org/a.pth: no such file; addresses are not opened; download the file first"),
+    ("show xyz://example.org/a.pth", "xyz://example.org/a.pth: nothing is known of xyz://; https://, hf:// and what fsspec knows (s3://, gs://, …) are opened"),
     ("show folder", "folder: is a folder without"),
     ("show empty.pth", "empty.pth: is empty"),
     ("show cut.pth", "cut.pth: "),

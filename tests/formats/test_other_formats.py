@@ -344,8 +344,8 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_distributed_checkpoint_is_named(tmp_path: Path) -> None:
-    (tmp_path / ".metadata").write_bytes(b"\x80\x04.")
-    with pytest.raises(FormatError, match="DCP"):
+    (tmp_path / ".metadata").write_bytes(b"\x80\x04N.")
+    with pytest.raises(FormatError, match="not a distributed checkpoint's `Metadata`"):
         open_checkpoint(str(tmp_path))
 
 
@@ -358,7 +358,10 @@ def test_a_file_of_a_distributed_checkpoint_is_several_archives(tmp_path: Path) 
         parts.append(buffer.getvalue())
     (tmp_path / "__0_0.distcp").write_bytes(b"".join(parts))
     assert torch.load(tmp_path / "__0_0.distcp").tolist() == [1, 1]
+    (tmp_path / "renamed.pth").write_bytes(b"".join(parts))
     with pytest.raises(FormatError, match="several archives one behind the other"):
+        open_checkpoint(str(tmp_path / "renamed.pth"))
+    with pytest.raises(FormatError, match="a data file of a distributed checkpoint"):
         open_checkpoint(str(tmp_path / "__0_0.distcp"))
 
 

@@ -48,12 +48,12 @@ def described(data: bytes, *, in_steps: bool) -> tuple[object, bool]:
     """What the pickle describes, or that it is refused; and whether steps were taken."""
     machine = PickleMachine(data, persistent=StorageIds().find)
     if not in_steps:
-        machine.tensors = None
+        machine.shortcuts = None
     try:
         value = flat(machine.load("file", "data.pkl"))
     except (FormatError, RecursionError):
         return "refused", False
-    return (value, sorted(machine.calls), machine.pos), bool(machine.tensors and machine.tensors.has_skipped)
+    return (value, sorted(machine.calls), machine.pos), bool(machine.shortcuts and machine.shortcuts.has_skipped)
 
 
 def check_steps(raw: bytes, path: Path) -> None:

@@ -16,7 +16,7 @@ class Hub:
 
     def __init__(self, server, storage=None):
         self.server, self.storage = server, storage or server
-        self.repositories, self.token = {}, ""
+        self.repositories, self.token, self.home = {}, "", None
         server.replies = _Routes(self)
 
     def put(self, repository, files, revision="main", **odd):
@@ -54,7 +54,13 @@ class _Routes(dict):
         if found := re.fullmatch(r"/api/models/([^/]+/[^/?]+)(?:\?.*)?", path):
             return self._guarded(found[1], "main", self._info)
         if found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/([^?]+)(?:\?.*)?", path):
-            return self._guarded(found[1], found[2], lambda *it: self._file(*it, found[3]))
+            return self._guarded(
+                found[1],
+                found[2],
+                lambda repository, commit, files, odd: self._file(
+                    repository, commit, files, odd, found[3]
+                ),
+            )
         return None
 
     def _guarded(self, repository, revision, answer):

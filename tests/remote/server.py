@@ -44,6 +44,7 @@ class Asked:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: "Server"
 
     def log_message(self, *arguments):
         pass

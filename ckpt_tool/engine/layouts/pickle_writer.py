@@ -2,11 +2,13 @@
 protocol 2.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from struct import pack
 
 from ckpt_tool.engine.layouts.layout import OutputTensor
-from ckpt_tool.tensors import DType
+from ckpt_tool.tensors import DType, TensorInfo
 from ckpt_tool.torch_bridge import TORCH_NAMES, packed_shape
 
 STORAGES = {
@@ -30,13 +32,13 @@ def state_dict_pickle(
     """An OrderedDict of tensors; `storages` gives the number of the record that holds each key's
     bytes.
     """
-    writer = _Writer()
+    writer = PickleWriter()
     writer.parts.append(b"\x80\x02")
     writer.reduce_global("collections", "OrderedDict", ())
     writer.parts.append(b"(")
     for member in members:
         writer.put(member.info.key)
-        _put_tensor(writer, member, storages[member.info.key])
+        put_tensor(writer, member.info, storages[member.info.key])
     writer.parts.append(b"u")
     if versions:
         writer.parts.append(b"}")
@@ -47,8 +49,17 @@ def state_dict_pickle(
     return b"".join(writer.parts)
 
 
-def _put_tensor(writer: "_Writer", member: OutputTensor, record: int | str) -> None:
-    info = member.info
+def tensor_pickle(info: TensorInfo) -> bytes:
+    """A bare tensor, whose bytes the record 0 has."""
+    writer = PickleWriter()
+    writer.parts.append(b"\x80\x02")
+    put_tensor(writer, info, 0)
+    writer.parts.append(b".")
+    return b"".join(writer.parts)
+
+
+def put_tensor(writer: PickleWriter, info: TensorInfo, record: int | str) -> None:
+    """Pushes the call that makes a tensor of all of a record."""
     shape = packed_shape(info.dtype, info.shape)
     storage = STORAGES.get(info.dtype)
     count = info.nbytes // info.dtype.itemsize if storage else info.nbytes
@@ -74,7 +85,7 @@ def _contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides)) if shape else ()
 
 
-def _put_versions(writer: "_Writer", versions: Mapping[str, Mapping[str, object]]) -> None:
+def _put_versions(writer: PickleWriter, versions: Mapping[str, Mapping[str, object]]) -> None:
     writer.reduce_global("collections", "OrderedDict", ())
     writer.parts.append(b"(")
     for module, entry in versions.items():
@@ -87,7 +98,7 @@ def _put_versions(writer: "_Writer", versions: Mapping[str, Mapping[str, object]
     writer.parts.append(b"u")
 
 
-class _Writer:
+class PickleWriter:
     """Collects opcodes; texts and globals that come again are fetched from the memo."""
 
     def __init__(self) -> None:
@@ -95,6 +106,7 @@ class _Writer:
         self._memo: dict[object, int] = {}
 
     def put_all(self, *values: object) -> None:
+        """Pushes values one after the other."""
         for value in values:
             self.put(value)
 
@@ -124,9 +136,11 @@ class _Writer:
         self.parts.append(short or b"t")
 
     def get_global(self, module: str, name: str) -> None:
+        """Pushes a name."""
         self._remember((module, name), f"c{module}\n{name}\n".encode())
 
     def reduce_global(self, module: str, name: str, arguments: tuple[object, ...]) -> None:
+        """Pushes what calling a name gives."""
         self.get_global(module, name)
         self.put(arguments)
         self.parts.append(b"R")

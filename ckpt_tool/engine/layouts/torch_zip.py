@@ -14,7 +14,7 @@ from ckpt_tool.engine.layouts.layout import Labels, OutputTensor, Pieces
 from ckpt_tool.engine.layouts.pickle_writer import state_dict_pickle
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.placements.crc import crc32
-from ckpt_tool.tensors import DType
+from ckpt_tool.tensors import DType, TensorInfo
 from ckpt_tool.torch_bridge import packed_shape
 
 ALIGNMENT = 64
@@ -45,36 +45,24 @@ class Record:
         return self.start + self.size + (24 if self.is_large else 16)
 
 
-class TorchLayout:
-    """An OrderedDict of tensors; members that are one tensor share a storage, as they do
-    in torch.
-    """
+class ArchiveLayout:
+    """An archive in a folder `root` of a pickle and the tensors that it names by their numbers."""
 
     needs_checksums = True
     shares_tensors = True
 
-    def __init__(self, members: Sequence[OutputTensor], labels: Labels, name: str) -> None:
-        self._numbers: dict[str, int] = {}
-        stored: list[OutputTensor] = []
-        for member in members:
-            _check(member, name)
-            if member.tied_to is None:
-                self._numbers[member.info.key] = len(stored)
-                stored.append(member)
-            else:
-                self._numbers[member.info.key] = self._numbers[member.tied_to]
-        self._root = (os.path.basename(name).rsplit(".", 1)[0] or "archive").encode(
-            "utf-8", "replace"
-        )
+    def __init__(self, root: bytes, pickled: bytes, stored: Sequence[TensorInfo]) -> None:
+        self._root = root
+        self._numbers = {info.key: number for number, info in enumerate(stored)}
         self._records: list[Record] = []
-        self._add(b"data.pkl", state_dict_pickle(members, self._numbers, labels.versions))
+        self._add(b"data.pkl", pickled)
         self._add(b".format_version", b"1")
         self._add(b".storage_alignment", str(ALIGNMENT).encode())
         self._add(b"byteorder", b"little")
         self._first = len(self._records)
-        for number, member in enumerate(stored):
-            self._add(b"data/%d" % number, None, member.info.nbytes)
-        self._keys = [member.info.key for member in stored]
+        for number, info in enumerate(stored):
+            self._add(b"data/%d" % number, None, info.nbytes)
+        self._keys = [info.key for info in stored]
         self._add(b"version", b"3\n")
         self._directory = self._end
         self.size = (
@@ -120,6 +108,26 @@ class TorchLayout:
         ]
 
 
+class TorchLayout(ArchiveLayout):
+    """An OrderedDict of tensors; members that are one tensor share a storage, as they do
+    in torch.
+    """
+
+    def __init__(self, members: Sequence[OutputTensor], labels: Labels, name: str) -> None:
+        numbers: dict[str, int] = {}
+        stored: list[TensorInfo] = []
+        for member in members:
+            check_type(member.info, name)
+            if member.tied_to is None:
+                numbers[member.info.key] = len(stored)
+                stored.append(member.info)
+            else:
+                numbers[member.info.key] = numbers[member.tied_to]
+        root = os.path.basename(name).rsplit(".", 1)[0] or "archive"
+        pickled = state_dict_pickle(members, numbers, labels.versions)
+        super().__init__(root.encode("utf-8", "replace"), pickled, stored)
+
+
 def end_records(count: int, size: int, start: int) -> bytes:
     """What ends an archive of `count` members whose directory has `size` bytes from `start` on.
 
@@ -141,8 +149,8 @@ def end_records(count: int, size: int, start: int) -> bytes:
     return zip64 + locator + classic
 
 
-def _check(member: OutputTensor, name: str) -> None:
-    info = member.info
+def check_type(info: TensorInfo, name: str) -> None:
+    """Raises OutputError for a tensor that torch can't have."""
     if info.dtype in (DType.F6_E2M3, DType.F6_E3M2):
         raise OutputError(
             name,

@@ -12,6 +12,8 @@ from ckpt_tool.formats.files import AGAIN, SourceFile
 END = b"PK\5\6"
 END64 = b"PK\6\6"
 LOCATOR64 = b"PK\6\7"
+_ENDS = 56 + 20 + 22
+"""The bytes of all three end records."""
 
 
 class CutOff(FormatError):
@@ -31,8 +33,7 @@ class End:
 
 def find_end(file: SourceFile) -> End:
     """Raises CutOff without end records, FormatError for those that contradict each other."""
-    tail_start = max(0, file.size - 22 - 0xFFFF)
-    tail = file.read(tail_start, file.size - tail_start)
+    tail_start, tail = _read_tail(file)
     # A comment may have these letters too.
     at = tail.rfind(END, 0, max(0, len(tail) - 22 + len(END)))
     if at < 0:
@@ -47,6 +48,18 @@ def find_end(file: SourceFile) -> End:
     if count == 0xFFFF or FULL32 in (size, start):
         raise FormatError(file.path, "its zip64 directory is missing")
     return end
+
+
+def _read_tail(file: SourceFile) -> tuple[int, bytes]:
+    """The end of the file, and where it begins: the end records alone where no comment follows
+    them, as of what torch writes; else as much as a comment may have.
+    """
+    for most in (_ENDS, 22 + 0xFFFF):
+        start = max(0, file.size - most)
+        tail = file.read(start, file.size - start)
+        if tail[-22:-18] == END:
+            break
+    return start, tail
 
 
 def _notes_on_rest(file: SourceFile, after: int) -> tuple[str, ...]:

@@ -23,11 +23,13 @@ from ckpt_tool.formats.limits import (
     PICKLE_MEMORY,
     PICKLE_OPCODES,
     PICKLE_VALUES,
+    PickleLimits,
 )
 from ckpt_tool.formats.pickle.calls.table import COPYING, KNOWN
 from ckpt_tool.formats.pickle.names import is_listed, is_part_of_dtensor
 from ckpt_tool.formats.pickle.opcodes import MAKING_NOTHING, OPCODES
-from ckpt_tool.formats.pickle.tensors import OPCODES_OF_A_TENSOR, TensorReader
+from ckpt_tool.formats.pickle.state import NeedsMemo, Shortcuts
+from ckpt_tool.formats.pickle.tensors import TensorReader
 from ckpt_tool.formats.pickle.values import Asked, Global, Opaque, PickleFault, PickleTooLarge
 
 Persistent = Callable[[object], object]
@@ -38,11 +40,12 @@ Persistent = Callable[[object], object]
 
 STRIDE = 50_000
 """Opcodes between two looks at how much the machine holds."""
-OBJECTS_OF_A_TENSOR = 6
-"""What stays of a tensor that is read in one step: its name, its reference, its storage with its
-place in what finds storages.
+OPCODES_OF_A_STEP = 36
+"""What a step stands for, when opcodes are counted: those of a tensor."""
+OBJECTS_IN_ONE_STEP = 6
+"""What stays of what is read in one step. Of a tensor: its name, its reference, its storage with
+its place in what finds storages.
 """
-_TWO_MARKS = b"(("
 _u32 = Struct("<I").unpack_from
 _i32 = Struct("<i").unpack_from
 
@@ -52,8 +55,8 @@ def refuse_persistent(identity: object) -> object:
     raise PickleFault("refers to something outside the pickle")
 
 
-class _NeedsMemo(Exception):
-    """The stream numbers its memo in a way for which nothing may be missing."""
+_FAULTS = (PickleFault, KeyError, IndexError, struct.error, UnicodeDecodeError)
+MakesShortcuts = Callable[[bytes, dict[int, object], Persistent], Shortcuts]
 
 
 class PickleMachine:
@@ -67,21 +70,31 @@ class PickleMachine:
         "data",
         "end",
         "globals",
+        "limits",
         "made",
+        "makes_shortcuts",
         "marks",
         "memo",
         "persistent",
         "pos",
+        "shortcuts",
         "stack",
         "start",
-        "tensors",
     )
 
     def __init__(
-        self, data: bytes, start: int = 0, persistent: Persistent = refuse_persistent
+        self,
+        data: bytes,
+        start: int = 0,
+        persistent: Persistent = refuse_persistent,
+        limits: PickleLimits | None = None,
+        shortcuts: MakesShortcuts | None = TensorReader,
     ) -> None:
         self.data, self.start, self.end = data, start, len(data)
-        self.persistent = persistent
+        self.persistent, self.makes_shortcuts = persistent, shortcuts
+        self.limits = limits or PickleLimits(
+            PICKLE_OPCODES, PICKLE_MEMORY, PICKLE_VALUES, PICKLE_CONTAINERS, PICKLE_COPIED
+        )
         self._reset()
 
     def _reset(self, *, in_steps: bool = True) -> None:
@@ -89,22 +102,21 @@ class PickleMachine:
         self.stack: list[object] = []
         self.marks: list[list[object]] = []
         self.memo: dict[int, object] = {}
+        self.shortcuts: Shortcuts | None = None
+        if in_steps and self.makes_shortcuts:
+            self.shortcuts = self.makes_shortcuts(self.data, self.memo, self.persistent)
+            self.memo = self.shortcuts.memo
         self.globals: dict[tuple[str, str], Global] = {}
         self.calls: dict[str, None] = {}
         self.made = 0
         self.copied = 0
-        self.tensors = TensorReader(self.data, self.memo, self.persistent) if in_steps else None
 
     def load(self, path: str, place: str) -> object:
         """The object that the pickle describes; `pos` is then the byte after it. Raises
         FormatError.
         """
         try:
-            try:
-                value = self._run()
-            except _NeedsMemo:
-                self._reset(in_steps=False)
-                value = self._run()
+            value = self._run_in_steps()
             self.memo.clear()
             return value
         except PickleTooLarge as fault:
@@ -120,6 +132,26 @@ class PickleMachine:
         except UnicodeDecodeError:
             fact = "has a text that is not UTF-8"
         raise FormatError(path, f"its pickle {fact}", AGAIN, f"{place}, byte {self.pos}")
+
+    def _run_in_steps(self) -> object:
+        """The run; once more by single opcodes where steps don't go with the stream, so that what
+        is wrong with it is said of the stream itself.
+        """
+        try:
+            return self._run()
+        except PickleTooLarge:
+            raise
+        except (NeedsMemo, *_FAULTS) as fault:
+            if not self._is_to_repeat(fault):
+                raise
+        self._reset(in_steps=False)
+        return self._run()
+
+    def _is_to_repeat(self, fault: Exception) -> bool:
+        steps = self.shortcuts
+        return isinstance(fault, NeedsMemo) or bool(
+            steps and steps.keeps_numbers and steps.has_skipped
+        )
 
     @property
     def asked(self) -> Asked:
@@ -168,13 +200,13 @@ class PickleMachine:
                 self.copied += len(value)
             elif isinstance(value, list | tuple | dict):
                 self.copied += ENTRY * len(value)
-        if self.copied > PICKLE_COPIED:
+        if self.copied > self.limits.copied:
             raise PickleFault("copies the same things over and over")
 
     def need_whole_memo(self) -> None:
         """Begins again with every single opcode, if the memo lacks something."""
-        if self.tensors and self.tensors.has_skipped:
-            raise _NeedsMemo
+        if self.shortcuts and self.shortcuts.has_skipped:
+            raise NeedsMemo
 
     def note_call(self, name: str) -> None:
         """Adds the name of what unpickling would have called, once."""
@@ -184,11 +216,12 @@ class PickleMachine:
         """`objects` is how many small ones were made by now: counted, since what the process has is
         that of other threads too.
         """
-        objects += self.made + (OBJECTS_OF_A_TENSOR * self.tensors.taken if self.tensors else 0)
-        if len(self.data) + self.pos - self.start + OBJECT_BYTES * objects > PICKLE_MEMORY:
-            raise PickleTooLarge(f"takes more than {PICKLE_MEMORY >> 20} MB of memory")
-        if values > PICKLE_VALUES or marks > PICKLE_MARKS or self.made > PICKLE_CONTAINERS:
-            most = f"{PICKLE_VALUES:,} and {PICKLE_CONTAINERS:,} are the most"
+        limits, steps = self.limits, self.shortcuts.taken if self.shortcuts else 0
+        objects += self.made + OBJECTS_IN_ONE_STEP * steps
+        if len(self.data) + self.pos - self.start + OBJECT_BYTES * objects > limits.memory:
+            raise PickleTooLarge(f"takes more than {limits.memory >> 20} MB of memory")
+        if values > limits.values or marks > PICKLE_MARKS or self.made > limits.containers:
+            most = f"{limits.values:,} and {limits.containers:,} are the most"
             raise PickleTooLarge(f"makes {values:,} values and {self.made:,} containers; {most}")
 
     def _run(self) -> object:
@@ -204,9 +237,11 @@ class PickleMachine:
             self.marks,
             self.persistent,
         )
-        call, tensors, objects = self.call, self.tensors, 0
+        call, shortcuts, objects, most = self.call, self.shortcuts, 0, self.limits.opcodes
+        mark = shortcuts.mark if shortcuts else b""
+        is_numbered = shortcuts is None or not shortcuts.keeps_numbers
         try:
-            for _ in range(PICKLE_OPCODES // STRIDE):
+            for _ in range(most // STRIDE):
                 for _ in range(STRIDE):
                     op = data[pos]
                     pos += 1
@@ -215,13 +250,13 @@ class PickleMachine:
                         pos += 4
                     elif op == BINGET:
                         if (
-                            data[pos + 1 : pos + 3] == _TWO_MARKS
-                            and tensors
-                            and (after := tensors.read(pos - 1, stack)) >= pos
+                            data[pos + 1 : pos + 3] == mark
+                            and shortcuts
+                            and (after := shortcuts.read(pos - 1, stack)) >= pos
                         ):
                             pos = after
-                            if tensors.taken > PICKLE_OPCODES // OPCODES_OF_A_TENSOR:
-                                raise PickleTooLarge(f"has more than {PICKLE_OPCODES:,} opcodes")
+                            if shortcuts.taken > most // OPCODES_OF_A_STEP:
+                                raise PickleTooLarge(f"has more than {most:,} opcodes")
                         else:
                             stack.append(memo[data[pos]])
                             pos += 1
@@ -268,10 +303,18 @@ class PickleMachine:
                         pos += 2
                         objects += 1
                     elif op == LONG_BINGET:
-                        stack.append(memo[_u32(data, pos)[0]])
-                        pos += 4
+                        if (
+                            data[pos + 4 : pos + 6] == mark
+                            and shortcuts
+                            and (after := shortcuts.read(pos - 1, stack)) >= pos
+                        ):
+                            pos = after
+                        else:
+                            stack.append(memo[_u32(data, pos)[0]])
+                            pos += 4
                     elif op == MEMOIZE:
-                        self.need_whole_memo()
+                        if is_numbered:
+                            self.need_whole_memo()
                         memo[len(memo)] = stack[-1]
                     elif op == BININT:
                         stack.append(_i32(data, pos)[0])
@@ -290,6 +333,6 @@ class PickleMachine:
                         objects += op not in MAKING_NOTHING
                 self.pos = pos
                 self._check_size(len(stack) + len(memo), len(marks), objects)
-            raise PickleTooLarge(f"has more than {PICKLE_OPCODES:,} opcodes")
+            raise PickleTooLarge(f"has more than {most:,} opcodes")
         finally:
             self.pos = max(self.pos, pos)

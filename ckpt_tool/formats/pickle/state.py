@@ -1,5 +1,5 @@
 """What the opcodes see of the machine that runs them: its stack, its memo, its place in the stream,
-and the few things it does for them.
+and the few things it does for them; and what it sees of who reads some objects in one step.
 """
 
 from collections.abc import Iterable
@@ -44,3 +44,25 @@ class Machine(Protocol):
     def note_call(self, name: str) -> None:
         """Adds the name of what unpickling would have called."""
         ...
+
+
+class NeedsMemo(Exception):
+    """The stream asks the memo for something in a way for which nothing may be missing."""
+
+
+class Shortcuts(Protocol):
+    """A reader of one kind of object. `memo` is the run's; `taken` counts the objects,
+    `has_skipped` says whether the memo lacks what was put there by them.
+
+    It is asked where a reference to the memo is followed by `mark`. `keeps_numbers`: whether the
+    memo counts what it lacks.
+    """
+
+    mark: bytes
+    keeps_numbers: bool
+    memo: dict[int, object]
+    taken: int
+    has_skipped: bool
+
+    def read(self, position: int, stack: list[object]) -> int:
+        """Puts the objects from this byte on onto the stack; where it stopped."""

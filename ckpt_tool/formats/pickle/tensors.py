@@ -39,7 +39,6 @@ BINUNICODE, NEWTRUE = ord("X"), b"\x88"
 _MAX_TENSORS = 1000
 """Tensors in one go: as many as `torch.save` puts into a dict at a time."""
 _MAX_ASKED = 2_000_000
-OPCODES_OF_A_TENSOR = 36
 _u32 = Struct("<I").unpack_from
 
 
@@ -48,6 +47,8 @@ class TensorReader:
     lacks what was put there.
     """
 
+    mark = b"(("
+    keeps_numbers = False
     __slots__ = ("asked", "data", "has_skipped", "is_off", "memo", "numbers", "persistent", "taken")
 
     def __init__(

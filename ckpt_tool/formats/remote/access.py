@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.formats.remote.addresses import shown
 from ckpt_tool.formats.remote.held import Held
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
@@ -57,6 +58,16 @@ class Memory:
     listings: dict[str, object] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     refreshed: set[str] = field(default_factory=set)
+
+    def without_secret(self, address: str) -> str:
+        """The address as it may be shown; with it, `with_secret` finds the password again."""
+        if shown(address) != address:
+            self.secrets[shown(address).partition("#")[0]] = address.partition("#")[0]
+        return shown(address)
+
+    def with_secret(self, address: str) -> str:
+        """The address with the password that it was first given with."""
+        return self.secrets.get(shown(address), address)
 
 
 @dataclass(frozen=True, slots=True)

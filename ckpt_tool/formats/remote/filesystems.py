@@ -36,9 +36,9 @@ FEW = 64 << 10
 
 def find_in_filesystem(address: str, access: Access) -> tuple[Folder, str | None]:
     """The folder, and the file in it where one is meant. Raises InputError."""
-    system, path = _system(address)
     if access.is_offline and scheme_of(address) not in ("memory", "local"):
         raise InputError(shown(address), "is never in a cache, and --offline asks no server")
+    system, path = _system(address)
     with in_words(shown(address)):
         info = system.info(path)
     if info["type"] == "directory":

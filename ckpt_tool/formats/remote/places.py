@@ -35,15 +35,16 @@ def _find(address: str, access: Access) -> Place:
         from ckpt_tool.formats.remote.named_weights import address_of
 
         address = address_of(address)
-    address = _with_secret(address, access)
+    memory = access.memory
+    address = memory.with_secret(memory.without_secret(address))
     match scheme_of(address):
         case "http" | "https":
-            from ckpt_tool.formats.remote.web import NamedInUrl
+            from ckpt_tool.formats.remote.web.folder import NamedInUrl
 
             folder = NamedInUrl(address, access)
             return Place(folder, folder.file_name)
         case "hf":
-            from ckpt_tool.formats.remote.hub import find_in_hub
+            from ckpt_tool.formats.remote.hub.find import find_in_hub
 
             return Place(*find_in_hub(address, access))
         case "file":
@@ -68,13 +69,3 @@ def read_beside(address: str, names: Iterable[str], limit: int) -> tuple[str, by
         if file.size > limit:
             raise InputError(file.path, f"is larger than {limit:,} bytes")
         return folder.join(name), file.read(0, file.size)
-
-
-def _with_secret(address: str, access: Access) -> str:
-    """The address with the password that it was first given with: what is printed, and opened
-    again, has none.
-    """
-    secrets = access.memory.secrets
-    if shown(address) != address:
-        secrets[shown(address)] = address
-    return secrets.get(address, address)

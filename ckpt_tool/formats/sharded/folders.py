@@ -2,6 +2,7 @@
 shards.
 """
 
+import os
 import re
 
 from ckpt_tool.errors import FormatError, InputError
@@ -14,9 +15,10 @@ STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_model")
 """Names that Hugging Face's libraries give to weights."""
 SUFFIXES = (".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin")
 """In this order: an index stands for all its shards."""
+METADATA = ".metadata"
+MAX_FOLDERS = 20
+_OWN_METADATA = re.compile(r"__[0-9]+\.metadata")
 _OTHERS = (
-    (".metadata", "is a distributed checkpoint of torch (DCP)",
-     "python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER OUT.pth"),
     ("manifest.ocdbt", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
     ("_METADATA", "is an orbax checkpoint", "convert it with orbax and numpy.savez"),
     ("saved_model.pb", "is a TensorFlow SavedModel", "convert it with tensorflow and numpy.savez"),
@@ -54,6 +56,8 @@ def find_checkpoint(folder: Folder) -> str | Numbered | Parts:
             f"is a folder with {len(found)} checkpoints: {', '.join(found[:20])}",
             "name one of them",
         )
+    if METADATA in names:
+        return METADATA
     if parts := find_parts(folder, names):
         return parts
     _refuse_parts(path, names)
@@ -126,11 +130,11 @@ def _nothing(folder: str, names: set[str]) -> InputError:
         if name in names:
             return FormatError(folder, fact, hint)
     if any(name.endswith(".distcp") for name in names):
-        return FormatError(
-            folder,
-            "holds the data of a distributed checkpoint (DCP) without its `.metadata`",
-            "copy the whole folder",
-        )
+        return _without_metadata(folder, names)
+    if inner := sorted(name for name in names if _is_distributed(folder, name))[:MAX_FOLDERS]:
+        listed = ", ".join(inner[:3]) + (", …" if len(inner) > 3 else "")
+        fact = f"is a folder of distributed checkpoints (DCP): {listed}"
+        return InputError(folder, fact, f"name one: {os.path.join(folder, inner[-1])}")
     if some := sorted(filter(_is_named_checkpoint, names)):
         more = f" and {len(some) - 3} more" if len(some) > 3 else ""
         fact = (
@@ -144,6 +148,36 @@ def _nothing(folder: str, names: set[str]) -> InputError:
         "an *.index.json, ...)",
         "name the file itself",
     )
+
+
+def _without_metadata(folder: str, names: set[str]) -> FormatError:
+    """The error of the data files of a distributed checkpoint that nothing describes."""
+    own = sorted(filter(_OWN_METADATA.fullmatch, names))
+    if own:
+        return FormatError(
+            folder,
+            f"is a distributed checkpoint (DCP) whose {len(own)} processes each wrote "
+            f"a `.metadata` of its own ({own[0]}, …)",
+            "torch loads it in as many processes; save it with collectives (use_collectives=True)",
+        )
+    if f"{METADATA}.tmp" in names:
+        return FormatError(
+            folder,
+            "is a distributed checkpoint (DCP) that was not finished: its `.metadata` is missing, "
+            "and `.metadata.tmp` is there",
+            "take an earlier one",
+        )
+    return FormatError(
+        folder,
+        "holds the data of a distributed checkpoint (DCP) without its `.metadata`, "
+        "which is written last",
+        "copy the whole folder; if it was never written, take an earlier one",
+    )
+
+
+def _is_distributed(folder: str, name: str) -> bool:
+    """Whether a name in a folder is that of a distributed checkpoint's own folder."""
+    return os.path.lexists(os.path.join(folder, name, METADATA))
 
 
 def _is_named_checkpoint(name: str) -> bool:

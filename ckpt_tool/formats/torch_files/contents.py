@@ -127,6 +127,10 @@ class Placements(Mapping[str, Placement]):
     ) -> None:
         self._tensors, self._lay_out = tensors, lay_out
 
+    def elsewhere(self, lay_out: Callable[[Measured], Placement]) -> Placements:
+        """The same tensors, laid out in another way."""
+        return Placements(self._tensors, lay_out)
+
     def __getitem__(self, key: str) -> Placement:
         return self._lay_out(self._tensors[key])
 

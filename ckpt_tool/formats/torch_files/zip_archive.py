@@ -85,33 +85,48 @@ def read_archive(archive: Archive, wanted: str, earlier: object = None) -> Conte
     if file.is_here and file.size <= CHECK_ON_OPEN:
         archive.check()
     data = archive.read(f"{root}/data.pkl", PICKLE_BYTES)
-    storages = Storages(archive, root)
-
-    def pickled(value: object, asked: Asked, *notes: str) -> PickledFile:
-        return PickledFile(
-            value,
-            file.path,
-            storages.locate,
-            asked,
-            (*archive.notes, *notes),
-            is_big_endian,
-            storages.size_of,
-        )
-
     if f"{root}/constants.pkl" in archive.members:
         from ckpt_tool.formats.torch_files.torchscript import as_modules
 
         program = as_modules(_run(data, file.path)[0], archive, root)
         note = "a TorchScript program; only its weights were read"
-        return pickled_contents(pickled(program, Asked(), note), wanted)
+        return pickled_contents(
+            _pickled(archive, root, is_big_endian, program, Asked(), note), wanted
+        )
     found = earlier if isinstance(earlier, ReadPickle) and earlier.data == data else None
     value, asked = (found.root, found.asked) if found else _run(data, file.path)
-    whole = pickled(value, asked)
+    whole = _pickled(archive, root, is_big_endian, value, asked)
     described = found.described if found and found.wanted == wanted else None
     if described is None:
         described = describe_file(whole, wanted)
     return replace(
         contents_of(whole, described), kept=ReadPickle(data, value, asked, wanted, described)
+    )
+
+
+def read_object(file: SourceFile, limit: int = PICKLE_BYTES) -> PickledFile:
+    """What `torch.save` wrote there, whatever it is, undescribed; its checksums are left to whoever
+    reads its bytes. Raises FormatError.
+    """
+    archive = read_directory(file)
+    root = _root(archive)
+    is_big_endian = _read_control_records(archive, root)
+    value, asked = _run(archive.read(f"{root}/data.pkl", limit), file.path)
+    return _pickled(archive, root, is_big_endian, value, asked)
+
+
+def _pickled(
+    archive: Archive, root: str, is_big_endian: bool, value: object, asked: Asked, *notes: str
+) -> PickledFile:
+    storages = Storages(archive, root)
+    return PickledFile(
+        value,
+        archive.file.path,
+        storages.locate,
+        asked,
+        (*archive.notes, *notes),
+        is_big_endian,
+        storages.size_of,
     )
 
 

@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from http.client import HTTPMessage
 from typing import IO
 from urllib.parse import unquote, urlsplit
@@ -26,6 +27,12 @@ _RANGE = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)")
 _PAGE = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head|body)", re.I | re.S
 )
+_SIGNING = re.compile(
+    r"(?:x-(?:amz|goog|cos|oss)-[^=]*|awsaccesskeyid|googleaccessid|ossaccesskeyid|signature|expires"
+    r"|key-pair-id|policy|sig|s[eprtv]|spr|sk(?:oid|tid|t|e|s|v)|(?:access_)?token|verify)=",
+    re.IGNORECASE,
+)
+"""How S3, Google's, Azure's and other clouds sign an address for some hours."""
 AGAIN = "run it again"
 
 
@@ -39,6 +46,16 @@ class Address:
     def shown(self) -> str:
         """What may be printed."""
         return shown(self.url)
+
+    @property
+    def identity(self) -> str:
+        """What is noted beside a download, to know it again: without what signs a query, which is
+        another each time, and with a digest for the rest of it, which may be secret.
+        """
+        parts = urlsplit(self.shown)
+        kept = [pair for pair in parts.query.split("&") if not _SIGNING.match(pair)]
+        query = sha256("&".join(kept).encode()).hexdigest()[:16] if any(kept) else ""
+        return parts._replace(query=query, fragment="").geturl()
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +299,9 @@ def _refused(address: Address, error: urllib.error.HTTPError) -> InputError:
         if size and size[3] == "0":
             return FormatError(address.shown, "is empty (zero bytes)")
         return InputError(address.shown, "has not the bytes that were asked for (416)", AGAIN)
+    if 300 <= error.code < 400 and "not allowed" in str(error.msg):
+        where = shown(error.headers.get("Location", ""))[:200]
+        return InputError(address.shown, f"leads to {where}, which is no web address")
     if 300 <= error.code < 400:
         return InputError(
             address.shown, f"leads from one address to the next without end ({error.code})"

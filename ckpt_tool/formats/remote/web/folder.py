@@ -8,12 +8,12 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.files import SourceFile
-from ckpt_tool.formats.remote import torch_cache
 from ckpt_tool.formats.remote.access import Access
-from ckpt_tool.formats.remote.download import download
 from ckpt_tool.formats.remote.held import HEAD, Held
-from ckpt_tool.formats.remote.http import Address, Answer, ask, is_page, page_error
 from ckpt_tool.formats.remote.ranged import RangedFile
+from ckpt_tool.formats.remote.web import torch_cache
+from ckpt_tool.formats.remote.web.download import download
+from ckpt_tool.formats.remote.web.requests import Address, Answer, ask, is_page, page_error
 
 
 class WebFolder:

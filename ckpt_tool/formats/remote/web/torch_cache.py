@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.remote.access import Access
-from ckpt_tool.formats.remote.http import Address
+from ckpt_tool.formats.remote.web.requests import Address
 
 _DIGEST = re.compile(r"-([a-f0-9]{8,64})\.")
 _DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
@@ -49,7 +49,9 @@ def name_of(address: Address) -> str:
     """The last part of the address's path, as torch names the file. Raises InputError."""
     name = os.path.basename(urlsplit(address.url).path)
     if name in ("", ".", ".."):
-        raise InputError(address.shown, "names no file")
+        raise InputError(
+            address.shown, "names no file", "give the address of a file, or of an index"
+        )
     return name
 
 
@@ -68,9 +70,9 @@ def place_for(address: Address) -> str:
     name = name_of(address)
     usual = os.path.join(folder(), name)
     note = note_of(usual)
-    if note.url in ("", address.shown) or digest_in(name) or not os.path.exists(usual):
+    if note.url in ("", address.identity) or digest_in(name) or not os.path.exists(usual):
         return usual
-    own = sha256(address.shown.encode()).hexdigest()[:16]
+    own = sha256(address.identity.encode()).hexdigest()[:16]
     return os.path.join(folder(), "by_address", own, name)
 
 
@@ -89,13 +91,13 @@ def cached(address: Address, access: Access) -> str | None:
         if not any(found.startswith(one) for one in digests):
             raise wrong_digest(path, found, digests, "--refresh downloads it again")
         if found != note.sha256:
-            write_note(path, Note(address.shown, note.version, found, _stamp(status)))
+            write_note(path, Note(address.identity, note.version, found, _stamp(status)))
     elif not note.url:
         access.reporter.note(
             f"{address.shown}: {path} is used, as torch does; nothing in it tells its address "
             "(--refresh asks)"
         )
-        write_note(path, Note(address.shown, stamp=_stamp(status)))
+        write_note(path, Note(address.identity, stamp=_stamp(status)))
     return path
 
 
@@ -140,7 +142,7 @@ def write_note(path: str, note: Note) -> None:
 
 def noted(address: Address, path: str, version: str, digest: str) -> None:
     """Notes what has just been downloaded."""
-    write_note(path, Note(address.shown, version, digest, _stamp(os.stat(path))))
+    write_note(path, Note(address.identity, version, digest, _stamp(os.stat(path))))
 
 
 def _note_path(path: str) -> str:

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
-from ckpt_tool.errors import InputError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ckpt_tool.errors import CkptError, InputError
 
 _TOKEN = "`hf auth login` keeps a token, or HF_TOKEN has one"
+
+
+@contextmanager
+def in_words(address: str) -> Iterator[None]:
+    """Turns what huggingface_hub raises into an InputError that says it."""
+    try:
+        yield
+    except CkptError:
+        raise
+    except Exception as error:
+        found = in_plain_words(error, address)
+        if found is None:
+            raise
+        raise found from None
 
 
 def in_plain_words(error: Exception, address: str) -> InputError | None:

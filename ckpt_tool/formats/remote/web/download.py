@@ -15,9 +15,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import CkptError, InputError
-from ckpt_tool.formats.remote import torch_cache
 from ckpt_tool.formats.remote.access import Access
-from ckpt_tool.formats.remote.http import Address, Answer, ask, cut, is_page, page_error
+from ckpt_tool.formats.remote.web import torch_cache
+from ckpt_tool.formats.remote.web.requests import Address, Answer, ask, cut, is_page, page_error
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -66,7 +66,7 @@ class _Partial:
         with suppress(OSError, ValueError, TypeError, KeyError):
             with open(self.note, encoding="utf-8") as file:
                 found = json.load(file)
-            if found["url"] == address.shown:
+            if found["url"] == address.identity:
                 return str(found["version"])
         return ""
 
@@ -74,7 +74,7 @@ class _Partial:
         """Empties it for what begins at the first byte."""
         os.ftruncate(self.fd, 0)
         with open(self.note, "w", encoding="utf-8") as file:
-            json.dump({"url": answer.address.shown, "version": answer.version}, file)
+            json.dump({"url": answer.address.identity, "version": answer.version}, file)
 
     def stopped(self, error: BaseException) -> None:
         """Keeps what may be gone on with; removes what is wrong, or fills the disk."""

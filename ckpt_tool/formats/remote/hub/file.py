@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.remote.access import Access, Silent
 from ckpt_tool.formats.remote.held import Held
 from ckpt_tool.formats.remote.ranged import RangedFile
 
 if TYPE_CHECKING:
     from huggingface_hub.utils.tqdm import tqdm
 
-    from ckpt_tool.formats.remote.access import Access
 
 TIMEOUT = 20.0
+UNTOLD = 1 << 20
+"""Files up to this size, indexes and configs, are downloaded without telling."""
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 PartOf = Callable[[int, int], tuple[bytes, int]]
@@ -123,7 +125,8 @@ def download(
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    with access.reporter.download(address, HF_HUB_CACHE, size) as progress:
+    reporter = access.reporter if size is None or size > UNTOLD else Silent()
+    with reporter.download(address, HF_HUB_CACHE, size) as progress:
         bar = _bar_that_tells(progress)
         return str(hf_hub_download(id, path, repo_type=kind, revision=commit, tqdm_class=bar))
 

@@ -1,0 +1,123 @@
+"""Folders that `map --to dcp` writes, read by torch.distributed.checkpoint."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+
+import ckpt_tool
+from ckpt_tool.errors import InputError, OutputError
+from tests.formats.oracles import every_dtype, filled
+from tests.running import ckpt
+
+
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    base = torch.randn(33, 12)
+    return {"model.embed": base, "model.tied": base, "model.up.weight": torch.randn(20, 7).bfloat16(), "model.cut": torch.randn(3, 5),
+            "model.step": torch.tensor(3), "model.empty": torch.zeros(0, 4), "model.mask": torch.tensor([True, False]),
+            "model.mapped": torch.randn(5, 4).t(), "model.é": torch.randn(2, 2, 2)}  # fmt: skip
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    torch.save(state(), tmp_path / "a.pth")
+    return tmp_path / "a.pth"
+
+
+def test_torch_loads_it_in_any_number_of_processes(tmp_path: Path, source: Path) -> None:
+    assert ckpt("map", source, "-e", "** -> **", "-o", tmp_path / "out", "--to", "dcp", "--max-shard-size", "1kB").status == 0
+    assert len(list((tmp_path / "out").glob("*.distcp"))) > 1
+    script = Path(__file__).parent / "dcp_loads.py"
+    ran = subprocess.run([sys.executable, "-W", "ignore", str(script), str(tmp_path / "out"), str(source)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+def test_every_dtype_comes_back_bit_by_bit(tmp_path: Path) -> None:
+    tensors = {str(dtype).removeprefix("torch."): filled(dtype, 3, 4) for dtype in every_dtype()}
+    tensors |= {f"scalar {name}": filled(tensor.dtype) for name, tensor in tensors.items() if "x2" not in name}
+    ckpt_tool.map(tensors, None, tmp_path / "out", rules="** -> **", to="dcp")
+    dcp_to_torch_save(tmp_path / "out", tmp_path / "whole.pth")
+    whole = torch.load(tmp_path / "whole.pth")
+    assert whole.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert whole[name].dtype == tensor.dtype
+        assert whole[name].shape == tensor.shape
+        assert torch.equal(bits(whole[name]), bits(tensor)), name
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_nested_dicts_load_by_their_dotted_keys(tmp_path: Path, source: Path) -> None:
+    ckpt_tool.map(str(source), None, tmp_path / "out", rules="** -> **", to="dcp")
+    nested = {"model": {key.removeprefix("model."): torch.zeros_like(tensor) for key, tensor in state().items()}}
+    dcp_load(nested, checkpoint_id=tmp_path / "out")
+    for key, tensor in state().items():
+        assert torch.equal(nested["model"][key.removeprefix("model.")], tensor)
+
+
+def test_what_ops_compute_is_written_too(tmp_path: Path, source: Path) -> None:
+    ckpt_tool.map(str(source), None, tmp_path / "out", rules=["model.up.weight -> up: transpose"], partial=True, to="dcp")
+    dcp_to_torch_save(tmp_path / "out", tmp_path / "whole.pth")
+    assert torch.equal(torch.load(tmp_path / "whole.pth")["up"], state()["model.up.weight"].t())
+
+
+def test_it_is_read_verified_and_compared_here_too(tmp_path: Path, source: Path) -> None:
+    out = tmp_path / "out"
+    ran = ckpt("map", source, "-e", "** -> **", "-o", out, "--to", "dcp", "--json", "--checksum")
+    written = json.loads(ran.out)["output"]
+    assert (written["format"], written["shards"], list(written["sha256"])) == ("dcp", ["__0_0.distcp"], ["__0_0.distcp"])
+    assert ckpt("verify", source, out, "-e", "** -> **").status == 0
+    assert ckpt("diff", source, out, "--values").status == 0
+    assert ckpt("map", out, "-e", "** -> **", "-o", tmp_path / "back.safetensors").status == 0
+    assert ckpt("diff", source, tmp_path / "back.safetensors", "--values").status == 0
+
+
+def test_a_checkpoint_that_is_there_is_replaced_by_force_alone(tmp_path: Path, source: Path) -> None:
+    out = tmp_path / "out"
+    words = ("map", source, "-e", "** -> **", "-o", out, "--to", "dcp")
+    assert ckpt(*words, "--max-shard-size", "100B").status == 0
+    (out / "config.json").write_text("{}")
+    ran = ckpt(*words)
+    assert (ran.status, "already" in ran.err) == (2, True)
+    assert ckpt(*words, "--force").status == 0
+    assert sorted(path.name for path in out.iterdir()) == [".metadata", "__0_0.distcp", "config.json"]
+
+
+def test_a_folder_with_other_weights_is_left_alone(tmp_path: Path, source: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "model.safetensors").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"would be taken for a part"):
+        ckpt_tool.map(str(source), None, out, rules="** -> **", to="dcp", force=True)
+
+
+def test_it_is_no_input_of_itself(tmp_path: Path, source: Path) -> None:
+    ckpt_tool.map(str(source), None, tmp_path / "out", rules="** -> **", to="dcp")
+    with pytest.raises(OutputError, match=r"is one of the inputs"):
+        ckpt_tool.map(str(tmp_path / "out"), None, tmp_path / "out", rules="** -> **", to="dcp", force=True)
+
+
+@pytest.mark.parametrize(("to", "name"), [("torch", "weights"), ("safetensors", "weights"), ("torch", "a.bin"), ("safetensors", "a.v2")])
+def test_a_name_that_says_nothing_is_written_as_it_is_told(tmp_path: Path, source: Path, to: str, name: str) -> None:
+    assert ckpt("map", source, "-e", "** -> **", "-o", tmp_path / name, "--to", to).status == 0
+    assert ckpt("diff", source, tmp_path / name, "--values").status == 0
+
+
+def test_a_name_that_says_something_else_is_refused(tmp_path: Path, source: Path) -> None:
+    ran = ckpt("map", source, "-e", "** -> **", "-o", tmp_path / "w.pth", "--to", "safetensors")
+    assert ran.status == 2
+    assert "has the name of a torch file, and safetensors is asked for" in ran.err
+    with pytest.raises(InputError, match="torch files are not written in shards"):
+        ckpt_tool.map(str(source), None, tmp_path / "out", rules="** -> **", to="torch", max_shard_size=100)
+    with pytest.raises(InputError, match="is no format"):
+        ckpt_tool.map(str(source), None, tmp_path / "out", rules="** -> **", to="onnx")  # type: ignore[arg-type]
