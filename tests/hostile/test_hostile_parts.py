@@ -122,14 +122,19 @@ LATEST = {
 }  # fmt: skip
 
 
+def read_all(folder: Path) -> None:
+    with open_checkpoint(folder) as checkpoint:
+        for key in checkpoint.catalog:
+            checkpoint.raw(key)
+
+
 def refused(folder: Path) -> str:
     """The reason, for which nothing was executed."""
     before, start = os.getcwd(), time.monotonic()
     os.chdir(folder)
     try:
-        with pytest.raises(InputError) as raised, open_checkpoint(folder) as checkpoint:
-            for key in checkpoint.catalog:
-                checkpoint.raw(key)
+        with pytest.raises(InputError) as raised:
+            read_all(folder)
     finally:
         os.chdir(before)
     assert time.monotonic() - start < SECONDS

@@ -128,7 +128,12 @@ def latest_step(folder: Folder) -> str:
     """
     with folder.open(LATEST) as file:
         text = file.read(0, min(file.size, _TAG_BYTES)).decode("utf-8", "replace").strip()
-    is_name = len(text) <= MAX_NAME and text not in ("", ".", "..") and text.isprintable() and not set(text) & set("/\\:#")
+    is_name = (
+        len(text) <= MAX_NAME
+        and text not in ("", ".", "..")
+        and text.isprintable()
+        and not set(text) & set("/\\:#")
+    )
     if not is_name:
         raise FormatError(
             folder.join(LATEST),
