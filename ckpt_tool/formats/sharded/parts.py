@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
@@ -37,17 +38,24 @@ def find_parts(folder: Folder, names: Collection[str]) -> Parts | None:
     kinds: tuple[tuple[Kind, bool], ...] = (
         ("zero", any(map(_ZERO.fullmatch, names))),
         ("safetensors", any(map(_SAFETENSORS.fullmatch, names))),
-        ("ranks", any(map(_is_of_ranks, names))),
+        ("ranks", _are_of_ranks(names)),
     )
     found = next((kind for kind, is_there in kinds if is_there), None)
     return Parts(folder, found, tuple(sorted(names))) if found else None
 
 
-def _is_of_ranks(name: str) -> bool:
-    """Whether a name is surely that of a process's file: `lora_rank16.pt` is none."""
-    match = RANK.fullmatch(name)
-    return match is not None and (
-        int(match["rank"]) == 0 or match["world"] is not None or "fsdp" in name.lower()
+def _are_of_ranks(names: Collection[str]) -> bool:
+    """Whether there are surely files of processes: `lora_rank16.pt` is none. Their numbers begin at
+    0, or at 1 where that one is missing.
+    """
+    numbers: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for match in filter(None, map(RANK.fullmatch, names)):
+        if match["world"] is not None or "fsdp" in match["before"].lower():
+            return True
+        numbers[match["before"], match["after"]].add(int(match["rank"]))
+    return any(
+        0 in ranks or (len(ranks) > 1 and ranks == set(range(1, len(ranks) + 1)))
+        for ranks in numbers.values()
     )
 
 

@@ -40,31 +40,44 @@ class Cut:
 
 Run = tuple[int, int]
 """Indexes that stand one after the other: the first, and how many."""
+Boxes = tuple[tuple[Region, Region], ...]
+"""Boxes of the whole, each with its box in the local part."""
 _Order = Callable[[list[Run], list[Cut]], list[Run]]
 
 
-def regions(shape: Shape, cuts: Sequence[Cut], local: Shape) -> Iterator[tuple[Region, Region]]:
-    """The boxes of the whole that a local part of this shape holds, each with its box in the part.
-    Raises PartFault where the cuts give a part of another shape.
+def boxes_by_law(shape: Shape, cuts: Sequence[Cut], local: Shape) -> tuple[Boxes | None, ...]:
+    """The boxes of the whole that a local part of this shape holds: by the law of torch's
+    placements, and by that of FSDP2 over tensor parallelism; None for one by which it had another
+    shape.
+
+    The laws differ where sizes are uneven, and then in the shape of some process's part: of all
+    parts together one law is true. Raises PartFault where none is.
     """
-    by_dim = _by_dimension(shape, cuts, _in_order)
-    if _shape(by_dim) != local:
-        given, by_dim = _shape(by_dim), _by_dimension(shape, cuts, _inner_first)
-        if _shape(by_dim) != local:
-            raise PartFault(
-                f"has a local part of {shape_text(local)}, where its mesh and placements give "
-                f"{shape_text(given)} of {shape_text(shape)}"
-            )
-    if not prod(local):
-        return
+    first = _by_dimension(shape, cuts, _in_order)
+    second = _by_dimension(shape, cuts, _inner_first)
+    found = [_boxes(runs) if _shape(runs) == local else None for runs in (first, second)]
+    if found == [None, None]:
+        raise PartFault(
+            f"has a local part of {shape_text(local)}, where its mesh and placements give "
+            f"{shape_text(_shape(first))} of {shape_text(shape)}"
+        )
+    return (found[0], found[0]) if first == second else tuple(found)
+
+
+def _boxes(by_dim: list[list[Run]]) -> Boxes:
+    """All combinations of the runs, each with its box in the part."""
+    if not all(by_dim):
+        return ()
     if prod(map(len, by_dim)) > MAX_BOXES:
         raise PartFault(f"has a local part in more than {MAX_BOXES:,} boxes")
     starts = [[0, *accumulate(count for _, count in runs)] for runs in by_dim]
+    found = []
     for picked in product(*(range(len(runs)) for runs in by_dim)):
         chosen = [by_dim[dim][at] for dim, at in enumerate(picked)]
         size = tuple(count for _, count in chosen)
         inside = tuple(starts[dim][at] for dim, at in enumerate(picked))
-        yield Region(tuple(start for start, _ in chosen), size), Region(inside, size)
+        found.append((Region(tuple(start for start, _ in chosen), size), Region(inside, size)))
+    return tuple(found)
 
 
 def _shape(by_dim: list[list[Run]]) -> Shape:
@@ -74,7 +87,7 @@ def _shape(by_dim: list[list[Run]]) -> Shape:
 def _by_dimension(shape: Shape, cuts: Sequence[Cut], order: _Order) -> list[list[Run]]:
     if prod(cut.factor for cut in cuts) > MAX_BOXES:
         raise PartFault(f"is cut in more than {MAX_BOXES:,} pieces by each process")
-    found = [[(0, extent)] for extent in shape]
+    found = [[(0, extent)] if extent else [] for extent in shape]
     for dim in {cut.dim for cut in cuts}:
         own = [cut for cut in cuts if cut.dim == dim]
         found[dim] = _merged(order([(0, shape[dim])], own))
@@ -90,9 +103,7 @@ def _in_order(runs: list[Run], cuts: list[Cut]) -> list[Run]:
 
 
 def _inner_first(runs: list[Run], cuts: list[Cut]) -> list[Run]:
-    """What FSDP2 does over tensor parallelism: the right mesh dimension has cut first. Where sizes
-    are uneven the parts are not those of the other law.
-    """
+    """What FSDP2 does over tensor parallelism: the right mesh dimension has cut first."""
     first, last = cuts[0], cuts[1:]
     if not last or first.factor != prod(cut.count for cut in last):
         return _in_order(runs, cuts)

@@ -48,7 +48,7 @@ def find_family(folder: Folder, names: Iterable[str], path: str, wanted: str) ->
     models = [one for one in families if not any(word in one[0].lower() for word in _TRAINING)]
     found = asked or models or list(families)
     if len(found) > 1:
-        each = ", ".join(f"{before}0{after}" for before, after in found[:SHOWN])
+        each = ", ".join(families[one][min(families[one])][0] for one in found[:SHOWN])
         begins = found[0][0].split("_")[0]
         raise InputError(
             folder.path,

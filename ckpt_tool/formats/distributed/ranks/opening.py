@@ -8,7 +8,7 @@ compared.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 
@@ -17,7 +17,7 @@ from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind
 from ckpt_tool.formats.distributed.pieces import Deferred, Piece, assembled, check_pieces
 from ckpt_tool.formats.distributed.rank_files import RankFiles, locate, measure, refuse_missing
 from ckpt_tool.formats.distributed.ranks.names import Family
-from ckpt_tool.formats.distributed.ranks.tensor_parts import KINDS, Part, PartReader
+from ckpt_tool.formats.distributed.ranks.tensor_parts import KINDS, LocalBoxes, Part, PartReader
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.pickle.graph import children
 from ckpt_tool.formats.pickle.values import OpaqueTensor, TensorRef
@@ -45,23 +45,43 @@ def open_ranks(family: Family, path: str, wanted: str) -> Checkpoint:
 
 
 @dataclass(slots=True)
-class _Tensor:
-    """What the ranks have of one key."""
+class _Pieces:
+    """Different boxes of a tensor; how many were there again."""
 
-    shape: Shape
-    pieces: list[Piece] = field(default_factory=list)
-    regions: set[Region] = field(default_factory=set)
-    is_sharded: bool = False
+    by_region: dict[Region, Piece] = field(default_factory=dict)
     copies: int = 0
-    local: tuple[object, ...] | None = None
+    is_possible: bool = True
 
     def add(self, piece: Piece) -> None:
         """A piece, unless another rank has the same box."""
-        if piece.region in self.regions:
-            self.copies += 1
-            return
-        self.regions.add(piece.region)
-        self.pieces.append(piece)
+        self.copies += self.by_region.setdefault(piece.region, piece) is not piece
+
+
+@dataclass(slots=True)
+class _Tensor:
+    """What the ranks have of one key: by the law of torch's placements, and by the other one of
+    `boxes_by_law` where that gives other boxes.
+    """
+
+    shape: Shape
+    first: _Pieces = field(default_factory=_Pieces)
+    second: _Pieces | None = None
+    local: tuple[object, ...] | None = None
+
+    def add(self, first: list[Piece] | None, second: list[Piece] | None) -> None:
+        """The pieces of one rank by either law, None by one that isn't true."""
+        if self.second is None and second is not first:
+            self.second = replace(self.first, by_region=dict(self.first.by_region))
+        for law, pieces in ((self.first, first), (self.second, second)):
+            if law is not None and pieces is None:
+                law.is_possible = False
+            for piece in pieces or () if law is not None else ():
+                law.add(piece)  # type: ignore[union-attr]
+
+    def pieces(self) -> _Pieces | None:
+        """Those of the law that is true of all ranks. Where both are they give the same."""
+        laws = (self.first, self.second)
+        return next((law for law in laws if law is not None and law.is_possible), None)
 
     def note_place(self, tensor: TensorRef, pickled: PickledFile) -> None:
         """Where the first piece lies, which tied tensors have in common."""
@@ -112,11 +132,10 @@ class _Join:
 
     def _add_part(self, key: str, part: Part, pickled: PickledFile) -> None:
         found = self._of(key, part.shape, pickled)
-        found.is_sharded = True
-        for region, local in part.boxes:
-            measured = measure(local, key, pickled)
-            found.add(Piece(region, measured.info.dtype, partial(_place, local, key, pickled)))
-        if part.local is not None and part.boxes:
+        first, second = part.boxes
+        pieces = _pieces(first, key, pickled)
+        found.add(pieces, pieces if second is first else _pieces(second, key, pickled))
+        if part.local is not None and (first or second):
             found.note_place(part.local, pickled)
 
     def _add_whole(self, key: str, described: Described, pickled: PickledFile) -> None:
@@ -126,7 +145,8 @@ class _Join:
         place = partial(pickled.place, measured)
         if measured.tensor is not None and 0 not in info.shape:
             found.note_place(measured.tensor, pickled)
-        found.add(Piece(Region((0,) * len(info.shape), info.shape), info.dtype, place))
+        pieces = [Piece(Region((0,) * len(info.shape), info.shape), info.dtype, place)]
+        found.add(pieces, pieces)
 
 
 def _in_order(described: Described) -> list[str]:
@@ -134,6 +154,16 @@ def _in_order(described: Described) -> list[str]:
     keys = [*described.catalog, *described.catalog.unreadable]
     place = {name: at for at, (name, _) in enumerate(children(described.listing.taken.value))}
     return sorted(keys, key=lambda key: place.get(key, 0)) if place.keys() >= set(keys) else keys
+
+
+def _pieces(boxes: LocalBoxes | None, key: str, pickled: PickledFile) -> list[Piece] | None:
+    if boxes is None:
+        return None
+    found = []
+    for region, local in boxes:
+        measured = measure(local, key, pickled)
+        found.append(Piece(region, measured.info.dtype, partial(_place, local, key, pickled)))
+    return found
 
 
 def _place(tensor: TensorRef, key: str, pickled: PickledFile) -> Placement:
@@ -148,14 +178,11 @@ def _contents(family: Family, files: RankFiles, wanted: str) -> Contents:
     infos, makers = [], {}
     first: dict[object, str] = {}
     for key, found in join.tensors.items():
-        if not found.pieces:
-            fact = f"`{key[:200]}` has none of its {prod(found.shape)} elements in any file"
-            raise FormatError(family.folder.path, fact, HINT)
-        check_pieces(key, found.pieces, found.shape, family.folder.path, HINT)
+        pieces = _true_pieces(key, found, family.folder.path)
         owner = first.setdefault(found.local or key, key)
         tied = None if owner == key else owner
-        infos.append(TensorInfo(key, found.pieces[0].dtype, found.shape, tied, tied))
-        makers[key] = assembled(found.pieces, found.shape)
+        infos.append(TensorInfo(key, pieces[0].dtype, found.shape, tied, tied))
+        makers[key] = assembled(pieces, found.shape)
     described = join.first
     assert described is not None
     keys = [info.key for info in infos]
@@ -171,6 +198,20 @@ def _contents(family: Family, files: RankFiles, wanted: str) -> Contents:
         left_behind=tuple(_left_behind(described, family)),
         layout=_layout(join),
     )
+
+
+def _true_pieces(key: str, found: _Tensor, path: str) -> list[Piece]:
+    """The pieces that fill the tensor. Raises FormatError where they don't."""
+    law = found.pieces()
+    if law is None:
+        fact = f"`{key[:200]}` is cut in different ways in the files of different ranks"
+        raise FormatError(path, fact, HINT)
+    if not law.by_region:
+        fact = f"`{key[:200]}` has none of its {prod(found.shape):,} elements in any file"
+        raise FormatError(path, fact, HINT)
+    pieces = list(law.by_region.values())
+    check_pieces(key, pieces, found.shape, path, HINT)
+    return pieces
 
 
 def _check_ranks(join: _Join) -> None:
@@ -191,7 +232,7 @@ def _check_ranks(join: _Join) -> None:
 
 
 def _notes(join: _Join) -> Iterator[Extra]:
-    count = sum(1 for one in join.tensors.values() if one.copies)
+    count = sum(1 for one in join.tensors.values() if one.first.copies)
     if count:
         text = (
             f"{counted(count, 'tensor')} that several ranks hold alike: the first one's were "

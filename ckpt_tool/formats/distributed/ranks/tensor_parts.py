@@ -10,7 +10,13 @@ from math import prod
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.distributed.rank_files import MAX_RANKS, locate
-from ckpt_tool.formats.distributed.ranks.local_parts import Cut, PartFault, check_factor, regions
+from ckpt_tool.formats.distributed.ranks.local_parts import (
+    Boxes,
+    Cut,
+    PartFault,
+    boxes_by_law,
+    check_factor,
+)
 from ckpt_tool.formats.distributed.ranks.meshes import Mesh, mesh_of
 from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.pickle.unreadable import attribute, dimensions, torch_type_name
@@ -23,18 +29,20 @@ from ckpt_tool.torch_bridge import DTYPES
 
 MAX_PROCESSES = 1 << 22
 """The processes in all meshes of a file: a few meshes serve all of its tensors."""
+LocalBoxes = tuple[tuple[Region, TensorRef], ...]
+"""Boxes of the whole, each with the tensor that is this part of it."""
 KINDS = ("DTensor", "ShardedTensor")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A tensor of the whole with the boxes that one file has; `local` is what they lie in, by which
-    tied tensors are known.
+    """A tensor of the whole with the boxes that one file has, by either law of `boxes_by_law`;
+    `local` is what they lie in, by which tied tensors are known.
     """
 
     shape: Shape
     dtype: DType
-    boxes: tuple[tuple[Region, TensorRef], ...]
+    boxes: tuple[LocalBoxes | None, LocalBoxes | None]
     local: TensorRef | None
 
 
@@ -68,10 +76,12 @@ class PartReader:
         if own is None:
             raise PartFault("has a local part of an impossible shape")
         if mesh.coordinate is None:
-            return Part(shape, local.dtype, (), None)
+            return Part(shape, local.dtype, ((), ()), None)
         cuts = list(_cuts(attribute(spec.state, "placements"), mesh, mesh.coordinate, shape))
-        boxes = [(whole, _narrowed(local, part)) for whole, part in regions(shape, cuts, own)]
-        return Part(shape, local.dtype, tuple(boxes), local)
+        first, second = boxes_by_law(shape, cuts, own)
+        boxes = _narrowed_each(local, first)
+        others = boxes if second is first else _narrowed_each(local, second)
+        return Part(shape, local.dtype, (boxes, others), local)
 
     def _mesh(self, value: object) -> Mesh:
         found = self._meshes.get(id(value))
@@ -113,8 +123,8 @@ class PartReader:
             self.highest = max(self.highest, world - 1)
         boxes = tuple(_shard(one) for one in state[0])
         if not boxes:
-            return Part(shape, _dtype(tensor), (), None)
-        return Part(shape, boxes[0][1].dtype, boxes, boxes[0][1])
+            return Part(shape, _dtype(tensor), (boxes, boxes), None)
+        return Part(shape, boxes[0][1].dtype, (boxes, boxes), boxes[0][1])
 
 
 def _is_object(values: tuple[object, ...], at: int) -> bool:
@@ -187,6 +197,12 @@ def _class_name(value: object) -> str:
     if type(kind) is Global and kind.module.startswith("torch.distributed."):
         return kind.name
     return describe(value, 60)
+
+
+def _narrowed_each(tensor: TensorRef, boxes: Boxes | None) -> LocalBoxes | None:
+    if boxes is None:
+        return None
+    return tuple((whole, _narrowed(tensor, part)) for whole, part in boxes)
 
 
 def _narrowed(tensor: TensorRef, part: Region) -> TensorRef:

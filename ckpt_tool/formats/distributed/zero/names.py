@@ -28,6 +28,8 @@ TO_UNIVERSAL = "DeepSpeed's ds_to_universal.py joins them; one file is a part: s
 LATEST = "latest"
 """A text with the name of the folder of the last step."""
 _TAG_BYTES = 4096
+MAX_NAME = 255
+"""What file systems allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,12 @@ def latest_step(folder: Folder) -> str:
     """
     with folder.open(LATEST) as file:
         text = file.read(0, min(file.size, _TAG_BYTES)).decode("utf-8", "replace").strip()
-    is_name = text not in ("", ".", "..") and text.isprintable() and not set(text) & set("/\\:#")
+    is_name = (
+        len(text) <= MAX_NAME
+        and text not in ("", ".", "..")
+        and text.isprintable()
+        and not set(text) & set("/\\:#")
+    )
     if not is_name:
         raise FormatError(
             folder.join(LATEST),
