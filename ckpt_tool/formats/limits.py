@@ -90,8 +90,8 @@ KEY_LIST_BYTES = 64 * MiB
 KEY_LIST_LINES = 500_000
 OPEN_SHARDS = 200
 """Files of one checkpoint that stay open; the others are opened again when they are read."""
-DCP_METADATA_BYTES = GiB
-"""The `.metadata` of a distributed checkpoint: about 140 bytes for each part of a tensor."""
+DCP_METADATA_BYTES = 512 * MiB
+"""The `.metadata` of a distributed checkpoint: 140 to 170 bytes for each part of a tensor."""
 DCP_CHECKED_ON_OPEN = 256
 """Parts of a distributed checkpoint's tensors up to which each is looked into when it is opened;
 those of larger ones are as their bytes are read.
@@ -115,7 +115,7 @@ class PickleLimits:
         """
         return cls(
             max(PICKLE_OPCODES, 2 * size),
-            max(PICKLE_MEMORY, 16 * size),
+            max(PICKLE_MEMORY, 8 * size),
             max(PICKLE_VALUES, size),
             max(PICKLE_CONTAINERS, size // 8),
             max(PICKLE_COPIED, 32 * size),

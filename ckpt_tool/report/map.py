@@ -10,6 +10,8 @@ from ckpt_tool.report.parts.left_behind import left_behind_note
 from ckpt_tool.report.parts.style import plural, safe, size_text
 
 MAX_NAMES = 6
+_WITHOUT_TIES = {"safetensors": "safetensors", "dcp": "a distributed checkpoint"}
+"""The formats that store each key by itself, as notes call them."""
 
 
 def written_text(
@@ -22,10 +24,10 @@ def written_text(
     behind; then the closing line.
     """
     lines = [f"note: {safe(layout)}" for layout in layouts]
-    if written.ties and written.format == "safetensors":
+    if written.ties and written.format in _WITHOUT_TIES:
         lines.append(
-            "note: safetensors has no shared tensors; these are written twice: "
-            f"{_tied(dict(written.ties))}"
+            f"note: {_WITHOUT_TIES[written.format]} has no shared tensors; these are written "
+            f"twice: {_tied(dict(written.ties))}"
         )
     lines += [
         note

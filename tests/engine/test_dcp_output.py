@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 
 import ckpt_tool
 from ckpt_tool.errors import InputError, OutputError
-from tests.formats.oracles import every_dtype, filled
+from tests.formats.oracles import assert_agrees, every_dtype, filled
 from tests.running import ckpt
 
 
@@ -54,6 +54,12 @@ def test_every_dtype_comes_back_bit_by_bit(tmp_path: Path) -> None:
         assert whole[name].dtype == tensor.dtype
         assert whole[name].shape == tensor.shape
         assert torch.equal(bits(whole[name]), bits(tensor)), name
+    assert_agrees(tmp_path / "out", tensors)
+
+
+def test_ties_are_told(tmp_path: Path, source: Path) -> None:
+    ran = ckpt("map", source, "-e", "** -> **", "-o", tmp_path / "out", "--to", "dcp")
+    assert "note: a distributed checkpoint has no shared tensors; these are written twice: model.tied = model.embed" in ran.out
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import ckpt_tool
 from ckpt_tool.__main__ import main
 
 CALLS = (
@@ -34,6 +35,8 @@ COMMANDS = {
     "force": ("map", "a.safetensors", "t.pth", "--keep", "h", "-o", "o.pth", "--force"),
     "shards": SHARDED,
     "shards by force": (*SHARDED, "--force"),
+    "distributed": ("map", "d", *RENAME, "-o", "o.safetensors"),
+    "to distributed": ("map", "a.pth", *RENAME, "-o", "d", "--to", "dcp", "--force"),
     "header in place": ("map", "a.safetensors", "--in-place", "-e", "a.** -> b.**"),
     "pickle in place": ("map", "a.pth", "--in-place", "-e", "a.** -> bbbbb.**"),
 }
@@ -76,6 +79,7 @@ def folder(tmp_path, monkeypatch):
     save_file(state, folder / "index" / "m.safetensors")
     names = ", ".join(f'"{key}": "m.safetensors"' for key in state)
     (folder / "index" / "model.safetensors.index.json").write_text(f'{{"weight_map": {{{names}}}}}')
+    ckpt_tool.map(state, None, folder / "d", rules="** -> **", to="dcp")
     (folder / "r.yaml").write_text("rules:\n  - a.** -> b.**\n")
     monkeypatch.chdir(folder)
     return folder

@@ -67,3 +67,21 @@ def test_an_object_that_would_run_is_named_and_the_weights_are_read(tmp_path: Pa
     with open_checkpoint(tmp_path / "run") as checkpoint:
         assert [name for name in checkpoint.asked if name.endswith("system")]
     assert not list(tmp_path.glob("**/marker"))
+
+
+def test_no_flipped_byte_of_a_data_file_changes_a_value(tmp_path: Path) -> None:
+    """Each byte in turn: what is read is what was saved, or it is refused. Names of members that nobody asks for may change."""
+    whole().write(tmp_path / "run")
+    with open_checkpoint(f"{tmp_path / 'run'}#.") as checkpoint:
+        expected = {key: checkpoint.raw(key) for key in checkpoint.catalog}
+    path = tmp_path / "run" / "__1_0.distcp"
+    sound, refused = path.read_bytes(), 0
+    for at in range(0, len(sound), 3):
+        path.write_bytes(sound[:at] + bytes((sound[at] ^ 0x21,)) + sound[at + 1 :])
+        try:
+            with open_checkpoint(f"{tmp_path / 'run'}#.") as checkpoint:
+                assert {key: checkpoint.raw(key) for key in checkpoint.catalog} == expected, at
+        except InputError as error:
+            check_error(error)
+            refused += 1
+    assert refused > 200

@@ -300,9 +300,12 @@ each("where `.metadata` says F32 3×6", {
 each("holds something else than one tensor", {
     "part_is_a_dict": lambda folder: folder.put(saved({"w": torch.zeros(3, 6)})),
     "part_is_a_number": lambda folder: folder.put(saved(3)),
-    "part_is_sparse": lambda folder: folder.put(saved(torch.zeros(3, 6).to_sparse())),
     "part_is_an_ordered_dict": lambda folder: folder.put(saved(OrderedDict())),
     "part_is_the_object": lambda folder: folder.place(**{name: getattr(folder.places[MetadataIndex("o")], name) for name in ("relative_path", "offset", "length")}),
+})  # fmt: skip
+each("is no plain tensor, but", {
+    "part_is_sparse": lambda folder: folder.put(saved(torch.zeros(3, 6).to_sparse())),
+    "part_has_no_data": lambda folder: folder.put(saved(torch.zeros(3, 6, device="meta"))),
 })  # fmt: skip
 each("zip archive|is cut off|one behind the other", {
     "part_is_no_archive": lambda folder: folder.put(b"\0" * 3000),

@@ -1,7 +1,8 @@
 """The `.metadata` of torch.distributed.checkpoint, written without torch: a pickle of its classes,
 which torch unpickles.
 
-What it needs of them is the same since torch 2.3 (`torch/distributed/checkpoint/metadata.py`).
+The classes and their attributes are those of torch 2.13, in `metadata.py` and `filesystem.py` of
+`torch/distributed/checkpoint`; what is None there is left out.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.distributed.dcp.metadata import ByteRange, SavedTensor
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.limits import MiB
-from ckpt_tool.formats.pickle.values import TensorRef
+from ckpt_tool.formats.pickle.descriptions import describe
+from ckpt_tool.formats.pickle.values import OpaqueTensor, TensorRef
 from ckpt_tool.formats.placements.assembled import Box, Placement, assemble
 from ckpt_tool.formats.placements.boxes import BoxFault, Region, check_filled
 from ckpt_tool.formats.placements.byte_ranges import Extent
@@ -69,6 +70,8 @@ def _read_part(window: FileWindow, dtype: DType, shape: Shape) -> Extent | View:
             f"its pickle would call or import {asked[0][:100]}, which no tensor needs",
             "nothing was executed; don't load it with anything else",
         )
+    if type(found.root) is OpaqueTensor:
+        raise FormatError(window.path, f"is no plain tensor, but {describe(found.root)}")
     if type(found.root) is not TensorRef or found.root.storage.content is not None:
         raise FormatError(window.path, "holds something else than one tensor")
     measured = measure_tensor(found.root, "", window.path, {})

@@ -36,8 +36,31 @@ _INTEGERS = re.compile(_INTEGER, re.DOTALL)
 _ASKED = re.compile(rb"j(?=(.{4}))", re.DOTALL)
 _PUTS_OF_AN_OBJECT = 2
 _METADATA = "torch.distributed.checkpoint.metadata"
-_CHUNK, _INDEX = (_METADATA, "ChunkStorageMetadata"), (_METADATA, "MetadataIndex")
-_RANGE = ("torch.distributed.checkpoint.filesystem", "_StorageInfo")
+Makes = type[SavedChunk] | type[SavedIndex] | type[SavedRange]
+Kind = tuple[Makes, tuple[int | None, ...]]
+"""What an object is made into, and at which places its attributes stand."""
+_FIELDS: dict[Makes, tuple[str, ...]] = {
+    SavedChunk: ("offsets", "sizes"),
+    SavedIndex: ("fqn", "offset"),
+    SavedRange: ("relative_path", "offset", "length"),
+}
+"""What each is made of; the last may be missing."""
+_CLASSES: tuple[tuple[tuple[str, str], Makes, frozenset[str], frozenset[str]], ...] = (
+    ((_METADATA, "ChunkStorageMetadata"), SavedChunk, frozenset(_FIELDS[SavedChunk]), frozenset()),
+    (
+        (_METADATA, "MetadataIndex"),
+        SavedIndex,
+        frozenset(("fqn",)),
+        frozenset(("offset", "index")),
+    ),
+    (
+        ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+        SavedRange,
+        frozenset(_FIELDS[SavedRange]),
+        frozenset(),
+    ),
+)
+"""By module and name: the attributes that each must have, and those that it may have."""
 _MAX_AT_ONCE = 2000
 """Objects in one go: as many as CPython puts into a dict at a time."""
 _ALWAYS_KEPT = 256
@@ -58,7 +81,7 @@ class CountingMemo(dict[int, object]):
         return dict.__len__(self) + self.skipped
 
     def __setitem__(self, number: int, value: object) -> None:
-        if self.skipped and number != len(self):
+        if number != len(self):
             raise NeedsMemo
         dict.__setitem__(self, number, value)
 
@@ -73,6 +96,7 @@ class ChunkReader:
         "_at",
         "_counting",
         "_data",
+        "_kinds",
         "_sizes",
         "_texts",
         "has_skipped",
@@ -88,6 +112,7 @@ class ChunkReader:
         self.memo: dict[int, object] = self._counting
         self._asked: list[int] | None = None
         self._at = 0
+        self._kinds: dict[tuple[bytes | None, ...], Kind] = {}
         self._sizes: dict[bytes, Value] = {}
         self._texts: dict[str, str] = {}
         self.has_skipped = False
@@ -112,30 +137,46 @@ class ChunkReader:
 
     def _make(self, parts: tuple[bytes | None, ...]) -> object | None:
         """The object; None for one that somebody may refer to, or that is none of these."""
-        first = len(self.memo)
-        puts = _PUTS_OF_AN_OBJECT
-        fields: dict[object, object] = {}
+        names = (parts[0], parts[1], parts[3], parts[5])
+        kind = self._kinds.get(names) or self._kind(names)
+        if kind is None:
+            return None
+        first, puts = len(self.memo), _PUTS_OF_AN_OBJECT
+        values: list[object] = []
         kept: list[tuple[int, object]] = []
-        for name, raw in zip(parts[1::2], parts[2::2], strict=True):
-            if name is None or raw is None:
+        for raw in parts[2::2]:
+            if raw is None:
                 break
             found = self._value(raw)
             if found is None:
                 return None
             value, count = found
-            label = self._asked_for(name)
-            if type(label) is not str or label in fields:
-                return None
-            fields[label] = value
-            puts += count
+            values.append(value)
             if count:
+                puts += count
                 kept.append((first + puts - 1, value))
         if not self._may_skip(first, puts, kept):
             return None
-        made = _made(self._asked_for(parts[0] or b""), fields)
-        if made is not None:
-            self._note(first, puts, kept)
-        return made
+        self._note(first, puts, kept)
+        make, order = kind
+        return make(*[None if at is None else values[at] for at in order])
+
+    def _kind(self, names: tuple[bytes | None, ...]) -> Kind | None:
+        """What an object of this class with these attributes is made into, kept for all others that
+        refer to the same names; None where it is none of these.
+        """
+        known = [self._asked_for(name) for name in names if name is not None]
+        kind, labels = known[0], known[1:]
+        if type(kind) is not Global or len(set(map(id, labels))) < len(labels):
+            return None
+        for name, make, needed, others in _CLASSES:
+            fits = needed <= set(map(_text_or_none, labels)) <= needed | others
+            if name == (kind.module, kind.name) and fits:
+                fields = _FIELDS[make]
+                order = tuple(labels.index(one) if one in labels else None for one in fields)
+                self._kinds[names] = make, order
+                return self._kinds[names]
+        return None
 
     def _value(self, raw: bytes) -> Value | None:
         """The value of a field's opcodes; None for one that is not read here."""
@@ -202,22 +243,8 @@ class ChunkReader:
         self.has_skipped = True
 
 
-def _made(kind: object, fields: dict[object, object]) -> object | None:
-    """The value of an object of a class with these attributes."""
-    if type(kind) is not Global:
-        return None
-    name, given = (kind.module, kind.name), fields.keys()
-    if name == _CHUNK and given == {"offsets", "sizes"}:
-        return SavedChunk(fields["offsets"], fields["sizes"])
-    if name == _INDEX and given in (
-        {"fqn", "index", "offset"},
-        {"fqn", "index"},
-        {"fqn", "offset"},
-    ):
-        return SavedIndex(fields["fqn"], fields.get("offset"))
-    if name == _RANGE and given == {"relative_path", "offset", "length"}:
-        return SavedRange(fields["relative_path"], fields["offset"], fields["length"])
-    return None
+def _text_or_none(label: object) -> str | None:
+    return label if type(label) is str else None
 
 
 def _integer(raw: bytes) -> int:
