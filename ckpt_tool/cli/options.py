@@ -233,7 +233,7 @@ def _without_secret(value: object, access: Access) -> object:
     """An argument without the password that an address may have: no message, no hint and no report
     gets to see it.
     """
-    return access.memory.without_secret(value) if type(value) is str else value
+    return access.memory.without_secret(value) if type(value) is str else value  # no Enum
 
 
 def _setting(text: str) -> tuple[str, int]:

@@ -33,8 +33,10 @@ class Folder(Protocol):
     def has(self, name: str) -> bool:
         """Whether this name is in it; also true where only opening it would tell."""
 
-    def open(self, name: str) -> SourceFile:
-        """A file in it. Raises InputError."""
+    def open(self, name: str, header: int = 0) -> SourceFile:
+        """A file in it, whose header should have so many bytes, where that is known. Raises
+        InputError.
+        """
 
     def join(self, name: str) -> str:
         """The path of what is in it."""
@@ -68,7 +70,7 @@ class LocalFolder:
         """Whether this name is in it, be it a link to nowhere."""
         return os.path.lexists(self.join(name))
 
-    def open(self, name: str) -> SourceFile:
+    def open(self, name: str, header: int = 0) -> SourceFile:
         """A file in it. Raises InputError."""
         return SourceFile(self.join(name))
 

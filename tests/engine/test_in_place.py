@@ -89,7 +89,7 @@ def test_tied_tensors_stay_tied(tmp_path):
         (("-e", "a -> x", "--drop", "b"), "in place tensors are only renamed, and `b` is dropped; write a new file with -o"),
         (("-e", "a -> x: transpose", "-e", "b -> y"), "in place tensors are only renamed, and `x` is computed; write a new file with -o"),
         (("-e", "a -> {x,y}: copy", "-e", "b -> z"), "in place tensors are only renamed, and `a` is copied; write a new file with -o"),
-        (("-e", "* -> x.*", "-o", "b.pth"), "writes no other file; leave out -o and --max-shard-size"),
+        (("-e", "* -> x.*", "-o", "b.pth"), "writes no other file; leave out -o, --to and --max-shard-size"),
     ],
 )
 def test_what_is_more_than_renaming_is_refused(tmp_path, arguments, fact):

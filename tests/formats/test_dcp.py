@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+import ckpt_tool
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
-from tests.formats.dcp_folders import FOLDERS
+from tests.formats.dcp_folders import FOLDERS, Net
 from tests.formats.oracles import assert_same_tensor
 from tests.running import ckpt
 
@@ -130,3 +132,53 @@ def test_a_file_that_changes_meanwhile_is_noticed(folders: Path, tmp_path: Path)
         assert [Path(file.path).name for file in checkpoint.files] == [".metadata", "__0_0.distcp", "__1_0.distcp"]
         os.utime(tmp_path / "run" / "__1_0.distcp", (1, 1))
         assert [file.has_changed() for file in checkpoint.files] == [False, False, True]
+
+
+def test_data_files_that_nothing_describes_are_told(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "fsdp-2", tmp_path / "run")
+    (tmp_path / "run" / "__7_0.distcp").write_bytes(b"of an earlier run")
+    with open_checkpoint(tmp_path / "run") as checkpoint:
+        assert "1 data file that `.metadata` does not name: __7_0.distcp" in [extra.text for extra in checkpoint.extras]
+
+
+def test_one_of_two_checkpoints_in_a_folder_is_not_guessed(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "fsdp-2", tmp_path / "run")
+    save_file({"w": torch.ones(2)}, tmp_path / "run" / "model.safetensors")
+    with pytest.raises(InputError, match=r"is a folder with 2 checkpoints: model.safetensors, .metadata; name one of them"):
+        open_checkpoint(tmp_path / "run")
+    with open_checkpoint(tmp_path / "run" / ".metadata") as checkpoint:
+        assert "embed.weight" in checkpoint.catalog
+
+
+@pytest.mark.parametrize("name", ["trained-8", "grid-2x2", "nested-4"])
+def test_it_lies_behind_an_address_as_well(folders: Path, name: str) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    for path in (folders / name).iterdir():
+        memory.pipe(f"/{name}/{path.name}", path.read_bytes())
+    with open_checkpoint(f"memory://{name}") as there, open_checkpoint(folders / name) as here:
+        assert dict(there.catalog) == dict(here.catalog)
+        for key in here.catalog:
+            assert there.raw(key) == here.raw(key)
+    memory.rm(f"/{name}", recursive=True)
+
+
+def test_opening_needs_neither_torch_nor_numpy(folders: Path) -> None:
+    code = "import sys; from ckpt_tool.formats import open_checkpoint; open_checkpoint(sys.argv[1]); print({'torch', 'numpy', 'pickle'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code, str(folders / "trained-8")], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
+
+
+def test_rows_of_a_tensor_are_read_alone(folders: Path) -> None:
+    with ckpt_tool.open(folders / "grid-2x2") as checkpoint:
+        for key in ("cut", "same_axis", "whole"):
+            whole = checkpoint[key].read()
+            assert torch.equal(checkpoint[key][1:3], whole[1:3])
+
+
+def test_it_fills_a_live_module(folders: Path, tmp_path: Path) -> None:
+    model = Net()
+    ckpt_tool.load_into(model, folders / "fsdp-tp-2x4")
+    dcp_to_torch_save(folders / "fsdp-tp-2x4", tmp_path / "whole.pth")
+    for key, tensor in torch.load(tmp_path / "whole.pth")["model"].items():
+        assert torch.equal(model.state_dict()[key], tensor)

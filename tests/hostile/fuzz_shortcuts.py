@@ -1,19 +1,23 @@
 """Shortcuts for what every writer writes say what the strict readers say, whatever the input."""
 
 import io
+import pickle
 import zipfile
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
+from torch.distributed.checkpoint.metadata import MetadataIndex
 
 from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.distributed.dcp.metadata import read_metadata
 from ckpt_tool.formats.flat_files.safetensors import HeaderFault, _read_plain, _read_strictly
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.strict_json import JsonFault
 from ckpt_tool.formats.torch_files.zip_archive import StorageIds
 from tests.hostile.promises import Misread
+from tests.hostile.variants_dcp import whole
 
 
 def pickle_of(state: object, protocol: int = 2) -> bytes:
@@ -59,6 +63,32 @@ def described(data: bytes, *, in_steps: bool) -> tuple[object, bool]:
 def check_steps(raw: bytes, path: Path) -> None:
     if described(raw, in_steps=True)[0] != described(raw, in_steps=False)[0]:
         raise Misread("a pickle is read otherwise in steps than by its opcodes")
+
+
+def dcp_metadata() -> list[bytes]:
+    """`.metadata` of so many parts that most are read in one step each."""
+    made = []
+    for protocol in (4, 5):
+        folder = whole()
+        for at in range(40):
+            folder.metadata.state_dict_metadata[f"w.{at}"] = folder.w
+            for index, place in list(folder.places.items()):
+                if index.fqn == "w":
+                    folder.places[MetadataIndex(f"w.{at}", index.offset, at)] = place
+        made.append(pickle.dumps(folder.metadata, protocol))
+    return made
+
+
+def outcome(raw: bytes, *, in_steps: bool) -> object:
+    try:
+        return read_metadata(raw, "m", in_steps)
+    except FormatError as error:
+        return error.fact
+
+
+def check_dcp_metadata(raw: bytes, path: Path) -> None:
+    if outcome(raw, in_steps=True) != outcome(raw, in_steps=False):
+        raise Misread("a `.metadata` is read otherwise in steps than by its opcodes")
 
 
 def headers() -> list[bytes]:

@@ -28,7 +28,14 @@ from tests.hostile.fuzz_oracles import (
     check_against_zipfile,
 )
 from tests.hostile.fuzz_rules import check_pattern, check_rules
-from tests.hostile.fuzz_shortcuts import check_header, check_steps, headers, state_dicts
+from tests.hostile.fuzz_shortcuts import (
+    check_dcp_metadata,
+    check_header,
+    check_steps,
+    dcp_metadata,
+    headers,
+    state_dicts,
+)
 from tests.hostile.mutations import (
     change_bytes,
     change_fields,
@@ -107,6 +114,7 @@ TARGETS = {
     "params": Target(params, (change_words, change_bytes), check_params),
     "catalogs": Target(catalog_pairs, (change_words, change_words, change_bytes), check_catalogs),
     "steps": Target(state_dicts, (change_bytes, change_opcodes), check_steps),
+    "dcp-metadata": Target(dcp_metadata, (change_bytes, change_opcodes, change_opcodes), check_dcp_metadata),
     "plain-header": Target(headers, (change_bytes, change_words), check_header),
     "torchscript": Target(seeds.torchscript, (_change_member, change_bytes), check_file),
 }

@@ -15,7 +15,7 @@ from ckpt_tool.formats.files import SourceFile, truncated
 from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.addresses import scheme_of, shown
-from ckpt_tool.formats.remote.held import HEAD, Held
+from ckpt_tool.formats.remote.held import Held, head_for
 from ckpt_tool.formats.remote.ranged import RangedFile
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class SystemFolder:
         above = posixpath.dirname(self._place.rstrip("/"))
         return SystemFolder(self._system, above, self.path.rpartition("/")[0], self._access)
 
-    def open(self, name: str) -> SourceFile:
+    def open(self, name: str, header: int = 0) -> SourceFile:
         """A file in it. Raises InputError."""
         place = f"{self._place}/{name}" if self._place else name
         address, memory = self.join(name), self._access.memory.held
@@ -126,7 +126,7 @@ class SystemFolder:
             with in_words(address):
                 info = self._system.info(place)
                 size = int(info["size"])
-                head = self._system.cat_file(place, 0, min(size, HEAD)) if size else b""
+                head = self._system.cat_file(place, 0, min(size, head_for(header))) if size else b""
             version = next(
                 (info[one] for one in ("ETag", "etag", "mtime", "created") if one in info), None
             )

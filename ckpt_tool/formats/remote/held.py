@@ -8,18 +8,23 @@ from collections.abc import Callable
 KiB = 1 << 10
 HEAD = 16 * KiB
 """What is fetched first: it tells the format, and holds the header of most files."""
-AHEAD = 16 * KiB
+AHEAD = 4 * KiB
 """What is fetched at least, since a request costs as much as so many bytes."""
 SMALL = 1024 * KiB
-"""A file of at most this size is fetched as a whole by the second request."""
+"""A file of at most this size is fetched as a whole by a request for its end."""
 TAIL = 512 * KiB
 MAX_TAIL = 1024 * KiB
 """The directory of a zip archive is at its end: 75 to 100 bytes for each of its members."""
-END = 128 * KiB
-"""What is asked for so near to the end is taken for the search for a directory."""
+OF_THE_REST = 512
+"""What a header may have besides its tensors."""
 
 Fetch = Callable[[int, int], bytes]
 """Gets so many bytes from an offset on."""
+
+
+def head_for(header: int) -> int:
+    """What to fetch first of a file whose header should have so many bytes; 0: nobody knows."""
+    return header + OF_THE_REST if header else HEAD
 
 
 class Held:
@@ -68,9 +73,7 @@ class Held:
         self._parts.append((before[0], new))
 
     def _widened(self, start: int, end: int) -> tuple[int, int]:
-        if self.size <= SMALL:
-            return 0, self.size
-        if start >= self.size - END:
+        if end == self.size:  # the search for a directory
             tail = max(TAIL, min(self.size // 4, MAX_TAIL))
-            return max(0, min(start, self.size - tail)), self.size
+            return 0 if self.size <= SMALL else min(start, self.size - tail), self.size
         return start, min(self.size, max(end, start + self.at_hand(start) + AHEAD))

@@ -47,6 +47,8 @@ def find_checkpoint(folder: Folder) -> str | Numbered | Parts:
     """
     names, path = set(folder.names()), folder.path
     found = _indexes(names) or _usual_names(names, SUFFIXES[2:])
+    if METADATA in names:
+        found.append(METADATA)
     if len(found) == 1:
         _refuse_shards_beside(path, found[0], names)
         return found[0]
@@ -56,8 +58,6 @@ def find_checkpoint(folder: Folder) -> str | Numbered | Parts:
             f"is a folder with {len(found)} checkpoints: {', '.join(found[:20])}",
             "name one of them",
         )
-    if METADATA in names:
-        return METADATA
     if parts := find_parts(folder, names):
         return parts
     _refuse_parts(path, names)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from codecs import BOM_UTF8
+from collections import Counter
 from dataclasses import replace
 
 from ckpt_tool.errors import FormatError, InputError
@@ -18,6 +19,8 @@ from ckpt_tool.formats.sharded.shards import checkpoint_of, join_shards, open_sh
 from ckpt_tool.formats.strict_json import JsonFault, parse_json
 from ckpt_tool.tensors import counted
 
+BESIDE_A_NAME = 85
+"""What a safetensors header has of a tensor besides its name: type, shape and place."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -78,13 +81,21 @@ def _open_shards(
             fact,
             "an index names all shards of a set; move the others away, or get the index anew",
         )
-    shards = open_shards(folder, names, file.path)
+    shards = open_shards(folder, names, file.path, _headers(weight_map))
     try:
         contents = _join(file, folder, weight_map, shards.contents, total)
     except BaseException:
         shards.close()
         raise
     return checkpoint_of(path, shards, contents, "index", file)
+
+
+def _headers(weight_map: dict[str, str]) -> Counter[str]:
+    """About how many bytes the header of each shard has, by the names that are in it."""
+    sizes: Counter[str] = Counter()
+    for key, name in weight_map.items():
+        sizes[name] += len(key) + BESIDE_A_NAME
+    return sizes
 
 
 def _read_index(file: SourceFile) -> tuple[dict[str, str], object]:

@@ -75,7 +75,7 @@ def open_numbered(folder: Folder, path: str, found: Numbered, note: str = "") ->
             f"{left:,} {are} missing{missing}"
         )
         raise FormatError(folder.path, fact, "download them")
-    shards = open_shards(folder, list(found.names), path)
+    shards = open_shards(folder, found.names, path)
     try:
         contents = join_shards(_places(folder.path, shards.contents), shards.contents, [])
     except BaseException:

@@ -4,8 +4,9 @@ are known by their names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra, LeftBehind
@@ -48,13 +49,15 @@ class Shards:
             file.close()
 
 
-def open_shards(folder: Folder, names: list[str], whole: str) -> Shards:
-    """Raises FormatError for one that can't be read; `whole` is the path of what they are shards
-    of.
+def open_shards(
+    folder: Folder, names: Sequence[str], whole: str, headers: Mapping[str, int] | None = None
+) -> Shards:
+    """The files of these names, whose headers should have so many bytes. `whole` is the path of
+    what they are shards of. Raises FormatError for one that can't be read.
     """
     opened: Opened = {}
     try:
-        for name, shard in _open_each(folder, names, whole):
+        for name, shard in _open_each(folder, names, whole, headers or {}):
             opened[name] = shard
             if len(opened) > OPEN_SHARDS:
                 opened[name][0].release()
@@ -65,28 +68,31 @@ def open_shards(folder: Folder, names: list[str], whole: str) -> Shards:
 
 
 def _open_each(
-    folder: Folder, names: list[str], whole: str
+    folder: Folder, names: Sequence[str], whole: str, headers: Mapping[str, int]
 ) -> Iterator[tuple[str, tuple[SourceFile, Contents]]]:
     """The shards in their order; many at a time where each costs a request."""
     if folder.is_here or len(names) < 2:
         for name in names:
-            yield name, _open_shard(folder, name, whole)
+            yield name, _open_shard(folder, whole, name)
         return
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
         try:
-            shards = pool.map(lambda name: _open_shard(folder, name, whole), names)
+            sizes = [headers.get(name, 0) for name in names]
+            shards = pool.map(partial(_open_shard, folder, whole), names, sizes)
             yield from zip(names, shards, strict=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
-def _open_shard(folder: Folder, name: str, whole: str) -> tuple[SourceFile, Contents]:
+def _open_shard(
+    folder: Folder, whole: str, name: str, header: int = 0
+) -> tuple[SourceFile, Contents]:
     path = folder.join(name)
     refuse_half_changed(path)
-    shard = folder.open(name)
+    shard = folder.open(name, header)
     try:
         head = shard.read(0, min(shard.size, HEAD))
         format = next(

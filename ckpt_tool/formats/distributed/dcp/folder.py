@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.checkpoint import Checkpoint, Contents
+from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
 from ckpt_tool.formats.distributed.dcp.metadata import (
     METADATA,
     ByteRange,
@@ -23,7 +23,7 @@ from ckpt_tool.formats.distributed.dcp.nesting import keys_of, nest
 from ckpt_tool.formats.distributed.dcp.objects import Objects
 from ckpt_tool.formats.distributed.dcp.parts import Files, check_parts, locate
 from ckpt_tool.formats.files import AGAIN, SourceFile
-from ckpt_tool.formats.folder import Folder
+from ckpt_tool.formats.folder import Folder, names_in
 from ckpt_tool.formats.limits import DCP_CHECKED_ON_OPEN, DCP_METADATA_BYTES, OPEN_SHARDS
 from ckpt_tool.formats.partial_models import layout_of
 from ckpt_tool.formats.pickle.values import StorageRef
@@ -31,6 +31,7 @@ from ckpt_tool.formats.placements.assembled import Placement
 from ckpt_tool.formats.placements.byte_ranges import Inflated, Storage
 from ckpt_tool.formats.torch_files.contents import PickledFile, Placements, pickled_contents
 from ckpt_tool.formats.torch_files.tensor_layout import Measured
+from ckpt_tool.tensors import counted
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -162,10 +163,28 @@ def _contents(metadata: Metadata, files: Files, folder: Folder, wanted: str) -> 
     inside, beside = contents.placements, contents.beside
     assert isinstance(inside, Placements)
     assert isinstance(beside, Placements)
-    contents = replace(contents, placements=inside.elsewhere(place), beside=beside.elsewhere(place))
+    contents = replace(
+        contents,
+        placements=inside.elsewhere(place),
+        beside=beside.elsewhere(place),
+        extras=(*contents.extras, *_strays(folder, files)),
+    )
     if folder.is_here and metadata.parts <= DCP_CHECKED_ON_OPEN:
         place.check_all()
     return contents
+
+
+def _strays(folder: Folder, files: Files) -> Iterator[Extra]:
+    """What is said of data files that no `.metadata` describes: those of an earlier checkpoint in
+    the same folder, say.
+    """
+    strays = sorted(
+        name for name in names_in(folder) if name.endswith(".distcp") and name not in files
+    )
+    if strays:
+        some = ", ".join(strays[:3]) + (", …" if len(strays) > 3 else "")
+        fact = f"{counted(len(strays), 'data file')} that `.metadata` does not name: {some}"
+        yield Extra("", "note", fact)
 
 
 def _declared_size(storage: StorageRef) -> int:

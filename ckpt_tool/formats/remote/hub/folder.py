@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.remote.access import Access
-from ckpt_tool.formats.remote.held import HEAD, Held
+from ckpt_tool.formats.remote.held import Held, head_for
 from ckpt_tool.formats.remote.hub.cache import keep_revision
 from ckpt_tool.formats.remote.hub.errors import in_words
 from ckpt_tool.formats.remote.hub.file import (
@@ -74,7 +74,7 @@ class HubFolder:
         above = posixpath.dirname(self._folder)
         return HubFolder(self._repository, self._listing, above, self._access)
 
-    def open(self, name: str) -> SourceFile:
+    def open(self, name: str, header: int = 0) -> SourceFile:
         """A file in it: from the cache where it is there. Raises InputError."""
         path, address = self._inside(name), self.join(name)
         with in_words(address):
@@ -83,18 +83,18 @@ class HubFolder:
             stored = self._listing.files.get(path, NOTHING)
             if name.endswith(_TEXTS) and (stored.size or 0) <= KEPT:
                 return SourceFile(self._downloaded(path, address, stored.size))
-            held = self._held(path, stored)
+            held = self._held(path, stored, head_for(header))
         return HubFile(
             address, held, stored, self._part_of(path), lambda: self._whole(path, address)
         )
 
-    def _held(self, path: str, stored: Stored) -> Held:
+    def _held(self, path: str, stored: Stored, first: int) -> Held:
         """The start of the file; two files of one digest are the same."""
         memory = self._access.memory.held
         key = f"sha256:{stored.sha256}" if stored.sha256 else f"{self._listing.commit}/{path}"
         held = memory.get(key)
         if held is None:
-            head, size = self._part_of(path)(0, HEAD)
+            head, size = self._part_of(path)(0, first)
             held = memory[key] = Held(size, key, head)
         return held
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.remote.access import Access
-from ckpt_tool.formats.remote.held import HEAD, Held
+from ckpt_tool.formats.remote.held import HEAD, Held, head_for
 from ckpt_tool.formats.remote.ranged import RangedFile
 from ckpt_tool.formats.remote.web import torch_cache
 from ckpt_tool.formats.remote.web.download import download
@@ -39,9 +39,9 @@ class WebFolder:
         """True, as asking would cost a request."""
         return True
 
-    def open(self, name: str) -> SourceFile:
+    def open(self, name: str, header: int = 0) -> SourceFile:
         """A file in it, from the cache where it is there. Raises InputError."""
-        return open_web(self._url(quote(name)), self._access)
+        return open_web(self._url(quote(name)), self._access, head_for(header))
 
     def join(self, name: str) -> str:
         """Its address, as it may be shown."""
@@ -72,18 +72,20 @@ class NamedInUrl(WebFolder):
         """What the file is called."""
         return torch_cache.name_of(Address(self._file))
 
-    def open(self, name: str) -> SourceFile:
+    def open(self, name: str, header: int = 0) -> SourceFile:
         """The file itself, or one beside it. Raises InputError."""
-        return open_web(self._file, self._access) if name == self.file_name else super().open(name)
+        if name == self.file_name:
+            return open_web(self._file, self._access)
+        return super().open(name, header)
 
     def join(self, name: str) -> str:
         """Its address, as it may be shown."""
         return Address(self._file).shown if name == self.file_name else super().join(name)
 
 
-def open_web(url: str, access: Access) -> SourceFile:
-    """The file: from the cache, or its start, from where more is fetched when it is asked for.
-    Raises InputError.
+def open_web(url: str, access: Access, head: int = HEAD) -> SourceFile:
+    """The file: from the cache, or its first bytes, with more when that is asked for. Raises
+    InputError.
     """
     address = Address(url)
     if not urlsplit(url).hostname:
@@ -102,12 +104,12 @@ def open_web(url: str, access: Access) -> SourceFile:
         return SourceFile(torch_cache.place_for(address))
     held = memory.held.get(url)
     if held is None:
-        with ask(address, 0, HEAD - 1) as answer:
+        with ask(address, 0, head - 1) as answer:
             if not _is_first_part(answer):
                 return _all_of(address, access, answer)
-            head = answer.all()
-            _check(address, head)
-            held = Held(int(answer.size or 0), answer.version, head)
+            first = answer.all()
+            _check(address, first)
+            held = Held(int(answer.size or 0), answer.version, first)
         if access.refresh and (path := _still_cached(address, access, answer.version)):
             return SourceFile(path)
         memory.held[url] = held
