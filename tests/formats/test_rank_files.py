@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.distributed._mesh_layout import _MeshLayout
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.placement_types import Shard, _StridedShard
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import ckpt_tool
 from ckpt_tool.errors import FormatError, InputError
@@ -157,6 +162,54 @@ def changed(folder: Path, tmp_path: Path, name: str, change: Callable[[Tensors],
     saved = {"b": torch.arange(3.0)}
     torch.save(change(saved), new / name)
     return new
+
+
+def as_torch_2_8(mesh: DeviceMesh, rank: int) -> None:
+    """The attributes that DeviceMesh had up to then."""
+    forget(mesh)
+    vars(mesh)["mesh"] = torch.tensor([1, 0], dtype=torch.int32)
+
+
+def as_torch_2_12(mesh: DeviceMesh, rank: int) -> None:
+    """Sizes and strides of all dimensions in one layout, over a list of ranks."""
+    forget(mesh)
+    layout = object.__new__(_MeshLayout)
+    vars(layout).update(shape=(2,), stride=(2,))
+    vars(mesh).update(_layout=layout, _rank_map=torch.tensor([1, 7, 0]))
+
+
+def as_torch_2_9(mesh: DeviceMesh, rank: int) -> None:
+    """The same where there is one dimension; the place is noted as a list."""
+    as_torch_2_12(mesh, rank)
+    vars(vars(mesh)["_layout"]).update(shape=2, stride=1)
+    vars(mesh).update(_rank_map=torch.tensor([1, 0]), _coordinate_on_dim=[1 - rank])
+
+
+def forget(mesh: DeviceMesh) -> None:
+    for name in ("_layout", "_rank_map", "_flatten_rank_map", "_coordinate_on_dim"):
+        vars(mesh).pop(name, None)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("as_older", [as_torch_2_8, as_torch_2_9, as_torch_2_12])
+def test_meshes_of_older_torch_say_the_same(tmp_path: Path, as_older: Callable[[DeviceMesh, int], None]) -> None:
+    """Ranks in the other order, so that the place isn't the rank."""
+    whole = values()["rows"]
+    for rank in range(2):
+        dist.init_process_group("fake", store=FakeStore(), rank=rank, world_size=2)
+        try:
+            mesh = DeviceMesh("cpu", [1, 0])
+            part = whole[:3] if rank == 1 else whole[3:]
+            tensor = DTensor.from_local(part.clone(), mesh, [Shard(0)], run_check=False, shape=whole.shape, stride=whole.stride())
+            as_older(mesh, rank)
+            torch.save({"w": tensor}, tmp_path / f"rank{rank}.pt")
+        finally:
+            dist.destroy_process_group()
+    if as_older is as_torch_2_12:
+        with pytest.raises(FormatError, match=r"has 2 of the files of 8 ranks; rank2\.pt, rank3\.pt, rank4\.pt and 3 more are missing"):
+            open_checkpoint(tmp_path)
+    else:
+        assert_same(read(tmp_path), {"w": whole})
 
 
 @st.composite

@@ -216,3 +216,45 @@ def test_a_hub_cache_s_links_are_followed(tmp_path: Path) -> None:
         path.rename(blobs / str(number))
         path.symlink_to(Path("../../../blobs") / str(number))
     assert read(snapshot).keys()
+
+
+def write_universal(run: Zero, folder: Path) -> None:
+    """As ds_to_universal.py has it: a folder for each parameter; after ZeRO 3 they are flat."""
+    run.write(folder)
+    for path in folder.glob("*_optim_states.pt"):
+        path.unlink()
+    slots = {slot: {name: one for group in groups for name, one in group.items()} for slot, groups in run.slots().items()}
+    for name, tensor in run.parameters.items():
+        (folder / "zero" / name).mkdir(parents=True)
+        for slot, one in {"fp32": tensor, **{slot: each[name] for slot, each in slots.items()}}.items():
+            torch.save({"param": one.flatten() if run.stage == 3 else one, "cat_dim": 0}, folder / "zero" / name / f"{slot}.pt")
+    torch.save({"optimizer_state": 1}, folder / "zero" / "optimizer_state.pt")
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_a_universal_checkpoint_is_the_same(tmp_path: Path, stage: int) -> None:
+    run = a_run(stage, 2)
+    run.write(tmp_path / "step")
+    write_universal(run, tmp_path / "step_universal")
+    assert_same(read(tmp_path / "step_universal"), zero_to_fp32(tmp_path / "step"))
+    assert_same(read(f"{tmp_path / 'step_universal'}#optim"), read(f"{tmp_path / 'step'}#optim"))
+    with open_checkpoint(tmp_path / "step_universal") as checkpoint:
+        assert checkpoint.contents.layout == "the fp32 weights of a universal checkpoint of DeepSpeed, 7 parameters"
+
+
+def test_a_universal_checkpoint_s_parameters_are_all_there(tmp_path: Path) -> None:
+    write_universal(a_run(3, 2), tmp_path)
+    torch.save({"param": torch.ones(14)}, tmp_path / "zero" / "a.w" / "fp32.pt")
+    with pytest.raises(FormatError, match="its `param` has 14 elements, not those of 5×3"):
+        open_checkpoint(tmp_path)
+    (tmp_path / "zero" / "a.w" / "fp32.pt").unlink()
+    with pytest.raises(FormatError, match=r"has 6 of 7 parameters; zero/a\.w/fp32\.pt is missing"):
+        open_checkpoint(tmp_path)
+
+
+def test_a_universal_checkpoint_s_folders_lead_nowhere_else(tmp_path: Path) -> None:
+    write_universal(a_run(2, 2), tmp_path / "run")
+    (tmp_path / "run" / "zero" / "a.w").rename(tmp_path / "elsewhere")
+    (tmp_path / "run" / "zero" / "a.w").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FormatError, match="is a link out of its folder"):
+        open_checkpoint(tmp_path / "run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.checkpoint import Checkpoint
+from ckpt_tool.formats.folder import LocalFolder
 from ckpt_tool.formats.sharded.parts import Parts
 
 
@@ -24,6 +25,11 @@ def open_parts(parts: Parts, path: str, wanted: str) -> Checkpoint:
             from ckpt_tool.formats.distributed.zero.opening import open_zero
 
             return open_zero(zero_names(parts.folder, parts.names), path, wanted)
+        case "universal":
+            from ckpt_tool.formats.distributed.zero.universal import open_universal
+
+            assert isinstance(parts.folder, LocalFolder)
+            return open_universal(parts.folder, path, wanted)
         case "safetensors":
             from ckpt_tool.formats.distributed.hf_writer import open_hf_shards
 

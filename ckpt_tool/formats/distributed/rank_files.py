@@ -68,7 +68,7 @@ def check_stays(folder: Folder, name: str) -> None:
     beside its snapshots.
     """
     path = folder.join(name)
-    if not isinstance(folder, LocalFolder) or not os.path.islink(path):
+    if not isinstance(folder, LocalFolder):
         return
     real, home = os.path.realpath(path), os.path.realpath(folder.path)
     cache, is_cached, _ = home.rpartition(f"{os.sep}snapshots{os.sep}")

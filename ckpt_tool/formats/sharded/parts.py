@@ -11,7 +11,7 @@ from typing import Literal
 
 from ckpt_tool.formats.folder import Folder, LocalFolder, names_in
 
-Kind = Literal["zero", "zero steps", "safetensors", "ranks"]
+Kind = Literal["zero", "zero steps", "universal", "safetensors", "ranks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,21 @@ RANK = re.compile(
 def find_parts(folder: Folder, names: Collection[str]) -> Parts | None:
     """The parts of one checkpoint that a folder holds, if it does."""
     kinds: tuple[tuple[Kind, bool], ...] = (
+        ("universal", "zero" in names and _is_universal(folder)),
         ("zero", any(map(_ZERO.fullmatch, names))),
         ("safetensors", any(map(_SAFETENSORS.fullmatch, names))),
         ("ranks", _are_of_ranks(names)),
     )
     found = next((kind for kind, is_there in kinds if is_there), None)
     return Parts(folder, found, tuple(sorted(names))) if found else None
+
+
+def _is_universal(folder: Folder) -> bool:
+    """Whether `zero` is a folder of folders in which a parameter's weights are."""
+    if not isinstance(folder, LocalFolder):
+        return False
+    inside = LocalFolder(folder.join("zero"))
+    return any(os.path.lexists(inside.join(f"{name}/fp32.pt")) for name in names_in(inside))
 
 
 def _are_of_ranks(names: Collection[str]) -> bool:

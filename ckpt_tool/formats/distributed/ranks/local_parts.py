@@ -45,7 +45,9 @@ Boxes = tuple[tuple[Region, Region], ...]
 _Order = Callable[[list[Run], list[Cut]], list[Run]]
 
 
-def boxes_by_law(shape: Shape, cuts: Sequence[Cut], local: Shape) -> tuple[Boxes | None, ...]:
+def boxes_by_law(
+    shape: Shape, cuts: Sequence[Cut], local: Shape
+) -> tuple[Boxes | None, Boxes | None]:
     """The boxes of the whole that a local part of this shape holds: by the law of torch's
     placements, and by that of FSDP2 over tensor parallelism; None for one by which it had another
     shape.
@@ -54,14 +56,18 @@ def boxes_by_law(shape: Shape, cuts: Sequence[Cut], local: Shape) -> tuple[Boxes
     parts together one law is true. Raises PartFault where none is.
     """
     first = _by_dimension(shape, cuts, _in_order)
-    second = _by_dimension(shape, cuts, _inner_first)
-    found = [_boxes(runs) if _shape(runs) == local else None for runs in (first, second)]
-    if found == [None, None]:
+    boxes = _boxes(first) if _shape(first) == local else None
+    others = boxes
+    if any(cut.factor > 1 for cut in cuts):
+        second = _by_dimension(shape, cuts, _inner_first)
+        if second != first:
+            others = _boxes(second) if _shape(second) == local else None
+    if boxes is others is None:
         raise PartFault(
             f"has a local part of {shape_text(local)}, where its mesh and placements give "
             f"{shape_text(_shape(first))} of {shape_text(shape)}"
         )
-    return (found[0], found[0]) if first == second else tuple(found)
+    return boxes, others
 
 
 def _boxes(by_dim: list[list[Run]]) -> Boxes:

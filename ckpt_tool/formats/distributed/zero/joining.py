@@ -109,11 +109,11 @@ class Joined:
 
 def join_weights(states: ModelStates, models: Sequence[PickledFile], run: Run) -> Joined:
     joined = Joined(run.folder)
-    _add_buffers(joined, states, models[0])
-    _add_frozen(joined, states, models, run)
+    add_buffers(joined, states, models[0])
+    add_frozen(joined, states, models, run.stage)
     for name, shape, make in _cuts(states, [one.groups for one in run.parts], run):
         joined.add(TensorInfo(name, run.dtype, shape), make)
-    _add_shared(joined, states, models[0])
+    add_shared(joined, states, models[0])
     return joined
 
 
@@ -141,7 +141,8 @@ def _one_type(name: str, groups: Sequence[tuple[Flat, ...]], folder: Folder) -> 
     return next(iter(types), DType.F32)
 
 
-def _add_shared(joined: Joined, states: ModelStates, model: PickledFile) -> None:
+def add_shared(joined: Joined, states: ModelStates, model: PickledFile) -> None:
+    """The names that are copies of others. Raises FormatError for one of what isn't there."""
     for name, of in states.shared.items():
         info = joined.infos.get(of)
         if info is None:
@@ -151,7 +152,7 @@ def _add_shared(joined: Joined, states: ModelStates, model: PickledFile) -> None
         joined.add(TensorInfo(name, info.dtype, info.shape, first, first), joined.makers[of])
 
 
-def _add_buffers(joined: Joined, states: ModelStates, model: PickledFile) -> None:
+def add_buffers(joined: Joined, states: ModelStates, model: PickledFile) -> None:
     """Those of real numbers as float32, which is what zero_to_fp32.py makes of them."""
     changed = []
     for name, tensor in states.buffers.items():
@@ -178,8 +179,8 @@ def _same(placement: Placement) -> Placement:
     return placement
 
 
-def _add_frozen(
-    joined: Joined, states: ModelStates, models: Sequence[PickledFile], run: Run
+def add_frozen(
+    joined: Joined, states: ModelStates, models: Sequence[PickledFile], stage: int
 ) -> None:
     """Each in the type that it has, which zero_to_fp32.py leaves, too."""
     if not states.frozen_shapes:
@@ -190,7 +191,7 @@ def _add_frozen(
             if name not in one.frozen:
                 fact = f"its `frozen_param_fragments` lacks `{name[:200]}`"
                 raise FormatError(model.path, fact)
-        if run.stage < 3:
+        if stage < 3:
             _add_whole(joined, name, shape, states, models[0])
         else:
             _add_fragments(joined, name, shape, each, models)

@@ -94,6 +94,14 @@ def _rank_of(name: str) -> int:
     return int(match["rank"])
 
 
+def model_files(folder: Folder, names: Collection[str]) -> tuple[str, ...]:
+    """The files of the model's states that are there, that of the first rank first. Raises
+    FormatError where that isn't.
+    """
+    found = [match for name in sorted(names) if (match := _MODEL.fullmatch(name))]
+    return _models(folder, [match for match in found if int(match["part"]) == 0])
+
+
 def _models(folder: Folder, models: list[re.Match[str]]) -> tuple[str, ...]:
     """The one of stages 1 and 2, or those of all ranks that are there, the first of which must
     be.
