@@ -185,11 +185,11 @@ def test_a_digest_that_was_asked_for_is_checked(memory):
 
 
 def test_distributed_folders_are_streamed_too(memory, tmp_path):
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without processes, which is meant here
-        dcp.save({"model": weights(5)}, checkpoint_id=str(tmp_path / "run"), no_dist=True)
+        save({"model": weights(5)}, checkpoint_id=str(tmp_path / "run"), no_dist=True)
     for path in (tmp_path / "run").iterdir():
         memory.pipe(f"/run/{path.name}", path.read_bytes())
     with open_checkpoint("memory://run") as opened:
