@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ckpt_tool.comparing import Diff
     from ckpt_tool.errors import CkptError, FormatError, InputError, OutputError, Problem, RuleError
     from ckpt_tool.formats import Checkpoint
+    from ckpt_tool.library.addresses import addresses
     from ckpt_tool.library.comparing import diff
     from ckpt_tool.library.health import health
     from ckpt_tool.library.mapping import map, plan
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "InputError",
     "LoadReport", "MappingOptions", "OutputError", "Plan", "Problem", "RuleError", "RuleSet",
-    "Step", "TensorInfo", "check", "diff", "freeze", "health", "load_into", "map", "mappings",
-    "open", "plan", "suggest", "verify",
+    "Step", "TensorInfo", "addresses", "check", "diff", "freeze", "health", "load_into", "map",
+    "mappings", "open", "plan", "suggest", "verify",
 ]  # fmt: skip
 
 
@@ -57,6 +58,7 @@ _named = bind_on_use(__name__, {
     "comparing": "Diff",
     "api": "MappingOptions load_into",
     "training": "LoadReport freeze",
+    "library.addresses": "addresses",
     "library.comparing": "diff",
     "library.health": "health",
     "library.mapping": "map plan",

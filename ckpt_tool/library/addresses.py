@@ -1,0 +1,31 @@
+"""`ckpt_tool.addresses`: how the addresses inside of a block are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from ckpt_tool.formats.remote.access import Access, accessing
+
+
+@contextmanager
+def addresses(
+    *, sha256: str | Sequence[str] = (), offline: bool = False, refresh: bool = False
+) -> Iterator[None]:
+    """Inside of the block, addresses are opened in this way, by whatever function: as `--sha256`,
+    `--offline` and `--refresh` say it on the command line. What was read once is not asked for
+    again.
+
+    `sha256` is what a downloaded file must be, or several of which it must be one; `offline` asks
+    no server, `refresh` asks whether what is in the cache is still what the server has. Raises
+    InputError for what is no SHA-256, and where `refresh` and `offline` contradict.
+
+    >>> import ckpt_tool
+    >>> with ckpt_tool.addresses(offline=True):
+    ...     ckpt_tool.open("https://example.org/resnet50-0676ba61.pth")
+    Traceback (most recent call last):
+    ckpt_tool.errors.InputError: https://example.org/resnet50-0676ba61.pth: is not in the cache, ...
+    """
+    digests = (sha256,) if isinstance(sha256, str) else tuple(sha256)
+    with accessing(Access(digests, offline, refresh)):
+        yield
