@@ -19,13 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [
-    str(ROOT),
-    str(ROOT / "tests"),
-    str(ROOT / "tests" / "align"),
-    str(ROOT / "examples"),
-    str(Path(__file__).parent),
-]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "align"), str(ROOT / "examples"), str(Path(__file__).parent)]
 
 from align_peers import SECONDS, WAYS, Peer  # noqa: E402
 from judging import HELD_OUT, JOBS, TUNED, Judge, Score  # noqa: E402
@@ -53,11 +47,7 @@ def by_name(source: Catalog, target: Catalog) -> list[Pair]:
 
 def by_position(source: Catalog, target: Catalog) -> list[Pair]:
     """The i-th to the i-th, where the shapes agree."""
-    return [
-        rename(a, b)
-        for a, b in zip(source, target, strict=False)
-        if source[a].shape == target[b].shape
-    ]
+    return [rename(a, b) for a, b in zip(source, target, strict=False) if source[a].shape == target[b].shape]
 
 
 def by_our_position(source: Catalog, target: Catalog) -> list[Pair]:
@@ -67,10 +57,7 @@ def by_our_position(source: Catalog, target: Catalog) -> list[Pair]:
 
 def _renames(way: Callable[..., Plan], source: Catalog, target: Catalog) -> list[Pair]:
     try:
-        return [
-            rename(step.inputs[0], step.outputs[0])
-            for step in way(source, target, "target", named=A_PART).steps
-        ]
+        return [rename(step.inputs[0], step.outputs[0]) for step in way(source, target, "target", named=A_PART).steps]
     except RuleError:
         return []
 
@@ -85,9 +72,7 @@ def by_suffix(source: Catalog, target: Catalog) -> list[Pair]:
     pairs = []
     for key in target:
         names = tuple(key.split("."))
-        found = next(
-            (ends[names[depth:]] for depth in range(len(names)) if names[depth:] in ends), []
-        )
+        found = next((ends[names[depth:]] for depth in range(len(names)) if names[depth:] in ends), [])
         fitting = [each for each in found if source[each].shape == target[key].shape]
         if len(fitting) == 1:
             pairs.append(rename(fitting[0], key))
@@ -108,9 +93,7 @@ def by_peer(peer: Peer) -> Method:
 
     def way(source: Catalog, target: Catalog) -> list[Pair]:
         sides = [{key: info.shape for key, info in side.items()} for side in (source, target)]
-        return [
-            _reshaped(origin, key, source, target) for key, origin in peer.pairs(*sides).items()
-        ]
+        return [_reshaped(origin, key, source, target) for key, origin in peer.pairs(*sides).items()]
 
     return way
 
@@ -127,14 +110,9 @@ def peers() -> list[Peer]:
 
 def notes(found: Iterable[Peer]) -> str:
     """How often the tools took too long or refused; and which are not there."""
-    lines = [
-        f"{each.name}: {each.timeouts} jobs took more than {SECONDS} s, {each.refusals} it refused as a whole."
-        for each in found
-    ]
+    lines = [f"{each.name}: {each.timeouts} jobs took more than {SECONDS} s, {each.refusals} it refused as a whole." for each in found]
     missing = [name for name in WAYS if name not in {each.name for each in found}]
-    return "\n\n" + "\n".join(
-        [*lines, *(f"{name} can't be imported, so it was not run." for name in missing)]
-    )
+    return "\n\n" + "\n".join([*lines, *(f"{name} can't be imported, so it was not run." for name in missing)])
 
 
 def mean(numbers: Iterable[float]) -> float:
@@ -165,27 +143,15 @@ def corpus(parts: dict[str, list[Truth]]) -> tuple[str, object]:
     """Recall and precision of each way on each part; of other tools on the first two, the real conversions of tests/proofs."""
     others = peers()
     ways = {**BASELINES, "alignment": by_alignment}
-    found = {
-        part: {name: measured(truths, way) for name, way in ways.items()}
-        for part, truths in parts.items()
-    }
+    found = {part: {name: measured(truths, way) for name, way in ways.items()} for part, truths in parts.items()}
     for part in list(parts)[:2]:
         found[part] |= {each.name: measured(parts[part], by_peer(each)) for each in others}
     rows = [
-        (
-            part,
-            name,
-            f"{each['recall']:.3f}",
-            f"{each['precision']:.4f}",
-            f"{each['perfect']} of {each['jobs']}",
-            each["wrong"],
-        )
+        (part, name, f"{each['recall']:.3f}", f"{each['precision']:.4f}", f"{each['perfect']} of {each['jobs']}", each["wrong"])
         for part, ways in found.items()
         for name, each in ways.items()
     ]
-    return table(("part", "way", "recall", "precision", "perfect", "wrong"), rows) + notes(
-        others
-    ), found
+    return table(("part", "way", "recall", "precision", "perfect", "wrong"), rows) + notes(others), found
 
 
 def reliability(truths: Iterable[Truth]) -> tuple[str, object]:
@@ -197,10 +163,7 @@ def reliability(truths: Iterable[Truth]) -> tuple[str, object]:
             count = counts.setdefault(round(each.confidence, 2), [0, 0])
             count[0] += judge.is_right(each.pair)
             count[1] += 1
-    rows = [
-        (f"{claim:.2f}", total, right, f"{right / total:.4f}")
-        for claim, (right, total) in sorted(counts.items())
-    ]
+    rows = [(f"{claim:.2f}", total, right, f"{right / total:.4f}") for claim, (right, total) in sorted(counts.items())]
     sure = [count for claim, count in counts.items() if claim >= MIN_CONFIDENCE]
     right, total = sum(each[0] for each in sure), sum(each[1] for each in sure)
     rows.append((f">= {MIN_CONFIDENCE:g}", total, right, f"{right / total:.4f}"))
@@ -239,10 +202,7 @@ def peers_on_variants() -> tuple[str, object]:
     for variant in variants():
         truth = variant.known | variant.unknown
         for each in others:
-            shapes = [
-                {key: info.shape for key, info in side.items()}
-                for side in (variant.source, variant.target)
-            ]
+            shapes = [{key: info.shape for key, info in side.items()} for side in (variant.source, variant.target)]
             found = each.pairs(*shapes)
             right = sum(truth.get(key) == origin for key, origin in found.items())
             rows.append((variant.name, each.name, len(truth), right, len(found) - right))
@@ -251,23 +211,14 @@ def peers_on_variants() -> tuple[str, object]:
 
 def layers(count: int, name: str, experts: int = 0) -> Iterator[TensorInfo]:
     """A transformer of so many layers with keys of a library."""
-    words = {
-        "ours": ("model.layers", "self_attn.{}_proj", "qkvo", "mlp"),
-        "theirs": ("blocks", "attn.w{}", "qkvo", "ffn"),
-    }
+    words = {"ours": ("model.layers", "self_attn.{}_proj", "qkvo", "mlp"), "theirs": ("blocks", "attn.w{}", "qkvo", "ffn")}
     stem, attention, letters, mlp = words[name]
     gate = ("gate_proj", "up_proj", "down_proj") if name == "ours" else ("w1", "w3", "w2")
     shapes = ((96, 64), (96, 64), (64, 96))
     for layer in range(count):
         for letter in letters:
-            yield TensorInfo(
-                f"{stem}.{layer}.{attention.format(letter)}.weight", DType.F32, (64, 64)
-            )
-        for norm in (
-            ("input_layernorm", "post_attention_layernorm")
-            if name == "ours"
-            else ("attention_norm", "ffn_norm")
-        ):
+            yield TensorInfo(f"{stem}.{layer}.{attention.format(letter)}.weight", DType.F32, (64, 64))
+        for norm in ("input_layernorm", "post_attention_layernorm") if name == "ours" else ("attention_norm", "ffn_norm"):
             yield TensorInfo(f"{stem}.{layer}.{norm}.weight", DType.F32, (64,))
         for expert in range(max(1, experts)):
             inside = f"{mlp}.experts.{expert}" if experts else mlp
@@ -281,16 +232,11 @@ SIZES = {"1,000 keys": (111, 0), "1,000 keys, experts": (2, 165), "50,000 keys, 
 def speed() -> tuple[str, object]:
     rows = []
     for name, (count, experts) in SIZES.items():
-        source, target = (
-            Catalog(layers(count, "ours", experts)),
-            Catalog(layers(count, "theirs", experts)),
-        )
+        source, target = Catalog(layers(count, "ours", experts)), Catalog(layers(count, "theirs", experts))
         start = time.perf_counter()
         found = align(source, target)
         aligned = time.perf_counter()
-        right = sum(
-            wanted == got for wanted, got in zip(source, _in_order(found, target), strict=True)
-        )
+        right = sum(wanted == got for wanted, got in zip(source, _in_order(found, target), strict=True))
         drafted = suggest(source, target)
         rows.append(
             (
@@ -317,30 +263,15 @@ def rule_counts(truths: Iterable[Truth]) -> tuple[str, object]:
     for truth in truths:
         found = suggest(truth.source, truth.target)
         by_hand = read_rule_files([str(ROOT / "mappings" / name) for name in truth.proof["rules"]])
-        rows.append(
-            (
-                truth.name,
-                len(found.rules),
-                len(by_hand.rules),
-                f"{len(found.rules) / max(1, len(by_hand.rules)):.2f}",
-            )
-        )
+        rows.append((truth.name, len(found.rules), len(by_hand.rules), f"{len(found.rules) / max(1, len(by_hand.rules)):.2f}"))
     median = statistics.median(float(row[3]) for row in rows)
-    return table(
-        ("job", "drafted", "by hand", "ratio"), rows
-    ) + f"\n\nMedian ratio: {median:.2f}", rows
+    return table(("job", "drafted", "by hand", "ratio"), rows) + f"\n\nMedian ratio: {median:.2f}", rows
 
 
 def drafts_under(seed: int) -> dict[str, str]:
     """The draft of each job of tests/proofs, made by a process of its own that hashes texts with this seed."""
     environment = {**os.environ, "PYTHONHASHSEED": str(seed)}
-    ran = subprocess.run(
-        [sys.executable, __file__, "--drafts"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    ran = subprocess.run([sys.executable, __file__, "--drafts"], env=environment, capture_output=True, text=True, check=True)
     found: dict[str, str] = json.loads(ran.stdout)
     return found
 
@@ -354,14 +285,8 @@ def drafts() -> dict[str, str]:
 def compare_seeds(count: int) -> int:
     """Prints the jobs whose drafts differ; 1 if there are any."""
     first, *others = (drafts_under(seed) for seed in range(count))
-    differing = sorted(
-        name for name in first if any(other[name] != first[name] for other in others)
-    )
-    print(
-        f"{len(differing)} of {len(first)} drafts differ under {count} hash seeds",
-        *differing,
-        sep="\n",
-    )
+    differing = sorted(name for name in first if any(other[name] != first[name] for other in others))
+    print(f"{len(differing)} of {len(first)} drafts differ under {count} hash seeds", *differing, sep="\n")
     return int(bool(differing))
 
 
@@ -370,10 +295,7 @@ def main() -> None:
     parser.add_argument("--unseen", action="store_true", help="jobs outside tests/proofs too")
     parser.add_argument("--json", metavar="FILE", help="the same figures for programs")
     parser.add_argument(
-        "--seeds",
-        type=int,
-        metavar="N",
-        help="compare the drafts of N processes with different hash seeds, and nothing else",
+        "--seeds", type=int, metavar="N", help="compare the drafts of N processes with different hash seeds, and nothing else"
     )
     parser.add_argument("--drafts", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -382,10 +304,7 @@ def main() -> None:
         return
     if arguments.seeds:
         sys.exit(compare_seeds(arguments.seeds))
-    parts = {
-        "tuned on": [read_truth(path) for path in TUNED],
-        "held out": [read_truth(path) for path in HELD_OUT],
-    }
+    parts = {"tuned on": [read_truth(path) for path in TUNED], "held out": [read_truth(path) for path in HELD_OUT]}
     if arguments.unseen:
         import unseen
 

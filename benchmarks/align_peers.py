@@ -25,20 +25,13 @@ class Peer:
     is_there: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        self.is_there = (
-            subprocess.run(self._command("--try"), capture_output=True, check=False).returncode == 0
-        )
+        self.is_there = subprocess.run(self._command("--try"), capture_output=True, check=False).returncode == 0
 
     def pairs(self, source: Shapes, target: Shapes) -> dict[str, str]:
         """The source key of each target key that it pairs; none where it refuses or takes longer than SECONDS."""
         try:
             ran = subprocess.run(
-                self._command(),
-                input=json.dumps([source, target]),
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                check=False,
+                self._command(), input=json.dumps([source, target]), capture_output=True, text=True, timeout=SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
             self.timeouts += 1
@@ -56,23 +49,12 @@ def by_weightbridge(source: Shapes, target: Shapes) -> dict[str, str]:
     import weightbridge
 
     keys = list(source)
-    ours = {
-        key: numpy.broadcast_to(numpy.float32(place), source[key]) for place, key in enumerate(keys)
-    }
+    ours = {key: numpy.broadcast_to(numpy.float32(place), source[key]) for place, key in enumerate(keys)}
     theirs = {key: numpy.broadcast_to(numpy.float32(-1), shape) for key, shape in target.items()}
     made = weightbridge.adapt(
-        ours,
-        theirs,
-        in_separator=".",
-        out_separator=".",
-        ignore_unmatched_inputs=True,
-        ignore_unmatched_outputs=True,
+        ours, theirs, in_separator=".", out_separator=".", ignore_unmatched_inputs=True, ignore_unmatched_outputs=True
     )
-    found = {
-        key: int(numpy.asarray(value).reshape(-1)[0])
-        for key, value in made.items()
-        if numpy.size(value)
-    }
+    found = {key: int(numpy.asarray(value).reshape(-1)[0]) for key, value in made.items() if numpy.size(value)}
     return {key: keys[place] for key, place in found.items() if place >= 0}
 
 
@@ -85,13 +67,8 @@ def by_lit_wsl(source: Shapes, target: Shapes) -> dict[str, str]:
     import torch
     from lit_wsl.mapper.weight_mapper import WeightMapper
 
-    sides = [
-        {key: torch.empty(shape, device="meta") for key, shape in side.items()}
-        for side in (source, target)
-    ]
-    mapper = WeightMapper(
-        source_params=sides[0], target_params=sides[1], buffer_matching_mode="strict"
-    )
+    sides = [{key: torch.empty(shape, device="meta") for key, shape in side.items()} for side in (source, target)]
+    mapper = WeightMapper(source_params=sides[0], target_params=sides[1], buffer_matching_mode="strict")
     found = mapper.suggest_mapping(threshold=0.6, validate_outputs=False, strategy="optimal")
     return {target: source for source, target in found.get_mapping().items()}
 

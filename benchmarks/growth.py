@@ -38,9 +38,7 @@ def make(folder: Path, count: int, rows: int) -> None:
     """A checkpoint of `count` tensors in both formats, and rules that transpose each."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    subprocess.run(
-        [PYTHON, "-c", MAKE, str(folder), str(count), str(rows)], check=True, env=ENVIRONMENT
-    )
+    subprocess.run([PYTHON, "-c", MAKE, str(folder), str(count), str(rows)], check=True, env=ENVIRONMENT)
     (folder / "rules.yaml").write_text(RULES)
 
 
@@ -77,24 +75,14 @@ def measured(command: list[str], output: Path, runs: int) -> dict[str, float]:
 
 def table(results: dict[str, dict[str, dict[str, float]]], unit: str) -> str:
     sizes = list(results)
-    lines = [
-        "| | " + " | ".join(f"{int(size):,} {unit}" for size in sizes) + " |",
-        "|---" * (len(sizes) + 1) + "|",
-    ]
+    lines = ["| | " + " | ".join(f"{int(size):,} {unit}" for size in sizes) + " |", "|---" * (len(sizes) + 1) + "|"]
     for name in results[sizes[0]]:
-        cells = (
-            f"{results[size][name]['seconds']:.2f} s, {results[size][name]['memory']:.0f} MB"
-            for size in sizes
-        )
+        cells = (f"{results[size][name]['seconds']:.2f} s, {results[size][name]['memory']:.0f} MB" for size in sizes)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def draw(
-    by_size: dict[str, dict[str, dict[str, float]]],
-    by_keys: dict[str, dict[str, dict[str, float]]],
-    path: str,
-) -> None:
+def draw(by_size: dict[str, dict[str, dict[str, float]]], by_keys: dict[str, dict[str, dict[str, float]]], path: str) -> None:
     """Seconds against bytes, and against keys, both axes logarithmic."""
     import matplotlib
 
@@ -127,19 +115,12 @@ def main() -> None:
     folder = Path(options.folder)
     by_size: dict[str, dict[str, dict[str, float]]] = {}
     by_keys: dict[str, dict[str, dict[str, float]]] = {}
-    for results, sizes, with_bytes in (
-        (by_keys, KEYS, False),
-        (by_size, [size for size in MEGABYTES if size <= options.largest], True),
-    ):
+    for results, sizes, with_bytes in ((by_keys, KEYS, False), (by_size, [size for size in MEGABYTES if size <= options.largest], True)):
         for size in sizes:
             # By size: 64 tensors of a growing number of rows of 4 kB; by keys: tensors of 16 bytes.
-            make(
-                folder, *((64, max(3, size * 1_000_000 // 64 // 4096)) if with_bytes else (size, 2))
-            )
+            make(folder, *((64, max(3, size * 1_000_000 // 64 // 4096)) if with_bytes else (size, 2)))
             output, jobs = folder / "out.safetensors", commands(folder, with_bytes)
-            results[str(size)] = each = {
-                name: measured(command, output, options.runs) for name, command in jobs.items()
-            }
+            results[str(size)] = each = {name: measured(command, output, options.runs) for name, command in jobs.items()}
             print(size, json.dumps(each), file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     if options.json:

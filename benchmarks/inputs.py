@@ -50,11 +50,7 @@ def paths_in(folder: Path) -> dict[str, str]:
         "llama.safetensors", "place.pth", "place.safetensors", "place_small.pth", "place_small.safetensors", "heavy.yaml", "fifty.yaml",
     )  # fmt: skip
     paths = {name: str(folder / name) for name in names}
-    paths |= {
-        "resnet50": paths["resnet50.pth"],
-        "resnet50_other": paths["resnet50_other.pth"],
-        "detector": paths["detector.pth"],
-    }
+    paths |= {"resnet50": paths["resnet50.pth"], "resnet50_other": paths["resnet50_other.pth"], "detector": paths["detector.pth"]}
     return paths
 
 
@@ -78,10 +74,7 @@ def _make_all(paths: dict[str, str], size: int) -> None:
 
     models = import_torchvision().models
     torch.save(fill_with_seeded_values(models.resnet50(), 1).state_dict(), paths["resnet50"])
-    other = {
-        f"net.{key}": value
-        for key, value in fill_with_seeded_values(models.resnet50(), 2).state_dict().items()
-    }
+    other = {f"net.{key}": value for key, value in fill_with_seeded_values(models.resnet50(), 2).state_dict().items()}
     torch.save(other, paths["resnet50_other"])
     torch.save(fill_with_seeded_values(Detector(), 3).state_dict(), paths["detector"])
     for seed, suffix in ((1, ""), (2, "2")):
@@ -90,12 +83,7 @@ def _make_all(paths: dict[str, str], size: int) -> None:
         save_file(state, paths[f"big{suffix}.safetensors"])
         _save_sharded(state, Path(paths[f"sharded{suffix}"]))
         del state
-        many = {
-            f"model.layers.{i // 1000}.experts.{i % 1000}.weight": torch.full(
-                (2, 2), float(i + seed)
-            )
-            for i in range(100_000)
-        }
+        many = {f"model.layers.{i // 1000}.experts.{i % 1000}.weight": torch.full((2, 2), float(i + seed)) for i in range(100_000)}
         torch.save(many, paths[f"many{suffix}.pth"])
         save_file(many, paths[f"many{suffix}.safetensors"])
     shutil.copyfile(paths["big.safetensors"], paths["big_copy.safetensors"])
@@ -106,12 +94,8 @@ def _make_all(paths: dict[str, str], size: int) -> None:
     save_file(torch.load(paths["resnet50"], weights_only=True), paths["place_small.safetensors"])
     save_file(_llama(size), paths["llama.safetensors"])
     Path(paths["heavy.yaml"]).write_text(HEAVY)
-    others = "".join(
-        f"  - model.layers.{{i}}.other{n}.{{j}}.* -> x.{{i}}.other{n}.{{j}}.*\n" for n in range(49)
-    )
-    Path(paths["fifty.yaml"]).write_text(
-        f"optional:\n{others}  - model.layers.{{i}}.experts.{{e}}.* -> h.{{i}}.mlp.{{e}}.*\n"
-    )
+    others = "".join(f"  - model.layers.{{i}}.other{n}.{{j}}.* -> x.{{i}}.other{n}.{{j}}.*\n" for n in range(49))
+    Path(paths["fifty.yaml"]).write_text(f"optional:\n{others}  - model.layers.{{i}}.experts.{{e}}.* -> h.{{i}}.mlp.{{e}}.*\n")
 
 
 def _big(size: int, seed: int):
@@ -120,9 +104,7 @@ def _big(size: int, seed: int):
     generator = torch.Generator().manual_seed(seed)
     rows = 4096 if size > 1 << 30 else 512
     count = max(1, size // (rows * 4096 * 4))
-    return {
-        f"layers.{i}.weight": torch.rand((rows, 4096), generator=generator) for i in range(count)
-    }
+    return {f"layers.{i}.weight": torch.rand((rows, 4096), generator=generator) for i in range(count)}
 
 
 def _llama(size: int):
@@ -130,20 +112,11 @@ def _llama(size: int):
 
     generator = torch.Generator().manual_seed(5)
     width = 4096 if size > 1 << 30 else 1024
-    layer = {
-        "wq": (width, width),
-        "qkv": (3 * width, width),
-        "w1": (2 * width, width),
-        "w3": (2 * width, width),
-        "w2": (width, 2 * width),
-    }
+    layer = {"wq": (width, width), "qkv": (3 * width, width), "w1": (2 * width, width), "w3": (2 * width, width), "w2": (width, 2 * width)}
     nbytes = sum(a * b * 2 for a, b in layer.values())
     state = {"embed.weight": torch.rand((2 * width, width), generator=generator).to(torch.bfloat16)}
     for i in range(max(1, size // nbytes)):
-        state |= {
-            f"layers.{i}.{name}.weight": torch.rand(shape, generator=generator).to(torch.bfloat16)
-            for name, shape in layer.items()
-        }
+        state |= {f"layers.{i}.{name}.weight": torch.rand(shape, generator=generator).to(torch.bfloat16) for name, shape in layer.items()}
     return state
 
 
@@ -159,9 +132,7 @@ def _save_sharded(state, folder: Path) -> None:
         save_file({key: state[key] for key in part}, folder / name)
         index |= dict.fromkeys(part, name)
     total = sum(tensor.nbytes for tensor in state.values())
-    (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {"total_size": total}, "weight_map": index})
-    )
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": index}))
 
 
 if __name__ == "__main__":

@@ -30,10 +30,7 @@ def names(pieces: int, length: int, seed: int = 0) -> Iterator[str]:
     chance, number = Random(seed), 0
     while True:
         number += 1
-        yield (
-            ".".join("".join(chance.choices(LETTERS, k=length)) for _ in range(pieces))
-            + f".{number}.w"
-        )
+        yield ".".join("".join(chance.choices(LETTERS, k=length)) for _ in range(pieces)) + f".{number}.w"
 
 
 def write_safetensors(path: Path, keys: Iterator[str], shape: Callable[[int], list[int]]) -> None:
@@ -54,11 +51,7 @@ def write_torch(path: Path, zipped: bool) -> None:
 
     values = torch.zeros(TORCH_TENSORS)
     keys = names(1, 8)
-    torch.save(
-        {next(keys): values[i : i + 1] for i in range(TORCH_TENSORS)},
-        path,
-        _use_new_zipfile_serialization=zipped,
-    )
+    torch.save({next(keys): values[i : i + 1] for i in range(TORCH_TENSORS)}, path, _use_new_zipfile_serialization=zipped)
 
 
 def write_npz(path: Path) -> None:
@@ -111,16 +104,12 @@ def write_key_list(path: Path) -> None:
 
 
 FILES: dict[str, Callable[[Path], None]] = {
-    "random names.safetensors": lambda path: write_safetensors(
-        path, names(1, 12), lambda i: [i % 3]
-    ),
+    "random names.safetensors": lambda path: write_safetensors(path, names(1, 12), lambda i: [i % 3]),
     "parted names.safetensors": lambda path: write_safetensors(path, names(8, 2), lambda i: [1]),
     "numbered names.safetensors": lambda path: write_safetensors(
         path, (f"a.{i // 300}.b.{i % 300}.w" for i in range(TENSORS)), lambda i: [1]
     ),
-    "different shapes.safetensors": lambda path: write_safetensors(
-        path, (f"a.{i}.w" for i in range(TENSORS)), lambda i: [i % 30_000]
-    ),
+    "different shapes.safetensors": lambda path: write_safetensors(path, (f"a.{i}.w" for i in range(TENSORS)), lambda i: [i % 30_000]),
     "views.pth": lambda path: write_torch(path, True),
     "views, old format.pth": lambda path: write_torch(path, False),
     "arrays.npz": write_npz,
@@ -143,15 +132,11 @@ def cost(command: list[str]) -> tuple[float, int, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent / ".data" / "largest")
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    print(
-        f"| file | show | show --json | show -v |   limits: {SECONDS} s, {MEMORY} MB\n|---|---|---|---|"
-    )
+    print(f"| file | show | show --json | show -v |   limits: {SECONDS} s, {MEMORY} MB\n|---|---|---|---|")
     for name, write in FILES.items():
         path = folder / name
         if not path.exists():

@@ -22,35 +22,22 @@ from timing import CKPT, ENVIRONMENT, PYTHON, Measured, Row, measure, python, sh
 def rows(folder: Path, size: int) -> list[Row]:
     """All rows, their inputs made where they are missing."""
     # In a process of its own: a child counts the memory that its parent had at most.
-    subprocess.run(
-        [PYTHON, str(Path(__file__).parent / "inputs.py"), str(folder), str(size)],
-        check=True,
-        env=ENVIRONMENT,
-    )
+    subprocess.run([PYTHON, str(Path(__file__).parent / "inputs.py"), str(folder), str(size)], check=True, env=ENVIRONMENT)
     paths = inputs.paths_in(folder)
     few = 3 if size > 1 << 30 else 7
     r50, other, detector = paths["resnet50"], paths["resnet50_other"], paths["detector"]
     out = str(folder / "out")
     small = [*CKPT, "diff", r50, other]
     differ = (0, 1)
-    pth, safe = (
-        (paths["big.pth"], paths["big2.pth"]),
-        (paths["big.safetensors"], paths["big2.safetensors"]),
-    )
+    pth, safe = (paths["big.pth"], paths["big2.pth"]), (paths["big.safetensors"], paths["big2.safetensors"])
     shards = (paths["sharded"], paths["sharded2"])
     import_torch = python("import torch")
     rename = ["-e", "** -> net.**"]
     heavy = paths["heavy.yaml"]
-    naive = python(
-        inputs.NAIVE.format(
-            resnet50=r50, detector=detector, output=f"{out}_naive.pth", root=str(inputs.ROOT)
-        )
-    )
+    naive = python(inputs.NAIVE.format(resnet50=r50, detector=detector, output=f"{out}_naive.pth", root=str(inputs.ROOT)))
 
     def copy(source: str, suffix: str) -> list[str]:
-        return shell(
-            f"cp -r {source} {out}{suffix} && sync {out}{suffix if not os.path.isdir(source) else suffix + '/*'}"
-        )
+        return shell(f"cp -r {source} {out}{suffix} && sync {out}{suffix if not os.path.isdir(source) else suffix + '/*'}")
 
     def there_and_back(path: str) -> list[str]:
         rename = " ".join([*CKPT, "map", "-q", "--in-place", path])
@@ -108,9 +95,7 @@ def table(results: list[dict[str, object]]) -> str:
     for each in results:
         mark = "" if each["ratio"] <= each["limit"] else " ✗"  # type: ignore[operator]
         most = f"{each['memory_limit']} MB" if each["memory_limit"] else ""
-        lines.append(
-            f"| {each['job']} | {each['ratio']:.2f}{mark} | {each['limit']} | {each['memory']} MB | {most} |"
-        )
+        lines.append(f"| {each['job']} | {each['ratio']:.2f}{mark} | {each['limit']} | {each['memory']} MB | {most} |")
     return "\n".join(lines)
 
 
@@ -119,9 +104,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="files of 4 GB instead of 100 MB")
     parser.add_argument("--megabytes", type=int, help="files of another size")
     parser.add_argument("--only", default="", help="rows whose name has this text")
-    parser.add_argument(
-        "--folder", default=str(Path(__file__).parent / ".data"), help="where inputs and outputs go"
-    )
+    parser.add_argument("--folder", default=str(Path(__file__).parent / ".data"), help="where inputs and outputs go")
     parser.add_argument("--json", help="write the figures here")
     options = parser.parse_args()
     megabytes = options.megabytes or (4096 if options.full else 100)

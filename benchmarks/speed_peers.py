@@ -41,67 +41,21 @@ def sft_rows(paths: dict[str, str], out: str) -> list[Row]:
     ]  # fmt: skip
 
 
-def brainsurgery_rows(
-    command: list[str], paths: dict[str, str], out: str, folder: Path, size: int
-) -> list[Row]:
+def brainsurgery_rows(command: list[str], paths: dict[str, str], out: str, folder: Path, size: int) -> list[Row]:
     """https://github.com/schneiderkamplab/brainsurgery"""
     output, plan = f"{out}_moved", folder / "move.yaml"
     plan.write_text(MOVE.format(source=paths["sharded"], output=output))
-    ours = [
-        *CKPT,
-        "map",
-        paths["sharded"],
-        "-e",
-        "** -> net.**",
-        "-o",
-        output,
-        "-f",
-        "--max-shard-size",
-        "5GB",
-    ]
-    return [
-        Row(
-            "rename sharded → sharded, against BrainSurgery's move",
-            ours,
-            [*command, str(plan)],
-            1.0,
-            runs=3,
-            output=output,
-        )
-    ]
+    ours = [*CKPT, "map", paths["sharded"], "-e", "** -> net.**", "-o", output, "-f", "--max-shard-size", "5GB"]
+    return [Row("rename sharded → sharded, against BrainSurgery's move", ours, [*command, str(plan)], 1.0, runs=3, output=output)]
 
 
 def mergekit_rows(command: list[str], out: str, folder: Path, size: int) -> list[Row]:
     """https://github.com/arcee-ai/mergekit"""
-    source, output, plan = (
-        make_llama(folder / "hf_llama", size),
-        f"{out}_copied",
-        folder / "copy.yaml",
-    )
+    source, output, plan = make_llama(folder / "hf_llama", size), f"{out}_copied", folder / "copy.yaml"
     plan.write_text(COPY.format(source=source))
-    ours = [
-        *CKPT,
-        "map",
-        str(source),
-        "-e",
-        "** -> **",
-        "-o",
-        output,
-        "-f",
-        "--max-shard-size",
-        "5GB",
-    ]
+    ours = [*CKPT, "map", str(source), "-e", "** -> **", "-o", output, "-f", "--max-shard-size", "5GB"]
     theirs = [*command, str(plan), output, "--no-copy-tokenizer", "--no-write-model-card"]
-    return [
-        Row(
-            "every tensor of a folder into another, against mergekit's passthrough",
-            ours,
-            theirs,
-            1.0,
-            runs=3,
-            output=output,
-        )
-    ]
+    return [Row("every tensor of a folder into another, against mergekit's passthrough", ours, theirs, 1.0, runs=3, output=output)]
 
 
 def make_llama(folder: Path, size: int) -> Path:
@@ -118,18 +72,10 @@ def write_llama(folder: Path, size: int) -> None:
 
     width = 2048 if size > 1 << 30 else 512
     shapes = {f"self_attn.{name}_proj": (width, width) for name in "qkvo"}
-    shapes |= {
-        "mlp.gate_proj": (4 * width, width),
-        "mlp.up_proj": (4 * width, width),
-        "mlp.down_proj": (width, 4 * width),
-    }
+    shapes |= {"mlp.gate_proj": (4 * width, width), "mlp.up_proj": (4 * width, width), "mlp.down_proj": (width, 4 * width)}
     shapes |= {"input_layernorm": (width,), "post_attention_layernorm": (width,)}
     layers = max(1, size // (32 * width * width))
-    state = {
-        f"model.layers.{i}.{name}.weight": torch.rand(shape).bfloat16()
-        for i in range(layers)
-        for name, shape in shapes.items()
-    }
+    state = {f"model.layers.{i}.{name}.weight": torch.rand(shape).bfloat16() for i in range(layers) for name, shape in shapes.items()}
     ends = {"model.embed_tokens": (1000, width), "lm_head": (1000, width), "model.norm": (width,)}
     state |= {f"{name}.weight": torch.rand(shape).bfloat16() for name, shape in ends.items()}
     folder.mkdir(exist_ok=True)

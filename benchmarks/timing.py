@@ -12,9 +12,7 @@ from pathlib import Path
 
 PYTHON = sys.executable
 CKPT = [PYTHON, "-m", "ckpt_tool"]
-ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """Python keeps compiled modules, as it does wherever a package was installed."""
 
 
@@ -54,9 +52,7 @@ def run(command: list[str], statuses: tuple[int, ...]) -> tuple[float, int]:
         seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in statuses:
-        raise RuntimeError(
-            f"{' '.join(command)}: exit status {process.returncode}: {said.decode(errors='replace')[-500:]}"
-        )
+        raise RuntimeError(f"{' '.join(command)}: exit status {process.returncode}: {said.decode(errors='replace')[-500:]}")
     return seconds, usage.ru_maxrss // 1024
 
 
@@ -68,9 +64,7 @@ def measure(row: Row) -> Measured:
             if row.output and Path(row.output).exists():
                 remove(row.output)
             os.sync()
-            seconds, memory = run(
-                command, row.statuses if side == "ours" or command[:4] == [*CKPT, "diff"] else (0,)
-            )
+            seconds, memory = run(command, row.statuses if side == "ours" or command[:4] == [*CKPT, "diff"] else (0,))
             if side == "ours":
                 measured.memory = max(measured.memory, memory)
                 if turn == 0 and row.check:

@@ -60,11 +60,7 @@ def shrink(config, names):
         elif isinstance(value, int) and not isinstance(value, bool) and name in names:
             with contextlib.suppress(Exception):
                 setattr(config, name, min(value, TINY[name]))
-        elif (
-            isinstance(value, list)
-            and name in ("layer_types", "mlp_layer_types")
-            and "num_hidden_layers" in names
-        ):
+        elif isinstance(value, list) and name in ("layer_types", "mlp_layer_types") and "num_hidden_layers" in names:
             setattr(config, name, value[:3])
     return config
 
@@ -91,9 +87,7 @@ def run(plan, values):
     return {
         key: value
         for step in plan.steps
-        for key, value in zip(
-            step.outputs, apply_step(step, [values[each] for each in step.inputs]), strict=True
-        )
+        for key, value in zip(step.outputs, apply_step(step, [values[each] for each in step.inputs]), strict=True)
     }
 
 
@@ -113,44 +107,23 @@ def prove(model_type, folder, names=SHRINKINGS[0]):
     model.save_pretrained(folder)
     loaded = type(model).from_pretrained(folder).state_dict()
     with open_checkpoint(str(folder)) as stored:
-        source = {
-            key: torch.frombuffer(bytearray().join(stored.chunks(key)), dtype=torch.uint8)
-            for key in stored.catalog
-        }
+        source = {key: torch.frombuffer(bytearray().join(stored.chunks(key)), dtype=torch.uint8) for key in stored.catalog}
         values = {key: _tensor(raw, stored.catalog[key]) for key, raw in source.items()}
         catalog = stored.catalog
     rules = lenient(read_rule_text(imported.yaml, model_type))
     config = read_config(str(folder))
     plan = compile_plan(rules, catalog, catalog_of(loaded), None, config)
     result = run(plan, values)
-    wrong = [
-        key for key in loaded if key not in plan.kept and not same(result.get(key), loaded[key])
-    ]
-    forth = (
-        verdict(wrong)
-        if wrong or not imported.not_expressed
-        else f"unsaid: {imported.not_expressed[0]}"
-    )
+    wrong = [key for key in loaded if key not in plan.kept and not same(result.get(key), loaded[key])]
+    forth = verdict(wrong) if wrong or not imported.not_expressed else f"unsaid: {imported.not_expressed[0]}"
     turned = invert_rules(rules, plan, config=config)
     if turned.yaml is None:
         back = "no inverse: " + next((each.why for each in turned.rules if each.text is None), "")
     else:
         inverse = lenient(read_rule_text(turned.yaml, "inverse"))
         returned = run(compile_plan(inverse, catalog_of(loaded), catalog, None, config), loaded)
-        back = verdict(
-            [
-                key
-                for key in catalog
-                if key not in plan.dropped and not same(returned.get(key), values[key])
-            ]
-        )
-    return {
-        "rules": imported.rules,
-        "tensors": len(loaded),
-        "architecture": imported.architecture,
-        "forth": forth,
-        "back": back,
-    }
+        back = verdict([key for key in catalog if key not in plan.dropped and not same(returned.get(key), values[key])])
+    return {"rules": imported.rules, "tensors": len(loaded), "architecture": imported.architecture, "forth": forth, "back": back}
 
 
 def lenient(rules):
@@ -174,10 +147,7 @@ def same(one, other):
         one is not None
         and one.dtype == other.dtype
         and one.shape == other.shape
-        and torch.equal(
-            one.contiguous().reshape(-1).view(torch.uint8),
-            other.contiguous().reshape(-1).view(torch.uint8),
-        )
+        and torch.equal(one.contiguous().reshape(-1).view(torch.uint8), other.contiguous().reshape(-1).view(torch.uint8))
     )
 
 
@@ -200,9 +170,7 @@ def is_converted(model_type):
     for names in SHRINKINGS:
         try:
             with torch.device("meta"):
-                model = architecture_of(model_type, "")(
-                    shrink(AutoConfig.for_model(model_type), names)
-                )
+                model = architecture_of(model_type, "")(shrink(AutoConfig.for_model(model_type), names))
         except InputError:
             return False
         except Exception:
@@ -243,9 +211,7 @@ def outcome(model_type):
 
 
 def prepare():
-    os.dup2(
-        sys.stderr.fileno(), sys.stdout.fileno()
-    )  # transformers prints while it is imported; stdout is the table's
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # transformers prints while it is imported; stdout is the table's
     resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
     warnings.simplefilter("ignore")
     import_torchvision()
@@ -271,24 +237,13 @@ def outcomes_of(names):
 
 
 def table(outcomes):
-    lines = [
-        "| model type | architecture | rules | tensors | there | and back |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| model type | architecture | rules | tensors | there | and back |", "|---|---|---|---|---|---|"]
     for name, each in outcomes.items():
-        cells = [
-            name,
-            *(
-                str(each.get(part, ""))
-                for part in ("architecture", "rules", "tensors", "forth", "back")
-            ),
-        ]
+        cells = [name, *(str(each.get(part, "")) for part in ("architecture", "rules", "tensors", "forth", "back"))]
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     exact = sum(each["forth"] == "exact" for each in outcomes.values())
     both = sum(each["forth"] == each["back"] == "exact" for each in outcomes.values())
-    return "\n".join(
-        [*lines, "", f"{exact} of {len(outcomes)} model types are exact, {both} of them both ways."]
-    )
+    return "\n".join([*lines, "", f"{exact} of {len(outcomes)} model types are exact, {both} of them both ways."])
 
 
 def main(arguments):

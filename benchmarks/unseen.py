@@ -10,13 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path[:0] = [
-    str(ROOT),
-    str(ROOT / "tests"),
-    str(ROOT / "tests" / "align"),
-    str(ROOT / "examples"),
-    str(Path(__file__).parent),
-]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "align"), str(ROOT / "examples"), str(Path(__file__).parent)]
 
 from judging import TUNED  # noqa: E402
 from transformers_table import lenient  # noqa: E402
@@ -75,27 +69,15 @@ def jobs(families: tuple[str, ...] = FAMILIES) -> Iterator[Truth]:
 def truth_of(name: str, source: Catalog, target: Catalog, pairs: list[Pair]) -> Truth:
     """Pairs as a truth; those that neither rename nor copy are judged by what they make. Copies of one tensor share its storage."""
     entries, first = {}, {}
-    ties = [
-        tuple(key for slot in pair.sources for key in slot)
-        for pair in pairs
-        if any(isinstance(op, Same) for op in pair.ops)
-    ]
+    ties = [tuple(key for slot in pair.sources for key in slot) for pair in pairs if any(isinstance(op, Same) for op in pair.ops)]
     for pair in pairs:
         targets = [key for slot in pair.targets for key in slot]
         if all(isinstance(op, Copy | Same) for op in pair.ops):
-            entries |= {
-                key: {"op": "copy", "sources": [pair.sources[0][0]], "args": {}} for key in targets
-            }
+            entries |= {key: {"op": "copy", "sources": [pair.sources[0][0]], "args": {}} for key in targets}
             first |= dict.fromkeys(targets[1:], targets[0])
         else:
             entries |= {key: {"op": "pair", "pair": pair} for key in targets}
-    tied = Catalog(
-        [
-            replace(target[key], shared_storage_with=first.get(key), tied_to=first.get(key))
-            for key in target
-        ],
-        target.is_ordered,
-    )
+    tied = Catalog([replace(target[key], shared_storage_with=first.get(key), tied_to=first.get(key)) for key in target], target.is_ordered)
     return Truth(name, source, tied, entries, frozenset(), frozenset(), tuple(ties), {})
 
 
@@ -107,10 +89,7 @@ def of_plan(name: str, plan: Plan) -> Truth:
 
 
 def of_steps(name: str, source: Catalog, target: Catalog, plan: Plan) -> Truth:
-    pairs = [
-        Pair(tuple((key,) for key in step.inputs), tuple((key,) for key in step.outputs), step.ops)
-        for step in plan.steps
-    ]
+    pairs = [Pair(tuple((key,) for key in step.inputs), tuple((key,) for key in step.outputs), step.ops) for step in plan.steps]
     truth = truth_of(name, source, target, pairs)
     steps = {key: step for step in plan.steps for key in step.outputs}
     entries = {key: {**entry, "step": steps[key]} for key, entry in truth.entries.items()}
@@ -139,21 +118,13 @@ def _shipped(name: str) -> str:
 def turned(truth: Truth, rules=None, numbers=None) -> Truth | None:
     """A job the other way; None where its rules have no inverse."""
     numbers = numbers or truth.proof.get("set", {})
-    rules = rules or read_rule_files(
-        [str(ROOT / "mappings" / name) for name in truth.proof["rules"]]
-    )
+    rules = rules or read_rule_files([str(ROOT / "mappings" / name) for name in truth.proof["rules"]])
     try:
         forward = compile_plan(rules, truth.source, truth.target, numbers, dtypes="target")
         inverse = invert_rules(rules, forward, numbers)
         if inverse.yaml is None:
             return None
-        plan = compile_plan(
-            lenient(read_rule_text(inverse.yaml, "inverse")),
-            truth.target,
-            truth.source,
-            numbers,
-            dtypes="target",
-        )
+        plan = compile_plan(lenient(read_rule_text(inverse.yaml, "inverse")), truth.target, truth.source, numbers, dtypes="target")
     except RuleError as error:
         print(f"{truth.name}: no way back: {str(error)[:200]}", file=sys.stderr)
         return None
@@ -175,11 +146,7 @@ def _built(name: str):
             return timm.create_model(model)
         import transformers
 
-        names = {
-            "Whisper": "WhisperForConditionalGeneration",
-            "Llama": "LlamaForCausalLM",
-            "GPT2LMHead": "GPT2LMHeadModel",
-        }
+        names = {"Whisper": "WhisperForConditionalGeneration", "Llama": "LlamaForCausalLM", "GPT2LMHead": "GPT2LMHeadModel"}
         found = getattr(transformers, names.get(model, model))
         config = found.config_class()
         if model.startswith("Llama"):
@@ -205,30 +172,14 @@ def _by_transformers() -> Iterator[Truth]:
     import transformers
 
     transformers.logging.set_verbosity_error()
-    few = transformers_table.DEPTHS | {
-        "num_experts",
-        "num_local_experts",
-        "n_routed_experts",
-        "moe_num_experts",
-        "n_group",
-        "topk_group",
-    }
+    few = transformers_table.DEPTHS | {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", "n_group", "topk_group"}
     for name in transformers_table.model_types():
         try:
             with torch.device("meta"):
-                model = architecture_of(name, "")(
-                    transformers_table.shrink(AutoConfig.for_model(name), few)
-                ).eval()
+                model = architecture_of(name, "")(transformers_table.shrink(AutoConfig.for_model(name), few)).eval()
             traced = trace(model)
         except Exception:
             continue
-        is_changed = any(
-            not (pair.is_rename and pair.sources == pair.targets) for pair in traced.pairs
-        )
-        if (
-            is_changed
-            and not traced.not_expressed
-            and len(traced.source) <= MAX_KEYS
-            and len(traced.pairs) > 5
-        ):
+        is_changed = any(not (pair.is_rename and pair.sources == pair.targets) for pair in traced.pairs)
+        if is_changed and not traced.not_expressed and len(traced.source) <= MAX_KEYS and len(traced.pairs) > 5:
             yield truth_of(f"transformers {name}", traced.source, traced.target, traced.pairs)
