@@ -119,7 +119,7 @@ def _refuse_unwell(
         raise FormatError(
             found.path,
             f"is not well: {first.subject}: {first.text}{more}",
-            "`print(ckpt_tool.health(...))` lists all; without `health=True` it is loaded as it is",
+            "`print(ckpt_tool.health(...))` lists all that was found",
         )
 
 

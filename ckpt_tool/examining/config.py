@@ -38,6 +38,24 @@ _DTYPES = {
 }  # fmt: skip
 
 
+def tied_values_findings(
+    catalog: Catalog, config: Config, path: str, sizes: Mapping[str, float]
+) -> Iterator[Finding]:
+    """An output layer that is to be the word embeddings, and isn't; `sizes` are the sums of squares
+    of the tensors.
+    """
+    text = _text_config(config)
+    words, heads = _words(catalog), [key for key in catalog if _HEAD.fullmatch(key)]
+    ties = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
+    if ties is not True or words is None or len(heads) != 1:
+        return
+    head = catalog[heads[0]]
+    is_other = sizes.get(head.key) != sizes.get(words.key) and not (head.tied_to or words.tied_to)
+    if head.shape == words.shape and head.dtype is words.dtype and is_other:
+        fact = f"`tie_word_embeddings` is true; `{head.key}` is another tensor than `{words.key}`"
+        yield Finding("config", path, fact)
+
+
 def config_findings(catalog: Catalog, config: Config, path: str) -> Iterator[Finding]:
     """What the two say differently; nothing of what only one of them says."""
     if not config:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import FormatError, InputError
-from ckpt_tool.examining.config import Config, config_findings
+from ckpt_tool.examining.config import Config, config_findings, tied_values_findings
 from ckpt_tool.examining.files import digest_findings, index_findings
 from ckpt_tool.examining.findings import Finding
 from ckpt_tool.examining.measuring import measure
@@ -23,6 +23,7 @@ from ckpt_tool.examining.scales import scale_findings
 from ckpt_tool.examining.siblings import sibling_groups
 from ckpt_tool.examining.values import value_findings
 from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.tensors import counted
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
@@ -34,13 +35,14 @@ Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 @dataclass(frozen=True, slots=True)
 class Health:
     """What was found in a checkpoint of so many tensors and bytes; nothing is wrong where nothing
-    was found.
+    was found. `notes` say what was not examined.
     """
 
     path: str
     findings: tuple[Finding, ...]
     tensors: int = 0
     nbytes: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def is_well(self) -> bool:
@@ -56,22 +58,43 @@ def examine(
     """Reads every tensor once and reports what is wrong: values, ties, scales, digests, the index,
     and what `config` (a config.json) contradicts.
 
-    Raises InputError for a key list, which has no values.
+    Raises InputError for a key list, which has no values, and where no tensor can be read.
     """
     if not checkpoint.has_values:
         raise InputError(checkpoint.path, "is a key list: it has no values to examine")
     catalog = checkpoint.catalog
+    if not catalog and catalog.unreadable:
+        raise InputError(
+            checkpoint.path, "has no tensors that can be read here, so none to examine"
+        )
     findings = [
         *index_findings(checkpoint),
         *digest_findings(checkpoint),
         *config_findings(catalog, config or {}, checkpoint.path),
-        *_value_findings(checkpoint, on_progress),
+        *_value_findings(checkpoint, config or {}, on_progress),
     ]
-    return Health(checkpoint.path, tuple(findings), len(catalog), catalog.nbytes)
+    return Health(
+        checkpoint.path, tuple(findings), len(catalog), catalog.nbytes, _unread(checkpoint)
+    )
+
+
+def _unread(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What of a checkpoint was not examined, in words; and what is to be known of it."""
+    contents = checkpoint.contents
+    odd, others = len(checkpoint.catalog.unreadable), len(contents.elsewhere)
+    notes = []
+    if odd:
+        notes.append(f"{counted(odd, 'tensor')} can't be read here, and so were not examined")
+    if others:
+        fact = f"{counted(others, 'tensor')} outside of the state dict were not examined"
+        notes.append(f"{fact}: name their part, as in FILE#optim")
+    if contents.layout and not contents.stale_index:
+        notes.append(contents.layout)
+    return tuple(notes)
 
 
 def _value_findings(
-    checkpoint: Checkpoint, on_progress: Callable[[int], None]
+    checkpoint: Checkpoint, config: Config, on_progress: Callable[[int], None]
 ) -> Iterator[Finding]:
     catalog = checkpoint.catalog
     measured, damaged = measure(checkpoint, untied(catalog), on_progress)
@@ -79,6 +102,8 @@ def _value_findings(
     yield from damaged
     yield from value_findings(catalog, groups, measured)
     yield from scale_findings(catalog, measured)
+    sizes = {key: one.squares for key, one in measured.items()}
+    yield from tied_values_findings(catalog, config, checkpoint.path, sizes)
     yield from tie_findings(catalog, groups)
     yield from overlap_findings(_ranges(checkpoint))
     yield from equal_findings(

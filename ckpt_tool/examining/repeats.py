@@ -4,14 +4,14 @@ that can be seen.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 
 from ckpt_tool.examining.findings import Finding
 from ckpt_tool.examining.siblings import Group
 from ckpt_tool.examining.statistics import Statistics
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, TensorInfo
 
 MAX_SHARE = 0.25
 """Ties of more siblings than these are how the network was built."""
@@ -21,8 +21,13 @@ Range = tuple[str, int, int]
 
 def tie_findings(catalog: Catalog, groups: Sequence[Group]) -> Iterator[Finding]:
     """Siblings that are one tensor, where others of theirs are not, and their modules aren't."""
+    together = Counter(_layers_of_tie(key, info) for key, info in catalog.items())
     for group in groups:
-        ties = [key for key in group if catalog[key].tied_to]
+        ties = [
+            key
+            for key in group
+            if catalog[key].tied_to and together[_layers_of_tie(key, catalog[key])] < 2
+        ]
         if not ties or len(ties) > MAX_SHARE * len(group):
             continue
         for key in ties:
@@ -31,6 +36,17 @@ def tie_findings(catalog: Catalog, groups: Sequence[Group]) -> Iterator[Finding]
                 others = len(group) - len(ties)
                 fact = f"is one tensor with `{first}`; {others} siblings have their own"
                 yield Finding("shared", key, fact)
+
+
+def _layers_of_tie(key: str, info: TensorInfo) -> tuple[str, str] | None:
+    """The layers of a tensor and of the one that it is, up to the number in which their names
+    differ: several ties between two layers are how the network was built.
+    """
+    own, other = key.split("."), (info.tied_to or key).split(".")
+    if own == other or len(own) != len(other):
+        return None
+    at = next(at for at, (a, b) in enumerate(zip(own, other, strict=True)) if a != b)
+    return ".".join(own[: at + 1]), ".".join(other[: at + 1])
 
 
 def _is_module_tied(key: str, first: str, catalog: Catalog) -> bool:

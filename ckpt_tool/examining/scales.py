@@ -10,8 +10,6 @@ from ckpt_tool.examining.findings import Finding
 from ckpt_tool.examining.statistics import Statistics
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
-_NAMED = re.compile(r"(?:(?:k|v|q|input|output|weight)_scale|weight_scale_inv)(?:_\d+)?")
-"""What nothing but a scale is called."""
 _BESIDE = re.compile(r"(?:.*[._])?(?:q?scales?|scale_inv|SCB|absmax)(?:_.*)?")
 """What a scale is called beside a quantised weight."""
 _MAY_BE_ZERO = ("SCB", "absmax")
@@ -24,7 +22,7 @@ def scale_findings(catalog: Catalog, measured: Mapping[str, Statistics]) -> Iter
     quantised = _modules_with_quantised(catalog)
     for key, info in catalog.items():
         module, _, leaf = key.rpartition(".")
-        is_scale = _NAMED.fullmatch(leaf) or (_BESIDE.fullmatch(leaf) and module in quantised)
+        is_scale = _BESIDE.fullmatch(leaf) and module in quantised
         found = measured.get(key)
         if not is_scale or found is None or not info.dtype.is_floating or not found.elements:
             continue

@@ -18,7 +18,8 @@ def health_text(health: Health, style: Style = PLAIN) -> str:
     ]
     more = [f"  and {count} more {kind} (-v lists them)" for kind, count in left.items()]
     blocks = ["\n".join([*columns(rows, "lll"), *more])] if rows else []
-    return "\n".join([*blocks, health_line(health, style)])
+    notes = [f"note: {safe(note)}" for note in health.notes]
+    return "\n".join([*blocks, *notes, health_line(health, style)])
 
 
 def _shown(findings: tuple[Finding, ...], style: Style) -> tuple[list[Finding], dict[str, int]]:
@@ -50,6 +51,7 @@ def health_json(health: Health) -> dict[str, object]:
         "well": health.is_well,
         "tensors": health.tensors,
         "bytes": health.nbytes,
+        "notes": list(health.notes),
         "findings": [
             {"kind": one.kind, "subject": one.subject, "text": one.text} for one in health.findings
         ],

@@ -318,6 +318,92 @@ def test_padding_masks_bounds_and_pruned_rows_were_meant():
     assert ckpt_tool.health(state).findings == ()
 
 
+def plain():
+    return {key: one for key, one in network().items() if one.dtype is torch.float32 and "scale" not in key}
+
+
+def rows(*zeros, shape=(400, 64)):
+    tensor = torch.randn(*shape)
+    tensor[list(zeros)] = 0
+    return tensor
+
+
+MEANT = {
+    "a filter bank": {"mel_scale.fb": rows(0, 199, shape=(200, 80))},
+    "learned scales": {f"model.layers.{at}.attn.k_scale": torch.randn(16) for at in range(8)},
+    "an adapter": {"lm_head.lora_A.weight": torch.randn(8, 64), "lm_head.lora_B.weight": torch.zeros(300, 8)},
+    "a convolution that begins as zeros": {"mid.weight": torch.zeros(64, 64, 1, 1), "mid.bias": torch.zeros(64)},
+    "an adjacency": {"A": rows(5, 9, shape=(25, 25))},
+    "masks": {"a": torch.ones(64, 64).triu(1), "b": torch.full((128, 128), -1e4).triu(1), "c": torch.full((9, 9), -3.4e38).triu(1)},
+    "words that nobody uses": {"wte.weight": rows(5, 77, 300, 301)},
+    "a queue, and prototypes that are partly filled": {"queue": torch.zeros(128, 100), "prototypes": rows(*range(300, 400))},
+    "a first layer of its own kind": {f"net.{at}.weight": torch.randn(64, 64) * (1 if at else 100) for at in range(5)},
+    "a last layer of its own kind": {f"net.{at}.weight": torch.randn(64, 64) * (1 if at < 4 else 0.01) for at in range(5)},
+}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_what_people_build_so_is_no_finding(name):
+    assert ckpt_tool.health(plain() | MEANT[name]).findings == ()
+
+
+def one(index, value):
+    def edit(tensor):
+        tensor[index] = value
+        return tensor
+
+    return edit
+
+
+ODD = [
+    ("lm_head.weight", one((3, 4), 1e30), "has values up to 1e+30"),
+    ("lm_head.weight", lambda tensor: tensor * 1e6, "in size"),
+    ("model.layers.3.input_layernorm.weight", lambda tensor: tensor * 1e6, "in size"),
+    ("model.norm.weight", torch.zeros_like, "all 64 values are zero"),
+    ("lm_head.weight", lambda tensor: torch.full_like(tensor, 0.5), "all 19,200 values are 0.5"),
+    (Q, lambda tensor: torch.full_like(tensor, 0.5), "all 4,096 values are 0.5; its siblings' are not"),
+    ("lm_head.weight", one(slice(200, None), 0), "100 of 300 rows are zero"),
+    ("model.layers.0.self_attn.q_proj.weight", lambda tensor: tensor / 1e4, "in size"),
+    ("bn.running_var", torch.neg, "a variance is negative"),
+]
+
+
+@pytest.mark.parametrize(("key", "edit", "text"), ODD)
+def test_what_no_network_has_is_named(key, edit, text):
+    state = plain() | {"model.norm.weight": torch.rand(64) + 0.5, "bn.running_var": torch.rand(64) + 0.5, "bn.running_mean": torch.randn(64)}
+    state[key] = edit(state[key])
+    (found,) = ckpt_tool.health(state).findings
+    assert found.subject == key
+    assert text in found.text
+
+
+def test_keys_and_values_that_two_layers_share_were_meant(tmp_path):
+    state = plain()
+    for name in "kv":
+        for leaf in ("weight", "bias"):
+            state[f"model.layers.7.self_attn.{name}_proj.{leaf}"] = state[f"model.layers.6.self_attn.{name}_proj.{leaf}"]
+    torch.save(state, tmp_path / "model.pth")
+    assert ckpt_tool.health(tmp_path / "model.pth").findings == ()
+
+
+def test_a_head_that_is_not_the_words_that_it_is_to_be(folder):
+    (folder / "config.json").write_text(json.dumps(CONFIG | {"tie_word_embeddings": True}))
+    (found,) = ckpt_tool.health(folder).findings
+    assert found.text == "`tie_word_embeddings` is true; `lm_head.weight` is another tensor than `model.embed_tokens.weight`"
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_what_was_not_examined_is_said(tmp_path):
+    odd = torch.quantize_per_tensor(torch.randn(4, 4), 0.1, 0, torch.qint8)
+    torch.save({"a": odd}, tmp_path / "odd.pth")
+    assert ckpt("show", "--health", tmp_path / "odd.pth").status == 2
+    torch.save({"model": {"a": odd, "b.weight": torch.randn(9, 9)}, "ema": {"b.weight": torch.randn(9, 9)}}, tmp_path / "odd.pth")
+    ran = ckpt("show", "--health", tmp_path / "odd.pth")
+    assert ran.status == 0
+    assert "note: 1 tensor can't be read here" in ran.out
+    assert "note: 1 tensor outside of the state dict" in ran.out
+
+
 def test_a_network_that_was_not_trained_has_zeros_and_ones(torchvision):
     for name in ("resnet18", "vit_b_32", "convnext_tiny", "swin_t", "maxvit_t"):
         assert ckpt_tool.health(torchvision.models.get_model(name, weights=None)).findings == (), (
