@@ -36,7 +36,6 @@ def value_findings(
         keys = [key for key in group if key in measured and measured[key].elements]
         for key in keys:
             yield from _not_finite(catalog[key], measured[key])
-            yield from _negative_variance(catalog[key], measured[key])
         huge = [found for key in keys for found in _huge(catalog[key], measured[key])]
         yield from huge
         yield from zero_findings(catalog, keys, measured, is_new)
@@ -86,11 +85,6 @@ def _huge(info: TensorInfo, found: Statistics) -> Iterator[Finding]:
 HUGE = 1e12
 HUGE_WEIGHT = 1e4
 """The size of a weight as a whole, root mean square."""
-
-
-def _negative_variance(info: TensorInfo, found: Statistics) -> Iterator[Finding]:
-    if info.key.rpartition(".")[2] == "running_var" and found.elements and found.least < 0:
-        yield Finding("far", info.key, f"a variance is negative: {found.least:.6g}")
 
 
 def _far(catalog: Catalog, keys: Sequence[str], measured: Measured) -> Iterator[Finding]:
