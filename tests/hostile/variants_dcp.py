@@ -74,6 +74,14 @@ class Folder:
         index = next(one for one in self.places if one.fqn == key)
         self.places[index] = replace(self.places[index], **changes)
 
+    def swap(self, one: MetadataIndex, other: MetadataIndex) -> None:
+        """Two parts, each in the place of the other."""
+        self.places[one], self.places[other] = self.places[other], self.places[one]
+
+    def share(self, one: MetadataIndex, other: MetadataIndex) -> None:
+        """Two parts in the place of the first."""
+        self.places[other] = copy.copy(self.places[one])
+
     def put(self, content: bytes) -> None:
         """Another first part of `w`."""
         self.files["other.distcp"] = content
@@ -250,6 +258,14 @@ each("lie over each other", {
     "third_part_over_both": more(2, 0, sizes=(2, 6)),
     "parts_over_each_other_in_their_file": lambda folder: folder.place("n", offset=folder.places[MetadataIndex("n", ())].offset - 100),
 })  # fmt: skip
+each("`w` and `w` lie over each other, at bytes 0 to|`n` and `o` lie over each other, at bytes", {
+    "two_parts_at_the_same_bytes": lambda folder: folder.share(MetadataIndex("w", (0, 0)), MetadataIndex("w", (3, 0))),
+    "a_tensor_and_an_object_at_the_same_bytes": lambda folder: folder.share(MetadataIndex("n", ()), MetadataIndex("o")),
+})  # fmt: skip
+each("`w`: has no place in the dict that was saved: `planner_data` has those of 2 of 3 items|has no place in the dict that was saved", {
+    "an_item_that_the_planner_does_not_have": lambda folder: folder.metadata.planner_data.pop("w"),
+    "an_item_without_a_path": lambda folder: folder.metadata.planner_data.update(w=()),
+})  # fmt: skip
 each("dimensions at", {
     "part_of_one_dimension": chunk(1, sizes=torch.Size((12,))),
     "tensor_of_three_dimensions": lambda folder: setattr(folder.w, "size", torch.Size((5, 6, 1))),
@@ -295,13 +311,13 @@ each("where `.metadata` says F32 3×6", {
     "part_of_another_type": lambda folder: folder.put(saved(torch.zeros(3, 6, dtype=torch.int32))),
     "part_of_another_shape": lambda folder: folder.put(saved(torch.zeros(6, 3))),
     "part_of_another_rank": lambda folder: folder.put(saved(torch.zeros(18))),
-    "parts_swapped": lambda folder: folder.place(**{name: getattr(folder.places[MetadataIndex("w", (3, 0))], name) for name in ("relative_path", "offset", "length")}),
+    "parts_swapped": lambda folder: folder.swap(MetadataIndex("w", (0, 0)), MetadataIndex("w", (3, 0))),
 })  # fmt: skip
 each("holds something else than one tensor", {
     "part_is_a_dict": lambda folder: folder.put(saved({"w": torch.zeros(3, 6)})),
     "part_is_a_number": lambda folder: folder.put(saved(3)),
     "part_is_an_ordered_dict": lambda folder: folder.put(saved(OrderedDict())),
-    "part_is_the_object": lambda folder: folder.place(**{name: getattr(folder.places[MetadataIndex("o")], name) for name in ("relative_path", "offset", "length")}),
+    "part_is_the_object": lambda folder: folder.swap(MetadataIndex("w", (0, 0)), MetadataIndex("o")),
 })  # fmt: skip
 each("is no plain tensor, but", {
     "part_is_sparse": lambda folder: folder.put(saved(torch.zeros(3, 6).to_sparse())),

@@ -263,7 +263,9 @@ class _Reading:
     def _paths(
         self, data: object, items: Mapping[object, object]
     ) -> dict[str, tuple[str | int, ...]]:
-        """The default planner's way back to nested dicts; other planners keep other data."""
+        """The default planner's way back to nested dicts; other planners keep other data. Raises
+        FormatError where it is known of some items, and not of others.
+        """
         if not isinstance(data, dict):
             return {}
         paths = {}
@@ -272,6 +274,13 @@ class _Reading:
                 if not all(type(part) in (str, int) for part in path):
                     raise self._fault("stood under what is neither a name nor a number", key)
                 paths[key] = tuple(path)
+        lost = [key for key in items if key not in paths] if paths else []
+        if lost:
+            fact = (
+                f"has no place in the dict that was saved: `planner_data` has those of "
+                f"{len(paths)} of {len(items)} items"
+            )
+            raise self._fault(fact, str(lost[0]))
         return paths
 
 
