@@ -47,8 +47,8 @@ def tied_values_findings(
     text = _text_config(config)
     words, heads = _words(catalog), [key for key in catalog if _HEAD.fullmatch(key)]
     ties = text.get("tie_word_embeddings", config.get("tie_word_embeddings"))
-    if ties is not True or words is None or len(heads) != 1:
-        return
+    if ties is not True or words is None or len(heads) != 1 or "decoder." in words.key:
+        return  # some encoder-decoders state the flag and tie nothing
     head = catalog[heads[0]]
     is_other = sizes.get(head.key) != sizes.get(words.key) and not (head.tied_to or words.tied_to)
     if head.shape == words.shape and head.dtype is words.dtype and is_other:
