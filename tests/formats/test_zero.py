@@ -191,6 +191,44 @@ def test_the_file_that_is_missing_is_named(tmp_path: Path, name: str) -> None:
         open_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_ranks_of_different_steps_are_refused(tmp_path: Path, stage: int) -> None:
+    a_run(stage, 2).write(tmp_path)
+
+    def later(states: dict[str, object], rank: int) -> dict[str, object]:
+        base = states["optimizer_state_dict" if stage == 3 else "base_optimizer_state"]
+        for group in base["state"].values():  # type: ignore[index]
+            group["step"] = torch.tensor(3.0 + rank)
+        return states
+
+    change_optimizers(tmp_path, later)
+    with pytest.raises(FormatError, match=r"its optimizer is at step 4; that of .*rank_0.* is at 3"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_copy_of_another_rank_s_file_is_refused(tmp_path: Path, stage: int) -> None:
+    a_run(stage, 3).write(tmp_path)
+    shutil.copy(tmp_path / "zero_pp_rank_0_mp_rank_00_optim_states.pt", tmp_path / "zero_pp_rank_2_mp_rank_00_optim_states.pt")
+    with pytest.raises(FormatError, match=r"rank_2.*its weights are those of .*rank_0.*byte by byte|number of elements|elements, the partitions"):
+        open_checkpoint(tmp_path)
+
+
+def test_equal_parts_of_one_number_are_no_copies(tmp_path: Path) -> None:
+    Zero([{"scale": torch.ones(16), "bias": torch.zeros(16)}], 3, 4).write(tmp_path)
+    assert torch.equal(read(tmp_path)["scale"], torch.ones(16))
+
+
+@pytest.mark.parametrize("changed", [{"ds_version": "0.19.0"}, {"global_steps": 7}])
+def test_model_states_of_another_version_or_step_are_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+    a_run(3, 2).write(tmp_path)
+    path = tmp_path / "zero_pp_rank_1_mp_rank_00_model_states.pt"
+    with deepspeed_named():
+        torch.save(torch.load(path, weights_only=False) | changed, path)
+    with pytest.raises(FormatError, match=f"its {next(iter(changed))} is {next(iter(changed.values()))}; that of .* is (0.18.3|3)"):
+        open_checkpoint(tmp_path)
+
+
 def test_a_model_of_more_tensor_parallel_parts_is_refused(tmp_path: Path) -> None:
     a_run(2, 2).write(tmp_path)
     shutil.copy(tmp_path / "mp_rank_00_model_states.pt", tmp_path / "mp_rank_01_model_states.pt")

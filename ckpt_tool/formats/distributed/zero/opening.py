@@ -13,6 +13,7 @@ from ckpt_tool.formats.distributed.pieces import Deferred
 from ckpt_tool.formats.distributed.rank_files import SHOWN, RankFiles, refuse_missing
 from ckpt_tool.formats.distributed.zero.joining import Run, join_slots, join_weights
 from ckpt_tool.formats.distributed.zero.names import ZeroNames, model_names
+from ckpt_tool.formats.distributed.zero.one_run import check_one_run, check_versions
 from ckpt_tool.formats.distributed.zero.states import ModelStates, model_states, partition
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.torch_files.contents import PickledFile, contents_of, describe_file
@@ -44,13 +45,17 @@ def open_zero(names: ZeroNames, path: str, wanted: str) -> Checkpoint:
 
 
 def _contents(names: ZeroNames, files: RankFiles, wanted: str) -> Contents:
-    run = Run(names, tuple(partition(files.open(name)) for name in names.optimizer))
+    pickles = [files.open(name) for name in names.optimizer]
+    run = Run(names, tuple(map(partition, pickles)))
     run.check()
+    check_one_run(run.parts, pickles)
     model = files.open(names.model[0])
+    check_versions([pickles[0], model])
     if wanted == MODULE:
         return _module(model, run)
     states = model_states(model)
     models = [model, *_other_models(names, files, states, run)]
+    check_versions(models)
     joined = join_slots(states, run) if wanted == OPTIMIZER else join_weights(states, models, run)
     order = _order(joined.infos, states.order)
     catalog = Catalog([joined.infos[name] for name in order], are_in_module_order(order))
