@@ -25,7 +25,7 @@ TIMEOUT = 20.0
 PIECE = 1 << 20
 _RANGE = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)")
 _PAGE = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head|body)", re.I | re.S
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?<(?:!doctype|\?xml|html|head|body)", re.I | re.S
 )
 _SIGNING = re.compile(
     r"(?:x-(?:amz|goog|cos|oss)-[^=]*|awsaccesskeyid|googleaccessid|ossaccesskeyid|signature|expires"
@@ -107,7 +107,7 @@ def ask(
         request = _request(address, headers)
         with _opener().open(request, timeout=timeout()) as response:
             answer = _answer(address, response)
-            if answer.is_part and first is not None:
+            if answer.is_part:
                 _check_part(answer, first, last)
             yield answer
 
@@ -212,6 +212,8 @@ def _opener() -> urllib.request.OpenerDirector:
 
 def _answer(address: Address, response: http.client.HTTPResponse) -> Answer:
     headers, status = response.headers, response.status
+    if status not in (http.client.OK, http.client.PARTIAL_CONTENT):
+        raise InputError(address.shown, f"its server sends no file ({status})")
     if headers.get("Content-Encoding", "identity") not in ("", "identity"):
         raise InputError(
             address.shown,
@@ -239,7 +241,12 @@ def _answer(address: Address, response: http.client.HTTPResponse) -> Answer:
     return Answer(address, status, first, length, size, version, response)
 
 
-def _check_part(answer: Answer, first: int, last: int) -> None:
+def _check_part(answer: Answer, first: int | None, last: int) -> None:
+    if first is None or (not last and answer.size is None):
+        raise InputError(
+            answer.address.shown,
+            "its server sends a part of the file, where all of it was asked for",
+        )
     end = answer.first + (answer.length or 0) - 1
     expected = min(last or end, (answer.size or end + 1) - 1)
     if answer.first != first or end != expected:

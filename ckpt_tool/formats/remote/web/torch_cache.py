@@ -140,9 +140,9 @@ def write_note(path: str, note: Note) -> None:
         os.replace(temporary, _note_path(path))
 
 
-def noted(address: Address, path: str, version: str, digest: str) -> None:
-    """Notes what has just been downloaded."""
-    write_note(path, Note(address.identity, version, digest, _stamp(os.stat(path))))
+def noted(address: Address, path: str, version: str, digest: str, status: os.stat_result) -> None:
+    """Notes what has just been downloaded, and is about to get this name."""
+    write_note(path, Note(address.identity, version, digest, _stamp(status)))
 
 
 def _note_path(path: str) -> str:
