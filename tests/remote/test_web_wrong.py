@@ -112,3 +112,18 @@ def test_a_part_where_all_was_asked_for_is_refused(server, cache):
     assert (ran.status, ran.out) == (2, "")
     assert "sends a part of the file, where all of it was asked for" in ran.err
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e300", "0"])
+def test_waits_that_are_none_are_refused(server, cache, monkeypatch, seconds):
+    monkeypatch.setenv("CKPT_TIMEOUT", seconds)
+    ran = ckpt("show", server.put("/a.pth", pth()))
+    assert (ran.status, "is no number of seconds to wait" in ran.err) == (2, True)
+
+
+def test_odd_addresses_are_plain_errors_and_others_are_escaped(server, cache):
+    server.put("/m%C3%BC.pth", pth())
+    assert ckpt("show", f"{server.address}/mü.pth").status == 0
+    for url in ("http://a..b/a.pth", f"http://{'a' * 64}.b/a.pth"):
+        ran = ckpt("show", url)
+        assert (ran.status, "internal error" in ran.err) == (2, False)
