@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from ckpt_tool.errors import CkptError, InputError
+from ckpt_tool.errors import CkptError, FormatError, InputError
 from ckpt_tool.formats.remote.access import Access
+from ckpt_tool.formats.remote.held import Held
 from ckpt_tool.formats.remote.web import torch_cache
 from ckpt_tool.formats.remote.web.requests import Address, Answer, ask, cut, is_page, page_error
 
@@ -27,25 +28,62 @@ PARTIAL = ".ckpt-partial"
 _RESUMED = "run it again: it goes on from there"
 
 
-def download(address: Address, access: Access, answer: Answer | None = None) -> str:
+def download(
+    address: Address, access: Access, answer: Answer | None = None, known: Held | None = None
+) -> str:
     """The path of the address's file in the cache, after it was downloaded; `answer` is one that
-    brings the whole file already. Raises InputError, and leaves nothing half under its name.
+    brings the whole file already, `known` what an earlier one has said of the file. Raises
+    InputError, and leaves nothing half under its name.
     """
-    final = torch_cache.place_for(address)
-    with _os_errors(final), _locked(final, access) as fd:
-        if fd is None:  # somebody else has just downloaded it
-            return final
-        partial = _Partial(final + PARTIAL, fd)
-        try:
-            if answer is None:
-                with _resumed(address, partial) as answer:
-                    _save(address, access, answer, partial, final)
-            else:
-                _save(address, access, answer, partial, final)
-        except BaseException as error:
-            partial.stopped(error)
-            raise
-    return final
+    while True:
+        final = torch_cache.place_for(address)
+        with _os_errors(final), _locked(final, access) as fd:
+            if fd is not None and torch_cache.place_for(address) == final:
+                _fetch(
+                    address, access, answer, _Wanted(final, known), _Partial(final + PARTIAL, fd)
+                )
+                return final
+            if fd is not None:  # by now another address's file has this name
+                os.unlink(final + PARTIAL)
+        path = torch_cache.cached(address, access)
+        if path is not None:  # another process has just downloaded it
+            return path
+
+
+def _fetch(
+    address: Address, access: Access, answer: Answer | None, wanted: _Wanted, partial: _Partial
+) -> None:
+    try:
+        if answer is None:
+            with _resumed(address, partial) as answer:
+                _save(address, access, answer, partial, wanted)
+        else:
+            _save(address, access, answer, partial, wanted)
+    except BaseException as error:
+        partial.stopped(error)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Where a file belongs, and what is known of it before it comes."""
+
+    final: str
+    known: Held | None
+
+    def check(self, answer: Answer) -> None:
+        """Raises FormatError where the answer is of another file than the one that is known."""
+        if self.known is None:
+            return
+        size, version = self.known.size, self.known.version
+        if answer.size not in (None, size) or (answer.version and answer.version != version):
+            raise FormatError(
+                answer.address.shown, "was changed while it was being read", "run it again"
+            )
+
+    def size(self, answer: Answer) -> int | None:
+        """How many bytes the file has, where anything tells it."""
+        return self.known.size if answer.size is None and self.known else answer.size
 
 
 @dataclass(slots=True)
@@ -161,8 +199,12 @@ def _ask_rest(address: Address, done: int, version: str) -> Iterator[Answer]:
         yield answer
 
 
-def _save(address: Address, access: Access, answer: Answer, partial: _Partial, final: str) -> None:
+def _save(
+    address: Address, access: Access, answer: Answer, partial: _Partial, wanted: _Wanted
+) -> None:
     """Writes what comes, checks it, and gives it its name."""
+    final, size = wanted.final, wanted.size(answer)
+    wanted.check(answer)
     if not answer.is_part:
         partial.begin(answer)
     done = answer.first
@@ -171,19 +213,22 @@ def _save(address: Address, access: Access, answer: Answer, partial: _Partial, f
     digest = sha256()
     for offset in range(0, done, PIECE):
         digest.update(os.pread(partial.fd, min(PIECE, done - offset), offset))
-    with access.reporter.download(address.shown, final, answer.size) as progress:
+    with access.reporter.download(address.shown, final, size) as progress:
         progress(done)
         done = _receive(answer, partial, digest, progress, done)
-    if answer.size is not None and done != answer.size:
-        raise _stopped(answer, done)
+    if size is not None and done != size:
+        raise _stopped(answer, done, size)
+    if not done:
+        raise FormatError(address.shown, "is empty (zero bytes)")
     _check_digest(final, access, digest.hexdigest(), address)
     os.fchmod(partial.fd, 0o666 & ~_umask())
     os.fsync(partial.fd)
+    # Noted before it has its name, so that nobody finds it without knowing whose it is.
+    torch_cache.noted(address, final, answer.version, digest.hexdigest(), os.fstat(partial.fd))
     os.replace(partial.path, final)
     with suppress(OSError):
         os.unlink(partial.note)
     _sync_folder(os.path.dirname(final))
-    torch_cache.noted(address, final, answer.version, digest.hexdigest())
 
 
 def _receive(
@@ -209,9 +254,9 @@ def _receive(
     return done
 
 
-def _stopped(answer: Answer, done: int) -> InputError:
+def _stopped(answer: Answer, done: int, size: int) -> InputError:
     """The error of a connection that has ended after so many bytes of the file."""
-    error = cut(answer.address, done, answer.size or done)
+    error = cut(answer.address, done, size)
     if not answer.version:
         return error
     return _Stopped(error.path, error.fact, _RESUMED)

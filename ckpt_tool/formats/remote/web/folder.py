@@ -110,11 +110,11 @@ def open_web(url: str, access: Access, head: int = HEAD) -> SourceFile:
             first = answer.all()
             _check(address, first)
             held = Held(int(answer.size or 0), answer.version, first)
-        if access.refresh and (path := _still_cached(address, access, answer.version)):
+        if access.refresh and (path := _still_cached(address, access, held)):
             return SourceFile(path)
         memory.held[url] = held
     if access.sha256:  # what was asked for is checked before anything is said of the file
-        return SourceFile(_fetched(address, access))
+        return SourceFile(_fetched(address, access, known=held))
     return WebFile(address, access, held)
 
 
@@ -130,13 +130,15 @@ def _all_of(address: Address, access: Access, answer: Answer) -> SourceFile:
     return SourceFile(_fetched(address, access, None if answer.is_part else answer))
 
 
-def _fetched(address: Address, access: Access, answer: Answer | None = None) -> str:
-    path = download(address, access, answer)
+def _fetched(
+    address: Address, access: Access, answer: Answer | None = None, known: Held | None = None
+) -> str:
+    path = download(address, access, answer, known)
     access.memory.refreshed.add(address.url)
     return path
 
 
-def _still_cached(address: Address, access: Access, version: str) -> str | None:
+def _still_cached(address: Address, access: Access, held: Held) -> str | None:
     """The path in the cache where its file is of the version that the server has, downloaded anew
     where it is of another; None where there is none.
     """
@@ -145,10 +147,10 @@ def _still_cached(address: Address, access: Access, version: str) -> str | None:
         SourceFile(path).close()
     except InputError:
         return None
-    if version and torch_cache.note_of(path).version == version:
+    if held.version and torch_cache.note_of(path).version == held.version:
         access.memory.refreshed.add(address.url)
         return torch_cache.cached(address, access)
-    return _fetched(address, access)
+    return _fetched(address, access, known=held)
 
 
 def _check(address: Address, head: bytes) -> None:
@@ -185,7 +187,9 @@ class WebFile(RangedFile):
         with self._lock:
             if self._local is None:
                 path = torch_cache.cached(self._address, self._access)
-                self._local = SourceFile(path or _fetched(self._address, self._access))
+                self._local = SourceFile(
+                    path or _fetched(self._address, self._access, known=self.held)
+                )
             return self._local
 
     def has_changed(self) -> bool:

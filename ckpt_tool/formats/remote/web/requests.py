@@ -13,19 +13,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from http.client import HTTPMessage
 from typing import IO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from ckpt_tool.errors import CkptError, FormatError, InputError
 from ckpt_tool.formats.remote.addresses import shown
+from ckpt_tool.formats.remote.web.redirects import Redirects
 
 TIMEOUT = 20.0
 """Seconds without a byte after which a server is given up; CKPT_TIMEOUT has another number."""
 PIECE = 1 << 20
 _RANGE = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)")
 _PAGE = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head|body)", re.I | re.S
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?<(?:!doctype|\?xml|html|head|body)", re.I | re.S
 )
 _SIGNING = re.compile(
     r"(?:x-(?:amz|goog|cos|oss)-[^=]*|awsaccesskeyid|googleaccessid|ossaccesskeyid|signature|expires"
@@ -105,19 +105,32 @@ def ask(
         headers["If-Range"] = version
     with in_words(address):
         request = _request(address, headers)
-        with _opener().open(request, timeout=timeout()) as response:
+        with _opened(address, request) as response:
             answer = _answer(address, response)
-            if answer.is_part and first is not None:
+            if answer.is_part:
                 _check_part(answer, first, last)
             yield answer
 
 
-def timeout() -> float:
-    """Seconds without a byte after which a server is given up."""
+def _opened(address: Address, request: urllib.request.Request) -> http.client.HTTPResponse:
     try:
-        return float(os.environ["CKPT_TIMEOUT"])
+        response: http.client.HTTPResponse = _opener().open(request, timeout=timeout())
+    except ValueError:  # names of hosts that can't be, here or where it leads
+        raise InputError(
+            address.shown, "is no address that can be asked, or leads to one"
+        ) from None
+    return response
+
+
+def timeout() -> float:
+    """Seconds without a byte after which a server is given up. Raises InputError."""
+    try:
+        seconds = float(os.environ["CKPT_TIMEOUT"])
     except (KeyError, ValueError):
         return TIMEOUT
+    if not 0 < seconds < 1e6:
+        raise InputError("CKPT_TIMEOUT", f"{seconds:g} is no number of seconds to wait")
+    return seconds
 
 
 def is_page(head: bytes) -> bool:
@@ -158,7 +171,7 @@ def _request(address: Address, headers: dict[str, str]) -> urllib.request.Reques
     """A request whose name and password, where the address has them, are for its own host alone."""
     parts = urlsplit(address.url)
     try:
-        request = urllib.request.Request(shown(address.url).partition("#")[0], headers=headers)
+        request = urllib.request.Request(_ascii(shown(address.url)), headers=headers)
     except ValueError:
         raise InputError(address.shown, "is no address that can be asked") from None
     if "@" in parts.netloc:
@@ -167,31 +180,15 @@ def _request(address: Address, headers: dict[str, str]) -> urllib.request.Reques
     return request
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirects to web servers alone. What proves who asks is sent to the first host alone: it is
-    an unredirected header.
-    """
+def _ascii(url: str) -> str:
+    """The address as it is sent: what is no ASCII in its path and its query is escaped."""
+    parts = urlsplit(url)
+    path, query = (_escaped(one) for one in (parts.path, parts.query))
+    return parts._replace(path=path, query=query, fragment="").geturl()
 
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        scheme = urlsplit(newurl).scheme.lower()
-        if scheme not in ("http", "https"):
-            raise InputError(
-                shown(req.full_url), f"leads to {shown(newurl)[:200]}, which is no web address"
-            )
-        if scheme == "http" and req.type == "https":
-            raise InputError(
-                shown(req.full_url),
-                f"leads from https to http ({shown(newurl)[:200]}), where anybody may change it",
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+def _escaped(text: str) -> str:
+    return "".join(one if one.isascii() else quote(one) for one in text)
 
 
 def _opener() -> urllib.request.OpenerDirector:
@@ -203,7 +200,7 @@ def _opener() -> urllib.request.OpenerDirector:
         urllib.request.HTTPHandler(),
         urllib.request.HTTPSHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
-        _Redirects(),
+        Redirects(),
         urllib.request.HTTPErrorProcessor(),
     ):
         opener.add_handler(handler)
@@ -212,6 +209,8 @@ def _opener() -> urllib.request.OpenerDirector:
 
 def _answer(address: Address, response: http.client.HTTPResponse) -> Answer:
     headers, status = response.headers, response.status
+    if status not in (http.client.OK, http.client.PARTIAL_CONTENT):
+        raise InputError(address.shown, f"its server sends no file ({status})")
     if headers.get("Content-Encoding", "identity") not in ("", "identity"):
         raise InputError(
             address.shown,
@@ -239,7 +238,12 @@ def _answer(address: Address, response: http.client.HTTPResponse) -> Answer:
     return Answer(address, status, first, length, size, version, response)
 
 
-def _check_part(answer: Answer, first: int, last: int) -> None:
+def _check_part(answer: Answer, first: int | None, last: int) -> None:
+    if first is None or (not last and answer.size is None):
+        raise InputError(
+            answer.address.shown,
+            "its server sends a part of the file, where all of it was asked for",
+        )
     end = answer.first + (answer.length or 0) - 1
     expected = min(last or end, (answer.size or end + 1) - 1)
     if answer.first != first or end != expected:

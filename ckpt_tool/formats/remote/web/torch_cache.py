@@ -19,8 +19,6 @@ from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.web.requests import Address
 
 _DIGEST = re.compile(r"-([a-f0-9]{8,64})\.")
-_DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
-"""Eight digits that are rather a day than the start of a SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +56,10 @@ def name_of(address: Address) -> str:
 def digest_in(name: str) -> str:
     """The start of the SHA-256 that a file's name has, as torchvision and timm write it
     (`resnet50-0676ba61.pth`); an empty text for none.
+    Digits alone count something, or are a day.
     """
     found = _DIGEST.search(name)
-    return found[1] if found and not _DATE.fullmatch(found[1]) else ""
+    return found[1] if found and not found[1].isdecimal() else ""
 
 
 def place_for(address: Address) -> str:
@@ -140,9 +139,9 @@ def write_note(path: str, note: Note) -> None:
         os.replace(temporary, _note_path(path))
 
 
-def noted(address: Address, path: str, version: str, digest: str) -> None:
-    """Notes what has just been downloaded."""
-    write_note(path, Note(address.identity, version, digest, _stamp(os.stat(path))))
+def noted(address: Address, path: str, version: str, digest: str, status: os.stat_result) -> None:
+    """Notes what has just been downloaded, and is about to get this name."""
+    write_note(path, Note(address.identity, version, digest, _stamp(status)))
 
 
 def _note_path(path: str) -> str:

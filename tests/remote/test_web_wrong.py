@@ -1,0 +1,129 @@
+"""What web servers answer wrongly, and two downloads at once: what is kept is what was asked for."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from running import ckpt
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.formats.remote.access import Access
+from ckpt_tool.formats.remote.web.download import download
+from ckpt_tool.formats.remote.web.requests import Address
+from tests.remote.conftest import pth, safetensors
+from tests.remote.server import Reply
+
+
+def at_once(*calls):
+    """What each gives or raises, the second begun shortly after the first."""
+    found = [None] * len(calls)
+
+    def run(at):
+        try:
+            found[at] = calls[at]()
+        except InputError as error:
+            found[at] = error
+
+    threads = [threading.Thread(target=run, args=(at,)) for at in range(len(calls))]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.15)
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_two_addresses_of_one_name_at_once_get_each_its_own(server, cache):
+    contents = [safetensors(), safetensors(seed=1)]
+    urls = [server.put(f"/{at}/m.safetensors", c, delay=0.5) for at, c in enumerate(contents)]
+    paths = at_once(*[lambda url=url: download(Address(url), Access()) for url in urls])
+    assert [Path(path).read_bytes() for path in paths] == contents
+
+
+def test_who_waited_checks_the_digest_too(server, cache):
+    url = server.put("/m.safetensors", safetensors(), delay=0.5)
+    wrong = Access(sha256=("0" * 64,))
+    first, second = at_once(
+        lambda: download(Address(url), Access()), lambda: download(Address(url), wrong)
+    )
+    assert os.path.exists(first)
+    assert "its SHA-256 is" in str(second)
+
+
+def test_a_download_that_is_shorter_than_was_said_is_refused(server, cache):
+    content = safetensors()
+
+    def reply(handler):
+        if handler.headers.get("Range"):
+            return Reply(content, etag=False)
+        return Reply(content[:-100], etag=False, chunked=True)
+
+    server.replies["/a.safetensors"] = reply
+    with (
+        open_checkpoint(f"{server.address}/a.safetensors") as opened,
+        pytest.raises(InputError, match="the connection ended after"),
+    ):
+        opened.read("layers.0.attention.weight")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("odd", "fact"),
+    [
+        ({"status": 204}, "its server sends no file (204)"),
+        ({"content": b"", "ranges": False}, "is empty (zero bytes)"),
+        (
+            {"content": b'<?xml version="1.0"?><html/>' * 90, "ranges": False},
+            "is a web page",
+        ),
+        (
+            {
+                "content": pth()[:100],
+                "status": 206,
+                "headers": {"Content-Range": "bytes 0-99/*"},
+            },
+            "",
+        ),
+    ],
+)
+def test_what_is_no_file_is_not_kept(server, cache, odd, fact):
+    url = server.put("/a.pth", **odd)
+    ran = ckpt("show", url)
+    assert (ran.status, ran.out) == (2, "")
+    assert url in ran.err
+    assert fact in ran.err
+    assert not (cache / "a.pth").exists()
+
+
+def test_a_part_where_all_was_asked_for_is_refused(server, cache):
+    content = pth()
+
+    def reply(handler):
+        if handler.headers.get("Range"):
+            return Reply(content, ranges=True)
+        size = len(content)
+        return Reply(content[50:], 206, headers={"Content-Range": f"bytes 50-{size - 1}/{size}"})
+
+    server.replies["/a.pth"] = reply
+    ran = ckpt("show", "--checksum", f"{server.address}/a.pth")
+    assert (ran.status, ran.out) == (2, "")
+    assert "sends a part of the file, where all of it was asked for" in ran.err
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e300", "0"])
+def test_waits_that_are_none_are_refused(server, cache, monkeypatch, seconds):
+    monkeypatch.setenv("CKPT_TIMEOUT", seconds)
+    ran = ckpt("show", server.put("/a.pth", pth()))
+    assert (ran.status, "is no number of seconds to wait" in ran.err) == (2, True)
+
+
+def test_odd_addresses_are_plain_errors_and_others_are_escaped(server, cache):
+    server.put("/m%C3%BC.pth", pth())
+    assert ckpt("show", f"{server.address}/mü.pth").status == 0
+    for url in ("http://a..b/a.pth", f"http://{'a' * 64}.b/a.pth"):
+        ran = ckpt("show", url)
+        assert (ran.status, "internal error" in ran.err) == (2, False)
