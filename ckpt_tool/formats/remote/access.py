@@ -58,6 +58,7 @@ class Memory:
     listings: dict[str, object] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     refreshed: set[str] = field(default_factory=set)
+    digests: dict[str, str] = field(default_factory=dict)
 
     def without_secret(self, address: str) -> str:
         """The address as it may be shown; with it, `with_secret` finds the password again."""
@@ -91,11 +92,11 @@ class Access:
         if self.refresh and self.is_offline:
             raise InputError("--refresh", "asks the server, and --offline forbids to")
 
-    def check_digest(self, address: str, found: str) -> None:
+    def check_digest(self, address: str, found: str, hint: str | None = None) -> None:
         """Raises InputError where digests were asked for, and this file has none of them."""
         wanted = [one.lower() for one in self.sha256]
         if wanted and found not in wanted:
-            raise InputError(address, f"its SHA-256 is {found}, not {' or '.join(wanted)}")
+            raise InputError(address, f"its SHA-256 is {found}, not {' or '.join(wanted)}", hint)
 
     @property
     def is_offline(self) -> bool:

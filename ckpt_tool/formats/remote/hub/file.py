@@ -14,6 +14,7 @@ from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.remote.access import Access, Silent
 from ckpt_tool.formats.remote.held import Held
+from ckpt_tool.formats.remote.hub.repository import Repository
 from ckpt_tool.formats.remote.ranged import RangedFile
 
 if TYPE_CHECKING:
@@ -119,16 +120,32 @@ def request_part(url: str, address: str, offset: int, length: int) -> tuple[byte
 
 
 def download(
-    id: str, path: str, kind: str, commit: str, address: str, size: int | None, access: Access
+    repository: Repository,
+    path: str,
+    commit: str,
+    address: str,
+    size: int | None,
+    access: Access,
+    again: bool = False,
 ) -> str:
-    """The file's path in huggingface_hub's cache, where it is then. Raises what that raises."""
+    """The file's path in huggingface_hub's cache, where it is then; `again` also where it was there
+    already. Raises what that raises.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import HF_HUB_CACHE
 
     reporter = access.reporter if size is None or size > UNTOLD else Silent()
     with reporter.download(address, HF_HUB_CACHE, size) as progress:
         bar = _bar_that_tells(progress)
-        return str(hf_hub_download(id, path, repo_type=kind, revision=commit, tqdm_class=bar))
+        local = hf_hub_download(
+            repository.id,
+            path,
+            repo_type=repository.kind,
+            revision=commit,
+            force_download=again,
+            tqdm_class=bar,
+        )
+        return str(local)
 
 
 def check_digest(path: str, address: str, digest: str) -> None:
