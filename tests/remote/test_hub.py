@@ -14,7 +14,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats.remote.hub.repository import Repository, parse
 from tests.remote.conftest import pth, safetensors, weights
 from tests.remote.hub import Hub
-from tests.remote.server import serving
+from tests.remote.server import Reply, serving
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "hidden_size": 16}
 
@@ -274,3 +274,12 @@ def test_a_digest_that_was_asked_for_is_compared_with_the_bytes_in_the_cache(hub
     ran = ckpt(hub, "show", address, "--refresh")
     assert ran.status == 0, ran.err
     assert cached(hub).read_bytes() == content
+
+
+def test_a_listing_that_leads_out_and_a_page_for_a_listing_are_refused(hub):
+    hub.put("a/x", {"../../evil.safetensors": safetensors()})
+    ran = ckpt(hub, "show", "hf://a/x")
+    assert (ran.status, "`../../evil.safetensors`, which is no path" in ran.err) == (2, True)
+    hub.server.replies._info = lambda *_: Reply(b"<html></html>", kind="text/html")
+    ran = ckpt(hub, "show", "hf://a/x")
+    assert (ran.status, "the hub's answer is none" in ran.err) == (2, True), ran.err

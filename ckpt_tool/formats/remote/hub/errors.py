@@ -47,6 +47,12 @@ def in_plain_words(error: Exception, address: str) -> InputError | None:
         return InputError(address, f"names no repository: {str(error)[:200]}")
     if isinstance(error, errors.HfHubHTTPError):
         return _status(error, address)
+    if type(error).__name__ == "UnsupportedProtocol":
+        return InputError(address, "the hub leads to what is no web address")
+    if type(error).__name__ == "JSONDecodeError":
+        return InputError(
+            address, "the hub's answer is none: a page, say", "HF_ENDPOINT names the hub"
+        )
     return _unreached(error, address)
 
 
