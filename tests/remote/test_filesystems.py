@@ -226,3 +226,9 @@ def test_a_digest_is_checked_of_files_here_too(tmp_path):
 def test_file_addresses_without_a_path_are_refused(address, fact):
     ran = ckpt("show", address)
     assert (ran.status, fact in ran.err) == (2, True), ran.err
+
+
+def test_an_output_that_is_a_file_address_is_answered_with_its_path(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(safetensors())
+    ran = ckpt("map", "a.safetensors", "-e", "** -> x.**", "-o", "file:///tmp/x.pth", cwd=tmp_path)
+    assert (ran.status, "give the path /tmp/x.pth" in ran.err) == (2, True), ran.err

@@ -283,3 +283,19 @@ def test_a_listing_that_leads_out_and_a_page_for_a_listing_are_refused(hub):
     hub.server.replies._info = lambda *_: Reply(b"<html></html>", kind="text/html")
     ran = ckpt(hub, "show", "hf://a/x")
     assert (ran.status, "the hub's answer is none" in ran.err) == (2, True), ran.err
+
+
+def test_a_hub_without_ranges_is_told_once_and_each_file_is_downloaded_once(hub):
+    hub.put("a/x", shards(3, tensors=20))
+    original = hub.server.replies._file
+
+    def whole(*arguments):
+        reply = original(*arguments)
+        for one in (reply, *hub.storage.replies.values()):
+            one.ranges = False
+        return reply
+
+    hub.server.replies._file = whole
+    ran = ckpt(hub, "show", "hf://a/x")
+    assert (ran.status, ran.err.count("doesn't support range requests")) == (0, 1), ran.err
+    assert len(list(hub.home.rglob("snapshots/*/*.safetensors"))) == 3

@@ -67,7 +67,10 @@ class HubFile(RangedFile):
 
     def fetch(self, offset: int, length: int) -> bytes:
         """So many bytes. Raises InputError."""
-        content, size = self._part(offset, length)
+        try:
+            content, size = self._part(offset, length)
+        except WithoutRanges:
+            return self.whole().read(offset, length)
         if size != self.size or len(content) != length:
             raise FormatError(self.path, "was changed while it was being read", "run it again")
         return content
@@ -91,6 +94,10 @@ class HubFile(RangedFile):
             self._local.close()
 
 
+class WithoutRanges(Exception):
+    """The server sends all of a file when it is asked for a part of it."""
+
+
 def request_part(url: str, address: str, offset: int, length: int) -> tuple[bytes, int]:
     """Bytes by a range request, in the session of huggingface_hub, whose client takes its token off
     a request that is sent to another host. Raises what the library raises, InputError for an answer
@@ -105,15 +112,16 @@ def request_part(url: str, address: str, offset: int, length: int) -> tuple[byte
         "Range": f"bytes={offset}-{offset + length - 1}",
         "Accept-Encoding": "identity",
     }
-    response = get_session().get(url, headers=headers, timeout=TIMEOUT)
-    if response.status_code == 416:  # an empty file has no bytes
-        return b"", 0
-    hf_raise_for_status(response)
-    if response.status_code != 206:
-        content = response.content
-        return content[offset : offset + length], len(content)
+    with get_session().stream(
+        "GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True
+    ) as response:
+        if response.status_code == 416:  # an empty file has no bytes
+            return b"", 0
+        hf_raise_for_status(response)
+        if response.status_code != 206:
+            raise WithoutRanges
+        content = response.read()
     found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    content = response.content
     if not found or int(found[1]) != offset or len(content) != int(found[2]) - offset + 1:
         raise InputError(address, "the hub sends another part than the one that was asked for")
     return content, int(found[3])

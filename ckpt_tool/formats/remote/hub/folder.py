@@ -17,6 +17,7 @@ from ckpt_tool.formats.remote.hub.file import (
     HubFile,
     PartOf,
     Stored,
+    WithoutRanges,
     check_digest,
     download,
     request_part,
@@ -85,7 +86,11 @@ class HubFolder:
             stored = self._listing.files.get(path, NOTHING)
             if name.endswith(_TEXTS) and (stored.size or 0) <= KEPT:
                 return SourceFile(self._downloaded(path, address, stored.size))
-            held = self._held(path, stored, head_for(header))
+            try:
+                held = self._held(path, stored, head_for(header))
+            except WithoutRanges:
+                self._note_once("the hub's server doesn't support range requests; all is fetched")
+                return SourceFile(self._downloaded(path, address, stored.size))
         return HubFile(
             address, held, stored, self._part_of(path), lambda: self._whole(path, address)
         )
@@ -121,6 +126,12 @@ class HubFolder:
             hint = "--refresh downloads it again" if not access.refresh else None
             access.check_digest(address, digests[local], hint)
         return local
+
+    def _note_once(self, fact: str) -> None:
+        text, memory = f"{self._repository.address('')}: {fact}", self._access.memory.listings
+        if text not in memory:
+            memory[text] = True
+            self._access.reporter.note(text)
 
     def _held(self, path: str, stored: Stored, first: int) -> Held:
         """The start of the file; two files of one digest are the same."""
