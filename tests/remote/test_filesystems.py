@@ -232,3 +232,17 @@ def test_an_output_that_is_a_file_address_is_answered_with_its_path(tmp_path):
     (tmp_path / "a.safetensors").write_bytes(safetensors())
     ran = ckpt("map", "a.safetensors", "-e", "** -> x.**", "-o", "file:///tmp/x.pth", cwd=tmp_path)
     assert (ran.status, "give the path /tmp/x.pth" in ran.err) == (2, True), ran.err
+
+
+@pytest.mark.parametrize(
+    ("address", "fact"),
+    [
+        ("memory://nothing.pth", "empty on the command line"),
+        ("dir://x", "needs more than an address says"),
+        ("reference://x", "needs more than an address says"),
+    ],
+)
+def test_file_systems_that_lead_nowhere_are_said_in_one_line(address, fact):
+    ran = ckpt("show", address)
+    assert (ran.status, fact in ran.err) == (2, True), ran.err
+    assert len(ran.err.splitlines()) == 1

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.files import SourceFile
@@ -112,15 +112,20 @@ def request_part(url: str, address: str, offset: int, length: int) -> tuple[byte
         "Range": f"bytes={offset}-{offset + length - 1}",
         "Accept-Encoding": "identity",
     }
-    with get_session().stream(
-        "GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True
-    ) as response:
+    session: Any = get_session()
+    if callable(getattr(session, "stream", None)):
+        asked = session.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True)
+    else:  # huggingface_hub before 1.0 is built on requests
+        asked = session.get(url, headers=headers, timeout=TIMEOUT, stream=True)
+    with asked as response:
+        if response.status_code >= 400 and hasattr(response, "read"):
+            response.read()  # what its error says
         if response.status_code == 416:  # an empty file has no bytes
             return b"", 0
         hf_raise_for_status(response)
         if response.status_code != 206:
             raise WithoutRanges
-        content = response.read()
+        content = response.read() if hasattr(response, "read") else response.content
     found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if not found or int(found[1]) != offset or len(content) != int(found[2]) - offset + 1:
         raise InputError(address, "the hub sends another part than the one that was asked for")
