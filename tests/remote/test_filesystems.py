@@ -238,6 +238,7 @@ def test_an_output_that_is_a_file_address_is_answered_with_its_path(tmp_path):
     ("address", "fact"),
     [
         ("memory://nothing.pth", "empty on the command line"),
+        ("htps://host/a.pth", "did you mean https://host/a.pth?"),
         ("dir://x", "needs more than an address says"),
         ("reference://x", "needs more than an address says"),
     ],

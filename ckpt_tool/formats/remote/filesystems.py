@@ -73,7 +73,11 @@ def _system(address: str) -> tuple[AbstractFileSystem, str]:
     except ValueError as error:
         if "Protocol not known" not in str(error):
             raise _incomplete(address) from None
+        from difflib import get_close_matches
+
         hint = "https://, hf:// and what fsspec knows (s3://, gs://, …) are opened"
+        if near := get_close_matches(scheme, ("https", "http"), 1, 0.8):
+            hint = f"did you mean {near[0]}{shown(address)[len(scheme) :]}?"
         raise InputError(shown(address), f"nothing is known of {scheme}://", hint) from None
     except (TypeError, AttributeError):
         raise _incomplete(address) from None
