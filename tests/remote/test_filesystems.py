@@ -247,3 +247,10 @@ def test_file_systems_that_lead_nowhere_are_said_in_one_line(address, fact):
     ran = ckpt("show", address)
     assert (ran.status, fact in ran.err) == (2, True), ran.err
     assert len(ran.err.splitlines()) == 1
+
+
+def test_refreshing_without_an_address_is_no_error_offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "a.safetensors").write_bytes(safetensors())
+    assert ckpt("show", "a.safetensors", "--refresh", cwd=tmp_path).status == 0
+    assert "--offline forbids to" in ckpt("show", "s3://bucket/a.pth", "--refresh").err
