@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, get_args
+from urllib.parse import unquote
 
 from ckpt_tool.api.next_steps.refused import with_next
 from ckpt_tool.api.options import Format, MappingOptions
@@ -13,7 +14,7 @@ from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
 from ckpt_tool.errors import InputError, OutputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
-from ckpt_tool.formats.remote.addresses import is_address
+from ckpt_tool.formats.remote.addresses import is_address, scheme_of
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
@@ -93,6 +94,10 @@ def _check_values(plan: Plan, planned: Planned) -> None:
 def refuse_address(path: str) -> None:
     """Raises OutputError for an output that is no file here."""
     if is_address(path):
+        if scheme_of(path) == "file":
+            raise OutputError(
+                path, "is an address, and outputs are paths", f"give the path {unquote(path[7:])}"
+            )
         raise OutputError(
             path, "is an address, and outputs are files here", "write a file, and copy it there"
         )

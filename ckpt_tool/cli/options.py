@@ -219,13 +219,15 @@ def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
         sha256, offline, refresh = (given.pop(name) for name in shared)
         reporter = Silent() if given.get("quiet") else Downloads()
         digests = tuple(str(one) for one in sha256) if isinstance(sha256, list) else ()
-        if digests and not any(type(one) is str and is_address(one) for one in given.values()):
+        is_given = any(type(one) is str and is_address(one) for one in given.values())
+        if digests and not is_given:
             raise InputError(
                 "--sha256",
                 "is for addresses, and none is given",
                 "`ckpt show --checksum FILE` prints that of a file here",
             )
-        with accessing(Access(digests, bool(offline), bool(refresh), reporter)) as access:
+        is_fresh = bool(refresh) and is_given
+        with accessing(Access(digests, bool(offline), is_fresh, reporter)) as access:
             command(**{name: _without_secret(value, access) for name, value in given.items()})
 
     parameters = [*own.values(), *shared.values()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
@@ -96,7 +96,7 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
 def open(
     path: str | os.PathLike[str],
     *,
-    sha256: str | None = None,
+    sha256: str | Sequence[str] = (),
     offline: bool = False,
     refresh: bool = False,
 ) -> OpenCheckpoint:
@@ -104,9 +104,9 @@ def open(
     `hf://`, `s3://`), `FILE#NAME` for a state dict inside of a file. Nothing of it is executed, and
     no tensor is read.
 
-    Of an address, `sha256` is what the file must be, `offline` asks no server, and `refresh` asks
-    whether what is in the cache is still what the server has. Costs reading its header. Raises
-    InputError for what can't be opened, and where a file holds
+    `sha256` is what the file must be, or several of which it must be one. Of an address, `offline`
+    asks no server, and `refresh` asks whether what is in the cache is still what the server has.
+    Costs reading its header. Raises InputError for what can't be opened, and where a file holds
     several state dicts that are equally likely meant; FormatError for a broken file.
 
     >>> import ckpt_tool, torch
@@ -120,12 +120,19 @@ def open(
     tensor(10.)
     >>> checkpoint.close()
     """
-    from ckpt_tool.formats import open_checkpoint
-    from ckpt_tool.formats.remote.access import Access, accessing, remembering
+    import os
 
-    digests = () if sha256 is None else (sha256,)
+    from ckpt_tool.formats import open_checkpoint
+    from ckpt_tool.formats.opening import split_fragment
+    from ckpt_tool.formats.remote.access import Access, accessing, remembering
+    from ckpt_tool.formats.remote.addresses import is_address
+
+    digests = (sha256,) if isinstance(sha256, str) else tuple(sha256 or ())
     plain = not (digests or offline or refresh)
-    with remembering() if plain else accessing(Access(digests, offline, refresh)):
+    with remembering() if plain else accessing(Access(digests, offline, refresh)) as access:
+        location = split_fragment(os.fspath(path))[0]
+        if not plain and not is_address(location):
+            access.check_file(location, location)
         opened = open_checkpoint(path)
     try:
         opened.definite()

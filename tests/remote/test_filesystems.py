@@ -198,3 +198,59 @@ def test_distributed_folders_are_streamed_too(memory, tmp_path):
     ran = ckpt("map", "memory://run", "-e", "** -> **", "-o", "out.safetensors", cwd=tmp_path)
     assert ran.status == 0, ran.err
     assert ckpt("diff", "out.safetensors", "run", "--values", cwd=tmp_path).status == 0
+
+
+def test_a_digest_is_checked_of_files_here_too(tmp_path):
+    import hashlib
+
+    import ckpt_tool
+
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(safetensors())
+    right, wrong = hashlib.sha256(safetensors()).hexdigest(), "0" * 64
+    assert ckpt("show", f"file://{path}", "--sha256", right).status == 0
+    assert "its SHA-256 is" in ckpt("show", f"file://{path}", "--sha256", wrong).err
+    assert "is a folder" in ckpt("show", f"file://{tmp_path}", "--sha256", right).err
+    for name in (path, str(path), f"file://{path}"):
+        ckpt_tool.open(name, sha256=[wrong, right]).close()
+        with pytest.raises(InputError, match="its SHA-256 is"):
+            ckpt_tool.open(name, sha256=wrong)
+    with pytest.raises(InputError, match="is a folder"):
+        ckpt_tool.open(tmp_path, sha256=right)
+
+
+@pytest.mark.parametrize(
+    ("address", "fact"),
+    [("file://work/mine.pth", "three slashes: file:///"), ("file://", "names no file")],
+)
+def test_file_addresses_without_a_path_are_refused(address, fact):
+    ran = ckpt("show", address)
+    assert (ran.status, fact in ran.err) == (2, True), ran.err
+
+
+def test_an_output_that_is_a_file_address_is_answered_with_its_path(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(safetensors())
+    ran = ckpt("map", "a.safetensors", "-e", "** -> x.**", "-o", "file:///tmp/x.pth", cwd=tmp_path)
+    assert (ran.status, "give the path /tmp/x.pth" in ran.err) == (2, True), ran.err
+
+
+@pytest.mark.parametrize(
+    ("address", "fact"),
+    [
+        ("memory://nothing.pth", "empty on the command line"),
+        ("htps://host/a.pth", "did you mean https://host/a.pth?"),
+        ("dir://x", "needs more than an address says"),
+        ("reference://x", "needs more than an address says"),
+    ],
+)
+def test_file_systems_that_lead_nowhere_are_said_in_one_line(address, fact):
+    ran = ckpt("show", address)
+    assert (ran.status, fact in ran.err) == (2, True), ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_refreshing_without_an_address_is_no_error_offline(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "a.safetensors").write_bytes(safetensors())
+    assert ckpt("show", "a.safetensors", "--refresh", cwd=tmp_path).status == 0
+    assert "--offline forbids to" in ckpt("show", "s3://bucket/a.pth", "--refresh").err

@@ -1,5 +1,6 @@
 """Repositories of the hub, through huggingface_hub itself, against an endpoint that speaks its protocol."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats.remote.hub.repository import Repository, parse
 from tests.remote.conftest import pth, safetensors, weights
 from tests.remote.hub import Hub
-from tests.remote.server import serving
+from tests.remote.server import Reply, serving
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "hidden_size": 16}
 
@@ -228,8 +229,6 @@ def test_a_config_beside_the_weights_gives_params(hub, tmp_path):
 
 
 def test_a_digest_that_was_asked_for_is_compared_with_the_hubs(hub, tmp_path):
-    import hashlib
-
     content = safetensors()
     hub.put("a/x", {"model.safetensors": content, "small.safetensors": safetensors(tensors=1)})
     right = hashlib.sha256(content).hexdigest()
@@ -249,3 +248,54 @@ def test_a_digest_that_was_asked_for_is_compared_with_the_hubs(hub, tmp_path):
     assert (
         "none is given" in ckpt(hub, "show", "a.safetensors", "--sha256", right, cwd=tmp_path).err
     )
+
+
+def cached(hub, name="model.safetensors"):
+    (found,) = hub.home.rglob(f"snapshots/*/{name}")
+    return found.resolve()
+
+
+def test_a_digest_that_was_asked_for_is_compared_with_the_bytes_in_the_cache(hub):
+    content = safetensors()
+    hub.put("a/x", {"model.safetensors": content})
+    digest = hashlib.sha256(content).hexdigest()
+    address = "hf://a/x/model.safetensors"
+    assert ckpt(hub, "show", address, "--checksum").status == 0
+    damaged = content[:-1] + bytes([content[-1] ^ 1])
+    cached(hub).chmod(0o600)
+    cached(hub).write_bytes(damaged)
+    ran = ckpt(hub, "show", address, "--sha256", digest)
+    assert (ran.status, "--refresh downloads it again" in ran.err) == (2, True), ran.err
+    assert f"its SHA-256 is {hashlib.sha256(damaged).hexdigest()}, not {digest}" in ran.err
+    ran = ckpt(hub, "show", address, "--sha256", digest, "--refresh")
+    assert ran.status == 0, ran.err
+    assert cached(hub).read_bytes() == content
+    cached(hub).write_bytes(content[:-100])
+    ran = ckpt(hub, "show", address, "--refresh")
+    assert ran.status == 0, ran.err
+    assert cached(hub).read_bytes() == content
+
+
+def test_a_listing_that_leads_out_and_a_page_for_a_listing_are_refused(hub):
+    hub.put("a/x", {"../../evil.safetensors": safetensors()})
+    ran = ckpt(hub, "show", "hf://a/x")
+    assert (ran.status, "`../../evil.safetensors`, which is no path" in ran.err) == (2, True)
+    hub.server.replies._info = lambda *_: Reply(b"<html></html>", kind="text/html")
+    ran = ckpt(hub, "show", "hf://a/x")
+    assert (ran.status, "the hub's answer is none" in ran.err) == (2, True), ran.err
+
+
+def test_a_hub_without_ranges_is_told_once_and_each_file_is_downloaded_once(hub):
+    hub.put("a/x", shards(3, tensors=20))
+    original = hub.server.replies._file
+
+    def whole(*arguments):
+        reply = original(*arguments)
+        for one in (reply, *hub.storage.replies.values()):
+            one.ranges = False
+        return reply
+
+    hub.server.replies._file = whole
+    ran = ckpt(hub, "show", "hf://a/x")
+    assert (ran.status, ran.err.count("doesn't support range requests")) == (0, 1), ran.err
+    assert len(list(hub.home.rglob("snapshots/*/*.safetensors"))) == 3

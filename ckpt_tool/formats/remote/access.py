@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.formats.files import sha256_at
 from ckpt_tool.formats.remote.addresses import shown
 from ckpt_tool.formats.remote.held import Held
 
@@ -58,6 +59,7 @@ class Memory:
     listings: dict[str, object] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     refreshed: set[str] = field(default_factory=set)
+    digests: dict[str, str] = field(default_factory=dict)
 
     def without_secret(self, address: str) -> str:
         """The address as it may be shown; with it, `with_secret` finds the password again."""
@@ -91,17 +93,32 @@ class Access:
         if self.refresh and self.is_offline:
             raise InputError("--refresh", "asks the server, and --offline forbids to")
 
-    def check_digest(self, address: str, found: str) -> None:
+    def check_digest(self, address: str, found: str, hint: str | None = None) -> None:
         """Raises InputError where digests were asked for, and this file has none of them."""
         wanted = [one.lower() for one in self.sha256]
         if wanted and found not in wanted:
-            raise InputError(address, f"its SHA-256 is {found}, not {' or '.join(wanted)}")
+            raise InputError(address, f"its SHA-256 is {found}, not {' or '.join(wanted)}", hint)
+
+    def check_file(self, path: str, address: str) -> None:
+        """Raises InputError where digests were asked for, and the file at this path here has none
+        of them, or is a folder.
+        """
+        if not self.sha256:
+            return
+        refuse_folder(path, address)
+        self.check_digest(address, sha256_at(path))
 
     @property
     def is_offline(self) -> bool:
         """Whether no server may be asked: it was said so, or the environment says so."""
         names = ("CKPT_OFFLINE", "HF_HUB_OFFLINE")
         return self.offline or any(os.environ.get(name, "").lower() not in _NO for name in names)
+
+
+def refuse_folder(path: str, address: str) -> None:
+    """Raises InputError for a folder where a digest was asked for."""
+    if os.path.isdir(path):
+        raise InputError(address, "is a folder, and --sha256 is that of a file", "name the file")
 
 
 _CURRENT: ContextVar[Access | None] = ContextVar("ckpt_tool_access", default=None)

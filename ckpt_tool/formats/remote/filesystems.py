@@ -72,12 +72,23 @@ def _system(address: str) -> tuple[AbstractFileSystem, str]:
         ) from None
     except ValueError as error:
         if "Protocol not known" not in str(error):
-            raise
+            raise _incomplete(address) from None
+        from difflib import get_close_matches
+
         hint = "https://, hf:// and what fsspec knows (s3://, gs://, …) are opened"
+        if near := get_close_matches(scheme, ("https", "http"), 1, 0.8):
+            hint = f"did you mean {near[0]}{shown(address)[len(scheme) :]}?"
         raise InputError(shown(address), f"nothing is known of {scheme}://", hint) from None
+    except (TypeError, AttributeError):
+        raise _incomplete(address) from None
     except Exception as error:
         raise _failed(shown(address), error) from None
     return system, str(path)
+
+
+def _incomplete(address: str) -> InputError:
+    fact = f"{scheme_of(address)}:// needs more than an address says"
+    return InputError(shown(address), fact, "name the file that it leads to")
 
 
 class SystemFolder:
@@ -243,7 +254,9 @@ def in_words(address: str) -> Iterator[None]:
 
 def _failed(address: str, error: Exception) -> InputError:
     if isinstance(error, FileNotFoundError):
-        return InputError(address, "no such file or folder")
+        is_memory = scheme_of(address) == "memory"
+        hint = "memory:// is this process's own memory: empty on the command line"
+        return InputError(address, "no such file or folder", hint if is_memory else None)
     if isinstance(error, PermissionError):
         return InputError(address, "may not be read: the credentials are missing, or not enough")
     if type(error).__name__ in ("NoCredentialsError", "DefaultCredentialsError"):

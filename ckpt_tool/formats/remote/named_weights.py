@@ -68,4 +68,8 @@ def _not_imported(name: str, library: str, error: Exception) -> InputError:
         return InputError(
             name, f"needs {library}, which is not installed", f"pip install {library}"
         )
+    if "torchvision::" in str(error):
+        return InputError(
+            name, "torchvision doesn't fit the torch that is installed", "install torchvision anew"
+        )
     return InputError(name, f"{library} can't be imported: {str(error)[:200]}", "install it anew")

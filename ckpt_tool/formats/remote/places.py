@@ -48,11 +48,27 @@ def _find(address: str, access: Access) -> Place:
 
             return Place(*find_in_hub(address, access))
         case "file":
-            return Place(None, path=url2pathname(urlsplit(address).path))
+            path = path_in(address)
+            access.check_file(path, address)
+            return Place(None, path=path)
         case _:
             from ckpt_tool.formats.remote.filesystems import find_in_filesystem
 
             return Place(*find_in_filesystem(address, access))
+
+
+def path_in(address: str) -> str:
+    """The path here that `file:///data/a%20b.pth` names. Raises InputError where it names none."""
+    parts = urlsplit(address)
+    if parts.netloc not in ("", "localhost"):
+        raise InputError(
+            shown(address),
+            f"names a host, `{shown(address)[7:].partition('/')[0]}`, and files are opened here",
+            "an absolute path has three slashes: file:///data/model.pth",
+        )
+    if not parts.path:
+        raise InputError(address, "names no file", "file:///data/model.pth does")
+    return url2pathname(parts.path)
 
 
 def read_beside(address: str, names: Iterable[str], limit: int) -> tuple[str, bytes]:

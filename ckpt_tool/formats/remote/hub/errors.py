@@ -9,6 +9,8 @@ from ckpt_tool.errors import CkptError, InputError
 
 _TOKEN = "`hf auth login` keeps a token, or HF_TOKEN has one"
 
+_NO_HOST = ("name resolution", "name or service not known", "nodename nor servname")
+
 
 @contextmanager
 def in_words(address: str) -> Iterator[None]:
@@ -47,6 +49,12 @@ def in_plain_words(error: Exception, address: str) -> InputError | None:
         return InputError(address, f"names no repository: {str(error)[:200]}")
     if isinstance(error, errors.HfHubHTTPError):
         return _status(error, address)
+    if type(error).__name__ == "UnsupportedProtocol":
+        return InputError(address, "the hub leads to what is no web address")
+    if type(error).__name__ == "JSONDecodeError":
+        return InputError(
+            address, "the hub's answer is none: a page, say", "HF_ENDPOINT names the hub"
+        )
     return _unreached(error, address)
 
 
@@ -77,6 +85,10 @@ def _unreached(error: Exception, address: str) -> InputError | None:
     if "Timeout" in type(error).__name__ or isinstance(error, TimeoutError):
         return InputError(address, "the hub has not answered in time", "try it later")
     text = str(error).strip().partition("\n")[0][:200].lower() or type(error).__name__
+    if any(one in text for one in _NO_HOST):
+        return InputError(
+            address, "there is no such host, or no network", "--offline uses what is in the cache"
+        )
     return InputError(address, f"the hub can't be reached: {text}", "--offline uses what is cached")
 
 

@@ -8,12 +8,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.remote.access import Access, Silent
 from ckpt_tool.formats.remote.held import Held
+from ckpt_tool.formats.remote.hub.repository import Repository
 from ckpt_tool.formats.remote.ranged import RangedFile
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ class HubFile(RangedFile):
 
     def fetch(self, offset: int, length: int) -> bytes:
         """So many bytes. Raises InputError."""
-        content, size = self._part(offset, length)
+        try:
+            content, size = self._part(offset, length)
+        except WithoutRanges:
+            return self.whole().read(offset, length)
         if size != self.size or len(content) != length:
             raise FormatError(self.path, "was changed while it was being read", "run it again")
         return content
@@ -90,6 +94,10 @@ class HubFile(RangedFile):
             self._local.close()
 
 
+class WithoutRanges(Exception):
+    """The server sends all of a file when it is asked for a part of it."""
+
+
 def request_part(url: str, address: str, offset: int, length: int) -> tuple[bytes, int]:
     """Bytes by a range request, in the session of huggingface_hub, whose client takes its token off
     a request that is sent to another host. Raises what the library raises, InputError for an answer
@@ -104,31 +112,53 @@ def request_part(url: str, address: str, offset: int, length: int) -> tuple[byte
         "Range": f"bytes={offset}-{offset + length - 1}",
         "Accept-Encoding": "identity",
     }
-    response = get_session().get(url, headers=headers, timeout=TIMEOUT)
-    if response.status_code == 416:  # an empty file has no bytes
-        return b"", 0
-    hf_raise_for_status(response)
-    if response.status_code != 206:
-        content = response.content
-        return content[offset : offset + length], len(content)
+    session: Any = get_session()
+    if callable(getattr(session, "stream", None)):
+        asked = session.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True)
+    else:  # huggingface_hub before 1.0 is built on requests
+        asked = session.get(url, headers=headers, timeout=TIMEOUT, stream=True)
+    with asked as response:
+        if response.status_code >= 400 and hasattr(response, "read"):
+            response.read()  # what its error says
+        if response.status_code == 416:  # an empty file has no bytes
+            return b"", 0
+        hf_raise_for_status(response)
+        if response.status_code != 206:
+            raise WithoutRanges
+        content = response.read() if hasattr(response, "read") else response.content
     found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    content = response.content
     if not found or int(found[1]) != offset or len(content) != int(found[2]) - offset + 1:
         raise InputError(address, "the hub sends another part than the one that was asked for")
     return content, int(found[3])
 
 
 def download(
-    id: str, path: str, kind: str, commit: str, address: str, size: int | None, access: Access
+    repository: Repository,
+    path: str,
+    commit: str,
+    address: str,
+    size: int | None,
+    access: Access,
+    again: bool = False,
 ) -> str:
-    """The file's path in huggingface_hub's cache, where it is then. Raises what that raises."""
+    """The file's path in huggingface_hub's cache, where it is then; `again` also where it was there
+    already. Raises what that raises.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.constants import HF_HUB_CACHE
 
     reporter = access.reporter if size is None or size > UNTOLD else Silent()
     with reporter.download(address, HF_HUB_CACHE, size) as progress:
         bar = _bar_that_tells(progress)
-        return str(hf_hub_download(id, path, repo_type=kind, revision=commit, tqdm_class=bar))
+        local = hf_hub_download(
+            repository.id,
+            path,
+            repo_type=repository.kind,
+            revision=commit,
+            force_download=again,
+            tqdm_class=bar,
+        )
+        return str(local)
 
 
 def check_digest(path: str, address: str, digest: str) -> None:

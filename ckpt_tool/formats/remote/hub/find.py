@@ -11,7 +11,6 @@ import posixpath
 from collections.abc import Collection, Mapping
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.files import sha256_at
 from ckpt_tool.formats.folder import Folder, LocalFolder
 from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.hub.cache import snapshot
@@ -89,19 +88,11 @@ def _find_cached(repository: Repository, address: str, access: Access) -> tuple[
     path = os.path.join(place, *repository.path.split("/")) if repository.path else place
     if not os.path.lexists(path):
         raise _not_cached(address)
-    if access.sha256:
-        refuse_folder(path, address)
-        access.check_digest(address, sha256_at(path))
+    access.check_file(path, address)
     if os.path.isdir(path):
         folder = LocalFolder(path)
         return folder, _preferred(folder.names(), address, access)
     return LocalFolder(os.path.dirname(path)), os.path.basename(path)
-
-
-def refuse_folder(path: str, address: str) -> None:
-    """Raises InputError for a folder where a digest was asked for."""
-    if os.path.isdir(path):
-        raise InputError(address, "is a folder, and --sha256 is that of a file", "name the file")
 
 
 def _not_cached(address: str) -> InputError:
@@ -127,9 +118,15 @@ def _listing(repository: Repository, access: Access) -> Listing:
         files_metadata=True,
     )
     files = {one.rfilename: _stored(one) for one in getattr(info, "siblings", None) or ()}
+    if outside := next((name for name in files if _is_outside(name)), None):
+        raise InputError(key, f"the hub lists `{outside[:200]}`, which is no path in a repository")
     listing = Listing(str(info.sha), files)
     access.memory.listings[key] = listing
     return listing
+
+
+def _is_outside(name: str) -> bool:
+    return name.startswith("/") or ".." in name.split("/")
 
 
 def _stored(sibling: object) -> Stored:

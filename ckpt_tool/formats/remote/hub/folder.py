@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ckpt_tool.formats.remote.hub.file import (
     HubFile,
     PartOf,
     Stored,
+    WithoutRanges,
     check_digest,
     download,
     request_part,
@@ -78,18 +80,22 @@ class HubFolder:
         """A file in it: from the cache where it is there. Raises InputError."""
         path, address = self._inside(name), self.join(name)
         with in_words(address):
-            self._check_digest(path, address)
-            if local := self._cached(path):
+            if local := self._checked(path, address):
                 return SourceFile(local)
+            self._check_listed(path, address)
             stored = self._listing.files.get(path, NOTHING)
             if name.endswith(_TEXTS) and (stored.size or 0) <= KEPT:
                 return SourceFile(self._downloaded(path, address, stored.size))
-            held = self._held(path, stored, head_for(header))
+            try:
+                held = self._held(path, stored, head_for(header))
+            except WithoutRanges:
+                self._note_once("the hub's server doesn't support range requests; all is fetched")
+                return SourceFile(self._downloaded(path, address, stored.size))
         return HubFile(
             address, held, stored, self._part_of(path), lambda: self._whole(path, address)
         )
 
-    def _check_digest(self, path: str, address: str) -> None:
+    def _check_listed(self, path: str, address: str) -> None:
         """Raises InputError where a digest was asked for, and the hub lists another one; a file
         that has none there, as it is a small one, is downloaded to be looked at.
         """
@@ -97,8 +103,35 @@ class HubFolder:
             return
         digest = self._listing.files.get(path, NOTHING).sha256
         if not digest:
-            digest = sha256_at(self._cached(path) or self._downloaded(path, address, 0))
+            digest = sha256_at(self._downloaded(path, address, 0))
         self._access.check_digest(address, digest)
+
+    def _checked(self, path: str, address: str) -> str | None:
+        """The path in the cache of a file that is as it was asked for; None where it is not there.
+        With `refresh`, one that is damaged is downloaded again. Raises InputError.
+        """
+        local = self._cached(path)
+        if local is None or path.endswith(_TEXTS):
+            return local
+        stored, access = self._listing.files.get(path, NOTHING), self._access
+        if access.refresh and local not in access.memory.refreshed:
+            is_cut = stored.size is not None and os.path.getsize(local) != stored.size
+            if is_cut or (access.sha256 and stored.sha256 not in ("", sha256_at(local))):
+                local = self._downloaded(path, address, stored.size, again=True)
+            access.memory.refreshed.add(local)
+        if access.sha256:
+            digests = access.memory.digests
+            if local not in digests:
+                digests[local] = sha256_at(local)
+            hint = "--refresh downloads it again" if not access.refresh else None
+            access.check_digest(address, digests[local], hint)
+        return local
+
+    def _note_once(self, fact: str) -> None:
+        text, memory = f"{self._repository.address('')}: {fact}", self._access.memory.listings
+        if text not in memory:
+            memory[text] = True
+            self._access.reporter.note(text)
 
     def _held(self, path: str, stored: Stored, first: int) -> Held:
         """The start of the file; two files of one digest are the same."""
@@ -123,7 +156,8 @@ class HubFolder:
     def _whole(self, path: str, address: str) -> SourceFile:
         stored = self._listing.files.get(path, NOTHING)
         with in_words(address):
-            return SourceFile(self._cached(path) or self._downloaded(path, address, stored.size))
+            found = self._checked(path, address)
+            return SourceFile(found or self._downloaded(path, address, stored.size))
 
     def _cached(self, path: str) -> str | None:
         from huggingface_hub import try_to_load_from_cache
@@ -136,11 +170,9 @@ class HubFolder:
         )
         return found if isinstance(found, str) else None
 
-    def _downloaded(self, path: str, address: str, size: int | None) -> str:
-        repository = self._repository
-        local = download(
-            repository.id, path, repository.kind, self._listing.commit, address, size, self._access
-        )
+    def _downloaded(self, path: str, address: str, size: int | None, again: bool = False) -> str:
+        repository, commit = self._repository, self._listing.commit
+        local = download(repository, path, commit, address, size, self._access, again)
         if digest := self._listing.files.get(path, NOTHING).sha256:
             check_digest(local, address, digest)
         keep_revision(repository, self._listing.commit)
