@@ -11,7 +11,7 @@ from io import TextIOWrapper
 from ckpt_tool.cli.options import Color
 from ckpt_tool.cli.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
-from ckpt_tool.formats.remote.addresses import shown
+from ckpt_tool.formats.remote.addresses import shown, without_secrets
 from ckpt_tool.report.parts.problems import error_text, next_line
 from ckpt_tool.report.parts.style import Style, safe
 
@@ -62,7 +62,7 @@ def print_note(text: str) -> None:
     to tell.
     """
     with suppress(OSError):
-        print(text, file=sys.stderr)
+        print(without_secrets(text), file=sys.stderr)
 
 
 def print_next(command: str | None) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -189,6 +190,11 @@ def truncated(path: str, needed: int, size: int) -> FormatError:
     )
 
 
+_ON_THE_HUB = re.compile(
+    r"(?:hf:)?([\w-]+/[\w.-]+)"
+    r"(?<!\.pth)(?<!\.pt)(?<!\.bin)(?<!\.ckpt)(?<!\.pkl)(?<!\.safetensors)(?<!\.json)(?<!\.txt)(?<!\.keys)"
+)
+"""`OWNER/NAME`, which is no file's name."""
 MAX_NEIGHBOURS = 2000
 """Names in a folder that a misspelt one is compared with."""
 
@@ -242,6 +248,8 @@ def _nearest(path: str) -> str | None:
     try:
         names = os.listdir(folder or ".")
     except OSError:
+        if found := _ON_THE_HUB.fullmatch(path):
+            return f"its folder does not exist; on the hub it would be hf://{found[1]}"
         return "its folder does not exist"
     from difflib import get_close_matches
 

@@ -219,7 +219,7 @@ def test_a_server_without_ranges_is_reported_and_downloaded_from(server, cache):
     url = server.put("/a.safetensors", content, ranges=False)
     ran = ckpt("show", url)
     assert ran.status == 0
-    assert f"note: {url}: its server sends no parts of files; all of it is fetched" in ran.err
+    assert f"note: {url}: its server doesn't support range requests; all of it is downloaded" in ran.err
     assert (len(server.asked), (cache / "a.safetensors").read_bytes()) == (1, content)
 
 

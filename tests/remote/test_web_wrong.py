@@ -127,3 +127,31 @@ def test_odd_addresses_are_plain_errors_and_others_are_escaped(server, cache):
     for url in ("http://a..b/a.pth", f"http://{'a' * 64}.b/a.pth"):
         ran = ckpt("show", url)
         assert (ran.status, "internal error" in ran.err) == (2, False)
+
+
+def test_an_error_in_json_is_not_kept(server, cache):
+    url = server.put("/a.safetensors", b'{"error":"not found"}', ranges=False)
+    ran = ckpt("map", url, "-e", "** -> **", "-o", "out.safetensors")
+    assert ran.status == 2
+    assert f"{url}: its server sends an error, not a file: {{" in ran.err
+    assert not list(cache.glob("*a.safetensors*"))
+
+
+def test_what_is_called_as_on_the_hub_is_answered_with_its_address():
+    assert "hf://timm/resnet50.a1_in1k" in ckpt("show", "timm/resnet50.a1_in1k").err
+
+
+def test_no_message_has_a_password():
+    for address in ("hf://me:s3cret@o/n/a.pth", "http:/me:s3cret@host/a.pth"):
+        ran = ckpt("show", address, "--offline")
+        assert ran.status == 2
+        assert "s3cret" not in ran.err + ran.out
+    ran = ckpt("map", "a.pth", "b.pth", "--rules", "http://me:s3cret@host/r.yaml", "-o", "c.pth")
+    assert "s3cret" not in ran.err + ran.out
+
+
+def test_digits_that_count_are_no_digest():
+    from ckpt_tool.formats.remote.web.torch_cache import digest_in
+
+    names = ["resnet50-0676ba61.pth", "a-12345678.pth", "model-12345678.pth", "shard-00000001.pth", "a-20240131.pth", "b-00012345.pth"]
+    assert [digest_in(name) for name in names] == ["0676ba61", "12345678", "", "", "", ""]

@@ -7,7 +7,9 @@ import re
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)")
 _NAMED = re.compile(r"(?:torchvision|timm):[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
-_SECRETS = re.compile(r"(?<=://)[^/?#@]*@")
+_SECRETS = re.compile(r"(?<=://)[^/?#@\s]*@")
+_IN_TEXT = re.compile(r"(?<=:/)(/?)[^/?#@\s]+:[^/?#@\s]*@")
+"""A name and a password in an address, or in a slip of one (`http:/me:secret@host`)."""
 
 
 def scheme_of(path: str) -> str:
@@ -35,3 +37,12 @@ def shown(address: str) -> str:
     'https://host/model.pth'
     """
     return address if scheme_of(address) == "hf" else _SECRETS.sub("", address)
+
+
+def without_secrets(text: str) -> str:
+    """A message without the names and passwords of addresses in it, whatever their scheme.
+
+    >>> without_secrets("hf://me:secret@owner/name: no such file")
+    'hf://owner/name: no such file'
+    """
+    return _IN_TEXT.sub(r"\1", text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20
 PARTIAL = ".ckpt-partial"
+_ERROR = re.compile(rb"\s*\{\s*\"(?:error|errors|message|detail|status|code)\"\s*:[^\n]*")
+"""How servers word errors in JSON, whatever status they send with it."""
 _RESUMED = "run it again: it goes on from there"
 
 
@@ -243,6 +246,11 @@ def _receive(
         for piece in answer.pieces():
             if not done and is_page(piece[:4096]):
                 raise page_error(answer.address)
+            if not done and (found := _ERROR.match(piece[:4096])):
+                said = found[0].decode("utf-8", "replace")
+                raise InputError(
+                    answer.address.shown, f"its server sends an error, not a file: {said[:100]}"
+                )
             _write(partial.fd, piece, done)
             digest.update(piece)
             done += len(piece)

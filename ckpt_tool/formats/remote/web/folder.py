@@ -125,7 +125,7 @@ def _is_first_part(answer: Answer) -> bool:
 def _all_of(address: Address, access: Access, answer: Answer) -> SourceFile:
     """The file of a server that sends all of it when it is asked for a part."""
     access.reporter.note(
-        f"{address.shown}: its server sends no parts of files; all of it is fetched"
+        f"{address.shown}: its server doesn't support range requests; all of it is downloaded"
     )
     return SourceFile(_fetched(address, access, None if answer.is_part else answer))
 

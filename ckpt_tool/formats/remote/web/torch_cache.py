@@ -19,6 +19,9 @@ from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.web.requests import Address
 
 _DIGEST = re.compile(r"-([a-f0-9]{8,64})\.")
+_COUNTED = re.compile(r"00\d*|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+_COUNTERS = ("ckpt", "checkpoint", "step", "steps", "shard", "model", "epoch", "iter", "weights")
+"""Digits alone behind one of these, or that begin with zeros, count something; others are a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,17 @@ def name_of(address: Address) -> str:
 def digest_in(name: str) -> str:
     """The start of the SHA-256 that a file's name has, as torchvision and timm write it
     (`resnet50-0676ba61.pth`); an empty text for none.
-    Digits alone count something, or are a day.
     """
     found = _DIGEST.search(name)
-    return found[1] if found and not found[1].isdecimal() else ""
+    if found is None or (found[1].isdecimal() and _is_counted(name[: found.start()], found[1])):
+        return ""
+    return found[1]
+
+
+def _is_counted(before: str, digits: str) -> bool:
+    """Whether digits alone are rather a number than the start of a SHA-256."""
+    word = re.split(r"[-_.]", before.lower())[-1]
+    return _COUNTED.fullmatch(digits) is not None or word in _COUNTERS
 
 
 def place_for(address: Address) -> str:
