@@ -21,6 +21,7 @@ COMMON = [
     ("{i}.{i}", "{j}.4", "4.4"),
     ("a.{q,k}.w", "a.{k,v}.*", "a.k.w"),
     ("a*.b", "ab*.b", "abx.b"),
+    ("{i}a{i}a*", "1a{i}a*", "1a1ax"),
     ("a.b", "a.c", None),
     ("**", "", ""),
     ("layer{1..4}.x", "layer{s}.x", "layer1.x"),

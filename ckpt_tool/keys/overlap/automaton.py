@@ -1,5 +1,6 @@
 """A pattern as a small automaton over characters."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, product
 
@@ -10,6 +11,8 @@ from ckpt_tool.keys.pattern import Choice, Number, Rest, Star, Text, Token
 
 MAX_VALUES = 4096
 """Values of a sum, and words of the choices of two patterns, that are looked at."""
+MAX_REMAINDERS = 64
+"""Factor and constant of a sum, together, up to which all its values are known."""
 EXAMPLES = 12
 """Numbers without bounds are tried from 0 up to this many."""
 Characters = tuple[bool, frozenset[str]]
@@ -36,6 +39,12 @@ class Automaton:
         self.symbols = symbols or {}
         self.known: dict[frozenset[int], Mapping[str, frozenset[int]]] = {}
         self.effort = effort
+        self.names = Counter(
+            name
+            for token in matcher.pattern.tokens
+            if isinstance(token, Number)
+            for name in token.affine.names
+        )
         for token in matcher.pattern.tokens:
             before = len(self.edges)
             self._add(token, matcher)
@@ -64,8 +73,19 @@ class Automaton:
                     self._number()
                 elif form is not None and form in self.symbols:
                     self._words([self.symbols[form]])
+                elif form is not None and self._is_small(form, affine):
+                    self._progression(*form)
                 else:
                     self._words(map(str, _values(affine, matcher)))
+
+    def _is_small(self, form: AffineForm, affine: LinearNumber) -> bool:
+        """Whether the states for all values of a sum are few. Where a name is used twice, examples
+        are the better way: their states don't mix what must be equal.
+        """
+        factor, constant = form
+        return (
+            factor > 0 and factor + constant <= MAX_REMAINDERS and self.names[affine.names[0]] == 1
+        )
 
     def _words(self, words: Iterable[str]) -> None:
         start, end = self.last, self._state()
@@ -93,6 +113,30 @@ class Automaton:
         self._edge(more, (True, DIGITS), more)
         self._edge(more, None, end)
         self._edge(start, (True, frozenset(self.symbols.values())), end)
+        self.last = end
+
+    def _progression(self, factor: int, constant: int) -> None:
+        """The numbers constant, constant + factor, …, that are not negative: states are the numbers
+        below the constant, and from there on remainders.
+        """
+        start, end, least = self.last, self._state(), max(constant, 0)
+        states: dict[tuple[bool, int], int] = {}
+        pending = [(start, 0, range(1, 10))]
+        if constant <= 0 and constant % factor == 0:
+            self._edge(start, (True, frozenset("0")), end)
+        while pending:
+            state, number, digits = pending.pop()
+            for digit in digits:
+                value = 10 * number + digit
+                is_large = value >= constant
+                if is_large:  # one number stands for all with its remainder
+                    value = least + (value - least) % factor
+                if (is_large, value) not in states:
+                    states[is_large, value] = self._state()
+                    pending.append((states[is_large, value], value, range(10)))
+                    if is_large and (value - constant) % factor == 0:
+                        self._edge(states[is_large, value], None, end)
+                self._edge(state, (True, frozenset(str(digit))), states[is_large, value])
         self.last = end
 
     def closure(self, states: Iterable[int]) -> frozenset[int]:

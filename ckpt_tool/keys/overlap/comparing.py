@@ -7,7 +7,7 @@ match. What all comparisons of one rule set may cost is limited: patterns can be
 have very many states.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from math import prod
 
@@ -72,20 +72,30 @@ def _words_of(matcher: Matcher) -> int:
 
 
 def _common(one: Automaton, other: Automaton, effort: Effort) -> Iterator[str]:
+    """Keys that both automata accept, short ones first. Where several characters lead to the same
+    states, or back to those that they come from, one way is followed to its end before the next:
+    so the few tries that a pair of states has go to different beginnings, not to the last
+    character of one.
+    """
     alphabet = _alphabet(one, other)
     pending = deque([("", one.closure([0]), other.closure([0]))])
-    visits: dict[tuple[frozenset[int], frozenset[int]], int] = {}
-    while pending and len(visits) < MAX_STATES:
-        key, source, target = pending.popleft()
+    later: deque[tuple[str, frozenset[int], frozenset[int]]] = deque()
+    visits: Counter[tuple[frozenset[int], frozenset[int]]] = Counter()
+    while (pending or later) and len(visits) < MAX_STATES:
+        key, source, target = (pending or later).popleft()
+        if visits[source, target] >= TRIES:
+            continue
+        visits[source, target] += 1
         if one.last in source and other.last in target:
             yield key
         others = other.steps(target, alphabet)
         effort.spend(1 + len(others))
-        for character, ahead in one.steps(source, alphabet).items():
-            after = ahead, others.get(character, frozenset())
-            if after[1] and visits.get(after, 0) < TRIES:
-                visits[after] = visits.get(after, 0) + 1
-                pending.append((key + character, *after))
+        ahead = {(source, target)}
+        for character, inside in one.steps(source, alphabet).items():
+            after = inside, others.get(character, frozenset())
+            if after[1] and visits[after] < TRIES:
+                (later if after in ahead else pending).append((key + character, *after))
+                ahead.add(after)
 
 
 def covers(one: Matcher, other: Matcher, effort: Effort | None = None) -> bool:
