@@ -14,7 +14,7 @@ from ckpt_tool.formats.placements.crc import crc32
 
 BATCH = 64 << 20
 """Bytes that a thread moves at a time, unless one tensor has more."""
-WORTH_STARTING = 16 << 20
+WORTH_STARTING = 4 << 20
 Move = tuple[str, ByteSource]
 
 
