@@ -113,6 +113,19 @@ def to_bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(window).cast("B")
 
 
+def writable_bytes(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU, to be filled: what is written there is in the
+    tensor. torch doesn't see it (`torch.autograd.graph.increment_version` says so).
+    """
+    import ctypes
+
+    if not tensor.nbytes:
+        return memoryview(bytearray())
+    window = (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr())
+    window.tensor = tensor  # type: ignore[attr-defined]
+    return memoryview(window).cast("B")
+
+
 def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors of one dtype hold the same bytes, NaNs and signs of zero too."""
     import torch
