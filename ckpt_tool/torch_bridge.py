@@ -214,8 +214,13 @@ def identity_of(tensor: torch.Tensor) -> object:
     """What two tensors have in common that are one: the same elements of one memory, seen the same
     way.
     """
-    memory, start = memory_of(tensor), tensor.storage_offset() * tensor.itemsize
-    place = (memory[0], memory[1] + start) if memory and _has_address(memory) else (memory, start)
+    place: object
+    if _is_plain(tensor) and (pointer := tensor.data_ptr()):
+        place = "cpu", pointer
+    else:
+        memory, start = memory_of(tensor), tensor.storage_offset() * tensor.itemsize
+        is_address = memory and _has_address(memory)
+        place = (memory[0], memory[1] + start) if memory and is_address else (memory, start)
     return place, tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
 
 
@@ -254,6 +259,9 @@ def memory_of(tensor: torch.Tensor) -> Memory | None:
     import torch
     from torch.nn.parameter import is_lazy
 
+    if _is_plain(tensor):
+        address = tensor.untyped_storage().data_ptr()
+        return ("cpu", address) if address else None
     if is_lazy(tensor) or tensor.layout is not torch.strided:
         return None
     local = local_part(tensor)
@@ -264,6 +272,17 @@ def memory_of(tensor: torch.Tensor) -> Memory | None:
         return "meta", int(storage._cdata)
     pointer = storage.data_ptr()
     return (str(tensor.device), pointer) if pointer else None
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it is what most tensors are: on the CPU, dense, and of torch's own classes."""
+    import torch
+
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.is_cpu
+        and tensor.layout is torch.strided
+    )
 
 
 def is_wrapper(tensor: torch.Tensor) -> bool:

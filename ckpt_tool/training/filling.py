@@ -136,9 +136,9 @@ class LiveTensors:
 
     def reserve(self, keys: Iterable[str]) -> None:
         """Allocates memory at once for those of these tensors that are on the meta device."""
-        for tensor in {identity_of(self[key]): self[key] for key in keys}.values():
-            if _is_plain_meta(tensor):
-                self._memory.reserve(tensor.nbytes)
+        some = [self[key] for key in keys if _is_plain_meta(self[key])]
+        for tensor in {identity_of(tensor): tensor for tensor in some}.values():
+            self._memory.reserve(tensor.nbytes)
 
     def commit(self) -> None:
         """Puts the tensors that have memory in the place of those on the meta device."""

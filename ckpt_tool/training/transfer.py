@@ -74,6 +74,8 @@ class StepInputs:
 
     def needed(self, output: int, region: Region) -> Part | None:
         """What a box of an output needs of the inputs; None where it may need all of them."""
+        if not self.step.ops:
+            return Leaf(output, region)
         infos = [self.source.catalog[key] for key in self.step.inputs]
         forms = [TensorForm(info.dtype, info.shape) for info in infos]
         return needed_part(self.step.ops, forms, output, region)

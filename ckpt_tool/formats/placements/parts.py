@@ -33,6 +33,8 @@ def read_part(
     read as a whole tensor only. Raises FormatError where a file ends before them.
     """
     match placement:
+        case Extent() if region.shape == shape:
+            placement.file.read_into(into, placement.offset)
         case Extent():
             _read_runs(_Bytes((placement,)), region, shape, dtype.itemsize, into)
         case Joined():
