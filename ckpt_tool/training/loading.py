@@ -156,7 +156,8 @@ def load_plan(
     processes = processes or Processes(module)
     tensors = LiveTensors(module)
     tensors.check(plan.producers)
-    source.check(key for step in plan.steps for key in step.inputs)
+    processes.agree(plan)
+    source.check(processes.share([key for step in plan.steps for key in step.inputs]))
     processes.agree()
     with torch.inference_mode(False), torch.no_grad(), ExitStack() as undo:
         _try_steps(plan, source, tensors)
