@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ckpt_tool.mapping.plan import Step, input_forms, step_forms
 from ckpt_tool.ops import Cast, Copy, Op, OpError, TensorForm, infer_chain
+from ckpt_tool.ops.arithmetic import Unary
 from ckpt_tool.ops.copies import Same
 from ckpt_tool.optimizers.kinds import Kind, Role, UnknownKind
 from ckpt_tool.optimizers.laws import Following, Made, NoLaw, elementwise_ops, made_of
@@ -138,9 +139,11 @@ class _Step:
                 has = shape_text(slot.form.shape) if slot.form else "no tensor"
                 raise NotFollowed(f"`{name}` of `{key}` is {has}, not {shape_text(form.shape)}")
         group = self.sides.hyper_parameters(self.parameters[0])
-        ops = elementwise_ops(
-            self.step.ops, forms, Following(self.kind, self.kind.slots[name], group)
-        )
+        following = Following(self.kind, self.kind.slots[name], group)
+        try:
+            ops = elementwise_ops(self.step.ops, forms, following)
+        except NoLaw as no_law:
+            raise NoLaw(no_law.op, no_law.why, name) from None
         self._check_result(ops, [slot.form for slot in slots if slot.form])
         return SlotMove(
             suffix_of(slots[0]),
@@ -207,6 +210,8 @@ class _Step:
             role = self.kind.slots[name].role
             given = slot if role in (Role.SHARED, Role.ELEMENTWISE) else roles[move.sources[role]]
             ops = () if slot.form is None or role is Role.SHARED else move.ops[role]
+            if not self.kind.slots[name].is_odd:
+                ops = tuple(op for op in ops if not isinstance(op, Unary))
             yield SlotMove(suffix_of(slot), (given.path,), tuple(ops), (place,))
 
 

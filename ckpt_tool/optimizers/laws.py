@@ -24,10 +24,12 @@ Forms = Sequence[TensorForm]
 
 
 class NoLaw(Exception):
-    """There is no exact law for an op: `why` is a sentence without a subject's name."""
+    """There is no exact law for an op, for the reason `why`; `slot` is whose, where not all of the
+    parameter's state is meant.
+    """
 
-    def __init__(self, op: Op, why: str) -> None:
-        super().__init__(f"`{op.name}`: {why}")
+    def __init__(self, op: Op, why: str, slot: str = "") -> None:
+        super().__init__(f"`{op.name}`{f' of `{slot}`' if slot else ''}: {why}")
         self.op, self.why = op, why
 
 

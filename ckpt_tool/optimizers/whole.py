@@ -69,7 +69,7 @@ def _simple(op: Op, form: TensorForm, kind: Kind) -> list[Op]:
             return [op]
         case Rearrange():
             return list(_transpositions(op, len(form.shape), kind))
-        case Unary(function="neg") | Affine(scale=-1.0, shift=0.0) if kind.name == "Muon":
+        case Unary(function="neg") | Affine(scale=-1.0, shift=0.0):
             return [Unary("neg")]
         case _:
             raise NoLaw(op, kind.whole)

@@ -5,6 +5,7 @@ model that was loaded into.
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ LABEL = "the optimizer's state"
 class OptimizerState(dict[str, object]):
     """A state dict for `optimizer.load_state_dict`, and in `moved` what became of every parameter.
 
-    `print` gives the counts and the notes; saved, it is a plain dict.
+    `print` gives the counts and the notes; saved, it is a plain OrderedDict.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class OptimizerState(dict[str, object]):
     def __repr__(self) -> str:
         return f"OptimizerState({self.moved})"
 
-    def __reduce__(self) -> tuple[type, tuple[dict[str, object]]]:
-        return dict, (dict(self),)
+    def __reduce__(self) -> tuple[object, ...]:
+        # Of a class that `torch.load(weights_only=True)` knows; `dict` itself it doesn't.
+        return OrderedDict, (), None, None, iter(self.items())
 
 
 def optimizer_state(
@@ -101,7 +103,7 @@ def step_of(optimizer: object) -> tuple[str, str]:
     while (inner := getattr(optimizer, "optimizer", None)) is not None and hasattr(inner, "step"):
         optimizer = inner
     step = inspect.unwrap(type(optimizer).step)  # type: ignore[attr-defined]
-    return step.__module__.partition(".")[0], step.__qualname__.partition(".")[0]
+    return step.__module__.partition(".")[0], step.__qualname__.split(".")[-2]
 
 
 def _form_of(value: object) -> TensorForm | None:
