@@ -116,7 +116,7 @@ def _by_shapes_alone(
 
 
 HINT = (
-    "give a state dict in the model's order, or an optimizer that was made of "
+    "give `names`, the keys in the optimizer's order, or an optimizer that was made of "
     "`model.named_parameters()`"
 )
 

@@ -5,7 +5,7 @@ ids, by names as `torch.distributed.checkpoint.state_dict` has it, or flat.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ckpt_tool.errors import FormatError, InputError
@@ -58,6 +58,17 @@ class SavedOptimizer:
     def slots(self) -> frozenset[str]:
         """The names of all slots that any parameter has."""
         return frozenset(slot for each in self.parameters for slot in each.slots)
+
+
+def with_names(saved: SavedOptimizer, names: Sequence[str]) -> SavedOptimizer:
+    """The same with the keys of its parameters, in its own order. Raises InputError for another
+    number of them.
+    """
+    if len(names) != len(saved.parameters):
+        fact = f"has {len(saved.parameters)} parameters, and there are {len(names)} names"
+        raise InputError(saved.label, fact, "give one for each, group by group")
+    named = zip(saved.parameters, names, strict=True)
+    return replace(saved, parameters=tuple(replace(each, name=name) for each, name in named))
 
 
 def read_optimizer(state_dict: object, form_of: FormOf, label: str) -> SavedOptimizer:
@@ -169,8 +180,3 @@ def _read_flat(given: Mapping[object, object], form_of: FormOf, label: str) -> S
         for name in names
     )
     return SavedOptimizer(label, "flat", tuple(parameters), hyper)
-
-
-def without_group(path: str) -> InputError:
-    """What is said of a state that no group comes with."""
-    return InputError(path, f"has no `{GROUPS}`", "give the whole state dict of the optimizer")

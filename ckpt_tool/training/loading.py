@@ -104,6 +104,7 @@ class LoadReport:
         optimizer: torch.optim.Optimizer | None = None,
         *,
         fresh: Sequence[str] = (),
+        names: Sequence[str] | None = None,
     ) -> OptimizerState:
         """The state of the optimizer that the source was trained with, moved as its parameters
         were: for `optimizer.load_state_dict`.
@@ -111,14 +112,15 @@ class LoadReport:
         `given` is its state dict, torch's own or by names (`get_optimizer_state_dict`, flat or
         not), or that optimizer. `model` and `optimizer` are the ones that go on training; without
         them numbers are given in the order of the model's parameters, in the source's groups.
-        `fresh` are patterns of the model's parameters that begin without a state. Raises RuleError
-        with every parameter whose state has no exact way, InputError where it is not certain which
-        parameter is which.
+        `fresh` are patterns of the model's parameters that begin without a state. `names` are the
+        source's keys in the order of its optimizer, where the shapes leave more than one. Raises
+        RuleError with every parameter whose state has no exact way, InputError where it is not
+        certain which parameter is which.
         """
         from ckpt_tool.training.optimizer_state import optimizer_state
 
         module = None if model is None else self._own(model)
-        return optimizer_state(self.plan, given, module, optimizer, fresh)
+        return optimizer_state(self.plan, given, module, optimizer, fresh, names)
 
     def _own(self, model: nn.Module) -> nn.Module:
         module = unwrapped(model)

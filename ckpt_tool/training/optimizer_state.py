@@ -26,6 +26,7 @@ from ckpt_tool.optimizers import (
     move_state,
     read_optimizer,
     recognise,
+    with_names,
 )
 from ckpt_tool.optimizers.saved import GROUPS, NAMES, PARAMS, STATE, Path
 from ckpt_tool.tensors import shape_text
@@ -68,8 +69,12 @@ def optimizer_state(
     model: nn.Module | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     fresh: Sequence[str] = (),
+    names: Sequence[str] | None = None,
 ) -> OptimizerState:
     """The state of the source's optimizer, for `optimizer`, whose parameters are the model's.
+
+    `names` are the source's keys in the order of its optimizer's parameters, where that is not
+    certain without them.
 
     Raises RuleError with every parameter whose state has no exact way, InputError where it is not
     certain which parameter is which, or where the two are different optimizers.
@@ -81,6 +86,7 @@ def optimizer_state(
         kind = kind_of_class(*step_of(given))
         state_dict, is_live = given.state_dict(), True
     saved = read_optimizer(state_dict, _form_of, LABEL)
+    saved = saved if names is None else with_names(saved, names)
     assert isinstance(state_dict, Mapping)
     target = None if optimizer is None else _target(optimizer, model, plan)
     kind = _one_kind(saved, kind, optimizer)
