@@ -49,11 +49,11 @@ class MovedState:
     lost: tuple[str, ...]
 
     def __str__(self) -> str:
-        begin = f"{counted(len(self.fresh), 'parameter')} without one"
-        parts = [f"the state of {counted(len(self.moved), 'parameter')}", begin]
-        if self.lost:
-            parts.append(f"that of {counted(len(self.lost), 'parameter')} of the source dropped")
-        return ", ".join(parts)
+        moved, lost = counted(len(self.moved), "state"), counted(len(self.lost), "state")
+        return (
+            f"{moved} of the optimizer moved, "
+            f"{counted(len(self.fresh), 'parameter')} without one, {lost} dropped"
+        )
 
     def __repr__(self) -> str:
         return (

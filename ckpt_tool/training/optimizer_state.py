@@ -8,7 +8,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.mapping.plan import Plan
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 LABEL = "the optimizer's state"
 
 
-class OptimizerState(dict[str, object]):
+class OptimizerState(dict[str, Any]):
     """A state dict for `optimizer.load_state_dict`, and in `moved` what became of every parameter.
 
     `print` gives the counts and the notes; saved, it is a plain OrderedDict.

@@ -230,7 +230,7 @@ def test_the_state_is_saved_as_a_plain_dict_and_printed_as_a_report(tmp_path):
     weights, state = saved(net, optimizer)
     found = optimizer_state(plan_of([step(["a"], ["x"])], weights), state)
     assert isinstance(found, OptimizerState)
-    assert str(found) == "the state of 1 parameter, 0 parameters without one, that of 1 parameter of the source dropped"
+    assert str(found) == "1 state of the optimizer moved, 0 parameters without one, 1 state dropped"
     torch.save(found, tmp_path / "o.pt")
     assert type(torch.load(tmp_path / "o.pt", weights_only=True)) is OrderedDict
 
