@@ -20,6 +20,7 @@ optimizers
 mapping | comparing | examining
 ops | formats | keys
 torch_bridge
+regions
 tensors
 errors | wording | deprecated
 """
