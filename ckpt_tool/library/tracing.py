@@ -79,7 +79,7 @@ def trace(
     >>> found.place.findings
     ('verified: `eps` = 1e-05 (it is 0.01) makes the outputs agree',)
     """
-    given = getattr(plan, "plan", plan)
+    given: Plan | None = getattr(plan, "plan", plan)
     options = options_from(rules, drop, keep_fresh, by, partial, None, "target", params, None)
     if given is None:
         given = plan_between(model_a, model_b, options)
