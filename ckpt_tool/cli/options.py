@@ -227,7 +227,8 @@ def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
                 "`ckpt show --checksum FILE` prints that of a file here",
             )
         is_fresh = bool(refresh) and is_given
-        with accessing(Access(digests, bool(offline), is_fresh, reporter)) as access:
+        asked = Access(digests, bool(offline), is_fresh, reporter, is_command=True)
+        with accessing(asked) as access:
             command(**{name: _without_secret(value, access) for name, value in given.items()})
 
     parameters = [*own.values(), *shared.values()]

@@ -21,6 +21,10 @@ MORE_FILES = "let this shell open more: ulimit -n 10000"
 PIECE = 1 << 20
 
 
+class Truncated(FormatError):
+    """A file that ends before what it should have."""
+
+
 class SourceFile:
     """An open regular file. `size` and `stamp` (device, inode, size, mtime) are those of the moment
     of opening.
@@ -112,6 +116,12 @@ class SourceFile:
         """The file that values are read from: itself, where it is here."""
         return self
 
+    def refused(self, error: FormatError, is_known: bool = True) -> FormatError:
+        """The error to raise where the file is broken, or (`is_known` False) of no known format: a
+        download says where it came from, and what helps.
+        """
+        return error
+
     def sha256(self) -> str:
         """The SHA-256 of the whole file in hex."""
         return sha256_of(self.fd, self.size, self.path)
@@ -177,15 +187,13 @@ def _unread(path: str, error: OSError) -> InputError:
     )
 
 
-def truncated(path: str, needed: int, size: int) -> FormatError:
+def truncated(path: str, needed: int, size: int) -> Truncated:
     """The error of a file that ends too early: the number of missing bytes marks a broken
     download.
     """
     if needed > TENSOR_BYTES:
-        return FormatError(
-            path, f"points to byte {needed} of {size}: no download has so many", AGAIN
-        )
-    return FormatError(
+        return Truncated(path, f"points to byte {needed} of {size}: no download has so many", AGAIN)
+    return Truncated(
         path, f"is cut off: {needed - size} bytes of at least {needed} are missing", AGAIN
     )
 

@@ -69,6 +69,9 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
     try:
         with _collector_paused():
             return _open_file(_Found(file, folder, name), path, wanted, like)
+    except FormatError as error:
+        file.close()
+        raise file.refused(error) from None
     except BaseException:
         file.close()
         raise
@@ -194,9 +197,12 @@ def _open_text(found: _Found, head: bytes, path: str, wanted: str) -> Checkpoint
     file = found.file
     if is_index(file, head):
         return open_index(file, found.folder, path, wanted)
-    refuse_foreign(file, head)
-    if not is_key_list(file.path, head):
-        raise unknown_format(file, head)
+    try:
+        refuse_foreign(file, head)
+        if not is_key_list(file.path, head):
+            raise unknown_format(file, head)
+    except FormatError as error:
+        raise file.refused(error, is_known=False) from None
     _refuse_unused(path, wanted)
     contents = read_key_list(BytesIO(file.read(0, min(file.size, KEY_LIST_BYTES + 1))), file.path)
     return Checkpoint(path, "key list", contents, (file,))

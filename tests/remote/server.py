@@ -30,6 +30,8 @@ class Reply:
     """Bytes by which Content-Range is wrong."""
     password: str = ""
     chunked: bool = False
+    endless: bool = False
+    """No length is told: the connection's end is that of the body, as in HTTP/1.0."""
     headers: dict = field(default_factory=dict)
 
 
@@ -98,6 +100,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", reply.kind)
         if reply.chunked:
             self.send_header("Transfer-Encoding", "chunked")
+        elif reply.endless:
+            self.close_connection = True
         else:
             self.send_header("Content-Length", str(len(content) + reply.announced))
         self.end_headers()

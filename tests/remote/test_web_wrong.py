@@ -1,5 +1,7 @@
 """What web servers answer wrongly, and two downloads at once: what is kept is what was asked for."""
 
+import hashlib
+import json
 import os
 import threading
 import time
@@ -7,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from running import ckpt
+from safetensors.torch import load
 
+import ckpt_tool
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.formats.remote.access import Access
@@ -155,3 +159,66 @@ def test_digits_that_count_are_no_digest():
 
     names = ["resnet50-0676ba61.pth", "a-12345678.pth", "model-12345678.pth", "shard-00000001.pth", "a-20240131.pth", "b-00012345.pth"]
     assert [digest_in(name) for name in names] == ["0676ba61", "12345678", "", "", "", ""]
+
+
+def flipped(content, at):
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def test_a_damaged_download_is_not_kept(server, cache, tmp_path):
+    content = pth(tensors=400)
+    url = server.put("/a.pth", flipped(content, len(content) // 2), ranges=False)
+    ran = ckpt("map", url, "-e", "** -> **", "-o", "out.pth", cwd=tmp_path)
+    assert ran.status == 2
+    assert f"{url}: byte " in ran.err
+    assert "its bytes don't match their checksum" in ran.err
+    assert "nothing was kept" in ran.err
+    assert list(cache.iterdir()) == []
+    assert not (tmp_path / "out.pth").exists()
+    server.put("/a.pth", content)
+    assert ckpt("map", url, "-e", "** -> **", "-o", "out.pth", cwd=tmp_path).status == 0
+
+
+@pytest.mark.parametrize("content", [pth(), safetensors(), pth(_use_new_zipfile_serialization=False)])
+def test_a_body_without_a_length_that_is_cut_is_not_kept(server, cache, content):
+    url = server.put("/a.pth", content[:-5000], ranges=False, endless=True)
+    ran = ckpt("show", url)
+    assert (ran.status, ran.out) == (2, "")
+    assert f"{url}: " in ran.err
+    assert "nothing was kept" in ran.err
+    assert list(cache.iterdir()) == []
+    server.put("/a.pth", content, ranges=False, endless=True)
+    assert ckpt("show", url).status == 0
+
+
+def test_a_broken_file_of_the_cache_is_named_with_its_address(server, cache):
+    content = safetensors()
+    url = server.put("/a.safetensors", content)
+    cache.mkdir(parents=True)
+    (cache / "a.safetensors").write_bytes(content[:-100])
+    ran = ckpt("show", url)
+    assert (ran.status, ran.out) == (2, "")
+    assert f"{url}: is cut off" in ran.err
+    assert f"{cache / 'a.safetensors'} is from an earlier download; --refresh asks for it again" in ran.err
+    with pytest.raises(InputError, match=r"ckpt_tool\.addresses\(refresh=True\) asks for it again"):
+        ckpt_tool.open(url)
+    assert ckpt("show", url, "--refresh").status == 0
+
+
+def test_a_broken_shard_of_the_cache_is_named_with_its_address(server, cache):
+    index = {"weight_map": {key: "a.safetensors" for key in load(safetensors())}}
+    url = server.put("/model.safetensors.index.json", json.dumps(index).encode())
+    cache.mkdir(parents=True)
+    (cache / "a.safetensors").write_bytes(b"Rate limit exceeded")
+    ran = ckpt("show", url)
+    assert (ran.status, ran.out) == (2, "")
+    assert f"{server.address}/a.safetensors: is " in ran.err
+    assert "--refresh asks for it again" in ran.err
+
+
+def test_a_file_with_its_digest_stays_whatever_it_is(server, cache):
+    text = b"no checkpoint at all, but long enough to be one"
+    name = f"a-{hashlib.sha256(text).hexdigest()[:8]}.pth"
+    ran = ckpt("show", server.put(f"/{name}", text, ranges=False))
+    assert (ran.status, "is a text file" in ran.err) == (2, True)
+    assert (cache / name).exists()

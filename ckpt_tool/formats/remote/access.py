@@ -52,13 +52,15 @@ class Silent:
 @dataclass(slots=True)
 class Memory:
     """What was read already, so that opening again asks nothing: a command opens its paths several
-    times. `secrets` are addresses with the password that is never printed.
+    times. `secrets` are addresses with the password that is never printed; `downloaded` says of
+    what has come into torch's cache whether its server had told the length.
     """
 
     held: dict[str, Held] = field(default_factory=dict)
     listings: dict[str, object] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     refreshed: set[str] = field(default_factory=set)
+    downloaded: dict[str, bool] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
 
     def without_secret(self, address: str) -> str:
@@ -76,6 +78,7 @@ class Memory:
 class Access:
     """How addresses are opened. `sha256` is what a downloaded file must be one of, `offline` asks
     no server, `refresh` asks whether what is in the cache is still what the server has.
+    `is_command` says that this is the command line, whose options hints name.
     """
 
     sha256: tuple[str, ...] = ()
@@ -83,6 +86,7 @@ class Access:
     refresh: bool = False
     reporter: Reporter = field(default_factory=Silent)
     memory: Memory = field(default_factory=Memory, compare=False, repr=False)
+    is_command: bool = False
 
     def __post_init__(self) -> None:
         for digest in self.sha256:
@@ -122,6 +126,15 @@ def refuse_folder(path: str, address: str) -> None:
 
 
 _CURRENT: ContextVar[Access | None] = ContextVar("ckpt_tool_access", default=None)
+
+
+def option(name: str, value: str = "True") -> str:
+    """How `refresh`, `offline` or `sha256` is asked for: on the command line, or in Python; by both
+    where nobody knows which of them this is.
+    """
+    access = _CURRENT.get()
+    words = f"--{name}", f"ckpt_tool.addresses({name}={value})"
+    return f"{words[0]}, or {words[1]}," if access is None else words[not access.is_command]
 
 
 def current_access() -> Access:

@@ -16,6 +16,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import CkptError, FormatError, InputError
+from ckpt_tool.formats.archives.zip_directory import read_directory
+from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.held import Held
 from ckpt_tool.formats.remote.web import torch_cache
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20
 PARTIAL = ".ckpt-partial"
+_ZIP = b"PK\3\4"
 _ERROR = re.compile(rb"\s*\{\s*\"(?:error|errors|message|detail|status|code)\"\s*:[^\n]*")
 """How servers word errors in JSON, whatever status they send with it."""
 _RESUMED = "run it again: it goes on from there"
@@ -223,7 +226,8 @@ def _save(
         raise _stopped(answer, done, size)
     if not done:
         raise FormatError(address.shown, "is empty (zero bytes)")
-    _check_digest(final, access, digest.hexdigest(), address)
+    if not _is_digest_right(final, access, digest.hexdigest(), address):
+        _check_members(partial.path, address)
     os.fchmod(partial.fd, 0o666 & ~_umask())
     os.fsync(partial.fd)
     # Noted before it has its name, so that nobody finds it without knowing whose it is.
@@ -232,6 +236,7 @@ def _save(
     with suppress(OSError):
         os.unlink(partial.note)
     _sync_folder(os.path.dirname(final))
+    access.memory.downloaded[address.url] = size is not None
 
 
 def _receive(
@@ -289,12 +294,32 @@ def _check_room(final: str, answer: Answer) -> None:
         )
 
 
-def _check_digest(final: str, access: Access, found: str, address: Address) -> None:
+def _is_digest_right(final: str, access: Access, found: str, address: Address) -> bool:
+    """False where no digest is known. Raises InputError where it is another one."""
     wanted = torch_cache.wanted_digests(final, access)
     if wanted and not any(found.startswith(one) for one in wanted):
         raise torch_cache.wrong_digest(
             address.shown, found, wanted, "it is not the file that it should be; nothing was kept"
         )
+    return bool(wanted)
+
+
+def _check_members(path: str, address: Address) -> None:
+    """Raises FormatError where bytes of a zip archive don't match its own checksums: once, as from
+    .pth to .pth these are carried over unread. What else is wrong with it whoever opens it says.
+    """
+    with SourceFile(path) as file:
+        if file.size < len(_ZIP) or file.read(0, len(_ZIP)) != _ZIP:
+            return
+        try:
+            archive = read_directory(file)
+        except FormatError:
+            return
+        try:
+            archive.verify()
+        except FormatError as error:
+            hint = "it was damaged on its way; nothing was kept, run it again"
+            raise FormatError(address.shown, error.fact, hint, error.place) from None
 
 
 def _umask() -> int:

@@ -149,6 +149,13 @@ def write_note(path: str, note: Note) -> None:
         os.replace(temporary, _note_path(path))
 
 
+def remove(path: str) -> None:
+    """Takes a file out of the cache again, with what was noted of it."""
+    for each in (path, _note_path(path)):
+        with suppress(OSError):
+            os.unlink(each)
+
+
 def noted(address: Address, path: str, version: str, digest: str, status: os.stat_result) -> None:
     """Notes what has just been downloaded, and is about to get this name."""
     write_note(path, Note(address.identity, version, digest, _stamp(status)))
