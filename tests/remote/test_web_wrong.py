@@ -206,7 +206,7 @@ def test_a_broken_file_of_the_cache_is_named_with_its_address(server, cache):
 
 
 def test_a_broken_shard_of_the_cache_is_named_with_its_address(server, cache):
-    index = {"weight_map": {key: "a.safetensors" for key in load(safetensors())}}
+    index = {"weight_map": dict.fromkeys(load(safetensors()), "a.safetensors")}
     url = server.put("/model.safetensors.index.json", json.dumps(index).encode())
     cache.mkdir(parents=True)
     (cache / "a.safetensors").write_bytes(b"Rate limit exceeded")
