@@ -143,7 +143,8 @@ def copy_run(run: Run) -> int:
     copy_extent(whole, run.fd, run.offset)
     if whole.length >= WORTH_STARTING:
         start_writing(run.fd, run.offset, whole.length)
-    if (run.extent.crc32 is None) is not run.needs_checksum:
+    is_checked = run.extent.crc32 is not None and not run.extent.file.has_descriptor
+    if is_checked or (run.extent.crc32 is None) is not run.needs_checksum:
         return run.extent.crc32 or 0
     return checksum_of(run.extent)
 
