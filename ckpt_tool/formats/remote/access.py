@@ -65,9 +65,10 @@ class Memory:
 
     def without_secret(self, address: str) -> str:
         """The address as it may be shown; with it, `with_secret` finds the password again."""
-        if shown(address) != address:
-            self.secrets[shown(address).partition("#")[0]] = address.partition("#")[0]
-        return shown(address)
+        if (found := shown(address)) != address:
+            location, mark, wanted = found.partition("#")
+            self.secrets[location] = address.removesuffix(mark + wanted)
+        return found
 
     def with_secret(self, address: str) -> str:
         """The address with the password that it was first given with."""
@@ -92,16 +93,19 @@ class Access:
         for digest in self.sha256:
             if not _DIGEST.fullmatch(digest):
                 raise InputError(
-                    "--sha256", f"`{digest}` is no SHA-256", "it has 64 hexadecimal digits"
+                    self.asked_by, f"`{digest}` is no SHA-256", "it has 64 hexadecimal digits"
                 )
         if self.refresh and self.is_offline:
-            raise InputError("--refresh", "asks the server, and --offline forbids to")
+            offline = "--offline" if self.is_command else "offline"
+            refresh = "--refresh" if self.is_command else "refresh"
+            raise InputError(refresh, f"asks the server, and {offline} forbids to")
 
     def check_digest(self, address: str, found: str, hint: str | None = None) -> None:
         """Raises InputError where digests were asked for, and this file has none of them."""
         wanted = [one.lower() for one in self.sha256]
         if wanted and found not in wanted:
-            raise InputError(address, f"its SHA-256 is {found}, not {' or '.join(wanted)}", hint)
+            fact = f"its SHA-256 is {found}, not {' or '.join(wanted)}, as {self.asked_by} has it"
+            raise InputError(address, fact, hint)
 
     def check_file(self, path: str, address: str) -> None:
         """Raises InputError where digests were asked for, and the file at this path here has none
@@ -109,20 +113,21 @@ class Access:
         """
         if not self.sha256:
             return
-        refuse_folder(path, address)
+        if os.path.isdir(path):
+            fact = f"is a folder, and {self.asked_by} is that of a file"
+            raise InputError(address, fact, "name the file")
         self.check_digest(address, sha256_at(path))
+
+    @property
+    def asked_by(self) -> str:
+        """What digests were asked for by."""
+        return "--sha256" if self.is_command else "`sha256`"
 
     @property
     def is_offline(self) -> bool:
         """Whether no server may be asked: it was said so, or the environment says so."""
         names = ("CKPT_OFFLINE", "HF_HUB_OFFLINE")
         return self.offline or any(os.environ.get(name, "").lower() not in _NO for name in names)
-
-
-def refuse_folder(path: str, address: str) -> None:
-    """Raises InputError for a folder where a digest was asked for."""
-    if os.path.isdir(path):
-        raise InputError(address, "is a folder, and --sha256 is that of a file", "name the file")
 
 
 _CURRENT: ContextVar[Access | None] = ContextVar("ckpt_tool_access", default=None)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.folder import Folder, LocalFolder
-from ckpt_tool.formats.remote.access import Access
+from ckpt_tool.formats.remote.access import Access, option
 from ckpt_tool.formats.remote.hub.cache import snapshot
 from ckpt_tool.formats.remote.hub.errors import in_words
 from ckpt_tool.formats.remote.hub.file import Stored
@@ -99,7 +99,7 @@ def _not_cached(address: str) -> InputError:
     return InputError(
         address,
         "is not in the cache of huggingface_hub",
-        "without --offline (CKPT_OFFLINE, HF_HUB_OFFLINE) it is fetched",
+        f"without {option('offline')} (CKPT_OFFLINE, HF_HUB_OFFLINE) it is fetched",
     )
 
 

@@ -8,7 +8,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import AGAIN, SourceFile, Truncated
 from ckpt_tool.formats.remote.access import Access, option
 from ckpt_tool.formats.remote.web import torch_cache
-from ckpt_tool.formats.remote.web.requests import Address
+from ckpt_tool.formats.remote.web.address import Address
 from ckpt_tool.formats.unsupported import AGAIN as DOWNLOAD_AGAIN
 
 

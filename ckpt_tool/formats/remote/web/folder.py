@@ -8,13 +8,15 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.files import SourceFile
-from ckpt_tool.formats.remote.access import Access
+from ckpt_tool.formats.remote.access import Access, option
 from ckpt_tool.formats.remote.held import HEAD, Held, head_for
 from ckpt_tool.formats.remote.ranged import RangedFile
 from ckpt_tool.formats.remote.web import torch_cache
+from ckpt_tool.formats.remote.web.address import Address
 from ckpt_tool.formats.remote.web.cached_file import CachedFile
 from ckpt_tool.formats.remote.web.download import download
-from ckpt_tool.formats.remote.web.requests import Address, Answer, ask, is_page, page_error
+from ckpt_tool.formats.remote.web.errors import is_page, page_error
+from ckpt_tool.formats.remote.web.requests import Answer, ask
 
 
 class WebFolder:
@@ -63,6 +65,7 @@ class NamedInUrl(WebFolder):
     __slots__ = ("_file",)
 
     def __init__(self, address: str, access: Access) -> None:
+        Address(address).check()
         parts = urlsplit(address)
         folder = parts._replace(path=posixpath.dirname(parts.path) or "/")
         super().__init__(urlunsplit(folder), access)
@@ -89,8 +92,6 @@ def open_web(url: str, access: Access, head: int = HEAD) -> SourceFile:
     InputError.
     """
     address = Address(url)
-    if not urlsplit(url).hostname:
-        raise InputError(address.shown, "names no host")
     path = None if access.refresh else torch_cache.cached(address, access)
     if path is not None:
         return CachedFile(path, address, access)
@@ -98,7 +99,7 @@ def open_web(url: str, access: Access, head: int = HEAD) -> SourceFile:
         raise InputError(
             address.shown,
             f"is not in the cache, {torch_cache.folder()}",
-            "without --offline (CKPT_OFFLINE, HF_HUB_OFFLINE) it is fetched",
+            f"without {option('offline')} (CKPT_OFFLINE, HF_HUB_OFFLINE) it is fetched",
         )
     memory = access.memory
     if url in memory.refreshed:
