@@ -9,7 +9,8 @@ from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.key_list import CHECKPOINT_SUFFIXES
 from ckpt_tool.formats.sharded.numbered import Numbered, numbered_sets
-from ckpt_tool.formats.sharded.parts import Parts, find_inner, find_parts
+from ckpt_tool.formats.sharded.parts import Parts, find_inner, find_parts, steps_in
+from ckpt_tool.tensors import counted
 
 STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_model")
 """Names that Hugging Face's libraries give to weights."""
@@ -117,6 +118,10 @@ def _numbered(folder: Folder, names: set[str]) -> str | Numbered | Parts:
         return alone[0]
     if inner := find_inner(folder, names):
         return inner
+    if steps := steps_in(folder, names):
+        listed = ", ".join(steps) if len(steps) < 4 else f"{steps[0]}, …, {steps[-1]}"
+        fact = f"is a folder of {counted(len(steps), 'step')} of DeepSpeed, without `latest`"
+        raise InputError(folder.path, f"{fact}: {listed}", f"name one: {folder.join(steps[-1])}")
     raise _nothing(folder.path, names)
 
 
