@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -198,11 +197,6 @@ def truncated(path: str, needed: int, size: int) -> Truncated:
     )
 
 
-_ON_THE_HUB = re.compile(
-    r"(?:hf:)?([\w-]+/[\w.-]+)"
-    r"(?<!\.pth)(?<!\.pt)(?<!\.bin)(?<!\.ckpt)(?<!\.pkl)(?<!\.safetensors)(?<!\.json)(?<!\.txt)(?<!\.keys)"
-)
-"""`OWNER/NAME`, which is no file's name."""
 MAX_NEIGHBOURS = 2000
 """Names in a folder that a misspelt one is compared with."""
 
@@ -252,15 +246,20 @@ def _missing(path: str) -> InputError:
 
 def _nearest(path: str) -> str | None:
     """What was probably meant."""
+    from difflib import get_close_matches
+
+    from ckpt_tool.formats.remote.slips import address_meant, on_the_hub
+
     folder, name = os.path.split(path)
+    meant = address_meant(path)
     try:
         names = os.listdir(folder or ".")
     except OSError:
-        if found := _ON_THE_HUB.fullmatch(path):
-            return f"its folder does not exist; on the hub it would be hf://{found[1]}"
-        return "its folder does not exist"
-    from difflib import get_close_matches
-
+        if not meant and (other := on_the_hub(path)):
+            return f"its folder does not exist; on the hub it would be {other}"
+        return f"is {meant} meant?" if meant else "its folder does not exist"
+    if meant:
+        return f"is {meant} meant?"
     near = get_close_matches(name, names, 1) if len(names) < MAX_NEIGHBOURS else []
     return f"did you mean {os.path.join(folder, near[0])}?" if near else None
 

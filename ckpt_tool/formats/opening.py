@@ -21,7 +21,7 @@ from ckpt_tool.formats.folder import Folder, LocalFolder, folder_of
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
-from ckpt_tool.formats.remote.addresses import is_address, shown
+from ckpt_tool.formats.remote.addresses import is_address, is_named, shown
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
 from ckpt_tool.formats.sharded.parts import Parts
 
@@ -49,6 +49,17 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
 
         return Checkpoint(path, "key list", read_key_list(sys.stdin.buffer, "standard input"))
     location, wanted = split_fragment(path)
+    if not is_named(location):
+        return _open_at(location, path, wanted, like)
+    try:
+        return _open_at(location, path, wanted, like)
+    except InputError as error:
+        if error.path != location:
+            error.path = f"{location} ({error.path})"
+        raise
+
+
+def _open_at(location: str, path: str, wanted: str, like: Checkpoint | None) -> Checkpoint:
     path = shown(path) if is_address(location) else path
     folder, name = _place_of(location)
     if name is None:

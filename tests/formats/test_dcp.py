@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict_saver import save
 
 import ckpt_tool
 from ckpt_tool.errors import InputError
@@ -189,7 +189,7 @@ def test_it_fills_a_live_module(folders: Path, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 def test_an_object_with_tensors_is_listed_unread(tmp_path: Path) -> None:
-    dcp.save({"model": {"w": torch.ones(3)}, "odd": SimpleNamespace(w=torch.ones(3))}, checkpoint_id=tmp_path / "run")
+    save({"model": {"w": torch.ones(3)}, "odd": SimpleNamespace(w=torch.ones(3))}, checkpoint_id=tmp_path / "run")
     with open_checkpoint(tmp_path / "run") as checkpoint:
         (text,) = [extra.text for extra in checkpoint.extras if extra.path == "odd"]
     assert re.fullmatch(r"\(object, \d,\d{3} bytes, not read\)", text)

@@ -53,7 +53,8 @@ class Silent:
 class Memory:
     """What was read already, so that opening again asks nothing: a command opens its paths several
     times. `secrets` are addresses with the password that is never printed; `downloaded` says of
-    what has come into torch's cache whether its server had told the length.
+    what has come into torch's cache whether its server had told the length; `has_opened` is
+    whether any address was opened.
     """
 
     held: dict[str, Held] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class Memory:
     refreshed: set[str] = field(default_factory=set)
     downloaded: dict[str, bool] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    has_opened: bool = False
 
     def without_secret(self, address: str) -> str:
         """The address as it may be shown; with it, `with_secret` finds the password again."""

@@ -17,6 +17,7 @@ from ckpt_tool.formats.remote.access import Access, option
 from ckpt_tool.formats.remote.addresses import scheme_of, shown
 from ckpt_tool.formats.remote.held import Held, head_for
 from ckpt_tool.formats.remote.ranged import RangedFile
+from ckpt_tool.formats.remote.slips import address_meant
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -28,6 +29,7 @@ _DRIVERS = {
     "gdrive": "gdrivefs", "gdrivefs": "gdrivefs", "wandb": "wandbfs", "dvc": "dvc",
 }  # fmt: skip
 """What has to be installed beside fsspec for which protocol, where it isn't fsspec that says it."""
+_ARCHIVES = ("zip", "tar", "libarchive")
 WINDOW = 8 << 20
 """What is fetched at a time of values that are read one after the other."""
 FEW = 64 << 10
@@ -55,6 +57,9 @@ def _system(address: str) -> tuple[AbstractFileSystem, str]:
     installed.
     """
     scheme = scheme_of(address)
+    if scheme in _ARCHIVES and "::" not in address:
+        fact = f"names a member of an archive ({scheme}), and no archive"
+        raise InputError(shown(address), fact, f"{scheme}://MEMBER::file:///FOLDER/ARCHIVE does")
     try:
         from fsspec.core import url_to_fs
     except ImportError:
@@ -80,6 +85,8 @@ def _system(address: str) -> tuple[AbstractFileSystem, str]:
         hint = "https://, hf:// and what fsspec knows (s3://, gs://, …) are opened"
         if near := get_close_matches(scheme, ("https", "http"), 1, 0.8):
             hint = f"did you mean {near[0]}{shown(address)[len(scheme) :]}?"
+        elif meant := address_meant(shown(address)):
+            hint = f"did you mean {meant}?"
         raise InputError(shown(address), f"nothing is known of {scheme}://", hint) from None
     except (TypeError, AttributeError):
         raise _incomplete(address) from None
