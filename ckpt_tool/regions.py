@@ -52,21 +52,24 @@ class Region:
             (*self.shape[:axis], count, *self.shape[axis:]),
         )
 
+    def split(self, axis: int, most: int) -> Iterator["Region"]:
+        """Parts along one dimension of at most `most` elements, or of one index each."""
+        row = prod(self.without(axis).shape)
+        count = max(1, most // max(row, 1))
+        for start in range(0, self.shape[axis], count):
+            some = min(count, self.shape[axis] - start)
+            yield self.along(axis, self.offsets[axis] + start, some)
+
     def bands(self, most: int) -> Iterator["Region"]:
         """Parts of at most `most` elements that follow each other in row-major order; single
         elements at least.
         """
-        axis = 0
-        while axis < len(self.shape) and self.shape[axis] == 1:
-            axis += 1
-        if prod(self.shape) <= most or axis == len(self.shape):
+        axis = next((axis for axis, size in enumerate(self.shape) if size > 1), None)
+        if prod(self.shape) <= most or axis is None:
             yield self
             return
-        row = prod(self.shape[axis + 1 :])
-        count = max(1, most // row)
-        for start in range(0, self.shape[axis], count):
-            some = min(count, self.shape[axis] - start)
-            yield from self.along(axis, self.offsets[axis] + start, some).bands(most)
+        for part in self.split(axis, most):
+            yield from part.bands(most)
 
 
 def start_in_order(region: Region, shape: Shape) -> int:

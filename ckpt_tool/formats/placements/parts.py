@@ -33,6 +33,8 @@ def read_part(
     read as a whole tensor only. Raises FormatError where a file ends before them.
     """
     match placement:
+        case Extent() if region.shape == shape:
+            placement.file.read_into(into, placement.offset)
         case Extent():
             _read_runs(_Bytes((placement,)), region, shape, dtype.itemsize, into)
         case Joined():
@@ -41,6 +43,26 @@ def read_part(
             _read_boxes(placement, region, dtype, shape, path, into)
         case View():
             _cut_out(read_view(placement, dtype, shape, path), region, dtype, shape, into)
+
+
+def read_size(region: Region, shape: Shape, itemsize: int) -> int:
+    """About how many bytes are read for a box of a tensor whose bytes stand one after the other."""
+    size = prod(region.shape) * itemsize
+    if not size or region.shape == shape or is_one_run(region, shape):
+        return size
+    _, run, stride = _rows_of(region, shape, itemsize)
+    return size if _are_apart(run, stride) else size * stride // run
+
+
+def _rows_of(region: Region, shape: Shape, itemsize: int) -> tuple[int, int, int]:
+    """The last dimension that is cut, the bytes of a run, and those from one to the next."""
+    cut = max(axis for axis, size in enumerate(shape) if region.shape[axis] != size)
+    return cut, prod(region.shape[cut:]) * itemsize, prod(shape[cut:]) * itemsize
+
+
+def _are_apart(run: int, stride: int) -> bool:
+    """Whether runs are read by themselves."""
+    return run >= MIN_RUN or stride - run > MAX_GAP
 
 
 class _Bytes:
@@ -67,9 +89,7 @@ def _read_runs(
     if region.shape == shape or is_one_run(region, shape):
         source.read_into(into, start_in_order(region, shape) * itemsize)
         return
-    cut = max(axis for axis, size in enumerate(shape) if region.shape[axis] != size)
-    run = prod(region.shape[cut:]) * itemsize
-    stride = prod(shape[cut:]) * itemsize
+    cut, run, stride = _rows_of(region, shape, itemsize)
     size = region.shape[cut - 1] * run
     outer = zip(region.offsets[: cut - 1], region.shape[: cut - 1], strict=True)
     for at in product(*(range(start, start + count) for start, count in outer)):
@@ -83,7 +103,7 @@ def _read_rows(source: _Bytes, offset: int, run: int, stride: int, into: memoryv
     import numpy as np
 
     rows = len(into) // run
-    if run >= MIN_RUN or stride - run > MAX_GAP:
+    if _are_apart(run, stride):
         for row in range(rows):
             source.read_into(into[row * run : (row + 1) * run], offset + row * stride)
         return
