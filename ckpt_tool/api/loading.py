@@ -90,7 +90,7 @@ def load_into(
         opened = stack.enter_context(_open_for(module, source, rule_set))
         with_values(opened, "to load")
         if health:
-            _refuse_unwell(source, opened)
+            _refuse_unhealthy(source, opened)
         try:
             refuse_rivals(opened)
             plan = draft_open(opened, target, rule_set, wanted)
@@ -100,7 +100,7 @@ def load_into(
         return load_plan(plan, opened, module, _notes_on(opened), processes)
 
 
-def _refuse_unwell(
+def _refuse_unhealthy(
     source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
     opened: Checkpoint | LiveState,
 ) -> None:
@@ -118,7 +118,7 @@ def _refuse_unwell(
         more = f" (and {count - 1} more)" if count > 1 else ""
         raise FormatError(
             found.path,
-            f"is not well: {first.subject}: {first.text}{more}",
+            f"is not healthy: {first.subject}: {first.text}{more}",
             "`print(ckpt_tool.health(...))` lists all that was found",
         )
 
