@@ -23,15 +23,12 @@ from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
 from ckpt_tool.formats.remote.addresses import is_address, is_named, shown
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
-from ckpt_tool.formats.sharded.parts import Parts
+from ckpt_tool.formats.sharded.parts import DATA_SUFFIX, METADATA, Parts
 
 if TYPE_CHECKING:
     from ckpt_tool.formats.sharded.numbered import Numbered
 
 STDIN = "-"
-METADATA = ".metadata"
-DATA_SUFFIX = ".distcp"
-"""What describes a distributed checkpoint, in the folder of its files, and how these end."""
 
 
 def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None) -> Checkpoint:

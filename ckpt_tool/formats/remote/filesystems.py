@@ -223,9 +223,9 @@ class StreamedFile(SourceFile):
             return self._file.held.read(offset, length, self._file.fetch)
         start, window = getattr(self._windows, "last", (0, b""))
         if not start <= offset <= offset + length <= start + len(window):
-            size = max(length, WINDOW if offset == start + len(window) else FEW, FEW)
-            start = offset
-            window = self._file.fetch(offset, min(max(size, WINDOW), self.size - offset))
+            goes_on = bool(window) and start <= offset <= start + len(window) + FEW
+            size = max(length, WINDOW if goes_on else FEW)
+            start, window = offset, self._file.fetch(offset, min(size, self.size - offset))
             self._windows.last = start, window
         return window[offset - start : offset - start + length]
 

@@ -11,6 +11,9 @@ from typing import Literal
 
 from ckpt_tool.formats.folder import Folder, LocalFolder, names_in
 
+METADATA = ".metadata"
+DATA_SUFFIX = ".distcp"
+"""What describes a distributed checkpoint, in the folder of its files, and how these end."""
 Kind = Literal["zero", "zero steps", "universal", "safetensors", "ranks"]
 
 

@@ -79,7 +79,8 @@ class _Wanted:
         if self.known is None:
             return
         size, version = self.known.size, self.known.version
-        if answer.size not in (None, size) or (answer.version and answer.version != version):
+        versions = {answer.version, version} - {""}
+        if answer.size not in (None, size) or len(versions) > 1:
             raise FormatError(
                 answer.address.shown, "was changed while it was being read", "run it again"
             )
