@@ -348,3 +348,15 @@ def test_a_wrong_digest_says_who_asked_for_it(server, cache):
         ckpt_tool.open(url, sha256="0" * 64)
     with pytest.raises(InputError, match=r"without ckpt_tool.addresses\(offline=True\)"):
         ckpt_tool.open(url, offline=True)
+
+
+def test_values_of_a_broken_file_of_the_cache_are_refused_with_its_address(server, cache, tmp_path):
+    content = pth(tensors=20, rows=20_000)
+    url = server.put("/a.pth", content)
+    cache.mkdir(parents=True)
+    (cache / "a.pth").write_bytes(flipped(content, len(content) // 2))
+    ran = ckpt("map", url, "-e", "** -> **", "-o", "out.safetensors", cwd=tmp_path)
+    assert ran.status == 2
+    assert f"{url}: byte " in ran.err
+    assert "its bytes don't match their checksum" in ran.err
+    assert "--refresh asks for it again" in ran.err

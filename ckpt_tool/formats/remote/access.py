@@ -120,6 +120,10 @@ class Access:
             raise InputError(address, fact, "name the file")
         self.check_digest(address, sha256_at(path))
 
+    def option(self, name: str) -> str:
+        """How `refresh` or `offline` is asked for: on the command line, or in Python."""
+        return f"--{name}" if self.is_command else f"ckpt_tool.addresses({name}=True)"
+
     @property
     def asked_by(self) -> str:
         """What digests were asked for by."""
@@ -135,13 +139,12 @@ class Access:
 _CURRENT: ContextVar[Access | None] = ContextVar("ckpt_tool_access", default=None)
 
 
-def option(name: str, value: str = "True") -> str:
-    """How `refresh`, `offline` or `sha256` is asked for: on the command line, or in Python; by both
-    where nobody knows which of them this is.
-    """
+def option(name: str) -> str:
+    """As `Access.option`; both ways in a thread that doesn't know which this is."""
     access = _CURRENT.get()
-    words = f"--{name}", f"ckpt_tool.addresses({name}={value})"
-    return f"{words[0]}, or {words[1]}," if access is None else words[not access.is_command]
+    if access is not None:
+        return access.option(name)
+    return f"--{name}, or ckpt_tool.addresses({name}=True),"
 
 
 def current_access() -> Access:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.errors import CkptError, FormatError, InputError
 from ckpt_tool.formats.files import SourceFile, truncated
 from ckpt_tool.formats.folder import Folder
-from ckpt_tool.formats.remote.access import Access, option
+from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.addresses import scheme_of, shown
 from ckpt_tool.formats.remote.held import Held, head_for
 from ckpt_tool.formats.remote.ranged import RangedFile
@@ -40,7 +40,7 @@ def find_in_filesystem(address: str, access: Access) -> tuple[Folder, str | None
     """The folder, and the file in it where one is meant. Raises InputError."""
     if access.is_offline and scheme_of(address) not in ("memory", "local"):
         raise InputError(
-            shown(address), f"is never in a cache, and {option('offline')} asks no server"
+            shown(address), f"is never in a cache, and {access.option('offline')} asks no server"
         )
     system, path = _system(address)
     with in_words(shown(address)):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ckpt_tool.formats.files import SourceFile, sha256_at
-from ckpt_tool.formats.remote.access import Access, option
+from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.held import Held, head_for
 from ckpt_tool.formats.remote.hub.cache import keep_revision
 from ckpt_tool.formats.remote.hub.errors import in_words
@@ -123,7 +123,7 @@ class HubFolder:
             digests = access.memory.digests
             if local not in digests:
                 digests[local] = sha256_at(local)
-            hint = f"{option('refresh')} downloads it again" if not access.refresh else None
+            hint = f"{access.option('refresh')} downloads it again" if not access.refresh else None
             access.check_digest(address, digests[local], hint)
         return local
 

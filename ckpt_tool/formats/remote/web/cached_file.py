@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import AGAIN, SourceFile, Truncated
-from ckpt_tool.formats.remote.access import Access, option
+from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.web import torch_cache
 from ckpt_tool.formats.remote.web.address import Address
 from ckpt_tool.formats.unsupported import AGAIN as DOWNLOAD_AGAIN
@@ -36,7 +36,8 @@ class CachedFile(SourceFile):
         elif self._access.refresh:
             hint = f"its server still has the same; {self.path} is the copy in the cache"
         else:
-            hint = f"{self.path} is from an earlier download; {option('refresh')} asks for it again"
+            again = self._access.option("refresh")
+            hint = f"{self.path} is from an earlier download; {again} asks for it again"
         return FormatError(self._address.shown, error.fact, hint, error.place)
 
     def _is_new(self) -> bool:

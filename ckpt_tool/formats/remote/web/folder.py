@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.files import SourceFile
-from ckpt_tool.formats.remote.access import Access, option
+from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.held import HEAD, Held, head_for
 from ckpt_tool.formats.remote.ranged import RangedFile
 from ckpt_tool.formats.remote.web import torch_cache
@@ -99,7 +99,7 @@ def open_web(url: str, access: Access, head: int = HEAD) -> SourceFile:
         raise InputError(
             address.shown,
             f"is not in the cache, {torch_cache.folder()}",
-            f"without {option('offline')} (CKPT_OFFLINE, HF_HUB_OFFLINE) it is fetched",
+            f"without {access.option('offline')} (CKPT_OFFLINE, HF_HUB_OFFLINE) it is fetched",
         )
     memory = access.memory
     if url in memory.refreshed:

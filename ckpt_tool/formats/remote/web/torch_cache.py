@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.files import sha256_at
-from ckpt_tool.formats.remote.access import Access, option
+from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.web.address import Address
 
 _DIGEST = re.compile(r"-([a-f0-9]{8,64})\.")
@@ -99,14 +99,14 @@ def cached(address: Address, access: Access) -> str | None:
         found = note.sha256 or sha256_at(path)
         if not any(found.startswith(one) for one in digests):
             raise wrong_digest(
-                path, found, digests, access, f"{option('refresh')} downloads it again"
+                path, found, digests, access, f"{access.option('refresh')} downloads it again"
             )
         if found != note.sha256:
             write_note(path, Note(address.identity, note.version, found, _stamp(status)))
     elif not note.url:
         access.reporter.note(
             f"{address.shown}: {path} is used, as torch does; nothing in it tells its address "
-            f"({option('refresh')} asks)"
+            f"({access.option('refresh')} asks)"
         )
         write_note(path, Note(address.identity, stamp=_stamp(status)))
     return path
