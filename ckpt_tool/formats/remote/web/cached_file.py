@@ -30,14 +30,15 @@ class CachedFile(SourceFile):
         is_wrong = not is_known or isinstance(error, Truncated) or not self._has_length()
         if self._is_new() and is_wrong and self._is_unchecked():
             torch_cache.remove(self.path)
-            hint = f"nothing was kept; {_usual_hint(error, is_known)}"
+            found = "nothing was kept; " + ("run it again" if is_known else "is the address right?")
         elif self._is_new():
-            hint = error.hint or f"it lies in {self.path}"
+            found = f"it lies in {self.path}"
         elif self._access.refresh:
-            hint = f"its server still has the same; {self.path} is the copy in the cache"
+            found = f"its server still has the same; {self.path} is the copy in the cache"
         else:
             again = self._access.option("refresh")
-            hint = f"{self.path} is from an earlier download; {again} asks for it again"
+            found = f"{self.path} is from an earlier download; {again} asks for it again"
+        hint = found if error.hint in (None, AGAIN, DOWNLOAD_AGAIN) else f"{error.hint}; {found}"
         return FormatError(self._address.shown, error.fact, hint, error.place)
 
     def _is_new(self) -> bool:
@@ -50,9 +51,3 @@ class CachedFile(SourceFile):
     def _is_unchecked(self) -> bool:
         """Whether no digest has told that it is the file that it should be."""
         return not torch_cache.wanted_digests(self.path, self._access)
-
-
-def _usual_hint(error: FormatError, is_known: bool) -> str:
-    if error.hint and error.hint not in (AGAIN, DOWNLOAD_AGAIN):
-        return error.hint
-    return "run it again" if is_known else "is the address right?"
