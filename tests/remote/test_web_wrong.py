@@ -360,3 +360,9 @@ def test_values_of_a_broken_file_of_the_cache_are_refused_with_its_address(serve
     assert f"{url}: byte " in ran.err
     assert "its bytes don't match their checksum" in ran.err
     assert "--refresh asks for it again" in ran.err
+
+
+def test_a_query_is_sent_as_it_is(server, cache):
+    server.put("/a.pth", pth())
+    assert ckpt("show", f"{server.address}/a.pth?from=ftp://me:s3cret@h/x").status == 0
+    assert server.asked[0].path == "/a.pth?from=ftp://me:s3cret@h/x"

@@ -42,8 +42,13 @@ class Address:
 
     @property
     def sent(self) -> str:
-        """As it is asked: without a password, and with escapes for what no address may have."""
-        return _sent(self.shown)
+        """As it is asked: without the name and the password in front of the host, and with escapes
+        for what no address may have.
+        """
+        parts = urlsplit(self.url)
+        path, query = (_escaped(one) for one in (parts.path, parts.query))
+        host = parts.netloc.rpartition("@")[2]
+        return parts._replace(netloc=host, path=path, query=query, fragment="").geturl()
 
     def check(self) -> None:
         """Raises InputError for what is no address that can be asked."""
@@ -87,12 +92,6 @@ def login_in(url: str) -> str | None:
         return None
     words = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}".encode()
     return f"Basic {b64encode(words).decode()}"
-
-
-def _sent(url: str) -> str:
-    parts = urlsplit(url)
-    path, query = (_escaped(one) for one in (parts.path, parts.query))
-    return parts._replace(path=path, query=query, fragment="").geturl()
 
 
 def _escaped(text: str) -> str:
