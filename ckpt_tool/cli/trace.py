@@ -73,7 +73,8 @@ def trace(
 ) -> None:
     """Run two networks on one input and say where their outputs part first.
 
-    A is loaded into the network of --model; B, or without it A by the rules, into that of --model-b.
+    A is loaded into the network of --model; B, or without it A by the rules, into that of
+    --model-b.
     The factories' code is run, nothing in a file is.
     """
     from ckpt_tool.api.tracing.traces import trace_checkpoints

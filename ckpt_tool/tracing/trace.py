@@ -35,9 +35,9 @@ class Place:
 
     `kind` is `module` (its outputs part, its inputs agree), `code` (the code of `other` around the
     module `at`, which gets other inputs though all outputs before agree) or `drift` (they part
-    nowhere, and the outputs are too far apart: this module adds most). `outputs` and `inputs` are
-    the exact distances there, `entering` that of what `at` gets, `tensors` the tensors concerned with the rule that maps each, and
-    `findings` what was tried and explains it.
+    nowhere, and the outputs are too far apart: this module adds most). `inputs` and `outputs` are
+    the exact distances there, `entering` that of what `at` gets, `tensors` the tensors concerned
+    with the rule that maps each, and `findings` what was tried and explains it.
     """
 
     kind: Kind
