@@ -8,6 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import factorial, prod
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.optimizers.kinds import Kind, UnknownKind
@@ -17,6 +19,9 @@ from ckpt_tool.tensors import Catalog, Shape, TensorInfo, counted, shape_text
 
 MAX_STATES = 50_000
 """Ways to have paired the first keys, of which there is one for almost every optimizer."""
+MAX_CHANCE = 20
+"""Orders of names, one of which is that of the alphabet: with so many it is no chance any more."""
+_NUMBERS = re.compile("[0-9]+")
 STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
 """Buffers of torch's normalisations, which no optimizer has."""
 _WRAPPER = re.compile(
@@ -86,20 +91,46 @@ def _check_shapes(
 
 
 def _by_order(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKind) -> tuple[str, ...]:
-    candidates = [info for info in catalog.values() if may_be_trained(info)]
+    if unknown := [key for key in saved.order if key not in catalog]:
+        raise InputError(saved.label, f"`{unknown[0]}` of `names` is no key of the source")
+    given = [catalog[key] for key in saved.order] or catalog.values()
+    candidates = [info for info in given if may_be_trained(info)]
     shapes = [shape_of(parameter, kind) for parameter in saved.parameters]
     if len(shapes) > len(candidates):
         fact = f"has {counted(len(shapes), 'parameter')}, the model {len(candidates)} at most"
         raise InputError(saved.label, fact, "give the optimizer of the model that is mapped")
-    if not catalog.is_ordered:
+    if not saved.order and not in_module_order(catalog):
         return _by_shapes_alone(saved.label, shapes, candidates)
-    groups: dict[int, list[int]] = {}
-    for place, parameter in enumerate(saved.parameters):
-        groups.setdefault(parameter.group, []).append(place)
-    pairings = possible_pairings(list(groups.values()), shapes, candidates, saved.label)
+    pairings = possible_pairings(_places_by_group(saved), shapes, candidates, saved.label)
     if len(pairings) != 1:
         raise _not_certain(saved.label, pairings)
     return tuple(pairings[0][place] for place in range(len(shapes)))
+
+
+def _places_by_group(saved: SavedOptimizer) -> list[list[int]]:
+    groups: dict[int, list[int]] = {}
+    for place, parameter in enumerate(saved.parameters):
+        groups.setdefault(parameter.group, []).append(place)
+    return list(groups.values())
+
+
+def in_module_order(catalog: Catalog) -> bool:
+    """Whether keys stand as modules have them, and aren't sorted by whoever wrote them: as text,
+    with siblings that would hardly stand so by chance.
+    """
+    keys = list(catalog)
+    if not catalog.is_ordered:
+        return False
+    if any(one > other for one, other in pairwise(keys)):
+        return True
+    siblings: dict[str, dict[str, None]] = {}
+    for key in keys:
+        parent = ""
+        for name in key.split("."):
+            siblings.setdefault(_NUMBERS.sub("0", parent), {})[_NUMBERS.sub("0", name)] = None
+            parent = f"{parent}.{name}"
+    chance = prod(factorial(min(len(names), 20)) for names in siblings.values())
+    return chance < MAX_CHANCE
 
 
 def _by_shapes_alone(
@@ -116,8 +147,8 @@ def _by_shapes_alone(
 
 
 HINT = (
-    "give `names`, the keys in the optimizer's order, or an optimizer that was made of "
-    "`model.named_parameters()`"
+    "give `names`, the source's keys in the order of its model or group by group, or an optimizer "
+    "that was made of `model.named_parameters()`"
 )
 
 

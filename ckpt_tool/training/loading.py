@@ -106,7 +106,7 @@ class LoadReport:
         optimizer: torch.optim.Optimizer | None = None,
         *,
         fresh: Sequence[str] = (),
-        names: Sequence[str] | None = None,
+        names: Sequence[str] | Sequence[Sequence[str]] | None = None,
         form: Form | None = None,
     ) -> OptimizerState:
         """The state of the optimizer that the source was trained with, moved as its parameters
@@ -116,8 +116,9 @@ class LoadReport:
         not), that optimizer, or a checkpoint that has it (`run.ckpt`, `run#optim`). `model` and
         `optimizer` are the ones that go on training; without them numbers are given in the order of
         the model's parameters, in the source's groups. `fresh` are patterns of the model's
-        parameters that begin without a state. `names` are the source's keys in the order of its
-        optimizer, where the shapes leave more than one. `form` is that of the result: `ids` for
+        parameters that begin without a state. `names` are the source's parameters in the order
+        of its model, or a list for each group of its optimizer, where order and shapes leave more
+        than one pairing. `form` is that of the result: `ids` for
         `optimizer.load_state_dict`, `names` or `flat` for `set_optimizer_state_dict`; without it
         the source's, `ids` for a checkpoint. Raises RuleError with every parameter whose state has
         no exact way, InputError where it is not certain which parameter is which.

@@ -118,7 +118,7 @@ def test_numbers_are_keys_of_their_own_order_and_go_to_that_of_the_new_net(group
     names = None
     if groups is by_depth:  # blocks alike in groups of their own may stand in any order
         keys = {id(parameter): name for name, parameter in old.named_parameters()}
-        names = [keys[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+        names = [[keys[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
         with pytest.raises(InputError, match="not certain"):
             report.optimizer_state(state, new, new_optimizer)
     found = report.optimizer_state(state, new, new_optimizer, names=names)
@@ -205,13 +205,43 @@ def test_parameters_of_two_groups_with_other_decay_have_no_group_together():
     report = ckpt_tool.load_into(target, model, rules="{a,b}.* -> ab.*: {concat: 0}")
     groups = [{"params": model.a.parameters()}, {"params": model.b.parameters(), "weight_decay": 0.0}]
     state = state_of(model, [{**group, "params": list(group["params"])} for group in groups])
-    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    names = [["a.weight", "a.bias"], ["b.weight", "b.bias"]]
     with pytest.raises(InputError, match=r"is made of parameters of two groups \(0, 1\), whose `weight_decay` is 0.01 and 0.0"):
         report.optimizer_state(state, names=names)
     with pytest.raises(InputError, match=r"its groups 0 and 1 would be one, whose `weight_decay` is 0.01 and 0.0; make the optimizer of as many"):
         report.optimizer_state(state, target, torch.optim.AdamW(target.parameters()), names=names)
-    with pytest.raises(InputError, match="has 4 parameters, and there are 3 names; give one for each"):
-        report.optimizer_state(state, names=names[:3])
+    with pytest.raises(InputError, match="has groups of 2, 2 parameters, and `names` of 2; give a list for each group"):
+        report.optimizer_state(state, names=names[:1])
+    with pytest.raises(InputError, match=r"`c.weight` of `names` is no key of the source"):
+        report.optimizer_state(state, names=["c.weight"])
+
+
+def test_sorted_keys_pair_nothing_by_order(tmp_path):
+    """As the files of transformers' Trainer: the weights sorted by safetensors, the optimizer in the order of the model."""
+    from safetensors.torch import save_file
+
+    model = nn.ModuleDict({"embed": nn.Linear(4, 4, False), "attn": nn.ModuleDict({name: nn.Linear(4, 4, False) for name in ("q", "k", "v", "o")})})
+    state = state_of(model, model.parameters())
+    weights = model.state_dict()
+    save_file(weights, tmp_path / "model.safetensors")
+    torch.save({key: weights[key] for key in sorted(weights)}, tmp_path / "sorted.pth")
+    for path in (tmp_path / "model.safetensors", tmp_path / "sorted.pth"):
+        report = ckpt_tool.load_into(copy.deepcopy(model), path)
+        with pytest.raises(InputError, match="can't be told: the model's keys are sorted; give `names`"):
+            report.optimizer_state(state)
+        found = report.optimizer_state(state, names=[name for name, _ in model.named_parameters()])
+        assert list(found["state"]) == list(range(5))
+        assert all(torch.equal(found["state"][i]["exp_avg"], state["state"][i]["exp_avg"]) for i in range(5))
+
+
+def test_sorted_keys_with_a_shape_each_are_certain(tmp_path):
+    model = nn.ModuleDict({"c": nn.Linear(3, 4), "b": nn.Linear(4, 5), "a": nn.Linear(5, 6), "d": nn.Linear(6, 7)})
+    torch.save({key: model.state_dict()[key] for key in sorted(model.state_dict())}, tmp_path / "sorted.pth")
+    state = state_of(model, model.parameters())
+    target = copy.deepcopy(model)
+    report = ckpt_tool.load_into(target, tmp_path / "sorted.pth")
+    found = report.optimizer_state(state, target, torch.optim.AdamW(target.parameters()))
+    assert all(torch.equal(found["state"][i]["exp_avg"], state["state"][i]["exp_avg"]) for i in range(8))
 
 
 def test_groups_are_those_of_the_new_optimizer_with_the_sources_entries():

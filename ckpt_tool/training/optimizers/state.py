@@ -69,15 +69,15 @@ def optimizer_state(
     model: nn.Module | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     fresh: Sequence[str] = (),
-    names: Sequence[str] | None = None,
+    names: Sequence[str] | Sequence[Sequence[str]] | None = None,
     form: Form | None = None,
 ) -> OptimizerState:
     """The state of the source's optimizer, for `optimizer`, whose parameters are the model's.
 
-    `names` are the source's keys in the order of its optimizer's parameters, where that is not
-    certain without them. `form` is that of the result: numbers for `optimizer.load_state_dict`,
-    which is so without it for what is read from a file, names or flat for
-    `set_optimizer_state_dict`; else it is the source's.
+    `names` are the source's parameters in the order of its model, or group by group in that of its
+    optimizer, where which is which is not certain without them. `form` is that of the result:
+    numbers for `optimizer.load_state_dict`, which is so without it for what is read from a file,
+    names or flat for `set_optimizer_state_dict`; else it is the source's.
 
     Raises RuleError with every parameter whose state has no exact way, InputError where it is not
     certain which parameter is which, or where the two are different optimizers.
