@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, get_args
 from urllib.parse import unquote
 
@@ -19,6 +20,7 @@ from ckpt_tool.formats.remote.addresses import is_address, scheme_of
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
     from ckpt_tool.engine import Job, Mismatch, Written
+    from ckpt_tool.engine.team import Team
     from ckpt_tool.mapping import Plan
 
 FORMATS = get_args(Format)
@@ -33,6 +35,7 @@ def write(
     on_progress: Callable[[int], None] = lambda nbytes: None,
     jobs: int | None = None,
     to: str | None = None,
+    team: Team | None = None,
 ) -> Written:
     """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so
     many bytes. `to` is the format (`FORMATS`), where the output's name does not tell it; of `dcp`
@@ -40,7 +43,8 @@ def write(
 
     `checksum` asks for the SHA-256 of what is written; `on_progress` is called with the
     bytes of each piece; `jobs`
-    threads copy at a time. Raises RuleError for the plan's problems, OutputError for what can't be
+    threads copy at a time; `team` are the processes among which the files of a folder are divided.
+    Raises RuleError for the plan's problems, OutputError for what can't be
     written.
     """
     from ckpt_tool.engine import Job
@@ -53,7 +57,8 @@ def write(
     _check_values(plan, planned)
     _fetch(plan, planned)
     others = tuple(files_read(planned.paths, planned.rules)) if force else ()
-    job = Job(plan, planned.source, planned.target, force, checksum, on_progress, jobs, others)
+    heard = team.summed(on_progress) if team else on_progress
+    job = Job(plan, planned.source, planned.target, force, checksum, heard, jobs, others, team)
     if shard_bytes is not None and shard_bytes < 1:
         raise InputError(
             "max_shard_size",
@@ -71,7 +76,8 @@ def _write(job: Job, path: str, shard_bytes: int | None, to: str | None) -> Writ
     if to == "dcp":
         return write_dcp(job, path, shard_bytes)
     if shard_bytes is None:
-        return write_checkpoint(job, path, to)
+        one_file = partial(write_checkpoint, job, path, to)
+        return job.team.lead(one_file) if job.team else one_file()
     if to == "torch":
         raise InputError(
             "to",

@@ -49,6 +49,8 @@ def keys_of_parameters(
     if all(name is not None for name in names):
         keys = _by_names([str(name) for name in names], catalog, saved.label)
         _check_shapes(saved, keys, catalog, kind)
+        if saved.named_groups:
+            _check_names_are_own(saved, keys, catalog, kind)
         return keys
     return _by_order(saved, catalog, kind)
 
@@ -88,6 +90,32 @@ def _check_shapes(
                 f"{shape_text(catalog[key].shape)}"
             )
             raise InputError(saved.label, fact, "is it the optimizer of this model?")
+
+
+def _check_names_are_own(
+    saved: SavedOptimizer, keys: Sequence[str], catalog: Catalog, kind: Kind | UnknownKind
+) -> None:
+    """Raises InputError for names that may be another optimizer's.
+
+    torch pairs a state that it loads by position and keeps its names (`load_state_dict`, torch
+    2.13): loaded into a model whose parameters stand in another order, they are wrong ever after.
+    """
+    places = {key: place for place, key in enumerate(catalog)}
+    groups = _places_by_group(saved)
+    if not in_module_order(catalog) or all(
+        places[keys[one]] < places[keys[other]]
+        for group in groups
+        for one, other in pairwise(group)
+    ):
+        return
+    candidates = [info for info in catalog.values() if may_be_trained(info)]
+    shapes = [shape_of(parameter, kind) for parameter in saved.parameters]
+    if possible_pairings(groups, shapes, candidates, saved.label):
+        fact = (
+            "names its parameters in another order than the model has them, whose order fits as "
+            "well; torch keeps the names of a state that was loaded by position"
+        )
+        raise InputError(saved.label, fact, "say which is right: `names`, a list for each group")
 
 
 def _by_order(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKind) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def with_names(
         raise InputError(saved.label, fact, "give a list for each group")
     every = [str(name) for group in names for name in group]
     named = [replace(each, name=name) for each, name in zip(plain, every, strict=True)]
-    return replace(saved, parameters=tuple(named))
+    return replace(saved, parameters=tuple(named), named_groups=frozenset())
 
 
 def _listed(numbers: Sequence[int]) -> str:

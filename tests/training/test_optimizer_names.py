@@ -216,6 +216,26 @@ def test_parameters_of_two_groups_with_other_decay_have_no_group_together():
         report.optimizer_state(state, names=["c.weight"])
 
 
+def test_names_that_torch_kept_from_another_model_are_not_believed():
+    class Swapped(nn.Module):
+        def __init__(self, names):
+            super().__init__()
+            for name in names:
+                self.add_module(name, nn.Linear(4, 4, bias=False))
+
+    one, other = Swapped("ba"), Swapped("ab")
+    optimizer = torch.optim.AdamW(other.named_parameters())
+    optimizer.load_state_dict(state_of(one, one.named_parameters()))
+    assert optimizer.param_groups[0]["param_names"] == ["b.weight", "a.weight"]
+    report = ckpt_tool.load_into(Swapped("ab"), other)
+    state = optimizer.state_dict()
+    with pytest.raises(InputError, match="names its parameters in another order than the model has them"):
+        report.optimizer_state(state)
+    for names in (["a.weight", "b.weight"], ["b.weight", "a.weight"]):
+        found = report.optimizer_state(state, names=[names])
+        assert torch.equal(found["state"][0]["exp_avg"], state["state"][names.index("a.weight")]["exp_avg"])
+
+
 def test_sorted_keys_pair_nothing_by_order(tmp_path):
     """As the files of transformers' Trainer: the weights sorted by safetensors, the optimizer in the order of the model."""
     from safetensors.torch import save_file

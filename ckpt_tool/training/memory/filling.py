@@ -20,7 +20,7 @@ from ckpt_tool.torch_bridge import (
     memory_of,
     odd_kind,
 )
-from ckpt_tool.training.local_parts import LocalPart, local_parts
+from ckpt_tool.training.memory.local_parts import LocalPart, local_parts
 from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:
