@@ -17,8 +17,10 @@ from ckpt_tool.optimizers.saved import SavedOptimizer
 from ckpt_tool.optimizers.shapes import shape_of
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, counted, shape_text
 
-MAX_STATES = 50_000
-"""Ways to have paired the first keys, of which there is one for almost every optimizer."""
+MAX_WAYS = 1_000_000
+"""Ways to have paired the first keys, summed over all keys; for almost every optimizer there is one
+each.
+"""
 MAX_CHANCE = 20
 """Orders of names, one of which is that of the alphabet: with so many it is no chance any more."""
 _NUMBERS = re.compile("[0-9]+")
@@ -212,7 +214,7 @@ def possible_pairings(
     and every shape agrees; None is the shape of any. Not every key needs a parameter.
     """
     ways: dict[tuple[int, ...], list[_Paired | None]] = {(0,) * len(groups): [None]}
-    wanted = len(shapes)
+    wanted, work = len(shapes), 0
     for index, info in enumerate(candidates):
         left = len(candidates) - index - 1
         following: dict[tuple[int, ...], list[_Paired | None]] = {}
@@ -224,7 +226,8 @@ def possible_pairings(
                 after = (*state[:number], state[number] + 1, *state[number + 1 :])
                 _extend(following, after, [_Paired(place, info.key, each) for each in pairings])
         ways = following
-        if len(ways) > MAX_STATES:
+        work += len(ways)
+        if work > MAX_WAYS:
             raise InputError(label, "its parameters may be paired in too many ways", HINT)
     return [_as_mapping(each) for each in ways.get(tuple(map(len, groups)), [])]
 

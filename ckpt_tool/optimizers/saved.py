@@ -170,7 +170,7 @@ def read_slots(given: object, path: Path, form_of: FormOf) -> Mapping[str, Saved
     slots: dict[str, SavedSlot] = {}
     for name, value in (given or {}).items() if isinstance(given, Mapping) else ():
         here = (*path, name)
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and len(path) <= len((STATE, "id")):
             inner = read_slots(value, here, form_of)
             slots |= {f"{name}/{key}": slot for key, slot in inner.items()}
         else:

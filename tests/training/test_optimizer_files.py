@@ -9,7 +9,7 @@ from formats.zero_folders import Zero
 from test_optimizer_names import RULES, New, Old, decay_first, named, one_group, train
 
 import ckpt_tool
-from ckpt_tool import InputError
+from ckpt_tool import FormatError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,14 @@ def test_what_would_have_to_be_imported_is_refused(run, tmp_path):
     state["param_groups"][0]["extra"] = argparse.Namespace(a=1)
     torch.save({"model": run[0]["model"], "optimizer": state}, tmp_path / "run.pth")
     with pytest.raises(InputError, match=r"`param_groups\.0\.extra`: is an object of a class that is not imported"):
+        assert_resumed(run, tmp_path / "run.pth", tmp_path / "run.pth")
+
+
+def test_what_holds_itself_is_refused(run, tmp_path):
+    state = copy.deepcopy(run[0]["optimizer"])
+    state["param_groups"][0]["extra"] = state["param_groups"]
+    torch.save({"model": run[0]["model"], "optimizer": state}, tmp_path / "run.pth")
+    with pytest.raises(FormatError, match="nested 21 deep, or refers to itself"):
         assert_resumed(run, tmp_path / "run.pth", tmp_path / "run.pth")
 
 

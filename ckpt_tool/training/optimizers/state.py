@@ -164,7 +164,8 @@ def _notes(
         given = {} if group.source is None else saved.groups[group.source]
         odd = [name for name in own if name in given and not _equal(own[name], given[name])]
         for name in odd:
-            yield f"group {place}: `{name}` is {given[name]}, as in the source (here {own[name]})"
+            values = [str(value)[:40] for value in (given[name], own[name])]
+            yield f"group {place}: `{name}` is {values[0]}, as in the source (here {values[1]})"
 
 
 def _equal(one: object, other: object) -> bool:
