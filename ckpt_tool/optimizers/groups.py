@@ -12,7 +12,6 @@ from ckpt_tool.optimizers.kinds import LABELS
 from ckpt_tool.optimizers.saved import SavedParameter
 from ckpt_tool.optimizers.sides import Sides
 
-
 PLAIN = (int, float, str, bool, tuple, list, type(None))
 
 
