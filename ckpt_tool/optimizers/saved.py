@@ -164,15 +164,14 @@ def _parameters(
 
 
 def read_slots(given: object, path: Path, form_of: FormOf) -> Mapping[str, SavedSlot]:
-    """The slots of one parameter; those of a dict inside stand under its name and theirs, as
-    `OUTER/INNER`.
+    """The slots of one parameter; those of a dict inside stand under their own names, as
+    bitsandbytes has them (`__bnb_optimizer_quant_state__`).
     """
     slots: dict[str, SavedSlot] = {}
     for name, value in (given or {}).items() if isinstance(given, Mapping) else ():
         here = (*path, name)
         if isinstance(value, Mapping) and value and len(path) <= len((STATE, "id")):
-            inner = read_slots(value, here, form_of)
-            slots |= {f"{name}/{key}": slot for key, slot in inner.items()}
+            slots |= read_slots(value, here, form_of)
         else:
             slots[str(name)] = SavedSlot(here, form_of(value), value)
     return slots
