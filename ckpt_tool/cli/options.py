@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.api import DTypePolicy, MappingOptions
-from ckpt_tool.cli.progress import Downloads
+from ckpt_tool.cli.parts.progress import Downloads
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.remote.access import Access, Silent, accessing
 from ckpt_tool.formats.remote.addresses import is_address

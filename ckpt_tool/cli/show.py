@@ -87,7 +87,7 @@ def show(
 
 def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
     """Prints what is wrong, and gives the exit status."""
-    from ckpt_tool.cli.progress import Progress
+    from ckpt_tool.cli.parts.progress import Progress
     from ckpt_tool.examining import examine_path
     from ckpt_tool.mapping.params import read_config
     from ckpt_tool.report.health import health_json, health_text

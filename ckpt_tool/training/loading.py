@@ -7,12 +7,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import FormatError
+from ckpt_tool.formats import Checkpoint
 from ckpt_tool.keys import fold
 from ckpt_tool.mapping.accounting.ties import tied_with
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.training.load_hooks.run import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.memory.filling import LiveTensors, has_own_class
+from ckpt_tool.training.memory.handed import fill_from
+from ckpt_tool.training.memory.mapped import MappedFiles
 from ckpt_tool.training.memory.transfer import transfer
 from ckpt_tool.training.memory.values import step_values
 from ckpt_tool.training.overlaps import check_overlaps
@@ -23,8 +26,8 @@ from ckpt_tool.training.together import Processes
 if TYPE_CHECKING:
     from torch import nn
 
-    from ckpt_tool.formats import Checkpoint
     from ckpt_tool.training.live import LiveState
+    from ckpt_tool.training.memory.handed import Loader
 
 
 def load_plan(
@@ -33,6 +36,8 @@ def load_plan(
     module: nn.Module,
     notes: Sequence[str] = (),
     processes: Processes | None = None,
+    assign: bool = False,
+    loader: Loader | None = None,
 ) -> LoadReport:
     """Copies what the plan says into the module's own tensors, on their devices; tensors on the
     meta device are replaced.
@@ -58,9 +63,11 @@ def load_plan(
         _check_unchanged(source, "nothing was loaded; try again")
         processes.go()
         undo.pop_all()
-        _fill(plan, source, module, tensors, hooked)
+        mapped = MappedFiles(source) if assign and isinstance(source, Checkpoint) else None
+        _fill(plan, source, module, tensors, hooked, mapped, loader)
     _check_unchanged(source, "what was loaded may be wrong; load again")
-    report = _report(plan, module, notes, covered, hooked)
+    more = _mapped_notes(mapped, source)
+    report = _report(plan, module, (*notes, *more), covered, hooked)
     call_post_hooks(module, report.fresh, plan.dropped)
     return report
 
@@ -106,16 +113,38 @@ def _fill(
     module: nn.Module,
     tensors: LiveTensors,
     hooked: Hooked,
+    mapped: MappedFiles | None,
+    loader: Loader | None,
 ) -> None:
-    tensors.reserve(key for key in plan.producers if not hooked.has(tensors[key]))
-    for step in plan.steps:
-        if wanted := [key for key in step.outputs if not hooked.has(tensors[key])]:
-            transfer(step, source, tensors, wanted)
+    if loader is not None:
+        fill_from(loader, plan, tensors, hooked)
+    else:
+        wanted = {key for key in plan.producers if not hooked.has(tensors[key])}
+        if mapped is not None:
+            steps = [step for step in plan.steps if not step.ops and step.outputs[0] in wanted]
+            wanted -= {
+                step.outputs[0] for step in steps if mapped.give(step, tensors, step.outputs[0])
+            }
+        tensors.reserve(wanted)
+        for step in plan.steps:
+            if some := [key for key in step.outputs if key in wanted]:
+                transfer(step, source, tensors, some)
     for tensor, value in hooked.values.values():
         if id(tensor) not in hooked.in_place:
             tensors.fill(tensor, value)
     tensors.commit()
     exchange(module, tensors.replaced)
+
+
+def _mapped_notes(mapped: MappedFiles | None, source: Checkpoint | LiveState) -> list[str]:
+    """What is to be said of tensors that are the file's own bytes."""
+    if mapped is None or not mapped.count:
+        return []
+    count = "1 tensor is" if mapped.count == 1 else f"{mapped.count} tensors are"
+    return [
+        f"{count} mapped from {source.path}: leave the file as it is while the model is in use, "
+        "and replace it rather than write into it"
+    ]
 
 
 def _report(
