@@ -32,7 +32,8 @@ class Slot:
 
     `is_odd` says that it changes its sign with the parameter, None that it isn't known. `start` is
     what the optimizer begins with in each element: a number, or the hyper-parameter that holds it;
-    None where it can't be told. `of_values` says that it follows the parameter's values, not its gradients.
+    None where it can't be told. `of_values` says that it follows the parameter's values, not its
+    gradients.
     """
 
     role: Role = Role.ELEMENTWISE

@@ -97,6 +97,37 @@ def test_folders_of_distributed_checkpoints(run, tmp_path, is_flat):
     assert_resumed(run, f"{tmp_path / 'run'}#model", f"{tmp_path / 'run'}#optim")
 
 
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_folder_with_its_optimizer_is_mapped_to_another_without_a_model(run, tmp_path):
+    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import (
+        get_optimizer_state_dict,
+        set_optimizer_state_dict,
+    )
+
+    old = Old()
+    old.load_state_dict(run[0]["model"])
+    optimizer = torch.optim.AdamW(decay_first(old), 0.01)
+    optimizer.load_state_dict(run[0]["optimizer"])
+    saved = {"model": old.state_dict(), "optim": get_optimizer_state_dict(old, optimizer)}
+    dcp.save(saved, checkpoint_id=tmp_path / "run", no_dist=True)  # type: ignore[attr-defined]
+
+    plan = ckpt_tool.plan(f"{tmp_path / 'run'}#model", New(), rules=RULES)
+    state = plan.optimizer_state(f"{tmp_path / 'run'}#optim", form="names")
+    dcp.save({"model": plan.apply(f"{tmp_path / 'run'}#model"), "optim": state}, checkpoint_id=tmp_path / "new", no_dist=True)  # type: ignore[attr-defined]
+
+    new = New()
+    new_optimizer = torch.optim.AdamW(decay_first(new), 0.01)
+    loaded = {"model": new.state_dict(), "optim": get_optimizer_state_dict(new, new_optimizer)}
+    dcp.load(loaded, checkpoint_id=tmp_path / "new", no_dist=True)  # type: ignore[attr-defined]
+    new.load_state_dict(loaded["model"])
+    set_optimizer_state_dict(new, new_optimizer, loaded["optim"])
+    train(new, new_optimizer, range(10, 30))
+    expected = New()
+    ckpt_tool.load_into(expected, run[1], rules=RULES)
+    assert all(torch.equal(value, expected.state_dict()[key]) for key, value in new.state_dict().items())
+
+
 @pytest.mark.parametrize("stage", [1, 3])
 def test_folders_of_deepspeed(run, tmp_path, stage):
     model, state = run[0]["model"], run[0]["optimizer"]
