@@ -60,7 +60,8 @@ def keys_of_parameters(
 def _by_names(names: Sequence[str], catalog: Catalog, label: str) -> tuple[str, ...]:
     """Names that are keys, as they are or without what wrappers put into them."""
     plain = {bare(key): key for key in reversed(list(catalog))}
-    found = [name if name in catalog else plain.get(bare(name)) for name in names]
+    prefix = _common_prefix([bare(name) for name in names], plain)
+    found = [name if name in catalog else plain.get(prefix + bare(name)) for name in names]
     unknown = [name for name, key in zip(names, found, strict=True) if key is None]
     keys = [key for key in found if key is not None]
     if unknown:
@@ -71,6 +72,17 @@ def _by_names(names: Sequence[str], catalog: Catalog, label: str) -> tuple[str, 
         twice = next(key for key, count in Counter(keys).items() if count > 1)
         raise InputError(label, f"two of its parameters are `{twice}` of the model")
     return tuple(keys)
+
+
+def _common_prefix(names: Sequence[str], keys: Mapping[str, str]) -> str:
+    """What all names lack to be keys, as `model.`; nothing where some are, or where that is not
+    certain.
+    """
+    if not names or any(name in keys for name in names):
+        return ""
+    ends = [key.removesuffix(names[0]) for key in keys if key.endswith(f".{names[0]}")]
+    fitting = [prefix for prefix in ends if all(prefix + name in keys for name in names)]
+    return fitting[0] if len(fitting) == 1 else ""
 
 
 def bare(name: str) -> str:

@@ -62,12 +62,13 @@ def sides_of(
     form = form or saved.form
     keys = _keys(plan, saved, target, kind)
     target = target or target_of_plan(plan, saved.label, form, keys)
+    own = _by_every_key(plan, dict(zip(keys, saved.parameters, strict=bool(keys))))
     return Sides(
         plan,
         saved,
-        _by_every_key(plan, dict(zip(keys, saved.parameters, strict=bool(keys)))),
+        own,
         target,
-        tuple(_maker(plan, parameter) for parameter in target.parameters),
+        tuple(_maker(plan, parameter, own) for parameter in target.parameters),
         kind,
         form,
     )
@@ -98,10 +99,17 @@ def _by_every_key(plan: Plan, own: Mapping[str, SavedParameter]) -> Mapping[str,
     }
 
 
-def _maker(plan: Plan, parameter: TargetParameter) -> Maker | None:
-    """The step that makes it; the first of several, which tied keys may have."""
-    for key in parameter.keys:
-        if key in plan.producers:
-            step = plan.producers[key][0]
-            return Maker(step, step.outputs.index(key))
-    return None
+def _maker(
+    plan: Plan, parameter: TargetParameter, own: Mapping[str, SavedParameter]
+) -> Maker | None:
+    """The step that makes it; of several, which tied keys may have, the first that takes a
+    parameter of the optimizer.
+    """
+    found = [
+        Maker(step, step.outputs.index(key))
+        for key in parameter.keys
+        if key in plan.producers
+        for step in (plan.producers[key][0],)
+    ]
+    of_own = (each for each in found if any(name in own for name in each.step.inputs))
+    return next(of_own, found[0] if found else None)

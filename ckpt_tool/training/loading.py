@@ -160,7 +160,10 @@ def _report(
         *_hook_notes(hooked, plan),
         *_without_values(module, fresh),
     ]
-    return LoadReport(plan, (*plan.producers, *also), fresh, plan.dropped, tuple(all_notes))
+    loaded = (*plan.producers, *also)
+    return LoadReport(
+        plan, loaded, fresh, plan.dropped, tuple(all_notes), tuple(dict.fromkeys(hooked.changed))
+    )
 
 
 def _tied_to(plan: Plan, covered: Container[str]) -> dict[str, str]:

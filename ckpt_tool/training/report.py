@@ -31,7 +31,8 @@ class ParameterGroup(TypedDict):
 
 @dataclass(frozen=True, repr=False)
 class LoadReport:
-    """What became of every key: `loaded` and `fresh` are the model's keys, `dropped` the source's.
+    """What became of every key: `loaded` and `fresh` are the model's keys, `dropped` the source's;
+    `changed` are those loaded whose values the model's own load hooks changed.
 
     `print(report)` gives the counts and the notes; `report.plan` has where each tensor came from.
     """
@@ -41,6 +42,7 @@ class LoadReport:
     fresh: tuple[str, ...]
     dropped: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"LoadReport({self._counts()})"
@@ -115,7 +117,9 @@ class LoadReport:
         from ckpt_tool.training.optimizers.state import optimizer_state
 
         module = None if model is None else self._own(model)
-        return optimizer_state(self.plan, given, module, optimizer, fresh, names, form)
+        return optimizer_state(
+            self.plan, given, module, optimizer, fresh, names, form, self.changed
+        )
 
     def _own(self, model: nn.Module) -> nn.Module:
         module = unwrapped(model)

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 import ckpt_tool
-from ckpt_tool import InputError
+from ckpt_tool import InputError, RuleError
 from ckpt_tool.errors import FormatError
 
 
@@ -214,6 +214,48 @@ def test_parameters_of_two_groups_with_other_decay_have_no_group_together():
         report.optimizer_state(state, names=names[:1])
     with pytest.raises(InputError, match=r"`c.weight` of `names` is no key of the source"):
         report.optimizer_state(state, names=["c.weight"])
+
+
+def test_names_may_lack_what_all_keys_begin_with():
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 6))
+
+    whole, target = Whole(), Whole()
+    report = ckpt_tool.load_into(target, whole)
+    state = state_of(whole, whole.model.named_parameters())
+    found = report.optimizer_state(state, target, torch.optim.AdamW(target.parameters()))
+    assert found.moved.moved == tuple(name for name, _ in target.named_parameters())
+
+
+def test_a_tied_key_that_was_saved_apart_is_no_parameter():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.mid, self.head = nn.Linear(4, 6, bias=False), nn.Linear(6, 4), nn.Linear(4, 6, bias=False)
+            self.head.weight = self.embed.weight
+
+    model, target = Tied(), Tied()
+    apart = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(target.parameters())
+    found = ckpt_tool.load_into(target, apart).optimizer_state(state_of(model, model.parameters()), target, optimizer)
+    assert found.moved.moved == ("embed.weight", "mid.weight", "mid.bias")
+    optimizer.load_state_dict(found)
+
+
+def test_values_that_the_model_changes_on_loading_have_no_state():
+    class Reordering(nn.Linear):
+        def _load_from_state_dict(self, state_dict, prefix, *args):
+            state_dict[f"{prefix}weight"] = state_dict[f"{prefix}weight"].flip(0)
+            super()._load_from_state_dict(state_dict, prefix, *args)
+
+    model = nn.Sequential(nn.Linear(4, 5))
+    report = ckpt_tool.load_into(nn.Sequential(Reordering(4, 5)), model)
+    assert report.changed == ("0.weight",)
+    with pytest.raises(RuleError, match=r"can't follow to `0.weight`: the model's own load hooks changed its values"):
+        report.optimizer_state(state_of(model, model.parameters()))
+    assert list(report.optimizer_state(state_of(model, model.parameters()), fresh=["0.weight"])["state"]) == [1]
 
 
 def test_names_that_torch_kept_from_another_model_are_not_believed():

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -71,6 +71,7 @@ def optimizer_state(
     fresh: Sequence[str] = (),
     names: Sequence[str] | Sequence[Sequence[str]] | None = None,
     form: Form | None = None,
+    changed: Collection[str] = (),
 ) -> OptimizerState:
     """The state of the source's optimizer, for `optimizer`, whose parameters are the model's.
 
@@ -79,8 +80,9 @@ def optimizer_state(
     numbers for `optimizer.load_state_dict`, which is so without it for what is read from a file,
     names or flat for `set_optimizer_state_dict`; else it is the source's.
 
-    Raises RuleError with every parameter whose state has no exact way, InputError where it is not
-    certain which parameter is which, or where the two are different optimizers.
+    `changed` are keys of the model whose values are not those of the plan. Raises RuleError with
+    every parameter whose state has no exact way, InputError where it is not certain which parameter
+    is which, or where the two are different optimizers.
     """
     is_live = hasattr(given, "param_groups") and hasattr(given, "state_dict")
     kind: Kind | UnknownKind | None = kind_of_class(*class_of_step(given)) if is_live else None
@@ -91,7 +93,7 @@ def optimizer_state(
         form = form or "ids"
     target = None if optimizer is None else target_of(optimizer, model, plan)
     kind = kind_of(saved, kind, optimizer)
-    moved = move_state(plan, saved, target, fresh, kind, form)
+    moved = move_state(plan, saved, target, fresh, kind, form, changed)
     entries: dict[str, object] = {
         key: value for key, value in state_dict.items() if key not in (STATE, GROUPS)
     }
