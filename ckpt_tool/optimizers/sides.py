@@ -63,12 +63,18 @@ def sides_of(
     keys = _keys(plan, saved, target, kind)
     target = target or target_of_plan(plan, saved.label, form, keys)
     own = _by_every_key(plan, dict(zip(keys, saved.parameters, strict=bool(keys))))
+    makers = [_maker(plan, parameter, own) for parameter in target.parameters]
+    if target.groups is None:
+        pairs = zip(target.parameters, makers, strict=True)
+        trained = [(each, maker) for each, maker in pairs if _is_trained(maker, own)]
+        target = TargetOptimizer(tuple(each for each, _ in trained))
+        makers = [maker for _, maker in trained]
     return Sides(
         plan,
         saved,
         own,
         target,
-        tuple(_maker(plan, parameter, own) for parameter in target.parameters),
+        tuple(makers),
         kind,
         form,
     )
@@ -97,6 +103,15 @@ def _by_every_key(plan: Plan, own: Mapping[str, SavedParameter]) -> Mapping[str,
         for key, info in plan.source.items()
         if (info.tied_to or key) in first
     }
+
+
+def _is_trained(maker: Maker | None, own: Mapping[str, SavedParameter]) -> bool:
+    """Whether an optimizer like the source's has a parameter: not one that comes from what the
+    source's has not, as frozen ones.
+    """
+    if maker is None or not maker.step.inputs:
+        return True
+    return any(name in own for name in maker.step.inputs)
 
 
 def _maker(

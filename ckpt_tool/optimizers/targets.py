@@ -34,12 +34,12 @@ class TargetOptimizer:
     """The target's parameters, in the order of the optimizer that is to have the state.
 
     `groups` are its own groups' entries, where there is such an optimizer; else the source's groups
-    are kept.
+    are kept, and `parameters` are all of the model, of which the source's optimizer may have a
+    part.
     """
 
     parameters: tuple[TargetParameter, ...]
     groups: tuple[Mapping[str, object], ...] | None = None
-    kind_name: str = ""
 
 
 def target_of_plan(plan: Plan, label: str, form: Form, keys: Sequence[str]) -> TargetOptimizer:

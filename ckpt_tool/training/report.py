@@ -32,7 +32,8 @@ class ParameterGroup(TypedDict):
 @dataclass(frozen=True, repr=False)
 class LoadReport:
     """What became of every key: `loaded` and `fresh` are the model's keys, `dropped` the source's;
-    `changed` are those loaded whose values the model's own load hooks changed.
+    `changed` are those loaded whose values the model's own load hooks changed, `parameters` all
+    keys of each parameter, in the model's order.
 
     `print(report)` gives the counts and the notes; `report.plan` has where each tensor came from.
     """
@@ -43,6 +44,7 @@ class LoadReport:
     dropped: tuple[str, ...]
     notes: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, ...], ...] = ()
 
     def __repr__(self) -> str:
         return f"LoadReport({self._counts()})"
@@ -118,7 +120,7 @@ class LoadReport:
 
         module = None if model is None else self._own(model)
         return optimizer_state(
-            self.plan, given, module, optimizer, fresh, names, form, self.changed
+            self.plan, given, module, optimizer, fresh, names, form, self.changed, self.parameters
         )
 
     def _own(self, model: nn.Module) -> nn.Module:

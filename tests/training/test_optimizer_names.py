@@ -146,6 +146,23 @@ def test_without_the_new_optimizer_numbers_are_in_the_order_of_the_new_model():
     assert all(torch.equal(found["state"][i]["exp_avg"], checked["state"][i]["exp_avg"]) for i in found["state"])
 
 
+def test_buffers_that_stay_fresh_have_no_number():
+    class Buffered(nn.Module):
+        def __init__(self, is_new):
+            super().__init__()
+            if is_new:
+                self.register_buffer("table", torch.ones(3))
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 5)
+            if is_new:
+                self.head = nn.Linear(5, 6)
+
+    model, target = Buffered(False), Buffered(True)
+    report = ckpt_tool.load_into(target, model, keep=["table", "head.*"])
+    found = report.optimizer_state(state_of(model, model.parameters()))
+    assert found.moved.groups[0].names == tuple(name for name, _ in target.named_parameters())
+    torch.optim.AdamW(target.parameters()).load_state_dict(found)
+
+
 def state_of(model, parameters):
     optimizer = torch.optim.AdamW(parameters)
     for parameter in model.parameters():

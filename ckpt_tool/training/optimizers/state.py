@@ -19,6 +19,7 @@ from ckpt_tool.optimizers import (
     MovedState,
     SavedOptimizer,
     TargetOptimizer,
+    TargetParameter,
     UnknownKind,
     kind_of_class,
     move_state,
@@ -72,6 +73,7 @@ def optimizer_state(
     names: Sequence[str] | Sequence[Sequence[str]] | None = None,
     form: Form | None = None,
     changed: Collection[str] = (),
+    parameters: Sequence[tuple[str, ...]] = (),
 ) -> OptimizerState:
     """The state of the source's optimizer, for `optimizer`, whose parameters are the model's.
 
@@ -80,7 +82,8 @@ def optimizer_state(
     numbers for `optimizer.load_state_dict`, which is so without it for what is read from a file,
     names or flat for `set_optimizer_state_dict`; else it is the source's.
 
-    `changed` are keys of the model whose values are not those of the plan. Raises RuleError with
+    `changed` are keys of the model whose values are not those of the plan, `parameters` all keys of
+    each of its parameters, in its order. Raises RuleError with
     every parameter whose state has no exact way, InputError where it is not certain which parameter
     is which, or where the two are different optimizers.
     """
@@ -91,7 +94,9 @@ def optimizer_state(
     saved = saved if names is None else with_names(saved, names)
     if isinstance(given, str | os.PathLike | Checkpoint):
         form = form or "ids"
-    target = None if optimizer is None else target_of(optimizer, model, plan)
+    target = _parameters_alone(parameters)
+    if optimizer is not None:
+        target = target_of(optimizer, model, plan)
     kind = kind_of(saved, kind, optimizer)
     moved = move_state(plan, saved, target, fresh, kind, form, changed)
     entries: dict[str, object] = {
@@ -109,6 +114,12 @@ def optimizer_state(
         entries |= {STATE: {}, GROUPS: _groups(saved, moved, target)}
     fill(entries, moved.steps, state_dict, is_live)
     return OptimizerState(entries, moved, tuple(_notes(saved, moved, target)))
+
+
+def _parameters_alone(parameters: Sequence[tuple[str, ...]]) -> TargetOptimizer | None:
+    """A model's parameters, in no optimizer yet."""
+    found = tuple(TargetParameter(keys) for keys in parameters)
+    return TargetOptimizer(found) if found else None
 
 
 def _state_dict(given: Given) -> tuple[str, Mapping[str, object]]:
