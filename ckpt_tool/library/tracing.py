@@ -12,13 +12,13 @@ from ckpt_tool.api.tracing.traces import plan_between
 from ckpt_tool.api.tracing.traces import trace as traced
 from ckpt_tool.errors import InputError
 from ckpt_tool.library.options import options_from
+from ckpt_tool.mapping import Plan
 from ckpt_tool.report.trace import answer_line, trace_text
 from ckpt_tool.tracing import Trace
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ckpt_tool.mapping import Plan
     from ckpt_tool.training import LoadReport
 
 
@@ -79,7 +79,7 @@ def trace(
     >>> found.place.findings
     ('verified: `eps` = 1e-05 (it is 0.01) makes the outputs agree',)
     """
-    given: Plan | None = getattr(plan, "plan", plan)
+    given = plan if plan is None or isinstance(plan, Plan) else plan.plan
     options = options_from(rules, drop, keep_fresh, by, partial, None, "target", params, None)
     if given is None:
         given = plan_between(model_a, model_b, options)
