@@ -10,6 +10,7 @@
     advising   what is left of both sides: what may be dropped and kept, and what may not
     engine     runs a plan: byte ranges where nothing changes, torch where ops compute
     align      two sides' names, shapes and values → pairs → the fewest rules
+    optimizers plan × an optimizer's state → where each slot comes from, through which ops
     mapping    YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem
     comparing  Catalog × Catalog → Diff
     examining  the values of a checkpoint → what is wrong with them

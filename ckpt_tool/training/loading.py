@@ -12,6 +12,7 @@ from ckpt_tool.keys import fold
 from ckpt_tool.mapping.accounting.ties import tied_with
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog
+from ckpt_tool.training.live import keys_of_parameters
 from ckpt_tool.training.load_hooks.run import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.memory.filling import LiveTensors, has_own_class
 from ckpt_tool.training.memory.handed import fill_from
@@ -160,7 +161,10 @@ def _report(
         *_hook_notes(hooked, plan),
         *_without_values(module, fresh),
     ]
-    return LoadReport(plan, (*plan.producers, *also), fresh, plan.dropped, tuple(all_notes))
+    loaded = (*plan.producers, *also)
+    changed = tuple(dict.fromkeys(hooked.changed))
+    parameters = keys_of_parameters(module)
+    return LoadReport(plan, loaded, fresh, plan.dropped, tuple(all_notes), changed, parameters)
 
 
 def _tied_to(plan: Plan, covered: Container[str]) -> dict[str, str]:

@@ -31,7 +31,9 @@ class ParameterGroup(TypedDict):
 
 @dataclass(frozen=True, repr=False)
 class LoadReport:
-    """What became of every key: `loaded` and `fresh` are the model's keys, `dropped` the source's.
+    """What became of every key: `loaded` and `fresh` are the model's keys, `dropped` the source's;
+    `changed` are those loaded whose values the model's own load hooks changed, `parameters` all
+    keys of each parameter, in the model's order.
 
     `print(report)` gives the counts and the notes; `report.plan` has where each tensor came from.
     """
@@ -41,6 +43,8 @@ class LoadReport:
     fresh: tuple[str, ...]
     dropped: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, ...], ...] = ()
 
     def __repr__(self) -> str:
         return f"LoadReport({self._counts()})"
@@ -95,7 +99,7 @@ class LoadReport:
         optimizer: torch.optim.Optimizer | None = None,
         *,
         fresh: Sequence[str] = (),
-        names: Sequence[str] | None = None,
+        names: Sequence[str] | Sequence[Sequence[str]] | None = None,
         form: Form | None = None,
     ) -> OptimizerState:
         """The state of the optimizer that the source was trained with, moved as its parameters
@@ -105,16 +109,19 @@ class LoadReport:
         not), that optimizer, or a checkpoint that has it (`run.ckpt`, `run#optim`). `model` and
         `optimizer` are the ones that go on training; without them numbers are given in the order of
         the model's parameters, in the source's groups. `fresh` are patterns of the model's
-        parameters that begin without a state. `names` are the source's keys in the order of its
-        optimizer, where the shapes leave more than one. `form` is that of the result: `ids` for
-        `optimizer.load_state_dict`, `names` or `flat` for `set_optimizer_state_dict`; without it
-        the source's, `ids` for a checkpoint. Raises RuleError with every parameter whose state has
-        no exact way, InputError where it is not certain which parameter is which.
+        parameters that begin without a state. `names` are the source's parameters in the order of
+        its model, or a list for each group of its optimizer, where order and shapes leave more than
+        one pairing. `form` is that of the result: `ids` for `optimizer.load_state_dict`, `names` or
+        `flat` for `set_optimizer_state_dict`; without it the source's, `ids` for a checkpoint.
+        Raises RuleError with every parameter whose state has no exact way, InputError where it is
+        not certain which parameter is which.
         """
         from ckpt_tool.training.optimizers.state import optimizer_state
 
         module = None if model is None else self._own(model)
-        return optimizer_state(self.plan, given, module, optimizer, fresh, names, form)
+        return optimizer_state(
+            self.plan, given, module, optimizer, fresh, names, form, self.changed, self.parameters
+        )
 
     def _own(self, model: nn.Module) -> nn.Module:
         module = unwrapped(model)
