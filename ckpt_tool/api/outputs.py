@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 from urllib.parse import unquote
 
@@ -12,6 +13,7 @@ from ckpt_tool.api.options import Format, MappingOptions
 from ckpt_tool.api.planning import Planned, plan_checkpoint
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
+from ckpt_tool.api.whole.form import PLAIN, Form, Whole, is_training, whole_of, why_not_whole
 from ckpt_tool.errors import InputError, OutputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.remote.addresses import is_address, scheme_of
@@ -33,10 +35,11 @@ def write(
     on_progress: Callable[[int], None] = lambda nbytes: None,
     jobs: int | None = None,
     to: str | None = None,
+    form: Form = PLAIN,
 ) -> Written:
     """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so
     many bytes. `to` is the format (`FORMATS`), where the output's name does not tell it; of `dcp`
-    the output is a folder.
+    the output is a folder. `form` says whether a training checkpoint is written as a whole.
 
     `checksum` asks for the SHA-256 of what is written; `on_progress` is called with the
     bytes of each piece; `jobs`
@@ -60,7 +63,32 @@ def write(
             f"{shard_bytes} is no size for a file",
             "give bytes, 5_000_000_000 say",
         )
-    return _write(job, path, shard_bytes, to)
+    is_torch_file = shard_bytes is None and _is_torch(path, to)
+    with whole_of(planned, form, is_torch_file) as whole:
+        if whole is not None:
+            return _write_whole(job, whole, path)
+        written = _write(job, path, shard_bytes, to)
+    return replace(written, notes=_notes_on_form(planned, form, is_torch_file))
+
+
+def _is_torch(path: str, to: str | None) -> bool:
+    from ckpt_tool.engine import output_format
+
+    return to not in ("dcp", "safetensors") and output_format(path, to) == "torch"
+
+
+def _notes_on_form(planned: Planned, form: Form, is_torch_file: bool) -> tuple[str, ...]:
+    """Why what is beside the weights stays behind, where nobody asked for that."""
+    asks = form.whole is None and planned.target is None and is_torch_file
+    fault = why_not_whole(planned) if asks and is_training(planned.source) else None
+    return (f"the weights alone are written: {fault}",) if fault else ()
+
+
+def _write_whole(job: Job, whole: Whole, path: str) -> Written:
+    from ckpt_tool.engine import write_whole
+
+    written = write_whole(job, whole.source, whole.pickled, whole.parts, path)
+    return replace(written, beside=whole.beside, notes=whole.notes)
 
 
 def _write(job: Job, path: str, shard_bytes: int | None, to: str | None) -> Written:
@@ -111,13 +139,22 @@ def _fetch(plan: Plan, planned: Planned) -> None:
         planned.target.fetch(plan.kept)
 
 
-def rename(planned: Planned) -> Written:
+def rename(planned: Planned, form: Form = PLAIN) -> Written:
     """Gives the source's tensors their new names in its own file. Raises RuleError and OutputError,
     and leaves the file as it was.
     """
-    from ckpt_tool.engine import Job, rename_in_place
+    from ckpt_tool.engine import Job, rename_in_place, rename_whole_in_place
 
-    return rename_in_place(Job(planned.checked(), planned.source), planned.source)
+    job, source = Job(planned.checked(), planned.source), planned.source
+    if form.whole is False:
+        raise InputError("--only-weights", "would lose what the file holds besides, in place")
+    is_whole = form.whole or bool(form.also) or is_training(source)
+    if not is_whole or why_not_whole(planned):
+        return rename_in_place(job, source)
+    with whole_of(planned, replace(form, whole=True), True) as whole:
+        assert whole is not None
+        written = rename_whole_in_place(job, source, whole.pickled, whole.parts)
+        return replace(written, beside=whole.beside, notes=whole.notes)
 
 
 def verify(planned: Planned, output: str | os.PathLike[str]) -> tuple[Mismatch, ...]:

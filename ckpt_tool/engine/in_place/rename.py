@@ -6,15 +6,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.durable.file import plain_errors
 from ckpt_tool.engine.filling import Job
-from ckpt_tool.engine.in_place.changes import renamed_archive, renamed_header
-from ckpt_tool.engine.in_place.journal import change_in_place
+from ckpt_tool.engine.in_place.changes import renamed_archive, renamed_header, with_pickle
+from ckpt_tool.engine.in_place.journal import Change, change_in_place
 from ckpt_tool.engine.run import Written, check_unchanged, labels
 from ckpt_tool.engine.sources import moved_tensors
+from ckpt_tool.engine.whole.archive import root_of
+from ckpt_tool.engine.whole.weights import Part
+from ckpt_tool.engine.whole.write import spliced_parts
 from ckpt_tool.errors import FormatError, OutputError
+from ckpt_tool.formats.archives.zip_directory import read_directory
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
@@ -33,12 +39,38 @@ def rename_in_place(job: Job, source: Checkpoint) -> Written:
     origins = {key: origin.key for key, origin in moved_tensors(job.plan, source, None).items()}
     _check_plan(job, source, origins)
     _check_file(source)
+    lost = _lost(source)
+    if lost is not None:
+        raise OutputError(
+            source.path,
+            f"holds more than one state dict's tensors, and `{lost}` would be lost",
+            "write a new file with -o",
+        )
     kind, changed = CHANGERS[source.format]
     change = changed(source, {origins[key]: key for key in job.plan.outputs}, labels(job, kind))
+    return _changed(job, source, kind, change)
+
+
+def rename_whole_in_place(
+    job: Job, source: Checkpoint, pickled: bytes, parts: Sequence[Part]
+) -> Written:
+    """The same for a training checkpoint whose pickle is `pickled`, in which everything beside the
+    state dicts of `parts` stays as it is.
+    """
+    for part in parts:
+        _check_plan(replace(job, plan=part.plan), source, part.moved)
+    _check_file(source)
+    archive = read_directory(source.files[0])
+    stream = spliced_parts(pickled, parts, source.path, source.path)
+    change = with_pickle(source, root_of(archive), stream.content)
+    return replace(_changed(job, source, "torch", change), is_whole=True)
+
+
+def _changed(job: Job, source: Checkpoint, kind: str, change: Change) -> Written:
     size = change_in_place(
         source.files[0].path, change, lambda status: _check_is_read(job, source, status)
     )
-    return Written(source.path, kind, len(origins), size, (), in_place=True)
+    return Written(source.path, kind, len(job.plan.outputs), size, (), in_place=True)
 
 
 def _check_is_read(job: Job, source: Checkpoint, status: os.stat_result) -> None:
@@ -85,13 +117,6 @@ def _check_file(source: Checkpoint) -> None:
     if source.format not in CHANGERS or len(source.files) != 1:
         raise OutputError(
             path, f"is {source.format}, which can't be renamed in place", "write a new file with -o"
-        )
-    lost = _lost(source)
-    if lost is not None:
-        raise OutputError(
-            path,
-            f"holds more than one state dict's tensors, and `{lost}` would be lost",
-            "write a new file with -o",
         )
     with plain_errors(path, 0):
         names = os.stat(source.files[0].path).st_nlink

@@ -1,0 +1,149 @@
+"""Writes a whole training checkpoint: the source's pickle with the state dicts that a plan makes,
+and all else as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ckpt_tool.engine.durable.file import atomic_output
+from ckpt_tool.engine.filling import Job, OutputFile, fill
+from ckpt_tool.engine.inputs import mode_for
+from ckpt_tool.engine.layouts.layout import OutputTensor
+from ckpt_tool.engine.layouts.torch_zip import check_type
+from ckpt_tool.engine.run import Written, check_unchanged, refuse_inputs, tensor_files
+from ckpt_tool.engine.sharing import members_of
+from ckpt_tool.engine.sources import ByteSource, computed_tensors, moved_tensors
+from ckpt_tool.engine.whole.archive import (
+    WholeLayout,
+    check_archive,
+    highest_storage,
+    storages_as_tensors,
+)
+from ckpt_tool.engine.whole.outline import Outline, OutlineFault
+from ckpt_tool.engine.whole.places import find
+from ckpt_tool.engine.whole.splicing import Edit, Splicer, spliced
+from ckpt_tool.engine.whole.weights import NewStateDict, Part
+from ckpt_tool.errors import OutputError
+from ckpt_tool.formats.archives.zip_directory import Archive, read_directory
+from ckpt_tool.formats.files import sha256_of
+from ckpt_tool.tensors import TensorInfo
+
+if TYPE_CHECKING:
+    from ckpt_tool.formats import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class NewStorage:
+    """A storage that the source has not: what lies in it, and where it comes from."""
+
+    part: Part
+    info: TensorInfo
+
+
+def write_whole(
+    job: Job, source: Checkpoint, pickled: bytes, parts: Sequence[Part], path: str
+) -> Written:
+    """Writes the file `source` with the state dicts of `parts` replaced, complete or not at all.
+
+    `pickled` is its pickle. Raises OutputError where it is written in a way that can't be kept.
+    """
+    refuse_inputs(path, job)
+    archive = read_directory(source.files[0])
+    check_archive(archive, path)
+    parts, new = _with_storages(job, parts, archive, path)
+    stream = spliced_parts(pickled, parts, source.path, path)
+    kept = storages_as_tensors(archive, [key for key in stream.storages if key not in new])
+    file = _lay_out(stream, new, kept, path)
+    origins = _origins(new, kept)
+    with atomic_output(path, file.layout.size, job.replace, mode_for(tensor_files(job))) as fd:
+        fill(job, origins, [(fd, file)], lambda wanted: _computed(new, wanted))
+        check_unchanged(job)
+        sums = (
+            {os.path.basename(path): sha256_of(fd, file.layout.size, path)} if job.checksum else {}
+        )
+    return Written(path, "torch", len(job.plan.outputs), file.layout.size, (), sums, is_whole=True)
+
+
+def spliced_parts(pickled: bytes, parts: Sequence[Part], source: str, path: str) -> Splicer:
+    """The pickle of `source` with the state dicts of these parts. Raises OutputError where it is
+    written in a way that can't be kept.
+    """
+    try:
+        outline = Outline(pickled)
+        return spliced(outline, [_edit(outline, part) for part in parts])
+    except OutlineFault as fault:
+        raise OutputError(
+            path,
+            f"can't be the whole of `{source}`, whose pickle {fault}",
+            "write the weights alone, --only-weights",
+        ) from None
+
+
+def _edit(outline: Outline, part: Part) -> Edit:
+    item = find(outline, part.names)
+    return Edit(item.start, item.end, NewStateDict(outline, item, part))
+
+
+def _with_storages(
+    job: Job, parts: Sequence[Part], archive: Archive, path: str
+) -> tuple[list[Part], dict[str, NewStorage]]:
+    """The parts with new storages for what does not move; what is one tensor has one."""
+    number, new, made = highest_storage(archive), {}, []
+    for part in parts:
+        keys: dict[str, str] = {}
+        moved = part.moved
+        whole = replace(job, plan=part.plan, source=part.source, target=part.target)
+        origins = moved_tensors(part.plan, part.source, part.target)
+        for member in members_of(whole, part.plan.outputs, origins):
+            key = member.info.key
+            if key in moved:
+                continue
+            if member.tied_to in keys:
+                keys[key] = keys[member.tied_to]
+                continue
+            check_type(member.info, path)
+            number += 1
+            keys[key] = str(number)
+            new[str(number)] = NewStorage(part, member.info)
+        made.append(replace(part, storages=keys))
+    return made, new
+
+
+def _lay_out(
+    stream: Splicer, new: Mapping[str, NewStorage], kept: Checkpoint, path: str
+) -> OutputFile:
+    stored = [
+        replace(new[key].info, key=key) if key in new else kept.catalog[key]
+        for key in stream.storages
+    ]
+    members = [OutputTensor(info) for info in stored]
+    return OutputFile("torch", members, WholeLayout(stream.content, stored, path))
+
+
+def _by_part(new: Mapping[str, NewStorage]) -> Iterator[tuple[Part, dict[str, str]]]:
+    """Each part with the keys of its new storages, by its outputs."""
+    for part in {id(storage.part): storage.part for storage in new.values()}.values():
+        yield part, {one.info.key: key for key, one in new.items() if one.part is part}
+
+
+def _origins(new: Mapping[str, NewStorage], kept: Checkpoint) -> dict[str, ByteSource]:
+    """Where the bytes of storages come from that are not computed."""
+    origins = {key: ByteSource(kept, key) for key in kept.catalog}
+    for part, keys in _by_part(new):
+        found = moved_tensors(part.plan, part.source, part.target)
+        origins |= {key: found[output] for output, key in keys.items() if output in found}
+    return origins
+
+
+def _computed(
+    new: Mapping[str, NewStorage], wanted: Collection[str]
+) -> Iterator[tuple[str, memoryview]]:
+    """The bytes of new storages, part by part."""
+    for part, keys in _by_part(new):
+        outputs = {output: key for output, key in keys.items() if key in wanted}
+        for output, content in computed_tensors(part.plan, part.source, part.target, outputs):
+            yield outputs[output], content
