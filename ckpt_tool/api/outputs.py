@@ -13,7 +13,7 @@ from ckpt_tool.api.options import Format, MappingOptions
 from ckpt_tool.api.planning import Planned, plan_checkpoint
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
-from ckpt_tool.api.whole.form import PLAIN, Form, Whole, is_training, whole_of, why_not_whole
+from ckpt_tool.api.whole.form import PLAIN, Changed, Form, is_training, whole_of, why_not_whole
 from ckpt_tool.errors import InputError, OutputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.remote.addresses import is_address, scheme_of
@@ -46,7 +46,7 @@ def write(
     threads copy at a time. Raises RuleError for the plan's problems, OutputError for what can't be
     written.
     """
-    from ckpt_tool.engine import Job
+    from ckpt_tool.engine import Job, write_whole
 
     plan = planned.checked()
     path = path_of(output) or (planned.rules.output if planned.rules else None)
@@ -64,9 +64,9 @@ def write(
             "give bytes, 5_000_000_000 say",
         )
     is_torch_file = shard_bytes is None and _is_torch(path, to)
-    with whole_of(planned, form, is_torch_file) as whole:
-        if whole is not None:
-            return _write_whole(job, whole, path)
+    with whole_of(planned, form, is_torch_file) as changed:
+        if changed is not None:
+            return _told(write_whole(job, changed.whole, path), changed)
         written = _write(job, path, shard_bytes, to)
     return replace(written, notes=_notes_on_form(planned, form, is_torch_file))
 
@@ -84,11 +84,9 @@ def _notes_on_form(planned: Planned, form: Form, is_torch_file: bool) -> tuple[s
     return (f"the weights alone are written: {fault}",) if fault else ()
 
 
-def _write_whole(job: Job, whole: Whole, path: str) -> Written:
-    from ckpt_tool.engine import write_whole
-
-    written = write_whole(job, whole.source, whole.pickled, whole.parts, path)
-    return replace(written, beside=whole.beside, notes=whole.notes)
+def _told(written: Written, changed: Changed) -> Written:
+    """What was written, with what is to be said of the training checkpoint."""
+    return replace(written, beside=changed.beside, left=changed.left, notes=changed.notes)
 
 
 def _write(job: Job, path: str, shard_bytes: int | None, to: str | None) -> Written:
@@ -151,10 +149,9 @@ def rename(planned: Planned, form: Form = PLAIN) -> Written:
     is_whole = form.whole or bool(form.also) or is_training(source)
     if not is_whole or why_not_whole(planned):
         return rename_in_place(job, source)
-    with whole_of(planned, replace(form, whole=True), True) as whole:
-        assert whole is not None
-        written = rename_whole_in_place(job, source, whole.pickled, whole.parts)
-        return replace(written, beside=whole.beside, notes=whole.notes)
+    with whole_of(planned, replace(form, whole=True), True) as changed:
+        assert changed is not None
+        return _told(rename_whole_in_place(job, changed.whole), changed)
 
 
 def verify(planned: Planned, output: str | os.PathLike[str]) -> tuple[Mismatch, ...]:

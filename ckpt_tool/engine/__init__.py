@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from ckpt_tool.engine.shards import write_sharded
     from ckpt_tool.engine.sources import output_tensors
     from ckpt_tool.engine.verify import Mismatch, verify_output
-    from ckpt_tool.engine.whole.write import write_whole
+    from ckpt_tool.engine.whole.write import Whole, write_whole
 
 __all__ = [
-    "Job", "Mismatch", "Written", "output_format", "output_tensors", "rename_in_place",
+    "Job", "Mismatch", "Whole", "Written", "output_format", "output_tensors", "rename_in_place",
     "rename_whole_in_place", "restore", "verify_output", "write_checkpoint", "write_dcp",
     "write_sharded", "write_whole",
 ]  # fmt: skip
@@ -32,5 +32,5 @@ __getattr__ = bind_on_use(__name__, {
     "shards": "write_sharded",
     "sources": "output_tensors",
     "verify": "Mismatch verify_output",
-    "whole.write": "write_whole",
+    "whole.write": "Whole write_whole",
 })  # fmt: skip

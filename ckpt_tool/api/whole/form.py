@@ -4,19 +4,21 @@ goes along.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.planning import Planned
 from ckpt_tool.api.whole.copies import copy_parts, other_copies
+from ckpt_tool.api.whole.optimizers import find_optimizers, keeps_order
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, LeftBehind
-from ckpt_tool.formats.pickle.graph import module_children
+from ckpt_tool.formats.pickle.graph import children, module_children
 from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
 
 if TYPE_CHECKING:
+    from ckpt_tool.engine import Whole
     from ckpt_tool.engine.whole.weights import Part
 
 
@@ -43,20 +45,19 @@ def form_of(whole: bool, only_weights: bool, also: Iterable[str]) -> Form:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
-    """A training checkpoint that is to be written: the source, the state dicts that the plan makes
-    in it, and what goes along beside them.
+class Changed:
+    """A training checkpoint with what changes in it; what goes along `beside`, and what of the
+    source is `left`.
     """
 
-    source: Checkpoint
-    pickled: bytes
-    parts: tuple[Part, ...]
+    whole: Whole
     beside: tuple[LeftBehind, ...]
+    left: tuple[LeftBehind, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 @contextmanager
-def whole_of(planned: Planned, form: Form, is_torch_file: bool) -> Iterator[Whole | None]:
+def whole_of(planned: Planned, form: Form, is_torch_file: bool) -> Iterator[Changed | None]:
     """The training checkpoint to be written; None where the weights are written alone.
 
     `is_torch_file`: whether the output is one. Raises InputError where a training checkpoint is
@@ -112,7 +113,8 @@ def why_not_whole(planned: Planned, is_torch_file: bool = True) -> str | None:
     return None
 
 
-def _whole(planned: Planned, form: Form, stack: ExitStack) -> Whole:
+def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
+    from ckpt_tool.engine import Whole
     from ckpt_tool.engine.whole.weights import Part
 
     source, plan = planned.source, planned.checked()
@@ -120,10 +122,42 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Whole:
     assert isinstance(read, ReadPickle)
     weights = Part(read.described.listing.taken.path, plan, source, planned.target)
     copies = tuple(copy_parts(planned, form.also, stack))
-    notes = tuple(
+    notes = [
         f"`{name}` has the same keys, and keeps them: --also '#{name}' maps it, too"
         for name in other_copies(planned, form.also)
+    ]
+    removed = (
+        ()
+        if keeps_order(weights)
+        else tuple(dict.fromkeys(names[:1] for names, _ in find_optimizers(read.root) if names))
     )
-    mapped = {part.path for part in copies}
-    beside = tuple(one for one in source.contents.left_behind if one.path not in mapped)
-    return Whole(source, read.data, (weights, *copies), beside, notes)
+    if removed:
+        named = ", ".join(f"`{names[0]}`" for names in removed)
+        notes.append(f"{named} is left out: its parameters are not the same in the same order")
+    left, beside = _parted(source, weights, [part.path for part in copies], removed)
+    whole = Whole(source, read.data, (weights, *copies), removed)
+    return Changed(whole, beside, left, tuple(notes))
+
+
+def _parted(
+    source: Checkpoint,
+    weights: Part,
+    copies: Sequence[str],
+    removed: Sequence[tuple[str, ...]],
+) -> tuple[tuple[LeftBehind, ...], tuple[LeftBehind, ...]]:
+    """Of what is beside the weights: what is left, and what goes along as it is."""
+    read = source.contents.kept
+    assert isinstance(read, ReadPickle)
+    gone = {names[0] for names in removed}
+    taken = read.described.listing.taken.value
+    same = {name for name, child in children(read.root) if child is taken}
+    left = [one for one in source.contents.left_behind if _is_in(one.path, gone)]
+    others = {*copies, *same}
+    beside = [
+        one for one in source.contents.left_behind if one not in left and one.path not in others
+    ]
+    return tuple(left), tuple(beside)
+
+
+def _is_in(path: str, names: set[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in names)

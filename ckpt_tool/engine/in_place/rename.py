@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,7 @@ from ckpt_tool.engine.in_place.journal import Change, change_in_place
 from ckpt_tool.engine.run import Written, check_unchanged, labels
 from ckpt_tool.engine.sources import moved_tensors
 from ckpt_tool.engine.whole.archive import root_of
-from ckpt_tool.engine.whole.weights import Part
-from ckpt_tool.engine.whole.write import spliced_parts
+from ckpt_tool.engine.whole.write import Whole, new_pickle
 from ckpt_tool.errors import FormatError, OutputError
 from ckpt_tool.formats.archives.zip_directory import read_directory
 
@@ -51,18 +49,20 @@ def rename_in_place(job: Job, source: Checkpoint) -> Written:
     return _changed(job, source, kind, change)
 
 
-def rename_whole_in_place(
-    job: Job, source: Checkpoint, pickled: bytes, parts: Sequence[Part]
-) -> Written:
-    """The same for a training checkpoint whose pickle is `pickled`, in which everything beside the
-    state dicts of `parts` stays as it is.
-    """
-    for part in parts:
+def rename_whole_in_place(job: Job, whole: Whole) -> Written:
+    """The same for a training checkpoint, in which everything else stays as it is."""
+    source = whole.source
+    if whole.removed:
+        raise OutputError(
+            source.path,
+            f"would lose `{'.'.join(whole.removed[0])}`, which does not fit the new names",
+            "write a new file with -o",
+        )
+    for part in whole.parts:
         _check_plan(replace(job, plan=part.plan), source, part.moved)
     _check_file(source)
     archive = read_directory(source.files[0])
-    stream = spliced_parts(pickled, parts, source.path, source.path)
-    change = with_pickle(source, root_of(archive), stream.content)
+    change = with_pickle(source, root_of(archive), new_pickle(whole, source.path).content)
     return replace(_changed(job, source, "torch", change), is_whole=True)
 
 

@@ -25,6 +25,7 @@ from ckpt_tool.engine.whole.archive import (
 )
 from ckpt_tool.engine.whole.outline import Outline, OutlineFault
 from ckpt_tool.engine.whole.places import find
+from ckpt_tool.engine.whole.removing import removal
 from ckpt_tool.engine.whole.splicing import Edit, Splicer, spliced
 from ckpt_tool.engine.whole.weights import NewStateDict, Part
 from ckpt_tool.errors import OutputError
@@ -44,18 +45,29 @@ class NewStorage:
     info: TensorInfo
 
 
-def write_whole(
-    job: Job, source: Checkpoint, pickled: bytes, parts: Sequence[Part], path: str
-) -> Written:
-    """Writes the file `source` with the state dicts of `parts` replaced, complete or not at all.
-
-    `pickled` is its pickle. Raises OutputError where it is written in a way that can't be kept.
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A training checkpoint with what changes in it: the state dicts of `parts`, and the entries to
+    which the names of `removed` lead, which go. `pickled` is the pickle of `source`.
     """
+
+    source: Checkpoint
+    pickled: bytes
+    parts: Sequence[Part]
+    removed: Sequence[tuple[str, ...]] = ()
+
+
+def write_whole(job: Job, whole: Whole, path: str) -> Written:
+    """Writes a training checkpoint with what changes in it, complete or not at all.
+
+    Raises OutputError where its pickle is written in a way that can't be kept.
+    """
+    source = whole.source
     refuse_inputs(path, job)
     archive = read_directory(source.files[0])
     check_archive(archive, path)
-    parts, new = _with_storages(job, parts, archive, path)
-    stream = spliced_parts(pickled, parts, source.path, path)
+    parts, new = _with_storages(job, whole.parts, archive, path)
+    stream = new_pickle(replace(whole, parts=parts), path)
     kept = storages_as_tensors(archive, [key for key in stream.storages if key not in new])
     file = _lay_out(stream, new, kept, path)
     origins = _origins(new, kept)
@@ -68,17 +80,18 @@ def write_whole(
     return Written(path, "torch", len(job.plan.outputs), file.layout.size, (), sums, is_whole=True)
 
 
-def spliced_parts(pickled: bytes, parts: Sequence[Part], source: str, path: str) -> Splicer:
-    """The pickle of `source` with the state dicts of these parts. Raises OutputError where it is
+def new_pickle(whole: Whole, path: str) -> Splicer:
+    """The pickle with what changes in it, for the output `path`. Raises OutputError where it is
     written in a way that can't be kept.
     """
     try:
-        outline = Outline(pickled)
-        return spliced(outline, [_edit(outline, part) for part in parts])
+        outline = Outline(whole.pickled)
+        edits = [_edit(outline, part) for part in whole.parts]
+        return spliced(outline, [*edits, *(removal(outline, names) for names in whole.removed)])
     except OutlineFault as fault:
         raise OutputError(
             path,
-            f"can't be the whole of `{source}`, whose pickle {fault}",
+            f"can't be the whole of `{whole.source.path}`, whose pickle {fault}",
             "write the weights alone, --only-weights",
         ) from None
 
