@@ -37,8 +37,9 @@ class Form:
 PLAIN = Form()
 
 
-def form_of(whole: bool, only_weights: bool, also: Iterable[str]) -> Form:
+def form_of(whole: bool, only_weights: bool, also: str | Iterable[str]) -> Form:
     """The form that these options ask for. Raises InputError where they say two things."""
+    also = (also,) if isinstance(also, str) else also
     if whole and only_weights:
         raise InputError("--whole", "is given with --only-weights", "say one of them")
     return Form(True if whole else False if only_weights else None, tuple(also))

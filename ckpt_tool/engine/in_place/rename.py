@@ -52,14 +52,14 @@ def rename_in_place(job: Job, source: Checkpoint) -> Written:
 def rename_whole_in_place(job: Job, whole: Whole) -> Written:
     """The same for a training checkpoint, in which everything else stays as it is."""
     source = whole.source
+    for part in whole.parts:
+        _check_plan(replace(job, plan=part.plan), source, part.moved)
     if whole.removed:
         raise OutputError(
             source.path,
             f"would lose `{'.'.join(whole.removed[0])}`, which does not fit the new names",
             "write a new file with -o",
         )
-    for part in whole.parts:
-        _check_plan(replace(job, plan=part.plan), source, part.moved)
     _check_file(source)
     archive = read_directory(source.files[0])
     change = with_pickle(source, root_of(archive), new_pickle(whole, source.path).content)

@@ -159,12 +159,17 @@ class PickleWriter:
                 self._memo[value] = index
                 self.parts.append(put_opcode(index))
         else:
-            self.parts.append(b"h" + bytes((index,)) if index < 256 else b"j" + pack("<I", index))
+            self.parts.append(get_opcode(index))
 
 
 def put_opcode(index: int) -> bytes:
     """Puts the top of the stack into the memo."""
     return b"q" + bytes((index,)) if index < 256 else b"r" + pack("<I", index)
+
+
+def get_opcode(index: int) -> bytes:
+    """Fetches what was put into the memo."""
+    return b"h" + bytes((index,)) if index < 256 else b"j" + pack("<I", index)
 
 
 def _integer(value: int) -> bytes:

@@ -64,6 +64,15 @@ class Put:
 
 
 @dataclass(slots=True, eq=False)
+class Begun:
+    """An object that goes into the memo later begins here, and ends at `end`."""
+
+    start: int
+    end: int
+    put: Put
+
+
+@dataclass(slots=True, eq=False)
 class Fetched:
     """An object that is fetched from the memo."""
 
@@ -89,7 +98,7 @@ class Stored:
     identity: Made
 
 
-Event = Put | Fetched | Frame | Stored
+Event = Put | Begun | Fetched | Frame | Stored
 
 
 class Outline:
@@ -109,6 +118,12 @@ class Outline:
         while at < len(self.events) and self.events[at].start < end:
             yield self.events[at]
             at += 1
+
+    def with_begins(self, start: int, end: int) -> list[Event]:
+        """The same, and where each object begins that goes into the memo, outer ones first."""
+        events = list(self.events_between(start, end))
+        begins = [Begun(one.item.start, one.item.end, one) for one in events if type(one) is Put]
+        return sorted([*events, *begins], key=lambda one: (one.start, -one.end))
 
     def value(self, item: Made) -> object:
         """A plain value: a text, a number, None."""

@@ -8,8 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from ckpt_tool.engine.layouts.pickle_writer import PickleWriter, put_opcode, put_tensor
+from ckpt_tool.engine.layouts.pickle_writer import (
+    PickleWriter,
+    get_opcode,
+    put_opcode,
+    put_tensor,
+)
 from ckpt_tool.engine.whole.outline import (
+    Begun,
     Event,
     Fetched,
     Frame,
@@ -17,6 +23,7 @@ from ckpt_tool.engine.whole.outline import (
     Outline,
     OutlineFault,
     Put,
+    Stored,
 )
 from ckpt_tool.tensors import TensorInfo
 
@@ -68,33 +75,43 @@ class Splicer:
 
     def keep(self, start: int, end: int, is_moved: bool = False) -> None:
         """Adds a span as it is written; `is_moved`: not in its old place, where the memo may count
-        otherwise. Raises OutlineFault.
+        otherwise, and where parts of it may have been written before. Raises OutlineFault.
         """
-        data, at = self.outline.data, start
-        for event in self.outline.events_between(start, end):
-            if self._is_kept(event, is_moved):
+        outline, at = self.outline, start
+        for event in (outline.with_begins if is_moved else outline.events_between)(start, end):
+            if event.start < at or self._is_kept(event, is_moved):
                 continue
-            self.add(data[at : event.start])
+            self.add(outline.data[at : event.start])
             at = event.end
-            if type(event) is Fetched:
-                self._define(event.put)
-            elif type(event) is Put:
-                self.add(put_opcode(event.index))
-        self.add(data[at:end])
+            self._write_otherwise(event)
+        self.add(outline.data[at:end])
 
     def _is_kept(self, event: Event, is_moved: bool) -> bool:
-        """Whether the opcode stays as it is; what it means for the memo and the storages
-        is noted.
+        """Whether the opcodes stay as they are; what they mean for the memo and the storages is
+        noted.
         """
-        if type(event) is Put:
-            self._memo[event.index] = event
-            return event.is_numbered or not is_moved
-        if type(event) is Fetched:
-            return self._memo.get(event.put.index) is event.put
-        if type(event) is Frame:
-            return False
-        self.storages[self.outline.storage_key(event.identity)] = None  # type: ignore[union-attr]
-        return True
+        match event:
+            case Put():
+                self._memo[event.index] = event
+                return event.is_numbered or not is_moved
+            case Begun():
+                return self._memo.get(event.put.index) is not event.put
+            case Fetched():
+                return self._memo.get(event.put.index) is event.put
+            case Frame():
+                return False
+            case Stored():
+                self.storages[self.outline.storage_key(event.identity)] = None
+                return True
+
+    def _write_otherwise(self, event: Event) -> None:
+        match event:
+            case Put():
+                self.add(put_opcode(event.index))
+            case Begun():
+                self.add(get_opcode(event.put.index))
+            case Fetched():
+                self._define(event.put)
 
     def _define(self, put: Put) -> None:
         """Writes what was put into the memo by opcodes that are gone, where it is first needed."""
