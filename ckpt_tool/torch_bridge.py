@@ -113,6 +113,19 @@ def to_bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(window).cast("B")
 
 
+def writable_bytes(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor on the CPU, to be filled: what is written there is in the
+    tensor. torch doesn't see it (`torch.autograd.graph.increment_version` says so).
+    """
+    import ctypes
+
+    if not tensor.nbytes:
+        return memoryview(bytearray())
+    window = (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.data_ptr())
+    window.tensor = tensor  # type: ignore[attr-defined]
+    return memoryview(window).cast("B")
+
+
 def same_bytes(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two tensors of one dtype hold the same bytes, NaNs and signs of zero too."""
     import torch
@@ -201,8 +214,13 @@ def identity_of(tensor: torch.Tensor) -> object:
     """What two tensors have in common that are one: the same elements of one memory, seen the same
     way.
     """
-    memory, start = memory_of(tensor), tensor.storage_offset() * tensor.itemsize
-    place = (memory[0], memory[1] + start) if memory and _has_address(memory) else (memory, start)
+    place: object
+    if _is_plain(tensor) and (pointer := tensor.data_ptr()):
+        place = "cpu", pointer
+    else:
+        memory, start = memory_of(tensor), tensor.storage_offset() * tensor.itemsize
+        is_address = memory and _has_address(memory)
+        place = (memory[0], memory[1] + start) if memory and is_address else (memory, start)
     return place, tensor.shape, tensor.stride(), tensor.dtype, tensor.is_conj(), tensor.is_neg()
 
 
@@ -241,6 +259,9 @@ def memory_of(tensor: torch.Tensor) -> Memory | None:
     import torch
     from torch.nn.parameter import is_lazy
 
+    if _is_plain(tensor):
+        address = tensor.untyped_storage().data_ptr()
+        return ("cpu", address) if address else None
     if is_lazy(tensor) or tensor.layout is not torch.strided:
         return None
     local = local_part(tensor)
@@ -251,6 +272,17 @@ def memory_of(tensor: torch.Tensor) -> Memory | None:
         return "meta", int(storage._cdata)
     pointer = storage.data_ptr()
     return (str(tensor.device), pointer) if pointer else None
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it is what most tensors are: on the CPU, dense, and of torch's own classes."""
+    import torch
+
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.is_cpu
+        and tensor.layout is torch.strided
+    )
 
 
 def is_wrapper(tensor: torch.Tensor) -> bool:

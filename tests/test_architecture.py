@@ -19,6 +19,7 @@ engine | align
 mapping | comparing | examining
 ops | formats | keys
 torch_bridge
+regions
 tensors
 errors | wording | deprecated
 """

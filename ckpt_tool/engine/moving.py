@@ -15,6 +15,7 @@ from ckpt_tool.formats.placements.crc import crc32
 BATCH = 64 << 20
 """Bytes that a thread moves at a time, unless one tensor has more."""
 WORTH_STARTING = 4 << 20
+"""Bytes of one output, side by side, that are worth a call to start their way to the disk."""
 Move = tuple[str, ByteSource]
 
 
@@ -52,6 +53,30 @@ class Run:
         ):
             return False
         return extent.offset - source.offset == offset - self.offset == self.length
+
+
+@dataclass(slots=True)
+class Written:
+    """A byte range of an output that was just written and isn't on its way to the disk yet."""
+
+    fd: int = -1
+    offset: int = 0
+    length: int = 0
+
+    def add(self, fd: int, offset: int, length: int) -> None:
+        """Takes one more range, and starts what is large enough, or doesn't go on here."""
+        if (fd, offset) != (self.fd, self.offset + self.length):
+            self.start()
+            self.fd, self.offset, self.length = fd, offset, 0
+        self.length += length
+        if self.length >= WORTH_STARTING:
+            start_writing(self.fd, self.offset, self.length)
+            self.offset, self.length = self.offset + self.length, 0
+
+    def start(self) -> None:
+        """Starts what is left, if that is worth it."""
+        if self.length >= WORTH_STARTING // 4:
+            start_writing(self.fd, self.offset, self.length)
 
 
 def move_tensors(
@@ -92,10 +117,13 @@ def _move_batch(
     places: Mapping[str, OpenOutput], batch: Sequence[Move], done: Callable[[str], None]
 ) -> dict[str, int]:
     checksums: dict[str, int] = {}
+    written = Written()
     for run in _runs(places, batch):
         checksums |= dict.fromkeys(run.keys, copy_run(run))
+        written.add(run.fd, run.offset, run.length)
         for key in run.keys:
             done(key)
+    written.start()
     for key, origin in batch:
         if not _extents(places[key], origin):
             checksums[key] = _write_chunks(
@@ -141,8 +169,6 @@ def copy_run(run: Run) -> int:
     is_one = run.length == run.extent.length
     whole = run.extent if is_one else replace(run.extent, length=run.length)
     copy_extent(whole, run.fd, run.offset)
-    if whole.length >= WORTH_STARTING:
-        start_writing(run.fd, run.offset, whole.length)
     if (run.extent.crc32 is None) is not run.needs_checksum:
         return run.extent.crc32 or 0
     return checksum_of(run.extent)

@@ -60,9 +60,10 @@ def _from_float16(raw: bytes | memoryview) -> Array:
     import numpy as np
 
     half = np.frombuffer(raw, "<u2")
-    if half.size and (half & 0x7FFF).max() >= 0x7C00:
+    signed = half.view("<i2")
+    if half.size and (half.max() >= 0xFC00 or signed.max() >= 0x7C00):
         return half.view("<f2").astype("<f4")
-    wide = half.view("<i2").astype("<i4")  # the sign stands in all upper bits
+    wide = signed.astype("<i4")  # the sign stands in all upper bits
     wide <<= 13
     wide &= np.int32(SIGN_AND_NUMBER)
     numbers = wide.view("<f4")

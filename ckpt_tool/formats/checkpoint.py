@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.placements.assembled import Assembled, Joined, Placement, storages_of
 from ckpt_tool.formats.placements.byte_ranges import CHUNK, Deflated, Extent
-from ckpt_tool.formats.placements.views import read_view
+from ckpt_tool.formats.placements.parts import read_part
+from ckpt_tool.formats.placements.views import View, read_view
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
 
 if TYPE_CHECKING:
@@ -204,6 +206,18 @@ class Checkpoint:
                 yield from placement.chunks(info.dtype, info.shape, self.path)
             case _:
                 yield read_view(placement, info.dtype, info.shape, self.path)
+
+    def read_part(self, key: str, region: Region, into: memoryview) -> None:
+        """Fills `into` with the contiguous little-endian bytes of a box of a tensor, reading about
+        as many; checksums are looked at by `check`. Raises FormatError where a file is cut.
+        """
+        info = self.catalog[key]
+        read_part(self.contents.placements[key], region, info.dtype, info.shape, self.path, into)
+
+    def has_parts(self, key: str) -> bool:
+        """Whether a box of this tensor costs less than all of it."""
+        placement, dtype = self.contents.placements[key], self.catalog[key].dtype
+        return bool(dtype.itemsize) and not isinstance(placement, View)
 
     def fetch(self, keys: Iterable[str]) -> None:
         """Brings the values of these tensors here, where they lie elsewhere. Raises InputError."""

@@ -51,6 +51,8 @@ def fold(labels: Mapping[str, Hashable], others: Iterable[str] = ()) -> list[Fol
     keys, and each key is in one. Names that are too many and too long, or too different, to be
     looked through stand for themselves.
     """
+    if not labels:
+        return []
     order = {key: i for i, key in enumerate(labels)}
     branches = _whole_branches(labels, others)
     if branches is None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ckpt_tool.ops.casts import FLOATS, NO_NANS, dtype_named
-from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm, fields, real_number
+from ckpt_tool.ops.op import Inverse, Leaf, Node, Op, OpError, Part, TensorForm, fields, real_number
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import DTYPES, torch_dtype
 
@@ -81,6 +82,10 @@ class Affine(Op):
         """... -> ..., of any dtype."""
         return tuple(inputs)
 
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The same box."""
+        return Node((self,), (Leaf(output, region),))
+
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """New tensors; integers lose what is behind the point."""
         return [
@@ -110,6 +115,8 @@ FUNCTIONS = {
     "atanh": "tanh",
 }
 """Functions of one element, and the function that undoes each."""
+EXACT = ("neg", "sqrt", "square", "reciprocal", "abs")
+"""Those that IEEE 754 rounds to the nearest number, so that all ways to compute them agree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,10 @@ class Unary(Op):
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         """... -> ..., of any dtype."""
         return tuple(inputs)
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The same box. Of what is no IEEE operation, the last bit may depend on the shape."""
+        return Node((self,), (Leaf(output, region),)) if self.function in EXACT else None
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """New tensors; outside a function's domain, NaN as torch has it."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import frexp
 from typing import TYPE_CHECKING, ClassVar
 
-from ckpt_tool.ops.op import Inverse, Op, OpError, TensorForm
+from ckpt_tool.ops.op import Inverse, Leaf, Node, Op, OpError, Part, TensorForm
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType
 from ckpt_tool.torch_bridge import DTYPES, TORCH_NAMES, torch_dtype
 
@@ -199,6 +200,10 @@ class Cast(Op):
                     f"torch calculates nothing with {odd[0].value}"
                 )
         return tuple(TensorForm(self.dtype, form.shape) for form in inputs)
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The same box."""
+        return Node((self,), (Leaf(output, region),))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Converted by torch; a tensor that has the dtype already is passed on as it is."""

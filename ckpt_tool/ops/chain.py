@@ -4,7 +4,7 @@ inverted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, get_args
 
@@ -14,11 +14,12 @@ from ckpt_tool.ops.combining import Concat, Split
 from ckpt_tool.ops.copies import Copy, Repeat, Same
 from ckpt_tool.ops.fits import FITS
 from ckpt_tool.ops.init import Init
-from ckpt_tool.ops.op import Inverse, Labels, Op, OpError, TensorForm, Verdict
+from ckpt_tool.ops.op import Inverse, Labels, Leaf, Node, Op, OpError, Part, TensorForm, Verdict
 from ckpt_tool.ops.permuting import Rearrange, Reshape, Transpose
 from ckpt_tool.ops.reductions import Mean, Sum, WeightNorm
 from ckpt_tool.ops.slicing import Index, Pad, Slice
 from ckpt_tool.ops.stacking import Stack, Unstack
+from ckpt_tool.regions import Region
 
 if TYPE_CHECKING:
     import torch
@@ -103,6 +104,11 @@ class Each(Op):
             for index, tensor in enumerate(inputs)
             for result in run_chain(self.chain(index), [tensor])
         ]
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """What the tensor's own chain needs."""
+        found = needed_part(self.chain(output), inputs[output : output + 1], 0, region)
+        return found and _replaced(found, lambda leaf: Leaf(output, leaf.region))
 
     def invert(self) -> Inverse:
         """`each` of the inverse chains, as good as the worst; nothing where one has none."""
@@ -226,6 +232,46 @@ def run_chain(ops: Sequence[Op], tensors: Sequence[torch.Tensor]) -> list[torch.
     for op in ops:
         result = op.run(result)
     return result
+
+
+def needed_part(
+    ops: Sequence[Op], forms: Sequence[TensorForm], output: int, region: Region
+) -> Part | None:
+    """What a box of one result of these ops needs of their inputs; None where it may need all."""
+    if not ops:
+        return Leaf(output, region)
+    before = infer_chain(ops[:-1], forms)
+    part = ops[-1].part(output, region, before)
+    return part and _replaced(
+        part, lambda leaf: needed_part(ops[:-1], forms, leaf.input, leaf.region)
+    )
+
+
+def _replaced(part: Part, make: Callable[[Leaf], Part | None]) -> Part | None:
+    """With something else for each leaf; None where there is none for one."""
+    if isinstance(part, Leaf):
+        return make(part)
+    parts = [_replaced(each, make) for each in part.parts]
+    if any(each is None for each in parts):
+        return None
+    return Node(part.ops, tuple(each for each in parts if each is not None))
+
+
+def leaves_of(part: Part) -> Iterator[Leaf]:
+    """The boxes of inputs that a part is made of."""
+    if isinstance(part, Leaf):
+        yield part
+    else:
+        for each in part.parts:
+            yield from leaves_of(each)
+
+
+def run_part(part: Part, read: Callable[[Leaf], torch.Tensor]) -> torch.Tensor:
+    """The tensor that the ops make of the boxes."""
+    if isinstance(part, Leaf):
+        return read(part)
+    (made,) = run_chain(part.ops, [run_part(each, read) for each in part.parts])
+    return made
 
 
 def run_step(

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 from ckpt_tool.ops.bit_views import moved
 from ckpt_tool.ops.op import (
     Inverse,
+    Leaf,
+    Node,
     Op,
     OpError,
+    Part,
     TensorForm,
     axis_of,
     axis_word,
@@ -22,6 +25,7 @@ from ckpt_tool.ops.op import (
     runs,
     whole_number,
 )
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Shape, counted, shape_text
 
 if TYPE_CHECKING:
@@ -119,6 +123,22 @@ class Concat(Along):
             group[0].dtype,
             (*shape[:axis], sum(form.shape[axis] for form in group), *shape[axis + 1 :]),
         )
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """Of each tensor that reaches into the box, that part."""
+        size = runs(len(inputs), self.parts, self.name)
+        axis = axis_of(self.dim, len(region.shape), self.name)
+        start, count = region.offsets[axis], region.shape[axis]
+        leaves, at = [], 0
+        for index in range(output * size, (output + 1) * size):
+            length = inputs[index].shape[axis]
+            first, last = max(start - at, 0), min(start + count - at, length)
+            if first < last:
+                leaves.append(Leaf(index, region.along(axis, first, last - first)))
+            at += length
+        if len(leaves) == 1:
+            return leaves[0]
+        return Node((Concat(axis, len(leaves)),), tuple(leaves))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """One tensor for each run of `parts`; all are copied."""
@@ -259,6 +279,17 @@ class Split(Op):
                 f"{self.parts} parts do not divide {length} {axis_word(axis)} ({shape_text(shape)})"
             )
         return [length // self.parts] * self.parts
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The box, moved to where the part begins."""
+        axis = axis_of(self.dim, len(region.shape), self.name)
+        for index, form in enumerate(inputs):
+            sizes = self._sizes(form.shape, axis)
+            if output < len(sizes):
+                start = sum(sizes[:output]) + region.offsets[axis]
+                return Leaf(index, region.along(axis, start, region.shape[axis]))
+            output -= len(sizes)
+        return None
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Views of the tensor, in order."""

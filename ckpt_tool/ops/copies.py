@@ -10,8 +10,11 @@ from ckpt_tool.ops.bit_views import moved
 from ckpt_tool.ops.combining import in_groups
 from ckpt_tool.ops.op import (
     Inverse,
+    Leaf,
+    Node,
     Op,
     OpError,
+    Part,
     TensorForm,
     axis_of,
     bound,
@@ -24,6 +27,7 @@ from ckpt_tool.ops.op import (
     with_axis_size,
 )
 from ckpt_tool.ops.slicing import Slice
+from ckpt_tool.regions import Region
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +63,10 @@ class Copy(Alike):
         """... -> `parts` times ... ."""
         return tuple(form for form in inputs for _ in range(self.parts or 1))
 
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The same box."""
+        return Leaf(output // (self.parts or 1), region)
+
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The same tensor `parts` times, without a copy in memory."""
         return [tensor for tensor in inputs for _ in range(self.parts or 1)]
@@ -83,6 +91,10 @@ class Same(Alike):
             if odd := next((form for form in group if form.shape != group[0].shape), None):
                 raise OpError(f"`same` of {group[0]} and {odd}")
         return tuple(group[0] for group in groups)
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The same box of the first of each run; whether all are equal, only whole tensors tell."""
+        return Leaf(output * runs(len(inputs), self.parts, self.name), region)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The first of each run, not copied. Raises OpError where the bytes of one differ."""
@@ -139,6 +151,18 @@ class Repeat(Op):
             with_axis_size(form, axis, form.shape[axis] * times)
             for form, axis in zip(inputs, axes, strict=True)
         )
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """A box of one repetition, or as many as it reaches over."""
+        axis = axis_of(self.dim, len(region.shape), self.name)
+        start, count = region.offsets[axis], region.shape[axis]
+        length = inputs[output].shape[axis]
+        first, last = start // length, (start + count - 1) // length
+        if first == last:
+            return Leaf(output, region.along(axis, start - first * length, count))
+        at = start - first * length
+        ops = (Repeat(axis, last - first + 1), Slice(axis, at, at + count))
+        return Node(ops, (Leaf(output, region.along(axis, 0, length)),))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Copies; the whole tensor comes again, not each element."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType, Shape, counted, shape_text
 
 if TYPE_CHECKING:
@@ -37,6 +38,26 @@ class TensorForm:
 
     def __str__(self) -> str:
         return f"{self.dtype.value} {shape_text(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A box of an input."""
+
+    input: int
+    region: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Ops that make one tensor of others."""
+
+    ops: tuple[Op, ...]
+    parts: tuple[Part, ...]
+
+
+Part = Leaf | Node
+"""How a box of one result comes from boxes of the inputs, and of no more of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +134,12 @@ class Op(ABC):
     @abstractmethod
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The tensors that result, on the CPU; their forms are those that `infer` gives."""
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """What a box of one result needs of these inputs; None where it may need all of them. The
+        box has elements.
+        """
+        return None
 
     def invert(self) -> Inverse:
         """What undoes the op, as far as is known without the tensors' forms."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
-from ckpt_tool.ops.axes import composition_of, match_dimensions, shown_axis, sides_of
+from ckpt_tool.ops.axes import AxisRanges, composition_of, match_dimensions, shown_axis, sides_of
 from ckpt_tool.ops.bit_views import moved
 from ckpt_tool.ops.op import (
     Inverse,
+    Leaf,
+    Node,
     Op,
     OpError,
+    Part,
     TensorForm,
     axis_of,
     bound,
@@ -21,6 +25,8 @@ from ckpt_tool.ops.op import (
     resolved,
     whole_number,
 )
+from ckpt_tool.ops.slicing import Slice
+from ckpt_tool.regions import Region, is_one_run, start_in_order
 from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
@@ -58,6 +64,13 @@ class Transpose(Op):
         first, second = (axis_of(dim, len(shape), self.name) for dim in self.dims)
         shape[first], shape[second] = shape[second], shape[first]
         return TensorForm(form.dtype, tuple(shape))
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The box with the same dimensions exchanged."""
+        first, second = (axis_of(dim, len(region.shape), self.name) for dim in self.dims)
+        swapped = region.along(first, region.offsets[second], region.shape[second])
+        swapped = swapped.along(second, region.offsets[first], region.shape[first])
+        return Node((self,), (Leaf(output, swapped),))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Views."""
@@ -134,6 +147,23 @@ class Rearrange(Op):
         for composed in composition_of(right):
             result.extend(rest if composed is None else [prod(known[axis] for axis in composed)])
         return tuple(result)
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """Those ranges of the axes that the box reaches over, where they are a box of the input;
+        more of some axes where they are none.
+        """
+        shape = inputs[output].shape
+        left, right = sides_of(self.pattern)
+        _, rest = match_dimensions(left, shape, self.pattern)
+        wanted = AxisRanges(self._known(shape), composition_of(right), region, len(rest))
+        source = wanted.source(composition_of(left))
+        lengths = tuple(
+            Length(axis, count, axis)
+            for axis, (_, count) in wanted.ranges.items()
+            if not axis.startswith("_")
+        )
+        crops = [Slice(axis, at, at + count) for axis, at, count in wanted.crops()]
+        return Node((Rearrange(self.pattern, lengths), *crops), (Leaf(output, source),))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """By einops: views where strides allow."""
@@ -244,6 +274,29 @@ class Reshape(Op):
                 f"{shape_text(shape)} has {prod(shape)} elements, which {written} can't hold"
             )
         return full
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The rows that hold the box, where it is one run of elements, or only later dimensions
+        change.
+        """
+        shape = inputs[output].shape
+        result = self._shape(shape)
+        same = sum(
+            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(shape, result, strict=False))
+        )
+        if region.shape[same:] == result[same:]:
+            source = Region(
+                (*region.offsets[:same], *(0 for _ in shape[same:])),
+                (*region.shape[:same], *shape[same:]),
+            )
+            return Node((Reshape(region.shape),), (Leaf(output, source),))
+        if not shape or not is_one_run(region, result):
+            return None
+        row, start = prod(shape[1:]), start_in_order(region, result)
+        first, last = start // row, -(-(start + prod(region.shape)) // row)
+        at = start - first * row
+        ops = (Reshape((-1,)), Slice(0, at, at + prod(region.shape)), Reshape(region.shape))
+        return Node(ops, (Leaf(output, Region.whole(shape).along(0, first, last - first)),))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Views where strides allow."""

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, ClassVar
 from ckpt_tool.ops.arithmetic import compute_field, for_computing
 from ckpt_tool.ops.op import (
     Inverse,
+    Leaf,
+    Node,
     Op,
     OpError,
+    Part,
     TensorForm,
     axis_of,
     fields,
     number,
     runs,
 )
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType, Shape, shape_text
 
 if TYPE_CHECKING:
@@ -76,6 +80,16 @@ class Sum(Op):
     def _reduced(self, shape: Shape) -> Shape:
         axis = axis_of(self.dim or 0, len(shape), self.name)
         return (*shape[:axis], *((1,) if self.keep else ()), *shape[axis + 1 :])
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The same box of both tensors that are added up. Of more, and along a dimension, the order
+        in which torch adds depends on the shape, and with it the last bit.
+        """
+        size = 0 if self.dim is not None else runs(len(inputs), self.parts, self.name)
+        if not 0 < size <= 2:
+            return None
+        leaves = tuple(Leaf(output * size + at, region) for at in range(size))
+        return Node((self.with_parts(size),), leaves)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """New tensors; integers round towards zero."""

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from ckpt_tool.ops.bit_views import moved
 from ckpt_tool.ops.op import (
     Inverse,
+    Leaf,
+    Node,
     Op,
     OpError,
+    Part,
     TensorForm,
     axis_of,
     axis_word,
@@ -22,6 +25,7 @@ from ckpt_tool.ops.op import (
     whole_number,
     with_axis_size,
 )
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Shape, shape_text
 
 if TYPE_CHECKING:
@@ -97,6 +101,14 @@ class Slice(Op):
             for form, axis in zip(inputs, axes, strict=True)
         )
 
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The box, moved and spread by the step."""
+        axis = axis_of(self.dim, len(region.shape), self.name)
+        chosen = self._range(inputs[output].shape, axis)
+        first = chosen.start + region.offsets[axis] * self.step
+        leaf = Leaf(output, region.along(axis, first, (region.shape[axis] - 1) * self.step + 1))
+        return leaf if self.step == 1 else Node((Slice(axis, 0, None, self.step),), (leaf,))
+
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Views."""
         results = []
@@ -159,6 +171,22 @@ class Pad(Op):
             with_axis_size(form, axis, form.shape[axis] + added)
             for form, axis in zip(inputs, axes, strict=True)
         )
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """What of the box is no padding; one row where all of it is."""
+        axis = axis_of(self.dim, len(region.shape), self.name)
+        length, before = inputs[output].shape[axis], resolved(self.before, self.name)
+        start, count = region.offsets[axis] - before, region.shape[axis]
+        first = min(max(start, 0), length - 1)
+        last = max(min(start + count, length), first + 1)
+        if not length:
+            return None
+        leaf = Leaf(output, region.along(axis, first, last - first))
+        if (first, last) == (start, start + count):
+            return leaf
+        pads = max(first - start, 0), max(start + count - last, 0)
+        at = max(start - first, 0)
+        return Node((Pad(axis, *pads, self.value), Slice(axis, at, at + count)), (leaf,))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Copies, padded with the value rounded to the dtype."""
@@ -246,6 +274,17 @@ class Index(Op):
             with_axis_size(form, axis, len(self._places(form.shape[axis])))
             for form, axis in zip(inputs, axes, strict=True)
         )
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """From the first to the last place that the box has."""
+        axis = axis_of(self.dim, len(region.shape), self.name)
+        start, count = region.offsets[axis], region.shape[axis]
+        places = self._places(inputs[output].shape[axis])[start : start + count]
+        first, last = min(places), max(places)
+        leaf = Leaf(output, region.along(axis, first, last - first + 1))
+        if places == list(range(first, last + 1)):
+            return leaf
+        return Node((Index(axis, tuple(place - first for place in places)),), (leaf,))
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Copies."""

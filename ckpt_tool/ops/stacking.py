@@ -10,12 +10,16 @@ from ckpt_tool.ops.bit_views import moved
 from ckpt_tool.ops.combining import Along, in_groups, without_axis
 from ckpt_tool.ops.op import (
     Inverse,
+    Leaf,
+    Node,
     OpError,
+    Part,
     TensorForm,
     axis_of,
     axis_word,
     runs,
 )
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import counted, shape_text
 
 if TYPE_CHECKING:
@@ -41,6 +45,14 @@ class Stack(Along):
             )
         axis = axis_of(self.dim, len(shape) + 1, self.name)
         return TensorForm(group[0].dtype, (*shape[:axis], len(group), *shape[axis:]))
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The box in each of those tensors that it reaches over."""
+        size = runs(len(inputs), self.parts, self.name)
+        axis = axis_of(self.dim, len(region.shape), self.name)
+        first, inner = output * size + region.offsets[axis], region.without(axis)
+        leaves = tuple(Leaf(first + at, inner) for at in range(region.shape[axis]))
+        return Node((Stack(axis, len(leaves)),), leaves)
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """One tensor for each run of `parts`; all are copied."""
@@ -79,6 +91,15 @@ class Unstack(Along):
                 f"({shape_text(form.shape)})"
             )
         return [TensorForm(form.dtype, without_axis(form.shape, axis))] * length
+
+    def part(self, output: int, region: Region, inputs: Sequence[TensorForm]) -> Part | None:
+        """The box in one slice."""
+        for index, form in enumerate(inputs):
+            axis = axis_of(self.dim, len(form.shape), self.name)
+            if output < form.shape[axis]:
+                return Node((Unstack(axis, 1),), (Leaf(index, region.inserted(axis, output, 1)),))
+            output -= form.shape[axis]
+        return None
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Views of the tensor, in order."""

@@ -7,9 +7,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from mmap import mmap
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.formats.placements.byte_ranges import room
 from ckpt_tool.torch_bridge import (
     identity_of,
     is_distributed,
@@ -18,6 +20,7 @@ from ckpt_tool.torch_bridge import (
     memory_of,
     odd_kind,
 )
+from ckpt_tool.training.local_parts import LocalPart, local_parts
 from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -38,7 +41,10 @@ class LiveTensors:
         self._views: dict[object, set[object]] = defaultdict(set)
         """The ways in which the module's tensors see each storage."""
         self.replaced: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        """Tensors of the meta device, by their identity, with what stands in their places."""
+        """Tensors of the meta device, by their identity, with what comes in their places."""
+        self._asked: set[object] = set()
+        self._memory = Arena()
+        self._waiting: list[tuple[nn.Module, str, torch.Tensor]] = []
         for owner in module.modules():
             for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
                 if tensor is not None and not odd_kind(tensor):
@@ -71,6 +77,11 @@ class LiveTensors:
                 f"is a {type(tensor).__name__}, which only its own class can fill",
                 "load before the model is quantised or wrapped",
             )
+        if _is_partial(tensor):
+            return (
+                "is a DTensor of partial sums (Partial), which no value can be cut into",
+                "load before it is made partial",
+            )
         if memory_of(tensor) not in self._views:
             fact = (
                 "is made anew whenever the state dict is asked for, so that what is "
@@ -95,34 +106,55 @@ class LiveTensors:
             return fact, "build the model on a device, not on meta"
         return None
 
-    def fill(self, current: torch.Tensor, value: torch.Tensor, is_own: bool) -> None:
-        """Copies a value into a tensor of the module, on its device; one on the meta device is
-        replaced, tied ones by one.
-
-        `is_own` says that nothing else has the value's memory, so that it needn't be copied.
+    def fill(self, current: torch.Tensor, value: torch.Tensor) -> None:
+        """Copies a value into a tensor of the module, on its device; of a distributed one, those
+        parts that this process has. One on the meta device gets memory, see `destinations`.
         """
         import torch
 
-        if current.is_meta:
-            self._replace(current, _for_meta(value, current, is_own))
-            return
-        if is_distributed(current):
-            value = _in_parts(value.to(current.dtype), current)
-        if current.is_inference():
+        if current.is_meta or is_distributed(current):
+            for part in self.destinations(current):
+                part.copy(value[part.region.slices])
+        elif current.is_inference():
             with torch.inference_mode():
                 current.copy_(value)
         else:
             current.copy_(value)
+
+    def destinations(self, current: torch.Tensor) -> list[LocalPart]:
+        """Where this process's parts of a tensor belong. For one on the meta device that is new
+        memory, which `commit` puts in its place; none where it was asked for already, tied to it.
+        """
+        if not current.is_meta:
+            return local_parts(current)
+        if (identity := identity_of(current)) in self._asked:
+            return []
+        self._asked.add(identity)
+        memory = self._memory.take(current) if _is_plain_meta(current) else _new_memory(current)
+        self._replace(current, _whole(memory, current))
+        return local_parts(current, memory)
+
+    def reserve(self, keys: Iterable[str]) -> None:
+        """Allocates memory at once for those of these tensors that are on the meta device."""
+        some = [self[key] for key in keys if _is_plain_meta(self[key])]
+        for tensor in {identity_of(tensor): tensor for tensor in some}.values():
+            self._memory.reserve(tensor.nbytes)
+
+    def commit(self) -> None:
+        """Puts the tensors that have memory in the place of those on the meta device."""
+        for owner, name, new in self._waiting:
+            setattr(owner, name, new)
+        self._waiting.clear()
 
     def try_fill(self, current: torch.Tensor, value: torch.Tensor, undo: ExitStack) -> None:
         """The same for a tensor whose class may refuse it, which raises InputError; `undo` gets
         what puts everything back.
         """
         undo.callback(Snapshot([current]).restore)
-        for owner, name in self._places[identity_of(current)] if current.is_meta else ():
-            undo.callback(setattr, owner, name, getattr(owner, name))
         try:
-            self.fill(current, value, is_own=False)
+            self.fill(current, value)
+            if current.is_meta:
+                self.replaced[id(current)][1].copy_(value)  # its class is asked
         except Exception as error:
             key = next(key for key, tensor in self._by_key.items() if tensor is current)
             fact = (
@@ -138,7 +170,46 @@ class LiveTensors:
             tensor = getattr(owner, name)
             if id(tensor) not in self.replaced:
                 self.replaced[id(tensor)] = tensor, _like(tensor, value)
-            setattr(owner, name, self.replaced[id(tensor)][1])
+            self._waiting.append((owner, name, self.replaced[id(tensor)][1]))
+
+
+class Arena:
+    """One allocation for many tensors, each of which is a storage of its own to torch."""
+
+    def __init__(self) -> None:
+        self._size = self._used = 0
+        self._memory: bytearray | mmap = bytearray()
+
+    def reserve(self, nbytes: int) -> None:
+        """Makes room for so many more bytes, before anything is taken."""
+        self._size += -(-nbytes // ALIGNED) * ALIGNED
+
+    def take(self, like: torch.Tensor) -> torch.Tensor:
+        """A tensor with the dtype and shape of a contiguous one; in memory of its own where no room
+        was made for it.
+        """
+        import torch
+
+        if self._used + like.nbytes > self._size:
+            return torch.empty_like(like, device="cpu")
+        self._memory = self._memory or room(self._size)
+        flat = torch.frombuffer(
+            self._memory, dtype=torch.uint8, count=like.nbytes, offset=self._used
+        )
+        self._used += -(-like.nbytes // ALIGNED) * ALIGNED
+        return flat.view(like.dtype).reshape(like.shape)
+
+
+ALIGNED = 64
+
+
+def _is_plain_meta(tensor: torch.Tensor) -> bool:
+    return (
+        tensor.is_meta
+        and not is_distributed(tensor)
+        and tensor.is_contiguous()
+        and tensor.nbytes > 0
+    )
 
 
 def has_own_class(tensor: torch.Tensor) -> bool:
@@ -154,20 +225,29 @@ def has_own_class(tensor: torch.Tensor) -> bool:
     return any("__torch_function__" in vars(kind) for kind in kinds) and not is_wrapper(tensor)
 
 
-def _for_meta(value: torch.Tensor, like: torch.Tensor, is_own: bool) -> torch.Tensor:
-    """The value as a tensor of the meta device would have it: its dtype, its layout, and memory
-    that is no one else's.
-    """
+def _new_memory(like: torch.Tensor) -> torch.Tensor:
+    """Memory for this process's part of a tensor on the meta device, in its layout."""
     import torch
 
-    value = value.to(like.dtype)
-    if is_distributed(like):
-        return _in_parts(
-            value if is_own else value.clone(memory_format=torch.contiguous_format), like
-        )
-    if is_own and value.stride() == like.stride():
-        return value
-    return torch.empty_like(like, device=value.device).copy_(value)
+    device = like.device_mesh.device_type if is_distributed(like) else "cpu"  # type: ignore[attr-defined]
+    return torch.empty_like(local_part(like), device=device)
+
+
+def _whole(memory: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A tensor of which this process has that memory."""
+    if not is_distributed(like):
+        return memory
+    from torch.distributed.tensor import DTensor
+
+    assert isinstance(like, DTensor)
+    return DTensor.from_local(
+        memory,
+        like.device_mesh,
+        like.placements,
+        run_check=False,
+        shape=like.shape,
+        stride=like.stride(),
+    )
 
 
 def _like(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -190,15 +270,10 @@ def _like(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     return new
 
 
-def _in_parts(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """A value with its parts where those of a distributed tensor are; the first process gives all
-    others theirs.
-    """
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    assert isinstance(like, DTensor)
-    return distribute_tensor(
-        value.to(like.device_mesh.device_type), like.device_mesh, like.placements
+def _is_partial(tensor: torch.Tensor) -> bool:
+    return is_distributed(tensor) and any(
+        placement.is_partial()
+        for placement in tensor.placements  # type: ignore[attr-defined]
     )
 
 

@@ -49,6 +49,10 @@ class LiveCheckpoint(Checkpoint):
         """None either."""
         return ()
 
+    def has_parts(self, key: str) -> bool:
+        """False: a tensor is in memory already."""
+        return False
+
     def chunks(self, key: str, size: int = CHUNK) -> Iterator[bytes]:
         """The contiguous little-endian bytes of a tensor, all at once."""
         return self._live.chunks(key)

@@ -19,6 +19,7 @@ from ckpt_tool.training.load_hooks.run import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.overlaps import check_overlaps
 from ckpt_tool.training.snapshots import exchange
 from ckpt_tool.training.together import Processes
+from ckpt_tool.training.transfer import transfer
 from ckpt_tool.training.values import step_values
 
 if TYPE_CHECKING:
@@ -214,14 +215,14 @@ def _fill(
     tensors: LiveTensors,
     hooked: Hooked,
 ) -> None:
+    tensors.reserve(key for key in plan.producers if not hooked.has(tensors[key]))
     for step in plan.steps:
-        if not all(hooked.has(tensors[key]) for key in step.outputs):
-            for key, value in zip(step.outputs, step_values(step, source, tensors), strict=True):
-                if not hooked.has(tensors[key]):
-                    tensors.fill(tensors[key], value, is_own=not step.ops)
+        if wanted := [key for key in step.outputs if not hooked.has(tensors[key])]:
+            transfer(step, source, tensors, wanted)
     for tensor, value in hooked.values.values():
         if id(tensor) not in hooked.in_place:
-            tensors.fill(tensor, value, is_own=False)
+            tensors.fill(tensor, value)
+    tensors.commit()
     exchange(module, tensors.replaced)
 
 

@@ -11,10 +11,11 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.placements import assembled
 from ckpt_tool.formats.placements.assembled import Assembled, Box, Joined, assemble, join
-from ckpt_tool.formats.placements.boxes import BoxFault, Region, check_filled
+from ckpt_tool.formats.placements.boxes import BoxFault, check_filled
 from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.placements.crc import crc32
 from ckpt_tool.formats.placements.views import View
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType
 
 shapes = st.lists(st.integers(0, 6), min_size=1, max_size=4).map(tuple)

@@ -19,9 +19,9 @@ from ckpt_tool.formats.distributed.rank_files import SHOWN, check_stays
 from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.pickle.unreadable import dimensions
 from ckpt_tool.formats.placements.assembled import Placement
-from ckpt_tool.formats.placements.boxes import Region
 from ckpt_tool.formats.sharded.shards import Shards, open_shards
 from ckpt_tool.formats.strict_json import JsonFault, parse_json
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, counted
 
 _NAME = re.compile(r"shard-([0-9]{1,9})-model-([0-9]{1,9})-of-([0-9]{1,9})\.safetensors")

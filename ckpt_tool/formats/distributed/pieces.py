@@ -9,9 +9,10 @@ from math import prod
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.placements.assembled import Box, Placement, assemble
-from ckpt_tool.formats.placements.boxes import BoxFault, Region, check_filled
+from ckpt_tool.formats.placements.boxes import BoxFault, check_filled
 from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.placements.views import View
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType, Shape
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from math import prod
 
 from ckpt_tool.formats.limits import MiB
-from ckpt_tool.formats.placements.boxes import BoxFault, Region, is_one_run, start_in_order
+from ckpt_tool.formats.placements.boxes import BoxFault
 from ckpt_tool.formats.placements.byte_ranges import CHUNK, Extent, Storage
 from ckpt_tool.formats.placements.crc import crc32
 from ckpt_tool.formats.placements.views import View, read_view
+from ckpt_tool.regions import Region, is_one_run, start_in_order
 from ckpt_tool.tensors import DType, Shape
 
 BAND = 8 * MiB

@@ -5,9 +5,9 @@ stand.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Shape, shape_text
 
 MAX_COMPARISONS = 10_000_000
@@ -16,35 +16,6 @@ MAX_COMPARISONS = 10_000_000
 
 class BoxFault(Exception):
     """Why boxes are no tensor, in words that follow the tensor's name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A box of a tensor: its first index in each dimension, and its shape."""
-
-    offsets: Shape
-    shape: Shape
-
-    @property
-    def text(self) -> str:
-        """How messages name it: `[4:8, 0:16]`, as an index."""
-        ranges = zip(self.offsets, self.shape, strict=True)
-        return f"[{', '.join(f'{start}:{start + count}' for start, count in ranges)}]"
-
-
-def start_in_order(region: Region, shape: Shape) -> int:
-    """The number of its first element, counted through the tensor in row-major order."""
-    number = 0
-    for offset, extent in zip(region.offsets, shape, strict=True):
-        number = number * extent + offset
-    return number
-
-
-def is_one_run(region: Region, shape: Shape) -> bool:
-    """Whether its elements stand one after the other in the whole tensor."""
-    sizes = list(zip(region.shape, shape, strict=True))
-    cut = next((axis for axis, (part, _) in enumerate(sizes) if part != 1), len(sizes))
-    return all(part == whole for part, whole in sizes[cut + 1 :])
 
 
 def check_filled(regions: Sequence[Region], shape: Shape) -> None:

@@ -67,7 +67,7 @@ class Extent:
 
     def read_all(self) -> bytearray | mmap:
         """All of it in writable memory of its own. Checked as `chunks` is."""
-        content = _room(self.length)
+        content = room(self.length)
         view = memoryview(content)
         for offset in range(0, self.length, READ_AT_ONCE):
             self.file.read_into(view[offset : offset + READ_AT_ONCE], self.offset + offset)
@@ -96,16 +96,17 @@ class Extent:
         )
 
 
-def _room(size: int) -> bytearray | mmap:
-    """Writable memory; a large one in huge pages, since half of the time of reading it would go
+def room(size: int) -> bytearray | mmap:
+    """Writable memory; a large one in huge pages, since most of the time of reading it would go
     into its first touch.
     """
-    if size < HUGE or not hasattr(mmap, "madvise") or MADV_HUGEPAGE is None:
+    if size < HUGE or MADV_HUGEPAGE is None:
         return bytearray(size)
-    room = mmap(-1, size)
+    # Private: shared memory, which is the default, rarely has huge pages.
+    memory = mmap(-1, size, flags=mmap_module.MAP_PRIVATE | mmap_module.MAP_ANONYMOUS)
     with suppress(OSError):
-        room.madvise(MADV_HUGEPAGE)
-    return room
+        memory.madvise(MADV_HUGEPAGE)
+    return memory
 
 
 def _are_equal(source: memoryview, target: memoryview) -> bool:

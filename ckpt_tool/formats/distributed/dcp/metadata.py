@@ -20,7 +20,7 @@ from ckpt_tool.formats.limits import DIMENSIONS, PickleLimits
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.pickle.names import is_listed
 from ckpt_tool.formats.pickle.values import Asked, Global, Opaque
-from ckpt_tool.formats.placements.boxes import Region
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Shape
 from ckpt_tool.torch_bridge import DTYPES
 

@@ -13,12 +13,13 @@ from ckpt_tool.formats.limits import MiB
 from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.pickle.values import OpaqueTensor, TensorRef
 from ckpt_tool.formats.placements.assembled import Box, Placement, assemble
-from ckpt_tool.formats.placements.boxes import BoxFault, Region, check_filled
+from ckpt_tool.formats.placements.boxes import BoxFault, check_filled
 from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.placements.views import View
 from ckpt_tool.formats.torch_files.tensor_layout import check_inside, measure_tensor
 from ckpt_tool.formats.torch_files.zip_archive import read_object
 from ckpt_tool.formats.window import FileWindow
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType, Shape, shape_text
 from ckpt_tool.torch_bridge import DTYPES, unpacked_shape
 

@@ -13,7 +13,7 @@ from itertools import accumulate, product
 from math import prod
 
 from ckpt_tool.formats.distributed.rank_files import MAX_RANKS
-from ckpt_tool.formats.placements.boxes import Region
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Shape, shape_text
 
 MAX_BOXES = 512

@@ -22,10 +22,10 @@ from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.pickle.graph import children
 from ckpt_tool.formats.pickle.values import OpaqueTensor, TensorRef
 from ckpt_tool.formats.placements.assembled import Placement
-from ckpt_tool.formats.placements.boxes import Region
 from ckpt_tool.formats.torch_files.contents import PickledFile, describe_file
 from ckpt_tool.formats.torch_files.description import Described
 from ckpt_tool.formats.torch_files.state_dicts import versions_of
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, UnreadableTensor, counted, shape_text
 
 HINT = "are the files of all ranks, and of one run, in the folder?"

@@ -21,9 +21,9 @@ from ckpt_tool.formats.distributed.ranks.meshes import Mesh, mesh_of
 from ckpt_tool.formats.pickle.descriptions import describe
 from ckpt_tool.formats.pickle.unreadable import attribute, dimensions, torch_type_name
 from ckpt_tool.formats.pickle.values import Global, Opaque, OpaqueTensor, TensorRef
-from ckpt_tool.formats.placements.boxes import Region
 from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.torch_files.contents import PickledFile
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType, Shape, shape_text
 from ckpt_tool.torch_bridge import DTYPES
 
