@@ -16,6 +16,7 @@ report
 api
 training | importing | advising
 engine | align
+optimizers
 mapping | comparing | examining
 ops | formats | keys
 torch_bridge

@@ -23,10 +23,12 @@ from ckpt_tool.training.transfer import transfer
 from ckpt_tool.training.values import step_values
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from ckpt_tool.formats import Checkpoint
     from ckpt_tool.training.live import LiveState
+    from ckpt_tool.training.optimizer_state import OptimizerState
 
 
 class ParameterGroup(TypedDict):
@@ -95,6 +97,31 @@ class LoadReport:
             for name, params in groups.items()
             if params
         ]
+
+    def optimizer_state(
+        self,
+        given: Mapping[str, object] | torch.optim.Optimizer,
+        model: nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        fresh: Sequence[str] = (),
+        names: Sequence[str] | None = None,
+    ) -> OptimizerState:
+        """The state of the optimizer that the source was trained with, moved as its parameters
+        were: for `optimizer.load_state_dict`.
+
+        `given` is its state dict, torch's own or by names (`get_optimizer_state_dict`, flat or
+        not), or that optimizer. `model` and `optimizer` are the ones that go on training; without
+        them numbers are given in the order of the model's parameters, in the source's groups.
+        `fresh` are patterns of the model's parameters that begin without a state. `names` are the
+        source's keys in the order of its optimizer, where the shapes leave more than one. Raises
+        RuleError with every parameter whose state has no exact way, InputError where it is not
+        certain which parameter is which.
+        """
+        from ckpt_tool.training.optimizer_state import optimizer_state
+
+        module = None if model is None else self._own(model)
+        return optimizer_state(self.plan, given, module, optimizer, fresh, names)
 
     def _own(self, model: nn.Module) -> nn.Module:
         module = unwrapped(model)

@@ -1,0 +1,199 @@
+"""Which key of a model each parameter of an optimizer is: by the names that were saved, or by the
+order of the model's parameters where shapes leave one possibility.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.optimizers.kinds import Kind, UnknownKind
+from ckpt_tool.optimizers.saved import SavedOptimizer
+from ckpt_tool.optimizers.shapes import shape_of
+from ckpt_tool.tensors import Catalog, Shape, TensorInfo, counted, shape_text
+
+MAX_STATES = 50_000
+"""Ways to have paired the first keys, of which there is one for almost every optimizer."""
+STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
+"""Buffers of torch's normalisations, which no optimizer has."""
+_WRAPPER = re.compile(
+    r"(?:^|(?<=\.))(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+)
+
+
+def may_be_trained(info: TensorInfo) -> bool:
+    """Whether a tensor of a state dict may be a parameter of its own: of a type that has
+    gradients, no other key's tensor, and no running statistics.
+    """
+    has_gradient = info.dtype.is_floating or info.dtype.is_complex
+    return has_gradient and info.tied_to is None and info.key.rpartition(".")[2] not in STATISTICS
+
+
+def keys_of_parameters(
+    saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKind
+) -> tuple[str, ...]:
+    """The model's key of each parameter, in the optimizer's order.
+
+    Raises InputError where names are unknown, where shapes contradict them, and where more than
+    one pairing is possible.
+    """
+    names = [parameter.name for parameter in saved.parameters]
+    if all(name is not None for name in names):
+        keys = _by_names([str(name) for name in names], catalog, saved.label)
+        _check_shapes(saved, keys, catalog, kind)
+        return keys
+    return _by_order(saved, catalog, kind)
+
+
+def _by_names(names: Sequence[str], catalog: Catalog, label: str) -> tuple[str, ...]:
+    """Names that are keys, as they are or without what wrappers put into them."""
+    plain = {bare(key): key for key in reversed(list(catalog))}
+    found = [name if name in catalog else plain.get(bare(name)) for name in names]
+    unknown = [name for name, key in zip(names, found, strict=True) if key is None]
+    keys = [key for key in found if key is not None]
+    if unknown:
+        fact = f"has `{unknown[0]}`, which is no key of the model"
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise InputError(label, fact + more, "give the optimizer of the model that is mapped")
+    if len(set(keys)) < len(keys):
+        twice = next(key for key, count in Counter(keys).items() if count > 1)
+        raise InputError(label, f"two of its parameters are `{twice}` of the model")
+    return tuple(keys)
+
+
+def bare(name: str) -> str:
+    """A name without the parts that DDP, torch.compile, FSDP and activation checkpoints put into
+    it.
+    """
+    return _WRAPPER.sub("", name)
+
+
+def _check_shapes(
+    saved: SavedOptimizer, keys: Sequence[str], catalog: Catalog, kind: Kind | UnknownKind
+) -> None:
+    """Raises InputError for a parameter whose slots have another shape than its key."""
+    for parameter, key in zip(saved.parameters, keys, strict=True):
+        shape = shape_of(parameter, kind)
+        if shape is not None and shape != catalog[key].shape:
+            fact = (
+                f"its state of `{key}` is {shape_text(shape)}, the parameter "
+                f"{shape_text(catalog[key].shape)}"
+            )
+            raise InputError(saved.label, fact, "is it the optimizer of this model?")
+
+
+def _by_order(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKind) -> tuple[str, ...]:
+    candidates = [info for info in catalog.values() if may_be_trained(info)]
+    shapes = [shape_of(parameter, kind) for parameter in saved.parameters]
+    if len(shapes) > len(candidates):
+        fact = f"has {counted(len(shapes), 'parameter')}, the model {len(candidates)} at most"
+        raise InputError(saved.label, fact, "give the optimizer of the model that is mapped")
+    if not catalog.is_ordered:
+        return _by_shapes_alone(saved.label, shapes, candidates)
+    groups: dict[int, list[int]] = {}
+    for place, parameter in enumerate(saved.parameters):
+        groups.setdefault(parameter.group, []).append(place)
+    pairings = possible_pairings(list(groups.values()), shapes, candidates, saved.label)
+    if len(pairings) != 1:
+        raise _not_certain(saved.label, pairings)
+    return tuple(pairings[0][place] for place in range(len(shapes)))
+
+
+def _by_shapes_alone(
+    label: str, shapes: Sequence[Shape | None], candidates: Sequence[TensorInfo]
+) -> tuple[str, ...]:
+    """Keys in no order: each parameter must have a shape that one key has."""
+    keys = Counter(info.shape for info in candidates)
+    own = Counter(shapes)
+    if any(shape is None or keys[shape] != 1 or own[shape] != 1 for shape in shapes):
+        fact = "which parameter has which number can't be told: the model's keys are sorted"
+        raise InputError(label, fact, HINT)
+    by_shape = {info.shape: info.key for info in candidates}
+    return tuple(by_shape[shape] for shape in shapes if shape is not None)
+
+
+HINT = (
+    "give `names`, the keys in the optimizer's order, or an optimizer that was made of "
+    "`model.named_parameters()`"
+)
+
+
+def _not_certain(label: str, pairings: Sequence[Mapping[int, str]]) -> InputError:
+    if not pairings:
+        fact = "its shapes are not those of the model's parameters in their order"
+        return InputError(label, fact, "give the optimizer of the model that is mapped")
+    one, other = pairings[:2]
+    place = next(place for place in sorted(one) if one[place] != other[place])
+    fact = (
+        f"which parameter has which number is not certain: {place} may be `{one[place]}` or "
+        f"`{other[place]}`"
+    )
+    return InputError(label, fact, HINT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Paired:
+    """A parameter's place and its key, after all those that were paired before."""
+
+    place: int
+    key: str
+    before: _Paired | None
+
+
+def possible_pairings(
+    groups: Sequence[Sequence[int]],
+    shapes: Sequence[Shape | None],
+    candidates: Sequence[TensorInfo],
+    label: str,
+) -> list[Mapping[int, str]]:
+    """Two at most of the pairings in which each group has its parameters in the order of the keys
+    and every shape agrees; None is the shape of any. Not every key needs a parameter.
+    """
+    ways: dict[tuple[int, ...], list[_Paired | None]] = {(0,) * len(groups): [None]}
+    wanted = len(shapes)
+    for index, info in enumerate(candidates):
+        left = len(candidates) - index - 1
+        following: dict[tuple[int, ...], list[_Paired | None]] = {}
+        for state, pairings in ways.items():
+            if wanted - sum(state) <= left:
+                _extend(following, state, pairings)
+            for number in _takers(groups, state, shapes, info.shape):
+                place = groups[number][state[number]]
+                after = (*state[:number], state[number] + 1, *state[number + 1 :])
+                _extend(following, after, [_Paired(place, info.key, each) for each in pairings])
+        ways = following
+        if len(ways) > MAX_STATES:
+            raise InputError(label, "its parameters may be paired in too many ways", HINT)
+    return [_as_mapping(each) for each in ways.get(tuple(map(len, groups)), [])]
+
+
+def _takers(
+    groups: Sequence[Sequence[int]],
+    state: tuple[int, ...],
+    shapes: Sequence[Shape | None],
+    shape: Shape,
+) -> Iterable[int]:
+    """The groups whose next parameter may be a key of this shape."""
+    for number, places in enumerate(groups):
+        if state[number] < len(places) and shapes[places[state[number]]] in (None, shape):
+            yield number
+
+
+def _extend(
+    ways: dict[tuple[int, ...], list[_Paired | None]],
+    state: tuple[int, ...],
+    pairings: Collection[_Paired | None],
+) -> None:
+    found = ways.setdefault(state, [])
+    found += list(pairings)[: 2 - len(found)]
+
+
+def _as_mapping(last: _Paired | None) -> Mapping[int, str]:
+    result: dict[int, str] = {}
+    while last is not None:
+        result[last.place] = last.key
+        last = last.before
+    return result

@@ -1,0 +1,103 @@
+"""What a state moves between: the optimizer as it was saved with the keys of its parameters, the
+plan, and the parameters that are to have the state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.optimizers.kinds import Kind, UnknownKind, recognise
+from ckpt_tool.optimizers.naming import keys_of_parameters
+from ckpt_tool.optimizers.saved import SavedOptimizer, SavedParameter
+from ckpt_tool.optimizers.targets import TargetOptimizer, TargetParameter, target_of_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What gives a parameter of the target its values: a step, and the place among its outputs."""
+
+    step: Step
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The optimizer's parameters by all keys that they have in the source, and the target's with
+    what makes each; None for one that keeps its own values.
+
+    `kind` is the optimizer, or why it is not known.
+    """
+
+    plan: Plan
+    saved: SavedOptimizer
+    own: Mapping[str, SavedParameter]
+    target: TargetOptimizer
+    makers: tuple[Maker | None, ...]
+    kind: Kind | UnknownKind
+
+    def sources_of(self, maker: Maker | None) -> list[SavedParameter | None]:
+        """The optimizer's parameters that a step takes, each place; none for a parameter that keeps
+        its values.
+        """
+        return [self.own.get(key) for key in maker.step.inputs] if maker else []
+
+    def hyper_parameters(self, parameter: SavedParameter) -> Mapping[str, object]:
+        """Those of the parameter's group."""
+        return self.saved.groups[parameter.group]
+
+
+def sides_of(
+    plan: Plan,
+    saved: SavedOptimizer,
+    target: TargetOptimizer | None,
+    kind: Kind | UnknownKind | None,
+) -> Sides:
+    """The two sides. Raises InputError where it is not certain which parameter is which."""
+    kind = kind or recognise(saved.groups, saved.slots)
+    keys = _keys(plan, saved, target, kind)
+    target = target or target_of_plan(plan, saved, keys)
+    return Sides(
+        plan,
+        saved,
+        _by_every_key(plan, dict(zip(keys, saved.parameters, strict=bool(keys)))),
+        target,
+        tuple(_maker(plan, parameter) for parameter in target.parameters),
+        kind,
+    )
+
+
+def _keys(
+    plan: Plan,
+    saved: SavedOptimizer,
+    target: TargetOptimizer | None,
+    kind: Kind | UnknownKind,
+) -> Sequence[str]:
+    """The parameters' keys; none where it doesn't matter, since nothing has a state."""
+    try:
+        return keys_of_parameters(saved, plan.source, kind)
+    except InputError:
+        if target is None or saved.slots:
+            raise
+        return ()
+
+
+def _by_every_key(plan: Plan, own: Mapping[str, SavedParameter]) -> Mapping[str, SavedParameter]:
+    """The parameters, also by the keys of the source that are tied to theirs."""
+    first = {plan.source[key].tied_to or key: parameter for key, parameter in own.items()}
+    return {
+        key: first[info.tied_to or key]
+        for key, info in plan.source.items()
+        if (info.tied_to or key) in first
+    }
+
+
+def _maker(plan: Plan, parameter: TargetParameter) -> Maker | None:
+    """The step that makes it; the first of several, which tied keys may have."""
+    for key in parameter.keys:
+        if key in plan.producers:
+            step = plan.producers[key][0]
+            return Maker(step, step.outputs.index(key))
+    return None

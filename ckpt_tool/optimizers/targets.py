@@ -1,0 +1,79 @@
+"""The parameters that an optimizer has after the plan, in the order of their numbers, and the group
+of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.mapping.accounting.ties import value_of
+from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.optimizers.naming import may_be_trained
+from ckpt_tool.optimizers.saved import SavedOptimizer
+
+
+@dataclass(frozen=True, slots=True)
+class TargetParameter:
+    """A parameter of the target: all keys that it has (tied weights have several), and the place of
+    its group; None where its source says.
+    """
+
+    keys: tuple[str, ...]
+    group: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The first of its keys."""
+        return self.keys[0]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptimizer:
+    """The target's parameters, in the order of the optimizer that is to have the state.
+
+    `groups` are its own groups' entries, where there is such an optimizer; else the source's groups
+    are kept.
+    """
+
+    parameters: tuple[TargetParameter, ...]
+    groups: tuple[Mapping[str, object], ...] | None = None
+    kind_name: str = ""
+
+
+def target_of_plan(plan: Plan, saved: SavedOptimizer, keys: Sequence[str]) -> TargetOptimizer:
+    """The parameters in the order of the target's keys: those that come from the optimizer's own
+    (`keys`), and fresh ones that may be trained.
+
+    Raises InputError for a target whose keys are not in a model's order, where the state goes by
+    numbers.
+    """
+    if plan.target is not None and not plan.target.is_ordered and saved.form == "ids":
+        raise InputError(
+            saved.label,
+            "the order of the target's parameters is not known: its keys are sorted",
+            "give a target that keeps the model's order (.pth, or package.module:function)",
+        )
+    trained = {plan.source[key].tied_to or key for key in keys} | set(keys)
+    found: dict[object, list[str]] = {}
+    for key in plan.outputs:
+        if (identity := _identity(plan, key, trained)) is not None:
+            found.setdefault(identity, []).append(key)
+    return TargetOptimizer(tuple(TargetParameter(tuple(each)) for each in found.values()))
+
+
+def _identity(plan: Plan, key: str, trained: set[str]) -> object:
+    """What two keys of one parameter have in common; None for what no optimizer has."""
+    if plan.target is not None:
+        first = plan.target[key].tied_to or key
+        if key not in plan.producers:
+            info = plan.target.get(first) or plan.target[key]
+            return first if may_be_trained(info) else None
+    step, info = plan.producers[key]
+    sources = [plan.source[name].tied_to or name for name in step.inputs]
+    if not step.inputs:
+        return key if may_be_trained(info) else None
+    if not any(source in trained for source in sources):
+        return None
+    return value_of(plan, key) if plan.target is None else first

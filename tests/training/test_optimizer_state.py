@@ -1,0 +1,158 @@
+"""The optimizer's state follows a plan: a run that goes on with it is bit-equal to the one that was not interrupted."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from resuming import (
+    OPTIMIZERS,
+    Net,
+    inverse,
+    moved,
+    plan_of,
+    saved,
+    step,
+    train,
+    trained,
+)
+
+from ckpt_tool.training.optimizer_state import optimizer_state
+
+WIDTH = 8
+
+
+def values(**shapes):
+    generator = torch.Generator().manual_seed(3)
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+QKV = {"embed": (6, 8), "q": (8, 8), "k": (8, 8), "v": (8, 8), "norm": (8,), "out": (8, 16), "head": (8, 8), "conv": (4, 3, 2, 2)}
+QKV_STEPS = [
+    step(["q", "k", "v"], ["qkv"], {"concat": 0}),
+    step(["embed"], ["stem"]),
+    step(["out"], ["gate", "up"], {"split": {"dim": 1, "sizes": [10, 6]}}, "transpose"),
+    step(["head"], ["classifier"], {"index": {"dim": 0, "order": [3, 1, 2, 0, 7, 6, 5, 4]}}),
+    step(["norm"], ["ln"]),
+    step(["conv"], ["kernel"], {"rearrange": "o i h w -> o (h w i)"}),
+]
+ORDER = ["ln", "classifier", "up", "gate", "kernel", "stem", "qkv"]
+
+
+def assert_resumed(source, steps, order, make, before=10, after=20):
+    """A run that goes through the steps ends where the uninterrupted one does, and so does its optimizer."""
+    net, optimizer = trained(source, make, before)
+    weights, state = saved(net, optimizer)
+    plan = plan_of(steps, weights, order)
+    made = moved(steps, weights)
+    new = Net({key: made[key] for key in order}, inverse(steps, source))
+    new_optimizer = make(new.parameters())
+    new_optimizer.load_state_dict(optimizer_state(plan, state, new, new_optimizer))
+    train(net, optimizer, range(before, before + after))
+    train(new, new_optimizer, range(before, before + after))
+    expected = moved(steps, dict(net.state_dict()))
+    assert {key: torch.equal(expected[key], value) for key, value in new.state_dict().items()} == dict.fromkeys(expected, True)
+    assert_equal_states(optimizer_state(plan, optimizer.state_dict(), new, new_optimizer), new_optimizer.state_dict())
+
+
+def assert_equal_states(one, other):
+    """The same ids with the same slots, of the same values, and the same groups."""
+    assert one["param_groups"] == other["param_groups"]
+    assert one["state"].keys() == other["state"].keys()
+    for number, slots in one["state"].items():
+        assert list(slots) == list(other["state"][number])
+        for slot, value in slots.items():
+            assert value.dtype == other["state"][number][slot].dtype
+            assert torch.equal(value, other["state"][number][slot]), (number, slot)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_resumed_run_is_bit_equal(name):
+    assert_resumed(values(**QKV), QKV_STEPS, ORDER, OPTIMIZERS[name])
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_lost_or_positional_state_is_not_equal(name):
+    """The check above finds a state that is wrong: here it goes by position, as torch would have it."""
+    source = values(a=(8, 8), b=(8, 8))
+    steps = [step(["a"], ["x"]), step(["b"], ["y"])]
+    net, optimizer = trained(source, OPTIMIZERS[name], 10)
+    weights, state = saved(net, optimizer)
+    made = moved(steps, weights)
+    new = Net({key: made[key] for key in ("y", "x")}, inverse(steps, source))
+    wrong = OPTIMIZERS[name](new.parameters())
+    wrong.load_state_dict(state)
+    train(net, optimizer, range(10, 15))
+    train(new, wrong, range(10, 15))
+    expected = moved(steps, dict(net.state_dict()))
+    plan = plan_of(steps, weights, ["y", "x"])
+    states = optimizer_state(plan, optimizer.state_dict(), new, wrong)["state"], wrong.state_dict()["state"]
+    assert not all(torch.equal(states[0][0][slot], value) for slot, value in states[1][0].items())
+    if name != "ASGD":  # its averages are kept beside the parameters, which don't follow them
+        assert not all(torch.equal(expected[key], value) for key, value in new.state_dict().items())
+
+
+SIZES = st.sampled_from([1, 2, 3, 4, 8])
+
+
+@st.composite
+def chains(draw):
+    """Tensors that go into a step, and ops that only arrange their elements."""
+    shape = tuple(draw(st.lists(SIZES, min_size=1, max_size=3)))
+    count = draw(st.integers(1, 3))
+    ops, shapes = [], [shape] * count
+    for _ in range(draw(st.integers(0, 2))):
+        shape = draw_one(draw, ops, shape)
+    if count > 1:
+        dim = draw(st.integers(0, len(shape) - 1))
+        ops.append(draw(st.sampled_from([{"concat": dim}, {"stack": dim}])))
+        grown = (*shape[:dim], shape[dim] * count, *shape[dim + 1 :])
+        shape = grown if "concat" in ops[-1] else (*shape[:dim], count, *shape[dim:])
+    for _ in range(draw(st.integers(0, 2))):
+        shape = draw_one(draw, ops, shape)
+    outputs = 1
+    dim = draw(st.integers(0, len(shape) - 1))
+    if draw(st.booleans()) and shape[dim] > 1:
+        first = draw(st.integers(1, shape[dim] - 1))
+        ops.append({"split": {"dim": dim, "sizes": [first, shape[dim] - first]}})
+        outputs = 2
+    return shapes, ops, outputs
+
+
+def draw_one(draw, ops, shape):
+    """One more op on each tensor, and the shape that it makes."""
+    kind = draw(st.sampled_from(["transpose", "index", "reverse", "roll", "reshape", "neg", "rearrange"]))
+    dim = draw(st.integers(0, len(shape) - 1))
+    if kind == "transpose" and len(shape) > 1:
+        other = draw(st.integers(0, len(shape) - 1))
+        ops.append({"transpose": [dim, other]})
+        swapped = list(shape)
+        swapped[dim], swapped[other] = shape[other], shape[dim]
+        return tuple(swapped)
+    if kind == "index":
+        ops.append({"index": {"dim": dim, "order": draw(st.permutations(range(shape[dim])))}})
+    if kind == "reverse":
+        ops.append({"index": {"dim": dim, "order": "reverse"}})
+    if kind == "roll":
+        ops.append({"index": {"dim": dim, "order": {"roll": draw(st.integers(-3, 3))}}})
+    if kind == "neg":
+        ops.append({"unary": "neg"})
+    if kind == "reshape":
+        ops.append({"reshape": [-1]})
+        return (torch.Size(shape).numel(),)
+    if kind == "rearrange" and len(shape) == 2:
+        ops.append({"rearrange": "a b -> (b a)"})
+        return (shape[0] * shape[1],)
+    return shape
+
+
+@settings(max_examples=60)
+@given(st.lists(chains(), min_size=1, max_size=3), st.sampled_from(sorted(OPTIMIZERS)), st.randoms(use_true_random=False))
+def test_any_arrangement_is_followed_exactly(found, name, random):
+    source, steps = {}, []
+    for number, (shapes, ops, outputs) in enumerate(found):
+        names = [f"in{number}_{i}" for i in range(len(shapes))]
+        source |= values(**dict(zip(names, shapes, strict=True)))
+        steps.append(step(names, [f"out{number}_{i}" for i in range(outputs)], *ops))
+    order = [key for each in steps for key in each.outputs]
+    random.shuffle(order)
+    assert_resumed(source, steps, order, OPTIMIZERS[name], 3, 4)
