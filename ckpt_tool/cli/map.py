@@ -104,6 +104,14 @@ def map_(
             help="Another copy of the weights in SOURCE, '#ema' say, maps likewise. Repeatable.",
         ),
     ] = None,
+    fresh_optimizer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fresh-optimizer",
+            metavar="PATTERN",
+            help="Parameters whose optimizer state in SOURCE is not to follow. Repeatable.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
     ] = False,
@@ -132,7 +140,7 @@ def map_(
             "--in-place", "writes no other file", "leave out -o, --to and --max-shard-size"
         )
     kind = to.value if to else None
-    form = api.form_of(whole, only_weights, also or ())
+    form = api.form_of(whole, only_weights, also or (), fresh_optimizer or ())
     with api.plan_checkpoint(source, target, options, in_place) as planned:
         labels = (planned.source.path, planned.target_path) if json else planned.labels
         names = plan_names(*labels, planned.rules, options.by)
@@ -202,7 +210,10 @@ def _writing_words(checksum: bool, jobs: int | None) -> list[str]:
 def _form_words(form: "Form") -> list[str]:
     """The options that say what the output is, for another command."""
     words = {True: ["--whole"], False: ["--only-weights"], None: []}[form.whole]
-    return words + [word for name in form.also for word in ("--also", name)]
+    words += [word for name in form.also for word in ("--also", name)]
+    return words + [
+        word for pattern in form.fresh_optimizer for word in ("--fresh-optimizer", pattern)
+    ]
 
 
 UNITS = {

@@ -22,18 +22,19 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping.plan import Plan
 
 
-def copy_parts(planned: Planned, names: Iterable[str], stack: ExitStack) -> Iterator[Part]:
+def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterator[Part]:
     """The state dicts of these names, with the plan for each. Raises InputError for one that is
     none, or no copy of the weights; RuleError where the plan does not fit it.
     """
     from ckpt_tool.engine.whole.weights import Part
 
-    plan = planned.checked()
-    taken = [_names_of(planned.source)]
-    location = split_fragment(planned.source.path)[0]
+    plan, source = weights.plan, weights.source
+    assert isinstance(source, Checkpoint)
+    taken = [weights.names]
+    location = split_fragment(source.path)[0]
     for name in names:
         wanted = name.removeprefix("#")
-        copy = stack.enter_context(open_checkpoint(f"{location}#{wanted}", planned.source))
+        copy = stack.enter_context(open_checkpoint(f"{location}#{wanted}", source))
         where = _names_of(copy)
         if where in taken:
             raise InputError("--also", f"`{name}` is the weights themselves")
@@ -43,7 +44,7 @@ def copy_parts(planned: Planned, names: Iterable[str], stack: ExitStack) -> Iter
             prefix = _prefix_of_some(copy, plan, name)
         view = _without_prefix(copy, prefix)
         made = plan_for_copy(plan, view.catalog, wanted)
-        yield Part(where, made, view, planned.target, prefix)
+        yield Part(where, made, view, weights.target, prefix)
 
 
 def _names_of(side: Checkpoint) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api.planning import Planned
 from ckpt_tool.api.whole.copies import copy_parts, other_copies
-from ckpt_tool.api.whole.optimizers import find_optimizers, keeps_order
+from ckpt_tool.api.whole.optimizers import optimizers_of
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.formats.pickle.graph import children, module_children
@@ -19,7 +19,6 @@ from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
 
 if TYPE_CHECKING:
     from ckpt_tool.engine import Whole
-    from ckpt_tool.engine.whole.weights import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +26,33 @@ class Form:
     """What is asked of an output: a training checkpoint as the source is (`whole`), the weights
     alone (not `whole`), or what fits both sides (None).
 
-    `also` names other state dicts of the source that are mapped by the same plan (`#ema`).
+    `also` names other state dicts of the source that are mapped by the same plan (`#ema`),
+    `fresh_optimizer` has patterns of parameters whose optimizer begins without a state.
     """
 
     whole: bool | None = None
     also: tuple[str, ...] = ()
+    fresh_optimizer: tuple[str, ...] = ()
 
 
 PLAIN = Form()
 
 
-def form_of(whole: bool, only_weights: bool, also: str | Iterable[str]) -> Form:
+def form_of(
+    whole: bool,
+    only_weights: bool,
+    also: str | Iterable[str] = (),
+    fresh_optimizer: str | Iterable[str] = (),
+) -> Form:
     """The form that these options ask for. Raises InputError where they say two things."""
-    also = (also,) if isinstance(also, str) else also
     if whole and only_weights:
         raise InputError("--whole", "is given with --only-weights", "say one of them")
-    return Form(True if whole else False if only_weights else None, tuple(also))
+    asked = True if whole else False if only_weights else None
+    return Form(asked, _texts(also), _texts(fresh_optimizer))
+
+
+def _texts(given: str | Iterable[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +78,9 @@ def whole_of(planned: Planned, form: Form, is_torch_file: bool) -> Iterator[Chan
     if form.whole and fault:
         raise InputError("--whole", fault, "leave it out: the weights are written alone")
     is_wanted = is_whole_wanted(planned, form, is_torch_file)
-    if form.also and not is_wanted:
+    if (form.also or form.fresh_optimizer) and not is_wanted:
         raise InputError(
-            "--also",
+            "--also" if form.also else "--fresh-optimizer",
             "is for whole training checkpoints, and this writes the weights alone"
             + (f": {fault}" if fault else ""),
             None if fault else "--whole writes all of it",
@@ -116,35 +126,28 @@ def why_not_whole(planned: Planned, is_torch_file: bool = True) -> str | None:
 
 def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     from ckpt_tool.engine import Whole
-    from ckpt_tool.engine.whole.weights import Part
+    from ckpt_tool.engine.whole.weights import Part, in_source_order
 
     source, plan = planned.source, planned.checked()
     read = source.contents.kept
     assert isinstance(read, ReadPickle)
+    if planned.target is None:
+        plan = in_source_order(plan)
     weights = Part(read.described.listing.taken.path, plan, source, planned.target)
-    copies = tuple(copy_parts(planned, form.also, stack))
+    copies = tuple(copy_parts(weights, form.also, stack))
+    optimizers = optimizers_of(source, read, weights, form.fresh_optimizer)
     notes = [
         f"`{name}` has the same keys, and keeps them: --also '#{name}' maps it, too"
         for name in other_copies(planned, form.also)
     ]
-    removed = (
-        ()
-        if keeps_order(weights)
-        else tuple(dict.fromkeys(names[:1] for names, _ in find_optimizers(read.root) if names))
-    )
-    if removed:
-        named = ", ".join(f"`{names[0]}`" for names in removed)
-        notes.append(f"{named} is left out: its parameters are not the same in the same order")
-    left, beside = _parted(source, weights, [part.path for part in copies], removed)
-    whole = Whole(source, read.data, (weights, *copies), removed)
-    return Changed(whole, beside, left, tuple(notes))
+    changed = [part.path for part in copies] + [part.names[0] for part in optimizers.parts]
+    left, beside = _parted(source, changed, optimizers.removed)
+    whole = Whole(source, read.data, (weights, *copies, *optimizers.parts), optimizers.removed)
+    return Changed(whole, beside, left, (*notes, *optimizers.notes))
 
 
 def _parted(
-    source: Checkpoint,
-    weights: Part,
-    copies: Sequence[str],
-    removed: Sequence[tuple[str, ...]],
+    source: Checkpoint, changed: Sequence[str], removed: Sequence[tuple[str, ...]]
 ) -> tuple[tuple[LeftBehind, ...], tuple[LeftBehind, ...]]:
     """Of what is beside the weights: what is left, and what goes along as it is."""
     read = source.contents.kept
@@ -153,7 +156,7 @@ def _parted(
     taken = read.described.listing.taken.value
     same = {name for name, child in children(read.root) if child is taken}
     left = [one for one in source.contents.left_behind if _is_in(one.path, gone)]
-    others = {*copies, *same}
+    others = {*changed, *same}
     beside = [
         one for one in source.contents.left_behind if one not in left and one.path not in others
     ]

@@ -53,7 +53,15 @@ def rename_whole_in_place(job: Job, whole: Whole) -> Written:
     """The same for a training checkpoint, in which everything else stays as it is."""
     source = whole.source
     for part in whole.parts:
-        _check_plan(replace(job, plan=part.plan), source, part.moved)
+        if part.shares_tensors:
+            _check_plan(replace(job, plan=part.plan), source, part.moved)
+        elif part.plan.steps:
+            raise OutputError(
+                source.path,
+                f"in place tensors are only renamed, and those of `{'.'.join(part.names)}` would "
+                "be others",
+                "write a new file with -o",
+            )
     if whole.removed:
         raise OutputError(
             source.path,

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ckpt_tool.engine.layouts.pickle_writer import put_versions
 from ckpt_tool.engine.sources import TensorSource, moved_tensors
 from ckpt_tool.engine.versions import Versions, renamed_versions
 from ckpt_tool.engine.whole.outline import Fill, Made, Outline, OutlineFault
-from ckpt_tool.engine.whole.places import BUILD, SET_ITEMS, entries
-from ckpt_tool.engine.whole.splicing import Splicer
+from ckpt_tool.engine.whole.places import BUILD, SET_ITEMS, entries, find
+from ckpt_tool.engine.whole.splicing import Edit, Splicer
 from ckpt_tool.formats.pickle.graph import key_text
-from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.tensors import TensorInfo
 
 NewTensor = tuple[TensorInfo, str]
@@ -39,6 +39,9 @@ class Part:
     prefix: str = ""
     storages: Mapping[str, str] = field(default_factory=dict)
 
+    shares_tensors = True
+    """Outputs that are one tensor have one storage."""
+
     @property
     def path(self) -> str:
         """The names as a dotted path."""
@@ -50,18 +53,23 @@ class Part:
         found = moved_tensors(self.plan, self.source, None)
         return {key: origin.key for key, origin in found.items()}
 
-    @property
-    def outputs(self) -> list[str]:
-        """The keys in their new order: the target's, without one the source's."""
-        plan = self.plan
-        if plan.target is not None:
-            return list(plan.outputs)
-        places, last = {key: number for number, key in enumerate(plan.source)}, len(plan.source)
-        first = {
-            key: min((places[each] for each in step.inputs), default=last)
-            for key, (step, _) in plan.producers.items()
-        }
-        return sorted(plan.outputs, key=first.__getitem__)
+    def edits(self, outline: Outline) -> list[Edit]:
+        """What changes in the stream. Raises OutlineFault."""
+        item = find(outline, self.names)
+        return [Edit(item.start, item.end, NewStateDict(outline, item, self))]
+
+
+def in_source_order(plan: Plan) -> Plan:
+    """A plan without a target, whose outputs are in the order of the tensors that they come from,
+    whatever the order of the rules is.
+    """
+    last = len(plan.source)
+    places = {key: number for number, key in enumerate(plan.source)}
+
+    def place(step: Step) -> int:
+        return min((places[key] for key in step.inputs), default=last)
+
+    return replace(plan, steps=tuple(sorted(plan.steps, key=place)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ class NewStateDict:
         part, moved = self.part, self.part.moved
         found = _found(self.outline, self.item, part)
         members = found.after.pop("", [])
-        for key in part.outputs:
+        for key in part.plan.outputs:
             source = moved.get(key)
             name = f"{part.prefix}{key}"
             if source is None:

@@ -23,11 +23,11 @@ from ckpt_tool.engine.whole.archive import (
     highest_storage,
     storages_as_tensors,
 )
+from ckpt_tool.engine.whole.optimizer import OptimizerPart
 from ckpt_tool.engine.whole.outline import Outline, OutlineFault
-from ckpt_tool.engine.whole.places import find
 from ckpt_tool.engine.whole.removing import removal
-from ckpt_tool.engine.whole.splicing import Edit, Splicer, spliced
-from ckpt_tool.engine.whole.weights import NewStateDict, Part
+from ckpt_tool.engine.whole.splicing import Splicer, spliced
+from ckpt_tool.engine.whole.weights import Part
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.archives.zip_directory import Archive, read_directory
 from ckpt_tool.formats.files import sha256_of
@@ -37,23 +37,26 @@ if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
 
 
+AnyPart = Part | OptimizerPart
+
+
 @dataclass(frozen=True, slots=True)
 class NewStorage:
     """A storage that the source has not: what lies in it, and where it comes from."""
 
-    part: Part
+    part: AnyPart
     info: TensorInfo
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A training checkpoint with what changes in it: the state dicts of `parts`, and the entries to
-    which the names of `removed` lead, which go. `pickled` is the pickle of `source`.
+    """A training checkpoint with what changes in it: the state dicts and optimizers of `parts`, and
+    the entries to which the names of `removed` lead, which go. `pickled` is the pickle of `source`.
     """
 
     source: Checkpoint
     pickled: bytes
-    parts: Sequence[Part]
+    parts: Sequence[AnyPart]
     removed: Sequence[tuple[str, ...]] = ()
 
 
@@ -86,7 +89,7 @@ def new_pickle(whole: Whole, path: str) -> Splicer:
     """
     try:
         outline = Outline(whole.pickled)
-        edits = [_edit(outline, part) for part in whole.parts]
+        edits = [edit for part in whole.parts for edit in part.edits(outline)]
         return spliced(outline, [*edits, *(removal(outline, names) for names in whole.removed)])
     except OutlineFault as fault:
         raise OutputError(
@@ -96,14 +99,9 @@ def new_pickle(whole: Whole, path: str) -> Splicer:
         ) from None
 
 
-def _edit(outline: Outline, part: Part) -> Edit:
-    item = find(outline, part.names)
-    return Edit(item.start, item.end, NewStateDict(outline, item, part))
-
-
 def _with_storages(
-    job: Job, parts: Sequence[Part], archive: Archive, path: str
-) -> tuple[list[Part], dict[str, NewStorage]]:
+    job: Job, parts: Sequence[AnyPart], archive: Archive, path: str
+) -> tuple[list[AnyPart], dict[str, NewStorage]]:
     """The parts with new storages for what does not move; what is one tensor has one."""
     number, new, made = highest_storage(archive), {}, []
     for part in parts:
@@ -115,7 +113,7 @@ def _with_storages(
             key = member.info.key
             if key in moved:
                 continue
-            if member.tied_to in keys:
+            if part.shares_tensors and member.tied_to in keys:
                 keys[key] = keys[member.tied_to]
                 continue
             check_type(member.info, path)
@@ -137,7 +135,7 @@ def _lay_out(
     return OutputFile("torch", members, WholeLayout(stream.content, stored, path))
 
 
-def _by_part(new: Mapping[str, NewStorage]) -> Iterator[tuple[Part, dict[str, str]]]:
+def _by_part(new: Mapping[str, NewStorage]) -> Iterator[tuple[AnyPart, dict[str, str]]]:
     """Each part with the keys of its new storages, by its outputs."""
     for part in {id(storage.part): storage.part for storage in new.values()}.values():
         yield part, {one.info.key: key for key, one in new.items() if one.part is part}
