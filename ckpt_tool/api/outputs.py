@@ -13,6 +13,7 @@ from ckpt_tool.api.options import Format, MappingOptions
 from ckpt_tool.api.planning import Planned, plan_checkpoint
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
+from ckpt_tool.api.whole.folders import changed_folder, is_folder_wanted
 from ckpt_tool.api.whole.form import PLAIN, Changed, Form, is_training, whole_of, why_not_whole
 from ckpt_tool.errors import InputError, OutputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -46,7 +47,7 @@ def write(
     threads copy at a time. Raises RuleError for the plan's problems, OutputError for what can't be
     written.
     """
-    from ckpt_tool.engine import Job, write_whole
+    from ckpt_tool.engine import Job, write_whole, write_whole_folder
 
     plan = planned.checked()
     path = path_of(output) or (planned.rules.output if planned.rules else None)
@@ -63,6 +64,9 @@ def write(
             f"{shard_bytes} is no size for a file",
             "give bytes, 5_000_000_000 say",
         )
+    if is_folder_wanted(planned, form, path, bool(to or shard_bytes)):
+        with changed_folder(planned, form) as folder:
+            return replace(write_whole_folder(job, folder.whole, path), notes=folder.notes)
     is_torch_file = shard_bytes is None and _is_torch(path, to)
     with whole_of(planned, form, is_torch_file) as changed:
         if changed is not None:

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from ckpt_tool.engine.shards import write_sharded
     from ckpt_tool.engine.sources import output_tensors
     from ckpt_tool.engine.verify import Mismatch, verify_output
+    from ckpt_tool.engine.whole.folder import WholeFolder, write_whole_folder
     from ckpt_tool.engine.whole.write import Whole, write_whole
 
 __all__ = [
-    "Job", "Mismatch", "Whole", "Written", "output_format", "output_tensors", "rename_in_place",
-    "rename_whole_in_place", "restore", "verify_output", "write_checkpoint", "write_dcp",
-    "write_sharded", "write_whole",
+    "Job", "Mismatch", "Whole", "WholeFolder", "Written", "output_format", "output_tensors",
+    "rename_in_place", "rename_whole_in_place", "restore", "verify_output", "write_checkpoint",
+    "write_dcp", "write_sharded", "write_whole", "write_whole_folder",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
@@ -32,5 +33,6 @@ __getattr__ = bind_on_use(__name__, {
     "shards": "write_sharded",
     "sources": "output_tensors",
     "verify": "Mismatch verify_output",
+    "whole.folder": "WholeFolder write_whole_folder",
     "whole.write": "Whole write_whole",
 })  # fmt: skip

@@ -90,8 +90,8 @@ def test_names_change_and_nothing_else(tmp_path, protocol):
     assert list(made["state_dict"]) == [new_name(key) for key in run["state_dict"]]
     assert_same(list(made["state_dict"].values()), list(run["state_dict"].values()))
     assert type(made["state_dict"]) is OrderedDict
-    versions = getattr(run["state_dict"], "_metadata")  # noqa: B009
-    assert made["state_dict"]._metadata == {"": versions[""], "conv": versions["0"], "bn": versions["1"], "head": versions["3"]}
+    versions = vars(run["state_dict"])["_metadata"]
+    assert vars(made["state_dict"])["_metadata"] == {"": versions[""], "conv": versions["0"], "bn": versions["1"], "head": versions["3"]}
     assert_same(torch.load(tmp_path / "new.ckpt", weights_only=False, mmap=True), made)
     assert ckpt("verify", "new.ckpt", "run.ckpt", *RULES, cwd=tmp_path).status == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -43,10 +44,14 @@ class Optimizers:
 
 
 def optimizers_of(
-    source: Checkpoint, read: ReadPickle, weights: Part, fresh: Sequence[str]
+    source: Checkpoint,
+    read: ReadPickle,
+    weights: Part,
+    fresh: Sequence[str],
+    others: Sequence[tuple[str, Catalog]] = (),
 ) -> Optimizers:
     """Every optimizer of the source as it follows the plan of the weights; parameters that match
-    `fresh` begin without a state.
+    `fresh` begin without a state. `others` are other models, by name, whose optimizer it may be.
 
     Raises RuleError where a state can't follow exactly, and for a pattern that matches nothing;
     InputError where it is not certain which parameter is which.
@@ -56,26 +61,34 @@ def optimizers_of(
     notes: list[str] = []
     used: set[str] = set()
     for names, optimizer in find_optimizers(read.root):
-        opened = _Optimizer(source, read, names, optimizer)
+        opened = _Optimizer(source, read, names, optimizer, others)
         if owner := opened.other_owner(weights):
-            notes.append(f"`{opened.path}` is that of `{owner}`, and goes along as it is")
+            notes.append(f"{opened.title} is that of `{owner}`, and goes along as it is")
         elif fresh or not opened.keeps_numbers(weights):
             try:
                 part, matched = opened.moved(weights, fresh)
-            except InputError:
+            except InputError as error:
                 if ALL not in fresh:
-                    raise
+                    raise _with_way_on(error, source.path, opened.path) from None
                 removed.append(names[:1])
-                notes.append(f"`{names[0]}` is left out: whose state it holds is not certain")
+                notes.append(f"{opened.title} is left out: whose state it holds is not certain")
                 used.add(ALL)
                 continue
             used.update(matched)
             parts.append(part)
-            notes.append(f"`{opened.path}`: {part.state}")
+            notes.append(f"{opened.title}: {part.state}")
     if unused := [pattern for pattern in fresh if pattern not in used]:
         message = f"`{unused[0]}` matches no parameter of an optimizer in the source"
         raise RuleError([Problem("dead-rule", message)])
     return Optimizers(tuple(parts), tuple(dict.fromkeys(removed)), tuple(notes))
+
+
+def _with_way_on(error: InputError, path: str, place: str) -> InputError:
+    """The error with what helps on the command line."""
+    label = path if place else path.removesuffix("#.")
+    name = f"{label}#{place}" if place and "#" not in label else label
+    hint = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
+    return type(error)(name, error.fact, hint, error.place)
 
 
 def find_optimizers(root: object) -> Iterator[tuple[Names, dict[object, object]]]:
@@ -102,11 +115,17 @@ class _Optimizer:
     read: ReadPickle
     names: Names
     state_dict: dict[object, object]
+    others: Sequence[tuple[str, Catalog]] = ()
 
     @property
     def path(self) -> str:
         """The names as a dotted path."""
         return ".".join(self.names)
+
+    @property
+    def title(self) -> str:
+        """What it is called in a note."""
+        return f"`{self.path or os.path.basename(self.source.path.removesuffix('#.'))}`"
 
     @property
     def saved(self) -> SavedOptimizer:
@@ -179,6 +198,7 @@ class _Optimizer:
 
     def _others(self, weights: Part) -> Iterator[tuple[str, Catalog]]:
         """The other state dicts with another model's keys, each with its tensors."""
+        yield from self.others
         contents = self.source.contents
         for place in contents.state_dicts:
             if not place.path or place.path == contents.taken or self.names[:1] == (place.path,):

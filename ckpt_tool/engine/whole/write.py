@@ -60,27 +60,49 @@ class Whole:
     removed: Sequence[tuple[str, ...]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class LaidOut:
+    """A file that is to be written: where everything lies, and where storages come from that are
+    not computed.
+    """
+
+    file: OutputFile
+    origins: Mapping[str, ByteSource]
+    new: Mapping[str, NewStorage]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.file.layout.size
+
+    def fill(self, job: Job, fd: int) -> None:
+        """Fills the open file."""
+        fill(job, self.origins, [(fd, self.file)], lambda wanted: _computed(self.new, wanted))
+
+
 def write_whole(job: Job, whole: Whole, path: str) -> Written:
     """Writes a training checkpoint with what changes in it, complete or not at all.
 
     Raises OutputError where its pickle is written in a way that can't be kept.
     """
-    source = whole.source
     refuse_inputs(path, job)
-    archive = read_directory(source.files[0])
+    laid_out = lay_out_whole(job, whole, path)
+    size = laid_out.size
+    with atomic_output(path, size, job.replace, mode_for(tensor_files(job))) as fd:
+        laid_out.fill(job, fd)
+        check_unchanged(job)
+        sums = {os.path.basename(path): sha256_of(fd, size, path)} if job.checksum else {}
+    return Written(path, "torch", len(job.plan.outputs), size, (), sums, is_whole=True)
+
+
+def lay_out_whole(job: Job, whole: Whole, path: str) -> LaidOut:
+    """Where everything lies in the file `path`. Raises OutputError."""
+    archive = read_directory(whole.source.files[0])
     check_archive(archive, path)
     parts, new = _with_storages(job, whole.parts, archive, path)
     stream = new_pickle(replace(whole, parts=parts), path)
     kept = storages_as_tensors(archive, [key for key in stream.storages if key not in new])
-    file = _lay_out(stream, new, kept, path)
-    origins = _origins(new, kept)
-    with atomic_output(path, file.layout.size, job.replace, mode_for(tensor_files(job))) as fd:
-        fill(job, origins, [(fd, file)], lambda wanted: _computed(new, wanted))
-        check_unchanged(job)
-        sums = (
-            {os.path.basename(path): sha256_of(fd, file.layout.size, path)} if job.checksum else {}
-        )
-    return Written(path, "torch", len(job.plan.outputs), file.layout.size, (), sums, is_whole=True)
+    return LaidOut(_lay_out(stream, new, kept, path), _origins(new, kept), new)
 
 
 def new_pickle(whole: Whole, path: str) -> Splicer:
