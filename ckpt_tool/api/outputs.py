@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, get_args
 from urllib.parse import unquote
 
@@ -22,6 +23,7 @@ from ckpt_tool.formats.remote.addresses import is_address, scheme_of
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
     from ckpt_tool.engine import Job, Mismatch, Written
+    from ckpt_tool.engine.team import Team
     from ckpt_tool.mapping import Plan
 
 FORMATS = get_args(Format)
@@ -36,6 +38,7 @@ def write(
     on_progress: Callable[[int], None] = lambda nbytes: None,
     jobs: int | None = None,
     to: str | None = None,
+    team: Team | None = None,
     form: Form = PLAIN,
 ) -> Written:
     """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so
@@ -44,7 +47,8 @@ def write(
 
     `checksum` asks for the SHA-256 of what is written; `on_progress` is called with the
     bytes of each piece; `jobs`
-    threads copy at a time. Raises RuleError for the plan's problems, OutputError for what can't be
+    threads copy at a time; `team` are the processes among which the files of a folder are divided.
+    Raises RuleError for the plan's problems, OutputError for what can't be
     written.
     """
     from ckpt_tool.engine import Job, write_whole, write_whole_folder
@@ -57,22 +61,30 @@ def write(
     _check_values(plan, planned)
     _fetch(plan, planned)
     others = tuple(files_read(planned.paths, planned.rules)) if force else ()
-    job = Job(plan, planned.source, planned.target, force, checksum, on_progress, jobs, others)
+    heard = team.summed(on_progress) if team else on_progress
+    job = Job(plan, planned.source, planned.target, force, checksum, heard, jobs, others, team)
     if shard_bytes is not None and shard_bytes < 1:
         raise InputError(
             "max_shard_size",
             f"{shard_bytes} is no size for a file",
             "give bytes, 5_000_000_000 say",
         )
+    alone = replace(job, team=None)
     if is_folder_wanted(planned, form, path, bool(to or shard_bytes)):
         with changed_folder(planned, form) as folder:
-            return replace(write_whole_folder(job, folder.whole, path), notes=folder.notes)
+            written = _led(team, partial(write_whole_folder, alone, folder.whole, path))
+            return replace(written, notes=folder.notes)
     is_torch_file = shard_bytes is None and _is_torch(path, to)
     with whole_of(planned, form, is_torch_file) as changed:
         if changed is not None:
-            return _told(write_whole(job, changed.whole, path), changed)
+            return _told(_led(team, partial(write_whole, alone, changed.whole, path)), changed)
         written = _write(job, path, shard_bytes, to)
     return replace(written, notes=_notes_on_form(planned, form, is_torch_file))
+
+
+def _led(team: Team | None, make: Callable[[], Written]) -> Written:
+    """What one process writes for all."""
+    return team.lead(make) if team else make()
 
 
 def _is_torch(path: str, to: str | None) -> bool:
@@ -101,7 +113,7 @@ def _write(job: Job, path: str, shard_bytes: int | None, to: str | None) -> Writ
     if to == "dcp":
         return write_dcp(job, path, shard_bytes)
     if shard_bytes is None:
-        return write_checkpoint(job, path, to)
+        return _led(job.team, partial(write_checkpoint, job, path, to))
     if to == "torch":
         raise InputError(
             "to",

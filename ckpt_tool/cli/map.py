@@ -130,6 +130,7 @@ def map_(
     # than most ops.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from ckpt_tool import api
+    from ckpt_tool.engine.team import team_of_this_run
     from ckpt_tool.report.map import written_text
     from ckpt_tool.report.parts.problems import refusal_text
     from ckpt_tool.report.plan import plan_names, plan_text
@@ -141,7 +142,12 @@ def map_(
         )
     kind = to.value if to else None
     form = api.form_of(whole, only_weights, also or (), fresh_optimizer or ())
-    with api.plan_checkpoint(source, target, options, in_place) as planned:
+    with (
+        team_of_this_run() as team,
+        api.plan_checkpoint(source, target, options, in_place) as planned,
+    ):
+        if team and in_place:
+            raise InputError("--in-place", "is for one process", "run it without torchrun")
         labels = (planned.source.path, planned.target_path) if json else planned.labels
         names = plan_names(*labels, planned.rules, options.by)
         words = (
@@ -154,11 +160,15 @@ def map_(
             written = api.rename(planned, form)
         elif planned.plan:
             size = size_of(shards)
-            with Progress(planned.plan.outputs.nbytes, not (quiet or json)) as progress:
+            with Progress(
+                planned.plan.outputs.nbytes, not (quiet or json or (team and team.rank))
+            ) as progress:
                 written = api.write(
-                    planned, output, force, checksum, size, progress, jobs, kind, form
+                    planned, output, force, checksum, size, progress, jobs, kind, team, form
                 )
         onwards = api.WayOn() if written else api.way_on(planned, options, "map", *words)
+        if team and not team.is_leader:
+            raise typer.Exit(YES if written else NO)
         if json:
             show_result(_json_text(planned, names, written, onwards))
         elif not planned.plan:

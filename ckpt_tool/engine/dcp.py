@@ -8,15 +8,13 @@ import os
 import re
 from collections.abc import Mapping
 
-from ckpt_tool.engine.copying import write_at
-from ckpt_tool.engine.durable.folder import atomic_folder, new_file
 from ckpt_tool.engine.filling import Job, OutputFile
-from ckpt_tool.engine.inputs import mode_for
 from ckpt_tool.engine.layouts.dcp_file import DcpFileLayout
 from ckpt_tool.engine.layouts.dcp_metadata import Placed, dcp_metadata
-from ckpt_tool.engine.run import Written, check_unchanged, lay_out_file, tensor_files
-from ckpt_tool.engine.shards import check_folder, parts_of, write_files
+from ckpt_tool.engine.run import Written, lay_out_file
+from ckpt_tool.engine.shards import check_folder, parts_of, write_files, write_last
 from ckpt_tool.engine.sources import moved_tensors
+from ckpt_tool.engine.team import output_folder
 from ckpt_tool.tensors import Catalog
 
 METADATA = ".metadata"
@@ -42,12 +40,9 @@ def write_dcp(job: Job, folder: str, most: int | None = None) -> Written:
     }
     described = dcp_metadata(_places(files))
     size = sum(file.layout.size for file in files.values()) + len(described)
-    with atomic_folder(folder, size, OWN, job.replace) as stage:
+    with output_folder(job.team, folder, size, OWN, job.replace) as stage:
         sums = write_files(job, stage, files, origins)
-        mode = mode_for(tensor_files(job))
-        with new_file(os.path.join(stage, METADATA), len(described), mode) as fd:
-            write_at(fd, described, 0)
-        check_unchanged(job)
+        write_last(job, os.path.join(stage, METADATA), described)
     ties = tuple(tie for file in files.values() for tie in file.ties)
     return Written(folder, "dcp", len(job.plan.outputs), size, ties, sums, tuple(files))
 

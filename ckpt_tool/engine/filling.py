@@ -13,6 +13,7 @@ from ckpt_tool.engine.moving import OpenOutput, move_tensors
 from ckpt_tool.engine.sources import ByteSource, TensorSource, computed_tensors
 
 if TYPE_CHECKING:
+    from ckpt_tool.engine.team import Team
     from ckpt_tool.mapping.plan import Plan
 
 Progress = Callable[[int], None]
@@ -28,7 +29,8 @@ class Job:
     `replace` allows to replace a file that exists; `checksum` asks for the SHA-256 of what was
     written, which is read again for it; `on_progress` hears of each tensor that was written. `jobs`
     threads copy at a time, by default one for each processor, and at most four. `others` are files
-    that were read besides the two checkpoints, such as rules.
+    that were read besides the two checkpoints, such as rules. `team` are the processes that write
+    the output's files together.
     """
 
     plan: Plan
@@ -39,6 +41,7 @@ class Job:
     on_progress: Progress = lambda nbytes: None
     jobs: int | None = None
     others: tuple[str, ...] = ()
+    team: Team | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from ckpt_tool.engine.copying import write_at
-from ckpt_tool.engine.durable.folder import atomic_folder, new_file
+from ckpt_tool.engine.durable.folder import new_file
 from ckpt_tool.engine.filling import Job, OutputFile, fill
 from ckpt_tool.engine.inputs import mode_for
 from ckpt_tool.engine.run import Written, check_unchanged, lay_out_file, refuse_inputs, tensor_files
 from ckpt_tool.engine.sources import ByteSource, moved_tensors
+from ckpt_tool.engine.team import output_folder
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import Catalog, TensorInfo
@@ -47,11 +48,9 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
     }
     index = index_of(dict(zip(names, parts, strict=True)))
     size = sum(file.layout.size for file in files.values())
-    with atomic_folder(folder, size + len(index), OWN, job.replace) as stage:
+    with output_folder(job.team, folder, size + len(index), OWN, job.replace) as stage:
         sums = write_files(job, stage, files, origins)
-        with new_file(os.path.join(stage, INDEX), len(index), mode_for(tensor_files(job))) as fd:
-            write_at(fd, index, 0)
-        check_unchanged(job)
+        write_last(job, os.path.join(stage, INDEX), index)
     ties = tuple(tie for file in files.values() for tie in file.ties)
     return Written(folder, "safetensors", len(job.plan.outputs), size, ties, sums, tuple(names))
 
@@ -60,6 +59,20 @@ def write_files(
     job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, ByteSource]
 ) -> dict[str, str]:
     """Writes files of these names; gives the SHA-256 of each where it is asked for."""
+    if job.team is None:
+        return _write_files(job, stage, files, origins)
+    mine = job.team.share({name: file.layout.size for name, file in files.items()})
+    sums = _write_files(
+        job, stage, {name: file for name, file in files.items() if name in mine}, origins
+    )
+    check_unchanged(job)
+    found = {name: one for each in job.team.exchange(sums) for name, one in each.items()}
+    return {name: found[name] for name in files if name in found}
+
+
+def _write_files(
+    job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, ByteSource]
+) -> dict[str, str]:
     mode = mode_for(tensor_files(job))
     with ExitStack() as stack:
         fds = [
@@ -75,6 +88,16 @@ def write_files(
             if job.checksum
             else {}
         )
+
+
+def write_last(job: Job, path: str, content: bytes) -> None:
+    """Writes the file that describes all others, when these are written; one process does. Raises
+    FormatError where what was read has changed.
+    """
+    if job.team is None or job.team.is_leader:
+        with new_file(path, len(content), mode_for(tensor_files(job))) as fd:
+            write_at(fd, content, 0)
+    check_unchanged(job)
 
 
 def parts_of(outputs: Catalog, most: int) -> Iterator[list[TensorInfo]]:

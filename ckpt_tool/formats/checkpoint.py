@@ -104,6 +104,10 @@ class Contents:
     """What can't be read outside of the state dict, under its full path."""
     kept: object = field(default=None, compare=False, repr=False)
     """What the format's reader may use again for another file with the same description."""
+    values: object = field(default=None, compare=False, repr=False)
+    """The state dict that is taken as a pickle has it: dicts, lists, numbers, texts, and what
+    stands for tensors and for objects of other classes. None for formats that hold tensors alone.
+    """
 
 
 class Checkpoint:

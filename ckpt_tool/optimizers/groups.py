@@ -30,14 +30,14 @@ def group_parameters(sides: Sides) -> tuple[MovedGroup, ...]:
     Raises InputError where it isn't certain which group a parameter is in, or which
     hyper-parameters a group has.
     """
-    if sides.saved.form == "flat":
+    if sides.form == "flat":
         return tuple(_groups_of_one(sides))
     places = (
         _places_in_source(sides)
         if sides.target.groups is None
         else [each.group or 0 for each in sides.target.parameters]
     )
-    count = len(sides.target.groups or sides.saved.groups)
+    count = len(_groups_kept(sides))
     members: list[list[int]] = [[] for _ in range(count)]
     for number, place in enumerate(places):
         members[place].append(number)
@@ -52,7 +52,7 @@ def _numbered(
     for source, group in zip(sources, members, strict=True):
         names = tuple(sides.target.parameters[each].name for each in group)
         numbers = tuple(range(number, number + len(names)))
-        yield MovedGroup(source, names if sides.saved.form == "names" else numbers, names)
+        yield MovedGroup(source, names if sides.form == "names" else numbers, names)
         number += len(names)
 
 
@@ -74,8 +74,22 @@ def _sources(sides: Sides, number: int) -> list[SavedParameter]:
     return [each for each in sides.sources_of(sides.makers[number]) if each is not None]
 
 
+def _groups_kept(sides: Sides) -> Sequence[Mapping[str, object]]:
+    """The groups that there will be; of the flat form's, where each parameter is one, one in
+    all.
+    """
+    if sides.target.groups is not None:
+        return sides.target.groups
+    return sides.saved.groups[:1] if sides.saved.form == "flat" else sides.saved.groups
+
+
 def _places_in_source(sides: Sides) -> list[int]:
     """For each parameter the group of its sources."""
+    if sides.saved.form == "flat":
+        if _common_group(sides) is None:
+            fact = "its parameters have other hyper-parameters, and nothing says in which group"
+            raise InputError(sides.saved.label, fact, "give the optimizer that is to have it")
+        return [0] * len(sides.target.parameters)
     places = []
     for number, parameter in enumerate(sides.target.parameters):
         if sources := _sources(sides, number):

@@ -17,7 +17,7 @@ from ckpt_tool.optimizers.groups import MovedGroup, group_parameters
 from ckpt_tool.optimizers.kinds import Kind, UnknownKind
 from ckpt_tool.optimizers.laws import NoLaw, made_of
 from ckpt_tool.optimizers.refusals import Refusal, matching_any, problems_of
-from ckpt_tool.optimizers.saved import STATE, Path, SavedOptimizer
+from ckpt_tool.optimizers.saved import STATE, Form, Path, SavedOptimizer
 from ckpt_tool.optimizers.sides import Maker, Sides, sides_of
 from ckpt_tool.optimizers.targets import TargetOptimizer, TargetParameter
 from ckpt_tool.tensors import counted
@@ -36,13 +36,14 @@ class SlotStep:
 
 @dataclass(frozen=True, repr=False)
 class MovedState:
-    """What becomes of an optimizer's state: `steps` in the order of the new state dict, its
-    `groups`, and the target's parameters that get a state and that begin without one; `lost` are
-    keys of the source whose state goes.
+    """What becomes of an optimizer's state: `steps` in the order of the new state dict, its `form`
+    and `groups`, and the target's parameters that get a state and that begin without one; `lost`
+    are keys of the source whose state goes.
     """
 
     saved: SavedOptimizer
     steps: tuple[SlotStep, ...]
+    form: Form
     groups: tuple[MovedGroup, ...]
     moved: tuple[str, ...]
     fresh: tuple[str, ...]
@@ -67,16 +68,18 @@ def move_state(
     target: TargetOptimizer | None = None,
     fresh: Sequence[str] = (),
     kind: Kind | UnknownKind | None = None,
+    form: Form | None = None,
 ) -> MovedState:
     """The optimizer's state after the plan. `fresh` are patterns of the target's parameters that
     begin without a state.
 
     `target` is the optimizer that is to have it; without one, its parameters are those of the plan,
     in the target's order, in the groups of their sources. `kind` is the optimizer, where its groups
-    don't show it. Raises RuleError with every parameter whose state has no exact way, InputError
-    where it is not certain which parameter is which.
+    don't show it; `form` is that of the new state dict, the source's without one. Raises RuleError
+    with every parameter whose state has no exact way, InputError where it is not certain which
+    parameter is which.
     """
-    sides = sides_of(plan, saved, target, kind)
+    sides = sides_of(plan, saved, target, kind, form)
     groups = group_parameters(sides)
     parameters = sides.target.parameters
     begins = matching_any(fresh, [each.name for each in parameters])
@@ -98,6 +101,7 @@ def move_state(
     return MovedState(
         saved,
         steps,
+        sides.form,
         groups,
         tuple(each.name for number, each in enumerate(parameters) if number in moved),
         tuple(each.name for number, each in enumerate(parameters) if number not in moved),
@@ -225,8 +229,8 @@ def _slot_step(
 
 
 def _path(sides: Sides, param: int | str, suffix: Path) -> Path:
-    if sides.saved.form == "flat":
-        return (f"{STATE}.{param}.{suffix[0]}",)
+    if sides.form == "flat":
+        return (".".join(map(str, (STATE, param, *suffix))),)
     return (STATE, param, *suffix)
 
 

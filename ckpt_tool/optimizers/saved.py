@@ -44,7 +44,7 @@ class SavedParameter:
 @dataclass(frozen=True, slots=True)
 class SavedOptimizer:
     """All parameters in the order of their groups; `groups` have their hyper-parameters, without
-    the parameters themselves.
+    the parameters themselves, and `named_groups` are the places of those that name them.
 
     `label` is what messages call it.
     """
@@ -53,6 +53,7 @@ class SavedOptimizer:
     form: Form
     parameters: tuple[SavedParameter, ...]
     groups: tuple[Mapping[str, object], ...]
+    named_groups: frozenset[int] = frozenset()
 
     @property
     def slots(self) -> frozenset[str]:
@@ -93,6 +94,7 @@ def read_optimizer(state_dict: object, form_of: FormOf, label: str) -> SavedOpti
         form,
         tuple(_parameters(groups, state, form, form_of, label)),
         tuple(_without_params(group) for group in groups),
+        frozenset(place for place, group in enumerate(groups) if NAMES in group),
     )
 
 

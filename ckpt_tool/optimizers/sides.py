@@ -11,7 +11,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.optimizers.kinds import Kind, UnknownKind, recognise
 from ckpt_tool.optimizers.naming import keys_of_parameters
-from ckpt_tool.optimizers.saved import SavedOptimizer, SavedParameter
+from ckpt_tool.optimizers.saved import Form, SavedOptimizer, SavedParameter
 from ckpt_tool.optimizers.targets import TargetOptimizer, TargetParameter, target_of_plan
 
 
@@ -28,7 +28,7 @@ class Sides:
     """The optimizer's parameters by all keys that they have in the source, and the target's with
     what makes each; None for one that keeps its own values.
 
-    `kind` is the optimizer, or why it is not known.
+    `kind` is the optimizer, or why it is not known; `form` is that of the new state dict.
     """
 
     plan: Plan
@@ -37,6 +37,7 @@ class Sides:
     target: TargetOptimizer
     makers: tuple[Maker | None, ...]
     kind: Kind | UnknownKind
+    form: Form
 
     def sources_of(self, maker: Maker | None) -> list[SavedParameter | None]:
         """The optimizer's parameters that a step takes, each place; none for a parameter that keeps
@@ -54,11 +55,13 @@ def sides_of(
     saved: SavedOptimizer,
     target: TargetOptimizer | None,
     kind: Kind | UnknownKind | None,
+    form: Form | None = None,
 ) -> Sides:
     """The two sides. Raises InputError where it is not certain which parameter is which."""
     kind = kind or recognise(saved.groups, saved.slots)
+    form = form or saved.form
     keys = _keys(plan, saved, target, kind)
-    target = target or target_of_plan(plan, saved, keys)
+    target = target or target_of_plan(plan, saved.label, form, keys)
     return Sides(
         plan,
         saved,
@@ -66,6 +69,7 @@ def sides_of(
         target,
         tuple(_maker(plan, parameter) for parameter in target.parameters),
         kind,
+        form,
     )
 
 

@@ -11,7 +11,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.mapping.accounting.ties import value_of
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.optimizers.naming import may_be_trained
-from ckpt_tool.optimizers.saved import SavedOptimizer
+from ckpt_tool.optimizers.saved import Form
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +42,16 @@ class TargetOptimizer:
     kind_name: str = ""
 
 
-def target_of_plan(plan: Plan, saved: SavedOptimizer, keys: Sequence[str]) -> TargetOptimizer:
+def target_of_plan(plan: Plan, label: str, form: Form, keys: Sequence[str]) -> TargetOptimizer:
     """The parameters in the order of the target's keys: those that come from the optimizer's own
     (`keys`), and fresh ones that may be trained.
 
     Raises InputError for a target whose keys are not in a model's order, where the state goes by
     numbers.
     """
-    if plan.target is not None and not plan.target.is_ordered and saved.form == "ids":
+    if plan.target is not None and not plan.target.is_ordered and form == "ids":
         raise InputError(
-            saved.label,
+            label,
             "the order of the target's parameters is not known: its keys are sorted",
             "give a target that keeps the model's order (.pth, or package.module:function)",
         )

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ckpt_tool.formats import Checkpoint
+    from ckpt_tool.optimizers.saved import Form
     from ckpt_tool.training.live import LiveState
-    from ckpt_tool.training.optimizer_state import OptimizerState
+    from ckpt_tool.training.optimizers.state import Given, OptimizerState
 
 
 class ParameterGroup(TypedDict):
@@ -100,28 +101,31 @@ class LoadReport:
 
     def optimizer_state(
         self,
-        given: Mapping[str, object] | torch.optim.Optimizer,
+        given: Given,
         model: nn.Module | None = None,
         optimizer: torch.optim.Optimizer | None = None,
         *,
         fresh: Sequence[str] = (),
         names: Sequence[str] | None = None,
+        form: Form | None = None,
     ) -> OptimizerState:
         """The state of the optimizer that the source was trained with, moved as its parameters
         were: for `optimizer.load_state_dict`.
 
         `given` is its state dict, torch's own or by names (`get_optimizer_state_dict`, flat or
-        not), or that optimizer. `model` and `optimizer` are the ones that go on training; without
-        them numbers are given in the order of the model's parameters, in the source's groups.
-        `fresh` are patterns of the model's parameters that begin without a state. `names` are the
-        source's keys in the order of its optimizer, where the shapes leave more than one. Raises
-        RuleError with every parameter whose state has no exact way, InputError where it is not
-        certain which parameter is which.
+        not), that optimizer, or a checkpoint that has it (`run.ckpt`, `run#optim`). `model` and
+        `optimizer` are the ones that go on training; without them numbers are given in the order of
+        the model's parameters, in the source's groups. `fresh` are patterns of the model's
+        parameters that begin without a state. `names` are the source's keys in the order of its
+        optimizer, where the shapes leave more than one. `form` is that of the result: `ids` for
+        `optimizer.load_state_dict`, `names` or `flat` for `set_optimizer_state_dict`; without it
+        the source's, `ids` for a checkpoint. Raises RuleError with every parameter whose state has
+        no exact way, InputError where it is not certain which parameter is which.
         """
-        from ckpt_tool.training.optimizer_state import optimizer_state
+        from ckpt_tool.training.optimizers.state import optimizer_state
 
         module = None if model is None else self._own(model)
-        return optimizer_state(self.plan, given, module, optimizer, fresh, names)
+        return optimizer_state(self.plan, given, module, optimizer, fresh, names, form)
 
     def _own(self, model: nn.Module) -> nn.Module:
         module = unwrapped(model)
@@ -183,7 +187,8 @@ def load_plan(
     processes = processes or Processes(module)
     tensors = LiveTensors(module)
     tensors.check(plan.producers)
-    source.check(key for step in plan.steps for key in step.inputs)
+    processes.agree(plan)
+    source.check(processes.share([key for step in plan.steps for key in step.inputs]))
     processes.agree()
     with torch.inference_mode(False), torch.no_grad(), ExitStack() as undo:
         _try_steps(plan, source, tensors)

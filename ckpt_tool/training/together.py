@@ -4,7 +4,7 @@ tensor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from ckpt_tool.torch_bridge import is_distributed
 if TYPE_CHECKING:
     from torch import nn
     from torch.distributed import ProcessGroup
+
+    from ckpt_tool.mapping.plan import Plan
 
 
 class Processes:
@@ -26,11 +28,11 @@ class Processes:
         self._groups = _groups(module)
         self._are_told = False
 
-    def agree(self) -> None:
+    def agree(self, plan: Plan | None = None) -> None:
         """Waits until all processes have come here. Raises InputError where one of them has failed
-        before.
+        before, or has another plan.
         """
-        fault = self._exchange(None)
+        fault = self._exchange(None, _digest(plan) if plan and self._groups else "")
         if fault:
             self._are_told = True
             raise InputError(self._name, fault, "no process has loaded anything")
@@ -38,15 +40,26 @@ class Processes:
     def tell(self, error: Exception) -> None:
         """Tells the others, who wait in `agree`, why this process doesn't come."""
         if not self._are_told:
-            self._exchange(error)
+            self._exchange(error, "")
 
     def go(self) -> None:
         """Agrees for the last time: what fails from here on concerns this process alone."""
         self.agree()
         self._are_told = True
 
-    def _exchange(self, error: Exception | None) -> str | None:
-        """The fault of any process; each group passes on what the ones before have heard."""
+    def share(self, keys: Sequence[str]) -> Sequence[str]:
+        """Those of the keys that this process is to look at for all of them."""
+        if not self._groups:
+            return keys
+        import torch.distributed as dist
+
+        group = max(self._groups, key=dist.get_world_size)
+        return keys[dist.get_rank(group) :: dist.get_world_size(group)]
+
+    def _exchange(self, error: Exception | None, said: str) -> str | None:
+        """The fault of any process, or that they say different things; each group passes on what
+        the ones before have heard.
+        """
         import torch.distributed as dist
 
         fault = (
@@ -58,8 +71,15 @@ class Processes:
         )
         for group in self._groups:
             heard: list[Any] = [None] * dist.get_world_size(group)
-            dist.all_gather_object(heard, fault, group)
-            fault = next((each for each in heard if each), None)
+            dist.all_gather_object(heard, (fault, said), group)
+            fault = next((each for each, _ in heard if each), None)
+            others = [at for at, (_, each) in enumerate(heard) if each != said]
+            if fault is None and others and all(each for _, each in heard):
+                ranks = dist.get_process_group_ranks(group)
+                fault = (
+                    f"process {ranks[others[0]]} would load something else than process "
+                    f"{dist.get_rank()}: their sources, rules or models differ"
+                )
         return fault
 
 
@@ -74,6 +94,17 @@ def together(module: nn.Module) -> Iterator[Processes]:
     except Exception as error:
         processes.tell(error)
         raise
+
+
+def _digest(plan: Plan) -> str:
+    """What tells whether two processes have the same plan for the same tensors."""
+    from hashlib import sha256
+
+    digest = sha256(repr([plan.dropped, plan.kept]).encode())
+    for step in plan.steps:
+        infos = [plan.source[key] for key in step.inputs]
+        digest.update(repr((step.inputs, infos, step.outputs, step.ops)).encode())
+    return digest.hexdigest()
 
 
 def _groups(module: nn.Module) -> list[ProcessGroup]:

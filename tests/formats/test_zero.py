@@ -83,7 +83,8 @@ def test_the_optimizer_s_state_has_the_names_of_the_parameters(tmp_path: Path, s
     run = a_run(stage, 3)
     run.write(tmp_path)
     wanted = {f"state.{name}.{slot}": tensor for slot, groups in run.slots().items() for group in groups for name, tensor in group.items()}
-    assert_same(read(f"{tmp_path}#optim"), wanted)
+    steps = {f"state.{name}.step": torch.tensor(3.0) for group in run.groups for name in group}
+    assert_same(read(f"{tmp_path}#optim"), wanted | steps)
 
 
 def test_the_model_as_it_was_trained_is_named_module(tmp_path: Path) -> None:
@@ -264,6 +265,7 @@ def write_universal(run: Zero, folder: Path) -> None:
     slots = {slot: {name: one for group in groups for name, one in group.items()} for slot, groups in run.slots().items()}
     for name, tensor in run.parameters.items():
         (folder / "zero" / name).mkdir(parents=True)
+        torch.save(torch.tensor(3.0), folder / "zero" / name / "step.pt")
         for slot, one in {"fp32": tensor, **{slot: each[name] for slot, each in slots.items()}}.items():
             torch.save({"param": one.flatten() if run.stage == 3 else one, "cat_dim": 0}, folder / "zero" / name / f"{slot}.pt")
     torch.save({"optimizer_state": 1}, folder / "zero" / "optimizer_state.pt")

@@ -4,6 +4,7 @@ run that was not interrupted. Skipped where they are not installed.
 
 import logging
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -48,7 +49,9 @@ def lightning():
 
 
 def lightning_modules(pl):
-    class Old(pl.LightningModule):
+    base: Any = pl.LightningModule
+
+    class Old(base):
         def __init__(self, width=8):
             super().__init__()
             self.save_hyperparameters()

@@ -10,7 +10,7 @@ from transformers.optimization import Adafactor as TransformersAdafactor
 
 import ckpt_tool
 from ckpt_tool import InputError, RuleError
-from ckpt_tool.training.optimizer_state import OptimizerState, optimizer_state
+from ckpt_tool.training.optimizers.state import OptimizerState, optimizer_state
 
 WHOLE = {
     "Adafactor": lambda p: torch.optim.Adafactor(p, 0.01),

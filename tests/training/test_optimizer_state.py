@@ -1,5 +1,7 @@
 """The optimizer's state follows a plan: a run that goes on with it is bit-equal to the one that was not interrupted."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +18,9 @@ from resuming import (
     trained,
 )
 
-from ckpt_tool.training.optimizer_state import optimizer_state
+from ckpt_tool.mapping.plan import input_forms
+from ckpt_tool.ops import invert_chain
+from ckpt_tool.training.optimizers.state import optimizer_state
 
 WIDTH = 8
 
@@ -38,15 +42,17 @@ QKV_STEPS = [
 ORDER = ["ln", "classifier", "up", "gate", "kernel", "stem", "qkv"]
 
 
-def assert_resumed(source, steps, order, make, before=10, after=20):
-    """A run that goes through the steps ends where the uninterrupted one does, and so does its optimizer."""
+def assert_resumed(source, steps, order, make, before=10, after=20, file=None):
+    """A run that goes through the steps, or through them and a file, ends where the uninterrupted one does, and so does its optimizer."""
     net, optimizer = trained(source, make, before)
     weights, state = saved(net, optimizer)
     plan = plan_of(steps, weights, order)
     made = moved(steps, weights)
     new = Net({key: made[key] for key in order}, inverse(steps, source))
     new_optimizer = make(new.parameters())
-    new_optimizer.load_state_dict(optimizer_state(plan, state, new, new_optimizer))
+    if file is not None:
+        torch.save({"model": weights, "optimizer": state}, file)
+    new_optimizer.load_state_dict(optimizer_state(plan, file or state, new, new_optimizer))
     train(net, optimizer, range(before, before + after))
     train(new, new_optimizer, range(before, before + after))
     expected = moved(steps, dict(net.state_dict()))
@@ -65,9 +71,25 @@ def assert_equal_states(one, other):
             assert torch.equal(value, other["state"][number][slot]), (number, slot)
 
 
+@pytest.mark.parametrize("is_file", [False, True])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_resumed_run_is_bit_equal(name):
-    assert_resumed(values(**QKV), QKV_STEPS, ORDER, OPTIMIZERS[name])
+def test_resumed_run_is_bit_equal(name, is_file, tmp_path):
+    assert_resumed(values(**QKV), QKV_STEPS, ORDER, OPTIMIZERS[name], file=tmp_path / "run.pth" if is_file else None)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_there_and_back_is_the_state_that_was(name):
+    """The way back is that of `ckpt check --invert`: the inverse ops of each step."""
+    source = values(**QKV)
+    net, optimizer = trained(source, OPTIMIZERS[name], 5)
+    weights, state = saved(net, optimizer)
+    there = plan_of(QKV_STEPS, weights, ORDER)
+    made = moved(QKV_STEPS, weights)
+    back = [replace(each, inputs=each.outputs, outputs=each.inputs, ops=invert_chain(each.ops, input_forms(each, there.source)).ops) for each in QKV_STEPS]
+    for form in ("ids", "names", "flat"):
+        moved_there = optimizer_state(there, state, form=form)
+        found = optimizer_state(plan_of(back, {key: made[key] for key in ORDER}, list(source)), moved_there, form="ids", names=ORDER if form == "ids" else None)
+        assert_equal_states(found, state)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -97,6 +97,7 @@ def contents_of(pickled: PickledFile, described: Described) -> Contents:
         left_behind=described.left_behind,
         beside=Placements(described.outside, pickled.place),
         unreadable_elsewhere=described.unreadable_elsewhere,
+        values=listing.taken.value,
     )
 
 

@@ -8,6 +8,7 @@ ones padded; a rank's groups are one vector of its parts.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +23,7 @@ from ckpt_tool.formats.distributed.zero.names import ZeroNames, optimizer_names
 from ckpt_tool.formats.distributed.zero.states import ModelStates, Partition, model_states
 from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.placements.assembled import Placement, join
-from ckpt_tool.formats.placements.byte_ranges import Extent
+from ckpt_tool.formats.placements.byte_ranges import Extent, Inflated
 from ckpt_tool.formats.placements.views import View
 from ckpt_tool.formats.torch_files.contents import PickledFile
 from ckpt_tool.tensors import DType, Shape, TensorInfo, counted, shape_text
@@ -131,6 +132,14 @@ def join_slots(states: ModelStates, run: Run) -> Joined:
         for name, shape, make in _cuts(states, groups, run):
             joined.add(TensorInfo(f"state.{name}.{slot}", dtype, shape), make)
     return joined
+
+
+def add_steps(joined: Joined, step: float) -> None:
+    """The number of steps as torch's optimizers keep it, a float32 for each parameter."""
+    view = View(Inflated(struct.pack("<f", step)), 0, ())
+    names = [key.removeprefix("state.").rpartition(".")[0] for key in joined.infos]
+    for name in dict.fromkeys(names):
+        joined.add(TensorInfo(f"state.{name}.step", DType.F32, ()), partial(_same, view))
 
 
 def _one_type(name: str, groups: Sequence[tuple[Flat, ...]], folder: Folder) -> DType:

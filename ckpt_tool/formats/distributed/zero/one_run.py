@@ -36,6 +36,12 @@ def check_one_run(parts: Sequence[Partition], pickles: Sequence[PickledFile]) ->
     _refuse_copies(parts)
 
 
+def only_step(pickles: Iterable[PickledFile]) -> float | None:
+    """The step of the optimizer, where files note one and all note the same."""
+    steps = {step for pickled in pickles for step in _steps(pickled)}
+    return steps.pop() if len(steps) == 1 else None
+
+
 def check_versions(pickles: Iterable[PickledFile]) -> None:
     """Raises FormatError where files differ in `ds_version` or `global_steps`, as far as they have
     them.
@@ -62,12 +68,13 @@ def _steps(pickled: PickledFile) -> Iterator[float]:
         groups = base.get("state") if isinstance(base, dict) else base
         each = groups.values() if isinstance(groups, dict) else groups
         for group in each if isinstance(each, Iterable) else ():
-            step = _number(group.get("step"), pickled) if isinstance(group, dict) else None
+            step = number_of(group.get("step"), pickled) if isinstance(group, dict) else None
             if step is not None:
                 yield step
 
 
-def _number(value: object, pickled: PickledFile) -> float | None:
+def number_of(value: object, pickled: PickledFile) -> float | None:
+    """A plain number, or that of a tensor of one; None for anything else."""
     if type(value) is int or type(value) is float:
         return value if abs(value) < 1 << 62 else None
     if type(value) is not TensorRef:

@@ -11,9 +11,9 @@ from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, LeftBehind, StateDict
 from ckpt_tool.formats.distributed.pieces import Deferred
 from ckpt_tool.formats.distributed.rank_files import SHOWN, RankFiles, refuse_missing
-from ckpt_tool.formats.distributed.zero.joining import Run, join_slots, join_weights
+from ckpt_tool.formats.distributed.zero.joining import Run, add_steps, join_slots, join_weights
 from ckpt_tool.formats.distributed.zero.names import ZeroNames, model_names
-from ckpt_tool.formats.distributed.zero.one_run import check_one_run, check_versions
+from ckpt_tool.formats.distributed.zero.one_run import check_one_run, check_versions, only_step
 from ckpt_tool.formats.distributed.zero.states import ModelStates, model_states, partition
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.torch_files.contents import PickledFile, contents_of, describe_file
@@ -57,6 +57,9 @@ def _contents(names: ZeroNames, files: RankFiles, wanted: str) -> Contents:
     models = [model, *_other_models(names, files, states, run)]
     check_versions(models)
     joined = join_slots(states, run) if wanted == OPTIMIZER else join_weights(states, models, run)
+    step = only_step(pickles) if wanted == OPTIMIZER else None
+    if step is not None:
+        add_steps(joined, step)
     order = _order(joined.infos, states.order)
     catalog = Catalog([joined.infos[name] for name in order], are_in_module_order(order))
     return Contents(

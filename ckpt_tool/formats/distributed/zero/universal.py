@@ -18,8 +18,10 @@ from ckpt_tool.formats.distributed.zero.joining import (
     add_buffers,
     add_frozen,
     add_shared,
+    add_steps,
 )
 from ckpt_tool.formats.distributed.zero.names import model_files
+from ckpt_tool.formats.distributed.zero.one_run import number_of
 from ckpt_tool.formats.distributed.zero.states import ModelStates, model_states
 from ckpt_tool.formats.folder import LocalFolder
 from ckpt_tool.formats.key_order import are_in_module_order
@@ -91,6 +93,19 @@ def _add_slots(
             if os.path.lexists(folder.join(file)):
                 shape = states.shapes.get(name)
                 _add(joined, f"state.{name}.{slot}", files.open(file), shape)
+    steps = {
+        _step(files.open(file))
+        for name in names
+        if os.path.lexists(folder.join(file := f"{INSIDE}/{name}/step.pt"))
+    }
+    if len(steps) == 1 and (step := steps.pop()) is not None:
+        add_steps(joined, step)
+
+
+def _step(pickled: PickledFile) -> float | None:
+    """What DeepSpeed wrote: a number, a tensor of one, or either as `param`."""
+    root = pickled.root
+    return number_of(root.get("param") if isinstance(root, dict) else root, pickled)
 
 
 def _add_weights(

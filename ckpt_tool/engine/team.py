@@ -1,0 +1,143 @@
+"""Several processes that write one output together, as `torchrun -m ckpt_tool map …` starts them:
+each writes some of the files, the first makes the folder, and gives it its name when all are done.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ckpt_tool.engine.durable.folder import atomic_folder
+from ckpt_tool.errors import OutputError
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import Store
+
+T = TypeVar("T")
+Progress = Callable[[int], None]
+MOMENT = 0.1
+"""Seconds between two looks at what the others have done."""
+
+
+class Team:
+    """The processes of a run. Whatever they exchange, each must come to it; the error of one is
+    raised by all.
+    """
+
+    def __init__(self, store: Store, rank: int, size: int) -> None:
+        self.rank, self.size = rank, size
+        self._store = store
+        self._met = 0
+        self._is_over = False
+        self._watch: Callable[[], None] = lambda: None
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether it is the first process, which says what was done."""
+        return self.rank == 0
+
+    def exchange(self, value: T, error: BaseException | None = None) -> list[T]:
+        """What each process gives, in their order. Raises OutputError where another has failed."""
+        import torch.distributed as dist
+
+        if self._is_over:
+            return []
+        self._met += 1
+        self._store.add(f"met/{self._met}", 1)
+        while self.is_leader and self._store.add(f"met/{self._met}", 0) < self.size:
+            self._watch()
+            time.sleep(MOMENT)
+        self._watch()
+        given: list[Any] = [None] * self.size
+        dist.all_gather_object(given, (value, None if error is None else str(error) or repr(error)))
+        faults = [(rank, fault) for rank, (_, fault) in enumerate(given) if fault]
+        if faults:
+            self._is_over = True
+            if error is None:
+                rank, fault = faults[0]
+                raise OutputError(f"process {rank}", f"has failed: {fault}", "nothing was written")
+        return [each for each, _ in given]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is raised inside is raised by all processes, at their next exchange."""
+        try:
+            yield
+        except Exception as error:
+            self.exchange(None, error)
+            raise
+
+    def lead(self, work: Callable[[], T]) -> T:
+        """What the first process makes, for all of them."""
+        made: list[T | None] = [None]
+        with self.together():
+            if self.is_leader:
+                made = [work()]
+        return self.exchange(made[0])[0]  # type: ignore[return-value]
+
+    def share(self, sizes: Mapping[str, int]) -> set[str]:
+        """The names that this process takes, so that all have about as many bytes: the largest go
+        first, each to who has least.
+        """
+        loads = [0] * self.size
+        mine = set()
+        for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+            taker = loads.index(min(loads))
+            loads[taker] += sizes[name]
+            if taker == self.rank:
+                mine.add(name)
+        return mine
+
+    def summed(self, progress: Progress) -> Progress:
+        """Hears what this process does; the first process passes on the sum of all."""
+        shown = 0
+
+        def update(nbytes: int) -> None:
+            nonlocal shown
+            done = self._store.add("done", nbytes)
+            if self.is_leader and done > shown:
+                progress(done - shown)
+                shown = done
+
+        self._watch = lambda: update(0)
+        return update
+
+
+@contextmanager
+def team_of_this_run() -> Iterator[Team | None]:
+    """The processes that torchrun has started with this one, by gloo; None for a process alone."""
+    if not os.environ.get("WORLD_SIZE", "").isdigit() or int(os.environ["WORLD_SIZE"]) < 2:
+        yield None
+        return
+    import torch.distributed as dist
+
+    store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+    store = dist.PrefixStore("ckpt", store)  # type: ignore[attr-defined]
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
+    try:
+        yield Team(store, rank, size)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def output_folder(
+    team: Team | None, path: str, size: int, own: re.Pattern[str], replace: bool
+) -> Iterator[str]:
+    """As `atomic_folder`, made and published by the first process of a team, for all of them."""
+    if team is None:
+        with atomic_folder(path, size, own, replace) as stage:
+            yield stage
+        return
+    with team.together():
+        if team.is_leader:
+            with atomic_folder(path, size, own, replace) as stage:
+                team.exchange(stage)
+                yield stage
+        else:
+            yield team.exchange("")[0]
+    team.exchange(None)

@@ -1,0 +1,101 @@
+"""The optimizer that is to have the state: which class it is, and its parameters under the model's
+keys.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.optimizers import (
+    Kind,
+    SavedOptimizer,
+    TargetOptimizer,
+    TargetParameter,
+    UnknownKind,
+    kind_of_class,
+    recognise,
+)
+from ckpt_tool.optimizers.saved import NAMES, PARAMS
+from ckpt_tool.tensors import shape_text
+from ckpt_tool.training.live import unwrapped
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def target_of(
+    optimizer: torch.optim.Optimizer, model: nn.Module | None, plan: Plan
+) -> TargetOptimizer:
+    """The optimizer's parameters under the model's keys, in its order."""
+    name = type(optimizer).__name__
+    if model is None:
+        raise InputError(
+            name, "goes by numbers", "give the model as well: optimizer_state(…, model, optimizer)"
+        )
+    module = unwrapped(model)
+    keys = _keys_of_parameters(module, plan)
+    parameters = []
+    for place, group in enumerate(optimizer.param_groups):
+        for parameter in group[PARAMS]:
+            if id(parameter) not in keys:
+                shape = shape_text(tuple(parameter.shape))
+                fact = f"has a parameter ({shape}) that {type(module).__name__} has not"
+                raise InputError(name, fact, "make the optimizer after loading, of this model")
+            parameters.append(TargetParameter(tuple(keys[id(parameter)]), place))
+    groups = tuple(
+        {key: value for key, value in group.items() if key not in (PARAMS, NAMES)}
+        for group in optimizer.param_groups
+    )
+    return TargetOptimizer(tuple(parameters), groups)
+
+
+def class_of_step(optimizer: object) -> tuple[str, str]:
+    """The package and the class whose `step` an optimizer has, inside of what accelerate, Lightning
+    and the like put around it.
+    """
+    while (inner := getattr(optimizer, "optimizer", None)) is not None and hasattr(inner, "step"):
+        optimizer = inner
+    step = inspect.unwrap(type(optimizer).step)  # type: ignore[attr-defined]
+    return step.__module__.partition(".")[0], step.__qualname__.split(".")[-2]
+
+
+def kind_of(
+    saved: SavedOptimizer,
+    given: Kind | UnknownKind | None,
+    optimizer: torch.optim.Optimizer | None,
+) -> Kind | UnknownKind | None:
+    """The optimizer by its class, where there is one. Raises InputError for two that differ."""
+    if optimizer is None:
+        return given
+    kind = kind_of_class(*class_of_step(optimizer))
+    recognised = given or recognise(saved.groups, saved.slots)
+    known = isinstance(kind, Kind) and isinstance(recognised, Kind)
+    if known and _name(recognised) != _name(kind):
+        name = type(optimizer).__name__
+        raise InputError(
+            saved.label,
+            f"is one of {_name(recognised)}, the optimizer is {name}",
+            "give one of its kind",
+        )
+    return kind
+
+
+def _name(kind: Kind | UnknownKind) -> str:
+    return kind.name if isinstance(kind, Kind) else ""
+
+
+def _keys_of_parameters(module: nn.Module, plan: Plan) -> dict[int, list[str]]:
+    """All keys of each parameter, those of the plan first."""
+    keys: dict[int, list[str]] = {}
+    state = module.state_dict(keep_vars=True)
+    named = module.named_parameters(remove_duplicate=False)
+    for key, tensor in (*state.items(), *named):
+        found = keys.setdefault(id(tensor), [])
+        if key not in found:
+            found.append(key)
+    known = plan.target if plan.target is not None else plan.producers
+    return {each: sorted(found, key=lambda key: key not in known) for each, found in keys.items()}

@@ -1,0 +1,174 @@
+"""The state of a live optimizer after a plan: its tensors moved, for an optimizer that knows the
+model that was loaded into.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats import Checkpoint
+from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.optimizers import (
+    Kind,
+    MovedGroup,
+    MovedState,
+    SavedOptimizer,
+    TargetOptimizer,
+    UnknownKind,
+    kind_of_class,
+    move_state,
+    read_optimizer,
+    with_names,
+)
+from ckpt_tool.optimizers.saved import GROUPS, NAMES, PARAMS, STATE, Form
+from ckpt_tool.training.optimizers.filling import LABEL, fill, form_of
+from ckpt_tool.training.optimizers.owner import class_of_step, kind_of, target_of
+from ckpt_tool.training.optimizers.reading import read_state_dict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Given: TypeAlias = (
+    "Mapping[str, object] | torch.optim.Optimizer | str | os.PathLike[str] | Checkpoint"
+)
+"""A state dict, an optimizer that has one, or a checkpoint in which one is."""
+
+
+class OptimizerState(dict[str, Any]):
+    """A state dict for `optimizer.load_state_dict`, and in `moved` what became of every parameter.
+
+    `print` gives the counts and the notes; saved, it is a plain OrderedDict.
+    """
+
+    def __init__(
+        self, entries: Mapping[str, object], moved: MovedState, notes: Sequence[str]
+    ) -> None:
+        super().__init__(entries)
+        self.moved, self.notes = moved, tuple(notes)
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.moved), *(f"note: {note}" for note in self.notes)])
+
+    def __repr__(self) -> str:
+        return f"OptimizerState({self.moved})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Of a class that `torch.load(weights_only=True)` knows; `dict` itself it doesn't.
+        return OrderedDict, (), None, None, iter(self.items())
+
+
+def optimizer_state(
+    plan: Plan,
+    given: Given,
+    model: nn.Module | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    fresh: Sequence[str] = (),
+    names: Sequence[str] | None = None,
+    form: Form | None = None,
+) -> OptimizerState:
+    """The state of the source's optimizer, for `optimizer`, whose parameters are the model's.
+
+    `names` are the source's keys in the order of its optimizer's parameters, where that is not
+    certain without them. `form` is that of the result: numbers for `optimizer.load_state_dict`,
+    which is so without it for what is read from a file, names or flat for
+    `set_optimizer_state_dict`; else it is the source's.
+
+    Raises RuleError with every parameter whose state has no exact way, InputError where it is not
+    certain which parameter is which, or where the two are different optimizers.
+    """
+    is_live = hasattr(given, "param_groups") and hasattr(given, "state_dict")
+    kind: Kind | UnknownKind | None = kind_of_class(*class_of_step(given)) if is_live else None
+    label, state_dict = _state_dict(given)
+    saved = read_optimizer(state_dict, form_of, label)
+    saved = saved if names is None else with_names(saved, names)
+    if isinstance(given, str | os.PathLike | Checkpoint):
+        form = form or "ids"
+    target = None if optimizer is None else target_of(optimizer, model, plan)
+    kind = kind_of(saved, kind, optimizer)
+    moved = move_state(plan, saved, target, fresh, kind, form)
+    entries: dict[str, object] = {
+        key: value for key, value in state_dict.items() if key not in (STATE, GROUPS)
+    }
+    if saved.form == "flat":
+        entries = {
+            key: value
+            for key, value in entries.items()
+            if key.partition(".")[0] not in (STATE, GROUPS)
+        }
+    if moved.form == "flat":
+        entries |= _flat_groups(saved, moved)
+    else:
+        entries |= {STATE: {}, GROUPS: _groups(saved, moved, target)}
+    fill(entries, moved.steps, state_dict, is_live)
+    return OptimizerState(entries, moved, tuple(_notes(saved, moved, target)))
+
+
+def _state_dict(given: Given) -> tuple[str, Mapping[str, object]]:
+    """What messages call it, and the state dict that it is or has."""
+    if isinstance(given, str | os.PathLike | Checkpoint):
+        return read_state_dict(given)
+    if isinstance(given, Mapping):
+        return LABEL, given
+    if hasattr(given, "state_dict"):
+        return LABEL, given.state_dict()
+    fact = f"is a {type(given).__name__}"
+    raise InputError(LABEL, fact, "give a state dict, an optimizer, or the path of a checkpoint")
+
+
+def _groups(
+    saved: SavedOptimizer, moved: MovedState, target: TargetOptimizer | None
+) -> list[dict[str, object]]:
+    nothing: Mapping[str, object] = {}
+    own = (target.groups if target else None) or [nothing] * len(moved.groups)
+    return [
+        {**entries, **_entries_of(saved, moved, group), PARAMS: list(group.params)}
+        for entries, group in zip(own, moved.groups, strict=True)
+    ]
+
+
+def _entries_of(saved: SavedOptimizer, moved: MovedState, group: MovedGroup) -> dict[str, object]:
+    """A copy of what the source's group has besides its parameters, with their names where it has
+    names.
+    """
+    if group.source is None:
+        return {}
+    entries = deepcopy(dict(saved.groups[group.source]))
+    if moved.form == "ids" and group.source in saved.named_groups:
+        entries[NAMES] = list(group.names)
+    return entries
+
+
+def _flat_groups(saved: SavedOptimizer, moved: MovedState) -> dict[str, object]:
+    return {
+        f"{GROUPS}.{name}.{entry}": value
+        for group in moved.groups
+        for name in group.names
+        for entry, value in _entries_of(saved, moved, group).items()
+    }
+
+
+def _notes(
+    saved: SavedOptimizer, moved: MovedState, target: TargetOptimizer | None
+) -> Iterator[str]:
+    """What a reader should know of the groups: which entries are the source's, and differ from the
+    optimizer's own.
+    """
+    groups = (target.groups if target else None) or ()
+    for place, (own, group) in enumerate(zip(groups, moved.groups, strict=False)):
+        given = {} if group.source is None else saved.groups[group.source]
+        odd = [name for name in own if name in given and not _equal(own[name], given[name])]
+        for name in odd:
+            yield f"group {place}: `{name}` is {given[name]}, as in the source (here {own[name]})"
+
+
+def _equal(one: object, other: object) -> bool:
+    try:
+        return bool(one == other)
+    except (RuntimeError, ValueError):
+        return False
