@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ckpt_tool.engine.sources import TensorSource
 from ckpt_tool.engine.whole.outline import Made, Outline, OutlineFault, resolved
-from ckpt_tool.engine.whole.places import find, member
+from ckpt_tool.engine.whole.places import Places, find
 from ckpt_tool.engine.whole.splicing import Edit, Splicer
 from ckpt_tool.engine.whole.weights import NewTensor
 from ckpt_tool.mapping.plan import Origin, Plan, Step
@@ -69,14 +69,14 @@ class OptimizerPart:
 
     def edits(self, outline: Outline) -> list[Edit]:
         """What changes in the stream. Raises OutlineFault."""
-        item = find(outline, self.names)
-        state = resolved(member(outline, item, "state"))
+        item, places = find(outline, self.names), Places(outline)
+        state = resolved(places.member(item, "state"))
         return [
-            Edit(state.start, state.end, _NewState(state, self._new_state(outline, item))),
-            *self._of_groups(outline, item),
+            Edit(state.start, state.end, _NewState(state, self._new_state(places, item))),
+            *self._of_groups(places, item),
         ]
 
-    def _new_state(self, outline: Outline, item: Made) -> Nested:
+    def _new_state(self, places: Places, item: Made) -> Nested:
         """The new state by parameter and slot."""
         infos = self.plan.outputs
         new: Nested = {}
@@ -89,29 +89,26 @@ class OptimizerPart:
                 if name in infos:
                     value = (infos[name], self.storages[name])
                 else:
-                    value = _value_at(outline, item, step.inputs[0])
+                    value = _value_at(places, item, step.inputs[0])
                 _set(new, path[1:], value)
         return new
 
-    def _of_groups(self, outline: Outline, item: Made) -> Iterator[Edit]:
-        groups = resolved(member(outline, item, "param_groups"))
+    def _of_groups(self, places: Places, item: Made) -> Iterator[Edit]:
+        groups = resolved(places.member(item, "param_groups"))
         for number, group in enumerate(self.state.groups):
             if group.source != number:
                 raise OutlineFault("has an optimizer whose groups would be others")
-            entry = resolved(member(outline, groups, str(number)))
-            for name, values in (("params", group.params), ("param_names", group.names)):
-                try:
-                    old = resolved(member(outline, entry, name))
-                except OutlineFault:
-                    if name == "params":
-                        raise
-                    continue
-                yield Edit(old.start, old.end, _NewList(tuple(values)))
+            entry = resolved(places.member(groups, str(number)))
+            old = resolved(places.member(entry, "params"))
+            yield Edit(old.start, old.end, _NewList(tuple(group.params)))
+            if places.has(entry, "param_names"):
+                old = resolved(places.member(entry, "param_names"))
+                yield Edit(old.start, old.end, _NewList(tuple(group.names)))
 
 
-def _value_at(outline: Outline, item: Made, path: Path) -> Made:
+def _value_at(places: Places, item: Made, path: Path) -> Made:
     for name in path:
-        item = resolved(member(outline, item, str(name)))
+        item = resolved(places.member(item, str(name)))
     return item
 
 

@@ -15,6 +15,8 @@ GET = 0
 """The code of what is fetched from the memo, whichever opcode does it."""
 MEMOIZE = 0x94
 _BINUNICODE = ord("X")
+_SMALL = {ord("K"): 1, ord("M"): 2}
+"""The opcodes of small numbers, with the bytes that these have."""
 
 
 class OutlineFault(Exception):
@@ -132,6 +134,8 @@ class Outline:
         if item.code == _BINUNICODE:
             size = int.from_bytes(self.data[at + 1 : at + 5], "little")
             return self.data[at + 5 : at + 5 + size].decode("utf-8", "surrogatepass")
+        if item.code in _SMALL:
+            return int.from_bytes(self.data[at + 1 : at + 1 + _SMALL[item.code]], "little")
         if item.parts:
             return None
         return PickleMachine(self.data[item.start : item.end] + b".").load("", "")
