@@ -1,6 +1,7 @@
 """A training checkpoint elsewhere, written here as a whole."""
 
 import io
+from typing import Any
 
 import torch
 from running import ckpt
@@ -11,7 +12,7 @@ def test_a_training_checkpoint_of_a_server_is_written_as_a_whole(server, cache, 
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
     net(torch.ones(2, 40)).sum().backward()
     optimizer.step()
-    run = {"epoch": 3, "model": net.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
+    run: Any = {"epoch": 3, "model": net.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
     content = io.BytesIO()
     torch.save(run, content)
     url = server.put("/run.ckpt", content.getvalue())

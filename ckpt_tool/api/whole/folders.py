@@ -72,11 +72,7 @@ def changed_folder(planned: Planned, form: Form) -> Iterator[ChangedFolder]:
             name: optimizers_of(one, read, weights, form.fresh_optimizer, files.other_models)
             for name, (one, read) in found.items()
         }
-        changed = {
-            name: Whole(found[name][0], found[name][1].data, one.parts)
-            for name, one in made.items()
-            if one.parts
-        }
+        changed = {name: Whole(*found[name], one.parts) for name, one in made.items() if one.parts}
         left = [name for name, one in made.items() if one.removed]
         copied = {
             name: stack.enter_context(SourceFile(os.path.join(source.path, name)))

@@ -142,7 +142,7 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     ]
     changed = [part.path for part in copies] + [part.names[0] for part in optimizers.parts]
     left, beside = _parted(source, changed, optimizers.removed)
-    whole = Whole(source, read.data, (weights, *copies, *optimizers.parts), optimizers.removed)
+    whole = Whole(source, read, (weights, *copies, *optimizers.parts), optimizers.removed)
     return Changed(whole, beside, left, (*notes, *optimizers.notes))
 
 

@@ -25,6 +25,7 @@ from ckpt_tool.engine.whole.archive import (
 )
 from ckpt_tool.engine.whole.optimizer import OptimizerPart
 from ckpt_tool.engine.whole.outline import Outline, OutlineFault
+from ckpt_tool.engine.whole.proof import NotProven, prove
 from ckpt_tool.engine.whole.removing import removal
 from ckpt_tool.engine.whole.splicing import Splicer, spliced
 from ckpt_tool.engine.whole.weights import Part
@@ -35,9 +36,11 @@ from ckpt_tool.tensors import TensorInfo
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
+    from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
 
 
 AnyPart = Part | OptimizerPart
+_ALONE = "write the weights alone, --only-weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +54,11 @@ class NewStorage:
 @dataclass(frozen=True, slots=True)
 class Whole:
     """A training checkpoint with what changes in it: the state dicts and optimizers of `parts`, and
-    the entries to which the names of `removed` lead, which go. `pickled` is the pickle of `source`.
+    the entries to which the names of `removed` lead, which go. `read` is the pickle of `source`.
     """
 
     source: Checkpoint
-    pickled: bytes
+    read: ReadPickle
     parts: Sequence[AnyPart]
     removed: Sequence[tuple[str, ...]] = ()
 
@@ -110,15 +113,18 @@ def new_pickle(whole: Whole, path: str) -> Splicer:
     written in a way that can't be kept.
     """
     try:
-        outline = Outline(whole.pickled)
+        outline = Outline(whole.read.data)
         edits = [edit for part in whole.parts for edit in part.edits(outline)]
-        return spliced(outline, [*edits, *(removal(outline, names) for names in whole.removed)])
+        edits += [removal(outline, names) for names in whole.removed]
+        made = spliced(outline, edits)
+        prove(whole.read.root, made.content, whole.parts, whole.removed)
     except OutlineFault as fault:
-        raise OutputError(
-            path,
-            f"can't be the whole of `{whole.source.path}`, whose pickle {fault}",
-            "write the weights alone, --only-weights",
-        ) from None
+        fact = f"can't be the whole of `{whole.source.path}`, whose pickle {fault}"
+        raise OutputError(path, fact, _ALONE) from None
+    except NotProven as fault:
+        fact = f"can't be the whole of `{whole.source.path}`: the new pickle {fault}"
+        raise OutputError(path, fact, _ALONE) from None
+    return made
 
 
 def _with_storages(
