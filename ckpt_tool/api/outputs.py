@@ -18,6 +18,7 @@ from ckpt_tool.api.whole.folders import changed_folder, is_folder_wanted
 from ckpt_tool.api.whole.form import PLAIN, Changed, Form, is_training, whole_of, why_not_whole
 from ckpt_tool.errors import InputError, OutputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.remote.addresses import is_address, scheme_of
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def _is_torch(path: str, to: str | None) -> bool:
 def _notes_on_form(planned: Planned, form: Form, is_torch_file: bool) -> tuple[str, ...]:
     """Why what is beside the weights stays behind, where nobody asked for that."""
     asks = form.whole is None and planned.target is None and is_torch_file
-    fault = why_not_whole(planned) if asks and is_training(planned.source) else None
+    is_file = is_training(planned.source) and not split_fragment(planned.source.path)[1]
+    fault = why_not_whole(planned) if asks and is_file else None
     return (f"the weights alone are written: {fault}",) if fault else ()
 
 

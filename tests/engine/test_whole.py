@@ -167,14 +167,14 @@ def test_the_output_has_the_form_of_the_target(tmp_path):
         ("run.ckpt", "bare.pth", *RULES, "-o", "c.pth"): False, ("run.ckpt", "bare.pth", *RULES, "--whole", "-o", "d.pth"): True,
         ("run.ckpt", "init.ckpt", *RULES, "-o", "e.pth"): True, ("run.ckpt", "init.ckpt", *RULES, "--only-weights", "-o", "f.pth"): False,
         ("bare.pth", "-e", "** -> x.**", "-o", "g.pth"): False, ("bare.pth", "--whole", "-e", "** -> x.**", "-o", "h.pth"): True,
-        ("run.ckpt", *RULES, "-o", "i.safetensors"): False, ("bare.pth", "init.ckpt", "-o", "j.pth"): False,
+        ("run.ckpt", *RULES, "-o", "i.safetensors"): False, ("run.ckpt#state_dict", *RULES, "-o", "k.pth"): False, ("bare.pth", "init.ckpt", "-o", "j.pth"): False,
     }
     for words, is_whole in cases.items():
         ran = ckpt("map", *words, "--json", cwd=tmp_path)
         assert ran.status == 0, (words, ran.err)
         report = json.loads(ran.out)
         assert report["output"].get("whole", False) is is_whole, words
-        if words[0] == "run.ckpt":
+        if words[0].startswith("run.ckpt"):
             assert [one["path"] for one in report["left_behind"]] == ([] if is_whole else ["epoch", "optimizer_states", "rng", "args", "metric", "loss"])
         if words[-1].endswith(".pth") and is_whole and words[0] == "run.ckpt":
             assert torch.load(tmp_path / words[-1], weights_only=False)["epoch"] == 3
@@ -225,11 +225,38 @@ def test_other_things_in_a_state_dict_stay_in_their_places(tmp_path, protocol):
     made = torch.load(tmp_path / "new.pth", weights_only=False)
     assert list(made) == ["epoch", "net.a.weight", "a._extra_state", "net.b.weight", "note", "net.c"]
     assert (made["epoch"], made["a._extra_state"], made["note"], list(made["net.c"])) == (3, {"scale": 2.5}, "x", ["w", "v"])
-    ran = ckpt("map", "run.pth", "-e", "{a,b}.** -> {a,b}.**", "-e", "c.{w,v} -> c.{x,y}", "-o", "no.pth", cwd=tmp_path)
-    assert (ran.status, "has `c.w` in a dict of its own, whose names would change" in ran.err) == (2, True), ran.err
+    assert ckpt("map", "run.pth", "-e", "{a,b}.** -> {a,b}.**", "-e", "c.{w,v} -> c.{x,y}", "-o", "inner.pth", cwd=tmp_path).status == 0
+    made = torch.load(tmp_path / "inner.pth", weights_only=False)
+    assert (list(made), list(made["c"])) == (list(run), ["x", "y"])
     ran = ckpt("map", "run.pth", "-e", "a.weight -> note", "--drop", "b.**", "--drop", "c.**", "-o", "no.pth", cwd=tmp_path)
     assert (ran.status, "has `note` beside its tensors, as one would be named" in ran.err) == (2, True), ran.err
     assert not (tmp_path / "no.pth").exists()
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_dicts_in_a_state_dict_stay_dicts(tmp_path, protocol):
+    values = iter(range(100))
+
+    def block(*names):
+        return OrderedDict((name, torch.full((4, 2), float(next(values)))) for name in names)
+
+    model = {"encoder": block("module.q", "module.k", "module.out"), "decoder": {"one": block("a", "b"), "two": block("a")}, "head": block("w"), "size": 3}
+    torch.save({"model": model, "epoch": 1}, tmp_path / "run.pth", pickle_protocol=protocol)
+    rules = ("-e", "encoder.module.{q,k} -> encoder.qk: concat", "-e", "encoder.module.** -> encoder.**", "-e", "decoder.** -> decoder.**", "-e", "head.** -> classifier.**")
+    ran = ckpt("map", "run.pth", *rules, "-o", "new.pth", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    made = torch.load(tmp_path / "new.pth", weights_only=False)["model"]
+    assert_same(made["encoder"], OrderedDict(qk=torch.cat([model["encoder"]["module.q"], model["encoder"]["module.k"]]), out=model["encoder"]["module.out"]))
+    assert_same(made["decoder"], model["decoder"])
+    assert_same(made["classifier"], model["head"])
+    assert (list(made), made["size"]) == (["encoder", "decoder", "classifier", "size"], 3)
+    ran = ckpt("map", "run.pth", "--drop", "decoder.one.**", "-e", "decoder.two.a -> decoder.two.x", "-e", "encoder.module.q -> decoder.two.q", "--drop", "encoder.module.{k,out}", "-e", "head.** -> head.**", "-o", "part.pth", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    made = torch.load(tmp_path / "part.pth", weights_only=False)["model"]
+    assert (list(made), list(made["decoder"]), list(made["decoder"]["two"])) == (["decoder", "head", "size"], ["two"], ["q", "x"])
+    assert_same(made["decoder"]["two"]["q"], model["encoder"]["module.q"])
+    ran = ckpt("map", "run.pth", "-e", "encoder.module.{q,k} -> x.{q,k}", "-e", "** -> **", "-o", "no.pth", cwd=tmp_path)
+    assert (ran.status, "has its tensors in dicts of their own, and `x.q` would be in none" in ran.err) == (2, True), ran.err
 
 
 def test_copies_of_the_weights_follow_when_they_are_named(tmp_path):

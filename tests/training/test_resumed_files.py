@@ -137,7 +137,7 @@ def test_an_optimizer_of_another_network_stays_as_it_is(tmp_path):
         each.step()
     run = {"generator": generator.state_dict(), "critic": critic.state_dict(), "opt_g": optimizers[0].state_dict(), "opt_c": optimizers[1].state_dict()}
     torch.save(run, tmp_path / "gan.pt")
-    ran = ckpt("map", "gan.pt#generator", "-e", "weight -> fc.weight: transpose", "-e", "bias -> fc.bias", "-o", "new.pt", cwd=tmp_path)
+    ran = ckpt("map", "gan.pt#generator", "-e", "weight -> fc.weight: transpose", "-e", "bias -> fc.bias", "--whole", "-o", "new.pt", cwd=tmp_path)
     assert ran.status == 0, ran.err
     found = torch.load(tmp_path / "new.pt")
     assert list(found) == list(run)

@@ -14,6 +14,7 @@ from ckpt_tool.api.whole.copies import copy_parts, other_copies
 from ckpt_tool.api.whole.optimizers import optimizers_of
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, LeftBehind
+from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.pickle.graph import children, module_children
 from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
 
@@ -94,13 +95,12 @@ def whole_of(planned: Planned, form: Form, is_torch_file: bool) -> Iterator[Chan
 
 def is_whole_wanted(planned: Planned, form: Form, is_torch_file: bool) -> bool:
     """Whether the output is a training checkpoint: as it is asked for, or else where the target is
-    one, or there is no target and the source is one.
+    one, or there is no target and the source is one. A part that is named (`run.ckpt#ema`) is none.
     """
     if why_not_whole(planned, is_torch_file) or form.whole is False:
         return False
-    return form.whole or (
-        is_training(planned.source) and (planned.target is None or is_training(planned.target))
-    )
+    is_source = is_training(planned.source) and not split_fragment(planned.source.path)[1]
+    return form.whole or (is_source and (planned.target is None or is_training(planned.target)))
 
 
 def is_training(side: object) -> bool:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from ckpt_tool.engine.whole.optimizer import OptimizerPart
 from ckpt_tool.engine.whole.weights import Part
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.pickle.graph import children
+from ckpt_tool.formats.pickle.graph import TENSOR_TYPES, children
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.pickle.values import (
     ArrayRef,
@@ -25,6 +25,7 @@ from ckpt_tool.formats.pickle.values import (
     UnhashableKey,
 )
 from ckpt_tool.formats.torch_files.zip_archive import StorageIds
+from ckpt_tool.torch_bridge import packed_shape
 
 Pair: TypeAlias = tuple[object, object]
 
@@ -134,19 +135,31 @@ _FIELDS: Mapping[type, tuple[str, ...]] = {
 
 def _check_weights(old: object, new: object, part: Part) -> None:
     """Raises NotProven where a state dict has not the tensors that the plan says."""
-    was, found = dict(children(old)), dict(children(new))
+    was, found = dict(_tensors(old)), dict(_tensors(new))
     moved = part.moved
     for key, info in part.plan.outputs.items():
         name = f"{part.prefix}{key}"
-        source = was.get(f"{part.prefix}{moved[key]}") if key in moved else None
-        if name not in found:
-            if key in moved and source is None:
-                continue  # in a dict of its own
+        value = found.get(name)
+        if value is None:
             raise NotProven(f"lacks `{name[:80]}`")
-        value = found[name]
-        if source is not None:
-            _compare(source, value, (), ())
-        elif type(value) is TensorRef and value.storage.key != part.storages[key]:
+        if key in moved:
+            _compare(was.get(f"{part.prefix}{moved[key]}"), value, (), ())
+        elif type(value) is not TensorRef or value.storage.key != part.storages[key]:
             raise NotProven(f"has another tensor as `{name[:80]}`")
-        elif type(value) is TensorRef and (value.dtype, value.shape) != (info.dtype, info.shape):
+        elif (value.dtype, value.shape) != (info.dtype, packed_shape(info.dtype, info.shape)):
             raise NotProven(f"has `{name[:80]}` in another shape or type")
+
+
+def _tensors(value: object) -> Iterator[tuple[str, object]]:
+    """The tensors of a state dict by their keys, also those in dicts inside of it."""
+    pending, seen = [("", value)], set()
+    while pending:
+        start, container = pending.pop()
+        if id(container) in seen:
+            continue
+        seen.add(id(container))
+        for name, child in children(container):
+            if type(child) in TENSOR_TYPES:
+                yield f"{start}{name}", child
+            elif isinstance(child, dict | list):
+                pending.append((f"{start}{name}.", child))

@@ -27,7 +27,8 @@ from ckpt_tool.engine.whole.optimizer import OptimizerPart
 from ckpt_tool.engine.whole.outline import Outline, OutlineFault
 from ckpt_tool.engine.whole.proof import NotProven, prove
 from ckpt_tool.engine.whole.removing import removal
-from ckpt_tool.engine.whole.splicing import Splicer, spliced
+from ckpt_tool.engine.whole.splicing import Edit, Splicer, spliced
+from ckpt_tool.engine.whole.state_dict import edit_of
 from ckpt_tool.engine.whole.weights import Part
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.archives.zip_directory import Archive, read_directory
@@ -114,7 +115,7 @@ def new_pickle(whole: Whole, path: str) -> Splicer:
     """
     try:
         outline = Outline(whole.read.data)
-        edits = [edit for part in whole.parts for edit in part.edits(outline)]
+        edits = [edit for part in whole.parts for edit in _edits(outline, part)]
         edits += [removal(outline, names) for names in whole.removed]
         made = spliced(outline, edits)
         prove(whole.read.root, made.content, whole.parts, whole.removed)
@@ -125,6 +126,10 @@ def new_pickle(whole: Whole, path: str) -> Splicer:
         fact = f"can't be the whole of `{whole.source.path}`: the new pickle {fault}"
         raise OutputError(path, fact, _ALONE) from None
     return made
+
+
+def _edits(outline: Outline, part: AnyPart) -> list[Edit]:
+    return [edit_of(outline, part)] if isinstance(part, Part) else part.edits(outline)
 
 
 def _with_storages(
