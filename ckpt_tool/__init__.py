@@ -43,13 +43,13 @@ if TYPE_CHECKING:
     from ckpt_tool.library.tracing import trace
     from ckpt_tool.mapping import Plan, RuleSet, Step
     from ckpt_tool.tensors import Catalog, DType, TensorInfo
-    from ckpt_tool.training import LoadReport, freeze
+    from ckpt_tool.training import FreezeSchedule, LoadReport, freeze, thaw
 
 __all__ = [
-    "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "InputError",
-    "LoadReport", "MappingOptions", "OutputError", "Plan", "Problem", "RuleError", "RuleSet",
-    "Step", "TensorInfo", "addresses", "check", "diff", "freeze", "health", "load_into", "map",
-    "mappings", "open", "plan", "suggest", "trace", "verify",
+    "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "FreezeSchedule",
+    "InputError", "LoadReport", "MappingOptions", "OutputError", "Plan", "Problem", "RuleError",
+    "RuleSet", "Step", "TensorInfo", "addresses", "check", "diff", "freeze", "health", "load_into",
+    "map", "mappings", "open", "plan", "suggest", "thaw", "trace", "verify",
 ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ _named = bind_on_use(__name__, {
     "mapping": "Plan RuleSet Step",
     "comparing": "Diff",
     "api": "MappingOptions load_into",
-    "training": "LoadReport freeze",
+    "training": "FreezeSchedule LoadReport freeze thaw",
     "library.addresses": "addresses",
     "library.comparing": "diff",
     "library.health": "health",

@@ -59,13 +59,14 @@ class LoadReport:
             f"{len(self.loaded)} loaded, {len(self.fresh)} kept fresh, {len(self.dropped)} dropped"
         )
 
-    def freeze(self, model: nn.Module) -> Frozen:
+    def freeze(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Frozen:
         """Freezes exactly what was loaded, running statistics too; `model.train()` doesn't thaw
-        them.
+        them. An `optimizer` that exists already is checked, as by `ckpt_tool.freeze`.
 
         Raises InputError for a model that has other keys than the one that was loaded into.
         """
-        return freeze_keys(self._own(model), self.loaded)
+        self._own(model)
+        return freeze_keys(model, self.loaded, optimizer)
 
     def parameter_groups(
         self, model: nn.Module, lr: float, loaded_lr: float | None = None
