@@ -30,20 +30,21 @@ from ckpt_tool.lazy import bind_on_use
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ckpt_tool.api import MappingOptions, load_into
+    from ckpt_tool.api import MappingOptions
     from ckpt_tool.comparing import Diff
     from ckpt_tool.errors import CkptError, FormatError, InputError, OutputError, Problem, RuleError
     from ckpt_tool.formats import Checkpoint
     from ckpt_tool.library.addresses import addresses
     from ckpt_tool.library.comparing import diff
     from ckpt_tool.library.health import health
+    from ckpt_tool.library.loading import LoadReport, load_into
     from ckpt_tool.library.mapping import map, plan
     from ckpt_tool.library.opened import open
     from ckpt_tool.library.rules import check, mappings, suggest, verify
     from ckpt_tool.library.tracing import trace
     from ckpt_tool.mapping import Plan, RuleSet, Step
     from ckpt_tool.tensors import Catalog, DType, TensorInfo
-    from ckpt_tool.training import FreezeSchedule, LoadReport, freeze, thaw
+    from ckpt_tool.training import FreezeSchedule, freeze, thaw
 
 __all__ = [
     "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "FreezeSchedule",
@@ -59,11 +60,12 @@ _named = bind_on_use(__name__, {
     "formats": "Checkpoint",
     "mapping": "Plan RuleSet Step",
     "comparing": "Diff",
-    "api": "MappingOptions load_into",
-    "training": "FreezeSchedule LoadReport freeze thaw",
+    "api": "MappingOptions",
+    "training": "FreezeSchedule freeze thaw",
     "library.addresses": "addresses",
     "library.comparing": "diff",
     "library.health": "health",
+    "library.loading": "LoadReport load_into",
     "library.mapping": "map plan",
     "library.opened": "open",
     "library.rules": "check mappings suggest verify",

@@ -145,7 +145,7 @@ def test_statistics_alone_are_thawed_by_their_names():
 
 def test_patterns_for_nothing_and_numbers_without_gradients():
     model = net()
-    with pytest.raises(RuleError, match="`8.weight` matches no key of the model"):
+    with pytest.raises(RuleError, match=r"`8.weight` matches no key of the model"):
         ckpt_tool.thaw(model, "8.weight")
     with pytest.raises(ValueError, match=r"'\*\*' is all"):
         ckpt_tool.thaw(model)
@@ -339,7 +339,7 @@ def test_schedules_that_mean_nothing_are_refused():
     with pytest.raises(InputError, match=r"both thaws and freezes `0.weight` at epoch 3"):
         FreezeSchedule({0: "7.*", 3: "**"}, {3: "0.*"}).apply(net(), 0)
     model = net()
-    with pytest.raises(RuleError, match="`9.*` matches no key of the model"):
+    with pytest.raises(RuleError, match=r"`9\.\*` matches no key of the model"):
         FreezeSchedule({0: "7.*", 50: "9.*"}).apply(model, 0)
     assert model[0].weight.requires_grad
 
@@ -370,16 +370,16 @@ def process(tmp_path):
 def test_what_a_distributed_model_would_get_wrong_is_refused(process):
     model = net()
     wrapped = process(model)
-    with pytest.raises(InputError, match="was built to wait for the gradient of `0.weight`, which would be frozen; freeze and thaw the inner"):
+    with pytest.raises(InputError, match=r"was built to wait for the gradient of `0.weight`, which would be frozen; freeze and thaw the inner"):
         ckpt_tool.freeze(wrapped, "0.*")
     assert model[0].weight.requires_grad
     ckpt_tool.freeze(model, "0.*")
     for each in (process(model), torch.compile(process(model)), process(model, find_unused_parameters=True)):
         assert len(ckpt_tool.freeze(each, "0.*").parameters) == 2
-        with pytest.raises(InputError, match="was built while `0.weight` was frozen, and would not average its gradient"):
+        with pytest.raises(InputError, match=r"was built while `0.weight` was frozen, and would not average its gradient"):
             ckpt_tool.thaw(each, "0.*")
     ckpt_tool.thaw(model, "0.*")
-    with pytest.raises(InputError, match="has `static_graph=True`, and what trains would change"):
+    with pytest.raises(InputError, match=r"has `static_graph=True`, and what trains would change"):
         ckpt_tool.freeze(process(model, static_graph=True), "0.*")
 
 
