@@ -165,13 +165,17 @@ def in_module_order(catalog: Catalog) -> bool:
         return False
     if any(one > other for one, other in pairwise(keys)):
         return True
-    siblings: dict[str, dict[str, None]] = {}
+    siblings: dict[str, set[str]] = {}
     for key in keys:
         parent = ""
         for name in key.split("."):
-            siblings.setdefault(_NUMBERS.sub("0", parent), {})[_NUMBERS.sub("0", name)] = None
+            siblings.setdefault(parent, set()).add(_NUMBERS.sub("0", name))
             parent = f"{parent}.{name}"
-    chance = prod(factorial(min(len(names), 20)) for names in siblings.values())
+    most: dict[str, int] = {}
+    for parent, names in siblings.items():
+        kind = _NUMBERS.sub("0", parent)
+        most[kind] = max(most.get(kind, 1), min(len(names), MAX_CHANCE))
+    chance = prod(factorial(count) for count in most.values())
     return chance < MAX_CHANCE
 
 

@@ -10,7 +10,7 @@ from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.ops import OpError, TensorForm, run_chain
 from ckpt_tool.optimizers import SlotStep
 from ckpt_tool.optimizers.saved import Path
-from ckpt_tool.torch_bridge import is_distributed, tensor_info
+from ckpt_tool.torch_bridge import is_distributed, is_wrapper, local_part, tensor_info
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +22,8 @@ def form_of(value: object) -> TensorForm | None:
     """Dtype and shape of a value that is a tensor with plain elements."""
     import torch
 
-    if not isinstance(value, torch.Tensor):
-        return None
+    if not isinstance(value, torch.Tensor) or is_wrapper(local_part(value)):
+        return None  # of a class that wraps other tensors, as torchao's of 8 bits, nothing is known
     try:
         info = tensor_info("", value)
     except ValueError:  # a sparse or quantised one, which can only stay as it is
