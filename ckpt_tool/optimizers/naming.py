@@ -50,7 +50,8 @@ def keys_of_parameters(
     names = [parameter.name for parameter in saved.parameters]
     if all(name is not None for name in names):
         keys = _by_names([str(name) for name in names], catalog, saved.label)
-        _check_shapes(saved, keys, catalog, kind)
+        if isinstance(kind, Kind):
+            _check_shapes(saved, keys, catalog, kind)
         if saved.named_groups:
             _check_names_are_own(saved, keys, catalog, kind)
         return keys
@@ -92,9 +93,7 @@ def bare(name: str) -> str:
     return _WRAPPER.sub("", name)
 
 
-def _check_shapes(
-    saved: SavedOptimizer, keys: Sequence[str], catalog: Catalog, kind: Kind | UnknownKind
-) -> None:
+def _check_shapes(saved: SavedOptimizer, keys: Sequence[str], catalog: Catalog, kind: Kind) -> None:
     """Raises InputError for a parameter whose slots have another shape than its key."""
     for parameter, key in zip(saved.parameters, keys, strict=True):
         shape = shape_of(parameter, kind)

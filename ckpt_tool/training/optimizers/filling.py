@@ -111,7 +111,7 @@ def _run(step: SlotStep, given: Mapping[str, object], home: Home) -> list[torch.
 
 
 def _tensor(given: Mapping[str, object], path: Path, has_homes: bool) -> torch.Tensor:
-    """The whole tensor at a path; one in parts is gathered where it is known how to cut it again."""
+    """The whole tensor at a path; one in parts is gathered where it is known how to cut it."""
     import torch
 
     value = _get(given, path)
