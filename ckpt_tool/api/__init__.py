@@ -31,12 +31,13 @@ if TYPE_CHECKING:
     from ckpt_tool.api.shipped import ShippedMapping, mappings
     from ckpt_tool.api.sides import files_read, open_side, open_target
     from ckpt_tool.api.suggestions import suggest_rules
+    from ckpt_tool.api.whole.form import Form, form_of
 
 __all__ = [
-    "Checked", "Comparison", "DTypePolicy", "Format", "MappingOptions", "Method", "Planned",
+    "Checked", "Comparison", "DTypePolicy", "Form", "Format", "MappingOptions", "Method", "Planned",
     "ShippedMapping", "WayOn", "after_check", "after_diff", "after_mappings", "after_show",
     "after_suggestion", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
-    "files_read", "find_rules", "import_mapping", "invert", "load_into",
+    "files_read", "find_rules", "form_of", "import_mapping", "invert", "load_into",
     "map_checkpoint", "mapping_folders", "mappings", "open_side", "open_target", "plan_checkpoint",
     "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify",
     "way_on", "with_next", "write", "write_text",
@@ -57,4 +58,5 @@ __getattr__ = bind_on_use(__name__, {
     "shipped": "ShippedMapping mappings",
     "sides": "files_read open_side open_target",
     "suggestions": "suggest_rules",
+    "whole.form": "Form form_of",
 })  # fmt: skip

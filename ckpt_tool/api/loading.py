@@ -102,7 +102,7 @@ def load_into(
             name = "assign" if assign else "loader"
             raise InputError(name, "is for a file, and this source is in memory", "leave it out")
         if health:
-            _refuse_unwell(source, opened)
+            _refuse_unhealthy(source, opened)
         try:
             refuse_rivals(opened)
             plan = draft_open(opened, target, rule_set, wanted)
@@ -117,7 +117,7 @@ def _need_file(opened: Checkpoint | LiveState, name: str) -> None:
         raise InputError(name, "is for a file, and this source is in memory", "leave it out")
 
 
-def _refuse_unwell(
+def _refuse_unhealthy(
     source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
     opened: Checkpoint | LiveState,
 ) -> None:
@@ -135,7 +135,7 @@ def _refuse_unwell(
         more = f" (and {count - 1} more)" if count > 1 else ""
         raise FormatError(
             found.path,
-            f"is not well: {first.subject}: {first.text}{more}",
+            f"is not healthy: {first.subject}: {first.text}{more}",
             "`print(ckpt_tool.health(...))` lists all that was found",
         )
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, get_args
-from urllib.parse import unquote
 
 from ckpt_tool.api.next_steps.refused import with_next
 from ckpt_tool.api.options import Format, MappingOptions
 from ckpt_tool.api.planning import Planned, plan_checkpoint
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
+from ckpt_tool.api.whole.folders import changed_folder, is_folder_wanted
+from ckpt_tool.api.whole.form import PLAIN, Changed, Form, is_training, whole_of, why_not_whole
 from ckpt_tool.errors import InputError, OutputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.remote.addresses import is_address, scheme_of
 
 if TYPE_CHECKING:
@@ -36,10 +39,11 @@ def write(
     jobs: int | None = None,
     to: str | None = None,
     team: Team | None = None,
+    form: Form = PLAIN,
 ) -> Written:
     """Writes what a plan says: to a file, or with `shard_bytes` to a folder of files of at most so
     many bytes. `to` is the format (`FORMATS`), where the output's name does not tell it; of `dcp`
-    the output is a folder.
+    the output is a folder. `form` says whether a training checkpoint is written as a whole.
 
     `checksum` asks for the SHA-256 of what is written; `on_progress` is called with the
     bytes of each piece; `jobs`
@@ -47,7 +51,7 @@ def write(
     Raises RuleError for the plan's problems, OutputError for what can't be
     written.
     """
-    from ckpt_tool.engine import Job
+    from ckpt_tool.engine import Job, write_whole, write_whole_folder
 
     plan = planned.checked()
     path = path_of(output) or (planned.rules.output if planned.rules else None)
@@ -65,7 +69,41 @@ def write(
             f"{shard_bytes} is no size for a file",
             "give bytes, 5_000_000_000 say",
         )
-    return _write(job, path, shard_bytes, to)
+    alone = replace(job, team=None)
+    if is_folder_wanted(planned, form, path, bool(to or shard_bytes)):
+        with changed_folder(planned, form) as folder:
+            written = _led(team, partial(write_whole_folder, alone, folder.whole, path))
+            return replace(written, notes=folder.notes)
+    is_torch_file = shard_bytes is None and _is_torch(path, to)
+    with whole_of(planned, form, is_torch_file) as changed:
+        if changed is not None:
+            return _told(_led(team, partial(write_whole, alone, changed.whole, path)), changed)
+        written = _write(job, path, shard_bytes, to)
+    return replace(written, notes=_notes_on_form(planned, form, is_torch_file))
+
+
+def _led(team: Team | None, make: Callable[[], Written]) -> Written:
+    """What one process writes for all."""
+    return team.lead(make) if team else make()
+
+
+def _is_torch(path: str, to: str | None) -> bool:
+    from ckpt_tool.engine import output_format
+
+    return to not in ("dcp", "safetensors") and output_format(path, to) == "torch"
+
+
+def _notes_on_form(planned: Planned, form: Form, is_torch_file: bool) -> tuple[str, ...]:
+    """Why what is beside the weights stays behind, where nobody asked for that."""
+    asks = form.whole is None and planned.target is None and is_torch_file
+    is_file = is_training(planned.source) and not split_fragment(planned.source.path)[1]
+    fault = why_not_whole(planned) if asks and is_file else None
+    return (f"the weights alone are written: {fault}",) if fault else ()
+
+
+def _told(written: Written, changed: Changed) -> Written:
+    """What was written, with what is to be said of the training checkpoint."""
+    return replace(written, beside=changed.beside, left=changed.left, notes=changed.notes)
 
 
 def _write(job: Job, path: str, shard_bytes: int | None, to: str | None) -> Written:
@@ -76,8 +114,7 @@ def _write(job: Job, path: str, shard_bytes: int | None, to: str | None) -> Writ
     if to == "dcp":
         return write_dcp(job, path, shard_bytes)
     if shard_bytes is None:
-        one_file = partial(write_checkpoint, job, path, to)
-        return job.team.lead(one_file) if job.team else one_file()
+        return _led(job.team, partial(write_checkpoint, job, path, to))
     if to == "torch":
         raise InputError(
             "to",
@@ -101,9 +138,10 @@ def refuse_address(path: str) -> None:
     """Raises OutputError for an output that is no file here."""
     if is_address(path):
         if scheme_of(path) == "file":
-            raise OutputError(
-                path, "is an address, and outputs are paths", f"give the path {unquote(path[7:])}"
-            )
+            from ckpt_tool.formats.remote.places import path_in
+
+            hint = f"give the path {path_in(path)}"
+            raise OutputError(path, "is an address, and outputs are paths", hint)
         raise OutputError(
             path, "is an address, and outputs are files here", "write a file, and copy it there"
         )
@@ -117,13 +155,21 @@ def _fetch(plan: Plan, planned: Planned) -> None:
         planned.target.fetch(plan.kept)
 
 
-def rename(planned: Planned) -> Written:
+def rename(planned: Planned, form: Form = PLAIN) -> Written:
     """Gives the source's tensors their new names in its own file. Raises RuleError and OutputError,
     and leaves the file as it was.
     """
-    from ckpt_tool.engine import Job, rename_in_place
+    from ckpt_tool.engine import Job, rename_in_place, rename_whole_in_place
 
-    return rename_in_place(Job(planned.checked(), planned.source), planned.source)
+    job, source = Job(planned.checked(), planned.source), planned.source
+    if form.whole is False:
+        raise InputError("--only-weights", "would lose what the file holds besides, in place")
+    is_whole = form.whole or bool(form.also) or is_training(source)
+    if not is_whole or why_not_whole(planned):
+        return rename_in_place(job, source)
+    with whole_of(planned, replace(form, whole=True), True) as changed:
+        assert changed is not None
+        return _told(rename_whole_in_place(job, changed.whole), changed)
 
 
 def verify(planned: Planned, output: str | os.PathLike[str]) -> tuple[Mismatch, ...]:

@@ -24,7 +24,7 @@ from ckpt_tool.cli.parts.progress import Progress
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
-    from ckpt_tool.api import Planned, WayOn
+    from ckpt_tool.api import Form, Planned, WayOn
     from ckpt_tool.engine import Written
     from ckpt_tool.report.plan import PlanNames
 
@@ -86,6 +86,32 @@ def map_(
             "--in-place", help="Rename the tensors of SOURCE itself, at once at any size: no -o."
         ),
     ] = False,
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="Write a training checkpoint as SOURCE is, everything beside the weights too.",
+        ),
+    ] = False,
+    only_weights: Annotated[
+        bool, typer.Option("--only-weights", help="Write the weights alone: a bare state dict.")
+    ] = False,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also",
+            metavar="#NAME",
+            help="Another copy of the weights in SOURCE, '#ema' say, maps likewise. Repeatable.",
+        ),
+    ] = None,
+    fresh_optimizer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fresh-optimizer",
+            metavar="PATTERN",
+            help="Parameters whose optimizer state in SOURCE is not to follow. Repeatable.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
     ] = False,
@@ -115,6 +141,7 @@ def map_(
             "--in-place", "writes no other file", "leave out -o, --to and --max-shard-size"
         )
     kind = to.value if to else None
+    form = api.form_of(whole, only_weights, also or (), fresh_optimizer or ())
     with (
         team_of_this_run() as team,
         api.plan_checkpoint(source, target, options, in_place) as planned,
@@ -126,17 +153,18 @@ def map_(
         words = (
             *_output_words(output, shards, kind, in_place, force),
             *_writing_words(checksum, jobs),
+            *_form_words(form),
         )
         written = None
         if planned.plan and in_place:
-            written = api.rename(planned)
+            written = api.rename(planned, form)
         elif planned.plan:
             size = size_of(shards)
             with Progress(
                 planned.plan.outputs.nbytes, not (quiet or json or (team and team.rank))
             ) as progress:
                 written = api.write(
-                    planned, output, force, checksum, size, progress, jobs, kind, team
+                    planned, output, force, checksum, size, progress, jobs, kind, team, form
                 )
         onwards = api.WayOn() if written else api.way_on(planned, options, "map", *words)
         if team and not team.is_leader:
@@ -168,7 +196,9 @@ def _json_text(
         planned.problems,
         planned.tally,
     )
-    report |= {"left_behind": left_behind_json(planned.left_behind[0])}
+    is_whole = written is not None and written.is_whole
+    left = written.left if written and is_whole else planned.left_behind[0]
+    report |= {"left_behind": left_behind_json(left)}
     return to_json(report | {"output": written_json(written), "next": onwards.command})
 
 
@@ -185,6 +215,15 @@ def _output_words(
 def _writing_words(checksum: bool, jobs: int | None) -> list[str]:
     """The options that say how it is written, for another command."""
     return ["--checksum"] * checksum + (["--jobs", str(jobs)] if jobs else [])
+
+
+def _form_words(form: "Form") -> list[str]:
+    """The options that say what the output is, for another command."""
+    words = {True: ["--whole"], False: ["--only-weights"], None: []}[form.whole]
+    words += [word for name in form.also for word in ("--also", name)]
+    return words + [
+        word for pattern in form.fresh_optimizer for word in ("--fresh-optimizer", pattern)
+    ]
 
 
 UNITS = {

@@ -99,7 +99,7 @@ def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
         show_result(to_json(health_json(found)))
     elif found.findings or not quiet:
         show_result(health_text(found, style))
-    return YES if found.is_well else NO
+    return YES if found.is_healthy else NO
 
 
 def _key_list(checkpoint: "Checkpoint", digests: bool) -> str:

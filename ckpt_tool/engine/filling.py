@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int], None]
 """Hears how many bytes more have been written, maybe from another thread."""
+Computes = Callable[[Collection[str]], Iterable[tuple[str, memoryview]]]
+"""Gives the bytes of those among some tensors that are computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +68,13 @@ class OutputFile:
 
 
 def fill(
-    job: Job, origins: Mapping[str, ByteSource], files: Sequence[tuple[int, OutputFile]]
+    job: Job,
+    origins: Mapping[str, ByteSource],
+    files: Sequence[tuple[int, OutputFile]],
+    computes: Computes | None = None,
 ) -> None:
     """Fills open files: what moves in the order in which it lies in the source, what is computed
-    meanwhile.
+    meanwhile, by the job's plan where nothing else `computes`.
 
     Raises what reading, the ops and writing raise.
     """
@@ -78,7 +83,12 @@ def fill(
     for fd, file in files:
         for offset, content in file.layout.head():
             write_at(fd, content, offset)
-    checksums = _fill_tensors(job, origins, places, lambda key: job.on_progress(sizes[key]))
+    computes = computes or (
+        lambda wanted: computed_tensors(job.plan, job.source, job.target, wanted)
+    )
+    checksums = _fill_tensors(
+        job, origins, places, computes, lambda key: job.on_progress(sizes[key])
+    )
     for fd, file in files:
         for offset, content in file.layout.tail(checksums):
             write_at(fd, content, offset)
@@ -88,6 +98,7 @@ def _fill_tensors(
     job: Job,
     origins: Mapping[str, ByteSource],
     places: Mapping[str, OpenOutput],
+    computes: Computes,
     done: Callable[[str], None],
 ) -> dict[str, int]:
     moves = sorted(
@@ -99,9 +110,7 @@ def _fill_tensors(
         return move_tensors(places, moves, done, job.jobs or min(_processors(), 4))
     from ckpt_tool.engine.writer import fill_side_by_side
 
-    return fill_side_by_side(
-        places, moves, computed_tensors(job.plan, job.source, job.target, left), done
-    )
+    return fill_side_by_side(places, moves, computes(left), done)
 
 
 def _processors() -> int:

@@ -19,6 +19,7 @@ from ckpt_tool.engine.sharing import members_of
 from ckpt_tool.engine.sources import ByteSource, moved_tensors
 from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.errors import FormatError, OutputError
+from ckpt_tool.formats import LeftBehind
 from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import Catalog
 
@@ -39,7 +40,9 @@ class Written:
 
     `sha256` has the digest of each file by its name, where that was asked for; `shards` are the
     names of the files in the folder `path`, none for a single file. `in_place`: the file
-    was there before and got new names.
+    was there before and got new names. `is_whole`: it is a training checkpoint, with everything
+    that the source has `beside` the weights, but for what is `left`. `notes` say what else is to be
+    known.
     """
 
     path: str
@@ -50,6 +53,10 @@ class Written:
     sha256: Mapping[str, str] = field(default_factory=dict)
     shards: tuple[str, ...] = ()
     in_place: bool = False
+    is_whole: bool = False
+    beside: tuple[LeftBehind, ...] = ()
+    left: tuple[LeftBehind, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def output_format(path: str, asked: str | None = None) -> str:

@@ -46,7 +46,7 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
         name: lay_out_file(job, os.path.join(folder, name), "safetensors", Catalog(part), origins)
         for name, part in zip(names, parts, strict=True)
     }
-    index = _index(dict(zip(names, parts, strict=True)))
+    index = index_of(dict(zip(names, parts, strict=True)))
     size = sum(file.layout.size for file in files.values())
     with output_folder(job.team, folder, size + len(index), OWN, job.replace) as stage:
         sums = write_files(job, stage, files, origins)
@@ -144,7 +144,8 @@ def _names_in(folder: str) -> list[str]:
         raise OutputError(folder, fact) from None
 
 
-def _index(parts: Mapping[str, Sequence[TensorInfo]]) -> bytes:
+def index_of(parts: Mapping[str, Sequence[TensorInfo]]) -> bytes:
+    """The text that says which file each tensor is in."""
     total = sum(info.nbytes for part in parts.values() for info in part)
     weight_map = {info.key: name for name, part in parts.items() for info in part}
     return (

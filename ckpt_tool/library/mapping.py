@@ -13,6 +13,7 @@ from ckpt_tool.api import (
     MappingOptions,
     Method,
     Planned,
+    form_of,
     open_side,
     plan_checkpoint,
     with_next,
@@ -134,19 +135,24 @@ class PlanReport(Plan):
         checksum: bool = False,
         max_shard_size: int | None = None,
         to: Format | None = None,
+        whole: bool = False,
+        only_weights: bool = False,
+        also: str | Sequence[str] = (),
+        fresh_optimizer: str | Sequence[str] = (),
     ) -> MapReport:
         """Writes what it says, complete or not at all: a file, or with `max_shard_size` (bytes) a
         folder of safetensors files and an index; `to="dcp"` a folder for
         torch.distributed.checkpoint.
 
-        `force` replaces what is there, `checksum` asks for the SHA-256 of what is written. Raises
-        OutputError for what can't be written, InputError where a side is no longer what was
-        planned for.
+        `force` replaces what is there, `checksum` asks for the SHA-256 of what is written; `whole`,
+        `only_weights`, `also` and `fresh_optimizer` are those of `map`. Raises OutputError for what
+        can't be written, InputError where a side is no longer what was planned for.
         """
+        form = form_of(whole, only_weights, also, fresh_optimizer)
         with plan_checkpoint(*self.sides, self.options) as planned:
             _check_same(self.source, planned.source.catalog, planned.source.path)
             _check_target(self, planned)
-            written = write(planned, output, force, checksum, max_shard_size, to=to)
+            written = write(planned, output, force, checksum, max_shard_size, to=to, form=form)
             return _reported(written, planned)
 
 
@@ -215,6 +221,10 @@ def map(
     checksum: bool = False,
     max_shard_size: int | None = None,
     to: Format | None = None,
+    whole: bool = False,
+    only_weights: bool = False,
+    also: str | Sequence[str] = (),
+    fresh_optimizer: str | Sequence[str] = (),
 ) -> MapReport:
     """Maps a source onto a target's keys and writes the result, complete or not at all.
 
@@ -222,6 +232,12 @@ def map(
     .pkl, or `to` says the format; it is a folder with `max_shard_size` (bytes), and for "dcp", what
     torch.distributed.checkpoint loads. `force` replaces what is there, `checksum` asks for the
     SHA-256 of what is written.
+
+    Without a target, or with one that is a training checkpoint, the whole of a training checkpoint
+    is written: the weights where they lie, and everything beside them as it is. `whole` asks for
+    that with any target, `only_weights` for the bare state dict. `also` names other copies of the
+    weights in the source (`#ema`) that are mapped likewise. Optimizers follow the plan, but for
+    parameters that match `fresh_optimizer`, which begin without a state.
 
     Costs one pass over the bytes that move; torch is imported only where ops compute. Raises
     RuleError as `plan` does, and OutputError for what can't be written.
@@ -235,9 +251,10 @@ def map(
     tensor(40.)
     """
     options = options_from(rules, drop, keep, by, partial, expect, dtypes, params, min_confidence)
+    form = form_of(whole, only_weights, also, fresh_optimizer)
     with plan_checkpoint(source, target, options) as planned:
         _checked(planned, options)
-        written = write(planned, output, force, checksum, max_shard_size, to=to)
+        written = write(planned, output, force, checksum, max_shard_size, to=to, form=form)
         return _reported(written, planned)
 
 

@@ -3,13 +3,15 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from ckpt_tool.api.remarks.left_behind import left_behind_list
 from ckpt_tool.engine import Written
 from ckpt_tool.formats import LeftBehind
 from ckpt_tool.keys import fold
-from ckpt_tool.report.parts.left_behind import left_behind_note
+from ckpt_tool.report.parts.left_behind import left_behind_json, left_behind_note
 from ckpt_tool.report.parts.style import plural, safe, size_text
 
 MAX_NAMES = 6
+_OF_TARGET = " of the target"
 _WITHOUT_TIES = {"safetensors": "safetensors", "dcp": "a distributed checkpoint"}
 """The formats that store each key by itself, as notes call them."""
 
@@ -29,11 +31,10 @@ def written_text(
             f"note: {_WITHOUT_TIES[written.format]} has no shared tensors; these are written "
             f"twice: {_tied(dict(written.ties))}"
         )
-    lines += [
-        note
-        for note in (left_behind_note(left_behind), left_behind_note(of_target, " of the target"))
-        if note
-    ]
+    lines += [f"note: {safe(note)}" for note in written.notes]
+    left = written.left if written.is_whole else left_behind
+    notes = (beside_note(written), left_behind_note(left), left_behind_note(of_target, _OF_TARGET))
+    lines += [note for note in notes if note]
     lines += [f"{digest}  {safe(name)}" for name, digest in written.sha256.items()]
     files = f" in {plural(len(written.shards), 'file')}" if written.shards else ""
     if written.in_place:
@@ -50,6 +51,12 @@ def written_text(
             f"{size_text(written.nbytes)}{files}",
         ]
     )
+
+
+def beside_note(written: Written) -> str:
+    """What is in a whole training checkpoint beside the weights; empty where nothing is."""
+    listed = left_behind_list(written.beside)
+    return f"note: goes along as it is: {safe(listed)}" if listed else ""
 
 
 def _tied(ties: Mapping[str, str]) -> str:
@@ -91,5 +98,8 @@ def written_json(written: Written | None) -> dict[str, object] | None:
         "shards": list(written.shards),
         "sha256": dict(written.sha256),
         "in_place": written.in_place,
+        "whole": written.is_whole,
+        "beside": left_behind_json(written.beside),
+        "notes": list(written.notes),
     }
     return report | {name: value for name, value in more.items() if value}

@@ -149,7 +149,7 @@ def test_faults_of_use():
     with pytest.raises(InputError, match=r"Net: can't be run on this input in `cell\.linear`: RuntimeError"):
         ckpt_tool.trace(one, other, torch.ones(2, 5), report)
     assert not any(each._forward_hooks for each in one.modules())
-    with pytest.raises(InputError, match="has no key `cell.linear.weight`, which is in the plan's source"):
+    with pytest.raises(InputError, match=r"has no key `cell.linear.weight`, which is in the plan's source"):
         ckpt_tool.trace(nn.Linear(6, 6), other, given(), report)
     with pytest.raises(InputError, match="is no pattern"):
         ckpt_tool.trace(one, other, given(), report, keep="{a")

@@ -60,8 +60,7 @@ def renamed_archive(source: Checkpoint, names: Mapping[str, str], labels: Labels
 
     Raises OutputError where a tensor is not a record of its own, as a part of another one is.
     """
-    file = source.files[0]
-    archive = read_directory(file)
+    archive = read_directory(source.files[0])
     records = {(member.offset, member.size): member.name for member in archive.members.values()}
     root = next(iter(archive.members)).split("/")[0]
     prefix, storages, members = f"{root}/data/", {}, []
@@ -74,19 +73,19 @@ def renamed_archive(source: Checkpoint, names: Mapping[str, str], labels: Labels
             )
         storages[new] = record.removeprefix(prefix)
         members.append(OutputTensor(TensorInfo(new, info.dtype, info.shape)))
-    name = f"{root}/data.pkl"
+    return with_pickle(source, root, state_dict_pickle(members, storages, labels.versions))
+
+
+def with_pickle(source: Checkpoint, root: str, pickled: bytes) -> Change:
+    """Another pickle for a torch zip whose members are in the folder `root`. Raises OutputError."""
     if any("\udc80" <= letter <= "\udcff" for letter in root):
         raise OutputError(
             source.path,
             "the folder in its zip archive is named in another encoding than UTF-8",
             "write a new file with -o",
         )
-    return _appended(
-        file.size,
-        name.encode(),
-        state_dict_pickle(members, storages, labels.versions),
-        raw_entries(file) | {name: b""},
-    )
+    file, name = source.files[0], f"{root}/data.pkl"
+    return _appended(file.size, name.encode(), pickled, raw_entries(file) | {name: b""})
 
 
 def _appended(end: int, name: bytes, content: bytes, entries: Mapping[str, bytes]) -> Change:

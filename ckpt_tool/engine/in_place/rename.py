@@ -6,15 +6,19 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.durable.file import plain_errors
 from ckpt_tool.engine.filling import Job
-from ckpt_tool.engine.in_place.changes import renamed_archive, renamed_header
-from ckpt_tool.engine.in_place.journal import change_in_place
+from ckpt_tool.engine.in_place.changes import renamed_archive, renamed_header, with_pickle
+from ckpt_tool.engine.in_place.journal import Change, change_in_place
 from ckpt_tool.engine.run import Written, check_unchanged, labels
 from ckpt_tool.engine.sources import moved_tensors
+from ckpt_tool.engine.whole.archive import root_of
+from ckpt_tool.engine.whole.write import Whole, new_pickle
 from ckpt_tool.errors import FormatError, OutputError
+from ckpt_tool.formats.archives.zip_directory import read_directory
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
@@ -33,12 +37,48 @@ def rename_in_place(job: Job, source: Checkpoint) -> Written:
     origins = {key: origin.key for key, origin in moved_tensors(job.plan, source, None).items()}
     _check_plan(job, source, origins)
     _check_file(source)
+    lost = _lost(source)
+    if lost is not None:
+        raise OutputError(
+            source.path,
+            f"holds more than one state dict's tensors, and `{lost}` would be lost",
+            "write a new file with -o",
+        )
     kind, changed = CHANGERS[source.format]
     change = changed(source, {origins[key]: key for key in job.plan.outputs}, labels(job, kind))
+    return _changed(job, source, kind, change)
+
+
+def rename_whole_in_place(job: Job, whole: Whole) -> Written:
+    """The same for a training checkpoint, in which everything else stays as it is."""
+    source = whole.source
+    for part in whole.parts:
+        if part.shares_tensors:
+            _check_plan(replace(job, plan=part.plan), source, part.moved)
+        elif part.plan.steps:
+            raise OutputError(
+                source.path,
+                f"in place tensors are only renamed, and those of `{'.'.join(part.names)}` would "
+                "be others",
+                "write a new file with -o",
+            )
+    if whole.removed:
+        raise OutputError(
+            source.path,
+            f"would lose `{'.'.join(whole.removed[0])}`, which does not fit the new names",
+            "write a new file with -o",
+        )
+    _check_file(source)
+    archive = read_directory(source.files[0])
+    change = with_pickle(source, root_of(archive), new_pickle(whole, source.path).content)
+    return replace(_changed(job, source, "torch", change), is_whole=True)
+
+
+def _changed(job: Job, source: Checkpoint, kind: str, change: Change) -> Written:
     size = change_in_place(
         source.files[0].path, change, lambda status: _check_is_read(job, source, status)
     )
-    return Written(source.path, kind, len(origins), size, (), in_place=True)
+    return Written(source.path, kind, len(job.plan.outputs), size, (), in_place=True)
 
 
 def _check_is_read(job: Job, source: Checkpoint, status: os.stat_result) -> None:
@@ -85,13 +125,6 @@ def _check_file(source: Checkpoint) -> None:
     if source.format not in CHANGERS or len(source.files) != 1:
         raise OutputError(
             path, f"is {source.format}, which can't be renamed in place", "write a new file with -o"
-        )
-    lost = _lost(source)
-    if lost is not None:
-        raise OutputError(
-            path,
-            f"holds more than one state dict's tensors, and `{lost}` would be lost",
-            "write a new file with -o",
         )
     with plain_errors(path, 0):
         names = os.stat(source.files[0].path).st_nlink

@@ -4,7 +4,8 @@ protocol 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from struct import pack
 
 from ckpt_tool.engine.layouts.layout import OutputTensor
@@ -43,7 +44,7 @@ def state_dict_pickle(
     if versions:
         writer.parts.append(b"}")
         writer.put("_metadata")
-        _put_versions(writer, versions)
+        put_versions(writer, versions)
         writer.parts.append(b"sb")
     writer.parts.append(b".")
     return b"".join(writer.parts)
@@ -85,7 +86,8 @@ def _contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides)) if shape else ()
 
 
-def _put_versions(writer: PickleWriter, versions: Mapping[str, Mapping[str, object]]) -> None:
+def put_versions(writer: PickleWriter, versions: Mapping[str, Mapping[str, object]]) -> None:
+    """Pushes a state dict's `_metadata`."""
     writer.reduce_global("collections", "OrderedDict", ())
     writer.parts.append(b"(")
     for module, entry in versions.items():
@@ -99,10 +101,13 @@ def _put_versions(writer: PickleWriter, versions: Mapping[str, Mapping[str, obje
 
 
 class PickleWriter:
-    """Collects opcodes; texts and globals that come again are fetched from the memo."""
+    """Collects opcodes; texts and globals that come again are fetched from the memo, whose numbers
+    `numbers` gives as long as it has some.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
         self.parts: list[bytes] = []
+        self._numbers = count() if numbers is None else numbers
         self._memo: dict[object, int] = {}
 
     def put_all(self, *values: object) -> None:
@@ -148,12 +153,23 @@ class PickleWriter:
     def _remember(self, value: object, opcode: bytes) -> None:
         index = self._memo.get(value)
         if index is None:
-            index = self._memo[value] = len(self._memo)
-            self.parts.append(
-                opcode + (b"q" + bytes((index,)) if index < 256 else b"r" + pack("<I", index))
-            )
+            self.parts.append(opcode)
+            index = next(self._numbers, None)
+            if index is not None:
+                self._memo[value] = index
+                self.parts.append(put_opcode(index))
         else:
-            self.parts.append(b"h" + bytes((index,)) if index < 256 else b"j" + pack("<I", index))
+            self.parts.append(get_opcode(index))
+
+
+def put_opcode(index: int) -> bytes:
+    """Puts the top of the stack into the memo."""
+    return b"q" + bytes((index,)) if index < 256 else b"r" + pack("<I", index)
+
+
+def get_opcode(index: int) -> bytes:
+    """Fetches what was put into the memo."""
+    return b"h" + bytes((index,)) if index < 256 else b"j" + pack("<I", index)
 
 
 def _integer(value: int) -> bytes:

@@ -46,12 +46,20 @@ class Record:
 
 
 class ArchiveLayout:
-    """An archive in a folder `root` of a pickle and the tensors that it names by their numbers."""
+    """An archive in a folder `root` of a pickle and the tensors that it names by their numbers, or
+    whose members have `names`.
+    """
 
     needs_checksums = True
     shares_tensors = True
 
-    def __init__(self, root: bytes, pickled: bytes, stored: Sequence[TensorInfo]) -> None:
+    def __init__(
+        self,
+        root: bytes,
+        pickled: bytes,
+        stored: Sequence[TensorInfo],
+        names: Sequence[bytes] = (),
+    ) -> None:
         self._root = root
         self._numbers = {info.key: number for number, info in enumerate(stored)}
         self._records: list[Record] = []
@@ -61,7 +69,7 @@ class ArchiveLayout:
         self._add(b"byteorder", b"little")
         self._first = len(self._records)
         for number, info in enumerate(stored):
-            self._add(b"data/%d" % number, None, info.nbytes)
+            self._add(names[number] if names else b"data/%d" % number, None, info.nbytes)
         self._keys = [info.key for info in stored]
         self._add(b"version", b"3\n")
         self._directory = self._end

@@ -93,6 +93,7 @@ def _open_shard(
     path = folder.join(name)
     refuse_half_changed(path)
     shard = folder.open(name, header)
+    format = None
     try:
         head = shard.read(0, min(shard.size, HEAD))
         format = next(
@@ -107,6 +108,9 @@ def _open_shard(
                 f"it is a shard of {whole}",
             )
         return shard, replace(format.read(shard, ""), kept=None)
+    except FormatError as error:
+        shard.close()
+        raise shard.refused(error, is_known=format is not None) from None
     except BaseException:
         shard.close()
         raise

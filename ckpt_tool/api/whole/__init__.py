@@ -1,0 +1,1 @@
+"""Training checkpoints as a whole: when an output is one, and what goes along."""

@@ -1,0 +1,106 @@
+"""Other copies of the weights in a training checkpoint, such as their moving average, which follow
+the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.planning import Planned
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats.opening import split_fragment
+from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+from ckpt_tool.mapping.copies import plan_for_copy, prefix_of
+from ckpt_tool.tensors import Catalog
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine.whole.weights import Part
+    from ckpt_tool.mapping.plan import Plan
+
+
+def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterator[Part]:
+    """The state dicts of these names, with the plan for each. Raises InputError for one that is
+    none, or no copy of the weights; RuleError where the plan does not fit it.
+    """
+    from ckpt_tool.engine.whole.weights import Part
+
+    plan, source = weights.plan, weights.source
+    assert isinstance(source, Checkpoint)
+    taken = [weights.names]
+    location = split_fragment(source.path)[0]
+    for name in names:
+        wanted = name.removeprefix("#")
+        copy = stack.enter_context(open_checkpoint(f"{location}#{wanted}", source))
+        where = _names_of(copy)
+        if where in taken:
+            raise InputError("--also", f"`{name}` is the weights themselves")
+        taken.append(where)
+        prefix = prefix_of(copy.catalog, plan)
+        if prefix is None:
+            prefix = _prefix_of_some(copy, plan, name)
+        view = _without_prefix(copy, prefix)
+        made = plan_for_copy(plan, view.catalog, wanted)
+        yield Part(where, made, view, weights.target, prefix)
+
+
+def _names_of(side: Checkpoint) -> tuple[str, ...]:
+    read = side.contents.kept
+    assert isinstance(read, ReadPickle)
+    return read.described.listing.taken.path
+
+
+def _prefix_of_some(copy: Checkpoint, plan: Plan, name: str) -> str:
+    """The prefix of a copy that lacks some of what the plan reads. Raises InputError where it has
+    nothing of it.
+    """
+    for step in plan.steps:
+        ends = [one for key in step.inputs for one in copy.catalog if one.endswith(key)]
+        if ends:
+            found = ends[0].removesuffix(next(key for key in step.inputs if ends[0].endswith(key)))
+            if not found or found.endswith("."):
+                return found
+    raise InputError(
+        "--also", f"`{name}` has none of the weights' keys", f"it has `{next(iter(copy.catalog))}`"
+    )
+
+
+def _without_prefix(copy: Checkpoint, prefix: str) -> Checkpoint:
+    """The same open checkpoint with its keys shortened; those without the prefix are left out."""
+    if not prefix:
+        return copy
+    contents = copy.contents
+    names = {key: key.removeprefix(prefix) for key in copy.catalog if key.startswith(prefix)}
+    tied = {key: names.get(key) for key in copy.catalog}
+    catalog = Catalog(
+        replace(
+            info,
+            key=names[key],
+            shared_storage_with=tied.get(info.shared_storage_with or ""),
+            tied_to=tied.get(info.tied_to or ""),
+        )
+        for key, info in copy.catalog.items()
+        if key in names
+    )
+    placements = {new: contents.placements[key] for key, new in names.items()}
+    view = replace(contents, catalog=catalog, placements=placements, versions={})
+    return Checkpoint(copy.path, copy.format, view, copy.files)
+
+
+def other_copies(planned: Planned, also: Sequence[str]) -> list[str]:
+    """The state dicts of the source that have the weights' keys and don't follow the plan."""
+    if planned.plan is None or not isinstance(planned.source, Checkpoint):
+        return []
+    contents = planned.source.contents
+    keys = [info.key for info in contents.elsewhere]
+    known = {name.removeprefix("#") for name in also}
+    found = []
+    for place in contents.state_dicts:
+        inside = [key[len(place.path) + 1 :] for key in keys if key.startswith(f"{place.path}.")]
+        is_other = place.path not in (*known, contents.taken) and place.path
+        if is_other and prefix_of(inside, planned.plan) is not None:
+            found.append(place.path)
+    return found

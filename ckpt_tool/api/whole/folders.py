@@ -1,0 +1,130 @@
+"""Folders that training libraries write, as a whole: when an output is one, and what becomes of its
+files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.planning import Planned
+from ckpt_tool.api.whole.form import Form
+from ckpt_tool.api.whole.optimizers import find_optimizers, optimizers_of
+from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+from ckpt_tool.tensors import Catalog
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine import WholeFolder
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
+"""How the names of torch.save's files end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFolder:
+    """A folder with what changes in it, and what is to be said of it."""
+
+    whole: WholeFolder
+    notes: tuple[str, ...]
+
+
+def is_folder_wanted(planned: Planned, form: Form, output: str, has_format: bool) -> bool:
+    """Whether the output is a folder as the source is one: its name is that of no file, and neither
+    a format nor the weights alone are asked for.
+    """
+    source = planned.source
+    if has_format or form.whole is False or not isinstance(source, Checkpoint):
+        return False
+    is_named = os.path.splitext(output)[1] in (".safetensors", *TORCH_SUFFIXES)
+    return os.path.isdir(source.path) and not is_named and _is_plain(source)
+
+
+def _is_plain(source: Checkpoint) -> bool:
+    """Whether the folder's weights are files of its own, and no parts of a distributed
+    checkpoint.
+    """
+    places = {os.path.dirname(os.path.abspath(file.path)) for file in source.files}
+    is_plain = source.format.startswith("safetensors") or source.format == "torch zip"
+    return is_plain and source.contents.is_whole and places == {os.path.abspath(source.path)}
+
+
+@contextmanager
+def changed_folder(planned: Planned, form: Form) -> Iterator[ChangedFolder]:
+    """The folder that is to be written. Raises InputError and RuleError."""
+    from ckpt_tool.engine import Whole, WholeFolder
+    from ckpt_tool.engine.whole.weights import Part, in_source_order
+
+    source, plan = planned.source, planned.checked()
+    if form.also:
+        raise InputError("--also", "is for copies of the weights in one file", "leave it out")
+    plan = in_source_order(plan) if planned.target is None else plan
+    weights = Part((), plan, source, planned.target)
+    with ExitStack() as stack:
+        files = _Files(source, stack)
+        found = files.optimizers()
+        made = {
+            name: optimizers_of(one, read, weights, form.fresh_optimizer, files.other_models)
+            for name, (one, read) in found.items()
+        }
+        changed = {name: Whole(*found[name], one.parts) for name, one in made.items() if one.parts}
+        left = [name for name, one in made.items() if one.removed]
+        copied = {
+            name: stack.enter_context(SourceFile(os.path.join(source.path, name)))
+            for name in files.names
+            if name not in changed and name not in left
+        }
+        notes = [note for one in made.values() for note in one.notes]
+        if copied:
+            notes.append(f"go along as they are: {', '.join(copied)}")
+        yield ChangedFolder(WholeFolder(source, copied, changed), tuple(notes))
+
+
+@dataclass(slots=True)
+class _Files:
+    """The files of a folder beside the weights. Raises InputError for folders among them."""
+
+    source: Checkpoint
+    stack: ExitStack
+    names: list[str] = field(init=False)
+    other_models: list[tuple[str, Catalog]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        path = self.source.path
+        taken = {os.path.basename(file.path) for file in self.source.files}
+        taken |= {name for name in os.listdir(path) if name.endswith(".safetensors.index.json")}
+        self.names = sorted(set(os.listdir(path)) - taken)
+        folder = next((one for one in self.names if os.path.isdir(os.path.join(path, one))), None)
+        if folder is not None:
+            raise InputError(
+                path,
+                f"holds a folder, `{folder}`, and is not written as a whole",
+                "write the weights alone: end the output's name in .safetensors",
+            )
+
+    def optimizers(self) -> dict[str, tuple[Checkpoint, ReadPickle]]:
+        """The files that hold an optimizer's state; other models are noted on the way."""
+        found = {}
+        for name in self.names:
+            if os.path.splitext(name)[1] in (".safetensors", *TORCH_SUFFIXES):
+                opened = self._open(name)
+                read = opened.contents.kept if opened else None
+                if opened and isinstance(read, ReadPickle) and list(find_optimizers(read.root)):
+                    found[name] = (opened, read)
+                elif opened and opened.catalog:
+                    self.other_models.append((name, opened.catalog))
+        return found
+
+    def _open(self, name: str) -> Checkpoint | None:
+        """A file as a checkpoint; None for one that is none, such as the state of a scheduler."""
+        path = os.path.join(self.source.path, name)
+        is_safe = name.endswith(".safetensors")
+        try:
+            return self.stack.enter_context(open_checkpoint(path if is_safe else f"{path}#."))
+        except FormatError:
+            return None

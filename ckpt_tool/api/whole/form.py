@@ -1,0 +1,167 @@
+"""Whether an output is a whole training checkpoint or the weights alone, and what of the source
+goes along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.planning import Planned
+from ckpt_tool.api.whole.copies import copy_parts, other_copies
+from ckpt_tool.api.whole.optimizers import optimizers_of
+from ckpt_tool.errors import InputError
+from ckpt_tool.formats import Checkpoint, LeftBehind
+from ckpt_tool.formats.opening import split_fragment
+from ckpt_tool.formats.pickle.graph import children, module_children
+from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine import Whole
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What is asked of an output: a training checkpoint as the source is (`whole`), the weights
+    alone (not `whole`), or what fits both sides (None).
+
+    `also` names other state dicts of the source that are mapped by the same plan (`#ema`),
+    `fresh_optimizer` has patterns of parameters whose optimizer begins without a state.
+    """
+
+    whole: bool | None = None
+    also: tuple[str, ...] = ()
+    fresh_optimizer: tuple[str, ...] = ()
+
+
+PLAIN = Form()
+
+
+def form_of(
+    whole: bool,
+    only_weights: bool,
+    also: str | Iterable[str] = (),
+    fresh_optimizer: str | Iterable[str] = (),
+) -> Form:
+    """The form that these options ask for. Raises InputError where they say two things."""
+    if whole and only_weights:
+        raise InputError("--whole", "is given with --only-weights", "say one of them")
+    asked = True if whole else False if only_weights else None
+    return Form(asked, _texts(also), _texts(fresh_optimizer))
+
+
+def _texts(given: str | Iterable[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A training checkpoint with what changes in it; what goes along `beside`, and what of the
+    source is `left`.
+    """
+
+    whole: Whole
+    beside: tuple[LeftBehind, ...]
+    left: tuple[LeftBehind, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def whole_of(planned: Planned, form: Form, is_torch_file: bool) -> Iterator[Changed | None]:
+    """The training checkpoint to be written; None where the weights are written alone.
+
+    `is_torch_file`: whether the output is one. Raises InputError where a training checkpoint is
+    asked for and can't be written, RuleError where the plan does not fit one of `also`.
+    """
+    fault = why_not_whole(planned, is_torch_file)
+    if form.whole and fault:
+        raise InputError("--whole", fault, "leave it out: the weights are written alone")
+    is_wanted = is_whole_wanted(planned, form, is_torch_file)
+    if (form.also or form.fresh_optimizer) and not is_wanted:
+        raise InputError(
+            "--also" if form.also else "--fresh-optimizer",
+            "is for whole training checkpoints, and this writes the weights alone"
+            + (f": {fault}" if fault else ""),
+            None if fault else "--whole writes all of it",
+        )
+    if not is_wanted:
+        yield None
+        return
+    with ExitStack() as stack:
+        yield _whole(planned, form, stack)
+
+
+def is_whole_wanted(planned: Planned, form: Form, is_torch_file: bool) -> bool:
+    """Whether the output is a training checkpoint: as it is asked for, or else where the target is
+    one, or there is no target and the source is one. A part that is named (`run.ckpt#ema`) is none.
+    """
+    if why_not_whole(planned, is_torch_file) or form.whole is False:
+        return False
+    is_source = is_training(planned.source) and not split_fragment(planned.source.path)[1]
+    return form.whole or (is_source and (planned.target is None or is_training(planned.target)))
+
+
+def is_training(side: object) -> bool:
+    """Whether a file holds more than weights."""
+    if not isinstance(side, Checkpoint):
+        return False
+    return bool(side.contents.left_behind or side.contents.taken)
+
+
+def why_not_whole(planned: Planned, is_torch_file: bool = True) -> str | None:
+    """Why the source can't be written as a whole, where it can't."""
+    source = planned.source
+    read = source.contents.kept if isinstance(source, Checkpoint) else None
+    if not is_torch_file:
+        return "only torch files hold more than weights, and the output is none"
+    if not isinstance(read, ReadPickle) or len(source.files) != 1:
+        return f"`{source.path}` is no archive of torch.save, whose pickle could be kept"
+    taken = read.described.listing.taken
+    if module_children(taken.value) is not None:
+        return f"the weights of `{source.path}` are those of a pickled module, which is code"
+    return None
+
+
+def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
+    from ckpt_tool.engine import Whole
+    from ckpt_tool.engine.whole.weights import Part, in_source_order
+
+    source, plan = planned.source, planned.checked()
+    read = source.contents.kept
+    assert isinstance(read, ReadPickle)
+    if planned.target is None:
+        plan = in_source_order(plan)
+    weights = Part(read.described.listing.taken.path, plan, source, planned.target)
+    copies = tuple(copy_parts(weights, form.also, stack))
+    optimizers = optimizers_of(source, read, weights, form.fresh_optimizer)
+    notes = [
+        f"`{name}` has the same keys, and keeps them: --also '#{name}' maps it, too"
+        for name in other_copies(planned, form.also)
+    ]
+    changed = [part.path for part in copies] + [part.names[0] for part in optimizers.parts]
+    left, beside = _parted(source, changed, optimizers.removed)
+    whole = Whole(source, read, (weights, *copies, *optimizers.parts), optimizers.removed)
+    return Changed(whole, beside, left, (*notes, *optimizers.notes))
+
+
+def _parted(
+    source: Checkpoint, changed: Sequence[str], removed: Sequence[tuple[str, ...]]
+) -> tuple[tuple[LeftBehind, ...], tuple[LeftBehind, ...]]:
+    """Of what is beside the weights: what is left, and what goes along as it is."""
+    read = source.contents.kept
+    assert isinstance(read, ReadPickle)
+    gone = {names[0] for names in removed}
+    taken = read.described.listing.taken.value
+    same = {name for name, child in children(read.root) if child is taken}
+    left = [one for one in source.contents.left_behind if _is_in(one.path, gone)]
+    others = {*changed, *same}
+    beside = [
+        one for one in source.contents.left_behind if one not in left and one.path not in others
+    ]
+    return tuple(left), tuple(beside)
+
+
+def _is_in(path: str, names: set[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in names)

@@ -1,0 +1,241 @@
+"""The optimizers of a training checkpoint, as they follow the plan of its weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ckpt_tool.errors import InputError, Problem, RuleError
+from ckpt_tool.formats.limits import NESTING
+from ckpt_tool.formats.pickle.graph import children
+from ckpt_tool.formats.pickle.values import TensorRef
+from ckpt_tool.formats.torch_files.state_dicts import is_optimizer
+from ckpt_tool.ops import TensorForm
+from ckpt_tool.optimizers import move_state, read_optimizer, recognise
+from ckpt_tool.optimizers.naming import keys_of_parameters
+from ckpt_tool.optimizers.refusals import matching_any
+from ckpt_tool.optimizers.sides import sides_of
+from ckpt_tool.tensors import Catalog
+
+if TYPE_CHECKING:
+    from ckpt_tool.engine.whole.optimizer import OptimizerPart, Path
+    from ckpt_tool.engine.whole.weights import Part
+    from ckpt_tool.formats import Checkpoint
+    from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+    from ckpt_tool.optimizers import SavedOptimizer
+
+MAX_MEMBERS = 1000
+"""Members of a container among which optimizers are looked for."""
+ALL = "**"
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizers:
+    """What becomes of the optimizers: those that change, the entries that are left out, what is to
+    be said of them.
+    """
+
+    parts: tuple[OptimizerPart, ...] = ()
+    removed: tuple[Names, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def optimizers_of(
+    source: Checkpoint,
+    read: ReadPickle,
+    weights: Part,
+    fresh: Sequence[str],
+    others: Sequence[tuple[str, Catalog]] = (),
+) -> Optimizers:
+    """Every optimizer of the source as it follows the plan of the weights; parameters that match
+    `fresh` begin without a state. `others` are other models, by name, whose optimizer it may be.
+
+    Raises RuleError where a state can't follow exactly, and for a pattern that matches nothing;
+    InputError where it is not certain which parameter is which.
+    """
+    parts: list[OptimizerPart] = []
+    removed: list[Names] = []
+    notes: list[str] = []
+    used: set[str] = set()
+    for names, optimizer in find_optimizers(read.root):
+        opened = _Optimizer(source, read, names, optimizer, others)
+        if owner := opened.other_owner(weights):
+            notes.append(f"{opened.title} is that of `{owner}`, and goes along as it is")
+        elif fresh or not opened.keeps_numbers(weights):
+            try:
+                part, matched = opened.moved(weights, fresh)
+            except InputError as error:
+                if ALL not in fresh:
+                    raise _with_way_on(error, source.path, opened.path) from None
+                removed.append(names[:1])
+                notes.append(f"{opened.title} is left out: whose state it holds is not certain")
+                used.add(ALL)
+                continue
+            used.update(matched)
+            parts.append(part)
+            notes.append(f"{opened.title}: {part.state}")
+    if unused := [pattern for pattern in fresh if pattern not in used]:
+        message = f"`{unused[0]}` matches no parameter of an optimizer in the source"
+        raise RuleError([Problem("dead-rule", message)])
+    return Optimizers(tuple(parts), tuple(dict.fromkeys(removed)), tuple(notes))
+
+
+def _with_way_on(error: InputError, path: str, place: str) -> InputError:
+    """The error with what helps on the command line."""
+    label = path if place else path.removesuffix("#.")
+    name = f"{label}#{place}" if place and "#" not in label else label
+    hint = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
+    return type(error)(name, error.fact, hint, error.place)
+
+
+def find_optimizers(root: object) -> Iterator[tuple[Names, dict[object, object]]]:
+    """The optimizers' state dicts in a file, each once, with the names that lead to it."""
+    pending: list[tuple[Names, object]] = [((), root)]
+    seen = set()
+    while pending:
+        names, value = pending.pop()
+        if id(value) in seen or len(names) > NESTING:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict) and is_optimizer(value):
+            yield names, value
+        elif isinstance(value, dict | list) and len(value) <= MAX_MEMBERS:
+            inside = [((*names, name), child) for name, child in children(value)]
+            pending += reversed(inside)
+
+
+@dataclass(frozen=True, slots=True)
+class _Optimizer:
+    """An optimizer's state dict in a file."""
+
+    source: Checkpoint
+    read: ReadPickle
+    names: Names
+    state_dict: dict[object, object]
+    others: Sequence[tuple[str, Catalog]] = ()
+
+    @property
+    def path(self) -> str:
+        """The names as a dotted path."""
+        return ".".join(self.names)
+
+    @property
+    def title(self) -> str:
+        """What it is called in a note."""
+        return f"`{self.path or os.path.basename(self.source.path.removesuffix('#.'))}`"
+
+    @property
+    def saved(self) -> SavedOptimizer:
+        """Its parameters and slots. Raises FormatError."""
+        label = f"{self.source.path}#{self.path}" if self.names else self.source.path
+        return read_optimizer(self.state_dict, self._form_of, label)
+
+    def _form_of(self, value: object) -> TensorForm | None:
+        measured = self.read.described.measured.get(value) if type(value) is TensorRef else None
+        return TensorForm(measured.info.dtype, measured.info.shape) if measured else None
+
+    def keeps_numbers(self, weights: Part) -> bool:
+        """Whether nothing in it changes: it knows its parameters by numbers, and they stay the
+        same.
+        """
+        saved = self.saved
+        is_numbered = saved.form == "ids" and all(each.name is None for each in saved.parameters)
+        return is_numbered and keeps_order(weights)
+
+    def moved(self, weights: Part, fresh: Sequence[str]) -> tuple[OptimizerPart, list[str]]:
+        """What becomes of it, and the patterns of `fresh` that match something. Raises RuleError
+        and InputError.
+        """
+        from ckpt_tool.engine.whole.optimizer import OptimizerPart
+
+        saved = self.saved
+        if saved.form == "flat":
+            raise InputError(
+                saved.label,
+                "has its state as flat names, which is not written anew",
+                f"--fresh-optimizer '{ALL}' leaves it out",
+            )
+        sides = sides_of(weights.plan, saved, None, None)
+        parameters = [each.name for each in sides.target.parameters]
+        matched = [pattern for pattern in fresh if _matches(pattern, parameters)]
+        state = move_state(weights.plan, saved, sides.target, matched, sides.kind)
+        return OptimizerPart(self.names, state, self.source.outside(), self._keys(saved)), matched
+
+    def _keys(self, saved: SavedOptimizer) -> Mapping[Path, str]:
+        """The keys of the slots that are tensors, by their paths. Raises InputError for one whose
+        name something else has, too.
+        """
+        keys: dict[Path, str] = {}
+        described = self.read.described
+        for slot in (slot for each in saved.parameters for slot in each.slots.values()):
+            if slot.form is not None and type(slot.value) is TensorRef:
+                key = ".".join(map(str, (*self.names, *slot.path)))
+                if described.outside.get(key) is not described.measured[slot.value]:
+                    raise InputError(saved.label, f"has two tensors named `{key}`")
+                keys[slot.path] = key
+        return keys
+
+    def other_owner(self, weights: Part) -> str | None:
+        """The state dict in the file, other than the weights and copies of them, whose optimizer it
+        is; None where it is that of the weights.
+
+        Raises InputError where it may be that of either.
+        """
+        saved = self.saved
+        others = [name for name, catalog in self._others(weights) if _pairs(saved, catalog)]
+        if not others:
+            return None
+        if _pairs(saved, weights.plan.source):
+            raise InputError(
+                saved.label,
+                f"may be the optimizer of the weights, and that of `{others[0]}`",
+                f"--fresh-optimizer '{ALL}' leaves it out",
+            )
+        return others[0]
+
+    def _others(self, weights: Part) -> Iterator[tuple[str, Catalog]]:
+        """The other state dicts with another model's keys, each with its tensors."""
+        yield from self.others
+        contents = self.source.contents
+        for place in contents.state_dicts:
+            if not place.path or place.path == contents.taken or self.names[:1] == (place.path,):
+                continue
+            start = f"{place.path}."
+            inside = Catalog(
+                replace(info, key=info.key[len(start) :])
+                for info in contents.elsewhere
+                if info.key.startswith(start)
+            )
+            if inside and not inside.keys() & weights.plan.source.keys():
+                yield place.path, inside
+
+
+def _pairs(saved: SavedOptimizer, catalog: Catalog) -> bool:
+    """Whether the optimizer's parameters can be told among these tensors."""
+    try:
+        return bool(keys_of_parameters(saved, catalog, recognise(saved.groups, saved.slots)))
+    except InputError:
+        return False
+
+
+def _matches(pattern: str, keys: Sequence[str]) -> bool:
+    """Whether a pattern matches any of these keys. Raises RuleError for what is no pattern."""
+    try:
+        return bool(matching_any((pattern,), keys))
+    except RuleError as error:
+        if any(problem.code != "dead-rule" for problem in error.problems):
+            raise
+        return False
+
+
+def keeps_order(part: Part) -> bool:
+    """Whether every tensor only gets another name, and all stay in their order: then the numbers by
+    which an optimizer knows its parameters are the same.
+    """
+    plan, moved = part.plan, part.moved
+    if plan.kept or plan.dropped or plan.dtype is not None:
+        return False
+    return [moved.get(key) for key in plan.outputs] == list(plan.source)

@@ -1,0 +1,1 @@
+"""Whole training checkpoints: the weights where they lie, and everything beside them as it is."""

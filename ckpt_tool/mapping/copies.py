@@ -1,0 +1,66 @@
+"""A plan for another copy of the same weights, such as their moving average: the same steps, as far
+as the copy has what they read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ckpt_tool.errors import Problem, RuleError
+from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.tensors import Catalog, shape_text
+
+
+def prefix_of(keys: Iterable[str], plan: Plan) -> str | None:
+    """What stands before every key in a copy (`module.`, or nothing); None for keys that are no
+    copy's.
+    """
+    copy = frozenset(keys)
+    read = [key for step in plan.steps for key in step.inputs]
+    if not read:
+        return None
+    ends = [key.removesuffix(read[0]) for key in copy if key.endswith(read[0])]
+    shared = [one for one in sorted(ends, key=len) if not one or one.endswith(".")]
+    return next((one for one in shared if all(f"{one}{key}" in copy for key in read)), None)
+
+
+def plan_for_copy(plan: Plan, copy: Catalog, name: str) -> Plan:
+    """The plan for a copy that lies beside the weights, under `name`, its keys without a prefix.
+
+    What the copy lacks, as buffers in an average of the parameters alone, it lacks then, too.
+    Raises RuleError where a step could be done in part, and where a shape is another.
+    """
+    steps = [step for step in plan.steps if not step.inputs or step.inputs[0] in copy]
+    problems = [problem for step in plan.steps for problem in _misfits(plan, step, copy, name)]
+    lacks = next((key for step in plan.steps for key in step.inputs if key not in copy), None)
+    if lacks is not None and plan.kept:
+        problems.append(
+            _problem(
+                f"`{name}` lacks `{lacks}`, and `{plan.kept[0]}` would be added to it as it is in "
+                "the target: whether it has such a tensor isn't known"
+            )
+        )
+    if problems:
+        raise RuleError(problems)
+    made = {key for step in steps for key in step.outputs} | set(plan.kept)
+    target = plan.target and Catalog(info for key, info in plan.target.items() if key in made)
+    dropped = tuple(key for key in plan.dropped if key in copy)
+    return replace(plan, steps=tuple(steps), dropped=dropped, source=copy, target=target, notes=())
+
+
+def _misfits(plan: Plan, step: Step, copy: Catalog, name: str) -> Iterable[Problem]:
+    found = [key for key in step.inputs if key in copy]
+    if found and len(found) < len(step.inputs):
+        lacks = next(key for key in step.inputs if key not in copy)
+        yield _problem(
+            f"`{name}` has `{found[0]}`, and lacks `{lacks}`: `{step.outputs[0]}` needs both"
+        )
+    for key in found:
+        if copy[key].shape != plan.source[key].shape:
+            here, there = shape_text(copy[key].shape), shape_text(plan.source[key].shape)
+            yield _problem(f"`{key}` is {here} in `{name}`, and {there} in the weights")
+
+
+def _problem(message: str) -> Problem:
+    return Problem("copy", message, None)
