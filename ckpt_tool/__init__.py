@@ -4,11 +4,13 @@
     cli        what a user types: one file per command, no decisions
     report     a value in; text or JSON out
     api        opens files and calls the packages below, in order: what both doors call
+    tracing    two networks on one input → the first place where they part
     training   load into a live module, freeze what arrived, parameter groups
     importing  other libraries' tables of conversions as rule files
     advising   what is left of both sides: what may be dropped and kept, and what may not
     engine     runs a plan: byte ranges where nothing changes, torch where ops compute
     align      two sides' names, shapes and values → pairs → the fewest rules
+    optimizers plan × an optimizer's state → where each slot comes from, through which ops
     mapping    YAML → RuleSet; RuleSet × Catalog × Catalog → Plan, or every problem
     comparing  Catalog × Catalog → Diff
     examining  the values of a checkpoint → what is wrong with them
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from ckpt_tool.library.mapping import map, plan
     from ckpt_tool.library.opened import open
     from ckpt_tool.library.rules import check, mappings, suggest, verify
+    from ckpt_tool.library.tracing import trace
     from ckpt_tool.mapping import Plan, RuleSet, Step
     from ckpt_tool.tensors import Catalog, DType, TensorInfo
     from ckpt_tool.training import LoadReport, freeze
@@ -46,7 +49,7 @@ __all__ = [
     "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "InputError",
     "LoadReport", "MappingOptions", "OutputError", "Plan", "Problem", "RuleError", "RuleSet",
     "Step", "TensorInfo", "addresses", "check", "diff", "freeze", "health", "load_into", "map",
-    "mappings", "open", "plan", "suggest", "verify",
+    "mappings", "open", "plan", "suggest", "trace", "verify",
 ]  # fmt: skip
 
 
@@ -64,6 +67,7 @@ _named = bind_on_use(__name__, {
     "library.mapping": "map plan",
     "library.opened": "open",
     "library.rules": "check mappings suggest verify",
+    "library.tracing": "trace",
 })  # fmt: skip
 
 

@@ -69,6 +69,7 @@ def main() -> None:
     # A command makes many values and no cycles to speak of; it ends before collecting would pay.
     gc.disable()
     from ckpt_tool.cli.app import app
+    from ckpt_tool.cli.options import without_passwords
     from ckpt_tool.cli.output import check_options, fail, write_what_can_be_written
     from ckpt_tool.errors import CkptError
 
@@ -78,7 +79,7 @@ def main() -> None:
     write_what_can_be_written()
     try:
         check_options(sys.argv[1:])
-        app(prog_name="ckpt")
+        app(args=without_passwords(sys.argv[1:]), prog_name="ckpt")
     except CkptError as error:
         sys.exit(fail(error, sys.argv))
     except KeyboardInterrupt:

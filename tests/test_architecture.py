@@ -14,6 +14,7 @@ LAYERS = """
 cli | library
 report
 api
+tracing
 training | importing | advising
 engine | align
 optimizers

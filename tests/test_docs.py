@@ -207,11 +207,11 @@ def test_commands_and_options_that_the_readme_names_exist():
     for command in sorted(set(re.findall(r"`?ckpt (\w+) ", readme))):
         usage = ckpt(command, "--help")
         assert usage.status == 0, command
-    options = "".join(ckpt(command, "--help").out for command in ("map", "diff", "show", "plan", "check", "mappings", "suggest", "verify"))
+    options = "".join(ckpt(command, "--help").out for command in ("map", "diff", "show", "plan", "check", "mappings", "suggest", "trace", "verify"))
     options += "".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.py"))
-    names = ("align", "checkpoints", "compare", "cookbook", "rules", "training")
+    names = ("align", "checkpoints", "compare", "cookbook", "rules", "trace", "training")
     texts = readme + "".join((ROOT / "docs" / f"{name}.md").read_text() for name in names)
-    texts = re.sub(r"```\npython3.*?```|`(sha256sum|python benchmarks)[^`]*`", "", texts, flags=re.DOTALL)
+    texts = re.sub(r"```\npython3.*?```|`(sha256sum|python benchmarks|torchrun)[^`]*`", "", texts, flags=re.DOTALL)
     for option in sorted(set(re.findall(r"(?<![-\w])--[a-z][a-z-]*", texts))):
         assert option in options, option
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping import Plan, RuleSet
     from ckpt_tool.tensors import Catalog
     from ckpt_tool.training import LiveState, LoadReport
+    from ckpt_tool.training.memory.handed import Loader
 
 
 @with_old_arguments
@@ -41,6 +42,8 @@ def load_into(
     params: Mapping[str, int] | None = None,
     min_confidence: float | None = None,
     health: bool = False,
+    assign: bool = False,
+    loader: Loader | None = None,
     options: MappingOptions | None = None,
 ) -> LoadReport:
     """Loads a checkpoint, a state dict or another module into a live model, and reports what was
@@ -53,7 +56,11 @@ def load_into(
     exactly. By name, heads for another number of classes stay fresh by themselves, if nothing else
     is left. `dtypes`, `params` and what else there is are those of `MappingOptions`, which can be
     given as a whole, as `options`. `health` reads the source's values first, as `ckpt_tool.health`
-    does, and raises FormatError where something is wrong with them. The model may be wrapped in
+    does, and raises FormatError where something is wrong with them. With `assign`, tensors that
+    nothing changes are mapped from the file and read when they are used; the file must then stay as
+    it is. `loader` reads in our place: called with the keys that are needed, it gives pairs of key
+    and tensor, in any order and on any device (a library that reads straight into an accelerator,
+    say). The model may be wrapped in
     DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
 
     Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments
@@ -89,18 +96,28 @@ def load_into(
         target = LiveState(type(module).__name__, module.state_dict(keep_vars=True), is_target=True)
         opened = stack.enter_context(_open_for(module, source, rule_set))
         with_values(opened, "to load")
+        if (assign or loader is not None) and not (
+            isinstance(opened, Checkpoint) and opened.is_file
+        ):
+            name = "assign" if assign else "loader"
+            raise InputError(name, "is for a file, and this source is in memory", "leave it out")
         if health:
-            _refuse_unwell(source, opened)
+            _refuse_unhealthy(source, opened)
         try:
             refuse_rivals(opened)
             plan = draft_open(opened, target, rule_set, wanted)
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
             raise with_next(error, opened, target, wanted) from None
-        return load_plan(plan, opened, module, _notes_on(opened), processes)
+        return load_plan(plan, opened, module, _notes_on(opened), processes, assign, loader)
 
 
-def _refuse_unwell(
+def _need_file(opened: Checkpoint | LiveState, name: str) -> None:
+    if not (isinstance(opened, Checkpoint) and opened.is_file):
+        raise InputError(name, "is for a file, and this source is in memory", "leave it out")
+
+
+def _refuse_unhealthy(
     source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
     opened: Checkpoint | LiveState,
 ) -> None:
@@ -118,7 +135,7 @@ def _refuse_unwell(
         more = f" (and {count - 1} more)" if count > 1 else ""
         raise FormatError(
             found.path,
-            f"is not well: {first.subject}: {first.text}{more}",
+            f"is not healthy: {first.subject}: {first.text}{more}",
             "`print(ckpt_tool.health(...))` lists all that was found",
         )
 

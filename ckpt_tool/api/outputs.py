@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, get_args
-from urllib.parse import unquote
 
 from ckpt_tool.api.next_steps.refused import with_next
 from ckpt_tool.api.options import Format, MappingOptions
@@ -139,9 +138,10 @@ def refuse_address(path: str) -> None:
     """Raises OutputError for an output that is no file here."""
     if is_address(path):
         if scheme_of(path) == "file":
-            raise OutputError(
-                path, "is an address, and outputs are paths", f"give the path {unquote(path[7:])}"
-            )
+            from ckpt_tool.formats.remote.places import path_in
+
+            hint = f"give the path {path_in(path)}"
+            raise OutputError(path, "is an address, and outputs are paths", hint)
         raise OutputError(
             path, "is an address, and outputs are files here", "write a file, and copy it there"
         )

@@ -11,6 +11,7 @@ from ckpt_tool.cli.mappings import mappings
 from ckpt_tool.cli.plan import plan
 from ckpt_tool.cli.show import show
 from ckpt_tool.cli.suggest import suggest
+from ckpt_tool.cli.trace import trace
 from ckpt_tool.cli.verify import verify
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.command("plan")(plan)
 app.command("map")(map_)
 app.command("verify")(verify)
 app.command("mappings")(mappings)
+app.command("trace")(trace)
 
 
 def _print_version(wanted: bool) -> None:

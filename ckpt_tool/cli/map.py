@@ -20,7 +20,7 @@ from ckpt_tool.cli.options import (
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
-from ckpt_tool.cli.progress import Progress
+from ckpt_tool.cli.parts.progress import Progress
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """Arguments and options that several commands share, and what they mean."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from inspect import Parameter, Signature, signature
 from typing import Annotated
@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from ckpt_tool.api import DTypePolicy, MappingOptions
-from ckpt_tool.cli.progress import Downloads
+from ckpt_tool.cli.parts.progress import Downloads
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.remote.access import Access, Silent, accessing
+from ckpt_tool.formats.remote.access import Access, Memory, Silent, accessing
 from ckpt_tool.formats.remote.addresses import is_address
 from ckpt_tool.tensors import DType
 
@@ -210,6 +210,26 @@ def _options(sha256: Digests = None, offline: Offline = False, refresh: Refresh 
     """The options that say how addresses are opened."""
 
 
+_SECRETS: dict[str, str] = {}
+"""The addresses of this command line that have a password, by what is shown of them."""
+
+
+def without_passwords(arguments: Sequence[str]) -> list[str]:
+    """The command line without the passwords of addresses, which are kept for opening these: its
+    parser prints what it doesn't understand.
+    """
+    memory = Memory(secrets=_SECRETS)
+    _SECRETS.clear()
+    return [_without_password(argument, memory) for argument in arguments]
+
+
+def _without_password(argument: str, memory: Memory) -> str:
+    option, equals, value = argument.partition("=")
+    if argument.startswith("--") and equals:
+        return f"{option}={_without_password(value, memory)}"
+    return memory.without_secret(argument) if is_address(argument) else argument
+
+
 def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
     """A command that opens addresses as its options say; they stand in its usage behind its own."""
     own = signature(command, eval_str=True).parameters
@@ -227,8 +247,10 @@ def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
                 "`ckpt show --checksum FILE` prints that of a file here",
             )
         is_fresh = bool(refresh) and is_given
-        with accessing(Access(digests, bool(offline), is_fresh, reporter)) as access:
-            command(**{name: _without_secret(value, access) for name, value in given.items()})
+        memory = Memory(secrets=_SECRETS)
+        asked = Access(digests, bool(offline), is_fresh, reporter, memory, is_command=True)
+        with accessing(asked):
+            command(**given)
 
     parameters = [*own.values(), *shared.values()]
     asked_for = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters])
@@ -236,13 +258,6 @@ def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     run.__doc__ = command.__doc__
     return run
-
-
-def _without_secret(value: object, access: Access) -> object:
-    """An argument without the password that an address may have: no message, no hint and no report
-    gets to see it.
-    """
-    return access.memory.without_secret(value) if type(value) is str else value  # no Enum
 
 
 def _setting(text: str) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 from ckpt_tool.cli.options import Color
-from ckpt_tool.cli.os_errors import os_error
+from ckpt_tool.cli.parts.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.formats.remote.addresses import shown, without_secrets
 from ckpt_tool.report.parts.problems import error_text, next_line

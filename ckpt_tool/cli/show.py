@@ -87,7 +87,7 @@ def show(
 
 def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
     """Prints what is wrong, and gives the exit status."""
-    from ckpt_tool.cli.progress import Progress
+    from ckpt_tool.cli.parts.progress import Progress
     from ckpt_tool.examining import examine_path
     from ckpt_tool.mapping.params import read_config
     from ckpt_tool.report.health import health_json, health_text
@@ -99,7 +99,7 @@ def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
         show_result(to_json(health_json(found)))
     elif found.findings or not quiet:
         show_result(health_text(found, style))
-    return YES if found.is_well else NO
+    return YES if found.is_healthy else NO
 
 
 def _key_list(checkpoint: "Checkpoint", digests: bool) -> str:

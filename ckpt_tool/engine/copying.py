@@ -16,15 +16,16 @@ else it is seen which file fails.
 
 
 def copy_extent(extent: Extent, fd: int, offset: int) -> None:
-    """Copies a byte range without looking at it. Raises FormatError where the source ends before
-    it.
+    """Copies a byte range. Raises FormatError where the source ends before it.
 
     The kernel copies, or lets both files share the blocks where the file system can; else the bytes
-    pass through a buffer.
+    pass through a buffer, unseen. What is streamed from elsewhere is checked on its way, as nobody
+    may read it again.
     """
     if _copy_in_kernel(extent, fd, offset) == extent.length:
         return
-    for piece in extent.unchecked().pieces():
+    seen = extent.unchecked() if extent.file.has_descriptor else extent
+    for piece in seen.pieces():
         write_at(fd, piece, offset)
         offset += len(piece)
 

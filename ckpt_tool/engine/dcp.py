@@ -15,9 +15,9 @@ from ckpt_tool.engine.run import Written, lay_out_file
 from ckpt_tool.engine.shards import check_folder, parts_of, write_files, write_last
 from ckpt_tool.engine.sources import moved_tensors
 from ckpt_tool.engine.team import output_folder
+from ckpt_tool.formats.sharded.parts import DATA_SUFFIX, METADATA
 from ckpt_tool.tensors import Catalog
 
-METADATA = ".metadata"
 OWN = re.compile(r"(?:__[0-9]+)?\.metadata|__[0-9]+_[0-9]+\.distcp")
 """The names of the files that are such a checkpoint's, and that one in their place replaces."""
 
@@ -32,12 +32,11 @@ def write_dcp(job: Job, folder: str, most: int | None = None) -> Written:
     check_folder(folder, job, OWN)
     origins = moved_tensors(job.plan, job.source, job.target)
     limit = most if most is not None else max(job.plan.outputs.nbytes, 1)
-    files = {
-        f"__0_{number}.distcp": lay_out_file(
-            job, os.path.join(folder, f"__0_{number}.distcp"), "dcp", Catalog(part), origins
-        )
-        for number, part in enumerate(parts_of(job.plan.outputs, limit))
-    }
+    files = {}
+    for number, part in enumerate(parts_of(job.plan.outputs, limit)):
+        name = f"__0_{number}{DATA_SUFFIX}"
+        path = os.path.join(folder, name)
+        files[name] = lay_out_file(job, path, "dcp", Catalog(part), origins)
     described = dcp_metadata(_places(files))
     size = sum(file.layout.size for file in files.values()) + len(described)
     with output_folder(job.team, folder, size, OWN, job.replace) as stage:

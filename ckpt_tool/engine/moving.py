@@ -169,7 +169,8 @@ def copy_run(run: Run) -> int:
     is_one = run.length == run.extent.length
     whole = run.extent if is_one else replace(run.extent, length=run.length)
     copy_extent(whole, run.fd, run.offset)
-    if (run.extent.crc32 is None) is not run.needs_checksum:
+    is_checked = run.extent.crc32 is not None and not run.extent.file.has_descriptor
+    if is_checked or (run.extent.crc32 is None) is not run.needs_checksum:
         return run.extent.crc32 or 0
     return checksum_of(run.extent)
 

@@ -1,5 +1,5 @@
-"""Whether weights are well: what one pass over their values finds, and what their files and their
-config.json contradict.
+"""Whether weights are healthy: what one pass over their values finds, and what their files and
+their config.json contradict.
 """
 
 from ckpt_tool.examining.findings import Finding

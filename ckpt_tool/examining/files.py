@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,7 @@ MAX_GIT_BYTES = 100 << 20
 """The hub's cache names small files by git's SHA-1 of them, and large ones by their SHA-256."""
 
 
-def digest_findings(
-    checkpoint: Checkpoint, on_progress: Callable[[int], None] = lambda nbytes: None
-) -> Iterator[Finding]:
+def digest_findings(checkpoint: Checkpoint) -> Iterator[Finding]:
     """Files in the hub's cache whose bytes are not those of the digest that is their name there.
 
     The layout is huggingface_hub's: `snapshots/COMMIT/NAME` is a link to `blobs/DIGEST`.

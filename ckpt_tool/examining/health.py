@@ -45,7 +45,7 @@ class Health:
     notes: tuple[str, ...] = ()
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether nothing is wrong."""
         return not self.findings
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
 
 from ckpt_tool.tensors import Catalog
 
@@ -33,8 +32,3 @@ def place_of(key: str) -> str:
     `layers.7.attn.weight` have one place, `conv1.weight` and `conv2.weight` don't.
     """
     return ".".join("*" if part.isdigit() else part for part in key.split("."))
-
-
-def by_group(groups: Iterable[Group]) -> Mapping[str, Group]:
-    """The group of each key."""
-    return {key: group for group in groups for key in group}

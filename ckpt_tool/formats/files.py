@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -19,6 +18,10 @@ AGAIN = "download or copy it again"
 """What helps against most broken files."""
 MORE_FILES = "let this shell open more: ulimit -n 10000"
 PIECE = 1 << 20
+
+
+class Truncated(FormatError):
+    """A file that ends before what it should have."""
 
 
 class SourceFile:
@@ -112,6 +115,12 @@ class SourceFile:
         """The file that values are read from: itself, where it is here."""
         return self
 
+    def refused(self, error: FormatError, is_known: bool = True) -> FormatError:
+        """The error to raise where the file is broken, or (`is_known` False) of no known format: a
+        download says where it came from, and what helps.
+        """
+        return error
+
     def sha256(self) -> str:
         """The SHA-256 of the whole file in hex."""
         return sha256_of(self.fd, self.size, self.path)
@@ -177,24 +186,17 @@ def _unread(path: str, error: OSError) -> InputError:
     )
 
 
-def truncated(path: str, needed: int, size: int) -> FormatError:
+def truncated(path: str, needed: int, size: int) -> Truncated:
     """The error of a file that ends too early: the number of missing bytes marks a broken
     download.
     """
     if needed > TENSOR_BYTES:
-        return FormatError(
-            path, f"points to byte {needed} of {size}: no download has so many", AGAIN
-        )
-    return FormatError(
+        return Truncated(path, f"points to byte {needed} of {size}: no download has so many", AGAIN)
+    return Truncated(
         path, f"is cut off: {needed - size} bytes of at least {needed} are missing", AGAIN
     )
 
 
-_ON_THE_HUB = re.compile(
-    r"(?:hf:)?([\w-]+/[\w.-]+)"
-    r"(?<!\.pth)(?<!\.pt)(?<!\.bin)(?<!\.ckpt)(?<!\.pkl)(?<!\.safetensors)(?<!\.json)(?<!\.txt)(?<!\.keys)"
-)
-"""`OWNER/NAME`, which is no file's name."""
 MAX_NEIGHBOURS = 2000
 """Names in a folder that a misspelt one is compared with."""
 
@@ -244,15 +246,20 @@ def _missing(path: str) -> InputError:
 
 def _nearest(path: str) -> str | None:
     """What was probably meant."""
+    from difflib import get_close_matches
+
+    from ckpt_tool.formats.remote.slips import address_meant, on_the_hub
+
     folder, name = os.path.split(path)
+    meant = address_meant(path)
     try:
         names = os.listdir(folder or ".")
     except OSError:
-        if found := _ON_THE_HUB.fullmatch(path):
-            return f"its folder does not exist; on the hub it would be hf://{found[1]}"
-        return "its folder does not exist"
-    from difflib import get_close_matches
-
+        if not meant and (other := on_the_hub(path)):
+            return f"its folder does not exist; on the hub it would be {other}"
+        return f"is {meant} meant?" if meant else "its folder does not exist"
+    if meant:
+        return f"is {meant} meant?"
     near = get_close_matches(name, names, 1) if len(names) < MAX_NEIGHBOURS else []
     return f"did you mean {os.path.join(folder, near[0])}?" if near else None
 

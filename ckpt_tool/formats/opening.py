@@ -21,17 +21,14 @@ from ckpt_tool.formats.folder import Folder, LocalFolder, folder_of
 from ckpt_tool.formats.limits import KEY_LIST_BYTES
 from ckpt_tool.formats.partial_models import with_layout
 from ckpt_tool.formats.registry import FORMATS, HEAD
-from ckpt_tool.formats.remote.addresses import is_address, shown
+from ckpt_tool.formats.remote.addresses import is_address, is_named, shown
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
-from ckpt_tool.formats.sharded.parts import Parts
+from ckpt_tool.formats.sharded.parts import DATA_SUFFIX, METADATA, Parts
 
 if TYPE_CHECKING:
     from ckpt_tool.formats.sharded.numbered import Numbered
 
 STDIN = "-"
-METADATA = ".metadata"
-DATA_SUFFIX = ".distcp"
-"""What describes a distributed checkpoint, in the folder of its files, and how these end."""
 
 
 def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None) -> Checkpoint:
@@ -49,6 +46,17 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
 
         return Checkpoint(path, "key list", read_key_list(sys.stdin.buffer, "standard input"))
     location, wanted = split_fragment(path)
+    if not is_named(location):
+        return _open_at(location, path, wanted, like)
+    try:
+        return _open_at(location, path, wanted, like)
+    except InputError as error:
+        if error.path != location:
+            error.path = f"{location} ({error.path})"
+        raise
+
+
+def _open_at(location: str, path: str, wanted: str, like: Checkpoint | None) -> Checkpoint:
     path = shown(path) if is_address(location) else path
     folder, name = _place_of(location)
     if name is None:
@@ -69,6 +77,9 @@ def open_checkpoint(path: str | os.PathLike[str], like: Checkpoint | None = None
     try:
         with _collector_paused():
             return _open_file(_Found(file, folder, name), path, wanted, like)
+    except FormatError as error:
+        file.close()
+        raise file.refused(error) from None
     except BaseException:
         file.close()
         raise
@@ -194,9 +205,12 @@ def _open_text(found: _Found, head: bytes, path: str, wanted: str) -> Checkpoint
     file = found.file
     if is_index(file, head):
         return open_index(file, found.folder, path, wanted)
-    refuse_foreign(file, head)
-    if not is_key_list(file.path, head):
-        raise unknown_format(file, head)
+    try:
+        refuse_foreign(file, head)
+        if not is_key_list(file.path, head):
+            raise unknown_format(file, head)
+    except FormatError as error:
+        raise file.refused(error, is_known=False) from None
     _refuse_unused(path, wanted)
     contents = read_key_list(BytesIO(file.read(0, min(file.size, KEY_LIST_BYTES + 1))), file.path)
     return Checkpoint(path, "key list", contents, (file,))

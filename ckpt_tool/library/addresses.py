@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from ckpt_tool.errors import InputError
 from ckpt_tool.formats.remote.access import Access, accessing
 
 
@@ -17,8 +18,9 @@ def addresses(
     again.
 
     `sha256` is what a downloaded file must be, or several of which it must be one; `offline` asks
-    no server, `refresh` asks whether what is in the cache is still what the server has. Raises
-    InputError for what is no SHA-256, and where `refresh` and `offline` contradict.
+    no server, `refresh` asks whether what is in the cache is still what the server has. Paths are
+    opened as ever. Raises InputError for what is no SHA-256, where `refresh` and `offline`
+    contradict, and at the end of a block with digests in which no address was opened.
 
     >>> import ckpt_tool
     >>> with ckpt_tool.addresses(offline=True):
@@ -27,5 +29,8 @@ def addresses(
     ckpt_tool.errors.InputError: https://example.org/resnet50-0676ba61.pth: is not in the cache, ...
     """
     digests = (sha256,) if isinstance(sha256, str) else tuple(sha256)
-    with accessing(Access(digests, offline, refresh)):
+    with accessing(Access(digests, offline, refresh)) as access:
         yield
+        if digests and not access.memory.has_opened:
+            fact = "is for addresses, and none was opened in the block"
+            raise InputError("`sha256`", fact, "ckpt_tool.open(path, sha256=…) checks a file here")

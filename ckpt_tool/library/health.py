@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class HealthReport(Health):
     """What is wrong with weights; `print()` shows it as `ckpt show --health` does.
 
-    `is_well` is the answer; `findings` have a `kind`, a `subject` (the key or the file) and a
+    `is_healthy` is the answer; `findings` have a `kind`, a `subject` (the key or the file) and a
     `text`.
     """
 
@@ -27,7 +27,7 @@ class HealthReport(Health):
         return health_text(self)
 
     def __repr__(self) -> str:
-        return f"HealthReport({'well' if self.is_well else f'{len(self.findings)} findings'})"
+        return f"HealthReport({'healthy' if self.is_healthy else f'{len(self.findings)} findings'})"
 
 
 def health(given: Given) -> HealthReport:
@@ -43,7 +43,7 @@ def health(given: Given) -> HealthReport:
     >>> import ckpt_tool, torch
     >>> layer = torch.nn.Linear(4, 10)
     >>> ckpt_tool.health(layer)
-    HealthReport(well)
+    HealthReport(healthy)
     >>> _ = torch.nn.init.constant_(layer.bias, float("nan"))
     >>> ckpt_tool.health(layer).findings[0].kind
     'nan'

@@ -31,10 +31,14 @@ if TYPE_CHECKING:
     import os
 
     import torch
+    from torch import nn
 
     from ckpt_tool.api.sides import Given
     from ckpt_tool.engine.sources import TensorSource
+    from ckpt_tool.optimizers.saved import Form
     from ckpt_tool.tensors import Catalog
+    from ckpt_tool.training.optimizers.state import Given as GivenOptimizer
+    from ckpt_tool.training.optimizers.state import OptimizerState
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -93,6 +97,27 @@ class PlanReport(Plan):
             if target is not None and self.target is not None:
                 _check_same(self.target, target.catalog, target.path)
             return output_tensors(self, opened, target)
+
+    def optimizer_state(
+        self,
+        given: GivenOptimizer,
+        model: nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        fresh: Sequence[str] = (),
+        names: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        form: Form | None = None,
+    ) -> OptimizerState:
+        """The state of the source's optimizer, moved as its parameters are: what
+        `LoadReport.optimizer_state` gives, with the same arguments, and without a model that is
+        loaded.
+
+        Raises RuleError with every parameter whose state has no exact way, InputError where it is
+        not certain which parameter is which.
+        """
+        from ckpt_tool.training.optimizers.state import optimizer_state
+
+        return optimizer_state(self, given, model, optimizer, fresh, names, form)
 
     @contextmanager
     def _opened_target(self) -> Iterator[TensorSource | None]:

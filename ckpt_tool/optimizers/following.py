@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ckpt_tool.mapping.plan import Step, input_forms, step_forms
 from ckpt_tool.ops import Cast, Copy, Op, OpError, TensorForm, infer_chain
 from ckpt_tool.ops.arithmetic import Unary
 from ckpt_tool.ops.copies import Same
+from ckpt_tool.optimizers.blocks import block_ops, block_size
 from ckpt_tool.optimizers.kinds import Kind, Role, UnknownKind
 from ckpt_tool.optimizers.laws import Following, Made, NoLaw, elementwise_ops, made_of
 from ckpt_tool.optimizers.saved import Path, SavedParameter, SavedSlot
@@ -111,8 +113,13 @@ class _Step:
             return
         made = made_of(self.step.ops, self._forms)
         for name, slot in self.parameters[0].slots.items():
-            if self.kind.slots[name].role is Role.SHARED:
+            role = self.kind.slots[name].role
+            if role is Role.WHOLE:
+                raise NoLaw(self.step.ops[0], "its update goes by the size of the whole parameter")
+            if role is Role.SHARED:
                 yield from self._shared(name, made)
+            elif role is Role.BLOCKS:
+                yield self._blocks(name)
             elif slot.form is None:
                 yield self._plain(name)
             else:
@@ -151,6 +158,17 @@ class _Step:
             ops,
             tuple(range(len(self.step.outputs))),
         )
+
+    def _blocks(self, name: str) -> SlotMove:
+        slots, forms = self._slots(name), self._forms
+        counts = [prod(slot.form.shape) if slot.form else 0 for slot in slots]
+        sizes = {block_size(form, count) for form, count in zip(forms, counts, strict=True)}
+        size = sizes.pop() if len(sizes) == 1 else None
+        if size is None:
+            raise NotFollowed(f"the size of the blocks of `{name}` can't be told")
+        ops = block_ops(self.step.ops, forms, size)
+        outputs = tuple(range(len(self.step.outputs)))
+        return SlotMove(suffix_of(slots[0]), tuple(slot.path for slot in slots), ops, outputs)
 
     def _check_result(self, ops: Sequence[Op], forms: Sequence[TensorForm]) -> None:
         """Raises NotFollowed unless the slots that result have the shapes of the parameters."""

@@ -12,6 +12,8 @@ from ckpt_tool.optimizers.kinds import LABELS
 from ckpt_tool.optimizers.saved import SavedParameter
 from ckpt_tool.optimizers.sides import Sides
 
+PLAIN = (int, float, str, bool, tuple, list, type(None))
+
 
 @dataclass(frozen=True, slots=True)
 class MovedGroup:
@@ -142,8 +144,11 @@ def _source_of_group(sides: Sides, place: int, members: Sequence[int]) -> int | 
 
 def _difference(sides: Sides, one: SavedParameter, other: SavedParameter) -> str:
     first, second = sides.saved.groups[one.group], sides.saved.groups[other.group]
-    odd = next((name for name in first if first[name] != second.get(name)), None)
-    return f", whose `{odd}` is {first[odd]} and {second.get(odd)}" if odd else ""
+    odd = next((name for name in first if not _equal(first[name], second.get(name))), None)
+    if odd is None:
+        return ""
+    values = [str(group.get(odd))[:40] for group in (first, second)]
+    return f", whose `{odd}` is {values[0]} and {values[1]}"
 
 
 def _are_alike(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
@@ -156,5 +161,9 @@ def _equal(one: object, other: object) -> bool:
     """Whether two entries are equal; tensors and other objects only if they are one."""
     if one is other:
         return True
-    plain = (int, float, str, bool, tuple, list, type(None))
-    return isinstance(one, plain) and isinstance(other, plain) and one == other
+    if not (isinstance(one, PLAIN) and isinstance(other, PLAIN)):
+        return False
+    try:
+        return bool(one == other)
+    except RecursionError:  # a file's list that holds itself
+        return False

@@ -2,7 +2,7 @@
 slots is.
 
 Slots and hyper-parameters are those of torch.optim (torch 2.0 to 2.13), transformers' Adafactor,
-Lion as its authors and lion-pytorch have it, and DeepSpeed's and apex' Adam.
+Lion as its authors and lion-pytorch have it, DeepSpeed's and apex' Adam, and bitsandbytes 0.50.
 """
 
 from __future__ import annotations
@@ -13,27 +13,31 @@ from enum import Enum
 
 
 class Role(Enum):
-    """What a slot holds: a number for each element of the parameter, one value for all of them, or
-    the means of squares over the rows or columns of its last two dimensions.
+    """What a slot holds: a number for each element of the parameter, one value for all of them, the
+    means of squares over the rows or columns of its last two dimensions, a value for each block of
+    elements, or the size of the whole parameter.
     """
 
     ELEMENTWISE = "a number for each element"
     SHARED = "one value for the whole parameter"
     ROWS = "means over rows"
     COLUMNS = "means over columns"
+    BLOCKS = "a value for each block of elements"
+    WHOLE = "a size of the whole parameter"
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
     """One entry of a parameter's state.
 
-    `is_odd` says that it changes its sign with the parameter. `start` is what the optimizer begins
-    with in each element: a number, or the hyper-parameter that holds it; None where it can't be
-    told. `of_values` says that it follows the parameter's values, not its gradients.
+    `is_odd` says that it changes its sign with the parameter, None that it isn't known. `start` is
+    what the optimizer begins with in each element: a number, or the hyper-parameter that holds it;
+    None where it can't be told. `of_values` says that it follows the parameter's values, not its
+    gradients.
     """
 
     role: Role = Role.ELEMENTWISE
-    is_odd: bool = False
+    is_odd: bool | None = False
     start: float | str | None = 0.0
     of_values: bool = False
 
@@ -218,6 +222,23 @@ KINDS = (
         {"momentum_buffer": _FIRST},
         may_have="nesterov ns_coefficients eps adjust_lr_fn",
         whole="Muon makes the update of a whole matrix orthogonal",
+    ),
+    _kind(
+        "bitsandbytes' optimizer",
+        "betas eps weight_decay",
+        {
+            **_STEP,
+            "state1": Slot(is_odd=None, start=None),
+            "state2": Slot(is_odd=None, start=None),
+            "qmap1": Slot(Role.SHARED),
+            "qmap2": Slot(Role.SHARED),
+            "absmax1": Slot(Role.BLOCKS),
+            "absmax2": Slot(Role.BLOCKS),
+            "unorm_vec": Slot(Role.WHOLE),
+        },
+        may_have="lr alpha t_alpha t_beta3",
+        classes="bitsandbytes.Optimizer8bit",
+        switches=frozenset(),
     ),
 )
 """The known optimizers. Where the hyper-parameters of two would do, the slots decide."""

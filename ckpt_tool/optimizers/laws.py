@@ -123,15 +123,17 @@ def _calculated(op: Affine | Unary, following: Following) -> tuple[Op, ...]:
     if isinstance(op, Unary):
         if op.function != "neg":
             raise NoLaw(op, "it changes the gradient")
-        return _negated(following)
+        return _negated(op, following)
     if op.scale not in (1.0, -1.0):
         raise NoLaw(op, "a scale changes the gradient, and steps of another size would follow")
     if op.shift and _follows_values(following):
         raise NoLaw(op, "a shift changes what weight decay does")
-    return _negated(following) if op.scale == -1.0 else ()
+    return _negated(op, following) if op.scale == -1.0 else ()
 
 
-def _negated(following: Following) -> tuple[Op, ...]:
+def _negated(op: Op, following: Following) -> tuple[Op, ...]:
+    if following.slot.is_odd is None:
+        raise NoLaw(op, "whether its state has a sign isn't known")
     return (Unary("neg"),) if following.slot.is_odd else ()
 
 

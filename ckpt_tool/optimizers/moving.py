@@ -5,7 +5,7 @@ a state can't follow the plan.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.errors import RuleError
@@ -69,15 +69,17 @@ def move_state(
     fresh: Sequence[str] = (),
     kind: Kind | UnknownKind | None = None,
     form: Form | None = None,
+    changed: Collection[str] = (),
 ) -> MovedState:
     """The optimizer's state after the plan. `fresh` are patterns of the target's parameters that
     begin without a state.
 
     `target` is the optimizer that is to have it; without one, its parameters are those of the plan,
     in the target's order, in the groups of their sources. `kind` is the optimizer, where its groups
-    don't show it; `form` is that of the new state dict, the source's without one. Raises RuleError
-    with every parameter whose state has no exact way, InputError where it is not certain which
-    parameter is which.
+    don't show it; `form` is that of the new state dict, the source's without one. `changed` are
+    keys of the target whose values somebody changed after the plan. Raises RuleError with every
+    parameter whose state has no exact way, InputError where it is not certain which parameter is
+    which.
     """
     sides = sides_of(plan, saved, target, kind, form)
     groups = group_parameters(sides)
@@ -88,7 +90,11 @@ def move_state(
         for number, maker in enumerate(sides.makers)
         if maker is not None and parameters[number].name not in begins and _takes(maker, sides)
     }
-    refusals = [*_untied(sides, wanted), *_shared_by_several(sides, wanted)]
+    refusals = [
+        *_untied(sides, wanted),
+        *_shared_by_several(sides, wanted),
+        *_changed(sides, wanted, frozenset(changed)),
+    ]
     found, more = _follow_all(sides, wanted)
     if refusals or more:
         raise RuleError(problems_of([*refusals, *more], [each.name for each in parameters]))
@@ -142,7 +148,7 @@ def _untied(sides: Sides, wanted: Mapping[int, Maker]) -> Iterator[Refusal]:
     owners: dict[object, int] = {}
     for number, maker in wanted.items():
         parameter = sides.target.parameters[number]
-        values = [_value(sides, key) for key in parameter.keys if key in sides.plan.producers]
+        values = [_value(sides, key) for key in parameter.keys if is_made_of_own(sides, key)]
         if any(value != values[0] for value in values):
             why = "it is one parameter, and its keys come from several, each with a state"
             yield Refusal(parameter.name, why, maker.step)
@@ -156,6 +162,14 @@ def _untied(sides: Sides, wanted: Mapping[int, Maker]) -> Iterator[Refusal]:
                 f"`{parameter.name}` is a copy of it, and the state is of both together",
                 maker.step,
             )
+
+
+def is_made_of_own(sides: Sides, key: str) -> bool:
+    """Whether a key's values come from parameters of the optimizer. A tied key of the source that
+    was saved as a tensor of its own is none, and must be equal anyway.
+    """
+    made = sides.plan.producers.get(key)
+    return made is not None and any(name in sides.own for name in made[0].inputs)
 
 
 def _value(sides: Sides, key: str) -> object:
@@ -179,6 +193,17 @@ def _shared_by_several(sides: Sides, wanted: Mapping[int, Maker]) -> Iterator[Re
             why = f"`{names[0]}` and `{names[1]}` come from one parameter, whose state is of both"
             for number in numbers.values():
                 yield Refusal(sides.target.parameters[number].name, why, wanted[number].step)
+
+
+def _changed(
+    sides: Sides, wanted: Mapping[int, Maker], changed: frozenset[str]
+) -> Iterator[Refusal]:
+    """Parameters that are not what the plan made of them."""
+    for number, maker in wanted.items():
+        parameter = sides.target.parameters[number]
+        if not changed.isdisjoint(parameter.keys):
+            why = "the model's own load hooks changed its values, in a way that is not known"
+            yield Refusal(parameter.name, why, maker.step)
 
 
 def _ids(sides: Sides, groups: Sequence[MovedGroup]) -> dict[str, int | str]:

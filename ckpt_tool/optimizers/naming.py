@@ -8,6 +8,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import factorial, prod
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.optimizers.kinds import Kind, UnknownKind
@@ -15,8 +17,13 @@ from ckpt_tool.optimizers.saved import SavedOptimizer
 from ckpt_tool.optimizers.shapes import shape_of
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, counted, shape_text
 
-MAX_STATES = 50_000
-"""Ways to have paired the first keys, of which there is one for almost every optimizer."""
+MAX_WAYS = 1_000_000
+"""Ways to have paired the first keys, summed over all keys; for almost every optimizer there is one
+each.
+"""
+MAX_CHANCE = 20
+"""Orders of names, one of which is that of the alphabet: with so many it is no chance any more."""
+_NUMBERS = re.compile("[0-9]+")
 STATISTICS = frozenset(("running_mean", "running_var", "num_batches_tracked"))
 """Buffers of torch's normalisations, which no optimizer has."""
 _WRAPPER = re.compile(
@@ -44,6 +51,8 @@ def keys_of_parameters(
     if all(name is not None for name in names):
         keys = _by_names([str(name) for name in names], catalog, saved.label)
         _check_shapes(saved, keys, catalog, kind)
+        if saved.named_groups:
+            _check_names_are_own(saved, keys, catalog, kind)
         return keys
     return _by_order(saved, catalog, kind)
 
@@ -51,7 +60,8 @@ def keys_of_parameters(
 def _by_names(names: Sequence[str], catalog: Catalog, label: str) -> tuple[str, ...]:
     """Names that are keys, as they are or without what wrappers put into them."""
     plain = {bare(key): key for key in reversed(list(catalog))}
-    found = [name if name in catalog else plain.get(bare(name)) for name in names]
+    prefix = _common_prefix([bare(name) for name in names], plain)
+    found = [name if name in catalog else plain.get(prefix + bare(name)) for name in names]
     unknown = [name for name, key in zip(names, found, strict=True) if key is None]
     keys = [key for key in found if key is not None]
     if unknown:
@@ -62,6 +72,17 @@ def _by_names(names: Sequence[str], catalog: Catalog, label: str) -> tuple[str, 
         twice = next(key for key, count in Counter(keys).items() if count > 1)
         raise InputError(label, f"two of its parameters are `{twice}` of the model")
     return tuple(keys)
+
+
+def _common_prefix(names: Sequence[str], keys: Mapping[str, str]) -> str:
+    """What all names lack to be keys, as `model.`; nothing where some are, or where that is not
+    certain.
+    """
+    if not names or any(name in keys for name in names):
+        return ""
+    ends = [key.removesuffix(names[0]) for key in keys if key.endswith(f".{names[0]}")]
+    fitting = [prefix for prefix in ends if all(prefix + name in keys for name in names)]
+    return fitting[0] if len(fitting) == 1 else ""
 
 
 def bare(name: str) -> str:
@@ -85,21 +106,73 @@ def _check_shapes(
             raise InputError(saved.label, fact, "is it the optimizer of this model?")
 
 
-def _by_order(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKind) -> tuple[str, ...]:
+def _check_names_are_own(
+    saved: SavedOptimizer, keys: Sequence[str], catalog: Catalog, kind: Kind | UnknownKind
+) -> None:
+    """Raises InputError for names that may be another optimizer's.
+
+    torch pairs a state that it loads by position and keeps its names (`load_state_dict`, torch
+    2.13): loaded into a model whose parameters stand in another order, they are wrong ever after.
+    """
+    places = {key: place for place, key in enumerate(catalog)}
+    groups = _places_by_group(saved)
+    if not in_module_order(catalog) or all(
+        places[keys[one]] < places[keys[other]]
+        for group in groups
+        for one, other in pairwise(group)
+    ):
+        return
     candidates = [info for info in catalog.values() if may_be_trained(info)]
+    shapes = [shape_of(parameter, kind) for parameter in saved.parameters]
+    if possible_pairings(groups, shapes, candidates, saved.label):
+        fact = (
+            "names its parameters in another order than the model has them, whose order fits as "
+            "well; torch keeps the names of a state that was loaded by position"
+        )
+        raise InputError(saved.label, fact, "say which is right: `names`, a list for each group")
+
+
+def _by_order(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKind) -> tuple[str, ...]:
+    if unknown := [key for key in saved.order if key not in catalog]:
+        raise InputError(saved.label, f"`{unknown[0]}` of `names` is no key of the source")
+    given = [catalog[key] for key in saved.order] or catalog.values()
+    candidates = [info for info in given if may_be_trained(info)]
     shapes = [shape_of(parameter, kind) for parameter in saved.parameters]
     if len(shapes) > len(candidates):
         fact = f"has {counted(len(shapes), 'parameter')}, the model {len(candidates)} at most"
         raise InputError(saved.label, fact, "give the optimizer of the model that is mapped")
-    if not catalog.is_ordered:
+    if not saved.order and not in_module_order(catalog):
         return _by_shapes_alone(saved.label, shapes, candidates)
-    groups: dict[int, list[int]] = {}
-    for place, parameter in enumerate(saved.parameters):
-        groups.setdefault(parameter.group, []).append(place)
-    pairings = possible_pairings(list(groups.values()), shapes, candidates, saved.label)
+    pairings = possible_pairings(_places_by_group(saved), shapes, candidates, saved.label)
     if len(pairings) != 1:
         raise _not_certain(saved.label, pairings)
     return tuple(pairings[0][place] for place in range(len(shapes)))
+
+
+def _places_by_group(saved: SavedOptimizer) -> list[list[int]]:
+    groups: dict[int, list[int]] = {}
+    for place, parameter in enumerate(saved.parameters):
+        groups.setdefault(parameter.group, []).append(place)
+    return list(groups.values())
+
+
+def in_module_order(catalog: Catalog) -> bool:
+    """Whether keys stand as modules have them, and aren't sorted by whoever wrote them: as text,
+    with siblings that would hardly stand so by chance.
+    """
+    keys = list(catalog)
+    if not catalog.is_ordered:
+        return False
+    if any(one > other for one, other in pairwise(keys)):
+        return True
+    siblings: dict[str, dict[str, None]] = {}
+    for key in keys:
+        parent = ""
+        for name in key.split("."):
+            siblings.setdefault(_NUMBERS.sub("0", parent), {})[_NUMBERS.sub("0", name)] = None
+            parent = f"{parent}.{name}"
+    chance = prod(factorial(min(len(names), 20)) for names in siblings.values())
+    return chance < MAX_CHANCE
 
 
 def _by_shapes_alone(
@@ -116,8 +189,8 @@ def _by_shapes_alone(
 
 
 HINT = (
-    "give `names`, the keys in the optimizer's order, or an optimizer that was made of "
-    "`model.named_parameters()`"
+    "give `names`, the source's keys in the order of its model or group by group, or an optimizer "
+    "that was made of `model.named_parameters()`"
 )
 
 
@@ -153,7 +226,7 @@ def possible_pairings(
     and every shape agrees; None is the shape of any. Not every key needs a parameter.
     """
     ways: dict[tuple[int, ...], list[_Paired | None]] = {(0,) * len(groups): [None]}
-    wanted = len(shapes)
+    wanted, work = len(shapes), 0
     for index, info in enumerate(candidates):
         left = len(candidates) - index - 1
         following: dict[tuple[int, ...], list[_Paired | None]] = {}
@@ -165,7 +238,8 @@ def possible_pairings(
                 after = (*state[:number], state[number] + 1, *state[number + 1 :])
                 _extend(following, after, [_Paired(place, info.key, each) for each in pairings])
         ways = following
-        if len(ways) > MAX_STATES:
+        work += len(ways)
+        if work > MAX_WAYS:
             raise InputError(label, "its parameters may be paired in too many ways", HINT)
     return [_as_mapping(each) for each in ways.get(tuple(map(len, groups)), [])]
 

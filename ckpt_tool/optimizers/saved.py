@@ -46,7 +46,8 @@ class SavedOptimizer:
     """All parameters in the order of their groups; `groups` have their hyper-parameters, without
     the parameters themselves, and `named_groups` are the places of those that name them.
 
-    `label` is what messages call it.
+    `label` is what messages call it; `order` are the model's parameters in its order, where
+    somebody said it.
     """
 
     label: str
@@ -54,6 +55,7 @@ class SavedOptimizer:
     parameters: tuple[SavedParameter, ...]
     groups: tuple[Mapping[str, object], ...]
     named_groups: frozenset[int] = frozenset()
+    order: tuple[str, ...] = ()
 
     @property
     def slots(self) -> frozenset[str]:
@@ -61,15 +63,29 @@ class SavedOptimizer:
         return frozenset(slot for each in self.parameters for slot in each.slots)
 
 
-def with_names(saved: SavedOptimizer, names: Sequence[str]) -> SavedOptimizer:
-    """The same with the keys of its parameters, in its own order. Raises InputError for another
-    number of them.
+def with_names(
+    saved: SavedOptimizer, names: Sequence[str] | Sequence[Sequence[str]]
+) -> SavedOptimizer:
+    """The same with the keys of its parameters: in the order of their model, or, as a list for each
+    group, in its own. Raises InputError for other numbers of them.
     """
-    if len(names) != len(saved.parameters):
-        fact = f"has {len(saved.parameters)} parameters, and there are {len(names)} names"
-        raise InputError(saved.label, fact, "give one for each, group by group")
-    named = zip(saved.parameters, names, strict=True)
-    return replace(saved, parameters=tuple(replace(each, name=name) for each, name in named))
+    if saved.form != "ids":
+        raise InputError(saved.label, "goes by names already", "leave `names` out")
+    plain = [replace(each, name=None) for each in saved.parameters]
+    if all(isinstance(name, str) for name in names):
+        return replace(saved, parameters=tuple(plain), order=tuple(map(str, names)))
+    sizes = [len(group) for group in names]
+    own = [sum(each.group == place for each in plain) for place in range(len(saved.groups))]
+    if sizes != own:
+        fact = f"has groups of {_listed(own)} parameters, and `names` of {_listed(sizes)}"
+        raise InputError(saved.label, fact, "give a list for each group")
+    every = [str(name) for group in names for name in group]
+    named = [replace(each, name=name) for each, name in zip(plain, every, strict=True)]
+    return replace(saved, parameters=tuple(named), named_groups=frozenset())
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers)) or "none"
 
 
 def read_optimizer(state_dict: object, form_of: FormOf, label: str) -> SavedOptimizer:
@@ -148,15 +164,14 @@ def _parameters(
 
 
 def read_slots(given: object, path: Path, form_of: FormOf) -> Mapping[str, SavedSlot]:
-    """The slots of one parameter; those of a dict inside stand under its name and theirs, as
-    `OUTER/INNER`.
+    """The slots of one parameter; those of a dict inside stand under their own names, as
+    bitsandbytes has them (`__bnb_optimizer_quant_state__`).
     """
     slots: dict[str, SavedSlot] = {}
     for name, value in (given or {}).items() if isinstance(given, Mapping) else ():
         here = (*path, name)
-        if isinstance(value, Mapping) and value:
-            inner = read_slots(value, here, form_of)
-            slots |= {f"{name}/{key}": slot for key, slot in inner.items()}
+        if isinstance(value, Mapping) and value and len(path) <= len((STATE, "id")):
+            slots |= read_slots(value, here, form_of)
         else:
             slots[str(name)] = SavedSlot(here, form_of(value), value)
     return slots

@@ -62,12 +62,19 @@ def sides_of(
     form = form or saved.form
     keys = _keys(plan, saved, target, kind)
     target = target or target_of_plan(plan, saved.label, form, keys)
+    own = _by_every_key(plan, dict(zip(keys, saved.parameters, strict=bool(keys))))
+    makers = [_maker(plan, parameter, own) for parameter in target.parameters]
+    if target.groups is None:
+        pairs = zip(target.parameters, makers, strict=True)
+        trained = [(each, maker) for each, maker in pairs if _is_trained(maker, own)]
+        target = TargetOptimizer(tuple(each for each, _ in trained))
+        makers = [maker for _, maker in trained]
     return Sides(
         plan,
         saved,
-        _by_every_key(plan, dict(zip(keys, saved.parameters, strict=bool(keys)))),
+        own,
         target,
-        tuple(_maker(plan, parameter) for parameter in target.parameters),
+        tuple(makers),
         kind,
         form,
     )
@@ -98,10 +105,26 @@ def _by_every_key(plan: Plan, own: Mapping[str, SavedParameter]) -> Mapping[str,
     }
 
 
-def _maker(plan: Plan, parameter: TargetParameter) -> Maker | None:
-    """The step that makes it; the first of several, which tied keys may have."""
-    for key in parameter.keys:
-        if key in plan.producers:
-            step = plan.producers[key][0]
-            return Maker(step, step.outputs.index(key))
-    return None
+def _is_trained(maker: Maker | None, own: Mapping[str, SavedParameter]) -> bool:
+    """Whether an optimizer like the source's has a parameter: not one that comes from what the
+    source's has not, as frozen ones.
+    """
+    if maker is None or not maker.step.inputs:
+        return True
+    return any(name in own for name in maker.step.inputs)
+
+
+def _maker(
+    plan: Plan, parameter: TargetParameter, own: Mapping[str, SavedParameter]
+) -> Maker | None:
+    """The step that makes it; of several, which tied keys may have, the first that takes a
+    parameter of the optimizer.
+    """
+    found = [
+        Maker(step, step.outputs.index(key))
+        for key in parameter.keys
+        if key in plan.producers
+        for step in (plan.producers[key][0],)
+    ]
+    of_own = (each for each in found if any(name in own for name in each.step.inputs))
+    return next(of_own, found[0] if found else None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ckpt_tool.errors import InputError
 from ckpt_tool.mapping.accounting.ties import value_of
 from ckpt_tool.mapping.plan import Plan
-from ckpt_tool.optimizers.naming import may_be_trained
+from ckpt_tool.optimizers.naming import in_module_order, may_be_trained
 from ckpt_tool.optimizers.saved import Form
 
 
@@ -34,22 +34,23 @@ class TargetOptimizer:
     """The target's parameters, in the order of the optimizer that is to have the state.
 
     `groups` are its own groups' entries, where there is such an optimizer; else the source's groups
-    are kept.
+    are kept, and `parameters` are all of the model, of which the source's optimizer may have a
+    part.
     """
 
     parameters: tuple[TargetParameter, ...]
     groups: tuple[Mapping[str, object], ...] | None = None
-    kind_name: str = ""
 
 
 def target_of_plan(plan: Plan, label: str, form: Form, keys: Sequence[str]) -> TargetOptimizer:
-    """The parameters in the order of the target's keys: those that come from the optimizer's own
+    """The parameters in the order of the target's keys, or without one in that of the source's
+    optimizer: those that come from the optimizer's own
     (`keys`), and fresh ones that may be trained.
 
     Raises InputError for a target whose keys are not in a model's order, where the state goes by
     numbers.
     """
-    if plan.target is not None and not plan.target.is_ordered and form == "ids":
+    if plan.target is not None and not in_module_order(plan.target) and form == "ids":
         raise InputError(
             label,
             "the order of the target's parameters is not known: its keys are sorted",
@@ -60,7 +61,20 @@ def target_of_plan(plan: Plan, label: str, form: Form, keys: Sequence[str]) -> T
     for key in plan.outputs:
         if (identity := _identity(plan, key, trained)) is not None:
             found.setdefault(identity, []).append(key)
-    return TargetOptimizer(tuple(TargetParameter(tuple(each)) for each in found.values()))
+    parameters = [TargetParameter(tuple(each)) for each in found.values()]
+    if plan.target is None:
+        parameters.sort(key=lambda each: _first_source(plan, each.name, keys))
+    return TargetOptimizer(tuple(parameters))
+
+
+def _first_source(plan: Plan, key: str, keys: Sequence[str]) -> int:
+    """Where the first of the parameters that a key is made of stands; behind all for one that is
+    made of none.
+    """
+    places = {plan.source[each].tied_to or each: place for place, each in enumerate(keys)}
+    inputs = plan.producers[key][0].inputs
+    found = [places.get(plan.source[name].tied_to or name, len(keys)) for name in inputs]
+    return min(found, default=len(keys))
 
 
 def _identity(plan: Plan, key: str, trained: set[str]) -> object:

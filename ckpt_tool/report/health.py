@@ -37,18 +37,18 @@ def _shown(findings: tuple[Finding, ...], style: Style) -> tuple[list[Finding], 
 def health_line(health: Health, style: Style = PLAIN) -> str:
     """The answer in one line."""
     path = safe(health.path)
-    if health.is_well:
+    if health.is_healthy:
         what = f"{plural(health.tensors, 'tensor')}, {size_text(health.nbytes)}, read"
-        return f"{path}: {style.paint('well', 'green')}: {what}, nothing found"
-    return f"{path}: {style.paint('not well', 'red')}: {plural(len(health.findings), 'finding')}"
+        return f"{path}: {style.paint('healthy', 'green')}: {what}, nothing found"
+    return f"{path}: {style.paint('not healthy', 'red')}: {plural(len(health.findings), 'finding')}"
 
 
 def health_json(health: Health) -> dict[str, object]:
-    """The findings; `well` is the answer."""
+    """The findings; `healthy` is the answer."""
     return {
         "schema": 1,
         "path": health.path,
-        "well": health.is_well,
+        "healthy": health.is_healthy,
         "tensors": health.tensors,
         "bytes": health.nbytes,
         "notes": list(health.notes),

@@ -5,7 +5,8 @@ for the optimizer.
 from ckpt_tool.training.freezing import Frozen, freeze
 from ckpt_tool.training.live import LiveState, apart_from, build_model, state_dict_of, unwrapped
 from ckpt_tool.training.live_checkpoint import LiveCheckpoint
-from ckpt_tool.training.loading import LoadReport, load_plan
+from ckpt_tool.training.loading import load_plan
+from ckpt_tool.training.report import LoadReport
 from ckpt_tool.training.together import together
 
 __all__ = [

@@ -178,6 +178,20 @@ def _without_tensors(given: Mapping[str, object]) -> InputError:
     return InputError("the state dict", fact, f"give `source[{inside[0]!r}]`")
 
 
+def keys_of_parameters(module: nn.Module) -> tuple[tuple[str, ...], ...]:
+    """All keys of each parameter, in the order of `module.parameters()`; without a key in the state
+    dict, its names.
+    """
+    keys: dict[int, list[str]] = {id(parameter): [] for parameter in module.parameters()}
+    for key, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) in keys:
+            keys[id(tensor)].append(key)
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if name not in keys[id(parameter)]:
+            keys[id(parameter)].append(name)
+    return tuple(tuple(found) for found in keys.values())
+
+
 def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[str, object]:
     """A state dict with copies of those tensors that lie in a module's memory, so that they stay as
     they are while it is filled.

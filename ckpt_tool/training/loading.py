@@ -4,167 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
-from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.errors import FormatError
+from ckpt_tool.formats import Checkpoint
 from ckpt_tool.keys import fold
 from ckpt_tool.mapping.accounting.ties import tied_with
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog
-from ckpt_tool.training.filling import LiveTensors, has_own_class
-from ckpt_tool.training.freezing import Frozen, freeze_keys
-from ckpt_tool.training.live import unwrapped
+from ckpt_tool.training.live import keys_of_parameters
 from ckpt_tool.training.load_hooks.run import Hooked, call_post_hooks, run_hooks
+from ckpt_tool.training.memory.filling import LiveTensors, has_own_class
+from ckpt_tool.training.memory.handed import fill_from
+from ckpt_tool.training.memory.mapped import MappedFiles
+from ckpt_tool.training.memory.transfer import transfer
+from ckpt_tool.training.memory.values import step_values
 from ckpt_tool.training.overlaps import check_overlaps
+from ckpt_tool.training.report import LoadReport
 from ckpt_tool.training.snapshots import exchange
 from ckpt_tool.training.together import Processes
-from ckpt_tool.training.transfer import transfer
-from ckpt_tool.training.values import step_values
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-    from ckpt_tool.formats import Checkpoint
-    from ckpt_tool.optimizers.saved import Form
     from ckpt_tool.training.live import LiveState
-    from ckpt_tool.training.optimizers.state import Given, OptimizerState
-
-
-class ParameterGroup(TypedDict):
-    """What `torch.optim` takes; `group` is `fresh` or `loaded`."""
-
-    params: list[nn.Parameter]
-    lr: float
-    group: str
-
-
-@dataclass(frozen=True, repr=False)
-class LoadReport:
-    """What became of every key: `loaded` and `fresh` are the model's keys, `dropped` the source's.
-
-    `print(report)` gives the counts and the notes; `report.plan` has where each tensor came from.
-    """
-
-    plan: Plan
-    loaded: tuple[str, ...]
-    fresh: tuple[str, ...]
-    dropped: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        return f"LoadReport({self._counts()})"
-
-    def __str__(self) -> str:
-        return "\n".join(
-            [self._counts(), *(f"note: {note}" for note in (*self.plan.notes, *self.notes))]
-        )
-
-    def _counts(self) -> str:
-        return (
-            f"{len(self.loaded)} loaded, {len(self.fresh)} kept fresh, {len(self.dropped)} dropped"
-        )
-
-    def freeze(self, model: nn.Module) -> Frozen:
-        """Freezes exactly what was loaded, running statistics too; `model.train()` doesn't thaw
-        them.
-
-        Raises InputError for a model that has other keys than the one that was loaded into.
-        """
-        return freeze_keys(self._own(model), self.loaded)
-
-    def parameter_groups(
-        self, model: nn.Module, lr: float, loaded_lr: float | None = None
-    ) -> list[ParameterGroup]:
-        """The trainable parameters, each once: fresh ones with `lr`, loaded ones with `loaded_lr`;
-        empty groups are left out.
-
-        Raises InputError for a model that has other keys than the one that was loaded into, where
-        `loaded_lr` is for nothing because all that was loaded is frozen, where it is missing, and
-        where nothing is trainable.
-        """
-        module = self._own(model)
-        state = module.state_dict(keep_vars=True)
-        loaded = {id(state[key]) for key in self.loaded}
-        groups: dict[str, list[nn.Parameter]] = {"fresh": [], "loaded": []}
-        for parameter in module.parameters():  # each once, however many names it has
-            if parameter.requires_grad:
-                groups["loaded" if id(parameter) in loaded else "fresh"].append(parameter)
-        _check_rates(type(module).__name__, groups, loaded_lr)
-        rates = {"fresh": lr, "loaded": lr if loaded_lr is None else loaded_lr}
-        return [
-            {"params": params, "lr": rates[name], "group": name}
-            for name, params in groups.items()
-            if params
-        ]
-
-    def optimizer_state(
-        self,
-        given: Given,
-        model: nn.Module | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
-        *,
-        fresh: Sequence[str] = (),
-        names: Sequence[str] | None = None,
-        form: Form | None = None,
-    ) -> OptimizerState:
-        """The state of the optimizer that the source was trained with, moved as its parameters
-        were: for `optimizer.load_state_dict`.
-
-        `given` is its state dict, torch's own or by names (`get_optimizer_state_dict`, flat or
-        not), that optimizer, or a checkpoint that has it (`run.ckpt`, `run#optim`). `model` and
-        `optimizer` are the ones that go on training; without them numbers are given in the order of
-        the model's parameters, in the source's groups. `fresh` are patterns of the model's
-        parameters that begin without a state. `names` are the source's keys in the order of its
-        optimizer, where the shapes leave more than one. `form` is that of the result: `ids` for
-        `optimizer.load_state_dict`, `names` or `flat` for `set_optimizer_state_dict`; without it
-        the source's, `ids` for a checkpoint. Raises RuleError with every parameter whose state has
-        no exact way, InputError where it is not certain which parameter is which.
-        """
-        from ckpt_tool.training.optimizers.state import optimizer_state
-
-        module = None if model is None else self._own(model)
-        return optimizer_state(self.plan, given, module, optimizer, fresh, names, form)
-
-    def _own(self, model: nn.Module) -> nn.Module:
-        module = unwrapped(model)
-        known = module.state_dict(keep_vars=True)
-        missing = next((key for key in self.loaded if key not in known), None)
-        if missing is not None:
-            raise InputError(
-                type(module).__name__,
-                f"has no key `{missing}`",
-                "give the model that was loaded into",
-            )
-        target = self.plan.target or known
-        strange = next(
-            (name for name, _ in module.named_parameters() if name in known and name not in target),
-            None,
-        )
-        if strange is not None:
-            raise InputError(
-                type(module).__name__,
-                f"has `{strange}`, which the model that was loaded into has not",
-                "give that one",
-            )
-        return module
-
-
-def _check_rates(
-    name: str, groups: Mapping[str, Sequence[nn.Parameter]], loaded_lr: float | None
-) -> None:
-    """Raises InputError where a rate is for nothing, or nothing says which rate is meant."""
-    if not any(groups.values()):
-        raise InputError(
-            name, "has no trainable parameter", "freeze less, or there is nothing to train"
-        )
-    if loaded_lr is not None and not groups["loaded"]:
-        fact = f"`loaded_lr={loaded_lr:g}` is for nothing: no loaded parameter is trainable"
-        raise InputError(name, fact, "leave it out, or freeze less")
-    if loaded_lr is None and groups["loaded"]:
-        fact = f"{len(groups['loaded'])} of the loaded parameters are trainable, and have no rate"
-        raise InputError(name, fact, "give `loaded_lr`, or freeze them first")
+    from ckpt_tool.training.memory.handed import Loader
 
 
 def load_plan(
@@ -173,6 +37,8 @@ def load_plan(
     module: nn.Module,
     notes: Sequence[str] = (),
     processes: Processes | None = None,
+    assign: bool = False,
+    loader: Loader | None = None,
 ) -> LoadReport:
     """Copies what the plan says into the module's own tensors, on their devices; tensors on the
     meta device are replaced.
@@ -198,9 +64,11 @@ def load_plan(
         _check_unchanged(source, "nothing was loaded; try again")
         processes.go()
         undo.pop_all()
-        _fill(plan, source, module, tensors, hooked)
+        mapped = MappedFiles(source) if assign and isinstance(source, Checkpoint) else None
+        _fill(plan, source, module, tensors, hooked, mapped, loader)
     _check_unchanged(source, "what was loaded may be wrong; load again")
-    report = _report(plan, module, notes, covered, hooked)
+    more = _mapped_notes(mapped, source)
+    report = _report(plan, module, (*notes, *more), covered, hooked)
     call_post_hooks(module, report.fresh, plan.dropped)
     return report
 
@@ -246,16 +114,38 @@ def _fill(
     module: nn.Module,
     tensors: LiveTensors,
     hooked: Hooked,
+    mapped: MappedFiles | None,
+    loader: Loader | None,
 ) -> None:
-    tensors.reserve(key for key in plan.producers if not hooked.has(tensors[key]))
-    for step in plan.steps:
-        if wanted := [key for key in step.outputs if not hooked.has(tensors[key])]:
-            transfer(step, source, tensors, wanted)
+    if loader is not None:
+        fill_from(loader, plan, tensors, hooked)
+    else:
+        wanted = {key for key in plan.producers if not hooked.has(tensors[key])}
+        if mapped is not None:
+            steps = [step for step in plan.steps if not step.ops and step.outputs[0] in wanted]
+            wanted -= {
+                step.outputs[0] for step in steps if mapped.give(step, tensors, step.outputs[0])
+            }
+        tensors.reserve(wanted)
+        for step in plan.steps:
+            if some := [key for key in step.outputs if key in wanted]:
+                transfer(step, source, tensors, some)
     for tensor, value in hooked.values.values():
         if id(tensor) not in hooked.in_place:
             tensors.fill(tensor, value)
     tensors.commit()
     exchange(module, tensors.replaced)
+
+
+def _mapped_notes(mapped: MappedFiles | None, source: Checkpoint | LiveState) -> list[str]:
+    """What is to be said of tensors that are the file's own bytes."""
+    if mapped is None or not mapped.count:
+        return []
+    count = "1 tensor is" if mapped.count == 1 else f"{mapped.count} tensors are"
+    return [
+        f"{count} mapped from {source.path}: leave the file as it is while the model is in use, "
+        "and replace it rather than write into it"
+    ]
 
 
 def _report(
@@ -271,7 +161,10 @@ def _report(
         *_hook_notes(hooked, plan),
         *_without_values(module, fresh),
     ]
-    return LoadReport(plan, (*plan.producers, *also), fresh, plan.dropped, tuple(all_notes))
+    loaded = (*plan.producers, *also)
+    changed = tuple(dict.fromkeys(hooked.changed))
+    parameters = keys_of_parameters(module)
+    return LoadReport(plan, loaded, fresh, plan.dropped, tuple(all_notes), changed, parameters)
 
 
 def _tied_to(plan: Plan, covered: Container[str]) -> dict[str, str]:

@@ -16,8 +16,8 @@ from ckpt_tool.mapping.accounting.ties import ties, value_of
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.torch_bridge import identity_of, is_distributed, is_wrapper, to_bytes
-from ckpt_tool.training.filling import LiveTensors
-from ckpt_tool.training.values import key_value
+from ckpt_tool.training.memory.filling import LiveTensors
+from ckpt_tool.training.memory.values import key_value
 
 if TYPE_CHECKING:
     import torch

@@ -52,7 +52,7 @@ def test_a_package_that_is_broken(tmp_path):
     (tmp_path / "torch.py").write_text("import libtorch_that_is_nowhere\n")
     ran = in_shell('"$0" -m ckpt_tool map a.pth a.pth --dtype BF16 -o b.pth', tmp_path)
     assert ran.status == 2
-    assert ran.err.splitlines()[-1] == "error: a package: can't be imported: No module named 'libtorch_that_is_nowhere'; install it anew"
+    assert ran.err.splitlines()[-1] == "error: a package: can't be imported: No module named 'libtorch_that_is_nowhere'; reinstall it"
     assert not (tmp_path / "b.pth").exists()
 
 

@@ -2,7 +2,7 @@
 
 import io
 
-from ckpt_tool.cli import progress
+from ckpt_tool.cli.parts import progress
 
 
 class Terminal(io.StringIO):

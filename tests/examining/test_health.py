@@ -78,10 +78,10 @@ def change(folder, edit):
             save_file(state, path)
 
 
-def test_an_honest_model_is_well(folder):
+def test_an_honest_model_is_healthy(folder):
     ran = ckpt("show", "--health", folder)
     assert (ran.status, ran.err) == (0, "")
-    assert ran.out.splitlines()[-1].startswith(f"{folder}: well: ")
+    assert ran.out.splitlines()[-1].startswith(f"{folder}: healthy: ")
 
 
 Q = "model.layers.3.self_attn.q_proj.weight"
@@ -146,7 +146,7 @@ def test_damaged_values_are_named(folder, kind, key, damage, text):
     ran = ckpt("show", "--health", folder)
     assert ran.status == 1
     assert re.search(rf"^  {kind} +{re.escape(key)} +.*{text}", ran.out, re.MULTILINE), ran.out
-    assert ran.out.splitlines()[-1] == f"{folder}: not well: 1 finding"
+    assert ran.out.splitlines()[-1] == f"{folder}: not healthy: 1 finding"
 
 
 def test_a_sibling_that_was_written_twice(folder):
@@ -163,7 +163,7 @@ def test_layers_that_were_copied_as_a_whole_were_meant(folder):
         if key.startswith("model.layers.3."):
             state[key.replace("layers.3", "layers.5")] = state[key].clone()
     save_file(state, folder / "copied.safetensors")
-    assert ckpt_tool.health(folder / "copied.safetensors").is_well
+    assert ckpt_tool.health(folder / "copied.safetensors").is_healthy
 
 
 CONFIGS = [
@@ -211,7 +211,7 @@ def test_a_truncated_shard(folder):
     ran = ckpt("show", "--health", folder)
     assert ran.status == 1
     assert f"damaged  {path}" in ran.out
-    assert ran.out.splitlines()[-1] == f"{folder}: not well: 1 finding"
+    assert ran.out.splitlines()[-1] == f"{folder}: not healthy: 1 finding"
 
 
 def test_swapped_shards(folder):
@@ -242,7 +242,7 @@ def test_a_blob_of_the_hubs_cache(folder, tmp_path):
         blob = cache / "blobs" / sha256(content).hexdigest()
         blob.write_bytes(content)
         (cache / "snapshots" / "c" / path.name).symlink_to(f"../../blobs/{blob.name}")
-    assert ckpt_tool.health(cache / "snapshots" / "c").is_well
+    assert ckpt_tool.health(cache / "snapshots" / "c").is_healthy
     shard = (cache / "snapshots" / "c" / "model-00002-of-00003.safetensors").resolve()
     content = bytearray(shard.read_bytes())
     content[-3] ^= 1
@@ -478,7 +478,7 @@ def test_json_has_each_finding(folder):
     ran = ckpt("show", "--health", "--json", folder)
     found = json.loads(ran.out)
     assert ran.status == 1
-    assert found["well"] is False
+    assert found["healthy"] is False
     assert found["findings"] == [
         {"kind": "nan", "subject": Q, "text": "1 of 4,096 values is NaN, the first at [5, 7]"}
     ]
@@ -512,7 +512,7 @@ def test_what_is_not_well_is_not_loaded(tmp_path):
     source = {"weight": torch.full((10, 4), float("nan")), "bias": torch.ones(10)}
     torch.save(source, tmp_path / "source.pth")
     for given in (source, tmp_path / "source.pth"):
-        with pytest.raises(FormatError, match="is not well: weight: 40 of 40 values are NaN"):
+        with pytest.raises(FormatError, match="is not healthy: weight: 40 of 40 values are NaN"):
             ckpt_tool.load_into(model, given, health=True)
         assert all(torch.equal(one, before[key]) for key, one in model.state_dict().items())
     assert ckpt_tool.load_into(

@@ -1,16 +1,19 @@
 """Distributed checkpoints that torch wrote, held against what torch itself makes of them."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict_saver import save
 
 import ckpt_tool
 from ckpt_tool.errors import InputError
@@ -182,3 +185,11 @@ def test_it_fills_a_live_module(folders: Path, tmp_path: Path) -> None:
     dcp_to_torch_save(folders / "fsdp-tp-2x4", tmp_path / "whole.pth")
     for key, tensor in torch.load(tmp_path / "whole.pth")["model"].items():
         assert torch.equal(model.state_dict()[key], tensor)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_an_object_with_tensors_is_listed_unread(tmp_path: Path) -> None:
+    save({"model": {"w": torch.ones(3)}, "odd": SimpleNamespace(w=torch.ones(3))}, checkpoint_id=tmp_path / "run")
+    with open_checkpoint(tmp_path / "run") as checkpoint:
+        (text,) = [extra.text for extra in checkpoint.extras if extra.path == "odd"]
+    assert re.fullmatch(r"\(object, \d,\d{3} bytes, not read\)", text)

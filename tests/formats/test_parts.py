@@ -1,5 +1,6 @@
 """Boxes of tensors read from files: the same as the box of the whole tensor, and not many more bytes."""
 
+from itertools import pairwise
 from math import prod
 
 import pytest
@@ -72,7 +73,7 @@ def test_a_box_of_a_tensor_that_is_made_of_boxes(tmp_path_factory, box, data):
     regions = [Region((), ())]
     for some in cuts:
         regions = [
-            Region((*one.offsets, a), (*one.shape, b - a)) for one in regions for a, b in zip(some, some[1:], strict=False)
+            Region((*one.offsets, a), (*one.shape, b - a)) for one in regions for a, b in pairwise(some)
         ]
     path = tmp_path_factory.getbasetemp() / "boxes.bin"
     content = b"".join(bytes(raw(tensor[one.slices])) for one in regions)

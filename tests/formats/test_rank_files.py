@@ -121,6 +121,16 @@ def test_a_partial_sum_is_refused(written: Path) -> None:
         open_checkpoint(written / "partial")
 
 
+@pytest.mark.parametrize(("layout", "name"), [("tp", "rank_{:02d}.pt"), ("sharded_tensors", "model_rank_{}.pt")])
+@pytest.mark.parametrize("source", [0, 3])
+def test_a_file_of_a_rank_that_no_mesh_has_is_refused(written: Path, tmp_path: Path, layout: str, name: str, source: int) -> None:
+    shutil.copytree(written / layout, tmp_path / layout)
+    shutil.copy(tmp_path / layout / name.format(source), tmp_path / layout / name.format(4))
+    with pytest.raises(FormatError) as raised:
+        open_checkpoint(tmp_path / layout)
+    assert f"has {name.format(4)}, and the meshes of its tensors have 4 ranks" in str(raised.value)
+
+
 def test_plain_tensors_of_several_ranks_are_refused(tmp_path: Path) -> None:
     for rank in range(2):
         torch.save({"w": torch.full((2,), float(rank))}, tmp_path / f"rank{rank}.pt")

@@ -32,7 +32,7 @@ FOUR = {"copy": 4, "unstack": None, "split": None}
 def chain_of(links):
     ops = []
     for link in links:
-        (op,) = parse_ops(link if isinstance(link, str) else link)
+        (op,) = parse_ops(link)
         ops.append(op.with_parts(2) if op.name == "copy" else op)
     return tuple(ops)
 

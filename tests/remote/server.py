@@ -30,6 +30,10 @@ class Reply:
     """Bytes by which Content-Range is wrong."""
     password: str = ""
     chunked: bool = False
+    is_silent: bool = False
+    """The connection is closed without an answer."""
+    endless: bool = False
+    """No length is told: the connection's end is that of the body, as in HTTP/1.0."""
     headers: dict = field(default_factory=dict)
 
 
@@ -72,6 +76,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send(reply, asked)
 
     def send(self, reply, asked):
+        if reply.is_silent:
+            self.close_connection = True
+            return
         if reply.password and self.headers.get("Authorization") != reply.password:
             reply = Reply(b"who are you?", 401)
         content, status, extra = reply.content, reply.status, {}
@@ -98,6 +105,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", reply.kind)
         if reply.chunked:
             self.send_header("Transfer-Encoding", "chunked")
+        elif reply.endless:
+            self.close_connection = True
         else:
             self.send_header("Content-Length", str(len(content) + reply.announced))
         self.end_headers()

@@ -254,3 +254,35 @@ def test_refreshing_without_an_address_is_no_error_offline(tmp_path, monkeypatch
     (tmp_path / "a.safetensors").write_bytes(safetensors())
     assert ckpt("show", "a.safetensors", "--refresh", cwd=tmp_path).status == 0
     assert "--offline forbids to" in ckpt("show", "s3://bucket/a.pth", "--refresh").err
+
+
+@pytest.mark.parametrize("name", ["out.pth", "out.safetensors"])
+def test_what_is_streamed_is_checked_on_its_way(memory, tmp_path, name):
+    content = pth(rows=40_000, tensors=20)
+    at = len(content) // 2
+    memory.pipe("/a.pth", content)
+    assert ckpt("map", "memory://a.pth", "-e", "** -> **", "-o", name, cwd=tmp_path).status == 0
+    memory.pipe("/a.pth", content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    ran = ckpt("map", "memory://a.pth", "-e", "** -> **", "-o", name, "--force", cwd=tmp_path)
+    assert ran.status == 2
+    assert "its bytes don't match their checksum" in ran.err
+
+
+def test_a_small_tensor_far_from_the_last_one_costs_little(memory, monkeypatch):
+    from ckpt_tool.formats.remote.filesystems import FEW, SystemFile
+
+    memory.pipe("/a.safetensors", safetensors(tensors=200, rows=4096))
+    fetched = []
+    fetch = SystemFile.fetch
+    monkeypatch.setattr(
+        SystemFile, "fetch", lambda self, at, length: fetched.append(length) or fetch(self, at, length)
+    )
+    with open_checkpoint("memory://a.safetensors") as opened:
+        opened.read("layers.150.attention.weight")
+        first = sum(fetched)
+        assert first <= (256 << 10) + 3 * FEW
+        for key in opened.catalog:
+            opened.read(key)
+    size = 200 * 4096 * 16 * 4
+    assert sum(fetched) - first <= 1.5 * size
+    assert len(fetched) < 20

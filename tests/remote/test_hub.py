@@ -299,3 +299,23 @@ def test_a_hub_without_ranges_is_told_once_and_each_file_is_downloaded_once(hub)
     ran = ckpt(hub, "show", "hf://a/x")
     assert (ran.status, ran.err.count("doesn't support range requests")) == (0, 1), ran.err
     assert len(list(hub.home.rglob("snapshots/*/*.safetensors"))) == 3
+
+
+def test_a_hub_that_leads_to_a_file_here_is_refused(hub, tmp_path):
+    (tmp_path / "secret").write_bytes(safetensors())
+    hub.put("a/x", {"model.safetensors": safetensors(tensors=400)})
+    hub.server.replies._file = lambda *_: Reply(b"", 302, location=f"file://{tmp_path}/secret")
+    ran = ckpt(hub, "show", "hf://a/x")
+    assert (ran.status, ran.out) == (2, "")
+    assert "the hub leads to what is no web address" in ran.err
+
+
+def test_a_hub_that_is_no_host_is_named(hub):
+    hub.server.server_close()
+    assert "the hub can't be reached" in ckpt(hub, "show", "hf://a/x").err
+    script = "import os; os.environ['HF_ENDPOINT'] = 'http://nowhere.invalid'\n"
+    script += "import sys; sys.argv = ['ckpt', 'show', 'hf://a/x']\n"
+    script += "from ckpt_tool.__main__ import run; run()"
+    ran = ckpt(hub, script=script)
+    assert (ran.status, ran.out) == (2, "")
+    assert "hf://a/x: there is no such host, or no network; --offline uses what is in the" in ran.err

@@ -266,6 +266,10 @@ PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
             {"content": b"no checkpoint at all, but long enough to be one"},
             "is a text file, not a checkpoint",
         ),
+        (
+            {"content": b"Rate limit exceeded, come back in an hour", "ranges": False},
+            "is a text file, not a checkpoint: it begins `Rate limit exceeded, come back in an hour`",
+        ),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_leaves_nothing(server, cache, odd, fact):
@@ -274,8 +278,8 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(server, cache, odd, fact
     assert (ran.status, ran.out) == (2, "")
     assert fact in ran.err
     assert len([line for line in ran.err.splitlines() if line.startswith("error")]) == 1
-    if "a text file" not in fact and cache.exists():
-        assert not (cache / "odd.pth").exists()
+    assert url in ran.err
+    assert not (cache / "odd.pth").exists()
 
 
 def test_a_server_that_changes_the_file_meanwhile_is_refused(server, cache):

@@ -1,5 +1,7 @@
 """What web servers answer wrongly, and two downloads at once: what is kept is what was asked for."""
 
+import hashlib
+import json
 import os
 import threading
 import time
@@ -7,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from running import ckpt
+from safetensors.torch import load
 
+import ckpt_tool
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.formats.remote.access import Access
+from ckpt_tool.formats.remote.web.address import Address
 from ckpt_tool.formats.remote.web.download import download
-from ckpt_tool.formats.remote.web.requests import Address
 from tests.remote.conftest import pth, safetensors
 from tests.remote.server import Reply
 
@@ -155,3 +159,210 @@ def test_digits_that_count_are_no_digest():
 
     names = ["resnet50-0676ba61.pth", "a-12345678.pth", "model-12345678.pth", "shard-00000001.pth", "a-20240131.pth", "b-00012345.pth"]
     assert [digest_in(name) for name in names] == ["0676ba61", "12345678", "", "", "", ""]
+
+
+def flipped(content, at):
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def test_a_damaged_download_is_not_kept(server, cache, tmp_path):
+    content = pth(tensors=400)
+    url = server.put("/a.pth", flipped(content, len(content) // 2), ranges=False)
+    ran = ckpt("map", url, "-e", "** -> **", "-o", "out.pth", cwd=tmp_path)
+    assert ran.status == 2
+    assert f"{url}: byte " in ran.err
+    assert "its bytes don't match their checksum" in ran.err
+    assert "nothing was kept" in ran.err
+    assert list(cache.iterdir()) == []
+    assert not (tmp_path / "out.pth").exists()
+    server.put("/a.pth", content)
+    assert ckpt("map", url, "-e", "** -> **", "-o", "out.pth", cwd=tmp_path).status == 0
+
+
+@pytest.mark.parametrize("content", [pth(), safetensors(), pth(_use_new_zipfile_serialization=False)])
+def test_a_body_without_a_length_that_is_cut_is_not_kept(server, cache, content):
+    url = server.put("/a.pth", content[:-5000], ranges=False, endless=True)
+    ran = ckpt("show", url)
+    assert (ran.status, ran.out) == (2, "")
+    assert f"{url}: " in ran.err
+    assert "nothing was kept" in ran.err
+    assert list(cache.iterdir()) == []
+    server.put("/a.pth", content, ranges=False, endless=True)
+    assert ckpt("show", url).status == 0
+
+
+def test_a_broken_file_of_the_cache_is_named_with_its_address(server, cache):
+    content = safetensors()
+    url = server.put("/a.safetensors", content)
+    cache.mkdir(parents=True)
+    (cache / "a.safetensors").write_bytes(content[:-100])
+    ran = ckpt("show", url)
+    assert (ran.status, ran.out) == (2, "")
+    assert f"{url}: is cut off" in ran.err
+    assert f"{cache / 'a.safetensors'} is from an earlier download; --refresh asks for it again" in ran.err
+    with pytest.raises(InputError, match=r"ckpt_tool\.addresses\(refresh=True\) asks for it again"):
+        ckpt_tool.open(url)
+    assert ckpt("show", url, "--refresh").status == 0
+
+
+def test_a_broken_shard_of_the_cache_is_named_with_its_address(server, cache):
+    index = {"weight_map": dict.fromkeys(load(safetensors()), "a.safetensors")}
+    url = server.put("/model.safetensors.index.json", json.dumps(index).encode())
+    cache.mkdir(parents=True)
+    (cache / "a.safetensors").write_bytes(b"Rate limit exceeded")
+    ran = ckpt("show", url)
+    assert (ran.status, ran.out) == (2, "")
+    assert f"{server.address}/a.safetensors: is " in ran.err
+    assert "--refresh asks for it again" in ran.err
+
+
+def test_a_file_with_its_digest_stays_whatever_it_is(server, cache):
+    text = b"no checkpoint at all, but long enough to be one"
+    name = f"a-{hashlib.sha256(text).hexdigest()[:8]}.pth"
+    ran = ckpt("show", server.put(f"/{name}", text, ranges=False))
+    assert (ran.status, "is a text file" in ran.err) == (2, True)
+    assert (cache / name).exists()
+
+
+SECRET = "Basic bWU6c2VjcmV0"
+
+
+def with_login(address, login="me:secret"):
+    return address.replace("://", f"://{login}@")
+
+
+def test_a_redirect_on_the_same_server_keeps_the_login(server, cache):
+    server.put("/a.pth", status=302, location="/b.pth", password=SECRET)
+    server.put("/b.pth", pth(), password=SECRET)
+    assert ckpt("show", with_login(f"{server.address}/a.pth")).status == 0
+
+
+def test_a_login_in_a_redirect_goes_to_its_own_host(server, cache):
+    server.put("/a.pth", status=302, location=with_login(f"{server.address}/b.pth"))
+    server.put("/b.pth", pth(), password=SECRET)
+    ran = ckpt("show", f"{server.address}/a.pth")
+    assert (ran.status, "secret" in ran.out + ran.err) == (0, False)
+
+
+def test_a_proxys_password_is_not_sent_to_where_a_redirect_leads(server, cache, monkeypatch):
+    from tests.remote.server import serving
+
+    with serving() as other:
+        other.put("/b.pth", pth())
+        place = f"{other.address.replace('127.0.0.1', 'localhost')}/b.pth"
+        server.replies["http://example.invalid/a.pth"] = Reply(status=302, location=place)
+        monkeypatch.setenv("http_proxy", with_login(server.address))
+        monkeypatch.setenv("no_proxy", "localhost")
+        assert ckpt("show", "http://example.invalid/a.pth").status == 0
+    assert server.asked[0].headers["Proxy-Authorization"] == SECRET
+    assert other.asked
+    assert not any("authorization" in name.lower() for one in other.asked for name in one.headers)
+
+
+@pytest.mark.parametrize(
+    ("odd", "fact"),
+    [
+        ({"status": 300}, "its server sends no file (300)"),
+        ({"status": 304}, "its server sends no file (304)"),
+        ({"status": 302}, "its server sends no file, but a redirect that leads nowhere (302)"),
+        ({"status": 302, "location": "http://[::1"}, "leads to http://[::1, which is no address"),
+        ({"status": 302, "location": "http://h:x/"}, "leads to http://h:x/, which has the port `x`"),
+        ({"status": 302, "location": "data:,x"}, "leads to data:,x, which is no web address"),
+    ],
+)
+def test_redirects_that_lead_nowhere_are_named(server, cache, odd, fact):
+    url = server.put("/a.pth", **odd)
+    ran = ckpt("show", url)
+    assert (ran.status, ran.out) == (2, "")
+    assert f"{url}: {fact}" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("address", "fact"),
+    [
+        ("http://127.0.0.1:99999/a.pth", "has the port `99999`, which is no number from 1 to 65535"),
+        ("http://127.0.0.1:abc/a.pth", "has the port `abc`"),
+        ("http://ho st/a.pth", "names no host: `ho st` can't be one"),
+        ("http://127.0.0.1/a\tb.pth", "has a tab, a line break or another control character in it"),
+        ("http://[::1/a.pth", "is no address: Invalid IPv6 URL"),
+        ("http:///a.pth", "names no host"),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_said(cache, address, fact):
+    ran = ckpt("show", address)
+    assert (ran.status, fact in ran.err) == (2, True), ran.err
+
+
+def test_a_blank_in_an_address_is_escaped(server, cache):
+    server.put("/a%20b.pth", pth())
+    assert ckpt("show", f"{server.address}/a b.pth").status == 0
+
+
+def test_servers_that_hang_up_or_speak_no_https_are_named(server, cache):
+    ran = ckpt("show", server.put("/a.pth", is_silent=True))
+    assert "its server has closed the connection without an answer" in ran.err
+    ran = ckpt("show", f"{server.address.replace('http', 'https')}/a.pth")
+    assert "its server doesn't speak https at this port" in ran.err
+    assert f"is {server.address}/a.pth meant?" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("proxy", "fact"),
+    [
+        ("socks5://127.0.0.1:1080", "can't be asked by way of a socks5:// proxy"),
+        ("http://me:s3cret@127.0.0.1:9", "its proxy, 127.0.0.1:9, can't be used: connection refused"),
+        ("http://127.0.0.1:abc", "is the proxy's address right?"),
+    ],
+)
+def test_proxies_that_cant_be_asked_are_named(cache, monkeypatch, proxy, fact):
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "")
+    ran = ckpt("show", "http://example.invalid/a.pth")
+    assert (ran.status, fact in ran.err, "s3cret" in ran.err) == (2, True, False), ran.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "http://me:s3cret@h/a", "http://me:s3cret@h/b"),
+        ("http://me:s3cret@h/a",),
+        ("map", "--by=http://me:s3cret@h/a"),
+        ("map", "--by", "http://me:s3cret@h/a"),
+        ("show", "http://me:s3/cret@h/a"),
+        ("show", "http://me:s3?cret@h/a"),
+        ("show", "http://me:s3#cret@h/a"),
+        ("show", "http://me:s3@cret@h:1/a"),
+    ],
+)
+def test_what_cant_be_understood_is_answered_without_passwords(cache, arguments):
+    ran = ckpt(*arguments)
+    assert ran.status == 2
+    assert "s3" not in ran.err
+    assert "cret" not in ran.err
+
+
+def test_a_wrong_digest_says_who_asked_for_it(server, cache):
+    url = server.put("/a.safetensors", safetensors())
+    assert "as --sha256 has it" in ckpt("show", url, "--sha256", "0" * 64).err
+    with pytest.raises(InputError, match="as `sha256` has it"):
+        ckpt_tool.open(url, sha256="0" * 64)
+    with pytest.raises(InputError, match=r"without ckpt_tool.addresses\(offline=True\)"):
+        ckpt_tool.open(url, offline=True)
+
+
+def test_values_of_a_broken_file_of_the_cache_are_refused_with_its_address(server, cache, tmp_path):
+    content = pth(tensors=20, rows=20_000)
+    url = server.put("/a.pth", content)
+    cache.mkdir(parents=True)
+    (cache / "a.pth").write_bytes(flipped(content, len(content) // 2))
+    ran = ckpt("map", url, "-e", "** -> **", "-o", "out.safetensors", cwd=tmp_path)
+    assert ran.status == 2
+    assert f"{url}: byte " in ran.err
+    assert "its bytes don't match their checksum" in ran.err
+    assert "--refresh asks for it again" in ran.err
+
+
+def test_a_query_is_sent_as_it_is(server, cache):
+    server.put("/a.pth", pth())
+    assert ckpt("show", f"{server.address}/a.pth?from=ftp://me:s3cret@h/x").status == 0
+    assert server.asked[0].path == "/a.pth?from=ftp://me:s3cret@h/x"

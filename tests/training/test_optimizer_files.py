@@ -9,7 +9,7 @@ from formats.zero_folders import Zero
 from test_optimizer_names import RULES, New, Old, decay_first, named, one_group, train
 
 import ckpt_tool
-from ckpt_tool import InputError
+from ckpt_tool import FormatError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,14 @@ def test_what_would_have_to_be_imported_is_refused(run, tmp_path):
         assert_resumed(run, tmp_path / "run.pth", tmp_path / "run.pth")
 
 
+def test_what_holds_itself_is_refused(run, tmp_path):
+    state = copy.deepcopy(run[0]["optimizer"])
+    state["param_groups"][0]["extra"] = state["param_groups"]
+    torch.save({"model": run[0]["model"], "optimizer": state}, tmp_path / "run.pth")
+    with pytest.raises(FormatError, match="nested 21 deep, or refers to itself"):
+        assert_resumed(run, tmp_path / "run.pth", tmp_path / "run.pth")
+
+
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
 @pytest.mark.parametrize("is_flat", [False, True])
 def test_folders_of_distributed_checkpoints(run, tmp_path, is_flat):
@@ -87,6 +95,37 @@ def test_folders_of_distributed_checkpoints(run, tmp_path, is_flat):
     state = get_optimizer_state_dict(old, optimizer, options=StateDictOptions(flatten_optimizer_state_dict=is_flat))
     dcp.save({"model": old.state_dict(), "optim": state}, checkpoint_id=tmp_path / "run", no_dist=True)  # type: ignore[attr-defined]
     assert_resumed(run, f"{tmp_path / 'run'}#model", f"{tmp_path / 'run'}#optim")
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_a_folder_with_its_optimizer_is_mapped_to_another_without_a_model(run, tmp_path):
+    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import (
+        get_optimizer_state_dict,
+        set_optimizer_state_dict,
+    )
+
+    old = Old()
+    old.load_state_dict(run[0]["model"])
+    optimizer = torch.optim.AdamW(decay_first(old), 0.01)
+    optimizer.load_state_dict(run[0]["optimizer"])
+    saved = {"model": old.state_dict(), "optim": get_optimizer_state_dict(old, optimizer)}
+    dcp.save(saved, checkpoint_id=tmp_path / "run", no_dist=True)  # type: ignore[attr-defined]
+
+    plan = ckpt_tool.plan(f"{tmp_path / 'run'}#model", New(), rules=RULES)
+    state = plan.optimizer_state(f"{tmp_path / 'run'}#optim", form="names")
+    dcp.save({"model": plan.apply(f"{tmp_path / 'run'}#model"), "optim": state}, checkpoint_id=tmp_path / "new", no_dist=True)  # type: ignore[attr-defined]
+
+    new = New()
+    new_optimizer = torch.optim.AdamW(decay_first(new), 0.01)
+    loaded = {"model": new.state_dict(), "optim": get_optimizer_state_dict(new, new_optimizer)}
+    dcp.load(loaded, checkpoint_id=tmp_path / "new", no_dist=True)  # type: ignore[attr-defined]
+    new.load_state_dict(loaded["model"])
+    set_optimizer_state_dict(new, new_optimizer, loaded["optim"])
+    train(new, new_optimizer, range(10, 30))
+    expected = New()
+    ckpt_tool.load_into(expected, run[1], rules=RULES)
+    assert all(torch.equal(value, expected.state_dict()[key]) for key, value in new.state_dict().items())
 
 
 @pytest.mark.parametrize("stage", [1, 3])

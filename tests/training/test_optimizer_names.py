@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 import ckpt_tool
-from ckpt_tool import InputError
+from ckpt_tool import InputError, RuleError
 from ckpt_tool.errors import FormatError
 
 
@@ -118,7 +118,7 @@ def test_numbers_are_keys_of_their_own_order_and_go_to_that_of_the_new_net(group
     names = None
     if groups is by_depth:  # blocks alike in groups of their own may stand in any order
         keys = {id(parameter): name for name, parameter in old.named_parameters()}
-        names = [keys[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+        names = [[keys[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
         with pytest.raises(InputError, match="not certain"):
             report.optimizer_state(state, new, new_optimizer)
     found = report.optimizer_state(state, new, new_optimizer, names=names)
@@ -144,6 +144,23 @@ def test_without_the_new_optimizer_numbers_are_in_the_order_of_the_new_model():
     assert found["param_groups"] == checked["param_groups"]
     assert found["state"].keys() == checked["state"].keys()
     assert all(torch.equal(found["state"][i]["exp_avg"], checked["state"][i]["exp_avg"]) for i in found["state"])
+
+
+def test_buffers_that_stay_fresh_have_no_number():
+    class Buffered(nn.Module):
+        def __init__(self, is_new):
+            super().__init__()
+            if is_new:
+                self.register_buffer("table", torch.ones(3))
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 5)
+            if is_new:
+                self.head = nn.Linear(5, 6)
+
+    model, target = Buffered(False), Buffered(True)
+    report = ckpt_tool.load_into(target, model, keep=["table", "head.*"])
+    found = report.optimizer_state(state_of(model, model.parameters()))
+    assert found.moved.groups[0].names == tuple(name for name, _ in target.named_parameters())
+    torch.optim.AdamW(target.parameters()).load_state_dict(found)
 
 
 def state_of(model, parameters):
@@ -205,13 +222,105 @@ def test_parameters_of_two_groups_with_other_decay_have_no_group_together():
     report = ckpt_tool.load_into(target, model, rules="{a,b}.* -> ab.*: {concat: 0}")
     groups = [{"params": model.a.parameters()}, {"params": model.b.parameters(), "weight_decay": 0.0}]
     state = state_of(model, [{**group, "params": list(group["params"])} for group in groups])
-    names = ["a.weight", "a.bias", "b.weight", "b.bias"]
+    names = [["a.weight", "a.bias"], ["b.weight", "b.bias"]]
     with pytest.raises(InputError, match=r"is made of parameters of two groups \(0, 1\), whose `weight_decay` is 0.01 and 0.0"):
         report.optimizer_state(state, names=names)
     with pytest.raises(InputError, match=r"its groups 0 and 1 would be one, whose `weight_decay` is 0.01 and 0.0; make the optimizer of as many"):
         report.optimizer_state(state, target, torch.optim.AdamW(target.parameters()), names=names)
-    with pytest.raises(InputError, match="has 4 parameters, and there are 3 names; give one for each"):
-        report.optimizer_state(state, names=names[:3])
+    with pytest.raises(InputError, match="has groups of 2, 2 parameters, and `names` of 2; give a list for each group"):
+        report.optimizer_state(state, names=names[:1])
+    with pytest.raises(InputError, match=r"`c.weight` of `names` is no key of the source"):
+        report.optimizer_state(state, names=["c.weight"])
+
+
+def test_names_may_lack_what_all_keys_begin_with():
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 6))
+
+    whole, target = Whole(), Whole()
+    report = ckpt_tool.load_into(target, whole)
+    state = state_of(whole, whole.model.named_parameters())
+    found = report.optimizer_state(state, target, torch.optim.AdamW(target.parameters()))
+    assert found.moved.moved == tuple(name for name, _ in target.named_parameters())
+
+
+def test_a_tied_key_that_was_saved_apart_is_no_parameter():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.mid, self.head = nn.Linear(4, 6, bias=False), nn.Linear(6, 4), nn.Linear(4, 6, bias=False)
+            self.head.weight = self.embed.weight
+
+    model, target = Tied(), Tied()
+    apart = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(target.parameters())
+    found = ckpt_tool.load_into(target, apart).optimizer_state(state_of(model, model.parameters()), target, optimizer)
+    assert found.moved.moved == ("embed.weight", "mid.weight", "mid.bias")
+    optimizer.load_state_dict(found)
+
+
+def test_values_that_the_model_changes_on_loading_have_no_state():
+    class Reordering(nn.Linear):
+        def _load_from_state_dict(self, state_dict, prefix, *args):
+            state_dict[f"{prefix}weight"] = state_dict[f"{prefix}weight"].flip(0)
+            super()._load_from_state_dict(state_dict, prefix, *args)
+
+    model = nn.Sequential(nn.Linear(4, 5))
+    report = ckpt_tool.load_into(nn.Sequential(Reordering(4, 5)), model)
+    assert report.changed == ("0.weight",)
+    with pytest.raises(RuleError, match=r"can't follow to `0.weight`: the model's own load hooks changed its values"):
+        report.optimizer_state(state_of(model, model.parameters()))
+    assert list(report.optimizer_state(state_of(model, model.parameters()), fresh=["0.weight"])["state"]) == [1]
+
+
+def test_names_that_torch_kept_from_another_model_are_not_believed():
+    class Swapped(nn.Module):
+        def __init__(self, names):
+            super().__init__()
+            for name in names:
+                self.add_module(name, nn.Linear(4, 4, bias=False))
+
+    one, other = Swapped("ba"), Swapped("ab")
+    optimizer = torch.optim.AdamW(other.named_parameters())
+    optimizer.load_state_dict(state_of(one, one.named_parameters()))
+    assert optimizer.param_groups[0]["param_names"] == ["b.weight", "a.weight"]
+    report = ckpt_tool.load_into(Swapped("ab"), other)
+    state = optimizer.state_dict()
+    with pytest.raises(InputError, match="names its parameters in another order than the model has them"):
+        report.optimizer_state(state)
+    for names in (["a.weight", "b.weight"], ["b.weight", "a.weight"]):
+        found = report.optimizer_state(state, names=[names])
+        assert torch.equal(found["state"][0]["exp_avg"], state["state"][names.index("a.weight")]["exp_avg"])
+
+
+def test_sorted_keys_pair_nothing_by_order(tmp_path):
+    """As the files of transformers' Trainer: the weights sorted by safetensors, the optimizer in the order of the model."""
+    from safetensors.torch import save_file
+
+    model = nn.ModuleDict({"embed": nn.Linear(4, 4, False), "attn": nn.ModuleDict({name: nn.Linear(4, 4, False) for name in ("q", "k", "v", "o")})})
+    state = state_of(model, model.parameters())
+    weights = model.state_dict()
+    save_file(weights, tmp_path / "model.safetensors")
+    torch.save({key: weights[key] for key in sorted(weights)}, tmp_path / "sorted.pth")
+    for path in (tmp_path / "model.safetensors", tmp_path / "sorted.pth"):
+        report = ckpt_tool.load_into(copy.deepcopy(model), path)
+        with pytest.raises(InputError, match="can't be told: the model's keys are sorted; give `names`"):
+            report.optimizer_state(state)
+        found = report.optimizer_state(state, names=[name for name, _ in model.named_parameters()])
+        assert list(found["state"]) == list(range(5))
+        assert all(torch.equal(found["state"][i]["exp_avg"], state["state"][i]["exp_avg"]) for i in range(5))
+
+
+def test_sorted_keys_with_a_shape_each_are_certain(tmp_path):
+    model = nn.ModuleDict({"c": nn.Linear(3, 4), "b": nn.Linear(4, 5), "a": nn.Linear(5, 6), "d": nn.Linear(6, 7)})
+    torch.save({key: model.state_dict()[key] for key in sorted(model.state_dict())}, tmp_path / "sorted.pth")
+    state = state_of(model, model.parameters())
+    target = copy.deepcopy(model)
+    report = ckpt_tool.load_into(target, tmp_path / "sorted.pth")
+    found = report.optimizer_state(state, target, torch.optim.AdamW(target.parameters()))
+    assert all(torch.equal(found["state"][i]["exp_avg"], state["state"][i]["exp_avg"]) for i in range(8))
 
 
 def test_groups_are_those_of_the_new_optimizer_with_the_sources_entries():

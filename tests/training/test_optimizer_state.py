@@ -88,7 +88,7 @@ def test_there_and_back_is_the_state_that_was(name):
     back = [replace(each, inputs=each.outputs, outputs=each.inputs, ops=invert_chain(each.ops, input_forms(each, there.source)).ops) for each in QKV_STEPS]
     for form in ("ids", "names", "flat"):
         moved_there = optimizer_state(there, state, form=form)
-        found = optimizer_state(plan_of(back, {key: made[key] for key in ORDER}, list(source)), moved_there, form="ids", names=ORDER if form == "ids" else None)
+        found = optimizer_state(plan_of(back, {key: made[key] for key in ORDER}, list(source)), moved_there, form="ids", names=[ORDER] if form == "ids" else None)
         assert_equal_states(found, state)
 
 

@@ -13,7 +13,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 import ckpt_tool
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats import SourceFile
-from ckpt_tool.torch_bridge import local_part
+from ckpt_tool.torch_bridge import local_part, whole_tensor
 from tests.training.sharded import on_processes
 
 RULES = """rules:
@@ -100,7 +100,7 @@ def count_bytes(path, layout):
         ckpt_tool.load_into(model, path)
     finally:
         SourceFile.read_into = own
-    return read, torch.equal(model.weight.full_tensor(), values())
+    return read, torch.equal(whole_tensor(model.weight), values())
 
 
 def values():

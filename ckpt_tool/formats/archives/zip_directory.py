@@ -87,6 +87,17 @@ class Archive:
                     AGAIN,
                 )
 
+    def verify(self) -> None:
+        """Reads every member that is stored as it is against its checksum; the compressed ones are
+        checked whenever they are read. Raises FormatError.
+        """
+        for member in self.members.values():
+            if member.method == STORED:
+                placement = self.placement(self.located(member))
+                assert isinstance(placement, Extent)
+                for _ in placement.pieces():
+                    pass
+
 
 def read_directory(file: SourceFile) -> Archive:
     """Raises FormatError for what is damaged, encrypted, ambiguous or inflates without bound.

@@ -7,7 +7,7 @@ from struct import unpack_from
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.zip_member import FULL32
-from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.files import AGAIN, SourceFile, Truncated
 
 END = b"PK\5\6"
 END64 = b"PK\6\6"
@@ -16,7 +16,7 @@ _ENDS = 56 + 20 + 22
 """The bytes of all three end records."""
 
 
-class CutOff(FormatError):
+class CutOff(Truncated):
     """An archive without its end."""
 
 
@@ -65,7 +65,7 @@ def _read_tail(file: SourceFile) -> tuple[int, bytes]:
 def _notes_on_rest(file: SourceFile, after: int) -> tuple[str, ...]:
     """What is odd about so many bytes behind the comment. Raises FormatError for a cut comment."""
     if after < 0:
-        raise FormatError(file.path, "is cut off inside the zip archive's comment", AGAIN)
+        raise Truncated(file.path, "is cut off inside the zip archive's comment", AGAIN)
     return (f"{after} bytes follow the zip archive",) if after else ()
 
 

@@ -10,7 +10,7 @@ from itertools import permutations
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents, Extra
-from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
+from ckpt_tool.formats.files import AGAIN, SourceFile, Truncated, truncated
 from ckpt_tool.formats.pickle.arrays import element_type, is_text
 from ckpt_tool.formats.placements.assembled import Placement
 from ckpt_tool.formats.placements.byte_ranges import Deflated, Extent, Storage
@@ -130,7 +130,7 @@ def _parse_header(raw: bytes, size: int, named: str, path: str) -> _Header:
         raise FormatError(path, f"{named} is no array of numpy, or cut off", AGAIN)
     end = start + int.from_bytes(raw[8:start], "little")
     if size < end:
-        raise FormatError(
+        raise Truncated(
             path,
             f"{named} is cut off inside its header, {end - size} bytes of which are missing",
             AGAIN,

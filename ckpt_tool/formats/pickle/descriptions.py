@@ -15,6 +15,7 @@ from ckpt_tool.formats.pickle.values import (
     StorageRef,
     TensorRef,
     UnhashableKey,
+    UnreadObject,
 )
 
 MAX_DESCRIBED = 200
@@ -40,8 +41,8 @@ def _describe(value: object, depth: int) -> str:
         return str(value)
     if isinstance(value, UnhashableKey):
         return _describe(value.value, depth)
-    if isinstance(value, Global):
-        return value.full_name
+    if isinstance(value, Global | UnreadObject):
+        return value.full_name if isinstance(value, Global) else value.text
     if isinstance(value, TensorRef | OpaqueTensor | ArrayRef | StorageRef | ArrayType):
         return _describe_tensor(value)
     return _describe_container(value, depth)

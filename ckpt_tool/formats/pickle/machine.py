@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from struct import Struct
 
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.files import AGAIN
+from ckpt_tool.formats.files import AGAIN, Truncated
 from ckpt_tool.formats.limits import (
     ENTRY,
     OBJECT_BYTES,
@@ -128,7 +128,11 @@ class PickleMachine:
         except KeyError as error:
             fact = f"refers to memo {error}, which holds nothing"
         except (IndexError, struct.error):
-            fact = "is cut off" if self.pos > self.end - 9 else "takes from an empty stack"
+            if self.pos > self.end - 9:
+                raise Truncated(
+                    path, "its pickle is cut off", AGAIN, f"{place}, byte {self.pos}"
+                ) from None
+            fact = "takes from an empty stack"
         except UnicodeDecodeError:
             fact = "has a text that is not UTF-8"
         raise FormatError(path, f"its pickle {fact}", AGAIN, f"{place}, byte {self.pos}")

@@ -78,6 +78,13 @@ class Opaque:
         return callee.full_name if type(callee) is Global else f"a {type(callee).__name__}"
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadObject:
+    """An object that was not looked into; `text` says what is known of it."""
+
+    text: str
+
+
 class ObjectDict(dict[object, object]):
     """A dict that also carries attributes, as an OrderedDict with `_metadata` does."""
 

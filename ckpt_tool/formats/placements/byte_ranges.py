@@ -78,9 +78,9 @@ class Extent:
     def check(self, crc: int) -> None:
         """Raises FormatError where the bytes' checksum is not the one that the container has."""
         if self.crc32 is not None and crc != self.crc32:
-            raise FormatError(
-                self.file.path, "its bytes don't match their checksum", AGAIN, f"byte {self.offset}"
-            )
+            fact = "its bytes don't match their checksum"
+            error = FormatError(self.file.path, fact, AGAIN, f"byte {self.offset}")
+            raise self.file.refused(error)
 
     def unchecked(self) -> Extent:
         """The same bytes for somebody who looks at their checksum himself."""
@@ -161,19 +161,19 @@ class Deflated:
         try:
             content = inflater.decompress(self.file.read(self.offset, self.stored), self.length + 1)
         except zlib.error:
-            raise FormatError(
-                self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}"
-            ) from None
+            raise self._damaged() from None
         is_whole = (
             len(content) == self.length
             and (inflater.eof or not self.stored)
             and not inflater.unused_data
         )
         if not is_whole or (self.crc32 is not None and crc32(content) != self.crc32):
-            raise FormatError(
-                self.file.path, "a compressed member is damaged", AGAIN, f"byte {self.offset}"
-            )
+            raise self._damaged()
         return content
+
+    def _damaged(self) -> FormatError:
+        fact = "a compressed member is damaged"
+        return self.file.refused(FormatError(self.file.path, fact, AGAIN, f"byte {self.offset}"))
 
     def head(self, length: int) -> bytes:
         """Its first bytes, unchecked, without inflating the others; fewer where it ends before or

@@ -52,20 +52,25 @@ class Silent:
 @dataclass(slots=True)
 class Memory:
     """What was read already, so that opening again asks nothing: a command opens its paths several
-    times. `secrets` are addresses with the password that is never printed.
+    times. `secrets` are addresses with the password that is never printed; `downloaded` says of
+    what has come into torch's cache whether its server had told the length; `has_opened` is
+    whether any address was opened.
     """
 
     held: dict[str, Held] = field(default_factory=dict)
     listings: dict[str, object] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     refreshed: set[str] = field(default_factory=set)
+    downloaded: dict[str, bool] = field(default_factory=dict)
     digests: dict[str, str] = field(default_factory=dict)
+    has_opened: bool = False
 
     def without_secret(self, address: str) -> str:
         """The address as it may be shown; with it, `with_secret` finds the password again."""
-        if shown(address) != address:
-            self.secrets[shown(address).partition("#")[0]] = address.partition("#")[0]
-        return shown(address)
+        if (found := shown(address)) != address:
+            location, mark, wanted = found.partition("#")
+            self.secrets[location] = address.removesuffix(mark + wanted)
+        return found
 
     def with_secret(self, address: str) -> str:
         """The address with the password that it was first given with."""
@@ -76,6 +81,7 @@ class Memory:
 class Access:
     """How addresses are opened. `sha256` is what a downloaded file must be one of, `offline` asks
     no server, `refresh` asks whether what is in the cache is still what the server has.
+    `is_command` says that this is the command line, whose options hints name.
     """
 
     sha256: tuple[str, ...] = ()
@@ -83,21 +89,25 @@ class Access:
     refresh: bool = False
     reporter: Reporter = field(default_factory=Silent)
     memory: Memory = field(default_factory=Memory, compare=False, repr=False)
+    is_command: bool = False
 
     def __post_init__(self) -> None:
         for digest in self.sha256:
             if not _DIGEST.fullmatch(digest):
                 raise InputError(
-                    "--sha256", f"`{digest}` is no SHA-256", "it has 64 hexadecimal digits"
+                    self.asked_by, f"`{digest}` is no SHA-256", "it has 64 hexadecimal digits"
                 )
         if self.refresh and self.is_offline:
-            raise InputError("--refresh", "asks the server, and --offline forbids to")
+            offline = "--offline" if self.is_command else "offline"
+            refresh = "--refresh" if self.is_command else "refresh"
+            raise InputError(refresh, f"asks the server, and {offline} forbids to")
 
     def check_digest(self, address: str, found: str, hint: str | None = None) -> None:
         """Raises InputError where digests were asked for, and this file has none of them."""
         wanted = [one.lower() for one in self.sha256]
         if wanted and found not in wanted:
-            raise InputError(address, f"its SHA-256 is {found}, not {' or '.join(wanted)}", hint)
+            fact = f"its SHA-256 is {found}, not {' or '.join(wanted)}, as {self.asked_by} has it"
+            raise InputError(address, fact, hint)
 
     def check_file(self, path: str, address: str) -> None:
         """Raises InputError where digests were asked for, and the file at this path here has none
@@ -105,8 +115,19 @@ class Access:
         """
         if not self.sha256:
             return
-        refuse_folder(path, address)
+        if os.path.isdir(path):
+            fact = f"is a folder, and {self.asked_by} is that of a file"
+            raise InputError(address, fact, "name the file")
         self.check_digest(address, sha256_at(path))
+
+    def option(self, name: str) -> str:
+        """How `refresh` or `offline` is asked for: on the command line, or in Python."""
+        return f"--{name}" if self.is_command else f"ckpt_tool.addresses({name}=True)"
+
+    @property
+    def asked_by(self) -> str:
+        """What digests were asked for by."""
+        return "--sha256" if self.is_command else "`sha256`"
 
     @property
     def is_offline(self) -> bool:
@@ -115,13 +136,15 @@ class Access:
         return self.offline or any(os.environ.get(name, "").lower() not in _NO for name in names)
 
 
-def refuse_folder(path: str, address: str) -> None:
-    """Raises InputError for a folder where a digest was asked for."""
-    if os.path.isdir(path):
-        raise InputError(address, "is a folder, and --sha256 is that of a file", "name the file")
-
-
 _CURRENT: ContextVar[Access | None] = ContextVar("ckpt_tool_access", default=None)
+
+
+def option(name: str) -> str:
+    """As `Access.option`; both ways in a thread that doesn't know which this is."""
+    access = _CURRENT.get()
+    if access is not None:
+        return access.option(name)
+    return f"--{name}, or ckpt_tool.addresses({name}=True),"
 
 
 def current_access() -> Access:

@@ -7,9 +7,13 @@ import re
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=://)")
 _NAMED = re.compile(r"(?:torchvision|timm):[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
-_SECRETS = re.compile(r"(?<=://)[^/?#@\s]*@")
-_IN_TEXT = re.compile(r"(?<=:/)(/?)[^/?#@\s]+:[^/?#@\s]*@")
-"""A name and a password in an address, or in a slip of one (`http:/me:secret@host`)."""
+_LOGIN = r"[^/?#@:\[\s]+:(?![0-9]+[/?#])[^@\s]*@(?:[^/?#@\s]*@)*"
+"""A name and a password, in which `/`, `?` and `#` may stand by mistake; behind the name of a host
+stands its port.
+"""
+_SECRETS = re.compile(rf"(?<=://)(?:{_LOGIN}|(?:[^/?#@\s]*@)+)")
+_IN_TEXT = re.compile(rf"(?<=:/)(/?){_LOGIN}")
+"""The same in an address, or in a slip of one (`http:/me:secret@host`)."""
 
 
 def scheme_of(path: str) -> str:
@@ -35,6 +39,8 @@ def shown(address: str) -> str:
 
     >>> shown("https://me:secret@host/model.pth")
     'https://host/model.pth'
+    >>> shown("https://me:se/cret@host:80/model.pth@v1")
+    'https://host:80/model.pth@v1'
     """
     return address if scheme_of(address) == "hf" else _SECRETS.sub("", address)
 

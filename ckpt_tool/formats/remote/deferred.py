@@ -12,6 +12,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.placements.assembled import Placement
+from ckpt_tool.formats.remote.access import option
 
 Read = Callable[[SourceFile], Contents]
 
@@ -40,8 +41,15 @@ class _Whole:
         """Raises FormatError where the file isn't what its description said."""
         with self._lock:
             if self._contents is None:
-                self._contents = self._checked(self._read(self._file.whole()))
+                self._contents = self._checked(self._whole())
             return self._contents
+
+    def _whole(self) -> Contents:
+        file = self._file.whole()
+        try:
+            return self._read(file)
+        except FormatError as error:
+            raise file.refused(error) from None
 
     def _checked(self, found: Contents) -> Contents:
         if dict(found.catalog) != dict(self._described.catalog) or (
@@ -50,7 +58,7 @@ class _Whole:
             raise FormatError(
                 self._file.path,
                 "has other tensors than the parts of it that were read before",
-                "it was changed meanwhile; run it again, with --refresh",
+                f"it was changed meanwhile; run it again, with {option('refresh')}",
             )
         return found
 

@@ -17,6 +17,7 @@ from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.addresses import scheme_of, shown
 from ckpt_tool.formats.remote.held import Held, head_for
 from ckpt_tool.formats.remote.ranged import RangedFile
+from ckpt_tool.formats.remote.slips import address_meant
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -28,6 +29,7 @@ _DRIVERS = {
     "gdrive": "gdrivefs", "gdrivefs": "gdrivefs", "wandb": "wandbfs", "dvc": "dvc",
 }  # fmt: skip
 """What has to be installed beside fsspec for which protocol, where it isn't fsspec that says it."""
+_ARCHIVES = ("zip", "tar", "libarchive")
 WINDOW = 8 << 20
 """What is fetched at a time of values that are read one after the other."""
 FEW = 64 << 10
@@ -37,7 +39,9 @@ FEW = 64 << 10
 def find_in_filesystem(address: str, access: Access) -> tuple[Folder, str | None]:
     """The folder, and the file in it where one is meant. Raises InputError."""
     if access.is_offline and scheme_of(address) not in ("memory", "local"):
-        raise InputError(shown(address), "is never in a cache, and --offline asks no server")
+        raise InputError(
+            shown(address), f"is never in a cache, and {access.option('offline')} asks no server"
+        )
     system, path = _system(address)
     with in_words(shown(address)):
         info = system.info(path)
@@ -53,6 +57,9 @@ def _system(address: str) -> tuple[AbstractFileSystem, str]:
     installed.
     """
     scheme = scheme_of(address)
+    if scheme in _ARCHIVES and "::" not in address:
+        fact = f"names a member of an archive ({scheme}), and no archive"
+        raise InputError(shown(address), fact, f"{scheme}://MEMBER::file:///FOLDER/ARCHIVE does")
     try:
         from fsspec.core import url_to_fs
     except ImportError:
@@ -78,6 +85,8 @@ def _system(address: str) -> tuple[AbstractFileSystem, str]:
         hint = "https://, hf:// and what fsspec knows (s3://, gs://, …) are opened"
         if near := get_close_matches(scheme, ("https", "http"), 1, 0.8):
             hint = f"did you mean {near[0]}{shown(address)[len(scheme) :]}?"
+        elif meant := address_meant(shown(address)):
+            hint = f"did you mean {meant}?"
         raise InputError(shown(address), f"nothing is known of {scheme}://", hint) from None
     except (TypeError, AttributeError):
         raise _incomplete(address) from None
@@ -214,9 +223,9 @@ class StreamedFile(SourceFile):
             return self._file.held.read(offset, length, self._file.fetch)
         start, window = getattr(self._windows, "last", (0, b""))
         if not start <= offset <= offset + length <= start + len(window):
-            size = max(length, WINDOW if offset == start + len(window) else FEW, FEW)
-            start = offset
-            window = self._file.fetch(offset, min(max(size, WINDOW), self.size - offset))
+            goes_on = bool(window) and start <= offset <= start + len(window) + FEW
+            size = max(length, WINDOW if goes_on else FEW)
+            start, window = offset, self._file.fetch(offset, min(size, self.size - offset))
             self._windows.last = start, window
         return window[offset - start : offset - start + length]
 

@@ -5,6 +5,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 
 from ckpt_tool.errors import InputError
 
@@ -18,19 +19,24 @@ def address_of(name: str) -> str:
 
 
 def _torchvision(name: str, wanted: str) -> str:
+    library = "torchvision"
     try:
         from torchvision.models import get_model_weights, get_weight, list_models
     except Exception as error:  # builds that don't fit torch raise anything
-        raise _not_imported(name, "torchvision", error) from None
+        raise _not_imported(name, library, error) from None
     try:
         return str(get_weight(wanted).url)
     except (ValueError, KeyError, AttributeError, TypeError):
-        known = {
-            f"{type(one).__name__}.{one.name}"
-            for each in list_models()
-            for one in get_model_weights(each)
-        }
-        raise _unknown(name, "torchvision", wanted, known) from None
+        if wanted in list_models():
+            each = " or ".join(f"{library}:{one}" for one in _names(get_model_weights(wanted)))
+            hint = f"name its weights: {each}" if each else None
+            raise InputError(name, f"{library} knows a model of this name", hint) from None
+        known = {one for each in list_models() for one in _names(get_model_weights(each))}
+        raise _unknown(name, library, wanted, known) from None
+
+
+def _names(weights: Iterable[Enum]) -> list[str]:
+    return [f"{type(one).__name__}.{one.name}" for one in weights]
 
 
 def _timm(name: str, wanted: str) -> str:
@@ -59,7 +65,8 @@ def _unknown(name: str, library: str, wanted: str, known: Iterable[str]) -> Inpu
     from difflib import get_close_matches
 
     near = get_close_matches(wanted, sorted(known), 3)
-    hint = "did you mean " + " or ".join(f"{library}:{one}" for one in near) + "?" if near else None
+    each = " or ".join(f"{library}:{one}" for one in near)
+    hint = f"did you mean {each}?" if near else None
     return InputError(name, f"{library} has no weights of this name", hint)
 
 
@@ -70,6 +77,8 @@ def _not_imported(name: str, library: str, error: Exception) -> InputError:
         )
     if "torchvision::" in str(error):
         return InputError(
-            name, "torchvision doesn't fit the torch that is installed", "install torchvision anew"
+            name,
+            "torchvision doesn't fit the torch that is installed",
+            "install the torchvision of this torch's release",
         )
-    return InputError(name, f"{library} can't be imported: {str(error)[:200]}", "install it anew")
+    return InputError(name, f"{library} can't be imported: {str(error)[:200]}", "reinstall it")

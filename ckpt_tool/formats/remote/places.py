@@ -36,6 +36,7 @@ def _find(address: str, access: Access) -> Place:
 
         address = address_of(address)
     memory = access.memory
+    memory.has_opened = True
     address = memory.with_secret(memory.without_secret(address))
     match scheme_of(address):
         case "http" | "https":

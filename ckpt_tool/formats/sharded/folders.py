@@ -9,13 +9,20 @@ from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.key_list import CHECKPOINT_SUFFIXES
 from ckpt_tool.formats.sharded.numbered import Numbered, numbered_sets
-from ckpt_tool.formats.sharded.parts import Parts, find_inner, find_parts
+from ckpt_tool.formats.sharded.parts import (
+    DATA_SUFFIX,
+    METADATA,
+    Parts,
+    find_inner,
+    find_parts,
+    steps_in,
+)
+from ckpt_tool.tensors import counted
 
 STEMS = ("model", "diffusion_pytorch_model", "adapter_model", "pytorch_model")
 """Names that Hugging Face's libraries give to weights."""
 SUFFIXES = (".safetensors.index.json", ".bin.index.json", ".safetensors", ".bin")
 """In this order: an index stands for all its shards."""
-METADATA = ".metadata"
 MAX_FOLDERS = 20
 _OWN_METADATA = re.compile(r"__[0-9]+\.metadata")
 _OTHERS = (
@@ -117,6 +124,10 @@ def _numbered(folder: Folder, names: set[str]) -> str | Numbered | Parts:
         return alone[0]
     if inner := find_inner(folder, names):
         return inner
+    if steps := steps_in(folder, names):
+        listed = ", ".join(steps) if len(steps) < 4 else f"{steps[0]}, …, {steps[-1]}"
+        fact = f"is a folder of {counted(len(steps), 'step')} of DeepSpeed, without `latest`"
+        raise InputError(folder.path, f"{fact}: {listed}", f"name one: {folder.join(steps[-1])}")
     raise _nothing(folder.path, names)
 
 
@@ -129,7 +140,7 @@ def _nothing(folder: str, names: set[str]) -> InputError:
     for name, fact, hint in _OTHERS:
         if name in names:
             return FormatError(folder, fact, hint)
-    if any(name.endswith(".distcp") for name in names):
+    if any(name.endswith(DATA_SUFFIX) for name in names):
         return _without_metadata(folder, names)
     if inner := sorted(name for name in names if _is_distributed(folder, name))[:MAX_FOLDERS]:
         listed = ", ".join(inner[:3]) + (", …" if len(inner) > 3 else "")

@@ -11,6 +11,9 @@ from typing import Literal
 
 from ckpt_tool.formats.folder import Folder, LocalFolder, names_in
 
+METADATA = ".metadata"
+DATA_SUFFIX = ".distcp"
+"""What describes a distributed checkpoint, in the folder of its files, and how these end."""
 Kind = Literal["zero", "zero steps", "universal", "safetensors", "ranks"]
 
 
@@ -24,6 +27,7 @@ class Parts:
 
 
 _ZERO = re.compile(r"(?:bf16_|fp16_)?zero_pp_rank_\d+_mp_rank_\d+_(?:model|optim)_states\.pt")
+_STEP = re.compile(r"global_step[0-9]{1,18}(?:_universal)?")
 _SAFETENSORS = re.compile(r"shard-\d+-model-\d+-of-\d+\.safetensors")
 RANK = re.compile(
     r"(?P<before>.*?(?:world_size_(?P<world>[0-9]{1,6})_)?rank[-_.]?)(?P<rank>[0-9]{1,6})"
@@ -79,6 +83,14 @@ def find_inner(folder: Folder, names: Collection[str]) -> Parts | None:
         found = find_parts(inner, names_in(inner))
         return found if found and found.kind == "safetensors" else None
     return None
+
+
+def steps_in(folder: Folder, names: Collection[str]) -> list[str]:
+    """The folders in it that hold DeepSpeed's files of a step, in the order of their numbers."""
+    if not isinstance(folder, LocalFolder):
+        return []
+    steps = [name for name in names if _STEP.fullmatch(name) and os.path.isdir(folder.join(name))]
+    return sorted(steps, key=lambda name: (int(name.rpartition("step")[2].split("_")[0]), name))
 
 
 def _is_file(folder: Folder, name: str) -> bool:

@@ -4,7 +4,7 @@ are known by their names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -93,6 +93,7 @@ def _open_shard(
     path = folder.join(name)
     refuse_half_changed(path)
     shard = folder.open(name, header)
+    format = None
     try:
         head = shard.read(0, min(shard.size, HEAD))
         format = next(
@@ -107,6 +108,9 @@ def _open_shard(
                 f"it is a shard of {whole}",
             )
         return shard, replace(format.read(shard, ""), kept=None)
+    except FormatError as error:
+        shard.close()
+        raise shard.refused(error, is_known=format is not None) from None
     except BaseException:
         shard.close()
         raise
@@ -155,7 +159,10 @@ def join_shards(
         else:
             infos.append(_named_anew(info, name, first) if name in tied else info)
             owners[key] = name
-    catalog = Catalog(infos, are_in_module_order([info.key for info in infos]), unreadable)
+    is_ordered = are_in_module_order([info.key for info in infos]) and not _have_sorted(
+        infos, owners, shards
+    )
+    catalog = Catalog(infos, is_ordered, unreadable)
     return Contents(
         catalog,
         _Owned(owners, shards),
@@ -165,6 +172,20 @@ def join_shards(
         left_behind=_left_behind(places, shards),
         beside=_Beside(shards),
         unreadable_elsewhere=tuple(_odd_elsewhere(shards, places)),
+    )
+
+
+def _have_sorted(
+    infos: Iterable[TensorInfo], owners: Mapping[str, str], shards: Mapping[str, Contents]
+) -> bool:
+    """Whether the keys of some shard stand as its writer sorted them."""
+    own: dict[str, list[str]] = {}
+    for info in infos:
+        own.setdefault(owners[info.key], []).append(info.key)
+    return any(
+        not shards[name].catalog.is_ordered
+        and keys == [key for key in shards[name].catalog if owners.get(key) == name]
+        for name, keys in own.items()
     )
 
 

@@ -15,7 +15,7 @@ from struct import unpack
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.tar_directory import read_members
 from ckpt_tool.formats.checkpoint import Contents
-from ckpt_tool.formats.files import AGAIN, SourceFile
+from ckpt_tool.formats.files import AGAIN, SourceFile, Truncated
 from ckpt_tool.formats.limits import DIMENSIONS, TAR_RECORDS
 from ckpt_tool.formats.pickle.storages import check_location, make_storage
 from ckpt_tool.formats.pickle.values import PickleFault, StorageRef, TensorRef
@@ -82,7 +82,7 @@ def _read_storages(
         extents[storage.key] = Extent(file, stream.pos, count * storage.itemsize)
         stream.pos += extents[storage.key].length
         if stream.pos > stream.end:
-            raise FormatError(file.path, f"is cut off inside the storage {key}", AGAIN)
+            raise Truncated(file.path, f"is cut off inside the storage {key}", AGAIN)
         storages[key] = storage
     for key, storage, extent in _views(file, stream.load("the views"), storages, extents):
         storages[key] = storage
@@ -168,7 +168,7 @@ def _count(file: SourceFile, stream: Stream) -> int:
 
 def _take(file: SourceFile, stream: Stream, size: int) -> bytes:
     if stream.pos + size > stream.end:
-        raise FormatError(file.path, "is cut off", AGAIN)
+        raise Truncated(file.path, "is cut off", AGAIN)
     stream.pos += size
     return file.read(stream.pos - size, size)
 

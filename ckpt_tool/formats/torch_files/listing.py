@@ -21,7 +21,14 @@ from ckpt_tool.formats.pickle.graph import (
     module_leftovers,
     unwrap,
 )
-from ckpt_tool.formats.pickle.values import ArrayRef, Opaque, OpaqueTensor, PickleFault, TensorRef
+from ckpt_tool.formats.pickle.values import (
+    ArrayRef,
+    Opaque,
+    OpaqueTensor,
+    PickleFault,
+    TensorRef,
+    UnreadObject,
+)
 from ckpt_tool.formats.torch_files.state_dicts import (
     Container,
     is_averaged_copy,
@@ -240,7 +247,7 @@ class Listing:
         """Lists what is no tensor, among the extras."""
         kind = (
             "object"
-            if type(value) is Opaque
+            if isinstance(value, Opaque | UnreadObject)
             else "container"
             if isinstance(value, dict | list | tuple) and value
             else "value"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.mapping.plan import Plan
-from ckpt_tool.training.filling import LiveTensors
-from ckpt_tool.training.values import step_values
+from ckpt_tool.training.memory.filling import LiveTensors
+from ckpt_tool.training.memory.values import step_values
 
 if TYPE_CHECKING:
     import torch

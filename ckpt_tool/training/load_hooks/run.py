@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from ckpt_tool.engine.versions import renamed_versions
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.torch_bridge import is_wrapper
-from ckpt_tool.training.filling import LiveTensors
 from ckpt_tool.training.load_hooks.effects import Taken, put_back, taken_by
 from ckpt_tool.training.load_hooks.parts import HookedModule, Slot, is_overridden, regions_of
+from ckpt_tool.training.memory.filling import LiveTensors
 from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:

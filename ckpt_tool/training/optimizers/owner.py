@@ -20,7 +20,7 @@ from ckpt_tool.optimizers import (
 )
 from ckpt_tool.optimizers.saved import NAMES, PARAMS
 from ckpt_tool.tensors import shape_text
-from ckpt_tool.training.live import unwrapped
+from ckpt_tool.training.live import keys_of_parameters, unwrapped
 
 if TYPE_CHECKING:
     import torch
@@ -89,13 +89,9 @@ def _name(kind: Kind | UnknownKind) -> str:
 
 
 def _keys_of_parameters(module: nn.Module, plan: Plan) -> dict[int, list[str]]:
-    """All keys of each parameter, those of the plan first."""
-    keys: dict[int, list[str]] = {}
-    state = module.state_dict(keep_vars=True)
-    named = module.named_parameters(remove_duplicate=False)
-    for key, tensor in (*state.items(), *named):
-        found = keys.setdefault(id(tensor), [])
-        if key not in found:
-            found.append(key)
+    """All keys of each parameter by its identity, those of the plan first."""
     known = plan.target if plan.target is not None else plan.producers
-    return {each: sorted(found, key=lambda key: key not in known) for each, found in keys.items()}
+    pairs = zip(module.parameters(), keys_of_parameters(module), strict=True)
+    return {
+        id(parameter): sorted(keys, key=lambda key: key not in known) for parameter, keys in pairs
+    }

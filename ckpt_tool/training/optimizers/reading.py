@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ckpt_tool.errors import InputError
+from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.pickle.values import TensorRef
 from ckpt_tool.optimizers.saved import GROUPS, STATE
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 PLAIN = (int, float, str, bool, bytes, type(None))
+MAX_DEPTH = 20
+"""Dicts and lists inside of each other; optimizers have three or four."""
 OPTIMIZER = "optimizer"
 """The kind that parts of a file have which are an optimizer's state."""
 
@@ -74,18 +76,26 @@ def _with_tensors(opened: Checkpoint) -> Mapping[str, object]:
     return {key: opened.read(key) for key in opened.catalog}
 
 
-def _filled(opened: Checkpoint, path: str, value: object) -> object:
+def _filled(opened: Checkpoint, path: str, value: object, depth: int = 0) -> object:
     """A value with its tensors read; `path` leads to it. Raises InputError for an object whose
-    class would have to be imported.
+    class would have to be imported, FormatError for what refers to itself.
     """
+    if depth > MAX_DEPTH:
+        fact = f"its optimizer's state is nested {depth} deep, or refers to itself"
+        raise FormatError(opened.path, fact)
     if isinstance(value, TensorRef):
         return _read(opened, path)
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, Mapping):
-        return {key: _filled(opened, f"{path}.{key}", inner) for key, inner in value.items()}
+        return {
+            key: _filled(opened, f"{path}.{key}", inner, depth + 1) for key, inner in value.items()
+        }
     if isinstance(value, list | tuple):
-        items = [_filled(opened, f"{path}.{place}", inner) for place, inner in enumerate(value)]
+        items = [
+            _filled(opened, f"{path}.{place}", inner, depth + 1)
+            for place, inner in enumerate(value)
+        ]
         return tuple(items) if isinstance(value, tuple) else items
     fact = "is an object of a class that is not imported"
     raise InputError(opened.path, fact, "load it with torch, and give the state dict", f"`{path}`")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +19,7 @@ from ckpt_tool.optimizers import (
     MovedState,
     SavedOptimizer,
     TargetOptimizer,
+    TargetParameter,
     UnknownKind,
     kind_of_class,
     move_state,
@@ -69,18 +70,22 @@ def optimizer_state(
     model: nn.Module | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     fresh: Sequence[str] = (),
-    names: Sequence[str] | None = None,
+    names: Sequence[str] | Sequence[Sequence[str]] | None = None,
     form: Form | None = None,
+    changed: Collection[str] = (),
+    parameters: Sequence[tuple[str, ...]] = (),
 ) -> OptimizerState:
     """The state of the source's optimizer, for `optimizer`, whose parameters are the model's.
 
-    `names` are the source's keys in the order of its optimizer's parameters, where that is not
-    certain without them. `form` is that of the result: numbers for `optimizer.load_state_dict`,
-    which is so without it for what is read from a file, names or flat for
-    `set_optimizer_state_dict`; else it is the source's.
+    `names` are the source's parameters in the order of its model, or group by group in that of its
+    optimizer, where which is which is not certain without them. `form` is that of the result:
+    numbers for `optimizer.load_state_dict`, which is so without it for what is read from a file,
+    names or flat for `set_optimizer_state_dict`; else it is the source's.
 
-    Raises RuleError with every parameter whose state has no exact way, InputError where it is not
-    certain which parameter is which, or where the two are different optimizers.
+    `changed` are keys of the model whose values are not those of the plan, `parameters` all keys of
+    each of its parameters, in its order. Raises RuleError with
+    every parameter whose state has no exact way, InputError where it is not certain which parameter
+    is which, or where the two are different optimizers.
     """
     is_live = hasattr(given, "param_groups") and hasattr(given, "state_dict")
     kind: Kind | UnknownKind | None = kind_of_class(*class_of_step(given)) if is_live else None
@@ -89,9 +94,11 @@ def optimizer_state(
     saved = saved if names is None else with_names(saved, names)
     if isinstance(given, str | os.PathLike | Checkpoint):
         form = form or "ids"
-    target = None if optimizer is None else target_of(optimizer, model, plan)
+    target = _parameters_alone(parameters)
+    if optimizer is not None:
+        target = target_of(optimizer, model, plan)
     kind = kind_of(saved, kind, optimizer)
-    moved = move_state(plan, saved, target, fresh, kind, form)
+    moved = move_state(plan, saved, target, fresh, kind, form, changed)
     entries: dict[str, object] = {
         key: value for key, value in state_dict.items() if key not in (STATE, GROUPS)
     }
@@ -107,6 +114,12 @@ def optimizer_state(
         entries |= {STATE: {}, GROUPS: _groups(saved, moved, target)}
     fill(entries, moved.steps, state_dict, is_live)
     return OptimizerState(entries, moved, tuple(_notes(saved, moved, target)))
+
+
+def _parameters_alone(parameters: Sequence[tuple[str, ...]]) -> TargetOptimizer | None:
+    """A model's parameters, in no optimizer yet."""
+    found = tuple(TargetParameter(keys) for keys in parameters)
+    return TargetOptimizer(found) if found else None
 
 
 def _state_dict(given: Given) -> tuple[str, Mapping[str, object]]:
@@ -164,7 +177,8 @@ def _notes(
         given = {} if group.source is None else saved.groups[group.source]
         odd = [name for name in own if name in given and not _equal(own[name], given[name])]
         for name in odd:
-            yield f"group {place}: `{name}` is {given[name]}, as in the source (here {own[name]})"
+            values = [str(value)[:40] for value in (given[name], own[name])]
+            yield f"group {place}: `{name}` is {values[0]}, as in the source (here {values[1]})"
 
 
 def _equal(one: object, other: object) -> bool:

@@ -4,7 +4,6 @@ tensor's parts are looked into when its bytes are asked for, or at once where th
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +12,6 @@ from itertools import pairwise
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Checkpoint, Contents, Extra
 from ckpt_tool.formats.distributed.dcp.metadata import (
-    METADATA,
     ByteRange,
     Metadata,
     is_readable,
@@ -22,6 +20,7 @@ from ckpt_tool.formats.distributed.dcp.metadata import (
 from ckpt_tool.formats.distributed.dcp.nesting import keys_of, nest
 from ckpt_tool.formats.distributed.dcp.objects import Objects
 from ckpt_tool.formats.distributed.dcp.parts import Files, check_parts, locate
+from ckpt_tool.formats.distributed.rank_files import check_stays
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.folder import Folder, names_in
 from ckpt_tool.formats.limits import DCP_CHECKED_ON_OPEN, DCP_METADATA_BYTES, OPEN_SHARDS
@@ -29,6 +28,7 @@ from ckpt_tool.formats.partial_models import layout_of
 from ckpt_tool.formats.pickle.values import StorageRef
 from ckpt_tool.formats.placements.assembled import Placement
 from ckpt_tool.formats.placements.byte_ranges import Inflated, Storage
+from ckpt_tool.formats.sharded.parts import DATA_SUFFIX, METADATA
 from ckpt_tool.formats.torch_files.contents import PickledFile, Placements, pickled_contents
 from ckpt_tool.formats.torch_files.tensor_layout import Measured
 from ckpt_tool.tensors import counted
@@ -87,7 +87,7 @@ def _open_files(folder: Folder, metadata: Metadata, opened: list[SourceFile]) ->
         )
     files = {}
     for name in names:
-        _refuse_link(folder.join(name))
+        check_stays(folder, name)
         files[name] = folder.open(name)
         opened.append(files[name])
         if len(opened) > OPEN_SHARDS:
@@ -100,23 +100,6 @@ def _is_plain_name(name: str) -> bool:
     if name in ("", ".", "..", METADATA) or _DRIVE.match(name):
         return False
     return not any(mark in name for mark in "/\\\0")
-
-
-def _refuse_link(path: str) -> None:
-    """Raises FormatError for a link out of the folder; the hub's cache alone keeps files so."""
-    if not os.path.islink(path):
-        return
-    place, home = os.path.realpath(path), os.path.realpath(os.path.dirname(path))
-    if os.path.dirname(place) == home:
-        return
-    repository = home.partition(f"{os.sep}snapshots{os.sep}")[0]
-    if repository != home and os.path.dirname(place) == os.path.join(repository, "blobs"):
-        return
-    raise FormatError(
-        path,
-        f"is a link to {place[:200]}, out of the folder",
-        "a checkpoint's files lie in its folder: put it there",
-    )
 
 
 def _places(metadata: Metadata) -> Iterator[tuple[str, ByteRange]]:
@@ -179,7 +162,7 @@ def _strays(folder: Folder, files: Files) -> Iterator[Extra]:
     the same folder, say.
     """
     strays = sorted(
-        name for name in names_in(folder) if name.endswith(".distcp") and name not in files
+        name for name in names_in(folder) if name.endswith(DATA_SUFFIX) and name not in files
     )
     if strays:
         some = ", ".join(strays[:3]) + (", …" if len(strays) > 3 else "")

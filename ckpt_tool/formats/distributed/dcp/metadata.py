@@ -20,11 +20,11 @@ from ckpt_tool.formats.limits import DIMENSIONS, PickleLimits
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.pickle.names import is_listed
 from ckpt_tool.formats.pickle.values import Asked, Global, Opaque
+from ckpt_tool.formats.sharded.parts import METADATA
 from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Shape
 from ckpt_tool.torch_bridge import DTYPES
 
-METADATA = ".metadata"
 MAX_NUMBER = 1 << 62
 _HARMLESS = (
     "torch.distributed.checkpoint.",

@@ -11,7 +11,7 @@ from ckpt_tool.formats.distributed.dcp.metadata import ByteRange
 from ckpt_tool.formats.distributed.dcp.parts import Files
 from ckpt_tool.formats.limits import MiB
 from ckpt_tool.formats.pickle.graph import holders
-from ckpt_tool.formats.pickle.values import Asked, Global, Opaque
+from ckpt_tool.formats.pickle.values import Asked, UnreadObject
 from ckpt_tool.formats.torch_files.zip_archive import read_object
 from ckpt_tool.formats.window import FileWindow
 
@@ -33,7 +33,7 @@ class Objects:
         torch's archives.
         """
         place = self._places[key]
-        stand_in = Opaque(Global(f"{place.length} bytes", "not read"))
+        stand_in = UnreadObject(f"(object, {place.length:,} bytes, not read)")
         if self._left <= 0 or place.length > MAX_BYTES:
             return stand_in
         self._left -= 1

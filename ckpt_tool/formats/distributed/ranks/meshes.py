@@ -25,7 +25,7 @@ ReadIntegers = Callable[[TensorRef], tuple[int, ...]]
 @dataclass(frozen=True, slots=True)
 class Mesh:
     """Its shape, the place in it of the process that wrote the file (None: it has none), and the
-    highest rank.
+    highest of its ranks.
     """
 
     shape: Shape
@@ -51,7 +51,7 @@ def mesh_of(value: object, rank: int, read: ReadIntegers) -> Mesh:
         coordinate = _coordinate(placed.index(rank), shape) if rank in placed else None
     elif not _is_inside(coordinate, shape):
         raise PartFault(f"has a place {list(coordinate)[:8]} outside of its mesh")
-    return Mesh(shape, coordinate, max((*ranks, rank)))
+    return Mesh(shape, coordinate, max(ranks, default=-1))
 
 
 def _is_inside(coordinate: Shape, shape: Shape) -> bool:

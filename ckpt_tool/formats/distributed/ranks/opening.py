@@ -98,7 +98,8 @@ class _Join:
     tensors: dict[str, _Tensor] = field(default_factory=dict)
     unreadable: dict[str, UnreadableTensor] = field(default_factory=dict)
     kinds: dict[str, None] = field(default_factory=dict)
-    highest: int = 0
+    highest: int = -1
+    is_counted: bool = True
     first: Described | None = None
 
     def add_file(self, rank: int, pickled: PickledFile, wanted: str) -> None:
@@ -118,6 +119,7 @@ class _Join:
             else:
                 self.unreadable.setdefault(key, described.catalog.unreadable[key])
         self.highest = max(self.highest, reader.highest)
+        self.is_counted = self.is_counted and reader.is_counted
 
     def _of(self, key: str, shape: Shape, pickled: PickledFile) -> _Tensor:
         found = self.tensors.setdefault(key, _Tensor(shape))
@@ -215,12 +217,21 @@ def _true_pieces(key: str, found: _Tensor, path: str) -> list[Piece]:
 
 
 def _check_ranks(join: _Join) -> None:
-    """Raises FormatError where the meshes have ranks whose files aren't there, and where nothing
-    says how the files belong together.
+    """Raises FormatError where the meshes have ranks whose files aren't there, or files are of
+    ranks that no mesh has; and where nothing says how the files belong together.
     """
     family, here = join.family, len(join.family.names)
     count = max(here, join.highest + 1)
     refuse_missing(family.folder, [family.named(rank) for rank in range(here, count)], count)
+    if join.kinds and join.is_counted and here > join.highest + 1:
+        more = here - join.highest - 2
+        others = f" and {counted(more, 'more file')}" if more else ""
+        raise FormatError(
+            family.folder.path,
+            f"has {family.names[join.highest + 1]}{others}, and the meshes of its tensors have "
+            f"{counted(join.highest + 1, 'rank')}",
+            "is it of another run? move it away",
+        )
     if not join.kinds and not (here == 1 and family.is_counted):
         ranks = "1 rank" if here == 1 else f"{here:,} ranks"
         raise FormatError(

@@ -48,11 +48,14 @@ class Part:
 
 @dataclass(slots=True)
 class PartReader:
-    """Reads the parts of one file. `highest` is the highest rank of any mesh by now."""
+    """Reads the parts of one file. `highest` is the highest rank of any mesh by now; where
+    `is_counted` is False, there may be higher ones.
+    """
 
     pickled: PickledFile
     rank: int
-    highest: int = 0
+    highest: int = -1
+    is_counted: bool = True
     _processes: int = 0
     _meshes: dict[int, Mesh] = field(default_factory=dict)
 
@@ -121,6 +124,8 @@ class PartReader:
         world = attribute(state[2].state, "global_world_size") if _is_object(state, 2) else None
         if type(world) is int and 1 <= world <= MAX_RANKS:
             self.highest = max(self.highest, world - 1)
+        else:
+            self.is_counted = False
         boxes = tuple(_shard(one) for one in state[0])
         if not boxes:
             return Part(shape, _dtype(tensor), (boxes, boxes), None)

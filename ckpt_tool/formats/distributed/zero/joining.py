@@ -109,6 +109,7 @@ class Joined:
 
 
 def join_weights(states: ModelStates, models: Sequence[PickledFile], run: Run) -> Joined:
+    """The float32 weights, and what is stored by itself. Raises FormatError."""
     joined = Joined(run.folder)
     add_buffers(joined, states, models[0])
     add_frozen(joined, states, models, run.stage)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 from ckpt_tool.errors import FormatError
+from ckpt_tool.formats.checkpoint import Extra
 from ckpt_tool.formats.distributed.rank_files import locate
 from ckpt_tool.formats.distributed.zero.states import Partition
+from ckpt_tool.formats.folder import Folder
 from ckpt_tool.formats.pickle.values import TensorRef
 from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.torch_files.contents import PickledFile
 from ckpt_tool.tensors import DType
 
 _NUMBERS = {DType.F32: "<f", DType.F64: "<d", DType.I64: "<q", DType.I32: "<i"}
+_NAMED = re.compile(r"global_step([0-9]{1,18})")
 _HINT = "they are of different runs or steps"
 
 
@@ -57,6 +61,16 @@ def check_versions(pickles: Iterable[PickledFile]) -> None:
             if own != given:
                 fact = f"its {name} is {str(own)[:60]}; that of {path} is {str(given)[:60]}"
                 raise FormatError(pickled.path, fact, _HINT)
+
+
+def step_notes(folder: Folder, pickled: PickledFile) -> Iterator[Extra]:
+    """A note where a folder is named after another step than the one that its files are of."""
+    named = _NAMED.fullmatch(folder.name)
+    root = pickled.root if isinstance(pickled.root, dict) else {}
+    step = root.get("global_steps")
+    if named and type(step) is int and int(named[1]) != step:
+        text = f"the folder is named after step {int(named[1])}; its files are of step {step:,}"
+        yield Extra("", "note", text)
 
 
 def _steps(pickled: PickledFile) -> Iterator[float]:

@@ -13,7 +13,12 @@ from ckpt_tool.formats.distributed.pieces import Deferred
 from ckpt_tool.formats.distributed.rank_files import SHOWN, RankFiles, refuse_missing
 from ckpt_tool.formats.distributed.zero.joining import Run, add_steps, join_slots, join_weights
 from ckpt_tool.formats.distributed.zero.names import ZeroNames, model_names
-from ckpt_tool.formats.distributed.zero.one_run import check_one_run, check_versions, only_step
+from ckpt_tool.formats.distributed.zero.one_run import (
+    check_one_run,
+    check_versions,
+    only_step,
+    step_notes,
+)
 from ckpt_tool.formats.distributed.zero.states import ModelStates, model_states, partition
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.torch_files.contents import PickledFile, contents_of, describe_file
@@ -65,7 +70,7 @@ def _contents(names: ZeroNames, files: RankFiles, wanted: str) -> Contents:
     return Contents(
         catalog,
         Deferred({name: joined.makers[name] for name in order}),
-        extras=(*files.asked, *joined.notes),
+        extras=(*files.asked, *joined.notes, *step_notes(names.folder, model)),
         state_dicts=_state_dicts(wanted, catalog, model, run),
         taken=wanted,
         left_behind=_left_behind(run) if wanted == WEIGHTS else (),

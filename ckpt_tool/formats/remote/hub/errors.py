@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ckpt_tool.errors import CkptError, InputError
+from ckpt_tool.formats.remote.access import option
 
 _TOKEN = "`hf auth login` keeps a token, or HF_TOKEN has one"
 
@@ -85,11 +86,10 @@ def _unreached(error: Exception, address: str) -> InputError | None:
     if "Timeout" in type(error).__name__ or isinstance(error, TimeoutError):
         return InputError(address, "the hub has not answered in time", "try it later")
     text = str(error).strip().partition("\n")[0][:200].lower() or type(error).__name__
+    hint = f"{option('offline')} uses what is in the cache"
     if any(one in text for one in _NO_HOST):
-        return InputError(
-            address, "there is no such host, or no network", "--offline uses what is in the cache"
-        )
-    return InputError(address, f"the hub can't be reached: {text}", "--offline uses what is cached")
+        return InputError(address, "there is no such host, or no network", hint)
+    return InputError(address, f"the hub can't be reached: {text}", hint)
 
 
 def _of_the_disk(error: OSError, address: str) -> InputError:

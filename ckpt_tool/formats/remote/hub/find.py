@@ -84,10 +84,10 @@ def _find_cached(repository: Repository, address: str, access: Access) -> tuple[
     """The same out of the library's cache alone. Raises InputError."""
     place = snapshot(repository)
     if place is None:
-        raise _not_cached(address)
+        raise _not_cached(address, access)
     path = os.path.join(place, *repository.path.split("/")) if repository.path else place
     if not os.path.lexists(path):
-        raise _not_cached(address)
+        raise _not_cached(address, access)
     access.check_file(path, address)
     if os.path.isdir(path):
         folder = LocalFolder(path)
@@ -95,11 +95,11 @@ def _find_cached(repository: Repository, address: str, access: Access) -> tuple[
     return LocalFolder(os.path.dirname(path)), os.path.basename(path)
 
 
-def _not_cached(address: str) -> InputError:
+def _not_cached(address: str, access: Access) -> InputError:
     return InputError(
         address,
         "is not in the cache of huggingface_hub",
-        "without --offline (CKPT_OFFLINE, HF_HUB_OFFLINE) it is fetched",
+        f"without {access.option('offline')} (CKPT_OFFLINE, HF_HUB_OFFLINE) it is fetched",
     )
 
 

@@ -123,7 +123,7 @@ class HubFolder:
             digests = access.memory.digests
             if local not in digests:
                 digests[local] = sha256_at(local)
-            hint = "--refresh downloads it again" if not access.refresh else None
+            hint = f"{access.option('refresh')} downloads it again" if not access.refresh else None
             access.check_digest(address, digests[local], hint)
         return local
 

@@ -4,8 +4,6 @@ stopped.
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import re
 import shutil
@@ -16,16 +14,20 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import CkptError, FormatError, InputError
+from ckpt_tool.formats.archives.zip_directory import read_directory
+from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.held import Held
 from ckpt_tool.formats.remote.web import torch_cache
-from ckpt_tool.formats.remote.web.requests import Address, Answer, ask, cut, is_page, page_error
+from ckpt_tool.formats.remote.web.address import Address
+from ckpt_tool.formats.remote.web.errors import cut, is_page, page_error
+from ckpt_tool.formats.remote.web.partial import PARTIAL, Partial, Stopped, locked
+from ckpt_tool.formats.remote.web.requests import PIECE, Answer, ask
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-PIECE = 1 << 20
-PARTIAL = ".ckpt-partial"
+_ZIP = b"PK\3\4"
 _ERROR = re.compile(rb"\s*\{\s*\"(?:error|errors|message|detail|status|code)\"\s*:[^\n]*")
 """How servers word errors in JSON, whatever status they send with it."""
 _RESUMED = "run it again: it goes on from there"
@@ -40,11 +42,9 @@ def download(
     """
     while True:
         final = torch_cache.place_for(address)
-        with _os_errors(final), _locked(final, access) as fd:
+        with _os_errors(final), locked(final, access) as fd:
             if fd is not None and torch_cache.place_for(address) == final:
-                _fetch(
-                    address, access, answer, _Wanted(final, known), _Partial(final + PARTIAL, fd)
-                )
+                _fetch(address, access, answer, _Wanted(final, known), Partial(final + PARTIAL, fd))
                 return final
             if fd is not None:  # by now another address's file has this name
                 os.unlink(final + PARTIAL)
@@ -54,7 +54,7 @@ def download(
 
 
 def _fetch(
-    address: Address, access: Access, answer: Answer | None, wanted: _Wanted, partial: _Partial
+    address: Address, access: Access, answer: Answer | None, wanted: _Wanted, partial: Partial
 ) -> None:
     try:
         if answer is None:
@@ -79,7 +79,8 @@ class _Wanted:
         if self.known is None:
             return
         size, version = self.known.size, self.known.version
-        if answer.size not in (None, size) or (answer.version and answer.version != version):
+        versions = {answer.version, version} - {""}
+        if answer.size not in (None, size) or len(versions) > 1:
             raise FormatError(
                 answer.address.shown, "was changed while it was being read", "run it again"
             )
@@ -89,96 +90,8 @@ class _Wanted:
         return self.known.size if answer.size is None and self.known else answer.size
 
 
-@dataclass(slots=True)
-class _Partial:
-    """What was downloaded so far, in an open and locked file; beside it is written of which version
-    of the file it is.
-    """
-
-    path: str
-    fd: int
-
-    @property
-    def note(self) -> str:
-        return f"{self.path}.json"
-
-    def version(self, address: Address) -> str:
-        """The version that it is a part of; empty where that is not known."""
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            with open(self.note, encoding="utf-8") as file:
-                found = json.load(file)
-            if found["url"] == address.identity:
-                return str(found["version"])
-        return ""
-
-    def begin(self, answer: Answer) -> None:
-        """Empties it for what begins at the first byte."""
-        os.ftruncate(self.fd, 0)
-        with open(self.note, "w", encoding="utf-8") as file:
-            json.dump({"url": answer.address.identity, "version": answer.version}, file)
-
-    def stopped(self, error: BaseException) -> None:
-        """Keeps what may be gone on with; removes what is wrong, or fills the disk."""
-        is_kept = isinstance(error, _Stopped | KeyboardInterrupt | SystemExit)
-        if not (is_kept and os.path.exists(self.note) and os.fstat(self.fd).st_size):
-            self.remove()
-
-    def remove(self) -> None:
-        for path in (self.path, self.note):
-            with suppress(OSError):
-                os.unlink(path)
-
-
-class _Stopped(InputError):
-    """A connection that ended, in a way that a later one can go on."""
-
-
 @contextmanager
-def _locked(final: str, access: Access) -> Iterator[int | None]:
-    """The partial file, open for this process alone; None where another one has finished it while
-    this one waited.
-    """
-    os.makedirs(os.path.dirname(final), exist_ok=True)
-    before = _identity(final)
-    while True:
-        fd = os.open(final + PARTIAL, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            _lock(fd, final, access)
-            if _identity(final + PARTIAL) == _identity_of(os.fstat(fd)):
-                if _identity(final) != before:
-                    os.unlink(final + PARTIAL)
-                    yield None
-                else:
-                    yield fd
-                return
-        finally:
-            os.close(fd)
-        if _identity(final) not in (None, before):
-            yield None
-            return
-
-
-def _lock(fd: int, final: str, access: Access) -> None:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        access.reporter.note(f"{final}: waiting for another process, which downloads it")
-        fcntl.flock(fd, fcntl.LOCK_EX)
-
-
-def _identity(path: str) -> tuple[int, ...] | None:
-    try:
-        return _identity_of(os.lstat(path))
-    except OSError:
-        return None
-
-
-def _identity_of(status: os.stat_result) -> tuple[int, ...]:
-    return status.st_dev, status.st_ino
-
-
-@contextmanager
-def _resumed(address: Address, partial: _Partial) -> Iterator[Answer]:
+def _resumed(address: Address, partial: Partial) -> Iterator[Answer]:
     """The answer that brings what is missing, or all of the file where nothing can be gone on
     with.
     """
@@ -203,7 +116,7 @@ def _ask_rest(address: Address, done: int, version: str) -> Iterator[Answer]:
 
 
 def _save(
-    address: Address, access: Access, answer: Answer, partial: _Partial, wanted: _Wanted
+    address: Address, access: Access, answer: Answer, partial: Partial, wanted: _Wanted
 ) -> None:
     """Writes what comes, checks it, and gives it its name."""
     final, size = wanted.final, wanted.size(answer)
@@ -223,7 +136,8 @@ def _save(
         raise _stopped(answer, done, size)
     if not done:
         raise FormatError(address.shown, "is empty (zero bytes)")
-    _check_digest(final, access, digest.hexdigest(), address)
+    if not _is_digest_right(final, access, digest.hexdigest(), address):
+        _check_members(partial.path, address)
     os.fchmod(partial.fd, 0o666 & ~_umask())
     os.fsync(partial.fd)
     # Noted before it has its name, so that nobody finds it without knowing whose it is.
@@ -232,11 +146,12 @@ def _save(
     with suppress(OSError):
         os.unlink(partial.note)
     _sync_folder(os.path.dirname(final))
+    access.memory.downloaded[address.url] = size is not None
 
 
 def _receive(
     answer: Answer,
-    partial: _Partial,
+    partial: Partial,
     digest: _Hash,
     progress: Callable[[int], object],
     done: int,
@@ -251,13 +166,13 @@ def _receive(
                 raise InputError(
                     answer.address.shown, f"its server sends an error, not a file: {said[:100]}"
                 )
-            _write(partial.fd, piece, done)
+            partial.write(piece, done)
             digest.update(piece)
             done += len(piece)
             progress(len(piece))
     except CkptError as error:
         if isinstance(error, InputError) and done > start and answer.version:
-            raise _Stopped(error.path, error.fact, _RESUMED) from None
+            raise Stopped(error.path, error.fact, _RESUMED) from None
         raise
     return done
 
@@ -267,14 +182,7 @@ def _stopped(answer: Answer, done: int, size: int) -> InputError:
     error = cut(answer.address, done, size)
     if not answer.version:
         return error
-    return _Stopped(error.path, error.fact, _RESUMED)
-
-
-def _write(fd: int, content: bytes, offset: int) -> None:
-    view = memoryview(content)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        view, offset = view[count:], offset + count
+    return Stopped(error.path, error.fact, _RESUMED)
 
 
 def _check_room(final: str, answer: Answer) -> None:
@@ -289,12 +197,36 @@ def _check_room(final: str, answer: Answer) -> None:
         )
 
 
-def _check_digest(final: str, access: Access, found: str, address: Address) -> None:
+def _is_digest_right(final: str, access: Access, found: str, address: Address) -> bool:
+    """False where no digest is known. Raises InputError where it is another one."""
     wanted = torch_cache.wanted_digests(final, access)
     if wanted and not any(found.startswith(one) for one in wanted):
         raise torch_cache.wrong_digest(
-            address.shown, found, wanted, "it is not the file that it should be; nothing was kept"
+            address.shown,
+            found,
+            wanted,
+            access,
+            "it is not the file that it should be; nothing was kept",
         )
+    return bool(wanted)
+
+
+def _check_members(path: str, address: Address) -> None:
+    """Raises FormatError where bytes of a zip archive don't match its own checksums: once, as from
+    .pth to .pth these are carried over unread. What else is wrong with it whoever opens it says.
+    """
+    with SourceFile(path) as file:
+        if file.size < len(_ZIP) or file.read(0, len(_ZIP)) != _ZIP:
+            return
+        try:
+            archive = read_directory(file)
+        except FormatError:
+            return
+        try:
+            archive.verify()
+        except FormatError as error:
+            hint = "it was damaged on its way; nothing was kept, run it again"
+            raise FormatError(address.shown, error.fact, hint, error.place) from None
 
 
 def _umask() -> int:

@@ -12,8 +12,11 @@ from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.held import HEAD, Held, head_for
 from ckpt_tool.formats.remote.ranged import RangedFile
 from ckpt_tool.formats.remote.web import torch_cache
+from ckpt_tool.formats.remote.web.address import Address
+from ckpt_tool.formats.remote.web.cached_file import CachedFile
 from ckpt_tool.formats.remote.web.download import download
-from ckpt_tool.formats.remote.web.requests import Address, Answer, ask, is_page, page_error
+from ckpt_tool.formats.remote.web.errors import is_page, page_error
+from ckpt_tool.formats.remote.web.requests import Answer, ask
 
 
 class WebFolder:
@@ -62,6 +65,7 @@ class NamedInUrl(WebFolder):
     __slots__ = ("_file",)
 
     def __init__(self, address: str, access: Access) -> None:
+        Address(address).check()
         parts = urlsplit(address)
         folder = parts._replace(path=posixpath.dirname(parts.path) or "/")
         super().__init__(urlunsplit(folder), access)
@@ -88,20 +92,18 @@ def open_web(url: str, access: Access, head: int = HEAD) -> SourceFile:
     InputError.
     """
     address = Address(url)
-    if not urlsplit(url).hostname:
-        raise InputError(address.shown, "names no host")
     path = None if access.refresh else torch_cache.cached(address, access)
     if path is not None:
-        return SourceFile(path)
+        return CachedFile(path, address, access)
     if access.is_offline:
         raise InputError(
             address.shown,
             f"is not in the cache, {torch_cache.folder()}",
-            "without --offline (CKPT_OFFLINE, HF_HUB_OFFLINE) it is fetched",
+            f"without {access.option('offline')} (CKPT_OFFLINE, HF_HUB_OFFLINE) it is fetched",
         )
     memory = access.memory
     if url in memory.refreshed:
-        return SourceFile(torch_cache.place_for(address))
+        return CachedFile(torch_cache.place_for(address), address, access)
     held = memory.held.get(url)
     if held is None:
         with ask(address, 0, head - 1) as answer:
@@ -110,11 +112,11 @@ def open_web(url: str, access: Access, head: int = HEAD) -> SourceFile:
             first = answer.all()
             _check(address, first)
             held = Held(int(answer.size or 0), answer.version, first)
-        if access.refresh and (path := _still_cached(address, access, held)):
-            return SourceFile(path)
+        if access.refresh and (file := _still_cached(address, access, held)):
+            return file
         memory.held[url] = held
     if access.sha256:  # what was asked for is checked before anything is said of the file
-        return SourceFile(_fetched(address, access, known=held))
+        return _fetched(address, access, known=held)
     return WebFile(address, access, held)
 
 
@@ -127,19 +129,19 @@ def _all_of(address: Address, access: Access, answer: Answer) -> SourceFile:
     access.reporter.note(
         f"{address.shown}: its server doesn't support range requests; all of it is downloaded"
     )
-    return SourceFile(_fetched(address, access, None if answer.is_part else answer))
+    return _fetched(address, access, None if answer.is_part else answer)
 
 
 def _fetched(
     address: Address, access: Access, answer: Answer | None = None, known: Held | None = None
-) -> str:
+) -> CachedFile:
     path = download(address, access, answer, known)
     access.memory.refreshed.add(address.url)
-    return path
+    return CachedFile(path, address, access)
 
 
-def _still_cached(address: Address, access: Access, held: Held) -> str | None:
-    """The path in the cache where its file is of the version that the server has, downloaded anew
+def _still_cached(address: Address, access: Access, held: Held) -> CachedFile | None:
+    """The file in the cache where it is of the version that the server has, downloaded anew
     where it is of another; None where there is none.
     """
     path = torch_cache.place_for(address)
@@ -149,7 +151,8 @@ def _still_cached(address: Address, access: Access, held: Held) -> str | None:
         return None
     if held.version and torch_cache.note_of(path).version == held.version:
         access.memory.refreshed.add(address.url)
-        return torch_cache.cached(address, access)
+        known = torch_cache.cached(address, access)
+        return CachedFile(known, address, access) if known else None
     return _fetched(address, access, known=held)
 
 
@@ -187,10 +190,16 @@ class WebFile(RangedFile):
         with self._lock:
             if self._local is None:
                 path = torch_cache.cached(self._address, self._access)
-                self._local = SourceFile(
-                    path or _fetched(self._address, self._access, known=self.held)
+                self._local = (
+                    CachedFile(path, self._address, self._access)
+                    if path
+                    else _fetched(self._address, self._access, known=self.held)
                 )
             return self._local
+
+    def refused(self, error: FormatError, is_known: bool = True) -> FormatError:
+        """As the file in the cache has it, once that is read."""
+        return self._local.refused(error, is_known) if self._local is not None else error
 
     def has_changed(self) -> bool:
         """Whether what was downloaded has changed since."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.files import sha256_at
 from ckpt_tool.formats.remote.access import Access
-from ckpt_tool.formats.remote.web.requests import Address
+from ckpt_tool.formats.remote.web.address import Address
 
 _DIGEST = re.compile(r"-([a-f0-9]{8,64})\.")
 _COUNTED = re.compile(r"00\d*|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
@@ -98,13 +98,15 @@ def cached(address: Address, access: Access) -> str | None:
     if digests := wanted_digests(path, access):
         found = note.sha256 or sha256_at(path)
         if not any(found.startswith(one) for one in digests):
-            raise wrong_digest(path, found, digests, "--refresh downloads it again")
+            raise wrong_digest(
+                path, found, digests, access, f"{access.option('refresh')} downloads it again"
+            )
         if found != note.sha256:
             write_note(path, Note(address.identity, note.version, found, _stamp(status)))
     elif not note.url:
         access.reporter.note(
             f"{address.shown}: {path} is used, as torch does; nothing in it tells its address "
-            "(--refresh asks)"
+            f"({access.option('refresh')} asks)"
         )
         write_note(path, Note(address.identity, stamp=_stamp(status)))
     return path
@@ -118,11 +120,14 @@ def wanted_digests(path: str, access: Access) -> tuple[str, ...]:
     return tuple(one.lower() for one in access.sha256) or ((own,) if own else ())
 
 
-def wrong_digest(path: str, found: str, wanted: tuple[str, ...], hint: str) -> InputError:
+def wrong_digest(
+    path: str, found: str, wanted: tuple[str, ...], access: Access, hint: str
+) -> InputError:
     """The error of a file that is another than it should be."""
+    by = access.asked_by if access.sha256 else "its name"
     expected = " or ".join(wanted)
     shown = found if len(expected) > 32 else f"{found[: max(map(len, wanted))]}…"
-    return InputError(path, f"its SHA-256 is {shown}, not {expected}", hint)
+    return InputError(path, f"its SHA-256 is {shown}, not {expected}, as {by} has it", hint)
 
 
 def note_of(path: str) -> Note:
@@ -147,6 +152,13 @@ def write_note(path: str, note: Note) -> None:
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(asdict(note), file)
         os.replace(temporary, _note_path(path))
+
+
+def remove(path: str) -> None:
+    """Takes a file out of the cache again, with what was noted of it."""
+    for each in (path, _note_path(path)):
+        with suppress(OSError):
+            os.unlink(each)
 
 
 def noted(address: Address, path: str, version: str, digest: str, status: os.stat_result) -> None:

@@ -63,7 +63,7 @@ def _threads(error: Exception) -> CkptError:
 
 
 def _package(error: Exception) -> CkptError:
-    return InputError("a package", f"can't be imported: {error}", "install it anew")
+    return InputError("a package", f"can't be imported: {error}", "reinstall it")
 
 
 def _folder(error: Exception) -> CkptError:

@@ -20,7 +20,7 @@ from ckpt_tool.torch_bridge import (
     memory_of,
     odd_kind,
 )
-from ckpt_tool.training.local_parts import LocalPart, local_parts
+from ckpt_tool.training.memory.local_parts import LocalPart, local_parts
 from ckpt_tool.training.snapshots import Snapshot
 
 if TYPE_CHECKING:
@@ -139,6 +139,28 @@ class LiveTensors:
         some = [self[key] for key in keys if _is_plain_meta(self[key])]
         for tensor in {identity_of(tensor): tensor for tensor in some}.values():
             self._memory.reserve(tensor.nbytes)
+
+    def can_adopt(self, key: str, dtype: torch.dtype) -> bool:
+        """Whether another plain CPU tensor of this dtype can take a tensor's place."""
+        current = self[key]
+        from torch import Tensor, nn
+
+        is_plain = type(current) in (Tensor, nn.Parameter, nn.Buffer) and current.is_contiguous()
+        return (
+            is_plain
+            and current.dtype == dtype
+            and (current.is_meta or (current.is_cpu and not current.is_inference()))
+            and len(self._views[memory_of(current)]) == 1
+        )
+
+    def adopt(self, key: str, value: torch.Tensor) -> None:
+        """Lets a tensor have this value's memory: the same object, but for one on meta."""
+        current = self[key]
+        if not current.is_meta:
+            current.data = value
+        elif (identity := identity_of(current)) not in self._asked:
+            self._asked.add(identity)
+            self._replace(current, value)
 
     def commit(self) -> None:
         """Puts the tensors that have memory in the place of those on the meta device."""

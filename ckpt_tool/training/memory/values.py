@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.mapping.apply import apply_step
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.torch_bridge import to_tensor, whole_tensor
-from ckpt_tool.training.filling import LiveTensors
+from ckpt_tool.training.memory.filling import LiveTensors
 
 if TYPE_CHECKING:
     import torch

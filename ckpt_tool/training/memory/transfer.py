@@ -13,16 +13,16 @@ from ckpt_tool.formats.placements.parts import read_size
 from ckpt_tool.ops.chain import leaves_of, needed_part, run_part
 from ckpt_tool.ops.op import Leaf, Part, TensorForm
 from ckpt_tool.torch_bridge import DTYPES, packed_shape, torch_dtype, writable_bytes
-from ckpt_tool.training.values import step_values
+from ckpt_tool.training.memory.values import step_values
 
 if TYPE_CHECKING:
     import torch
 
     from ckpt_tool.mapping.plan import Step
     from ckpt_tool.regions import Region
-    from ckpt_tool.training.filling import LiveTensors
     from ckpt_tool.training.live import LiveState
-    from ckpt_tool.training.local_parts import LocalPart
+    from ckpt_tool.training.memory.filling import LiveTensors
+    from ckpt_tool.training.memory.local_parts import LocalPart
 
 PIECE = 1 << 20
 """Elements that are computed at a time."""

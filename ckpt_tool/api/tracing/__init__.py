@@ -1,0 +1,1 @@
+"""Networks, inputs and plans for a trace, from what people name."""

@@ -1,0 +1,170 @@
+"""A trace of two networks: live ones with a plan, or factories with checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api.loading import load_into
+from ckpt_tool.api.next_steps.refused import with_next
+from ckpt_tool.api.options import MappingOptions
+from ckpt_tool.api.planning import plan_checkpoint
+from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.formats import open_checkpoint
+from ckpt_tool.keys import Matcher, parse
+from ckpt_tool.keys.pattern import PatternError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ckpt_tool.mapping import Plan
+    from ckpt_tool.tracing import Trace
+
+
+def plan_between(one: nn.Module, other: nn.Module, options: MappingOptions) -> Plan:
+    """Which tensors of the second network stand for which of the first. Raises RuleError."""
+    with plan_checkpoint(one, other, options) as planned:
+        if planned.plan is None:
+            error = RuleError(planned.problems, planned.tally)
+            raise with_next(error, planned.source, planned.target, options)
+        return planned.plan
+
+
+def trace(
+    one: nn.Module,
+    other: nn.Module,
+    inputs: object,
+    plan: Plan,
+    inputs_other: object = None,
+    keep: Sequence[str] = (),
+    train: bool = False,
+    seed: int = 0,
+    names: tuple[str, str] = ("a", "b"),
+) -> Trace:
+    """Traces two live networks whose tensors the plan maps. Raises InputError."""
+    from ckpt_tool.tracing import trace_models
+    from ckpt_tool.tracing.recording import Setting
+    from ckpt_tool.training import unwrapped
+
+    first, second = unwrapped(one), unwrapped(other)
+    _check(plan, first, second)
+    keeps = _matching(keep)
+    return trace_models(
+        first, second, inputs, plan, inputs_other, keeps, Setting(train, seed), names
+    )
+
+
+def trace_checkpoints(
+    source: str,
+    target: str | None,
+    factories: tuple[str, str],
+    inputs: tuple[str | None, str | None, str | None],
+    options: MappingOptions,
+    keep: Sequence[str] = (),
+    train: bool = False,
+    seed: int = 0,
+) -> Trace:
+    """Loads checkpoints into the networks of two factories and traces these. Without `target`, the
+    second gets the first one's tensors by the options; with it, its own, and the options say which
+    stand for each other.
+
+    `inputs` are the file with the input, that of the second network's, and a shape such as
+    `1x3x224x224` for a random one. Raises InputError, RuleError.
+    """
+    from ckpt_tool.training import build_model
+
+    one, other = (build_model(factory) for factory in factories)
+    given = _inputs_for(one, inputs[0], inputs[2], seed)
+    given_other = None if inputs[1] is None else _inputs_for(other, inputs[1], None, seed)
+    if given_other is None and inputs[0] is not None:
+        given_other = _inputs_for(other, inputs[0], None, seed)
+    load_into(one, source)
+    if target is None:
+        plan = load_into(other, one, options=options).plan
+    else:
+        load_into(other, target)
+        plan = plan_between(one, other, options)
+    names = f"{factories[0]} with {source}", f"{factories[1]} with {target or source}"
+    return trace(one, other, given, plan, given_other, keep, train, seed, names)
+
+
+def _check(plan: Plan, one: nn.Module, other: nn.Module) -> None:
+    """Raises InputError for a plan of other networks."""
+    for module, keys, side in (
+        (one, [key for step in plan.steps for key in step.inputs], "source"),
+        (other, list(plan.producers), "target"),
+    ):
+        known = module.state_dict(keep_vars=True)
+        if missing := [key for key in keys if key not in known]:
+            raise InputError(
+                type(module).__name__,
+                f"has no key `{missing[0]}`, which is in the plan's {side}",
+                "give the plan that maps the first network's keys onto the second's",
+            )
+
+
+def _matching(patterns: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a module's path matches one of some patterns. Raises InputError."""
+    matchers = []
+    for pattern in patterns:
+        try:
+            matchers.append(Matcher(parse(pattern)))
+        except PatternError as error:
+            raise InputError("keep", f"`{pattern}` is no pattern: {error}") from None
+    return lambda path: any(matcher.match(path) is not None for matcher in matchers)
+
+
+def _inputs_for(module: nn.Module, path: str | None, shape: str | None, seed: int) -> object:
+    """What a network takes: the tensors of a file by the names of its `forward`, or in order; or
+    random numbers.
+    """
+    if path is not None:
+        return _by_names(module, path, read_inputs(path))
+    if shape is not None:
+        import torch
+
+        sizes = _sizes(shape)
+        return torch.randn(sizes, generator=torch.Generator().manual_seed(seed))
+    raise InputError(
+        "--input",
+        "is missing: a trace runs both networks on one input",
+        "give a file that torch.save or safetensors wrote, or --random-input 1x3x224x224",
+    )
+
+
+def _sizes(shape: str) -> list[int]:
+    parts = shape.replace("×", "x").lower().split("x")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise InputError("--random-input", f"`{shape}` is no shape", "say 1x3x224x224")
+    return [int(part) for part in parts]
+
+
+def read_inputs(path: str | os.PathLike[str]) -> dict[str, object]:
+    """The tensors of a file, by their keys; nothing in it is unpickled. Raises InputError."""
+    with open_checkpoint(path) as checkpoint:
+        checkpoint.definite()
+        found: dict[str, object] = {key: checkpoint.read(key) for key in checkpoint.catalog}
+    if not found:
+        raise InputError(str(path), "has no tensors", "save the input with torch.save")
+    return found
+
+
+def _by_names(module: nn.Module, path: str, given: Mapping[str, object]) -> object:
+    from inspect import Parameter, signature
+
+    parameters = signature(module.forward).parameters.values()
+    names = {each.name for each in parameters}
+    if given.keys() <= names:
+        return dict(given)
+    if len(given) == 1 or all(key.isdecimal() for key in given):
+        return tuple(given.values())
+    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters):
+        return dict(given)
+    strange = next(key for key in given if key not in names)
+    raise InputError(
+        path,
+        f"has `{strange}`, and the forward of {type(module).__name__} takes "
+        f"{', '.join(sorted(names))}",
+        "name the tensors as it does",
+    )

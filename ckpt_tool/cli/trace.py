@@ -1,0 +1,105 @@
+"""`ckpt trace A [B] --model F --input X`: do the two compute the same, and where do they part?"""
+
+from typing import Annotated
+
+import typer
+
+from ckpt_tool.api import MappingOptions
+from ckpt_tool.cli.options import (
+    Color,
+    ColorOption,
+    Debug,
+    Json,
+    Quiet,
+    Source,
+    Target,
+    Verbose,
+    takes_addresses,
+    takes_mapping_options,
+)
+from ckpt_tool.cli.output import NO, YES, show_result, style_of
+from ckpt_tool.errors import InputError
+
+FACTORY = "PACKAGE.MODULE:FUNCTION"
+
+
+@takes_addresses
+@takes_mapping_options
+def trace(
+    options: MappingOptions,
+    source: Source = None,
+    target: Target = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar=FACTORY, help="What builds the network that A is loaded into."
+        ),
+    ] = None,
+    model_b: Annotated[
+        str | None,
+        typer.Option(
+            "--model-b",
+            metavar=FACTORY,
+            help="What builds the second one; without it, the same as --model.",
+        ),
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="A file with a tensor, or with several by the names of the networks' arguments.",
+        ),
+    ] = None,
+    inputs_b: Annotated[
+        str | None,
+        typer.Option("--input-b", metavar="FILE", help="The second network's, if it is another."),
+    ] = None,
+    random_input: Annotated[
+        str | None,
+        typer.Option("--random-input", metavar="SHAPE", help="Normal numbers, 1x3x224x224 say."),
+    ] = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="Run both in training mode, not in eval mode.")
+    ] = False,
+    seed: Annotated[
+        int, typer.Option("--seed", help="What random numbers begin from, in both networks.")
+    ] = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    color: ColorOption = Color.auto,
+    debug: Debug = False,
+) -> None:
+    """Run two networks on one input and say where their outputs part first.
+
+    A is loaded into the network of --model; B, or without it A by the rules, into that of
+    --model-b.
+    The factories' code is run, nothing in a file is.
+    """
+    from ckpt_tool.api.tracing.traces import trace_checkpoints
+    from ckpt_tool.report.trace import trace_json, trace_text
+
+    if source is None or model is None:
+        missing = "A" if source is None else "--model"
+        raise InputError(
+            missing,
+            "is missing",
+            "as in: ckpt trace a.pth b.pth --model pkg:build --input x.pt",
+        )
+    found = trace_checkpoints(
+        source,
+        target,
+        (model, model_b or model),
+        (inputs, inputs_b, random_input),
+        options,
+        train=train,
+        seed=seed,
+    )
+    if json:
+        from ckpt_tool.report.parts.json_text import to_json
+
+        show_result(to_json(trace_json(found)))
+    elif not quiet:
+        show_result(trace_text(found, style_of(color, verbose)))
+    raise typer.Exit(YES if found.is_same else NO)

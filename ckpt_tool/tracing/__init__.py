@@ -1,0 +1,5 @@
+"""Two networks on one input: do they compute the same, and where do they part?"""
+
+from ckpt_tool.tracing.trace import Place, Trace, trace_models
+
+__all__ = ["Place", "Trace", "trace_models"]

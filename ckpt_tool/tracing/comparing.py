@@ -1,0 +1,104 @@
+"""The first place, in order of execution, where two runs part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Literal
+
+from ckpt_tool.tracing.pairs import Pair
+from ckpt_tool.tracing.recording import Call, Recorded
+from ckpt_tool.tracing.sketches import Sketch, farthest
+
+JUMP = 8.0
+"""Rounding grows from module to module; what is so many times as far as anything before is none."""
+ROUNDING = 16
+SHORT_ROUNDING = 4
+"""How many units in the last place one module's rounding is, of float32 and of 16-bit types."""
+
+Kind = Literal["module", "code", "drift"]
+"""Where runs part: in a module, in a module's own code between two others, or by and by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One call of a pair of modules: how far apart inputs and outputs are, relative to their size;
+    None where nothing can be compared.
+    """
+
+    one: str
+    other: str
+    call: int
+    inputs: float | None
+    outputs: float | None
+    began: int
+    ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Where runs part. `at` is the module whose inputs differ first, for `code`."""
+
+    kind: Kind
+    row: Row
+    at: Row | None = None
+
+
+def rows_of(
+    pairs: Sequence[Pair], ones: Mapping[Call, Recorded], others: Mapping[Call, Recorded]
+) -> list[Row]:
+    """The calls that both networks made, in the order in which the second ended them."""
+    by_other = {pair.other: pair.one for pair in pairs}
+    rows = []
+    for (path, count), other in others.items():
+        one = ones.get((by_other[path], count))
+        if one is not None and one.ended >= 0 and other.ended >= 0:
+            apart = farthest(one.inputs, other.inputs), farthest(one.outputs, other.outputs)
+            rows.append(Row(by_other[path], path, count, *apart, other.began, other.ended))
+    return sorted(rows, key=lambda row: row.ended)
+
+
+def floor_of(sketches: Sequence[Sketch]) -> float:
+    """How far apart rounding alone may bring the results of one module."""
+    eps = max((sketch.eps for sketch in sketches), default=0.0)
+    return eps * (ROUNDING if eps < 1e-5 else SHORT_ROUNDING)
+
+
+def limit_of(floor: float) -> float:
+    """How far apart the results of whole networks may be that compute the same."""
+    return sqrt(floor / ROUNDING) if floor else 0.0
+
+
+def parting_of(rows: Sequence[Row], floor: float) -> Parting | None:
+    """The first place where outputs part from inputs that agree; None where there is none."""
+    events = sorted(
+        [(row.began, row, False) for row in rows] + [(row.ended, row, True) for row in rows],
+        key=lambda event: event[0],
+    )
+    worst = 0.0
+    for _, row, is_end in events:
+        apart = row.outputs if is_end else row.inputs
+        if apart is None:
+            continue
+        if apart > max(floor, JUMP * worst):
+            return Parting("module", row) if is_end else _by_code(rows, row)
+        worst = max(worst, apart)
+    return None
+
+
+def _by_code(rows: Sequence[Row], at: Row) -> Parting:
+    """A module gets other inputs though all before agree: it is the code around it."""
+    around = [row for row in rows if row.began < at.began and row.ended > at.ended]
+    inner = max(around, key=lambda row: row.began, default=None)
+    return Parting("code", inner, at) if inner else Parting("code", at, at)
+
+
+def drift_of(rows: Sequence[Row], limit: float) -> Parting | None:
+    """Where the outputs are too far apart though they part nowhere: the module that adds most."""
+    last = rows[-1] if rows else None
+    if last is None or last.outputs is None or last.outputs <= limit:
+        return None
+    grown = [row for row in rows if row.outputs and row.inputs and row is not last]
+    row = max(grown, key=lambda row: (row.outputs or 0) / (row.inputs or 1), default=last)
+    return Parting("drift", row)

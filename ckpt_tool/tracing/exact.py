@@ -1,0 +1,99 @@
+"""The exact distances at the place where two networks part: both are run once more for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt_tool.tracing.comparing import Parting
+from ckpt_tool.tracing.recording import Captured, Recorder, Setting
+from ckpt_tool.tracing.sketches import Sketch, sketch_of, tensors_in
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far two values are apart: relative to their size (the norm of the difference over the
+    larger norm), and the largest difference of two elements with its index.
+    """
+
+    relative: float
+    largest: float
+    index: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the calls took and gave on both sides; `entering` is how far the inputs of the module
+    that gets other ones first are apart, `again` are the outputs as sketches.
+    """
+
+    calls: tuple[Captured, Captured]
+    entering: Distance | None
+    inputs: Distance | None
+    outputs: Distance | None
+    again: tuple[Sequence[Sketch], Sequence[Sketch]]
+
+
+def exact_distances(
+    one: nn.Module,
+    other: nn.Module,
+    inputs: tuple[object, object],
+    setting: Setting,
+    parting: Parting,
+) -> Found:
+    """Runs both networks again and compares what the call at the parting took and gave, in full."""
+    row, at = parting.row, parting.at or parting.row
+    calls, entered, again = [], [], []
+    for module, given, path, inner in (
+        (one, inputs[0], row.one, at.one),
+        (other, inputs[1], row.other, at.other),
+    ):
+        wanted = (path, row.call), (inner, at.call)
+        record = Recorder(module, {path, inner}, wanted)
+        record.run(given, setting)
+        calls.append(record.captured[wanted[0]])
+        entered.append(record.captured[wanted[1]])
+        again.append(record.calls[wanted[0]].outputs)
+    entering = [tensors_in((each.args, each.kwargs)) for each in entered]
+    took = [tensors_in((each.args, each.kwargs)) for each in calls]
+    gave = [tensors_in(each.output) for each in calls]
+    return Found(
+        (calls[0], calls[1]),
+        distance_of(entering[0], entering[1]),
+        distance_of(took[0], took[1]),
+        distance_of(gave[0], gave[1]),
+        (again[0], again[1]),
+    )
+
+
+def sketches_of(value: object) -> list[Sketch]:
+    """The sketches of all tensors in what a module took or gave."""
+    return [sketch_of(each) for each in tensors_in(value)]
+
+
+def distance_of(ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> Distance | None:
+    """The largest distance of two tensors of one shape, in order; None where there are none."""
+    left, found = list(others), []
+    for one in ones:
+        at = next((i for i, other in enumerate(left) if other.shape == one.shape), None)
+        if at is not None:
+            found.append(_between(one, left.pop(at)))
+    return max(found, key=lambda each: each.relative, default=None)
+
+
+def _between(one: torch.Tensor, other: torch.Tensor) -> Distance:
+    import torch
+
+    first, second = (torch.nan_to_num(each.detach().cpu().double()) for each in (one, other))
+    if not first.numel():
+        return Distance(0.0, 0.0, ())
+    apart = (first - second).abs()
+    size = max(float(first.norm()), float(second.norm()))
+    place = torch.unravel_index(apart.argmax(), apart.shape)
+    relative = float(apart.norm()) / size if size else 0.0
+    return Distance(relative, float(apart.max()), tuple(int(each) for each in place))

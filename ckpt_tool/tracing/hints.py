@@ -1,0 +1,247 @@
+"""What explains that two networks part: each change is tried on the second network's own module,
+with the first one's inputs, and said only where it makes the outputs agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import combinations, islice, permutations
+from typing import TYPE_CHECKING
+
+from ckpt_tool.tracing.comparing import Parting
+from ckpt_tool.tracing.exact import Found, distance_of
+from ckpt_tool.tracing.pairs import Pair
+from ckpt_tool.tracing.recording import Recorder, Setting, copied, quiet
+from ckpt_tool.tracing.sketches import farthest, tensors_in
+from ckpt_tool.tracing.weights import Concerned
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ckpt_tool.mapping.plan import Plan
+
+Change = tuple[str, Callable[[], Iterator[None]]]
+"""What is said of a change, and a context in which it holds."""
+MAX_TRIES = 200
+SIMPLE = (int, float, str, bool, tuple, type(None))
+HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads")
+HEAD_SIZES = ("head_dim", "head_size", "dim_head", "d_head")
+
+
+def hints_of(
+    plan: Plan,
+    one: nn.Module,
+    other: nn.Module,
+    pairs: Sequence[Pair],
+    parting: Parting,
+    found: Found,
+    floor: float,
+    concerned: Sequence[Concerned],
+    records: tuple[Recorder, Recorder],
+) -> Iterator[str]:
+    """What was tried and explains it, most likely first; where nothing does, what differs in how
+    the two modules are set.
+    """
+    swapped = list(_exchanged(pairs, parting, floor, records))
+    if swapped or parting.kind == "drift":
+        yield from swapped
+        return
+    first = one.get_submodule(parting.row.one)
+    second = other.get_submodule(parting.row.other)
+    trial = _Trial(second, found, floor, first.training)
+    for said, change in islice(_changes(plan, first, second, parting, concerned), MAX_TRIES):
+        if trial.agrees(change):
+            yield f"verified: {said} makes the outputs agree"
+            return
+    differing = [f"`{name}` is {a!r} and {b!r}" for name, a, b in _unlike(first, second)]
+    if differing:
+        yield f"set otherwise: {'; '.join(differing[:5])}"
+
+
+class _Trial:
+    """The second network's module on the first one's inputs."""
+
+    def __init__(self, module: nn.Module, found: Found, floor: float, train: bool) -> None:
+        self._module, self._call, self._floor = module, found.calls[1], floor
+        self._expected = tensors_in(found.calls[0].output)
+        self._train = train
+
+    def agrees(self, change: Callable[[], Iterator[None]]) -> bool:
+        """Whether the outputs agree while the change holds."""
+        with quiet(self._module, Setting()), contextmanager(change)():
+            try:
+                given = self._module(*copied(self._call.args), **copied(self._call.kwargs))
+            except Exception:
+                return False
+            apart = distance_of(self._expected, tensors_in(given))
+        return apart is not None and apart.relative <= self._floor
+
+
+def _changes(
+    plan: Plan,
+    first: nn.Module,
+    second: nn.Module,
+    parting: Parting,
+    concerned: Sequence[Concerned],
+) -> Iterator[Change]:
+    prefix = f"{parting.row.other}." if parting.row.other else ""
+    state = {f"{prefix}{key}": tensor for key, tensor in second.state_dict(keep_vars=True).items()}
+    own = {each.key: state[each.key] for each in concerned if each.key in state}
+    yield from _settings(first, second)
+    yield from _orders(own)
+    yield from _rotary(second, own)
+    yield from _transposed(own)
+
+
+def _settings(first: nn.Module, second: nn.Module) -> Iterator[Change]:
+    """A number, a text or a flag of the module as the first one's has it."""
+    for name, value, current in _unlike(first, second):
+        owner, _, attribute = name.rpartition(".")
+        module = second.get_submodule(owner)
+
+        def change(
+            module: nn.Module = module, attribute: str = attribute, value: object = value
+        ) -> Iterator[None]:
+            before = getattr(module, attribute)
+            setattr(module, attribute, value)
+            try:
+                yield
+            finally:
+                setattr(module, attribute, before)
+
+        yield f"`{name}` = {value!r} (it is {current!r})", change
+
+
+def _unlike(first: nn.Module, second: nn.Module) -> Iterator[tuple[str, object, object]]:
+    """Attributes that both have, of the module and of those at the same path inside, and that
+    differ.
+    """
+    inside = dict(second.named_modules())
+    for path, module in first.named_modules():
+        other = inside.get(path)
+        for name, value in vars(module).items() if other is not None else ():
+            current = vars(other).get(name, value)
+            if name.startswith("_") or name == "training" or value == current:
+                continue
+            if isinstance(value, SIMPLE) and isinstance(current, SIMPLE):
+                yield (f"{path}.{name}" if path else name), value, current
+
+
+def _orders(own: Mapping[str, torch.Tensor]) -> Iterator[Change]:
+    """Modules with equal tensors in another order: q, k and v."""
+    owners: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in own.items():
+        owner, _, name = key.rpartition(".")
+        owners.setdefault(owner, {})[name] = tensor
+    alike: dict[object, list[str]] = {}
+    for owner, tensors in owners.items():
+        form = tuple(sorted((name, tuple(each.shape)) for name, each in tensors.items()))
+        alike.setdefault(form, []).append(owner)
+    for group in alike.values():
+        for order in islice(permutations(group[:5]), 1, None):
+            moved = {
+                f"{owner}.{name}": own[f"{source}.{name}"]
+                for owner, source in zip(group, order, strict=False)
+                for name in owners[owner]
+                if owner != source
+            }
+            names = " and ".join(
+                f"`{owner}` with the weights of `{source}`"
+                for owner, source in zip(group, order, strict=False)
+                if owner != source
+            )
+            yield names, _values(own, {key: tensor.detach() for key, tensor in moved.items()})
+
+
+def _rotary(module: nn.Module, own: Mapping[str, torch.Tensor]) -> Iterator[Change]:
+    """The two halves of each head interleaved, or taken apart: the two layouts of rotary
+    positions.
+    """
+    sizes = sorted(set(_head_sizes(module, own)))
+    owners = sorted({key.rpartition(".")[0] for key in own})
+    for size in sizes:
+        for some in [*combinations(owners, 2), *((owner,) for owner in owners)]:
+            for said, pattern in (
+                ("interleaved", "(h two d) ... -> (h d two) ..."),
+                ("in halves", "(h d two) ... -> (h two d) ..."),
+            ):
+                keys = [key for key in own if key.rpartition(".")[0] in some]
+                if any(not own[key].dim() or own[key].shape[0] % size for key in keys):
+                    continue
+                named = " and ".join(f"`{owner}`" for owner in some)
+                text = f"rows of {named} {said} within heads of {size} (rotary positions)"
+                yield text, _values(own, _rearranged(own, keys, pattern, size))
+
+
+def _rearranged(
+    own: Mapping[str, torch.Tensor], keys: Sequence[str], pattern: str, size: int
+) -> dict[str, torch.Tensor]:
+    from einops import rearrange
+
+    return {key: rearrange(own[key].detach(), pattern, two=2, d=size // 2) for key in keys}
+
+
+def _head_sizes(module: nn.Module, own: Mapping[str, torch.Tensor]) -> Iterator[int]:
+    rows = {tensor.shape[0] for tensor in own.values() if tensor.dim() > 1}
+    for each in module.modules():
+        for holder in (each, getattr(each, "config", None)):
+            for name in HEAD_SIZES:
+                if isinstance(size := getattr(holder, name, None), int) and size and not size % 2:
+                    yield size
+            for name in HEADS:
+                heads = getattr(holder, name, None)
+                if isinstance(heads, int) and heads > 0:
+                    yield from (n // heads for n in rows if not n % heads and not (n // heads) % 2)
+
+
+def _transposed(own: Mapping[str, torch.Tensor]) -> Iterator[Change]:
+    for key, tensor in own.items():
+        if tensor.dim() == 2 and tensor.shape[0] == tensor.shape[1]:
+            yield f"`{key}` transposed", _values(own, {key: tensor.detach().t()})
+
+
+def _values(
+    own: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]
+) -> Callable[[], Iterator[None]]:
+    """Other values for some tensors, for a while."""
+
+    def change() -> Iterator[None]:
+        before = {key: own[key].detach().clone() for key in others}
+        new = {key: value.clone() for key, value in others.items()}
+        try:
+            for key, value in new.items():
+                own[key].detach().copy_(value)
+            yield
+        finally:
+            for key, value in before.items():
+                own[key].detach().copy_(value)
+
+    return change
+
+
+def _exchanged(
+    pairs: Sequence[Pair], parting: Parting, floor: float, records: tuple[Recorder, Recorder]
+) -> Iterator[str]:
+    """Whether a module gets what the counterpart of another one gets: twin branches that were
+    mapped the wrong way round.
+    """
+    at = parting.at
+    if at is None:
+        return
+    got = records[1].calls[at.other, at.call].inputs
+    for pair in pairs:
+        call = records[0].calls.get((pair.one, 0))
+        if call is None or pair.one == at.one or not _are_siblings(pair.other, at.other):
+            continue
+        apart = farthest(call.inputs, got)
+        if apart is not None and apart <= floor:
+            yield (
+                f"verified: `{at.other}` gets what `{pair.one}` gets, and has the weights of "
+                f"`{at.one}`: the two are exchanged"
+            )
+
+
+def _are_siblings(one: str, other: str) -> bool:
+    return one.count(".") == other.count(".") and one != other

@@ -1,0 +1,156 @@
+"""One run of a network, with what goes in and out of some of its modules."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.tracing.sketches import Sketch, sketch_of, tensors_in
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Call = tuple[str, int]
+"""A module's path, and how often it was called before."""
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What one call took and gave, as sketches; `began` and `ended` count the events of the run."""
+
+    inputs: list[Sketch]
+    began: int
+    outputs: list[Sketch] = field(default_factory=list)
+    ended: int = -1
+
+
+@dataclass(slots=True)
+class Captured:
+    """What one call took and gave, in full."""
+
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+    output: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How networks are run: in training mode or not, and from which random state."""
+
+    train: bool = False
+    seed: int = 0
+
+
+class Recorder:
+    """Hooks on modules of one network, by their paths; `wanted` names calls whose values are kept
+    in full, `kept` modules whose outputs are.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        paths: Collection[str],
+        wanted: Collection[Call] = (),
+        kept: Callable[[str], bool] = lambda path: False,
+    ) -> None:
+        self.calls: dict[Call, Recorded] = {}
+        self.captured: dict[Call, Captured] = {}
+        self.kept: dict[str, list[object]] = {}
+        self._module, self._paths, self._wanted, self._keeps = module, paths, wanted, kept
+        self._events = 0
+        self._counts: Counter[str] = Counter()
+        self._open: list[Call] = []
+
+    def run(self, inputs: object, setting: Setting) -> object:
+        """The network's output. Its modes and torch's random state are as before afterwards; what
+        fails in the network raises InputError.
+        """
+        args, kwargs = arguments(inputs)
+        with ExitStack() as stack:
+            stack.enter_context(quiet(self._module, setting))
+            for path, each in self._module.named_modules():
+                if path in self._paths or self._keeps(path):
+                    for handle in self._hooks(path, each):
+                        stack.callback(handle.remove)
+            try:
+                return self._module(*copied(args), **copied(kwargs))
+            except Exception as error:
+                name = type(self._module).__name__
+                where = f" in `{self._open[-1][0]}`" if self._open and self._open[-1][0] else ""
+                fact = f"can't be run on this input{where}: {type(error).__name__}: {error}"
+                raise InputError(name, fact, "give inputs as its forward takes them") from error
+
+    def _hooks(self, path: str, module: nn.Module) -> Iterator[Any]:
+        def before(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+            call = path, self._counts[path]
+            self._counts[path] += 1
+            self._open.append(call)
+            if call in self._wanted:
+                self.captured[call] = Captured(copied(args), copied(kwargs))
+            if path in self._paths:
+                sketches = [sketch_of(each) for each in tensors_in((args, kwargs))]
+                self.calls[call] = Recorded(sketches, self._event())
+
+        def after(
+            module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: object
+        ) -> None:
+            call = self._open.pop()
+            if call in self._wanted:
+                self.captured[call].output = copied(output)
+            if path in self._paths:
+                self.calls[call].outputs = [sketch_of(each) for each in tensors_in(output)]
+                self.calls[call].ended = self._event()
+            if self._keeps(path):
+                self.kept.setdefault(path, []).append(copied(output))
+
+        yield module.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
+        yield module.register_forward_hook(after, with_kwargs=True)
+
+    def _event(self) -> int:
+        self._events += 1
+        return self._events
+
+
+def arguments(inputs: object) -> tuple[tuple[object, ...], dict[str, object]]:
+    """Positional and named arguments: of a tuple or a list, one each; of a mapping, by name."""
+    if isinstance(inputs, Mapping):
+        return (), {str(name): value for name, value in inputs.items()}
+    return (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((inputs,), {})
+
+
+def copied(value: Any) -> Any:
+    """The same with copies of its tensors: what comes later may write into them."""
+    import torch
+    from torch.utils import _pytree
+
+    return _pytree.tree_map_only(torch.Tensor, lambda each: each.detach().clone(), value)
+
+
+@contextmanager
+def quiet(module: nn.Module, setting: Setting) -> Iterator[None]:
+    """A network in eval mode (or not), without gradients, from a known random state."""
+    import torch
+
+    modes = [(each, each.training) for each in module.modules()]
+    buffers = _statistics(module) if setting.train else []
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices), torch.no_grad():
+        torch.manual_seed(setting.seed)
+        module.train(setting.train)
+        try:
+            yield
+        finally:
+            for each, mode in modes:
+                each.training = mode
+            for buffer, values in buffers:
+                buffer.copy_(values)
+
+
+def _statistics(module: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The buffers, which training mode updates, with their values."""
+    return [(buffer, buffer.detach().clone()) for buffer in module.buffers() if not buffer.is_meta]

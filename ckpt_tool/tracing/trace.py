@@ -1,0 +1,187 @@
+"""Runs two networks on one input, and finds the first place where they part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ckpt_tool.tracing.comparing import (
+    Kind,
+    Parting,
+    Row,
+    drift_of,
+    floor_of,
+    limit_of,
+    parting_of,
+    rows_of,
+)
+from ckpt_tool.tracing.exact import Distance, Found, exact_distances
+from ckpt_tool.tracing.hints import hints_of
+from ckpt_tool.tracing.pairs import Pair, pairs_of
+from ckpt_tool.tracing.recording import Recorder, Setting
+from ckpt_tool.tracing.sketches import farthest
+from ckpt_tool.tracing.weights import Concerned, concerned_by, wrong_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ckpt_tool.mapping.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where two networks part.
+
+    `kind` is `module` (its outputs part, its inputs agree), `code` (the code of `other` around the
+    module `at`, which gets other inputs though all outputs before agree) or `drift` (they part
+    nowhere, and the outputs are too far apart: this module adds most). `inputs` and `outputs` are
+    the exact distances there, `entering` that of what `at` gets, `tensors` the tensors concerned
+    with the rule that maps each, and `findings` what was tried and explains it.
+    """
+
+    kind: Kind
+    one: str
+    other: str
+    call: int
+    at: tuple[str, str] | None
+    entering: Distance | None
+    inputs: Distance | None
+    outputs: Distance | None
+    tensors: tuple[Concerned, ...]
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What became of two networks on one input. `rows` are the calls of paired modules in the order
+    in which they ended, with the distances of inputs and outputs relative to their size; `floor` is
+    what rounding alone may make of it. `kept` holds the outputs that were asked for, by side and
+    module, one for each call.
+    """
+
+    names: tuple[str, str]
+    is_same: bool
+    place: Place | None
+    output: float | None
+    floor: float
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    kept: tuple[Mapping[str, list[object]], Mapping[str, list[object]]] = field(
+        default=({}, {}), repr=False
+    )
+
+
+def trace_models(
+    one: nn.Module,
+    other: nn.Module,
+    inputs: object,
+    plan: Plan,
+    inputs_other: object = None,
+    keeps: Callable[[str], bool] = lambda path: False,
+    setting: Setting | None = None,
+    names: tuple[str, str] = ("a", "b"),
+) -> Trace:
+    """Traces `one`, whose keys are the plan's source, and `other`, whose keys are its target; both
+    have their weights. `inputs_other` are what the second takes, where that is something else.
+
+    Each network runs once, and once more where they part; outputs are compared by sketches, so that
+    memory doesn't grow with the network. Raises InputError for a network that fails on its input.
+    """
+    setting = setting or Setting()
+    given = inputs, inputs if inputs_other is None else inputs_other
+    pairs = pairs_of(plan, one, other)
+    first = Recorder(one, {pair.one for pair in pairs}, kept=keeps)
+    second = Recorder(other, {pair.other for pair in pairs}, kept=keeps)
+    first.run(given[0], setting)
+    second.run(given[1], setting)
+    rows = rows_of(pairs, first.calls, second.calls)
+    floor = max(
+        floor_of([each for call in record.calls.values() for each in call.outputs])
+        for record in (first, second)
+    )
+    output = next((row.outputs for row in rows if row.other == "" and row.call == 0), None)
+    parting = parting_of(rows, floor) or drift_of(rows, limit_of(floor))
+    notes = list(_notes(pairs, rows, output, first, second))
+    place = None
+    if parting is not None:
+        found = exact_distances(one, other, given, setting, parting)
+        notes += _unsteady(found, first, second, parting, floor)
+        place = _place(plan, one, other, pairs, parting, found, floor, (first, second))
+    is_same = place is None
+    kept = first.kept, second.kept
+    return Trace(names, is_same, place, output, floor, tuple(rows), tuple(notes), kept)
+
+
+def _place(
+    plan: Plan,
+    one: nn.Module,
+    other: nn.Module,
+    pairs: Sequence[Pair],
+    parting: Parting,
+    found: Found,
+    floor: float,
+    records: tuple[Recorder, Recorder],
+) -> Place:
+    row, at = parting.row, parting.at
+    concerned = concerned_by(plan, pairs, row)
+    findings = [
+        *wrong_weights(plan, one, other, concerned),
+        *hints_of(plan, one, other, pairs, parting, found, floor, concerned, records),
+    ]
+    return Place(
+        parting.kind,
+        row.one,
+        row.other,
+        row.call,
+        None if at is None or at is row else (at.one, at.other),
+        None if at is None or at is row else found.entering,
+        found.inputs,
+        found.outputs,
+        tuple(concerned),
+        tuple(findings),
+    )
+
+
+def _notes(
+    pairs: Sequence[Pair],
+    rows: Sequence[Row],
+    output: float | None,
+    first: Recorder,
+    second: Recorder,
+) -> list[str]:
+    """What a reader should know of what was not compared."""
+    called = {path for path, _ in first.calls}, {path for path, _ in second.calls}
+    silent = [p for p in pairs if (p.one in called[0]) is not (p.other in called[1])]
+    unlike = [row for row in rows if row.outputs is None and row.other]
+    notes = []
+    for pair in silent[:3]:
+        names = (pair.one, pair.other) if pair.one in called[0] else (pair.other, pair.one)
+        notes.append(f"`{names[0]}` is called, and its counterpart `{names[1]}` is not")
+    if unlike:
+        notes.append(
+            f"{len(unlike)} calls give outputs of other shapes on the two sides, and were not "
+            f"compared: `{unlike[0].other}` first"
+        )
+    if output is None:
+        notes.append("the networks' own outputs have other shapes, and were not compared")
+    return notes
+
+
+def _unsteady(
+    found: Found, first: Recorder, second: Recorder, parting: Parting, floor: float
+) -> list[str]:
+    """Whether a network gives something else when it is run again."""
+    row = parting.row
+    notes = []
+    for name, record, again, path in (
+        ("first", first, found.again[0], row.one),
+        ("second", second, found.again[1], row.other),
+    ):
+        apart = farthest(record.calls[path, row.call].outputs, again)
+        if apart is not None and apart > floor:
+            notes.append(
+                f"the {name} network is not deterministic: `{path or 'it'}` gives something else "
+                "when it is run again on the same input"
+            )
+    return notes

@@ -1,0 +1,87 @@
+"""The tensors that a place in a network concerns: by which rule each came, and whether it is what
+the rule makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from ckpt_tool.mapping.apply import apply_step
+from ckpt_tool.tracing.comparing import Row
+from ckpt_tool.tracing.exact import distance_of
+from ckpt_tool.tracing.pairs import Pair
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from ckpt_tool.mapping.plan import Plan, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Concerned:
+    """A tensor of the second network: the source's keys that it is made of, the ops, and the rule;
+    none for one that no rule maps.
+    """
+
+    key: str
+    sources: tuple[str, ...]
+    ops: tuple[str, ...]
+    rule: str
+
+
+def concerned_by(plan: Plan, pairs: Sequence[Pair], row: Row) -> list[Concerned]:
+    """The tensors in a module that are in no paired module inside of it: those can be blamed by
+    themselves.
+    """
+    prefix = f"{row.other}." if row.other else ""
+    inner = [
+        f"{pair.other}."
+        for pair in pairs
+        if pair.other != row.other and pair.other.startswith(prefix)
+    ]
+    found = []
+    for key in plan.outputs:
+        if key.startswith(prefix) and not any(key.startswith(each) for each in inner):
+            found.append(_concerned(plan, key))
+    return found
+
+
+def _concerned(plan: Plan, key: str) -> Concerned:
+    if key not in plan.producers:
+        return Concerned(key, (), (), "")
+    step = plan.producers[key][0]
+    rule = step.origin.rule
+    where = (
+        f"{rule.where.file}:{rule.where.line} `{rule.text}`"
+        if rule is not None
+        else f"by {step.origin.by}"
+    )
+    return Concerned(key, step.inputs, tuple(op.name for op in step.ops), where)
+
+
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def wrong_weights(
+    plan: Plan, one: nn.Module, other: nn.Module, concerned: Sequence[Concerned]
+) -> Iterator[str]:
+    """Which of these tensors are not what the plan makes of the first network's."""
+    source, target = one.state_dict(), other.state_dict()
+    steps: dict[int, Step] = {}
+    for each in concerned:
+        if each.sources:
+            step = plan.producers[each.key][0]
+            steps[id(step)] = step
+    for step in steps.values():
+        own = target[step.outputs[0]]
+        made = apply_step(step, [source[key].cpu() for key in step.inputs], partial(_same, own))
+        for key, value in zip(step.outputs, made, strict=True):
+            apart = distance_of([value.to(target[key].dtype)], [target[key]])
+            if apart is None or apart.relative > 0:
+                far = "of another shape" if apart is None else f"{apart.relative:.2g} away"
+                yield f"`{key}` is not what the plan makes of `{step.inputs[0]}`: it is {far}"

@@ -1,0 +1,1 @@
+"""Values into the memory of a live module: read into it, or computed."""

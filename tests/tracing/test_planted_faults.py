@@ -1,0 +1,176 @@
+"""Wrong conversions between real networks: each is named at the module where outputs part first, with what explains it."""
+
+import pytest
+import torch
+from einops import rearrange
+from seeded import fill_with_seeded_values, import_torchvision
+from torch import nn
+
+import ckpt_tool
+
+import_torchvision()  # transformers imports it
+from transformers import LlamaConfig, LlamaForCausalLM, ViTConfig, ViTModel  # noqa: E402
+
+TO_VIT = """rules:
+  - patch_embed.proj.* -> embeddings.patch_embeddings.projection.*
+  - cls_token -> embeddings.cls_token
+  - pos_embed -> embeddings.position_embeddings
+  - blocks.{i}.norm1.* -> layers.{i}.layernorm_before.*
+  - blocks.{i}.norm2.* -> layers.{i}.layernorm_after.*
+  - blocks.{i}.attn.qkv.* -> layers.{i}.attention.{ORDER}_proj.*: {split: 0}
+  - blocks.{i}.attn.proj.* -> layers.{i}.attention.o_proj.*
+  - blocks.{i}.mlp.fc{n}.* -> layers.{i}.mlp.fc{n}.*
+  - norm.* -> layernorm.*
+"""
+
+
+@pytest.fixture(scope="module")
+def vit(timm):
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": 0, "global_pool": ""}
+    return fill_with_seeded_values(timm.models.vision_transformer.VisionTransformer(**options), 1).eval()
+
+
+def transformers_vit(eps=1e-6):
+    config = ViTConfig(image_size=32, patch_size=8, hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=192, layer_norm_eps=eps)
+    return ViTModel(config, add_pooling_layer=False)
+
+
+def images():
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+
+
+def converted(vit, tmp_path, order="q,k,v", **given):
+    model = transformers_vit(**given)
+    names = {key.split(".")[3] for key in model.state_dict() if ".attention." in key and "layers" in key}
+    rules = TO_VIT.replace("{ORDER}_proj", "{" + order + "}_proj")
+    (tmp_path / "rules.yaml").write_text(rules)
+    return model, ckpt_tool.load_into(model, vit, rules=tmp_path / "rules.yaml"), names
+
+
+def test_what_computes_the_same(vit, tmp_path):
+    model, report, _ = converted(vit, tmp_path)
+    found = ckpt_tool.trace(vit, model, images(), report)
+    assert found.is_same, found
+    assert found.place is None
+    assert len(found.rows) > 20
+    assert "the same" in str(found)
+
+
+def test_the_order_of_query_key_and_value(vit, tmp_path):
+    model, report, _ = converted(vit, tmp_path, "k,q,v")
+    found = ckpt_tool.trace(vit, model, images(), report)
+    assert not found.is_same
+    assert found.place.other == "layers.0.attention"
+    assert any("k_proj" in each and "q_proj" in each and "verified" in each for each in found.place.findings)
+    assert {each.key.split(".")[3] for each in found.place.tensors} == {"q_proj", "k_proj", "v_proj"}
+    assert "rules.yaml:7" in found.place.tensors[0].rule
+
+
+def test_the_epsilon_of_norms(vit, tmp_path):
+    model, report, _ = converted(vit, tmp_path, eps=1e-4)
+    found = ckpt_tool.trace(vit, model, images(), report)
+    assert found.place.kind == "module"
+    assert found.place.other == "layers.0.layernorm_before"
+    assert found.place.findings == ("verified: `eps` = 1e-06 (it is 0.0001) makes the outputs agree",)
+
+
+def llama():
+    config = LlamaConfig(vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+    return LlamaForCausalLM(config).eval()
+
+
+def test_the_layout_of_rotary_positions():
+    one, other = fill_with_seeded_values(llama(), 1), llama()
+    report = ckpt_tool.load_into(other, one)
+    for layer in other.model.layers:
+        for name in ("q_proj", "k_proj"):
+            weight = getattr(layer.self_attn, name).weight.data
+            weight.copy_(rearrange(weight.clone(), "(h two d) i -> (h d two) i", two=2, d=8))
+    tokens = torch.randint(0, 97, (2, 11), generator=torch.Generator().manual_seed(0))
+    found = ckpt_tool.trace(one, other, {"input_ids": tokens}, report)
+    assert found.place.other.startswith("model.layers.0.self_attn")
+    assert "is not what the plan makes of" in found.place.findings[0]
+    clean = ckpt_tool.load_into(other, one)
+    assert ckpt_tool.trace(one, other, {"input_ids": tokens}, clean).is_same
+
+
+class Interleaved(nn.Module):
+    """Attention as its authors have it: rotary positions in pairs of neighbours, q, k and v in one."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads = 4
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+
+    rotate = staticmethod(lambda x: torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2))
+    angles = staticmethod(lambda n: torch.outer(torch.arange(n).float(), 0.1 ** torch.arange(4)).repeat_interleave(2, -1))
+
+    def forward(self, x):
+        q, k, v = (rearrange(each, "b n (h d) -> b h n d", h=4) for each in self.parts(x))
+        angles = self.angles(x.shape[1])
+        q, k = (each * angles.cos() + self.rotate(each) * angles.sin() for each in (q, k))
+        mixed = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
+
+    def parts(self, x):
+        return self.qkv(x).chunk(3, -1)
+
+
+class Halves(Interleaved):
+    """The same as others have it: the two halves of a head, three matrices."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(32, 32) for _ in "qkv")
+        del self.qkv
+
+    rotate = staticmethod(lambda x: torch.cat([-x[..., 4:], x[..., :4]], -1))
+    angles = staticmethod(lambda n: torch.outer(torch.arange(n).float(), 0.1 ** torch.arange(4)).repeat(1, 2))
+
+    def parts(self, x):
+        return self.q(x), self.k(x), self.v(x)
+
+
+def stack(kind):
+    return nn.Sequential(nn.Embedding(50, 32), kind(), kind(), nn.Linear(32, 9))
+
+
+def test_a_rotary_permutation_that_was_forgotten(tmp_path):
+    one, other = fill_with_seeded_values(stack(Interleaved), 1), stack(Halves)
+    rules = "rules:\n  - '{i}.qkv.* -> {i}.{q,k,v}.*: {split: 0}'\n  - '{r=**} -> {r}'\n".replace("'{i}.qkv.* -> {i}.{q,k,v}.*: {split: 0}'", "\"{i}.qkv.* -> {i}.{q,k,v}.*\": {split: 0}")
+    (tmp_path / "rules.yaml").write_text(rules)
+    report = ckpt_tool.load_into(other, one, rules=tmp_path / "rules.yaml")
+    tokens = torch.randint(0, 50, (2, 7), generator=torch.Generator().manual_seed(0))
+    found = ckpt_tool.trace(one, other, tokens, report)
+    assert (found.place.kind, found.place.other) == ("code", "1")
+    assert found.place.findings == (
+        "verified: rows of `1.k` and `1.q` in halves within heads of 8 (rotary positions) makes the outputs agree",
+    )
+
+
+def test_running_statistics_that_stayed_fresh(torchvision):
+    one, other = fill_with_seeded_values(torchvision.models.resnet18(), 1).eval(), torchvision.models.resnet18().eval()
+    report = ckpt_tool.load_into(other, one, drop="**.running_*", keep="**.running_*")
+    found = ckpt_tool.trace(one, other, torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), report)
+    assert found.place.other == "bn1"
+    assert [each.key for each in found.place.tensors if not each.sources] == ["bn1.running_mean", "bn1.running_var"]
+
+
+class Towers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        for name in ("query", "document"):
+            setattr(self, name, nn.Sequential(nn.Linear(8, 16), nn.ReLU(inplace=True), nn.Linear(16, 4)))
+
+    def forward(self, query, document):
+        return (self.query(query) * self.document(document)).sum(-1)
+
+
+def test_towers_that_were_exchanged():
+    one, other = fill_with_seeded_values(Towers(), 1), Towers()
+    rules = ["query.** -> document.**", "document.** -> query.**"]
+    report = ckpt_tool.load_into(other, one, rules=rules)
+    given = {name: torch.randn(5, 8, generator=torch.Generator().manual_seed(i)) for i, name in enumerate(("query", "document"))}
+    found = ckpt_tool.trace(one, other, given, report)
+    assert found.place.at[1] == "query" or found.place.other == "query"
+    assert any("exchanged" in each for each in found.place.findings)

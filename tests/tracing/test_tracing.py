@@ -1,0 +1,232 @@
+"""What a trace copes with: modules that write in place, tuples, dicts, dtypes, randomness, modules that are shared; and that it leaves no trace itself."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+from seeded import fill_with_seeded_values
+from torch import nn
+from torch.nn.parallel import DataParallel
+
+import ckpt_tool
+from ckpt_tool.errors import InputError
+from ckpt_tool.tracing.sketches import SUMS, distance, sketch_of
+
+
+@dataclass
+class Output:
+    hidden: torch.Tensor
+    extra: dict[str, torch.Tensor]
+
+
+class Cell(nn.Module):
+    """Takes and gives what modules of libraries do."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm, self.act = nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x, *, scale=None):
+        y = self.act(self.norm(self.linear(x)))
+        return Output(self.drop(y), {"scaled": y if scale is None else y * scale}), (x, [y.sum()])
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.shared, self.head = Cell(), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x, scale=None):
+        output, (again, _) = self.cell(x, scale=scale)
+        hidden = self.shared(self.shared(output.hidden)) + output.extra["scaled"] + again
+        return {"logits": self.head(hidden), "hidden": hidden}
+
+
+def two():
+    one, other = fill_with_seeded_values(Net(), 1), Net()
+    return one, other, ckpt_tool.load_into(other, one)
+
+
+def given(rows=8):
+    return torch.randn(rows, 6, generator=torch.Generator().manual_seed(0))
+
+
+def state(model):
+    return [each.training for each in model.modules()], {key: value.clone() for key, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_networks_are_as_before(train):
+    one, other, report = two()
+    one.cell.eval()
+    before = state(one)
+    random = torch.get_rng_state()
+    assert ckpt_tool.trace(one, other, given(), report, train=train).is_same
+    assert torch.equal(torch.get_rng_state(), random)
+    after = state(one)
+    assert before[0] == after[0]
+    assert all(torch.equal(value, after[1][key]) for key, value in before[1].items())
+    assert not any(each._forward_hooks or each._forward_pre_hooks for each in (*one.modules(), *other.modules()))
+
+
+def test_a_shared_module_is_told_by_its_calls():
+    one, other, report = two()
+    found = ckpt_tool.trace(one, other, given(), report)
+    assert [row.call for row in found.rows if row.other == "shared"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("module", "change"),
+    [
+        ("cell.linear", lambda net: net.cell.linear.weight.data.mul_(1.001)),
+        ("cell.norm", lambda net: net.cell.norm.running_var.add_(0.1)),
+        ("shared", lambda net: net.shared.bias.data.add_(0.01)),
+        ("head", lambda net: net.head.weight.data[2].add_(0.01)),
+    ],
+)
+def test_what_was_changed_is_found(module, change):
+    one, other, report = two()
+    change(other)
+    place = ckpt_tool.trace(one, other, {"x": given(), "scale": torch.tensor(2.0)}, report).place
+    assert (place.kind, place.other, place.call) == ("module", module, 0)
+    assert "is not what the plan makes of" in place.findings[0]
+    assert not place.inputs.largest
+
+
+def test_code_that_differs_is_found_in_the_module_around_it():
+    one, other, report = two()
+    other.cell.forward = lambda x, scale=None: (Cell.forward(other.cell, x, scale=torch.tensor(3.0)))
+    place = ckpt_tool.trace(one, other, given(), report).place
+    assert place.other == "cell"
+    other = Net()
+    report = ckpt_tool.load_into(other, one)
+    other.act = nn.Identity()
+    other.forward = lambda x, scale=None: Net.forward(other, x * 1.01)
+    place = ckpt_tool.trace(one, other, given(), report).place
+    assert (place.kind, place.other, place.at[1]) == ("code", "", "cell")
+    assert place.entering.relative == pytest.approx(0.0099, rel=0.1)
+
+
+def test_dtypes_are_rounding_and_no_fault():
+    one = fill_with_seeded_values(nn.Sequential(*(nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64)) for _ in range(6))), 1)
+    other = nn.Sequential(*(nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64)) for _ in range(6))).to(torch.bfloat16)
+    report = ckpt_tool.load_into(other, one, dtypes="target")
+    x = torch.randn(9, 64, generator=torch.Generator().manual_seed(0))
+    found = ckpt_tool.trace(one, other, x, report, inputs_b=x.bfloat16())
+    assert found.is_same, found
+    other[3][0].weight.data[:32] *= -1
+    assert ckpt_tool.trace(one, other, x, report, inputs_b=x.bfloat16()).place.other == "3.0"
+
+
+def test_what_is_not_deterministic_is_called_so():
+    class Noisy(nn.Linear):
+        count = 1
+
+        def forward(self, x):
+            Noisy.count += 1
+            return super().forward(x) * Noisy.count
+
+    one, other = fill_with_seeded_values(nn.Sequential(Noisy(6, 6)), 1), nn.Sequential(nn.Linear(6, 6))
+    found = ckpt_tool.trace(one, other, given(), ckpt_tool.load_into(other, one))
+    assert not found.is_same
+    assert found.notes == ("the first network is not deterministic: `0` gives something else when it is run again on the same input",)
+
+
+def test_wrapped_networks_and_kept_outputs():
+    one, other, report = two()
+    found = ckpt_tool.trace(DataParallel(one), torch.compile(other, backend="eager"), given(), report, keep=["cell.*", "head"])
+    assert found.is_same
+    assert sorted(found.kept[0]) == sorted(found.kept[1]) == ["cell.act", "cell.drop", "cell.linear", "cell.norm", "head"]
+    one.eval()
+    assert torch.equal(found.kept[0]["head"][0], one(given())["logits"])
+    assert "kept" not in repr(found)
+
+
+def test_faults_of_use():
+    one, other, report = two()
+    with pytest.raises(InputError, match=r"Net: can't be run on this input in `cell\.linear`: RuntimeError"):
+        ckpt_tool.trace(one, other, torch.ones(2, 5), report)
+    assert not any(each._forward_hooks for each in one.modules())
+    with pytest.raises(InputError, match=r"has no key `cell.linear.weight`, which is in the plan's source"):
+        ckpt_tool.trace(nn.Linear(6, 6), other, given(), report)
+    with pytest.raises(InputError, match="is no pattern"):
+        ckpt_tool.trace(one, other, given(), report, keep="{a")
+    with pytest.raises(InputError, match="give one of them"):
+        ckpt_tool.trace(one, other, given(), report, rules=["** -> **"])
+
+
+def test_other_shapes_are_not_compared():
+    class Wider(Net):
+        def forward(self, x, scale=None):
+            return super().forward(x)["hidden"].repeat(2, 1)
+
+    one, other = fill_with_seeded_values(Net(), 1), Wider()
+    found = ckpt_tool.trace(one, other, given(), ckpt_tool.load_into(other, one))
+    assert found.is_same
+    assert found.notes == ("the networks' own outputs have other shapes, and were not compared",)
+
+
+@pytest.mark.parametrize("size", [10, SUMS, 50_000, 2_500_000])
+def test_sketches_tell_distances(size):
+    generator = torch.Generator().manual_seed(size)
+    one = torch.randn(size, generator=generator)
+    for relative in (0.5, 1e-3, 1e-6):
+        noise = torch.randn(size, generator=generator)
+        other = one.double() + noise.double() * relative
+        true = float((one.double() - other).norm() / other.norm())
+        assert distance(sketch_of(one), sketch_of(other)) == pytest.approx(true, rel=0.15)
+    last = one.clone()
+    last[-1] += 100
+    true = float(100 / last.norm())
+    assert distance(sketch_of(one), sketch_of(last)) == pytest.approx(true, rel=0.1)
+    assert distance(sketch_of(one), sketch_of(one)) == 0
+
+
+FACTORIES = """
+from torch import nn
+def small(): return nn.Sequential(nn.Linear(4, 10), nn.LayerNorm(10), nn.Linear(10, 2))
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(4, 10), nn.LayerNorm(10, eps=1e-3), nn.Linear(10, 2)
+    def forward(self, features): return self.last(self.norm(self.first(features)))
+"""
+
+
+def test_the_command(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from ckpt_tool.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(FACTORIES)
+    model = fill_with_seeded_values(nn.Sequential(nn.Linear(4, 10), nn.LayerNorm(10), nn.Linear(10, 2)), 1)
+    torch.save(model.state_dict(), "a.pth")
+    torch.save({key: value + (key == "2.bias") for key, value in model.state_dict().items()}, "b.pth")
+    torch.save({"features": torch.ones(3, 4)}, "x.pt")
+
+    def run(*words):
+        found = CliRunner().invoke(app, ["trace", *words])
+        return found.exit_code, found.output
+
+    status, text = run("a.pth", "a.pth", "--model", "nets:small", "--input", "x.pt")
+    assert (status, text.splitlines()[-1]) == (0, "the same: 4 calls of paired modules compared, outputs 0 apart")
+    status, text = run("a.pth", "b.pth", "--model", "nets:small", "--random-input", "2x4")
+    assert (status, text.splitlines()[-1]) == (1, "different: they part in `2`")
+    rules = [word for rule in ("0.** -> first.**", "1.** -> norm.**", "2.** -> last.**") for word in ("-e", rule)]
+    status, text = run("a.pth", "--model", "nets:small", "--model-b", "nets:Named", "--input", "x.pt", "--json", *rules)
+    report = json.loads(text)
+    assert (status, report["same"], report["place"]["module_b"]) == (1, False, "norm")
+    assert report["place"]["findings"] == ["verified: `eps` = 1e-05 (it is 0.001) makes the outputs agree"]
+    assert report["place"]["tensors"][0]["rule"] == "-e:2 `1.** -> norm.**`"
+    for words, said in (
+        (["a.pth"], "--model"),
+        (["a.pth", "--model", "nets:small"], "--random-input 1x3x224x224"),
+        (["a.pth", "--model", "nets:small", "--random-input", "axb"], "is no shape"),
+        (["a.pth", "b.pth", "--model", "nets:nothing", "--random-input", "2x4"], "can't be imported"),
+    ):
+        found = CliRunner().invoke(app, ["trace", *words])
+        assert found.exit_code != 0
+        assert said in str(found.exception)
