@@ -87,7 +87,8 @@ def _with_way_on(error: InputError, path: str, place: str) -> InputError:
     """The error with what helps on the command line."""
     label = path if place else path.removesuffix("#.")
     name = f"{label}#{place}" if place and "#" not in label else label
-    hint = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
+    way = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
+    hint = f"{error.hint}; or {way}" if error.hint else way
     return type(error)(name, error.fact, hint, error.place)
 
 
