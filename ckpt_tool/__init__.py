@@ -5,7 +5,8 @@
     report     a value in; text or JSON out
     api        opens files and calls the packages below, in order: what both doors call
     tracing    two networks on one input → the first place where they part
-    training   load into a live module, freeze what arrived, parameter groups
+    integrations  callbacks for other libraries' training loops
+    training   load into a live module, freeze and thaw what arrived, parameter groups
     importing  other libraries' tables of conversions as rule files
     advising   what is left of both sides: what may be dropped and kept, and what may not
     engine     runs a plan: byte ranges where nothing changes, torch where ops compute

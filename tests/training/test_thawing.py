@@ -98,6 +98,23 @@ def test_what_is_thawed_is_in_the_mode_that_was_asked_for(is_training):
     assert {layer.training for layer in model} == {is_training}
 
 
+def test_modes_that_are_set_without_a_call_count_too():
+    """As Lightning does after validation."""
+    model = net()
+    ckpt_tool.freeze(model.train(), "**")
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    for module, mode in modes.items():
+        module.training = mode
+    ckpt_tool.thaw(model, "**")
+    assert all(module.training for module in model.modules())
+    for mode in (True, False):
+        norm = nn.BatchNorm1d(3)
+        ckpt_tool.freeze(norm, "**")
+        ckpt_tool.thaw(norm.train(mode), "**")
+        assert norm.training is mode
+
+
 def converted(model):
     return nn.SyncBatchNorm.convert_sync_batchnorm(model)
 

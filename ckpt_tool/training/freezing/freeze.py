@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.training.freezing.holding import hold_in_eval, release
+from ckpt_tool.training.freezing.holding import hold_in_eval, is_held, release
 from ckpt_tool.training.freezing.optimizer import Group, Mended, check_optimizer, mend
 from ckpt_tool.training.freezing.selection import Selected, matching, selected
 from ckpt_tool.training.freezing.wrapped import check_wrapped
@@ -166,8 +166,8 @@ def change(
         parameter.requires_grad_(True)
     for owner in frozen.owners.values():
         hold_in_eval(owner)
-    for owner in thawed.owners.values():
-        release(owner)
+    for path, owner in thawed.owners.items():
+        release(owner, _parent_of(module, path))
     mended = None
     if optimizer is not None:
         batches = [starting] if batches is None else batches
@@ -177,6 +177,16 @@ def change(
         Frozen(tuple(frozen.parameters), tuple(frozen.owners), mended),
         Thawed(tuple(starting), tuple(thawed.owners), left, mended),
     )
+
+
+def _parent_of(module: nn.Module, path: str) -> nn.Module | None:
+    """The nearest module around it whose mode is its own."""
+    while path:
+        path = path.rpartition(".")[0]
+        parent = module.get_submodule(path)
+        if not is_held(parent):
+            return parent
+    return None
 
 
 def _with_gradients(

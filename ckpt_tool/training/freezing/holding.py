@@ -36,9 +36,9 @@ def hold_in_eval(module: nn.Module) -> None:
         module.momentum = 0.0
 
 
-def release(module: nn.Module) -> None:
-    """Lets a normalisation train again, in the mode that was last asked for, with the momentum that
-    it had; also one that was held when it was pickled.
+def release(module: nn.Module, parent: nn.Module | None) -> None:
+    """Lets a normalisation train again, in the mode of its parent (without one, that last asked
+    for), with the momentum that it had; also one that was held when it was pickled.
     """
     from torch.nn.utils.parametrize import is_parametrized
 
@@ -47,7 +47,9 @@ def release(module: nn.Module) -> None:
             module.__class__ = _released_parametrized(module)
         else:
             module.__class__ = type(module)._held  # type: ignore[attr-defined]
-        module.training = module._training_asked_for  # type: ignore[assignment]
+        # Lightning restores modes without a call of `train()`: that last asked for is then wrong.
+        asked = module._training_asked_for if parent is None else parent.training
+        module.training = asked  # type: ignore[assignment]
         del module._training_asked_for
     if hasattr(module, "_momentum_in_training"):
         if module.momentum == 0:
