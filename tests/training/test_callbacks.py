@@ -4,6 +4,7 @@ that ran through. Skipped where they are not installed.
 
 import importlib
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -126,6 +127,18 @@ def test_lightning_with_several_optimizers(tmp_path, lightning):
         trainer.fit(module_of(pl, 2), torch.utils.data.DataLoader(data(), 4))
 
 
+@pytest.fixture
+def after_processes():
+    """Lightning leaves its process group and what it told it by the environment."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("after_processes")
 def test_lightning_in_processes_that_would_wait_is_refused(tmp_path, lightning):
     pl, callback = lightning
     for strategy in ("ddp_find_unused_parameters_true", "ddp"):
