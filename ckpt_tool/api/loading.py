@@ -16,6 +16,7 @@ from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import in_memory, open_source, refuse_rivals
 from ckpt_tool.errors import FormatError, InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint
+from ckpt_tool.keys import Matcher, PatternError, parse
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +56,9 @@ def load_into(
             plan = draft_open(opened, target, rule_set, options)
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
-            raise with_next(error, opened, target, options) from None
+            more = _quantised_problems(module, options)
+            told = RuleError((*more, *error.problems), error.tally) if more else error
+            raise with_next(told, opened, target, options) from None
         return load_plan(plan, opened, module, _notes_on(opened), processes, assign, loader)
 
 
@@ -118,6 +121,25 @@ def _check_dtypes(plan: Plan, target: Catalog) -> None:
                 )
             ]
         )
+
+
+def _quantised_problems(module: nn.Module, options: MappingOptions) -> list[Problem]:
+    """What is to be said of parameters that are codes by now, where no wish to keep them is."""
+    from ckpt_tool.torch_bridge import quantised_kind
+
+    named = {name: quantised_kind(one) for name, one in module.named_parameters()}
+    packed = {name: kind for name, kind in named.items() if kind}
+    try:
+        kept = [Matcher(parse(pattern)) for pattern in options.keep] if packed else []
+    except PatternError:  # which is among the problems already
+        return []
+    packed = {k: v for k, v in packed.items() if not any(each.match(k) for each in kept)}
+    if not packed:
+        return []
+    name, kind = next(iter(packed.items()))
+    count = "" if len(packed) == 1 else f"; {len(packed)} parameters in all"
+    notes = ("load before the model is quantised, or keep them and what lies beside them",)
+    return [Problem("quantised", f"`{name}` of the model is {kind}{count}", None, notes)]
 
 
 def _notes_on(source: Checkpoint | LiveState) -> list[str]:

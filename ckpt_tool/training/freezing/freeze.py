@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.torch_bridge import is_wrapper, local_part
 from ckpt_tool.training.freezing.holding import hold_in_eval, is_held, release
 from ckpt_tool.training.freezing.optimizer import Group, Mended, check_optimizer, mend
 from ckpt_tool.training.freezing.selection import Selected, matching, selected
@@ -61,7 +62,8 @@ class Thawed:
             f"running statistics of {len(self.modules)} modules released"
         ]
         if self.left:
-            lines.append(f"{len(self.left)} parameters are no floats, and stay: `{self.left[0]}`")
+            some = f"`{self.left[0]}`" + (" …" if self.left[1:] else "")
+            lines.append(f"{len(self.left)} parameters are no floats, and stay as they are: {some}")
         return "\n".join([*lines, *([str(self.optimizer)] if self.optimizer else [])])
 
 
@@ -124,8 +126,8 @@ def thaw(
     found = selected(module, _matching_any(patterns, list(module.state_dict())))
     _, thawed = change(model, Selected(), found, optimizer, group)
     if thawed.left and not thawed.parameters and not thawed.modules:
-        dtype = str(found.parameters[thawed.left[0]].dtype).removeprefix("torch.")
-        fact = f"`{thawed.left[0]}` is {dtype}, which takes no gradient"
+        one = found.parameters[thawed.left[0]]
+        fact = f"`{thawed.left[0]}` is a {type(one).__name__} of {one.dtype}, with no gradient"
         raise InputError(type(module).__name__, fact)
     return thawed
 
@@ -193,12 +195,21 @@ def _with_gradients(
     parameters: Mapping[str, nn.Parameter],
 ) -> tuple[dict[str, nn.Parameter], tuple[str, ...]]:
     """Those that can have a gradient, and the keys of the others."""
-    able = {
-        key: one
-        for key, one in parameters.items()
-        if one.dtype.is_floating_point or one.dtype.is_complex
-    }
+    able = {key: one for key, one in parameters.items() if _can_have_gradient(one)}
     return able, tuple(key for key in parameters if key not in able)
+
+
+def _can_have_gradient(parameter: nn.Parameter) -> bool:
+    """Whether its numbers are floats; those of quantised classes, which call themselves floats, are
+    codes of a byte and less.
+    """
+    part = local_part(parameter)
+    if not (part.dtype.is_floating_point or part.dtype.is_complex):
+        return False
+    if not is_wrapper(part) or not hasattr(part, "__tensor_flatten__"):
+        return True
+    names, _ = part.__tensor_flatten__()
+    return all(getattr(part, name).element_size() > 1 for name in names)
 
 
 def _check_arguments(patterns: Sequence[object], first: object, keys: int) -> None:

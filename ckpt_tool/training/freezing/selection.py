@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,9 @@ def selected(module: nn.Module, keys: Iterable[str]) -> Selected:
     buffers = _buffers_of(module)
     wanted = [(key, id(state[key])) for key in keys if key.rpartition(".")[2] != EXTRA_STATE]
     known = parameters.keys() | buffers.keys()
-    strange = (key for key, tensor in wanted if tensor not in known)
+    own = {key for key, tensor in state.items() if id(tensor) in parameters}
+    # What quantised parameters have beside their codes (`weight.absmax`) is a part of them.
+    strange = (key for key, tensor in wanted if tensor not in known and not _is_below(key, own))
     if (key := next(strange, None)) is not None:
         fact = f"`{key}` can't be frozen: the state dict has a tensor of its own for it"
         raise InputError(type(module).__name__, fact)
@@ -66,6 +68,11 @@ def selected(module: nn.Module, keys: Iterable[str]) -> Selected:
     return Selected(
         {key: parameters[tensor] for key, tensor in wanted if tensor in parameters}, owners
     )
+
+
+def _is_below(key: str, keys: Container[str]) -> bool:
+    parts = key.split(".")
+    return any(".".join(parts[:count]) in keys for count in range(1, len(parts)))
 
 
 def reachable_keys(module: nn.Module) -> list[str]:
