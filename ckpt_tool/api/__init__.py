@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ckpt_tool.api.sides import files_read, open_side, open_target
     from ckpt_tool.api.suggestions import suggest_rules
     from ckpt_tool.api.whole.form import Form, form_of
+    from ckpt_tool.api.whole.refused import way_on_from
 
 __all__ = [
     "Checked", "Comparison", "DTypePolicy", "Form", "Format", "MappingOptions", "Method", "Planned",
@@ -40,7 +41,7 @@ __all__ = [
     "files_read", "find_rules", "form_of", "import_mapping", "invert", "load_into",
     "map_checkpoint", "mapping_folders", "mappings", "open_side", "open_target", "plan_checkpoint",
     "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify",
-    "way_on", "with_next", "write", "write_text",
+    "way_on", "way_on_from", "with_next", "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
@@ -59,4 +60,5 @@ __getattr__ = bind_on_use(__name__, {
     "sides": "files_read open_side open_target",
     "suggestions": "suggest_rules",
     "whole.form": "Form form_of",
+    "whole.refused": "way_on_from",
 })  # fmt: skip

@@ -101,6 +101,7 @@ def test_what_has_no_exact_way_is_refused_or_begins_fresh(tmp_path):
     words = ("map", "run.pt", "-e", "head -> head: {affine: {scale: 2}}", "-e", "** -> **", "-o", "new.pt")
     ran = ckpt(*words, cwd=tmp_path)
     assert (ran.status, "the optimizer's state can't follow to `head`" in ran.err) == (1, True), ran.err
+    assert ran.err.splitlines()[-1] == "next: ckpt map run.pt -e 'head -> head: {affine: {scale: 2}}' -e '** -> **' -o new.pt --fresh-optimizer head"
     assert not (tmp_path / "new.pt").exists()
     ran = ckpt(*words, "--fresh-optimizer", "head", cwd=tmp_path)
     assert ran.status == 0, ran.err
@@ -108,8 +109,9 @@ def test_what_has_no_exact_way_is_refused_or_begins_fresh(tmp_path):
     assert sorted(found["state"]) == [0, 1, 2, 3, 4, 5, 7]
     ran = ckpt(*words, "--fresh-optimizer", "head", "--fresh-optimizer", "nothing.*", "--force", cwd=tmp_path)
     assert (ran.status, "`nothing.*` matches no parameter of an optimizer" in ran.err) == (1, True), ran.err
-    with pytest.raises(RuleError, match="can't follow"):
+    with pytest.raises(RuleError, match="can't follow") as caught:
         ckpt_tool.map(tmp_path / "run.pt", None, tmp_path / "no.pt", rules=["head -> head: {affine: {scale: 2}}", "** -> **"])
+    assert caught.value.next == {"fresh_optimizer": ["head"]}
 
 
 def test_numbers_that_may_be_either_parameter_are_refused(tmp_path):

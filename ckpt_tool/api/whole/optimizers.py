@@ -162,7 +162,8 @@ class _Optimizer:
         parameters = [each.name for each in sides.target.parameters]
         matched = [pattern for pattern in fresh if _matches(pattern, parameters)]
         state = move_state(weights.plan, saved, sides.target, matched, sides.kind)
-        return OptimizerPart(self.names, state, self.source.outside(), self._keys(saved)), matched
+        tensors = self.source.outside() if self.names else self.source
+        return OptimizerPart(self.names, state, tensors, self._keys(saved)), matched
 
     def _keys(self, saved: SavedOptimizer) -> Mapping[Path, str]:
         """The keys of the slots that are tensors, by their paths. Raises InputError for one whose
@@ -170,10 +171,11 @@ class _Optimizer:
         """
         keys: dict[Path, str] = {}
         described = self.read.described
+        placed = described.outside if self.names else described.inside
         for slot in (slot for each in saved.parameters for slot in each.slots.values()):
             if slot.form is not None and type(slot.value) is TensorRef:
                 key = ".".join(map(str, (*self.names, *slot.path)))
-                if described.outside.get(key) is not described.measured[slot.value]:
+                if placed.get(key) is not described.measured[slot.value]:
                     raise InputError(saved.label, f"has two tensors named `{key}`")
                 keys[slot.path] = key
         return keys
