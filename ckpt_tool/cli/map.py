@@ -162,9 +162,8 @@ def map_(
                 written = api.rename(planned, form)
             elif planned.plan:
                 size = size_of(shards)
-                with Progress(
-                    planned.plan.outputs.nbytes, not (quiet or json or (team and team.rank))
-                ) as progress:
+                total = api.expected_bytes(planned, form, output)
+                with Progress(total, not (quiet or json or (team and team.rank))) as progress:
                     written = api.write(
                         planned, output, force, checksum, size, progress, jobs, kind, team, form
                     )

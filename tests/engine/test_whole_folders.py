@@ -43,7 +43,7 @@ def safe(folder):
 
 
 def test_a_folder_is_copied_but_for_what_changes(run, tmp_path):
-    folder, weights, state = run
+    folder, _, state = run
     ran = ckpt("map", "run", "-e", "0.weight -> stem.{a,b}.weight: split", "-e", "0.bias -> stem.bias", *RULES[2:], "-o", "new", cwd=tmp_path)
     assert ran.status == 0, ran.err
     assert "`optimizer.bin`: 5 states of the optimizer moved" in ran.out
@@ -67,7 +67,7 @@ def test_a_folder_is_copied_but_for_what_changes(run, tmp_path):
 
 
 def test_sorted_keys_say_nothing_of_the_order_of_parameters(run, tmp_path):
-    folder, weights, state = run
+    folder, _, _ = run
     safe(folder)
     ran = ckpt("map", "run", *RULES, "-o", "names", cwd=tmp_path)
     assert ran.status == 0, ran.err

@@ -148,3 +148,16 @@ def test_an_optimizer_of_another_network_stays_as_it_is(tmp_path):
     for number, slots in run["opt_c"]["state"].items():
         assert all(torch.equal(found["opt_c"]["state"][number][slot], value) for slot, value in slots.items())
     assert "`opt_c` is that of `critic`, and goes along as it is" in ran.out
+
+
+@pytest.mark.parametrize("place", ["inside", "beside"])
+def test_master_weights_that_would_not_follow_are_refused(tmp_path, place):
+    net, optimizer = trained(values(), OPTIMIZERS["AdamW"], 3)
+    state, masters = optimizer.state_dict(), [[value.float() for value in net.state_dict().values()]]
+    kept = {**state, "fp32_groups": masters} if place == "inside" else {"optimizer": state, "fp32_from_fp16_params": masters, "scale": torch.ones(1)}
+    torch.save({"model": net.state_dict(), "optimizer": kept}, tmp_path / "run.pt")
+    assert ckpt("map", "run.pt", "-e", "** -> x.**", "-o", "names.pt", cwd=tmp_path).status == 0
+    ran = ckpt("map", "run.pt", "-e", "{q,k,v} -> qkv: concat", "-e", "** -> **", "-o", "new.pt", cwd=tmp_path)
+    assert (ran.status, "has copies of the parameters beside the state" in ran.err) == (2, True), ran.err
+    ran = ckpt("map", "run.pt", "-e", "{q,k,v} -> qkv: concat", "-e", "** -> **", "-o", "new.pt", "--fresh-optimizer", "**", cwd=tmp_path)
+    assert (ran.status, list(torch.load(tmp_path / "new.pt"))) == (0, ["model"]), ran.err

@@ -103,6 +103,16 @@ def is_whole_wanted(planned: Planned, form: Form, is_torch_file: bool) -> bool:
     return form.whole or (is_source and (planned.target is None or is_training(planned.target)))
 
 
+def expected_bytes(planned: Planned, form: Form, output: str | None) -> int:
+    """About how many bytes of tensors will be written, for whoever shows how far it is."""
+    nbytes = planned.checked().outputs.nbytes
+    path = output or (planned.rules.output if planned.rules else None) or ""
+    is_torch_file = not path.endswith(".safetensors")
+    if is_whole_wanted(planned, form, is_torch_file):
+        nbytes += sum(one.nbytes for one in planned.left_behind[0])
+    return nbytes
+
+
 def is_training(side: object) -> bool:
     """Whether a file holds more than weights."""
     if not isinstance(side, Checkpoint):

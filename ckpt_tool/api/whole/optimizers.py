@@ -16,6 +16,7 @@ from ckpt_tool.ops import TensorForm
 from ckpt_tool.optimizers import move_state, read_optimizer, recognise
 from ckpt_tool.optimizers.naming import keys_of_parameters
 from ckpt_tool.optimizers.refusals import matching_any
+from ckpt_tool.optimizers.saved import GROUPS, STATE
 from ckpt_tool.optimizers.sides import sides_of
 from ckpt_tool.tensors import Catalog
 
@@ -152,6 +153,7 @@ class _Optimizer:
         from ckpt_tool.engine.whole.optimizer import OptimizerPart
 
         saved = self.saved
+        self._refuse_masters(saved.label)
         if saved.form == "flat":
             raise InputError(
                 saved.label,
@@ -164,6 +166,23 @@ class _Optimizer:
         state = move_state(weights.plan, saved, sides.target, matched, sides.kind)
         tensors = self.source.outside() if self.names else self.source
         return OptimizerPart(self.names, state, tensors, self._keys(saved)), matched
+
+    def _refuse_masters(self, label: str) -> None:
+        """Raises InputError where tensors beside the state are copies of the parameters, as
+        those in float32 of apex, fairseq and Megatron are: they would stay what they were.
+        """
+        owner = _member(self.read.root, self.names[:-1]) if len(self.names) > 1 else None
+        beside = [
+            *(child for name, child in self.state_dict.items() if name not in (STATE, GROUPS)),
+            *(child for _, child in children(owner) if child is not self.state_dict),
+        ]
+        for value in beside:
+            if _holds_parameters(value):
+                raise InputError(
+                    label,
+                    "has copies of the parameters beside the state, which would not follow",
+                    f"--fresh-optimizer '{ALL}' leaves them out",
+                )
 
     def _keys(self, saved: SavedOptimizer) -> Mapping[Path, str]:
         """The keys of the slots that are tensors, by their paths. Raises InputError for one whose
@@ -213,6 +232,27 @@ class _Optimizer:
             )
             if inside and not inside.keys() & weights.plan.source.keys():
                 yield place.path, inside
+
+
+def _member(root: object, names: Names) -> object:
+    for name in names:
+        root = next((child for key, child in children(root) if key == name), None)
+    return root
+
+
+def _holds_parameters(value: object) -> bool:
+    """Whether there is a tensor of more than one element in it, other than an optimizer's state."""
+    pending, seen = [value], set()
+    while pending:
+        one = pending.pop()
+        if id(one) in seen or is_optimizer(one):
+            continue
+        seen.add(id(one))
+        if type(one) is TensorRef and one.shape not in ((), (0,), (1,)):
+            return True
+        if isinstance(one, dict | list | tuple):
+            pending += [child for _, child in children(one)]
+    return False
 
 
 def _pairs(saved: SavedOptimizer, catalog: Catalog) -> bool:
