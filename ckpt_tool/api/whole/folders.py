@@ -17,7 +17,7 @@ from ckpt_tool.api.whole.optimizers import find_optimizers, optimizers_of
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.files import SourceFile
-from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+from ckpt_tool.formats.torch_files.contents import ReadPickle
 from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:

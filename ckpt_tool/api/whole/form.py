@@ -16,7 +16,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.pickle.graph import children, module_children
-from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+from ckpt_tool.formats.torch_files.contents import ReadPickle
 
 if TYPE_CHECKING:
     from ckpt_tool.engine import Whole
@@ -127,7 +127,7 @@ def why_not_whole(planned: Planned, is_torch_file: bool = True) -> str | None:
     if not is_torch_file:
         return "only torch files hold more than weights, and the output is none"
     if not isinstance(read, ReadPickle) or len(source.files) != 1:
-        return f"`{source.path}` is no archive of torch.save, whose pickle could be kept"
+        return f"`{source.path}` was not written by torch.save, whose pickle could be kept"
     taken = read.described.listing.taken
     if module_children(taken.value) is not None:
         return f"the weights of `{source.path}` are those of a pickled module, which is code"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ckpt_tool.engine.whole.optimizer import OptimizerPart, Path
     from ckpt_tool.engine.whole.weights import Part
     from ckpt_tool.formats import Checkpoint
-    from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+    from ckpt_tool.formats.torch_files.contents import ReadPickle
     from ckpt_tool.optimizers import SavedOptimizer
 
 MAX_MEMBERS = 1000
@@ -89,6 +89,8 @@ def _with_way_on(error: InputError, path: str, place: str) -> InputError:
     label = path if place else path.removesuffix("#.")
     name = f"{label}#{place}" if place and "#" not in label else label
     hint = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
+    if error.hint and "target" in error.hint:
+        hint = f"{error.hint}; {hint}"
     return type(error)(name, error.fact, hint, error.place)
 
 
