@@ -13,7 +13,7 @@ from ckpt_tool.engine.whole.outline import Outline, OutlineFault
 from ckpt_tool.engine.whole.places import entries, find
 from ckpt_tool.engine.whole.removing import removal
 from ckpt_tool.engine.whole.splicing import Edit, spliced
-from ckpt_tool.engine.whole.weights import add_entries
+from ckpt_tool.engine.whole.state_dict import add_entries
 from ckpt_tool.formats.pickle.machine import PickleMachine
 
 

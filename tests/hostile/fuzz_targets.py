@@ -36,6 +36,7 @@ from tests.hostile.fuzz_shortcuts import (
     headers,
     state_dicts,
 )
+from tests.hostile.fuzz_splicing import check_splicing, streams
 from tests.hostile.mutations import (
     change_bytes,
     change_fields,
@@ -114,6 +115,7 @@ TARGETS = {
     "params": Target(params, (change_words, change_bytes), check_params),
     "catalogs": Target(catalog_pairs, (change_words, change_words, change_bytes), check_catalogs),
     "steps": Target(state_dicts, (change_bytes, change_opcodes), check_steps),
+    "splicing": Target(streams, (change_bytes, change_opcodes, change_opcodes), check_splicing),
     "dcp-metadata": Target(dcp_metadata, (change_bytes, change_opcodes, change_opcodes), check_dcp_metadata),
     "plain-header": Target(headers, (change_bytes, change_words), check_header),
     "torchscript": Target(seeds.torchscript, (_change_member, change_bytes), check_file),

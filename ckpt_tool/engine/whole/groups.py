@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from ckpt_tool.engine.whole.outline import Made, Outline, OutlineFault, resolved
 from ckpt_tool.engine.whole.places import entries
-from ckpt_tool.formats.pickle.graph import key_text
 from ckpt_tool.tensors import Catalog
 
 
@@ -52,7 +51,7 @@ def _read(
 ) -> Group:
     last = ""
     for key, value in entries(group.item):
-        name = group.name + key_text(outline.value(key)).removeprefix(prefix)
+        name = group.name + outline.name(key).removeprefix(prefix)
         if name in group.tensors:
             raise OutlineFault(f"has `{name[:80]}` twice")
         if name in catalog:

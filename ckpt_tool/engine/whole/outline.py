@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from ckpt_tool.formats.pickle.graph import key_text
 from ckpt_tool.formats.pickle.machine import PickleMachine
 
 GET = 0
@@ -136,14 +137,19 @@ class Outline:
             return self.data[at + 5 : at + 5 + size].decode("utf-8", "surrogatepass")
         if item.code in _SMALL:
             return int.from_bytes(self.data[at + 1 : at + 1 + _SMALL[item.code]], "little")
-        if item.parts:
-            return None
-        return PickleMachine(self.data[item.start : item.end] + b".").load("", "")
+        return PickleMachine(self.data[at : _end_of(self.data, at)] + b".").load("", "")
+
+    def name(self, item: Made) -> str:
+        """What a key is called, as `key_text` has it; of one that is no plain value, what no other
+        is called.
+        """
+        item = resolved(item)
+        return f"\0{item.start}" if item.parts or item.fills else key_text(self.value(item))
 
     def storage_key(self, identity: Made) -> str:
         """The key of the storage that a persistent id names."""
         parts = resolved(identity).parts
-        key = self.value(parts[2]) if len(parts) > 2 else None
+        key = self.value(parts[2]) if len(parts) > 2 and not resolved(parts[2]).parts else None
         if type(key) is not str:
             raise OutlineFault("names a storage in an unusual way")
         return key
@@ -161,6 +167,20 @@ _LENGTHS = {
     pickletools.TAKEN_FROM_ARGUMENT4U: 4, pickletools.TAKEN_FROM_ARGUMENT8U: 8,
 }  # fmt: skip
 """Bytes of the length in front of an argument."""
+
+
+def _end_of(data: bytes, at: int) -> int:
+    """Where the opcode at this byte ends, with its argument."""
+    code, size = data[at], _ARGUMENTS[data[at]]
+    at += 1
+    if size >= 0:
+        return at + size
+    if size == pickletools.UP_TO_NEWLINE:
+        for _ in range(2 if code in b"ci" else 1):
+            at = data.index(b"\n", at) + 1
+        return at
+    width = _LENGTHS[size]
+    return at + width + int.from_bytes(data[at : at + width], "little")
 
 
 class _Scan:
@@ -181,23 +201,14 @@ class _Scan:
             while (code := data[self.pos]) != stop:
                 start = self.pos
                 size = arguments[code]
-                self.pos = start + 1 + size if size >= 0 else self._after(code, size, start + 1)
+                self.pos = start + 1 + size if size >= 0 else _end_of(data, start)
                 handlers[code](self, code, start)
-        except (KeyError, IndexError):
+        except (KeyError, IndexError, ValueError):
             raise OutlineFault(f"has an opcode at byte {start} that is not expected") from None
         self.pos += 1
         if len(self.stack) != 1 or self.marks:
             raise OutlineFault("makes more than one object")
         return self.stack[0]
-
-    def _after(self, code: int, size: int, at: int) -> int:
-        """Where an argument of unknown length ends."""
-        if size == pickletools.UP_TO_NEWLINE:
-            for _ in range(2 if code in b"ci" else 1):
-                at = self.data.index(b"\n", at) + 1
-            return at
-        width = _LENGTHS[size]
-        return at + width + int.from_bytes(self.data[at : at + width], "little")
 
     def number(self, start: int) -> int:
         """The argument of an opcode at this byte as a number, in bytes or on a line."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ckpt_tool.engine.whole.outline import Made, Outline, OutlineFault, resolved
-from ckpt_tool.formats.pickle.graph import key_text
 
 SET_ITEMS = b"su"
 APPENDS = b"ae"
@@ -68,7 +67,7 @@ class Places:
     def _named(self, item: Made) -> dict[str, Made]:
         named = self._listed.get(id(item))
         if named is None:
-            value = self.outline.value
-            named = {key_text(value(key)): one for key, one in entries(item)}
+            name = self.outline.name
+            named = {name(key): one for key, one in entries(item)}
             self._listed[id(item)] = named
         return named

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from ckpt_tool.engine.whole.optimizer import OptimizerPart
 from ckpt_tool.engine.whole.weights import Part
 from ckpt_tool.errors import FormatError
-from ckpt_tool.formats.pickle.graph import TENSOR_TYPES, children
+from ckpt_tool.formats.pickle.graph import TENSOR_TYPES, children, key_text
 from ckpt_tool.formats.pickle.machine import PickleMachine
 from ckpt_tool.formats.pickle.values import (
     ArrayRef,
@@ -98,7 +98,11 @@ _LEAVES = (str, bytes, int, float, complex, type(None))
 def _inside(old: object, new: object, gone: Collection[tuple[int, str]]) -> list[Pair]:
     """What two objects of one type hold, in pairs. Raises NotProven for another number of it."""
     if isinstance(old, dict) and isinstance(new, dict):
-        kept = {key: value for key, value in old.items() if (id(old), key) not in gone}
+        kept = {
+            key: value
+            for key, value in old.items()
+            if not gone or (id(old), key_text(key)) not in gone
+        }
         pairs = [*_paired(list(kept), list(new)), *_paired(kept.values(), new.values())]
         if isinstance(old, ObjectDict) and isinstance(new, ObjectDict):
             pairs.append((old.attributes, new.attributes))

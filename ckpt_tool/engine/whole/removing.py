@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ckpt_tool.engine.whole.outline import Fill, Made, Outline, OutlineFault, resolved
 from ckpt_tool.engine.whole.places import SET_ITEMS, find
 from ckpt_tool.engine.whole.splicing import Edit, Splicer
-from ckpt_tool.formats.pickle.graph import key_text
 
 
 def removal(outline: Outline, names: Sequence[str]) -> Edit:
@@ -18,7 +17,7 @@ def removal(outline: Outline, names: Sequence[str]) -> Edit:
     for fill in owner.fills:
         if fill.code in SET_ITEMS:
             for key, value in zip(fill.parts[::2], fill.parts[1::2], strict=True):
-                if key_text(outline.value(key)) == names[-1]:
+                if outline.name(key) == names[-1]:
                     start, end = _span(fill, key, value)
                     return Edit(start, end, _nothing, is_object=False)
     raise OutlineFault(f"has `{names[-1][:80]}` where it can't be left out")

@@ -13,7 +13,6 @@ from ckpt_tool.engine.whole.outline import Fill, Made, Outline, OutlineFault
 from ckpt_tool.engine.whole.places import BUILD, SET_ITEMS, entries, find
 from ckpt_tool.engine.whole.splicing import Edit, Splicer
 from ckpt_tool.engine.whole.weights import NewTensor, Part
-from ckpt_tool.formats.pickle.graph import key_text
 
 Value = Made | NewTensor | Callable[[Splicer], None]
 """As it is written in the source, new, or what writes it."""
@@ -59,7 +58,7 @@ class NewStateDict:
             raise OutlineFault("has a state dict that is filled piece by piece")
         members = self._members()
         splicer.keep(item.start, item.made_end, is_moved=True)
-        _add_entries(splicer, members)
+        add_entries(splicer, members)
         at = item.made_end
         for fill in item.fills:
             splicer.keep(at, fill.start, is_moved=True)
@@ -126,7 +125,7 @@ class NewStateDict:
             raise OutlineFault(f"has `{twice[:80]}` beside its tensors, as one would be named")
 
     def _text(self, key: Made | str) -> str:
-        return key if isinstance(key, str) else key_text(self.outline.value(key))
+        return key if isinstance(key, str) else self.outline.name(key)
 
     def _add_attributes(self, splicer: Splicer, fill: Fill) -> None:
         """The state of the dict with the versions of the modules under their new names."""
@@ -148,7 +147,7 @@ def _versions(part: Part) -> Versions:
     return {**root, **renamed_versions(part.plan, source, target)}
 
 
-def _add_entries(splicer: Splicer, members: list[Member]) -> None:
+def add_entries(splicer: Splicer, members: list[Member]) -> None:
     """Gives keys and values to the dict on top of the stack."""
     if not members:
         return
