@@ -14,7 +14,7 @@ from ckpt_tool.formats.pickle.values import TensorRef
 from ckpt_tool.formats.torch_files.state_dicts import is_optimizer
 from ckpt_tool.ops import TensorForm
 from ckpt_tool.optimizers import move_state, read_optimizer, recognise, with_names
-from ckpt_tool.optimizers.naming import keys_of_parameters
+from ckpt_tool.optimizers.naming import HINT, keys_of_parameters
 from ckpt_tool.optimizers.refusals import matching_any
 from ckpt_tool.optimizers.sides import sides_of
 from ckpt_tool.tensors import Catalog
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAX_MEMBERS = 1000
 """Members of a container among which optimizers are looked for."""
 ALL = "**"
+ORDER_TELLS = "`--optimizer-order MODEL` tells the order of its parameters"
 Names = tuple[str, ...]
 
 
@@ -92,10 +93,9 @@ def _with_way_on(error: InputError, path: str, place: str) -> InputError:
     """The error with what helps on the command line."""
     label = path if place else path.removesuffix("#.")
     name = f"{label}#{place}" if place and "#" not in label else label
-    hint = (
-        "`--optimizer-order MODEL` tells the order of its parameters, "
-        f"`--fresh-optimizer '{ALL}'` leaves its state behind"
-    )
+    way = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
+    told = ORDER_TELLS if error.hint == HINT else error.hint
+    hint = f"{told}; or {way}" if told else way
     return type(error)(name, error.fact, hint, error.place)
 
 
