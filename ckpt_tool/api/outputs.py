@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from ckpt_tool.api.next_steps.refused import with_next
 from ckpt_tool.api.options import Format, MappingOptions
@@ -14,7 +15,16 @@ from ckpt_tool.api.planning import Planned, plan_checkpoint
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
 from ckpt_tool.api.whole.folders import changed_folder, is_folder_wanted
-from ckpt_tool.api.whole.form import PLAIN, Changed, Form, is_training, whole_of, why_not_whole
+from ckpt_tool.api.whole.form import (
+    PLAIN,
+    Changed,
+    Form,
+    for_output,
+    is_training,
+    whole_of,
+    why_not_whole,
+)
+from ckpt_tool.api.whole.refused import with_fresh
 from ckpt_tool.errors import InputError, OutputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import split_fragment
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping import Plan
 
 FORMATS = get_args(Format)
+T = TypeVar("T")
 
 
 def write(
@@ -70,16 +81,29 @@ def write(
             "give bytes, 5_000_000_000 say",
         )
     alone = replace(job, team=None)
+    asked, form = form, for_output(planned, form, path)
     if is_folder_wanted(planned, form, path, bool(to or shard_bytes)):
-        with changed_folder(planned, form) as folder:
+        with _opened(partial(changed_folder, planned), form) as folder:
             written = _led(team, partial(write_whole_folder, alone, folder.whole, path))
             return replace(written, notes=folder.notes)
     is_torch_file = shard_bytes is None and _is_torch(path, to)
-    with whole_of(planned, form, is_torch_file) as changed:
+    opens = partial(whole_of, planned, is_torch_file=is_torch_file)
+    with _opened(opens, form) as changed:
         if changed is not None:
             return _told(_led(team, partial(write_whole, alone, changed.whole, path)), changed)
         written = _write(job, path, shard_bytes, to)
-    return replace(written, notes=_notes_on_form(planned, form, is_torch_file))
+    return replace(written, notes=_notes_on_form(planned, asked, is_torch_file, form is asked))
+
+
+@contextmanager
+def _opened(opens: Callable[[Form], AbstractContextManager[T]], form: Form) -> Iterator[T]:
+    """What is to be written. Raises RuleError that says what goes through, where that is known."""
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(opens(form))
+        except RuleError as error:
+            raise with_fresh(error, form, opens) from None
+        yield found
 
 
 def _led(team: Team | None, make: Callable[[], Written]) -> Written:
@@ -93,11 +117,16 @@ def _is_torch(path: str, to: str | None) -> bool:
     return to not in ("dcp", "safetensors") and output_format(path, to) == "torch"
 
 
-def _notes_on_form(planned: Planned, form: Form, is_torch_file: bool) -> tuple[str, ...]:
+def _notes_on_form(
+    planned: Planned, form: Form, is_torch_file: bool, is_alike: bool
+) -> tuple[str, ...]:
     """Why what is beside the weights stays behind, where nobody asked for that."""
     asks = form.whole is None and planned.target is None and is_torch_file
     is_file = is_training(planned.source) and not split_fragment(planned.source.path)[1]
     fault = why_not_whole(planned) if asks and is_file else None
+    if asks and is_file and not fault and not is_alike:
+        ending = os.path.splitext(planned.source.path)[1]
+        fault = f"only an output named {ending or 'alike'} is like the source; --whole writes all"
     return (f"the weights alone are written: {fault}",) if fault else ()
 
 

@@ -1,6 +1,7 @@
 """`ckpt map [A [B]] -o OUT`: do it."""
 
 import os
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,7 @@ from ckpt_tool.cli.options import (
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
 from ckpt_tool.cli.parts.progress import Progress
-from ckpt_tool.errors import InputError
+from ckpt_tool.errors import InputError, RuleError
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Form, Planned, WayOn
@@ -112,6 +113,14 @@ def map_(
             help="Parameters whose optimizer state in SOURCE is not to follow. Repeatable.",
         ),
     ] = None,
+    optimizer_order: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer-order",
+            metavar="MODEL",
+            help="SOURCE's keys in its model's order, where they are sorted: package:function.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
     ] = False,
@@ -141,7 +150,7 @@ def map_(
             "--in-place", "writes no other file", "leave out -o, --to and --max-shard-size"
         )
     kind = to.value if to else None
-    form = api.form_of(whole, only_weights, also or (), fresh_optimizer or ())
+    form = api.form_of(whole, only_weights, also or (), fresh_optimizer or (), optimizer_order)
     with (
         team_of_this_run() as team,
         api.plan_checkpoint(source, target, options, in_place) as planned,
@@ -153,20 +162,24 @@ def map_(
         words = (
             *_output_words(output, shards, kind, in_place, force),
             *_writing_words(checksum, jobs),
-            *_form_words(form),
+            *_form_words(form, optimizer_order),
         )
-        written = None
-        if planned.plan and in_place:
-            written = api.rename(planned, form)
-        elif planned.plan:
-            size = size_of(shards)
-            with Progress(
-                planned.plan.outputs.nbytes, not (quiet or json or (team and team.rank))
-            ) as progress:
-                written = api.write(
-                    planned, output, force, checksum, size, progress, jobs, kind, team, form
-                )
-        onwards = api.WayOn() if written else api.way_on(planned, options, "map", *words)
+        written, onwards = None, api.WayOn()
+        try:
+            if planned.plan and in_place:
+                written = api.rename(planned, form)
+            elif planned.plan:
+                size = size_of(shards)
+                total = api.expected_bytes(planned, form, output)
+                with Progress(total, not (quiet or json or (team and team.rank))) as progress:
+                    written = api.write(
+                        planned, output, force, checksum, size, progress, jobs, kind, team, form
+                    )
+            else:
+                onwards = api.way_on(planned, options, "map", *words)
+        except RuleError as error:  # of what is beside the weights
+            onwards = api.way_on_from(planned, options, error, *words)
+            planned = replace(planned, plan=None, problems=error.problems)
         if team and not team.is_leader:
             raise typer.Exit(YES if written else NO)
         if json:
@@ -217,13 +230,12 @@ def _writing_words(checksum: bool, jobs: int | None) -> list[str]:
     return ["--checksum"] * checksum + (["--jobs", str(jobs)] if jobs else [])
 
 
-def _form_words(form: "Form") -> list[str]:
+def _form_words(form: "Form", optimizer_order: str | None) -> list[str]:
     """The options that say what the output is, for another command."""
     words = {True: ["--whole"], False: ["--only-weights"], None: []}[form.whole]
     words += [word for name in form.also for word in ("--also", name)]
-    return words + [
-        word for pattern in form.fresh_optimizer for word in ("--fresh-optimizer", pattern)
-    ]
+    words += [word for pattern in form.fresh_optimizer for word in ("--fresh-optimizer", pattern)]
+    return words + (["--optimizer-order", optimizer_order] if optimizer_order else [])
 
 
 UNITS = {
