@@ -255,7 +255,7 @@ def test_optimizers_of_other_kinds_are_refused():
         optimizer_state(plan, state, new, torch.optim.SGD(net.parameters(), 0.1))
 
 
-def test_one_state_for_all_parameters_stays_where_they_do():
+def test_one_state_for_all_parameters_stays_where_they_do(tmp_path):
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 3))
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
 
@@ -269,6 +269,9 @@ def test_one_state_for_all_parameters_stays_where_they_do():
     report = ckpt_tool.load_into(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 3)), model)
     found = report.optimizer_state(copy.deepcopy(optimizer.state_dict()))
     assert torch.equal(found["state"][0]["prev_flat_grad"], optimizer.state_dict()["state"][0]["prev_flat_grad"])
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    read = report.optimizer_state(tmp_path / "optimizer.pt")
+    assert all(torch.equal(one, other) for one, other in zip(read["state"][0]["old_dirs"], found["state"][0]["old_dirs"], strict=True))
     other = nn.ModuleDict({"b": nn.Linear(4, 3), "a": nn.Linear(3, 4)})
     report = ckpt_tool.load_into(other, model, rules=["{0,1}.* -> {a,b}.*"])
     with pytest.raises(InputError, match="has one state for all parameters, and they don't stay the same in the same order"):
