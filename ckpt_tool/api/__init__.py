@@ -31,16 +31,18 @@ if TYPE_CHECKING:
     from ckpt_tool.api.shipped import ShippedMapping, mappings
     from ckpt_tool.api.sides import files_read, open_side, open_target
     from ckpt_tool.api.suggestions import suggest_rules
-    from ckpt_tool.api.whole.form import Form, form_of
+    from ckpt_tool.api.whole.form import Form, expected_bytes, form_of
+    from ckpt_tool.api.whole.refused import way_on_from
 
 __all__ = [
     "Checked", "Comparison", "DTypePolicy", "Form", "Format", "MappingOptions", "Method", "Planned",
     "ShippedMapping", "WayOn", "after_check", "after_diff", "after_mappings", "after_show",
     "after_suggestion", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
+    "expected_bytes",
     "files_read", "find_rules", "form_of", "import_mapping", "invert", "load_into",
     "map_checkpoint", "mapping_folders", "mappings", "open_side", "open_target", "plan_checkpoint",
     "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify",
-    "way_on", "with_next", "write", "write_text",
+    "way_on", "way_on_from", "with_next", "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
@@ -58,5 +60,6 @@ __getattr__ = bind_on_use(__name__, {
     "shipped": "ShippedMapping mappings",
     "sides": "files_read open_side open_target",
     "suggestions": "suggest_rules",
-    "whole.form": "Form form_of",
+    "whole.form": "Form expected_bytes form_of",
+    "whole.refused": "way_on_from",
 })  # fmt: skip

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from ckpt_tool.api.next_steps.refused import with_next
 from ckpt_tool.api.options import Format, MappingOptions
@@ -15,6 +16,7 @@ from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
 from ckpt_tool.api.whole.folders import changed_folder, is_folder_wanted
 from ckpt_tool.api.whole.form import PLAIN, Changed, Form, is_training, whole_of, why_not_whole
+from ckpt_tool.api.whole.refused import with_fresh
 from ckpt_tool.errors import InputError, OutputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import split_fragment
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping import Plan
 
 FORMATS = get_args(Format)
+T = TypeVar("T")
 
 
 def write(
@@ -71,15 +74,27 @@ def write(
         )
     alone = replace(job, team=None)
     if is_folder_wanted(planned, form, path, bool(to or shard_bytes)):
-        with changed_folder(planned, form) as folder:
+        with _opened(partial(changed_folder, planned), form) as folder:
             written = _led(team, partial(write_whole_folder, alone, folder.whole, path))
             return replace(written, notes=folder.notes)
     is_torch_file = shard_bytes is None and _is_torch(path, to)
-    with whole_of(planned, form, is_torch_file) as changed:
+    opens = partial(whole_of, planned, is_torch_file=is_torch_file)
+    with _opened(opens, form) as changed:
         if changed is not None:
             return _told(_led(team, partial(write_whole, alone, changed.whole, path)), changed)
         written = _write(job, path, shard_bytes, to)
     return replace(written, notes=_notes_on_form(planned, form, is_torch_file))
+
+
+@contextmanager
+def _opened(opens: Callable[[Form], AbstractContextManager[T]], form: Form) -> Iterator[T]:
+    """What is to be written. Raises RuleError that says what goes through, where that is known."""
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(opens(form))
+        except RuleError as error:
+            raise with_fresh(error, form, opens) from None
+        yield found
 
 
 def _led(team: Team | None, make: Callable[[], Written]) -> Written:

@@ -1,6 +1,7 @@
 """`ckpt map [A [B]] -o OUT`: do it."""
 
 import os
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,7 @@ from ckpt_tool.cli.options import (
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
 from ckpt_tool.cli.parts.progress import Progress
-from ckpt_tool.errors import InputError
+from ckpt_tool.errors import InputError, RuleError
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Form, Planned, WayOn
@@ -163,18 +164,22 @@ def map_(
             *_writing_words(checksum, jobs),
             *_form_words(form, optimizer_order),
         )
-        written = None
-        if planned.plan and in_place:
-            written = api.rename(planned, form)
-        elif planned.plan:
-            size = size_of(shards)
-            with Progress(
-                planned.plan.outputs.nbytes, not (quiet or json or (team and team.rank))
-            ) as progress:
-                written = api.write(
-                    planned, output, force, checksum, size, progress, jobs, kind, team, form
-                )
-        onwards = api.WayOn() if written else api.way_on(planned, options, "map", *words)
+        written, onwards = None, api.WayOn()
+        try:
+            if planned.plan and in_place:
+                written = api.rename(planned, form)
+            elif planned.plan:
+                size = size_of(shards)
+                total = api.expected_bytes(planned, form, output)
+                with Progress(total, not (quiet or json or (team and team.rank))) as progress:
+                    written = api.write(
+                        planned, output, force, checksum, size, progress, jobs, kind, team, form
+                    )
+            else:
+                onwards = api.way_on(planned, options, "map", *words)
+        except RuleError as error:  # of what is beside the weights
+            onwards = api.way_on_from(planned, options, error, *words)
+            planned = replace(planned, plan=None, problems=error.problems)
         if team and not team.is_leader:
             raise typer.Exit(YES if written else NO)
         if json:

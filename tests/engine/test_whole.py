@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import pickle
 import sys
 import types
 import zipfile
@@ -94,6 +95,24 @@ def test_names_change_and_nothing_else(tmp_path, protocol):
     assert vars(made["state_dict"])["_metadata"] == {"": versions[""], "conv": versions["0"], "bn": versions["1"], "head": versions["3"]}
     assert_same(torch.load(tmp_path / "new.ckpt", weights_only=False, mmap=True), made)
     assert ckpt("verify", "new.ckpt", "run.ckpt", *RULES, cwd=tmp_path).status == 0
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_the_legacy_stream_becomes_an_archive(tmp_path, protocol):
+    run = run_of(half=torch.randn(4).half(), views=[torch.arange(10)[3:5]])
+    run["tied"] = run["state_dict"]["3.weight"]
+    torch.save(run, tmp_path / "run.pth", _use_new_zipfile_serialization=False, pickle_protocol=protocol)
+    ran = ckpt("map", "run.pth", *RULES[:4], "-e", "3.weight -> head.{a,b}.weight: split", "-e", "3.bias -> head.bias", "-o", "new.pth", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    made = torch.load(tmp_path / "new.pth", weights_only=False, mmap=True)
+    assert_same({key: made[key] for key in made if key not in ("state_dict", "optimizer_states")}, {key: run[key] for key in run if key not in ("state_dict", "optimizer_states")})
+    assert_same(torch.cat([made["state_dict"]["head.a.weight"], made["state_dict"]["head.b.weight"]]), run["state_dict"]["3.weight"])
+    assert_same(made["state_dict"]["bn.running_mean"], run["state_dict"]["1.running_mean"])
+    found, was = made["optimizer_states"][0]["state"], run["optimizer_states"][0]["state"]
+    assert_same(torch.cat([found[4]["exp_avg"], found[5]["exp_avg"]]), was[4]["exp_avg"])
+    assert_same(found[6], was[5])
+    ran = ckpt("map", "run.pth", *RULES, "--in-place", cwd=tmp_path)
+    assert (ran.status, "can't be renamed in place" in ran.err) == (2, True), ran.err
 
 
 def test_opcodes_behind_the_weights_are_kept_byte_for_byte(tmp_path):
@@ -324,7 +343,8 @@ def test_a_training_checkpoint_is_renamed_in_place(tmp_path):
 def test_what_can_not_be_written_as_a_whole_says_why(tmp_path):
     model = net()
     torch.save({"model": model, "epoch": 2}, tmp_path / "module.pt")
-    torch.save(run_of(), tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+    with (tmp_path / "bare.pkl").open("wb") as file:
+        pickle.dump({"model": {key: value.numpy() for key, value in model.state_dict().items()}, "epoch": 1}, file)
     torch.save(run_of(), tmp_path / "run.ckpt")
     with zipfile.ZipFile(tmp_path / "run.ckpt") as archive, zipfile.ZipFile(tmp_path / "more.ckpt", "w") as more:
         for name in archive.namelist():
@@ -333,13 +353,13 @@ def test_what_can_not_be_written_as_a_whole_says_why(tmp_path):
     with zipfile.ZipFile(tmp_path / "run.ckpt") as archive, zipfile.ZipFile(tmp_path / "deflated.ckpt", "w", zipfile.ZIP_DEFLATED) as more:
         for name in archive.namelist():
             more.writestr(name, archive.read(name))
-    facts = {"module.pt": "are those of a pickled module, which is code", "legacy.pt": "is no archive of torch.save"}
+    facts = {"module.pt": "are those of a pickled module, which is code", "bare.pkl": "was not written by torch.save"}
     for name, fact in facts.items():
         ran = ckpt("map", name, *RULES, "--whole", "-o", "no.pth", cwd=tmp_path)
         assert (ran.status, fact in ran.err) == (2, True), ran.err
-        ran = ckpt("map", name, *RULES, "-o", f"weights.{name}", cwd=tmp_path)
+        ran = ckpt("map", name, *RULES, "-o", f"weights.{name}.pth", cwd=tmp_path)
         assert (ran.status, fact in ran.out) == (0, True), ran.err
-        assert list(torch.load(tmp_path / f"weights.{name}")) == [new_name(key) for key in model.state_dict()]
+        assert list(torch.load(tmp_path / f"weights.{name}.pth")) == [new_name(key) for key in model.state_dict()]
     ran = ckpt("map", "more.ckpt", *RULES, "-o", "no.pth", cwd=tmp_path)
     assert (ran.status, "would lack `run/notes.txt`" in ran.err) == (2, True), ran.err
     assert ckpt("map", "run.ckpt", *RULES, "--whole", "-o", "no.safetensors", cwd=tmp_path).status == 2

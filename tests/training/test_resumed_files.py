@@ -120,6 +120,7 @@ def test_what_has_no_exact_way_is_refused_or_begins_fresh(tmp_path):
     words = ("map", "run.pt", "-e", "head -> head: {affine: {scale: 2}}", "-e", "** -> **", "-o", "new.pt")
     ran = ckpt(*words, cwd=tmp_path)
     assert (ran.status, "the optimizer's state can't follow to `head`" in ran.err) == (1, True), ran.err
+    assert ran.err.splitlines()[-1] == "next: ckpt map run.pt -e 'head -> head: {affine: {scale: 2}}' -e '** -> **' -o new.pt --fresh-optimizer head"
     assert not (tmp_path / "new.pt").exists()
     ran = ckpt(*words, "--fresh-optimizer", "head", cwd=tmp_path)
     assert ran.status == 0, ran.err
@@ -127,8 +128,9 @@ def test_what_has_no_exact_way_is_refused_or_begins_fresh(tmp_path):
     assert sorted(found["state"]) == [0, 1, 2, 3, 4, 5, 7]
     ran = ckpt(*words, "--fresh-optimizer", "head", "--fresh-optimizer", "nothing.*", "--force", cwd=tmp_path)
     assert (ran.status, "`nothing.*` matches no parameter of an optimizer" in ran.err) == (1, True), ran.err
-    with pytest.raises(RuleError, match="can't follow"):
+    with pytest.raises(RuleError, match="can't follow") as caught:
         ckpt_tool.map(tmp_path / "run.pt", None, tmp_path / "no.pt", rules=["head -> head: {affine: {scale: 2}}", "** -> **"])
+    assert caught.value.next == {"fresh_optimizer": ["head"]}
 
 
 def test_numbers_that_may_be_either_parameter_are_refused(tmp_path):
@@ -165,3 +167,16 @@ def test_an_optimizer_of_another_network_stays_as_it_is(tmp_path):
     for number, slots in run["opt_c"]["state"].items():
         assert all(torch.equal(found["opt_c"]["state"][number][slot], value) for slot, value in slots.items())
     assert "`opt_c` is that of `critic`, and goes along as it is" in ran.out
+
+
+@pytest.mark.parametrize("place", ["inside", "beside"])
+def test_master_weights_that_would_not_follow_are_refused(tmp_path, place):
+    net, optimizer = trained(values(), OPTIMIZERS["AdamW"], 3)
+    state, masters = optimizer.state_dict(), [[value.float() for value in net.state_dict().values()]]
+    kept = {**state, "fp32_groups": masters} if place == "inside" else {"optimizer": state, "fp32_from_fp16_params": masters, "scale": torch.ones(1)}
+    torch.save({"model": net.state_dict(), "optimizer": kept}, tmp_path / "run.pt")
+    assert ckpt("map", "run.pt", "-e", "** -> x.**", "-o", "names.pt", cwd=tmp_path).status == 0
+    ran = ckpt("map", "run.pt", "-e", "{q,k,v} -> qkv: concat", "-e", "** -> **", "-o", "new.pt", cwd=tmp_path)
+    assert (ran.status, "has copies of the parameters beside the state" in ran.err) == (2, True), ran.err
+    ran = ckpt("map", "run.pt", "-e", "{q,k,v} -> qkv: concat", "-e", "** -> **", "-o", "new.pt", "--fresh-optimizer", "**", cwd=tmp_path)
+    assert (ran.status, list(torch.load(tmp_path / "new.pt"))) == (0, ["model"]), ran.err

@@ -13,7 +13,7 @@ from ckpt_tool.api.planning import Planned
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import split_fragment
-from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+from ckpt_tool.formats.torch_files.contents import ReadPickle
 from ckpt_tool.mapping.copies import plan_for_copy, prefix_of
 from ckpt_tool.tensors import Catalog
 

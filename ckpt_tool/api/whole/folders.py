@@ -5,6 +5,7 @@ files.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from ckpt_tool.api.whole.optimizers import find_optimizers, optimizers_of
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.files import SourceFile
-from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+from ckpt_tool.formats.torch_files.contents import ReadPickle
 from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".pkl", ".ckpt")
 """How the names of torch.save's files end."""
+_OTHER_WEIGHTS = (".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".tflite", ".keras")
+"""How those of weights for other libraries end."""
+_NUMBERED = re.compile(r".+_\d+\.[a-z]+")
+"""What accelerate calls the second model and so on, `model_1.safetensors`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +129,23 @@ class _Files:
                 if opened and isinstance(read, ReadPickle) and list(find_optimizers(read.root)):
                     found[name] = (opened, read)
                 elif opened and opened.catalog:
+                    self._refuse_copy(name, opened.catalog)
                     self.other_models.append((name, opened.catalog))
+            elif name.endswith(_OTHER_WEIGHTS):
+                raise self._holds_again(name)
         return found
+
+    def _refuse_copy(self, name: str, catalog: Catalog) -> None:
+        """Raises InputError for the same weights in another file, which would keep their names."""
+        if not _NUMBERED.fullmatch(name) and catalog.keys() <= self.source.catalog.keys():
+            raise self._holds_again(name)
+
+    def _holds_again(self, name: str) -> InputError:
+        return InputError(
+            self.source.path,
+            f"holds weights once more, in `{name}`, which would keep their names",
+            "move it away, or write the weights alone: end the output's name in .safetensors",
+        )
 
     def _open(self, name: str) -> Checkpoint | None:
         """A file as a checkpoint; None for one that is none, such as the state of a scheduler."""

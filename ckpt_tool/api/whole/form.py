@@ -17,7 +17,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.pickle.graph import children, module_children
-from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+from ckpt_tool.formats.torch_files.contents import ReadPickle
 from ckpt_tool.optimizers.naming import in_module_order, may_be_trained
 
 if TYPE_CHECKING:
@@ -129,6 +129,16 @@ def is_whole_wanted(planned: Planned, form: Form, is_torch_file: bool) -> bool:
     return form.whole or (is_source and (planned.target is None or is_training(planned.target)))
 
 
+def expected_bytes(planned: Planned, form: Form, output: str | None) -> int:
+    """About how many bytes of tensors will be written, for whoever shows how far it is."""
+    nbytes = planned.checked().outputs.nbytes
+    path = output or (planned.rules.output if planned.rules else None) or ""
+    is_torch_file = not path.endswith(".safetensors")
+    if is_whole_wanted(planned, form, is_torch_file):
+        nbytes += sum(one.nbytes for one in planned.left_behind[0])
+    return nbytes
+
+
 def is_training(side: object) -> bool:
     """Whether a file holds more than weights."""
     if not isinstance(side, Checkpoint):
@@ -143,7 +153,7 @@ def why_not_whole(planned: Planned, is_torch_file: bool = True) -> str | None:
     if not is_torch_file:
         return "only torch files hold more than weights, and the output is none"
     if not isinstance(read, ReadPickle) or len(source.files) != 1:
-        return f"`{source.path}` is no archive of torch.save, whose pickle could be kept"
+        return f"`{source.path}` was not written by torch.save, whose pickle could be kept"
     taken = read.described.listing.taken
     if module_children(taken.value) is not None:
         return f"the weights of `{source.path}` are those of a pickled module, which is code"

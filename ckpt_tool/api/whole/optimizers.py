@@ -16,6 +16,7 @@ from ckpt_tool.ops import TensorForm
 from ckpt_tool.optimizers import move_state, read_optimizer, recognise, with_names
 from ckpt_tool.optimizers.naming import HINT, keys_of_parameters
 from ckpt_tool.optimizers.refusals import matching_any
+from ckpt_tool.optimizers.saved import GROUPS, STATE
 from ckpt_tool.optimizers.sides import sides_of
 from ckpt_tool.tensors import Catalog
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ckpt_tool.engine.whole.optimizer import OptimizerPart, Path
     from ckpt_tool.engine.whole.weights import Part
     from ckpt_tool.formats import Checkpoint
-    from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+    from ckpt_tool.formats.torch_files.contents import ReadPickle
     from ckpt_tool.optimizers import SavedOptimizer
 
 MAX_MEMBERS = 1000
@@ -93,9 +94,11 @@ def _with_way_on(error: InputError, path: str, place: str) -> InputError:
     """The error with what helps on the command line."""
     label = path if place else path.removesuffix("#.")
     name = f"{label}#{place}" if place and "#" not in label else label
-    way = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
-    told = ORDER_TELLS if error.hint == HINT else error.hint
-    hint = f"{told}; or {way}" if told else way
+    hint = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
+    if error.hint == HINT:
+        hint = f"{ORDER_TELLS}; {hint}"
+    elif error.hint and "target" in error.hint:
+        hint = f"{error.hint}; {hint}"
     return type(error)(name, error.fact, hint, error.place)
 
 
@@ -163,6 +166,7 @@ class _Optimizer:
         from ckpt_tool.engine.whole.optimizer import OptimizerPart
 
         saved = self.saved
+        self._refuse_masters(saved.label)
         if saved.form == "flat":
             raise InputError(
                 saved.label,
@@ -173,14 +177,25 @@ class _Optimizer:
         parameters = [each.name for each in sides.target.parameters]
         matched = [pattern for pattern in fresh if _matches(pattern, parameters)]
         state = move_state(weights.plan, saved, sides.target, matched, sides.kind)
-        return OptimizerPart(self.names, state, self._holder, self._keys(saved)), matched
+        tensors = self.source.outside() if self.names else self.source
+        return OptimizerPart(self.names, state, tensors, self._keys(saved)), matched
 
-    @property
-    def _holder(self) -> Checkpoint:
-        """The open file with the slots under their full paths, which they have inside of the state
-        dict where that is all of the file.
+    def _refuse_masters(self, label: str) -> None:
+        """Raises InputError where tensors beside the state are copies of the parameters, as
+        those in float32 of apex, fairseq and Megatron are: they would stay what they were.
         """
-        return self.source.outside() if self.source.contents.taken else self.source
+        owner = _member(self.read.root, self.names[:-1]) if len(self.names) > 1 else None
+        beside = [
+            *(child for name, child in self.state_dict.items() if name not in (STATE, GROUPS)),
+            *(child for _, child in children(owner) if child is not self.state_dict),
+        ]
+        for value in beside:
+            if _holds_parameters(value):
+                raise InputError(
+                    label,
+                    "has copies of the parameters beside the state, which would not follow",
+                    f"--fresh-optimizer '{ALL}' leaves them out",
+                )
 
     def _keys(self, saved: SavedOptimizer) -> Mapping[Path, str]:
         """The keys of the slots that are tensors, by their paths. Raises InputError for one whose
@@ -188,11 +203,11 @@ class _Optimizer:
         """
         keys: dict[Path, str] = {}
         described = self.read.described
-        listed = described.outside if self.source.contents.taken else described.inside
+        placed = described.outside if self.names else described.inside
         for slot in (slot for each in saved.parameters for slot in each.slots.values()):
             if slot.form is not None and type(slot.value) is TensorRef:
                 key = ".".join(map(str, (*self.names, *slot.path)))
-                if listed.get(key) is not described.measured[slot.value]:
+                if placed.get(key) is not described.measured[slot.value]:
                     raise InputError(saved.label, f"has two tensors named `{key}`")
                 keys[slot.path] = key
         return keys
@@ -230,6 +245,27 @@ class _Optimizer:
             )
             if inside and not inside.keys() & weights.plan.source.keys():
                 yield place.path, inside
+
+
+def _member(root: object, names: Names) -> object:
+    for name in names:
+        root = next((child for key, child in children(root) if key == name), None)
+    return root
+
+
+def _holds_parameters(value: object) -> bool:
+    """Whether there is a tensor of more than one element in it, other than an optimizer's state."""
+    pending, seen = [value], set()
+    while pending:
+        one = pending.pop()
+        if id(one) in seen or is_optimizer(one):
+            continue
+        seen.add(id(one))
+        if type(one) is TensorRef and one.shape not in ((), (0,), (1,)):
+            return True
+        if isinstance(one, dict | list | tuple):
+            pending += [child for _, child in children(one)]
+    return False
 
 
 def _pairs(saved: SavedOptimizer, catalog: Catalog) -> bool:

@@ -5,17 +5,19 @@ layout.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from ckpt_tool.engine.layouts.torch_zip import ArchiveLayout
 from ckpt_tool.errors import FormatError, OutputError
 from ckpt_tool.formats import Checkpoint
-from ckpt_tool.formats.archives.zip_directory import Archive
+from ckpt_tool.formats.archives.zip_directory import Archive, read_directory
 from ckpt_tool.formats.checkpoint import Contents
-from ckpt_tool.formats.files import AGAIN
+from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.placements.assembled import Placement
-from ckpt_tool.formats.placements.byte_ranges import Deflated
+from ckpt_tool.formats.placements.byte_ranges import Deflated, Inflated, Storage
 from ckpt_tool.formats.placements.views import View
+from ckpt_tool.formats.torch_files.contents import ReadPickle
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 _CONTROL = frozenset((
@@ -61,25 +63,48 @@ def check_archive(archive: Archive, output: str) -> None:
             )
 
 
-def highest_storage(archive: Archive) -> int:
-    """The highest number that a storage has, -1 where there is none."""
-    prefix = f"{root_of(archive)}/data/"
-    keys = (name.removeprefix(prefix) for name in archive.members if name.startswith(prefix))
-    return max((int(key) for key in keys if key.isdecimal()), default=-1)
-
-
-def storages_as_tensors(archive: Archive, keys: Iterable[str]) -> Checkpoint:
-    """The storages of an archive as tensors of bytes, by their keys. Raises FormatError for one
-    that is missing.
+@dataclass(frozen=True, slots=True)
+class SourceStorages:
+    """The storages of a file by their keys. `highest` is the highest number that one has, -1 where
+    there is none.
     """
-    root, path = root_of(archive), archive.file.path
-    placements: dict[str, Placement] = {}
-    infos = []
-    for key in keys:
-        member = archive.members.get(f"{root}/data/{key}")
-        if member is None:
-            raise FormatError(path, f"the storage `data/{key[:40]}` is missing", AGAIN)
-        found = archive.placement(archive.located(member))
-        placements[key] = View(found, 0, (1,)) if isinstance(found, Deflated) else found
-        infos.append(TensorInfo(key, DType.U8, (member.size,)))
-    return Checkpoint(path, "torch zip", Contents(Catalog(infos), placements), (archive.file,))
+
+    file: SourceFile
+    highest: int
+    locate: Callable[[str], Storage | None]
+
+    def as_tensors(self, keys: Iterable[str]) -> Checkpoint:
+        """Some of them as tensors of bytes. Raises FormatError for one that is missing."""
+        placements: dict[str, Placement] = {}
+        infos = []
+        for key in keys:
+            found = self.locate(key)
+            if found is None or isinstance(found, Inflated):
+                fact = f"the storage `data/{key[:40]}` is missing"
+                raise FormatError(self.file.path, fact, AGAIN)
+            placements[key] = View(found, 0, (1,)) if isinstance(found, Deflated) else found
+            infos.append(TensorInfo(key, DType.U8, (found.length,)))
+        contents = Contents(Catalog(infos), placements)
+        return Checkpoint(self.file.path, "torch zip", contents, (self.file,))
+
+
+def source_storages(file: SourceFile, read: ReadPickle, output: str) -> SourceStorages:
+    """The storages of a file whose pickle was read. Raises OutputError for an archive that has more
+    than a new one would, or other bytes.
+    """
+    if read.storages is not None:
+        return SourceStorages(file, _highest(read.storages), read.storages.get)
+    archive = read_directory(file)
+    check_archive(archive, output)
+    prefix = f"{root_of(archive)}/data/"
+    keys = [name.removeprefix(prefix) for name in archive.members if name.startswith(prefix)]
+
+    def locate(key: str) -> Storage | None:
+        member = archive.members.get(f"{prefix}{key}")
+        return None if member is None else archive.placement(archive.located(member))
+
+    return SourceStorages(file, _highest(keys), locate)
+
+
+def _highest(keys: Iterable[str]) -> int:
+    return max((int(key) for key in keys if key.isdecimal()), default=-1)

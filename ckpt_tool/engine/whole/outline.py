@@ -5,7 +5,7 @@ replaced. Nothing is made of it, imported or called.
 from __future__ import annotations
 
 import pickletools
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from ckpt_tool.formats.pickle.machine import PickleMachine
 GET = 0
 """The code of what is fetched from the memo, whichever opcode does it."""
 MEMOIZE = 0x94
-_BINUNICODE = ord("X")
+_BINUNICODE, _NONE = ord("X"), ord("N")
 _SMALL = {ord("K"): 1, ord("M"): 2}
 """The opcodes of small numbers, with the bytes that these have."""
 
@@ -101,7 +101,15 @@ class Stored:
     identity: Made
 
 
-Event = Put | Begun | Fetched | Frame | Stored
+@dataclass(slots=True, eq=False)
+class Skipped:
+    """What only torch's legacy stream has: the last part of a persistent id, which is None."""
+
+    start: int
+    end: int
+
+
+Event = Put | Begun | Fetched | Frame | Stored | Skipped
 
 
 class Outline:
@@ -148,11 +156,13 @@ class Outline:
 
     def storage_key(self, identity: Made) -> str:
         """The key of the storage that a persistent id names."""
-        parts = resolved(identity).parts
-        key = self.value(parts[2]) if len(parts) > 2 and not resolved(parts[2]).parts else None
-        if type(key) is not str:
+        parts = [resolved(part) for part in resolved(identity).parts]
+        is_plain = len(parts) == 5 or (len(parts) == 6 and identity.code != GET)
+        if not is_plain or parts[0].parts or parts[2].parts or self.value(parts[0]) != "storage":
             raise OutlineFault("names a storage in an unusual way")
-        return key
+        if len(parts) == 6 and parts[5].code != _NONE:
+            raise OutlineFault("has storages that are views of others")
+        return str(self.value(parts[2]))
 
 
 def resolved(item: Made) -> Made:
@@ -266,7 +276,11 @@ def _combine_marked(scan: _Scan, code: int, start: int) -> None:
 
 def _storage(scan: _Scan, code: int, start: int) -> None:
     _combine(1)(scan, code, start)
-    scan.events.append(Stored(start, scan.pos, scan.stack[-1].parts[0]))
+    identity = scan.stack[-1].parts[0]
+    if len(identity.parts) == 6 and identity.parts[5].code == _NONE:
+        last = identity.parts[5]
+        insort(scan.events, Skipped(last.start, last.end), key=lambda event: event.start)
+    scan.events.append(Stored(start, scan.pos, identity))
 
 
 def _fill(count: int) -> Callable[[_Scan, int, int], None]:

@@ -110,6 +110,8 @@ def _inside(old: object, new: object, gone: Collection[tuple[int, str]]) -> list
     if isinstance(old, list | tuple) and isinstance(new, list | tuple):
         return _paired(old, new)
     names = _FIELDS.get(type(old))
+    if isinstance(old, StorageRef) and old.content is None:
+        names = ("key", *_FIELDS[StorageRef])  # else its key is made up
     if names is None:
         raise NotProven(f"has a {type(old).__name__}, which can't be compared")
     return [(getattr(old, name), getattr(new, name)) for name in names]

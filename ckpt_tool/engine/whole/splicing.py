@@ -23,6 +23,7 @@ from ckpt_tool.engine.whole.outline import (
     Outline,
     OutlineFault,
     Put,
+    Skipped,
     Stored,
 )
 from ckpt_tool.tensors import TensorInfo
@@ -98,7 +99,7 @@ class Splicer:
                 return self._memo.get(event.put.index) is not event.put
             case Fetched():
                 return self._memo.get(event.put.index) is event.put
-            case Frame():
+            case Frame() | Skipped():
                 return False
             case Stored():
                 self.storages[self.outline.storage_key(event.identity)] = None

@@ -17,12 +17,7 @@ from ckpt_tool.engine.layouts.torch_zip import check_type
 from ckpt_tool.engine.run import Written, check_unchanged, refuse_inputs, tensor_files
 from ckpt_tool.engine.sharing import members_of
 from ckpt_tool.engine.sources import ByteSource, computed_tensors, moved_tensors
-from ckpt_tool.engine.whole.archive import (
-    WholeLayout,
-    check_archive,
-    highest_storage,
-    storages_as_tensors,
-)
+from ckpt_tool.engine.whole.archive import WholeLayout, source_storages
 from ckpt_tool.engine.whole.optimizer import OptimizerPart
 from ckpt_tool.engine.whole.outline import Outline, OutlineFault
 from ckpt_tool.engine.whole.proof import NotProven, prove
@@ -31,13 +26,12 @@ from ckpt_tool.engine.whole.splicing import Edit, Splicer, spliced
 from ckpt_tool.engine.whole.state_dict import edit_of
 from ckpt_tool.engine.whole.weights import Part
 from ckpt_tool.errors import OutputError
-from ckpt_tool.formats.archives.zip_directory import Archive, read_directory
 from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import TensorInfo
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
-    from ckpt_tool.formats.torch_files.zip_archive import ReadPickle
+    from ckpt_tool.formats.torch_files.contents import ReadPickle
 
 
 AnyPart = Part | OptimizerPart
@@ -101,11 +95,10 @@ def write_whole(job: Job, whole: Whole, path: str) -> Written:
 
 def lay_out_whole(job: Job, whole: Whole, path: str) -> LaidOut:
     """Where everything lies in the file `path`. Raises OutputError."""
-    archive = read_directory(whole.source.files[0])
-    check_archive(archive, path)
-    parts, new = _with_storages(job, whole.parts, archive, path)
+    storages = source_storages(whole.source.files[0], whole.read, path)
+    parts, new = _with_storages(job, whole.parts, storages.highest, path)
     stream = new_pickle(replace(whole, parts=parts), path)
-    kept = storages_as_tensors(archive, [key for key in stream.storages if key not in new])
+    kept = storages.as_tensors(key for key in stream.storages if key not in new)
     return LaidOut(_lay_out(stream, new, kept, path), _origins(new, kept), new)
 
 
@@ -133,10 +126,13 @@ def _edits(outline: Outline, part: AnyPart) -> list[Edit]:
 
 
 def _with_storages(
-    job: Job, parts: Sequence[AnyPart], archive: Archive, path: str
+    job: Job, parts: Sequence[AnyPart], number: int, path: str
 ) -> tuple[list[AnyPart], dict[str, NewStorage]]:
-    """The parts with new storages for what does not move; what is one tensor has one."""
-    number, new, made = highest_storage(archive), {}, []
+    """The parts with new storages, of numbers above `number`, for what does not move; what is one
+    tensor has one.
+    """
+    new: dict[str, NewStorage] = {}
+    made: list[AnyPart] = []
     for part in parts:
         keys: dict[str, str] = {}
         moved = part.moved

@@ -17,6 +17,7 @@ from ckpt_tool.formats.pickle.values import (
     StorageRef,
 )
 from ckpt_tool.formats.placements.assembled import Placement
+from ckpt_tool.formats.placements.byte_ranges import Storage
 from ckpt_tool.formats.torch_files.description import Described, describe_pickle
 from ckpt_tool.formats.torch_files.listing import Listing
 from ckpt_tool.formats.torch_files.state_dicts import versions_of
@@ -53,6 +54,22 @@ class PickledFile:
     def place(self, tensor: Measured) -> Placement:
         """Where a tensor's bytes lie."""
         return lay_out_tensor(tensor, self.path, self.locate, self.is_big_endian)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPickle:
+    """A file's pickle with what it describes, kept with the open checkpoint: two checkpoints of
+    one model often differ in their storages alone. Nobody may change its objects.
+
+    `storages` says where these lie, where no archive's directory does.
+    """
+
+    data: bytes
+    root: object
+    asked: Asked
+    wanted: str
+    described: Described
+    storages: Mapping[str, Storage] | None = None
 
 
 def describe_file(pickled: PickledFile, wanted: str) -> Described:

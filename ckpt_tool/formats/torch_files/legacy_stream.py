@@ -7,6 +7,8 @@ pickle says.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.checkpoint import Contents
 from ckpt_tool.formats.files import AGAIN, SourceFile, truncated
@@ -15,7 +17,12 @@ from ckpt_tool.formats.pickle.machine import Persistent, PickleMachine, refuse_p
 from ckpt_tool.formats.pickle.storages import check_location, is_same_storage, make_storage
 from ckpt_tool.formats.pickle.values import Asked, PickleFault, StorageRef
 from ckpt_tool.formats.placements.byte_ranges import Extent, Storage
-from ckpt_tool.formats.torch_files.contents import PickledFile, pickled_contents
+from ckpt_tool.formats.torch_files.contents import (
+    PickledFile,
+    ReadPickle,
+    contents_of,
+    describe_file,
+)
 from ckpt_tool.formats.torch_files.tensor_layout import Locate, narrow
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -31,8 +38,9 @@ def read(file: SourceFile, wanted: str) -> Contents:
             file.path, "is a pickle of torch's legacy kind, but of an unknown protocol"
         )
     stream.load("the system information")
-    storages = LegacyStorages()
+    storages, start = LegacyStorages(), stream.pos
     value = stream.load("the object", storages.find)
+    data = file.read(start, stream.pos - start)
     keys = stream.load("the storage keys")
     if (
         not isinstance(keys, list)
@@ -43,7 +51,9 @@ def read(file: SourceFile, wanted: str) -> Contents:
     extents, end = _find_storages(file, stream.pos, keys, storages.roots)
     notes = (f"{file.size - end} bytes follow the last storage",) if end < file.size else ()
     pickled = PickledFile(value, file.path, _locator(file, extents), stream.asked, notes)
-    return pickled_contents(pickled, wanted)
+    described = describe_file(pickled, wanted)
+    kept = ReadPickle(data, value, stream.asked, wanted, described, extents)
+    return replace(contents_of(pickled, described), kept=kept)
 
 
 class Stream:

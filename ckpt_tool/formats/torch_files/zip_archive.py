@@ -7,7 +7,7 @@ when it was saved.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.zip_directory import Archive, read_directory
@@ -21,24 +21,11 @@ from ckpt_tool.formats.pickle.values import Asked, Global, PickleFault, StorageR
 from ckpt_tool.formats.placements.byte_ranges import Storage
 from ckpt_tool.formats.torch_files.contents import (
     PickledFile,
+    ReadPickle,
     contents_of,
     describe_file,
     pickled_contents,
 )
-from ckpt_tool.formats.torch_files.description import Described
-
-
-@dataclass(frozen=True, slots=True)
-class ReadPickle:
-    """An archive's pickle with what it describes, kept with the open checkpoint: two checkpoints of
-    one model often differ in their storages alone. Nobody may change its objects.
-    """
-
-    data: bytes
-    root: object
-    asked: Asked
-    wanted: str
-    described: Described
 
 
 def read(file: SourceFile, wanted: str, earlier: object = None) -> Contents:
