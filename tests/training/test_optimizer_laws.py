@@ -236,6 +236,17 @@ def test_the_state_is_saved_as_a_plain_dict_and_printed_as_a_report(tmp_path):
     assert type(torch.load(tmp_path / "o.pt", weights_only=True)) is OrderedDict
 
 
+def test_copies_of_parameters_beside_the_state_are_refused():
+    net, optimizer = trained(values(a=(2, 3)), OPTIMIZERS["AdamW"], 3)
+    weights, state = saved(net, optimizer)
+    plan = plan_of([step(["a"], ["x"])], weights)
+    state["scale"] = torch.tensor([2.0])
+    assert optimizer_state(plan, state)["scale"] == 2
+    state["fp32_from_fp16"] = [[weights["a"]]]
+    with pytest.raises(InputError, match="has tensors beside the state, in `fp32_from_fp16`, which would stay what they are"):
+        optimizer_state(plan, state)
+
+
 def test_a_live_optimizer_keeps_its_own_tensors():
     net, optimizer = trained(values(a=(2, 3)), OPTIMIZERS["AdamW"], 3)
     weights, state = saved(net, optimizer)

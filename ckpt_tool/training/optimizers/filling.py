@@ -22,7 +22,7 @@ from ckpt_tool.torch_bridge import (
     whole_tensor,
 )
 from ckpt_tool.training.memory.local_parts import local_parts
-from ckpt_tool.training.optimizers.reading import Unread, read_now
+from ckpt_tool.training.optimizers.reading import MAX_DEPTH, Unread, read_now
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +43,19 @@ def form_of(value: object) -> TensorForm | None:
     except ValueError:  # a sparse or quantised one, which can only stay as it is
         return None
     return TensorForm(info.dtype, info.shape)
+
+
+def holds_parameters(value: object, depth: int = 0) -> bool:
+    """Whether there is a tensor of more than one element in a value, as in the copies in float32
+    that apex and Megatron keep of parameters.
+    """
+    form = form_of(value)
+    if form is not None:
+        return form.shape not in ((), (0,), (1,))
+    inner = tuple(value.values()) if isinstance(value, Mapping) else value
+    if depth > MAX_DEPTH or not isinstance(inner, list | tuple):
+        return False
+    return any(holds_parameters(each, depth + 1) for each in inner)
 
 
 Home = Callable[[Path], "torch.Tensor | None"]

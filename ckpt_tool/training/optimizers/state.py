@@ -28,7 +28,7 @@ from ckpt_tool.optimizers import (
     with_names,
 )
 from ckpt_tool.optimizers.saved import GROUPS, NAMES, PARAMS, STATE, Form, Path
-from ckpt_tool.training.optimizers.filling import LABEL, fill, form_of
+from ckpt_tool.training.optimizers.filling import LABEL, fill, form_of, holds_parameters
 from ckpt_tool.training.optimizers.owner import class_of_step, kind_of, target_of
 from ckpt_tool.training.optimizers.reading import opened_state
 
@@ -113,9 +113,15 @@ def _entries(
     target: TargetOptimizer | None,
     given: Mapping[str, object],
 ) -> dict[str, object]:
-    """The new state dict without any slots: its groups, and what else was beside them."""
+    """The new state dict without any slots: its groups, and what else was beside them. Raises
+    InputError for tensors there.
+    """
     first = (lambda key: key.partition(".")[0]) if saved.form == "flat" else str
     others = {key: value for key, value in given.items() if first(key) not in (STATE, GROUPS)}
+    for key, value in others.items():
+        if holds_parameters(value):
+            fact = f"has tensors beside the state, in `{key}`, which would stay what they are"
+            raise InputError(saved.label, fact, "are they copies of the parameters? leave them out")
     if moved.form == "flat":
         return others | _flat_groups(saved, moved)
     return others | {STATE: {}, GROUPS: _groups(saved, moved, target)}
