@@ -94,7 +94,8 @@ def test_folders_of_distributed_checkpoints(run, tmp_path, is_flat):
     optimizer.load_state_dict(run[0]["optimizer"])
     state = get_optimizer_state_dict(old, optimizer, options=StateDictOptions(flatten_optimizer_state_dict=is_flat))
     dcp.save({"model": old.state_dict(), "optim": state}, checkpoint_id=tmp_path / "run", no_dist=True)  # type: ignore[attr-defined]
-    assert_resumed(run, f"{tmp_path / 'run'}#model", f"{tmp_path / 'run'}#optim")
+    found = assert_resumed(run, f"{tmp_path / 'run'}#model", f"{tmp_path / 'run'}#optim")
+    assert [group["weight_decay"] for group in found["param_groups"]] == [0.01, 0.0]
     assert_resumed(run, f"{tmp_path / 'run'}#model", tmp_path / "run")
 
 

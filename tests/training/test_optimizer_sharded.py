@@ -81,7 +81,7 @@ def work(folder, rank):
     from torch.distributed.checkpoint import state_dict as dsd
 
     found = {}
-    for name in ("SGD", "AdamW", "RMSprop", "Adagrad"):
+    for name in ("SGD", "AdamW"):
         make = OPTIMIZERS[name]
         torch.manual_seed(0)
         plain = Old()

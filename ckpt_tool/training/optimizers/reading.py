@@ -131,7 +131,18 @@ def _state_dict(opened: Checkpoint) -> Mapping[str, object]:
     values = opened.contents.values
     if isinstance(values, Mapping) and STATE in values:
         return {str(key): _filled(opened, str(key), value) for key, value in values.items()}
-    return {key: _tensor(opened, key) for key in opened.catalog}
+    slots: dict[str, object] = {key: _tensor(opened, key) for key in opened.catalog}
+    return slots | _flat_groups(values)
+
+
+def _flat_groups(values: object) -> dict[str, object]:
+    """The entries of groups in the flat form, where all of them were read: of a folder with
+    thousands the rest is not, and hyper-parameters of some parameters are none.
+    """
+    given = values if isinstance(values, Mapping) else {}
+    entries = {key: value for key, value in given.items() if str(key).startswith(f"{GROUPS}.")}
+    plain = (*PLAIN, list, tuple)
+    return entries if all(isinstance(value, plain) for value in entries.values()) else {}
 
 
 def _filled(opened: Checkpoint, path: str, value: object, depth: int = 0) -> object:
