@@ -4,6 +4,7 @@ knows torch's types.
 
 from __future__ import annotations
 
+from functools import cache
 from mmap import mmap
 from typing import TYPE_CHECKING
 
@@ -146,7 +147,7 @@ def tensor_info(
     """What a catalog says of a live tensor. Raises ValueError where it has no plain bytes (sparse,
     quantised).
     """
-    dtype = DTYPES.get(_type_name(tensor))
+    dtype = dtype_of(tensor)
     if dtype is None or odd_kind(tensor):
         raise ValueError(
             f"`{key}` is a {tensor.layout} tensor of {tensor.dtype}, which has no plain bytes"
@@ -181,7 +182,7 @@ def odd_kind(tensor: torch.Tensor) -> str:
         return "sparse"
     if tensor.is_quantized:
         return "quantised"
-    return "" if _type_name(tensor) in DTYPES else "of a type that is not known"
+    return "" if dtype_of(tensor) else "of a type that is not known"
 
 
 def odd_info(key: str, tensor: torch.Tensor) -> TensorInfo:
@@ -206,6 +207,16 @@ def odd_text(tensor: torch.Tensor) -> str:
     )
 
 
+def dtype_of(tensor: torch.Tensor) -> DType | None:
+    """Our name of its element type; None for one that we don't know."""
+    return _dtype_of(tensor.dtype)
+
+
+@cache
+def _dtype_of(dtype: torch.dtype) -> DType | None:
+    return DTYPES.get(str(dtype).removeprefix("torch."))
+
+
 def _type_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
@@ -215,7 +226,7 @@ def identity_of(tensor: torch.Tensor) -> object:
     way.
     """
     place: object
-    if _is_plain(tensor) and (pointer := tensor.data_ptr()):
+    if is_plain(tensor) and (pointer := tensor.data_ptr()):
         place = "cpu", pointer
     else:
         memory, start = memory_of(tensor), tensor.storage_offset() * tensor.itemsize
@@ -259,7 +270,7 @@ def memory_of(tensor: torch.Tensor) -> Memory | None:
     import torch
     from torch.nn.parameter import is_lazy
 
-    if _is_plain(tensor):
+    if is_plain(tensor):
         address = tensor.untyped_storage().data_ptr()
         return ("cpu", address) if address else None
     if is_lazy(tensor) or tensor.layout is not torch.strided:
@@ -274,7 +285,7 @@ def memory_of(tensor: torch.Tensor) -> Memory | None:
     return (str(tensor.device), pointer) if pointer else None
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
+def is_plain(tensor: torch.Tensor) -> bool:
     """Whether it is what most tensors are: on the CPU, dense, and of torch's own classes."""
     import torch
 

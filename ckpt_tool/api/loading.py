@@ -96,11 +96,8 @@ def load_into(
         target = LiveState(type(module).__name__, module.state_dict(keep_vars=True), is_target=True)
         opened = stack.enter_context(_open_for(module, source, rule_set))
         with_values(opened, "to load")
-        if (assign or loader is not None) and not (
-            isinstance(opened, Checkpoint) and opened.is_file
-        ):
-            name = "assign" if assign else "loader"
-            raise InputError(name, "is for a file, and this source is in memory", "leave it out")
+        if assign or loader is not None:
+            _need_file(opened, "assign" if assign else "loader")
         if health:
             _refuse_unhealthy(source, opened)
         try:

@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ckpt_tool.errors import RuleError
+from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.mapping.plan import Plan, Step, input_forms
-from ckpt_tool.ops import Copy, Op
+from ckpt_tool.ops import Cast, Copy, Op
 from ckpt_tool.ops.fits import Fresh
 from ckpt_tool.optimizers.following import NotFollowed, SlotMove, follow_step
 from ckpt_tool.optimizers.groups import MovedGroup, group_parameters
@@ -95,6 +95,7 @@ def move_state(
         *_shared_by_several(sides, wanted),
         *_changed(sides, wanted, frozenset(changed)),
     ]
+    _check_one_state(sides, wanted)
     found, more = _follow_all(sides, wanted)
     if refusals or more:
         raise RuleError(problems_of([*refusals, *more], [each.name for each in parameters]))
@@ -113,6 +114,30 @@ def move_state(
         tuple(each.name for number, each in enumerate(parameters) if number not in moved),
         _lost(sides, steps),
     )
+
+
+ONE_FOR_ALL = frozenset(("old_dirs", "prev_flat_grad"))
+"""Slots of torch.optim.LBFGS, which keeps one state for all parameters, flat and in their order, at
+the first of them.
+"""
+
+
+def _check_one_state(sides: Sides, wanted: Mapping[int, Maker]) -> None:
+    """Raises InputError where one state is that of all parameters, and these don't stay as they
+    are.
+    """
+    if ONE_FOR_ALL.isdisjoint(sides.saved.slots):
+        return
+    stay = [
+        tuple(sides.sources_of(maker)) if all(isinstance(op, Cast) for op in maker.step.ops) else ()
+        for maker in wanted.values()
+    ]
+    if stay != [(parameter,) for parameter in sides.saved.parameters]:
+        raise InputError(
+            sides.saved.label,
+            "has one state for all parameters, and they don't stay the same in the same order",
+            "begin without it",
+        )
 
 
 def _takes(maker: Maker, sides: Sides) -> bool:

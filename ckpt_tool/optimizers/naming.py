@@ -50,7 +50,8 @@ def keys_of_parameters(
     names = [parameter.name for parameter in saved.parameters]
     if all(name is not None for name in names):
         keys = _by_names([str(name) for name in names], catalog, saved.label)
-        _check_shapes(saved, keys, catalog, kind)
+        if isinstance(kind, Kind):
+            _check_shapes(saved, keys, catalog, kind)
         if saved.named_groups:
             _check_names_are_own(saved, keys, catalog, kind)
         return keys
@@ -92,9 +93,7 @@ def bare(name: str) -> str:
     return _WRAPPER.sub("", name)
 
 
-def _check_shapes(
-    saved: SavedOptimizer, keys: Sequence[str], catalog: Catalog, kind: Kind | UnknownKind
-) -> None:
+def _check_shapes(saved: SavedOptimizer, keys: Sequence[str], catalog: Catalog, kind: Kind) -> None:
     """Raises InputError for a parameter whose slots have another shape than its key."""
     for parameter, key in zip(saved.parameters, keys, strict=True):
         shape = shape_of(parameter, kind)
@@ -165,13 +164,17 @@ def in_module_order(catalog: Catalog) -> bool:
         return False
     if any(one > other for one, other in pairwise(keys)):
         return True
-    siblings: dict[str, dict[str, None]] = {}
+    siblings: dict[str, set[str]] = {}
     for key in keys:
         parent = ""
         for name in key.split("."):
-            siblings.setdefault(_NUMBERS.sub("0", parent), {})[_NUMBERS.sub("0", name)] = None
+            siblings.setdefault(parent, set()).add(_NUMBERS.sub("0", name))
             parent = f"{parent}.{name}"
-    chance = prod(factorial(min(len(names), 20)) for names in siblings.values())
+    most: dict[str, int] = {}
+    for parent, names in siblings.items():
+        kind = _NUMBERS.sub("0", parent)
+        most[kind] = max(most.get(kind, 1), min(len(names), MAX_CHANCE))
+    chance = prod(factorial(count) for count in most.values())
     return chance < MAX_CHANCE
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from ckpt_tool.optimizers.kinds import Kind, Role, UnknownKind
+from ckpt_tool.optimizers.kinds import KINDS, Kind, Role, UnknownKind
 from ckpt_tool.optimizers.saved import SavedParameter
 from ckpt_tool.tensors import Shape
+
+ELEMENTWISE = frozenset(
+    name for kind in KINDS for name, slot in kind.slots.items() if slot.role is Role.ELEMENTWISE
+)
 
 
 def shape_of(parameter: SavedParameter, kind: Kind | UnknownKind) -> Shape | None:
@@ -43,6 +47,10 @@ def keeps_unit_dimensions(rows: Shape, columns: Shape) -> bool:
 
 
 def _common_shape(parameter: SavedParameter) -> Shape | None:
-    """The one shape that all slots have which are more than a number."""
-    shapes = {slot.form.shape for slot in parameter.slots.values() if slot.form and slot.form.shape}
+    """The one shape of the slots whose names known optimizers give to a number for each element."""
+    shapes = {
+        slot.form.shape
+        for name, slot in parameter.slots.items()
+        if slot.form is not None and name in ELEMENTWISE
+    }
     return shapes.pop() if len(shapes) == 1 else None

@@ -56,6 +56,8 @@ def target_of_plan(plan: Plan, label: str, form: Form, keys: Sequence[str]) -> T
             "the order of the target's parameters is not known: its keys are sorted",
             "give a target that keeps the model's order (.pth, or package.module:function)",
         )
+    if plan.target is None and form == "ids":
+        _check_order(plan, label, keys)
     trained = {plan.source[key].tied_to or key for key in keys} | set(keys)
     found: dict[object, list[str]] = {}
     for key in plan.outputs:
@@ -65,6 +67,21 @@ def target_of_plan(plan: Plan, label: str, form: Form, keys: Sequence[str]) -> T
     if plan.target is None:
         parameters.sort(key=lambda each: _first_source(plan, each.name, keys))
     return TargetOptimizer(tuple(parameters))
+
+
+def _check_order(plan: Plan, label: str, keys: Sequence[str]) -> None:
+    """Raises InputError where one parameter becomes several: which numbers these have, only the new
+    model tells (`q.weight, q.bias, k.weight, …` or another order).
+    """
+    own = set(keys)
+    for step in plan.steps:
+        if len(step.outputs) > 1 and own.intersection(step.inputs):
+            raise InputError(
+                label,
+                f"`{step.inputs[0]}` becomes {len(step.outputs)} parameters, and without a target "
+                "their numbers in the new model's optimizer are not known",
+                "give the new model as target: package.module:function, or a .pth of it",
+            )
 
 
 def _first_source(plan: Plan, key: str, keys: Sequence[str]) -> int:

@@ -40,6 +40,7 @@ def hints_of(
     floor: float,
     concerned: Sequence[Concerned],
     records: tuple[Recorder, Recorder],
+    setting: Setting,
 ) -> Iterator[str]:
     """What was tried and explains it, most likely first; where nothing does, what differs in how
     the two modules are set.
@@ -50,7 +51,7 @@ def hints_of(
         return
     first = one.get_submodule(parting.row.one)
     second = other.get_submodule(parting.row.other)
-    trial = _Trial(second, found, floor, first.training)
+    trial = _Trial(second, found, floor, setting)
     for said, change in islice(_changes(plan, first, second, parting, concerned), MAX_TRIES):
         if trial.agrees(change):
             yield f"verified: {said} makes the outputs agree"
@@ -63,14 +64,14 @@ def hints_of(
 class _Trial:
     """The second network's module on the first one's inputs."""
 
-    def __init__(self, module: nn.Module, found: Found, floor: float, train: bool) -> None:
+    def __init__(self, module: nn.Module, found: Found, floor: float, setting: Setting) -> None:
         self._module, self._call, self._floor = module, found.calls[1], floor
         self._expected = tensors_in(found.calls[0].output)
-        self._train = train
+        self._setting = setting
 
     def agrees(self, change: Callable[[], Iterator[None]]) -> bool:
         """Whether the outputs agree while the change holds."""
-        with quiet(self._module, Setting()), contextmanager(change)():
+        with quiet(self._module, self._setting), contextmanager(change)():
             try:
                 given = self._module(*copied(self._call.args), **copied(self._call.kwargs))
             except Exception:

@@ -107,7 +107,7 @@ def trace_models(
     if parting is not None:
         found = exact_distances(one, other, given, setting, parting)
         notes += _unsteady(found, first, second, parting, floor)
-        place = _place(plan, one, other, pairs, parting, found, floor, (first, second))
+        place = _place(plan, one, other, pairs, parting, found, floor, (first, second), setting)
     is_same = place is None
     kept = first.kept, second.kept
     return Trace(names, is_same, place, output, floor, tuple(rows), tuple(notes), kept)
@@ -122,12 +122,13 @@ def _place(
     found: Found,
     floor: float,
     records: tuple[Recorder, Recorder],
+    setting: Setting,
 ) -> Place:
     row, at = parting.row, parting.at
     concerned = concerned_by(plan, pairs, row)
     findings = [
         *wrong_weights(plan, one, other, concerned),
-        *hints_of(plan, one, other, pairs, parting, found, floor, concerned, records),
+        *hints_of(plan, one, other, pairs, parting, found, floor, concerned, records, setting),
     ]
     return Place(
         parting.kind,

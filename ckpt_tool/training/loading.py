@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from ckpt_tool.training.snapshots import exchange
 from ckpt_tool.training.together import Processes
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from ckpt_tool.training.live import LiveState
@@ -199,10 +200,19 @@ def _hook_notes(hooked: Hooked, plan: Plan) -> list[str]:
     ]
 
 
+def _tensors_of(module: nn.Module) -> Iterator[torch.Tensor]:
+    for owner in module.modules():
+        for tensor in (*owner._parameters.values(), *owner._buffers.values()):
+            if tensor is not None:
+                yield tensor
+
+
 def _without_values(module: nn.Module, fresh: Sequence[str]) -> list[str]:
     """What is to be said of tensors that have no memory yet: fresh ones, and those that no state
     dict has.
     """
+    if not any(tensor.is_meta for tensor in _tensors_of(module)):
+        return []
     state = module.state_dict(keep_vars=True)
     known = {id(tensor) for tensor in state.values()}
     others = [

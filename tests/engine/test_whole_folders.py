@@ -44,7 +44,9 @@ def safe(folder):
 
 def test_a_folder_is_copied_but_for_what_changes(run, tmp_path):
     folder, _, state = run
-    ran = ckpt("map", "run", "-e", "0.weight -> stem.{a,b}.weight: split", "-e", "0.bias -> stem.bias", *RULES[2:], "-o", "new", cwd=tmp_path)
+    shapes = {"stem.a.weight": (2, 3), "stem.b.weight": (2, 3), "stem.bias": (4,), "head.weight": (2, 4), "head.bias": (2,)}
+    torch.save({key: torch.zeros(shape) for key, shape in shapes.items()}, tmp_path / "init.pth")
+    ran = ckpt("map", "run", "init.pth", "-e", "0.weight -> stem.{a,b}.weight: split", "-e", "0.bias -> stem.bias", *RULES[2:], "-o", "new", cwd=tmp_path)
     assert ran.status == 0, ran.err
     assert "`optimizer.bin`: 5 states of the optimizer moved" in ran.out
     assert "go along as they are: config.json, empty.txt, random_states_0.pkl, scheduler.bin" in ran.out

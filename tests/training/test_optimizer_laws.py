@@ -1,5 +1,6 @@
 """Laws of single optimizers and ops, with torch as the oracle; and what has no law is refused, with the reason."""
 
+import copy
 from collections import OrderedDict
 
 import pytest
@@ -252,6 +253,26 @@ def test_optimizers_of_other_kinds_are_refused():
         optimizer_state(plan, state, new, torch.optim.AdamW(new.parameters()))
     with pytest.raises(InputError, match="has a parameter \\(2×3\\) that Net has not; make the optimizer after loading"):
         optimizer_state(plan, state, new, torch.optim.SGD(net.parameters(), 0.1))
+
+
+def test_one_state_for_all_parameters_stays_where_they_do():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 3))
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (model(torch.ones(2, 3)) ** 2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    report = ckpt_tool.load_into(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 3)), model)
+    found = report.optimizer_state(copy.deepcopy(optimizer.state_dict()))
+    assert torch.equal(found["state"][0]["prev_flat_grad"], optimizer.state_dict()["state"][0]["prev_flat_grad"])
+    other = nn.ModuleDict({"b": nn.Linear(4, 3), "a": nn.Linear(3, 4)})
+    report = ckpt_tool.load_into(other, model, rules=["{0,1}.* -> {a,b}.*"])
+    with pytest.raises(InputError, match="has one state for all parameters, and they don't stay the same in the same order"):
+        report.optimizer_state(optimizer.state_dict())
 
 
 def test_an_unknown_optimizer_moves_by_names_alone():

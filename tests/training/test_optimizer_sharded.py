@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from resuming import OPTIMIZERS
 from sharded import on_two_processes
 from torch import nn
 
@@ -62,38 +63,67 @@ def train(model, optimizer, numbers):
 def full(model):
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+    return {key: value.clone() for key, value in state.items()}
+
+
+def resumed(model, weights, rules, make, state):
+    """A sharded model and its optimizer that go on from weights and a state."""
+    report = ckpt_tool.load_into(sharded(model), weights, rules=rules)
+    optimizer = make(model.parameters())
+    optimizer.load_state_dict(report.optimizer_state(state, model, optimizer))
+    return model, optimizer
 
 
 def work(rank):
-    """What the processes see: by names, sharded as it is; joined, gathered; and ops on parts, refused."""
+    """The same run on two processes and on one, renamed and joined, from states in parts, gathered, and of one process."""
     from torch.distributed.checkpoint import state_dict as dsd
 
-    torch.manual_seed(0)
-    old = sharded(Old())
-    optimizer = torch.optim.AdamW(old.parameters(), 0.01)
-    train(old, optimizer, range(5))
-    weights = {key: value.clone() for key, value in full(old).items()}
-    options = dsd.StateDictOptions(full_state_dict=True)
-    gathered = copy.deepcopy(dsd.get_optimizer_state_dict(old, optimizer, options=options))
-    own = optimizer.state_dict()
-    renamed, new = sharded(Renamed()), sharded(New())
-    report, joined = ckpt_tool.load_into(renamed, weights, rules=NAMES_ALONE), ckpt_tool.load_into(new, weights, rules=RULES)
-    renamed_optimizer, new_optimizer = torch.optim.AdamW(renamed.parameters(), 0.01), torch.optim.AdamW(new.parameters(), 0.01)
-    with pytest.raises(InputError, match=r"part of a distributed tensor.*full_state_dict=True"):
-        joined.optimizer_state(own, new, new_optimizer)
-    new_state = joined.optimizer_state(gathered, new, new_optimizer)
-    dsd.set_optimizer_state_dict(new, new_optimizer, new_state, options=options)
-    renamed_optimizer.load_state_dict(report.optimizer_state(optimizer, renamed, renamed_optimizer))
-    for one, its_own in ((old, optimizer), (renamed, renamed_optimizer), (new, new_optimizer)):
-        train(one, its_own, range(5, 9))
-    return {"old": full(old), "renamed": full(renamed), "new": full(new)}
+    found = {}
+    for name in ("SGD", "AdamW", "RMSprop", "Adagrad"):
+        make = OPTIMIZERS[name]
+        torch.manual_seed(0)
+        plain = Old()
+        old = sharded(copy.deepcopy(plain))
+        optimizer, plain_optimizer = make(old.parameters()), make(plain.parameters())
+        train(old, optimizer, range(5))
+        train(plain, plain_optimizer, range(5))
+        weights = full(old)
+        options = dsd.StateDictOptions(full_state_dict=True)
+        gathered = copy.deepcopy(dsd.get_optimizer_state_dict(old, optimizer, options=options))
+        joined = ckpt_tool.load_into(sharded(New()), weights, rules=RULES)
+        with pytest.raises(InputError, match=r"part of a distributed tensor.*give the model and the optimizer"):
+            joined.optimizer_state(optimizer.state_dict())
+        runs = {
+            "renamed": resumed(Renamed(), weights, NAMES_ALONE, make, optimizer),
+            "renamed from one": resumed(Renamed(), weights, NAMES_ALONE, make, copy.deepcopy(plain_optimizer.state_dict())),
+            "joined": resumed(New(), weights, RULES, make, optimizer),
+            "joined from one": resumed(New(), weights, RULES, make, copy.deepcopy(plain_optimizer.state_dict())),
+        }
+        new = sharded(New())
+        new_optimizer = make(new.parameters())
+        new_state = ckpt_tool.load_into(new, weights, rules=RULES).optimizer_state(gathered, new, new_optimizer)
+        dsd.set_optimizer_state_dict(new, new_optimizer, new_state, options=options)
+        runs["joined from gathered"] = new, new_optimizer
+        back, back_optimizer = Renamed(), None
+        report = ckpt_tool.load_into(back, weights, rules=NAMES_ALONE)
+        back_optimizer = make(back.parameters())
+        back_optimizer.load_state_dict(report.optimizer_state(optimizer, back, back_optimizer))
+        for model, its_own in [(old, optimizer), (back, back_optimizer), *runs.values()]:
+            train(model, its_own, range(5, 9))
+        found[name] = {"old": full(old), "on one": dict(back.state_dict()), **{kind: full(model) for kind, (model, _) in runs.items()}}
+    return found
 
 
-def test_sharded_states_follow_names_as_they_are_and_ops_when_gathered(tmp_path):
+def test_states_in_parts_go_on_as_whole_ones(tmp_path):
     for found in on_two_processes(work, tmp_path):
-        old, renamed, new = found["old"], found["renamed"], found["new"]
-        assert torch.equal(renamed["second.weight"], old["q.weight"])
-        assert torch.equal(renamed["first.weight"], old["a.weight"])
-        joined = torch.cat([old["q.weight"], old["k.weight"]])
-        assert torch.allclose(new["qk.weight"], joined, atol=1e-6, rtol=0)  # one product in place of two rounds otherwise
+        for runs in found.values():
+            old = runs["old"]
+            for kind in ("renamed", "renamed from one", "on one"):
+                assert torch.allclose(runs[kind]["second.weight"], old["q.weight"], atol=1e-6, rtol=0)
+                assert torch.allclose(runs[kind]["first.weight"], old["a.weight"], atol=1e-6, rtol=0)
+            assert torch.equal(runs["renamed"]["third.weight"], old["k.weight"])
+            whole = torch.cat([old["q.weight"], old["k.weight"]])
+            for kind in ("joined", "joined from one", "joined from gathered"):
+                assert torch.allclose(runs[kind]["qk.weight"], whole, atol=1e-6, rtol=0)  # one product rounds as two don't
+            assert torch.equal(runs["joined"]["qk.weight"], runs["joined from gathered"]["qk.weight"])

@@ -1,8 +1,10 @@
 """Each process of a sharded model reads its own part of the file and nothing is sent: the same values as torch's distribute_tensor, and counted bytes."""
 
+import warnings
 from functools import partial
 
 import torch
+import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -111,8 +113,22 @@ LAYOUTS = {"rows": [Shard(0)], "columns": [Shard(1)], "all": [Replicate()]}
 KINDS = ("rows", "hybrid", "tensor", "strided")
 
 
+def load_distributed(folder):
+    """From a distributed checkpoint that is cut in another way than the model."""
+    saved = built("rows", "cpu", torch.distributed.get_world_size())
+    ckpt_tool.load_into(saved, folder / "whole.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.save(saved.state_dict(), checkpoint_id=folder / "dcp")  # type: ignore[attr-defined]
+    for kind in ("strided", "hybrid"):
+        model = built(kind, "meta", torch.distributed.get_world_size())
+        ckpt_tool.load_into(model, folder / "dcp")
+        yield from (torch.equal(whole_tensor(tensor), whole()[key]) for key, tensor in model.state_dict().items())
+
+
 def on_each(folder, rank):
     return (
+        list(load_distributed(folder)),
         {kind: list(load(folder, kind)) for kind in KINDS},
         {name: count_bytes(folder / "w.safetensors", layout) for name, layout in LAYOUTS.items()},
     )
@@ -124,7 +140,9 @@ def test_each_process_reads_its_part_and_has_what_torch_would_have_sent(tmp_path
     (tmp_path / "rules.yaml").write_text(RULES)
     save_file({"weight": values()}, tmp_path / "w.safetensors")
     size = 4096 * 1024 * 4
-    for loaded, counted in on_processes(4, partial(on_each, tmp_path), tmp_path):
+    save_file(whole(), tmp_path / "whole.safetensors")
+    for from_dcp, loaded, counted in on_processes(4, partial(on_each, tmp_path), tmp_path):
+        assert from_dcp == [True] * 20
         for kind in KINDS:
             assert len(loaded[kind]) >= 20
             assert all(loaded[kind]), kind

@@ -79,6 +79,25 @@ def test_there_and_back_is_the_same_optimizer(tmp_path):
             assert torch.equal(found["optimizer"]["state"][number][slot], value)
 
 
+def test_numbers_that_only_the_new_model_tells_are_not_guessed(tmp_path):
+    """q.weight, q.bias, k.weight, … or all weights first: with equal shapes nobody would notice."""
+    net = torch.nn.Sequential(torch.nn.Linear(4, 12))
+    optimizer = torch.optim.AdamW(net.parameters(), 0.01)
+    net(torch.ones(2, 4)).sum().backward()
+    optimizer.step()
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "run.pt")
+    rules = tmp_path / "rules.yaml"
+    rules.write_text('rules:\n  - "0.* -> {q,k,v}.*": {split: 0}\n')
+    with pytest.raises(InputError, match=r"`0\.weight` becomes 3 parameters, and without a target their numbers .* are not known") as caught:
+        ckpt_tool.map(tmp_path / "run.pt", None, tmp_path / "new.pt", rules=rules)
+    assert "give the new model as target" in caught.value.hint
+    target = {f"{name}.{kind}": torch.zeros(*shape) for name in "qkv" for kind, shape in (("weight", (4, 4)), ("bias", (4,)))}
+    torch.save(target, tmp_path / "target.pt")
+    ckpt_tool.map(tmp_path / "run.pt", tmp_path / "target.pt", tmp_path / "new.pt", rules=rules, whole=True)
+    found = torch.load(tmp_path / "new.pt")["optimizer"]["state"]
+    assert [tuple(found[number]["exp_avg"].shape) for number in range(6)] == [(4, 4), (4,)] * 3
+
+
 def test_names_in_groups_are_the_new_ones(tmp_path):
     net = Net(values(), dict)
     named = dict(net.named_parameters())

@@ -88,9 +88,8 @@ def _with_way_on(error: InputError, path: str, place: str) -> InputError:
     """The error with what helps on the command line."""
     label = path if place else path.removesuffix("#.")
     name = f"{label}#{place}" if place and "#" not in label else label
-    hint = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
-    if error.hint and "target" in error.hint:
-        hint = f"{error.hint}; {hint}"
+    way = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
+    hint = f"{error.hint}; or {way}" if error.hint else way
     return type(error)(name, error.fact, hint, error.place)
 
 

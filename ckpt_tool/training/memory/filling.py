@@ -45,10 +45,13 @@ class LiveTensors:
         self._asked: set[object] = set()
         self._memory = Arena()
         self._waiting: list[tuple[nn.Module, str, torch.Tensor]] = []
+        self._memories: dict[int, object] = {}
+        """The storage of each of the module's tensors, by their identity."""
         for owner in module.modules():
             for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
                 if tensor is not None and not odd_kind(tensor):
-                    self._views[memory_of(tensor)].add(identity_of(tensor))
+                    memory = self._memories[id(tensor)] = memory_of(tensor)
+                    self._views[memory].add(identity_of(tensor))
                     if tensor.is_meta:
                         self._places[identity_of(tensor)].append((owner, name))
 
@@ -82,7 +85,7 @@ class LiveTensors:
                 "is a DTensor of partial sums (Partial), which no value can be cut into",
                 "load before it is made partial",
             )
-        if memory_of(tensor) not in self._views:
+        if id(tensor) not in self._memories and memory_of(tensor) not in self._views:
             fact = (
                 "is made anew whenever the state dict is asked for, so that what is "
                 "written to it is lost"
@@ -241,6 +244,8 @@ def has_own_class(tensor: torch.Tensor) -> bool:
     import torch
     from torch import nn
 
+    if type(tensor) in (torch.Tensor, nn.Parameter):
+        return False
     kinds = (
         kind for kind in type(tensor).__mro__ if kind not in (torch.Tensor, nn.Parameter, nn.Buffer)
     )

@@ -12,12 +12,13 @@ from ckpt_tool.formats import Checkpoint
 from ckpt_tool.formats.placements.parts import read_size
 from ckpt_tool.ops.chain import leaves_of, needed_part, run_part
 from ckpt_tool.ops.op import Leaf, Part, TensorForm
-from ckpt_tool.torch_bridge import DTYPES, packed_shape, torch_dtype, writable_bytes
+from ckpt_tool.torch_bridge import dtype_of, is_plain, packed_shape, torch_dtype, writable_bytes
 from ckpt_tool.training.memory.values import step_values
 
 if TYPE_CHECKING:
     import torch
 
+    from ckpt_tool.formats import Extent
     from ckpt_tool.mapping.plan import Step
     from ckpt_tool.regions import Region
     from ckpt_tool.training.live import LiveState
@@ -34,6 +35,10 @@ def transfer(
     step: Step, source: Checkpoint | LiveState, tensors: LiveTensors, wanted: Sequence[str]
 ) -> None:
     """Fills those outputs of a step that are wanted, this process's parts of them."""
+    if not step.ops and isinstance(source, Checkpoint):
+        extent = source.extent(step.inputs[0])
+        if extent is not None and _is_read(extent, step, source, tensors[wanted[0]]):
+            return
     places = {step.outputs.index(key): tensors.destinations(tensors[key]) for key in wanted}
     left = places
     if isinstance(source, Checkpoint) and all(source.has_parts(key) for key in step.inputs):
@@ -48,6 +53,25 @@ def transfer(
         for output, parts in left.items():
             for part in parts:
                 part.copy(values[output][part.region.slices])
+
+
+def _is_read(extent: Extent, step: Step, source: Checkpoint, current: torch.Tensor) -> bool:
+    """Reads what most tensors are, one range of bytes in a file, into what most parameters are, the
+    same bytes in memory; False for all others.
+    """
+    from torch.autograd.graph import increment_version
+
+    if not (
+        is_plain(current)
+        and current.is_contiguous()
+        and dtype_of(current) is source.catalog[step.inputs[0]].dtype
+        and 0 < extent.length == current.nbytes
+        and not (current.is_inference() or current.is_conj() or current.is_neg())
+    ):
+        return False
+    extent.file.read_into(writable_bytes(current), extent.offset)
+    increment_version(current)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +132,7 @@ class StepInputs:
         return (
             memory.device.type == "cpu"
             and memory.is_contiguous()
-            and DTYPES.get(str(memory.dtype).removeprefix("torch.")) is dtype
+            and dtype_of(memory) is dtype
             and not memory.is_conj()
             and not memory.is_neg()
         )

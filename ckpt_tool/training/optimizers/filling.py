@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,14 @@ from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.ops import OpError, TensorForm, run_chain
 from ckpt_tool.optimizers import SlotStep
 from ckpt_tool.optimizers.saved import Path
-from ckpt_tool.torch_bridge import is_distributed, tensor_info
+from ckpt_tool.torch_bridge import (
+    is_distributed,
+    is_wrapper,
+    local_part,
+    tensor_info,
+    whole_tensor,
+)
+from ckpt_tool.training.memory.local_parts import local_parts
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +29,8 @@ def form_of(value: object) -> TensorForm | None:
     """Dtype and shape of a value that is a tensor with plain elements."""
     import torch
 
-    if not isinstance(value, torch.Tensor):
-        return None
+    if not isinstance(value, torch.Tensor) or is_wrapper(local_part(value)):
+        return None  # of a class that wraps other tensors, as torchao's of 8 bits, nothing is known
     try:
         info = tensor_info("", value)
     except ValueError:  # a sparse or quantised one, which can only stay as it is
@@ -31,21 +38,50 @@ def form_of(value: object) -> TensorForm | None:
     return TensorForm(info.dtype, info.shape)
 
 
+Home = Callable[[Path], "torch.Tensor | None"]
+"""The parameter that an entry of the new state dict belongs to, where there is one already."""
+
+
 def fill(
     entries: dict[str, object],
     steps: Sequence[SlotStep],
     given: Mapping[str, object],
     is_live: bool,
+    home: Home,
 ) -> None:
     """Puts what the steps give into the new state dict; no two entries have one memory, nor any
     that of an optimizer that is live.
+
+    Slots lie as their parameters do: in parts for those of FSDP2 and tensor parallelism. Where the
+    source's are in parts and go through ops, all processes must call this.
     """
     seen = {path for step in steps for path in step.inputs} if is_live else set()
     for step in steps:
-        values = _run(step, given) if step.ops else [_own(step, given, seen)]
+        values = _run(step, given, home) if step.ops else [_own(step, given, seen)]
         for path, value in zip(step.outputs, values, strict=True):
             if path is not None:
-                _put(entries, path, value)
+                _put(entries, path, _as_at_home(value, home(path)))
+
+
+def _as_at_home(value: object, parameter: torch.Tensor | None) -> object:
+    """A slot of the parameter's shape, cut or gathered as the parameter is."""
+    import torch
+
+    if parameter is None or not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
+        return value
+    if is_distributed(parameter) and not is_distributed(value):
+        return _part_of(value, parameter)
+    return value if is_distributed(parameter) else whole_tensor(value)
+
+
+def _part_of(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """This process's part of a value, which every process has whole."""
+    import torch
+
+    result = torch.empty_like(parameter.detach(), dtype=value.dtype)
+    for part in local_parts(result):
+        part.copy(value[part.region.slices])
+    return result
 
 
 def _own(step: SlotStep, given: Mapping[str, object], seen: set[Path]) -> object:
@@ -58,10 +94,11 @@ def _own(step: SlotStep, given: Mapping[str, object], seen: set[Path]) -> object
     return value
 
 
-def _run(step: SlotStep, given: Mapping[str, object]) -> list[torch.Tensor]:
+def _run(step: SlotStep, given: Mapping[str, object], home: Home) -> list[torch.Tensor]:
     import torch
 
-    tensors = [_tensor(given, path) for path in step.inputs]
+    has_homes = all(path is None or home(path) is not None for path in step.outputs)
+    tensors = [_tensor(given, path, has_homes) for path in step.inputs]
     device = tensors[0].device
     with torch.no_grad(), torch.device("cpu"):
         try:
@@ -73,17 +110,21 @@ def _run(step: SlotStep, given: Mapping[str, object]) -> list[torch.Tensor]:
         ]
 
 
-def _tensor(given: Mapping[str, object], path: Path) -> torch.Tensor:
+def _tensor(given: Mapping[str, object], path: Path, has_homes: bool) -> torch.Tensor:
+    """The whole tensor at a path; one in parts is gathered where it is known how to cut it."""
     import torch
 
     value = _get(given, path)
     assert isinstance(value, torch.Tensor)
-    if is_distributed(value):
+    if is_distributed(value) and not has_homes:
         fact = (
             f"`{'.'.join(map(str, path))}` is a part of a distributed tensor, which ops would cut"
         )
-        raise InputError(LABEL, fact, "gather it first: StateDictOptions(full_state_dict=True)")
-    return value
+        hint = (
+            "give the model and the optimizer, or gather it: StateDictOptions(full_state_dict=True)"
+        )
+        raise InputError(LABEL, fact, hint)
+    return whole_tensor(value)
 
 
 def _different(step: SlotStep, tensors: Sequence[torch.Tensor], error: OpError) -> Problem:

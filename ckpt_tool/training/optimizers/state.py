@@ -26,7 +26,7 @@ from ckpt_tool.optimizers import (
     read_optimizer,
     with_names,
 )
-from ckpt_tool.optimizers.saved import GROUPS, NAMES, PARAMS, STATE, Form
+from ckpt_tool.optimizers.saved import GROUPS, NAMES, PARAMS, STATE, Form, Path
 from ckpt_tool.training.optimizers.filling import LABEL, fill, form_of
 from ckpt_tool.training.optimizers.owner import class_of_step, kind_of, target_of
 from ckpt_tool.training.optimizers.reading import read_state_dict
@@ -112,8 +112,26 @@ def optimizer_state(
         entries |= _flat_groups(saved, moved)
     else:
         entries |= {STATE: {}, GROUPS: _groups(saved, moved, target)}
-    fill(entries, moved.steps, state_dict, is_live)
+    homes = {} if optimizer is None or target is None else _homes(optimizer, target, moved)
+    fill(entries, moved.steps, state_dict, is_live, lambda path: homes.get(path[:2]))
     return OptimizerState(entries, moved, tuple(_notes(saved, moved, target)))
+
+
+def _homes(
+    optimizer: torch.optim.Optimizer, target: TargetOptimizer, moved: MovedState
+) -> Mapping[Path, torch.Tensor]:
+    """The optimizer's parameters by the place of their states, where that goes by numbers; states
+    by names stay as they were saved, since `set_optimizer_state_dict` cuts them itself.
+    """
+    if moved.form != "ids":
+        return {}
+    tensors = [parameter for group in optimizer.param_groups for parameter in group[PARAMS]]
+    by_name = {one.name: tensor for one, tensor in zip(target.parameters, tensors, strict=True)}
+    return {
+        (STATE, param): by_name[name]
+        for group in moved.groups
+        for param, name in zip(group.params, group.names, strict=True)
+    }
 
 
 def _parameters_alone(parameters: Sequence[tuple[str, ...]]) -> TargetOptimizer | None:
