@@ -236,6 +236,8 @@ def test_ties_and_one_dict_at_two_places_stay(tmp_path):
     pointers = {value.untyped_storage().data_ptr() for value in (*made["model"].values(), made["other"])}
     assert len(pointers) == 1
     assert "best" not in ran.out
+    ran = ckpt("map", "run.pth", "-e", "*.weight -> net.*.w", "--also", "#best", "-o", "no.pth", cwd=tmp_path)
+    assert (ran.status, "`#best` is mapped already" in ran.err) == (2, True), ran.err
 
 
 @pytest.mark.parametrize("protocol", [2, 5])
@@ -298,7 +300,7 @@ def test_copies_of_the_weights_follow_when_they_are_named(tmp_path):
     assert_same(list(made["swa"].items()), [(key if key == "n_averaged" else f"module.{new_name(key[7:])}", value) for key, value in run["swa"].items()])
     assert_same(made["shadow"], {new_name(key): value for key, value in parameters.items()})
     cases = {
-        ("--also", "#other"): "`#other` has none of the weights' keys", ("--also", "#state_dict"): "`#state_dict` is the weights themselves",
+        ("--also", "#other"): "`#other` has none of the weights' keys", ("--also", "#state_dict"): "`#state_dict` is mapped already", ("--also", "#swa", "--also", "swa"): "`swa` is mapped already",
         ("--also", "#nothing"): "no state dict in the file is named `nothing`", ("--also", "#swa", "--only-weights"): "is for whole training checkpoints, and this writes the weights alone",
         ("--whole", "--only-weights"): "is given with --only-weights",
     }

@@ -124,3 +124,12 @@ def test_what_would_be_mixed_up_is_refused(run, tmp_path):
     assert not (tmp_path / "new").exists()
     assert ckpt("map", "run", *RULES, "-o", "weights.safetensors", cwd=tmp_path).status == 0
     assert ckpt("map", "run", *RULES, "--only-weights", "-o", "new", cwd=tmp_path).status == 2
+
+
+def test_a_training_checkpoint_in_a_folder_is_named_itself(tmp_path):
+    (tmp_path / "run").mkdir()
+    torch.save({"model": {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "run" / "pytorch_model.bin")
+    ran = ckpt("map", "run", "-e", "** -> x.**", "-o", "new", cwd=tmp_path)
+    assert (ran.status, "its name does not tell the format to write" in ran.err) == (2, True), ran.err
+    assert ckpt("map", "run", "-e", "** -> x.**", "-o", "new.ckpt", cwd=tmp_path).status == 0
+    assert torch.load(tmp_path / "new.ckpt")["epoch"] == 3
