@@ -113,6 +113,14 @@ def map_(
             help="Parameters whose optimizer state in SOURCE is not to follow. Repeatable.",
         ),
     ] = None,
+    optimizer_order: Annotated[
+        str | None,
+        typer.Option(
+            "--optimizer-order",
+            metavar="MODEL",
+            help="SOURCE's keys in its model's order, where they are sorted: package:function.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
     ] = False,
@@ -142,7 +150,7 @@ def map_(
             "--in-place", "writes no other file", "leave out -o, --to and --max-shard-size"
         )
     kind = to.value if to else None
-    form = api.form_of(whole, only_weights, also or (), fresh_optimizer or ())
+    form = api.form_of(whole, only_weights, also or (), fresh_optimizer or (), optimizer_order)
     with (
         team_of_this_run() as team,
         api.plan_checkpoint(source, target, options, in_place) as planned,
@@ -154,7 +162,7 @@ def map_(
         words = (
             *_output_words(output, shards, kind, in_place, force),
             *_writing_words(checksum, jobs),
-            *_form_words(form),
+            *_form_words(form, optimizer_order),
         )
         written, onwards = None, api.WayOn()
         try:
@@ -222,13 +230,12 @@ def _writing_words(checksum: bool, jobs: int | None) -> list[str]:
     return ["--checksum"] * checksum + (["--jobs", str(jobs)] if jobs else [])
 
 
-def _form_words(form: "Form") -> list[str]:
+def _form_words(form: "Form", optimizer_order: str | None) -> list[str]:
     """The options that say what the output is, for another command."""
     words = {True: ["--whole"], False: ["--only-weights"], None: []}[form.whole]
     words += [word for name in form.also for word in ("--also", name)]
-    return words + [
-        word for pattern in form.fresh_optimizer for word in ("--fresh-optimizer", pattern)
-    ]
+    words += [word for pattern in form.fresh_optimizer for word in ("--fresh-optimizer", pattern)]
+    return words + (["--optimizer-order", optimizer_order] if optimizer_order else [])
 
 
 UNITS = {

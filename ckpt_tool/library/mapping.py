@@ -139,16 +139,18 @@ class PlanReport(Plan):
         only_weights: bool = False,
         also: str | Sequence[str] = (),
         fresh_optimizer: str | Sequence[str] = (),
+        optimizer_order: Given | None = None,
     ) -> MapReport:
         """Writes what it says, complete or not at all: a file, or with `max_shard_size` (bytes) a
         folder of safetensors files and an index; `to="dcp"` a folder for
         torch.distributed.checkpoint.
 
         `force` replaces what is there, `checksum` asks for the SHA-256 of what is written; `whole`,
-        `only_weights`, `also` and `fresh_optimizer` are those of `map`. Raises OutputError for what
-        can't be written, InputError where a side is no longer what was planned for.
+        `only_weights`, `also`, `fresh_optimizer` and `optimizer_order` are those of `map`. Raises
+        OutputError for what can't be written, InputError where a side is no longer what was
+        planned for.
         """
-        form = form_of(whole, only_weights, also, fresh_optimizer)
+        form = form_of(whole, only_weights, also, fresh_optimizer, optimizer_order)
         with plan_checkpoint(*self.sides, self.options) as planned:
             _check_same(self.source, planned.source.catalog, planned.source.path)
             _check_target(self, planned)
@@ -225,6 +227,7 @@ def map(
     only_weights: bool = False,
     also: str | Sequence[str] = (),
     fresh_optimizer: str | Sequence[str] = (),
+    optimizer_order: Given | None = None,
 ) -> MapReport:
     """Maps a source onto a target's keys and writes the result, complete or not at all.
 
@@ -237,7 +240,8 @@ def map(
     is written: the weights where they lie, and everything beside them as it is. `whole` asks for
     that with any target, `only_weights` for the bare state dict. `also` names other copies of the
     weights in the source (`#ema`) that are mapped likewise. Optimizers follow the plan, but for
-    parameters that match `fresh_optimizer`, which begin without a state.
+    parameters that match `fresh_optimizer`, which begin without a state. `optimizer_order` is the
+    source's model, or what else has its keys in the model's order, where the source's are sorted.
 
     Costs one pass over the bytes that move; torch is imported only where ops compute. Raises
     RuleError as `plan` does, and OutputError for what can't be written.
@@ -251,7 +255,7 @@ def map(
     tensor(40.)
     """
     options = options_from(rules, drop, keep, by, partial, expect, dtypes, params, min_confidence)
-    form = form_of(whole, only_weights, also, fresh_optimizer)
+    form = form_of(whole, only_weights, also, fresh_optimizer, optimizer_order)
     with plan_checkpoint(source, target, options) as planned:
         _checked(planned, options)
         written = write(planned, output, force, checksum, max_shard_size, to=to, form=form)

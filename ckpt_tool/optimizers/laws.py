@@ -94,7 +94,9 @@ def start_value(op: Op, following: Following) -> float:
     kind, start = following.kind, following.slot.start
     if isinstance(start, str):
         start = _number(following.group.get(start))
-    if kind.takes_new is None or start is None:
+    if start is None:
+        raise NoLaw(op, f"what {kind.name} begins with in new elements isn't known")
+    if kind.takes_new is None:
         raise NoLaw(
             op, f"new elements can't join the state: {kind.name} counts the steps of all together"
         )

@@ -180,7 +180,7 @@ def _untied(sides: Sides, wanted: Mapping[int, Maker]) -> Iterator[Refusal]:
         first = owners.setdefault(values[0], number)
         if first != number:
             other = sides.target.parameters[first].name
-            why = f"it is a copy of `{other}`, and the state is of both together"
+            why = f"it is a copy of `{other}`, not tied to it, and the state is of both together"
             yield Refusal(parameter.name, why, maker.step)
             yield Refusal(
                 other,

@@ -102,9 +102,11 @@ def test_the_legacy_stream_becomes_an_archive(tmp_path, protocol):
     run = run_of(half=torch.randn(4).half(), views=[torch.arange(10)[3:5]])
     run["tied"] = run["state_dict"]["3.weight"]
     torch.save(run, tmp_path / "run.pth", _use_new_zipfile_serialization=False, pickle_protocol=protocol)
-    target = OrderedDict((new_name(key), value) for key, value in run["state_dict"].items() if not key.startswith("3."))
-    torch.save(target | {"head.a.weight": torch.zeros(1, 4), "head.b.weight": torch.zeros(1, 4), "head.bias": torch.zeros(2)}, tmp_path / "init.pth")
-    ran = ckpt("map", "run.pth", "init.pth", *RULES[:4], "-e", "3.weight -> head.{a,b}.weight: split", "-e", "3.bias -> head.bias", "--whole", "-o", "new.pth", cwd=tmp_path)
+    rules = [*RULES[:4], "-e", "3.weight -> head.{a,b}.weight: split", "-e", "3.bias -> head.bias"]
+    ran = ckpt("map", "run.pth", *rules, "-o", "new.pth", cwd=tmp_path)
+    assert (ran.status, "give the new model as target" in ran.err) == (2, True)
+    ckpt("map", "run.pth", *rules, "-o", "bare.pth", "--only-weights", cwd=tmp_path)  # has the new model's order
+    ran = ckpt("map", "run.pth", "bare.pth", *rules, "-o", "new.pth", "--whole", cwd=tmp_path)
     assert ran.status == 0, ran.err
     made = torch.load(tmp_path / "new.pth", weights_only=False, mmap=True)
     assert_same({key: made[key] for key in made if key not in ("state_dict", "optimizer_states")}, {key: run[key] for key in run if key not in ("state_dict", "optimizer_states")})

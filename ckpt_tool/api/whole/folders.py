@@ -75,7 +75,14 @@ def changed_folder(planned: Planned, form: Form) -> Iterator[ChangedFolder]:
         files = _Files(source, stack)
         found = files.optimizers()
         made = {
-            name: optimizers_of(one, read, weights, form.fresh_optimizer, files.other_models)
+            name: optimizers_of(
+                one,
+                read,
+                weights,
+                form.fresh_optimizer,
+                files.other_models,
+                form.optimizer_order,
+            )
             for name, (one, read) in found.items()
         }
         changed = {name: Whole(*found[name], one.parts) for name, one in made.items() if one.parts}

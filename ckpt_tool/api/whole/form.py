@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.planning import Planned
+from ckpt_tool.api.sides import open_target
 from ckpt_tool.api.whole.copies import copy_parts, other_copies
 from ckpt_tool.api.whole.optimizers import optimizers_of
 from ckpt_tool.errors import InputError
@@ -17,8 +18,10 @@ from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.pickle.graph import children, module_children
 from ckpt_tool.formats.torch_files.contents import ReadPickle
+from ckpt_tool.optimizers.naming import in_module_order, may_be_trained
 
 if TYPE_CHECKING:
+    from ckpt_tool.api.sides import Given
     from ckpt_tool.engine import Whole
 
 
@@ -28,12 +31,15 @@ class Form:
     alone (not `whole`), or what fits both sides (None).
 
     `also` names other state dicts of the source that are mapped by the same plan (`#ema`),
-    `fresh_optimizer` has patterns of parameters whose optimizer begins without a state.
+    `fresh_optimizer` has patterns of parameters whose optimizer begins without a state,
+    `optimizer_order` the parameters in the order of the source's model, where its file doesn't tell
+    it.
     """
 
     whole: bool | None = None
     also: tuple[str, ...] = ()
     fresh_optimizer: tuple[str, ...] = ()
+    optimizer_order: tuple[str, ...] = ()
 
 
 PLAIN = Form()
@@ -44,12 +50,27 @@ def form_of(
     only_weights: bool,
     also: str | Iterable[str] = (),
     fresh_optimizer: str | Iterable[str] = (),
+    optimizer_order: Given | None = None,
 ) -> Form:
-    """The form that these options ask for. Raises InputError where they say two things."""
+    """The form that these options ask for; `optimizer_order` is something with the keys of the
+    source's model in its order. Raises InputError where options say two things, and for keys that
+    were sorted.
+    """
     if whole and only_weights:
         raise InputError("--whole", "is given with --only-weights", "say one of them")
     asked = True if whole else False if only_weights else None
-    return Form(asked, _texts(also), _texts(fresh_optimizer))
+    return Form(asked, _texts(also), _texts(fresh_optimizer), _order_of(optimizer_order))
+
+
+def _order_of(given: Given | None) -> tuple[str, ...]:
+    """The keys of what tells the order of a model."""
+    if given is None:
+        return ()
+    with open_target(given) as opened:
+        if not in_module_order(opened.catalog):
+            hint = "give the model itself, package.module:function, or a .pth that it wrote"
+            raise InputError(opened.path, "its keys are sorted, and tell no model's order", hint)
+        return tuple(key for key, info in opened.catalog.items() if may_be_trained(info))
 
 
 def _texts(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -79,9 +100,14 @@ def whole_of(planned: Planned, form: Form, is_torch_file: bool) -> Iterator[Chan
     if form.whole and fault:
         raise InputError("--whole", fault, "leave it out: the weights are written alone")
     is_wanted = is_whole_wanted(planned, form, is_torch_file)
-    if (form.also or form.fresh_optimizer) and not is_wanted:
+    asked = {
+        "--also": form.also,
+        "--fresh-optimizer": form.fresh_optimizer,
+        "--optimizer-order": form.optimizer_order,
+    }
+    if any(asked.values()) and not is_wanted:
         raise InputError(
-            "--also" if form.also else "--fresh-optimizer",
+            next(option for option, given in asked.items() if given),
             "is for whole training checkpoints, and this writes the weights alone"
             + (f": {fault}" if fault else ""),
             None if fault else "--whole writes all of it",
@@ -145,7 +171,9 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
         plan = in_source_order(plan)
     weights = Part(read.described.listing.taken.path, plan, source, planned.target)
     copies = tuple(copy_parts(weights, form.also, stack))
-    optimizers = optimizers_of(source, read, weights, form.fresh_optimizer)
+    optimizers = optimizers_of(
+        source, read, weights, form.fresh_optimizer, order=form.optimizer_order
+    )
     notes = [
         f"`{name}` has the same keys, and keeps them: --also '#{name}' maps it, too"
         for name in other_copies(planned, form.also)

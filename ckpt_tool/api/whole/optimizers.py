@@ -13,8 +13,8 @@ from ckpt_tool.formats.pickle.graph import children
 from ckpt_tool.formats.pickle.values import TensorRef
 from ckpt_tool.formats.torch_files.state_dicts import is_optimizer
 from ckpt_tool.ops import TensorForm
-from ckpt_tool.optimizers import move_state, read_optimizer, recognise
-from ckpt_tool.optimizers.naming import keys_of_parameters
+from ckpt_tool.optimizers import move_state, read_optimizer, recognise, with_names
+from ckpt_tool.optimizers.naming import HINT, keys_of_parameters
 from ckpt_tool.optimizers.refusals import matching_any
 from ckpt_tool.optimizers.saved import GROUPS, STATE
 from ckpt_tool.optimizers.sides import sides_of
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MAX_MEMBERS = 1000
 """Members of a container among which optimizers are looked for."""
 ALL = "**"
+ORDER_TELLS = "`--optimizer-order MODEL` tells the order of its parameters"
 Names = tuple[str, ...]
 
 
@@ -50,9 +51,11 @@ def optimizers_of(
     weights: Part,
     fresh: Sequence[str],
     others: Sequence[tuple[str, Catalog]] = (),
+    order: Sequence[str] = (),
 ) -> Optimizers:
     """Every optimizer of the source as it follows the plan of the weights; parameters that match
-    `fresh` begin without a state. `others` are other models, by name, whose optimizer it may be.
+    `fresh` begin without a state. `others` are other models, by name, whose optimizer it may be;
+    `order` are the source's parameters in the order of its model, where somebody said it.
 
     Raises RuleError where a state can't follow exactly, and for a pattern that matches nothing;
     InputError where it is not certain which parameter is which.
@@ -61,8 +64,11 @@ def optimizers_of(
     removed: list[Names] = []
     notes: list[str] = []
     used: set[str] = set()
+    own = tuple(key for key in order if key in weights.plan.source)
+    if order and not own:
+        raise InputError("--optimizer-order", f"has `{order[0]}`, and no key of the source")
     for names, optimizer in find_optimizers(read.root):
-        opened = _Optimizer(source, read, names, optimizer, others)
+        opened = _Optimizer(source, read, names, optimizer, others, own)
         if owner := opened.other_owner(weights):
             notes.append(f"{opened.title} is that of `{owner}`, and goes along as it is")
         elif fresh or not opened.keeps_numbers(weights):
@@ -89,7 +95,8 @@ def _with_way_on(error: InputError, path: str, place: str) -> InputError:
     label = path if place else path.removesuffix("#.")
     name = f"{label}#{place}" if place and "#" not in label else label
     way = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
-    hint = f"{error.hint}; or {way}" if error.hint else way
+    told = ORDER_TELLS if error.hint == HINT else error.hint
+    hint = f"{told}; or {way}" if told else way
     return type(error)(name, error.fact, hint, error.place)
 
 
@@ -118,6 +125,7 @@ class _Optimizer:
     names: Names
     state_dict: dict[object, object]
     others: Sequence[tuple[str, Catalog]] = ()
+    order: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -133,7 +141,9 @@ class _Optimizer:
     def saved(self) -> SavedOptimizer:
         """Its parameters and slots. Raises FormatError."""
         label = f"{self.source.path}#{self.path}" if self.names else self.source.path
-        return read_optimizer(self.state_dict, self._form_of, label)
+        saved = read_optimizer(self.state_dict, self._form_of, label)
+        is_numbered = all(each.name is None for each in saved.parameters)
+        return with_names(saved, self.order) if self.order and is_numbered else saved
 
     def _form_of(self, value: object) -> TensorForm | None:
         measured = self.read.described.measured.get(value) if type(value) is TensorRef else None
@@ -165,8 +175,7 @@ class _Optimizer:
         parameters = [each.name for each in sides.target.parameters]
         matched = [pattern for pattern in fresh if _matches(pattern, parameters)]
         state = move_state(weights.plan, saved, sides.target, matched, sides.kind)
-        tensors = self.source.outside() if self.names else self.source
-        return OptimizerPart(self.names, state, tensors, self._keys(saved)), matched
+        return OptimizerPart(self.names, state, self._holder, self._keys(saved)), matched
 
     def _refuse_masters(self, label: str) -> None:
         """Raises InputError where tensors beside the state are copies of the parameters, as
@@ -185,17 +194,24 @@ class _Optimizer:
                     f"--fresh-optimizer '{ALL}' leaves them out",
                 )
 
+    @property
+    def _holder(self) -> Checkpoint:
+        """The open file with the slots under their full paths, which they have inside of the state
+        dict where that is all of the file.
+        """
+        return self.source.outside() if self.source.contents.taken else self.source
+
     def _keys(self, saved: SavedOptimizer) -> Mapping[Path, str]:
         """The keys of the slots that are tensors, by their paths. Raises InputError for one whose
         name something else has, too.
         """
         keys: dict[Path, str] = {}
         described = self.read.described
-        placed = described.outside if self.names else described.inside
+        listed = described.outside if self.source.contents.taken else described.inside
         for slot in (slot for each in saved.parameters for slot in each.slots.values()):
             if slot.form is not None and type(slot.value) is TensorRef:
                 key = ".".join(map(str, (*self.names, *slot.path)))
-                if placed.get(key) is not described.measured[slot.value]:
+                if listed.get(key) is not described.measured[slot.value]:
                     raise InputError(saved.label, f"has two tensors named `{key}`")
                 keys[slot.path] = key
         return keys

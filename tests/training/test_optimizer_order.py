@@ -1,0 +1,70 @@
+"""Folders as transformers' Trainer leaves them: the weights sorted by name, the optimizer by the numbers of its groups."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_optimizer_names import decay_first, state_of
+from torch import nn
+
+import ckpt_tool
+from ckpt_tool import InputError
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(4, 4, bias=False) for _ in range(4))
+        self.norm = nn.LayerNorm(4)
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(6, 4)
+        self.layers = nn.ModuleList(Attention() for _ in range(3))
+
+
+RULES = ["layers.{i}.{q,k,v}.weight -> layers.{i}.qkv.weight: {concat: 0}", "** -> **"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    torch.manual_seed(0)
+    model = Model()
+    folder = tmp_path / "checkpoint-5"
+    folder.mkdir()
+    torch.save(state_of(model, decay_first(model)), folder / "optimizer.pt")
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text("{}")
+    return model, folder
+
+
+def test_the_order_of_a_model_tells_which_number_is_which(run, tmp_path):
+    model, folder = run
+    with pytest.raises(InputError, match="can't be told: the model's keys are sorted; `--optimizer-order MODEL` tells the order"):
+        ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES)
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    for place, order in enumerate([model, tmp_path / "model.pth"]):
+        new = tmp_path / f"new{place}"
+        ckpt_tool.map(folder, None, new, rules=RULES, optimizer_order=order)
+        before, after = (torch.load(each / "optimizer.pt") for each in (folder, new))
+        assert [len(group["params"]) for group in after["param_groups"]] == [7, 6]
+        assert [group["weight_decay"] for group in after["param_groups"]] == [0.01, 0.0]
+        # embed, then q, k, v, o of each layer, then the norms of all: embed, qkv, o, qkv, o, qkv, o, norms.
+        for layer in range(3):
+            q = 1 + 4 * layer
+            for slot in ("exp_avg", "exp_avg_sq"):
+                assert torch.equal(after["state"][1 + 2 * layer][slot], torch.cat([before["state"][q + i][slot] for i in range(3)]))
+                assert torch.equal(after["state"][2 + 2 * layer][slot], before["state"][q + 3][slot])
+        assert torch.equal(after["state"][7]["exp_avg"], before["state"][13]["exp_avg"])
+        assert torch.equal(load_file(new / "model.safetensors")["layers.1.qkv.weight"][:4], model.layers[1].q.weight)
+
+
+def test_an_order_of_other_keys_is_refused(run, tmp_path):
+    model, folder = run
+    with pytest.raises(InputError, match=r"--optimizer-order: has `weight`, and no key of the source"):
+        ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES, optimizer_order=nn.Linear(3, 3))
+    with pytest.raises(InputError, match="its keys are sorted, and tell no model's order"):
+        ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES, optimizer_order=folder)
+    with pytest.raises(InputError, match="--optimizer-order: is for whole training checkpoints"):
+        ckpt_tool.map(folder, None, tmp_path / "new.safetensors", rules=RULES, optimizer_order=model)
