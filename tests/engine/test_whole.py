@@ -311,6 +311,17 @@ def test_copies_of_the_weights_follow_when_they_are_named(tmp_path):
         assert (ran.status, fact in ran.err) == (2, True), ran.err
 
 
+def test_averages_by_position_are_told(tmp_path):
+    weights = {"a.w": torch.ones(2, 2), "b.w": torch.ones(3)}
+    torch.save({"model": weights, "ema": {"decay": 0.9, "shadow_params": list(weights.values())}, "swa": {"shadow": {key: value * 2 for key, value in weights.items()}}}, tmp_path / "run.pth")
+    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "-o", "new.pth", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert "is averaged weights without the same keys, and stays as it is" in ran.out
+    assert "`swa.shadow` has the same keys" in ran.out
+    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "--also", "#swa.shadow", "-o", "more.pth", cwd=tmp_path)
+    assert list(torch.load(tmp_path / "more.pth")["swa"]["shadow"]) == ["net.a.w", "net.b.w"]
+
+
 def test_a_copy_that_the_plan_does_not_fit_is_refused(tmp_path):
     weights = {"q.weight": torch.randn(2, 4), "k.weight": torch.randn(2, 4), "fc.weight": torch.randn(3, 4)}
     cases = {
