@@ -146,6 +146,17 @@ def test_thawing_survives_what_becomes_of_a_frozen_model(change):
     assert b"ckpt_tool" not in pickle.dumps(net())
 
 
+@pytest.mark.parametrize("is_thawed", [False, True])
+def test_frozen_and_thawed_models_are_scripted_and_exported(is_thawed):
+    model, inputs = net(), torch.randn(2, 3, 6, 6)
+    ckpt_tool.freeze(model, "**")
+    if is_thawed:
+        ckpt_tool.thaw(model, "**")
+    expected = model.eval()(inputs)
+    for other in (torch.jit.script(model), torch.export.export(model, (inputs,)).module(), torch.fx.symbolic_trace(model)):
+        assert torch.equal(other(inputs), expected)
+
+
 def test_an_own_momentum_that_was_set_meanwhile_stays():
     model = net()
     ckpt_tool.freeze(model, "**")

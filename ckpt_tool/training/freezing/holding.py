@@ -61,13 +61,11 @@ class Held:
     """What a held module's class has before its own."""
 
     _held: type
-    training: bool
-    _training_asked_for: bool
 
     def train(self, mode: bool = True) -> Held:
         """Leaves this module in eval mode; those inside of it train as ever."""
-        self.training = False
-        self._training_asked_for = mode
+        # Set like this, not declared: TorchScript can't read declarations that are texts.
+        vars(self).update(training=False, _training_asked_for=mode)
         for child in self.children():  # type: ignore[attr-defined]
             child.train(mode)
         return self
