@@ -94,7 +94,9 @@ def test_folders_of_distributed_checkpoints(run, tmp_path, is_flat):
     optimizer.load_state_dict(run[0]["optimizer"])
     state = get_optimizer_state_dict(old, optimizer, options=StateDictOptions(flatten_optimizer_state_dict=is_flat))
     dcp.save({"model": old.state_dict(), "optim": state}, checkpoint_id=tmp_path / "run", no_dist=True)  # type: ignore[attr-defined]
-    assert_resumed(run, f"{tmp_path / 'run'}#model", f"{tmp_path / 'run'}#optim")
+    found = assert_resumed(run, f"{tmp_path / 'run'}#model", f"{tmp_path / 'run'}#optim")
+    assert [group["weight_decay"] for group in found["param_groups"]] == [0.01, 0.0]
+    assert_resumed(run, f"{tmp_path / 'run'}#model", tmp_path / "run")
 
 
 @pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
@@ -145,6 +147,7 @@ def test_folders_of_deepspeed(run, tmp_path, stage):
     report = ckpt_tool.load_into(new, str(tmp_path), rules=RULES)
     optimizer = torch.optim.AdamW(decay_first(new), 0.01)
     found = report.optimizer_state(f"{tmp_path}#optim", new, optimizer)
+    assert report.optimizer_state(tmp_path, new, optimizer)["state"].keys() == found["state"].keys()
     by_ids = report.optimizer_state(state, new, optimizer)
     for number, slots in by_ids["state"].items():
         assert all(torch.equal(value, found["state"][number][slot]) for slot, value in slots.items() if slot != "step")

@@ -236,6 +236,17 @@ def test_the_state_is_saved_as_a_plain_dict_and_printed_as_a_report(tmp_path):
     assert type(torch.load(tmp_path / "o.pt", weights_only=True)) is OrderedDict
 
 
+def test_copies_of_parameters_beside_the_state_are_refused():
+    net, optimizer = trained(values(a=(2, 3)), OPTIMIZERS["AdamW"], 3)
+    weights, state = saved(net, optimizer)
+    plan = plan_of([step(["a"], ["x"])], weights)
+    state["scale"] = torch.tensor([2.0])
+    assert optimizer_state(plan, state)["scale"] == 2
+    state["fp32_from_fp16"] = [[weights["a"]]]
+    with pytest.raises(InputError, match="has tensors beside the state, in `fp32_from_fp16`, which would stay what they are"):
+        optimizer_state(plan, state)
+
+
 def test_a_live_optimizer_keeps_its_own_tensors():
     net, optimizer = trained(values(a=(2, 3)), OPTIMIZERS["AdamW"], 3)
     weights, state = saved(net, optimizer)
@@ -255,7 +266,7 @@ def test_optimizers_of_other_kinds_are_refused():
         optimizer_state(plan, state, new, torch.optim.SGD(net.parameters(), 0.1))
 
 
-def test_one_state_for_all_parameters_stays_where_they_do():
+def test_one_state_for_all_parameters_stays_where_they_do(tmp_path):
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 3))
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=3)
 
@@ -269,6 +280,9 @@ def test_one_state_for_all_parameters_stays_where_they_do():
     report = ckpt_tool.load_into(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 3)), model)
     found = report.optimizer_state(copy.deepcopy(optimizer.state_dict()))
     assert torch.equal(found["state"][0]["prev_flat_grad"], optimizer.state_dict()["state"][0]["prev_flat_grad"])
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    read = report.optimizer_state(tmp_path / "optimizer.pt")
+    assert all(torch.equal(one, other) for one, other in zip(read["state"][0]["old_dirs"], found["state"][0]["old_dirs"], strict=True))
     other = nn.ModuleDict({"b": nn.Linear(4, 3), "a": nn.Linear(3, 4)})
     report = ckpt_tool.load_into(other, model, rules=["{0,1}.* -> {a,b}.*"])
     with pytest.raises(InputError, match="has one state for all parameters, and they don't stay the same in the same order"):

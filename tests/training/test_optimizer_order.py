@@ -41,7 +41,7 @@ def run(tmp_path):
 
 def test_the_order_of_a_model_tells_which_number_is_which(run, tmp_path):
     model, folder = run
-    with pytest.raises(InputError, match="can't be told: the model's keys are sorted; `--optimizer-order MODEL` tells the order"):
+    with pytest.raises(InputError, match="can't be told: the model's keys are sorted; `--optimizer-order MODEL` tells"):
         ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES)
     torch.save(model.state_dict(), tmp_path / "model.pth")
     for place, order in enumerate([model, tmp_path / "model.pth"]):

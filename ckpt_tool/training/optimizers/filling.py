@@ -10,14 +10,19 @@ from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.ops import OpError, TensorForm, run_chain
 from ckpt_tool.optimizers import SlotStep
 from ckpt_tool.optimizers.saved import Path
+from ckpt_tool.regions import Region
+from ckpt_tool.tensors import DType, Shape
 from ckpt_tool.torch_bridge import (
+    DTYPES,
     is_distributed,
     is_wrapper,
     local_part,
     tensor_info,
+    torch_dtype,
     whole_tensor,
 )
 from ckpt_tool.training.memory.local_parts import local_parts
+from ckpt_tool.training.optimizers.reading import MAX_DEPTH, Unread, read_now
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +34,8 @@ def form_of(value: object) -> TensorForm | None:
     """Dtype and shape of a value that is a tensor with plain elements."""
     import torch
 
+    if isinstance(value, Unread):
+        return value.form
     if not isinstance(value, torch.Tensor) or is_wrapper(local_part(value)):
         return None  # of a class that wraps other tensors, as torchao's of 8 bits, nothing is known
     try:
@@ -36,6 +43,19 @@ def form_of(value: object) -> TensorForm | None:
     except ValueError:  # a sparse or quantised one, which can only stay as it is
         return None
     return TensorForm(info.dtype, info.shape)
+
+
+def holds_parameters(value: object, depth: int = 0) -> bool:
+    """Whether there is a tensor of more than one element in a value, as in the copies in float32
+    that apex and Megatron keep of parameters.
+    """
+    form = form_of(value)
+    if form is not None:
+        return form.shape not in ((), (0,), (1,))
+    inner = tuple(value.values()) if isinstance(value, Mapping) else value
+    if depth > MAX_DEPTH or not isinstance(inner, list | tuple):
+        return False
+    return any(holds_parameters(each, depth + 1) for each in inner)
 
 
 Home = Callable[[Path], "torch.Tensor | None"]
@@ -67,20 +87,33 @@ def _as_at_home(value: object, parameter: torch.Tensor | None) -> object:
     """A slot of the parameter's shape, cut or gathered as the parameter is."""
     import torch
 
+    if isinstance(value, Unread):
+        if parameter is not None and _is_cut(value.form.shape, parameter):
+            value.check()
+            return _part_of(value.read_part, value.form.dtype, parameter)
+        value = value.read()
     if parameter is None or not isinstance(value, torch.Tensor) or value.shape != parameter.shape:
         return value
     if is_distributed(parameter) and not is_distributed(value):
-        return _part_of(value, parameter)
+        whole, dtype = value, DTYPES[str(value.dtype).removeprefix("torch.")]
+        return _part_of(lambda region: whole[region.slices], dtype, parameter)
     return value if is_distributed(parameter) else whole_tensor(value)
 
 
-def _part_of(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """This process's part of a value, which every process has whole."""
+def _is_cut(shape: Shape, parameter: torch.Tensor) -> bool:
+    """Whether a slot of this shape lies in parts, as its parameter does."""
+    return is_distributed(parameter) and shape == tuple(parameter.shape)
+
+
+def _part_of(
+    box_of: Callable[[Region], torch.Tensor], dtype: DType, parameter: torch.Tensor
+) -> torch.Tensor:
+    """This process's part of a slot that every process can have whole."""
     import torch
 
-    result = torch.empty_like(parameter.detach(), dtype=value.dtype)
+    result = torch.empty_like(parameter.detach(), dtype=torch_dtype(dtype))
     for part in local_parts(result):
-        part.copy(value[part.region.slices])
+        part.copy(box_of(part.region))
     return result
 
 
@@ -88,6 +121,9 @@ def _own(step: SlotStep, given: Mapping[str, object], seen: set[Path]) -> object
     """A value that is passed on, as it is the first time; a copy then."""
     path = step.inputs[0]
     value = _get(given, path)
+    if isinstance(value, Unread):
+        return value
+    value = read_now(value)
     if path in seen:
         return deepcopy(value)
     seen.add(path)
@@ -115,6 +151,8 @@ def _tensor(given: Mapping[str, object], path: Path, has_homes: bool) -> torch.T
     import torch
 
     value = _get(given, path)
+    if isinstance(value, Unread):
+        return value.read()
     assert isinstance(value, torch.Tensor)
     if is_distributed(value) and not has_homes:
         fact = (

@@ -5,13 +5,20 @@ nothing is executed, and what would have to be is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.pickle.values import TensorRef
+from ckpt_tool.formats.torch_files.picking import WHOLE
+from ckpt_tool.ops import TensorForm
 from ckpt_tool.optimizers.saved import GROUPS, STATE
+from ckpt_tool.regions import Region
+from ckpt_tool.tensors import nbytes_of
+from ckpt_tool.torch_bridge import to_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -23,25 +30,77 @@ OPTIMIZER = "optimizer"
 """The kind that parts of a file have which are an optimizer's state."""
 
 
-def read_state_dict(
+@dataclass(frozen=True, slots=True, eq=False)
+class Unread:
+    """A tensor of an open checkpoint, which is read when it is asked for."""
+
+    opened: Checkpoint
+    key: str
+
+    @property
+    def form(self) -> TensorForm:
+        """Its dtype and shape."""
+        info = self.opened.catalog[self.key]
+        return TensorForm(info.dtype, info.shape)
+
+    def read(self) -> torch.Tensor:
+        """All of it. Raises FormatError where a checksum says otherwise."""
+        return self.opened.read(self.key)
+
+    def read_part(self, region: Region) -> torch.Tensor:
+        """A box of it, whose checksum `check` has looked at."""
+        dtype = self.form.dtype
+        if not self.opened.has_parts(self.key):
+            return self.read()[region.slices]
+        content = bytearray(nbytes_of(dtype, region.shape))
+        self.opened.read_part(self.key, region, memoryview(content))
+        return to_tensor(content, dtype, region.shape)
+
+    def check(self) -> None:
+        """Raises FormatError where a checksum says otherwise; costs reading it."""
+        self.opened.check((self.key,))
+
+
+def read_now(value: object) -> object:
+    """A value with the tensors that were to be read later."""
+    if isinstance(value, Unread):
+        return value.read()
+    if isinstance(value, dict):
+        return {key: read_now(inner) for key, inner in value.items()}
+    return value
+
+
+@contextmanager
+def opened_state(
     given: str | os.PathLike[str] | Checkpoint,
-) -> tuple[str, Mapping[str, object]]:
-    """What messages call it, and the state dict with its tensors: of `run.pth#optimizer`, or of the
-    only optimizer that `run.pth` holds.
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """What messages call it, and the state dict, whose slots are read when they are asked for: of
+    `run.pth#optimizer`, or of the only optimizer that `run.pth` holds.
 
     Raises InputError where there is none, or more than one.
     """
     if isinstance(given, Checkpoint):
-        return given.path, _with_tensors(given)
+        yield given.path, _state_dict(given)
+        return
     path = os.fspath(given)
-    with open_checkpoint(path) as opened:
-        if _is_optimizer(opened):
-            return path, _with_tensors(opened)
-        name, file = _only_optimizer(opened), path.removesuffix(f"#{opened.contents.taken}")
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_checkpoint(path))
+        if not _is_optimizer(opened):
+            path, opened = _open_inside(opened, path, stack)
+        yield path, _state_dict(opened)
+
+
+def _open_inside(opened: Checkpoint, path: str, stack: ExitStack) -> tuple[str, Checkpoint]:
+    """The only optimizer of a file, and what it is called: all of it, or a part."""
+    if "#" not in path and opened.contents.taken and opened.contents.values is not None:
+        whole = stack.enter_context(open_checkpoint(f"{path}#{WHOLE}"))
+        if _is_optimizer(whole):
+            return path, whole
+    name, file = _only_optimizer(opened), path.removesuffix(f"#{opened.contents.taken}")
     for inside in (f"{file}#{name}", f"{file}#{name}.0"):
-        with open_checkpoint(inside) as opened:
-            if _is_optimizer(opened):
-                return inside, _with_tensors(opened)
+        found = stack.enter_context(open_checkpoint(inside))
+        if _is_optimizer(found):
+            return inside, found
     raise InputError(
         path, f"`{name}` is not one optimizer's state", f"name one, as `{path}#{name}.1`"
     )
@@ -68,23 +127,33 @@ def _only_optimizer(opened: Checkpoint) -> str:
     )
 
 
-def _with_tensors(opened: Checkpoint) -> Mapping[str, object]:
+def _state_dict(opened: Checkpoint) -> Mapping[str, object]:
     values = opened.contents.values
     if isinstance(values, Mapping) and STATE in values:
         return {str(key): _filled(opened, str(key), value) for key, value in values.items()}
-    opened.check(opened.catalog)
-    return {key: opened.read(key) for key in opened.catalog}
+    slots: dict[str, object] = {key: _tensor(opened, key) for key in opened.catalog}
+    return slots | _flat_groups(values)
+
+
+def _flat_groups(values: object) -> dict[str, object]:
+    """The entries of groups in the flat form, where all of them were read: of a folder with
+    thousands the rest is not, and hyper-parameters of some parameters are none.
+    """
+    given = values if isinstance(values, Mapping) else {}
+    entries = {key: value for key, value in given.items() if str(key).startswith(f"{GROUPS}.")}
+    plain = (*PLAIN, list, tuple)
+    return entries if all(isinstance(value, plain) for value in entries.values()) else {}
 
 
 def _filled(opened: Checkpoint, path: str, value: object, depth: int = 0) -> object:
-    """A value with its tensors read; `path` leads to it. Raises InputError for an object whose
-    class would have to be imported, FormatError for what refers to itself.
+    """A value with its tensors, read or to be read; `path` leads to it. Raises InputError for an
+    object whose class would have to be imported, FormatError for what refers to itself.
     """
     if depth > MAX_DEPTH:
         fact = f"its optimizer's state is nested {depth} deep, or refers to itself"
         raise FormatError(opened.path, fact)
     if isinstance(value, TensorRef):
-        return _read(opened, path)
+        return _tensor(opened, path)
     if isinstance(value, PLAIN):
         return value
     if isinstance(value, Mapping):
@@ -93,7 +162,7 @@ def _filled(opened: Checkpoint, path: str, value: object, depth: int = 0) -> obj
         }
     if isinstance(value, list | tuple):
         items = [
-            _filled(opened, f"{path}.{place}", inner, depth + 1)
+            read_now(_filled(opened, f"{path}.{place}", inner, depth + 1))
             for place, inner in enumerate(value)
         ]
         return tuple(items) if isinstance(value, tuple) else items
@@ -101,8 +170,9 @@ def _filled(opened: Checkpoint, path: str, value: object, depth: int = 0) -> obj
     raise InputError(opened.path, fact, "load it with torch, and give the state dict", f"`{path}`")
 
 
-def _read(opened: Checkpoint, path: str) -> torch.Tensor:
+def _tensor(opened: Checkpoint, path: str) -> Unread | torch.Tensor:
+    """A slot, to be read later; anything else at once."""
     if path not in opened.catalog:
         raise InputError(opened.path, "is a tensor that can't be read", None, f"`{path}`")
-    opened.check([path])
-    return opened.read(path)
+    unread = Unread(opened, path)
+    return unread if path.startswith(f"{STATE}.") else unread.read()

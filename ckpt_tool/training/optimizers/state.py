@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,9 +28,9 @@ from ckpt_tool.optimizers import (
     with_names,
 )
 from ckpt_tool.optimizers.saved import GROUPS, NAMES, PARAMS, STATE, Form, Path
-from ckpt_tool.training.optimizers.filling import LABEL, fill, form_of
+from ckpt_tool.training.optimizers.filling import LABEL, fill, form_of, holds_parameters
 from ckpt_tool.training.optimizers.owner import class_of_step, kind_of, target_of
-from ckpt_tool.training.optimizers.reading import read_state_dict
+from ckpt_tool.training.optimizers.reading import opened_state
 
 if TYPE_CHECKING:
     import torch
@@ -83,38 +84,47 @@ def optimizer_state(
     names or flat for `set_optimizer_state_dict`; else it is the source's.
 
     `changed` are keys of the model whose values are not those of the plan, `parameters` all keys of
-    each of its parameters, in its order. Raises RuleError with
-    every parameter whose state has no exact way, InputError where it is not certain which parameter
-    is which, or where the two are different optimizers.
+    each of its parameters, in its order. A checkpoint's slots are read one step at a time.
+
+    Raises RuleError with every parameter whose state has no exact way, InputError where it is not
+    certain which parameter is which, or where the two are different optimizers.
     """
     is_live = hasattr(given, "param_groups") and hasattr(given, "state_dict")
     kind: Kind | UnknownKind | None = kind_of_class(*class_of_step(given)) if is_live else None
-    label, state_dict = _state_dict(given)
-    saved = read_optimizer(state_dict, form_of, label)
-    saved = saved if names is None else with_names(saved, names)
-    if isinstance(given, str | os.PathLike | Checkpoint):
-        form = form or "ids"
-    target = _parameters_alone(parameters)
-    if optimizer is not None:
-        target = target_of(optimizer, model, plan)
-    kind = kind_of(saved, kind, optimizer)
-    moved = move_state(plan, saved, target, fresh, kind, form, changed)
-    entries: dict[str, object] = {
-        key: value for key, value in state_dict.items() if key not in (STATE, GROUPS)
-    }
-    if saved.form == "flat":
-        entries = {
-            key: value
-            for key, value in entries.items()
-            if key.partition(".")[0] not in (STATE, GROUPS)
-        }
+    with _opened(given) as (label, state_dict):
+        saved = read_optimizer(state_dict, form_of, label)
+        saved = saved if names is None else with_names(saved, names)
+        if isinstance(given, str | os.PathLike | Checkpoint):
+            form = form or "ids"
+        target = _parameters_alone(parameters)
+        if optimizer is not None:
+            target = target_of(optimizer, model, plan)
+        kind = kind_of(saved, kind, optimizer)
+        moved = move_state(plan, saved, target, fresh, kind, form, changed)
+        entries = _entries(saved, moved, target, state_dict)
+        homes = {} if optimizer is None or target is None else _homes(optimizer, target, moved)
+        fill(entries, moved.steps, state_dict, is_live, lambda path: homes.get(path[:2]))
+        return OptimizerState(entries, moved, tuple(_notes(saved, moved, target)))
+
+
+def _entries(
+    saved: SavedOptimizer,
+    moved: MovedState,
+    target: TargetOptimizer | None,
+    given: Mapping[str, object],
+) -> dict[str, object]:
+    """The new state dict without any slots: its groups, and what else was beside them. Raises
+    InputError for tensors there.
+    """
+    first = (lambda key: key.partition(".")[0]) if saved.form == "flat" else str
+    others = {key: value for key, value in given.items() if first(key) not in (STATE, GROUPS)}
+    for key, value in others.items():
+        if holds_parameters(value):
+            fact = f"has tensors beside the state, in `{key}`, which would stay what they are"
+            raise InputError(saved.label, fact, "are they copies of the parameters? leave them out")
     if moved.form == "flat":
-        entries |= _flat_groups(saved, moved)
-    else:
-        entries |= {STATE: {}, GROUPS: _groups(saved, moved, target)}
-    homes = {} if optimizer is None or target is None else _homes(optimizer, target, moved)
-    fill(entries, moved.steps, state_dict, is_live, lambda path: homes.get(path[:2]))
-    return OptimizerState(entries, moved, tuple(_notes(saved, moved, target)))
+        return others | _flat_groups(saved, moved)
+    return others | {STATE: {}, GROUPS: _groups(saved, moved, target)}
 
 
 def _homes(
@@ -140,16 +150,19 @@ def _parameters_alone(parameters: Sequence[tuple[str, ...]]) -> TargetOptimizer 
     return TargetOptimizer(found) if found else None
 
 
-def _state_dict(given: Given) -> tuple[str, Mapping[str, object]]:
+@contextmanager
+def _opened(given: Given) -> Iterator[tuple[str, Mapping[str, object]]]:
     """What messages call it, and the state dict that it is or has."""
     if isinstance(given, str | os.PathLike | Checkpoint):
-        return read_state_dict(given)
-    if isinstance(given, Mapping):
-        return LABEL, given
-    if hasattr(given, "state_dict"):
-        return LABEL, given.state_dict()
-    fact = f"is a {type(given).__name__}"
-    raise InputError(LABEL, fact, "give a state dict, an optimizer, or the path of a checkpoint")
+        with opened_state(given) as found:
+            yield found
+    elif isinstance(given, Mapping):
+        yield LABEL, given
+    elif hasattr(given, "state_dict"):
+        yield LABEL, given.state_dict()
+    else:
+        fact, hint = f"is a {type(given).__name__}", "a state dict, an optimizer, or a path"
+        raise InputError(LABEL, fact, f"give {hint}")
 
 
 def _groups(
