@@ -10,6 +10,7 @@ from torch import nn
 
 import ckpt_tool
 from ckpt_tool import FreezeSchedule, InputError, RuleError
+from tests.training.sharded import on_processes
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, weight_decay=0.1, nesterov=True),
@@ -145,6 +146,17 @@ def test_thawing_survives_what_becomes_of_a_frozen_model(change):
     assert b"ckpt_tool" not in pickle.dumps(net())
 
 
+@pytest.mark.parametrize("is_thawed", [False, True])
+def test_frozen_and_thawed_models_are_scripted_and_exported(is_thawed):
+    model, inputs = net(), torch.randn(2, 3, 6, 6)
+    ckpt_tool.freeze(model, "**")
+    if is_thawed:
+        ckpt_tool.thaw(model, "**")
+    expected = model.eval()(inputs)
+    for other in (torch.jit.script(model), torch.export.export(model, (inputs,)).module(), torch.fx.symbolic_trace(model)):
+        assert torch.equal(other(inputs), expected)
+
+
 def test_an_own_momentum_that_was_set_meanwhile_stays():
     model = net()
     ckpt_tool.freeze(model, "**")
@@ -258,7 +270,7 @@ SCHEDULE = FreezeSchedule({0: "7.*", 2: ["4.**", "3.*"], 4: "**"})
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adamw", "adagrad"])
-@pytest.mark.parametrize("resumed_at", range(6))
+@pytest.mark.parametrize("resumed_at", [1, 2, 5])
 def test_a_schedule_resumed_in_the_middle_equals_one_that_ran_through(kind, resumed_at, tmp_path):
     through = net()
     optimizer = OPTIMIZERS[kind](through.parameters())
@@ -344,6 +356,16 @@ def test_tied_tensors_train_where_one_of_their_names_does():
     assert [p.requires_grad for p in model.parameters()] == [True, False, False]
 
 
+def test_what_stayed_fresh_trains_first():
+    model = net()
+    source = {key: value for key, value in net(seed=1).state_dict().items() if not key.startswith(("4.", "7."))}
+    report = ckpt_tool.load_into(model, source, keep=["4.*", "7.*"])
+    schedule = FreezeSchedule({0: report.fresh, 1: "**"})
+    assert schedule.apply(model, 0).thawed.modules == ()
+    assert {name for name, one in model.named_parameters() if one.requires_grad} == {"4.weight", "4.bias", "7.weight", "7.bias"}
+    assert (model[1].training, model[4].training) == (False, True)
+
+
 def test_schedules_that_mean_nothing_are_refused():
     with pytest.raises(ValueError, match="say what trains from epoch 0 on"):
         FreezeSchedule({1: "**"})
@@ -411,3 +433,50 @@ def test_a_distributed_model_that_was_built_for_it_follows_a_schedule(process):
             SCHEDULE.apply(one, epoch, its)
             steps(one, its, range(epoch, epoch + 2))
     assert moved(model, values(plain)) == set()
+
+
+def linear_net():
+    return fill_with_seeded_values(nn.Sequential(*(nn.Linear(4, 4) for _ in range(3))), 0)
+
+
+def train_parts(rank):
+    """One half of the batch in each of two processes, the whole of it in one."""
+    model = linear_net()
+    wrapped = model if rank is None else nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for epoch in range(4):
+        FreezeSchedule({0: "2.*", 1: "1.*", 2: "**"}).apply(wrapped, epoch, optimizer)
+        x = torch.randn(8, 4, generator=torch.Generator().manual_seed(epoch))
+        optimizer.zero_grad()
+        wrapped(x if rank is None else x[4 * rank : 4 * rank + 4]).square().mean().backward()
+        optimizer.step()
+    return model.state_dict()
+
+
+def test_what_is_thawed_is_averaged_over_two_processes(tmp_path):
+    one, other = on_processes(2, train_parts, tmp_path)
+    whole = train_parts(None)
+    for key, value in whole.items():
+        assert torch.equal(one[key], other[key])
+        torch.testing.assert_close(one[key], value)
+
+
+@pytest.mark.parametrize("is_frozen_first", [True, False])
+def test_a_normalisation_that_is_sharded_by_itself_is_thawed(process, is_frozen_first):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    model = net()
+    mesh = init_device_mesh("cpu", (1,))
+    todo = [lambda: ckpt_tool.freeze(model, "**"), lambda: fully_shard(model[1], mesh=mesh)]
+    for each in todo if is_frozen_first else todo[::-1]:
+        each()
+    assert not model.train()[1].training
+    ckpt_tool.thaw(model, "**")
+    assert isinstance(model[1], FSDPModule)
+    assert isinstance(model[1], nn.BatchNorm2d)
+    before = model[1].running_mean.clone()
+    model(torch.ones(2, 3, 6, 6) * torch.arange(6)).square().mean().backward()
+    assert not torch.equal(model[1].running_mean, before)
+    assert model[1].weight.grad is not None
+    assert not hasattr(type(model[1]), "_held")

@@ -40,13 +40,8 @@ def release(module: nn.Module, parent: nn.Module | None) -> None:
     """Lets a normalisation train again, in the mode of its parent (without one, that last asked
     for), with the momentum that it had; also one that was held when it was pickled.
     """
-    from torch.nn.utils.parametrize import is_parametrized
-
     if is_held(module):
-        if is_parametrized(module):
-            module.__class__ = _released_parametrized(module)
-        else:
-            module.__class__ = type(module)._held  # type: ignore[attr-defined]
+        module.__class__ = _released(type(module))
         # Lightning restores modes without a call of `train()`: that last asked for is then wrong.
         asked = module._training_asked_for if parent is None else parent.training
         module.training = asked  # type: ignore[assignment]
@@ -66,13 +61,11 @@ class Held:
     """What a held module's class has before its own."""
 
     _held: type
-    training: bool
-    _training_asked_for: bool
 
     def train(self, mode: bool = True) -> Held:
         """Leaves this module in eval mode; those inside of it train as ever."""
-        self.training = False
-        self._training_asked_for = mode
+        # Set like this, not declared: TorchScript can't read declarations that are texts.
+        vars(self).update(training=False, _training_asked_for=mode)
         for child in self.children():  # type: ignore[attr-defined]
             child.train(mode)
         return self
@@ -130,15 +123,20 @@ def _held_parametrized(module: nn.Module) -> type:
     back when these are removed.
     """
     kind = type(module)
-    names = {
-        name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")
-    }
-    return type(kind.__name__, (_held(kind.__bases__[0]),), names)
+    return type(kind.__name__, (_held(kind.__bases__[0]),), _own_names(kind))
 
 
-def _released_parametrized(module: nn.Module) -> type:
-    kind = type(module)
-    names = {
+def _released(kind: type) -> type:
+    """The class without the hold, also where others (parametrizations, `fully_shard`) have made
+    theirs of the held one.
+    """
+    if Held in kind.__bases__:
+        return kind._held  # type: ignore[attr-defined,no-any-return]
+    bases = tuple(_released(base) if issubclass(base, Held) else base for base in kind.__bases__)
+    return type(kind.__name__, bases, _own_names(kind))
+
+
+def _own_names(kind: type) -> dict[str, object]:
+    return {
         name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")
     }
-    return type(kind.__name__, (kind.__bases__[0]._held,), names)  # type: ignore[attr-defined]
