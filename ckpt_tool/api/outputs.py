@@ -15,7 +15,15 @@ from ckpt_tool.api.planning import Planned, plan_checkpoint
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import files_read, path_of
 from ckpt_tool.api.whole.folders import changed_folder, is_folder_wanted
-from ckpt_tool.api.whole.form import PLAIN, Changed, Form, is_training, whole_of, why_not_whole
+from ckpt_tool.api.whole.form import (
+    PLAIN,
+    Changed,
+    Form,
+    for_output,
+    is_training,
+    whole_of,
+    why_not_whole,
+)
 from ckpt_tool.api.whole.refused import with_fresh
 from ckpt_tool.errors import InputError, OutputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
@@ -73,6 +81,7 @@ def write(
             "give bytes, 5_000_000_000 say",
         )
     alone = replace(job, team=None)
+    asked, form = form, for_output(planned, form, path)
     if is_folder_wanted(planned, form, path, bool(to or shard_bytes)):
         with _opened(partial(changed_folder, planned), form) as folder:
             written = _led(team, partial(write_whole_folder, alone, folder.whole, path))
@@ -83,7 +92,7 @@ def write(
         if changed is not None:
             return _told(_led(team, partial(write_whole, alone, changed.whole, path)), changed)
         written = _write(job, path, shard_bytes, to)
-    return replace(written, notes=_notes_on_form(planned, form, is_torch_file))
+    return replace(written, notes=_notes_on_form(planned, asked, is_torch_file, form is asked))
 
 
 @contextmanager
@@ -108,11 +117,16 @@ def _is_torch(path: str, to: str | None) -> bool:
     return to not in ("dcp", "safetensors") and output_format(path, to) == "torch"
 
 
-def _notes_on_form(planned: Planned, form: Form, is_torch_file: bool) -> tuple[str, ...]:
+def _notes_on_form(
+    planned: Planned, form: Form, is_torch_file: bool, is_alike: bool
+) -> tuple[str, ...]:
     """Why what is beside the weights stays behind, where nobody asked for that."""
     asks = form.whole is None and planned.target is None and is_torch_file
     is_file = is_training(planned.source) and not split_fragment(planned.source.path)[1]
     fault = why_not_whole(planned) if asks and is_file else None
+    if asks and is_file and not fault and not is_alike:
+        ending = os.path.splitext(planned.source.path)[1]
+        fault = f"only an output named {ending or 'alike'} is like the source; --whole writes all"
     return (f"the weights alone are written: {fault}",) if fault else ()
 
 

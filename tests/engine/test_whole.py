@@ -102,7 +102,11 @@ def test_the_legacy_stream_becomes_an_archive(tmp_path, protocol):
     run = run_of(half=torch.randn(4).half(), views=[torch.arange(10)[3:5]])
     run["tied"] = run["state_dict"]["3.weight"]
     torch.save(run, tmp_path / "run.pth", _use_new_zipfile_serialization=False, pickle_protocol=protocol)
-    ran = ckpt("map", "run.pth", *RULES[:4], "-e", "3.weight -> head.{a,b}.weight: split", "-e", "3.bias -> head.bias", "-o", "new.pth", cwd=tmp_path)
+    rules = [*RULES[:4], "-e", "3.weight -> head.{a,b}.weight: split", "-e", "3.bias -> head.bias"]
+    ran = ckpt("map", "run.pth", *rules, "-o", "new.pth", cwd=tmp_path)
+    assert (ran.status, "give the new model as target" in ran.err) == (2, True)
+    ckpt("map", "run.pth", *rules, "-o", "bare.pth", "--only-weights", cwd=tmp_path)  # has the new model's order
+    ran = ckpt("map", "run.pth", "bare.pth", *rules, "-o", "new.pth", "--whole", cwd=tmp_path)
     assert ran.status == 0, ran.err
     made = torch.load(tmp_path / "new.pth", weights_only=False, mmap=True)
     assert_same({key: made[key] for key in made if key not in ("state_dict", "optimizer_states")}, {key: run[key] for key in run if key not in ("state_dict", "optimizer_states")})
@@ -181,8 +185,12 @@ def test_the_output_has_the_form_of_the_target(tmp_path):
     renamed = OrderedDict((new_name(key), value) for key, value in net(1).state_dict().items())
     torch.save(renamed, tmp_path / "bare.pth")
     torch.save({"model": renamed, "epoch": 0}, tmp_path / "init.ckpt")
+    torch.save({"model": renamed}, tmp_path / "wrapped.pth")
+    torch.save(run, tmp_path / "run.pt")
     cases = {
-        ("run.ckpt", *RULES, "-o", "a.pth"): True, ("run.ckpt", *RULES, "--only-weights", "-o", "b.pth"): False,
+        ("run.ckpt", *RULES, "-o", "a.ckpt"): True, ("run.ckpt", *RULES, "--only-weights", "-o", "b.pth"): False,
+        ("run.ckpt", *RULES, "-o", "other.pth"): False, ("run.ckpt", *RULES, "--whole", "-o", "as_asked.pth"): True,
+        ("run.pt", *RULES, "-o", "alike.pth"): True, ("run.ckpt", "wrapped.pth", *RULES, "-o", "only.pth"): False,
         ("run.ckpt", "bare.pth", *RULES, "-o", "c.pth"): False, ("run.ckpt", "bare.pth", *RULES, "--whole", "-o", "d.pth"): True,
         ("run.ckpt", "init.ckpt", *RULES, "-o", "e.pth"): True, ("run.ckpt", "init.ckpt", *RULES, "--only-weights", "-o", "f.pth"): False,
         ("bare.pth", "-e", "** -> x.**", "-o", "g.pth"): False, ("bare.pth", "--whole", "-e", "** -> x.**", "-o", "h.pth"): True,
@@ -360,7 +368,7 @@ def test_what_can_not_be_written_as_a_whole_says_why(tmp_path):
         ran = ckpt("map", name, *RULES, "-o", f"weights.{name}.pth", cwd=tmp_path)
         assert (ran.status, fact in ran.out) == (0, True), ran.err
         assert list(torch.load(tmp_path / f"weights.{name}.pth")) == [new_name(key) for key in model.state_dict()]
-    ran = ckpt("map", "more.ckpt", *RULES, "-o", "no.pth", cwd=tmp_path)
+    ran = ckpt("map", "more.ckpt", *RULES, "-o", "no.ckpt", cwd=tmp_path)
     assert (ran.status, "would lack `run/notes.txt`" in ran.err) == (2, True), ran.err
     assert ckpt("map", "run.ckpt", *RULES, "--whole", "-o", "no.safetensors", cwd=tmp_path).status == 2
     assert not list(tmp_path.glob("no.*"))

@@ -4,9 +4,10 @@ goes along.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.planning import Planned
@@ -126,7 +127,26 @@ def is_whole_wanted(planned: Planned, form: Form, is_torch_file: bool) -> bool:
     if why_not_whole(planned, is_torch_file) or form.whole is False:
         return False
     is_source = is_training(planned.source) and not split_fragment(planned.source.path)[1]
-    return form.whole or (is_source and (planned.target is None or is_training(planned.target)))
+    target = planned.target
+    is_target = isinstance(target, Checkpoint) and bool(target.contents.left_behind)
+    return form.whole or (is_source and (target is None or is_target))
+
+
+ENDINGS = {".pt": ".pth", ".tar": ".pth", ".pkl": ".pth"}
+"""Endings that say as little as another: all others stand for a kind of file, as `.ckpt` does."""
+
+
+def for_output(planned: Planned, form: Form, output: str) -> Form:
+    """The same form for this output. One whose name ends otherwise than the source's is none like
+    the source, unless something is asked for that only a whole training checkpoint has.
+    """
+    is_asked = form.also or form.fresh_optimizer or form.optimizer_order
+    if form.whole is not None or planned.target is not None or is_asked:
+        return form
+    endings = [os.path.splitext(path)[1].lower() for path in (planned.source.path, output)]
+    is_alike = len({ENDINGS.get(ending, ending) for ending in endings}) == 1
+    is_folder = not endings[1] and os.path.isdir(planned.source.path)
+    return form if is_alike or is_folder else replace(form, whole=False)
 
 
 def expected_bytes(planned: Planned, form: Form, output: str | None) -> int:
@@ -134,6 +154,7 @@ def expected_bytes(planned: Planned, form: Form, output: str | None) -> int:
     nbytes = planned.checked().outputs.nbytes
     path = output or (planned.rules.output if planned.rules else None) or ""
     is_torch_file = not path.endswith(".safetensors")
+    form = for_output(planned, form, path)
     if is_whole_wanted(planned, form, is_torch_file):
         nbytes += sum(one.nbytes for one in planned.left_behind[0])
     return nbytes
