@@ -108,7 +108,7 @@ def main() -> None:
         for name, small in (("in blocks", many_keys()), ("in one list", nn.ModuleList(nn.Linear(8, 8) for _ in range(KEYS // 2)))):
             keys = f"{folder}/keys.safetensors"
             save_file(small.state_dict(), keys)
-            compare(f"{KEYS} keys, {name}", lambda small=small: theirs(small, keys), lambda small=small: ours(small, keys))
+            compare(f"{KEYS} keys, {name}", lambda small=small, keys=keys: theirs(small, keys), lambda small=small, keys=keys: ours(small, keys))
         print("\n| memory over the model | MB |\n|---|---|")
         for share in (0.1, 0.7):
             embedding = network(SIZE, share)

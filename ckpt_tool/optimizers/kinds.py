@@ -270,10 +270,17 @@ def recognise(
     return UnknownKind(f"none that is known has {listed} with these hyper-parameters")
 
 
-def kind_of_class(package: str, name: str) -> Kind | UnknownKind:
-    """The optimizer whose `step` the class `name` of a package has."""
-    found = next((kind for kind in KINDS if f"{package}.{name}" in kind.classes), None)
-    return found or UnknownKind(f"{name} is none that is known")
+def kind_of_class(package: str, name: str, recognised: Kind | UnknownKind) -> Kind | UnknownKind:
+    """The optimizer whose `step` the class `name` of a package has; of an unknown package, the one
+    that is `recognised` by its groups and slots, where the class has its very name, too.
+    """
+    for kind in KINDS:
+        if f"{package}.{name}" in kind.classes:
+            return kind
+    classes = recognised.classes if isinstance(recognised, Kind) else frozenset()
+    if any(each.rpartition(".")[2] == name for each in classes):
+        return recognised
+    return UnknownKind(f"{name} is none that is known")
 
 
 def _is_label(name: str, value: object) -> bool:

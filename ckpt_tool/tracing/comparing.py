@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -34,6 +35,7 @@ class Row:
     outputs: float | None
     began: int
     ended: int
+    is_weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,18 @@ def rows_of(
     pairs: Sequence[Pair], ones: Mapping[Call, Recorded], others: Mapping[Call, Recorded]
 ) -> list[Row]:
     """The calls that both networks made, in the order in which the second ended them."""
-    by_other = {pair.other: pair.one for pair in pairs}
+    by_other = {pair.other: pair for pair in pairs}
+    counts = Counter(path for path, _ in ones), Counter(path for path, _ in others)
     rows = []
     for (path, count), other in others.items():
-        one = ones.get((by_other[path], count))
-        if one is not None and one.ended >= 0 and other.ended >= 0:
-            apart = farthest(one.inputs, other.inputs), farthest(one.outputs, other.outputs)
-            rows.append(Row(by_other[path], path, count, *apart, other.began, other.ended))
+        pair = by_other.get(path)
+        one = ones.get((pair.one, count)) if pair else None
+        if pair is None or one is None or one.ended < 0 or other.ended < 0:
+            continue
+        if pair.is_weak and counts[0][pair.one] != counts[1][path]:
+            continue
+        apart = farthest(one.inputs, other.inputs), farthest(one.outputs, other.outputs)
+        rows.append(Row(pair.one, path, count, *apart, other.began, other.ended, pair.is_weak))
     return sorted(rows, key=lambda row: row.ended)
 
 
@@ -79,12 +86,16 @@ def parting_of(rows: Sequence[Row], floor: float) -> Parting | None:
     worst = 0.0
     for _, row, is_end in events:
         apart = row.outputs if is_end else row.inputs
-        if apart is None:
+        if apart is None or (row.is_weak and (not is_end or _is_far(row.inputs, floor, worst))):
             continue
         if apart > max(floor, JUMP * worst):
             return Parting("module", row) if is_end else _by_code(rows, row)
         worst = max(worst, apart)
     return None
+
+
+def _is_far(apart: float | None, floor: float, worst: float) -> bool:
+    return apart is None or apart > max(floor, JUMP * worst)
 
 
 def _by_code(rows: Sequence[Row], at: Row) -> Parting:

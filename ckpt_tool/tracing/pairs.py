@@ -5,8 +5,9 @@ other, and all of them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,10 +20,16 @@ Steps = frozenset[int]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two modules by their paths; the whole networks are `""`."""
+    """Two modules by their paths; the whole networks are `""`.
+
+    Of pairs with the same `rivals`, those are right whose outputs agree best. One that `is_weak` is
+    paired by its class and place alone, and says something only where its inputs agree.
+    """
 
     one: str
     other: str
+    rivals: int | None = None
+    is_weak: bool = False
 
 
 def pairs_of(plan: Plan, one: nn.Module, other: nn.Module) -> list[Pair]:
@@ -31,20 +38,34 @@ def pairs_of(plan: Plan, one: nn.Module, other: nn.Module) -> list[Pair]:
     """
     first = _by_steps(one, [step.inputs for step in plan.steps])
     second = _by_steps(other, [step.outputs for step in plan.steps])
-    pairs = {Pair("", ""): None}
-    for steps, paths in first.items():
-        pairs |= dict.fromkeys(_chained(paths, second.get(steps, [])))
+    pairs = [Pair("", "")]
+    for number, (steps, paths) in enumerate(first.items()):
+        named = [path for path in paths if path]
+        pairs += _chained(named, [path for path in second.get(steps, []) if path], number)
     for pair in list(pairs):
-        pairs |= dict.fromkeys(_without_tensors(pair, one, other))
+        pairs += _without_tensors(pair, one, other)
+    return pairs
+
+
+def agreed(pairs: Sequence[Pair], apart: Callable[[Pair], float | None]) -> list[Pair]:
+    """The pairs of which each module is in one: of rivals those with the smallest distance."""
+    order = {id(pair): number for number, pair in enumerate(pairs)}
+
+    def key(pair: Pair) -> tuple[bool, float, int]:
+        if pair.rivals is None:
+            return pair.is_weak, 0.0, order[id(pair)]
+        distance = apart(pair)
+        return pair.is_weak, inf if distance is None else distance, order[id(pair)]
+
     ones: set[str] = set()
     others: set[str] = set()
     found = []
-    for pair in pairs:
+    for pair in sorted(pairs, key=key):
         if pair.one not in ones and pair.other not in others:
             ones.add(pair.one)
             others.add(pair.other)
             found.append(pair)
-    return found
+    return sorted(found, key=lambda pair: order[id(pair)])
 
 
 def _by_steps(module: nn.Module, keys_of: Sequence[Sequence[str]]) -> Mapping[Steps, list[str]]:
@@ -64,16 +85,14 @@ def _by_steps(module: nn.Module, keys_of: Sequence[Sequence[str]]) -> Mapping[St
     return found
 
 
-def _chained(ones: Sequence[str], others: Sequence[str]) -> Iterator[Pair]:
-    """Modules inside each other that hold the same: the outermost belong together, and the
-    innermost; all of them where they are as many.
+def _chained(ones: Sequence[str], others: Sequence[str], number: int) -> Iterator[Pair]:
+    """Modules inside each other that hold the same: in order where they are as many, else all that
+    may belong together.
     """
     if len(ones) == len(others):
         yield from (Pair(*both) for both in zip(ones, others, strict=True))
-    elif ones and others:
-        yield Pair(ones[-1], others[-1])
-        if len(ones) > 1 and len(others) > 1:
-            yield Pair(ones[0], others[0])
+    else:
+        yield from (Pair(one, other, number) for one in ones for other in others)
 
 
 def _without_tensors(pair: Pair, one: nn.Module, other: nn.Module) -> Iterator[Pair]:
@@ -83,7 +102,8 @@ def _without_tensors(pair: Pair, one: nn.Module, other: nn.Module) -> Iterator[P
     ]
     for kind in sides[0]:
         if len(sides[0][kind]) == len(sides[1].get(kind, [])):
-            yield from (Pair(*both) for both in zip(sides[0][kind], sides[1][kind], strict=True))
+            for one_path, other_path in zip(sides[0][kind], sides[1][kind], strict=True):
+                yield Pair(one_path, other_path, None, True)
 
 
 def _empty_children(module: nn.Module, path: str) -> Mapping[str, list[str]]:

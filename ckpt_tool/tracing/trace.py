@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.comparing import (
@@ -18,7 +19,7 @@ from ckpt_tool.tracing.comparing import (
 )
 from ckpt_tool.tracing.exact import Distance, Found, exact_distances
 from ckpt_tool.tracing.hints import hints_of
-from ckpt_tool.tracing.pairs import Pair, pairs_of
+from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
 from ckpt_tool.tracing.recording import Recorder, Setting
 from ckpt_tool.tracing.sketches import farthest
 from ckpt_tool.tracing.weights import Concerned, concerned_by, wrong_weights
@@ -95,6 +96,7 @@ def trace_models(
     second = Recorder(other, {pair.other for pair in pairs}, kept=keeps)
     first.run(given[0], setting)
     second.run(given[1], setting)
+    pairs = agreed(pairs, partial(_apart, first, second))
     rows = rows_of(pairs, first.calls, second.calls)
     floor = max(
         floor_of([each for call in record.calls.values() for each in call.outputs])
@@ -111,6 +113,12 @@ def trace_models(
     is_same = place is None
     kept = first.kept, second.kept
     return Trace(names, is_same, place, output, floor, tuple(rows), tuple(notes), kept)
+
+
+def _apart(first: Recorder, second: Recorder, pair: Pair) -> float | None:
+    """How far the outputs of a pair's first calls are apart."""
+    one, other = first.calls.get((pair.one, 0)), second.calls.get((pair.other, 0))
+    return None if one is None or other is None else farthest(one.outputs, other.outputs)
 
 
 def _place(

@@ -131,5 +131,5 @@ def test_a_training_checkpoint_in_a_folder_is_named_itself(tmp_path):
     torch.save({"model": {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "run" / "pytorch_model.bin")
     ran = ckpt("map", "run", "-e", "** -> x.**", "-o", "new", cwd=tmp_path)
     assert (ran.status, "its name does not tell the format to write" in ran.err) == (2, True), ran.err
-    assert ckpt("map", "run", "-e", "** -> x.**", "-o", "new.ckpt", cwd=tmp_path).status == 0
-    assert torch.load(tmp_path / "new.ckpt")["epoch"] == 3
+    assert ckpt("map", "run", "-e", "** -> x.**", "-o", "new.bin", cwd=tmp_path).status == 0
+    assert torch.load(tmp_path / "new.bin")["epoch"] == 3

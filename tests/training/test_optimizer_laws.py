@@ -289,6 +289,39 @@ def test_one_state_for_all_parameters_stays_where_they_do(tmp_path):
         report.optimizer_state(optimizer.state_dict())
 
 
+class Lion(torch.optim.Optimizer):
+    """As in arXiv 2302.06675, with the names of its authors' code."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {"lr": 0.001, "betas": (0.9, 0.99), "weight_decay": 0.01})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                average = self.state[p].setdefault("exp_avg", torch.zeros_like(p))
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_((average * group["betas"][0] + p.grad * (1 - group["betas"][0])).sign_(), alpha=-group["lr"])
+                average.mul_(group["betas"][1]).add_(p.grad, alpha=1 - group["betas"][1])
+
+
+def test_an_optimizer_of_another_class_is_known_by_its_names():
+    source = values(a=(4, 6), b=(4, 6))
+    steps = [step(["a", "b"], ["x"], {"concat": 1}, "transpose", {"unary": "neg"})]
+    net, optimizer = trained(source, Lion, 10)
+    weights, state = saved(net, optimizer)
+    plan, made = plan_of(steps, weights), moved(steps, weights)
+    new = Net(made, inverse(steps, source))
+    new_optimizer = Lion(new.parameters())
+    new_optimizer.load_state_dict(optimizer_state(plan, state, new, new_optimizer))
+    train(net, optimizer, range(10, 30))
+    train(new, new_optimizer, range(10, 30))
+    assert torch.equal(new.x, moved(steps, dict(net.state_dict()))["x"])
+    other = type("Tiger", (Lion,), {"step": lambda self: None})(new.parameters())
+    with pytest.raises(RuleError, match="the optimizer is not known: Tiger is none that is known"):
+        optimizer_state(plan, state, new, other)
+
+
 def test_an_unknown_optimizer_moves_by_names_alone():
     class Lamb(torch.optim.Adam):
         def step(self, closure=None):

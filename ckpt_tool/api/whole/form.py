@@ -143,7 +143,10 @@ def for_output(planned: Planned, form: Form, output: str) -> Form:
     is_asked = form.also or form.fresh_optimizer or form.optimizer_order
     if form.whole is not None or planned.target is not None or is_asked:
         return form
-    endings = [os.path.splitext(path)[1].lower() for path in (planned.source.path, output)]
+    source = planned.source.path
+    if os.path.isdir(source) and len(planned.source.files) == 1:
+        source = planned.source.files[0].path
+    endings = [os.path.splitext(path)[1].lower() for path in (source, output)]
     is_alike = len({ENDINGS.get(ending, ending) for ending in endings}) == 1
     is_folder = not endings[1] and os.path.isdir(planned.source.path)
     return form if is_alike or is_folder else replace(form, whole=False)

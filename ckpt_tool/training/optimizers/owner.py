@@ -53,6 +53,11 @@ def target_of(
     return TargetOptimizer(tuple(parameters), groups)
 
 
+def is_optimizer(value: object) -> bool:
+    """Whether it is an optimizer, or something around one that can give its state."""
+    return hasattr(value, "param_groups") and hasattr(value, "state_dict")
+
+
 def class_of_step(optimizer: object) -> tuple[str, str]:
     """The package and the class whose `step` an optimizer has, inside of what accelerate, Lightning
     and the like put around it.
@@ -60,19 +65,23 @@ def class_of_step(optimizer: object) -> tuple[str, str]:
     while (inner := getattr(optimizer, "optimizer", None)) is not None and hasattr(inner, "step"):
         optimizer = inner
     step = inspect.unwrap(type(optimizer).step)  # type: ignore[attr-defined]
-    return step.__module__.partition(".")[0], step.__qualname__.split(".")[-2]
+    owner = step.__qualname__.rpartition(".")[0].rpartition(".")[2]
+    name = owner if owner.isidentifier() else type(optimizer).__name__
+    return step.__module__.partition(".")[0], name
 
 
 def kind_of(
-    saved: SavedOptimizer,
-    given: Kind | UnknownKind | None,
-    optimizer: torch.optim.Optimizer | None,
-) -> Kind | UnknownKind | None:
-    """The optimizer by its class, where there is one. Raises InputError for two that differ."""
+    saved: SavedOptimizer, given: object, optimizer: torch.optim.Optimizer | None
+) -> Kind | UnknownKind:
+    """The optimizer by its class, where it or the source's (`given`) is one; else by its groups and
+    slots. Raises InputError for two that differ.
+    """
+    recognised = recognise(saved.groups, saved.slots)
+    if is_optimizer(given):
+        recognised = kind_of_class(*class_of_step(given), recognised)
     if optimizer is None:
-        return given
-    kind = kind_of_class(*class_of_step(optimizer))
-    recognised = given or recognise(saved.groups, saved.slots)
+        return recognised
+    kind = kind_of_class(*class_of_step(optimizer), recognised)
     known = isinstance(kind, Kind) and isinstance(recognised, Kind)
     if known and _name(recognised) != _name(kind):
         name = type(optimizer).__name__

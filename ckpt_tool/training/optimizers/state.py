@@ -15,21 +15,18 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.optimizers import (
-    Kind,
     MovedGroup,
     MovedState,
     SavedOptimizer,
     TargetOptimizer,
     TargetParameter,
-    UnknownKind,
-    kind_of_class,
     move_state,
     read_optimizer,
     with_names,
 )
 from ckpt_tool.optimizers.saved import GROUPS, NAMES, PARAMS, STATE, Form, Path
 from ckpt_tool.training.optimizers.filling import LABEL, fill, form_of, holds_parameters
-from ckpt_tool.training.optimizers.owner import class_of_step, kind_of, target_of
+from ckpt_tool.training.optimizers.owner import is_optimizer, kind_of, target_of
 from ckpt_tool.training.optimizers.reading import opened_state
 
 if TYPE_CHECKING:
@@ -89,8 +86,6 @@ def optimizer_state(
     Raises RuleError with every parameter whose state has no exact way, InputError where it is not
     certain which parameter is which, or where the two are different optimizers.
     """
-    is_live = hasattr(given, "param_groups") and hasattr(given, "state_dict")
-    kind: Kind | UnknownKind | None = kind_of_class(*class_of_step(given)) if is_live else None
     with _opened(given) as (label, state_dict):
         saved = read_optimizer(state_dict, form_of, label)
         saved = saved if names is None else with_names(saved, names)
@@ -99,11 +94,13 @@ def optimizer_state(
         target = _parameters_alone(parameters)
         if optimizer is not None:
             target = target_of(optimizer, model, plan)
-        kind = kind_of(saved, kind, optimizer)
+        kind = kind_of(saved, given, optimizer)
         moved = move_state(plan, saved, target, fresh, kind, form, changed)
         entries = _entries(saved, moved, target, state_dict)
         homes = {} if optimizer is None or target is None else _homes(optimizer, target, moved)
-        fill(entries, moved.steps, state_dict, is_live, lambda path: homes.get(path[:2]))
+        fill(
+            entries, moved.steps, state_dict, is_optimizer(given), lambda path: homes.get(path[:2])
+        )
         return OptimizerState(entries, moved, tuple(_notes(saved, moved, target)))
 
 
