@@ -5,7 +5,8 @@
     report     a value in; text or JSON out
     api        opens files and calls the packages below, in order: what both doors call
     tracing    two networks on one input → the first place where they part
-    training   load into a live module, freeze what arrived, parameter groups
+    integrations  callbacks for other libraries' training loops
+    training   load into a live module, freeze and thaw what arrived, parameter groups
     importing  other libraries' tables of conversions as rule files
     advising   what is left of both sides: what may be dropped and kept, and what may not
     engine     runs a plan: byte ranges where nothing changes, torch where ops compute
@@ -30,26 +31,27 @@ from ckpt_tool.lazy import bind_on_use
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from ckpt_tool.api import MappingOptions, load_into
+    from ckpt_tool.api import MappingOptions
     from ckpt_tool.comparing import Diff
     from ckpt_tool.errors import CkptError, FormatError, InputError, OutputError, Problem, RuleError
     from ckpt_tool.formats import Checkpoint
     from ckpt_tool.library.addresses import addresses
     from ckpt_tool.library.comparing import diff
     from ckpt_tool.library.health import health
+    from ckpt_tool.library.loading import LoadReport, load_into
     from ckpt_tool.library.mapping import map, plan
     from ckpt_tool.library.opened import open
     from ckpt_tool.library.rules import check, mappings, suggest, verify
     from ckpt_tool.library.tracing import trace
     from ckpt_tool.mapping import Plan, RuleSet, Step
     from ckpt_tool.tensors import Catalog, DType, TensorInfo
-    from ckpt_tool.training import LoadReport, freeze
+    from ckpt_tool.training import FreezeSchedule, freeze, thaw
 
 __all__ = [
-    "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "InputError",
-    "LoadReport", "MappingOptions", "OutputError", "Plan", "Problem", "RuleError", "RuleSet",
-    "Step", "TensorInfo", "addresses", "check", "diff", "freeze", "health", "load_into", "map",
-    "mappings", "open", "plan", "suggest", "trace", "verify",
+    "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "FreezeSchedule",
+    "InputError", "LoadReport", "MappingOptions", "OutputError", "Plan", "Problem", "RuleError",
+    "RuleSet", "Step", "TensorInfo", "addresses", "check", "diff", "freeze", "health", "load_into",
+    "map", "mappings", "open", "plan", "suggest", "thaw", "trace", "verify",
 ]  # fmt: skip
 
 
@@ -59,11 +61,12 @@ _named = bind_on_use(__name__, {
     "formats": "Checkpoint",
     "mapping": "Plan RuleSet Step",
     "comparing": "Diff",
-    "api": "MappingOptions load_into",
-    "training": "LoadReport freeze",
+    "api": "MappingOptions",
+    "training": "FreezeSchedule freeze thaw",
     "library.addresses": "addresses",
     "library.comparing": "diff",
     "library.health": "health",
+    "library.loading": "LoadReport load_into",
     "library.mapping": "map plan",
     "library.opened": "open",
     "library.rules": "check mappings suggest verify",

@@ -307,6 +307,14 @@ def is_wrapper(tensor: torch.Tensor) -> bool:
     return type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
 
 
+def quantised_kind(tensor: torch.Tensor) -> str:
+    """What a tensor is whose numbers are codes that mean something with what lies beside them
+    (bitsandbytes' `Params4bit`, `Int8Params`); empty for all others.
+    """
+    is_packed = any(getattr(tensor, name, None) is not None for name in ("quant_state", "SCB"))
+    return f"a quantised {type(tensor).__name__}, whose numbers are codes" if is_packed else ""
+
+
 def is_distributed(tensor: torch.Tensor) -> bool:
     """Whether a tensor lies in parts on several processes: a DTensor, as FSDP2 and tensor
     parallelism make them.

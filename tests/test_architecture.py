@@ -14,7 +14,7 @@ LAYERS = """
 cli | library
 report
 api
-tracing
+tracing | integrations
 training | importing | advising
 engine | align
 optimizers

@@ -9,6 +9,9 @@ from conftest import ROOT
 STORIES = {
     "resnet50_to_detector.py": "after 3 steps of training: 318 loaded tensors stood still, 66 fresh ones moved",
     "finetune_resnet18.py": "after 3 steps the 30 frozen tensors are what they were",
+    "freeze_first_100.py": "after 3 steps the first 100 tensors are what they were, and 218 of the others have moved",
+    "gradual_unfreezing.py": "resumed at epoch 2, all 122 tensors are those of the run that went through, bit for bit",
+    "fsdp2_two_processes.py": "two processes and one have the same 26 tensors after 6 steps",
     "trace_conversion.py": "different: they part in the code of `0`",
     "resume_after_rename.py": "after 10 + 20 steps all 15 tensors are those of the uninterrupted run, bit for bit",
 }

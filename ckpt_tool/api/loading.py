@@ -3,94 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.next_steps.refused import with_next
-from ckpt_tool.api.options import DTypePolicy, MappingOptions, Method, stated
+from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.remarks.left_behind import left_behind_text
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import in_memory, open_source, refuse_rivals
-from ckpt_tool.deprecated import with_old_arguments
 from ckpt_tool.errors import FormatError, InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint
+from ckpt_tool.keys import Matcher, PatternError, parse
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from ckpt_tool.api.sides import Given
     from ckpt_tool.mapping import Plan, RuleSet
     from ckpt_tool.tensors import Catalog
     from ckpt_tool.training import LiveState, LoadReport
     from ckpt_tool.training.memory.handed import Loader
 
 
-@with_old_arguments
 def load_into(
     model: nn.Module,
-    source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
-    *,
-    rules: str | os.PathLike[str] | Sequence[str] | None = None,
-    by: Method | None = None,
-    drop: str | Sequence[str] | None = None,
-    keep: str | Sequence[str] | None = None,
-    partial: bool = False,
-    expect: int | None = None,
-    dtypes: DTypePolicy | None = None,
-    params: Mapping[str, int] | None = None,
-    min_confidence: float | None = None,
+    source: Given,
+    options: MappingOptions,
     health: bool = False,
     assign: bool = False,
     loader: Loader | None = None,
-    options: MappingOptions | None = None,
 ) -> LoadReport:
-    """Loads a checkpoint, a state dict or another module into a live model, and reports what was
-    loaded, kept fresh and dropped.
-
-    `rules` names rule files, or is rules of the form `SOURCE -> TARGET`; `by` pairs by name (the
-    default), position or alignment (auto). `drop` and `keep` are patterns of the source's keys to
-    leave behind and of the model's keys that stay fresh; every other key is loaded, or there is an
-    error, unless `partial` says that the rest may stay, or `expect` how many keys are loaded,
-    exactly. By name, heads for another number of classes stay fresh by themselves, if nothing else
-    is left. `dtypes`, `params` and what else there is are those of `MappingOptions`, which can be
-    given as a whole, as `options`. `health` reads the source's values first, as `ckpt_tool.health`
-    does, and raises FormatError where something is wrong with them. With `assign`, tensors that
-    nothing changes are mapped from the file and read when they are used; the file must then stay as
-    it is. `loader` reads in our place: called with the keys that are needed, it gives pairs of key
-    and tensor, in any order and on any device (a library that reads straight into an accelerator,
-    say). The model may be wrapped in
-    DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
-
-    Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments
-    with which the call goes through, where some are known. Raises InputError for what can't be
-    used.
-
-    >>> import ckpt_tool, torch
-    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 2))
-    >>> backbone = {"weight": torch.ones(10, 4), "bias": torch.ones(10)}
-    >>> report = ckpt_tool.load_into(model, backbone, rules="** -> 0.**", keep="1.*")
-    >>> report
-    LoadReport(2 loaded, 2 kept fresh, 0 dropped)
-    >>> report.freeze(model)
-    Frozen(2 parameters, 0 modules)
+    """Loads a checkpoint, a state dict or another module into a live model, as
+    `ckpt_tool.load_into` says.
     """
     from ckpt_tool.training import LiveState, load_plan, together, unwrapped
 
-    given = MappingOptions(
-        rules=rules or (),  # type: ignore[arg-type]
-        drop=drop or (),  # type: ignore[arg-type]
-        keep=keep or (),  # type: ignore[arg-type]
-        by=by,
-        params=params or {},
-        dtypes=dtypes or "strict",
-        expect=expect,
-        min_confidence=min_confidence,
-        partial=partial,
-    )
-    wanted = _joined(options or MappingOptions(), given)
-    rule_set = read_rules(wanted)
+    rule_set = read_rules(options)
     module = unwrapped(model)
     with together(module) as processes, ExitStack() as stack:
         target = LiveState(type(module).__name__, module.state_dict(keep_vars=True), is_target=True)
@@ -102,10 +53,12 @@ def load_into(
             _refuse_unhealthy(source, opened)
         try:
             refuse_rivals(opened)
-            plan = draft_open(opened, target, rule_set, wanted)
+            plan = draft_open(opened, target, rule_set, options)
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
-            raise with_next(error, opened, target, wanted) from None
+            more = _quantised_problems(module, options)
+            told = RuleError((*more, *error.problems), error.tally) if more else error
+            raise with_next(told, opened, target, options) from None
         return load_plan(plan, opened, module, _notes_on(opened), processes, assign, loader)
 
 
@@ -114,10 +67,7 @@ def _need_file(opened: Checkpoint | LiveState, name: str) -> None:
         raise InputError(name, "is for a file, and this source is in memory", "leave it out")
 
 
-def _refuse_unhealthy(
-    source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
-    opened: Checkpoint | LiveState,
-) -> None:
+def _refuse_unhealthy(source: Given, opened: Checkpoint | LiveState) -> None:
     """Raises FormatError where something is wrong with the source's values."""
     from ckpt_tool.examining import examine
     from ckpt_tool.mapping import read_config
@@ -139,9 +89,7 @@ def _refuse_unhealthy(
 
 @contextmanager
 def _open_for(
-    module: nn.Module,
-    source: str | os.PathLike[str] | Checkpoint | nn.Module | Mapping[str, object],
-    rules: RuleSet | None,
+    module: nn.Module, source: Given, rules: RuleSet | None
 ) -> Iterator[Checkpoint | LiveState]:
     """The source; what of it lies in the memory of the module is copied before that is filled."""
     from ckpt_tool.training import LiveState, apart_from, state_dict_of
@@ -153,17 +101,6 @@ def _open_for(
         yield source
     else:
         yield LiveState("the state dict", apart_from(module, state_dict_of(source)))
-
-
-def _joined(options: MappingOptions, more: MappingOptions) -> MappingOptions:
-    """The same with what was given beside it. Raises InputError where the two say
-    different things.
-    """
-    source, target = stated(options), stated(more)
-    for name in source.keys() & target.keys():
-        if source[name] != target[name]:
-            raise InputError(name, "is given twice, by itself and in `options`")
-    return MappingOptions(**{**source, **target})  # type: ignore[arg-type]
 
 
 def _check_dtypes(plan: Plan, target: Catalog) -> None:
@@ -184,6 +121,25 @@ def _check_dtypes(plan: Plan, target: Catalog) -> None:
                 )
             ]
         )
+
+
+def _quantised_problems(module: nn.Module, options: MappingOptions) -> list[Problem]:
+    """What is to be said of parameters that are codes by now, where no wish to keep them is."""
+    from ckpt_tool.torch_bridge import quantised_kind
+
+    named = {name: quantised_kind(one) for name, one in module.named_parameters()}
+    packed = {name: kind for name, kind in named.items() if kind}
+    try:
+        kept = [Matcher(parse(pattern)) for pattern in options.keep] if packed else []
+    except PatternError:  # which is among the problems already
+        return []
+    packed = {k: v for k, v in packed.items() if not any(each.match(k) for each in kept)}
+    if not packed:
+        return []
+    name, kind = next(iter(packed.items()))
+    count = "" if len(packed) == 1 else f"; {len(packed)} parameters in all"
+    notes = ("load before the model is quantised, or keep them and what lies beside them",)
+    return [Problem("quantised", f"`{name}` of the model is {kind}{count}", None, notes)]
 
 
 def _notes_on(source: Checkpoint | LiveState) -> list[str]:

@@ -181,7 +181,7 @@ def plan_json(
         "schema": 1,
         "source": _side_json(names.source, source),
         "target": _side_json(names.target or "", target) if target is not None else None,
-        "steps": [_step_json(step) for step in plan.steps] if plan else [],
+        "steps": [step_json(step) for step in plan.steps] if plan else [],
         "dropped": list(plan.dropped) if plan else [],
         "kept": list(plan.kept) if plan else [],
         "counts": plan.counts if plan else {"mapped": 0, "kept": 0, "dropped": 0},
@@ -195,7 +195,8 @@ def _side_json(path: str, catalog: Catalog) -> dict[str, object]:
     return {"path": path, "tensors": len(catalog), "bytes": catalog.nbytes}
 
 
-def _step_json(step: Step) -> dict[str, object]:
+def step_json(step: Step) -> dict[str, object]:
+    """A step as JSON values: from what, into what, through what, by which rule."""
     origin = {"by": step.origin.by, "file": step.origin.file, "line": step.origin.line}
     ops = ops_argument(step.ops) if step.ops else []
     return {

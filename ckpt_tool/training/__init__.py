@@ -2,7 +2,7 @@
 for the optimizer.
 """
 
-from ckpt_tool.training.freezing import Frozen, freeze
+from ckpt_tool.training.freezing import FreezeSchedule, Frozen, Thawed, freeze, thaw
 from ckpt_tool.training.live import LiveState, apart_from, build_model, state_dict_of, unwrapped
 from ckpt_tool.training.live_checkpoint import LiveCheckpoint
 from ckpt_tool.training.loading import load_plan
@@ -10,6 +10,6 @@ from ckpt_tool.training.report import LoadReport
 from ckpt_tool.training.together import together
 
 __all__ = [
-    "Frozen", "LiveCheckpoint", "LiveState", "LoadReport", "apart_from", "build_model", "freeze",
-    "load_plan", "state_dict_of", "together", "unwrapped",
+    "FreezeSchedule", "Frozen", "LiveCheckpoint", "LiveState", "LoadReport", "Thawed", "apart_from",
+    "build_model", "freeze", "load_plan", "state_dict_of", "thaw", "together", "unwrapped",
 ]  # fmt: skip

@@ -21,12 +21,18 @@ if TYPE_CHECKING:
     from ckpt_tool.training.optimizers.state import Given, OptimizerState
 
 
-class ParameterGroup(TypedDict):
-    """What `torch.optim` takes; `group` is `fresh` or `loaded`."""
-
+class _Group(TypedDict):
     params: list[nn.Parameter]
     lr: float
     group: str
+
+
+class ParameterGroup(_Group, total=False):
+    """What `torch.optim` takes; `group` is `fresh` or `loaded`, `layer` a block where rates fall
+    towards the input.
+    """
+
+    layer: str
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,24 +65,39 @@ class LoadReport:
             f"{len(self.loaded)} loaded, {len(self.fresh)} kept fresh, {len(self.dropped)} dropped"
         )
 
-    def freeze(self, model: nn.Module) -> Frozen:
+    def freeze(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Frozen:
         """Freezes exactly what was loaded, running statistics too; `model.train()` doesn't thaw
-        them.
+        them. An `optimizer` that exists already is checked, as by `ckpt_tool.freeze`.
 
         Raises InputError for a model that has other keys than the one that was loaded into.
         """
-        return freeze_keys(self._own(model), self.loaded)
+        self._own(model)
+        return freeze_keys(model, self.loaded, optimizer)
 
     def parameter_groups(
-        self, model: nn.Module, lr: float, loaded_lr: float | None = None
+        self,
+        model: nn.Module,
+        lr: float,
+        loaded_lr: float | None = None,
+        *,
+        decay: float | None = None,
+        layers: Sequence[str] = (),
     ) -> list[ParameterGroup]:
         """The trainable parameters, each once: fresh ones with `lr`, loaded ones with `loaded_lr`;
         empty groups are left out.
 
+        With `decay` (0.75, say) loaded parameters get a group for each layer, as BEiT has them:
+        `loaded_lr` (by default `lr`) behind the last block, `decay` times that in the last block,
+        `decay`² in the one before it, and least before the first. Layers are the network's blocks
+        in the order of registration, or `layers`, patterns in order, each a layer, or one for every
+        number it has (`encoder.layer.{i}.**`).
+
         Raises InputError for a model that has other keys than the one that was loaded into, where
-        `loaded_lr` is for nothing because all that was loaded is frozen, where it is missing, and
-        where nothing is trainable.
+        `loaded_lr` is for nothing because all that was loaded is frozen, where it is missing, where
+        nothing is trainable, and where the order of blocks isn't certain.
         """
+        if (decay is None and layers) or (decay is not None and not 0 < decay <= 1):
+            raise ValueError(f"decay={decay!r}; it is above 0 and at most 1, and `layers` needs it")
         module = self._own(model)
         state = module.state_dict(keep_vars=True)
         loaded = {id(state[key]) for key in self.loaded}
@@ -84,13 +105,19 @@ class LoadReport:
         for parameter in module.parameters():  # each once, however many names it has
             if parameter.requires_grad:
                 groups["loaded" if id(parameter) in loaded else "fresh"].append(parameter)
+        if decay is not None and loaded_lr is None and groups["loaded"]:
+            loaded_lr = lr
         _check_rates(type(module).__name__, groups, loaded_lr)
         rates = {"fresh": lr, "loaded": lr if loaded_lr is None else loaded_lr}
-        return [
+        listed: list[ParameterGroup] = [
             {"params": params, "lr": rates[name], "group": name}
             for name, params in groups.items()
             if params
         ]
+        if decay is None or not groups["loaded"]:
+            return listed
+        by_layer = _by_layer(module, groups["loaded"], rates["loaded"], decay, layers)
+        return [*listed[:-1], *by_layer]
 
     def optimizer_state(
         self,
@@ -145,6 +172,28 @@ class LoadReport:
                 "give that one",
             )
         return module
+
+
+def _by_layer(
+    module: nn.Module,
+    loaded: Sequence[nn.Parameter],
+    lr: float,
+    decay: float,
+    layers: Sequence[str],
+) -> list[ParameterGroup]:
+    """A group for each layer that has any of the parameters, from the input on."""
+    from ckpt_tool.training.layers import depths
+
+    wanted = {id(parameter) for parameter in loaded}
+    names = {name: one for name, one in module.named_parameters() if id(one) in wanted}
+    found = depths(module, names, layers)
+    groups: dict[int, ParameterGroup] = {}
+    for name, parameter in names.items():
+        number, label = found.layers[name]
+        rate = lr * found.scale(name, decay)
+        fresh: ParameterGroup = {"params": [], "lr": rate, "group": "loaded", "layer": label}
+        groups.setdefault(number, fresh)["params"].append(parameter)
+    return [groups[number] for number in sorted(groups)]
 
 
 def _check_rates(

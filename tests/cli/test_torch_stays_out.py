@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 PROBE = """
 import sys
@@ -70,3 +71,16 @@ def test_values_that_differ_are_measured_without_torch(tmp_path):
 def test_the_probe_would_notice_torch(story, tmp_path):
     ran = run(f"map resnet50.pth detector.pth --by position --partial --dtype BF16 -o {tmp_path}/a.pth", story)
     assert "'torch'" in ran.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("rules", [("-e", "** -> net.**"), ("-e", "0.** -> stem.**", "--drop", "1.**"), ("-e", "** -> net.**", "--in-place")])
+def test_torch_stays_out_of_training_checkpoints(tmp_path, rules):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, tmp_path / "run.ckpt")
+    output = () if "--in-place" in rules else ("-o", "new.ckpt")
+    command = [sys.executable, "-c", PROBE, "map", "run.ckpt", *rules, *output]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.stderr.splitlines()[-1] == "loaded: [] 0"

@@ -242,6 +242,8 @@ def test_ties_and_one_dict_at_two_places_stay(tmp_path):
     pointers = {value.untyped_storage().data_ptr() for value in (*made["model"].values(), made["other"])}
     assert len(pointers) == 1
     assert "best" not in ran.out
+    ran = ckpt("map", "run.pth", "-e", "*.weight -> net.*.w", "--also", "#best", "-o", "no.pth", cwd=tmp_path)
+    assert (ran.status, "`#best` is mapped already" in ran.err) == (2, True), ran.err
 
 
 @pytest.mark.parametrize("protocol", [2, 5])
@@ -304,13 +306,24 @@ def test_copies_of_the_weights_follow_when_they_are_named(tmp_path):
     assert_same(list(made["swa"].items()), [(key if key == "n_averaged" else f"module.{new_name(key[7:])}", value) for key, value in run["swa"].items()])
     assert_same(made["shadow"], {new_name(key): value for key, value in parameters.items()})
     cases = {
-        ("--also", "#other"): "`#other` has none of the weights' keys", ("--also", "#state_dict"): "`#state_dict` is the weights themselves",
+        ("--also", "#other"): "`#other` has none of the weights' keys", ("--also", "#state_dict"): "`#state_dict` is mapped already", ("--also", "#swa", "--also", "swa"): "`swa` is mapped already",
         ("--also", "#nothing"): "no state dict in the file is named `nothing`", ("--also", "#swa", "--only-weights"): "is for whole training checkpoints, and this writes the weights alone",
         ("--whole", "--only-weights"): "is given with --only-weights",
     }
     for words, fact in cases.items():
         ran = ckpt("map", "run.ckpt", *RULES, *words, "-o", "no.ckpt", cwd=tmp_path)
         assert (ran.status, fact in ran.err) == (2, True), ran.err
+
+
+def test_averages_by_position_are_told(tmp_path):
+    weights = {"a.w": torch.ones(2, 2), "b.w": torch.ones(3)}
+    torch.save({"model": weights, "ema": {"decay": 0.9, "shadow_params": list(weights.values())}, "swa": {"shadow": {key: value * 2 for key, value in weights.items()}}}, tmp_path / "run.pth")
+    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "-o", "new.pth", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert "is averaged weights without the same keys, and stays as it is" in ran.out
+    assert "`swa.shadow` has the same keys" in ran.out
+    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "--also", "#swa.shadow", "-o", "more.pth", cwd=tmp_path)
+    assert list(torch.load(tmp_path / "more.pth")["swa"]["shadow"]) == ["net.a.w", "net.b.w"]
 
 
 def test_a_copy_that_the_plan_does_not_fit_is_refused(tmp_path):

@@ -44,7 +44,9 @@ def safe(folder):
 
 def test_a_folder_is_copied_but_for_what_changes(run, tmp_path):
     folder, _, state = run
-    ran = ckpt("map", "run", "-e", "0.weight -> stem.{a,b}.weight: split", "-e", "0.bias -> stem.bias", *RULES[2:], "-o", "new", cwd=tmp_path)
+    shapes = {"stem.a.weight": (2, 3), "stem.b.weight": (2, 3), "stem.bias": (4,), "head.weight": (2, 4), "head.bias": (2,)}
+    torch.save({key: torch.zeros(shape) for key, shape in shapes.items()}, tmp_path / "init.pth")
+    ran = ckpt("map", "run", "init.pth", "-e", "0.weight -> stem.{a,b}.weight: split", "-e", "0.bias -> stem.bias", *RULES[2:], "-o", "new", cwd=tmp_path)
     assert ran.status == 0, ran.err
     assert "`optimizer.bin`: 5 states of the optimizer moved" in ran.out
     assert "go along as they are: config.json, empty.txt, random_states_0.pkl, scheduler.bin" in ran.out
@@ -122,3 +124,12 @@ def test_what_would_be_mixed_up_is_refused(run, tmp_path):
     assert not (tmp_path / "new").exists()
     assert ckpt("map", "run", *RULES, "-o", "weights.safetensors", cwd=tmp_path).status == 0
     assert ckpt("map", "run", *RULES, "--only-weights", "-o", "new", cwd=tmp_path).status == 2
+
+
+def test_a_training_checkpoint_in_a_folder_is_named_itself(tmp_path):
+    (tmp_path / "run").mkdir()
+    torch.save({"model": {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "run" / "pytorch_model.bin")
+    ran = ckpt("map", "run", "-e", "** -> x.**", "-o", "new", cwd=tmp_path)
+    assert (ran.status, "its name does not tell the format to write" in ran.err) == (2, True), ran.err
+    assert ckpt("map", "run", "-e", "** -> x.**", "-o", "new.ckpt", cwd=tmp_path).status == 0
+    assert torch.load(tmp_path / "new.ckpt")["epoch"] == 3

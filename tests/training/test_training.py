@@ -40,9 +40,14 @@ def test_report_names_every_key(source):
     assert equal_keys(model, source) == set(report.loaded)
     assert all(torch.equal(model.state_dict()[key], before[key]) for key in report.fresh)
     assert str(report).splitlines() == [
-        "7 loaded, 2 kept fresh, 2 dropped",
+        "loaded   {0..1}.*  7",
+        "fresh    5.*       2",
+        "dropped  5.*       2",
+        "",
         "note: `5.weight`: 10×4 in the source, 3×4 in the target; stays fresh",
         "note: `5.bias`: 10 in the source, 3 in the target; stays fresh",
+        "",
+        "7 loaded, 2 kept fresh, 2 dropped",
     ]
 
 

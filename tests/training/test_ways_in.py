@@ -108,7 +108,7 @@ def test_computed_values_come_in_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "PIECE", 10_000)
     sizes = []
     own = transfer.StepInputs.read
-    monkeypatch.setattr(transfer.StepInputs, "read", lambda self, leaf: sizes.append(1) or own(self, leaf))
+    monkeypatch.setattr(transfer.StepInputs, "read", lambda self, leaf, **given: sizes.append(1) or own(self, leaf, **given))
     model = Parts()
     ckpt_tool.load_into(model, tmp_path / "a.safetensors", rules=tmp_path / "rules.yaml")
     assert len(sizes) > 100

@@ -79,11 +79,11 @@ def trace_checkpoints(
     given_other = None if inputs[1] is None else _inputs_for(other, inputs[1], None, seed)
     if given_other is None and inputs[0] is not None:
         given_other = _inputs_for(other, inputs[0], None, seed)
-    load_into(one, source)
+    load_into(one, source, MappingOptions())
     if target is None:
-        plan = load_into(other, one, options=options).plan
+        plan = load_into(other, one, options).plan
     else:
-        load_into(other, target)
+        load_into(other, target, MappingOptions())
         plan = plan_between(one, other, options)
     names = f"{factories[0]} with {source}", f"{factories[1]} with {target or source}"
     return trace(one, other, given, plan, given_other, keep, train, seed, names)

@@ -14,6 +14,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.torch_files.contents import ReadPickle
+from ckpt_tool.formats.torch_files.state_dicts import Container
 from ckpt_tool.mapping.copies import plan_for_copy, prefix_of
 from ckpt_tool.tensors import Catalog
 
@@ -30,27 +31,27 @@ def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterato
 
     plan, source = weights.plan, weights.source
     assert isinstance(source, Checkpoint)
-    taken = [weights.names]
+    taken = [_taken(source).value]
     location = split_fragment(source.path)[0]
     for name in names:
         wanted = name.removeprefix("#")
         copy = stack.enter_context(open_checkpoint(f"{location}#{wanted}", source))
-        where = _names_of(copy)
-        if where in taken:
-            raise InputError("--also", f"`{name}` is the weights themselves")
-        taken.append(where)
+        where = _taken(copy)
+        if any(where.value is one for one in taken):
+            raise InputError("--also", f"`{name}` is mapped already", "leave it out")
+        taken.append(where.value)
         prefix = prefix_of(copy.catalog, plan)
         if prefix is None:
             prefix = _prefix_of_some(copy, plan, name)
         view = _without_prefix(copy, prefix)
         made = plan_for_copy(plan, view.catalog, wanted)
-        yield Part(where, made, view, weights.target, prefix)
+        yield Part(where.path, made, view, weights.target, prefix)
 
 
-def _names_of(side: Checkpoint) -> tuple[str, ...]:
+def _taken(side: Checkpoint) -> Container:
     read = side.contents.kept
     assert isinstance(read, ReadPickle)
-    return read.described.listing.taken.path
+    return read.described.listing.taken
 
 
 def _prefix_of_some(copy: Checkpoint, plan: Plan, name: str) -> str:

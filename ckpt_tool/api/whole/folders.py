@@ -51,12 +51,13 @@ def is_folder_wanted(planned: Planned, form: Form, output: str, has_format: bool
 
 
 def _is_plain(source: Checkpoint) -> bool:
-    """Whether the folder's weights are files of its own, and no parts of a distributed
-    checkpoint.
+    """Whether the folder's weights are files of its own that hold nothing else, and no parts of a
+    distributed checkpoint.
     """
     places = {os.path.dirname(os.path.abspath(file.path)) for file in source.files}
     is_plain = source.format.startswith("safetensors") or source.format == "torch zip"
-    return is_plain and source.contents.is_whole and places == {os.path.abspath(source.path)}
+    is_bare = not source.contents.left_behind and source.contents.is_whole
+    return is_plain and is_bare and places == {os.path.abspath(source.path)}
 
 
 @contextmanager

@@ -195,9 +195,16 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     optimizers = optimizers_of(
         source, read, weights, form.fresh_optimizer, order=form.optimizer_order
     )
+    others = other_copies(planned, form.also)
     notes = [
         f"`{name}` has the same keys, and keeps them: --also '#{name}' maps it, too"
-        for name in other_copies(planned, form.also)
+        for name in others
+    ]
+    known = (*others, *(part.path for part in copies))
+    notes += [
+        f"`{one.path}` is averaged weights without the same keys, and stays as it is"
+        for one in source.contents.left_behind
+        if one.kind == "averaged weights" and not _is_in(one.path, {*known, *_owners(known)})
     ]
     changed = [part.path for part in copies] + [part.names[0] for part in optimizers.parts]
     left, beside = _parted(source, changed, optimizers.removed)
@@ -220,6 +227,11 @@ def _parted(
         one for one in source.contents.left_behind if one not in left and one.path not in others
     ]
     return tuple(left), tuple(beside)
+
+
+def _owners(paths: Iterable[str]) -> set[str]:
+    """What these paths begin with."""
+    return {path.rpartition(".")[0] for path in paths if "." in path}
 
 
 def _is_in(path: str, names: set[str]) -> bool:

@@ -95,6 +95,7 @@ def _with_way_on(error: InputError, path: str, place: str) -> InputError:
     label = path if place else path.removesuffix("#.")
     name = f"{label}#{place}" if place and "#" not in label else label
     way = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
+    way += ", `--only-weights` all but the weights" if place else ""
     told = ORDER_TELLS if error.hint == HINT else error.hint
     hint = f"{told}; or {way}" if told else way
     return type(error)(name, error.fact, hint, error.place)

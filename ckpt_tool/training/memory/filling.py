@@ -19,6 +19,7 @@ from ckpt_tool.torch_bridge import (
     local_part,
     memory_of,
     odd_kind,
+    quantised_kind,
 )
 from ckpt_tool.training.memory.local_parts import LocalPart, local_parts
 from ckpt_tool.training.snapshots import Snapshot
@@ -80,6 +81,8 @@ class LiveTensors:
                 f"is a {type(tensor).__name__}, which only its own class can fill",
                 "load before the model is quantised or wrapped",
             )
+        if packed := quantised_kind(tensor):
+            return f"is {packed}", "load before the model is quantised, or keep it"
         if _is_partial(tensor):
             return (
                 "is a DTensor of partial sums (Partial), which no value can be cut into",

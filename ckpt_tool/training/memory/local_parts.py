@@ -29,12 +29,17 @@ class LocalPart:
     region: Region
     memory: torch.Tensor
 
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether pinned memory is copied to it without waiting."""
+        return self.memory.is_cuda
+
     def copy(self, value: torch.Tensor) -> None:
-        """Copies a value of this box into it."""
+        """Copies a value of this box into it, on a GPU in its stream's order."""
         import torch
 
         with torch.inference_mode() if self.memory.is_inference() else nullcontext():
-            self.memory.copy_(value)
+            self.memory.copy_(value, non_blocking=self.is_on_gpu)
 
     def cut(self, region: Region) -> LocalPart:
         """The part of it that belongs to a smaller box."""

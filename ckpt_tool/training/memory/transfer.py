@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ckpt_tool.formats import Checkpoint
@@ -93,7 +94,7 @@ class StepInputs:
         for piece in self._pieces(output, place.region, part):
             some = self.needed(output, piece)
             assert some is not None
-            place.cut(piece).copy(run_part(some, self.read))
+            place.cut(piece).copy(run_part(some, partial(self.read, is_pinned=place.is_on_gpu)))
         return True
 
     def needed(self, output: int, region: Region) -> Part | None:
@@ -104,13 +105,18 @@ class StepInputs:
         forms = [TensorForm(info.dtype, info.shape) for info in infos]
         return needed_part(self.step.ops, forms, output, region)
 
-    def read(self, leaf: Leaf) -> torch.Tensor:
-        """A box of an input."""
+    def read(self, leaf: Leaf, is_pinned: bool = False) -> torch.Tensor:
+        """A box of an input; in pinned memory for a copy to a GPU, which torch then makes while
+        the next box is read (its allocator keeps the memory until the copy is done).
+        """
         import torch
 
         dtype = self.source.catalog[self.step.inputs[leaf.input]].dtype
         made = torch.empty(
-            packed_shape(dtype, leaf.region.shape), dtype=torch_dtype(dtype), device="cpu"
+            packed_shape(dtype, leaf.region.shape),
+            dtype=torch_dtype(dtype),
+            device="cpu",
+            pin_memory=is_pinned,
         )
         self._read_into(leaf, made)
         return made

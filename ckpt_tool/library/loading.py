@@ -1,0 +1,120 @@
+"""`ckpt_tool.load_into`: a checkpoint into a live model, and the report of it that prints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from ckpt_tool.api import DTypePolicy, MappingOptions, Method
+from ckpt_tool.api.loading import load_into as loaded_into
+from ckpt_tool.api.options import stated
+from ckpt_tool.deprecated import with_old_arguments
+from ckpt_tool.errors import InputError
+from ckpt_tool.report.load import load_html, load_json, load_text
+from ckpt_tool.report.parts.json_text import to_json
+from ckpt_tool.training import LoadReport as Loaded
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ckpt_tool.api.sides import Given
+    from ckpt_tool.training.memory.handed import Loader
+
+
+@dataclass(frozen=True, repr=False)
+class LoadReport(Loaded):
+    """What became of every key: `loaded` and `fresh` are the model's keys, `dropped` the source's;
+    `changed` are those loaded whose values the model's own load hooks changed, `parameters` all
+    keys of each parameter, in the model's order. `report.plan` has where each tensor came from.
+
+    `print()` shows them folded into patterns, with the notes and the counts; a notebook with every
+    key below its pattern.
+    """
+
+    def __str__(self) -> str:
+        return load_text(self)
+
+    def _repr_html_(self) -> str:
+        return load_html(self)
+
+    def to_json(self) -> str:
+        """All of it as one line of JSON, with each step as `ckpt plan --json` has it."""
+        return to_json(load_json(self))
+
+
+@with_old_arguments
+def load_into(
+    model: nn.Module,
+    source: Given,
+    *,
+    rules: str | os.PathLike[str] | Sequence[str] | None = None,
+    by: Method | None = None,
+    drop: str | Sequence[str] | None = None,
+    keep: str | Sequence[str] | None = None,
+    partial: bool = False,
+    expect: int | None = None,
+    dtypes: DTypePolicy | None = None,
+    params: Mapping[str, int] | None = None,
+    min_confidence: float | None = None,
+    health: bool = False,
+    assign: bool = False,
+    loader: Loader | None = None,
+    options: MappingOptions | None = None,
+) -> LoadReport:
+    """Loads a checkpoint, a state dict or another module into a live model, and reports what was
+    loaded, kept fresh and dropped.
+
+    `rules` names rule files, or is rules of the form `SOURCE -> TARGET`; `by` pairs by name (the
+    default), position or alignment (auto). `drop` and `keep` are patterns of the source's keys to
+    leave behind and of the model's keys that stay fresh; every other key is loaded, or there is an
+    error, unless `partial` says that the rest may stay, or `expect` how many keys are loaded,
+    exactly. By name, heads for another number of classes stay fresh by themselves, if nothing else
+    is left. `dtypes`, `params` and what else there is are those of `MappingOptions`, which can be
+    given as a whole, as `options`. `health` reads the source's values first, as `ckpt_tool.health`
+    does, and raises FormatError where something is wrong with them. With `assign`, tensors that
+    nothing changes are mapped from the file and read when they are used; the file must then stay as
+    it is. `loader` reads in our place: called with the keys that are needed, it gives pairs of key
+    and tensor, in any order and on any device (a library that reads straight into an accelerator,
+    say). The model may be wrapped in
+    DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
+
+    Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments
+    with which the call goes through, where some are known. Raises InputError for what can't be
+    used.
+
+    >>> import ckpt_tool, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 2))
+    >>> backbone = {"weight": torch.ones(10, 4), "bias": torch.ones(10)}
+    >>> report = ckpt_tool.load_into(model, backbone, rules="** -> 0.**", keep="1.*")
+    >>> report
+    LoadReport(2 loaded, 2 kept fresh, 0 dropped)
+    >>> report.freeze(model)
+    Frozen(2 parameters, 0 modules)
+    """
+    given = MappingOptions(
+        rules=rules or (),  # type: ignore[arg-type]
+        drop=drop or (),  # type: ignore[arg-type]
+        keep=keep or (),  # type: ignore[arg-type]
+        by=by,
+        params=params or {},
+        dtypes=dtypes or "strict",
+        expect=expect,
+        min_confidence=min_confidence,
+        partial=partial,
+    )
+    options = _joined(options or MappingOptions(), given)
+    found = loaded_into(model, source, options, health, assign, loader)
+    return LoadReport(**{each.name: getattr(found, each.name) for each in fields(Loaded)})
+
+
+def _joined(options: MappingOptions, more: MappingOptions) -> MappingOptions:
+    """The same with what was given beside it. Raises InputError where the two say
+    different things.
+    """
+    source, target = stated(options), stated(more)
+    for name in source.keys() & target.keys():
+        if source[name] != target[name]:
+            raise InputError(name, "is given twice, by itself and in `options`")
+    return MappingOptions(**{**source, **target})  # type: ignore[arg-type]

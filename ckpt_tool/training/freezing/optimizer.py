@@ -1,0 +1,139 @@
+"""An optimizer that exists already, when parameters are frozen and thawed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt_tool.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Group = int | Mapping[str, object]
+"""Where parameters go that an optimizer lacks: the number of one of its groups, or the
+hyper-parameters of a new one.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What an optimizer has of frozen parameters, and what was done to it.
+
+    `skipped` are the keys of frozen parameters in its groups: without a gradient it passes them
+    over, and keeps their state, which `states` of them have. `added` are the keys that were put
+    into its groups.
+    """
+
+    skipped: tuple[str, ...] = ()
+    states: int = 0
+    added: tuple[str, ...] = ()
+    group: int | None = None
+
+    def __str__(self) -> str:
+        texts = []
+        if self.skipped:
+            texts.append(
+                f"{len(self.skipped)} frozen parameters stay in its groups and are passed over, "
+                f"{self.states} of them with a state"
+            )
+        if self.added:
+            texts.append(f"{len(self.added)} parameters added to its group {self.group}")
+        return f"optimizer: {'; '.join(texts) or 'as it was'}"
+
+
+def check_optimizer(
+    optimizer: torch.optim.Optimizer,
+    module: nn.Module,
+    thawed: Mapping[str, nn.Parameter],
+    group: Group | None,
+) -> None:
+    """Raises InputError for an optimizer that isn't this model's, that moves what has no gradient,
+    or that has no certain group for the thawed parameters that it lacks.
+    """
+    from torch.optim import LBFGS
+
+    if isinstance(getattr(optimizer, "optimizer", optimizer), LBFGS):
+        fact = "is LBFGS, which moves parameters without a gradient by its history, too"
+        raise InputError("optimizer", fact, "build it anew of the parameters that train")
+    held = _held_by(optimizer)
+    if not any(id(parameter) in held for parameter in module.parameters()):
+        fact = "has no parameter of this model"
+        hint = "build it after the model is sharded, converted or loaded by `assign`, and of it"
+        raise InputError("optimizer", fact, hint)
+    count = len(optimizer.param_groups)
+    if isinstance(group, int) and not 0 <= group < count:
+        raise InputError("group", f"is {group}, and the optimizer has {count} groups")
+    lacking = [key for key, parameter in thawed.items() if id(parameter) not in held]
+    if lacking and group is None and count != 1:
+        some = f"`{lacking[0]}`" + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
+        fact = f"has {count} groups, and {some} in none of them"
+        hint = "give `group=`, or make it of all parameters before any is frozen"
+        raise InputError("optimizer", fact, hint)
+
+
+def mend(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+    batches: Iterable[Iterable[str]],
+    group: Group | None,
+) -> Mended:
+    """Puts what is thawed and lacking into a group of the optimizer, batch by batch; says which of
+    all `parameters` are frozen and stay.
+    """
+    added: list[str] = []
+    index: int | None = None
+    for batch in batches:
+        held = _held_by(optimizer)
+        lacking = {id(parameters[key]): key for key in batch if id(parameters[key]) not in held}
+        if lacking:
+            some = {key: parameters[key] for key in lacking.values()}
+            index = _add(optimizer, some, 0 if group is None else group)
+            added += some
+    held = _held_by(optimizer)
+    skipped = [key for key, one in parameters.items() if not one.requires_grad and id(one) in held]
+    states = sum(bool(optimizer.state.get(parameters[key])) for key in skipped)
+    return Mended(tuple(skipped), states, tuple(added), index)
+
+
+def _held_by(optimizer: torch.optim.Optimizer) -> set[int]:
+    return {id(one) for group in optimizer.param_groups for one in group["params"]}
+
+
+def _add(
+    optimizer: torch.optim.Optimizer, lacking: Mapping[str, nn.Parameter], group: Group
+) -> int:
+    """Adds parameters to a group, or as one; its number."""
+    if not isinstance(group, int):
+        is_named = any("param_names" in each for each in optimizer.param_groups)
+        params = list(lacking.items()) if is_named else list(lacking.values())
+        optimizer.add_param_group({**group, "params": params})
+        group = len(optimizer.param_groups) - 1
+    else:
+        chosen = optimizer.param_groups[group]
+        chosen["params"].extend(lacking.values())
+        if "param_names" in chosen:
+            chosen["param_names"].extend(lacking)
+    _begin_states(optimizer, lacking, optimizer.param_groups[group])
+    return group
+
+
+def _begin_states(
+    optimizer: torch.optim.Optimizer,
+    added: Mapping[str, nn.Parameter],
+    group: Mapping[str, object],
+) -> None:
+    """The states that Adagrad makes when it is built, and asks for in its steps; all others make
+    theirs with the first step.
+    """
+    from torch.optim import Adagrad
+
+    inner = getattr(optimizer, "optimizer", optimizer)
+    if isinstance(inner, Adagrad):
+        for parameter in added.values():
+            if not inner.state[parameter]:
+                initial = group["initial_accumulator_value"]
+                twin = Adagrad([parameter], initial_accumulator_value=initial, fused=group["fused"])  # type: ignore[arg-type]
+                inner.state[parameter].update(twin.state[parameter])
