@@ -176,8 +176,7 @@ class _Optimizer:
         parameters = [each.name for each in sides.target.parameters]
         matched = [pattern for pattern in fresh if _matches(pattern, parameters)]
         state = move_state(weights.plan, saved, sides.target, matched, sides.kind)
-        tensors = self.source.outside() if self.names else self.source
-        return OptimizerPart(self.names, state, tensors, self._keys(saved)), matched
+        return OptimizerPart(self.names, state, self._holder, self._keys(saved)), matched
 
     def _refuse_masters(self, label: str) -> None:
         """Raises InputError where tensors beside the state are copies of the parameters, as
@@ -196,17 +195,24 @@ class _Optimizer:
                     f"--fresh-optimizer '{ALL}' leaves them out",
                 )
 
+    @property
+    def _holder(self) -> Checkpoint:
+        """The open file with the slots under their full paths, which they have inside of the state
+        dict where that is all of the file.
+        """
+        return self.source.outside() if self.source.contents.taken else self.source
+
     def _keys(self, saved: SavedOptimizer) -> Mapping[Path, str]:
         """The keys of the slots that are tensors, by their paths. Raises InputError for one whose
         name something else has, too.
         """
         keys: dict[Path, str] = {}
         described = self.read.described
-        placed = described.outside if self.names else described.inside
+        listed = described.outside if self.source.contents.taken else described.inside
         for slot in (slot for each in saved.parameters for slot in each.slots.values()):
             if slot.form is not None and type(slot.value) is TensorRef:
                 key = ".".join(map(str, (*self.names, *slot.path)))
-                if placed.get(key) is not described.measured[slot.value]:
+                if listed.get(key) is not described.measured[slot.value]:
                     raise InputError(saved.label, f"has two tensors named `{key}`")
                 keys[slot.path] = key
         return keys
