@@ -103,6 +103,9 @@ def _tensor(each: Concerned) -> str:
 def answer_line(trace: Trace, style: Style = PLAIN) -> str:
     """The answer in one line."""
     count = plural(len(trace.rows), "call")
+    if trace.place is None and not trace.is_same:
+        word = style.paint("no answer", "yellow")
+        return f"{word}: {count} of paired modules agree, the outputs can't be compared"
     if trace.place is None:
         apart = "" if trace.output is None else f", outputs {_number(trace.output)} apart"
         word = style.paint("the same", "green")

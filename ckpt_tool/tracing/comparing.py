@@ -10,14 +10,10 @@ from typing import Literal
 
 from ckpt_tool.tracing.pairs import Pair
 from ckpt_tool.tracing.recording import Call, Recorded
-from ckpt_tool.tracing.sketches import Sketch, farthest
+from ckpt_tool.tracing.sketches import ROUNDING, farthest
 
 JUMP = 8.0
 """Rounding grows from module to module; what is so many times as far as anything before is none."""
-ROUNDING = 16
-SHORT_ROUNDING = 4
-"""How many units in the last place one module's rounding is, of float32 and of 16-bit types."""
-
 Kind = Literal["module", "code", "drift"]
 """Where runs part: in a module, in a module's own code between two others, or by and by."""
 
@@ -25,7 +21,7 @@ Kind = Literal["module", "code", "drift"]
 @dataclass(frozen=True, slots=True)
 class Row:
     """One call of a pair of modules: how far apart inputs and outputs are, relative to their size;
-    None where nothing can be compared.
+    None where nothing can be compared. `floors` are how far rounding alone may bring both.
     """
 
     one: str
@@ -36,6 +32,7 @@ class Row:
     began: int
     ended: int
     is_weak: bool = False
+    floors: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +58,21 @@ def rows_of(
             continue
         if pair.is_weak and counts[0][pair.one] != counts[1][path]:
             continue
-        apart = farthest(one.inputs, other.inputs), farthest(one.outputs, other.outputs)
-        rows.append(Row(pair.one, path, count, *apart, other.began, other.ended, pair.is_weak))
+        took, gave = farthest(one.inputs, other.inputs), farthest(one.outputs, other.outputs)
+        rows.append(
+            Row(
+                pair.one,
+                path,
+                count,
+                None if took is None else took.distance,
+                None if gave is None else gave.distance,
+                other.began,
+                other.ended,
+                pair.is_weak,
+                (took.floor if took else 0.0, gave.floor if gave else 0.0),
+            )
+        )
     return sorted(rows, key=lambda row: row.ended)
-
-
-def floor_of(sketches: Sequence[Sketch]) -> float:
-    """How far apart rounding alone may bring the results of one module."""
-    eps = max((sketch.eps for sketch in sketches), default=0.0)
-    return eps * (ROUNDING if eps < 1e-5 else SHORT_ROUNDING)
 
 
 def limit_of(floor: float) -> float:
@@ -77,7 +80,7 @@ def limit_of(floor: float) -> float:
     return sqrt(floor / ROUNDING) if floor else 0.0
 
 
-def parting_of(rows: Sequence[Row], floor: float) -> Parting | None:
+def parting_of(rows: Sequence[Row]) -> Parting | None:
     """The first place where outputs part from inputs that agree; None where there is none."""
     events = sorted(
         [(row.began, row, False) for row in rows] + [(row.ended, row, True) for row in rows],
@@ -86,16 +89,17 @@ def parting_of(rows: Sequence[Row], floor: float) -> Parting | None:
     worst = 0.0
     for _, row, is_end in events:
         apart = row.outputs if is_end else row.inputs
-        if apart is None or (row.is_weak and (not is_end or _is_far(row.inputs, floor, worst))):
+        if apart is None or (row.is_weak and (not is_end or _is_far(row, False, worst))):
             continue
-        if apart > max(floor, JUMP * worst):
+        if _is_far(row, is_end, worst):
             return Parting("module", row) if is_end else _by_code(rows, row)
         worst = max(worst, apart)
     return None
 
 
-def _is_far(apart: float | None, floor: float, worst: float) -> bool:
-    return apart is None or apart > max(floor, JUMP * worst)
+def _is_far(row: Row, is_output: bool, worst: float) -> bool:
+    apart = row.outputs if is_output else row.inputs
+    return apart is None or apart > max(row.floors[is_output], JUMP * worst)
 
 
 def _by_code(rows: Sequence[Row], at: Row) -> Parting:
@@ -105,10 +109,10 @@ def _by_code(rows: Sequence[Row], at: Row) -> Parting:
     return Parting("code", inner, at) if inner else Parting("code", at, at)
 
 
-def drift_of(rows: Sequence[Row], limit: float) -> Parting | None:
+def drift_of(rows: Sequence[Row]) -> Parting | None:
     """Where the outputs are too far apart though they part nowhere: the module that adds most."""
     last = rows[-1] if rows else None
-    if last is None or last.outputs is None or last.outputs <= limit:
+    if last is None or last.outputs is None or last.outputs <= limit_of(last.floors[1]):
         return None
     grown = [row for row in rows if row.outputs and row.inputs and row is not last]
     row = max(grown, key=lambda row: (row.outputs or 0) / (row.inputs or 1), default=last)

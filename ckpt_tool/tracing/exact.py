@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.tracing.comparing import Parting
 from ckpt_tool.tracing.recording import Captured, Recorder, Setting
-from ckpt_tool.tracing.sketches import Sketch, sketch_of, tensors_in
+from ckpt_tool.tracing.sketches import Sketch, tensors_in
 
 if TYPE_CHECKING:
     import torch
@@ -71,11 +71,6 @@ def exact_distances(
     )
 
 
-def sketches_of(value: object) -> list[Sketch]:
-    """The sketches of all tensors in what a module took or gave."""
-    return [sketch_of(each) for each in tensors_in(value)]
-
-
 def distance_of(ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> Distance | None:
     """The largest distance of two tensors of one shape, in order; None where there are none."""
     left, found = list(others), []
@@ -89,6 +84,8 @@ def distance_of(ones: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) ->
 def _between(one: torch.Tensor, other: torch.Tensor) -> Distance:
     import torch
 
+    if one.is_complex() or other.is_complex():
+        one, other = (torch.view_as_real(each.resolve_conj().cfloat()) for each in (one, other))
     first, second = (torch.nan_to_num(each.detach().cpu().double()) for each in (one, other))
     if not first.numel():
         return Distance(0.0, 0.0, ())

@@ -237,7 +237,7 @@ def _exchanged(
         if call is None or pair.one == at.one or not _are_siblings(pair.other, at.other):
             continue
         apart = farthest(call.inputs, got)
-        if apart is not None and apart <= floor:
+        if apart is not None and apart.distance <= max(floor, apart.floor):
             yield (
                 f"verified: `{at.other}` gets what `{pair.one}` gets, and has the weights of "
                 f"`{at.one}`: the two are exchanged"

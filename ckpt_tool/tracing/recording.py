@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.tracing.sketches import Sketch, sketch_of, tensors_in
+from ckpt_tool.tracing.sketches import Sketch, sketches_in
 
 if TYPE_CHECKING:
     import torch
@@ -93,17 +93,18 @@ class Recorder:
             if call in self._wanted:
                 self.captured[call] = Captured(copied(args), copied(kwargs))
             if path in self._paths:
-                sketches = [sketch_of(each) for each in tensors_in((args, kwargs))]
-                self.calls[call] = Recorded(sketches, self._event())
+                self.calls[call] = Recorded(sketches_in((args, kwargs)), self._event())
 
         def after(
             module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object], output: object
         ) -> None:
+            while self._open[-1][0] != path:  # a module whose error its caller has caught
+                self._open.pop()
             call = self._open.pop()
             if call in self._wanted:
                 self.captured[call].output = copied(output)
             if path in self._paths:
-                self.calls[call].outputs = [sketch_of(each) for each in tensors_in(output)]
+                self.calls[call].outputs = sketches_in(output)
                 self.calls[call].ended = self._event()
             if self._keeps(path):
                 self.kept.setdefault(path, []).append(copied(output))
@@ -137,7 +138,7 @@ def quiet(module: nn.Module, setting: Setting) -> Iterator[None]:
     import torch
 
     modes = [(each, each.training) for each in module.modules()]
-    buffers = _statistics(module) if setting.train else []
+    buffers = _written(module)
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices), torch.no_grad():
         torch.manual_seed(setting.seed)
@@ -148,9 +149,14 @@ def quiet(module: nn.Module, setting: Setting) -> Iterator[None]:
             for each, mode in modes:
                 each.training = mode
             for buffer, values in buffers:
-                buffer.copy_(values)
+                buffer.detach().copy_(values)
 
 
-def _statistics(module: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The buffers, which training mode updates, with their values."""
-    return [(buffer, buffer.detach().clone()) for buffer in module.buffers() if not buffer.is_meta]
+def _written(module: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What a forward pass may write, with its values: buffers, and embeddings that it renorms."""
+
+    some: list[torch.Tensor] = list(module.buffers())
+    for each in module.modules():
+        if getattr(each, "max_norm", None) is not None:
+            some += each.parameters(recurse=False)
+    return [(each, each.detach().clone()) for each in some if not each.is_meta]

@@ -7,8 +7,8 @@ they differ, so that no network's outputs have to be kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from math import inf, sqrt
 from typing import TYPE_CHECKING
 
@@ -18,14 +18,23 @@ if TYPE_CHECKING:
 SUMS_BITS = 12
 SUMS = 1 << SUMS_BITS
 CHUNK = 1 << 20
-_FACTOR = 0x9E3779B1
-"""Knuth's multiplicative hash: 2^32 over the golden ratio, made odd."""
+HUGE = 1e8
+"""No activation, but what masks stand for: it would hide all other numbers."""
+ROUNDING = 16
+SHORT_ROUNDING = 4
+"""How many units in the last place one module's rounding is, of float32 and of 16-bit types."""
+_MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+"""The constants of SplitMix64 (Steele, Lea, Flood 2014)."""
+Path = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """What is kept of a tensor. `odd` counts elements that are not finite; they count as zeros."""
+    """What is kept of a value at a place in what a module takes or gives. `odd` is a sum over the
+    places and kinds of elements that are not finite, or huge; they count as zeros.
+    """
 
+    path: Path
     shape: tuple[int, ...]
     eps: float
     sums: torch.Tensor
@@ -33,49 +42,85 @@ class Sketch:
     odd: int
 
 
-def sketch_of(tensor: torch.Tensor) -> Sketch:
-    """The sketch of a tensor of numbers, on any device, taken at once."""
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """How far two values are apart, relative to their size, and how far rounding may bring them."""
+
+    distance: float
+    floor: float
+
+    @property
+    def weight(self) -> float:
+        """What the worst of several is told by."""
+        return self.distance / max(self.floor, 1e-30)
+
+
+def sketches_in(value: object) -> list[Sketch]:
+    """The sketches of all numbers in what a module takes or gives, taken at once."""
+    return [sketch_of(tensor, path) for path, tensor in leaves_in(value)]
+
+
+def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
+    """The sketch of a tensor of numbers, on any device."""
     import torch
 
     flat = tensor.detach().reshape(-1)
+    if flat.is_complex():
+        flat = torch.view_as_real(flat.resolve_conj()).reshape(-1)
     sums = torch.zeros(min(SUMS, max(flat.numel(), 1)), dtype=torch.float64)
     square, odd = 0.0, 0
     for start in range(0, flat.numel(), CHUNK):
-        part = _real(flat[start : start + CHUNK])
-        finite = torch.isfinite(part)
-        odd += int((~finite).sum())
-        part = torch.where(finite, part, 0.0)
+        part = flat[start : start + CHUNK].cpu().double()
+        mixed = _mixed(start, part.numel())
+        is_odd = ~torch.isfinite(part) | (part.abs() > _huge(tensor))
+        if bool(is_odd.any()):
+            kinds = torch.where(part.isnan(), 1, torch.where(part > 0, 2, 3))
+            odd += int((mixed[is_odd] * kinds[is_odd]).sum())
+            part = torch.where(is_odd, 0.0, part)
         square += float(part.square().sum())
         if flat.numel() <= SUMS:
             sums[start : start + part.numel()] = part
         else:
-            mixed = torch.arange(start, start + part.numel()) * _FACTOR & 0xFFFFFFFF
-            signs = (mixed >> (31 - SUMS_BITS) & 1).mul_(2).sub_(1)
-            sums.index_add_(0, mixed >> (32 - SUMS_BITS), part * signs)
-    return Sketch(tuple(tensor.shape), eps_of(tensor), sums, sqrt(square), odd)
+            signs = (mixed & 1).mul_(2).sub_(1)
+            sums.index_add_(0, mixed >> 1 & (SUMS - 1), part * signs)
+    return Sketch(path, tuple(tensor.shape), eps_of(tensor), sums, sqrt(square), odd)
 
 
-def _real(part: torch.Tensor) -> torch.Tensor:
+def _mixed(start: int, count: int) -> torch.Tensor:
+    """Numbers that look random, one for each index: SplitMix64."""
     import torch
 
-    part = part.cpu()
-    if part.is_complex():
-        part = torch.view_as_real(part.resolve_conj()).sum(-1)
-    return part.double()
+    first, second, third = (each - (1 << 64) if each >> 63 else each for each in _MIX)
+    mixed = torch.arange(start + 1, start + count + 1).mul_(first)
+    mixed ^= mixed >> 30 & (1 << 34) - 1
+    mixed *= second
+    mixed ^= mixed >> 27 & (1 << 37) - 1
+    mixed *= third
+    mixed ^= mixed >> 31 & (1 << 33) - 1
+    return mixed
+
+
+def _huge(tensor: torch.Tensor) -> float:
+    import torch
+
+    if not tensor.is_floating_point():
+        return inf
+    return min(HUGE, torch.finfo(tensor.dtype).max / 2)
 
 
 def eps_of(tensor: torch.Tensor) -> float:
     """The relative distance of neighbouring numbers of its dtype; 0 for integers."""
     import torch
 
-    return torch.finfo(tensor.dtype).eps if tensor.is_floating_point() else 0.0
+    is_real = tensor.is_floating_point() or tensor.is_complex()
+    return torch.finfo(tensor.dtype).eps if is_real else 0.0
 
 
 def distance(one: Sketch, other: Sketch) -> float | None:
     """The size of the difference, relative to the larger of the two; None where the shapes
     differ.
     """
-    if one.shape != other.shape:
+    if one.shape != other.shape or one.sums.shape != other.sums.shape:
         return None
     if one.odd != other.odd:
         return inf
@@ -83,15 +128,30 @@ def distance(one: Sketch, other: Sketch) -> float | None:
     return float((one.sums - other.sums).norm()) / size if size else 0.0
 
 
-def farthest(ones: Sequence[Sketch], others: Sequence[Sketch]) -> float | None:
-    """The largest distance of those that stand at the same place among the tensors of their
-    shape; None where none do.
+def floor_of(one: Sketch, other: Sketch) -> float:
+    """How far apart rounding alone may bring the results of one module."""
+    eps = max(one.eps, other.eps)
+    return eps * (ROUNDING if eps < 1e-5 else SHORT_ROUNDING)
+
+
+def farthest(ones: Sequence[Sketch], others: Sequence[Sketch]) -> Apart | None:
+    """The largest distance, for what rounding may make of it, of those that belong together; None
+    where none do.
     """
-    found = [distance(one, other) for one, other in _paired(ones, others)]
-    return max((each for each in found if each is not None), default=None)
+    found = []
+    for one, other in paired(ones, others):
+        apart = distance(one, other)
+        if apart is not None:
+            found.append(Apart(apart, floor_of(one, other)))
+    return max(found, key=lambda each: each.weight, default=None)
 
 
-def _paired(ones: Sequence[Sketch], others: Sequence[Sketch]) -> Iterator[tuple[Sketch, Sketch]]:
+def paired(ones: Sequence[Sketch], others: Sequence[Sketch]) -> Iterator[tuple[Sketch, Sketch]]:
+    """Those at the same places, where both sides have the same; else in order, by their shapes."""
+    by_path = {other.path: other for other in others}
+    if {one.path for one in ones} == by_path.keys():
+        yield from ((one, by_path[one.path]) for one in ones)
+        return
     left = list(others)
     for one in ones:
         match = next((other for other in left if other.shape == one.shape), None)
@@ -100,13 +160,27 @@ def _paired(ones: Sequence[Sketch], others: Sequence[Sketch]) -> Iterator[tuple[
             yield one, match
 
 
-def tensors_in(value: object) -> list[torch.Tensor]:
-    """The tensors of numbers in what a module takes or gives: tuples, dicts, dataclasses."""
+def leaves_in(value: object, path: Path = ()) -> list[tuple[Path, torch.Tensor]]:
+    """The tensors of numbers, and numbers, in tuples, lists, mappings and dataclasses, with their
+    places.
+    """
     import torch
-    from torch.utils import _pytree
 
-    leaves: list[object] = []
-    for leaf in _pytree.tree_leaves(value):
-        fields = vars(leaf).values() if hasattr(leaf, "__dataclass_fields__") else ()
-        leaves += [each for one in fields for each in tensors_in(one)] if fields else [leaf]
-    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and not leaf.is_sparse]
+    inside: Sequence[tuple[str, object]] = ()
+    if isinstance(value, torch.Tensor):
+        is_plain = value.layout is torch.strided and not value.is_nested
+        return [(path, value)] if is_plain else []
+    if isinstance(value, bool | int | float):
+        return [(path, torch.tensor(value, dtype=torch.float32))]
+    if isinstance(value, Mapping):
+        inside = [(str(name), each) for name, each in value.items()]
+    elif isinstance(value, list | tuple):
+        inside = [(str(number), each) for number, each in enumerate(value)]
+    elif is_dataclass(value):
+        inside = [(each.name, getattr(value, each.name, None)) for each in fields(value)]
+    return [leaf for name, each in inside for leaf in leaves_in(each, (*path, name))]
+
+
+def tensors_in(value: object) -> list[torch.Tensor]:
+    """The same without places."""
+    return [tensor for _, tensor in leaves_in(value)]

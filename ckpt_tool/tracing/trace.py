@@ -12,8 +12,6 @@ from ckpt_tool.tracing.comparing import (
     Parting,
     Row,
     drift_of,
-    floor_of,
-    limit_of,
     parting_of,
     rows_of,
 )
@@ -21,7 +19,7 @@ from ckpt_tool.tracing.exact import Distance, Found, exact_distances
 from ckpt_tool.tracing.hints import hints_of
 from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
 from ckpt_tool.tracing.recording import Recorder, Setting
-from ckpt_tool.tracing.sketches import farthest
+from ckpt_tool.tracing.sketches import distance, farthest, paired
 from ckpt_tool.tracing.weights import Concerned, concerned_by, wrong_weights
 
 if TYPE_CHECKING:
@@ -55,10 +53,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Trace:
-    """What became of two networks on one input. `rows` are the calls of paired modules in the order
-    in which they ended, with the distances of inputs and outputs relative to their size; `floor` is
-    what rounding alone may make of it. `kept` holds the outputs that were asked for, by side and
-    module, one for each call.
+    """What became of two networks on one input.
+
+    `is_same` where nothing parts and the outputs were compared, `place` where something does;
+    neither where outputs can't be compared. `rows` are the calls of paired modules in the order in
+    which they ended, with the distances of inputs and outputs relative to their size; `floor` is
+    what rounding alone may make of it at most. `kept` holds the outputs that were asked for, by
+    side and module, one for each call.
     """
 
     names: tuple[str, str]
@@ -98,19 +99,19 @@ def trace_models(
     second.run(given[1], setting)
     pairs = agreed(pairs, partial(_apart, first, second))
     rows = rows_of(pairs, first.calls, second.calls)
-    floor = max(
-        floor_of([each for call in record.calls.values() for each in call.outputs])
-        for record in (first, second)
-    )
+    floor = max((row.floors[1] for row in rows), default=0.0)
     output = next((row.outputs for row in rows if row.other == "" and row.call == 0), None)
-    parting = parting_of(rows, floor) or drift_of(rows, limit_of(floor))
-    notes = list(_notes(pairs, rows, output, first, second))
+    parting = parting_of(rows) or drift_of(rows)
+    notes = list(_notes(pairs, rows, first, second))
+    is_compared, uncompared = _coverage(first, second)
+    notes += uncompared
     place = None
     if parting is not None:
         found = exact_distances(one, other, given, setting, parting)
-        notes += _unsteady(found, first, second, parting, floor)
-        place = _place(plan, one, other, pairs, parting, found, floor, (first, second), setting)
-    is_same = place is None
+        notes += _unsteady(found, first, second, parting)
+        near = max(parting.row.floors)
+        place = _place(plan, one, other, pairs, parting, found, near, (first, second), setting)
+    is_same = place is None and is_compared
     kept = first.kept, second.kept
     return Trace(names, is_same, place, output, floor, tuple(rows), tuple(notes), kept)
 
@@ -118,7 +119,8 @@ def trace_models(
 def _apart(first: Recorder, second: Recorder, pair: Pair) -> float | None:
     """How far the outputs of a pair's first calls are apart."""
     one, other = first.calls.get((pair.one, 0)), second.calls.get((pair.other, 0))
-    return None if one is None or other is None else farthest(one.outputs, other.outputs)
+    apart = None if one is None or other is None else farthest(one.outputs, other.outputs)
+    return None if apart is None else apart.distance
 
 
 def _place(
@@ -153,11 +155,7 @@ def _place(
 
 
 def _notes(
-    pairs: Sequence[Pair],
-    rows: Sequence[Row],
-    output: float | None,
-    first: Recorder,
-    second: Recorder,
+    pairs: Sequence[Pair], rows: Sequence[Row], first: Recorder, second: Recorder
 ) -> list[str]:
     """What a reader should know of what was not compared."""
     called = {path for path, _ in first.calls}, {path for path, _ in second.calls}
@@ -172,14 +170,28 @@ def _notes(
             f"{len(unlike)} calls give outputs of other shapes on the two sides, and were not "
             f"compared: `{unlike[0].other}` first"
         )
-    if output is None:
-        notes.append("the networks' own outputs have other shapes, and were not compared")
     return notes
 
 
-def _unsteady(
-    found: Found, first: Recorder, second: Recorder, parting: Parting, floor: float
-) -> list[str]:
+def _coverage(first: Recorder, second: Recorder) -> tuple[bool, list[str]]:
+    """Whether the networks' own outputs were compared, all that the one which gives less gives; and
+    what is to be said of the others.
+    """
+    one, other = (record.calls["", 0].outputs for record in (first, second))
+    both = [each for each in paired(one, other) if distance(*each) is not None]
+    notes = []
+    for side, sketches, index in (("first", one, 0), ("second", other, 1)):
+        known = {id(each[index]) for each in both}
+        left = [".".join(each.path) or "it" for each in sketches if id(each) not in known]
+        if left:
+            names = ", ".join(f"`{name}`" for name in left[:3])
+            notes.append(f"not compared, of what the {side} network gives: {names}")
+    if any(sketch.odd for pair in both for sketch in pair):
+        notes.append("the outputs hold NaN, infinite or huge numbers")
+    return bool(both) and len(both) >= min(len(one), len(other)), notes
+
+
+def _unsteady(found: Found, first: Recorder, second: Recorder, parting: Parting) -> list[str]:
     """Whether a network gives something else when it is run again."""
     row = parting.row
     notes = []
@@ -188,7 +200,7 @@ def _unsteady(
         ("second", second, found.again[1], row.other),
     ):
         apart = farthest(record.calls[path, row.call].outputs, again)
-        if apart is not None and apart > floor:
+        if apart is not None and apart.distance > apart.floor:
             notes.append(
                 f"the {name} network is not deterministic: `{path or 'it'}` gives something else "
                 "when it is run again on the same input"

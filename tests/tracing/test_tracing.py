@@ -1,6 +1,7 @@
 """What a trace copes with: modules that write in place, tuples, dicts, dtypes, randomness, modules that are shared; and that it leaves no trace itself."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -164,8 +165,9 @@ def test_other_shapes_are_not_compared():
 
     one, other = fill_with_seeded_values(Net(), 1), Wider()
     found = ckpt_tool.trace(one, other, given(), ckpt_tool.load_into(other, one))
-    assert found.is_same
-    assert found.notes == ("the networks' own outputs have other shapes, and were not compared",)
+    assert not found.is_same
+    assert found.place is None
+    assert str(found).splitlines()[-1] == f"no answer: {len(found.rows)} calls of paired modules agree, the outputs can't be compared"
 
 
 @pytest.mark.parametrize("size", [10, SUMS, 50_000, 2_500_000])
@@ -182,6 +184,76 @@ def test_sketches_tell_distances(size):
     true = float(100 / last.norm())
     assert distance(sketch_of(one), sketch_of(last)) == pytest.approx(true, rel=0.1)
     assert distance(sketch_of(one), sketch_of(one)) == 0
+    for regular in (torch.ones(size), torch.tensor([1.0, -1.0]).repeat(size // 2), torch.ones(size).index_fill(0, torch.arange(0, size, 768 % size or 1), 5)):
+        other = one.double() + regular.double() * 1e-3
+        true = float((regular.double() * 1e-3).norm() / other.norm())
+        assert distance(sketch_of(one), sketch_of(other)) == pytest.approx(true, rel=0.15)
+
+
+class Gives(nn.Linear):
+    """A layer whose output is made by a function."""
+
+    def __init__(self, make):
+        super().__init__(6, 6)
+        self.make = make
+
+    def forward(self, x):
+        return self.make(super().forward(x))
+
+
+def spoilt(y, place, value):
+    y = y.clone()
+    y[place] = value
+    return y
+
+
+UNLIKE = {
+    "the values of a dict": (lambda y: {"mean": y, "std": 2 * y}, lambda y: {"std": y, "mean": 2 * y}),
+    "where NaN is": (lambda y: spoilt(y, 0, float("nan")), lambda y: spoilt(y, 1, float("nan"))),
+    "the sign of infinity": (lambda y: spoilt(y, 0, float("inf")), lambda y: spoilt(y, 0, -float("inf"))),
+    "complex parts": (lambda y: torch.complex(y, 2 * y), lambda y: torch.complex(2 * y, y)),
+    "behind a mask": (lambda y: spoilt(y, 0, -1e30), lambda y: spoilt(2 * y, 0, -1e30)),
+    "beside a short type": (lambda y: (y.bfloat16(), y), lambda y: (y.bfloat16(), 1.02 * y)),
+    "a number": (lambda y: (y, 1.5), lambda y: (y, 2.5)),
+}
+ALIKE = {
+    "the order of a dict": (lambda y: {"a": y, "b": 2 * y}, lambda y: {"b": 2 * y, "a": y}),
+    "nothing beside it": (lambda y: (y, None), lambda y: (y, None)),
+    "NaN at one place": (lambda y: spoilt(y, 0, float("nan")), lambda y: spoilt(y, 0, float("nan"))),
+}
+UNANSWERED = {
+    "another shape": (lambda y: y, lambda y: y.t()),
+    "nothing": (lambda y: y, lambda y: None),
+    "one of two has another shape": (lambda y: (y, y), lambda y: (y, y[:1])),
+}
+
+
+@pytest.mark.parametrize("name", [*UNLIKE, *ALIKE, *UNANSWERED])
+def test_outputs_of_all_kinds(name):
+    one, other = (Gives(make) for make in {**UNLIKE, **ALIKE, **UNANSWERED}[name])
+    fill_with_seeded_values(one, 1)
+    found = ckpt_tool.trace(one, other, given(5), ckpt_tool.load_into(other, one))
+    assert (found.is_same, found.place is None) == (name in ALIKE, name not in UNLIKE)
+
+
+def test_what_forward_writes_is_put_back():
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Embedding(9, 6, max_norm=0.1)
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, x):
+            self.count += 1
+            with suppress(IndexError):
+                self.embed(torch.tensor(99))
+            return self.embed(x) * self.count
+
+    one, other = fill_with_seeded_values(Writing(), 1), Writing()
+    report = ckpt_tool.load_into(other, one)
+    before = state(one)[1]
+    assert ckpt_tool.trace(one, other, torch.arange(5), report).is_same
+    assert all(torch.equal(value, before[key]) for key, value in one.state_dict().items())
 
 
 FACTORIES = """
