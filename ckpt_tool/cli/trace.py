@@ -17,8 +17,8 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, NO_ANSWER, YES, show_result, style_of
-from ckpt_tool.errors import InputError
+from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_result, style_of
+from ckpt_tool.errors import InputError, RuleError
 
 FACTORY = "PACKAGE.MODULE:FUNCTION"
 
@@ -78,6 +78,7 @@ def trace(
     The factories' code is run, nothing in a file is.
     """
     from ckpt_tool.api.tracing.traces import trace_checkpoints
+    from ckpt_tool.report.parts.problems import error_text
     from ckpt_tool.report.trace import trace_json, trace_text
 
     if source is None or model is None:
@@ -87,15 +88,21 @@ def trace(
             "is missing",
             "as in: ckpt trace a.pth b.pth --model pkg:build --input x.pt",
         )
-    found = trace_checkpoints(
-        source,
-        target,
-        (model, model_b or model),
-        (inputs, inputs_b, random_input),
-        options,
-        train=train,
-        seed=seed,
-    )
+    try:
+        found = trace_checkpoints(
+            source,
+            target,
+            (model, model_b or model),
+            (inputs, inputs_b, random_input),
+            options,
+            train=train,
+            seed=seed,
+        )
+    except RuleError as error:
+        print_note(error_text(error, style_of(color, verbose)))
+        fact = f"the tensors don't fit: A is loaded into {model} by its own keys"
+        more = ", B into the second network" if target else ", then by the rules into the second"
+        raise InputError("trace", fact + more, "give the rules from A's network to B's") from None
     if json:
         from ckpt_tool.report.parts.json_text import to_json
 

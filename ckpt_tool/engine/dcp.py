@@ -12,9 +12,14 @@ from ckpt_tool.engine.filling import Job, OutputFile
 from ckpt_tool.engine.layouts.dcp_file import DcpFileLayout
 from ckpt_tool.engine.layouts.dcp_metadata import Placed, dcp_metadata
 from ckpt_tool.engine.run import Written, lay_out_file
-from ckpt_tool.engine.shards import check_folder, parts_of, write_files, write_last
+from ckpt_tool.engine.shards import (
+    check_folder,
+    output_of,
+    parts_of,
+    write_files,
+    write_last,
+)
 from ckpt_tool.engine.sources import moved_tensors
-from ckpt_tool.engine.team import output_folder
 from ckpt_tool.formats.sharded.parts import DATA_SUFFIX, METADATA
 from ckpt_tool.tensors import Catalog
 
@@ -39,7 +44,7 @@ def write_dcp(job: Job, folder: str, most: int | None = None) -> Written:
         files[name] = lay_out_file(job, path, "dcp", Catalog(part), origins)
     described = dcp_metadata(_places(files))
     size = sum(file.layout.size for file in files.values()) + len(described)
-    with output_folder(job.team, folder, size, OWN, job.replace) as stage:
+    with output_of(job, folder, size, OWN) as stage:
         sums = write_files(job, stage, files, origins)
         write_last(job, os.path.join(stage, METADATA), described)
     ties = tuple(tie for file in files.values() for tie in file.ties)

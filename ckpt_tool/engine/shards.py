@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 from ckpt_tool.engine.copying import write_at
 from ckpt_tool.engine.durable.folder import new_file
@@ -16,7 +16,7 @@ from ckpt_tool.engine.filling import Job, OutputFile, fill
 from ckpt_tool.engine.inputs import mode_for
 from ckpt_tool.engine.run import Written, check_unchanged, lay_out_file, refuse_inputs, tensor_files
 from ckpt_tool.engine.sources import ByteSource, moved_tensors
-from ckpt_tool.engine.team import output_folder
+from ckpt_tool.engine.team import output_folder, work_of
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import Catalog, TensorInfo
@@ -48,7 +48,7 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
     }
     index = index_of(dict(zip(names, parts, strict=True)))
     size = sum(file.layout.size for file in files.values())
-    with output_folder(job.team, folder, size + len(index), OWN, job.replace) as stage:
+    with output_of(job, folder, size + len(index), OWN) as stage:
         sums = write_files(job, stage, files, origins)
         write_last(job, os.path.join(stage, INDEX), index)
     ties = tuple(tie for file in files.values() for tie in file.ties)
@@ -88,6 +88,14 @@ def _write_files(
             if job.checksum
             else {}
         )
+
+
+def output_of(
+    job: Job, folder: str, size: int, own: re.Pattern[str]
+) -> AbstractContextManager[str]:
+    """The folder that a job's processes fill together."""
+    work = work_of(job) if job.team else ""
+    return output_folder(job.team, folder, size, own, job.replace, work)
 
 
 def write_last(job: Job, path: str, content: bytes) -> None:

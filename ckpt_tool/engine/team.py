@@ -17,10 +17,14 @@ from ckpt_tool.errors import OutputError
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
+    from ckpt_tool.engine.filling import Job
+
 T = TypeVar("T")
 Progress = Callable[[int], None]
 MOMENT = 0.1
 """Seconds between two looks at what the others have done."""
+SILENCE = 1800
+"""Seconds without a byte after which another process counts as gone: torch.distributed's own."""
 
 
 class Team:
@@ -47,13 +51,18 @@ class Team:
         if self._is_over:
             return []
         self._met += 1
-        self._store.add(f"met/{self._met}", 1)
-        while self.is_leader and self._store.add(f"met/{self._met}", 0) < self.size:
-            self._watch()
-            time.sleep(MOMENT)
-        self._watch()
         given: list[Any] = [None] * self.size
-        dist.all_gather_object(given, (value, None if error is None else str(error) or repr(error)))
+        said = None if error is None else str(error) or repr(error)
+        try:
+            self._store.add(f"met/{self._met}", 1)
+            self._wait()
+            dist.all_gather_object(given, (value, said))
+        except RuntimeError as lost:  # torch's error for a peer that is gone
+            self._is_over = True
+            text = str(lost).strip().split("\n")[0][:200]
+            raise OutputError(
+                f"process {self.rank}", f"has lost another: {text}", "nothing was written"
+            ) from lost
         faults = [(rank, fault) for rank, (_, fault) in enumerate(given) if fault]
         if faults:
             self._is_over = True
@@ -61,6 +70,23 @@ class Team:
                 rank, fault = faults[0]
                 raise OutputError(f"process {rank}", f"has failed: {fault}", "nothing was written")
         return [each for each, _ in given]
+
+    def _wait(self) -> None:
+        """In the first process, waits for the others. Raises OutputError where nothing happens for
+        so long that one must be gone.
+        """
+        seen, since = -1, time.monotonic()
+        while self.is_leader and self._store.add(f"met/{self._met}", 0) < self.size:
+            self._watch()
+            done = self._store.add("done", 0)
+            if done != seen:
+                seen, since = done, time.monotonic()
+            elif time.monotonic() - since > SILENCE:
+                self._is_over = True
+                fact = f"has heard nothing of another one for {SILENCE // 60} minutes"
+                raise OutputError("process 0", fact, "nothing was written")
+            time.sleep(MOMENT)
+        self._watch()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -126,9 +152,12 @@ def team_of_this_run() -> Iterator[Team | None]:
 
 @contextmanager
 def output_folder(
-    team: Team | None, path: str, size: int, own: re.Pattern[str], replace: bool
+    team: Team | None, path: str, size: int, own: re.Pattern[str], replace: bool, work: str
 ) -> Iterator[str]:
-    """As `atomic_folder`, made and published by the first process of a team, for all of them."""
+    """As `atomic_folder`, made and published by the first process of a team, for all of them.
+
+    `work` tells one job from another: raises OutputError where the processes have different ones.
+    """
     if team is None:
         with atomic_folder(path, size, own, replace) as stage:
             yield stage
@@ -136,8 +165,37 @@ def output_folder(
     with team.together():
         if team.is_leader:
             with atomic_folder(path, size, own, replace) as stage:
-                team.exchange(stage)
+                _check_same(team.exchange((stage, work)))
                 yield stage
         else:
-            yield team.exchange("")[0]
+            given = team.exchange(("", work))
+            _check_same(given)
+            yield given[0][0]
     team.exchange(None)
+
+
+def _check_same(given: list[tuple[str, str]]) -> None:
+    """Raises OutputError unless all processes have the same job."""
+    for rank, (_, work) in enumerate(given):
+        if work != given[0][1]:
+            raise OutputError(
+                f"process {rank}",
+                "would write something else than process 0: their sources or rules differ",
+                "give all processes the same files",
+            )
+
+
+def work_of(job: Job) -> str:
+    """A digest of what a job reads and does: the plan, and of each input its size and checksum."""
+    from hashlib import sha256
+
+    digest = sha256(repr(list(job.plan.outputs.values())).encode())
+    for step in job.plan.steps:
+        digest.update(repr((step.inputs, step.outputs, step.ops)).encode())
+    for side in filter(None, (job.source, job.target)):
+        for file in side.files:
+            digest.update(repr((os.path.basename(file.path), file.size)).encode())
+        for key in side.catalog:
+            extents = [(each.offset, each.length, each.crc32) for each in side.extents(key)]
+            digest.update(repr((key, extents)).encode())
+    return digest.hexdigest()

@@ -85,7 +85,9 @@ def _between(one: torch.Tensor, other: torch.Tensor) -> Distance:
     import torch
 
     if one.is_complex() or other.is_complex():
-        one, other = (torch.view_as_real(each.resolve_conj().cfloat()) for each in (one, other))
+        one, other = (
+            torch.view_as_real(each.resolve_conj().to(torch.complex128)) for each in (one, other)
+        )
     first, second = (torch.nan_to_num(each.detach().cpu().double()) for each in (one, other))
     if not first.numel():
         return Distance(0.0, 0.0, ())

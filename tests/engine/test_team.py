@@ -95,3 +95,23 @@ def test_what_one_process_can_not_do_no_process_does(source, tmp_path):
     assert "not a directory" in run.stderr
     assert (tmp_path / "out").read_text() == "a file"
     assert "for one process" in torchrun(2, "map", source, "-e", "** -> x.**", "--in-place").stderr
+
+
+OWN_FILES = """
+import os, sys
+os.chdir(os.environ["RANK"])
+from ckpt_tool.__main__ import run
+run()
+"""
+
+
+def test_processes_with_other_files_of_one_name_write_nothing(tmp_path):
+    for rank in range(2):
+        (tmp_path / str(rank)).mkdir()
+        torch.save({f"w{at}": torch.full((50, 50), float(rank)) for at in range(6)}, tmp_path / str(rank) / "a.pth")
+    (tmp_path / "run.py").write_text(OWN_FILES)
+    words = ["map", "a.pth", "-e", "** -> **", "--max-shard-size", "20kB", "-o", tmp_path / "out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([*RUN, "2", "run.py", *map(str, words)], capture_output=True, text=True, env=environment, check=False, cwd=tmp_path)
+    assert "their sources or rules differ" in run.stderr
+    assert not (tmp_path / "out").exists()

@@ -144,6 +144,47 @@ def test_a_loader_for_computed_values(tmp_path):
     assert torch.equal(torch.cat([model.state_dict()[f"{name}.weight"] for name in "qkv"]), state["qkv.weight"])
 
 
+def test_a_loader_may_use_one_buffer(tmp_path):
+    state = {f"{name}.weight": torch.randn(5, 4) for name in "qkv"}
+    save_file(state, tmp_path / "a.safetensors")
+    (tmp_path / "rules.yaml").write_text("rules:\n  - '{q,k,v}.weight -> weight': {concat: 0}\n".replace("'", '"'))
+
+    def loader(keys):
+        buffer = torch.empty(5, 4)
+        for key in keys:
+            buffer.copy_(state[key])
+            yield key, buffer
+
+    model = nn.Linear(4, 15, bias=False)
+    ckpt_tool.load_into(model, tmp_path / "a.safetensors", rules=tmp_path / "rules.yaml", loader=loader)
+    assert torch.equal(model.weight, torch.cat([state[f"{name}.weight"] for name in "qkv"]))
+
+
+class Tied(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.e, self.h = nn.Embedding(9, 4), nn.Linear(4, 9, bias=False)
+        if kind == "object":
+            self.h.weight = self.e.weight
+        if kind == "memory":
+            self.h.weight = nn.Parameter(self.e.weight.data)
+
+
+@pytest.mark.parametrize("kind", ["object", "memory", "apart"])
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_ties_are_those_of_the_model_whatever_the_way(tmp_path, kind, suffix):
+    weight = torch.randn(9, 4)
+    state = {"e.weight": weight, "h.weight": weight if suffix == "pth" else weight.clone()}
+    (torch.save if suffix == "pth" else save_file)(state, tmp_path / f"a.{suffix}")
+    model = Tied(kind)
+    ckpt_tool.load_into(model, tmp_path / f"a.{suffix}", assign=True)
+    assert torch.equal(model.e.weight, weight)
+    assert torch.equal(model.h.weight, weight)
+    with torch.no_grad():
+        model.e.weight[0] = 7
+    assert torch.equal(model.h.weight[0], torch.full((4,), 7.0)) == (kind != "apart")
+
+
 WRONG = {
     "did not give `3.weight`": lambda keys, state: [(key, state[key]) for key in keys if key != "3.weight"],
     "wasn't asked for": lambda keys, state: [("else", torch.ones(1))],

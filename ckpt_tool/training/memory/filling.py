@@ -46,6 +46,8 @@ class LiveTensors:
         self._asked: set[object] = set()
         self._memory = Arena()
         self._waiting: list[tuple[nn.Module, str, torch.Tensor]] = []
+        self._owners: dict[object, set[int]] = defaultdict(set)
+        """The tensors, as objects, that see each storage."""
         self._memories: dict[int, object] = {}
         """The storage of each of the module's tensors, by their identity."""
         for owner in module.modules():
@@ -53,6 +55,7 @@ class LiveTensors:
                 if tensor is not None and not odd_kind(tensor):
                     memory = self._memories[id(tensor)] = memory_of(tensor)
                     self._views[memory].add(identity_of(tensor))
+                    self._owners[memory].add(id(tensor))
                     if tensor.is_meta:
                         self._places[identity_of(tensor)].append((owner, name))
 
@@ -147,7 +150,9 @@ class LiveTensors:
             self._memory.reserve(tensor.nbytes)
 
     def can_adopt(self, key: str, dtype: torch.dtype) -> bool:
-        """Whether another plain CPU tensor of this dtype can take a tensor's place."""
+        """Whether another plain CPU tensor of this dtype can take a tensor's place: nothing else of
+        the module has its memory.
+        """
         current = self[key]
         from torch import Tensor, nn
 
@@ -157,6 +162,7 @@ class LiveTensors:
             and current.dtype == dtype
             and (current.is_meta or (current.is_cpu and not current.is_inference()))
             and len(self._views[memory_of(current)]) == 1
+            and (current.is_meta or len(self._owners[memory_of(current)]) == 1)
         )
 
     def adopt(self, key: str, value: torch.Tensor) -> None:

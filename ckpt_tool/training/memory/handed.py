@@ -54,10 +54,10 @@ def fill_from(loader: Loader, plan: Plan, tensors: LiveTensors, hooked: HasValue
         for step in needing[key]:
             if all(each in there for each in step.inputs):
                 _run(step, there, tensors, _wanted(step, tensors, hooked))
-                for each in dict.fromkeys(step.inputs):
-                    uses[each] -= 1
-                    if not uses[each]:
-                        del there[each]
+                uses.subtract(set(step.inputs))
+        there = {each: there[each] for each in there if uses[each]}
+        if key in there:  # it waits for others, and the loader may use its memory again
+            there[key] = tensor.detach().clone()
     if missing := [key for key, count in uses.items() if count and key not in there]:
         raise _loader_error(f"did not give `{missing[0]}`", len(missing))
 

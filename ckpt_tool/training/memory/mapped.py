@@ -23,6 +23,8 @@ class MappedFiles:
     def __init__(self, source: Checkpoint) -> None:
         self._source = source
         self._maps: dict[str, mmap] = {}
+        self._given: set[tuple[str, int]] = set()
+        """The ranges that a tensor has already: two that share one would change together."""
         self.count = 0
         """How many of the model's tensors are mapped."""
 
@@ -36,10 +38,14 @@ class MappedFiles:
             return False
         if extent.offset % max(info.dtype.itemsize, 1) or not info.dtype.itemsize:
             return False
+        place = extent.file.path, extent.offset
+        if place in self._given:
+            return False
         dtype = torch_dtype(info.dtype)
         if not tensors.can_adopt(key, dtype):
             return False
         tensors.adopt(key, self._mapped(extent).view(dtype).reshape(info.shape))
+        self._given.add(place)
         self.count += 1
         return True
 
