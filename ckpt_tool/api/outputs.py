@@ -121,13 +121,22 @@ def _notes_on_form(
     planned: Planned, form: Form, is_torch_file: bool, is_alike: bool
 ) -> tuple[str, ...]:
     """Why what is beside the weights stays behind, where nobody asked for that."""
-    asks = form.whole is None and planned.target is None and is_torch_file
     is_file = is_training(planned.source) and not split_fragment(planned.source.path)[1]
-    fault = why_not_whole(planned) if asks and is_file else None
-    if asks and is_file and not fault and not is_alike:
+    if not (is_file and is_torch_file) or form.whole is not None:
+        return ()
+    fault = why_not_whole(planned)
+    if planned.target is not None:
+        is_told = not fault and _has_optimizer(planned.source)
+        fault = "the target is bare; --whole writes all, the optimizer too" if is_told else None
+    elif not fault and not is_alike:
         ending = os.path.splitext(planned.source.path)[1]
         fault = f"only an output named {ending or 'alike'} is like the source; --whole writes all"
     return (f"the weights alone are written: {fault}",) if fault else ()
+
+
+def _has_optimizer(source: object) -> bool:
+    left = source.contents.left_behind if isinstance(source, Checkpoint) else ()
+    return any(one.kind == "optimizer" for one in left)
 
 
 def _told(written: Written, changed: Changed) -> Written:

@@ -89,7 +89,7 @@ def _distance(apart: Distance | None) -> str:
     if not apart.largest:
         return "equal"
     index = ", ".join(map(str, apart.index))
-    return f"{apart.relative:.2e} of their size apart, at most {apart.largest:.3g}, at [{index}]"
+    return f"relative difference {apart.relative:.2e}, the largest {apart.largest:.3g} at [{index}]"
 
 
 def _tensor(each: Concerned) -> str:
