@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import ckpt_tool
 from tests.running import ckpt
 
 WORDS = ("-e", "a.* -> z.*", "-e", "b.* -> y.*", "--whole", "--force", "-o", "new.pt")
@@ -119,3 +120,35 @@ def test_averages_are_no_other_network(tmp_path, kind):
     ran = mapped(tmp_path, {"model": net.state_dict(), name: averages, "optimizer": state})
     assert ran.status == 0, ran.err
     assert_moved(at(tmp_path, "optimizer"), state)
+
+
+@pytest.mark.parametrize(("order", "alike"), [("model", 4), ("names", 0), ("shapes", 0)])
+def test_an_order_that_equal_shapes_leave_open_is_told(tmp_path, order, alike):
+    net = Net("ab")
+    if order == "shapes":
+        net.a = torch.nn.Linear(4, 3)
+        net.b = torch.nn.Linear(4, 2)
+    made = torch.optim.Adam(net.named_parameters() if order == "names" else net.parameters(), 0.01)
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    made.step()
+    torch.save({"model": net.state_dict(), "optimizer": made.state_dict()}, tmp_path / "run.pt")
+    note = f"paired by the order of the model's parameters; {alike} of them have the shape of another"
+    new = torch.nn.ModuleDict({"z": net.get_submodule("b"), "y": net.get_submodule("a")})
+    torch.save(new.state_dict(), tmp_path / "init.pt")
+    rules = ("-e", "a.* -> y.*", "-e", "b.* -> z.*")
+    ran = ckpt("map", "run.pt", "init.pt", *rules, "--whole", "-o", "new.pt", cwd=tmp_path)
+    assert (ran.status, f"note: `optimizer`: {note}" in ran.out) == (0, alike > 0), ran.err
+    report = ckpt_tool.load_into(new, tmp_path / "run.pt", rules=[rules[1], rules[3]])
+    state = report.optimizer_state(tmp_path / "run.pt", new, torch.optim.Adam(new.parameters()))
+    assert (state.notes[:1] == (note,)) == (alike > 0)
+    assert "paired by" in str(state) or not alike
+
+
+def test_numbers_that_stay_are_said_to_be_those_of_the_source(tmp_path):
+    state_dict, state = of("ab", 1)
+    torch.save({"model": state_dict, "optimizer": state}, tmp_path / "run.pt")
+    ran = ckpt("map", "run.pt", "-e", "a.* -> z.*", "-e", "b.* -> y.*", "-o", "new.pt", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert "`optimizer` goes along as it is: its numbers are those of the source's order of parameters" in ran.out
+    assert_kept(at(tmp_path, "optimizer"), state)

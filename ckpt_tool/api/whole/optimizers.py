@@ -15,8 +15,8 @@ from ckpt_tool.formats.pickle.graph import children
 from ckpt_tool.formats.pickle.values import TensorRef
 from ckpt_tool.formats.torch_files.state_dicts import is_optimizer
 from ckpt_tool.ops import TensorForm
-from ckpt_tool.optimizers import move_state, read_optimizer, with_names
-from ckpt_tool.optimizers.naming import HINT
+from ckpt_tool.optimizers import move_state, read_optimizer, recognise, with_names
+from ckpt_tool.optimizers.naming import HINT, pairing_note
 from ckpt_tool.optimizers.refusals import matching_any
 from ckpt_tool.optimizers.saved import GROUPS, STATE
 from ckpt_tool.optimizers.sides import sides_of
@@ -74,6 +74,7 @@ def optimizers_of(
     for names, optimizer in find_optimizers(read.root):
         opened = _Optimizer(source, read, names, optimizer, others, own, tuple(also))
         if not fresh and opened.keeps_numbers(weights):
+            notes += opened.notes(None, weights)
             continue
         try:
             if owner := opened.other_owner(weights):
@@ -89,7 +90,7 @@ def optimizers_of(
             continue
         used.update(matched)
         parts.append(part)
-        notes.append(f"{opened.title}: {part.state}")
+        notes += opened.notes(part, weights)
     if unused := [pattern for pattern in fresh if pattern not in used]:
         message = f"`{unused[0]}` matches no parameter of an optimizer in the source"
         raise RuleError([Problem("dead-rule", message)])
@@ -192,6 +193,20 @@ class _Optimizer:
         matched = [pattern for pattern in fresh if _matches(pattern, parameters)]
         state = move_state(weights.plan, saved, sides.target, matched, sides.kind)
         return OptimizerPart(self.names, state, self._holder, self._keys(saved)), matched
+
+    def notes(self, part: OptimizerPart | None, weights: Part) -> Iterator[str]:
+        """What is to be said of it as it is moved; None where it stays as it is."""
+        if part is not None:
+            yield f"{self.title}: {part.state}"
+            saved = self.saved
+            kind = recognise(saved.groups, saved.slots)
+            if paired := pairing_note(saved, weights.plan.source, kind):
+                yield f"{self.title}: {paired}"
+        elif weights.target is None:
+            yield (
+                f"{self.title} goes along as it is: its numbers are those of the source's order "
+                "of parameters"
+            )
 
     def _refuse_masters(self, label: str) -> None:
         """Raises InputError where tensors beside the state are copies of the parameters, as
