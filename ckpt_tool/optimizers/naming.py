@@ -148,6 +148,22 @@ def _by_order(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKind)
     return tuple(pairings[0][place] for place in range(len(shapes)))
 
 
+def pairing_note(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKind) -> str | None:
+    """What a reader should know of numbers that became keys by the order of the model's parameters,
+    where equal shapes leave another order possible; None where there is nothing.
+    """
+    if saved.order or all(parameter.name is not None for parameter in saved.parameters):
+        return None
+    known = Counter(info.shape for info in catalog.values() if may_be_trained(info))
+    shapes = (shape_of(parameter, kind) for parameter in saved.parameters)
+    alike = sum(shape is not None and known[shape] > 1 for shape in shapes)
+    if not alike:
+        return None
+    verb = "has" if alike == 1 else "have"
+    order = "paired by the order of the model's parameters"
+    return f"{order}; {alike} of them {verb} the shape of another"
+
+
 def _places_by_group(saved: SavedOptimizer) -> list[list[int]]:
     groups: dict[int, list[int]] = {}
     for place, parameter in enumerate(saved.parameters):

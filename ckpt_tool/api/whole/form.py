@@ -196,7 +196,12 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     weights = Part(read.described.listing.taken.path, plan, source, planned.target)
     copies = tuple(copy_parts(weights, form.also, stack))
     optimizers = optimizers_of(
-        source, read, weights, form.fresh_optimizer, order=form.optimizer_order
+        source,
+        read,
+        weights,
+        form.fresh_optimizer,
+        order=form.optimizer_order,
+        also=[part.path for part in copies],
     )
     others = other_copies(planned, form.also)
     notes = [
@@ -209,7 +214,9 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
         for one in source.contents.left_behind
         if one.kind == "averaged weights" and not _is_in(one.path, {*known, *_owners(known)})
     ]
-    changed = [part.path for part in copies] + [part.names[0] for part in optimizers.parts]
+    changed = [part.path for part in copies]
+    for part in optimizers.parts:
+        changed += [".".join(part.names[:end]) for end in range(1, len(part.names) + 1)]
     left, beside = _parted(source, changed, optimizers.removed)
     whole = Whole(source, read, (weights, *copies, *optimizers.parts), optimizers.removed)
     return Changed(whole, beside, left, (*notes, *optimizers.notes))
@@ -221,7 +228,7 @@ def _parted(
     """Of what is beside the weights: what is left, and what goes along as it is."""
     read = source.contents.kept
     assert isinstance(read, ReadPickle)
-    gone = {names[0] for names in removed}
+    gone = {".".join(names) for names in removed}
     taken = read.described.listing.taken.value
     same = {name for name, child in children(read.root) if child is taken}
     left = [one for one in source.contents.left_behind if _is_in(one.path, gone)]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ckpt_tool.api.whole.owners import other_networks, other_owner
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats.limits import NESTING
+from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.pickle.graph import children
 from ckpt_tool.formats.pickle.values import TensorRef
 from ckpt_tool.formats.torch_files.state_dicts import is_optimizer
 from ckpt_tool.ops import TensorForm
 from ckpt_tool.optimizers import move_state, read_optimizer, recognise, with_names
-from ckpt_tool.optimizers.naming import HINT, keys_of_parameters
+from ckpt_tool.optimizers.naming import HINT, pairing_note
 from ckpt_tool.optimizers.refusals import matching_any
 from ckpt_tool.optimizers.saved import GROUPS, STATE
 from ckpt_tool.optimizers.sides import sides_of
@@ -52,10 +54,12 @@ def optimizers_of(
     fresh: Sequence[str],
     others: Sequence[tuple[str, Catalog]] = (),
     order: Sequence[str] = (),
+    also: Sequence[str] = (),
 ) -> Optimizers:
     """Every optimizer of the source as it follows the plan of the weights; parameters that match
     `fresh` begin without a state. `others` are other models, by name, whose optimizer it may be;
-    `order` are the source's parameters in the order of its model, where somebody said it.
+    `order` are the source's parameters in the order of its model, where somebody said it; `also`
+    are the paths of other state dicts that follow the same plan.
 
     Raises RuleError where a state can't follow exactly, and for a pattern that matches nothing;
     InputError where it is not certain which parameter is which.
@@ -68,22 +72,25 @@ def optimizers_of(
     if order and not own:
         raise InputError("--optimizer-order", f"has `{order[0]}`, and no key of the source")
     for names, optimizer in find_optimizers(read.root):
-        opened = _Optimizer(source, read, names, optimizer, others, own)
-        if owner := opened.other_owner(weights):
-            notes.append(f"{opened.title} is that of `{owner}`, and goes along as it is")
-        elif fresh or not opened.keeps_numbers(weights):
-            try:
-                part, matched = opened.moved(weights, fresh)
-            except InputError as error:
-                if ALL not in fresh:
-                    raise _with_way_on(error, source.path, opened.path) from None
-                removed.append(names[:1])
-                notes.append(f"{opened.title} is left out: whose state it holds is not certain")
-                used.add(ALL)
+        opened = _Optimizer(source, read, names, optimizer, others, own, tuple(also))
+        if not fresh and opened.keeps_numbers(weights):
+            notes += opened.notes(None, weights)
+            continue
+        try:
+            if owner := opened.other_owner(weights):
+                notes.append(f"{opened.title} is that of `{owner}`, and goes along as it is")
                 continue
-            used.update(matched)
-            parts.append(part)
-            notes.append(f"{opened.title}: {part.state}")
+            part, matched = opened.moved(weights, fresh)
+        except InputError as error:
+            if ALL not in fresh:
+                raise _with_way_on(error, source.path, opened.path) from None
+            removed.append(opened.outermost)
+            notes.append(f"{opened.title} is left out: whose state it holds is not certain")
+            used.add(ALL)
+            continue
+        used.update(matched)
+        parts.append(part)
+        notes += opened.notes(part, weights)
     if unused := [pattern for pattern in fresh if pattern not in used]:
         message = f"`{unused[0]}` matches no parameter of an optimizer in the source"
         raise RuleError([Problem("dead-rule", message)])
@@ -92,8 +99,7 @@ def optimizers_of(
 
 def _with_way_on(error: InputError, path: str, place: str) -> InputError:
     """The error with what helps on the command line."""
-    label = path if place else path.removesuffix("#.")
-    name = f"{label}#{place}" if place and "#" not in label else label
+    name = f"{split_fragment(path)[0]}#{place}" if place else path.removesuffix("#.")
     way = f"`--fresh-optimizer '{ALL}'` leaves its state behind"
     way += ", `--only-weights` all but the weights" if place else ""
     told = ORDER_TELLS if error.hint == HINT else error.hint
@@ -127,6 +133,7 @@ class _Optimizer:
     state_dict: dict[object, object]
     others: Sequence[tuple[str, Catalog]] = ()
     order: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -137,6 +144,15 @@ class _Optimizer:
     def title(self) -> str:
         """What it is called in a note."""
         return f"`{self.path or os.path.basename(self.source.path.removesuffix('#.'))}`"
+
+    @property
+    def outermost(self) -> Names:
+        """The names of the outermost thing around it that holds no state dict of a network."""
+        places = [f"{place.path}." for place in self.source.contents.state_dicts]
+        ways = [self.names[:end] for end in range(1, len(self.names))]
+        starts = [(way, f"{'.'.join(way)}.") for way in ways]
+        free = (way for way, start in starts if not any(one.startswith(start) for one in places))
+        return next(free, self.names)
 
     @property
     def saved(self) -> SavedOptimizer:
@@ -178,14 +194,36 @@ class _Optimizer:
         state = move_state(weights.plan, saved, sides.target, matched, sides.kind)
         return OptimizerPart(self.names, state, self._holder, self._keys(saved)), matched
 
+    def notes(self, part: OptimizerPart | None, weights: Part) -> Iterator[str]:
+        """What is to be said of it as it is moved; None where it stays as it is."""
+        if part is not None:
+            yield f"{self.title}: {part.state}"
+            saved = self.saved
+            kind = recognise(saved.groups, saved.slots)
+            if paired := pairing_note(saved, weights.plan.source, kind):
+                yield f"{self.title}: {paired}"
+        elif weights.target is None:
+            yield (
+                f"{self.title} goes along as it is: its numbers are those of the source's order "
+                "of parameters"
+            )
+
     def _refuse_masters(self, label: str) -> None:
         """Raises InputError where tensors beside the state are copies of the parameters, as
         those in float32 of apex, fairseq and Megatron are: they would stay what they were.
         """
         owner = _member(self.read.root, self.names[:-1]) if len(self.names) > 1 else None
+        around = ".".join(self.names[:-1])
+        known = [f"{place.path}." for place in self.source.contents.state_dicts]
+        siblings = [
+            child
+            for name, child in children(owner)
+            if isinstance(child, list | tuple)
+            or not any(one.startswith(f"{around}.{name}.") for one in known)
+        ]
         beside = [
             *(child for name, child in self.state_dict.items() if name not in (STATE, GROUPS)),
-            *(child for _, child in children(owner) if child is not self.state_dict),
+            *(child for child in siblings if child is not self.state_dict),
         ]
         for value in beside:
             if _holds_parameters(value):
@@ -218,38 +256,17 @@ class _Optimizer:
         return keys
 
     def other_owner(self, weights: Part) -> str | None:
-        """The state dict in the file, other than the weights and copies of them, whose optimizer it
-        is; None where it is that of the weights.
-
-        Raises InputError where it may be that of either.
+        """The network, other than the weights and what is mapped with them, whose optimizer it is;
+        None where it is theirs. Raises InputError where it may be that of either.
         """
-        saved = self.saved
-        others = [name for name, catalog in self._others(weights) if _pairs(saved, catalog)]
-        if not others:
-            return None
-        if _pairs(saved, weights.plan.source):
-            raise InputError(
-                saved.label,
-                f"may be the optimizer of the weights, and that of `{others[0]}`",
-                f"--fresh-optimizer '{ALL}' leaves it out",
-            )
-        return others[0]
-
-    def _others(self, weights: Part) -> Iterator[tuple[str, Catalog]]:
-        """The other state dicts with another model's keys, each with its tensors."""
-        yield from self.others
-        contents = self.source.contents
-        for place in contents.state_dicts:
-            if not place.path or place.path == contents.taken or self.names[:1] == (place.path,):
-                continue
-            start = f"{place.path}."
-            inside = Catalog(
-                replace(info, key=info.key[len(start) :])
-                for info in contents.elsewhere
-                if info.key.startswith(start)
-            )
-            if inside and not inside.keys() & weights.plan.source.keys():
-                yield place.path, inside
+        mapped = (weights.path, *self.also)
+        others = [
+            one
+            for one in other_networks(self.source.contents, mapped)
+            if self.names[:1] != (one[0],)
+        ]
+        path = "" if self.others else self.path
+        return other_owner(self.saved, path, weights.plan, mapped, [*self.others, *others])
 
 
 def _member(root: object, names: Names) -> object:
@@ -271,14 +288,6 @@ def _holds_parameters(value: object) -> bool:
         if isinstance(one, dict | list | tuple):
             pending += [child for _, child in children(one)]
     return False
-
-
-def _pairs(saved: SavedOptimizer, catalog: Catalog) -> bool:
-    """Whether the optimizer's parameters can be told among these tensors."""
-    try:
-        return bool(keys_of_parameters(saved, catalog, recognise(saved.groups, saved.slots)))
-    except InputError:
-        return False
 
 
 def _matches(pattern: str, keys: Sequence[str]) -> bool:

@@ -24,6 +24,7 @@ from ckpt_tool.optimizers import (
     read_optimizer,
     with_names,
 )
+from ckpt_tool.optimizers.naming import pairing_note
 from ckpt_tool.optimizers.saved import GROUPS, NAMES, PARAMS, STATE, Form, Path
 from ckpt_tool.training.optimizers.filling import LABEL, fill, form_of, holds_parameters
 from ckpt_tool.training.optimizers.owner import is_optimizer, kind_of, target_of
@@ -101,7 +102,9 @@ def optimizer_state(
         fill(
             entries, moved.steps, state_dict, is_optimizer(given), lambda path: homes.get(path[:2])
         )
-        return OptimizerState(entries, moved, tuple(_notes(saved, moved, target)))
+        paired = pairing_note(saved, plan.source, kind)
+        notes = (*((paired,) if paired else ()), *_notes(saved, moved, target))
+        return OptimizerState(entries, moved, notes)
 
 
 def _entries(
