@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from seeded import import_torchvision
 from torch import nn
 
 import ckpt_tool
@@ -41,6 +42,7 @@ def assert_equal_weights(one, other):
 def needed(name):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import_torchvision()  # torchmetrics and transformers import it
         return pytest.importorskip(name, exc_type=(ImportError, RuntimeError, ModuleNotFoundError))
 
 

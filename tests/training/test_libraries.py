@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from seeded import import_torchvision
 from torch import nn
 
 from tests.running import ckpt
@@ -42,6 +43,7 @@ def assert_equal_weights(one, other):
 def lightning():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import_torchvision()  # torchmetrics imports it
         found = pytest.importorskip("pytorch_lightning", exc_type=(ImportError, RuntimeError, ModuleNotFoundError))
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -150,6 +152,7 @@ def test_accelerate_resumes_a_mapped_folder(tmp_path, is_safe, monkeypatch):
 def test_the_trainer_of_transformers_resumes_a_mapped_folder(tmp_path):
     pytest.importorskip("accelerate")
     import transformers
+    import_torchvision()  # transformers imports it
     from transformers import Trainer, TrainingArguments
 
     transformers.utils.logging.set_verbosity_error()
