@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Progress = Callable[[int], None]
+WRITTEN = "written"
+"""The bytes that all have written, in the store."""
 MOMENT = 0.1
 """Seconds between two looks at what the others have done."""
 SILENCE = 1800
@@ -78,7 +80,7 @@ class Team:
         seen, since = -1, time.monotonic()
         while self.is_leader and self._store.add(f"met/{self._met}", 0) < self.size:
             self._watch()
-            done = self._store.add("done", 0)
+            done = self._store.add(WRITTEN, 0)
             if done != seen:
                 seen, since = done, time.monotonic()
             elif time.monotonic() - since > SILENCE:
@@ -124,7 +126,7 @@ class Team:
 
         def update(nbytes: int) -> None:
             nonlocal shown
-            done = self._store.add("done", nbytes)
+            done = self._store.add(WRITTEN, nbytes)
             if self.is_leader and done > shown:
                 progress(done - shown)
                 shown = done
