@@ -16,7 +16,7 @@ from ckpt_tool.engine.filling import Job, OutputFile, fill
 from ckpt_tool.engine.inputs import mode_for
 from ckpt_tool.engine.run import Written, check_unchanged, lay_out_file, refuse_inputs, tensor_files
 from ckpt_tool.engine.sources import ByteSource, moved_tensors
-from ckpt_tool.engine.team import output_folder, work_of
+from ckpt_tool.engine.team import output_folder
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import Catalog, TensorInfo
@@ -94,7 +94,7 @@ def output_of(
     job: Job, folder: str, size: int, own: re.Pattern[str]
 ) -> AbstractContextManager[str]:
     """The folder that a job's processes fill together."""
-    work = work_of(job) if job.team else ""
+    work = _work_of(job) if job.team else ""
     return output_folder(job.team, folder, size, own, job.replace, work)
 
 
@@ -164,3 +164,19 @@ def index_of(parts: Mapping[str, Sequence[TensorInfo]]) -> bytes:
         ).encode()
         + b"\n"
     )
+
+
+def _work_of(job: Job) -> str:
+    """A digest of what a job reads and does: the plan, and of each input its size and checksum."""
+    from hashlib import sha256
+
+    digest = sha256(repr(list(job.plan.outputs.values())).encode())
+    for step in job.plan.steps:
+        digest.update(repr((step.inputs, step.outputs, step.ops)).encode())
+    for side in filter(None, (job.source, job.target)):
+        for file in side.files:
+            digest.update(repr((os.path.basename(file.path), file.size)).encode())
+        for key in side.catalog:
+            extents = [(each.offset, each.length, each.crc32) for each in side.extents(key)]
+            digest.update(repr((key, extents)).encode())
+    return digest.hexdigest()

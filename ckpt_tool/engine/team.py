@@ -17,8 +17,6 @@ from ckpt_tool.errors import OutputError
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
 
-    from ckpt_tool.engine.filling import Job
-
 T = TypeVar("T")
 Progress = Callable[[int], None]
 WRITTEN = "written"
@@ -185,19 +183,3 @@ def _check_same(given: list[tuple[str, str]]) -> None:
                 "would write something else than process 0: their sources or rules differ",
                 "give all processes the same files",
             )
-
-
-def work_of(job: Job) -> str:
-    """A digest of what a job reads and does: the plan, and of each input its size and checksum."""
-    from hashlib import sha256
-
-    digest = sha256(repr(list(job.plan.outputs.values())).encode())
-    for step in job.plan.steps:
-        digest.update(repr((step.inputs, step.outputs, step.ops)).encode())
-    for side in filter(None, (job.source, job.target)):
-        for file in side.files:
-            digest.update(repr((os.path.basename(file.path), file.size)).encode())
-        for key in side.catalog:
-            extents = [(each.offset, each.length, each.crc32) for each in side.extents(key)]
-            digest.update(repr((key, extents)).encode())
-    return digest.hexdigest()
