@@ -21,10 +21,29 @@ class Loop(Protocol):
 
 
 class FollowingLightning(Following):
-    """Follows a schedule by the epochs or optimizer steps of a Lightning Trainer."""
+    """Freezes and thaws by a schedule, whose patterns match keys of the LightningModule.
 
-    def follow_loop(self, trainer: Loop, module: nn.Module) -> None:
-        """Applies what the Trainer's epoch or step asks for."""
+    Let `configure_optimizers` take all parameters: those that are frozen are passed over. A run
+    that is resumed is at once what it was. Several processes need
+    `strategy="ddp_find_unused_parameters_true"`.
+    """
+
+    def on_train_start(self, trainer: Loop, pl_module: nn.Module) -> None:
+        """What trains where the run begins, or is resumed."""
+        self.begin()
+        self._follow_loop(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Loop, pl_module: nn.Module) -> None:
+        """What trains from this epoch on."""
+        self._follow_loop(trainer, pl_module)
+
+    def on_train_batch_start(
+        self, trainer: Loop, pl_module: nn.Module, batch: object, batch_idx: int
+    ) -> None:
+        """What trains from this step on."""
+        self._follow_loop(trainer, pl_module)
+
+    def _follow_loop(self, trainer: Loop, module: nn.Module) -> None:
         from torch.nn.parallel import DistributedDataParallel
 
         by_step = self.schedule.unit == "step"

@@ -8,7 +8,7 @@ trainer = Trainer(model, args, callbacks=[FreezeCallback(schedule)], …)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers.trainer_callback import TrainerCallback
 
@@ -30,50 +30,33 @@ class FreezeCallback(Following, TrainerCallback):
     """
 
     def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
-        **others: object,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """What trains where the run begins, or is resumed. Raises InputError where
         DistributedDataParallel would wait for gradients of what is frozen.
         """
         _check_processes(args)
         self.begin()
-        self._follow(state, model, optimizer)
+        self._follow(state, **given)
 
     def on_epoch_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
-        **others: object,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """What trains from this epoch on."""
-        self._follow(state, model, optimizer)
+        self._follow(state, **given)
 
     def on_step_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: nn.Module | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
-        **others: object,
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
     ) -> None:
         """What trains from this step on."""
-        self._follow(state, model, optimizer)
+        self._follow(state, **given)
 
     def _follow(
         self,
         state: TrainerState,
-        model: nn.Module | None,
-        optimizer: torch.optim.Optimizer | None,
+        model: nn.Module | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        **others: object,
     ) -> None:
         if model is None:
             raise InputError("FreezeCallback", "is told no model by its Trainer")

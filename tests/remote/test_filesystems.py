@@ -221,7 +221,7 @@ def test_a_digest_is_checked_of_files_here_too(tmp_path):
 
 @pytest.mark.parametrize(
     ("address", "fact"),
-    [("file://work/mine.pth", "three slashes: file:///"), ("file://", "names no file")],
+    [("file://folder/mine.pth", "three slashes: file:///"), ("file://", "names no file")],
 )
 def test_file_addresses_without_a_path_are_refused(address, fact):
     ran = ckpt("show", address)
