@@ -7,11 +7,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from mmap import mmap
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.placements.byte_ranges import room
 from ckpt_tool.torch_bridge import (
     identity_of,
     is_distributed,
@@ -21,6 +19,7 @@ from ckpt_tool.torch_bridge import (
     odd_kind,
     quantised_kind,
 )
+from ckpt_tool.training.memory.arena import Arena
 from ckpt_tool.training.memory.local_parts import LocalPart, local_parts
 from ckpt_tool.training.snapshots import Snapshot
 
@@ -205,36 +204,6 @@ class LiveTensors:
             if id(tensor) not in self.replaced:
                 self.replaced[id(tensor)] = tensor, _like(tensor, value)
             self._waiting.append((owner, name, self.replaced[id(tensor)][1]))
-
-
-class Arena:
-    """One allocation for many tensors, each of which is a storage of its own to torch."""
-
-    def __init__(self) -> None:
-        self._size = self._used = 0
-        self._memory: bytearray | mmap = bytearray()
-
-    def reserve(self, nbytes: int) -> None:
-        """Makes room for so many more bytes, before anything is taken."""
-        self._size += -(-nbytes // ALIGNED) * ALIGNED
-
-    def take(self, like: torch.Tensor) -> torch.Tensor:
-        """A tensor with the dtype and shape of a contiguous one; in memory of its own where no room
-        was made for it.
-        """
-        import torch
-
-        if self._used + like.nbytes > self._size:
-            return torch.empty_like(like, device="cpu")
-        self._memory = self._memory or room(self._size)
-        flat = torch.frombuffer(
-            self._memory, dtype=torch.uint8, count=like.nbytes, offset=self._used
-        )
-        self._used += -(-like.nbytes // ALIGNED) * ALIGNED
-        return flat.view(like.dtype).reshape(like.shape)
-
-
-ALIGNED = 64
 
 
 def _is_plain_meta(tensor: torch.Tensor) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ckpt_tool.formats import Extent
     from ckpt_tool.mapping.plan import Step
     from ckpt_tool.regions import Region
+    from ckpt_tool.tensors import DType
     from ckpt_tool.training.live import LiveState
     from ckpt_tool.training.memory.filling import LiveTensors
     from ckpt_tool.training.memory.local_parts import LocalPart
@@ -62,17 +63,23 @@ def _is_read(extent: Extent, step: Step, source: Checkpoint, current: torch.Tens
     """
     from torch.autograd.graph import increment_version
 
-    if not (
-        is_plain(current)
-        and current.is_contiguous()
-        and dtype_of(current) is source.catalog[step.inputs[0]].dtype
-        and 0 < extent.length == current.nbytes
-        and not (current.is_inference() or current.is_conj() or current.is_neg())
-    ):
+    dtype = source.catalog[step.inputs[0]].dtype
+    if not (is_plain(current) and _holds(current, dtype) and extent.length == current.nbytes > 0):
         return False
     extent.file.read_into(writable_bytes(current), extent.offset)
-    increment_version(current)
+    if not current.is_inference():
+        increment_version(current)
     return True
+
+
+def _holds(memory: torch.Tensor, dtype: DType) -> bool:
+    """Whether memory that can be filled from outside holds the bytes that a file has."""
+    return (
+        memory.is_cpu
+        and memory.is_contiguous()
+        and dtype_of(memory) is dtype
+        and not (memory.is_conj() or memory.is_neg())
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +140,8 @@ class StepInputs:
         """Whether the bytes of a file are those of the memory."""
         if not isinstance(part, Leaf):
             return False
-        memory = place.memory
         dtype = self.source.catalog[self.step.inputs[part.input]].dtype
-        return (
-            memory.device.type == "cpu"
-            and memory.is_contiguous()
-            and dtype_of(memory) is dtype
-            and not memory.is_conj()
-            and not memory.is_neg()
-        )
+        return _holds(place.memory, dtype)
 
     def _pieces(self, output: int, region: Region, part: Part) -> Sequence[Region]:
         """The box in pieces along the dimension in which they cost least to read, or as it is."""
