@@ -84,13 +84,22 @@ def _unread(checkpoint: Checkpoint) -> tuple[str, ...]:
     odd, others = len(checkpoint.catalog.unreadable), len(contents.elsewhere)
     notes = []
     if odd:
-        notes.append(f"{counted(odd, 'tensor')} can't be read here, and so were not examined")
+        were = "was" if odd == 1 else "were"
+        notes.append(f"{counted(odd, 'tensor')} can't be read here, and so {were} not examined")
     if others:
-        fact = f"{counted(others, 'tensor')} outside of the state dict were not examined"
-        notes.append(f"{fact}: name their part, as in FILE#optim")
+        were = "was" if others == 1 else "were"
+        fact = f"{counted(others, 'tensor')} outside of the state dict {were} not examined"
+        notes.append(f"{fact}: name their part, as in {_a_part(checkpoint)}")
     if contents.layout and not contents.stale_index:
         notes.append(contents.layout)
     return tuple(notes)
+
+
+def _a_part(checkpoint: Checkpoint) -> str:
+    """A part of the file that is outside of its state dict, as it is named on the command line."""
+    left = checkpoint.contents.left_behind
+    path = checkpoint.path.partition("#")[0]
+    return f"{path}#{left[0].path if left else 'optim'}"
 
 
 def _value_findings(
@@ -144,7 +153,8 @@ def examine_path(
     try:
         checkpoint = open_checkpoint(text)
     except FormatError as error:
-        return Health(text, (Finding("damaged", error.path, error.fact),))
+        what = f"{error.fact}; {error.hint}" if error.hint else error.fact
+        return Health(text, (Finding("damaged", error.path, what),))
     with checkpoint, progress(checkpoint.catalog.nbytes) as on_progress:
         try:
             config = read_config(text)

@@ -99,7 +99,9 @@ def _data_file(folder: Folder, name: str) -> InputError:
         folder.join(name),
         "is a data file of a distributed checkpoint (DCP): "
         "parts of tensors, which the `.metadata` beside it describes",
-        f"name the folder: {folder.path or os.curdir}",
+        f"name the folder: {folder.path or os.curdir}"
+        if folder.is_here
+        else f"name that one: {folder.join('.metadata')}",
     )
 
 

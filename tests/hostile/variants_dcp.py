@@ -300,7 +300,7 @@ each("is cut off|longer than the file", {
     "part_of_no_bytes": lambda folder: folder.place(length=0),
 })  # fmt: skip
 each("went through zstd", {"compressed": lambda folder: folder.place(transform_descriptors=["zstd"])})
-each("data files are missing: __1_0.distcp", {"file_missing": lambda folder: folder.files.pop(B)})
+each("can't be found: __1_0.distcp", {"file_missing": lambda folder: folder.files.pop(B)})
 each("is a link out of its folder", {
     "link_out": lambda folder: folder.after.append(lambda path: ((path / B).rename(path.parent / f"{path.name}-outside"), (path / B).symlink_to(path.parent / f"{path.name}-outside"))),
     "link_to_a_device": lambda folder: folder.after.append(lambda path: ((path / B).unlink(), (path / B).symlink_to("/dev/zero"))),

@@ -318,4 +318,4 @@ def test_a_hub_that_is_no_host_is_named(hub):
     script += "from ckpt_tool.__main__ import run; run()"
     ran = ckpt(hub, script=script)
     assert (ran.status, ran.out) == (2, "")
-    assert "hf://a/x: there is no such host, or no network; --offline uses what is in the" in ran.err
+    assert "hf://a/x: the hub's host (huggingface.co, or HF_ENDPOINT) can't be found, or there is no network; --offline uses what is in the" in ran.err

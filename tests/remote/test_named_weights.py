@@ -58,7 +58,7 @@ def test_a_torchvision_that_doesnt_fit_torch_is_said(monkeypatch):
     for name in [one for one in sys.modules if one.partition(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    with pytest.raises(InputError, match="torchvision doesn't fit the torch that is installed"):
+    with pytest.raises(InputError, match="torchvision can't be imported: its operators are not those of the torch"):
         address_of("torchvision:ResNet50_Weights.DEFAULT")
 
 

@@ -176,10 +176,18 @@ def test_a_digest_that_was_asked_for_is_checked_before_anything_is_said(server, 
     assert (cache / "a.safetensors").read_bytes() == content
     ran = ckpt("show", url, "--sha256", "0" * 64)
     assert (ran.status, ran.out) == (2, "")
+    assert "--refresh downloads it again" in ran.err
+    ran = ckpt("show", url, "--sha256", "0" * 64, "--refresh")  # the server has this very file
+    assert (ran.status, "is the digest right?" in ran.err) == (2, True), ran.err
     ran = ckpt("show", server.put("/b.safetensors", content), "--sha256", "0" * 64)
     assert (ran.status, ran.out) == (2, "")
     assert not (cache / "b.safetensors").exists()
     assert "`abc` is no SHA-256" in ckpt("show", url, "--sha256", "abc").err
+
+
+def test_what_to_type_is_not_taken_for_a_secret(server, cache):
+    ran = ckpt("show", server.put("/secret.pth", pth(), status=401))
+    assert (ran.status, "put NAME:PASSWORD@ before the host" in ran.err) == (2, True), ran.err
 
 
 def test_a_stopped_download_goes_on_where_it_was(server, cache):

@@ -78,7 +78,8 @@ def _not_imported(name: str, library: str, error: Exception) -> InputError:
     if "torchvision::" in str(error):
         return InputError(
             name,
-            "torchvision doesn't fit the torch that is installed",
-            "install the torchvision of this torch's release",
+            "torchvision can't be imported: its operators are not those of the torch that is "
+            "installed",
+            "install both of one release and of one build (CPU or CUDA)",
         )
     return InputError(name, f"{library} can't be imported: {str(error)[:200]}", "reinstall it")

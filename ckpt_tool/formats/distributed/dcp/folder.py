@@ -82,7 +82,8 @@ def _open_files(folder: Folder, metadata: Metadata, opened: list[SourceFile]) ->
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise FormatError(
             path,
-            f"{len(missing)} of its {len(names)} data files are missing: {some}{more}",
+            f"of its {counted(len(names), 'data file')}, {len(missing)} can't be found: "
+            f"{some}{more}",
             "copy the whole folder",
         )
     files = {}

@@ -88,7 +88,12 @@ def _unreached(error: Exception, address: str) -> InputError | None:
     text = str(error).strip().partition("\n")[0][:200].lower() or type(error).__name__
     hint = f"{option('offline')} uses what is in the cache"
     if any(one in text for one in _NO_HOST):
-        return InputError(address, "there is no such host, or no network", hint)
+        return InputError(
+            address,
+            "the hub's host (huggingface.co, or HF_ENDPOINT) can't be found, "
+            "or there is no network",
+            hint,
+        )
     return InputError(address, f"the hub can't be reached: {text}", hint)
 
 

@@ -92,10 +92,13 @@ def in_words(address: Address) -> Iterator[None]:
 
 
 _STATUS = {
-    401: ("asks for a name and a password (401)", "https://NAME:PASSWORD@HOST/… gives them"),
+    401: ("asks for a name and a password (401)", "put NAME:PASSWORD@ before the host"),
     403: ("may not be fetched (403, forbidden)", "whoever offers it has to allow it"),
     404: ("is not there (404)", "is the address right?"),
-    407: ("the proxy asks for a password (407)", "HTTPS_PROXY=http://NAME:PASSWORD@HOST gives it"),
+    407: (
+        "the proxy asks for a password (407)",
+        "put NAME:PASSWORD@ before the host in HTTPS_PROXY",
+    ),
     410: ("is not there any more (410)", None),
     429: ("its server has had too many requests (429)", "wait, and run it again"),
 }

@@ -98,9 +98,12 @@ def cached(address: Address, access: Access) -> str | None:
     if digests := wanted_digests(path, access):
         found = note.sha256 or sha256_at(path)
         if not any(found.startswith(one) for one in digests):
-            raise wrong_digest(
-                path, found, digests, access, f"{access.option('refresh')} downloads it again"
-            )
+            hint = f"{access.option('refresh')} downloads it again"
+            if access.offline:
+                hint = f"without {access.option('offline')}, {hint}"
+            elif access.refresh:  # the server was asked, and has this very file
+                hint = "the server's file is this one: is the digest right?"
+            raise wrong_digest(path, found, digests, access, hint)
         if found != note.sha256:
             write_note(path, Note(address.identity, note.version, found, _stamp(status)))
     elif not note.url:
