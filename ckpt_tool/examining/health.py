@@ -22,6 +22,7 @@ from ckpt_tool.examining.repeats import (
 from ckpt_tool.examining.scales import scale_findings
 from ckpt_tool.examining.siblings import sibling_groups
 from ckpt_tool.examining.values import value_findings
+from ckpt_tool.examining.zeros import empty_findings
 from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.tensors import counted
 
@@ -109,6 +110,7 @@ def _value_findings(
     measured, damaged = measure(checkpoint, untied(catalog), on_progress)
     groups = sibling_groups(catalog)
     yield from damaged
+    yield from empty_findings(catalog, measured, checkpoint.path)
     yield from value_findings(catalog, groups, measured)
     yield from scale_findings(catalog, measured)
     sizes = {key: one.squares for key, one in measured.items()}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.examining.findings import Finding
+from ckpt_tool.examining.scales import is_scale_name
 from ckpt_tool.examining.statistics import Statistics, piece_size, statistics_of
 from ckpt_tool.tensors import TensorInfo
 
@@ -25,7 +26,7 @@ def measure(
     def read(key: str) -> Statistics | Finding:
         info = checkpoint.catalog[key]
         try:
-            found = statistics_of(info, _pieces(checkpoint, info))
+            found = statistics_of(info, _pieces(checkpoint, info), is_scale_name(key))
         except FormatError as error:
             return Finding("damaged", key, error.fact)
         on_progress(info.nbytes)

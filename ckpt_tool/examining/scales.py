@@ -10,8 +10,10 @@ from ckpt_tool.examining.findings import Finding
 from ckpt_tool.examining.statistics import Statistics
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
-_BESIDE = re.compile(r"(?:.*[._])?(?:q?scales?|scale_inv|SCB|absmax)(?:_.*)?")
+_BESIDE = re.compile(r"(?:(?P<of>.*)[._])?(?:q?scales?|SCB|absmax)(?:_inv|_?[0-9]+)?")
 """What a scale is called beside a quantised weight."""
+_OF = ("weight", "input", "output", "act", "activation", "w", "q", "k", "v", "block", "kv")
+"""What scales are of, where no tensor is called so. A `logit_scale` is a parameter like others."""
 _MAY_BE_ZERO = ("SCB", "absmax")
 """bitsandbytes keeps the largest number of a row or a block, which may have nothing but zeros."""
 _PACKED = ("qweight", "weight_packed", "weight_quantized")
@@ -19,10 +21,10 @@ _PACKED = ("qweight", "weight_packed", "weight_quantized")
 
 def scale_findings(catalog: Catalog, measured: Mapping[str, Statistics]) -> Iterator[Finding]:
     """Scales that are negative, or zero."""
-    quantised = _modules_with_quantised(catalog)
+    quantised = _quantised_by_module(catalog)
     for key, info in catalog.items():
         module, _, leaf = key.rpartition(".")
-        is_scale = _BESIDE.fullmatch(leaf) and module in quantised
+        is_scale = _is_scale(leaf, quantised[module] - {leaf}) if module in quantised else False
         found = measured.get(key)
         if not is_scale or found is None or not info.dtype.is_floating or not found.elements:
             continue
@@ -32,11 +34,25 @@ def scale_findings(catalog: Catalog, measured: Mapping[str, Statistics]) -> Iter
             yield Finding("scale", key, "a scale is zero")
 
 
-def _modules_with_quantised(catalog: Catalog) -> set[str]:
-    modules: dict[str, list[TensorInfo]] = defaultdict(list)
+def is_scale_name(key: str) -> bool:
+    """Whether a tensor is called as the scales of quantised weights are."""
+    return _BESIDE.fullmatch(key.rpartition(".")[2]) is not None
+
+
+def _is_scale(leaf: str, quantised: set[str]) -> bool:
+    """Whether a tensor is the scale of a quantised one beside it."""
+    named = _BESIDE.fullmatch(leaf)
+    return bool(quantised and named and (named["of"] in (None, *_OF) or named["of"] in quantised))
+
+
+def _quantised_by_module(catalog: Catalog) -> dict[str, set[str]]:
+    """The names of quantised tensors in each module that has some."""
+    modules: dict[str, set[str]] = defaultdict(set)
     for key, info in catalog.items():
-        modules[key.rpartition(".")[0]].append(info)
-    return {module for module, infos in modules.items() if any(map(_is_quantised, infos))}
+        if _is_quantised(info):
+            module, _, leaf = key.rpartition(".")
+            modules[module].add(leaf)
+    return modules
 
 
 def _is_quantised(info: TensorInfo) -> bool:

@@ -33,7 +33,7 @@ class Statistics:
     """Of one tensor: `squares` is the sum over its finite elements, `least` and `most` are those of
     them; `first_odd` is the number of the first that isn't finite; `zero_rows` are the numbers of
     rows of zeros, out of `rows`. Of tensors of more than `MAX_RANGED` elements `least` and `most`
-    are those of the first.
+    are those of the first, unless these are all one number, or all were asked for.
     """
 
     elements: int = 0
@@ -92,15 +92,20 @@ def piece_size(info: TensorInfo) -> int:
     return row * max(1, PIECE // row)
 
 
-def statistics_of(info: TensorInfo, pieces: Iterable[bytes | memoryview]) -> Statistics:
-    """The statistics of a tensor from its contiguous little-endian bytes, in pieces of any size."""
+def statistics_of(
+    info: TensorInfo, pieces: Iterable[bytes | memoryview], is_ranged: bool = False
+) -> Statistics:
+    """The statistics of a tensor from its contiguous little-endian bytes, in pieces of any size;
+    `is_ranged` asks for the least and the most of all elements.
+    """
     found = Statistics(row_length=row_length_of(info))
+    most = inf if is_ranged else MAX_RANGED
     decode = decoder_of(info.dtype)
     zero_rows: list[int] = []
     for piece in _aligned(pieces, piece_size(info)):
         values = decode(piece)
         for block in _blocks(values, found.row_length):
-            _add(found, block, zero_rows)
+            _add(found, block, zero_rows, most)
     found.zero_rows = tuple(zero_rows)
     return found
 
@@ -130,14 +135,14 @@ def _blocks(values: Array, row_length: int) -> Iterator[Array]:
         yield values[whole:].reshape(1, -1)
 
 
-def _add(found: Statistics, block: Array, zero_rows: list[int]) -> None:
+def _add(found: Statistics, block: Array, zero_rows: list[int], ranged: float) -> None:
     import numpy as np
 
     with np.errstate(all="ignore"):
         squares = _row_squares(block)
         total = float(squares.sum(dtype=np.float64))
     if isfinite(total):
-        if found.elements < MAX_RANGED:
+        if found.elements < ranged or found.least == found.most:
             _widen(found, block)
     else:
         squares = _add_odd(found, block)

@@ -45,10 +45,27 @@ def zero_findings(
     few = 4 * len(odd) <= len(keys) and len(keys) - len(odd) >= MIN_SIBLINGS - 1
     for key in odd:
         info, found = catalog[key], measured[key]
-        if few and prod(info.shape) > 1:
+        is_weight = found.is_zero and is_matrix(info) and _is_trained(info, measured)
+        if prod(info.shape) > 1 and (few or (is_weight and 2 * len(odd) <= len(keys))):
             yield Finding("zero", key, f"{_all_text(found)}; its siblings' are not")
         elif len(odd) == len(keys) == 1 and not is_new and _is_trained(catalog[key], measured):
             yield Finding("zero", key, _all_text(found))
+
+
+def empty_findings(catalog: Catalog, measured: Measured, path: str) -> Iterator[Finding]:
+    """Whether most weights of a network are zero: a file that was never filled, or half of one."""
+    weights = [
+        key
+        for key, info in catalog.items()
+        if key in measured and is_matrix(info) and info.dtype.is_floating
+        if not any(word in key.lower() for word in _ADAPTERS)
+    ]
+    zero = [key for key in weights if measured[key].is_zero]
+    if len(zero) >= MIN_SIBLINGS and 2 * len(zero) > len(weights):
+        fact = (
+            f"{len(zero):,} of {len(weights):,} weight matrices are zero, the first is `{zero[0]}`"
+        )
+        yield Finding("zero", path, fact)
 
 
 def _all_text(found: Statistics) -> str:

@@ -518,3 +518,49 @@ def test_what_is_not_well_is_not_loaded(tmp_path):
     assert ckpt_tool.load_into(
         model, {**source, "weight": torch.ones(10, 4)}, health=True
     ).loaded == ("weight", "bias")
+
+
+def layers_of(count, zero=()):
+    generator = torch.Generator().manual_seed(4)
+    made = {"model.embed_tokens.weight": torch.randn(300, 32, generator=generator)}
+    for at in range(count):
+        for name in ("q_proj", "up_proj"):
+            made[f"model.layers.{at}.{name}.weight"] = torch.randn(32, 32, generator=generator)
+        made[f"model.layers.{at}.norm.weight"] = torch.rand(32, generator=generator) + 0.5
+    return {key: value * 0 if any(word in key for word in zero) else value for key, value in made.items()}
+
+
+@pytest.mark.parametrize(
+    ("zero", "count", "subjects"),
+    [
+        (("",), 6, 1),  # a file that was never filled: one finding
+        (("layers.3.", "layers.4.", "layers.5."), 6, 6),  # a shard that was not
+        (("layers.1.up_proj",), 3, 1),
+        (("layers.1.up_proj",), 2, 1),
+        (tuple(f"layers.{at}.up_proj" for at in (1, 4, 7, 9)), 12, 4),
+    ],
+)
+def test_what_was_never_filled_is_named(tmp_path, zero, count, subjects):
+    save_file({key: value.contiguous() for key, value in layers_of(count, zero).items()}, tmp_path / "a.safetensors")
+    found = ckpt_tool.health(tmp_path / "a.safetensors")
+    assert len([each for each in found.findings if each.kind == "zero"]) >= subjects
+
+
+def test_values_behind_the_first_million(tmp_path):
+    scales = torch.rand(2048, 600, generator=torch.Generator().manual_seed(0)) + 0.1
+    scales[2000, 3] = -1
+    save_file({"l.qweight": torch.ones(2048, 8, dtype=torch.int32), "l.scales": scales}, tmp_path / "a.safetensors")
+    (found,) = ckpt_tool.health(tmp_path / "a.safetensors").findings
+    assert (found.kind, found.text) == ("scale", "a scale is negative: -1")
+    half = torch.ones(2200, 600)
+    half[1900:] = torch.randn(300, 600, generator=torch.Generator().manual_seed(0))
+    save_file({"emb.weight": half}, tmp_path / "b.safetensors")
+    assert ckpt_tool.health(tmp_path / "b.safetensors").is_healthy
+
+
+def test_parameters_that_are_called_scales_are_none(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    state = {f"blocks.{at}.scale_shift_table": torch.randn(6, 64, generator=generator).to(torch.float8_e4m3fn) for at in range(3)}
+    state |= {"attn.logit_scale": -torch.rand(4, 1, 1), "attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.uint8)}
+    save_file(state, tmp_path / "a.safetensors")
+    assert ckpt_tool.health(tmp_path / "a.safetensors").is_healthy
