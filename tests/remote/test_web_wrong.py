@@ -366,3 +366,20 @@ def test_a_query_is_sent_as_it_is(server, cache):
     server.put("/a.pth", pth())
     assert ckpt("show", f"{server.address}/a.pth?from=ftp://me:s3cret@h/x").status == 0
     assert server.asked[0].path == "/a.pth?from=ftp://me:s3cret@h/x"
+
+
+def test_bytes_of_the_cache_that_have_changed_are_noticed_and_mended(server, cache):
+    content = safetensors()
+    url, digest = server.put("/rot.safetensors", content), hashlib.sha256(content).hexdigest()
+    path = cache / "rot.safetensors"
+    assert ckpt("show", url, "--sha256", digest).status == 0
+    status = path.stat()
+    raw = bytearray(content)
+    raw[-5] ^= 1
+    with path.open("r+b") as file:  # as a disk does it: nothing else tells
+        file.write(raw)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    ran = ckpt("show", url, "--sha256", digest)
+    assert (ran.status, "its SHA-256 is" in ran.err) == (2, True)
+    assert ckpt("show", url, "--sha256", digest, "--refresh").status == 0
+    assert path.read_bytes() == content

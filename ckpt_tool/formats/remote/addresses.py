@@ -12,6 +12,11 @@ _LOGIN = r"[^/?#@:\[\s]+:(?![0-9]+[/?#])[^@\s]*@(?:[^/?#@\s]*@)*"
 stands its port.
 """
 _SECRETS = re.compile(rf"(?<=://)(?:{_LOGIN}|(?:[^/?#@\s]*@)+)")
+_QUERY = re.compile(
+    r"(?i)([?&](?:[\w.-]*(?:token|signature|secret|password|credential|api[_-]?key)|sig|key)=)"
+    r"[^&#\s`'\"]+"
+)
+"""What signs an address, or lets somebody in, among its query's values."""
 _IN_TEXT = re.compile(rf"(?<=:/)(/?){_LOGIN}")
 """The same in an address, or in a slip of one (`http:/me:secret@host`)."""
 
@@ -41,8 +46,14 @@ def shown(address: str) -> str:
     'https://host/model.pth'
     >>> shown("https://me:se/cret@host:80/model.pth@v1")
     'https://host:80/model.pth@v1'
+    >>> shown("https://host/model.pth?v=2&X-Amz-Signature=0f3c")
+    'https://host/model.pth?v=2&X-Amz-Signature=…'
     """
-    return address if scheme_of(address) == "hf" else _SECRETS.sub("", address)
+    return address if scheme_of(address) == "hf" else _signed(_SECRETS.sub("", address))
+
+
+def _signed(text: str) -> str:
+    return _QUERY.sub(r"\1…", text)
 
 
 def without_secrets(text: str) -> str:
@@ -51,4 +62,4 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("hf://me:secret@owner/name: no such file")
     'hf://owner/name: no such file'
     """
-    return _IN_TEXT.sub(r"\1", text)
+    return _signed(_IN_TEXT.sub(r"\1", text))

@@ -69,6 +69,19 @@ class Run:
                     fact = f"its {name} is {own}; that of {first.path} is {others}"
                     raise FormatError(one.path, fact, "they are of different runs or steps")
         self._check_count(first)
+        if self.stage <= 2:
+            self._check_lengths()
+
+    def _check_lengths(self) -> None:
+        """Raises FormatError where a part is shorter than those behind it: only the end of a group
+        can be short.
+        """
+        for group in zip(*(one.groups for one in self.parts), strict=True):
+            for one, part, after in zip(self.parts, group, group[1:], strict=False):
+                if part.count < after.count:
+                    fact = f"has {part.count} elements of a group, and the rank after it has "
+                    fact += str(after.count)
+                    raise FormatError(one.path, fact, "were files of ranks exchanged?")
 
     def _check_count(self, first: Partition) -> None:
         counts = sorted(set(first.counts))

@@ -7,7 +7,7 @@ import threading
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from ckpt_tool.errors import FormatError, InputError
-from ckpt_tool.formats.files import SourceFile
+from ckpt_tool.formats.files import SourceFile, sha256_at
 from ckpt_tool.formats.remote.access import Access
 from ckpt_tool.formats.remote.held import HEAD, Held, head_for
 from ckpt_tool.formats.remote.ranged import RangedFile
@@ -141,15 +141,16 @@ def _fetched(
 
 
 def _still_cached(address: Address, access: Access, held: Held) -> CachedFile | None:
-    """The file in the cache where it is of the version that the server has, downloaded anew
-    where it is of another; None where there is none.
+    """The file in the cache where it is of the version that the server has, and has the bytes that
+    were downloaded; downloaded anew where not; None where there is none.
     """
     path = torch_cache.place_for(address)
     try:
         SourceFile(path).close()
     except InputError:
         return None
-    if held.version and torch_cache.note_of(path).version == held.version:
+    note = torch_cache.note_of(path)
+    if held.version and note.version == held.version and note.sha256 == sha256_at(path):
         access.memory.refreshed.add(address.url)
         known = torch_cache.cached(address, access)
         return CachedFile(known, address, access) if known else None

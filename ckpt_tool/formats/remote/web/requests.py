@@ -37,10 +37,15 @@ class Answer:
         return self.status == http.client.PARTIAL_CONTENT
 
     def pieces(self) -> Iterator[bytes]:
-        """The body in pieces. Raises InputError where the connection ends before it does."""
+        """The body in pieces. Raises InputError where the connection ends before it does, or more
+        comes than was announced.
+        """
         done = 0
         while piece := _read(self.address, self.body, done, self.length):
             done += len(piece)
+            if self.length is not None and done > self.length:
+                fact = f"sends more than the {self.length:,} bytes that it announces"
+                raise InputError(self.address.shown, fact, "its server is at fault")
             yield piece
         if self.length is not None and done < self.length:
             raise cut(self.address, done, self.length)

@@ -96,7 +96,8 @@ def cached(address: Address, access: Access) -> str | None:
         return None
     note = note_of(path)
     if digests := wanted_digests(path, access):
-        found = note.sha256 or sha256_at(path)
+        # What a person asked for is worth reading the file; a digest in a name was checked once.
+        found = sha256_at(path) if access.sha256 else note.sha256 or sha256_at(path)
         if not any(found.startswith(one) for one in digests):
             hint = f"{access.option('refresh')} downloads it again"
             if access.offline:
