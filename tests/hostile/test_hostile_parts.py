@@ -67,7 +67,8 @@ OPTIMIZER_1, MODEL = "zero_pp_rank_1_mp_rank_00_optim_states.pt", "mp_rank_00_mo
 FLAT = "single_partition_of_fp32_groups"
 ZERO: dict[str, tuple[int, Change, str]] = {
     "too few elements": (2, one_optimizer(**{FLAT: [torch.ones(3)]}), r"the parameters of group 0 have 31 elements, the partitions of its 2 ranks have 19"),
-    "too many elements": (2, one_optimizer(**{FLAT: [torch.ones(50)]}), r"the partitions of its 2 ranks have 66"),
+    "too many elements": (2, optimizers(**{FLAT: [torch.ones(33)]}), r"the parameters of group 0 have 31 elements, the partitions of its 2 ranks have 66"),
+    "the longer one last": (2, one_optimizer(**{FLAT: [torch.ones(50)]}), "has 16 elements of a group, and the rank after it has 50; were files of ranks exchanged"),
     "another share": (3, one_optimizer(fp32_flat_groups=[torch.ones(15)]), r"its flat groups have 15 elements; a rank's share of the parameters is 17"),
     "a matrix": (2, one_optimizer(**{FLAT: [torch.ones(4, 4)]}), "is a tensor of 4×4, where a flat one belongs"),
     "strides": (2, one_optimizer(**{FLAT: [torch.ones(32)[::2]]}), "is not stored as a plain vector"),
