@@ -7,7 +7,7 @@ from math import isnan
 
 from ckpt_tool.comparing import Entry, Values
 from ckpt_tool.keys import fold
-from ckpt_tool.keys.fold import Fold
+from ckpt_tool.keys.folding.fold import Fold
 from ckpt_tool.report.parts.style import plural
 from ckpt_tool.tensors import DType
 
