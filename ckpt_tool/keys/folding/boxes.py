@@ -48,9 +48,7 @@ def merge(branches: Sequence[Branch], existing: Iterable[str]) -> list[Box]:
     groups: dict[tuple[Hashable, _Form], list[Branch]] = defaultdict(list)
     for branch in branches:
         groups[branch.label, _form_of(branch)].append(branch)
-    alike = [
-        (form, group) for (_, form), found in groups.items() for group in _of_one_kind(found)
-    ]
+    alike = [(form, group) for (_, form), found in groups.items() for group in _of_one_kind(found)]
     gaps = {form for form, group in alike if len(group) > 1 and not _is_product(group, form)}
     known = _points_of(gaps, existing) if gaps else {}
     by_label: dict[tuple[Hashable, _Form], list[Box]] = defaultdict(list)

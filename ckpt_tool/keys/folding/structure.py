@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 MIN_SHARED = 0.5
-"""The share of names that modules of one kind have in common: a block with a shortcut and one
-without have more; a block, and a stem of a convolution and a norm, none.
+"""The share of names that modules of one kind have in common: blocks with and without a shortcut
+have more; a block, and a stem of a convolution and a norm, none.
 """
 MAX_NAMES = 2_000
-"""Different names below a module that are compared; modules with more are alike if all are equal."""
+"""Names below a module that are compared; modules with more are alike if all are equal."""
 
 Form = frozenset[str]
 
