@@ -206,7 +206,7 @@ def _join_along(boxes: list[Box], axis: int, kinds: tuple[str, ...]) -> list[Box
     joined: list[Box] = []
     for group in alike.values():
         words = [word for box in group for word in box.coordinates[axis]]
-        if len(group) > 1 and _can_be_joined(group[0].coordinates, axis, kinds, words):
+        if len(group) > 1 and _can_be_joined(axis, kinds, words):
             before, after = group[0].coordinates[:axis], group[0].coordinates[axis + 1 :]
             keys = [key for box in group for key in box.keys]
             joined.append(Box((*before, frozenset(words), *after), group[0].label, keys))
@@ -215,17 +215,14 @@ def _join_along(boxes: list[Box], axis: int, kinds: tuple[str, ...]) -> list[Box
     return joined
 
 
-def _can_be_joined(
-    coordinates: _Values, axis: int, kinds: tuple[str, ...], words: Sequence[str]
-) -> bool:
-    """Numbers can. Words can where they name tensors of one module, or parts of repeated blocks:
+def _can_be_joined(axis: int, kinds: tuple[str, ...], words: Sequence[str]) -> bool:
+    """Numbers can. Words can where they name tensors of one module, or parts of numbered blocks:
     what stands by itself in a network keeps its line.
     """
     if kinds[axis] == "#":
         return True
     is_name = axis == len(kinds) - 1 and "." in kinds
-    is_in_blocks = any(len(values) > 1 for values in coordinates[:axis])
-    return (is_name or is_in_blocks) and _makes_a_choice(words)
+    return (is_name or "#" in kinds[:axis]) and _makes_a_choice(words)
 
 
 def _makes_a_choice(words: Sequence[str]) -> bool:

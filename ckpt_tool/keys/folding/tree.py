@@ -118,7 +118,9 @@ def _collect(
             gathered += child.branches if child else [Branch(key, "", labels[key], [key])]
         is_whole = id(node) not in foreign and _have_one_label(gathered)
         hides_more = has_blocks or (shows_blocks and not prefix)
-        branches = _as_branch(prefix, gathered) if is_whole and not hides_more else gathered
+        is_chain = shows_blocks and len(gathered) == 1  # the longer name says more
+        can_be_one = is_whole and not hides_more and not is_chain
+        branches = _as_branch(prefix, gathered) if can_be_one else gathered
         found[prefix] = _Below(branches, is_whole, has_blocks)
     return found[""].branches
 
@@ -156,10 +158,8 @@ def _form(prefix: str, below: _Below) -> Form:
 
 def _as_branch(prefix: str, branches: list[Branch]) -> list[Branch]:
     """One branch for all of one label; as they are where that says no more."""
-    if len(branches) == 1:
-        return branches
     keys = [key for branch in branches for key in branch.keys]
-    if prefix and prefix in keys:
+    if len(keys) == 1 or (prefix and prefix in keys):
         return branches  # an empty name, which no star stands for
     are_children = prefix and all("." not in key[len(prefix) :] for key in keys)
     end = CHILDREN if are_children else SUBTREE
