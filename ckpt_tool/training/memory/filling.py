@@ -5,9 +5,10 @@ before anything is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
@@ -28,6 +29,12 @@ from ckpt_tool.training.snapshots import Snapshot
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+MAX_COUNTED = 1 << 20
+"""Elements of a tensor with strange strides that are counted one by one; a larger one is taken to
+overlap.
+"""
 
 
 class LiveTensors:
@@ -100,9 +107,9 @@ class LiveTensors:
                 "was made in inference mode, and can't be written",
                 "build the model outside of torch.inference_mode()",
             )
-        if _is_expanded(tensor):
+        if _overlaps_itself(tensor):
             return (
-                "is an expanded tensor, whose elements are one in memory",
+                "is expanded or lies over itself: several of its elements are one in memory",
                 "give the model a tensor of its own: `.expand(…).clone()`",
             )
         if tensor.is_meta and self._views_of(tensor) > 1:
@@ -186,9 +193,12 @@ class LiveTensors:
 
     def adopt(self, key: str, value: torch.Tensor) -> None:
         """Lets a tensor have this value's memory: the same object, but for one on meta."""
+        from torch.autograd.graph import increment_version
+
         current = self[key]
         if not current.is_meta:
             current.data = value
+            increment_version(current)  # what autograd has saved for a backward is no more
         elif (identity := identity_of(current)) not in self._asked:
             self._asked.add(identity)
             self._replace(current, value)
@@ -302,9 +312,29 @@ def _is_partial(tensor: torch.Tensor) -> bool:
     )
 
 
-def _is_expanded(tensor: torch.Tensor) -> bool:
+def _overlaps_itself(tensor: torch.Tensor) -> bool:
     """Whether several of its elements are one in memory."""
     if is_distributed(tensor):
         return False
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    return any(size > 1 and step == 0 for size, step in steps)
+    steps = sorted(
+        (abs(step), size)
+        for size, step in zip(tensor.shape, tensor.stride(), strict=True)
+        if size > 1
+    )
+    reach, may_overlap = 0, False
+    for step, size in steps:
+        may_overlap |= step <= reach
+        reach += step * (size - 1)
+    count = prod(size for _, size in steps)
+    if not may_overlap or count > min(reach + 1, MAX_COUNTED):
+        return may_overlap
+    return _distinct(steps) < count
+
+
+def _distinct(steps: Sequence[tuple[int, int]]) -> int:
+    """How many elements of memory a tensor of these strides and sizes has."""
+    offsets = {0}
+    for step, size in steps:
+        if step:
+            offsets = {offset + step * index for offset in offsets for index in range(size)}
+    return len(offsets)
