@@ -138,7 +138,22 @@ def chosen(
     return source.only(wanted), target.only(wanted)
 
 
-def _matching(option: str, patterns: Sequence[str], keys: Iterable[str]) -> set[str]:
+def filtered(checkpoint: Checkpoint, patterns: Sequence[str]) -> Checkpoint:
+    """The checkpoint with the keys alone that match one of the patterns; all without patterns.
+    Raises InputError for a pattern that matches none.
+    """
+    if not patterns:
+        return checkpoint
+    keys = [*checkpoint.catalog, *checkpoint.catalog.unreadable]
+    return checkpoint.only(_matching("--filter", patterns, keys, "no key"))
+
+
+def _matching(
+    option: str,
+    patterns: Sequence[str],
+    keys: Iterable[str],
+    nothing: str = "no key of either side",
+) -> set[str]:
     found: set[str] = set()
     for pattern in patterns:
         try:
@@ -150,7 +165,7 @@ def _matching(option: str, patterns: Sequence[str], keys: Iterable[str]) -> set[
             near = nearest(pattern, list(keys))
             raise InputError(
                 option,
-                f"`{pattern}` matches no key of either side",
+                f"`{pattern}` matches {nothing}",
                 f"nearest key: {near}" if near else None,
             )
         found |= matching

@@ -1,10 +1,11 @@
 """`ckpt diff A B`: are they the same?"""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckpt_tool.cli.looks import TableFormat, show_table
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -16,6 +17,12 @@ from ckpt_tool.cli.options import (
     takes_addresses,
 )
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_report, show_result, style_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckpt_tool.comparing import Diff
+    from ckpt_tool.report.parts.style import Style
 
 
 @takes_addresses
@@ -53,12 +60,19 @@ def diff(
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option("--include", metavar="PATTERN", help="Compare these keys alone. Repeatable."),
+        typer.Option(
+            "--include", "--filter", metavar="PATTERN", help="Compare these keys alone. Repeatable."
+        ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option("--exclude", metavar="PATTERN", help="Leave these keys out. Repeatable."),
     ] = None,
+    side_by_side: Annotated[
+        bool,
+        typer.Option("--side-by-side", help="Both sides in two columns, equal tensors too."),
+    ] = False,
+    format_: TableFormat = "table",
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -76,8 +90,12 @@ def diff(
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, "1")
     from ckpt_tool import api
-    from ckpt_tool.report.diff import diff_json, diff_text
+    from ckpt_tool.report.diff import diff_json
 
+    if format_ != "table":
+        from ckpt_tool.report.tables.formats import check_format
+
+        check_format(format_)
     asked = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
     result = api.diff_checkpoints(a, b, options=asked)
     if json:
@@ -89,10 +107,28 @@ def diff(
             )
         )
     elif not quiet:
-        show_report(
-            diff_text(
-                result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
-            )
-        )
+        style = style_of(color, verbose)
+        if format_ == "table":
+            hints = () if side_by_side else api.diff_hints(result, (a, b))
+            show_report(_text(result, style, hints, side_by_side))
+        else:
+            _show_table(result, format_, style)
         print_next(api.after_diff(result, (a, b), asked))
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)
+
+
+def _text(result: "Diff", style: "Style", hints: "Sequence[str]", is_side_by_side: bool) -> str:
+    if is_side_by_side:
+        from ckpt_tool.report.side_by_side import side_by_side_text
+
+        return side_by_side_text(result, result.labels, style)
+    from ckpt_tool.report.diff import diff_text
+
+    return diff_text(result, result.labels, style, hints)
+
+
+def _show_table(result: "Diff", name: str, style: "Style") -> None:
+    from ckpt_tool.report.diff import closing_line
+    from ckpt_tool.report.tables.diff import diff_table
+
+    show_table(diff_table(result, style), name, closing_line(result))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ckpt_tool.cli.looks import TableFormat, show_table
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -61,6 +62,7 @@ def mappings(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
     ] = False,
+    format_: TableFormat = "table",
     json: Json = False,
     quiet: Quiet = False,
     color: ColorOption = Color.auto,
@@ -87,6 +89,14 @@ def mappings(
     onwards = api.after_mappings(found, source, target, options)
     if json:
         show_result(to_json(mappings_json(found) | {"next": onwards}))
+    elif format_ != "table" and not quiet:
+        from ckpt_tool.report.parts.style import plural
+        from ckpt_tool.report.tables.formats import check_format
+        from ckpt_tool.report.tables.mappings import mappings_table
+
+        check_format(format_)
+        show_table(mappings_table(found), format_, plural(len(found), "mapping"))
+        print_next(onwards)
     elif not quiet:
         show_report(mappings_text(found, style_of(color, False)))
         print_next(onwards)

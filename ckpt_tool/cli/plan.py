@@ -1,10 +1,11 @@
 """`ckpt plan [A [B]]`: can it be done, and how?"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckpt_tool.api import MappingOptions
+from ckpt_tool.cli.looks import TableFormat, show_table
 from ckpt_tool.cli.options import (
     Color,
     ColorOption,
@@ -19,6 +20,10 @@ from ckpt_tool.cli.options import (
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
 
+if TYPE_CHECKING:
+    from ckpt_tool.mapping import Plan
+    from ckpt_tool.report.parts.style import Style
+
 
 @takes_addresses
 @takes_mapping_options
@@ -30,6 +35,7 @@ def plan(
         list[str] | None,
         typer.Option("--why", metavar="KEY", help="Say what becomes of one key. Repeatable."),
     ] = None,
+    format_: TableFormat = "table",
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -44,6 +50,10 @@ def plan(
     from ckpt_tool.report.plan import plan_json, plan_names, plan_text, unknown_key, why_text
 
     style = style_of(color, verbose)
+    if format_ != "table":
+        from ckpt_tool.report.tables.formats import check_format
+
+        check_format(format_)
     with api.plan_checkpoint(source, target, options) as planned:
         names = plan_names(
             *((planned.source.path, planned.target_path) if json else planned.labels),
@@ -71,6 +81,15 @@ def plan(
                 if not lines:
                     raise unknown_key(planned.plan, key)
                 show_report("\n".join(lines))
+        elif format_ != "table" and not quiet:
+            _show_table(planned.plan, format_, style)
         elif not quiet:
             show_report(plan_text(planned.plan, names, style))
         raise typer.Exit(NO if planned.plan is None else YES)
+
+
+def _show_table(plan: "Plan", name: str, style: "Style") -> None:
+    from ckpt_tool.report.plan import closing_line
+    from ckpt_tool.report.tables.plan import plan_table
+
+    show_table(plan_table(plan, style), name, closing_line(plan))

@@ -1,9 +1,11 @@
 """`ckpt show A`: what is in it?"""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckpt_tool.cli.looks import Filter, Sort, SortOption, TableFormat, show_table
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -25,6 +27,18 @@ if TYPE_CHECKING:
 @takes_addresses
 def show(
     path: Annotated[str, typer.Argument(metavar="A", help=f"What to look into: {CHECKPOINT}.")],
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Show modules, each with its share of all bytes.")
+    ] = False,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            "--depth", min=0, metavar="N", help="Levels of modules in the tree. Default: 2."
+        ),
+    ] = None,
+    sort: SortOption = Sort.order,
+    filters: Filter = None,
+    format_: TableFormat = "table",
     keys: Annotated[
         bool,
         typer.Option("--keys", help="Print a key list: key, dtype and shape, with tabs between."),
@@ -62,13 +76,16 @@ def show(
     """Show what a checkpoint contains: keys, dtypes, shapes, sizes, and what is no tensor."""
     from ckpt_tool import api
     from ckpt_tool.formats import open_checkpoint
-    from ckpt_tool.report.show import checksums_text, show_json, show_text
+    from ckpt_tool.report.show import checksums_text, show_json
 
+    is_tree = tree or depth is not None
+    _check_looks(format_, is_tree, json, keys or digests or checksum or health)
     if health:
         if keys or digests or checksum:
             raise InputError("--health", "can't be asked together with another list")
         raise typer.Exit(_show_health(path, json, quiet, style_of(color, verbose)))
-    with open_checkpoint(path) as checkpoint:
+    with open_checkpoint(path) as opened:
+        checkpoint = api.filtered(opened, filters) if filters else opened
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
@@ -80,9 +97,51 @@ def show(
         elif keys or digests:
             show_file(_key_list(checkpoint, digests))
         elif not quiet:
-            show_report(show_text(checkpoint, style_of(color, verbose)))
+            look = _Look(is_tree, depth, sort.value, format_, bool(filters))
+            _show(checkpoint, opened, look, style_of(color, verbose))
             print_next(api.after_show(checkpoint))
         raise typer.Exit(NO if strict and checkpoint.asked else YES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How tensors are listed."""
+
+    is_tree: bool
+    depth: int | None
+    sort: str
+    table: str
+    is_filtered: bool
+
+
+def _check_looks(table: str, is_tree: bool, json: bool, is_list: bool) -> None:
+    """Raises InputError for options that exclude each other."""
+    if table != "table":
+        from ckpt_tool.report.tables.formats import check_format
+
+        check_format(table)
+        if json or is_tree or is_list:
+            raise InputError("--format", "is for the list of tensors", "leave out the other list")
+    if is_tree and (json or is_list):
+        raise InputError("--tree", "can't be asked together with another list")
+
+
+def _show(checkpoint: "Checkpoint", opened: "Checkpoint", look: _Look, style: "Style") -> None:
+    """Prints the tensors as a list, as a tree, or as a table of some format."""
+    from ckpt_tool.report.show import closing_line, show_text
+
+    of = opened.catalog if look.is_filtered else None
+    if look.table != "table":
+        from ckpt_tool.report.tables import show as tables
+
+        table = tables.show_table(checkpoint, style, look.sort)
+        show_table(table, look.table, closing_line(checkpoint, of))
+    elif look.is_tree:
+        from ckpt_tool.report.tree import tree_text
+
+        show_report(tree_text(checkpoint, style, look.depth, look.sort, of))
+    else:
+        show_report(show_text(checkpoint, style, look.sort, of))
 
 
 def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
