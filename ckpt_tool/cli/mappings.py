@@ -3,7 +3,7 @@ one of another library's.
 """
 
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -30,6 +30,12 @@ from ckpt_tool.cli.output import (
     style_of,
 )
 from ckpt_tool.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckpt_tool.api import ShippedMapping
+    from ckpt_tool.report.parts.style import Style
 
 
 class Library(str, Enum):
@@ -81,7 +87,7 @@ def mappings(
         raise typer.Exit(YES)
     if library is not None:
         raise typer.Exit(_import(library, source, output, force))
-    from ckpt_tool.report.mappings import mappings_json, mappings_text
+    from ckpt_tool.report.mappings import mappings_json
     from ckpt_tool.report.parts.json_text import to_json
 
     options = mapping_options(params=params)
@@ -98,9 +104,17 @@ def mappings(
         show_table(mappings_table(found), format_, plural(len(found), "mapping"))
         print_next(onwards)
     elif not quiet:
-        show_report(mappings_text(found, style_of(color, False)))
+        show_report(_text(found, style_of(color, False), source if target is None else None))
         print_next(onwards)
     raise typer.Exit(YES if found else NO)
+
+
+def _text(found: "Sequence[ShippedMapping]", style: "Style", words: str | None) -> str:
+    from ckpt_tool.report.mappings import NONE_FITS, mappings_text
+    from ckpt_tool.report.parts.style import safe
+
+    nothing = f"no shipped mapping is about `{safe(words)}`" if words else NONE_FITS
+    return mappings_text(found, style, nothing)
 
 
 def _import(library: Library, model_type: str | None, output: str | None, force: bool) -> int:

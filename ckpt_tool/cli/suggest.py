@@ -1,12 +1,21 @@
 """`ckpt suggest A B`: which rules would map A onto B?"""
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet, takes_addresses
-from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result
+from ckpt_tool.cli.output import (
+    NO,
+    YES,
+    print_next,
+    print_note,
+    show_file,
+    show_report,
+    show_result,
+)
 
 
 @takes_addresses
@@ -61,9 +70,12 @@ def suggest(
         onwards = api.after_suggestion(found, (source, target), output, asked)
         show_result(to_json(suggestion_json(found, (source, target)) | {"next": onwards}))
     elif not quiet:
-        if output is None:
+        is_terminal = sys.stdout.isatty()
+        if output is None and is_terminal:
+            show_report(found.text.rstrip("\n"))
+        elif output is None:
             show_file(found.text)
-        print_note(suggestion_notes(found))
+        print_note(suggestion_notes(found, output is None and is_terminal))
         print_next(api.after_suggestion(found, (source, target), output, asked))
     raise typer.Exit(YES if found.is_complete else NO)
 

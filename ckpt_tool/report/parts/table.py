@@ -56,6 +56,8 @@ def table(rows: Sequence[Row], align: str, style: Style = PLAIN) -> list[str]:
         room = max(room - len(gap) * len(cells), MIN_NAME)
         names += [width_of(row.margin + row.name[0]) for row in shown]
         name = max((width for width in names if width <= room), default=MIN_NAME)
+        if not widths and name + len(GAP) + remarks > style.width:
+            name = 0  # remarks stand behind their names, one after the other
     texts = [_cells(row, align, widths, gap) for row in shown]
     return [
         "\n".join(_lines(row, text, name, style.width))
@@ -101,7 +103,7 @@ def _right(text: str, width: int) -> str:
 
 def _lines(row: Row, cells: str, name: int, width: int | None) -> list[str]:
     joined = _joined(row)
-    if width is None or width_of(joined) <= name:
+    if width is None or width_of(joined) <= (name or width):
         lines = [_left(joined, name) + cells]
     elif len(row.name) > 1 and width_of(row.margin + row.name[0]) <= name:
         lines = [_left(row.margin + row.name[0], name) + cells, *_below(row, width)]
@@ -137,6 +139,9 @@ def _with_remark(lines: list[str], row: Row, whole: str, width: int | None) -> l
     is_single = len(lines) == 1
     if is_single and width_of(whole) + len(GAP) + width_of(row.remark) <= width:
         return [f"{whole}{GAP}{row.remark}".rstrip()]
+    last = f"{lines[-1]}{GAP}{row.remark}"
+    if width_of(last) <= width:
+        return [*lines[:-1], last]
     margin = " " * width_of(row.margin) + GAP + GAP
     return [*lines, *wrapped(row.remark, width, margin, margin)]
 
