@@ -11,7 +11,6 @@ from test_optimizer_names import RULES, New, Old, decay_first, named, one_group,
 import ckpt_tool
 from ckpt_tool import FormatError, InputError
 
-
 SGD_OF_TWO = torch.optim.SGD([torch.nn.Parameter(torch.ones(1)) for _ in range(2)], 0.1).state_dict()
 
 
