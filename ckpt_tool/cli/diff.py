@@ -15,7 +15,7 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_addresses,
 )
-from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_result, style_of
+from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_report, show_result, style_of
 
 
 @takes_addresses
@@ -89,7 +89,7 @@ def diff(
             )
         )
     elif not quiet:
-        show_result(
+        show_report(
             diff_text(
                 result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
             )

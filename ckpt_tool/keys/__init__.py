@@ -3,7 +3,7 @@ the fewest true patterns.
 """
 
 from ckpt_tool.keys.affine import LinearNumber
-from ckpt_tool.keys.fold import Fold, fold
+from ckpt_tool.keys.folding.fold import Fold, fold, outline
 from ckpt_tool.keys.match import Binding, Matcher, PatternSet, Renderer, render
 from ckpt_tool.keys.nearest import nearest
 from ckpt_tool.keys.pairing import HolePairing, pair
@@ -40,6 +40,7 @@ __all__ = [
     "can_be_word",
     "fold",
     "nearest",
+    "outline",
     "pair",
     "parse",
     "quote",
