@@ -131,7 +131,8 @@ def checked_plan(
             ]
     if problems:
         raise RuleError(sorted(problems, key=_place), tally)
-    return replace(plan, notes=(*plan.notes, *tie_notes(plan), *cast_notes(plan)))
+    notes = (*tie_notes(plan), *cast_notes(plan))
+    return replace(plan, notes=(*plan.notes, *notes)) if notes else plan
 
 
 def _place(problem: Problem) -> tuple[bool, str, int, int]:
