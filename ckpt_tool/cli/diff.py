@@ -79,20 +79,23 @@ def diff(
     from ckpt_tool.report.diff import diff_json, diff_text
 
     asked = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
-    result = api.diff_checkpoints(a, b, options=asked)
-    if json:
-        from ckpt_tool.report.parts.json_text import to_json
+    with api.open_side(a) as source, api.open_side(b, source) as target:
+        sides = (source, target)
+        result = api.diff_checkpoints(*sides, options=asked)
+        if json:
+            from ckpt_tool.report.parts.json_text import to_json
 
-        show_result(
-            to_json(
-                diff_json(result, (a, b), verbose) | {"next": api.after_diff(result, (a, b), asked)}
+            show_result(
+                to_json(
+                    diff_json(result, (a, b), verbose)
+                    | {"next": api.after_diff(result, (a, b), asked, sides)}
+                )
             )
-        )
-    elif not quiet:
-        show_report(
-            diff_text(
-                result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
+        elif not quiet:
+            show_report(
+                diff_text(
+                    result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
+                )
             )
-        )
-        print_next(api.after_diff(result, (a, b), asked))
+            print_next(api.after_diff(result, (a, b), asked, sides))
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)

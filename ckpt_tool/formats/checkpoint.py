@@ -235,9 +235,7 @@ class Checkpoint:
         Costs reading what has one.
         """
         placements = map(self.contents.placements.__getitem__, keys)
-        checked = [
-            one for one in placements if not (isinstance(one, Extent) and one.crc32 is None)
-        ]
+        checked = [one for one in placements if not (isinstance(one, Extent) and one.crc32 is None)]
         for storage in dict.fromkeys(each for one in checked for each in storages_of(one)):
             if isinstance(storage, Extent) and storage.crc32 is not None:
                 for _ in storage.pieces():
