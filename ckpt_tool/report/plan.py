@@ -81,7 +81,7 @@ def _rows_of(steps: Sequence[Step], plan: Plan) -> Iterator[list[str]]:
     rule = steps[0].origin.rule
     made = [key for step in steps for key in step.outputs]
     if rule:
-        text = safe(rule.text.replace("->", "→")) + _ops_text(rule.ops)
+        text = safe(rule.text.replace("->", "→")) + _ops_suffix(rule.ops)
         yield [f"{rule.where.line}", text, str(len(made))]
     else:
         for one in _folds(made, plan.target):
@@ -92,8 +92,13 @@ def _folds(keys: Sequence[str], catalog: Catalog | None) -> list[Fold]:
     return fold(dict.fromkeys(keys), catalog or ())
 
 
-def _ops_text(ops: Sequence[object]) -> str:
-    return f": {_compact(ops_argument(tuple(ops)))}" if ops else ""  # type: ignore[arg-type]
+def ops_text(ops: Sequence[object]) -> str:
+    """The ops as a rule has them; empty where there are none."""
+    return _compact(ops_argument(tuple(ops))) if ops else ""  # type: ignore[arg-type]
+
+
+def _ops_suffix(ops: Sequence[object]) -> str:
+    return f": {ops_text(ops)}" if ops else ""
 
 
 def _compact(argument: object) -> str:
@@ -124,7 +129,7 @@ def _patterns(keys: Sequence[str], catalog: Catalog | None, style: Style) -> str
 
 def _arrow(step: Step) -> str:
     source, target = (" + ".join(map(safe, keys)) for keys in (step.inputs, step.outputs))
-    return f"{source} → {target}{_ops_text(step.ops)}"
+    return f"{source} → {target}{_ops_suffix(step.ops)}"
 
 
 def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:
@@ -151,7 +156,7 @@ def _why_target(plan: Plan, key: str) -> str:
     step, _ = plan.producers[key]
     return (
         f"{described} comes from "
-        f"{' + '.join(map(safe, step.inputs))}{_ops_text(step.ops)}{_because(step)}"
+        f"{' + '.join(map(safe, step.inputs))}{_ops_suffix(step.ops)}{_because(step)}"
     )
 
 
