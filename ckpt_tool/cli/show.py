@@ -15,6 +15,7 @@ from ckpt_tool.cli.options import (
     takes_addresses,
 )
 from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_report, show_result, style_of
+from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def show(
             "what config.json contradicts.",
         ),
     ] = False,
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -69,6 +71,11 @@ def show(
             raise InputError("--health", "can't be asked together with another list")
         raise typer.Exit(_show_health(path, json, quiet, style_of(color, verbose)))
     with open_checkpoint(path) as checkpoint:
+        if html:
+            from ckpt_tool.report.page.show import show_page
+
+            answer, onwards = answer_of(show_text(checkpoint)), api.after_show(checkpoint)
+            write_page(html, show_page(checkpoint, answer, onwards), quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 

@@ -105,7 +105,7 @@ def _rows_of(steps: Sequence[Step], plan: Plan) -> Iterator[Row]:
 
 def _rule_parts(rule: Rule) -> tuple[str, ...]:
     """A rule's two sides, the second with its ops."""
-    ops = _ops_text(rule.ops)
+    ops = _ops_suffix(rule.ops)
     more = (ops,) if ops else ()
     if rule.text.count("->") != 1:
         return (safe(rule.text.replace("->", "→")), *more)
@@ -131,8 +131,13 @@ def _folds(keys: Sequence[str], catalog: Catalog | None) -> list[Fold]:
     return outline(dict.fromkeys(keys), catalog or ())
 
 
-def _ops_text(ops: Sequence[object]) -> str:
-    return f": {_compact(ops_argument(tuple(ops)))}" if ops else ""  # type: ignore[arg-type]
+def ops_text(ops: Sequence[object]) -> str:
+    """The ops as a rule has them; empty where there are none."""
+    return _compact(ops_argument(tuple(ops))) if ops else ""  # type: ignore[arg-type]
+
+
+def _ops_suffix(ops: Sequence[object]) -> str:
+    return f": {ops_text(ops)}" if ops else ""
 
 
 def _compact(argument: object) -> str:
@@ -164,7 +169,7 @@ def _patterns(keys: Sequence[str], catalog: Catalog | None, style: Style) -> str
 
 def _arrow(step: Step) -> tuple[str, ...]:
     source, target = (" + ".join(map(safe, keys)) for keys in (step.inputs, step.outputs))
-    ops = _ops_text(step.ops)
+    ops = _ops_suffix(step.ops)
     return (source, f"→ {target}", ops) if ops else (source, f"→ {target}")
 
 
@@ -192,7 +197,7 @@ def _why_target(plan: Plan, key: str) -> str:
     step, _ = plan.producers[key]
     return (
         f"{described} comes from "
-        f"{' + '.join(map(safe, step.inputs))}{_ops_text(step.ops)}{_because(step)}"
+        f"{' + '.join(map(safe, step.inputs))}{_ops_suffix(step.ops)}{_because(step)}"
     )
 
 
