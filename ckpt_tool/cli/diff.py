@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckpt_tool.cli.looks import TableFormat, show_table
+from ckpt_tool.cli.looks import TableFormat, check_table_format, show_table
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -17,6 +17,7 @@ from ckpt_tool.cli.options import (
     takes_addresses,
 )
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_report, show_result, style_of
+from ckpt_tool.cli.parts.page import Html, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,7 @@ def diff(
         typer.Option("--side-by-side", help="Both sides in two columns, equal tensors too."),
     ] = False,
     format_: TableFormat = "table",
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -92,28 +94,37 @@ def diff(
     from ckpt_tool import api
     from ckpt_tool.report.diff import diff_json
 
-    if format_ != "table":
-        from ckpt_tool.report.tables.formats import check_format
-
-        check_format(format_)
+    check_table_format(format_)
     asked = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
-    result = api.diff_checkpoints(a, b, options=asked)
-    if json:
-        from ckpt_tool.report.parts.json_text import to_json
+    with api.open_side(a) as source, api.open_side(b, source) as target:
+        sides = (source, target)
+        result = api.diff_checkpoints(*sides, options=asked)
+        if html:
+            from ckpt_tool.report.diff import closing_line
+            from ckpt_tool.report.page.diff import diff_page
 
-        show_result(
-            to_json(
-                diff_json(result, (a, b), verbose) | {"next": api.after_diff(result, (a, b), asked)}
+            onwards = api.after_diff(result, (a, b), asked, sides)
+            answer = closing_line(result)
+            hints = api.diff_hints(result, (a, b))
+            page = diff_page(result, result.labels, answer, hints, onwards)
+            write_page(html, page, quiet)
+        if json:
+            from ckpt_tool.report.parts.json_text import to_json
+
+            show_result(
+                to_json(
+                    diff_json(result, (a, b), verbose)
+                    | {"next": api.after_diff(result, (a, b), asked, sides)}
+                )
             )
-        )
-    elif not quiet:
-        style = style_of(color, verbose)
-        if format_ == "table":
-            hints = () if side_by_side else api.diff_hints(result, (a, b))
-            show_report(_text(result, style, hints, side_by_side))
-        else:
-            _show_table(result, format_, style)
-        print_next(api.after_diff(result, (a, b), asked))
+        elif not quiet:
+            style = style_of(color, verbose)
+            if format_ == "table":
+                hints = [] if side_by_side else api.diff_hints(result, (a, b))
+                show_report(_text(result, style, hints, side_by_side))
+            else:
+                _show_table(result, format_, style)
+            print_next(api.after_diff(result, (a, b), asked, sides))
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)
 
 

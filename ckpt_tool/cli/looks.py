@@ -48,6 +48,14 @@ Filter = Annotated[
 ]
 
 
+def check_table_format(name: str) -> None:
+    """Raises InputError for a format that there is not."""
+    if name != "table":
+        from ckpt_tool.report.tables.formats import check_format
+
+        check_format(name)
+
+
 def show_table(table: Table, name: str, conclusion: str) -> None:
     """Prints a table in a format to stdout, and the conclusion to stderr."""
     from ckpt_tool.report.tables.formats import table_text

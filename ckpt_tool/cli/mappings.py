@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckpt_tool.cli.looks import TableFormat, show_table
+from ckpt_tool.cli.looks import TableFormat, check_table_format, show_table
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -82,6 +82,7 @@ def mappings(
     """
     from ckpt_tool import api
 
+    check_table_format(format_)
     if schema:
         show_file(api.rules_schema())
         raise typer.Exit(YES)
@@ -97,10 +98,8 @@ def mappings(
         show_result(to_json(mappings_json(found) | {"next": onwards}))
     elif format_ != "table" and not quiet:
         from ckpt_tool.report.parts.style import plural
-        from ckpt_tool.report.tables.formats import check_format
         from ckpt_tool.report.tables.mappings import mappings_table
 
-        check_format(format_)
         show_table(mappings_table(found), format_, plural(len(found), "mapping"))
         print_next(onwards)
     elif not quiet:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpt_tool.api import MappingOptions
-from ckpt_tool.cli.looks import TableFormat, show_table
+from ckpt_tool.cli.looks import TableFormat, check_table_format, show_table
 from ckpt_tool.cli.options import (
     Color,
     ColorOption,
@@ -19,10 +19,12 @@ from ckpt_tool.cli.options import (
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.parts.page import Html, write_page
 
 if TYPE_CHECKING:
     from ckpt_tool.mapping import Plan
     from ckpt_tool.report.parts.style import Style
+    from ckpt_tool.report.plan import PlanNames
 
 
 @takes_addresses
@@ -36,6 +38,7 @@ def plan(
         typer.Option("--why", metavar="KEY", help="Say what becomes of one key. Repeatable."),
     ] = None,
     format_: TableFormat = "table",
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -47,13 +50,16 @@ def plan(
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.problems import refusal_text
-    from ckpt_tool.report.plan import plan_json, plan_names, plan_text, unknown_key, why_text
+    from ckpt_tool.report.plan import (
+        closing_line,
+        plan_json,
+        plan_names,
+        unknown_key,
+        why_text,
+    )
 
     style = style_of(color, verbose)
-    if format_ != "table":
-        from ckpt_tool.report.tables.formats import check_format
-
-        check_format(format_)
+    check_table_format(format_)
     with api.plan_checkpoint(source, target, options) as planned:
         names = plan_names(
             *((planned.source.path, planned.target_path) if json else planned.labels),
@@ -61,6 +67,14 @@ def plan(
             options.by,
         )
         onwards = api.WayOn() if planned.plan else api.way_on(planned, options, "plan")
+        if html:
+            from ckpt_tool.report.page.plan import plan_page, refused_page
+
+            if planned.plan:
+                page = plan_page(planned.plan, names, closing_line(planned.plan))
+            else:
+                page = refused_page(planned, names, onwards.command)
+            write_page(html, page, quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
@@ -81,15 +95,17 @@ def plan(
                 if not lines:
                     raise unknown_key(planned.plan, key)
                 show_report("\n".join(lines))
-        elif format_ != "table" and not quiet:
-            _show_table(planned.plan, format_, style)
         elif not quiet:
-            show_report(plan_text(planned.plan, names, style))
+            _show(planned.plan, names, format_, style)
         raise typer.Exit(NO if planned.plan is None else YES)
 
 
-def _show_table(plan: "Plan", name: str, style: "Style") -> None:
-    from ckpt_tool.report.plan import closing_line
+def _show(plan: "Plan", names: "PlanNames", name: str, style: "Style") -> None:
+    from ckpt_tool.report.plan import closing_line, plan_text
+
+    if name == "table":
+        show_report(plan_text(plan, names, style))
+        return
     from ckpt_tool.report.tables.plan import plan_table
 
     show_table(plan_table(plan, style), name, closing_line(plan))

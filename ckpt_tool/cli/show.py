@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckpt_tool.cli.looks import Filter, Sort, SortOption, TableFormat, show_table
+from ckpt_tool.cli.looks import (
+    Filter,
+    Sort,
+    SortOption,
+    TableFormat,
+    check_table_format,
+    show_table,
+)
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -17,6 +24,7 @@ from ckpt_tool.cli.options import (
     takes_addresses,
 )
 from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_report, show_result, style_of
+from ckpt_tool.cli.parts.page import Html, write_page
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,6 +75,7 @@ def show(
             "what config.json contradicts.",
         ),
     ] = False,
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -86,6 +95,12 @@ def show(
         raise typer.Exit(_show_health(path, json, quiet, style_of(color, verbose)))
     with open_checkpoint(path) as opened:
         checkpoint = api.filtered(opened, filters) if filters else opened
+        if html:
+            from ckpt_tool.report.page.show import show_page
+            from ckpt_tool.report.show import closing_line
+
+            answer, onwards = closing_line(checkpoint), api.after_show(checkpoint)
+            write_page(html, show_page(checkpoint, answer, onwards), quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
@@ -116,12 +131,9 @@ class _Look:
 
 def _check_looks(table: str, is_tree: bool, json: bool, is_list: bool) -> None:
     """Raises InputError for options that exclude each other."""
-    if table != "table":
-        from ckpt_tool.report.tables.formats import check_format
-
-        check_format(table)
-        if json or is_tree or is_list:
-            raise InputError("--format", "is for the list of tensors", "leave out the other list")
+    check_table_format(table)
+    if table != "table" and (json or is_tree or is_list):
+        raise InputError("--format", "is for the list of tensors", "leave out the other list")
     if is_tree and (json or is_list):
         raise InputError("--tree", "can't be asked together with another list")
 
