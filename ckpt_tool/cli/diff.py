@@ -17,6 +17,7 @@ from ckpt_tool.cli.options import (
     takes_addresses,
 )
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_report, show_result, style_of
+from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, write_page
 
 if TYPE_CHECKING:
@@ -26,10 +27,24 @@ if TYPE_CHECKING:
     from ckpt_tool.report.parts.style import Style
 
 
+EXAMPLES = (
+    "ckpt diff resnet50.pth detector.pth",
+    "ckpt diff resnet50.pth detector.pth --renames",
+    "ckpt diff resnet50.pth finetuned.pth --values --rtol 1e-3",
+    "ckpt diff resnet50.pth finetuned.pth --side-by-side --filter 'fc.*'",
+    "ckpt diff run.pth 'run.pth#model_ema' --format markdown",
+)
+
+
 @takes_addresses
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help=f"One side: {CHECKPOINT}.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The other side.")],
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", autocompletion=state_dicts, help=f"One side: {CHECKPOINT}."),
+    ],
+    b: Annotated[
+        str, typer.Argument(metavar="B", autocompletion=state_dicts, help="The other side.")
+    ],
     values: Annotated[
         bool, typer.Option("--values", help="Compare the values too; NaN equals NaN.")
     ] = False,
@@ -81,7 +96,7 @@ def diff(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Compare two checkpoints: keys, shapes, dtypes, and on request values.
+    """Compare two checkpoints: keys, shapes, dtypes and values.
 
     Exit 0 when they are the same, 1 when they differ, 2 when nothing differs but not all could be
     compared.

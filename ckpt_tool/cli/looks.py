@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpt_tool.cli.output import print_note, show_result
+from ckpt_tool.cli.parts.helping import PRINTING
 
 if TYPE_CHECKING:
     from ckpt_tool.report.tables.formats import Table
@@ -33,17 +34,25 @@ TableFormat = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
+        rich_help_panel=PRINTING,
         help="Print a table as csv, tsv, markdown, html, latex, rst, grid …",
         autocompletion=_formats,
     ),
 ]
 SortOption = Annotated[
-    Sort, typer.Option("--sort", help="By the file's own order, by size, or by name.")
+    Sort,
+    typer.Option(
+        "--sort", rich_help_panel=PRINTING, help="By the file's own order, by size, or by name."
+    ),
 ]
 Filter = Annotated[
     list[str] | None,
     typer.Option(
-        "--filter", "--include", metavar="PATTERN", help="Show these keys alone. Repeatable."
+        "--filter",
+        "--include",
+        metavar="PATTERN",
+        rich_help_panel=PRINTING,
+        help="Show these keys alone. Repeatable.",
     ),
 ]
 

@@ -29,6 +29,7 @@ from ckpt_tool.cli.output import (
     show_result,
     style_of,
 )
+from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,13 +45,27 @@ class Library(str, Enum):
     transformers = "transformers"
 
 
+EXAMPLES = (
+    "ckpt mappings",
+    "ckpt mappings vit",
+    "ckpt mappings resnet50.pth detector.pth",
+    "ckpt mappings --schema",
+)
+
+
 @takes_addresses
 def mappings(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[A]", help=f"The source: {CHECKPOINT}. With --from: a model type."),
+        typer.Argument(
+            metavar="[A]",
+            autocompletion=state_dicts,
+            help=f"The source: {CHECKPOINT}. With --from: a model type.",
+        ),
     ] = None,
-    target: Annotated[str | None, typer.Argument(metavar="[B]", help="The target.")] = None,
+    target: Annotated[
+        str | None, typer.Argument(metavar="[B]", autocompletion=state_dicts, help="The target.")
+    ] = None,
     params: Settings = None,
     library: Annotated[
         Library | None,
@@ -74,8 +89,10 @@ def mappings(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """List the shipped mappings; with two checkpoints or key lists, those whose rules account for
-    every key of both.
+    """List the shipped mappings, or those that fit two checkpoints.
+
+    Those that fit account for every key of both. One word alone, as in `ckpt mappings vit`,
+    searches names and descriptions.
 
     With --from, a rule file out of another library's table:
     `ckpt mappings --from transformers mixtral`.

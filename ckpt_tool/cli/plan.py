@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from ckpt_tool.report.plan import PlanNames
 
 
+EXAMPLES = (
+    "ckpt plan resnet50.pth detector.pth --rules resnet50_to_yolo.yaml",
+    "ckpt plan resnet50.pth detector.pth --by position --partial",
+    "ckpt plan resnet50.pth finetuned.pth --drop 'fc.*' --keep 'fc.*'",
+    "ckpt plan resnet50.pth -e '** -> backbone.**' --why conv1.weight",
+)
+
+
 @takes_addresses
 @takes_mapping_options
 def plan(
@@ -45,8 +53,9 @@ def plan(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Say what becomes of every key of both sides, or list every reason why it can't be done.
-    Writes nothing.
+    """Show what would become of every tensor; write nothing.
+
+    Or list every reason why it can't be done.
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.problems import refusal_text

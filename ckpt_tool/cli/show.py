@@ -24,6 +24,7 @@ from ckpt_tool.cli.options import (
     takes_addresses,
 )
 from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_report, show_result, style_of
+from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, write_page
 from ckpt_tool.errors import InputError
 
@@ -32,9 +33,23 @@ if TYPE_CHECKING:
     from ckpt_tool.report.parts.style import Style
 
 
+EXAMPLES = (
+    "ckpt show resnet50.pth",
+    "ckpt show resnet50.pth --tree --depth 1 --sort size",
+    "ckpt show resnet50.pth --filter 'layer4.**' -v",
+    "ckpt show 'run.pth#model_ema' --format csv",
+    "ckpt show resnet50.pth --health",
+)
+
+
 @takes_addresses
 def show(
-    path: Annotated[str, typer.Argument(metavar="A", help=f"What to look into: {CHECKPOINT}.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", autocompletion=state_dicts, help=f"What to look into: {CHECKPOINT}."
+        ),
+    ],
     tree: Annotated[
         bool, typer.Option("--tree", help="Show modules, each with its share of all bytes.")
     ] = False,
@@ -82,7 +97,10 @@ def show(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Show what a checkpoint contains: keys, dtypes, shapes, sizes, and what is no tensor."""
+    """Show what a checkpoint contains.
+
+    Its tensors, with dtypes, shapes and sizes, and what else is in the file.
+    """
     from ckpt_tool import api
     from ckpt_tool.formats import open_checkpoint
     from ckpt_tool.report.show import checksums_text, show_json

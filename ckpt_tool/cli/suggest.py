@@ -16,17 +16,33 @@ from ckpt_tool.cli.output import (
     show_report,
     show_result,
 )
+from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
+
+EXAMPLES = (
+    "ckpt suggest resnet50.pth detector.pth",
+    "ckpt suggest resnet50.pth detector.pth -o rules.yaml",
+    "ckpt suggest resnet50.pth detector.pth --hint 'bn1.bias -> layer0.1.bias'",
+)
 
 
 @takes_addresses
 def suggest(
     source: Annotated[
-        str, typer.Argument(metavar="A", help=f"Where the values come from: {CHECKPOINT}.")
+        str,
+        typer.Argument(
+            metavar="A",
+            autocompletion=state_dicts,
+            help=f"Where the values come from: {CHECKPOINT}.",
+        ),
     ],
     target: Annotated[
         str,
-        typer.Argument(metavar="B", help="The target: a checkpoint, or `package.module:factory`."),
+        typer.Argument(
+            metavar="B",
+            autocompletion=state_dicts,
+            help="The target: a checkpoint, or `package.module:factory`.",
+        ),
     ],
     output: Annotated[
         str | None,
@@ -57,7 +73,10 @@ def suggest(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Draft the fewest rules for A and B, with how sure each is; what nobody could know is listed.
+    """Draft the rules that map one checkpoint onto another.
+
+    The fewest rules, each with its confidence; what is ambiguous is listed.
+
     Exit 0 when nothing is ambiguous.
     """
     from ckpt_tool import api
