@@ -19,6 +19,7 @@ from ckpt_tool.cli.options import (
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_report, show_result, style_of
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, write_page
+from ckpt_tool.cli.parts.progress import watching
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +114,7 @@ def diff(
     asked = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
     with api.open_side(a) as source, api.open_side(b, source) as target:
         sides = (source, target)
-        result = api.diff_checkpoints(*sides, options=asked)
+        result = api.diff_checkpoints(*sides, options=asked, watch=watching(not (quiet or json)))
         if html:
             from ckpt_tool.report.diff import closing_line
             from ckpt_tool.report.page.diff import diff_page

@@ -26,11 +26,13 @@ from ckpt_tool.cli.options import (
 from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_report, show_result, style_of
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, write_page
+from ckpt_tool.cli.parts.progress import watching
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
     from ckpt_tool.report.parts.style import Style
+    from ckpt_tool.watching import Watch
 
 
 EXAMPLES = (
@@ -122,13 +124,13 @@ def show(
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
-            sums = {"sha256": checkpoint.checksums()} if checksum else {}
+            sums = {"sha256": checkpoint.checksums(watching(False))} if checksum else {}
             report = show_json(checkpoint) | sums
             show_result(to_json(report | {"next": api.after_show(checkpoint)}))
         elif checksum:
-            show_file(checksums_text(checkpoint.checksums()))
+            show_file(checksums_text(checkpoint.checksums(watching(not quiet))))
         elif keys or digests:
-            show_file(_key_list(checkpoint, digests))
+            show_file(_key_list(checkpoint, digests, watching(digests and not quiet)))
         elif not quiet:
             look = _Look(is_tree, depth, sort.value, format_, bool(filters))
             _show(checkpoint, opened, look, style_of(color, verbose))
@@ -176,12 +178,11 @@ def _show(checkpoint: "Checkpoint", opened: "Checkpoint", look: _Look, style: "S
 
 def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
     """Prints what is wrong, and gives the exit status."""
-    from ckpt_tool.cli.parts.progress import Progress
     from ckpt_tool.examining import examine_path
     from ckpt_tool.mapping.params import read_config
     from ckpt_tool.report.health import health_json, health_text
 
-    found = examine_path(path, read_config, lambda nbytes: Progress(nbytes, not quiet))
+    found = examine_path(path, read_config, watching(not quiet))
     if json:
         from ckpt_tool.report.parts.json_text import to_json
 
@@ -191,10 +192,19 @@ def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
     return YES if found.is_healthy else NO
 
 
-def _key_list(checkpoint: "Checkpoint", digests: bool) -> str:
+def _key_list(checkpoint: "Checkpoint", digests: bool, watch: "Watch") -> str:
     """Its key list. Raises InputError where digests are asked of what has no values."""
     from ckpt_tool.formats import format_key_list
 
     if digests and not checkpoint.has_digests:
         raise InputError(checkpoint.path, "is a key list without digests: it has no values")
-    return format_key_list(checkpoint.catalog, checkpoint.digest if digests else None)
+    if not digests:
+        return format_key_list(checkpoint.catalog)
+    with watch(checkpoint.catalog.nbytes) as on_progress:
+
+        def digest(key: str) -> str:
+            found = checkpoint.digest(key)
+            on_progress(checkpoint.catalog[key].nbytes)
+            return found
+
+        return format_key_list(checkpoint.catalog, digest)

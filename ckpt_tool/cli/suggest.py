@@ -18,6 +18,7 @@ from ckpt_tool.cli.output import (
 )
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
+from ckpt_tool.cli.parts.progress import watching
 
 EXAMPLES = (
     "ckpt suggest resnet50.pth detector.pth",
@@ -83,7 +84,9 @@ def suggest(
     from ckpt_tool.report.parts.json_text import to_json
     from ckpt_tool.report.suggest import suggestion_json, suggestion_notes
 
-    found = api.suggest_rules(source, target, hint or (), min_confidence, values)
+    found = api.suggest_rules(
+        source, target, hint or (), min_confidence, values, watching(not (quiet or json))
+    )
     if output is not None:
         api.write_text(output, found.text, force, api.files_read([source, target]))
     asked = _words(hint or (), values, min_confidence)

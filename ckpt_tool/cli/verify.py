@@ -20,6 +20,7 @@ from ckpt_tool.cli.options import (
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
 from ckpt_tool.cli.parts.completing import state_dicts
+from ckpt_tool.cli.parts.progress import watching
 
 EXAMPLES = (
     "ckpt verify out.pth resnet50.pth detector.pth -r resnet50_to_yolo.yaml",
@@ -63,7 +64,8 @@ def verify(
             else:
                 print_note(problems_text(planned.problems, style_of(color, verbose)))
             raise typer.Exit(NO)
-        mismatches, asked = api.verify(planned, output), api.asked_by(output)
+        mismatches = api.verify(planned, output, watching(not (quiet or json)))
+        asked = api.asked_by(output)
         if json:
             show_result(to_json(verified_json(output, planned.plan, mismatches, (), asked)))
         elif mismatches or not quiet:
