@@ -146,7 +146,7 @@ def diff(
 
 def _text(result: "Diff", style: "Style", hints: "Sequence[str]", is_side_by_side: bool) -> str:
     if is_side_by_side:
-        from ckpt_tool.report.side_by_side import side_by_side_text
+        from ckpt_tool.report.layouts.side_by_side import side_by_side_text
 
         return side_by_side_text(result, result.labels, style)
     from ckpt_tool.report.diff import diff_text

@@ -169,7 +169,7 @@ def _show(checkpoint: "Checkpoint", opened: "Checkpoint", look: _Look, style: "S
         table = tables.show_table(checkpoint, style, look.sort)
         show_table(table, look.table, closing_line(checkpoint, of))
     elif look.is_tree:
-        from ckpt_tool.report.tree import tree_text
+        from ckpt_tool.report.layouts.tree import tree_text
 
         show_report(tree_text(checkpoint, style, look.depth, look.sort, of))
     else:
