@@ -129,14 +129,14 @@ def _lines(
     left: tuple[str, ...], pairing: Pairing, right: tuple[str, ...], half: int, style: Style
 ) -> Iterator[str]:
     sign, colour = MARKS.get(pairing.kind, ("~", "yellow"))
-    rows = zip_longest(_fitted(left, half), _fitted(right, half), fillvalue="")
+    rows = zip_longest(_fitted(left, half, style), _fitted(right, half, style), fillvalue="")
     for i, (one, other) in enumerate(rows):
         mark = sign if i == 0 else " "
         text = f"{one}{' ' * (half - width_of(one))} {mark} {other}".rstrip()
         yield style.paint(text, colour)
 
 
-def _fitted(side: tuple[str, ...], half: int) -> list[str]:
+def _fitted(side: tuple[str, ...], half: int, style: Style) -> list[str]:
     """A name and what it stands for, on one line where both fit, else on two."""
     if not side:
         return []
@@ -144,4 +144,4 @@ def _fitted(side: tuple[str, ...], half: int) -> list[str]:
     gap = half - width_of(name) - width_of(about)
     if gap >= 2:
         return [f"{name}{' ' * gap}{about}"]
-    return [cut(name, half), cut(f"  {about}", half)]
+    return [cut(name, half, style), cut(f"  {about}", half, style)]
