@@ -15,7 +15,8 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_addresses,
 )
-from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_result, style_of
+from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_report, show_result, style_of
+from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 
 
 @takes_addresses
@@ -59,6 +60,7 @@ def diff(
         list[str] | None,
         typer.Option("--exclude", metavar="PATTERN", help="Leave these keys out. Repeatable."),
     ] = None,
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -82,6 +84,14 @@ def diff(
     with api.open_side(a) as source, api.open_side(b, source) as target:
         sides = (source, target)
         result = api.diff_checkpoints(*sides, options=asked)
+        if html:
+            from ckpt_tool.report.page.diff import diff_page
+
+            onwards = api.after_diff(result, (a, b), asked, sides)
+            answer = answer_of(diff_text(result, result.labels))
+            hints = api.diff_hints(result, (a, b))
+            page = diff_page(result, result.labels, answer, hints, onwards)
+            write_page(html, page, quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
@@ -92,7 +102,7 @@ def diff(
                 )
             )
         elif not quiet:
-            show_result(
+            show_report(
                 diff_text(
                     result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
                 )

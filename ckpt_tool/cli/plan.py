@@ -17,7 +17,8 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 
 
 @takes_addresses
@@ -30,6 +31,7 @@ def plan(
         list[str] | None,
         typer.Option("--why", metavar="KEY", help="Say what becomes of one key. Repeatable."),
     ] = None,
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -51,6 +53,14 @@ def plan(
             options.by,
         )
         onwards = api.WayOn() if planned.plan else api.way_on(planned, options, "plan")
+        if html:
+            from ckpt_tool.report.page.plan import plan_page, refused_page
+
+            if planned.plan:
+                page = plan_page(planned.plan, names, answer_of(plan_text(planned.plan, names)))
+            else:
+                page = refused_page(planned, names, onwards.command)
+            write_page(html, page, quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
@@ -70,7 +80,7 @@ def plan(
                 lines = why_text(planned.plan, key)
                 if not lines:
                     raise unknown_key(planned.plan, key)
-                show_result("\n".join(lines))
+                show_report("\n".join(lines))
         elif not quiet:
-            show_result(plan_text(planned.plan, names, style))
+            show_report(plan_text(planned.plan, names, style))
         raise typer.Exit(NO if planned.plan is None else YES)

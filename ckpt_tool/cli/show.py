@@ -14,7 +14,8 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_addresses,
 )
-from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_report, show_result, style_of
+from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def show(
             "what config.json contradicts.",
         ),
     ] = False,
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -69,6 +71,11 @@ def show(
             raise InputError("--health", "can't be asked together with another list")
         raise typer.Exit(_show_health(path, json, quiet, style_of(color, verbose)))
     with open_checkpoint(path) as checkpoint:
+        if html:
+            from ckpt_tool.report.page.show import show_page
+
+            answer, onwards = answer_of(show_text(checkpoint)), api.after_show(checkpoint)
+            write_page(html, show_page(checkpoint, answer, onwards), quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
@@ -80,7 +87,7 @@ def show(
         elif keys or digests:
             show_file(_key_list(checkpoint, digests))
         elif not quiet:
-            show_result(show_text(checkpoint, style_of(color, verbose)))
+            show_report(show_text(checkpoint, style_of(color, verbose)))
             print_next(api.after_show(checkpoint))
         raise typer.Exit(NO if strict and checkpoint.asked else YES)
 
@@ -98,7 +105,7 @@ def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
 
         show_result(to_json(health_json(found)))
     elif found.findings or not quiet:
-        show_result(health_text(found, style))
+        show_report(health_text(found, style))
     return YES if found.is_healthy else NO
 
 

@@ -7,6 +7,7 @@ import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet, takes_addresses
 from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result
+from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 
 
 @takes_addresses
@@ -42,6 +43,7 @@ def suggest(
         ),
     ] = False,
     min_confidence: MinConfidence = None,
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -57,6 +59,13 @@ def suggest(
     if output is not None:
         api.write_text(output, found.text, force, api.files_read([source, target]))
     asked = _words(hint or (), values, min_confidence)
+    if html:
+        from ckpt_tool.report.page.suggest import suggest_page
+
+        onwards = api.after_suggestion(found, (source, target), output, asked)
+        answer = answer_of(suggestion_notes(found))
+        page = suggest_page(found, (source, target), answer, onwards)
+        write_page(html, page, quiet)
     if json:
         onwards = api.after_suggestion(found, (source, target), output, asked)
         show_result(to_json(suggestion_json(found, (source, target)) | {"next": onwards}))

@@ -17,7 +17,8 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_result, style_of
+from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 from ckpt_tool.errors import InputError, RuleError
 
 FACTORY = "PACKAGE.MODULE:FUNCTION"
@@ -65,6 +66,7 @@ def trace(
     seed: Annotated[
         int, typer.Option("--seed", help="What random numbers begin from, in both networks.")
     ] = 0,
+    html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -103,10 +105,15 @@ def trace(
         fact = f"the tensors don't fit: A is loaded into {model} by its own keys"
         more = ", B into the second network" if target else ", then by the rules into the second"
         raise InputError("trace", fact + more, "give the rules from A's network to B's") from None
+    if html:
+        from ckpt_tool.report.page.trace import trace_page
+
+        page = trace_page(found, answer_of(trace_text(found)), found.names)
+        write_page(html, page, quiet)
     if json:
         from ckpt_tool.report.parts.json_text import to_json
 
         show_result(to_json(trace_json(found)))
     elif not quiet:
-        show_result(trace_text(found, style_of(color, verbose)))
+        show_report(trace_text(found, style_of(color, verbose)))
     raise typer.Exit(YES if found.is_same else NO if found.place else NO_ANSWER)

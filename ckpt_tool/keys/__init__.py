@@ -5,7 +5,7 @@ the fewest true patterns.
 from typing import TYPE_CHECKING
 
 # Modules named as their function, which a name bound on use could not replace.
-from ckpt_tool.keys.fold import Fold, fold
+from ckpt_tool.keys.folding.fold import Fold, fold, outline
 from ckpt_tool.keys.nearest import nearest
 from ckpt_tool.lazy import bind_on_use
 
@@ -46,6 +46,7 @@ __all__ = [
     "can_be_word",
     "fold",
     "nearest",
+    "outline",
     "pair",
     "parse",
     "quote",

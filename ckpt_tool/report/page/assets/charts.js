@@ -1,0 +1,111 @@
+// Charts over the layers, in the network's order; each has its numbers as a table too.
+const CHART = { w: 620, h: 210, left: 52, right: 8, top: 10, bottom: 52 };
+
+function chart(title, labels, series, options = {}) {
+  const box = el("figure", { class: "chart" });
+  box.style.margin = "0";
+  const legend = el("div", { class: "legend" }, ...series.map((each) => el("span", { class: each.tone }, el("i"), each.name)));
+  box.append(el("h3", {}, title), legend, picture(title, labels, series, options), asTable(labels, series));
+  return box;
+}
+
+function picture(title, labels, series, options) {
+  const { w, h, left, right, top, bottom } = CHART;
+  const scale = scaleOf(labels, series, options);
+  const drawn = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `${title}, by layer; its numbers are in the table below` });
+  for (const tick of scale.ticks) {
+    const y = scale.y(tick);
+    drawn.append(svg("line", { class: "grid", x1: left, x2: w - right, y1: y, y2: y }), svg("text", { x: left - 6, y: y + 3.5, "text-anchor": "end" }, (options.tick || number)(tick)));
+  }
+  const step = (w - left - right) / Math.max(1, labels.length);
+  const every = Math.ceil(16 / step);
+  labels.forEach((label, i) => {
+    if (i % every) return;
+    const x = left + (i + 0.5) * step;
+    const short = label.length > 15 ? `…${label.slice(-14)}` : label;
+    drawn.append(svg("text", { x, y: h - bottom + 14, "text-anchor": "end", transform: `rotate(-38 ${x} ${h - bottom + 14})` }, short));
+  });
+  drawn.append(svg("line", { class: "axis", x1: left, x2: w - right, y1: h - bottom, y2: h - bottom }));
+  options.kind === "bars" ? bars(drawn, series, scale, step) : lines(drawn, series, scale, step);
+  if (options.place >= 0) {
+    const x = left + (options.place + 0.5) * step;
+    drawn.append(svg("line", { class: "place", x1: x, x2: x, y1: top, y2: h - bottom }));
+  }
+  labels.forEach((label, i) => {
+    const text = [label, ...series.map((each) => `${each.name}: ${(options.tip || number)(each.values[i])}`).filter((line, j) => series[j].values[i] !== null && (options.kind !== "bars" || series[j].values[i]))].join("\n");
+    drawn.append(svg("rect", { class: "hit", x: left + i * step, y: top, width: step, height: h - top - bottom, "data-tip": text }));
+  });
+  return drawn;
+}
+
+function scaleOf(labels, series, options) {
+  const { h, top, bottom } = CHART;
+  const all = options.kind === "bars"
+    ? labels.map((_, i) => series.reduce((sum, each) => sum + (each.values[i] || 0), 0))
+    : series.flatMap((each) => [...each.values, ...(each.dots || []).flat()]).filter((value) => value !== null && value !== undefined && (!options.log || value > 0));
+  let low = Math.min(...all), high = Math.max(...all);
+  const height = h - top - bottom;
+  if (options.log) {
+    low = Math.floor(Math.log10(low)); high = Math.max(low + 1, Math.ceil(Math.log10(high)));
+    const every = Math.ceil((high - low) / 5);
+    const ticks = [];
+    for (let i = low; i <= high; i += every) ticks.push(10 ** i);
+    return { ticks, y: (value) => top + height - (height * (Math.log10(value) - low)) / (high - low) };
+  }
+  if (options.kind === "bars") low = 0;
+  if (options.high !== undefined) high = options.high;
+  if (high - low < 1e-12) { low -= Math.abs(low) * 0.05 || 1; high = options.high ?? high + (Math.abs(high) * 0.05 || 1); }
+  const raw = (high - low) / 4, unit = 10 ** Math.floor(Math.log10(raw));
+  const by = [1, 2, 5, 10].map((each) => each * unit).find((each) => each >= raw);
+  low = Math.floor(low / by + 1e-9) * by;
+  if (options.high === undefined) high = Math.ceil(high / by - 1e-9) * by;
+  const ticks = [];
+  for (let tick = low; tick <= high + by / 1000; tick += by) ticks.push(+tick.toPrecision(12));
+  return { ticks, y: (value) => top + height - (height * (value - low)) / (high - low) };
+}
+
+function bars(drawn, series, scale, step) {
+  const { h, left, bottom } = CHART;
+  const width = Math.max(1, Math.min(30, step * 0.74));
+  series[0].values.forEach((_, i) => {
+    let under = 0;
+    for (const each of series) {
+      const value = each.values[i] || 0;
+      if (!value) continue;
+      const y = scale.y(under + value), bottomY = under ? scale.y(under) : h - bottom;
+      drawn.append(svg("rect", { class: `bar ${each.tone}`, x: left + (i + 0.5) * step - width / 2, width, y, height: Math.max(0.6, bottomY - y), rx: Math.min(2, width / 3) }));
+      under += value;
+    }
+  });
+}
+
+function lines(drawn, series, scale, step) {
+  const { left } = CHART;
+  for (const each of series) {
+    (each.dots || []).forEach((values, i) => {
+      const some = values.length > 24 ? values.filter((_, j) => j % Math.ceil(values.length / 24) === 0) : values;
+      some.forEach((value, j) => {
+        if (value === null || (scale.log && value <= 0)) return;
+        const y = scale.y(value);
+        if (isFinite(y)) drawn.append(svg("circle", { class: each.tone, r: 2.1, cx: left + (i + 0.25 + (0.5 * (j + 0.5)) / some.length) * step, cy: y }));
+      });
+    });
+    let path = "";
+    each.values.forEach((value, i) => {
+      const y = value === null || value === undefined ? NaN : scale.y(value);
+      path += isFinite(y) ? `${path && !path.endsWith(" ") ? "L" : "M"}${left + (i + 0.5) * step} ${y}` : path.endsWith(" ") || !path ? "" : " ";
+    });
+    drawn.append(svg("path", { class: `line ${each.tone}`, d: path }));
+  }
+}
+
+function asTable(labels, series) {
+  const box = el("details", {}, el("summary", {}, "As a table"));
+  box.addEventListener("toggle", () => {
+    if (box.childElementCount > 1) return;
+    const head = el("tr", {}, ...["layer", ...series.map((each) => each.name)].map((text, i) => el("th", { scope: "col", class: i ? "right" : "" }, text)));
+    const rows = labels.map((label, i) => el("tr", {}, el("td", {}, label), ...series.map((each) => el("td", { class: "right" }, number(each.values[i])))));
+    box.append(el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows))));
+  });
+  return box;
+}

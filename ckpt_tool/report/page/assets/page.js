@@ -1,0 +1,432 @@
+// The page: one filter over all items, the views that show what is left, and the details of one.
+const state = { words: [], statuses: new Set(), dtype: "", rule: -1, view: "list", chosen: null };
+const shown = new Uint8Array(ITEMS.length).fill(1);
+const haystack = ITEMS.map((item) => [...item.a.map((key) => SIDES[0].keys[key]), ...(TWO ? item.b.map((key) => SIDES[1].keys[key]) : [])].join("\n").toLowerCase());
+const bytesOf = (s, key) => { const form = formOf(s, key); return form ? [form[2], form[3]] : [0, 1]; };
+const heavy = (item) => (item.b.length ? [1, item.b[0]] : [0, item.a[0]]);
+
+const trees = SIDES.map((side, s) => {
+  const tree = new Tree(side.keys);
+  tree.sum((key) => bytesOf(s, key));
+  return tree;
+});
+const one = TWO ? new Tree(ITEMS.map(nameOf)) : trees[0];
+const itemOf = TWO ? (leaf) => leaf : (leaf) => trees[0] && SIDES[0].items[leaf][0];
+if (TWO) one.sum((i) => bytesOf(...heavy(ITEMS[i])));
+
+function statusOfKey(s, key) {
+  for (const i of SIDES[s].items[key]) if (shown[i]) return ITEMS[i].status;
+  return -1;
+}
+
+function applyFilter(isFirst) {
+  const tests = state.words.map((word) => {
+    if (!word.includes("*")) return (text) => text.includes(word);
+    const pattern = new RegExp(word.split(/\*+/).map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&")).join("[^\\n]*"));
+    return (text) => pattern.test(text);
+  });
+  let found = 0;
+  ITEMS.forEach((item, i) => {
+    const fits = (!state.statuses.size || state.statuses.has(item.status))
+      && (state.rule < 0 || ruleOf[item.why] === state.rule)
+      && (!state.dtype || isOfDtype(item))
+      && tests.every((test) => test(haystack[i]));
+    shown[i] = fits ? 1 : 0;
+    found += shown[i];
+  });
+  trees.forEach((tree, s) => tree.filter((key) => statusOfKey(s, key)));
+  if (TWO) one.filter((i) => (shown[i] ? ITEMS[i].status : -1));
+  for (const tree of new Set([...trees, one])) {
+    if (isFirst) tree.openUpTo(40);
+    else if (isNarrow() && tree.root.shown <= 400) tree.openAll(true);
+    tree.flatten();
+  }
+  byId("found").textContent = found === ITEMS.length ? "" : `${count(found)} of ${count(ITEMS.length)}`;
+  drawViews();
+}
+const isNarrow = () => state.words.length > 0 || state.rule >= 0;
+const isOfDtype = (item) => [...item.a.map((key) => formOf(0, key)), ...item.b.map((key) => formOf(1, key))].some((form) => form && form[0] === state.dtype);
+
+// Rules: reasons that differ in confidence alone are one.
+const rules = new Map();
+const ruleOf = WHYS.map((why) => {
+  const name = JSON.stringify([why.by, why.rule, why.where, why.ops, why.rule ? "" : why.evidence]);
+  if (!rules.has(name)) rules.set(name, { ...why, id: rules.size, keys: 0, least: why.confidence ?? null });
+  const rule = rules.get(name);
+  if (why.confidence !== undefined) rule.least = Math.min(rule.least ?? 1, why.confidence);
+  return rule.id;
+});
+ruleOf[-1] = -1;
+const RULES = [...rules.values()];
+ITEMS.forEach((item) => { if (item.why >= 0) RULES[ruleOf[item.why]].keys += item.b.length || item.a.length; });
+
+// Rows
+function label(node) {
+  const made = el("span", { class: "label", title: node.path });
+  const word = state.words.find((each) => !each.includes("*") && node.name.toLowerCase().includes(each));
+  if (!word) { made.append(node.name); return made; }
+  const at = node.name.toLowerCase().indexOf(word);
+  made.append(node.name.slice(0, at), el("mark", {}, node.name.slice(at, at + word.length)), node.name.slice(at + word.length));
+  return made;
+}
+function badges(node, only = -1) {
+  if (!node.counts) return [];
+  return [...node.counts].flatMap((n, status) => (n && status !== only ? [el("span", { class: `badge ${toneOf(status)}`, title: `${count(n)} ${STATUSES[status].name}` }, count(n))] : []));
+}
+const formText = (form) => (form ? `${form[1]} ${form[0]}` : "");
+function fillSideRow(row, node, s) {
+  row.append(label(node), el("span", { class: "fill" }));
+  if (node.leaf < 0) { row.append(...badges(node)); return; }
+  const status = statusOfKey(s, node.leaf);
+  if (status >= 0) row.classList.add(toneOf(status));
+  row.append(el("span", { class: "info" }, formText(formOf(s, node.leaf))), el("span", { class: "hidden" }, status >= 0 ? `, ${STATUSES[status].name}` : ""));
+}
+const SIGNS = { removed: "−", added: "+", same: " ", "values differ": "~", "dtypes differ": "~", "shapes differ": "~", renamed: ">", "not compared": "?" };
+const shownMeasures = MEASURES.filter((measure) => ["cosine", "max |Δ|", "confidence", "inputs", "outputs"].includes(measure.name)).slice(0, 2);
+const total = one.root.bytes || 1;
+function fillOneRow(row, node) {
+  const isModule = node.leaf < 0, i = isModule ? -1 : itemOf(node.leaf), item = ITEMS[i];
+  if (!isModule) row.classList.add(toneOf(item.status));
+  if (DATA.command === "diff") row.append(el("span", { class: "sign" }, isModule ? "" : SIGNS[STATUSES[item.status].name] || ""));
+  row.append(label(node), el("span", { class: "fill" }));
+  if (isModule) row.append(...badges(node, TWO ? -1 : 0));
+  else row.append(...about(item), el("span", { class: "hidden" }, `, ${STATUSES[item.status].name}`));
+  for (const measure of shownMeasures) row.append(el("span", { class: "num" }, isModule ? "" : measure.of.has(i) ? number(measure.of.get(i)) : ""));
+  if (DATA.command === "trace") return;
+  row.append(el("span", { class: "size" }, sizeText(node.bytes)));
+  if (TWO) return;
+  const bar = el("i");
+  bar.style.width = `${(100 * node.bytes) / total}%`;
+  row.append(el("span", { class: "share", title: `${((100 * node.bytes) / total).toFixed(2)} %` }, bar));
+}
+function about(item) {
+  const a = item.a.length ? formOf(0, item.a[0]) : null, b = item.b.length ? formOf(1, item.b[0]) : null;
+  const info = el("span", { class: "info" });
+  if (DATA.command === "diff" && a && b && formText(a) !== formText(b)) info.append(el("del", {}, formText(a)), " → ", el("ins", {}, formText(b)));
+  else if (DATA.command === "diff" && STATUSES[item.status].name === "renamed") info.append(`→ ${SIDES[1].keys[item.b[0]]}`);
+  else if (TWO && DATA.command !== "diff" && item.a.length && item.b.length) info.append(`← ${SIDES[0].keys[item.a[0]]}${item.a.length > 1 ? ` and ${item.a.length - 1} more` : ""}`);
+  else info.append(formText(b || a));
+  return [info];
+}
+
+// Views
+const viewBox = byId("view");
+let pairs = null, tree = null;
+function drawViews() {
+  const isPairs = TWO && state.view === "pairs";
+  viewBox.className = `view ${isPairs ? "pairs" : "single"}`;
+  if (isPairs) {
+    if (!pairs) pairs = new Pairs(viewBox, trees, { fillRow: fillSideRow, onChoose: chooseKey, onFold: refold });
+    else if (!viewBox.contains(pairs.gap)) viewBox.replaceChildren(...pairs.parts);
+    pairs.parts ||= [...viewBox.children];
+    fit(Math.max(...trees.map((each) => each.rows.length)));
+    pairs.refresh((i) => shown[i]);
+  } else {
+    if (!tree) tree = new TreeList(one, "Keys", { fillRow: fillOneRow, onChoose: (node) => chooseItem(node), onFold: refold });
+    if (!viewBox.contains(tree.element)) viewBox.replaceChildren(el("div", { class: "pane" }, head(), tree.element));
+    fit(one.rows.length);
+    tree.refresh();
+  }
+}
+function head() {
+  const made = el("div", { class: "pane-head" }, el("span", {}, "module or key"), el("span", { class: "fill" }));
+  for (const measure of shownMeasures) made.append(el("span", { class: "num" }, measure.name));
+  if (DATA.command !== "trace") made.append(el("span", { class: "size" }, "size"));
+  if (!TWO) made.append(el("span", { class: "share" }));
+  const share = made.querySelector(".share");
+  if (share) { share.textContent = "share"; share.style.cssText = "height:auto;background:none"; }
+  return made;
+}
+function fit(rows) {
+  viewBox.style.height = `${Math.max(180, Math.min(640, rows * ROW + 44))}px`;
+}
+function refold() {
+  for (const each of new Set([...trees, one])) each.flatten();
+  drawViews();
+}
+
+// Details
+const details = byId("details");
+function chooseKey(node, s) {
+  node.leaf < 0 ? moduleDetails(node, s) : keyDetails(SIDES[s].items[node.leaf], node.path);
+  pairs.align(node, s);
+}
+function chooseItem(node) {
+  node.leaf < 0 ? moduleDetails(node, TWO ? -1 : 0) : keyDetails([itemOf(node.leaf)], node.path);
+}
+function facts(rows) {
+  return el("dl", {}, ...rows.filter((row) => row && row[1] !== "").flatMap(([name, value, mono]) => [el("dt", {}, name), el("dd", { class: mono ? "mono" : "" }, value)]));
+}
+const pill = (status, text) => el("span", { class: `pill ${toneOf(status)}`, title: STATUSES[status].about }, text || STATUSES[status].name);
+function moduleDetails(node, s) {
+  const counts = node.counts ? [...node.counts].flatMap((n, status) => (n ? [pill(status, `${count(n)} ${STATUSES[status].name}`)] : [])) : [];
+  const inside = leavesOf(node).flatMap((leaf) => (s < 0 ? [leaf] : SIDES[s].items[leaf])).filter((i) => shown[i]);
+  const used = new Map();
+  for (const i of inside) if (ITEMS[i].why >= 0) used.set(ruleOf[ITEMS[i].why], (used.get(ruleOf[ITEMS[i].why]) || 0) + 1);
+  const most = [...used].sort((one, other) => other[1] - one[1]).slice(0, 5);
+  details.replaceChildren(el("h3", {}, node.path), el("div", {}, ...counts),
+    facts([[SIDES[0].noun + "s", count(node.total)], DATA.command !== "trace" && ["parameters", count(node.elements)], DATA.command !== "trace" && ["size", sizeText(node.bytes)], ...worstOf(inside)]),
+    ...(most.length ? [el("h4", {}, "by"), ...most.map(([rule, n]) => ruleBox(RULES[rule], n))] : []));
+}
+function worstOf(items) {
+  return shownMeasures.flatMap((measure) => {
+    const values = items.map((i) => measure.of.get(i)).filter((value) => value !== null && value !== undefined);
+    return values.length ? [[`${measure.least ? "least" : "largest"} ${measure.name}`, number(measure.least ? min(values) : -min(values.map((value) => -value)))]] : [];
+  });
+}
+const min = (values) => values.reduce((least, value) => Math.min(least, value), Infinity);
+function leavesOf(node) {
+  const found = [], todo = [node];
+  while (todo.length) { const at = todo.pop(); at.leaf >= 0 ? found.push(at.leaf) : todo.push(...at.children); }
+  return found;
+}
+function ruleBox(rule, n) {
+  const text = [rule.rule || (rule.by ? `by ${rule.by}` : ""), rule.ops].filter(Boolean).join(": ") || "evidence";
+  const button = el("button", { type: "button", class: "rule", title: "Show the keys of this rule alone", onclick: () => setRule(rule.id) }, text);
+  button.style.cssText = "width:100%;text-align:left;margin-bottom:6px";
+  button.append(el("span", { class: "note" }, `  ${count(n)}`));
+  return button;
+}
+function keyDetails(items, path) {
+  details.replaceChildren(el("h3", {}, path), ...items.slice(0, 8).flatMap(itemDetails));
+}
+function itemDetails(i) {
+  const item = ITEMS[i], why = WHYS[item.why], made = [el("div", {}, pill(item.status))];
+  const about = STATUSES[item.status].about;
+  if (about) made.push(el("p", { class: "note" }, about));
+  [item.a, item.b].forEach((keys, s) => {
+    if (!keys.length) return;
+    made.push(el("h4", {}, TWO ? `${SIDES[s].role} ${SIDES[s].name}` : "tensor"));
+    const form = formOf(s, keys[0]);
+    if (TWO) made.push(el("ul", { class: "keys" }, ...keys.slice(0, 12).map((key) => el("li", {}, el("button", { type: "button", title: "Show it", onclick: () => reveal(s, key) }, SIDES[s].keys[key])))));
+    if (keys.length > 12) made.push(el("p", { class: "note" }, `and ${count(keys.length - 12)} more`));
+    if (form) made.push(facts([["shape", form[1], true], ["dtype", form[0], true], ["size", sizeText(form[2])], !TWO && ["parameters", count(form[3])]]));
+  });
+  const measured = MEASURES.filter((measure) => measure.of.has(i));
+  if (measured.length || item.note >= 0) {
+    made.push(el("h4", {}, "values"), facts(measured.map((measure) => [measure.name, number(measure.of.get(i))])));
+    if (item.note >= 0) made.push(el("p", { class: "note" }, DATA.notes[item.note]));
+  }
+  if (why) made.push(...whyDetails(why, item.status));
+  return made;
+}
+function whyDetails(why, status) {
+  const made = [el("h4", {}, "why")];
+  if (why.rule) made.push(el("code", { class: "rule" }, why.rule));
+  made.push(facts([["by", why.by === "rule" ? `rule, ${why.where}` : why.by || ""], ["ops", why.ops || "", true], ["evidence", why.evidence || ""], ["confidence", why.confidence === undefined ? "" : why.confidence.toFixed(2)]]));
+  if (why.confidence !== undefined) {
+    const bar = el("i");
+    bar.style.width = `${100 * why.confidence}%`;
+    made.push(el("div", { class: `meter ${toneOf(status)}`, "aria-hidden": "true" }, bar));
+  }
+  return made;
+}
+function reveal(s, key) {
+  if (state.view !== "pairs") return;
+  const node = trees[s].leaves[key];
+  if (!node.shown) clearFilters();
+  trees[s].openTo(node);
+  refold();
+  const list = pairs.lists[s];
+  list.cursor = node.row;
+  list.selected = node;
+  list.element.scrollTop = Math.max(0, node.row * ROW - list.element.clientHeight / 2);
+  list.draw();
+  pairs.align(node, s);
+}
+
+// Filters
+const cards = [...document.querySelectorAll(".card")];
+function setStatuses(statuses) {
+  state.statuses = new Set(statuses);
+  for (const card of cards) card.setAttribute("aria-pressed", String(state.statuses.has(+card.dataset.status)));
+}
+for (const card of cards) {
+  card.addEventListener("click", () => {
+    const status = +card.dataset.status;
+    setStatuses(state.statuses.size === 1 && state.statuses.has(status) ? [] : [status]);
+    applyFilter();
+  });
+}
+let waiting = 0;
+const query = byId("query");
+query.addEventListener("input", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(search, ITEMS.length > 20000 ? 60 : 0);
+});
+function search() {
+  state.words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
+  applyFilter();
+}
+function setRule(rule) {
+  state.rule = rule;
+  const chip = byId("rule-filter");
+  chip.hidden = rule < 0;
+  if (rule >= 0) chip.textContent = `${RULES[rule].rule || RULES[rule].evidence || `by ${RULES[rule].by}`} ✕`;
+  chip.setAttribute("aria-label", "Remove the filter by rule");
+  applyFilter();
+}
+byId("rule-filter").addEventListener("click", () => { setRule(-1); query.focus(); });
+function clearFilters() {
+  query.value = "";
+  state.words = [];
+  state.dtype = byId("dtype").value = "";
+  setStatuses([]);
+  setRule(-1);
+}
+document.addEventListener("keydown", (event) => {
+  const isText = /^(input|select|textarea)$/i.test(event.target.tagName);
+  if (event.key === "/" && !isText && !event.ctrlKey && !event.metaKey) { event.preventDefault(); query.focus(); query.select(); }
+  if (event.key === "Escape" && event.target === query) clearFilters();
+});
+byId("fold").addEventListener("click", () => { for (const each of new Set([...trees, one])) each.openAll(false); refold(); });
+byId("unfold").addEventListener("click", () => { for (const each of new Set([...trees, one])) each.openAll(true); refold(); });
+for (const name of ["pairs", "list"]) {
+  byId(`view-${name}`).addEventListener("click", () => setView(name));
+}
+function setView(name) {
+  state.view = name;
+  for (const each of ["pairs", "list"]) byId(`view-${each}`).setAttribute("aria-pressed", String(each === name));
+  drawViews();
+}
+byId("theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = isDark ? "light" : "dark";
+});
+
+// Tooltips
+const tip = byId("tip");
+document.addEventListener("pointermove", (event) => {
+  const holder = event.target.closest && event.target.closest("[data-tip]");
+  tip.hidden = !holder;
+  if (!holder) return;
+  tip.textContent = holder.dataset.tip;
+  tip.style.left = `${Math.max(8, Math.min(innerWidth - tip.offsetWidth - 12, event.clientX + 14))}px`;
+  tip.style.top = `${event.clientY + 18 + tip.offsetHeight > innerHeight ? event.clientY - tip.offsetHeight - 10 : event.clientY + 18}px`;
+});
+
+// Sizes
+function drawSizes() {
+  const weighty = trees.map((each) => each.root.bytes > 0);
+  if (!weighty.some(Boolean)) return;
+  byId("sizes").hidden = false;
+  let s = TWO && weighty[1] ? 1 : 0;
+  const map = new Treemap(byId("treemap"), {
+    toneOf: (leaf) => toneOfSize(s, leaf),
+    onChoose: (node) => { keyDetails(SIDES[s].items[node.leaf], node.path); byId("details").scrollIntoView({ block: "nearest" }); },
+    onZoom: (node) => crumbs(map, s),
+  });
+  const choose = (side) => { s = side; map.show(trees[s]); crumbs(map, s); };
+  if (TWO && weighty[0] && weighty[1]) {
+    const box = byId("size-side");
+    box.hidden = false;
+    box.append(...SIDES.map((side, i) => el("button", { type: "button", "aria-pressed": String(i === s), onclick: (event) => {
+      for (const each of box.children) each.setAttribute("aria-pressed", String(each === event.target));
+      choose(i);
+    } }, side.role)));
+  }
+  choose(s);
+}
+const DTYPE_TONES = ["plain", "special", "good", "warn", "calm", "bad"];
+const dtypeOrder = [];
+function toneOfSize(s, leaf) {
+  if (TWO) { const i = SIDES[s].items[leaf][0]; return i === undefined ? "tone-muted" : toneOf(ITEMS[i].status); }
+  const dtype = formOf(s, leaf)[0];
+  if (!dtypeOrder.includes(dtype)) dtypeOrder.push(dtype);
+  return `tone-${DTYPE_TONES[dtypeOrder.indexOf(dtype) % DTYPE_TONES.length]}`;
+}
+function crumbs(map, s) {
+  const path = [];
+  for (let at = map.at; at; at = at.parent) path.unshift(at);
+  byId("crumbs").replaceChildren(...path.map((node, i) => el("button", { type: "button", "aria-current": i === path.length - 1 ? "true" : null, onclick: () => map.zoom(node) }, i ? node.name : "all")));
+  const box = document.querySelector(".as-table");
+  const fill = () => byId("sizes-table").replaceChildren(box.open ? sizesTable(map.at) : "");
+  box.ontoggle = fill;
+  fill();
+}
+function sizesTable(node) {
+  const rows = node.children.slice().sort((one, other) => other.bytes - one.bytes).slice(0, 500);
+  const columns = [["name"], ["tensors", "right"], ["parameters", "right"], ["size", "right"], ["share", "right"]];
+  const cells = (each) => [each.name, count(each.total), count(each.elements), sizeText(each.bytes), `${((100 * each.bytes) / (node.bytes || 1)).toFixed(1)} %`];
+  return el("div", { class: "scroll" }, el("table", {},
+    el("thead", {}, el("tr", {}, ...columns.map(([name, side]) => el("th", { scope: "col", class: side }, name)))),
+    el("tbody", {}, ...rows.map((each) => el("tr", {}, ...cells(each).map((cell, i) => el("td", { class: columns[i][1] }, cell)))))));
+}
+
+// Layers
+const MAX_LAYERS = 160;
+function drawLayers() {
+  const isTrace = DATA.command === "trace";
+  const order = ITEMS.map((_, i) => i);
+  const names = isTrace ? SIDES[1].keys : layersOf(order.map((i) => nameOf(ITEMS[i])));
+  let labels = isTrace ? names : [...new Set(names)];
+  if (labels.length < 2) return;
+  const places = new Map(labels.map((name, at) => [name, at]));
+  let groups = isTrace ? order : order.map((i) => places.get(names[i]));
+  if (labels.length > MAX_LAYERS) {
+    const per = Math.ceil(labels.length / MAX_LAYERS);
+    groups = groups.map((at) => Math.floor(at / per));
+    labels = labels.filter((_, at) => at % per === 0).map((name, i, all) => `${name} …`);
+  }
+  const made = [];
+  const layers = (run) => { const sums = labels.map(() => 0); order.forEach((i) => { sums[groups[i]] += run(ITEMS[i], i); }); return sums; };
+  if (!isTrace) {
+    const occurring = STATUSES.map((_, status) => status).filter((status) => ITEMS.some((item) => item.status === status));
+    const keys = (item) => item.b.length || item.a.length;
+    const elements = (item) => (item.b.length ? item.b.map((key) => bytesOf(1, key)[1]) : item.a.map((key) => bytesOf(0, key)[1])).reduce((sum, n) => sum + n, 0);
+    const by = (weigh) => occurring.map((status) => ({ name: STATUSES[status].name, tone: toneOf(status), values: layers((item) => (item.status === status ? weigh(item) : 0)) }));
+    made.push(chart("Tensors", labels, by(keys), { kind: "bars", tip: count }));
+    made.push(chart("Parameters", labels, by(elements), { kind: "bars", tick: short, tip: count }));
+  }
+  const tones = ["tone-plain", "tone-warn"];
+  const charts = new Map();
+  for (const measure of MEASURES) charts.set(measure.chart, [...(charts.get(measure.chart) || []), measure]);
+  const place = isTrace ? ITEMS.findIndex((item) => STATUSES[item.status].name === "here") : -1;
+  for (const [title, measures] of charts) {
+    const isLog = measures.some((measure) => measure.log);
+    const series = measures.map((measure, at) => {
+      const dots = labels.map(() => []);
+      for (const [item, value] of measure.of) if (value !== null && (!isLog || value > 0)) dots[groups[item]].push(value);
+      const worst = dots.map((values) => (!values.length ? null : measure.least ? min(values) : -min(values.map((value) => -value))));
+      return { name: isTrace ? measure.name : `${measure.name}${measure.least ? ", the least of a layer" : ", the largest of a layer"}`, tone: tones[at % 2], values: worst, dots: isTrace ? worst.map((value) => (value === null ? [] : [value])) : dots };
+    });
+    if (!series.some((each) => each.values.some((value) => value !== null))) continue;
+    const heading = title[0].toUpperCase() + title.slice(1);
+    made.push(chart(title === "cosine" ? "Cosine by depth" : heading, labels, series, { log: isLog, place: labels.length === ITEMS.length ? place : -1, high: measures[0].least ? 1 : undefined }));
+  }
+  if (!made.length) return;
+  byId("layers").hidden = false;
+  byId("charts").replaceChildren(...made);
+}
+const short = (n) => (n >= 1e9 ? `${+(n / 1e9).toPrecision(3)} B` : n >= 1e6 ? `${+(n / 1e6).toPrecision(3)} M` : n >= 1e3 ? `${+(n / 1e3).toPrecision(3)} k` : String(n));
+
+// Rules
+function drawRules() {
+  const listed = RULES.filter((rule) => rule.keys);
+  if (!listed.length) return;
+  byId("rules").hidden = false;
+  const columns = [["rule or evidence"], ["where"], ["ops"], ["confidence", "right"], ["tensors", "right"]].filter(([name]) => (name === "where" ? listed.some((rule) => rule.where) : name === "confidence" ? listed.some((rule) => rule.least !== null) : name === "ops" ? listed.some((rule) => rule.ops) : true));
+  const cell = { "rule or evidence": (rule) => el("button", { type: "button", title: "Show its keys alone", onclick: () => { setRule(rule.id); byId("keys").scrollIntoView(); byId("keys").focus(); } }, rule.rule || rule.evidence || `by ${rule.by}`), where: (rule) => rule.where || "", ops: (rule) => rule.ops || "", confidence: (rule) => (rule.least === null ? "" : rule.least.toFixed(2)), tensors: (rule) => count(rule.keys) };
+  byId("rules-table").append(
+    el("thead", {}, el("tr", {}, ...columns.map(([name, side]) => el("th", { scope: "col", class: side }, name)))),
+    el("tbody", {}, ...listed.slice(0, 400).map((rule) => el("tr", {}, ...columns.map(([name, side]) => el("td", { class: side || (name === "where" || name === "ops" ? "mono" : "") }, cell[name](rule)))))));
+  if (listed.length > 400) byId("rules").append(el("p", { class: "note" }, `and ${count(listed.length - 400)} more`));
+}
+
+// Start
+const dtypes = [...new Set(DATA.forms.map((form) => form[0]))];
+byId("dtype").append(...dtypes.map((dtype) => el("option", { value: dtype }, dtype)));
+byId("dtype").addEventListener("change", (event) => { state.dtype = event.target.value; applyFilter(); });
+const hasCommonNames = DATA.command === "diff" && ITEMS.some((item) => item.a.length && item.b.length && STATUSES[item.status].name !== "renamed");
+state.view = TWO && !hasCommonNames && DATA.command !== "trace" ? "pairs" : "list";
+const calm = new Set(STATUSES.flatMap((status, i) => (status.is_calm ? [i] : [])));
+const eventful = [...new Set(ITEMS.map((item) => item.status))].filter((status) => !calm.has(status));
+if (calm.size && eventful.length && eventful.length < new Set(ITEMS.map((item) => item.status)).size) setStatuses(eventful);
+for (const name of ["pairs", "list"]) byId(`view-${name}`).setAttribute("aria-pressed", String(name === state.view));
+applyFilter(true);
+drawSizes();
+drawLayers();
+drawRules();
+const has = { pairs: TWO, dtypes: dtypes.length > 1, sizes: !byId("sizes").hidden, layers: !byId("layers").hidden, rules: !byId("rules").hidden };
+for (const each of document.querySelectorAll("[data-needs]")) if (!has[each.dataset.needs]) each.hidden = true;

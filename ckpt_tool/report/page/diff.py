@@ -1,0 +1,113 @@
+"""The page of `ckpt diff`: what differs between two checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import sqrt
+
+from ckpt_tool.comparing import Diff, Entry, Uncompared, Values
+from ckpt_tool.report.page.document import NONE, Item, Keys, Measure, Page, Status, Why, keys_of
+
+STATUSES = (
+    Status("same", "muted", "are equal in what was compared", is_calm=True),
+    Status("values differ", "warn"),
+    Status("dtypes differ", "warn"),
+    Status("shapes differ", "bad"),
+    Status("renamed", "special", "have another name on the other side"),
+    Status("removed", "bad", "only the first side has"),
+    Status("added", "good", "only the second side has"),
+    Status("not compared", "calm", "can't be read on a side"),
+)
+_NAMES = {
+    "same": "same",
+    "value": "values differ",
+    "dtype": "dtypes differ",
+    "shape": "shapes differ",
+    "renamed": "renamed",
+    "only_a": "removed",
+    "only_b": "added",
+}
+
+
+def diff_page(
+    diff: Diff,
+    names: tuple[str, str],
+    answer: str,
+    hints: Sequence[str] = (),
+    onwards: str | None = None,
+) -> Page:
+    """The page; `names` are what the sides are called, `answer` is the command's last line."""
+    sides = keys_of(diff.a), keys_of(diff.b)
+    entries = diff.entries
+    equal = set(diff.equal)
+    items = [_item(entry, sides, equal) for entry in entries]
+    items += [_uncompared(one, sides) for one in diff.uncompared if _is_missing(one, diff)]
+    beside = [f"beside the state dicts, {len(diff.beside.changes):,} differ"] if diff.beside else []
+    return Page(
+        "diff",
+        answer,
+        "warn" if diff.differs else "good" if diff.is_whole else "calm",
+        (sides[0].side("a", names[0], diff.a), sides[1].side("b", names[1], diff.b)),
+        STATUSES,
+        tuple(items),
+        _measures(entries) if diff.compared_values else (),
+        (*diff.layouts, *diff.notes, *beside, *(f"hint: {hint}" for hint in hints)),
+        next=onwards,
+    )
+
+
+def _item(entry: Entry, sides: tuple[Keys, Keys], equal: set[str]) -> Item:
+    a = (sides[0].numbers[entry.a.key],) if entry.a else NONE
+    b = (sides[1].numbers[entry.b.key],) if entry.b else NONE
+    why = None
+    if entry.confidence is not None or entry.how:
+        why = Why(ops=entry.how, confidence=entry.confidence, evidence=entry.evidence)
+    note = "equal, but not bit for bit" if entry.key in equal else ""
+    if entry.values:
+        note = _values_note(entry.values)
+    return Item(a, b, _NAMES[entry.kind], why, note)
+
+
+def _values_note(values: Values) -> str:
+    """How many numbers differ, and what is not finite."""
+    if not values.elements:
+        return "values differ; how far was not measured"
+    parts = [f"{values.changed:,} of {values.elements:,} numbers differ"]
+    for side, nans, infs in zip("ab", values.nans, values.infs, strict=True):
+        parts += [
+            f"{count:,} {word} in {side}" for count, word in ((nans, "NaN"), (infs, "Inf")) if count
+        ]
+    return ", ".join(parts + ["equal after a cast"] * values.is_cast)
+
+
+def _is_missing(one: Uncompared, diff: Diff) -> bool:
+    """Whether no entry has this key."""
+    return one.key not in diff.a or one.key not in diff.b
+
+
+def _uncompared(one: Uncompared, sides: tuple[Keys, Keys]) -> Item:
+    a, b = ((side.numbers[one.key],) if one.key in side.numbers else NONE for side in sides)
+    text = " and ".join(
+        f"{kind} in {side}" for side, kind in (("a", one.a), ("b", one.b)) if kind is not None
+    )
+    return Item(a, b, "not compared", note=text)
+
+
+def _measures(entries: Sequence[Entry]) -> tuple[Measure, ...]:
+    measured = dict(_measured(entries))
+    cosines = {at: each.cosine for at, each in measured.items()}
+    largest = {at: each.largest for at, each in measured.items()}
+    norms_a = {at: sqrt(each.squares_a) for at, each in measured.items()}
+    norms_b = {at: sqrt(each.squares_b) for at, each in measured.items()}
+    return (
+        Measure("cosine", "cosine", cosines, is_least_worst=True),
+        Measure("max |Δ|", "largest difference", largest, is_log=True),
+        Measure("norm of a", "norms", norms_a),
+        Measure("norm of b", "norms", norms_b),
+    )
+
+
+def _measured(entries: Sequence[Entry]) -> Iterator[tuple[int, Values]]:
+    for number, entry in enumerate(entries):
+        if entry.values is not None and entry.values.elements:
+            yield number, entry.values

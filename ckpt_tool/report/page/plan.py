@@ -1,0 +1,92 @@
+"""The page of `ckpt plan`: what becomes of every key, and why."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ckpt_tool.api import Planned
+from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.ops import Op
+from ckpt_tool.report.page.document import NONE, Item, Page, Status, Table, Why, keys_of
+from ckpt_tool.report.plan import PlanNames, ops_text
+from ckpt_tool.wording import plural
+
+STATUSES = (
+    Status("mapped", "good", "take the source's values as they are"),
+    Status("computed", "special", "are computed from the source's values by ops"),
+    Status("initialised", "special", "are filled by a rule without a source"),
+    Status("kept", "calm", "keep the target's values"),
+    Status("dropped", "bad", "keys of the source that are left behind"),
+    Status("open", "warn", "the plan was refused: nothing is decided"),
+)
+
+
+def plan_page(plan: Plan, names: PlanNames, answer: str) -> Page:
+    """The page of a complete plan; `answer` is the command's last line."""
+    target = plan.target if plan.target is not None else plan.outputs
+    source, into = keys_of(plan.source), keys_of(target)
+    items = [
+        Item(
+            tuple(source.numbers[key] for key in step.inputs),
+            tuple(into.numbers[key] for key in step.outputs),
+            _status(step),
+            _why(step, names.rules),
+        )
+        for step in plan.steps
+    ]
+    items += [Item(NONE, (into.numbers[key],), "kept") for key in plan.kept]
+    items += [Item((source.numbers[key],), NONE, "dropped") for key in plan.dropped]
+    sides = (
+        source.side("from", names.source, plan.source),
+        into.side("into", names.target or "the output", target),
+    )
+    how = Table("How", ("option", "value"), (("rules", ", ".join(names.rules)),))
+    tables = (how,) if names.rules else ()
+    return Page(
+        "plan", answer, "good", sides, STATUSES, tuple(items), notes=plan.notes, tables=tables
+    )
+
+
+def refused_page(planned: Planned, names: PlanNames, onwards: str | None) -> Page:
+    """The page of a plan that was refused: both sides, and every reason why there is none."""
+    sides = planned.source.catalog, planned.target_catalog
+    source, into = map(keys_of, sides)
+    count = plural(len(planned.problems), "problem")
+    answer = f"{count}; {planned.tally}" if planned.tally else count
+    items = [Item((number,), NONE, "open") for number in source.numbers.values()]
+    items += [Item(NONE, (number,), "open") for number in into.numbers.values()]
+    listed = [source.side("from", names.source, sides[0])]
+    if sides[1] is not None:
+        listed.append(into.side("into", names.target or "the target", sides[1]))
+    return Page(
+        "plan",
+        answer,
+        "bad",
+        tuple(listed),
+        STATUSES,
+        tuple(items),
+        notes=planned.layouts,
+        problems=planned.problems,
+        next=onwards,
+    )
+
+
+def _status(step: Step) -> str:
+    if not step.inputs:
+        return "initialised"
+    return "computed" if step.ops else "mapped"
+
+
+def _why(step: Step, files: tuple[str, ...]) -> Why:
+    """The rule of a step, where it stands, and its ops; its file as the reader knows it."""
+    rule = step.origin.rule
+    ops = _ops(step.ops) if step.ops else ""
+    if rule is None:
+        return Why(by=step.origin.by, ops=ops)
+    file = next((name for name in files if rule.where.file.endswith(name)), rule.where.file)
+    return Why("rule", rule.text, f"{file}:{rule.where.line}", ops)
+
+
+@lru_cache(maxsize=1 << 10)
+def _ops(ops: tuple[Op, ...]) -> str:
+    return ops_text(ops)

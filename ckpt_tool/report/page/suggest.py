@@ -1,0 +1,126 @@
+"""The page of `ckpt suggest`: what belongs together, how sure that is, and what is left open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ckpt_tool.align import Aligned, Suggestion
+from ckpt_tool.report.page.document import (
+    NONE,
+    Item,
+    Keys,
+    Measure,
+    Page,
+    PageSide,
+    Status,
+    Table,
+    Why,
+    keys_of,
+)
+from ckpt_tool.report.plan import ops_text
+from ckpt_tool.tensors import Catalog, UnreadableTensor
+
+STATUSES = (
+    Status("paired", "good", "are sure enough for a rule"),
+    Status("unsure", "warn", "are below the confidence that was asked for"),
+    Status("ambiguous", "warn", "can't be told apart by names and shapes"),
+    Status("other shape", "bad", "have the same place, but another shape"),
+    Status("without a source", "calm", "keys of the target that nothing pairs with"),
+    Status("unused", "muted", "keys of the source that nothing pairs with"),
+)
+
+
+def suggest_page(
+    found: Suggestion,
+    names: tuple[str, str],
+    answer: str,
+    onwards: str | None = None,
+) -> Page:
+    """The page; `names` are what the sides are called, `answer` is the command's last line."""
+    plan = found.plan
+    sides = _catalogs(found) if plan is None or plan.target is None else (plan.source, plan.target)
+    keys = keys_of(sides[0]), keys_of(sides[1])
+    items = [_pair(each, keys, found.min_confidence) for each in found.alignment.pairs]
+    confidence = {at: each.confidence for at, each in enumerate(found.alignment.pairs)}
+    items += _open_groups(found, keys)
+    measure = Measure("confidence", "confidence", confidence, is_least_worst=True)
+    rules = Table(
+        "Drafted rules",
+        ("rule", "tensors", "confidence", "evidence"),
+        tuple(
+            (rule.line, f"{rule.tensors:,}", f"{rule.confidence:.2f}", rule.evidence)
+            for rule in found.rules
+        ),
+    )
+    listed: tuple[PageSide, ...] = (
+        keys[0].side("from", names[0], sides[0]),
+        keys[1].side("into", names[1], sides[1]),
+    )
+    left = (*(f"left to you: {doubt}" for doubt in found.doubts), *found.shape_mismatches)
+    return Page(
+        "suggest",
+        answer,
+        "good" if found.is_complete else "warn",
+        listed,
+        STATUSES,
+        tuple(items),
+        (measure,),
+        (*left, *_ambiguities(found)),
+        tables=(rules,) if rules.rows else (),
+        text=found.text,
+        next=onwards,
+    )
+
+
+def _catalogs(found: Suggestion) -> tuple[Catalog, Catalog]:
+    """The keys of both sides where nothing aligns, in whatever form they are."""
+    alignment = found.alignment
+    return _bare(alignment.unpaired_source), _bare(alignment.unpaired_target)
+
+
+def _bare(keys: Iterable[str]) -> Catalog:
+    return Catalog((), unreadable=(UnreadableTensor(key, "tensor") for key in keys))
+
+
+def _pair(each: Aligned, keys: tuple[Keys, Keys], least: float) -> Item:
+    a = tuple(keys[0].numbers[key] for slot in each.pair.sources for key in slot)
+    b = tuple(keys[1].numbers[key] for slot in each.pair.targets for key in slot)
+    ops = ops_text(each.pair.ops) if each.pair.ops else ""
+    why = Why("alignment", ops=ops, confidence=each.confidence, evidence=each.evidence)
+    return Item(a, b, "paired" if each.confidence >= least else "unsure", why)
+
+
+def _open_groups(found: Suggestion, keys: tuple[Keys, Keys]) -> list[Item]:
+    """What no pair has: mismatches, groups that are ambiguous, and what is left on each side."""
+    done: tuple[set[str], set[str]] = (set(), set())
+    items = []
+    for a, b in found.alignment.shape_mismatches:
+        if a not in done[0] and b not in done[1]:
+            items.append(Item((keys[0].numbers[a],), (keys[1].numbers[b],), "other shape"))
+            done[0].add(a)
+            done[1].add(b)
+    for group in found.alignment.ambiguous:
+        a_keys = [key for key in group.sources if key not in done[0]]
+        b_keys = [key for key in group.targets if key not in done[1]]
+        items.append(
+            Item(
+                _numbers(a_keys, keys[0]), _numbers(b_keys, keys[1]), "ambiguous", note=group.reason
+            )
+        )
+        done[0].update(a_keys)
+        done[1].update(b_keys)
+    for key in found.alignment.unpaired_target:
+        if key not in done[1]:
+            items.append(Item(NONE, (keys[1].numbers[key],), "without a source"))
+    for key in found.alignment.unpaired_source:
+        if key not in done[0]:
+            items.append(Item((keys[0].numbers[key],), NONE, "unused"))
+    return items
+
+
+def _numbers(names: Iterable[str], keys: Keys) -> tuple[int, ...]:
+    return tuple(keys.numbers[name] for name in names)
+
+
+def _ambiguities(found: Suggestion) -> tuple[str, ...]:
+    return tuple(f"hint: --hint '{group.hint}'" for group in found.alignment.ambiguous[:12])

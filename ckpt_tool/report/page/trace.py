@@ -1,0 +1,89 @@
+"""The page of `ckpt trace`: every call that was compared, and where the networks diverge."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckpt_tool.report.page.document import Item, Measure, Page, PageSide, Status, Table
+
+if TYPE_CHECKING:
+    from ckpt_tool.tracing import Place, Trace
+    from ckpt_tool.tracing.comparing import Row
+    from ckpt_tool.tracing.exact import Distance
+
+STATUSES = (
+    Status("agree", "good", "give equal outputs, but for rounding", is_calm=True),
+    Status("here", "bad", "where the networks diverge"),
+    Status("differ", "warn", "give other outputs"),
+    Status("not compared", "calm", "give outputs that can't be compared"),
+)
+
+
+def trace_page(trace: Trace, answer: str, names: tuple[str, str]) -> Page:
+    """The page; a call of a pair of modules is an item, `names` are what the sides are called."""
+    items = tuple(
+        Item((number,), (number,), _status(row, trace.place), note=_call(row))
+        for number, row in enumerate(trace.rows)
+    )
+    inputs = {number: row.inputs for number, row in enumerate(trace.rows) if row.inputs}
+    outputs = {number: row.outputs for number, row in enumerate(trace.rows) if row.outputs}
+    sides = (
+        _side("a", names[0], [row.one for row in trace.rows]),
+        _side("b", names[1], [row.other for row in trace.rows]),
+    )
+    return Page(
+        "trace",
+        answer,
+        "good" if trace.is_same else "bad" if trace.place else "warn",
+        sides,
+        STATUSES,
+        items,
+        (
+            Measure("outputs", "relative difference", outputs, is_log=True),
+            Measure("inputs", "relative difference", inputs, is_log=True),
+        ),
+        trace.notes,
+        tables=_place_tables(trace.place) if trace.place else (),
+    )
+
+
+def _side(role: str, name: str, modules: list[str]) -> PageSide:
+    keys = tuple(module or "(the network)" for module in modules)
+    return PageSide(role, name, keys, (None,) * len(keys), len(keys), None, "call")
+
+
+def _status(row: Row, place: Place | None) -> str:
+    if place is not None and (row.other, row.call) == (place.other, place.call):
+        return "here"
+    if row.outputs is None:
+        return "not compared"
+    return "agree" if row.outputs <= row.floors[1] else "differ"
+
+
+def _call(row: Row) -> str:
+    return f"call {row.call + 1}" if row.call else ""
+
+
+def _place_tables(place: Place) -> tuple[Table, ...]:
+    rows = [("inputs", _distance(place.inputs)), ("outputs", _distance(place.outputs))]
+    if place.entering is not None and place.at is not None:
+        rows.insert(1, (f"what {place.at[1]} gets", _distance(place.entering)))
+    rows += [("finding", finding) for finding in place.findings]
+    tensors = tuple(
+        (each.key, " + ".join(each.sources) or "-", ", ".join(each.ops), each.rule)
+        for each in place.tensors
+    )
+    tables = (
+        Table(f"Where they diverge: {place.other or 'the network'}", ("what", "how"), tuple(rows)),
+        Table("Its tensors", ("key", "from", "ops", "rule"), tensors),
+    )
+    return tuple(table for table in tables if table.rows)
+
+
+def _distance(apart: Distance | None) -> str:
+    if apart is None:
+        return "can't be compared"
+    if not apart.largest:
+        return "equal"
+    index = ", ".join(map(str, apart.index))
+    return f"relative difference {apart.relative:.2e}, the largest {apart.largest:.3g} at [{index}]"
