@@ -18,6 +18,7 @@ COMMANDS = {
     "verify": "verify:verify",
     "mappings": "mappings:mappings",
     "trace": "trace:trace",
+    "lint": "git.lint:lint",
     "scan": "git.scan:scan",
     "textconv": "git.textconv:textconv",
 }
