@@ -96,6 +96,8 @@ class Server(ThreadingHTTPServer):
 class Comments(BaseHTTPRequestHandler):
     """The part of GitHub's API that is used."""
 
+    server: Server
+
     def do_GET(self):
         page = int(self.path.rsplit("page=", 1)[1])
         self.answer([{"id": number, "body": body} for number, body in self.server.comments.items()] if page == 1 else [])
