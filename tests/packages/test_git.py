@@ -88,6 +88,16 @@ def test_git_diff_goes_on_where_a_file_is_a_pointer_or_broken(repository):
     assert sum(line.startswith(("-sha256\t", "+sha256\t")) for line in lines) == 2
 
 
+def test_the_setup_of_the_docs_works(repository):
+    setup = (ROOT / "docs" / "git.md").read_text().split("<!-- setup -->\n```sh\n")[1].split("```")[0]
+    assert repository.run("sh", "-ec", setup).returncode == 0
+    for seed in (0, 1):
+        save_file(network(seed), repository.folder / "a.safetensors")
+        repository.commit()
+    for _ in range(2):
+        assert len(changed_lines(repository.git("log", "-p", "-1", "--format=", "--", "a.safetensors"))) == 12
+
+
 @pytest.fixture
 def pickles(tmp_path):
     torch.save(network(), tmp_path / "plain.pth")

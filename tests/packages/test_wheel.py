@@ -17,6 +17,7 @@ import torch
 from packaging.requirements import Requirement
 
 from ckpt_tool import __version__
+from ckpt_tool.cli.app import COMMANDS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -128,6 +129,11 @@ WITHOUT_TORCH = [
     ("mappings", 0),
     ("plan a.pth b.pth", 0),
     ("map a.pth -e '** -> net.**' -o c.safetensors", 0),
+    ("map a.pth -e '** -> net.**' -o sharded --max-shard-size 1MB", 0),
+    ("show a.pth --html a.html", 0),
+    ("lint rules.yaml", 0),
+    ("scan a.pth b.pth", 0),
+    ("textconv a.pth", 0),
     ("map a.pth -e '** -> net.**' -o d.pth", 0),
     ("verify d.pth a.pth -e '** -> net.**'", 0),
 ]
@@ -160,7 +166,7 @@ def test_man_pages_are_well_formed(installed):
     if not (groff := shutil.which("groff")):
         pytest.skip("groff is not installed")
     pages = sorted((installed.parent / "share/man/man1").glob("ckpt*.1"))
-    assert len(pages) == 10
+    assert {page.stem for page in pages} == {"ckpt", *(f"ckpt-{name}" for name in COMMANDS)}
     for page in pages:
         ran = run(groff, "-man", "-ww", "-Tutf8", "-K", "utf8", page, cwd=page.parent)
         assert (ran.returncode, ran.stderr) == (0, "")

@@ -79,10 +79,13 @@ NEEDED_FOR = {
     "rich": "progress",
     "blake3": "digests",
     "isal": "checksums",
+    "jinja2": "report pages",
+    "markupsafe": "report pages",
+    "tabulate": "tables",
 }
 """What a command imports when it needs it, and for what."""
 
-DISTRIBUTIONS = {"yaml": "pyyaml"}
+DISTRIBUTIONS = {"yaml": "pyyaml", "markupsafe": "jinja2"}
 """What packages are installed as, where that isn't their name."""
 
 
