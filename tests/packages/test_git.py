@@ -12,6 +12,8 @@ from running import ckpt
 from safetensors.torch import save_file
 from shell import ROOT, Repository
 
+import ckpt_tool
+
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 12345\n"
 
 
@@ -131,6 +133,14 @@ def test_scan_names_what_would_be_called(pickles):
         "schema": 1, "is_clean": False,
         "files": [{"path": "calls.pth", "calls": [f"{os.system.__module__}.system"], "fault": None}, {"path": "plain.pth", "calls": [], "fault": None}],
     }  # fmt: skip
+
+
+def test_scan_in_python_prints_what_the_command_prints(pickles):
+    files = [pickles / name for name in ("calls.pth", "numbers.pkl", "lfs.pth")]
+    report = ckpt_tool.scan(*files)
+    assert f"{report}\n" == ckpt("scan", *files).out
+    assert (report.is_clean, repr(report)) == (False, "ScanReport(3 files, 1 would call or import something)")
+    assert ckpt_tool.scan(files[1]).is_clean
 
 
 def test_scan_is_silent_where_it_is_asked_to_be_and_nothing_is_called(pickles):
