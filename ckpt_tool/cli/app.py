@@ -9,17 +9,20 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 COMMANDS = {
-    "show": "show",
-    "diff": "diff",
-    "check": "check",
-    "suggest": "suggest",
-    "plan": "plan",
-    "map": "map_",
-    "verify": "verify",
-    "mappings": "mappings",
-    "trace": "trace",
+    "show": "show:show",
+    "diff": "diff:diff",
+    "check": "check:check",
+    "suggest": "suggest:suggest",
+    "plan": "plan:plan",
+    "map": "map:map_",
+    "verify": "verify:verify",
+    "mappings": "mappings:mappings",
+    "trace": "trace:trace",
+    "lint": "git.lint:lint",
+    "scan": "git.scan:scan",
+    "textconv": "git.textconv:textconv",
 }
-"""The function of each command, in the module of `cli` that is named as the command."""
+"""The function of each command, behind its module in `cli`."""
 
 
 class _MadeOnUse(Mapping[str, object]):
@@ -31,10 +34,10 @@ class _MadeOnUse(Mapping[str, object]):
         self._made: dict[str, object] = {}
 
     def __getitem__(self, name: str) -> object:
-        function = COMMANDS[name]
+        module, _, function = COMMANDS[name].partition(":")
         if name not in self._made:
             alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-            alone.command(name)(getattr(import_module(f"ckpt_tool.cli.{name}"), function))
+            alone.command(name)(getattr(import_module(f"ckpt_tool.cli.{module}"), function))
             self._made[name] = get_command(alone)
         return self._made[name]
 

@@ -44,6 +44,10 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List every key: 
 ColorOption = Annotated[
     Color, typer.Option("--color", help="Whether to colour the text; NO_COLOR is respected.")
 ]
+Github = Annotated[
+    bool,
+    typer.Option("--github", help="Also print each problem as an annotation for GitHub Actions."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 Source = Annotated[

@@ -126,6 +126,15 @@ def check_options(arguments: Sequence[str]) -> None:
             raise InputError(name, "is no option")
 
 
+def print_annotations(are_wanted: bool, error: CkptError) -> None:
+    """Prints the problems of an error for GitHub, which shows them beside their lines."""
+    if are_wanted:
+        from ckpt_tool.report.parts.annotations import error_annotations
+
+        for line in error_annotations(error):
+            print_note(line)
+
+
 def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be
     used.
@@ -135,6 +144,7 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
     error_in_words = error if isinstance(error, CkptError) else os_error(error)
     if error_in_words is not None:
         if not error_in_words.is_reported:
+            print_annotations("--github" in arguments, error_in_words)
             style = Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
             print_note(error_text(error_in_words, style))
         return NO if isinstance(error_in_words, RuleError) else NO_ANSWER

@@ -9,6 +9,7 @@ from ckpt_tool.cli.options import (
     Color,
     ColorOption,
     Debug,
+    Github,
     Json,
     Quiet,
     Source,
@@ -17,8 +18,17 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.output import (
+    NO,
+    YES,
+    print_annotations,
+    print_note,
+    show_report,
+    show_result,
+    style_of,
+)
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
+from ckpt_tool.errors import RuleError
 
 
 @takes_addresses
@@ -32,6 +42,7 @@ def plan(
         typer.Option("--why", metavar="KEY", help="Say what becomes of one key. Repeatable."),
     ] = None,
     html: Html = None,
+    github: Github = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -53,6 +64,7 @@ def plan(
             options.by,
         )
         onwards = api.WayOn() if planned.plan else api.way_on(planned, options, "plan")
+        print_annotations(github, RuleError(planned.problems))
         if html:
             from ckpt_tool.report.page.plan import plan_page, refused_page
 
