@@ -210,7 +210,7 @@ def _cut(lines: Sequence[str], style: Style) -> list[str]:
     """Lines of values, as far as the terminal is wide; -v has all of them."""
     if not style.is_folded:
         return list(lines)
-    return [shortened(style.text(line), style.width) for line in lines]
+    return [shortened(style.text(line), style) for line in lines]
 
 
 def _untold(checkpoint: Checkpoint) -> list[Extra]:
