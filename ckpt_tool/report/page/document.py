@@ -12,7 +12,7 @@ from ckpt_tool.report.page.names import packed, shown
 from ckpt_tool.report.parts.problems import problem_json
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, shape_text
 
-Tone = Literal["good", "plain", "calm", "warn", "bad", "special", "muted"]
+Tone = Literal["good", "plain", "calm", "warn", "bad", "special", "teal", "muted"]
 """How a status is coloured: what moves or is equal, what stays, what needs a look, what is gone."""
 NONE: tuple[int, ...] = ()
 

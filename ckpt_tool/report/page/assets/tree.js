@@ -74,7 +74,7 @@ class Tree {
       if (status < 0) return;
       for (let at = leaf; at; at = at.parent) {
         at.shown++;
-        if (at.leaf < 0) (at.counts ||= new Int32Array(none))[status]++;
+        if (at.leaf < 0) (at.counts ||= new Array(none).fill(0))[status]++;
       }
     });
   }
