@@ -17,7 +17,7 @@ STATUSES = (
     Status("initialised", "special", "are filled by a rule without a source"),
     Status("kept", "calm", "keep the target's values"),
     Status("dropped", "bad", "keys of the source that are left behind"),
-    Status("open", "warn", "the plan was refused: nothing is decided"),
+    Status("undecided", "warn", "the plan was refused: nothing is decided"),
 )
 
 
@@ -53,8 +53,8 @@ def refused_page(planned: Planned, names: PlanNames, onwards: str | None) -> Pag
     source, into = map(keys_of, sides)
     count = plural(len(planned.problems), "problem")
     answer = f"{count}; {planned.tally}" if planned.tally else count
-    items = [Item((number,), NONE, "open") for number in source.numbers.values()]
-    items += [Item(NONE, (number,), "open") for number in into.numbers.values()]
+    items = [Item((number,), NONE, "undecided") for number in source.numbers.values()]
+    items += [Item(NONE, (number,), "undecided") for number in into.numbers.values()]
     listed = [source.side("from", names.source, sides[0])]
     if sides[1] is not None:
         listed.append(into.side("into", names.target or "the target", sides[1]))

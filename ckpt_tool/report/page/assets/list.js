@@ -12,7 +12,6 @@ class TreeList {
     this.element = el("div", { class: "list", role: "tree", tabindex: 0, "aria-label": label, id: this.id }, this.rows);
     this.element.addEventListener("scroll", () => this.later());
     this.element.addEventListener("keydown", (event) => this.key(event));
-    this.element.addEventListener("focus", () => this.draw());
     this.element.addEventListener("click", (event) => this.click(event));
     this.element.addEventListener("pointerover", (event) => this.point(event));
     this.element.addEventListener("pointerleave", () => options.onPoint && options.onPoint(null));

@@ -322,7 +322,6 @@ function setRule(rule) {
   const chip = byId("rule-filter");
   chip.hidden = rule < 0;
   if (rule >= 0) chip.textContent = `${RULES[rule].rule || RULES[rule].evidence || `by ${RULES[rule].by}`} ✕`;
-  chip.setAttribute("aria-label", "Remove the filter by rule");
   applyFilter();
 }
 byId("rule-filter").addEventListener("click", () => { setRule(-1); query.focus(); });

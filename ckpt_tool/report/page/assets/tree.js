@@ -9,7 +9,7 @@ class Tree {
     names.forEach((name, i) => {
       const cut = name.lastIndexOf(".");
       const home = cut > 0 ? this.module(modules, name.slice(0, cut)) : this.root;
-      const leaf = this.node(cut > 0 ? name.slice(cut + 1) : name, home, i);
+      const leaf = this.node((cut > 0 ? name.slice(cut + 1) : name) || "\"\"", home, i);
       leaf.path = name;
       home.children.push(leaf);
       this.leaves[i] = leaf;
