@@ -45,12 +45,12 @@ rules:
 def paths_in(folder: Path) -> dict[str, str]:
     """The paths by name."""
     names = (
-        "resnet50.pth", "resnet50_other.pth", "detector.pth", "big.pth", "big2.pth", "big.safetensors", "big2.safetensors",
+        "resnet50.pth", "resnet50_other.pth", "resnet50_same.pth", "detector.pth", "big.pth", "big2.pth", "big.safetensors", "big2.safetensors",
         "big_copy.safetensors", "sharded", "sharded2", "many.pth", "many2.pth", "many.safetensors", "many2.safetensors",
         "llama.safetensors", "place.pth", "place.safetensors", "place_small.pth", "place_small.safetensors", "heavy.yaml", "fifty.yaml",
     )  # fmt: skip
     paths = {name: str(folder / name) for name in names}
-    paths |= {"resnet50": paths["resnet50.pth"], "resnet50_other": paths["resnet50_other.pth"], "detector": paths["detector.pth"]}
+    paths |= {"resnet50": paths["resnet50.pth"], "resnet50_other": paths["resnet50_other.pth"], "resnet50_same": paths["resnet50_same.pth"], "detector": paths["detector.pth"]}
     return paths
 
 
@@ -74,6 +74,7 @@ def _make_all(paths: dict[str, str], size: int) -> None:
 
     models = import_torchvision().models
     torch.save(fill_with_seeded_values(models.resnet50(), 1).state_dict(), paths["resnet50"])
+    torch.save(fill_with_seeded_values(models.resnet50(), 2).state_dict(), paths["resnet50_same"])
     other = {f"net.{key}": value for key, value in fill_with_seeded_values(models.resnet50(), 2).state_dict().items()}
     torch.save(other, paths["resnet50_other"])
     torch.save(fill_with_seeded_values(Detector(), 3).state_dict(), paths["detector"])

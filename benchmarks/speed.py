@@ -46,7 +46,11 @@ def rows(folder: Path, size: int) -> list[Row]:
     def mapped(source: str, suffix: str, *more: str) -> list[str]:
         return [*CKPT, "map", source, "-o", f"{out}{suffix}", "-f", *(more or rename)]
 
+    nothing = python("pass")
     return [
+        Row("`ckpt --version`, against `python -c pass`, CPU seconds", [*CKPT, "--version"], nothing, 4, runs=20, counts_cpu=True),
+        Row("diff of two ResNet-50 .pth, against `python -c pass`, CPU seconds", small, nothing, 12, runs=20, statuses=differ, counts_cpu=True),
+        Row("diff of two ResNet-50 .pth of the same names, against `python -c pass`, CPU seconds", [*CKPT, "diff", r50, paths["resnet50_same"]], nothing, 12, runs=20, counts_cpu=True),
         Row("diff of two ResNet-50 .pth, against `import torch`", small, import_torch, 0.12, statuses=differ),
         Row("diff of two big .pth, against the ResNet-50 run", [*CKPT, "diff", *pth], small, 1.3, 60, statuses=differ),
         Row("diff of two big safetensors, against the ResNet-50 run", [*CKPT, "diff", *safe], small, 1.3, 60, statuses=differ),

@@ -29,6 +29,8 @@ class Row:
     output: str | None = None
     check: Callable[[], None] | None = None
     statuses: tuple[int, ...] = (0,)
+    counts_cpu: bool = False
+    """CPU seconds, user's and system's, instead of those of a clock on the wall."""
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Measured:
         return statistics.median(self.ours) / statistics.median(self.yardstick)
 
 
-def run(command: list[str], statuses: tuple[int, ...]) -> tuple[float, int]:
+def run(command: list[str], statuses: tuple[int, ...], counts_cpu: bool = False) -> tuple[float, int]:
     """Seconds and peak memory in MB of a process. Raises RuntimeError with what it said where it fails."""
     with open(os.devnull, "wb") as nothing:
         start = time.perf_counter()
@@ -53,7 +55,7 @@ def run(command: list[str], statuses: tuple[int, ...]) -> tuple[float, int]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode not in statuses:
         raise RuntimeError(f"{' '.join(command)}: exit status {process.returncode}: {said.decode(errors='replace')[-500:]}")
-    return seconds, usage.ru_maxrss // 1024
+    return usage.ru_utime + usage.ru_stime if counts_cpu else seconds, usage.ru_maxrss // 1024
 
 
 def measure(row: Row) -> Measured:
@@ -64,7 +66,7 @@ def measure(row: Row) -> Measured:
             if row.output and Path(row.output).exists():
                 remove(row.output)
             os.sync()
-            seconds, memory = run(command, row.statuses if side == "ours" or command[:4] == [*CKPT, "diff"] else (0,))
+            seconds, memory = run(command, row.statuses if side == "ours" or command[:4] == [*CKPT, "diff"] else (0,), row.counts_cpu)
             if side == "ours":
                 measured.memory = max(measured.memory, memory)
                 if turn == 0 and row.check:

@@ -8,8 +8,12 @@ import resource
 import signal
 import sys
 from contextlib import suppress
-from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+from ckpt_tool import __version__
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 MAX_FILES = 10_240
 """Descriptors that are asked for: what macOS gives at most, and several times the shards of the
@@ -68,6 +72,10 @@ def main() -> None:
     """Exit status 0: the answer is yes, 1: the answer is no, 2: there is no answer."""
     # A command makes many values and no cycles to speak of; it ends before collecting would pay.
     gc.disable()
+    if sys.argv[1:] == ["--version"]:
+        with suppress(OSError):  # said in our words by what follows
+            print(f"ckpt {__version__}", flush=True)
+            return
     from ckpt_tool.cli.app import app
     from ckpt_tool.cli.options import without_passwords
     from ckpt_tool.cli.output import check_options, fail, write_what_can_be_written
@@ -94,7 +102,7 @@ def main() -> None:
         sys.exit(fail(error, sys.argv))
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
+def _stop(number: int, frame: "FrameType | None") -> None:
     """Ends as an exception does, so that what is half written is removed."""
     sys.exit(128 + number)
 

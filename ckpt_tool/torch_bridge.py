@@ -4,6 +4,7 @@ knows torch's types.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from mmap import mmap
 from typing import TYPE_CHECKING
@@ -163,9 +164,13 @@ def tensor_infos(tensors: Mapping[str, torch.Tensor]) -> list[TensorInfo]:
     """
     first: dict[object, str] = {}
     infos = []
-    for (key, tensor), memory in zip(tensors.items(), memories(tensors.values()), strict=True):
-        owner = first.setdefault(memory, key) if memory else key
-        twin = first.setdefault(identity_of(tensor), key) if memory else key
+    places = memories(tensors.values())
+    counts = Counter(places)
+    for (key, tensor), memory in zip(tensors.items(), places, strict=True):
+        if memory is None or counts[memory] == 1:
+            infos.append(tensor_info(key, tensor))
+            continue
+        owner, twin = first.setdefault(memory, key), first.setdefault(identity_of(tensor), key)
         infos.append(
             tensor_info(key, tensor, None if owner == key else owner, None if twin == key else twin)
         )
@@ -182,7 +187,7 @@ def odd_kind(tensor: torch.Tensor) -> str:
         return "sparse"
     if tensor.is_quantized:
         return "quantised"
-    return "" if dtype_of(tensor) else "of a type that is not known"
+    return "" if _dtype_of(tensor.dtype) else "of a type that is not known"
 
 
 def odd_info(key: str, tensor: torch.Tensor) -> TensorInfo:
@@ -267,12 +272,12 @@ def memory_of(tensor: torch.Tensor) -> Memory | None:
     On the meta device storages have no memory, and are still one or another. A wrapper has memory
     that only its class knows.
     """
-    import torch
-    from torch.nn.parameter import is_lazy
-
     if is_plain(tensor):
         address = tensor.untyped_storage().data_ptr()
         return ("cpu", address) if address else None
+    import torch
+    from torch.nn.parameter import is_lazy
+
     if is_lazy(tensor) or tensor.layout is not torch.strided:
         return None
     local = local_part(tensor)

@@ -161,8 +161,14 @@ def plan_by_alignment(
             "nothing-pairs", f"nothing aligns with a confidence of {min_confidence:g}"
         )
         raise RuleError([problem], tally_of((), from_target, keys_of(from_source), target))
-    origin = Origin("auto")
-    steps = tuple(replace(step, origin=origin) for step in found.plan.steps)
+    lines = starts_of([each.line for each in found.rules])
+    sure = dict(zip(lines, (each.confidence for each in found.rules), strict=True))
+    steps = tuple(
+        replace(
+            step, origin=Origin("auto", None, step.origin.rule, sure.get(step.origin.line or 0))
+        )
+        for step in found.plan.steps
+    )
     return account(Pairing(steps, (), _remarks(found)), named, source, target, dtypes)
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.remarks.long_names import check_names
 from ckpt_tool.api.remarks.outside import outside_of
 from ckpt_tool.api.sides import label_of, open_side
-from ckpt_tool.comparing import Diff, Tolerance, compare_all, compare_digests, diff_catalogs
+from ckpt_tool.comparing import Diff, diff_catalogs
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
-from ckpt_tool.keys import Matcher, PatternError, nearest, parse
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
+    from ckpt_tool.comparing import Tolerance
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Comparison:
         """By how much values may differ; None where they may not."""
         if self.rtol is None and self.atol is None:
             return None
+        from ckpt_tool.comparing import Tolerance
+
         return Tolerance(self.rtol or 0.0, self.atol or 0.0)
 
 
@@ -107,6 +109,8 @@ def diff_open(source: Checkpoint, target: Checkpoint, options: Comparison) -> Di
     """
     if not options.values:
         return diff_catalogs(source.catalog, target.catalog)
+    from ckpt_tool.comparing import compare_all, compare_digests
+
     for side in (source, target):
         if not side.has_digests:
             hint = "`ckpt show --digests` writes one that has digests"
@@ -139,6 +143,8 @@ def chosen(
 
 
 def _matching(option: str, patterns: Sequence[str], keys: Iterable[str]) -> set[str]:
+    from ckpt_tool.keys import Matcher, PatternError, nearest, parse
+
     found: set[str] = set()
     for pattern in patterns:
         try:

@@ -44,7 +44,8 @@ def load_into(
     rule_set = read_rules(options)
     module = unwrapped(model)
     with together(module) as processes, ExitStack() as stack:
-        target = LiveState(type(module).__name__, module.state_dict(keep_vars=True), is_target=True)
+        state = module.state_dict(keep_vars=True)
+        target = LiveState(type(module).__name__, state, is_target=True)
         opened = stack.enter_context(_open_for(module, source, rule_set))
         with_values(opened, "to load")
         if assign or loader is not None:
@@ -59,7 +60,7 @@ def load_into(
             more = _quantised_problems(module, options)
             told = RuleError((*more, *error.problems), error.tally) if more else error
             raise with_next(told, opened, target, options) from None
-        return load_plan(plan, opened, module, _notes_on(opened), processes, assign, loader)
+        return load_plan(plan, opened, module, _notes_on(opened), processes, assign, loader, state)
 
 
 def _need_file(opened: Checkpoint | LiveState, name: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.options import MappingOptions
-from ckpt_tool.errors import InputError
+from ckpt_tool.errors import InputError, Location
 from ckpt_tool.formats.remote.addresses import is_named
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ FACTORY = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 
 def read_rules(options: MappingOptions) -> RuleSet | None:
     """The rules that `options` name, files before inline ones; None where it names none."""
-    from ckpt_tool.mapping import join_rule_sets, read_inline_rules, read_rule_files
-
     if not options.rules and not options.inline:
         return None
+    from ckpt_tool.mapping import join_rule_sets, read_inline_rules, read_rule_files
+
     inline = (
         read_inline_rules(options.inline, options.drop, options.keep)
         if options.inline or options.drop or options.keep
@@ -41,6 +41,10 @@ def read_named(options: MappingOptions) -> RuleSet:
     """The keys that `options` name besides another way of mapping than rules, as a set without
     rules. Raises RuleError.
     """
+    if not options.drop and not options.keep:
+        from ckpt_tool.mapping import RuleSet
+
+        return RuleSet(("-e",), (), Location("-e", 1, 1))
     from ckpt_tool.mapping import read_inline_rules
 
     return read_inline_rules((), options.drop, options.keep)

@@ -16,7 +16,6 @@ from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import STDIN, split_fragment
 from ckpt_tool.formats.remote.addresses import is_address, is_named
-from ckpt_tool.mapping.params import CONFIG_NAMES
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -142,6 +141,8 @@ def files_read(sides: Iterable[str | None], rules: RuleSet | None = None) -> lis
     """Every file that a command reads: those of its checkpoints, the configs beside them, rule
     files, and the code of a factory.
     """
+    from ckpt_tool.mapping.params import CONFIG_NAMES
+
     found = list(rules.paths) if rules else []
     for side in sides:
         if side is None or side == STDIN:

@@ -18,7 +18,16 @@ from ckpt_tool.cli.options import (
     mapping_options,
     takes_addresses,
 )
-from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result, style_of
+from ckpt_tool.cli.output import (
+    NO,
+    YES,
+    print_next,
+    print_note,
+    show_file,
+    show_report,
+    show_result,
+    style_of,
+)
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Checked
@@ -123,4 +132,4 @@ def _show_blocks(
     if result.problems:
         print_note(problems_text(result.problems, style))
     elif not quiet:
-        show_result(sound_text(rules, result.rules, result.tests, *sides))
+        show_report(sound_text(rules, result.rules, result.tests, *sides))

@@ -15,7 +15,7 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_addresses,
 )
-from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_result, style_of
+from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_report, show_result, style_of
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 
 
@@ -81,27 +81,31 @@ def diff(
     from ckpt_tool.report.diff import diff_json, diff_text
 
     asked = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
-    result = api.diff_checkpoints(a, b, options=asked)
-    if html:
-        from ckpt_tool.report.page.diff import diff_page
+    with api.open_side(a) as source, api.open_side(b, source) as target:
+        sides = (source, target)
+        result = api.diff_checkpoints(*sides, options=asked)
+        if html:
+            from ckpt_tool.report.page.diff import diff_page
 
-        hints, onwards = api.diff_hints(result, (a, b)), api.after_diff(result, (a, b), asked)
-        answer = answer_of(diff_text(result, result.labels))
-        page = diff_page(result, result.labels, answer, hints, onwards)
-        write_page(html, page, quiet)
-    if json:
-        from ckpt_tool.report.parts.json_text import to_json
+            onwards = api.after_diff(result, (a, b), asked, sides)
+            answer = answer_of(diff_text(result, result.labels))
+            hints = api.diff_hints(result, (a, b))
+            page = diff_page(result, result.labels, answer, hints, onwards)
+            write_page(html, page, quiet)
+        if json:
+            from ckpt_tool.report.parts.json_text import to_json
 
-        show_result(
-            to_json(
-                diff_json(result, (a, b), verbose) | {"next": api.after_diff(result, (a, b), asked)}
+            show_result(
+                to_json(
+                    diff_json(result, (a, b), verbose)
+                    | {"next": api.after_diff(result, (a, b), asked, sides)}
+                )
             )
-        )
-    elif not quiet:
-        show_result(
-            diff_text(
-                result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
+        elif not quiet:
+            show_report(
+                diff_text(
+                    result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
+                )
             )
-        )
-        print_next(api.after_diff(result, (a, b), asked))
+            print_next(api.after_diff(result, (a, b), asked, sides))
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)

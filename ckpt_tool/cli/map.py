@@ -20,7 +20,7 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
 from ckpt_tool.cli.parts.progress import Progress
 from ckpt_tool.errors import InputError, RuleError
 
@@ -188,7 +188,7 @@ def map_(
             print_note(refusal_text(planned, onwards, style, "nothing was written"))
         elif written and not quiet:
             print_note(plan_text(planned.plan, names, style) + "\n")
-            show_result(written_text(written, *planned.left_behind, planned.layouts))
+            show_report(written_text(written, *planned.left_behind, planned.layouts))
         raise typer.Exit(YES if written else NO)
 
 

@@ -18,7 +18,16 @@ from ckpt_tool.cli.options import (
     mapping_options,
     takes_addresses,
 )
-from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result, style_of
+from ckpt_tool.cli.output import (
+    NO,
+    YES,
+    print_next,
+    print_note,
+    show_file,
+    show_report,
+    show_result,
+    style_of,
+)
 from ckpt_tool.errors import InputError
 
 
@@ -79,7 +88,7 @@ def mappings(
     if json:
         show_result(to_json(mappings_json(found) | {"next": onwards}))
     elif not quiet:
-        show_result(mappings_text(found, style_of(color, False)))
+        show_report(mappings_text(found, style_of(color, False)))
         print_next(onwards)
     raise typer.Exit(YES if found else NO)
 

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Sequence
 from enum import Enum
 from inspect import Parameter, Signature, signature
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckpt_tool.api import DTypePolicy, MappingOptions
 from ckpt_tool.cli.parts.progress import Downloads
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.remote.access import Access, Memory, Silent, accessing
 from ckpt_tool.formats.remote.addresses import is_address
 from ckpt_tool.tensors import DType
+
+if TYPE_CHECKING:
+    from ckpt_tool.api import DTypePolicy, MappingOptions
 
 CHECKPOINT = (
     "a checkpoint file or folder, an address (https://, hf://, s3://), an index.json, "
@@ -166,10 +168,12 @@ def mapping_options(
     expect: ExpectOption = None,
     min_confidence: MinConfidence = None,
     partial: Partial = False,
-) -> MappingOptions:
+) -> "MappingOptions":
     """The options that say how to map, as one value. Raises InputError for what can't be
     understood.
     """
+    from ckpt_tool.api import MappingOptions
+
     return MappingOptions(
         tuple(rules or ()),
         tuple(inline or ()),
@@ -267,7 +271,7 @@ def _setting(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
-def _dtype(text: str | None) -> DTypePolicy:
+def _dtype(text: str | None) -> "DTypePolicy":
     if text is None:
         return "strict"
     if text.lower() == "target":

@@ -7,27 +7,20 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
+from typing import TextIO
 
 from ckpt_tool.cli.options import Color
 from ckpt_tool.cli.parts.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.formats.remote.addresses import shown, without_secrets
 from ckpt_tool.report.parts.problems import error_text, next_line
-from ckpt_tool.report.parts.style import Style, safe
+from ckpt_tool.report.parts.style import Style, in_ascii, safe
 
 YES, NO, NO_ANSWER = 0, 1, 2
-_PLAIN = {
-    "×": "x",
-    "→": "->",
-    "…": "...",
-    "·": "*",
-    "─": "-",
-    "│": "|",
-    "├": "|",
-    "└": "`",
-    "²": "^2",
-    "Δ": "delta",
-}
+MIN_WIDTH = 40
+"""Columns that a terminal has at least; a narrower one breaks lines itself."""
+USUAL_WIDTH = 80
+"""Columns of a terminal that doesn't say how many it has."""
 
 
 def write_what_can_be_written() -> None:
@@ -43,18 +36,46 @@ def write_what_can_be_written() -> None:
 def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    left = error.object[error.start : error.end]
-    return "".join(
-        _PLAIN.get(one) or one.encode("ascii", "backslashreplace").decode() for one in left
-    ), error.end
+    return in_ascii(error.object[error.start : error.end]), error.end
 
 
 def style_of(color: Color, verbose: bool) -> Style:
-    """Whether to colour, and to fold keys into patterns."""
+    """Whether to colour, to fold keys into patterns, and what the terminal has room for."""
     wanted = color is Color.always or (
         color is Color.auto and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     )
-    return Style(wanted, not verbose)
+    return Style(wanted, not verbose, width_of_terminal(sys.stdout), _is_plain(sys.stdout))
+
+
+def width_of_terminal(stream: TextIO) -> int | None:
+    """The columns of a stream's terminal; None for what is none, which gets full lines."""
+    if not stream.isatty():
+        return None
+    asked = os.environ.get("COLUMNS", "")
+    try:
+        columns = int(asked) if asked.isdecimal() else os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return max(columns, MIN_WIDTH) if columns else USUAL_WIDTH
+
+
+def _is_plain(stream: TextIO) -> bool:
+    """Whether it takes plain characters alone."""
+    try:
+        "×→…├".encode(getattr(stream, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return True
+    return False
+
+
+def _fitted(text: str, stream: TextIO) -> str:
+    """The text as its terminal has room for it."""
+    width = width_of_terminal(stream)
+    if width is None:
+        return text
+    from ckpt_tool.report.parts.fitted import fitted
+
+    return fitted(in_ascii(text) if _is_plain(stream) else text, width)
 
 
 def print_note(text: str) -> None:
@@ -62,7 +83,7 @@ def print_note(text: str) -> None:
     to tell.
     """
     with suppress(OSError):
-        print(without_secrets(text), file=sys.stderr)
+        print(_fitted(without_secrets(text), sys.stderr), file=sys.stderr)
 
 
 def print_next(command: str | None) -> None:
@@ -71,8 +92,13 @@ def print_next(command: str | None) -> None:
         print_note(next_line(command))
 
 
+def show_report(text: str) -> None:
+    """Prints a result for people to stdout, as its terminal has room for it."""
+    show_result(_fitted(text, sys.stdout))
+
+
 def show_result(text: str) -> None:
-    """Prints a result to stdout."""
+    """Prints a result to stdout, as it is."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()

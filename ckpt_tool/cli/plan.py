@@ -17,7 +17,7 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 
 
@@ -80,7 +80,7 @@ def plan(
                 lines = why_text(planned.plan, key)
                 if not lines:
                     raise unknown_key(planned.plan, key)
-                show_result("\n".join(lines))
+                show_report("\n".join(lines))
         elif not quiet:
-            show_result(plan_text(planned.plan, names, style))
+            show_report(plan_text(planned.plan, names, style))
         raise typer.Exit(NO if planned.plan is None else YES)

@@ -14,7 +14,7 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_addresses,
 )
-from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_report, show_result, style_of
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 from ckpt_tool.errors import InputError
 
@@ -87,7 +87,7 @@ def show(
         elif keys or digests:
             show_file(_key_list(checkpoint, digests))
         elif not quiet:
-            show_result(show_text(checkpoint, style_of(color, verbose)))
+            show_report(show_text(checkpoint, style_of(color, verbose)))
             print_next(api.after_show(checkpoint))
         raise typer.Exit(NO if strict and checkpoint.asked else YES)
 
@@ -105,7 +105,7 @@ def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
 
         show_result(to_json(health_json(found)))
     elif found.findings or not quiet:
-        show_result(health_text(found, style))
+        show_report(health_text(found, style))
     return YES if found.is_healthy else NO
 
 

@@ -17,7 +17,7 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_result, style_of
+from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_report, show_result, style_of
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 from ckpt_tool.errors import InputError, RuleError
 
@@ -115,5 +115,5 @@ def trace(
 
         show_result(to_json(trace_json(found)))
     elif not quiet:
-        show_result(trace_text(found, style_of(color, verbose)))
+        show_report(trace_text(found, style_of(color, verbose)))
     raise typer.Exit(YES if found.is_same else NO if found.place else NO_ANSWER)

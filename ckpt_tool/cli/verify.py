@@ -18,7 +18,7 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, print_note, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
 
 
 @takes_addresses
@@ -55,7 +55,7 @@ def verify(
         if json:
             show_result(to_json(verified_json(output, planned.plan, mismatches, (), asked)))
         elif mismatches or not quiet:
-            show_result(verified_text(output, planned.plan, mismatches, verbose))
+            show_report(verified_text(output, planned.plan, mismatches, verbose))
         if asked and not json:
             print_note(asked_text(output, asked))
         raise typer.Exit(NO if mismatches else YES)

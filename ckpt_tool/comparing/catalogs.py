@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from ckpt_tool.comparing.measure import Values
 from ckpt_tool.tensors import Catalog, TensorInfo
+
+if TYPE_CHECKING:
+    from ckpt_tool.comparing.measure import Values
 
 Kind = Literal["same", "value", "dtype", "shape", "only_a", "only_b", "renamed"]
 
@@ -124,7 +126,7 @@ class Diff:
         return not self.uncompared and (self.beside is None or self.beside.is_whole)
 
 
-Compare = Callable[[Sequence[str]], Iterable[Values | None]]
+Compare: TypeAlias = "Callable[[Sequence[str]], Iterable[Values | None]]"
 """How the values of keys of equal shape and dtype differ, if they do, one after the other."""
 
 

@@ -48,4 +48,4 @@ def _value(job: Job, key: str, origins: Mapping[str, ByteSource]) -> tuple[objec
 
 
 def _first(catalog: Catalog | None, key: str) -> str:
-    return (catalog[key].tied_to if catalog else None) or key
+    return (catalog[key].tied_to if catalog and key in catalog else None) or key

@@ -4,7 +4,7 @@ step's ops.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -39,6 +39,9 @@ class TensorSource(Protocol):
 
     def chunks(self, key: str) -> Iterator[bytes]:
         """The contiguous little-endian bytes in pieces."""
+
+    def check(self, keys: Iterable[str]) -> None:
+        """Raises FormatError where the bytes of these are not those of their checksums."""
 
 
 @dataclass(frozen=True, slots=True)

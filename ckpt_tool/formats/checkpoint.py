@@ -234,8 +234,9 @@ class Checkpoint:
         """Raises FormatError where the bytes of these tensors are not those of their checksums.
         Costs reading what has one.
         """
-        placements = (self.contents.placements[key] for key in keys)
-        for storage in dict.fromkeys(each for one in placements for each in storages_of(one)):
+        placements = map(self.contents.placements.__getitem__, keys)
+        checked = [one for one in placements if not (isinstance(one, Extent) and one.crc32 is None)]
+        for storage in dict.fromkeys(each for one in checked for each in storages_of(one)):
             if isinstance(storage, Extent) and storage.crc32 is not None:
                 for _ in storage.pieces():
                     pass

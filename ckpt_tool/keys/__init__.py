@@ -2,24 +2,30 @@
 the fewest true patterns.
 """
 
-from ckpt_tool.keys.affine import LinearNumber
-from ckpt_tool.keys.fold import Fold, fold
-from ckpt_tool.keys.match import Binding, Matcher, PatternSet, Renderer, render
+from typing import TYPE_CHECKING
+
+# Modules named as their function, which a name bound on use could not replace.
+from ckpt_tool.keys.folding.fold import Fold, fold, outline
 from ckpt_tool.keys.nearest import nearest
-from ckpt_tool.keys.pairing import HolePairing, pair
-from ckpt_tool.keys.parsing import parse
-from ckpt_tool.keys.pattern import (
-    Choice,
-    Hole,
-    Number,
-    Pattern,
-    PatternError,
-    Rest,
-    Star,
-    Text,
-    with_numbers,
-)
-from ckpt_tool.keys.quoting import can_be_word, quote
+from ckpt_tool.lazy import bind_on_use
+
+if TYPE_CHECKING:
+    from ckpt_tool.keys.affine import LinearNumber
+    from ckpt_tool.keys.match import Binding, Matcher, PatternSet, Renderer, render
+    from ckpt_tool.keys.pairing import HolePairing, pair
+    from ckpt_tool.keys.parsing import parse
+    from ckpt_tool.keys.pattern import (
+        Choice,
+        Hole,
+        Number,
+        Pattern,
+        PatternError,
+        Rest,
+        Star,
+        Text,
+        with_numbers,
+    )
+    from ckpt_tool.keys.quoting import can_be_word, quote
 
 __all__ = [
     "Binding",
@@ -40,9 +46,19 @@ __all__ = [
     "can_be_word",
     "fold",
     "nearest",
+    "outline",
     "pair",
     "parse",
     "quote",
     "render",
     "with_numbers",
 ]  # fmt: skip
+
+__getattr__ = bind_on_use(__name__, {
+    "affine": "LinearNumber",
+    "match": "Binding Matcher PatternSet Renderer render",
+    "pairing": "HolePairing pair",
+    "parsing": "parse",
+    "pattern": "Choice Hole Number Pattern PatternError Rest Star Text with_numbers",
+    "quoting": "can_be_word quote",
+})  # fmt: skip

@@ -36,6 +36,8 @@ def unique_prefix(source: Mapping[str, Hashable], target: Mapping[str, Hashable]
     >>> unique_prefix({"model.a.w": 2, "model.b.w": 3, "steps": 0}, {"a.w": 2, "b.w": 3})
     Prefix(strip='model.', add='')
     """
+    if _agreeing(source, target) == min(len(source), len(target)):
+        return Prefix()
     likely = likely_prefixes(source, target)
     return likely[0] if len(likely) == 1 else Prefix()
 
@@ -48,7 +50,7 @@ def likely_prefixes(source: Mapping[str, Hashable], target: Mapping[str, Hashabl
     the only one, if no other does that.
     """
     counts: Counter[Prefix] = Counter()
-    counts[Prefix()] = sum(key in target and target[key] == value for key, value in source.items())
+    counts[Prefix()] = _agreeing(source, target)
     counts.update(Prefix(strip=prefix) for prefix in _found(source, target))
     counts.update(Prefix(add=prefix) for prefix in _found(target, source))
     most = max(counts.values())
@@ -56,6 +58,11 @@ def likely_prefixes(source: Mapping[str, Hashable], target: Mapping[str, Hashabl
         return []
     enough = most if most == min(len(source), len(target)) else most // 2 + 1
     return [prefix for prefix, count in counts.most_common() if count >= enough]
+
+
+def _agreeing(source: Mapping[str, Hashable], target: Mapping[str, Hashable]) -> int:
+    """How many keys have the same value on both sides."""
+    return sum(key in target and target[key] == value for key, value in source.items())
 
 
 def _found(longer: Mapping[str, Hashable], shorter: Mapping[str, Hashable]) -> Iterator[str]:

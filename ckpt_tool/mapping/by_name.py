@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import ckpt_tool.ops
 from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.keys import fold
 from ckpt_tool.keys.prefix import Prefix, unique_prefix
@@ -21,7 +22,6 @@ from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.accounting.wrappers import wrapper_names, wrapper_prefix
 from ckpt_tool.mapping.plan import Origin, Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
-from ckpt_tool.ops import Copy
 from ckpt_tool.tensors import Catalog, shape_text
 
 MAX_NOTES = 12
@@ -120,9 +120,8 @@ def _steps(pairs: Mapping[str, str], target: Catalog) -> tuple[list[Step], dict[
     steps = []
     for key, name in pairs.items():
         outputs = (key, *tied.get(key, ()))
-        steps.append(
-            Step((name,), outputs, (Copy(len(outputs)),) if len(outputs) > 1 else (), origin)
-        )
+        ops = (ckpt_tool.ops.Copy(len(outputs)),) if len(outputs) > 1 else ()
+        steps.append(Step((name,), outputs, ops, origin))
     return steps, {other: key for key, others in tied.items() for other in others}
 
 

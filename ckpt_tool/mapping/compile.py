@@ -1,10 +1,10 @@
 """A rule set and two catalogs into a complete plan, or every reason why not."""
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import chain, islice
 
-from ckpt_tool.errors import Problem, RuleError, Tally
+from ckpt_tool.errors import RuleError
+from ckpt_tool.mapping.accounting.account import checked_plan
 from ckpt_tool.mapping.accounting.coverage import (
     check_collisions,
     check_expect,
@@ -13,11 +13,8 @@ from ckpt_tool.mapping.accounting.coverage import (
     tally_of,
 )
 from ckpt_tool.mapping.accounting.dead_rules import check_dead_keeps, check_rules_of_use
-from ckpt_tool.mapping.accounting.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
+from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
 from ckpt_tool.mapping.accounting.fitting import fit_steps
-from ckpt_tool.mapping.accounting.scales import check_scales
-from ckpt_tool.mapping.accounting.target_shapes import check_target_shapes
-from ckpt_tool.mapping.accounting.ties import tie_notes
 from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
 from ckpt_tool.mapping.assign import assign_rules
 from ckpt_tool.mapping.blocks import with_blocks
@@ -126,41 +123,3 @@ def _bound(
     if problems:
         raise RuleError(problems)
     return bind_params(rules, numbers), numbers
-
-
-def checked_plan(
-    plan: Plan,
-    dtypes: DTypePolicy,
-    problems: list[Problem],
-    named: Collection[str] = frozenset(),
-    tally: Tally | None = None,
-) -> Plan:
-    """A drafted plan, with the casts that are asked for, once its outputs fit the target. Raises
-    RuleError, which gets the `tally`.
-
-    `named` are the keys of the source that a person left behind by name.
-    """
-    if not any(problem.code in ("collision", "bad-op") for problem in problems):
-        plan = with_dtypes(plan, dtypes)
-        problems += [*check_scales(plan, named), *check_casts(plan)]
-        if plan.target is not None:
-            faults = check_target_shapes(plan, plan.target)
-            problems += [
-                fault for fault in faults if fault.code != "dtype" or dtypes in ("strict", "target")
-            ]
-    if problems:
-        raise RuleError(sorted(problems, key=_place), tally)
-    return replace(plan, notes=(*plan.notes, *tie_notes(plan), *cast_notes(plan)))
-
-
-def _place(problem: Problem) -> tuple[bool, str, int, int]:
-    """In the order of the files' lines; keys that nothing names come last, for a fault in a rule
-    explains most of them.
-    """
-    where = problem.where
-    is_consequence = problem.code in ("unmapped-source", "unmapped-target", "unreadable")
-    return (
-        (is_consequence, where.file, where.line, where.column)
-        if where
-        else (is_consequence, "", 0, 0)
-    )

@@ -20,10 +20,14 @@ By = Literal["rule", "name", "position", "auto"]
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Why a step exists: the rule that drafted it, or the way of pairing."""
+    """Why a step exists: the rule that it follows, or the way of pairing. Pairs by alignment have
+    the rule that was drafted for them, and the confidence of the least sure pair of it.
+    """
 
     by: By
     rule: Rule | None = None
+    drafted: Rule | None = None
+    confidence: float | None = None
 
     @property
     def file(self) -> str | None:

@@ -1,14 +1,18 @@
 """Rules as values: what a rule file says, every part with its place in the file."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ckpt_tool.errors import Location
-from ckpt_tool.keys import Matcher, Pattern
-from ckpt_tool.mapping.formulas import Formula
-from ckpt_tool.ops import Op
-from ckpt_tool.ops.fits import Fit
+
+if TYPE_CHECKING:
+    from ckpt_tool.keys import Matcher, Pattern
+    from ckpt_tool.mapping.formulas import Formula
+    from ckpt_tool.ops import Op
+    from ckpt_tool.ops.fits import Fit
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,18 @@ from ckpt_tool.ops.combining import Concat, Split
 from ckpt_tool.ops.copies import Copy, Repeat, Same
 from ckpt_tool.ops.fits import FITS
 from ckpt_tool.ops.init import Init
-from ckpt_tool.ops.op import Inverse, Labels, Leaf, Node, Op, OpError, Part, TensorForm, Verdict
+from ckpt_tool.ops.op import (
+    Inverse,
+    Labels,
+    Leaf,
+    Node,
+    Op,
+    OpError,
+    Part,
+    TensorForm,
+    Verdict,
+    infer_chain,
+)
 from ckpt_tool.ops.permuting import Rearrange, Reshape, Transpose
 from ckpt_tool.ops.reductions import Mean, Sum, WeightNorm
 from ckpt_tool.ops.slicing import Index, Pad, Slice
@@ -216,14 +227,6 @@ def _plain(op: Op) -> object:
             **{axis: size for axis, size in argument.items() if axis != "pattern"},
         }
     return {op.name: argument}
-
-
-def infer_chain(ops: Sequence[Op], forms: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
-    """The forms that the ops make, one after the other. Raises OpError."""
-    result = tuple(forms)
-    for op in ops:
-        result = op.infer(result)
-    return result
 
 
 def run_chain(ops: Sequence[Op], tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:

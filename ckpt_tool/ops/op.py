@@ -150,6 +150,14 @@ class Op(ABC):
         return self.invert()
 
 
+def infer_chain(ops: Sequence[Op], forms: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
+    """The forms that the ops make, one after the other. Raises OpError."""
+    result = tuple(forms)
+    for op in ops:
+        result = op.infer(result)
+    return result
+
+
 def whole_number(value: object, op: str, field: str) -> int | str:
     """A number, or the name of a parameter."""
     if isinstance(value, int) and not isinstance(value, bool):

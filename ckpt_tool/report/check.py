@@ -3,19 +3,20 @@
 from collections.abc import Iterator, Sequence
 
 from ckpt_tool.mapping import InvertedRules
-from ckpt_tool.report.parts.style import columns, plural, safe
+from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
+from ckpt_tool.report.parts.table import Row, table
 
 
-def inverse_text(inverted: InvertedRules) -> str:
+def inverse_text(inverted: InvertedRules, style: Style = PLAIN) -> str:
     """A line for each rule that is more than a rename, and the conclusion."""
     notable = [each for each in inverted.rules if each.verdict != "exact" or not each.text]
     verdicts = ["none" if each.text is None else each.verdict for each in notable]
     rows = [
-        [f"line {each.where.line}", safe(each.rule.text), verdict, safe(each.why)]
+        Row((safe(each.rule.text),), (verdict,), safe(each.why), f"line {each.where.line:<4}  ")
         for each, verdict in zip(notable, verdicts, strict=True)
     ]
     exact = len(inverted.rules) - len(notable)
-    lines = [*columns(rows, "llll"), *_not_put_back(inverted)]
+    lines = [*table(rows, "l", style), *_not_put_back(inverted)]
     if inverted.yaml is None:
         stuck = sum(each.text is None for each in inverted.rules)
         return "\n".join(

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from ckpt_tool.comparing import READABLE, Diff, Entry, Uncompared
-from ckpt_tool.keys import fold
-from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
+from ckpt_tool.keys import fold, outline
+from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
+from ckpt_tool.report.parts.table import Row, columns, table
 from ckpt_tool.report.parts.value_differences import (
     TITLES,
     oddities,
@@ -53,7 +54,7 @@ def _header(diff: Diff, names: tuple[str, str], style: Style) -> str:
         [f"{sign} {safe(name)}", plural(len(catalog), "tensor"), size_text(catalog.nbytes)]
         for sign, name, catalog in sides
     ]
-    lines = columns(rows, "lrr")
+    lines = columns(rows, "lrr", style)
     return "\n".join(
         style.paint(line, colour) for line, colour in zip(lines, ("red", "green"), strict=True)
     )
@@ -91,7 +92,7 @@ def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str
         )
     rows = [_row(sign, pattern, group) for pattern, group in groups]
     return "\n".join(
-        [titles.get(kind, kind), *(style.paint(line, colour) for line in columns(rows, "lrl"))]
+        [titles.get(kind, kind), *(style.paint(line, colour) for line in table(rows, "rl", style))]
     )
 
 
@@ -107,12 +108,16 @@ def _value_section(
     hand, where they are to be folded.
     """
     sign, colour = sign_and_colour
-    rows = [[title, "", *TITLES]]
+    rows = [Row((title,), ("", *TITLES), margin="")]
     rows += [
-        [f"  {sign} {safe(pattern)}", _count(group), *value_cells(group), safe(remark_on(group))]
+        Row(
+            (f"{sign} {safe(pattern)}",),
+            (_count(group), *value_cells(group)),
+            safe(remark_on(group)),
+        )
         for pattern, group in groups
     ]
-    lines = columns(rows, "lrrrrl")
+    lines = table(rows, "rrrr", style)
     odd = oddities([entry for _, group in groups for entry in group], names, keys)
     return "\n".join(
         [
@@ -129,7 +134,12 @@ def _folded(
     """Patterns with their keys; without folding, or for one key, the key as it is."""
     if not style.is_folded:
         return [(key, (key,)) for key in entries]
-    folds = fold({key: _label(entry) for key, entry in entries.items()}, _all_keys(diff))
+    labels = {key: _label(entry) for key, entry in entries.items()}
+    # A shape or a dtype that changed everywhere is one fact; what is new, gone or other has parts.
+    is_one_fact = next(iter(entries.values())).kind in ("shape", "dtype") and not any(
+        entry.values for entry in entries.values()
+    )
+    folds = (fold if is_one_fact else outline)(labels, _all_keys(diff))
     return [(one.keys[0] if len(one.keys) == 1 else one.pattern, one.keys) for one in folds]
 
 
@@ -154,8 +164,8 @@ def _count(entries: Sequence[Entry]) -> str:
     return str(len(entries)) if len(entries) > 1 else ""
 
 
-def _row(sign: str, pattern: str, entries: list[Entry]) -> list[str]:
-    return [f"  {sign} {safe(pattern)}", _count(entries), _what(entries)]
+def _row(sign: str, pattern: str, entries: list[Entry]) -> Row:
+    return Row((f"{sign} {safe(pattern)}",), (_count(entries), _what(entries)))
 
 
 def _what(entries: list[Entry]) -> str:
@@ -192,7 +202,7 @@ def _uncompared(diff: Diff, names: tuple[str, str], style: Style) -> str:
             ]
         )
     return "\n".join(
-        ["not compared", *(style.paint(line, "yellow") for line in columns(rows, "lrl"))]
+        ["not compared", *(style.paint(line, "yellow") for line in columns(rows, "lrl", style))]
     )
 
 

@@ -3,7 +3,8 @@
 from collections import Counter
 
 from ckpt_tool.examining import Finding, Health
-from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
+from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
+from ckpt_tool.report.parts.table import Row, table
 
 MAX_OF_KIND = 20
 
@@ -14,10 +15,10 @@ def health_text(health: Health, style: Style = PLAIN) -> str:
     """
     shown, left = _shown(health.findings, style)
     rows = [
-        [f"  {style.paint(one.kind, 'red')}", safe(one.subject), safe(one.text)] for one in shown
+        Row((style.paint(one.kind, "red"),), (safe(one.subject),), safe(one.text)) for one in shown
     ]
     more = [f"  and {count} more {kind} (-v lists them)" for kind, count in left.items()]
-    blocks = ["\n".join([*columns(rows, "lll"), *more])] if rows else []
+    blocks = ["\n".join([*table(rows, "l", style), *more])] if rows else []
     notes = [f"note: {safe(note)}" for note in health.notes]
     return "\n".join([*blocks, *notes, health_line(health, style)])
 

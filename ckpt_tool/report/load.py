@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from ckpt_tool.keys import Fold, fold
-from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe
+from ckpt_tool.keys import Fold, fold, outline
+from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
+from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.report.plan import step_json
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
@@ -28,7 +29,7 @@ def load_text(report: LoadReport, style: Style = PLAIN) -> str:
     """
     rows = [row for part in _parts(report) for row in _rows(part, style)]
     notes = "\n".join(f"note: {safe(note)}" for note in _notes(report))
-    blocks = ["\n".join(columns(rows, "llr")) if rows else "", notes]
+    blocks = ["\n".join(table(rows, "r", style)) if rows else "", notes]
     return "\n\n".join([*(block for block in blocks if block), counts_line(report)])
 
 
@@ -50,21 +51,27 @@ def _notes(report: LoadReport) -> tuple[str, ...]:
     return (*report.plan.notes, *report.notes)
 
 
-def _rows(part: Part, style: Style) -> Iterator[list[str]]:
-    word, keys, catalog = part
+def _rows(part: Part, style: Style) -> Iterator[Row]:
+    word, keys, _ = part
     if not style.is_folded:
-        yield from ([word if i == 0 else "", safe(key), ""] for i, key in enumerate(keys))
+        yield from (_row(word if i == 0 else "", safe(key), "") for i, key in enumerate(keys))
         return
-    folds = _folds(keys, catalog)
+    folds = _folds(part)
     for i, one in enumerate(folds[:MAX_FOLDS]):
-        yield [word if i == 0 else "", safe(one.pattern), f"{len(one.keys):,}"]
+        yield _row(word if i == 0 else "", safe(one.pattern), f"{len(one.keys):,}")
     if more := folds[MAX_FOLDS:]:
         count = sum(len(one.keys) for one in more)
-        yield ["", f"and {plural(len(more), 'more pattern')}", f"{count:,}"]
+        yield _row("", f"and {plural(len(more), 'more pattern')}", f"{count:,}")
 
 
-def _folds(keys: Sequence[str], catalog: Catalog | None) -> list[Fold]:
-    return fold(dict.fromkeys(keys), catalog or ())
+def _row(word: str, name: str, count: str) -> Row:
+    return Row((name,), (count,), margin=f"{word:<7}  ")
+
+
+def _folds(part: Part) -> list[Fold]:
+    """What was loaded as one would describe it; what was not in the fewest patterns."""
+    word, keys, catalog = part
+    return (outline if word == "loaded" else fold)(dict.fromkeys(keys), catalog or ())
 
 
 def load_html(report: LoadReport) -> str:
@@ -88,10 +95,10 @@ def _sources(report: LoadReport) -> dict[str, str]:
 
 
 def _part_html(part: Part, report: LoadReport, sources: dict[str, str]) -> str:
-    word, keys, catalog = part
+    word, keys, _ = part
     if not keys:
         return ""
-    folds = "".join(_fold_html(one, part, sources) for one in _folds(keys, catalog))
+    folds = "".join(_fold_html(one, part, sources) for one in _folds(part))
     # What was loaded may be long; the rest is what one looks for.
     is_open = "" if word == "loaded" else " open"
     title = f"{word}: {plural(len(keys), 'tensor')}"

@@ -56,7 +56,7 @@ def written_text(
 def beside_note(written: Written) -> str:
     """What is in a whole training checkpoint beside the weights; empty where nothing is."""
     listed = left_behind_list(written.beside)
-    return f"note: goes along as it is: {safe(listed)}" if listed else ""
+    return f"note: copied unchanged: {safe(listed)}" if listed else ""
 
 
 def _tied(ties: Mapping[str, str]) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from ckpt_tool.api import ShippedMapping
-from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe
+from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
+from ckpt_tool.report.parts.table import Row, table
 
 
 def mappings_text(found: Sequence[ShippedMapping], style: Style = PLAIN) -> str:
@@ -12,8 +13,17 @@ def mappings_text(found: Sequence[ShippedMapping], style: Style = PLAIN) -> str:
     """
     if not found:
         return "no shipped mapping accounts for these two"
-    rows = [[f"{safe(each.name)}", safe(each.about), _counts(each)] for each in found]
-    return "\n".join([*columns(rows, "lll"), style.paint(plural(len(found), "mapping"), "dim")])
+    rows = [_row(each) for each in found]
+    return "\n".join([*table(rows, "ll", style), style.paint(plural(len(found), "mapping"), "dim")])
+
+
+def _row(each: ShippedMapping) -> Row:
+    return Row(
+        (safe(each.name),),
+        (_counts(each),) if each.counts is not None else (),
+        safe(each.about),
+        margin="",
+    )
 
 
 def _counts(each: ShippedMapping) -> str:

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from ckpt_tool.errors import InputError, Problem, Tally
-from ckpt_tool.keys import Fold, fold, nearest
+from ckpt_tool.keys import Fold, fold, nearest, outline
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.mapping.rules import RuleSet
+from ckpt_tool.mapping.rules import Rule, RuleSet
 from ckpt_tool.ops import ops_argument
+from ckpt_tool.report.parts.pairs import pair_groups
 from ckpt_tool.report.parts.problems import problem_json
-from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
+from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
+from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 MAX_FOLDS = 8
@@ -29,7 +31,11 @@ def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
     """The two sides, a line for each rule or fold with its tensors, what is dropped and kept, the
     closing count.
     """
-    blocks = [_sides(plan, names), "\n".join(_mapped(plan, style)), "\n".join(_rest(plan, style))]
+    blocks = [
+        _sides(plan, names, style),
+        "\n".join(_mapped(plan, style)),
+        "\n".join(_rest(plan, style)),
+    ]
     blocks.append("\n".join(f"note: {safe(note)}" for note in plan.notes))
     return "\n\n".join([block for block in blocks if block] + [closing_line(plan)])
 
@@ -43,53 +49,86 @@ def closing_line(plan: Plan) -> str:
     )
 
 
-def _sides(plan: Plan, names: PlanNames) -> str:
+def _sides(plan: Plan, names: PlanNames, style: Style) -> str:
     rows = [_side_row("from", names.source, plan.source)]
     if plan.target is not None and names.target:
         rows.append(_side_row("into", names.target, plan.target))
     how = ", ".join(names.rules) or f"by {names.by}"
     rules = len({step.origin.rule.where for step in plan.steps if step.origin.rule})
-    rows.append(
-        [
-            "rules" if names.rules else "how",
-            safe(how),
-            plural(rules, "rule") if names.rules else "",
-            "",
-        ]
-    )
-    return "\n".join(columns(rows, "llrr"))
+    counted = (plural(rules, "rule") if names.rules else "", "")
+    rows.append(Row((safe(how),), counted, margin=_margin("rules" if names.rules else "how")))
+    return "\n".join(table(rows, "rr", style))
 
 
-def _side_row(word: str, name: str, catalog: Catalog) -> list[str]:
-    return [word, safe(name), plural(len(catalog), "tensor"), size_text(catalog.nbytes)]
+def _margin(word: str) -> str:
+    return f"{word:<5}  "
+
+
+def _side_row(word: str, name: str, catalog: Catalog) -> Row:
+    counts = (plural(len(catalog), "tensor"), size_text(catalog.nbytes))
+    return Row((safe(name),), counts, margin=_margin(word))
 
 
 def _mapped(plan: Plan, style: Style) -> list[str]:
     if not style.is_folded:
-        rows = [[str(step.origin.line or ""), _arrow(step)] for step in plan.steps]
-        return columns(rows, "rl")
+        rows = [Row(_arrow(step), margin=_line(step.origin.line)) for step in plan.steps]
+        return table(rows, "", style)
     by_rule: dict[int, list[Step]] = {}
     for step in plan.steps:
-        by_rule.setdefault(id(step.origin.rule), []).append(step)
+        by_rule.setdefault(id(step.origin.rule or step.origin.drafted), []).append(step)
     rows = [row for steps in by_rule.values() for row in _rows_of(steps, plan)]
-    has_lines = any(line for line, *_ in rows)
-    return columns([["line" if has_lines else "", "", "tensors"], *rows], "rlr")
+    if not rows:
+        return []
+    has_rules = any(step.origin.rule for step in plan.steps)
+    title = Row(("",), ("tensors",), margin="line  " if has_rules else _line(None))
+    first, *others = table([title, *rows], "r", style)
+    return [style.paint(first, "dim"), *others]
 
 
-def _rows_of(steps: Sequence[Step], plan: Plan) -> Iterator[list[str]]:
-    """The line of the rule that the steps are by; without one, what they make, folded."""
-    rule = steps[0].origin.rule
+def _line(number: int | None) -> str:
+    """The margin of a line of a rule file; of what no rule of a file says, two spaces."""
+    return "  " if number is None else f"{number:>4}  "
+
+
+def _rows_of(steps: Sequence[Step], plan: Plan) -> Iterator[Row]:
+    """The line of the rule that the steps are by, or that was drafted for them with how sure it is;
+    without one, what becomes of which key, folded.
+    """
+    origin = steps[0].origin
     made = [key for step in steps for key in step.outputs]
-    if rule:
-        text = safe(rule.text.replace("->", "→")) + _ops_suffix(rule.ops)
-        yield [f"{rule.where.line}", text, str(len(made))]
+    if rule := origin.rule or origin.drafted:
+        sure = f"{origin.confidence:.2f}" if origin.confidence is not None else ""
+        yield Row(_rule_parts(rule), (f"{len(made):,}",), sure, _line(origin.line))
     else:
-        for one in _folds(made, plan.target):
-            yield ["", safe(one.pattern), str(len(one.keys))]
+        yield from _paired(steps, plan)
+
+
+def _rule_parts(rule: Rule) -> tuple[str, ...]:
+    """A rule's two sides, the second with its ops."""
+    ops = _ops_suffix(rule.ops)
+    more = (ops,) if ops else ()
+    if rule.text.count("->") != 1:
+        return (safe(rule.text.replace("->", "→")), *more)
+    source, target = (side.strip() for side in rule.text.split("->"))
+    return safe(source), f"→ {safe(target)}", *more
+
+
+def _paired(steps: Sequence[Step], plan: Plan) -> Iterator[Row]:
+    """Pairs that no rule drafted: equal names as they are, others with both."""
+    plain = [step for step in steps if not step.ops and len(step.inputs) == len(step.outputs) == 1]
+    same = [step.outputs[0] for step in plain if step.inputs == step.outputs]
+    renamed = {step.inputs[0]: step.outputs[0] for step in plain if step.inputs != step.outputs}
+    for one in _folds(same, plan.target):
+        yield Row((safe(one.pattern),), (f"{len(one.keys):,}",))
+    for group in pair_groups(renamed, {}, plan.source, plan.target or ()):
+        yield Row((safe(group.a), f"→ {safe(group.b)}"), (f"{len(group.keys):,}",))
+    for step in steps:
+        if step not in plain:
+            yield Row(_arrow(step), (f"{len(step.outputs):,}",))
 
 
 def _folds(keys: Sequence[str], catalog: Catalog | None) -> list[Fold]:
-    return fold(dict.fromkeys(keys), catalog or ())
+    return outline(dict.fromkeys(keys), catalog or ())
 
 
 def ops_text(ops: Sequence[object]) -> str:
@@ -116,8 +155,9 @@ def _rest(plan: Plan, style: Style) -> list[str]:
         ("keep", plan.kept, plan.target),
     ):
         if keys:
-            rows.append([word, _patterns(keys, catalog, style), str(len(keys))])
-    return columns(rows, "llr")
+            shown = _patterns(keys, catalog, style)
+            rows.append(Row((word,), (f"{len(keys):,}",), shown, margin=""))
+    return table(rows, "r", style)
 
 
 def _patterns(keys: Sequence[str], catalog: Catalog | None, style: Style) -> str:
@@ -127,9 +167,10 @@ def _patterns(keys: Sequence[str], catalog: Catalog | None, style: Style) -> str
     return "  ".join(map(safe, texts)) + (f"  and {hidden} more patterns" if hidden > 0 else "")
 
 
-def _arrow(step: Step) -> str:
+def _arrow(step: Step) -> tuple[str, ...]:
     source, target = (" + ".join(map(safe, keys)) for keys in (step.inputs, step.outputs))
-    return f"{source} → {target}{_ops_suffix(step.ops)}"
+    ops = _ops_suffix(step.ops)
+    return (source, f"→ {target}", ops) if ops else (source, f"→ {target}")
 
 
 def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:
@@ -202,7 +243,13 @@ def _side_json(path: str, catalog: Catalog) -> dict[str, object]:
 
 def step_json(step: Step) -> dict[str, object]:
     """A step as JSON values: from what, into what, through what, by which rule."""
-    origin = {"by": step.origin.by, "file": step.origin.file, "line": step.origin.line}
+    origin: dict[str, object] = {
+        "by": step.origin.by,
+        "file": step.origin.file,
+        "line": step.origin.line,
+    }
+    if step.origin.drafted:
+        origin |= {"drafted": step.origin.drafted.text, "confidence": step.origin.confidence}
     ops = ops_argument(step.ops) if step.ops else []
     return {
         "inputs": list(step.inputs),

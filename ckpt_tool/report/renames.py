@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from ckpt_tool.comparing import Diff, Entry
-from ckpt_tool.keys import fold, quote
-from ckpt_tool.report.parts.style import Style, columns, safe
+from ckpt_tool.report.parts.pairs import pair_groups
+from ckpt_tool.report.parts.style import Style, safe
+from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.report.parts.value_differences import remark_on, value_cells
-
-_NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
 
 
 def renamed_section(diff: Diff, style: Style) -> str:
@@ -26,10 +24,14 @@ def renamed_section(diff: Diff, style: Style) -> str:
         else [(key_a(entry), key_b(entry), [entry]) for entry in entries]
     )
     rows = [
-        [f"  > {safe(a)} → {safe(b)}", str(len(group)) if len(group) > 1 else "", _remark(group)]
+        Row(
+            (f"> {safe(a)}", f"→ {safe(b)}"),
+            (str(len(group)) if len(group) > 1 else "",),
+            _remark(group),
+        )
         for a, b, group in groups
     ]
-    return "\n".join(["renamed", *(style.paint(line, "cyan") for line in columns(rows, "lrl"))])
+    return "\n".join(["renamed", *(style.paint(line, "cyan") for line in table(rows, "r", style))])
 
 
 def key_a(entry: Entry) -> str:
@@ -45,54 +47,17 @@ def key_b(entry: Entry) -> str:
 
 
 def _groups(entries: Sequence[Entry], diff: Diff) -> Iterator[tuple[str, str, list[Entry]]]:
-    """Patterns of both sides with what they stand for: each matches exactly the keys of
-    its group.
-    """
+    """Patterns of both sides with what they stand for."""
     known = {key_a(entry): entry for entry in entries}
-    for one in fold({key: _label(entry) for key, entry in known.items()}, diff.a):
-        group = [known[key] for key in one.keys]
-        folded = fold({key_b(entry): None for entry in group}, diff.b)
-        if len(folded) == 1 and len(group) > 1:
-            other = folded[0]
-            yield _spelt(one.pattern, one.keys), _spelt(other.pattern, other.keys), group
-        else:
-            yield from ((key_a(entry), key_b(entry), [entry]) for entry in group)
-
-
-def _spelt(pattern: str, keys: Sequence[str]) -> str:
-    """A pattern; for everything, what all keys begin with."""
-    if pattern != "**":
-        return pattern
-    shared = 0
-    names = [key.split(".")[:-1] for key in keys]
-    while all(len(each) > shared and each[shared] == names[0][shared] for each in names):
-        shared += 1
-    return ".".join([*(quote(name) for name in names[0][:shared]), pattern])
+    pairs = {key: key_b(entry) for key, entry in known.items()}
+    labels = {key: _label(entry) for key, entry in known.items()}
+    for group in pair_groups(pairs, labels, diff.a, diff.b):
+        yield group.a, group.b, [known[key] for key in group.keys]
 
 
 def _label(entry: Entry) -> object:
-    """What keys must have in common to stand on one line: which names became which, by how much
-    numbers differ, and what else.
-    """
-    a, b = key_a(entry).split("."), key_b(entry).split(".")
-    shared = 0
-    while shared < min(len(a), len(b)) and a[-1 - shared] == b[-1 - shared]:
-        shared += 1
-    source, target = (".".join(names[: len(names) - shared]) for names in (a, b))
-    numbers = [[int(number) for number in _NUMBER.findall(text)] for text in (source, target)]
-    steps = (
-        tuple(y - x for x, y in zip(*numbers, strict=True))
-        if len(numbers[0]) == len(numbers[1])
-        else (source, target)
-    )
-    return (
-        _NUMBER.sub("#", source),
-        _NUMBER.sub("#", target),
-        steps,
-        entry.how,
-        entry.values is None,
-        _dtypes(entry),
-    )
+    """What keys must have in common besides their names to stand on one line."""
+    return entry.how, entry.values is None, _dtypes(entry)
 
 
 def _dtypes(entry: Entry) -> str:

@@ -1,13 +1,25 @@
 """What a checkpoint contains, as people and machines read it."""
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from ckpt_tool.formats import Checkpoint, Extra, LeftBehind
-from ckpt_tool.keys import Fold, fold
+from ckpt_tool.keys import Fold, outline
+from ckpt_tool.report.parts.amounts import (
+    amount_of,
+    by_dtype,
+    dtypes_text,
+    noun_of,
+    shapes_text,
+)
+from ckpt_tool.report.parts.labels import alike_labels, by_number
 from ckpt_tool.report.parts.left_behind import left_behind_json
-from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe, size_text
+from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
+from ckpt_tool.report.parts.table import Row, columns, shortened, table
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
+
+ORDER = "order"
+TITLES = ("n", "dtype", "shape", "bytes")
 
 MAX_EXTRAS = 20
 MAX_VALUES = 20
@@ -16,25 +28,30 @@ _NOUNS = {"DTensor": "DTensor", "ShardedTensor": "ShardedTensor", "array": "arra
 """What the kinds of tensors that can't be read are called, where not `KIND tensor`."""
 
 
-def show_text(checkpoint: Checkpoint, style: Style = PLAIN) -> str:
+def show_text(
+    checkpoint: Checkpoint, style: Style = PLAIN, sort: str = ORDER, of: Catalog | None = None
+) -> str:
     """Tensors, folded; where the state dict was found, what else the file holds, and what a pickle
-    would have called.
+    would have called. `of` are all tensors, where only some of them are shown.
     """
     blocks = [
-        _header(checkpoint, style),
-        "\n".join(_tensors(checkpoint.catalog, style)),
+        header_text(checkpoint, style),
+        "\n".join(_tensors(checkpoint.catalog, style, sort)),
         unreadable_text(checkpoint.catalog, style),
     ]
-    blocks += [
-        _left_behind(checkpoint, style),
-        _metadata(checkpoint),
-        _extras(checkpoint, style),
-        _calls(checkpoint, style),
-    ]
-    return "\n\n".join([block for block in blocks if block] + [_closing(checkpoint)])
+    if of is None:
+        blocks += [
+            _left_behind(checkpoint, style),
+            _metadata(checkpoint, style),
+            _extras(checkpoint, style),
+            _calls(checkpoint, style),
+        ]
+    blocks += [_totals(checkpoint.catalog, style)]
+    return "\n\n".join([block for block in blocks if block] + [closing_line(checkpoint, of)])
 
 
-def _header(checkpoint: Checkpoint, style: Style) -> str:
+def header_text(checkpoint: Checkpoint, style: Style) -> str:
+    """The file, its format, the state dict that is shown, and what kind of checkpoint it is."""
     lines = [style.paint(f"{safe(checkpoint.path)}  ({checkpoint.format})", "bold")]
     contents = checkpoint.contents
     if contents.rivals:
@@ -47,39 +64,54 @@ def _header(checkpoint: Checkpoint, style: Style) -> str:
         others = [
             safe(f"#{found.path}") for found in contents.state_dicts if found.path != contents.taken
         ]
-        taken = (
-            "state dict taken: "
-            f"{safe('#' + contents.taken) if contents.taken else 'the file itself'}"
-        )
+        taken = f"state dict: {safe('#' + contents.taken) if contents.taken else 'the file itself'}"
         lines.append(taken + (f"; also here: {', '.join(others)}" if others else ""))
     if contents.layout:
         lines.append(safe(contents.layout))
     return "\n".join(lines)
 
 
-def _tensors(catalog: Catalog, style: Style) -> list[str]:
-    rows = []
-    for pattern, infos in _folded(catalog, style):
-        tied = (
-            f"= {safe(infos[0].shared_storage_with)}"
-            if len(infos) == 1 and infos[0].shared_storage_with
-            else ""
+def _tensors(catalog: Catalog, style: Style, sort: str = ORDER) -> list[str]:
+    rows = [Row(("",), TITLES, margin="")] + [
+        Row(
+            (safe(pattern),),
+            (
+                f"{len(infos):,}" if len(infos) > 1 else "",
+                dtypes_text(infos),
+                shapes_text(info.shape for info in infos),
+                size_text(sum(info.nbytes for info in infos)),
+            ),
+            _tie(infos),
+            margin="",
         )
-        count = str(len(infos)) if len(infos) > 1 else ""
-        rows.append(
-            [
-                f"  {safe(pattern)}",
-                count,
-                infos[0].dtype.value,
-                shape_text(infos[0].shape),
-                size_text(sum(i.nbytes for i in infos)),
-                tied,
-            ]
-        )
-    return columns(rows, "lrllrl")
+        for pattern, infos in groups_of(catalog, style, sort)
+    ]
+    first, *others = table(rows, "rllr", style)
+    return [style.paint(first, "dim"), *others] if others else []
 
 
-def _folded(catalog: Catalog, style: Style) -> list[tuple[str, list[TensorInfo]]]:
+def _tie(infos: Sequence[TensorInfo]) -> str:
+    """What a tensor shares its storage with."""
+    other = infos[0].shared_storage_with if len(infos) == 1 else None
+    return f"= {safe(other)}" if other else ""
+
+
+Group = tuple[str, list[TensorInfo]]
+
+
+def groups_of(catalog: Catalog, style: Style = PLAIN, sort: str = ORDER) -> list[Group]:
+    """Patterns with their tensors, in the catalog's order, by bytes, or by name."""
+    return in_order(_folded(catalog, style), sort)
+
+
+def in_order(groups: list[Group], sort: str) -> list[Group]:
+    """The groups as they come, the largest first, or by name, numbers by their size."""
+    if sort == "size":
+        return sorted(groups, key=lambda group: -sum(info.nbytes for info in group[1]))
+    return sorted(groups, key=lambda group: by_number(group[0])) if sort == "name" else groups
+
+
+def _folded(catalog: Catalog, style: Style) -> list[Group]:
     if not style.is_folded:
         return [(key, [info]) for key, info in catalog.items()]
     folds = [one for one in _folds(catalog) if one.keys[0] in catalog]
@@ -91,12 +123,8 @@ def _folded(catalog: Catalog, style: Style) -> list[tuple[str, list[TensorInfo]]
 
 def _folds(catalog: Catalog) -> Sequence[Fold]:
     """All keys folded, those that can't be read too: a pattern matches its own alone."""
-    readable: dict[str, Hashable] = {
-        key: (info.dtype, info.shape, info.shared_storage_with is None)
-        for key, info in catalog.items()
-    }
-    return fold(
-        readable
+    return outline(
+        alike_labels(catalog)
         | {
             key: (tensor.kind, tensor.shape, tensor.text)
             for key, tensor in catalog.unreadable.items()
@@ -115,7 +143,7 @@ def unreadable_text(catalog: Catalog, style: Style = PLAIN) -> str:
     by_kind: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for pattern, keys in groups:
         by_kind.setdefault(catalog.unreadable[keys[0]].kind, []).append((pattern, keys))
-    return "\n\n".join(_unreadable_of(kind, rows, catalog) for kind, rows in by_kind.items())
+    return "\n\n".join(_unreadable_of(kind, rows, catalog, style) for kind, rows in by_kind.items())
 
 
 def unreadable_count(kind: str, count: int) -> str:
@@ -123,7 +151,9 @@ def unreadable_count(kind: str, count: int) -> str:
     return plural(count, _NOUNS.get(kind, f"{kind} tensor"))
 
 
-def _unreadable_of(kind: str, groups: list[tuple[str, tuple[str, ...]]], catalog: Catalog) -> str:
+def _unreadable_of(
+    kind: str, groups: list[tuple[str, tuple[str, ...]]], catalog: Catalog, style: Style
+) -> str:
     rows = []
     for pattern, keys in groups:
         first = catalog.unreadable[keys[0]]
@@ -132,7 +162,7 @@ def _unreadable_of(kind: str, groups: list[tuple[str, tuple[str, ...]]], catalog
             [f"  {safe(pattern)}", str(len(keys)) if len(keys) > 1 else "", shape, safe(first.text)]
         )
     title = f"{unreadable_count(kind, sum(len(keys) for _, keys in groups))} that can't be read"
-    return "\n".join([title, *columns(rows, "lrll")])
+    return "\n".join([title, *columns(rows, "lrll", style)])
 
 
 def left_behind_rows(left: Sequence[LeftBehind]) -> list[list[str]]:
@@ -153,18 +183,18 @@ def _left_behind(checkpoint: Checkpoint, style: Style) -> str:
     """One line for each thing outside of the state dict; with -v its tensors too."""
     contents = checkpoint.contents
     rows = left_behind_rows([one for one in contents.left_behind if one.kind != "values"])
-    lines = ["outside of the state dict", *columns(rows, "llrr")] if rows else []
+    lines = ["outside of the state dict", *columns(rows, "llrr", style)] if rows else []
     if contents.elsewhere and not style.is_folded:
         lines += ["tensors elsewhere in the file", *_tensors(Catalog(contents.elsewhere), style)]
     return "\n".join(lines)
 
 
-def _metadata(checkpoint: Checkpoint) -> str:
+def _metadata(checkpoint: Checkpoint, style: Style) -> str:
     rows = [
         [f"  {safe(name)}", safe(value if len(value) <= 100 else value[:97] + "…")]
         for name, value in checkpoint.metadata.items()
     ]
-    return "\n".join(["metadata", *columns(rows, "ll")]) if rows else ""
+    return "\n".join(["metadata", *_cut(columns(rows, "ll"), style)]) if rows else ""
 
 
 def _extras(checkpoint: Checkpoint, style: Style) -> str:
@@ -173,7 +203,14 @@ def _extras(checkpoint: Checkpoint, style: Style) -> str:
     rows = [[f"  {safe(extra.path)}", extra.kind, safe(extra.text)] for extra in shown]
     if len(extras) > len(shown):
         rows.append([f"  and {len(extras) - len(shown)} more (-v lists them)", "", ""])
-    return "\n".join(["besides the tensors", *columns(rows, "lll")]) if rows else ""
+    return "\n".join(["besides the tensors", *_cut(columns(rows, "lll"), style)]) if rows else ""
+
+
+def _cut(lines: Sequence[str], style: Style) -> list[str]:
+    """Lines of values, as far as the terminal is wide; -v has all of them."""
+    if not style.is_folded:
+        return list(lines)
+    return [shortened(style.text(line), style.width) for line in lines]
 
 
 def _untold(checkpoint: Checkpoint) -> list[Extra]:
@@ -195,14 +232,40 @@ def _calls(checkpoint: Checkpoint, style: Style) -> str:
     return "\n".join([title, *(f"  {safe(name)}" for name in checkpoint.asked)])
 
 
-def _closing(checkpoint: Checkpoint) -> str:
+def _totals(catalog: Catalog, style: Style) -> str:
+    """A line for each dtype, where there are several."""
+    totals = by_dtype(catalog.values())
+    if len(totals) < 2:
+        return ""
+    rows = [
+        (
+            f"  {dtype.value}",
+            plural(amount.tensors, "tensor"),
+            f"{amount.elements:,}",
+            size_text(amount.nbytes),
+        )
+        for dtype, amount in totals
+    ]
+    return "\n".join(["by dtype", *columns(rows, "lrrr", style)])
+
+
+def closing_line(checkpoint: Checkpoint, of: Catalog | None = None) -> str:
+    """How many tensors, parameters and bytes there are; `of` how many, where some are shown."""
     catalog, others = checkpoint.catalog, checkpoint.contents.elsewhere
     kinds = Counter(tensor.kind for tensor in catalog.unreadable.values())
     unread = "".join(
         f", and {unreadable_count(kind, count)} that can't be read" for kind, count in kinds.items()
     )
-    text = f"{plural(len(catalog), 'tensor')}, {size_text(catalog.nbytes)}{unread}"
-    return text + (f", and {plural(len(others), 'tensor')} elsewhere in the file" if others else "")
+    amount = amount_of(catalog.values())
+    tensors = plural(len(catalog), "tensor")
+    if of is not None:
+        tensors = f"{len(catalog):,} of {plural(len(of), 'tensor')}"
+    elements = f"{amount.elements:,} {noun_of(catalog.values())}, " if catalog else ""
+    text = f"{tensors}, {elements}{size_text(catalog.nbytes)}{unread}"
+    if not others or of is not None:
+        return text
+    elsewhere = size_text(sum(info.nbytes for info in others))
+    return f"{text}, and {plural(len(others), 'tensor')} ({elsewhere}) elsewhere in the file"
 
 
 def checksums_text(sums: Mapping[str, str]) -> str:

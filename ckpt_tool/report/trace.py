@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ckpt_tool.report.parts.style import PLAIN, Style, columns, plural, safe
+from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
+from ckpt_tool.report.parts.table import columns
 
 if TYPE_CHECKING:
     from ckpt_tool.tracing import Place, Trace
@@ -26,7 +27,7 @@ def trace_text(trace: Trace, style: Style = PLAIN) -> str:
     if rows := _shown(trace, style):
         heads = ["module", "of the second", "inputs", "outputs"]
         table = [heads, *([*_cells(row, trace, style)] for row in rows)]
-        blocks.append("\n".join(columns(table, "llrr")))
+        blocks.append("\n".join(columns(table, "llrr", style)))
     if trace.place is not None:
         blocks.append("\n".join(_place_lines(trace.place, style)))
     if trace.notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ckpt_tool.keys import Pattern
 
 _HINT = "give `layers=`, the patterns of its layers in order, as 'encoder.layer.{i}.**'"
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 BEFORE, AFTER = "before the blocks", "after the blocks"
 
 
@@ -70,9 +72,18 @@ def _by_patterns(names: Sequence[str], patterns: Sequence[str]) -> dict[str, str
                 [Problem("dead-rule", f"`{text}` matches no parameter of the model", None)]
             )
         for numbers, name in sorted(matches, key=lambda match: match[0]):
-            bound = f" {', '.join(map(str, numbers))}" if numbers else ""
-            found.setdefault(name, f"{text}{bound}")
+            found.setdefault(name, _filled(text, numbers))
     return found
+
+
+def _filled(text: str, numbers: Sequence[int]) -> str:
+    """A pattern with these numbers in the places of its placeholders, as `encoder.layer.3.**`."""
+    left = {name: str(number) for name, number in zip(_names(text), numbers, strict=False)}
+    return _PLACEHOLDER.sub(lambda found: left.get(found[1], found[0]), text)
+
+
+def _names(text: str) -> dict[str, None]:
+    return dict.fromkeys(found[1] for found in _PLACEHOLDER.finditer(text))
 
 
 def _parsed(text: str) -> Pattern:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -52,13 +52,8 @@ class LiveState:
         self, path: str, state_dict: Mapping[str, object], is_target: bool = False
     ) -> None:
         self.path = path
-        weights: dict[str, torch.Tensor] = {
-            key: value  # type: ignore[misc]
-            for key, value in state_dict.items()
-            if _is_weight(key, value)
-        }
-        for key, tensor in weights.items():
-            _check_shape(path, key, tensor)
+        weights = _weights(state_dict)
+        _check_shapes(path, weights)
         odd = {key: tensor for key, tensor in weights.items() if odd_kind(tensor)}
         self._tensors = {key: tensor for key, tensor in weights.items() if key not in odd}
         infos: dict[str, TensorInfo] = {info.key: info for info in tensor_infos(self._tensors)}
@@ -104,6 +99,16 @@ class LiveState:
                 )
 
 
+def _weights(state_dict: Mapping[str, object]) -> dict[str, torch.Tensor]:
+    import torch
+
+    return {
+        key: value
+        for key, value in state_dict.items()
+        if isinstance(value, torch.Tensor) and _is_weight(key, value)
+    }
+
+
 def _is_weight(key: object, value: object) -> bool:
     import torch
 
@@ -138,15 +143,16 @@ def _shape_of(tensor: torch.Tensor) -> tuple[int, ...] | None:
     return None if tensor.is_nested else tuple(tensor.shape)
 
 
-def _check_shape(path: str, key: str, tensor: torch.Tensor) -> None:
+def _check_shapes(path: str, tensors: Mapping[str, torch.Tensor]) -> None:
     from torch.nn.parameter import is_lazy
 
-    if is_lazy(tensor):
-        raise InputError(
-            path,
-            f"`{key}` has no shape yet: its module is lazy",
-            "run a batch through the model first",
-        )
+    for key, tensor in tensors.items():
+        if is_lazy(tensor):
+            raise InputError(
+                path,
+                f"`{key}` has no shape yet: its module is lazy",
+                "run a batch through the model first",
+            )
 
 
 def state_dict_of(source: object) -> Mapping[str, object]:
@@ -178,18 +184,20 @@ def _without_tensors(given: Mapping[str, object]) -> InputError:
     return InputError("the state dict", fact, f"give `source[{inside[0]!r}]`")
 
 
-def keys_of_parameters(module: nn.Module) -> tuple[tuple[str, ...], ...]:
+def keys_of_parameters(
+    module: nn.Module, state: Mapping[str, torch.Tensor] | None = None
+) -> tuple[tuple[str, ...], ...]:
     """All keys of each parameter, in the order of `module.parameters()`; without a key in the state
-    dict, its names.
+    dict, its names. `state` is that state dict with its own tensors, where it was asked for it.
     """
-    keys: dict[int, list[str]] = {id(parameter): [] for parameter in module.parameters()}
-    for key, tensor in module.state_dict(keep_vars=True).items():
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names[id(parameter)].append(name)
+    keys: dict[int, list[str]] = {identity: [] for identity in names}
+    for key, tensor in (module.state_dict(keep_vars=True) if state is None else state).items():
         if id(tensor) in keys:
             keys[id(tensor)].append(key)
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        if name not in keys[id(parameter)]:
-            keys[id(parameter)].append(name)
-    return tuple(tuple(found) for found in keys.values())
+    return tuple(tuple(dict.fromkeys((*found, *names[at]))) for at, found in keys.items())
 
 
 def apart_from(module: nn.Module, state_dict: Mapping[str, object]) -> Mapping[str, object]:

@@ -40,6 +40,7 @@ def load_plan(
     processes: Processes | None = None,
     assign: bool = False,
     loader: Loader | None = None,
+    state: Mapping[str, torch.Tensor] | None = None,
 ) -> LoadReport:
     """Copies what the plan says into the module's own tensors, on their devices; tensors on the
     meta device are replaced.
@@ -47,12 +48,15 @@ def load_plan(
     Everything is checked before: tensors that can't be filled and hooks that fail raise InputError,
     wrong checksums FormatError, values that a rule forbids or that tied tensors can't have
     RuleError. One group of tensors is in memory at a time, but for modules with load hooks.
-    `processes` are those that hold parts of the module; all of them must call this.
+    `processes` are those that hold parts of the module; all of them must call this. `state` is the
+    module's state dict with its own tensors, where it was asked for it.
     """
     import torch
 
     processes = processes or Processes(module)
-    tensors = LiveTensors(module)
+    state = module.state_dict(keep_vars=True) if state is None else state
+    tensors = LiveTensors(module, state)
+    parameters = keys_of_parameters(module, state)
     tensors.check(plan.producers)
     processes.agree(plan)
     source.check(processes.share([key for step in plan.steps for key in step.inputs]))
@@ -69,7 +73,7 @@ def load_plan(
         _fill(plan, source, module, tensors, hooked, mapped, loader)
     _check_unchanged(source, "what was loaded may be wrong; load again")
     more = _mapped_notes(mapped, source)
-    report = _report(plan, module, (*notes, *more), covered, hooked)
+    report = _report(plan, module, (*notes, *more), covered, hooked, parameters)
     call_post_hooks(module, report.fresh, plan.dropped)
     return report
 
@@ -77,7 +81,7 @@ def load_plan(
 def _try_steps(plan: Plan, source: Checkpoint | LiveState, tensors: LiveTensors) -> None:
     """Runs the steps whose ops look at values, which may forbid them, for nothing but that."""
     for step in plan.steps:
-        if any(op.checks_values for op in step.ops):
+        if step.ops and any(op.checks_values for op in step.ops):
             step_values(step, source, tensors)
 
 
@@ -101,10 +105,11 @@ def _fill_own_classes(
         if has_own_class(tensor):
             tensors.try_fill(tensor, value, undo)
             hooked.in_place.add(id(tensor))
-    for step in plan.steps:
-        if any(has_own_class(tensors[key]) for key in step.outputs):
+    own = {key for key in plan.producers if has_own_class(tensors[key])}
+    for step in plan.steps if own else ():
+        if not own.isdisjoint(step.outputs):
             for key, value in zip(step.outputs, step_values(step, source, tensors), strict=True):
-                if has_own_class(tensors[key]) and not hooked.has(tensors[key]):
+                if key in own and not hooked.has(tensors[key]):
                     tensors.try_fill(tensors[key], value, undo)
                     hooked.in_place.add(id(tensors[key]))
 
@@ -150,7 +155,12 @@ def _mapped_notes(mapped: MappedFiles | None, source: Checkpoint | LiveState) ->
 
 
 def _report(
-    plan: Plan, module: nn.Module, notes: Sequence[str], covered: Mapping[str, str], hooked: Hooked
+    plan: Plan,
+    module: nn.Module,
+    notes: Sequence[str],
+    covered: Mapping[str, str],
+    hooked: Hooked,
+    parameters: tuple[tuple[str, ...], ...],
 ) -> LoadReport:
     tied = _tied_to(plan, covered)
     also = dict.fromkeys((*tied, *covered, *hooked.filled))
@@ -164,7 +174,6 @@ def _report(
     ]
     loaded = (*plan.producers, *also)
     changed = tuple(dict.fromkeys(hooked.changed))
-    parameters = keys_of_parameters(module)
     return LoadReport(plan, loaded, fresh, plan.dropped, tuple(all_notes), changed, parameters)
 
 

@@ -4,8 +4,9 @@ parameters, move the optimizer's state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, TypedDict
 
 from ckpt_tool.errors import InputError
@@ -29,10 +30,11 @@ class _Group(TypedDict):
 
 class ParameterGroup(_Group, total=False):
     """What `torch.optim` takes; `group` is `fresh` or `loaded`, `layer` a block where rates fall
-    towards the input.
+    towards the input, `weight_decay` there where it was asked for.
     """
 
     layer: str
+    weight_decay: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,6 +84,7 @@ class LoadReport:
         *,
         decay: float | None = None,
         layers: Sequence[str] = (),
+        weight_decay: float | None = None,
     ) -> list[ParameterGroup]:
         """The trainable parameters, each once: fresh ones with `lr`, loaded ones with `loaded_lr`;
         empty groups are left out.
@@ -91,6 +94,10 @@ class LoadReport:
         `decay`² in the one before it, and least before the first. Layers are the network's blocks
         in the order of registration, or `layers`, patterns in order, each a layer, or one for every
         number it has (`encoder.layer.{i}.**`).
+
+        With `weight_decay` each group is split in two: biases, norms and other parameters of at
+        most one dimension, and those that the model's own `no_weight_decay()` names (timm's do),
+        get 0, all others this much.
 
         Raises InputError for a model that has other keys than the one that was loaded into, where
         `loaded_lr` is for nothing because all that was loaded is frozen, where it is missing, where
@@ -114,10 +121,12 @@ class LoadReport:
             for name, params in groups.items()
             if params
         ]
-        if decay is None or not groups["loaded"]:
+        if decay is not None and groups["loaded"]:
+            by_layer = _by_layer(module, groups["loaded"], rates["loaded"], decay, layers)
+            listed = [*listed[:-1], *by_layer]
+        if weight_decay is None:
             return listed
-        by_layer = _by_layer(module, groups["loaded"], rates["loaded"], decay, layers)
-        return [*listed[:-1], *by_layer]
+        return [part for one in listed for part in _split(module, one, weight_decay)]
 
     def optimizer_state(
         self,
@@ -172,6 +181,25 @@ class LoadReport:
                 "give that one",
             )
         return module
+
+
+def _split(
+    module: nn.Module, group: ParameterGroup, weight_decay: float
+) -> Iterator[ParameterGroup]:
+    """A group in two, by which weights decay; without an empty one."""
+    own = getattr(module, "no_weight_decay", None)
+    named = [str(name) for name in own()] if callable(own) else []
+    exempt = {
+        id(one)
+        for name, one in module.named_parameters()
+        if name.endswith(".bias") or any(fnmatchcase(name, each) for each in named)
+    }
+    decaying = [one for one in group["params"] if one.ndim > 1 and id(one) not in exempt]
+    known = {id(one) for one in decaying}
+    others = [one for one in group["params"] if id(one) not in known]
+    for params, value in ((decaying, weight_decay), (others, 0.0)):
+        if params:
+            yield {**group, "params": params, "weight_decay": value}
 
 
 def _by_layer(

@@ -118,7 +118,7 @@ REACHED = {
     ),
     "a pretraining decoder": (
         body() | {"mask_token": (1, 1, 16), "decoder_pos_embed": (1, 9, 8)} | linear("decoder_embed", 8, 16) | norm("decoder_norm", 8), body(),
-        "--drop '{decoder_pos_embed,mask_token}' --drop '{decoder_embed,decoder_norm}.*'",
+        "--drop mask_token --drop decoder_pos_embed --drop 'decoder_embed.*' --drop 'decoder_norm.*'",
     ),
     "a mark of a version": (body() | {"enc.version": (1,)}, body(), "--drop enc.version"),
     "causal masks": (body() | {f"enc.{i}.attn.bias": (1, 1, 8, 8) for i in range(2)}, body(), "--drop 'enc.{0..1}.attn.bias'"),

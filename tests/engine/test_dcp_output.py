@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 
@@ -127,3 +128,40 @@ def test_a_name_that_says_something_else_is_refused(tmp_path: Path, source: Path
         ckpt_tool.map(str(source), None, tmp_path / "out", rules="** -> **", to="torch", max_shard_size=100)
     with pytest.raises(InputError, match="is no format"):
         ckpt_tool.map(str(source), None, tmp_path / "out", rules="** -> **", to="onnx")  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+@pytest.mark.parametrize("most", [40, 200, 10**6])
+@pytest.mark.parametrize("kind", ["pth", "safetensors", "memory", "folder"])
+def test_large_tensors_are_stored_in_slices(tmp_path: Path, kind: str, most: int) -> None:
+    tensors = {"one.row": torch.randn(1, 64), "column": torch.randn(70, 1).half(), "cube": torch.randn(3, 7, 9), "scalar": torch.tensor(2.0),
+               "empty": torch.zeros(0, 5), "bytes": torch.arange(255, dtype=torch.uint8), "turned": torch.randn(6, 8).t().contiguous()}  # fmt: skip
+    given: object = tensors
+    if kind != "memory":
+        given = tmp_path / ("a.safetensors" if kind == "safetensors" else "a.pth" if kind == "pth" else "a")
+        ckpt_tool.map(tensors, None, given, rules="** -> **", to="dcp" if kind == "folder" else None, max_shard_size=100 if kind == "folder" else None)
+    rules = ["turned -> turned: transpose", "cube -> {a,b,c}: {unstack: 0}", "** -> **"]
+    written = ckpt_tool.map(given, None, tmp_path / "out", rules=rules, to="dcp", max_shard_size=most)
+    wanted = {**tensors, **dict(zip("abc", tensors["cube"], strict=True)), "turned": tensors["turned"].t()}
+    del wanted["cube"]
+    dcp_to_torch_save(tmp_path / "out", tmp_path / "whole.pth")
+    whole = torch.load(tmp_path / "whole.pth")
+    assert whole.keys() == wanted.keys()
+    assert all(torch.equal(whole[name], tensor) for name, tensor in wanted.items())
+    with ckpt_tool.open(tmp_path / "out") as opened:
+        assert {*opened} == {*wanted}
+        assert all(torch.equal(opened[name][:] if tensor.dim() else opened[name].read(), tensor) for name, tensor in wanted.items())
+    chunks = FileSystemReader(tmp_path / "out").read_metadata().state_dict_metadata
+    assert [len(chunks[name].chunks) for name in ("one.row", "bytes", "a")] == {40: [7, 7, 7], 200: [2, 2, 2], 10**6: [1, 1, 1]}[most]
+    sizes = [(tmp_path / "out" / name).stat().st_size for name in written.shards]
+    assert len(sizes) > 1 or most > 1000
+
+
+def test_a_checksum_that_is_wrong_is_found_though_the_tensor_is_cut(tmp_path: Path) -> None:
+    torch.save({"a": torch.arange(1000.0)}, tmp_path / "a.pth")
+    raw = bytearray((tmp_path / "a.pth").read_bytes())
+    raw[raw.find(torch.tensor([7.0, 8.0]).numpy().tobytes())] ^= 1
+    (tmp_path / "a.pth").write_bytes(raw)
+    with pytest.raises(InputError, match="checksum"):
+        ckpt_tool.map(tmp_path / "a.pth", None, tmp_path / "out", rules="** -> **", to="dcp", max_shard_size=1000)
+    assert not (tmp_path / "out").exists()

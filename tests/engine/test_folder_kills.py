@@ -13,7 +13,7 @@ from writer_to_kill import SHARD_BYTES
 from ckpt_tool.api import map_checkpoint
 from ckpt_tool.engine.durable import folder as atomic_folder
 from ckpt_tool.engine.durable import temporary
-from ckpt_tool.engine.shards import OWN
+from ckpt_tool.engine.folders.shards import OWN
 from ckpt_tool.errors import OutputError
 from tests.engine.test_kills import WRITER, kill_soon, names, steps
 

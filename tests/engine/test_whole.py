@@ -83,7 +83,7 @@ def test_names_change_and_nothing_else(tmp_path, protocol):
     torch.save(run, tmp_path / "run.ckpt", pickle_protocol=protocol)
     ran = ckpt("map", "run.ckpt", *RULES, "-o", "new.ckpt", cwd=tmp_path)
     assert ran.status == 0, ran.err
-    assert "goes along as it is: optimizer_states (18 tensors, 1.1 kB), rng" in ran.out
+    assert "copied unchanged: optimizer_states (18 tensors, 1.1 kB), rng" in ran.out
     assert "stays behind" not in ran.out
     made = torch.load(tmp_path / "new.ckpt", weights_only=False)
     assert list(made) == list(run)
@@ -300,7 +300,7 @@ def test_copies_of_the_weights_follow_when_they_are_named(tmp_path):
     assert_same(beside(torch.load(tmp_path / "one.ckpt")), beside(run))
     ran = ckpt("map", "run.ckpt", *RULES, "--also", "#state_dict_ema", "--also", "swa", "--also", "#shadow", "-o", "all.ckpt", cwd=tmp_path)
     assert ran.status == 0, ran.err
-    assert "goes along as it is: other (" in ran.out
+    assert "copied unchanged: other (" in ran.out
     made = torch.load(tmp_path / "all.ckpt")
     assert_same(made["state_dict_ema"], {new_name(key): value for key, value in run["state_dict_ema"].items()})
     assert_same(list(made["swa"].items()), [(key if key == "n_averaged" else f"module.{new_name(key[7:])}", value) for key, value in run["swa"].items()])

@@ -49,7 +49,7 @@ def test_a_folder_is_copied_but_for_what_changes(run, tmp_path):
     ran = ckpt("map", "run", "init.pth", "-e", "0.weight -> stem.{a,b}.weight: split", "-e", "0.bias -> stem.bias", *RULES[2:], "-o", "new", cwd=tmp_path)
     assert ran.status == 0, ran.err
     assert "`optimizer.bin`: 5 states of the optimizer moved" in ran.out
-    assert "go along as they are: config.json, empty.txt, random_states_0.pkl, scheduler.bin" in ran.out
+    assert "copied unchanged: config.json, empty.txt, random_states_0.pkl, scheduler.bin" in ran.out
     new = tmp_path / "new"
     assert {one.name for one in new.iterdir()} == {one.name for one in folder.iterdir()}
     made = torch.load(new / "pytorch_model.bin")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ckpt_tool.keys import fold
-from ckpt_tool.keys.fold import MAX_FORMS, MAX_TOKENS
+from ckpt_tool.keys.folding.fold import MAX_FORMS, MAX_TOKENS
 
 MEMORY = 1 << 30
 """Addresses of a process, which are more than its memory."""

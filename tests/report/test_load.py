@@ -16,7 +16,7 @@ def report(**more):
 
 
 def test_text_is_folded_and_ends_with_the_counts():
-    assert str(report()).splitlines() == ["loaded  {0..2}.**  21", "fresh   3.*         2", "", "21 loaded, 2 kept fresh, 0 dropped"]
+    assert str(report()).splitlines() == ["loaded   {0..2}.**  21", "fresh    3.*         2", "", "21 loaded, 2 kept fresh, 0 dropped"]
 
 
 def test_many_patterns_are_counted():

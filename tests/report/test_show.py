@@ -35,10 +35,10 @@ def text(path: Path, is_folded: bool = True) -> str:
 def test_what_can_not_be_read_is_counted_by_kind_and_folded(run: Path) -> None:
     lines = text(run).splitlines()
     at = lines.index("3 quantised tensors that can't be read")
-    assert lines[at + 1].split() == ["layers.**", "3", "2×3", "quantised", "QInt8", "2×3"]
+    assert lines[at + 1].split() == ["layers.{0..2}.weight", "3", "2×3", "quantised", "QInt8", "2×3"]
     at = lines.index("1 sparse tensor that can't be read")
     assert lines[at + 1].split() == ["adj", "3×3", "sparse", "(torch.sparse_coo)", "3×3"]
-    end = "1 tensor, 24 B, and 3 quantised tensors that can't be read, and 1 sparse tensor that can't be read, and 2 tensors elsewhere in the file"
+    end = "1 tensor, 6 parameters, 24 B, and 3 quantised tensors that can't be read, and 1 sparse tensor that can't be read, and 2 tensors (48 B) elsewhere in the file"
     assert lines[-1] == end
 
 

@@ -154,6 +154,8 @@ def test_faults_of_use():
         ckpt_tool.trace(nn.Linear(6, 6), other, given(), report)
     with pytest.raises(InputError, match="is no pattern"):
         ckpt_tool.trace(one, other, given(), report, keep="{a")
+    with pytest.raises(InputError, match=r"keep: `heads` matches no module of either network; did you mean `head`"):
+        ckpt_tool.trace(one, other, given(), report, keep="heads")
     with pytest.raises(InputError, match="give one of them"):
         ckpt_tool.trace(one, other, given(), report, rules=["** -> **"])
 

@@ -88,7 +88,20 @@ def test_tensors_of_inference_mode_are_refused_outside_of_it():
 def test_expanded_buffers_are_refused():
     model = linear()
     model.register_buffer("scale", torch.zeros(1).expand(4))
-    refused(model, {**linear(1).state_dict(), "scale": torch.arange(4.0)}, "`scale` is an expanded tensor")
+    refused(model, {**linear(1).state_dict(), "scale": torch.arange(4.0)}, "`scale` is expanded or lies over itself")
+
+
+@pytest.mark.parametrize(("size", "stride"), [((3, 3), (1, 1)), ((4, 2), (2, 3)), ((2, 3), (3, 2)), ((2, 3), (1, 2)), ((5, 1, 2), (2, 9, 1))])
+def test_buffers_that_lie_over_themselves_are_refused(size, stride):
+    model = linear()
+    model.register_buffer("scale", torch.zeros(20).as_strided(size, stride))
+    places = torch.arange(20).as_strided(size, stride)
+    value = torch.arange(float(places.numel())).reshape(size)
+    if len(places.unique()) < places.numel():
+        refused(model, {**linear(1).state_dict(), "scale": value}, "`scale` is expanded or lies over itself")
+    else:
+        ckpt_tool.load_into(model, {**linear(1).state_dict(), "scale": value})
+        assert torch.equal(model.scale, value)
 
 
 class Doubling(nn.Linear):

@@ -11,6 +11,8 @@ from test_optimizer_names import RULES, New, Old, decay_first, named, one_group,
 import ckpt_tool
 from ckpt_tool import FormatError, InputError
 
+SGD_OF_TWO = torch.optim.SGD([torch.nn.Parameter(torch.ones(1)) for _ in range(2)], 0.1).state_dict()
+
 
 @pytest.fixture(scope="module")
 def run():
@@ -64,6 +66,21 @@ def test_one_of_two_optimizers_has_to_be_named(run, tmp_path):
     torch.save({"model": run[0]["model"]}, path)
     with pytest.raises(InputError, match="holds no optimizer's state"):
         assert_resumed(run, path, path)
+
+
+@pytest.mark.parametrize("fragment", ["", "#optimizer"])
+def test_an_optimizer_without_tensors_is_found_too(tmp_path, fragment):
+    old, new = Old(), New()
+    optimizer = torch.optim.SGD(old.parameters(), 0.25)
+    torch.save({"model": old.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3}, tmp_path / "run.pth")
+    report = ckpt_tool.load_into(new, tmp_path / "run.pth", rules=RULES)
+    target = torch.optim.SGD(new.parameters(), 0.1)
+    found = report.optimizer_state(f"{tmp_path / 'run.pth'}{fragment}", new, target)
+    target.load_state_dict(found)
+    assert (found["state"], target.param_groups[0]["lr"]) == ({}, 0.25)
+    torch.save({"model": old.state_dict(), "opt": [optimizer.state_dict()] * 2, "a": optimizer.state_dict(), "b": SGD_OF_TWO}, tmp_path / "run.pth")
+    with pytest.raises(InputError):
+        report.optimizer_state(f"{tmp_path / 'run.pth'}{fragment}", new, target)
 
 
 def test_what_would_have_to_be_imported_is_refused(run, tmp_path):

@@ -166,7 +166,7 @@ def test_an_optimizer_of_another_network_stays_as_it_is(tmp_path):
     assert torch.equal(found["opt_g"]["state"][0]["exp_avg"], run["opt_g"]["state"][0]["exp_avg"].T)
     for number, slots in run["opt_c"]["state"].items():
         assert all(torch.equal(found["opt_c"]["state"][number][slot], value) for slot, value in slots.items())
-    assert "`opt_c` is that of `critic`, and goes along as it is" in ran.out
+    assert "`opt_c` is that of `critic`, and is copied unchanged" in ran.out
 
 
 @pytest.mark.parametrize("place", ["inside", "beside"])

@@ -66,7 +66,7 @@ def test_an_optimizer_stays_with_the_network_of_its_name(tmp_path, others, own, 
     (one, one_state), (two, two_state) = of("ab", 1), of(others, 2)
     ran = mapped(tmp_path, {other_optimizer: two_state, own: one, other: two, own_optimizer: one_state}, part=f"#{own}")
     assert ran.status == 0, ran.err
-    assert f"`{other_optimizer}` is that of `{other}`, and goes along as it is" in ran.out
+    assert f"`{other_optimizer}` is that of `{other}`, and is copied unchanged" in ran.out
     assert_moved(at(tmp_path, own_optimizer), one_state)
     assert_kept(at(tmp_path, other_optimizer), two_state)
     if others == "ab":
@@ -94,7 +94,7 @@ def test_networks_in_dicts_of_their_own(tmp_path):
     run = {"G": {"model": one, "optimizer": one_state}, "D": {"model": two, "optimizer": two_state}, "epoch": 1}
     ran = mapped(tmp_path, run, part="#G.model")
     assert ran.status == 0, ran.err
-    assert "goes along as it is: D.model" in ran.out
+    assert "copied unchanged: D.model" in ran.out
     assert_moved(at(tmp_path, "G.optimizer"), one_state)
     assert_kept(at(tmp_path, "D.optimizer"), two_state)
     ran = mapped(tmp_path, {"state": {"model": one, "optimizer": one_state}, "epoch": 1})
@@ -150,5 +150,5 @@ def test_numbers_that_stay_are_said_to_be_those_of_the_source(tmp_path):
     torch.save({"model": state_dict, "optimizer": state}, tmp_path / "run.pt")
     ran = ckpt("map", "run.pt", "-e", "a.* -> z.*", "-e", "b.* -> y.*", "-o", "new.pt", cwd=tmp_path)
     assert ran.status == 0, ran.err
-    assert "`optimizer` goes along as it is: its numbers are those of the source's order of parameters" in ran.out
+    assert "`optimizer` is copied unchanged: its numbers are those of the source's order of parameters" in ran.out
     assert_kept(at(tmp_path, "optimizer"), state)

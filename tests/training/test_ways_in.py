@@ -58,11 +58,12 @@ def test_every_way_gives_the_same(path, device, assign):
     assert path.with_suffix(".again").stat().st_size < 30_000
 
 
-def test_a_straight_read_is_a_change_to_autograd(path):
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_straight_read_is_a_change_to_autograd(path, assign):
     model = network()
     versions = [parameter._version for parameter in model.parameters()]
     loss = (model[0].weight ** 2).sum()
-    ckpt_tool.load_into(model, path)
+    ckpt_tool.load_into(model, path, assign=assign)
     assert all(parameter._version > version for parameter, version in zip(model.parameters(), versions, strict=True))
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         loss.backward()
@@ -188,6 +189,10 @@ def test_ties_are_those_of_the_model_whatever_the_way(tmp_path, kind, suffix):
 WRONG = {
     "did not give `3.weight`": lambda keys, state: [(key, state[key]) for key in keys if key != "3.weight"],
     "wasn't asked for": lambda keys, state: [("else", torch.ones(1))],
+    r"gave a tuple of str, int, not a \(key, tensor\) pair": lambda keys, state: [(keys[0], 3)],
+    "gave a str, not": lambda keys, state: keys,
+    "gave a Tensor, not": lambda keys, state: [torch.ones(2)],
+    "returned a NoneType, not": lambda keys, state: None,
     "as F32": lambda keys, state: [(key, state[key][:1] if state[key].dim() else state[key]) for key in keys],
 }
 

@@ -5,6 +5,7 @@ look that always answers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -41,16 +42,21 @@ def after_show(checkpoint: Checkpoint) -> str | None:
     )
 
 
-def after_diff(result: Diff, names: tuple[str, str], options: Comparison) -> str | None:
+def after_diff(
+    result: Diff,
+    names: tuple[str, str],
+    options: Comparison,
+    opened: tuple[Checkpoint, Checkpoint] | None = None,
+) -> str | None:
     """For keys or shapes that differ: the way to map one onto the other, or a look at what may be
-    renamed.
+    renamed. Sides that are still `opened` are not read again.
     """
     counts = result.counts
     is_chosen = bool(options.include or options.exclude)
     if is_read_once(*names) or is_chosen or not any(counts[kind] for kind in UNEQUAL):
         return None
     is_relooked = options.renames or not (counts["only_a"] and counts["only_b"])
-    if found := way_to_map(*names, MappingOptions(), is_relooked):
+    if found := way_to_map(*names, MappingOptions(), is_relooked, opened):
         return found
     values = ["--values"] if options.values else []
     return (
@@ -122,18 +128,23 @@ def after_suggestion(
 
 
 def way_to_map(
-    source: str, target: str, options: MappingOptions, aligning: bool = True
+    source: str,
+    target: str,
+    options: MappingOptions,
+    aligning: bool = True,
+    opened: tuple[Checkpoint, Checkpoint] | None = None,
 ) -> str | None:
     """The command that maps one checkpoint onto another and leaves least fresh, as far as a way is
     known that is safe.
 
-    Without `aligning` names alone are tried.
+    Without `aligning` names alone are tried. Sides that are still `opened` are not read again.
     """
     try:
-        with (
-            open_checkpoint(source) as opened_source,
-            open_target(target, opened_source) as opened_target,
-        ):
+        with ExitStack() as closing:
+            opened_source, opened_target = opened or (
+                first := closing.enter_context(open_checkpoint(source)),
+                closing.enter_context(open_target(target, first)),
+            )
             known = all(
                 getattr(side, "has_values", True) and len(side.catalog) <= MAX_TRIED
                 for side in (opened_source, opened_target)

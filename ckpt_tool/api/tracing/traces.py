@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.loading import load_into
@@ -49,7 +50,7 @@ def trace(
 
     first, second = unwrapped(one), unwrapped(other)
     _check(plan, first, second)
-    keeps = _matching(keep)
+    keeps = _matching(keep, (first, second))
     return trace_models(
         first, second, inputs, plan, inputs_other, keeps, Setting(train, seed), names
     )
@@ -104,14 +105,22 @@ def _check(plan: Plan, one: nn.Module, other: nn.Module) -> None:
             )
 
 
-def _matching(patterns: Sequence[str]) -> Callable[[str], bool]:
-    """Whether a module's path matches one of some patterns. Raises InputError."""
+def _matching(patterns: Sequence[str], modules: Sequence[nn.Module]) -> Callable[[str], bool]:
+    """Whether a module's path matches one of some patterns. Raises InputError for what is no
+    pattern, and for one that matches no module.
+    """
+    paths = [path for module in modules for path, _ in module.named_modules()]
     matchers = []
     for pattern in patterns:
         try:
-            matchers.append(Matcher(parse(pattern)))
+            matcher = Matcher(parse(pattern))
         except PatternError as error:
             raise InputError("keep", f"`{pattern}` is no pattern: {error}") from None
+        if not any(matcher.match(path) is not None for path in paths):
+            near = get_close_matches(pattern, paths, 1)
+            hint = f"did you mean `{near[0]}`?" if near else "`named_modules()` lists the paths"
+            raise InputError("keep", f"`{pattern}` matches no module of either network", hint)
+        matchers.append(matcher)
     return lambda path: any(matcher.match(path) is not None for matcher in matchers)
 
 

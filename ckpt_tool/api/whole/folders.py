@@ -94,7 +94,7 @@ def changed_folder(planned: Planned, form: Form) -> Iterator[ChangedFolder]:
         }
         notes = [note for one in made.values() for note in one.notes]
         if copied:
-            notes.append(f"go along as they are: {', '.join(copied)}")
+            notes.append(f"copied unchanged: {', '.join(copied)}")
         yield ChangedFolder(WholeFolder(source, copied, changed), tuple(notes))
 
 

@@ -78,7 +78,7 @@ def optimizers_of(
             continue
         try:
             if owner := opened.other_owner(weights):
-                notes.append(f"{opened.title} is that of `{owner}`, and goes along as it is")
+                notes.append(f"{opened.title} is that of `{owner}`, and is copied unchanged")
                 continue
             part, matched = opened.moved(weights, fresh)
         except InputError as error:
@@ -204,7 +204,7 @@ class _Optimizer:
                 yield f"{self.title}: {paired}"
         elif weights.target is None:
             yield (
-                f"{self.title} goes along as it is: its numbers are those of the source's order "
+                f"{self.title} is copied unchanged: its numbers are those of the source's order "
                 "of parameters"
             )
 

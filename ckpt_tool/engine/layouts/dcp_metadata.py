@@ -7,10 +7,11 @@ The classes and their attributes are those of torch 2.13, in `metadata.py` and `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.engine.layouts.pickle_writer import PickleWriter
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import TensorInfo
 from ckpt_tool.torch_bridge import TORCH_NAMES, packed_shape
 
@@ -21,34 +22,37 @@ _FILES = "torch.distributed.checkpoint.filesystem"
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A tensor with the bytes of its archive: `length` from `offset` on in the file `name`."""
+    """A box of a tensor with the bytes of its archive: `length` from `offset` on in the file
+    `name`.
+    """
 
-    info: TensorInfo
+    region: Region
     name: str
     offset: int
     length: int
 
 
-def dcp_metadata(tensors: Mapping[str, Placed]) -> bytes:
-    """The pickle for tensors that are stored whole, by key."""
+def dcp_metadata(tensors: Mapping[TensorInfo, Sequence[Placed]]) -> bytes:
+    """The pickle for tensors, each with the boxes that it is stored in."""
     writer = _MetadataWriter()
     writer.parts.append(b"\x80\x02")
     writer.begin(_METADATA, "Metadata")
     writer.put("state_dict_metadata")
     writer.parts.append(b"}(")
-    for key, placed in tensors.items():
-        writer.put(key)
-        writer.put_tensor(placed.info)
+    for info, boxes in tensors.items():
+        writer.put(info.key)
+        writer.put_tensor(info, boxes)
     writer.parts.append(b"u")
     writer.put("planner_data")
     writer.parts.append(b"}(")
-    for key in tensors:
-        writer.put_all(key, (key,))
+    for info in tensors:
+        writer.put_all(info.key, (info.key,))
     writer.parts.append(b"u")
     writer.put("storage_data")
     writer.parts.append(b"}(")
-    for key, placed in tensors.items():
-        writer.put_place(key, placed)
+    for info, boxes in tensors.items():
+        for number, placed in enumerate(boxes):
+            writer.put_place(info, number, placed)
     writer.parts.append(b"u")
     writer.put_all("storage_meta", None, "version", VERSION)
     writer.end()
@@ -72,8 +76,8 @@ class _MetadataWriter(PickleWriter):
         """A `torch.Size`."""
         self.reduce_global("torch", "Size", (shape,))
 
-    def put_tensor(self, info: TensorInfo) -> None:
-        """A `TensorStorageMetadata` of one part."""
+    def put_tensor(self, info: TensorInfo, boxes: Sequence[Placed]) -> None:
+        """A `TensorStorageMetadata`."""
         shape = packed_shape(info.dtype, info.shape)
         self.begin(_METADATA, "TensorStorageMetadata")
         self.put("properties")
@@ -81,14 +85,15 @@ class _MetadataWriter(PickleWriter):
         self.put("size")
         self.put_size(shape)
         self.put("chunks")
-        self.parts.append(b"]")
-        self.begin(_METADATA, "ChunkStorageMetadata")
-        self.put("offsets")
-        self.put_size((0,) * len(shape))
-        self.put("sizes")
-        self.put_size(shape)
-        self.end()
-        self.parts.append(b"a")
+        self.parts.append(b"](")
+        for placed in boxes:
+            self.begin(_METADATA, "ChunkStorageMetadata")
+            self.put("offsets")
+            self.put_size(placed.region.offsets)
+            self.put("sizes")
+            self.put_size(packed_shape(info.dtype, placed.region.shape))
+            self.end()
+        self.parts.append(b"e")
         self.end()
 
     def _put_properties(self, info: TensorInfo) -> None:
@@ -102,12 +107,12 @@ class _MetadataWriter(PickleWriter):
         self.put(False)
         self.parts.append(b"tb")
 
-    def put_place(self, key: str, placed: Placed) -> None:
+    def put_place(self, info: TensorInfo, number: int, placed: Placed) -> None:
         """A `MetadataIndex`, and the `_StorageInfo` that it leads to."""
         self.begin(_METADATA, "MetadataIndex")
-        self.put_all("fqn", key, "offset")
-        self.put_size((0,) * len(placed.info.shape))
-        self.put_all("index", 0)
+        self.put_all("fqn", info.key, "offset")
+        self.put_size(placed.region.offsets)
+        self.put_all("index", number)
         self.end()
         self.begin(_FILES, "_StorageInfo")
         self.put_all("relative_path", placed.name, "offset", placed.offset, "length", placed.length)

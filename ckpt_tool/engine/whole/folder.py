@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from ckpt_tool.engine.copying import copy_extent, write_at
 from ckpt_tool.engine.durable.folder import atomic_folder, new_file
 from ckpt_tool.engine.filling import Job, OutputFile
+from ckpt_tool.engine.folders.shards import check_folder, index_of, parts_of, write_files
 from ckpt_tool.engine.inputs import mode_for
 from ckpt_tool.engine.run import Written, check_unchanged, lay_out_file, tensor_files
-from ckpt_tool.engine.shards import check_folder, index_of, parts_of, write_files
 from ckpt_tool.engine.sources import moved_tensors
 from ckpt_tool.engine.whole.write import LaidOut, Whole, lay_out_whole
 from ckpt_tool.errors import FormatError, OutputError

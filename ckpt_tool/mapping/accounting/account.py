@@ -5,15 +5,17 @@ it, or there is no plan.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ckpt_tool.errors import Location, Problem
+from ckpt_tool.errors import Location, Problem, RuleError, Tally
 from ckpt_tool.keys import PatternSet
 from ckpt_tool.mapping.accounting.coverage import check_unnamed, tally_of
 from ckpt_tool.mapping.accounting.dead_rules import check_dead_drops, check_dead_keeps
-from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
+from ckpt_tool.mapping.accounting.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
+from ckpt_tool.mapping.accounting.scales import check_scales
+from ckpt_tool.mapping.accounting.target_shapes import check_target_shapes
+from ckpt_tool.mapping.accounting.ties import tie_notes
 from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
-from ckpt_tool.mapping.compile import checked_plan
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import RuleSet, Selector
 from ckpt_tool.tensors import Catalog
@@ -105,3 +107,42 @@ def _dead(
 ) -> Iterator[Problem]:
     yield from check_dead_drops(named, {*dropped.values()}, source)
     yield from check_dead_keeps(named, kept, target)
+
+
+def checked_plan(
+    plan: Plan,
+    dtypes: DTypePolicy,
+    problems: list[Problem],
+    named: Collection[str] = frozenset(),
+    tally: Tally | None = None,
+) -> Plan:
+    """A drafted plan, with the casts that are asked for, once its outputs fit the target. Raises
+    RuleError, which gets the `tally`.
+
+    `named` are the keys of the source that a person left behind by name.
+    """
+    if not any(problem.code in ("collision", "bad-op") for problem in problems):
+        plan = with_dtypes(plan, dtypes)
+        problems += [*check_scales(plan, named), *check_casts(plan)]
+        if plan.target is not None:
+            faults = check_target_shapes(plan, plan.target)
+            problems += [
+                fault for fault in faults if fault.code != "dtype" or dtypes in ("strict", "target")
+            ]
+    if problems:
+        raise RuleError(sorted(problems, key=_place), tally)
+    notes = (*tie_notes(plan), *cast_notes(plan))
+    return replace(plan, notes=(*plan.notes, *notes)) if notes else plan
+
+
+def _place(problem: Problem) -> tuple[bool, str, int, int]:
+    """In the order of the files' lines; keys that nothing names come last, for a fault in a rule
+    explains most of them.
+    """
+    where = problem.where
+    is_consequence = problem.code in ("unmapped-source", "unmapped-target", "unreadable")
+    return (
+        (is_consequence, where.file, where.line, where.column)
+        if where
+        else (is_consequence, "", 0, 0)
+    )

@@ -2,16 +2,20 @@
 otherwise.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+import ckpt_tool.ops
 from ckpt_tool.errors import Problem
 from ckpt_tool.mapping.plan import Plan, Step, input_forms
-from ckpt_tool.ops import OPS, Cast, Each, Op, TensorForm, losses
-from ckpt_tool.ops.casts import can_cast
 from ckpt_tool.tensors import Catalog, DType
+
+if TYPE_CHECKING:
+    from ckpt_tool.ops import Op, TensorForm
 
 DTypePolicy = Literal["strict", "target", "source"] | DType
 """`strict`: a difference is a problem. `target`: cast to the target's. `source`: left as it is. A
@@ -37,7 +41,7 @@ def check_casts(plan: Plan) -> Iterator[Problem]:
         return
     given = {dtype for dtype in _output_dtypes(plan) if dtype.is_floating}
     for dtype in sorted(given - {wanted}, key=lambda dtype: dtype.value):
-        if not (can_cast(dtype) and can_cast(wanted)):
+        if not (ckpt_tool.ops.can_cast(dtype) and ckpt_tool.ops.can_cast(wanted)):
             cast = f"{dtype.value} can't be cast to {wanted.value}"
             yield Problem("dtype", f"{cast}: torch calculates with one of them only")
 
@@ -60,8 +64,9 @@ def _cast_to_target(step: Step, plan: Plan, target: Catalog) -> Step:
     if len(pairs) != 1:
         return step
     ((given, wanted),) = pairs
-    is_castable = given is not wanted and can_cast(given) and can_cast(wanted)
-    return replace(step, ops=(*step.ops, cast_op(wanted))) if is_castable else step
+    if given is wanted or not all(map(ckpt_tool.ops.can_cast, (given, wanted))):
+        return step
+    return replace(step, ops=(*step.ops, cast_op(wanted)))
 
 
 def cast_notes(plan: Plan) -> tuple[str, ...]:
@@ -84,11 +89,11 @@ def _casts(ops: Sequence[Op], forms: Sequence[TensorForm]) -> Iterator[tuple[DTy
     """What goes into each `cast` of a chain, and what comes out: one for each tensor."""
     for op in ops:
         results = op.infer(forms)
-        if isinstance(op, Cast):
+        if isinstance(op, ckpt_tool.ops.Cast):
             yield from (
                 (given.dtype, wanted.dtype) for given, wanted in zip(forms, results, strict=True)
             )
-        elif isinstance(op, Each):
+        elif isinstance(op, ckpt_tool.ops.Each):
             for index, form in enumerate(forms):
                 yield from _casts(op.chain(index), [form])
         forms = results
@@ -96,9 +101,10 @@ def _casts(ops: Sequence[Op], forms: Sequence[TensorForm]) -> Iterator[tuple[DTy
 
 def _cast_note(given: DType, wanted: DType, count: int) -> str:
     tensors = f"{count:,} tensor{'s are' if count > 1 else ' is'} cast"
-    return f"{tensors}: {losses(given, wanted) or f'{given.value} to {wanted.value} loses nothing'}"
+    lost = ckpt_tool.ops.losses(given, wanted)
+    return f"{tensors}: {lost or f'{given.value} to {wanted.value} loses nothing'}"
 
 
 def cast_op(dtype: DType) -> Op:
     """The op `cast:` to a dtype."""
-    return OPS["cast"].parse(dtype.value)
+    return ckpt_tool.ops.OPS["cast"].parse(dtype.value)

@@ -12,7 +12,6 @@ from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping.accounting.heads import is_table, is_vocabulary
 from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.ops import OpError, TensorForm
-from ckpt_tool.ops.fits import FITS, ResizeGrid
 from ckpt_tool.tensors import DType, Shape
 
 _POSITIONS = re.compile(r"pos(ition)?(al)?_?(emb|enc|table)", re.IGNORECASE)
@@ -80,6 +79,8 @@ def _other_prefixes(key: str, source: Shape, target: Shape) -> dict[str, int] | 
     """
     if not _POSITIONS.search(key) or len(source) != len(target) or len(source) not in (2, 3):
         return None
+    from ckpt_tool.ops.fits import ResizeGrid
+
     for pair in ResizeGrid().choices(source, target):
         prefixes = dict(zip(("prefix", "new_prefix"), pair, strict=True))
         if len(ResizeGrid().choices(source, target)) == 1 and _fits(
@@ -92,6 +93,8 @@ def _other_prefixes(key: str, source: Shape, target: Shape) -> dict[str, int] | 
 def _fits(name: str, source: Shape, target: Shape, argument: object = None) -> bool:
     if name == "fresh":
         return len(source) == len(target) and source[1:] == target[1:]
+    from ckpt_tool.ops.fits import FITS
+
     try:
         FITS[name].parse(argument).with_form(TensorForm(DType.F32, target)).infer(
             [TensorForm(DType.F32, source)]

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from ckpt_tool.keys import Fold, fold
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.ops import Op
 from ckpt_tool.tensors import Catalog, counted
+
+if TYPE_CHECKING:
+    from ckpt_tool.ops import Op
 
 MAX_NOTES = 20
 

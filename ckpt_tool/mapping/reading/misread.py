@@ -1,8 +1,12 @@
 """What people write where a rule should stand, and what to write instead."""
 
-import re
+from __future__ import annotations
 
-from ckpt_tool.mapping.reading.yaml_nodes import MappingNode, Node, Scalar
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckpt_tool.mapping.reading.yaml_nodes import Node
 
 _OTHER_ARROWS = re.compile(r"(\S+?)(?:\s*(?:=+>|:=|:\s)\s*|\s+[=:,>]?\s*)(\S+)")
 _SUBSTITUTION = re.compile(r"s([/|#,!]).*\1.*\1[a-z]*")
@@ -25,6 +29,8 @@ def instead_of_text(text: str) -> str | None:
 
 def instead_of_node(node: Node) -> str | None:
     """What to write instead of `{a: b}`, the mapping of one name to another."""
+    from ckpt_tool.mapping.reading.yaml_nodes import MappingNode, Scalar
+
     if isinstance(node, MappingNode) and len(node.entries) == 1:
         ((name, value),) = node.entries
         if isinstance(value, Scalar) and value.text:

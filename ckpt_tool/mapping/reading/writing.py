@@ -1,16 +1,22 @@
 """Rules as lines of YAML: what the reader of rule files reads back as the same rule."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from ckpt_tool.ops import Op, ops_argument
+import ckpt_tool.ops
+
+if TYPE_CHECKING:
+    from ckpt_tool.ops import Op
 
 
 def rule_line(sources: Sequence[str], targets: Sequence[str], ops: Sequence[Op] = ()) -> str:
     """One rule from the texts of its patterns: the short form for one pattern on each side, else
     the long one, on three lines.
     """
-    argument = ops_argument(ops)
+    argument = ckpt_tool.ops.ops_argument(ops)
     # In the short form, what follows a colon and a space would be read as ops.
     if len(sources) != 1 or len(targets) != 1 or ": " in f"{sources[0]} {targets[0]}":
         parts = {"from": sources, "to": targets, "ops": argument}

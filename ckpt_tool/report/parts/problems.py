@@ -1,10 +1,15 @@
 """Problems and errors as people read them: the fact, the place in its line, what to do."""
 
-from collections.abc import Iterable
+from __future__ import annotations
 
-from ckpt_tool.api import Planned, WayOn
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from ckpt_tool.errors import CkptError, InputError, Problem, RuleError
 from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
+
+if TYPE_CHECKING:
+    from ckpt_tool.api import Planned, WayOn
 
 LONG_LINE = 400
 """Characters of a rule file's line that are shown at most."""

@@ -1,11 +1,10 @@
-"""The look of our text: colours, sizes, safe names, aligned columns."""
+"""The look of our text: colours, sizes, safe names, the terminal's width and characters."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.wording import plural, size_text
 
-__all__ = ["PLAIN", "Style", "columns", "plural", "safe", "size_text"]
+__all__ = ["PLAIN", "Style", "in_ascii", "plural", "safe", "size_text"]
 
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 
@@ -26,12 +25,34 @@ def safe(text: str) -> str:
     return text if text.isascii() and text.isprintable() else text.translate(_UNSAFE)
 
 
+IN_ASCII = {
+    "×": "x", "→": "->", "…": "...", "·": "*", "─": "-", "│": "|", "├": "|", "└": "`", "²": "^2",
+    "Δ": "delta",
+}  # fmt: skip
+"""What stands for our signs on a terminal that has plain characters alone."""
+
+
+def in_ascii(text: str) -> str:
+    """The text in plain characters: the nearest for our own signs, Python's escapes for others."""
+    return "".join(
+        IN_ASCII.get(one) or one.encode("ascii", "backslashreplace").decode() for one in text
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Whether text is coloured, and whether groups of keys are folded."""
+    """Whether text is coloured, whether groups of keys are folded, how wide the terminal is (None:
+    as wide as the text), and whether it has plain characters alone.
+    """
 
     is_coloured: bool = False
     is_folded: bool = True
+    width: int | None = None
+    is_ascii: bool = False
+
+    def text(self, text: str) -> str:
+        """The text in the characters that there are."""
+        return in_ascii(text) if self.is_ascii and not text.isascii() else text
 
     def paint(self, text: str, colour: str) -> str:
         """The text in a colour, where colours are wanted."""
@@ -39,22 +60,3 @@ class Style:
 
 
 PLAIN = Style()
-WIDEST = 200
-"""Characters of a cell for which others make room."""
-
-
-def columns(rows: Sequence[Sequence[str]], align: str) -> list[str]:
-    """Rows as lines of aligned columns; `align` has `l` or `r` for each column. Very long cells
-    stand out of line.
-    """
-    widths = [
-        max((len(cell) for cell in column if len(cell) <= WIDEST), default=0)
-        for column in zip(*rows, strict=True)
-    ]
-    pads = [str.rjust if side == "r" else str.ljust for side in align]
-    return [
-        "  ".join(
-            [pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True)]
-        ).rstrip()
-        for row in rows
-    ]

@@ -2,17 +2,23 @@
 and what is not finite.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from math import isnan
+from typing import TYPE_CHECKING
 
-from ckpt_tool.comparing import Entry, Values
+from ckpt_tool.comparing import Entry
 from ckpt_tool.keys import fold
-from ckpt_tool.keys.fold import Fold
+from ckpt_tool.keys.folding.fold import Fold
 from ckpt_tool.report.parts.style import plural
 from ckpt_tool.tensors import DType
 
-TITLES = ("max |Δ|", "cosine", "changed", "")
-"""Of the columns that `value_cells` and `remark_on` fill."""
+if TYPE_CHECKING:
+    from ckpt_tool.comparing import Values
+
+TITLES = ("max |Δ|", "cosine", "changed")
+"""Of the columns that `value_cells` fills."""
 MAX_NON_FINITE = 8
 
 Group = tuple[str, list[Entry]]

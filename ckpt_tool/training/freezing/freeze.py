@@ -45,20 +45,23 @@ class Frozen:
 @dataclass(frozen=True, slots=True, repr=False)
 class Thawed:
     """The parameters that take gradients again, and the modules whose running statistics move
-    again; `left` are parameters whose numbers can have no gradient.
+    again; `already` counts the parameters that took gradients before, `left` are parameters whose
+    numbers can have no gradient.
     """
 
     parameters: tuple[str, ...]
     modules: tuple[str, ...]
     left: tuple[str, ...] = ()
     optimizer: Mended | None = None
+    already: int = 0
 
     def __repr__(self) -> str:
         return f"Thawed({len(self.parameters)} parameters, {len(self.modules)} modules)"
 
     def __str__(self) -> str:
+        before = f" ({self.already} of them trained already)" if self.already else ""
         lines = [
-            f"{len(self.parameters)} parameters thawed, "
+            f"{len(self.parameters)} parameters thawed{before}, "
             f"running statistics of {len(self.modules)} modules released"
         ]
         if self.left:
@@ -164,6 +167,7 @@ def change(
         check_optimizer(optimizer, module, starting, group)
     for parameter in frozen.parameters.values():
         parameter.requires_grad_(False).grad = None
+    already = sum(parameter.requires_grad for parameter in starting.values())
     for parameter in starting.values():
         parameter.requires_grad_(True)
     for owner in frozen.owners.values():
@@ -177,7 +181,7 @@ def change(
         mended = mend(optimizer, frozen.parameters | starting, kept, group)
     return (
         Frozen(tuple(frozen.parameters), tuple(frozen.owners), mended),
-        Thawed(tuple(starting), tuple(thawed.owners), left, mended),
+        Thawed(tuple(starting), tuple(thawed.owners), left, mended, already),
     )
 
 

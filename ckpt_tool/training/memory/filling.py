@@ -5,14 +5,17 @@ before anything is.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.torch_bridge import (
     identity_of,
     is_distributed,
+    is_plain,
     is_wrapper,
     local_part,
     memory_of,
@@ -28,33 +31,34 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+MAX_COUNTED = 1 << 20
+"""Elements of a tensor with strange strides that are counted one by one; a larger one is taken to
+overlap.
+"""
+
+
 class LiveTensors:
     """A module's tensors by the keys of its state dict."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+        """`state` is the module's state dict with its own tensors."""
         self._name = type(module).__name__
-        self._by_key: Mapping[str, torch.Tensor] = module.state_dict(keep_vars=True)
+        self._by_key = state
         self._places: dict[object, list[tuple[nn.Module, str]]] = defaultdict(list)
         """Where a tensor of the meta device is to be replaced: every module and name that has it,
         or has it as another object.
         """
-        self._views: dict[object, set[object]] = defaultdict(set)
-        """The ways in which the module's tensors see each storage."""
         self.replaced: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         """Tensors of the meta device, by their identity, with what comes in their places."""
         self._asked: set[object] = set()
         self._memory = Arena()
         self._waiting: list[tuple[nn.Module, str, torch.Tensor]] = []
-        self._owners: dict[object, set[int]] = defaultdict(set)
-        """The tensors, as objects, that see each storage."""
-        self._memories: dict[int, object] = {}
-        """The storage of each of the module's tensors, by their identity."""
+        self._known: dict[int, torch.Tensor] = {}
+        """The module's tensors that have a storage, by their identity as objects."""
         for owner in module.modules():
-            for name, tensor in [*owner._parameters.items(), *owner._buffers.items()]:
+            for name, tensor in (*owner._parameters.items(), *owner._buffers.items()):
                 if tensor is not None and not odd_kind(tensor):
-                    memory = self._memories[id(tensor)] = memory_of(tensor)
-                    self._views[memory].add(identity_of(tensor))
-                    self._owners[memory].add(id(tensor))
+                    self._known[id(tensor)] = tensor
                     if tensor.is_meta:
                         self._places[identity_of(tensor)].append((owner, name))
 
@@ -71,6 +75,8 @@ class LiveTensors:
 
     def _obstacle(self, tensor: torch.Tensor) -> tuple[str, str] | None:
         """Why a tensor can't be filled, and what to do; None where it can."""
+        if self._is_usual(tensor):
+            return None
         import torch
 
         if kind := odd_kind(tensor):
@@ -90,7 +96,7 @@ class LiveTensors:
                 "is a DTensor of partial sums (Partial), which no value can be cut into",
                 "load before it is made partial",
             )
-        if id(tensor) not in self._memories and memory_of(tensor) not in self._views:
+        if id(tensor) not in self._known and memory_of(tensor) not in self._sharers:
             fact = (
                 "is made anew whenever the state dict is asked for, so that what is "
                 "written to it is lost"
@@ -101,18 +107,39 @@ class LiveTensors:
                 "was made in inference mode, and can't be written",
                 "build the model outside of torch.inference_mode()",
             )
-        if _is_expanded(tensor):
+        if _overlaps_itself(tensor):
             return (
-                "is an expanded tensor, whose elements are one in memory",
+                "is expanded or lies over itself: several of its elements are one in memory",
                 "give the model a tensor of its own: `.expand(…).clone()`",
             )
-        if tensor.is_meta and len(self._views[memory_of(tensor)]) > 1:
+        if tensor.is_meta and self._views_of(tensor) > 1:
             fact = (
                 "lies over other tensors of the model, which can't be kept up where there "
                 "is no memory yet"
             )
             return fact, "build the model on a device, not on meta"
         return None
+
+    def _is_usual(self, tensor: torch.Tensor) -> bool:
+        """Whether it is what nearly all tensors are, which can be filled."""
+        return (
+            id(tensor) in self._known
+            and is_plain(tensor)
+            and tensor.is_contiguous()
+            and not (vars(tensor) or tensor.is_inference())
+        )
+
+    @cached_property
+    def _sharers(self) -> Mapping[object, list[torch.Tensor]]:
+        """The module's tensors that see each storage, as it is before any is filled."""
+        found: dict[object, list[torch.Tensor]] = defaultdict(list)
+        for tensor in self._known.values():
+            found[memory_of(tensor)].append(tensor)
+        return found
+
+    def _views_of(self, tensor: torch.Tensor) -> int:
+        """The number of ways in which the module's tensors see this one's storage."""
+        return len({identity_of(other) for other in self._sharers[memory_of(tensor)]})
 
     def fill(self, current: torch.Tensor, value: torch.Tensor) -> None:
         """Copies a value into a tensor of the module, on its device; of a distributed one, those
@@ -160,15 +187,18 @@ class LiveTensors:
             is_plain
             and current.dtype == dtype
             and (current.is_meta or (current.is_cpu and not current.is_inference()))
-            and len(self._views[memory_of(current)]) == 1
-            and (current.is_meta or len(self._owners[memory_of(current)]) == 1)
+            and self._views_of(current) == 1
+            and (current.is_meta or len(self._sharers[memory_of(current)]) == 1)
         )
 
     def adopt(self, key: str, value: torch.Tensor) -> None:
         """Lets a tensor have this value's memory: the same object, but for one on meta."""
+        from torch.autograd.graph import increment_version
+
         current = self[key]
         if not current.is_meta:
             current.data = value
+            increment_version(current)  # what autograd has saved for a backward is no more
         elif (identity := identity_of(current)) not in self._asked:
             self._asked.add(identity)
             self._replace(current, value)
@@ -282,9 +312,29 @@ def _is_partial(tensor: torch.Tensor) -> bool:
     )
 
 
-def _is_expanded(tensor: torch.Tensor) -> bool:
+def _overlaps_itself(tensor: torch.Tensor) -> bool:
     """Whether several of its elements are one in memory."""
     if is_distributed(tensor):
         return False
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    return any(size > 1 and step == 0 for size, step in steps)
+    steps = sorted(
+        (abs(step), size)
+        for size, step in zip(tensor.shape, tensor.stride(), strict=True)
+        if size > 1
+    )
+    reach, may_overlap = 0, False
+    for step, size in steps:
+        may_overlap |= step <= reach
+        reach += step * (size - 1)
+    count = prod(size for _, size in steps)
+    if not may_overlap or count > min(reach + 1, MAX_COUNTED):
+        return may_overlap
+    return _distinct(steps) < count
+
+
+def _distinct(steps: Sequence[tuple[int, int]]) -> int:
+    """How many elements of memory a tensor of these strides and sizes has."""
+    offsets = {0}
+    for step, size in steps:
+        if step:
+            offsets = {offset + step * index for offset in offsets for index in range(size)}
+    return len(offsets)

@@ -5,7 +5,7 @@ device.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from ckpt_tool.errors import InputError
@@ -46,7 +46,7 @@ def fill_from(loader: Loader, plan: Plan, tensors: LiveTensors, hooked: HasValue
         for key in dict.fromkeys(step.inputs):
             needing.setdefault(key, []).append(step)
     there: dict[str, torch.Tensor] = {}
-    for key, tensor in loader(tuple(key for key in plan.source if key in uses)):
+    for key, tensor in _given(loader, tuple(key for key in plan.source if key in uses)):
         if key not in uses or key in there or not uses[key]:
             raise _not_asked(key)
         _check(key, tensor, plan.source[key])
@@ -60,6 +60,28 @@ def fill_from(loader: Loader, plan: Plan, tensors: LiveTensors, hooked: HasValue
             there[key] = tensor.detach().clone()
     if missing := [key for key, count in uses.items() if count and key not in there]:
         raise _loader_error(f"did not give `{missing[0]}`", len(missing))
+
+
+def _given(loader: Loader, keys: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
+    """What the loader gives, once each is a key with its tensor. Raises InputError."""
+    from torch import Tensor
+
+    given = loader(keys)
+    if not isinstance(given, Iterable):
+        raise _loader_error(f"returned a {type(given).__name__}, not (key, tensor) pairs", 1)
+    for one in given.items() if isinstance(given, Mapping) else given:
+        is_pair = isinstance(one, tuple | list) and len(one) == 2
+        if not (is_pair and isinstance(one[0], str) and isinstance(one[1], Tensor)):
+            raise _loader_error(f"gave a {_kind(one)}, not a (key, tensor) pair", 1)
+        yield one[0], one[1]
+
+
+def _kind(value: object) -> str:
+    """What something is, and if it is a short tuple, what is in it."""
+    name = type(value).__name__
+    if not isinstance(value, tuple | list) or not 0 < len(value) < 4:
+        return name
+    return f"{name} of {', '.join(type(each).__name__ for each in value)}"
 
 
 def _wanted(step: Step, tensors: LiveTensors, hooked: HasValues) -> list[str]:

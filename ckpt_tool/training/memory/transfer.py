@@ -38,8 +38,9 @@ def transfer(
 ) -> None:
     """Fills those outputs of a step that are wanted, this process's parts of them."""
     if not step.ops and isinstance(source, Checkpoint):
-        extent = source.extent(step.inputs[0])
-        if extent is not None and _is_read(extent, step, source, tensors[wanted[0]]):
+        [key], current = step.inputs, tensors[wanted[0]]
+        extent = source.extent(key)
+        if extent is not None and _is_read(extent, source.catalog[key].dtype, current):
             return
     places = {step.outputs.index(key): tensors.destinations(tensors[key]) for key in wanted}
     left = places
@@ -57,15 +58,14 @@ def transfer(
                 part.copy(values[output][part.region.slices])
 
 
-def _is_read(extent: Extent, step: Step, source: Checkpoint, current: torch.Tensor) -> bool:
+def _is_read(extent: Extent, dtype: DType, current: torch.Tensor) -> bool:
     """Reads what most tensors are, one range of bytes in a file, into what most parameters are, the
     same bytes in memory; False for all others.
     """
-    from torch.autograd.graph import increment_version
-
-    dtype = source.catalog[step.inputs[0]].dtype
     if not (is_plain(current) and _holds(current, dtype) and extent.length == current.nbytes > 0):
         return False
+    from torch.autograd.graph import increment_version
+
     extent.file.read_into(writable_bytes(current), extent.offset)
     if not current.is_inference():
         increment_version(current)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.pickle.values import TensorRef
 from ckpt_tool.formats.torch_files.picking import WHOLE
 from ckpt_tool.ops import TensorForm
@@ -84,10 +85,52 @@ def opened_state(
         return
     path = os.fspath(given)
     with ExitStack() as stack:
-        opened = stack.enter_context(open_checkpoint(path))
-        if not _is_optimizer(opened):
-            path, opened = _open_inside(opened, path, stack)
-        yield path, _state_dict(opened)
+        try:
+            name, opened = _open_optimizer(path, stack)
+        except InputError:
+            found = _without_tensors(path)
+            if found is None:
+                raise
+            yield found
+            return
+        yield name, _state_dict(opened)
+
+
+def _open_optimizer(path: str, stack: ExitStack) -> tuple[str, Checkpoint]:
+    opened = stack.enter_context(open_checkpoint(path))
+    return (path, opened) if _is_optimizer(opened) else _open_inside(opened, path, stack)
+
+
+def _without_tensors(path: str) -> tuple[str, Mapping[str, object]] | None:
+    """The optimizer that is meant by `run.pth#optimizer`, or the only one of `run.pth`, where it
+    has no tensors, as that of SGD without momentum, and so is no part of its own.
+    """
+    file, name = split_fragment(path)
+    try:
+        with open_checkpoint(f"{file}#{WHOLE}") as whole:
+            found = dict(_states_in(whole.contents.values))
+            some = {at: one for at, one in found.items() if not name or at == name}
+            if len(some) != 1:
+                return None
+            [(at, state)] = some.items()
+            content = {str(key): _filled(whole, f"{at}.{key}", one) for key, one in state.items()}
+            return f"{file}#{at}", content
+    except InputError:
+        return None
+
+
+def _states_in(values: object) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """The state dicts of optimizers among nested dicts, with the dotted names that lead there."""
+    pending, seen = [("", values)], set()
+    while pending:
+        path, value = pending.pop()
+        if not isinstance(value, Mapping) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if STATE in value and GROUPS in value:
+            yield path, value
+        else:
+            pending += [(f"{path}.{key}".lstrip("."), one) for key, one in value.items()]
 
 
 def _open_inside(opened: Checkpoint, path: str, stack: ExitStack) -> tuple[str, Checkpoint]:

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 
 from ckpt_tool.engine.copying import write_at
 from ckpt_tool.engine.durable.folder import new_file
-from ckpt_tool.engine.filling import Job, OutputFile, fill
+from ckpt_tool.engine.filling import Computes, Job, OutputFile, fill
 from ckpt_tool.engine.inputs import mode_for
 from ckpt_tool.engine.run import Written, check_unchanged, lay_out_file, refuse_inputs, tensor_files
 from ckpt_tool.engine.sources import ByteSource, moved_tensors
@@ -56,14 +56,20 @@ def write_sharded(job: Job, folder: str, most: int) -> Written:
 
 
 def write_files(
-    job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, ByteSource]
+    job: Job,
+    stage: str,
+    files: Mapping[str, OutputFile],
+    origins: Mapping[str, ByteSource],
+    computes: Computes | None = None,
 ) -> dict[str, str]:
-    """Writes files of these names; gives the SHA-256 of each where it is asked for."""
+    """Writes files of these names; gives the SHA-256 of each where it is asked for. `computes` is
+    as for `fill`.
+    """
     if job.team is None:
-        return _write_files(job, stage, files, origins)
+        return _write_files(job, stage, files, origins, computes)
     mine = job.team.share({name: file.layout.size for name, file in files.items()})
     sums = _write_files(
-        job, stage, {name: file for name, file in files.items() if name in mine}, origins
+        job, stage, {name: file for name, file in files.items() if name in mine}, origins, computes
     )
     check_unchanged(job)
     found = {name: one for each in job.team.exchange(sums) for name, one in each.items()}
@@ -71,7 +77,11 @@ def write_files(
 
 
 def _write_files(
-    job: Job, stage: str, files: Mapping[str, OutputFile], origins: Mapping[str, ByteSource]
+    job: Job,
+    stage: str,
+    files: Mapping[str, OutputFile],
+    origins: Mapping[str, ByteSource],
+    computes: Computes | None,
 ) -> dict[str, str]:
     mode = mode_for(tensor_files(job))
     with ExitStack() as stack:
@@ -79,7 +89,7 @@ def _write_files(
             stack.enter_context(new_file(os.path.join(stage, name), file.layout.size, mode))
             for name, file in files.items()
         ]
-        fill(job, origins, list(zip(fds, files.values(), strict=True)))
+        fill(job, origins, list(zip(fds, files.values(), strict=True)), computes)
         return (
             {
                 name: sha256_of(fd, files[name].layout.size, name)

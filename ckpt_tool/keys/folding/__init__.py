@@ -1,0 +1,1 @@
+"""Many keys as few patterns."""

@@ -1,0 +1,68 @@
+"""How much there is of tensors: their numbers, their shapes as ranges, their totals by dtype."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from ckpt_tool.tensors import DType, Shape, TensorInfo, shape_text
+
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+"""What norms of torch keep beside their parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Tensors with what they hold: the elements of a tied weight count once, its bytes as often as
+    it has a key, as files without ties have them.
+    """
+
+    tensors: int
+    elements: int
+    nbytes: int
+
+
+def amount_of(infos: Iterable[TensorInfo]) -> Amount:
+    """How many tensors there are, with how many elements and bytes."""
+    listed = list(infos)
+    own = [info for info in listed if info.tied_to is None]
+    return Amount(
+        len(listed), sum(prod(info.shape) for info in own), sum(info.nbytes for info in listed)
+    )
+
+
+def noun_of(infos: Iterable[TensorInfo]) -> str:
+    """What the elements are called: buffers are no parameters."""
+    has_buffers = any(
+        not (info.dtype.is_floating or info.dtype.is_complex) or info.key.endswith(_BUFFERS)
+        for info in infos
+    )
+    return "parameters and buffers" if has_buffers else "parameters"
+
+
+def by_dtype(infos: Iterable[TensorInfo]) -> list[tuple[DType, Amount]]:
+    """What there is of each dtype, the most bytes first."""
+    groups: dict[DType, list[TensorInfo]] = {}
+    for info in infos:
+        groups.setdefault(info.dtype, []).append(info)
+    amounts = [(dtype, amount_of(group)) for dtype, group in groups.items()]
+    return sorted(amounts, key=lambda one: -one[1].nbytes)
+
+
+def dtypes_text(infos: Sequence[TensorInfo]) -> str:
+    """Their dtypes, `F32` or `F32 I64`."""
+    return " ".join(dict.fromkeys(info.dtype.value for info in infos))
+
+
+def shapes_text(shapes: Iterable[Shape]) -> str:
+    """One shape, or the range of each dimension: `64..512×64..512×3×3`."""
+    by_rank: dict[int, list[Shape]] = {}
+    for shape in dict.fromkeys(shapes):
+        by_rank.setdefault(len(shape), []).append(shape)
+    return ", ".join(_range_text(alike) for _, alike in sorted(by_rank.items(), reverse=True))
+
+
+def _range_text(shapes: Sequence[Shape]) -> str:
+    if len(shapes) == 1:
+        return shape_text(shapes[0])
+    spans = [(min(sizes), max(sizes)) for sizes in zip(*shapes, strict=True)]
+    return "×".join(str(low) if low == high else f"{low}..{high}" for low, high in spans)

@@ -1,0 +1,193 @@
+"""Rows of text as lines that fit a terminal: names in the first column, counts and sizes aligned
+behind them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ckpt_tool.report.parts.style import PLAIN, Style
+
+WIDEST = 200
+"""Characters of a cell for which others make room."""
+MIN_NAME = 16
+"""Characters of names that are shown before cells go to a line of their own."""
+SHORT = 12
+"""Characters of remarks that are a column of their own; longer ones go below where they must."""
+GAP = "  "
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a report: a name, cells, and a remark behind them. A name may have several parts
+    (`a` and `→ b`), which stand below each other where they don't fit; `margin` is before it.
+    """
+
+    name: tuple[str, ...]
+    cells: tuple[str, ...] = ()
+    remark: str = ""
+    margin: str = GAP
+
+
+def table(rows: Sequence[Row], align: str, style: Style = PLAIN) -> list[str]:
+    """The text of each row, of one line or more; `align` has `l` or `r` for each cell.
+
+    In a terminal no line is longer than it is wide: a name that is too long stands on a line of its
+    own, and one that is longer than the terminal loses its middle.
+    """
+    if not rows:
+        return []
+    shown = [_in_characters(row, style) for row in rows]
+    widths = [_widest(cells) for cells in zip(*(row.cells for row in shown), strict=True)]
+    names = [width_of(_joined(row)) for row in shown]
+    remarks = max(width_of(row.remark) for row in shown)
+    gap = GAP
+    if style.width is None:
+        name = max((width for width in names if width <= WIDEST), default=0)
+    else:
+        cells = [*widths, remarks] if 0 < remarks <= SHORT else widths
+        room = style.width - sum(cells)
+        if room - len(GAP) * len(cells) < max(names) <= room - len(cells):
+            gap = " "
+        room = max(room - len(gap) * len(cells), MIN_NAME)
+        names += [width_of(row.margin + row.name[0]) for row in shown]
+        name = max((width for width in names if width <= room), default=MIN_NAME)
+    texts = [_cells(row, align, widths, gap) for row in shown]
+    return [
+        "\n".join(_lines(row, text, name, style.width))
+        for row, text in zip(shown, texts, strict=True)
+    ]
+
+
+def columns(rows: Sequence[Sequence[str]], align: str, style: Style = PLAIN) -> list[str]:
+    """Rows of cells, the first of which is the name, as aligned lines."""
+    return table(
+        [Row((first,), tuple(cells), margin="") for first, *cells in rows], align[1:], style
+    )
+
+
+def _in_characters(row: Row, style: Style) -> Row:
+    """The row in the characters that the terminal has."""
+    name, cells = tuple(map(style.text, row.name)), tuple(map(style.text, row.cells))
+    return Row(name, cells, style.text(row.remark), row.margin)
+
+
+def _widest(cells: Sequence[str]) -> int:
+    return max((width for cell in cells if (width := width_of(cell)) <= WIDEST), default=0)
+
+
+def _joined(row: Row) -> str:
+    first, *others = row.name
+    return row.margin + first + "".join([part if part[0] == ":" else f" {part}" for part in others])
+
+
+def _cells(row: Row, align: str, widths: Sequence[int], gap: str) -> str:
+    pads = {"l": _left, "r": _right}
+    columns = zip(align, row.cells, widths, strict=False)
+    return "".join([gap + pads[side](cell, width) for side, cell, width in columns])
+
+
+def _left(text: str, width: int) -> str:
+    return text + " " * (width - width_of(text))
+
+
+def _right(text: str, width: int) -> str:
+    return " " * (width - width_of(text)) + text
+
+
+def _lines(row: Row, cells: str, name: int, width: int | None) -> list[str]:
+    joined = _joined(row)
+    if width is None or width_of(joined) <= name:
+        lines = [_left(joined, name) + cells]
+    elif len(row.name) > 1 and width_of(row.margin + row.name[0]) <= name:
+        lines = [_left(row.margin + row.name[0], name) + cells, *_below(row, width)]
+    else:
+        first = cut(row.margin + row.name[0], width)
+        lines = [first, *_below(row, width)]
+        if cells.strip():
+            lines.append(" " * name + cells)
+    lines = [line.rstrip() for line in lines]
+    if row.remark:
+        lines = _with_remark(lines, row, _left(joined, name) + cells, width)
+    return lines
+
+
+def _below(row: Row, width: int) -> list[str]:
+    """The other parts of a name, under the first and a bit to the right."""
+    margin = " " * width_of(row.margin) + GAP
+    return [line for part in row.name[1:] for line in _folded(part, margin, width)]
+
+
+def _folded(part: str, margin: str, width: int) -> list[str]:
+    """A part of a name on lines of its own: words go on below, a long word loses its middle."""
+    text = part.removeprefix(": ")
+    if width_of(margin + text) <= width:
+        return [margin + text]
+    return [cut(line, width) for line in wrapped(text, width, margin, margin + GAP)]
+
+
+def _with_remark(lines: list[str], row: Row, whole: str, width: int | None) -> list[str]:
+    """The remark at the end of the line with the cells, or below where that has no room."""
+    if width is None:
+        return [f"{whole}{GAP}{row.remark}".rstrip()]
+    is_single = len(lines) == 1
+    if is_single and width_of(whole) + len(GAP) + width_of(row.remark) <= width:
+        return [f"{whole}{GAP}{row.remark}".rstrip()]
+    margin = " " * width_of(row.margin) + GAP + GAP
+    return [*lines, *wrapped(row.remark, width, margin, margin)]
+
+
+def cut(text: str, width: int) -> str:
+    """A text of at most so many columns, without its middle where it is longer."""
+    if width_of(text) <= width:
+        return text
+    head, tail = (width - 1) // 2, width - 1 - (width - 1) // 2
+    before, after = text, text
+    while width_of(before) > head:
+        before = before[: min(len(before) - 1, head)]
+    while width_of(after) > tail:
+        after = after[max(1, len(after) - tail) :]
+    return f"{before}…{after}"
+
+
+def shortened(text: str, width: int | None) -> str:
+    """A text without its end where it is longer than so many columns."""
+    if width is None or width_of(text) <= width:
+        return text
+    while width_of(text) > width - 1:
+        text = text[: min(len(text) - 1, width - 1)]
+    return f"{text}…"
+
+
+def wrapped(text: str, width: int, first: str = "", then: str = "") -> list[str]:
+    """Words on lines of at most so many columns, behind `first` and `then`; a word that is longer
+    stays whole.
+    """
+    lines, line = [], first
+    is_empty = True
+    for word in text.split(" "):
+        if not is_empty and width_of(line) + 1 + width_of(word) > width:
+            lines.append(line)
+            line, is_empty = then, True
+        line += word if is_empty else f" {word}"
+        is_empty = False
+    return [*lines, line]
+
+
+def width_of(text: str) -> int:
+    """The columns of a terminal that a text takes: signs of East Asia take two, accents none."""
+    if "\x1b" in text:
+        text = COLOUR.sub("", text)
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(character: str) -> int:
+    if character < "\u0300":
+        return 1
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
