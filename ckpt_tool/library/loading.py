@@ -12,7 +12,7 @@ from ckpt_tool.api.loading import load_into as loaded_into
 from ckpt_tool.api.options import stated
 from ckpt_tool.deprecated import with_old_arguments
 from ckpt_tool.errors import InputError
-from ckpt_tool.report.load import load_html, load_json, load_text
+from ckpt_tool.report.load import counts_line, load_json, load_text
 from ckpt_tool.report.parts.json_text import to_json
 from ckpt_tool.training import LoadReport as Loaded
 
@@ -37,7 +37,9 @@ class LoadReport(Loaded):
         return load_text(self)
 
     def _repr_html_(self) -> str:
-        return load_html(self)
+        from ckpt_tool.report.notebook.reprs import load_html
+
+        return load_html(self, counts_line(self))
 
     def to_json(self) -> str:
         """All of it as one line of JSON, with each step as `ckpt plan --json` has it."""

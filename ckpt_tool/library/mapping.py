@@ -72,6 +72,11 @@ class PlanReport(Plan):
     def __str__(self) -> str:
         return plan_text(self, self.names)
 
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.reprs import plan_html
+
+        return plan_html(self)
+
     def __repr__(self) -> str:
         return f"PlanReport({', '.join(f'{count} {kind}' for kind, count in self.counts.items())})"
 

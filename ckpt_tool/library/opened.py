@@ -89,6 +89,11 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
             f"OpenCheckpoint({self.path!r}, {len(self)} tensors, {size_text(self.catalog.nbytes)})"
         )
 
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.reprs import show_html
+
+        return show_html(self)
+
     def __str__(self) -> str:
         return show_text(self)
 

@@ -45,7 +45,7 @@ def diff_text(
             ]
         )
     ]
-    return "\n\n".join([section for section in sections if section] + [_closing(diff)])
+    return "\n\n".join([section for section in sections if section] + [closing_text(diff)])
 
 
 def _header(diff: Diff, names: tuple[str, str], style: Style) -> str:
@@ -216,7 +216,8 @@ def _kinds(one: Uncompared, names: tuple[str, str]) -> str:
     )
 
 
-def _closing(diff: Diff) -> str:
+def closing_text(diff: Diff) -> str:
+    """The answer in one line: how many keys are the same, and how many differ in which way."""
     counts = diff.counts
     differ = counts["value"] + counts["shape"] + counts["dtype"]
     shown = {
