@@ -53,7 +53,8 @@ def diff_page(
         STATUSES,
         tuple(items),
         _measures(entries) if diff.compared_values else (),
-        (*diff.layouts, *diff.notes, *odd, *beside, *(f"hint: {hint}" for hint in hints)),
+        highlights=tuple(odd),
+        notes=(*diff.layouts, *diff.notes, *beside, *(f"hint: {hint}" for hint in hints)),
         next=onwards,
     )
 

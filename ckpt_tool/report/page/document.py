@@ -108,6 +108,8 @@ class Page:
     statuses: tuple[Status, ...]
     items: tuple[Item, ...]
     measures: tuple[Measure, ...] = ()
+    highlights: tuple[str, ...] = ()
+    """What stands right below the answer: what explains it, or what is wrong."""
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     tables: tuple[Table, ...] = ()

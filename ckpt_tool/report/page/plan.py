@@ -79,10 +79,12 @@ def _status(step: Step) -> str:
 
 def _why(step: Step, files: tuple[str, ...]) -> Why:
     """The rule of a step, where it stands, and its ops; its file as the reader knows it."""
-    rule = step.origin.rule
+    origin = step.origin
+    rule = origin.rule
     ops = _ops(step.ops) if step.ops else ""
     if rule is None:
-        return Why(by=step.origin.by, ops=ops)
+        drafted = origin.drafted.text if origin.drafted else ""
+        return Why(origin.by, drafted, "", ops, origin.confidence)
     file = next((name for name in files if rule.where.file.endswith(name)), rule.where.file)
     return Why("rule", rule.text, f"{file}:{rule.where.line}", ops)
 

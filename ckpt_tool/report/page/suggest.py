@@ -65,7 +65,7 @@ def suggest_page(
         STATUSES,
         tuple(items),
         (measure,),
-        (*left, *_ambiguities(found)),
+        notes=(*left, *_ambiguities(found)),
         tables=(rules,) if rules.rows else (),
         text=found.text,
         next=onwards,

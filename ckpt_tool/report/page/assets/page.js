@@ -138,6 +138,7 @@ function about(item) {
   const info = el("span", { class: "info" });
   if (DATA.command === "diff" && a && b && formText(a) !== formText(b)) info.append(el("del", {}, formText(a)), " → ", el("ins", {}, formText(b)));
   else if (DATA.command === "diff" && STATUSES[item.status].name === "renamed") info.append(`→ ${SIDES[1].keys[item.b[0]]}`);
+  else if (DATA.command === "trace") info.append(SIDES[0].keys[item.a[0]] === SIDES[1].keys[item.b[0]] ? "" : `← ${SIDES[0].keys[item.a[0]]}`);
   else if (TWO && DATA.command !== "diff" && item.a.length && item.b.length) info.append(`← ${SIDES[0].keys[item.a[0]]}${item.a.length > 1 ? ` and ${item.a.length - 1} more` : ""}`);
   else info.append(formText(b || a));
   return [info];
@@ -163,7 +164,7 @@ function drawViews() {
   }
 }
 function head() {
-  const made = el("div", { class: "pane-head" }, el("span", {}, "module or key"), el("span", { class: "fill" }));
+  const made = el("div", { class: "pane-head" }, el("span", {}, DATA.command === "trace" ? "call of a module" : "module or key"), el("span", { class: "fill" }));
   for (const measure of shownMeasures) made.append(el("span", { class: "num" }, measure.name));
   if (DATA.command !== "trace") made.append(el("span", { class: "size" }, "size"));
   if (!TWO) made.append(el("span", { class: "share" }));
@@ -288,7 +289,7 @@ function overview() {
       el("thead", {}, el("tr", {}, ...["dtype", "tensors", "parameters", "size"].map((name, i) => el("th", { scope: "col", class: i ? "right" : "" }, name)))),
       el("tbody", {}, ...rows.map(([dtype, [n, elements, bytes]]) => el("tr", {}, el("td", {}, dtype), ...[count(n), short(elements), sizeText(bytes)].map((text) => el("td", { class: "right" }, text)))))));
   });
-  made.push(el("p", { class: "note" }, "Choose a module or a key to see what becomes of it, and why."));
+  made.push(el("p", { class: "note" }, DATA.command === "trace" ? "Choose a call to see how far its inputs and outputs differ." : "Choose a module or a key to see what becomes of it, and why."));
   details.replaceChildren(...made);
 }
 
@@ -425,8 +426,9 @@ function drawLayers() {
   if (labels.length > MAX_LAYERS) {
     const per = Math.ceil(labels.length / MAX_LAYERS);
     groups = groups.map((at) => Math.floor(at / per));
-    labels = labels.filter((_, at) => at % per === 0).map((name, i, all) => `${name} …`);
+    labels = labels.filter((_, at) => at % per === 0);
   }
+  byId("layers").hidden = false; // what is drawn has a width then
   const made = [];
   const layers = (run) => { const sums = labels.map(() => 0); order.forEach((i) => { sums[groups[i]] += run(ITEMS[i], i); }); return sums; };
   if (!isTrace) {
@@ -451,11 +453,10 @@ function drawLayers() {
     });
     if (!series.some((each) => each.values.some((value) => value !== null))) continue;
     const heading = title[0].toUpperCase() + title.slice(1);
-    made.push(chart(title === "cosine" ? "Cosine by depth" : heading, labels, series, { log: isLog, place: labels.length === ITEMS.length ? place : -1, high: measures[0].least ? 1 : undefined }));
+    made.push(chart(title === "cosine" ? "Cosine by depth" : heading, labels, series, { log: isLog, isWide: isTrace, place: labels.length === ITEMS.length ? place : -1, high: measures[0].least ? 1 : undefined }));
   }
-  if (!made.length) return;
-  byId("layers").hidden = false;
   byId("charts").replaceChildren(...made);
+  byId("layers").hidden = !made.length;
 }
 const short = (n) => (n >= 1e9 ? `${+(n / 1e9).toPrecision(3)} B` : n >= 1e6 ? `${+(n / 1e6).toPrecision(3)} M` : n >= 1e3 ? `${+(n / 1e3).toPrecision(3)} k` : String(n));
 
@@ -484,6 +485,14 @@ if (calm.size && eventful.length && eventful.length < new Set(ITEMS.map((item) =
 for (const name of ["pairs", "list"]) byId(`view-${name}`).setAttribute("aria-pressed", String(name === state.view));
 overview();
 applyFilter();
+const here = DATA.command === "trace" ? ITEMS.findIndex((item) => STATUSES[item.status].name === "here") : -1;
+if (here >= 0) {
+  oneTree().openTo(oneTree().leaves[here]);
+  refold();
+  tree.cursor = oneTree().leaves[here].row;
+  tree.show(tree.cursor);
+  tree.choose(oneTree().leaves[here]);
+}
 drawSizes();
 drawLayers();
 drawRules();
