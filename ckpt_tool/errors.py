@@ -1,11 +1,15 @@
 """What can go wrong, as values with fields; their text is made in one place, `ckpt_tool.report`.
 
-CkptError                  anything that ckpt_tool raises on purpose ├── InputError             a
-file, an address or an argument can't be used: there is no answer (exit status 2) │   ├──
-FormatError        a file that is broken, hostile, or of no known format │   └── RuleFileError
-a rule file that can't be read as YAML ├── OutputError            the output can't be written; what
-was there before is untouched (exit status 2) └── RuleError              the rules, or another way
-of mapping, don't fit: carries every Problem (exit status 1)
+- CkptError: anything that ckpt_tool raises on purpose
+
+  - InputError: a file, an address or an argument can't be used: there is no answer (exit status 2)
+
+    - FormatError: a file that is broken, hostile, or of no known format
+    - RuleFileError: a rule file that can't be read as YAML
+
+  - OutputError: the output can't be written; what was there before is untouched (exit status 2)
+  - RuleError: the rules, or another way of mapping, don't fit: carries every Problem (exit
+    status 1)
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +73,12 @@ class Tally:
 
 
 class CkptError(Exception):
-    """Anything that ckpt_tool raises on purpose."""
+    """Anything that ckpt_tool raises on purpose.
+
+    `is_reported` where another process of the same run reports it, so that this one needn't.
+    """
+
+    is_reported = False
 
 
 class InputError(CkptError):

@@ -134,11 +134,9 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
         print_note("".join(traceback.format_exception(error)).rstrip("\n"))
     error_in_words = error if isinstance(error, CkptError) else os_error(error)
     if error_in_words is not None:
-        print_note(
-            error_text(
-                error_in_words, Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
-            )
-        )
+        if not error_in_words.is_reported:
+            style = Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+            print_note(error_text(error_in_words, style))
         return NO if isinstance(error_in_words, RuleError) else NO_ANSWER
     files = " ".join(
         safe(shown(argument)) for argument in arguments[1:] if not argument.startswith("-")
