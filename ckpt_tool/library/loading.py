@@ -31,6 +31,18 @@ class LoadReport(Loaded):
 
     `print()` shows them folded into patterns, with the notes and the counts; a notebook with every
     key below its pattern.
+
+    >>> import ckpt_tool, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 2))
+    >>> source = {"weight": torch.ones(10, 4), "bias": torch.ones(10)}
+    >>> report = ckpt_tool.load_into(model, source, rules="** -> 0.**", keep="1.*")
+    >>> report.loaded, report.fresh
+    (('0.weight', '0.bias'), ('1.weight', '1.bias'))
+    >>> print(report)
+    loaded   0.*  2
+    fresh    1.*  2
+    <BLANKLINE>
+    2 loaded, 2 kept fresh, 0 dropped
     """
 
     def __str__(self) -> str:

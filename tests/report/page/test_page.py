@@ -126,6 +126,13 @@ def test_the_template_library_is_imported_for_pages_alone(story):
     (story / "probe.html").unlink()
 
 
+def test_the_pictures_of_the_docs_are_there_and_small():
+    docs = Path(__file__).parents[3] / "docs"
+    pictures = re.findall(r"\]\((pictures/[a-z_]+\.png)\)", (docs / "report-page.md").read_text())
+    assert len(pictures) == 3
+    assert all((docs / each).stat().st_size < 150_000 for each in pictures)
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
