@@ -71,7 +71,7 @@ def plan(
     from ckpt_tool import api
     from ckpt_tool.report.parts.problems import refusal_text
     from ckpt_tool.report.plan import (
-        closing_line,
+        closing_text,
         plan_json,
         plan_names,
         unknown_key,
@@ -92,7 +92,7 @@ def plan(
             from ckpt_tool.report.page.plan import plan_page, refused_page
 
             if planned.plan:
-                page = plan_page(planned.plan, names, closing_line(planned.plan))
+                page = plan_page(planned.plan, names, closing_text(planned.plan))
             else:
                 page = refused_page(planned, names, onwards.command)
             write_page(html, page, quiet)
@@ -122,11 +122,11 @@ def plan(
 
 
 def _show(plan: "Plan", names: "PlanNames", name: str, style: "Style") -> None:
-    from ckpt_tool.report.plan import closing_line, plan_text
+    from ckpt_tool.report.plan import closing_text, plan_text
 
     if name == "table":
         show_report(plan_text(plan, names, style))
         return
     from ckpt_tool.report.tables.plan import plan_table
 
-    show_table(plan_table(plan, style), name, closing_line(plan))
+    show_table(plan_table(plan, style), name, closing_text(plan))
