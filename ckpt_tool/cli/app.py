@@ -13,17 +13,20 @@ from ckpt_tool.cli.parts.completing import install_completion, print_completion
 from ckpt_tool.cli.parts.helping import Command
 
 COMMANDS = {
-    "show": "show",
-    "diff": "diff",
-    "check": "check",
-    "suggest": "suggest",
-    "plan": "plan",
-    "map": "map_",
-    "verify": "verify",
-    "mappings": "mappings",
-    "trace": "trace",
+    "show": "show:show",
+    "diff": "diff:diff",
+    "check": "check:check",
+    "suggest": "suggest:suggest",
+    "plan": "plan:plan",
+    "map": "map:map_",
+    "verify": "verify:verify",
+    "mappings": "mappings:mappings",
+    "trace": "trace:trace",
+    "lint": "git.lint:lint",
+    "scan": "git.scan:scan",
+    "textconv": "git.textconv:textconv",
 }
-"""The function of each command, in the module of `cli` that is named as the command."""
+"""The function of each command, behind its module in `cli`."""
 
 
 class _MadeOnUse(Mapping[str, object]):
@@ -35,9 +38,9 @@ class _MadeOnUse(Mapping[str, object]):
         self._made: dict[str, object] = {}
 
     def __getitem__(self, name: str) -> object:
-        function = COMMANDS[name]
+        place, _, function = COMMANDS[name].partition(":")
         if name not in self._made:
-            module = import_module(f"ckpt_tool.cli.{name}")
+            module = import_module(f"ckpt_tool.cli.{place}")
             alone = typer.Typer(add_completion=False, rich_markup_mode=None)
             alone.command(name, cls=Command)(getattr(module, function))
             made = get_command(alone)

@@ -12,6 +12,7 @@ from ckpt_tool.cli.options import (
     Color,
     ColorOption,
     Debug,
+    Github,
     Json,
     Quiet,
     Settings,
@@ -21,6 +22,7 @@ from ckpt_tool.cli.options import (
 from ckpt_tool.cli.output import (
     NO,
     YES,
+    print_annotations,
     print_next,
     print_note,
     show_file,
@@ -29,6 +31,7 @@ from ckpt_tool.cli.output import (
     style_of,
 )
 from ckpt_tool.cli.parts.completing import rule_files, state_dicts
+from ckpt_tool.errors import RuleError
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Checked
@@ -78,6 +81,7 @@ def check(
     concise: Annotated[
         bool, typer.Option("--concise", help="One line a problem, for editors.")
     ] = False,
+    github: Github = False,
     json: Json = False,
     quiet: Quiet = False,
     color: ColorOption = Color.auto,
@@ -95,6 +99,7 @@ def check(
         inputs = api.files_read([source, target], api.read_rules(options)) if output else []
         raise typer.Exit(_show_inverse(inverse, output, force, json, inputs))
     result = api.check(source, target, options)
+    print_annotations(github, RuleError(result.problems))
     if json:
         from ckpt_tool.report.parts.json_text import to_json
         from ckpt_tool.report.parts.problems import check_json

@@ -116,11 +116,11 @@ def diff(
         sides = (source, target)
         result = api.diff_checkpoints(*sides, options=asked, watch=watching(not (quiet or json)))
         if html:
-            from ckpt_tool.report.diff import closing_line
+            from ckpt_tool.report.diff import closing_text
             from ckpt_tool.report.page.diff import diff_page
 
             onwards = api.after_diff(result, (a, b), asked, sides)
-            answer = closing_line(result)
+            answer = closing_text(result)
             hints = api.diff_hints(result, (a, b))
             page = diff_page(result, result.labels, answer, hints, onwards)
             write_page(html, page, quiet)
@@ -155,7 +155,7 @@ def _text(result: "Diff", style: "Style", hints: "Sequence[str]", is_side_by_sid
 
 
 def _show_table(result: "Diff", name: str, style: "Style") -> None:
-    from ckpt_tool.report.diff import closing_line
+    from ckpt_tool.report.diff import closing_text
     from ckpt_tool.report.tables.diff import diff_table
 
-    show_table(diff_table(result, style), name, closing_line(result))
+    show_table(diff_table(result, style), name, closing_text(result))

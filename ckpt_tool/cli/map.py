@@ -12,6 +12,7 @@ from ckpt_tool.cli.options import (
     Color,
     ColorOption,
     Debug,
+    Github,
     Json,
     Quiet,
     Source,
@@ -20,7 +21,15 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.output import (
+    NO,
+    YES,
+    print_annotations,
+    print_note,
+    show_report,
+    show_result,
+    style_of,
+)
 from ckpt_tool.cli.parts.progress import Progress
 from ckpt_tool.errors import InputError, RuleError
 
@@ -136,6 +145,7 @@ def map_(
         bool,
         typer.Option("--checksum", help="Print the SHA-256 of the output, to compare it later."),
     ] = False,
+    github: Github = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -193,6 +203,7 @@ def map_(
             planned = replace(planned, plan=None, problems=error.problems)
         if team and not team.is_leader:
             raise typer.Exit(YES if written else NO)
+        print_annotations(github, RuleError(planned.problems))
         if json:
             show_result(_json_text(planned, names, written, onwards))
         elif not planned.plan:

@@ -61,6 +61,14 @@ ColorOption = Annotated[
 Debug = Annotated[
     bool, typer.Option("--debug", rich_help_panel=PRINTING, help="Show the traceback of an error.")
 ]
+Github = Annotated[
+    bool,
+    typer.Option(
+        "--github",
+        rich_help_panel=PRINTING,
+        help="Also print each problem as an annotation for GitHub Actions.",
+    ),
+]
 
 Source = Annotated[
     str | None,

@@ -127,6 +127,15 @@ def check_options(arguments: Sequence[str]) -> None:
             raise InputError(name, "is no option")
 
 
+def print_annotations(are_wanted: bool, error: CkptError) -> None:
+    """Prints the problems of an error for GitHub, which shows them beside their lines."""
+    if are_wanted:
+        from ckpt_tool.report.parts.annotations import error_annotations
+
+        for line in error_annotations(error):
+            print_note(line)
+
+
 def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be
     used.
@@ -135,11 +144,10 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
         print_note("".join(traceback.format_exception(error)).rstrip("\n"))
     error_in_words = error if isinstance(error, CkptError) else os_error(error)
     if error_in_words is not None:
-        print_note(
-            error_text(
-                error_in_words, Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
-            )
-        )
+        if not error_in_words.is_reported:
+            print_annotations("--github" in arguments, error_in_words)
+            style = Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+            print_note(error_text(error_in_words, style))
         return NO if isinstance(error_in_words, RuleError) else NO_ANSWER
     files = " ".join(
         safe(shown(argument)) for argument in arguments[1:] if not argument.startswith("-")

@@ -10,6 +10,7 @@ from ckpt_tool.cli.options import (
     Color,
     ColorOption,
     Debug,
+    Github,
     Json,
     Quiet,
     Source,
@@ -18,8 +19,17 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.output import (
+    NO,
+    YES,
+    print_annotations,
+    print_note,
+    show_report,
+    show_result,
+    style_of,
+)
 from ckpt_tool.cli.parts.page import Html, write_page
+from ckpt_tool.errors import RuleError
 
 if TYPE_CHECKING:
     from ckpt_tool.mapping import Plan
@@ -47,6 +57,7 @@ def plan(
     ] = None,
     format_: TableFormat = "table",
     html: Html = None,
+    github: Github = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -60,7 +71,7 @@ def plan(
     from ckpt_tool import api
     from ckpt_tool.report.parts.problems import refusal_text
     from ckpt_tool.report.plan import (
-        closing_line,
+        closing_text,
         plan_json,
         plan_names,
         unknown_key,
@@ -76,11 +87,12 @@ def plan(
             options.by,
         )
         onwards = api.WayOn() if planned.plan else api.way_on(planned, options, "plan")
+        print_annotations(github, RuleError(planned.problems))
         if html:
             from ckpt_tool.report.page.plan import plan_page, refused_page
 
             if planned.plan:
-                page = plan_page(planned.plan, names, closing_line(planned.plan))
+                page = plan_page(planned.plan, names, closing_text(planned.plan))
             else:
                 page = refused_page(planned, names, onwards.command)
             write_page(html, page, quiet)
@@ -110,11 +122,11 @@ def plan(
 
 
 def _show(plan: "Plan", names: "PlanNames", name: str, style: "Style") -> None:
-    from ckpt_tool.report.plan import closing_line, plan_text
+    from ckpt_tool.report.plan import closing_text, plan_text
 
     if name == "table":
         show_report(plan_text(plan, names, style))
         return
     from ckpt_tool.report.tables.plan import plan_table
 
-    show_table(plan_table(plan, style), name, closing_line(plan))
+    show_table(plan_table(plan, style), name, closing_text(plan))

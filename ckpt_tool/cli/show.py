@@ -117,9 +117,9 @@ def show(
         checkpoint = api.filtered(opened, filters) if filters else opened
         if html:
             from ckpt_tool.report.page.show import show_page
-            from ckpt_tool.report.show import closing_line
+            from ckpt_tool.report.show import closing_text
 
-            answer, onwards = closing_line(checkpoint), api.after_show(checkpoint)
+            answer, onwards = closing_text(checkpoint), api.after_show(checkpoint)
             write_page(html, show_page(checkpoint, answer, onwards), quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
@@ -160,14 +160,14 @@ def _check_looks(table: str, is_tree: bool, json: bool, is_list: bool) -> None:
 
 def _show(checkpoint: "Checkpoint", opened: "Checkpoint", look: _Look, style: "Style") -> None:
     """Prints the tensors as a list, as a tree, or as a table of some format."""
-    from ckpt_tool.report.show import closing_line, show_text
+    from ckpt_tool.report.show import closing_text, show_text
 
     of = opened.catalog if look.is_filtered else None
     if look.table != "table":
         from ckpt_tool.report.tables import show as tables
 
         table = tables.show_table(checkpoint, style, look.sort)
-        show_table(table, look.table, closing_line(checkpoint, of))
+        show_table(table, look.table, closing_text(checkpoint, of))
     elif look.is_tree:
         from ckpt_tool.report.layouts.tree import tree_text
 

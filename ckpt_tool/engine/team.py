@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ckpt_tool.engine.durable.folder import atomic_folder
-from ckpt_tool.errors import OutputError
+from ckpt_tool.errors import CkptError, OutputError
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -66,9 +66,14 @@ class Team:
         faults = [(rank, fault) for rank, (_, fault) in enumerate(given) if fault]
         if faults:
             self._is_over = True
+            rank, fault = faults[0]
             if error is None:
-                rank, fault = faults[0]
-                raise OutputError(f"process {rank}", f"has failed: {fault}", "nothing was written")
+                fact = f"has failed: {fault}"
+                failed = OutputError(f"process {rank}", fact, "nothing was written")
+                failed.is_reported = not self.is_leader
+                raise failed
+            if isinstance(error, CkptError):
+                error.is_reported = not self.is_leader and given[0][1] == said
         return [each for each, _ in given]
 
     def _wait(self) -> None:
@@ -144,8 +149,12 @@ def team_of_this_run() -> Iterator[Team | None]:
     store, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
     store = dist.PrefixStore("ckpt", store)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
+    team = Team(store, rank, size)
     try:
-        yield Team(store, rank, size)
+        yield team
+    except CkptError as error:
+        team.exchange(None, error)
+        raise
     finally:
         dist.destroy_process_group()
 

@@ -114,6 +114,12 @@ class Contents:
 class Checkpoint:
     """An open checkpoint, a context manager. Reading a tensor costs its bytes; everything else was
     read on opening.
+
+    >>> import ckpt_tool, torch
+    >>> torch.save({"fc.bias": torch.ones(10)}, "model.pth")
+    >>> with ckpt_tool.open("model.pth") as checkpoint:
+    ...     checkpoint.format, checkpoint.catalog["fc.bias"].nbytes, len(checkpoint.raw("fc.bias"))
+    ('torch zip', 40, 40)
     """
 
     is_file = True

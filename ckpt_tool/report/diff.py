@@ -45,7 +45,7 @@ def diff_text(
             ]
         )
     ]
-    return "\n\n".join([section for section in sections if section] + [closing_line(diff)])
+    return "\n\n".join([section for section in sections if section] + [closing_text(diff)])
 
 
 def header_text(diff: Diff, names: tuple[str, str], style: Style) -> str:
@@ -217,8 +217,8 @@ def _kinds(one: Uncompared, names: tuple[str, str]) -> str:
     )
 
 
-def closing_line(diff: Diff) -> str:
-    """How many tensors are the same, differ, were removed and added."""
+def closing_text(diff: Diff) -> str:
+    """The answer in one line: how many keys are the same, and how many differ in which way."""
     counts = diff.counts
     differ = counts["value"] + counts["shape"] + counts["dtype"]
     shown = {

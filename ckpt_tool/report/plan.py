@@ -37,10 +37,10 @@ def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
         "\n".join(_rest(plan, style)),
     ]
     blocks.append("\n".join(f"note: {safe(note)}" for note in plan.notes))
-    return "\n\n".join([block for block in blocks if block] + [closing_line(plan)])
+    return "\n\n".join([block for block in blocks if block] + [closing_text(plan)])
 
 
-def closing_line(plan: Plan) -> str:
+def closing_text(plan: Plan) -> str:
     """How many keys are mapped, kept and dropped."""
     counts = plan.counts
     return (

@@ -152,7 +152,7 @@ def test_where_rules_are_printed_on_the_terminal_nothing_is_said_twice(folder):
 
 def examples():
     for name in COMMANDS:
-        yield from importlib.import_module(f"ckpt_tool.cli.{name}").EXAMPLES
+        yield from importlib.import_module(f"ckpt_tool.cli.{COMMANDS[name].partition(':')[0]}").EXAMPLES
 
 
 @pytest.fixture(scope="module")

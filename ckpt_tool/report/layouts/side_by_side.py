@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from ckpt_tool.comparing import Diff, Entry
 from ckpt_tool.keys import outline
-from ckpt_tool.report.diff import closing_line, header_text
+from ckpt_tool.report.diff import closing_text, header_text
 from ckpt_tool.report.parts.amounts import dtypes_text, shapes_text
 from ckpt_tool.report.parts.style import PLAIN, Style, safe
 from ckpt_tool.report.parts.table import cut, width_of
@@ -46,7 +46,7 @@ def side_by_side_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN) 
     if diff.uncompared:
         keys = ", ".join(safe(one.key) for one in diff.uncompared)
         blocks.append(f"not compared: {keys}")
-    return "\n\n".join([*(block for block in blocks if block), closing_line(diff)])
+    return "\n\n".join([*(block for block in blocks if block), closing_text(diff)])
 
 
 def _pairings(diff: Diff, style: Style) -> Iterator[Pairing]:

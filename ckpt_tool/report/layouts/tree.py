@@ -14,7 +14,7 @@ from ckpt_tool.report.parts.amounts import Amount, amount_of
 from ckpt_tool.report.parts.labels import by_number
 from ckpt_tool.report.parts.style import PLAIN, Style, safe, size_text
 from ckpt_tool.report.parts.table import Row, table
-from ckpt_tool.report.show import ORDER, closing_line, header_text
+from ckpt_tool.report.show import ORDER, closing_text, header_text
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 DEPTH = 2
@@ -69,7 +69,7 @@ def tree_text(
     first, *others = table(rows, "rrrr", style)
     body = "\n".join([style.paint(first, "dim"), *others])
     about = header_text(checkpoint, style)
-    return "\n\n".join([about, body, closing_line(checkpoint, of)])
+    return "\n\n".join([about, body, closing_text(checkpoint, of)])
 
 
 def _row(name: str, lead: str, amount: Amount, whole: Amount) -> Row:
