@@ -9,14 +9,14 @@ import typer
 
 from ckpt_tool.cli.parts.completing import rule_files, state_dicts
 from ckpt_tool.cli.parts.helping import ADDRESSES, MAPPING, PRINTING
+from ckpt_tool.cli.parts.option_values import dtype_policy, setting
 from ckpt_tool.cli.parts.progress import Downloads
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.remote.access import Access, Memory, Silent, accessing
 from ckpt_tool.formats.remote.addresses import is_address
-from ckpt_tool.tensors import DType
 
 if TYPE_CHECKING:
-    from ckpt_tool.api import DTypePolicy, MappingOptions
+    from ckpt_tool.api import MappingOptions
 
 CHECKPOINT = (
     "a checkpoint file or folder, an address (https://, hf://, s3://), an index.json, "
@@ -247,8 +247,8 @@ def mapping_options(
         tuple(drop or ()),
         tuple(keep or ()),
         by.value if by else None,
-        dict(_setting(text) for text in params or ()),
-        _dtype(dtype),
+        dict(setting(text) for text in params or ()),
+        dtype_policy(dtype),
         force_order,
         expect,
         min_confidence,
@@ -329,28 +329,3 @@ def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     run.__doc__ = command.__doc__
     return run
-
-
-def _setting(text: str) -> tuple[str, int]:
-    name, equals, number = text.partition("=")
-    if not (name and equals and number.isdecimal() and len(number) <= 18):
-        raise InputError("--set", f"`{text}` is not NAME=NUMBER")
-    return name, int(number)
-
-
-def _dtype(text: str | None) -> "DTypePolicy":
-    if text is None:
-        return "strict"
-    if text.lower() == "target":
-        return "target"
-    if text.lower() == "source":
-        return "source"
-    found = next(
-        (dtype for dtype in DType if dtype.value == text.upper() and dtype.is_floating), None
-    )
-    if found is None:
-        names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
-        raise InputError(
-            "--dtype", f"`{text}` is neither `target`, `source`, nor a floating type ({names})"
-        )
-    return found
