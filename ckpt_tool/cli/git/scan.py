@@ -22,7 +22,9 @@ def scan(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """List what unpickling these files would call or import; nothing of it is run.
+    """List what unpickling these files would call or import.
+
+    Nothing of it is run.
 
     Exit 0 when it is nothing, 1 when it is something, 2 when a file can't be read.
     """
