@@ -1,6 +1,6 @@
 """Arguments and options that several commands share, and what they mean."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import Enum
 from inspect import Parameter, Signature, signature
 from typing import TYPE_CHECKING, Annotated
@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ckpt_tool.cli.parts.completing import rule_files, state_dicts
-from ckpt_tool.cli.parts.helping import ADDRESSES, MAPPING, PRINTING
-from ckpt_tool.cli.parts.option_values import dtype_policy, setting
-from ckpt_tool.cli.parts.progress import Downloads
+from ckpt_tool.cli.parts.helping import MAPPING, PRINTING
 from ckpt_tool.errors import InputError
-from ckpt_tool.formats.remote.access import Access, Memory, Silent, accessing
-from ckpt_tool.formats.remote.addresses import is_address
+from ckpt_tool.tensors import DType
 
 if TYPE_CHECKING:
-    from ckpt_tool.api import MappingOptions
+    from ckpt_tool.api import DTypePolicy, MappingOptions
 
 CHECKPOINT = (
     "a checkpoint file or folder, an address (https://, hf://, s3://), an index.json, "
@@ -196,33 +193,6 @@ Partial = Annotated[
 ]
 
 
-Digests = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--sha256",
-        metavar="HEX",
-        rich_help_panel=ADDRESSES,
-        help="What a downloaded file must be: its SHA-256. Repeatable: one of them.",
-    ),
-]
-Offline = Annotated[
-    bool,
-    typer.Option(
-        "--offline",
-        rich_help_panel=ADDRESSES,
-        help="Ask no server: addresses are opened from the caches alone.",
-    ),
-]
-Refresh = Annotated[
-    bool,
-    typer.Option(
-        "--refresh",
-        rich_help_panel=ADDRESSES,
-        help="Ask whether files in the cache are still what servers have.",
-    ),
-]
-
-
 def mapping_options(
     rules: Rules = None,
     inline: Inline = None,
@@ -247,8 +217,8 @@ def mapping_options(
         tuple(drop or ()),
         tuple(keep or ()),
         by.value if by else None,
-        dict(setting(text) for text in params or ()),
-        dtype_policy(dtype),
+        dict(_setting(text) for text in params or ()),
+        _dtype(dtype),
         force_order,
         expect,
         min_confidence,
@@ -277,55 +247,26 @@ def takes_mapping_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _options(sha256: Digests = None, offline: Offline = False, refresh: Refresh = False) -> None:
-    """The options that say how addresses are opened."""
+def _setting(text: str) -> tuple[str, int]:
+    name, equals, number = text.partition("=")
+    if not (name and equals and number.isdecimal() and len(number) <= 18):
+        raise InputError("--set", f"`{text}` is not NAME=NUMBER")
+    return name, int(number)
 
 
-_SECRETS: dict[str, str] = {}
-"""The addresses of this command line that have a password, by what is shown of them."""
-
-
-def without_passwords(arguments: Sequence[str]) -> list[str]:
-    """The command line without the passwords of addresses, which are kept for opening these: its
-    parser prints what it doesn't understand.
-    """
-    memory = Memory(secrets=_SECRETS)
-    _SECRETS.clear()
-    return [_without_password(argument, memory) for argument in arguments]
-
-
-def _without_password(argument: str, memory: Memory) -> str:
-    option, equals, value = argument.partition("=")
-    if argument.startswith("--") and equals:
-        return f"{option}={_without_password(value, memory)}"
-    return memory.without_secret(argument) if is_address(argument) else argument
-
-
-def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
-    """A command that opens addresses as its options say; they stand in its usage behind its own."""
-    own = signature(command, eval_str=True).parameters
-    shared = signature(_options).parameters
-
-    def run(**given: object) -> None:
-        sha256, offline, refresh = (given.pop(name) for name in shared)
-        reporter = Silent() if given.get("quiet") else Downloads()
-        digests = tuple(str(one) for one in sha256) if isinstance(sha256, list) else ()
-        is_given = any(type(one) is str and is_address(one) for one in given.values())
-        if digests and not is_given:
-            raise InputError(
-                "--sha256",
-                "is for addresses, and none is given",
-                "`ckpt show --checksum FILE` prints that of a file here",
-            )
-        is_fresh = bool(refresh) and is_given
-        memory = Memory(secrets=_SECRETS)
-        asked = Access(digests, bool(offline), is_fresh, reporter, memory, is_command=True)
-        with accessing(asked):
-            command(**given)
-
-    parameters = [*own.values(), *shared.values()]
-    asked_for = Signature([each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters])
-    run.__signature__ = asked_for  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
-    run.__doc__ = command.__doc__
-    return run
+def _dtype(text: str | None) -> "DTypePolicy":
+    if text is None:
+        return "strict"
+    if text.lower() == "target":
+        return "target"
+    if text.lower() == "source":
+        return "source"
+    found = next(
+        (dtype for dtype in DType if dtype.value == text.upper() and dtype.is_floating), None
+    )
+    if found is None:
+        names = " ".join(dtype.value for dtype in DType if dtype.is_floating)
+        raise InputError(
+            "--dtype", f"`{text}` is neither `target`, `source`, nor a floating type ({names})"
+        )
+    return found
