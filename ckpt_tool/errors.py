@@ -36,6 +36,11 @@ class Location:
 class Problem:
     """One reason why rules are wrong, or don't fit these checkpoints. `notes` say what to do, or
     what else is known.
+
+    >>> import ckpt_tool
+    >>> problem = ckpt_tool.check("a.{n} -> b").problems[0]
+    >>> problem.code, problem.where.line, problem.where.column
+    ('unbalanced', 1, ...)
     """
 
     code: str
@@ -76,6 +81,13 @@ class CkptError(Exception):
     """Anything that ckpt_tool raises on purpose.
 
     `is_reported` where another process of the same run reports it, so that this one needn't.
+
+    >>> import ckpt_tool
+    >>> try:
+    ...     ckpt_tool.open("missing.pth")
+    ... except ckpt_tool.CkptError as error:
+    ...     print(error)
+    missing.pth: no such file...
     """
 
     is_reported = False
@@ -84,6 +96,12 @@ class CkptError(Exception):
 class InputError(CkptError):
     """`path` (a file, an address, an argument) can't be used: `fact` says why, `hint` what to do,
     `place` where in it.
+
+    >>> error = InputError("a.pth", "is empty", "download it again")
+    >>> print(error)
+    a.pth: is empty; download it again
+    >>> error.path, error.fact
+    ('a.pth', 'is empty')
     """
 
     def __init__(
@@ -99,7 +117,14 @@ class InputError(CkptError):
 
 
 class FormatError(InputError):
-    """A file that is broken, hostile, or of no known format."""
+    """A file that is broken, hostile, or of no known format.
+
+    >>> import pathlib, ckpt_tool
+    >>> _ = pathlib.Path("broken.safetensors").write_bytes(bytes(8) + b"{")
+    >>> ckpt_tool.open("broken.safetensors")
+    Traceback (most recent call last):
+    ckpt_tool.errors.FormatError: broken.safetensors: ...
+    """
 
 
 class WithoutTensors(FormatError):
@@ -117,7 +142,15 @@ class RuleFileError(InputError):
 
 
 class OutputError(InputError):
-    """The output can't be written; what was there before is untouched."""
+    """The output can't be written; what was there before is untouched.
+
+    >>> import ckpt_tool, torch
+    >>> state = {"weight": torch.ones(2)}
+    >>> _ = ckpt_tool.map(state, None, "out.pth", rules="** -> net.**")
+    >>> ckpt_tool.map(state, None, "out.pth", rules="** -> net.**")
+    Traceback (most recent call last):
+    ckpt_tool.errors.OutputError: out.pth: ...
+    """
 
 
 class RuleError(CkptError):
@@ -126,6 +159,13 @@ class RuleError(CkptError):
 
     `next` are keyword arguments with which the same call goes through, where some are known; they
     were tried.
+
+    >>> import ckpt_tool, torch
+    >>> try:
+    ...     ckpt_tool.plan({"a": torch.ones(2), "old": torch.ones(3)}, {"a": torch.ones(2)})
+    ... except ckpt_tool.RuleError as error:
+    ...     print(error.problems[0].message)
+    `old`: 1 key of the source is neither mapped nor dropped
     """
 
     def __init__(

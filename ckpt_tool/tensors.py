@@ -18,6 +18,9 @@ class DType(Enum):
 
     The names of the first group are safetensors' own (its README and `tensor.rs`). The second group
     exists in torch alone.
+
+    >>> DType("BF16").itemsize, DType.BF16.is_floating, DType.I64.is_floating
+    (2, True, False)
     """
 
     F64 = "F64"
@@ -108,6 +111,10 @@ class TensorInfo:
     `shared_storage_with` names the first key of the checkpoint that lies in the same storage (a
     tied weight, or another view), or is None; `tied_to` the first key that is this very tensor, the
     same bytes of that storage seen the same way (a tied weight alone).
+
+    >>> info = TensorInfo("fc.weight", DType.BF16, (10, 4))
+    >>> info.dtype.value, info.shape, info.nbytes
+    ('BF16', (10, 4), 80)
     """
 
     key: str
@@ -155,6 +162,10 @@ class Catalog(Mapping[str, TensorInfo]):
     `is_ordered` tells whether that order is the order of the modules that wrote it; it is False
     where a writer sorted the keys. `unreadable` are keys of the same state dict whose values can't
     be read. They are keys like others to whoever accounts for keys, and no members of the mapping.
+
+    >>> catalog = Catalog([TensorInfo("fc.weight", DType.F32, (10, 4))])
+    >>> catalog["fc.weight"].shape, list(catalog), catalog.nbytes
+    ((10, 4), ['fc.weight'], 160)
     """
 
     __slots__ = ("_by_key", "_nbytes", "is_ordered", "unreadable")

@@ -21,7 +21,7 @@ optimizers
 mapping | comparing | examining
 ops | formats | keys
 torch_bridge
-regions
+regions | watching
 tensors
 errors | wording | deprecated
 """

@@ -1,10 +1,13 @@
 """Every example in a docstring is run, with torch where it needs torch, in a folder of its own."""
 
 import doctest
+import inspect
 from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+import ckpt_tool
 
 PACKAGE = Path(__file__).parent.parent / "ckpt_tool"
 
@@ -23,6 +26,16 @@ def test_the_examples_of_docstrings_are_true(name, tmp_path, monkeypatch):
     failed, tried = doctest.testmod(import_module(name), optionflags=doctest.ELLIPSIS)
     assert not failed
     assert tried
+
+
+def test_every_public_name_has_an_example():
+    assert [name for name in ckpt_tool.__all__ if ">>> " not in (inspect.getdoc(getattr(ckpt_tool, name)) or "")] == []
+
+
+def test_no_module_shadows_a_public_name():
+    """`import ckpt_tool.NAME` would put a module in the place of the function."""
+    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert modules & set(ckpt_tool.__all__) == set()
 
 
 @pytest.mark.parametrize("page", ["python.md"])

@@ -29,6 +29,13 @@ class MappingOptions:
     the numbers of parameters (`--set`); `dtypes` says what happens where dtypes differ;
     `min_confidence` (0 to 1) is what pairs by alignment need. A text or a path stands for a tuple
     of one. Raises InputError for what means nothing.
+
+    >>> import ckpt_tool, torch
+    >>> options = ckpt_tool.MappingOptions(rules="net.** -> **", drop="old.*")
+    >>> model = torch.nn.Linear(2, 2)
+    >>> source = {"net.weight": torch.ones(2, 2), "net.bias": torch.ones(2), "old.x": torch.ones(1)}
+    >>> ckpt_tool.load_into(model, source, options=options)
+    LoadReport(2 loaded, 0 kept fresh, 1 dropped)
     """
 
     rules: tuple[str, ...] = ()

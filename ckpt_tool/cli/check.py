@@ -30,6 +30,7 @@ from ckpt_tool.cli.output import (
     show_result,
     style_of,
 )
+from ckpt_tool.cli.parts.completing import rule_files, state_dicts
 from ckpt_tool.errors import RuleError
 
 if TYPE_CHECKING:
@@ -38,18 +39,33 @@ if TYPE_CHECKING:
     from ckpt_tool.report.parts.style import Style
 
 
+EXAMPLES = (
+    "ckpt check resnet50_to_yolo.yaml",
+    "ckpt check resnet50_to_yolo.yaml resnet50.pth detector.pth",
+    "ckpt check resnet50_to_yolo.yaml --invert -o back.yaml",
+)
+
+
 @takes_addresses
 def check(
     rules: Annotated[
         str,
         typer.Argument(
-            metavar="RULES", help="A rule file, from the working directory or the shipped mappings."
+            metavar="RULES",
+            autocompletion=rule_files,
+            help="A rule file, from the working directory or the shipped mappings.",
         ),
     ],
     source: Annotated[
-        str | None, typer.Argument(metavar="[A]", help=f"The source's keys: {CHECKPOINT}.")
+        str | None,
+        typer.Argument(
+            metavar="[A]", autocompletion=state_dicts, help=f"The source's keys: {CHECKPOINT}."
+        ),
     ] = None,
-    target: Annotated[str | None, typer.Argument(metavar="[B]", help="The target's keys.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[B]", autocompletion=state_dicts, help="The target's keys."),
+    ] = None,
     params: Settings = None,
     invert: Annotated[
         bool,
@@ -71,8 +87,9 @@ def check(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Check rules by themselves and their `tests:`, and with key lists or checkpoints everything
-    else. Writes nothing.
+    """Check that rules are sound, alone or for two checkpoints.
+
+    By themselves with their `tests:`; with key lists or checkpoints, everything else too.
     """
     from ckpt_tool import api
 

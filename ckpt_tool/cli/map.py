@@ -47,6 +47,14 @@ class To(str, Enum):
     dcp = "dcp"
 
 
+EXAMPLES = (
+    "ckpt map resnet50.pth detector.pth -r resnet50_to_yolo.yaml -o out.pth",
+    "ckpt map resnet50.pth detector.pth --by auto --partial -o auto.safetensors",
+    "ckpt map run.pth -e '** -> **' -o weights.safetensors",
+    "ckpt map resnet50.pth -e '** -> **' --dtype BF16 --max-shard-size 5GB -o out",
+)
+
+
 @takes_addresses
 @takes_mapping_options
 def map_(
@@ -144,7 +152,10 @@ def map_(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Map weights from SOURCE onto TARGET's keys and write the result, complete or not at all."""
+    """Map weights onto another model's keys and write the result.
+
+    The output is complete, or not there at all.
+    """
     # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more
     # than most ops.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

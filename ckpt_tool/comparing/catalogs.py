@@ -68,6 +68,13 @@ class Diff:
     sides are called, with the name of the state dict that was taken out of several; `notes` say in
     words what was compared with nothing, `layouts` what kind of file a side is that holds no whole
     model.
+
+    >>> import ckpt_tool, torch
+    >>> diff = ckpt_tool.diff({"a": torch.ones(2), "b": torch.ones(3)}, {"a": torch.ones(5)})
+    >>> [(change.kind, change.key) for change in diff.changes]
+    [('shape', 'a'), ('only_a', 'b')]
+    >>> diff.counts["same"], diff.identical
+    (0, False)
     """
 
     a: Catalog

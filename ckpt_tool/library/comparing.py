@@ -27,6 +27,11 @@ class DiffReport(Diff):
     def __str__(self) -> str:
         return diff_text(self, self.labels, hints=self.hints)
 
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.reprs import diff_html
+
+        return diff_html(self, self.hints)
+
     def __repr__(self) -> str:
         found = ", ".join(f"{count} {kind}" for kind, count in self.counts.items() if count)
         return f"DiffReport({found or 'no tensors'})"

@@ -12,7 +12,7 @@ from ckpt_tool.api.loading import load_into as loaded_into
 from ckpt_tool.api.options import stated
 from ckpt_tool.deprecated import with_old_arguments
 from ckpt_tool.errors import InputError
-from ckpt_tool.report.load import load_html, load_json, load_text
+from ckpt_tool.report.load import counts_line, load_json, load_text
 from ckpt_tool.report.parts.json_text import to_json
 from ckpt_tool.training import LoadReport as Loaded
 
@@ -31,13 +31,27 @@ class LoadReport(Loaded):
 
     `print()` shows them folded into patterns, with the notes and the counts; a notebook with every
     key below its pattern.
+
+    >>> import ckpt_tool, torch
+    >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 2))
+    >>> source = {"weight": torch.ones(10, 4), "bias": torch.ones(10)}
+    >>> report = ckpt_tool.load_into(model, source, rules="** -> 0.**", keep="1.*")
+    >>> report.loaded, report.fresh
+    (('0.weight', '0.bias'), ('1.weight', '1.bias'))
+    >>> print(report)
+    loaded   0.*  2
+    fresh    1.*  2
+    <BLANKLINE>
+    2 loaded, 2 kept fresh, 0 dropped
     """
 
     def __str__(self) -> str:
         return load_text(self)
 
     def _repr_html_(self) -> str:
-        return load_html(self)
+        from ckpt_tool.report.notebook.reprs import load_html
+
+        return load_html(self, counts_line(self))
 
     def to_json(self) -> str:
         """All of it as one line of JSON, with each step as `ckpt plan --json` has it."""

@@ -72,11 +72,22 @@ class PlanReport(Plan):
     def __str__(self) -> str:
         return plan_text(self, self.names)
 
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.reprs import plan_html
+
+        return plan_html(self)
+
     def __repr__(self) -> str:
         return f"PlanReport({', '.join(f'{count} {kind}' for kind, count in self.counts.items())})"
 
     def explain(self, key: str) -> str:
-        """Why one key of either side goes where it goes. Raises InputError for a key of neither."""
+        """Why one key of either side goes where it goes. Raises InputError for a key of neither.
+
+        >>> import ckpt_tool, torch
+        >>> plan = ckpt_tool.plan({"net.weight": torch.ones(2)}, rules="net.** -> **")
+        >>> print(plan.explain("net.weight"))
+        source net.weight (F32 2) goes to weight, by -e:1 `net.** -> **`
+        """
         lines = why_text(self, key)
         if not lines:
             raise unknown_key(self, key, "explain")
@@ -89,6 +100,11 @@ class PlanReport(Plan):
 
         Raises InputError where it is not the source that was planned for: a key, a shape or a dtype
         is another.
+
+        >>> import ckpt_tool, torch
+        >>> source = {"net.weight": torch.ones(2)}
+        >>> ckpt_tool.plan(source, rules="net.** -> **").apply(source)
+        {'weight': tensor([1., 1.])}
         """
         from ckpt_tool.engine import output_tensors
 
@@ -149,6 +165,11 @@ class PlanReport(Plan):
         `only_weights`, `also`, `fresh_optimizer` and `optimizer_order` are those of `map`. Raises
         OutputError for what can't be written, InputError where a side is no longer what was
         planned for.
+
+        >>> import ckpt_tool, torch
+        >>> plan = ckpt_tool.plan({"net.weight": torch.ones(2)}, rules="net.** -> **")
+        >>> plan.write("out.safetensors")
+        MapReport('out.safetensors', 1 tensors, ... B)
         """
         form = form_of(whole, only_weights, also, fresh_optimizer, optimizer_order)
         with plan_checkpoint(*self.sides, self.options) as planned:

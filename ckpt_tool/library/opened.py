@@ -26,6 +26,12 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
 
     Close it, or open it in a `with` block. `print()` shows what `ckpt show` does; `catalog` has
     names, dtypes and shapes, `metadata` the file's own texts, `extras` what is no tensor.
+
+    >>> import ckpt_tool, torch
+    >>> torch.save({"fc.weight": torch.zeros(10, 4), "fc.bias": torch.ones(10)}, "model.pth")
+    >>> with ckpt_tool.open("model.pth") as checkpoint:
+    ...     "fc.bias" in checkpoint, len(checkpoint), checkpoint.get("head"), checkpoint["fc.bias"]
+    (True, 2, None, LazyTensor('fc.bias', F32 10))
     """
 
     __hash__ = object.__hash__
@@ -78,6 +84,12 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
     def state_dict(self) -> dict[str, torch.Tensor]:
         """All tensors, read into memory, in the file's order. Raises FormatError where a checksum
         is wrong.
+
+        >>> import ckpt_tool, torch
+        >>> torch.save({"fc.bias": torch.ones(2)}, "model.pth")
+        >>> with ckpt_tool.open("model.pth") as checkpoint:
+        ...     checkpoint.state_dict()
+        {'fc.bias': tensor([1., 1.])}
         """
         return {key: self.read(key) for key in self.catalog}
 
@@ -88,6 +100,11 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
         return (
             f"OpenCheckpoint({self.path!r}, {len(self)} tensors, {size_text(self.catalog.nbytes)})"
         )
+
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.reprs import show_html
+
+        return show_html(self)
 
     def __str__(self) -> str:
         return show_text(self)

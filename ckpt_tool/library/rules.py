@@ -46,6 +46,11 @@ class SuggestReport(Suggestion):
     def __str__(self) -> str:
         return f"{self.text}\n{suggestion_notes(self)}"
 
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.reprs import suggest_html
+
+        return suggest_html(self, suggestion_notes(self).rpartition("\n")[2])
+
     def __repr__(self) -> str:
         mapped = self.plan.counts["mapped"] if self.plan else 0
         unknown = len(self.alignment.ambiguous)

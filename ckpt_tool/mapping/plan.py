@@ -45,6 +45,13 @@ class Origin:
 class Step:
     """Source keys that become target keys through ops, run in order on a list of tensors; no ops:
     one key moves as it is.
+
+    >>> import ckpt_tool, torch
+    >>> source = {"qkv.weight": torch.ones(6, 2)}
+    >>> plan = ckpt_tool.plan(source, rules="qkv.weight -> {q,k,v}.weight: {split: 0}")
+    >>> step = plan.steps[0]
+    >>> step.inputs, step.outputs, [op.name for op in step.ops]
+    (('qkv.weight',), ('q.weight', 'k.weight', 'v.weight'), ['split'])
     """
 
     inputs: tuple[str, ...]
@@ -61,6 +68,14 @@ class Plan:
     `source` and `target` are the catalogs that the plan was made for; without a target nothing is
     kept. `dtype`, where given, is what every floating-point tensor of the output becomes, mapped or
     kept.
+
+    >>> import ckpt_tool, torch
+    >>> source, target = {"net.w": torch.ones(2)}, {"w": torch.ones(2), "head": torch.ones(3)}
+    >>> plan = ckpt_tool.plan(source, target, rules="net.** -> **", keep="head")
+    >>> plan.counts
+    {'mapped': 1, 'kept': 1, 'dropped': 0}
+    >>> list(plan.outputs)
+    ['w', 'head']
     """
 
     steps: tuple[Step, ...]

@@ -167,7 +167,16 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """A rule file, or several, read and understood. Paths are as the command should open them."""
+    """A rule file, or several, read and understood. Paths are as the command should open them.
+
+    >>> from pathlib import Path
+    >>> import ckpt_tool
+    >>> _ = Path("r.yaml").write_text("rules: [module.** -> **]")
+    >>> from ckpt_tool.mapping import read_rule_files
+    >>> rules = read_rule_files(["r.yaml"])
+    >>> isinstance(rules, ckpt_tool.RuleSet), [rule.text for rule in rules.rules]
+    (True, ['module.** -> **'])
+    """
 
     files: tuple[str, ...]
     rules: tuple[Rule, ...]

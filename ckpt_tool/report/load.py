@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 from ckpt_tool.keys import Fold, fold, outline
 from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
 from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.report.plan import step_json
-from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
+from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:
     from ckpt_tool.training import LoadReport
 
 MAX_FOLDS = 12
 """Patterns of a kind that are printed."""
-MAX_KEYS = 500
-"""Keys of a pattern that a notebook gets."""
 
 Part = tuple[str, Sequence[str], Catalog | None]
 
@@ -72,58 +69,6 @@ def _folds(part: Part) -> list[Fold]:
     """What was loaded as one would describe it; what was not in the fewest patterns."""
     word, keys, catalog = part
     return (outline if word == "loaded" else fold)(dict.fromkeys(keys), catalog or ())
-
-
-def load_html(report: LoadReport) -> str:
-    """The same for a notebook: each pattern opens to its keys, and each key to where it is from.
-    Whatever the names are, they are text there.
-    """
-    sources = _sources(report)
-    parts = "".join(_part_html(part, report, sources) for part in _parts(report))
-    notes = "".join(f"<li>{_text(note)}</li>" for note in _notes(report))
-    listed = f"<ul>{notes}</ul>" if notes else ""
-    return f"<div><p><b>{counts_line(report)}</b></p>{parts}{listed}</div>"
-
-
-def _sources(report: LoadReport) -> dict[str, str]:
-    """What each loaded key was made of."""
-    found = {}
-    for key, (step, _) in report.plan.producers.items():
-        ops = f" through {', '.join(op.name for op in step.ops)}" if step.ops else ""
-        found[key] = f" ← {' + '.join(step.inputs)}{ops}"
-    return found
-
-
-def _part_html(part: Part, report: LoadReport, sources: dict[str, str]) -> str:
-    word, keys, _ = part
-    if not keys:
-        return ""
-    folds = "".join(_fold_html(one, part, sources) for one in _folds(part))
-    # What was loaded may be long; the rest is what one looks for.
-    is_open = "" if word == "loaded" else " open"
-    title = f"{word}: {plural(len(keys), 'tensor')}"
-    return f"<details{is_open}><summary>{title}</summary>{folds}</details>"
-
-
-def _fold_html(one: Fold, part: Part, sources: dict[str, str]) -> str:
-    word, _, catalog = part
-    origins = sources if word == "loaded" else {}
-    abouts = [(key, _described(key, catalog) + origins.get(key, "")) for key in one.keys[:MAX_KEYS]]
-    items = "".join(f"<li><code>{_text(key)}</code>{_text(about)}</li>" for key, about in abouts)
-    if more := one.keys[MAX_KEYS:]:
-        items += f"<li>and {len(more):,} more</li>"
-    title = f"<code>{_text(one.pattern)}</code> {len(one.keys):,}"
-    margin = "margin-left: 1.5em"
-    return f'<details style="{margin}"><summary>{title}</summary><ul>{items}</ul></details>'
-
-
-def _described(key: str, catalog: Catalog | None) -> str:
-    info: TensorInfo | None = catalog.get(key) if catalog is not None else None
-    return f" {info.dtype.value} {shape_text(info.shape)}" if info is not None else ""
-
-
-def _text(text: str) -> str:
-    return escape(safe(text))
 
 
 def load_json(report: LoadReport) -> dict[str, object]:

@@ -72,6 +72,15 @@ class LoadReport:
         them. An `optimizer` that exists already is checked, as by `ckpt_tool.freeze`.
 
         Raises InputError for a model that has other keys than the one that was loaded into.
+
+        >>> import ckpt_tool, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 2))
+        >>> source = {"0.weight": torch.ones(10, 4), "0.bias": torch.ones(10)}
+        >>> report = ckpt_tool.load_into(model, source, keep="1.*")
+        >>> report.freeze(model)
+        Frozen(2 parameters, 0 modules)
+        >>> model[0].weight.requires_grad, model[1].weight.requires_grad
+        (False, True)
         """
         self._own(model)
         return freeze_keys(model, self.loaded, optimizer)
@@ -102,6 +111,14 @@ class LoadReport:
         Raises InputError for a model that has other keys than the one that was loaded into, where
         `loaded_lr` is for nothing because all that was loaded is frozen, where it is missing, where
         nothing is trainable, and where the order of blocks isn't certain.
+
+        >>> import ckpt_tool, torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 2))
+        >>> source = {"0.weight": torch.ones(10, 4), "0.bias": torch.ones(10)}
+        >>> report = ckpt_tool.load_into(model, source, keep="1.*")
+        >>> groups = report.parameter_groups(model, lr=1e-3, loaded_lr=1e-5)
+        >>> [(group["group"], group["lr"]) for group in groups]
+        [('fresh', 0.001), ('loaded', 1e-05)]
         """
         if (decay is None and layers) or (decay is not None and not 0 < decay <= 1):
             raise ValueError(f"decay={decay!r}; it is above 0 and at most 1, and `layers` needs it")

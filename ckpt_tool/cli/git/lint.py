@@ -19,6 +19,8 @@ from ckpt_tool.errors import CkptError, RuleError
 if TYPE_CHECKING:
     from ckpt_tool.report.parts.style import Style
 
+EXAMPLES = ("ckpt lint resnet50_to_yolo.yaml",)
+
 
 def lint(
     paths: Annotated[list[str], typer.Argument(metavar="RULES...", help="Rule files.")],

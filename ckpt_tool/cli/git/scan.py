@@ -7,6 +7,8 @@ import typer
 from ckpt_tool.cli.options import Color, ColorOption, Debug, Github, Json, Quiet, takes_addresses
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_report, show_result, style_of
 
+EXAMPLES = ("ckpt scan resnet50.pth", "ckpt scan resnet50.pth detector.pth --json")
+
 
 @takes_addresses
 def scan(

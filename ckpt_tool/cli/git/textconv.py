@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 LFS_POINTER = b"version https://git-lfs"
 
+EXAMPLES = ("ckpt textconv resnet50.pth",)
+
 
 def textconv(
     path: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint, as git gives it.")],

@@ -7,13 +7,14 @@ from math import sqrt
 
 from ckpt_tool.comparing import Diff, Entry, Uncompared, Values
 from ckpt_tool.report.page.document import NONE, Item, Keys, Measure, Page, Status, Why, keys_of
+from ckpt_tool.report.parts.value_differences import oddities
 
 STATUSES = (
     Status("same", "muted", "are equal in what was compared", is_calm=True),
     Status("values differ", "warn"),
-    Status("dtypes differ", "warn"),
-    Status("shapes differ", "bad"),
-    Status("renamed", "special", "have another name on the other side"),
+    Status("dtypes differ", "plain"),
+    Status("shapes differ", "special"),
+    Status("renamed", "teal", "have another name on the other side"),
     Status("removed", "bad", "only the first side has"),
     Status("added", "good", "only the second side has"),
     Status("not compared", "calm", "can't be read on a side"),
@@ -42,6 +43,7 @@ def diff_page(
     equal = set(diff.equal)
     items = [_item(entry, sides, equal) for entry in entries]
     items += [_uncompared(one, sides) for one in diff.uncompared if _is_missing(one, diff)]
+    odd = oddities(entries, names, (*diff.a, *diff.b)) if diff.compared_values else ()
     beside = [f"beside the state dicts, {len(diff.beside.changes):,} differ"] if diff.beside else []
     return Page(
         "diff",
@@ -51,7 +53,8 @@ def diff_page(
         STATUSES,
         tuple(items),
         _measures(entries) if diff.compared_values else (),
-        (*diff.layouts, *diff.notes, *beside, *(f"hint: {hint}" for hint in hints)),
+        highlights=tuple(odd),
+        notes=(*diff.layouts, *diff.notes, *beside, *(f"hint: {hint}" for hint in hints)),
         next=onwards,
     )
 
@@ -102,8 +105,8 @@ def _measures(entries: Sequence[Entry]) -> tuple[Measure, ...]:
     return (
         Measure("cosine", "cosine", cosines, is_least_worst=True),
         Measure("max |Δ|", "largest difference", largest, is_log=True),
-        Measure("norm of a", "norms", norms_a),
-        Measure("norm of b", "norms", norms_b),
+        Measure("norm of a", "norms", norms_a, is_log=True),
+        Measure("norm of b", "norms", norms_b, is_log=True),
     )
 
 

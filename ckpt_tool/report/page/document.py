@@ -12,7 +12,7 @@ from ckpt_tool.report.page.names import packed, shown
 from ckpt_tool.report.parts.problems import problem_json
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, shape_text
 
-Tone = Literal["good", "plain", "calm", "warn", "bad", "special", "muted"]
+Tone = Literal["good", "plain", "calm", "warn", "bad", "special", "teal", "muted"]
 """How a status is coloured: what moves or is equal, what stays, what needs a look, what is gone."""
 NONE: tuple[int, ...] = ()
 
@@ -108,6 +108,8 @@ class Page:
     statuses: tuple[Status, ...]
     items: tuple[Item, ...]
     measures: tuple[Measure, ...] = ()
+    highlights: tuple[str, ...] = ()
+    """What stands right below the answer: what explains it, or what is wrong."""
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     tables: tuple[Table, ...] = ()

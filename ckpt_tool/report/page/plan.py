@@ -8,7 +8,8 @@ from ckpt_tool.api import Planned
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.ops import Op
 from ckpt_tool.report.page.document import NONE, Item, Page, Status, Table, Why, keys_of
-from ckpt_tool.report.plan import PlanNames, ops_text
+from ckpt_tool.report.parts.mapped import ops_text
+from ckpt_tool.report.plan import PlanNames
 from ckpt_tool.wording import plural
 
 STATUSES = (
@@ -17,7 +18,7 @@ STATUSES = (
     Status("initialised", "special", "are filled by a rule without a source"),
     Status("kept", "calm", "keep the target's values"),
     Status("dropped", "bad", "keys of the source that are left behind"),
-    Status("open", "warn", "the plan was refused: nothing is decided"),
+    Status("undecided", "warn", "the plan was refused: nothing is decided"),
 )
 
 
@@ -53,8 +54,8 @@ def refused_page(planned: Planned, names: PlanNames, onwards: str | None) -> Pag
     source, into = map(keys_of, sides)
     count = plural(len(planned.problems), "problem")
     answer = f"{count}; {planned.tally}" if planned.tally else count
-    items = [Item((number,), NONE, "open") for number in source.numbers.values()]
-    items += [Item(NONE, (number,), "open") for number in into.numbers.values()]
+    items = [Item((number,), NONE, "undecided") for number in source.numbers.values()]
+    items += [Item(NONE, (number,), "undecided") for number in into.numbers.values()]
     listed = [source.side("from", names.source, sides[0])]
     if sides[1] is not None:
         listed.append(into.side("into", names.target or "the target", sides[1]))
@@ -79,10 +80,12 @@ def _status(step: Step) -> str:
 
 def _why(step: Step, files: tuple[str, ...]) -> Why:
     """The rule of a step, where it stands, and its ops; its file as the reader knows it."""
-    rule = step.origin.rule
+    origin = step.origin
+    rule = origin.rule
     ops = _ops(step.ops) if step.ops else ""
     if rule is None:
-        return Why(by=step.origin.by, ops=ops)
+        drafted = origin.drafted.text if origin.drafted else ""
+        return Why(origin.by, drafted, "", ops, origin.confidence)
     file = next((name for name in files if rule.where.file.endswith(name)), rule.where.file)
     return Why("rule", rule.text, f"{file}:{rule.where.line}", ops)
 

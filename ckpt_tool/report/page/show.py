@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ckpt_tool.formats import Checkpoint
 from ckpt_tool.report.page.document import Item, Page, Status, Table, form_of, keys_of
 from ckpt_tool.wording import size_text
@@ -24,10 +26,7 @@ def show_page(checkpoint: Checkpoint, answer: str, onwards: str | None = None) -
     for info in contents.elsewhere:
         if info.key not in keys.numbers:
             items.append(Item((keys.add(info.key, form_of(info)),), (), "elsewhere"))
-    notes = [contents.layout] if contents.layout else []
-    if checkpoint.asked:
-        names = ", ".join(checkpoint.asked)
-        notes.append(f"unpickling this file would call or import {names}; nothing was run")
+    notes = (contents.layout,) if contents.layout else ()
     return Page(
         "show",
         answer,
@@ -35,7 +34,8 @@ def show_page(checkpoint: Checkpoint, answer: str, onwards: str | None = None) -
         (keys.side("file", checkpoint.path, catalog),),
         STATUSES,
         tuple(items),
-        notes=tuple(notes),
+        highlights=_calls(checkpoint.asked),
+        notes=notes,
         tables=_tables(checkpoint),
         next=onwards,
     )
@@ -45,6 +45,13 @@ def _item(number: int, other: str | None) -> Item:
     if other is None:
         return Item((number,), (), "tensors")
     return Item((number,), (), "shared", note=f"shares its storage with {other}")
+
+
+def _calls(asked: Sequence[str]) -> tuple[str, ...]:
+    """What unpickling would call or import, where it would."""
+    names = ", ".join(asked)
+    fact = f"unpickling this file would call or import {names}; nothing was run"
+    return (fact,) if asked else ()
 
 
 def _tables(checkpoint: Checkpoint) -> tuple[Table, ...]:

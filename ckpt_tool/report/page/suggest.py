@@ -17,13 +17,13 @@ from ckpt_tool.report.page.document import (
     Why,
     keys_of,
 )
-from ckpt_tool.report.plan import ops_text
+from ckpt_tool.report.parts.mapped import ops_text
 from ckpt_tool.tensors import Catalog, UnreadableTensor
 
 STATUSES = (
     Status("paired", "good", "are sure enough for a rule"),
     Status("unsure", "warn", "are below the confidence that was asked for"),
-    Status("ambiguous", "warn", "can't be told apart by names and shapes"),
+    Status("ambiguous", "special", "can't be told apart by names and shapes"),
     Status("other shape", "bad", "have the same place, but another shape"),
     Status("without a source", "calm", "keys of the target that nothing pairs with"),
     Status("unused", "muted", "keys of the source that nothing pairs with"),
@@ -65,7 +65,7 @@ def suggest_page(
         STATUSES,
         tuple(items),
         (measure,),
-        (*left, *_ambiguities(found)),
+        notes=(*left, *_ambiguities(found)),
         tables=(rules,) if rules.rows else (),
         text=found.text,
         next=onwards,

@@ -25,8 +25,10 @@ def trace_page(trace: Trace, answer: str, names: tuple[str, str]) -> Page:
         Item((number,), (number,), _status(row, trace.place), note=_call(row))
         for number, row in enumerate(trace.rows)
     )
-    inputs = {number: row.inputs for number, row in enumerate(trace.rows) if row.inputs}
-    outputs = {number: row.outputs for number, row in enumerate(trace.rows) if row.outputs}
+    inputs = {number: row.inputs for number, row in enumerate(trace.rows) if row.inputs is not None}
+    outputs = {
+        number: row.outputs for number, row in enumerate(trace.rows) if row.outputs is not None
+    }
     sides = (
         _side("a", names[0], [row.one for row in trace.rows]),
         _side("b", names[1], [row.other for row in trace.rows]),
@@ -39,10 +41,11 @@ def trace_page(trace: Trace, answer: str, names: tuple[str, str]) -> Page:
         STATUSES,
         items,
         (
-            Measure("outputs", "relative difference", outputs, is_log=True),
             Measure("inputs", "relative difference", inputs, is_log=True),
+            Measure("outputs", "relative difference", outputs, is_log=True),
         ),
-        trace.notes,
+        highlights=trace.place.findings if trace.place else (),
+        notes=trace.notes,
         tables=_place_tables(trace.place) if trace.place else (),
     )
 
@@ -68,7 +71,6 @@ def _place_tables(place: Place) -> tuple[Table, ...]:
     rows = [("inputs", _distance(place.inputs)), ("outputs", _distance(place.outputs))]
     if place.entering is not None and place.at is not None:
         rows.insert(1, (f"what {place.at[1]} gets", _distance(place.entering)))
-    rows += [("finding", finding) for finding in place.findings]
     tensors = tuple(
         (each.key, " + ".join(each.sources) or "-", ", ".join(each.ops), each.rule)
         for each in place.tensors

@@ -1,8 +1,14 @@
 // Charts over the layers, in the network's order; each has its numbers as a table too.
-const CHART = { w: 620, h: 210, left: 52, right: 8, top: 10, bottom: 52 };
+const CHART = { h: 210, left: 52, right: 8, top: 10, bottom: 52 };
+
+// As wide as it is drawn, so that its texts are as large as others.
+function widthOf(isWide) {
+  const all = byId("charts").clientWidth || 1000, columns = isWide ? 1 : Math.max(1, Math.floor((all + 30) / 530));
+  return Math.max(280, (all - 30 * (columns - 1)) / columns);
+}
 
 function chart(title, labels, series, options = {}) {
-  const box = el("figure", { class: "chart" });
+  const box = el("figure", { class: `chart${options.isWide ? " wide" : ""}` });
   box.style.margin = "0";
   const legend = el("div", { class: "legend" }, ...series.map((each) => el("span", { class: each.tone }, el("i"), each.name)));
   box.append(el("h3", {}, title), legend, picture(title, labels, series, options), asTable(labels, series));
@@ -10,7 +16,7 @@ function chart(title, labels, series, options = {}) {
 }
 
 function picture(title, labels, series, options) {
-  const { w, h, left, right, top, bottom } = CHART;
+  const { h, left, right, top, bottom } = CHART, w = widthOf(options.isWide);
   const scale = scaleOf(labels, series, options);
   const drawn = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `${title}, by layer; its numbers are in the table below` });
   for (const tick of scale.ticks) {

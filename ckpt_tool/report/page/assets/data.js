@@ -53,7 +53,7 @@ function number(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
   if (value === 0) return "0";
-  return size >= 1e5 || size < 1e-3 ? value.toExponential(2) : String(+value.toPrecision(5));
+  return size >= 1e5 || size < 1e-3 ? value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e") : String(+value.toPrecision(5));
 }
 
 // Elements are made, never written as HTML: whatever a name holds is text.

@@ -12,7 +12,6 @@ class TreeList {
     this.element = el("div", { class: "list", role: "tree", tabindex: 0, "aria-label": label, id: this.id }, this.rows);
     this.element.addEventListener("scroll", () => this.later());
     this.element.addEventListener("keydown", (event) => this.key(event));
-    this.element.addEventListener("focus", () => this.draw());
     this.element.addEventListener("click", (event) => this.click(event));
     this.element.addEventListener("pointerover", (event) => this.point(event));
     this.element.addEventListener("pointerleave", () => options.onPoint && options.onPoint(null));
@@ -47,7 +46,7 @@ class TreeList {
     const isModule = node.leaf < 0;
     const row = el("div", {
       class: `row ${isModule ? "module" : "leaf"}${i === this.cursor ? " cursor" : ""}${this.options.isHot && this.options.isHot(node) ? " hot" : ""}`,
-      role: "treeitem", id: `${this.id}-${i}`, "aria-level": node.depth + 1, "data-row": i,
+      role: "treeitem", id: `${this.id}-${i}`, "aria-level": node.depth + 1,
       "aria-expanded": isModule ? String(node.open) : null, "aria-selected": String(this.selected === node),
     });
     row.style.top = `${i * ROW}px`;
@@ -57,8 +56,9 @@ class TreeList {
     return row;
   }
   at(event) {
-    const row = event.target.closest(".row");
-    return row ? this.tree.rows[+row.dataset.row] : null;
+    // By its height: rows may be drawn anew between a press and its click.
+    const top = this.rows.getBoundingClientRect().top;
+    return this.tree.rows[Math.floor((event.clientY - top) / ROW)] || null;
   }
   click(event) {
     const node = this.at(event);

@@ -10,16 +10,49 @@ const trees = SIDES.map((side, s) => {
   tree.sum((key) => bytesOf(s, key));
   return tree;
 });
-const one = TWO ? new Tree(ITEMS.map(nameOf)) : trees[0];
-const itemOf = TWO ? (leaf) => leaf : (leaf) => trees[0] && SIDES[0].items[leaf][0];
-if (TWO) one.sum((i) => bytesOf(...heavy(ITEMS[i])));
+const itemOf = TWO ? (leaf) => leaf : (leaf) => SIDES[0].items[leaf][0];
+let joint = null;
+// Both sides' keys in one tree, made when it is first looked at.
+function oneTree() {
+  if (!TWO) return trees[0];
+  if (!joint) {
+    joint = new Tree(ITEMS.map(nameOf));
+    joint.sum((i) => bytesOf(...heavy(ITEMS[i])));
+  }
+  return joint;
+}
+const inView = () => (TWO && state.view === "pairs" ? trees : [oneTree()]);
 
 function statusOfKey(s, key) {
   for (const i of SIDES[s].items[key]) if (shown[i]) return ITEMS[i].status;
   return -1;
 }
 
-function applyFilter(isFirst) {
+const started = new WeakSet();
+function applyFilter() {
+  filterItems();
+  refilter();
+}
+// What the trees in view show of the items; a search unfolds what it finds, and leaves the rest as it was.
+function refilter() {
+  const isNow = isNarrow();
+  for (const tree of inView()) {
+    if (isNow && !tree.isNarrow) tree.each((node) => { node.kept = node.open; });
+    if (!isNow && tree.isNarrow) tree.each((node) => { node.open = node.kept || false; });
+    tree.isNarrow = isNow;
+    if (tree === joint) tree.filter((i) => (shown[i] ? ITEMS[i].status : -1));
+    else { const s = trees.indexOf(tree); tree.filter((key) => statusOfKey(s, key)); }
+    if (isNow) {
+      const isFew = tree.root.shown <= 400;
+      tree.openAll(isFew);
+      if (!isFew) tree.openUpTo(40);
+    } else if (!started.has(tree)) tree.openUpTo(40);
+    started.add(tree);
+    tree.flatten();
+  }
+  drawViews();
+}
+function filterItems() {
   const tests = state.words.map((word) => {
     if (!word.includes("*")) return (text) => text.includes(word);
     const pattern = new RegExp(word.split(/\*+/).map((part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&")).join("[^\\n]*"));
@@ -34,15 +67,7 @@ function applyFilter(isFirst) {
     shown[i] = fits ? 1 : 0;
     found += shown[i];
   });
-  trees.forEach((tree, s) => tree.filter((key) => statusOfKey(s, key)));
-  if (TWO) one.filter((i) => (shown[i] ? ITEMS[i].status : -1));
-  for (const tree of new Set([...trees, one])) {
-    if (isFirst) tree.openUpTo(40);
-    else if (isNarrow() && tree.root.shown <= 400) tree.openAll(true);
-    tree.flatten();
-  }
   byId("found").textContent = found === ITEMS.length ? "" : `${count(found)} of ${count(ITEMS.length)}`;
-  drawViews();
 }
 const isNarrow = () => state.words.length > 0 || state.rule >= 0;
 const isOfDtype = (item) => [...item.a.map((key) => formOf(0, key)), ...item.b.map((key) => formOf(1, key))].some((form) => form && form[0] === state.dtype);
@@ -83,7 +108,7 @@ function fillSideRow(row, node, s) {
 }
 const SIGNS = { removed: "−", added: "+", same: " ", "values differ": "~", "dtypes differ": "~", "shapes differ": "~", renamed: ">", "not compared": "?" };
 const shownMeasures = MEASURES.filter((measure) => ["cosine", "max |Δ|", "confidence", "inputs", "outputs"].includes(measure.name)).slice(0, 2);
-const total = one.root.bytes || 1;
+const total = trees[0].root.bytes || 1;
 function fillOneRow(row, node) {
   const isModule = node.leaf < 0, i = isModule ? -1 : itemOf(node.leaf), item = ITEMS[i];
   if (!isModule) row.classList.add(toneOf(item.status));
@@ -91,7 +116,7 @@ function fillOneRow(row, node) {
   row.append(label(node), el("span", { class: "fill" }));
   if (isModule) row.append(...badges(node, TWO ? -1 : 0));
   else row.append(...about(item), el("span", { class: "hidden" }, `, ${STATUSES[item.status].name}`));
-  for (const measure of shownMeasures) row.append(el("span", { class: "num" }, isModule ? "" : measure.of.has(i) ? number(measure.of.get(i)) : ""));
+  for (const measure of shownMeasures) row.append(el("span", { class: "num" }, isModule ? worstIn(measure, node) : measure.of.has(i) ? number(measure.of.get(i)) : ""));
   if (DATA.command === "trace") return;
   row.append(el("span", { class: "size" }, sizeText(node.bytes)));
   if (TWO) return;
@@ -99,11 +124,21 @@ function fillOneRow(row, node) {
   bar.style.width = `${(100 * node.bytes) / total}%`;
   row.append(el("span", { class: "share", title: `${((100 * node.bytes) / total).toFixed(2)} %` }, bar));
 }
+function worstIn(measure, node) {
+  const key = `worst ${measure.name}`;
+  if (node[key] === undefined) {
+    const values = leavesOf(node).map((leaf) => measure.of.get(itemOf(leaf))).filter((value) => value !== null && value !== undefined);
+    node[key] = values.length ? number(worst(measure, values)) : "";
+  }
+  return node[key];
+}
+const worst = (measure, values) => (measure.least ? min(values) : -min(values.map((value) => -value)));
 function about(item) {
   const a = item.a.length ? formOf(0, item.a[0]) : null, b = item.b.length ? formOf(1, item.b[0]) : null;
   const info = el("span", { class: "info" });
   if (DATA.command === "diff" && a && b && formText(a) !== formText(b)) info.append(el("del", {}, formText(a)), " → ", el("ins", {}, formText(b)));
   else if (DATA.command === "diff" && STATUSES[item.status].name === "renamed") info.append(`→ ${SIDES[1].keys[item.b[0]]}`);
+  else if (DATA.command === "trace") info.append(SIDES[0].keys[item.a[0]] === SIDES[1].keys[item.b[0]] ? "" : `← ${SIDES[0].keys[item.a[0]]}`);
   else if (TWO && DATA.command !== "diff" && item.a.length && item.b.length) info.append(`← ${SIDES[0].keys[item.a[0]]}${item.a.length > 1 ? ` and ${item.a.length - 1} more` : ""}`);
   else info.append(formText(b || a));
   return [info];
@@ -122,14 +157,14 @@ function drawViews() {
     fit(Math.max(...trees.map((each) => each.rows.length)));
     pairs.refresh((i) => shown[i]);
   } else {
-    if (!tree) tree = new TreeList(one, "Keys", { fillRow: fillOneRow, onChoose: (node) => chooseItem(node), onFold: refold });
+    if (!tree) tree = new TreeList(oneTree(), "Keys", { fillRow: fillOneRow, onChoose: (node) => chooseItem(node), onFold: refold });
     if (!viewBox.contains(tree.element)) viewBox.replaceChildren(el("div", { class: "pane" }, head(), tree.element));
-    fit(one.rows.length);
+    fit(oneTree().rows.length);
     tree.refresh();
   }
 }
 function head() {
-  const made = el("div", { class: "pane-head" }, el("span", {}, "module or key"), el("span", { class: "fill" }));
+  const made = el("div", { class: "pane-head" }, el("span", {}, DATA.command === "trace" ? "call of a module" : "module or key"), el("span", { class: "fill" }));
   for (const measure of shownMeasures) made.append(el("span", { class: "num" }, measure.name));
   if (DATA.command !== "trace") made.append(el("span", { class: "size" }, "size"));
   if (!TWO) made.append(el("span", { class: "share" }));
@@ -141,7 +176,7 @@ function fit(rows) {
   viewBox.style.height = `${Math.max(180, Math.min(640, rows * ROW + 44))}px`;
 }
 function refold() {
-  for (const each of new Set([...trees, one])) each.flatten();
+  for (const each of inView()) each.flatten();
   drawViews();
 }
 
@@ -171,7 +206,7 @@ function moduleDetails(node, s) {
 function worstOf(items) {
   return shownMeasures.flatMap((measure) => {
     const values = items.map((i) => measure.of.get(i)).filter((value) => value !== null && value !== undefined);
-    return values.length ? [[`${measure.least ? "least" : "largest"} ${measure.name}`, number(measure.least ? min(values) : -min(values.map((value) => -value)))]] : [];
+    return values.length ? [[`${measure.least ? "least" : "largest"} ${measure.name}`, number(worst(measure, values))]] : [];
   });
 }
 const min = (values) => values.reduce((least, value) => Math.min(least, value), Infinity);
@@ -235,6 +270,29 @@ function reveal(s, key) {
   pairs.align(node, s);
 }
 
+// Before anything is chosen: what the statuses mean, and the totals by dtype.
+function overview() {
+  const occurring = STATUSES.map((status, i) => [status, i]).filter(([, i]) => ITEMS.some((item) => item.status === i));
+  const made = occurring.filter(([status]) => status.about).map(([status, i]) => [pill(i), el("span", { class: "note" }, status.about)]);
+  const legend = el("div", { class: "meanings" }, ...made.splice(0).flat());
+  if (legend.childElementCount) made.push(legend);
+  SIDES.forEach((side, s) => {
+    const totals = new Map();
+    side.form.forEach((at, key) => {
+      if (at < 0) return;
+      const [dtype, , bytes, elements] = DATA.forms[at], sum = totals.get(dtype) || [0, 0, 0];
+      totals.set(dtype, [sum[0] + 1, sum[1] + elements, sum[2] + bytes]);
+    });
+    if (!totals.size) return;
+    const rows = [...totals].sort((one, other) => other[1][2] - one[1][2]);
+    made.push(el("h4", {}, TWO ? `${side.role} ${side.name}` : "by dtype"), el("table", {},
+      el("thead", {}, el("tr", {}, ...["dtype", "tensors", "parameters", "size"].map((name, i) => el("th", { scope: "col", class: i ? "right" : "" }, name)))),
+      el("tbody", {}, ...rows.map(([dtype, [n, elements, bytes]]) => el("tr", {}, el("td", {}, dtype), ...[count(n), short(elements), sizeText(bytes)].map((text) => el("td", { class: "right" }, text)))))));
+  });
+  made.push(el("p", { class: "note" }, DATA.command === "trace" ? "Choose a call to see how far its inputs and outputs differ." : "Choose a module or a key to see what becomes of it, and why."));
+  details.replaceChildren(...made);
+}
+
 // Filters
 const cards = [...document.querySelectorAll(".card")];
 function setStatuses(statuses) {
@@ -255,15 +313,16 @@ query.addEventListener("input", () => {
   waiting = setTimeout(search, ITEMS.length > 20000 ? 60 : 0);
 });
 function search() {
+  const start = performance.now();
   state.words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
   applyFilter();
+  performance.measure("search", { start });
 }
 function setRule(rule) {
   state.rule = rule;
   const chip = byId("rule-filter");
   chip.hidden = rule < 0;
   if (rule >= 0) chip.textContent = `${RULES[rule].rule || RULES[rule].evidence || `by ${RULES[rule].by}`} ✕`;
-  chip.setAttribute("aria-label", "Remove the filter by rule");
   applyFilter();
 }
 byId("rule-filter").addEventListener("click", () => { setRule(-1); query.focus(); });
@@ -279,15 +338,15 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "/" && !isText && !event.ctrlKey && !event.metaKey) { event.preventDefault(); query.focus(); query.select(); }
   if (event.key === "Escape" && event.target === query) clearFilters();
 });
-byId("fold").addEventListener("click", () => { for (const each of new Set([...trees, one])) each.openAll(false); refold(); });
-byId("unfold").addEventListener("click", () => { for (const each of new Set([...trees, one])) each.openAll(true); refold(); });
+byId("fold").addEventListener("click", () => { for (const each of inView()) each.openAll(false); refold(); });
+byId("unfold").addEventListener("click", () => { for (const each of inView()) each.openAll(true); refold(); });
 for (const name of ["pairs", "list"]) {
   byId(`view-${name}`).addEventListener("click", () => setView(name));
 }
 function setView(name) {
   state.view = name;
   for (const each of ["pairs", "list"]) byId(`view-${each}`).setAttribute("aria-pressed", String(each === name));
-  drawViews();
+  refilter();
 }
 byId("theme").addEventListener("click", () => {
   const root = document.documentElement;
@@ -367,8 +426,9 @@ function drawLayers() {
   if (labels.length > MAX_LAYERS) {
     const per = Math.ceil(labels.length / MAX_LAYERS);
     groups = groups.map((at) => Math.floor(at / per));
-    labels = labels.filter((_, at) => at % per === 0).map((name, i, all) => `${name} …`);
+    labels = labels.filter((_, at) => at % per === 0);
   }
+  byId("layers").hidden = false; // what is drawn has a width then
   const made = [];
   const layers = (run) => { const sums = labels.map(() => 0); order.forEach((i) => { sums[groups[i]] += run(ITEMS[i], i); }); return sums; };
   if (!isTrace) {
@@ -388,16 +448,15 @@ function drawLayers() {
     const series = measures.map((measure, at) => {
       const dots = labels.map(() => []);
       for (const [item, value] of measure.of) if (value !== null && (!isLog || value > 0)) dots[groups[item]].push(value);
-      const worst = dots.map((values) => (!values.length ? null : measure.least ? min(values) : -min(values.map((value) => -value))));
-      return { name: isTrace ? measure.name : `${measure.name}${measure.least ? ", the least of a layer" : ", the largest of a layer"}`, tone: tones[at % 2], values: worst, dots: isTrace ? worst.map((value) => (value === null ? [] : [value])) : dots };
+      const most = dots.map((values) => (values.length ? worst(measure, values) : null));
+      return { name: isTrace ? measure.name : `${measure.name}${measure.least ? ", the least of a layer" : ", the largest of a layer"}`, tone: tones[at % 2], values: most, dots: isTrace ? most.map((value) => (value === null ? [] : [value])) : dots };
     });
     if (!series.some((each) => each.values.some((value) => value !== null))) continue;
     const heading = title[0].toUpperCase() + title.slice(1);
-    made.push(chart(title === "cosine" ? "Cosine by depth" : heading, labels, series, { log: isLog, place: labels.length === ITEMS.length ? place : -1, high: measures[0].least ? 1 : undefined }));
+    made.push(chart(title === "cosine" ? "Cosine by depth" : heading, labels, series, { log: isLog, isWide: isTrace, place: labels.length === ITEMS.length ? place : -1, high: measures[0].least ? 1 : undefined }));
   }
-  if (!made.length) return;
-  byId("layers").hidden = false;
   byId("charts").replaceChildren(...made);
+  byId("layers").hidden = !made.length;
 }
 const short = (n) => (n >= 1e9 ? `${+(n / 1e9).toPrecision(3)} B` : n >= 1e6 ? `${+(n / 1e6).toPrecision(3)} M` : n >= 1e3 ? `${+(n / 1e3).toPrecision(3)} k` : String(n));
 
@@ -424,7 +483,16 @@ const calm = new Set(STATUSES.flatMap((status, i) => (status.is_calm ? [i] : [])
 const eventful = [...new Set(ITEMS.map((item) => item.status))].filter((status) => !calm.has(status));
 if (calm.size && eventful.length && eventful.length < new Set(ITEMS.map((item) => item.status)).size) setStatuses(eventful);
 for (const name of ["pairs", "list"]) byId(`view-${name}`).setAttribute("aria-pressed", String(name === state.view));
-applyFilter(true);
+overview();
+applyFilter();
+const here = DATA.command === "trace" ? ITEMS.findIndex((item) => STATUSES[item.status].name === "here") : -1;
+if (here >= 0) {
+  oneTree().openTo(oneTree().leaves[here]);
+  refold();
+  tree.cursor = oneTree().leaves[here].row;
+  tree.show(tree.cursor);
+  tree.choose(oneTree().leaves[here]);
+}
 drawSizes();
 drawLayers();
 drawRules();

@@ -30,11 +30,12 @@ class Pairs {
     const width = right.rows.length + 1;
     ITEMS.forEach((item, i) => {
       if (!item.a.length || !item.b.length || !isShown(i)) return;
-      const pairs = new Set();
+      const pairs = item.a.length + item.b.length === 2 ? [] : new Set();
+      const add = (pair) => (pairs.push ? pairs.push(pair) : pairs.add(pair));
       for (const a of item.a.length > 64 ? item.a.slice(0, 64) : item.a) {
         for (const b of item.b.length > 64 ? item.b.slice(0, 64) : item.b) {
           const l = left.rowOf(a), r = right.rowOf(b);
-          if (l >= 0 && r >= 0) pairs.add(l * width + r);
+          if (l >= 0 && r >= 0) add(l * width + r);
         }
       }
       for (const pair of pairs) {

@@ -9,7 +9,7 @@ class Tree {
     names.forEach((name, i) => {
       const cut = name.lastIndexOf(".");
       const home = cut > 0 ? this.module(modules, name.slice(0, cut)) : this.root;
-      const leaf = this.node(cut > 0 ? name.slice(cut + 1) : name, home, i);
+      const leaf = this.node((cut > 0 ? name.slice(cut + 1) : name) || "\"\"", home, i);
       leaf.path = name;
       home.children.push(leaf);
       this.leaves[i] = leaf;
@@ -74,7 +74,7 @@ class Tree {
       if (status < 0) return;
       for (let at = leaf; at; at = at.parent) {
         at.shown++;
-        if (at.leaf < 0) (at.counts ||= new Int32Array(none))[status]++;
+        if (at.leaf < 0) (at.counts ||= new Array(none).fill(0))[status]++;
       }
     });
   }

@@ -1,0 +1,89 @@
+"""What unfolds: sections of patterns, each with some of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from ckpt_tool.report.page.names import shown
+from ckpt_tool.wording import plural
+
+MAX_PATTERNS = 40
+"""Patterns of a section; the others are counted."""
+MAX_KEYS = 20
+"""Keys of a pattern; the others are counted."""
+MAX_ALL_KEYS = 300
+"""Keys of all patterns together, about a hundred bytes each."""
+MAX_NOTES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A pattern, or a rule, with its keys; `about` says something beside the pattern."""
+
+    pattern: str
+    keys: Sequence[str]
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Groups of one kind. `describe` says something beside each key."""
+
+    title: str
+    groups: Sequence[Group]
+    is_open: bool = True
+    describe: Callable[[str], str] = lambda key: ""
+
+
+def notebook_html(answer: str, sections: Sequence[Section], notes: Sequence[str] = ()) -> str:
+    """A block for a notebook, with the sentence that the command ends with on top."""
+    left = [MAX_ALL_KEYS]
+    parts = "".join(_section(section, left) for section in sections if section.groups)
+    items = [f"<li>{text_of(note)}</li>" for note in notes[:MAX_NOTES]]
+    if len(notes) > MAX_NOTES:
+        items.append(f"<li>and {plural(len(notes) - MAX_NOTES, 'more note')}</li>")
+    listed = f"<ul>{''.join(items)}</ul>" if items else ""
+    return f"<div><p><b>{text_of(answer)}</b></p>{parts}{listed}</div>"
+
+
+def _section(section: Section, left: list[int]) -> str:
+    groups = section.groups
+    inside = "".join(_group(group, section, left) for group in groups[:MAX_PATTERNS])
+    if more := groups[MAX_PATTERNS:]:
+        keys = plural(sum(len(group.keys) for group in more), "key")
+        inside += f"<p>and {plural(len(more), 'more line')} with {keys}</p>"
+    count = sum(len(group.keys) for group in groups)
+    counted = f": {plural(count, 'tensor')}" if count else ""
+    state = " open" if section.is_open else ""
+    summary = f"<summary>{text_of(section.title)}{counted}</summary>"
+    return f"<details{state}>{summary}{inside}</details>"
+
+
+def _group(group: Group, section: Section, left: list[int]) -> str:
+    about = f" {text_of(group.about)}" if group.about else ""
+    margin = 'style="margin-left: 1.5em"'
+    if not group.keys or (len(group.keys) == 1 and group.keys[0] == group.pattern):
+        key = section.describe(group.pattern) if group.keys else ""
+        beside = f" {text_of(key)}" if key else ""
+        return f"<div {margin}><code>{text_of(group.pattern)}</code>{beside}{about}</div>"
+    title = f"<code>{text_of(group.pattern)}</code> {len(group.keys):,}{about}"
+    items = "".join(_items(group, section, left))
+    return f"<details {margin}><summary>{title}</summary><ul>{items}</ul></details>"
+
+
+def _items(group: Group, section: Section, left: list[int]) -> Iterator[str]:
+    some = group.keys[: min(MAX_KEYS, left[0])]
+    left[0] -= len(some)
+    for key in some:
+        about = section.describe(key)
+        beside = f" {text_of(about)}" if about else ""
+        yield f"<li><code>{text_of(key)}</code>{beside}</li>"
+    if more := len(group.keys) - len(some):
+        yield f"<li>and {more:,} more</li>"
+
+
+def text_of(text: str) -> str:
+    """A text that is one in HTML, whatever it holds."""
+    return escape(shown(text))

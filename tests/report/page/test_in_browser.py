@@ -1,0 +1,176 @@
+"""Report pages in headless Chromium, as people use them: by mouse, by keys, by names that want to be more than names."""
+
+import pytest
+import torch
+from running import ckpt
+
+from tests.report.page.browser import Shown, chromium
+
+KEYS = {"down": "\ue015", "right": "\ue014", "left": "\ue012", "enter": "\ue007", "tab": "\ue004", "end": "\ue010"}
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def pages(story, tmp_path_factory):
+    """A folder with a page of each command."""
+    folder = tmp_path_factory.mktemp("pages")
+    sides = (story / "resnet50.pth", story / "detector.pth")
+    ckpt("show", sides[0], "--html", folder / "show.html", "-q")
+    ckpt("plan", *sides, "--rules", "resnet50_to_yolo.yaml", "--html", folder / "plan.html", "-q")
+    ckpt("plan", *sides, "--html", folder / "refused.html", "-q")
+    ckpt("suggest", *sides, "--html", folder / "suggest.html", "-q")
+    state = torch.load(sides[0], weights_only=True)
+    tuned = {key: value + value.abs().mean() * 0.01 if value.is_floating_point() and key.startswith("layer4") else value for key, value in state.items()}
+    del tuned["fc.bias"]
+    torch.save(tuned, folder / "tuned.pth")
+    ckpt("diff", sides[0], folder / "tuned.pth", "--values", "--html", folder / "diff.html", "-q")
+    (folder / "nets.py").write_text("from torch import nn\n\n\ndef one(eps=1e-5):\n    return nn.Sequential(nn.Linear(4, 10), nn.LayerNorm(10, eps=eps), nn.Linear(10, 2))\n\n\ndef two():\n    return one(1e-2)\n")
+    torch.save(torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.LayerNorm(10), torch.nn.Linear(10, 2)).state_dict(), folder / "net.pth")
+    ckpt("trace", "net.pth", "--model", "nets:one", "--model-b", "nets:two", "--random-input", "3x4", "--html", "trace.html", "-q", cwd=folder)
+    return folder
+
+
+NAMES = ("show", "diff", "plan", "refused", "suggest", "trace")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_opens_without_an_error_and_asks_nobody(driver, pages, name):
+    page = Shown(driver, pages / f"{name}.html")
+    assert page.texts(".row .label")
+    for selector in ("#unfold", "#fold", "#theme", "#theme"):
+        page.click(selector)
+    for button in ("#view-list", "#view-pairs"):
+        if page.run("return !document.querySelector(arguments[0]).closest('[hidden]')", button):
+            page.click(button)
+            assert page.texts(".row .label")
+    assert page.errors == []
+
+
+def test_a_search_shows_what_it_finds_on_both_sides(driver, pages):
+    page = Shown(driver, pages / "plan.html")
+    assert page.search("layer2 conv1") == "4 of 386"
+    assert page.texts(".row.leaf .label") == ["weight"] * 8
+    assert page.search("layer2.*.conv1.w") == "4 of 386"
+    assert page.search("no such key") == "0 of 386"
+    assert page.texts(".row") == []
+    assert page.search("") == ""
+    assert page.errors == []
+
+
+def test_a_card_shows_its_keys_alone(driver, pages):
+    page = Shown(driver, pages / "plan.html")
+    page.click(".card:nth-child(2)")
+    assert page.texts("#found") == ["66 of 386"]
+    assert page.texts(".row.module .label")[:2] == ["layer5", "0"]
+    assert page.run("return document.querySelector('.card:nth-child(2)').getAttribute('aria-pressed')") == "true"
+    page.click(".card:nth-child(2)")
+    assert page.texts("#found") == [""]
+
+
+def test_a_diff_shows_first_what_differs(driver, pages):
+    page = Shown(driver, pages / "diff.html")
+    assert page.texts("#found") == ["51 of 320"]
+    assert "fc" in page.texts(".row.module .label")
+    assert "Cosine by depth" in page.texts("#charts h3")
+
+
+def test_keys_walk_the_tree_and_say_so_to_screen_readers(driver, pages):
+    page = Shown(driver, pages / "show.html")
+    active = "list = document.querySelector('[role=tree]'); return document.getElementById(list.getAttribute('aria-activedescendant'))"
+    page.click("#fold")
+    page.run("document.querySelector('[role=tree]').focus()")
+    assert page.run(f"{active}.getAttribute('aria-expanded')".replace("return document", "return document")) == "false"
+    page.type("", KEYS["down"], KEYS["down"], KEYS["right"])
+    assert page.run(f"{active}.getAttribute('aria-expanded')") == "true"
+    assert page.run(f"{active}.textContent").startswith("▶layer1")
+    page.type("", KEYS["right"], KEYS["right"], KEYS["right"], KEYS["right"], KEYS["right"], KEYS["enter"])
+    assert page.run(f"{active}.getAttribute('aria-level')") == "4"
+    assert page.texts("#details h3") == ["layer1.0.conv1.weight"]
+    page.type("", KEYS["left"], KEYS["left"])
+    assert page.run(f"{active}.getAttribute('aria-expanded')") == "false"
+    page.type("", "/")
+    assert page.run("return document.activeElement.id") == "query"
+
+
+def test_the_reason_of_a_key_is_told_where_it_is_chosen(driver, pages):
+    page = Shown(driver, pages / "plan.html")
+    page.search("layer2.1.conv3")
+    page.click(".pane .row.leaf")
+    text = page.texts("#details")[0]
+    assert "layer2.1.bottleneck.6.weight" in text
+    assert "layer{s}.{b}.conv{n}.* -> layer{s}.{b}.bottleneck.{3*n-3}.*" in text
+    assert "mappings/resnet50_to_yolo.yaml:" in text
+
+
+def test_a_rule_shows_its_keys(driver, pages):
+    page = Shown(driver, pages / "plan.html")
+    page.run("document.querySelectorAll('#rules-table button')[2].click()")
+    assert page.texts("#found") == ["48 of 386"]
+    page.click("#rule-filter")
+    assert page.texts("#found") == [""]
+
+
+def test_the_treemap_looks_into_a_module_by_key_and_has_a_table(driver, pages):
+    page = Shown(driver, pages / "show.html")
+    page.run("document.querySelector('#treemap g[tabindex]').focus()")
+    page.type("", KEYS["enter"])
+    assert page.texts("#crumbs button") == ["all", "layer4"]
+    page.run("document.querySelector('.as-table').open = true; document.querySelector('.as-table').dispatchEvent(new Event('toggle'))")
+    assert page.texts("#sizes-table tbody tr td:first-child") == ["0", "1", "2"]
+
+
+def test_controls_have_names(driver, pages):
+    page = Shown(driver, pages / "plan.html")
+    unnamed = """return [...document.querySelectorAll('button, input, select, [role=tree], nav, aside, section')].filter(each =>
+        !(each.getAttribute('aria-label') || each.getAttribute('aria-labelledby') || each.textContent.trim() || each.closest('label')))
+        .map(each => each.outerHTML.slice(0, 80))"""
+    assert page.run(unnamed) == []
+    assert page.run("return [document.documentElement.lang, document.querySelectorAll('h1').length]") == ["en", 1]
+
+
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<img src=http://127.0.0.1:9/x onerror=alert(1)>",
+    "--><!--<script>alert(1)",
+    "{{ 7 * 7 }}.${alert(1)}",
+    "\"'`onload=alert(1) x=",
+    "__proto__.constructor.prototype",
+    "__proto__",
+    "hasOwnProperty",
+    "layer\u202egnp.exe",
+    "line\u2028separator\x00\x1b[2J",
+    "",
+    ".",
+    "..a..b..",
+    "javascript:alert(1)",
+    "m" * 1_000_000,
+    ".".join("d" * 200_000),
+    *(f"blocks.{i}.<b>weight</b>" for i in range(20)),
+]
+
+
+def test_names_of_a_hostile_file_are_text(driver, tmp_path):
+    state = {name: torch.ones(2, 3) for name in HOSTILE}
+    torch.save(state, tmp_path / "a.pth")
+    short = [name for name in HOSTILE if len(name) < 1_000]  # longer ones are compared with no others
+    torch.save({name: torch.ones(2, 3) for name in short}, tmp_path / "b.pth")
+    torch.save({f"net.{name}": torch.zeros(2, 3) for name in short}, tmp_path / "c.pth")
+    ckpt("show", "a.pth", "--html", "<i>x.html", "-q", cwd=tmp_path)
+    ckpt("diff", "b.pth", "c.pth", "--values", "--html", "d.html", "-q", cwd=tmp_path)
+    for name in ("<i>x.html", "d.html"):
+        assert (tmp_path / name).stat().st_size < 400_000
+        page = Shown(driver, tmp_path / name)
+        page.click("#unfold")
+        for view in ("#view-list", "#view-pairs") if name == "d.html" else ():
+            page.click(view)
+            page.click("#unfold")
+        assert page.search("<b>") in ("20 of 36", "40 of 68")
+        page.click(".row.leaf")
+        assert page.errors == []
+        assert page.run("return document.querySelectorAll('img, iframe, .label b, #details b, .name *').length") == 0
+        assert page.run("return document.scripts.length") == 2

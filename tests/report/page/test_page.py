@@ -1,0 +1,157 @@
+"""`--html`: what the file is like, without a browser."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from running import ckpt
+
+from ckpt_tool.report.page.names import MAX_NAME, packed, shown
+
+MAX_STORY, MAX_LARGE = 400_000, 10_000_000
+
+
+def data_of(page: Path):
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)[1])
+
+
+def unpacked(names):
+    keys, before = [], ""
+    for shared, rest in zip(names["shared"], names["rest"], strict=True):
+        before = before[:shared] + rest
+        keys.append(before)
+    return keys
+
+
+COMMANDS = {
+    "show": ("show", "resnet50.pth"),
+    "diff": ("diff", "resnet50.pth", "detector.pth"),
+    "renames": ("diff", "resnet50.pth", "detector.pth", "--renames"),
+    "plan": ("plan", "resnet50.pth", "detector.pth", "--rules", "resnet50_to_yolo.yaml"),
+    "refused": ("plan", "resnet50.pth", "detector.pth"),
+    "suggest": ("suggest", "resnet50.pth", "detector.pth"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_writes_a_small_page_whose_answer_is_its_last_line(story, tmp_path, name):
+    page = tmp_path / "page.html"
+    ran = ckpt(*COMMANDS[name], "--html", page, cwd=story)
+    text = page.read_text()
+    assert len(text.encode()) < MAX_STORY
+    assert f"wrote {page}: the report page, " in ran.err
+    lines = [line for line in (ran.out + ran.err).splitlines() if not line.startswith(("next:", "wrote", "hint:"))]
+    title = re.search(r"<h1[^>]*>.*?</span><span>(.*?)</span></h1>", text)[1].replace("&#39;", "'")
+    assert (title in lines) or name == "refused"
+    data = data_of(page)
+    assert len(unpacked(data["sides"][0]["keys"])) == 320
+    assert len(data["sides"]) == 1 or len(unpacked(data["sides"][1]["keys"])) == 384
+
+
+def test_every_key_of_a_plan_is_on_the_page_once_with_the_rule_that_maps_it(story, tmp_path):
+    ckpt(*COMMANDS["plan"], "--html", tmp_path / "p.html", "-q", cwd=story)
+    data = data_of(tmp_path / "p.html")
+    source, target = (unpacked(side["keys"]) for side in data["sides"])
+    statuses = [data["statuses"][number]["name"] for number in data["items"]["status"]]
+    assert {name: statuses.count(name) for name in set(statuses)} == {"mapped": 318, "kept": 66, "dropped": 2}
+    a, b = data["items"]["a"], data["items"]["b"]
+    assert sorted(each for each in a if each != []) == list(range(320))
+    assert sorted(each for each in b if each != []) == list(range(384))
+    at = a.index(source.index("layer2.1.conv3.weight"))
+    assert target[b[at]] == "layer2.1.bottleneck.6.weight"
+    why = data["whys"][data["items"]["why"][at]]
+    assert why["rule"].startswith("layer{s}.{b}.conv{n}.* ->")
+    assert re.fullmatch(r"mappings/resnet50_to_yolo.yaml:\d+", why["where"])
+
+
+def test_measured_differences_are_on_the_page(tmp_path):
+    a = {f"layers.{i}.weight": torch.full((4, 4), 1.0 + i) for i in range(4)}
+    b = {key: value + 0.5 for key, value in a.items()} | {"layers.3.weight": torch.full((4, 4), float("nan"))}
+    for name, state in (("a", a), ("b", b)):
+        torch.save(state, tmp_path / f"{name}.pth")
+    ckpt("diff", "a.pth", "b.pth", "--values", "--html", "d.html", cwd=tmp_path)
+    data = data_of(tmp_path / "d.html")
+    found = {measure["name"]: dict(zip(measure["at"], measure["values"], strict=True)) for measure in data["measures"]}
+    assert found["max |Δ|"][0] == 0.5
+    assert found["cosine"][0] == 1.0
+    assert found["norm of a"][1] == 8.0
+    assert found["cosine"][3] is None
+    assert any("16 NaN in b" in note for note in data["notes"])
+
+
+def test_50_000_keys_fit_in_ten_megabytes(tmp_path):
+    for name, prefix in (("a", "model"), ("b", "net.language_model.model")):
+        keys = [f"{prefix}.layers.{i // 400}.mlp.experts.{i % 400 // 3}.{('gate', 'up', 'down')[i % 3]}_proj.weight.{i}" for i in range(50_000)]
+        (tmp_path / f"{name}.txt").write_text("".join(f"{key}\tBF16\t1536x{64 + i % 7}\n" for i, key in enumerate(keys)))
+    rule = "model.** -> net.language_model.model.**"
+    ran = ckpt("plan", "a.txt", "b.txt", "-e", rule, "--html", "p.html", "-q", cwd=tmp_path)
+    assert ran.status == 0
+    assert (tmp_path / "p.html").stat().st_size < MAX_LARGE
+
+
+def test_a_page_replaces_an_older_page_and_nothing_else(story, tmp_path):
+    (tmp_path / "page.html").write_text("<html>mine</html>")
+    ran = ckpt("show", story / "resnet50.pth", "--html", "page.html", cwd=tmp_path)
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.splitlines()[0] == "error: page.html: exists, and is no report page of ckpt; give another name"
+    assert (tmp_path / "page.html").read_text() == "<html>mine</html>"
+    for _ in range(2):
+        assert ckpt("show", story / "resnet50.pth", "--html", "new.html", "-q", cwd=tmp_path).status == 0
+    ran = ckpt("show", story / "resnet50.pth", "--html", "page.pth", cwd=tmp_path)
+    assert ran.status == 2
+    assert "a report page ends in .html" in ran.err
+    assert not (tmp_path / "page.pth").exists()
+
+
+def test_the_page_lets_nothing_be_fetched_and_no_other_program_run(story, tmp_path):
+    ckpt("show", story / "resnet50.pth", "--html", "s.html", "-q", cwd=tmp_path)
+    text = (tmp_path / "s.html").read_text()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+    assert re.findall(r"""(?:src|href)=["']?(?!#|data:)[^"'> ]+""", text.partition("<script")[0]) == []
+    assert not re.search(r"fetch\(|XMLHttpRequest|import\(|innerHTML|eval\(|https?://(?!www\.w3\.org)", text)
+
+
+def test_the_template_library_is_imported_for_pages_alone(story):
+    probe = "import sys\nfrom ckpt_tool.__main__ import main\ntry:\n    main()\nexcept SystemExit:\n    print('jinja2' in sys.modules, file=sys.stderr)"
+    for more, expected in (([], "False"), (["--html", "probe.html"], "True")):
+        command = [sys.executable, "-c", probe, "show", "resnet50.pth", "-q", *more]
+        ran = subprocess.run(command, cwd=story, capture_output=True, text=True, check=False)
+        assert ran.stderr.split() == [expected]
+    (story / "probe.html").unlink()
+
+
+def test_the_pictures_of_the_docs_are_there_and_small():
+    docs = Path(__file__).parents[3] / "docs"
+    pictures = re.findall(r"\]\((pictures/[a-z_]+\.png)\)", (docs / "report-page.md").read_text())
+    assert len(pictures) == 3
+    assert all((docs / each).stat().st_size < 150_000 for each in pictures)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("layer\u202egnp.weight", "layer\\u202egnp.weight"),
+        ("a\x1b[2J", "a\\x1b[2J"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("\ud800", "\\ud800"),
+        ("größe.weight", "größe.weight"),
+    ],
+)
+def test_characters_that_hide_or_steer_are_written_out(name, expected):
+    assert shown(name) == expected
+
+
+def test_a_name_of_a_megabyte_is_cut():
+    assert len(shown("x" * 1_000_000)) <= MAX_NAME
+    assert "1,000,000 characters" in shown("x" * 1_000_000)
+
+
+def test_packed_names_come_back():
+    names = ["a.b", "a.bc", "", "a.b", "ä.ö", "ä.ü"]
+    assert unpacked(packed(names)) == names

@@ -1,0 +1,89 @@
+"""What notebooks show, by executing one; and that it is small and inert whatever a checkpoint holds."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import ckpt_tool
+
+CELLS = [
+    """import torch, ckpt_tool
+a = {f"layers.{i}.{name}.weight": torch.full((4, 4), i + 1.0) for i in range(3) for name in ("q", "k")}
+b = {f"net.{key}": value for key, value in a.items()} | {"net.head.weight": torch.zeros(2, 4)}
+torch.save(a | {"old.weight": torch.ones(3)}, "a.pth")
+torch.save(b, "b.pth")""",
+    'ckpt_tool.open("a.pth")',
+    'ckpt_tool.diff("a.pth", {**a, "old.weight": torch.zeros(3), "layers.0.q.weight": torch.ones(2, 2)}, values=True)',
+    'ckpt_tool.plan("a.pth", "b.pth", rules="** -> net.**", drop="old.*", keep="net.head.*")',
+    'ckpt_tool.suggest("a.pth", "b.pth")',
+    """net = torch.nn.ModuleDict({"layers": torch.nn.ModuleList(torch.nn.ModuleDict({n: torch.nn.Linear(4, 4, bias=False) for n in "qk"}) for _ in range(3))})
+ckpt_tool.load_into(net, "a.pth", drop="old.*")""",
+]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """The HTML of each cell that has any, in order."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell, id=f"cell{i}") for i, cell in enumerate(CELLS)])
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")
+        patch.setenv("PYTHONPATH", str(Path(ckpt_tool.__file__).parent.parent))
+        nbclient.NotebookClient(book, timeout=120, resources={"metadata": {"path": str(tmp_path_factory.mktemp("book"))}}).execute()
+    return [out["data"]["text/html"] for cell in book.cells for out in cell.outputs if "text/html" in out.get("data", {})]
+
+
+def test_every_answer_shows_itself_in_a_notebook(outputs):
+    shown, diff, plan, suggested, loaded = outputs
+    assert "7 tensors" in shown
+    assert "<li><code>layers.2.k.weight</code> F32 4×4</li>" in shown
+    assert "<code>layers.0.q.weight</code> F32 4×4 → F32 2×2" in diff
+    assert "max |Δ| 1.0e+00" in diff
+    assert "<summary><code>** -&gt; net.**</code> 6</summary>" in plan
+    assert "<code>net.layers.0.q.weight</code> ← layers.0.q.weight" in plan
+    assert "<summary>kept: 1 tensor</summary>" in plan
+    assert "mapped by" in suggested
+    assert "6 loaded, 0 kept fresh, 1 dropped" in loaded
+    assert "<code>layers.0.q.weight</code> F32 4×4 ← layers.0.q.weight" in loaded
+
+
+def test_what_unfolds_needs_no_program_and_asks_nobody(outputs):
+    for html in outputs:
+        assert "<details" in html
+        assert not any(word in html for word in ("<script", "<img", "<link", "http", "onclick"))
+
+
+def many(count):
+    return [f"model.layers.{i // 400}.mlp.experts.{i % 400 // 3}.w{i % 3}.weight{i}" for i in range(count)]
+
+
+def test_many_keys_are_some_kilobytes(tmp_path):
+    rows = "".join(f"{key}\tF32\t1\n" for key in many(15_000))
+    (tmp_path / "a.txt").write_text(rows)
+    (tmp_path / "b.txt").write_text(rows.replace("model.", "net."))
+    with ckpt_tool.open(tmp_path / "a.txt") as checkpoint:
+        assert len(checkpoint._repr_html_()) < 100_000
+    paths = [str(tmp_path / name) for name in ("a.txt", "b.txt")]
+    assert len(ckpt_tool.diff(*paths)._repr_html_()) < 100_000
+    assert len(ckpt_tool.plan(*paths, rules="model.** -> net.**")._repr_html_()) < 100_000
+
+
+HOSTILE = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "\x1b[2J", "a\u202eb", "m" * 1_000_000]
+
+
+def test_names_are_text(tmp_path):
+    state = {name: torch.ones(2) for name in HOSTILE}
+    torch.save(state, tmp_path / "a.pth")
+    with ckpt_tool.open(tmp_path / "a.pth") as checkpoint:
+        html = checkpoint._repr_html_()
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "\x1b" not in html
+    assert "\u202e" not in html
+    assert len(html) < 10_000
+    report = ckpt_tool.load_into(nn.Linear(2, 2), {"weight": torch.ones(2, 2), "bias": torch.ones(2), "<b>x": torch.ones(1)}, drop="<*")
+    assert "<code>&lt;b&gt;x</code>" in report._repr_html_()
