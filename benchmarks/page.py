@@ -13,7 +13,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.report.page.browser import Shown, chromium  # noqa: E402
+from tests.report.page.browser import Shown, chromium
 
 ATTENTION = [f"self_attn.{name}_proj.weight" for name in "qkvo"]
 EXPERTS = [f"mlp.experts.{e}.{name}_proj.weight" for e in range(128) for name in ("gate", "up", "down")]
