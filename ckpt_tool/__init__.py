@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ckpt_tool.library.mapping import map, plan
     from ckpt_tool.library.opened import open
     from ckpt_tool.library.rules import check, mappings, suggest, verify
+    from ckpt_tool.library.scanning import scan
     from ckpt_tool.library.tracing import trace
     from ckpt_tool.mapping import Plan, RuleSet, Step
     from ckpt_tool.tensors import Catalog, DType, TensorInfo
@@ -51,7 +52,7 @@ __all__ = [
     "Catalog", "Checkpoint", "CkptError", "DType", "Diff", "FormatError", "FreezeSchedule",
     "InputError", "LoadReport", "MappingOptions", "OutputError", "Plan", "Problem", "RuleError",
     "RuleSet", "Step", "TensorInfo", "addresses", "check", "diff", "freeze", "health", "load_into",
-    "map", "mappings", "open", "plan", "suggest", "thaw", "trace", "verify",
+    "map", "mappings", "open", "plan", "scan", "suggest", "thaw", "trace", "verify",
 ]  # fmt: skip
 
 
@@ -70,6 +71,7 @@ _named = bind_on_use(__name__, {
     "library.mapping": "map plan",
     "library.opened": "open",
     "library.rules": "check mappings suggest verify",
+    "library.scanning": "scan",
     "library.tracing": "trace",
 })  # fmt: skip
 

@@ -79,15 +79,20 @@ def main() -> None:
     from ckpt_tool.cli.app import app
     from ckpt_tool.cli.options import without_passwords
     from ckpt_tool.cli.output import check_options, fail, write_what_can_be_written
+    from ckpt_tool.cli.parts.completing import with_shell
     from ckpt_tool.errors import CkptError
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
             signal.signal(number, _stop)
     write_what_can_be_written()
+    if os.environ.get("_CKPT_COMPLETE"):
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
     try:
         check_options(sys.argv[1:])
-        app(args=without_passwords(sys.argv[1:]), prog_name="ckpt")
+        app(args=with_shell(without_passwords(sys.argv[1:])), prog_name="ckpt")
     except CkptError as error:
         sys.exit(fail(error, sys.argv))
     except KeyboardInterrupt:

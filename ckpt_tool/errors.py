@@ -127,6 +127,16 @@ class FormatError(InputError):
     """
 
 
+class WithoutTensors(FormatError):
+    """A pickle that holds no tensor; `asked` are the names that unpickling it would call or
+    import.
+    """
+
+    def __init__(self, path: str, fact: str, hint: str | None, asked: Sequence[str]) -> None:
+        super().__init__(path, fact, hint)
+        self.asked = tuple(asked)
+
+
 class RuleFileError(InputError):
     """A rule file that can't be read as YAML; `path` is file:line:column."""
 

@@ -10,6 +10,8 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+from clean_tree import pytest_sessionfinish, pytest_sessionstart, pytest_terminal_summary  # noqa: E402, F401
+
 # A law holds on a slow machine too.
 settings.register_profile("without time", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("without time")

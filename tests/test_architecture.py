@@ -21,7 +21,7 @@ optimizers
 mapping | comparing | examining
 ops | formats | keys
 torch_bridge
-regions
+regions | watching
 tensors
 errors | wording | deprecated
 """
@@ -131,7 +131,10 @@ def test_tests_name_every_module_of_align():
     assert {name for name in modules if not re.search(rf"{re.escape(name)}\b(?!\.)", tests)} == set()
 
 
-ROOT_FILES = {".gitignore", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"}
+ROOT_FILES = {
+    ".gitignore", ".pre-commit-hooks.yaml", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "action.yml", "constraints.txt", "hatch_build.py",
+    "noxfile.py", "pyproject.toml", "requirements-without-torch.txt",
+}  # fmt: skip
 MAX_BYTES = 1 << 20
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING
@@ -13,10 +13,12 @@ from ckpt_tool.api.sides import label_of, open_side
 from ckpt_tool.comparing import Diff, diff_catalogs
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
+from ckpt_tool.watching import unwatched
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
-    from ckpt_tool.comparing import Tolerance
+    from ckpt_tool.comparing import Tolerance, Values
+    from ckpt_tool.watching import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ def diff_checkpoints(
     values: bool = False,
     renames: bool = False,
     options: Comparison | None = None,
+    watch: Watch = unwatched,
 ) -> Diff:
     """The difference of two checkpoints, any formats; with `values`, of their tensors' values too.
 
@@ -77,9 +80,9 @@ def diff_checkpoints(
         check_names(target.path, target.catalog)
         one, other = chosen(source.definite(), target.definite(), options)
         result = (
-            _diff_by_alignment(one, other, options)
+            _diff_by_alignment(one, other, options, watch)
             if options.renames
-            else diff_open(one, other, options)
+            else diff_open(one, other, options, watch)
         )
         both, notes = outside_of(source, target, bool(options.include or options.exclude))
         beside = diff_open(*both, options) if both else None
@@ -97,13 +100,17 @@ def diff_checkpoints(
         )
 
 
-def _diff_by_alignment(source: Checkpoint, target: Checkpoint, options: Comparison) -> Diff:
+def _diff_by_alignment(
+    source: Checkpoint, target: Checkpoint, options: Comparison, watch: Watch
+) -> Diff:
     from ckpt_tool.api.renames import diff_by_alignment
 
-    return diff_by_alignment(source, target, options.values, options.tolerance)
+    return diff_by_alignment(source, target, options.values, options.tolerance, watch)
 
 
-def diff_open(source: Checkpoint, target: Checkpoint, options: Comparison) -> Diff:
+def diff_open(
+    source: Checkpoint, target: Checkpoint, options: Comparison, watch: Watch = unwatched
+) -> Diff:
     """The difference of two open checkpoints: of keys, or of values. Raises InputError for a key
     list without digests, of which values are asked.
     """
@@ -119,11 +126,26 @@ def diff_open(source: Checkpoint, target: Checkpoint, options: Comparison) -> Di
         return diff_catalogs(
             source.catalog,
             target.catalog,
-            lambda keys: compare_all(source, target, keys, options.tolerance),
+            lambda keys: _watched(
+                compare_all(source, target, keys, options.tolerance), source, keys, watch
+            ),
         )
     return diff_catalogs(
-        source.catalog, target.catalog, lambda keys: compare_digests(source, target, keys)
+        source.catalog,
+        target.catalog,
+        lambda keys: _watched(compare_digests(source, target, keys), source, keys, watch),
     )
+
+
+def _watched(
+    compared: Iterable[Values | None], source: Checkpoint, keys: Sequence[str], watch: Watch
+) -> Iterator[Values | None]:
+    """What was compared, while somebody watches how much."""
+    sizes = [source.catalog[key].nbytes for key in keys]
+    with watch(sum(sizes)) as on_progress:
+        for found, size in zip(compared, sizes, strict=True):
+            on_progress(size)
+            yield found
 
 
 def chosen(
@@ -142,7 +164,22 @@ def chosen(
     return source.only(wanted), target.only(wanted)
 
 
-def _matching(option: str, patterns: Sequence[str], keys: Iterable[str]) -> set[str]:
+def filtered(checkpoint: Checkpoint, patterns: Sequence[str]) -> Checkpoint:
+    """The checkpoint with the keys alone that match one of the patterns; all without patterns.
+    Raises InputError for a pattern that matches none.
+    """
+    if not patterns:
+        return checkpoint
+    keys = [*checkpoint.catalog, *checkpoint.catalog.unreadable]
+    return checkpoint.only(_matching("--filter", patterns, keys, "no key"))
+
+
+def _matching(
+    option: str,
+    patterns: Sequence[str],
+    keys: Iterable[str],
+    nothing: str = "no key of either side",
+) -> set[str]:
     from ckpt_tool.keys import Matcher, PatternError, nearest, parse
 
     found: set[str] = set()
@@ -156,7 +193,7 @@ def _matching(option: str, patterns: Sequence[str], keys: Iterable[str]) -> set[
             near = nearest(pattern, list(keys))
             raise InputError(
                 option,
-                f"`{pattern}` matches no key of either side",
+                f"`{pattern}` matches {nothing}",
                 f"nearest key: {near}" if near else None,
             )
         found |= matching

@@ -29,6 +29,7 @@ from ckpt_tool.errors import InputError, OutputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.remote.addresses import is_address, scheme_of
+from ckpt_tool.watching import Watch, unwatched
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
@@ -210,7 +211,9 @@ def rename(planned: Planned, form: Form = PLAIN) -> Written:
         return _told(rename_whole_in_place(job, changed.whole), changed)
 
 
-def verify(planned: Planned, output: str | os.PathLike[str]) -> tuple[Mismatch, ...]:
+def verify(
+    planned: Planned, output: str | os.PathLike[str], watch: Watch = unwatched
+) -> tuple[Mismatch, ...]:
     """The keys of a written checkpoint that are not what the plan says. Raises RuleError where
     there is no plan.
     """
@@ -220,7 +223,8 @@ def verify(planned: Planned, output: str | os.PathLike[str]) -> tuple[Mismatch, 
     with open_checkpoint(output) as written:
         for side in (written, planned.source, *((planned.target,) if planned.target else ())):
             with_values(side)
-        return verify_output(plan, planned.source, planned.target, written)
+        with watch(written.catalog.nbytes) as on_progress:
+            return verify_output(plan, planned.source, planned.target, written, on_progress)
 
 
 def map_checkpoint(

@@ -12,6 +12,7 @@ from ckpt_tool.api.requirements import with_values
 from ckpt_tool.comparing import Counterpart, Diff, Tolerance, Values, compare_all, diff_renamed
 from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.ops import ops_argument
+from ckpt_tool.watching import Watch, WatchedTensors, unwatched
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint, Extent
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def diff_by_alignment(
-    source: Checkpoint, target: Checkpoint, values: bool, tolerance: Tolerance | None = None
+    source: Checkpoint,
+    target: Checkpoint,
+    values: bool,
+    tolerance: Tolerance | None = None,
+    watch: Watch = unwatched,
 ) -> Diff:
     """The difference of two checkpoints whose tensors may have other names: found by names and
     shapes, or by values.
@@ -34,7 +39,10 @@ def diff_by_alignment(
         )
     from ckpt_tool.align.by_values.values import align_values
 
-    pairs = align_values(with_values(source), with_values(target)).pairs
+    with watch(source.catalog.nbytes + target.catalog.nbytes) as on_progress:
+        sides = (with_values(source), with_values(target))
+        one, other = (WatchedTensors(each, on_progress) for each in sides)
+        pairs = align_values(one, other).pairs
     found = _by_values(pairs)
     names = {key: other.key for key, other in found.items()}
     result = diff_renamed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -43,17 +44,27 @@ class ShippedMapping:
 def mappings(
     source: Given | None, target: Given | None, options: MappingOptions
 ) -> list[ShippedMapping]:
-    """The shipped mappings; for a pair, those that account for every key of both sides, the ones
-    that map most first.
+    """The shipped mappings; for a word, those that have it in their name or description; for a
+    pair, those that account for every key of both sides, the ones that map most first.
     """
-    if (source is None) is not (target is None):
-        raise InputError("mappings", "takes a source and a target, or neither")
-    if source is None or target is None:
+    if source is None and target is None:
         return [listed for listed, _ in _all()]
+    if isinstance(source, str) and target is None and not os.path.exists(source):
+        return [listed for listed, _ in _all() if _speaks_of(listed, source)]
+    if source is None or target is None:
+        raise InputError(
+            "mappings", "takes a source and a target, or a word to search for, or nothing"
+        )
     with open_side(source) as opened_source, open_target(target, opened_source) as opened_target:
         check_names(opened_source.path, opened_source.catalog)
         check_names(opened_target.path, opened_target.catalog)
         return fitting_mappings(opened_source, opened_target, options)
+
+
+def _speaks_of(listed: ShippedMapping, words: str) -> bool:
+    """Whether all words are in its name or description."""
+    text = f"{listed.name} {listed.about}".lower()
+    return all(word in text for word in words.lower().split())
 
 
 def fitting_mappings(

@@ -12,6 +12,7 @@ from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import open_side, open_target
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
+from ckpt_tool.watching import Watch, WatchedTensors, unwatched
 
 if TYPE_CHECKING:
     from ckpt_tool.align import Suggestion
@@ -25,6 +26,7 @@ def suggest_rules(
     hints: Sequence[str] = (),
     min_confidence: float | None = None,
     values: bool = False,
+    watch: Watch = unwatched,
 ) -> Suggestion:
     """The fewest rules for what aligns between two checkpoints, by names and shapes, and with
     `values` by what tensors hold.
@@ -40,9 +42,10 @@ def suggest_rules(
         check_names(opened_source.path, opened_source.catalog)
         check_names(opened_target.path, opened_target.catalog)
         if values:
-            found = suggest_by_values(
-                with_values(opened_source), with_values(opened_target), pairs, least
-            )
+            sides = (with_values(opened_source), with_values(opened_target))
+            with watch(sum(each.catalog.nbytes for each in sides)) as on_progress:
+                one, other = (WatchedTensors(each, on_progress) for each in sides)
+                found = suggest_by_values(one, other, pairs, least)
         else:
             found = suggest(opened_source.catalog, opened_target.catalog, pairs, least)
         return replace(found, doubts=_doubts(found, opened_source, opened_target))

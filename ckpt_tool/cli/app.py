@@ -1,6 +1,7 @@
 """The commands, and what holds for all of them."""
 
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from importlib import import_module
 from typing import Annotated
 
@@ -8,18 +9,24 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from ckpt_tool.cli.parts.completing import install_completion, print_completion
+from ckpt_tool.cli.parts.helping import Command
+
 COMMANDS = {
-    "show": "show",
-    "diff": "diff",
-    "check": "check",
-    "suggest": "suggest",
-    "plan": "plan",
-    "map": "map_",
-    "verify": "verify",
-    "mappings": "mappings",
-    "trace": "trace",
+    "show": "show:show",
+    "diff": "diff:diff",
+    "check": "check:check",
+    "suggest": "suggest:suggest",
+    "plan": "plan:plan",
+    "map": "map:map_",
+    "verify": "verify:verify",
+    "mappings": "mappings:mappings",
+    "trace": "trace:trace",
+    "lint": "git.lint:lint",
+    "scan": "git.scan:scan",
+    "textconv": "git.textconv:textconv",
 }
-"""The function of each command, in the module of `cli` that is named as the command."""
+"""The function of each command, behind its module in `cli`."""
 
 
 class _MadeOnUse(Mapping[str, object]):
@@ -31,11 +38,15 @@ class _MadeOnUse(Mapping[str, object]):
         self._made: dict[str, object] = {}
 
     def __getitem__(self, name: str) -> object:
-        function = COMMANDS[name]
+        place, _, function = COMMANDS[name].partition(":")
         if name not in self._made:
+            module = import_module(f"ckpt_tool.cli.{place}")
             alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-            alone.command(name)(getattr(import_module(f"ckpt_tool.cli.{name}"), function))
-            self._made[name] = get_command(alone)
+            alone.command(name, cls=Command)(getattr(module, function))
+            made = get_command(alone)
+            if isinstance(made, Command):
+                made.examples = module.EXAMPLES
+            self._made[name] = made
         return self._made[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -50,8 +61,19 @@ class _Commands(TyperGroup):
         super().__init__(**(given | {"commands": _MadeOnUse()}))  # type: ignore[arg-type]
 
 
+class Shell(str, Enum):
+    """Shells that completion is written for."""
+
+    bash = "bash"
+    zsh = "zsh"
+    fish = "fish"
+    powershell = "powershell"
+    pwsh = "pwsh"
+
+
 app = typer.Typer(
     cls=_Commands,
+    add_completion=False,
     help="Show, compare and map neural-network checkpoints. Nothing in a file is ever executed.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -70,8 +92,28 @@ def _everywhere(
             "--version", help="Print the version; with -v, also those of Python and the packages."
         ),
     ] = False,
+    show_completion: Annotated[
+        Shell | None,
+        typer.Option(
+            "--show-completion",
+            metavar="[SHELL]",
+            help="Print the completion script for bash, zsh, fish or powershell.",
+        ),
+    ] = None,
+    install: Annotated[
+        Shell | None,
+        typer.Option(
+            "--install-completion", metavar="[SHELL]", help="Write it where the shell reads it."
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", hidden=True)] = False,
 ) -> None:
+    if show_completion or install:
+        if show_completion:
+            print_completion(show_completion.value)
+        if install:
+            install_completion(install.value)
+        raise typer.Exit
     if version:
         from ckpt_tool.cli.parts.versions import versions_text
 

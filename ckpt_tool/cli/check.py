@@ -12,6 +12,7 @@ from ckpt_tool.cli.options import (
     Color,
     ColorOption,
     Debug,
+    Github,
     Json,
     Quiet,
     Settings,
@@ -21,6 +22,7 @@ from ckpt_tool.cli.options import (
 from ckpt_tool.cli.output import (
     NO,
     YES,
+    print_annotations,
     print_next,
     print_note,
     show_file,
@@ -28,6 +30,8 @@ from ckpt_tool.cli.output import (
     show_result,
     style_of,
 )
+from ckpt_tool.cli.parts.completing import rule_files, state_dicts
+from ckpt_tool.errors import RuleError
 
 if TYPE_CHECKING:
     from ckpt_tool.api import Checked
@@ -35,18 +39,33 @@ if TYPE_CHECKING:
     from ckpt_tool.report.parts.style import Style
 
 
+EXAMPLES = (
+    "ckpt check resnet50_to_yolo.yaml",
+    "ckpt check resnet50_to_yolo.yaml resnet50.pth detector.pth",
+    "ckpt check resnet50_to_yolo.yaml --invert -o back.yaml",
+)
+
+
 @takes_addresses
 def check(
     rules: Annotated[
         str,
         typer.Argument(
-            metavar="RULES", help="A rule file, from the working directory or the shipped mappings."
+            metavar="RULES",
+            autocompletion=rule_files,
+            help="A rule file, from the working directory or the shipped mappings.",
         ),
     ],
     source: Annotated[
-        str | None, typer.Argument(metavar="[A]", help=f"The source's keys: {CHECKPOINT}.")
+        str | None,
+        typer.Argument(
+            metavar="[A]", autocompletion=state_dicts, help=f"The source's keys: {CHECKPOINT}."
+        ),
     ] = None,
-    target: Annotated[str | None, typer.Argument(metavar="[B]", help="The target's keys.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[B]", autocompletion=state_dicts, help="The target's keys."),
+    ] = None,
     params: Settings = None,
     invert: Annotated[
         bool,
@@ -62,13 +81,15 @@ def check(
     concise: Annotated[
         bool, typer.Option("--concise", help="One line a problem, for editors.")
     ] = False,
+    github: Github = False,
     json: Json = False,
     quiet: Quiet = False,
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Check rules by themselves and their `tests:`, and with key lists or checkpoints everything
-    else. Writes nothing.
+    """Check that rules are sound, alone or for two checkpoints.
+
+    By themselves with their `tests:`; with key lists or checkpoints, everything else too.
     """
     from ckpt_tool import api
 
@@ -78,6 +99,7 @@ def check(
         inputs = api.files_read([source, target], api.read_rules(options)) if output else []
         raise typer.Exit(_show_inverse(inverse, output, force, json, inputs))
     result = api.check(source, target, options)
+    print_annotations(github, RuleError(result.problems))
     if json:
         from ckpt_tool.report.parts.json_text import to_json
         from ckpt_tool.report.parts.problems import check_json

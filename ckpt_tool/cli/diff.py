@@ -1,10 +1,11 @@
 """`ckpt diff A B`: are they the same?"""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckpt_tool.cli.looks import TableFormat, check_table_format, show_table
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -16,13 +17,35 @@ from ckpt_tool.cli.options import (
     takes_addresses,
 )
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_next, show_report, show_result, style_of
-from ckpt_tool.cli.parts.page import Html, answer_of, write_page
+from ckpt_tool.cli.parts.completing import state_dicts
+from ckpt_tool.cli.parts.page import Html, write_page
+from ckpt_tool.cli.parts.progress import watching
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckpt_tool.comparing import Diff
+    from ckpt_tool.report.parts.style import Style
+
+
+EXAMPLES = (
+    "ckpt diff resnet50.pth detector.pth",
+    "ckpt diff resnet50.pth detector.pth --renames",
+    "ckpt diff resnet50.pth finetuned.pth --values --rtol 1e-3",
+    "ckpt diff resnet50.pth finetuned.pth --side-by-side --filter 'fc.*'",
+    "ckpt diff run.pth 'run.pth#model_ema' --format markdown",
+)
 
 
 @takes_addresses
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help=f"One side: {CHECKPOINT}.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The other side.")],
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", autocompletion=state_dicts, help=f"One side: {CHECKPOINT}."),
+    ],
+    b: Annotated[
+        str, typer.Argument(metavar="B", autocompletion=state_dicts, help="The other side.")
+    ],
     values: Annotated[
         bool, typer.Option("--values", help="Compare the values too; NaN equals NaN.")
     ] = False,
@@ -54,12 +77,19 @@ def diff(
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option("--include", metavar="PATTERN", help="Compare these keys alone. Repeatable."),
+        typer.Option(
+            "--include", "--filter", metavar="PATTERN", help="Compare these keys alone. Repeatable."
+        ),
     ] = None,
     exclude: Annotated[
         list[str] | None,
         typer.Option("--exclude", metavar="PATTERN", help="Leave these keys out. Repeatable."),
     ] = None,
+    side_by_side: Annotated[
+        bool,
+        typer.Option("--side-by-side", help="Both sides in two columns, equal tensors too."),
+    ] = False,
+    format_: TableFormat = "table",
     html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -67,7 +97,7 @@ def diff(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Compare two checkpoints: keys, shapes, dtypes, and on request values.
+    """Compare two checkpoints: keys, shapes, dtypes and values.
 
     Exit 0 when they are the same, 1 when they differ, 2 when nothing differs but not all could be
     compared.
@@ -78,17 +108,19 @@ def diff(
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, "1")
     from ckpt_tool import api
-    from ckpt_tool.report.diff import diff_json, diff_text
+    from ckpt_tool.report.diff import diff_json
 
+    check_table_format(format_)
     asked = api.Comparison(values, renames, tuple(include or ()), tuple(exclude or ()), rtol, atol)
     with api.open_side(a) as source, api.open_side(b, source) as target:
         sides = (source, target)
-        result = api.diff_checkpoints(*sides, options=asked)
+        result = api.diff_checkpoints(*sides, options=asked, watch=watching(not (quiet or json)))
         if html:
+            from ckpt_tool.report.diff import closing_text
             from ckpt_tool.report.page.diff import diff_page
 
             onwards = api.after_diff(result, (a, b), asked, sides)
-            answer = answer_of(diff_text(result, result.labels))
+            answer = closing_text(result)
             hints = api.diff_hints(result, (a, b))
             page = diff_page(result, result.labels, answer, hints, onwards)
             write_page(html, page, quiet)
@@ -102,10 +134,28 @@ def diff(
                 )
             )
         elif not quiet:
-            show_report(
-                diff_text(
-                    result, result.labels, style_of(color, verbose), api.diff_hints(result, (a, b))
-                )
-            )
+            style = style_of(color, verbose)
+            if format_ == "table":
+                hints = [] if side_by_side else api.diff_hints(result, (a, b))
+                show_report(_text(result, style, hints, side_by_side))
+            else:
+                _show_table(result, format_, style)
             print_next(api.after_diff(result, (a, b), asked, sides))
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)
+
+
+def _text(result: "Diff", style: "Style", hints: "Sequence[str]", is_side_by_side: bool) -> str:
+    if is_side_by_side:
+        from ckpt_tool.report.layouts.side_by_side import side_by_side_text
+
+        return side_by_side_text(result, result.labels, style)
+    from ckpt_tool.report.diff import diff_text
+
+    return diff_text(result, result.labels, style, hints)
+
+
+def _show_table(result: "Diff", name: str, style: "Style") -> None:
+    from ckpt_tool.report.diff import closing_text
+    from ckpt_tool.report.tables.diff import diff_table
+
+    show_table(diff_table(result, style), name, closing_text(result))

@@ -12,6 +12,7 @@ from ckpt_tool.cli.options import (
     Color,
     ColorOption,
     Debug,
+    Github,
     Json,
     Quiet,
     Source,
@@ -20,7 +21,15 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.output import (
+    NO,
+    YES,
+    print_annotations,
+    print_note,
+    show_report,
+    show_result,
+    style_of,
+)
 from ckpt_tool.cli.parts.progress import Progress
 from ckpt_tool.errors import InputError, RuleError
 
@@ -36,6 +45,14 @@ class To(str, Enum):
     safetensors = "safetensors"
     torch = "torch"
     dcp = "dcp"
+
+
+EXAMPLES = (
+    "ckpt map resnet50.pth detector.pth -r resnet50_to_yolo.yaml -o out.pth",
+    "ckpt map resnet50.pth detector.pth --by auto --partial -o auto.safetensors",
+    "ckpt map run.pth -e '** -> **' -o weights.safetensors",
+    "ckpt map resnet50.pth -e '** -> **' --dtype BF16 --max-shard-size 5GB -o out",
+)
 
 
 @takes_addresses
@@ -128,13 +145,17 @@ def map_(
         bool,
         typer.Option("--checksum", help="Print the SHA-256 of the output, to compare it later."),
     ] = False,
+    github: Github = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Map weights from SOURCE onto TARGET's keys and write the result, complete or not at all."""
+    """Map weights onto another model's keys and write the result.
+
+    The output is complete, or not there at all.
+    """
     # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more
     # than most ops.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -182,6 +203,7 @@ def map_(
             planned = replace(planned, plan=None, problems=error.problems)
         if team and not team.is_leader:
             raise typer.Exit(YES if written else NO)
+        print_annotations(github, RuleError(planned.problems))
         if json:
             show_result(_json_text(planned, names, written, onwards))
         elif not planned.plan:

@@ -3,10 +3,11 @@ one of another library's.
 """
 
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckpt_tool.cli.looks import TableFormat, check_table_format, show_table
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -28,7 +29,14 @@ from ckpt_tool.cli.output import (
     show_result,
     style_of,
 )
+from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckpt_tool.api import ShippedMapping
+    from ckpt_tool.report.parts.style import Style
 
 
 class Library(str, Enum):
@@ -37,13 +45,27 @@ class Library(str, Enum):
     transformers = "transformers"
 
 
+EXAMPLES = (
+    "ckpt mappings",
+    "ckpt mappings vit",
+    "ckpt mappings resnet50.pth detector.pth",
+    "ckpt mappings --schema",
+)
+
+
 @takes_addresses
 def mappings(
     source: Annotated[
         str | None,
-        typer.Argument(metavar="[A]", help=f"The source: {CHECKPOINT}. With --from: a model type."),
+        typer.Argument(
+            metavar="[A]",
+            autocompletion=state_dicts,
+            help=f"The source: {CHECKPOINT}. With --from: a model type.",
+        ),
     ] = None,
-    target: Annotated[str | None, typer.Argument(metavar="[B]", help="The target.")] = None,
+    target: Annotated[
+        str | None, typer.Argument(metavar="[B]", autocompletion=state_dicts, help="The target.")
+    ] = None,
     params: Settings = None,
     library: Annotated[
         Library | None,
@@ -61,25 +83,29 @@ def mappings(
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
     ] = False,
+    format_: TableFormat = "table",
     json: Json = False,
     quiet: Quiet = False,
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """List the shipped mappings; with two checkpoints or key lists, those whose rules account for
-    every key of both.
+    """List the shipped mappings, or those that fit two checkpoints.
+
+    Those that fit account for every key of both. One word alone, as in `ckpt mappings vit`,
+    searches names and descriptions.
 
     With --from, a rule file out of another library's table:
     `ckpt mappings --from transformers mixtral`.
     """
     from ckpt_tool import api
 
+    check_table_format(format_)
     if schema:
         show_file(api.rules_schema())
         raise typer.Exit(YES)
     if library is not None:
         raise typer.Exit(_import(library, source, output, force))
-    from ckpt_tool.report.mappings import mappings_json, mappings_text
+    from ckpt_tool.report.mappings import mappings_json
     from ckpt_tool.report.parts.json_text import to_json
 
     options = mapping_options(params=params)
@@ -87,10 +113,24 @@ def mappings(
     onwards = api.after_mappings(found, source, target, options)
     if json:
         show_result(to_json(mappings_json(found) | {"next": onwards}))
+    elif format_ != "table" and not quiet:
+        from ckpt_tool.report.parts.style import plural
+        from ckpt_tool.report.tables.mappings import mappings_table
+
+        show_table(mappings_table(found), format_, plural(len(found), "mapping"))
+        print_next(onwards)
     elif not quiet:
-        show_report(mappings_text(found, style_of(color, False)))
+        show_report(_text(found, style_of(color, False), source if target is None else None))
         print_next(onwards)
     raise typer.Exit(YES if found else NO)
+
+
+def _text(found: "Sequence[ShippedMapping]", style: "Style", words: str | None) -> str:
+    from ckpt_tool.report.mappings import NONE_FITS, mappings_text
+    from ckpt_tool.report.parts.style import safe
+
+    nothing = f"no shipped mapping is about `{safe(words)}`" if words else NONE_FITS
+    return mappings_text(found, style, nothing)
 
 
 def _import(library: Library, model_type: str | None, output: str | None, force: bool) -> int:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckpt_tool.cli.parts.completing import rule_files, state_dicts
+from ckpt_tool.cli.parts.helping import ADDRESSES, MAPPING, PRINTING
 from ckpt_tool.cli.parts.progress import Downloads
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats.remote.access import Access, Memory, Silent, accessing
@@ -38,18 +40,41 @@ class By(str, Enum):
     auto = "auto"
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="List every key: fold nothing.")]
-ColorOption = Annotated[
-    Color, typer.Option("--color", help="Whether to colour the text; NO_COLOR is respected.")
+Json = Annotated[
+    bool, typer.Option("--json", rich_help_panel=PRINTING, help="Print JSON for machines.")
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", rich_help_panel=PRINTING, help="Print nothing but errors.")
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", rich_help_panel=PRINTING, help="List every key: fold nothing."),
+]
+ColorOption = Annotated[
+    Color,
+    typer.Option(
+        "--color",
+        rich_help_panel=PRINTING,
+        help="Whether to colour the text; NO_COLOR is respected.",
+    ),
+]
+Debug = Annotated[
+    bool, typer.Option("--debug", rich_help_panel=PRINTING, help="Show the traceback of an error.")
+]
+Github = Annotated[
+    bool,
+    typer.Option(
+        "--github",
+        rich_help_panel=PRINTING,
+        help="Also print each problem as an annotation for GitHub Actions.",
+    ),
+]
 
 Source = Annotated[
     str | None,
     typer.Argument(
         metavar="[SOURCE]",
+        autocompletion=state_dicts,
         help=f"Where the values come from: {CHECKPOINT}. A rule file may name it.",
     ),
 ]
@@ -57,6 +82,7 @@ Target = Annotated[
     str | None,
     typer.Argument(
         metavar="[TARGET]",
+        autocompletion=state_dicts,
         help=(
             "Whose keys, shapes and fresh values it takes: a checkpoint, or "
             "`package.module:factory`, which builds the model."
@@ -69,31 +95,54 @@ Rules = Annotated[
         "--rules",
         "-r",
         metavar="FILE",
+        autocompletion=rule_files,
+        rich_help_panel=MAPPING,
         help="A rule file, from the working directory or the shipped mappings. Repeatable.",
     ),
 ]
 Inline = Annotated[
     list[str] | None,
-    typer.Option("-e", metavar="RULE", help="One rule, 'SOURCE -> TARGET'. Repeatable."),
+    typer.Option(
+        "--rule",
+        "-e",
+        metavar="RULE",
+        rich_help_panel=MAPPING,
+        help="One rule, 'SOURCE -> TARGET'. Repeatable.",
+    ),
 ]
 Drop = Annotated[
     list[str] | None,
-    typer.Option("--drop", metavar="PATTERN", help="Source keys to leave behind. Repeatable."),
+    typer.Option(
+        "--drop",
+        metavar="PATTERN",
+        rich_help_panel=MAPPING,
+        help="Source keys to leave behind. Repeatable.",
+    ),
 ]
 Keep = Annotated[
     list[str] | None,
     typer.Option(
-        "--keep", metavar="PATTERN", help="Target keys that keep their fresh values. Repeatable."
+        "--keep",
+        metavar="PATTERN",
+        rich_help_panel=MAPPING,
+        help="Target keys that keep their fresh values. Repeatable.",
     ),
 ]
 ByOption = Annotated[
     By | None,
-    typer.Option("--by", help="Pair by equal names (the default), by position, or by alignment."),
+    typer.Option(
+        "--by",
+        rich_help_panel=MAPPING,
+        help="Pair by equal names (the default), by position, or by alignment.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="NAME=NUMBER", help="The number of a rule's parameter. Repeatable."
+        "--set",
+        metavar="NAME=NUMBER",
+        rich_help_panel=MAPPING,
+        help="The number of a rule's parameter. Repeatable.",
     ),
 ]
 Dtype = Annotated[
@@ -101,6 +150,7 @@ Dtype = Annotated[
     typer.Option(
         "--dtype",
         metavar="WHICH",
+        rich_help_panel=MAPPING,
         help=(
             "Where dtypes differ: `target` casts, `source` leaves it; BF16, F32 … cast all "
             "floats. Default: a problem."
@@ -108,13 +158,19 @@ Dtype = Annotated[
     ),
 ]
 ForceOrder = Annotated[
-    bool, typer.Option("--force-order", help="Pair by position though the keys are sorted.")
+    bool,
+    typer.Option(
+        "--force-order",
+        rich_help_panel=MAPPING,
+        help="Pair by position though the keys are sorted.",
+    ),
 ]
 MinConfidence = Annotated[
     float | None,
     typer.Option(
         "--min-confidence",
         metavar="P",
+        rich_help_panel=MAPPING,
         help="What a pair by alignment needs, 0 to 1. Default: 0.9.",
     ),
 ]
@@ -123,6 +179,7 @@ ExpectOption = Annotated[
     typer.Option(
         "--expect",
         metavar="N",
+        rich_help_panel=MAPPING,
         help="Refuse unless exactly N target tensors are mapped; the rest of both sides may stay.",
     ),
 ]
@@ -130,6 +187,7 @@ Partial = Annotated[
     bool,
     typer.Option(
         "--partial",
+        rich_help_panel=MAPPING,
         help=(
             "Map what pairs and leave the rest: `rest: {source: drop, target: keep}` in a "
             "rule file."
@@ -143,16 +201,25 @@ Digests = Annotated[
     typer.Option(
         "--sha256",
         metavar="HEX",
+        rich_help_panel=ADDRESSES,
         help="What a downloaded file must be: its SHA-256. Repeatable: one of them.",
     ),
 ]
 Offline = Annotated[
     bool,
-    typer.Option("--offline", help="Ask no server: addresses are opened from the caches alone."),
+    typer.Option(
+        "--offline",
+        rich_help_panel=ADDRESSES,
+        help="Ask no server: addresses are opened from the caches alone.",
+    ),
 ]
 Refresh = Annotated[
     bool,
-    typer.Option("--refresh", help="Ask whether files in the cache are still what servers have."),
+    typer.Option(
+        "--refresh",
+        rich_help_panel=ADDRESSES,
+        help="Ask whether files in the cache are still what servers have.",
+    ),
 ]
 
 

@@ -14,7 +14,7 @@ from ckpt_tool.cli.parts.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.formats.remote.addresses import shown, without_secrets
 from ckpt_tool.report.parts.problems import error_text, next_line
-from ckpt_tool.report.parts.style import Style, in_ascii, safe
+from ckpt_tool.report.parts.style import Style, in_encoding, safe
 
 YES, NO, NO_ANSWER = 0, 1, 2
 MIN_WIDTH = 40
@@ -36,7 +36,7 @@ def write_what_can_be_written() -> None:
 def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return in_ascii(error.object[error.start : error.end]), error.end
+    return in_encoding(error.object[error.start : error.end], error.encoding), error.end
 
 
 def style_of(color: Color, verbose: bool) -> Style:
@@ -44,7 +44,7 @@ def style_of(color: Color, verbose: bool) -> Style:
     wanted = color is Color.always or (
         color is Color.auto and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     )
-    return Style(wanted, not verbose, width_of_terminal(sys.stdout), _is_plain(sys.stdout))
+    return Style(wanted, not verbose, width_of_terminal(sys.stdout), _encoding_of(sys.stdout))
 
 
 def width_of_terminal(stream: TextIO) -> int | None:
@@ -59,13 +59,14 @@ def width_of_terminal(stream: TextIO) -> int | None:
     return max(columns, MIN_WIDTH) if columns else USUAL_WIDTH
 
 
-def _is_plain(stream: TextIO) -> bool:
-    """Whether it takes plain characters alone."""
+def _encoding_of(stream: TextIO) -> str:
+    """What its characters are encoded in."""
+    encoding = getattr(stream, "encoding", None) or "ascii"
     try:
-        "×→…├".encode(getattr(stream, "encoding", None) or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return True
-    return False
+        codecs.lookup(encoding)
+    except LookupError:
+        return "ascii"
+    return encoding
 
 
 def _fitted(text: str, stream: TextIO) -> str:
@@ -75,7 +76,7 @@ def _fitted(text: str, stream: TextIO) -> str:
         return text
     from ckpt_tool.report.parts.fitted import fitted
 
-    return fitted(in_ascii(text) if _is_plain(stream) else text, width)
+    return fitted(in_encoding(text, _encoding_of(stream)), width)
 
 
 def print_note(text: str) -> None:
@@ -126,6 +127,15 @@ def check_options(arguments: Sequence[str]) -> None:
             raise InputError(name, "is no option")
 
 
+def print_annotations(are_wanted: bool, error: CkptError) -> None:
+    """Prints the problems of an error for GitHub, which shows them beside their lines."""
+    if are_wanted:
+        from ckpt_tool.report.parts.annotations import error_annotations
+
+        for line in error_annotations(error):
+            print_note(line)
+
+
 def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be
     used.
@@ -135,6 +145,7 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
     error_in_words = error if isinstance(error, CkptError) else os_error(error)
     if error_in_words is not None:
         if not error_in_words.is_reported:
+            print_annotations("--github" in arguments, error_in_words)
             style = Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
             print_note(error_text(error_in_words, style))
         return NO if isinstance(error_in_words, RuleError) else NO_ANSWER

@@ -1,14 +1,16 @@
 """`ckpt plan [A [B]]`: can it be done, and how?"""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ckpt_tool.api import MappingOptions
+from ckpt_tool.cli.looks import TableFormat, check_table_format, show_table
 from ckpt_tool.cli.options import (
     Color,
     ColorOption,
     Debug,
+    Github,
     Json,
     Quiet,
     Source,
@@ -17,8 +19,30 @@ from ckpt_tool.cli.options import (
     takes_addresses,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
-from ckpt_tool.cli.parts.page import Html, answer_of, write_page
+from ckpt_tool.cli.output import (
+    NO,
+    YES,
+    print_annotations,
+    print_note,
+    show_report,
+    show_result,
+    style_of,
+)
+from ckpt_tool.cli.parts.page import Html, write_page
+from ckpt_tool.errors import RuleError
+
+if TYPE_CHECKING:
+    from ckpt_tool.mapping import Plan
+    from ckpt_tool.report.parts.style import Style
+    from ckpt_tool.report.plan import PlanNames
+
+
+EXAMPLES = (
+    "ckpt plan resnet50.pth detector.pth --rules resnet50_to_yolo.yaml",
+    "ckpt plan resnet50.pth detector.pth --by position --partial",
+    "ckpt plan resnet50.pth finetuned.pth --drop 'fc.*' --keep 'fc.*'",
+    "ckpt plan resnet50.pth -e '** -> backbone.**' --why conv1.weight",
+)
 
 
 @takes_addresses
@@ -31,21 +55,31 @@ def plan(
         list[str] | None,
         typer.Option("--why", metavar="KEY", help="Say what becomes of one key. Repeatable."),
     ] = None,
+    format_: TableFormat = "table",
     html: Html = None,
+    github: Github = False,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Say what becomes of every key of both sides, or list every reason why it can't be done.
-    Writes nothing.
+    """Show what would become of every tensor; write nothing.
+
+    Or list every reason why it can't be done.
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.problems import refusal_text
-    from ckpt_tool.report.plan import plan_json, plan_names, plan_text, unknown_key, why_text
+    from ckpt_tool.report.plan import (
+        closing_text,
+        plan_json,
+        plan_names,
+        unknown_key,
+        why_text,
+    )
 
     style = style_of(color, verbose)
+    check_table_format(format_)
     with api.plan_checkpoint(source, target, options) as planned:
         names = plan_names(
             *((planned.source.path, planned.target_path) if json else planned.labels),
@@ -53,11 +87,12 @@ def plan(
             options.by,
         )
         onwards = api.WayOn() if planned.plan else api.way_on(planned, options, "plan")
+        print_annotations(github, RuleError(planned.problems))
         if html:
             from ckpt_tool.report.page.plan import plan_page, refused_page
 
             if planned.plan:
-                page = plan_page(planned.plan, names, answer_of(plan_text(planned.plan, names)))
+                page = plan_page(planned.plan, names, closing_text(planned.plan))
             else:
                 page = refused_page(planned, names, onwards.command)
             write_page(html, page, quiet)
@@ -82,5 +117,16 @@ def plan(
                     raise unknown_key(planned.plan, key)
                 show_report("\n".join(lines))
         elif not quiet:
-            show_report(plan_text(planned.plan, names, style))
+            _show(planned.plan, names, format_, style)
         raise typer.Exit(NO if planned.plan is None else YES)
+
+
+def _show(plan: "Plan", names: "PlanNames", name: str, style: "Style") -> None:
+    from ckpt_tool.report.plan import closing_text, plan_text
+
+    if name == "table":
+        show_report(plan_text(plan, names, style))
+        return
+    from ckpt_tool.report.tables.plan import plan_table
+
+    show_table(plan_table(plan, style), name, closing_text(plan))

@@ -1,9 +1,18 @@
 """`ckpt show A`: what is in it?"""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckpt_tool.cli.looks import (
+    Filter,
+    Sort,
+    SortOption,
+    TableFormat,
+    check_table_format,
+    show_table,
+)
 from ckpt_tool.cli.options import (
     CHECKPOINT,
     Color,
@@ -15,17 +24,46 @@ from ckpt_tool.cli.options import (
     takes_addresses,
 )
 from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_report, show_result, style_of
-from ckpt_tool.cli.parts.page import Html, answer_of, write_page
+from ckpt_tool.cli.parts.completing import state_dicts
+from ckpt_tool.cli.parts.page import Html, write_page
+from ckpt_tool.cli.parts.progress import watching
 from ckpt_tool.errors import InputError
 
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint
     from ckpt_tool.report.parts.style import Style
+    from ckpt_tool.watching import Watch
+
+
+EXAMPLES = (
+    "ckpt show resnet50.pth",
+    "ckpt show resnet50.pth --tree --depth 1 --sort size",
+    "ckpt show resnet50.pth --filter 'layer4.**' -v",
+    "ckpt show 'run.pth#model_ema' --format csv",
+    "ckpt show resnet50.pth --health",
+)
 
 
 @takes_addresses
 def show(
-    path: Annotated[str, typer.Argument(metavar="A", help=f"What to look into: {CHECKPOINT}.")],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", autocompletion=state_dicts, help=f"What to look into: {CHECKPOINT}."
+        ),
+    ],
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Show modules, each with its share of all bytes.")
+    ] = False,
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            "--depth", min=0, metavar="N", help="Levels of modules in the tree. Default: 2."
+        ),
+    ] = None,
+    sort: SortOption = Sort.order,
+    filters: Filter = None,
+    format_: TableFormat = "table",
     keys: Annotated[
         bool,
         typer.Option("--keys", help="Print a key list: key, dtype and shape, with tabs between."),
@@ -61,45 +99,90 @@ def show(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Show what a checkpoint contains: keys, dtypes, shapes, sizes, and what is no tensor."""
+    """Show what a checkpoint contains.
+
+    Its tensors, with dtypes, shapes and sizes, and what else is in the file.
+    """
     from ckpt_tool import api
     from ckpt_tool.formats import open_checkpoint
-    from ckpt_tool.report.show import checksums_text, show_json, show_text
+    from ckpt_tool.report.show import checksums_text, show_json
 
+    is_tree = tree or depth is not None
+    _check_looks(format_, is_tree, json, keys or digests or checksum or health)
     if health:
         if keys or digests or checksum:
             raise InputError("--health", "can't be asked together with another list")
         raise typer.Exit(_show_health(path, json, quiet, style_of(color, verbose)))
-    with open_checkpoint(path) as checkpoint:
+    with open_checkpoint(path) as opened:
+        checkpoint = api.filtered(opened, filters) if filters else opened
         if html:
             from ckpt_tool.report.page.show import show_page
+            from ckpt_tool.report.show import closing_text
 
-            answer, onwards = answer_of(show_text(checkpoint)), api.after_show(checkpoint)
+            answer, onwards = closing_text(checkpoint), api.after_show(checkpoint)
             write_page(html, show_page(checkpoint, answer, onwards), quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
-            sums = {"sha256": checkpoint.checksums()} if checksum else {}
+            sums = {"sha256": checkpoint.checksums(watching(False))} if checksum else {}
             report = show_json(checkpoint) | sums
             show_result(to_json(report | {"next": api.after_show(checkpoint)}))
         elif checksum:
-            show_file(checksums_text(checkpoint.checksums()))
+            show_file(checksums_text(checkpoint.checksums(watching(not quiet))))
         elif keys or digests:
-            show_file(_key_list(checkpoint, digests))
+            show_file(_key_list(checkpoint, digests, watching(digests and not quiet)))
         elif not quiet:
-            show_report(show_text(checkpoint, style_of(color, verbose)))
+            look = _Look(is_tree, depth, sort.value, format_, bool(filters))
+            _show(checkpoint, opened, look, style_of(color, verbose))
             print_next(api.after_show(checkpoint))
         raise typer.Exit(NO if strict and checkpoint.asked else YES)
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How tensors are listed."""
+
+    is_tree: bool
+    depth: int | None
+    sort: str
+    table: str
+    is_filtered: bool
+
+
+def _check_looks(table: str, is_tree: bool, json: bool, is_list: bool) -> None:
+    """Raises InputError for options that exclude each other."""
+    check_table_format(table)
+    if table != "table" and (json or is_tree or is_list):
+        raise InputError("--format", "is for the list of tensors", "leave out the other list")
+    if is_tree and (json or is_list):
+        raise InputError("--tree", "can't be asked together with another list")
+
+
+def _show(checkpoint: "Checkpoint", opened: "Checkpoint", look: _Look, style: "Style") -> None:
+    """Prints the tensors as a list, as a tree, or as a table of some format."""
+    from ckpt_tool.report.show import closing_text, show_text
+
+    of = opened.catalog if look.is_filtered else None
+    if look.table != "table":
+        from ckpt_tool.report.tables import show as tables
+
+        table = tables.show_table(checkpoint, style, look.sort)
+        show_table(table, look.table, closing_text(checkpoint, of))
+    elif look.is_tree:
+        from ckpt_tool.report.layouts.tree import tree_text
+
+        show_report(tree_text(checkpoint, style, look.depth, look.sort, of))
+    else:
+        show_report(show_text(checkpoint, style, look.sort, of))
+
+
 def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
     """Prints what is wrong, and gives the exit status."""
-    from ckpt_tool.cli.parts.progress import Progress
     from ckpt_tool.examining import examine_path
     from ckpt_tool.mapping.params import read_config
     from ckpt_tool.report.health import health_json, health_text
 
-    found = examine_path(path, read_config, lambda nbytes: Progress(nbytes, not quiet))
+    found = examine_path(path, read_config, watching(not quiet))
     if json:
         from ckpt_tool.report.parts.json_text import to_json
 
@@ -109,10 +192,19 @@ def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
     return YES if found.is_healthy else NO
 
 
-def _key_list(checkpoint: "Checkpoint", digests: bool) -> str:
+def _key_list(checkpoint: "Checkpoint", digests: bool, watch: "Watch") -> str:
     """Its key list. Raises InputError where digests are asked of what has no values."""
     from ckpt_tool.formats import format_key_list
 
     if digests and not checkpoint.has_digests:
         raise InputError(checkpoint.path, "is a key list without digests: it has no values")
-    return format_key_list(checkpoint.catalog, checkpoint.digest if digests else None)
+    if not digests:
+        return format_key_list(checkpoint.catalog)
+    with watch(checkpoint.catalog.nbytes) as on_progress:
+
+        def digest(key: str) -> str:
+            found = checkpoint.digest(key)
+            on_progress(checkpoint.catalog[key].nbytes)
+            return found
+
+        return format_key_list(checkpoint.catalog, digest)

@@ -1,23 +1,49 @@
 """`ckpt suggest A B`: which rules would map A onto B?"""
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet, takes_addresses
-from ckpt_tool.cli.output import NO, YES, print_next, print_note, show_file, show_result
+from ckpt_tool.cli.output import (
+    NO,
+    YES,
+    print_next,
+    print_note,
+    show_file,
+    show_report,
+    show_result,
+)
+from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
+from ckpt_tool.cli.parts.progress import watching
+
+EXAMPLES = (
+    "ckpt suggest resnet50.pth detector.pth",
+    "ckpt suggest resnet50.pth detector.pth -o rules.yaml",
+    "ckpt suggest resnet50.pth detector.pth --hint 'bn1.bias -> layer0.1.bias'",
+)
 
 
 @takes_addresses
 def suggest(
     source: Annotated[
-        str, typer.Argument(metavar="A", help=f"Where the values come from: {CHECKPOINT}.")
+        str,
+        typer.Argument(
+            metavar="A",
+            autocompletion=state_dicts,
+            help=f"Where the values come from: {CHECKPOINT}.",
+        ),
     ],
     target: Annotated[
         str,
-        typer.Argument(metavar="B", help="The target: a checkpoint, or `package.module:factory`."),
+        typer.Argument(
+            metavar="B",
+            autocompletion=state_dicts,
+            help="The target: a checkpoint, or `package.module:factory`.",
+        ),
     ],
     output: Annotated[
         str | None,
@@ -48,14 +74,19 @@ def suggest(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Draft the fewest rules for A and B, with how sure each is; what nobody could know is listed.
+    """Draft the rules that map one checkpoint onto another.
+
+    The fewest rules, each with its confidence; what is ambiguous is listed.
+
     Exit 0 when nothing is ambiguous.
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.json_text import to_json
     from ckpt_tool.report.suggest import suggestion_json, suggestion_notes
 
-    found = api.suggest_rules(source, target, hint or (), min_confidence, values)
+    found = api.suggest_rules(
+        source, target, hint or (), min_confidence, values, watching(not (quiet or json))
+    )
     if output is not None:
         api.write_text(output, found.text, force, api.files_read([source, target]))
     asked = _words(hint or (), values, min_confidence)
@@ -70,9 +101,12 @@ def suggest(
         onwards = api.after_suggestion(found, (source, target), output, asked)
         show_result(to_json(suggestion_json(found, (source, target)) | {"next": onwards}))
     elif not quiet:
-        if output is None:
+        is_terminal = sys.stdout.isatty()
+        if output is None and is_terminal:
+            show_report(found.text.rstrip("\n"))
+        elif output is None:
             show_file(found.text)
-        print_note(suggestion_notes(found))
+        print_note(suggestion_notes(found, output is None and is_terminal))
         print_next(api.after_suggestion(found, (source, target), output, asked))
     raise typer.Exit(YES if found.is_complete else NO)
 

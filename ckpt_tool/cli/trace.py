@@ -24,6 +24,12 @@ from ckpt_tool.errors import InputError, RuleError
 FACTORY = "PACKAGE.MODULE:FUNCTION"
 
 
+EXAMPLES = (
+    "ckpt trace a.pth b.pth --model nets:build --random-input 2x4",
+    "ckpt trace a.pth b.pth --model nets:build --model-b nets:other --input x.pt",
+)
+
+
 @takes_addresses
 @takes_mapping_options
 def trace(
@@ -73,7 +79,7 @@ def trace(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Run two networks on one input and say where their outputs part first.
+    """Run two networks on one input and find where they diverge.
 
     A is loaded into the network of --model; B, or without it A by the rules, into that of
     --model-b.

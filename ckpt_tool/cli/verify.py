@@ -19,6 +19,13 @@ from ckpt_tool.cli.options import (
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.parts.completing import state_dicts
+from ckpt_tool.cli.parts.progress import watching
+
+EXAMPLES = (
+    "ckpt verify out.pth resnet50.pth detector.pth -r resnet50_to_yolo.yaml",
+    "ckpt verify copy.safetensors resnet50.pth -e '** -> **'",
+)
 
 
 @takes_addresses
@@ -26,7 +33,12 @@ from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, 
 def verify(
     options: MappingOptions,
     output: Annotated[
-        str, typer.Argument(metavar="OUT", help=f"The checkpoint that was written: {CHECKPOINT}.")
+        str,
+        typer.Argument(
+            metavar="OUT",
+            autocompletion=state_dicts,
+            help=f"The checkpoint that was written: {CHECKPOINT}.",
+        ),
     ],
     source: Source = None,
     target: Target = None,
@@ -36,8 +48,9 @@ def verify(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Prove, bit by bit, that a checkpoint is what the plan says; or name the first tensor that
-    isn't, and where it differs.
+    """Prove that a written checkpoint is what the plan says.
+
+    Bit for bit; or name the tensors that are not, and where each first differs.
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.json_text import to_json
@@ -51,7 +64,8 @@ def verify(
             else:
                 print_note(problems_text(planned.problems, style_of(color, verbose)))
             raise typer.Exit(NO)
-        mismatches, asked = api.verify(planned, output), api.asked_by(output)
+        mismatches = api.verify(planned, output, watching(not (quiet or json)))
+        asked = api.asked_by(output)
         if json:
             show_result(to_json(verified_json(output, planned.plan, mismatches, (), asked)))
         elif mismatches or not quiet:

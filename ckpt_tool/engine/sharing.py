@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.layouts.layout import OutputTensor
-from ckpt_tool.mapping.accounting.ties import value_of
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 if TYPE_CHECKING:
@@ -43,8 +42,8 @@ def _value(job: Job, key: str, origins: Mapping[str, ByteSource]) -> tuple[objec
         if any(getattr(op, "needs_target", False) for op in step.ops)
         else None
     )
-    inputs, ops, index = value_of(job.plan, key)
-    return inputs, (ops, index, own)
+    base = _first(job.plan.source, step.inputs[0]) if step.inputs else ""
+    return ("computed", base), (job.plan.identities[key], own)
 
 
 def _first(catalog: Catalog | None, key: str) -> str:

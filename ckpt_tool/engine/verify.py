@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.sources import TensorSource, computed_tensors, moved_tensors
+from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, shape_text
-
-if TYPE_CHECKING:
-    from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.watching import OnProgress, ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,11 @@ class Mismatch:
 
 
 def verify_output(
-    plan: Plan, source: TensorSource, target: TensorSource | None, output: TensorSource
+    plan: Plan,
+    source: TensorSource,
+    target: TensorSource | None,
+    output: TensorSource,
+    on_progress: OnProgress = ignore,
 ) -> tuple[Mismatch, ...]:
     """Every key of `output` that is not what the plan says, in the plan's order; none when all are,
     bit for bit.
@@ -36,11 +38,17 @@ def verify_output(
     }
     same_form = [key for key in plan.outputs if key not in found]
     for key, pieces in _expected(plan, source, target, same_form):
-        offset = _first_difference(pieces, output.chunks(key))
+        offset = _first_difference(pieces, _heard(output.chunks(key), on_progress))
         if offset is not None:
             found[key] = Mismatch(key, f"first differs at {_place(plan.outputs[key], offset)}")
     order = [*plan.outputs, *(key for key in output.catalog if key not in plan.outputs)]
     return tuple(found[key] for key in order if key in found)
+
+
+def _heard(pieces: Iterator[bytes], on_progress: OnProgress) -> Iterator[bytes]:
+    for piece in pieces:
+        on_progress(len(piece))
+        yield piece
 
 
 def _expected(

@@ -20,6 +20,8 @@ compare with: single ones stand for words that nobody uses, or for a frequency o
 MAX_TAIL = 0.05
 """A table is widened by so many of its rows at most."""
 _ADAPTERS = ("lora", "adapter", "zero")
+_COUNTS = ("cluster_size", "ema_cluster_size", "_ema_cluster_size")
+"""What lies beside a codebook that is kept by moving averages: how often each code was used."""
 
 Measured = Mapping[str, Statistics]
 
@@ -58,7 +60,7 @@ def empty_findings(catalog: Catalog, measured: Measured, path: str) -> Iterator[
         key
         for key, info in catalog.items()
         if key in measured and is_matrix(info) and info.dtype.is_floating
-        if not any(word in key.lower() for word in _ADAPTERS)
+        if not any(word in key.lower() for word in _ADAPTERS) and not _is_codebook(info, catalog)
     ]
     zero = [key for key in weights if measured[key].is_zero]
     if len(zero) >= MIN_SIBLINGS and 2 * len(zero) > len(weights):
@@ -105,9 +107,19 @@ def zero_row_findings(
     for key in some:
         info, found = catalog[key], measured[key]
         is_floating = info.dtype.is_floating or (info.dtype.bits == 8 and len(keys) > 1)
+        if _is_codebook(info, catalog):
+            continue
         is_odd = len(keys) >= MIN_SIBLINGS or _has_run(info, found)
         if is_floating and is_odd and not (found.infs or _is_padding(info, found)):
             yield Finding("zero rows", key, _rows_text(info, found))
+
+
+def _is_codebook(info: TensorInfo, catalog: Catalog) -> bool:
+    """Whether it lies in a vector quantiser, whose codes begin as zeros, and stay so where nothing
+    uses them.
+    """
+    module = info.key.rpartition(".")[0]
+    return any((f"{module}.{name}" if module else name) in catalog for name in _COUNTS)
 
 
 def _has_run(info: TensorInfo, found: Statistics) -> bool:

@@ -13,6 +13,7 @@ from ckpt_tool.formats.placements.parts import read_part
 from ckpt_tool.formats.placements.views import View, read_view
 from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
+from ckpt_tool.watching import Watch, unwatched
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -277,11 +278,12 @@ class Checkpoint:
         extent = self.extent(key)
         return digest_of(extent.pieces() if extent else self.chunks(key))
 
-    def checksums(self) -> dict[str, str]:
+    def checksums(self, watch: Watch = unwatched) -> dict[str, str]:
         """The SHA-256 of each file by its path, the one that was opened first. Costs reading them
         all.
         """
-        return {file.path: file.sha256() for file in self.files}
+        with watch(sum(file.size for file in self.files)) as on_progress:
+            return {file.path: file.sha256(on_progress) for file in self.files}
 
     def close(self) -> None:
         """Closes every file; tensors that were read stay."""

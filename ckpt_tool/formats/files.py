@@ -13,6 +13,7 @@ from types import TracebackType
 
 from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats.limits import TENSOR_BYTES
+from ckpt_tool.watching import OnProgress, ignore
 
 AGAIN = "download or copy it again"
 """What helps against most broken files."""
@@ -121,9 +122,9 @@ class SourceFile:
         """
         return error
 
-    def sha256(self) -> str:
+    def sha256(self, on_progress: OnProgress = ignore) -> str:
         """The SHA-256 of the whole file in hex."""
-        return sha256_of(self.fd, self.size, self.path)
+        return sha256_of(self.fd, self.size, self.path, on_progress)
 
     def has_changed(self) -> bool:
         """Whether the file has another stamp by now than when it was opened."""
@@ -151,7 +152,7 @@ def sha256_at(path: str) -> str:
         return file.sha256()
 
 
-def sha256_of(fd: int, size: int, path: str) -> str:
+def sha256_of(fd: int, size: int, path: str, on_progress: OnProgress = ignore) -> str:
     """The SHA-256 of a file of `size` bytes in hex, read in pieces. Raises FormatError where it
     ends before them.
     """
@@ -164,6 +165,7 @@ def sha256_of(fd: int, size: int, path: str) -> str:
             raise FormatError(path, "was cut while being read", "somebody else is writing to it")
         digest.update(piece)
         done += len(piece)
+        on_progress(len(piece))
     return digest.hexdigest()
 
 

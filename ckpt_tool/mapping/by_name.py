@@ -16,7 +16,6 @@ from ckpt_tool.mapping.accounting.account import NOTHING_NAMED, Pairing, account
 from ckpt_tool.mapping.accounting.coverage import tally_of
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
 from ckpt_tool.mapping.accounting.heads import ShapeMismatch, are_heads, has_shape_of_a_table
-from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
 from ckpt_tool.mapping.accounting.ties import tied_with
 from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.accounting.wrappers import wrapper_names, wrapper_prefix
@@ -193,6 +192,8 @@ def _fit_notes(mismatches: Sequence[ShapeMismatch], source: Catalog) -> list[str
     if not mismatches:
         return []
     first = mismatches[0]
+    from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
+
     return fit_note(
         first.target,
         first.source_shape,

@@ -4,11 +4,12 @@ before a byte moves.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from ckpt_tool.ops import TensorForm, infer_chain
+from ckpt_tool.ops import Each, TensorForm, infer_chain
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 if TYPE_CHECKING:
@@ -114,6 +115,18 @@ class Plan:
             return Catalog(self._cast(info) for info in produced.values())
         return Catalog(self._cast(produced.get(key, info)) for key, info in self.target.items())
 
+    @cached_property
+    def identities(self) -> dict[str, object]:
+        """Equal for two target keys that are sure to get the same value, but for what a fit takes
+        from each one's own.
+        """
+        found: dict[str, object] = {}
+        for step in self.steps:
+            inputs = [self.source[name].tied_to or name for name in step.inputs]
+            made = _identities(step, inputs, self.source) if step.ops else inputs
+            found.update(zip(step.outputs, made, strict=True))
+        return found
+
     def _cast(self, info: TensorInfo) -> TensorInfo:
         if self.dtype is None or not info.dtype.is_floating:
             return info
@@ -133,3 +146,29 @@ def input_forms(step: Step, source: Catalog) -> list[TensorForm]:
 def step_forms(step: Step, source: Catalog) -> tuple[TensorForm, ...]:
     """The dtype and shape of each output of a step. Raises OpError where the ops don't fit."""
     return infer_chain(step.ops, input_forms(step, source))
+
+
+def _identities(step: Step, inputs: Sequence[object], source: Catalog) -> Sequence[object]:
+    """What stands for each output of a step: how it is made of which tensors."""
+    if not inputs:
+        return [(step.ops, place) for place in range(len(step.outputs))]
+    made, forms = list(inputs), input_forms(step, source)
+    for op in step.ops:
+        forms = list(op.infer(forms))
+        count, many = len(made), len(forms)
+        if op.name == "copy":
+            made = [made[place * count // many] for place in range(many)]
+        elif many > count:
+            parts = many // count
+            made = [(op, made[place // parts], place % parts) for place in range(many)]
+        elif many < count:
+            size = count // many
+            made = [(op, *made[at : at + size]) for at in range(0, count, size)]
+        else:
+            made = [(_own_ops(op, place, count), each) for place, each in enumerate(made)]
+    return made
+
+
+def _own_ops(op: Op, place: int, count: int) -> object:
+    """What an op does to one of so many tensors."""
+    return op.chain(place) if isinstance(op, Each) and count > 1 else op

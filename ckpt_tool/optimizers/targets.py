@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.errors import InputError
-from ckpt_tool.mapping.accounting.ties import value_of
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.optimizers.naming import in_module_order, may_be_trained
 from ckpt_tool.optimizers.saved import Form
@@ -107,4 +106,4 @@ def _identity(plan: Plan, key: str, trained: set[str]) -> object:
         return key if may_be_trained(info) else None
     if not any(source in trained for source in sources):
         return None
-    return value_of(plan, key) if plan.target is None else first
+    return plan.identities[key] if plan.target is None else first

@@ -26,7 +26,7 @@ def diff_text(
     two sides are called.
     """
     sections = [
-        _header(diff, names, style),
+        header_text(diff, names, style),
         *_sections(diff, names, style),
         _uncompared(diff, names, style),
     ]
@@ -48,7 +48,8 @@ def diff_text(
     return "\n\n".join([section for section in sections if section] + [closing_text(diff)])
 
 
-def _header(diff: Diff, names: tuple[str, str], style: Style) -> str:
+def header_text(diff: Diff, names: tuple[str, str], style: Style) -> str:
+    """The two sides, with how many tensors and bytes each has."""
     sides = (("---", names[0], diff.a), ("+++", names[1], diff.b))
     rows = [
         [f"{sign} {safe(name)}", plural(len(catalog), "tensor"), size_text(catalog.nbytes)]
@@ -83,7 +84,7 @@ def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str
         "only_b": f"only in {safe(names[1])}",
     }
     groups = [
-        (pattern, [entries[key] for key in keys]) for pattern, keys in _folded(entries, diff, style)
+        (pattern, [entries[key] for key in keys]) for pattern, keys in folded(entries, diff, style)
     ]
     if kind in ("value", "dtype") and diff.compared_values:
         keys = _all_keys(diff) if style.is_folded else None
@@ -128,7 +129,7 @@ def _value_section(
     )
 
 
-def _folded(
+def folded(
     entries: dict[str, Entry], diff: Diff, style: Style
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Patterns with their keys; without folding, or for one key, the key as it is."""

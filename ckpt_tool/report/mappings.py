@@ -6,13 +6,17 @@ from ckpt_tool.api import ShippedMapping
 from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
 from ckpt_tool.report.parts.table import Row, table
 
+NONE_FITS = "no shipped mapping accounts for these two"
 
-def mappings_text(found: Sequence[ShippedMapping], style: Style = PLAIN) -> str:
+
+def mappings_text(
+    found: Sequence[ShippedMapping], style: Style = PLAIN, nothing: str = NONE_FITS
+) -> str:
     """A line for each mapping: its name, what it is about, and for a pair how many tensors it maps,
-    keeps and drops.
+    keeps and drops; `nothing` is what is said where there is none.
     """
     if not found:
-        return "no shipped mapping accounts for these two"
+        return nothing
     rows = [_row(each) for each in found]
     return "\n".join([*table(rows, "ll", style), style.paint(plural(len(found), "mapping"), "dim")])
 

@@ -1,14 +1,14 @@
 """A plan as people and machines read it, and what one key has to do with it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from ckpt_tool.errors import InputError, Problem, Tally
-from ckpt_tool.keys import Fold, fold, nearest, outline
+from ckpt_tool.keys import nearest
 from ckpt_tool.mapping.plan import Plan, Step
-from ckpt_tool.mapping.rules import Rule, RuleSet
+from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.ops import ops_argument
-from ckpt_tool.report.parts.pairs import pair_groups
+from ckpt_tool.report.parts.mapped import MappedRow, mapped_rows, ops_text, rest_folds
 from ckpt_tool.report.parts.problems import problem_json
 from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
 from ckpt_tool.report.parts.table import Row, table
@@ -37,10 +37,10 @@ def plan_text(plan: Plan, names: PlanNames, style: Style = PLAIN) -> str:
         "\n".join(_rest(plan, style)),
     ]
     blocks.append("\n".join(f"note: {safe(note)}" for note in plan.notes))
-    return "\n\n".join([block for block in blocks if block] + [closing_line(plan)])
+    return "\n\n".join([block for block in blocks if block] + [closing_text(plan)])
 
 
-def closing_line(plan: Plan) -> str:
+def closing_text(plan: Plan) -> str:
     """How many keys are mapped, kept and dropped."""
     counts = plan.counts
     return (
@@ -70,82 +70,29 @@ def _side_row(word: str, name: str, catalog: Catalog) -> Row:
 
 
 def _mapped(plan: Plan, style: Style) -> list[str]:
-    if not style.is_folded:
-        rows = [Row(_arrow(step), margin=_line(step.origin.line)) for step in plan.steps]
+    rows = [_row(row, style) for row in mapped_rows(plan, style)]
+    if not rows or not style.is_folded:
         return table(rows, "", style)
-    by_rule: dict[int, list[Step]] = {}
-    for step in plan.steps:
-        by_rule.setdefault(id(step.origin.rule or step.origin.drafted), []).append(step)
-    rows = [row for steps in by_rule.values() for row in _rows_of(steps, plan)]
-    if not rows:
-        return []
     has_rules = any(step.origin.rule for step in plan.steps)
     title = Row(("",), ("tensors",), margin="line  " if has_rules else _line(None))
     first, *others = table([title, *rows], "r", style)
     return [style.paint(first, "dim"), *others]
 
 
+def _row(row: MappedRow, style: Style) -> Row:
+    sides = [safe(row.source)]
+    if row.target and (row.target != row.source or not style.is_folded):
+        sides.append(f"→ {safe(row.target)}")
+    if row.ops:
+        sides.append(f": {safe(row.ops)}")
+    sure = f"{row.confidence:.2f}" if row.confidence is not None else ""
+    cells = (f"{row.tensors:,}",) if style.is_folded else ()
+    return Row(tuple(sides), cells, sure, _line(row.line))
+
+
 def _line(number: int | None) -> str:
     """The margin of a line of a rule file; of what no rule of a file says, two spaces."""
     return "  " if number is None else f"{number:>4}  "
-
-
-def _rows_of(steps: Sequence[Step], plan: Plan) -> Iterator[Row]:
-    """The line of the rule that the steps are by, or that was drafted for them with how sure it is;
-    without one, what becomes of which key, folded.
-    """
-    origin = steps[0].origin
-    made = [key for step in steps for key in step.outputs]
-    if rule := origin.rule or origin.drafted:
-        sure = f"{origin.confidence:.2f}" if origin.confidence is not None else ""
-        yield Row(_rule_parts(rule), (f"{len(made):,}",), sure, _line(origin.line))
-    else:
-        yield from _paired(steps, plan)
-
-
-def _rule_parts(rule: Rule) -> tuple[str, ...]:
-    """A rule's two sides, the second with its ops."""
-    ops = _ops_suffix(rule.ops)
-    more = (ops,) if ops else ()
-    if rule.text.count("->") != 1:
-        return (safe(rule.text.replace("->", "→")), *more)
-    source, target = (side.strip() for side in rule.text.split("->"))
-    return safe(source), f"→ {safe(target)}", *more
-
-
-def _paired(steps: Sequence[Step], plan: Plan) -> Iterator[Row]:
-    """Pairs that no rule drafted: equal names as they are, others with both."""
-    plain = [step for step in steps if not step.ops and len(step.inputs) == len(step.outputs) == 1]
-    same = [step.outputs[0] for step in plain if step.inputs == step.outputs]
-    renamed = {step.inputs[0]: step.outputs[0] for step in plain if step.inputs != step.outputs}
-    for one in _folds(same, plan.target):
-        yield Row((safe(one.pattern),), (f"{len(one.keys):,}",))
-    for group in pair_groups(renamed, {}, plan.source, plan.target or ()):
-        yield Row((safe(group.a), f"→ {safe(group.b)}"), (f"{len(group.keys):,}",))
-    for step in steps:
-        if step not in plain:
-            yield Row(_arrow(step), (f"{len(step.outputs):,}",))
-
-
-def _folds(keys: Sequence[str], catalog: Catalog | None) -> list[Fold]:
-    return outline(dict.fromkeys(keys), catalog or ())
-
-
-def ops_text(ops: Sequence[object]) -> str:
-    """The ops as a rule has them; empty where there are none."""
-    return _compact(ops_argument(tuple(ops))) if ops else ""  # type: ignore[arg-type]
-
-
-def _ops_suffix(ops: Sequence[object]) -> str:
-    return f": {ops_text(ops)}" if ops else ""
-
-
-def _compact(argument: object) -> str:
-    if isinstance(argument, Mapping):
-        return ", ".join(f"{name}: {_compact(value)}" for name, value in argument.items())
-    if isinstance(argument, list | tuple):
-        return f"[{', '.join(map(_compact, argument))}]"
-    return str(argument)
 
 
 def _rest(plan: Plan, style: Style) -> list[str]:
@@ -161,16 +108,11 @@ def _rest(plan: Plan, style: Style) -> list[str]:
 
 
 def _patterns(keys: Sequence[str], catalog: Catalog | None, style: Style) -> str:
-    folds = fold(dict.fromkeys(keys), catalog or ()) if style.is_folded else []
-    texts = [one.pattern for one in folds[:MAX_FOLDS]] if style.is_folded else list(keys)
-    hidden = len(folds) - MAX_FOLDS
-    return "  ".join(map(safe, texts)) + (f"  and {hidden} more patterns" if hidden > 0 else "")
-
-
-def _arrow(step: Step) -> tuple[str, ...]:
-    source, target = (" + ".join(map(safe, keys)) for keys in (step.inputs, step.outputs))
-    ops = _ops_suffix(step.ops)
-    return (source, f"→ {target}", ops) if ops else (source, f"→ {target}")
+    folds = rest_folds(keys, catalog, style)
+    shown = folds[:MAX_FOLDS] if style.is_folded else folds
+    hidden = len(folds) - len(shown)
+    more = f"  and {hidden} more patterns" if hidden else ""
+    return "  ".join(safe(one.pattern) for one in shown) + more
 
 
 def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:
@@ -195,10 +137,8 @@ def _why_target(plan: Plan, key: str) -> str:
     if key not in plan.producers:
         return f"{described} keeps its own value"
     step, _ = plan.producers[key]
-    return (
-        f"{described} comes from "
-        f"{' + '.join(map(safe, step.inputs))}{_ops_suffix(step.ops)}{_because(step)}"
-    )
+    ops = f": {ops_text(step.ops)}" if step.ops else ""
+    return f"{described} comes from {' + '.join(map(safe, step.inputs))}{ops}{_because(step)}"
 
 
 def _because(step: Step) -> str:

@@ -19,7 +19,7 @@ def renamed_section(diff: Diff, style: Style) -> str:
     if not entries:
         return ""
     groups = (
-        _groups(entries, diff)
+        renamed_groups(entries, diff)
         if style.is_folded
         else [(key_a(entry), key_b(entry), [entry]) for entry in entries]
     )
@@ -46,7 +46,7 @@ def key_b(entry: Entry) -> str:
     return entry.b.key
 
 
-def _groups(entries: Sequence[Entry], diff: Diff) -> Iterator[tuple[str, str, list[Entry]]]:
+def renamed_groups(entries: Sequence[Entry], diff: Diff) -> Iterator[tuple[str, str, list[Entry]]]:
     """Patterns of both sides with what they stand for."""
     known = {key_a(entry): entry for entry in entries}
     pairs = {key: key_b(entry) for key, entry in known.items()}

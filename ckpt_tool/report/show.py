@@ -47,7 +47,7 @@ def show_text(
             _calls(checkpoint, style),
         ]
     blocks += [_totals(checkpoint.catalog, style)]
-    return "\n\n".join([block for block in blocks if block] + [closing_line(checkpoint, of)])
+    return "\n\n".join([block for block in blocks if block] + [closing_text(checkpoint, of)])
 
 
 def header_text(checkpoint: Checkpoint, style: Style) -> str:
@@ -210,7 +210,7 @@ def _cut(lines: Sequence[str], style: Style) -> list[str]:
     """Lines of values, as far as the terminal is wide; -v has all of them."""
     if not style.is_folded:
         return list(lines)
-    return [shortened(style.text(line), style.width) for line in lines]
+    return [shortened(style.text(line), style) for line in lines]
 
 
 def _untold(checkpoint: Checkpoint) -> list[Extra]:
@@ -249,7 +249,7 @@ def _totals(catalog: Catalog, style: Style) -> str:
     return "\n".join(["by dtype", *columns(rows, "lrrr", style)])
 
 
-def closing_line(checkpoint: Checkpoint, of: Catalog | None = None) -> str:
+def closing_text(checkpoint: Checkpoint, of: Catalog | None = None) -> str:
     """How many tensors, parameters and bytes there are; `of` how many, where some are shown."""
     catalog, others = checkpoint.catalog, checkpoint.contents.elsewhere
     kinds = Counter(tensor.kind for tensor in catalog.unreadable.values())

@@ -7,8 +7,12 @@ from ckpt_tool.report.parts.style import plural, safe
 MAX_SHOWN = 12
 
 
-def suggestion_notes(found: Suggestion) -> str:
-    """What is left to a person, and the counts."""
+def suggestion_notes(found: Suggestion, is_beside_rules: bool = False) -> str:
+    """What is left to a person, and the counts; the counts alone where the rule file is printed on
+    the same terminal, whose comments say the rest.
+    """
+    if is_beside_rules:
+        return _counts(found)
     ambiguous = found.alignment.ambiguous
     lines = [
         f"ambiguous: {len(each.sources)} and {plural(len(each.targets), 'key')}, "
@@ -28,19 +32,25 @@ def suggestion_notes(found: Suggestion) -> str:
             f"{len(found.doubts) - MAX_SHOWN} more reasons why not all that is left may be "
             "dropped or kept"
         )
+    return "\n".join([*lines, _counts(found)])
+
+
+def _counts(found: Suggestion) -> str:
+    """How much is mapped by how many rules, and how much is left."""
     unsure = sum(each.confidence < found.min_confidence for each in found.alignment.pairs)
-    if unsure:
-        lines.append(
-            f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; "
-            "--min-confidence says what a pair needs"
-        )
+    left_out = (
+        f"{plural(unsure, 'pair')} below {found.min_confidence:g} left out; "
+        "--min-confidence says what a pair needs\n"
+        if unsure
+        else ""
+    )
     mapped = found.plan.counts["mapped"] if found.plan else 0
     counts = [f"{mapped:,} mapped by {plural(len(found.rules), 'rule')}"]
     counts += [
         f"{len(found.alignment.unpaired_target):,} of the target without a source",
         f"{len(found.alignment.unpaired_source):,} of the source unused",
     ]
-    return "\n".join([*lines, ", ".join(counts)])
+    return left_out + ", ".join(counts)
 
 
 def suggestion_json(found: Suggestion, names: tuple[str, str]) -> dict[str, object]:

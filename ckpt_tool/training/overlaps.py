@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import Problem, RuleError
 from ckpt_tool.keys import Fold, fold
-from ckpt_tool.mapping.accounting.ties import ties, value_of
+from ckpt_tool.mapping.accounting.ties import ties
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog
 from ckpt_tool.torch_bridge import identity_of, is_distributed, is_wrapper, to_bytes
@@ -130,7 +130,7 @@ def _unequal_ties(
     for group in ties(plan.target or Catalog([])).values():
         first, *others = [key for key in group if key in plan.producers] or [""]
         for key in others:
-            if value_of(plan, key) != value_of(plan, first):
+            if plan.identities[key] != plan.identities[first]:
                 one, other = (key_value(plan, each, source, tensors) for each in (first, key))
                 if to_bytes(one) != to_bytes(other):
                     yield key, first

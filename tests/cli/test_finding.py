@@ -23,7 +23,7 @@ def values(folder, name):
 
 def test_the_state_dict_that_is_taken_is_said_and_another_can_be_picked(folder):
     shown = ckpt("show", "run.pth", cwd=folder).out
-    assert "state dict taken: #model; also here: #model_ema" in shown
+    assert "state dict: #model; also here: #model_ema" in shown
     assert ckpt("map", "run.pth", "target.pth", "-r", "rules.yaml", "-o", "a.pth", cwd=folder).status == 0
     assert values(folder, "a.pth") == [[1, 1], [1, 1, 1]]
     assert ckpt("map", "run.pth#model_ema", "target.pth", "-r", "rules.yaml", "-o", "b.pth", cwd=folder).status == 0

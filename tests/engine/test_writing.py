@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+import ckpt_tool
 from ckpt_tool import DType, MappingOptions, RuleError
 from ckpt_tool.api import map_checkpoint
 from ckpt_tool.errors import FormatError, OutputError
@@ -126,6 +127,20 @@ def test_what_is_computed_of_tied_tensors_in_one_way_is_tied(tmp_path, rules):
     loaded = torch.load(tmp_path / "out.pth", weights_only=True)
     assert loaded["emb.w"].data_ptr() == loaded["head.w"].data_ptr()
     assert written.ties == (("head.w", "emb.w"),)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("rule", ["{a,b}.{q,k,v}: [{split: 0}, copy]", "{q,k,v}.{a,b}: [{split: 0}, copy]", "{q,k,v}.{a,b}: [copy, {split: 0}]", "{a,b}.{q,k,v}: [copy, {split: 0}]"])
+def test_parts_and_copies_of_one_tensor_are_told_apart(tmp_path, rule, suffix):
+    torch.save({"qkv": torch.arange(12.0).reshape(6, 2)}, tmp_path / "a.pth")
+    plan = ckpt_tool.plan(tmp_path / "a.pth", rules=[f"qkv -> {rule}"])
+    plan.write(tmp_path / f"b.{suffix}")
+    with ckpt_tool.open(tmp_path / f"b.{suffix}") as written:
+        found = written.state_dict()
+    wanted = plan.apply(torch.load(tmp_path / "a.pth"))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[key], value) for key, value in wanted.items())
+    assert len({tuple(value.flatten().tolist()) for value in found.values()}) in (2, 3)
 
 
 def test_what_is_computed_in_two_ways_is_not_tied(tmp_path):

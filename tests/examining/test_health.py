@@ -564,3 +564,19 @@ def test_parameters_that_are_called_scales_are_none(tmp_path):
     state |= {"attn.logit_scale": -torch.rand(4, 1, 1), "attn.bias": torch.ones(1, 1, 8, 8, dtype=torch.uint8)}
     save_file(state, tmp_path / "a.safetensors")
     assert ckpt_tool.health(tmp_path / "a.safetensors").is_healthy
+
+
+def test_codebooks_begin_as_zeros_and_have_codes_that_nothing_uses():
+    state = layers_of(2)
+    for at in range(8):
+        module = f"quantizer.layers.{at}.codebook"
+        state |= {f"{module}.{name}": torch.zeros(64, 16) for name in ("embed", "embed_avg")}
+        state |= {f"{module}.cluster_size": torch.zeros(64), f"{module}.inited": torch.tensor([True])}
+    assert ckpt_tool.health(state).is_healthy
+    for at in range(8):
+        for name in ("embed", "embed_avg"):
+            table = torch.randn(64, 16, generator=torch.Generator().manual_seed(at))
+            table[9:14] = 0
+            state[f"quantizer.layers.{at}.codebook.{name}"] = table
+    state["quantizer.layers.3.codebook.embed_avg"][20:30] = 0
+    assert ckpt_tool.health(state).is_healthy

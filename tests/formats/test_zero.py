@@ -108,7 +108,7 @@ def test_show_says_what_was_joined(tmp_path: Path) -> None:
     shown = ckpt("show", tmp_path)
     assert shown.status == 0
     assert "the fp32 weights of DeepSpeed ZeRO 2, joined from 4 ranks' files" in shown.out
-    assert "state dict taken: #fp32; also here: #module" in shown.out
+    assert "state dict: #fp32; also here: #module" in shown.out
     assert "buffers are float32 here, as zero_to_fp32.py makes them: `freq` (BF16), `half` (F16)" in shown.out
     with open_checkpoint(tmp_path) as checkpoint:
         assert checkpoint.contents.is_whole

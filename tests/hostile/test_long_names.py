@@ -88,4 +88,4 @@ def test_names_that_are_too_different_to_be_looked_through_stand_for_themselves(
 def test_long_cells_make_no_room_for_themselves(tmp_path: Path) -> None:
     name = write(tmp_path / "a.safetensors", ["k" * 300, "b.w"])
     ran = ckpt_in_bounds("show", name, "-v", cwd=tmp_path)
-    assert [line for line in ran.stdout.split("\n") if "b.w" in line] == ["  b.w    U8  0×1  0 B"]
+    assert [line for line in ran.stdout.split("\n") if "b.w" in line] == ["b.w     U8     0×1      0 B"]

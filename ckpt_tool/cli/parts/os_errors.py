@@ -5,6 +5,7 @@ package. Reported as what it is.
 import os
 import traceback
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from ckpt_tool.errors import CkptError, InputError, OutputError
 
@@ -63,7 +64,29 @@ def _threads(error: Exception) -> CkptError:
 
 
 def _package(error: Exception) -> CkptError:
+    name = (getattr(error, "name", None) or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and name in NEEDED_FOR and find_spec(name) is None:
+        fact = f"is not installed, and this needs it for {NEEDED_FOR[name]}"
+        return InputError(name, fact, f"pip install {DISTRIBUTIONS.get(name, name)}")
     return InputError("a package", f"can't be imported: {error}", "reinstall it")
+
+
+NEEDED_FOR = {
+    "torch": "tensor arithmetic",
+    "numpy": "values that differ",
+    "einops": "the op `rearrange`",
+    "yaml": "rule files",
+    "rich": "progress",
+    "blake3": "digests",
+    "isal": "checksums",
+    "jinja2": "report pages",
+    "markupsafe": "report pages",
+    "tabulate": "tables",
+}
+"""What a command imports when it needs it, and for what."""
+
+DISTRIBUTIONS = {"yaml": "pyyaml", "markupsafe": "jinja2"}
+"""What packages are installed as, where that isn't their name."""
 
 
 def _folder(error: Exception) -> CkptError:

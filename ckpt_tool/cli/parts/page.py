@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckpt_tool.cli.parts.helping import PRINTING
 from ckpt_tool.errors import OutputError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ Html = Annotated[
     typer.Option(
         "--html",
         metavar="FILE",
+        rich_help_panel=PRINTING,
         help="Write a report page too: one HTML file that needs nothing else. It replaces no "
         "file but an older page.",
     ),

@@ -64,6 +64,11 @@ class Progress:
             self._bar.stop()
 
 
+def watching(is_wanted: bool) -> Callable[[int], Progress]:
+    """What shows how far a job of so many bytes is."""
+    return lambda total: Progress(total, is_wanted)
+
+
 class Downloads:
     """Tells of downloads on stderr, by a line, and by a bar on a terminal; of a note once."""
 

@@ -8,6 +8,7 @@ from ckpt_tool import __version__
 
 PACKAGES = (
     "torch", "numpy", "safetensors", "einops", "pyyaml", "typer", "rich", "blake3", "isal",
+    "jinja2", "tabulate",
     "huggingface_hub", "fsspec", "transformers",
 )  # fmt: skip
 

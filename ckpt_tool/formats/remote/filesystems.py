@@ -18,6 +18,7 @@ from ckpt_tool.formats.remote.addresses import scheme_of, shown
 from ckpt_tool.formats.remote.held import Held, head_for
 from ckpt_tool.formats.remote.ranged import RangedFile
 from ckpt_tool.formats.remote.slips import address_meant
+from ckpt_tool.watching import OnProgress, ignore
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -233,7 +234,7 @@ class StreamedFile(SourceFile):
         """Fills a buffer with the bytes from `offset` on. Raises what `read` raises."""
         buffer[:] = self.read(offset, len(buffer))
 
-    def sha256(self) -> str:
+    def sha256(self, on_progress: OnProgress = ignore) -> str:
         """The SHA-256 of the whole file in hex."""
         from hashlib import sha256
 

@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 from ckpt_tool.formats.files import SourceFile, truncated
 from ckpt_tool.formats.remote.held import Held
+from ckpt_tool.watching import OnProgress, ignore
 
 
 class RangedFile(SourceFile):
@@ -58,7 +59,7 @@ class RangedFile(SourceFile):
         else:
             buffer[:] = self.read(offset, len(buffer))
 
-    def sha256(self) -> str:
+    def sha256(self, on_progress: OnProgress = ignore) -> str:
         """The SHA-256 of the whole file in hex. Costs fetching it."""
         return self.whole().sha256()
 

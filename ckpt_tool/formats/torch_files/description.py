@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ckpt_tool.errors import FormatError
+from ckpt_tool.errors import FormatError, WithoutTensors
 from ckpt_tool.formats.checkpoint import LeftBehind, StateDict
 from ckpt_tool.formats.key_order import are_in_module_order
 from ckpt_tool.formats.pickle.descriptions import describe
@@ -47,9 +47,10 @@ def describe_pickle(root: object, path: str, wanted: str, asked: Asked) -> Descr
 
 
 def _without_tensors(root: object, path: str, asked: Asked) -> FormatError:
-    would = ", ".join(name[:60] for name in (*asked.calls, *asked.imports)[:3])
+    names = (*asked.calls, *asked.imports)
+    would = ", ".join(name[:60] for name in names[:3])
     hint = f"unpickling it would call or import {would}" if would else None
-    return FormatError(path, f"holds no tensor, but {describe(root, 120)}", hint)
+    return WithoutTensors(path, f"holds no tensor, but {describe(root, 120)}", hint, names)
 
 
 def _by_id(places: list[Container], taken: Container) -> dict[int, Container]:

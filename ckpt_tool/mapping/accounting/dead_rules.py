@@ -10,7 +10,6 @@ from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.accounting.nearest import nearest_note
 from ckpt_tool.mapping.accounting.wrappers import wrapper_prefix
 from ckpt_tool.mapping.assign import Claim, Claims
-from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, looks_like_an_expression
 from ckpt_tool.mapping.rules import Rule, RuleSet, RuleSide, Selector, part_of
 from ckpt_tool.tensors import Catalog
 
@@ -89,6 +88,8 @@ class _Use:
             message = f"`{pattern}` gets no key: `{key}` is taken by {self._taker_of(key)}"
             return Problem("shadowed-rule", message, where)
         notes = self.hint or nearest_note(pattern.text, self.source)
+        from ckpt_tool.mapping.reading.misread import NO_EXPRESSIONS, looks_like_an_expression
+
         if looks_like_an_expression(pattern.text):
             notes = (NO_EXPRESSIONS,)
         return Problem("dead-rule", f"`{pattern}` matches no key of the source", where, notes)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from ckpt_tool.errors import Problem
 from ckpt_tool.mapping.accounting.nearest import nearest_note
 from ckpt_tool.mapping.accounting.scales import CODES, scale_of
-from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
@@ -68,6 +67,8 @@ def _notes(fault: _Fault, source: Catalog, target: Catalog) -> tuple[str, ...]:
         case "unknown-target":
             return _nearest_of_shape(made, target)
         case "shape":
+            from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
+
             return tuple(fit_note(made.key, made.shape, target[made.key].shape))
         case _:
             return (_dtype_note(fault.step, source),)

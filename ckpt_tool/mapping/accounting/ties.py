@@ -6,14 +6,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from ckpt_tool.keys import Fold, fold
-from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog, counted
-
-if TYPE_CHECKING:
-    from ckpt_tool.ops import Op
 
 MAX_NOTES = 20
 
@@ -72,7 +68,7 @@ def _facts(plan: Plan) -> Iterator[tuple[str, tuple[bool, str]]]:
         yield from (
             (key, (False, mapped[0]))
             for key in mapped[1:]
-            if value_of(plan, key) != value_of(plan, mapped[0])
+            if plan.identities[key] != plan.identities[mapped[0]]
         )
 
 
@@ -91,17 +87,3 @@ def _note(one: Fold, is_kept: bool, other: str) -> str:
         )
     elsewhere = f"is mapped from elsewhere than `{other}`, which the target ties it to"
     return f"`{one.pattern}` {elsewhere}: {end}"
-
-
-def value_of(plan: Plan, key: str) -> tuple[tuple[str, ...], tuple[Op, ...], int]:
-    """Equal for two keys that are sure to get the same value, but for what a fit takes from each
-    one's own.
-    """
-    step: Step = plan.producers[key][0]
-    inputs = tuple(plan.source[name].tied_to or name for name in step.inputs)
-    is_one_for_all = len(step.outputs) == 1 or any(op.name == "copy" for op in step.ops)
-    return (
-        inputs,
-        tuple(op for op in step.ops if op.name != "copy"),
-        0 if is_one_for_all else step.outputs.index(key),
-    )

@@ -8,7 +8,8 @@ from ckpt_tool.api import Planned
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.ops import Op
 from ckpt_tool.report.page.document import NONE, Item, Page, Status, Table, Why, keys_of
-from ckpt_tool.report.plan import PlanNames, ops_text
+from ckpt_tool.report.parts.mapped import ops_text
+from ckpt_tool.report.plan import PlanNames
 from ckpt_tool.wording import plural
 
 STATUSES = (

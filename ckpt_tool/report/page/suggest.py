@@ -17,7 +17,7 @@ from ckpt_tool.report.page.document import (
     Why,
     keys_of,
 )
-from ckpt_tool.report.plan import ops_text
+from ckpt_tool.report.parts.mapped import ops_text
 from ckpt_tool.tensors import Catalog, UnreadableTensor
 
 STATUSES = (

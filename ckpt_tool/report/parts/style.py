@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ckpt_tool.wording import plural, size_text
 
-__all__ = ["PLAIN", "Style", "in_ascii", "plural", "safe", "size_text"]
+__all__ = ["PLAIN", "Style", "in_encoding", "plural", "safe", "size_text"]
 
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 
@@ -32,27 +32,40 @@ IN_ASCII = {
 """What stands for our signs on a terminal that has plain characters alone."""
 
 
-def in_ascii(text: str) -> str:
-    """The text in plain characters: the nearest for our own signs, Python's escapes for others."""
-    return "".join(
-        IN_ASCII.get(one) or one.encode("ascii", "backslashreplace").decode() for one in text
-    )
+def in_encoding(text: str, encoding: str) -> str:
+    """The text in the characters of an encoding: for our own signs the nearest that it has, for
+    others Python's escapes.
+    """
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return "".join([_written(one, encoding) for one in text])
+    return text
+
+
+def _written(character: str, encoding: str) -> str:
+    try:
+        character.encode(encoding)
+    except UnicodeEncodeError:
+        plain = IN_ASCII.get(character)
+        return plain or character.encode("ascii", "backslashreplace").decode()
+    return character
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
     """Whether text is coloured, whether groups of keys are folded, how wide the terminal is (None:
-    as wide as the text), and whether it has plain characters alone.
+    as wide as the text), and what its characters are encoded in.
     """
 
     is_coloured: bool = False
     is_folded: bool = True
     width: int | None = None
-    is_ascii: bool = False
+    encoding: str = "utf-8"
 
     def text(self, text: str) -> str:
         """The text in the characters that there are."""
-        return in_ascii(text) if self.is_ascii and not text.isascii() else text
+        return text if text.isascii() else in_encoding(text, self.encoding)
 
     def paint(self, text: str, colour: str) -> str:
         """The text in a colour, where colours are wanted."""

@@ -56,10 +56,11 @@ def table(rows: Sequence[Row], align: str, style: Style = PLAIN) -> list[str]:
         room = max(room - len(gap) * len(cells), MIN_NAME)
         names += [width_of(row.margin + row.name[0]) for row in shown]
         name = max((width for width in names if width <= room), default=MIN_NAME)
+        if not widths and name + len(GAP) + remarks > style.width:
+            name = 0  # remarks stand behind their names, one after the other
     texts = [_cells(row, align, widths, gap) for row in shown]
     return [
-        "\n".join(_lines(row, text, name, style.width))
-        for row, text in zip(shown, texts, strict=True)
+        "\n".join(_lines(row, text, name, style)) for row, text in zip(shown, texts, strict=True)
     ]
 
 
@@ -99,15 +100,16 @@ def _right(text: str, width: int) -> str:
     return " " * (width - width_of(text)) + text
 
 
-def _lines(row: Row, cells: str, name: int, width: int | None) -> list[str]:
+def _lines(row: Row, cells: str, name: int, style: Style) -> list[str]:
+    width = style.width
     joined = _joined(row)
-    if width is None or width_of(joined) <= name:
+    if width is None or width_of(joined) <= (name or width):
         lines = [_left(joined, name) + cells]
     elif len(row.name) > 1 and width_of(row.margin + row.name[0]) <= name:
-        lines = [_left(row.margin + row.name[0], name) + cells, *_below(row, width)]
+        lines = [_left(row.margin + row.name[0], name) + cells, *_below(row, width, style)]
     else:
-        first = cut(row.margin + row.name[0], width)
-        lines = [first, *_below(row, width)]
+        first = cut(row.margin + row.name[0], width, style)
+        lines = [first, *_below(row, width, style)]
         if cells.strip():
             lines.append(" " * name + cells)
     lines = [line.rstrip() for line in lines]
@@ -116,18 +118,18 @@ def _lines(row: Row, cells: str, name: int, width: int | None) -> list[str]:
     return lines
 
 
-def _below(row: Row, width: int) -> list[str]:
+def _below(row: Row, width: int, style: Style) -> list[str]:
     """The other parts of a name, under the first and a bit to the right."""
     margin = " " * width_of(row.margin) + GAP
-    return [line for part in row.name[1:] for line in _folded(part, margin, width)]
+    return [line for part in row.name[1:] for line in _folded(part, margin, width, style)]
 
 
-def _folded(part: str, margin: str, width: int) -> list[str]:
+def _folded(part: str, margin: str, width: int, style: Style) -> list[str]:
     """A part of a name on lines of its own: words go on below, a long word loses its middle."""
     text = part.removeprefix(": ")
     if width_of(margin + text) <= width:
         return [margin + text]
-    return [cut(line, width) for line in wrapped(text, width, margin, margin + GAP)]
+    return [cut(line, width, style) for line in wrapped(text, width, margin, margin + GAP)]
 
 
 def _with_remark(lines: list[str], row: Row, whole: str, width: int | None) -> list[str]:
@@ -137,30 +139,37 @@ def _with_remark(lines: list[str], row: Row, whole: str, width: int | None) -> l
     is_single = len(lines) == 1
     if is_single and width_of(whole) + len(GAP) + width_of(row.remark) <= width:
         return [f"{whole}{GAP}{row.remark}".rstrip()]
+    last = f"{lines[-1]}{GAP}{row.remark}"
+    if width_of(last) <= width:
+        return [*lines[:-1], last]
     margin = " " * width_of(row.margin) + GAP + GAP
     return [*lines, *wrapped(row.remark, width, margin, margin)]
 
 
-def cut(text: str, width: int) -> str:
+def cut(text: str, width: int, style: Style = PLAIN) -> str:
     """A text of at most so many columns, without its middle where it is longer."""
     if width_of(text) <= width:
         return text
-    head, tail = (width - 1) // 2, width - 1 - (width - 1) // 2
+    dots = style.text("…")
+    head = (width - len(dots)) // 2
+    tail = width - len(dots) - head
     before, after = text, text
     while width_of(before) > head:
         before = before[: min(len(before) - 1, head)]
     while width_of(after) > tail:
         after = after[max(1, len(after) - tail) :]
-    return f"{before}…{after}"
+    return f"{before}{dots}{after}"
 
 
-def shortened(text: str, width: int | None) -> str:
-    """A text without its end where it is longer than so many columns."""
-    if width is None or width_of(text) <= width:
+def shortened(text: str, style: Style) -> str:
+    """A text without its end where the terminal is not as wide."""
+    if style.width is None or width_of(text) <= style.width:
         return text
-    while width_of(text) > width - 1:
-        text = text[: min(len(text) - 1, width - 1)]
-    return f"{text}…"
+    dots = style.text("…")
+    room = style.width - len(dots)
+    while width_of(text) > room:
+        text = text[: min(len(text) - 1, room)]
+    return f"{text}{dots}"
 
 
 def wrapped(text: str, width: int, first: str = "", then: str = "") -> list[str]:

@@ -1,0 +1,1 @@
+"""Commands for git, hooks and CI."""

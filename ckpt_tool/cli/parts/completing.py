@@ -1,0 +1,83 @@
+"""What Tab completes: shipped mappings, rule files, the state dicts of a file."""
+
+from __future__ import annotations
+
+import os
+from glob import escape, glob
+
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+RULE_FILES = (".yaml", ".yml", ".json")
+
+
+def rule_files(incomplete: str) -> list[str]:
+    """Rule files and folders that begin so, and shipped mappings."""
+    from ckpt_tool.api import shipped_mappings
+
+    found = sorted(glob(f"{escape(os.path.expanduser(incomplete))}*"))
+    local = [
+        f"{path}/" if os.path.isdir(path) else path
+        for path in found
+        if os.path.isdir(path) or path.endswith(RULE_FILES)
+    ]
+    shipped = [os.path.basename(path) for path in shipped_mappings()]
+    return [*local, *(name for name in shipped if name.startswith(incomplete))]
+
+
+def state_dicts(incomplete: str) -> list[str]:
+    """`run.pth#model`, `run.pth#ema` for `run.pth#`; nothing for a name without `#`, which shells
+    complete as a file's. No address is opened.
+    """
+    from ckpt_tool.formats import open_checkpoint
+    from ckpt_tool.formats.remote.addresses import is_address
+
+    path, mark, begun = incomplete.rpartition("#")
+    if not mark or is_address(path):
+        return []
+    try:
+        with open_checkpoint(os.path.expanduser(path)) as checkpoint:
+            contents = checkpoint.contents
+            names = [one.path for one in contents.state_dicts] + [*contents.rivals]
+    except Exception:  # whatever it is: a Tab prints no error
+        return []
+    return [f"{path}#{name}" for name in dict.fromkeys(names) if name and name.startswith(begun)]
+
+
+def with_shell(arguments: list[str]) -> list[str]:
+    """The command line with the shell that this runs in, where completion is asked for no other."""
+    asked = {"--show-completion", "--install-completion"}
+    if len(arguments) == 1 and arguments[0] in asked and (shell := _shell()):
+        return [*arguments, shell]
+    return arguments
+
+
+def _shell() -> str | None:
+    """The shell around this process, or the user's own."""
+    from shellingham import (  # type: ignore[import-untyped]
+        ShellDetectionFailure,
+        detect_shell,
+    )
+
+    try:
+        name = detect_shell()[0]
+    except ShellDetectionFailure:
+        name = os.path.basename(os.environ.get("SHELL", ""))
+    return name if name in SHELLS else None
+
+
+def print_completion(shell: str) -> None:
+    """Prints the script that completes `ckpt` in a shell."""
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    print(get_completion_script(prog_name="ckpt", complete_var="_CKPT_COMPLETE", shell=shell))
+
+
+def install_completion(shell: str) -> None:
+    """Writes that script where the shell reads it, and says where."""
+    from typer.completion import (  # type: ignore[attr-defined]
+        completion_init,
+        install,
+    )
+
+    completion_init()
+    name, path = install(shell=shell, prog_name="ckpt", complete_var="_CKPT_COMPLETE")
+    print(f"wrote {path}: completion for {name}, in shells that start from now on")

@@ -1,0 +1,46 @@
+"""What `--help` prints: options in groups, and examples that can be pasted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+MAPPING = "How to map"
+PRINTING = "What is printed"
+ADDRESSES = "Addresses"
+PANELS = ("Options", MAPPING, PRINTING, ADDRESSES)
+"""The groups, as they follow each other; what names none is the command's own."""
+
+
+class Command(TyperCommand):
+    """A command whose options stand in groups, and whose help ends with `examples`."""
+
+    examples: tuple[str, ...] = ()
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Writes the arguments, then each group of options."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for each in self.get_params(ctx):
+            record = each.get_help_record(ctx)
+            if record is None:
+                continue
+            is_argument = each.param_type_name == "argument"
+            panel = "Arguments" if is_argument else getattr(each, "rich_help_panel", None)
+            groups.setdefault(panel or "Options", []).append(record)
+        if "Options" not in groups and (shared := groups.pop(PRINTING, None)):
+            groups["Options"] = shared
+        for name in ("Arguments", *PANELS):
+            if name in groups:
+                with formatter.section(name):
+                    formatter.write_dl(groups[name])
+
+    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Writes the examples, a line each."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for example in self.examples:
+                    formatter.write(f"{' ' * formatter.current_indent}{example}\n")

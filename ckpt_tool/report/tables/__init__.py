@@ -1,0 +1,1 @@
+"""Reports as plain tables, for spreadsheets, pull requests and papers: `--format`."""

@@ -1,0 +1,97 @@
+"""A table as text in one of many formats: CSV by Python's csv, all others by tabulate."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+
+from ckpt_tool.errors import InputError
+from ckpt_tool.report.parts.style import safe
+
+TABLE = "table"
+"""The report as it is without a format."""
+COMMON = (TABLE, "csv", "tsv", "markdown", "html", "latex", "rst", "grid")
+"""Formats that are named to people; tabulate has more."""
+_ALIASES = {"markdown": "github", "md": "github"}
+_MARKDOWN = ("github", "pipe")
+_UNESCAPED = ("unsafehtml", "latex_raw", "latex_booktabs", "latex_longtable")
+"""Formats that write names as they are into a language that may read them otherwise."""
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells under their titles; numbers are numbers, and an empty cell is None. Columns of
+    `names` hold keys or patterns.
+    """
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    names: tuple[str, ...] = ()
+
+
+def check_format(name: str) -> None:
+    """Raises InputError for a format that there is not."""
+    if name in (TABLE, "csv"):
+        return
+    known = [each for each in _formats() if each not in _UNESCAPED]
+    if _ALIASES.get(name, name) not in known:
+        hint = "--json prints JSON" if name == "json" else f"one of {', '.join(COMMON)}"
+        raise InputError("--format", f"`{name}` is no format of tables", hint)
+
+
+def _formats() -> list[str]:
+    from tabulate import tabulate_formats
+
+    return list(tabulate_formats)
+
+
+def table_text(table: Table, name: str) -> str:
+    """The table in a format that `check_format` knows."""
+    if name == "csv":
+        return _csv(table)
+    from tabulate import tabulate
+
+    format_ = _ALIASES.get(name, name)
+    rows = [
+        [_cell(cell, title, table, format_) for title, cell in zip(table.titles, row, strict=True)]
+        for row in table.rows
+    ]
+    sides = ["right" if _is_numeric(table, i) else "left" for i in range(len(table.titles))]
+    return tabulate(
+        rows,
+        headers=[*table.titles],
+        tablefmt=format_,
+        disable_numparse=True,
+        colalign=sides if rows else None,
+    )
+
+
+def _csv(table: Table) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.titles)
+    writer.writerows([["" if cell is None else _safe(cell) for cell in row] for row in table.rows])
+    return text.getvalue().rstrip("\n")
+
+
+def _safe(cell: Cell) -> Cell:
+    return safe(cell) if isinstance(cell, str) else cell
+
+
+def _cell(cell: Cell, title: str, table: Table, format_: str) -> str:
+    if cell is None:
+        return ""
+    text = safe(str(cell))
+    if format_ not in _MARKDOWN:
+        return text
+    is_name = title in table.names and text and "`" not in text
+    # Stars and lines of names are Markdown's own; in code, a bar still ends a cell.
+    return (f"`{text}`" if is_name else text).replace("|", "\\|")
+
+
+def _is_numeric(table: Table, column: int) -> bool:
+    cells = [row[column] for row in table.rows if row[column] is not None]
+    return bool(cells) and all(isinstance(cell, int | float) for cell in cells)

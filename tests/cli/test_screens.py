@@ -1,0 +1,189 @@
+"""Every screen on a terminal of 80 columns: no line is longer, the last one answers; and each example of the help works."""
+
+import fcntl
+import importlib
+import os
+import pty
+import re
+import shlex
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+import torch
+from running import ckpt, ckpt_process
+from safetensors.torch import save_file
+
+from ckpt_tool.cli.app import COMMANDS
+
+COLOURS = re.compile("\x1b\\[[0-9;?]*[A-Za-z]")
+PATHS = re.compile(r"\S{60,}")
+
+
+def on_terminal(arguments, cwd, width=80, **env):
+    """The exit status and the screen of a command on a real terminal, without colours."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    environment = {**os.environ, "TERM": "xterm", **env}
+    environment.pop("COLUMNS", None)
+    command = [sys.executable, "-m", "ckpt_tool", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=follower, stderr=follower, cwd=cwd, env=environment)
+    os.close(follower)
+    found = b""
+    while True:
+        try:
+            piece = os.read(leader, 1 << 16)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not piece:
+            break
+        found += piece
+    os.close(leader)
+    return process.wait(), COLOURS.sub("", found.decode()).replace("\r\n", "\n").rstrip("\n").split("\n")
+
+
+def small(state, generator):
+    """The same keys with fewer numbers."""
+    return {
+        key: torch.randn([max(1, size // 16) for size in value.shape], generator=generator) if value.is_floating_point() else value.clone()
+        for key, value in state.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, torchvision):
+    """What people have: networks of one family and of two, a training checkpoint, a Lightning one, long names, a NaN."""
+    from detector import Detector
+
+    folder, generator = tmp_path_factory.mktemp("screens"), torch.Generator().manual_seed(0)
+    resnet = small(torchvision.models.resnet50().state_dict(), generator)
+    torch.save(resnet, folder / "resnet50.pth")
+    torch.save(small(Detector().state_dict(), generator), folder / "detector.pth")
+    tuned = {key: value + 0.01 if value.is_floating_point() and key.startswith("layer4") else value for key, value in resnet.items()}
+    tuned |= {"fc.weight": torch.randn(3, 128, generator=generator), "fc.bias": torch.zeros(3)}
+    tuned["layer4.1.bn2.weight"][3] = float("nan")
+    torch.save(tuned, folder / "finetuned.pth")
+    torch.save({key: value.half() if value.is_floating_point() else value for key, value in resnet.items()}, folder / "half.pth")
+    optimizer = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1, "params": [0], "name": "x" * 300}]}
+    torch.save({"model": resnet, "model_ema": resnet, "optimizer": optimizer, "epoch": 3, "args": {"data": "/d" * 200}}, folder / "run.pth")
+    torch.save({"state_dict": {f"model.{key}": value for key, value in resnet.items()}, "hyper_parameters": {"lr": 1}}, folder / "lit.ckpt")
+    long = {f"vision_tower.a_module_with_a_long_name_{i}.another_module_with_a_long_name.weight": torch.ones(2, 3) for i in range(4)}
+    save_file(long | {f"größe.{'x' * 100}.{i}": torch.ones(1) for i in range(3)}, folder / "long.safetensors")
+    blocks = {f"blocks.{i}.{n}.weight": torch.randn(4, 4, generator=generator) for i in range(3) for n in ("attn.qkv", "attn.proj", "mlp.fc1")}
+    torch.save(blocks, folder / "a.pth")
+    torch.save({key.replace("blocks.", "encoder.layers.encoder_layer_"): value for key, value in blocks.items()}, folder / "b.pth")
+    (folder / "bad.yaml").write_text("rules:\n  - conv1.* -> layer0.0.*\n  - layer{s}.{b}.conv{n}.* -> layer{s}.{b}.botleneck.{3*n-3}.*\n")
+    (folder / "nets.py").write_text(
+        "import torch\n\ndef build():\n    return torch.nn.Sequential(torch.nn.Linear(4, 4))\n\n"
+        "def other():\n    return torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU())\n"
+    )
+    return folder
+
+
+ANSWERS = {
+    "show": r"\d+ (of [\d,]+ )?tensors?, .* (k|M)?B|healthy|findings?$",
+    "diff": r"same|differ|removed|renamed",
+    "plan": r"accounted for|would stay fresh|source \S+|left over",
+    "map": r"wrote|nothing was written",
+    "suggest": r"mapped by \d+ rules?, .*unused",
+    "check": r"sound|problems?",
+    "verify": r"says|wrong key",
+    "mappings": r"\d+ mappings?|no shipped mapping",
+}
+RULES = "resnet50_to_yolo.yaml"
+SCREENS = [
+    "show resnet50.pth", "show run.pth", "show lit.ckpt", "show long.safetensors", "show resnet50.pth --tree", "show resnet50.pth --tree --depth 9 -v",
+    "show resnet50.pth --sort size --filter layer4.**", "show resnet50.pth -v", "show finetuned.pth --health", "show run.pth#model_ema --depth 1",
+    "diff resnet50.pth detector.pth", "diff resnet50.pth detector.pth --renames", "diff resnet50.pth finetuned.pth --values --include **", "diff a.pth b.pth",
+    "diff resnet50.pth half.pth --values", "diff resnet50.pth finetuned.pth --side-by-side --filter layer4.** --filter fc.*", "diff a.pth long.safetensors --side-by-side",
+    "diff a.pth b.pth --renames", "diff resnet50.pth resnet50.pth", f"plan resnet50.pth detector.pth --rules {RULES}",
+    "plan resnet50.pth detector.pth --by position --partial", "plan a.pth b.pth --by auto", "plan a.pth b.pth", "plan resnet50.pth finetuned.pth",
+    "plan resnet50.pth detector.pth --rules bad.yaml", f"map resnet50.pth detector.pth --rules {RULES} -o out.pth --force",
+    "map a.pth b.pth -o no.pth", "suggest resnet50.pth finetuned.pth", "suggest a.pth b.pth",
+    f"check {RULES} resnet50.pth detector.pth", f"verify half.pth resnet50.pth detector.pth --rules {RULES}", "mappings", "mappings vit",
+    "mappings resnet50.pth detector.pth", "mappings a.pth b.pth",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", SCREENS)
+def test_no_line_is_longer_than_the_terminal_and_the_last_one_answers(folder, line):
+    status, lines = on_terminal(line.split(), folder)
+    assert status in (0, 1)
+    assert not [each for each in lines if len(PATHS.sub("", each)) > 80]
+    last = next(i for i in reversed(range(len(lines))) if not lines[i].startswith(("      ", "next: ")))
+    closing = " ".join(lines[max(last - 1, 0) :])  # a long answer goes on below
+    assert re.search(ANSWERS[line.split()[0]], closing), closing
+
+
+@pytest.mark.parametrize("width", [60, 100, 160])
+def test_other_widths_are_kept_too(folder, width):
+    for line in ("show resnet50.pth", f"plan resnet50.pth detector.pth --rules {RULES}", "diff resnet50.pth detector.pth --side-by-side"):
+        assert not [each for each in on_terminal(line.split(), folder, width)[1] if len(each) > width]
+
+
+def test_every_next_command_works_as_it_stands_on_the_screen(folder):
+    for line in ("diff a.pth b.pth", "plan a.pth b.pth", "suggest a.pth b.pth"):
+        screen = "\n".join(on_terminal(line.split(), folder)[1])
+        command = screen.rpartition("next: ckpt ")[2].replace("\\\n", " ")
+        assert ckpt(*shlex.split(command), cwd=folder).status in (0, 1), command
+        for written in (*folder.glob("mapped*"), *folder.glob("rules*.yaml")):
+            written.unlink()
+
+
+def test_a_terminal_of_plain_characters_gets_no_others(folder):
+    for line in ("show resnet50.pth --tree", "diff resnet50.pth detector.pth --renames", "show long.safetensors"):
+        lines = on_terminal(line.split(), folder, PYTHONIOENCODING="ascii")[1]
+        assert all(each.isascii() and len(each) <= 80 for each in lines)
+
+
+def test_a_pipe_gets_full_lines(folder):
+    out = ckpt_process("plan", "a.pth", "b.pth", "--by", "auto", cwd=folder).out
+    assert re.search(r"blocks\.\{i\}.* → encoder\.layers\.encoder_layer_\{i\}", out)
+
+
+def test_where_rules_are_printed_on_the_terminal_nothing_is_said_twice(folder):
+    save_file({"a.weight": torch.ones(2), "head.bias": torch.ones(3)}, folder / "one.safetensors")
+    save_file({"a.weight": torch.ones(2), "head.bias": torch.ones(5)}, folder / "two.safetensors")
+    lines = on_terminal(["suggest", "one.safetensors", "two.safetensors"], folder)[1]
+    assert sum("head.bias -> head.bias" in line for line in lines) == 1
+
+
+def examples():
+    for name in COMMANDS:
+        yield from importlib.import_module(f"ckpt_tool.cli.{COMMANDS[name].partition(':')[0]}").EXAMPLES
+
+
+@pytest.fixture(scope="module")
+def place(folder):
+    """The folder with what examples of other commands make."""
+    torch.save(torch.load(folder / "resnet50.pth"), folder / "base.pth")
+    nets = {"0.weight": torch.ones(4, 4), "0.bias": torch.ones(4)}
+    for name in ("a.pth", "b.pth"):
+        (folder / f"old_{name}").write_bytes((folder / name).read_bytes())
+        torch.save(nets, folder / name)
+    torch.save(torch.ones(2, 4), folder / "x.pt")
+    ckpt("map", "resnet50.pth", "-e", "** -> **", "-o", "copy.safetensors", "--force", cwd=folder)
+    yield folder
+    for name in ("a.pth", "b.pth"):
+        (folder / name).write_bytes((folder / f"old_{name}").read_bytes())
+
+
+def test_examples_of_the_help_work(place):
+    for example in examples():
+        program, *arguments = shlex.split(example)
+        for output in (place / name for name in ("out.pth", "rules.yaml", "back.yaml", "auto.safetensors", "weights.safetensors")):
+            if output.name in arguments and "verify" not in arguments:
+                output.unlink(missing_ok=True)
+        ran = ckpt(*arguments, cwd=place)
+        assert (program, ran.status) in (("ckpt", 0), ("ckpt", 1)), f"{example}: {ran.err}"
+        assert "error" not in ran.err.split("\n")[0], f"{example}: {ran.err}"
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_and_ends_its_sentences(folder, name):
+    lines = on_terminal([*([name] if name else []), "--help"], folder)[1]
+    assert not [line for line in lines if len(line) > 80 or (line.endswith("...") and "Usage" not in line)]
+    if name:
+        assert f"  ckpt {name}" in "\n".join(lines[lines.index("Examples:") :])

@@ -1,0 +1,220 @@
+"""git, hooks and annotations: `git diff` of checkpoints in a real repository, what unpickling would call, problems beside their lines."""
+
+import json
+import os
+import pickle
+import shutil
+
+import pytest
+import torch
+import yaml
+from running import ckpt
+from safetensors.torch import save_file
+from shell import ROOT, Repository
+
+import ckpt_tool
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 12345\n"
+
+
+class Calls:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+class Settings:
+    """A class of a training script."""
+
+
+def network(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {f"layer{i}.{name}": torch.randn(shape, generator=generator) for i in range(3) for name, shape in (("weight", (4, 4)), ("bias", (4,)))}
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return Repository(tmp_path / "repository", tmp_path / "programs")
+
+
+def changed_lines(text):
+    return [line for line in text.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+
+
+@pytest.mark.parametrize("driver", ["ckpt show --keys --digests", "ckpt textconv"])
+def test_git_diff_shows_which_layers_changed(repository, driver):
+    repository.git("config", "diff.ckpt.textconv", driver)
+    (repository.folder / ".gitattributes").write_text("*.safetensors diff=ckpt\n")
+    state = network()
+    save_file(state, repository.folder / "model.safetensors")
+    repository.commit()
+    state["layer1.bias"] += 1
+    save_file(state, repository.folder / "model.safetensors")
+    lines = changed_lines(repository.git("diff"))
+    assert [line.split("\t")[:3] for line in lines] == [["-layer1.bias", "F32", "4"], ["+layer1.bias", "F32", "4"]]
+    assert lines[0].split("blake3:")[1] != lines[1].split("blake3:")[1]
+    repository.commit()
+    assert changed_lines(repository.git("log", "-p", "-1", "--format=")) == lines
+
+
+def test_a_file_that_was_only_written_anew_has_no_lines_that_differ(repository):
+    repository.git("config", "diff.ckpt.textconv", "ckpt textconv")
+    (repository.folder / ".gitattributes").write_text("*.pth diff=ckpt\n")
+    torch.save(network(), repository.folder / "model.pth")
+    repository.commit()
+    torch.save(network(), repository.folder / "model.pth", _use_new_zipfile_serialization=False)
+    assert changed_lines(repository.git("diff")) == []
+
+
+def test_git_diff_shows_what_is_no_tensor_and_what_is_beside_the_weights(repository):
+    repository.git("config", "diff.ckpt.textconv", "ckpt textconv")
+    (repository.folder / ".gitattributes").write_text("*.ckpt diff=ckpt\n")
+    for epoch in (3, 4):
+        torch.save({"model": network(), "ema": network(epoch), "epoch": epoch}, repository.folder / "run.ckpt")
+        if epoch == 3:
+            repository.commit()
+    lines = changed_lines(repository.git("diff"))
+    assert [line for line in lines if "epoch" in line] == ["-# value epoch: 3", "+# value epoch: 4"]
+    assert {line[1:].split("\t")[0] for line in lines if "epoch" not in line} == {f"ema.{key}" for key in network()}
+
+
+def test_git_diff_goes_on_where_a_file_is_a_pointer_or_broken(repository):
+    repository.git("config", "diff.ckpt.textconv", "ckpt textconv")
+    (repository.folder / ".gitattributes").write_text("*.safetensors diff=ckpt\n")
+    for digest, broken in (("a" * 64, b"no header"), ("b" * 64, b"none either")):
+        (repository.folder / "lfs.safetensors").write_text(POINTER.format(digest))
+        (repository.folder / "broken.safetensors").write_bytes(broken)
+        if digest[0] == "a":
+            repository.commit()
+    lines = changed_lines(repository.git("diff"))
+    assert [line for line in lines if "oid" in line] == [f"-oid sha256:{'a' * 64}", f"+oid sha256:{'b' * 64}"]
+    assert sum(line.startswith(("-sha256\t", "+sha256\t")) for line in lines) == 2
+
+
+def test_the_setup_of_the_docs_works(repository):
+    setup = (ROOT / "docs" / "git.md").read_text().split("<!-- setup -->\n```sh\n")[1].split("```")[0]
+    assert repository.run("sh", "-ec", setup).returncode == 0
+    for seed in (0, 1):
+        save_file(network(seed), repository.folder / "a.safetensors")
+        repository.commit()
+    for _ in range(2):
+        assert len(changed_lines(repository.git("log", "-p", "-1", "--format=", "--", "a.safetensors"))) == 12
+
+
+@pytest.fixture
+def pickles(tmp_path):
+    torch.save(network(), tmp_path / "plain.pth")
+    torch.save({"model": network(), "hook": Calls()}, tmp_path / "calls.pth")
+    (tmp_path / "numbers.pkl").write_bytes(pickle.dumps({"a": 1}))
+    (tmp_path / "bare.pkl").write_bytes(pickle.dumps(Calls()))
+    (tmp_path / "lfs.pth").write_text(POINTER.format("a" * 64))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("files", "status", "last"),
+    [
+        ("plain.pth numbers.pkl", 0, "2 files scanned, nothing is called"),
+        ("calls.pth plain.pth", 1, "2 files scanned, 1 would call or import something"),
+        ("bare.pkl", 1, "1 file scanned, 1 would call or import something"),
+        ("plain.pth lfs.pth", 2, "2 files scanned, nothing is called, 1 can't be read"),
+        ("lfs.pth calls.pth nowhere.pth", 1, "3 files scanned, 1 would call or import something, 2 can't be read"),
+    ],
+)
+def test_scan_answers_in_its_last_line_and_its_status(pickles, files, status, last):
+    ran = ckpt("scan", *files.split(), cwd=pickles)
+    assert (ran.status, ran.out.splitlines()[-1]) == (status, last)
+
+
+def test_scan_names_what_would_be_called(pickles):
+    ran = ckpt("scan", "calls.pth", "bare.pkl", cwd=pickles)
+    assert ran.out.splitlines()[:2] == [f"{name}: unpickling it would call or import {os.system.__module__}.system" for name in ("calls.pth", "bare.pkl")]
+    found = json.loads(ckpt("scan", "calls.pth", "plain.pth", "--json", cwd=pickles).out)
+    assert found == {
+        "schema": 1, "is_clean": False,
+        "files": [{"path": "calls.pth", "calls": [f"{os.system.__module__}.system"], "fault": None}, {"path": "plain.pth", "calls": [], "fault": None}],
+    }  # fmt: skip
+
+
+def test_scan_in_python_prints_what_the_command_prints(pickles):
+    files = [pickles / name for name in ("calls.pth", "numbers.pkl", "lfs.pth")]
+    report = ckpt_tool.scan(*files)
+    assert f"{report}\n" == ckpt("scan", *files).out
+    assert (report.is_clean, repr(report)) == (False, "ScanReport(3 files, 1 would call or import something)")
+    assert ckpt_tool.scan(files[1]).is_clean
+
+
+def test_scan_is_silent_where_it_is_asked_to_be_and_nothing_is_called(pickles):
+    assert ckpt("scan", "-q", "plain.pth", cwd=pickles).out == ""
+    assert ckpt("scan", "-q", "calls.pth", cwd=pickles).out != ""
+
+
+def test_scan_annotates_for_github(pickles):
+    lines = ckpt("scan", "calls.pth", "lfs.pth", "--github", cwd=pickles).err.splitlines()
+    assert lines[0] == f"::error title=ckpt%3A scan,file=calls.pth::unpickling it would call or import {os.system.__module__}.system"
+    assert lines[1].startswith("::error title=ckpt%3A scan,file=lfs.pth::is a git-lfs pointer")
+
+
+BAD = "rules:\n  - a.{i}.w -> b.w\n"
+UNBALANCED = "::error title=ckpt%3A unbalanced,file=rules.yaml,line=2,col=7,endColumn=10::`{i}` stands in the source only"
+
+
+@pytest.mark.parametrize("command", ["check rules.yaml", "lint rules.yaml", "plan a.pth -r rules.yaml", "map a.pth -r rules.yaml -o b.pth"])
+def test_problems_are_annotations_at_their_line(tmp_path, command):
+    (tmp_path / "rules.yaml").write_text(BAD)
+    torch.save(network(), tmp_path / "a.pth")
+    ran = ckpt(*command.split(), "--github", cwd=tmp_path)
+    assert ran.status == 1
+    assert next(line for line in ran.err.splitlines() if line.startswith("::")).startswith(UNBALANCED)
+    assert "::error" not in ckpt(*command.split(), cwd=tmp_path).err
+
+
+def test_problems_of_a_plan_and_errors_are_annotations(tmp_path):
+    (tmp_path / "rules.yaml").write_text("rules:\n  - layer{i}.* -> net.{i}.*\n")
+    torch.save(network(), tmp_path / "a.pth")
+    torch.save({"other": torch.ones(1)}, tmp_path / "b.pth")
+    lines = [line for line in ckpt("plan", "a.pth", "b.pth", "-r", "rules.yaml", "--github", cwd=tmp_path).err.splitlines() if line.startswith("::")]
+    assert lines[0].startswith("::error title=ckpt%3A unknown-target,file=rules.yaml,line=2,col=")
+    assert "%0A" in lines[0]
+    (tmp_path / "rules.yaml").write_text("rules: [")
+    (line,) = (line for line in ckpt("check", "rules.yaml", "--github", cwd=tmp_path).err.splitlines() if line.startswith("::"))
+    assert "rules.yaml" in line
+
+
+def test_lint_checks_each_file_and_goes_on(tmp_path):
+    (tmp_path / "bad.yaml").write_text(BAD)
+    (tmp_path / "good.yaml").write_text("rules: ['a.** -> b.**']\n")
+    ran = ckpt("lint", "bad.yaml", "good.yaml", "nowhere.yaml", cwd=tmp_path)
+    assert (ran.status, ran.out) == (1, "3 rule files, 2 with problems\n")
+    assert ckpt("lint", "good.yaml", "nowhere.yaml", cwd=tmp_path).status == 2
+    assert ckpt("lint", "good.yaml", cwd=tmp_path).out == "1 rule file checked: sound\n"
+
+
+HOOKS = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
+
+
+def test_hooks_refuse_what_is_wrong_and_pass_what_is_right(repository):
+    torch.save(network(), repository.folder / "good.pth")
+    torch.save({"model": network(), "hook": Calls()}, repository.folder / "calls.pth")
+    (repository.folder / "good.rules.yaml").write_text("rules: ['a.** -> b.**']\n")
+    (repository.folder / "bad.rules.yaml").write_text(BAD)
+    for hook, good, bad in (("ckpt-rules", "good.rules.yaml", "bad.rules.yaml"), ("ckpt-no-code", "good.pth", "calls.pth")):
+        entry = HOOKS[hook]["entry"].split()
+        assert repository.run(*entry, good).returncode == 0
+        assert repository.run(*entry, good, bad).returncode == 1
+
+
+def test_pre_commit_runs_the_hooks(repository):
+    if not shutil.which("pre-commit"):
+        pytest.skip("pre-commit is not installed")
+    hooks = Repository(repository.folder.parent / "hooks", repository.folder.parent / "programs")
+    shutil.copy(ROOT / ".pre-commit-hooks.yaml", hooks.folder)
+    hooks.commit()
+    torch.save({"model": network(), "hook": Calls()}, repository.folder / "calls.pth")
+    (repository.folder / "bad.rules.yaml").write_text(BAD)
+    for is_wrong in (True, False):
+        if not is_wrong:
+            torch.save(network(), repository.folder / "calls.pth")
+            (repository.folder / "bad.rules.yaml").write_text("rules: ['a.** -> b.**']\n")
+        repository.commit()
+        ran = repository.run("pre-commit", "try-repo", hooks.folder, "--all-files", PRE_COMMIT_HOME=str(repository.folder.parent / "cache"))
+        assert (ran.returncode, ran.stdout.count("Failed"), ran.stdout.count("Passed")) == ((1, 2, 0) if is_wrong else (0, 0, 2)), ran.stdout
