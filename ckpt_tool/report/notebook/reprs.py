@@ -12,9 +12,9 @@ from ckpt_tool.keys import fold, outline
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.report.diff import closing_text
 from ckpt_tool.report.notebook.folding import Group, Section, notebook_html
+from ckpt_tool.report.parts.mapped import ops_text
 from ckpt_tool.report.parts.value_differences import value_cells
 from ckpt_tool.report.plan import closing_text as plan_answer
-from ckpt_tool.report.plan import ops_text
 from ckpt_tool.report.show import closing_text as show_answer
 from ckpt_tool.report.show import groups_of
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
