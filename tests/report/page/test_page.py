@@ -11,7 +11,9 @@ import torch
 from running import ckpt
 
 import ckpt_tool
+from ckpt_tool.report.page.document import Item, Page, PageSide, Status
 from ckpt_tool.report.page.names import MAX_NAME, packed, shown
+from ckpt_tool.report.page.rendering import page_html
 
 MAX_STORY, MAX_LARGE = 400_000, 10_000_000
 
@@ -156,6 +158,16 @@ def test_a_name_of_a_megabyte_is_cut():
 def test_packed_names_come_back():
     names = ["a.b", "a.bc", "", "a.b", "ä.ö", "ä.ü"]
     assert unpacked(packed(names)) == names
+
+
+def test_no_secret_of_an_address_is_on_the_page():
+    address = "https://me:secret@host/model.pth?X-Amz-Signature=0f3c"
+    side = PageSide("file", address, ("w",), (None,), 1, 4)
+    page = Page("show", f"{address}: 1 tensor", "plain", (side,), (Status("tensors", "plain"),), (Item((0,), (), "tensors"),), notes=(address,), next=f"ckpt show {address}")
+    text = page_html(page)
+    assert "https://host/model.pth" in text
+    assert "secret" not in text
+    assert "0f3c" not in text
 
 
 def luminance(colour):
