@@ -77,8 +77,8 @@ def main() -> None:
             print(f"ckpt {__version__}", flush=True)
             return
     from ckpt_tool.cli.app import app
-    from ckpt_tool.cli.options import without_passwords
     from ckpt_tool.cli.output import check_options, fail, write_what_can_be_written
+    from ckpt_tool.cli.parts.addresses import without_passwords
     from ckpt_tool.cli.parts.completing import with_shell
     from ckpt_tool.errors import CkptError
 

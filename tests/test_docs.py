@@ -189,7 +189,7 @@ def test_the_hint_of_docs_align_settles_a_matrix_in_all_blocks():
     }
 
 
-@pytest.mark.parametrize("name", ["diff", "problem"])
+@pytest.mark.parametrize("name", ["diff", "problem", "plan", "suggest"])
 def test_the_readmes_pictures_show_what_is_printed(story, tmp_path, name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs" / "pictures")
     from terminal import draw
@@ -197,7 +197,7 @@ def test_the_readmes_pictures_show_what_is_printed(story, tmp_path, name, monkey
     for file in ("resnet50.pth", "detector.pth"):
         (tmp_path / file).symlink_to(story / file)
     assert draw(name, tmp_path) == (ROOT / "docs" / "pictures" / f"{name}.svg").read_text()
-    assert f"docs/pictures/{name}.svg" in (ROOT / "README.md").read_text()
+    assert f"pictures/{name}.svg" in (ROOT / "docs" / "resnet50.md").read_text()
 
 
 def test_commands_and_options_that_the_readme_names_exist():

@@ -17,7 +17,6 @@ from ckpt_tool.cli.options import (
     Quiet,
     Settings,
     mapping_options,
-    takes_addresses,
 )
 from ckpt_tool.cli.output import (
     NO,
@@ -30,6 +29,7 @@ from ckpt_tool.cli.output import (
     show_result,
     style_of,
 )
+from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import rule_files, state_dicts
 from ckpt_tool.errors import RuleError
 

@@ -18,7 +18,6 @@ from ckpt_tool.cli.options import (
     Source,
     Target,
     Verbose,
-    takes_addresses,
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import (
@@ -30,6 +29,7 @@ from ckpt_tool.cli.output import (
     show_result,
     style_of,
 )
+from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.progress import Progress
 from ckpt_tool.errors import InputError, RuleError
 

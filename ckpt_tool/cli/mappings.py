@@ -17,7 +17,6 @@ from ckpt_tool.cli.options import (
     Quiet,
     Settings,
     mapping_options,
-    takes_addresses,
 )
 from ckpt_tool.cli.output import (
     NO,
@@ -29,6 +28,7 @@ from ckpt_tool.cli.output import (
     show_result,
     style_of,
 )
+from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.errors import InputError
 

@@ -16,7 +16,6 @@ from ckpt_tool.cli.options import (
     Source,
     Target,
     Verbose,
-    takes_addresses,
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import (
@@ -28,6 +27,7 @@ from ckpt_tool.cli.output import (
     show_result,
     style_of,
 )
+from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.page import Html, write_page
 from ckpt_tool.errors import RuleError
 

@@ -21,9 +21,9 @@ from ckpt_tool.cli.options import (
     Json,
     Quiet,
     Verbose,
-    takes_addresses,
 )
 from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_report, show_result, style_of
+from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, write_page
 from ckpt_tool.cli.parts.progress import watching

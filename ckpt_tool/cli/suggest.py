@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet, takes_addresses
+from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet
 from ckpt_tool.cli.output import (
     NO,
     YES,
@@ -16,6 +16,7 @@ from ckpt_tool.cli.output import (
     show_report,
     show_result,
 )
+from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 from ckpt_tool.cli.parts.progress import watching

@@ -14,10 +14,10 @@ from ckpt_tool.cli.options import (
     Source,
     Target,
     Verbose,
-    takes_addresses,
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 from ckpt_tool.errors import InputError, RuleError
 

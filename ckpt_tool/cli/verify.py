@@ -15,10 +15,10 @@ from ckpt_tool.cli.options import (
     Source,
     Target,
     Verbose,
-    takes_addresses,
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.progress import watching
 

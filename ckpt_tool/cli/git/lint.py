@@ -29,7 +29,7 @@ def lint(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """Check several rule files, each by itself, as `ckpt check` does one.
+    """Check several rule files, each by itself.
 
     Exit 0 when all are sound, 1 when one has problems, 2 when one can't be read.
     """

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli.options import Color, ColorOption, Debug, Github, Json, Quiet, takes_addresses
+from ckpt_tool.cli.options import Color, ColorOption, Debug, Github, Json, Quiet
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.parts.addresses import takes_addresses
 
 EXAMPLES = ("ckpt scan resnet50.pth", "ckpt scan resnet50.pth detector.pth --json")
 
@@ -22,8 +23,9 @@ def scan(
     color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
-    """List what unpickling these files would call or import; nothing of it is run.
+    """List what unpickling files would call or import.
 
+    Nothing of it is run.
     Exit 0 when it is nothing, 1 when it is something, 2 when a file can't be read.
     """
     from ckpt_tool.examining.calls import scan as scan_files

@@ -20,8 +20,9 @@ def textconv(
     path: Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint, as git gives it.")],
     debug: Debug = False,
 ) -> None:
-    """Print a checkpoint as lines that git can compare: each tensor with the digest of its values,
-    and what is no tensor.
+    """Print a checkpoint as lines that `git diff` can compare.
+
+    They are each tensor with the digest of its values, and what is no tensor.
 
     Set up with `git config diff.ckpt.textconv "ckpt textconv"` and `*.safetensors diff=ckpt` in
     .gitattributes. It never fails, as git would stop there: of a file that can't be read it prints
