@@ -158,13 +158,6 @@ def picture(name, command):
     return re.search(rf"```\n\$ {re.escape(command)}\n(.*?)```", text, re.DOTALL)[1]
 
 
-def test_the_readmes_draft_of_rules_is_what_is_printed(story):
-    from running import ckpt
-
-    ran = ckpt("suggest", "resnet50.pth", "detector.pth", cwd=story)
-    assert f"{ran.out}\n{ran.err}" == picture("README.md", "ckpt suggest resnet50.pth detector.pth")
-
-
 def test_the_draft_of_docs_align_is_what_is_printed(tmp_path):
     from running import ckpt
 
@@ -190,7 +183,7 @@ def test_the_hint_of_docs_align_settles_a_matrix_in_all_blocks():
 
 
 @pytest.mark.parametrize("name", ["diff", "problem", "plan", "suggest"])
-def test_the_readmes_pictures_show_what_is_printed(story, tmp_path, name, monkeypatch):
+def test_the_pictures_show_what_is_printed(story, tmp_path, name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs" / "pictures")
     from terminal import draw
 
