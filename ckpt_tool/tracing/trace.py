@@ -34,9 +34,9 @@ class Place:
 
     `kind` is `module` (its outputs diverge, its inputs agree), `code` (the code of `other` around
     the module `at`, which gets other inputs though all outputs before agree) or `drift` (they
-    diverge nowhere, and the outputs are too far apart: this module adds most). `inputs` and `outputs` are
-    the exact distances there, `entering` that of what `at` gets, `tensors` the tensors concerned
-    with the rule that maps each, and `findings` what was tried and explains it.
+    diverge nowhere, and the outputs are too far apart: this module adds most). `inputs` and
+    `outputs` are the exact distances there, `entering` that of what `at` gets, `tensors` the
+    tensors concerned with the rule that maps each, and `findings` what was tried and explains it.
     """
 
     kind: Kind
@@ -88,7 +88,8 @@ def trace_models(
     have their weights. `inputs_other` are what the second takes, where that is something else.
 
     Each network runs once, and once more where they diverge; outputs are compared by sketches, so
-    that memory doesn't grow with the network. Raises InputError for a network that fails on its input.
+    that memory doesn't grow with the network. Raises InputError for a network that fails on its
+    input.
     """
     setting = setting or Setting()
     given = inputs, inputs if inputs_other is None else inputs_other
