@@ -133,7 +133,7 @@ def test_tests_name_every_module_of_align():
 
 ROOT_FILES = {
     ".gitignore", ".pre-commit-hooks.yaml", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "action.yml", "constraints.txt", "hatch_build.py",
-    "noxfile.py", "pyproject.toml", "requirements-without-torch.txt",
+    "mkdocs.yml", "noxfile.py", "pyproject.toml", "requirements-without-torch.txt",
 }  # fmt: skip
 MAX_BYTES = 1 << 20
 

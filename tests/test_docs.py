@@ -158,13 +158,6 @@ def picture(name, command):
     return re.search(rf"```\n\$ {re.escape(command)}\n(.*?)```", text, re.DOTALL)[1]
 
 
-def test_the_readmes_draft_of_rules_is_what_is_printed(story):
-    from running import ckpt
-
-    ran = ckpt("suggest", "resnet50.pth", "detector.pth", cwd=story)
-    assert f"{ran.out}\n{ran.err}" == picture("README.md", "ckpt suggest resnet50.pth detector.pth")
-
-
 def test_the_draft_of_docs_align_is_what_is_printed(tmp_path):
     from running import ckpt
 
@@ -189,15 +182,15 @@ def test_the_hint_of_docs_align_settles_a_matrix_in_all_blocks():
     }
 
 
-@pytest.mark.parametrize("name", ["diff", "problem"])
-def test_the_readmes_pictures_show_what_is_printed(story, tmp_path, name, monkeypatch):
+@pytest.mark.parametrize("name", ["diff", "problem", "plan", "suggest"])
+def test_the_pictures_show_what_is_printed(story, tmp_path, name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs" / "pictures")
     from terminal import draw
 
     for file in ("resnet50.pth", "detector.pth"):
         (tmp_path / file).symlink_to(story / file)
     assert draw(name, tmp_path) == (ROOT / "docs" / "pictures" / f"{name}.svg").read_text()
-    assert f"docs/pictures/{name}.svg" in (ROOT / "README.md").read_text()
+    assert f"pictures/{name}.svg" in (ROOT / "docs" / "resnet50.md").read_text()
 
 
 def test_commands_and_options_that_the_readme_names_exist():

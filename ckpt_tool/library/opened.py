@@ -78,6 +78,11 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
         self._check_open()
         return super().chunks(key, size)
 
+    def has_parts(self, key: str) -> bool:
+        """As for any checkpoint. Raises InputError where it is closed."""
+        self._check_open()
+        return super().has_parts(key)
+
     def _check_open(self) -> None:
         if self.is_closed:
             raise InputError(self.path, "is closed", "open it again, or read inside the block")

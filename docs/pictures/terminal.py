@@ -30,6 +30,8 @@ keep: ["layer5.**", "conv_end.*", "bn_end.*"]
 PICTURES = {
     "diff": "diff resnet50.pth detector.pth",
     "problem": "plan resnet50.pth detector.pth --rules rules.yaml",
+    "plan": "plan --rules resnet50_to_yolo.yaml",
+    "suggest": "suggest resnet50.pth detector.pth",
 }
 
 FRAME = """\

@@ -1,0 +1,23 @@
+"""The site is built without a warning, and its generated page is current."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_page_of_commands_is_what_the_help_says(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from commands import text
+
+    assert (ROOT / "docs" / "commands.md").read_text() == text(), "run: python docs/commands.py"
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path / "site")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={"PATH": "", "NO_MKDOCS_2_WARNING": "1"})
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    api = (tmp_path / "site" / "api" / "index.html").read_text()
+    assert all(f'id="ckpt_tool.{name}"' in api for name in ("open", "diff", "plan", "load_into", "FreezeSchedule", "RuleError"))
+    assert 'href="https://github.com/OWNER/ckpt_tool/blob/main/examples/finetune_resnet18.py"' in (tmp_path / "site" / "training" / "index.html").read_text()
