@@ -35,7 +35,10 @@ _WORDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         re.compile(rf"{_BEFORE}--({_SWITCHES}){_AFTER}"),
         lambda m: f"`{m[1].replace('-', '_')}=True`",
     ),
-    (re.compile(rf"{_BEFORE}--({_VALUED}){_AFTER}"), lambda m: f"`{m[1].replace('-', '_')}=`"),
+    (
+        re.compile(rf"{_BEFORE}--({_VALUED})(?: [A-Z]+(?=`))?{_AFTER}"),
+        lambda m: f"`{m[1].replace('-', '_')}=`",
+    ),
     (re.compile(rf"{_BEFORE}--({'|'.join(_OTHERS)}){_AFTER}"), lambda m: f"`{_OTHERS[m[1]]}=`"),
     (re.compile(r"(?<![\w-])-e(?=:\d)"), lambda m: "rules"),
 )

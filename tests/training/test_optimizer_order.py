@@ -41,7 +41,7 @@ def run(tmp_path):
 
 def test_the_order_of_a_model_tells_which_number_is_which(run, tmp_path):
     model, folder = run
-    with pytest.raises(InputError, match="can't be told: the model's keys are sorted; `--optimizer-order MODEL` tells"):
+    with pytest.raises(InputError, match="can't be told: the model's keys are sorted; `optimizer_order=` tells"):
         ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES)
     torch.save(model.state_dict(), tmp_path / "model.pth")
     for place, order in enumerate([model, tmp_path / "model.pth"]):
@@ -62,7 +62,7 @@ def test_the_order_of_a_model_tells_which_number_is_which(run, tmp_path):
 
 def test_an_order_of_other_keys_is_refused(run, tmp_path):
     model, folder = run
-    with pytest.raises(InputError, match=r"--optimizer-order: has `weight`, and no key of the source"):
+    with pytest.raises(InputError, match=r"`optimizer_order=`: has `weight`, and no key of the source"):
         ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES, optimizer_order=nn.Linear(3, 3))
     with pytest.raises(InputError, match="its keys are sorted, and tell no model's order"):
         ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES, optimizer_order=folder)
