@@ -66,5 +66,5 @@ def test_an_order_of_other_keys_is_refused(run, tmp_path):
         ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES, optimizer_order=nn.Linear(3, 3))
     with pytest.raises(InputError, match="its keys are sorted, and tell no model's order"):
         ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES, optimizer_order=folder)
-    with pytest.raises(InputError, match="--optimizer-order: is for whole training checkpoints"):
+    with pytest.raises(InputError, match="`optimizer_order=`: is for whole training checkpoints"):
         ckpt_tool.map(folder, None, tmp_path / "new.safetensors", rules=RULES, optimizer_order=model)
