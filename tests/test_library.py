@@ -70,11 +70,26 @@ def test_rows_are_read_alone(files, monkeypatch):
     from ckpt_tool.formats.files import SourceFile
 
     read = []
-    plain = SourceFile.read
+    plain = SourceFile.read_into
     with ckpt_tool.open("source.pth") as checkpoint:
-        monkeypatch.setattr(SourceFile, "read", lambda file, offset, size: read.append(size) or plain(file, offset, size))
+        monkeypatch.setattr(SourceFile, "read_into", lambda file, into, offset: read.append(len(into)) or plain(file, into, offset))
         assert checkpoint["module.fc.weight"][2:4].shape == (2, 4)
     assert read == [2 * 4 * 4]
+
+
+def test_a_box_of_a_distributed_checkpoint_is_read_alone(tmp_path, monkeypatch):
+    """Whole rows and a few columns, in a folder of torch.distributed.checkpoint."""
+    from ckpt_tool.formats.files import SourceFile
+
+    weight = torch.randn(64, 512, 64)
+    ckpt_tool.map({"w": weight}, None, tmp_path / "run", rules="** -> **", to="dcp")
+    read = []
+    plain = SourceFile.read_into
+    with ckpt_tool.open(tmp_path / "run") as checkpoint:
+        monkeypatch.setattr(SourceFile, "read_into", lambda file, into, offset: read.append(len(into)) or plain(file, into, offset))
+        assert torch.equal(checkpoint["w"][3], weight[3])
+        assert torch.equal(checkpoint["w"][-2:, 7:9, 1], weight[-2:, 7:9, 1])
+    assert sum(read) < weight.nbytes / 8
 
 
 def test_a_diff_prints_as_the_command_does(files):

@@ -110,8 +110,9 @@ def show(
     is_tree = tree or depth is not None
     _check_looks(format_, is_tree, json, keys or digests or checksum or health)
     if health:
-        if keys or digests or checksum:
-            raise InputError("--health", "can't be asked together with another list")
+        if keys or digests or checksum or html:
+            other = "a report page" if html else "another list"
+            raise InputError("--health", f"can't be asked together with {other}")
         raise typer.Exit(_show_health(path, json, quiet, style_of(color, verbose)))
     with open_checkpoint(path) as opened:
         checkpoint = api.filtered(opened, filters) if filters else opened
@@ -119,8 +120,8 @@ def show(
             from ckpt_tool.report.page.show import show_page
             from ckpt_tool.report.show import closing_text
 
-            answer, onwards = closing_text(checkpoint), api.after_show(checkpoint)
-            write_page(html, show_page(checkpoint, answer, onwards), quiet)
+            answer = closing_text(checkpoint, opened.catalog if filters else None)
+            write_page(html, show_page(checkpoint, answer, api.after_show(checkpoint)), quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 

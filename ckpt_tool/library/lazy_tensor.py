@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType, Shape, nbytes_of, shape_text
 from ckpt_tool.torch_bridge import to_tensor
 
 if TYPE_CHECKING:
     import torch
 
-    from ckpt_tool.formats import Checkpoint, Extent
+    from ckpt_tool.formats import Checkpoint
 
 
 class LazyTensor:
     """One tensor on disk: its `key`, `shape`, `dtype` and `nbytes` are known, its values are read
     by `read()` or by an index.
 
-    An index reads no more than the rows (dimension 0) that it asks for, where these lie in one run
-    of bytes; then no checksum of the whole tensor is looked at.
+    An index of numbers and slices reads about the bytes that it asks for, in whatever number of
+    files these lie; then no checksum of the whole tensor is looked at.
 
     >>> import ckpt_tool, torch
     >>> torch.save({"conv1.weight": torch.ones(64, 3, 7, 7)}, "model.pth")
@@ -52,22 +54,29 @@ class LazyTensor:
 
     def __getitem__(self, index: object) -> torch.Tensor:
         """What torch gives for this index of the whole tensor."""
-        if isinstance(index, tuple) and not index:
-            return self.read()
-        first, *more = index if isinstance(index, tuple) else (index,)
-        extent = self._checkpoint.extent(self.key)
-        row = nbytes_of(self.dtype, self.shape[1:]) if self.shape else 0
-        if extent is None or not row or row * self.shape[0] != self.nbytes:
+        given = index if isinstance(index, tuple) else (index,)
+        ranges = self._ranges(given)
+        if not given or ranges is None or not self._checkpoint.has_parts(self.key):
             return self.read()[index]  # type: ignore[index]
-        if type(first) is int and -len(self) <= first < len(self):
-            at = first % len(self)
-            return self._rows(extent, row, at, at + 1)[(0, *more)]
-        if isinstance(first, slice) and first.step in (None, 1):
-            start, stop, _ = first.indices(len(self))
-            return self._rows(extent, row, start, max(start, stop))[(slice(None), *more)]
-        return self.read()[index]  # type: ignore[index]
+        region = Region(tuple(start for start, _ in ranges), tuple(count for _, count in ranges))
+        content = bytearray(nbytes_of(self.dtype, region.shape))
+        if content:
+            self._checkpoint.read_part(self.key, region, memoryview(content))
+        box = to_tensor(content, self.dtype, region.shape)
+        return box[tuple(0 if type(one) is int else slice(None) for one in given)]
 
-    def _rows(self, extent: Extent, row: int, start: int, stop: int) -> torch.Tensor:
-        """Rows `start` to `stop` of `row` bytes each."""
-        content = extent.file.read(extent.offset + start * row, (stop - start) * row)
-        return to_tensor(content, self.dtype, (stop - start, *self.shape[1:]))
+    def _ranges(self, index: Sequence[object]) -> list[tuple[int, int]] | None:
+        """The first index and how many, of each dimension; None for what is no plain box."""
+        if len(index) > len(self.shape):
+            return None
+        ranges = []
+        padded = (*index, *([slice(None)] * (len(self.shape) - len(index))))
+        for one, size in zip(padded, self.shape, strict=True):
+            if type(one) is int and -size <= one < size:
+                ranges.append((one % size, 1))
+            elif isinstance(one, slice) and one.step in (None, 1):
+                start, stop, _ = one.indices(size)
+                ranges.append((start, max(0, stop - start)))
+            else:
+                return None
+        return ranges

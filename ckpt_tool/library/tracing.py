@@ -12,6 +12,7 @@ from ckpt_tool.api.tracing.traces import plan_between
 from ckpt_tool.api.tracing.traces import trace as traced
 from ckpt_tool.errors import InputError
 from ckpt_tool.library.options import options_from
+from ckpt_tool.library.words import speaks_python
 from ckpt_tool.mapping import Plan
 from ckpt_tool.report.trace import answer_line, trace_text
 from ckpt_tool.tracing import Trace
@@ -37,6 +38,7 @@ class TraceReport(Trace):
         return f"TraceReport({answer_line(self)})"
 
 
+@speaks_python
 def trace(
     model_a: nn.Module,
     model_b: nn.Module,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ckpt_tool.report.page.names import shown
+from ckpt_tool.report.page.names import said
 from ckpt_tool.wording import plural
 
 MAX_PATTERNS = 40
@@ -86,4 +86,4 @@ def _items(group: Group, section: Section, left: list[int]) -> Iterator[str]:
 
 def text_of(text: str) -> str:
     """A text that is one in HTML, whatever it holds."""
-    return escape(shown(text))
+    return escape(said(text))

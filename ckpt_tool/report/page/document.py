@@ -8,7 +8,7 @@ from math import isfinite, prod
 from typing import Literal
 
 from ckpt_tool.errors import Problem
-from ckpt_tool.report.page.names import packed, shown
+from ckpt_tool.report.page.names import packed, said, shown
 from ckpt_tool.report.parts.problems import problem_json
 from ckpt_tool.tensors import Catalog, Shape, TensorInfo, shape_text
 
@@ -167,7 +167,7 @@ def page_data(page: Page) -> dict[str, object]:
     sides = [
         {
             "role": side.role,
-            "name": shown(side.name),
+            "name": said(side.name),
             "noun": side.noun,
             "keys": packed(map(shown, side.keys)),
             "form": [_number(forms, form) for form in side.forms],
@@ -251,8 +251,8 @@ def problems_of(page: Page) -> Iterable[Mapping[str, object]]:
         where = f"{problem.where.file}:{problem.where.line}" if problem.where else ""
         yield {
             "code": problem.code,
-            "message": shown(str(found["message"])),
-            "where": shown(where),
-            "line": shown(problem.where.text) if problem.where else "",
-            "notes": [shown(note) for note in problem.notes],
+            "message": said(str(found["message"])),
+            "where": said(where),
+            "line": said(problem.where.text) if problem.where else "",
+            "notes": [said(note) for note in problem.notes],
         }

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from os.path import commonprefix
 
+from ckpt_tool.formats.remote.addresses import without_secrets
 from ckpt_tool.report.parts.style import safe
 
 MAX_NAME = 300
@@ -26,6 +27,15 @@ def shown(text: str) -> str:
         # Written out characters take up to six each.
         text = text[: max(40, start)] + note + text[-_END:]
     return text if text.isascii() and text.isprintable() else safe(text).translate(_INVISIBLE)
+
+
+def said(text: str) -> str:
+    """The same of a text that may hold addresses: without what is secret in these.
+
+    >>> said("https://me:secret@host/model.pth")
+    'https://host/model.pth'
+    """
+    return shown(without_secrets(text))
 
 
 def packed(names: Iterable[str]) -> dict[str, list[object]]:

@@ -12,9 +12,10 @@ from ckpt_tool.report.parts.mapped import ops_text
 from ckpt_tool.report.plan import PlanNames
 from ckpt_tool.wording import plural
 
+AS_IS, BY_OPS = "mapped as is", "mapped by ops"
 STATUSES = (
-    Status("mapped", "good", "take the source's values as they are"),
-    Status("computed", "special", "are computed from the source's values by ops"),
+    Status(AS_IS, "good", "take the source's values as they are"),
+    Status(BY_OPS, "special", "are computed from the source's values by ops"),
     Status("initialised", "special", "are filled by a rule without a source"),
     Status("kept", "calm", "keep the target's values"),
     Status("dropped", "bad", "keys of the source that are left behind"),
@@ -75,14 +76,14 @@ def refused_page(planned: Planned, names: PlanNames, onwards: str | None) -> Pag
 def _status(step: Step) -> str:
     if not step.inputs:
         return "initialised"
-    return "computed" if step.ops else "mapped"
+    return BY_OPS if step.ops else AS_IS
 
 
 def _why(step: Step, files: tuple[str, ...]) -> Why:
     """The rule of a step, where it stands, and its ops; its file as the reader knows it."""
     origin = step.origin
     rule = origin.rule
-    ops = _ops(step.ops) if step.ops else ""
+    ops = ops_in_words(step.ops)
     if rule is None:
         drafted = origin.drafted.text if origin.drafted else ""
         return Why(origin.by, drafted, "", ops, origin.confidence)
@@ -91,5 +92,6 @@ def _why(step: Step, files: tuple[str, ...]) -> Why:
 
 
 @lru_cache(maxsize=1 << 10)
-def _ops(ops: tuple[Op, ...]) -> str:
-    return ops_text(ops)
+def ops_in_words(ops: tuple[Op, ...]) -> str:
+    """The ops of a step as a rule has them, side by side; empty where there are none."""
+    return ops_text(ops).removeprefix("[").removesuffix("]")

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ckpt_tool.report.page.document import Page, PageSide, Table, counts_of, page_data, problems_of
-from ckpt_tool.report.page.names import shown
+from ckpt_tool.report.page.names import said
 from ckpt_tool.wording import plural, size_text
 
 if TYPE_CHECKING:
@@ -43,16 +43,16 @@ def page_html(page: Page) -> str:
         command=page.command,
         heading=TITLES[page.command],
         keys="Calls" if page.command == "trace" else "Keys",
-        title=" → ".join(shown(side.name) for side in page.sides),
-        answer=shown(page.answer),
+        title=" → ".join(said(side.name) for side in page.sides),
+        answer=said(page.answer),
         sides=[_side(side) for side in page.sides],
         cards=counts_of(page),
-        highlights=[shown(line) for line in page.highlights],
-        notes=[shown(note) for note in page.notes],
+        highlights=[said(line) for line in page.highlights],
+        notes=[said(note) for note in page.notes],
         problems=list(problems_of(page)),
         tables=[_table(table) for table in page.tables],
         text=_multiline(page.text),
-        next=shown(page.next) if page.next else "",
+        next=said(page.next) if page.next else "",
         style=Markup(style),
         script=Markup(script),
         style_hash=_digest(style),
@@ -65,18 +65,18 @@ def page_html(page: Page) -> str:
 def _side(side: PageSide) -> dict[str, str]:
     size = "" if side.nbytes is None else size_text(side.nbytes)
     tensors = plural(side.tensors, side.noun)
-    return {"role": side.role, "name": shown(side.name), "tensors": tensors, "size": size}
+    return {"role": side.role, "name": said(side.name), "tensors": tensors, "size": size}
 
 
 def _table(table: Table) -> dict[str, object]:
-    rows = [[shown(cell) for cell in row] for row in table.rows[:MAX_ROWS]]
+    rows = [[said(cell) for cell in row] for row in table.rows[:MAX_ROWS]]
     more = len(table.rows) - len(rows)
-    return {"title": shown(table.title), "heads": table.heads, "rows": rows, "more": more}
+    return {"title": said(table.title), "heads": table.heads, "rows": rows, "more": more}
 
 
 def _multiline(text: str) -> str:
     """A text with its lines, each made safe."""
-    return "\n".join(shown(line) for line in text.splitlines())
+    return "\n".join(said(line) for line in text.splitlines())
 
 
 @cache

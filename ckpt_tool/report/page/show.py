@@ -12,7 +12,7 @@ STATUSES = (
     Status("tensors", "plain"),
     Status("shared", "special", "lie in the storage of another tensor"),
     Status("unreadable", "warn", "are named, but their values can't be read"),
-    Status("elsewhere", "muted", "lie outside of the state dict"),
+    Status("elsewhere", "muted", "lie outside of the state dict", is_calm=True),
 )
 
 

@@ -17,7 +17,7 @@ from ckpt_tool.report.page.document import (
     Why,
     keys_of,
 )
-from ckpt_tool.report.parts.mapped import ops_text
+from ckpt_tool.report.page.plan import ops_in_words
 from ckpt_tool.tensors import Catalog, UnreadableTensor
 
 STATUSES = (
@@ -85,7 +85,7 @@ def _bare(keys: Iterable[str]) -> Catalog:
 def _pair(each: Aligned, keys: tuple[Keys, Keys], least: float) -> Item:
     a = tuple(keys[0].numbers[key] for slot in each.pair.sources for key in slot)
     b = tuple(keys[1].numbers[key] for slot in each.pair.targets for key in slot)
-    ops = ops_text(each.pair.ops) if each.pair.ops else ""
+    ops = ops_in_words(each.pair.ops)
     why = Why("alignment", ops=ops, confidence=each.confidence, evidence=each.evidence)
     return Item(a, b, "paired" if each.confidence >= least else "unsure", why)
 

@@ -15,24 +15,51 @@ def driver(tmp_path_factory):
         yield opened
 
 
+NETS = """from torch import nn
+
+
+def one(eps=1e-5):
+    return nn.Sequential(nn.Linear(4, 10), nn.LayerNorm(10, eps=eps), nn.Linear(10, 2))
+
+
+def two():
+    return one(1e-2)
+"""
+
+
 @pytest.fixture(scope="module")
 def pages(story, tmp_path_factory):
-    """A folder with a page of each command."""
+    """The page of a command, by its name; each is made once."""
     folder = tmp_path_factory.mktemp("pages")
-    sides = (story / "resnet50.pth", story / "detector.pth")
-    ckpt("show", sides[0], "--html", folder / "show.html", "-q")
-    ckpt("plan", *sides, "--rules", "resnet50_to_yolo.yaml", "--html", folder / "plan.html", "-q")
-    ckpt("plan", *sides, "--html", folder / "refused.html", "-q")
-    ckpt("suggest", *sides, "--html", folder / "suggest.html", "-q")
-    state = torch.load(sides[0], weights_only=True)
-    tuned = {key: value + value.abs().mean() * 0.01 if value.is_floating_point() and key.startswith("layer4") else value for key, value in state.items()}
-    del tuned["fc.bias"]
-    torch.save(tuned, folder / "tuned.pth")
-    ckpt("diff", sides[0], folder / "tuned.pth", "--values", "--html", folder / "diff.html", "-q")
-    (folder / "nets.py").write_text("from torch import nn\n\n\ndef one(eps=1e-5):\n    return nn.Sequential(nn.Linear(4, 10), nn.LayerNorm(10, eps=eps), nn.Linear(10, 2))\n\n\ndef two():\n    return one(1e-2)\n")
-    torch.save(torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.LayerNorm(10), torch.nn.Linear(10, 2)).state_dict(), folder / "net.pth")
-    ckpt("trace", "net.pth", "--model", "nets:one", "--model-b", "nets:two", "--random-input", "3x4", "--html", "trace.html", "-q", cwd=folder)
-    return folder
+    source, target = story / "resnet50.pth", story / "detector.pth"
+
+    def tuned():
+        state = torch.load(source, weights_only=True)
+        moved = {key: value + value.abs().mean() * 0.01 for key, value in state.items() if value.is_floating_point() and key.startswith("layer4")}
+        torch.save({key: value for key, value in (state | moved).items() if key != "fc.bias"}, folder / "tuned.pth")
+        return "diff", source, "tuned.pth", "--values"
+
+    def traced():
+        (folder / "nets.py").write_text(NETS)
+        torch.save(torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.LayerNorm(10), torch.nn.Linear(10, 2)).state_dict(), folder / "net.pth")
+        return "trace", "net.pth", "--model", "nets:one", "--model-b", "nets:two", "--random-input", "3x4"
+
+    commands = {
+        "show": lambda: ("show", source),
+        "plan": lambda: ("plan", source, target, "--rules", "resnet50_to_yolo.yaml"),
+        "refused": lambda: ("plan", source, target),
+        "suggest": lambda: ("suggest", source, target),
+        "diff": tuned,
+        "trace": traced,
+    }
+
+    def page(name):
+        path = folder / f"{name}.html"
+        if not path.exists():
+            ckpt(*commands[name](), "--html", path, "-q", cwd=folder)
+        return path
+
+    return page
 
 
 NAMES = ("show", "diff", "plan", "refused", "suggest", "trace")
@@ -40,7 +67,7 @@ NAMES = ("show", "diff", "plan", "refused", "suggest", "trace")
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_opens_without_an_error_and_asks_nobody(driver, pages, name):
-    page = Shown(driver, pages / f"{name}.html")
+    page = Shown(driver, pages(name))
     assert page.texts(".row .label")
     for selector in ("#unfold", "#fold", "#theme", "#theme"):
         page.click(selector)
@@ -52,7 +79,7 @@ def test_a_page_opens_without_an_error_and_asks_nobody(driver, pages, name):
 
 
 def test_a_search_shows_what_it_finds_on_both_sides(driver, pages):
-    page = Shown(driver, pages / "plan.html")
+    page = Shown(driver, pages("plan"))
     assert page.search("layer2 conv1") == "4 of 386"
     assert page.texts(".row.leaf .label") == ["weight"] * 8
     assert page.search("layer2.*.conv1.w") == "4 of 386"
@@ -63,7 +90,7 @@ def test_a_search_shows_what_it_finds_on_both_sides(driver, pages):
 
 
 def test_a_card_shows_its_keys_alone(driver, pages):
-    page = Shown(driver, pages / "plan.html")
+    page = Shown(driver, pages("plan"))
     page.click(".card:nth-child(2)")
     assert page.texts("#found") == ["66 of 386"]
     assert page.texts(".row.module .label")[:2] == ["layer5", "0"]
@@ -73,14 +100,14 @@ def test_a_card_shows_its_keys_alone(driver, pages):
 
 
 def test_a_diff_shows_first_what_differs(driver, pages):
-    page = Shown(driver, pages / "diff.html")
+    page = Shown(driver, pages("diff"))
     assert page.texts("#found") == ["51 of 320"]
     assert "fc" in page.texts(".row.module .label")
     assert "Cosine by depth" in page.texts("#charts h3")
 
 
 def test_keys_walk_the_tree_and_say_so_to_screen_readers(driver, pages):
-    page = Shown(driver, pages / "show.html")
+    page = Shown(driver, pages("show"))
     active = "list = document.querySelector('[role=tree]'); return document.getElementById(list.getAttribute('aria-activedescendant'))"
     page.click("#fold")
     page.run("document.querySelector('[role=tree]').focus()")
@@ -98,7 +125,7 @@ def test_keys_walk_the_tree_and_say_so_to_screen_readers(driver, pages):
 
 
 def test_the_reason_of_a_key_is_told_where_it_is_chosen(driver, pages):
-    page = Shown(driver, pages / "plan.html")
+    page = Shown(driver, pages("plan"))
     page.search("layer2.1.conv3")
     page.click(".pane .row.leaf")
     text = page.texts("#details")[0]
@@ -108,7 +135,7 @@ def test_the_reason_of_a_key_is_told_where_it_is_chosen(driver, pages):
 
 
 def test_a_rule_shows_its_keys(driver, pages):
-    page = Shown(driver, pages / "plan.html")
+    page = Shown(driver, pages("plan"))
     page.run("document.querySelectorAll('#rules-table button')[2].click()")
     assert page.texts("#found") == ["48 of 386"]
     page.click("#rule-filter")
@@ -116,7 +143,7 @@ def test_a_rule_shows_its_keys(driver, pages):
 
 
 def test_the_treemap_looks_into_a_module_by_key_and_has_a_table(driver, pages):
-    page = Shown(driver, pages / "show.html")
+    page = Shown(driver, pages("show"))
     page.run("document.querySelector('#treemap g[tabindex]').focus()")
     page.type("", KEYS["enter"])
     assert page.texts("#crumbs button") == ["all", "layer4"]
@@ -125,7 +152,7 @@ def test_the_treemap_looks_into_a_module_by_key_and_has_a_table(driver, pages):
 
 
 def test_controls_have_names(driver, pages):
-    page = Shown(driver, pages / "plan.html")
+    page = Shown(driver, pages("plan"))
     unnamed = """return [...document.querySelectorAll('button, input, select, [role=tree], nav, aside, section')].filter(each =>
         !(each.getAttribute('aria-label') || each.getAttribute('aria-labelledby') || each.textContent.trim() || each.closest('label')))
         .map(each => each.outerHTML.slice(0, 80))"""

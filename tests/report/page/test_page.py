@@ -10,7 +10,10 @@ import pytest
 import torch
 from running import ckpt
 
+import ckpt_tool
+from ckpt_tool.report.page.document import Item, Page, PageSide, Status
 from ckpt_tool.report.page.names import MAX_NAME, packed, shown
+from ckpt_tool.report.page.rendering import page_html
 
 MAX_STORY, MAX_LARGE = 400_000, 10_000_000
 
@@ -57,7 +60,7 @@ def test_every_key_of_a_plan_is_on_the_page_once_with_the_rule_that_maps_it(stor
     data = data_of(tmp_path / "p.html")
     source, target = (unpacked(side["keys"]) for side in data["sides"])
     statuses = [data["statuses"][number]["name"] for number in data["items"]["status"]]
-    assert {name: statuses.count(name) for name in set(statuses)} == {"mapped": 318, "kept": 66, "dropped": 2}
+    assert {name: statuses.count(name) for name in set(statuses)} == {"mapped as is": 318, "kept": 66, "dropped": 2}
     a, b = data["items"]["a"], data["items"]["b"]
     assert sorted(each for each in a if each != []) == list(range(320))
     assert sorted(each for each in b if each != []) == list(range(384))
@@ -155,3 +158,39 @@ def test_a_name_of_a_megabyte_is_cut():
 def test_packed_names_come_back():
     names = ["a.b", "a.bc", "", "a.b", "ä.ö", "ä.ü"]
     assert unpacked(packed(names)) == names
+
+
+def test_no_secret_of_an_address_is_on_the_page():
+    address = "https://me:secret@host/model.pth?X-Amz-Signature=0f3c"
+    side = PageSide("file", address, ("w",), (None,), 1, 4)
+    page = Page("show", f"{address}: 1 tensor", "plain", (side,), (Status("tensors", "plain"),), (Item((0,), (), "tensors"),), notes=(address,), next=f"ckpt show {address}")
+    text = page_html(page)
+    assert "https://host/model.pth" in text
+    assert "secret" not in text
+    assert "0f3c" not in text
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one, other):
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_colours_can_be_read_in_both_schemes():
+    """WCAG 2.2, AA: 4.5 to 1 for text."""
+    styles = (Path(ckpt_tool.__file__).parent / "report" / "page" / "assets" / "page.css").read_text()
+    schemes = [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root[^{]*\{(.*?)\}", styles, re.DOTALL)]
+    light, by_system, by_switch = schemes
+    assert by_system == by_switch
+    tones = ("good", "plain", "calm", "warn", "bad", "special", "teal", "muted", "accent")
+    for scheme in (light, by_switch):
+        for back in ("back", "card"):
+            low = {name: contrast(scheme[name], scheme[back]) for name in ("text", "soft", "faint", "accent")}
+            assert min(low.values()) >= 4.5, low
+        low = {name: contrast(scheme[name], scheme[f"{name}-soft"]) for name in tones}
+        assert min(low.values()) >= 4.5, low

@@ -46,7 +46,7 @@ class TreeList {
     const isModule = node.leaf < 0;
     const row = el("div", {
       class: `row ${isModule ? "module" : "leaf"}${i === this.cursor ? " cursor" : ""}${this.options.isHot && this.options.isHot(node) ? " hot" : ""}`,
-      role: "treeitem", id: `${this.id}-${i}`, "aria-level": node.depth + 1,
+      role: "treeitem", id: `${this.id}-${i}`, "aria-level": node.depth + 1, "aria-setsize": node.parent.inside, "aria-posinset": node.place,
       "aria-expanded": isModule ? String(node.open) : null, "aria-selected": String(this.selected === node),
     });
     row.style.top = `${i * ROW}px`;

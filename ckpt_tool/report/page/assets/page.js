@@ -108,7 +108,8 @@ function fillSideRow(row, node, s) {
 }
 const SIGNS = { removed: "−", added: "+", same: " ", "values differ": "~", "dtypes differ": "~", "shapes differ": "~", renamed: ">", "not compared": "?" };
 const shownMeasures = MEASURES.filter((measure) => ["cosine", "max |Δ|", "confidence", "inputs", "outputs"].includes(measure.name)).slice(0, 2);
-const total = trees[0].root.bytes || 1;
+const isOutside = (key) => DATA.command === "show" && STATUSES[ITEMS[SIDES[0].items[key][0]].status].name === "elsewhere";
+const total = SIDES[0].keys.reduce((sum, _, key) => sum + (isOutside(key) ? 0 : bytesOf(0, key)[0]), 0) || 1;
 function fillOneRow(row, node) {
   const isModule = node.leaf < 0, i = isModule ? -1 : itemOf(node.leaf), item = ITEMS[i];
   if (!isModule) row.classList.add(toneOf(item.status));
@@ -121,7 +122,7 @@ function fillOneRow(row, node) {
   row.append(el("span", { class: "size" }, sizeText(node.bytes)));
   if (TWO) return;
   const bar = el("i");
-  bar.style.width = `${(100 * node.bytes) / total}%`;
+  bar.style.width = `${Math.min(100, (100 * node.bytes) / total)}%`;
   row.append(el("span", { class: "share", title: `${((100 * node.bytes) / total).toFixed(2)} %` }, bar));
 }
 function worstIn(measure, node) {
@@ -279,7 +280,7 @@ function overview() {
   SIDES.forEach((side, s) => {
     const totals = new Map();
     side.form.forEach((at, key) => {
-      if (at < 0) return;
+      if (at < 0 || (!TWO && isOutside(key))) return;
       const [dtype, , bytes, elements] = DATA.forms[at], sum = totals.get(dtype) || [0, 0, 0];
       totals.set(dtype, [sum[0] + 1, sum[1] + elements, sum[2] + bytes]);
     });

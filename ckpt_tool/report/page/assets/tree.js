@@ -19,7 +19,7 @@ class Tree {
   }
   node(name, parent, leaf) {
     return { name, path: "", parent, leaf, children: leaf < 0 ? [] : null, open: false, depth: 0, row: -1,
-      shown: 0, total: 0, bytes: 0, elements: 0, counts: null };
+      shown: 0, place: 0, inside: 0, total: 0, bytes: 0, elements: 0, counts: null };
   }
   module(modules, path) {
     let found = modules.get(path);
@@ -90,8 +90,10 @@ class Tree {
     for (const node of this.rows) node.row = -1;
     this.rows = [];
     const visit = (node) => {
+      node.inside = 0;
       for (const child of node.children) {
         if (!child.shown) continue;
+        child.place = ++node.inside;
         child.row = this.rows.push(child) - 1;
         if (child.leaf < 0 && child.open) visit(child);
       }
