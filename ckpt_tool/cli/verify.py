@@ -66,10 +66,10 @@ def verify(
             raise typer.Exit(NO)
         mismatches = api.verify(planned, output, watching(not (quiet or json)))
         asked = api.asked_by(output)
+        if asked and not json:
+            print_note(asked_text(output, asked))
         if json:
             show_result(to_json(verified_json(output, planned.plan, mismatches, (), asked)))
         elif mismatches or not quiet:
             show_report(verified_text(output, planned.plan, mismatches, verbose))
-        if asked and not json:
-            print_note(asked_text(output, asked))
         raise typer.Exit(NO if mismatches else YES)

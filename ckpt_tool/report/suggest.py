@@ -47,8 +47,8 @@ def _counts(found: Suggestion) -> str:
     mapped = found.plan.counts["mapped"] if found.plan else 0
     counts = [f"{mapped:,} mapped by {plural(len(found.rules), 'rule')}"]
     counts += [
-        f"{len(found.alignment.unpaired_target):,} of the target without a source",
-        f"{len(found.alignment.unpaired_source):,} of the source unused",
+        f"{plural(len(found.alignment.unpaired_target), 'target tensor')} without a source",
+        f"{plural(len(found.alignment.unpaired_source), 'source tensor')} unused",
     ]
     return left_out + ", ".join(counts)
 

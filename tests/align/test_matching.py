@@ -225,7 +225,7 @@ def test_a_pair_is_as_sure_as_most_of_its_siblings():
 def test_the_evidence_is_said_in_words():
     assert (
         evidence_of(a_match())
-        == "shapes agree, names agree, what stands around is paired likewise, the order agrees"
+        == "shapes agree, names agree, their neighbours are paired too, the order agrees"
     )
     assert (
         evidence_of(a_match(words=0.6, neighbours=0.0, order=0.0))

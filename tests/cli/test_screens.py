@@ -41,7 +41,8 @@ def on_terminal(arguments, cwd, width=80, **env):
             break
         found += piece
     os.close(leader)
-    return process.wait(), COLOURS.sub("", found.decode()).replace("\r\n", "\n").rstrip("\n").split("\n")
+    lines = COLOURS.sub("", found.decode()).replace("\r\n", "\n").rstrip("\n").split("\n")
+    return process.wait(), [line.rpartition("\r")[2] for line in lines]  # behind a bar that has gone
 
 
 def small(state, generator):

@@ -52,7 +52,7 @@ def pair(tmp_path):
 def test_rules_are_printed_with_comments(pair, tmp_path):
     ran = ckpt("suggest", *pair)
     assert ran.out == SMALL
-    counts = "8 mapped by 1 rule, 1 of the target without a source, 1 of the source unused\n"
+    counts = "8 mapped by 1 rule, 1 target tensor without a source, 1 source tensor unused\n"
     assert ran.err == f"{MISFIT}{counts}next: ckpt suggest {pair[0]} {pair[1]} -o rules.yaml\n"
     assert ran.status == 0
 

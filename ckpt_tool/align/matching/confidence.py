@@ -62,7 +62,7 @@ def evidence_of(match: Match) -> str:
         is_full = match.words > WEIGHTS.agreeing_words
         reasons.append("names agree" if is_full else "names agree in part")
     if match.neighbours >= WEIGHTS.agreeing:
-        reasons.append("what stands around is paired likewise")
+        reasons.append("their neighbours are paired too")
     if match.order >= WEIGHTS.agreeing_order:
         reasons.append("the order agrees")
     return ", ".join(reasons)

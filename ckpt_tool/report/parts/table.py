@@ -42,6 +42,9 @@ def table(rows: Sequence[Row], align: str, style: Style = PLAIN) -> list[str]:
     if not rows:
         return []
     shown = [_in_characters(row, style) for row in rows]
+    if style.width is not None and 0 < max(width_of(row.remark) for row in shown) <= SHORT:
+        shown = [Row(row.name, (*row.cells, row.remark), "", row.margin) for row in shown]
+        align += "l"
     widths = [_widest(cells) for cells in zip(*(row.cells for row in shown), strict=True)]
     names = [width_of(_joined(row)) for row in shown]
     remarks = max(width_of(row.remark) for row in shown)
@@ -49,11 +52,10 @@ def table(rows: Sequence[Row], align: str, style: Style = PLAIN) -> list[str]:
     if style.width is None:
         name = max((width for width in names if width <= WIDEST), default=0)
     else:
-        cells = [*widths, remarks] if 0 < remarks <= SHORT else widths
-        room = style.width - sum(cells)
-        if room - len(GAP) * len(cells) < max(names) <= room - len(cells):
+        room = style.width - sum(widths)
+        if room - len(GAP) * len(widths) < max(names) <= room - len(widths):
             gap = " "
-        room = max(room - len(gap) * len(cells), MIN_NAME)
+        room = max(room - len(gap) * len(widths), MIN_NAME)
         names += [width_of(row.margin + row.name[0]) for row in shown]
         name = max((width for width in names if width <= room), default=MIN_NAME)
         if not widths and name + len(GAP) + remarks > style.width:
