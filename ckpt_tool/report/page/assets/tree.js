@@ -83,7 +83,7 @@ class Tree {
     while (todo.length) {
       const node = todo.pop();
       run(node);
-      if (node.leaf < 0) todo.push(...node.children);
+      if (node.leaf < 0) for (const child of node.children) todo.push(child);
     }
   }
   flatten() {
