@@ -97,7 +97,7 @@ def _man_pages() -> Iterator[tuple[Path, str]]:
                     *_synopsis(inner),
                     *_prose("DESCRIPTION", each.help),
                     *_options(inner),
-                    *(_prose("NOTES", each.epilog) if each.epilog else ()),
+                    *_prose("EXAMPLES", "\n\n".join(f"\b\n{line}" for line in each.examples)),
                     *_see_also(["ckpt"]),
                 ]
             yield Path(f"man/man1/ckpt-{name}.1"), "\n".join(page) + "\n"

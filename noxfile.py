@@ -28,7 +28,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def types(session: nox.Session) -> None:
-    """Types of the package and of the tests; `-- --platform darwin` checks them for macOS."""
+    """Types of the package and of the tests; `-- --platform darwin ckpt_tool` checks the package for macOS."""
     session.install(*PINNED, "-e", ".[test]")
     session.run("mypy", *session.posargs)
 

@@ -30,6 +30,8 @@ def main() -> int:
         return 0
     if git("cat-file", "-e", f"{base}^{{commit}}", check=False).returncode:
         git("fetch", "--quiet", "--depth=1", "origin", base)
+    # Where the history is there: the commit at which the branch began, and not what came into its base since.
+    base = git("merge-base", base, "HEAD", check=False).stdout.decode().strip() or base
     changes = changed_files(base, os.environ.get("CKPT_PATHS", "").split("\n"))
     report = report_of(base, changes)
     publish(report, len(changes))

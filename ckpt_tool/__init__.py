@@ -4,7 +4,7 @@
     cli        what a user types: one file per command, no decisions
     report     a value in; text or JSON out
     api        opens files and calls the packages below, in order: what both doors call
-    tracing    two networks on one input → the first place where they part
+    tracing    two networks on one input → the first place where they diverge
     integrations  callbacks for other libraries' training loops
     training   load into a live module, freeze and thaw what arrived, parameter groups
     importing  other libraries' tables of conversions as rule files

@@ -2,12 +2,17 @@
 
 import gc
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+MAX_VALIDATED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,25 @@ def ckpt(*arguments, cwd=None, stdin=None, env=None) -> Ran:
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="") for _ in range(2))
     with _as_if_alone(["ckpt", *map(str, arguments)], cwd), redirect_stdout(out), redirect_stderr(err):
         status = _status_of_main()
-    return Ran(status, *(_text_of(stream) for stream in (out, err)))
+    ran = Ran(status, *(_text_of(stream) for stream in (out, err)))
+    if "--json" in arguments and ran.out.startswith("{") and len(ran.out) < MAX_VALIDATED:
+        validate(ran.out, arguments)
+    return ran
+
+
+def validate(text, arguments) -> None:
+    """Holds what a command prints against the schema that is published for it; in whichever test that is."""
+    name = {"--health": "health", "--invert": "inverse"}.get(next((each for each in arguments if each in ("--health", "--invert")), ""), arguments[0])
+    problems = [f"{'.'.join(map(str, each.absolute_path))}: {each.message[:300]}" for each in _validator(name).iter_errors(json.loads(text))]
+    assert not problems, f"docs/schemas/ckpt.schema.json: {name}: {problems[:5]}"
+
+
+@cache
+def _validator(name):
+    import jsonschema
+
+    schema = json.loads((Path(__file__).parent.parent / "docs" / "schemas" / "ckpt.schema.json").read_text())
+    return jsonschema.Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": schema["$defs"]})
 
 
 def ckpt_process(*arguments, cwd=None, stdin=None, env=None) -> Ran:

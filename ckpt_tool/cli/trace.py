@@ -1,4 +1,4 @@
-"""`ckpt trace A [B] --model F --input X`: do the two compute the same, and where do they part?"""
+"""`ckpt trace A [B] --model F --input X`: do both compute the same, and where do they diverge?"""
 
 from typing import Annotated
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api import Comparison, diff_checkpoints, diff_hints
 from ckpt_tool.comparing import Diff
+from ckpt_tool.library.words import speaks_python
 from ckpt_tool.report.diff import diff_text
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class DiffReport(Diff):
         return f"DiffReport({found or 'no tensors'})"
 
 
+@speaks_python
 def diff(
     a: Given,
     b: Given,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api import open_side
 from ckpt_tool.examining import Health, examine, examine_path
+from ckpt_tool.library.words import speaks_python
 from ckpt_tool.mapping import read_config
 from ckpt_tool.report.health import health_text
 
@@ -30,6 +31,7 @@ class HealthReport(Health):
         return f"HealthReport({'healthy' if self.is_healthy else f'{len(self.findings)} findings'})"
 
 
+@speaks_python
 def health(given: Given) -> HealthReport:
     """Reads every value of a checkpoint, a state dict or a module once, and reports what is wrong.
 

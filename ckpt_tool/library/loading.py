@@ -12,6 +12,7 @@ from ckpt_tool.api.loading import load_into as loaded_into
 from ckpt_tool.api.options import stated
 from ckpt_tool.deprecated import with_old_arguments
 from ckpt_tool.errors import InputError
+from ckpt_tool.library.words import speaks_python
 from ckpt_tool.report.load import counts_line, load_json, load_text
 from ckpt_tool.report.parts.json_text import to_json
 from ckpt_tool.training import LoadReport as Loaded
@@ -59,6 +60,7 @@ class LoadReport(Loaded):
 
 
 @with_old_arguments
+@speaks_python
 def load_into(
     model: nn.Module,
     source: Given,

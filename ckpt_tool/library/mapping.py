@@ -22,6 +22,7 @@ from ckpt_tool.api import (
 from ckpt_tool.engine import Written
 from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.library.options import options_from
+from ckpt_tool.library.words import in_python, speaks_python
 from ckpt_tool.mapping import Plan
 from ckpt_tool.report.map import written_text
 from ckpt_tool.report.parts.style import size_text
@@ -80,19 +81,21 @@ class PlanReport(Plan):
     def __repr__(self) -> str:
         return f"PlanReport({', '.join(f'{count} {kind}' for kind, count in self.counts.items())})"
 
+    @speaks_python
     def explain(self, key: str) -> str:
         """Why one key of either side goes where it goes. Raises InputError for a key of neither.
 
         >>> import ckpt_tool, torch
         >>> plan = ckpt_tool.plan({"net.weight": torch.ones(2)}, rules="net.** -> **")
         >>> print(plan.explain("net.weight"))
-        source net.weight (F32 2) goes to weight, by -e:1 `net.** -> **`
+        source net.weight (F32 2) goes to weight, by rules:1 `net.** -> **`
         """
         lines = why_text(self, key)
         if not lines:
             raise unknown_key(self, key, "explain")
-        return "\n".join(lines)
+        return in_python("\n".join(lines))
 
+    @speaks_python
     def apply(self, source: Given) -> dict[str, torch.Tensor]:
         """The target's state dict, made of a source's: mapped tensors from it, kept ones from the
         target, in the target's order and each in memory of its own. The source may be a state dict,
@@ -114,6 +117,7 @@ class PlanReport(Plan):
                 _check_same(self.target, target.catalog, target.path)
             return output_tensors(self, opened, target)
 
+    @speaks_python
     def optimizer_state(
         self,
         given: GivenOptimizer,
@@ -143,6 +147,7 @@ class PlanReport(Plan):
         with plan_checkpoint(*self.sides, self.options) as planned:
             yield planned.target
 
+    @speaks_python
     def write(
         self,
         output: str | os.PathLike[str],
@@ -179,6 +184,7 @@ class PlanReport(Plan):
             return _reported(written, planned)
 
 
+@speaks_python
 def plan(
     source: Given | None,
     target: Given | None = None,
@@ -214,7 +220,7 @@ def plan(
     >>> plan
     PlanReport(2 mapped, 0 kept, 0 dropped)
     >>> print(plan.explain("weight"))
-    target weight (F32 10×4) comes from module.weight, by -e:1 `module.** -> **`
+    target weight (F32 10×4) comes from module.weight, by rules:1 `module.** -> **`
     >>> sorted(plan.apply(source))
     ['bias', 'weight']
     """
@@ -226,6 +232,7 @@ def plan(
         return PlanReport(**plain, sides=(source, target), options=options, names=names)
 
 
+@speaks_python
 def map(
     source: Given | None,
     target: Given | None,

@@ -9,6 +9,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
 from ckpt_tool.formats.placements.byte_ranges import CHUNK
 from ckpt_tool.library.lazy_tensor import LazyTensor
+from ckpt_tool.library.words import speaks_python
 from ckpt_tool.report.parts.style import size_text
 from ckpt_tool.report.show import show_text
 
@@ -115,6 +116,7 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
         return show_text(self)
 
 
+@speaks_python
 def open(
     path: str | os.PathLike[str],
     *,

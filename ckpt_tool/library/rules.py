@@ -14,6 +14,7 @@ from ckpt_tool.align import Suggestion
 from ckpt_tool.api import Checked, DTypePolicy, MappingOptions, Method, ShippedMapping
 from ckpt_tool.engine import Mismatch
 from ckpt_tool.library.options import options_from
+from ckpt_tool.library.words import speaks_python
 from ckpt_tool.report.mappings import mappings_text
 from ckpt_tool.report.parts.problems import notes_text, problems_text, sound_text
 from ckpt_tool.report.suggest import suggestion_notes
@@ -113,6 +114,7 @@ class VerifyReport:
         return f"VerifyReport({self.path!r}, {len(self.mismatches)} mismatches)"
 
 
+@speaks_python
 def suggest(
     source: Given,
     target: Given,
@@ -141,6 +143,7 @@ def suggest(
     return SuggestReport(**{each.name: getattr(found, each.name) for each in fields(Suggestion)})
 
 
+@speaks_python
 def mappings(
     source: Given | None = None,
     target: Given | None = None,
@@ -159,6 +162,7 @@ def mappings(
     return MappingsReport(api.mappings(source, target, MappingOptions(params=params or {})))
 
 
+@speaks_python
 def check(
     rules: str | os.PathLike[str] | Sequence[str],
     source: Given | None = None,
@@ -185,6 +189,7 @@ def check(
     return CheckReport(**plain, names=(name, _name(source), _name(target)))
 
 
+@speaks_python
 def verify(
     output: str | os.PathLike[str],
     source: Given | None,

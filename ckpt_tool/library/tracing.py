@@ -12,6 +12,7 @@ from ckpt_tool.api.tracing.traces import plan_between
 from ckpt_tool.api.tracing.traces import trace as traced
 from ckpt_tool.errors import InputError
 from ckpt_tool.library.options import options_from
+from ckpt_tool.library.words import speaks_python
 from ckpt_tool.mapping import Plan
 from ckpt_tool.report.trace import answer_line, trace_text
 from ckpt_tool.tracing import Trace
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class TraceReport(Trace):
     """What became of two networks on one input; `print()` shows it as `ckpt trace` does.
 
-    `is_same` is the answer, `place` where they part, `rows` all calls that were compared, `kept`
+    `is_same` is the answer, `place` where they diverge, `rows` all calls that were compared, `kept`
     the outputs that were asked for: `kept[0]["layer3.0"]` are those of the first network.
     """
 
@@ -37,6 +38,7 @@ class TraceReport(Trace):
         return f"TraceReport({answer_line(self)})"
 
 
+@speaks_python
 def trace(
     model_a: nn.Module,
     model_b: nn.Module,
@@ -55,7 +57,7 @@ def trace(
     seed: int = 0,
 ) -> TraceReport:
     """Runs two networks on one input and finds the first place, in order of execution, where their
-    outputs part.
+    outputs diverge.
 
     `plan` says which tensors of `model_b` stand for which of `model_a`: a plan, or the report of
     `load_into(model_b, model_a, …)`; without it, one is made by `rules`, `by`, `drop`, `keep_fresh`
@@ -75,7 +77,7 @@ def trace(
     >>> report = ckpt_tool.load_into(b, a)
     >>> found = ckpt_tool.trace(a, b, torch.ones(3, 4), report)
     >>> found
-    TraceReport(different: they part in `1`)
+    TraceReport(different: they diverge in `1`)
     >>> found.place.findings
     ('verified: `eps` = 1e-05 (it is 0.01) makes the outputs agree',)
     """

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from ckpt_tool.tracing.weights import Concerned
 
 AROUND = 4
-"""Rows that are shown before the place where networks part."""
+"""Rows that are shown before the place where networks diverge."""
 MAX_TENSORS = 8
 
 
 def trace_text(trace: Trace, style: Style = PLAIN) -> str:
-    """The calls around the place where the networks part, what it concerns, and the answer in the
-    last line; all calls where `style` doesn't fold.
+    """The calls around the place where the networks diverge, what it concerns, and the answer in
+    the last line; all calls where `style` doesn't fold.
     """
     blocks = []
     if rows := _shown(trace, style):
@@ -112,9 +112,9 @@ def answer_line(trace: Trace, style: Style = PLAIN) -> str:
         word = style.paint("the same", "green")
         return f"{word}: {count} of paired modules compared{apart}"
     name = safe(trace.place.other) or "the network"
-    where = {"module": "in", "code": "in the code of", "drift": "by and by, most in"}
+    where = {"module": "in", "code": "in the code of", "drift": "gradually, most in"}
     word = style.paint("different", "red")
-    return f"{word}: they part {where[trace.place.kind]} `{name}`"
+    return f"{word}: they diverge {where[trace.place.kind]} `{name}`"
 
 
 def trace_json(trace: Trace) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Two networks on one input: do they compute the same, and where do they part?"""
+"""Two networks on one input: do they compute the same, and where do they diverge?"""
 
 from ckpt_tool.tracing.trace import Place, Trace, trace_models
 

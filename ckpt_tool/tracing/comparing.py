@@ -81,7 +81,7 @@ def limit_of(floor: float) -> float:
 
 
 def parting_of(rows: Sequence[Row]) -> Parting | None:
-    """The first place where outputs part from inputs that agree; None where there is none."""
+    """The first place where outputs diverge from inputs that agree; None where there is none."""
     events = sorted(
         [(row.began, row, False) for row in rows] + [(row.ended, row, True) for row in rows],
         key=lambda event: event[0],
@@ -110,7 +110,7 @@ def _by_code(rows: Sequence[Row], at: Row) -> Parting:
 
 
 def drift_of(rows: Sequence[Row]) -> Parting | None:
-    """Where the outputs are too far apart though they part nowhere: the module that adds most."""
+    """Where outputs are too far apart though they diverge nowhere: the module that adds most."""
     last = rows[-1] if rows else None
     if last is None or last.outputs is None or last.outputs <= limit_of(last.floors[1]):
         return None

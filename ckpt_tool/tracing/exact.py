@@ -1,4 +1,4 @@
-"""The exact distances at the place where two networks part: both are run once more for it."""
+"""The exact distances at the place where two networks diverge: both are run once more for it."""
 
 from __future__ import annotations
 

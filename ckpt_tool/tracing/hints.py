@@ -1,4 +1,4 @@
-"""What explains that two networks part: each change is tried on the second network's own module,
+"""What explains that two networks diverge: each change is tried on the second network's own module,
 with the first one's inputs, and said only where it makes the outputs agree.
 """
 

@@ -1,4 +1,4 @@
-"""Runs two networks on one input, and finds the first place where they part."""
+"""Runs two networks on one input, and finds the first place where they diverge."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where two networks part.
+    """Where two networks diverge.
 
-    `kind` is `module` (its outputs part, its inputs agree), `code` (the code of `other` around the
-    module `at`, which gets other inputs though all outputs before agree) or `drift` (they part
-    nowhere, and the outputs are too far apart: this module adds most). `inputs` and `outputs` are
-    the exact distances there, `entering` that of what `at` gets, `tensors` the tensors concerned
-    with the rule that maps each, and `findings` what was tried and explains it.
+    `kind` is `module` (its outputs diverge, its inputs agree), `code` (the code of `other` around
+    the module `at`, which gets other inputs though all outputs before agree) or `drift` (they
+    diverge nowhere, and the outputs are too far apart: this module adds most). `inputs` and
+    `outputs` are the exact distances there, `entering` that of what `at` gets, `tensors` the
+    tensors concerned with the rule that maps each, and `findings` what was tried and explains it.
     """
 
     kind: Kind
@@ -55,7 +55,7 @@ class Place:
 class Trace:
     """What became of two networks on one input.
 
-    `is_same` where nothing parts and the outputs were compared, `place` where something does;
+    `is_same` where nothing diverges and the outputs were compared, `place` where something does;
     neither where outputs can't be compared. `rows` are the calls of paired modules in the order in
     which they ended, with the distances of inputs and outputs relative to their size; `floor` is
     what rounding alone may make of it at most. `kept` holds the outputs that were asked for, by
@@ -87,8 +87,9 @@ def trace_models(
     """Traces `one`, whose keys are the plan's source, and `other`, whose keys are its target; both
     have their weights. `inputs_other` are what the second takes, where that is something else.
 
-    Each network runs once, and once more where they part; outputs are compared by sketches, so that
-    memory doesn't grow with the network. Raises InputError for a network that fails on its input.
+    Each network runs once, and once more where they diverge; outputs are compared by sketches, so
+    that memory doesn't grow with the network. Raises InputError for a network that fails on its
+    input.
     """
     setting = setting or Setting()
     given = inputs, inputs if inputs_other is None else inputs_other

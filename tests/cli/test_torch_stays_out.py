@@ -84,3 +84,26 @@ def test_torch_stays_out_of_training_checkpoints(tmp_path, rules):
     command = [sys.executable, "-c", PROBE, "map", "run.ckpt", *rules, *output]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.stderr.splitlines()[-1] == "loaded: [] 0"
+
+
+def test_a_head_for_another_number_of_classes_costs_no_search(tmp_path):
+    """Neither an alignment nor the shipped mappings could leave less fresh."""
+    for name, classes in (("a", 10), ("b", 3)):
+        torch.save({"body.weight": torch.ones(4, 4), "fc.weight": torch.ones(classes, 4), "fc.bias": torch.ones(classes)}, tmp_path / f"{name}.pth")
+    probe = PROBE.replace('"torch", "numpy", "einops", "rich"', '"yaml", "ckpt_tool.align"')
+    ran = subprocess.run([sys.executable, "-c", probe, "diff", "a.pth", "b.pth"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.stderr.splitlines() == ["next: ckpt map a.pth b.pth -o mapped.pth", "loaded: [] 1"]
+
+
+def test_the_version_is_printed_without_the_command_line():
+    ran = subprocess.run([sys.executable, "-X", "importtime", "-m", "ckpt_tool", "--version"], capture_output=True, text=True, check=True)
+    assert "typer" not in ran.stderr
+    assert "ckpt_tool.cli" not in ran.stderr
+
+
+def test_a_command_imports_no_other(tmp_path):
+    torch.save({"a.weight": torch.ones(2)}, tmp_path / "a.pth")
+    probe = PROBE.replace('{"torch", "numpy", "einops", "rich"} & set(sys.modules)', '{name for name in sys.modules if name.startswith(("ckpt_tool.mapping", "ckpt_tool.ops", "ckpt_tool.cli."))}')
+    ran = subprocess.run([sys.executable, "-c", probe, "show", "a.pth"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert not [name for name in ("map", "plan", "diff", "suggest") if f"'ckpt_tool.cli.{name}'" in ran.stderr]
+    assert "ckpt_tool.ops.casts" not in ran.stderr

@@ -68,6 +68,26 @@ def test_the_report_has_each_file_that_changed(repository):
     assert "text.txt" not in text
 
 
+def test_what_came_into_the_base_since_the_branch_began_is_no_change_of_the_branch(repository):
+    repository.git("checkout", "-q", "-b", "other", repository.base)
+    (repository.folder / "net.keys").write_text("z\tF32\t2\n")
+    base = repository.commit()
+    repository.git("checkout", "-q", "main")
+    _, text, _ = report(repository, CKPT_BASE=base, CKPT_PATHS="*.keys")
+    assert "1 added" in text
+    assert "removed" not in text
+
+
+def test_a_base_that_is_not_in_a_shallow_checkout_is_fetched(repository, tmp_path):
+    repository.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    shallow = Repository(tmp_path / "shallow", tmp_path / "programs")
+    shallow.git("remote", "add", "origin", repository.folder.as_uri())
+    shallow.git("fetch", "-q", "--depth=1", "origin", "main")
+    shallow.git("checkout", "-q", "FETCH_HEAD")
+    shallow.base = repository.base
+    assert report(shallow)[2] == "changed=4\n"
+
+
 def test_a_report_without_changes_says_so(repository):
     _, text, output = report(repository, CKPT_PATHS="*.gguf")
     assert (text.splitlines()[-1], output) == ("No checkpoint or key list changed.", "changed=0\n")

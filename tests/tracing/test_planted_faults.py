@@ -1,4 +1,4 @@
-"""Wrong conversions between real networks: each is named at the module where outputs part first, with what explains it."""
+"""Wrong conversions between real networks: each is named at the module where outputs diverge first, with what explains it."""
 
 import pytest
 import torch

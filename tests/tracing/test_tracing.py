@@ -288,7 +288,7 @@ def test_the_command(tmp_path, monkeypatch):
     status, text = run("a.pth", "a.pth", "--model", "nets:small", "--input", "x.pt")
     assert (status, text.splitlines()[-1]) == (0, "the same: 4 calls of paired modules compared, outputs 0 apart")
     status, text = run("a.pth", "b.pth", "--model", "nets:small", "--random-input", "2x4")
-    assert (status, text.splitlines()[-1]) == (1, "different: they part in `2`")
+    assert (status, text.splitlines()[-1]) == (1, "different: they diverge in `2`")
     rules = [word for rule in ("0.** -> first.**", "1.** -> norm.**", "2.** -> last.**") for word in ("-e", rule)]
     status, text = run("a.pth", "--model", "nets:small", "--model-b", "nets:Named", "--input", "x.pt", "--json", *rules)
     report = json.loads(text)

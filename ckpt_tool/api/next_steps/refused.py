@@ -165,12 +165,18 @@ class Trying:
         """
         found: list[Attempt] = []
         for options in self._ways():
-            if any(not attempt.fresh for attempt in found):
+            if any(self._is_best(attempt) for attempt in found):
                 break
             found += self._attempt(options)
         as_many = [attempt for attempt in found if self._options.expect in (None, attempt.mapped)]
         best = min(as_many, key=_rank, default=None)
         return best if best and (self._least is None or best.fresh <= self._least) else None
+
+    def _is_best(self, attempt: Attempt) -> bool:
+        """Whether no other way can leave less. One that names no key leaves nothing but a head for
+        another number of classes, for which the source has nothing else.
+        """
+        return not attempt.fresh or (not attempt.named and self._options.expect is None)
 
     def asked(self) -> Attempt | None:
         """The way that was asked for, if it is safe, completed with what it leaves."""

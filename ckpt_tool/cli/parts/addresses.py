@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature, signature
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -72,7 +73,8 @@ def takes_addresses(command: Callable[..., None]) -> Callable[..., None]:
         sha256, offline, refresh = (given.pop(name) for name in shared)
         reporter = Silent() if given.get("quiet") else Downloads()
         digests = tuple(str(one) for one in sha256) if isinstance(sha256, list) else ()
-        is_given = any(type(one) is str and is_address(one) for one in given.values())
+        values = (each if isinstance(each, list) else [each] for each in given.values())
+        is_given = any(type(one) is str and is_address(one) for one in chain(*values))
         if digests and not is_given:
             raise InputError(
                 "--sha256",

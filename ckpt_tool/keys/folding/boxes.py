@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -39,24 +39,42 @@ class Box:
     keys: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A branch by its name: its form, and the numbers that stand in it."""
+
+    branch: Branch
+    form: _Form
+    point: _Point
+
+
+def _name_of(branch: Branch) -> _Name:
+    tokens = tokens_of(branch.name)
+    if branch.end:
+        tokens = (*tokens, f".{branch.end}")  # no token of a key has a dot and more
+    form = tuple([_NUMBER if is_number(token) else token for token in tokens])
+    return _Name(branch, form, _point(tokens))
+
+
 def merge(branches: Sequence[Branch], existing: Iterable[str]) -> list[Box]:
     """Joins branches of one label and form: first over all numbers together, also where not all of
     the product exists; then over one number or word after the other, until none can be joined.
 
     `existing` are all keys that there are: no product has another one in it.
     """
-    groups: dict[tuple[Hashable, _Form], list[Branch]] = defaultdict(list)
-    for branch in branches:
-        groups[branch.label, _form_of(branch)].append(branch)
-    alike = [(form, group) for (_, form), found in groups.items() for group in _of_one_kind(found)]
-    gaps = {form for form, group in alike if len(group) > 1 and not _is_product(group, form)}
-    known = _points_of(gaps, existing) if gaps else {}
-    by_label: dict[tuple[Hashable, _Form], list[Box]] = defaultdict(list)
-    for form, group in alike:
-        boxes = _over_numbers(group, form, known.get(form, {}))
-        kinds = tuple([_kind(token) for token in form])
-        by_label[group[0].label, kinds] += boxes
-    return [box for (_, kinds), boxes in by_label.items() for box in _merge_alike(boxes, kinds)]
+    names = [_name_of(branch) for branch in branches]
+    alike = [(_kinds_of(kin[0].form), list(_of_one_form(kin))) for kin in _of_one_kind(names)]
+    known = _points_of(_with_gaps(group for _, groups in alike for group in groups), existing)
+    merged: list[Box] = []
+    for kinds, groups in alike:
+        boxes = [box for form, group in groups for box in _over_numbers(group, form, known)]
+        merged += _merge_alike(boxes, kinds)
+    return merged
+
+
+def _with_gaps(groups: Iterable[tuple[_Form, list[_Name]]]) -> set[_Form]:
+    """The forms of which not all of the product exists."""
+    return {form for form, group in groups if len(group) > 1 and not _is_product(group)}
 
 
 @lru_cache(maxsize=1 << 12)
@@ -64,44 +82,44 @@ def _singleton(token: str) -> frozenset[str]:
     return frozenset((token,))
 
 
-def _tokens(branch: Branch) -> tuple[str, ...]:
-    """Of its name, and of its end, which no token of a key is: that has a dot and more."""
-    tokens = tokens_of(branch.name)
-    return (*tokens, f".{branch.end}") if branch.end else tokens
-
-
-def _form_of(branch: Branch) -> _Form:
-    return tuple([_NUMBER if is_number(token) else token for token in _tokens(branch)])
-
-
 def _point(tokens: Sequence[str]) -> _Point:
     return tuple([token for token in tokens if is_number(token)])
 
 
-def _kind(token: str) -> str:
-    return "#" if token == _NUMBER else "." if token == "." else "a"
+@lru_cache(maxsize=1 << 12)
+def _kinds_of(form: _Form) -> tuple[str, ...]:
+    """Of each token, whether it is a number, a dot or a word."""
+    return tuple(["#" if t == _NUMBER else "." if t == "." else "a" for t in form])
 
 
-def _of_one_kind(branches: list[Branch]) -> Iterator[list[Branch]]:
-    """Branches of one form, by what is below them: a stem and a block are two, whatever their
-    numbers are.
+def _of_one_kind(names: Sequence[_Name]) -> Iterator[list[_Name]]:
+    """Branches of one label and as many tokens, by what is below them: a stem and a block are two,
+    whatever their numbers are.
     """
-    if len(branches) < 2 or not branches[0].end:
-        yield branches
-        return
-    groups: dict[int, list[Branch]] = defaultdict(list)
-    for kind, branch in zip(kinds_of(each.form for each in branches), branches, strict=True):
-        groups[kind].append(branch)
-    yield from groups.values()
+    groups: dict[tuple[Hashable, tuple[str, ...]], list[_Name]] = defaultdict(list)
+    for name in names:
+        groups[name.branch.label, _kinds_of(name.form)].append(name)
+    for group in groups.values():
+        of_kind: dict[int, list[_Name]] = defaultdict(list)
+        for kind, name in zip(kinds_of(each.branch.form for each in group), group, strict=True):
+            of_kind[kind].append(name)
+        yield from of_kind.values()
+
+
+def _of_one_form(names: Sequence[_Name]) -> Iterator[tuple[_Form, list[_Name]]]:
+    """Branches whose names differ in numbers alone."""
+    groups: dict[_Form, list[_Name]] = defaultdict(list)
+    for name in names:
+        groups[name.form].append(name)
+    yield from groups.items()
 
 
 def _ranges(points: Iterable[_Point]) -> tuple[frozenset[str], ...]:
     return tuple([frozenset(values) for values in zip(*points, strict=True)])
 
 
-def _is_product(branches: Sequence[Branch], form: _Form) -> bool:
-    ranges = _ranges(_point(_tokens(branch)) for branch in branches)
-    return prod(map(len, ranges)) == len(branches)
+def _is_product(names: Sequence[_Name]) -> bool:
+    return prod(map(len, _ranges(name.point for name in names))) == len(names)
 
 
 def _points_of(forms: set[_Form], existing: Iterable[str]) -> dict[_Form, dict[_Point, int]]:
@@ -109,7 +127,7 @@ def _points_of(forms: set[_Form], existing: Iterable[str]) -> dict[_Form, dict[_
     how many keys each is.
     """
     found: dict[_Form, dict[_Point, int]] = {form: {} for form in forms}
-    for key in existing:
+    for key in existing if forms else ():
         tokens = tokens_of(key)
         form = tuple([_NUMBER if is_number(token) else token for token in tokens])
         for length, end in _ends(form):
@@ -131,27 +149,23 @@ def _ends(form: _Form) -> Iterator[tuple[int, tuple[str, ...]]]:
 
 
 def _over_numbers(
-    branches: Sequence[Branch], form: _Form, existing: dict[_Point, int]
+    names: Sequence[_Name], form: _Form, known: Mapping[_Form, dict[_Point, int]]
 ) -> list[Box]:
     """Branches of one form as few boxes, each over as many in turn as its product has no other key
     in it.
     """
-    points = [_point(_tokens(branch)) for branch in branches]
-    own: dict[_Point, int] = {}
-    for point, branch in zip(points, branches, strict=True):
-        own[point] = own.get(point, 0) + len(branch.keys)
-    foreign = [point for point, count in existing.items() if own.get(point, 0) != count]
-    if existing and not _is_too_much(len(branches), len(foreign)):
-        parts = list(_in_turn(points, foreign))
-    elif existing or not _is_product(branches, form):
-        parts = [[i] for i in range(len(branches))]
-    else:
-        parts = [list(range(len(branches)))]
-    return [_box([branches[i] for i in part], form, [points[i] for i in part]) for part in parts]
-
-
-def _is_too_much(branches: int, foreign: int) -> bool:
-    return branches * foreign > MAX_TRIES
+    points = [name.point for name in names]
+    parts = [list(range(len(names)))]
+    if form in known:
+        own: dict[_Point, int] = {}
+        for name in names:
+            own[name.point] = own.get(name.point, 0) + len(name.branch.keys)
+        foreign = [point for point, count in known[form].items() if own.get(point, 0) != count]
+        if len(names) * len(foreign) > MAX_TRIES:
+            parts = [[i] for i in range(len(names))]
+        else:
+            parts = list(_in_turn(points, foreign))
+    return [_box([names[i] for i in part], form) for part in parts]
 
 
 def _in_turn(points: Sequence[_Point], foreign: Sequence[_Point]) -> Iterator[list[int]]:
@@ -178,11 +192,11 @@ def _is_in(point: _Point, ranges: Sequence[frozenset[str]]) -> bool:
     return all(value in values for value, values in zip(point, ranges, strict=True))
 
 
-def _box(branches: Sequence[Branch], form: _Form, points: Sequence[_Point]) -> Box:
-    ranges = iter(_ranges(points))
+def _box(names: Sequence[_Name], form: _Form) -> Box:
+    ranges = iter(_ranges(name.point for name in names))
     coordinates = tuple([next(ranges) if t == _NUMBER else _singleton(t) for t in form])
-    keys = [key for branch in branches for key in branch.keys]
-    return Box(coordinates, branches[0].label, keys)
+    keys = [key for name in names for key in name.branch.keys]
+    return Box(coordinates, names[0].branch.label, keys)
 
 
 def _merge_alike(boxes: list[Box], kinds: tuple[str, ...]) -> list[Box]:

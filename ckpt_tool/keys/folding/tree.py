@@ -127,7 +127,7 @@ def _collect(
 
 def _show_blocks(prefix: str, children: list[tuple[str, _Below | None]]) -> bool:
     """Makes one branch of each repeated block among the children; whether there are some, here or
-    below.
+    below. A single weight is none, but where the children are a list of these.
     """
     numbered: dict[str, list[tuple[str, _Below]]] = defaultdict(list)
     has_blocks = False
@@ -141,8 +141,12 @@ def _show_blocks(prefix: str, children: list[tuple[str, _Below | None]]) -> bool
     for group in numbered.values():
         if len(group) < 2:
             continue
-        kinds = kinds_of(_form(key, child) for key, child in group)
-        counts = Counter(kinds)
+        forms = [_form(key, child) for key, child in group]
+        kinds = kinds_of(forms)
+        is_list = len(group) == len(children) and len(set(forms)) == 1
+        counts = Counter(
+            kind for kind, each in zip(kinds, forms, strict=True) if is_list or len(each) > 1
+        )
         for kind, (key, child) in zip(kinds, group, strict=True):
             if counts[kind] > 1:
                 has_blocks = True

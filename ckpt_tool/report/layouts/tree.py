@@ -73,9 +73,16 @@ def tree_text(
 
 
 def _row(name: str, lead: str, amount: Amount, whole: Amount) -> Row:
-    share = f"{amount.nbytes / whole.nbytes:.1%}" if whole.nbytes else "-"
+    share = _share(amount.nbytes, whole.nbytes)
     cells = (f"{amount.tensors:,}", f"{amount.elements:,}", size_text(amount.nbytes), share)
     return Row((f"{lead}{name}",), cells, margin="")
+
+
+def _share(part: int, whole: int) -> str:
+    """Per cent of the whole; never none where there is some."""
+    if not whole:
+        return "-"
+    return f"{part / whole:.1%}" if part / whole >= 0.0005 or not part else "<0.1%"
 
 
 def _lines(

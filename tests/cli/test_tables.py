@@ -1,0 +1,99 @@
+"""`--format`, `--tree`, `--sort`, `--filter` and `--side-by-side`, as a user meets them."""
+
+import csv
+import io
+
+import pytest
+import torch
+from running import ckpt
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    state = {f"blocks.{i}.{name}.weight": torch.ones(4, size) for i in range(3) for name, size in (("attn", 4), ("mlp", 8))}
+    state |= {"head.weight": torch.ones(10, 4), "head.bias": torch.ones(10), "odd|name.weight": torch.ones(2)}
+    torch.save(state, folder / "a.pth")
+    torch.save({**state, "head.weight": torch.ones(3, 4), "head.bias": torch.zeros(10), "new": torch.ones(1)}, folder / "b.pth")
+    return folder
+
+
+def rows(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv_has_numbers_and_every_tensor_with_v(folder):
+    ran = ckpt("show", "a.pth", "--format", "csv", "-v", cwd=folder)
+    assert len(rows(ran.out)) == 9
+    assert rows(ran.out)[0] == {
+        "key": "blocks.0.attn.weight", "tensors": "1", "dtype": "F32", "shape": "4×4", "parameters": "16", "bytes": "64", "shares": "",
+    }  # fmt: skip
+    assert ran.err == "9 tensors, 196 parameters, 784 B\n"
+    assert len(rows(ckpt("show", "a.pth", "--format", "csv", cwd=folder).out)) == 5
+
+
+def test_markdown_keeps_stars_and_bars(folder):
+    lines = ckpt("show", "a.pth", "--format", "markdown", cwd=folder).out.splitlines()
+    assert lines[2].startswith("| `blocks.{0..2}.attn.weight` ")
+    assert "odd\\|name.weight" in lines[-1]
+
+
+def test_a_diff_a_plan_and_mappings_as_tables(folder):
+    found = rows(ckpt("diff", "a.pth", "b.pth", "--values", "--format", "csv", cwd=folder).out)
+    assert [(row["change"], row["a"], row["b"]) for row in found] == [
+        ("shape", "head.weight", "head.weight"), ("values", "head.bias", "head.bias"), ("added", "", "new"),
+    ]  # fmt: skip
+    plan = rows(ckpt("plan", "a.pth", "b.pth", "-e", "blocks.** -> blocks.**", "--partial", "--format", "csv", cwd=folder).out)
+    assert [(row["what"], row["source"], row["tensors"]) for row in plan if row["what"] == "mapped"] == [("mapped", "blocks.**", "6")]
+    assert {row["what"] for row in plan} == {"mapped", "kept", "dropped"}
+    assert len(rows(ckpt("mappings", "--format", "csv").out)) > 100
+
+
+@pytest.mark.parametrize("name", ["tsv", "html", "latex", "rst", "grid", "jira"])
+def test_formats_of_tabulate(folder, name):
+    assert "head.bias" in ckpt("show", "a.pth", "--format", name, cwd=folder).out
+
+
+@pytest.mark.parametrize(("name", "hint"), [("json", "--json prints JSON"), ("nothing", "one of table, csv"), ("unsafehtml", "one of table")])
+def test_what_is_no_format(folder, name, hint):
+    ran = ckpt("show", "a.pth", "--format", name, cwd=folder)
+    assert (ran.status, ran.out) == (2, "")
+    assert hint in ran.err
+
+
+def test_a_filter_shows_some_and_says_of_how_many(folder):
+    ran = ckpt("show", "a.pth", "--filter", "head.*", "--filter", "blocks.0.**", cwd=folder)
+    assert ran.out.splitlines()[-1] == "4 of 9 tensors, 98 parameters, 392 B"
+    assert ckpt("show", "a.pth", "--filter", "head.*", "--keys", cwd=folder).out.count("\n") == 2
+    assert "matches no key" in ckpt("show", "a.pth", "--filter", "tail.*", cwd=folder).err
+
+
+def test_sorted_by_size_and_by_name(folder):
+    def names(order):
+        lines = ckpt("show", "a.pth", "-v", "--sort", order, cwd=folder).out.split("\n\n")[1].splitlines()[1:]
+        return [line.split()[0] for line in lines]
+
+    assert names("size")[0] == "head.weight"
+    assert names("name")[0] == "blocks.0.attn.weight"
+    assert names("name")[-1] == "odd|name.weight"
+
+
+def test_the_tree_has_shares_that_add_up(folder):
+    lines = ckpt("show", "a.pth", "--tree", cwd=folder).out.splitlines()
+    assert lines[3].split() == ["all", "9", "196", "784", "B", "100.0%"]
+    assert lines[4].split() == ["├─", "blocks", "6", "144", "576", "B", "73.5%"]
+    assert lines[5].split() == ["│", "└─", "{0..2}", "6", "144", "576", "B", "73.5%"]
+    assert lines[-1] == "9 tensors, 196 parameters, 784 B"
+    assert len(ckpt("show", "a.pth", "--depth", "0", cwd=folder).out.splitlines()) == 6
+
+
+def test_both_sides_stand_side_by_side_in_the_order_of_their_keys(folder):
+    lines = ckpt("diff", "a.pth", "b.pth", "--side-by-side", cwd=folder).out.splitlines()
+    assert [line.split()[0] for line in lines[3:-2]] == ["blocks.{0..2}.**", "head.weight", "head.bias", "odd|name.weight", "+"]
+    assert " ~ head.weight" in lines[4]
+    assert lines[-1] == "8 same, 1 differ, 1 added"
+
+
+def test_options_that_exclude_each_other(folder):
+    for options in (["--tree", "--json"], ["--format", "csv", "--keys"], ["--format", "csv", "--tree"]):
+        assert ckpt("show", "a.pth", *options, cwd=folder).status == 2
