@@ -34,7 +34,10 @@ def outputs(tmp_path_factory):
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")
         patch.setenv("PYTHONPATH", str(Path(ckpt_tool.__file__).parent.parent))
-        nbclient.NotebookClient(book, timeout=120, resources={"metadata": {"path": str(tmp_path_factory.mktemp("book"))}}).execute()
+        folder = str(tmp_path_factory.mktemp("book"))
+        for name in ("IPYTHONDIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp("jupyter")))
+        nbclient.NotebookClient(book, timeout=120, resources={"metadata": {"path": folder}}).execute()
     return [out["data"]["text/html"] for cell in book.cells for out in cell.outputs if "text/html" in out.get("data", {})]
 
 
