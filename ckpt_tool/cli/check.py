@@ -69,7 +69,7 @@ def check(
     params: Settings = None,
     invert: Annotated[
         bool,
-        typer.Option("--invert", help="Turn the rules round: from the target back to the source."),
+        typer.Option("--invert", help="Invert the rules: from the target back to the source."),
     ] = False,
     output: Annotated[
         str | None,

@@ -1,6 +1,7 @@
 """`ckpt diff A B`: are they the same?"""
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -115,24 +116,19 @@ def diff(
     with api.open_side(a) as source, api.open_side(b, source) as target:
         sides = (source, target)
         result = api.diff_checkpoints(*sides, options=asked, watch=watching(not (quiet or json)))
+        onwards = cache(lambda: api.after_diff(result, (a, b), asked, sides))
         if html:
             from ckpt_tool.report.diff import closing_text
             from ckpt_tool.report.page.diff import diff_page
 
-            onwards = api.after_diff(result, (a, b), asked, sides)
             answer = closing_text(result)
             hints = api.diff_hints(result, (a, b))
-            page = diff_page(result, result.labels, answer, hints, onwards)
+            page = diff_page(result, result.labels, answer, hints, onwards())
             write_page(html, page, quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
-            show_result(
-                to_json(
-                    diff_json(result, (a, b), verbose)
-                    | {"next": api.after_diff(result, (a, b), asked, sides)}
-                )
-            )
+            show_result(to_json(diff_json(result, (a, b), verbose) | {"next": onwards()}))
         elif not quiet:
             style = style_of(color, verbose)
             if format_ == "table":
@@ -140,7 +136,7 @@ def diff(
                 show_report(_text(result, style, hints, side_by_side))
             else:
                 _show_table(result, format_, style)
-            print_next(api.after_diff(result, (a, b), asked, sides))
+            print_next(onwards())
     raise typer.Exit(NO if result.differs else YES if result.is_whole else NO_ANSWER)
 
 

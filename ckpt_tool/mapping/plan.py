@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from ckpt_tool.ops import Each, TensorForm, infer_chain
+import ckpt_tool.ops
+from ckpt_tool.ops import TensorForm, infer_chain
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 if TYPE_CHECKING:
@@ -171,4 +172,4 @@ def _identities(step: Step, inputs: Sequence[object], source: Catalog) -> Sequen
 
 def _own_ops(op: Op, place: int, count: int) -> object:
     """What an op does to one of so many tensors."""
-    return op.chain(place) if isinstance(op, Each) and count > 1 else op
+    return op.chain(place) if isinstance(op, ckpt_tool.ops.Each) and count > 1 else op

@@ -57,7 +57,7 @@ def test_a_notebook_gets_html_in_which_names_are_text():
     name = "<script>alert('x')</script><b onclick=\"y\">\x1b[31m"
     tags = Tags(report(**{name: torch.ones(2)})._repr_html_())
     assert tags.open == []
-    assert tags.seen == {"div", "p", "b", "details", "open", "style", "summary", "code", "ul", "li"}
+    assert tags.seen == {"div", "p", "b", "details", "open", "style", "summary", "code", "ul", "li", "span"}
     assert "<script>alert('x')</script>" in tags.text
     assert "\\x1b[31m" in tags.text
     assert "0.1.running_mean F32 3 ← net.0.1.running_mean" in tags.text

@@ -186,6 +186,23 @@ def test_ties_are_those_of_the_model_whatever_the_way(tmp_path, kind, suffix):
     assert torch.equal(model.h.weight[0], torch.full((4,), 7.0)) == (kind != "apart")
 
 
+def test_views_of_one_storage_are_mapped_once(tmp_path):
+    """torch saves them in one storage; the model's own tensors are apart."""
+    whole = torch.randn(12, 8)
+    state = {"a": whole[2:5], "whole": whole, "b": whole[8:], "c": torch.ones(4)}
+    torch.save(state, tmp_path / "a.pth")
+    model = nn.ParameterDict({key: nn.Parameter(torch.zeros_like(value)) for key, value in state.items()})
+    ckpt_tool.load_into(model, tmp_path / "a.pth", assign=True)
+    assert all(torch.equal(model[key], value) for key, value in state.items())
+    for key, value in model.items():
+        with torch.no_grad():
+            value.fill_(len(key))
+    assert all(bool((value == len(key)).all()) for key, value in model.items())
+    with torch.no_grad():
+        model["whole"].zero_()
+    assert not any((model[key] == 0).any() for key in "abc")
+
+
 WRONG = {
     "did not give `3.weight`": lambda keys, state: [(key, state[key]) for key in keys if key != "3.weight"],
     "wasn't asked for": lambda keys, state: [("else", torch.ones(1))],

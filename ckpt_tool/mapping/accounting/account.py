@@ -8,9 +8,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 from dataclasses import dataclass, replace
 
 from ckpt_tool.errors import Location, Problem, RuleError, Tally
-from ckpt_tool.keys import PatternSet
 from ckpt_tool.mapping.accounting.coverage import check_unnamed, tally_of
-from ckpt_tool.mapping.accounting.dead_rules import check_dead_drops, check_dead_keeps
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
 from ckpt_tool.mapping.accounting.scales import check_scales
 from ckpt_tool.mapping.accounting.target_shapes import check_target_shapes
@@ -60,6 +58,10 @@ def _without(selectors: Sequence[Selector], catalog: Catalog) -> Catalog:
 
 def _selected(selectors: Sequence[Selector], keys: Sequence[str]) -> dict[str, int]:
     """The index of the first pattern that names each key that one does."""
+    if not selectors:
+        return {}
+    from ckpt_tool.keys import PatternSet
+
     patterns = PatternSet([selector.matcher for selector in selectors])
     return {key: found[0] for key in keys if (found := patterns.first(key))}
 
@@ -105,6 +107,10 @@ def _in_order(keys: Iterable[str], chosen: Container[str]) -> tuple[str, ...]:
 def _dead(
     named: RuleSet, dropped: dict[str, int], kept: dict[str, int], source: Catalog, target: Catalog
 ) -> Iterator[Problem]:
+    if not (named.drop or named.keep):
+        return
+    from ckpt_tool.mapping.accounting.dead_rules import check_dead_drops, check_dead_keeps
+
     yield from check_dead_drops(named, {*dropped.values()}, source)
     yield from check_dead_keeps(named, kept, target)
 

@@ -8,7 +8,7 @@ from itertools import islice
 from math import prod
 
 from ckpt_tool.errors import Location, Problem, Tally
-from ckpt_tool.keys import Fold, PatternSet, fold, nearest, quote
+from ckpt_tool.keys import Fold, fold, nearest, quote
 from ckpt_tool.mapping.accounting.ties import tied_with
 from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.plan import Plan, Step
@@ -27,6 +27,8 @@ def kept_keys(
 
     The index is -1 where `rest:` keeps them.
     """
+    from ckpt_tool.keys import PatternSet
+
     produced = {key for step in steps for key in step.outputs}
     keepers = PatternSet([selector.matcher for selector in rules.keep])
     kept: dict[str, int] = {}

@@ -62,13 +62,11 @@ def _section(section: Section, left: list[int]) -> str:
 
 
 def _group(group: Group, section: Section, left: list[int]) -> str:
-    about = f" {text_of(group.about)}" if group.about else ""
     margin = 'style="margin-left: 1.5em"'
     if not group.keys or (len(group.keys) == 1 and group.keys[0] == group.pattern):
         key = section.describe(group.pattern) if group.keys else ""
-        beside = f" {text_of(key)}" if key else ""
-        return f"<div {margin}><code>{text_of(group.pattern)}</code>{beside}{about}</div>"
-    title = f"<code>{text_of(group.pattern)}</code> {len(group.keys):,}{about}"
+        return f"<div {margin}>{_name(group.pattern, key, group.about)}</div>"
+    title = _name(group.pattern, plural(len(group.keys), "key"), group.about)
     items = "".join(_items(group, section, left))
     return f"<details {margin}><summary>{title}</summary><ul>{items}</ul></details>"
 
@@ -77,11 +75,16 @@ def _items(group: Group, section: Section, left: list[int]) -> Iterator[str]:
     some = group.keys[: min(MAX_KEYS, left[0])]
     left[0] -= len(some)
     for key in some:
-        about = section.describe(key)
-        beside = f" {text_of(about)}" if about else ""
-        yield f"<li><code>{text_of(key)}</code>{beside}</li>"
+        yield f"<li>{_name(key, section.describe(key))}</li>"
     if more := len(group.keys) - len(some):
         yield f"<li>and {more:,} more</li>"
+
+
+def _name(name: str, *abouts: str) -> str:
+    """A name, and in a fainter tone what is said of it."""
+    said = text_of(", ".join(filter(None, abouts)))
+    faint = f' <span style="opacity: .7">{said}</span>' if said else ""
+    return f"<code>{text_of(name)}</code>{faint}"
 
 
 def text_of(text: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Sequence
 from mmap import ACCESS_COPY, mmap
 from typing import TYPE_CHECKING
 
@@ -23,8 +26,10 @@ class MappedFiles:
     def __init__(self, source: Checkpoint) -> None:
         self._source = source
         self._maps: dict[str, mmap] = {}
-        self._given: set[tuple[str, int]] = set()
-        """The ranges that a tensor has already: two that share one would change together."""
+        self._given: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        """The byte ranges of each file that a tensor has already, sorted: two tensors that share
+        bytes would change together.
+        """
         self.count = 0
         """How many of the model's tensors are mapped."""
 
@@ -38,14 +43,14 @@ class MappedFiles:
             return False
         if extent.offset % max(info.dtype.itemsize, 1) or not info.dtype.itemsize:
             return False
-        place = extent.file.path, extent.offset
-        if place in self._given:
+        taken, place = self._given[extent.file.path], (extent.offset, extent.offset + extent.length)
+        if _overlaps(place, taken):
             return False
         dtype = torch_dtype(info.dtype)
         if not tensors.can_adopt(key, dtype):
             return False
         tensors.adopt(key, self._mapped(extent).view(dtype).reshape(info.shape))
-        self._given.add(place)
+        insort(taken, place)
         self.count += 1
         return True
 
@@ -58,3 +63,9 @@ class MappedFiles:
         return torch.frombuffer(
             self._maps[file.path], dtype=torch.uint8, count=extent.length, offset=extent.offset
         )
+
+
+def _overlaps(place: tuple[int, int], taken: Sequence[tuple[int, int]]) -> bool:
+    """Whether a byte range shares bytes with one of some that share none, sorted."""
+    at = bisect_left(taken, place)
+    return any(start < place[1] and end > place[0] for start, end in taken[max(at - 1, 0) : at + 1])

@@ -134,6 +134,15 @@ def test_the_reason_of_a_key_is_told_where_it_is_chosen(driver, pages):
     assert "mappings/resnet50_to_yolo.yaml:" in text
 
 
+def test_a_key_that_is_chosen_by_keys_shows_its_counterpart(driver, pages):
+    page = Shown(driver, pages("plan"))
+    page.search("layer2.1.conv3")
+    page.run("document.querySelector('[role=tree]').focus()")
+    page.type("", KEYS["end"], KEYS["enter"])
+    assert page.run("return document.querySelectorAll('.gap path.hot').length") == 1
+    assert page.texts(".pane:last-child .row.hot .label") == ["weight"]
+
+
 def test_a_rule_shows_its_keys(driver, pages):
     page = Shown(driver, pages("plan"))
     page.run("document.querySelectorAll('#rules-table button')[2].click()")

@@ -49,7 +49,7 @@ function scaleOf(labels, series, options) {
   const all = options.kind === "bars"
     ? labels.map((_, i) => series.reduce((sum, each) => sum + (each.values[i] || 0), 0))
     : series.flatMap((each) => [...each.values, ...(each.dots || []).flat()]).filter((value) => value !== null && value !== undefined && (!options.log || value > 0));
-  let low = Math.min(...all), high = Math.max(...all);
+  let low = min(all), high = max(all);
   const height = h - top - bottom;
   if (options.log) {
     low = Math.floor(Math.log10(low)); high = Math.max(low + 1, Math.ceil(Math.log10(high)));

@@ -47,6 +47,8 @@ function sizeText(bytes) {
   return unit === "B" ? `${bytes} B` : `${value.toFixed(1)} ${unit}`;
 }
 
+const min = (values) => values.reduce((least, value) => Math.min(least, value), Infinity);
+const max = (values) => -min(values.map((value) => -value));
 const count = (n) => n.toLocaleString("en-US");
 const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 function number(value) {

@@ -133,7 +133,7 @@ function worstIn(measure, node) {
   }
   return node[key];
 }
-const worst = (measure, values) => (measure.least ? min(values) : -min(values.map((value) => -value)));
+const worst = (measure, values) => (measure.least ? min(values) : max(values));
 function about(item) {
   const a = item.a.length ? formOf(0, item.a[0]) : null, b = item.b.length ? formOf(1, item.b[0]) : null;
   const info = el("span", { class: "info" });
@@ -210,10 +210,12 @@ function worstOf(items) {
     return values.length ? [[`${measure.least ? "least" : "largest"} ${measure.name}`, number(worst(measure, values))]] : [];
   });
 }
-const min = (values) => values.reduce((least, value) => Math.min(least, value), Infinity);
 function leavesOf(node) {
   const found = [], todo = [node];
-  while (todo.length) { const at = todo.pop(); at.leaf >= 0 ? found.push(at.leaf) : todo.push(...at.children); }
+  while (todo.length) { const at = todo.pop(); 
+    if (at.leaf >= 0) found.push(at.leaf);
+    else for (const child of at.children) todo.push(child);
+  }
   return found;
 }
 function ruleBox(rule, n) {

@@ -46,7 +46,7 @@ class Pairs {
       }
     });
     this.bands = [...found.values()].sort((one, other) => one.left - other.left || one.right - other.right);
-    this.hot = null;
+    this.light();
     this.lists.forEach((each) => each.refresh());
     this.draw();
   }
@@ -71,6 +71,15 @@ class Pairs {
     this.draw();
   }
   point(node, s) {
+    if (this.pointed === node) return;
+    this.pointed = node;
+    this.light(node, s);
+    this.lists.forEach((each) => each.draw());
+    this.draw();
+  }
+  // What belongs to the row that is pointed at stands out; without one, to the row that was chosen.
+  light(node, s) {
+    if (!node && this.chosen && this.chosen.node.row >= 0) ({ node, s } = this.chosen);
     const hot = [new Set(), new Set()];
     if (node) {
       hot[s].add(node.row);
@@ -78,14 +87,14 @@ class Pairs {
     }
     this.hot = node ? hot : null;
     this.from = s;
-    this.lists[1 - s].draw();
-    this.draw();
   }
   isHot(band) {
     return this.hot && this.hot[this.from].has(this.from ? band.right : band.left);
   }
   // Shows a row's counterpart beside it.
   align(node, s) {
+    this.chosen = { node, s };
+    this.light();
     const band = this.bands.find((each) => (s ? each.right : each.left) === node.row);
     if (!band) return;
     const list = this.lists[s], other = this.lists[1 - s];

@@ -78,13 +78,13 @@ class Tree {
       }
     });
   }
+  // Every node, parents before their children.
   each(run) {
-    const todo = [this.root];
-    while (todo.length) {
-      const node = todo.pop();
-      run(node);
-      if (node.leaf < 0) todo.push(...node.children);
+    if (!this.nodes) {
+      this.nodes = [this.root];
+      for (let i = 0; i < this.nodes.length; i++) for (const child of this.nodes[i].children || []) this.nodes.push(child);
     }
+    for (const node of this.nodes) run(node);
   }
   flatten() {
     for (const node of this.rows) node.row = -1;

@@ -6,10 +6,12 @@ function squarify(nodes, box) {
   const placed = [];
   if (!total || box.w <= 0 || box.h <= 0) return placed;
   const scale = (box.w * box.h) / total;
-  let { x, y, w, h } = box, rest = nodes.slice().sort((one, other) => other.bytes - one.bytes);
-  while (rest.length) {
+  let { x, y, w, h } = box, from = 0;
+  const rest = nodes.slice().sort((one, other) => other.bytes - one.bytes);
+  // What is smaller than a quarter of a pixel is not to be seen, nor what comes after it.
+  while (from < rest.length && rest[from].bytes * scale > 0.25) {
     const side = Math.min(w, h);
-    let row = [], sum = 0, worst = Infinity, taken = 0;
+    let row = [], sum = 0, worst = Infinity, taken = from;
     while (taken < rest.length) {
       const area = rest[taken].bytes * scale, next = sum + area;
       const big = (row.length ? row[0].bytes * scale : area), small = area;
@@ -25,7 +27,7 @@ function squarify(nodes, box) {
       at += long;
     }
     if (w >= h) { x += thick; w -= thick; } else { y += thick; h -= thick; }
-    rest = rest.slice(taken);
+    from = taken;
   }
   return placed;
 }
