@@ -147,7 +147,7 @@ def test_a_folder_of_weights_has_the_form_of_the_target(tmp_path, source):
     ckpt_tool.map({f"model.{key}": torch.zeros(64, 64) for key in state}, None, hub, rules="** -> **", max_shard_size=40_000)
     (hub / "config.json").write_text('{"model_type": "llama"}')
     (hub / "tokenizer.json").write_text("{}")
-    torch.save({"state": {}, "param_groups": [{"params": [0]}]}, hub / "optimizer.pt")
+    torch.save({"state": {0: {"exp_avg": torch.ones(64, 64)}}, "param_groups": [{"params": [0]}]}, hub / "optimizer.pt")
     given = "meta" if source == "folder" else "meta/consolidated.00.pth"
     ran = ckpt("map", given, "hub", "-e", "** -> model.**", "-o", "out", cwd=tmp_path)
     assert ran.status == 0, ran.err
