@@ -67,9 +67,16 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
         line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
         if line:
             return WayOn(line)
-    aligns = trying.aligns and not is_draft(options)
-    look = command("suggest" if aligns else "diff", sides)
-    return WayOn(look, _numbers_hint(trying.lacking))
+    return WayOn(_look(trying.aligns, sides, options), _numbers_hint(trying.lacking))
+
+
+def _look(aligns: bool, sides: Sequence[str], options: MappingOptions) -> str | None:
+    """A look at what stands in the way: a draft where that shows something, else what differs,
+    which needs files on both sides.
+    """
+    drafted = None if is_draft(options) else command("suggest", sides)
+    compared = command("diff", sides)
+    return drafted or compared if aligns else compared or drafted
 
 
 def _with_rival(
