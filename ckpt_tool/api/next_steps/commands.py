@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from ckpt_tool.api.options import DTypePolicy, MappingOptions
 from ckpt_tool.api.sides import is_factory
@@ -19,6 +20,16 @@ FILES_ONLY = ("show", "diff")
 
 DRAFTED = "# Drafted from"
 """How a rule file begins that `ckpt suggest` has written."""
+
+
+@dataclass(frozen=True, slots=True)
+class WayOn:
+    """The command to go on with, that was tried, and what else is known of a way; both may be
+    missing.
+    """
+
+    command: str | None = None
+    hint: str = ""
 
 
 def command(verb: str, paths: Sequence[str], *words: str) -> str | None:
