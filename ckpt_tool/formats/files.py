@@ -195,7 +195,7 @@ def truncated(path: str, needed: int, size: int) -> Truncated:
     if needed > TENSOR_BYTES:
         return Truncated(path, f"points to byte {needed} of {size}: no download has so many", AGAIN)
     return Truncated(
-        path, f"is cut off: {needed - size} bytes of at least {needed} are missing", AGAIN
+        path, f"is cut off: {needed - size:,} bytes of at least {needed:,} are missing", AGAIN
     )
 
 

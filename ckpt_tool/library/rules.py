@@ -30,13 +30,15 @@ class SuggestReport(Suggestion):
     """Drafted rules for two sides; `print()` shows the rule file and what is left to you.
 
     `text` is the rule file, `rules` its rules with how sure each is, `alignment` the pairs, `next`
-    the keyword arguments to go on with.
+    the keyword arguments to go on with, `is_complete` whether they are all that is needed.
     """
 
     @property
     def next(self) -> dict[str, object]:
-        """Keyword arguments with which `plan`, `map` and `verify` map by these rules, as
-        `RuleError.next` has them; what is left to you is not among them.
+        """Keyword arguments with which `plan`, `map` and `verify` map by these rules.
+
+        They are all that is needed where the draft `is_complete`; else `drop` and `keep` are yours
+        to add, for what is left to you, or a rule: until then these calls raise RuleError.
         """
         import yaml
 
@@ -55,7 +57,11 @@ class SuggestReport(Suggestion):
     def __repr__(self) -> str:
         mapped = self.plan.counts["mapped"] if self.plan else 0
         unknown = len(self.alignment.ambiguous)
-        return f"SuggestReport({len(self.rules)} rules, {mapped} mapped, {unknown} ambiguous)"
+        left = len(self.doubts) + len(self.unsure)
+        open_ = f", {left} left to you" if left else ""
+        return (
+            f"SuggestReport({len(self.rules)} rules, {mapped} mapped, {unknown} ambiguous{open_})"
+        )
 
 
 class MappingsReport(tuple[ShippedMapping, ...]):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 AROUND = 4
 """Rows that are shown before the place where networks diverge."""
 MAX_TENSORS = 8
+MAX_SOURCES = 4
+"""Sources of a tensor that are named, in their order: a wrong order is a fault that this shows."""
 
 
 def trace_text(trace: Trace, style: Style = PLAIN) -> str:
@@ -97,8 +99,10 @@ def _tensor(each: Concerned) -> str:
     if not each.sources:
         return f"{safe(each.key)} is mapped by no rule"
     ops = f" through {', '.join(each.ops)}" if each.ops else ""
-    more = f" and {len(each.sources) - 1} more" if len(each.sources) > 1 else ""
-    return f"{safe(each.key)} from {safe(each.sources[0])}{more}{ops}, by {safe(each.rule)}"
+    shown = each.sources[:MAX_SOURCES]
+    more = f" and {len(each.sources) - len(shown)} more" if len(shown) < len(each.sources) else ""
+    sources = ", ".join(map(safe, shown))
+    return f"{safe(each.key)} from {sources}{more}{ops}, by {safe(each.rule)}"
 
 
 def answer_line(trace: Trace, style: Style = PLAIN) -> str:

@@ -65,6 +65,7 @@ def _group(group: Group, section: Section, left: list[int]) -> str:
     margin = 'style="margin-left: 1.5em"'
     if not group.keys or (len(group.keys) == 1 and group.keys[0] == group.pattern):
         key = section.describe(group.pattern) if group.keys else ""
+        margin = 'style="margin-left: 2.5em"'  # as names of those that unfold, behind their marks
         return f"<div {margin}>{_name(group.pattern, key, group.about)}</div>"
     title = _name(group.pattern, plural(len(group.keys), "key"), group.about)
     items = "".join(_items(group, section, left))

@@ -15,6 +15,7 @@ from ckpt_tool.report.notebook.folding import Group, Section, notebook_html
 from ckpt_tool.report.parts.mapped import ops_text
 from ckpt_tool.report.parts.value_differences import value_cells
 from ckpt_tool.report.plan import closing_text as plan_answer
+from ckpt_tool.report.renames import renamed_groups
 from ckpt_tool.report.show import closing_text as show_answer
 from ckpt_tool.report.show import groups_of
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
@@ -84,15 +85,26 @@ def diff_html(diff: Diff, hints: Sequence[str] = ()) -> str:
 
 
 def _kind_section(diff: Diff, kind: str, entries: Mapping[str, Entry]) -> Section:
+    title = KINDS[kind].format(a=diff.labels[0], b=diff.labels[1])
+    return Section(
+        title, _kind_groups(diff, kind, entries), kind != "same", lambda key: _forms(entries[key])
+    )
+
+
+def _kind_groups(diff: Diff, kind: str, entries: Mapping[str, Entry]) -> list[Group]:
+    """A group for each pattern; for what is renamed those of both sides."""
+    if kind == "renamed":
+        return [
+            Group(f"{a} → {b}", [each.key for each in group], _about(group))
+            for a, b, group in renamed_groups(list(entries.values()), diff)
+        ]
     labels = {
         key: _forms(entry) if kind in ("shape", "dtype") else None for key, entry in entries.items()
     }
-    groups = [
+    return [
         Group(_one(one.pattern, one.keys), one.keys, _about([entries[key] for key in one.keys]))
         for one in outline(labels, (*diff.a, *diff.b))
     ]
-    title = KINDS[kind].format(a=diff.labels[0], b=diff.labels[1])
-    return Section(title, groups, kind != "same", lambda key: _forms(entries[key]))
 
 
 def _one(pattern: str, keys: Sequence[str]) -> str:

@@ -11,9 +11,9 @@ from ckpt_tool.report.parts.value_differences import oddities
 
 STATUSES = (
     Status("same", "muted", "are equal in what was compared", is_calm=True),
-    Status("values differ", "warn"),
-    Status("dtypes differ", "plain"),
-    Status("shapes differ", "special"),
+    Status("values differ", "warn", "have the same name, shape and dtype, and other values"),
+    Status("dtypes differ", "plain", "have another dtype on the other side"),
+    Status("shapes differ", "special", "have another shape on the other side"),
     Status("renamed", "teal", "have another name on the other side"),
     Status("removed", "bad", "only the first side has"),
     Status("added", "good", "only the second side has"),

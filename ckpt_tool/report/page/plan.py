@@ -13,13 +13,15 @@ from ckpt_tool.report.plan import PlanNames
 from ckpt_tool.wording import plural
 
 AS_IS, BY_OPS = "mapped as is", "mapped by ops"
+FROM, INTO = "undecided in the source", "undecided in the target"
 STATUSES = (
     Status(AS_IS, "good", "take the source's values as they are"),
     Status(BY_OPS, "special", "are computed from the source's values by ops"),
     Status("initialised", "special", "are filled by a rule without a source"),
     Status("kept", "calm", "keep the target's values"),
     Status("dropped", "bad", "keys of the source that are left behind"),
-    Status("undecided", "warn", "the plan was refused: nothing is decided"),
+    Status(FROM, "warn", "of the source; the plan was refused: nothing is decided"),
+    Status(INTO, "warn", "of the target"),
 )
 
 
@@ -55,8 +57,8 @@ def refused_page(planned: Planned, names: PlanNames, onwards: str | None) -> Pag
     source, into = map(keys_of, sides)
     count = plural(len(planned.problems), "problem")
     answer = f"{count}; {planned.tally}" if planned.tally else count
-    items = [Item((number,), NONE, "undecided") for number in source.numbers.values()]
-    items += [Item(NONE, (number,), "undecided") for number in into.numbers.values()]
+    items = [Item((number,), NONE, FROM) for number in source.numbers.values()]
+    items += [Item(NONE, (number,), INTO) for number in into.numbers.values()]
     listed = [source.side("from", names.source, sides[0])]
     if sides[1] is not None:
         listed.append(into.side("into", names.target or "the target", sides[1]))

@@ -35,7 +35,7 @@ def trace_page(trace: Trace, answer: str, names: tuple[str, str]) -> Page:
     )
     return Page(
         "trace",
-        answer,
+        answer.replace("`", ""),
         "good" if trace.is_same else "bad" if trace.place else "warn",
         sides,
         STATUSES,

@@ -1,5 +1,7 @@
 // Charts over the layers, in the network's order; each has its numbers as a table too.
-const CHART = { h: 210, left: 52, right: 8, top: 10, bottom: 52 };
+const CHART = { h: 236, left: 52, right: 8, top: 10, bottom: 78 };
+const LABEL = { most: 15, width: 5.2, left: 4 }; // characters of a layer's name, and the room that one takes to the left, as it stands aslant
+const ZERO = 0.14; // the part of a logarithmic chart's height below its least power of ten, where there are zeros
 
 // As wide as it is drawn, so that its texts are as large as others.
 function widthOf(isWide) {
@@ -28,7 +30,8 @@ function picture(title, labels, series, options) {
   labels.forEach((label, i) => {
     if (i % every) return;
     const x = left + (i + 0.5) * step;
-    const short = label.length > 15 ? `…${label.slice(-14)}` : label;
+    const most = Math.max(4, Math.min(LABEL.most, Math.floor((x - LABEL.left) / LABEL.width)));
+    const short = label.length > most ? `…${label.slice(1 - most)}` : label;
     drawn.append(svg("text", { x, y: h - bottom + 14, "text-anchor": "end", transform: `rotate(-38 ${x} ${h - bottom + 14})` }, short));
   });
   drawn.append(svg("line", { class: "axis", x1: left, x2: w - right, y1: h - bottom, y2: h - bottom }));
@@ -52,11 +55,13 @@ function scaleOf(labels, series, options) {
   let low = min(all), high = max(all);
   const height = h - top - bottom;
   if (options.log) {
-    low = Math.floor(Math.log10(low)); high = Math.max(low + 1, Math.ceil(Math.log10(high)));
-    const every = Math.ceil((high - low) / 5);
-    const ticks = [];
+    // What is 0 has no logarithm, and may be what the chart is about: it stands on the axis, apart.
+    const zero = series.some((each) => each.values.includes(0));
+    low = all.length ? Math.floor(Math.log10(low)) : -1; high = all.length ? Math.max(low + 1, Math.ceil(Math.log10(high))) : 0;
+    const every = Math.ceil((high - low) / 5), ticks = zero ? [0] : [];
     for (let i = low; i <= high; i += every) ticks.push(10 ** i);
-    return { ticks, y: (value) => top + height - (height * (Math.log10(value) - low)) / (high - low) };
+    const room = zero ? height * (1 - ZERO) : height;
+    return { ticks, y: (value) => (value === 0 && zero ? top + height : top + room - (room * (Math.log10(value) - low)) / (high - low)) };
   }
   if (options.kind === "bars") low = 0;
   if (options.high !== undefined) high = options.high;

@@ -273,6 +273,11 @@ function reveal(s, key) {
   pairs.align(node, s);
 }
 
+const CHOOSE = {
+  show: "Choose a module or a key to see what it holds.",
+  diff: "Choose a module or a key to see what each side has of it.",
+  trace: "Choose a call to see how far its inputs and outputs differ.",
+};
 // Before anything is chosen: what the statuses mean, and the totals by dtype.
 function overview() {
   const occurring = STATUSES.map((status, i) => [status, i]).filter(([, i]) => ITEMS.some((item) => item.status === i));
@@ -292,7 +297,7 @@ function overview() {
       el("thead", {}, el("tr", {}, ...["dtype", "tensors", "parameters", "size"].map((name, i) => el("th", { scope: "col", class: i ? "right" : "" }, name)))),
       el("tbody", {}, ...rows.map(([dtype, [n, elements, bytes]]) => el("tr", {}, el("td", {}, dtype), ...[count(n), short(elements), sizeText(bytes)].map((text) => el("td", { class: "right" }, text)))))));
   });
-  made.push(el("p", { class: "note" }, DATA.command === "trace" ? "Choose a call to see how far its inputs and outputs differ." : "Choose a module or a key to see what becomes of it, and why."));
+  made.push(el("p", { class: "note" }, CHOOSE[DATA.command] || "Choose a module or a key to see what becomes of it, and why."));
   details.replaceChildren(...made);
 }
 
@@ -450,7 +455,7 @@ function drawLayers() {
     const isLog = measures.some((measure) => measure.log);
     const series = measures.map((measure, at) => {
       const dots = labels.map(() => []);
-      for (const [item, value] of measure.of) if (value !== null && (!isLog || value > 0)) dots[groups[item]].push(value);
+      for (const [item, value] of measure.of) if (value !== null && (!isLog || value >= 0)) dots[groups[item]].push(value);
       const most = dots.map((values) => (values.length ? worst(measure, values) : null));
       return { name: isTrace ? measure.name : `${measure.name}${measure.least ? ", the least of a layer" : ", the largest of a layer"}`, tone: tones[at % 2], values: most, dots: isTrace ? most.map((value) => (value === null ? [] : [value])) : dots };
     });
