@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ckpt_tool.cli.options import CHECKPOINT, Debug, Json, MinConfidence, Quiet
+from ckpt_tool.cli.options import CHECKPOINT, Color, ColorOption, Debug, Json, MinConfidence, Quiet
 from ckpt_tool.cli.output import (
     NO,
     YES,
@@ -15,6 +15,7 @@ from ckpt_tool.cli.output import (
     show_file,
     show_report,
     show_result,
+    style_of,
 )
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
@@ -73,6 +74,7 @@ def suggest(
     html: Html = None,
     json: Json = False,
     quiet: Quiet = False,
+    color: ColorOption = Color.auto,
     debug: Debug = False,
 ) -> None:
     """Draft the rules that map one checkpoint onto another.
@@ -83,7 +85,7 @@ def suggest(
     """
     from ckpt_tool import api
     from ckpt_tool.report.parts.json_text import to_json
-    from ckpt_tool.report.suggest import suggestion_json, suggestion_notes
+    from ckpt_tool.report.suggest import drafted_text, suggestion_json, suggestion_notes
 
     found = api.suggest_rules(
         source, target, hint or (), min_confidence, values, watching(not (quiet or json))
@@ -104,7 +106,7 @@ def suggest(
     elif not quiet:
         is_terminal = sys.stdout.isatty()
         if output is None and is_terminal:
-            show_report(found.text.rstrip("\n"))
+            show_report(drafted_text(found.text, style_of(color, False)))
         elif output is None:
             show_file(found.text)
         print_note(suggestion_notes(found, output is None and is_terminal))

@@ -2,7 +2,7 @@
 
 from ckpt_tool.align import Aligned, Suggestion
 from ckpt_tool.ops import ops_argument
-from ckpt_tool.report.parts.style import plural, safe
+from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
 
 MAX_SHOWN = 12
 
@@ -33,6 +33,14 @@ def suggestion_notes(found: Suggestion, is_beside_rules: bool = False) -> str:
             "dropped or kept"
         )
     return "\n".join([*lines, _counts(found)])
+
+
+def drafted_text(text: str, style: Style = PLAIN) -> str:
+    """The rule file for a terminal, its comments dim."""
+    return "\n".join(
+        style.paint(line, "dim") if line.lstrip().startswith("#") else line
+        for line in text.rstrip("\n").split("\n")
+    )
 
 
 def _counts(found: Suggestion) -> str:

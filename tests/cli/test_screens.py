@@ -188,3 +188,25 @@ def test_help_fits_and_ends_its_sentences(folder, name):
     assert not [line for line in lines if len(line) > 80 or (line.endswith("...") and "Usage" not in line)]
     if name:
         assert f"  ckpt {name}" in "\n".join(lines[lines.index("Examples:") :])
+
+
+def test_plain_signs_where_the_locale_asks_for_them(story):
+    shown = {locale: "\n".join(on_terminal(["show", "resnet50.pth", "--tree"], story, LC_ALL=locale)[1]) for locale in ("C", "C.UTF-8")}
+    assert shown["C"].isascii()
+    assert "|- layer1" in shown["C"]
+    assert "├─ layer1" in shown["C.UTF-8"]
+
+
+def test_shapes_beside_each_other_are_whole(story):
+    _, lines = on_terminal(["diff", "resnet50.pth", "detector.pth", "--side-by-side", "--renames"], story)
+    shapes = [line for line in lines if "F32" in line or "×" in line]
+    assert shapes
+    assert "…" not in "".join(shapes)
+
+
+def test_values_that_differ_are_measured_beside_each_other(tmp_path):
+    one = {"a": torch.ones(4), "b": torch.ones(4)}
+    torch.save(one, tmp_path / "one.pth")
+    torch.save(one | {"b": torch.ones(4) * 1.5}, tmp_path / "two.pth")
+    _, lines = on_terminal(["diff", "one.pth", "two.pth", "--side-by-side", "--values"], tmp_path)
+    assert "  max |Δ| 5.0e-01, cosine 1.0000, 100.0% changed" in lines

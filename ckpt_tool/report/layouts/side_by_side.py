@@ -11,7 +11,8 @@ from ckpt_tool.keys import outline
 from ckpt_tool.report.diff import closing_text, header_text
 from ckpt_tool.report.parts.amounts import dtypes_text, shapes_text
 from ckpt_tool.report.parts.style import PLAIN, Style, safe
-from ckpt_tool.report.parts.table import cut, width_of
+from ckpt_tool.report.parts.table import GAP, cut, width_of, wrapped
+from ckpt_tool.report.parts.value_differences import value_cells
 from ckpt_tool.report.renames import key_b, renamed_groups
 from ckpt_tool.tensors import TensorInfo
 
@@ -134,6 +135,12 @@ def _lines(
         mark = sign if i == 0 else " "
         text = f"{one}{' ' * (half - width_of(one))} {mark} {other}".rstrip()
         yield style.paint(text, colour)
+    if any(entry.values for entry in pairing.entries):
+        most, cosine, changed = value_cells(pairing.entries)
+        apart = (
+            f"{GAP}max |Δ| {most}, cosine {cosine}, {changed} changed" if changed else GAP + most
+        )
+        yield style.paint(style.text(apart), colour)
 
 
 def _fitted(side: tuple[str, ...], half: int, style: Style) -> list[str]:
@@ -144,4 +151,5 @@ def _fitted(side: tuple[str, ...], half: int, style: Style) -> list[str]:
     gap = half - width_of(name) - width_of(about)
     if gap >= 2:
         return [f"{name}{' ' * gap}{about}"]
-    return [cut(name, half, style), cut(f"  {about}", half, style)]
+    below = [cut(line, half, style) for line in wrapped(about, half, GAP, GAP * 2)]
+    return [cut(name, half, style), *below]
