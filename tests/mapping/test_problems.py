@@ -369,6 +369,15 @@ def test_every_code_of_a_problem_has_a_test():
     assert not {each for each in codes if f'"{each}"' not in texts}
 
 
+def test_the_docs_list_every_code_of_a_problem():
+    code = re.compile(r"""(?:Problem\(|_Fault\(|reading\.add\(|self\.add\()\s*"([a-z-]+)\"""")
+    codes = {found for path in (ROOT / "ckpt_tool").rglob("*.py") for found in code.findall(path.read_text())}
+    codes |= {"unmapped-source", "unmapped-target", "unused-param", "unused-table"}  # written with the side, and the kind
+    rows = re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|", (ROOT / "docs" / "problems.md").read_text(), re.MULTILINE)
+    listed = [each for row in rows for each in re.findall(r"[a-z-]+", row)]
+    assert sorted(listed) == sorted(codes)
+
+
 def test_a_tab_is_named_as_one(tmp_path) -> None:
     with pytest.raises(RuleFileError, match=r"rules\.yaml:2:1: is no YAML: .*; indent with spaces: YAML has no tabs"):
         rules(tmp_path, "rules:\n\t- a -> b\n")
