@@ -95,7 +95,7 @@ class Suggestion:
 
     def _section(self, name: str, patterns: Sequence[str], why: str) -> Iterator[str]:
         """What is dropped or kept; as a comment where that is left to a person."""
-        mark = "# " if self.doubts else ""
+        mark = "# " if self.doubts or not self.rules else ""
         if patterns:
             yield f"{mark}{name}:  # {why}"
             yield from (f"{mark}  - {scalar(pattern)}" for pattern in patterns)

@@ -133,3 +133,28 @@ def test_a_training_checkpoint_in_a_folder_is_named_itself(tmp_path):
     assert (ran.status, "its name does not tell the format to write" in ran.err) == (2, True), ran.err
     assert ckpt("map", "run", "-e", "** -> x.**", "-o", "new.bin", cwd=tmp_path).status == 0
     assert torch.load(tmp_path / "new.bin")["epoch"] == 3
+
+
+@pytest.mark.parametrize("source", ["folder", "file"])
+def test_a_folder_of_weights_has_the_form_of_the_target(tmp_path, source):
+    """Meta's folder into that of a model of transformers: shards, configuration and tokenizer are the target's."""
+    meta, hub = tmp_path / "meta", tmp_path / "hub"
+    for folder in (meta, hub):
+        folder.mkdir()
+    state = {f"layers.{at}.w": torch.randn(64, 64) for at in range(4)}
+    torch.save(state, meta / "consolidated.00.pth")
+    (meta / "params.json").write_text('{"dim": 64}')
+    ckpt_tool.map({f"model.{key}": torch.zeros(64, 64) for key in state}, None, hub, rules="** -> **", max_shard_size=40_000)
+    (hub / "config.json").write_text('{"model_type": "llama"}')
+    (hub / "tokenizer.json").write_text("{}")
+    torch.save({"state": {0: {"exp_avg": torch.ones(64, 64)}}, "param_groups": [{"params": [0]}]}, hub / "optimizer.pt")
+    given = "meta" if source == "folder" else "meta/consolidated.00.pth"
+    ran = ckpt("map", given, "hub", "-e", "** -> model.**", "-o", "out", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert "copied from hub: config.json, tokenizer.json" in ran.out
+    assert "left out, as the target's optimizer: optimizer.pt" in ran.out
+    names = {one.name for one in hub.iterdir()} - {"optimizer.pt"}
+    assert {one.name for one in (tmp_path / "out").iterdir()} == names
+    assert (tmp_path / "out" / "config.json").read_text() == '{"model_type": "llama"}'
+    with ckpt_tool.open(tmp_path / "out") as made:
+        assert all(torch.equal(made[f"model.{key}"][:], value) for key, value in state.items())

@@ -40,20 +40,21 @@ class ChangedFolder:
 
 
 def is_folder_wanted(planned: Planned, form: Form, output: str, has_format: bool) -> bool:
-    """Whether the output is a folder as the source is one: its name is that of no file, and neither
-    a format nor the weights alone are asked for.
+    """Whether the output is a folder as the target or the source is one: its name is that of no
+    file, and neither a format nor the weights alone are asked for.
     """
-    source = planned.source
-    if has_format or form.whole is False or not isinstance(source, Checkpoint):
+    if has_format or form.whole is False:
         return False
     is_named = os.path.splitext(output)[1] in (".safetensors", *TORCH_SUFFIXES)
-    return os.path.isdir(source.path) and not is_named and _is_plain(source)
+    return not is_named and (_is_plain(planned.target) or _is_plain(planned.source))
 
 
-def _is_plain(source: Checkpoint) -> bool:
-    """Whether the folder's weights are files of its own that hold nothing else, and no parts of a
-    distributed checkpoint.
+def _is_plain(source: object) -> bool:
+    """Whether it is a folder whose weights are files of its own that hold nothing else, and no
+    parts of a distributed checkpoint.
     """
+    if not isinstance(source, Checkpoint) or not os.path.isdir(source.path):
+        return False
     places = {os.path.dirname(os.path.abspath(file.path)) for file in source.files}
     is_plain = source.format.startswith("safetensors") or source.format == "torch zip"
     is_bare = not source.contents.left_behind and source.contents.is_whole
@@ -62,40 +63,77 @@ def _is_plain(source: Checkpoint) -> bool:
 
 @contextmanager
 def changed_folder(planned: Planned, form: Form) -> Iterator[ChangedFolder]:
-    """The folder that is to be written. Raises InputError and RuleError."""
+    """The folder that is to be written: like the target where that is one, unless the source's
+    holds an optimizer. Raises InputError and RuleError.
+    """
+    if form.also:
+        raise InputError("--also", "is for copies of the weights in one file", "leave it out")
+    with ExitStack() as stack:
+        target = planned.target
+        if isinstance(target, Checkpoint) and _is_plain(target) and not _trains(planned.source):
+            yield _like_target(target, stack)
+        else:
+            yield _like_source(planned, form, stack)
+
+
+def _trains(source: object) -> bool:
+    """Whether it is a folder that holds the state of an optimizer, which is to follow."""
+    if not isinstance(source, Checkpoint) or not _is_plain(source):
+        return False
+    with ExitStack() as stack:
+        names = [name for name in os.listdir(source.path) if name.endswith(TORCH_SUFFIXES)]
+        return bool(_Files(source, stack, names).optimizers()) if names else False
+
+
+def _like_target(target: Checkpoint, stack: ExitStack) -> ChangedFolder:
+    """The target's folder with other weights: its configuration and tokenizer fit them."""
+    from ckpt_tool.engine import WholeFolder
+
+    files = _Files(target, stack)
+    optimizers = files.optimizers()
+    copied = {
+        name: stack.enter_context(SourceFile(os.path.join(target.path, name)))
+        for name in files.names
+        if name not in optimizers
+    }
+    notes = [f"copied from {target.path}: {', '.join(copied)}"] if copied else []
+    if optimizers:
+        notes.append(f"left out, as the target's optimizer: {', '.join(optimizers)}")
+    return ChangedFolder(WholeFolder(target, copied, {}), tuple(notes))
+
+
+def _like_source(planned: Planned, form: Form, stack: ExitStack) -> ChangedFolder:
+    """The source's folder with its weights mapped, and its optimizers following."""
     from ckpt_tool.engine import Whole, WholeFolder
     from ckpt_tool.engine.whole.weights import Part, in_source_order
 
     source, plan = planned.source, planned.checked()
-    if form.also:
-        raise InputError("--also", "is for copies of the weights in one file", "leave it out")
     plan = in_source_order(plan) if planned.target is None else plan
     weights = Part((), plan, source, planned.target)
-    with ExitStack() as stack:
-        files = _Files(source, stack)
-        found = files.optimizers()
-        made = {
-            name: optimizers_of(
-                one,
-                read,
-                weights,
-                form.fresh_optimizer,
-                files.other_models,
-                form.optimizer_order,
-            )
-            for name, (one, read) in found.items()
-        }
-        changed = {name: Whole(*found[name], one.parts) for name, one in made.items() if one.parts}
-        left = [name for name, one in made.items() if one.removed]
-        copied = {
-            name: stack.enter_context(SourceFile(os.path.join(source.path, name)))
-            for name in files.names
-            if name not in changed and name not in left
-        }
-        notes = [note for one in made.values() for note in one.notes]
-        if copied:
-            notes.append(f"copied unchanged: {', '.join(copied)}")
-        yield ChangedFolder(WholeFolder(source, copied, changed), tuple(notes))
+    files = _Files(source, stack)
+    found = files.optimizers()
+    made = {
+        name: optimizers_of(
+            one,
+            read,
+            weights,
+            form.fresh_optimizer,
+            files.other_models,
+            form.optimizer_order,
+        )
+        for name, (one, read) in found.items()
+    }
+    changed = {name: Whole(*found[name], one.parts) for name, one in made.items() if one.parts}
+    left = [name for name, one in made.items() if one.removed]
+    copied = {
+        name: stack.enter_context(SourceFile(os.path.join(source.path, name)))
+        for name in files.names
+        if name not in changed and name not in left
+    }
+    notes = [note for one in made.values() for note in one.notes]
+    if copied:
+        notes.append(f"copied unchanged: {', '.join(copied)}")
+    return ChangedFolder(WholeFolder(source, copied, changed), tuple(notes))
 
 
 @dataclass(slots=True)
@@ -104,14 +142,14 @@ class _Files:
 
     source: Checkpoint
     stack: ExitStack
-    names: list[str] = field(init=False)
+    names: list[str] = field(default_factory=list)
     other_models: list[tuple[str, Catalog]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         path = self.source.path
         taken = {os.path.basename(file.path) for file in self.source.files}
         taken |= {name for name in os.listdir(path) if name.endswith(".safetensors.index.json")}
-        self.names = sorted(set(os.listdir(path)) - taken)
+        self.names = sorted(set(self.names or os.listdir(path)) - taken)
         folder = next((one for one in self.names if os.path.isdir(os.path.join(path, one))), None)
         if folder is not None:
             raise InputError(
