@@ -77,7 +77,7 @@ def map_(
         To | None,
         typer.Option(
             "--to",
-            help="The format, where OUT's name does not tell it; dcp: a folder for dcp.load.",
+            help="The format, if OUT's name doesn't say it; dcp: a folder for dcp.load.",
         ),
     ] = None,
     shards: Annotated[
@@ -85,7 +85,7 @@ def map_(
         typer.Option(
             "--max-shard-size",
             metavar="SIZE",
-            help="OUT is a folder of safetensors (or dcp) files of at most this, 5GB say.",
+            help="OUT is a folder of safetensors (or dcp) files of at most this size, such as 5GB.",
         ),
     ] = None,
     jobs: Annotated[
@@ -119,7 +119,8 @@ def map_(
         typer.Option(
             "--also",
             metavar="#NAME",
-            help="Another copy of the weights in SOURCE, '#ema' say, maps likewise. Repeatable.",
+            help="Another copy of the weights in SOURCE, such as '#ema', to map in the same way. "
+            "Repeatable.",
         ),
     ] = None,
     fresh_optimizer: Annotated[
@@ -281,5 +282,5 @@ def size_of(text: str | None) -> int | None:
     digits = text.rstrip("BbKkMmGgTtIi ")
     unit = UNITS.get(text[len(digits) :].strip().upper())
     if not digits.isdecimal() or len(digits) > 18 or unit is None or not int(digits):
-        raise InputError("--max-shard-size", f"`{text}` is no size", "say 5GB, 500MB or 512MiB")
+        raise InputError("--max-shard-size", f"`{text}` is no size", "give 5GB, 500MB or 512MiB")
     return int(digits) * unit
