@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.tracing.leaves import unknown_in
 from ckpt_tool.tracing.sketches import Sketch, sketches_in
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Recorder:
         self.captured: dict[Call, Captured] = {}
         self.kept: dict[str, list[object]] = {}
         self._module, self._paths, self._wanted, self._keeps = module, paths, wanted, kept
+        self.unknown: list[str] = []
+        """What the network gives that can't be compared."""
         self._events = 0
         self._counts: Counter[str] = Counter()
         self._open: list[Call] = []
@@ -71,10 +74,16 @@ class Recorder:
         fails in the network raises InputError.
         """
         args, kwargs = arguments(inputs)
+        if not can_be_hooked(self._module):
+            raise InputError(
+                type(self._module).__name__,
+                "is TorchScript, whose modules take no hooks",
+                "trace the module that it was made from",
+            )
         with ExitStack() as stack:
             stack.enter_context(quiet(self._module, setting))
             for path, each in self._module.named_modules():
-                if path in self._paths or self._keeps(path):
+                if (path in self._paths or self._keeps(path)) and can_be_hooked(each):
                     for handle in self._hooks(path, each):
                         stack.callback(handle.remove)
             try:
@@ -105,6 +114,7 @@ class Recorder:
                 self.captured[call].output = copied(output)
             if path in self._paths:
                 self.calls[call].outputs = sketches_in(output)
+                self.unknown = unknown_in(output) if call == ("", 0) else self.unknown
                 self.calls[call].ended = self._event()
             if self._keeps(path):
                 self.kept.setdefault(path, []).append(copied(output))
@@ -115,6 +125,13 @@ class Recorder:
     def _event(self) -> int:
         self._events += 1
         return self._events
+
+
+def can_be_hooked(module: nn.Module) -> bool:
+    """Whether a module takes hooks; TorchScript's take none."""
+    import torch
+
+    return not isinstance(module, torch.jit.ScriptModule)
 
 
 def arguments(inputs: object) -> tuple[tuple[object, ...], dict[str, object]]:
@@ -139,15 +156,22 @@ def quiet(module: nn.Module, setting: Setting) -> Iterator[None]:
 
     modes = [(each, each.training) for each in module.modules()]
     buffers = _written(module)
+    owners = [each for each in module.modules() if can_be_hooked(each)]
+    named = [(each._buffers, dict(each._buffers)) for each in owners]
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices), torch.no_grad():
         torch.manual_seed(setting.seed)
-        module.train(setting.train)
+        for each, _ in modes:  # not by `train()`, whose overrides may merge weights
+            each.training = setting.train
+        if setting.train:
+            module.train()
         try:
             yield
         finally:
             for each, mode in modes:
                 each.training = mode
+            for buffers_now, before in named:  # what forward has put in their place
+                buffers_now.update(before)
             for buffer, values in buffers:
                 buffer.detach().copy_(values)
 

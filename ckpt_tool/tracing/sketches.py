@@ -7,10 +7,12 @@ they differ, so that no network's outputs have to be kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import inf, sqrt
 from typing import TYPE_CHECKING
+
+from ckpt_tool.tracing.leaves import Path, leaves_in
 
 if TYPE_CHECKING:
     import torch
@@ -23,15 +25,17 @@ HUGE = 1e8
 ROUNDING = 16
 SHORT_ROUNDING = 4
 """How many units in the last place one module's rounding is, of float32 and of 16-bit types."""
+MAX_HUGE_ROUNDING = 1e-2
+"""The relative difference that rounding may make of a sum of huge numbers."""
 _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 """The constants of SplitMix64 (Steele, Lea, Flood 2014)."""
-Path = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
     """What is kept of a value at a place in what a module takes or gives. `odd` is a sum over the
-    places and kinds of elements that are not finite, or huge; they count as zeros.
+    places and kinds of elements that are not finite, or huge; they count as zeros. `huge` is a sum
+    of those that are finite, with signs by their places.
     """
 
     path: Path
@@ -40,6 +44,7 @@ class Sketch:
     sums: torch.Tensor
     norm: float
     odd: int
+    huge: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
     if flat.is_complex():
         flat = torch.view_as_real(flat.resolve_conj()).reshape(-1)
     sums = torch.zeros(min(SUMS, max(flat.numel(), 1)), dtype=torch.float64)
-    square, odd = 0.0, 0
+    square, odd, huge = 0.0, 0, 0.0
     for start in range(0, flat.numel(), CHUNK):
         part = flat[start : start + CHUNK].cpu().double()
         mixed = _mixed(start, part.numel())
@@ -76,6 +81,8 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
         if bool(is_odd.any()):
             kinds = torch.where(part.isnan(), 1, torch.where(part > 0, 2, 3))
             odd += int((mixed[is_odd] * kinds[is_odd]).sum())
+            is_huge = is_odd & torch.isfinite(part)
+            huge += float((part * ((mixed & 1) * 2 - 1))[is_huge].sum())
             part = torch.where(is_odd, 0.0, part)
         square += float(part.square().sum())
         if flat.numel() <= SUMS:
@@ -83,7 +90,7 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
         else:
             signs = (mixed & 1).mul_(2).sub_(1)
             sums.index_add_(0, mixed >> 1 & (SUMS - 1), part * signs)
-    return Sketch(path, tuple(tensor.shape), eps_of(tensor), sums, sqrt(square), odd)
+    return Sketch(path, tuple(tensor.shape), eps_of(tensor), sums, sqrt(square), odd, huge)
 
 
 def _mixed(start: int, count: int) -> torch.Tensor:
@@ -128,6 +135,14 @@ def distance(one: Sketch, other: Sketch) -> float | None:
     return float((one.sums - other.sums).norm()) / size if size else 0.0
 
 
+def differ_in_huge(one: Sketch, other: Sketch) -> bool:
+    """Whether numbers too large for activations, which count by place and sign alone, as masks do,
+    are not the same.
+    """
+    size = max(abs(one.huge), abs(other.huge))
+    return abs(one.huge - other.huge) > MAX_HUGE_ROUNDING * size
+
+
 def floor_of(one: Sketch, other: Sketch) -> float:
     """How far apart rounding alone may bring the results of one module."""
     eps = max(one.eps, other.eps)
@@ -158,27 +173,6 @@ def paired(ones: Sequence[Sketch], others: Sequence[Sketch]) -> Iterator[tuple[S
         if match is not None:
             left.remove(match)
             yield one, match
-
-
-def leaves_in(value: object, path: Path = ()) -> list[tuple[Path, torch.Tensor]]:
-    """The tensors of numbers, and numbers, in tuples, lists, mappings and dataclasses, with their
-    places.
-    """
-    import torch
-
-    inside: Sequence[tuple[str, object]] = ()
-    if isinstance(value, torch.Tensor):
-        is_plain = value.layout is torch.strided and not value.is_nested
-        return [(path, value)] if is_plain else []
-    if isinstance(value, bool | int | float):
-        return [(path, torch.tensor(value, dtype=torch.float32))]
-    if isinstance(value, Mapping):
-        inside = [(str(name), each) for name, each in value.items()]
-    elif isinstance(value, list | tuple):
-        inside = [(str(number), each) for number, each in enumerate(value)]
-    elif is_dataclass(value):
-        inside = [(each.name, getattr(value, each.name, None)) for each in fields(value)]
-    return [leaf for name, each in inside for leaf in leaves_in(each, (*path, name))]
 
 
 def tensors_in(value: object) -> list[torch.Tensor]:

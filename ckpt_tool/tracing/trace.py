@@ -19,7 +19,7 @@ from ckpt_tool.tracing.exact import Distance, Found, exact_distances
 from ckpt_tool.tracing.hints import hints_of
 from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
 from ckpt_tool.tracing.recording import Recorder, Setting
-from ckpt_tool.tracing.sketches import distance, farthest, paired
+from ckpt_tool.tracing.sketches import differ_in_huge, distance, farthest, paired
 from ckpt_tool.tracing.weights import Concerned, concerned_by, wrong_weights
 
 if TYPE_CHECKING:
@@ -187,9 +187,16 @@ def _coverage(first: Recorder, second: Recorder) -> tuple[bool, list[str]]:
         if left:
             names = ", ".join(f"`{name}`" for name in left[:3])
             notes.append(f"not compared, of what the {side} network gives: {names}")
+    unknown = [*dict.fromkeys((*first.unknown, *second.unknown))]
+    if unknown:
+        notes.append(f"not compared, of what the networks give: {', '.join(unknown[:3])}")
     if any(sketch.odd for pair in both for sketch in pair):
         notes.append("the outputs hold NaN, infinite or huge numbers")
-    return bool(both) and len(both) >= min(len(one), len(other)), notes
+    huge = any(differ_in_huge(*pair) for pair in both)
+    if huge:
+        notes.append("their numbers above 1e8 are not compared closely, and differ")
+    is_whole = bool(both) and len(both) >= min(len(one), len(other))
+    return is_whole and not unknown and not huge, notes
 
 
 def _unsteady(found: Found, first: Recorder, second: Recorder, parting: Parting) -> list[str]:

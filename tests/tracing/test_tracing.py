@@ -1,6 +1,7 @@
 """What a trace copes with: modules that write in place, tuples, dicts, dtypes, randomness, modules that are shared; and that it leaves no trace itself."""
 
 import json
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -304,3 +305,93 @@ def test_the_command(tmp_path, monkeypatch):
         found = CliRunner().invoke(app, ["trace", *words])
         assert found.exit_code != 0
         assert said in str(found.exception)
+
+
+class Makes(nn.Module):
+    """One layer, and what `make` makes of its output."""
+
+    def __init__(self, make):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.make = nn.Linear(6, 6), make
+
+    def forward(self, x):
+        return self.make(self.layer(x))
+
+
+class Held:
+    __slots__ = ("value",)
+
+    def __init__(self, value):
+        self.value = value
+
+
+OBJECTS = {
+    "distribution": lambda y, scale: (y, torch.distributions.Normal(y, scale * y.abs() + 1)),
+    "sparse": lambda y, scale: {"y": y, "adjacency": (scale * y).to_sparse()},
+    "nested": lambda y, scale: (y, torch.nested.as_nested_tensor([y[:1], scale * y])),
+    "slots": lambda y, scale: (y, Held([scale * y])),
+    "array": lambda y, scale: (y, (scale * y).numpy()),
+    "text": lambda y, scale: (y, f"{scale}"),
+    "large integers": lambda y, scale: (y, 20_000_000 + scale),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("name", OBJECTS)
+def test_what_objects_hold_is_compared(name):
+    one, other, same = (Makes(lambda y, scale=scale: OBJECTS[name](y, scale)) for scale in (1, 2, 1))
+    other.layer.load_state_dict(one.layer.state_dict())
+    assert ckpt_tool.trace(one, same, given(), by="name").is_same
+    assert not ckpt_tool.trace(one, other, given(), by="name").is_same
+
+
+def test_what_can_not_be_compared_is_no_answer():
+    csr = Makes(lambda y: (y, y.to_sparse_csr()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = ckpt_tool.trace(csr, csr, given(), by="name")
+    assert (found.is_same, found.place) == (False, None)
+    assert "not compared, of what the networks give: `1` (torch.sparse_csr)" in found.notes
+
+
+def test_huge_numbers_that_differ_are_no_answer():
+    one, same, other = (Makes(lambda y, scale=scale: y.abs() * 1e12 * scale) for scale in (1, 1 + 1e-6, 2))
+    assert ckpt_tool.trace(one, same, given(), by="name").is_same
+    found = ckpt_tool.trace(one, other, given(), by="name")
+    assert not found.is_same
+    assert any("above 1e8" in note for note in found.notes)
+
+
+class Merging(nn.Linear):
+    """As LoRA's layers that merge their weights on `eval()`; and with a buffer that forward replaces."""
+
+    def __init__(self):
+        super().__init__(6, 6)
+        self.register_buffer("average", torch.zeros(()))
+
+    def train(self, mode=True):
+        if not mode and self.training:
+            self.weight.data += 1
+        return super().train(mode)
+
+    def forward(self, x):
+        self.average = self.average * 0.9 + x.mean()
+        return super().forward(x)
+
+
+def test_a_trace_leaves_networks_as_they_were():
+    one, other = Merging(), Merging()
+    before = [(id(value), value.clone()) for net in (one, other) for value in net.state_dict(keep_vars=True).values()]
+    ckpt_tool.trace(one, other, given(), by="name")
+    after = [(id(value), value) for net in (one, other) for value in net.state_dict(keep_vars=True).values()]
+    assert [at for at, _ in before] == [at for at, _ in after]
+    assert all(torch.equal(one, other) for (_, one), (_, other) in zip(before, after, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_scripted_modules_take_no_hooks():
+    whole = nn.Sequential(torch.jit.trace(nn.Linear(6, 6), torch.ones(1, 6)), nn.Linear(6, 6))
+    assert ckpt_tool.trace(whole, whole, given(), by="name").is_same
+    with pytest.raises(InputError, match="is TorchScript, whose modules take no hooks"):
+        ckpt_tool.trace(whole[0], whole[0], given(), by="name")

@@ -10,7 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.diffs import Comparison
-from ckpt_tool.api.next_steps.commands import command, free_path, is_read_once, map_command
+from ckpt_tool.api.next_steps.commands import (
+    command,
+    free_path,
+    is_draft,
+    is_read_once,
+    map_command,
+)
 from ckpt_tool.api.next_steps.refused import Trying
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.requirements import has_values
@@ -99,7 +105,7 @@ def after_check(
     if source is None or target is None or is_read_once(source, target):
         return None
     return way_to_map(source, target, options) or (
-        command("suggest", [source, target]) if problems else None
+        command("suggest", [source, target]) if problems and not is_draft(options) else None
     )
 
 

@@ -13,6 +13,9 @@ from ckpt_tool.tensors import DType
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl")
 """Those of the formats that are written."""
 
+DRAFTED = "# Drafted from"
+"""How a rule file begins that `ckpt suggest` has written."""
+
 
 def command(verb: str, paths: Sequence[str], *words: str) -> str | None:
     """A line that a shell takes as it stands; None where it would hold what a terminal can't show,
@@ -97,3 +100,18 @@ def free_path(stem: str, suffix: str) -> str:
 def is_read_once(*paths: str) -> bool:
     """Whether one of these is stdin, which another command can't read again."""
     return STDIN in paths
+
+
+def is_draft(options: MappingOptions) -> bool:
+    """Whether the rules are what `ckpt suggest` has written: what is left is to be decided there,
+    and another draft says the same.
+    """
+    return any(_begins_as_draft(path) for path in options.rules)
+
+
+def _begins_as_draft(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(DRAFTED)) == DRAFTED.encode()
+    except OSError:
+        return False

@@ -8,7 +8,13 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
-from ckpt_tool.api.next_steps.commands import arguments, command, free_path, suffix_for
+from ckpt_tool.api.next_steps.commands import (
+    arguments,
+    command,
+    free_path,
+    is_draft,
+    suffix_for,
+)
 from ckpt_tool.api.next_steps.leftovers import leftovers_of
 from ckpt_tool.api.options import MappingOptions, stated
 from ckpt_tool.api.requirements import has_values
@@ -61,7 +67,8 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
         line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
         if line:
             return WayOn(line)
-    look = command("suggest" if trying.aligns else "diff", sides)
+    aligns = trying.aligns and not is_draft(options)
+    look = command("suggest" if aligns else "diff", sides)
     return WayOn(look, _numbers_hint(trying.lacking))
 
 

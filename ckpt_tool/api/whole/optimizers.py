@@ -202,6 +202,12 @@ class _Optimizer:
             kind = recognise(saved.groups, saved.slots)
             if paired := pairing_note(saved, weights.plan.source, kind):
                 yield f"{self.title}: {paired}"
+            if weights.target is None and saved.form == "ids":
+                yield (
+                    f"{self.title} numbers its parameters in the source's order: if the new model "
+                    "declares them in another one, map onto it (its state dict, or "
+                    "package.module:factory, with --whole)"
+                )
         elif weights.target is None:
             yield (
                 f"{self.title} is copied unchanged: its numbers are those of the source's order "
