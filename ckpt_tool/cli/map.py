@@ -95,7 +95,7 @@ def map_(
             "-j",
             min=1,
             metavar="N",
-            help="Copy so many tensors at a time; by default one for each processor, up to 4.",
+            help="Copy N tensors at a time; by default one for each processor, up to 4.",
         ),
     ] = None,
     in_place: Annotated[
@@ -128,7 +128,7 @@ def map_(
         typer.Option(
             "--fresh-optimizer",
             metavar="PATTERN",
-            help="Parameters whose optimizer state in SOURCE is not to follow. Repeatable.",
+            help="Parameters that begin without optimizer state. Repeatable.",
         ),
     ] = None,
     optimizer_order: Annotated[
@@ -136,7 +136,7 @@ def map_(
         typer.Option(
             "--optimizer-order",
             metavar="MODEL",
-            help="SOURCE's keys in its model's order, where they are sorted: package:function.",
+            help="The order of SOURCE's model, if SOURCE's keys are sorted: package:function.",
         ),
     ] = None,
     force: Annotated[
@@ -155,7 +155,7 @@ def map_(
 ) -> None:
     """Map weights onto another model's keys and write the result.
 
-    The output is complete, or not there at all.
+    The output is complete or absent.
     """
     # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more
     # than most ops.

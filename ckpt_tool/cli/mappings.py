@@ -78,7 +78,7 @@ def mappings(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Where the rule file goes; else stdout."
+            "--output", "-o", metavar="FILE", help="Where to write the rule file; default: stdout."
         ),
     ] = None,
     force: Annotated[
