@@ -58,7 +58,7 @@ def load_plan(
     tensors = LiveTensors(module, state)
     parameters = keys_of_parameters(module, state)
     tensors.check(plan.producers)
-    processes.agree(plan)
+    processes.agree(plan, source)
     source.check(processes.share([key for step in plan.steps for key in step.inputs]))
     processes.agree()
     with torch.inference_mode(False), torch.no_grad(), ExitStack() as undo:
