@@ -363,6 +363,14 @@ def test_huge_numbers_that_differ_are_no_answer():
     assert any("above 1e8" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("make", [lambda y: y * float("nan"), lambda y: y[:0]])
+def test_outputs_without_numbers_are_no_answer(make):
+    net = Makes(make)
+    found = ckpt_tool.trace(net, net, given(), by="name")
+    assert (found.is_same, found.place) == (False, None)
+    assert any("no number that could be compared" in note for note in found.notes)
+
+
 class Merging(nn.Linear):
     """As LoRA's layers that merge their weights on `eval()`; and with a buffer that forward replaces."""
 
