@@ -59,7 +59,7 @@ def trace(
     """Runs two networks on one input and finds the first place, in order of execution, where their
     outputs diverge.
 
-    `plan` says which tensors of `model_b` stand for which of `model_a`: a plan, or the report of
+    `plan` says which tensors of `model_b` correspond to which of `model_a`: a plan, or the report of
     `load_into(model_b, model_a, …)`; without it, one is made by `rules`, `by`, `drop`, `keep_fresh`
     (patterns of `model_b`'s keys that nothing is mapped to) and so on, as by `ckpt_tool.plan`.
     `inputs` is a tensor, a tuple of arguments or a dict of named ones; `inputs_b` what the second

@@ -200,7 +200,7 @@ def _by_shapes_alone(
     keys = Counter(info.shape for info in candidates)
     own = Counter(shapes)
     if any(shape is None or keys[shape] != 1 or own[shape] != 1 for shape in shapes):
-        fact = "which parameter has which number can't be told: the model's keys are sorted"
+        fact = "which parameter has which number can't be known: the model's keys are sorted"
         raise InputError(label, fact, HINT)
     by_shape = {info.shape: info.key for info in candidates}
     return tuple(by_shape[shape] for shape in shapes if shape is not None)

@@ -355,7 +355,7 @@ def test_a_training_checkpoint_is_renamed_in_place(tmp_path):
     assert_same(made["ema"], {new_name(key): value for key, value in run["ema"].items()})
     assert os.path.getsize(tmp_path / "run.ckpt") < 2 * size
     before = (tmp_path / "run.ckpt").read_bytes()
-    for words, fact in {("--drop", "head.*", "-e", "{conv,bn}.** -> x.{conv,bn}.**"): "is dropped", ("-e", "** -> **", "--only-weights"): "would lose what the file holds besides"}.items():
+    for words, fact in {("--drop", "head.*", "-e", "{conv,bn}.** -> x.{conv,bn}.**"): "is dropped", ("-e", "** -> **", "--only-weights"): "would lose what else the file holds"}.items():
         ran = ckpt("map", "run.ckpt", *words, "--in-place", cwd=tmp_path)
         assert (ran.status, fact in ran.err) == (2, True), ran.err
     assert (tmp_path / "run.ckpt").read_bytes() == before

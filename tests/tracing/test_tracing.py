@@ -287,7 +287,7 @@ def test_the_command(tmp_path, monkeypatch):
         return found.exit_code, found.output
 
     status, text = run("a.pth", "a.pth", "--model", "nets:small", "--input", "x.pt")
-    assert (status, text.splitlines()[-1]) == (0, "the same: 4 calls of paired modules compared, outputs 0 apart")
+    assert (status, text.splitlines()[-1]) == (0, "the same: 4 calls of paired modules compared, outputs differ by 0")
     status, text = run("a.pth", "b.pth", "--model", "nets:small", "--random-input", "2x4")
     assert (status, text.splitlines()[-1]) == (1, "different: they diverge in `2`")
     rules = [word for rule in ("0.** -> first.**", "1.** -> norm.**", "2.** -> last.**") for word in ("-e", rule)]

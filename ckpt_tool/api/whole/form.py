@@ -59,7 +59,7 @@ def form_of(
     were sorted.
     """
     if whole and only_weights:
-        raise InputError("--whole", "is given with --only-weights", "say one of them")
+        raise InputError("--whole", "is given with --only-weights", "give one of them")
     asked = True if whole else False if only_weights else None
     return Form(asked, _texts(also), _texts(fresh_optimizer), _order_of(optimizer_order))
 
@@ -71,7 +71,9 @@ def _order_of(given: Given | None) -> tuple[str, ...]:
     with open_target(given) as opened:
         if not in_module_order(opened.catalog):
             hint = "give the model itself, package.module:function, or a .pth that it wrote"
-            raise InputError(opened.path, "its keys are sorted, and tell no model's order", hint)
+            raise InputError(
+                opened.path, "its keys are sorted, so they don't show a model's order", hint
+            )
         return tuple(key for key, info in opened.catalog.items() if may_be_trained(info))
 
 
@@ -178,7 +180,7 @@ def why_not_whole(planned: Planned, is_torch_file: bool = True) -> str | None:
     source = planned.source
     read = source.contents.kept if isinstance(source, Checkpoint) else None
     if not is_torch_file:
-        return "only torch files hold more than weights, and the output is none"
+        return "only torch files hold more than weights, and the output is not one"
     if not isinstance(read, ReadPickle) or len(source.files) != 1:
         return f"`{source.path}` was not written by torch.save, whose pickle could be kept"
     taken = read.described.listing.taken
