@@ -54,7 +54,7 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if _has_rivals(planned.target):
         return WayOn(command("show", sides[1:]))
     if are_swapped(planned.source, planned.target, options, planned.problems):
-        return swapped(*sides, options)
+        return swapped(sides[0], sides[1], options)
     trying = Trying(planned.source, planned.target, options)
     more = *more, *_output_words(verb, planned, more)
     if best := trying.best():
