@@ -71,6 +71,11 @@ CASES = {
         ["pos_embed 1x577x4", "a.relative_position_bias_table 529x3", "patch_embed.proj.weight 4x3x14x14"],
         {key: (key,) for key in ("pos_embed", "a.relative_position_bias_table", "patch_embed.proj.weight")},
     ),
+    "vit": (
+        ["pos_embed 1x197x4", "head.weight 1000x4", "head.bias 1000", "norm.weight 4"],
+        ["pos_embed 1x577x4", "head.weight 10x4", "head.bias 10", "norm.weight 4"],
+        {key: (key,) for key in ("pos_embed", "norm.weight")},
+    ),
     "qkv": (
         ["blocks.0.attn.qkv.bias 6", "blocks.0.attn.proj.bias 2"],
         None,

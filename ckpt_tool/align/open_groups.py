@@ -18,8 +18,8 @@ from ckpt_tool.tensors import Catalog, shape_text
 MAX_NAMES_COMPARED = 200
 
 _MARKS = re.compile(r"[._/]")
-_LAYERS = "equal blocks, more of them on one side: which are the extra ones, nothing tells"
-_BRANCHES = "equal parts side by side, whose names don't tell which is which"
+_LAYERS = "equal blocks, more of them on one side: nothing shows which are the extra ones"
+_BRANCHES = "equal parts side by side, whose names don't say which is which"
 _EXCHANGEABLE = "equal blocks that could as well be exchanged"
 
 
@@ -51,7 +51,7 @@ def _undecided(decided: Decided, left: Sides[frozenset[str]]) -> Iterator[Ambigu
         targets = _keys_of(decided.modules.target, others, left.target)
         if sources and targets and max(len(places), len(others)) > 1:
             shape = shape_text(decided.catalogs.source[sources[0]].shape)
-            reason = f"equal shapes ({shape}) under names that don't tell them apart"
+            reason = f"equal shapes ({shape}) under names that don't distinguish them"
             yield Ambiguous(sources, targets, reason, _hint(sources[0], targets, decided.catalogs))
 
 

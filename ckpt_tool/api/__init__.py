@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 from ckpt_tool.lazy import bind_on_use
 
 if TYPE_CHECKING:
-    from ckpt_tool.api.checks import Checked, asked_by, check, import_mapping, invert, write_text
+    from ckpt_tool.api.checks import (
+        Checked,
+        asked_by,
+        beside_weights,
+        check,
+        import_mapping,
+        invert,
+        write_text,
+    )
     from ckpt_tool.api.diffs import Comparison, diff_checkpoints, filtered
     from ckpt_tool.api.drafting import draft
     from ckpt_tool.api.loading import load_into
@@ -38,8 +46,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Checked", "Comparison", "DTypePolicy", "Form", "Format", "MappingOptions", "Method", "Planned",
     "ShippedMapping", "WayOn", "after_check", "after_diff", "after_mappings", "after_show",
-    "after_suggestion", "asked_by", "check", "diff_checkpoints", "diff_hints", "draft",
-    "expected_bytes",
+    "after_suggestion", "asked_by", "beside_weights", "check", "diff_checkpoints", "diff_hints",
+    "draft", "expected_bytes",
     "files_read", "filtered", "find_rules", "form_of", "import_mapping", "invert", "load_into",
     "map_checkpoint", "mapping_folders", "mappings", "open_side", "open_target", "plan_checkpoint",
     "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify",
@@ -47,7 +55,7 @@ __all__ = [
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
-    "checks": "Checked asked_by check import_mapping invert write_text",
+    "checks": "Checked asked_by beside_weights check import_mapping invert write_text",
     "diffs": "Comparison diff_checkpoints filtered",
     "remarks.hints": "diff_hints",
     "drafting": "draft",

@@ -16,6 +16,7 @@ from ckpt_tool.formats import open_checkpoint
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
+    from ckpt_tool.formats import LeftBehind
     from ckpt_tool.importing.transformers import Imported
     from ckpt_tool.mapping import InvertedRules
 
@@ -38,6 +39,12 @@ def asked_by(path: str) -> tuple[str, ...]:
     """
     with open_checkpoint(path) as checkpoint:
         return checkpoint.asked
+
+
+def beside_weights(path: str) -> tuple[LeftBehind, ...]:
+    """What a file holds beside the tensors of its state dict. Raises InputError."""
+    with open_checkpoint(path) as checkpoint:
+        return tuple(checkpoint.contents.left_behind)
 
 
 def check(source: Given | None, target: Given | None, options: MappingOptions) -> Checked:

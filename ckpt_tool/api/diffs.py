@@ -44,10 +44,14 @@ class Comparison:
             object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
         for name, number in (("--rtol", self.rtol), ("--atol", self.atol)):
             if number is not None and not 0 <= number < inf:
-                raise InputError(name, f"{number:g} is no tolerance", "give 0 or more, `1e-5` say")
+                raise InputError(
+                    name, f"{number:g} is no tolerance", "give 0 or more, for example `1e-5`"
+                )
             if number is not None and not self.values:
                 raise InputError(
-                    name, "says what values may differ by, and none are compared", "add `--values`"
+                    name,
+                    "says by how much values may differ, and no values are compared",
+                    "add `--values`",
                 )
 
     @property

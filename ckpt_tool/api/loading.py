@@ -139,7 +139,7 @@ def _quantised_problems(module: nn.Module, options: MappingOptions) -> list[Prob
         return []
     name, kind = next(iter(packed.items()))
     count = "" if len(packed) == 1 else f"; {len(packed)} parameters in all"
-    notes = ("load before the model is quantised, or keep them and what lies beside them",)
+    notes = ("load before the model is quantised, or keep them and the keys beside them",)
     return [Problem("quantised", f"`{name}` of the model is {kind}{count}", None, notes)]
 
 

@@ -79,7 +79,7 @@ def write(
         raise InputError(
             "max_shard_size",
             f"{shard_bytes} is no size for a file",
-            "give bytes, 5_000_000_000 say",
+            "give bytes, for example 5_000_000_000",
         )
     alone = replace(job, team=None)
     asked, form = form, for_output(planned, form, path)
@@ -202,7 +202,7 @@ def rename(planned: Planned, form: Form = PLAIN) -> Written:
 
     job, source = Job(planned.checked(), planned.source), planned.source
     if form.whole is False:
-        raise InputError("--only-weights", "would lose what the file holds besides, in place")
+        raise InputError("--only-weights", "would lose what else the file holds, in place")
     is_whole = form.whole or bool(form.also) or is_training(source)
     if not is_whole or why_not_whole(planned):
         return rename_in_place(job, source)

@@ -123,4 +123,4 @@ def _everywhere(
         context.fail("Missing command.")
     if verbose:
         name = context.invoked_subcommand
-        context.fail(f"-v stands behind the command: ckpt {name} -v")
+        context.fail(f"-v goes after the command: ckpt {name} -v")

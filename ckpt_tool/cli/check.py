@@ -72,7 +72,9 @@ def check(
     ] = False,
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where the inverse goes; else stdout."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to write the inverse; default: stdout."
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", "-f", help="Replace the output if it exists.")
@@ -88,7 +90,7 @@ def check(
 ) -> None:
     """Check that rules are sound, alone or for two checkpoints.
 
-    By themselves with their `tests:`; with key lists or checkpoints, everything else too.
+    Rules alone with their `tests:`; with key lists or checkpoints, everything else too.
     """
     from ckpt_tool import api
 

@@ -54,10 +54,7 @@ def diff(
         bool,
         typer.Option(
             "--renames",
-            help=(
-                "Find tensors that have another name: by names and shapes, with --values by "
-                "what they hold."
-            ),
+            help="Find renamed tensors: by names and shapes, with --values by values.",
         ),
     ] = False,
     rtol: Annotated[
@@ -79,7 +76,7 @@ def diff(
     include: Annotated[
         list[str] | None,
         typer.Option(
-            "--include", "--filter", metavar="PATTERN", help="Compare these keys alone. Repeatable."
+            "--include", "--filter", metavar="PATTERN", help="Compare only these keys. Repeatable."
         ),
     ] = None,
     exclude: Annotated[

@@ -52,7 +52,7 @@ Filter = Annotated[
         "--include",
         metavar="PATTERN",
         rich_help_panel=PRINTING,
-        help="Show these keys alone. Repeatable.",
+        help="Show only these keys. Repeatable.",
     ),
 ]
 

@@ -77,7 +77,7 @@ def map_(
         To | None,
         typer.Option(
             "--to",
-            help="The format, where OUT's name does not tell it; dcp: a folder for dcp.load.",
+            help="The format, if OUT's name doesn't say it; dcp: a folder for dcp.load.",
         ),
     ] = None,
     shards: Annotated[
@@ -85,7 +85,7 @@ def map_(
         typer.Option(
             "--max-shard-size",
             metavar="SIZE",
-            help="OUT is a folder of safetensors (or dcp) files of at most this, 5GB say.",
+            help="OUT is a folder of safetensors (or dcp) files of at most this size, such as 5GB.",
         ),
     ] = None,
     jobs: Annotated[
@@ -95,7 +95,7 @@ def map_(
             "-j",
             min=1,
             metavar="N",
-            help="Copy so many tensors at a time; by default one for each processor, up to 4.",
+            help="Copy N tensors at a time; by default one for each processor, up to 4.",
         ),
     ] = None,
     in_place: Annotated[
@@ -119,7 +119,8 @@ def map_(
         typer.Option(
             "--also",
             metavar="#NAME",
-            help="Another copy of the weights in SOURCE, '#ema' say, maps likewise. Repeatable.",
+            help="Another copy of the weights in SOURCE, such as '#ema', to map in the same way. "
+            "Repeatable.",
         ),
     ] = None,
     fresh_optimizer: Annotated[
@@ -127,7 +128,7 @@ def map_(
         typer.Option(
             "--fresh-optimizer",
             metavar="PATTERN",
-            help="Parameters whose optimizer state in SOURCE is not to follow. Repeatable.",
+            help="Parameters that begin without optimizer state. Repeatable.",
         ),
     ] = None,
     optimizer_order: Annotated[
@@ -135,7 +136,7 @@ def map_(
         typer.Option(
             "--optimizer-order",
             metavar="MODEL",
-            help="SOURCE's keys in its model's order, where they are sorted: package:function.",
+            help="The order of SOURCE's model, if SOURCE's keys are sorted: package:function.",
         ),
     ] = None,
     force: Annotated[
@@ -154,7 +155,7 @@ def map_(
 ) -> None:
     """Map weights onto another model's keys and write the result.
 
-    The output is complete, or not there at all.
+    The output is complete or absent.
     """
     # torch, where ops need it, takes large blocks in huge pages: their first touch would cost more
     # than most ops.
@@ -281,5 +282,5 @@ def size_of(text: str | None) -> int | None:
     digits = text.rstrip("BbKkMmGgTtIi ")
     unit = UNITS.get(text[len(digits) :].strip().upper())
     if not digits.isdecimal() or len(digits) > 18 or unit is None or not int(digits):
-        raise InputError("--max-shard-size", f"`{text}` is no size", "say 5GB, 500MB or 512MiB")
+        raise InputError("--max-shard-size", f"`{text}` is no size", "give 5GB, 500MB or 512MiB")
     return int(digits) * unit

@@ -31,6 +31,7 @@ from ckpt_tool.cli.output import (
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.errors import InputError
+from ckpt_tool.tensors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,7 +78,7 @@ def mappings(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Where the rule file goes; else stdout."
+            "--output", "-o", metavar="FILE", help="Where to write the rule file; default: stdout."
         ),
     ] = None,
     force: Annotated[
@@ -148,8 +149,9 @@ def _import(library: Library, model_type: str | None, output: str | None, force:
     else:
         show_file(imported.yaml)
     for line in imported.not_expressed:
-        print_note(f"can't say: {line}")
+        print_note(f"no rule can express: {line}")
     where = f"wrote {output}: " if output else ""
-    rest = f", {len(imported.not_expressed)} things unsaid" if imported.not_expressed else ""
+    unsaid = counted(len(imported.not_expressed), "operation")
+    rest = f", {unsaid} not expressed" if imported.not_expressed else ""
     print_note(f"{where}{imported.rules} rules for {imported.architecture}{rest}")
     return NO if imported.not_expressed else YES

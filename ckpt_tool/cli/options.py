@@ -38,7 +38,7 @@ class By(str, Enum):
 
 
 Json = Annotated[
-    bool, typer.Option("--json", rich_help_panel=PRINTING, help="Print JSON for machines.")
+    bool, typer.Option("--json", rich_help_panel=PRINTING, help="Print JSON for programs.")
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", rich_help_panel=PRINTING, help="Print nothing but errors.")
@@ -149,7 +149,7 @@ Dtype = Annotated[
         metavar="WHICH",
         rich_help_panel=MAPPING,
         help=(
-            "Where dtypes differ: `target` casts, `source` leaves it; BF16, F32 … cast all "
+            "If dtypes differ: `target` casts, `source` keeps them; BF16, F32 … cast all "
             "floats. Default: a problem."
         ),
     ),
@@ -168,7 +168,7 @@ MinConfidence = Annotated[
         "--min-confidence",
         metavar="P",
         rich_help_panel=MAPPING,
-        help="What a pair by alignment needs, 0 to 1. Default: 0.9.",
+        help="Confidence that a pair by alignment needs, 0 to 1. Default: 0.9.",
     ),
 ]
 ExpectOption = Annotated[

@@ -53,7 +53,7 @@ def plan(
     target: Target = None,
     why: Annotated[
         list[str] | None,
-        typer.Option("--why", metavar="KEY", help="Say what becomes of one key. Repeatable."),
+        typer.Option("--why", metavar="KEY", help="Show what becomes of one key. Repeatable."),
     ] = None,
     format_: TableFormat = "table",
     html: Html = None,

@@ -88,7 +88,7 @@ def show(
         bool,
         typer.Option(
             "--health",
-            help="Read every value, and exit 1 with each thing that is wrong: NaN, zeros, damage, "
+            help="Read every value, and list all that is wrong (exit 1): NaN, zeros, damage, "
             "what config.json contradicts.",
         ),
     ] = False,

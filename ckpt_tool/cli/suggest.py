@@ -50,7 +50,7 @@ def suggest(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Where the rule file goes; else stdout."
+            "--output", "-o", metavar="FILE", help="Where to write the rule file; default: stdout."
         ),
     ] = None,
     force: Annotated[

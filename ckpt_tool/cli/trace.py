@@ -64,7 +64,9 @@ def trace(
     ] = None,
     random_input: Annotated[
         str | None,
-        typer.Option("--random-input", metavar="SHAPE", help="Normal numbers, 1x3x224x224 say."),
+        typer.Option(
+            "--random-input", metavar="SHAPE", help="Random normal numbers, such as 1x3x224x224."
+        ),
     ] = None,
     train: Annotated[
         bool, typer.Option("--train", help="Run both in training mode, not in eval mode.")

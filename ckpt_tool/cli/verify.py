@@ -55,7 +55,7 @@ def verify(
     from ckpt_tool import api
     from ckpt_tool.report.parts.json_text import to_json
     from ckpt_tool.report.parts.problems import problems_text
-    from ckpt_tool.report.verify import asked_text, verified_json, verified_text
+    from ckpt_tool.report.verify import asked_text, beside_text, verified_json, verified_text
 
     with api.plan_checkpoint(source, target, options) as planned:
         if not planned.plan:
@@ -71,5 +71,7 @@ def verify(
         if json:
             show_result(to_json(verified_json(output, planned.plan, mismatches, (), asked)))
         elif mismatches or not quiet:
+            if beside := api.beside_weights(output):
+                print_note(beside_text(output, beside))
             show_report(verified_text(output, planned.plan, mismatches, verbose))
         raise typer.Exit(NO if mismatches else YES)

@@ -71,8 +71,8 @@ def output_format(path: str, asked: str | None = None) -> str:
     if not (asked or named):
         raise OutputError(
             path,
-            "its name does not tell the format to write",
-            f"end it in one of {' '.join(SUFFIXES)}, or say --to",
+            "its name does not say the format to write",
+            f"end it in one of {' '.join(SUFFIXES)}, or give --to",
         )
     return asked or named or ""
 

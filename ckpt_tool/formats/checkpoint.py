@@ -172,7 +172,7 @@ class Checkpoint:
         some = rivals[:MAX_RIVALS]
         more = f" and {len(rivals) - MAX_RIVALS} more" if len(rivals) > MAX_RIVALS else ""
         fact = (
-            f"holds {len(rivals)} state dicts that are equally likely meant: "
+            f"holds {len(rivals)} equally likely state dicts: "
             f"{', '.join(f'`{name}`' for name in some)}{more}"
         )
         names = " or ".join(f"{self.path}#{name}" for name in some)

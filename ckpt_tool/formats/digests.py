@@ -5,8 +5,14 @@ without being there.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckpt_tool.formats.placements.byte_ranges import Extent
 
 PREFIX = "blake3:"
+SAMPLED = 64
+"""Bytes of a range by which two processes tell whether they read the same."""
 
 
 def digest_of(pieces: Iterable[bytes | memoryview]) -> str:
@@ -17,3 +23,14 @@ def digest_of(pieces: Iterable[bytes | memoryview]) -> str:
     for piece in pieces:
         digest.update(piece)
     return PREFIX + digest.hexdigest()
+
+
+def sample_of(extent: Extent) -> tuple[object, ...]:
+    """Where a byte range lies and its checksum, or some of its bytes where it has none: the same
+    for two copies of a file, and others for files of two runs.
+    """
+    known: object = extent.crc32
+    if known is None and extent.file.has_descriptor and extent.length:
+        middle = extent.length // 2
+        known = extent.file.read(extent.offset + middle, min(SAMPLED, extent.length - middle))
+    return extent.offset, extent.length, known

@@ -189,7 +189,7 @@ def _adapter(contents: Contents, names: Names, name: str, folder: Folder) -> str
             )
         return f"weights with {what} matrices beside them {share}, which are not merged"
     if name.startswith("adapter_model") and "adapter_config.json" in names_in(folder):
-        return "a PEFT adapter, which adds to a base model (adapter_config.json lies beside it)"
+        return "a PEFT adapter, which adds to a base model (adapter_config.json is beside it)"
     return ""
 
 
@@ -262,8 +262,7 @@ def _eight_bit(catalog: Catalog, names: Names) -> str:
         return ""
     kind = "FP8" if any(dtype in _FLOATS for dtype in small) else "8-bit integers"
     return (
-        f"weights in {kind} ({len(small)} of them), "
-        "each to be multiplied with the scale that lies beside it"
+        f"weights in {kind} ({len(small)} of them), each to be multiplied with the scale beside it"
     )
 
 

@@ -289,7 +289,8 @@ def _document(model_type: str, model: Any, traced: Traced, lines: list[str]) -> 
     parts += _section("keep", [key for key in traced.target if key not in made], traced.target)
     parts += _tests(traced.pairs)
     parts += [
-        f"# It can't say: {what} ({count} tensors)" for what, count in traced.not_expressed.items()
+        f"# No rule can express: {what} ({count} tensors)"
+        for what, count in traced.not_expressed.items()
     ]
     return "\n".join(parts) + "\n"
 

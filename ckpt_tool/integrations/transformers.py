@@ -59,7 +59,7 @@ class FreezeCallback(Following, TrainerCallback):
         **others: object,
     ) -> None:
         if model is None:
-            raise InputError("FreezeCallback", "is told no model by its Trainer")
+            raise InputError("FreezeCallback", "gets no model from its Trainer")
         by_step = self.schedule.unit == "step"
         # The epoch has a fraction within it: steps done, over steps of an epoch.
         number = state.global_step if by_step else int((state.epoch or 0) + 1e-9)

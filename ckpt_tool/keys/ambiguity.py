@@ -28,7 +28,7 @@ def _check_rests(pattern: Pattern) -> None:
     rests = [span for token, span in spans if isinstance(token, Rest)]
     if len(rests) > 1:
         start, end = rests[1]
-        raise PatternError("`**` stands at most once in a pattern", start, end - start)
+        raise PatternError("`**` may appear only once in a pattern", start, end - start)
 
 
 def _check_names(pattern: Pattern) -> None:
@@ -36,7 +36,7 @@ def _check_names(pattern: Pattern) -> None:
     names.update(pattern.numbers)
     for token, (start, end) in zip(pattern.tokens, pattern.spans, strict=True):
         if isinstance(token, Rest | Choice) and names[token.id] > 1:
-            raise PatternError(f"`{token.id}` names two holes", start, end - start)
+            raise PatternError(f"`{token.id}` names two placeholders", start, end - start)
 
 
 def _check_neighbours(pattern: Pattern) -> None:
@@ -58,11 +58,11 @@ def _fault_between(
     is_before_hole = isinstance(following, Number | Star)
     match token:
         case Rest() if not (_ends_with_dot(before) and _starts_with_dot(following)):
-            return "`**` stands for whole names: put dots around it"
+            return "`**` matches whole names: put dots around it"
         case Star() if stars_in_segment > 1 or is_before_hole:
-            return "two holes between the same dots can be read in two ways"
+            return "two placeholders between the same dots can be read in two ways"
         case Number() if is_before_hole or _starts_with_digit(following):
-            return "a number followed by a digit or another hole can be read in two ways"
+            return "a number followed by a digit or another placeholder can be read in two ways"
     return None
 
 

@@ -161,7 +161,7 @@ def _closing(text: str, start: int) -> int:
     position = start + 1
     while position < len(text) and text[position] != "}":
         if text[position] == "{":
-            raise PatternError("a hole inside a hole", position)
+            raise PatternError("a placeholder inside a placeholder", position)
         position += 2 if text[position] == "\\" else 1
     if position >= len(text):
         raise PatternError("`{` is not closed", start, len(text) - start)
@@ -213,7 +213,7 @@ def _words(body: str, start: int, length: int) -> tuple[str, ...]:
             "several keys become one by an op that joins, as in `{q,k}.w -> qk.w: {concat: 0}`, "
             "and are taken once each"
         )
-        raise PatternError(f"`{twice}` stands twice in one choice", start, length, hint)
+        raise PatternError(f"`{twice}` is twice in one choice", start, length, hint)
     return tuple(words)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class DiffReport(Diff):
     """What differs between two sides; `print()` shows it as `ckpt diff` does.
 
-    `identical` tells whether all was compared and nothing differs, `counts` how many keys are the
+    `identical` says whether all was compared and nothing differs, `counts` how many keys are the
     same and how many differ in which way, `changes` lists these, `hints` say what explains them.
     """
 

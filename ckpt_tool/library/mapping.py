@@ -267,9 +267,10 @@ def map(
     Without a target, or with one that is a training checkpoint, the whole of a training checkpoint
     is written: the weights where they lie, and everything beside them as it is. `whole` asks for
     that with any target, `only_weights` for the bare state dict. `also` names other copies of the
-    weights in the source (`#ema`) that are mapped likewise. Optimizers follow the plan, but for
-    parameters that match `fresh_optimizer`, which begin without a state. `optimizer_order` is the
-    source's model, or what else has its keys in the model's order, where the source's are sorted.
+    weights in the source (`#ema`) that are mapped in the same way. Optimizers follow the plan, but
+    for parameters that match `fresh_optimizer`, which begin without a state. `optimizer_order` is
+    the source's model, or what else has its keys in the model's order, where the source's are
+    sorted.
 
     Costs one pass over the bytes that move; torch is imported only where ops compute. Raises
     RuleError as `plan` does, and OutputError for what can't be written.

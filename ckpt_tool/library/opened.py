@@ -131,7 +131,7 @@ def open(
     `sha256` is what the file must be, or several of which it must be one. Of an address, `offline`
     asks no server, and `refresh` asks whether what is in the cache is still what the server has.
     Costs reading its header. Raises InputError for what can't be opened, and where a file holds
-    several state dicts that are equally likely meant; FormatError for a broken file.
+    several equally likely state dicts; FormatError for a broken file.
 
     >>> import ckpt_tool, torch
     >>> torch.save({"fc.weight": torch.zeros(10, 4), "fc.bias": torch.ones(10)}, "model.pth")

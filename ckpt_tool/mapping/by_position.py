@@ -71,7 +71,7 @@ def _unordered(side: str) -> Problem:
         "unordered",
         message,
         None,
-        ("map by rules or by name; `--force-order` pairs them all the same",),
+        ("map by rules or by name; `--force-order` pairs them anyway",),
     )
 
 

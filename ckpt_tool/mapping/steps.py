@@ -68,7 +68,7 @@ def _unmatched(side: RuleSide, target: Catalog | None) -> Problem:
     """The problem of a rule without a source that names no key."""
     message = f"`{side.pattern}` matches no key of the target"
     if target is None:
-        message = f"only a target can tell which keys `{side.pattern}` stands for"
+        message = f"only a target can say which keys `{side.pattern}` stands for"
     return Problem("dead-rule", message, side.where)
 
 

@@ -59,7 +59,7 @@ class Each(Op):
         chains = tuple((str(word), parse_ops(ops)) for word, ops in argument.items())
         ops = [op for _, chain in chains for op in chain]
         if stray := [op.name for op in ops if not _works_on_one_tensor(op)]:
-            raise OpError(f"`each`: `{stray[0]}` can't stand inside; it works on several tensors")
+            raise OpError(f"`each`: `{stray[0]}` can't be inside; it works on several tensors")
         return cls(chains)
 
     def argument(self) -> object:
@@ -95,12 +95,12 @@ class Each(Op):
         if self.labels is None or len(self.labels) != len(inputs):
             raise OpError(
                 "`each` does not know which tensor a word stands for; "
-                "it stands beside the choice's own op"
+                "it belongs beside the choice's own op"
             )
         if stray := [word for word, _ in self.chains if word in self.mixed]:
             raise OpError(
                 f"`each`: `{stray[0]}` is a part of a tensor here; "
-                "put it before the op that joins, or after the one that parts"
+                "put it before the op that joins, or after the one that splits"
             )
         return tuple(
             form
@@ -204,7 +204,7 @@ def _op_with_fields(argument: Mapping[object, object]) -> Op:
 def _class(name: str) -> type[Op]:
     if name in FITS:
         raise OpError(
-            f"`{name}` is no op but a fit, which stands under `fit:`, "
+            f"`{name}` is no op but a fit, which goes under `fit:`, "
             f'as in `fit: [{{"PATTERN OF THE TARGET": {name}}}]`'
         )
     if name not in OPS:

@@ -266,7 +266,7 @@ class Split(Op):
             return sizes
         if self.is_as_target:
             raise OpError(
-                "`split` has the target's sizes, and there is no target that tells them",
+                "`split` takes the target's sizes, and there is no target",
                 "give a target, or `sizes: [64, 32]`",
             )
         if not self.parts:

@@ -221,7 +221,7 @@ def _shared_axes(pattern: str) -> frozenset[str]:
             f"an axis of `{pattern}` is a number; name it, and give its length beside the pattern"
         )
     if odd := sorted(left.identifiers ^ right.identifiers):
-        raise OpError(f"`{shown_axis(odd[0])}` stands on one side of `{pattern}` only")
+        raise OpError(f"`{shown_axis(odd[0])}` is on one side of `{pattern}` only")
     return frozenset(left.identifiers)
 
 

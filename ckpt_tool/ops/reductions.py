@@ -115,7 +115,7 @@ class Sum(Op):
 
     def invert(self) -> Inverse:
         """Nothing: terms are lost."""
-        return Inverse((), "lossy", f"what was added up in a `{self.name}` can't be told apart")
+        return Inverse((), "lossy", f"what was added up in a `{self.name}` can't be separated")
 
 
 @dataclass(frozen=True, slots=True)

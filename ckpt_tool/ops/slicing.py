@@ -52,7 +52,7 @@ class Slice(Op):
         step = number(given.get("step", 1), cls.name, "step")
         if step < 1:
             raise OpError(
-                "`slice`: `step` is at least 1; `index: {dim: 0, order: reverse}` turns round"
+                "`slice`: `step` is at least 1; `index: {dim: 0, order: reverse}` reverses"
             )
         stop = given.get("stop")
         return cls(

@@ -165,7 +165,7 @@ class _Step:
         sizes = {block_size(form, count) for form, count in zip(forms, counts, strict=True)}
         size = sizes.pop() if len(sizes) == 1 else None
         if size is None:
-            raise NotFollowed(f"the size of the blocks of `{name}` can't be told")
+            raise NotFollowed(f"the size of the blocks of `{name}` can't be known")
         ops = block_ops(self.step.ops, forms, size)
         outputs = tuple(range(len(self.step.outputs)))
         return SlotMove(suffix_of(slots[0]), tuple(slot.path for slot in slots), ops, outputs)

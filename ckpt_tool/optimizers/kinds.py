@@ -257,7 +257,7 @@ def recognise(
         name for group in groups for name, value in group.items() if not _is_label(name, value)
     }
     if not names:
-        return UnknownKind("it has no hyper-parameters, which would tell")
+        return UnknownKind("it has no hyper-parameters, which would show it")
     near = [kind for kind in KINDS if kind.needs <= names and held <= kind.slots.keys()]
     fitting = [kind for kind in near if names <= kind.may_have]
     if fitting:
@@ -267,7 +267,7 @@ def recognise(
         stray = min(names - near[0].may_have)
         return UnknownKind(f"`{stray}` is no hyper-parameter of {near[0].name}")
     listed = ", ".join(f"`{slot}`" for slot in sorted(held)) or "no slots"
-    return UnknownKind(f"none that is known has {listed} with these hyper-parameters")
+    return UnknownKind(f"no known optimizer has {listed} with these hyper-parameters")
 
 
 def kind_of_class(package: str, name: str, recognised: Kind | UnknownKind) -> Kind | UnknownKind:
@@ -280,7 +280,7 @@ def kind_of_class(package: str, name: str, recognised: Kind | UnknownKind) -> Ki
     classes = recognised.classes if isinstance(recognised, Kind) else frozenset()
     if any(each.rpartition(".")[2] == name for each in classes):
         return recognised
-    return UnknownKind(f"{name} is none that is known")
+    return UnknownKind(f"{name} is not a known optimizer")
 
 
 def _is_label(name: str, value: object) -> bool:

@@ -72,15 +72,15 @@ def _followed(op: Op, forms: Forms, following: Following) -> tuple[Op, ...]:
         case Affine() | Unary():
             return _calculated(op, following)
         case Repeat():
-            raise NoLaw(op, "an element that stands several times has a gradient for each")
+            raise NoLaw(op, "an element that occurs several times has a gradient for each")
         case _:
-            raise NoLaw(op, "it mixes elements, and their gradients can't be told apart")
+            raise NoLaw(op, "it mixes elements, and their gradients can't be separated")
 
 
 def _ordered(op: Index, forms: Forms) -> Index:
     """An order in which no element stands twice."""
     if isinstance(op.order, tuple) and len(set(op.order)) < len(op.order):
-        raise NoLaw(op, "an element that stands twice has two gradients, and one state")
+        raise NoLaw(op, "an element that occurs twice has two gradients, and one state")
     return op
 
 

@@ -159,9 +159,8 @@ def pairing_note(saved: SavedOptimizer, catalog: Catalog, kind: Kind | UnknownKi
     alike = sum(shape is not None and known[shape] > 1 for shape in shapes)
     if not alike:
         return None
-    verb = "has" if alike == 1 else "have"
-    order = "paired by the order of the model's parameters"
-    return f"{order}; {alike} of them {verb} the shape of another"
+    order = "it names no parameters, and they were taken in the order of the model's"
+    return f"{order}; {alike} have equal shapes, for which another order would not be noticed"
 
 
 def _places_by_group(saved: SavedOptimizer) -> list[list[int]]:
@@ -201,7 +200,7 @@ def _by_shapes_alone(
     keys = Counter(info.shape for info in candidates)
     own = Counter(shapes)
     if any(shape is None or keys[shape] != 1 or own[shape] != 1 for shape in shapes):
-        fact = "which parameter has which number can't be told: the model's keys are sorted"
+        fact = "which parameter has which number can't be known: the model's keys are sorted"
         raise InputError(label, fact, HINT)
     by_shape = {info.shape: info.key for info in candidates}
     return tuple(by_shape[shape] for shape in shapes if shape is not None)

@@ -132,7 +132,7 @@ def _check_listed(listed: Sequence[object], state: Mapping[object, object], labe
     """Raises FormatError where groups and state don't speak of the same parameters."""
     known = set(listed)
     if len(known) < len(listed):
-        raise FormatError(label, f"a parameter stands twice in its `{GROUPS}`")
+        raise FormatError(label, f"a parameter is twice in its `{GROUPS}`")
     if stray := [key for key in state if key not in known]:
         raise FormatError(label, f"its `{STATE}` has `{stray[0]}`, which is in no group")
 

@@ -29,9 +29,10 @@ def inverse_text(inverted: InvertedRules, style: Style = PLAIN) -> str:
 def _not_put_back(inverted: InvertedRules) -> Iterator[str]:
     """What the inverse doesn't bring back, a line each."""
     if inverted.stripped:
-        yield f"what `strip:` takes off is not put back: {', '.join(map(safe, inverted.stripped))}"
+        prefixes = ", ".join(map(safe, inverted.stripped))
+        yield f"prefixes that `strip:` removes are not restored: {prefixes}"
     if inverted.dropped:
-        what = "what the rules leave behind is not put back, but kept from a target"
+        what = "keys that the rules drop are not restored, but kept from a target"
         yield f"{what}: {_some(inverted.dropped)}"
     if inverted.kept:
         what = "the target's own keys come along where a rule matches them"

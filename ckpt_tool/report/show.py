@@ -57,8 +57,8 @@ def header_text(checkpoint: Checkpoint, style: Style) -> str:
     if contents.rivals:
         names = ", ".join(safe(f"#{name}") for name in contents.rivals)
         lines.append(
-            f"all of the file is shown: it holds {len(contents.rivals)} state dicts that are "
-            f"equally likely meant, {names}"
+            f"all of the file is shown: it holds {len(contents.rivals)} equally likely "
+            f"state dicts, {names}"
         )
     elif contents.taken or len(contents.state_dicts) > 1:
         others = [

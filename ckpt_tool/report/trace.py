@@ -112,7 +112,7 @@ def answer_line(trace: Trace, style: Style = PLAIN) -> str:
         word = style.paint("no answer", "yellow")
         return f"{word}: {count} of paired modules agree, the outputs can't be compared"
     if trace.place is None:
-        apart = "" if trace.output is None else f", outputs {_number(trace.output)} apart"
+        apart = "" if trace.output is None else f", outputs differ by {_number(trace.output)}"
         word = style.paint("the same", "green")
         return f"{word}: {count} of paired modules compared{apart}"
     name = safe(trace.place.other) or "the network"

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from ckpt_tool.api.remarks.left_behind import left_behind_list
 from ckpt_tool.engine import Mismatch
 from ckpt_tool.errors import Problem
+from ckpt_tool.formats import LeftBehind
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.report.parts.problems import problem_json
 from ckpt_tool.report.parts.style import plural, safe
@@ -27,6 +29,11 @@ def verified_text(
             ]
         )
     return f"{safe(path)} is what the plan says, bit for bit: {plural(len(plan.outputs), 'tensor')}"
+
+
+def beside_text(path: str, beside: Sequence[LeftBehind]) -> str:
+    """That a file holds more than the weights, which were not compared."""
+    return f"note: not compared, beside the weights of {safe(path)}: {left_behind_list(beside)}"
 
 
 def _differ(count: int) -> str:

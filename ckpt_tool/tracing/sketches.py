@@ -35,7 +35,7 @@ _MIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 class Sketch:
     """What is kept of a value at a place in what a module takes or gives. `odd` is a sum over the
     places and kinds of elements that are not finite, or huge; they count as zeros. `huge` is a sum
-    of those that are finite, with signs by their places.
+    of those that are finite, with signs by their places; `count` is how many are finite.
     """
 
     path: Path
@@ -45,6 +45,7 @@ class Sketch:
     norm: float
     odd: int
     huge: float = 0.0
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
     if flat.is_complex():
         flat = torch.view_as_real(flat.resolve_conj()).reshape(-1)
     sums = torch.zeros(min(SUMS, max(flat.numel(), 1)), dtype=torch.float64)
-    square, odd, huge = 0.0, 0, 0.0
+    square, odd, huge, count = 0.0, 0, 0.0, flat.numel()
     for start in range(0, flat.numel(), CHUNK):
         part = flat[start : start + CHUNK].cpu().double()
         mixed = _mixed(start, part.numel())
@@ -81,6 +82,7 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
         if bool(is_odd.any()):
             kinds = torch.where(part.isnan(), 1, torch.where(part > 0, 2, 3))
             odd += int((mixed[is_odd] * kinds[is_odd]).sum())
+            count -= int((~torch.isfinite(part)).sum())
             is_huge = is_odd & torch.isfinite(part)
             huge += float((part * ((mixed & 1) * 2 - 1))[is_huge].sum())
             part = torch.where(is_odd, 0.0, part)
@@ -90,7 +92,7 @@ def sketch_of(tensor: torch.Tensor, path: Path = ()) -> Sketch:
         else:
             signs = (mixed & 1).mul_(2).sub_(1)
             sums.index_add_(0, mixed >> 1 & (SUMS - 1), part * signs)
-    return Sketch(path, tuple(tensor.shape), eps_of(tensor), sums, sqrt(square), odd, huge)
+    return Sketch(path, tuple(tensor.shape), eps_of(tensor), sums, sqrt(square), odd, huge, count)
 
 
 def _mixed(start: int, count: int) -> torch.Tensor:

@@ -195,8 +195,11 @@ def _coverage(first: Recorder, second: Recorder) -> tuple[bool, list[str]]:
     huge = any(differ_in_huge(*pair) for pair in both)
     if huge:
         notes.append("their numbers above 1e8 are not compared closely, and differ")
-    is_whole = bool(both) and len(both) >= min(len(one), len(other))
-    return is_whole and not unknown and not huge, notes
+    is_whole = len(both) >= min(len(one), len(other))
+    has_numbers = any(sketch.count for pair in both for sketch in pair)
+    if both and not has_numbers:
+        notes.append("the outputs hold no number that could be compared")
+    return is_whole and has_numbers and not unknown and not huge, notes
 
 
 def _unsteady(found: Found, first: Recorder, second: Recorder, parting: Parting) -> list[str]:

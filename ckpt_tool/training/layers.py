@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 _HINT = "give `layers=`, the patterns of its layers in order, as 'encoder.layer.{i}.**'"
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
+_OF_INPUTS = re.compile("emb|pos|tok|cls|class|mask|quer|prompt|register|absolute")
+"""In the names of parameters that belong to a network's input, though no module has them."""
+_OF_OUTPUTS = re.compile(
+    "(.*_)?heads?|classifier|fc|fc_norm|norm|ln_f|ln_post|final.*|output.*|out_proj|proj"
+)
+"""The names of modules that belong to its output."""
 BEFORE, AFTER = "before the blocks", "after the blocks"
 
 
@@ -49,6 +55,8 @@ def depths(module: nn.Module, loaded: Container[str], patterns: Sequence[str] = 
     """
     names = [name for name, _ in module.named_parameters()]
     labels = _by_patterns(names, patterns) if patterns else _by_blocks(module, loaded)
+    if not patterns:
+        _check_before(module, names, loaded, labels)
     order = dict.fromkeys(labels.values())
     number = {label: (i + 1, label) for i, label in enumerate(order)}
     places = [i for i, name in enumerate(names) if name in labels]
@@ -60,6 +68,43 @@ def depths(module: nn.Module, loaded: Container[str], patterns: Sequence[str] = 
             following = number[labels[name]]
         found[name] = following if i >= places[0] else (0, BEFORE)
     return Depths({name: found[name] for name in names}, last + 1)
+
+
+def _check_before(
+    module: nn.Module, names: Sequence[str], loaded: Container[str], labels: Mapping[str, str]
+) -> None:
+    """Raises InputError for a loaded parameter that is registered before the blocks, and may belong
+    between or behind them: a head, a module's own parameter, one of a list beside the blocks.
+    """
+    from torch import nn
+
+    block = next(iter(labels.values()))
+    for name in names:
+        if name in labels:
+            return
+        ancestor = _common(name, block)
+        first, _, inside = name[len(ancestor) :].partition(".")
+        path = f"{ancestor}{first}"
+        is_stray = (
+            not _OF_INPUTS.search(first.lower())
+            if not inside
+            else _OF_OUTPUTS.fullmatch(first.lower())
+            or (isinstance(module.get_submodule(path), nn.ModuleList) and inside[:1].isdigit())
+        )
+        if is_stray and name in loaded:
+            kind = type(module).__name__
+            fact = f"registers `{path}` before its blocks, and may use it between or behind them"
+            raise InputError(kind, fact, _HINT)
+
+
+def _common(name: str, block: str) -> str:
+    """The path, with its dot, that two names have in common."""
+    found = ""
+    for one, other in zip(name.split(".")[:-1], block.split("."), strict=False):
+        if one != other:
+            break
+        found += f"{one}."
+    return found
 
 
 def _by_patterns(names: Sequence[str], patterns: Sequence[str]) -> dict[str, str]:

@@ -95,7 +95,7 @@ class LiveState:
                 raise InputError(
                     self.path,
                     f"`{key}` is a {type(tensor).__name__}, whose values only its own class "
-                    "can tell",
+                    "can read",
                 )
 
 

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.formats.digests import sample_of
 from ckpt_tool.torch_bridge import is_distributed
 
 if TYPE_CHECKING:
     from torch import nn
     from torch.distributed import ProcessGroup
 
+    from ckpt_tool.formats import Checkpoint
     from ckpt_tool.mapping.plan import Plan
+    from ckpt_tool.training.live import LiveState
 
 
 class Processes:
@@ -28,11 +31,12 @@ class Processes:
         self._groups = _groups(module)
         self._are_told = False
 
-    def agree(self, plan: Plan | None = None) -> None:
+    def agree(self, plan: Plan | None = None, source: Checkpoint | LiveState | None = None) -> None:
         """Waits until all processes have come here. Raises InputError where one of them has failed
-        before, or has another plan.
+        before, or has another plan or another source.
         """
-        fault = self._exchange(None, _digest(plan) if plan and self._groups else "")
+        said = _digest(plan, source) if plan and source and self._groups else ""
+        fault = self._exchange(None, said)
         if fault:
             self._are_told = True
             raise InputError(self._name, fault, "no process has loaded anything")
@@ -96,14 +100,15 @@ def together(module: nn.Module) -> Iterator[Processes]:
         raise
 
 
-def _digest(plan: Plan) -> str:
+def _digest(plan: Plan, source: Checkpoint | LiveState) -> str:
     """What tells whether two processes have the same plan for the same tensors."""
     from hashlib import sha256
 
     digest = sha256(repr([plan.dropped, plan.kept]).encode())
     for step in plan.steps:
         infos = [plan.source[key] for key in step.inputs]
-        digest.update(repr((step.inputs, infos, step.outputs, step.ops)).encode())
+        some = [sample_of(each) for key in step.inputs for each in source.extents(key)]
+        digest.update(repr((step.inputs, infos, some, step.outputs, step.ops)).encode())
     return digest.hexdigest()
 
 

@@ -221,7 +221,7 @@ def test_codes_and_rotary_halves_make_a_pair_doubtful():
     source = catalog("a.weight 8x8 I8", "a.weight_scale 8")
     (found,) = with_doubts([pair("a.weight", "b.weight")], source, catalog("b.weight 8x8"))
     assert found.confidence == 0.5
-    assert found.evidence == "names agree; but it holds codes, whose scale stands beside it"
+    assert found.evidence == "names agree; but it holds codes, whose scale is a tensor beside it"
     meta = catalog("tok_embeddings.weight 8x8", "layers.0.attention.wq.weight 8x8")
     library = catalog("embed_tokens.weight 8x8", "layers.0.self_attn.q_proj.weight 8x8")
     assert is_rotary_unknown(meta, library)

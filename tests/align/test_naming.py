@@ -111,7 +111,7 @@ def test_wrappers_names_are_written_in_one_way():
 
 def test_codes_are_no_plain_weight_where_their_scale_stands_beside_them():
     states = States(catalog("a.weight 8x8 I8", "a.weight_scale 8", "b.weight 8x8"))
-    assert states.why_not_plain("a.weight") == "it holds codes, whose scale stands beside it"
+    assert states.why_not_plain("a.weight") == "it holds codes, whose scale is a tensor beside it"
     assert states.why_not_plain("b.weight") is None
 
 

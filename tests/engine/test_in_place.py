@@ -103,7 +103,7 @@ def test_what_is_more_than_renaming_is_refused(tmp_path, arguments, fact):
 def test_what_would_be_lost_is_refused(tmp_path):
     whole = torch.randn(8, 8)
     cases = {
-        "more.pth": ({"model": torch.nn.Linear(1, 1), "epoch": 3}, "holds more than one state dict's tensors, and `what the file holds besides` would be lost"),
+        "more.pth": ({"model": torch.nn.Linear(1, 1), "epoch": 3}, "holds more than one state dict's tensors, and `what else the file holds` would be lost"),
         "view.pth": ({"a": whole[2:4]}, "`a` is a view of a larger storage"),
     }
     for name, (content, fact) in cases.items():

@@ -53,7 +53,7 @@ OTHERS = [
 @pytest.mark.parametrize(
     ("fields", "fact"),
     [
-        *((fields, "is no journal of a renaming") for fields in NO_JOURNALS),
+        *((fields, "is not a journal of a renaming") for fields in NO_JOURNALS),
         *((fields, "is not what renaming it in place left") for fields in OTHERS),
     ],
     ids=str,
@@ -91,7 +91,7 @@ def test_a_journal_that_is_none_is_told_and_stays(file, kind, tmp_path):
     make[kind]()
     ran = ckpt("map", file, "--in-place", "-e", "* -> x.*")
     assert (ran.status, ran.err.count("\n"), "Traceback" in ran.err) == (2, 1, False)
-    assert ran.err.startswith(f"error: {file}: `.a.safetensors.ckpt-journal` beside it is no journal of a renaming in place")
+    assert ran.err.startswith(f"error: {file}: `.a.safetensors.ckpt-journal` beside it is not a journal of a renaming in place")
     assert file.read_bytes() == CONTENT
     assert there.exists()
 
@@ -101,7 +101,7 @@ def test_a_file_that_was_written_anew_is_not_taken_back(file):
     file.with_name(".a.safetensors.ckpt-journal").write_bytes(forge(file, CONTENT[:30], b" " * 30))
     for content in (save({"b": torch.ones(40)}), save({"b": torch.ones(400)}), b"", CONTENT[:9]):
         file.write_bytes(content)
-        with pytest.raises(CkptError, match=r"if it is whole, remove `\.a\.safetensors\.ckpt-journal` beside it"):
+        with pytest.raises(CkptError, match=r"if it is complete, remove `\.a\.safetensors\.ckpt-journal` beside it"):
             restore(str(file))
         assert file.read_bytes() == content
 

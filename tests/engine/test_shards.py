@@ -101,7 +101,7 @@ def test_the_command_takes_a_size_and_says_how_many_files(tmp_path, source):
     assert (ran.status, ran.out) == (0, "wrote out: 5 tensors, 2.5 kB in 3 files\n")
     assert ckpt("diff", "out", "out", cwd=tmp_path).status == 0
     ran = ckpt("map", "in.safetensors", "-e", "** -> net.**", "-o", "out2", "--max-shard-size", "big", cwd=tmp_path)
-    assert (ran.status, ran.err) == (2, "error: --max-shard-size: `big` is no size; say 5GB, 500MB or 512MiB\n")
+    assert (ran.status, ran.err) == (2, "error: --max-shard-size: `big` is no size; give 5GB, 500MB or 512MiB\n")
 
 
 MAPPED = 'map many -e "** -> m.**" -o out --max-shard-size 4B > printed'

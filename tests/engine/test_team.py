@@ -108,12 +108,14 @@ run()
 """
 
 
-def test_processes_with_other_files_of_one_name_write_nothing(tmp_path):
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_processes_with_other_files_of_one_name_write_nothing(tmp_path, suffix):
     for rank in range(2):
         (tmp_path / str(rank)).mkdir()
-        torch.save({f"w{at}": torch.full((50, 50), float(rank)) for at in range(6)}, tmp_path / str(rank) / "a.pth")
+        state = {f"w{at}": torch.full((50, 50), float(rank)) for at in range(6)}
+        (torch.save if suffix == "pth" else save_file)(state, tmp_path / str(rank) / f"a.{suffix}")
     (tmp_path / "run.py").write_text(OWN_FILES)
-    words = ["map", "a.pth", "-e", "** -> **", "--max-shard-size", "20kB", "-o", tmp_path / "out"]
+    words = ["map", f"a.{suffix}", "-e", "** -> **", "--max-shard-size", "20kB", "-o", tmp_path / "out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run([*RUN, "2", "run.py", *map(str, words)], capture_output=True, text=True, env=environment, check=False, cwd=tmp_path)
     assert "their sources or rules differ" in run.stderr

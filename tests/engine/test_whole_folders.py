@@ -130,7 +130,7 @@ def test_a_training_checkpoint_in_a_folder_is_named_itself(tmp_path):
     (tmp_path / "run").mkdir()
     torch.save({"model": {"a": torch.ones(2)}, "epoch": 3}, tmp_path / "run" / "pytorch_model.bin")
     ran = ckpt("map", "run", "-e", "** -> x.**", "-o", "new", cwd=tmp_path)
-    assert (ran.status, "its name does not tell the format to write" in ran.err) == (2, True), ran.err
+    assert (ran.status, "its name does not say the format to write" in ran.err) == (2, True), ran.err
     assert ckpt("map", "run", "-e", "** -> x.**", "-o", "new.bin", cwd=tmp_path).status == 0
     assert torch.load(tmp_path / "new.bin")["epoch"] == 3
 

@@ -193,12 +193,12 @@ def test_gguf_gives_plain_tensors_names_quantised_ones_and_shows_its_values(tmp_
         (pair("general.alignment", 4, struct.pack("<I", 7)), (), "aligns its tensors to 7 bytes"),
         (pair("a", 9, struct.pack("<IQ", 9, 1) * 20), (), "unknown type 9"),
         (pair("a", 4, bytes(4)), (("w", (8,), 0, 0), ("w", (8,), 0, 32)), "has the tensor `w` twice"),
-        (pair("a", 4, bytes(4)), (("w", (16,), 0, 0), ("v", (8,), 0, 32)), "lies over another tensor"),
+        (pair("a", 4, bytes(4)), (("w", (16,), 0, 0), ("v", (8,), 0, 32)), "overlaps another tensor"),
         (pair("a", 4, bytes(4)), (("w", (999,), 0, 0),), "is cut off"),
         (pair("a", 4, bytes(4)), (("w", (8,), 0, 5),), "is not aligned to 32"),
         (pair("a", 4, bytes(4)), (("w", (8,), 99, 0),), "has the unknown type 99"),
         (pair("a", 4, bytes(4)), (("q", (64,), 8, 0),), "is cut off: 4 bytes of at least"),
-        (pair("a", 4, bytes(4)), (("q", (32,), 8, 0), ("w", (2,), 0, 32)), "`w` lies over another tensor"),
+        (pair("a", 4, bytes(4)), (("q", (32,), 8, 0), ("w", (2,), 0, 32)), "`w` overlaps another tensor"),
         (pair("a", 4, bytes(4)), (("q", (48,), 2, 0),), "`q` is Q4_0 48, whose rows are no blocks of 32"),
         (pair("a", 4, bytes(4)), (("q", (32,), 2, 0), ("q", (8,), 0, 32)), "has the tensor `q` twice"),
     ],
@@ -399,7 +399,7 @@ def test_gguf_tensors_have_our_types(tmp_path: Path) -> None:
 
 def test_a_folder_of_other_kinds_names_what_is_in_it(tmp_path: Path) -> None:
     (tmp_path / "flax_model.msgpack").write_bytes(b"\x81\xa6params\x80")
-    with pytest.raises(InputError, match=r"without a checkpoint of a usual name, but with flax_model\.msgpack; name one of them"):
+    with pytest.raises(InputError, match=r"without a known checkpoint file, but with flax_model\.msgpack; name one of them"):
         open_checkpoint(str(tmp_path))
 
 

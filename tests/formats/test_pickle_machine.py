@@ -166,7 +166,7 @@ BROKEN = {
     b"\x8b\xff\xff\xff\xff.": "declares -1 bytes",
     b"\x8b\x00\x00\x01\x00" + b"\x01" * 65536 + b".": "has an integer of 65536 bytes",
     b"L" + b"1" * 5000 + b"L\n.": "has an integer of 5000 digits",
-    b"Ix\n.": "has an integer that is none",
+    b"Ix\n.": "has an invalid integer",
     b"\x82\x01.": "has the unknown opcode 0x82",
     b"\x97.": "uses buffers from outside the file",
     b"\x95\xff\xff\xff\xff\xff\xff\xff\x7f.": "declares a frame longer than the file",

@@ -162,7 +162,7 @@ def test_files_of_several_kinds_are_asked_for_by_name(written: Path, tmp_path: P
 @pytest.mark.parametrize("name", ["lora_rank16.pt", "rank3.txt", "frank0.safetensors"])
 def test_a_name_with_rank_in_it_is_no_rank_s(tmp_path: Path, name: str) -> None:
     torch.save({"w": torch.ones(2)}, tmp_path / name)
-    with pytest.raises(InputError, match="is a folder without a checkpoint of a usual name"):
+    with pytest.raises(InputError, match="is a folder without a known checkpoint file"):
         open_checkpoint(tmp_path)
 
 

@@ -224,7 +224,7 @@ def call_in_a_tensors_hooks(folder: Folder) -> None:
 
 
 LAUGHS = b"".join(b"\x94h\x00h\x00\x86" if not number else b"\x94h%ch%c\x86" % (number, number) for number in range(60))
-each("refers to the same objects over and over|copies the same|has a path|stood under|is none|not a distributed|lies|is neither|impossible|a shape|has a part|takes more|makes ", {
+each("refers to the same objects over and over|copies the same|has a path|stood under|is none|not a distributed|lies|is in a file|is at an|is neither|impossible|a shape|has a part|takes more|makes ", {
     "bomb_of_references": lambda folder: setattr(folder, "raw", b"\x80\x04)" + LAUGHS + b"."),
     "bomb_of_containers": lambda folder: setattr(folder, "raw", b"\x80\x04(" + b"]" * 3_000_000 + b"l."),
     "bomb_of_marks": lambda folder: setattr(folder, "raw", b"\x80\x04" + b"(" * 2_000_000 + b"."),
@@ -373,7 +373,7 @@ each("not a distributed checkpoint's `Metadata`", {
     "no_tensors": set_attribute("state_dict_metadata", None),
     "list_of_tensors": set_attribute("state_dict_metadata", []),
 })  # fmt: skip
-each("does not say where its items lie", {"no_places": set_attribute("storage_data", None), "list_of_places": set_attribute("storage_data", [])})
+each("does not say where its items are", {"no_places": set_attribute("storage_data", None), "list_of_places": set_attribute("storage_data", [])})
 each("bytes behind its pickle", {"bytes_behind": lambda folder: setattr(folder, "raw", pickle.dumps(folder.metadata, 4) + b"more")})
 each("its pickle", {
     "no_pickle": lambda folder: setattr(folder, "raw", b"<html>"),
@@ -387,7 +387,7 @@ each("its pickle", {
 each("neither a tensor nor an object", {"tensor_of_no_kind": lambda folder: folder.metadata.state_dict_metadata.update(x=3)})
 each("parts that are no list", {"parts_in_a_dict": lambda folder: setattr(folder.w, "chunks", {})})
 each("has the place of another item", {"two_of_one_path": lambda folder: folder.metadata.planner_data.update(n=("w",))})
-each("stands inside of what is no dict", {"inside_of_a_tensor": lambda folder: folder.metadata.planner_data.update(n=("w", "n"))})
+each("is inside of something that is not a dict", {"inside_of_a_tensor": lambda folder: folder.metadata.planner_data.update(n=("w", "n"))})
 each("neither a name nor a number", {"path_of_fractions": lambda folder: folder.metadata.planner_data.update(n=(0.5,))})
 each("without its `.metadata`", {"no_metadata": lambda folder: setattr(folder, "raw", b"")})
 each("was not finished", {"unfinished": lambda folder: (setattr(folder, "raw", b""), folder.files.update({".metadata.tmp": b"x"}))})

@@ -47,7 +47,7 @@ def test_what_cannot_be_said_is_named(table):
     imported = api.import_mapping("ernie4_5_vl_moe")
     assert imported.not_expressed
     assert "ErnieFuseAndSplitTextVisionExperts of transformers" in imported.not_expressed[0]
-    assert "# It can't say: ErnieFuseAndSplitTextVisionExperts" in imported.yaml
+    assert "# No rule can express: ErnieFuseAndSplitTextVisionExperts" in imported.yaml
 
 
 @pytest.mark.filterwarnings("ignore")

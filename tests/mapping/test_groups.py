@@ -76,7 +76,7 @@ EACH = [
     ),
     (
         "rules:\n  - 'a.{q,k} -> b': [{concat: 0}, {each: {q: transpose}}]\n",
-        ("bad-op", "2:5", "`each`: `q` is a part of a tensor here; put it before the op that joins, or after the one that parts"),
+        ("bad-op", "2:5", "`each`: `q` is a part of a tensor here; put it before the op that joins, or after the one that splits"),
     ),
     (
         "rules:\n  - 'a.{q,k} -> b': [{each: {q: transpose, 'a.{q,k}': transpose}}, {concat: 0}]\n",
@@ -84,7 +84,7 @@ EACH = [
     ),
     (
         "rules:\n  - 'a.{q,k} -> b': [{each: {q: concat}}]\n",
-        ("bad-op", "2:24", "`each`: `concat` can't stand inside; it works on several tensors"),
+        ("bad-op", "2:24", "`each`: `concat` can't be inside; it works on several tensors"),
     ),
     ("rules:\n  - 'a.{q,k} -> b': [{each: 3}]\n", ("bad-op", "2:24", "`each` gives ops for words, as in `{q: transpose}`")),
 ]
@@ -154,7 +154,7 @@ NO_SOURCE = [
     ("rules:\n  - -> b\n", "bad-rule", "2:5", "a rule without a source begins with `init`, as in `-> TARGET: {init: zeros}`"),
     ("rules:\n  - a -> b: {init: ones}\n", "bad-rule", "2:5", "`init` makes a tensor that has no source; such a rule reads `-> TARGET: {init: zeros}`"),
     ("also:\n  - -> b: {init: ones}\n", "bad-rule", "2:5", "a rule of `also:` has a source, which other rules may take"),
-    ("rules:\n  - a ->\n", "bad-rule", "2:5", "nothing stands right of the arrow; what is to be left behind is listed under `drop:`"),
+    ("rules:\n  - a ->\n", "bad-rule", "2:5", "nothing is right of the arrow; list keys to leave behind under `drop:`"),
     ("rules:\n  - {from: a, to: []}\n", "bad-rule", "2:5", "`to:` names no target; what is to be left behind is listed under `drop:`"),
 ]  # fmt: skip
 
@@ -168,7 +168,7 @@ def test_rules_without_one_side_say_what_is_wrong(tmp_path, text, code, place, m
 
 def test_a_tensor_without_a_source_needs_keys_and_a_shape(tmp_path):
     text = "rules:\n  - a -> a\n  - -> b.{i}: {init: ones}\n"
-    assert facts(problems(tmp_path, text, catalog("a 2"))) == [("dead-rule", "3:8", "only a target can tell which keys `b.{i}` stands for")]
+    assert facts(problems(tmp_path, text, catalog("a 2"))) == [("dead-rule", "3:8", "only a target can say which keys `b.{i}` stands for")]
     assert facts(problems(tmp_path, text, catalog("a 2"), catalog("a 2"))) == [("dead-rule", "3:8", "`b.{i}` matches no key of the target")]
     text = "rules:\n  - a -> a\n  - -> b: {init: ones}\n"
     assert facts(problems(tmp_path, text, catalog("a 2"))) == [

@@ -104,7 +104,7 @@ def test_prefixes_that_were_taken_off_are_not_put_back_and_said(tmp_path):
     (tmp_path / "r.yaml").write_text("strip: [module.]\nrules: [a.w -> b.w]\n")
     ran = ckpt("check", "r.yaml", "--invert", "--json", cwd=tmp_path)
     assert json.loads(ran.out)["stripped"] == ["module."]
-    assert "what `strip:` takes off is not put back: module." in ckpt("check", "r.yaml", "--invert", "-o", "back.yaml", cwd=tmp_path).err
+    assert "prefixes that `strip:` removes are not restored: module." in ckpt("check", "r.yaml", "--invert", "-o", "back.yaml", cwd=tmp_path).err
 
 
 def test_a_concrete_plan_knows_sizes_that_the_rule_does_not(tmp_path):
@@ -142,7 +142,7 @@ def test_parts_of_unknown_sizes_go_back_by_the_target_alone(tmp_path):
     back, middle = rules(tmp_path, turned.yaml), compile_plan(rules(tmp_path, text), source).outputs
     assert dict(compile_plan(back, middle, source).outputs) == dict(source)
     for target in (None, catalog("l.q.w 8x4", "l.k.w 2x4", "l.v.w 3x4")):
-        with pytest.raises(RuleError, match="`split` has the target's sizes, and there is no target that tells them\n"):
+        with pytest.raises(RuleError, match="`split` takes the target's sizes, and there is no target\n"):
             compile_plan(back, middle, target)
 
 
@@ -271,7 +271,7 @@ def test_what_is_left_out_is_said(tmp_path):
     (tmp_path / "r.yaml").write_text("rules: ['a.** -> **']\ndrop: ['c.*']\nkeep: ['b.*']\n")
     ran = ckpt("check", "r.yaml", "--invert", "-o", "back.yaml", cwd=tmp_path)
     assert ran.err.splitlines()[:3] == [
-        "what the rules leave behind is not put back, but kept from a target: c.*",
+        "keys that the rules drop are not restored, but kept from a target: c.*",
         "the target's own keys come along where a rule matches them: b.*",
         "1 rule inverted exactly",
     ]
@@ -335,4 +335,4 @@ def test_a_pattern_that_is_written_out_is_the_same_pattern(parts):
 def test_parts_of_two_ops_under_one_name_are_not_turned_round_by_the_rules_alone(tmp_path, ops):
     turned = invert_rules(rules(tmp_path, f"rules:\n  - 'w -> k.{{i}}': {ops}\n"))
     assert turned.yaml is None
-    assert turned.rules[0].why.endswith("share the names of the parts, which don't tell how many each takes")
+    assert turned.rules[0].why.endswith("share the names of the parts, which don't say how many each takes")

@@ -166,18 +166,18 @@ MALFORMED = [
     ("rules:\n  - 'a{j=0..2} -> b{j=x,y}'\n", "unbalanced", "2:20", "`j` is a number in the source and a choice in the target"),
     ("rules:\n  - 'a.{i=x,y} -> b.{i+1}'\n", "unbalanced", "2:21", "`i` is a choice in the source and a number in the target"),
     ("rules:\n  - a -> b -> c\n", "bad-rule", "2:5", "a rule reads `SOURCE -> TARGET`, with one arrow"),
-    ("rules:\n  - a.*.w -> b.w\n", "unbalanced", "2:7", "`*` stands in the source only; what it matches has no place on the other side"),
+    ("rules:\n  - a.*.w -> b.w\n", "unbalanced", "2:7", "`*` is in the source only; what it matches has no place on the other side"),
     (
         "rules:\n  - a.{i}.w -> b.w\n",
         "unbalanced",
         "2:7",
-        "`{i}` stands in the source only; it must be collected by an op (`concat`, `stack`) or stand on both sides",
+        "`{i}` is in the source only; it must be collected by an op (`concat`, `stack`) or be on both sides",
     ),
     (
         "rules:\n  - a.w -> b.{i}.w\n",
         "unbalanced",
         "2:14",
-        "`{i}` stands in the target only; it must be produced by an op (`split`, `unstack`, `copy`) or stand on both sides",
+        "`{i}` is in the target only; it must be produced by an op (`split`, `unstack`, `copy`) or be on both sides",
     ),
     ("rules:\n  - 'a.{q,k} -> b.{x,y,z}'\n", "unbalanced", "2:19", "a choice of 3 words can't be paired with one of 2 (`q`, …)"),
     ("rulez: []\n", "unknown-section", "1:1", "`rulez` is no section of a rule file"),
@@ -217,7 +217,7 @@ NOT_YAML = [
     ("rules:\n  - *x -> y\n", "2:5", "an alias is not allowed in a rule file"),
     ("rules: &x []\n", "1:8", "an anchor is not allowed in a rule file"),
     ("rules: !!python/object:os.system x\n", "1:8", "the tag `tag:yaml.org,2002:python/object:os.system` is not allowed in a rule file"),
-    ("rules: []\nrules: []\n", "2:1", "`rules` stands twice in one mapping"),
+    ("rules: []\nrules: []\n", "2:1", "`rules` is twice in one mapping"),
     ("a: {<<: b}\n", "1:5", "a merge key is not allowed in a rule file"),
     ("a: 1\n---\nb: 2\n", "2:1", "a second document is not allowed in a rule file"),
     ("? [a]\n: b\n", "1:3", "a key that is not a text"),
@@ -242,7 +242,7 @@ def test_yaml_texts_stay_texts(tmp_path):
 UNREADABLE = [
     ("rules:\n  - {from: [[a]], to: b}\n", "bad-rule", "2:12", "`from:` and `to:` are patterns or lists of patterns"),
     ("rules:\n  - {from: a, too: b}\n", "bad-rule", "2:15", "the long form of a rule has `from:`, `to:` and `ops:`"),
-    ("rules:\n  - {from: [a, b], to: c}\n", "unbalanced", "2:5", "several patterns on one side need `ops:` that join or part the tensors"),
+    ("rules:\n  - {from: [a, b], to: c}\n", "unbalanced", "2:5", "several patterns on one side need `ops:` that join or split the tensors"),
     ("tables: {t: {a: [b]}}\n", "bad-table", "1:17", "a table gives one text for each text"),
     ("tables: {a-b: {a: b}}\n", "bad-table", "1:10", "a table has a name of letters and digits, and at least one row"),
     ("tables: {t: {}}\n", "bad-table", "1:10", "a table has a name of letters and digits, and at least one row"),
@@ -260,7 +260,7 @@ UNREADABLE = [
     ("fit: [a]\n", "bad-section", "1:7", "a line of `fit:` is a mapping"),
     ("fit: {a: stretch}\n", "bad-op", "1:10", "`stretch` is no fit; there are resize_grid, resize_bias, resize_patch, input_channels, rows, fresh"),
     ("rules:\n  - a -> b: {split: {dim: x}}\n", "bad-op", "2:13", "`split`: `dim` is a whole number, not 'x'"),
-    ("rules:\n  - a -> b: {rearrange: 'a b -> b'}\n", "bad-op", "2:13", "`a` stands on one side of `a b -> b` only"),
+    ("rules:\n  - a -> b: {rearrange: 'a b -> b'}\n", "bad-op", "2:13", "`a` is on one side of `a b -> b` only"),
     ("optional:\n  - drop: 'a{'\n", "bad-pattern", "2:13", "`{` is not closed"),
 ]
 
@@ -367,6 +367,15 @@ def test_every_code_of_a_problem_has_a_test():
     codes = {found for path in package.rglob("*.py") for found in code.findall(path.read_text())}
     texts = "".join(path.read_text() for path in tests.rglob("*.py"))
     assert not {each for each in codes if f'"{each}"' not in texts}
+
+
+def test_the_docs_list_every_code_of_a_problem():
+    code = re.compile(r"""(?:Problem\(|_Fault\(|reading\.add\(|self\.add\()\s*"([a-z-]+)\"""")
+    codes = {found for path in (ROOT / "ckpt_tool").rglob("*.py") for found in code.findall(path.read_text())}
+    codes |= {"unmapped-source", "unmapped-target", "unused-param", "unused-table"}  # written with the side, and the kind
+    rows = re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|", (ROOT / "docs" / "problems.md").read_text(), re.MULTILINE)
+    listed = [each for row in rows for each in re.findall(r"[a-z-]+", row)]
+    assert sorted(listed) == sorted(codes)
 
 
 def test_a_tab_is_named_as_one(tmp_path) -> None:

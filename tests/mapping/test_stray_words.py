@@ -10,13 +10,13 @@ from ckpt_tool.errors import RuleError
 from ckpt_tool.mapping import check_rules, compile_plan
 
 STRAY = {
-    "b:transpose": (":transpose", "ops stand behind a colon and a space"),
-    "b:cast F16": (":cast", "ops stand behind a colon and a space"),
+    "b:transpose": (":transpose", "ops go after a colon and a space"),
+    "b:cast F16": (":cast", "ops go after a colon and a space"),
     "[b, 'c']": ("[", "several names are a choice"),
     "[b,c]": ("[", "several names are a choice"),
     "b.['c']": ("['", "several names are a choice"),
     "b, c": (", ", "several names are a choice"),
-    "b # comment": (" #", "a comment stands behind the whole rule"),
+    "b # comment": (" #", "a comment goes after the whole rule"),
     "b=>c": ("=>", "a rule has one arrow"),
     "b;": (";", "nothing ends a rule"),
 }

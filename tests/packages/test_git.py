@@ -155,7 +155,7 @@ def test_scan_annotates_for_github(pickles):
 
 
 BAD = "rules:\n  - a.{i}.w -> b.w\n"
-UNBALANCED = "::error title=ckpt%3A unbalanced,file=rules.yaml,line=2,col=7,endColumn=10::`{i}` stands in the source only"
+UNBALANCED = "::error title=ckpt%3A unbalanced,file=rules.yaml,line=2,col=7,endColumn=10::`{i}` is in the source only"
 
 
 @pytest.mark.parametrize("command", ["check rules.yaml", "lint rules.yaml", "plan a.pth -r rules.yaml", "map a.pth -r rules.yaml -o b.pth"])

@@ -165,7 +165,7 @@ def test_the_token_goes_to_the_hub_alone(hub):
         ("hf://a/x/model.safetensor", "did you mean hf://a/x/model.safetensors?"),
         ("hf://a/x/vae", "a/x has no such file or folder"),
         ("hf://a/gated", "is gated: its owner asks who wants it"),
-        ("hf://a/empty", "is a folder without a checkpoint of a usual name"),
+        ("hf://a/empty", "is a folder without a known checkpoint file"),
         ("hf://a/a--b", "names no repository"),
     ],
 )
@@ -282,7 +282,7 @@ def test_a_listing_that_leads_out_and_a_page_for_a_listing_are_refused(hub):
     assert (ran.status, "`../../evil.safetensors`, which is no path" in ran.err) == (2, True)
     hub.server.replies._info = lambda *_: Reply(b"<html></html>", kind="text/html")
     ran = ckpt(hub, "show", "hf://a/x")
-    assert (ran.status, "the hub's answer is none" in ran.err) == (2, True), ran.err
+    assert (ran.status, "the hub's answer is not JSON" in ran.err) == (2, True), ran.err
 
 
 def test_a_hub_without_ranges_is_told_once_and_each_file_is_downloaded_once(hub):

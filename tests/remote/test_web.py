@@ -119,7 +119,7 @@ def test_torchs_own_downloads_are_used(server, cache):
     server.forget()
     ran = ckpt("show", url)
     assert (ran.status, server.asked) == (0, [])
-    assert "nothing in it tells its address" in ran.err
+    assert "nothing in it says its address" in ran.err
     other = server.put("/other/model.pth", pth(tensors=3))
     with open_checkpoint(other) as found:  # of the same name, and another file
         assert len(found.catalog) == 3

@@ -65,6 +65,14 @@ def test_what_unfolds_needs_no_program_and_asks_nobody(outputs):
         assert not any(word in html for word in ("<script", "<img", "<link", "http", "onclick"))
 
 
+def test_renames_have_the_pattern_of_both_sides():
+    one = {f"bn1.{name}": torch.ones(3) for name in ("weight", "bias", "running_mean", "running_var")} | {"fc.weight": torch.ones(2, 3)}
+    other = {key.replace("bn1", "layer0.1").replace("fc", "head"): value for key, value in one.items()}
+    html = ckpt_tool.diff(one, other, renames=True)._repr_html_()
+    assert "bn1.* → layer0.1.*" in html
+    assert "→ head.weight" in html
+
+
 def many(count):
     return [f"model.layers.{i // 400}.mlp.experts.{i % 400 // 3}.w{i % 3}.weight{i}" for i in range(count)]
 

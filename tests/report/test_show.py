@@ -69,7 +69,7 @@ def test_the_json_has_all_of_it(run: Path) -> None:
 
 def test_state_dicts_that_are_equally_likely_are_named_over_the_whole_file(tmp_path: Path) -> None:
     torch.save({"netG": {"state_dict": {"w": W}}, "netD": {"state_dict": {"w": W.clone()}}}, tmp_path / "gan.pth")
-    sentence = "all of the file is shown: it holds 2 state dicts that are equally likely meant, #netG.state_dict, #netD.state_dict"
+    sentence = "all of the file is shown: it holds 2 equally likely state dicts, #netG.state_dict, #netD.state_dict"
     assert text(tmp_path / "gan.pth").splitlines()[1] == sentence
     with open_checkpoint(tmp_path / "gan.pth") as checkpoint:
         assert show_json(checkpoint)["rivals"] == ["netG.state_dict", "netD.state_dict"]

@@ -287,7 +287,7 @@ def test_the_command(tmp_path, monkeypatch):
         return found.exit_code, found.output
 
     status, text = run("a.pth", "a.pth", "--model", "nets:small", "--input", "x.pt")
-    assert (status, text.splitlines()[-1]) == (0, "the same: 4 calls of paired modules compared, outputs 0 apart")
+    assert (status, text.splitlines()[-1]) == (0, "the same: 4 calls of paired modules compared, outputs differ by 0")
     status, text = run("a.pth", "b.pth", "--model", "nets:small", "--random-input", "2x4")
     assert (status, text.splitlines()[-1]) == (1, "different: they diverge in `2`")
     rules = [word for rule in ("0.** -> first.**", "1.** -> norm.**", "2.** -> last.**") for word in ("-e", rule)]
@@ -361,6 +361,14 @@ def test_huge_numbers_that_differ_are_no_answer():
     found = ckpt_tool.trace(one, other, given(), by="name")
     assert not found.is_same
     assert any("above 1e8" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("make", [lambda y: y * float("nan"), lambda y: y[:0]])
+def test_outputs_without_numbers_are_no_answer(make):
+    net = Makes(make)
+    found = ckpt_tool.trace(net, net, given(), by="name")
+    assert (found.is_same, found.place) == (False, None)
+    assert any("no number that could be compared" in note for note in found.notes)
 
 
 class Merging(nn.Linear):

@@ -92,7 +92,7 @@ def test_tensors_that_only_their_class_can_fill_are_refused():
 
 def test_tensors_that_only_their_class_can_read_are_refused():
     source = {**two(seed=1).state_dict(), "b.weight": wrapper()}
-    refused(InputError, "`b.weight` is a TwoTensor, whose values only its own class can tell", two(), source)
+    refused(InputError, "`b.weight` is a TwoTensor, whose values only its own class can read", two(), source)
 
 
 def one_process_fails(rank):

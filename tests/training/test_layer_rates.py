@@ -143,3 +143,34 @@ def test_what_means_nothing_is_refused():
         groups(network(), decay=None, layers=["blocks.{i}.**"])
     with pytest.raises(RuleError, match=r"`block\.{i}\.\*\*` matches no parameter of the model"):
         groups(network(), layers=["block.{i}.**"])
+
+
+class Registers(nn.Module):
+    """Blocks, and something that is registered before them."""
+
+    def __init__(self, **before):
+        super().__init__()
+        for name, value in before.items():
+            setattr(self, name, value)
+        self.blocks = network().blocks
+
+
+@pytest.mark.parametrize(
+    ("before", "named"),
+    [
+        ({"proj": nn.Parameter(torch.ones(4, 4))}, "proj"),
+        ({"head": nn.Linear(4, 4)}, "head"),
+        ({"norm": nn.LayerNorm(4)}, "norm"),
+        ({"downsample_layers": nn.ModuleList(nn.Linear(4, 4) for _ in range(3))}, "downsample_layers"),
+        ({"pos_embed": nn.Parameter(torch.ones(4)), "cls_token": nn.Parameter(torch.ones(4)), "bn1": nn.BatchNorm1d(4), "stem": nn.Sequential(nn.Linear(4, 4))}, None),
+    ],
+)
+def test_what_may_belong_behind_the_blocks_is_not_given_the_rate_of_the_stem(before, named):
+    model = Registers(**before)
+    if named is None:
+        assert groups(model)[0]["layer"] == "before the blocks"
+        return
+    with pytest.raises(InputError, match=f"registers `{named}` before its blocks.*give `layers=`"):
+        groups(model)
+    patterns = ["blocks.{i}.**", f"{named}.**" if named in dict(model.named_modules()) else named]
+    assert len(groups(model, layers=patterns)) == 4

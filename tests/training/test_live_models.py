@@ -88,7 +88,7 @@ def test_tensors_of_inference_mode_are_refused_outside_of_it():
 def test_expanded_buffers_are_refused():
     model = linear()
     model.register_buffer("scale", torch.zeros(1).expand(4))
-    refused(model, {**linear(1).state_dict(), "scale": torch.arange(4.0)}, "`scale` is expanded or lies over itself")
+    refused(model, {**linear(1).state_dict(), "scale": torch.arange(4.0)}, "`scale` is expanded or overlaps itself")
 
 
 @pytest.mark.parametrize(("size", "stride"), [((3, 3), (1, 1)), ((4, 2), (2, 3)), ((2, 3), (3, 2)), ((2, 3), (1, 2)), ((5, 1, 2), (2, 9, 1))])
@@ -98,7 +98,7 @@ def test_buffers_that_lie_over_themselves_are_refused(size, stride):
     places = torch.arange(20).as_strided(size, stride)
     value = torch.arange(float(places.numel())).reshape(size)
     if len(places.unique()) < places.numel():
-        refused(model, {**linear(1).state_dict(), "scale": value}, "`scale` is expanded or lies over itself")
+        refused(model, {**linear(1).state_dict(), "scale": value}, "`scale` is expanded or overlaps itself")
     else:
         ckpt_tool.load_into(model, {**linear(1).state_dict(), "scale": value})
         assert torch.equal(model.scale, value)
@@ -113,7 +113,7 @@ class Doubling(nn.Linear):
 
 
 def test_tensors_that_are_made_for_the_state_dict_are_refused():
-    refused(Doubling(5, 3), nn.Linear(5, 3), "`weight` is made anew whenever the state dict is asked for")
+    refused(Doubling(5, 3), nn.Linear(5, 3), "`weight` is made again whenever the state dict is asked for")
     report = ckpt_tool.load_into(Doubling(5, 3), {"bias": torch.randn(3)}, partial=True)
     assert (report.loaded, report.fresh) == (("bias",), ("weight",))
 

@@ -71,15 +71,15 @@ REFUSED = {
     ("Muon as AdamW", "reshape"): ({"reshape": [10, 6]}, "`reshape`: Muon makes the update of a whole matrix orthogonal"),
     ("Adafactor", "split"): ({"split": {"dim": 1, "sizes": [2, 8]}}, "`split`: Adafactor scales a parameter's update by the size of the whole of it"),
     ("transformers", "slice"): ({"slice": {"stop": 3}}, "`slice`: Adafactor scales a parameter's update by the size of the whole of it"),
-    ("AdamW", "sum"): ({"sum": 0}, "`sum` of `exp_avg`: it mixes elements, and their gradients can't be told apart"),
+    ("AdamW", "sum"): ({"sum": 0}, "`sum` of `exp_avg`: it mixes elements, and their gradients can't be separated"),
     ("AdamW", "scale"): ({"affine": {"scale": 2.0}}, "`affine` of `exp_avg`: a scale changes the gradient, and steps of another size would follow"),
     ("AdamW", "shift"): ({"affine": {"shift": 1.0}}, "`affine` of `exp_avg`: a shift changes what weight decay does"),
     ("ASGD", "shift"): ({"affine": {"shift": 1.0}}, "`affine` of `ax`: a shift changes what weight decay does"),
     ("SGD", "exp"): ({"unary": "exp"}, "`unary` of `momentum_buffer`: it changes the gradient"),
     ("Adam", "pad"): ({"pad": {"after": 2}}, "`pad` of `exp_avg`: new elements can't join the state: Adam counts the steps of all together"),
     ("SGD-dampening", "pad"): ({"pad": {"after": 2}}, "`pad` of `momentum_buffer`: new elements can't join the state while `dampening` is not 0"),
-    ("AdamW", "repeat"): ({"repeat": {"times": 2}}, "`repeat` of `exp_avg`: an element that stands several times has a gradient for each"),
-    ("AdamW", "index"): ({"index": {"dim": 0, "order": [0, 0, 1]}}, "`index` of `exp_avg`: an element that stands twice has two gradients, and one state"),
+    ("AdamW", "repeat"): ({"repeat": {"times": 2}}, "`repeat` of `exp_avg`: an element that occurs several times has a gradient for each"),
+    ("AdamW", "index"): ({"index": {"dim": 0, "order": [0, 0, 1]}}, "`index` of `exp_avg`: an element that occurs twice has two gradients, and one state"),
 }
 
 
@@ -318,7 +318,7 @@ def test_an_optimizer_of_another_class_is_known_by_its_names():
     train(new, new_optimizer, range(10, 30))
     assert torch.equal(new.x, moved(steps, dict(net.state_dict()))["x"])
     other = type("Tiger", (Lion,), {"step": lambda self: None})(new.parameters())
-    with pytest.raises(RuleError, match="the optimizer is not known: Tiger is none that is known"):
+    with pytest.raises(RuleError, match="the optimizer is not known: Tiger is not a known optimizer"):
         optimizer_state(plan, state, new, other)
 
 
@@ -331,7 +331,7 @@ def test_an_unknown_optimizer_moves_by_names_alone():
     weights, state = saved(net, optimizer)
     by_name, by_op = plan_of([step(["a"], ["x"])], weights), plan_of([step(["a"], ["x"], "transpose")], weights)
     assert len(optimizer_state(by_name, optimizer)["state"]) == 1
-    with pytest.raises(RuleError, match="the optimizer is not known: Lamb is none that is known"):
+    with pytest.raises(RuleError, match="the optimizer is not known: Lamb is not a known optimizer"):
         optimizer_state(by_op, optimizer)
     state["param_groups"][0]["trust_clip"] = True
     with pytest.raises(RuleError, match="the optimizer is not known: `trust_clip` is no hyper-parameter of Adam"):

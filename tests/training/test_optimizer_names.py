@@ -306,7 +306,7 @@ def test_sorted_keys_pair_nothing_by_order(tmp_path):
     torch.save({key: weights[key] for key in sorted(weights)}, tmp_path / "sorted.pth")
     for path in (tmp_path / "model.safetensors", tmp_path / "sorted.pth"):
         report = ckpt_tool.load_into(copy.deepcopy(model), path)
-        with pytest.raises(InputError, match="can't be told: the model's keys are sorted; give `names`"):
+        with pytest.raises(InputError, match="can't be known: the model's keys are sorted; give `names`"):
             report.optimizer_state(state)
         found = report.optimizer_state(state, names=[name for name, _ in model.named_parameters()])
         assert list(found["state"]) == list(range(5))

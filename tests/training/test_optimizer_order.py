@@ -41,7 +41,7 @@ def run(tmp_path):
 
 def test_the_order_of_a_model_tells_which_number_is_which(run, tmp_path):
     model, folder = run
-    with pytest.raises(InputError, match="can't be told: the model's keys are sorted; `optimizer_order=` tells"):
+    with pytest.raises(InputError, match="can't be known: the model's keys are sorted; `optimizer_order=` gives"):
         ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES)
     torch.save(model.state_dict(), tmp_path / "model.pth")
     for place, order in enumerate([model, tmp_path / "model.pth"]):
@@ -64,7 +64,7 @@ def test_an_order_of_other_keys_is_refused(run, tmp_path):
     model, folder = run
     with pytest.raises(InputError, match=r"`optimizer_order=`: has `weight`, and no key of the source"):
         ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES, optimizer_order=nn.Linear(3, 3))
-    with pytest.raises(InputError, match="its keys are sorted, and tell no model's order"):
+    with pytest.raises(InputError, match="its keys are sorted, so they don't show a model's order"):
         ckpt_tool.map(folder, None, tmp_path / "new", rules=RULES, optimizer_order=folder)
     with pytest.raises(InputError, match="`optimizer_order=`: is for whole training checkpoints"):
         ckpt_tool.map(folder, None, tmp_path / "new.safetensors", rules=RULES, optimizer_order=model)

@@ -170,7 +170,7 @@ def test_on_the_meta_device_what_lies_over_others_is_refused_and_ties_stay():
         overlapping, tied = Overlapping(), pair()
         tied["b"].weight = nn.Parameter(tied["a"].weight.data)
     with pytest.raises(
-        InputError, match="`flat` lies over other tensors of the model, which can't be kept up where there is no memory yet"
+        InputError, match="`flat` overlaps other tensors of the model, which can't be kept up where there is no memory yet"
     ):
         ckpt_tool.load_into(overlapping, {"flat": torch.ones(6), "part": torch.ones(2)})
     loaded(tied, {"a.weight": torch.ones(3, 3)}, "** -> **", keep=("b.weight",))

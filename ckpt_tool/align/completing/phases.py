@@ -75,7 +75,7 @@ def sequence_members(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
     tensors = (pair for each in candidates for pair in shared_tensors(*decided.pair(each)))
     origins = {key: origin for origin, key in tensors}
     ops, unsure = layout_changes(origins, *decided.catalogs)
-    evidence = "the others of its sequence are paired likewise"
+    evidence = "the others of its sequence pair in the same way"
     return Found(
         tuple(
             Aligned(Pair(((origin,),), ((key,),), ops[key]), WEIGHTS.continued, evidence)
@@ -116,7 +116,7 @@ def last_modules(decided: Decided, unpaired: Sides[Unpaired]) -> Found:
     """Modules of which only one is left on each side."""
     paired = [match.candidate for match in decided.sure]
     similarities = decided.evidence.similarities
-    evidence = "nothing else is left that fits, names agree in part"
+    evidence = "nothing else fits, names agree in part"
     return Found(
         tuple(
             _renamed(origin, key, WEIGHTS.last_fit, evidence)

@@ -45,7 +45,7 @@ def find_candidates(
             raise InputError(
                 "the source and the target",
                 f"have more than {most:,} pairs of modules with the same shapes, "
-                "whose names have no numbers that tell them apart",
+                "whose names have no numbers that distinguish them",
                 "write rules, or try `--by position`",
             )
         for shapes, how in fitting(module.shapes):

@@ -62,9 +62,9 @@ class States:
         if stem != name and f"{stem}_u" in self._names:
             return "its module divides it by its spectral norm"
         if stem != name and f"{stem}_mask" in self._names:
-            return "its module takes a part of it away by a mask"
+            return "its module masks a part of it"
         if name.endswith("_v") and f"{name[:-2]}_g" in self._names:
-            return "it is a direction, whose length stands beside it"
+            return "it is a direction, whose length is a tensor beside it"
         return self._coded(name, self._catalog[key]) or self._with_adapter(name)
 
     def _coded(self, name: str, info: TensorInfo) -> str | None:
@@ -75,7 +75,9 @@ class States:
         is_beside = any(
             f"{name}.{each}" in self._names or f"{name}.{each}" in self._stems for each in _BESIDE
         )
-        return "it holds codes, whose scale stands beside it" if has_scale or is_beside else None
+        return (
+            "it holds codes, whose scale is a tensor beside it" if has_scale or is_beside else None
+        )
 
     def _with_adapter(self, name: str) -> str | None:
         module, _, leaf = name.rpartition(".")

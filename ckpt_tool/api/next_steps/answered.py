@@ -40,7 +40,7 @@ MAX_TRIED = 20_000
 
 
 def after_show(checkpoint: Checkpoint) -> str | None:
-    """The largest of several state dicts that are equally likely meant, alone."""
+    """The largest of several equally likely state dicts, alone."""
     rivals = checkpoint.contents.rivals
     if not rivals or is_read_once(checkpoint.path):
         return None

@@ -88,7 +88,7 @@ def _with_rival(
 
 
 def _has_rivals(side: TensorSource) -> bool:
-    """Whether it is a file of several state dicts that are equally likely meant."""
+    """Whether it is a file of several equally likely state dicts."""
     return isinstance(side, Checkpoint) and bool(side.contents.rivals)
 
 

@@ -21,7 +21,7 @@ def diff_hints(result: Diff, names: tuple[str, str]) -> list[str]:
 
         explained = misfit_hints(result)
     regrouped = [
-        f"joined on one side, apart on the other: -e {shlex.quote(rule)}"
+        f"fused on one side, split on the other: -e {shlex.quote(rule)}"
         for rule in result.regrouped[:MAX_RULES]
     ]
     return [*explained, *regrouped, *_relation_hints(result, names)]

@@ -10,6 +10,8 @@ from ckpt_tool.api.remarks.left_behind import left_behind_list
 from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.formats.torch_files.listing import REST
 
+MAX_VALUES = 4
+"""Values beside the tensors that one note names."""
 Pair = tuple[Checkpoint, Checkpoint]
 
 
@@ -30,6 +32,7 @@ def outside_of(
             for side, left in listed
             if left
         )
+    values = _differing(source, target)
     one, other = source.outside(), target.outside()
     alone = _alone(source, _keys(other)), _alone(target, _keys(one))
     parts = zip((source, target), alone, strict=True)
@@ -42,7 +45,27 @@ def outside_of(
         side.only(_without(_keys(side), left))
         for side, left in zip((one, other), alone, strict=True)
     )
-    return ((shared[0], shared[1]) if any(_keys(side) for side in shared) else None), tuple(notes)
+    both = (shared[0], shared[1]) if any(_keys(side) for side in shared) else None
+    return both, (*notes, *values)
+
+
+def _differing(source: Checkpoint, target: Checkpoint) -> list[str]:
+    """What is to be said of numbers and texts that both files have, and that differ."""
+    known = {one.path: one.text for one in source.extras if one.kind == "value"}
+    found = [
+        f"{one.path} {known[one.path]} → {one.text}"
+        for one in target.extras
+        if one.kind == "value" and known.get(one.path, one.text) != one.text
+    ]
+    if not found:
+        return []
+    count = "1 value differs" if len(found) == 1 else f"{len(found)} values differ"
+    more = "" if len(found) <= MAX_VALUES else " …"
+    return [f"{count} that {_are(found)} no tensor: {', '.join(found[:MAX_VALUES])}{more}"]
+
+
+def _are(found: Sequence[str]) -> str:
+    return "is" if len(found) == 1 else "are"
 
 
 def _keys(side: Checkpoint) -> tuple[str, ...]:

@@ -145,7 +145,9 @@ def _inputs_for(module: nn.Module, path: str | None, shape: str | None, seed: in
 def _sizes(shape: str) -> list[int]:
     parts = shape.replace("×", "x").lower().split("x")
     if not all(part.strip().isdecimal() for part in parts):
-        raise InputError("--random-input", f"`{shape}` is no shape", "say 1x3x224x224")
+        raise InputError(
+            "--random-input", f"`{shape}` is no shape", "give 1x3x224x224, for example"
+        )
     return [int(part) for part in parts]
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_MEMBERS = 1000
 """Members of a container among which optimizers are looked for."""
 ALL = "**"
-ORDER_TELLS = "`--optimizer-order MODEL` tells the order of its parameters"
+ORDER_TELLS = "`--optimizer-order MODEL` gives the order of its parameters"
 Names = tuple[str, ...]
 
 
@@ -185,7 +185,7 @@ class _Optimizer:
         if saved.form == "flat":
             raise InputError(
                 saved.label,
-                "has its state as flat names, which is not written anew",
+                "has its state under flat names, which can't be written",
                 f"--fresh-optimizer '{ALL}' leaves it out",
             )
         sides = sides_of(weights.plan, saved, None, None)
@@ -202,6 +202,12 @@ class _Optimizer:
             kind = recognise(saved.groups, saved.slots)
             if paired := pairing_note(saved, weights.plan.source, kind):
                 yield f"{self.title}: {paired}"
+            if weights.target is None and saved.form == "ids":
+                yield (
+                    f"{self.title} numbers its parameters in the source's order: if the new model "
+                    "declares them in another one, map onto it (its state dict, or "
+                    "package.module:factory, with --whole)"
+                )
         elif weights.target is None:
             yield (
                 f"{self.title} is copied unchanged: its numbers are those of the source's order "

@@ -19,7 +19,7 @@ Digests = Annotated[
         "--sha256",
         metavar="HEX",
         rich_help_panel=ADDRESSES,
-        help="What a downloaded file must be: its SHA-256. Repeatable: one of them.",
+        help="The SHA-256 that a downloaded file must have. Repeatable: any of them.",
     ),
 ]
 Offline = Annotated[
@@ -27,7 +27,7 @@ Offline = Annotated[
     typer.Option(
         "--offline",
         rich_help_panel=ADDRESSES,
-        help="Ask no server: addresses are opened from the caches alone.",
+        help="Ask no server: open addresses from the caches only.",
     ),
 ]
 Refresh = Annotated[

@@ -20,8 +20,8 @@ Html = Annotated[
         "--html",
         metavar="FILE",
         rich_help_panel=PRINTING,
-        help="Write a report page too: one HTML file that needs nothing else. It replaces no "
-        "file but an older page.",
+        help="Also write a report page: one self-contained HTML file. It replaces only "
+        "an older page.",
     ),
 ]
 MARK = b'<meta name="generator" content="ckpt_tool'

@@ -18,6 +18,7 @@ from ckpt_tool.engine.run import Written, check_unchanged, lay_out_file, refuse_
 from ckpt_tool.engine.sources import ByteSource, moved_tensors
 from ckpt_tool.engine.team import output_folder
 from ckpt_tool.errors import OutputError
+from ckpt_tool.formats.digests import sample_of
 from ckpt_tool.formats.files import sha256_of
 from ckpt_tool.tensors import Catalog, TensorInfo
 
@@ -177,7 +178,9 @@ def index_of(parts: Mapping[str, Sequence[TensorInfo]]) -> bytes:
 
 
 def _work_of(job: Job) -> str:
-    """A digest of what a job reads and does: the plan, and of each input its size and checksum."""
+    """A digest of what a job reads and does: the plan, and of each input its size, and checksums
+    or some of its bytes.
+    """
     from hashlib import sha256
 
     digest = sha256(repr(list(job.plan.outputs.values())).encode())
@@ -187,6 +190,5 @@ def _work_of(job: Job) -> str:
         for file in side.files:
             digest.update(repr((os.path.basename(file.path), file.size)).encode())
         for key in side.catalog:
-            extents = [(each.offset, each.length, each.crc32) for each in side.extents(key)]
-            digest.update(repr((key, extents)).encode())
+            digest.update(repr((key, *map(sample_of, side.extents(key)))).encode())
     return digest.hexdigest()

@@ -142,7 +142,7 @@ def _journal(path: str) -> Iterator[int]:
                 f"{why}"
             )
             raise OutputError(
-                path, fact, "the same command, once again, takes them back and begins anew"
+                path, fact, "run the same command again: it undoes them and starts over"
             ) from None
         sync_folder(os.path.dirname(journal))
 
@@ -213,7 +213,7 @@ def _take_back(fd: int, path: str, noted: _Noted | None) -> None:
         return
     is_inserted = noted.insert > 0 and os.fstat(fd).st_size == noted.size + noted.insert
     if not _is_as_left(fd, noted, is_inserted):
-        hint = f"if it is whole, remove `{os.path.basename(journal_of(path))}` beside it"
+        hint = f"if it is complete, remove `{os.path.basename(journal_of(path))}` beside it"
         raise OutputError(path, "is not what renaming it in place left when that was stopped", hint)
     if is_inserted and not _fallocate(fd, _COLLAPSE, noted.insert):
         raise OutputError(
@@ -293,8 +293,8 @@ def _no_journal(path: str) -> OutputError:
     name = os.path.basename(journal_of(path))
     return OutputError(
         path,
-        f"`{name}` beside it is no journal of a renaming in place",
-        "if the file is whole, remove that one",
+        f"`{name}` beside it is not a journal of a renaming in place",
+        "if the file is complete, remove that one",
     )
 
 

@@ -140,7 +140,7 @@ def _lost(source: Checkpoint) -> str | None:
     """The first thing that a file holds beside the whole of one state dict."""
     for extra in source.extras:
         if extra.kind != "note":
-            return extra.path or "what the file holds besides"
+            return extra.path or "what else the file holds"
     if source.contents.elsewhere:
         return source.contents.elsewhere[0].key
     return source.contents.taken or None

@@ -289,5 +289,5 @@ def _check_overlaps(file: SourceFile, extents: dict[str, Extent]) -> None:
     end = 0
     for name, extent in sorted(extents.items(), key=lambda item: item[1].offset):
         if extent.length and extent.offset < end:
-            raise FormatError(file.path, f"`{name[:100]}` lies over another tensor")
+            raise FormatError(file.path, f"`{name[:100]}` overlaps another tensor")
         end = max(end, extent.offset + extent.length)

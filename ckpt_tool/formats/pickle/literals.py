@@ -103,7 +103,7 @@ def integer_line(m: Machine) -> None:
     digits = line.rstrip(b"L")
     if len(digits) > PICKLE_LONG_BYTES or not re.fullmatch(_INTEGER, digits):
         raise PickleFault(
-            "has an integer that is none"
+            "has an invalid integer"
             if len(digits) < 100
             else f"has an integer of {len(digits)} digits"
         )
@@ -115,7 +115,7 @@ def float_line(m: Machine) -> None:
     try:
         m.stack.append(float(take_line(m)))
     except ValueError:
-        raise PickleFault("has a number that is none") from None
+        raise PickleFault("has an invalid number") from None
 
 
 def string_line(m: Machine) -> None:

@@ -129,7 +129,7 @@ def rebuild_sparse(args: Args) -> object:
     ]
     whole = dimensions(size)
     if whole is None or None in shapes:
-        raise PickleFault("has a sparse tensor whose indices, values or size are none")
+        raise PickleFault("has a sparse tensor whose indices, values or size are invalid")
     fits = _fits_coordinates if layout == _COORDINATES else partial(_fits_compressed, layout)
     if not fits(shapes, whole) or not all(map(_are_indices, indices)):  # type: ignore[arg-type]
         raise PickleFault(

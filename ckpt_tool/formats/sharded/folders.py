@@ -148,14 +148,11 @@ def _nothing(folder: str, names: set[str]) -> InputError:
         return InputError(folder, fact, f"name one: {os.path.join(folder, inner[-1])}")
     if some := sorted(filter(_is_named_checkpoint, names)):
         more = f" and {len(some) - 3} more" if len(some) > 3 else ""
-        fact = (
-            "is a folder without a checkpoint of a usual name, "
-            f"but with {', '.join(some[:3])}{more}"
-        )
+        fact = f"is a folder without a known checkpoint file, but with {', '.join(some[:3])}{more}"
         return InputError(folder, fact, "name one of them")
     return InputError(
         folder,
-        f"is a folder without a checkpoint of a usual name ({STEMS[0]}.safetensors, "
+        f"is a folder without a known checkpoint file ({STEMS[0]}.safetensors, "
         "an *.index.json, ...)",
         "name the file itself",
     )

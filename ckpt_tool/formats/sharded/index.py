@@ -79,7 +79,7 @@ def _open_shards(
         raise Stale(
             file.path,
             fact,
-            "an index names all shards of a set; move the others away, or get the index anew",
+            "an index names all shards of a set; move the others away, or get the index again",
         )
     shards = open_shards(folder, names, file.path, _headers(weight_map))
     try:

@@ -120,7 +120,7 @@ def _view(kind: object, root: StorageRef, view: object) -> StorageRef:
     use.
     """
     if type(view) is not tuple or len(view) != 3:
-        raise PickleFault("has a view of a storage that is none")
+        raise PickleFault("has a view of something that is not a storage")
     _, start, count = view
     if (
         type(start) is not int

@@ -159,7 +159,7 @@ def look_up(
             fact = f"is the end of {len(found)} names"
             raise InputError(f"{file}#{wanted}", fact, _listed(found, counts))
     known = _known_places(places, top, holding)
-    hint = _listed(known, counts) if known else "it has no other state dict than the whole of it"
+    hint = _listed(known, counts) if known else "it has no other state dict"
     raise InputError(f"{file}#{wanted}", f"no state dict in the file is named `{wanted}`", hint)
 
 

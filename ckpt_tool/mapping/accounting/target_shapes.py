@@ -95,6 +95,6 @@ def _dtype_note(step: Step, source: Catalog) -> str:
                 "without a scale; `--dtype target` casts them bare"
             )
     return (
-        "say `cast:` in the rule, or `--dtype target` to cast and `--dtype source` to leave it "
+        "add `cast:` to the rule, or `--dtype target` to cast and `--dtype source` to leave it "
         "as it is"
     )

@@ -121,10 +121,7 @@ def find_notes(rules: RuleSet, effort: Effort | None = None) -> Iterator[Problem
     try:
         yield from _compared(rules, effort or Effort())
     except TooMuchToCompare:
-        message = (
-            "comparing the rules with each other takes too long: "
-            "not all that is to be said of them was found"
-        )
+        message = "comparing the rules with each other takes too long: some notes may be missing"
         yield Problem("not-compared", message, rules.where)
 
 

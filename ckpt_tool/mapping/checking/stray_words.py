@@ -17,11 +17,11 @@ _MANY = (
 _STRAY = (
     (re.compile(r"\A\[.*\]\Z|\A\(.*,.*\)\Z|\[[\"']", re.DOTALL), _MANY),
     (re.compile(r",\s"), _MANY),
-    (re.compile(r"\s#"), "a comment stands behind the whole rule, outside of quotation marks"),
+    (re.compile(r"\s#"), "a comment goes after the whole rule, outside of quotation marks"),
     (re.compile("[=:]>|:="), "a rule has one arrow, `->`"),
     (
         re.compile(rf":\s*(?:{'|'.join(OPS)})\b"),
-        "ops stand behind a colon and a space, as in `a -> b: transpose`",
+        "ops go after a colon and a space, as in `a -> b: transpose`",
     ),
     (re.compile(r";\Z"), "nothing ends a rule; leave out the `;`"),
 )

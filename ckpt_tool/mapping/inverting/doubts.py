@@ -16,8 +16,8 @@ from ckpt_tool.mapping.inverting.verdicts import InvertedRule
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.rules import Rule, RuleSet, Selector
 
-STRIPPED = "prefixes that `strip:` takes off are not put back"
-IDLE = "it never gets a key: what stands before it takes all that it matches"
+STRIPPED = "prefixes that `strip:` removes are not restored"
+IDLE = "it never gets a key: earlier lines take all that it matches"
 
 
 def common_prefix(rules: RuleSet, plan: Plan | None) -> str | None:

@@ -82,5 +82,5 @@ def _shared_parts(rule: Rule) -> Inverse | None:
         dimensions = len(sides[0].only if sides else ()) + (len(sides) > 1)
         if len(names) > max(dimensions, 1):
             shared = f"`{names[0]}` and `{names[1]}` share the names of the parts"
-            return Inverse((), "lossy", f"{shared}, which don't tell how many each takes")
+            return Inverse((), "lossy", f"{shared}, which don't say how many each takes")
     return None

@@ -56,7 +56,7 @@ def check_balance(rule: Rule) -> Iterator[Problem]:
             )
             is_balanced = False
     if is_balanced and not rule.ops and max(len(rule.sources), len(rule.targets)) > 1:
-        message = "several patterns on one side need `ops:` that join or part the tensors"
+        message = "several patterns on one side need `ops:` that join or split the tensors"
         yield Problem("unbalanced", message, rule.where)
 
 
@@ -72,8 +72,8 @@ def _unbalanced(side: RuleSide, hole: str, name: str, remedy: str) -> Problem:
         for token, span in zip(side.pattern.tokens, side.pattern.spans, strict=True)
         if hole in _ids_of(token)
     )
-    text = f"`{side.pattern.text[start:end]}` stands in the {name} only"
-    why = f"it must be {remedy} or stand on both sides"
+    text = f"`{side.pattern.text[start:end]}` is in the {name} only"
+    why = f"it must be {remedy} or be on both sides"
     if isinstance(token, Star | Rest):
         why = "what it matches has no place on the other side"
     notes = (NO_EXPRESSIONS,) if looks_like_an_expression(side.pattern.text) else ()

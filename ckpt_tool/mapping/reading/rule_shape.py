@@ -91,9 +91,7 @@ def _short(reading: Reading, scalar: Scalar, ops: tuple[Op, ...]) -> RuleShape |
         return None
     source, target = sides
     if not target.text:
-        message = (
-            "nothing stands right of the arrow; what is to be left behind is listed under `drop:`"
-        )
+        message = "nothing is right of the arrow; list keys to leave behind under `drop:`"
         reading.add("bad-rule", message, scalar.where)
         return None
     sources = (source,) if source.text else ()

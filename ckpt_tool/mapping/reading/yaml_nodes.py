@@ -99,7 +99,7 @@ class MappingNode:
 Node = Scalar | SequenceNode | MappingNode
 
 HALF_QUOTED = "quotation marks go around the whole rule: `'SOURCE -> TARGET'`"
-QUOTES = "a text that begins with `*`, `{` or `&`, or that stands inside `[…]`, needs quotes"
+QUOTES = "a text that begins with `*`, `{` or `&`, or that is inside `[…]`, needs quotes"
 
 
 def read_yaml(text: str, file: str) -> Node | None:
@@ -183,7 +183,7 @@ def _collection(start: yaml.Event, children: list[Node], source: Source) -> Node
         if not isinstance(key, Scalar):
             raise _error(key.where, "a key that is not a text", QUOTES)
         if key.text in seen:
-            raise _error(key.where, f"`{key.text}` stands twice in one mapping")
+            raise _error(key.where, f"`{key.text}` is twice in one mapping")
         if key.text == "<<" and not key.is_quoted:
             raise _error(key.where, "a merge key is not allowed in a rule file")
         seen.add(key.text)

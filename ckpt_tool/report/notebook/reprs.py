@@ -95,7 +95,11 @@ def _kind_groups(diff: Diff, kind: str, entries: Mapping[str, Entry]) -> list[Gr
     """A group for each pattern; for what is renamed those of both sides."""
     if kind == "renamed":
         return [
-            Group(f"{a} → {b}", [each.key for each in group], _about(group))
+            Group(
+                a if len(group) == 1 else f"{a} → {b}",
+                [each.key for each in group],
+                _about(group),
+            )
             for a, b, group in renamed_groups(list(entries.values()), diff)
         ]
     labels = {

@@ -23,7 +23,7 @@ from ckpt_tool.tensors import Catalog, UnreadableTensor
 STATUSES = (
     Status("paired", "good", "are sure enough for a rule"),
     Status("unsure", "warn", "are below the confidence that was asked for"),
-    Status("ambiguous", "special", "can't be told apart by names and shapes"),
+    Status("ambiguous", "special", "can't be decided by names and shapes"),
     Status("other shape", "bad", "have the same place, but another shape"),
     Status("without a source", "calm", "keys of the target that nothing pairs with"),
     Status("unused", "muted", "keys of the source that nothing pairs with"),

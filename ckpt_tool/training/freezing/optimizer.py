@@ -57,7 +57,7 @@ def check_optimizer(
 
     if isinstance(getattr(optimizer, "optimizer", optimizer), LBFGS):
         fact = "is LBFGS, which moves parameters without a gradient by its history, too"
-        raise InputError("optimizer", fact, "build it anew of the parameters that train")
+        raise InputError("optimizer", fact, "build it again from the parameters that train")
     held = _held_by(optimizer)
     if not any(id(parameter) in held for parameter in module.parameters()):
         fact = "has no parameter of this model"

@@ -98,8 +98,8 @@ class LiveTensors:
             )
         if id(tensor) not in self._known and memory_of(tensor) not in self._sharers:
             fact = (
-                "is made anew whenever the state dict is asked for, so that what is "
-                "written to it is lost"
+                "is made again whenever the state dict is asked for, so that values "
+                "written to it are lost"
             )
             return fact, "load before the model is sharded, quantised or wrapped"
         if tensor.is_inference() and not torch.is_inference_mode_enabled():
@@ -109,12 +109,12 @@ class LiveTensors:
             )
         if _overlaps_itself(tensor):
             return (
-                "is expanded or lies over itself: several of its elements are one in memory",
+                "is expanded or overlaps itself: several of its elements are one in memory",
                 "give the model a tensor of its own: `.expand(…).clone()`",
             )
         if tensor.is_meta and self._views_of(tensor) > 1:
             fact = (
-                "lies over other tensors of the model, which can't be kept up where there "
+                "overlaps other tensors of the model, which can't be kept up where there "
                 "is no memory yet"
             )
             return fact, "build the model on a device, not on meta"

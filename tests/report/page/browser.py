@@ -41,6 +41,12 @@ class Shown:
         driver.get("about:blank")
         driver.get_log("browser")
         driver.get(path.as_uri())
+        self.settle()
+
+    def settle(self) -> None:
+        """Waits until what was asked for is drawn: observers and what they draw anew run between frames."""
+        frames = "done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(), 30)))"
+        self.driver.execute_async_script(frames)
 
     def run(self, script: str, *arguments):
         """What a script gives."""
@@ -53,11 +59,13 @@ class Shown:
     def click(self, selector: str) -> None:
         """A click on the first such element."""
         self.driver.find_element("css selector", selector).click()
+        self.settle()
 
     def type(self, selector: str, *keys: str) -> None:
         """Keys pressed in the first such element, or in the one that has the focus."""
         element = self.driver.find_element("css selector", selector) if selector else self.driver.switch_to.active_element
         element.send_keys(*keys)
+        self.settle()
 
     def search(self, text: str) -> str:
         """What the page says was found."""

@@ -106,6 +106,22 @@ def test_a_diff_shows_first_what_differs(driver, pages):
     assert "Cosine by depth" in page.texts("#charts h3")
 
 
+def test_a_trace_draws_equal_calls_at_zero_with_whole_labels(driver, pages):
+    page = Shown(driver, pages("trace"))
+    assert "0" in page.texts("#charts .chart svg text")
+    outside = """
+        return [...document.querySelectorAll('#charts .chart svg')].flatMap((drawn) => {
+          const box = drawn.getBoundingClientRect();
+          return [...drawn.querySelectorAll('text')].filter((text) => {
+            const its = text.getBoundingClientRect();
+            return its.left < box.left - 1 || its.bottom > box.bottom + 1;
+          }).map((text) => text.textContent);
+        });"""
+    assert page.run(outside) == []
+    assert "`" not in page.texts("#answer")[0]
+    assert page.run("return document.querySelectorAll('#charts circle').length") >= 2 * len(page.texts(".row.leaf .label")) - 1
+
+
 def test_keys_walk_the_tree_and_say_so_to_screen_readers(driver, pages):
     page = Shown(driver, pages("show"))
     active = "list = document.querySelector('[role=tree]'); return document.getElementById(list.getAttribute('aria-activedescendant'))"

@@ -74,8 +74,8 @@ def _open_files(folder: Folder, metadata: Metadata, opened: list[SourceFile]) ->
     names = list(dict.fromkeys(place.name for _, place in _places(metadata)))
     for name in names:
         if not _is_plain_name(name):
-            fact = f"says that data lie in `{name[:200]}`, which is no plain file name"
-            raise FormatError(path, fact, "the files of a checkpoint lie beside its `.metadata`")
+            fact = f"says that data are in `{name[:200]}`, which is no plain file name"
+            raise FormatError(path, fact, "the files of a checkpoint are beside its `.metadata`")
     missing = [name for name in names if not folder.has(name)]
     if missing:
         some = ", ".join(name[:200] for name in missing[:3])

@@ -169,7 +169,7 @@ class _Reading:
     def _ranges(self, data: object) -> dict[str, dict[bytes | None, ByteRange]]:
         """Where each item lies, by its key, and by where it begins in its tensor."""
         if not isinstance(data, dict):
-            raise self._fault("does not say where its items lie (`storage_data`)")
+            raise self._fault("does not say where its items are (`storage_data`)")
         names: dict[str, str] = {}
         ranges: dict[str, dict[bytes | None, ByteRange]] = {}
         for index, given in data.items():
@@ -201,9 +201,9 @@ class _Reading:
             if transforms := fields.get("transform_descriptors"):
                 raise self._transformed(key, transforms)
         if type(name) is not str:
-            raise self._fault("lies in a file whose name is no text", key)
+            raise self._fault("is in a file whose name is not a text", key)
         if not (_is_number(offset) and _is_number(length)):
-            raise self._fault("lies at an impossible place in its file", key)
+            raise self._fault("is at an impossible place in its file", key)
         return ByteRange(names.setdefault(name, name), offset, length)  # type: ignore[arg-type]
 
     def _transformed(self, key: str, transforms: object) -> FormatError:

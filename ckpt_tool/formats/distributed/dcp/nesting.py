@@ -28,7 +28,7 @@ class _Nodes:
     def add(self, key: str, path: tuple[str | int, ...], value: object) -> None:
         """Puts a value where the path leads. Raises FormatError where another one is."""
         if len(path) > NESTING:
-            raise self._fault(key, f"stands {len(path)} dicts deep; at most {NESTING} are read")
+            raise self._fault(key, f"is {len(path)} dicts deep; at most {NESTING} are read")
         node = self.root
         for part in path[:-1]:
             inner = node.get(part)
@@ -36,7 +36,7 @@ class _Nodes:
                 inner = node[part] = {}
                 self.own.add(id(inner))
             if not isinstance(inner, dict) or id(inner) not in self.own:
-                raise self._fault(key, "stands inside of what is no dict")
+                raise self._fault(key, "is inside of something that is not a dict")
             node = inner
         if path[-1] in node:
             raise self._fault(key, "has the place of another item")

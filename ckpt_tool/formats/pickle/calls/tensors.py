@@ -130,7 +130,7 @@ def rebuild_from_type(args: Args) -> object:
     if known is parameter:
         return with_attributes(_taking_flags(made), state)
     if type(made) is not TensorRef or type(kind) is not Global or known is not None:
-        raise PickleFault("makes a tensor of a class that is none of tensors")
+        raise PickleFault("makes a tensor of a class that is not a tensor's")
     if has_plain_attributes(state):
         return with_attributes(made, state)
     return of_subclass(kind, function, inner, state)

@@ -54,7 +54,7 @@ def in_plain_words(error: Exception, address: str) -> InputError | None:
         return InputError(address, "the hub leads to what is no web address")
     if type(error).__name__ == "JSONDecodeError":
         return InputError(
-            address, "the hub's answer is none: a page, say", "HF_ENDPOINT names the hub"
+            address, "the hub's answer is not JSON, but a page perhaps", "HF_ENDPOINT names the hub"
         )
     return _unreached(error, address)
 

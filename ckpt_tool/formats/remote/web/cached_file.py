@@ -32,7 +32,7 @@ class CachedFile(SourceFile):
             torch_cache.remove(self.path)
             found = "nothing was kept; " + ("run it again" if is_known else "is the address right?")
         elif self._is_new():
-            found = f"it lies in {self.path}"
+            found = f"it is in {self.path}"
         elif self._access.refresh:
             found = f"its server still has the same; {self.path} is the copy in the cache"
         else:

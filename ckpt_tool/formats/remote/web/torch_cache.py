@@ -109,7 +109,7 @@ def cached(address: Address, access: Access) -> str | None:
             write_note(path, Note(address.identity, note.version, found, _stamp(status)))
     elif not note.url:
         access.reporter.note(
-            f"{address.shown}: {path} is used, as torch does; nothing in it tells its address "
+            f"{address.shown}: {path} is used, as torch does; nothing in it says its address "
             f"({access.option('refresh')} asks)"
         )
         write_note(path, Note(address.identity, stamp=_stamp(status)))
