@@ -403,3 +403,12 @@ def test_scripted_modules_take_no_hooks():
     assert ckpt_tool.trace(whole, whole, given(), by="name").is_same
     with pytest.raises(InputError, match="is TorchScript, whose modules take no hooks"):
         ckpt_tool.trace(whole[0], whole[0], given(), by="name")
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "q"), (3, "q, v, k"), (4, "q, v, k, o"), (6, "q, v, k, o and 2 more")])
+def test_what_is_put_together_is_named_in_its_order(count, said):
+    from ckpt_tool.report.trace import _tensor
+    from ckpt_tool.tracing.weights import Concerned
+
+    each = Concerned("attn.qkv", ("q", "v", "k", "o", "m", "n")[:count], ("concat",), "rules.yaml:3")
+    assert _tensor(each) == f"attn.qkv from {said} through concat, by rules.yaml:3"
