@@ -72,7 +72,7 @@ def test_without_values_equal_names_stay_together(folder):
 def test_what_is_joined_on_one_side_comes_with_the_rule_that_takes_it_apart(folder, tmp_path):
     flags = ("--renames", "--values")
     ran = ckpt("diff", "base.pth", "apart.pth", *flags, cwd=folder)
-    (rule,) = [line.split("-e ")[1].strip("'") for line in ran.out.splitlines() if line.startswith("hint: joined")]
+    (rule,) = [line.split("-e ")[1].strip("'") for line in ran.out.splitlines() if line.startswith("hint: fused on one side")]
     assert ran.out.splitlines()[-1] == "38 same, 12 removed, 24 added"
     assert ckpt("map", "base.pth", "-e", rule, "-e", "** -> **", "-o", str(tmp_path / "out.pth"), cwd=folder).status == 0
     assert ckpt("diff", str(tmp_path / "out.pth"), "apart.pth", "--values", cwd=folder).status == 0
