@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         after_show,
         after_suggestion,
     )
-    from ckpt_tool.api.next_steps.refused import WayOn, way_on, with_next
+    from ckpt_tool.api.next_steps.commands import WayOn
+    from ckpt_tool.api.next_steps.refused import way_on, with_next
     from ckpt_tool.api.options import DTypePolicy, Format, MappingOptions, Method
     from ckpt_tool.api.outputs import map_checkpoint, rename, verify, write
     from ckpt_tool.api.planning import Planned, plan_checkpoint
@@ -60,7 +61,8 @@ __getattr__ = bind_on_use(__name__, {
     "drafting": "draft",
     "options": "DTypePolicy Format MappingOptions Method",
     "loading": "load_into",
-    "next_steps.refused": "WayOn way_on with_next",
+    "next_steps.commands": "WayOn",
+    "next_steps.refused": "way_on with_next",
     "next_steps.answered": "after_check after_diff after_mappings after_show after_suggestion",
     "planning": "Planned plan_checkpoint",
     "outputs": "map_checkpoint rename verify write",

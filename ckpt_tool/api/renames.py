@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.align import MIN_CONFIDENCE, Aligned, align, draft_rules
 from ckpt_tool.api.requirements import with_values
 from ckpt_tool.comparing import Counterpart, Diff, Tolerance, Values, compare_all, diff_renamed
+from ckpt_tool.keys.relations import prefix_rule
 from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.ops import ops_argument
 from ckpt_tool.watching import Watch, WatchedTensors, unwatched
@@ -17,6 +19,8 @@ from ckpt_tool.watching import Watch, WatchedTensors, unwatched
 if TYPE_CHECKING:
     from ckpt_tool.formats import Checkpoint, Extent
     from ckpt_tool.tensors import Catalog
+
+NUMBERS = re.compile(r"\d+")
 
 
 def diff_by_alignment(
@@ -44,6 +48,7 @@ def diff_by_alignment(
         one, other = (WatchedTensors(each, on_progress) for each in sides)
         pairs = align_values(one, other).pairs
     found = _by_values(pairs)
+    found |= _changed(found, source.catalog, target.catalog)
     names = {key: other.key for key, other in found.items()}
     result = diff_renamed(
         source.catalog,
@@ -92,6 +97,57 @@ def _by_values(pairs: Sequence[Aligned]) -> dict[str, Counterpart]:
     found = {pair[0]: _counterpart(pair[1], each) for pair, each in singles if pair}
     # What keeps its name and is not equal is compared by name, whatever ops shapes suggest.
     return {key: other for key, other in found.items() if other.is_equal or other.key != key}
+
+
+def _changed(found: Mapping[str, Counterpart], a: Catalog, b: Catalog) -> dict[str, Counterpart]:
+    """What values pair with nothing since they have changed: by the prefix that leads from the keys
+    of one side to the other's, else by names and shapes.
+    """
+    taken = {other.key for other in found.values()}
+    same = {key for key in a if key in b and key not in found and key not in taken}
+    left = [key for key in a if key not in found and key not in same]
+    free = {key for key in b if key not in taken and key not in same}
+    if not (left and free):
+        return {}
+    by_prefix = {
+        key: Counterpart(other, evidence=f"{rule}, as other keys")
+        for key, other, rule in _after_prefix(left, a, b)
+        if other in free
+    }
+    left = [key for key in left if key not in by_prefix]
+    free -= {other.key for other in by_prefix.values()}
+    if not (left and free):
+        return by_prefix
+    aligned = _by_names(align(a, b).pairs, a, b)
+    moves = {move for key, other in found.items() for move in _moves(key, other.key)}
+    return by_prefix | {
+        key: other
+        for key in left
+        if (other := aligned.get(key)) and other.key in free and _moves(key, other.key) & moves
+    }
+
+
+def _moves(key: str, other: str) -> set[tuple[str, str]]:
+    """How a rename moves what is of the same module, and the same tensor of other blocks. Values
+    that differ say nothing for a pair: that equal ones move alike does.
+    """
+    modules = key.rpartition(".")[0], other.rpartition(".")[0]
+    kinds = NUMBERS.sub("{}", key), NUMBERS.sub("{}", other)
+    return {kinds, modules} if all(modules) else {kinds}
+
+
+def _after_prefix(keys: Sequence[str], a: Catalog, b: Catalog) -> Iterator[tuple[str, str, str]]:
+    """The keys that are keys of equal shape on the other side after one prefix for another, as most
+    keys are, with the rule.
+    """
+    found = prefix_rule(a, b)
+    if found is None:
+        return
+    strip, add = (side.removesuffix("**") for side in found[0].split(" -> "))
+    for key in keys:
+        other = add + key.removeprefix(strip)
+        if key.startswith(strip) and other in b and b[other].shape == a[key].shape:
+            yield key, other, found[0]
 
 
 def _single(each: Aligned) -> tuple[str, str] | None:

@@ -22,7 +22,6 @@ from ckpt_tool.cli.output import (
     NO,
     YES,
     print_annotations,
-    print_next,
     print_note,
     show_file,
     show_report,
@@ -34,7 +33,7 @@ from ckpt_tool.cli.parts.completing import rule_files, state_dicts
 from ckpt_tool.errors import RuleError
 
 if TYPE_CHECKING:
-    from ckpt_tool.api import Checked
+    from ckpt_tool.api import Checked, WayOn
     from ckpt_tool.mapping import InvertedRules
     from ckpt_tool.report.parts.style import Style
 
@@ -106,14 +105,14 @@ def check(
         from ckpt_tool.report.parts.json_text import to_json
         from ckpt_tool.report.parts.problems import check_json
 
-        onwards = api.after_check(result.problems, source, target, options)
+        onwards = api.after_check(result.problems, source, target, options).command
         show_result(to_json(check_json(rules, result.problems, result.notes) | {"next": onwards}))
     elif concise:
         _show_lines(result)
     else:
         _show_blocks(result, rules, (source, target), style_of(color, False), quiet)
         if not quiet:
-            print_next(api.after_check(result.problems, source, target, options))
+            _print_way_on(api.after_check(result.problems, source, target, options))
     raise typer.Exit(NO if result.problems else YES)
 
 
@@ -135,6 +134,13 @@ def _show_inverse(
     elif inverse.yaml and not json:
         show_file(inverse.yaml)
     return YES if inverse.yaml else NO
+
+
+def _print_way_on(onwards: WayOn) -> None:
+    from ckpt_tool.report.parts.problems import way_on_text
+
+    if text := way_on_text(onwards):
+        print_note(text)
 
 
 def _show_lines(result: Checked) -> None:

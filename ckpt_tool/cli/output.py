@@ -60,7 +60,12 @@ def width_of_terminal(stream: TextIO) -> int | None:
 
 
 def _encoding_of(stream: TextIO) -> str:
-    """What its characters are encoded in."""
+    """What its characters are encoded in: on a terminal plain ones where `LC_ALL` asks for them,
+    though Python writes UTF-8 then.
+    """
+    chosen = os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONUTF8")
+    if os.environ.get("LC_ALL") in ("C", "POSIX") and not chosen and stream.isatty():
+        return "ascii"
     encoding = getattr(stream, "encoding", None) or "ascii"
     try:
         codecs.lookup(encoding)

@@ -98,9 +98,10 @@ def _unread(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def _a_part(checkpoint: Checkpoint) -> str:
     """A part of the file that is outside of its state dict, as it is named on the command line."""
-    left = checkpoint.contents.left_behind
+    parts = [each for each in checkpoint.contents.left_behind if each.tensors]
+    networks = [each for each in parts if each.kind != "optimizer"]
     path = checkpoint.path.partition("#")[0]
-    return f"{path}#{left[0].path if left else 'optim'}"
+    return f"{path}#{(networks or parts)[0].path if parts else 'optim'}"
 
 
 def _value_findings(

@@ -61,7 +61,7 @@ def trace(
 
     `plan` says which tensors of `model_b` correspond to which of `model_a`: a plan, or the report
     of `load_into(model_b, model_a, …)`; without it, one is made from `rules`, `by`, `drop`,
-    `keep_fresh` (patterns of `model_b`'s keys that get nothing) and so on, as `ckpt_tool.plan`.
+    `keep_fresh` (patterns of `model_b`'s keys that get nothing) and so on, as for `plan`.
     `inputs` is a tensor, a tuple of arguments or a dict of named ones; `inputs_b` what the second
     network takes, where that is something else. Both run in eval mode unless `train`, from the same
     random `seed`, without gradients, and are as before afterwards. `keep` are patterns of modules

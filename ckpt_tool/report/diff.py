@@ -16,6 +16,7 @@ from ckpt_tool.report.parts.value_differences import (
 from ckpt_tool.report.renames import renamed_section
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
+TITLES_OF = {"value": "values"}
 SIGNS = {"only_a": ("-", "red"), "only_b": ("+", "green"), "same": (" ", "dim")}
 
 
@@ -69,7 +70,14 @@ def _sections(diff: Diff, names: tuple[str, str], style: Style, before: str = ""
     sections.insert(3, renamed_section(diff, style))
     if not style.is_folded:
         sections.insert(0, _section(diff, "same", names, style))
-    return [before + section for section in sections if section]
+    return [_within(before, section) for section in sections if section]
+
+
+def _within(before: str, section: str) -> str:
+    """A section with what it is a part of: above a row of heads, that has no room for it."""
+    if before and section.startswith(f"{TITLES_OF['value']} "):
+        return f"{before.rstrip(', ')}\n{section}"
+    return before + section
 
 
 def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str:
@@ -79,7 +87,7 @@ def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str
         return ""
     sign, colour = SIGNS.get(kind, ("~", "yellow"))
     titles = {
-        "value": "values",
+        **TITLES_OF,
         "only_a": f"only in {safe(names[0])}",
         "only_b": f"only in {safe(names[1])}",
     }
@@ -232,6 +240,12 @@ def closing_text(diff: Diff) -> str:
     text = ", ".join(
         f"{count:,} {word}" for word, count in shown.items() if count or word == "same"
     )
+    other = sum(
+        entry.kind == "renamed" and entry.values is not None and entry.values.changed > 0
+        for entry in diff.changes
+    )
+    if other:
+        text = text.replace(" renamed", f" renamed ({other:,} with other values)")
     if diff.changes and not diff.differs:
         return f"{text}: within the tolerance"
     if diff.beside is not None:

@@ -16,16 +16,16 @@ MAX_LINES = 10
 def verified_text(
     path: str, plan: Plan, mismatches: Sequence[Mismatch], verbose: bool = False
 ) -> str:
-    """One line a wrong key, the first ones unless `verbose`, then the conclusion."""
+    """One line for each key that differs, the first ones unless `verbose`; then the conclusion."""
     shown = mismatches if verbose else mismatches[:MAX_LINES]
     lines = [f"{safe(mismatch.key)} {mismatch.fact}" for mismatch in shown]
     if len(mismatches) > len(shown):
-        lines.append(f"and {len(mismatches) - len(shown)} more (-v lists them)")
+        lines.append(f"and {len(mismatches) - len(shown):,} more (-v lists them)")
     if mismatches:
         return "\n".join(
             [
                 *lines,
-                f"{safe(path)} is not what the plan says: {plural(len(mismatches), 'wrong key')}",
+                f"{safe(path)} is not what the plan says: {_differ(len(mismatches))}",
             ]
         )
     return f"{safe(path)} is what the plan says, bit for bit: {plural(len(plan.outputs), 'tensor')}"
@@ -34,6 +34,10 @@ def verified_text(
 def beside_text(path: str, beside: Sequence[LeftBehind]) -> str:
     """That a file holds more than the weights, which were not compared."""
     return f"note: not compared, beside the weights of {safe(path)}: {left_behind_list(beside)}"
+
+
+def _differ(count: int) -> str:
+    return f"{plural(count, 'tensor')} {'differs' if count == 1 else 'differ'} from it"
 
 
 def asked_text(path: str, asked: Sequence[str]) -> str:

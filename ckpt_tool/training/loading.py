@@ -72,7 +72,7 @@ def load_plan(
         mapped = MappedFiles(source) if assign and isinstance(source, Checkpoint) else None
         _fill(plan, source, module, tensors, hooked, mapped, loader)
     _check_unchanged(source, "what was loaded may be wrong; load again")
-    more = _mapped_notes(mapped, source)
+    more = [*_mapped_notes(mapped, source), *_loader_notes(loader, hooked, source)]
     report = _report(plan, module, (*notes, *more), covered, hooked, parameters)
     call_post_hooks(module, report.fresh, plan.dropped)
     return report
@@ -151,6 +151,19 @@ def _mapped_notes(mapped: MappedFiles | None, source: Checkpoint | LiveState) ->
     return [
         f"{count} mapped from {source.path}: leave the file as it is while the model is in use, "
         "and replace it rather than write into it"
+    ]
+
+
+def _loader_notes(
+    loader: Loader | None, hooked: Hooked, source: Checkpoint | LiveState
+) -> list[str]:
+    """What is to be said of tensors that the loader was not asked for."""
+    count = len({*hooked.values, *hooked.in_place}) if loader is not None else 0
+    if not count:
+        return []
+    tensors = "1 tensor was" if count == 1 else f"{count} tensors were"
+    return [
+        f"{tensors} read from {source.path}, not by the loader: their modules have code for loading"
     ]
 
 

@@ -41,7 +41,7 @@ def test_the_first_wrong_tensor_is_named_with_its_place(folder):
     assert ran.out.splitlines() == [
         "qk.w first differs at [4, 0]",
         "b first differs at [1, 2, 3]",
-        "out.safetensors is not what the plan says: 2 wrong keys",
+        "out.safetensors is not what the plan says: 2 tensors differ from it",
     ]
 
 

@@ -109,3 +109,30 @@ def test_check_goes_on_with_the_rules_completed(networks):
 def test_nothing_is_proposed_for_what_was_piped_in(networks):
     ran = ckpt("diff", "-", "below.pth", cwd=networks, stdin="0.weight\tF32\t2,3\n")
     assert proposed(ran) is None
+
+
+@pytest.mark.parametrize("verb", ["plan", "check"])
+def test_sides_that_are_swapped_are_named(networks, verb):
+    (networks / "rules.yaml").write_text('rules: ["{n}.weight -> net.{n}.weight", "{n}.bias -> net.{n}.bias"]\nkeep: [head.weight]\n')
+    rules = {"plan": ["below.pth", "one.pth", "--rules", "rules.yaml"], "check": ["rules.yaml", "below.pth", "one.pth"]}[verb]
+    ran = ckpt(verb, *rules, cwd=networks)
+    assert (ran.status, proposed(ran)) == (1, "plan one.pth below.pth --rules rules.yaml")
+    assert "hint: the sides are swapped: the rules lead from one.pth to below.pth" in ran.err
+    assert ckpt(*shlex.split(proposed(ran)), cwd=networks).status == 0
+
+
+def test_rules_that_fit_neither_way_say_nothing_of_the_sides(networks):
+    (networks / "rules.yaml").write_text('rules: ["a.** -> net.**"]\n')
+    assert "swapped" not in ckpt("check", "rules.yaml", "below.pth", "one.pth", cwd=networks).err
+    (networks / "rules.yaml").write_text('rules: ["** -> **"]\n')  # fits both ways as badly
+    assert "swapped" not in ckpt("check", "rules.yaml", "below.pth", "one.pth", cwd=networks).err
+
+
+@pytest.mark.parametrize("options", [[], ["--by", "auto"], ["-e", "** -> a.**"]])
+def test_a_model_that_is_built_is_in_no_command_for_files(networks, options):
+    (networks / "its_code.py").write_text("from torch import nn\n\n\ndef other():\n    return nn.Sequential(nn.Conv2d(3, 5, 2), nn.Linear(7, 9))\n")
+    ran = ckpt("plan", "one.pth", "its_code:other", *options, cwd=networks)
+    assert ran.status == 1
+    ran = ckpt(*shlex.split(proposed(ran)), cwd=networks)
+    assert ran.status in (0, 1)
+    assert proposed(ran) is None or ckpt(*shlex.split(proposed(ran)), cwd=networks).status in (0, 1)

@@ -82,7 +82,37 @@ def test_what_is_joined_on_one_side_comes_with_the_rule_that_takes_it_apart(fold
 def test_renamed_tensors_whose_values_differ_are_measured(folder):
     ran = ckpt("diff", "base.pth", "tuned.pth", "--values", "--renames", cwd=folder)
     assert "> head.weight → lm_head.weight 0.95, max |Δ| 1.0e-03, cosine 1.0000" in lines(ran)
-    assert ran.out.splitlines()[-1] == "0 same, 1 renamed, 49 differ"
+    assert ran.out.splitlines()[-1] == "0 same, 1 renamed (1 with other values), 49 differ"
+
+
+@pytest.mark.parametrize("names", [("", "module."), ("norm", "ln_1"), ("attn", "self_attention")])
+def test_what_has_other_names_and_other_values_is_paired_and_measured(tmp_path, names):
+    generator = torch.Generator().manual_seed(3)
+    one = {key: value for i in range(6) for key, value in block(f"layers.{i}", generator).items()}
+
+    def other_name(key):
+        return key.replace(*names) if names[0] else names[1] + key
+
+    other = {other_name(key): value.clone() for key, value in one.items()}
+    changed = [other_name("layers.4.attn.weight"), other_name("layers.2.norm.bias")]
+    for key in changed:
+        other[key] += 0.1 * torch.randn(other[key].shape, generator=generator)
+    torch.save(one, tmp_path / "one.pth")
+    torch.save(other, tmp_path / "other.pth")
+    ran = ckpt("diff", "one.pth", "other.pth", "--values", "--renames", "--json", cwd=tmp_path)
+    entries = json.loads(ran.out)["entries"]
+    assert {entry["b"]["key"] for entry in entries if "max_abs" in json.dumps(entry)} == set(changed)
+    assert not {"only_a", "only_b"} & {entry["kind"] for entry in entries}
+
+
+def test_what_is_new_and_what_is_gone_are_no_pair(tmp_path):
+    generator = torch.Generator().manual_seed(4)
+    one = {key: value for i in range(6) for key, value in block(f"layers.{i}", generator).items()}
+    other = {f"module.{key}": value for key, value in one.items()} | {"module.adapter.gate": torch.rand(16, generator=generator)}
+    torch.save(one | {"old_scale": torch.rand(16, generator=generator)}, tmp_path / "one.pth")
+    torch.save(other, tmp_path / "other.pth")
+    ran = ckpt("diff", "one.pth", "other.pth", "--values", "--renames", cwd=tmp_path)
+    assert ran.out.splitlines()[-1] == "0 same, 24 renamed, 1 removed, 1 added"
 
 
 def test_cast_twins_are_equal_after_the_cast(folder):

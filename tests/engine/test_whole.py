@@ -396,3 +396,16 @@ def test_a_big_endian_checkpoint_is_written_as_weights_alone(tmp_path):
             big.writestr(name, b"big" if name.endswith("/byteorder") else archive.read(name))
     ran = ckpt("map", "big.ckpt", *RULES, "-o", "no.ckpt", cwd=tmp_path)
     assert (ran.status, "would be of two byte orders" in ran.err) == (2, True), ran.err
+
+
+def test_averages_by_number_are_refused_where_the_order_changes(tmp_path):
+    """As torch_ema and diffusers keep them: they would belong to other parameters."""
+    state = {"a.weight": torch.ones(3, 3), "b.weight": torch.zeros(3, 3)}
+    torch.save({"model": state, "ema": {"decay": 0.9, "shadow_params": [torch.ones(3, 3), torch.zeros(3, 3)]}}, tmp_path / "run.ckpt")
+    torch.save({"y.weight": torch.ones(3, 3), "x.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
+    words = ("map", "run.ckpt", "-e", "a.weight -> x.weight", "-e", "b.weight -> y.weight", "-o", "new.ckpt")
+    assert ckpt(*words, "--force", cwd=tmp_path).status == 0
+    ran = ckpt("map", "run.ckpt", "other.pth", "--whole", *words[2:], "--force", cwd=tmp_path)
+    assert ran.status == 2
+    assert "has averaged weights by number, which would not follow; --only-weights leaves them behind" in ran.err.replace("\n", " ")
+    assert ckpt("map", "run.ckpt", "other.pth", "--only-weights", *words[2:], "--force", cwd=tmp_path).status == 0

@@ -580,3 +580,13 @@ def test_codebooks_begin_as_zeros_and_have_codes_that_nothing_uses():
             state[f"quantizer.layers.{at}.codebook.{name}"] = table
     state["quantizer.layers.3.codebook.embed_avg"][20:30] = 0
     assert ckpt_tool.health(state).is_healthy
+
+
+def test_the_part_that_is_named_has_tensors(tmp_path):
+    state = {"0.weight": torch.randn(4, 4, generator=torch.Generator().manual_seed(0))}
+    averaged = {key: value * 0.9 for key, value in state.items()}
+    optimizer = {"state": {0: {"exp_avg": torch.rand(4, 4)}}, "param_groups": [{"params": [0]}]}
+    torch.save({"model": state, "epoch": 3, "optimizer": optimizer, "ema": averaged}, tmp_path / "run.pth")
+    ran = ckpt("show", "--health", "run.pth", cwd=tmp_path)
+    assert "name their part, as in run.pth#ema" in ran.out + ran.err
+    assert ckpt("show", "--health", "run.pth#ema", cwd=tmp_path).status == 0

@@ -224,3 +224,18 @@ def test_what_is_in_memory_needs_neither():
     for way in ({"assign": True}, {"loader": lambda keys: []}):
         with pytest.raises(InputError, match="is for a file"):
             ckpt_tool.load_into(network(), filled().state_dict(), **way)
+
+
+def test_modules_that_load_themselves_are_not_loaded_by_the_loader(tmp_path):
+    class Own(nn.Linear):
+        def _load_from_state_dict(self, *given):
+            super()._load_from_state_dict(*given)
+
+    model = nn.Sequential(Own(3, 3), nn.Linear(3, 3))
+    state = {key: torch.randn_like(value) for key, value in model.state_dict().items()}
+    save_file(state, tmp_path / "a.safetensors")
+    asked = []
+    report = ckpt_tool.load_into(model, tmp_path / "a.safetensors", loader=lambda keys: asked.extend(keys) or [(key, state[key]) for key in keys])
+    assert set(asked) == {"1.weight", "1.bias"}
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert any(note.startswith("2 tensors were read from") for note in report.notes)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api.diffs import Comparison
 from ckpt_tool.api.next_steps.commands import (
+    WayOn,
     command,
     free_path,
     is_draft,
@@ -18,6 +19,7 @@ from ckpt_tool.api.next_steps.commands import (
     map_command,
 )
 from ckpt_tool.api.next_steps.refused import Trying
+from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.requirements import has_values
 from ckpt_tool.api.sides import open_target
@@ -98,15 +100,28 @@ def _have_values(source: str, target: str) -> bool:
 
 def after_check(
     problems: Sequence[Problem], source: str | None, target: str | None, options: MappingOptions
-) -> str | None:
+) -> WayOn:
     """For rules and a pair: to map with them, completed by what they leave where that is safe, or a
-    draft to compare them with.
+    draft to compare them with; that the sides are swapped, where they are.
     """
     if source is None or target is None or is_read_once(source, target):
-        return None
-    return way_to_map(source, target, options) or (
-        command("suggest", [source, target]) if problems and not is_draft(options) else None
+        return WayOn()
+    if problems and _are_swapped(problems, source, target, options):
+        return swapped(source, target, options)
+    return WayOn(
+        way_to_map(source, target, options)
+        or (command("suggest", [source, target]) if problems and not is_draft(options) else None)
     )
+
+
+def _are_swapped(
+    problems: Sequence[Problem], source: str, target: str, options: MappingOptions
+) -> bool:
+    try:
+        with open_checkpoint(source) as one, open_target(target, one) as other:
+            return are_swapped(one, other, options, problems)
+    except CkptError:
+        return False
 
 
 def after_suggestion(

@@ -5,25 +5,42 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from ckpt_tool.api.options import DTypePolicy, MappingOptions
+from ckpt_tool.api.sides import is_factory
 from ckpt_tool.formats.opening import STDIN, split_fragment
 from ckpt_tool.tensors import DType
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl")
 """Those of the formats that are written."""
 
+FILES_ONLY = ("show", "diff")
+"""Commands whose sides are files: none is code that builds a model."""
+
 DRAFTED = "# Drafted from"
 """How a rule file begins that `ckpt suggest` has written."""
 
 
+@dataclass(frozen=True, slots=True)
+class WayOn:
+    """The command to go on with, that was tried, and what else is known of a way; both may be
+    missing.
+    """
+
+    command: str | None = None
+    hint: str = ""
+
+
 def command(verb: str, paths: Sequence[str], *words: str) -> str | None:
     """A line that a shell takes as it stands; None where it would hold what a terminal can't show,
-    and nobody can paste.
+    and nobody can paste, and where the command takes no model that a factory builds.
 
     >>> command("map", ["-a.pth", "b.pth"], "--drop", "fc.*")
     "ckpt map ./-a.pth b.pth --drop 'fc.*'"
     """
+    if verb in FILES_ONLY and any(map(is_factory, paths)):
+        return None
     line = shlex.join(
         [
             "ckpt",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.next_steps.commands import (
+    WayOn,
     arguments,
     command,
     free_path,
@@ -16,6 +17,7 @@ from ckpt_tool.api.next_steps.commands import (
     suffix_for,
 )
 from ckpt_tool.api.next_steps.leftovers import leftovers_of
+from ckpt_tool.api.next_steps.swapped import are_swapped, swapped
 from ckpt_tool.api.options import MappingOptions, stated
 from ckpt_tool.api.requirements import has_values
 from ckpt_tool.api.rule_files import read_named, read_rules
@@ -32,16 +34,6 @@ if TYPE_CHECKING:
 
 MAX_PATTERNS = 16
 """Patterns of keys that one command names; nobody reads more."""
-
-
-@dataclass(frozen=True, slots=True)
-class WayOn:
-    """The command to go on with, that was tried, and what else is known of a way; both may be
-    missing.
-    """
-
-    command: str | None = None
-    hint: str = ""
 
 
 def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> WayOn:
@@ -61,15 +53,24 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
         return WayOn(chosen or command("show", sides[:1]))
     if _has_rivals(planned.target):
         return WayOn(command("show", sides[1:]))
+    if are_swapped(planned.source, planned.target, options, planned.problems):
+        return swapped(sides[0], sides[1], options)
     trying = Trying(planned.source, planned.target, options)
     more = *more, *_output_words(verb, planned, more)
     if best := trying.best():
         line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
         if line:
             return WayOn(line)
-    aligns = trying.aligns and not is_draft(options)
-    look = command("suggest" if aligns else "diff", sides)
-    return WayOn(look, _numbers_hint(trying.lacking))
+    return WayOn(_look(trying.aligns, sides, options), _numbers_hint(trying.lacking))
+
+
+def _look(aligns: bool, sides: Sequence[str], options: MappingOptions) -> str | None:
+    """A look at what stands in the way: a draft where that shows something, else what differs,
+    which needs files on both sides.
+    """
+    drafted = None if is_draft(options) else command("suggest", sides)
+    compared = command("diff", sides)
+    return drafted or compared if aligns else compared or drafted
 
 
 def _with_rival(

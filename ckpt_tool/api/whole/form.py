@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.planning import Planned
 from ckpt_tool.api.sides import open_target
 from ckpt_tool.api.whole.copies import copy_parts, other_copies
-from ckpt_tool.api.whole.optimizers import optimizers_of
+from ckpt_tool.api.whole.optimizers import keeps_order, optimizers_of
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.formats.opening import split_fragment
@@ -24,6 +24,7 @@ from ckpt_tool.optimizers.naming import in_module_order, may_be_trained
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
     from ckpt_tool.engine import Whole
+    from ckpt_tool.engine.whole.weights import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ def is_whole_wanted(planned: Planned, form: Form, is_torch_file: bool) -> bool:
     return form.whole or (is_source and (target is None or is_target))
 
 
+AVERAGED = "averaged weights"
+"""The kind of parts that are copies of the weights by name or place."""
 ENDINGS = {".pt": ".pth", ".tar": ".pth", ".pkl": ".pth"}
 """Endings that say as little as another: all others stand for a kind of file, as `.ckpt` does."""
 
@@ -205,6 +208,7 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
         order=form.optimizer_order,
         also=[part.path for part in copies],
     )
+    _refuse_numbered_averages(source, weights)
     others = other_copies(planned, form.also)
     notes = [
         f"`{name}` has the same keys, and keeps them: --also '#{name}' maps it, too"
@@ -214,7 +218,7 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     notes += [
         f"`{one.path}` is averaged weights without the same keys, and stays as it is"
         for one in source.contents.left_behind
-        if one.kind == "averaged weights" and not _is_in(one.path, {*known, *_owners(known)})
+        if one.kind == AVERAGED and not _is_in(one.path, {*known, *_owners(known)})
     ]
     changed = [part.path for part in copies]
     for part in optimizers.parts:
@@ -222,6 +226,26 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     left, beside = _parted(source, changed, optimizers.removed)
     whole = Whole(source, read, (weights, *copies, *optimizers.parts), optimizers.removed)
     return Changed(whole, beside, left, (*notes, *optimizers.notes))
+
+
+def _refuse_numbered_averages(source: Checkpoint, weights: Part) -> None:
+    """Raises InputError for averaged weights that are a list in the order of the parameters, where
+    that order, or the tensors, change: the list would belong to others.
+    """
+    if keeps_order(weights):
+        return
+    for one in source.contents.left_behind:
+        if one.kind != AVERAGED:
+            continue
+        start = f"{one.path}."
+        inside = [info for info in source.contents.elsewhere if info.key.startswith(start)]
+        names = [info.key.rpartition(".")[2] for info in inside if info.shape]
+        if names and all(name.isdecimal() for name in names):
+            raise InputError(
+                f"{source.path}#{one.path}",
+                "has averaged weights by number, which would not follow",
+                "--only-weights leaves them behind",
+            )
 
 
 def _parted(

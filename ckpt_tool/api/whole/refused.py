@@ -7,8 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from ckpt_tool.api.next_steps.commands import arguments, command
-from ckpt_tool.api.next_steps.refused import WayOn
+from ckpt_tool.api.next_steps.commands import WayOn, arguments, command
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.planning import Planned
 from ckpt_tool.api.whole.form import Form

@@ -9,6 +9,9 @@ import re
 from ckpt_tool.report.parts.table import COLOUR, width_of, wrapped
 
 _MARK = re.compile(r"\s*(?:#\s+)?(?:(?:note|hint|next|left to you|error)(?:\[[^\]]*\])?: |- |= )?")
+MAX_INDENT = 8
+"""Columns that the lines below one stand to the right at most."""
+
 _EXCERPT = re.compile(r"\s*\d*\s*\|( |$)")
 """A line of a rule file, or the carets below it: what stands where matters."""
 
@@ -25,38 +28,34 @@ def _fitted(line: str, width: int) -> list[str]:
     plain = COLOUR.sub("", line)
     if width_of(plain) <= width or _EXCERPT.match(plain):
         return [line]
-    if plain != line:
-        return _fitted_colours(line, width)
-    if line.startswith("next: "):
-        return _command(line, width)
-    first = _MARK.match(line)
+    if plain.startswith("next: "):
+        return _command(plain, width)
+    first = _MARK.match(plain)
     mark = first[0] if first else ""
-    then = _then(mark)
-    return wrapped(line[len(mark) :], width, mark, then)
+    painted = _painted(line, len(mark))
+    return wrapped(line[len(painted) :], width, painted, _then(mark))
+
+
+def _painted(line: str, length: int) -> str:
+    """The beginning of a line that shows so many characters, with its colours."""
+    shown = end = 0
+    while end < len(line) and (shown < length or line[end] == "\x1b"):
+        colour = COLOUR.match(line, end)
+        end = colour.end() if colour else end + 1
+        shown += not colour
+    return line[:end]
 
 
 def _then(mark: str) -> str:
-    """What stands before the lines below: a comment stays one."""
+    """What stands before the lines below: a comment stays one, and what follows a long word is
+    not pushed to the right.
+    """
     at = mark.find("#")
+    if at < 0 and len(mark) > MAX_INDENT:
+        return " " * (len(mark) - len(mark.lstrip()) + 2)
     return " " * len(mark) if at < 0 else mark[: at + 1] + " " * (len(mark) - at - 1) + "  "
 
 
 def _command(line: str, width: int) -> list[str]:
     lines = wrapped(line, width - 2, "", "      ")
     return [f"{part} \\" for part in lines[:-1]] + lines[-1:]
-
-
-def _fitted_colours(line: str, width: int) -> list[str]:
-    """A line with a coloured word at its beginning, or of one colour: words are counted without."""
-    lines: list[str] = []
-    current, length = "", 0
-    indent = " " * (len(line) - len(line.lstrip(" ")) + 2)
-    for word in line.split(" "):
-        size = width_of(COLOUR.sub("", word))
-        if current and length + 1 + size > width:
-            lines.append(current)
-            current, length = f"{indent}{word}", len(indent) + size
-        else:
-            current = f"{current} {word}" if length or current else word
-            length += size + bool(length)
-    return [*lines, current]

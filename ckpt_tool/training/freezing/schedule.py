@@ -64,7 +64,8 @@ class Applied:
             f"{self.unit} {self.number}: {self.trainable} parameters train, {self.held} are frozen "
             f"({len(self.thawed.parameters)} thawed, {len(self.frozen.parameters)} frozen now)"
         )
-        return f"{text}\n{self.optimizer}" if self.optimizer else text
+        mended = self.optimizer
+        return f"{text}\n{mended}" if mended and (self.is_change or mended.added) else text
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)

@@ -1,0 +1,38 @@
+"""Lines that are too long for a terminal go on below, and keep their indent, in colour too."""
+
+import re
+
+import pytest
+
+from ckpt_tool.report.parts.fitted import fitted
+
+LONG = "nearest key of the source that is left over, for `layer1.0.conv1.weight`: backbone.layer1.0.conv1.weight"
+
+
+def paint(text):
+    return f"\x1b[34m{text}\x1b[0m"
+
+
+@pytest.mark.parametrize(
+    ("margin", "mark", "indent"),
+    [
+        ("   ", "=", 5),
+        (" ", "=", 3),
+        ("", "hint:", 6),
+        ("", "error[dead-rule]:", 2),
+        ("  ", "error:", 9 - 1 - 6 + 2),
+    ],
+)
+def test_a_line_goes_on_below_its_first_word_in_colour_as_without(margin, mark, indent):
+    plain = fitted(f"{margin}{mark} {LONG}", 60).splitlines()
+    coloured = fitted(f"{margin}{paint(mark)} {LONG}", 60).splitlines()
+    assert [re.sub("\x1b\\[[0-9;]*m", "", line) for line in coloured] == plain
+    assert plain[0].startswith(f"{margin}{mark} n")
+    assert {len(line) - len(line.lstrip()) for line in plain[1:]} == {indent}
+    assert max(map(len, plain)) <= 60
+
+
+def test_a_line_of_one_colour_keeps_its_indent():
+    lines = fitted(f"  {paint(LONG)}", 60).splitlines()
+    assert lines[0].startswith("  \x1b[34mnearest")
+    assert all(line.startswith("  ") for line in lines)
