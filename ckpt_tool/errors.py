@@ -157,8 +157,8 @@ class RuleError(CkptError):
     """Rules, names or positions that don't fit; `problems` lists every reason, `tally` how far they
     would have come.
 
-    `next` are keyword arguments with which the same call goes through, where some are known; they
-    were tried.
+    `next` are keyword arguments with which the same call succeeds, if some are known; they were
+    tried.
 
     >>> import ckpt_tool, torch
     >>> try:

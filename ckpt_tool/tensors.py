@@ -159,9 +159,9 @@ class UnreadableTensor:
 class Catalog(Mapping[str, TensorInfo]):
     """The tensors of a checkpoint by key, in the order in which the checkpoint has them.
 
-    `is_ordered` tells whether that order is the order of the modules that wrote it; it is False
-    where a writer sorted the keys. `unreadable` are keys of the same state dict whose values can't
-    be read. They are keys like others to whoever accounts for keys, and no members of the mapping.
+    `is_ordered` says whether that is the order of the model's modules; it is False if a writer
+    sorted the keys. `unreadable` are keys of the same state dict whose values can't be read: they
+    must be accounted for like others, but are not members of the mapping.
 
     >>> catalog = Catalog([TensorInfo("fc.weight", DType.F32, (10, 4))])
     >>> catalog["fc.weight"].shape, list(catalog), catalog.nbytes

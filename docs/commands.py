@@ -13,7 +13,7 @@ from ckpt_tool.cli.app import COMMANDS, app
 HEAD = """\
 # Commands
 
-`ckpt COMMAND --help` says the same. Exit status: 0 the answer is yes, 1 the answer is no, 2 there is no answer.
+`ckpt COMMAND --help` says the same. Exit status: 0 yes, 1 no, 2 no answer.
 
 | you ask | command | 0 / 1 / 2 |
 |---|---|---|
@@ -29,8 +29,8 @@ HEAD = """\
 | is this what the rules make of it, bit for bit? | `ckpt verify OUT A B …` | yes / no / unreadable |
 | would unpickling it call something? | `ckpt scan FILE…` ([as a hook](git.md)) | nothing / something / unreadable |
 
-A command that leaves something to do ends with `next:` and the command to go on with, which was tried before it was printed.
-`--json` prints all of an answer for programs, see [JSON](json.md).
+If something is left to do, the output ends with `next:` and the next command, which was tried before it was printed.
+[Problem codes](problems.md) says what to do about each problem. `--json` prints the whole answer for programs, see [JSON](json.md).
 
 """
 

@@ -63,8 +63,8 @@ class Diff:
     `compared_values`: whether what isn't a change has equal values too, or only equal shapes
     and dtypes. `equal` are keys whose numbers are equal, but not all of their bytes: 0 and -0, NaNs
     of other bits. `uncompared` are keys that can't be read on a side. `regrouped` are rules for
-    tensors that one side has joined and the other apart; these are changes all the same. `beside`
-    is the difference of what lies outside of the state dicts on both sides. `labels` are what the
+    tensors that are fused on one side and split on the other; these are changes too. `beside`
+    is the difference of what is outside of the state dicts on both sides. `labels` are what the
     sides are called, with the name of the state dict that was taken out of several; `notes` say in
     words what was compared with nothing, `layouts` what kind of file a side is that holds no whole
     model.

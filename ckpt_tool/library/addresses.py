@@ -17,10 +17,10 @@ def addresses(
     `--offline` and `--refresh` say it on the command line. What was read once is not asked for
     again.
 
-    `sha256` is what a downloaded file must be, or several of which it must be one; `offline` asks
-    no server, `refresh` asks whether what is in the cache is still what the server has. Paths are
-    opened as ever. Raises InputError for what is no SHA-256, where `refresh` and `offline`
-    contradict, and at the end of a block with digests in which no address was opened.
+    `sha256` is the digest that a downloaded file must have, or several of which it must have one;
+    `offline` asks no server, `refresh` asks whether the cached file is still the server's. Paths
+    are opened as usual. Raises InputError for an invalid SHA-256, if `refresh` and `offline` are
+    both given, and at the end of a block with digests in which no address was opened.
 
     >>> import ckpt_tool
     >>> with ckpt_tool.addresses(offline=True):

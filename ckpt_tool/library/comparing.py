@@ -54,7 +54,7 @@ def diff(
 
     `a` and `b` are paths, open checkpoints, state dicts or modules. `renames` finds tensors under
     another name. `include` and `exclude` are patterns of keys (`backbone.**`). Values may differ by
-    `atol + rtol * |b|`, as in `torch.isclose`; by default by nothing, and NaN equals NaN.
+    `atol + rtol * |b|`, as in `torch.isclose`, by default 0; NaN equals NaN.
 
     Costs reading both headers, with `values` both files. Raises InputError for what can't be
     opened or compared, FormatError for a broken file.

@@ -97,8 +97,8 @@ def load_into(
     DataParallel, DistributedDataParallel or torch.compile; its inner module's keys count.
 
     Raises RuleError with every problem before anything is loaded; its `next` are keyword arguments
-    with which the call goes through, where some are known. Raises InputError for what can't be
-    used.
+    with which the call succeeds, if some are known. Raises InputError for a source or a model that
+    can't be used.
 
     >>> import ckpt_tool, torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 2))

@@ -211,8 +211,8 @@ def plan(
     all floats become. `params` are the numbers that rules name, `min_confidence` (0 to 1, default
     0.9) is what a pair by alignment needs.
 
-    Raises RuleError with every reason why there is no plan, whose `next` are keyword arguments with
-    which the call goes through, where some are known; InputError, FormatError.
+    Raises RuleError with every problem, whose `next` are keyword arguments with which the call
+    succeeds, if some are known; InputError, FormatError.
 
     >>> import ckpt_tool, torch
     >>> source = {"module.weight": torch.ones(10, 4), "module.bias": torch.ones(10)}
@@ -259,18 +259,17 @@ def map(
 ) -> MapReport:
     """Maps a source onto a target's keys and writes the result, complete or not at all.
 
-    What is mapped is said as for `plan`; `output` ends in .safetensors, .pth, .pt, .bin, .ckpt or
-    .pkl, or `to` says the format; it is a folder with `max_shard_size` (bytes), and for "dcp", what
-    torch.distributed.checkpoint loads. `force` replaces what is there, `checksum` asks for the
-    SHA-256 of what is written.
+    The arguments of the mapping are those of `plan`. `output` ends in .safetensors, .pth, .pt,
+    .bin, .ckpt or .pkl, or `to` gives the format. With `max_shard_size` (bytes) it is a folder;
+    with "dcp", one that torch.distributed.checkpoint loads. `force` replaces an existing output,
+    `checksum` asks for the SHA-256 of the new one.
 
-    Without a target, or with one that is a training checkpoint, the whole of a training checkpoint
-    is written: the weights where they lie, and everything beside them as it is. `whole` asks for
-    that with any target, `only_weights` for the bare state dict. `also` names other copies of the
-    weights in the source (`#ema`) that are mapped in the same way. Optimizers follow the plan, but
-    for parameters that match `fresh_optimizer`, which begin without a state. `optimizer_order` is
-    the source's model, or what else has its keys in the model's order, where the source's are
-    sorted.
+    Without a target, or with a training checkpoint as the target, a training checkpoint is written
+    as a whole: the weights mapped, everything else unchanged. `whole` asks for that with any
+    target, `only_weights` for the bare state dict. `also` names other copies of the weights in the
+    source (`#ema`), which are mapped in the same way. Optimizers follow the plan, except for
+    parameters that match `fresh_optimizer`, which begin without a state. `optimizer_order` is the
+    source's model, or anything with its keys in the model's order, if the source's are sorted.
 
     Costs one pass over the bytes that move; torch is imported only where ops compute. Raises
     RuleError as `plan` does, and OutputError for what can't be written.

@@ -128,10 +128,10 @@ def open(
     `hf://`, `s3://`), `FILE#NAME` for a state dict inside of a file. Nothing of it is executed, and
     no tensor is read.
 
-    `sha256` is what the file must be, or several of which it must be one. Of an address, `offline`
-    asks no server, and `refresh` asks whether what is in the cache is still what the server has.
-    Costs reading its header. Raises InputError for what can't be opened, and where a file holds
-    several equally likely state dicts; FormatError for a broken file.
+    `sha256` is the digest that the file must have, or several of which it must have one. For an
+    address, `offline` asks no server, and `refresh` asks whether the cached file is still the
+    server's. Costs reading the header. Raises InputError for a file that can't be opened or that
+    holds several equally likely state dicts, FormatError for a broken file.
 
     >>> import ckpt_tool, torch
     >>> torch.save({"fc.weight": torch.zeros(10, 4), "fc.bias": torch.ones(10)}, "model.pth")

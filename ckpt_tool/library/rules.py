@@ -178,9 +178,9 @@ def check(
 ) -> CheckReport:
     """Checks rules: by themselves, with a source's keys, or with both sides'. Writes nothing.
 
-    `rules` are rule files, shipped mappings, or rules `SOURCE -> TARGET`. What is wrong with them
-    is in `problems`, each with its place; what is worth a look in `notes`. Raises InputError for
-    what can't be opened.
+    `rules` are rule files, shipped mappings, or rules `SOURCE -> TARGET`. `problems` has what is
+    wrong with them, each with its place; `notes` what is worth a look. Raises InputError for files
+    that can't be opened.
 
     >>> import ckpt_tool
     >>> ckpt_tool.check("a.** -> b.**").is_sound
@@ -213,8 +213,8 @@ def verify(
 ) -> VerifyReport:
     """Proves, bit for bit, that a written checkpoint is what the plan for two sides says.
 
-    The plan is said as for `plan`. Costs reading all three. Raises RuleError where there is no
-    plan; InputError, FormatError.
+    The arguments of the mapping are those of `plan`. Costs reading all three. Raises RuleError if
+    there is no plan; InputError, FormatError.
 
     >>> import ckpt_tool, torch
     >>> source = {"module.weight": torch.ones(10, 4), "module.bias": torch.ones(10)}

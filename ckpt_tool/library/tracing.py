@@ -60,12 +60,12 @@ def trace(
     outputs diverge.
 
     `plan` says which tensors of `model_b` correspond to which of `model_a`: a plan, or the report
-    of `load_into(model_b, model_a, …)`; without it, one is made by `rules`, `by`, `drop`,
-    `keep_fresh` (patterns of `model_b`'s keys that nothing is mapped to) and so on, as by
-    `ckpt_tool.plan`. `inputs` is a tensor, a tuple of arguments or a dict of named ones; `inputs_b`
-    what the second network takes, where that is something else. Both run in eval mode unless
-    `train`, from the same random `seed`, without gradients, and are as before afterwards. `keep`
-    are patterns of modules whose outputs are kept in full.
+    of `load_into(model_b, model_a, …)`; without it, one is made from `rules`, `by`, `drop`,
+    `keep_fresh` (patterns of `model_b`'s keys that get nothing) and so on, as for `plan`.
+    `inputs` is a tensor, a tuple of arguments or a dict of named ones; `inputs_b` what the second
+    network takes, where that is something else. Both run in eval mode unless `train`, from the same
+    random `seed`, without gradients, and are as before afterwards. `keep` are patterns of modules
+    whose outputs are kept in full.
 
     Raises RuleError where the keys can't be mapped, InputError for a network that fails on its
     input.

@@ -132,7 +132,7 @@ def test_a_folder_with_several_checkpoints_names_them(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_checkpoint_says_so(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a folder without a checkpoint"):
+    with pytest.raises(InputError, match="is a folder without a known checkpoint file"):
         open_checkpoint(str(tmp_path))
 
 

@@ -79,9 +79,9 @@ def freeze(
     """Freezes the keys that match any of the patterns, or the first so many keys of the state dict.
 
     Parameters take no gradient, and normalisations whose running statistics are frozen stay in eval
-    mode, also after `model.train()`. Gradients that are there are dropped, so that an `optimizer`
-    built before passes the parameters over; given here, it is checked, and the answer says what it
-    has of them. Raises RuleError for a pattern that matches no key, ValueError when neither or both
+    mode, also after `model.train()`. Existing gradients are dropped, so that an `optimizer` built
+    before skips the parameters; if it is given, it is checked, and the result says which of them it
+    has. Raises RuleError for a pattern that matches no key, ValueError when neither or both
     are given, or `first` is too large, InputError where an optimizer or DistributedDataParallel
     would go wrong.
 
@@ -107,8 +107,8 @@ def thaw(
     group: Group | None = None,
 ) -> Thawed:
     """Lets the keys that match any of the patterns train again: parameters take gradients, and
-    normalisations whose running statistics match use and update those of the batch as ever, with
-    the momentum that they had.
+    normalisations whose running statistics match use the batch's statistics again and update their
+    own, with the momentum that they had.
 
     An `optimizer` that has the parameters already goes on with the state that it kept. Those that
     it lacks go into its only group, or into `group`: the number of one, or the hyper-parameters of
