@@ -26,11 +26,11 @@ def digest_of(pieces: Iterable[bytes | memoryview]) -> str:
 
 
 def sample_of(extent: Extent) -> tuple[object, ...]:
-    """Where a byte range lies and its checksum, or some of its bytes where it has none: the same
-    for two copies of a file, and others for files of two runs.
+    """How long a byte range is and its checksum, or some of its bytes where it has none: the same
+    for two copies of a tensor, and others for those of two runs.
     """
     known: object = extent.crc32
     if known is None and extent.file.has_descriptor and extent.length:
         middle = extent.length // 2
         known = extent.file.read(extent.offset + middle, min(SAMPLED, extent.length - middle))
-    return extent.offset, extent.length, known
+    return extent.length, known

@@ -282,7 +282,7 @@ each("no plain file name", {
     f"file_named_{number}": named(name)
     for number, name in enumerate(("../a.distcp", "/etc/passwd", "C:a.distcp", "a/b.distcp", "a\\b.distcp", "", ".", "..", "a\0b", ".metadata"))
 })  # fmt: skip
-each("is no text", {"file_named_by_a_number": lambda folder: folder.place(relative_path=3), "tensor_named_by_a_number": lambda folder: folder.metadata.state_dict_metadata.update({3: folder.w})})
+each("is no(t a)? text", {"file_named_by_a_number": lambda folder: folder.place(relative_path=3), "tensor_named_by_a_number": lambda folder: folder.metadata.state_dict_metadata.update({3: folder.w})})
 each("an impossible place", {
     "negative_place": lambda folder: folder.place(offset=-1),
     "negative_length": lambda folder: folder.place(length=-1),

@@ -118,6 +118,9 @@ def test_averages_are_no_other_network(tmp_path, kind):
         averages = {"decay": 0.9, "shadow_params": [value.detach().clone() for value in net.parameters()]}
     name = {"shadow_params": "average", "swa_utils": "ema"}.get(kind, kind)
     ran = mapped(tmp_path, {"model": net.state_dict(), name: averages, "optimizer": state})
+    if kind == "shadow_params":  # they are the parameters by number, which the plan changes
+        assert (ran.status, "run.pt#average.shadow_params: has averaged weights by number" in ran.err) == (2, True)
+        return
     assert ran.status == 0, ran.err
     assert_moved(at(tmp_path, "optimizer"), state)
 
