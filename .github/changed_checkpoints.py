@@ -122,6 +122,7 @@ def escaped(text: str) -> str:
 
 def publish(report: str, changed: int) -> None:
     """Into the job's summary and outputs, and as the comment of a pull request."""
+    report = report.encode(errors="backslashreplace").decode()  # names of files may be any bytes
     for variable, text in (("GITHUB_STEP_SUMMARY", report), ("GITHUB_OUTPUT", f"changed={changed}\n")):
         if place := os.environ.get(variable):
             with open(place, "a", encoding="utf-8") as file:

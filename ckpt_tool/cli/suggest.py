@@ -1,5 +1,6 @@
 """`ckpt suggest A B`: which rules would map A onto B?"""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -21,6 +22,7 @@ from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 from ckpt_tool.cli.parts.progress import watching
+from ckpt_tool.errors import InputError
 
 EXAMPLES = (
     "ckpt suggest resnet50.pth detector.pth",
@@ -87,6 +89,12 @@ def suggest(
     from ckpt_tool.report.parts.json_text import to_json
     from ckpt_tool.report.suggest import drafted_text, suggestion_json, suggestion_notes
 
+    if (
+        output is not None
+        and html is not None
+        and os.path.realpath(output) == os.path.realpath(html)
+    ):
+        raise InputError("--html", "is the file that the rules go to", "give another name")
     found = api.suggest_rules(
         source, target, hint or (), min_confidence, values, watching(not (quiet or json))
     )

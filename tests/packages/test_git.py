@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import shutil
 
 import pytest
@@ -218,3 +219,21 @@ def test_pre_commit_runs_the_hooks(repository):
         repository.commit()
         ran = repository.run("pre-commit", "try-repo", hooks.folder, "--all-files", PRE_COMMIT_HOME=str(repository.folder.parent / "cache"))
         assert (ran.returncode, ran.stdout.count("Failed"), ran.stdout.count("Passed")) == ((1, 2, 0) if is_wrong else (0, 0, 2)), ran.stdout
+
+
+def test_textconv_never_fails_and_problems_of_yaml_have_their_line(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name, said in (("missing.pth", "no such file"), ("folder", "directory")):
+        ran = ckpt("textconv", name, cwd=tmp_path)
+        assert (ran.status, said in ran.out.lower(), ran.err) == (0, True, "")
+    (tmp_path / "r.yaml").write_text("rules:\n  - a -> b\n drop: [\n")
+    ran = ckpt("lint", "--github", "r.yaml", cwd=tmp_path)
+    assert re.search(r"::error title=ckpt,file=r\.yaml,line=\d+,col=\d+,endColumn=\d+::", ran.err)
+
+
+def test_rules_and_page_do_not_go_to_one_file(tmp_path):
+    (tmp_path / "a.txt").write_text("a.w\tF32\t2x2\n")
+    (tmp_path / "b.txt").write_text("b.w\tF32\t2x2\n")
+    ran = ckpt("suggest", "a.txt", "b.txt", "-o", "s.html", "--html", "./s.html", cwd=tmp_path)
+    assert (ran.status, "is the file that the rules go to" in ran.err) == (2, True)
+    assert not (tmp_path / "s.html").exists()

@@ -35,7 +35,11 @@ def _lines(path: str) -> Iterator[str]:
     from ckpt_tool.errors import CkptError
     from ckpt_tool.formats import open_checkpoint
 
-    pointer = _lfs_pointer(path)
+    try:
+        pointer = _lfs_pointer(path)
+    except OSError as error:
+        yield f"# can't be read: {(error.strerror or str(error)).lower()}"
+        return
     if pointer:
         yield from ("# Git LFS: the file itself is not here", *pointer)
         return

@@ -3,10 +3,21 @@
 The format is that of docs.github.com, "Workflow commands for GitHub Actions".
 """
 
+import re
 from collections.abc import Iterable
 
-from ckpt_tool.errors import CkptError, InputError, Location, Problem, RuleError
+from ckpt_tool.errors import (
+    CkptError,
+    InputError,
+    Location,
+    Problem,
+    RuleError,
+    RuleFileError,
+)
 from ckpt_tool.report.parts.style import safe
+
+_PLACE = re.compile(r"(.*):(\d+):(\d+)", re.DOTALL)
+"""The path of an error in a rule file's YAML: its line and column too."""
 
 
 def problem_annotations(problems: Iterable[Problem]) -> list[str]:
@@ -20,6 +31,10 @@ def error_annotations(error: CkptError) -> list[str]:
         return problem_annotations(error.problems)
     if isinstance(error, InputError):
         fact = f"{error.fact}; {error.hint}" if error.hint else error.fact
+        place = _PLACE.fullmatch(error.path) if isinstance(error, RuleFileError) else None
+        if place:
+            where = Location(place[1], int(place[2]), int(place[3]))
+            return [annotation("ckpt", fact, where.file, where)]
         return [annotation("ckpt", fact, error.path)]
     return [annotation("ckpt", str(error), None)]
 
