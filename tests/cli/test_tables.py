@@ -97,3 +97,11 @@ def test_both_sides_stand_side_by_side_in_the_order_of_their_keys(folder):
 def test_options_that_exclude_each_other(folder):
     for options in (["--tree", "--json"], ["--format", "csv", "--keys"], ["--format", "csv", "--tree"]):
         assert ckpt("show", "a.pth", *options, cwd=folder).status == 2
+
+
+@pytest.mark.parametrize("format_", ["csv", "tsv"])
+def test_names_are_no_formulas_of_a_spreadsheet(tmp_path, format_):
+    save_file({"=cmd|'/C calc'!A0": torch.ones(2, 3), "a.w": torch.ones(2)}, tmp_path / "a.safetensors")
+    out = ckpt("show", "a.safetensors", "-v", "--format", format_, cwd=tmp_path).out
+    assert not any(cell.lstrip('"').startswith("=") for line in out.splitlines() for cell in line.replace("\t", ",").split(","))
+    assert "'=cmd" in out

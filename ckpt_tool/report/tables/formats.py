@@ -18,6 +18,8 @@ _MARKDOWN = ("github", "pipe")
 _UNESCAPED = ("unsafehtml", "latex_raw", "latex_booktabs", "latex_longtable")
 """Formats that write names as they are into a language that may read them otherwise."""
 
+_FORMULA = ("=", "+", "-", "@")
+"""How a text begins that spreadsheets take for a formula."""
 Cell = str | int | float | None
 
 
@@ -78,7 +80,11 @@ def _csv(table: Table) -> str:
 
 
 def _safe(cell: Cell) -> Cell:
-    return safe(cell) if isinstance(cell, str) else cell
+    """A cell that a spreadsheet shows and doesn't run: names of a file may be formulas."""
+    if not isinstance(cell, str):
+        return cell
+    text = safe(cell)
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _cell(cell: Cell, title: str, table: Table, format_: str) -> str:
@@ -86,7 +92,7 @@ def _cell(cell: Cell, title: str, table: Table, format_: str) -> str:
         return ""
     text = safe(str(cell))
     if format_ not in _MARKDOWN:
-        return text
+        return str(_safe(cell)) if format_ == "tsv" else text
     is_name = title in table.names and text and "`" not in text
     # Stars and lines of names are Markdown's own; in code, a bar still ends a cell.
     return (f"`{text}`" if is_name else text).replace("|", "\\|")
