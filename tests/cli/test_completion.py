@@ -65,3 +65,14 @@ def test_the_script_is_written_where_the_shell_reads_it(tmp_path):
     ran = ckpt_process("--install-completion", "fish", env={"HOME": str(tmp_path)})
     assert ran.status == 0
     assert "complete --command ckpt" in (tmp_path / ".config/fish/completions/ckpt.fish").read_text()
+
+
+@pytest.mark.parametrize("name", ["$(touch PWNED)", "`touch PWNED`", "a;touch PWNED", "a b", "a'b", 'a"b', "a&b", "a>b", "a\nb", "a\\b"])
+def test_names_that_a_shell_would_run_are_not_completed(tmp_path, name):
+    torch.save({name: {"a": torch.ones(2)}, "netD": {"a": torch.ones(2)}}, tmp_path / "run.pth")
+    if "/" not in name:
+        (tmp_path / f"r{name}.yaml").write_text("rules: []\n")
+    (tmp_path / "rules.yaml").write_text("rules: []\n")
+    assert bash("ckpt show run.pth#", tmp_path) == ["run.pth#netD"]
+    assert [word for word in bash("ckpt check r", tmp_path) if not word.startswith("resnet")] == ["rules.yaml"]
+    assert bash("ckpt check ./ru", tmp_path) == ["./rules.yaml"]

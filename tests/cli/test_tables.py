@@ -6,6 +6,7 @@ import io
 import pytest
 import torch
 from running import ckpt
+from safetensors.torch import save_file
 
 
 @pytest.fixture(scope="module")

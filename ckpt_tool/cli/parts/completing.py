@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from glob import escape, glob
 
 SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+_PLAIN = re.compile(r"~?[\w./#@%+=:,-]+")
+"""Characters that mean nothing to bash, zsh and fish inside of a word."""
 RULE_FILES = (".yaml", ".yml", ".json")
 
 
@@ -20,7 +23,7 @@ def rule_files(incomplete: str) -> list[str]:
         if os.path.isdir(path) or path.endswith(RULE_FILES)
     ]
     shipped = [os.path.basename(path) for path in shipped_mappings()]
-    return [*local, *(name for name in shipped if name.startswith(incomplete))]
+    return _harmless([*local, *(name for name in shipped if name.startswith(incomplete))])
 
 
 def state_dicts(incomplete: str) -> list[str]:
@@ -39,7 +42,16 @@ def state_dicts(incomplete: str) -> list[str]:
             names = [one.path for one in contents.state_dicts] + [*contents.rivals]
     except Exception:  # whatever it is: a Tab prints no error
         return []
-    return [f"{path}#{name}" for name in dict.fromkeys(names) if name and name.startswith(begun)]
+    return _harmless(
+        [f"{path}#{name}" for name in dict.fromkeys(names) if name and name.startswith(begun)]
+    )
+
+
+def _harmless(words: list[str]) -> list[str]:
+    """Those that a shell takes as they are: they are put on the command line unquoted, and names
+    come from files.
+    """
+    return [word for word in words if _PLAIN.fullmatch(word)]
 
 
 def with_shell(arguments: list[str]) -> list[str]:
