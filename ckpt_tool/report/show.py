@@ -91,9 +91,11 @@ def _tensors(catalog: Catalog, style: Style, sort: str = ORDER) -> list[str]:
 
 
 def _tie(infos: Sequence[TensorInfo]) -> str:
-    """What a tensor shares its storage with."""
-    other = infos[0].shared_storage_with if len(infos) == 1 else None
-    return f"= {safe(other)}" if other else ""
+    """What a tensor is one with, or shares its storage with."""
+    one = infos[0]
+    if len(infos) > 1 or one.shared_storage_with is None:
+        return ""
+    return f"= {safe(one.tied_to)}" if one.tied_to else f"in {safe(one.shared_storage_with)}"
 
 
 Group = tuple[str, list[TensorInfo]]

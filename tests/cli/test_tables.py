@@ -106,3 +106,13 @@ def test_names_are_no_formulas_of_a_spreadsheet(tmp_path, format_):
     out = ckpt("show", "a.safetensors", "-v", "--format", format_, cwd=tmp_path).out
     assert not any(cell.lstrip('"').startswith("=") for line in out.splitlines() for cell in line.replace("\t", ",").split(","))
     assert "'=cmd" in out
+
+
+def test_a_tie_counts_once_wherever_its_twin_is_and_a_view_is_no_tie(tmp_path):
+    whole = torch.randn(1000)
+    torch.save({"a.w": whole, "b.w": whole, "c.w": whole[:10]}, tmp_path / "a.pth")
+    assert ckpt("show", "a.pth", "--filter", "b.*", cwd=tmp_path).out.splitlines()[-1].startswith("1 of 3 tensors, 1,000 parameters")
+    assert "3 tensors, 1,010 parameters" in ckpt("show", "a.pth", cwd=tmp_path).out
+    out = ckpt("show", "a.pth", "-v", cwd=tmp_path).out
+    assert "= a.w" in out
+    assert "in a.w" in out

@@ -24,9 +24,9 @@ class Amount:
 def amount_of(infos: Iterable[TensorInfo]) -> Amount:
     """How many tensors there are, with how many elements and bytes."""
     listed = list(infos)
-    own = [info for info in listed if info.tied_to is None]
+    distinct = {info.tied_to or info.key: info for info in listed}.values()
     return Amount(
-        len(listed), sum(prod(info.shape) for info in own), sum(info.nbytes for info in listed)
+        len(listed), sum(prod(info.shape) for info in distinct), sum(info.nbytes for info in listed)
     )
 
 
