@@ -16,6 +16,7 @@ from ckpt_tool.api.rule_files import read_rules
 from ckpt_tool.api.sides import in_memory, open_source, refuse_rivals
 from ckpt_tool.errors import FormatError, InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint
+from ckpt_tool.formats.opening import collector_paused
 from ckpt_tool.keys import Matcher, PatternError, parse
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def load_into(
     module = unwrapped(model)
     with together(module) as processes, ExitStack() as stack:
         state = module.state_dict(keep_vars=True)
-        target = LiveState(type(module).__name__, state, is_target=True)
+        with collector_paused():
+            target = LiveState(type(module).__name__, state, is_target=True)
         opened = stack.enter_context(_open_for(module, source, rule_set))
         with_values(opened, "to load")
         if assign or loader is not None:
@@ -54,7 +56,8 @@ def load_into(
             _refuse_unhealthy(source, opened)
         try:
             refuse_rivals(opened)
-            plan = draft_open(opened, target, rule_set, options)
+            with collector_paused():
+                plan = draft_open(opened, target, rule_set, options)
             _check_dtypes(plan, target.catalog)
         except RuleError as error:
             more = _quantised_problems(module, options)

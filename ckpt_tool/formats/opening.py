@@ -75,7 +75,7 @@ def _open_at(location: str, path: str, wanted: str, like: Checkpoint | None) -> 
     refuse_half_changed(folder.join(name))
     file = folder.open(name)
     try:
-        with _collector_paused():
+        with collector_paused():
             return _open_file(_Found(file, folder, name), path, wanted, like)
     except FormatError as error:
         file.close()
@@ -88,7 +88,7 @@ def _open_at(location: str, path: str, wanted: str, like: Checkpoint | None) -> 
 def _open_dcp(folder: Folder, path: str, wanted: str) -> Checkpoint:
     from ckpt_tool.formats.distributed.dcp.folder import open_dcp
 
-    with _collector_paused():
+    with collector_paused():
         return open_dcp(folder, path, wanted)
 
 
@@ -132,7 +132,7 @@ def _open_shards(folder: Folder, path: str, wanted: str, found: Numbered) -> Che
     from ckpt_tool.formats.sharded.numbered import open_numbered
 
     _refuse_unused(path, wanted)
-    with _collector_paused():
+    with collector_paused():
         return open_numbered(folder, path, found)
 
 
@@ -145,14 +145,14 @@ def _open_parts(found: Parts, path: str, wanted: str) -> Checkpoint:
         return checkpoint
     from ckpt_tool.formats.distributed.parts import open_parts
 
-    with _collector_paused():
+    with collector_paused():
         return open_parts(found, path, wanted)
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Opening makes many small objects that stay, and no cycles: looking for cycles among them
-    would double its time.
+def collector_paused() -> Iterator[None]:
+    """For work that makes many small objects that stay, and no cycles, as opening a file and
+    planning do: looking for cycles among them would double its time.
     """
     was_enabled = gc.isenabled()
     if was_enabled:  # else another thread has paused it, and may go on before this one does
