@@ -75,10 +75,10 @@ def _place_lines(place: Place, style: Style) -> Iterator[str]:
         yield f"the code of `{name}`, between the modules in it, makes the difference{at}"
     else:
         yield f"no module parts from its counterpart; `{name}` adds most to the difference"
-    yield f"  inputs   {_distance(place.inputs)}"
+    yield f"  inputs   {distance_text(place.inputs)}"
     if place.entering is not None and place.at is not None:
-        yield f"  what `{safe(place.at[1])}` gets  {_distance(place.entering)}"
-    yield f"  outputs  {_distance(place.outputs)}"
+        yield f"  what `{safe(place.at[1])}` gets  {distance_text(place.entering)}"
+    yield f"  outputs  {distance_text(place.outputs)}"
     some = place.tensors if not style.is_folded else place.tensors[:MAX_TENSORS]
     yield from (f"  tensor   {_tensor(each)}" for each in some)
     if len(some) < len(place.tensors):
@@ -86,7 +86,8 @@ def _place_lines(place: Place, style: Style) -> Iterator[str]:
     yield from (f"  {style.paint(safe(each), 'bold')}" for each in place.findings)
 
 
-def _distance(apart: Distance | None) -> str:
+def distance_text(apart: Distance | None) -> str:
+    """How far two values differ, and where most."""
     if apart is None:
         return "can't be compared"
     if not apart.largest:

@@ -88,11 +88,13 @@ def _between(one: torch.Tensor, other: torch.Tensor) -> Distance:
         one, other = (
             torch.view_as_real(each.resolve_conj().to(torch.complex128)) for each in (one, other)
         )
-    first, second = (torch.nan_to_num(each.detach().cpu().double()) for each in (one, other))
+    one, other = (each.detach().cpu().double() for each in (one, other))
+    first, second = torch.nan_to_num(one), torch.nan_to_num(other)
     if not first.numel():
         return Distance(0.0, 0.0, ())
     apart = (first - second).abs()
+    apart[one.isnan() != other.isnan()] = torch.inf
     size = max(float(first.norm()), float(second.norm()))
     place = torch.unravel_index(apart.argmax(), apart.shape)
-    relative = float(apart.norm()) / size if size else 0.0
+    relative = float(apart.norm()) / size if size else float(apart.max())
     return Distance(relative, float(apart.max()), tuple(int(each) for each in place))

@@ -276,7 +276,7 @@ def test_the_command(tmp_path, monkeypatch):
     from ckpt_tool.cli.app import app
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "nets.py").write_text(FACTORIES)
+    (tmp_path / "traced_nets.py").write_text(FACTORIES)
     model = fill_with_seeded_values(nn.Sequential(nn.Linear(4, 10), nn.LayerNorm(10), nn.Linear(10, 2)), 1)
     torch.save(model.state_dict(), "a.pth")
     torch.save({key: value + (key == "2.bias") for key, value in model.state_dict().items()}, "b.pth")
@@ -286,21 +286,21 @@ def test_the_command(tmp_path, monkeypatch):
         found = CliRunner().invoke(app, ["trace", *words])
         return found.exit_code, found.output
 
-    status, text = run("a.pth", "a.pth", "--model", "nets:small", "--input", "x.pt")
+    status, text = run("a.pth", "a.pth", "--model", "traced_nets:small", "--input", "x.pt")
     assert (status, text.splitlines()[-1]) == (0, "the same: 4 calls of paired modules compared, outputs differ by 0")
-    status, text = run("a.pth", "b.pth", "--model", "nets:small", "--random-input", "2x4")
+    status, text = run("a.pth", "b.pth", "--model", "traced_nets:small", "--random-input", "2x4")
     assert (status, text.splitlines()[-1]) == (1, "different: they diverge in `2`")
     rules = [word for rule in ("0.** -> first.**", "1.** -> norm.**", "2.** -> last.**") for word in ("-e", rule)]
-    status, text = run("a.pth", "--model", "nets:small", "--model-b", "nets:Named", "--input", "x.pt", "--json", *rules)
+    status, text = run("a.pth", "--model", "traced_nets:small", "--model-b", "traced_nets:Named", "--input", "x.pt", "--json", *rules)
     report = json.loads(text)
     assert (status, report["same"], report["place"]["module_b"]) == (1, False, "norm")
     assert report["place"]["findings"] == ["verified: `eps` = 1e-05 (it is 0.001) makes the outputs agree"]
     assert report["place"]["tensors"][0]["rule"] == "-e:2 `1.** -> norm.**`"
     for words, said in (
         (["a.pth"], "--model"),
-        (["a.pth", "--model", "nets:small"], "--random-input 1x3x224x224"),
-        (["a.pth", "--model", "nets:small", "--random-input", "axb"], "is no shape"),
-        (["a.pth", "b.pth", "--model", "nets:nothing", "--random-input", "2x4"], "can't be imported"),
+        (["a.pth", "--model", "traced_nets:small"], "--random-input 1x3x224x224"),
+        (["a.pth", "--model", "traced_nets:small", "--random-input", "axb"], "is no shape"),
+        (["a.pth", "b.pth", "--model", "traced_nets:nothing", "--random-input", "2x4"], "can't be imported"),
     ):
         found = CliRunner().invoke(app, ["trace", *words])
         assert found.exit_code != 0
@@ -412,3 +412,11 @@ def test_what_is_put_together_is_named_in_its_order(count, said):
 
     each = Concerned("attn.qkv", ("q", "v", "k", "o", "m", "n")[:count], ("concat",), "rules.yaml:3")
     assert _tensor(each) == f"attn.qkv from {said} through concat, by rules.yaml:3"
+
+
+def test_a_nan_on_one_side_is_infinitely_far(tmp_path):
+    one, other = Makes(lambda y: y), Makes(lambda y: torch.where(torch.arange(6) == 2, float("nan"), y))
+    other.layer.load_state_dict(one.layer.state_dict())
+    found = ckpt_tool.trace(one, other, given(), by="name")
+    assert found.place.outputs.relative == found.place.outputs.largest == float("inf")
+    assert found.place.outputs.index[-1] == 2

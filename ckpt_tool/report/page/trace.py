@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckpt_tool.report.page.document import Item, Measure, Page, PageSide, Status, Table
+from ckpt_tool.report.trace import distance_text
 
 if TYPE_CHECKING:
     from ckpt_tool.tracing import Place, Trace
     from ckpt_tool.tracing.comparing import Row
-    from ckpt_tool.tracing.exact import Distance
 
 STATUSES = (
     Status("agree", "good", "give equal outputs, but for rounding", is_calm=True),
@@ -68,9 +68,9 @@ def _call(row: Row) -> str:
 
 
 def _place_tables(place: Place) -> tuple[Table, ...]:
-    rows = [("inputs", _distance(place.inputs)), ("outputs", _distance(place.outputs))]
+    rows = [("inputs", distance_text(place.inputs)), ("outputs", distance_text(place.outputs))]
     if place.entering is not None and place.at is not None:
-        rows.insert(1, (f"what {place.at[1]} gets", _distance(place.entering)))
+        rows.insert(1, (f"what {place.at[1]} gets", distance_text(place.entering)))
     tensors = tuple(
         (each.key, " + ".join(each.sources) or "-", ", ".join(each.ops), each.rule)
         for each in place.tensors
@@ -80,12 +80,3 @@ def _place_tables(place: Place) -> tuple[Table, ...]:
         Table("Its tensors", ("key", "from", "ops", "rule"), tensors),
     )
     return tuple(table for table in tables if table.rows)
-
-
-def _distance(apart: Distance | None) -> str:
-    if apart is None:
-        return "can't be compared"
-    if not apart.largest:
-        return "equal"
-    index = ", ".join(map(str, apart.index))
-    return f"relative difference {apart.relative:.2e}, the largest {apart.largest:.3g} at [{index}]"

@@ -40,9 +40,9 @@ def pages(story, tmp_path_factory):
         return "diff", source, "tuned.pth", "--values"
 
     def traced():
-        (folder / "nets.py").write_text(NETS)
+        (folder / "paged_nets.py").write_text(NETS)
         torch.save(torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.LayerNorm(10), torch.nn.Linear(10, 2)).state_dict(), folder / "net.pth")
-        return "trace", "net.pth", "--model", "nets:one", "--model-b", "nets:two", "--random-input", "3x4"
+        return "trace", "net.pth", "--model", "paged_nets:one", "--model-b", "paged_nets:two", "--random-input", "3x4"
 
     commands = {
         "show": lambda: ("show", source),
