@@ -237,17 +237,20 @@ class Checkpoint:
                 if key in self.contents.placements:
                     self.contents.placements[key]
 
-    def check(self, keys: Iterable[str]) -> None:
+    def check(self, keys: Iterable[str], threads: int = 1) -> None:
         """Raises FormatError where the bytes of these tensors are not those of their checksums.
         Costs reading what has one.
         """
         placements = map(self.contents.placements.__getitem__, keys)
         checked = [one for one in placements if not (isinstance(one, Extent) and one.crc32 is None)]
-        for storage in dict.fromkeys(each for one in checked for each in storages_of(one)):
-            if isinstance(storage, Extent) and storage.crc32 is not None:
-                for _ in storage.pieces():
-                    pass
-            elif isinstance(storage, Deflated):
+        storages = dict.fromkeys(each for one in checked for each in storages_of(one))
+        extents = [one for one in storages if isinstance(one, Extent) and one.crc32 is not None]
+        if extents:
+            from ckpt_tool.formats.placements.checksums import check_all
+
+            check_all(extents, threads)
+        for storage in storages:
+            if isinstance(storage, Deflated):
                 storage.read()
 
     def raw(self, key: str) -> bytes:

@@ -85,7 +85,7 @@ class LiveState:
         self.check((key,))
         yield bytes(to_bytes(whole_tensor(self._tensors[key])))
 
-    def check(self, keys: Iterable[str]) -> None:
+    def check(self, keys: Iterable[str], threads: int = 1) -> None:
         """Raises InputError for a tensor whose values can't be read."""
         for key in keys:
             tensor = self._tensors[key]

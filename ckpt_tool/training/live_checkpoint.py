@@ -57,6 +57,6 @@ class LiveCheckpoint(Checkpoint):
         """The contiguous little-endian bytes of a tensor, all at once."""
         return self._live.chunks(key)
 
-    def check(self, keys: Iterable[str]) -> None:
+    def check(self, keys: Iterable[str], threads: int = 1) -> None:
         """Raises InputError for a tensor whose values can't be read, on the meta device say."""
-        self._live.check(keys)
+        self._live.check(keys, threads)

@@ -17,6 +17,7 @@ from ckpt_tool.training.load_hooks.run import Hooked, call_post_hooks, run_hooks
 from ckpt_tool.training.memory.filling import LiveTensors, has_own_class
 from ckpt_tool.training.memory.handed import fill_from
 from ckpt_tool.training.memory.mapped import MappedFiles
+from ckpt_tool.training.memory.reads import Reads, reading_threads
 from ckpt_tool.training.memory.transfer import transfer
 from ckpt_tool.training.memory.values import step_values
 from ckpt_tool.training.overlaps import check_overlaps
@@ -59,7 +60,8 @@ def load_plan(
     parameters = keys_of_parameters(module, state)
     tensors.check(plan.producers)
     processes.agree(plan, source)
-    source.check(processes.share([key for step in plan.steps for key in step.inputs]))
+    read = processes.share([key for step in plan.steps for key in step.inputs])
+    source.check(read, reading_threads())
     processes.agree()
     with torch.inference_mode(False), torch.no_grad(), ExitStack() as undo:
         _try_steps(plan, source, tensors)
@@ -133,9 +135,10 @@ def _fill(
                 step.outputs[0] for step in steps if mapped.give(step, tensors, step.outputs[0])
             }
         tensors.reserve(wanted)
-        for step in plan.steps:
-            if some := [key for key in step.outputs if key in wanted]:
-                transfer(step, source, tensors, some)
+        with Reads() as reads:
+            for step in plan.steps:
+                if some := [key for key in step.outputs if key in wanted]:
+                    transfer(step, source, tensors, some, reads)
     for tensor, value in hooked.values.values():
         if id(tensor) not in hooked.in_place:
             tensors.fill(tensor, value)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ckpt_tool.training.live import LiveState
     from ckpt_tool.training.memory.filling import LiveTensors
     from ckpt_tool.training.memory.local_parts import LocalPart
+    from ckpt_tool.training.memory.reads import Reads
 
 PIECE = 1 << 20
 """Elements that are computed at a time."""
@@ -34,13 +35,19 @@ MAX_MORE = 1.5
 
 
 def transfer(
-    step: Step, source: Checkpoint | LiveState, tensors: LiveTensors, wanted: Sequence[str]
+    step: Step,
+    source: Checkpoint | LiveState,
+    tensors: LiveTensors,
+    wanted: Sequence[str],
+    reads: Reads,
 ) -> None:
-    """Fills those outputs of a step that are wanted, this process's parts of them."""
+    """Fills those outputs of a step that are wanted, this process's parts of them; what is only
+    read is there when `reads` are done.
+    """
     if not step.ops and isinstance(source, Checkpoint):
         [key], current = step.inputs, tensors[wanted[0]]
         extent = source.extent(key)
-        if extent is not None and _is_read(extent, source.catalog[key].dtype, current):
+        if extent is not None and _is_read(extent, source.catalog[key].dtype, current, reads):
             return
     places = {step.outputs.index(key): tensors.destinations(tensors[key]) for key in wanted}
     left = places
@@ -58,7 +65,7 @@ def transfer(
                 part.copy(values[output][part.region.slices])
 
 
-def _is_read(extent: Extent, dtype: DType, current: torch.Tensor) -> bool:
+def _is_read(extent: Extent, dtype: DType, current: torch.Tensor, reads: Reads) -> bool:
     """Reads what most tensors are, one range of bytes in a file, into what most parameters are, the
     same bytes in memory; False for all others.
     """
@@ -66,7 +73,7 @@ def _is_read(extent: Extent, dtype: DType, current: torch.Tensor) -> bool:
         return False
     from torch.autograd.graph import increment_version
 
-    extent.file.read_into(writable_bytes(current), extent.offset)
+    reads.add(extent.file, writable_bytes(current), extent.offset)
     if not current.is_inference():
         increment_version(current)
     return True
