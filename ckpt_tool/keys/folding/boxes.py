@@ -188,9 +188,7 @@ def _in_turn(points: Sequence[_Point], foreign: Sequence[_Point]) -> Iterator[li
     yield from ([i] for i in left)
 
 
-def _grown(
-    points: Sequence[_Point], avoided: Sequence[_Point], tries: int
-) -> tuple[_Values, int]:
+def _grown(points: Sequence[_Point], avoided: Sequence[_Point], tries: int) -> tuple[_Values, int]:
     """The ranges of the first point, and of as many after it as have none that is avoided among
     them; and the tries that are left.
     """

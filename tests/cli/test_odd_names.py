@@ -1,0 +1,40 @@
+"""Keys that look like patterns, or that nobody sees: each line can be pasted into `--filter`, and means its own keys alone."""
+
+import csv
+import io
+import re
+
+import pytest
+import torch
+from running import ckpt
+
+KEYS = ["*", "a*b", "aXb", "{x}.*", "{x}.y", "a\nb", "\\x0a", "\n", "", " ", "u\u200bb", "r\u202ex", "`x`", "a|b", "  lead", "\U000e0041", "h.0.w", "h.1.w"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("odd")
+    torch.save({key: torch.ones(2 + min(i, 16)) for i, key in enumerate(KEYS)}, folder / "a.pth")
+    torch.save({"other": torch.ones(1)}, folder / "b.pth")
+    return folder
+
+
+def shown_keys(pattern, folder):
+    """The keys that a pattern as it is printed stands for, when it is pasted."""
+    ran = ckpt("show", "a.pth", "--filter", "" if pattern == "''" else pattern, "--format", "csv", "-v", cwd=folder)
+    return [row["key"] for row in csv.DictReader(io.StringIO(ran.out))]
+
+
+@pytest.mark.parametrize("arguments", [("show", "a.pth"), ("show", "a.pth", "-v"), ("diff", "a.pth", "b.pth"), ("diff", "a.pth", "b.pth", "-v")])
+def test_a_line_pasted_into_filter_means_its_keys_alone(arguments, folder):
+    lines = [line for line in ckpt(*arguments, cwd=folder).out.splitlines() if (line.startswith("  - ") or " F32 " in line) and "other" not in line]
+    patterns = [re.split(r"  +", line.removeprefix("  - "))[0] for line in lines]
+    found = [shown_keys(pattern, folder) for pattern in patterns]
+    assert sorted(key for keys in found for key in keys) == sorted(shown_keys("**", folder))
+
+
+def test_no_screen_has_a_character_that_is_not_seen(folder):
+    for arguments in (("show", "a.pth"), ("show", "a.pth", "--tree"), ("diff", "a.pth", "b.pth", "--side-by-side"), ("show", "a.pth", "--format", "markdown")):
+        text = ckpt(*arguments, cwd=folder).out
+        assert all(line.isprintable() for line in text.splitlines()), arguments
+        assert "''" in text or "markdown" in arguments
