@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from ckpt_tool.formats import Checkpoint, Extra, LeftBehind
 from ckpt_tool.keys import Fold, outline, quote
 from ckpt_tool.report.parts.amounts import (
-    amount_of,
     by_dtype,
     dtypes_text,
-    noun_of,
+    elements_text,
     shapes_text,
 )
 from ckpt_tool.report.parts.labels import alike_labels, by_number
@@ -258,11 +257,10 @@ def closing_text(checkpoint: Checkpoint, of: Catalog | None = None) -> str:
     unread = "".join(
         f", and {unreadable_count(kind, count)} that can't be read" for kind, count in kinds.items()
     )
-    amount = amount_of(catalog.values())
     tensors = plural(len(catalog), "tensor")
     if of is not None:
         tensors = f"{len(catalog):,} of {plural(len(of), 'tensor')}"
-    elements = f"{amount.elements:,} {noun_of(catalog.values())}, " if catalog else ""
+    elements = f"{elements_text(catalog.values())}, " if catalog else ""
     text = f"{tensors}, {elements}{size_text(catalog.nbytes)}{unread}"
     if not others or of is not None:
         return text

@@ -38,3 +38,12 @@ def test_no_screen_has_a_character_that_is_not_seen(folder):
         text = ckpt(*arguments, cwd=folder).out
         assert all(line.isprintable() for line in text.splitlines()), arguments
         assert "''" in text or "markdown" in arguments
+
+
+def test_one_is_not_many(tmp_path):
+    torch.save({"w": torch.ones(1)}, tmp_path / "one.pth")
+    assert ckpt("show", "one.pth", cwd=tmp_path).out.splitlines()[-1] == "1 tensor, 1 parameter, 4 B"
+
+
+def test_a_filter_that_matches_nothing_is_called_as_it_was_given(folder):
+    assert ckpt("diff", "a.pth", "b.pth", "--filter", "zzz", cwd=folder).err.startswith("error: --filter: `zzz` matches no key")
