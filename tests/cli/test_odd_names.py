@@ -47,3 +47,20 @@ def test_one_is_not_many(tmp_path):
 
 def test_a_filter_that_matches_nothing_is_called_as_it_was_given(folder):
     assert ckpt("diff", "a.pth", "b.pth", "--filter", "zzz", cwd=folder).err.startswith("error: --filter: `zzz` matches no key")
+
+
+def test_tables_hold_every_key(tmp_path):
+    keys = ["  lead", "`x`", "a``b", "c|d", 'q"q', "plain"]
+    torch.save({key: torch.ones(1) for key in keys}, tmp_path / "a.pth")
+
+    def table(name):
+        return ckpt("show", "a.pth", "-v", "--format", name, cwd=tmp_path).out
+
+    for name, delimiter in (("csv", ","), ("tsv", "\t")):
+        assert [row["key"] for row in csv.DictReader(io.StringIO(table(name)), delimiter=delimiter)] == keys
+    cells = [line.split("| ")[1].rstrip() for line in table("markdown").splitlines()[2:]]
+    assert cells == ["`  lead`", "`` `x` ``", "```a``b```", "`c\\|d`", '`q"q`', "`plain`"]
+    assert "|   lead " in table("grid")
+    assert "c\\|d" in table("jira")
+    assert "c&#124;d" in table("textile")
+    assert ckpt("show", "a.pth", "--format", "youtrack", cwd=tmp_path).err == "error: --format: youtrack can't hold a `|`, as in `c|d`\n"
