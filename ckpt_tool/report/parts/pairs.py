@@ -38,7 +38,7 @@ def pair_groups(
             a, b = _spelt(one.pattern, one.keys), _spelt(folded[0].pattern, folded[0].keys)
             groups.append(PairGroup(a, b, one.keys))
         else:
-            groups += [PairGroup(key, pairs[key], (key,)) for key in one.keys]
+            groups += [PairGroup(quote(key), quote(pairs[key]), (key,)) for key in one.keys]
     return groups
 
 
