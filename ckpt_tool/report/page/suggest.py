@@ -51,7 +51,7 @@ def suggest_page(
         "Drafted rules",
         ("rule", "tensors", "confidence", "evidence"),
         tuple(
-            (rule.line, f"{rule.tensors:,}", f"{rule.confidence:.2f}", rule.evidence)
+            (rule.text, f"{rule.tensors:,}", f"{rule.confidence:.2f}", rule.evidence)
             for rule in found.rules
         ),
     )
