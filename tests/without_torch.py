@@ -21,7 +21,7 @@ class SkipsItsImporter(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name in WITH_TORCH and importer().startswith(OF_TESTS):
             pytest.skip(f"{name} is not installed", allow_module_level=True)
-        return None
+        return
 
 
 def importer() -> str:
