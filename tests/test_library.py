@@ -46,6 +46,8 @@ def test_an_open_checkpoint_is_a_mapping_of_lazy_tensors(files):
         assert (weight.shape, weight.dtype, weight.nbytes, len(weight)) == ((10, 4), ckpt_tool.DType.F32, 160, 10)
         assert all(torch.equal(value, files[key]) for key, value in checkpoint.state_dict().items())
         assert f"{checkpoint}\n" == ckpt("show", "source.pth").out
+        with pytest.raises(KeyError, match=r"'fc\.wieght'; did you mean 'module\.fc\.weight'"):
+            checkpoint["fc.wieght"]
         with pytest.raises(KeyError):
             checkpoint["nothing"]
 

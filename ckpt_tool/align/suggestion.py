@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous
 from ckpt_tool.mapping import Plan
 from ckpt_tool.mapping.reading.writing import escaped, scalar
+from ckpt_tool.wording import plural
+
+_QUOTED = re.compile(r'"([^"\\]*)"((?:: .*)?)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,12 @@ class Suggested:
     tensors: int
     confidence: float
     evidence: str
+
+    @property
+    def text(self) -> str:
+        """The line as Python and `--rule` take it: without the quotes that YAML alone needs."""
+        quoted = _QUOTED.fullmatch(self.line)
+        return f"{quoted[1]}{quoted[2]}" if quoted else self.line
 
     @property
     def comment(self) -> str:
@@ -103,5 +113,5 @@ class Suggestion:
 
 def _ambiguity(group: Ambiguous) -> str:
     """A group that is left to a person, as a comment."""
-    keys = f"{len(group.sources)} and {len(group.targets)} keys"
+    keys = f"{len(group.sources)} and {plural(len(group.targets), 'key')}"
     return f"# ambiguous: {keys}, {escaped(group.reason)}; --hint '{escaped(group.hint)}'"
