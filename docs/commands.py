@@ -23,7 +23,7 @@ HEAD = """\
 | are my rules sound? what is their inverse? | `ckpt check RULES [A [B]]`, `--invert` | sound / problems / unreadable |
 | what would happen? why does this key get that? | `ckpt plan A B …`, `--why KEY` | complete / problems / unreadable |
 | do it | `ckpt map A B … -o OUT` | written / refused / not possible |
-| which rules lead from A to B? | `ckpt suggest A B` | drafted / something is left to you / unreadable |
+| which rules lead from A to B? | `ckpt suggest A B` | drafted / something is undecided / unreadable |
 | is there a mapping for my pair? | `ckpt mappings [A B]` | yes / no / unreadable |
 | do two networks compute the same? where do they diverge? | `ckpt trace A [B] --model F --model-b G --input X` ([how](trace.md)) | the same / different, here / can't be compared |
 | is this what the rules make of it, bit for bit? | `ckpt verify OUT A B …` | yes / no / unreadable |
