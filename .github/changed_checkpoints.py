@@ -19,23 +19,51 @@ MARK = "<!-- ckpt diff -->"
 MAX_LINES = 200
 MAX_CHARACTERS = 60_000
 """A comment may have 65,536."""
+BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+"""Characters that Python calls printable, and that nobody sees."""
 NO_COMMIT = "0" * 40
 """What GitHub gives as the commit before the first push of a branch."""
 
 
+class Unusable(Exception):
+    """What the action was given, and why nothing can be done with it."""
+
+
 def main() -> int:
+    try:
+        return run()
+    except Unusable as error:
+        print(f"::error title=ckpt diff::{for_runner(str(error))}", flush=True)
+        return 2
+
+
+def run() -> int:
     base = os.environ.get("CKPT_BASE", "").strip()
     if not base or base == NO_COMMIT:
         print("there is no commit to compare with: nothing to do")
         return 0
+    if base.startswith("-"):
+        raise Unusable(f"base: {base!r} is no commit")
+    arguments()
     if git("cat-file", "-e", f"{base}^{{commit}}", check=False).returncode:
-        git("fetch", "--quiet", "--depth=1", "origin", base)
+        fetched = git("fetch", "--quiet", "--depth=1", "origin", base, check=False)
+        if fetched.returncode:
+            raise Unusable(f"base: {base!r} is no commit that can be fetched: {fetched.stderr.decode(errors='replace').strip()}")
     # Where the history is there: the commit at which the branch began, and not what came into its base since.
     base = git("merge-base", base, "HEAD", check=False).stdout.decode().strip() or base
     changes = changed_files(base, os.environ.get("CKPT_PATHS", "").split("\n"))
     report = report_of(base, changes)
     publish(report, len(changes))
     return 0
+
+
+def arguments() -> "list[str]":
+    """The options of `ckpt diff`."""
+    given = os.environ.get("CKPT_ARGUMENTS", "--renames")
+    try:
+        return shlex.split(given)
+    except ValueError as error:
+        raise Unusable(f"arguments: {given!r} can't be split into words: {str(error).lower()}") from None
 
 
 def git(*arguments: str, check: bool = True) -> "subprocess.CompletedProcess[bytes]":
@@ -45,8 +73,10 @@ def git(*arguments: str, check: bool = True) -> "subprocess.CompletedProcess[byt
 def changed_files(base: str, paths: "list[str]") -> "list[tuple[str, str]]":
     """The status (A, M, D) and the path of each file that differs between the base and the checkout's commit."""
     wanted = [path.strip() for path in paths if path.strip()]
-    listed = git("diff", "--name-status", "--no-renames", "--ignore-submodules", "-z", base, "HEAD", "--", *wanted).stdout
-    fields = [os.fsdecode(field) for field in listed.split(b"\0") if field]
+    listed = git("diff", "--name-status", "--no-renames", "--ignore-submodules", "-z", base, "HEAD", "--", *wanted, check=False)
+    if listed.returncode:
+        raise Unusable(f"git diff failed: {listed.stderr.decode(errors='replace').strip()}")
+    fields = [os.fsdecode(field) for field in listed.stdout.split(b"\0") if field]
     return list(zip((status[0] for status in fields[::2]), fields[1::2]))  # noqa: B905
 
 
@@ -75,7 +105,7 @@ def section(status: str, path: str, base: str, folder: Path) -> str:
     elif status == "D":
         ran = ckpt("show", f"before/{path}", folder=folder)
     else:
-        ran = ckpt("diff", f"before/{path}", f"after/{path}", *shlex.split(os.environ.get("CKPT_ARGUMENTS", "--renames")), folder=folder)
+        ran = ckpt("diff", f"before/{path}", f"after/{path}", *arguments(), folder=folder)
     word = {"A": "added", "D": "deleted"}.get(status, "changed")
     text = ran.stdout.strip() or ran.stderr.strip()
     conclusion = text.splitlines()[-1] if text else ""
@@ -114,9 +144,14 @@ def details(summary: str, text: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{fence}text\n{body}\n{fence}\n\n</details>"
 
 
+def visible(text: str) -> str:
+    """Text with what can't be seen, or rearranges what stands around it, as its code."""
+    return "".join(one if one.isprintable() and not BLANK.match(one) else ascii(one)[1:-1] for one in text)
+
+
 def escaped(text: str) -> str:
     """Text inside of HTML and markdown."""
-    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"[\\`*_\[\]|#@~]", lambda found: f"&#{ord(found[0])};", plain)
 
 

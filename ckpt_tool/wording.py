@@ -1,6 +1,15 @@
-"""Numbers as people read them: sizes in decimal units, counts with their noun."""
+"""Numbers and names as people read them: sizes in decimal units, counts with their noun, texts in
+which nothing is hidden.
+"""
 
+import re
 from functools import lru_cache
+
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+"""Characters that Python calls printable, and that nobody sees."""
 
 
 @lru_cache(maxsize=1 << 12)
@@ -17,3 +26,27 @@ def size_text(nbytes: int) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 tensor`, `2,166 tensors`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def visible(text: str) -> str:
+    """The text with each character that can't be seen, or that rearranges what stands around it, as
+    its code: what is no `printable` character of Python's, but for the space.
+
+    >>> print(visible("a\\u200bb\\n"))
+    a\\u200bb\\x0a
+    """
+    if text.isprintable() and (text.isascii() or not _BLANK.search(text)):
+        return text
+    return "".join([_code(one) if is_hidden(one) else one for one in text])
+
+
+def is_hidden(character: str) -> bool:
+    """Whether `visible` writes it as its code."""
+    return not character.isprintable() or _BLANK.match(character) is not None
+
+
+def _code(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous
 from ckpt_tool.mapping import Plan
 from ckpt_tool.mapping.reading.writing import escaped, scalar
+from ckpt_tool.wording import plural
 
 _QUOTED = re.compile(r'"([^"\\]*)"((?:: .*)?)', re.DOTALL)
 
@@ -112,5 +113,5 @@ class Suggestion:
 
 def _ambiguity(group: Ambiguous) -> str:
     """A group that is left to a person, as a comment."""
-    keys = f"{len(group.sources)} and {len(group.targets)} keys"
+    keys = f"{len(group.sources)} and {plural(len(group.targets), 'key')}"
     return f"# ambiguous: {keys}, {escaped(group.reason)}; --hint '{escaped(group.hint)}'"

@@ -44,6 +44,10 @@ class Health:
     tensors: int = 0
     nbytes: int = 0
     notes: tuple[str, ...] = ()
+    unreadable: int = 0
+    """Tensors of the state dict that can't be read here, and were not examined."""
+    outside: int = 0
+    """Tensors outside of the state dict, which were not examined."""
 
     @property
     def is_healthy(self) -> bool:
@@ -75,7 +79,13 @@ def examine(
         *_value_findings(checkpoint, config or {}, on_progress),
     ]
     return Health(
-        checkpoint.path, tuple(findings), len(catalog), catalog.nbytes, _unread(checkpoint)
+        checkpoint.path,
+        tuple(findings),
+        len(catalog),
+        catalog.nbytes,
+        _unread(checkpoint),
+        len(catalog.unreadable),
+        len(checkpoint.contents.elsewhere),
     )
 
 

@@ -2,6 +2,8 @@
 
 import re
 
+from ckpt_tool.wording import is_hidden, visible
+
 RANGE = r"([0-9]{1,6})\.\.([0-9]{1,6})"
 """What is read as a range of numbers where a word of a choice may stand."""
 QUOTATION = "\"'`“”„‘’‚"
@@ -12,17 +14,22 @@ _ENDS = rf"\A[\s{QUOTATION}]|[\s{QUOTATION}]\Z"
 _MARKS = re.compile(rf"([\\*{{}}→]|{_ENDS})")
 _WORD_MARKS = re.compile(rf"([\\*{{}},=→]|{_ENDS})")
 _NO_WORD = re.compile(rf"[\\*{{}},=>→\s{QUOTATION}]|\.\.")
+_ESCAPED = re.compile(
+    r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})|(.))",
+    re.DOTALL,
+)
+"""A backslash, and the code of a character as `visible` writes it, or the character itself."""
 _ARROW = re.compile(r"->|(?<!\\)→")
 
 
 def quote(key: str) -> str:
-    """The pattern that matches exactly this key."""
-    return _MARKS.sub(r"\\\1", key).replace("->", "-\\>")
+    """The pattern that matches exactly this key, in characters that can be seen."""
+    return visible(_MARKS.sub(_marked, key).replace("->", "-\\>"))
 
 
 def quote_word(word: str) -> str:
     """The text that stands for a word in a choice."""
-    escaped = _WORD_MARKS.sub(r"\\\1", word).replace("->", "-\\>")
+    escaped = visible(_WORD_MARKS.sub(_marked, word).replace("->", "-\\>"))
     return f"\\{escaped}" if re.fullmatch(RANGE, word) else escaped
 
 
@@ -30,7 +37,16 @@ def quote_marks(text: str) -> str:
     """The text with a backslash before all but letters, digits and spaces, as it stands in a
     pattern; before a space that comes first.
     """
-    return re.sub(r"[^\w\s]|\A\s", r"\\\g<0>", text)
+    return visible(re.sub(r"[^\w\s]|\A\s", _marked, text))
+
+
+def _marked(found: re.Match[str]) -> str:
+    """A character behind a backslash; a space as its code, for nobody sees it at an end; what
+    can't be seen anywhere as it is, for `visible` writes its code.
+    """
+    if found[0] == " ":
+        return "\\x20"
+    return found[0] if is_hidden(found[0]) else f"\\{found[0]}"
 
 
 def can_be_word(text: str) -> bool:
@@ -39,8 +55,18 @@ def can_be_word(text: str) -> bool:
 
 
 def unescape(raw: str) -> str:
-    """A text without the marks that took the next character as it is."""
-    return re.sub(r"\\(.)", r"\1", raw, flags=re.DOTALL)
+    """A text without the marks that took the next character as it is, and with the characters
+    whose codes stand in it.
+
+    >>> unescape(r"a\\*b\\x0a")
+    'a*b\\n'
+    """
+    return _ESCAPED.sub(_meant, raw) if "\\" in raw else raw
+
+
+def _meant(found: re.Match[str]) -> str:
+    code = found[1] or found[2] or found[3]
+    return chr(int(code, 16)) if code else found[4]
 
 
 def trim(text: str) -> str:

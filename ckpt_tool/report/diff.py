@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from ckpt_tool.comparing import READABLE, Diff, Entry, Uncompared
-from ckpt_tool.keys import fold, outline
-from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
+from ckpt_tool.keys import fold, outline, quote
+from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
 from ckpt_tool.report.parts.table import Row, columns, table
 from ckpt_tool.report.parts.value_differences import (
     TITLES,
@@ -99,7 +99,7 @@ def _section(diff: Diff, kind: str, names: tuple[str, str], style: Style) -> str
         return _value_section(
             titles.get(kind, kind), (sign, colour), worst_first(groups), names, style, keys
         )
-    rows = [_row(sign, pattern, group) for pattern, group in groups]
+    rows = [_row(sign, _shown(pattern, style), group) for pattern, group in groups]
     return "\n".join(
         [titles.get(kind, kind), *(style.paint(line, colour) for line in table(rows, "rl", style))]
     )
@@ -120,7 +120,7 @@ def _value_section(
     rows = [Row((title,), ("", *TITLES), margin="")]
     rows += [
         Row(
-            (f"{sign} {safe(pattern)}",),
+            (f"{sign} {_shown(pattern, style)}",),
             (_count(group), *value_cells(group)),
             safe(remark_on(group)),
         )
@@ -140,7 +140,7 @@ def _value_section(
 def folded(
     entries: dict[str, Entry], diff: Diff, style: Style
 ) -> list[tuple[str, tuple[str, ...]]]:
-    """Patterns with their keys; without folding, or for one key, the key as it is."""
+    """Patterns with their keys; without folding, the keys as they are."""
     if not style.is_folded:
         return [(key, (key,)) for key in entries]
     labels = {key: _label(entry) for key, entry in entries.items()}
@@ -149,7 +149,11 @@ def folded(
         entry.values for entry in entries.values()
     )
     folds = (fold if is_one_fact else outline)(labels, _all_keys(diff))
-    return [(one.keys[0] if len(one.keys) == 1 else one.pattern, one.keys) for one in folds]
+    return [(one.pattern, one.keys) for one in folds]
+
+
+def _shown(pattern: str, style: Style) -> str:
+    return pattern_shown(pattern if style.is_folded else quote(pattern))
 
 
 def _all_keys(diff: Diff) -> list[str]:
@@ -174,7 +178,7 @@ def _count(entries: Sequence[Entry]) -> str:
 
 
 def _row(sign: str, pattern: str, entries: list[Entry]) -> Row:
-    return Row((f"{sign} {safe(pattern)}",), (_count(entries), _what(entries)))
+    return Row((f"{sign} {pattern}",), (_count(entries), _what(entries)))
 
 
 def _what(entries: list[Entry]) -> str:
@@ -202,10 +206,9 @@ def _uncompared(diff: Diff, names: tuple[str, str], style: Style) -> str:
     folds = fold({key: (one.a, one.b) for key, one in known.items()}, _all_keys(diff))
     rows = []
     for one in folds:
-        name = one.pattern if len(one.keys) > 1 else one.keys[0]
         rows.append(
             [
-                f"  ? {safe(name)}",
+                f"  ? {pattern_shown(one.pattern)}",
                 str(len(one.keys)) if len(one.keys) > 1 else "",
                 _kinds(known[one.keys[0]], names),
             ]

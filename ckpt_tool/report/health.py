@@ -37,11 +37,23 @@ def _shown(findings: tuple[Finding, ...], style: Style) -> tuple[list[Finding], 
 
 def health_line(health: Health, style: Style = PLAIN) -> str:
     """The answer in one line."""
-    path = safe(health.path)
-    if health.is_healthy:
-        what = f"{plural(health.tensors, 'tensor')}, {size_text(health.nbytes)}, read"
-        return f"{path}: {style.paint('healthy', 'green')}: {what}, nothing found"
-    return f"{path}: {style.paint('not healthy', 'red')}: {plural(len(health.findings), 'finding')}"
+    path, left = safe(health.path), _unexamined(health)
+    if not health.is_healthy:
+        found = plural(len(health.findings), "finding")
+        return f"{path}: {style.paint('not healthy', 'red')}: {found}{left}"
+    read = plural(health.tensors, "tensor")
+    verdict = style.paint("healthy", "green")
+    if health.unreadable:
+        read = f"{health.tensors:,} of {plural(health.tensors + health.unreadable, 'tensor')}"
+        verdict = style.paint("healthy as far as it was read", "yellow")
+    return f"{path}: {verdict}: {read}, {size_text(health.nbytes)}, nothing found{left}"
+
+
+def _unexamined(health: Health) -> str:
+    """How many tensors were not examined, behind the answer."""
+    counts = ((health.unreadable, "unreadable"), (health.outside, "outside of the state dict"))
+    texts = [f"{count:,} {what}" for count, what in counts if count]
+    return f"; {' and '.join(texts)} not examined" if texts else ""
 
 
 def health_json(health: Health) -> dict[str, object]:
@@ -52,6 +64,7 @@ def health_json(health: Health) -> dict[str, object]:
         "healthy": health.is_healthy,
         "tensors": health.tensors,
         "bytes": health.nbytes,
+        "unexamined": health.unreadable + health.outside,
         "notes": list(health.notes),
         "findings": [
             {"kind": one.kind, "subject": one.subject, "text": one.text} for one in health.findings

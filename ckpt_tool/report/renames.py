@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ckpt_tool.comparing import Diff, Entry
+from ckpt_tool.keys import quote
 from ckpt_tool.report.parts.pairs import pair_groups
-from ckpt_tool.report.parts.style import Style, safe
+from ckpt_tool.report.parts.style import Style, pattern_shown
 from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.report.parts.value_differences import remark_on, value_cells
 
@@ -21,11 +22,11 @@ def renamed_section(diff: Diff, style: Style) -> str:
     groups = (
         renamed_groups(entries, diff)
         if style.is_folded
-        else [(key_a(entry), key_b(entry), [entry]) for entry in entries]
+        else [(quote(key_a(entry)), quote(key_b(entry)), [entry]) for entry in entries]
     )
     rows = [
         Row(
-            (f"> {safe(a)}", f"→ {safe(b)}"),
+            (f"> {pattern_shown(a)}", f"→ {pattern_shown(b)}"),
             (str(len(group)) if len(group) > 1 else "",),
             _remark(group),
         )

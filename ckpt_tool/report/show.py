@@ -4,17 +4,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ckpt_tool.formats import Checkpoint, Extra, LeftBehind
-from ckpt_tool.keys import Fold, outline
+from ckpt_tool.keys import Fold, outline, quote
 from ckpt_tool.report.parts.amounts import (
-    amount_of,
     by_dtype,
     dtypes_text,
-    noun_of,
+    elements_text,
     shapes_text,
 )
 from ckpt_tool.report.parts.labels import alike_labels, by_number
 from ckpt_tool.report.parts.left_behind import left_behind_json
-from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
+from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
 from ckpt_tool.report.parts.table import Row, columns, shortened, table
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
@@ -74,7 +73,7 @@ def header_text(checkpoint: Checkpoint, style: Style) -> str:
 def _tensors(catalog: Catalog, style: Style, sort: str = ORDER) -> list[str]:
     rows = [Row(("",), TITLES, margin="")] + [
         Row(
-            (safe(pattern),),
+            (pattern_shown(pattern if style.is_folded else quote(pattern)),),
             (
                 f"{len(infos):,}" if len(infos) > 1 else "",
                 dtypes_text(infos),
@@ -117,10 +116,7 @@ def _folded(catalog: Catalog, style: Style) -> list[Group]:
     if not style.is_folded:
         return [(key, [info]) for key, info in catalog.items()]
     folds = [one for one in _folds(catalog) if one.keys[0] in catalog]
-    return [
-        (one.keys[0] if len(one.keys) == 1 else one.pattern, [catalog[key] for key in one.keys])
-        for one in folds
-    ]
+    return [(one.pattern, [catalog[key] for key in one.keys]) for one in folds]
 
 
 def _folds(catalog: Catalog) -> Sequence[Fold]:
@@ -136,12 +132,10 @@ def _folds(catalog: Catalog) -> Sequence[Fold]:
 
 def unreadable_text(catalog: Catalog, style: Style = PLAIN) -> str:
     """What the state dict names and can't be read, by kind, folded."""
-    groups: list[tuple[str, tuple[str, ...]]] = [(key, (key,)) for key in catalog.unreadable]
+    groups: list[tuple[str, tuple[str, ...]]] = [(quote(key), (key,)) for key in catalog.unreadable]
     if style.is_folded and groups:
         found = [one for one in _folds(catalog) if one.keys[0] in catalog.unreadable]
-        groups = [
-            (one.keys[0] if len(one.keys) == 1 else one.pattern, tuple(one.keys)) for one in found
-        ]
+        groups = [(one.pattern, tuple(one.keys)) for one in found]
     by_kind: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     for pattern, keys in groups:
         by_kind.setdefault(catalog.unreadable[keys[0]].kind, []).append((pattern, keys))
@@ -161,7 +155,12 @@ def _unreadable_of(
         first = catalog.unreadable[keys[0]]
         shape = "?" if first.shape is None else shape_text(first.shape)
         rows.append(
-            [f"  {safe(pattern)}", str(len(keys)) if len(keys) > 1 else "", shape, safe(first.text)]
+            [
+                f"  {pattern_shown(pattern)}",
+                str(len(keys)) if len(keys) > 1 else "",
+                shape,
+                safe(first.text),
+            ]
         )
     title = f"{unreadable_count(kind, sum(len(keys) for _, keys in groups))} that can't be read"
     return "\n".join([title, *columns(rows, "lrll", style)])
@@ -258,11 +257,10 @@ def closing_text(checkpoint: Checkpoint, of: Catalog | None = None) -> str:
     unread = "".join(
         f", and {unreadable_count(kind, count)} that can't be read" for kind, count in kinds.items()
     )
-    amount = amount_of(catalog.values())
     tensors = plural(len(catalog), "tensor")
     if of is not None:
         tensors = f"{len(catalog):,} of {plural(len(of), 'tensor')}"
-    elements = f"{amount.elements:,} {noun_of(catalog.values())}, " if catalog else ""
+    elements = f"{elements_text(catalog.values())}, " if catalog else ""
     text = f"{tensors}, {elements}{size_text(catalog.nbytes)}{unread}"
     if not others or of is not None:
         return text

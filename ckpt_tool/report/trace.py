@@ -103,7 +103,7 @@ def _tensor(each: Concerned) -> str:
     shown = each.sources[:MAX_SOURCES]
     more = f" and {len(each.sources) - len(shown)} more" if len(shown) < len(each.sources) else ""
     sources = ", ".join(map(safe, shown))
-    return f"{safe(each.key)} from {sources}{more}{ops}, by {safe(each.rule)}"
+    return f"{safe(each.key)} from {sources}{more}{ops}, by {safe(each.rule).removeprefix('by ')}"
 
 
 def answer_line(trace: Trace, style: Style = PLAIN) -> str:

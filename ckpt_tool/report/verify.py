@@ -6,29 +6,47 @@ from ckpt_tool.api.remarks.left_behind import left_behind_list
 from ckpt_tool.engine import Mismatch
 from ckpt_tool.errors import Problem
 from ckpt_tool.formats import LeftBehind
+from ckpt_tool.keys import Fold, outline, quote
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.report.parts.problems import problem_json
-from ckpt_tool.report.parts.style import plural, safe
+from ckpt_tool.report.parts.style import pattern_shown, plural, safe
 
 MAX_LINES = 10
+_DIFFERS = "first differs"
 
 
 def verified_text(
     path: str, plan: Plan, mismatches: Sequence[Mismatch], verbose: bool = False
 ) -> str:
-    """One line for each key that differs, the first ones unless `verbose`; then the conclusion."""
-    shown = mismatches if verbose else mismatches[:MAX_LINES]
-    lines = [f"{safe(mismatch.key)} {mismatch.fact}" for mismatch in shown]
-    if len(mismatches) > len(shown):
-        lines.append(f"and {len(mismatches) - len(shown):,} more (-v lists them)")
+    """A line for each pattern of keys that differ alike, the first ones, or for each key where
+    `verbose`; then the conclusion.
+    """
     if mismatches:
-        return "\n".join(
-            [
-                *lines,
-                f"{safe(path)} is not what the plan says: {_differ(len(mismatches))}",
-            ]
-        )
+        lines = [] if verbose else _folded(plan, mismatches)
+        if verbose:
+            lines = [f"{pattern_shown(quote(each.key))} {each.fact}" for each in mismatches]
+        fact = f"{safe(path)} is not what the plan says: {_differ(len(mismatches))}"
+        return "\n".join([*lines, fact])
     return f"{safe(path)} is what the plan says, bit for bit: {plural(len(plan.outputs), 'tensor')}"
+
+
+def _folded(plan: Plan, mismatches: Sequence[Mismatch]) -> list[str]:
+    facts = {each.key: each.fact for each in mismatches}
+    # Where tensors first differ is no two times the same; that they differ is.
+    labels = {key: _DIFFERS if fact.startswith(_DIFFERS) else fact for key, fact in facts.items()}
+    folds = outline(labels, plan.outputs)
+    lines = [_line(one, facts[one.keys[0]]) for one in folds[:MAX_LINES]]
+    more = sum(len(one.keys) for one in folds[MAX_LINES:])
+    return [*lines, f"and {plural(more, 'tensor')} more (-v lists them)"] if more else lines
+
+
+def _line(one: Fold, fact: str) -> str:
+    name = pattern_shown(one.pattern)
+    if len(one.keys) == 1:
+        return f"{name} {fact}"
+    if fact.startswith(_DIFFERS):
+        fact = f"differs: {safe(one.keys[0])}{fact.removeprefix(_DIFFERS)}"
+    return f"{name} ({plural(len(one.keys), 'tensor')}): each {fact}"
 
 
 def beside_text(path: str, beside: Sequence[LeftBehind]) -> str:

@@ -21,6 +21,7 @@ from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
 from ckpt_tool.tracing.recording import Recorder, Setting
 from ckpt_tool.tracing.sketches import differ_in_huge, distance, farthest, paired
 from ckpt_tool.tracing.weights import Concerned, concerned_by, wrong_weights
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     from torch import nn
@@ -168,8 +169,8 @@ def _notes(
         notes.append(f"`{names[0]}` is called, and its counterpart `{names[1]}` is not")
     if unlike:
         notes.append(
-            f"{len(unlike)} calls give outputs of other shapes on the two sides, and were not "
-            f"compared: `{unlike[0].other}` first"
+            f"not compared, for their outputs have other shapes on the two sides: "
+            f"{plural(len(unlike), 'call')}, the first of `{unlike[0].other}`"
         )
     return notes
 

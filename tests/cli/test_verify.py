@@ -60,3 +60,19 @@ def test_rules_that_do_not_fit_prove_nothing(folder):
     ran = ckpt("verify", "out.safetensors", "in.pth", "-e", "zz -> n", cwd=folder)
     assert (ran.status, "dead-rule" in ran.err) == (1, True)
     assert ckpt("verify", "none.pth", "in.pth", *RULES, cwd=folder).status == 2
+
+
+def test_tensors_that_differ_alike_are_one_line(tmp_path):
+    state = {f"h.{i}.{name}": torch.randn(2, 2) for i in range(12) for name in ("w", "b")}
+    torch.save(state | {"end": torch.ones(2)}, tmp_path / "in.pth")
+    other = {key: value + 1 if key.endswith("w") else value for key, value in state.items() if key[:3] not in ("h.3", "h.4")}
+    torch.save(other | {"end": torch.ones(3), "more": torch.ones(1)}, tmp_path / "out.pth")
+    ran = ckpt("verify", "out.pth", "in.pth", "-e", "** -> **", cwd=tmp_path)
+    assert ran.out.splitlines() == [
+        "h.{0..2,5..11}.w (10 tensors): each differs: h.0.w at [0, 0]",
+        "h.{3..4}.* (4 tensors): each is missing",
+        "end has 3, the plan says 2",
+        "more is not in the plan",
+        "out.pth is not what the plan says: 16 tensors differ from it",
+    ]
+    assert len(ckpt("verify", "out.pth", "in.pth", "-e", "** -> **", "-v", cwd=tmp_path).out.splitlines()) == 17

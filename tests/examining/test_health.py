@@ -401,6 +401,10 @@ def test_what_was_not_examined_is_said(tmp_path):
     assert ran.status == 0
     assert "note: 1 tensor can't be read here" in ran.out
     assert "note: 1 tensor outside of the state dict" in ran.out
+    assert ran.out.splitlines()[-1].endswith(
+        "odd.pth: healthy as far as it was read: 1 of 2 tensors, 324 B, nothing found; 1 unreadable and 1 outside of the state dict not examined"
+    )
+    assert json.loads(ckpt("show", "--health", "--json", tmp_path / "odd.pth").out)["unexamined"] == 2
 
 
 def test_a_network_that_was_not_trained_has_zeros_and_ones(torchvision):

@@ -1,9 +1,11 @@
 """Folding: each pattern matches exactly the keys that it stands for, and no other key that exists."""
 
-from hypothesis import given
+import itertools
+
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ckpt_tool.keys import Matcher, fold, parse
+from ckpt_tool.keys import Matcher, fold, outline, parse
 
 
 def folded(keys, others=(), labels=None):
@@ -60,3 +62,24 @@ def test_each_pattern_matches_exactly_its_keys(keys, data):
         assert len({chosen[key] for key in one.keys}) == 1
         matcher = Matcher(parse(one.pattern))
         assert [key for key in labels if matcher.match(key) is not None] == sorted(one.keys, key=list(labels).index)
+
+
+def test_a_box_with_a_gap_has_no_key_of_a_line_before_it():
+    labels = {"layers.0.heads.0.w": 0, "layers.1.heads.1.w": 1, "layers.2.heads.1.w": 1, "layers.0.heads.1.w": 1}
+    labels |= {"layers.1.heads.2.w": 0, "layers.1.heads.0.w": 1}
+    assert folded((), (), labels) == [("layers.0.heads.0.w", 1), ("layers.{0..2}.heads.1.w", 3), ("layers.1.heads.2.w", 1), ("layers.1.heads.0.w", 1)]
+
+
+grids = st.lists(st.sampled_from([f"l.{i}.h.{j}.w" for i, j in itertools.product(range(4), repeat=2)]), unique=True, min_size=6)
+
+
+@given(grids, st.integers(min_value=0, max_value=1 << 16))
+@example([f"l.{i}.h.{j}.w" for i, j in ((0, 0), (1, 1), (2, 1), (0, 1), (1, 2), (1, 0))], 0b010001)
+def test_in_a_grid_with_gaps_in_any_order_each_pattern_matches_exactly_its_keys(keys, chosen):
+    labels = {key: chosen >> i & 1 for i, key in enumerate(keys)}
+    for fold_as in (fold, outline):
+        folds = fold_as(labels)
+        assert sorted(key for one in folds for key in one.keys) == sorted(keys)
+        for one in folds:
+            matcher = Matcher(parse(one.pattern))
+            assert tuple(key for key in keys if matcher.match(key) is not None) == one.keys

@@ -32,6 +32,9 @@ MATCHES = [
     ("a.{mlp,mlp.fc1}.**", "a.mlp.fc1.w", {"{0}": 1, "**": "w"}),
     ("{b}.{j=0..1}", "4.1", {"b": 4, "j": 1}),
     (r"a\*b\{c\}", "a*b{c}", {}),
+    (r"a\x0ab\u200b\U000e0041", "a\nb\u200b\U000e0041", {}),
+    (r"\\x0a\x4\u12\U11000000", r"\x0ax4u12U11000000", {}),
+    (r"{a\x2cb,c}", "a,b", {"{0}": 0}),
     ("{3*b+j+1}.{j=0..1}", "8.1", {"b": 2, "j": 1}),
 ]
 
@@ -161,9 +164,10 @@ def test_a_long_key_is_matched_in_linear_time():
 key_texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 
 
-@given(key_texts)
+@given(key_texts | st.text(st.sampled_from(list("a.*{}\\x0u2U \t\n\u200b\u202e\u3164\ud800\U000e0041->→'"))))
 def test_quoted_key_matches_itself_alone(key):
     pattern = parse(quote(key))
+    assert pattern.text.isprintable()
     assert pattern.holes == ()
     assert Matcher(pattern).match(key) == {}
     assert Matcher(pattern).match(key + "x") is None

@@ -88,6 +88,29 @@ def test_a_base_that_is_not_in_a_shallow_checkout_is_fetched(repository, tmp_pat
     assert report(shallow)[2] == "changed=4\n"
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"CKPT_ARGUMENTS": '--renames "'}, "arguments%3A '--renames \"' can't be split into words%3A no closing quotation"),
+        ({"CKPT_BASE": "-x"}, "base%3A '-x' is no commit"),
+        ({"CKPT_BASE": "no-such-commit"}, "base%3A 'no-such-commit' is no commit that can be fetched%3A "),
+        ({"CKPT_PATHS": ":(nonsense)x"}, "git diff failed%3A "),
+    ],
+)
+def test_what_the_action_cant_use_is_one_line(repository, given, said):
+    usual = {"CKPT_BASE": repository.base, "CKPT_PATHS": PATHS, "CKPT_ARGUMENTS": "--renames"}
+    ran = repository.run(sys.executable, SCRIPT, **{**usual, **given})
+    assert (ran.returncode, ran.stderr) == (2, "")
+    assert ran.stdout.startswith(f"::error title=ckpt diff::{said}")
+    assert len(ran.stdout.splitlines()) == 1
+
+
+def test_what_nobody_sees_in_a_name_has_its_code(repository):
+    (repository.folder / "a\u202eb\u200b.keys").write_text("x\tF32\t2\n")
+    repository.commit()
+    assert "<code>a&#92;u202eb&#92;u200b.keys</code>" in report(repository)[1]
+
+
 def test_a_report_without_changes_says_so(repository):
     _, text, output = report(repository, CKPT_PATHS="*.gguf")
     assert (text.splitlines()[-1], output) == ("No checkpoint or key list changed.", "changed=0\n")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.wording import plural
 
 LONGEST, MAX_PARTS, MAX_NUMBERS = 10_000, 64, 40
 """Characters of a name, parts of it between dots, and numbers in it, that are compared with others.
@@ -18,8 +19,8 @@ def check_names(path: str, names: Iterable[str]) -> None:
     for name in names:
         if len(name) >= MAX_PARTS and _is_too_long(name):
             fact = (
-                f"has a name of {len(name):,} characters in {name.count('.') + 1:,} parts "
-                f"with {len(_NUMBERS.findall(name)):,} numbers, "
+                f"has a name of {len(name):,} characters in {plural(name.count('.') + 1, 'part')} "
+                f"with {plural(len(_NUMBERS.findall(name)), 'number')}, "
                 f"`{name[:40]}…`"
             )
             limits = (

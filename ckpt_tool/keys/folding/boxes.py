@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from math import prod
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys.folding.structure import kinds_of
 from ckpt_tool.keys.folding.tokens import is_number, tokens_of
 from ckpt_tool.keys.folding.tree import CHILDREN, Branch
@@ -20,7 +21,9 @@ MAX_CHARACTERS = 72
 MAX_WORK = 30_000_000
 """Boxes of one form times the square of their tokens: beyond it they are not compared."""
 MAX_TRIES = 3_000_000
-"""Boxes times other keys of their form, where a product has gaps: beyond it gaps stay."""
+"""Boxes times other keys of their form, where a product has gaps: beyond it gaps stay; and how
+often a wider box is compared with a key that it must not have.
+"""
 
 _NUMBER = ".#"
 """Stands for any number in the form of a name; no token of a name has a dot and more."""
@@ -39,7 +42,7 @@ class Box:
     keys: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Name:
     """A branch by its name: its form, and the numbers that stand in it."""
 
@@ -169,23 +172,37 @@ def _over_numbers(
 
 
 def _in_turn(points: Sequence[_Point], foreign: Sequence[_Point]) -> Iterator[list[int]]:
-    """Which points go together: all, or as many that follow each other as have no foreign one among
-    them.
+    """Which points go together: all, or as many that follow each other as have no other one among
+    them, neither a foreign one nor one of a part before.
     """
     whole = _ranges(points)
-    near = [point for point in foreign if _is_in(point, whole)]
-    if not near:
+    avoided = [point for point in foreign if _is_in(point, whole)]
+    if not avoided:
         yield list(range(len(points)))
         return
-    part, ranges = [0], _ranges(points[:1])
-    for i, point in enumerate(islice(points, 1, None), 1):
-        wider = tuple(values | {value} for values, value in zip(ranges, point, strict=True))
-        if any(_is_in(each, wider) for each in near):
-            yield part
-            part, ranges = [i], _ranges([point])
-        else:
-            part, ranges = [*part, i], wider
-    yield part
+    left, tries = dict(enumerate(points)), MAX_TRIES
+    while left and tries > 0:
+        ranges, tries = _grown(list(left.values()), avoided, tries - len(left))
+        part = [i for i, point in left.items() if _is_in(point, ranges)]
+        avoided += [left.pop(i) for i in part]
+        yield part
+    yield from ([i] for i in left)
+
+
+def _grown(points: Sequence[_Point], avoided: Sequence[_Point], tries: int) -> tuple[_Values, int]:
+    """The ranges of the first point, and of as many after it as have none that is avoided among
+    them; and the tries that are left.
+    """
+    ranges = _ranges(points[:1])
+    for point in islice(points, 1, None):
+        wider = tuple([values | {value} for values, value in zip(ranges, point, strict=True)])
+        if wider == ranges:
+            continue
+        tries -= len(avoided)
+        if any(_is_in(each, wider) for each in avoided):
+            break
+        ranges = wider
+    return ranges, tries
 
 
 def _is_in(point: _Point, ranges: Sequence[frozenset[str]]) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from ckpt_tool.comparing import Diff, Entry
-from ckpt_tool.keys import outline
+from ckpt_tool.keys import outline, quote
 from ckpt_tool.report.diff import closing_text, header_text
 from ckpt_tool.report.parts.amounts import dtypes_text, shapes_text
-from ckpt_tool.report.parts.style import PLAIN, Style, safe
+from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, safe
 from ckpt_tool.report.parts.table import GAP, cut, width_of, wrapped
 from ckpt_tool.report.parts.value_differences import value_cells
 from ckpt_tool.report.renames import key_b, renamed_groups
@@ -57,21 +57,21 @@ def _pairings(diff: Diff, style: Style) -> Iterator[Pairing]:
     folds = (
         [(one.pattern, one.keys) for one in outline(labels, keys)]
         if style.is_folded
-        else [(key, (key,)) for key in plain]
+        else [(quote(key), (key,)) for key in plain]
     )
     for pattern, members in folds:
         entries = tuple([plain[key] for key in members])
         kind = entries[0].kind
-        name = members[0] if len(members) == 1 else pattern
-        yield Pairing(
-            kind, "" if kind == "only_b" else name, "" if kind == "only_a" else name, entries
-        )
+        a, b = ("" if kind == only else pattern_shown(pattern) for only in ("only_b", "only_a"))
+        yield Pairing(kind, a, b, entries)
     renamed = [entry for entry in diff.entries if entry.kind == "renamed"]
     if style.is_folded:
         for a, b, group in renamed_groups(renamed, diff):
-            yield Pairing("renamed", a, b, tuple(group))
+            yield Pairing("renamed", pattern_shown(a), pattern_shown(b), tuple(group))
     else:
-        yield from (Pairing("renamed", each.key, key_b(each), (each,)) for each in renamed)
+        yield from (
+            Pairing("renamed", quote(each.key), quote(key_b(each)), (each,)) for each in renamed
+        )
 
 
 def _label(entry: Entry) -> object:

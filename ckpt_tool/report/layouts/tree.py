@@ -12,7 +12,7 @@ from ckpt_tool.keys import fold
 from ckpt_tool.keys.folding.tokens import NO_DIGITS
 from ckpt_tool.report.parts.amounts import Amount, amount_of
 from ckpt_tool.report.parts.labels import by_number
-from ckpt_tool.report.parts.style import PLAIN, Style, safe, size_text
+from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, size_text
 from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.report.show import ORDER, closing_text, header_text
 from ckpt_tool.tensors import Catalog, TensorInfo
@@ -63,7 +63,7 @@ def tree_text(
     whole = amount_of(root.tensors)
     rows = [Row(("",), TITLES, margin=""), _row("all", "", whole, whole)]
     rows += [
-        _row(safe(name), lead, amount_of(infos), whole)
+        _row(pattern_shown(name), lead, amount_of(infos), whole)
         for name, lead, infos in _lines(root, "", sort, style.is_folded)
     ]
     first, *others = table(rows, "rrrr", style)

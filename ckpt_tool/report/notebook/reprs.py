@@ -106,13 +106,9 @@ def _kind_groups(diff: Diff, kind: str, entries: Mapping[str, Entry]) -> list[Gr
         key: _forms(entry) if kind in ("shape", "dtype") else None for key, entry in entries.items()
     }
     return [
-        Group(_one(one.pattern, one.keys), one.keys, _about([entries[key] for key in one.keys]))
+        Group(one.pattern, one.keys, _about([entries[key] for key in one.keys]))
         for one in outline(labels, (*diff.a, *diff.b))
     ]
-
-
-def _one(pattern: str, keys: Sequence[str]) -> str:
-    return keys[0] if len(keys) == 1 else pattern
 
 
 def _forms(entry: Entry) -> str:
@@ -133,7 +129,7 @@ def _about(entries: Sequence[Entry]) -> str:
 
 def _patterns(keys: Iterable[str], others: Iterable[str]) -> list[Group]:
     folds = fold(dict.fromkeys(keys), list(others))
-    return [Group(_one(each.pattern, each.keys), each.keys) for each in folds]
+    return [Group(each.pattern, each.keys) for each in folds]
 
 
 def _folded(title: str, keys: Iterable[str], catalog: Catalog | None) -> Section:
@@ -199,7 +195,7 @@ def load_html(report: LoadReport, answer: str) -> str:
     target = plan.target or ()
     origins = {key: step for step in plan.steps for key in step.outputs}
     loaded = outline(dict.fromkeys(report.loaded), target)
-    groups = [Group(_one(one.pattern, one.keys), one.keys) for one in loaded]
+    groups = [Group(one.pattern, one.keys) for one in loaded]
 
     def described(key: str) -> str:
         step = origins.get(key)

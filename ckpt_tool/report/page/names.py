@@ -9,7 +9,6 @@ from ckpt_tool.report.parts.style import safe
 MAX_NAME = 300
 """Characters of a name that are shown."""
 _END = 60
-_INVISIBLE = {code: f"\\u{code:04x}" for code in (0x00AD, *range(0x200B, 0x200E), 0x2060, 0x3164)}
 
 
 def shown(text: str) -> str:
@@ -26,7 +25,7 @@ def shown(text: str) -> str:
         start = MAX_NAME - _END - len(note)
         # Written out characters take up to six each.
         text = text[: max(40, start)] + note + text[-_END:]
-    return text if text.isascii() and text.isprintable() else safe(text).translate(_INVISIBLE)
+    return safe(text)
 
 
 def said(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.report.page.document import Page, PageSide, Table, counts_of, page_data, problems_of
 from ckpt_tool.report.page.names import said
+from ckpt_tool.report.page.seal import sealed
 from ckpt_tool.wording import plural, size_text
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ TITLES = {
 
 def page_html(page: Page) -> str:
     """One file that needs nothing else. Its content policy lets nothing be fetched, and no program
-    run but its own.
+    run but its own. It has a digest of itself, by which another page knows what it may replace.
     """
     from markupsafe import Markup
 
     style, script = _asset("page.css"), _script()
     data = json.dumps(page_data(page), separators=(",", ":"), allow_nan=False)
-    return _template().render(
+    text = _template().render(
         page=page,
         command=page.command,
         heading=TITLES[page.command],
@@ -60,6 +61,7 @@ def page_html(page: Page) -> str:
         data=Markup(data.translate(_IN_SCRIPT)),
         version=_version(),
     )
+    return sealed(text)
 
 
 def _side(side: PageSide) -> dict[str, str]:

@@ -1,16 +1,17 @@
 """How much there is of tensors: their numbers, their shapes as ranges, their totals by dtype."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import prod
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import DType, Shape, TensorInfo, shape_text
+from ckpt_tool.wording import plural
 
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """What norms of torch keep beside their parameters."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Amount:
     """Tensors with what they hold: the elements of a tied weight count once, its bytes as often as
     it has a key, as files without ties have them.
@@ -30,13 +31,15 @@ def amount_of(infos: Iterable[TensorInfo]) -> Amount:
     )
 
 
-def noun_of(infos: Iterable[TensorInfo]) -> str:
-    """What the elements are called: buffers are no parameters."""
+def elements_text(infos: Iterable[TensorInfo]) -> str:
+    """How many elements there are, and what they are called: buffers are no parameters."""
+    listed = list(infos)
+    count = amount_of(listed).elements
     has_buffers = any(
         not (info.dtype.is_floating or info.dtype.is_complex) or info.key.endswith(_BUFFERS)
-        for info in infos
+        for info in listed
     )
-    return "parameters and buffers" if has_buffers else "parameters"
+    return f"{count:,} parameters and buffers" if has_buffers else plural(count, "parameter")
 
 
 def by_dtype(infos: Iterable[TensorInfo]) -> list[tuple[DType, Amount]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import fold, quote
 
 _NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PairGroup:
     """Patterns of both sides, and the keys of the first that they stand for."""
 
@@ -38,7 +38,7 @@ def pair_groups(
             a, b = _spelt(one.pattern, one.keys), _spelt(folded[0].pattern, folded[0].keys)
             groups.append(PairGroup(a, b, one.keys))
         else:
-            groups += [PairGroup(key, pairs[key], (key,)) for key in one.keys]
+            groups += [PairGroup(quote(key), quote(pairs[key]), (key,)) for key in one.keys]
     return groups
 
 

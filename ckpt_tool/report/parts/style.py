@@ -1,28 +1,25 @@
 """The look of our text: colours, sizes, safe names, the terminal's width and characters."""
 
-from dataclasses import dataclass
+from ckpt_tool.frozen import frozen
+from ckpt_tool.wording import plural, size_text, visible
 
-from ckpt_tool.wording import plural, size_text
-
-__all__ = ["PLAIN", "Style", "in_encoding", "plural", "safe", "size_text"]
+__all__ = ["PLAIN", "Style", "in_encoding", "pattern_shown", "plural", "safe", "size_text"]
 
 _CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "cyan": 36}
 
-_UNSAFE = {
-    **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))},
-    # Marks that turn the direction of text, and separators of lines: a name must not rearrange what
-    # stands around it.
-    **{
-        code: f"\\u{code:04x}"
-        for code in (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
-    },
-    **{code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)},
-}
-
 
 def safe(text: str) -> str:
-    """The text with control characters, terminal escapes and marks of direction written out."""
-    return text if text.isascii() and text.isprintable() else text.translate(_UNSAFE)
+    """The text with control characters, terminal escapes, marks of direction and what can't be
+    seen written out, as patterns read it back.
+    """
+    return visible(text)
+
+
+def pattern_shown(pattern: str) -> str:
+    """A pattern as a line has it, so that it can be pasted: one for an empty key as a shell's empty
+    argument.
+    """
+    return safe(pattern) or "''"
 
 
 IN_ASCII = {
@@ -52,7 +49,7 @@ def _written(character: str, encoding: str) -> str:
     return character
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Style:
     """Whether text is coloured, whether groups of keys are folded, how wide the terminal is (None:
     as wide as the text), and what its characters are encoded in.

@@ -9,7 +9,7 @@ from math import isnan
 from typing import TYPE_CHECKING
 
 from ckpt_tool.comparing import Entry
-from ckpt_tool.keys import fold
+from ckpt_tool.keys import fold, quote
 from ckpt_tool.keys.folding.fold import Fold
 from ckpt_tool.report.parts.style import plural
 from ckpt_tool.tensors import DType
@@ -97,7 +97,7 @@ def oddities(
         if entry.values and (text := _odd_text(entry.values, names))
     }
     is_folded = others is not None and texts
-    folds = fold(texts, others or ()) if is_folded else [Fold(key, (key,)) for key in texts]
+    folds = fold(texts, others or ()) if is_folded else [Fold(quote(key), (key,)) for key in texts]
     lines = [_odd_line(one, texts[one.keys[0]]) for one in folds]
     more = sum(len(one.keys) for one in folds[MAX_NON_FINITE:])
     return [*lines[:MAX_NON_FINITE], f"and {more} more tensors with NaN or Inf"] if more else lines
@@ -106,7 +106,7 @@ def oddities(
 def _odd_line(one: Fold, text: str) -> str:
     """What is said of a pattern's tensors, or of one."""
     if len(one.keys) == 1:
-        return f"{one.keys[0]}: {text}"
+        return f"{one.pattern}: {text}"
     return f"{one.pattern} ({len(one.keys)}): {text} each"
 
 

@@ -1,9 +1,10 @@
-"""A table as text in one of many formats: CSV by Python's csv, all others by tabulate."""
+"""A table as text in one of many formats: CSV and TSV by Python's csv, all others by tabulate."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 
 from ckpt_tool.errors import InputError
@@ -15,9 +16,22 @@ COMMON = (TABLE, "csv", "tsv", "markdown", "html", "latex", "rst", "grid")
 """Formats that are named to people; tabulate has more."""
 _ALIASES = {"markdown": "github", "md": "github"}
 _MARKDOWN = ("github", "pipe")
+_BARS = {
+    "github": "\\|",
+    "pipe": "\\|",
+    "jira": "\\|",
+    "asciidoc": "\\|",
+    "mediawiki": "&#124;",
+    "textile": "&#124;",
+    "orgtbl": "\\vert{}",
+}
+"""What stands for a bar in a cell, where it would end one."""
+_NO_BARS = ("moinmoin", "youtrack")
+"""Formats that have nothing for a bar."""
 _UNESCAPED = ("unsafehtml", "latex_raw", "latex_booktabs", "latex_longtable")
 """Formats that write names as they are into a language that may read them otherwise."""
 
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
 _FORMULA = ("=", "+", "-", "@")
 """How a text begins that spreadsheets take for a formula."""
 Cell = str | int | float | None
@@ -36,7 +50,7 @@ class Table:
 
 def check_format(name: str) -> None:
     """Raises InputError for a format that there is not."""
-    if name in (TABLE, "csv"):
+    if name == TABLE or name in _DELIMITERS:
         return
     known = [each for each in _formats() if each not in _UNESCAPED]
     if _ALIASES.get(name, name) not in known:
@@ -51,9 +65,11 @@ def _formats() -> list[str]:
 
 
 def table_text(table: Table, name: str) -> str:
-    """The table in a format that `check_format` knows."""
-    if name == "csv":
-        return _csv(table)
+    """The table in a format that `check_format` knows. Raises InputError where it can't hold a
+    cell.
+    """
+    if name in _DELIMITERS:
+        return _csv(table, _DELIMITERS[name])
     from tabulate import tabulate
 
     format_ = _ALIASES.get(name, name)
@@ -68,12 +84,13 @@ def table_text(table: Table, name: str) -> str:
         tablefmt=format_,
         disable_numparse=True,
         colalign=sides if rows else None,
+        preserve_whitespace=True,
     )
 
 
-def _csv(table: Table) -> str:
+def _csv(table: Table, delimiter: str) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
     writer.writerow(table.titles)
     writer.writerows([["" if cell is None else _safe(cell) for cell in row] for row in table.rows])
     return text.getvalue().rstrip("\n")
@@ -91,11 +108,21 @@ def _cell(cell: Cell, title: str, table: Table, format_: str) -> str:
     if cell is None:
         return ""
     text = safe(str(cell))
-    if format_ not in _MARKDOWN:
-        return str(_safe(cell)) if format_ == "tsv" else text
-    is_name = title in table.names and text and "`" not in text
+    if "|" in text and format_ in _NO_BARS:
+        raise InputError("--format", f"{format_} can't hold a `|`, as in `{text}`")
     # Stars and lines of names are Markdown's own; in code, a bar still ends a cell.
-    return (f"`{text}`" if is_name else text).replace("|", "\\|")
+    is_code = format_ in _MARKDOWN and title in table.names and text
+    return (_as_code(text) if is_code else text).replace("|", _BARS.get(format_, "|"))
+
+
+def _as_code(text: str) -> str:
+    """The text as code of Markdown, between more backticks than it has in a row; of spaces at both
+    ends one each is none of the text.
+    """
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    ends = {text[0], text[-1]}
+    space = " " if "`" in ends or (ends == {" "} and text.strip()) else ""
+    return f"{ticks}{space}{text}{space}{ticks}"
 
 
 def _is_numeric(table: Table, column: int) -> bool:

@@ -15,6 +15,7 @@ from ckpt_tool.training.freezing.optimizer import Group, Mended, check_optimizer
 from ckpt_tool.training.freezing.selection import Selected, matching, selected
 from ckpt_tool.training.freezing.wrapped import check_wrapped
 from ckpt_tool.training.live import unwrapped
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +36,10 @@ class Frozen:
         return f"Frozen({len(self.parameters)} parameters, {len(self.modules)} modules)"
 
     def __str__(self) -> str:
+        modules = plural(len(self.modules), "module")
         text = (
-            f"{len(self.parameters)} parameters frozen, "
-            f"running statistics of {len(self.modules)} modules held"
+            f"{plural(len(self.parameters), 'parameter')} frozen, "
+            f"running statistics of {modules} held"
         )
         return f"{text}\n{self.optimizer}" if self.optimizer else text
 
@@ -61,8 +63,8 @@ class Thawed:
     def __str__(self) -> str:
         before = f" ({self.already} of them trained already)" if self.already else ""
         lines = [
-            f"{len(self.parameters)} parameters thawed{before}, "
-            f"running statistics of {len(self.modules)} modules released"
+            f"{plural(len(self.parameters), 'parameter')} thawed{before}, "
+            f"running statistics of {plural(len(self.modules), 'module')} released"
         ]
         if self.left:
             some = f"`{self.left[0]}`" + (" …" if self.left[1:] else "")

@@ -97,17 +97,25 @@ def test_50_000_keys_fit_in_ten_megabytes(tmp_path):
 
 
 def test_a_page_replaces_an_older_page_and_nothing_else(story, tmp_path):
-    (tmp_path / "page.html").write_text("<html>mine</html>")
-    ran = ckpt("show", story / "resnet50.pth", "--html", "page.html", cwd=tmp_path)
-    assert (ran.status, ran.out) == (2, "")
-    assert ran.err.splitlines()[0] == "error: page.html: exists, and is no report page of ckpt; give another name"
-    assert (tmp_path / "page.html").read_text() == "<html>mine</html>"
     for _ in range(2):
         assert ckpt("show", story / "resnet50.pth", "--html", "new.html", "-q", cwd=tmp_path).status == 0
+    written = (tmp_path / "new.html").read_text()
+    begun_alike = written[: written.index("<title>")] + "</head>my own page</html>"
+    for mine in ("<html>mine</html>", written + "<!-- a remark of mine -->", written.replace("320", "321", 1), begun_alike):
+        (tmp_path / "page.html").write_text(mine)
+        ran = ckpt("show", story / "resnet50.pth", "--html", "page.html", cwd=tmp_path)
+        assert (ran.status, ran.out) == (2, "")
+        assert ran.err.splitlines()[0] == "error: page.html: exists, and is no report page as ckpt wrote it; give another name"
+        assert (tmp_path / "page.html").read_text() == mine
     ran = ckpt("show", story / "resnet50.pth", "--html", "page.pth", cwd=tmp_path)
     assert ran.status == 2
     assert "a report page ends in .html" in ran.err
     assert not (tmp_path / "page.pth").exists()
+    ran = ckpt("suggest", "no.pth", "neither.pth", "--html", "", cwd=tmp_path)
+    assert "error: --html: is empty" in ran.err
+    for folder in (f"{tmp_path}/", str(tmp_path)):
+        ran = ckpt("show", story / "resnet50.pth", "--html", folder)
+        assert f"is a folder, and a report page is a file; --html {tmp_path}/report.html" in ran.err
 
 
 def test_the_page_lets_nothing_be_fetched_and_no_other_program_run(story, tmp_path):

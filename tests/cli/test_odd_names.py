@@ -1,0 +1,66 @@
+"""Keys that look like patterns, or that nobody sees: each line can be pasted into `--filter`, and means its own keys alone."""
+
+import csv
+import io
+import re
+
+import pytest
+import torch
+from running import ckpt
+
+KEYS = ["*", "a*b", "aXb", "{x}.*", "{x}.y", "a\nb", "\\x0a", "\n", "", " ", "u\u200bb", "r\u202ex", "`x`", "a|b", "  lead", "\U000e0041", "h.0.w", "h.1.w"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("odd")
+    torch.save({key: torch.ones(2 + min(i, 16)) for i, key in enumerate(KEYS)}, folder / "a.pth")
+    torch.save({"other": torch.ones(1)}, folder / "b.pth")
+    return folder
+
+
+def shown_keys(pattern, folder):
+    """The keys that a pattern as it is printed stands for, when it is pasted."""
+    ran = ckpt("show", "a.pth", "--filter", "" if pattern == "''" else pattern, "--format", "csv", "-v", cwd=folder)
+    return [row["key"] for row in csv.DictReader(io.StringIO(ran.out))]
+
+
+@pytest.mark.parametrize("arguments", [("show", "a.pth"), ("show", "a.pth", "-v"), ("diff", "a.pth", "b.pth"), ("diff", "a.pth", "b.pth", "-v")])
+def test_a_line_pasted_into_filter_means_its_keys_alone(arguments, folder):
+    lines = [line for line in ckpt(*arguments, cwd=folder).out.splitlines() if (line.startswith("  - ") or " F32 " in line) and "other" not in line]
+    patterns = [re.split(r"  +", line.removeprefix("  - "))[0] for line in lines]
+    found = [shown_keys(pattern, folder) for pattern in patterns]
+    assert sorted(key for keys in found for key in keys) == sorted(shown_keys("**", folder))
+
+
+def test_no_screen_has_a_character_that_is_not_seen(folder):
+    for arguments in (("show", "a.pth"), ("show", "a.pth", "--tree"), ("diff", "a.pth", "b.pth", "--side-by-side"), ("show", "a.pth", "--format", "markdown")):
+        text = ckpt(*arguments, cwd=folder).out
+        assert all(line.isprintable() for line in text.splitlines()), arguments
+        assert "''" in text or "markdown" in arguments
+
+
+def test_one_is_not_many(tmp_path):
+    torch.save({"w": torch.ones(1)}, tmp_path / "one.pth")
+    assert ckpt("show", "one.pth", cwd=tmp_path).out.splitlines()[-1] == "1 tensor, 1 parameter, 4 B"
+
+
+def test_a_filter_that_matches_nothing_is_called_as_it_was_given(folder):
+    assert ckpt("diff", "a.pth", "b.pth", "--filter", "zzz", cwd=folder).err.startswith("error: --filter: `zzz` matches no key")
+
+
+def test_tables_hold_every_key(tmp_path):
+    keys = ["  lead", "`x`", "a``b", "c|d", 'q"q', "plain"]
+    torch.save({key: torch.ones(1) for key in keys}, tmp_path / "a.pth")
+
+    def table(name):
+        return ckpt("show", "a.pth", "-v", "--format", name, cwd=tmp_path).out
+
+    for name, delimiter in (("csv", ","), ("tsv", "\t")):
+        assert [row["key"] for row in csv.DictReader(io.StringIO(table(name)), delimiter=delimiter)] == keys
+    cells = [line.split("| ")[1].rstrip() for line in table("markdown").splitlines()[2:]]
+    assert cells == ["`  lead`", "`` `x` ``", "```a``b```", "`c\\|d`", '`q"q`', "`plain`"]
+    assert "|   lead " in table("grid")
+    assert "c\\|d" in table("jira")
+    assert "c&#124;d" in table("textile")
+    assert ckpt("show", "a.pth", "--format", "youtrack", cwd=tmp_path).err == "error: --format: youtrack can't hold a `|`, as in `c|d`\n"
