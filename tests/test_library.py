@@ -257,8 +257,8 @@ def test_a_draft_says_whether_it_is_all_that_is_needed():
     one = {f"layers.{i}.weight": torch.randn(4, 4, generator=generator) for i in range(4)}
     whole = ckpt_tool.suggest(one, {key.replace("layers", "blocks"): value for key, value in one.items()})
     assert whole.is_complete
-    assert "left to you" not in repr(whole)
+    assert "undecided" not in repr(whole)
     other = {key.replace("layers", "blocks"): value for key, value in one.items()} | {"pos_embed": torch.ones(1, 7, 4)}
     part = ckpt_tool.suggest(one | {"pos_embed": torch.ones(1, 5, 4)}, other)
     assert not part.is_complete
-    assert "left to you" in repr(part)
+    assert "undecided" in repr(part)

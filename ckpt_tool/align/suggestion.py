@@ -89,7 +89,7 @@ class Suggestion:
             *self._unsure_lines(),
             *self._section("drop", self.drop, "no tensor of the target"),
             *self._section("keep", self.keep, "nothing of the source goes here"),
-            *(f"# left to you: {escaped(doubt)}" for doubt in self.doubts),
+            *(f"# undecided: {escaped(doubt)}" for doubt in self.doubts),
             *(f"# {escaped(line)}" for line in self.shape_mismatches),
             *map(_ambiguity, self.alignment.ambiguous),
         ]

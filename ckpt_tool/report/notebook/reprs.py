@@ -185,7 +185,7 @@ def suggest_html(found: Suggestion, answer: str) -> str:
         _folded("without a source", found.alignment.unpaired_target, target),
         _folded("unused", found.alignment.unpaired_source, source),
     )
-    left = tuple(f"left to you: {doubt}" for doubt in found.doubts)
+    left = tuple(f"undecided: {doubt}" for doubt in found.doubts)
     return notebook_html(answer, sections, (*left, *found.shape_mismatches))
 
 

@@ -59,7 +59,7 @@ def suggest_page(
         keys[0].side("from", names[0], sides[0]),
         keys[1].side("into", names[1], sides[1]),
     )
-    left = (*(f"left to you: {doubt}" for doubt in found.doubts), *found.shape_mismatches)
+    left = (*(f"undecided: {doubt}" for doubt in found.doubts), *found.shape_mismatches)
     return Page(
         "suggest",
         _answer(answer, items),

@@ -8,7 +8,7 @@ import re
 
 from ckpt_tool.report.parts.table import COLOUR, width_of, wrapped
 
-_MARK = re.compile(r"\s*(?:#\s+)?(?:(?:note|hint|next|left to you|error)(?:\[[^\]]*\])?: |- |= )?")
+_MARK = re.compile(r"\s*(?:#\s+)?(?:(?:note|hint|next|undecided|error)(?:\[[^\]]*\])?: |- |= )?")
 MAX_INDENT = 8
 """Columns that the lines below one stand to the right at most."""
 

@@ -58,8 +58,14 @@ class Pairs {
     });
     this.bands = [...found.values()].sort((one, other) => one.left - other.left || one.right - other.right);
     this.light();
-    this.lists.forEach((each) => each.refresh());
-    this.draw();
+    // All sizes are read between what changes them: each reading after a change would lay out the page once more.
+    this.lists.forEach((each) => each.clear());
+    const ranges = this.lists.map((each) => each.range), sizes = this.sizes;
+    this.lists.forEach((each, s) => each.draw(ranges[s]));
+    this.draw(sizes);
+  }
+  get sizes() {
+    return { width: this.gap.clientWidth, height: this.gap.clientHeight - GAP, tops: this.lists.map((each) => each.element.scrollTop) };
   }
   scrolled(s) {
     // The other side follows, so that what belongs together stays in sight.
@@ -115,10 +121,8 @@ class Pairs {
     this.lists[1 - s].draw();
     this.draw();
   }
-  draw() {
-    const width = this.gap.clientWidth, height = this.gap.clientHeight - GAP;
+  draw({ width, height, tops } = this.sizes) {
     if (width <= 0) return;
-    const tops = this.lists.map((each) => each.element.scrollTop);
     const paths = [];
     const far = height + 400;
     for (const band of this.bands) {
