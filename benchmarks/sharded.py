@@ -84,7 +84,7 @@ def work(rank: int, count: int, size: float, folder: str) -> None:
 
 def main() -> None:
     size = float(sys.argv[1]) if len(sys.argv) > 1 else 0.2
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", ".")) as folder:
+    with tempfile.TemporaryDirectory(dir=os.path.abspath(os.environ.get("TMPDIR", "."))) as folder:
         save_file(network(size).state_dict(), Path(folder, "model.safetensors"))
         print(f"{size:g} GB from the page cache onto FSDP2 models on meta, medians of {RUNS} runs by turns\n")
         print("| processes | dcp.load | load_into | ratio | read by process 0, of the file |\n|---|---|---|---|---|")

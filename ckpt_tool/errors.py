@@ -13,10 +13,11 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from ckpt_tool.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Location:
     """A place in a rule file: 1-based line and column, the length of what is meant, and the line's
     text to show it in.
@@ -32,7 +33,7 @@ class Location:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """One reason why rules are wrong, or don't fit these checkpoints. `notes` say what to do, or
     what else is known.
@@ -49,7 +50,7 @@ class Problem:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tally:
     """How far a plan that was refused would have come: keys of the target mapped and left fresh,
     keys of the source left.

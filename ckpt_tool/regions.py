@@ -1,13 +1,13 @@
 """Boxes of tensors: what a process has of one, what a part of a result needs of its inputs."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import prod
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import Shape
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Region:
     """A box of a tensor: its first index in each dimension, and its shape."""
 

@@ -3,12 +3,13 @@ of them.
 """
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from math import prod
 from typing import TypeVar
 from warnings import warn
+
+from ckpt_tool.frozen import frozen
 
 T = TypeVar("T")
 
@@ -104,7 +105,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorInfo:
     """One tensor of a checkpoint, without its values.
 
@@ -141,7 +142,7 @@ class TensorInfo:
         return self.shared_storage_with
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnreadableTensor:
     """A tensor that a checkpoint names but whose values can't be read: quantised, sparse, a part of
     a distributed one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from ckpt_tool.api.sides import label_of, open_side
 from ckpt_tool.comparing import Diff, diff_catalogs
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
+from ckpt_tool.frozen import frozen
 from ckpt_tool.watching import unwatched
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ckpt_tool.watching import Watch
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Comparison:
     """What is compared, and what counts as equal.
 

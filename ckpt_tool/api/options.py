@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Literal, get_args
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import DType
 
 Method = Literal["name", "position", "auto"]
@@ -18,7 +19,7 @@ DTypePolicy = Literal["strict", "target", "source"] | DType
 """What happens where dtypes differ: see `ckpt_tool.mapping.accounting.dtypes`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MappingOptions:
     """How tensors are mapped: by rule files and inline rules, or `by` name, position or alignment.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.drafting import draft_open
@@ -23,6 +22,7 @@ from ckpt_tool.api.sides import (
 from ckpt_tool.errors import InputError, Problem, RuleError, Tally
 from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.formats.remote.addresses import is_address
+from ckpt_tool.frozen import frozen
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ckpt_tool.tensors import Catalog
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Planned:
     """A plan with the open checkpoints it is for. `problems` are the reasons why there is none,
     `tally` how far it would have come.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.copying import write_at
 from ckpt_tool.engine.layouts.layout import Layout, OutputTensor
 from ckpt_tool.engine.moving import OpenOutput, move_tensors
 from ckpt_tool.engine.sources import ByteSource, TensorSource, computed_tensors
+from ckpt_tool.frozen import frozen
 
 if TYPE_CHECKING:
     from ckpt_tool.engine.team import Team
@@ -22,7 +22,7 @@ Computes = Callable[[Collection[str]], Iterable[tuple[str, memoryview]]]
 """Gives the bytes of those among some tensors that are computed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """A plan with what it reads, and how its output is to be written.
 
@@ -44,7 +44,7 @@ class Job:
     team: Team | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutputFile:
     """What lies where in a file that is to be written."""
 

@@ -11,6 +11,7 @@ from ckpt_tool.engine.layouts.layout import Layout
 from ckpt_tool.engine.sources import ByteSource
 from ckpt_tool.formats import Extent
 from ckpt_tool.formats.placements.crc import crc32
+from ckpt_tool.frozen import frozen
 
 BATCH = 64 << 20
 """Bytes that a thread moves at a time, unless one tensor has more."""
@@ -19,7 +20,7 @@ WORTH_STARTING = 4 << 20
 Move = tuple[str, ByteSource]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenOutput:
     """An open file that a tensor belongs to, and where everything lies in it."""
 

@@ -5,9 +5,9 @@ step's ops.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.mapping.apply import apply_step
 from ckpt_tool.tensors import Catalog, DType
 from ckpt_tool.torch_bridge import to_bytes, to_tensor, torch_dtype
@@ -44,7 +44,7 @@ class TensorSource(Protocol):
         """Raises FormatError where the bytes of these are not those of their checksums."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ByteSource:
     """Where an output tensor's bytes come from when they move as they are."""
 

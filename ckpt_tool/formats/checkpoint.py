@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
@@ -11,6 +11,7 @@ from ckpt_tool.formats.placements.assembled import Assembled, Joined, Placement,
 from ckpt_tool.formats.placements.byte_ranges import CHUNK, Deflated, Extent
 from ckpt_tool.formats.placements.parts import read_part
 from ckpt_tool.formats.placements.views import View, read_view
+from ckpt_tool.frozen import frozen
 from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor
 from ckpt_tool.watching import Watch, unwatched
@@ -27,7 +28,7 @@ MAX_RIVALS = 10
 """State dicts that are named to somebody who is to choose one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Extra:
     """Something of the file that is no tensor of the state dict: a number, a text, an object whose
     class was not imported.
@@ -42,7 +43,7 @@ class Extra:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StateDict:
     """A state dict that was found in a file: `path` leads to it (empty: the file itself is one),
     `keys` are its tensors.
@@ -53,7 +54,7 @@ class StateDict:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LeftBehind:
     """What a file holds outside the state dict that is taken: `path` leads to it, with its tensors
     and their bytes.
@@ -68,7 +69,7 @@ class LeftBehind:
     nbytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Contents:
     """What a reader of one format returns.
 

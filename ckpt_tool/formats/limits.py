@@ -4,7 +4,7 @@ number in the message.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ckpt_tool.frozen import frozen
 
 MiB = 1 << 20
 GiB = 1 << 30
@@ -98,7 +98,7 @@ those of larger ones are as their bytes are read.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PickleLimits:
     """What one pickle may ask for."""
 

@@ -10,7 +10,6 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from ckpt_tool.formats.registry import FORMATS, HEAD
 from ckpt_tool.formats.remote.addresses import is_address, is_named, shown
 from ckpt_tool.formats.sharded.journal import refuse_half_changed
 from ckpt_tool.formats.sharded.parts import DATA_SUFFIX, METADATA, Parts
+from ckpt_tool.frozen import frozen
 
 if TYPE_CHECKING:
     from ckpt_tool.formats.sharded.numbered import Numbered
@@ -105,7 +105,7 @@ def _data_file(folder: Folder, name: str) -> InputError:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Found:
     """An open file, and where it lies."""
 

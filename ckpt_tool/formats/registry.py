@@ -5,11 +5,11 @@ which module reads it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ckpt_tool.formats.limits import HEADER_BYTES
+from ckpt_tool.frozen import frozen
 
 if TYPE_CHECKING:
     from ckpt_tool.formats.checkpoint import Contents
@@ -36,7 +36,7 @@ _OLD_PICKLES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Format:
     """One container. `module` has `read(file, wanted) -> Contents`; it is imported when a file of
     the format is met.

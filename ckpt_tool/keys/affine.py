@@ -5,10 +5,11 @@ backwards.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from math import prod
 from operator import mul
+
+from ckpt_tool.frozen import frozen
 
 _TERM = re.compile(
     r"([+-]?)(?:(?:([0-9]{1,9})\*)?([A-Za-z_][A-Za-z0-9_]*)(?:\*([0-9]{1,9}))?|([0-9]{1,9}))"
@@ -18,7 +19,7 @@ Bounds = Mapping[str, range]
 MAX_ENUMERATED = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LinearNumber:
     """`constant` plus each name times its factor; factors are not 0 and the names are sorted."""
 

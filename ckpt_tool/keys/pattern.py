@@ -10,8 +10,9 @@ hole  = number  {i} {2*i+1} {j=0..2} {j=0..depth-1}
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys.affine import LinearNumber
 
 Tables = Mapping[str, tuple[str, ...]]
@@ -34,35 +35,35 @@ class PatternError(ValueError):
         self.message, self.start, self.length, self.hint = message, start, max(length, 1), hint
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """What stands as it is, without its escapes."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Star:
     """One name, or a part of one: `id` is `*0`, `*1`, … from the left."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rest:
     """One or more names; `id` is the name it was given, or `**`."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Number:
     """A whole number of at least 0, written without leading zeros."""
 
     affine: LinearNumber
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """One of several words. `id` is its name or its table's, else `{0}`, `{1}`, … from the left."""
 
@@ -75,7 +76,7 @@ Hole = Star | Rest | Number | Choice
 Token = Text | Hole
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pattern:
     """A parsed pattern. `spans` gives each token's place in `text`; `bounds` the ranges that its
     numbers were given.

@@ -4,13 +4,14 @@ checkpoint, `backbone.` in a detector.
 
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+
+from ckpt_tool.frozen import frozen
 
 MAX_PARTS = 64
 """Parts of a name whose beginnings are tried; no module is as deep."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prefix:
     """What the source's keys have before the target's names (`strip`), or the target's before the
     source's (`add`); one of the two.

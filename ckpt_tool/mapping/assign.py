@@ -1,15 +1,15 @@
 """Which rule takes which source key: drops first, then the first rule that matches."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import Binding, PatternSet
 from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.tensors import Catalog, TensorInfo
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claim:
     """A source key taken by a rule: by its pattern number `side`, whose holes are `binding`."""
 
@@ -18,7 +18,7 @@ class Claim:
     binding: Binding
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claims:
     """What became of every source key. `by_rule[i]` are the claims of rule i, `dropped[i]` the keys
     of the i-th drop pattern.

@@ -4,7 +4,8 @@ brackets, nothing else.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from ckpt_tool.frozen import frozen
 
 _TOKEN = re.compile(r"\s*(?:([0-9]{1,12})|([A-Za-z_][A-Za-z0-9_]*)|([-+*/()]))")
 _MAX_TOKENS = 100
@@ -14,7 +15,7 @@ class FormulaError(ValueError):
     """A formula that can't be read, or that has no whole number as its value."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Formula:
     """A formula that was read; `names` are the numbers that it needs."""
 

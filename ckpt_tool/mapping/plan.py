@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import ckpt_tool.ops
+from ckpt_tool.frozen import frozen
 from ckpt_tool.ops import TensorForm, infer_chain
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 By = Literal["rule", "name", "position", "auto"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Origin:
     """Why a step exists: the rule that it follows, or the way of pairing. Pairs by alignment have
     the rule that was drafted for them, and the confidence of the least sure pair of it.
@@ -42,7 +43,7 @@ class Origin:
         return self.rule.where.line if self.rule else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """Source keys that become target keys through ops, run in order on a list of tensors; no ops:
     one key moves as it is.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
 from ckpt_tool.errors import Location
+from ckpt_tool.frozen import frozen
 
 if TYPE_CHECKING:
     from ckpt_tool.keys import Matcher, Pattern
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ckpt_tool.ops.fits import Fit
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selector:
     """A pattern of keys to drop or to keep; an optional one may match nothing."""
 
@@ -25,7 +26,7 @@ class Selector:
     is_optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RuleSide:
     """One pattern of a rule, source or target, with its place; its holes carry the ids that pairing
     gave them.
@@ -58,7 +59,7 @@ def bound_names(pattern: Pattern) -> Iterator[str]:
             yield from end.names
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """`sources -> targets: ops`. Mostly one of each; `carried` are the ids of the holes that both
     sides have.
@@ -94,7 +95,7 @@ class Rule:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Param:
     """A number that rules may name. It comes from `--set`, the config file, the catalogs, a
     `formula` of others, or `default`.
@@ -113,7 +114,7 @@ class Param:
     formula: Formula | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Expect:
     """How many tensors must be mapped, kept and dropped; None where any number will do."""
 
@@ -123,7 +124,7 @@ class Expect:
     where: Location
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NameTest:
     """A source key and the target keys that it must reach; none when it must be dropped."""
 
@@ -132,7 +133,7 @@ class NameTest:
     where: Location
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FitRule:
     """A line of `fit:`: target keys that may be adapted to the target's shape, and how."""
 
@@ -140,7 +141,7 @@ class FitRule:
     fit: Fit
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     """Something that is true of a source's keys or headers, or not; never of values.
 
@@ -154,7 +155,7 @@ class Condition:
     where: Location
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Block:
     """Rules for a source of which all `conditions` hold."""
 
@@ -165,7 +166,7 @@ class Block:
     where: Location
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RuleSet:
     """A rule file, or several, read and understood. Paths are as the command should open them.
 

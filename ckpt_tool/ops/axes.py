@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.ops.op import (
     OpError,
     axis_word,
@@ -61,7 +61,7 @@ def match_dimensions(
     return dimensions, shape[at : at + free]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dimension:
     """One dimension of a tensor: the axes that make it up, its size, and where it stands."""
 

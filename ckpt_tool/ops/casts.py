@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import frexp
 from typing import TYPE_CHECKING, ClassVar
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.ops.op import Inverse, Leaf, Node, Op, OpError, Part, TensorForm
 from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FloatFormat:
     """What a type of floating-point numbers can hold: `bits` of precision (the implicit one
     included), powers of two, special values.

@@ -8,6 +8,7 @@ from itertools import takewhile
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.ops.axes import AxisRanges, composition_of, match_dimensions, shown_axis, sides_of
 from ckpt_tool.ops.bit_views import moved
 from ckpt_tool.ops.op import (
@@ -81,7 +82,7 @@ class Transpose(Op):
         return Inverse((self,), "exact")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Length:
     """The length of an axis of a pattern; `label` is what messages call it: the parameter's name,
     or the axis'.

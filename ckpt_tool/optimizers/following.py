@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.mapping.plan import Step, input_forms, step_forms
 from ckpt_tool.ops import Cast, Copy, Op, OpError, TensorForm, infer_chain
 from ckpt_tool.ops.arithmetic import Unary
@@ -27,7 +27,7 @@ class NotFollowed(Exception):
     """A slot can't follow a step, for a reason that is no op's."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotMove:
     """One slot of a step: where its values are, the ops, and which of the step's outputs it is for;
     `suffix` is where it stands in a parameter's state.
@@ -93,7 +93,7 @@ def suffix_of(slot: SavedSlot) -> Path:
     return slot.path[2:]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Step:
     """One step with the parameters that it takes, of a known optimizer."""
 

@@ -5,9 +5,9 @@ of the optimizer that is to have the state.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.frozen import frozen
 from ckpt_tool.optimizers.kinds import LABELS
 from ckpt_tool.optimizers.saved import SavedParameter
 from ckpt_tool.optimizers.sides import Sides
@@ -15,7 +15,7 @@ from ckpt_tool.optimizers.sides import Sides
 PLAIN = (int, float, str, bool, tuple, list, type(None))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MovedGroup:
     """A group of the new state: the source's group whose entries it has, None for the target's own
     or for none; its parameters by number or name, and their keys.

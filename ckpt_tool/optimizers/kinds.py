@@ -8,8 +8,10 @@ Lion as its authors and lion-pytorch have it, DeepSpeed's and apex' Adam, and bi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from ckpt_tool.frozen import frozen
 
 
 class Role(Enum):
@@ -26,7 +28,7 @@ class Role(Enum):
     WHOLE = "a size of the whole parameter"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Slot:
     """One entry of a parameter's state.
 
@@ -42,7 +44,7 @@ class Slot:
     of_values: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kind:
     """One optimizer: hyper-parameters that its groups must have and may have, and its slots.
 
@@ -61,7 +63,7 @@ class Kind:
     classes: frozenset[str] = field(default=frozenset())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnknownKind:
     """An optimizer that is not known, and why."""
 

@@ -8,8 +8,9 @@ their numbers alike. An op that calculates changes the gradient, and with it wha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.ops import Cast, Each, Op, TensorForm, infer_chain
 from ckpt_tool.ops.arithmetic import Affine, Unary
 from ckpt_tool.ops.combining import Concat, Split
@@ -33,7 +34,7 @@ class NoLaw(Exception):
         self.op, self.why = op, why
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Following:
     """One slot of the parameters of a step, in groups with these hyper-parameters."""
 
@@ -155,7 +156,7 @@ def _each(op: Each, forms: Forms, following: Following) -> Each:
     return replace(op, chains=tuple(followed.items()))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Made:
     """What a tensor inside a chain is made of: the places of its inputs, and a value that is equal
     for copies alone.

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ckpt_tool.errors import InputError, RuleError
+from ckpt_tool.frozen import frozen
 from ckpt_tool.mapping.plan import Plan, Step, input_forms
 from ckpt_tool.ops import Cast, Copy, Op
 from ckpt_tool.ops.fits import Fresh
@@ -23,7 +24,7 @@ from ckpt_tool.optimizers.targets import TargetOptimizer, TargetParameter
 from ckpt_tool.tensors import counted
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotStep:
     """Entries of the source's state dict that become entries of the new one. Without ops the value
     at the first path is passed on as it is; an output that is None is not wanted.

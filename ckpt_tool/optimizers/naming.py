@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import factorial, prod
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.frozen import frozen
 from ckpt_tool.optimizers.kinds import Kind, UnknownKind
 from ckpt_tool.optimizers.saved import SavedOptimizer
 from ckpt_tool.optimizers.shapes import shape_of
@@ -225,7 +225,7 @@ def _not_certain(label: str, pairings: Sequence[Mapping[int, str]]) -> InputErro
     return InputError(label, fact, HINT)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Paired:
     """A parameter's place and its key, after all those that were paired before."""
 

@@ -5,15 +5,15 @@ it is about.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from ckpt_tool.errors import Location, Problem, RuleError
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import Matcher, PatternError, fold, nearest, parse
 from ckpt_tool.mapping.plan import Step
 from ckpt_tool.tensors import counted
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """A parameter of the target whose state has no exact way, and why; `step` is what makes it."""
 

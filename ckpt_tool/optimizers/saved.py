@@ -5,10 +5,11 @@ ids, by names as `torch.distributed.checkpoint.state_dict` has it, or flat.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.frozen import frozen
 from ckpt_tool.ops import TensorForm
 
 Path = tuple[str | int, ...]
@@ -18,7 +19,7 @@ FormOf = Callable[[object], TensorForm | None]
 STATE, GROUPS, PARAMS, NAMES = "state", "param_groups", "params", "param_names"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SavedSlot:
     """One entry of a parameter's state: where it is, and the form of a tensor or the value of
     anything else.
@@ -29,7 +30,7 @@ class SavedSlot:
     value: object = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SavedParameter:
     """A parameter as the optimizer knows it; `name` is what it was saved under, None for a number
     alone, and `group` the place of its group.
@@ -41,7 +42,7 @@ class SavedParameter:
     slots: Mapping[str, SavedSlot]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SavedOptimizer:
     """All parameters in the order of their groups; `groups` have their hyper-parameters, without
     the parameters themselves, and `named_groups` are the places of those that name them.

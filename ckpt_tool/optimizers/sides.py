@@ -5,9 +5,9 @@ plan, and the parameters that are to have the state.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.frozen import frozen
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.optimizers.kinds import Kind, UnknownKind, recognise
 from ckpt_tool.optimizers.naming import keys_of_parameters
@@ -15,7 +15,7 @@ from ckpt_tool.optimizers.saved import Form, SavedOptimizer, SavedParameter
 from ckpt_tool.optimizers.targets import TargetOptimizer, TargetParameter, target_of_plan
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Maker:
     """What gives a parameter of the target its values: a step, and the place among its outputs."""
 
@@ -23,7 +23,7 @@ class Maker:
     place: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sides:
     """The optimizer's parameters by all keys that they have in the source, and the target's with
     what makes each; None for one that keeps its own values.

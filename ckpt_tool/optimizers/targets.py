@@ -5,15 +5,15 @@ of each.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.frozen import frozen
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.optimizers.naming import in_module_order, may_be_trained
 from ckpt_tool.optimizers.saved import Form
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TargetParameter:
     """A parameter of the target: all keys that it has (tied weights have several), and the place of
     its group; None where its source says.
@@ -28,7 +28,7 @@ class TargetParameter:
         return self.keys[0]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TargetOptimizer:
     """The target's parameters, in the order of the optimizer that is to have the state.
 

@@ -9,8 +9,9 @@ Muon: its update commutes with transposing, its rate may not (torch.optim.Muon's
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.ops import Cast, Each, Op, TensorForm, infer_chain
 from ckpt_tool.ops.arithmetic import Affine, Unary
 from ckpt_tool.ops.axes import composition_of, sides_of
@@ -23,7 +24,7 @@ ROWS_FROM = {Role.ROWS: Role.COLUMNS, Role.COLUMNS: Role.ROWS}
 """Which means a transposed parameter's are."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WholeMove:
     """For each role, the role that its values come from, and through which ops."""
 

@@ -1,9 +1,10 @@
 """A plan as people and machines read it, and what one key has to do with it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from ckpt_tool.errors import InputError, Problem, Tally
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import nearest
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
@@ -17,7 +18,7 @@ from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 MAX_FOLDS = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanNames:
     """What the two sides and the rules are called; `rules` is empty for other ways of mapping."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from itertools import chain
 from logging import Logger
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING
@@ -127,11 +128,19 @@ def exchange(root: object, known: Exchange) -> None:
     import torch
 
     for container in list(held(root)) if known else ():
-        if not isinstance(container, torch.Tensor | bytearray):
+        if not isinstance(container, torch.Tensor | bytearray) and _may_have(container, known):
             contents = _contents(container)
             new = [_exchanged(value, known) for value in contents]
             if any(one is not other for one, other in zip(contents, new, strict=True)):
                 _set_contents(container, new)
+
+
+def _may_have(container: object, known: Exchange) -> bool:
+    """False where it is seen at once that nothing in a container has to be exchanged."""
+    values: Iterable[object] = container  # type: ignore[assignment]
+    if isinstance(container, dict):
+        values = chain(dict.keys(container), dict.values(container))
+    return any(id(value) in known or isinstance(value, tuple | frozenset) for value in values)
 
 
 def version_of(tensor: torch.Tensor) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from ckpt_tool.api.options import DTypePolicy, MappingOptions
 from ckpt_tool.api.sides import is_factory
 from ckpt_tool.formats.opening import STDIN, split_fragment
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import DType
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".pkl")
@@ -22,7 +22,7 @@ DRAFTED = "# Drafted from"
 """How a rule file begins that `ckpt suggest` has written."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WayOn:
     """The command to go on with, that was tried, and what else is known of a way; both may be
     missing.

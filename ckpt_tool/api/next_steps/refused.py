@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from ckpt_tool.api.rule_files import read_named, read_rules
 from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import STDIN
+from ckpt_tool.frozen import frozen
 
 if TYPE_CHECKING:
     from ckpt_tool.api.planning import Planned
@@ -144,7 +145,7 @@ def with_next(
     return RuleError(error.problems, error.tally, stated(best.options) if best else None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempt:
     """A way of mapping that goes through: how many tensors it maps, the numbers in tensors that
     stay fresh, the keys that it names.

@@ -18,6 +18,7 @@ from ckpt_tool.errors import FormatError, InputError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.files import SourceFile
 from ckpt_tool.formats.torch_files.contents import ReadPickle
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _NUMBERED = re.compile(r".+_\d+\.[a-z]+")
 """What accelerate calls the second model and so on, `model_1.safetensors`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChangedFolder:
     """A folder with what changes in it, and what is to be said of it."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.planning import Planned
@@ -19,6 +19,7 @@ from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.pickle.graph import children, module_children
 from ckpt_tool.formats.torch_files.contents import ReadPickle
+from ckpt_tool.frozen import frozen
 from ckpt_tool.optimizers.naming import in_module_order, may_be_trained
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ckpt_tool.engine.whole.weights import Part
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Form:
     """What is asked of an output: a training checkpoint as the source is (`whole`), the weights
     alone (not `whole`), or what fits both sides (None).
@@ -81,7 +82,7 @@ def _texts(given: str | Iterable[str]) -> tuple[str, ...]:
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Changed:
     """A training checkpoint with what changes in it; what goes along `beside`, and what of the
     source is `left`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.api.whole.owners import other_networks, other_owner
@@ -14,6 +13,7 @@ from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.pickle.graph import children
 from ckpt_tool.formats.pickle.values import TensorRef
 from ckpt_tool.formats.torch_files.state_dicts import is_optimizer
+from ckpt_tool.frozen import frozen
 from ckpt_tool.ops import TensorForm
 from ckpt_tool.optimizers import move_state, read_optimizer, recognise, with_names
 from ckpt_tool.optimizers.naming import HINT, pairing_note
@@ -36,7 +36,7 @@ ORDER_TELLS = "`--optimizer-order MODEL` gives the order of its parameters"
 Names = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Optimizers:
     """What becomes of the optimizers: those that change, the entries that are left out, what is to
     be said of them.
@@ -123,7 +123,7 @@ def find_optimizers(root: object) -> Iterator[tuple[Names, dict[object, object]]
             pending += reversed(inside)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Optimizer:
     """An optimizer's state dict in a file."""
 

@@ -5,10 +5,11 @@ engine moves or computes tensors of their own.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt_tool.engine.sources import ByteSource, computed_tensors
+from ckpt_tool.frozen import frozen
 from ckpt_tool.regions import Region
 from ckpt_tool.tensors import Catalog, TensorInfo
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ckpt_tool.formats import Extent
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Slice:
     """A box of the output tensor `whole` whose bytes lie side by side, `start` bytes after its
     first; `number` counts those of one tensor. `info` describes it under a name of its own, which

@@ -8,9 +8,9 @@ The classes and their attributes are those of torch 2.13, in `metadata.py` and `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from ckpt_tool.engine.layouts.pickle_writer import PickleWriter
+from ckpt_tool.frozen import frozen
 from ckpt_tool.regions import Region
 from ckpt_tool.tensors import TensorInfo
 from ckpt_tool.torch_bridge import TORCH_NAMES, packed_shape
@@ -20,7 +20,7 @@ _METADATA = "torch.distributed.checkpoint.metadata"
 _FILES = "torch.distributed.checkpoint.filesystem"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Placed:
     """A box of a tensor with the bytes of its archive: `length` from `offset` on in the file
     `name`.

@@ -1,16 +1,16 @@
 """Where everything lies in an output file, known before its first byte is written."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import TensorInfo
 
 Pieces = list[tuple[int, bytes]]
 """Contents with the offsets at which they belong."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutputTensor:
     """A tensor of the output; `tied_to` names an earlier key whose tensor it is, where the format
     can say so.
@@ -20,7 +20,7 @@ class OutputTensor:
     tied_to: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Labels:
     """What an output says besides its tensors: safetensors' `__metadata__`, and torch's `_metadata`
     by module.

@@ -7,13 +7,13 @@ storages, version.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from struct import pack
 
 from ckpt_tool.engine.layouts.layout import Labels, OutputTensor, Pieces
 from ckpt_tool.engine.layouts.pickle_writer import state_dict_pickle
 from ckpt_tool.errors import OutputError
 from ckpt_tool.formats.placements.crc import crc32
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import DType, TensorInfo
 from ckpt_tool.torch_bridge import packed_shape
 
@@ -22,7 +22,7 @@ _MAX32 = 0xFFFFFFFF
 _FLAGS = 0x0808  # bit 3: sizes follow the data; bit 11: names are UTF-8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """A member of the archive: where its header and its data begin, and its content, unless that is
     a tensor's.

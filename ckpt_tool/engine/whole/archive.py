@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from ckpt_tool.engine.layouts.torch_zip import ArchiveLayout
 from ckpt_tool.errors import FormatError, OutputError
@@ -18,6 +17,7 @@ from ckpt_tool.formats.placements.assembled import Placement
 from ckpt_tool.formats.placements.byte_ranges import Deflated, Inflated, Storage
 from ckpt_tool.formats.placements.views import View
 from ckpt_tool.formats.torch_files.contents import ReadPickle
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 _CONTROL = frozenset((
@@ -63,7 +63,7 @@ def check_archive(archive: Archive, output: str) -> None:
             )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceStorages:
     """The storages of a file by their keys. `highest` is the highest number that one has, -1 where
     there is none.

@@ -5,13 +5,14 @@ ops make is new.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ckpt_tool.engine.sources import TensorSource
 from ckpt_tool.engine.whole.outline import Made, Outline, OutlineFault, resolved
 from ckpt_tool.engine.whole.places import Places, find
 from ckpt_tool.engine.whole.splicing import Edit, Splicer
 from ckpt_tool.engine.whole.weights import NewTensor
+from ckpt_tool.frozen import frozen
 from ckpt_tool.mapping.plan import Origin, Plan, Step
 from ckpt_tool.optimizers import MovedState, SlotStep
 
@@ -21,7 +22,7 @@ Nested = dict[str | int, "Nested | Made | NewTensor"]
 _ORIGIN = Origin("name")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OptimizerPart:
     """The optimizer to which `names` lead, and what becomes of it.
 
@@ -120,7 +121,7 @@ def _set(new: Nested, path: Path, value: Made | NewTensor) -> None:
     new[path[-1]] = value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _NewState:
     """Writes the state in the place of the old one."""
 
@@ -148,7 +149,7 @@ def _add_nested(splicer: Splicer, values: Nested) -> None:
     splicer.add(b"u")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _NewList:
     """Writes a list of numbers or names."""
 

@@ -5,7 +5,6 @@ kept still finds in the memo what it fetches.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import count
 
 from ckpt_tool.engine.layouts.pickle_writer import (
@@ -26,10 +25,11 @@ from ckpt_tool.engine.whole.outline import (
     Skipped,
     Stored,
 )
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import TensorInfo
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Edit:
     """A span of a stream that something else takes the place of; `write` writes that.
 

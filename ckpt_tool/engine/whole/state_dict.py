@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ckpt_tool.engine.layouts.pickle_writer import put_versions
 from ckpt_tool.engine.versions import Versions, renamed_versions
@@ -13,6 +12,7 @@ from ckpt_tool.engine.whole.outline import Fill, Made, Outline, OutlineFault
 from ckpt_tool.engine.whole.places import BUILD, SET_ITEMS, entries, find
 from ckpt_tool.engine.whole.splicing import Edit, Splicer
 from ckpt_tool.engine.whole.weights import NewTensor, Part
+from ckpt_tool.frozen import frozen
 
 Value = Made | NewTensor | Callable[[Splicer], None]
 """As it is written in the source, new, or what writes it."""
@@ -25,7 +25,7 @@ def edit_of(outline: Outline, part: Part) -> Edit:
     return Edit(item.start, item.end, NewStateDict.of(outline, item, part))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewStateDict:
     """Writes the state dict of a part in the place of the one at `group`; `outputs` are those that
     it has then, without the ones of dicts in it. `tensors` are all that the source has.

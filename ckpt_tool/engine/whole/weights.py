@@ -5,10 +5,11 @@ their storages, others are new.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ckpt_tool.engine.sources import TensorSource, moved_tensors
 from ckpt_tool.engine.whole.outline import Made
+from ckpt_tool.frozen import frozen
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.tensors import TensorInfo
 
@@ -18,7 +19,7 @@ Member = tuple[Made | str, Made | NewTensor]
 """A key and its value: as they are written in the source, or new."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """A state dict of the file, to which `names` lead, and what becomes of it.
 

@@ -5,7 +5,6 @@ understand differently is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import Struct, unpack_from
 
 from ckpt_tool.errors import FormatError
@@ -26,6 +25,7 @@ from ckpt_tool.formats.limits import (
 )
 from ckpt_tool.formats.placements.byte_ranges import Deflated, Extent
 from ckpt_tool.formats.placements.crc import crc32
+from ckpt_tool.frozen import frozen
 
 CENTRAL = b"PK\1\2"
 _CENTRAL = Struct("<4s2x2xHH4xIIIHHHH2xII")
@@ -33,7 +33,7 @@ _IS_UTF8 = 0x800
 _FOLDER = 0x10
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Archive:
     """The members by name, in the directory's order; `notes` say what is odd about the file and yet
     harmless.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from struct import unpack_from
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.archives.zip_member import FULL32
 from ckpt_tool.formats.files import AGAIN, SourceFile, Truncated
+from ckpt_tool.frozen import frozen
 
 END = b"PK\5\6"
 END64 = b"PK\6\6"
@@ -20,7 +21,7 @@ class CutOff(Truncated):
     """An archive without its end."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class End:
     """The end records: where they begin, and the directory's number of entries, bytes and start."""
 

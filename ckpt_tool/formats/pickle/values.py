@@ -5,6 +5,7 @@ stand-ins for all else.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import DType, Shape
 
 
@@ -32,7 +33,7 @@ class Global:
         return f"{self.module}.{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """What unpickling would have done besides making tensors: the names that it would have called,
     and the others imported.
@@ -78,7 +79,7 @@ class Opaque:
         return callee.full_name if type(callee) is Global else f"a {type(callee).__name__}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnreadObject:
     """An object that was not looked into; `text` says what is known of it."""
 

@@ -5,7 +5,6 @@ any tensor lies.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from math import prod
 
 from ckpt_tool.formats.limits import MiB
@@ -13,6 +12,7 @@ from ckpt_tool.formats.placements.boxes import BoxFault
 from ckpt_tool.formats.placements.byte_ranges import CHUNK, Extent, Storage
 from ckpt_tool.formats.placements.crc import crc32
 from ckpt_tool.formats.placements.views import View, read_view
+from ckpt_tool.frozen import frozen
 from ckpt_tool.regions import Region, is_one_run, start_in_order
 from ckpt_tool.tensors import DType, Shape
 
@@ -20,7 +20,7 @@ BAND = 8 * MiB
 """What is put together at a time of a tensor that is made of boxes."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Joined:
     """Byte ranges that are a tensor when they stand one after the other."""
 
@@ -32,7 +32,7 @@ class Joined:
             yield from extent.chunks(size)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Box:
     """A part of a tensor: where it lies in it, and where its own bytes lie."""
 
@@ -40,7 +40,7 @@ class Box:
     placement: Extent | View
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Assembled:
     """Boxes that fill a tensor, none over another, in the order of their first elements."""
 

@@ -15,6 +15,7 @@ from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import AGAIN, SourceFile
 from ckpt_tool.formats.limits import MiB
 from ckpt_tool.formats.placements.crc import crc32
+from ckpt_tool.frozen import frozen
 
 CHUNK = MiB
 READ_AT_ONCE = MiB
@@ -24,7 +25,7 @@ PIECE = MiB // 4
 """What is read at a time where bytes are only passed on: it stays in the processor's cache."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Extent:
     """A byte range of a file. `crc32` is that of exactly these bytes, where the container
     has it.
@@ -141,7 +142,7 @@ class Inflated:
         return self.content
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deflated:
     """A compressed member of a zip archive, inflated each time that it is read; `length` is its
     size then.

@@ -4,13 +4,13 @@ bits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, TypeAlias
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.limits import EXPANSION
 from ckpt_tool.formats.placements.byte_ranges import Storage
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import DType, Shape
 from ckpt_tool.torch_bridge import packed_shape
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Elements: TypeAlias = NDArray[unsignedinteger[NBitBase]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class View:
     """A tensor that is not one contiguous little-endian byte range of its storage.
 

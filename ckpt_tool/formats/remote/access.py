@@ -19,6 +19,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.formats.files import sha256_at
 from ckpt_tool.formats.remote.addresses import shown
 from ckpt_tool.formats.remote.held import Held
+from ckpt_tool.frozen import frozen
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _NO = ("", "0", "false", "no", "off")
@@ -77,7 +78,7 @@ class Memory:
         return self.secrets.get(shown(address), address)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Access:
     """How addresses are opened. `sha256` is what a downloaded file must be one of, `offline` asks
     no server, `refresh` asks whether what is in the cache is still what the server has.

@@ -6,10 +6,10 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Literal
 
 from ckpt_tool.formats.folder import Folder, LocalFolder, names_in
+from ckpt_tool.frozen import frozen
 
 METADATA = ".metadata"
 DATA_SUFFIX = ".distcp"
@@ -17,7 +17,7 @@ DATA_SUFFIX = ".distcp"
 Kind = Literal["zero", "zero steps", "universal", "safetensors", "ranks"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parts:
     """A folder whose files are read together; `kind` says how."""
 

@@ -5,7 +5,6 @@ everything beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from ckpt_tool.errors import FormatError
@@ -27,11 +26,12 @@ from ckpt_tool.formats.torch_files.tensor_layout import (
     check_inside,
     lay_out_tensor,
 )
+from ckpt_tool.frozen import frozen
 
 _NOTHING = Asked()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PickledFile:
     """A pickle that was read, and the file around it.
 
@@ -56,7 +56,7 @@ class PickledFile:
         return lay_out_tensor(tensor, self.path, self.locate, self.is_big_endian)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadPickle:
     """A file's pickle with what it describes, kept with the open checkpoint: two checkpoints of
     one model often differ in their storages alone. Nobody may change its objects.

@@ -25,6 +25,7 @@ from ckpt_tool.formats.torch_files.tensor_layout import (
     Measured,
     measure_tensor,
 )
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import Catalog, TensorInfo, UnreadableTensor, nbytes_of
 
 
@@ -86,7 +87,7 @@ def _list_place(place: Container, whole: Listing) -> Listing:
     return listing
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Described:
     """What the pickle says by itself, wherever the bytes lie; `measured` has each tensor
     by its id.

@@ -16,6 +16,7 @@ from ckpt_tool.formats.pickle.graph import (
     unwrap,
 )
 from ckpt_tool.formats.pickle.values import Opaque, PickleFault
+from ckpt_tool.frozen import frozen
 
 WELL_KNOWN = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network", "weights",
@@ -63,7 +64,7 @@ _COUNTERS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Container:
     """An object of the file that can be taken as a state dict, and the names that lead to it."""
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from math import prod
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys.folding.structure import kinds_of
 from ckpt_tool.keys.folding.tokens import is_number, tokens_of
 from ckpt_tool.keys.folding.tree import CHILDREN, Branch
@@ -41,7 +42,7 @@ class Box:
     keys: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Name:
     """A branch by its name: its form, and the numbers that stand in it."""
 

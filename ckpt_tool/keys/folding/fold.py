@@ -3,9 +3,9 @@ key that exists.
 """
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys.folding.boxes import Box, merge
 from ckpt_tool.keys.folding.tokens import NO_DIGITS, is_number, tokens_of
 from ckpt_tool.keys.folding.tree import Branch, branches_of
@@ -19,7 +19,7 @@ and no network has a tenth of them.
 """
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fold:
     """A pattern and the keys that it stands for, in the order in which they were given."""
 

@@ -3,10 +3,10 @@ patterns have no key in common.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys.match import Matcher
 from ckpt_tool.keys.pattern import Choice, Hole, Rest, Text
 
@@ -24,7 +24,7 @@ class _Name(NamedTuple):
         return is_long_enough and name.startswith(self.begin) and name.endswith(self.end)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Outline:
     """What a pattern's text says of the names of its keys, up to the first hole that may stand for
     several names.

@@ -5,9 +5,10 @@ it, or there is no plan.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ckpt_tool.errors import Location, Problem, RuleError, Tally
+from ckpt_tool.frozen import frozen
 from ckpt_tool.mapping.accounting.coverage import check_unnamed, tally_of
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
 from ckpt_tool.mapping.accounting.scales import check_scales
@@ -23,7 +24,7 @@ A_PART = RuleSet((), (), NOTHING_NAMED.where, rest_source="drop", rest_target="k
 """The wish for a part: what nothing pairs stays where it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pairing:
     """What a way of mapping found for two catalogs.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from math import prod
 
 from ckpt_tool.errors import Location, Problem, Tally
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import Fold, fold, nearest, quote
 from ckpt_tool.mapping.accounting.ties import tied_with
 from ckpt_tool.mapping.accounting.unreadable import keys_of
@@ -58,7 +59,7 @@ def tally_of(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Unnamed:
     """Keys of one side that nothing names."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from ckpt_tool.errors import Problem
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.accounting.nearest import nearest_note
 from ckpt_tool.mapping.accounting.wrappers import wrapper_prefix
@@ -71,7 +71,7 @@ class _Patience:
         return self._left >= 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Use:
     """What the keys of a source tell of a rule that takes none of them."""
 

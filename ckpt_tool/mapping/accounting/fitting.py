@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ckpt_tool.errors import Problem
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import Fold, fold
 from ckpt_tool.mapping.plan import Step, step_forms
 from ckpt_tool.mapping.rules import FitRule, RuleSet
@@ -33,7 +34,7 @@ class Fitted:
         return [_note(one, self.facts[one.keys[0]]) for one in fold(self.facts, target or ())]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fact:
     """What became of a key: the fit by its name, none where it stays fresh, and both shapes."""
 

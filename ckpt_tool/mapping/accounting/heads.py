@@ -5,8 +5,8 @@ fresh without being named.
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import Catalog, Shape
 
 _VOCABULARY = re.compile(
@@ -25,7 +25,7 @@ _TABLE = re.compile(
 _IN_A_BLOCK = re.compile(r"^(.*?\.)?\w*\d+\.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ShapeMismatch:
     """A pair of keys by name whose shapes differ."""
 

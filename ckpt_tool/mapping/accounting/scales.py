@@ -127,13 +127,14 @@ def check_scales(plan: Plan, named: Collection[str]) -> Iterator[Problem]:
 
 def _unused_scales(plan: Plan, named: Collection[str]) -> Iterator[tuple[str, str]]:
     """Keys of the source whose codes are cast, each with the scale that this leaves aside."""
-    scales = Scales(plan.source)
+    scales: Scales | None = None
     for step in plan.steps:
         made = {plan.outputs[key].dtype for key in step.outputs if key in plan.outputs}
         for key in step.inputs:
             dtype = plan.source[key].dtype
             if dtype not in CODES or made <= {dtype}:
                 continue
+            scales = scales or Scales(plan.source)
             scale = scales.of(key)
             if scale and scale not in step.inputs and scale not in named:
                 yield key, scale

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from ckpt_tool.errors import Problem
+from ckpt_tool.frozen import frozen
 from ckpt_tool.mapping.accounting.nearest import nearest_note
 from ckpt_tool.mapping.accounting.scales import CODES, scale_of
 from ckpt_tool.mapping.plan import Plan, Step
@@ -26,7 +26,7 @@ def check_target_shapes(plan: Plan, target: Catalog) -> Iterator[Problem]:
         yield _problem(faults, plan, target)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Fault:
     """A tensor that a step makes and the target has no place for."""
 

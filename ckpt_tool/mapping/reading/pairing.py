@@ -1,14 +1,14 @@
 """Holes of a rule's two sides: each target's under the ids of the first source, which pair them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import Pattern, PatternError, pair
 from ckpt_tool.keys.pattern import Number
 from ckpt_tool.mapping.reading.patterns import PatternText, Reading
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PairedSides:
     """The patterns of both sides with common ids for their holes; `carried` are on all of them."""
 

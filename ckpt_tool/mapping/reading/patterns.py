@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ckpt_tool.errors import Location, Problem
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import Matcher, Pattern, PatternError, parse, with_numbers
 from ckpt_tool.keys.pattern import Choice
 from ckpt_tool.mapping.reading.yaml_nodes import Node, Scalar, plain_data
@@ -49,7 +50,7 @@ class Reading:
         return dict.fromkeys(self.params, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PatternText:
     """A pattern as it is written: its text, and where that begins in the text of a scalar."""
 

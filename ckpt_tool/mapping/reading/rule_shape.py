@@ -3,10 +3,11 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeGuard
 
 from ckpt_tool.errors import Location
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys.quoting import arrows, trim
 from ckpt_tool.mapping.reading.misread import instead_of_node, instead_of_text
 from ckpt_tool.mapping.reading.patterns import PatternText, Reading
@@ -26,7 +27,7 @@ MAX_QUOTED = 400
 """Characters of a rule that stand for its file where it comes from the command line."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RuleShape:
     """A rule as it is written: the texts of its patterns, not read yet, and its ops."""
 

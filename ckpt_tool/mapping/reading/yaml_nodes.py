@@ -10,18 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 import yaml
 
 from ckpt_tool.errors import Location, RuleFileError
+from ckpt_tool.frozen import frozen
 
 RULE_FILE_BYTES = 4 << 20
 RULE_FILE_DEPTH = 20
 RULE_FILE_NODES = 200_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """A rule file's name and its lines, for locations."""
 
@@ -34,7 +34,7 @@ class Source:
         return Location(self.file, line + 1, column + 1, max(length, 1), text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scalar:
     """A text, quoted or not, from 0-based `line` and `column` on; never a number or a boolean."""
 
@@ -60,7 +60,7 @@ class Scalar:
         return self.source.at(self.line, self.column, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SequenceNode:
     """A list; `is_flow` where it is written in brackets."""
 
@@ -76,7 +76,7 @@ class SequenceNode:
         return self.source.at(self.line, self.column)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MappingNode:
     """A mapping of texts, each once, in their order; `is_flow` where it is written in braces."""
 

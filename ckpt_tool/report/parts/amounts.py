@@ -1,9 +1,9 @@
 """How much there is of tensors: their numbers, their shapes as ranges, their totals by dtype."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import prod
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import DType, Shape, TensorInfo, shape_text
 from ckpt_tool.wording import plural
 
@@ -11,7 +11,7 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 """What norms of torch keep beside their parameters."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Amount:
     """Tensors with what they hold: the elements of a tied weight count once, its bytes as often as
     it has a key, as files without ties have them.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from os.path import basename
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import Fold, fold, outline
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import Rule
@@ -15,7 +15,7 @@ from ckpt_tool.report.parts.style import Style
 from ckpt_tool.tensors import Catalog
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MappedRow:
     """Patterns of both sides, the same where names stay; how many tensors of the target they are,
     through which ops, by which rule's line, or how sure a pair by alignment is.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import fold, quote
 
 _NUMBER = re.compile(r"(?<![0-9])[0-9]{1,18}(?![0-9])")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PairGroup:
     """Patterns of both sides, and the keys of the first that they stand for."""
 

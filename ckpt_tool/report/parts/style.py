@@ -1,7 +1,6 @@
 """The look of our text: colours, sizes, safe names, the terminal's width and characters."""
 
-from dataclasses import dataclass
-
+from ckpt_tool.frozen import frozen
 from ckpt_tool.wording import plural, size_text, visible
 
 __all__ = ["PLAIN", "Style", "in_encoding", "pattern_shown", "plural", "safe", "size_text"]
@@ -50,7 +49,7 @@ def _written(character: str, encoding: str) -> str:
     return character
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Style:
     """Whether text is coloured, whether groups of keys are folded, how wide the terminal is (None:
     as wide as the text), and what its characters are encoded in.

@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ckpt_tool.frozen import frozen
 from ckpt_tool.report.parts.style import PLAIN, Style
 
 WIDEST = 200
@@ -21,7 +21,7 @@ GAP = "  "
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """A line of a report: a name, cells, and a remark behind them. A name may have several parts
     (`a` and `→ b`), which stand below each other where they don't fit; `margin` is before it.

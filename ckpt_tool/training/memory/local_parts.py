@@ -80,20 +80,28 @@ def _runs(
 
     where = mesh.get_coordinate()
     assert where is not None
-    indices = torch.arange(size).reshape((1,) * axis + (size,))
+    indices = None
     for at, placement in enumerate(placements):
         dim = getattr(placement, "dim", None)  # of `Shard` and `_StridedShard`
         if dim is not None and dim % rank == axis:
+            if indices is None:
+                indices = torch.arange(size).reshape((1,) * axis + (size,))
             parts, _ = placement._split_tensor(  # type: ignore[attr-defined]
                 indices, mesh.size(at), with_padding=False, contiguous=True
             )
             indices = parts[where[at]]
-    return list(_followed(indices.flatten().tolist()))
+    if indices is None:
+        return [(0, 0, size)] if size else []
+    return _followed(indices.flatten())
 
 
-def _followed(indices: Sequence[int]) -> Iterator[Run]:
-    start = 0
-    for at in range(1, len(indices) + 1):
-        if at == len(indices) or indices[at] != indices[at - 1] + 1:
-            yield indices[start], start, at - start
-            start = at
+def _followed(indices: torch.Tensor) -> list[Run]:
+    if not len(indices):
+        return []
+    breaks = (indices.diff() != 1).nonzero().flatten() + 1
+    starts = [0, *breaks.tolist()]
+    ends = [*starts[1:], len(indices)]
+    firsts = indices[starts].tolist()
+    return [
+        (first, start, end - start) for first, start, end in zip(firsts, starts, ends, strict=True)
+    ]
