@@ -5,7 +5,7 @@ which nothing is hidden.
 from functools import lru_cache
 
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
-_BLANK_RANGES = ("\u180b\u180f", "\ufe00\ufe0f", "\U000e0100\U000e01ef")
+_BLANK_RANGES = (("\u180b", "\u180f"), ("\ufe00", "\ufe0f"), ("\U000e0100", "\U000e01ef"))
 """Characters that Python calls printable, and that nobody sees."""
 
 

@@ -141,10 +141,27 @@ def print_annotations(are_wanted: bool, error: CkptError) -> None:
             print_note(line)
 
 
+def _misused(error: Exception, message: str) -> int:
+    """Prints what the command line's parser refuses in the words of our own errors, below the
+    usage; where nothing was asked, its help.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print_note(message)
+        return NO_ANSWER
+    if (context := getattr(error, "ctx", None)) is not None:
+        print_note(f"{context.get_usage()}\nTry '{context.command_path} -h' for help.\n")
+    style = Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+    fact = (message[:1].lower() + message[1:]).rstrip(".")
+    print_note(f"{style.paint('error', 'red')}: {safe(fact)}")
+    return NO_ANSWER
+
+
 def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be
     used.
     """
+    if usage := getattr(error, "format_message", None):
+        return _misused(error, usage())
     if "--debug" in arguments:
         print_note("".join(traceback.format_exception(error)).rstrip("\n"))
     error_in_words = error if isinstance(error, CkptError) else os_error(error)
