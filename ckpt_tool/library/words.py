@@ -19,7 +19,13 @@ _VALUED = (
     "drop|keep|include|exclude|sha256|min-confidence|expect|rtol|atol|also|fresh-optimizer|"
     "optimizer-order|max-shard-size|to|by|rules"
 )
-_OTHERS = {"dtype": "dtypes", "set": "params", "hint": "hints", "jobs": "jobs"}
+_OTHERS = {
+    "dtype": "dtypes",
+    "set": "params",
+    "hint": "hints",
+    "jobs": "jobs",
+    "filter": "include=",
+}
 _BEFORE, _AFTER = r"(?<![\w-])`?", r"(?![\w-])`?"
 _WORDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"`--(drop|keep) PATTERN`, or `\1=` in Python,"), lambda m: f"`{m[1]}=`"),
