@@ -136,5 +136,6 @@ def trace(
 
         show_result(to_json(trace_json(found)))
     elif not quiet:
-        show_report(trace_text(found, style_of(color, verbose)))
+        style = style_of(color, verbose)
+        show_report(trace_text(found, style), style)
     raise typer.Exit(YES if found.is_same else NO if found.place else NO_ANSWER)
