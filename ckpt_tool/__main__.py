@@ -92,7 +92,9 @@ def main() -> None:
         completion_init()
     try:
         check_options(sys.argv[1:])
-        app(args=with_shell(without_passwords(sys.argv[1:])), prog_name="ckpt")
+        arguments = with_shell(without_passwords(sys.argv[1:]))
+        status = app(args=arguments, prog_name="ckpt", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except CkptError as error:
         sys.exit(fail(error, sys.argv))
     except KeyboardInterrupt:

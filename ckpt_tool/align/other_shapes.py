@@ -1,11 +1,16 @@
 """What belongs together but for its shape, in lines for a person."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from ckpt_tool.align.drafting.draft import draft_rules
 from ckpt_tool.align.naming.same_names import KeyPair
 from ckpt_tool.align.naming.vocabulary import numberless
+from ckpt_tool.align.pairs import Pair
+from ckpt_tool.keys import fold
 from ckpt_tool.mapping.accounting.heads import has_shape_of_a_table
-from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
+from ckpt_tool.mapping.accounting.shape_mismatches import fit_note, fit_of, reason_of
+from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.tensors import Catalog, shape_text
 
 MAX_SHAPE_MISMATCHES = 20
@@ -14,6 +19,48 @@ FEW_KINDS = 4
 """Kinds of tensors with another shape that a `fit:` may adapt; where more have, the networks differ
 in width.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """Pairs of other shapes that a `fit:` adapts, as the lines of a rule file: rules, and what
+    stands under `fit:`; why they are needed, and which keys of the source and the target they are.
+    """
+
+    rules: tuple[str, ...]
+    fits: tuple[str, ...]
+    reasons: tuple[str, ...]
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+def adapted(found: Sequence[KeyPair], source: Catalog, target: Catalog) -> Adapted | None:
+    """What adapts these pairs, but for heads, which stay fresh; None where nothing does, or where
+    so many have other shapes that the networks differ in width.
+    """
+    unlike = [(a, b) for a, b in found if source[a].shape != target[b].shape]
+    if len({(numberless(a), numberless(b)) for a, b in unlike}) > FEW_KINDS:
+        return None
+    fits = {(a, b): _fit(a, b, source, target) for a, b in unlike}
+    pairs = {pair: fit for pair, fit in fits.items() if fit is not None and fit != "fresh"}
+    sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
+    if not pairs or len(set(sources)) < len(pairs) or len(set(targets)) < len(pairs):
+        return None
+    rules = draft_rules([Pair(((a,),), ((b,),)) for a, b in pairs], source, are_paths_moved=False)
+    by_key = {b: fit for (_, b), fit in pairs.items()}
+    folds = fold({b: str(fit) for b, fit in by_key.items()}, target)
+    return Adapted(
+        tuple(rules),
+        tuple(flow({one.pattern: by_key[one.keys[0]]})[1:-1] for one in folds),
+        tuple(dict.fromkeys(map(reason_of, by_key.values()))),
+        tuple(sources),
+        tuple(targets),
+    )
+
+
+def _fit(origin: str, key: str, source: Catalog, target: Catalog) -> str | dict[str, object] | None:
+    are_words = has_shape_of_a_table(origin, source)
+    return fit_of(key, source[origin].shape, target[key].shape, are_words)
 
 
 def shape_mismatch_lines(

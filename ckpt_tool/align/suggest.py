@@ -17,10 +17,10 @@ from ckpt_tool.align.drafting.checked import (
     starts_of,
 )
 from ckpt_tool.align.findings import Aligned, Alignment, Hint
-from ckpt_tool.align.other_shapes import shape_mismatch_lines
+from ckpt_tool.align.other_shapes import Adapted, adapted, shape_mismatch_lines
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.sides import Side
-from ckpt_tool.align.suggestion import Suggested, Suggestion
+from ckpt_tool.align.suggestion import Ready, Suggested, Suggestion
 from ckpt_tool.align.weights import WEIGHTS
 from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.keys import fold, quote
@@ -97,6 +97,7 @@ def suggest_for(
     )
     open_targets = {key for group in alignment.ambiguous for key in group.targets}
     settled = _left(alignment, "target", target, open_targets) if open_targets else keep
+    fitted = adapted(alignment.shape_mismatches, source, target)
     return Suggestion(
         alignment=alignment,
         rules=_explained(found, alignment),
@@ -106,6 +107,24 @@ def suggest_for(
         min_confidence=min_confidence,
         shape_mismatches=shape_mismatches,
         unsure_rules=_explained(unsure, alignment),
+        ready=_ready(fitted, alignment, source, target, open_targets) if fitted else None,
+    )
+
+
+def _ready(
+    fitted: Adapted,
+    alignment: Alignment,
+    source: Catalog,
+    target: Catalog,
+    open_targets: Iterable[str],
+) -> Ready:
+    """The lines of what a `fit:` adapts, with what is left of both sides then."""
+    return Ready(
+        fitted.rules,
+        fitted.fits,
+        fitted.reasons,
+        _left(alignment, "source", source, fitted.sources),
+        _left(alignment, "target", target, (*fitted.targets, *open_targets)),
     )
 
 

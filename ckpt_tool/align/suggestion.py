@@ -39,6 +39,20 @@ class Suggested:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """Lines that stand as comments in a draft: rules for tensors that belong together but for their
+    shape, the `fit:` that adapts them, why they may be needed, and what would be dropped and kept
+    beside them.
+    """
+
+    rules: tuple[str, ...]
+    fits: tuple[str, ...]
+    reasons: tuple[str, ...]
+    drop: tuple[str, ...]
+    keep: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """Rules for two catalogs, and the plan that they make; `plan` is None where nothing aligns."""
 
@@ -62,6 +76,8 @@ class Suggestion:
     """What would map the pairs that are less sure; the rule file has them as comments, and their
     keys in no section.
     """
+    ready: Ready | None = None
+    """What a person may take over who knows that other shapes are meant to be adapted."""
 
     @property
     def unsure(self) -> tuple[Aligned, ...]:
@@ -81,14 +97,18 @@ class Suggestion:
     @property
     def text(self) -> str:
         """The rule file."""
+        ready = self.ready if self.doubts and self.rules else None
+        drop, keep = (ready.drop, ready.keep) if ready else (self.drop, self.keep)
         lines = [
             f"# Drafted from {self.basis}; a comment tells how sure each rule is. "
             "Read them before use.",
             "rules:",
+            *(_ready_rules(ready) if ready else ()),
             *(line for rule in self.rules for line in (f"  # {rule.comment}", f"  - {rule.line}")),
             *self._unsure_lines(),
-            *self._section("drop", self.drop, "no tensor of the target"),
-            *self._section("keep", self.keep, "nothing of the source goes here"),
+            *self._section("drop", drop, "no tensor of the target"),
+            *self._section("keep", keep, "nothing of the source goes here"),
+            *(_ready_fits(ready) if ready else ()),
             *(f"# undecided: {escaped(doubt)}" for doubt in self.doubts),
             *(f"# {escaped(line)}" for line in self.shape_mismatches),
             *map(_ambiguity, self.alignment.ambiguous),
@@ -109,6 +129,17 @@ class Suggestion:
         if patterns:
             yield f"{mark}{name}:  # {why}"
             yield from (f"{mark}  - {scalar(pattern)}" for pattern in patterns)
+
+
+def _ready_rules(ready: Ready) -> Iterator[str]:
+    """The rules of what is adapted, first: those below take such keys too."""
+    yield f"  # {escaped(', '.join(ready.reasons))}? then uncomment these lines, and `fit:` below"
+    yield from (f"#   - {line}" for line in ready.rules)
+
+
+def _ready_fits(ready: Ready) -> Iterator[str]:
+    yield f"# fit:  # {escaped(', '.join(ready.reasons))}"
+    yield from (f"#   - {line}" for line in ready.fits)
 
 
 def _ambiguity(group: Ambiguous) -> str:

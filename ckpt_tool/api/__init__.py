@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         after_show,
         after_suggestion,
     )
-    from ckpt_tool.api.next_steps.commands import WayOn
+    from ckpt_tool.api.next_steps.commands import WayOn, shipped_of
     from ckpt_tool.api.next_steps.refused import way_on, with_next
     from ckpt_tool.api.options import DTypePolicy, Format, MappingOptions, Method
     from ckpt_tool.api.outputs import map_checkpoint, rename, verify, write
@@ -50,8 +50,8 @@ __all__ = [
     "draft", "expected_bytes",
     "files_read", "filtered", "find_rules", "form_of", "import_mapping", "invert", "load_into",
     "map_checkpoint", "mapping_folders", "mappings", "open_side", "open_target", "plan_checkpoint",
-    "read_rules", "rename", "rules_schema", "shipped_mappings", "suggest_rules", "verify",
-    "way_on", "way_on_from", "with_next", "write", "write_text",
+    "read_rules", "rename", "rules_schema", "shipped_mappings", "shipped_of", "suggest_rules",
+    "verify", "way_on", "way_on_from", "with_next", "write", "write_text",
 ]  # fmt: skip
 
 __getattr__ = bind_on_use(__name__, {
@@ -61,7 +61,7 @@ __getattr__ = bind_on_use(__name__, {
     "drafting": "draft",
     "options": "DTypePolicy Format MappingOptions Method",
     "loading": "load_into",
-    "next_steps.commands": "WayOn",
+    "next_steps.commands": "WayOn shipped_of",
     "next_steps.refused": "way_on with_next",
     "next_steps.answered": "after_check after_diff after_mappings after_show after_suggestion",
     "planning": "Planned plan_checkpoint",

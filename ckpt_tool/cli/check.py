@@ -162,4 +162,4 @@ def _show_blocks(
     if result.problems:
         print_note(problems_text(result.problems, style))
     elif not quiet:
-        show_report(sound_text(rules, result.rules, result.tests, *sides))
+        show_report(sound_text(rules, result.rules, result.tests, *sides), style)

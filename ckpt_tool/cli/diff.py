@@ -130,7 +130,7 @@ def diff(
             style = style_of(color, verbose)
             if format_ == "table":
                 hints = [] if side_by_side else api.diff_hints(result, (a, b))
-                show_report(_text(result, style, hints, side_by_side))
+                show_report(_text(result, style, hints, side_by_side), style)
             else:
                 _show_table(result, format_, style)
             print_next(onwards())

@@ -211,7 +211,7 @@ def map_(
             print_note(refusal_text(planned, onwards, style, "nothing was written"))
         elif written and not quiet:
             print_note(plan_text(planned.plan, names, style) + "\n")
-            show_report(written_text(written, *planned.left_behind, planned.layouts))
+            show_report(written_text(written, *planned.left_behind, planned.layouts), style)
         raise typer.Exit(YES if written else NO)
 
 

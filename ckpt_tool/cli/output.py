@@ -14,7 +14,7 @@ from ckpt_tool.cli.parts.os_errors import os_error
 from ckpt_tool.errors import CkptError, InputError, OutputError, RuleError
 from ckpt_tool.formats.remote.addresses import shown, without_secrets
 from ckpt_tool.report.parts.problems import error_text, next_line
-from ckpt_tool.report.parts.style import Style, in_encoding, safe
+from ckpt_tool.report.parts.style import PLAIN, Style, in_encoding, safe
 
 YES, NO, NO_ANSWER = 0, 1, 2
 MIN_WIDTH = 40
@@ -89,7 +89,24 @@ def print_note(text: str) -> None:
     to tell.
     """
     with suppress(OSError):
-        print(_fitted(without_secrets(text), sys.stderr), file=sys.stderr)
+        shown = _fitted(without_secrets(text), sys.stderr)
+        if _are_messages_coloured(sys.argv):
+            from ckpt_tool.report.parts.accents import with_words
+
+            shown = with_words(shown)
+        print(shown, file=sys.stderr)
+
+
+def _are_messages_coloured(arguments: Sequence[str]) -> bool:
+    """Whether stderr is a terminal that shows colours, and the command line asks for others."""
+    asked = [
+        word.rpartition("=")[2]
+        for option, word in zip(("", *arguments), arguments, strict=False)
+        if option == "--color" or word.startswith("--color=")
+    ]
+    if asked and asked[-1] != Color.auto.value:
+        return asked[-1] == Color.always.value
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
 def print_next(command: str | None) -> None:
@@ -98,9 +115,16 @@ def print_next(command: str | None) -> None:
         print_note(next_line(command))
 
 
-def show_report(text: str) -> None:
-    """Prints a result for people to stdout, as its terminal has room for it."""
-    show_result(_fitted(text, sys.stdout))
+def show_report(text: str, style: Style = PLAIN) -> None:
+    """Prints a result for people to stdout, as its terminal has room for it; in colours its answer,
+    too, and the words before notes.
+    """
+    if not style.is_coloured:
+        show_result(_fitted(text, sys.stdout))
+        return
+    from ckpt_tool.report.parts.accents import with_answer, with_words
+
+    show_result(with_words(_fitted(with_answer(text), sys.stdout)))
 
 
 def show_result(text: str) -> None:
@@ -141,17 +165,34 @@ def print_annotations(are_wanted: bool, error: CkptError) -> None:
             print_note(line)
 
 
+def _misused(error: Exception, message: str) -> int:
+    """Prints what the command line's parser refuses in the words of our own errors, below the
+    usage; where nothing was asked, its help.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print_note(message)
+        return NO_ANSWER
+    if (context := getattr(error, "ctx", None)) is not None:
+        print_note(f"{context.get_usage()}\nTry '{context.command_path} -h' for help.\n")
+    style = Style(_are_messages_coloured(sys.argv))
+    fact = (message[:1].lower() + message[1:]).rstrip(".")
+    print_note(f"{style.paint('error', 'red')}: {safe(fact)}")
+    return NO_ANSWER
+
+
 def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be
     used.
     """
+    if usage := getattr(error, "format_message", None):
+        return _misused(error, usage())
     if "--debug" in arguments:
         print_note("".join(traceback.format_exception(error)).rstrip("\n"))
     error_in_words = error if isinstance(error, CkptError) else os_error(error)
     if error_in_words is not None:
         if not error_in_words.is_reported:
             print_annotations("--github" in arguments, error_in_words)
-            style = Style(sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+            style = Style(_are_messages_coloured(arguments))
             print_note(error_text(error_in_words, style))
         return NO if isinstance(error_in_words, RuleError) else NO_ANSWER
     files = " ".join(

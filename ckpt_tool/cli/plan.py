@@ -125,7 +125,7 @@ def _show(plan: "Plan", names: "PlanNames", name: str, style: "Style") -> None:
     from ckpt_tool.report.plan import closing_text, plan_text
 
     if name == "table":
-        show_report(plan_text(plan, names, style))
+        show_report(plan_text(plan, names, style), style)
         return
     from ckpt_tool.report.tables.plan import plan_table
 

@@ -172,9 +172,9 @@ def _show(checkpoint: "Checkpoint", opened: "Checkpoint", look: _Look, style: "S
     elif look.is_tree:
         from ckpt_tool.report.layouts.tree import tree_text
 
-        show_report(tree_text(checkpoint, style, look.depth, look.sort, of))
+        show_report(tree_text(checkpoint, style, look.depth, look.sort, of), style)
     else:
-        show_report(show_text(checkpoint, style, look.sort, of))
+        show_report(show_text(checkpoint, style, look.sort, of), style)
 
 
 def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
@@ -189,7 +189,7 @@ def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
 
         show_result(to_json(health_json(found)))
     elif found.findings or not quiet:
-        show_report(health_text(found, style))
+        show_report(health_text(found, style), style)
     return YES if found.is_healthy else NO
 
 

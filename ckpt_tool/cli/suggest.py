@@ -23,6 +23,7 @@ from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 from ckpt_tool.cli.parts.progress import watching
 from ckpt_tool.errors import InputError
+from ckpt_tool.report.parts.style import safe
 
 EXAMPLES = (
     "ckpt suggest resnet50.pth detector.pth",
@@ -118,7 +119,12 @@ def suggest(
         elif output is None:
             show_file(found.text)
         print_note(suggestion_notes(found, output is None and is_terminal))
-        print_next(api.after_suggestion(found, (source, target), output, asked))
+        onwards = api.after_suggestion(found, (source, target), output, asked)
+        if onwards and (name := api.shipped_of(onwards)):
+            print_note(
+                f"hint: {safe(name)} is a shipped mapping that fits this pair: no draft needed"
+            )
+        print_next(onwards)
     raise typer.Exit(YES if found.is_complete else NO)
 
 

@@ -6,18 +6,18 @@ import typer
 
 from ckpt_tool.api import MappingOptions
 from ckpt_tool.cli.options import (
+    CHECKPOINT,
     Color,
     ColorOption,
     Debug,
     Json,
     Quiet,
-    Source,
-    Target,
     Verbose,
     takes_mapping_options,
 )
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_report, show_result, style_of
 from ckpt_tool.cli.parts.addresses import takes_addresses
+from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, answer_of, write_page
 from ckpt_tool.errors import InputError, RuleError
 
@@ -34,8 +34,22 @@ EXAMPLES = (
 @takes_mapping_options
 def trace(
     options: MappingOptions,
-    source: Source = None,
-    target: Target = None,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            autocompletion=state_dicts,
+            help=f"What the first network is loaded with: {CHECKPOINT}.",
+        ),
+    ],
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[B]",
+            autocompletion=state_dicts,
+            help="What the second one is loaded with; without it, A by the rules.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -91,10 +105,9 @@ def trace(
     from ckpt_tool.report.parts.problems import error_text
     from ckpt_tool.report.trace import trace_json, trace_text
 
-    if source is None or model is None:
-        missing = "A" if source is None else "--model"
+    if model is None:
         raise InputError(
-            missing,
+            "--model",
             "is missing",
             "as in: ckpt trace a.pth b.pth --model pkg:build --input x.pt",
         )
@@ -123,5 +136,6 @@ def trace(
 
         show_result(to_json(trace_json(found)))
     elif not quiet:
-        show_report(trace_text(found, style_of(color, verbose)))
+        style = style_of(color, verbose)
+        show_report(trace_text(found, style), style)
     raise typer.Exit(YES if found.is_same else NO if found.place else NO_ANSWER)

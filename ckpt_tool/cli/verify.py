@@ -73,5 +73,7 @@ def verify(
         elif mismatches or not quiet:
             if beside := api.beside_weights(output):
                 print_note(beside_text(output, beside))
-            show_report(verified_text(output, planned.plan, mismatches, verbose))
+            show_report(
+                verified_text(output, planned.plan, mismatches, verbose), style_of(color, verbose)
+            )
         raise typer.Exit(NO if mismatches else YES)

@@ -132,3 +132,19 @@ def test_an_interrupt_before_the_command_has_begun_leaves_no_traceback():
     program = "import ckpt_tool.__main__ as m\ndef main(): raise KeyboardInterrupt\nm.main = main\nm.run()"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert (ran.returncode, ran.stderr) == (130, b"")
+
+
+@pytest.mark.parametrize(
+    ("line", "usage", "said"),
+    [
+        ("show", "show [OPTIONS] A", "missing argument 'A'"),
+        ("trace", "trace [OPTIONS] A [B]", "missing argument 'A'"),
+        ("diff a b --bad", "diff [OPTIONS] A B", "no such option: --bad"),
+        ("nope", "[OPTIONS] COMMAND [ARGS]...", "no such command 'nope'"),
+    ],
+)
+def test_a_command_line_that_is_not_understood_is_an_error_as_all_others(line, usage, said):
+    ran = ckpt(*line.split())
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.splitlines()[0] == f"Usage: ckpt {usage}"
+    assert ran.err.splitlines()[-1] == f"error: {said}"

@@ -64,3 +64,13 @@ def test_tables_hold_every_key(tmp_path):
     assert "c\\|d" in table("jira")
     assert "c&#124;d" in table("textile")
     assert ckpt("show", "a.pth", "--format", "youtrack", cwd=tmp_path).err == "error: --format: youtrack can't hold a `|`, as in `c|d`\n"
+
+
+def test_the_answer_and_the_words_before_remarks_have_colours(tmp_path):
+    for name, prefix in (("a.pth", ""), ("b.pth", "module.")):
+        torch.save({f"{prefix}l.{i}.w": torch.ones(2, 2) for i in range(3)}, tmp_path / name)
+    ran = ckpt("diff", "a.pth", "b.pth", "--color", "always", cwd=tmp_path)
+    assert ran.out.splitlines()[-1] == "\x1b[1m0 same, 3 removed, 3 added\x1b[0m"
+    assert "\n\x1b[36mhint\x1b[0m: " in ran.out
+    assert ran.err.startswith("\x1b[34mnext\x1b[0m: ckpt ")
+    assert "\x1b" not in ckpt("diff", "a.pth", "b.pth", cwd=tmp_path).err

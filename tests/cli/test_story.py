@@ -158,3 +158,9 @@ def test_target_may_be_a_factory_that_builds_the_model(folder):
     mapped = torch.load(folder / "c.pth", weights_only=True)
     assert len(mapped) == 384
     assert torch.equal(mapped["layer0.0.weight"], torch.load(folder / "resnet50.pth", weights_only=True)["conv1.weight"])
+
+
+def test_a_shipped_mapping_that_is_used_instead_of_the_draft_is_called_so(folder):
+    lines = ckpt("suggest", "resnet50.pth", "detector.pth", cwd=folder).err.splitlines()
+    assert lines[-2] == "hint: resnet50_to_yolo.yaml is a shipped mapping that fits this pair: no draft needed"
+    assert lines[-1] == "next: ckpt map resnet50.pth detector.pth --rules resnet50_to_yolo.yaml -o mapped.pth"

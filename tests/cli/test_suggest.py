@@ -1,6 +1,7 @@
 """`ckpt suggest` and `--by auto` as a user meets them: what is printed, written and refused."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,33 @@ def test_load_into_by_auto(files):
     net = Net()
     load_into(net, files[0], by="auto")
     assert [block["fc"].weight[0, 0].item() for block in net.blocks] == [0.0, 1.0, 2.0]
+
+
+def own_names(key):
+    for word, other in (("blocks.", "encoder.layer."), ("attn.qkv", "attention.qkv"), ("head.", "classifier."), ("pos_embed", "position_embeddings")):
+        key = key.replace(word, other)
+    return f"vit.{key}"
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "rename"),
+    [
+        ("vit_tiny_patch16_224", {}, str),
+        ("vit_tiny_patch16_224", {}, lambda key: key.replace("head.", "classifier.")),
+        ("vit_tiny_patch16_224", {}, own_names),
+        ("vit_tiny_patch16_224", {"class_token": False, "global_pool": "avg"}, own_names),
+        ("swin_tiny_patch4_window7_224", {"window_size": 12}, str),
+    ],
+)
+def test_what_another_image_size_needs_stands_ready_in_the_draft(timm, tmp_path, name, more, rename):
+    small = timm.create_model(name, depth=2) if "vit" in name else timm.create_model(name)
+    large = timm.create_model(name, num_classes=10, img_size=384, **({"depth": 2} if "vit" in name else {}), **more)
+    torch.save(small.state_dict(), tmp_path / "small.pth")
+    torch.save({rename(key): value for key, value in large.state_dict().items()}, tmp_path / "large.pth")
+    assert ckpt("suggest", "small.pth", "large.pth", "-o", "r.yaml", cwd=tmp_path).status == 1
+    draft = (tmp_path / "r.yaml").read_text()
+    assert ckpt("plan", "small.pth", "large.pth", "-r", "r.yaml", cwd=tmp_path).status == 1
+    (tmp_path / "ready.yaml").write_text(re.sub(r"(?m)^# (drop:|keep:|fit:|  - )", r"\1", draft))
+    ran = ckpt("plan", "small.pth", "large.pth", "-r", "ready.yaml", cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert ran.out.splitlines()[-1].startswith(f"{len(large.state_dict()) - 2} mapped, 2 kept, "), ran.out

@@ -98,6 +98,15 @@ def map_command(source: str, target: str, options: MappingOptions) -> str | None
     )
 
 
+def shipped_of(line: str) -> str | None:
+    """The shipped mapping that a command names; a file of this name in the working directory would
+    come first.
+    """
+    words = shlex.split(line)
+    named = (words[i + 1] for i, word in enumerate(words[:-1]) if word == "--rules")
+    return next((name for name in named if not os.path.lexists(name)), None)
+
+
 def suffix_for(*paths: str) -> str:
     """The end of a name that tells the format: that of the first of these files that is written
     too, else that of safetensors.

@@ -21,6 +21,11 @@ class Command(TyperCommand):
 
     examples: tuple[str, ...] = ()
 
+    def collect_usage_pieces(self, ctx: Context) -> list[str]:
+        """What the usage line has, arguments as everybody writes them: `A`, not `{A}`."""
+        pieces = super().collect_usage_pieces(ctx)
+        return [piece.strip("{}") for piece in pieces]
+
     def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Writes the arguments, then each group of options."""
         groups: dict[str, list[tuple[str, str]]] = {}

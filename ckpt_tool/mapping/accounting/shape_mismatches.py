@@ -62,15 +62,29 @@ def fit_note(key: str, source: Shape, target: Shape, are_words: bool = False) ->
     """A hint for a shape that a `fit:` adapts; `are_words` where its rows are known to be
     words, whatever its name is.
     """
+    fit = fit_of(key, source, target, are_words)
+    if fit is None:
+        return []
+    what = "keeps the target's" if fit == "fresh" else "adapts it"
+    return [f"{reason_of(fit)}? `fit: {flow([{quote(key): fit}])}` in a rule file {what}"]
+
+
+def fit_of(
+    key: str, source: Shape, target: Shape, are_words: bool = False
+) -> str | dict[str, object] | None:
+    """As `fit_for`, and with the arguments that the fit needs: what stands behind the key in
+    `fit:`.
+    """
     name = fit_for(key, source, target)
-    name = "rows" if are_words and name == "fresh" else name
     if name:
-        what = "keeps the target's" if name == "fresh" else "adapts it"
-        return [f"{WORDS[name]}? `fit: {flow([{quote(key): name}])}` in a rule file {what}"]
-    if prefixes := _other_prefixes(key, source, target):
-        line = flow([{quote(key): {"resize_grid": prefixes}}])
-        return [f"other tokens before the grid? `fit: {line}` in a rule file adapts it"]
-    return []
+        return "rows" if are_words and name == "fresh" else name
+    prefixes = _other_prefixes(key, source, target)
+    return {"resize_grid": prefixes} if prefixes else None
+
+
+def reason_of(fit: str | dict[str, object]) -> str:
+    """Why this fit is needed."""
+    return WORDS[fit] if isinstance(fit, str) else "other tokens before the grid"
 
 
 def _other_prefixes(key: str, source: Shape, target: Shape) -> dict[str, int] | None:
