@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ckpt_tool.engine.durable.file import plain_errors
 from ckpt_tool.engine.durable.folder import atomic_folder
 from ckpt_tool.errors import CkptError, OutputError
 
@@ -73,7 +74,8 @@ class Team:
                 failed.is_reported = not self.is_leader
                 raise failed
             if isinstance(error, CkptError):
-                error.is_reported = not self.is_leader and given[0][1] == said
+                is_heard = rank == self.rank or given[0][1] == said
+                error.is_reported |= is_heard and not self.is_leader
         return [each for each, _ in given]
 
     def _wait(self) -> None:
@@ -179,8 +181,22 @@ def output_folder(
         else:
             given = team.exchange(("", work))
             _check_same(given)
-            yield given[0][0]
+            with _filled_for_another(path, size, given[0][0]):
+                yield given[0][0]
     team.exchange(None)
+
+
+@contextmanager
+def _filled_for_another(path: str, size: int, stage: str) -> Iterator[None]:
+    """Raises the system's errors in words; where the folder is gone, the first process has failed,
+    and reports it.
+    """
+    try:
+        with plain_errors(path, size):
+            yield
+    except OutputError as error:
+        error.is_reported = not os.path.isdir(stage)
+        raise
 
 
 def _check_same(given: list[tuple[str, str]]) -> None:

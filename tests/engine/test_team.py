@@ -3,6 +3,7 @@
 import filecmp
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,4 +120,22 @@ def test_processes_with_other_files_of_one_name_write_nothing(tmp_path, suffix):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run([*RUN, "2", "run.py", *map(str, words)], capture_output=True, text=True, env=environment, check=False, cwd=tmp_path)
     assert "their sources or rules differ" in run.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_the_systems_errors_of_any_process_are_reported_in_words_once(source, tmp_path, rank):
+    limited = f"""
+import os, resource
+if os.environ["RANK"] == {rank!r}:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+from ckpt_tool.__main__ import run
+run()
+"""
+    (tmp_path / "run.py").write_text(limited)
+    run = torchrun(2, tmp_path / "run.py", "map", source, "-e", "** -> x.**", "--max-shard-size", "100kB", "-o", tmp_path / "out", module=False)
+    assert run.returncode != 0
+    assert "more than a file may have here" in run.stderr
+    assert "internal error" not in run.stderr
+    assert len(re.findall("^error: ", run.stderr, re.MULTILINE)) == 1, run.stderr
     assert not (tmp_path / "out").exists()
