@@ -4,7 +4,6 @@ itself, so that they say what `--help` says.
     python hatch_build.py FOLDER        # writes them below FOLDER, as below `share/`
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -60,15 +59,14 @@ def write_shell_files(folder: Path) -> list[Path]:
 
 
 def _completions() -> Iterator[tuple[Path, str]]:
-    """The scripts that typer's `--show-completion` prints."""
+    """The scripts that `--show-completion` prints."""
     for shell, place in COMPLETIONS.items():
-        environment = {**os.environ, "_CKPT_COMPLETE": f"source_{shell}"}
-        command = [sys.executable, "-m", "ckpt_tool"]
+        command = [sys.executable, "-m", "ckpt_tool", "--show-completion", shell]
         script = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+            command, cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout.lstrip("\n")
         for name in PROGRAMS:
-            yield Path(place.format(name=name)), re.sub(r"\bckpt\b", name, script)
+            yield Path(place.format(name=name)), re.sub(r"\b(_?)ckpt\b", rf"\1{name}", script)
 
 
 def _man_pages() -> Iterator[tuple[Path, str]]:

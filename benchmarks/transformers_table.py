@@ -1,4 +1,4 @@
-"""For how many of transformers' model types are the imported rules bit-exact, both ways? Prints a table in Markdown.
+"""For how many of transformers' model types are the imported rules bit-exact, both ways? Prints the lists of docs/transformers.md.
 
     python benchmarks/transformers_table.py [MODEL_TYPE ...] [--json FILE]
 
@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import tempfile
+import textwrap
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -236,14 +237,34 @@ def outcomes_of(names):
                 pending.pop(0)
 
 
-def table(outcomes):
-    lines = ["| model type | architecture | rules | tensors | there | and back |", "|---|---|---|---|---|---|"]
+REASONS = {
+    "The rules don't give what the loader gives": ("differ: ", "RuleError"),
+    "transformers can't load the file that it saved itself": ("ignore_mismatched_sizes",),
+    "Too large to prove, even with the smallest sizes": ("is not tiny", "more than"),
+    "No small model can be built from the default configuration": ("",),
+}
+"""Why a type isn't proved, by what its outcome says; the first that fits."""
+WIDTH = 140
+
+
+def report(outcomes):
+    """The lists of docs/transformers.md: the types whose rules are exact both ways, and the others by reason."""
+    exact = [name for name, each in outcomes.items() if each["forth"] == each["back"] == "exact"]
+    blocks = [f"{len(exact)} of {len(outcomes)} model types are exact in both directions.", listed(exact)]
+    others = {reason: [] for reason in REASONS}
     for name, each in outcomes.items():
-        cells = [name, *(str(each.get(part, "")) for part in ("architecture", "rules", "tensors", "forth", "back"))]
-        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
-    exact = sum(each["forth"] == "exact" for each in outcomes.values())
-    both = sum(each["forth"] == each["back"] == "exact" for each in outcomes.values())
-    return "\n".join([*lines, "", f"{exact} of {len(outcomes)} model types are exact, {both} of them both ways."])
+        said = f"{each['forth']} {each['back']}"
+        if name not in exact:
+            others[next(reason for reason, words in REASONS.items() if any(word in said for word in words))].append(name)
+    for reason, names in others.items():
+        facts = [f"`{name}`: {outcomes[name]['forth'].removeprefix('not proved: ')}" for name in names] if reason == next(iter(REASONS)) else []
+        blocks.append(f"**{reason}** ({len(names)}):")
+        blocks.append("\n".join(f"- {fact}" for fact in facts) or listed(names))
+    return "\n\n".join(blocks)
+
+
+def listed(names):
+    return textwrap.fill(", ".join(f"`{name}`" for name in names), WIDTH, break_on_hyphens=False, break_long_words=False)
 
 
 def main(arguments):
@@ -257,7 +278,7 @@ def main(arguments):
         print(f"{name}: {found['forth']} / {found['back']}", file=sys.stderr, flush=True)
         if target:
             Path(target).write_text(json.dumps(outcomes, indent=1))
-    print(table(outcomes))
+    print(report(outcomes))
 
 
 if __name__ == "__main__":

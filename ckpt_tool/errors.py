@@ -130,12 +130,15 @@ class FormatError(InputError):
 
 class WithoutTensors(FormatError):
     """A pickle that holds no tensor; `asked` are the names that unpickling it would call or
-    import.
+    import, `values` what it holds instead.
     """
 
-    def __init__(self, path: str, fact: str, hint: str | None, asked: Sequence[str]) -> None:
+    def __init__(
+        self, path: str, fact: str, hint: str | None, asked: Sequence[str], values: object
+    ) -> None:
         super().__init__(path, fact, hint)
         self.asked = tuple(asked)
+        self.values = values
 
 
 class RuleFileError(InputError):

@@ -13,7 +13,7 @@ from ckpt_tool.cli.app import COMMANDS, app
 HEAD = """\
 # Commands
 
-`ckpt COMMAND --help` says the same. Exit status: 0 yes, 1 no, 2 no answer.
+`ckpt COMMAND --help` (or `-h`) prints the same. Exit status: 0 yes, 1 no, 2 no answer.
 
 | you ask | command | 0 / 1 / 2 |
 |---|---|---|
@@ -23,7 +23,7 @@ HEAD = """\
 | are my rules sound? what is their inverse? | `ckpt check RULES [A [B]]`, `--invert` | sound / problems / unreadable |
 | what would happen? why does this key get that? | `ckpt plan A B …`, `--why KEY` | complete / problems / unreadable |
 | do it | `ckpt map A B … -o OUT` | written / refused / not possible |
-| which rules lead from A to B? | `ckpt suggest A B` | drafted / something is left to you / unreadable |
+| which rules lead from A to B? | `ckpt suggest A B` | drafted / something is undecided / unreadable |
 | is there a mapping for my pair? | `ckpt mappings [A B]` | yes / no / unreadable |
 | do two networks compute the same? where do they diverge? | `ckpt trace A [B] --model F --model-b G --input X` ([how](trace.md)) | the same / different, here / can't be compared |
 | is this what the rules make of it, bit for bit? | `ckpt verify OUT A B …` | yes / no / unreadable |
@@ -31,6 +31,9 @@ HEAD = """\
 
 If something is left to do, the output ends with `next:` and the next command, which was tried before it was printed.
 [Problem codes](problems.md) says what to do about each problem. `--json` prints the whole answer for programs, see [JSON](json.md).
+
+`ckpt --version` prints the version, `ckpt --version -v` also those of the packages that answers depend on. `ckpt --install-completion [SHELL]` sets up
+completion in bash, zsh, fish or powershell, `ckpt --show-completion [SHELL]` prints its script.
 
 """
 
@@ -46,7 +49,8 @@ def text() -> str:
         examples = import_module(f"ckpt_tool.cli.{COMMANDS[name].partition(':')[0]}").EXAMPLES
         shown = "\n".join(examples)
         pages.append(page.replace("**Usage**:", f"```console\n{shown}\n```\n\n**Usage**:", 1))
-    return re.sub(r"\n{3,}", "\n\n", "".join(pages)).rstrip() + "\n"
+    joined = "".join(pages).replace("* `--help`: ", "* `-h, --help`: ")
+    return re.sub(r"\n{3,}", "\n\n", joined).rstrip() + "\n"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import torch
 from running import ckpt
 from safetensors.torch import load_file, save_file
-from seeded import fill_with_seeded_values
+from seeded import fill_with_seeded_values, import_torchvision
 from torch import nn
 
 COOKBOOK = Path(__file__).parent.parent / "docs" / "cookbook.md"
@@ -76,11 +76,13 @@ HUGGING_FACE = {
     "model.layers.0.input_layernorm.weight": PARTS["attention_norm"], "model.layers.0.post_attention_layernorm.weight": PARTS["ffn_norm"],
 }  # fmt: skip
 PRETRAINED, INITIAL = vit(2, 1000, 1), vit(3, 10, 2)
+NAMES = {"cls_token": "cls", "pos_embed": "pos", "blocks.0.norm1.weight": "encoder.0.ln1.weight", "head.weight": "classifier.weight", "head.bias": "classifier.bias"}
 INPUTS = {
     "prefix": {"run.pth": below("module.", OURS), "init.pth": FRESH},
     "backbone": {"backbone.pth": OURS, "net.pth": below("backbone.", BACKBONE) | HEAD},
     "lightning": {"run.ckpt": LIGHTNING, "init.pth": FRESH},
     "vit": {"vit_224.pth": PRETRAINED, "init.pth": INITIAL, "vit.yaml": RULES["vit"]},
+    "own": {"vit_224.pth": PRETRAINED, "init.pth": {NAMES[key]: value for key, value in INITIAL.items()}, "own.yaml": RULES["own"]},
     "llama": {"llama/consolidated.00.pth": META, "llama/params.json": json.dumps({"dim": 16, "n_heads": 4, "n_kv_heads": 2})},
     "bfloat16": {"model.safetensors": OURS},
     "shards": {"model.safetensors": OURS, "shards_of_model/model-00001-of-00001.safetensors": OURS},
@@ -91,6 +93,9 @@ MADE = {
     "backbone": below("backbone.", {key: OURS[key] for key in BACKBONE}) | HEAD,
     "lightning": OURS,
     "vit": PRETRAINED | {"pos_embed": resized(PRETRAINED["pos_embed"], 3), "head.weight": INITIAL["head.weight"], "head.bias": INITIAL["head.bias"]},
+    "own": {
+        NAMES[key]: resized(value, 3) if key == "pos_embed" else INITIAL[key] if key.startswith("head") else value for key, value in PRETRAINED.items()
+    },
     "llama": HUGGING_FACE,
     "bfloat16": {key: value.bfloat16() if value.is_floating_point() else value for key, value in OURS.items()},
     "shards": OURS,
@@ -122,8 +127,24 @@ def test_a_recipe_makes_what_it_says(tmp_path, name, line):
     ran = ckpt(*words[1:], cwd=tmp_path)
     assert ran.status == 0, ran.err
     made = load(tmp_path / words[words.index("-o") + 1])
-    bound = 1e-6 if name == "vit" else 0
+    bound = 1e-6 if name in ("vit", "own") else 0
     torch.testing.assert_close(made, MADE[name], rtol=bound, atol=bound)
+
+
+def test_transformers_loads_the_folder_that_the_llama_recipe_makes(tmp_path, monkeypatch):
+    import_torchvision()
+    transformers = pytest.importorskip("transformers")
+    params = {"dim": 16, "n_layers": 1, "n_heads": 4, "n_kv_heads": 2, "vocab_size": -1, "norm_eps": 1e-5}
+    for file, content in {"llama/consolidated.00.pth": META, "llama/params.json": json.dumps(params)}.items():
+        save(content, tmp_path / file)
+    monkeypatch.chdir(tmp_path)
+    assert ckpt(*shlex.split(dict(RECIPES)["llama"])[1:], cwd=tmp_path).status == 0
+    (block,) = re.findall(r"```python\n(.*?)```", COOKBOOK.read_text(), re.DOTALL)
+    exec(compile(block, "cookbook.md", "exec"), {})
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained("llama_hf", output_loading_info=True)
+    assert not any(loading.values())
+    torch.testing.assert_close(model.state_dict(), HUGGING_FACE, rtol=0, atol=0)
+    assert (model.config.rms_norm_eps, model.config.num_key_value_heads) == (1e-5, 2)
 
 
 def test_every_kind_of_recipe_is_run():

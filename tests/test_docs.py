@@ -76,6 +76,11 @@ CASES = {
         ["pos_embed 1x577x4", "head.weight 10x4", "head.bias 10", "norm.weight 4"],
         {key: (key,) for key in ("pos_embed", "norm.weight")},
     ),
+    "own": (
+        ["cls_token 1x1x4", "pos_embed 1x197x4", "blocks.0.norm1.weight 4", "head.weight 1000x4", "head.bias 1000"],
+        ["cls 1x1x4", "pos 1x577x4", "encoder.0.ln1.weight 4", "classifier.weight 10x4", "classifier.bias 10"],
+        {"cls": ("cls_token",), "pos": ("pos_embed",), "encoder.0.ln1.weight": ("blocks.0.norm1.weight",)},
+    ),
     "qkv": (
         ["blocks.0.attn.qkv.bias 6", "blocks.0.attn.proj.bias 2"],
         None,

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from conftest import ROOT
+from without_torch import is_without_torch
 
 STORIES = {
     "resnet50_to_detector.py": "after 3 steps of training: 318 loaded tensors stood still, 66 fresh ones moved",
@@ -17,6 +18,7 @@ STORIES = {
 }
 
 
+@pytest.mark.skipif(is_without_torch(), reason="networks are built with torch")
 @pytest.mark.parametrize("name", STORIES)
 def test_example_runs_and_proves_its_claim(tmp_path, name):
     command = [sys.executable, str(ROOT / "examples" / name), str(tmp_path)]

@@ -46,6 +46,8 @@ def test_an_open_checkpoint_is_a_mapping_of_lazy_tensors(files):
         assert (weight.shape, weight.dtype, weight.nbytes, len(weight)) == ((10, 4), ckpt_tool.DType.F32, 160, 10)
         assert all(torch.equal(value, files[key]) for key, value in checkpoint.state_dict().items())
         assert f"{checkpoint}\n" == ckpt("show", "source.pth").out
+        with pytest.raises(KeyError, match=r"'fc\.wieght'; did you mean 'module\.fc\.weight'"):
+            checkpoint["fc.wieght"]
         with pytest.raises(KeyError):
             checkpoint["nothing"]
 
@@ -255,8 +257,8 @@ def test_a_draft_says_whether_it_is_all_that_is_needed():
     one = {f"layers.{i}.weight": torch.randn(4, 4, generator=generator) for i in range(4)}
     whole = ckpt_tool.suggest(one, {key.replace("layers", "blocks"): value for key, value in one.items()})
     assert whole.is_complete
-    assert "left to you" not in repr(whole)
+    assert "undecided" not in repr(whole)
     other = {key.replace("layers", "blocks"): value for key, value in one.items()} | {"pos_embed": torch.ones(1, 7, 4)}
     part = ckpt_tool.suggest(one | {"pos_embed": torch.ones(1, 5, 4)}, other)
     assert not part.is_complete
-    assert "left to you" in repr(part)
+    assert "undecided" in repr(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous
 from ckpt_tool.mapping import Plan
 from ckpt_tool.mapping.reading.writing import escaped, scalar
 from ckpt_tool.wording import plural
+
+_QUOTED = re.compile(r'"([^"\\]*)"((?:: .*)?)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,12 @@ class Suggested:
     tensors: int
     confidence: float
     evidence: str
+
+    @property
+    def text(self) -> str:
+        """The line as Python and `--rule` take it: without the quotes that YAML alone needs."""
+        quoted = _QUOTED.fullmatch(self.line)
+        return f"{quoted[1]}{quoted[2]}" if quoted else self.line
 
     @property
     def comment(self) -> str:
@@ -100,7 +109,7 @@ class Suggestion:
             *self._section("drop", drop, "no tensor of the target"),
             *self._section("keep", keep, "nothing of the source goes here"),
             *(_ready_fits(ready) if ready else ()),
-            *(f"# left to you: {escaped(doubt)}" for doubt in self.doubts),
+            *(f"# undecided: {escaped(doubt)}" for doubt in self.doubts),
             *(f"# {escaped(line)}" for line in self.shape_mismatches),
             *map(_ambiguity, self.alignment.ambiguous),
         ]

@@ -138,7 +138,7 @@ class Weights:
     whole_block: float = 4.0
     """Tensors in a block, on average, from which on it is more than a list of parts."""
 
-    # How sure a pair is; docs/align.md has how often pairs were right, for each confidence.
+    # How sure a pair is; docs/align.md has how often pairs were right.
     support_words: float = 0.5
     support_neighbours: float = 0.4
     support_order: float = 0.1

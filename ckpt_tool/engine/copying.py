@@ -72,7 +72,7 @@ def start_writing(fd: int, offset: int, length: int) -> None:
     Linux starts to write dirty pages back when it hears that nobody needs them soon, see
     posix_fadvise(2).
     """
-    if sys.platform == "linux":
+    if sys.platform == "linux" and hasattr(os, "posix_fadvise"):
         with suppress(OSError):
             os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
 

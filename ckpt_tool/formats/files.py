@@ -93,7 +93,7 @@ class SourceFile:
             raise truncated(self.path, offset + len(buffer), self.size)
         while buffer:
             try:
-                count = os.preadv(self.fd, [buffer], offset)
+                count = _read_into(self.fd, buffer, offset)
             except OSError as error:
                 raise _unread(self.path, error) from None
             if not count:
@@ -167,6 +167,15 @@ def sha256_of(fd: int, size: int, path: str, on_progress: OnProgress = ignore) -
         done += len(piece)
         on_progress(len(piece))
     return digest.hexdigest()
+
+
+def _read_into(fd: int, buffer: memoryview, offset: int) -> int:
+    """preadv(2), which macOS has from 11 on; without it the bytes are copied once more."""
+    if hasattr(os, "preadv"):
+        return os.preadv(fd, [buffer], offset)
+    part = os.pread(fd, len(buffer), offset)
+    buffer[: len(part)] = part
+    return len(part)
 
 
 def read_at(fd: int, length: int, offset: int, path: str) -> bytes:

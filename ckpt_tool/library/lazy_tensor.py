@@ -27,7 +27,9 @@ class LazyTensor:
     >>> with ckpt_tool.open("model.pth") as checkpoint:
     ...     weight = checkpoint["conv1.weight"]
     ...     weight.shape, weight[:8].shape, float(weight[0, 0, 0, 0])
+    ...     weight.read().mean()
     ((64, 3, 7, 7), torch.Size([8, 3, 7, 7]), 1.0)
+    tensor(1.)
     """
 
     __slots__ = ("_checkpoint", "dtype", "key", "nbytes", "shape")

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
 from ckpt_tool.formats.placements.byte_ranges import CHUNK
+from ckpt_tool.keys.nearest import nearest
 from ckpt_tool.library.lazy_tensor import LazyTensor
 from ckpt_tool.library.words import speaks_python
 from ckpt_tool.report.parts.style import size_text
 from ckpt_tool.report.show import show_text
+from ckpt_tool.tensors import Catalog
 
 if TYPE_CHECKING:
     import os
@@ -20,6 +22,20 @@ if TYPE_CHECKING:
     import torch
 
     from ckpt_tool.formats import Extent
+
+
+class UnknownKeyError(KeyError):
+    """A key that a checkpoint doesn't have; its text names the most similar one that it has."""
+
+    def __init__(self, key: object, catalog: Catalog) -> None:
+        super().__init__(key)
+        self._catalog = catalog
+
+    def __str__(self) -> str:
+        # Looked for only where the text is asked for: `get` and `in` raise it for nobody to read.
+        key = self.args[0]
+        near = nearest(key, self._catalog) if isinstance(key, str) else None
+        return f"{key!r}; did you mean {near!r}?" if near else repr(key)
 
 
 class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
@@ -42,7 +58,9 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
         return self is other
 
     def __getitem__(self, key: str) -> LazyTensor:
-        """The tensor of a key, unread. Raises KeyError."""
+        """The tensor of a key, unread: `.read()` reads it. Raises KeyError."""
+        if key not in self.catalog:
+            raise UnknownKeyError(key, self.catalog)
         return LazyTensor(self, key)
 
     def __iter__(self) -> Iterator[str]:
@@ -140,6 +158,8 @@ def open(
     OpenCheckpoint('model.pth', 2 tensors, 200 B)
     >>> list(checkpoint.keys()), checkpoint["fc.weight"].shape
     (['fc.weight', 'fc.bias'], (10, 4))
+    >>> checkpoint["fc.weight"].read().sum(), checkpoint["fc.weight"][:2].sum()
+    (tensor(0.), tensor(0.))
     >>> checkpoint.state_dict()["fc.bias"].sum()
     tensor(10.)
     >>> checkpoint.close()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SuggestReport(Suggestion):
-    """Drafted rules for two sides; `print()` shows the rule file and what is left to you.
+    """Drafted rules for two sides; `print()` shows the rule file and what is undecided.
 
     `text` is the rule file, `rules` its rules with how sure each is, `alignment` the pairs, `next`
     the keyword arguments to go on with, `is_complete` whether they are all that is needed.
@@ -38,7 +38,7 @@ class SuggestReport(Suggestion):
         """Keyword arguments with which `plan`, `map` and `verify` map by these rules.
 
         They are all that is needed where the draft `is_complete`; else `drop` and `keep` are yours
-        to add, for what is left to you, or a rule: until then these calls raise RuleError.
+        to add, for what is undecided, or a rule: until then these calls raise RuleError.
         """
         import yaml
 
@@ -58,7 +58,7 @@ class SuggestReport(Suggestion):
         mapped = self.plan.counts["mapped"] if self.plan else 0
         unknown = len(self.alignment.ambiguous)
         left = len(self.doubts) + len(self.unsure)
-        open_ = f", {left} left to you" if left else ""
+        open_ = f", {left} undecided" if left else ""
         return (
             f"SuggestReport({len(self.rules)} rules, {mapped} mapped, {unknown} ambiguous{open_})"
         )

@@ -19,13 +19,7 @@ _VALUED = (
     "drop|keep|include|exclude|sha256|min-confidence|expect|rtol|atol|also|fresh-optimizer|"
     "optimizer-order|max-shard-size|to|by|rules"
 )
-_OTHERS = {
-    "dtype": "dtypes",
-    "set": "params",
-    "hint": "hints",
-    "jobs": "jobs",
-    "filter": "include=",
-}
+_OTHERS = {"dtype": "dtypes", "filter": "include", "set": "params", "hint": "hints", "jobs": "jobs"}
 _BEFORE, _AFTER = r"(?<![\w-])`?", r"(?![\w-])`?"
 _WORDS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"`--(drop|keep) PATTERN`, or `\1=` in Python,"), lambda m: f"`{m[1]}=`"),

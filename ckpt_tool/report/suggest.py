@@ -26,7 +26,7 @@ def suggestion_notes(found: Suggestion, is_beside_rules: bool = False) -> str:
         lines.append(
             f"{len(found.shape_mismatches) - MAX_SHOWN} more kinds of tensors have another shape"
         )
-    lines += [f"left to you: {safe(doubt)}" for doubt in found.doubts[:MAX_SHOWN]]
+    lines += [f"undecided: {safe(doubt)}" for doubt in found.doubts[:MAX_SHOWN]]
     if len(found.doubts) > MAX_SHOWN:
         lines.append(
             f"{len(found.doubts) - MAX_SHOWN} more reasons why not all that is left may be "

@@ -74,7 +74,7 @@ def _place_lines(place: Place, style: Style) -> Iterator[str]:
         at = f": `{safe(place.at[1])}` in it gets other inputs" if place.at else ""
         yield f"the code of `{name}`, between the modules in it, makes the difference{at}"
     else:
-        yield f"no module parts from its counterpart; `{name}` adds most to the difference"
+        yield f"no module diverges from its counterpart; `{name}` adds most to the difference"
     yield f"  inputs   {distance_text(place.inputs)}"
     if place.entering is not None and place.at is not None:
         yield f"  what `{safe(place.at[1])}` gets  {distance_text(place.entering)}"

@@ -31,6 +31,7 @@ def drafted(seed):
 
 @pytest.fixture(scope="module")
 def first():
+    pytest.importorskip("torch")
     return drafted(0)
 
 

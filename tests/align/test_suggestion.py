@@ -21,7 +21,7 @@ def test_what_is_dropped_and_kept_is_a_comment_where_that_is_left_to_a_person():
     assert "\ndrop:  # no tensor of the target\n  - x.*\nkeep:" in suggestion().text
     left = suggestion(doubts=("half of it",)).text
     assert "\n# drop:  # no tensor of the target\n#   - x.*\n" in left
-    assert left.endswith("# left to you: half of it\n")
+    assert left.endswith("# undecided: half of it\n")
 
 
 def test_less_sure_rules_and_open_groups_are_comments():

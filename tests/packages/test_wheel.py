@@ -12,9 +12,11 @@ from datetime import datetime, timezone
 from importlib.metadata import distribution
 from pathlib import Path
 
+import numpy
 import pytest
-import torch
 from packaging.requirements import Requirement
+from running import ckpt
+from safetensors.numpy import save_file
 
 from ckpt_tool import __version__
 from ckpt_tool.cli.app import COMMANDS
@@ -79,11 +81,12 @@ def with_what_they_need(found):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with two files of one network, seeded."""
-    generator = torch.Generator().manual_seed(0)
-    state = {f"layer{i}.{name}": torch.randn(shape, generator=generator) for i in range(3) for name, shape in (("weight", (4, 4)), ("bias", (4,)))}
-    torch.save(state, tmp_path / "a.pth")
-    torch.save({f"net.{key}": value + 1 for key, value in state.items()}, tmp_path / "b.pth")
+    """A folder with two files of one network, seeded; written without torch, so that Pythons that have none run this too."""
+    generator = numpy.random.default_rng(0)
+    state = {f"layer{i}.{name}": generator.standard_normal(shape, "f4") for i in range(3) for name, shape in (("weight", (4, 4)), ("bias", (4,)))}
+    for name, tensors in (("a", state), ("b", {f"net.{key}": value + 1 for key, value in state.items()})):
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+        assert ckpt("map", f"{name}.safetensors", "-e", "** -> **", "-o", f"{name}.pth", "-q", cwd=tmp_path).status == 0
     return tmp_path
 
 

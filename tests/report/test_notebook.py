@@ -73,6 +73,15 @@ def test_renames_have_the_pattern_of_both_sides():
     assert "→ head.weight" in html
 
 
+def test_drafted_rules_stand_without_quotes_as_python_takes_them():
+    one, other = ({f"{name}.{i}.weight": torch.ones(size) for i in range(3) for name, size in pairs} for pairs in ((("conv", 3), ("norm", 5)), (("kernel", 3), ("layer", 5))))
+    found = ckpt_tool.suggest(one, other)
+    rule = "{conv,norm}.{i}.** -> {kernel,layer}.{i}.**"
+    assert [(each.line, each.text) for each in found.rules] == [(f'"{rule}"', rule)]
+    assert f"<code>{rule}<".replace("->", "-&gt;") in found._repr_html_()
+    assert ckpt_tool.plan(one, other, rules=[rule])
+
+
 def many(count):
     return [f"model.layers.{i // 400}.mlp.experts.{i % 400 // 3}.w{i % 3}.weight{i}" for i in range(count)]
 

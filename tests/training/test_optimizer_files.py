@@ -83,6 +83,25 @@ def test_an_optimizer_without_tensors_is_found_too(tmp_path, fragment):
         report.optimizer_state(f"{tmp_path / 'run.pth'}{fragment}", new, target)
 
 
+@pytest.mark.parametrize("is_legacy", [False, True])
+def test_a_file_of_an_optimizer_without_tensors_is_read(tmp_path, is_legacy):
+    old, new, path = Old(), New(), tmp_path / "optimizer.bin"
+    torch.save(old.state_dict(), tmp_path / "model.pth")
+    report = ckpt_tool.load_into(new, tmp_path / "model.pth", rules=RULES)
+    state = torch.optim.SGD(old.parameters(), 0.25).state_dict()
+    for content, given in ((state, path), ({"epoch": 3, "sgd": state}, path), ({"epoch": 3, "sgd": state}, f"{path}#sgd")):
+        torch.save(content, path, _use_new_zipfile_serialization=not is_legacy)
+        target = torch.optim.SGD(new.parameters(), 0.1)
+        target.load_state_dict(report.optimizer_state(given, new, target))
+        assert target.param_groups[0]["lr"] == 0.25
+    around = {"epoch": 3}
+    around["around"] = around
+    for content in ({"epoch": 3}, {"a": state, "b": SGD_OF_TWO}, {**state, "state": around}, {**state, "param_groups": [argparse.Namespace(lr=1)]}):
+        torch.save(content, path, _use_new_zipfile_serialization=not is_legacy)
+        with pytest.raises(InputError):
+            report.optimizer_state(path, new, target)
+
+
 def test_what_would_have_to_be_imported_is_refused(run, tmp_path):
     state = copy.deepcopy(run[0]["optimizer"])
     state["param_groups"][0]["extra"] = argparse.Namespace(a=1)

@@ -39,7 +39,7 @@ def _are_in_one_order(modules: Modules, group: Sequence[Candidate]) -> bool:
 
 def confidence_of(match: Match) -> float:
     """How often pairs with such evidence are right, by what real conversions showed; docs/align.md
-    has the table.
+    has the figures.
     """
     is_named = match.words >= WEIGHTS.agreeing
     least = WEIGHTS.exchange_of_named if is_named else WEIGHTS.exchange_of_others

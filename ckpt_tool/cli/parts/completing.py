@@ -78,9 +78,7 @@ def _shell() -> str | None:
 
 def print_completion(shell: str) -> None:
     """Prints the script that completes `ckpt` in a shell."""
-    from typer.completion import get_completion_script  # type: ignore[attr-defined]
-
-    print(get_completion_script(prog_name="ckpt", complete_var="_CKPT_COMPLETE", shell=shell))
+    print(_script(shell))
 
 
 def install_completion(shell: str) -> None:
@@ -92,4 +90,26 @@ def install_completion(shell: str) -> None:
 
     completion_init()
     name, path = install(shell=shell, prog_name="ckpt", complete_var="_CKPT_COMPLETE")
+    if shell == "zsh":
+        path.write_text(f"{_script(shell)}\n")
     print(f"wrote {path}: completion for {name}, in shells that start from now on")
+
+
+def _script(shell: str) -> str:
+    """typer's script. zsh loads the file as a function at the first Tab, which has to complete too:
+    typer's only defines there what completes from the second Tab on.
+    """
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    script: str = get_completion_script(
+        prog_name="ckpt", complete_var="_CKPT_COMPLETE", shell=shell
+    )
+    if shell != "zsh":
+        return script
+    defined = script.removesuffix("compdef _ckpt_completion ckpt")
+    return f"""{defined.replace("_ckpt_completion", "_ckpt")}
+if [[ $funcstack[1] == _ckpt ]]; then
+  _ckpt "$@"
+else
+  compdef _ckpt ckpt
+fi"""

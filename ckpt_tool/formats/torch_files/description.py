@@ -51,7 +51,7 @@ def _without_tensors(root: object, path: str, asked: Asked) -> FormatError:
     names = (*asked.calls, *asked.imports)
     would = ", ".join(name[:60] for name in names[:3])
     hint = f"unpickling it would call or import {would}" if would else None
-    return WithoutTensors(path, f"holds no tensor, but {describe(root, 120)}", hint, names)
+    return WithoutTensors(path, f"holds no tensor, but {describe(root, 120)}", hint, names, root)
 
 
 def _by_id(places: list[Container], taken: Container) -> dict[int, Container]:

@@ -171,8 +171,8 @@ def _origin(step: Step) -> str:
 
 def suggest_html(found: Suggestion, answer: str) -> str:
     """Drafted rules with how sure each is, and what is left open."""
-    rules = [Group(rule.line, (), rule.comment) for rule in found.rules]
-    unsure = [Group(rule.line, (), rule.comment) for rule in found.unsure_rules]
+    rules = [Group(rule.text, (), rule.comment) for rule in found.rules]
+    unsure = [Group(rule.text, (), rule.comment) for rule in found.unsure_rules]
     groups = [
         Group(one.hint, (*one.sources, *one.targets), one.reason)
         for one in found.alignment.ambiguous
@@ -185,7 +185,7 @@ def suggest_html(found: Suggestion, answer: str) -> str:
         _folded("without a source", found.alignment.unpaired_target, target),
         _folded("unused", found.alignment.unpaired_source, source),
     )
-    left = tuple(f"left to you: {doubt}" for doubt in found.doubts)
+    left = tuple(f"undecided: {doubt}" for doubt in found.doubts)
     return notebook_html(answer, sections, (*left, *found.shape_mismatches))
 
 

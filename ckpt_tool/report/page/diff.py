@@ -28,6 +28,7 @@ _NAMES = {
     "only_a": "removed",
     "only_b": "added",
 }
+_NORMS = "norms, where values differ"
 
 
 def diff_page(
@@ -103,10 +104,10 @@ def _measures(entries: Sequence[Entry]) -> tuple[Measure, ...]:
     norms_a = {at: sqrt(each.squares_a) for at, each in measured.items()}
     norms_b = {at: sqrt(each.squares_b) for at, each in measured.items()}
     return (
-        Measure("cosine", "cosine", cosines, is_least_worst=True),
-        Measure("max |Δ|", "largest difference", largest, is_log=True),
-        Measure("norm of a", "norms", norms_a, is_log=True),
-        Measure("norm of b", "norms", norms_b, is_log=True),
+        Measure("cosine", "cosine", cosines, is_least_worst=True, same=1.0),
+        Measure("max |Δ|", "largest difference", largest, is_log=True, same=0.0),
+        Measure("norm of a", _NORMS, norms_a, is_log=True),
+        Measure("norm of b", _NORMS, norms_b, is_log=True),
     )
 
 

@@ -78,7 +78,8 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Measure:
     """Numbers of some items, by the items' numbers; `is_log` where they spread over decades.
-    `chart` names what stands in one chart.
+    `chart` names what stands in one chart. `same` is the number of every item that is the same on
+    both sides, and has none of its own.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Measure:
     values: Mapping[int, float | None]
     is_log: bool = False
     is_least_worst: bool = False
+    same: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class Page:
     notes: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
     tables: tuple[Table, ...] = ()
+    details: Mapping[int, tuple[Table, ...]] = field(default_factory=dict)
+    """What stands beside an item, by its number, once it is chosen: tables of two columns."""
     text: str = ""
     """A file that the page is about: drafted rules."""
     next: str | None = None
@@ -194,6 +198,13 @@ def page_data(page: Page) -> dict[str, object]:
         "whys": [_why(why) for why in whys if isinstance(why, Why)],
         "notes": [shown(note) for note in list(notes)[1:] if isinstance(note, str)],
         "measures": [_measure(measure) for measure in page.measures if measure.values],
+        "details": {
+            number: [
+                {"title": said(table.title), "rows": [[*map(said, row)] for row in table.rows]}
+                for table in tables
+            ]
+            for number, tables in page.details.items()
+        },
     }
 
 
@@ -220,6 +231,7 @@ def _measure(measure: Measure) -> dict[str, object]:
         "chart": measure.chart,
         "log": measure.is_log,
         "least": measure.is_least_worst,
+        "same": measure.same,
         "at": list(measure.values),
         "values": [_rounded(value) for value in measure.values.values()],
     }

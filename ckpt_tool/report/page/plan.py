@@ -20,8 +20,8 @@ STATUSES = (
     Status("initialised", "special", "are filled by a rule without a source"),
     Status("kept", "calm", "keep the target's values"),
     Status("dropped", "bad", "keys of the source that are left behind"),
-    Status(FROM, "warn", "of the source; the plan was refused: nothing is decided"),
-    Status(INTO, "warn", "of the target"),
+    Status(FROM, "warn", "go nowhere yet: the plan was refused"),
+    Status(INTO, "special", "get nothing yet"),
 )
 
 

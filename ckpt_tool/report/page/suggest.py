@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from ckpt_tool.align import Aligned, Suggestion
@@ -20,11 +21,12 @@ from ckpt_tool.report.page.document import (
 from ckpt_tool.report.page.plan import ops_in_words
 from ckpt_tool.tensors import Catalog, UnreadableTensor
 
+SHAPE = "of another shape"
 STATUSES = (
     Status("paired", "good", "are sure enough for a rule"),
     Status("unsure", "warn", "are below the confidence that was asked for"),
     Status("ambiguous", "special", "can't be decided by names and shapes"),
-    Status("other shape", "bad", "have the same place, but another shape"),
+    Status(SHAPE, "bad", "have the same place on both sides: one is unused, one has no source"),
     Status("without a source", "calm", "keys of the target that nothing pairs with"),
     Status("unused", "muted", "keys of the source that nothing pairs with"),
 )
@@ -36,7 +38,8 @@ def suggest_page(
     answer: str,
     onwards: str | None = None,
 ) -> Page:
-    """The page; `names` are what the sides are called, `answer` is the command's last line."""
+    """The page; `names` are what the sides are called, `answer` is the command's last line,
+    whose first part says what is mapped."""
     plan = found.plan
     sides = _catalogs(found) if plan is None or plan.target is None else (plan.source, plan.target)
     keys = keys_of(sides[0]), keys_of(sides[1])
@@ -48,7 +51,7 @@ def suggest_page(
         "Drafted rules",
         ("rule", "tensors", "confidence", "evidence"),
         tuple(
-            (rule.line, f"{rule.tensors:,}", f"{rule.confidence:.2f}", rule.evidence)
+            (rule.text, f"{rule.tensors:,}", f"{rule.confidence:.2f}", rule.evidence)
             for rule in found.rules
         ),
     )
@@ -56,10 +59,10 @@ def suggest_page(
         keys[0].side("from", names[0], sides[0]),
         keys[1].side("into", names[1], sides[1]),
     )
-    left = (*(f"left to you: {doubt}" for doubt in found.doubts), *found.shape_mismatches)
+    left = (*(f"undecided: {doubt}" for doubt in found.doubts), *found.shape_mismatches)
     return Page(
         "suggest",
-        answer,
+        _answer(answer, items),
         "good" if found.is_complete else "warn",
         listed,
         STATUSES,
@@ -70,6 +73,18 @@ def suggest_page(
         text=found.text,
         next=onwards,
     )
+
+
+def _answer(answer: str, items: list[Item]) -> str:
+    """The command's last line; where some of what is left has pairs that are in no rule, in the
+    words of the page's own counts.
+    """
+    counts = Counter(item.status for item in items)
+    if not any(counts[name] for name in ("unsure", "ambiguous", SHAPE)):
+        return answer
+    names = [status.name for status in STATUSES if status.name != "paired"]
+    left = [f"{counts[name]:,} {name}" for name in names if counts[name]]
+    return ", ".join([answer.split(", ")[0], *left])
 
 
 def _catalogs(found: Suggestion) -> tuple[Catalog, Catalog]:
@@ -96,7 +111,7 @@ def _open_groups(found: Suggestion, keys: tuple[Keys, Keys]) -> list[Item]:
     items = []
     for a, b in found.alignment.shape_mismatches:
         if a not in done[0] and b not in done[1]:
-            items.append(Item((keys[0].numbers[a],), (keys[1].numbers[b],), "other shape"))
+            items.append(Item((keys[0].numbers[a],), (keys[1].numbers[b],), SHAPE))
             done[0].add(a)
             done[1].add(b)
     for group in found.alignment.ambiguous:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckpt_tool.report.page.document import Item, Measure, Page, PageSide, Status, Table
-from ckpt_tool.report.trace import distance_text
+from ckpt_tool.report.trace import MAX_SOURCES, distance_text
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     from ckpt_tool.tracing import Place, Trace
     from ckpt_tool.tracing.comparing import Row
 
+MAX_DETAILS = 12
+"""Tensors of a call that stand beside it; all are in the table below."""
 STATUSES = (
     Status("agree", "good", "give equal outputs, but for rounding", is_calm=True),
     Status("here", "bad", "where the networks diverge"),
@@ -47,6 +50,11 @@ def trace_page(trace: Trace, answer: str, names: tuple[str, str]) -> Page:
         highlights=trace.place.findings if trace.place else (),
         notes=trace.notes,
         tables=_place_tables(trace.place) if trace.place else (),
+        details={
+            number: _place_details(trace.place)
+            for number, item in enumerate(items)
+            if item.status == "here" and trace.place
+        },
     )
 
 
@@ -67,16 +75,36 @@ def _call(row: Row) -> str:
     return f"call {row.call + 1}" if row.call else ""
 
 
-def _place_tables(place: Place) -> tuple[Table, ...]:
+def _distances(place: Place) -> tuple[tuple[str, str], ...]:
     rows = [("inputs", distance_text(place.inputs)), ("outputs", distance_text(place.outputs))]
     if place.entering is not None and place.at is not None:
         rows.insert(1, (f"what {place.at[1]} gets", distance_text(place.entering)))
+    return tuple(rows)
+
+
+def _place_details(place: Place) -> tuple[Table, ...]:
+    """What is known of the call where the networks diverge: how far, and what its tensors are made
+    of, by which rules.
+    """
+    tables = [Table("where they diverge", ("what", "how"), _distances(place))]
+    for each in place.tensors[:MAX_DETAILS]:
+        facts = [("from", source) for source in each.sources[:MAX_SOURCES]]
+        if more := each.sources[MAX_SOURCES:]:
+            facts.append(("", f"and {plural(len(more), 'more tensor')}"))
+        facts += [("op", op) for op in each.ops]
+        facts.append(("rule", each.rule or "none"))
+        tables.append(Table(f"tensor {each.key}", ("what", "how"), tuple(facts)))
+    return tuple(tables)
+
+
+def _place_tables(place: Place) -> tuple[Table, ...]:
     tensors = tuple(
         (each.key, " + ".join(each.sources) or "-", ", ".join(each.ops), each.rule)
         for each in place.tensors
     )
+    name = place.other or "the network"
     tables = (
-        Table(f"Where they diverge: {place.other or 'the network'}", ("what", "how"), tuple(rows)),
+        Table(f"Where they diverge: {name}", ("what", "how"), _distances(place)),
         Table("Its tensors", ("key", "from", "ops", "rule"), tensors),
     )
     return tuple(table for table in tables if table.rows)

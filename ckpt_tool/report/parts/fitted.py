@@ -9,7 +9,7 @@ import re
 from ckpt_tool.report.parts.table import COLOUR, width_of, wrapped
 
 _MARK = re.compile(
-    r"\s*(?:#\s+)?(?:(?:note|hint|next|left to you|error|warning|verified)(?:\[[^\]]*\])?: |- |= )?"
+    r"\s*(?:#\s+)?(?:(?:note|hint|next|undecided|error|warning|verified)(?:\[[^\]]*\])?: |- |= )?"
 )
 _QUOTED = re.compile(r"(?<!\w)(?:'[^']*'|\"[^\"]*\"|`[^`]*`)")
 _KEPT = "\0"

@@ -8,9 +8,9 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.errors import FormatError, InputError, WithoutTensors
 from ckpt_tool.formats import Checkpoint, open_checkpoint
 from ckpt_tool.formats.opening import split_fragment
 from ckpt_tool.formats.pickle.values import TensorRef
@@ -62,6 +62,12 @@ class Unread:
         self.opened.check((self.key,))
 
 
+class _Bare(NamedTuple):
+    """A file that holds no tensor, as that of SGD without momentum."""
+
+    path: str
+
+
 def read_now(value: object) -> object:
     """A value with the tensors that were to be read later."""
     if isinstance(value, Unread):
@@ -87,6 +93,12 @@ def opened_state(
     with ExitStack() as stack:
         try:
             name, opened = _open_optimizer(path, stack)
+        except WithoutTensors as error:
+            found = _only_state(path, error.values, _Bare(path))
+            if found is None:
+                raise
+            yield found
+            return
         except InputError:
             found = _without_tensors(path)
             if found is None:
@@ -105,18 +117,26 @@ def _without_tensors(path: str) -> tuple[str, Mapping[str, object]] | None:
     """The optimizer that is meant by `run.pth#optimizer`, or the only one of `run.pth`, where it
     has no tensors, as that of SGD without momentum, and so is no part of its own.
     """
-    file, name = split_fragment(path)
+    file, _ = split_fragment(path)
     try:
         with open_checkpoint(f"{file}#{WHOLE}") as whole:
-            found = dict(_states_in(whole.contents.values))
-            some = {at: one for at, one in found.items() if not name or at == name}
-            if len(some) != 1:
-                return None
-            [(at, state)] = some.items()
-            content = {str(key): _filled(whole, f"{at}.{key}", one) for key, one in state.items()}
-            return f"{file}#{at}", content
+            return _only_state(path, whole.contents.values, whole)
     except InputError:
         return None
+
+
+def _only_state(
+    path: str, values: object, opened: Checkpoint | _Bare
+) -> tuple[str, Mapping[str, object]] | None:
+    """The optimizer that a path names among what its file holds, or the only one."""
+    file, name = split_fragment(path)
+    some = {at: one for at, one in _states_in(values) if not name or at == name}
+    if len(some) != 1:
+        return None
+    [(at, state)] = some.items()
+    return (
+        (f"{file}#{at}", _plain(opened, state, f"{at}.")) if at else (file, _plain(opened, state))
+    )
 
 
 def _states_in(values: object) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -173,7 +193,7 @@ def _only_optimizer(opened: Checkpoint) -> str:
 def _state_dict(opened: Checkpoint) -> Mapping[str, object]:
     values = opened.contents.values
     if isinstance(values, Mapping) and STATE in values:
-        return {str(key): _filled(opened, str(key), value) for key, value in values.items()}
+        return _plain(opened, values)
     slots: dict[str, object] = {key: _tensor(opened, key) for key in opened.catalog}
     return slots | _flat_groups(values)
 
@@ -188,7 +208,13 @@ def _flat_groups(values: object) -> dict[str, object]:
     return entries if all(isinstance(value, plain) for value in entries.values()) else {}
 
 
-def _filled(opened: Checkpoint, path: str, value: object, depth: int = 0) -> object:
+def _plain(opened: Checkpoint | _Bare, state: object, path: str = "") -> Mapping[str, object]:
+    """An optimizer's state dict, at a path that ends with a dot or is empty."""
+    assert isinstance(state, Mapping)
+    return {str(key): _filled(opened, f"{path}{key}", value) for key, value in state.items()}
+
+
+def _filled(opened: Checkpoint | _Bare, path: str, value: object, depth: int = 0) -> object:
     """A value with its tensors, read or to be read; `path` leads to it. Raises InputError for an
     object whose class would have to be imported, FormatError for what refers to itself.
     """
@@ -213,9 +239,9 @@ def _filled(opened: Checkpoint, path: str, value: object, depth: int = 0) -> obj
     raise InputError(opened.path, fact, "load it with torch, and give the state dict", f"`{path}`")
 
 
-def _tensor(opened: Checkpoint, path: str) -> Unread | torch.Tensor:
+def _tensor(opened: Checkpoint | _Bare, path: str) -> Unread | torch.Tensor:
     """A slot, to be read later; anything else at once."""
-    if path not in opened.catalog:
+    if isinstance(opened, _Bare) or path not in opened.catalog:
         raise InputError(opened.path, "is a tensor that can't be read", None, f"`{path}`")
     unread = Unread(opened, path)
     return unread if path.startswith(f"{STATE}.") else unread.read()

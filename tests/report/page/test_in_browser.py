@@ -24,6 +24,23 @@ def one(eps=1e-5):
 
 def two():
     return one(1e-2)
+
+
+class Block(nn.Module):
+    def __init__(self, by):
+        super().__init__()
+        self.fc, self.out, self.by = nn.Linear(4, 4), nn.Linear(4, 4), by
+
+    def forward(self, x):
+        return self.out(self.fc(x) * self.by)
+
+
+def blocks(by=1):
+    return nn.Sequential(nn.Linear(4, 4), Block(by))
+
+
+def other_blocks():
+    return blocks(2)
 """
 
 
@@ -44,6 +61,23 @@ def pages(story, tmp_path_factory):
         torch.save(torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.LayerNorm(10), torch.nn.Linear(10, 2)).state_dict(), folder / "net.pth")
         return "trace", "net.pth", "--model", "paged_nets:one", "--model-b", "paged_nets:two", "--random-input", "3x4"
 
+    def nested():
+        traced()
+        state = {f"{name}.{kind}": torch.ones(4, 4)[:, :count].squeeze() for name in ("0", "1.fc", "1.out") for kind, count in (("weight", 4), ("bias", 1))}
+        torch.save(state, folder / "blocks.pth")
+        return "trace", "blocks.pth", "--model", "paged_nets:blocks", "--model-b", "paged_nets:other_blocks", "--random-input", "3x4"
+
+    def averaged():
+        state = {f"layers.{i}.weight": torch.ones(20, 20) for i in range(3)}
+        torch.save({"model": state, "ema": {key: value.clone() for key, value in state.items()}, "epoch": 3}, folder / "run.pth")
+        return "show", "run.pth"
+
+    def wider():
+        state = {"layers.0.weight": torch.ones(20, 20), "layers.1.weight": torch.ones(30, 30)}
+        torch.save(state, folder / "narrow.pth")
+        torch.save({f"net.{key}": value for key, value in state.items()} | {"net.layers.1.weight": torch.ones(40, 30)}, folder / "wide.pth")
+        return "suggest", "narrow.pth", "wide.pth"
+
     commands = {
         "show": lambda: ("show", source),
         "plan": lambda: ("plan", source, target, "--rules", "resnet50_to_yolo.yaml"),
@@ -51,6 +85,9 @@ def pages(story, tmp_path_factory):
         "suggest": lambda: ("suggest", source, target),
         "diff": tuned,
         "trace": traced,
+        "nested": nested,
+        "averaged": averaged,
+        "wider": wider,
     }
 
     def page(name):
@@ -62,7 +99,7 @@ def pages(story, tmp_path_factory):
     return page
 
 
-NAMES = ("show", "diff", "plan", "refused", "suggest", "trace")
+NAMES = ("show", "diff", "plan", "refused", "suggest", "trace", "nested", "averaged", "wider")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,6 +141,51 @@ def test_a_diff_shows_first_what_differs(driver, pages):
     assert page.texts("#found") == ["51 of 320"]
     assert "fc" in page.texts(".row.module .label")
     assert "Cosine by depth" in page.texts("#charts h3")
+
+
+def test_layers_that_are_equal_are_drawn_beside_those_that_differ(driver, pages):
+    page = Shown(driver, pages("diff"))
+    page.run("for (const each of document.querySelectorAll('#charts details')) each.open = true")
+    page.settle()
+    rows = "return [...document.querySelectorAll('#charts .chart')].map(each => [each.querySelector('h3').textContent, [...each.querySelectorAll('tbody tr')].map(row => [...row.cells].map(cell => cell.textContent))])"
+    tables = dict(page.run(rows))
+    assert ["layer1.0", "1"] in tables["Cosine by depth"]
+    assert ["layer1.0", "0"] in tables["Largest difference"]
+    assert {len(row) for row in tables["Norms, where values differ"]} == {3}
+
+
+def test_a_file_with_averaged_weights_draws_its_state_dict_apart(driver, pages):
+    page = Shown(driver, pages("averaged"))
+    assert page.texts("#size-side button") == ["state dict", "elsewhere"]
+    assert "ema" not in "".join(page.texts("#treemap text") + page.texts("#charts text"))
+    assert page.texts("#layers-title") == ["By layer of the state dict"]
+    page.click("#size-side button:last-child")
+    assert "ema.layers" in page.texts("#treemap text")
+    assert page.texts(".row.module .percent")[0] == "100.0 %"
+
+
+def test_a_draft_counts_what_is_left_in_the_words_of_its_answer(driver, pages):
+    page = Shown(driver, pages("wider"))
+    assert page.texts("#answer")[0].strip() == "1 mapped by 1 rule, 1 of another shape"
+    assert page.texts(".card span") == ["paired", "of another shape"]
+
+
+def test_a_refused_plan_promises_no_reasons(driver, pages):
+    assert Shown(driver, pages("refused")).texts("#details > .note")[-1] == "Choose a module or a key to see what each side has of it."
+
+
+def test_a_called_module_is_one_row_with_its_own_numbers_and_its_tensors_beside_it(driver, pages):
+    page = Shown(driver, pages("nested"))
+    assert page.texts(".row .label") == ["1", "out", "(the network)"]
+    assert page.texts(".row .num")[0] == "0"  # the block's inputs agree, those of `out` in it don't
+    assert page.texts("#details h4")[-1] == "where they diverge"
+
+
+def test_the_call_where_networks_diverge_names_its_tensors_and_their_rules(driver, pages):
+    page = Shown(driver, pages("trace"))
+    assert page.texts("#details h3") == ["1"]
+    assert page.texts("#details h4")[-3:] == ["where they diverge", "tensor 1.weight", "tensor 1.bias"]
+    assert page.texts("#details .stacked")[-1] == "from1.biasruleby name"
 
 
 def test_a_trace_draws_equal_calls_at_zero_with_whole_labels(driver, pages):

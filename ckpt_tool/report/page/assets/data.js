@@ -28,8 +28,13 @@ SIDES.forEach((side, s) => {
 });
 const MEASURES = DATA.measures.map((measure) => ({
   ...measure,
-  of: new Map(measure.at.map((item, i) => [item, measure.values[i]])),
+  of: new Map(measure.at.map((item, i) => [item, measure.values[i]])), // and of all that are the same, where that says it
 }));
+
+for (const measure of MEASURES) {
+  if (measure.same === null) continue;
+  ITEMS.forEach((item, i) => { if (STATUSES[item.status].name === "same" && !measure.of.has(i)) measure.of.set(i, measure.same); });
+}
 
 const formOf = (s, key) => DATA.forms[SIDES[s].form[key]] || null;
 const nameOf = (item) =>

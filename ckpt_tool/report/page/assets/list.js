@@ -28,13 +28,15 @@ class TreeList {
     requestAnimationFrame(() => { this.waiting = false; this.draw(); this.options.onScroll && this.options.onScroll(this); });
   }
   refresh() {
+    this.clear();
+    this.draw();
+  }
+  clear() {
     this.cursor = Math.max(0, Math.min(this.cursor, this.tree.rows.length - 1));
     this.rows.style.height = `${this.height}px`;
     this.rows.replaceChildren();
-    this.draw();
   }
-  draw() {
-    const [from, to] = this.range;
+  draw([from, to] = this.range) {
     const made = [];
     for (let i = from; i < to; i++) made.push(this.row(this.tree.rows[i], i));
     if (!made.length) made.push(el("p", { class: "empty", role: "none" }, "nothing matches"));

@@ -6,7 +6,7 @@ const bytesOf = (s, key) => { const form = formOf(s, key); return form ? [form[2
 const heavy = (item) => (item.b.length ? [1, item.b[0]] : [0, item.a[0]]);
 
 const trees = SIDES.map((side, s) => {
-  const tree = new Tree(side.keys);
+  const tree = new Tree(side.keys, DATA.command === "trace");
   tree.sum((key) => bytesOf(s, key));
   return tree;
 });
@@ -16,7 +16,7 @@ let joint = null;
 function oneTree() {
   if (!TWO) return trees[0];
   if (!joint) {
-    joint = new Tree(ITEMS.map(nameOf));
+    joint = new Tree(ITEMS.map(nameOf), DATA.command === "trace");
     joint.sum((i) => bytesOf(...heavy(ITEMS[i])));
   }
   return joint;
@@ -24,7 +24,8 @@ function oneTree() {
 const inView = () => (TWO && state.view === "pairs" ? trees : [oneTree()]);
 
 function statusOfKey(s, key) {
-  for (const i of SIDES[s].items[key]) if (shown[i]) return ITEMS[i].status;
+  const items = SIDES[s].items[key];
+  for (let at = 0; at < items.length; at++) if (shown[items[at]]) return ITEMS[items[at]].status;
   return -1;
 }
 
@@ -37,8 +38,8 @@ function applyFilter() {
 function refilter() {
   const isNow = isNarrow();
   for (const tree of inView()) {
-    if (isNow && !tree.isNarrow) tree.each((node) => { node.kept = node.open; });
-    if (!isNow && tree.isNarrow) tree.each((node) => { node.open = node.kept || false; });
+    if (isNow && !tree.isNarrow) for (const node of tree.modules) node.kept = node.open;
+    if (!isNow && tree.isNarrow) for (const node of tree.modules) node.open = node.kept;
     tree.isNarrow = isNow;
     if (tree === joint) tree.filter((i) => (shown[i] ? ITEMS[i].status : -1));
     else { const s = trees.indexOf(tree); tree.filter((key) => statusOfKey(s, key)); }
@@ -59,14 +60,14 @@ function filterItems() {
     return (text) => pattern.test(text);
   });
   let found = 0;
-  ITEMS.forEach((item, i) => {
-    const fits = (!state.statuses.size || state.statuses.has(item.status))
-      && (state.rule < 0 || ruleOf[item.why] === state.rule)
-      && (!state.dtype || isOfDtype(item))
-      && tests.every((test) => test(haystack[i]));
+  const isOpen = STATUSES.map((_, status) => !state.statuses.size || state.statuses.has(status));
+  for (let i = 0; i < ITEMS.length; i++) {
+    const item = ITEMS[i];
+    let fits = isOpen[item.status] && (state.rule < 0 || ruleOf[item.why] === state.rule) && (!state.dtype || isOfDtype(item));
+    for (let at = 0; fits && at < tests.length; at++) fits = tests[at](haystack[i]);
     shown[i] = fits ? 1 : 0;
     found += shown[i];
-  });
+  }
   byId("found").textContent = found === ITEMS.length ? "" : `${count(found)} of ${count(ITEMS.length)}`;
 }
 const isNarrow = () => state.words.length > 0 || state.rule >= 0;
@@ -94,38 +95,42 @@ function label(node) {
   made.append(node.name.slice(0, at), el("mark", {}, node.name.slice(at, at + word.length)), node.name.slice(at + word.length));
   return made;
 }
-function badges(node, only = -1) {
+// The leaf of a row, or the call that a module's own row stands for; -1 for a module that has none.
+const leafOf = (node) => (node.leaf >= 0 ? node.leaf : node.own);
+function badges(node, only = -1, own = -1) {
   if (!node.counts) return [];
-  return [...node.counts].flatMap((n, status) => (n && status !== only ? [el("span", { class: `badge ${toneOf(status)}`, title: `${count(n)} ${STATUSES[status].name}` }, count(n))] : []));
+  return [...node.counts].map((n, status) => (status === own ? n - 1 : n)).flatMap((n, status) => (n && status !== only ? [el("span", { class: `badge ${toneOf(status)}`, title: `${count(n)} ${STATUSES[status].name}` }, count(n))] : []));
 }
 const formText = (form) => (form ? `${form[1]} ${form[0]}` : "");
 function fillSideRow(row, node, s) {
+  const leaf = leafOf(node), status = leaf < 0 ? -1 : statusOfKey(s, leaf);
   row.append(label(node), el("span", { class: "fill" }));
-  if (node.leaf < 0) { row.append(...badges(node)); return; }
-  const status = statusOfKey(s, node.leaf);
-  if (status >= 0) row.classList.add(toneOf(status));
-  row.append(el("span", { class: "info" }, formText(formOf(s, node.leaf))), el("span", { class: "hidden" }, status >= 0 ? `, ${STATUSES[status].name}` : ""));
+  if (node.leaf < 0) row.append(...badges(node, -1, status));
+  if (leaf < 0) return;
+  if (status >= 0) row.classList.add("call", toneOf(status));
+  row.append(el("span", { class: "info" }, formText(formOf(s, leaf))), el("span", { class: "hidden" }, status >= 0 ? `, ${STATUSES[status].name}` : ""));
 }
 const SIGNS = { removed: "−", added: "+", same: " ", "values differ": "~", "dtypes differ": "~", "shapes differ": "~", renamed: ">", "not compared": "?" };
 const shownMeasures = MEASURES.filter((measure) => ["cosine", "max |Δ|", "confidence", "inputs", "outputs"].includes(measure.name)).slice(0, 2);
 const isOutside = (key) => DATA.command === "show" && STATUSES[ITEMS[SIDES[0].items[key][0]].status].name === "elsewhere";
 const total = SIDES[0].keys.reduce((sum, _, key) => sum + (isOutside(key) ? 0 : bytesOf(0, key)[0]), 0) || 1;
 function fillOneRow(row, node) {
-  const isModule = node.leaf < 0, i = isModule ? -1 : itemOf(node.leaf), item = ITEMS[i];
-  if (!isModule) row.classList.add(toneOf(item.status));
+  const isModule = node.leaf < 0, i = leafOf(node) < 0 ? -1 : itemOf(leafOf(node)), item = ITEMS[i];
+  if (item) row.classList.add("call", toneOf(item.status));
   if (DATA.command === "diff") row.append(el("span", { class: "sign" }, isModule ? "" : SIGNS[STATUSES[item.status].name] || ""));
   row.append(label(node), el("span", { class: "fill" }));
-  if (isModule) row.append(...badges(node, TWO ? -1 : 0));
-  else row.append(...about(item), el("span", { class: "hidden" }, `, ${STATUSES[item.status].name}`));
-  for (const measure of shownMeasures) row.append(el("span", { class: "num" }, isModule ? worstIn(measure, node) : measure.of.has(i) ? number(measure.of.get(i)) : ""));
+  if (isModule) row.append(...badges(node, TWO ? -1 : 0, item && shown[i] ? item.status : -1));
+  if (item) row.append(...about(item), el("span", { class: "hidden" }, `, ${STATUSES[item.status].name}`));
+  for (const measure of shownMeasures) row.append(el("span", { class: "num" }, i < 0 ? worstIn(measure, node) : measure.of.has(i) ? number(measure.of.get(i)) : ""));
   if (DATA.command === "trace") return;
   row.append(el("span", { class: "size" }, sizeText(node.bytes)));
   if (TWO) return;
-  const bar = el("i");
-  bar.style.width = `${Math.min(100, (100 * node.bytes) / total)}%`;
-  row.append(el("span", { class: "share", title: `${((100 * node.bytes) / total).toFixed(2)} %` }, bar));
+  const bar = el("i"), share = Math.min(100, (100 * node.bytes) / total);
+  bar.style.width = `${share}%`;
+  row.append(el("span", { class: "percent" }, `${share.toFixed(1)} %`), el("span", { class: "share", "aria-hidden": "true" }, bar));
 }
 function worstIn(measure, node) {
+  if (DATA.command === "trace") return ""; // numbers of calls; a list of modules isn't called
   const key = `worst ${measure.name}`;
   if (node[key] === undefined) {
     const values = leavesOf(node).map((leaf) => measure.of.get(itemOf(leaf))).filter((value) => value !== null && value !== undefined);
@@ -139,7 +144,7 @@ function about(item) {
   const info = el("span", { class: "info" });
   if (DATA.command === "diff" && a && b && formText(a) !== formText(b)) info.append(el("del", {}, formText(a)), " → ", el("ins", {}, formText(b)));
   else if (DATA.command === "diff" && STATUSES[item.status].name === "renamed") info.append(`→ ${SIDES[1].keys[item.b[0]]}`);
-  else if (DATA.command === "trace") info.append(SIDES[0].keys[item.a[0]] === SIDES[1].keys[item.b[0]] ? "" : `← ${SIDES[0].keys[item.a[0]]}`);
+  else if (DATA.command === "trace") info.append(SIDES[0].keys[item.a[0]] === SIDES[1].keys[item.b[0]] ? "" : `← ${SIDES[0].keys[item.a[0]]}`, item.note >= 0 ? ` (${DATA.notes[item.note]})` : "");
   else if (TWO && DATA.command !== "diff" && item.a.length && item.b.length) info.append(`← ${SIDES[0].keys[item.a[0]]}${item.a.length > 1 ? ` and ${item.a.length - 1} more` : ""}`);
   else info.append(formText(b || a));
   return [info];
@@ -168,9 +173,7 @@ function head() {
   const made = el("div", { class: "pane-head" }, el("span", {}, DATA.command === "trace" ? "call of a module" : "module or key"), el("span", { class: "fill" }));
   for (const measure of shownMeasures) made.append(el("span", { class: "num" }, measure.name));
   if (DATA.command !== "trace") made.append(el("span", { class: "size" }, "size"));
-  if (!TWO) made.append(el("span", { class: "share" }));
-  const share = made.querySelector(".share");
-  if (share) { share.textContent = "share"; share.style.cssText = "height:auto;background:none"; }
+  if (!TWO) made.append(el("span", { class: "percent" }, "share"), el("span", { class: "share none" }));
   return made;
 }
 function fit(rows) {
@@ -184,15 +187,17 @@ function refold() {
 // Details
 const details = byId("details");
 function chooseKey(node, s) {
-  node.leaf < 0 ? moduleDetails(node, s) : keyDetails(SIDES[s].items[node.leaf], node.path);
+  leafOf(node) < 0 ? moduleDetails(node, s) : keyDetails(SIDES[s].items[leafOf(node)], node.path);
   pairs.align(node, s);
 }
 function chooseItem(node) {
-  node.leaf < 0 ? moduleDetails(node, TWO ? -1 : 0) : keyDetails([itemOf(node.leaf)], node.path);
+  leafOf(node) < 0 ? moduleDetails(node, TWO ? -1 : 0) : keyDetails([itemOf(leafOf(node))], node.path);
 }
 function facts(rows) {
   return el("dl", {}, ...rows.filter((row) => row && row[1] !== "").flatMap(([name, value, mono]) => [el("dt", {}, name), el("dd", { class: mono ? "mono" : "" }, value)]));
 }
+// Facts of which names and values are too long to stand side by side.
+const stacked = (rows) => { const made = facts(rows); made.className = "stacked"; return made; };
 const pill = (status, text) => el("span", { class: `pill ${toneOf(status)}`, title: STATUSES[status].about }, text || STATUSES[status].name);
 function moduleDetails(node, s) {
   const counts = node.counts ? [...node.counts].flatMap((n, status) => (n ? [pill(status, `${count(n)} ${STATUSES[status].name}`)] : [])) : [];
@@ -214,7 +219,10 @@ function leavesOf(node) {
   const found = [], todo = [node];
   while (todo.length) { const at = todo.pop(); 
     if (at.leaf >= 0) found.push(at.leaf);
-    else for (const child of at.children) todo.push(child);
+    else {
+      if (at.own >= 0) found.push(at.own);
+      for (const child of at.children) todo.push(child);
+    }
   }
   return found;
 }
@@ -246,6 +254,7 @@ function itemDetails(i) {
     if (item.note >= 0) made.push(el("p", { class: "note" }, DATA.notes[item.note]));
   }
   if (why) made.push(...whyDetails(why, item.status));
+  for (const each of DATA.details[i] || []) made.push(el("h4", {}, each.title), stacked(each.rows));
   return made;
 }
 function whyDetails(why, status) {
@@ -297,7 +306,7 @@ function overview() {
       el("thead", {}, el("tr", {}, ...["dtype", "tensors", "parameters", "size"].map((name, i) => el("th", { scope: "col", class: i ? "right" : "" }, name)))),
       el("tbody", {}, ...rows.map(([dtype, [n, elements, bytes]]) => el("tr", {}, el("td", {}, dtype), ...[count(n), short(elements), sizeText(bytes)].map((text) => el("td", { class: "right" }, text)))))));
   });
-  made.push(el("p", { class: "note" }, CHOOSE[DATA.command] || "Choose a module or a key to see what becomes of it, and why."));
+  made.push(el("p", { class: "note" }, CHOOSE[DATA.command === "plan" && !WHYS.length ? "diff" : DATA.command] || "Choose a module or a key to see what becomes of it, and why."));
   details.replaceChildren(...made);
 }
 
@@ -375,25 +384,38 @@ document.addEventListener("pointermove", (event) => {
 
 // Sizes
 function drawSizes() {
-  const weighty = trees.map((each) => each.root.bytes > 0);
+  const parts = TWO ? SIDES.map((side, i) => [side.role, trees[i]]) : partsOfFile();
+  const weighty = parts.map(([, each]) => each.root.bytes > 0);
   if (!weighty.some(Boolean)) return;
   byId("sizes").hidden = false;
-  let s = TWO && weighty[1] ? 1 : 0;
+  let s = TWO && weighty[1] ? 1 : weighty.indexOf(true);
   const map = new Treemap(byId("treemap"), {
-    toneOf: (leaf) => toneOfSize(s, leaf),
-    onChoose: (node) => { keyDetails(SIDES[s].items[node.leaf], node.path); byId("details").scrollIntoView({ block: "nearest" }); },
+    toneOf: (leaf) => toneOfSize(TWO ? s : 0, leaf),
+    onChoose: (node) => { keyDetails(SIDES[TWO ? s : 0].items[node.leaf], node.path); byId("details").scrollIntoView({ block: "nearest" }); },
     onZoom: (node) => crumbs(map, s),
   });
-  const choose = (side) => { s = side; map.show(trees[s]); crumbs(map, s); };
-  if (TWO && weighty[0] && weighty[1]) {
+  const choose = (side) => { s = side; map.show(parts[s][1]); crumbs(map, s); };
+  if (weighty[0] && weighty[1]) {
     const box = byId("size-side");
     box.hidden = false;
-    box.append(...SIDES.map((side, i) => el("button", { type: "button", "aria-pressed": String(i === s), onclick: (event) => {
+    box.append(...parts.map(([name], i) => el("button", { type: "button", "aria-pressed": String(i === s), onclick: (event) => {
       for (const each of box.children) each.setAttribute("aria-pressed", String(each === event.target));
       choose(i);
-    } }, side.role)));
+    } }, name)));
   }
   choose(s);
+}
+// The state dict of a file, and the tensors elsewhere in it where there are any.
+function partsOfFile() {
+  const keys = SIDES[0].keys.map((_, key) => key), outside = keys.filter(isOutside);
+  if (!outside.length) return [["file", trees[0]]];
+  const part = (some) => {
+    const made = new Tree(some.map((key) => SIDES[0].keys[key]));
+    made.leaves.forEach((leaf, i) => { leaf.leaf = some[i]; });
+    made.sum((i) => bytesOf(0, some[i]));
+    return made;
+  };
+  return [["state dict", part(keys.filter((key) => !isOutside(key)))], ["elsewhere", part(outside)]];
 }
 const DTYPE_TONES = ["plain", "special", "good", "warn", "calm", "bad"];
 const dtypeOrder = [];
@@ -425,12 +447,13 @@ function sizesTable(node) {
 const MAX_LAYERS = 160;
 function drawLayers() {
   const isTrace = DATA.command === "trace";
-  const order = ITEMS.map((_, i) => i);
+  const inside = ITEMS.map((_, i) => i).filter((i) => DATA.command !== "show" || !isOutside(ITEMS[i].a[0]));
+  const order = inside.length ? inside : ITEMS.map((_, i) => i);
   const names = isTrace ? SIDES[1].keys : layersOf(order.map((i) => nameOf(ITEMS[i])));
   let labels = isTrace ? names : [...new Set(names)];
   if (labels.length < 2) return;
   const places = new Map(labels.map((name, at) => [name, at]));
-  let groups = isTrace ? order : order.map((i) => places.get(names[i]));
+  let groups = isTrace ? order : order.map((_, at) => places.get(names[at]));
   if (labels.length > MAX_LAYERS) {
     const per = Math.ceil(labels.length / MAX_LAYERS);
     groups = groups.map((at) => Math.floor(at / per));
@@ -438,9 +461,9 @@ function drawLayers() {
   }
   byId("layers").hidden = false; // what is drawn has a width then
   const made = [];
-  const layers = (run) => { const sums = labels.map(() => 0); order.forEach((i) => { sums[groups[i]] += run(ITEMS[i], i); }); return sums; };
+  const layers = (run) => { const sums = labels.map(() => 0); order.forEach((i, at) => { sums[groups[at]] += run(ITEMS[i], i); }); return sums; };
   if (!isTrace) {
-    const occurring = STATUSES.map((_, status) => status).filter((status) => ITEMS.some((item) => item.status === status));
+    const occurring = STATUSES.map((_, status) => status).filter((status) => order.some((i) => ITEMS[i].status === status));
     const keys = (item) => item.b.length || item.a.length;
     const elements = (item) => (item.b.length ? item.b.map((key) => bytesOf(1, key)[1]) : item.a.map((key) => bytesOf(0, key)[1])).reduce((sum, n) => sum + n, 0);
     const by = (weigh) => occurring.map((status) => ({ name: STATUSES[status].name, tone: toneOf(status), values: layers((item) => (item.status === status ? weigh(item) : 0)) }));
@@ -465,6 +488,7 @@ function drawLayers() {
   }
   byId("charts").replaceChildren(...made);
   byId("layers").hidden = !made.length;
+  if (order.length < ITEMS.length) byId("layers-title").textContent = "By layer of the state dict";
 }
 const short = (n) => (n >= 1e9 ? `${+(n / 1e9).toPrecision(3)} B` : n >= 1e6 ? `${+(n / 1e6).toPrecision(3)} M` : n >= 1e3 ? `${+(n / 1e3).toPrecision(3)} k` : String(n));
 

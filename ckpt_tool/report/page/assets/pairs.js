@@ -28,27 +28,44 @@ class Pairs {
     const [left, right] = this.trees;
     const found = new Map();
     const width = right.rows.length + 1;
+    let last = -1, band = null;
+    const count = (pair, status) => {
+      const id = pair * 16 + status;
+      if (id !== last) {
+        last = id;
+        band = found.get(id);
+        if (!band) found.set(id, band = { left: Math.floor(pair / width), right: pair % width, status, count: 0 });
+      }
+      band.count++;
+    };
+    left.findRows();
+    right.findRows();
     ITEMS.forEach((item, i) => {
       if (!item.a.length || !item.b.length || !isShown(i)) return;
-      const pairs = item.a.length + item.b.length === 2 ? [] : new Set();
-      const add = (pair) => (pairs.push ? pairs.push(pair) : pairs.add(pair));
+      if (item.a.length === 1 && item.b.length === 1) {
+        const l = left.seen[item.a[0]], r = right.seen[item.b[0]];
+        if (l >= 0 && r >= 0) count(l * width + r, item.status);
+        return;
+      }
+      const pairs = new Set();
       for (const a of item.a.length > 64 ? item.a.slice(0, 64) : item.a) {
         for (const b of item.b.length > 64 ? item.b.slice(0, 64) : item.b) {
-          const l = left.rowOf(a), r = right.rowOf(b);
-          if (l >= 0 && r >= 0) add(l * width + r);
+          const l = left.seen[a], r = right.seen[b];
+          if (l >= 0 && r >= 0) pairs.add(l * width + r);
         }
       }
-      for (const pair of pairs) {
-        const id = pair * 16 + item.status;
-        const band = found.get(id);
-        if (band) band.count++;
-        else found.set(id, { left: Math.floor(pair / width), right: pair % width, status: item.status, count: 1 });
-      }
+      for (const pair of pairs) count(pair, item.status);
     });
     this.bands = [...found.values()].sort((one, other) => one.left - other.left || one.right - other.right);
     this.light();
-    this.lists.forEach((each) => each.refresh());
-    this.draw();
+    // All sizes are read between what changes them: each reading after a change would lay out the page once more.
+    this.lists.forEach((each) => each.clear());
+    const ranges = this.lists.map((each) => each.range), sizes = this.sizes;
+    this.lists.forEach((each, s) => each.draw(ranges[s]));
+    this.draw(sizes);
+  }
+  get sizes() {
+    return { width: this.gap.clientWidth, height: this.gap.clientHeight - GAP, tops: this.lists.map((each) => each.element.scrollTop) };
   }
   scrolled(s) {
     // The other side follows, so that what belongs together stays in sight.
@@ -104,10 +121,8 @@ class Pairs {
     this.lists[1 - s].draw();
     this.draw();
   }
-  draw() {
-    const width = this.gap.clientWidth, height = this.gap.clientHeight - GAP;
+  draw({ width, height, tops } = this.sizes) {
     if (width <= 0) return;
-    const tops = this.lists.map((each) => each.element.scrollTop);
     const paths = [];
     const far = height + 400;
     for (const band of this.bands) {

@@ -1,8 +1,31 @@
-// Names with dots as a tree of modules; a module that has one module alone is drawn as one with it.
+// Names with dots as a tree of modules; a module that has one module alone is drawn as one with it. With `isOfModules`
+// the names are those of modules, and a module with others in it is one row, not a row and a child of the same name.
 const MAX_DEPTH = 40;
 
+class Node {
+  constructor(tree, name, parent, leaf) {
+    this.tree = tree;
+    this.name = name;
+    this.path = "";
+    this.parent = parent;
+    this.leaf = leaf;
+    this.own = -1;
+    this.at = 0;
+    this.children = leaf < 0 ? [] : null;
+    this.open = this.kept = false;
+    this.row = -1;
+    this.depth = this.place = this.inside = this.total = this.bytes = this.elements = 0;
+  }
+  // How many leaves of it are shown, and how many of each status.
+  get shown() { return this.leaf < 0 ? this.tree.shownIn[this.at] : this.tree.isShown[this.at]; }
+  get counts() {
+    const from = this.at * STATUSES.length;
+    return this.leaf < 0 ? this.tree.countsIn.subarray(from, from + STATUSES.length) : null;
+  }
+}
+
 class Tree {
-  constructor(names) {
+  constructor(names, isOfModules = false) {
     this.root = this.node("", null, -1);
     this.leaves = new Array(names.length);
     const modules = new Map([["", this.root]]);
@@ -14,12 +37,38 @@ class Tree {
       home.children.push(leaf);
       this.leaves[i] = leaf;
     });
+    if (isOfModules) this.unite(modules);
     this.join(this.root);
+    this.modules = [this.root]; // parents before their children
+    for (let i = 0; i < this.modules.length; i++) for (const child of this.modules[i].children) if (child.leaf < 0) this.modules.push(child);
+    this.number();
     this.rows = [];
   }
+  // What a search counts lies in arrays of numbers: at 50,000 keys it has no time to visit as many objects.
+  number() {
+    const { modules, leaves } = this;
+    modules.forEach((node, i) => { node.at = i; });
+    leaves.forEach((leaf, i) => { if (leaf.leaf >= 0) leaf.at = i; });
+    this.up = Int32Array.from(modules, (node) => (node.parent ? node.parent.at : 0));
+    this.home = Int32Array.from(leaves, (leaf) => (leaf.leaf < 0 ? leaf.at : leaf.parent.at));
+    this.shownIn = new Uint32Array(modules.length);
+    this.countsIn = new Uint32Array(modules.length * STATUSES.length);
+    this.isShown = new Uint8Array(leaves.length);
+    this.moduleSeen = new Int32Array(modules.length);
+    this.seen = new Int32Array(leaves.length); // for each leaf its row, or that of the module that is folded over it
+  }
+  // The first call of a module stands in the module's own row, before those of the modules in it.
+  unite(modules) {
+    this.leaves.forEach((leaf, i) => {
+      const module = modules.get(leaf.path);
+      if (!module || module === this.root || module.own >= 0) return;
+      module.own = i;
+      leaf.parent.children.splice(leaf.parent.children.indexOf(leaf), 1);
+      this.leaves[i] = module;
+    });
+  }
   node(name, parent, leaf) {
-    return { name, path: "", parent, leaf, children: leaf < 0 ? [] : null, open: false, depth: 0, row: -1,
-      shown: 0, place: 0, inside: 0, total: 0, bytes: 0, elements: 0, counts: null };
+    return new Node(this, name, parent, leaf);
   }
   module(modules, path) {
     let found = modules.get(path);
@@ -47,7 +96,7 @@ class Tree {
       const node = todo.pop();
       for (let i = 0; i < node.children.length; i++) {
         let child = node.children[i];
-        while (child.leaf < 0 && child.children.length === 1 && child.children[0].leaf < 0) {
+        while (child.leaf < 0 && child.own < 0 && child.children.length === 1 && child.children[0].leaf < 0) {
           const only = child.children[0];
           only.name = `${child.name}.${only.name}`;
           only.parent = node;
@@ -60,31 +109,27 @@ class Tree {
   }
   // Every node's sums over its leaves: `weigh` gives [bytes, elements], `statusOf` a number for those that are shown.
   sum(weigh) {
-    this.each((node) => { node.bytes = node.elements = node.total = 0; });
     this.leaves.forEach((leaf, i) => {
       const [bytes, elements] = weigh(i);
       for (let at = leaf; at; at = at.parent) { at.bytes += bytes; at.elements += elements; at.total++; }
     });
   }
   filter(statusOf) {
-    const none = STATUSES.length;
-    this.each((node) => { node.shown = 0; node.counts = null; });
-    this.leaves.forEach((leaf, i) => {
+    const { up, home, shownIn, countsIn, isShown } = this, statuses = STATUSES.length;
+    shownIn.fill(0);
+    countsIn.fill(0);
+    for (let i = 0; i < isShown.length; i++) {
       const status = statusOf(i);
-      if (status < 0) return;
-      for (let at = leaf; at; at = at.parent) {
-        at.shown++;
-        if (at.leaf < 0) (at.counts ||= new Array(none).fill(0))[status]++;
-      }
-    });
-  }
-  // Every node, parents before their children.
-  each(run) {
-    if (!this.nodes) {
-      this.nodes = [this.root];
-      for (let i = 0; i < this.nodes.length; i++) for (const child of this.nodes[i].children || []) this.nodes.push(child);
+      isShown[i] = status < 0 ? 0 : 1;
+      if (status < 0) continue;
+      shownIn[home[i]]++;
+      countsIn[home[i] * statuses + status]++;
     }
-    for (const node of this.nodes) run(node);
+    for (let i = shownIn.length - 1; i > 0; i--) {
+      if (!shownIn[i]) continue;
+      shownIn[up[i]] += shownIn[i];
+      for (let status = 0; status < statuses; status++) countsIn[up[i] * statuses + status] += countsIn[i * statuses + status];
+    }
   }
   flatten() {
     for (const node of this.rows) node.row = -1;
@@ -101,16 +146,19 @@ class Tree {
     visit(this.root);
     return this.rows;
   }
-  // The row that stands for a leaf: its own, or that of the module that is folded over it.
-  rowOf(leaf) {
-    for (let at = this.leaves[leaf]; at; at = at.parent) if (at.row >= 0) return at.row;
-    return -1;
+  findRows() {
+    const { up, home, moduleSeen, seen } = this;
+    moduleSeen.fill(-1);
+    seen.fill(-1);
+    for (const node of this.rows) (node.leaf < 0 ? moduleSeen : seen)[node.at] = node.row;
+    for (let i = 1; i < moduleSeen.length; i++) if (moduleSeen[i] < 0) moduleSeen[i] = moduleSeen[up[i]];
+    for (let i = 0; i < seen.length; i++) if (seen[i] < 0) seen[i] = moduleSeen[home[i]];
   }
   openTo(node) {
     for (let at = node.parent; at; at = at.parent) at.open = true;
   }
   openAll(open) {
-    this.each((node) => { if (node.leaf < 0) node.open = open; });
+    for (const node of this.modules) node.open = open;
   }
   // Unfolds level by level, as long as all of it can be looked over.
   openUpTo(rows) {
