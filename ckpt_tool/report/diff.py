@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ckpt_tool.comparing import READABLE, Diff, Entry, Uncompared
 from ckpt_tool.keys import fold, outline, quote
+from ckpt_tool.report.parts.pairs import spelt
 from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
 from ckpt_tool.report.parts.table import Row, columns, table
 from ckpt_tool.report.parts.value_differences import (
@@ -149,7 +150,7 @@ def folded(
         entry.values for entry in entries.values()
     )
     folds = (fold if is_one_fact else outline)(labels, _all_keys(diff))
-    return [(one.pattern, one.keys) for one in folds]
+    return [(spelt(one.pattern, one.keys), one.keys) for one in folds]
 
 
 def _shown(pattern: str, style: Style) -> str:

@@ -36,3 +36,13 @@ def test_a_line_of_one_colour_keeps_its_indent():
     lines = fitted(f"  {paint(LONG)}", 60).splitlines()
     assert lines[0].startswith("  \x1b[34mnearest")
     assert all(line.startswith("  ") for line in lines)
+
+
+@pytest.mark.parametrize("width", [50, 60, 80])
+def test_what_is_to_be_pasted_has_no_line_end_in_it(width):
+    rule, file = "'module.backbone.** -> encoder.net.**'", '{rules: ["** -> **"]}'
+    text = fitted(f"hint: all keys of a.pth are keys of b.pth after -e {rule}, as it's said, or by {file} and more of the same", width)
+    assert rule in text
+    assert '"** -> **"' in text
+    assert max(map(len, text.splitlines())) <= width
+    assert "\0" not in fitted(f"hint: 'a {'b ' * 60}'", width)

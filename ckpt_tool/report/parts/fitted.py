@@ -8,7 +8,12 @@ import re
 
 from ckpt_tool.report.parts.table import COLOUR, width_of, wrapped
 
-_MARK = re.compile(r"\s*(?:#\s+)?(?:(?:note|hint|next|undecided|error)(?:\[[^\]]*\])?: |- |= )?")
+_MARK = re.compile(
+    r"\s*(?:#\s+)?(?:(?:note|hint|next|undecided|error|warning|verified)(?:\[[^\]]*\])?: |- |= )?"
+)
+_QUOTED = re.compile(r"(?<!\w)(?:'[^']*'|\"[^\"]*\"|`[^`]*`)")
+_KEPT = "\0"
+"""Stands for a space at which no line ends; a text for a terminal has none."""
 MAX_INDENT = 8
 """Columns that the lines below one stand to the right at most."""
 
@@ -33,7 +38,21 @@ def _fitted(line: str, width: int) -> list[str]:
     first = _MARK.match(plain)
     mark = first[0] if first else ""
     painted = _painted(line, len(mark))
-    return wrapped(line[len(painted) :], width, painted, _then(mark))
+    then = _then(mark)
+    room = width - max(len(mark), len(then))
+    return [
+        part.replace(_KEPT, " ")
+        for part in wrapped(_held(line[len(painted) :], room), width, painted, then)
+    ]
+
+
+def _held(text: str, room: int) -> str:
+    """The text with the spaces of what is to be pasted held, where a line has room for it: a rule
+    or a pattern between quotes is one word.
+    """
+    return _QUOTED.sub(
+        lambda one: one[0].replace(" ", _KEPT) if width_of(one[0]) <= room else one[0], text
+    )
 
 
 def _painted(line: str, length: int) -> str:

@@ -35,15 +35,15 @@ def pair_groups(
     for one in fold(changes, all_a):
         folded = fold(dict.fromkeys(pairs[key] for key in one.keys), known_b)
         if len(folded) == 1 and len(one.keys) > 1:
-            a, b = _spelt(one.pattern, one.keys), _spelt(folded[0].pattern, folded[0].keys)
+            a, b = spelt(one.pattern, one.keys), spelt(folded[0].pattern, folded[0].keys)
             groups.append(PairGroup(a, b, one.keys))
         else:
             groups += [PairGroup(quote(key), quote(pairs[key]), (key,)) for key in one.keys]
     return groups
 
 
-def _spelt(pattern: str, keys: Sequence[str]) -> str:
-    """A pattern; for everything, what all keys begin with."""
+def spelt(pattern: str, keys: Sequence[str]) -> str:
+    """A pattern; for everything, with the names that all keys begin with: `model.layers.**`."""
     if pattern != "**":
         return pattern
     shared = 0
