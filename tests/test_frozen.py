@@ -5,7 +5,16 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
-from dataclasses import FrozenInstanceError, asdict, astuple, dataclass, field, fields, make_dataclass, replace
+from dataclasses import (
+    FrozenInstanceError,
+    asdict,
+    astuple,
+    dataclass,
+    field,
+    fields,
+    make_dataclass,
+    replace,
+)
 from typing import Any
 
 import pytest
