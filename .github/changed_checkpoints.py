@@ -1,6 +1,6 @@
 """What the action runs: a report of the checkpoints that changed since a commit, for the job's summary and the pull request.
 
-Reads CKPT_BASE, CKPT_PATHS, CKPT_ARGUMENTS, CKPT_PULL_REQUEST and CKPT_TOKEN, and GitHub's own variables. Needs git, `ckpt` on the path, and
+Reads CKPT_BASE, CKPT_BEFORE, CKPT_PATHS, CKPT_ARGUMENTS, CKPT_PULL_REQUEST and CKPT_TOKEN, and GitHub's own variables. Needs git, `ckpt` on the path, and
 nothing else.
 """
 
@@ -49,8 +49,9 @@ def run() -> int:
         fetched = git("fetch", "--quiet", "--depth=1", "origin", base, check=False)
         if fetched.returncode:
             raise Unusable(f"base: {base!r} is no commit that can be fetched: {fetched.stderr.decode(errors='replace').strip()}")
-    # Where the history is there: the commit at which the branch began, and not what came into its base since.
-    base = git("merge-base", base, "HEAD", check=False).stdout.decode().strip() or base
+    if base != os.environ.get("CKPT_BEFORE"):  # what was there before a push may have been pushed away: it is compared itself
+        # Where the history is there: the commit at which the branch began, and not what came into its base since.
+        base = git("merge-base", base, "HEAD", check=False).stdout.decode().strip() or base
     changes = changed_files(base, os.environ.get("CKPT_PATHS", "").split("\n"))
     report = report_of(base, changes)
     publish(report, len(changes))

@@ -88,6 +88,36 @@ def test_a_base_that_is_not_in_a_shallow_checkout_is_fetched(repository, tmp_pat
     assert report(shallow)[2] == "changed=4\n"
 
 
+@pytest.fixture
+def pushed_away(repository, tmp_path):
+    """A fresh checkout of depth 1 after a force-push that took the last commit away; its base is that commit."""
+    before = repository.git("rev-parse", "HEAD").strip()
+    repository.git("reset", "-q", "--hard", repository.base)
+    fresh = Repository(tmp_path / "fresh", tmp_path / "programs")
+    fresh.git("remote", "add", "origin", repository.folder.as_uri())
+    fresh.git("fetch", "-q", "--depth=1", "origin", "main")
+    fresh.git("checkout", "-q", "FETCH_HEAD")
+    fresh.base = before
+    return fresh
+
+
+def test_a_force_push_is_compared_with_what_it_pushed_away(repository, pushed_away):
+    repository.base = pushed_away.base
+    for one in (repository, pushed_away):  # with the history, and without
+        _, text, _ = report(one, CKPT_BEFORE=one.base, CKPT_PATHS="*.keys")
+        assert text.count(f"changed since {one.base[:12]}") == text.count("<details>")
+        assert "1 removed" in text
+
+
+def test_a_commit_that_was_pushed_away_and_deleted_is_one_line(repository, pushed_away):
+    repository.git("reflog", "expire", "--expire=now", "--all")
+    repository.git("gc", "-q", "--prune=now")
+    ran = pushed_away.run(sys.executable, SCRIPT, CKPT_BASE=pushed_away.base, CKPT_BEFORE=pushed_away.base, CKPT_PATHS=PATHS)
+    assert (ran.returncode, ran.stderr) == (2, "")
+    assert ran.stdout.startswith(f"::error title=ckpt diff::base%3A '{pushed_away.base}' is no commit that can be fetched%3A ")
+    assert len(ran.stdout.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

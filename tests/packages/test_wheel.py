@@ -1,5 +1,6 @@
 """The wheel, built from the sdist and installed where no checkout and no torch is: what is in it, what it runs, what it says of the rest."""
 
+import ast
 import json
 import os
 import shutil
@@ -94,6 +95,15 @@ def test_the_list_without_torch_is_that_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     listed = [str(each) for each in requirements()]
     assert listed == [str(Requirement(each)) for each in project["dependencies"] if Requirement(each).name != "torch"]
+
+
+def test_each_package_that_is_required_is_imported_somewhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = {{"pyyaml": "yaml"}.get(name, name) for name in (Requirement(each).name for each in project["dependencies"])}
+    nodes = [node for path in (ROOT / "ckpt_tool").rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    imported = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module.split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    assert sorted(required - imported) == []
 
 
 def test_a_wheel_has_mappings_schema_types_pages_and_completions(wheel):
