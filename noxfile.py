@@ -56,7 +56,7 @@ def newest(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def without_torch(session: nox.Session) -> None:
     """What needs no tensor arithmetic, in an environment without torch."""
-    session.install("-r", "requirements-without-torch.txt", "pip", "safetensors", "pytest", "pytest-xdist", "hypothesis", "jsonschema", "hatchling", "tomli", "ml_dtypes")
+    session.install("-r", "requirements-without-torch.txt", "pip", "safetensors>=0.8", "pytest", "pytest-xdist", "hypothesis", "jsonschema", "hatchling", "tomli", "ml_dtypes")
     session.install("--no-deps", ".")
     session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)  # what needs torch is skipped
     session.chdir(session.create_tmp())
