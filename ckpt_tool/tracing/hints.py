@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Change = tuple[str, Callable[[], Iterator[None]]]
 """What is said of a change, and a context in which it holds."""
 MAX_TRIES = 200
+MAX_JOINED = 4
 SIMPLE = (int, float, str, bool, tuple, type(None))
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads")
 HEAD_SIZES = ("head_dim", "head_size", "dim_head", "d_head")
@@ -92,6 +93,7 @@ def _changes(
     own = {each.key: state[each.key] for each in concerned if each.key in state}
     yield from _settings(first, second)
     yield from _orders(own)
+    yield from _joined(own, concerned)
     yield from _rotary(second, own)
     yield from _transposed(own)
 
@@ -154,6 +156,30 @@ def _orders(own: Mapping[str, torch.Tensor]) -> Iterator[Change]:
                 if owner != source
             )
             yield names, _values(own, {key: tensor.detach() for key, tensor in moved.items()})
+
+
+def _joined(own: Mapping[str, torch.Tensor], concerned: Sequence[Concerned]) -> Iterator[Change]:
+    """Tensors that are made of several others, q, k and v, joined in another order."""
+    owners: dict[tuple[str, int], list[Concerned]] = {}
+    for each in concerned:
+        count = len(each.sources)
+        if each.key in own and 1 < count <= MAX_JOINED and "concat" in " ".join(each.ops):
+            owners.setdefault((each.key.rpartition(".")[0], count), []).append(each)
+    for (owner, count), joined in owners.items():
+        if any(not own[each.key].dim() or own[each.key].shape[0] % count for each in joined):
+            continue
+        for order in islice(permutations(range(count)), 1, None):
+            moved = {each.key: _reordered(own[each.key], order) for each in joined}
+            names = ", ".join(f"`{joined[0].sources[at]}`" for at in order)
+            yield f"`{owner or joined[0].key}` joined in the order {names}", _values(own, moved)
+
+
+def _reordered(tensor: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
+    """The equal parts of its rows in another order."""
+    import torch
+
+    parts = tensor.detach().chunk(len(order))
+    return torch.cat([parts[at] for at in order])
 
 
 def _rotary(module: nn.Module, own: Mapping[str, torch.Tensor]) -> Iterator[Change]:

@@ -24,10 +24,12 @@ TO_VIT = """rules:
 """
 
 
+VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": 0, "global_pool": ""}
+
+
 @pytest.fixture(scope="module")
 def vit(timm):
-    options = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 4, "num_classes": 0, "global_pool": ""}
-    return fill_with_seeded_values(timm.models.vision_transformer.VisionTransformer(**options), 1).eval()
+    return fill_with_seeded_values(timm.models.vision_transformer.VisionTransformer(**VIT), 1).eval()
 
 
 def transformers_vit(eps=1e-6):
@@ -64,6 +66,22 @@ def test_the_order_of_query_key_and_value(vit, tmp_path):
     assert any("k_proj" in each and "q_proj" in each and "verified" in each for each in found.place.findings)
     assert {each.key.split(".")[3] for each in found.place.tensors} == {"q_proj", "k_proj", "v_proj"}
     assert "rules.yaml:7" in found.place.tensors[0].rule
+
+
+def test_the_order_in_which_query_key_and_value_are_joined(vit, tmp_path):
+    right, rules = transformers_vit(), tmp_path / "joined.yaml"
+    fill_with_seeded_values(right, 2)
+    text = "rules:\n" + "".join(
+        f"  - {right_side.strip()} -> {left.removeprefix('  - ')}{': {concat: 0}' if 'qkv' in left else ''}\n"
+        for left, right_side in (line.split(": {")[0].split(" -> ") for line in TO_VIT.splitlines()[1:])
+    )
+    rules.write_text(text.replace("{ORDER}_proj", "{q,v,k}_proj"))
+    report = ckpt_tool.load_into(vit_like := type(vit)(**VIT), right, rules=rules)
+    found = ckpt_tool.trace(right, vit_like, images(), report)
+    assert found.place.other.startswith("blocks.0.attn")
+    [finding] = [each for each in found.place.findings if "joined in the order" in each]
+    assert "verified" in finding
+    assert finding.index("q_proj") < finding.index("k_proj") < finding.index("v_proj")
 
 
 def test_the_epsilon_of_norms(vit, tmp_path):
