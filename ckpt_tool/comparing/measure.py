@@ -64,6 +64,11 @@ class Values:
         return self.max_abs if self.max_finite is None else self.max_finite
 
     @property
+    def is_finite(self) -> bool:
+        """Whether all differences are between finite numbers."""
+        return isfinite(self.max_abs)
+
+    @property
     def cosine(self) -> float:
         """Of the angle between the two; NaN where one of them is all zeros."""
         length = sqrt(self.squares_a) * sqrt(self.squares_b)

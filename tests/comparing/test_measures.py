@@ -81,6 +81,7 @@ def test_what_is_not_finite_takes_one_line_a_pattern(tmp_path):
     torch.save({f"l.{i}.w": torch.full((4,), float("nan")) if i != 3 else torch.tensor([float("inf"), 1, 1, 1]) for i in range(12)}, tmp_path / "b.pth")
     lines = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out.splitlines()
     assert [line for line in lines if "NaN" in line or "Inf" in line] == [
+        "  ~ l.{0..11}.w  12      NaN       -    93.8%  worst: l.0.w",
         "  l.{0..2,4..11}.w (11): 4 NaN in b.pth of 4 numbers each",
         "  l.3.w: 1 Inf in b.pth of 4 numbers",
     ]

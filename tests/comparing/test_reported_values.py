@@ -123,7 +123,7 @@ def test_what_is_not_finite_is_counted_and_named(tmp_path):
     torch.save(b, tmp_path / "b.pth")
     ran = diffed(tmp_path, "a.pth", "b.pth")
     (line,) = [line for line in ran.out.splitlines() if line.startswith("  ~")]
-    assert line.split()[3] == "1.0e-03", "the largest difference of finite numbers"
+    assert line.split()[3] == "NaN"
     assert "  l.2.w: 1 NaN and 1 Inf in b.pth of 10 numbers" in ran.out.splitlines()
 
 
@@ -160,3 +160,20 @@ def test_tolerances_that_mean_nothing_are_refused(noisy, options, message):
     ran = ckpt("diff", "a.safetensors", "b.safetensors", *options, cwd=noisy)
     assert ran.status == 2
     assert message in ran.err
+
+
+def test_a_difference_that_is_not_finite_is_not_shown_as_none(tmp_path):
+    torch.manual_seed(0)
+    a = {key: torch.randn(100) for key in ("inf", "nan", "both", "large")}
+    b = {key: tensor.clone() for key, tensor in a.items()}
+    a["both"][7] = b["both"][7] = float("inf")
+    b["both"][8] += 1
+    b["inf"][3], b["nan"][3], b["large"][3] = float("-inf"), float("nan"), 1e30
+    torch.save(a, tmp_path / "a.pth")
+    torch.save(b, tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path)
+    lines = {line.split()[1]: line.split()[2:] for line in ran.out.splitlines() if line.startswith("  ~")}
+    for key, tensor in a.items():
+        apart = (tensor - b[key])[tensor != b[key]].abs().max().item()
+        assert lines[key][0] == {"inf": "Inf", "nan": "NaN"}.get(str(apart), f"{apart:.1e}")
+        assert (lines[key][1] == "-") is (key in ("inf", "nan"))

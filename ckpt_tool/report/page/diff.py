@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import sqrt
+from math import nan, sqrt
 
 from ckpt_tool.comparing import Diff, Entry, Uncompared, Values
 from ckpt_tool.report.page.document import NONE, Item, Keys, Measure, Page, Status, Why, keys_of
@@ -99,8 +99,8 @@ def _uncompared(one: Uncompared, sides: tuple[Keys, Keys]) -> Item:
 
 def _measures(entries: Sequence[Entry]) -> tuple[Measure, ...]:
     measured = dict(_measured(entries))
-    cosines = {at: each.cosine for at, each in measured.items()}
-    largest = {at: each.largest for at, each in measured.items()}
+    cosines = {at: each.cosine if each.is_finite else nan for at, each in measured.items()}
+    largest = {at: each.largest if each.is_finite else nan for at, each in measured.items()}
     norms_a = {at: sqrt(each.squares_a) for at, each in measured.items()}
     norms_b = {at: sqrt(each.squares_b) for at, each in measured.items()}
     return (

@@ -5,7 +5,7 @@ and what is not finite.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isnan
+from math import isfinite, isnan, nan
 from typing import TYPE_CHECKING
 
 from ckpt_tool.comparing import Entry
@@ -34,12 +34,14 @@ def _worst(entries: Sequence[Entry]) -> Entry:
 
 
 def _badness(entry: Entry) -> tuple[float, float]:
-    """Smaller is worse: the cosine, then how far the largest difference is. What was not measured
-    comes last.
+    """Smaller is worse: a difference that isn't finite, then the cosine, then how far the largest
+    difference is. What was not measured comes last.
     """
     values = entry.values
     if values is None or not values.elements:
         return 2.0, 0.0
+    if not values.is_finite:
+        return -2.0, -values.largest
     # All zeros on a side have no direction: they are as unlike as what is at right angles.
     return 0.0 if isnan(values.cosine) else values.cosine, -values.largest
 
@@ -55,12 +57,16 @@ def value_cells(entries: Sequence[Entry]) -> list[str]:
     elements = sum(values.elements for values in measured)
     changed = sum(values.changed for values in measured) / elements
     worst = _worst(entries).values
-    cosine = worst.cosine if worst else 1.0
-    return [
-        f"{max(values.largest for values in measured):.1e}",
-        "-" if isnan(cosine) else f"{cosine:.4f}",
-        f"{changed:.1%}",
-    ]
+    cosine = worst.cosine if worst and worst.is_finite else nan
+    return [_largest(measured), "-" if isnan(cosine) else f"{cosine:.4f}", f"{changed:.1%}"]
+
+
+def _largest(measured: Sequence[Values]) -> str:
+    """As torch has it: NaN minus anything is NaN."""
+    if any(isnan(values.max_abs) for values in measured):
+        return "NaN"
+    largest = max(values.max_abs for values in measured)
+    return f"{largest:.1e}" if isfinite(largest) else "Inf"
 
 
 def remark_on(entries: Sequence[Entry]) -> str:
