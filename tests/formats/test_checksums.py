@@ -8,7 +8,6 @@ import pytest
 
 from ckpt_tool.errors import FormatError
 from ckpt_tool.formats.files import SourceFile
-from ckpt_tool.formats.placements import checksums
 from ckpt_tool.formats.placements.byte_ranges import Extent
 from ckpt_tool.formats.placements.checksums import check_all
 from ckpt_tool.formats.placements.crc import crc32
@@ -29,13 +28,8 @@ def extents_of(file: SourceFile, content: bytes) -> list[Extent]:
     return made
 
 
-@pytest.mark.parametrize("is_cached", [True, False])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_each_wrong_byte_is_found(
-    tmp_path: Path, content: bytes, threads: int, is_cached: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not is_cached:
-        monkeypatch.setattr(checksums, "NO_WAIT", None)
+def test_each_wrong_byte_is_found(tmp_path: Path, content: bytes, threads: int) -> None:
     path = tmp_path / "content"
     path.write_bytes(content)
     with SourceFile(path) as file:
@@ -61,18 +55,3 @@ def test_a_file_that_was_cut_is_an_error_not_a_signal(tmp_path: Path, content: b
         os.truncate(path, len(content) // 2)
         with pytest.raises(FormatError, match="cut"):
             check_all(extents, 2)
-
-
-def test_files_that_can_not_be_mapped_are_read(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError("no mapping here")
-
-    monkeypatch.setattr(checksums, "mmap", refuse)
-    path = tmp_path / "content"
-    path.write_bytes(content)
-    with SourceFile(path) as file:
-        extents = extents_of(file, content)
-        check_all(extents, 2)
-        wrong = [*extents[:-1], Extent(file, extents[-1].offset, extents[-1].length, 1)]
-        with pytest.raises(FormatError, match="don't match"):
-            check_all(wrong, 2)
