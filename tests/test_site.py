@@ -1,10 +1,13 @@
 """The site is built without a warning, and its generated page is current."""
 
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 
@@ -13,6 +16,9 @@ def test_the_page_of_commands_is_what_the_help_says(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     from commands import text
 
+    pinned = re.search(r"^typer==([\d.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
+    if Version(version("typer")) < Version(pinned):
+        pytest.skip(f"typer before {pinned} writes arguments in another way")
     assert (ROOT / "docs" / "commands.md").read_text() == text(), "run: python docs/commands.py"
 
 

@@ -9,7 +9,6 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torch.distributed._shard.sharded_tensor.shard import Shard as LocalShard
-from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -69,6 +68,8 @@ def _write(rank: int, folder: Path) -> None:
         _save(_placed_by_hand(rank), folder / "two", f"rank{rank}.pt")
     _save(_sharded_tensors(rank), folder / "sharded_tensors", f"model_rank_{rank}.pt")
     _save({"sum": DTensor.from_local(torch.ones(3), line, [Partial()])}, folder / "partial", f"rank{rank}.pt")
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
     for name, files in (("safetensors", None), ("several", {key: at % 3 + 1 for at, key in enumerate(net().state_dict())})):
         writer = HuggingFaceStorageWriter(str(folder / name), save_distributed=True, fqn_to_index_mapping=files)
         untied = {key: tensor for key, tensor in sharded.state_dict().items() if key != "head.weight"}  # safetensors has no ties

@@ -61,7 +61,8 @@ def metadata(tensors: dict[str, Tensor], *, shares: bool, places: list[int], rep
                 again = key if shares else "".join(list(key))
                 storage[MetadataIndex(again, size, at if at % 2 else None)] = _StorageInfo(texts.setdefault(f"__{at}", f"__{at}_0.distcp") if shares else f"__{at}_0.distcp", places[at % len(places)], at)
             items[key] = TensorStorageMetadata(TensorProperties(dtype=tensor.dtype), torch.Size((1,) * tensor.rank), chunks)
-    return Metadata(items, {key: tuple(key.split(".")) for key in items}, storage, StorageMeta(pathlib.Path("/a/b")), "1.0.0")
+    version = {"version": "1.0.0"} if "version" in Metadata.__dataclass_fields__ else {}  # torch 2.6 has none
+    return Metadata(items, {key: tuple(key.split(".")) for key in items}, storage, StorageMeta(pathlib.Path("/a/b")), **version)
 
 
 def both(raw: bytes) -> tuple[Read | str, Read | str]:

@@ -10,7 +10,6 @@ import torch
 import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.distributed._mesh_layout import _MeshLayout
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.placement_types import Shard, _StridedShard
@@ -28,6 +27,7 @@ Tensors = dict[str, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("torch.distributed.checkpoint.hf_storage")  # torch 2.6 has none
     folder = tmp_path_factory.mktemp("ranks")
     write_all(folder)
     return folder
@@ -183,7 +183,7 @@ def as_torch_2_8(mesh: DeviceMesh, rank: int) -> None:
 def as_torch_2_12(mesh: DeviceMesh, rank: int) -> None:
     """Sizes and strides of all dimensions in one layout, over a list of ranks."""
     forget(mesh)
-    layout = object.__new__(_MeshLayout)
+    layout = object.__new__(pytest.importorskip("torch.distributed._mesh_layout")._MeshLayout)
     vars(layout).update(shape=(2,), stride=(2,))
     vars(mesh).update(_layout=layout, _rank_map=torch.tensor([1, 7, 0]))
 
@@ -228,6 +228,7 @@ def cut_in_dimensions(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]]]:
     return draw(st.integers(0, 40)), draw(st.lists(st.tuples(st.integers(1, 4), st.sampled_from([1, 1, 2, 3, 4])), min_size=1, max_size=3))
 
 
+@pytest.mark.skipif(not hasattr(torch.cpu.Stream, "record_event"), reason="torch 2.6 cuts unequal parts in one way alone")
 @given(cut_in_dimensions())
 @settings(max_examples=300, deadline=None)
 def test_dimensions_are_cut_as_torch_cuts_them(case: tuple[int, list[tuple[int, int]]]) -> None:

@@ -216,7 +216,7 @@ def test_a_distributed_tensor_is_read_where_its_part_is_the_whole(tmp_path: Path
     with open_checkpoint(tmp_path / "a.pth") as checkpoint:
         found = checkpoint.catalog.unreadable["w"]
         assert found.kind == "DTensor"
-        assert found.shape == {"S(0)": (4, 3), "S(1)": (2, 6), "P(sum)": (2, 3)}[str(placement)]
+        assert found.shape == {"S(0)": (4, 3), "S(1)": (2, 6), "P(sum)": (2, 3), "P": (2, 3)}[str(placement)]
         assert "2×3 is here" in found.text
         assert list(checkpoint.catalog) == ["b"]
         assert not checkpoint.asked

@@ -424,6 +424,7 @@ LEFTOVERS = [
     ("tf CLIP", "openai CLIP", "transformers_clip_to_openai", ["text_model.embeddings.position_ids"]),
     ("tf Swin", "timm Swin", "transformers_swin_to_timm", ["swin.encoder.layers.1.blocks.0.attention.self.relative_position_index"]),
     ("tf BEiT, shared", "timm BEiT, shared", "transformers_beit_to_timm", ["beit.encoder.relative_position_bias.relative_position_index"]),
+    ("timm BEiT, shared", "tf BEiT, shared", "timm_beit_to_transformers5", ["rel_pos_bias.relative_position_index"]),
     (
         "tf DETR", "facebookresearch DETR", "transformers_detr_to_facebookresearch",
         ["model.backbone.conv_encoder.model.layer2.0.downsample.1.num_batches_tracked"],

@@ -189,7 +189,7 @@ def test_distributed_folders_are_streamed_too(memory, tmp_path):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # without processes, which is meant here
-        save({"model": weights(5)}, checkpoint_id=str(tmp_path / "run"), no_dist=True)
+        save({"model": weights(5)}, checkpoint_id=str(tmp_path / "run"))
     for path in (tmp_path / "run").iterdir():
         memory.pipe(f"/run/{path.name}", path.read_bytes())
     with open_checkpoint("memory://run") as opened:

@@ -120,6 +120,7 @@ def work(folder, rank):
     return found
 
 
+@pytest.mark.skipif(not hasattr(torch.cpu.Stream, "record_event"), reason="torch 2.6 can't run sharded modules on the CPU")
 def test_states_in_parts_go_on_as_whole_ones(tmp_path):
     for found in on_two_processes(partial(work, str(tmp_path)), tmp_path):
         for runs in found.values():

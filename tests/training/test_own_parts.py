@@ -110,7 +110,8 @@ def values():
 
 
 LAYOUTS = {"rows": [Shard(0)], "columns": [Shard(1)], "all": [Replicate()]}
-KINDS = ("rows", "hybrid", "tensor", "strided")
+IS_OLD = not hasattr(torch.cpu.Stream, "record_event")  # torch 2.6: parts of unequal size can't be strided
+KINDS = ("rows", "hybrid", "tensor") if IS_OLD else ("rows", "hybrid", "tensor", "strided")
 
 
 def load_distributed(folder):
@@ -120,7 +121,7 @@ def load_distributed(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dcp.save(saved.state_dict(), checkpoint_id=folder / "dcp")  # type: ignore[attr-defined]
-    for kind in ("strided", "hybrid"):
+    for kind in KINDS[1::2]:
         model = built(kind, "meta", torch.distributed.get_world_size())
         ckpt_tool.load_into(model, folder / "dcp")
         yield from (torch.equal(whole_tensor(tensor), whole()[key]) for key, tensor in model.state_dict().items())
@@ -142,7 +143,7 @@ def test_each_process_reads_its_part_and_has_what_torch_would_have_sent(tmp_path
     size = 4096 * 1024 * 4
     save_file(whole(), tmp_path / "whole.safetensors")
     for from_dcp, loaded, counted in on_processes(4, partial(on_each, tmp_path), tmp_path):
-        assert from_dcp == [True] * 20
+        assert from_dcp == [True] * (10 * len(KINDS[1::2]))
         for kind in KINDS:
             assert len(loaded[kind]) >= 20
             assert all(loaded[kind]), kind

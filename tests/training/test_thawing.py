@@ -461,6 +461,7 @@ def test_what_is_thawed_is_averaged_over_two_processes(tmp_path):
         torch.testing.assert_close(one[key], value)
 
 
+@pytest.mark.skipif(not hasattr(torch.cpu.Stream, "record_event"), reason="torch 2.6 can't run sharded modules on the CPU")
 @pytest.mark.parametrize("is_frozen_first", [True, False])
 def test_a_normalisation_that_is_sharded_by_itself_is_thawed(process, is_frozen_first):
     from torch.distributed.device_mesh import init_device_mesh
