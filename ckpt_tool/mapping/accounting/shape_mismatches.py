@@ -14,8 +14,11 @@ from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.ops import OpError, TensorForm
 from ckpt_tool.tensors import DType, Shape
 
-_POSITIONS = re.compile(r"pos(ition)?(al)?_?(emb|enc|table)", re.IGNORECASE)
+_POSITIONS = re.compile(
+    r"pos(ition)?(al)?_?(emb|enc|table)|(^|[._])(pos|positions?)$", re.IGNORECASE
+)
 _RELATIVE = re.compile(r"rel(ative)?_?pos", re.IGNORECASE)
+_FIRST = re.compile(r"(^|\.)(conv|patch|stem|embed|0\.)")
 WORDS = {
     "resize_grid": "another image size",
     "resize_bias": "another window",
@@ -35,34 +38,39 @@ class KeyFit:
     fit: str
 
 
-def fit_for(key: str, source: Shape, target: Shape) -> str | None:
-    """The fit that makes a tensor the target's shape, by its name and what differs; None where none
-    does.
+def fit_for(key: str, source: Shape, target: Shape, origin: str = "") -> str | None:
+    """The fit that makes a tensor the target's shape, by its name, or the one that it has in the
+    source, and what differs; None where none does.
     """
-    if _RELATIVE.search(key):
+    keys = (key, origin or key)
+    if any(map(_RELATIVE.search, keys)):
         names = ["resize_bias"]
-    elif _POSITIONS.search(key):
+    elif any(map(_POSITIONS.search, keys)):
         names = ["resize_grid"]
     elif len(source) > 2:
-        names = (
-            ["input_channels", "resize_patch"]
-            if re.search(r"(^|\.)(conv|patch|stem|embed|0\.)", key)
-            else []
-        )
+        names = ["input_channels", "resize_patch"] if any(map(_FIRST.search, keys)) else []
     elif len(source) in (1, 2):
         # The first rows of a vocabulary are the same words; the first classes of another classifier
         # mean nothing here.
-        names = ["rows" if is_vocabulary(key) or is_table(key, source) else "fresh"]
+        are_words = any(is_vocabulary(name) or is_table(name, source) for name in keys)
+        names = ["rows" if are_words else "fresh"]
     else:
         names = []
     return next((name for name in names if _fits(name, source, target)), None)
 
 
-def fit_note(key: str, source: Shape, target: Shape, are_words: bool = False) -> list[str]:
+def is_position_table(key: str) -> bool:
+    """Whether a name says that a tensor holds what is added at each place of a grid."""
+    return _POSITIONS.search(key) is not None and _RELATIVE.search(key) is None
+
+
+def fit_note(
+    key: str, source: Shape, target: Shape, are_words: bool = False, origin: str = ""
+) -> list[str]:
     """A hint for a shape that a `fit:` adapts; `are_words` where its rows are known to be
-    words, whatever its name is.
+    words, whatever its name is, and the one that it has in the source, `origin`.
     """
-    fit = fit_of(key, source, target, are_words)
+    fit = fit_of(key, source, target, are_words, origin)
     if fit is None:
         return []
     what = "keeps the target's" if fit == "fresh" else "adapts it"
@@ -70,15 +78,16 @@ def fit_note(key: str, source: Shape, target: Shape, are_words: bool = False) ->
 
 
 def fit_of(
-    key: str, source: Shape, target: Shape, are_words: bool = False
+    key: str, source: Shape, target: Shape, are_words: bool = False, origin: str = ""
 ) -> str | dict[str, object] | None:
     """As `fit_for`, and with the arguments that the fit needs: what stands behind the key in
     `fit:`.
     """
-    name = fit_for(key, source, target)
+    name = fit_for(key, source, target, origin)
     if name:
         return "rows" if are_words and name == "fresh" else name
-    prefixes = _other_prefixes(key, source, target)
+    is_table = is_position_table(key) or is_position_table(origin)
+    prefixes = _other_prefixes(source, target) if is_table else None
     return {"resize_grid": prefixes} if prefixes else None
 
 
@@ -87,11 +96,11 @@ def reason_of(fit: str | dict[str, object]) -> str:
     return WORDS[fit] if isinstance(fit, str) else "other tokens before the grid"
 
 
-def _other_prefixes(key: str, source: Shape, target: Shape) -> dict[str, int] | None:
+def _other_prefixes(source: Shape, target: Shape) -> dict[str, int] | None:
     """The numbers of tokens before the grids of two position tables, where there is one way to see
     them.
     """
-    if not _POSITIONS.search(key) or len(source) != len(target) or len(source) not in (2, 3):
+    if len(source) != len(target) or len(source) not in (2, 3):
         return None
     from ckpt_tool.ops.fits import ResizeGrid
 
