@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.next_steps.commands import (
     WayOn,
+    are_to_be_corrected,
     arguments,
     command,
     free_path,
@@ -48,7 +49,8 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if STDIN in sides:
         return WayOn()
     if planned.target is None:
-        return WayOn(command("show", sides))
+        is_known = all(problem.code == "unmapped-source" for problem in planned.problems)
+        return WayOn(None if is_known else command("show", sides))
     if _has_rivals(planned.source):
         chosen = _with_rival(planned, options, verb, more)
         return WayOn(chosen or command("show", sides[:1]))
@@ -62,7 +64,10 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
         line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
         if line:
             return WayOn(line)
-    return WayOn(_look(trying.aligns, sides, options), _numbers_hint(trying.lacking))
+    look = None
+    if not are_to_be_corrected(planned.problems):
+        look = _look(trying.aligns, sides, options)
+    return WayOn(look, _numbers_hint(trying.lacking))
 
 
 def _look(aligns: bool, sides: Sequence[str], options: MappingOptions) -> str | None:
