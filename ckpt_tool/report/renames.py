@@ -58,7 +58,7 @@ def renamed_groups(entries: Sequence[Entry], diff: Diff) -> Iterator[tuple[str, 
 
 def _label(entry: Entry) -> object:
     """What keys must have in common besides their names to stand on one line."""
-    return entry.how, entry.values is None, _dtypes(entry)
+    return entry.how, _dtypes(entry)
 
 
 def _dtypes(entry: Entry) -> str:
@@ -71,8 +71,9 @@ def _remark(group: Sequence[Entry]) -> str:
     """How sure the least sure one is, ops and dtypes between the two, and how far values differ."""
     least = min((entry.confidence for entry in group if entry.confidence is not None), default=1.0)
     parts = [f"{least:.2f}" if least < 1 else "", group[0].how, _dtypes(group[0])]
-    if any(entry.values for entry in group):
+    if others := sum(entry.values is not None for entry in group):
         most, cosine, _ = value_cells(group)
+        parts.append(f"{others:,} with other values" if others < len(group) else "")
         parts.append(f"max |Δ| {most}, cosine {cosine}")
         parts.append(remark_on(group) if len(group) > 1 else "")
     return ", ".join(part for part in parts if part)

@@ -185,3 +185,15 @@ def test_what_is_known_to_be_equal_is_not_compared():
     found = diff_renamed(a, b, {"x": Counterpart("p", is_equal=True), "y": Counterpart("q", 0.95)}, compare)
     assert asked == ["y", "w"]
     assert [(entry.kind, entry.values is not None) for entry in found.changes] == [("renamed", False), ("renamed", True), ("value", True)]
+
+
+def test_renamed_groups_are_folded_by_their_names_also_where_some_values_differ(tmp_path):
+    one = {f"layers.{i}.experts.{j}.{name}.weight": torch.randn(4, size) for i in range(6) for j in range(4) for name, size in (("up", 5), ("down", 7))}
+    other = {f"model.{key}": value + (number % 7 == 0) for number, (key, value) in enumerate(one.items())}
+    torch.save(one, tmp_path / "one.pth")
+    torch.save(other, tmp_path / "other.pth")
+    ran = ckpt("diff", "one.pth", "other.pth", "--values", "--renames", cwd=tmp_path)
+    (line,) = [line for line in ran.out.splitlines() if line.startswith("  > ")]
+    assert line.startswith("  > layers.** → model.layers.**  48  "), line
+    assert "7 with other values, max |Δ| 1.0e+00, cosine " in line
+    assert ran.out.splitlines()[-1] == "0 same, 48 renamed (7 with other values)"
