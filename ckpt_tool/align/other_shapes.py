@@ -60,7 +60,7 @@ def adapted(found: Sequence[KeyPair], source: Catalog, target: Catalog) -> Adapt
 
 def _fit(origin: str, key: str, source: Catalog, target: Catalog) -> str | dict[str, object] | None:
     are_words = has_shape_of_a_table(origin, source)
-    return fit_of(key, source[origin].shape, target[key].shape, are_words)
+    return fit_of(key, source[origin].shape, target[key].shape, target, are_words)
 
 
 def shape_mismatch_lines(
@@ -83,6 +83,7 @@ def _line(pairs: Sequence[KeyPair], source: Catalog, target: Catalog, is_rare: b
     origin, key = pairs[0]
     shapes = (source[origin].shape, target[key].shape)
     many = f", and {len(pairs) - 1} like it" if len(pairs) > 1 else ""
-    notes = fit_note(key, *shapes, has_shape_of_a_table(origin, source)) if is_rare else []
+    are_words = has_shape_of_a_table(origin, source)
+    notes = fit_note(key, *shapes, target, are_words) if is_rare else []
     sizes = f"{shape_text(shapes[0])} and {shape_text(shapes[1])}"
     return "; ".join([f"same place, another shape: {origin} -> {key}, {sizes}{many}", *notes])
