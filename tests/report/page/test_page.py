@@ -71,6 +71,29 @@ def test_every_key_of_a_plan_is_on_the_page_once_with_the_rule_that_maps_it(stor
     assert re.fullmatch(r"mappings/resnet50_to_yolo.yaml:\d+", why["where"])
 
 
+@pytest.mark.parametrize(
+    ("way", "counts"),
+    [
+        (("--by", "auto"), {"mapped as is": 318, "undecided in the source": 2, "undecided in the target": 66}),
+        (("-e", "layer{s}.{b}.bn{n}.* -> layer{s}.{b}.bottleneck.{3*n-2}.*", "--drop", "fc.*"), {"mapped as is": 240, "dropped": 2, "undecided in the source": 78, "undecided in the target": 144}),
+        (("--rules", "resnet50_to_yolo.yaml", "--expect", "3"), {"mapped as is": 318, "dropped": 2, "kept": 66}),
+        ((), {"undecided in the source": 320, "undecided in the target": 384}),
+    ],
+)
+def test_a_refused_plan_draws_what_would_be_mapped_and_what_its_answer_counts(story, tmp_path, way, counts):
+    ran = ckpt("plan", "resnet50.pth", "detector.pth", *way, "--html", tmp_path / "p.html", cwd=story)
+    assert ran.status == 1
+    data = data_of(tmp_path / "p.html")
+    statuses = [data["statuses"][number]["name"] for number in data["items"]["status"]]
+    assert {name: statuses.count(name) for name in set(statuses)} == counts
+    assert sorted(each for each in data["items"]["a"] if each != []) == list(range(320))
+    assert sorted(each for each in data["items"]["b"] if each != []) == list(range(384))
+    if "mapped as is" in counts and "kept" not in counts:
+        left = f"{counts['mapped as is']} mapped; {counts['undecided in the target']} of 384 keys of the target would stay fresh"
+        assert left in ran.err
+        assert f"{counts['undecided in the source']} of the source left over" in ran.err
+
+
 def test_measured_differences_are_on_the_page(tmp_path):
     a = {f"layers.{i}.weight": torch.full((4, 4), 1.0 + i) for i in range(4)}
     b = {key: value + 0.5 for key, value in a.items()} | {"layers.3.weight": torch.full((4, 4), float("nan"))}
