@@ -109,6 +109,18 @@ def test_measured_differences_are_on_the_page(tmp_path):
     assert any("16 NaN in b" in note for note in data["notes"])
 
 
+def test_what_is_renamed_with_other_values_is_counted_apart(tmp_path):
+    a = {f"layers.{i}.{name}.weight": torch.full((4, 4), 10.0 * i + j) for i in range(4) for j, name in enumerate("qkv")}
+    b = {f"net.{key}": value + 0.5 if key.startswith("layers.2") else value for key, value in a.items()}
+    for name, state in (("a", a), ("b", b)):
+        torch.save(state, tmp_path / f"{name}.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", "--html", "d.html", cwd=tmp_path)
+    assert "12 renamed (3 with other values)" in ran.out
+    data = data_of(tmp_path / "d.html")
+    statuses = [data["statuses"][number]["name"] for number in data["items"]["status"]]
+    assert (statuses.count("renamed"), statuses.count("renamed, with other values")) == (9, 3)
+
+
 def test_50_000_keys_fit_in_ten_megabytes(tmp_path):
     for name, prefix in (("a", "model"), ("b", "net.language_model.model")):
         keys = [f"{prefix}.layers.{i // 400}.mlp.experts.{i % 400 // 3}.{('gate', 'up', 'down')[i % 3]}_proj.weight.{i}" for i in range(50_000)]
