@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         after_check,
         after_diff,
         after_mappings,
-        after_show,
         after_suggestion,
     )
     from ckpt_tool.api.next_steps.commands import WayOn, shipped_of
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checked", "Comparison", "DTypePolicy", "Form", "Format", "MappingOptions", "Method", "Planned",
-    "ShippedMapping", "WayOn", "after_check", "after_diff", "after_mappings", "after_show",
+    "ShippedMapping", "WayOn", "after_check", "after_diff", "after_mappings",
     "after_suggestion", "asked_by", "beside_weights", "check", "diff_checkpoints", "diff_hints",
     "draft", "expected_bytes",
     "files_read", "filtered", "find_rules", "form_of", "import_mapping", "invert", "load_into",
@@ -63,7 +62,7 @@ __getattr__ = bind_on_use(__name__, {
     "loading": "load_into",
     "next_steps.commands": "WayOn shipped_of",
     "next_steps.refused": "way_on with_next",
-    "next_steps.answered": "after_check after_diff after_mappings after_show after_suggestion",
+    "next_steps.answered": "after_check after_diff after_mappings after_suggestion",
     "planning": "Planned plan_checkpoint",
     "outputs": "map_checkpoint rename verify write",
     "rule_files": "find_rules mapping_folders read_rules rules_schema shipped_mappings",

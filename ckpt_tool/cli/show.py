@@ -22,7 +22,7 @@ from ckpt_tool.cli.options import (
     Quiet,
     Verbose,
 )
-from ckpt_tool.cli.output import NO, YES, print_next, show_file, show_report, show_result, style_of
+from ckpt_tool.cli.output import NO, YES, show_file, show_report, show_result, style_of
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.page import Html, write_page
@@ -121,13 +121,13 @@ def show(
             from ckpt_tool.report.show import closing_text
 
             answer = closing_text(checkpoint, opened.catalog if filters else None)
-            write_page(html, show_page(checkpoint, answer, api.after_show(checkpoint)), quiet)
+            write_page(html, show_page(checkpoint, answer), quiet)
         if json:
             from ckpt_tool.report.parts.json_text import to_json
 
             sums = {"sha256": checkpoint.checksums(watching(False))} if checksum else {}
             report = show_json(checkpoint) | sums
-            show_result(to_json(report | {"next": api.after_show(checkpoint)}))
+            show_result(to_json(report | {"next": None}))
         elif checksum:
             show_file(checksums_text(checkpoint.checksums(watching(not quiet))))
         elif keys or digests:
@@ -135,7 +135,6 @@ def show(
         elif not quiet:
             look = _Look(is_tree, depth, sort.value, format_, bool(filters))
             _show(checkpoint, opened, look, style_of(color, verbose))
-            print_next(api.after_show(checkpoint))
         raise typer.Exit(NO if strict and checkpoint.asked else YES)
 
 

@@ -8,6 +8,7 @@ from ckpt_tool.align.alignment import align
 from ckpt_tool.align.completing.combined import combined
 from ckpt_tool.align.completing.doubts import is_rotary_unknown, only_counts_places, with_doubts
 from ckpt_tool.align.completing.fused import Fused, biases_without_keys, fused, is_order_unknown
+from ckpt_tool.align.completing.last_mismatches import last_mismatches
 from ckpt_tool.align.completing.layouts import layout_changes
 from ckpt_tool.align.completing.nearest import nearest_path
 from ckpt_tool.align.completing.other_widths import in_other_widths, without_sizes
@@ -291,3 +292,22 @@ def test_a_shape_mismatch_is_a_line_for_each_kind():
     assert line.startswith(
         "same place, another shape: l.0.weight -> l.0.weight, 2×2 and 4×4, and 2 like it"
     )
+
+
+HEADS = ["fc.weight 9x8", "fc.bias 9"]
+LAST = [
+    ("the one head", HEADS, ["out.weight 4x8", "out.bias 4"], [("fc.weight", "out.weight"), ("fc.bias", "out.bias")]),
+    ("one of two heads", HEADS, ["out.weight 4x8", "out.bias 4", "box.weight 4x8", "box.bias 4"], []),
+    ("a head of another width", HEADS, ["out.weight 4x6", "out.bias 4"], []),
+    ("a vocabulary", ["wte.weight 90x8"], ["words.weight 91x8"], []),
+    ("the one table", ["pos_embed 1x17x8"], ["positions 1x26x8"], [("pos_embed", "positions")]),
+    ("a table of no grid", ["pos_embed 1x17x8"], ["positions 1x26x9"], []),
+    ("one of two tables", ["pos_embed 1x17x8", "neck.pos_embed 1x17x8"], ["positions 1x26x8"], []),
+]
+
+
+@pytest.mark.parametrize(("source", "target", "pairs"), [row[1:] for row in LAST], ids=[row[0] for row in LAST])
+def test_what_is_left_in_another_shape_is_a_mismatch_where_nothing_else_could_be_it(source, target, pairs):
+    decided = decide(Sides(catalog(*source), catalog(*target)), [], True)
+    rest = unpaired_after([], decided.catalogs, decided.modules, decided.places.kept)
+    assert last_mismatches(rest, [], []) == pairs

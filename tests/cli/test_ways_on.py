@@ -75,11 +75,34 @@ def test_equally_likely_networks_are_never_guessed(networks):
     assert plan_checkpoint(networks, "gan.pth#generator", "one.pth")[0] == 0
 
 
-def test_show_goes_on_with_one_of_them(networks):
+def test_no_command_leads_in_a_circle(networks):
+    """Where nothing says more than what was just said there is no `next:`."""
     ran = ckpt("show", "gan.pth", cwd=networks)
-    assert (ran.status, proposed(ran)) == (0, "show 'gan.pth#generator'")
-    assert json.loads(ckpt("show", "gan.pth", "--json", cwd=networks).out)["next"] == "ckpt show 'gan.pth#generator'"
-    assert proposed(ckpt("show", "one.pth", cwd=networks)) is None
+    assert (ran.status, proposed(ran)) == (0, None)
+    assert json.loads(ckpt("show", "gan.pth", "--json", cwd=networks).out)["next"] is None
+    torch.save({"a b.weight": torch.ones(3, 3, 3)}, networks / "strange.pth")
+    for line in ("map one.pth strange.pth -o c.pth", "suggest one.pth strange.pth", "map one.pth -e '0.* -> x.* with typo' -o c.pth"):
+        seen, words = [], shlex.split(line)
+        while words not in seen:
+            seen.append(words)
+            if (onwards := proposed(ckpt(*words, cwd=networks))) is None:
+                break
+            words = shlex.split(onwards)
+        else:
+            pytest.fail(f"a circle: {seen}")
+
+
+@pytest.mark.parametrize(
+    "words", [["--expect", "300"], ["--drop", "nothing.*", "--keep", "head.*"], ["-e", "0.* -> net.0.*", "--keep", "head.*", "--drop", "no.*"]]
+)
+def test_what_is_to_be_corrected_needs_no_draft(networks, words):
+    ran = ckpt("plan", "one.pth", "below.pth", *words, cwd=networks)
+    assert (ran.status, proposed(ran)) in [(1, None), (1, "plan one.pth below.pth --keep head.weight")], ran.err
+
+
+def test_what_is_left_of_a_source_alone_is_said_already(networks):
+    assert proposed(ckpt("plan", "one.pth", "-e", "0.weight -> x", cwd=networks)) is None
+    assert proposed(ckpt("plan", "one.pth", "-e", "0.wieght -> x", cwd=networks)) == "show one.pth"
 
 
 @pytest.mark.parametrize("line", ["diff one.pth below.pth", "diff one.pth below.pth --renames", "mappings one.pth below.pth"])

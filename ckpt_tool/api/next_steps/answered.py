@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.diffs import Comparison
 from ckpt_tool.api.next_steps.commands import (
     WayOn,
+    are_to_be_corrected,
     command,
     free_path,
     is_draft,
@@ -25,6 +26,7 @@ from ckpt_tool.api.requirements import has_values
 from ckpt_tool.api.sides import open_target
 from ckpt_tool.errors import CkptError
 from ckpt_tool.formats import Checkpoint, open_checkpoint
+from ckpt_tool.frozen import frozen
 
 if TYPE_CHECKING:
     from ckpt_tool.align import Suggestion
@@ -37,17 +39,6 @@ UNEQUAL = ("only_a", "only_b", "shape", "renamed")
 
 MAX_TRIED = 20_000
 """Keys of a side up to which ways of mapping are tried for an answer that nobody asked to map."""
-
-
-def after_show(checkpoint: Checkpoint) -> str | None:
-    """The largest of several equally likely state dicts, alone."""
-    rivals = checkpoint.contents.rivals
-    if not rivals or is_read_once(checkpoint.path):
-        return None
-    sizes = {found.path: found.nbytes for found in checkpoint.contents.state_dicts}
-    return command(
-        "show", [f"{checkpoint.path}#{max(rivals, key=lambda name: sizes.get(name, 0))}"]
-    )
 
 
 def after_diff(
@@ -64,8 +55,9 @@ def after_diff(
     if is_read_once(*names) or is_chosen or not any(counts[kind] for kind in UNEQUAL):
         return None
     is_relooked = options.renames or not (counts["only_a"] and counts["only_b"])
-    if found := way_to_map(*names, MappingOptions(), is_relooked, opened):
-        return found
+    found = _way_between(*names, MappingOptions(), is_relooked, opened)
+    if found.command or not found.may_align:
+        return found.command
     values = ["--values"] if options.values else []
     return (
         command("suggest", names) if is_relooked else command("diff", names, "--renames", *values)
@@ -110,8 +102,12 @@ def after_check(
         return swapped(source, target, options)
     return WayOn(
         way_to_map(source, target, options)
-        or (command("suggest", [source, target]) if problems and not is_draft(options) else None)
+        or (command("suggest", [source, target]) if _draft_helps(problems, options) else None)
     )
+
+
+def _draft_helps(problems: Sequence[Problem], options: MappingOptions) -> bool:
+    return bool(problems) and not is_draft(options) and not are_to_be_corrected(problems)
 
 
 def _are_swapped(
@@ -160,6 +156,24 @@ def way_to_map(
 
     Without `aligning` names alone are tried. Sides that are still `opened` are not read again.
     """
+    return _way_between(source, target, options, aligning, opened).command
+
+
+@frozen
+class _WayBetween:
+    """The command that maps one side onto the other, and whether more than names may pair them."""
+
+    command: str | None = None
+    may_align: bool = True
+
+
+def _way_between(
+    source: str,
+    target: str,
+    options: MappingOptions,
+    aligning: bool = True,
+    opened: tuple[Checkpoint, Checkpoint] | None = None,
+) -> _WayBetween:
     try:
         with ExitStack() as closing:
             opened_source, opened_target = opened or (
@@ -174,9 +188,10 @@ def way_to_map(
                 isinstance(side, Checkpoint) and side.contents.rivals
                 for side in (opened_source, opened_target)
             ):
-                return None
+                return _WayBetween()
             trying = Trying(opened_source, opened_target, options)
             best = trying.best() if aligning else trying.asked()
-            return map_command(source, target, best.options) if best else None
+            line = map_command(source, target, best.options) if best else None
+            return _WayBetween(line, not aligning or trying.aligns)
     except CkptError:
-        return None
+        return _WayBetween()

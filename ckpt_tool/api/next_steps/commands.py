@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from ckpt_tool.api.options import DTypePolicy, MappingOptions
 from ckpt_tool.api.sides import is_factory
+from ckpt_tool.errors import Problem
 from ckpt_tool.formats.opening import STDIN, split_fragment
 from ckpt_tool.frozen import frozen
 from ckpt_tool.tensors import DType
@@ -133,6 +134,22 @@ def is_draft(options: MappingOptions) -> bool:
     and another draft says the same.
     """
     return any(_begins_as_draft(path) for path in options.rules)
+
+
+def are_to_be_corrected(problems: Sequence[Problem]) -> bool:
+    """Whether all that is wrong says itself what to change, an option's pattern that matches
+    nothing, a number that was expected, or a shape that a `fit:` adapts: no draft says more.
+    """
+    return bool(problems) and all(
+        problem.code == "expect"
+        or (problem.code == "shape" and "`fit: " in "".join(problem.notes))
+        or (problem.code == "dead-rule" and _is_option(problem))
+        for problem in problems
+    )
+
+
+def _is_option(problem: Problem) -> bool:
+    return problem.where is not None and problem.where.file.startswith(("--drop", "--keep"))
 
 
 def _begins_as_draft(path: str) -> bool:

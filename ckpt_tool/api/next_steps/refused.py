@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ckpt_tool.api.drafting import draft_open
 from ckpt_tool.api.next_steps.commands import (
     WayOn,
+    are_to_be_corrected,
     arguments,
     command,
     free_path,
@@ -48,7 +49,8 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
     if STDIN in sides:
         return WayOn()
     if planned.target is None:
-        return WayOn(command("show", sides))
+        is_said = all(problem.code == "unmapped-source" for problem in planned.problems)
+        return WayOn(None if is_said else command("show", sides))
     if _has_rivals(planned.source):
         chosen = _with_rival(planned, options, verb, more)
         return WayOn(chosen or command("show", sides[:1]))
@@ -62,7 +64,9 @@ def way_on(planned: Planned, options: MappingOptions, verb: str, *more: str) -> 
         line = command(_verb(verb, planned, best), sides, *arguments(best.options), *more)
         if line:
             return WayOn(line)
-    return WayOn(_look(trying.aligns, sides, options), _numbers_hint(trying.lacking))
+    look = _look(trying.aligns, sides, options)
+    is_said = are_to_be_corrected(planned.problems)
+    return WayOn(None if is_said else look, _numbers_hint(trying.lacking))
 
 
 def _look(aligns: bool, sides: Sequence[str], options: MappingOptions) -> str | None:
@@ -243,11 +247,8 @@ class Trying:
             yield from self._completed(options)
         except RuleError as error:
             codes = {problem.code for problem in error.problems}
-            if (
-                codes == {"dtype"}
-                and options.dtypes == "strict"
-                and self._casts_plainly(cast := replace(options, dtypes="target"))
-            ):
+            is_strict = codes == {"dtype"} and options.dtypes == "strict"
+            if is_strict and self._casts_plainly(cast := replace(options, dtypes="target")):
                 yield from self._attempt(cast)
         except InputError:
             return
@@ -322,12 +323,10 @@ class Trying:
 
     def _note(self, plan: Plan, options: MappingOptions) -> None:
         self._aligns = self._aligns or options.by == "auto"
-        if (
-            options.by != "position"
-        ):  # which counts what is left of the shapes, whatever they are of
-            self._least = min(
-                _fresh(plan), self._least if self._least is not None else _fresh(plan)
-            )
+        # by position counts what is left of the shapes, whatever they are of
+        if options.by != "position":
+            fresh = _fresh(plan)
+            self._least = fresh if self._least is None else min(fresh, self._least)
 
 
 def _rank(attempt: Attempt) -> tuple[int, bool, int]:

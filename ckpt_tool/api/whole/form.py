@@ -21,6 +21,7 @@ from ckpt_tool.formats.pickle.graph import children, module_children
 from ckpt_tool.formats.torch_files.contents import ReadPickle
 from ckpt_tool.frozen import frozen
 from ckpt_tool.optimizers.naming import in_module_order, may_be_trained
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
@@ -211,7 +212,8 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     )
     _refuse_numbered_averages(source, weights)
     others = other_copies(planned, form.also)
-    notes = [
+    notes = [_mapped_too(part) for part in copies]
+    notes += [
         f"`{name}` has the same keys, and keeps them: --also '#{name}' maps it, too"
         for name in others
     ]
@@ -227,6 +229,14 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     left, beside = _parted(source, changed, optimizers.removed)
     whole = Whole(source, read, (weights, *copies, *optimizers.parts), optimizers.removed)
     return Changed(whole, beside, left, (*notes, *optimizers.notes))
+
+
+def _mapped_too(copy: Part) -> str:
+    """How much of another copy of the weights is mapped, as its own counts say."""
+    counts = copy.plan.counts
+    others = [f"{counts[name]:,} {name}" for name in ("kept", "dropped") if counts[name]]
+    mapped = f"{plural(counts['mapped'], 'tensor')} mapped"
+    return f"`{copy.path}` follows the same rules: {', '.join([mapped, *others])}"
 
 
 def _refuse_numbered_averages(source: Checkpoint, weights: Part) -> None:
