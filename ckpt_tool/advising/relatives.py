@@ -35,7 +35,7 @@ def relatives(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
     """What of the source may be what is fresh: each key of the target at most once for a reason.
 
     >>> [one.how for one in relatives({"tok_emb.weight": (96, 16)}, {"wte.weight": (103, 16)})]
-    ['may be, with other rows,']
+    ['with other rows may be']
     """
     yield from _of_equal_sizes(left, fresh)
     yield from _tables(left, fresh)
@@ -76,7 +76,7 @@ def _tables(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
     source = next((key for key, shape in left.items() if _is_table(key, shape)), None)
     target = next((key for key, shape in fresh.items() if _is_table(key, shape)), None)
     if source and target:
-        yield Relative(source, target, "may be, with other rows,")
+        yield Relative(source, target, "with other rows may be")
 
 
 def _is_table(key: str, shape: Shape) -> bool:
@@ -89,12 +89,12 @@ def _kernels(left: Shapes, fresh: Shapes) -> Iterator[Relative]:
     """Kernels of as many outputs: for other numbers of input channels, or of another patch size."""
     by_rows: dict[tuple[int, int], list[str]] = defaultdict(list)
     for key, shape in left.items():
-        if len(shape) > 2:
+        if len(shape) > 2 and not _is_table(key, shape):
             by_rows[len(shape), shape[0]].append(key)
     for key, shape in fresh.items():
         for other in by_rows.get((len(shape), shape[0]), ()) if len(shape) > 2 else ():
             if left[other][1] == shape[1] or left[other][2:] == shape[2:]:
-                yield Relative(other, key, "may be, in another size,")
+                yield Relative(other, key, "in another size may be")
                 break
 
 
@@ -106,7 +106,7 @@ def twins(
     for part in target:
         other = known.get(structure(part.path, part.keys, fresh))
         if other is not None:
-            yield Relative(other.path, part.path, "may be, in another width,")
+            yield Relative(other.path, part.path, "in another width may be")
 
 
 def structure(

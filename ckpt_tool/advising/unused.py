@@ -128,19 +128,23 @@ class UnusedKeys:
         if is_in_block(part.path, self._used):
             return "is left of a block that is mapped"
         if not self._has_matrices(part) and not self._is_of_another(part):
-            return "has no weights of its own"
+            what = "is no matrix" if part.is_bare else "has vectors only, as a norm has"
+            return f"{what}, and what is mapped may need it"
         return ""
 
     def _is_of_another(self, part: Part) -> bool:
         """Whether a module is one of several of a name that go together, `decoder_norm` with
-        `decoder_blocks`.
+        `decoder_blocks`, or `bn_end` with `conv_end`.
         """
         stem, mark, _ = part.name.partition("_")
+        end = part.name.rpartition("_")[2]
         others = (
             other for other in self.parts if other is not part and other.parent == part.parent
         )
         return bool(mark) and any(
-            other.name.startswith(f"{stem}_") and self._has_matrices(other) for other in others
+            self._has_matrices(other)
+            for other in others
+            if other.name.startswith(f"{stem}_") or other.name.endswith(f"_{end}")
         )
 
     def _has_matrices(self, part: Part) -> bool:

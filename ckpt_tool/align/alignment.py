@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from ckpt_tool.align.completing.doubts import only_counts_places, with_doubts
+from ckpt_tool.align.completing.last_mismatches import last_mismatches
 from ckpt_tool.align.completing.phases import PHASES
 from ckpt_tool.align.completing.ties import with_ties
 from ckpt_tool.align.completing.unpaired import Unpaired, unpaired_after
@@ -43,7 +44,9 @@ def align(
         found = phase(decided, _unpaired(decided, pairs))
         pairs += found.pairs
         mismatches += found.shape_mismatches
-    return _alignment(decided, _finished(decided, pairs), mismatches)
+    finished = _finished(decided, pairs)
+    mismatches += last_mismatches(_unpaired(decided, finished), hints, mismatches)
+    return _alignment(decided, finished, mismatches)
 
 
 def _check_kinds(catalogs: Sides[Catalog]) -> None:

@@ -41,7 +41,7 @@ def adapted(found: Sequence[KeyPair], source: Catalog, target: Catalog) -> Adapt
     unlike = [(a, b) for a, b in found if source[a].shape != target[b].shape]
     if len({(numberless(a), numberless(b)) for a, b in unlike}) > FEW_KINDS:
         return None
-    fits = {(a, b): _fit(a, b, source, target) for a, b in unlike}
+    fits = {(a, b): fit_between(a, b, source, target) for a, b in unlike}
     pairs = {pair: fit for pair, fit in fits.items() if fit is not None and fit != "fresh"}
     sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
     if not pairs or len(set(sources)) < len(pairs) or len(set(targets)) < len(pairs):
@@ -58,9 +58,12 @@ def adapted(found: Sequence[KeyPair], source: Catalog, target: Catalog) -> Adapt
     )
 
 
-def _fit(origin: str, key: str, source: Catalog, target: Catalog) -> str | dict[str, object] | None:
+def fit_between(
+    origin: str, key: str, source: Catalog, target: Catalog
+) -> str | dict[str, object] | None:
+    """What makes a tensor of the source one of the target, as `fit:` has it."""
     are_words = has_shape_of_a_table(origin, source)
-    return fit_of(key, source[origin].shape, target[key].shape, are_words)
+    return fit_of(key, source[origin].shape, target[key].shape, target, are_words, origin)
 
 
 def shape_mismatch_lines(
@@ -83,6 +86,14 @@ def _line(pairs: Sequence[KeyPair], source: Catalog, target: Catalog, is_rare: b
     origin, key = pairs[0]
     shapes = (source[origin].shape, target[key].shape)
     many = f", and {len(pairs) - 1} like it" if len(pairs) > 1 else ""
-    notes = fit_note(key, *shapes, has_shape_of_a_table(origin, source)) if is_rare else []
+    notes = _notes(origin, key, source, target) if is_rare else []
     sizes = f"{shape_text(shapes[0])} and {shape_text(shapes[1])}"
     return "; ".join([f"same place, another shape: {origin} -> {key}, {sizes}{many}", *notes])
+
+
+def _notes(origin: str, key: str, source: Catalog, target: Catalog) -> list[str]:
+    """What would adapt a tensor; a head under another name is what `drop:` and `keep:` have."""
+    if fit_between(origin, key, source, target) == "fresh" and origin != key:
+        return [f"{reason_of('fresh')}? then `drop:` and `keep:` are right"]
+    are_words = has_shape_of_a_table(origin, source)
+    return fit_note(key, source[origin].shape, target[key].shape, target, are_words, origin)

@@ -95,8 +95,12 @@ def open_target(given: Given, like: Checkpoint | None = None) -> Iterator[Tensor
     """
     if isinstance(given, str) and is_factory(given):
         from ckpt_tool.training.live import LiveState, build_model
+        from ckpt_tool.training.own_code import running
 
-        yield LiveState(given, build_model(given).state_dict())
+        model = build_model(given)
+        with running(given):
+            state = model.state_dict()
+        yield LiveState(given, state)
     else:
         with open_side(given, like) as checkpoint:
             yield checkpoint

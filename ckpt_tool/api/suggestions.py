@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from ckpt_tool.api.requirements import with_values
 from ckpt_tool.api.sides import open_side, open_target
 from ckpt_tool.errors import InputError
 from ckpt_tool.formats import Checkpoint
+from ckpt_tool.tensors import Catalog, shape_text
 from ckpt_tool.watching import Watch, WatchedTensors, unwatched
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def suggest_rules(
                 found = suggest_by_values(one, other, pairs, least)
         else:
             found = suggest(opened_source.catalog, opened_target.catalog, pairs, least)
-        return replace(found, doubts=_doubts(found, opened_source, opened_target))
+        doubts = _doubts(found, opened_source, opened_target)
+        catalogs = opened_source.catalog, opened_target.catalog
+        return replace(found, doubts=(*_not_followed(pairs, found, *catalogs), *doubts))
 
 
 def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tuple[str, ...]:
@@ -61,6 +64,45 @@ def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tupl
         if found.plan
         else ()
     )
+
+
+def _not_followed(
+    hints: Sequence[tuple[str, str]], found: Suggestion, source: Catalog, target: Catalog
+) -> Iterator[str]:
+    """Hints that the draft doesn't follow, and why: none is ignored in silence."""
+    alignment = found.alignment
+    origins = {
+        key: [origin for slot in each.pair.sources for origin in slot]
+        for each in alignment.pairs
+        for slot in each.pair.targets
+        for key in slot
+    }
+    for origin, key in hints:
+        if origin in origins.get(key, ()):
+            continue
+        others = [other for other, sources in origins.items() if origin in sources]
+        if (origin, key) in alignment.shape_mismatches:
+            why = _needed(origin, key, source, target)
+        elif key in origins:
+            why = f"`{key}` is made of `{origins[key][0]}`"
+        elif others:
+            why = f"`{origin}` makes `{others[0]}`"
+        else:
+            why = "nothing else shows that they belong together"
+        if why:
+            yield f"--hint '{origin} -> {key}' isn't followed: {why}"
+
+
+def _needed(origin: str, key: str, source: Catalog, target: Catalog) -> str:
+    """What keeps tensors of other shapes apart; nothing for a head, which stays fresh."""
+    from ckpt_tool.align.other_shapes import fit_between
+
+    fit = fit_between(origin, key, source, target)
+    if fit == "fresh":
+        return ""
+    shapes = f"{shape_text(source[origin].shape)} and {shape_text(target[key].shape)}"
+    what = "no `fit:` adapts the one to the other" if fit is None else "need a `fit:`"
+    return f"they are {shapes}, and {what}"
 
 
 def _hint(text: str) -> tuple[str, str]:

@@ -180,6 +180,13 @@ def _misused(error: Exception, message: str) -> int:
     return NO_ANSWER
 
 
+def _point_to_traceback(error: CkptError, is_shown: bool) -> None:
+    """Where code of the user's own failed: its traceback says more."""
+    is_theirs = isinstance(error, InputError) and error.__cause__ is not None
+    if is_theirs and not is_shown and not error.hint:  # type: ignore[attr-defined]
+        error.hint = "--debug shows its traceback"  # type: ignore[attr-defined]
+
+
 def fail(error: Exception, arguments: Sequence[str]) -> int:
     """Prints an error and gives the exit status: 1 for rules that don't fit, 2 for what can't be
     used.
@@ -191,6 +198,7 @@ def fail(error: Exception, arguments: Sequence[str]) -> int:
     error_in_words = error if isinstance(error, CkptError) else os_error(error)
     if error_in_words is not None:
         if not error_in_words.is_reported:
+            _point_to_traceback(error_in_words, "--debug" in arguments)
             print_annotations("--github" in arguments, error_in_words)
             style = Style(_are_messages_coloured(arguments))
             print_note(error_text(error_in_words, style))

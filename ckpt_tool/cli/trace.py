@@ -1,5 +1,6 @@
 """`ckpt trace A [B] --model F --input X`: do both compute the same, and where do they diverge?"""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -111,6 +112,8 @@ def trace(
             "is missing",
             "as in: ckpt trace a.pth b.pth --model pkg:build --input x.pt",
         )
+    if target is None and model_b in (None, model) and inputs_b is None:
+        _check_that_rules_change(options, source, model)
     try:
         found = trace_checkpoints(
             source,
@@ -139,3 +142,16 @@ def trace(
         style = style_of(color, verbose)
         show_report(trace_text(found, style), style)
     raise typer.Exit(YES if found.is_same else NO if found.place else NO_ANSWER)
+
+
+def _check_that_rules_change(options: MappingOptions, source: str, model: str) -> None:
+    """Raises InputError where the second network would be the first one once more: that they are
+    the same would say nothing.
+    """
+    plain = MappingOptions(by="name", expect=options.expect, params=options.params)
+    if replace(options, by=options.by or "name") == plain:
+        raise InputError(
+            "trace",
+            f"both networks would be {model} with {source}: nothing is compared",
+            "give the second one's checkpoint, or --model-b with the rules to it",
+        )

@@ -110,6 +110,8 @@ class Contents:
     """The state dict that is taken as a pickle has it: dicts, lists, numbers, texts, and what
     stands for tensors and for objects of other classes. None for formats that hold tensors alone.
     """
+    root: object = field(default=None, compare=False, repr=False)
+    """The same for the whole file."""
 
 
 class Checkpoint:

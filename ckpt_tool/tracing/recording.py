@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt_tool.errors import InputError
 from ckpt_tool.tracing.leaves import unknown_in
 from ckpt_tool.tracing.sketches import Sketch, sketches_in
+from ckpt_tool.training.own_code import raised
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +92,7 @@ class Recorder:
             except Exception as error:
                 name = type(self._module).__name__
                 where = f" in `{self._open[-1][0]}`" if self._open and self._open[-1][0] else ""
-                fact = f"can't be run on this input{where}: {type(error).__name__}: {error}"
+                fact = f"can't be run on this input{where}: {raised(error)}"
                 raise InputError(name, fact, "give inputs as its forward takes them") from error
 
     def _hooks(self, path: str, module: nn.Module) -> Iterator[Any]:

@@ -23,6 +23,7 @@ from ckpt_tool.torch_bridge import (
     to_bytes,
     whole_tensor,
 )
+from ckpt_tool.training.own_code import place_of, running
 
 if TYPE_CHECKING:
     import torch
@@ -234,11 +235,16 @@ def build_model(factory: str) -> nn.Module:
     from torch import nn
 
     module_name, _, name = factory.partition(":")
-    with _importing_from(os.getcwd()):
+    with _importing_from(os.getcwd()), running(factory):
         try:
             build = getattr(importlib.import_module(module_name), name)
         except (ImportError, AttributeError) as error:
-            raise InputError(factory, f"can't be imported: {error}") from None
+            place = place_of(error)  # none where it is the module or the function that isn't there
+            at = f" (at {place})" if place else ""
+            fact = f"can't be imported: {error}{at}"
+            raise InputError(factory, fact) from (error if place else None)
+        if not callable(build):
+            raise InputError(factory, f"is a {type(build).__name__}, not a function")
         model = build()
     if not isinstance(model, nn.Module):
         raise InputError(factory, f"returned a {type(model).__name__}, not an nn.Module")

@@ -18,7 +18,7 @@ from ckpt_tool.formats import open_checkpoint
 
 MISFIT = (
     "same place, another shape: head.weight -> classifier.weight, 5×8 and 3×8; another number of classes? "
-    "`fit: [{\"classifier.weight\": fresh}]` in a rule file keeps the target's\n"
+    "then `drop:` and `keep:` are right\n"
 )
 SMALL = f"""\
 # Drafted from names and shapes; a comment tells how sure each rule is. Read them before use.
@@ -223,9 +223,20 @@ def own_names(key):
     return f"vit.{key}"
 
 
+def other_names(key):
+    words = (
+        ("blocks.", "transformer."), ("attn.qkv", "attention.to_qkv"), ("attn.proj", "attention.to_out"), ("norm1", "norm_attn"), ("norm2", "norm_mlp"),
+        ("mlp.fc1", "ff.up"), ("mlp.fc2", "ff.down"), ("head.", "fc."), ("pos_embed", "positions"), ("patch_embed.proj", "patchify"), ("cls_token", "class_token"),
+    )  # fmt: skip
+    for word, other in words:
+        key = key.replace(word, other)
+    return key
+
+
 @pytest.mark.parametrize(
     ("name", "more", "rename"),
     [
+        ("vit_tiny_patch16_224", {}, other_names),
         ("vit_tiny_patch16_224", {}, str),
         ("vit_tiny_patch16_224", {}, lambda key: key.replace("head.", "classifier.")),
         ("vit_tiny_patch16_224", {}, own_names),
@@ -245,3 +256,48 @@ def test_what_another_image_size_needs_stands_ready_in_the_draft(timm, tmp_path,
     ran = ckpt("plan", "small.pth", "large.pth", "-r", "ready.yaml", cwd=tmp_path)
     assert ran.status == 0, ran.err
     assert ran.out.splitlines()[-1].startswith(f"{len(large.state_dict()) - 2} mapped, 2 kept, "), ran.out
+
+
+VIT = ["cls_token F32 1x1x8", *(f"blocks.{i}.{name} F32 8x8" for i in range(3) for name in ("q.weight", "o.weight"))]
+OWN = ["class_token F32 1x1x8", *(f"layers.{i}.{name} F32 8x8" for i in range(3) for name in ("q.weight", "o.weight"))]
+
+
+@pytest.fixture
+def vits(tmp_path):
+    key_list(tmp_path / "a.txt", *VIT, "pos_embed F32 1x17x8", "head.weight F32 9x8", "head.bias F32 9")
+    key_list(tmp_path / "b.txt", *OWN, "grid F32 1x26x8", "fc.weight F32 4x8", "fc.bias F32 4")
+    return tmp_path
+
+
+def test_a_hint_for_another_shape_makes_the_rule_stand_ready(vits):
+    """`grid` is a table of positions by no name: only a person knows."""
+    ready = "#   - pos_embed -> grid\n"
+    assert ready not in ckpt("suggest", "a.txt", "b.txt", cwd=vits).out
+    ran = ckpt("suggest", "a.txt", "b.txt", "--hint", "pos_embed -> grid", cwd=vits)
+    assert ready in ran.out
+    assert "# fit:  # another image size\n#   - grid: resize_grid\n" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("hint", "why"),
+    [
+        ("head.bias -> class_token", "`class_token` is made of `cls_token`"),
+        ("pos_embed -> grid", "they are 1×17×8 and 1×26×8, and need a `fit:`"),
+        ("pos_embed -> fc.bias", "they are 1×17×8 and 4, and no `fit:` adapts the one to the other"),
+        ("cls_token -> fc.bias", "`cls_token` makes `class_token`"),
+    ],
+)
+def test_a_hint_that_is_not_followed_is_said(vits, hint, why):
+    ran = ckpt("suggest", "a.txt", "b.txt", "--hint", hint, cwd=vits)
+    assert (ran.status, f"undecided: --hint '{hint}' isn't followed: {why}\n" in ran.err) == (1, True), ran.err
+
+
+def test_the_head_under_another_name_is_named(vits):
+    lines = ckpt("suggest", "a.txt", "b.txt", cwd=vits).err.splitlines()
+    assert "same place, another shape: head.weight -> fc.weight, 9×8 and 4×8; another number of classes? then `drop:` and `keep:` are right" in lines
+
+
+def test_a_rule_of_ones_own_to_another_grid_gets_the_hint(vits):
+    (vits / "r.yaml").write_text("rules:\n  - pos_embed -> grid\n")
+    ran = ckpt("plan", "a.txt", "b.txt", "-r", "r.yaml", "--partial", cwd=vits)
+    assert " = another image size? `fit: [{grid: resize_grid}]` in a rule file adapts it\n" in ran.err

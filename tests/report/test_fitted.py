@@ -1,6 +1,7 @@
 """Lines that are too long for a terminal go on below, and keep their indent, in colour too."""
 
 import re
+import shlex
 
 import pytest
 
@@ -46,3 +47,26 @@ def test_what_is_to_be_pasted_has_no_line_end_in_it(width):
     assert '"** -> **"' in text
     assert max(map(len, text.splitlines())) <= width
     assert "\0" not in fitted(f"hint: 'a {'b ' * 60}'", width)
+
+
+COMMANDS = [
+    ["ckpt", "suggest", "resnet50.pth", "detector.pth", "--hint", "bn1.bias -> layer0.1.bias", "-o", "rules.yaml"],
+    ["ckpt", "map", "a b.pth", "it's.pth", "-e", "a very long name.** -> another,  with two blanks and 'quotes'.**", "-e", 'a "b" \\ c -> $d', "-o", "x.pth"],
+]
+
+
+@pytest.mark.parametrize("width", range(40, 120, 7))
+@pytest.mark.parametrize("words", COMMANDS, ids=["short", "long"])
+@pytest.mark.parametrize("before", ["next: ", "hint: all 320 tensors have equal shapes, one by one: "])
+def test_a_command_that_goes_on_below_is_read_back_by_a_shell(before, words, width):
+    text = fitted(f"{before}{shlex.join(words)}", width)
+    pasted = text[text.index("ckpt ") :].replace("\\\n", "")
+    assert "\n" not in pasted
+    assert shlex.split(pasted) == words
+    quoted = max(len(shlex.quote(word)) for word in words)
+    assert max(map(len, text.splitlines())) <= max(width, quoted + 10)
+
+
+def test_a_rule_in_a_hint_is_never_broken():
+    rule = f"'{'encoder.layers.0.' * 4}weight -> {'blocks.0.' * 4}weight'"
+    assert rule in fitted(f"hint: --hint {rule}", 60)

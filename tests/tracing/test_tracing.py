@@ -298,8 +298,10 @@ def test_the_command(tmp_path, monkeypatch):
     assert report["place"]["tensors"][0]["rule"] == "-e:2 `1.** -> norm.**`"
     for words, said in (
         (["a.pth"], "--model"),
-        (["a.pth", "--model", "traced_nets:small"], "--random-input 1x3x224x224"),
-        (["a.pth", "--model", "traced_nets:small", "--random-input", "axb"], "is no shape"),
+        (["a.pth", "a.pth", "--model", "traced_nets:small"], "--random-input 1x3x224x224"),
+        (["a.pth", "a.pth", "--model", "traced_nets:small", "--random-input", "axb"], "is no shape"),
+        (["a.pth", "--model", "traced_nets:small", "--input", "x.pt"], "both networks would be traced_nets:small with a.pth: nothing is compared; give the second one's checkpoint"),
+        (["a.pth", "--model", "traced_nets:small", "--model-b", "traced_nets:small", "--by", "name", "--input", "x.pt"], "nothing is compared"),
         (["a.pth", "b.pth", "--model", "traced_nets:nothing", "--random-input", "2x4"], "can't be imported"),
     ):
         found = CliRunner().invoke(app, ["trace", *words])

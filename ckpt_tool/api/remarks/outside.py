@@ -4,9 +4,14 @@ has alone is told.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from ckpt_tool.api.remarks.left_behind import left_behind_list
+from ckpt_tool.api.remarks.values_beside import (
+    ValueDifference,
+    differing_values,
+    is_all_tensors,
+)
 from ckpt_tool.formats import Checkpoint, LeftBehind
 from ckpt_tool.formats.torch_files.listing import REST
 
@@ -50,22 +55,49 @@ def outside_of(
 
 
 def _differing(source: Checkpoint, target: Checkpoint) -> list[str]:
-    """What is to be said of numbers and texts that both files have, and that differ."""
-    known = {one.path: one.text for one in source.extras if one.kind == "value"}
-    found = [
-        f"{one.path} {known[one.path]} → {one.text}"
-        for one in target.extras
-        if one.kind == "value" and known.get(one.path, one.text) != one.text
+    """What is to be said of numbers, texts and objects that differ, or that one file alone has."""
+    found = {each.path: each for each in _inside(source, target)}
+    for each in _listed(source, target):
+        if not any(_is_in(path, each.path) for path in found):
+            found[each.path] = each
+    both = [
+        f"{each.path} {each.one} → {each.other}"
+        for each in found.values()
+        if each.one and each.other
     ]
-    if not found:
-        return []
-    count = "1 value differs" if len(found) == 1 else f"{len(found)} values differ"
-    more = "" if len(found) <= MAX_VALUES else " …"
-    return [f"{count} that {_are(found)} no tensor: {', '.join(found[:MAX_VALUES])}{more}"]
+    notes = []
+    if both:
+        count = "1 value differs" if len(both) == 1 else f"{len(both):,} values differ"
+        notes.append(f"{count} beside the tensors: {_some(both)}")
+    for side, alone in (
+        (source, [f"{each.path} {each.one}" for each in found.values() if not each.other]),
+        (target, [f"{each.path} {each.other}" for each in found.values() if not each.one]),
+    ):
+        if alone:
+            notes.append(f"only {side.path} has, beside its tensors: {_some(alone)}")
+    return notes
 
 
-def _are(found: Sequence[str]) -> str:
-    return "is" if len(found) == 1 else "are"
+def _some(texts: Sequence[str]) -> str:
+    more = "" if len(texts) <= MAX_VALUES else f" and {len(texts) - MAX_VALUES:,} more"
+    return ", ".join(texts[:MAX_VALUES]) + more
+
+
+def _listed(source: Checkpoint, target: Checkpoint) -> Iterator[ValueDifference]:
+    """The numbers and texts that differ, of any format."""
+    known = {one.path: one.text for one in source.extras if one.kind == "value"}
+    for one in target.extras:
+        if one.kind == "value" and known.get(one.path, one.text) != one.text:
+            yield ValueDifference(one.path, known[one.path], one.text)
+
+
+def _inside(source: Checkpoint, target: Checkpoint) -> Iterable[ValueDifference]:
+    """What differs at any depth of two pickles, outside of their state dicts."""
+    sides = source.contents, target.contents
+    if any(side.root is None for side in sides) or all(is_all_tensors(side.root) for side in sides):
+        return ()
+    taken = [side.values for side in sides if side.values is not side.root]
+    return differing_values(sides[0].root, sides[1].root, taken)
 
 
 def _keys(side: Checkpoint) -> tuple[str, ...]:

@@ -115,6 +115,7 @@ def contents_of(pickled: PickledFile, described: Described) -> Contents:
         beside=Placements(described.outside, pickled.place),
         unreadable_elsewhere=described.unreadable_elsewhere,
         values=listing.taken.value,
+        root=pickled.root,
     )
 
 

@@ -69,7 +69,10 @@ def _notes(fault: _Fault, source: Catalog, target: Catalog) -> tuple[str, ...]:
         case "shape":
             from ckpt_tool.mapping.accounting.shape_mismatches import fit_note
 
-            return tuple(fit_note(made.key, made.shape, target[made.key].shape))
+            inputs = fault.step.inputs
+            origin = inputs[0] if len(inputs) == 1 else ""
+            wanted = target[made.key].shape
+            return tuple(fit_note(made.key, made.shape, wanted, target, origin=origin))
         case _:
             return (_dtype_note(fault.step, source),)
 

@@ -12,6 +12,11 @@ _MARK = re.compile(
     r"\s*(?:#\s+)?(?:(?:note|hint|next|undecided|error|warning|verified)(?:\[[^\]]*\])?: |- |= )?"
 )
 _QUOTED = re.compile(r"(?<!\w)(?:'[^']*'|\"[^\"]*\"|`[^`]*`)")
+_WORD = re.compile(r"(?:[^\s'\"\\]|'[^']*'|\"(?:[^\"\\]|\\.)*\"|\\.)+")
+"""A word of a command, as a shell reads it."""
+NEXT = "next: "
+_ASKED = re.compile(r"(hint: .*:) (ckpt [a-z].*)")
+"""A hint that ends in a command, which gets lines of its own."""
 _KEPT = "\0"
 """Stands for a space at which no line ends; a text for a terminal has none."""
 MAX_INDENT = 8
@@ -33,8 +38,11 @@ def _fitted(line: str, width: int) -> list[str]:
     plain = COLOUR.sub("", line)
     if width_of(plain) <= width or _EXCERPT.match(plain):
         return [line]
-    if plain.startswith("next: "):
+    if plain.startswith(NEXT):
         return _command(plain, width)
+    if (asked := _ASKED.match(plain)) and plain == line:
+        then = " " * len(NEXT)
+        return [*_fitted(asked[1], width), *_command(then + asked[2], width, then + "  ")]
     first = _MARK.match(plain)
     mark = first[0] if first else ""
     painted = _painted(line, len(mark))
@@ -47,11 +55,16 @@ def _fitted(line: str, width: int) -> list[str]:
 
 
 def _held(text: str, room: int) -> str:
-    """The text with the spaces of what is to be pasted held, where a line has room for it: a rule
-    or a pattern between quotes is one word.
+    """The text with the spaces of what is to be pasted held: a rule or a pattern between quotes is
+    one word, however long; what stands between backticks is where a line has room for it.
     """
     return _QUOTED.sub(
-        lambda one: one[0].replace(" ", _KEPT) if width_of(one[0]) <= room else one[0], text
+        lambda one: (
+            one[0]
+            if one[0].startswith("`") and width_of(one[0]) > room
+            else one[0].replace(" ", _KEPT)
+        ),
+        text,
     )
 
 
@@ -75,6 +88,8 @@ def _then(mark: str) -> str:
     return " " * len(mark) if at < 0 else mark[: at + 1] + " " * (len(mark) - at - 1) + "  "
 
 
-def _command(line: str, width: int) -> list[str]:
-    lines = wrapped(line, width - 2, "", "      ")
+def _command(line: str, width: int, then: str = " " * len(NEXT)) -> list[str]:
+    """A command that a shell reads back: a backslash continues it, but never between quotes."""
+    whole = _WORD.sub(lambda one: one[0].replace(" ", _KEPT), line)
+    lines = [part.replace(_KEPT, " ") for part in wrapped(whole, width - 2, "", then)]
     return [f"{part} \\" for part in lines[:-1]] + lines[-1:]
