@@ -121,6 +121,18 @@ def test_what_is_renamed_with_other_values_is_counted_apart(tmp_path):
     assert (statuses.count("renamed"), statuses.count("renamed, with other values")) == (9, 3)
 
 
+def test_a_draft_marks_what_is_undecided(tmp_path):
+    a = {f"layers.{i}.weight": torch.ones(4, 4 + i) for i in range(4)}
+    torch.save(a | {"layers.0.extra": torch.ones(3)}, tmp_path / "a.pth")
+    torch.save({f"net.{key}": value for key, value in a.items()}, tmp_path / "b.pth")
+    ran = ckpt("suggest", "a.pth", "b.pth", "--html", "s.html", cwd=tmp_path)
+    assert "undecided: `layers.0.extra`" in ran.err
+    data = data_of(tmp_path / "s.html")
+    statuses = [data["statuses"][number]["name"] for number in data["items"]["status"]]
+    assert (statuses.count("paired"), statuses.count("undecided"), len(statuses)) == (4, 1, 5)
+    assert "4 mapped by 1 rule, 1 undecided<" in (tmp_path / "s.html").read_text()
+
+
 def test_50_000_keys_fit_in_ten_megabytes(tmp_path):
     for name, prefix in (("a", "model"), ("b", "net.language_model.model")):
         keys = [f"{prefix}.layers.{i // 400}.mlp.experts.{i % 400 // 3}.{('gate', 'up', 'down')[i % 3]}_proj.weight.{i}" for i in range(50_000)]
