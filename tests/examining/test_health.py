@@ -601,3 +601,10 @@ def test_a_file_without_tensors_is_no_damaged_one(tmp_path):
     ran = ckpt("show", "sgd.pth", "--health", cwd=tmp_path)
     assert (ran.status, ran.out) == (2, "")
     assert "holds no tensor" in ran.err
+
+
+def test_a_report_page_of_health_is_refused_as_what_does_not_exist(tmp_path):
+    torch.save({"w": torch.ones(2)}, tmp_path / "a.pth")
+    ran = ckpt("show", "--health", "a.pth", "--html", "h.html", cwd=tmp_path)
+    assert (ran.status, ran.err.splitlines()[0]) == (2, "error: --health: has no report page")
+    assert not (tmp_path / "h.html").exists()
