@@ -162,7 +162,7 @@ class RuleError(CkptError):
     would have come.
 
     `next` are keyword arguments with which the same call succeeds, if some are known; they were
-    tried.
+    tried. `draft` is what there was of a plan when it was refused: to be shown, not to be run.
 
     >>> import ckpt_tool, torch
     >>> try:
@@ -177,8 +177,10 @@ class RuleError(CkptError):
         problems: Sequence[Problem],
         tally: Tally | None = None,
         next: Mapping[str, object] | None = None,
+        draft: object = None,
     ) -> None:
         self.problems, self.tally, self.next = tuple(problems), tally, dict(next or {})
+        self.draft = draft
         super().__init__(self.problems)
 
     def __str__(self) -> str:

@@ -162,6 +162,14 @@ def test_the_whole_job_of_the_rule_docs_runs(story, tmp_path):
     assert ckpt("map", "--rules", "job.yaml", cwd=tmp_path).status == 0
 
 
+def test_the_rules_of_the_readme_are_those_of_the_story(story, tmp_path):
+    from running import ckpt
+
+    (tmp_path / "rules.yaml").write_text(re.search(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1])
+    ran = ckpt("check", tmp_path / "rules.yaml", "resnet50.pth", "detector.pth", cwd=story)
+    assert (ran.status, "5 rules, 0 tests: sound" in ran.out) == (0, True)
+
+
 def picture(name, command):
     """What a text shows under `$ command`."""
     text = (ROOT / name).read_text()

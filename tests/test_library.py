@@ -1,5 +1,6 @@
 """The library's door: one function for each command, on paths, modules and state dicts; what is printed is what the command prints."""
 
+import copy
 import inspect
 import re
 import subprocess
@@ -61,6 +62,21 @@ def test_an_index_gives_what_torch_gives(files, name, index):
     ckpt_tool.map("source.pth", None, "source.safetensors", rules="** -> **")
     with ckpt_tool.open(name) as checkpoint:
         assert torch.equal(checkpoint["module.fc.weight"][index], files["module.fc.weight"][index])
+
+
+def test_a_tensor_that_is_not_read_says_how_to_read_it_and_converts_where_it_is_asked_to(files):
+    with ckpt_tool.open("source.pth") as checkpoint:
+        weight, wanted = checkpoint["module.fc.weight"], files["module.fc.weight"]
+        for use in (lambda: weight + 1, lambda: 1 + weight, lambda: wanted - weight, lambda: weight @ weight, lambda: -weight, lambda: weight < 1, lambda: float(weight)):
+            with pytest.raises(TypeError, match=r"LazyTensor\('module.fc.weight', F32 10×4\) has no values before it is read; `checkpoint\['module.fc.weight'\].read\(\)`"):
+                use()
+        with pytest.raises(AttributeError, match=r"no attribute 'mean'; `checkpoint\['module.fc.weight'\].read\(\)` is the tensor"):
+            weight.mean()
+        assert not hasattr(weight, "__array__")
+        assert copy.copy(weight).key == weight.key
+        for convert in (torch.as_tensor, torch.tensor, torch.asarray, torch.utils.dlpack.from_dlpack):
+            assert torch.equal(convert(weight), wanted)
+        assert torch.as_tensor(weight, dtype=torch.float64).dtype == torch.float64
 
 
 def test_an_index_outside_raises_as_torch_does(files):

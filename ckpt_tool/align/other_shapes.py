@@ -63,7 +63,7 @@ def fit_between(
 ) -> str | dict[str, object] | None:
     """What makes a tensor of the source one of the target, as `fit:` has it."""
     are_words = has_shape_of_a_table(origin, source)
-    return fit_of(key, source[origin].shape, target[key].shape, are_words, origin)
+    return fit_of(key, source[origin].shape, target[key].shape, target, are_words, origin)
 
 
 def shape_mismatch_lines(
@@ -96,4 +96,4 @@ def _notes(origin: str, key: str, source: Catalog, target: Catalog) -> list[str]
     if fit_between(origin, key, source, target) == "fresh" and origin != key:
         return [f"{reason_of('fresh')}? then `drop:` and `keep:` are right"]
     are_words = has_shape_of_a_table(origin, source)
-    return fit_note(key, source[origin].shape, target[key].shape, are_words, origin)
+    return fit_note(key, source[origin].shape, target[key].shape, target, are_words, origin)

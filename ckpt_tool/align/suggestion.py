@@ -72,6 +72,10 @@ class Suggestion:
     to a person too.
     """
 
+    doubtful: tuple[tuple[str, str], ...] = ()
+    """The key or module that each doubt is about, and what it may belong to, if anything is known
+    of that.
+    """
     unsure_rules: tuple[Suggested, ...] = ()
     """What would map the pairs that are less sure; the rule file has them as comments, and their
     keys in no section.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api.options import MappingOptions
 from ckpt_tool.api.rule_files import read_named
-from ckpt_tool.errors import InputError, Problem, RuleError, Tally
+from ckpt_tool.errors import InputError, Problem, RuleError
 from ckpt_tool.formats import Checkpoint
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def draft(
     mapped = plan.counts["mapped"]
     if options.expect is not None and mapped != options.expect:
         message = f"{mapped} mapped, but {options.expect} are expected"
-        raise RuleError([Problem("expect", message, None, tuple(plan.notes))], _tally(plan))
+        problem = Problem("expect", message, None, tuple(plan.notes))
+        raise _refused(problem, plan)
     return plan
 
 
@@ -129,7 +130,10 @@ def _with_rest(rules: RuleSet, options: MappingOptions) -> RuleSet:
     return replace(rules, rest_source="drop", rest_target="keep")
 
 
-def _tally(plan: Plan) -> Tally | None:
+def _refused(problem: Problem, plan: Plan) -> RuleError:
+    """The error for a plan that is whole, and not what is wished."""
     from ckpt_tool.mapping.accounting.coverage import tally_of
+    from ckpt_tool.mapping.plan import Draft
 
-    return tally_of(plan.producers, plan.kept, plan.dropped, plan.target)
+    tally = tally_of(plan.producers, plan.kept, plan.dropped, plan.target)
+    return RuleError([problem], tally, draft=Draft(plan, frozenset(), frozenset()))

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
     from ckpt_tool.engine.sources import TensorSource
     from ckpt_tool.mapping import Plan, RuleSet
+    from ckpt_tool.mapping.plan import Draft
     from ckpt_tool.tensors import Catalog
 
 
 @frozen
 class Planned:
     """A plan with the open checkpoints it is for. `problems` are the reasons why there is none,
-    `tally` how far it would have come.
+    `tally` how far it would have come, `draft` what there was of it, if anything.
     """
 
     source: Checkpoint
@@ -43,6 +44,7 @@ class Planned:
     plan: Plan | None
     problems: tuple[Problem, ...] = ()
     tally: Tally | None = None
+    draft: Draft | None = None
 
     @property
     def target_path(self) -> str | None:
@@ -125,7 +127,12 @@ def plan_checkpoint(
             refuse_rivals(opened_target)
             plan = draft_open(opened_source, opened_target, rules, options)
         except RuleError as error:
-            yield Planned(opened_source, opened_target, rules, None, error.problems, error.tally)
+            from ckpt_tool.mapping.plan import Draft
+
+            draft = error.draft if isinstance(error.draft, Draft) else None
+            yield Planned(
+                opened_source, opened_target, rules, None, error.problems, error.tally, draft
+            )
         else:
             yield Planned(opened_source, opened_target, rules, plan)
 

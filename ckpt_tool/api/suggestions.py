@@ -16,6 +16,7 @@ from ckpt_tool.tensors import Catalog, shape_text
 from ckpt_tool.watching import Watch, WatchedTensors, unwatched
 
 if TYPE_CHECKING:
+    from ckpt_tool.advising import Doubt
     from ckpt_tool.align import Suggestion
     from ckpt_tool.api.sides import Given
     from ckpt_tool.engine.sources import TensorSource
@@ -34,6 +35,7 @@ def suggest_rules(
 
     `hints` are pairs: `source key -> target key`.
     """
+    from ckpt_tool.advising import doubts_in_words
     from ckpt_tool.align import MIN_CONFIDENCE, suggest, suggest_by_values
 
     check_confidence(min_confidence)
@@ -51,19 +53,19 @@ def suggest_rules(
             found = suggest(opened_source.catalog, opened_target.catalog, pairs, least)
         doubts = _doubts(found, opened_source, opened_target)
         catalogs = opened_source.catalog, opened_target.catalog
-        return replace(found, doubts=(*_not_followed(pairs, found, *catalogs), *doubts))
+        return replace(
+            found,
+            doubts=(*_not_followed(pairs, found, *catalogs), *doubts_in_words(doubts)),
+            doubtful=tuple((one.path, one.other) for one in doubts if one.path),
+        )
 
 
-def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tuple[str, ...]:
+def _doubts(found: Suggestion, source: Checkpoint, target: TensorSource) -> tuple[Doubt, ...]:
     """Why the keys that nothing pairs with are not safely dropped and kept."""
-    from ckpt_tool.advising import doubts_in_words, judge
+    from ckpt_tool.advising import judge
     from ckpt_tool.api.next_steps.leftovers import leftovers_of
 
-    return (
-        doubts_in_words(judge(leftovers_of(found.plan, source, target)).doubts)
-        if found.plan
-        else ()
-    )
+    return judge(leftovers_of(found.plan, source, target)).doubts if found.plan else ()
 
 
 def _not_followed(

@@ -111,8 +111,8 @@ def show(
     _check_looks(format_, is_tree, json, keys or digests or checksum or health)
     if health:
         if keys or digests or checksum or html:
-            other = "a report page" if html else "another list"
-            raise InputError("--health", f"can't be asked together with {other}")
+            fact = "has no report page" if html else "can't be asked together with another list"
+            raise InputError("--health", fact)
         raise typer.Exit(_show_health(path, json, quiet, style_of(color, verbose)))
     with open_checkpoint(path) as opened:
         checkpoint = api.filtered(opened, filters) if filters else opened

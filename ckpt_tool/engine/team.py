@@ -5,6 +5,7 @@ each writes some of the files, the first makes the folder, and gives it its name
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from ckpt_tool.engine.durable.folder import atomic_folder
 from ckpt_tool.errors import CkptError, OutputError
 
 if TYPE_CHECKING:
+    import torch
     from torch._C._distributed_c10d import Store
 
 T = TypeVar("T")
@@ -37,6 +39,7 @@ class Team:
         self.rank, self.size = rank, size
         self._store = store
         self._met = 0
+        self._held: list[torch.Tensor] = []
         self._is_over = False
         self._watch: Callable[[], None] = lambda: None
 
@@ -47,17 +50,14 @@ class Team:
 
     def exchange(self, value: T, error: BaseException | None = None) -> list[T]:
         """What each process gives, in their order. Raises OutputError where another has failed."""
-        import torch.distributed as dist
-
         if self._is_over:
             return []
         self._met += 1
-        given: list[Any] = [None] * self.size
         said = None if error is None else str(error) or repr(error)
         try:
             self._store.add(f"met/{self._met}", 1)
             self._wait()
-            dist.all_gather_object(given, (value, said))
+            given = self._gathered((value, said))
         except RuntimeError as lost:  # torch's error for a peer that is gone
             self._is_over = True
             text = str(lost).strip().split("\n")[0][:200]
@@ -77,6 +77,28 @@ class Team:
                 is_heard = rank == self.rank or given[0][1] == said
                 error.is_reported |= is_heard and not self.is_leader
         return [each for each, _ in given]
+
+    def _gathered(self, value: object) -> list[Any]:
+        """As `all_gather_object`, with tensors that live as long as the team. Before torch 2.8 a
+        thread of gloo that is the last to let go of one waits for the interpreter, which waits for
+        that thread in `destroy_process_group`: for ever.
+        """
+        import torch
+
+        data = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        sizes = [int(each) for each in self._all_gather(torch.tensor([len(data)]))]
+        padded = torch.nn.functional.pad(data, (0, max(sizes) - len(data)))
+        parts = zip(self._all_gather(padded), sizes, strict=True)
+        return [pickle.loads(part[:size].numpy().tobytes()) for part, size in parts]
+
+    def _all_gather(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        import torch
+        import torch.distributed as dist
+
+        parts = [torch.empty_like(tensor) for _ in range(self.size)]
+        self._held += [tensor, *parts]
+        dist.all_gather(parts, tensor)
+        return parts
 
     def _wait(self) -> None:
         """In the first process, waits for the others. Raises OutputError where nothing happens for

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckpt_tool.errors import FormatError, InputError
+from ckpt_tool.errors import FormatError, InputError, WithoutTensors
 from ckpt_tool.examining.config import Config, config_findings, tied_values_findings
 from ckpt_tool.examining.files import digest_findings, index_findings
 from ckpt_tool.examining.findings import Finding
@@ -165,6 +165,8 @@ def examine_path(
     text = os.fspath(path)
     try:
         checkpoint = open_checkpoint(text)
+    except WithoutTensors:
+        raise
     except FormatError as error:
         what = f"{error.fact}; {error.hint}" if error.hint else error.fact
         return Health(text, (Finding("damaged", error.path, what),))

@@ -27,6 +27,11 @@ class HealthReport(Health):
     def __str__(self) -> str:
         return health_text(self)
 
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.folding import text_html
+
+        return text_html(str(self))
+
     def __repr__(self) -> str:
         return f"HealthReport({'healthy' if self.is_healthy else f'{len(self.findings)} findings'})"
 

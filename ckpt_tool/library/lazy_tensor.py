@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from ckpt_tool.regions import Region
 from ckpt_tool.tensors import DType, Shape, nbytes_of, shape_text
@@ -49,6 +49,29 @@ class LazyTensor:
         if not self.shape:
             raise TypeError("len() of a scalar")
         return self.shape[0]
+
+    def __dlpack__(self, **options: object) -> object:
+        """All of it for other libraries: `torch.as_tensor(checkpoint[key])` reads the tensor."""
+        give: Callable[..., object] = self.read().__dlpack__
+        return give(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The CPU, as DLPack has it."""
+        return 1, 0
+
+    def __getattr__(self, name: str) -> NoReturn:
+        hint = "" if name.startswith("_") or name in self.__slots__ else f"; {self._how_to_read()}"
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
+
+    def _unread(self, *_others: object) -> NoReturn:
+        raise TypeError(f"{self!r} has no values before it is read; {self._how_to_read()}")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _unread
+    __rtruediv__ = __matmul__ = __rmatmul__ = __pow__ = __rpow__ = __neg__ = __abs__ = _unread
+    __lt__ = __le__ = __gt__ = __ge__ = __float__ = __int__ = _unread
+
+    def _how_to_read(self) -> str:
+        return f"`checkpoint[{self.key!r}].read()` is the tensor"
 
     def read(self) -> torch.Tensor:
         """All of it, in memory of its own. Raises FormatError where a checksum is wrong."""

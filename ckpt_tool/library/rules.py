@@ -96,6 +96,11 @@ class CheckReport(Checked):
         rules, *sides = self.names
         return notes + sound_text(rules, self.rules, self.tests, *sides)
 
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.folding import text_html
+
+        return text_html(str(self))
+
     def __repr__(self) -> str:
         return f"CheckReport({len(self.problems)} problems, {len(self.notes)} notes)"
 
@@ -115,6 +120,11 @@ class VerifyReport:
 
     def __str__(self) -> str:
         return verified_text(self.path, self.plan, self.mismatches)
+
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.folding import text_html
+
+        return text_html(str(self))
 
     def __repr__(self) -> str:
         return f"VerifyReport({self.path!r}, {len(self.mismatches)} mismatches)"

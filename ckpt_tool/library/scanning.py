@@ -28,6 +28,11 @@ class ScanReport:
     def __str__(self) -> str:
         return scan_text(self.files)
 
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.folding import text_html
+
+        return text_html(str(self))
+
     def __repr__(self) -> str:
         calling = sum(bool(each.calls) for each in self.files)
         return f"ScanReport({len(self.files)} files, {calling} would call or import something)"

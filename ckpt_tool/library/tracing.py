@@ -34,6 +34,11 @@ class TraceReport(Trace):
     def __str__(self) -> str:
         return trace_text(self)
 
+    def _repr_html_(self) -> str:
+        from ckpt_tool.report.notebook.folding import text_html
+
+        return text_html(str(self))
+
     def __repr__(self) -> str:
         return f"TraceReport({answer_line(self)})"
 

@@ -54,7 +54,7 @@ def plan_by_name(
     if are_excused or named.rest_target == "keep":
         fresh, remarks = [f"{line}; stays fresh" for line in shapes], []
     else:
-        fresh, remarks = [], [*shapes, *_fit_notes(mismatches, open_source)]
+        fresh, remarks = [], [*shapes, *_fit_notes(mismatches, open_source, target)]
     notes = [*naming.notes, *fresh, *_tie_notes(tied)]
     excused = (heads.sources, heads.targets) if are_excused else ((), ())
     pairing = Pairing(steps, notes, remarks, excused, naming.name_of)
@@ -187,7 +187,7 @@ def _shape_notes(mismatches: Sequence[ShapeMismatch], target: Catalog) -> Iterat
         yield f"{len(folds) - MAX_NOTES} more patterns of keys have another shape in the target"
 
 
-def _fit_notes(mismatches: Sequence[ShapeMismatch], source: Catalog) -> list[str]:
+def _fit_notes(mismatches: Sequence[ShapeMismatch], source: Catalog, target: Catalog) -> list[str]:
     """What adapts the first of them."""
     if not mismatches:
         return []
@@ -198,6 +198,7 @@ def _fit_notes(mismatches: Sequence[ShapeMismatch], source: Catalog) -> list[str
         first.target,
         first.source_shape,
         first.target_shape,
+        target,
         has_shape_of_a_table(first.source, source),
     )
 

@@ -10,7 +10,6 @@ from ckpt_tool.mapping.accounting.coverage import (
     check_expect,
     check_unnamed,
     kept_keys,
-    tally_of,
 )
 from ckpt_tool.mapping.accounting.dead_rules import check_dead_keeps, check_rules_of_use
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy
@@ -21,7 +20,7 @@ from ckpt_tool.mapping.blocks import with_blocks
 from ckpt_tool.mapping.checking.name_tests import check_tests
 from ckpt_tool.mapping.checking.stray_words import check_words
 from ckpt_tool.mapping.params import bind_params, resolve_params
-from ckpt_tool.mapping.plan import Plan
+from ckpt_tool.mapping.plan import Draft, Plan
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.mapping.steps import build_steps
 from ckpt_tool.tensors import Catalog
@@ -66,12 +65,9 @@ def compile_plan(
         target=target,
         notes=tuple(fitted.notes(target)),
     )
-    made = {key for step in fitted.steps for key in step.outputs}
-    plan = checked_plan(
-        plan, dtypes, problems, named, tally_of(made, unkept, claims.unnamed, target)
-    )
+    plan = checked_plan(plan, dtypes, problems, named, (claims.unnamed, unkept))
     if unmet := list(check_expect(bound, plan)):
-        raise RuleError(unmet)
+        raise RuleError(unmet, draft=Draft(plan, frozenset(), frozenset()))
     return plan
 
 

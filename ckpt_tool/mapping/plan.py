@@ -140,6 +140,17 @@ class Plan:
         return {"mapped": len(self.producers), "kept": len(self.kept), "dropped": len(self.dropped)}
 
 
+@frozen
+class Draft:
+    """A plan that was refused, as far as it got: `left` and `fresh` are the keys of the source and
+    of the target that are neither mapped nor named, which the `plan` has as dropped and kept.
+    """
+
+    plan: Plan
+    left: frozenset[str]
+    fresh: frozenset[str]
+
+
 def input_forms(step: Step, source: Catalog) -> list[TensorForm]:
     """The dtype and shape of each input of a step."""
     return [TensorForm(source[key].dtype, source[key].shape) for key in step.inputs]

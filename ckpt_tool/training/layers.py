@@ -17,9 +17,14 @@ if TYPE_CHECKING:
     from ckpt_tool.keys import Pattern
 
 _HINT = "give `layers=`, the patterns of its layers in order, as 'encoder.layer.{i}.**'"
+_HINT_MORE = "name it in `layers=` too, where it belongs"
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 _OF_INPUTS = re.compile("emb|pos|tok|cls|class|mask|quer|prompt|register|absolute")
 """In the names of parameters that belong to a network's input, though no module has them."""
+_EMBEDDINGS = re.compile(
+    r"(?!out|un|lm_)((.*_)?(emb|embeds?|embeddings?|pos_embed\w*)|stem|wte|wpe)"
+)
+"""The names of modules that belong to its input."""
 _OF_OUTPUTS = re.compile(
     "(.*_)?heads?|classifier|fc|fc_norm|norm|ln_f|ln_post|final.*|output.*|out_proj|proj"
 )
@@ -51,14 +56,17 @@ def depths(module: nn.Module, loaded: Container[str], patterns: Sequence[str] = 
     that have parameters among the `loaded` ones. `patterns` say the layers instead: each is a
     layer, or one for every number that it has (`encoder.layer.{i}.**`), in order. What lies between
     counts to the block that comes next. Raises InputError where the network has no blocks, or has
-    them in places that don't follow each other for certain.
+    them in places that don't follow each other for certain, and for a loaded parameter of which it
+    isn't certain whether it lies before, between or behind them.
     """
     names = [name for name, _ in module.named_parameters()]
     labels = _by_patterns(names, patterns) if patterns else _by_blocks(module, loaded)
-    if not patterns:
-        _check_before(module, names, loaded, labels)
     order = dict.fromkeys(labels.values())
     number = {label: (i + 1, label) for i, label in enumerate(order)}
+    hint = _HINT_MORE if patterns else _HINT
+    _check_before(module, names, loaded, labels, hint)
+    _check_behind(module, names, loaded, labels, hint)
+    _check_between(module, names, loaded, {name: number[each][0] for name, each in labels.items()})
     places = [i for i, name in enumerate(names) if name in labels]
     last = len(order) + 1
     found: dict[str, tuple[int, str]] = {}
@@ -71,30 +79,87 @@ def depths(module: nn.Module, loaded: Container[str], patterns: Sequence[str] = 
 
 
 def _check_before(
-    module: nn.Module, names: Sequence[str], loaded: Container[str], labels: Mapping[str, str]
+    module: nn.Module,
+    names: Sequence[str],
+    loaded: Container[str],
+    labels: Container[str],
+    hint: str,
 ) -> None:
     """Raises InputError for a loaded parameter that is registered before the blocks, and may belong
     between or behind them: a head, a module's own parameter, one of a list beside the blocks.
     """
     from torch import nn
 
-    block = next(iter(labels.values()))
-    for name in names:
-        if name in labels:
-            return
-        ancestor = _common(name, block)
-        first, _, inside = name[len(ancestor) :].partition(".")
-        path = f"{ancestor}{first}"
+    block = next(name for name in names if name in labels)
+    for name in names[: names.index(block)]:
+        path, first, inside = _beside(name, block)
         is_stray = (
-            not _OF_INPUTS.search(first.lower())
+            not _OF_INPUTS.search(first)
             if not inside
-            else _OF_OUTPUTS.fullmatch(first.lower())
+            else _OF_OUTPUTS.fullmatch(first)
             or (isinstance(module.get_submodule(path), nn.ModuleList) and inside[:1].isdigit())
         )
         if is_stray and name in loaded:
             kind = type(module).__name__
             fact = f"registers `{path}` before its blocks, and may use it between or behind them"
-            raise InputError(kind, fact, _HINT)
+            raise InputError(kind, fact, hint)
+
+
+def _check_behind(
+    module: nn.Module,
+    names: Sequence[str],
+    loaded: Container[str],
+    labels: Container[str],
+    hint: str,
+) -> None:
+    """Raises InputError for a loaded module that is registered behind the blocks, and whose name is
+    that of an input.
+    """
+    block = next(name for name in reversed(names) if name in labels)
+    for name in names[names.index(block) + 1 :]:
+        path, first, inside = _beside(name, block)
+        if inside and _EMBEDDINGS.fullmatch(first) and name in loaded:
+            fact = f"registers `{path}` behind its blocks, and may use it before or between them"
+            raise InputError(type(module).__name__, fact, hint)
+
+
+def _check_between(
+    module: nn.Module, names: Sequence[str], loaded: Container[str], numbers: Mapping[str, int]
+) -> None:
+    """Raises InputError for a loaded parameter that no pattern matches and that is registered where
+    the order of the layers is another than that of the registration.
+    """
+    before, open_names = 0, list[str]()
+    for name in names:
+        if name not in numbers:
+            open_names += [name] if before and name in loaded else []
+            continue
+        if numbers[name] < before and open_names:
+            break
+        before, open_names = numbers[name], []
+    else:
+        if before == max(numbers.values()):
+            return
+        open_names = [one for one in open_names if not _is_output(one, names, numbers)]
+    if open_names:
+        kind = type(module).__name__
+        fact = f"registers `{open_names[0]}` among layers that `layers=` has in another order"
+        raise InputError(kind, fact, _HINT_MORE)
+
+
+def _is_output(name: str, names: Sequence[str], numbers: Container[str]) -> bool:
+    """Whether a name behind the last layer is that of a network's output."""
+    block = next(one for one in reversed(names) if one in numbers)
+    return bool(_OF_OUTPUTS.fullmatch(_beside(name, block)[1]))
+
+
+def _beside(name: str, block: str) -> tuple[str, str, str]:
+    """The module or parameter beside a block in which a name lies: its path, its own name in lower
+    case, and the rest of the name.
+    """
+    ancestor = _common(name, block)
+    first, _, inside = name[len(ancestor) :].partition(".")
+    return f"{ancestor}{first}", first.lower(), inside
 
 
 def _common(name: str, block: str) -> str:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ckpt_tool.training.live import LiveState
     from ckpt_tool.training.memory.handed import Loader
 
+LOADED_IN_PART = "what was loaded may be wrong; load again"
+
 
 def load_plan(
     plan: Plan,
@@ -72,8 +74,11 @@ def load_plan(
         processes.go()
         undo.pop_all()
         mapped = MappedFiles(source) if assign and isinstance(source, Checkpoint) else None
-        _fill(plan, source, module, tensors, hooked, mapped, loader)
-    _check_unchanged(source, "what was loaded may be wrong; load again")
+        try:
+            _fill(plan, source, module, tensors, hooked, mapped, loader)
+        except FormatError as error:
+            raise FormatError(error.path, error.fact, LOADED_IN_PART, error.place) from None
+    _check_unchanged(source, LOADED_IN_PART)
     more = [*_mapped_notes(mapped, source), *_loader_notes(loader, hooked, source)]
     report = _report(plan, module, (*notes, *more), covered, hooked, parameters)
     call_post_hooks(module, report.fresh, plan.dropped)

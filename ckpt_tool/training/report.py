@@ -4,14 +4,14 @@ parameters, move the optimizer's state.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.training.freezing import Frozen, freeze_keys
+from ckpt_tool.training.groups import ParameterGroups, by_layer, listed, split
 from ckpt_tool.training.live import unwrapped
 
 if TYPE_CHECKING:
@@ -20,21 +20,6 @@ if TYPE_CHECKING:
 
     from ckpt_tool.optimizers.saved import Form
     from ckpt_tool.training.optimizers.state import Given, OptimizerState
-
-
-class _Group(TypedDict):
-    params: list[nn.Parameter]
-    lr: float
-    group: str
-
-
-class ParameterGroup(_Group, total=False):
-    """What `torch.optim` takes; `group` is `fresh` or `loaded`, `layer` a block where rates fall
-    towards the input, `weight_decay` there where it was asked for.
-    """
-
-    layer: str
-    weight_decay: float
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,9 +79,9 @@ class LoadReport:
         decay: float | None = None,
         layers: Sequence[str] = (),
         weight_decay: float | None = None,
-    ) -> list[ParameterGroup]:
+    ) -> ParameterGroups:
         """The trainable parameters, each once: fresh ones with `lr`, loaded ones with `loaded_lr`;
-        empty groups are left out.
+        empty groups are left out. A list of dicts for `torch.optim`, which prints as a table.
 
         With `decay` (0.75, say) loaded parameters get a group for each layer, as BEiT has them:
         `loaded_lr` (by default `lr`) behind the last block, `decay` times that in the last block,
@@ -109,14 +94,20 @@ class LoadReport:
         get 0, all others this much.
 
         Raises InputError for a model that has other keys than the one that was loaded into, where
-        `loaded_lr` is for nothing because all that was loaded is frozen, where it is missing, where
-        nothing is trainable, and where the order of blocks isn't certain.
+        `loaded_lr` has no parameter because all that was loaded is frozen, where it is missing,
+        where nothing is trainable, and where it isn't certain how deep a loaded parameter lies.
 
         >>> import ckpt_tool, torch
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.Linear(10, 2))
         >>> source = {"0.weight": torch.ones(10, 4), "0.bias": torch.ones(10)}
         >>> report = ckpt_tool.load_into(model, source, keep="1.*")
         >>> groups = report.parameter_groups(model, lr=1e-3, loaded_lr=1e-5)
+        >>> print(groups)
+        group         lr  tensors  parameters
+        fresh   1.00e-03        2          22
+        loaded  1.00e-05        2          50
+        <BLANKLINE>
+        2 groups: 4 tensors, 72 parameters
         >>> [(group["group"], group["lr"]) for group in groups]
         [('fresh', 0.001), ('loaded', 1e-05)]
         """
@@ -125,25 +116,18 @@ class LoadReport:
         module = self._own(model)
         state = module.state_dict(keep_vars=True)
         loaded = {id(state[key]) for key in self.loaded}
-        groups: dict[str, list[nn.Parameter]] = {"fresh": [], "loaded": []}
+        by_kind: dict[str, list[nn.Parameter]] = {"fresh": [], "loaded": []}
         for parameter in module.parameters():  # each once, however many names it has
             if parameter.requires_grad:
-                groups["loaded" if id(parameter) in loaded else "fresh"].append(parameter)
-        if decay is not None and loaded_lr is None and groups["loaded"]:
+                by_kind["loaded" if id(parameter) in loaded else "fresh"].append(parameter)
+        if decay is not None and loaded_lr is None and by_kind["loaded"]:
             loaded_lr = lr
-        _check_rates(type(module).__name__, groups, loaded_lr)
-        rates = {"fresh": lr, "loaded": lr if loaded_lr is None else loaded_lr}
-        listed: list[ParameterGroup] = [
-            {"params": params, "lr": rates[name], "group": name}
-            for name, params in groups.items()
-            if params
-        ]
-        if decay is not None and groups["loaded"]:
-            by_layer = _by_layer(module, groups["loaded"], rates["loaded"], decay, layers)
-            listed = [*listed[:-1], *by_layer]
-        if weight_decay is None:
-            return listed
-        return [part for one in listed for part in _split(module, one, weight_decay)]
+        groups = listed(module, by_kind, lr, loaded_lr)
+        if decay is not None and by_kind["loaded"]:
+            groups = [*groups[:-1], *by_layer(module, groups[-1], decay, layers)]
+        if weight_decay is not None:
+            groups = [part for one in groups for part in split(module, one, weight_decay)]
+        return ParameterGroups(groups)
 
     def optimizer_state(
         self,
@@ -198,60 +182,3 @@ class LoadReport:
                 "give that one",
             )
         return module
-
-
-def _split(
-    module: nn.Module, group: ParameterGroup, weight_decay: float
-) -> Iterator[ParameterGroup]:
-    """A group in two, by which weights decay; without an empty one."""
-    own = getattr(module, "no_weight_decay", None)
-    named = [str(name) for name in own()] if callable(own) else []
-    exempt = {
-        id(one)
-        for name, one in module.named_parameters()
-        if name.endswith(".bias") or any(fnmatchcase(name, each) for each in named)
-    }
-    decaying = [one for one in group["params"] if one.ndim > 1 and id(one) not in exempt]
-    known = {id(one) for one in decaying}
-    others = [one for one in group["params"] if id(one) not in known]
-    for params, value in ((decaying, weight_decay), (others, 0.0)):
-        if params:
-            yield {**group, "params": params, "weight_decay": value}
-
-
-def _by_layer(
-    module: nn.Module,
-    loaded: Sequence[nn.Parameter],
-    lr: float,
-    decay: float,
-    layers: Sequence[str],
-) -> list[ParameterGroup]:
-    """A group for each layer that has any of the parameters, from the input on."""
-    from ckpt_tool.training.layers import depths
-
-    wanted = {id(parameter) for parameter in loaded}
-    names = {name: one for name, one in module.named_parameters() if id(one) in wanted}
-    found = depths(module, names, layers)
-    groups: dict[int, ParameterGroup] = {}
-    for name, parameter in names.items():
-        number, label = found.layers[name]
-        rate = lr * found.scale(name, decay)
-        fresh: ParameterGroup = {"params": [], "lr": rate, "group": "loaded", "layer": label}
-        groups.setdefault(number, fresh)["params"].append(parameter)
-    return [groups[number] for number in sorted(groups)]
-
-
-def _check_rates(
-    name: str, groups: Mapping[str, Sequence[nn.Parameter]], loaded_lr: float | None
-) -> None:
-    """Raises InputError where a rate is for nothing, or nothing says which rate is meant."""
-    if not any(groups.values()):
-        raise InputError(
-            name, "has no trainable parameter", "freeze less, or there is nothing to train"
-        )
-    if loaded_lr is not None and not groups["loaded"]:
-        fact = f"`loaded_lr={loaded_lr:g}` is for nothing: no loaded parameter is trainable"
-        raise InputError(name, fact, "leave it out, or freeze less")
-    if loaded_lr is None and groups["loaded"]:
-        fact = f"{len(groups['loaded'])} of the loaded parameters are trainable, and have no rate"
-        raise InputError(name, fact, "give `loaded_lr`, or freeze them first")

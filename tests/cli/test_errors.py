@@ -146,5 +146,6 @@ def test_an_interrupt_before_the_command_has_begun_leaves_no_traceback():
 def test_a_command_line_that_is_not_understood_is_an_error_as_all_others(line, usage, said):
     ran = ckpt(*line.split())
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err.splitlines()[0] == f"Usage: ckpt {usage}"
-    assert ran.err.splitlines()[-1] == f"error: {said}"
+    as_click_says = {f"Usage: ckpt {usage}".replace(" COMMAND ", " [COMMAND] "), f"error: {said}".replace("option: --bad", "option '--bad'")}
+    for at, text in ((0, f"Usage: ckpt {usage}"), (-1, f"error: {said}")):
+        assert ran.err.splitlines()[at] in {text, *as_click_says}  # typer before its own click words it as click 8.5 does

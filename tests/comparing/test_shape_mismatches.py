@@ -7,7 +7,8 @@ import torch
 from running import ckpt
 
 from ckpt_tool.formats import open_checkpoint
-from ckpt_tool.mapping.accounting.shape_mismatches import fit_for
+from ckpt_tool.mapping.accounting.shape_mismatches import fit_for, fit_of
+from ckpt_tool.tensors import Catalog, DType, TensorInfo
 
 
 def seeded(*shape, seed=0):
@@ -104,7 +105,33 @@ def test_the_problem_of_a_rule_names_the_fit(tmp_path):
     assert ckpt("map", "a.pth", "b.pth", "-r", "rules.yaml", "-o", "c.pth", cwd=tmp_path).status == 0
 
 
+def network(*shapes):
+    return Catalog([TensorInfo(key, DType.F32, shape) for key, shape in shapes])
+
+
+PATCHES = network(("vision.embeddings.patch_embedding.weight", (64, 3, 16, 16)), ("vision.embeddings.position_embedding.weight", (197, 64)))
+
+
 def test_what_nothing_adapts_has_no_fit():
-    assert fit_for("head.weight", (10, 8), (10, 9)) is None
-    assert fit_for("pos_embed", (1, 17, 8), (1, 17, 9)) is None
-    assert fit_for("layer1.mix.weight", (8, 3, 3, 3), (8, 4, 3, 3)) is None
+    assert fit_for("head.weight", (10, 8), (10, 9), PATCHES) is None
+    assert fit_for("vision.embeddings.position_embedding.weight", (17, 8), (18, 8), PATCHES) is None
+    assert fit_for("layer1.mix.weight", (8, 3, 3, 3), (8, 4, 3, 3), PATCHES) is None
+
+
+@pytest.mark.parametrize("key", [
+    "text.embeddings.position_embedding.weight", "encoder.embed_positions.weight", "wpe.weight", "pos_emb", "query_embed.weight",
+    "blocks.0.attn.rel_pos_h", "positional_embedding",
+])  # fmt: skip
+@pytest.mark.parametrize("sizes", [(256, 1024), (77, 128), (297, 101), (25, 49), (145, 257), (1500, 3000)])
+def test_tables_along_one_axis_are_no_grids_and_no_words(key, sizes):
+    source, target = ((size, 64) for size in sizes)
+    around = network(*((other, info.shape) for other, info in PATCHES.items()), (key, target)) if "." in key else network((key, target))
+    assert fit_of(key, source, target, around) is None
+
+
+def test_tables_beside_patches_are_grids():
+    key = "vision.embeddings.position_embedding.weight"
+    assert fit_of(key, (197, 64), (577, 64), PATCHES) == "resize_grid"
+    assert fit_of(key, (197, 64), (200, 64), PATCHES) == {"resize_grid": {"prefix": 1, "new_prefix": 4}}
+    assert fit_of("attn.relative_position_bias_table", (732, 12), (2212, 12), PATCHES) == {"resize_bias": {"extra": 3}}
+    assert fit_of("attn.relative_position_bias_table", (169, 4), (529, 4), PATCHES) == "resize_bias"

@@ -594,3 +594,17 @@ def test_the_part_that_is_named_has_tensors(tmp_path):
     ran = ckpt("show", "--health", "run.pth", cwd=tmp_path)
     assert "name their part, as in run.pth#ema" in ran.out + ran.err
     assert ckpt("show", "--health", "run.pth#ema", cwd=tmp_path).status == 0
+
+
+def test_a_file_without_tensors_is_no_damaged_one(tmp_path):
+    torch.save(torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], 0.1).state_dict(), tmp_path / "sgd.pth")
+    ran = ckpt("show", "sgd.pth", "--health", cwd=tmp_path)
+    assert (ran.status, ran.out) == (2, "")
+    assert "holds no tensor" in ran.err
+
+
+def test_a_report_page_of_health_is_refused_as_what_does_not_exist(tmp_path):
+    torch.save({"w": torch.ones(2)}, tmp_path / "a.pth")
+    ran = ckpt("show", "--health", "a.pth", "--html", "h.html", cwd=tmp_path)
+    assert (ran.status, ran.err.splitlines()[0]) == (2, "error: --health: has no report page")
+    assert not (tmp_path / "h.html").exists()

@@ -22,6 +22,12 @@ torch.save(b, "b.pth")""",
     'ckpt_tool.suggest("a.pth", "b.pth")',
     """net = torch.nn.ModuleDict({"layers": torch.nn.ModuleList(torch.nn.ModuleDict({n: torch.nn.Linear(4, 4, bias=False) for n in "qk"}) for _ in range(3))})
 ckpt_tool.load_into(net, "a.pth", drop="old.*")""",
+    'ckpt_tool.check("** -> net.**", "a.pth", "b.pth")',
+    'ckpt_tool.health({"<b>.weight": torch.full((4, 4), float("nan"))})',
+    "ckpt_tool.trace(torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.ones(1, 2))",
+    """ckpt_tool.map("a.pth", None, "out.pth", rules="** -> net.**")
+ckpt_tool.verify("out.pth", "a.pth", rules="** -> net.**")""",
+    'ckpt_tool.scan("a.pth")',
 ]
 
 
@@ -46,12 +52,15 @@ def without_tags(html):
 
 
 def test_every_answer_shows_itself_in_a_notebook(outputs):
-    shown, diff, plan, suggested, loaded = map(without_tags, outputs)
+    shown, diff, plan, suggested, loaded, *texts = map(without_tags, outputs)
+    for text, answer in zip(texts, ("2 problems", "1 finding", "they diverge", "is what the plan says", "nothing is called"), strict=True):
+        assert answer in text
+    assert "&lt;b&gt;.weight" in texts[1]
     assert "7 tensors" in shown
     assert "\nlayers.2.k.weight F32 4×4\n" in shown
     assert "layers.0.q.weight F32 4×4 → F32 2×2" in diff
     assert "old.weight F32 3, max |Δ| 1.0e+00, cosine -, 100.0% changed" in diff
-    assert "** -&gt; net.** 6 keys\n" in plan
+    assert "** → net.** 6 keys\n" in plan
     assert "net.layers.0.q.weight ← layers.0.q.weight\n" in plan
     assert "kept: 1 tensor\n" in plan
     assert "mapped by" in suggested
@@ -61,7 +70,7 @@ def test_every_answer_shows_itself_in_a_notebook(outputs):
 
 def test_what_unfolds_needs_no_program_and_asks_nobody(outputs):
     for html in outputs:
-        assert "<details" in html
+        assert "<details" in html or html.startswith("<pre>")
         assert not any(word in html for word in ("<script", "<img", "<link", "http", "onclick"))
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 import ckpt_tool
 from ckpt_tool import FreezeSchedule, InputError
+from tests.training.lightning_calls import read_whole
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 SCHEDULE = FreezeSchedule({0: "**.4.*", 1: "**.0.*", 2: "**"})
@@ -100,7 +101,7 @@ def test_lightning_follows_and_resumes(tmp_path, lightning, schedule):
         trainer = pl.Trainer(max_epochs=epochs, default_root_dir=tmp_path, callbacks=[follows], **PLAIN)
         loader = torch.utils.data.DataLoader(data(), 4)
         pl.seed_everything(epochs if path else 2, verbose=False)
-        trainer.fit(model, loader, loader, ckpt_path=path, **({"weights_only": False} if path else {}))
+        trainer.fit(model, loader, loader, ckpt_path=path, **(read_whole(trainer.fit) if path else {}))
         return model, trainer, follows
 
     # Dropout draws from the global generator: both runs are resumed, the one at the epoch that it ends with.

@@ -1,5 +1,7 @@
 """Learning rates that fall towards the input: by blocks, in the order of the network, as BEiT has them."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -174,3 +176,76 @@ def test_what_may_belong_behind_the_blocks_is_not_given_the_rate_of_the_stem(bef
         groups(model)
     patterns = ["blocks.{i}.**", f"{named}.**" if named in dict(model.named_modules()) else named]
     assert len(groups(model, layers=patterns)) == 4
+
+
+@pytest.mark.parametrize(
+    ("layers", "named"),
+    [
+        (["blocks.{i}.**"], "registers `head` before its blocks.*; name it in `layers=` too"),
+        (["stem.*", "blocks.{i}.**"], "registers `head` before its blocks"),
+        (["blocks.{i}.**", "embed.*", "head.*"], "registers `stem.weight` among layers that `layers=` has in another order; name it in `layers=` too"),
+        (["embed.*", "blocks.{i}.**", "head.*"], "registers `stem.weight` among layers"),
+        (["stem.*", "blocks.{i}.**", "head.*"], "registers `embed` behind its blocks, and may use it before or between them"),
+        (["{embed,stem}.*", "blocks.{i}.**", "head.*"], "registers `extra.weight` among layers"),
+        (["{embed,stem}.*", "blocks.{i}.**", "{head,extra}.*"], None),
+    ],
+)
+def test_what_no_pattern_names_has_a_rate_only_where_its_place_is_certain(layers, named):
+    model = nn.Module()
+    model.head, model.stem = nn.Linear(3, 2), nn.Linear(3, 3)
+    model.blocks, model.embed, model.extra = network().blocks, nn.Linear(3, 3), nn.Linear(3, 3)
+    if named:
+        with pytest.raises(InputError, match=named):
+            groups(model, layers=layers)
+        return
+    assert [(each["layer"], each["lr"]) for each in groups(model, layers=layers)] == [
+        ("{embed,stem}.*", 0.03125), *((f"blocks.{i}.**", 0.0625 * 2**i) for i in range(3)), ("{head,extra}.*", 0.5)
+    ]
+
+
+def test_embeddings_that_are_registered_behind_the_blocks_are_no_output():
+    model = network()
+    model.pos_embeddings = nn.Embedding(4, 3)
+    with pytest.raises(InputError, match=r"registers `pos_embeddings` behind its blocks, .*give `layers=`"):
+        groups(model)
+    del model.pos_embeddings
+    model.embed_out = nn.Linear(3, 4)
+    assert groups(model)[-1]["layer"] == "after the blocks"
+
+
+def test_groups_print_as_a_table():
+    source = {key: value for key, value in network().state_dict().items() if not key.startswith("head")}
+    model = network()
+    report = ckpt_tool.load_into(model, source, keep="head.*")
+    ckpt_tool.freeze(model, "blocks.{0,1}.**", "blocks.2.norm.*")
+    found = report.parameter_groups(model, lr=1e-3, decay=0.5, weight_decay=0.05)
+    assert str(found).splitlines() == [
+        "group                    lr  weight decay  tensors  parameters",
+        "fresh              1.00e-03          0.05        1           6",
+        "fresh              1.00e-03             0        1           2",
+        "before the blocks  6.25e-05          0.05        1           9",
+        "before the blocks  6.25e-05             0        1           3",
+        "blocks.2           5.00e-04          0.05        1           9",
+        "blocks.2           5.00e-04             0        1           3",
+        "",
+        "6 groups: 6 tensors, 32 parameters",
+    ]
+    assert found._repr_html_().count("<tr>") == 7
+    assert "weight decay" not in str(report.parameter_groups(model, lr=1e-3, decay=0.5))
+    found.append({"params": nn.Parameter(torch.ones(2))})  # type: ignore[typeddict-item]
+    assert str(found).splitlines()[7:] == ["-                         -             -        1           2", "", "7 groups: 7 tensors, 34 parameters"]
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW", "RMSprop", "NAdam", "Adagrad", "Adafactor"])
+def test_optimizers_take_the_groups_and_keep_what_they_say(kind):
+    model = network()
+    found = groups(model, weight_decay=0.05)
+    optimizer = getattr(torch.optim, kind)(found)
+    assert [type(one) for one in found] == [dict] * 10
+    assert [(one["layer"], one["lr"], one["weight_decay"]) for one in optimizer.param_groups] == [(one["layer"], one["lr"], one["weight_decay"]) for one in found]
+    model.head(model.stem(torch.ones(1, 3))).sum().backward()
+    optimizer.step()
+    again = getattr(torch.optim, kind)(groups(model, weight_decay=0.05))
+    again.load_state_dict(optimizer.state_dict())
+    assert copy.deepcopy(found)[0]["lr"] == found[0]["lr"]
+    assert isinstance(str(found), str)

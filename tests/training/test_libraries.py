@@ -12,6 +12,7 @@ from seeded import import_torchvision
 from torch import nn
 
 from tests.running import ckpt
+from tests.training.lightning_calls import read_whole
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 RULES = ("-e", "model.0.* -> stem.*", "-e", "model.1.* -> batch.*", "-e", "model.4.* -> head.*")
@@ -89,7 +90,7 @@ def test_lightning_resumes_a_mapped_checkpoint(tmp_path, lightning):
         model = kind()
         plain = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = pl.Trainer(max_epochs=epochs, accelerator="cpu", devices=1, default_root_dir=tmp_path, **plain)
-        given = {"weights_only": False} if path else {}
+        given = read_whole(trainer.fit) if path else {}
         trainer.fit(model, torch.utils.data.DataLoader(data(), 4), ckpt_path=path, **given)
         return model, trainer
 
@@ -101,7 +102,7 @@ def test_lightning_resumes_a_mapped_checkpoint(tmp_path, lightning):
     found, trainer = fit(new, 3, tmp_path / "new.ckpt")
     assert (trainer.global_step, trainer.current_epoch) == (18, 3)
     assert_equal_weights(expected, found)
-    assert new.load_from_checkpoint(tmp_path / "new.ckpt", weights_only=False).hparams.width == 8
+    assert new.load_from_checkpoint(tmp_path / "new.ckpt", **read_whole(new.load_from_checkpoint)).hparams.width == 8
 
 
 def accelerate_run(accelerate, layers, forward, load=None, save=None):

@@ -65,3 +65,19 @@ def test_a_model_of_many_groups_gets_its_values(tmp_path: Path, ending: str, dev
     assert all(
         torch.equal(value, target.state_dict()[key]) for key, value in source.state_dict().items()
     )
+
+
+def test_a_file_that_is_cut_while_it_is_read_says_what_became_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(model(0).state_dict(), tmp_path / "m.pth")
+    target = model(1)
+    add = Reads.add
+
+    def cut(self: Reads, file: SourceFile, memory: memoryview, offset: int) -> None:
+        os.truncate(tmp_path / "m.pth", 5_000_000)
+        add(self, file, memory, offset)
+
+    monkeypatch.setattr(Reads, "add", cut)
+    with pytest.raises(FormatError, match="cut while being read; what was loaded may be wrong"):
+        ckpt_tool.load_into(target, tmp_path / "m.pth")

@@ -276,7 +276,7 @@ def test_a_rate_for_nothing_and_parameters_without_a_rate_are_refused(source):
     with pytest.raises(InputError, match="4 of the loaded parameters are trainable, and have no rate; give `loaded_lr`, or freeze them first"):
         report.parameter_groups(model, lr=1e-3)
     report.freeze(model)
-    with pytest.raises(InputError, match="`loaded_lr=1e-05` is for nothing: no loaded parameter is trainable; leave it out, or freeze less"):
+    with pytest.raises(InputError, match="`loaded_lr=1e-05` has no parameter: no loaded parameter is trainable; leave it out, or freeze less"):
         report.parameter_groups(model, lr=1e-3, loaded_lr=1e-5)
     ckpt_tool.freeze(model, "**")
     with pytest.raises(InputError, match="has no trainable parameter"):

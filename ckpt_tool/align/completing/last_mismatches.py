@@ -62,7 +62,8 @@ def _positions(
     if len(origins) == len(keys) == 1:
         origin, key = origins[0], keys[0]
         shapes = unpaired.source.catalog[origin].shape, unpaired.target.catalog[key].shape
-        if fit_of(key, *shapes, origin=origin) not in (None, "fresh"):
+        around = unpaired.target.catalog
+        if fit_of(key, *shapes, around, origin=origin) not in (None, "fresh"):
             yield origin, key
 
 

@@ -69,7 +69,7 @@ def _fits(diff: Diff) -> Iterator[str]:
     found = [
         KeyFit(key, name)
         for key, source, target in shapes
-        if (name := fit_for(key, source, target))
+        if (name := fit_for(key, source, target, diff.b))
     ]
     rest = [_patterns(_of_kind(diff, kind), diff) for kind in ("only_a", "only_b")]
     # Where keys are left on both sides, some may be the same under another name; and what nothing

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from ckpt_tool.errors import Location, Problem, RuleError, Tally
+from ckpt_tool.errors import Location, Problem, RuleError
 from ckpt_tool.frozen import frozen
 from ckpt_tool.mapping.accounting.coverage import check_unnamed, tally_of
 from ckpt_tool.mapping.accounting.dtypes import DTypePolicy, cast_notes, check_casts, with_dtypes
@@ -15,7 +15,7 @@ from ckpt_tool.mapping.accounting.scales import check_scales
 from ckpt_tool.mapping.accounting.target_shapes import check_target_shapes
 from ckpt_tool.mapping.accounting.ties import tie_notes
 from ckpt_tool.mapping.accounting.unreadable import check_readable, keys_of
-from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.mapping.plan import Draft, Plan, Step
 from ckpt_tool.mapping.rules import RuleSet, Selector
 from ckpt_tool.tensors import Catalog
 
@@ -93,8 +93,7 @@ def account(
         target=target,
         notes=tuple(pairing.notes),
     )
-    tally = tally_of(made, open_target, open_source, target)
-    return checked_plan(plan, dtypes, problems, frozenset(dropped), tally)
+    return checked_plan(plan, dtypes, problems, frozenset(dropped), (open_source, open_target))
 
 
 def _without_keys(keys: Iterable[str], *others: Container[str]) -> list[str]:
@@ -121,12 +120,13 @@ def checked_plan(
     dtypes: DTypePolicy,
     problems: list[Problem],
     named: Collection[str] = frozenset(),
-    tally: Tally | None = None,
+    undecided: tuple[Collection[str], Collection[str]] = ((), ()),
 ) -> Plan:
     """A drafted plan, with the casts that are asked for, once its outputs fit the target. Raises
-    RuleError, which gets the `tally`.
+    RuleError, which gets the draft and how far it would come.
 
-    `named` are the keys of the source that a person left behind by name.
+    `named` are the keys of the source that a person left behind by name, `undecided` those of the
+    source and of the target that are neither mapped nor named.
     """
     if not any(problem.code in ("collision", "bad-op") for problem in problems):
         plan = with_dtypes(plan, dtypes)
@@ -137,7 +137,10 @@ def checked_plan(
                 fault for fault in faults if fault.code != "dtype" or dtypes in ("strict", "target")
             ]
     if problems:
-        raise RuleError(sorted(problems, key=_place), tally)
+        made = {key for step in plan.steps for key in step.outputs}
+        tally = tally_of(made, undecided[1], undecided[0], plan.target)
+        draft = Draft(plan, frozenset(undecided[0]), frozenset(undecided[1]))
+        raise RuleError(sorted(problems, key=_place), tally, draft=draft)
     notes = (*tie_notes(plan), *cast_notes(plan))
     return replace(plan, notes=(*plan.notes, *notes)) if notes else plan
 

@@ -12,13 +12,23 @@ from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping.accounting.heads import is_table, is_vocabulary
 from ckpt_tool.mapping.reading.writing import flow
 from ckpt_tool.ops import OpError, TensorForm
-from ckpt_tool.tensors import DType, Shape
+from ckpt_tool.tensors import Catalog, DType, Shape
 
 _POSITIONS = re.compile(
     r"pos(ition)?(al)?_?(emb|enc|table)|(^|[._])(pos|positions?)$", re.IGNORECASE
 )
-_RELATIVE = re.compile(r"rel(ative)?_?pos", re.IGNORECASE)
+_RELATIVE = re.compile(r"rel(ative)?_?pos(ition)?_?(bias|table)", re.IGNORECASE)
+_IN_A_ROW = re.compile(
+    r"(^|[._])(wpe|rel_pos\w*|\w*pos(ition)?s?|position\w*|quer(y|ies)\w*)([._]|$)"
+)
+"""Names of tables whose rows are places in a sequence, distances along one axis, or queries: their
+first rows need not mean the same in a longer one.
+"""
 _FIRST = re.compile(r"(^|\.)(conv|patch|stem|embed|0\.)")
+BEIT_TOKENS = 3
+"""Rows for special tokens at the end of BEiT's tables of relative positions."""
+MAX_PREFIX = 5
+"""A class or a distillation token, and DINOv2's four registers."""
 WORDS = {
     "resize_grid": "another image size",
     "resize_bias": "another window",
@@ -38,15 +48,19 @@ class KeyFit:
     fit: str
 
 
-def fit_for(key: str, source: Shape, target: Shape, origin: str = "") -> str | None:
+def fit_for(
+    key: str, source: Shape, target: Shape, around: Catalog, origin: str = ""
+) -> str | None:
     """The fit that makes a tensor the target's shape, by its name, or the one that it has in the
-    source, and what differs; None where none does.
+    source, and what differs; None where none does. `around` are the tensors of its network.
     """
     keys = (key, origin or key)
     if any(map(_RELATIVE.search, keys)):
         names = ["resize_bias"]
     elif any(map(_POSITIONS.search, keys)):
-        names = ["resize_grid"]
+        names = ["resize_grid"] if _is_of_patches(key, around) else []
+    elif any(map(_IN_A_ROW.search, keys)):
+        names = []
     elif len(source) > 2:
         names = ["input_channels", "resize_patch"] if any(map(_FIRST.search, keys)) else []
     elif len(source) in (1, 2):
@@ -64,13 +78,29 @@ def is_position_table(key: str) -> bool:
     return _POSITIONS.search(key) is not None and _RELATIVE.search(key) is None
 
 
+def _is_of_patches(key: str, around: Catalog) -> bool:
+    """Whether the patches of images are embedded in the module that has these positions: those of
+    texts lie in no grid, though their number may be a square.
+    """
+    module = key.removesuffix(".weight").rpartition(".")[0]
+    return any(
+        len(info.shape) > 3 and info.shape[-1] > 1 and other.startswith(f"{module}." * bool(module))
+        for other, info in around.items()
+    )
+
+
 def fit_note(
-    key: str, source: Shape, target: Shape, are_words: bool = False, origin: str = ""
+    key: str,
+    source: Shape,
+    target: Shape,
+    around: Catalog,
+    are_words: bool = False,
+    origin: str = "",
 ) -> list[str]:
     """A hint for a shape that a `fit:` adapts; `are_words` where its rows are known to be
     words, whatever its name is, and the one that it has in the source, `origin`.
     """
-    fit = fit_of(key, source, target, are_words, origin)
+    fit = fit_of(key, source, target, around, are_words, origin)
     if fit is None:
         return []
     what = "keeps the target's" if fit == "fresh" else "adapts it"
@@ -78,39 +108,49 @@ def fit_note(
 
 
 def fit_of(
-    key: str, source: Shape, target: Shape, are_words: bool = False, origin: str = ""
+    key: str,
+    source: Shape,
+    target: Shape,
+    around: Catalog,
+    are_words: bool = False,
+    origin: str = "",
 ) -> str | dict[str, object] | None:
     """As `fit_for`, and with the arguments that the fit needs: what stands behind the key in
     `fit:`.
     """
-    name = fit_for(key, source, target, origin)
+    name = fit_for(key, source, target, around, origin)
     if name:
         return "rows" if are_words and name == "fresh" else name
+    if any(map(_RELATIVE.search, (key, origin))):
+        extra = {"extra": BEIT_TOKENS}
+        return {"resize_bias": extra} if _fits("resize_bias", source, target, extra) else None
     is_table = is_position_table(key) or is_position_table(origin)
-    prefixes = _other_prefixes(source, target) if is_table else None
+    if not (is_table and _is_of_patches(key, around)):
+        return None
+    prefixes = _other_prefixes(source, target)
     return {"resize_grid": prefixes} if prefixes else None
 
 
 def reason_of(fit: str | dict[str, object]) -> str:
     """Why this fit is needed."""
-    return WORDS[fit] if isinstance(fit, str) else "other tokens before the grid"
+    if isinstance(fit, str):
+        return WORDS[fit]
+    return "other tokens before the grid" if "resize_grid" in fit else WORDS["resize_bias"]
 
 
 def _other_prefixes(source: Shape, target: Shape) -> dict[str, int] | None:
     """The numbers of tokens before the grids of two position tables, where there is one way to see
-    them.
+    them, and these are few: a class, a distillation token, registers.
     """
     if len(source) != len(target) or len(source) not in (2, 3):
         return None
     from ckpt_tool.ops.fits import ResizeGrid
 
-    for pair in ResizeGrid().choices(source, target):
-        prefixes = dict(zip(("prefix", "new_prefix"), pair, strict=True))
-        if len(ResizeGrid().choices(source, target)) == 1 and _fits(
-            "resize_grid", source, target, prefixes
-        ):
-            return prefixes
-    return None
+    choices = ResizeGrid().choices(source, target)
+    if len(choices) != 1 or max(choices[0]) > MAX_PREFIX:
+        return None
+    prefixes = dict(zip(("prefix", "new_prefix"), choices[0], strict=True))
+    return prefixes if _fits("resize_grid", source, target, prefixes) else None
 
 
 def _fits(name: str, source: Shape, target: Shape, argument: object = None) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from ckpt_tool.formats.remote.addresses import without_secrets
 from ckpt_tool.report.page.names import said
 from ckpt_tool.wording import plural
 
@@ -86,6 +87,11 @@ def _name(name: str, *abouts: str) -> str:
     said = text_of(", ".join(filter(None, abouts)))
     faint = f' <span style="opacity: .7">{said}</span>' if said else ""
     return f"<code>{text_of(name)}</code>{faint}"
+
+
+def text_html(text: str) -> str:
+    """What a command prints, as it stands."""
+    return f"<pre>{escape(without_secrets(text))}</pre>"
 
 
 def text_of(text: str) -> str:

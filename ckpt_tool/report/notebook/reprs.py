@@ -159,7 +159,8 @@ def _rule_text(step: Step) -> str:
     rule = step.origin.rule or step.origin.drafted
     if rule is None:
         return f"by {step.origin.by}"
-    return f"{rule.text}: {ops_text(rule.ops)}" if rule.ops else rule.text
+    text = rule.text.replace("->", "→")
+    return f"{text}: {ops_text(rule.ops)}" if rule.ops else text
 
 
 def _origin(step: Step) -> str:

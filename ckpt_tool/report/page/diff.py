@@ -9,12 +9,14 @@ from ckpt_tool.comparing import Diff, Entry, Uncompared, Values
 from ckpt_tool.report.page.document import NONE, Item, Keys, Measure, Page, Status, Why, keys_of
 from ckpt_tool.report.parts.value_differences import oddities
 
+_RENAMED_OTHER = "renamed, with other values"
 STATUSES = (
     Status("same", "muted", "are equal in what was compared", is_calm=True),
     Status("values differ", "warn", "have the same name, shape and dtype, and other values"),
     Status("dtypes differ", "plain", "have another dtype on the other side"),
     Status("shapes differ", "special", "have another shape on the other side"),
     Status("renamed", "teal", "have another name on the other side"),
+    Status(_RENAMED_OTHER, "warn", "have another name and other values on the other side"),
     Status("removed", "bad", "only the first side has"),
     Status("added", "good", "only the second side has"),
     Status("not compared", "calm", "can't be read on a side"),
@@ -69,7 +71,10 @@ def _item(entry: Entry, sides: tuple[Keys, Keys], equal: set[str]) -> Item:
     note = "equal, but not bit for bit" if entry.key in equal else ""
     if entry.values:
         note = _values_note(entry.values)
-    return Item(a, b, _NAMES[entry.kind], why, note)
+    status = _NAMES[entry.kind]
+    if entry.kind == "renamed" and entry.values and entry.values.changed:
+        status = _RENAMED_OTHER
+    return Item(a, b, status, why, note)
 
 
 def _values_note(values: Values) -> str:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from ckpt_tool.api import Planned
-from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.mapping.plan import Draft, Plan, Step
 from ckpt_tool.ops import Op
-from ckpt_tool.report.page.document import NONE, Item, Page, Status, Table, Why, keys_of
+from ckpt_tool.report.page.document import (
+    NONE,
+    Item,
+    Keys,
+    Page,
+    Status,
+    Table,
+    Why,
+    keys_of,
+)
 from ckpt_tool.report.parts.mapped import ops_text
 from ckpt_tool.report.plan import PlanNames
 from ckpt_tool.wording import plural
@@ -52,13 +62,18 @@ def plan_page(plan: Plan, names: PlanNames, answer: str) -> Page:
 
 
 def refused_page(planned: Planned, names: PlanNames, onwards: str | None) -> Page:
-    """The page of a plan that was refused: both sides, and every reason why there is none."""
+    """The page of a plan that was refused: both sides, what would be mapped, and every reason why
+    there is no plan.
+    """
     sides = planned.source.catalog, planned.target_catalog
     source, into = map(keys_of, sides)
     count = plural(len(planned.problems), "problem")
     answer = f"{count}; {planned.tally}" if planned.tally else count
-    items = [Item((number,), NONE, FROM) for number in source.numbers.values()]
-    items += [Item(NONE, (number,), INTO) for number in into.numbers.values()]
+    items = list(_items_of(planned.draft, source, into, names.rules)) if planned.draft else []
+    for number in sorted({*source.numbers.values()}.difference(*(item.a for item in items))):
+        items.append(Item((number,), NONE, FROM))
+    for number in sorted({*into.numbers.values()}.difference(*(item.b for item in items))):
+        items.append(Item(NONE, (number,), INTO))
     listed = [source.side("from", names.source, sides[0])]
     if sides[1] is not None:
         listed.append(into.side("into", names.target or "the target", sides[1]))
@@ -73,6 +88,21 @@ def refused_page(planned: Planned, names: PlanNames, onwards: str | None) -> Pag
         problems=planned.problems,
         next=onwards,
     )
+
+
+def _items_of(draft: Draft, source: Keys, into: Keys, files: tuple[str, ...]) -> Iterator[Item]:
+    """What a refused plan would do: its pairs, and what was named; not what is undecided."""
+    for step in draft.plan.steps:
+        a = tuple(source.numbers[key] for key in step.inputs)
+        b = tuple(into.numbers[key] for key in step.outputs if key in into.numbers)
+        if a or b:
+            yield Item(a, b, _status(step), _why(step, files))
+    for key in draft.plan.kept:
+        if key not in draft.fresh:
+            yield Item(NONE, (into.numbers[key],), "kept")
+    for key in draft.plan.dropped:
+        if key not in draft.left:
+            yield Item((source.numbers[key],), NONE, "dropped")
 
 
 def _status(step: Step) -> str:

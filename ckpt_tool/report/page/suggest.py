@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ckpt_tool.align import Aligned, Suggestion
 from ckpt_tool.report.page.document import (
@@ -21,12 +21,13 @@ from ckpt_tool.report.page.document import (
 from ckpt_tool.report.page.plan import ops_in_words
 from ckpt_tool.tensors import Catalog, UnreadableTensor
 
-SHAPE = "of another shape"
+SHAPE, UNDECIDED = "of another shape", "undecided"
 STATUSES = (
     Status("paired", "good", "are sure enough for a rule"),
     Status("unsure", "warn", "are below the confidence that was asked for"),
     Status("ambiguous", "special", "can't be decided by names and shapes"),
     Status(SHAPE, "bad", "have the same place on both sides: one is unused, one has no source"),
+    Status(UNDECIDED, "special", "have no pair, and can't just be dropped or kept: see More"),
     Status("without a source", "calm", "keys of the target that nothing pairs with"),
     Status("unused", "muted", "keys of the source that nothing pairs with"),
 )
@@ -80,7 +81,7 @@ def _answer(answer: str, items: list[Item]) -> str:
     words of the page's own counts.
     """
     counts = Counter(item.status for item in items)
-    if not any(counts[name] for name in ("unsure", "ambiguous", SHAPE)):
+    if not any(counts[name] for name in ("unsure", "ambiguous", SHAPE, UNDECIDED)):
         return answer
     names = [status.name for status in STATUSES if status.name != "paired"]
     left = [f"{counts[name]:,} {name}" for name in names if counts[name]]
@@ -124,6 +125,10 @@ def _open_groups(found: Suggestion, keys: tuple[Keys, Keys]) -> list[Item]:
         )
         done[0].update(a_keys)
         done[1].update(b_keys)
+    for a_keys, b_keys in _undecided(found, done):
+        items.append(Item(_numbers(a_keys, keys[0]), _numbers(b_keys, keys[1]), UNDECIDED))
+        done[0].update(a_keys)
+        done[1].update(b_keys)
     for key in found.alignment.unpaired_target:
         if key not in done[1]:
             items.append(Item(NONE, (keys[1].numbers[key],), "without a source"))
@@ -131,6 +136,31 @@ def _open_groups(found: Suggestion, keys: tuple[Keys, Keys]) -> list[Item]:
         if key not in done[0]:
             items.append(Item((keys[0].numbers[key],), NONE, "unused"))
     return items
+
+
+def _undecided(
+    found: Suggestion, done: tuple[set[str], set[str]]
+) -> Iterator[tuple[list[str], list[str]]]:
+    """The keys of both sides of each doubt that has none of another; those that may belong together
+    in one.
+    """
+    left = [
+        {key: None for key in keys if key not in taken}
+        for keys, taken in zip(
+            (found.alignment.unpaired_source, found.alignment.unpaired_target), done, strict=True
+        )
+    ]
+    for path, other in found.doubtful:
+        ends = [[key for key in side if _is_in(key, path, other)] for side in left]
+        for side, keys in zip(left, ends, strict=True):
+            for key in keys:
+                del side[key]
+        if any(ends):
+            yield ends[0], ends[1]
+
+
+def _is_in(key: str, *paths: str) -> bool:
+    return any(path and (key == path or key.startswith(f"{path}.")) for path in paths)
 
 
 def _numbers(names: Iterable[str], keys: Keys) -> tuple[int, ...]:

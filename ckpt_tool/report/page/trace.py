@@ -16,7 +16,7 @@ MAX_DETAILS = 12
 """Tensors of a call that stand beside it; all are in the table below."""
 STATUSES = (
     Status("agree", "good", "give equal outputs, but for rounding", is_calm=True),
-    Status("here", "bad", "where the networks diverge"),
+    Status("diverge here", "bad", "where the networks diverge"),
     Status("differ", "warn", "give other outputs"),
     Status("not compared", "calm", "give outputs that can't be compared"),
 )
@@ -53,7 +53,7 @@ def trace_page(trace: Trace, answer: str, names: tuple[str, str]) -> Page:
         details={
             number: _place_details(trace.place)
             for number, item in enumerate(items)
-            if item.status == "here" and trace.place
+            if item.status == "diverge here" and trace.place
         },
     )
 
@@ -65,7 +65,7 @@ def _side(role: str, name: str, modules: list[str]) -> PageSide:
 
 def _status(row: Row, place: Place | None) -> str:
     if place is not None and (row.other, row.call) == (place.other, place.call):
-        return "here"
+        return "diverge here"
     if row.outputs is None:
         return "not compared"
     return "agree" if row.outputs <= row.floors[1] else "differ"
@@ -88,7 +88,7 @@ def _place_details(place: Place) -> tuple[Table, ...]:
     """
     tables = [Table("where they diverge", ("what", "how"), _distances(place))]
     for each in place.tensors[:MAX_DETAILS]:
-        facts = [("from", source) for source in each.sources[:MAX_SOURCES]]
+        facts = [("" if i else "from", one) for i, one in enumerate(each.sources[:MAX_SOURCES])]
         if more := each.sources[MAX_SOURCES:]:
             facts.append(("", f"and {plural(len(more), 'more tensor')}"))
         facts += [("op", op) for op in each.ops]

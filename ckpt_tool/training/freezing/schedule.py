@@ -17,6 +17,7 @@ from ckpt_tool.training.freezing.selection import (
     selected,
 )
 from ckpt_tool.training.live import unwrapped
+from ckpt_tool.wording import visible
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +78,10 @@ class FreezeSchedule:
     >>> import ckpt_tool, torch
     >>> model = torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(3)])
     >>> schedule = ckpt_tool.FreezeSchedule({0: "2.**", 3: "1.**", 5: "**"})
+    >>> print(schedule)
+    epoch 0  trains 2.**
+    epoch 3  trains 1.**
+    epoch 5  trains **
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)   # of all; frozen ones are skipped
     >>> for epoch in range(4):
     ...     applied = schedule.apply(model, epoch, optimizer)
@@ -103,7 +108,28 @@ class FreezeSchedule:
         object.__setattr__(self, "unit", unit)
 
     def __repr__(self) -> str:
-        return f"FreezeSchedule({len(self.entries)} entries by {self.unit})"
+        thawing, freezing = self._given(True), self._given(False)
+        more = f", freeze={freezing!r}" if freezing else ""
+        unit = f", unit={self.unit!r}" if self.unit != "epoch" else ""
+        return f"FreezeSchedule({thawing!r}{more}{unit})"
+
+    def __str__(self) -> str:
+        """A line for each epoch or step at which something changes."""
+        lines: dict[int, list[str]] = {}
+        for entry in self.entries:
+            what = "trains" if entry.trains else "freezes"
+            patterns = visible("  ".join(entry.patterns)) or "nothing more"
+            lines.setdefault(entry.at, []).append(f"{what} {patterns}")
+        width = len(str(max(lines)))
+        return "\n".join(f"{self.unit} {at:>{width}}  {'; '.join(lines[at])}" for at in lines)
+
+    def _given(self, trains: bool) -> dict[int, str | tuple[str, ...]]:
+        """The entries of one kind as they may be given again."""
+        return {
+            entry.at: entry.patterns[0] if len(entry.patterns) == 1 else entry.patterns
+            for entry in self.entries
+            if entry.trains == trains
+        }
 
     def stage(self, number: int) -> int:
         """How many entries are in force: what trains changes where this does."""

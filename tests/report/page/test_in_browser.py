@@ -78,6 +78,11 @@ def pages(story, tmp_path_factory):
         torch.save({f"net.{key}": value for key, value in state.items()} | {"net.layers.1.weight": torch.ones(40, 30)}, folder / "wide.pth")
         return "suggest", "narrow.pth", "wide.pth"
 
+    def small():
+        lines = [f"model.layers.{i}.moe.experts.{e}.{name}.weight\tF32\t4x4\n" for i in range(24) for e in range(24) for name in "abc"]
+        (folder / "small.txt").write_text("".join([*lines, *(f"tower.{i}.weight\tF32\t20x20\n" for i in range(6)), "flag\tF32\t60\n"]))
+        return "show", "small.txt"
+
     commands = {
         "show": lambda: ("show", source),
         "plan": lambda: ("plan", source, target, "--rules", "resnet50_to_yolo.yaml"),
@@ -88,6 +93,7 @@ def pages(story, tmp_path_factory):
         "nested": nested,
         "averaged": averaged,
         "wider": wider,
+        "small": small,
     }
 
     def page(name):
@@ -162,6 +168,19 @@ def test_a_file_with_averaged_weights_draws_its_state_dict_apart(driver, pages):
     page.click("#size-side button:last-child")
     assert "ema.layers" in page.texts("#treemap text")
     assert page.texts(".row.module .percent")[0] == "100.0 %"
+
+
+def test_no_module_of_a_treemap_is_blank_however_many_tensors_it_has(driver, pages):
+    size = driver.get_window_size()
+    try:
+        for width in (1280, 600):
+            driver.set_window_size(width, 1000)
+            page = Shown(driver, pages("small"))
+            assert {"model.layers", "tower", "flag"} <= {tip.split("\n")[0] for tip in page.run("return [...document.querySelectorAll('#treemap g')].map(each => each.dataset.tip)")}
+            assert page.run("return [...document.querySelectorAll('#treemap g')].filter(each => !each.matches('.leaf') && !each.querySelector('g')).length") == 0
+            assert page.run("return document.querySelectorAll('#treemap svg > g').length") == 3
+    finally:
+        driver.set_window_size(size["width"], size["height"])
 
 
 def test_a_draft_counts_what_is_left_in_the_words_of_its_answer(driver, pages):

@@ -71,6 +71,29 @@ def test_every_key_of_a_plan_is_on_the_page_once_with_the_rule_that_maps_it(stor
     assert re.fullmatch(r"mappings/resnet50_to_yolo.yaml:\d+", why["where"])
 
 
+@pytest.mark.parametrize(
+    ("way", "counts"),
+    [
+        (("--by", "auto"), {"mapped as is": 318, "undecided in the source": 2, "undecided in the target": 66}),
+        (("-e", "layer{s}.{b}.bn{n}.* -> layer{s}.{b}.bottleneck.{3*n-2}.*", "--drop", "fc.*"), {"mapped as is": 240, "dropped": 2, "undecided in the source": 78, "undecided in the target": 144}),
+        (("--rules", "resnet50_to_yolo.yaml", "--expect", "3"), {"mapped as is": 318, "dropped": 2, "kept": 66}),
+        ((), {"undecided in the source": 320, "undecided in the target": 384}),
+    ],
+)
+def test_a_refused_plan_draws_what_would_be_mapped_and_what_its_answer_counts(story, tmp_path, way, counts):
+    ran = ckpt("plan", "resnet50.pth", "detector.pth", *way, "--html", tmp_path / "p.html", cwd=story)
+    assert ran.status == 1
+    data = data_of(tmp_path / "p.html")
+    statuses = [data["statuses"][number]["name"] for number in data["items"]["status"]]
+    assert {name: statuses.count(name) for name in set(statuses)} == counts
+    assert sorted(each for each in data["items"]["a"] if each != []) == list(range(320))
+    assert sorted(each for each in data["items"]["b"] if each != []) == list(range(384))
+    if "mapped as is" in counts and "kept" not in counts:
+        left = f"{counts['mapped as is']} mapped; {counts['undecided in the target']} of 384 keys of the target would stay fresh"
+        assert left in ran.err
+        assert f"{counts['undecided in the source']} of the source left over" in ran.err
+
+
 def test_measured_differences_are_on_the_page(tmp_path):
     a = {f"layers.{i}.weight": torch.full((4, 4), 1.0 + i) for i in range(4)}
     b = {key: value + 0.5 for key, value in a.items()} | {"layers.3.weight": torch.full((4, 4), float("nan"))}
@@ -84,6 +107,30 @@ def test_measured_differences_are_on_the_page(tmp_path):
     assert found["norm of a"][1] == 8.0
     assert found["cosine"][3] is None
     assert any("16 NaN in b" in note for note in data["notes"])
+
+
+def test_what_is_renamed_with_other_values_is_counted_apart(tmp_path):
+    a = {f"layers.{i}.{name}.weight": torch.full((4, 4), 10.0 * i + j) for i in range(4) for j, name in enumerate("qkv")}
+    b = {f"net.{key}": value + 0.5 if key.startswith("layers.2") else value for key, value in a.items()}
+    for name, state in (("a", a), ("b", b)):
+        torch.save(state, tmp_path / f"{name}.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", "--renames", "--html", "d.html", cwd=tmp_path)
+    assert "12 renamed (3 with other values)" in ran.out
+    data = data_of(tmp_path / "d.html")
+    statuses = [data["statuses"][number]["name"] for number in data["items"]["status"]]
+    assert (statuses.count("renamed"), statuses.count("renamed, with other values")) == (9, 3)
+
+
+def test_a_draft_marks_what_is_undecided(tmp_path):
+    a = {f"layers.{i}.weight": torch.ones(4, 4 + i) for i in range(4)}
+    torch.save(a | {"layers.0.extra": torch.ones(3)}, tmp_path / "a.pth")
+    torch.save({f"net.{key}": value for key, value in a.items()}, tmp_path / "b.pth")
+    ran = ckpt("suggest", "a.pth", "b.pth", "--html", "s.html", cwd=tmp_path)
+    assert "undecided: `layers.0.extra`" in ran.err
+    data = data_of(tmp_path / "s.html")
+    statuses = [data["statuses"][number]["name"] for number in data["items"]["status"]]
+    assert (statuses.count("paired"), statuses.count("undecided"), len(statuses)) == (4, 1, 5)
+    assert "4 mapped by 1 rule, 1 undecided<" in (tmp_path / "s.html").read_text()
 
 
 def test_50_000_keys_fit_in_ten_megabytes(tmp_path):

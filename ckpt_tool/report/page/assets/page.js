@@ -473,7 +473,7 @@ function drawLayers() {
   const tones = ["tone-plain", "tone-warn"];
   const charts = new Map();
   for (const measure of MEASURES) charts.set(measure.chart, [...(charts.get(measure.chart) || []), measure]);
-  const place = isTrace ? ITEMS.findIndex((item) => STATUSES[item.status].name === "here") : -1;
+  const place = isTrace ? ITEMS.findIndex((item) => STATUSES[item.status].name === "diverge here") : -1;
   for (const [title, measures] of charts) {
     const isLog = measures.some((measure) => measure.log);
     const series = measures.map((measure, at) => {
@@ -517,7 +517,7 @@ if (calm.size && eventful.length && eventful.length < new Set(ITEMS.map((item) =
 for (const name of ["pairs", "list"]) byId(`view-${name}`).setAttribute("aria-pressed", String(name === state.view));
 overview();
 applyFilter();
-const here = DATA.command === "trace" ? ITEMS.findIndex((item) => STATUSES[item.status].name === "here") : -1;
+const here = DATA.command === "trace" ? ITEMS.findIndex((item) => STATUSES[item.status].name === "diverge here") : -1;
 if (here >= 0) {
   oneTree().openTo(oneTree().leaves[here]);
   refold();

@@ -32,6 +32,12 @@ function squarify(nodes, box) {
   return placed;
 }
 
+// A module whose tensors are too small to be drawn has the colour of its largest one.
+function largestLeaf(node) {
+  while (node.leaf < 0) node = node.children.reduce((most, each) => (each.bytes > most.bytes ? each : most));
+  return node.leaf;
+}
+
 class Treemap {
   constructor(element, options) {
     this.element = element;
@@ -56,20 +62,26 @@ class Treemap {
     const height = Math.max(260, Math.min(520, Math.round(width * 0.36)));
     this.areas = 0;
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "group", "aria-label": `Sizes of the modules in ${this.at.path || "all of it"}; Enter looks into one` });
-    picture.append(...this.inside(this.at, { x: 0, y: 0, w: width, h: height }, 0));
+    // Level by level: what there is room for goes to the outer modules first, so that none of them is blank.
+    const open = [{ group: picture, node: this.at, box: { x: 0, y: 0, w: width, h: height }, depth: 0 }];
+    for (let i = 0; i < open.length; i++) {
+      const { group, node, box, depth } = open[i];
+      const made = this.inside(node, box, depth, open);
+      group.append(...made);
+      if (depth && !made.length) group.setAttribute("class", `module leaf ${this.options.toneOf(largestLeaf(node))}`);
+    }
     this.element.replaceChildren(picture);
   }
-  inside(node, box, depth) {
-    const children = node.leaf < 0 ? node.children.filter((child) => child.bytes) : [];
+  inside(node, box, depth, open) {
     const made = [];
-    for (const { node: child, x, y, w, h } of squarify(children, box)) {
+    for (const { node: child, x, y, w, h } of squarify(node.children.filter((each) => each.bytes), box)) {
       if (w < 1.5 || h < 1.5 || this.areas > MAX_AREAS) continue;
       this.areas++;
-      made.push(this.area(child, { x, y, w, h }, depth));
+      made.push(this.area(child, { x, y, w, h }, depth, open));
     }
     return made;
   }
-  area(node, { x, y, w, h }, depth) {
+  area(node, { x, y, w, h }, depth, open) {
     const isModule = node.leaf < 0;
     const share = this.at.bytes ? (100 * node.bytes) / this.at.bytes : 0;
     const text = `${node.path}\n${sizeText(node.bytes)}, ${share.toFixed(1)} % of ${this.at.path || "all"}`;
@@ -87,7 +99,7 @@ class Treemap {
       group.append(svg("text", { x: x + 5, y: y + 13 }, label));
       if (!isModule && h > 32 && w > 56) group.append(svg("text", { x: x + 5, y: y + 27, "fill-opacity": 0.75 }, sizeText(node.bytes)));
     }
-    if (isModule) group.append(...this.inside(node, { x: x + 3, y: y + 3 + head, w: w - 6, h: h - 6 - head }, depth + 1));
+    if (isModule) open.push({ group, node, box: { x: x + 3, y: y + 3 + head, w: w - 6, h: h - 6 - head }, depth: depth + 1 });
     return group;
   }
   label(node, width) {
