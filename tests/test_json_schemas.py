@@ -46,7 +46,7 @@ COMMANDS = [
     "check r.yaml", "check r.yaml a.ckpt b.pth", "check r.yaml --invert", "plan a.ckpt b.pth", "plan a.ckpt b.pth --rules r.yaml --why c",
     "plan a.ckpt b.pth --by auto --partial", "map a.ckpt b.pth", "map a.ckpt b.pth --rules r.yaml -o o.pth", "map a.ckpt -e '** -> y.**' -o out --max-shard-size 1MB --checksum",
     "verify o.pth a.ckpt b.pth --rules r.yaml", "suggest a.ckpt b.pth", "mappings", "mappings a.ckpt b.pth", "scan a.ckpt b.pth r.yaml",
-    "trace n.pth --model net:a --model-b net:a --input i.pt",
+    "trace n.pth n.pth --model net:a --model-b net:a --input i.pt",
 ]  # fmt: skip
 
 
