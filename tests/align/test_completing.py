@@ -300,7 +300,7 @@ LAST = [
     ("one of two heads", HEADS, ["out.weight 4x8", "out.bias 4", "box.weight 4x8", "box.bias 4"], []),
     ("a head of another width", HEADS, ["out.weight 4x6", "out.bias 4"], []),
     ("a vocabulary", ["wte.weight 90x8"], ["words.weight 91x8"], []),
-    ("the one table", ["pos_embed 1x17x8"], ["positions 1x26x8"], [("pos_embed", "positions")]),
+    ("the one table", ["pos_embed 1x17x8", "patch.weight 8x3x4x4"], ["positions 1x26x8", "patch.weight 8x3x4x4"], [("pos_embed", "positions")]),
     ("a table of no grid", ["pos_embed 1x17x8"], ["positions 1x26x9"], []),
     ("one of two tables", ["pos_embed 1x17x8", "neck.pos_embed 1x17x8"], ["positions 1x26x8"], []),
 ]

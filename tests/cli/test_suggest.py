@@ -258,8 +258,8 @@ def test_what_another_image_size_needs_stands_ready_in_the_draft(timm, tmp_path,
     assert ran.out.splitlines()[-1].startswith(f"{len(large.state_dict()) - 2} mapped, 2 kept, "), ran.out
 
 
-VIT = ["cls_token F32 1x1x8", *(f"blocks.{i}.{name} F32 8x8" for i in range(3) for name in ("q.weight", "o.weight"))]
-OWN = ["class_token F32 1x1x8", *(f"layers.{i}.{name} F32 8x8" for i in range(3) for name in ("q.weight", "o.weight"))]
+VIT = ["cls_token F32 1x1x8", "patch.weight F32 8x3x4x4", *(f"blocks.{i}.{name} F32 8x8" for i in range(3) for name in ("q.weight", "o.weight"))]
+OWN = ["class_token F32 1x1x8", "patch.weight F32 8x3x4x4", *(f"layers.{i}.{name} F32 8x8" for i in range(3) for name in ("q.weight", "o.weight"))]
 
 
 @pytest.fixture

@@ -228,7 +228,7 @@ def test_a_key_list_as_target_has_no_tokens_to_keep(tmp_path):
 
 
 def test_what_is_wrong_with_a_shape_names_the_tokens(tmp_path):
-    found = problems(tmp_path, "rules: ['** -> **']\n", catalog("pos_embed 1x197x8"), catalog("pos_embed 1x196x8"))
+    found = problems(tmp_path, "rules: ['** -> **']\n", catalog("pos_embed 1x197x8", "patch.weight 8x3x16x16"), catalog("pos_embed 1x196x8", "patch.weight 8x3x16x16"))
     assert "other tokens before the grid? `fit: [{pos_embed: {resize_grid: {prefix: 1, new_prefix: 0}}}]` in a rule file adapts it" in found[0].notes
 
 

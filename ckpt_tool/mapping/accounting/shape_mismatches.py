@@ -58,7 +58,7 @@ def fit_for(
     if any(map(_RELATIVE.search, keys)):
         names = ["resize_bias"]
     elif any(map(_POSITIONS.search, keys)):
-        names = ["resize_grid"] if _is_of_patches(key, around) else []
+        names = ["resize_grid"] if any(_is_of_patches(one, around) for one in keys) else []
     elif any(map(_IN_A_ROW.search, keys)):
         names = []
     elif len(source) > 2:
@@ -125,7 +125,7 @@ def fit_of(
         extra = {"extra": BEIT_TOKENS}
         return {"resize_bias": extra} if _fits("resize_bias", source, target, extra) else None
     is_table = is_position_table(key) or is_position_table(origin)
-    if not (is_table and _is_of_patches(key, around)):
+    if not (is_table and any(_is_of_patches(one, around) for one in (key, origin or key))):
         return None
     prefixes = _other_prefixes(source, target)
     return {"resize_grid": prefixes} if prefixes else None

@@ -72,7 +72,8 @@ def _notes(fault: _Fault, source: Catalog, target: Catalog) -> tuple[str, ...]:
             inputs = fault.step.inputs
             origin = inputs[0] if len(inputs) == 1 else ""
             wanted = target[made.key].shape
-            return tuple(fit_note(made.key, made.shape, wanted, target, origin=origin))
+            around = source if origin else target
+            return tuple(fit_note(made.key, made.shape, wanted, around, origin=origin))
         case _:
             return (_dtype_note(fault.step, source),)
 
