@@ -65,7 +65,7 @@ def _init(cls: type, parts: Sequence[Field[Any]]) -> Callable[..., None]:
     arguments, lines = [], []
     for at, part in enumerate(parts):
         name, value = part.name, part.name
-        if part.kw_only or not part.init:
+        if part.kw_only or not part.init or part.hash is not None:
             raise TypeError(f"{cls.__name__}.{name}: make it by dataclass(frozen=True)")
         argument = name
         if part.default is not MISSING:

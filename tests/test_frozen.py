@@ -146,3 +146,11 @@ def test_what_it_can_not_make_is_refused() -> None:
             """With a field that is given by name."""
 
             x: int = field(default=1, kw_only=True)
+
+    with pytest.raises(TypeError, match="dataclass"):
+
+        @frozen
+        class Unhashed:
+            """With a field that is compared and not hashed."""
+
+            x: int = field(default=1, hash=False)

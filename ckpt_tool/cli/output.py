@@ -182,9 +182,8 @@ def _misused(error: Exception, message: str) -> int:
 
 def _point_to_traceback(error: CkptError, is_shown: bool) -> None:
     """Where code of the user's own failed: its traceback says more."""
-    is_theirs = isinstance(error, InputError) and error.__cause__ is not None
-    if is_theirs and not is_shown and not error.hint:  # type: ignore[attr-defined]
-        error.hint = "--debug shows its traceback"  # type: ignore[attr-defined]
+    if isinstance(error, InputError) and error.__cause__ and not (is_shown or error.hint):
+        error.hint = "--debug shows its traceback"
 
 
 def fail(error: Exception, arguments: Sequence[str]) -> int:
