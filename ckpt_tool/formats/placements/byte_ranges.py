@@ -56,10 +56,13 @@ class Extent:
         """The bytes in one buffer that is filled again and again: each piece is good until the
         next. Checked as `chunks` is.
         """
-        buffer = memoryview(bytearray(min(self.length, size)))
+        return self.pieces_in(memoryview(bytearray(min(self.length, size))))
+
+    def pieces_in(self, buffer: memoryview) -> Iterator[memoryview]:
+        """The bytes as `pieces` gives them, in this buffer."""
         crc, end = 0, self.offset + self.length
-        for offset in range(self.offset, end, size):
-            piece = buffer[: min(size, end - offset)]
+        for offset in range(self.offset, end, max(len(buffer), 1)):
+            piece = buffer[: end - offset]
             self.file.read_into(piece, offset)
             if self.crc32 is not None:
                 crc = crc32(piece, crc)
