@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.multiprocessing as mp
+from loading import touch
 from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader
@@ -68,6 +69,7 @@ def work(rank: int, count: int, size: float, folder: str) -> None:
     for run in range(RUNS + 1):
         for name, load in (("theirs", theirs), ("ours", ours)):
             model = sharded(size, count)
+            touch(int(size * 1e9 / count))
             read = 0
             dist.barrier()
             start = time.perf_counter()

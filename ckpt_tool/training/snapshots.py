@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from itertools import chain
 from logging import Logger
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -19,6 +19,8 @@ Exchange = Mapping[int, tuple[object, object]]
 """By the identity of what is to go: it itself, and what comes in its place."""
 
 _MUTABLE = (dict, list, set, deque, bytearray)
+_BUILT_IN = (dict, list, tuple, set, frozenset, deque)
+_FROZEN = (tuple, frozenset)
 _LEAVES = (
     str,
     bytes,
@@ -111,14 +113,15 @@ def held(root: object) -> Iterator[object]:
     """
     import torch
 
+    kinds = (torch.Tensor, *_MUTABLE)
     seen: dict[int, object] = {}
     waiting = [root]
     while waiting:
         value = waiting.pop()
-        if id(value) in seen or isinstance(value, _LEAVES):
+        if type(value) in _LEAVES or id(value) in seen or isinstance(value, _LEAVES):
             continue
         seen[id(value)] = value
-        if isinstance(value, (torch.Tensor, *_MUTABLE)):
+        if isinstance(value, kinds):
             yield value
         waiting += _inside(value)
 
@@ -128,19 +131,21 @@ def exchange(root: object, known: Exchange) -> None:
     import torch
 
     for container in list(held(root)) if known else ():
-        if not isinstance(container, torch.Tensor | bytearray) and _may_have(container, known):
-            contents = _contents(container)
-            new = [_exchanged(value, known) for value in contents]
-            if any(one is not other for one, other in zip(contents, new, strict=True)):
-                _set_contents(container, new)
+        if not isinstance(container, torch.Tensor | bytearray) and _has_any(container, known):
+            _set_contents(container, [_exchanged(value, known) for value in _contents(container)])
 
 
-def _may_have(container: object, known: Exchange) -> bool:
-    """False where it is seen at once that nothing in a container has to be exchanged."""
+def _has_any(container: object, known: Exchange) -> bool:
+    """Whether anything in a container, or in tuples and frozen sets in it, is to be exchanged."""
     values: Iterable[object] = container  # type: ignore[assignment]
     if isinstance(container, dict):
         values = chain(dict.keys(container), dict.values(container))
-    return any(id(value) in known or isinstance(value, tuple | frozenset) for value in values)
+    for value in values:
+        if id(value) in known:
+            return True
+        if isinstance(value, _FROZEN) and _has_any(value, known):
+            return True
+    return False
 
 
 def version_of(tensor: torch.Tensor) -> int:
@@ -151,7 +156,7 @@ def version_of(tensor: torch.Tensor) -> int:
 def _exchanged(value: object, known: Exchange) -> object:
     if id(value) in known:
         return known[id(value)][1]
-    if not isinstance(value, tuple | frozenset):
+    if not isinstance(value, _FROZEN):
         return value
     new = [_exchanged(each, known) for each in value]
     if all(one is other for one, other in zip(value, new, strict=True)):
@@ -162,20 +167,20 @@ def _exchanged(value: object, known: Exchange) -> object:
 
 def _inside(value: object) -> Iterable[object]:
     """What is reached from an object by one step, without running code of its own."""
-    if isinstance(value, dict):
-        yield from list(dict.values(value))
-    elif isinstance(value, list | tuple | set | frozenset | deque):
-        yield from list(value)
     if isinstance(value, MethodType):
-        yield value.__self__
-        yield value.__func__
-    elif isinstance(value, FunctionType):
-        yield from _enclosed(value)
+        return value.__self__, value.__func__
+    if isinstance(value, FunctionType):
+        return _enclosed(value)
+    if isinstance(value, dict):
+        inside = list(dict.values(value))
+    elif isinstance(value, _BUILT_IN):
+        inside = list(value)
     else:
-        try:
-            yield object.__getattribute__(value, "__dict__")
-        except AttributeError:
-            return
+        inside = []
+    if type(value) not in _BUILT_IN:
+        with suppress(AttributeError):
+            inside.append(object.__getattribute__(value, "__dict__"))
+    return inside
 
 
 def _enclosed(function: FunctionType) -> Iterator[object]:

@@ -165,15 +165,18 @@ class LiveTensors:
         if (identity := identity_of(current)) in self._asked:
             return []
         self._asked.add(identity)
-        memory = self._memory.take(current) if _is_plain_meta(current) else _new_memory(current)
+        has_room = _takes_room(current)
+        memory = self._memory.take(local_part(current)) if has_room else _new_memory(current)
         self._replace(current, _whole(memory, current))
         return local_parts(current, memory)
 
     def reserve(self, keys: Iterable[str]) -> None:
-        """Allocates memory at once for those of these tensors that are on the meta device."""
-        some = [self[key] for key in keys if _is_plain_meta(self[key])]
+        """Allocates memory at once for those of these tensors that are on the meta device; of a
+        distributed one, for this process's part.
+        """
+        some = [self[key] for key in keys if _takes_room(self[key])]
         for tensor in {identity_of(tensor): tensor for tensor in some}.values():
-            self._memory.reserve(tensor.nbytes)
+            self._memory.reserve(local_part(tensor).nbytes)
 
     def can_adopt(self, key: str, dtype: torch.dtype) -> bool:
         """Whether another plain CPU tensor of this dtype can take a tensor's place: nothing else of
@@ -236,13 +239,16 @@ class LiveTensors:
             self._waiting.append((owner, name, self.replaced[id(tensor)][1]))
 
 
-def _is_plain_meta(tensor: torch.Tensor) -> bool:
-    return (
-        tensor.is_meta
-        and not is_distributed(tensor)
-        and tensor.is_contiguous()
-        and tensor.nbytes > 0
-    )
+def _takes_room(tensor: torch.Tensor) -> bool:
+    """Whether memory on the CPU is to come for a tensor on the meta device, the same bytes for all
+    that this process has of it.
+    """
+    if not tensor.is_meta:
+        return False
+    if is_distributed(tensor) and tensor.device_mesh.device_type != "cpu":  # type: ignore[attr-defined]
+        return False
+    own = local_part(tensor)
+    return own.is_contiguous() and own.nbytes > 0
 
 
 def has_own_class(tensor: torch.Tensor) -> bool:
