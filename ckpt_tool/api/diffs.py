@@ -156,8 +156,8 @@ def _watched(
 def chosen(
     source: Checkpoint, target: Checkpoint, options: Comparison
 ) -> tuple[Checkpoint, Checkpoint]:
-    """Both sides with the keys that are to be compared. Raises InputError for a pattern that
-    matches none.
+    """Both sides with the keys that are to be compared; where names may differ, with those that
+    belong to them on the other side. Raises InputError for a pattern that matches none.
     """
     if not (options.include or options.exclude):
         return source, target
@@ -165,6 +165,10 @@ def chosen(
         key for side in (source, target) for key in (*side.catalog, *side.catalog.unreadable)
     )
     wanted = _matching("--filter", options.include, keys) if options.include else set(keys)
+    if options.renames and options.include:
+        from ckpt_tool.api.renames import counterparts
+
+        wanted |= counterparts(source.catalog, target.catalog, wanted)
     wanted -= _matching("--exclude", options.exclude, keys)
     return source.only(wanted), target.only(wanted)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -57,6 +57,16 @@ def diff_by_alignment(
         lambda keys: _compared(source, target, names, keys, tolerance),
     )
     return _with_regrouped(result, pairs)
+
+
+def counterparts(a: Catalog, b: Catalog, keys: Container[str]) -> set[str]:
+    """What belongs to some keys on the other side, by names and shapes."""
+    found: set[str] = set()
+    for each in _pairs_by_names(a, b):
+        sides = [set(chain(*side)) for side in (each.pair.sources, each.pair.targets)]
+        if each.confidence >= MIN_CONFIDENCE and any(key in keys for side in sides for key in side):
+            found.update(*sides)
+    return found
 
 
 def _with_regrouped(result: Diff, pairs: Sequence[Aligned]) -> Diff:

@@ -76,7 +76,10 @@ def diff(
     include: Annotated[
         list[str] | None,
         typer.Option(
-            "--include", "--filter", metavar="PATTERN", help="Compare only these keys. Repeatable."
+            "--include",
+            "--filter",
+            metavar="PATTERN",
+            help="Compare only these keys, and their partners under other names. Repeatable.",
         ),
     ] = None,
     exclude: Annotated[

@@ -197,3 +197,11 @@ def test_renamed_groups_are_folded_by_their_names_also_where_some_values_differ(
     assert line.startswith("  > layers.** → model.layers.**  48  "), line
     assert "7 with other values, max |Δ| 1.0e+00, cosine " in line
     assert ran.out.splitlines()[-1] == "0 same, 48 renamed (7 with other values)"
+
+
+@pytest.mark.parametrize("values", [[], ["--values"]])
+@pytest.mark.parametrize("pattern", ["head.*", "lm_head.*"])
+def test_a_filter_keeps_what_a_key_is_paired_with_on_the_other_side(folder, pattern, values):
+    ran = ckpt("diff", "base.pth", "tuned.pth", "--renames", *values, "--filter", pattern, "--json", cwd=folder)
+    [entry] = json.loads(ran.out)["entries"]
+    assert (entry["kind"], entry["a"]["key"], entry["b"]["key"]) == ("renamed", "head.weight", "lm_head.weight")
