@@ -70,11 +70,15 @@ class _Trial:
         self._expected = tensors_in(found.calls[0].output)
         self._setting = setting
 
+    def _run(self, setting: Setting) -> object:
+        with quiet(self._module, setting):
+            return self._module(*copied(self._call.args), **copied(self._call.kwargs))
+
     def agrees(self, change: Callable[[], Iterator[None]]) -> bool:
         """Whether the outputs agree while the change holds."""
-        with quiet(self._module, self._setting), contextmanager(change)():
+        with contextmanager(change)():
             try:
-                given = self._module(*copied(self._call.args), **copied(self._call.kwargs))
+                given = self._setting.run(self._run)
             except Exception:
                 return False
             apart = distance_of(self._expected, tensors_in(given))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.tracing.leaves import unknown_in
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+T = TypeVar("T")
 Call = tuple[str, int]
 """A module's path, and how often it was called before."""
 
@@ -42,10 +43,28 @@ class Captured:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How networks are run: in training mode or not, and from which random state."""
+    """How networks are run: in training mode or not, from which random state, with gradients or
+    not.
+    """
 
     train: bool = False
     seed: int = 0
+    gradients: bool = False
+
+    def run(self, work: Callable[[Setting], T]) -> T:
+        """Does something as set; with gradients where it fails without, as a network does that
+        gives the gradient of its energy.
+        """
+        try:
+            return work(self)
+        except Exception as error:
+            if self.gradients or not _needs_gradients(error.__cause__ or error):
+                raise
+        return work(replace(self, gradients=True))
+
+
+def _needs_gradients(error: BaseException) -> bool:
+    return isinstance(error, RuntimeError) and "does not require grad" in str(error)
 
 
 class Recorder:
@@ -66,6 +85,11 @@ class Recorder:
         self._module, self._paths, self._wanted, self._keeps = module, paths, wanted, kept
         self.unknown: list[str] = []
         """What the network gives that can't be compared."""
+        self._begin()
+
+    def _begin(self) -> None:
+        for each in (self.calls, self.captured, self.kept, self.unknown):
+            each.clear()
         self._events = 0
         self._counts: Counter[str] = Counter()
         self._open: list[Call] = []
@@ -74,6 +98,10 @@ class Recorder:
         """The network's output. Its modes and torch's random state are as before afterwards; what
         fails in the network raises InputError.
         """
+        return setting.run(lambda setting: self._run(inputs, setting))
+
+    def _run(self, inputs: object, setting: Setting) -> object:
+        self._begin()
         args, kwargs = arguments(inputs)
         if not can_be_hooked(self._module):
             raise InputError(
@@ -152,7 +180,7 @@ def copied(value: Any) -> Any:
 
 @contextmanager
 def quiet(module: nn.Module, setting: Setting) -> Iterator[None]:
-    """A network in eval mode (or not), without gradients, from a known random state."""
+    """A network in eval mode (or not), without gradients (or with), from a known random state."""
     import torch
 
     modes = [(each, each.training) for each in module.modules()]
@@ -160,8 +188,11 @@ def quiet(module: nn.Module, setting: Setting) -> Iterator[None]:
     owners = [each for each in module.modules() if can_be_hooked(each)]
     named = [(each._buffers, dict(each._buffers)) for each in owners]
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices), torch.no_grad():
+    gradients = [(each, each.grad) for each in module.parameters()]
+    with torch.random.fork_rng(devices), torch.set_grad_enabled(setting.gradients):
         torch.manual_seed(setting.seed)
+        for parameter, _ in gradients:  # forward may add to them
+            parameter.grad = None
         for each, _ in modes:  # not by `train()`, whose overrides may merge weights
             each.training = setting.train
         if setting.train:
@@ -175,6 +206,8 @@ def quiet(module: nn.Module, setting: Setting) -> Iterator[None]:
                 buffers_now.update(before)
             for buffer, values in buffers:
                 buffer.detach().copy_(values)
+            for parameter, gradient in gradients:
+                parameter.grad = gradient
 
 
 def _written(module: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -422,3 +422,30 @@ def test_a_nan_on_one_side_is_infinitely_far(tmp_path):
     found = ckpt_tool.trace(one, other, given(), by="name")
     assert found.place.outputs.relative == found.place.outputs.largest == float("inf")
     assert found.place.outputs.index[-1] == 2
+
+
+class Forces(nn.Module):
+    """The gradient of an energy, as networks of atoms give."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(3, 8), nn.Linear(8, 1)
+
+    def forward(self, positions):
+        positions = positions.requires_grad_()
+        energy = self.two(torch.tanh(self.one(positions))).sum()
+        return energy, torch.autograd.grad(energy, positions)[0]
+
+
+def test_networks_that_take_gradients_of_their_own():
+    first, second = Forces(), Forces()
+    second.load_state_dict(first.state_dict())
+    first.one.weight.grad = before = torch.rand(8, 3)
+    inputs = torch.rand(5, 3)
+    assert ckpt_tool.trace(first, second, inputs).is_same
+    assert first.one.weight.grad is before
+    assert first.two.weight.grad is None
+    assert not inputs.requires_grad
+    with torch.no_grad():
+        second.two.weight.mul_(1.5)
+    assert ckpt_tool.trace(first, second, inputs).place.other == "two"
