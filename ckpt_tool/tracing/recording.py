@@ -12,6 +12,7 @@ from ckpt_tool.errors import InputError
 from ckpt_tool.tracing.leaves import unknown_in
 from ckpt_tool.tracing.sketches import Sketch, sketches_in
 from ckpt_tool.training.own_code import raised
+from ckpt_tool.training.snapshots import version_of
 
 if TYPE_CHECKING:
     import torch
@@ -85,10 +86,12 @@ class Recorder:
         self._module, self._paths, self._wanted, self._keeps = module, paths, wanted, kept
         self.unknown: list[str] = []
         """What the network gives that can't be compared."""
+        self.written: list[str] = []
+        """Parameters that forward has written to, which are others now."""
         self._begin()
 
     def _begin(self) -> None:
-        for each in (self.calls, self.captured, self.kept, self.unknown):
+        for each in (self.calls, self.captured, self.kept, self.unknown, self.written):
             each.clear()
         self._events = 0
         self._counts: Counter[str] = Counter()
@@ -115,6 +118,7 @@ class Recorder:
                 if (path in self._paths or self._keeps(path)) and can_be_hooked(each):
                     for handle in self._hooks(path, each):
                         stack.callback(handle.remove)
+            stack.callback(self._note_written, _versions(self._module))
             try:
                 return self._module(*copied(args), **copied(kwargs))
             except Exception as error:
@@ -151,9 +155,21 @@ class Recorder:
         yield module.register_forward_pre_hook(before, with_kwargs=True, prepend=True)
         yield module.register_forward_hook(after, with_kwargs=True)
 
+    def _note_written(self, before: Mapping[str, int]) -> None:
+        now = _versions(self._module)
+        self.written += [name for name in now if now[name] != before.get(name, now[name])]
+
     def _event(self) -> int:
         self._events += 1
         return self._events
+
+
+def _versions(module: nn.Module) -> dict[str, int]:
+    """How often the parameters were written to; those that a trace puts back are not counted."""
+    back = {id(tensor) for tensor in _rewritten(module)}
+    return {
+        name: version_of(each) for name, each in module.named_parameters() if id(each) not in back
+    }
 
 
 def can_be_hooked(module: nn.Module) -> bool:
@@ -210,11 +226,15 @@ def quiet(module: nn.Module, setting: Setting) -> Iterator[None]:
                 parameter.grad = gradient
 
 
-def _written(module: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """What a forward pass may write, with its values: buffers, and embeddings that it renorms."""
-
+def _rewritten(module: nn.Module) -> list[torch.Tensor]:
+    """What a forward pass is known to write: buffers, and embeddings that it renorms."""
     some: list[torch.Tensor] = list(module.buffers())
     for each in module.modules():
         if getattr(each, "max_norm", None) is not None:
             some += each.parameters(recurse=False)
-    return [(each, each.detach().clone()) for each in some if not each.is_meta]
+    return some
+
+
+def _written(module: nn.Module) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The same, with their values."""
+    return [(each, each.detach().clone()) for each in _rewritten(module) if not each.is_meta]

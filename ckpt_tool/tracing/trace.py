@@ -172,6 +172,12 @@ def _notes(
             f"not compared, for their outputs have other shapes on the two sides: "
             f"{plural(len(unlike), 'call')}, the first of `{unlike[0].other}`"
         )
+    for side, record in (("first", first), ("second", second)):
+        if record.written:
+            notes.append(
+                f"the forward of the {side} network writes to its parameters, `{record.written[0]}`"
+                f"{' and others' if len(record.written) > 1 else ''}: they are not as they were"
+            )
     return notes
 
 

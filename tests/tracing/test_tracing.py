@@ -449,3 +449,18 @@ def test_networks_that_take_gradients_of_their_own():
     with torch.no_grad():
         second.two.weight.mul_(1.5)
     assert ckpt_tool.trace(first, second, inputs).place.other == "two"
+
+
+class Writes(nn.Linear):
+    def forward(self, x):
+        with torch.no_grad():
+            self.weight.mul_(0.9)
+        return super().forward(x)
+
+
+def test_a_forward_that_writes_its_parameters_is_reported():
+    first, second = nn.Sequential(Writes(3, 3)), nn.Sequential(nn.Linear(3, 3))
+    second.load_state_dict(first.state_dict())
+    notes = ckpt_tool.trace(first, second, torch.rand(2, 3)).notes
+    assert any("the first network writes to its parameters, `0.weight`: they are not as they were" in note for note in notes)
+    assert not any("second" in note for note in notes)
