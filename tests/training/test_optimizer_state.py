@@ -17,7 +17,9 @@ from resuming import (
     train,
     trained,
 )
+from torch import nn
 
+import ckpt_tool
 from ckpt_tool.mapping.plan import input_forms
 from ckpt_tool.ops import invert_chain
 from ckpt_tool.training.optimizers.state import optimizer_state
@@ -178,3 +180,14 @@ def test_any_arrangement_is_followed_exactly(found, name, random):
     order = [key for each in steps for key in each.outputs]
     random.shuffle(order)
     assert_resumed(source, steps, order, OPTIMIZERS[name], 3, 4)
+
+
+def test_parameters_that_no_group_has_are_reported():
+    source = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    optimizer = torch.optim.AdamW(source[0].parameters())
+    source(torch.rand(2, 4)).sum().backward()
+    optimizer.step()
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    report = ckpt_tool.load_into(model, source.state_dict())
+    assert report.optimizer_state(optimizer).notes == ("2 parameters are in no group, as in the source's optimizer: `1.weight`, `1.bias`",)
+    assert report.optimizer_state(optimizer, model, torch.optim.AdamW(model[0].parameters())).notes == ()

@@ -201,8 +201,16 @@ def _notes(
     saved: SavedOptimizer, moved: MovedState, target: TargetOptimizer | None
 ) -> Iterator[str]:
     """What a reader should know of the groups: which entries are the source's, and differ from the
-    optimizer's own.
+    optimizer's own, and which parameters no group has.
     """
+    grouped = {name for group in moved.groups for name in group.names}
+    left = [
+        one.name for one in (target.parameters if target else ()) if grouped.isdisjoint(one.keys)
+    ]
+    if left:
+        are = "1 parameter is" if len(left) == 1 else f"{len(left)} parameters are"
+        some = ", ".join(f"`{name}`" for name in left[:3]) + (" …" if len(left) > 3 else "")
+        yield f"{are} in no group, as in the source's optimizer: {some}"
     groups = (target.groups if target else None) or ()
     for place, (own, group) in enumerate(zip(groups, moved.groups, strict=False)):
         given = {} if group.source is None else saved.groups[group.source]
