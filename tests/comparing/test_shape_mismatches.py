@@ -55,6 +55,16 @@ def test_the_rule_file_of_the_hint_adapts_the_shapes(tmp_path, changed, reason):
             assert torch.equal(made.read("embed.weight"), torch.cat([A["embed.weight"], changed["embed.weight"][9:]]))
 
 
+def test_a_grid_that_is_no_square_asks_for_its_sides(tmp_path):
+    torch.save(A, tmp_path / "a.pth")
+    torch.save(A | {"pos_embed": seeded(1, 33, 8)}, tmp_path / "b.pth")
+    ran = ckpt("map", "a.pth", "b.pth", "-o", "c.pth", cwd=tmp_path)
+    line = "fit: [{pos_embed: {resize_grid: {new_grid: [ROWS, COLUMNS]}}}]"
+    assert f"another image size? `{line}` in a rule file adapts it; 32 patches are no square" in ran.err
+    (tmp_path / "rules.yaml").write_text('rules: ["** -> **"]\n' + line.replace("ROWS, COLUMNS", "4, 8"))
+    assert ckpt("map", "a.pth", "b.pth", "-r", "rules.yaml", "-o", "c.pth", cwd=tmp_path).status == 0
+
+
 NO_HINT = [
     ("something that nothing adapts", {"fc.bias": seeded(4), "blocks.0.weight": seeded(3, 5, 7)}, {}),
     ("what may be renamed", {"fc.weight": seeded(4, 8), "fc.bias": seeded(4), "neck.weight": seeded(3)}, {"nick.weight": seeded(3)}),

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isqrt
 
 from ckpt_tool.keys import fold, quote
 from ckpt_tool.mapping.accounting.heads import is_table, is_vocabulary
@@ -102,7 +103,7 @@ def fit_note(
     """
     fit = fit_of(key, source, target, around, are_words, origin)
     if fit is None:
-        return []
+        return _oblong_note(key, source, target, around, origin)
     what = "keeps the target's" if fit == "fresh" else "adapts it"
     return [f"{reason_of(fit)}? `fit: {flow([{quote(key): fit}])}` in a rule file {what}"]
 
@@ -129,6 +130,24 @@ def fit_of(
         return None
     prefixes = _other_prefixes(source, target)
     return {"resize_grid": prefixes} if prefixes else None
+
+
+def _oblong_note(key: str, source: Shape, target: Shape, around: Catalog, origin: str) -> list[str]:
+    """A hint for positions of a grid that is not square, whose sides only its user knows."""
+    keys = (key, origin or key)
+    is_grid = any(is_position_table(one) and _is_of_patches(one, around) for one in keys)
+    width = (*source[:-2], source[-1]), (*target[:-2], target[-1])
+    if not is_grid or len(source) not in (2, 3) or width[0] != width[1]:
+        return []
+    tokens = (n for n in range(MAX_PREFIX + 1) if isqrt(source[-2] - n) ** 2 == source[-2] - n)
+    patches = target[-2] - next(tokens, target[-2])
+    if patches <= 0 or isqrt(patches) ** 2 == patches:
+        return []
+    line = flow([{quote(key): {"resize_grid": {"new_grid": ["ROWS", "COLUMNS"]}}}])
+    return [
+        f"{WORDS['resize_grid']}? `fit: {line}` in a rule file adapts it; {patches} patches are no "
+        "square, so give their rows and columns"
+    ]
 
 
 def reason_of(fit: str | dict[str, object]) -> str:
@@ -164,7 +183,15 @@ def _fits(name: str, source: Shape, target: Shape, argument: object = None) -> b
         )
     except OpError:
         return False
-    return True
+    return name != "resize_grid" or argument is not None or _has_usual_prefix(source, target)
+
+
+def _has_usual_prefix(source: Shape, target: Shape) -> bool:
+    """Whether no more tokens stand before the grids than networks have: more are a coincidence."""
+    from ckpt_tool.ops.fits import ResizeGrid
+
+    prefixes = [one for one, other in ResizeGrid().choices(source, target) if one == other]
+    return prefixes[0] <= MAX_PREFIX
 
 
 def fit_lines(fits: Iterable[KeyFit], others: Sequence[str]) -> dict[str, list[str]]:
