@@ -44,7 +44,7 @@ def run() -> int:
         return 0
     if base.startswith("-"):
         raise Unusable(f"base: {base!r} is no commit")
-    arguments()
+    check_arguments()
     if git("cat-file", "-e", f"{base}^{{commit}}", check=False).returncode:
         fetched = git("fetch", "--quiet", "--depth=1", "origin", base, check=False)
         if fetched.returncode:
@@ -65,6 +65,15 @@ def arguments() -> "list[str]":
         return shlex.split(given)
     except ValueError as error:
         raise Unusable(f"arguments: {given!r} can't be split into words: {str(error).lower()}") from None
+
+
+def check_arguments() -> None:
+    """Raises Unusable for what is no option of `ckpt diff`: then no file could be compared."""
+    given = arguments()
+    ran = subprocess.run(["ckpt", "diff", "before", "after", *given], capture_output=True, text=True, check=False)
+    if ran.stderr.startswith("Usage:"):
+        reason = ran.stderr.strip().splitlines()[-1].removeprefix("error: ")
+        raise Unusable(f"arguments: {shlex.join(given)}: {reason}")
 
 
 def git(*arguments: str, check: bool = True) -> "subprocess.CompletedProcess[bytes]":

@@ -122,6 +122,8 @@ def test_a_commit_that_was_pushed_away_and_deleted_is_one_line(repository, pushe
     ("given", "said"),
     [
         ({"CKPT_ARGUMENTS": '--renames "'}, "arguments%3A '--renames \"' can't be split into words%3A no closing quotation"),
+        ({"CKPT_ARGUMENTS": "--nope"}, "arguments%3A --nope%3A no such option%3A --nope"),
+        ({"CKPT_ARGUMENTS": "--values --rtol many"}, "arguments%3A --values --rtol many%3A invalid value for '--rtol'"),
         ({"CKPT_BASE": "-x"}, "base%3A '-x' is no commit"),
         ({"CKPT_BASE": "no-such-commit"}, "base%3A 'no-such-commit' is no commit that can be fetched%3A "),
         ({"CKPT_PATHS": ":(nonsense)x"}, "git diff failed%3A "),
