@@ -326,6 +326,29 @@ def test_averages_by_position_are_told(tmp_path):
     assert list(torch.load(tmp_path / "more.pth")["swa"]["shadow"]) == ["net.a.w", "net.b.w"]
 
 
+@pytest.mark.parametrize("words", [["-o", "new.pth"], ["--in-place"]])
+def test_what_a_copy_has_beside_the_weights_stays(tmp_path, words):
+    weights = {"a.w": torch.randn(2, 2), "b.w": torch.randn(3)}
+    ema = {"decay": torch.tensor(0.99), **weights, "num_updates": torch.tensor(12)}
+    torch.save({"model": weights, "ema": ema}, tmp_path / "new.pth" if words == ["--in-place"] else tmp_path / "run.pth")
+    source = "new.pth" if words == ["--in-place"] else "run.pth"
+    ran = ckpt("map", source, "-e", "** -> net.**", "--also", "#ema", *words, cwd=tmp_path)
+    assert ran.status == 0, ran.err
+    assert "`ema` follows the same rules: 2 tensors mapped, 2 other tensors unchanged" in ran.out
+    made = torch.load(tmp_path / "new.pth")["ema"]
+    assert_same(list(made.items()), [("decay", ema["decay"]), ("net.a.w", ema["a.w"]), ("net.b.w", ema["b.w"]), ("num_updates", ema["num_updates"])])
+
+
+def test_an_averaged_model_keeps_the_prefix_of_all_its_keys(tmp_path):
+    weights = {"module.a.w": torch.randn(2, 2), "module.b.w": torch.randn(3)}
+    torch.save({"model": weights, "ema": {"n_averaged": torch.tensor(2), **weights}}, tmp_path / "run.pth")
+    ran = ckpt("map", "run.pth", "-e", "module.** -> **", "--also", "#ema", "-o", "new.pth", cwd=tmp_path)
+    assert (ran.status, "is an AveragedModel, whose keys begin with `module.`, and `a.w` would not" in ran.err) == (2, True)
+    assert not (tmp_path / "new.pth").exists()
+    assert ckpt("map", "run.pth", "-e", "module.** -> module.net.**", "--also", "#ema", "-o", "new.pth", cwd=tmp_path).status == 0
+    assert list(torch.load(tmp_path / "new.pth")["ema"]) == ["n_averaged", "module.net.a.w", "module.net.b.w"]
+
+
 def test_a_copy_that_the_plan_does_not_fit_is_refused(tmp_path):
     weights = {"q.weight": torch.randn(2, 4), "k.weight": torch.randn(2, 4), "fc.weight": torch.randn(3, 4)}
     cases = {

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ckpt_tool.mapping.plan import Plan
 
 
+COUNT = "n_averaged"
+"""What an AveragedModel has beside its module: how many models it is the average of."""
+
+
 def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterator[Part]:
     """The state dicts of these names, with the plan for each. Raises InputError for one that is
     none, or no copy of the weights; RuleError where the plan does not fit it.
@@ -43,8 +47,9 @@ def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterato
         prefix = prefix_of(copy.catalog, plan)
         if prefix is None:
             prefix = _prefix_of_some(copy, plan, name)
-        view = _without_prefix(copy, prefix)
+        view = _of_weights(copy, prefix, plan.source)
         made = plan_for_copy(plan, view.catalog, wanted)
+        _check_average(copy, prefix, made, name)
         yield Part(where.path, made, view, weights.target, prefix)
 
 
@@ -69,12 +74,31 @@ def _prefix_of_some(copy: Checkpoint, plan: Plan, name: str) -> str:
     )
 
 
-def _without_prefix(copy: Checkpoint, prefix: str) -> Checkpoint:
-    """The same open checkpoint with its keys shortened; those without the prefix are left out."""
-    if not prefix:
-        return copy
+def _check_average(copy: Checkpoint, prefix: str, plan: Plan, name: str) -> None:
+    """Raises InputError where torch's AveragedModel would lose the `module.` that all of its keys
+    have.
+    """
+    is_average = COUNT in copy.catalog and COUNT not in plan.source and not prefix
+    lost = next((key for key in plan.producers if not key.startswith("module.")), None)
+    if is_average and lost is not None:
+        fact = (
+            f"`{name}` is an AveragedModel, whose keys begin with `module.`, and `{lost}` would not"
+        )
+        raise InputError("--also", fact, "map it alone, by rules of its own")
+
+
+def _of_weights(copy: Checkpoint, prefix: str, weights: Catalog) -> Checkpoint:
+    """The same open checkpoint with those tensors that the weights have, their keys shortened; what
+    else is there (a decay, a count of updates) stays as it is.
+    """
     contents = copy.contents
-    names = {key: key.removeprefix(prefix) for key in copy.catalog if key.startswith(prefix)}
+    names = {
+        key: key.removeprefix(prefix)
+        for key in copy.catalog
+        if key.startswith(prefix) and key.removeprefix(prefix) in weights
+    }
+    if not prefix and len(names) == len(copy.catalog):
+        return copy
     tied = {key: names.get(key) for key in copy.catalog}
     catalog = Catalog(
         replace(
@@ -87,7 +111,8 @@ def _without_prefix(copy: Checkpoint, prefix: str) -> Checkpoint:
         if key in names
     )
     placements = {new: contents.placements[key] for key, new in names.items()}
-    view = replace(contents, catalog=catalog, placements=placements, versions={})
+    versions = {} if prefix else contents.versions
+    view = replace(contents, catalog=catalog, placements=placements, versions=versions)
     return Checkpoint(copy.path, copy.format, view, copy.files)
 
 

@@ -212,7 +212,7 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     )
     _refuse_numbered_averages(source, weights)
     others = other_copies(planned, form.also)
-    notes = [_mapped_too(part) for part in copies]
+    notes = [_mapped_too(part, source) for part in copies]
     notes += [
         f"`{name}` has the same keys, and keeps them: --also '#{name}' maps it, too"
         for name in others
@@ -231,10 +231,15 @@ def _whole(planned: Planned, form: Form, stack: ExitStack) -> Changed:
     return Changed(whole, beside, left, (*notes, *optimizers.notes))
 
 
-def _mapped_too(copy: Part) -> str:
-    """How much of another copy of the weights is mapped, as its own counts say."""
+def _mapped_too(copy: Part, source: Checkpoint) -> str:
+    """How much of another copy of the weights is mapped, as its own counts say, and how much is in
+    it that they have not.
+    """
     counts = copy.plan.counts
     others = [f"{counts[name]:,} {name}" for name in ("kept", "dropped") if counts[name]]
+    inside = sum(info.key.startswith(f"{copy.path}.") for info in source.contents.elsewhere)
+    more = inside - len(copy.plan.source)
+    others += [f"{plural(more, 'other tensor')} unchanged"] if more else []
     mapped = f"{plural(counts['mapped'], 'tensor')} mapped"
     return f"`{copy.path}` follows the same rules: {', '.join([mapped, *others])}"
 
