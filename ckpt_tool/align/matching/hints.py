@@ -2,6 +2,7 @@
 and what lies beside it.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import takewhile
 
@@ -15,17 +16,30 @@ class Hints:
 
     def __init__(self, modules: Modules, hints: Sequence[Candidate]) -> None:
         pairs = [(modules.source[i].names, modules.target[j].names) for i, j in hints]
-        self._kinds = {(pattern_of(a), pattern_of(b)) for a, b in pairs}
+        self._ends: dict[tuple[Names, Names], list[tuple[str, str]]] = defaultdict(list)
+        """What the names of hints end in, by their kinds."""
+        for a, b in pairs:
+            self._ends[pattern_of(a), pattern_of(b)].append((a[-1], b[-1]))
         self._places = [place for a, b in pairs if (place := _differing(a, b))]
 
     def of(self, a: ModuleTensors, b: ModuleTensors) -> float:
         """What is added to a pair's score; 0 where no hint is about it."""
-        if not self._kinds:
+        if not self._ends:
             return 0.0
-        is_named = (pattern_of(a.names), pattern_of(b.names)) in self._kinds
+        ends = self._ends.get((pattern_of(a.names), pattern_of(b.names)), ())
+        is_named = any(_move_together(hint, (a.names[-1], b.names[-1])) for hint in ends)
         is_there = any(is_below(a.names, x) and is_below(b.names, y) for x, y in self._places)
         named = WEIGHTS.hint_same_names if is_named else 0.0
         return named + (WEIGHTS.hint_same_place if is_there else 0.0)
+
+
+def _move_together(hint: tuple[str, str], ends: tuple[str, str]) -> bool:
+    """Whether the last names of both modules are the hint's, or neither is: `norm1 -> before` says
+    nothing of `norm2 -> before`. Numbers alone may be those of blocks, which other numbers count.
+    """
+    if all(name.isdecimal() for name in ends):
+        return True
+    return (hint[0] == ends[0]) is (hint[1] == ends[1])
 
 
 def _differing(a: Names, b: Names) -> tuple[Names, Names] | None:
