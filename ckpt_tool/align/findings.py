@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from ckpt_tool.align.naming.vocabulary import numberless
 from ckpt_tool.align.pairs import Pair
 from ckpt_tool.align.weights import WEIGHTS
 
@@ -36,6 +37,20 @@ class Ambiguous:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """Ambiguous keys, and how many groups there are that the same hint settles, in other blocks."""
+
+    group: Ambiguous
+    others: int
+
+    def __str__(self) -> str:
+        sources, targets = self.group.sources, self.group.targets
+        keys = f"{len(sources)} and {len(targets)} key{'' if len(targets) == 1 else 's'}"
+        more = f", and {self.others} more such group{'' if self.others == 1 else 's'}"
+        return f"{keys}{more if self.others else ''}, {self.group.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Alignment:
     """What belongs together, what nobody could know, and what is left, in the catalogs' order.
 
@@ -48,6 +63,15 @@ class Alignment:
     unpaired_source: tuple[str, ...]
     unpaired_target: tuple[str, ...]
     shape_mismatches: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What is ambiguous, once for all blocks that are alike."""
+        alike: dict[object, list[Ambiguous]] = {}
+        for each in self.ambiguous:
+            kind = len(each.sources), len(each.targets), each.reason, numberless(each.hint)
+            alike.setdefault(kind, []).append(each)
+        return tuple(Question(groups[0], len(groups) - 1) for groups in alike.values())
 
     def at_least(self, confidence: float) -> tuple[Pair, ...]:
         """The pairs that are at least so sure, without how sure they are."""

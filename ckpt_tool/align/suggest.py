@@ -193,14 +193,13 @@ def plan_by_alignment(
 
 def _remarks(found: Suggestion) -> list[str]:
     """Why keys are left."""
-    groups = found.alignment.ambiguous
+    questions = found.alignment.questions
     remarks = [
-        f"ambiguous: {group.reason}; ckpt suggest --hint '{group.hint}'"
-        for group in groups[:MAX_NOTES]
+        f"ambiguous: {each}; `ckpt suggest` takes --hint '{each.group.hint}'"
+        for each in questions[:MAX_NOTES]
     ]
-    remarks += (
-        [f"{len(groups) - MAX_NOTES} more ambiguous groups"] if len(groups) > MAX_NOTES else []
-    )
+    if more := max(0, len(questions) - MAX_NOTES):
+        remarks.append(f"{more} more ambiguous group{'' if more == 1 else 's'}")
     if unsure := len(found.unsure):
         them = "1 pair is" if unsure == 1 else f"{unsure} pairs are"
         remarks.append(f"{them} less sure than {found.min_confidence:g} and left out")

@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ckpt_tool.align.findings import Aligned, Alignment, Ambiguous
+from ckpt_tool.align.findings import Aligned, Alignment, Question
 from ckpt_tool.mapping import Plan
 from ckpt_tool.mapping.reading.writing import escaped, scalar
-from ckpt_tool.wording import plural
 
 _QUOTED = re.compile(r'"([^"\\]*)"((?:: .*)?)', re.DOTALL)
 
@@ -115,7 +114,7 @@ class Suggestion:
             *(_ready_fits(ready) if ready else ()),
             *(f"# undecided: {escaped(doubt)}" for doubt in self.doubts),
             *(f"# {escaped(line)}" for line in self.shape_mismatches),
-            *map(_ambiguity, self.alignment.ambiguous),
+            *map(_ambiguity, self.alignment.questions),
         ]
         return "\n".join(lines) + "\n"
 
@@ -146,7 +145,6 @@ def _ready_fits(ready: Ready) -> Iterator[str]:
     yield from (f"#   - {line}" for line in ready.fits)
 
 
-def _ambiguity(group: Ambiguous) -> str:
-    """A group that is left to a person, as a comment."""
-    keys = f"{len(group.sources)} and {plural(len(group.targets), 'key')}"
-    return f"# ambiguous: {keys}, {escaped(group.reason)}; --hint '{escaped(group.hint)}'"
+def _ambiguity(question: Question) -> str:
+    """What is left to a person, as a comment."""
+    return f"# ambiguous: {escaped(str(question))}; --hint '{escaped(question.group.hint)}'"

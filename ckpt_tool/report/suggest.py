@@ -13,14 +13,13 @@ def suggestion_notes(found: Suggestion, is_beside_rules: bool = False) -> str:
     """
     if is_beside_rules:
         return _counts(found)
-    ambiguous = found.alignment.ambiguous
+    questions = found.alignment.questions
     lines = [
-        f"ambiguous: {len(each.sources)} and {plural(len(each.targets), 'key')}, "
-        f"{safe(each.reason)}\nhint: --hint '{safe(each.hint)}'"
-        for each in ambiguous[:MAX_SHOWN]
+        f"ambiguous: {safe(str(each))}\nhint: --hint '{safe(each.group.hint)}'"
+        for each in questions[:MAX_SHOWN]
     ]
-    if len(ambiguous) > MAX_SHOWN:
-        lines.append(f"{len(ambiguous) - MAX_SHOWN} more ambiguous groups")
+    if len(questions) > MAX_SHOWN:
+        lines.append(f"{plural(len(questions) - MAX_SHOWN, 'more ambiguous group')}")
     lines += [safe(line) for line in found.shape_mismatches[:MAX_SHOWN]]
     if len(found.shape_mismatches) > MAX_SHOWN:
         lines.append(

@@ -5,7 +5,9 @@ from math import inf
 
 import pytest
 from catalogs import keys, module, modules, place, sides
+from literals import catalog
 
+from ckpt_tool.align import align
 from ckpt_tool.align.matching.candidates import find_candidates
 from ckpt_tool.align.matching.choosing import Match, OpenPairs, best_first, leading, with_exchanges
 from ckpt_tool.align.matching.confidence import confidence_of, confidences, evidence_of
@@ -185,7 +187,8 @@ def test_a_pair_that_leads_is_clear_and_the_rest_stays_possible():
     assert pairs.clear(0.5) == [((1, 1), inf)]
     assert pairs.possible() == {1: (1,)}
     pairs.give_up((1, 1))
-    assert pairs.possible() == {}
+    assert not pairs.clear(0.0)
+    assert pairs.possible() == {1: (1,)}, "what lacks evidence is still what may be"
 
 
 def test_the_best_come_first_and_only_leading_pairs_speak_for_others():
@@ -275,3 +278,21 @@ def test_equal_blocks_that_could_be_exchanged_are_doubtful():
 def test_the_place_of_a_module_is_its_number_in_the_file():
     assert place(modules("a.weight 2", "b.weight 2"), "b.weight") == 1
     assert module("a.weight 2").place == 0
+
+
+def test_a_hint_that_is_printed_is_followed_and_settles_all_blocks():
+    def block(i):
+        return [f"l.{i}.norm_before.weight 8", f"l.{i}.norm_after.weight 8", f"l.{i}.q.weight 8x8", f"l.{i}.up.weight 16x8"]
+
+    def other(i):
+        return [f"b.{i}.pre_attn.weight 8", f"b.{i}.q.weight 8x8", f"b.{i}.pre_mlp.weight 8", f"b.{i}.up.weight 16x8"]
+
+    source, target = (catalog(*(line for i in range(3) for line in lines(i))) for lines in (block, other))
+    [question] = align(source, target).questions
+    assert question.others == 2
+    origin, key = question.group.hint.split(" -> ")
+    found = align(source, target, [(origin, key)])
+    assert not found.ambiguous
+    made = {each.pair.sources[0][0]: each.pair.targets[0][0] for each in found.pairs}
+    assert {made[origin.replace("0", str(i))] for i in range(3)} == {key.replace("0", str(i)) for i in range(3)}
+    assert len(made) == 12

@@ -49,6 +49,7 @@ class OpenPairs:
         self._columns: dict[int, dict[int, float]] = defaultdict(dict)
         for (i, j), score in scores.items():
             self._rows[i][j] = self._columns[j][i] = score
+        self._given_up: dict[Candidate, float] = {}
 
     def clear(self, margin: float) -> list[tuple[Candidate, float]]:
         """The pairs that lead by a margin on both sides, with how far they do on the closer one."""
@@ -79,12 +80,18 @@ class OpenPairs:
     def give_up(self, candidate: Candidate) -> None:
         """Removes this pair alone."""
         i, j = candidate
-        self._rows[i].pop(j, None)
+        self._given_up[candidate] = self._rows[i].pop(j)
         self._columns[j].pop(i, None)
 
     def possible(self) -> dict[int, tuple[int, ...]]:
-        """For each source module that is left, the targets that are about as good as the best."""
-        return {i: _near_best(row) for i, row in self._rows.items() if row}
+        """For each source module that is left, the targets that are about as good as the best, also
+        those that were given up.
+        """
+        rows = {i: dict(row) for i, row in self._rows.items()}
+        for (i, j), score in self._given_up.items():
+            if i in rows and j in self._columns:
+                rows[i][j] = score
+        return {i: _near_best(row) for i, row in rows.items() if row}
 
 
 def _best(row: Mapping[int, float]) -> tuple[int, float]:

@@ -168,4 +168,4 @@ def _numbers(names: Iterable[str], keys: Keys) -> tuple[int, ...]:
 
 
 def _ambiguities(found: Suggestion) -> tuple[str, ...]:
-    return tuple(f"hint: --hint '{group.hint}'" for group in found.alignment.ambiguous[:12])
+    return tuple(f"hint: --hint '{each.group.hint}'" for each in found.alignment.questions[:12])
