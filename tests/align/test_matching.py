@@ -282,7 +282,7 @@ def test_the_place_of_a_module_is_its_number_in_the_file():
 
 def test_a_hint_that_is_printed_is_followed_and_settles_all_blocks():
     def block(i):
-        return [f"l.{i}.norm_before.weight 8", f"l.{i}.norm_after.weight 8", f"l.{i}.q.weight 8x8", f"l.{i}.up.weight 16x8"]
+        return [f"l.{i}.layernorm_before.weight 8", f"l.{i}.layernorm_after.weight 8", f"l.{i}.q.weight 8x8", f"l.{i}.up.weight 16x8"]
 
     def other(i):
         return [f"b.{i}.pre_attn.weight 8", f"b.{i}.q.weight 8x8", f"b.{i}.pre_mlp.weight 8", f"b.{i}.up.weight 16x8"]
