@@ -282,17 +282,22 @@ def test_the_place_of_a_module_is_its_number_in_the_file():
 
 def test_a_hint_that_is_printed_is_followed_and_settles_all_blocks():
     def block(i):
-        return [f"l.{i}.layernorm_before.weight 8", f"l.{i}.layernorm_after.weight 8", f"l.{i}.q.weight 8x8", f"l.{i}.up.weight 16x8"]
+        names = [*(f"attention.{name}_proj" for name in "qkvo"), "layernorm_before", "layernorm_after", "mlp.fc1"]
+        return lines(f"vit.layers.{i}", names)
 
     def other(i):
-        return [f"b.{i}.pre_attn.weight 8", f"b.{i}.q.weight 8x8", f"b.{i}.pre_mlp.weight 8", f"b.{i}.up.weight 16x8"]
+        return lines(f"layers.{i}", ["pre_attn", *(f"attn.w{name}" for name in "qkvo"), "pre_mlp", "mlp.0"])
 
-    source, target = (catalog(*(line for i in range(3) for line in lines(i))) for lines in (block, other))
-    [question] = align(source, target).questions
+    def lines(prefix, names):
+        shapes = {"mlp.fc1": "16x8", "mlp.0": "16x8", **dict.fromkeys(("layernorm_before", "layernorm_after", "pre_attn", "pre_mlp"), "8")}
+        return [f"{prefix}.{name}.weight {shapes.get(name, '8x8')}" for name in names]
+
+    source, target = (catalog(*(line for i in range(3) for line in made(i)), last) for made, last in ((block, "vit.layernorm.weight 8"), (other, "final_norm.weight 8")))
+    question = align(source, target).questions[0]
     assert question.others == 2
     origin, key = question.group.hint.split(" -> ")
     found = align(source, target, [(origin, key)])
     assert not found.ambiguous
     made = {each.pair.sources[0][0]: each.pair.targets[0][0] for each in found.pairs}
     assert {made[origin.replace("0", str(i))] for i in range(3)} == {key.replace("0", str(i)) for i in range(3)}
-    assert len(made) == 12
+    assert len(made) == 22
