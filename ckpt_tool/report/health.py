@@ -4,7 +4,7 @@ from collections import Counter
 
 from ckpt_tool.examining import Finding, Health
 from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
-from ckpt_tool.report.parts.table import Row, table
+from ckpt_tool.report.parts.table import GAP, Row, table
 
 MAX_OF_KIND = 20
 
@@ -14,11 +14,17 @@ def health_text(health: Health, style: Style = PLAIN) -> str:
     the last line.
     """
     shown, left = _shown(health.findings, style)
+    kinds = max((len(one.kind) for one in shown), default=0)
     rows = [
-        Row((style.paint(one.kind, "red"),), (safe(one.subject),), safe(one.text)) for one in shown
+        Row(
+            (safe(one.subject),),
+            remark=safe(one.text),
+            margin=f"{GAP}{style.paint(one.kind, 'red')}{' ' * (kinds - len(one.kind))}{GAP}",
+        )
+        for one in shown
     ]
     more = [f"  and {count} more {kind} (-v lists them)" for kind, count in left.items()]
-    blocks = ["\n".join([*table(rows, "l", style), *more])] if rows else []
+    blocks = ["\n".join([*table(rows, "", style), *more])] if rows else []
     notes = [f"note: {safe(note)}" for note in health.notes]
     return "\n".join([*blocks, *notes, health_line(health, style)])
 

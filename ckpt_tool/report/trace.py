@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
-from ckpt_tool.report.parts.table import columns
+from ckpt_tool.report.parts.table import columns, hanging
 
 if TYPE_CHECKING:
     from ckpt_tool.tracing import Place, Trace
@@ -80,7 +80,8 @@ def _place_lines(place: Place, style: Style) -> Iterator[str]:
         yield f"  what `{safe(place.at[1])}` gets  {distance_text(place.entering)}"
     yield f"  outputs  {distance_text(place.outputs)}"
     some = place.tensors if not style.is_folded else place.tensors[:MAX_TENSORS]
-    yield from (f"  tensor   {_tensor(each)}" for each in some)
+    for each in some:
+        yield from hanging("  tensor   ", _tensor(each), style)
     if len(some) < len(place.tensors):
         yield f"  and {len(place.tensors) - len(some)} more tensors (-v lists them)"
     yield from (f"  {style.paint(safe(each), 'bold')}" for each in place.findings)

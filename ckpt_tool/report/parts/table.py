@@ -174,6 +174,13 @@ def shortened(text: str, style: Style) -> str:
     return f"{text}{dots}"
 
 
+def hanging(label: str, text: str, style: Style) -> list[str]:
+    """A label and what it says, on lines of the terminal's width: below its own text it goes on."""
+    if style.width is None:
+        return [label + text]
+    return wrapped(text, style.width, label, " " * width_of(label))
+
+
 def wrapped(text: str, width: int, first: str = "", then: str = "") -> list[str]:
     """Words on lines of at most so many columns, behind `first` and `then`; a word that is longer
     stays whole.
