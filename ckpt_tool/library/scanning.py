@@ -41,7 +41,9 @@ class ScanReport:
 def scan(*paths: str | os.PathLike[str]) -> ScanReport:
     """What unpickling these files would call or import besides plain tensors; nothing of it is run.
 
-    A pickle need not hold a tensor; a file that can't be read is reported with its `fault`.
+    Of a folder, the checkpoints and pickles in it and in its folders. A pickle need not hold a
+    tensor; a file that can't be read is reported with its `fault`. Raises InputError for a folder
+    without any.
 
     >>> import ckpt_tool, pickle, tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "settings.pkl")
