@@ -44,15 +44,16 @@ def _shown(findings: tuple[Finding, ...], style: Style) -> tuple[list[Finding], 
 def health_line(health: Health, style: Style = PLAIN) -> str:
     """The answer in one line."""
     path, left = safe(health.path), _unexamined(health)
-    if not health.is_healthy:
+    if health.findings:
         found = plural(len(health.findings), "finding")
         return f"{path}: {style.paint('not healthy', 'red')}: {found}{left}"
-    read = plural(health.tensors, "tensor")
+    size = size_text(health.nbytes)
+    if not health.is_healthy:
+        verdict = style.paint("not known to be healthy", "yellow")
+        of = plural(health.tensors + health.unreadable, "tensor")
+        return f"{path}: {verdict}: nothing found in {health.tensors:,} of {of}, {size}{left}"
     verdict = style.paint("healthy", "green")
-    if health.unreadable:
-        read = f"{health.tensors:,} of {plural(health.tensors + health.unreadable, 'tensor')}"
-        verdict = style.paint("healthy as far as it was read", "yellow")
-    return f"{path}: {verdict}: {read}, {size_text(health.nbytes)}, nothing found{left}"
+    return f"{path}: {verdict}: {plural(health.tensors, 'tensor')}, {size}, nothing found{left}"
 
 
 def _unexamined(health: Health) -> str:
