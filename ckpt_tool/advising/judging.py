@@ -14,6 +14,7 @@ from ckpt_tool.advising.parts import is_below
 from ckpt_tool.advising.relatives import twins
 from ckpt_tool.advising.unused import UnusedKeys
 from ckpt_tool.tensors import Catalog
+from ckpt_tool.wording import EMPTY
 
 MIN_USED = 0.6
 """The share of the source's keys, in the module that all mapped ones are in, that must be mapped
@@ -64,7 +65,7 @@ def judge(leftovers: Leftovers) -> Judgement:
 def _unreadable(leftovers: Leftovers) -> Iterator[Doubt]:
     for key in leftovers.left:
         if key in leftovers.source.unreadable:
-            yield Doubt(key, "can't be read")
+            yield Doubt(key or EMPTY, "can't be read")
 
 
 def _too_little(leftovers: Leftovers, unused: UnusedKeys) -> Iterator[Doubt]:

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from ckpt_tool.examining import Finding, Health
-from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
+from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
 from ckpt_tool.report.parts.table import GAP, Row, table
 
 MAX_OF_KIND = 20
@@ -17,7 +17,7 @@ def health_text(health: Health, style: Style = PLAIN) -> str:
     kinds = max((len(one.kind) for one in shown), default=0)
     rows = [
         Row(
-            (safe(one.subject),),
+            (pattern_shown(one.subject),),
             remark=safe(one.text),
             margin=f"{GAP}{style.paint(one.kind, 'red')}{' ' * (kinds - len(one.kind))}{GAP}",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
+from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe
 from ckpt_tool.report.parts.table import columns, hanging
 
 if TYPE_CHECKING:
@@ -99,12 +99,13 @@ def distance_text(apart: Distance | None) -> str:
 
 def _tensor(each: Concerned) -> str:
     if not each.sources:
-        return f"{safe(each.key)} is mapped by no rule"
+        return f"{pattern_shown(each.key)} is mapped by no rule"
     ops = f" through {', '.join(each.ops)}" if each.ops else ""
     shown = each.sources[:MAX_SOURCES]
     more = f" and {len(each.sources) - len(shown)} more" if len(shown) < len(each.sources) else ""
-    sources = ", ".join(map(safe, shown))
-    return f"{safe(each.key)} from {sources}{more}{ops}, by {safe(each.rule).removeprefix('by ')}"
+    sources = ", ".join(map(pattern_shown, shown))
+    rule = safe(each.rule).removeprefix("by ")
+    return f"{pattern_shown(each.key)} from {sources}{more}{ops}, by {rule}"
 
 
 def answer_line(trace: Trace, style: Style = PLAIN) -> str:

@@ -45,7 +45,7 @@ def side_by_side_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN) 
     ]
     blocks = [header_text(diff, names, style), "\n".join(lines)]
     if diff.uncompared:
-        keys = ", ".join(safe(one.key) for one in diff.uncompared)
+        keys = ", ".join(pattern_shown(one.key) for one in diff.uncompared)
         blocks.append(f"not compared: {keys}")
     return "\n\n".join([*(block for block in blocks if block), closing_text(diff)])
 

@@ -13,16 +13,18 @@ from ckpt_tool.ops import ops_argument
 from ckpt_tool.report.parts.pairs import pair_groups
 from ckpt_tool.report.parts.style import Style
 from ckpt_tool.tensors import Catalog
+from ckpt_tool.wording import EMPTY
 
 
 @frozen
 class MappedRow:
-    """Patterns of both sides, the same where names stay; how many tensors of the target they are,
-    through which ops, by which rule's line, or how sure a pair by alignment is.
+    """Patterns of both sides, the same where names stay, None for a side that there is none of; how
+    many tensors of the target they are, through which ops, by which rule's line, or how sure a pair
+    by alignment is.
     """
 
-    source: str
-    target: str
+    source: str | None
+    target: str | None
     tensors: int
     ops: str | None = None
     rule: str | None = None
@@ -44,16 +46,21 @@ def mapped_rows(plan: Plan, style: Style) -> list[MappedRow]:
 
 def _row_of(step: Step) -> MappedRow:
     origin = step.origin
-    source, target = (" + ".join(keys) for keys in (step.inputs, step.outputs))
     return MappedRow(
-        source,
-        target,
+        _joined(step.inputs),
+        _joined(step.outputs),
         len(step.outputs),
         ops_text(step.ops) or None,
         _by(step),
         origin.line,
         origin.confidence,
     )
+
+
+def _joined(keys: Sequence[str]) -> str | None:
+    if len(keys) < 2:
+        return keys[0] if keys else None
+    return " + ".join(key or EMPTY for key in keys)
 
 
 def _by(step: Step) -> str:
@@ -73,11 +80,11 @@ def _rows_of(steps: Sequence[Step], plan: Plan) -> Iterator[MappedRow]:
         yield from _paired(steps, plan)
 
 
-def _sides(rule: Rule) -> tuple[str, str]:
+def _sides(rule: Rule) -> tuple[str | None, str | None]:
     if rule.text.count("->") != 1:
-        return rule.text.replace("->", "→"), ""
+        return rule.text.replace("->", "→"), None
     source, target = (side.strip() for side in rule.text.split("->"))
-    return source, target
+    return source or None, target or None
 
 
 def _paired(steps: Sequence[Step], plan: Plan) -> Iterator[MappedRow]:
