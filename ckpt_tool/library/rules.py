@@ -19,6 +19,7 @@ from ckpt_tool.report.mappings import mappings_text
 from ckpt_tool.report.parts.problems import notes_text, problems_text, sound_text
 from ckpt_tool.report.suggest import suggestion_notes
 from ckpt_tool.report.verify import verified_text
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
@@ -59,9 +60,8 @@ class SuggestReport(Suggestion):
         unknown = len(self.alignment.ambiguous)
         left = len(self.doubts) + len(self.unsure)
         open_ = f", {left} undecided" if left else ""
-        return (
-            f"SuggestReport({len(self.rules)} rules, {mapped} mapped, {unknown} ambiguous{open_})"
-        )
+        rules = plural(len(self.rules), "rule")
+        return f"SuggestReport({rules}, {mapped} mapped, {unknown} ambiguous{open_})"
 
 
 class MappingsReport(tuple[ShippedMapping, ...]):
@@ -102,7 +102,8 @@ class CheckReport(Checked):
         return text_html(str(self))
 
     def __repr__(self) -> str:
-        return f"CheckReport({len(self.problems)} problems, {len(self.notes)} notes)"
+        notes = plural(len(self.notes), "note")
+        return f"CheckReport({plural(len(self.problems), 'problem')}, {notes})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -149,7 +150,7 @@ def suggest(
     >>> source = {"module.weight": torch.ones(10, 4), "module.bias": torch.ones(10)}
     >>> found = ckpt_tool.suggest(source, torch.nn.Linear(4, 10))
     >>> found
-    SuggestReport(1 rules, 2 mapped, 0 ambiguous)
+    SuggestReport(1 rule, 2 mapped, 0 ambiguous)
     >>> found.next
     {'rules': ['module.** -> **'], 'drop': [], 'keep': []}
     >>> ckpt_tool.plan(source, torch.nn.Linear(4, 10), **found.next)

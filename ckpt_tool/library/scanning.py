@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ckpt_tool.examining.calls import Scan
 from ckpt_tool.examining.calls import scan as scan_files
 from ckpt_tool.report.scan import scan_text
+from ckpt_tool.wording import plural
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -35,7 +36,8 @@ class ScanReport:
 
     def __repr__(self) -> str:
         calling = sum(bool(each.calls) for each in self.files)
-        return f"ScanReport({len(self.files)} files, {calling} would call or import something)"
+        files = plural(len(self.files), "file")
+        return f"ScanReport({files}, {calling} would call or import something)"
 
 
 def scan(*paths: str | os.PathLike[str]) -> ScanReport:

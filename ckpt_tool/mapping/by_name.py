@@ -21,7 +21,7 @@ from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.accounting.wrappers import wrapper_names, wrapper_prefix
 from ckpt_tool.mapping.plan import Origin, Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
-from ckpt_tool.tensors import Catalog, shape_text
+from ckpt_tool.tensors import Catalog, counted, shape_text
 from ckpt_tool.wording import named
 
 MAX_NOTES = 12
@@ -185,7 +185,8 @@ def _shape_notes(mismatches: Sequence[ShapeMismatch], target: Catalog) -> Iterat
         source_shape, target_shape = shape_text(first.source_shape), shape_text(first.target_shape)
         yield f"{name}: {source_shape} in the source, {target_shape} in the target"
     if len(folds) > MAX_NOTES:
-        yield f"{len(folds) - MAX_NOTES} more patterns of keys have another shape in the target"
+        more = counted(len(folds) - MAX_NOTES, "more pattern")
+        yield f"{more} of keys with another shape in the target"
 
 
 def _fit_notes(mismatches: Sequence[ShapeMismatch], source: Catalog, target: Catalog) -> list[str]:

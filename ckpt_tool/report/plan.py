@@ -113,7 +113,7 @@ def _patterns(keys: Sequence[str], catalog: Catalog | None, style: Style) -> str
     folds = rest_folds(keys, catalog, style)
     shown = folds[:MAX_FOLDS] if style.is_folded else folds
     hidden = len(folds) - len(shown)
-    more = f"  and {hidden} more patterns" if hidden else ""
+    more = f"  and {plural(hidden, 'more pattern')}" if hidden else ""
     return "  ".join(pattern_shown(one.pattern) for one in shown) + more
 
 

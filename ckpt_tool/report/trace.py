@@ -83,7 +83,7 @@ def _place_lines(place: Place, style: Style) -> Iterator[str]:
     for each in some:
         yield from hanging("  tensor   ", _tensor(each), style)
     if len(some) < len(place.tensors):
-        yield f"  and {len(place.tensors) - len(some)} more tensors (-v lists them)"
+        yield f"  and {plural(len(place.tensors) - len(some), 'more tensor')} (-v lists them)"
     yield from (f"  {style.paint(safe(each), 'bold')}" for each in place.findings)
 
 

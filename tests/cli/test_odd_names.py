@@ -74,6 +74,10 @@ def test_an_empty_key_is_seen(tmp_path, line):
 def test_one_is_not_many(tmp_path):
     torch.save({"w": torch.ones(1)}, tmp_path / "one.pth")
     assert ckpt("show", "one.pth", cwd=tmp_path).out.splitlines()[-1] == "1 tensor, 1 parameter, 4 B"
+    torch.save({"module.w": torch.ones(1)}, tmp_path / "wrapped.pth")
+    assert "hint: the two tensors have equal shapes: ckpt plan" in ckpt("diff", "wrapped.pth", "one.pth", cwd=tmp_path).out
+    torch.save({"other": torch.ones(2)}, tmp_path / "other.pth")
+    assert "0 mapped; 1 of 1 key of the target would stay fresh" in ckpt("plan", "other.pth", "one.pth", cwd=tmp_path).err
 
 
 def test_a_filter_that_matches_nothing_is_called_as_it_was_given(folder):

@@ -107,7 +107,11 @@ def oddities(
     folds = fold(texts, others or ()) if is_folded else [Fold(quote(key), (key,)) for key in texts]
     lines = [_odd_line(one, texts[one.keys[0]]) for one in folds]
     more = sum(len(one.keys) for one in folds[MAX_NON_FINITE:])
-    return [*lines[:MAX_NON_FINITE], f"and {more} more tensors with NaN or Inf"] if more else lines
+    return (
+        [*lines[:MAX_NON_FINITE], f"and {plural(more, 'more tensor')} with NaN or Inf"]
+        if more
+        else lines
+    )
 
 
 def _odd_line(one: Fold, text: str) -> str:
