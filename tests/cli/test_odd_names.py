@@ -109,3 +109,13 @@ def test_the_answer_and_the_words_before_remarks_have_colours(tmp_path):
     assert "\n\x1b[36mhint\x1b[0m: " in ran.out
     assert ran.err.startswith("\x1b[34mnext\x1b[0m: ckpt ")
     assert "\x1b" not in ckpt("diff", "a.pth", "b.pth", cwd=tmp_path).err
+
+
+def test_every_line_of_a_plan_means_its_keys_alone(folder):
+    lines = ckpt("plan", "a.pth", "a.pth", "-v", cwd=folder).out.splitlines()[4:-2]
+    patterns = [line[2:].split(" → ")[0] for line in lines]
+    assert sorted(key for pattern in patterns for key in shown_keys(pattern, folder)) == sorted(shown_keys("**", folder))
+    torch.save({"other": torch.ones(2)}, folder / "c.pth")
+    assert "  a\\*b  " in ckpt("plan", "a.pth", "c.pth", "-v", "-e", "\\* -> other", "--partial", cwd=folder).out
+    rows = csv.DictReader(io.StringIO(ckpt("plan", "a.pth", "a.pth", "-v", "--format", "csv", cwd=folder).out))
+    assert {"*", "a*b", "{x}.y"} < {row["source"] for row in rows}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os.path import basename
 
 from ckpt_tool.frozen import frozen
-from ckpt_tool.keys import Fold, fold, outline
+from ckpt_tool.keys import Fold, fold, outline, quote
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import Rule
 from ckpt_tool.ops import ops_argument
@@ -32,23 +32,24 @@ class MappedRow:
     confidence: float | None = None
 
 
-def mapped_rows(plan: Plan, style: Style) -> list[MappedRow]:
+def mapped_rows(plan: Plan, style: Style, are_keys: bool = False) -> list[MappedRow]:
     """A row for each rule, or drafted rule; without rules for what moves alike. Where `style`
-    doesn't fold, a row for each step.
+    doesn't fold, a row for each step, with patterns that match one key each, or where `are_keys`
+    with the keys themselves.
     """
     if not style.is_folded:
-        return [_row_of(step) for step in plan.steps]
+        return [_row_of(step, str if are_keys else quote) for step in plan.steps]
     by_rule: dict[int, list[Step]] = {}
     for step in plan.steps:
         by_rule.setdefault(id(step.origin.rule or step.origin.drafted), []).append(step)
     return [row for steps in by_rule.values() for row in _rows_of(steps, plan)]
 
 
-def _row_of(step: Step) -> MappedRow:
+def _row_of(step: Step, name: Callable[[str], str] = quote) -> MappedRow:
     origin = step.origin
     return MappedRow(
-        _joined(step.inputs),
-        _joined(step.outputs),
+        _joined([*map(name, step.inputs)]),
+        _joined([*map(name, step.outputs)]),
         len(step.outputs),
         ops_text(step.ops) or None,
         _by(step),
@@ -104,10 +105,14 @@ def _is_plain(step: Step) -> bool:
     return not step.ops and len(step.inputs) == len(step.outputs) == 1
 
 
-def rest_folds(keys: Sequence[str], catalog: Catalog | None, style: Style) -> list[Fold]:
-    """Patterns for keys that are dropped or kept; each key where `style` doesn't fold."""
+def rest_folds(
+    keys: Sequence[str], catalog: Catalog | None, style: Style, are_keys: bool = False
+) -> list[Fold]:
+    """Patterns for keys that are dropped or kept; where `style` doesn't fold one for each key, or
+    where `are_keys` the keys themselves.
+    """
     if not style.is_folded:
-        return [Fold(key, (key,)) for key in keys]
+        return [Fold(key if are_keys else quote(key), (key,)) for key in keys]
     return fold(dict.fromkeys(keys), catalog or ())
 
 
