@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api import open_side
 from ckpt_tool.examining import Health, examine, examine_path
+from ckpt_tool.library.notebook import PrintedInNotebooks
 from ckpt_tool.library.words import speaks_python
 from ckpt_tool.mapping import read_config
 from ckpt_tool.report.health import health_text
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class HealthReport(Health):
+class HealthReport(PrintedInNotebooks, Health):
     """What is wrong with weights; `print()` shows it as `ckpt show --health` does.
 
     `is_healthy` is the answer: nothing is wrong, and no tensor of the state dict is `unreadable`.
@@ -28,11 +29,6 @@ class HealthReport(Health):
 
     def __str__(self) -> str:
         return health_text(self)
-
-    def _repr_html_(self) -> str:
-        from ckpt_tool.report.notebook.folding import text_html
-
-        return text_html(str(self))
 
     def __repr__(self) -> str:
         found = plural(len(self.findings), "finding") if self.findings else ""

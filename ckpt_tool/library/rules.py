@@ -13,6 +13,7 @@ from ckpt_tool import api
 from ckpt_tool.align import Suggestion
 from ckpt_tool.api import Checked, DTypePolicy, MappingOptions, Method, ShippedMapping
 from ckpt_tool.engine import Mismatch
+from ckpt_tool.library.notebook import PrintedInNotebooks
 from ckpt_tool.library.options import options_from
 from ckpt_tool.library.words import speaks_python
 from ckpt_tool.report.mappings import mappings_text
@@ -73,11 +74,11 @@ class MappingsReport(tuple[ShippedMapping, ...]):
         return mappings_text(self)
 
     def __repr__(self) -> str:
-        return f"MappingsReport({len(self)} mappings)"
+        return f"MappingsReport({plural(len(self), 'mapping')})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class CheckReport(Checked):
+class CheckReport(PrintedInNotebooks, Checked):
     """What was found in rules; `print()` shows it as `ckpt check` does. `is_sound` where there is
     no problem.
     """
@@ -96,18 +97,13 @@ class CheckReport(Checked):
         rules, *sides = self.names
         return notes + sound_text(rules, self.rules, self.tests, *sides)
 
-    def _repr_html_(self) -> str:
-        from ckpt_tool.report.notebook.folding import text_html
-
-        return text_html(str(self))
-
     def __repr__(self) -> str:
         notes = plural(len(self.notes), "note")
         return f"CheckReport({plural(len(self.problems), 'problem')}, {notes})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class VerifyReport:
+class VerifyReport(PrintedInNotebooks):
     """Whether a checkpoint is what its plan says, bit for bit; `print()` shows it as `ckpt verify`
     does. False where a tensor is not.
     """
@@ -121,11 +117,6 @@ class VerifyReport:
 
     def __str__(self) -> str:
         return verified_text(self.path, self.plan, self.mismatches)
-
-    def _repr_html_(self) -> str:
-        from ckpt_tool.report.notebook.folding import text_html
-
-        return text_html(str(self))
 
     def __repr__(self) -> str:
         return f"VerifyReport({self.path!r}, {len(self.mismatches)} mismatches)"

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from ckpt_tool.examining.calls import Scan
 from ckpt_tool.examining.calls import scan as scan_files
+from ckpt_tool.library.notebook import PrintedInNotebooks
 from ckpt_tool.report.scan import scan_text
 from ckpt_tool.wording import plural
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ScanReport:
+class ScanReport(PrintedInNotebooks):
     """What unpickling files would call or import; `print()` shows it as `ckpt scan` does.
 
     `files` have a `path`, the `calls`, and a `fault` where the file can't be read. `is_clean` says
@@ -28,11 +29,6 @@ class ScanReport:
 
     def __str__(self) -> str:
         return scan_text(self.files)
-
-    def _repr_html_(self) -> str:
-        from ckpt_tool.report.notebook.folding import text_html
-
-        return text_html(str(self))
 
     def __repr__(self) -> str:
         calling = sum(bool(each.calls) for each in self.files)

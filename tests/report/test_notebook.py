@@ -135,3 +135,12 @@ def test_keys_inside_a_plan_read_as_on_a_terminal():
     # One key is a line of its own, with its form; and blanks in a name stay.
     assert "<code>a\\*c</code> <span" in html
     assert html.startswith('<div style="white-space: pre-wrap">')
+
+
+def test_reports_that_are_text_show_it_in_a_notebook_from_one_place():
+    from ckpt_tool.library import health, rules, scanning, tracing
+    from ckpt_tool.library.notebook import PrintedInNotebooks
+
+    for report in (health.HealthReport, rules.CheckReport, rules.VerifyReport, scanning.ScanReport, tracing.TraceReport):
+        assert issubclass(report, PrintedInNotebooks)
+        assert "_repr_html_" not in vars(report)
