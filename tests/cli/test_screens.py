@@ -251,3 +251,21 @@ HANGING = {
 @pytest.mark.parametrize("line", HANGING)
 def test_what_goes_on_below_stands_below_its_own_text(wide, line):
     assert re.search(HANGING[line], "\n".join(on_terminal(line.split(), wide)[1]))
+
+
+def test_long_names_that_differ_in_the_middle_are_told_apart(tmp_path):
+    keys = [
+        f"base_model.model.vision_tower.vision_model.encoder.transformer.layers.{i}.self_attention.attention_block.{name}_projection.default.weight"
+        for i in range(2) for name in ("query", "key")
+    ]  # fmt: skip
+    endless = f"start.{'x' * 3000}.end"
+    for number, name in enumerate(("one.pth", "two.pth")):
+        torch.save({key: torch.full((2, 2), float(i + number)) for i, key in enumerate([*keys, endless])}, tmp_path / name)
+    for line in ("show one.pth -v", "plan one.pth two.pth -v", "diff one.pth two.pth -v", "diff one.pth two.pth --values -v", "diff one.pth two.pth --side-by-side -v"):
+        lines = on_terminal(line.split(), tmp_path)[1]
+        assert max(map(len, lines)) <= 80, line
+        # What stands in the left column, where there are two.
+        joined = "".join(each[:38].strip() if "side" in line else each.strip() for each in lines)
+        assert [key for key in keys if key not in joined] == []
+        assert re.search(r"start\.x+…x+\.end", joined)
+        assert len(lines) < 90

@@ -11,7 +11,7 @@ from ckpt_tool.keys import outline, quote
 from ckpt_tool.report.diff import closing_text, header_text
 from ckpt_tool.report.parts.amounts import dtypes_text, shapes_text
 from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, safe
-from ckpt_tool.report.parts.table import GAP, cut, width_of, wrapped
+from ckpt_tool.report.parts.table import GAP, broken, cut, width_of, wrapped
 from ckpt_tool.report.parts.value_differences import value_cells
 from ckpt_tool.report.renames import key_b, renamed_groups
 from ckpt_tool.tensors import TensorInfo
@@ -159,4 +159,4 @@ def _fitted(side: tuple[str, ...], half: int, style: Style) -> list[str]:
     if gap >= len(GAP):
         return [f"{name}{' ' * gap}{about}"]
     below = [cut(line, half, style) for line in wrapped(about, half, GAP, GAP * 2)]
-    return [cut(name, half, style), *below]
+    return [*broken(name, half, "", GAP * 2, style), *below]
