@@ -66,10 +66,9 @@ class Tally:
 
     def __str__(self) -> str:
         share = f" ({self._share()} % of its elements)" if self.fresh_elements else ""
-        keys = (
-            f"{self.fresh:,} of {self.mapped + self.fresh:,} keys of the target would "
-            f"stay fresh{share}"
-        )
+        count = self.mapped + self.fresh
+        of = f"{count:,} {'key' if count == 1 else 'keys'}"
+        keys = f"{self.fresh:,} of {of} of the target would stay fresh{share}"
         return f"{self.mapped:,} mapped; {keys}; {self.left:,} of the source left over"
 
     def _share(self) -> str:

@@ -209,7 +209,7 @@ class Catalog(Mapping[str, TensorInfo]):
         return self._by_key.values()
 
     def __repr__(self) -> str:
-        return f"Catalog({len(self)} tensors, {self.nbytes} bytes)"
+        return f"Catalog({counted(len(self), 'tensor')}, {self.nbytes} bytes)"
 
     @property
     def nbytes(self) -> int:

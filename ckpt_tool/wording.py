@@ -4,6 +4,8 @@ which nothing is hidden.
 
 from functools import lru_cache
 
+EMPTY = "''"
+"""What stands for an empty key, so that it can be seen and pasted: a shell's empty argument."""
 _BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 _BLANK_RANGES = (("\u180b", "\u180f"), ("\ufe00", "\ufe0f"), ("\U000e0100", "\U000e01ef"))
 """Characters that Python calls printable, and that nobody sees."""
@@ -23,6 +25,11 @@ def size_text(nbytes: int) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 tensor`, `2,166 tensors`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def named(key: str) -> str:
+    """A key or a pattern between backticks, an empty one as `EMPTY`."""
+    return f"`{key or EMPTY}`"
 
 
 def visible(text: str) -> str:

@@ -140,6 +140,7 @@ def test_a_plan_prints_explains_applies_and_writes(files):
     assert list(made) == ["fc.weight", "fc.bias", "head.weight"]
     assert torch.equal(made["fc.bias"], files["module.fc.bias"])
     written = plan.write("out.pth")
+    assert repr(ckpt_tool.scan("source.pth")) == "ScanReport(1 file, 0 would call or import something)"
     assert repr(written) == "MapReport('out.pth', 3 tensors, 2.0 kB)"
     loaded = torch.load("out.pth")
     assert all(torch.equal(loaded[key], made[key]) for key in made)
@@ -179,7 +180,7 @@ def test_suggest_mappings_check_and_verify_print_as_their_commands_do(files):
     found = ckpt_tool.suggest("source.pth", "target.pth")
     said = ckpt("suggest", "source.pth", "target.pth")
     assert str(found).startswith(said.out)
-    assert re.fullmatch(r"SuggestReport\(\d+ rules, 2 mapped, \d+ ambiguous\)", repr(found))
+    assert re.fullmatch(r"SuggestReport\(\d+ rules?, 2 mapped, \d+ ambiguous\)", repr(found))
     assert f"{ckpt_tool.mappings()}\n" == ckpt("mappings").out
     assert re.fullmatch(r"MappingsReport\(\d+ mappings\)", repr(ckpt_tool.mappings()))
     checked = ckpt_tool.check("resnet50_to_yolo.yaml")

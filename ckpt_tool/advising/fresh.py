@@ -20,6 +20,7 @@ from ckpt_tool.advising.parts import (
 from ckpt_tool.advising.relatives import relatives, structure
 from ckpt_tool.mapping.accounting.heads import ShapeMismatch, are_heads, is_table, is_vocabulary
 from ckpt_tool.tensors import Shape
+from ckpt_tool.wording import EMPTY
 
 
 class FreshKeys:
@@ -52,7 +53,7 @@ class FreshKeys:
         if heads and not are_heads(heads, self._all.source, self._target):
             yield from (Doubt(head.target, "has another shape in the source") for head in heads)
         halves = (key for key in self.halves if key not in mismatched)
-        yield from (Doubt(key, "is missing in a module that is mapped") for key in halves)
+        yield from (Doubt(key or EMPTY, "is missing in a module that is mapped") for key in halves)
         for part in self.parts:
             yield from () if set(part.keys) <= mismatched.keys() else self._faults(part)
         keys = [key for part in self.parts for key in part.keys if key not in mismatched]
@@ -119,7 +120,7 @@ class FreshKeys:
         paths = {name.rpartition(".")[0] for name in modules if "." in name}
         for key in fresh:
             if key.rpartition(".")[0] in paths:
-                yield Doubt(key, "has something in the source under its own name")
+                yield Doubt(key or EMPTY, "has something in the source under its own name")
 
 
 def _is_buffer(key: str, shape: Shape) -> bool:

@@ -13,7 +13,8 @@ from ckpt_tool.advising.leftovers import Doubt, Judgement, Leftovers, in_doubt, 
 from ckpt_tool.advising.parts import is_below
 from ckpt_tool.advising.relatives import twins
 from ckpt_tool.advising.unused import UnusedKeys
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, counted
+from ckpt_tool.wording import EMPTY
 
 MIN_USED = 0.6
 """The share of the source's keys, in the module that all mapped ones are in, that must be mapped
@@ -64,7 +65,7 @@ def judge(leftovers: Leftovers) -> Judgement:
 def _unreadable(leftovers: Leftovers) -> Iterator[Doubt]:
     for key in leftovers.left:
         if key in leftovers.source.unreadable:
-            yield Doubt(key, "can't be read")
+            yield Doubt(key or EMPTY, "can't be read")
 
 
 def _too_little(leftovers: Leftovers, unused: UnusedKeys) -> Iterator[Doubt]:
@@ -74,7 +75,7 @@ def _too_little(leftovers: Leftovers, unused: UnusedKeys) -> Iterator[Doubt]:
     inside = [key for key in leftovers.source if is_below(key, unused.root)]
     known = sum(key in leftovers.taken or key in unused.harmless for key in inside)
     if known < MIN_USED * len(inside):
-        yield Doubt("", f"only {known} of {len(inside)} keys of the source are used")
+        yield Doubt("", f"only {known} of {counted(len(inside), 'key')} of the source are used")
     shares = _share(leftovers.taken, leftovers.source), _share(leftovers.made, leftovers.target)
     if max(shares) < MIN_OF_A_SIDE:
         used = f"only {shares[0]:.1%} of the source's values are used"

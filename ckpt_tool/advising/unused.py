@@ -28,6 +28,7 @@ from ckpt_tool.advising.parts import (
 )
 from ckpt_tool.mapping.accounting.scales import Scales
 from ckpt_tool.tensors import Shape
+from ckpt_tool.wording import EMPTY
 
 
 class UnusedKeys:
@@ -94,7 +95,7 @@ class UnusedKeys:
         mismatched = {source for source, _ in shape_mismatches(self._all)}
         for key in self.halves:
             if key not in mismatched and is_below(key, self.root):
-                yield Doubt(key, "is left of a module that is mapped")
+                yield Doubt(key or EMPTY, "is left of a module that is mapped")
         for part in self.parts:
             if not mismatched.issuperset(part.keys):
                 yield from self._faults(part)

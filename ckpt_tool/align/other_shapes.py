@@ -77,7 +77,11 @@ def shape_mismatch_lines(
     is_rare = len(kinds) <= FEW_KINDS
     lines = [_line(pairs, source, target, is_rare) for pairs in kinds.values()]
     more = len(lines) - MAX_SHAPE_MISMATCHES
-    rest = [f"{more} more kinds of tensors have another shape"] if more > 0 else []
+    rest = (
+        [f"{more} more {'kind' if more == 1 else 'kinds'} of tensors with another shape"]
+        if more > 0
+        else []
+    )
     return (*lines[:MAX_SHAPE_MISMATCHES], *rest)
 
 

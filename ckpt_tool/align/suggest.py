@@ -28,7 +28,7 @@ from ckpt_tool.mapping import DTypePolicy, Origin, Plan, RuleSet
 from ckpt_tool.mapping.accounting.account import NOTHING_NAMED, Pairing, account, without_named
 from ckpt_tool.mapping.accounting.coverage import tally_of
 from ckpt_tool.mapping.accounting.unreadable import keys_of
-from ckpt_tool.tensors import Catalog
+from ckpt_tool.tensors import Catalog, counted
 
 MIN_CONFIDENCE = WEIGHTS.sure
 """What a pair needs to become a rule, unless another bar is set."""
@@ -198,8 +198,8 @@ def _remarks(found: Suggestion) -> list[str]:
         f"ambiguous: {each}; `ckpt suggest` takes --hint '{each.group.hint}'"
         for each in questions[:MAX_NOTES]
     ]
-    if more := max(0, len(questions) - MAX_NOTES):
-        remarks.append(f"{more} more ambiguous group{'' if more == 1 else 's'}")
+    if (more := len(questions) - MAX_NOTES) > 0:
+        remarks.append(counted(more, "more ambiguous group"))
     if unsure := len(found.unsure):
         them = "1 pair is" if unsure == 1 else f"{unsure} pairs are"
         remarks.append(f"{them} less sure than {found.min_confidence:g} and left out")

@@ -153,5 +153,5 @@ def _import(library: Library, model_type: str | None, output: str | None, force:
     where = f"wrote {output}: " if output else ""
     unsaid = counted(len(imported.not_expressed), "operation")
     rest = f", {unsaid} not expressed" if imported.not_expressed else ""
-    print_note(f"{where}{imported.rules} rules for {imported.architecture}{rest}")
+    print_note(f"{where}{counted(imported.rules, 'rule')} for {imported.architecture}{rest}")
     return NO if imported.not_expressed else YES

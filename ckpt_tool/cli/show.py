@@ -187,7 +187,7 @@ def _show_health(path: str, json: bool, quiet: bool, style: "Style") -> int:
         from ckpt_tool.report.parts.json_text import to_json
 
         show_result(to_json(health_json(found)))
-    elif found.findings or not quiet:
+    elif not (quiet and found.is_healthy):
         show_report(health_text(found, style), style)
     return YES if found.is_healthy else NO
 

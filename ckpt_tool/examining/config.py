@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from ckpt_tool.examining.findings import Finding
-from ckpt_tool.tensors import Catalog, DType, TensorInfo, shape_text
+from ckpt_tool.tensors import Catalog, DType, TensorInfo, counted, shape_text
 
 Config = Mapping[str, object]
 
@@ -108,7 +108,8 @@ def _wrong_layers(catalog: Catalog, config: Config) -> Iterator[str]:
         if gone:
             yield f"`{name}` is {count}; `{prefix}{gone[0]}` is not there"
     elif not gone:  # else these numbers aren't those of layers
-        yield f"`{name}` is {count}; the tensors have {last + 1} layers, up to `{prefix}{last}`"
+        layers = counted(last + 1, "layer")
+        yield f"`{name}` is {count}; the tensors have {layers}, up to `{prefix}{last}`"
 
 
 def _has_several_stacks(config: Config) -> bool:

@@ -51,8 +51,8 @@ class Health:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.findings
+        """Whether nothing is wrong, and every tensor of the state dict was read."""
+        return not self.findings and not self.unreadable
 
 
 def examine(
@@ -63,7 +63,8 @@ def examine(
     """Reads every tensor once and reports what is wrong: values, ties, scales, digests, the index,
     and what `config` (a config.json) contradicts.
 
-    Raises InputError for a key list, which has no values, and where no tensor can be read.
+    Raises InputError for a key list, which has no values, and where no tensor is, or none can be
+    read.
     """
     if not checkpoint.has_values:
         raise InputError(checkpoint.path, "is a key list: it has no values to examine")
@@ -78,6 +79,8 @@ def examine(
         *config_findings(catalog, config or {}, checkpoint.path),
         *_value_findings(checkpoint, config or {}, on_progress),
     ]
+    if not catalog and not findings:
+        raise InputError(checkpoint.path, "holds no tensors, so none to examine")
     return Health(
         checkpoint.path,
         tuple(findings),

@@ -21,7 +21,7 @@ from ckpt_tool.importing.operations import NotExpressible, express_operations
 from ckpt_tool.keys import fold, nearest
 from ckpt_tool.mapping import compile_plan, read_rule_text
 from ckpt_tool.mapping.reading.writing import flow, scalar
-from ckpt_tool.tensors import Catalog, TensorInfo
+from ckpt_tool.tensors import Catalog, TensorInfo, counted
 from ckpt_tool.torch_bridge import DTYPES
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def _document(model_type: str, model: Any, traced: Traced, lines: list[str]) -> 
     parts += _section("keep", [key for key in traced.target if key not in made], traced.target)
     parts += _tests(traced.pairs)
     parts += [
-        f"# No rule can express: {what} ({count} tensors)"
+        f"# No rule can express: {what} ({counted(count, 'tensor')})"
         for what, count in traced.not_expressed.items()
     ]
     return "\n".join(parts) + "\n"
@@ -319,7 +319,9 @@ def _not_expressed(traced: Traced, text: str) -> Iterator[str]:
     """What is missing from the rules: operations that can't be said, and every pair that the plan
     has otherwise.
     """
-    yield from (f"{what} ({count} tensors)" for what, count in traced.not_expressed.items())
+    yield from (
+        f"{what} ({counted(count, 'tensor')})" for what, count in traced.not_expressed.items()
+    )
     params = dict.fromkeys(traced.params, 1)
     try:
         plan = compile_plan(read_rule_text(text, "the rules"), traced.source, None, params)

@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING
 
 from ckpt_tool.api import open_side
 from ckpt_tool.examining import Health, examine, examine_path
+from ckpt_tool.library.notebook import PrintedInNotebooks
 from ckpt_tool.library.words import speaks_python
 from ckpt_tool.mapping import read_config
 from ckpt_tool.report.health import health_text
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class HealthReport(Health):
+class HealthReport(PrintedInNotebooks, Health):
     """What is wrong with weights; `print()` shows it as `ckpt show --health` does.
 
-    `is_healthy` is the answer; `findings` have a `kind`, a `subject` (the key or the file) and a
+    `is_healthy` is the answer: nothing is wrong, and no tensor of the state dict is `unreadable`.
+    `findings` have a `kind`, a `subject` (the key or the file) and a
     `text`.
     """
 
     def __str__(self) -> str:
         return health_text(self)
 
-    def _repr_html_(self) -> str:
-        from ckpt_tool.report.notebook.folding import text_html
-
-        return text_html(str(self))
-
     def __repr__(self) -> str:
-        return f"HealthReport({'healthy' if self.is_healthy else f'{len(self.findings)} findings'})"
+        found = plural(len(self.findings), "finding") if self.findings else ""
+        unread = f"{self.unreadable:,} unreadable" if self.unreadable else ""
+        return f"HealthReport({', '.join(filter(None, (found, unread))) or 'healthy'})"
 
 
 @speaks_python

@@ -27,6 +27,7 @@ from ckpt_tool.mapping import Plan
 from ckpt_tool.report.map import written_text
 from ckpt_tool.report.parts.style import size_text
 from ckpt_tool.report.plan import PlanNames, plan_names, plan_text, unknown_key, why_text
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     import os
@@ -55,7 +56,9 @@ class MapReport(Written):
         return self.text
 
     def __repr__(self) -> str:
-        return f"MapReport({self.path!r}, {self.tensors} tensors, {size_text(self.nbytes)})"
+        return (
+            f"MapReport({self.path!r}, {plural(self.tensors, 'tensor')}, {size_text(self.nbytes)})"
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -174,7 +177,7 @@ class PlanReport(Plan):
         >>> import ckpt_tool, torch
         >>> plan = ckpt_tool.plan({"net.weight": torch.ones(2)}, rules="net.** -> **")
         >>> plan.write("out.safetensors")
-        MapReport('out.safetensors', 1 tensors, ... B)
+        MapReport('out.safetensors', 1 tensor, ... B)
         """
         form = form_of(whole, only_weights, also, fresh_optimizer, optimizer_order)
         with plan_checkpoint(*self.sides, self.options) as planned:

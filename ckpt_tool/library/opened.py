@@ -14,6 +14,7 @@ from ckpt_tool.library.words import speaks_python
 from ckpt_tool.report.parts.style import size_text
 from ckpt_tool.report.show import show_text
 from ckpt_tool.tensors import Catalog
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     import os
@@ -121,9 +122,8 @@ class OpenCheckpoint(Checkpoint, Mapping[str, LazyTensor]):
         return self
 
     def __repr__(self) -> str:
-        return (
-            f"OpenCheckpoint({self.path!r}, {len(self)} tensors, {size_text(self.catalog.nbytes)})"
-        )
+        tensors = plural(len(self), "tensor")
+        return f"OpenCheckpoint({self.path!r}, {tensors}, {size_text(self.catalog.nbytes)})"
 
     def _repr_html_(self) -> str:
         from ckpt_tool.report.notebook.reprs import show_html

@@ -13,12 +13,14 @@ from ckpt_tool import api
 from ckpt_tool.align import Suggestion
 from ckpt_tool.api import Checked, DTypePolicy, MappingOptions, Method, ShippedMapping
 from ckpt_tool.engine import Mismatch
+from ckpt_tool.library.notebook import PrintedInNotebooks
 from ckpt_tool.library.options import options_from
 from ckpt_tool.library.words import speaks_python
 from ckpt_tool.report.mappings import mappings_text
 from ckpt_tool.report.parts.problems import notes_text, problems_text, sound_text
 from ckpt_tool.report.suggest import suggestion_notes
 from ckpt_tool.report.verify import verified_text
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     from ckpt_tool.api.sides import Given
@@ -59,9 +61,8 @@ class SuggestReport(Suggestion):
         unknown = len(self.alignment.ambiguous)
         left = len(self.doubts) + len(self.unsure)
         open_ = f", {left} undecided" if left else ""
-        return (
-            f"SuggestReport({len(self.rules)} rules, {mapped} mapped, {unknown} ambiguous{open_})"
-        )
+        rules = plural(len(self.rules), "rule")
+        return f"SuggestReport({rules}, {mapped} mapped, {unknown} ambiguous{open_})"
 
 
 class MappingsReport(tuple[ShippedMapping, ...]):
@@ -73,11 +74,11 @@ class MappingsReport(tuple[ShippedMapping, ...]):
         return mappings_text(self)
 
     def __repr__(self) -> str:
-        return f"MappingsReport({len(self)} mappings)"
+        return f"MappingsReport({plural(len(self), 'mapping')})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class CheckReport(Checked):
+class CheckReport(PrintedInNotebooks, Checked):
     """What was found in rules; `print()` shows it as `ckpt check` does. `is_sound` where there is
     no problem.
     """
@@ -96,17 +97,13 @@ class CheckReport(Checked):
         rules, *sides = self.names
         return notes + sound_text(rules, self.rules, self.tests, *sides)
 
-    def _repr_html_(self) -> str:
-        from ckpt_tool.report.notebook.folding import text_html
-
-        return text_html(str(self))
-
     def __repr__(self) -> str:
-        return f"CheckReport({len(self.problems)} problems, {len(self.notes)} notes)"
+        notes = plural(len(self.notes), "note")
+        return f"CheckReport({plural(len(self.problems), 'problem')}, {notes})"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class VerifyReport:
+class VerifyReport(PrintedInNotebooks):
     """Whether a checkpoint is what its plan says, bit for bit; `print()` shows it as `ckpt verify`
     does. False where a tensor is not.
     """
@@ -120,11 +117,6 @@ class VerifyReport:
 
     def __str__(self) -> str:
         return verified_text(self.path, self.plan, self.mismatches)
-
-    def _repr_html_(self) -> str:
-        from ckpt_tool.report.notebook.folding import text_html
-
-        return text_html(str(self))
 
     def __repr__(self) -> str:
         return f"VerifyReport({self.path!r}, {len(self.mismatches)} mismatches)"
@@ -149,7 +141,7 @@ def suggest(
     >>> source = {"module.weight": torch.ones(10, 4), "module.bias": torch.ones(10)}
     >>> found = ckpt_tool.suggest(source, torch.nn.Linear(4, 10))
     >>> found
-    SuggestReport(1 rules, 2 mapped, 0 ambiguous)
+    SuggestReport(1 rule, 2 mapped, 0 ambiguous)
     >>> found.next
     {'rules': ['module.** -> **'], 'drop': [], 'keep': []}
     >>> ckpt_tool.plan(source, torch.nn.Linear(4, 10), **found.next)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from ckpt_tool.examining.calls import Scan
 from ckpt_tool.examining.calls import scan as scan_files
+from ckpt_tool.library.notebook import PrintedInNotebooks
 from ckpt_tool.report.scan import scan_text
+from ckpt_tool.wording import plural
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class ScanReport:
+class ScanReport(PrintedInNotebooks):
     """What unpickling files would call or import; `print()` shows it as `ckpt scan` does.
 
     `files` have a `path`, the `calls`, and a `fault` where the file can't be read. `is_clean` says
@@ -28,20 +30,18 @@ class ScanReport:
     def __str__(self) -> str:
         return scan_text(self.files)
 
-    def _repr_html_(self) -> str:
-        from ckpt_tool.report.notebook.folding import text_html
-
-        return text_html(str(self))
-
     def __repr__(self) -> str:
         calling = sum(bool(each.calls) for each in self.files)
-        return f"ScanReport({len(self.files)} files, {calling} would call or import something)"
+        files = plural(len(self.files), "file")
+        return f"ScanReport({files}, {calling} would call or import something)"
 
 
 def scan(*paths: str | os.PathLike[str]) -> ScanReport:
     """What unpickling these files would call or import besides plain tensors; nothing of it is run.
 
-    A pickle need not hold a tensor; a file that can't be read is reported with its `fault`.
+    Of a folder, the checkpoints and pickles in it and in its folders. A pickle need not hold a
+    tensor; a file that can't be read is reported with its `fault`. Raises InputError for a folder
+    without any.
 
     >>> import ckpt_tool, pickle, tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "settings.pkl")

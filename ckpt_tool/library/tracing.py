@@ -11,6 +11,7 @@ from ckpt_tool.api import Method
 from ckpt_tool.api.tracing.traces import plan_between
 from ckpt_tool.api.tracing.traces import trace as traced
 from ckpt_tool.errors import InputError
+from ckpt_tool.library.notebook import PrintedInNotebooks
 from ckpt_tool.library.options import options_from
 from ckpt_tool.library.words import speaks_python
 from ckpt_tool.mapping import Plan
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class TraceReport(Trace):
+class TraceReport(PrintedInNotebooks, Trace):
     """What became of two networks on one input; `print()` shows it as `ckpt trace` does.
 
     `is_same` is the answer, `place` where they diverge, `rows` all calls that were compared, `kept`
@@ -33,11 +34,6 @@ class TraceReport(Trace):
 
     def __str__(self) -> str:
         return trace_text(self)
-
-    def _repr_html_(self) -> str:
-        from ckpt_tool.report.notebook.folding import text_html
-
-        return text_html(str(self))
 
     def __repr__(self) -> str:
         return f"TraceReport({answer_line(self)})"

@@ -21,7 +21,8 @@ from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.accounting.wrappers import wrapper_names, wrapper_prefix
 from ckpt_tool.mapping.plan import Origin, Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
-from ckpt_tool.tensors import Catalog, shape_text
+from ckpt_tool.tensors import Catalog, counted, shape_text
+from ckpt_tool.wording import named
 
 MAX_NOTES = 12
 
@@ -180,11 +181,12 @@ def _shape_notes(mismatches: Sequence[ShapeMismatch], target: Catalog) -> Iterat
     )
     for one in folds[:MAX_NOTES]:
         first, count = known[one.keys[0]], len(one.keys)
-        name = f"`{one.pattern}` ({count})" if count > 1 else f"`{one.keys[0]}`"
+        name = f"{named(one.pattern)} ({count})" if count > 1 else named(one.keys[0])
         source_shape, target_shape = shape_text(first.source_shape), shape_text(first.target_shape)
         yield f"{name}: {source_shape} in the source, {target_shape} in the target"
     if len(folds) > MAX_NOTES:
-        yield f"{len(folds) - MAX_NOTES} more patterns of keys have another shape in the target"
+        more = counted(len(folds) - MAX_NOTES, "more pattern")
+        yield f"{more} of keys with another shape in the target"
 
 
 def _fit_notes(mismatches: Sequence[ShapeMismatch], source: Catalog, target: Catalog) -> list[str]:
@@ -205,7 +207,7 @@ def _fit_notes(mismatches: Sequence[ShapeMismatch], source: Catalog, target: Cat
 
 def _tie_notes(tied: Mapping[str, str]) -> Iterator[str]:
     for other, key in list(tied.items())[:MAX_NOTES]:
-        yield f"`{other}` is tied to `{key}` in the target, and gets the same"
+        yield f"{named(other)} is tied to {named(key)} in the target, and gets the same"
     if len(tied) > MAX_NOTES:
         yield f"{len(tied) - MAX_NOTES} more get the same as what they are tied to in the target"
 

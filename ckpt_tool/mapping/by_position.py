@@ -11,6 +11,7 @@ from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.plan import Origin, Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.tensors import Catalog, shape_text
+from ckpt_tool.wording import named
 
 
 def plan_by_position(
@@ -62,7 +63,7 @@ def _notes(
 
 def _disagreement(key: str, other: str, source: Catalog, target: Catalog) -> str:
     shape, other_shape = shape_text(source[key].shape), shape_text(target[other].shape)
-    return f"`{key}` has {shape}, `{other}` has {other_shape}"
+    return f"{named(key)} has {shape}, {named(other)} has {other_shape}"
 
 
 def _unordered(side: str) -> Problem:

@@ -270,7 +270,9 @@ def _verdict(diff: Diff) -> str:
         )
     if not diff.equal:
         return "the same weights, bit for bit" if diff.notes else "identical"
-    some = ", ".join(safe(key) for key in diff.equal[:3]) + (" …" if len(diff.equal) > 3 else "")
+    some = ", ".join(pattern_shown(key) for key in diff.equal[:3]) + (
+        " …" if len(diff.equal) > 3 else ""
+    )
     return (
         f"equal, but not bit for bit: {plural(len(diff.equal), 'tensor')} with 0 for -0 "
         f"or NaNs of other bits ({some})"

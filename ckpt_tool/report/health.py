@@ -3,8 +3,8 @@
 from collections import Counter
 
 from ckpt_tool.examining import Finding, Health
-from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
-from ckpt_tool.report.parts.table import Row, table
+from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
+from ckpt_tool.report.parts.table import GAP, Row, table
 
 MAX_OF_KIND = 20
 
@@ -14,11 +14,17 @@ def health_text(health: Health, style: Style = PLAIN) -> str:
     the last line.
     """
     shown, left = _shown(health.findings, style)
+    kinds = max((len(one.kind) for one in shown), default=0)
     rows = [
-        Row((style.paint(one.kind, "red"),), (safe(one.subject),), safe(one.text)) for one in shown
+        Row(
+            (pattern_shown(one.subject),),
+            remark=safe(one.text),
+            margin=f"{GAP}{style.paint(one.kind, 'red')}{' ' * (kinds - len(one.kind))}{GAP}",
+        )
+        for one in shown
     ]
     more = [f"  and {count} more {kind} (-v lists them)" for kind, count in left.items()]
-    blocks = ["\n".join([*table(rows, "l", style), *more])] if rows else []
+    blocks = ["\n".join([*table(rows, "", style), *more])] if rows else []
     notes = [f"note: {safe(note)}" for note in health.notes]
     return "\n".join([*blocks, *notes, health_line(health, style)])
 
@@ -38,15 +44,16 @@ def _shown(findings: tuple[Finding, ...], style: Style) -> tuple[list[Finding], 
 def health_line(health: Health, style: Style = PLAIN) -> str:
     """The answer in one line."""
     path, left = safe(health.path), _unexamined(health)
-    if not health.is_healthy:
+    if health.findings:
         found = plural(len(health.findings), "finding")
         return f"{path}: {style.paint('not healthy', 'red')}: {found}{left}"
-    read = plural(health.tensors, "tensor")
+    size = size_text(health.nbytes)
+    if not health.is_healthy:
+        verdict = style.paint("not known to be healthy", "yellow")
+        of = plural(health.tensors + health.unreadable, "tensor")
+        return f"{path}: {verdict}: nothing found in {health.tensors:,} of {of}, {size}{left}"
     verdict = style.paint("healthy", "green")
-    if health.unreadable:
-        read = f"{health.tensors:,} of {plural(health.tensors + health.unreadable, 'tensor')}"
-        verdict = style.paint("healthy as far as it was read", "yellow")
-    return f"{path}: {verdict}: {read}, {size_text(health.nbytes)}, nothing found{left}"
+    return f"{path}: {verdict}: {plural(health.tensors, 'tensor')}, {size}, nothing found{left}"
 
 
 def _unexamined(health: Health) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ckpt_tool.keys import Fold, fold, outline
-from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
+from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe
 from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.report.plan import step_json
 from ckpt_tool.tensors import Catalog
@@ -51,11 +51,13 @@ def _notes(report: LoadReport) -> tuple[str, ...]:
 def _rows(part: Part, style: Style) -> Iterator[Row]:
     word, keys, _ = part
     if not style.is_folded:
-        yield from (_row(word if i == 0 else "", safe(key), "") for i, key in enumerate(keys))
+        yield from (
+            _row(word if i == 0 else "", pattern_shown(key), "") for i, key in enumerate(keys)
+        )
         return
     folds = _folds(part)
     for i, one in enumerate(folds[:MAX_FOLDS]):
-        yield _row(word if i == 0 else "", safe(one.pattern), f"{len(one.keys):,}")
+        yield _row(word if i == 0 else "", pattern_shown(one.pattern), f"{len(one.keys):,}")
     if more := folds[MAX_FOLDS:]:
         count = sum(len(one.keys) for one in more)
         yield _row("", f"and {plural(len(more), 'more pattern')}", f"{count:,}")

@@ -8,7 +8,7 @@ from ckpt_tool.engine import Written
 from ckpt_tool.formats import LeftBehind
 from ckpt_tool.keys import fold
 from ckpt_tool.report.parts.left_behind import left_behind_json, left_behind_note
-from ckpt_tool.report.parts.style import plural, safe, size_text
+from ckpt_tool.report.parts.style import pattern_shown, plural, safe, size_text
 
 MAX_NAMES = 6
 _OF_TARGET = " of the target"
@@ -69,10 +69,13 @@ def _tied(ties: Mapping[str, str]) -> str:
     for one in folds[:MAX_NAMES]:
         others = fold(dict.fromkeys(ties[key] for key in one.keys), list(ties))
         right = (
-            safe(others[0].pattern) if len(others) == 1 else f"{safe(ties[one.keys[0]])} and others"
+            pattern_shown(others[0].pattern)
+            if len(others) == 1
+            else f"{pattern_shown(ties[one.keys[0]])} and others"
         )
         texts.append(
-            f"{safe(one.pattern)} = {right}" + (f" ({len(one.keys)})" if len(one.keys) > 1 else "")
+            f"{pattern_shown(one.pattern)} = {right}"
+            + (f" ({len(one.keys)})" if len(one.keys) > 1 else "")
         )
     more = sum(len(one.keys) for one in folds[MAX_NAMES:])
     return ", ".join(texts) + (f" and {more} more" if more else "")

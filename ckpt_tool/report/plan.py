@@ -11,9 +11,10 @@ from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.ops import ops_argument
 from ckpt_tool.report.parts.mapped import MappedRow, mapped_rows, ops_text, rest_folds
 from ckpt_tool.report.parts.problems import problem_json
-from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe, size_text
+from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
 from ckpt_tool.report.parts.table import Row, table
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
+from ckpt_tool.wording import named
 
 MAX_FOLDS = 8
 
@@ -81,9 +82,9 @@ def _mapped(plan: Plan, style: Style) -> list[str]:
 
 
 def _row(row: MappedRow, style: Style) -> Row:
-    sides = [safe(row.source)]
-    if row.target and (row.target != row.source or not style.is_folded):
-        sides.append(f"→ {safe(row.target)}")
+    sides = ["" if row.source is None else pattern_shown(row.source)]
+    if row.target is not None and (row.target != row.source or not style.is_folded):
+        sides.append(f"→ {pattern_shown(row.target)}")
     if row.ops:
         sides.append(f": {safe(row.ops)}")
     sure = f"{row.confidence:.2f}" if row.confidence is not None else ""
@@ -112,8 +113,8 @@ def _patterns(keys: Sequence[str], catalog: Catalog | None, style: Style) -> str
     folds = rest_folds(keys, catalog, style)
     shown = folds[:MAX_FOLDS] if style.is_folded else folds
     hidden = len(folds) - len(shown)
-    more = f"  and {hidden} more patterns" if hidden else ""
-    return "  ".join(safe(one.pattern) for one in shown) + more
+    more = f"  and {plural(hidden, 'more pattern')}" if hidden else ""
+    return "  ".join(pattern_shown(one.pattern) for one in shown) + more
 
 
 def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:
@@ -125,7 +126,7 @@ def why_text(plan: Plan, key: str, style: Style = PLAIN) -> list[str]:
         if key in step.inputs:
             lines.append(
                 f"source {_described(plan.source[key])} goes to "
-                f"{', '.join(map(safe, step.outputs))}{_because(step)}"
+                f"{', '.join(map(pattern_shown, step.outputs))}{_because(step)}"
             )
     if key in plan.dropped:
         lines.append(f"source {_described(plan.source[key])} is dropped")
@@ -139,7 +140,9 @@ def _why_target(plan: Plan, key: str) -> str:
         return f"{described} keeps its own value"
     step, _ = plan.producers[key]
     ops = f": {ops_text(step.ops)}" if step.ops else ""
-    return f"{described} comes from {' + '.join(map(safe, step.inputs))}{ops}{_because(step)}"
+    return (
+        f"{described} comes from {' + '.join(map(pattern_shown, step.inputs))}{ops}{_because(step)}"
+    )
 
 
 def _because(step: Step) -> str:
@@ -150,7 +153,7 @@ def _because(step: Step) -> str:
 
 
 def _described(info: TensorInfo) -> str:
-    return f"{safe(info.key)} ({info.dtype.value} {shape_text(info.shape)})"
+    return f"{pattern_shown(info.key)} ({info.dtype.value} {shape_text(info.shape)})"
 
 
 def plan_json(
@@ -213,5 +216,5 @@ def unknown_key(plan: Plan, key: str, asked: str = "--why") -> InputError:
     """
     near = nearest(key, [*plan.source, *(plan.target or ())])
     return InputError(
-        asked, f"`{key}` is a key of neither side", f"nearest key: {near}" if near else None
+        asked, f"{named(key)} is a key of neither side", f"nearest key: {near}" if near else None
     )

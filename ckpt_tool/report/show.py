@@ -94,7 +94,9 @@ def _tie(infos: Sequence[TensorInfo]) -> str:
     one = infos[0]
     if len(infos) > 1 or one.shared_storage_with is None:
         return ""
-    return f"= {safe(one.tied_to)}" if one.tied_to else f"in {safe(one.shared_storage_with)}"
+    if one.tied_to is not None:
+        return f"= {pattern_shown(one.tied_to)}"
+    return f"in {pattern_shown(one.shared_storage_with)}"
 
 
 Group = tuple[str, list[TensorInfo]]

@@ -19,18 +19,15 @@ def suggestion_notes(found: Suggestion, is_beside_rules: bool = False) -> str:
         for each in questions[:MAX_SHOWN]
     ]
     if len(questions) > MAX_SHOWN:
-        lines.append(f"{plural(len(questions) - MAX_SHOWN, 'more ambiguous group')}")
+        lines.append(plural(len(questions) - MAX_SHOWN, "more ambiguous group"))
     lines += [safe(line) for line in found.shape_mismatches[:MAX_SHOWN]]
     if len(found.shape_mismatches) > MAX_SHOWN:
-        lines.append(
-            f"{len(found.shape_mismatches) - MAX_SHOWN} more kinds of tensors have another shape"
-        )
+        more = plural(len(found.shape_mismatches) - MAX_SHOWN, "more line")
+        lines.append(f"{more} about tensors with another shape")
     lines += [f"undecided: {safe(doubt)}" for doubt in found.doubts[:MAX_SHOWN]]
     if len(found.doubts) > MAX_SHOWN:
-        lines.append(
-            f"{len(found.doubts) - MAX_SHOWN} more reasons why not all that is left may be "
-            "dropped or kept"
-        )
+        more = plural(len(found.doubts) - MAX_SHOWN, "more reason")
+        lines.append(f"{more} why not all that is left may be dropped or kept")
     return "\n".join([*lines, _counts(found)])
 
 

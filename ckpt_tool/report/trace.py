@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ckpt_tool.report.parts.style import PLAIN, Style, plural, safe
-from ckpt_tool.report.parts.table import columns
+from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe
+from ckpt_tool.report.parts.table import columns, hanging
 
 if TYPE_CHECKING:
     from ckpt_tool.tracing import Place, Trace
@@ -80,9 +80,10 @@ def _place_lines(place: Place, style: Style) -> Iterator[str]:
         yield f"  what `{safe(place.at[1])}` gets  {distance_text(place.entering)}"
     yield f"  outputs  {distance_text(place.outputs)}"
     some = place.tensors if not style.is_folded else place.tensors[:MAX_TENSORS]
-    yield from (f"  tensor   {_tensor(each)}" for each in some)
+    for each in some:
+        yield from hanging("  tensor   ", _tensor(each), style)
     if len(some) < len(place.tensors):
-        yield f"  and {len(place.tensors) - len(some)} more tensors (-v lists them)"
+        yield f"  and {plural(len(place.tensors) - len(some), 'more tensor')} (-v lists them)"
     yield from (f"  {style.paint(safe(each), 'bold')}" for each in place.findings)
 
 
@@ -98,12 +99,13 @@ def distance_text(apart: Distance | None) -> str:
 
 def _tensor(each: Concerned) -> str:
     if not each.sources:
-        return f"{safe(each.key)} is mapped by no rule"
+        return f"{pattern_shown(each.key)} is mapped by no rule"
     ops = f" through {', '.join(each.ops)}" if each.ops else ""
     shown = each.sources[:MAX_SOURCES]
     more = f" and {len(each.sources) - len(shown)} more" if len(shown) < len(each.sources) else ""
-    sources = ", ".join(map(safe, shown))
-    return f"{safe(each.key)} from {sources}{more}{ops}, by {safe(each.rule).removeprefix('by ')}"
+    sources = ", ".join(map(pattern_shown, shown))
+    rule = safe(each.rule).removeprefix("by ")
+    return f"{pattern_shown(each.key)} from {sources}{more}{ops}, by {rule}"
 
 
 def answer_line(trace: Trace, style: Style = PLAIN) -> str:

@@ -45,7 +45,7 @@ def _line(one: Fold, fact: str) -> str:
     if len(one.keys) == 1:
         return f"{name} {fact}"
     if fact.startswith(_DIFFERS):
-        fact = f"differs: {safe(one.keys[0])}{fact.removeprefix(_DIFFERS)}"
+        fact = f"differs: {pattern_shown(one.keys[0])}{fact.removeprefix(_DIFFERS)}"
     return f"{name} ({plural(len(one.keys), 'tensor')}): each {fact}"
 
 

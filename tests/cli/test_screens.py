@@ -3,6 +3,7 @@
 import fcntl
 import importlib
 import os
+import pickle
 import pty
 import re
 import shlex
@@ -210,3 +211,61 @@ def test_values_that_differ_are_measured_beside_each_other(tmp_path):
     torch.save(one | {"b": torch.ones(4) * 1.5}, tmp_path / "two.pth")
     _, lines = on_terminal(["diff", "one.pth", "two.pth", "--side-by-side", "--values"], tmp_path)
     assert "  max |Δ| 5.0e-01, cosine 1.0000, 100.0% changed" in lines
+
+
+class Calling:
+    def __init__(self, call, *arguments):
+        self.called = call, arguments
+
+    def __reduce__(self):
+        return self.called
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """Keys of about 60 characters, in two networks, one with other values; and a pickle that would call much."""
+    folder, root = tmp_path_factory.mktemp("wide"), "language_model_text_encoder"
+    (folder / "wide_nets.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        f"        self.{root} = nn.ModuleDict({{'query_projection_matrix': nn.Linear(4, 4)}})\n"
+        f"    def forward(self, x):\n        return self.{root}['query_projection_matrix'](x)\n"
+    )
+    key = f"{root}.query_projection_matrix"
+    state = {f"{key}.weight": torch.arange(16.0).reshape(4, 4), f"{key}.bias": torch.ones(4)}
+    torch.save(state, folder / "a.pth")
+    torch.save({**state, f"{key}.weight": state[f"{key}.weight"].half()}, folder / "b.pth")
+    torch.save({**state, f"{key}.weight": state[f"{key}.weight"] + 1}, folder / "c.pth")
+    torch.save({**state, f"{key}.weight": torch.full((4, 4), float("nan"))}, folder / "nan.pth")
+    (folder / "calls.pkl").write_bytes(pickle.dumps([Calling(call, ".") for call in (os.listdir, os.stat, os.chdir, os.remove, os.rmdir)]))
+    return folder
+
+
+HANGING = {
+    "verify b.pth a.pth a.pth": r"language_model_text_encoder\.\S+ is F16, the plan says\n  F32\n",
+    "show nan.pth --health": r"  nan  language_model_text_encoder\.query_projection_matrix\.weight\n {11}16 of 16 values are NaN",
+    "scan calls.pkl": r"calls\.pkl: unpickling it would call or import posix\.\w+, [^\n]*\n  posix",
+    "trace a.pth c.pth --model wide_nets:Net --random-input 2x4": r"\n  tensor   language_model_text_encoder\.query_projection_matrix\.weight from\n {11}language_model",
+}
+
+
+@pytest.mark.parametrize("line", HANGING)
+def test_what_goes_on_below_stands_below_its_own_text(wide, line):
+    assert re.search(HANGING[line], "\n".join(on_terminal(line.split(), wide)[1]))
+
+
+def test_long_names_that_differ_in_the_middle_are_told_apart(tmp_path):
+    keys = [
+        f"base_model.model.vision_tower.vision_model.encoder.transformer.layers.{i}.self_attention.attention_block.{name}_projection.default.weight"
+        for i in range(2) for name in ("query", "key")
+    ]  # fmt: skip
+    endless = f"start.{'x' * 3000}.end"
+    for number, name in enumerate(("one.pth", "two.pth")):
+        torch.save({key: torch.full((2, 2), float(i + number)) for i, key in enumerate([*keys, endless])}, tmp_path / name)
+    for line in ("show one.pth -v", "plan one.pth two.pth -v", "diff one.pth two.pth -v", "diff one.pth two.pth --values -v", "diff one.pth two.pth --side-by-side -v"):
+        lines = on_terminal(line.split(), tmp_path)[1]
+        assert max(map(len, lines)) <= 80, line
+        # What stands in the left column, where there are two.
+        joined = "".join(each[:38].strip() if "side" in line else each.strip() for each in lines)
+        assert [key for key in keys if key not in joined] == []
+        assert re.search(r"start\.x+…x+\.end", joined)
+        assert len(lines) < 90

@@ -95,6 +95,19 @@ def test_both_sides_stand_side_by_side_in_the_order_of_their_keys(folder):
     assert lines[-1] == "8 same, 1 differ, 1 added"
 
 
+def test_other_dtypes_fold_beside_each_other_as_in_the_list_of_differences(tmp_path):
+    sizes = {"conv.weight": (1, 2, 2), "conv.bias": (1,), "norm.weight": (1,)}
+    state = {f"layers.{i}.{name}": torch.ones([8 * (i + 1) * size for size in shape]) for i in range(6) for name, shape in sizes.items()}
+    torch.save(state, tmp_path / "full.pth")
+    torch.save({key: value.half() for key, value in state.items()}, tmp_path / "half.pth")
+    for options in ((), ("--values",)):
+        listed = ckpt("diff", "half.pth", "full.pth", *options, cwd=tmp_path).out.splitlines()
+        beside = ckpt("diff", "half.pth", "full.pth", "--side-by-side", *options, cwd=tmp_path).out.splitlines()
+        assert sum(line.startswith("  ~ ") for line in listed) == 1
+        assert [line.split()[0] for line in beside if " ~ " in line] == ["layers.{0..5}.**"]
+        assert not any(line.endswith(" ") or " " * 20 in line for line in beside)
+
+
 def test_options_that_exclude_each_other(folder):
     for options in (["--tree", "--json"], ["--format", "csv", "--keys"], ["--format", "csv", "--tree"]):
         assert ckpt("show", "a.pth", *options, cwd=folder).status == 2

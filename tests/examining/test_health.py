@@ -398,13 +398,16 @@ def test_what_was_not_examined_is_said(tmp_path):
     assert ckpt("show", "--health", tmp_path / "odd.pth").status == 2
     torch.save({"model": {"a": odd, "b.weight": torch.randn(9, 9)}, "ema": {"b.weight": torch.randn(9, 9)}}, tmp_path / "odd.pth")
     ran = ckpt("show", "--health", tmp_path / "odd.pth")
-    assert ran.status == 0
+    assert ran.status == 1
     assert "note: 1 tensor can't be read here" in ran.out
     assert "note: 1 tensor outside of the state dict" in ran.out
     assert ran.out.splitlines()[-1].endswith(
-        "odd.pth: healthy as far as it was read: 1 of 2 tensors, 324 B, nothing found; 1 unreadable and 1 outside of the state dict not examined"
+        "odd.pth: not known to be healthy: nothing found in 1 of 2 tensors, 324 B; 1 unreadable and 1 outside of the state dict not examined"
     )
-    assert json.loads(ckpt("show", "--health", "--json", tmp_path / "odd.pth").out)["unexamined"] == 2
+    found = json.loads(ckpt("show", "--health", "--json", tmp_path / "odd.pth").out)
+    assert (found["unexamined"], found["healthy"]) == (2, False)
+    assert repr(ckpt_tool.health(tmp_path / "odd.pth")) == "HealthReport(1 unreadable)"
+    assert ckpt("show", "--health", "--quiet", tmp_path / "odd.pth").out == ran.out
 
 
 def test_a_network_that_was_not_trained_has_zeros_and_ones(torchvision):
@@ -601,6 +604,16 @@ def test_a_file_without_tensors_is_no_damaged_one(tmp_path):
     ran = ckpt("show", "sgd.pth", "--health", cwd=tmp_path)
     assert (ran.status, ran.out) == (2, "")
     assert "holds no tensor" in ran.err
+
+
+def test_where_no_tensors_are_nothing_is_called_healthy(tmp_path):
+    torch.save({}, tmp_path / "empty.pth")
+    save_file({}, tmp_path / "empty.safetensors")
+    for name in ("empty.pth", "empty.safetensors"):
+        ran = ckpt("show", "--health", name, cwd=tmp_path)
+        assert (ran.status, ran.out, ran.err) == (2, "", f"error: {name}: holds no tensors, so none to examine\n")
+    with pytest.raises(ckpt_tool.InputError, match="holds no tensors"):
+        ckpt_tool.health(nn.ReLU())
 
 
 def test_a_report_page_of_health_is_refused_as_what_does_not_exist(tmp_path):

@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,6 +125,42 @@ def pickles(tmp_path):
 def test_scan_answers_in_its_last_line_and_its_status(pickles, files, status, last):
     ran = ckpt("scan", *files.split(), cwd=pickles)
     assert (ran.status, ran.out.splitlines()[-1]) == (status, last)
+
+
+def test_scan_of_a_folder_scans_the_files_below_it(pickles):
+    inner = pickles / "runs" / "1"
+    inner.mkdir(parents=True)
+    for name, new in (("calls.pth", "model.safetensors"), ("bare.pkl", "no_suffix"), ("plain.pth", "a.pth"), ("lfs.pth", "b.pth")):
+        (pickles / name).rename(inner / new)
+    (inner / "config.json").write_text("{}")
+    (inner / "up").symlink_to(pickles)
+    (pickles / "nothing").mkdir()
+    ran = ckpt("scan", "runs", "numbers.pkl", cwd=pickles)
+    assert [line.partition(": ")[::2] for line in ran.out.splitlines()[:3]] == [
+        ("runs/1/b.pth", "can't be read: is a git-lfs pointer: the weights themselves were not downloaded; git lfs pull"),
+        ("runs/1/model.safetensors", f"unpickling it would call or import {os.system.__module__}.system"),
+        ("runs/1/no_suffix", f"unpickling it would call or import {os.system.__module__}.system"),
+    ]
+    assert (ran.status, ran.out.splitlines()[-1]) == (1, "5 files scanned, 2 would call or import something, 1 can't be read")
+    assert [Path(each.path).name for each in ckpt_tool.scan(inner).files] == ["a.pth", "b.pth", "model.safetensors", "no_suffix"]
+    ran = ckpt("scan", "nothing", cwd=pickles)
+    assert (ran.status, ran.out, ran.err) == (2, "", "error: nothing: is a folder without checkpoints or other pickles\n")
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_scan_of_a_folder_reads_a_model_in_its_files(tmp_path):
+    import torch.distributed.checkpoint as dcp
+
+    (tmp_path / "hf").mkdir()
+    save_file(network(), tmp_path / "hf" / "model-00001-of-00001.safetensors")
+    (tmp_path / "hf" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict.fromkeys(network(), "model-00001-of-00001.safetensors")}))
+    torch.save({"step": Calls()}, tmp_path / "hf" / "training_args.bin")
+    assert [(Path(each.path).name, len(each.calls)) for each in ckpt_tool.scan(tmp_path / "hf").files] == [("model-00001-of-00001.safetensors", 0), ("training_args.bin", 1)]
+    dcp.save({"w": torch.ones(3)}, checkpoint_id=tmp_path / "dcp", no_dist=True)  # type: ignore[attr-defined]
+    assert [(Path(each.path).name, each.fault) for each in ckpt_tool.scan(tmp_path / "dcp").files] == [(".metadata", None)]
+    (tmp_path / "dcp" / ".metadata").unlink()
+    (cut,) = ckpt_tool.scan(tmp_path / "dcp").files
+    assert cut.fault.startswith("is a data file of a distributed checkpoint (DCP)")
 
 
 def test_scan_names_what_would_be_called(pickles):

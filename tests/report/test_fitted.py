@@ -33,6 +33,14 @@ def test_a_line_goes_on_below_its_first_word_in_colour_as_without(margin, mark, 
     assert max(map(len, plain)) <= 60
 
 
+@pytest.mark.parametrize("margin", ["", "  "])
+def test_a_line_without_a_mark_goes_on_a_bit_to_the_right(margin):
+    first, *below = fitted(f"{margin}{LONG}", 60).splitlines()
+    assert first.startswith(f"{margin}nearest")
+    assert below
+    assert all(re.match(rf"{margin}  \S", line) for line in below)
+
+
 def test_a_line_of_one_colour_keeps_its_indent():
     lines = fitted(f"  {paint(LONG)}", 60).splitlines()
     assert lines[0].startswith("  \x1b[34mnearest")

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,25 @@ def test_names_are_text(tmp_path):
     assert len(html) < 10_000
     report = ckpt_tool.load_into(nn.Linear(2, 2), {"weight": torch.ones(2, 2), "bias": torch.ones(2), "<b>x": torch.ones(1)}, drop="<*")
     assert "<code>&lt;b&gt;x</code>" in report._repr_html_()
+
+
+def test_keys_inside_a_plan_read_as_on_a_terminal():
+    keys = ["*", "a*b", "{x}.y", "a\nb", "", "  lead", "two  blanks", "`x`"]
+    plan = ckpt_tool.plan(dict.fromkeys(keys, torch.ones(2)) | {"a*c": torch.ones(3)}, dict.fromkeys(keys, torch.ones(2)), drop=[r"a\*c"])
+    html = plan._repr_html_()
+    shown = ["\\*", "a\\*b", "\\{x\\}.y", "a\\x0ab", "''", "\\x20 lead", "two  blanks", "\\`x\\`"]
+    assert re.findall(r"<li>(.*)", unescape(without_tags(html.replace("<li>", "\n&lt;li&gt;")))) == [f"{each} ← {each}" for each in shown]
+    printed = [re.split(r"   +", line.strip())[0] for line in str(plan).splitlines()[5:-4]]
+    assert printed == shown
+    # One key is a line of its own, with its form; and blanks in a name stay.
+    assert "<code>a\\*c</code> <span" in html
+    assert html.startswith('<div style="white-space: pre-wrap">')
+
+
+def test_reports_that_are_text_show_it_in_a_notebook_from_one_place():
+    from ckpt_tool.library import health, rules, scanning, tracing
+    from ckpt_tool.library.notebook import PrintedInNotebooks
+
+    for report in (health.HealthReport, rules.CheckReport, rules.VerifyReport, scanning.ScanReport, tracing.TraceReport):
+        assert issubclass(report, PrintedInNotebooks)
+        assert "_repr_html_" not in vars(report)

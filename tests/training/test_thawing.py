@@ -69,7 +69,7 @@ def test_frozen_stands_still_and_thawed_moves_again(name):
     for key, one in model[:2].named_parameters():
         assert all(torch.equal(torch.as_tensor(optimizer.state[one][slot]), torch.as_tensor(was)) for slot, was in states[key].items())
     thawed = ckpt_tool.thaw(model, "{0,1}.**", optimizer=optimizer)
-    assert (repr(thawed), thawed.optimizer.added) == ("Thawed(4 parameters, 1 modules)", ())
+    assert (repr(thawed), thawed.optimizer.added) == ("Thawed(4 parameters, 1 module)", ())
     before = values(model)
     steps(model, optimizer, range(8, 10))
     assert moved(model, before) == set(before)
@@ -183,7 +183,7 @@ def test_patterns_for_nothing_and_numbers_without_gradients():
         ckpt_tool.thaw(model, "codes")
     thawed = ckpt_tool.thaw(model, "**")
     assert thawed.left == ("codes",)
-    assert "1 parameters are no floats, and stay as they are: `codes`" in str(thawed)
+    assert "1 parameter is no float, and stays as it is: `codes`" in str(thawed)
 
 
 # An optimizer that was made of less
@@ -340,6 +340,19 @@ def test_a_schedule_says_what_it_changed():
     assert [SCHEDULE.stage(number) for number in range(6)] == [1, 1, 2, 2, 3, 3]
     assert SCHEDULE.trainable(list(model.state_dict()), 1) == ("7.weight", "7.bias")
     assert pickle.loads(pickle.dumps(SCHEDULE)) == copy.deepcopy(SCHEDULE) == SCHEDULE
+
+
+def test_one_parameter_is_no_parameters():
+    model = nn.Linear(2, 2)
+    optimizer = OPTIMIZERS["sgd"](model.parameters())
+    applied = ckpt_tool.FreezeSchedule({0: "bias", 1: "**"}).apply(model, 0, optimizer)
+    assert str(applied).splitlines() == [
+        "epoch 0: 1 parameter trains, 1 is frozen (0 thawed, 1 frozen now)",
+        "optimizer: 1 frozen parameter stays in its groups and is passed over, 0 of them with a state",
+    ]
+    assert repr(applied.frozen) == "Frozen(1 parameter, 0 modules)"
+    with pytest.raises(InputError, match=r"is 3, and the optimizer has 1 group$"):
+        ckpt_tool.thaw(model, "**", optimizer=optimizer, group=3)
 
 
 def test_what_is_frozen_again_counts_by_the_last_entry():

@@ -42,10 +42,9 @@ def _relation_hints(result: Diff, names: tuple[str, str]) -> list[str]:
         return [f"{which} of {names[0]} are keys of {names[1]} after -e '{text}'"]
     if not _pair_by_position(result):
         return []
-    return [
-        f"all {len(result.a)} tensors have equal shapes, one by one: ckpt plan "
-        f"{shlex.join(names)} --by position"
-    ]
+    many = f"all {len(result.a)} tensors have equal shapes, one by one"
+    fact = many if len(result.a) > 1 else "the two tensors have equal shapes"
+    return [f"{fact}: ckpt plan {shlex.join(names)} --by position"]
 
 
 def _pair_by_position(result: Diff) -> bool:

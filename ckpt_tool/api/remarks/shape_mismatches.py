@@ -16,7 +16,7 @@ from ckpt_tool.mapping.accounting.shape_mismatches import (
     fit_lines,
     rule_file,
 )
-from ckpt_tool.tensors import Shape
+from ckpt_tool.tensors import Shape, counted
 
 MAX_KEYS = 2000
 """Keys that differ, beyond which nothing is explained: the folding of more takes long."""
@@ -106,9 +106,8 @@ def _half_loaded(diff: Diff) -> Iterator[str]:
     if same < 2 or len(unlike) < 2 or not diff.compared_values:
         return
     patterns = _patterns(unlike, diff)
-    more = (
-        f" and {len(patterns) - MAX_PATTERNS} more patterns" if len(patterns) > MAX_PATTERNS else ""
-    )
+    left = len(patterns) - MAX_PATTERNS
+    more = f" and {counted(left, 'more pattern')}" if left > 0 else ""
     names = "  ".join(patterns[:MAX_PATTERNS])
     yield (
         f"loaded in part? {same} tensors are equal, but {len(unlike)} have nothing in "

@@ -8,14 +8,18 @@ from ckpt_tool.cli.options import Color, ColorOption, Debug, Github, Json, Quiet
 from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_report, show_result, style_of
 from ckpt_tool.cli.parts.addresses import takes_addresses
 
-EXAMPLES = ("ckpt scan resnet50.pth", "ckpt scan resnet50.pth detector.pth --json")
+EXAMPLES = (
+    "ckpt scan resnet50.pth",
+    "ckpt scan resnet50.pth detector.pth --json",
+    "ckpt scan .",
+)
 
 
 @takes_addresses
 def scan(
     paths: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Checkpoints or other pickles: files or folders."),
+        typer.Argument(metavar="FILE...", help="Checkpoints or other pickles, or folders of them."),
     ],
     github: Github = False,
     json: Json = False,
@@ -25,7 +29,7 @@ def scan(
 ) -> None:
     """List what unpickling files would call or import.
 
-    Nothing of it is run.
+    Nothing of it is run. Of a folder, the files in it and in its folders are scanned.
     Exit 0 when it is nothing, 1 when it is something, 2 when a file can't be read.
     """
     from ckpt_tool.examining.calls import scan as scan_files

@@ -15,6 +15,7 @@ from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.tensors import Catalog, counted
+from ckpt_tool.wording import named
 
 MAX_PATTERNS = 12
 """Patterns of unnamed keys that are listed; the others are counted."""
@@ -100,10 +101,11 @@ def check_unnamed(
 def _tie_hint(keys: Sequence[str], target: Catalog) -> Iterator[str]:
     """What to do about keys that are one tensor with others, which rules did name."""
     unnamed = frozenset(keys)
-    tied = tied_with(target, (key for key in target if key not in unnamed), unnamed)
-    for key, others in islice(tied.items(), 1):
+    found = tied_with(target, (key for key in target if key not in unnamed), unnamed)
+    for key, others in islice(found.items(), 1):
         ends = f"-> {{{quote(key)},{quote(others[0])}}}: copy"
-        yield f"`{others[0]}` is tied to `{key}` in the target: a rule for both ends in `{ends}`"
+        tied_to = f"is tied to {named(key)} in the target"
+        yield f"{named(others[0])} {tied_to}: a rule for both ends in `{ends}`"
 
 
 def _unmapped_source(unnamed: _Unnamed) -> Problem:
@@ -126,9 +128,9 @@ def _problem(unnamed: _Unnamed, side: str, section: str, done: str) -> Problem:
         notes.append(f"{option}, names what is meant to be {done}")
     if near := unnamed.near:
         other = "target" if side == "source" else "source"
-        left_over = f"nearest key of the {other} that is left over, for `{keys[0]}`"
+        left_over = f"nearest key of the {other} that is left over, for {named(keys[0])}"
         notes.append(f"{left_over}: {near}")
-    name = f"`{folds[0].pattern}`: " if len(folds) == 1 else ""
+    name = f"{named(folds[0].pattern)}: " if len(folds) == 1 else ""
     fact = f"{'is' if len(keys) == 1 else 'are'} neither mapped nor {done}"
     message = f"{name}{counted(len(keys), 'key')} of the {side} {fact}"
     return Problem(f"unmapped-{side}", message, where, tuple(notes))
@@ -138,7 +140,7 @@ def _listed(folds: Sequence[Fold]) -> list[str]:
     """A note for each pattern, where there are several; the last counts those beyond the limit."""
     if len(folds) < 2:
         return []
-    notes = [f"`{one.pattern}` ({len(one.keys)})" for one in folds[:MAX_PATTERNS]]
+    notes = [f"{named(one.pattern)} ({len(one.keys)})" for one in folds[:MAX_PATTERNS]]
     hidden = len(folds) - MAX_PATTERNS
     return [*notes, counted(hidden, "more pattern")] if hidden > 0 else notes
 
@@ -163,16 +165,13 @@ def _collision(key: str, first: Step, second: Step) -> Problem:
         if step.origin.rule
     ]
     where = second.origin.rule.targets[0].where if second.origin.rule else None
-    return Problem(
-        "collision",
-        f"`{key}` would get two values: from {_origin_of(first)} and from {_origin_of(second)}",
-        where,
-        tuple(places),
-    )
+    both = f"from {_origin_of(first)} and from {_origin_of(second)}"
+    message = f"{named(key)} would get two values: {both}"
+    return Problem("collision", message, where, tuple(places))
 
 
 def _origin_of(step: Step) -> str:
-    return f"`{step.inputs[0]}`" if step.inputs else f"`{step.ops[0].name}`"
+    return named(step.inputs[0]) if step.inputs else f"`{step.ops[0].name}`"
 
 
 def check_expect(rules: RuleSet, plan: Plan) -> Iterator[Problem]:

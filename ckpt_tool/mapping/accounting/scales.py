@@ -11,7 +11,7 @@ from ckpt_tool.errors import Problem
 from ckpt_tool.keys import fold
 from ckpt_tool.mapping.accounting.unreadable import keys_of
 from ckpt_tool.mapping.plan import Plan
-from ckpt_tool.tensors import Catalog, DType
+from ckpt_tool.tensors import Catalog, DType, counted
 
 CODES = frozenset((
     DType.F8_E4M3, DType.F8_E5M2, DType.F8_E4M3FNUZ, DType.F8_E5M2FNUZ,
@@ -165,7 +165,7 @@ def _problem(listed: Mapping[str, str], side: str, catalog: Catalog) -> Problem:
         else []
     )
     if len(folds) > MAX_PATTERNS:
-        notes.append(f"{len(folds) - MAX_PATTERNS} more patterns")
+        notes.append(counted(len(folds) - MAX_PATTERNS, "more pattern"))
     if side == "source":
         message = f"`{key}` is {kind} codes with a scale, `{scale}`; a cast would ignore the scale"
         notes.append(

@@ -11,6 +11,7 @@ from ckpt_tool.mapping.accounting.nearest import nearest_note
 from ckpt_tool.mapping.accounting.scales import CODES, scale_of
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
+from ckpt_tool.wording import named
 
 
 def check_target_shapes(plan: Plan, target: Catalog) -> Iterator[Problem]:
@@ -40,13 +41,13 @@ def _fault(step: Step, made: TensorInfo, target: Catalog) -> _Fault | None:
     key = made.key
     wanted = target.get(key)
     if wanted is None:
-        return _Fault("unknown-target", f"`{key}` is not a key of the target", step, made)
+        return _Fault("unknown-target", f"{named(key)} is not a key of the target", step, made)
     if wanted.shape != made.shape:
         shapes = f"{shape_text(made.shape)}, the target has {shape_text(wanted.shape)}"
-        return _Fault("shape", f"`{key}` would get {shapes}", step, made)
+        return _Fault("shape", f"{named(key)} would get {shapes}", step, made)
     if wanted.dtype is not made.dtype:
         dtypes = f"{made.dtype.value}, the target has {wanted.dtype.value}"
-        return _Fault("dtype", f"`{key}` would get {dtypes}", step, made)
+        return _Fault("dtype", f"{named(key)} would get {dtypes}", step, made)
     return None
 
 
@@ -90,12 +91,12 @@ def _dtype_note(step: Step, source: Catalog) -> str:
     for info in codes:
         if scale := scale_of(info.key, source):
             return (
-                f"`{info.key}` holds codes, and `{scale}` their scale: dequantise first, "
+                f"{named(info.key)} holds codes, and {named(scale)} their scale: dequantise first, "
                 "a cast alone would ignore the scale"
             )
         if not info.dtype.is_floating and len(info.shape) > 1:
             return (
-                f"`{info.key}` holds whole numbers: codes of a quantised weight are nothing "
+                f"{named(info.key)} holds whole numbers: codes of a quantised weight are nothing "
                 "without a scale; `--dtype target` casts them bare"
             )
     return (

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from ckpt_tool.keys import Fold, fold
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.tensors import Catalog, counted
+from ckpt_tool.wording import named
 
 MAX_NOTES = 20
 
@@ -80,10 +81,9 @@ def _note(one: Fold, is_kept: bool, other: str) -> str:
             if is_kept
             else "are mapped from elsewhere than the keys that the target ties them to"
         )
-        return f"`{one.pattern}` ({len(one.keys)}) {fact}: {end}"
+        return f"{named(one.pattern)} ({len(one.keys)}) {fact}: {end}"
     if is_kept:
-        return (
-            f"`{one.pattern}` is kept, but the target ties it to `{other}`, which is mapped: {end}"
-        )
-    elsewhere = f"is mapped from elsewhere than `{other}`, which the target ties it to"
-    return f"`{one.pattern}` {elsewhere}: {end}"
+        fact = f"is kept, but the target ties it to {named(other)}, which is mapped"
+        return f"{named(one.pattern)} {fact}: {end}"
+    elsewhere = f"is mapped from elsewhere than {named(other)}, which the target ties it to"
+    return f"{named(one.pattern)} {elsewhere}: {end}"

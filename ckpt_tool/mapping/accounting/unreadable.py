@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from ckpt_tool.errors import Problem
 from ckpt_tool.keys import fold
 from ckpt_tool.tensors import Catalog
+from ckpt_tool.wording import named
 
 MAX_PATTERNS = 12
 
@@ -61,10 +62,10 @@ def _problem(keys: Sequence[str], catalog: Catalog, fact: str, hint: str) -> Pro
         kinds[catalog.unreadable[key].kind].append(key)
     folds = fold({key: catalog.unreadable[key].kind for key in keys}, keys_of(catalog))
     notes = [
-        f"`{one.pattern}` ({len(one.keys)}): {catalog.unreadable[one.keys[0]].kind}"
+        f"{named(one.pattern)} ({len(one.keys)}): {catalog.unreadable[one.keys[0]].kind}"
         for one in folds[:MAX_PATTERNS]
     ]
     counts = ", ".join(f"{len(found)} {kind}" for kind, found in kinds.items())
-    what = f"`{keys[0]}`" if len(keys) == 1 else f"{len(keys)} keys"
+    what = named(keys[0]) if len(keys) == 1 else f"{len(keys)} keys"
     them = "it" if len(keys) == 1 else "them"
     return Problem("unreadable", f"{what} {fact} {them}: {counts}", None, (*notes, hint))

@@ -11,7 +11,7 @@ from ckpt_tool.keys import outline, quote
 from ckpt_tool.report.diff import closing_text, header_text
 from ckpt_tool.report.parts.amounts import dtypes_text, shapes_text
 from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, safe
-from ckpt_tool.report.parts.table import GAP, cut, width_of, wrapped
+from ckpt_tool.report.parts.table import GAP, broken, cut, width_of, wrapped
 from ckpt_tool.report.parts.value_differences import value_cells
 from ckpt_tool.report.renames import key_b, renamed_groups
 from ckpt_tool.tensors import TensorInfo
@@ -39,13 +39,13 @@ def side_by_side_text(diff: Diff, names: tuple[str, str], style: Style = PLAIN) 
     """Both sides in the order of their keys, equal ones too; the counts in the last line."""
     pairings = sorted(_pairings(diff, style), key=_positions(diff))
     columns = [(_side(each, 0, style), each, _side(each, 1, style)) for each in pairings]
-    half = _half([text for left, _, right in columns for text in (*left, *right)], style.width)
+    half = _half([side for left, _, right in columns for side in (left, right)], style.width)
     lines = [
         line for left, each, right in columns for line in _lines(left, each, right, half, style)
     ]
     blocks = [header_text(diff, names, style), "\n".join(lines)]
     if diff.uncompared:
-        keys = ", ".join(safe(one.key) for one in diff.uncompared)
+        keys = ", ".join(pattern_shown(one.key) for one in diff.uncompared)
         blocks.append(f"not compared: {keys}")
     return "\n\n".join([*(block for block in blocks if block), closing_text(diff)])
 
@@ -75,9 +75,14 @@ def _pairings(diff: Diff, style: Style) -> Iterator[Pairing]:
 
 
 def _label(entry: Entry) -> object:
+    """What keys must have in common to stand on one line; of other dtypes any shape, as in a list
+    of differences.
+    """
     if entry.kind in ("same", "only_a", "only_b", "value"):
         return entry.kind
-    return entry.kind, entry.a and (entry.a.dtype, entry.a.shape), entry.b and entry.b.dtype
+    casts = entry.values.casts if entry.values else None
+    shape = entry.a and entry.a.shape if entry.kind == "shape" else None
+    return entry.kind, entry.a and entry.a.dtype, entry.b and entry.b.dtype, shape, casts
 
 
 def _positions(diff: Diff) -> Positions:
@@ -119,11 +124,13 @@ def _about(infos: Sequence[TensorInfo]) -> str:
     return f"{count}{dtypes_text(infos)} {shapes_text(info.shape for info in infos)}"
 
 
-def _half(texts: Sequence[str], width: int | None) -> int:
-    """Columns of one side."""
+def _half(sides: Sequence[tuple[str, ...]], width: int | None) -> int:
+    """Columns of one side: half of the terminal, else as many as the widest name has with what it
+    stands for.
+    """
     if width is not None:
         return (width - 3) // 2
-    return max(map(width_of, texts), default=0) * 2 + 2 if texts else 0
+    return max((sum(map(width_of, side)) + len(GAP) for side in sides if side), default=0)
 
 
 def _lines(
@@ -149,7 +156,7 @@ def _fitted(side: tuple[str, ...], half: int, style: Style) -> list[str]:
         return []
     name, about = side
     gap = half - width_of(name) - width_of(about)
-    if gap >= 2:
+    if gap >= len(GAP):
         return [f"{name}{' ' * gap}{about}"]
     below = [cut(line, half, style) for line in wrapped(about, half, GAP, GAP * 2)]
-    return [cut(name, half, style), *below]
+    return [*broken(name, half, "", GAP * 2, style), *below]

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from html import escape
 
 from ckpt_tool.formats.remote.addresses import without_secrets
+from ckpt_tool.keys import quote
 from ckpt_tool.report.page.names import said
+from ckpt_tool.report.parts.style import pattern_shown
 from ckpt_tool.wording import plural
 
 MAX_PATTERNS = 40
@@ -46,7 +48,10 @@ def notebook_html(answer: str, sections: Sequence[Section], notes: Sequence[str]
     if len(notes) > MAX_NOTES:
         items.append(f"<li>and {plural(len(notes) - MAX_NOTES, 'more note')}</li>")
     listed = f"<ul>{''.join(items)}</ul>" if items else ""
-    return f"<div><p><b>{text_of(answer)}</b></p>{parts}{listed}</div>"
+    # Blanks of a name count; between the elements there are none.
+    return (
+        f'<div style="white-space: pre-wrap"><p><b>{text_of(answer)}</b></p>{parts}{listed}</div>'
+    )
 
 
 def _section(section: Section, left: list[int]) -> str:
@@ -63,12 +68,12 @@ def _section(section: Section, left: list[int]) -> str:
 
 
 def _group(group: Group, section: Section, left: list[int]) -> str:
-    margin = 'style="margin-left: 1.5em"'
-    if not group.keys or (len(group.keys) == 1 and group.keys[0] == group.pattern):
-        key = section.describe(group.pattern) if group.keys else ""
+    margin, shown = 'style="margin-left: 1.5em"', pattern_shown(group.pattern)
+    if not group.keys or (len(group.keys) == 1 and key_shown(group.keys[0]) == shown):
+        key = section.describe(group.keys[0]) if group.keys else ""
         margin = 'style="margin-left: 2.5em"'  # as names of those that unfold, behind their marks
-        return f"<div {margin}>{_name(group.pattern, key, group.about)}</div>"
-    title = _name(group.pattern, plural(len(group.keys), "key"), group.about)
+        return f"<div {margin}>{_name(shown, key, group.about)}</div>"
+    title = _name(shown, plural(len(group.keys), "key"), group.about)
     items = "".join(_items(group, section, left))
     return f"<details {margin}><summary>{title}</summary><ul>{items}</ul></details>"
 
@@ -77,7 +82,7 @@ def _items(group: Group, section: Section, left: list[int]) -> Iterator[str]:
     some = group.keys[: min(MAX_KEYS, left[0])]
     left[0] -= len(some)
     for key in some:
-        yield f"<li>{_name(key, section.describe(key))}</li>"
+        yield f"<li>{_name(key_shown(key), section.describe(key))}</li>"
     if more := len(group.keys) - len(some):
         yield f"<li>and {more:,} more</li>"
 
@@ -87,6 +92,11 @@ def _name(name: str, *abouts: str) -> str:
     said = text_of(", ".join(filter(None, abouts)))
     faint = f' <span style="opacity: .7">{said}</span>' if said else ""
     return f"<code>{text_of(name)}</code>{faint}"
+
+
+def key_shown(key: str) -> str:
+    """A key as a terminal's line has it: the pattern that matches it alone."""
+    return pattern_shown(quote(key))
 
 
 def text_html(text: str) -> str:

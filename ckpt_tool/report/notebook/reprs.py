@@ -11,7 +11,7 @@ from ckpt_tool.formats import Checkpoint
 from ckpt_tool.keys import fold, outline
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.report.diff import closing_text
-from ckpt_tool.report.notebook.folding import Group, Section, notebook_html
+from ckpt_tool.report.notebook.folding import Group, Section, key_shown, notebook_html
 from ckpt_tool.report.parts.mapped import ops_text
 from ckpt_tool.report.parts.value_differences import value_cells
 from ckpt_tool.report.plan import closing_text as plan_answer
@@ -115,7 +115,7 @@ def _forms(entry: Entry) -> str:
     """What both sides have of a key, as far as that differs."""
     a, b = (_form(info) if info else "" for info in (entry.a, entry.b))
     if entry.kind == "renamed" and entry.b:
-        return f"→ {entry.b.key}"
+        return f"→ {key_shown(entry.b.key)}"
     return a or b if a == b or not (a and b) else f"{a} → {b}"
 
 
@@ -165,7 +165,7 @@ def _rule_text(step: Step) -> str:
 
 def _origin(step: Step) -> str:
     """What a step makes its keys of."""
-    some = " + ".join(step.inputs[:4]) + (" + …" if len(step.inputs) > 4 else "")
+    some = " + ".join(map(key_shown, step.inputs[:4])) + (" + …" if len(step.inputs) > 4 else "")
     ops = f" through {', '.join(op.name for op in step.ops)}" if step.ops else ""
     return f"← {some}{ops}" if step.inputs else f"← {ops.strip()}"
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from ckpt_tool.report.parts.table import COLOUR, width_of, wrapped
+from ckpt_tool.report.parts.table import COLOUR, GAP, width_of, wrapped
 
 _MARK = re.compile(
     r"\s*(?:#\s+)?(?:(?:note|hint|next|undecided|error|warning|verified)(?:\[[^\]]*\])?: |- |= )?"
@@ -79,10 +79,12 @@ def _painted(line: str, length: int) -> str:
 
 
 def _then(mark: str) -> str:
-    """What stands before the lines below: a comment stays one, and what follows a long word is
-    not pushed to the right.
+    """What stands before the lines below: a comment stays one, what follows a long word is not
+    pushed to the right, and text without a mark goes on a bit to the right of where it begins.
     """
     at = mark.find("#")
+    if not mark.strip() and len(mark) < MAX_INDENT:
+        return mark + GAP
     if at < 0 and len(mark) > MAX_INDENT:
         return " " * (len(mark) - len(mark.lstrip()) + 2)
     return " " * len(mark) if at < 0 else mark[: at + 1] + " " * (len(mark) - at - 1) + "  "

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os.path import basename
 
 from ckpt_tool.frozen import frozen
-from ckpt_tool.keys import Fold, fold, outline
+from ckpt_tool.keys import Fold, fold, outline, quote
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.rules import Rule
 from ckpt_tool.ops import ops_argument
 from ckpt_tool.report.parts.pairs import pair_groups
 from ckpt_tool.report.parts.style import Style
 from ckpt_tool.tensors import Catalog
+from ckpt_tool.wording import EMPTY
 
 
 @frozen
 class MappedRow:
-    """Patterns of both sides, the same where names stay; how many tensors of the target they are,
-    through which ops, by which rule's line, or how sure a pair by alignment is.
+    """Patterns of both sides, the same where names stay, None for a side that there is none of; how
+    many tensors of the target they are, through which ops, by which rule's line, or how sure a pair
+    by alignment is.
     """
 
-    source: str
-    target: str
+    source: str | None
+    target: str | None
     tensors: int
     ops: str | None = None
     rule: str | None = None
@@ -30,30 +32,36 @@ class MappedRow:
     confidence: float | None = None
 
 
-def mapped_rows(plan: Plan, style: Style) -> list[MappedRow]:
+def mapped_rows(plan: Plan, style: Style, are_keys: bool = False) -> list[MappedRow]:
     """A row for each rule, or drafted rule; without rules for what moves alike. Where `style`
-    doesn't fold, a row for each step.
+    doesn't fold, a row for each step, with patterns that match one key each, or where `are_keys`
+    with the keys themselves.
     """
     if not style.is_folded:
-        return [_row_of(step) for step in plan.steps]
+        return [_row_of(step, str if are_keys else quote) for step in plan.steps]
     by_rule: dict[int, list[Step]] = {}
     for step in plan.steps:
         by_rule.setdefault(id(step.origin.rule or step.origin.drafted), []).append(step)
     return [row for steps in by_rule.values() for row in _rows_of(steps, plan)]
 
 
-def _row_of(step: Step) -> MappedRow:
+def _row_of(step: Step, name: Callable[[str], str] = quote) -> MappedRow:
     origin = step.origin
-    source, target = (" + ".join(keys) for keys in (step.inputs, step.outputs))
     return MappedRow(
-        source,
-        target,
+        _joined([*map(name, step.inputs)]),
+        _joined([*map(name, step.outputs)]),
         len(step.outputs),
         ops_text(step.ops) or None,
         _by(step),
         origin.line,
         origin.confidence,
     )
+
+
+def _joined(keys: Sequence[str]) -> str | None:
+    if len(keys) < 2:
+        return keys[0] if keys else None
+    return " + ".join(key or EMPTY for key in keys)
 
 
 def _by(step: Step) -> str:
@@ -73,11 +81,11 @@ def _rows_of(steps: Sequence[Step], plan: Plan) -> Iterator[MappedRow]:
         yield from _paired(steps, plan)
 
 
-def _sides(rule: Rule) -> tuple[str, str]:
+def _sides(rule: Rule) -> tuple[str | None, str | None]:
     if rule.text.count("->") != 1:
-        return rule.text.replace("->", "→"), ""
+        return rule.text.replace("->", "→"), None
     source, target = (side.strip() for side in rule.text.split("->"))
-    return source, target
+    return source or None, target or None
 
 
 def _paired(steps: Sequence[Step], plan: Plan) -> Iterator[MappedRow]:
@@ -97,10 +105,14 @@ def _is_plain(step: Step) -> bool:
     return not step.ops and len(step.inputs) == len(step.outputs) == 1
 
 
-def rest_folds(keys: Sequence[str], catalog: Catalog | None, style: Style) -> list[Fold]:
-    """Patterns for keys that are dropped or kept; each key where `style` doesn't fold."""
+def rest_folds(
+    keys: Sequence[str], catalog: Catalog | None, style: Style, are_keys: bool = False
+) -> list[Fold]:
+    """Patterns for keys that are dropped or kept; where `style` doesn't fold one for each key, or
+    where `are_keys` the keys themselves.
+    """
     if not style.is_folded:
-        return [Fold(key, (key,)) for key in keys]
+        return [Fold(key if are_keys else quote(key), (key,)) for key in keys]
     return fold(dict.fromkeys(keys), catalog or ())
 
 

@@ -1,7 +1,7 @@
 """The look of our text: colours, sizes, safe names, the terminal's width and characters."""
 
 from ckpt_tool.frozen import frozen
-from ckpt_tool.wording import plural, size_text, visible
+from ckpt_tool.wording import EMPTY, plural, size_text, visible
 
 __all__ = ["PLAIN", "Style", "in_encoding", "pattern_shown", "plural", "safe", "size_text"]
 
@@ -16,10 +16,8 @@ def safe(text: str) -> str:
 
 
 def pattern_shown(pattern: str) -> str:
-    """A pattern as a line has it, so that it can be pasted: one for an empty key as a shell's empty
-    argument.
-    """
-    return safe(pattern) or "''"
+    """A pattern or a key as a line has it, so that it can be pasted: an empty one as `EMPTY`."""
+    return safe(pattern) or EMPTY
 
 
 IN_ASCII = {

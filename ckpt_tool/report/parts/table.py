@@ -17,7 +17,13 @@ MIN_NAME = 16
 """Characters of names that are shown before cells go to a line of their own."""
 SHORT = 12
 """Characters of remarks that are a column of their own; longer ones go below where they must."""
+MAX_LINES = 5
+"""Lines of a name, were they full; of longer ones the middle is left out."""
 GAP = "  "
+_KEPT = "\0"
+"""Stands for a space at which no line ends."""
+_ENDS = re.compile(r"(?<!\.)\.(?!\.)|,")
+_ARROW = re.compile("^(→|->) ")
 COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -37,7 +43,7 @@ def table(rows: Sequence[Row], align: str, style: Style = PLAIN) -> list[str]:
     """The text of each row, of one line or more; `align` has `l` or `r` for each cell.
 
     In a terminal no line is longer than it is wide: a name that is too long stands on a line of its
-    own, and one that is longer than the terminal loses its middle.
+    own, and one that is longer than the terminal on several.
     """
     if not rows:
         return []
@@ -110,8 +116,9 @@ def _lines(row: Row, cells: str, name: int, style: Style) -> list[str]:
     elif len(row.name) > 1 and width_of(row.margin + row.name[0]) <= name:
         lines = [_left(row.margin + row.name[0], name) + cells, *_below(row, width, style)]
     else:
-        first = cut(row.margin + row.name[0], width, style)
-        lines = [first, *_below(row, width, style)]
+        then = " " * width_of(row.margin) + GAP + GAP
+        first = broken(row.name[0], width, row.margin, then, style)
+        lines = [*first, *_below(row, width, style)]
         if cells.strip():
             lines.append(" " * name + cells)
     lines = [line.rstrip() for line in lines]
@@ -127,11 +134,17 @@ def _below(row: Row, width: int, style: Style) -> list[str]:
 
 
 def _folded(part: str, margin: str, width: int, style: Style) -> list[str]:
-    """A part of a name on lines of its own: words go on below, a long word loses its middle."""
+    """A part of a name on lines of its own: words, and what a long one has, go on below."""
     text = part.removeprefix(": ")
     if width_of(margin + text) <= width:
         return [margin + text]
-    return [cut(line, width, style) for line in wrapped(text, width, margin, margin + GAP)]
+    held = _ARROW.sub(lambda arrow: arrow[1] + _KEPT, text)
+    lines = []
+    for line in wrapped(held, width, margin, margin + GAP):
+        word = line.lstrip(" ")
+        indent = line[: len(line) - len(word)]
+        lines += broken(word, width, indent, margin + GAP, style)
+    return [line.replace(_KEPT, " ") for line in lines]
 
 
 def _with_remark(lines: list[str], row: Row, whole: str, width: int | None) -> list[str]:
@@ -146,6 +159,32 @@ def _with_remark(lines: list[str], row: Row, whole: str, width: int | None) -> l
         return [*lines[:-1], last]
     margin = " " * width_of(row.margin) + GAP + GAP
     return [*lines, *wrapped(row.remark, width, margin, margin)]
+
+
+def broken(text: str, width: int, first: str, then: str, style: Style = PLAIN) -> list[str]:
+    """A name on lines of at most so many columns, behind `first` and `then`, that end at dots where
+    such are near: what tells two long names apart may stand anywhere in them. One of many lines
+    loses its middle.
+    """
+    text = cut(text, MAX_LINES * max(width - width_of(then), 1), style)
+    lines, lead = [], first
+    while text and width_of(lead) + width_of(text) > width:
+        end = _end_of_line(text, max(width - width_of(lead), 1))
+        lines.append(lead + text[:end])
+        text, lead = text[end:], then
+    return [*lines, lead + text] if text or not lines else lines
+
+
+def _end_of_line(text: str, room: int) -> int:
+    """How many characters of a name stand on a line of so many columns: to a dot or a comma, where
+    that is not far.
+    """
+    end = min(len(text), room)
+    while end > 1 and width_of(text[:end]) > room:
+        end -= 1
+    places = [found.end() for found in _ENDS.finditer(text[: end + 1])]
+    last = max((place for place in places if place <= end), default=0)
+    return last if last > end // 2 else end
 
 
 def cut(text: str, width: int, style: Style = PLAIN) -> str:
@@ -172,6 +211,13 @@ def shortened(text: str, style: Style) -> str:
     while width_of(text) > room:
         text = text[: min(len(text) - 1, room)]
     return f"{text}{dots}"
+
+
+def hanging(label: str, text: str, style: Style) -> list[str]:
+    """A label and what it says, on lines of the terminal's width: below its own text it goes on."""
+    if style.width is None:
+        return [label + text]
+    return wrapped(text, style.width, label, " " * width_of(label))
 
 
 def wrapped(text: str, width: int, first: str = "", then: str = "") -> list[str]:

@@ -13,6 +13,7 @@ from ckpt_tool.keys import fold, quote
 from ckpt_tool.keys.folding.fold import Fold
 from ckpt_tool.report.parts.style import plural
 from ckpt_tool.tensors import DType
+from ckpt_tool.wording import EMPTY
 
 if TYPE_CHECKING:
     from ckpt_tool.comparing import Values
@@ -79,7 +80,7 @@ def remark_on(entries: Sequence[Entry]) -> str:
         if first.values and first.values.is_cast:
             return f"{parts[0]}, equal after a cast to {_smaller(both, first.values.casts).value}"
     if len(entries) > 1 and any(entry.values and entry.values.elements for entry in entries):
-        parts.append(f"worst: {_worst(entries).key}")
+        parts.append(f"worst: {_worst(entries).key or EMPTY}")
     return ", ".join(parts)
 
 
@@ -106,13 +107,17 @@ def oddities(
     folds = fold(texts, others or ()) if is_folded else [Fold(quote(key), (key,)) for key in texts]
     lines = [_odd_line(one, texts[one.keys[0]]) for one in folds]
     more = sum(len(one.keys) for one in folds[MAX_NON_FINITE:])
-    return [*lines[:MAX_NON_FINITE], f"and {more} more tensors with NaN or Inf"] if more else lines
+    return (
+        [*lines[:MAX_NON_FINITE], f"and {plural(more, 'more tensor')} with NaN or Inf"]
+        if more
+        else lines
+    )
 
 
 def _odd_line(one: Fold, text: str) -> str:
     """What is said of a pattern's tensors, or of one."""
     if len(one.keys) == 1:
-        return f"{one.pattern}: {text}"
+        return f"{one.pattern or EMPTY}: {text}"
     return f"{one.pattern} ({len(one.keys)}): {text} each"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ckpt_tool.errors import InputError
 from ckpt_tool.report.parts.style import safe
+from ckpt_tool.wording import EMPTY
 
 TABLE = "table"
 """The report as it is without a format."""
@@ -107,7 +108,7 @@ def _safe(cell: Cell) -> Cell:
 def _cell(cell: Cell, title: str, table: Table, format_: str) -> str:
     if cell is None:
         return ""
-    text = safe(str(cell))
+    text = safe(str(cell)) or (EMPTY if title in table.names else "")
     if "|" in text and format_ in _NO_BARS:
         raise InputError("--format", f"{format_} can't hold a `|`, as in `{text}`")
     # Stars and lines of names are Markdown's own; in code, a bar still ends a cell.

@@ -18,9 +18,9 @@ def plan_table(plan: Plan, style: Style = PLAIN) -> Table:
 
 
 def _rows(plan: Plan, style: Style) -> Iterator[tuple[Cell, ...]]:
-    for row in mapped_rows(plan, style):
+    for row in mapped_rows(plan, style, are_keys=True):
         yield "mapped", row.source, row.target, row.tensors, row.ops, row.rule, row.confidence
-    for one in rest_folds(plan.dropped, plan.source, style):
+    for one in rest_folds(plan.dropped, plan.source, style, are_keys=True):
         yield "dropped", one.pattern, None, len(one.keys), None, None, None
-    for one in rest_folds(plan.kept, plan.target, style):
+    for one in rest_folds(plan.kept, plan.target, style, are_keys=True):
         yield "kept", None, one.pattern, len(one.keys), None, None, None

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_NO_FLOATS = ("are no floats", "stay as they are")
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Frozen:
     """The parameters that take no gradient any more, and the modules whose running statistics stand
@@ -33,7 +36,8 @@ class Frozen:
     optimizer: Mended | None = None
 
     def __repr__(self) -> str:
-        return f"Frozen({len(self.parameters)} parameters, {len(self.modules)} modules)"
+        modules = plural(len(self.modules), "module")
+        return f"Frozen({plural(len(self.parameters), 'parameter')}, {modules})"
 
     def __str__(self) -> str:
         modules = plural(len(self.modules), "module")
@@ -58,7 +62,8 @@ class Thawed:
     already: int = 0
 
     def __repr__(self) -> str:
-        return f"Thawed({len(self.parameters)} parameters, {len(self.modules)} modules)"
+        modules = plural(len(self.modules), "module")
+        return f"Thawed({plural(len(self.parameters), 'parameter')}, {modules})"
 
     def __str__(self) -> str:
         before = f" ({self.already} of them trained already)" if self.already else ""
@@ -68,7 +73,8 @@ class Thawed:
         ]
         if self.left:
             some = f"`{self.left[0]}`" + (" …" if self.left[1:] else "")
-            lines.append(f"{len(self.left)} parameters are no floats, and stay as they are: {some}")
+            are, stay = ("is no float", "stays as it is") if len(self.left) == 1 else _NO_FLOATS
+            lines.append(f"{plural(len(self.left), 'parameter')} {are}, and {stay}: {some}")
         return "\n".join([*lines, *([str(self.optimizer)] if self.optimizer else [])])
 
 
@@ -91,7 +97,7 @@ def freeze(
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8))
     >>> frozen = ckpt_tool.freeze(model, "0.**", "1.running_*")
     >>> frozen
-    Frozen(2 parameters, 1 modules)
+    Frozen(2 parameters, 1 module)
     >>> frozen.parameters, model.train()[1].training
     (('0.weight', '0.bias'), False)
     """
@@ -121,7 +127,7 @@ def thaw(
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8))
     >>> frozen = ckpt_tool.freeze(model, "**")
     >>> ckpt_tool.thaw(model, "1.**")
-    Thawed(2 parameters, 1 modules)
+    Thawed(2 parameters, 1 module)
     >>> model[1].training, model[0].weight.requires_grad
     (True, False)
     """

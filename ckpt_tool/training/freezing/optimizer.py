@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt_tool.errors import InputError
+from ckpt_tool.wording import plural
 
 if TYPE_CHECKING:
     import torch
@@ -35,12 +36,15 @@ class Mended:
     def __str__(self) -> str:
         texts = []
         if self.skipped:
-            texts.append(
-                f"{len(self.skipped)} frozen parameters stay in its groups and are passed over, "
-                f"{self.states} of them with a state"
+            some = plural(len(self.skipped), "frozen parameter")
+            them = (
+                "stays in its groups and is"
+                if len(self.skipped) == 1
+                else "stay in its groups and are"
             )
+            texts.append(f"{some} {them} passed over, {self.states} of them with a state")
         if self.added:
-            texts.append(f"{len(self.added)} parameters added to its group {self.group}")
+            texts.append(f"{plural(len(self.added), 'parameter')} added to its group {self.group}")
         return f"optimizer: {'; '.join(texts) or 'as it was'}"
 
 
@@ -65,11 +69,11 @@ def check_optimizer(
         raise InputError("optimizer", fact, hint)
     count = len(optimizer.param_groups)
     if isinstance(group, int) and not 0 <= group < count:
-        raise InputError("group", f"is {group}, and the optimizer has {count} groups")
+        raise InputError("group", f"is {group}, and the optimizer has {plural(count, 'group')}")
     lacking = [key for key, parameter in thawed.items() if id(parameter) not in held]
     if lacking and group is None and count != 1:
         some = f"`{lacking[0]}`" + (f" and {len(lacking) - 1} more" if lacking[1:] else "")
-        fact = f"has {count} groups, and {some} in none of them"
+        fact = f"has {plural(count, 'group')}, and {some} in none of them"
         hint = "give `group=`, or make it of all parameters before any is frozen"
         raise InputError("optimizer", fact, hint)
 

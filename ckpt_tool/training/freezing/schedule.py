@@ -17,7 +17,7 @@ from ckpt_tool.training.freezing.selection import (
     selected,
 )
 from ckpt_tool.training.live import unwrapped
-from ckpt_tool.wording import visible
+from ckpt_tool.wording import plural, visible
 
 if TYPE_CHECKING:
     import torch
@@ -61,8 +61,10 @@ class Applied:
         return any(part.parameters or part.modules for part in parts)
 
     def __str__(self) -> str:
+        trains = "trains" if self.trainable == 1 else "train"
+        held = f"{self.held:,} {'is' if self.held == 1 else 'are'} frozen"
         text = (
-            f"{self.unit} {self.number}: {self.trainable} parameters train, {self.held} are frozen "
+            f"{self.unit} {self.number}: {plural(self.trainable, 'parameter')} {trains}, {held} "
             f"({len(self.thawed.parameters)} thawed, {len(self.frozen.parameters)} frozen now)"
         )
         mended = self.optimizer
