@@ -13,7 +13,7 @@ STORIES = {
     "freeze_first_100.py": "after 3 steps the first 100 tensors are what they were, and 218 of the others have moved",
     "gradual_unfreezing.py": "resumed at epoch 2, all 122 tensors are those of the run that went through, bit for bit",
     "fsdp2_two_processes.py": "two processes and one have the same 26 tensors after 6 steps",
-    "trace_conversion.py": "different: they diverge in the code of `0`",
+    "trace_conversion.py": "different: they diverge in `0`; ",
     "resume_after_rename.py": "after 10 + 20 steps all 15 tensors are those of the uninterrupted run, bit for bit",
 }
 

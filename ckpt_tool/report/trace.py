@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ckpt_tool.tracing.exact import Distance
     from ckpt_tool.tracing.weights import Concerned
 
+VERIFIED = "verified: "
 AROUND = 4
 """Rows that are shown before the place where networks diverge."""
 MAX_TENSORS = 8
@@ -72,7 +73,7 @@ def _place_lines(place: Place, style: Style) -> Iterator[str]:
         yield f"`{name}` gives other outputs for the same inputs"
     elif place.kind == "code":
         at = f": `{safe(place.at[1])}` in it gets other inputs" if place.at else ""
-        yield f"the code of `{name}`, between the modules in it, makes the difference{at}"
+        yield f"the code of `{name}`, around the modules compared in it, makes the difference{at}"
     else:
         yield f"no module diverges from its counterpart; `{name}` adds most to the difference"
     yield f"  inputs   {distance_text(place.inputs)}"
@@ -121,7 +122,10 @@ def answer_line(trace: Trace, style: Style = PLAIN) -> str:
     name = safe(trace.place.other) or "the network"
     where = {"module": "in", "code": "in the code of", "drift": "gradually, most in"}
     word = style.paint("different", "red")
-    return f"{word}: they diverge {where[trace.place.kind]} `{name}`"
+    found = next((one for one in trace.place.findings if one.startswith(VERIFIED)), None)
+    if found is None:
+        return f"{word}: they diverge {where[trace.place.kind]} `{name}`"
+    return f"{word}: they diverge in `{name}`; {safe(found.removeprefix(VERIFIED))}"
 
 
 def trace_json(trace: Trace) -> dict[str, object]:

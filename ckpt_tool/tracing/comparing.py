@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Literal
@@ -80,21 +80,48 @@ def limit_of(floor: float) -> float:
     return sqrt(floor / ROUNDING) if floor else 0.0
 
 
-def parting_of(rows: Sequence[Row]) -> Parting | None:
-    """The first place where outputs diverge from inputs that agree; None where there is none."""
+def parting_of(rows: Sequence[Row], reordered: Collection[str] = ()) -> Parting | None:
+    """The first place where outputs diverge from inputs that agree; None where there is none.
+
+    `reordered` are modules whose outputs have another order by design: they aren't compared, nor is
+    what gets other inputs after them inside of the module around them.
+    """
     events = sorted(
         [(row.began, row, False) for row in rows] + [(row.ended, row, True) for row in rows],
         key=lambda event: event[0],
     )
     worst = 0.0
+    hidden: set[int] = set()
+    passed: list[Row] = []
     for _, row, is_end in events:
         apart = row.outputs if is_end else row.inputs
-        if apart is None or (row.is_weak and (not is_end or _is_far(row, False, worst))):
+        if is_end and row.other in reordered:
+            passed.append(row)
             continue
-        if _is_far(row, is_end, worst):
-            return Parting("module", row) if is_end else _by_code(rows, row)
-        worst = max(worst, apart)
+        if apart is None or id(row) in hidden:
+            continue
+        if row.is_weak and (not is_end or _is_far(row, False, worst)):
+            continue
+        if not _is_far(row, is_end, worst):
+            worst = max(worst, apart)
+        elif is_end:
+            return Parting("module", row)
+        elif any(_is_beside(rows, row, each) for each in passed):
+            hidden.add(id(row))
+        else:
+            return _by_code(rows, row)
     return None
+
+
+def _is_beside(rows: Sequence[Row], row: Row, reordered: Row) -> bool:
+    """Whether a call is inside of the innermost one that is around another."""
+    around = [one for one in rows if _is_inside(reordered, one) and not one.is_weak]
+    inner = max(around, key=lambda one: one.began, default=None)
+    return inner is None or _is_inside(row, inner)
+
+
+def _is_inside(row: Row, other: Row) -> bool:
+    return other.began < row.began and row.ended < other.ended
 
 
 def _is_far(row: Row, is_output: bool, worst: float) -> bool:
@@ -104,7 +131,7 @@ def _is_far(row: Row, is_output: bool, worst: float) -> bool:
 
 def _by_code(rows: Sequence[Row], at: Row) -> Parting:
     """A module gets other inputs though all before agree: it is the code around it."""
-    around = [row for row in rows if row.began < at.began and row.ended > at.ended]
+    around = [row for row in rows if _is_inside(at, row)]
     inner = max(around, key=lambda row: row.began, default=None)
     return Parting("code", inner, at) if inner else Parting("code", at, at)
 

@@ -98,7 +98,7 @@ def _changes(
     yield from _settings(first, second)
     yield from _orders(own)
     yield from _joined(own, concerned)
-    yield from _rotary(second, own)
+    yield from _rotary(second, own or {key: one for key, one in state.items() if one.dim() == 2})
     yield from _transposed(own)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 T = TypeVar("T")
+SIMPLE = (int, float, complex, str, bytes, bool, type(None))
 Call = tuple[str, int]
 """A module's path, and how often it was called before."""
 
@@ -187,11 +189,26 @@ def arguments(inputs: object) -> tuple[tuple[object, ...], dict[str, object]]:
 
 
 def copied(value: Any) -> Any:
-    """The same with copies of its tensors: what comes later may write into them."""
-    import torch
+    """The same with copies of its tensors and of objects that may hold some, as caches of keys and
+    values do: what comes later may write into them.
+    """
     from torch.utils import _pytree
 
-    return _pytree.tree_map_only(torch.Tensor, lambda each: each.detach().clone(), value)
+    return _pytree.tree_map(_copy, value)
+
+
+def _copy(value: Any) -> Any:
+    import torch
+    from torch import nn
+
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, (*SIMPLE, nn.Module, type)) or callable(value):
+        return value
+    try:
+        return deepcopy(value)
+    except Exception:  # of classes of the user's own: then it is as it was before
+        return value
 
 
 @contextmanager

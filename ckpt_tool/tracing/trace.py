@@ -19,6 +19,7 @@ from ckpt_tool.tracing.exact import Distance, Found, exact_distances
 from ckpt_tool.tracing.hints import hints_of
 from ckpt_tool.tracing.pairs import Pair, agreed, pairs_of
 from ckpt_tool.tracing.recording import Recorder, Setting
+from ckpt_tool.tracing.reordered import reordered
 from ckpt_tool.tracing.sketches import differ_in_huge, distance, farthest, paired
 from ckpt_tool.tracing.weights import Concerned, concerned_by, wrong_weights
 from ckpt_tool.wording import plural
@@ -103,8 +104,14 @@ def trace_models(
     rows = rows_of(pairs, first.calls, second.calls)
     floor = max((row.floors[1] for row in rows), default=0.0)
     output = next((row.outputs for row in rows if row.other == "" and row.call == 0), None)
-    parting = parting_of(rows) or drift_of(rows)
+    in_another_order = reordered(plan)
+    parting = parting_of(rows, in_another_order) or drift_of(rows)
     notes = list(_notes(pairs, rows, first, second))
+    if moved := sorted(in_another_order & {row.other for row in rows}):
+        more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
+        notes.append(
+            f"not compared, for the rules give it another order: what `{moved[0]}`{more} gives"
+        )
     is_compared, uncompared = _coverage(first, second)
     notes += uncompared
     place = None
@@ -112,7 +119,9 @@ def trace_models(
         found = exact_distances(one, other, given, setting, parting)
         notes += _unsteady(found, first, second, parting)
         near = max(parting.row.floors)
-        place = _place(plan, one, other, pairs, parting, found, near, (first, second), setting)
+        concerned = concerned_by(plan, pairs, parting.row, in_another_order)
+        records = first, second
+        place = _place(plan, one, other, pairs, parting, found, near, concerned, records, setting)
     is_same = place is None and is_compared
     kept = first.kept, second.kept
     return Trace(names, is_same, place, output, floor, tuple(rows), tuple(notes), kept)
@@ -133,11 +142,11 @@ def _place(
     parting: Parting,
     found: Found,
     floor: float,
+    concerned: Sequence[Concerned],
     records: tuple[Recorder, Recorder],
     setting: Setting,
 ) -> Place:
     row, at = parting.row, parting.at
-    concerned = concerned_by(plan, pairs, row)
     findings = [
         *wrong_weights(plan, one, other, concerned),
         *hints_of(plan, one, other, pairs, parting, found, floor, concerned, records, setting),

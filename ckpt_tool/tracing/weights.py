@@ -4,7 +4,7 @@ the rule makes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,15 +33,17 @@ class Concerned:
     rule: str
 
 
-def concerned_by(plan: Plan, pairs: Sequence[Pair], row: Row) -> list[Concerned]:
+def concerned_by(
+    plan: Plan, pairs: Sequence[Pair], row: Row, reordered: Collection[str] = ()
+) -> list[Concerned]:
     """The tensors in a module that are in no paired module inside of it: those can be blamed by
-    themselves.
+    themselves, but for `reordered` ones, whose outputs can't be compared.
     """
     prefix = f"{row.other}." if row.other else ""
     inner = [
         f"{pair.other}."
         for pair in pairs
-        if pair.other != row.other and pair.other.startswith(prefix)
+        if pair.other != row.other and pair.other.startswith(prefix) and pair.other not in reordered
     ]
     found = []
     for key in plan.outputs:

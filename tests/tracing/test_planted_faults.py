@@ -1,5 +1,7 @@
 """Wrong conversions between real networks: each is named at the module where outputs diverge first, with what explains it."""
 
+from functools import partial
+
 import pytest
 import torch
 from einops import rearrange
@@ -164,6 +166,53 @@ def test_a_rotary_permutation_that_was_forgotten(tmp_path):
     assert found.place.findings == (
         "verified: rows of `1.k` and `1.q` in halves within heads of 8 (rotary positions) makes the outputs agree",
     )
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
+def test_a_rotary_permutation_in_transformers_own_network(kv_heads, tmp_path):
+    config = LlamaConfig(vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=kv_heads)
+    one, other = fill_with_seeded_values(LlamaForCausalLM(config).eval(), 1), LlamaForCausalLM(config).eval()
+    for layer in one.model.layers:  # in pairs of neighbours, as Meta has them
+        layer.self_attn.forward = partial(neighbours, layer.self_attn)
+    tokens = {"input_ids": torch.randint(0, 97, (2, 7), generator=torch.Generator().manual_seed(0))}
+    report = ckpt_tool.load_into(other, one)
+    found = ckpt_tool.trace(one, other, tokens, report)
+    assert (found.is_same, found.place.other) == (False, "model.layers.0.self_attn")
+    projections = "`model.layers.0.self_attn.k_proj` and `model.layers.0.self_attn.q_proj`"
+    assert found.place.findings == (f"verified: rows of {projections} in halves within heads of 16 (rotary positions) makes the outputs agree",)
+    assert str(found).splitlines()[-1] == f"different: they diverge in `model.layers.0.self_attn`; rows of {projections} in halves within heads of 16 (rotary positions) makes the outputs agree"
+    rules = "rules:\n  - '{r=**}.{q,k}_proj.weight -> {r}.{q,k}_proj.weight': {rearrange: '(h d two) i -> (h two d) i', two: 2, d: 8}\n  - '** -> **'\n"
+    found = ckpt_tool.trace(one, other, tokens, ckpt_tool.load_into(other, one, rules=written(tmp_path, rules)))
+    assert found.is_same, str(found)
+    assert any(note.startswith("not compared, for the rules give it another order: what `model.layers.0.self_attn.k_proj`") for note in found.notes)
+
+
+def written(folder, text):
+    (folder / "rules.yaml").write_text(text)
+    return folder / "rules.yaml"
+
+
+def neighbours(attention, hidden_states, position_embeddings, attention_mask=None, past_key_values=None, **others):
+    """Attention with rotary positions in pairs of neighbours."""
+    cos, sin = (rearrange(each, "b n (two d) -> b 1 n (d two)", two=2) for each in position_embeddings)
+    q, k, v = (rearrange(project(hidden_states), "b n (h d) -> b h n d", d=16) for project in (attention.q_proj, attention.k_proj, attention.v_proj))
+    q, k = (each * cos + Interleaved.rotate(each) * sin for each in (q, k))
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return attention.o_proj(rearrange(mixed, "b h n d -> b n (h d)")), None
+
+
+def test_hidden_units_in_another_order_compute_the_same(tmp_path):
+    def network():
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 2))
+
+    one, other = fill_with_seeded_values(network(), 1), network()
+    text = "rules:\n  - '0.* -> 0.*': {index: {dim: 0, order: reverse}}\n  - '2.weight -> 2.weight': {index: {dim: 1, order: ORDER}}\n  - '** -> **'\n"
+    inputs = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    right = ckpt_tool.load_into(other, one, rules=written(tmp_path, text.replace("ORDER", "reverse")))
+    assert ckpt_tool.trace(one, other, inputs, right).is_same
+    wrong = ckpt_tool.load_into(other, one, rules=written(tmp_path, text.replace("ORDER", "[0, 1, 2, 3, 4, 5, 7, 6]")))
+    found = ckpt_tool.trace(one, other, inputs, wrong)
+    assert (found.is_same, found.place.kind, found.place.other) == (False, "module", "")
 
 
 def test_running_statistics_that_stayed_fresh(torchvision):
