@@ -309,6 +309,30 @@ def test_the_command(tmp_path, monkeypatch):
         assert said in str(found.exception)
 
 
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_a_network_runs_in_the_half_precision_of_its_checkpoint(tmp_path, monkeypatch, half):
+    from ckpt_tool.api.options import MappingOptions
+    from ckpt_tool.api.tracing.traces import trace_checkpoints
+
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / f"halved_nets_{str(half)[-2:]}.py").write_text(FACTORIES)
+    model = fill_with_seeded_values(nn.Sequential(nn.Linear(4, 10), nn.LayerNorm(10), nn.Linear(10, 2)), 1)
+    state = model.state_dict()
+    names = [str(tmp_path / name) for name in ("full.pth", "half.pth", "wrong.pth")]
+    for name, values in zip(names, (state, {key: value.to(half) for key, value in state.items()}, {key: (value * 1.2).to(half) for key, value in state.items()}), strict=True):
+        torch.save(values, name)
+    factory = f"halved_nets_{str(half)[-2:]}:small"
+
+    def trace(one, other, **options):
+        return trace_checkpoints(one, other, (factory, factory), (None, None, "5x4"), MappingOptions(**options))
+
+    full, export, wrong = names
+    assert trace(full, export).is_same
+    assert trace(export, full).is_same
+    assert trace(full, wrong).place.other == "0"
+    assert not trace(full, export, dtypes="target").is_same, "the rounding of weights shows in float32"
+
+
 class Makes(nn.Module):
     """One layer, and what `make` makes of its output."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ from ckpt_tool.errors import InputError, RuleError
 from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.keys import Matcher, parse
 from ckpt_tool.keys.pattern import PatternError
+from ckpt_tool.tensors import DType
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from ckpt_tool.mapping import Plan
@@ -71,7 +74,8 @@ def trace_checkpoints(
     stand for each other.
 
     `inputs` are the file with the input, that of the second network's, and a shape such as
-    `1x3x224x224` for a random one. Raises InputError, RuleError.
+    `1x3x224x224` for a random one. A network of float32 whose checkpoint is in half precision runs
+    in that, unless the options say what happens where dtypes differ. Raises InputError, RuleError.
     """
     from ckpt_tool.training import build_model
 
@@ -80,14 +84,57 @@ def trace_checkpoints(
     given_other = None if inputs[1] is None else _inputs_for(other, inputs[1], None, seed)
     if given_other is None and inputs[0] is not None:
         given_other = _inputs_for(other, inputs[0], None, seed)
-    load_into(one, source, MappingOptions())
+    if options.dtypes == "strict":
+        halves = [
+            _to_half(network, path) for network, path in ((one, source), (other, target or source))
+        ]
+        given_other = _cast(given if given_other is None else given_other, halves[1])
+        given, options = _cast(given, halves[0]), replace(options, dtypes="target")
+    own = MappingOptions(dtypes=options.dtypes)
+    load_into(one, source, own)
     if target is None:
         plan = load_into(other, one, options).plan
     else:
-        load_into(other, target, MappingOptions())
+        load_into(other, target, own)
         plan = plan_between(one, other, options)
     names = f"{factories[0]} with {source}", f"{factories[1]} with {target or source}"
     return trace(one, other, given, plan, given_other, keep, train, seed, names)
+
+
+def _to_half(network: nn.Module, path: str) -> torch.dtype | None:
+    """Gives the parameters and buffers of a network of float32 the half precision of its
+    checkpoint; None where that has none. What no state dict has stays: it is made in float32, as
+    the frequencies of rotary positions are.
+    """
+    import torch
+
+    halves = {DType.F16: torch.float16, DType.BF16: torch.bfloat16}
+    with open_checkpoint(path) as checkpoint:
+        stored = {info.dtype for info in checkpoint.definite().catalog.values()}
+    floats = {dtype for dtype in stored if dtype.is_floating}
+    half = halves.get(floats.pop()) if len(floats) == 1 else None
+    state = [each for each in network.state_dict().values() if each.is_floating_point()]
+    if half is None or any(each.dtype is not torch.float32 for each in state):
+        return None
+    for module in network.modules():
+        stays = module._non_persistent_buffers_set
+        buffers = [each for name, each in module._buffers.items() if name not in stays]
+        for tensor in (*module._parameters.values(), *buffers):
+            if tensor is not None and tensor.is_floating_point():
+                tensor.data = tensor.data.to(half)
+    return half
+
+
+def _cast(inputs: object, dtype: torch.dtype | None) -> object:
+    """Inputs whose numbers of float32 have a network's dtype."""
+    import torch
+    from torch.utils import _pytree
+
+    if dtype is None:
+        return inputs
+    return _pytree.tree_map_only(
+        torch.Tensor, lambda each: each.to(dtype) if each.dtype is torch.float32 else each, inputs
+    )
 
 
 def _check(plan: Plan, one: nn.Module, other: nn.Module) -> None:
