@@ -339,6 +339,14 @@ def test_what_a_copy_has_beside_the_weights_stays(tmp_path, words):
     assert_same(list(made.items()), [("decay", ema["decay"]), ("net.a.w", ema["a.w"]), ("net.b.w", ema["b.w"]), ("num_updates", ema["num_updates"])])
 
 
+def test_weights_in_a_dict_of_a_copy_are_named(tmp_path):
+    weights = {"a.w": torch.randn(2, 2), "b.w": torch.randn(3)}
+    torch.save({"model": weights, "ema": {"decay": 0.9, "shadow": dict(weights)}}, tmp_path / "run.pth")
+    ran = ckpt("map", "run.pth", "-e", "** -> net.**", "--also", "#ema", "-o", "new.pth", cwd=tmp_path)
+    assert (ran.status, "`#ema` has the weights' keys in a dict of their own; name that: '#ema.shadow'" in ran.err) == (2, True), ran.err
+    assert ckpt("map", "run.pth", "-e", "** -> net.**", "--also", "#ema.shadow", "-o", "new.pth", cwd=tmp_path).status == 0
+
+
 def test_an_averaged_model_keeps_the_prefix_of_all_its_keys(tmp_path):
     weights = {"module.a.w": torch.randn(2, 2), "module.b.w": torch.randn(3)}
     torch.save({"model": weights, "ema": {"n_averaged": torch.tensor(2), **weights}}, tmp_path / "run.pth")

@@ -47,10 +47,22 @@ def copy_parts(weights: Part, names: Iterable[str], stack: ExitStack) -> Iterato
         prefix = prefix_of(copy.catalog, plan)
         if prefix is None:
             prefix = _prefix_of_some(copy, plan, name)
+        inner = f"{wanted}.{prefix[:-1]}"
+        if prefix and _is_state_dict(f"{location}#{inner}", source):
+            fact = f"`{name}` has the weights' keys in a dict of their own"
+            raise InputError("--also", fact, f"name that: '#{inner}'")
         view = _of_weights(copy, prefix, plan.source)
         made = plan_for_copy(plan, view.catalog, wanted)
         _check_average(copy, prefix, made, name)
         yield Part(where.path, made, view, weights.target, prefix)
+
+
+def _is_state_dict(place: str, source: Checkpoint) -> bool:
+    try:
+        with open_checkpoint(place, source):
+            return True
+    except InputError:
+        return False
 
 
 def _taken(side: Checkpoint) -> Container:
