@@ -119,6 +119,10 @@ def suggest(
         elif output is None:
             show_file(found.text)
         print_note(suggestion_notes(found, output is None and is_terminal))
+        if output is not None and "\n#   - " in found.text:
+            print_note(
+                f"hint: some lines of {safe(output)} are comments: uncomment those that are right"
+            )
         onwards = api.after_suggestion(found, (source, target), output, asked)
         if onwards and (name := api.shipped_of(onwards)):
             print_note(

@@ -249,7 +249,8 @@ def test_what_another_image_size_needs_stands_ready_in_the_draft(timm, tmp_path,
     large = timm.create_model(name, num_classes=10, img_size=384, **({"depth": 2} if "vit" in name else {}), **more)
     torch.save(small.state_dict(), tmp_path / "small.pth")
     torch.save({rename(key): value for key, value in large.state_dict().items()}, tmp_path / "large.pth")
-    assert ckpt("suggest", "small.pth", "large.pth", "-o", "r.yaml", cwd=tmp_path).status == 1
+    ran = ckpt("suggest", "small.pth", "large.pth", "-o", "r.yaml", cwd=tmp_path)
+    assert (ran.status, "hint: some lines of r.yaml are comments: uncomment those that are right\n" in ran.err) == (1, True)
     draft = (tmp_path / "r.yaml").read_text()
     assert ckpt("plan", "small.pth", "large.pth", "-r", "r.yaml", cwd=tmp_path).status == 1
     (tmp_path / "ready.yaml").write_text(re.sub(r"(?m)^# (drop:|keep:|fit:|  - )", r"\1", draft))
