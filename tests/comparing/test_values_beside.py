@@ -70,6 +70,22 @@ def test_a_bare_state_dict_lacks_what_a_run_has(tmp_path):
     assert ran.out.splitlines()[-1].endswith("the same weights, bit for bit")
 
 
+@pytest.mark.parametrize("args", [{}, {"args": {"lr": 1}}])
+def test_tensors_of_a_bare_state_dict_are_nothing_beside_it(tmp_path, args):
+    torch.save(RUN["model"] | args, tmp_path / "a.pth")
+    torch.save({"model": RUN["model"], "epoch": 1} | args, tmp_path / "b.pth")
+    for sides in (("a.pth", "b.pth"), ("b.pth", "a.pth")):
+        notes = [line for line in ckpt("diff", *sides, cwd=tmp_path).out.splitlines() if line.startswith("note: ")]
+        assert notes == ["note: only b.pth has, beside its tensors: epoch 1"]
+
+
+def test_a_tensor_that_one_optimizer_alone_has_is_named_once(tmp_path):
+    torch.save(RUN, tmp_path / "a.pth")
+    torch.save(changed(lambda run: run["optimizer"]["state"][0].update(v=torch.ones(4))), tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path)
+    assert [line.split() for line in ran.out.splitlines() if "state.0.v" in line] == [["+", "optimizer.state.0.v", "F32", "4"]]
+
+
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3) | st.tuples(inner, inner), max_leaves=12)
 
