@@ -56,6 +56,12 @@ def test_files_of_the_same_content_are_identical(tmp_path):
     assert ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out.splitlines()[-1].endswith("identical")
 
 
+def test_the_order_of_a_set_is_no_difference(tmp_path):
+    for name, order in (("a.pth", (1, 2)), ("b.pth", (2, 1))):
+        torch.save({"model": RUN["model"], "ids": {each * (2**61 - 1) for each in order}}, tmp_path / name)  # of one hash, so they stay in this order
+    assert not [line for line in ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out.splitlines() if line.startswith("note: ")]
+
+
 def test_values_beside_a_bare_state_dict_are_compared(tmp_path):
     for name, lr in (("a.pth", 1), ("b.pth", 2)):
         torch.save({"w": torch.ones(2), "args": {"lr": lr}}, tmp_path / name)
