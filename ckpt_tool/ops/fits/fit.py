@@ -60,6 +60,10 @@ class Fit(Op):
     def check(self, source: Shape, target: Shape) -> None:
         """Raises OpError where the source can't become the target's shape."""
 
+    def back(self) -> Fit:
+        """The fit that leads back to the source's shape, for a target that has it."""
+        return self
+
     def invert(self) -> Inverse:
         """Nothing: a fit is lossy."""
         return Inverse((), "lossy", f"`{self.name}` loses what does not fit")

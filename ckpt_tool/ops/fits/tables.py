@@ -75,6 +75,12 @@ class ResizeGrid(Fit):
         given["new_prefix"] = self.new_prefix
         return {name: value for name, value in given.items() if value is not None} or None
 
+    def back(self) -> Self:
+        """With both sides swapped."""
+        tokens = (self.prefix, None) if self.new_prefix is None else (self.new_prefix, self.prefix)
+        swapped = replace(self, prefix=tokens[0], new_prefix=tokens[1])
+        return replace(swapped, grid=self.new_grid, new_grid=self.grid)
+
     @property
     def needs_target(self) -> bool:
         """Whether the target has prefix tokens that the source may lack."""
