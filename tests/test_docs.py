@@ -129,6 +129,7 @@ CASES = {
         ["head.weight 10x4", "pos_embed 1x577x4", "patch_embed.weight 4x1x16x16", "aux.w 4"],
         {key: (key,) for key in ("head.weight", "pos_embed", "patch_embed.weight")},
     ),
+    "oblong": (["pos_embed 1x197x4"], ["pos_embed 1x393x4"], {"pos_embed": ("pos_embed",)}),
     "copy": (["shared.weight 2"], None, {"encoder.embed.weight": ("shared.weight",), "decoder.embed.weight": ("shared.weight",)}),
     "swap": (["left.a 2", "right.a 2"], ["left.a 2", "right.a 2"], {"right.a": ("left.a",), "left.a": ("right.a",)}),
     "tables": (

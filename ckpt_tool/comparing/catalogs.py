@@ -21,7 +21,7 @@ class Entry:
     and differ.
 
     A renamed one has two names, how sure that is (0 to 1) and why. `how` are the ops that lead from
-    the one to the other, as text and as plain data.
+    the one to the other, as text and as plain data; `is_equal`: after these, all values are.
     """
 
     kind: Kind
@@ -32,6 +32,7 @@ class Entry:
     evidence: str = ""
     how: str = ""
     plain_ops: tuple[object, ...] = ()
+    is_equal: bool = False
 
     @property
     def key(self) -> str:

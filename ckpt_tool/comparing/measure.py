@@ -32,7 +32,8 @@ class Values:
     differ all the same. `tolerated` of them differ by no more than was asked for. `max_abs` is the
     largest difference, NaN where just one side is NaN; `max_finite`, the largest of those between
     finite numbers, is only there where others are not. Sums are in float64, over the elements that
-    are finite on both sides. `nans` and `infs` count what is not finite, on either side. `casts`
+    are finite on both sides; `all_squares`, of each side over all of its elements, is only there
+    where these are not. `nans` and `infs` count what is not finite, on either side. `casts`
     tells of the first side and of the second whether it is the other one cast to its type.
     """
 
@@ -44,6 +45,7 @@ class Values:
     squares_b: float
     tolerated: int = 0
     max_finite: float | None = None
+    all_squares: tuple[float, float] | None = None
     nans: tuple[int, int] = (0, 0)
     infs: tuple[int, int] = (0, 0)
     casts: tuple[bool, bool] = (False, False)
@@ -74,6 +76,12 @@ class Values:
         length = sqrt(self.squares_a) * sqrt(self.squares_b)
         return self.dot / length if length else nan
 
+    @property
+    def norms(self) -> tuple[float, float]:
+        """The norm of each side, which is not finite where that side is not."""
+        a, b = self.all_squares or (self.squares_a, self.squares_b)
+        return sqrt(a), sqrt(b)
+
     def __add__(self, other: Values) -> Values:
         return Values(
             self.elements + other.elements,
@@ -84,6 +92,7 @@ class Values:
             self.squares_b + other.squares_b,
             self.tolerated + other.tolerated,
             _largest(self, other),
+            _all_squares(self, other),
             (self.nans[0] + other.nans[0], self.nans[1] + other.nans[1]),
             (self.infs[0] + other.infs[0], self.infs[1] + other.infs[1]),
             (self.casts[0] and other.casts[0], self.casts[1] and other.casts[1]),
@@ -101,6 +110,14 @@ def _larger(one: float, other: float) -> float:
 
 def _largest(one: Values, other: Values) -> float | None:
     return None if one.max_finite is other.max_finite is None else max(one.largest, other.largest)
+
+
+def _all_squares(one: Values, other: Values) -> tuple[float, float] | None:
+    if one.all_squares is other.all_squares is None:
+        return None
+    a, b = ((each.squares_a, each.squares_b) for each in (one, other))
+    a, b = one.all_squares or a, other.all_squares or b
+    return a[0] + b[0], a[1] + b[1]
 
 
 def measure_difference(
@@ -172,6 +189,7 @@ def _measured(
             float(y @ y),
             _tolerated(apart, b, int(differs.sum()), tolerance, exact),
             most,
+            squares,
             (int(np.isnan(a).sum()), int(np.isnan(b).sum())),
             (int(np.isinf(a).sum()), int(np.isinf(b).sum())),
         )

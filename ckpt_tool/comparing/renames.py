@@ -36,7 +36,9 @@ def diff_renamed(
     changed = {key: _entry(key, a, b, partners.get(key)) for key in a}
     equal: list[str] = []
     for key, values in _measured(partners, a, b, compare) if compare else ():
-        if changed[key] or values.changed or values.beyond:
+        if values is None:
+            changed[key] = _as_equal(changed[key])
+        elif changed[key] or values.changed or values.beyond:
             entry = changed[key] or Entry("value", a[key], b[partners[key].key])
             changed[key] = replace(entry, values=values)
         else:
@@ -73,12 +75,16 @@ def _partners(
 
 def _measured(
     partners: Mapping[str, Counterpart], a: Catalog, b: Catalog, compare: Compare
-) -> Iterator[tuple[str, Values]]:
-    """The keys whose bytes differ, and by how much."""
+) -> Iterator[tuple[str, Values | None]]:
+    """The keys whose values are compared, and by how much they differ; None where the bytes are
+    equal.
+    """
     keys = [key for key, other in partners.items() if _is_measured(key, other, a, b)]
-    for key, values in zip(keys, compare(keys), strict=True):
-        if values:
-            yield key, values
+    yield from zip(keys, compare(keys), strict=True)
+
+
+def _as_equal(entry: Entry | None) -> Entry | None:
+    return replace(entry, is_equal=True) if entry and entry.kind != "dtype" else entry
 
 
 def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry | None:
@@ -98,6 +104,7 @@ def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry
             other.evidence,
             other.how,
             other.plain_ops,
+            other.is_equal,
         )
     if (a[key].shape, a[key].dtype) != (info.shape, info.dtype):
         return Entry(
@@ -109,9 +116,20 @@ def _entry(key: str, a: Catalog, b: Catalog, other: Counterpart | None) -> Entry
             other.evidence,
             other.how,
             other.plain_ops,
+            other.is_equal,
         )
     return (
-        Entry("value", a[key], info, None, None, other.evidence, other.how, other.plain_ops)
+        Entry(
+            "value",
+            a[key],
+            info,
+            None,
+            None,
+            other.evidence,
+            other.how,
+            other.plain_ops,
+            other.is_equal,
+        )
         if other.how
         else None
     )

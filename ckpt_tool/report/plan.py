@@ -1,14 +1,15 @@
 """A plan as people and machines read it, and what one key has to do with it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from ckpt_tool.errors import InputError, Problem, Tally
 from ckpt_tool.frozen import frozen
 from ckpt_tool.keys import nearest
-from ckpt_tool.mapping.plan import Plan, Step
+from ckpt_tool.mapping.plan import Plan, Step, step_forms
 from ckpt_tool.mapping.rules import RuleSet
 from ckpt_tool.ops import ops_argument
+from ckpt_tool.ops.fits import Fit
 from ckpt_tool.report.parts.mapped import MappedRow, mapped_rows, ops_text, rest_folds
 from ckpt_tool.report.parts.problems import problem_json
 from ckpt_tool.report.parts.style import PLAIN, Style, pattern_shown, plural, safe, size_text
@@ -140,9 +141,20 @@ def _why_target(plan: Plan, key: str) -> str:
         return f"{described} keeps its own value"
     step, _ = plan.producers[key]
     ops = f": {ops_text(step.ops)}" if step.ops else ""
+    ops += _taken_for(step, plan.source)
     return (
         f"{described} comes from {' + '.join(map(pattern_shown, step.inputs))}{ops}{_because(step)}"
     )
+
+
+def _taken_for(step: Step, source: Catalog) -> str:
+    """What a fit among a step's ops took the shapes for."""
+    for at, op in enumerate(step.ops):
+        if isinstance(op, Fit):
+            (form,) = step_forms(replace(step, ops=step.ops[:at]), source)
+            details = op.details(form.shape)
+            return f" ({details})" if details else ""
+    return ""
 
 
 def _because(step: Step) -> str:

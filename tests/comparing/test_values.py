@@ -97,6 +97,15 @@ def test_what_is_not_finite_is_left_out_of_sums(dtype):
     assert found.max_abs == math.inf
 
 
+def test_the_norm_of_a_side_is_its_own_whatever_the_other_is():
+    a, b = torch.arange(200_000.0), torch.full((200_000,), math.nan)
+    b[100_000:] = 2.0
+    found = compare(a, b)
+    assert found.norms[0] == pytest.approx(a.double().norm().item())
+    assert math.isnan(found.norms[1])
+    assert compare(a, -a).norms == (compare(a, -a).squares_a ** 0.5,) * 2
+
+
 def test_complex_numbers_count_as_two():
     found = compare(torch.tensor([1 + 2j, 0j]), torch.tensor([1 + 3j, 0j]))
     assert (found.elements, found.changed, found.max_abs, found.dot) == (4, 1, 1.0, 7.0)

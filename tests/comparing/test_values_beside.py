@@ -56,6 +56,12 @@ def test_files_of_the_same_content_are_identical(tmp_path):
     assert ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out.splitlines()[-1].endswith("identical")
 
 
+def test_the_order_of_a_set_is_no_difference(tmp_path):
+    for name, order in (("a.pth", (1, 2)), ("b.pth", (2, 1))):
+        torch.save({"model": RUN["model"], "ids": {each * (2**61 - 1) for each in order}}, tmp_path / name)  # of one hash, so they stay in this order
+    assert not [line for line in ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path).out.splitlines() if line.startswith("note: ")]
+
+
 def test_values_beside_a_bare_state_dict_are_compared(tmp_path):
     for name, lr in (("a.pth", 1), ("b.pth", 2)):
         torch.save({"w": torch.ones(2), "args": {"lr": lr}}, tmp_path / name)
@@ -68,6 +74,22 @@ def test_a_bare_state_dict_lacks_what_a_run_has(tmp_path):
     ran = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path)
     assert "note: only b.pth has, beside its tensors: epoch 3, " in ran.out
     assert ran.out.splitlines()[-1].endswith("the same weights, bit for bit")
+
+
+@pytest.mark.parametrize("args", [{}, {"args": {"lr": 1}}])
+def test_tensors_of_a_bare_state_dict_are_nothing_beside_it(tmp_path, args):
+    torch.save(RUN["model"] | args, tmp_path / "a.pth")
+    torch.save({"model": RUN["model"], "epoch": 1} | args, tmp_path / "b.pth")
+    for sides in (("a.pth", "b.pth"), ("b.pth", "a.pth")):
+        notes = [line for line in ckpt("diff", *sides, cwd=tmp_path).out.splitlines() if line.startswith("note: ")]
+        assert notes == ["note: only b.pth has, beside its tensors: epoch 1"]
+
+
+def test_a_tensor_that_one_optimizer_alone_has_is_named_once(tmp_path):
+    torch.save(RUN, tmp_path / "a.pth")
+    torch.save(changed(lambda run: run["optimizer"]["state"][0].update(v=torch.ones(4))), tmp_path / "b.pth")
+    ran = ckpt("diff", "a.pth", "b.pth", "--values", cwd=tmp_path)
+    assert [line.split() for line in ran.out.splitlines() if "state.0.v" in line] == [["+", "optimizer.state.0.v", "F32", "4"]]
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)

@@ -267,6 +267,40 @@ def test_fitted_and_cast_tensors_are_not_called_exact(tmp_path):
     assert (turned.rules[0].text, turned.rules[0].verdict) == ('"** -> **": {cast: F8_E4M3FNUZ}', "numeric")
 
 
+FIT = "rules: [e.* -> E.*, h.* -> H.*, 'n.** -> N.**']\nfit:\n  - E.weight: rows\n  - H.weight: fresh\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "target", "fit", "verdicts"),
+    [
+        (FIT, ["e.weight 10x4", "h.weight 3x4", "n.w 2"], ["E.weight 14x4", "H.weight 5x4", "N.w 2"], '  - {"e.weight": rows}', ["lossy", "lossy", "exact"]),
+        (
+            "rules: ['** -> net.**']\nfit: [net.pos: {resize_grid: {prefix: 1, new_prefix: 2, new_grid: [4, 9]}}]\nkeep: net.new\n",
+            ["pos 1x17x8", "w 2"],
+            ["net.pos 1x38x8", "net.w 2", "net.new 3"],
+            "  - {pos: {resize_grid: {prefix: 2, grid: [4, 9], new_prefix: 1}}}",
+            ["lossy"],
+        ),
+        ("rules: ['** -> net.**']\nfit: ['net.h*': fresh]\n", ["h1 2", "h2 3", "w 2"], ["net.h1 5", "net.h2 5", "net.w 2"], "  - net.h{1..2}", ["lossy"]),
+    ],
+)
+def test_the_inverse_of_fits_leads_to_the_sources_shapes(tmp_path, text, source, target, fit, verdicts):
+    forward = rules(tmp_path, text)
+    plan = compile_plan(forward, catalog(*source), catalog(*target))
+    turned = invert_rules(forward, plan)
+    assert [each.verdict for each in turned.rules] == verdicts
+    assert fit in turned.yaml.splitlines()
+    back = compile_plan(rules(tmp_path, turned.yaml), plan.outputs, plan.source)
+    assert dict(back.outputs) == dict(plan.source)
+    assert set(back.kept) == set(plan.dropped)
+
+
+def test_a_fit_that_has_no_way_back_has_no_inverse(tmp_path):
+    forward = rules(tmp_path, "rules: ['{a,b}.w -> ab.w: {concat: 0}']\nfit: [ab.w: rows]\n")
+    turned = invert_rules(forward, compile_plan(forward, catalog("a.w 2x3", "b.w 2x3"), catalog("ab.w 6x3")))
+    assert (turned.yaml, turned.rules[0].verdict) == (None, "lossy")
+
+
 def test_what_is_left_out_is_said(tmp_path):
     (tmp_path / "r.yaml").write_text("rules: ['a.** -> **']\ndrop: ['c.*']\nkeep: ['b.*']\n")
     ran = ckpt("check", "r.yaml", "--invert", "-o", "back.yaml", cwd=tmp_path)

@@ -8,6 +8,7 @@ from ckpt_tool import MappingOptions, load_into
 from ckpt_tool.mapping import compile_plan
 from ckpt_tool.ops import OpError, TensorForm, run_step
 from ckpt_tool.ops.fits import parse_fit
+from ckpt_tool.report.plan import why_text
 from ckpt_tool.tensors import DType
 
 
@@ -127,6 +128,25 @@ REFUSED = [
         "`resize_grid` of 197 positions to 196: no number of prefix tokens leaves a grid on both sides; "
         "give `prefix`, `new_prefix`, `grid`, `new_grid`",
     ),
+    (
+        {"resize_grid": {"new_grid": [13, 28]}},
+        (1, 197, 8),
+        (1, 393, 8),
+        "`resize_grid` of 197 positions to 393: `new_grid: [13, 28]` is 13·28 = 364 positions, and the target has 392 beside 1 prefix token",
+    ),
+    (
+        {"resize_grid": {"prefix": 0, "grid": [13, 15], "new_grid": [14, 28]}},
+        (196, 8),
+        (392, 8),
+        "`resize_grid` of 196 positions to 392: `grid: [13, 15]` is 13·15 = 195 positions, and the source has 196 beside 0 prefix tokens",
+    ),
+    (
+        {"resize_grid": {"new_grid": [14, 27]}},
+        (1, 197, 8),
+        (1, 393, 8),
+        "`resize_grid` of 197 positions to 393: `new_grid: [14, 27]` is 14·27 = 378 positions, and the target has 392 beside 1 prefix token; "
+        "`{prefix: 1, new_prefix: 15}` does",
+    ),
     ("resize_bias", (50, 3), (49, 3), "`resize_bias` of 50×3 to 49×3: rows are (2h-1)² and `extra`, heads the same"),
     ("resize_patch", (6, 3, 16, 16), (6, 1, 16, 16), "`resize_patch` of 6×3×16×16 to 6×1×16×16: only height and width may differ"),
     ("input_channels", (6, 3, 7, 7), (6, 3, 5, 5), "`input_channels` of 6×3×7×7 to 6×3×5×5: only dimension 1 may differ"),
@@ -161,11 +181,25 @@ def test_fits_count_only_where_shapes_differ_and_each_is_told(tmp_path):
     }
     assert (plan.kept, plan.dropped) == (("extra.w",), ("extra.w",))
     assert plan.notes == (
-        "`pos` is fitted by `resize_grid`, which is not exact: 1×17×4 → 1×65×4",
+        "`pos` is fitted by `resize_grid`, which is not exact: 1×17×4 → 1×65×4, grid 4×4 → 8×8, taken as squares",
         "`head.w` is fitted by `rows`, which is not exact: 10×4 → 12×4",
         "`extra.w` stays fresh: 5 → 6",
     )
     assert all(not step.ops for step in compile_plan(rules(tmp_path, TEXT), SOURCE, SOURCE).steps)
+
+
+@pytest.mark.parametrize(
+    ("fit", "told"),
+    [
+        ("{resize_grid: {prefix: 1}}", "grid 4×4 → 8×8, taken as squares"),
+        ("{resize_grid: {new_grid: [4, 16]}}", "grid 4×4 → 4×16, one taken as a square"),
+        ("{resize_grid: {grid: [2, 8], new_grid: [4, 16]}}", "grid 2×8 → 4×16"),
+    ],
+)
+def test_the_grids_that_were_taken_are_told(tmp_path, fit, told):
+    plan = compile_plan(rules(tmp_path, f"rules: ['** -> **']\nfit: [pos: {fit}]\n"), catalog("pos 1x17x4"), catalog("pos 1x65x4"))
+    assert plan.notes == (f"`pos` is fitted by `resize_grid`, which is not exact: 1×17×4 → 1×65×4, {told}",)
+    assert f"({told}), by " in why_text(plan, "pos")[0]
 
 
 def test_fits_that_do_not_fit_are_problems(tmp_path):
@@ -237,7 +271,7 @@ def test_many_fitted_tensors_are_told_in_one_line(tmp_path):
     source = catalog(*(f"l.{i}.{name}" for i in range(12) for name in ("table 169x3", "head.w 5", "w 2")))
     target = catalog(*(f"l.{i}.{name}" for i in range(12) for name in (f"table {[529, 729][i > 5]}x3", "head.w 6", "w 2")))
     assert compile_plan(rules(tmp_path, text), source, target).notes == (
-        "`l.{0..5}.table` (6) are fitted by `resize_bias`, which is not exact: 169×3 → 529×3",
+        "`l.{0..5}.table` (6) are fitted by `resize_bias`, which is not exact: 169×3 → 529×3, window 7×7 → 12×12, taken as squares",
         "`l.{0..11}.head.w` (12) stay fresh: 5 → 6",
-        "`l.{6..11}.table` (6) are fitted by `resize_bias`, which is not exact: 169×3 → 729×3",
+        "`l.{6..11}.table` (6) are fitted by `resize_bias`, which is not exact: 169×3 → 729×3, window 7×7 → 14×14, taken as squares",
     )

@@ -44,7 +44,8 @@ def differing_values(
     one: object, other: object, passed_over: Iterable[object] = ()
 ) -> Iterator[ValueDifference]:
     """The values that differ between two roots, in their order. Tensors, what is passed over and
-    what only one side has with tensors in it are compared elsewhere.
+    what only one side has with tensors in it are compared elsewhere: one file's root may be the
+    state dict that lies deeper in the other.
     """
     seen: set[tuple[int, int]] = set()
     skipped = {id(value) for value in passed_over}
@@ -108,7 +109,9 @@ def _add_alone(
     """What one of two dicts alone has. Keys that are compared by identity are passed over."""
     for is_first, mine, theirs in ((True, a, b), (False, b, a)):
         for key, value in mine.items():
-            if key in theirs or id(value) in holding or type(key) is UnhashableKey:
+            if key in theirs or type(key) is UnhashableKey:
+                continue
+            if id(value) in holding or _is_tensor(value):
                 continue
             text = describe(value, TEXT)
             texts = (text, "") if is_first else ("", text)

@@ -62,10 +62,17 @@ def _brackets_and_parts(value: object, depth: int) -> tuple[str, str, Iterator[s
     if isinstance(value, Opaque):
         return f"{value.type_name}(", ")", _described_attributes(value.state, depth - 1)
     left, right = _brackets(value)
-    members = value.members if isinstance(value, SetValue) else value
+    members = _in_order(value.members) if isinstance(value, SetValue) else value
     if not isinstance(members, list | tuple):
         return left, right, iter(())
     return left, right, (_describe(one, depth - 1) for one in members)
+
+
+def _in_order(members: list[object]) -> list[object]:
+    """A set's members; texts and integers sorted, since a set is written in any order."""
+    if not all(type(one) in (str, bytes, int) for one in members):
+        return members
+    return sorted(members, key=lambda one: (type(one).__name__, one))
 
 
 def _described_attributes(state: object, depth: int) -> Iterator[str]:

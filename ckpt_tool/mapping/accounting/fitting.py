@@ -36,7 +36,9 @@ class Fitted:
 
 @frozen
 class Fact:
-    """What became of a key: the fit by its name, none where it stays fresh, and both shapes."""
+    """What became of a key: the fit by its name, none where it stays fresh, and both shapes, with
+    what the fit took them for.
+    """
 
     fit: str | None
     sizes: str
@@ -101,7 +103,8 @@ def _fit(fitted: Fitted, rule: FitRule, step: Step, source: Catalog, target: Cat
         )
         return
     fitted.steps.append(replace(step, ops=(*step.ops, fit)))
-    fitted.facts[key] = Fact(fit.name, sizes)
+    details = fit.details(form.shape)
+    fitted.facts[key] = Fact(fit.name, f"{sizes}, {details}" if details else sizes)
 
 
 def _dead(rule: FitRule) -> Problem:

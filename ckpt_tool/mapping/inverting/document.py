@@ -7,6 +7,7 @@ from ckpt_tool.keys import fold, quote
 from ckpt_tool.keys.write import pattern_text
 from ckpt_tool.mapping.assign import strip_prefixes
 from ckpt_tool.mapping.checking.name_tests import check_tests
+from ckpt_tool.mapping.inverting.fitted import FitsBack
 from ckpt_tool.mapping.inverting.verdicts import InvertedRule
 from ckpt_tool.mapping.plan import Plan
 from ckpt_tool.mapping.reading.rule_file import read_rule_text
@@ -27,6 +28,7 @@ class WayBack:
     plan: Plan | None
     prefix: str
     """What `strip:` took off every key of the source, to be put back."""
+    fits: FitsBack
 
 
 def inverse_document(back: WayBack) -> str:
@@ -51,6 +53,7 @@ def _lines(back: WayBack) -> Iterator[str]:
         yield from _section(name, lines)
     yield from _section("drop", map(scalar, [*_dropped(back), *_initialized(rules)]))
     yield from _section("keep", map(scalar, _kept(back)))
+    yield from _section("fit", back.fits.lines)
     if rest := _rest(back):
         yield f"rest: {flow(rest)}"
 
@@ -125,11 +128,13 @@ def _dropped(back: WayBack) -> list[str]:
     """
     if back.plan and (back.own or back.rules.rest_target == "keep"):
         return [one.pattern for one in fold(dict.fromkeys(back.plan.kept), back.plan.outputs)]
-    return [
+    named = [
         selector.pattern.text
         for selector in back.rules.keep
         if not selector.is_optional and selector not in back.own
     ]
+    outputs = back.plan.outputs if back.plan else ()
+    return named + [one.pattern for one in fold(dict.fromkeys(back.fits.fresh), outputs)]
 
 
 def _initialized(rules: RuleSet) -> list[str]:
@@ -141,7 +146,9 @@ def _initialized(rules: RuleSet) -> list[str]:
 def _kept(back: WayBack) -> list[str]:
     """What was left behind, and so only a target has."""
     prefix = quote(back.prefix)
-    return [prefix + each.pattern.text for each in back.rules.drop if not each.is_optional]
+    named = [prefix + each.pattern.text for each in back.rules.drop if not each.is_optional]
+    source = back.plan.source if back.plan else ()
+    return named + [one.pattern for one in fold(dict.fromkeys(back.fits.left), source)]
 
 
 def _rest(back: WayBack) -> dict[str, str]:

@@ -18,6 +18,7 @@ from ckpt_tool.mapping.inverting.doubts import (
     with_inverse_doubts,
     without_idle,
 )
+from ckpt_tool.mapping.inverting.fitted import NO_FITS, FitsBack, fits_back, without_fresh
 from ckpt_tool.mapping.inverting.inverse_ops import inverse_for, inverse_of
 from ckpt_tool.mapping.inverting.order import order_of_inverses, target_matchers
 from ckpt_tool.mapping.inverting.proof import proved
@@ -45,10 +46,12 @@ def invert_rules(
     rules = with_blocks(rules, plan.source)
     prefix, lost = _prefixes(rules, plan)
     steps = _steps_by_rule(plan)
-    inverses = [inverse_for(rule, steps[rule.where], plan) for rule in rules.rules]
+    inverses = [inverse_for(rule, steps.get(rule.where, ()), plan) for rule in rules.rules]
     dropped = tuple(one.pattern for one in fold(dict.fromkeys(plan.dropped), plan.source))
-    unproved = InvertedRules(_inverted_by(inverses, rules, prefix), None, lost, dropped)
-    found, back = _way_back(unproved, rules, plan, prefix)
+    fits = fits_back(rules, plan)
+    without = without_fresh(_inverted_by(inverses, rules, prefix), fits, list(steps))
+    unproved = InvertedRules(without, None, lost, dropped)
+    found, back = _way_back(unproved, rules, plan, prefix, fits)
     if back is None:
         return found
     document = inverse_document(back)
@@ -113,7 +116,11 @@ def _steps_by_rule(plan: Plan) -> Mapping[Location, list[Step]]:
 
 
 def _way_back(
-    inverted: InvertedRules, rules: RuleSet, plan: Plan | None, prefix: str
+    inverted: InvertedRules,
+    rules: RuleSet,
+    plan: Plan | None,
+    prefix: str,
+    fits: FitsBack = NO_FITS,
 ) -> tuple[InvertedRules, WayBack | None]:
     """The inverses with one way back from each key, and that way; none where a rule has no inverse.
 
@@ -131,7 +138,7 @@ def _way_back(
             "to order these rules for the way back takes too long: they are too many, or too alike"
         )
         raise RuleError([Problem("not-compared", message, rules.where)]) from None
-    return replace(inverted, rules=found), WayBack(rules, order, own, plan, prefix)
+    return replace(inverted, rules=found), WayBack(rules, order, own, plan, prefix, fits)
 
 
 def _inverted_by(

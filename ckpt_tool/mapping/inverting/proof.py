@@ -12,7 +12,6 @@ from ckpt_tool.mapping.inverting.doubts import STRIPPED
 from ckpt_tool.mapping.inverting.verdicts import InvertedRule
 from ckpt_tool.mapping.plan import Plan, Step
 from ckpt_tool.mapping.reading.rule_file import read_rule_text
-from ckpt_tool.ops.fits import Fit
 from ckpt_tool.tensors import Catalog, TensorInfo, shape_text
 
 
@@ -43,13 +42,13 @@ def proved(
 def _way_back(
     document: str, plan: Plan, params: Mapping[str, int], config: Mapping[str, object]
 ) -> tuple[Plan | None, str]:
-    """The plan of the inverse rules without a target or, where that is refused, with the source;
-    else why there is none.
+    """The plan of the inverse rules without a target or, where that is refused or they fit
+    something, with the source; else why there is none.
     """
     rules = read_rule_text(document, "the inverse")
     given = Catalog(plan.outputs.values())
     why = ""
-    for target in (None, plan.source):
+    for target in (plan.source,) if rules.fits else (None, plan.source):
         try:
             return compile_plan(rules, given, target, params, config), ""
         except RuleError as error:
@@ -99,12 +98,8 @@ class _Proof:
                 yield f"`{key}` would not come back from `{step.outputs[0]}`"
             elif [self._name(each) for each in made.outputs] != places:
                 yield f"`{key}` would come back in another place of its group"
-            elif not _is_fitted(step) and _form(info) != (was := _form(self._plan.source[key])):
+            elif _form(info) != (was := _form(self._plan.source[key])):
                 yield f"`{key}` would come back as {_form(info)}, and was {was}"
-
-
-def _is_fitted(step: Step) -> bool:
-    return any(isinstance(op, Fit) for op in step.ops)
 
 
 def _form(info: TensorInfo) -> str:

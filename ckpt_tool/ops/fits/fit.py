@@ -46,6 +46,10 @@ class Fit(Op):
         """The fit with all numbers that follow from the source's shape. Raises OpError."""
         return self
 
+    def details(self, source: Shape) -> str:
+        """What it takes the shapes for, in words, where these may mean more than one thing."""
+        return ""
+
     def infer(self, inputs: Sequence[TensorForm]) -> tuple[TensorForm, ...]:
         """One tensor -> the target's shape, in the source's dtype."""
         if self.form is None or len(inputs) != 1:
@@ -55,6 +59,10 @@ class Fit(Op):
 
     def check(self, source: Shape, target: Shape) -> None:
         """Raises OpError where the source can't become the target's shape."""
+
+    def back(self) -> Fit:
+        """The fit that leads back to the source's shape, for a target that has it."""
+        return self
 
     def invert(self) -> Inverse:
         """Nothing: a fit is lossy."""

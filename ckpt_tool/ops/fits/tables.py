@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ckpt_tool.ops.fits.fit import Fit
 from ckpt_tool.ops.op import OpError, fields, number
-from ckpt_tool.tensors import Shape, shape_text
+from ckpt_tool.tensors import Shape, counted, shape_text
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +75,12 @@ class ResizeGrid(Fit):
         given["new_prefix"] = self.new_prefix
         return {name: value for name, value in given.items() if value is not None} or None
 
+    def back(self) -> Self:
+        """With both sides swapped."""
+        tokens = (self.prefix, None) if self.new_prefix is None else (self.new_prefix, self.prefix)
+        swapped = replace(self, prefix=tokens[0], new_prefix=tokens[1])
+        return replace(swapped, grid=self.new_grid, new_grid=self.grid)
+
     @property
     def needs_target(self) -> bool:
         """Whether the target has prefix tokens that the source may lack."""
@@ -119,18 +125,19 @@ class ResizeGrid(Fit):
         """All numbers of tokens before the source's and before the target's grid that leave grids,
         as far as they are not given.
         """
-        every = range(MAX_PREFIX_TOKENS + 1)
-        from_source = [
-            p
-            for p in (every if self.prefix is None else (self.prefix,))
-            if _is_grid(source[-2] - p, self.grid)
-        ]
-        from_target = [
-            p
-            for p in (every if self.new_prefix is None else (self.new_prefix,))
-            if _is_grid(target[-2] - p, self.new_grid)
-        ]
+        from_source = _tokens(source[-2], self.prefix, self.grid)
+        from_target = _tokens(target[-2], self.new_prefix, self.new_grid)
         return [(prefix, new) for prefix in from_source for new in from_target]
+
+    def details(self, source: Shape) -> str:
+        """Both grids, and which of them nobody gave."""
+        prefixes = self._prefixes(source, self._target())
+        grids = self._grids(source[-2] - prefixes[0], self._target()[-2] - prefixes[1])
+        text = f"grid {shape_text(grids[0])} → {shape_text(grids[1])}"
+        if self.grid and self.new_grid:
+            return text
+        given = self.grid or self.new_grid
+        return f"{text}, {'one taken as a square' if given else 'taken as squares'}"
 
     def _why_not(self, source: Shape, target: Shape, fitting: Sequence[tuple[int, int]]) -> str:
         if fitting:
@@ -139,11 +146,34 @@ class ResizeGrid(Fit):
                 "sides; give `prefix`, `grid`, `new_grid`"
             )
         choices = self.choices(source, target)
+        misfit = self._misfit(source[-2], target[-2])
+        why = misfit or "no number of prefix tokens leaves a grid on both sides"
         if len(choices) == 1:
-            way = f"`{{prefix: {choices[0][0]}, new_prefix: {choices[0][1]}}}` does"
-        else:
-            way = "give `prefix`, `new_prefix`, `grid`, `new_grid`"
-        return f"no number of prefix tokens leaves a grid on both sides; {way}"
+            return f"{why}; `{{prefix: {choices[0][0]}, new_prefix: {choices[0][1]}}}` does"
+        return why if misfit else f"{why}; give `prefix`, `new_prefix`, `grid`, `new_grid`"
+
+    def _misfit(self, source: int, target: int) -> str:
+        """The first given grid that is not what a side has beside its prefix tokens, whose number
+        is given, or what the other side has.
+        """
+        before, after = self.prefix, self.new_prefix
+        for name, side, grid, count, tokens in (
+            ("grid", "source", self.grid, source, _tokens(target, after, self.new_grid)),
+            ("new_grid", "target", self.new_grid, target, _tokens(source, before, self.grid)),
+        ):
+            own = before if side == "source" else after
+            if own is not None:
+                tokens = [own]
+            elif after is not None:
+                tokens = _tokens(count, None, grid)
+            if grid is None or any(_is_grid(count - prefix, grid) for prefix in tokens):
+                continue
+            has = f"{count} with its prefix tokens"
+            if len(tokens) == 1:
+                has = f"{count - tokens[0]} beside {counted(tokens[0], 'prefix token')}"
+            product = f"{grid[0]}·{grid[1]} = {grid[0] * grid[1]}"
+            return f"`{name}: {list(grid)}` is {product} positions, and the {side} has {has}"
+        return ""
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The prefix, then the grid resized row by row; an equal grid keeps its bits."""
@@ -162,10 +192,7 @@ class ResizeGrid(Fit):
     def _resized(self, positions: torch.Tensor, new_prefix: int) -> torch.Tensor:
         import torch
 
-        grid, new_grid = (
-            self.grid or _square(len(positions)),
-            self.new_grid or _square(self._target()[-2] - new_prefix),
-        )
+        grid, new_grid = self._grids(len(positions), self._target()[-2] - new_prefix)
         if grid == new_grid:
             return positions
         image = positions.float().reshape(1, *grid, -1).permute(0, 3, 1, 2)
@@ -173,6 +200,15 @@ class ResizeGrid(Fit):
             image, size=new_grid, mode="bicubic", antialias=True
         )
         return resized.permute(0, 2, 3, 1).reshape(-1, positions.shape[-1]).to(positions.dtype)
+
+    def _grids(self, count: int, new_count: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        return self.grid or _square(count), self.new_grid or _square(new_count)
+
+
+def _tokens(count: int, prefix: int | None, grid: tuple[int, int] | None) -> list[int]:
+    """How many tokens may stand before a side's grid."""
+    every = range(MAX_PREFIX_TOKENS + 1) if prefix is None else (prefix,)
+    return [each for each in every if _is_grid(count - each, grid)]
 
 
 def _square(count: int) -> tuple[int, int]:
@@ -221,6 +257,12 @@ class ResizeBias(Fit):
                 f"`resize_bias` of {shape_text(source)} to {shape_text(target)}: "
                 "rows are (2h-1)² and `extra`, heads the same"
             )
+
+    def details(self, source: Shape) -> str:
+        """Both windows, which are squares."""
+        rows = (shape[0] - self.extra for shape in (source, self._target()))
+        old, new = ((isqrt(count) + 1) // 2 for count in rows)
+        return f"window {old}×{old} → {new}×{new}, taken as squares"
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """The table interpolated, then its own extra rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import nan, sqrt
+from math import isnan, nan
 
 from ckpt_tool.comparing import Diff, Entry, Uncompared, Values
 from ckpt_tool.report.page.document import NONE, Item, Keys, Measure, Page, Status, Why, keys_of
@@ -44,7 +44,7 @@ def diff_page(
     sides = keys_of(diff.a), keys_of(diff.b)
     entries = diff.entries
     equal = set(diff.equal)
-    items = [_item(entry, sides, equal) for entry in entries]
+    items = [_item(entry, sides, diff.compared_values, equal) for entry in entries]
     items += [_uncompared(one, sides) for one in diff.uncompared if _is_missing(one, diff)]
     odd = oddities(entries, names, (*diff.a, *diff.b)) if diff.compared_values else ()
     beside = [f"beside the state dicts, {len(diff.beside.changes):,} differ"] if diff.beside else []
@@ -55,14 +55,14 @@ def diff_page(
         (sides[0].side("a", names[0], diff.a), sides[1].side("b", names[1], diff.b)),
         STATUSES,
         tuple(items),
-        _measures(entries) if diff.compared_values else (),
+        _measures(entries, items) if diff.compared_values else (),
         highlights=tuple(odd),
         notes=(*diff.layouts, *diff.notes, *beside, *(f"hint: {hint}" for hint in hints)),
         next=onwards,
     )
 
 
-def _item(entry: Entry, sides: tuple[Keys, Keys], equal: set[str]) -> Item:
+def _item(entry: Entry, sides: tuple[Keys, Keys], has_values: bool, equal: set[str]) -> Item:
     a = (sides[0].numbers[entry.a.key],) if entry.a else NONE
     b = (sides[1].numbers[entry.b.key],) if entry.b else NONE
     why = None
@@ -71,6 +71,8 @@ def _item(entry: Entry, sides: tuple[Keys, Keys], equal: set[str]) -> Item:
     note = "equal, but not bit for bit" if entry.key in equal else ""
     if entry.values:
         note = _values_note(entry.values)
+    elif has_values and _is_uncompared(entry):
+        note = "values were not compared"
     status = _NAMES[entry.kind]
     if entry.kind == "renamed" and entry.values and entry.values.changed:
         status = _RENAMED_OTHER
@@ -102,18 +104,36 @@ def _uncompared(one: Uncompared, sides: tuple[Keys, Keys]) -> Item:
     return Item(a, b, "not compared", note=text)
 
 
-def _measures(entries: Sequence[Entry]) -> tuple[Measure, ...]:
+def _is_uncompared(entry: Entry) -> bool:
+    """Whether both sides have it, and nothing is known of how far their values are apart."""
+    if entry.values is not None:
+        return not entry.values.elements and isnan(entry.values.max_abs)
+    return not (entry.is_equal or entry.kind == "same" or None in (entry.a, entry.b))
+
+
+def _measures(entries: Sequence[Entry], items: Sequence[Item]) -> tuple[Measure, ...]:
+    """What was measured; None for what is on both sides and was not compared."""
     measured = dict(_measured(entries))
-    cosines = {at: each.cosine if each.is_finite else nan for at, each in measured.items()}
-    largest = {at: each.largest if each.is_finite else nan for at, each in measured.items()}
-    norms_a = {at: sqrt(each.squares_a) for at, each in measured.items()}
-    norms_b = {at: sqrt(each.squares_b) for at, each in measured.items()}
+    unknown: dict[int, float | None] = {
+        at: None for at, entry in enumerate(entries) if _is_uncompared(entry)
+    }
+    unknown |= {at: None for at in range(len(entries), len(items)) if items[at].a and items[at].b}
+    cosines = {at: _cosine(each) for at, each in measured.items()}
+    largest = {at: each.max_abs for at, each in measured.items()}
+    norms_a, norms_b = ({at: each.norms[side] for at, each in measured.items()} for side in (0, 1))
     return (
-        Measure("cosine", "cosine", cosines, is_least_worst=True, same=1.0),
-        Measure("max |Δ|", "largest difference", largest, is_log=True, same=0.0),
+        Measure("cosine", "cosine", unknown | cosines, is_least_worst=True, same=1.0),
+        Measure("max |Δ|", "largest difference", unknown | largest, is_log=True, same=0.0),
         Measure("norm of a", _NORMS, norms_a, is_log=True),
         Measure("norm of b", _NORMS, norms_b, is_log=True),
     )
+
+
+def _cosine(values: Values) -> float | None:
+    """NaN where a difference isn't finite, None where one side is all zeros: it has no angle."""
+    if not values.is_finite:
+        return nan
+    return None if isnan(values.cosine) else values.cosine
 
 
 def _measured(entries: Sequence[Entry]) -> Iterator[tuple[int, Values]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import isfinite, prod
+from math import isfinite, isnan, prod
 from typing import Literal
 
 from ckpt_tool.errors import Problem
@@ -77,7 +77,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Numbers of some items, by the items' numbers; `is_log` where they spread over decades.
+    """Numbers of some items, by the items' numbers: NaN and infinities too, None where nothing was
+    measured or there is no number. `is_log` where they spread over decades.
     `chart` names what stands in one chart. `same` is the number of every item that is the same on
     both sides, and has none of its own.
     """
@@ -237,9 +238,11 @@ def _measure(measure: Measure) -> dict[str, object]:
     }
 
 
-def _rounded(value: float | None) -> float | None:
-    """Six digits, which a chart doesn't show; None for what is no number."""
-    return float(f"{value:.6g}") if value is not None and isfinite(value) else None
+def _rounded(value: float | None) -> float | str | None:
+    """Six digits, which a chart doesn't show; as a word what JSON has no number for."""
+    if value is None or isfinite(value):
+        return None if value is None else float(f"{value:.6g}")
+    return "NaN" if isnan(value) else "Inf" if value > 0 else "-Inf"
 
 
 def counts_of(page: Page) -> list[tuple[int, Status, int]]:

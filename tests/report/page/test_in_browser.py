@@ -83,7 +83,15 @@ def pages(story, tmp_path_factory):
         (folder / "small.txt").write_text("".join([*lines, *(f"tower.{i}.weight\tF32\t20x20\n" for i in range(6)), "flag\tF32\t60\n"]))
         return "show", "small.txt"
 
+    def broken():
+        state = {f"layers.{i}.{name}.weight": torch.full((4, 4), 1.0 + i) for i in range(4) for name in "qk"}
+        other = {"layers.1.k.weight": torch.full((4, 4), float("nan")), "layers.2.k.weight": torch.ones(4, 5), "layers.3.k.weight": torch.ones(4, 4)}
+        torch.save(state, folder / "whole.pth")
+        torch.save(state | other, folder / "broken.pth")
+        return "diff", "whole.pth", "broken.pth", "--values"
+
     commands = {
+        "broken": broken,
         "show": lambda: ("show", source),
         "plan": lambda: ("plan", source, target, "--rules", "resnet50_to_yolo.yaml"),
         "refused": lambda: ("plan", source, target),
@@ -158,6 +166,19 @@ def test_layers_that_are_equal_are_drawn_beside_those_that_differ(driver, pages)
     assert ["layer1.0", "1"] in tables["Cosine by depth"]
     assert ["layer1.0", "0"] in tables["Largest difference"]
     assert {len(row) for row in tables["Norms, where values differ"]} == {3}
+
+
+def test_a_module_with_nan_or_with_what_was_not_compared_is_not_drawn_as_equal(driver, pages):
+    page = Shown(driver, pages("broken"))
+    page.click("#unfold")
+    rows = dict(page.run("return [...document.querySelectorAll('.row')].map(row => [row.querySelector('.label').textContent, [...row.querySelectorAll('.num')].map(each => each.textContent)])"))
+    assert (rows["layers"], rows["1"], rows["2"], rows["3"]) == (["NaN", "NaN"], ["NaN", "NaN"], ["≤ 1", "≥ 0"], ["1", "3"])
+    page.run("for (const each of document.querySelectorAll('#charts details')) each.open = true")
+    page.settle()
+    charts = page.run("return [...document.querySelectorAll('#charts .chart')].map(each => [each.querySelector('h3').textContent, [[...each.querySelectorAll('.mark')].map(mark => mark.textContent), each.querySelectorAll('.odd').length, [...each.querySelectorAll('tbody tr')].map(row => row.cells[1].textContent)]])")
+    assert dict(charts)["Cosine by depth"] == [["×", "?"], 1, ["1", "NaN", "≤ 1", "1"]]
+    assert dict(charts)["Largest difference"] == [["×", "?"], 1, ["0", "NaN", "≥ 0", "3"]]
+    assert page.errors == []
 
 
 def test_a_file_with_averaged_weights_draws_its_state_dict_apart(driver, pages):

@@ -105,8 +105,22 @@ def test_measured_differences_are_on_the_page(tmp_path):
     assert found["max |Δ|"][0] == 0.5
     assert found["cosine"][0] == 1.0
     assert found["norm of a"][1] == 8.0
-    assert found["cosine"][3] is None
+    assert (found["cosine"][3], found["max |Δ|"][3], found["norm of a"][3], found["norm of b"][3]) == ("NaN", "NaN", 16.0, "NaN")
     assert any("16 NaN in b" in note for note in data["notes"])
+
+
+def test_what_was_not_compared_is_no_number_of_the_page(tmp_path):
+    a = {f"layers.{i}.weight": torch.full((4, 4), 1.0 + i) for i in range(4)}
+    b = a | {"layers.1.weight": torch.ones(4, 5), "layers.2.weight": torch.zeros(4, 4), "layers.3.weight": torch.ones(4, 4, dtype=torch.complex64)}
+    for name, state in (("a", a), ("b", b)):
+        torch.save(state, tmp_path / f"{name}.pth")
+    ckpt("diff", "a.pth", "b.pth", "--values", "--html", "d.html", cwd=tmp_path)
+    data = data_of(tmp_path / "d.html")
+    found = {measure["name"]: dict(zip(measure["at"], measure["values"], strict=True)) for measure in data["measures"]}
+    assert found["cosine"] == {1: None, 2: None, 3: None}
+    assert found["max |Δ|"] == {1: None, 2: 3.0, 3: None}
+    notes = [data["notes"][note] if note >= 0 else "" for note in data["items"]["note"]]
+    assert notes == ["", "values were not compared", "16 of 16 numbers differ", "values were not compared"]
 
 
 def test_what_is_renamed_with_other_values_is_counted_apart(tmp_path):

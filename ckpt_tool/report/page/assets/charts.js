@@ -23,7 +23,7 @@ function picture(title, labels, series, options) {
   const drawn = svg("svg", { viewBox: `0 0 ${w} ${h}`, role: "img", "aria-label": `${title}, by layer; its numbers are in the table below` });
   for (const tick of scale.ticks) {
     const y = scale.y(tick);
-    drawn.append(svg("line", { class: "grid", x1: left, x2: w - right, y1: y, y2: y }), svg("text", { x: left - 6, y: y + 3.5, "text-anchor": "end" }, (options.tick || number)(tick)));
+    drawn.append(svg("line", { class: "grid", x1: left, x2: w - right, y1: y, y2: y }), svg("text", { x: left - 6, y: y + 3.5, "text-anchor": "end" }, (options.tick || tickText)(tick)));
   }
   const step = (w - left - right) / Math.max(1, labels.length);
   const every = Math.ceil(16 / step);
@@ -41,18 +41,21 @@ function picture(title, labels, series, options) {
     drawn.append(svg("line", { class: "place", x1: x, x2: x, y1: top, y2: h - bottom }));
   }
   labels.forEach((label, i) => {
-    const text = [label, ...series.map((each) => `${each.name}: ${(options.tip || number)(each.values[i])}`).filter((line, j) => series[j].values[i] !== null && (options.kind !== "bars" || series[j].values[i]))].join("\n");
+    const text = [label, ...series.map((each) => `${each.name}: ${each.texts ? each.texts[i] || "–" : (options.tip || number)(each.values[i])}`).filter((line, j) => series[j].values[i] !== null && (options.kind !== "bars" || series[j].values[i]))].join("\n");
     drawn.append(svg("rect", { class: "hit", x: left + i * step, y: top, width: step, height: h - top - bottom, "data-tip": text }));
   });
   return drawn;
 }
 
+// All digits that a tick has: on a narrow scale its neighbours differ in the last alone.
+const tickText = (tick) => (Math.abs(tick) >= 1e-3 && Math.abs(tick) < 1e5 ? String(tick) : number(tick));
+
 function scaleOf(labels, series, options) {
   const { h, top, bottom } = CHART;
   const all = options.kind === "bars"
     ? labels.map((_, i) => series.reduce((sum, each) => sum + (each.values[i] || 0), 0))
-    : series.flatMap((each) => [...each.values, ...(each.dots || []).flat()]).filter((value) => value !== null && value !== undefined && (!options.log || value > 0));
-  let low = min(all), high = max(all);
+    : series.flatMap((each) => [...each.values, ...(each.dots || []).flat()]).filter((value) => typeof value === "number" && (!options.log || value > 0));
+  let low = all.length ? min(all) : 0, high = all.length ? max(all) : 1;
   const height = h - top - bottom;
   if (options.log) {
     // What is 0 has no logarithm, and may be what the chart is about: it stands on the axis, apart.
@@ -103,11 +106,22 @@ function lines(drawn, series, scale, step) {
     });
     let path = "";
     each.values.forEach((value, i) => {
-      const y = value === null || value === undefined ? NaN : scale.y(value);
+      const y = typeof value === "number" ? scale.y(value) : NaN;
       path += isFinite(y) ? `${path && !path.endsWith(" ") ? "L" : "M"}${left + (i + 0.5) * step} ${y}` : path.endsWith(" ") || !path ? "" : " ";
     });
     drawn.append(svg("path", { class: `line ${each.tone}`, d: path }));
   }
+  series.forEach((each, at) => marks(drawn, each, at, step));
+}
+
+// What a line can't show: a layer with NaN or Inf is crossed out, one with tensors that were not compared has a question mark.
+function marks(drawn, series, at, step) {
+  const { left, top, bottom, h } = CHART;
+  series.values.forEach((value, i) => {
+    const x = left + (i + 0.5) * step, isOdd = typeof value === "string", text = series.texts ? series.texts[i] : "";
+    if (isOdd) drawn.append(svg("line", { class: "odd", x1: x, x2: x, y1: top, y2: h - bottom }));
+    if (isOdd || /^[≤≥–]/.test(text)) drawn.append(svg("text", { class: `mark ${series.tone}`, x, y: top + 9 + 11 * at, "text-anchor": "middle" }, isOdd ? "×" : "?"));
+  });
 }
 
 function asTable(labels, series) {
@@ -115,7 +129,7 @@ function asTable(labels, series) {
   box.addEventListener("toggle", () => {
     if (box.childElementCount > 1) return;
     const head = el("tr", {}, ...["layer", ...series.map((each) => each.name)].map((text, i) => el("th", { scope: "col", class: i ? "right" : "" }, text)));
-    const rows = labels.map((label, i) => el("tr", {}, el("td", {}, label), ...series.map((each) => el("td", { class: "right" }, number(each.values[i])))));
+    const rows = labels.map((label, i) => el("tr", {}, el("td", {}, label), ...series.map((each) => el("td", { class: "right" }, each.texts ? each.texts[i] || "–" : number(each.values[i])))));
     box.append(el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows))));
   });
   return box;

@@ -58,6 +58,7 @@ const count = (n) => n.toLocaleString("en-US");
 const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
 function number(value) {
   if (value === null || value === undefined) return "–";
+  if (typeof value === "string") return value; // NaN and Inf, which JSON has no numbers for
   const size = Math.abs(value);
   if (value === 0) return "0";
   return size >= 1e5 || size < 1e-3 ? value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e") : String(+value.toPrecision(5));

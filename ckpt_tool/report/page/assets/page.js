@@ -133,12 +133,23 @@ function worstIn(measure, node) {
   if (DATA.command === "trace") return ""; // numbers of calls; a list of modules isn't called
   const key = `worst ${measure.name}`;
   if (node[key] === undefined) {
-    const values = leavesOf(node).map((leaf) => measure.of.get(itemOf(leaf))).filter((value) => value !== null && value !== undefined);
-    node[key] = values.length ? number(worst(measure, values)) : "";
+    node[key] = worstText(measure, leavesOf(node).map((leaf) => measure.of.get(itemOf(leaf))));
   }
   return node[key];
 }
 const worst = (measure, values) => (measure.least ? min(values) : max(values));
+// The worst of some values, of which null stands for what was not measured: NaN where one is, and a bound where one is unknown.
+function worstOfAll(measure, values) {
+  const numbers = values.filter((value) => typeof value === "number"), words = values.filter((value) => typeof value === "string");
+  if (words.length) return words.includes("NaN") ? "NaN" : words[0];
+  return numbers.length ? worst(measure, numbers) : null;
+}
+function worstText(measure, values) {
+  const known = values.filter((value) => value !== undefined);
+  if (!known.length) return "";
+  const found = worstOfAll(measure, known);
+  return `${typeof found === "number" && known.includes(null) ? (measure.least ? "≤ " : "≥ ") : ""}${number(found)}`;
+}
 function about(item) {
   const a = item.a.length ? formOf(0, item.a[0]) : null, b = item.b.length ? formOf(1, item.b[0]) : null;
   const info = el("span", { class: "info" });
@@ -211,8 +222,8 @@ function moduleDetails(node, s) {
 }
 function worstOf(items) {
   return shownMeasures.flatMap((measure) => {
-    const values = items.map((i) => measure.of.get(i)).filter((value) => value !== null && value !== undefined);
-    return values.length ? [[`${measure.least ? "least" : "largest"} ${measure.name}`, number(worst(measure, values))]] : [];
+    const text = worstText(measure, items.map((i) => measure.of.get(i)));
+    return text ? [[`${measure.least ? "least" : "largest"} ${measure.name}`, text]] : [];
   });
 }
 function leavesOf(node) {
@@ -477,10 +488,12 @@ function drawLayers() {
   for (const [title, measures] of charts) {
     const isLog = measures.some((measure) => measure.log);
     const series = measures.map((measure, at) => {
-      const dots = labels.map(() => []);
-      for (const [item, value] of measure.of) if (value !== null && (!isLog || value >= 0)) dots[groups[item]].push(value);
-      const most = dots.map((values) => (values.length ? worst(measure, values) : null));
-      return { name: isTrace ? measure.name : `${measure.name}${measure.least ? ", the least of a layer" : ", the largest of a layer"}`, tone: tones[at % 2], values: most, dots: isTrace ? most.map((value) => (value === null ? [] : [value])) : dots };
+      const all = labels.map(() => []);
+      for (const [item, value] of measure.of) all[groups[item]].push(value);
+      const dots = all.map((values) => values.filter((value) => typeof value === "number" && (!isLog || value >= 0)));
+      const most = all.map((values) => worstOfAll(measure, values));
+      const texts = isTrace ? null : all.map((values) => worstText(measure, values));
+      return { texts, name: isTrace ? measure.name : `${measure.name}${measure.least ? ", the least of a layer" : ", the largest of a layer"}`, tone: tones[at % 2], values: most, dots };
     });
     if (!series.some((each) => each.values.some((value) => value !== null))) continue;
     const heading = title[0].toUpperCase() + title.slice(1);
