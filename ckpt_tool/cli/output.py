@@ -40,11 +40,24 @@ def _in_plain_characters(error: UnicodeError) -> tuple[str, int]:
 
 
 def style_of(color: Color, verbose: bool) -> Style:
-    """Whether to colour, to fold keys into patterns, and what the terminal has room for."""
+    """Whether to colour a result, to fold keys into patterns, and what the terminal has room
+    for.
+    """
+    return _style_on(sys.stdout, color, verbose)
+
+
+def note_style_of(color: Color, verbose: bool) -> Style:
+    """The same for what is said about a result, on stderr: the two may be different terminals, or
+    one of them none.
+    """
+    return _style_on(sys.stderr, color, verbose)
+
+
+def _style_on(stream: TextIO, color: Color, verbose: bool) -> Style:
     wanted = color is Color.always or (
-        color is Color.auto and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        color is Color.auto and stream.isatty() and not os.environ.get("NO_COLOR")
     )
-    return Style(wanted, not verbose, width_of_terminal(sys.stdout), _encoding_of(sys.stdout))
+    return Style(wanted, not verbose, width_of_terminal(stream), _encoding_of(stream))
 
 
 def width_of_terminal(stream: TextIO) -> int | None:

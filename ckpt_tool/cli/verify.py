@@ -17,7 +17,16 @@ from ckpt_tool.cli.options import (
     Verbose,
     takes_mapping_options,
 )
-from ckpt_tool.cli.output import NO, NO_ANSWER, YES, print_note, show_report, show_result, style_of
+from ckpt_tool.cli.output import (
+    NO,
+    NO_ANSWER,
+    YES,
+    note_style_of,
+    print_note,
+    show_report,
+    show_result,
+    style_of,
+)
 from ckpt_tool.cli.parts.addresses import takes_addresses
 from ckpt_tool.cli.parts.completing import state_dicts
 from ckpt_tool.cli.parts.progress import watching
@@ -67,7 +76,7 @@ def verify(
                 output,
                 api.way_to_verify(planned, options, output),
                 json,
-                style_of(color, verbose),
+                note_style_of(color, verbose),
             )
             raise typer.Exit(NO_ANSWER)
         mismatches = api.verify(planned, output, watching(not (quiet or json)))

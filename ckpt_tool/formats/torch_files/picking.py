@@ -220,8 +220,8 @@ def _refined(found: Container, counts: TensorCounts) -> Container:
     """The one state dict inside of what was named that has a known name, or its one optimizer;
     else all of it.
     """
-    if are_optimizers(found.value) and len(inside := list(children(found.value))) == 1:
-        name, optimizer = inside[0]
+    if are_optimizers(found.value) and len(listed := list(children(found.value))) == 1:
+        name, optimizer = listed[0]
         return Container((*found.path, name), unwrap(optimizer))
     inside = [
         place
