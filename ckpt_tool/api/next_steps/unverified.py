@@ -9,8 +9,7 @@ from ckpt_tool.api.next_steps.commands import WayOn, arguments, command
 from ckpt_tool.api.next_steps.refused import way_on
 from ckpt_tool.api.next_steps.swapped import are_swapped
 from ckpt_tool.api.requirements import has_values
-from ckpt_tool.api.sides import open_side
-from ckpt_tool.errors import CkptError
+from ckpt_tool.formats import open_checkpoint
 from ckpt_tool.formats.opening import STDIN
 
 if TYPE_CHECKING:
@@ -23,10 +22,11 @@ OUTPUT_IS_FIRST = "the output comes first: {output} seems to be what the rules a
 
 def way_to_verify(planned: Planned, options: MappingOptions, output: str) -> WayOn:
     """The same command with its files in the right order, or with options by which the two sides
-    fit; without rules, that they are missing.
+    fit; without rules, that they are missing. Raises InputError for an output that can't be read.
     """
     source, target = planned.source.path, planned.target_path
-    if target and _is_source(output, planned, options):
+    is_source = _is_source(output, planned, options)
+    if target and is_source:
         line = command("verify", [target, output, source], *arguments(options))
         hint = OUTPUT_IS_FIRST.format(output=output)
         return WayOn(None if STDIN in (output, source, target) else line, hint)
@@ -42,11 +42,8 @@ def _is_source(output: str, planned: Planned, options: MappingOptions) -> bool:
     """Whether the rules lead from what was given as the output to what was given as the source."""
     if output == STDIN:
         return False
-    try:
-        with open_side(output) as opened:
-            return are_swapped(planned.source, opened, options, planned.problems)
-    except CkptError:
-        return False
+    with open_checkpoint(output) as opened:
+        return are_swapped(planned.source, opened, options, planned.problems)
 
 
 def _with_output(line: str | None, output: str) -> str | None:
